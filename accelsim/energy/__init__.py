@@ -1,0 +1,1 @@
+"""Activity to joules, and area, from sourced cost tables."""

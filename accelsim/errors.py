@@ -1,0 +1,55 @@
+"""One exception family: everything a user can get wrong is an `AccelsimError`.
+
+The command line prints the message of such an error and exits with its `exit_code`; any other
+exception is a defect of accelsim and shows its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AccelsimError(Exception):
+    """Something the user can mend: the message says where, what was found and what is allowed."""
+
+    exit_code = 2
+
+
+class ConfigError(AccelsimError):
+    """A YAML file or an override does not describe a valid object; lists every mistake of it."""
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = list(mistakes)
+        super().__init__("\n".join(self.mistakes))
+
+
+class UnknownNameError(AccelsimError):
+    """A machine, workload, kernel, parameter or column was named that nobody knows."""
+
+
+class WorkloadError(AccelsimError):
+    """A problem or its tensors are missing, damaged, or contradict each other."""
+
+
+class DoesNotFitError(AccelsimError):
+    """A design point that cannot run: a result with a reason in a sweep, an error elsewhere."""
+
+
+class ProgramError(AccelsimError):
+    """A tile program that no machine could run; names the op and the rule it breaks."""
+
+
+class OutputError(AccelsimError):
+    """An output folder, file or store cannot be written."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return the error for `name`, with the nearest known one and the whole list."""
+    names = sorted(known)
+    hint = did_you_mean(name, names)
+    return UnknownNameError(f"unknown {kind} '{name}'{hint}; known: {', '.join(names) or 'none'}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `, did you mean 'x'?` for the nearest known name, or an empty string."""
+    nearest = get_close_matches(name, list(known), n=1)
+    return f", did you mean '{nearest[0]}'?" if nearest else ""

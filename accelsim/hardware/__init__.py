@@ -1,0 +1,1 @@
+"""What exists: specs of units and memories, and their timing formulas."""

@@ -1,0 +1,158 @@
+"""What one NPU is: the specs of its units and memories. Nothing here knows a machine's name."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from accelsim.config.spec import Bytes, BytesPerCycle, BytesPerSecond, Hertz, Seconds, Spec
+from accelsim.numerics.formats import Format
+
+
+class CubeSpec(Spec):
+    """Matrix unit: one m x n x k tile product per cycle at rate 1."""
+
+    kind: Literal["cube"] = "cube"
+    """Timing model of the matrix unit."""
+    tile_m: PositiveInt
+    """Rows of the left operand consumed per step, in elements."""
+    tile_n: PositiveInt
+    """Columns of the right operand consumed per step, in elements."""
+    tile_k: PositiveInt
+    """Reduction depth of one step, in elements."""
+    rates: dict[Format, PositiveFloat] = Field(min_length=1)
+    """Steps per cycle for each operand format the unit supports."""
+    pipeline_depth_cycles: int = Field(ge=0)
+    """Cycles from the last step of an op until its result can be read by another unit."""
+    operand_buffer: Bytes
+    """Capacity of the operand buffers next to the array (L0A and L0B together), in bytes."""
+
+
+class VectorCosts(Spec):
+    """Passes of all lanes that one vector op takes per group of lanes, in cycles."""
+
+    add: PositiveFloat
+    """Addition or subtraction."""
+    multiply: PositiveFloat
+    """Multiplication."""
+    maximum: PositiveFloat
+    """Element-wise maximum."""
+    divide: PositiveFloat
+    """Division."""
+    exp: PositiveFloat
+    """Exponential."""
+    reduce: PositiveFloat
+    """Sum or maximum along a row, per input element."""
+    select: PositiveFloat
+    """Masking: choose between a value and a constant."""
+    convert: PositiveFloat
+    """Change of number format."""
+    fill: PositiveFloat
+    """Write of a constant."""
+
+
+class VectorSpec(Spec):
+    """Element-wise and reduction unit."""
+
+    lanes: dict[Format, PositiveInt] = Field(min_length=1)
+    """Elements processed per cycle for each format the unit supports."""
+    issue_cycles: int = Field(ge=0)
+    """Fixed cycles an op occupies the unit before its first element."""
+    pipeline_depth_cycles: int = Field(ge=0)
+    """Cycles from the last element of an op until its result can be read by another unit."""
+    costs: VectorCosts
+    """Cost table per operation."""
+
+
+class ScratchpadSpec(Spec):
+    """Software-managed SRAM that kernels allocate buffers from."""
+
+    capacity: Bytes
+    """Size per core, in bytes."""
+    bandwidth: BytesPerCycle
+    """What each compute unit can read and write together, in bytes per cycle."""
+
+
+class AccumulatorSpec(Spec):
+    """SRAM beside the matrix unit that holds its 32-bit results."""
+
+    capacity: Bytes
+    """Size per core, in bytes."""
+    bandwidth: BytesPerCycle
+    """Rate of the move engine from the accumulator to the scratchpad, in bytes per cycle."""
+
+
+class DmaSpec(Spec):
+    """One in-order queue between HBM and the scratchpad."""
+
+    bandwidth: BytesPerCycle
+    """Peak rate of the queue of one core, in bytes per cycle."""
+    in_flight: PositiveInt
+    """Transfers that may be outstanding at once."""
+
+
+class HbmSpec(Spec):
+    """Off-chip memory, shared by all cores."""
+
+    kind: Literal["flat"] = "flat"
+    """Timing model: `flat` is latency plus bandwidth per channel."""
+    standard: str
+    """Key of the energy per bit in the technology file, such as hbm2e."""
+    capacity: Bytes
+    """Size of all stacks, in bytes."""
+    bandwidth: BytesPerSecond
+    """Peak rate of all channels together, in bytes per second."""
+    channels: PositiveInt
+    """Independent channels; bandwidth is divided evenly among them."""
+    latency: Seconds
+    """Time from a request to its first byte on an idle channel, in seconds."""
+    interleave: Bytes
+    """Consecutive bytes that lie in one channel before the next one follows, in bytes."""
+
+
+class MachineSpec(Spec):
+    """One NPU: a number of equal cores in front of a shared HBM."""
+
+    name: str
+    """Name shown in reports."""
+    description: str = ""
+    """What this machine stands for."""
+    technology: str
+    """Name of the technology file with energy and area per action."""
+    clock: Hertz
+    """Frequency of all units, in hertz."""
+    cores: PositiveInt
+    """Equal cores that share the HBM."""
+    items_in_flight: Literal[1, 2] = 2
+    """Work items a core holds at once: with 2, the next item's loads overlap the current one."""
+    cube: CubeSpec
+    """Matrix unit of one core."""
+    vector: VectorSpec
+    """Vector unit of one core."""
+    scratchpad: ScratchpadSpec
+    """Software-managed SRAM of one core."""
+    accumulator: AccumulatorSpec
+    """Accumulator SRAM of one core."""
+    load: DmaSpec
+    """Queue from HBM to the scratchpad of one core."""
+    store: DmaSpec
+    """Queue from the scratchpad of one core to HBM."""
+    hbm: HbmSpec
+    """Shared off-chip memory."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Key path (or a prefix of it) -> where the number comes from, or `assumption: <reason>`."""
+
+    @model_validator(mode="after")
+    def _latency_is_at_least_a_cycle(self) -> "MachineSpec":
+        if self.hbm_latency_cycles < 1:
+            raise ValueError("hbm.latency must be at least one cycle of the clock")
+        return self
+
+    @property
+    def hbm_latency_cycles(self) -> int:
+        """Latency of the HBM in whole cycles of the clock."""
+        return round(self.hbm.latency * self.clock)
+
+    @property
+    def hbm_bytes_per_cycle(self) -> float:
+        """Peak HBM bytes per cycle of the clock, all channels together."""
+        return self.hbm.bandwidth / self.clock

@@ -1,0 +1,54 @@
+"""The number formats of the machines: names, widths and the codes used inside jitted code."""
+
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """A number format, by the name it has in files and on the command line."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP8_E4M3 = "fp8_e4m3"
+    FP8_E5M2 = "fp8_e5m2"
+    INT32 = "int32"
+    INT8 = "int8"
+    INT4 = "int4"
+
+    @property
+    def code(self) -> int:
+        """Small integer that stands for the format inside jitted code."""
+        return _CODES[self]
+
+    @property
+    def bits(self) -> int:
+        """Width of one stored element."""
+        return _BITS[self]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether elements are two's complement integers."""
+        return self in (Format.INT32, Format.INT8, Format.INT4)
+
+
+_CODES = {fmt: code for code, fmt in enumerate(Format)}
+_BITS = {
+    Format.FP32: 32,
+    Format.BF16: 16,
+    Format.FP16: 16,
+    Format.FP8_E4M3: 8,
+    Format.FP8_E5M2: 8,
+    Format.INT32: 32,
+    Format.INT8: 8,
+    Format.INT4: 4,
+}
+
+# Plain integers, because jitted code cannot read an enumeration's properties.
+FP32 = Format.FP32.code
+BF16 = Format.BF16.code
+FP16 = Format.FP16.code
+FP8_E4M3 = Format.FP8_E4M3.code
+FP8_E5M2 = Format.FP8_E5M2.code
+INT32 = Format.INT32.code
+INT8 = Format.INT8.code
+INT4 = Format.INT4.code

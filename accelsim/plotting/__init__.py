@@ -1,0 +1,1 @@
+"""Saved tables to figures."""

@@ -1,0 +1,1 @@
+"""Design-space sweeps: axes, executors and a durable store."""
