@@ -1,0 +1,42 @@
+"""The one way accelsim compiles: strict floating point, cached on disk, never stale.
+
+Numba's cache does not notice an edited callee in another module, so the cache folder is named by a
+hash of every source that can be compiled. See docs/decisions/0003-compiled-cache.md.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config as numba_config
+
+_COMPILED_PACKAGES = ("numerics", "hardware", "program", "kernels", "engine")
+
+
+@cache
+def cache_folder() -> Path:
+    """Folder of the compiled functions of exactly this version of the sources."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256(numba.__version__.encode())
+    digest.update(Path(__file__).read_bytes())
+    for name in _COMPILED_PACKAGES:
+        for source in sorted((package / name).rglob("*.py")):
+            digest.update(source.read_bytes())
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "accelsim" / "jit" / digest.hexdigest()[:16]
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile `function` on first call, without fast-math and without the interpreter."""
+    # The locator reads the folder when the function is decorated; putting the value back
+    # leaves every other user of Numba in this process alone.
+    previous = numba_config.CACHE_DIR
+    numba_config.CACHE_DIR = str(cache_folder())
+    try:
+        return numba.njit(cache=True, fastmath=False, error_model="numpy")(function)
+    finally:
+        numba_config.CACHE_DIR = previous
