@@ -3,16 +3,21 @@
 Compute ops are resolved as soon as what they wait for is. Only the events whose order between cores
 matters pass through a heap: memory requests and claims of work items. The key of an event is
 (time, claims before requests, core, unit) in one integer, so that ties have one answer.
+
+All state is in arrays of records, because jitted functions pass plain arrays for free, while each
+tuple of arrays costs reference counting (docs/decisions/0002-two-engines.md).
 """
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
 from accelsim.engine.durations import busy_cycles, latency_cycles
-from accelsim.engine.memory import SUBCYCLES, Memory, new_memory, request
-from accelsim.engine.memory import service_rate, service_subcycles
+from accelsim.engine.memory import (
+    SUBCYCLES,
+    new_memory,
+    request,
+    service_rate,
+    service_subcycles,
+)
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
@@ -21,7 +26,6 @@ from accelsim.program.ops import (
     NUM_UNITS,
     READS,
     SLOT_BITS,
-    SLOTS_PER_WORD,
     WRITES,
     A,
     B,
@@ -30,185 +34,180 @@ from accelsim.program.ops import (
 )
 from accelsim.program.program import Program
 
-Ints = npt.NDArray[np.int64]
-
 _LOAD = Unit.LOAD.value
 _NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
+_MAX_ITEMS_IN_FLIGHT = 2
 _SLOT_MASK = (1 << SLOT_BITS) - 1
 _UNIT_BITS, _CORE_BITS = 3, 16
 _CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
 _REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
 _TIME_SHIFT = _UNIT_BITS + _CORE_BITS + 1
 _UNRESOLVED = -1
-_HEAP_SIZE, _NEXT_ITEM, _PHASE, _PHASE_OPENED_AT, _RETIRED_AT = range(5)
+_NONE = -1
+_WRITE = NUM_UNITS
+"""Place of the last write of a slot, after the last reads by each unit."""
 
+_MACHINE = np.dtype(
+    [
+        ("latency", np.int64, NUM_UNITS),
+        ("in_flight", np.int64, _NUM_QUEUES),
+        ("queue_rate", np.int64, _NUM_QUEUES),
+        ("items_in_flight", np.int64),
+        ("is_static", np.int8),
+    ],
+    align=True,
+)
 
-class _Work(NamedTuple):
-    """What is to be done; never changes."""
+_OP = np.dtype(
+    [
+        ("start", np.int64),
+        ("end", np.int64),
+        ("busy", np.int64),
+        ("successor", np.int32),  # next op of the same unit and core
+        ("item", np.int32),
+        ("unit", np.int8),
+        ("cause", np.int8),
+    ],
+    align=True,
+)
 
-    ops: Ints
-    units: Ints
-    busy: Ints
-    latency: Ints
-    item_start: Ints
-    item_phase: Ints
+_ITEM = np.dtype(
+    [
+        ("first_op", np.int64),
+        ("end_op", np.int64),
+        ("phase", np.int64),
+        ("core", np.int64),
+        ("claimed_at", np.int64),
+        ("unresolved", np.int64),  # ops whose times are not known yet
+        ("retired_at", np.int64),
+    ],
+    align=True,
+)
 
+_CORE = np.dtype(
+    [
+        ("head", np.int32, NUM_UNITS),
+        ("tail", np.int32, NUM_UNITS),
+        ("free", np.int64, NUM_UNITS),  # when a unit can start its next op
+        ("is_pending", np.int8, NUM_UNITS),  # a request of this queue is in the heap
+        ("is_claiming", np.int8),  # a claim is in the heap
+        ("num_claimed", np.int64),
+        ("recent_items", np.int64, _MAX_ITEMS_IN_FLIGHT),  # ring of the items claimed last
+        ("gate", np.int64),  # last claim or load request: more work is wanted after it
+        ("num_requested", np.int64, _NUM_QUEUES),
+        ("port_free", np.int64, _NUM_QUEUES),  # subcycle
+    ],
+    align=True,
+)
 
-class _Ops(NamedTuple):
-    """What is known about every op."""
-
-    start: Ints
-    end: Ints
-    cause: npt.NDArray[np.int8]
-    waits: npt.NDArray[np.int32]
-    """[op, unit]: last op on that unit to wait for, or -1."""
-    successor: npt.NDArray[np.int32]
-    """Next op of the same unit and core, or -1."""
-    item: npt.NDArray[np.int32]
-
-
-class _Items(NamedTuple):
-    """What is known about every work item, and the work left in every phase."""
-
-    core: Ints
-    claimed_at: Ints
-    unresolved: Ints
-    retired_at: Ints
-    phase_left: Ints
-
-
-class _Cores(NamedTuple):
-    """State of every core: its queues, the tiles its ops touched last, and its claims."""
-
-    head: npt.NDArray[np.int32]
-    tail: npt.NDArray[np.int32]
-    free: Ints
-    is_pending: npt.NDArray[np.bool_]
-    is_claiming: npt.NDArray[np.bool_]
-    num_claimed: Ints
-    recent_items: Ints
-    """[core, i]: a ring of the items a core claimed last, as many as it may hold."""
-    gate: Ints
-    """Cycle of the last claim or load request: a core looks for more work after it."""
-    writer: npt.NDArray[np.int32]
-    readers: npt.NDArray[np.int32]
-
-
-class _Queues(NamedTuple):
-    """DMA queues [core, queue]: the ends of outstanding transfers as a ring, and the port."""
-
-    in_flight: Ints
-    rate: Ints
-    ends: Ints
-    num_requested: Ints
-    port_free: Ints
-
-
-class _State(NamedTuple):
-    """Everything the engine knows."""
-
-    work: _Work
-    ops: _Ops
-    items: _Items
-    cores: _Cores
-    queues: _Queues
-    memory: Memory
-    heap: Ints
-    scalars: Ints
-    is_static: bool
+_RUN = np.dtype(
+    [
+        ("heap_size", np.int64),
+        ("next_item", np.int64),
+        ("phase", np.int64),
+        ("phase_opened_at", np.int64),
+        ("retired_at", np.int64),  # latest end of any retired item
+    ],
+    align=True,
+)
 
 
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
-    state = _new_state(program, machine)
-    if program.num_items:
-        _run(state)
-    ops = state.ops
-    return Schedule(
-        program, machine.cores, ops.start, ops.end, state.work.busy, ops.cause, state.items.core
-    )
-
-
-def _new_state(program: Program, machine: MachineSpec) -> _State:
-    cores, items, ops = machine.cores, program.num_items, program.num_ops
-    queues = (machine.load, machine.store)
-    deepest = max(queue.in_flight for queue in queues)
+    ops, items, cores = _new_ops(program, machine), _new_items(program), _new_cores(machine)
     slots = program.num_slots + 1
-    return _State(
-        work=_Work(
-            program.ops,
-            program.units,
-            busy_cycles(program, machine),
-            latency_cycles(machine),
-            program.item_start,
-            program.item_phase,
-        ),
-        ops=_Ops(
-            start=np.zeros(ops, np.int64),
-            end=np.full(ops, _UNRESOLVED, np.int64),
-            cause=np.full(ops, NOT_STALLED, np.int8),
-            waits=np.empty((ops, NUM_UNITS), np.int32),
-            successor=np.full(ops, -1, np.int32),
-            item=np.empty(ops, np.int32),
-        ),
-        items=_Items(
-            core=np.full(items, -1, np.int64),
-            claimed_at=np.zeros(items, np.int64),
-            unresolved=np.diff(program.item_start),
-            retired_at=np.zeros(items, np.int64),
-            phase_left=np.bincount(program.item_phase).astype(np.int64),
-        ),
-        cores=_Cores(
-            head=np.full((cores, NUM_UNITS), -1, np.int32),
-            tail=np.full((cores, NUM_UNITS), -1, np.int32),
-            free=np.zeros((cores, NUM_UNITS), np.int64),
-            is_pending=np.zeros((cores, NUM_UNITS), np.bool_),
-            is_claiming=np.zeros(cores, np.bool_),
-            num_claimed=np.zeros(cores, np.int64),
-            recent_items=np.zeros((cores, machine.items_in_flight), np.int64),
-            gate=np.full(cores, -1, np.int64),
-            writer=np.full((cores, slots), -1, np.int32),
-            readers=np.full((cores, slots, NUM_UNITS), -1, np.int32),
-        ),
-        queues=_Queues(
-            in_flight=np.array([queue.in_flight for queue in queues], np.int64),
-            rate=np.array([service_rate(queue.bandwidth) for queue in queues], np.int64),
-            ends=np.zeros((cores, _NUM_QUEUES, deepest), np.int64),
-            num_requested=np.zeros((cores, _NUM_QUEUES), np.int64),
-            port_free=np.zeros((cores, _NUM_QUEUES), np.int64),
-        ),
-        memory=new_memory(machine),
-        heap=np.empty(cores * (_NUM_QUEUES + 1) + 1, np.int64),
-        scalars=np.zeros(5, np.int64),
-        is_static=machine.placement == "static",
+    deepest = max(machine.load.in_flight, machine.store.in_flight)
+    _run(
+        program.ops,
+        ops,
+        np.empty((program.num_ops, NUM_UNITS), np.int32),
+        items,
+        np.bincount(program.item_phase).astype(np.int64),
+        cores,
+        np.full((machine.cores, slots, NUM_UNITS + 1), _NONE, np.int32),
+        np.zeros((machine.cores, _NUM_QUEUES, deepest), np.int64),
+        np.zeros(machine.cores * (_NUM_QUEUES + 1) + 1, np.int64),
+        np.zeros(1, _RUN),
+        _parameters(machine),
+        new_memory(machine),
     )
+    return Schedule(
+        program, machine.cores, ops["start"], ops["end"], ops["busy"], ops["cause"], items["core"]
+    )
+
+
+def _new_ops(program: Program, machine: MachineSpec) -> np.ndarray:
+    ops = np.zeros(program.num_ops, _OP)
+    ops["end"] = _UNRESOLVED
+    ops["busy"] = busy_cycles(program, machine)
+    ops["successor"] = _NONE
+    ops["unit"] = program.units
+    return ops
+
+
+def _new_items(program: Program) -> np.ndarray:
+    items = np.zeros(program.num_items, _ITEM)
+    items["first_op"], items["end_op"] = program.item_start[:-1], program.item_start[1:]
+    items["phase"] = program.item_phase
+    items["core"] = _NONE
+    items["unresolved"] = np.diff(program.item_start)
+    return items
+
+
+def _new_cores(machine: MachineSpec) -> np.ndarray:
+    cores = np.zeros(machine.cores, _CORE)
+    cores["head"] = cores["tail"] = _NONE
+    cores["gate"] = -1
+    return cores
+
+
+def _parameters(machine: MachineSpec) -> np.ndarray:
+    parameters = np.zeros(1, _MACHINE)
+    queues = (machine.load, machine.store)
+    parameters["latency"] = latency_cycles(machine)
+    parameters["in_flight"] = [queue.in_flight for queue in queues]
+    parameters["queue_rate"] = [service_rate(queue.bandwidth) for queue in queues]
+    parameters["items_in_flight"] = machine.items_in_flight
+    parameters["is_static"] = machine.placement == "static"
+    return parameters
 
 
 @jit
-def _run(state):
-    """Handle the events in order until none is left."""
-    _open_phases(state)
-    for core in range(len(state.cores.gate)):
-        _offer_claim(state, core)
-    heap = state.heap
-    while state.scalars[_HEAP_SIZE] > 0:
+def _run(words, ops, waits, items, phase_left, cores, touched, ends, heap, run, machine, memory):
+    """Handle the events in order until none is left.
+
+    touched: [core, slot, unit], the last op of each unit that read a slot since its last write, and
+    that write in the last place. ends: [core, queue, i], ring of the ends of transfers.
+    """
+    state = run[0]
+    _open_phases(phase_left, state)
+    for core in range(len(cores)):
+        _offer_claim(core, cores[core], items, heap, state, machine[0], len(cores))
+    while state.heap_size > 0:
         event = heap[0]
-        _pop(heap, state.scalars)
+        _pop(heap, state)
         time = event >> _TIME_SHIFT
         core = (event >> _UNIT_BITS) & _CORE_MASK
         if event & _REQUEST_BIT:
-            _serve(state, time, core, event & _UNIT_MASK)
+            unit = event & _UNIT_MASK
+            _serve(time, unit, words, ops, items, phase_left, cores[core], ends[core], state,
+                   machine[0], memory)
         else:
-            _claim(state, time, core)
-        _resolve_compute(state, core)
-        _offer_requests(state, core)
-        _offer_claims(state, core)
+            _claim(time, core, words, ops, waits, items, phase_left, cores[core], touched, state,
+                   machine[0], len(cores))
+        _resolve_compute(ops, waits, items, phase_left, cores[core], state, machine[0])
+        _offer_requests(core, ops, waits, items, cores[core], ends[core], heap, state, machine[0])
+        if _open_phases(phase_left, state):
+            for claimer in range(len(cores)):
+                _offer_claim(claimer, cores[claimer], items, heap, state, machine[0], len(cores))
+        else:
+            _offer_claim(core, cores[core], items, heap, state, machine[0], len(cores))
 
 
 @jit
-def _push(heap, scalars, key):
-    at = scalars[_HEAP_SIZE]
-    scalars[_HEAP_SIZE] = at + 1
+def _push(heap, state, key):
+    at = state.heap_size
+    state.heap_size = at + 1
     while at > 0:
         parent = (at - 1) >> 1
         if heap[parent] <= key:
@@ -219,10 +218,10 @@ def _push(heap, scalars, key):
 
 
 @jit
-def _pop(heap, scalars):
+def _pop(heap, state):
     """Remove the smallest key, which the caller has read from heap[0]."""
-    size = scalars[_HEAP_SIZE] - 1
-    scalars[_HEAP_SIZE] = size
+    size = state.heap_size - 1
+    state.heap_size = size
     key = heap[size]
     at = 0
     while True:
@@ -239,223 +238,210 @@ def _pop(heap, scalars):
 
 
 @jit
-def _claim(state, time, core):
+def _next_item(core, own, state, machine, num_cores):
+    if machine.is_static:
+        return own.num_claimed * num_cores + core
+    return state.next_item
+
+
+@jit
+def _is_open(item, items, state):
+    return item < len(items) and items[item].phase == state.phase
+
+
+@jit
+def _claim(time, core, words, ops, waits, items, phase_left, own, touched, state, machine, num_cores):
     """Give the next work item to a core, if one is left, and queue its ops."""
-    work, ops, items, cores = state.work, state.ops, state.items, state.cores
-    cores.is_claiming[core] = False
-    item = _next_item(state, core)
-    if not _is_open(state, item):
+    own.is_claiming = 0
+    index = _next_item(core, own, state, machine, num_cores)
+    if not _is_open(index, items, state):
         return
-    state.scalars[_NEXT_ITEM] += 1
-    items.core[item] = core
-    items.claimed_at[item] = time
-    items.retired_at[item] = time
-    count = cores.num_claimed[core]
-    cores.recent_items[core, count % cores.recent_items.shape[1]] = item
-    cores.num_claimed[core] = count + 1
-    cores.gate[core] = time
-    for op in range(work.item_start[item], work.item_start[item + 1]):
-        unit = work.units[op]
-        ops.item[op] = item
-        _link(op, unit, work.ops, work.units, ops.waits, cores.writer[core], cores.readers[core])
-        if cores.head[core, unit] < 0:
-            cores.head[core, unit] = op
+    item = items[index]
+    state.next_item += 1
+    item.core = core
+    item.claimed_at = time
+    item.retired_at = time
+    own.recent_items[own.num_claimed % machine.items_in_flight] = index
+    own.num_claimed += 1
+    own.gate = time
+    for op in range(item.first_op, item.end_op):
+        ops[op].item = index
+        _link(op, words, ops, waits, core, touched)
+        unit = ops[op].unit
+        if own.head[unit] < 0:
+            own.head[unit] = op
         else:
-            ops.successor[cores.tail[core, unit]] = op
-        cores.tail[core, unit] = op
-    if items.unresolved[item] == 0:
-        _retire(state, item)
+            ops[own.tail[unit]].successor = op
+        own.tail[unit] = op
+    if item.unresolved == 0:
+        _retire(item, phase_left, state)
 
 
 @jit
-def _next_item(state, core):
-    if state.is_static:
-        return state.cores.num_claimed[core] * len(state.cores.num_claimed) + core
-    return state.scalars[_NEXT_ITEM]
+def _wait_for(other, op, ops, waits):
+    if other >= 0:
+        unit = ops[other].unit
+        waits[op, unit] = max(waits[op, unit], other)
 
 
 @jit
-def _is_open(state, item):
-    phases = state.work.item_phase
-    return item < len(phases) and phases[item] == state.scalars[_PHASE]
-
-
-@jit
-def _link(op, unit, ops, units, waits, writer, readers):
+def _link(op, words, ops, waits, core, touched):
     """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
+    unit = ops[op].unit
     for other in range(NUM_UNITS):
-        waits[op, other] = -1
-    word = ops[op, READS]
+        waits[op, other] = _NONE
+    word = words[op, READS]
     while word:
         slot = word & _SLOT_MASK
         word >>= SLOT_BITS
-        last = writer[slot]
-        if last >= 0:
-            waits[op, units[last]] = max(waits[op, units[last]], last)
-        readers[slot, unit] = op
-    word = ops[op, WRITES]
+        _wait_for(touched[core, slot, _WRITE], op, ops, waits)
+        touched[core, slot, unit] = op
+    word = words[op, WRITES]
     while word:
         slot = word & _SLOT_MASK
         word >>= SLOT_BITS
-        last = writer[slot]
-        if last >= 0:
-            waits[op, units[last]] = max(waits[op, units[last]], last)
-        for other in range(NUM_UNITS):
-            waits[op, other] = max(waits[op, other], readers[slot, other])
-            readers[slot, other] = -1
-        writer[slot] = op
+        for other in range(NUM_UNITS + 1):
+            _wait_for(touched[core, slot, other], op, ops, waits)
+            touched[core, slot, other] = _NONE
+        touched[core, slot, _WRITE] = op
     # A unit runs its own ops in order and forwards results, so it never waits for itself.
-    waits[op, unit] = -1
+    waits[op, unit] = _NONE
 
 
 @jit
-def _ready(op, waits, end, ready):
-    """Return when `op` may start, not before `ready`, and which unit it waited for last."""
+def _ready(op, ops, waits, ready):
+    """Return when an op may start, not before `ready`, and which unit it waited for last."""
     cause = NOT_STALLED
-    for other in range(NUM_UNITS):
-        last = waits[op, other]
-        if last >= 0:
-            if end[last] == _UNRESOLVED:
-                return _UNRESOLVED, cause
-            if end[last] > ready:
-                ready = end[last]
-                cause = other
+    for unit in range(NUM_UNITS):
+        other = waits[op, unit]
+        if other >= 0:
+            end = ops[other].end
+            if end == _UNRESOLVED:
+                return np.int64(_UNRESOLVED), cause
+            if end > ready:
+                ready = end
+                cause = unit
     return ready, cause
 
 
 @jit
-def _resolve_compute(state, core):
+def _resolve_compute(ops, waits, items, phase_left, own, state, machine):
     """Fix the times of all compute ops of a core whose inputs are known by now."""
     progress = True
     while progress:
         progress = False
         for unit in range(FIRST_MEMORY_UNIT):
-            if state.cores.head[core, unit] >= 0 and _resolve_unit(state, core, unit):
-                progress = True
+            if own.head[unit] >= 0:
+                progress |= _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine)
 
 
 @jit
-def _resolve_unit(state, core, unit):
-    work, ops, items, cores = state.work, state.ops, state.items, state.cores
-    first = op = cores.head[core, unit]
-    free = cores.free[core, unit]
-    while op >= 0:
-        item = ops.item[op]
-        claimed_at = items.claimed_at[item]
-        ready, cause = _ready(op, ops.waits, ops.end, max(free, claimed_at))
+def _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine):
+    """Fix the times of the next ops of one unit; return whether there was any."""
+    first = index = own.head[unit]
+    free = own.free[unit]
+    while index >= 0:
+        op = ops[index]
+        item = items[op.item]
+        ready, cause = _ready(index, ops, waits, max(free, item.claimed_at))
         if ready == _UNRESOLVED:
             break
-        if cause == NOT_STALLED and claimed_at > free:
+        if cause == NOT_STALLED and item.claimed_at > free:
             cause = NO_WORK
-        ops.cause[op] = cause
-        ops.start[op] = ready
-        free = ready + work.busy[op]
-        _resolved(state, op, free + work.latency[unit])
-        op = ops.successor[op]
-    cores.free[core, unit] = free
-    cores.head[core, unit] = op
-    return op != first
+        op.cause = cause
+        op.start = ready
+        free = ready + op.busy
+        _resolved(op, free + machine.latency[unit], item, phase_left, state)
+        index = op.successor
+    own.free[unit] = free
+    own.head[unit] = index
+    return index != first
 
 
 @jit
-def _resolved(state, op, end):
-    items = state.items
-    item = state.ops.item[op]
-    state.ops.end[op] = end
-    items.retired_at[item] = max(items.retired_at[item], end)
-    items.unresolved[item] -= 1
-    if items.unresolved[item] == 0:
-        _retire(state, item)
+def _resolved(op, end, item, phase_left, state):
+    op.end = end
+    item.retired_at = max(item.retired_at, end)
+    item.unresolved -= 1
+    if item.unresolved == 0:
+        _retire(item, phase_left, state)
 
 
 @jit
-def _retire(state, item):
-    retired_at = state.items.retired_at[item]
-    state.items.phase_left[state.work.item_phase[item]] -= 1
-    state.scalars[_RETIRED_AT] = max(state.scalars[_RETIRED_AT], retired_at)
+def _retire(item, phase_left, state):
+    phase_left[item.phase] -= 1
+    state.retired_at = max(state.retired_at, item.retired_at)
 
 
 @jit
-def _offer_requests(state, core):
+def _offer_requests(core, ops, waits, items, own, ends, heap, state, machine):
     """Put the next transfer of each DMA queue into the heap once its time is known."""
-    ops, cores, queues = state.ops, state.cores, state.queues
     for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
-        op = cores.head[core, unit]
-        if op < 0 or cores.is_pending[core, unit]:
+        index = own.head[unit]
+        if index < 0 or own.is_pending[unit]:
             continue
         queue = unit - FIRST_MEMORY_UNIT
-        ready = max(cores.free[core, unit], state.items.claimed_at[ops.item[op]])
-        count, limit = queues.num_requested[core, queue], queues.in_flight[queue]
+        ready = max(own.free[unit], items[ops[index].item].claimed_at)
+        count, limit = own.num_requested[queue], machine.in_flight[queue]
         if count >= limit:
-            ready = max(ready, queues.ends[core, queue, count % limit])
-        ready, _ = _ready(op, ops.waits, ops.end, ready)
+            ready = max(ready, ends[queue, count % limit])
+        ready, _ = _ready(index, ops, waits, ready)
         if ready != _UNRESOLVED:
-            cores.is_pending[core, unit] = True
-            event = (ready << _TIME_SHIFT) | _REQUEST_BIT | (core << _UNIT_BITS) | unit
-            _push(state.heap, state.scalars, event)
+            own.is_pending[unit] = 1
+            key = (ready << _TIME_SHIFT) | _REQUEST_BIT | (core << _UNIT_BITS) | unit
+            _push(heap, state, key)
 
 
 @jit
-def _serve(state, time, core, unit):
+def _serve(time, unit, words, ops, items, phase_left, own, ends, state, machine, memory):
     """Hand the next transfer of a queue to the memory."""
-    ops, cores, queues = state.ops, state.cores, state.queues
     queue = unit - FIRST_MEMORY_UNIT
-    op = cores.head[core, unit]
-    num_bytes = state.work.ops[op, B] * state.work.ops[op, C]
-    done = request(state.memory, time, state.work.ops[op, A], num_bytes)
+    index = own.head[unit]
+    op = ops[index]
+    num_bytes = words[index, B] * words[index, C]
+    done = request(memory, time, words[index, A], num_bytes)
     # The port of the queue works while the memory does; a queue retires in order.
-    port = max(queues.port_free[core, queue], time * SUBCYCLES)
-    port += service_subcycles(num_bytes, queues.rate[queue])
-    queues.port_free[core, queue] = port
-    done = max(done, (port + SUBCYCLES - 1) // SUBCYCLES + state.memory.latency_cycles)
-    count, limit = queues.num_requested[core, queue], queues.in_flight[queue]
+    port = max(own.port_free[queue], time * SUBCYCLES)
+    port += service_subcycles(num_bytes, machine.queue_rate[queue])
+    own.port_free[queue] = port
+    done = max(done, (port + SUBCYCLES - 1) // SUBCYCLES + memory.latency_cycles)
+    count, limit = own.num_requested[queue], machine.in_flight[queue]
     if count > 0:
-        done = max(done, queues.ends[core, queue, (count - 1) % limit])
-    queues.ends[core, queue, count % limit] = done
-    queues.num_requested[core, queue] = count + 1
-    ops.start[op] = time
-    _resolved(state, op, done)
-    cores.free[core, unit] = time
-    cores.is_pending[core, unit] = False
-    cores.head[core, unit] = ops.successor[op]
+        done = max(done, ends[queue, (count - 1) % limit])
+    ends[queue, count % limit] = done
+    own.num_requested[queue] = count + 1
+    op.cause = NOT_STALLED
+    op.start = time
+    _resolved(op, done, items[op.item], phase_left, state)
+    own.free[unit] = time
+    own.is_pending[unit] = 0
+    own.head[unit] = op.successor
     if unit == _LOAD:
-        cores.gate[core] = time
+        own.gate = time
 
 
 @jit
-def _offer_claims(state, core):
-    """Let a core that can take more work ask for it; when a phase has ended, let every core ask."""
-    if _open_phases(state):
-        for claimer in range(len(state.cores.gate)):
-            _offer_claim(state, claimer)
-    else:
-        _offer_claim(state, core)
-
-
-@jit
-def _open_phases(state):
+def _open_phases(phase_left, state):
     """Move on to the first phase with work left; return whether that is a new one."""
-    left, scalars = state.items.phase_left, state.scalars
-    before = scalars[_PHASE]
-    while scalars[_PHASE] < len(left) and left[scalars[_PHASE]] == 0:
-        scalars[_PHASE] += 1
-        scalars[_PHASE_OPENED_AT] = scalars[_RETIRED_AT]
-    return scalars[_PHASE] != before
+    before = state.phase
+    while state.phase < len(phase_left) and phase_left[state.phase] == 0:
+        state.phase += 1
+        state.phase_opened_at = state.retired_at
+    return state.phase != before
 
 
 @jit
-def _offer_claim(state, core):
-    items, cores = state.items, state.cores
-    if cores.is_claiming[core] or cores.head[core, _LOAD] >= 0:
+def _offer_claim(core, own, items, heap, state, machine, num_cores):
+    """Put a claim into the heap if a core can take another item, for the cycle it can do so."""
+    if own.is_claiming or own.head[_LOAD] >= 0:
         return
-    if not _is_open(state, _next_item(state, core)):
+    if not _is_open(_next_item(core, own, state, machine, num_cores), items, state):
         return
-    ready = max(cores.gate[core] + 1, state.scalars[_PHASE_OPENED_AT])
-    count, limit = cores.num_claimed[core], cores.recent_items.shape[1]
-    if count >= limit:
-        oldest = cores.recent_items[core, count % limit]
-        if items.unresolved[oldest] > 0:
+    ready = max(own.gate + 1, state.phase_opened_at)
+    if own.num_claimed >= machine.items_in_flight:
+        oldest = items[own.recent_items[own.num_claimed % machine.items_in_flight]]
+        if oldest.unresolved > 0:
             return
-        ready = max(ready, items.retired_at[oldest])
-    cores.is_claiming[core] = True
-    _push(state.heap, state.scalars, (ready << _TIME_SHIFT) | (core << _UNIT_BITS))
+        ready = max(ready, oldest.retired_at)
+    own.is_claiming = 1
+    _push(heap, state, (ready << _TIME_SHIFT) | (core << _UNIT_BITS))

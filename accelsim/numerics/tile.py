@@ -15,7 +15,7 @@ from accelsim.numerics.rounding import round_tile
 
 
 @jit
-def view(data, index):
+def select(data, index):
     """Return tile `index` of a buffer [slots, rows, cols], or None."""
     if data is None:
         return None

@@ -76,7 +76,7 @@ class Tile(NamedTuple):
 @jit
 def tile(buffer, slot):
     """Return slot `slot` of a buffer."""
-    return Tile(buffer.first_slot + slot, buffer.bits, arithmetic.view(buffer.data, slot))
+    return Tile(buffer.first_slot + slot, buffer.bits, arithmetic.select(buffer.data, slot))
 
 
 @jit
