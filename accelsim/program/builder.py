@@ -81,7 +81,7 @@ class ProgramBuilder:
             raise ProgramError(f"{self.name}: more than {MAX_SLOTS - 1} buffer slots")
         self.buffers.append(info)
         data = _zeros((slots, rows, cols), fmt) if self.with_numbers else None
-        return Buffer(info.first_slot, fmt.bits, data)
+        return Buffer(info.first_slot, slots, fmt.bits, data)
 
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Run `kernel(p, *arguments)`, which begins `num_items` work items, and return its program."""

@@ -1,7 +1,7 @@
 """The kernel language: each function records one op of a tile program and computes its numbers.
 
 A kernel is a jitted loop over tiles that calls these functions. `p` is the program being recorded.
-Tensors lie in HBM, buffers in the scratchpad or the accumulator; `tile(buffer, slot)` is what an op
+Tensors lie in HBM, buffers in the scratchpad or the accumulator; `tile(buffer, turn)` is what an op
 reads or writes. Nothing here waits: an op waits for earlier ops on the tiles it touches. With
 `data=None` in tensors and buffers only the program is recorded, by the same code. `fmt` arguments are
 the integer codes of `accelsim.numerics.formats`.
@@ -55,10 +55,12 @@ class Tensor(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """On-chip memory for `slots` equal tiles; two slots are double buffering."""
+    """On-chip memory for `slots` equal tiles, used in turn; two slots are double buffering."""
 
     first_slot: int
     """Number of slot 0 in the program."""
+    slots: int
+    """Number of tiles."""
     bits: int
     """Bits of a stored element."""
     data: Any
@@ -74,8 +76,9 @@ class Tile(NamedTuple):
 
 
 @jit
-def tile(buffer, slot):
-    """Return slot `slot` of a buffer."""
+def tile(buffer, turn):
+    """Return the tile of a buffer for its use number `turn`, slots being used in turn."""
+    slot = turn % buffer.slots
     return Tile(buffer.first_slot + slot, buffer.bits, arithmetic.select(buffer.data, slot))
 
 
