@@ -11,6 +11,13 @@ from accelsim.errors import did_you_mean
 
 _QUOTED = re.compile(r"'([^']*)'")
 _LONGEST_SHOWN = 60
+_PLAINER = {
+    "an object": "a mapping",
+    "a valid dictionary or object to extract fields from": "a mapping",
+    "a valid array": "a list",
+    "a valid boolean": "true or false",
+}
+"""What pydantic expects, in the words of a YAML file."""
 
 
 def explain(error: ValidationError, document: Document, adapter: TypeAdapter[Any]) -> list[str]:
@@ -84,8 +91,7 @@ def _expectation(found: str, message: str) -> str:
     expected = message.removeprefix("Input should be ")
     if expected == message:
         return f"found {found}; {message[0].lower()}{message[1:]}"
-    if expected == "an object":
-        expected = "a mapping"
+    expected = _PLAINER.get(expected, expected)
     noun = "a value " if expected.startswith(("greater", "less")) else ""
     return f"found {found}, expected {noun}{expected}"
 
