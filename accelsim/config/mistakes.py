@@ -74,7 +74,7 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
 def _unknown_key(location: tuple[str | int, ...], adapter: TypeAdapter[Any]) -> str:
     known = schema_at(adapter, location[:-1]).get("properties", {})
     hint = did_you_mean(str(location[-1]), known)
-    return f"unknown key{hint}; allowed: {', '.join(known)}"
+    return f"unknown key{hint}; allowed: {', '.join(known)}" if known else "unknown key"
 
 
 def _missing_key(location: tuple[str | int, ...], adapter: TypeAdapter[Any]) -> str:

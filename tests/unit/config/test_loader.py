@@ -59,6 +59,10 @@ class Device(Spec):
     """What it consists of."""
     limit: int | Literal["auto"] = "auto"
     """A number, or the word."""
+    boot: Branch | None = None
+    """What it starts from."""
+    swap: Disk | bool = False
+    """Where memory goes, or whether it may."""
 
 
 def mistakes(text: str, tmp_path: Path, model=Device, overrides=None) -> list[str]:
@@ -116,7 +120,7 @@ parts:
         "d.yaml:11:5: parts[4]: found 7, expected a mapping",
         "d.yaml:12:35: parts[5].size: unknown key; allowed: kind, hops",
         "d.yaml:1:1: nme: unknown key, did you mean 'name'?; allowed: name, cores, rates, share, "
-        "is_fast, parts, limit",
+        "is_fast, parts, limit, boot, swap",
     ]
 
 
@@ -157,9 +161,9 @@ def test_overrides_are_checked_like_the_file_and_name_themselves(tmp_path):
         "--set device.cores: found -4, expected a value greater than 0",
         "--set device.parts[0].hops: found 'x', expected a valid integer",
         "--set device.croes: unknown key, did you mean 'cores'?; allowed: name, cores, rates, "
-        "share, is_fast, parts, limit",
+        "share, is_fast, parts, limit, boot, swap",
         "--set device.rate: unknown key, did you mean 'rates'?; allowed: name, cores, rates, "
-        "share, is_fast, parts, limit",
+        "share, is_fast, parts, limit, boot, swap",
     ]
 
 
@@ -247,3 +251,21 @@ def test_a_byte_order_mark_is_not_part_of_the_first_key(tmp_path):
     file = tmp_path / "d.yaml"
     file.write_bytes(b"\xef\xbb\xbfname: x\ncores: 1\n")
     assert load_spec(Device, file, kind="machine").name == "x"
+
+
+def test_mistakes_inside_an_optional_section_are_found(tmp_path):
+    text = "name: x\ncores: 1\nboot: {hops: 3}\n"
+    assert mistakes(text, tmp_path) == ["d.yaml:3:1: boot.kind: missing; allowed: 'disk', 'net'"]
+    text = "name: x\ncores: 1\nboot: {kind: disk, sise: 4 KiB}\n"
+    assert mistakes(text, tmp_path) == [
+        "d.yaml:3:1: boot.size: missing; expected: How much it holds, in bytes.",
+        "d.yaml:3:20: boot.sise: unknown key, did you mean 'size'?; allowed: kind, size",
+    ]
+
+
+def test_a_union_without_a_tag_still_names_the_unknown_key(tmp_path):
+    text = "name: x\ncores: 1\nswap: {kind: disk, size: 4 KiB, speed: 3}\n"
+    assert mistakes(text, tmp_path) == [
+        "d.yaml:3:33: swap.speed: unknown key",
+        "d.yaml:3:1: swap: found a mapping, expected true or false",
+    ]
