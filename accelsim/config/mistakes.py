@@ -57,8 +57,8 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
         case "missing":
             text = _missing_key(location, adapter)
         case "union_tag_not_found":
-            tags = schema_at(adapter, location)["discriminator"]["mapping"]
-            text = f"missing; allowed: {', '.join(map(repr, tags))}"
+            tags = schema_at(adapter, location).get("discriminator", {}).get("mapping", {})
+            text = f"missing; allowed: {', '.join(map(repr, tags))}" if tags else "missing"
         case "union_tag_invalid":
             text = _choice(found, context["tag"], context["expected_tags"])
         case "enum" | "literal_error":

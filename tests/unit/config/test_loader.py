@@ -63,6 +63,8 @@ class Device(Spec):
     """What it starts from."""
     swap: Disk | bool = False
     """Where memory goes, or whether it may."""
+    route: tuple[Branch, ...] | bool = False
+    """Where packets go, or whether they may."""
 
 
 def mistakes(text: str, tmp_path: Path, model=Device, overrides=None) -> list[str]:
@@ -120,7 +122,7 @@ parts:
         "d.yaml:11:5: parts[4]: found 7, expected a mapping",
         "d.yaml:12:35: parts[5].size: unknown key; allowed: kind, hops",
         "d.yaml:1:1: nme: unknown key, did you mean 'name'?; allowed: name, cores, rates, share, "
-        "is_fast, parts, limit, boot, swap",
+        "is_fast, parts, limit, boot, swap, route",
     ]
 
 
@@ -161,9 +163,9 @@ def test_overrides_are_checked_like_the_file_and_name_themselves(tmp_path):
         "--set device.cores: found -4, expected a value greater than 0",
         "--set device.parts[0].hops: found 'x', expected a valid integer",
         "--set device.croes: unknown key, did you mean 'cores'?; allowed: name, cores, rates, "
-        "share, is_fast, parts, limit, boot, swap",
+        "share, is_fast, parts, limit, boot, swap, route",
         "--set device.rate: unknown key, did you mean 'rates'?; allowed: name, cores, rates, "
-        "share, is_fast, parts, limit, boot, swap",
+        "share, is_fast, parts, limit, boot, swap, route",
     ]
 
 
@@ -268,4 +270,12 @@ def test_a_union_without_a_tag_still_names_the_unknown_key(tmp_path):
     assert mistakes(text, tmp_path) == [
         "d.yaml:3:33: swap.speed: unknown key",
         "d.yaml:3:1: swap: found a mapping, expected true or false",
+    ]
+
+
+def test_a_missing_tag_inside_a_union_without_a_tag_is_named(tmp_path):
+    text = "name: x\ncores: 1\nroute: [{hops: 3}]\n"
+    assert mistakes(text, tmp_path) == [
+        "d.yaml:3:9: route[0].kind: missing",
+        "d.yaml:3:1: route: found a list, expected true or false",
     ]
