@@ -1,0 +1,49 @@
+"""How far an output is from its reference, in numbers that survive overflow."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Distance of an output from a reference.
+
+    The errors are taken over the elements where the output is finite, so that one overflow does
+    not hide the rest; `nonfinite_fraction` counts the others. With no finite element they are None.
+    """
+
+    rmse: float | None
+    """Root of the mean squared error."""
+    relative_rmse: float | None
+    """`rmse` over the root mean square of the reference at the same elements; None if that is 0."""
+    max_abs_error: float | None
+    """Largest absolute error of one element."""
+    nonfinite_fraction: float
+    """Share of the elements that are infinite or NaN."""
+
+
+def compare(output: npt.ArrayLike, reference: npt.ArrayLike) -> Accuracy:
+    """Compare two arrays of one shape, in float64; `reference` is finite.
+
+    Raises ValueError if the shapes differ or hold no element.
+    """
+    found, expected = np.asarray(output, np.float64), np.asarray(reference, np.float64)
+    if found.shape != expected.shape or found.size == 0:
+        raise ValueError(f"cannot compare shape {found.shape} with reference {expected.shape}")
+    finite = np.isfinite(found)
+    if not finite.any():
+        return Accuracy(rmse=None, relative_rmse=None, max_abs_error=None, nonfinite_fraction=1.0)
+    error = found[finite] - expected[finite]
+    rmse, reference_rms = _root_mean_square(error), _root_mean_square(expected[finite])
+    return Accuracy(
+        rmse=rmse,
+        relative_rmse=rmse / reference_rms if reference_rms else None,
+        max_abs_error=float(np.abs(error).max()),
+        nonfinite_fraction=1.0 - float(finite.mean()),
+    )
+
+
+def _root_mean_square(values: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(values**2)))
