@@ -93,7 +93,9 @@ def test_roofline_has_the_roof_and_one_point_a_run():
 
 
 def test_pareto_front_is_a_staircase_with_named_points():
-    figure = pareto_figure(SWEPT, "area_mm2", "time_s", [False, False, True, True, False])
+    front = [False, False, True, True, False]
+    settings = ["machine.scratchpad.capacity", "workload"]
+    figure = pareto_figure(SWEPT, "area_mm2", "time_s", front, settings=settings)
     (axes,) = figure.axes
     steps = axes.get_lines()[0]
     assert steps.get_drawstyle() == "steps-post"

@@ -35,7 +35,12 @@ def test_show(column, value, shown):
     ("column", "magnitude", "label"),
     [
         ("hbm_read_bytes", 3e6, (1e6, "HBM read [MB]")),
-        ("machine.scratchpad.capacity", 1.0, (1.0, "scratchpad capacity")),
+        ("machine.scratchpad.capacity", 2048.0, (1024, "scratchpad capacity [KiB]")),
+        ("machine.hbm.bandwidth", 1.6e12, (1e12, "HBM bandwidth [TB/s]")),
+        ("machine.load.bandwidth", 128, (1.0, "load bandwidth [B/cycle]")),
+        ("machine.clock", 1.8e9, (1e9, "clock [GHz]")),
+        ("machine.cores", 24, (1.0, "cores")),
+        ("workload.q_len", 2048, (1.0, "q len")),
         ("units.cube.busy_cycles", 2e3, (1e3, "cube busy [kcycles]")),
         ("units.cube.utilization", 0.5, (1.0, "cube utilization")),
         ("hbm_bytes_by_tensor.scores", 0, (1.0, "HBM bytes of scores [B]")),
