@@ -18,7 +18,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-results = Console()
+_PIPED_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe, which have no width of their own."""
+
+results = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 """Tables and other results, on stdout."""
 
 messages = Console(stderr=True)

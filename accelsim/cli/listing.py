@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from accelsim.cli.console import print_json, results
 from accelsim.report.quantity import quantity_of
@@ -25,7 +25,9 @@ def kernels() -> None:
     """List the kernels and their parameters."""
     from accelsim.kernels.registry import get_kernel, kernel_names
 
-    table = Table("kernel", "for", "what it does", "parameter", "default", "meaning")
+    table = Table(
+        _named("kernel"), "for", "what it does", _named("parameter"), "default", "meaning"
+    )
     for name in kernel_names():
         kernel = get_kernel(name)
         lines = _parameters(kernel.parameters) or [("", "", "")]
@@ -34,6 +36,11 @@ def kernels() -> None:
         for line in lines[1:]:
             table.add_row("", "", "", *line)
     results.print(table)
+
+
+def _named(title: str) -> Column:
+    """Return a column of names, which are never cut: they are typed into other commands."""
+    return Column(title, no_wrap=True, overflow="ignore")
 
 
 def _parameters(model: Any) -> list[tuple[str, str, str]]:
@@ -48,7 +55,7 @@ def machines() -> None:
     from accelsim.config.shipped import known_names
     from accelsim.loading import load_machine
 
-    table = Table("machine", "cores", "clock", "scratchpad", "HBM", "description")
+    table = Table(_named("machine"), "cores", "clock", "scratchpad", "HBM", "description")
     for name in known_names("machine"):
         table.add_row(name, *_machine_cells(load_machine(name)))
     results.print(table)
@@ -69,7 +76,7 @@ def workloads() -> None:
     from accelsim.config.shipped import known_names
     from accelsim.loading import load_workload
 
-    table = Table("workload", "kind", "shape", "MACs", "tensors")
+    table = Table(_named("workload"), "kind", "shape", "MACs", "tensors")
     for name in known_names("workload"):
         workload = load_workload(name)
         tensors = getattr(workload, "tensors", None)

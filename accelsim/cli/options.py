@@ -3,12 +3,15 @@
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accelsim.cli.console import details, messages
 from accelsim.errors import AccelsimError, OutputError
+
+if TYPE_CHECKING:
+    from accelsim.config.shipped import Kind
 
 
 class OptionError(AccelsimError):
@@ -53,7 +56,7 @@ def _kernels(incomplete: str) -> list[str]:
     return [name for name in kernel_names() if name.startswith(incomplete)]
 
 
-def _names(kind: str, incomplete: str) -> list[str]:
+def _names(kind: "Kind", incomplete: str) -> list[str]:
     from accelsim.config.shipped import known_names
 
     return [name for name in known_names(kind) if name.startswith(incomplete)]

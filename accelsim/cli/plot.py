@@ -96,7 +96,8 @@ def draw_columns(
     if not pareto:
         return save_figure(curve_figure(frame, x, y, by), table.parent, f"{y}-over-{x}")
     front = _front(frame, x, y, maximize)
-    figure = pareto_figure(frame, x, y, front, maximize=maximize, by=by)
+    settings = _settings(frame)
+    figure = pareto_figure(frame, x, y, front, maximize=maximize, by=by, settings=settings)
     return save_figure(figure, table.parent, f"pareto-{y}-{x}")
 
 
@@ -111,3 +112,14 @@ def _front(frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str]) -> li
     less = [name for name in (x, y) if name not in maximize]
     best = rows.index[pareto_front(values, minimize=less, maximize=more)]
     return [bool(flag) for flag in frame.index.isin(best)]
+
+
+def _settings(frame: "pd.DataFrame") -> list[str]:
+    """Return the columns that a sweep can vary: fields of specs and parameters of kernels."""
+    from accelsim.kernels.registry import get_kernel, kernel_names
+
+    parameters = {
+        field for name in kernel_names() for field in get_kernel(name).parameters.model_fields
+    }
+    fields = ("machine.", "workload.")
+    return [name for name in frame.columns if name.startswith(fields) or name in parameters]

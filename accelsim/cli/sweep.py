@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accelsim.cli import options
-from accelsim.cli.console import progress, results
+from accelsim.cli.console import note, progress, results
+
+if TYPE_CHECKING:
+    from accelsim.sweep.run import SweepResult
 
 
 class Executor(StrEnum):
@@ -44,4 +47,12 @@ def sweep(
             address=address,
             progress=advance,
         )
-    results.print(outcome)
+    results.print(summary(outcome), markup=False, highlight=False, soft_wrap=True)
+    note(f"wrote {outcome.csv} and {outcome.parquet}")
+
+
+def summary(outcome: "SweepResult") -> str:
+    """Return one line: how many points there are, and what became of them."""
+    states = ", ".join(f"{count} {status}" for status, count in outcome.num_by_status.items())
+    excluded = f"; {outcome.num_excluded} excluded by constraints" if outcome.num_excluded else ""
+    return f"{outcome.num_points} points: {states} ({outcome.num_run} run now){excluded}"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from accelsim.plotting.style import INK, MARKERS, color_of, dress, legend_beside, new_figure
 from accelsim.plotting.table import finished, numbers, series_names
-from accelsim.report.quantity import quantity_of
+from accelsim.report.quantity import quantity_of, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +29,12 @@ def pareto_figure(
     *,
     maximize: Collection[str] = (),
     by: Sequence[str] = (),
+    settings: Sequence[str] = (),
 ) -> "Figure":
     """Every finished row as a point, and the Pareto `front` (one flag a row of `frame`) as steps.
 
-    A step goes where no better point is known: on the worse side of each point of the front.
+    A step goes where no better point is known: on the worse side of each point of the front. The
+    legend tells the `settings` (columns) of those points, where they are few enough to be read.
     """
     rows = finished(frame.assign(_front=np.asarray(front, bool)), [x, y])
     figure, axes, points = _plane(rows, x, y, by)
@@ -47,7 +49,7 @@ def pareto_figure(
         zorder=1,
         label=f"Pareto front\n({len(best)} of {len(rows)} points)",
     )
-    _name_points(axes, best, rows)
+    _name_points(axes, best, rows[list(settings)])
     _finish(axes, f"Pareto front of {quantity_of(x).title} and {quantity_of(y).title}")
     return figure
 
@@ -64,12 +66,6 @@ def curve_figure(frame: "pd.DataFrame", x: str, y: str, by: Sequence[str] = ()) 
     title = f"{quantity_of(y).title} over {quantity_of(x).title}"
     _finish(axes, title + (" (lines: lowest of each series)" if crowded else ""))
     return figure
-
-
-def setting_columns(frame: "pd.DataFrame") -> list[str]:
-    """Return the columns of settings that differ between the rows."""
-    named = [name for name in frame.columns if str(name).startswith(("machine.", "workload."))]
-    return [name for name in named if frame[name].nunique() > 1]
 
 
 def _plane(
@@ -118,17 +114,19 @@ def _scatter(axes: "Axes", points: "pd.DataFrame", opacity: float | NDArray[np.f
         )
 
 
-def _name_points(axes: "Axes", best: "pd.DataFrame", rows: "pd.DataFrame") -> None:
-    """Number the points of the front and tell their settings in the legend, if few enough."""
-    settings = setting_columns(rows)
-    if not settings or len(best) > MOST_NAMED_POINTS:
+def _name_points(axes: "Axes", best: "pd.DataFrame", settings: "pd.DataFrame") -> None:
+    """Number the points of the front and tell the settings that vary in the legend."""
+    varied = [name for name in settings.columns if settings[name].nunique() > 1]
+    if not varied or len(best) > MOST_NAMED_POINTS:
         return
-    names = rows.loc[best.index, settings].astype(str)
-    for number, (_, values) in enumerate(names.iterrows(), start=1):
-        place = (best["x"].iloc[number - 1], best["y"].iloc[number - 1])
+    rows = settings.loc[best.index, varied].to_dict("records")
+    places = zip(best["x"], best["y"], strict=True)
+    for number, (place, row) in enumerate(zip(places, rows, strict=True), start=1):
         axes.annotate(str(number), place, xytext=(5, 5), textcoords="offset points", color=INK)
-        text = "\n".join(f"{name.split('.')[-1]} {values[name]}" for name in settings)
-        axes.plot([], [], linestyle="", marker=f"${number}$", color=INK, label=text)
+        shown = [
+            f"{words(name.split('.')[-1])} {quantity_of(name).show(row[name])}" for name in varied
+        ]
+        axes.plot([], [], linestyle="", marker=f"${number}$", color=INK, label="\n".join(shown))
 
 
 def _finish(axes: "Axes", title: str) -> None:

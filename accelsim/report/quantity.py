@@ -12,6 +12,7 @@ _SMALL = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
 
 _SUFFIXES = {
     "bytes_per_s": ("B/s", _DECIMAL),
+    "bytes_per_cycle": ("B/cycle", _DECIMAL),
     "macs_per_s": ("MAC/s", _DECIMAL),
     "bytes": ("B", _DECIMAL),
     "cycles": ("cycles", _DECIMAL),
@@ -24,6 +25,17 @@ _SUFFIXES = {
     "s": ("s", _SMALL),
 }
 _CAPACITIES = ("scratchpad", "accumulator", "capacity", "operand_buffer")
+_FIELDS = {
+    "clock": "hz",
+    "capacity": "bytes",
+    "operand_buffer": "bytes",
+    "interleave": "bytes",
+    "latency": "s",
+    "hbm.bandwidth": "bytes_per_s",
+    "bandwidth": "bytes_per_cycle",
+}
+"""Last part of a field of a machine -> suffix that says its unit."""
+
 _GROUPS = {
     "hbm_bytes_by_tensor": ("bytes", "HBM bytes of {}"),
     "energy_by_component_j": ("j", "energy of {}"),
@@ -77,7 +89,7 @@ def quantity_of(column: str) -> Quantity:
         unit, prefixes = _SUFFIXES[suffix]
         return Quantity(title.format(words(member)), unit, prefixes)
     name = column.removeprefix("machine.").removeprefix("workload.").removeprefix("units.")
-    suffix = _suffix_of(name)
+    suffix = _suffix_of(name) or _suffix_of_field(column)
     title = words(name.removesuffix(suffix).rstrip("_") or name)
     if not suffix:
         return Quantity(title, "")
@@ -91,6 +103,12 @@ def _suffix_of(name: str) -> str:
         if name == suffix or name.endswith((f"_{suffix}", f".{suffix}")):
             return suffix
     return ""
+
+
+def _suffix_of_field(column: str) -> str:
+    if not column.startswith("machine."):
+        return ""
+    return next((unit for field, unit in _FIELDS.items() if column.endswith(f".{field}")), "")
 
 
 def words(name: str) -> str:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -85,7 +86,8 @@ def _check_ending(path: Path) -> None:
 def _read_npz(path: Path, wanted: AllowedShapes) -> Arrays:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
+            names = [name.removesuffix(".npy") for name in members]
             _check_names(path, wanted, names)
             return {name: _read_npy(path, archive, name, wanted[name]) for name in wanted}
     except _DAMAGE as damage:
@@ -121,7 +123,10 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     }
     if version not in readers:
         raise ValueError(f"version {version} of the npy format")
-    shape, _, dtype = readers[version](file)
+    try:
+        shape, _, dtype = readers[version](file)
+    except (MemoryError, TokenError) as error:  # what NumPy lets through of deep nesting
+        raise ValueError("unreadable npy header") from error
     return shape, dtype, file.tell()
 
 

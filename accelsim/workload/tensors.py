@@ -13,7 +13,6 @@ from accelsim.errors import WorkloadError
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
 from accelsim.workload.model.capture import capture_heads, capture_linear
 from accelsim.workload.problem import AttentionProblem, GemmProblem, Shapes
-from accelsim.workload.rounding import round_to_format
 from accelsim.workload.sources import (
     FileSource,
     HybridSource,
@@ -21,6 +20,7 @@ from accelsim.workload.sources import (
     ModelLinearSource,
     UniformSource,
 )
+from accelsim.workload.storage import stored_values
 
 OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
@@ -54,14 +54,11 @@ def load_tensors(
     Relative paths start at `folder`, the place of the workload file, then at the working
     directory. Raises WorkloadError that begins with the problem's name.
     """
-    if problem.tensors is None:
-        return None
     try:
-        _check_memory(problem.input_shapes)
-        arrays = {
-            name: _rounded(name, values, problem)
-            for name, values in _source_arrays(problem, folder).items()
-        }
+        values = _source_arrays(problem, folder)
+        if values is None:
+            return None
+        arrays = {name: _rounded(name, each, problem) for name, each in values.items()}
     except WorkloadError as error:
         raise WorkloadError(f"workload '{problem.name}': {error}") from error
     if isinstance(problem, AttentionProblem):
@@ -73,13 +70,13 @@ def _rounded(
     name: str, values: NDArray[Any], problem: AttentionProblem | GemmProblem
 ) -> NDArray[Any]:
     try:
-        rounded = round_to_format(values, problem.dtype)
+        rounded = stored_values(values, problem.dtype)
     except WorkloadError as error:
         raise WorkloadError(f"array '{name}': {error}") from error
     return np.ascontiguousarray(rounded.reshape(problem.input_shapes[name]))
 
 
-def _source_arrays(problem: AttentionProblem | GemmProblem, folder: Path) -> Arrays:
+def _source_arrays(problem: AttentionProblem | GemmProblem, folder: Path) -> Arrays | None:
     match problem.tensors:
         case UniformSource() as family:
             return _seeded(_uniform, family, problem.input_shapes)
@@ -92,7 +89,7 @@ def _source_arrays(problem: AttentionProblem | GemmProblem, folder: Path) -> Arr
         case FileSource() as source:
             return _file_arrays(source, problem, folder)
         case None:
-            return {}
+            return None
     _check_captured(arrays, problem.input_shapes)
     return arrays
 
@@ -100,6 +97,7 @@ def _source_arrays(problem: AttentionProblem | GemmProblem, folder: Path) -> Arr
 def _seeded(
     family: Callable[..., NDArray[Any]], source: UniformSource | HybridSource, shapes: Shapes
 ) -> Arrays:
+    _check_memory(shapes)
     return {
         name: family(np.random.default_rng([source.seed, stream]), shape, source)
         for stream, (name, shape) in enumerate(shapes.items())

@@ -77,7 +77,7 @@ class GgufFile:
         return found
 
     def read(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return a tensor as float32; raise WorkloadError unless it has the given shape."""
+        """Return a tensor as float32; raise WorkloadError unless it has `shape`, all finite."""
         entry = self.tensors.get(name)
         if entry is None:
             raise WorkloadError(f"{self.path}: tensor '{name}' is missing")
@@ -88,7 +88,11 @@ class GgufFile:
             )
         raw = self._raw_rows(name, entry)
         ggml_type = self._gguf.GGMLQuantizationType(entry.ggml_type)
-        return np.asarray(self._gguf.dequantize(raw, ggml_type), np.float32).reshape(shape)
+        with np.errstate(all="ignore"):
+            values = np.asarray(self._gguf.dequantize(raw, ggml_type), np.float32)
+        if not np.isfinite(values).all():
+            raise WorkloadError(f"{self.path}: tensor '{name}' holds values that are not finite")
+        return values.reshape(shape)
 
     def _raw_rows(self, name: str, entry: TensorEntry) -> NDArray[np.uint8]:
         if entry.ggml_type not in READABLE_TYPES:

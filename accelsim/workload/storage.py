@@ -1,4 +1,4 @@
-"""Values as a format can hold them: how tensors enter a problem."""
+"""Values as HBM stores them: how tensors enter a problem."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ QUANTIZED_MAX = {Format.INT8: 127, Format.INT4: 7}
 """Largest magnitude of symmetric quantization; the most negative code stays unused."""
 
 
-def round_to_format(values: NDArray[Any], dtype: Format) -> NDArray[Any]:
+def stored_values(values: NDArray[Any], dtype: Format) -> NDArray[Any]:
     """Return `values` as `dtype` holds them, in an array wide enough to compute with.
 
     Float formats: float32, rounded to nearest even, beyond the largest number what ml_dtypes

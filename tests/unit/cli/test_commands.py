@@ -1,0 +1,184 @@
+"""What each command passes on, prints and writes."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from accelsim.version import VERSION
+
+ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
+SEVERAL = ("--machine", "edge-npu", "--workload", "w", "--kernels", "dense,flash")
+
+
+def test_version(accelsim_command):
+    assert accelsim_command("--version").stdout == f"accelsim {VERSION}\n"
+
+
+def test_run_prints_the_report(accelsim_command, simulator):
+    done = accelsim_command("run", *ONE)
+    assert (done.exit_code, done.stdout) == (0, "flash on edge-npu: 2000 cycles\n")
+    assert simulator.calls == [("edge-npu", "w", "flash", {}, "compiled")]
+
+
+def test_run_passes_settings_as_text(accelsim_command, simulator):
+    words = ("--set", "tile_q=64", "--set", "machine.scratchpad.capacity = 512 KiB")
+    accelsim_command("run", *ONE, *words, "--engine", "reference")
+    settings = {"tile_q": "64", "machine.scratchpad.capacity": "512 KiB"}
+    assert simulator.calls == [("edge-npu", "w", "flash", settings, "reference")]
+
+
+def test_run_prints_json_alone_and_null_for_what_json_cannot_hold(accelsim_command):
+    done = accelsim_command("run", *ONE, "--format", "json", "--verbose")
+    assert json.loads(done.stdout) == {
+        "kernel": "flash",
+        "cycles": 2000,
+        "accuracy": None,
+        "energy_by_component_j": {"hbm": 1e-3, "cube": None},
+    }
+
+
+def test_run_writes_a_trace(accelsim_command, tmp_path):
+    path = tmp_path / "t.json"
+    done = accelsim_command("run", *ONE, "--trace", path)
+    assert done.stderr == f"wrote {path}; open it with Perfetto\n"
+    names = [event["name"] for event in json.loads(path.read_text())["traceEvents"]]
+    assert {"load k", "matmul", "HBM bandwidth", "scratchpad use"} <= set(names)
+
+
+@pytest.mark.parametrize("words", [("-q", "run"), ("run", "-q")])
+def test_quiet_leaves_only_the_result(accelsim_command, tmp_path, words):
+    done = accelsim_command(*words, *ONE, "--trace", tmp_path / "t.json")
+    assert (done.stdout, done.stderr) == ("flash on edge-npu: 2000 cycles\n", "")
+
+
+@pytest.mark.parametrize("words", [("--verbose", "run"), ("run", "--verbose")])
+def test_verbose_says_how_long_it_took(accelsim_command, words):
+    assert accelsim_command(*words, *ONE).stderr.startswith("simulated in ")
+    assert accelsim_command("run", *ONE).stderr == ""
+
+
+def test_compare_writes_table_and_figures(accelsim_command, tmp_path):
+    done = accelsim_command("compare", *SEVERAL, "--out", tmp_path / "out", "--timeline")
+    assert done.exit_code == 0, done.stderr
+    assert "wrote compare.csv and 10 figures" in done.stderr
+    assert pd.read_csv(tmp_path / "out" / "compare.csv")["cycles"].tolist() == [4000, 2000]
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    stems = ("traffic", "energy", "roofline", "timeline-dense", "timeline-flash")
+    assert written == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")} | {
+        "compare.csv",
+        "timeline-dense.csv",
+        "timeline-flash.csv",
+    }
+
+
+def test_compare_shows_kernels_side_by_side(accelsim_command, tmp_path):
+    done = accelsim_command("compare", *SEVERAL, "--out", tmp_path)
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
+    assert ["time", "4 µs", "2 µs"] in lines
+    assert ["HBM bytes of k", "5 MB", "5 MB"] in lines
+
+
+def test_compare_forgets_the_timelines_of_an_earlier_comparison(accelsim_command, tmp_path):
+    accelsim_command("compare", *SEVERAL, "--out", tmp_path, "--timeline")
+    accelsim_command("compare", *SEVERAL, "--out", tmp_path)
+    assert not (tmp_path / "timeline-flash.csv").exists()
+
+
+def test_compare_prints_json(accelsim_command, tmp_path):
+    done = accelsim_command("compare", *SEVERAL, "--out", tmp_path, "--format", "json")
+    assert [row["kernel"] for row in json.loads(done.stdout)] == ["dense", "flash"]
+
+
+def test_a_setting_with_the_name_of_a_kernel_is_for_that_kernel(
+    accelsim_command, simulator, tmp_path
+):
+    words = ("--set", "flash.tile_q=64", "--set", "workload.q_len=128")
+    accelsim_command("compare", *SEVERAL, *words, "--out", tmp_path)
+    assert [call[3] for call in simulator.calls] == [
+        {"workload.q_len": "128"},
+        {"tile_q": "64", "workload.q_len": "128"},
+    ]
+
+
+def test_sweep_tells_what_became_of_the_points(accelsim_command, simulator, tmp_path):
+    words = ("--executor", "dask", "--address", "tcp://head:8786", "--workers", 2)
+    done = accelsim_command("sweep", tmp_path / "s.yaml", "--out", tmp_path, *words)
+    assert done.stdout == ("3 points: 2 ok, 1 infeasible (2 run now); 1 excluded by constraints\n")
+    assert done.stderr.endswith(f"wrote {tmp_path}/results.csv and {tmp_path}/results.parquet\n")
+    ((spec, out, how),) = simulator.calls
+    del how["progress"]
+    assert (spec, out) == (tmp_path / "s.yaml", tmp_path)
+    assert how == {"executor": "dask", "address": "tcp://head:8786", "workers": 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "stems"),
+    [
+        ((), ["pareto-energy_j-time_s", "roofline"]),
+        (("--x", "tile_q", "--y", "time_s"), ["time_s-over-tile_q"]),
+        (("--x", "time_s", "--y", "energy_j", "--pareto"), ["pareto-energy_j-time_s"]),
+    ],
+)
+def test_plot_draws_from_the_saved_table(accelsim_command, results_table, words, stems):
+    done = accelsim_command("plot", results_table, *words)
+    assert done.exit_code == 0, done.stderr
+    files = [results_table / f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")]
+    assert done.stderr == "".join(f"wrote {path}\n" for path in files)
+    assert all(path.stat().st_size > 1000 for path in files)
+
+
+def test_plot_draws_a_comparison_again(accelsim_command, tmp_path):
+    accelsim_command("compare", *SEVERAL, "--out", tmp_path)
+    (tmp_path / "energy.png").unlink()
+    accelsim_command("plot", tmp_path)
+    assert (tmp_path / "energy.png").is_file()
+
+
+def test_program_is_cut_at_the_limit(accelsim_command):
+    assert accelsim_command("program", *ONE, "--limit", 2).stdout == "0 load\n1 load\n"
+
+
+def test_kernels_with_their_parameters(accelsim_command):
+    printed = accelsim_command("kernels").stdout
+    for text in ("flash attention", "tile_q", "chosen", "Query rows of a tile.", "precision"):
+        assert text in printed
+
+
+def test_machines_are_listed_by_their_whole_names(accelsim_command):
+    printed = accelsim_command("machines").stdout
+    assert "ascend-910b" in printed
+    assert "1.6 TB/s" in printed
+
+
+def test_workloads_are_listed_by_their_whole_names(accelsim_command):
+    printed = accelsim_command("workloads").stdout
+    assert "llama-2-7b-prefill-4096-attention" in printed
+    assert "4096 x 4096 x 128, fp16, causal" in printed
+
+
+@pytest.mark.parametrize(("kind", "key"), [("machine", "scratchpad"), ("workload", "oneOf")])
+def test_schema_is_json(accelsim_command, kind, key):
+    assert key in str(json.loads(accelsim_command("schema", kind).stdout))
+
+
+def test_model_fetch_says_where_it_is(accelsim_command, monkeypatch, tmp_path):
+    def fetch(name, progress):
+        progress(5, 10)
+        return tmp_path / name
+
+    monkeypatch.setattr("accelsim.workload.model.release.fetch_model", fetch)
+    done = accelsim_command("model", "fetch", "smollm2")
+    assert done.stderr.endswith(f"smollm2 is in {tmp_path}/smollm2\n")
+
+
+def test_model_tensors_lists_what_was_written(accelsim_command, monkeypatch, tmp_path):
+    def capture(*arguments):
+        assert arguments == ("smollm2", None, 64, [0, 11], tmp_path / "t.npz")
+        return {"layer0.q": (9, 64, 64)}
+
+    monkeypatch.setattr("accelsim.workload.model.capture.capture_tensors", capture)
+    words = ("smollm2", "--tokens", 64, "--layers", "0,11", "--out", tmp_path / "t.npz")
+    done = accelsim_command("model", "tensors", *words)
+    assert done.stdout == "layer0.q  9 x 64 x 64\n"
+    assert done.stderr == f"wrote {tmp_path}/t.npz\n"

@@ -1,0 +1,259 @@
+"""Figures drawn from tables: what is on the axes is what is in the table."""
+
+import pandas as pd
+import pytest
+
+from accelsim.errors import AccelsimError, OutputError
+from accelsim.plotting.bars import energy_figure, traffic_figure
+from accelsim.plotting.gantt import timeline_figure
+from accelsim.plotting.roofline import roofline_figure
+from accelsim.plotting.style import save_figure
+from accelsim.plotting.table import find_table, numbers, read_table
+from accelsim.plotting.tradeoff import curve_figure, pareto_figure
+
+COMPARED = pd.DataFrame(
+    {
+        "machine": "m",
+        "workload": "w",
+        "kernel": ["dense", "flash"],
+        "macs": 4e9,
+        "time_s": [4e-5, 2e-5],
+        "energy_j": [3e-3, 1e-3],
+        "hbm_read_bytes": [6e6, 2e6],
+        "hbm_write_bytes": [4e6, 1e6],
+        "hbm_bytes_by_tensor.q": [1e6, 1e6],
+        "hbm_bytes_by_tensor.k": [2e6, 2e6],
+        "hbm_bytes_by_tensor.scores": [7e6, None],
+        "energy_by_component_j.cube": [1e-3, 0.9e-3],
+        "energy_by_component_j.hbm": [2e-3, 0.1e-3],
+        "energy_by_component_j.int_mac": [0.0, 0.0],
+        "peak_macs_per_s": 2e14,
+        "peak_hbm_bytes_per_s": 1.6e12,
+    }
+)
+SWEPT = pd.DataFrame(
+    {
+        "workload": "w",
+        "kernel": ["dense", "dense", "flash", "flash", "flash"],
+        "machine.scratchpad.capacity": ["64 KiB", "1 MiB", "64 KiB", "1 MiB", "32 KiB"],
+        "area_mm2": [10.0, 20.0, 10.0, 20.0, None],
+        "time_s": [8e-6, 5e-6, 4e-6, 3e-6, None],
+    }
+)
+
+
+def bars(axes):
+    """Series -> (start, width) of its bars."""
+    return {
+        container.get_label(): [
+            (round(bar.get_x(), 6), round(bar.get_width(), 6)) for bar in container
+        ]
+        for container in axes.containers
+    }
+
+
+def words(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_traffic_is_stacked_by_tensor_and_by_direction():
+    above, below = traffic_figure(COMPARED).axes
+    assert bars(above) == {
+        "q": [(0, 1), (0, 1)],
+        "k": [(1, 2), (1, 2)],
+        "scores": [(3, 7), (3, 0)],
+    }
+    assert bars(below) == {"read": [(0, 6), (0, 2)], "written": [(6, 4), (2, 1)]}
+    assert words(above) == words(below) == ["10 MB", "3 MB"]
+    assert below.get_xlabel() == "traffic [MB]"
+    assert [label.get_text() for label in below.get_yticklabels()] == ["dense", "flash"]
+
+
+def test_energy_is_stacked_by_the_components_that_use_any():
+    (axes,) = energy_figure(COMPARED).axes
+    assert bars(axes) == {"cube": [(0, 1), (0, 0.9)], "HBM": [(1, 2), (0.9, 0.1)]}
+    assert words(axes) == ["3 mJ", "1 mJ"]
+
+
+def test_roofline_has_the_roof_and_one_point_a_run():
+    (axes,) = roofline_figure(COMPARED).axes
+    roof, *points = axes.get_lines()
+    # The ridge is 2e14 / 1.6e12 = 125 MAC/B; the runs do 4e9 MACs on 10 MB and on 3 MB.
+    assert roof.get_xdata().tolist()[1] == 125
+    assert roof.get_ydata().tolist()[1:] == [200, 200]
+    assert {line.get_label(): (line.get_xdata()[0], line.get_ydata()[0]) for line in points} == {
+        "dense": (400, pytest.approx(100)),
+        "flash": (pytest.approx(4000 / 3), pytest.approx(200)),
+    }
+    assert words(axes) == ["200 TMAC/s and 1.6 TB/s\nmeet at 125 MAC/B"]
+
+
+def test_pareto_front_is_a_staircase_with_named_points():
+    front = [False, False, True, True, False]
+    settings = ["machine.scratchpad.capacity", "workload"]
+    figure = pareto_figure(SWEPT, "area_mm2", "time_s", front, settings=settings)
+    (axes,) = figure.axes
+    steps = axes.get_lines()[0]
+    assert steps.get_drawstyle() == "steps-post"
+    assert (steps.get_xdata().tolist(), steps.get_ydata().tolist()) == (
+        [10, 20],
+        pytest.approx([4, 3]),
+    )
+    assert legend(axes) == [
+        "dense",
+        "flash",
+        "Pareto front\n(2 of 4 points)",
+        "capacity 64 KiB",
+        "capacity 1 MiB",
+    ]
+    assert words(axes) == ["1", "2"]
+    assert axes.get_title(loc="left") == "Pareto front of area and time"
+
+
+def test_steps_turn_where_more_is_better():
+    figure = pareto_figure(SWEPT, "area_mm2", "time_s", [True] * 5, maximize=["area_mm2"])
+    assert figure.axes[0].get_lines()[0].get_drawstyle() == "steps-pre"
+
+
+def test_curves_read_quantities_and_go_through_the_lowest_points():
+    (axes,) = curve_figure(SWEPT, "machine.scratchpad.capacity", "time_s").axes
+    lines = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.get_lines()]
+    assert lines == [([64, 1024], pytest.approx([8, 5])), ([64, 1024], pytest.approx([4, 3]))]
+    assert axes.get_xlabel() == "scratchpad capacity [KiB]"
+    assert axes.get_ylabel() == "time [µs]"
+    assert axes.get_xscale() == "log"
+    assert legend(axes) == ["dense", "flash"]
+
+
+def test_curves_by_another_column():
+    (axes,) = curve_figure(SWEPT, "area_mm2", "time_s", by=["workload"]).axes
+    assert legend(axes) == ["w"]
+    assert axes.get_lines()[0].get_ydata().tolist() == pytest.approx([4, 3])
+    assert axes.get_title(loc="left") == "Time over area (lines: lowest of each series)"
+
+
+OPS = pd.DataFrame(
+    {
+        "core": 0,
+        "unit": ["load", "cube", "load"],
+        "name": ["load k", "matmul", "load k"],
+        "start_cycle": [0, 20, 90],
+        "end_cycle": [20, 200, 120],
+    }
+)
+
+
+def test_timeline_is_cut_at_the_asked_cycle():
+    (axes,) = timeline_figure(OPS, first_cycles=100).axes
+    assert bars(axes) == {"load k": [(0, 20), (90, 10)], "matmul": [(20, 80)]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["load", "cube"]
+    assert axes.get_title(loc="left") == "Unit timeline, first 100 cycles"
+    assert axes.get_xlabel() == "time [cycles]"
+
+
+def test_lanes_of_several_cores_are_told_apart():
+    (axes,) = timeline_figure(OPS.assign(core=[0, 1, 0])).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["core 0 load", "core 1 cube"]
+
+
+def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
+    for name in ("first", "second"):
+        paths = save_figure(energy_figure(COMPARED), tmp_path, name)
+        assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
+    for suffix in ("png", "svg"):
+        first, second = tmp_path / f"first.{suffix}", tmp_path / f"second.{suffix}"
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_table_is_found_and_read(tmp_path):
+    SWEPT.to_csv(tmp_path / "results.csv", index=False)
+    pd.testing.assert_frame_equal(read_table(find_table(tmp_path)), SWEPT)
+
+
+def test_numbers_of_text_with_units():
+    values, quantity = numbers(
+        pd.DataFrame({"machine.clock": ["1 GHz", "800 MHz"]}), "machine.clock"
+    )
+    assert values.tolist() == [1e9, 8e8]
+    assert quantity.label(1e9) == (1e9, "clock [GHz]")
+
+
+def message_of(call, *args):
+    with pytest.raises(AccelsimError) as caught:
+        call(*args)
+    return str(caught.value)
+
+
+def test_no_table(tmp_path):
+    assert message_of(find_table, tmp_path) == (
+        f"{tmp_path}: no table to plot; expected a folder with compare.csv or results.csv"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "cannot read the table: No columns to parse from file"),
+        ("kernel,time_s\n", "the table has no rows"),
+    ],
+)
+def test_an_empty_table(tmp_path, content, reason):
+    path = tmp_path / "results.csv"
+    path.write_text(content)
+    assert message_of(read_table, path) == f"{path}: {reason}"
+
+
+def test_a_missing_table(tmp_path):
+    path = tmp_path / "results.csv"
+    expected = f"{path}: cannot read the table: No such file or directory"
+    assert message_of(read_table, path) == expected
+
+
+def test_an_unknown_column():
+    assert message_of(curve_figure, SWEPT, "area", "time_s") == (
+        "unknown column 'area', did you mean 'area_mm2'?; known: area_mm2, kernel, "
+        "machine.scratchpad.capacity, time_s, workload"
+    )
+
+
+def test_no_finished_row():
+    assert message_of(curve_figure, SWEPT.tail(1), "area_mm2", "time_s") == (
+        "no row of the table has a value in all of the columns area_mm2, time_s"
+    )
+
+
+def test_a_column_of_words():
+    assert message_of(curve_figure, SWEPT, "kernel", "time_s") == (
+        "column 'kernel' holds words such as 'dense', not numbers"
+    )
+
+
+def test_too_many_bars():
+    frame = pd.concat([COMPARED] * 21, ignore_index=True)
+    assert message_of(energy_figure, frame) == (
+        "bars for 42 rows would not be readable; at most 40 are drawn"
+    )
+
+
+def test_nothing_to_stack():
+    frame = COMPARED.drop(columns=[c for c in COMPARED if c.startswith("energy_by_component_j.")])
+    assert message_of(energy_figure, frame) == (
+        "the table has no column energy_by_component_j.<name> with a value to draw"
+    )
+
+
+def test_no_op_in_time():
+    assert message_of(timeline_figure, OPS.tail(1), 50) == "no op starts in the first 50 cycles"
+
+
+def test_an_unwritable_figure(tmp_path):
+    folder = tmp_path / "absent"
+    with pytest.raises(OutputError) as caught:
+        save_figure(energy_figure(COMPARED), folder, "energy")
+    assert str(caught.value) == (
+        f"{folder}/energy.png: cannot write the figure: No such file or directory"
+    )

@@ -1,0 +1,149 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from accelsim.numerics.formats import Format
+from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem, Workload
+from accelsim.workload.sources import HybridSource, ModelHeadsSource, UniformSource
+
+WORKLOAD = TypeAdapter(Workload)
+ATTENTION = {
+    "kind": "attention",
+    "name": "x",
+    "q_heads": 6,
+    "kv_heads": 2,
+    "head_dim": 64,
+    "q_len": 3,
+    "kv_len": 5,
+}
+GEMM = {"kind": "gemm", "name": "y", "m": 3, "n": 5, "k": 7}
+
+
+def read(**keys):
+    return WORKLOAD.validate_python(keys)
+
+
+def mistake(**keys):
+    with pytest.raises(ValidationError) as raised:
+        read(**keys)
+    (error,) = raised.value.errors()
+    return error["loc"], error["msg"]
+
+
+def test_attention_has_sensible_defaults():
+    problem = read(**ATTENTION)
+    assert isinstance(problem, AttentionProblem)
+    assert (problem.batch, problem.causal, problem.dtype, problem.tensors) == (
+        1,
+        False,
+        Format.FP16,
+        None,
+    )
+
+
+def test_attention_shapes_and_bytes_by_hand():
+    problem = read(**ATTENTION, batch=2, dtype="fp8_e4m3")
+    assert problem.input_shapes == {"q": (12, 3, 64), "k": (4, 5, 64), "v": (4, 5, 64)}
+    assert problem.output_shapes == {"o": (12, 3, 64)}
+    assert problem.tensor_bytes == {"q": 2304, "k": 1280, "v": 1280, "o": 2304}
+    assert problem.compulsory_bytes == 7168
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.booleans())
+def test_attention_macs_count_what_the_mask_lets_through(q_len, extra, causal):
+    problem = read(**ATTENTION | {"q_len": q_len, "kv_len": q_len + extra}, batch=2, causal=causal)
+    pairs = sum(
+        not causal or column <= row + extra
+        for row in range(q_len)
+        for column in range(q_len + extra)
+    )
+    assert problem.macs == 2 * 6 * pairs * (64 + 64)
+
+
+def test_gemm_shapes_bytes_and_macs_by_hand():
+    problem = read(**GEMM, dtype="int4")
+    assert isinstance(problem, GemmProblem)
+    assert problem.input_shapes == {"a": (3, 7), "b": (7, 5)}
+    assert problem.output_shapes == {"c": (3, 5)}
+    assert problem.macs == 105
+    # 21, 35 and 15 nibbles, each tensor rounded up to whole bytes.
+    assert problem.tensor_bytes == {"a": 11, "b": 18, "c": 8}
+
+
+def test_a_layer_adds_up_its_parts():
+    layer = read(kind="layer", name="z", problems=[ATTENTION, GEMM | {"count": 2}])
+    assert isinstance(layer, LayerProblem)
+    attention, gemm = layer.problems
+    assert layer.macs == attention.macs + 2 * 105
+    assert layer.compulsory_bytes == attention.compulsory_bytes + 2 * gemm.compulsory_bytes
+
+
+def test_sources_are_told_apart_by_their_kind():
+    assert read(**ATTENTION, tensors={"source": "uniform", "mean": 30}).tensors == UniformSource(
+        source="uniform", mean=30.0, amplitude=1.0, seed=0
+    )
+    assert isinstance(read(**GEMM, tensors={"source": "hybrid"}).tensors, HybridSource)
+    model = read(**ATTENTION, tensors={"source": "model", "layer": 3, "heads": [1]}).tensors
+    assert model == ModelHeadsSource(source="model", model="smollm2", layer=3, heads=(1,))
+
+
+def test_query_heads_must_divide_among_kv_heads():
+    assert mistake(**ATTENTION | {"kv_heads": 4}) == (
+        ("attention", "kv_heads"),
+        "Value error, found 4, allowed: a divisor of q_heads = 6",
+    )
+
+
+def test_causal_rows_must_see_a_key():
+    assert mistake(**ATTENTION | {"q_len": 6, "causal": True}) == (
+        ("attention", "causal"),
+        "Value error, found true with q_len = 6 and kv_len = 5, "
+        "allowed: true only if kv_len >= q_len",
+    )
+
+
+def test_attention_refuses_integer_formats():
+    assert mistake(**ATTENTION, dtype="int8") == (
+        ("attention", "dtype"),
+        "Value error, found 'int8', allowed: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2",
+    )
+
+
+def test_gemm_refuses_the_accumulator_format():
+    assert mistake(**GEMM, dtype="int32") == (
+        ("gemm", "dtype"),
+        "Value error, found 'int32', allowed: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2, int8, int4",
+    )
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_sizes_are_positive(size):
+    assert mistake(**GEMM | {"m": size}) == (("gemm", "m"), "Input should be greater than 0")
+
+
+def test_sizes_are_bounded():
+    assert mistake(**GEMM | {"m": 2**31}) == (
+        ("gemm", "m"),
+        "Input should be less than 2147483648",
+    )
+
+
+def test_only_a_part_of_a_layer_has_a_count():
+    assert mistake(**GEMM, count=2) == (("gemm", "count"), "Extra inputs are not permitted")
+
+
+def test_a_gemm_takes_a_linear_of_the_model_and_no_heads():
+    where, what = mistake(
+        **GEMM, tensors={"source": "model", "layer": 0, "linear": "q", "heads": [0]}
+    )
+    assert where == ("gemm", "tensors", "model", "heads")
+    assert what == "Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize("model", [AttentionProblem, GemmProblem, LayerProblem])
+def test_every_field_says_what_it_means(model):
+    definitions = [model.model_json_schema(), *model.model_json_schema()["$defs"].values()]
+    for definition in definitions:
+        for name, field in definition.get("properties", {}).items():
+            assert field.get("description"), f"{definition['title']}.{name}"

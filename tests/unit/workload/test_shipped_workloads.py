@@ -1,0 +1,94 @@
+"""Every workload that ships: valid, named after its file, true to its model's public figures."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem, Workload
+from accelsim.workload.tensors import load_tensors
+
+FOLDER = Path(__file__).parents[3] / "workloads"
+FILES = sorted(FOLDER.glob("*.yaml"))
+WORKLOAD = TypeAdapter(Workload)
+MODELS = {
+    # Parameters of one decoder layer's matrices; figures of the models' cards.
+    "llama-2-7b": 4 * 4096 * 4096 + 3 * 4096 * 11008,
+    "llama-3-8b": 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336,
+    "opt-6.7b": 12 * 4096 * 4096,
+    "qwen2-7b": 2 * 3584 * 3584 + 2 * 3584 * 512 + 3 * 3584 * 18944,
+    "smollm2-135m": 2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536,
+}
+TOKENS = dict.fromkeys(MODELS, 4096) | {"opt-6.7b": 2048}
+
+
+def read(name):
+    return WORKLOAD.validate_python(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_is_valid_and_named_after_its_workload(path):
+    assert read(path.stem).name == path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_says_what_it_is(path):
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_layer_multiplies_each_parameter_once_per_token(model):
+    tokens = TOKENS[model]
+    for phase, rows in (("prefill", tokens), ("decode", 1)):
+        layer = read(f"{model}-{phase}-{tokens}-layer")
+        assert isinstance(layer, LayerProblem)
+        gemms = [part for part in layer.problems if isinstance(part, GemmProblem)]
+        assert sum(part.macs for part in gemms) == rows * MODELS[model]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_parts_of_a_layer_equal_the_files_of_their_own(model, phase):
+    base = f"{model}-{phase}-{TOKENS[model]}"
+    for part in read(f"{base}-layer").problems:
+        if phase == "decode" and isinstance(part, GemmProblem):
+            continue
+        alone = read(f"{base}-{part.name}")
+        assert part.model_dump(exclude={"name", "count"}) == alone.model_dump(exclude={"name"})
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_linears_fit_the_attention(model):
+    base = f"{model}-prefill-{TOKENS[model]}"
+    attention, qkv, o = (read(f"{base}-{name}") for name in ("attention", "qkv", "o"))
+    assert isinstance(attention, AttentionProblem)
+    assert qkv.n == (attention.q_heads + 2 * attention.kv_heads) * attention.head_dim
+    assert o.k == attention.q_heads * attention.head_dim
+    assert qkv.m == attention.q_len
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if "tensors:" in path.read_text()],
+    ids=lambda path: path.stem,
+)
+def test_shipped_tensors_load_and_are_ordinary_numbers(path):
+    for values in load_tensors(read(path.stem), FOLDER):
+        assert np.isfinite(values).all()
+        assert values.std() > 0
+
+
+def test_the_notice_names_the_files_by_hash():
+    notice = (FOLDER / "data" / "NOTICE").read_text()
+    for path in (FOLDER / "data").glob("*.npz"):
+        assert f"{path.name}" in notice
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in notice
+
+
+def test_the_sink_head_has_the_scores_its_notice_promises():
+    q, k, _ = load_tensors(read("smollm2-real-sink"), FOLDER)
+    scores = np.tril(q @ k[0].T)
+    assert np.abs(scores).max() == pytest.approx(610, abs=1)

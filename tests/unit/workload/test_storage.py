@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from accelsim.errors import WorkloadError
+from accelsim.numerics.formats import Format
+from accelsim.workload.storage import quantize, stored_values
+
+
+def test_float_formats_round_to_nearest_even():
+    values = np.array([1 + 2**-11, 1 + 3 * 2**-11, 70000.0, -np.inf])
+    stored = stored_values(values, Format.FP16)
+    assert stored.dtype == np.float32
+    np.testing.assert_array_equal(stored, [1.0, 1 + 2**-9, np.inf, -np.inf])
+
+
+def test_every_format_keeps_its_own_step():
+    value = np.array([1 + 2**-9 + 2**-16])
+    found = {each: float(stored_values(value, each)[0]) for each in Format if not each.is_integer}
+    assert found == {
+        Format.FP32: 1 + 2**-9 + 2**-16,
+        Format.BF16: 1.0,
+        Format.FP16: 1 + 2**-9,
+        Format.FP8_E4M3: 1.0,
+        Format.FP8_E5M2: 1.0,
+    }
+
+
+def test_integers_use_the_largest_magnitude_as_scale():
+    codes = stored_values(np.array([-2.0, 0.5, 1.0, 2.0]), Format.INT4)
+    assert codes.dtype == np.int32
+    # scale = 2 / 7; 1.75 rounds to 2, 3.5 rounds to even.
+    assert codes.tolist() == [-7, 2, 4, 7]
+
+
+def test_zeros_stay_zero():
+    assert quantize(np.zeros(3), Format.INT8).tolist() == [0, 0, 0]
+
+
+def test_integers_are_codes_already():
+    assert stored_values(np.array([-128, 127]), Format.INT8).tolist() == [-128, 127]
+
+
+def test_codes_beyond_the_format_are_refused():
+    with pytest.raises(WorkloadError) as raised:
+        quantize(np.array([-9, 3]), Format.INT4)
+    assert str(raised.value) == "found integers from -9 to 3, allowed for int4: -8 to 7"
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_integers_cannot_hold_infinity_or_nan(value):
+    with pytest.raises(WorkloadError) as raised:
+        quantize(np.array([1.0, value]), Format.INT8)
+    assert str(raised.value) == "found values that are not finite, which int8 cannot hold"
