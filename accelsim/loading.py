@@ -1,36 +1,54 @@
-"""Machines and workloads by shipped name or path."""
+"""Names and paths to checked objects."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from accelsim.hardware.machine import MachineSpec
-    from accelsim.workload.problem import Workload
+from pydantic import TypeAdapter
+
+from accelsim.config.loader import load_spec
+from accelsim.config.shipped import locate
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.technology import TechnologySpec
+from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedWorkload:
+    """A workload and the folder that relative paths of its tensors start from."""
+
+    problem: AttentionProblem | GemmProblem | LayerProblem
+    folder: Path
 
 
 def load_machine(
-    source: str | Path, overrides: Mapping[str, object] | None = None
-) -> "MachineSpec":
-    """Return the machine of a shipped name or a file, with dotted keys overridden.
+    source: str | Path, overrides: Mapping[str, Any] | None = None, label: str = "--set "
+) -> MachineSpec:
+    """Return the machine of a file or a shipped name, with dotted keys replaced by `overrides`.
 
-    Raises ConfigError with every mistake of the file and of the overrides.
+    Raises ConfigError, UnknownNameError.
     """
-    from accelsim.config.loader import load_spec
-    from accelsim.hardware.machine import MachineSpec
-
-    return load_spec(MachineSpec, source, kind="machine", overrides=overrides)
+    return load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
 
 
-def load_workload(source: str | Path, overrides: Mapping[str, object] | None = None) -> "Workload":
-    """Return the workload of a shipped name or a file, with dotted keys overridden.
+def load_workload(
+    source: str | Path, overrides: Mapping[str, Any] | None = None, label: str = "--set "
+) -> LoadedWorkload:
+    """Return the workload of a file or a shipped name, with dotted keys replaced by `overrides`.
 
-    Raises ConfigError with every mistake of the file and of the overrides.
+    Raises ConfigError, UnknownNameError.
     """
-    from pydantic import TypeAdapter
+    problem = load_spec(_workload_adapter(), source, kind="workload", overrides=overrides, label=label)
+    return LoadedWorkload(problem, locate(source, "workload").parent)
 
-    from accelsim.config.loader import load_spec
-    from accelsim.workload.problem import Workload
 
-    adapter: TypeAdapter[Workload] = TypeAdapter(Workload)
-    return load_spec(adapter, source, kind="workload", overrides=overrides)
+def load_technology(name: str) -> TechnologySpec:
+    """Return a technology by the name or path that a machine file gives."""
+    return load_spec(TechnologySpec, name, kind="technology")
+
+
+@cache
+def _workload_adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(Workload)

@@ -1,7 +1,7 @@
 """Files and overrides to frozen specs, with every mistake of a file reported at once."""
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +40,8 @@ def load_spec(
 def read_document(source: str | Path, *, kind: Kind) -> Document:
     """Return the data of a file and the places of its keys, before any check against a model.
 
-    An unchanged file is read once in a process, however many points of a sweep use it.
+    An unchanged file is read once in a process, however many points of a sweep use it, so the
+    data is shared: change it through `with_overrides`, never in place.
     Raises ConfigError, UnknownNameError.
     """
     path = locate(source, kind)
@@ -56,23 +57,18 @@ def read_document(source: str | Path, *, kind: Kind) -> Document:
 def validate(model: type[T] | TypeAdapter[T], document: Document) -> T:
     """Return the `model` that `document` describes; raises ConfigError with all mistakes."""
     if not isinstance(document.value, dict):
-        text = f"found {show(document.value)}, expected a mapping of keys"
-        raise ConfigError([document.message((), text)])
-    adapter: TypeAdapter[T] = model if isinstance(model, TypeAdapter) else _adapter(model)
+        found = show(document.value)
+        raise ConfigError([document.message((), f"found {found}, expected a mapping of keys")])
+    adapter: TypeAdapter[T] = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
     try:
         # Strict JSON, because Python input would let `true` pass for 1 and '16' for 16.
-        text = to_json(document.value, inf_nan_mode="constants")
-        spec = adapter.validate_json(text, strict=True, context=UNITS_REQUIRED)
+        data = to_json(document.value, inf_nan_mode="constants")
+        spec = adapter.validate_json(data, strict=True, context=UNITS_REQUIRED)
     except ValidationError as error:
         raise ConfigError([*document.mistakes, *explain(error, document, adapter)]) from None
     if document.mistakes:
         raise ConfigError(document.mistakes)
     return spec
-
-
-@cache
-def _adapter(model: Any) -> Any:
-    return TypeAdapter(model)
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,13 @@ from accelsim.errors import did_you_mean
 
 _QUOTED = re.compile(r"'([^']*)'")
 _LONGEST_SHOWN = 60
+_PLAINER = {
+    "an object": "a mapping",
+    "a valid dictionary or object to extract fields from": "a mapping",
+    "a valid array": "a list",
+    "a valid boolean": "true or false",
+}
+"""What pydantic expects, in the words of a YAML file."""
 
 
 def explain(error: ValidationError, document: Document, adapter: TypeAdapter[Any]) -> list[str]:
@@ -50,8 +57,8 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
         case "missing":
             text = _missing_key(location, adapter)
         case "union_tag_not_found":
-            tags = schema_at(adapter, location)["discriminator"]["mapping"]
-            text = f"missing; allowed: {', '.join(map(repr, tags))}"
+            tags = schema_at(adapter, location).get("discriminator", {}).get("mapping", {})
+            text = f"missing; allowed: {', '.join(map(repr, tags))}" if tags else "missing"
         case "union_tag_invalid":
             text = _choice(found, context["tag"], context["expected_tags"])
         case "enum" | "literal_error":
@@ -67,7 +74,7 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
 def _unknown_key(location: tuple[str | int, ...], adapter: TypeAdapter[Any]) -> str:
     known = schema_at(adapter, location[:-1]).get("properties", {})
     hint = did_you_mean(str(location[-1]), known)
-    return f"unknown key{hint}; allowed: {', '.join(known)}"
+    return f"unknown key{hint}; allowed: {', '.join(known)}" if known else "unknown key"
 
 
 def _missing_key(location: tuple[str | int, ...], adapter: TypeAdapter[Any]) -> str:
@@ -84,8 +91,7 @@ def _expectation(found: str, message: str) -> str:
     expected = message.removeprefix("Input should be ")
     if expected == message:
         return f"found {found}; {message[0].lower()}{message[1:]}"
-    if expected == "an object":
-        expected = "a mapping"
+    expected = _PLAINER.get(expected, expected)
     noun = "a value " if expected.startswith(("greater", "less")) else ""
     return f"found {found}, expected {noun}{expected}"
 

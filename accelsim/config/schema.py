@@ -14,7 +14,10 @@ def json_schema(model: Any) -> dict[str, Any]:
 
 
 def schema_at(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> dict[str, Any]:
-    """Return the JSON Schema of the value at `location`, as pydantic reports locations."""
+    """Return the JSON Schema of the value at `location`, as pydantic reports locations.
+
+    Empty where the location leads through a union without a discriminator.
+    """
     root = adapter.json_schema()
     schema = _resolved(root, root)
     for part in location:
@@ -23,7 +26,7 @@ def schema_at(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> dic
 
 
 def _step(schema: dict[str, Any], part: str | int, root: dict[str, Any]) -> dict[str, Any]:
-    """Schema one step down: a key, a list position, or the name of a union branch."""
+    """Schema one step down: a key, a list position, or the tag of a union branch."""
     branches = schema.get("discriminator", {}).get("mapping", {})
     if part in branches:
         return _resolved({"$ref": branches[part]}, root)
@@ -33,12 +36,7 @@ def _step(schema: dict[str, Any], part: str | int, root: dict[str, Any]) -> dict
         return _resolved(schema["items"], root)
     if isinstance(schema.get("additionalProperties"), dict):
         return _resolved(schema["additionalProperties"], root)
-    return _branch_named(schema, part, root)
-
-
-def _branch_named(schema: dict[str, Any], part: str | int, root: dict[str, Any]) -> dict[str, Any]:
-    branches = [_resolved(branch, root) for branch in schema.get("anyOf", [])]
-    return next((branch for branch in branches if branch.get("title") == part), schema)
+    return {}
 
 
 def _resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,10 @@ def locate(source: str | Path, kind: Kind) -> Path:
         return _shipped(kind)[source]
     if os.path.exists(path):  # unlike Path.exists, never raises
         return path
-    if isinstance(source, Path) or path.suffix or len(path.parts) > 1 or kind not in _FOLDERS:
+    is_path = isinstance(source, Path) or len(path.parts) > 1 or path.suffix in (".yaml", ".yml")
+    if is_path or kind not in _FOLDERS:
         raise ConfigError([f"{path}: no such file"])
-    raise unknown_name(kind, source, known_names(kind))
+    raise unknown_name(kind, str(source), known_names(kind))
 
 
 @cache

@@ -15,7 +15,7 @@ from accelsim.config.spec import (
     SquareMillimetres,
     Watts,
 )
-from accelsim.errors import ConfigError, unknown_name
+from accelsim.errors import ConfigError, UnknownNameError, unknown_name
 from accelsim.numerics.formats import Format
 
 ASSUMPTION = "assumption: "
@@ -196,7 +196,8 @@ class TechnologySpec(Spec):
 
     def _named(self, table: Mapping[Any, T], kind: str, name: str) -> T:
         if name not in table:
-            raise unknown_name(f"{kind} of technology '{self.name}'", name, table)
+            error = unknown_name(kind, name, table)
+            raise UnknownNameError(f"technology '{self.name}': {error}")
         return table[name]
 
 

@@ -3,13 +3,11 @@
 Scalars only, so that both engines and plain Python share one definition.
 """
 
+from accelsim import units
 from accelsim.jit import jit
 
 
-@jit
-def ceil_div(numerator, denominator):
-    """Quotient of positive integers, rounded up."""
-    return -(-numerator // denominator)
+ceil_div = jit(units.ceil_div)
 
 
 @jit

@@ -59,11 +59,10 @@ def common_format(a: Format, b: Format) -> Format:
     return Format.FP16 if {a, b} <= narrow else Format.FP32
 
 
-def tile_sizes(length: int, largest: int, smallest: int) -> list[int]:
-    """Return the sizes largest, largest / 2, ... down to `smallest`, cut at `length`, without repeats."""
+def tile_sizes(largest: int, smallest: int) -> list[int]:
+    """Return the sizes largest, largest / 2, ... down to `smallest`."""
     sizes = []
-    size = largest
-    while size >= smallest:
-        sizes.append(min(size, length))
-        size //= 2
-    return list(dict.fromkeys(sizes))
+    while largest >= smallest:
+        sizes.append(largest)
+        largest //= 2
+    return sizes

@@ -1,21 +1,34 @@
 """What attention kernels share: operands in HBM, the formats of every step, and the oracle."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from accelsim.kernels.base import Array
-from accelsim.kernels.tiling import common_format
+from accelsim.kernels.tiling import common_format, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
+_LARGEST_TILE, _SMALLEST_TILE = 128, 16
+
 Precision = Literal["fp32", "fp16_fp32", "fp16"]
 """fp32: every step in FP32. fp16_fp32: scores leave the cube in FP16, the vector path is FP32.
 fp16: everything in FP16, except that the cube accumulates in FP32."""
+
+
+class FormatCodes(NamedTuple):
+    """Codes of the formats of `StepFormats`, for jitted code."""
+
+    stored: int
+    scores: int
+    vector: int
+    weights: int
+    output_operand: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,12 @@ class StepFormats:
     def output_operand(self) -> Format:
         """Format in which the cube multiplies weights and values."""
         return common_format(self.weights, self.stored)
+
+    @property
+    def codes(self) -> FormatCodes:
+        """The same formats as jitted code knows them."""
+        steps = (self.stored, self.scores, self.vector, self.weights, self.output_operand)
+        return FormatCodes(*(fmt.code for fmt in steps))
 
 
 def step_formats(stored: Format, precision: Precision) -> StepFormats:
@@ -90,3 +109,14 @@ def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> A
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             output[head] = weights @ values / weights.sum(axis=1, keepdims=True)
     return output.reshape(-1, problem.head_dim)
+
+
+def tile_candidates(problem: AttentionProblem, tile_q: int | None, tile_k: int | None) -> list[tuple[int, int]]:
+    """Return pairs of tile sizes, the largest first: those asked for, or halvings of 128."""
+    sizes_q = [tile_q] if tile_q else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
+    sizes_k = [tile_k] if tile_k else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
+    pairs = {
+        (min(size_q, problem.q_len), min(size_k, problem.kv_len))
+        for size_q, size_k in product(sizes_q, sizes_k)
+    }
+    return sorted(pairs, key=lambda pair: (-pair[0] * pair[1], -pair[0]))

@@ -8,7 +8,6 @@ HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 
 mask only the key tiles at or below the diagonal; writes: S_q d b.
 """
 
-from itertools import product
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -18,15 +17,15 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.attention.common import (
-    Operands,
     Precision,
     StepFormats,
     declare_operands,
     softmax_attention,
     step_formats,
+    tile_candidates,
 )
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import first_fit, tile_sizes
+from accelsim.kernels.tiling import first_fit
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
@@ -53,10 +52,9 @@ from accelsim.program.language import (
     tile,
 )
 from accelsim.program.program import Program
+from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
-
-_LARGEST_TILE, _SMALLEST_TILE = 128, 16
 
 
 class FlashParameters(Spec):
@@ -85,16 +83,6 @@ class _Shape(NamedTuple):
     causal: bool
     scale_query: bool
     factor: float
-
-
-class _Formats(NamedTuple):
-    """Codes of the format of every step."""
-
-    stored: int
-    scores: int
-    vector: int
-    weights: int
-    output_operand: int
 
 
 class _Buffers(NamedTuple):
@@ -225,7 +213,12 @@ class Flash(Kernel):
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         name = f"flash on {problem.name}"
         formats = step_formats(problem.dtype, parameters.precision)
-        tile_q, tile_k = _choose_tiles(name, problem, machine, parameters, formats)
+        tile_q, tile_k = first_fit(
+            name,
+            tile_candidates(problem, parameters.tile_q, parameters.tile_k),
+            lambda builder, pair: _allocate(builder, problem.head_dim, *pair, formats),
+            machine,
+        )
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
         buffers = _allocate(builder, problem.head_dim, tile_q, tile_k, formats)
@@ -241,24 +234,14 @@ class Flash(Kernel):
             scale_query=parameters.scale_at == "query",
             factor=1 / np.sqrt(problem.head_dim),
         )
-        items = shape.heads * -(-problem.q_len // tile_q)
-        program = builder.record(flash, items, shape, _codes(formats), hbm, buffers)
+        items = shape.heads * ceil_div(problem.q_len, tile_q)
+        program = builder.record(flash, items, shape, formats.codes, hbm, buffers)
         return program, hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
         """Return softmax attention in float64."""
         return softmax_attention(problem, tensors)
-
-
-def _codes(formats: StepFormats) -> _Formats:
-    return _Formats(
-        stored=formats.stored.code,
-        scores=formats.scores.code,
-        vector=formats.vector.code,
-        weights=formats.weights.code,
-        output_operand=formats.output_operand.code,
-    )
 
 
 def _allocate(
@@ -287,27 +270,3 @@ def _allocate(
         tile_sum=builder.buffer("tile_sum", tile_q, 1, vector),
         rescale=builder.buffer("rescale", tile_q, 1, vector),
     )
-
-
-def _choose_tiles(
-    name: str,
-    problem: AttentionProblem,
-    machine: MachineSpec,
-    parameters: FlashParameters,
-    formats: StepFormats,
-) -> tuple[int, int]:
-    """Return the tile sizes asked for, or the largest ones that fit, squarest first."""
-    sizes_q = tile_sizes(problem.q_len, _LARGEST_TILE, _SMALLEST_TILE)
-    sizes_k = tile_sizes(problem.kv_len, _LARGEST_TILE, _SMALLEST_TILE)
-    if parameters.tile_q:
-        sizes_q = [min(parameters.tile_q, problem.q_len)]
-    if parameters.tile_k:
-        sizes_k = [min(parameters.tile_k, problem.kv_len)]
-    pairs = sorted(product(sizes_q, sizes_k), key=lambda pair: (-pair[0] * pair[1], -pair[0]))
-    tile_q, tile_k = first_fit(
-        name,
-        pairs,
-        lambda builder, pair: _allocate(builder, problem.head_dim, *pair, formats),
-        machine,
-    )
-    return tile_q, tile_k
