@@ -55,7 +55,7 @@ bench: $(STAMP) ## Measure speed and memory
 	$(BIN)/python -m benchmarks
 
 docs: $(STAMP) ## Build the documentation into out/docs; a broken link is an error
-	$(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(OUT))/docs
+	$(BIN)/mkdocs build --strict --site-dir $(abspath $(OUT))/docs
 	@echo "open $(OUT)/docs/index.html"
 
 experiments: $(STAMP) ## Run every experiment and draw its figure into out/experiments

@@ -78,7 +78,7 @@ def workloads() -> None:
 
     table = Table(_named("workload"), "kind", "shape", "MACs", "tensors")
     for name in known_names("workload"):
-        workload = load_workload(name)
+        workload = load_workload(name).problem
         tensors = getattr(workload, "tensors", None)
         source = tensors.source if tensors else "none"
         macs = quantity_of("macs").show(workload.macs)

@@ -50,7 +50,7 @@ def pareto_figure(
         label=f"Pareto front\n({len(best)} of {len(rows)} points)",
     )
     _name_points(axes, best, rows[list(settings)])
-    _finish(axes, f"Pareto front of {quantity_of(x).title} and {quantity_of(y).title}")
+    _finish(axes, f"Pareto front of {quantity_of(x).title} and {quantity_of(y).title}", by)
     return figure
 
 
@@ -64,7 +64,7 @@ def curve_figure(frame: "pd.DataFrame", x: str, y: str, by: Sequence[str] = ()) 
         axes.plot(lowest.index, lowest, color=color_of(index), linewidth=1.8, zorder=1)
     crowded = points.duplicated(["series", "x"]).any()
     title = f"{quantity_of(y).title} over {quantity_of(x).title}"
-    _finish(axes, title + (" (lines: lowest of each series)" if crowded else ""))
+    _finish(axes, title + (" (lines: lowest of each series)" if crowded else ""), by)
     return figure
 
 
@@ -129,10 +129,10 @@ def _name_points(axes: "Axes", best: "pd.DataFrame", settings: "pd.DataFrame") -
         axes.plot([], [], linestyle="", marker=f"${number}$", color=INK, label="\n".join(shown))
 
 
-def _finish(axes: "Axes", title: str) -> None:
+def _finish(axes: "Axes", title: str, by: Sequence[str]) -> None:
     dress(axes, title[0].upper() + title[1:], axes.get_xlabel(), axes.get_ylabel())
     axes.margins(0.08)
-    legend_beside(axes)
+    legend_beside(axes, title=" · ".join(words(name) for name in by))
     legend = axes.get_legend()
     for handle in legend.legend_handles if legend else ():
         if handle is not None:

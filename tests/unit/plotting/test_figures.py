@@ -132,6 +132,7 @@ def test_curves_read_quantities_and_go_through_the_lowest_points():
 def test_curves_by_another_column():
     (axes,) = curve_figure(SWEPT, "area_mm2", "time_s", by=["workload"]).axes
     assert legend(axes) == ["w"]
+    assert axes.get_legend().get_title().get_text() == "workload"
     assert axes.get_lines()[0].get_ydata().tolist() == pytest.approx([4, 3])
     assert axes.get_title(loc="left") == "Time over area (lines: lowest of each series)"
 
