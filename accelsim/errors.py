@@ -42,6 +42,16 @@ class OutputError(AccelsimError):
     """An output folder, file or store cannot be written."""
 
 
+class WorkersError(AccelsimError):
+    """The workers of a sweep cannot be started or reached, or were lost."""
+
+
+class SweepInterruptedError(AccelsimError):
+    """A sweep was stopped by the user; the message says how to go on."""
+
+    exit_code = 130
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return the error for `name`, with the nearest known one and the whole list."""
     names = sorted(known)
