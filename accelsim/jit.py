@@ -6,13 +6,15 @@ hash of every source that can be compiled. See docs/decisions/0003-compiled-cach
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core import config as numba_config
+from numba.core import event
 
 _COMPILED_PACKAGES = ("numerics", "hardware", "program", "kernels", "engine")
 
@@ -40,3 +42,21 @@ def jit(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True, fastmath=False, error_model="numpy")(function)
     finally:
         numba_config.CACHE_DIR = previous
+
+
+@contextmanager
+def compilation_reported(report: Callable[[], None]) -> Iterator[None]:
+    """Call `report` whenever a function is compiled here and not found in the cache."""
+    with event.install_listener("numba:compile", _Listener(report)):
+        yield
+
+
+class _Listener(event.Listener):  # type: ignore[misc]
+    def __init__(self, report: Callable[[], None]) -> None:
+        self._report = report
+
+    def on_start(self, _event: Any) -> None:
+        self._report()
+
+    def on_end(self, _event: Any) -> None:
+        """Nothing to say."""

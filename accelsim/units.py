@@ -28,7 +28,9 @@ FACTORS: dict[str, dict[str, float]] = {
 }
 """Dimension -> unit -> factor to the unit used inside accelsim (the dimension's name)."""
 
-_QUANTITY = re.compile(r"\s*([-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf)\s*(\S*)\s*", re.I)
+_QUANTITY = re.compile(
+    r"\s*([-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf)\s*(\S*)\s*", re.I
+)
 
 
 def parse_quantity(text: str, dimension: str) -> float:

@@ -1,6 +1,6 @@
 """The base of every model that a file can describe, and the types of quantities with units."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
@@ -18,32 +18,40 @@ class Spec(BaseModel):
     )
 
 
-def _quantity(dimension: str, kind: type, minimum: float = 0.0) -> Any:
+def _parsed(dimension: str, whole: bool = False) -> BeforeValidator:
     def parse(value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str):
-            number = parse_quantity(value, dimension)
-            return round(number) if kind is int else number
         typed = bool(info.context and info.context.get("units_required"))
-        if typed and isinstance(value, int | float) and not isinstance(value, bool):
-            return parse_quantity(str(value), dimension)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, str) or (typed and is_number):
+            number = parse_quantity(str(value), dimension)
+            return round(number) if whole else number
         return value
 
-    bound = Field(gt=0) if minimum > 0 else Field(ge=0)
+    return BeforeValidator(parse)
+
+
+def _described(dimension: str) -> WithJsonSchema:
     example = {"bytes": "512 KiB", "hertz": "1.8 GHz", "bytes_per_s": "1.6 TB/s"}
     schema = {
         "type": "string",
         "description": f"A number with a unit: {', '.join(FACTORS[dimension])}",
         "examples": [example.get(dimension, f"1 {next(iter(FACTORS[dimension]))}")],
     }
-    return Annotated[kind, BeforeValidator(parse), bound, WithJsonSchema(schema)]
+    return WithJsonSchema(schema)
 
 
-Bytes = _quantity("bytes", int, minimum=1)
-Hertz = _quantity("hertz", float, minimum=1)
-BytesPerSecond = _quantity("bytes_per_s", float, minimum=1)
-BytesPerCycle = _quantity("bytes_per_cycle", float, minimum=1)
-Seconds = _quantity("seconds", float)
-Watts = _quantity("watts", float)
-Picojoules = _quantity("picojoules", float)
-PicojoulesPerByte = _quantity("picojoules_per_byte", float)
-SquareMillimetres = _quantity("square_millimetres", float)
+Bytes = Annotated[int, _parsed("bytes", whole=True), Field(gt=0), _described("bytes")]
+Hertz = Annotated[float, _parsed("hertz"), Field(gt=0), _described("hertz")]
+BytesPerSecond = Annotated[float, _parsed("bytes_per_s"), Field(gt=0), _described("bytes_per_s")]
+BytesPerCycle = Annotated[
+    float, _parsed("bytes_per_cycle"), Field(gt=0), _described("bytes_per_cycle")
+]
+Seconds = Annotated[float, _parsed("seconds"), Field(ge=0), _described("seconds")]
+Watts = Annotated[float, _parsed("watts"), Field(ge=0), _described("watts")]
+Picojoules = Annotated[float, _parsed("picojoules"), Field(ge=0), _described("picojoules")]
+PicojoulesPerByte = Annotated[
+    float, _parsed("picojoules_per_byte"), Field(ge=0), _described("picojoules_per_byte")
+]
+SquareMillimetres = Annotated[
+    float, _parsed("square_millimetres"), Field(ge=0), _described("square_millimetres")
+]

@@ -124,6 +124,8 @@ class MachineSpec(Spec):
     """Equal cores that share the HBM."""
     items_in_flight: Literal[1, 2] = 2
     """Work items a core holds at once: with 2, the next item's loads overlap the current one."""
+    placement: Literal["greedy", "static"] = "greedy"
+    """Work items go to the next free core, or item i to core i modulo the number of cores."""
     cube: CubeSpec
     """Matrix unit of one core."""
     vector: VectorSpec

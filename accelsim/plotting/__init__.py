@@ -1,1 +1,1 @@
-"""Saved tables to figures."""
+"""Figures from saved tables: the only package that knows matplotlib."""

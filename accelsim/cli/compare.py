@@ -1,0 +1,157 @@
+"""`accelsim compare`: several kernels side by side, as a table, a CSV file and figures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from accelsim.cli import options
+from accelsim.cli.console import compilation_noted, note, print_json, progress, results
+from accelsim.errors import OutputError
+from accelsim.report.quantity import quantity_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from accelsim.report.timeline import Timeline
+
+TIMELINE_OPS = 300
+SHOWN = (
+    "cycles",
+    "time_s",
+    "bound_by",
+    "hbm_read_bytes",
+    "hbm_write_bytes",
+    "hbm_bytes_by_tensor.",
+    "macs",
+    "units.cube.utilization",
+    "units.vector.utilization",
+    "units.load.utilization",
+    "units.store.utilization",
+    "scratchpad_peak_bytes",
+    "energy_j",
+    "energy_by_component_j.",
+    "area_mm2",
+    "accuracy.",
+)
+"""Rows of the table, in order; a name that ends with a dot stands for all columns below it."""
+
+Row = dict[str, object]
+
+
+def compare(
+    machine: options.Machine,
+    workload: options.Workload,
+    kernels: Annotated[
+        str, typer.Option("--kernels", "-k", help="Names of kernels, separated by commas.")
+    ],
+    out: options.Out,
+    settings: options.Settings = None,
+    engine: options.EngineOption = options.Engine.COMPILED,
+    output: options.FormatOption = options.OutputFormat.TABLE,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Also draw the first ops of each kernel.")
+    ] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Simulate several kernels on one workload: table, compare.csv and figures.
+
+    A setting that starts with a kernel's name, such as flash.tile_q=64, is for that kernel alone.
+    """
+    names = kernel_list(kernels)
+    own = {name: settings_of(name, names, options.parse_settings(settings)) for name in names}
+    folder = options.writable_folder(out)
+    rows = []
+    with progress("comparing") as advance, compilation_noted():
+        from accelsim.simulate import simulate
+
+        for count, name in enumerate(names):
+            advance(count, len(names))
+            report = simulate(
+                machine, workload, name, own[name], engine=engine.value, timeline=timeline
+            )
+            rows.append(report.to_row())
+            _save_timeline(report.timeline, folder / f"timeline-{name}.csv")
+        advance(len(names), len(names))
+    _finish(rows, folder, output)
+
+
+def _save_timeline(timeline: "Timeline | None", path: Path) -> None:
+    """Write the first ops, or remove those of an earlier comparison in this folder."""
+    if timeline is None:
+        path.unlink(missing_ok=True)
+    else:
+        _write_csv(timeline.first_ops(TIMELINE_OPS), path)
+
+
+def _finish(rows: list[Row], folder: Path, output: options.OutputFormat) -> None:
+    import pandas as pd
+
+    from accelsim.cli.plot import draw_comparison
+
+    _write_csv(pd.DataFrame(rows), folder / "compare.csv")
+    if output is options.OutputFormat.JSON:
+        print_json(rows)
+    else:
+        results.print(side_by_side(rows))
+    paths = draw_comparison(folder)
+    note(f"wrote compare.csv and {len(paths)} figures to {folder}")
+
+
+def _write_csv(frame: "pd.DataFrame", path: Path) -> None:
+    """Write `frame` so that a reader sees the old table or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        frame.to_csv(partial, index=False)
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write the table: {error.strerror}") from error
+
+
+def kernel_list(text: str) -> list[str]:
+    """Return the names in `text`; raises OptionError, or UnknownNameError for one of them."""
+    from accelsim.kernels.registry import get_kernel
+
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise options.OptionError(
+            f"--kernels {text}: found an empty or repeated name; allowed: --kernels dense,flash"
+        )
+    for name in names:
+        get_kernel(name)
+    return names
+
+
+def settings_of(kernel: str, kernels: list[str], settings: Mapping[str, object]) -> Row:
+    """Return the settings that hold for `kernel`: the common ones and those with its name."""
+    others = tuple(f"{name}." for name in kernels if name != kernel)
+    return {
+        key.removeprefix(f"{kernel}."): value
+        for key, value in settings.items()
+        if not key.startswith(others)
+    }
+
+
+def side_by_side(rows: list[Row]) -> Table:
+    """Return a table with one column a kernel and one line a result."""
+    table = Table(title=f"{rows[0]['workload']} on {rows[0]['machine']}", title_justify="left")
+    table.add_column("")
+    for row in rows:
+        table.add_column(str(row["kernel"]), justify="right")
+    for name in _shown(rows):
+        quantity = quantity_of(name)
+        table.add_row(quantity.title, *(quantity.show(row.get(name)) for row in rows))
+    return table
+
+
+def _shown(rows: list[Row]) -> list[str]:
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    return [
+        name
+        for wanted in SHOWN
+        for name in known
+        if name == wanted or (wanted.endswith(".") and name.startswith(wanted))
+    ]

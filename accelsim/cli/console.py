@@ -1,0 +1,99 @@
+"""What the commands print: results on stdout, everything about the way there on stderr."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+results = Console()
+"""Tables and other results, on stdout."""
+
+messages = Console(stderr=True)
+"""Notes and progress, on stderr; `--quiet` silences it."""
+
+details = Console(stderr=True, quiet=True)
+"""What `--verbose` adds, on stderr."""
+
+
+def note(text: str) -> None:
+    """Tell the user something worth knowing, unless `--quiet`."""
+    messages.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def detail(text: str) -> None:
+    """Tell the user something that only `--verbose` asks for."""
+    details.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print `value` as JSON and nothing else; numbers that JSON cannot hold become null."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(member) for member in value]
+    return value
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show that something is going on, and say so once if it has to compile first."""
+    with messages.status(text), compilation_noted():
+        yield
+
+
+@contextmanager
+def compilation_noted() -> Iterator[None]:
+    """Tell the user, once, when functions are compiled for the first use."""
+    from accelsim.jit import cache_folder, compilation_reported
+
+    told = False
+
+    def tell() -> None:
+        nonlocal told
+        if not told:
+            note(f"compiling for the first use; kept in {cache_folder()}")
+        told = True
+
+    with compilation_reported(tell):
+        yield
+
+
+@contextmanager
+def progress(text: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with rate and time left; yield the function that takes (done, total)."""
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _RateColumn())
+    if in_bytes:
+        amounts = (DownloadColumn(), TransferSpeedColumn())
+    label = TextColumn("{task.description}")
+    bar = Progress(label, BarColumn(), *amounts, TimeRemainingColumn(), console=messages)
+    with bar:
+        task: TaskID = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: object) -> Text:
+        """Return the steps per second."""
+        rate = getattr(task, "finished_speed", None) or getattr(task, "speed", None)
+        return Text(f"{rate:.1f}/s" if rate else "", style="progress.data.speed")

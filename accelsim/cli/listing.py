@@ -1,0 +1,116 @@
+"""What there is to choose from: kernels, machines, workloads, and the schemas of files."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from accelsim.cli.console import print_json, results
+from accelsim.report.quantity import quantity_of
+
+if TYPE_CHECKING:
+    from accelsim.hardware.machine import MachineSpec
+
+
+class SchemaKind(StrEnum):
+    """Kinds of files a user writes."""
+
+    MACHINE = "machine"
+    WORKLOAD = "workload"
+    SWEEP = "sweep"
+
+
+def kernels() -> None:
+    """List the kernels and their parameters."""
+    from accelsim.kernels.registry import get_kernel, kernel_names
+
+    table = Table("kernel", "for", "what it does", "parameter", "default", "meaning")
+    for name in kernel_names():
+        kernel = get_kernel(name)
+        lines = _parameters(kernel.parameters) or [("", "", "")]
+        table.add_section()
+        table.add_row(name, kernel.problem_kind, kernel.summary, *lines[0])
+        for line in lines[1:]:
+            table.add_row("", "", "", *line)
+    results.print(table)
+
+
+def _parameters(model: Any) -> list[tuple[str, str, str]]:
+    return [
+        (name, "chosen" if field.default is None else str(field.default), field.description or "")
+        for name, field in model.model_fields.items()
+    ]
+
+
+def machines() -> None:
+    """List the machines that ship with accelsim."""
+    from accelsim.config.shipped import known_names
+    from accelsim.loading import load_machine
+
+    table = Table("machine", "cores", "clock", "scratchpad", "HBM", "description")
+    for name in known_names("machine"):
+        table.add_row(name, *_machine_cells(load_machine(name)))
+    results.print(table)
+
+
+def _machine_cells(machine: "MachineSpec") -> list[str]:
+    return [
+        str(machine.cores),
+        quantity_of("clock_hz").show(machine.clock),
+        quantity_of("scratchpad_bytes").show(machine.scratchpad.capacity),
+        quantity_of("hbm_bytes_per_s").show(machine.hbm.bandwidth),
+        machine.description,
+    ]
+
+
+def workloads() -> None:
+    """List the workloads that ship with accelsim."""
+    from accelsim.config.shipped import known_names
+    from accelsim.loading import load_workload
+
+    table = Table("workload", "kind", "shape", "MACs", "tensors")
+    for name in known_names("workload"):
+        workload = load_workload(name)
+        tensors = getattr(workload, "tensors", None)
+        source = tensors.source if tensors else "none"
+        macs = quantity_of("macs").show(workload.macs)
+        table.add_row(name, workload.kind, shape_of(workload), macs, source)
+    results.print(table)
+
+
+def shape_of(workload: Any) -> str:
+    """Return the sizes of a workload as one short text."""
+    if workload.kind == "layer":
+        return f"{sum(part.count for part in workload.problems)} problems"
+    if workload.kind == "gemm":
+        return f"{workload.m} x {workload.n} x {workload.k}, {workload.dtype}"
+    heads = f"{workload.batch} x {workload.q_heads}/{workload.kv_heads} heads"
+    mask = ", causal" if workload.causal else ""
+    lengths = f"{workload.q_len} x {workload.kv_len} x {workload.head_dim}"
+    return f"{heads}, {lengths}, {workload.dtype}{mask}"
+
+
+def schema(
+    kind: Annotated[SchemaKind, typer.Argument(help="Kind of the file.")],
+) -> None:
+    """Print the JSON Schema of a kind of file, for editors."""
+    from accelsim.config.schema import json_schema
+
+    print_json(json_schema(_model(kind)))
+
+
+def _model(kind: SchemaKind) -> Any:
+    if kind is SchemaKind.MACHINE:
+        from accelsim.hardware.machine import MachineSpec
+
+        return MachineSpec
+    if kind is SchemaKind.WORKLOAD:
+        from pydantic import TypeAdapter
+
+        from accelsim.workload.problem import Workload
+
+        return TypeAdapter(Workload)
+    from accelsim.sweep.spec import SweepSpec
+
+    return SweepSpec

@@ -1,0 +1,55 @@
+"""`accelsim model`: real language models and the tensors captured from them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accelsim.cli import options
+from accelsim.cli.console import messages, note, progress, results
+
+app = typer.Typer(no_args_is_help=True, help="Fetch a real model and capture its tensors.")
+
+Name = Annotated[str, typer.Argument(help="Name of the model, such as smollm2.")]
+
+
+@app.command()
+def fetch(name: Name, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+    """Download a model, verify it and keep it in the user cache."""
+    from accelsim.workload.model.release import fetch_model
+
+    with progress(f"fetching {name}", in_bytes=True) as advance:
+        path = fetch_model(name, advance)
+    note(f"{name} is in {path}")
+
+
+@app.command()
+def tensors(
+    name: Name,
+    out: Annotated[Path, typer.Option("--out", "-o", help="An .npz or .safetensors file.")],
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Text to read.", show_default="the Python language reference"),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to read.")] = 1024,
+    layers: Annotated[str, typer.Option(help="Numbers of layers, separated by commas.")] = "0",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write Q, K, V (after RoPE) and the inputs of the linears of some layers for a text."""
+    from accelsim.workload.model.capture import capture_tensors
+
+    numbers = layer_numbers(layers)
+    with messages.status(f"running {name} on {tokens} tokens"):
+        shapes = capture_tensors(name, text, tokens, numbers, out)
+    for array, shape in shapes.items():
+        results.print(f"{array}  {' x '.join(map(str, shape))}", highlight=False)
+    note(f"wrote {out}")
+
+
+def layer_numbers(text: str) -> list[int]:
+    """Return the numbers in `text`; raises OptionError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise options.OptionError(f"--layers {text}: found no list of numbers; allowed: 0,11")
+    return [int(part) for part in parts]

@@ -1,0 +1,119 @@
+"""Options that several commands share, and the meaning of `--set`."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accelsim.cli.console import details, messages
+from accelsim.errors import AccelsimError, OutputError
+
+
+class OptionError(AccelsimError):
+    """Options of a command that contradict each other or cannot be read."""
+
+
+class OutputFormat(StrEnum):
+    """How a result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Engine(StrEnum):
+    """Which engine schedules the program; both give the same times."""
+
+    COMPILED = "compiled"
+    REFERENCE = "reference"
+
+
+def _silence(silent: bool) -> None:
+    if silent:
+        messages.quiet = True
+
+
+def _tell_more(verbose: bool) -> None:
+    if verbose:
+        details.quiet = False
+
+
+def _machines(incomplete: str) -> list[str]:
+    return _names("machine", incomplete)
+
+
+def _workloads(incomplete: str) -> list[str]:
+    return _names("workload", incomplete)
+
+
+def _kernels(incomplete: str) -> list[str]:
+    from accelsim.kernels.registry import kernel_names
+
+    return [name for name in kernel_names() if name.startswith(incomplete)]
+
+
+def _names(kind: str, incomplete: str) -> list[str]:
+    from accelsim.config.shipped import known_names
+
+    return [name for name in known_names(kind) if name.startswith(incomplete)]
+
+
+Machine = Annotated[
+    str,
+    typer.Option("--machine", "-m", help="Name or file of the machine.", autocompletion=_machines),
+]
+Workload = Annotated[
+    str,
+    typer.Option(
+        "--workload", "-w", help="Name or file of the workload.", autocompletion=_workloads
+    ),
+]
+Kernel = Annotated[
+    str, typer.Option("--kernel", "-k", help="Name of the kernel.", autocompletion=_kernels)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A kernel parameter (tile_q=128) or a field of the machine or workload "
+        '(machine.scratchpad.capacity="512 KiB"). Repeatable.',
+    ),
+]
+EngineOption = Annotated[Engine, typer.Option("--engine", help="Who schedules the program.")]
+FormatOption = Annotated[
+    OutputFormat, typer.Option("--format", help="json prints nothing but JSON on stdout.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and figures.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No notes, no progress.", callback=_silence)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more on the way.", callback=_tell_more)
+]
+
+
+def parse_settings(texts: Iterable[str] | None) -> dict[str, object]:
+    """Return key -> text of the `KEY=VALUE` texts; raises OptionError."""
+    settings: dict[str, object] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise OptionError(f"--set {text}: found no key=value; allowed: --set tile_q=128")
+        if key.strip() in settings:
+            raise OptionError(f"--set {key.strip()}: given twice; allowed: once")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def writable_folder(folder: Path) -> Path:
+    """Create `folder` where needed; raise OutputError where no file can be written to it."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write to the folder: {error.strerror}") from error

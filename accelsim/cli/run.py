@@ -1,0 +1,66 @@
+"""`accelsim run` and `accelsim program`: one kernel, one workload, one machine."""
+
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from accelsim.cli import options
+from accelsim.cli.console import detail, note, print_json, results, working
+
+
+def run(
+    machine: options.Machine,
+    workload: options.Workload,
+    kernel: options.Kernel,
+    settings: options.Settings = None,
+    engine: options.EngineOption = options.Engine.COMPILED,
+    output: options.FormatOption = options.OutputFormat.TABLE,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write the timeline to this file, for Perfetto.")
+    ] = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Simulate one kernel: cycles, bytes, joules and what it does to the numbers."""
+    chosen = options.parse_settings(settings)
+    started = perf_counter()
+    with working(f"simulating {kernel}"):
+        from accelsim.simulate import simulate
+
+        report = simulate(
+            machine, workload, kernel, chosen, engine=engine.value, timeline=trace is not None
+        )
+    detail(f"simulated in {perf_counter() - started:.2f} s")
+    if output is options.OutputFormat.JSON:
+        print_json(report.to_dict())
+    else:
+        results.print(report)
+    if trace is not None and report.timeline is not None:
+        from accelsim.report.trace import write_trace
+
+        write_trace(report.timeline, trace)
+        note(f"wrote {trace}; open it with Perfetto")
+
+
+def program(
+    machine: options.Machine,
+    workload: options.Workload,
+    kernel: options.Kernel,
+    settings: options.Settings = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Print only so many ops.", show_default="all")
+    ] = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Print the verified tile program of a kernel, one op a line."""
+    chosen = options.parse_settings(settings)
+    with working(f"recording {kernel}"):
+        from accelsim.program.printer import format_program
+        from accelsim.simulate import record
+
+        text = format_program(record(machine, workload, kernel, chosen), limit=limit)
+    sys.stdout.write(text.rstrip("\n") + "\n")

@@ -1,0 +1,47 @@
+"""`accelsim sweep`: every point of a design space, on all cores or on a cluster."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accelsim.cli import options
+from accelsim.cli.console import progress, results
+
+
+class Executor(StrEnum):
+    """Where the points run."""
+
+    LOCAL = "local"
+    DASK = "dask"
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="YAML file that names the axes.")],
+    out: options.Out,
+    executor: Annotated[Executor, typer.Option(help="Processes here, or Dask.")] = Executor.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="Scheduler of a Dask cluster; without it, a local one.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes to use.", show_default="all cores")
+    ] = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Run a sweep; run it again to continue where it stopped."""
+    if address is not None and executor is not Executor.DASK:
+        raise options.OptionError("--address needs --executor dask")
+    from accelsim.sweep.run import sweep as run_sweep
+
+    with progress(f"sweeping {file.stem}") as advance:
+        outcome = run_sweep(
+            file,
+            out,
+            executor=executor.value,
+            workers=workers,
+            address=address,
+            progress=advance,
+        )
+    results.print(outcome)

@@ -1,0 +1,84 @@
+"""Files and overrides to frozen specs, with every mistake of a file reported at once."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from accelsim.config.document import MAX_BYTES, Document, parse
+from accelsim.config.mistakes import explain, show
+from accelsim.config.shipped import Kind, locate
+from accelsim.config.spec import UNITS_REQUIRED
+from accelsim.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_spec(
+    model: type[T] | TypeAdapter[T],
+    source: str | Path,
+    *,
+    kind: Kind,
+    overrides: Mapping[str, Any] | None = None,
+    label: str = "--set ",
+) -> T:
+    """Return the `model` that a file describes.
+
+    `source` is a path or the name of a shipped file of `kind`. `overrides` maps dotted keys to
+    text, read as YAML, or to plain values; a quantity needs its unit there too. Messages about an
+    overridden key start with `label` and the key. A union of models comes as a TypeAdapter.
+
+    Raises ConfigError with all mistakes, UnknownNameError for a name that nobody knows.
+    """
+    document = read_document(source, kind=kind)
+    return validate(model, document.with_overrides(overrides or {}, label))
+
+
+def read_document(source: str | Path, *, kind: Kind) -> Document:
+    """Return the data of a file and the places of its keys, before any check against a model.
+
+    An unchanged file is read once in a process, however many points of a sweep use it, so the
+    data is shared: change it through `with_overrides`, never in place.
+    Raises ConfigError, UnknownNameError.
+    """
+    path = locate(source, kind)
+    if path.is_dir():
+        raise ConfigError([f"{path}: found a folder, expected a YAML file"])
+    if not path.is_file():
+        raise ConfigError([f"{path}: found a device or pipe, expected a YAML file"])
+    status = path.stat()
+    version = (status.st_dev, status.st_ino, status.st_mtime_ns)
+    return _read(path, status.st_size, version)
+
+
+def validate(model: type[T] | TypeAdapter[T], document: Document) -> T:
+    """Return the `model` that `document` describes; raises ConfigError with all mistakes."""
+    if not isinstance(document.value, dict):
+        found = show(document.value)
+        raise ConfigError([document.message((), f"found {found}, expected a mapping of keys")])
+    adapter: TypeAdapter[T] = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+    try:
+        # Strict JSON, because Python input would let `true` pass for 1 and '16' for 16.
+        data = to_json(document.value, inf_nan_mode="constants")
+        spec = adapter.validate_json(data, strict=True, context=UNITS_REQUIRED)
+    except ValidationError as error:
+        raise ConfigError([*document.mistakes, *explain(error, document, adapter)]) from None
+    if document.mistakes:
+        raise ConfigError(document.mistakes)
+    return spec
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, size_bytes: int, _version: tuple[int, ...]) -> Document:
+    if size_bytes > MAX_BYTES:
+        raise ConfigError([f"{path}: found {size_bytes} bytes, allowed are {MAX_BYTES}"])
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: byte {error.start} is not text in UTF-8"]) from None
+    return parse(text, lambda line, column: f"{path}:{line}:{column}: ")

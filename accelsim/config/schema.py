@@ -1,0 +1,51 @@
+"""JSON Schema of a spec: for editors, and to say what a file may have where."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema(model: Any) -> dict[str, Any]:
+    """Return the JSON Schema of `model`, a model class or a TypeAdapter of a union of models."""
+    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+    return {"$schema": _DIALECT, **adapter.json_schema()}
+
+
+def schema_at(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> dict[str, Any]:
+    """Return the JSON Schema of the value at `location`, as pydantic reports locations.
+
+    Empty where the location leads through a union without a discriminator.
+    """
+    root = adapter.json_schema()
+    schema = _resolved(root, root)
+    for part in location:
+        schema = _step(schema, part, root)
+    return schema
+
+
+def _step(schema: dict[str, Any], part: str | int, root: dict[str, Any]) -> dict[str, Any]:
+    """Schema one step down: a key, a list position, or the tag of a union branch."""
+    branches = schema.get("discriminator", {}).get("mapping", {})
+    if part in branches:
+        return _resolved({"$ref": branches[part]}, root)
+    if part in schema.get("properties", {}):
+        return _resolved(schema["properties"][part], root)
+    if isinstance(part, int) and "items" in schema:
+        return _resolved(schema["items"], root)
+    if isinstance(schema.get("additionalProperties"), dict):
+        return _resolved(schema["additionalProperties"], root)
+    return {}
+
+
+def _resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """Follow references and the optional half of `X | None`."""
+    while True:
+        if "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+            continue
+        branches = [branch for branch in schema.get("anyOf", []) if branch.get("type") != "null"]
+        if len(branches) != 1:
+            return schema
+        schema = branches[0]

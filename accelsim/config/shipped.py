@@ -1,0 +1,52 @@
+"""Where the files that ship with accelsim are, by kind and name."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from accelsim.errors import ConfigError, unknown_name
+
+Kind = Literal["machine", "technology", "workload", "sweep"]
+
+_PACKAGE = Path(__file__).parents[1]
+_FOLDERS = {
+    "machine": "configs/machines",
+    "technology": "configs/technology",
+    "workload": "workloads",
+}
+
+
+def known_names(kind: Kind) -> list[str]:
+    """Return the sorted names of the shipped files of `kind`."""
+    return sorted(_shipped(kind))
+
+
+def locate(source: str | Path, kind: Kind) -> Path:
+    """Return the file that `source` means: the name of a shipped file, or a path.
+
+    Raises UnknownNameError for a word that is neither, ConfigError when there is no such file.
+    """
+    path = Path(source)
+    if isinstance(source, str) and source in _shipped(kind):
+        return _shipped(kind)[source]
+    if os.path.exists(path):  # unlike Path.exists, never raises
+        return path
+    is_path = isinstance(source, Path) or len(path.parts) > 1 or path.suffix in (".yaml", ".yml")
+    if is_path or kind not in _FOLDERS:
+        raise ConfigError([f"{path}: no such file"])
+    raise unknown_name(kind, str(source), known_names(kind))
+
+
+@cache
+def _shipped(kind: Kind) -> dict[str, Path]:
+    """Name -> file. The name is the stem, in whatever subfolder the file is."""
+    if kind not in _FOLDERS:
+        return {}
+    return {path.stem: path for path in sorted((_root() / _FOLDERS[kind]).rglob("*.yaml"))}
+
+
+def _root() -> Path:
+    """The folder that a wheel carries inside the package, or the checkout around the package."""
+    inside = _PACKAGE / "_data"
+    return inside if inside.is_dir() else _PACKAGE.parent

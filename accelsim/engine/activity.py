@@ -1,0 +1,108 @@
+"""Program and schedule to action counts: what every unit did, for the energy account."""
+
+import numpy as np
+
+from accelsim.engine.schedule import Schedule
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import ceil_div
+from accelsim.jit import jit
+from accelsim.numerics.formats import Format
+from accelsim.program.activity import Activity
+from accelsim.program.ops import (
+    FIELD_MASK,
+    FIRST_VECTOR_OP,
+    HEAD,
+    NUM_OPS,
+    OPERAND_SHIFT,
+    READS,
+    SLOT_BITS,
+    A,
+    B,
+    C,
+    D,
+    Op,
+)
+
+_FORMATS = list(Format)
+_MATMUL, _MOVE, _STORE = Op.MATMUL.value, Op.MOVE.value, Op.STORE.value
+_ACCUMULATOR_BYTES = 4
+(
+    _SCRATCHPAD_READ,
+    _SCRATCHPAD_WRITE,
+    _OPERAND_READ,
+    _OPERAND_WRITE,
+    _ACCUMULATOR_READ,
+    _ACCUMULATOR_WRITE,
+    _HBM_READ,
+    _HBM_WRITE,
+    _NUM_COUNTS,
+) = range(9)
+
+
+def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
+    """Return the action counts of a run.
+
+    The cube reads the left operand once for each column of tiles, and the right one once for each
+    row of tiles, from its operand buffers, which are filled once for each op; it adds to the
+    accumulator once for each step along k.
+    """
+    cube = machine.cube
+    tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
+    counts, macs, elements = _count(schedule.program.ops, tile, len(_FORMATS))
+    return Activity(
+        macs={_FORMATS[code]: int(macs[code]) for code in np.flatnonzero(macs)},
+        vector_elements={
+            (Op(op).name.lower(), _FORMATS[code]): int(elements[op, code])
+            for op, code in np.argwhere(elements)
+        },
+        scratchpad_read_bytes=int(counts[_SCRATCHPAD_READ]),
+        scratchpad_write_bytes=int(counts[_SCRATCHPAD_WRITE]),
+        operand_buffer_read_bytes=int(counts[_OPERAND_READ]),
+        operand_buffer_write_bytes=int(counts[_OPERAND_WRITE]),
+        accumulator_read_bytes=int(counts[_ACCUMULATOR_READ]),
+        accumulator_write_bytes=int(counts[_ACCUMULATOR_WRITE]),
+        hbm_read_bytes=int(counts[_HBM_READ]),
+        hbm_write_bytes=int(counts[_HBM_WRITE]),
+        seconds=schedule.cycles / machine.clock,
+    )
+
+
+@jit
+def _count(ops, tile, num_formats):
+    counts = np.zeros(_NUM_COUNTS, np.int64)
+    macs = np.zeros(num_formats, np.int64)
+    elements = np.zeros((NUM_OPS, num_formats), np.int64)
+    for i in range(len(ops)):
+        op = ops[i, HEAD] & FIELD_MASK
+        fmt = (ops[i, HEAD] >> OPERAND_SHIFT) & FIELD_MASK
+        a, b, c, d = ops[i, A], ops[i, B], ops[i, C], ops[i, D]
+        if op == _MATMUL:
+            macs[fmt] += a * b * c
+            _count_matmul(counts, a, b, c, d, ops[i, READS] >> (2 * SLOT_BITS), tile)
+        elif op == _MOVE:
+            counts[_ACCUMULATOR_READ] += c
+            counts[_SCRATCHPAD_WRITE] += d
+        elif op >= FIRST_VECTOR_OP:
+            elements[op, fmt] += a * b
+            counts[_SCRATCHPAD_READ] += c
+            counts[_SCRATCHPAD_WRITE] += d
+        elif op == _STORE:
+            counts[_SCRATCHPAD_READ] += b * c
+            counts[_HBM_WRITE] += b * c
+        else:
+            counts[_SCRATCHPAD_WRITE] += b * c
+            counts[_HBM_READ] += b * c
+    return counts, macs, elements
+
+
+@jit
+def _count_matmul(counts, m, n, k, bits, accumulates, tile):
+    left = (m * k * (bits & FIELD_MASK) + 7) // 8
+    right = (k * n * (bits >> 8) + 7) // 8
+    steps = ceil_div(k, tile[2])
+    result = m * n * _ACCUMULATOR_BYTES
+    counts[_SCRATCHPAD_READ] += left + right
+    counts[_OPERAND_WRITE] += left + right
+    counts[_OPERAND_READ] += left * ceil_div(n, tile[1]) + right * ceil_div(m, tile[0])
+    counts[_ACCUMULATOR_WRITE] += steps * result
+    counts[_ACCUMULATOR_READ] += (steps if accumulates else steps - 1) * result

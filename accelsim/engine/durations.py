@@ -1,0 +1,101 @@
+"""Program and machine to the cycles that each compute op occupies its unit."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import DoesNotFitError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import cube_cycles, move_cycles, vector_cycles
+from accelsim.jit import jit
+from accelsim.numerics.formats import Format
+from accelsim.program.ops import (
+    FIELD_MASK,
+    FIRST_VECTOR_OP,
+    HEAD,
+    NUM_OPS,
+    NUM_UNITS,
+    OPERAND_SHIFT,
+    A,
+    B,
+    C,
+    D,
+    Op,
+    Unit,
+)
+from accelsim.program.program import Program
+
+_MATMUL, _MOVE = Op.MATMUL.value, Op.MOVE.value
+_FORMATS = list(Format)
+
+
+def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
+    """Return the cycles every compute op occupies its unit; 0 for DMA ops.
+
+    Raises DoesNotFitError when a unit of the machine lacks a format that the program uses.
+    """
+    check_formats(program, machine)
+    cube = machine.cube
+    tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
+    rates = np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
+    lanes = np.array([machine.vector.lanes.get(fmt, 1) for fmt in Format], np.int64)
+    costs = np.ones(NUM_OPS)
+    for op in list(Op)[FIRST_VECTOR_OP:]:
+        costs[op] = getattr(machine.vector.costs, op.name.lower())
+    return _busy(
+        program.ops,
+        tile,
+        rates,
+        lanes,
+        costs,
+        machine.vector.issue_cycles,
+        float(machine.scratchpad.bandwidth),
+        float(machine.accumulator.bandwidth),
+    )
+
+
+def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
+    """Return, for each unit, the cycles from the end of an op on it until others see its result."""
+    latency = np.zeros(NUM_UNITS, np.int64)
+    latency[Unit.CUBE] = machine.cube.pipeline_depth_cycles
+    latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
+    return latency
+
+
+def check_formats(program: Program, machine: MachineSpec) -> None:
+    """Refuse a program that uses a format which the machine's unit does not list."""
+    supported: dict[Unit, dict[Format, Any]] = {
+        Unit.CUBE: dict(machine.cube.rates),
+        Unit.VECTOR: dict(machine.vector.lanes),
+    }
+    for unit, formats in supported.items():
+        for code in np.unique(program.operand_formats[program.units == unit]):
+            if _FORMATS[code] not in formats:
+                raise DoesNotFitError(
+                    f"machine {machine.name}: its {unit.name.lower()} unit has no "
+                    f"{_FORMATS[code]}, which {program.name} uses; it has {', '.join(formats)}"
+                )
+
+
+@jit
+def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumulator_rate):
+    cycles = np.zeros(len(ops), np.int64)
+    for i in range(len(ops)):
+        op = ops[i, HEAD] & FIELD_MASK
+        fmt = (ops[i, HEAD] >> OPERAND_SHIFT) & FIELD_MASK
+        if op == _MATMUL:
+            m, n, k = ops[i, A], ops[i, B], ops[i, C]
+            bits_a, bits_b = ops[i, D] & FIELD_MASK, ops[i, D] >> 8
+            operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
+            cycles[i] = cube_cycles(
+                m, n, k, operand_bytes, tile[0], tile[1], tile[2], rates[fmt], scratchpad_rate
+            )
+        elif op == _MOVE:
+            cycles[i] = move_cycles(ops[i, C], ops[i, D], accumulator_rate, scratchpad_rate)
+        elif op >= FIRST_VECTOR_OP:
+            elements, moved_bytes = ops[i, A] * ops[i, B], ops[i, C] + ops[i, D]
+            cycles[i] = vector_cycles(
+                elements, moved_bytes, lanes[fmt], costs[op], issue_cycles, scratchpad_rate
+            )
+    return cycles

@@ -1,0 +1,40 @@
+"""How many cycles each compute unit is occupied by an op: the formulas of the units.
+
+Scalars only, so that both engines and plain Python share one definition.
+"""
+
+from accelsim import units
+from accelsim.jit import jit
+
+
+ceil_div = jit(units.ceil_div)
+
+
+@jit
+def ceil_cycles(amount, per_cycle):
+    """Whole cycles to process `amount` at a rate that need not be a whole number."""
+    whole = int(amount / per_cycle)
+    return whole if whole * per_cycle >= amount else whole + 1
+
+
+@jit
+def cube_cycles(m, n, k, operand_bytes, tile_m, tile_n, tile_k, rate, port_bytes_per_cycle):
+    """Steps of the matrix unit over an m x n x k product, or the time to read its operands."""
+    steps = ceil_div(m, tile_m) * ceil_div(n, tile_n) * ceil_div(k, tile_k)
+    return max(ceil_cycles(steps, rate), ceil_cycles(operand_bytes, port_bytes_per_cycle))
+
+
+@jit
+def vector_cycles(elements, moved_bytes, lanes, cost, issue_cycles, port_bytes_per_cycle):
+    """Groups of lanes times the cost of the op, or the time to move its tiles, plus the issue."""
+    compute = ceil_cycles(ceil_div(elements, lanes) * cost, 1.0)
+    return issue_cycles + max(compute, ceil_cycles(moved_bytes, port_bytes_per_cycle))
+
+
+@jit
+def move_cycles(read_bytes, written_bytes, accumulator_bytes_per_cycle, port_bytes_per_cycle):
+    """Cycles to read an accumulator tile and write it to the scratchpad."""
+    return max(
+        ceil_cycles(read_bytes, accumulator_bytes_per_cycle),
+        ceil_cycles(written_bytes, port_bytes_per_cycle),
+    )

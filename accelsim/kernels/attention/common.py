@@ -1,0 +1,122 @@
+"""What attention kernels share: operands in HBM, the formats of every step, and the oracle."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from accelsim.kernels.base import Array
+from accelsim.kernels.tiling import common_format, tile_sizes
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import Tensor
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+_LARGEST_TILE, _SMALLEST_TILE = 128, 16
+
+Precision = Literal["fp32", "fp16_fp32", "fp16"]
+"""fp32: every step in FP32. fp16_fp32: scores leave the cube in FP16, the vector path is FP32.
+fp16: everything in FP16, except that the cube accumulates in FP32."""
+
+
+class FormatCodes(NamedTuple):
+    """Codes of the formats of `StepFormats`, for jitted code."""
+
+    stored: int
+    scores: int
+    vector: int
+    weights: int
+    output_operand: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepFormats:
+    """Format of every step of attention."""
+
+    stored: Format
+    """Q, K, V and the output in HBM."""
+    scores: Format
+    """Scores as they leave the cube."""
+    vector: Format
+    """Vector path: scaling, exponentials, row statistics, running output."""
+    weights: Format
+    """Softmax weights as operand of the second product."""
+
+    @property
+    def output_operand(self) -> Format:
+        """Format in which the cube multiplies weights and values."""
+        return common_format(self.weights, self.stored)
+
+    @property
+    def codes(self) -> FormatCodes:
+        """The same formats as jitted code knows them."""
+        steps = (self.stored, self.scores, self.vector, self.weights, self.output_operand)
+        return FormatCodes(*(fmt.code for fmt in steps))
+
+
+def step_formats(stored: Format, precision: Precision) -> StepFormats:
+    """Return the formats that a precision stands for."""
+    if precision == "fp32":
+        return StepFormats(stored, Format.FP32, Format.FP32, Format.FP32)
+    if precision == "fp16":
+        return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16)
+    weights = stored if stored == Format.BF16 else Format.FP16
+    return StepFormats(stored, Format.FP16, Format.FP32, weights)
+
+
+class Operands(NamedTuple):
+    """Q, K, V and the output, each a matrix of all heads one after the other."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+
+
+def declare_operands(
+    builder: ProgramBuilder, problem: AttentionProblem, tensors: AttentionTensors | None
+) -> Operands:
+    """Place the operands of a problem in HBM."""
+    q_rows = problem.batch * problem.q_heads * problem.q_len
+    kv_rows = problem.batch * problem.kv_heads * problem.kv_len
+    dim, fmt = problem.head_dim, problem.dtype
+
+    def matrix(name: str) -> Array | None:
+        return None if tensors is None else getattr(tensors, name).reshape(-1, dim)
+
+    return Operands(
+        builder.tensor("q", "input", q_rows, dim, fmt, matrix("q")),
+        builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k")),
+        builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v")),
+        builder.tensor("o", "output", q_rows, dim, fmt),
+    )
+
+
+def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+    """Return softmax(Q K^T / sqrt(d)) V in float64, [batch * q_heads * q_len, head_dim]."""
+    group = problem.q_heads // problem.kv_heads
+    row = np.arange(problem.q_len)[:, None] + problem.kv_len - problem.q_len
+    is_masked = np.arange(problem.kv_len) > row if problem.causal else np.False_
+    output = np.empty(tensors.q.shape, np.float64)
+    for head, queries in enumerate(tensors.q.astype(np.float64)):
+        keys, values = (x[head // group].astype(np.float64) for x in (tensors.k, tensors.v))
+        # Infinite and NaN inputs are the user's to see, not ours to warn about.
+        with np.errstate(invalid="ignore", over="ignore"):
+            scores = queries @ keys.T / np.sqrt(problem.head_dim)
+            scores = np.where(is_masked, -np.inf, scores)
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            output[head] = weights @ values / weights.sum(axis=1, keepdims=True)
+    return output.reshape(-1, problem.head_dim)
+
+
+def tile_candidates(problem: AttentionProblem, tile_q: int | None, tile_k: int | None) -> list[tuple[int, int]]:
+    """Return pairs of tile sizes, the largest first: those asked for, or halvings of 128."""
+    sizes_q = [tile_q] if tile_q else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
+    sizes_k = [tile_k] if tile_k else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
+    pairs = {
+        (min(size_q, problem.q_len), min(size_k, problem.kv_len))
+        for size_q, size_k in product(sizes_q, sizes_k)
+    }
+    return sorted(pairs, key=lambda pair: (-pair[0] * pair[1], -pair[0]))

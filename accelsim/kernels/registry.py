@@ -1,0 +1,38 @@
+"""The kernels by name."""
+
+from accelsim.errors import unknown_name
+from accelsim.kernels.attention.dense import Dense
+from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.base import Kernel
+from accelsim.kernels.linear.gemm import Gemm
+
+_KERNELS: dict[str, type[Kernel]] = {kernel.name: kernel for kernel in (Gemm, Dense, Flash)}
+_DEFAULT_OF_KIND: dict[str, type[Kernel]] = {"gemm": Gemm, "attention": Flash}
+
+
+def kernel_names() -> list[str]:
+    """Return the names of all kernels."""
+    return list(_KERNELS)
+
+
+def get_kernel(name: str) -> type[Kernel]:
+    """Return the kernel called `name`; raises UnknownNameError."""
+    if name not in _KERNELS:
+        raise unknown_name("kernel", name, _KERNELS)
+    return _KERNELS[name]
+
+
+def default_kernel(problem_kind: str) -> type[Kernel]:
+    """Return the kernel for the parts of a layer that the chosen kernel is not for."""
+    return _DEFAULT_OF_KIND[problem_kind]
+
+
+def register(kernel: type[Kernel]) -> type[Kernel]:
+    """Make a kernel written outside accelsim known by its name; usable as a decorator.
+
+    Raises ValueError if the name is taken.
+    """
+    if kernel.name in _KERNELS:
+        raise ValueError(f"a kernel named '{kernel.name}' is registered already")
+    _KERNELS[kernel.name] = kernel
+    return kernel

@@ -1,0 +1,68 @@
+"""Which tiles fit a machine: shared by all kernels that choose or check tile sizes."""
+
+from collections.abc import Callable, Iterable
+
+from accelsim.errors import DoesNotFitError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import BufferInfo
+from accelsim.units import KIB
+
+
+def capacity_bytes(machine: MachineSpec, memory: str) -> int:
+    """Return the capacity of a machine's `scratchpad` or `accumulator`."""
+    return int(machine.scratchpad.capacity if memory == "scratchpad" else machine.accumulator.capacity)
+
+
+def fit_error(
+    name: str, buffers: Iterable[BufferInfo], machine: MachineSpec
+) -> DoesNotFitError | None:
+    """Return None if the buffers fit, or an error naming them, their bytes and the capacity."""
+    for memory in ("scratchpad", "accumulator"):
+        own = [b for b in buffers if b.memory == memory]
+        needed, capacity = sum(b.size_bytes for b in own), capacity_bytes(machine, memory)
+        if needed > capacity:
+            listed = ", ".join(f"{b.name} {b.slots} x {b.rows}x{b.cols} = {b.size_bytes} B" for b in own)
+            return DoesNotFitError(
+                f"{name} does not fit the {memory} of machine {machine.name}: it needs {needed} B, "
+                f"{capacity} B ({capacity / KIB:g} KiB) are there; buffers: {listed}; "
+                f"choose smaller tiles or a larger {memory}"
+            )
+    return None
+
+
+def first_fit(
+    name: str,
+    candidates: Iterable[tuple[int, ...]],
+    allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
+    machine: MachineSpec,
+) -> tuple[int, ...]:
+    """Return the first tile sizes whose buffers fit; if none do, raise the error of the last."""
+    error: DoesNotFitError | None = None
+    for sizes in candidates:
+        builder = ProgramBuilder(name, with_numbers=False)
+        allocate(builder, sizes)
+        error = fit_error(name, builder.buffers, machine)
+        if error is None:
+            return sizes
+    if error is None:
+        raise ValueError(f"{name}: no tile sizes to choose from")
+    raise error
+
+
+def common_format(a: Format, b: Format) -> Format:
+    """Return the format in which the matrix unit multiplies operands of formats a and b."""
+    if a == b:
+        return a
+    narrow = {Format.FP16, Format.FP8_E4M3, Format.FP8_E5M2}
+    return Format.FP16 if {a, b} <= narrow else Format.FP32
+
+
+def tile_sizes(largest: int, smallest: int) -> list[int]:
+    """Return the sizes largest, largest / 2, ... down to `smallest`."""
+    sizes = []
+    while largest >= smallest:
+        sizes.append(largest)
+        largest //= 2
+    return sizes

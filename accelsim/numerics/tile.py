@@ -1,0 +1,261 @@
+"""Arithmetic on tiles: what a unit computes, apart from what it costs.
+
+Every function works on 2-D arrays of float32 (or int32 for integers) whose values are representable
+in the format at hand, and returns at once when the destination is None: Numba removes the loops
+then, which is what makes recording without numbers fast. Loops fix the order of every sum.
+"""
+
+import math
+
+import numpy as np
+
+from accelsim.jit import jit
+from accelsim.numerics.formats import FP16, FP32, INT32
+from accelsim.numerics.rounding import round_tile
+
+
+@jit
+def select(data, index):
+    """Return tile `index` of a buffer [slots, rows, cols], or None."""
+    if data is None:
+        return None
+    else:
+        return data[index]
+
+
+@jit
+def copy_block(dst, src, row, col, rows, cols):
+    """Copy src[row:row+rows, col:col+cols] to the top left corner of dst."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = src[row + r, col + c]
+
+
+@jit
+def copy_to_block(dst, row, col, src, rows, cols):
+    """Copy the top left corner of src to dst[row:row+rows, col:col+cols]."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[row + r, col + c] = src[r, c]
+
+
+@jit
+def copy_rows(dst, src, indices, first_row, rows, col, cols):
+    """Copy the rows src[first_row + indices[r], col:col+cols] to the top of dst."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = src[first_row + indices[r], col + c]
+
+
+@jit
+def multiply_accumulate(acc, a, b, m, n, k, acc_format, accumulate):
+    """acc[m, n] (+)= a[m, k] b[k, n], summed in the order of k.
+
+    Products of operands of up to 16 bits are exact in FP32. Each sum is rounded to FP32, and then to
+    FP16 if that is the accumulator's format; INT32 accumulators wrap.
+    """
+    if acc is None:
+        return
+    for i in range(m):
+        if not accumulate:
+            for j in range(n):
+                acc[i, j] = 0
+        for step in range(k):
+            left = a[i, step]
+            for j in range(n):
+                acc[i, j] += left * b[step, j]
+            if acc_format == FP16:
+                round_tile(acc[i : i + 1], 1, n, FP16)
+
+
+@jit
+def multiply_accumulate_transposed(acc, a, b, m, n, k, acc_format, accumulate):
+    """acc[m, n] (+)= a[m, k] b[n, k]^T, with the same sums as `multiply_accumulate`."""
+    if acc is None:
+        return
+    transposed = np.empty((k, n), b.dtype)
+    for j in range(n):
+        for step in range(k):
+            transposed[step, j] = b[j, step]
+    multiply_accumulate(acc, a, transposed, m, n, k, acc_format, accumulate)
+
+
+@jit
+def convert(dst, src, rows, cols, out_format):
+    """Copy a tile and round it to `out_format`; integers beside floats are converted."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = src[r, c]
+    if out_format != FP32 and out_format != INT32:
+        round_tile(dst, rows, cols, out_format)
+
+
+@jit
+def fill(dst, value, rows, cols):
+    """Set every element to `value`."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = value
+
+
+@jit
+def scale(dst, src, factor, rows, cols, fmt):
+    """Multiply by one scalar, which is in format `fmt` already."""
+    if dst is None:
+        return
+    factor32 = np.float32(factor)
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = src[r, c] * factor32
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def add(dst, a, b, rows, cols, fmt):
+    """Add two tiles."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = a[r, c] + b[r, c]
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def subtract(dst, a, b, rows, cols, fmt):
+    """Subtract two tiles."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = a[r, c] - b[r, c]
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def multiply(dst, a, b, rows, cols, fmt):
+    """Multiply two tiles element by element."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = a[r, c] * b[r, c]
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def larger(a, b):
+    """Return the larger of two numbers, and NaN if either is NaN, as IEEE 754 maximum does."""
+    if a != a:
+        return a
+    if b != b:
+        return b
+    return a if a > b else b
+
+
+@jit
+def maximum(dst, a, b, rows, cols):
+    """Element-wise maximum of two tiles; NaN wins."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = larger(a[r, c], b[r, c])
+
+
+@jit
+def subtract_column(dst, a, column, rows, cols, fmt):
+    """Subtract column[r, 0] from row r."""
+    if dst is None:
+        return
+    for r in range(rows):
+        value = column[r, 0]
+        for c in range(cols):
+            dst[r, c] = a[r, c] - value
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def multiply_column(dst, a, column, rows, cols, fmt):
+    """Multiply row r by column[r, 0]."""
+    if dst is None:
+        return
+    for r in range(rows):
+        value = column[r, 0]
+        for c in range(cols):
+            dst[r, c] = a[r, c] * value
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def divide_column(dst, a, column, rows, cols, fmt):
+    """Divide row r by column[r, 0]."""
+    if dst is None:
+        return
+    for r in range(rows):
+        value = column[r, 0]
+        for c in range(cols):
+            dst[r, c] = a[r, c] / value
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def exp(dst, src, rows, cols, fmt):
+    """Exponential, computed in FP32 and rounded."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = math.exp(src[r, c])
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit
+def row_max(dst, src, rows, cols):
+    """dst[r, 0] = maximum of row r; NaN wins."""
+    if dst is None:
+        return
+    for r in range(rows):
+        best = src[r, 0]
+        for c in range(1, cols):
+            best = larger(best, src[r, c])
+        dst[r, 0] = best
+
+
+@jit
+def row_sum(dst, src, rows, cols, fmt):
+    """dst[r, 0] = sum of row r by halving: the second half is added to the first, and so on."""
+    if dst is None:
+        return
+    work = np.empty((1, cols), src.dtype)
+    for r in range(rows):
+        for c in range(cols):
+            work[0, c] = src[r, c]
+        width = cols
+        while width > 1:
+            half = (width + 1) // 2
+            for c in range(width - half):
+                work[0, c] += work[0, c + half]
+            round_tile(work, 1, width - half, fmt)
+            width = half
+        dst[r, 0] = work[0, 0]
+
+
+@jit
+def mask_above_diagonal(dst, row, col, rows, cols):
+    """Set to -inf what lies right of the diagonal; dst[0, 0] is element (row, col) of the matrix."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(max(0, row + r + 1 - col), cols):
+            dst[r, c] = -np.inf

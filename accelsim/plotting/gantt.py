@@ -1,0 +1,52 @@
+"""The unit timeline: what each unit of a core does in the first cycles of a run."""
+
+from typing import TYPE_CHECKING
+
+from accelsim.errors import OutputError
+from accelsim.plotting.style import INK, color_of, dress, hatch_of, legend_beside, new_figure
+from accelsim.plotting.table import finished
+from accelsim.report.quantity import quantity_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+COLUMNS = ("core", "unit", "name", "start_cycle", "end_cycle")
+
+
+def timeline_figure(frame: "pd.DataFrame", first_cycles: int | None = None) -> "Figure":
+    """One lane a unit and core, one bar an op, for the ops that start in the first cycles.
+
+    `frame` has the columns of `Timeline.first_ops`. Raises OutputError where no op starts so early.
+    """
+    rows = finished(frame, COLUMNS)
+    end = float(first_cycles or rows["end_cycle"].max())
+    rows = rows[rows["start_cycle"] < end]
+    if rows.empty:
+        raise OutputError(f"no op starts in the first {first_cycles} cycles")
+    many_cores = rows["core"].nunique() > 1
+    prefix = "core " + rows["core"].astype(str) + " " if many_cores else ""
+    lanes = list(dict.fromkeys(prefix + rows["unit"]))
+    figure = new_figure(10, 1.6 + 0.55 * len(lanes))
+    axes = figure.subplots()
+    factor, label = quantity_of("cycles").label(end)
+    for index, (name, ops) in enumerate(rows.groupby("name", sort=False)):
+        places = [lanes.index(lane) for lane in (prefix + rows["unit"])[ops.index]]
+        axes.barh(
+            places,
+            (ops["end_cycle"].clip(upper=end) - ops["start_cycle"]) / factor,
+            left=ops["start_cycle"] / factor,
+            height=0.7,
+            color=color_of(index),
+            hatch=hatch_of(index),
+            edgecolor="white",
+            linewidth=0.4,
+            label=str(name),
+        )
+    dress(axes, f"Unit timeline, first {end:,.0f} cycles", label.replace("cycles", "time", 1), "")
+    axes.set_yticks(range(len(lanes)), lanes, color=INK)
+    axes.set_xlim(0, end / factor)
+    axes.grid(visible=False, axis="y")
+    axes.invert_yaxis()
+    legend_beside(axes)
+    return figure

@@ -1,0 +1,141 @@
+"""One column of a sweep against another: Pareto fronts and curves."""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.plotting.style import INK, MARKERS, color_of, dress, legend_beside, new_figure
+from accelsim.plotting.table import finished, numbers, series_names
+from accelsim.report.quantity import quantity_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_NAMED_POINTS = 8
+MOST_VALUE_TICKS = 8
+_LOG_RATIO = 8.0
+"""An axis is logarithmic where its largest value is this many times its smallest."""
+
+
+def pareto_figure(
+    frame: "pd.DataFrame",
+    x: str,
+    y: str,
+    front: Sequence[bool],
+    *,
+    maximize: Collection[str] = (),
+    by: Sequence[str] = (),
+) -> "Figure":
+    """Every finished row as a point, and the Pareto `front` (one flag a row of `frame`) as steps.
+
+    A step goes where no better point is known: on the worse side of each point of the front.
+    """
+    rows = finished(frame.assign(_front=np.asarray(front, bool)), [x, y])
+    figure, axes, points = _plane(rows, x, y, by)
+    best = points[rows["_front"]].sort_values(["x", "y"])
+    _scatter(axes, points, opacity=np.where(rows["_front"], 1.0, 0.35))
+    axes.step(
+        best["x"],
+        best["y"],
+        where="pre" if x in maximize else "post",
+        color=INK,
+        linewidth=1.4,
+        zorder=1,
+        label=f"Pareto front\n({len(best)} of {len(rows)} points)",
+    )
+    _name_points(axes, best, rows)
+    _finish(axes, f"Pareto front of {quantity_of(x).title} and {quantity_of(y).title}")
+    return figure
+
+
+def curve_figure(frame: "pd.DataFrame", x: str, y: str, by: Sequence[str] = ()) -> "Figure":
+    """Every finished row as a point, and one line a series through its lowest value at each x."""
+    rows = finished(frame, [x, y])
+    figure, axes, points = _plane(rows, x, y, by)
+    _scatter(axes, points, opacity=0.6)
+    for index, (_, group) in enumerate(points.groupby("series", sort=False)):
+        lowest = group.groupby("x")["y"].min()
+        axes.plot(lowest.index, lowest, color=color_of(index), linewidth=1.8, zorder=1)
+    crowded = points.duplicated(["series", "x"]).any()
+    title = f"{quantity_of(y).title} over {quantity_of(x).title}"
+    _finish(axes, title + (" (lines: lowest of each series)" if crowded else ""))
+    return figure
+
+
+def setting_columns(frame: "pd.DataFrame") -> list[str]:
+    """Return the columns of settings that differ between the rows."""
+    named = [name for name in frame.columns if str(name).startswith(("machine.", "workload."))]
+    return [name for name in named if frame[name].nunique() > 1]
+
+
+def _plane(
+    rows: "pd.DataFrame", x: str, y: str, by: Sequence[str]
+) -> "tuple[Figure, Axes, pd.DataFrame]":
+    """Return a figure with labelled axes and the rows as columns x, y (in its units), series."""
+    figure = new_figure(8.5, 5.2)
+    axes = figure.subplots()
+    scaled, labels = {}, {}
+    for side, column in (("x", x), ("y", y)):
+        values, quantity = numbers(rows, column)
+        factor, labels[side] = quantity.label(float(values.abs().median()))
+        scaled[side] = values / factor
+        _scale_axis(axes, side, scaled[side])
+    dress(axes, "", labels["x"], labels["y"])
+    points = rows[[]].assign(**scaled, series=series_names(rows, by))
+    return figure, axes, points
+
+
+def _scale_axis(axes: "Axes", side: str, values: "pd.Series[float]") -> None:
+    """Choose a linear or logarithmic scale, with ticks at the values where these are few."""
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    if values.min() > 0 and values.max() / values.min() >= _LOG_RATIO:
+        axes.set(**{f"{side}scale": "log"})
+    distinct = sorted(values.unique())
+    if len(distinct) <= MOST_VALUE_TICKS:
+        axis.set_ticks(distinct, [f"{value:g}" for value in distinct])
+        axis.set_ticks([], minor=True)
+
+
+def _scatter(axes: "Axes", points: "pd.DataFrame", opacity: float | NDArray[np.float64]) -> None:
+    from matplotlib.colors import to_rgba_array
+
+    points = points.assign(opacity=opacity)
+    for index, (name, group) in enumerate(points.groupby("series", sort=False)):
+        colors = to_rgba_array([color_of(index)] * len(group), group["opacity"].to_numpy())
+        axes.scatter(
+            group["x"],
+            group["y"],
+            s=46,
+            c=colors,
+            marker=MARKERS[index % len(MARKERS)],
+            edgecolors="white",
+            linewidths=0.6,
+            label=str(name),
+        )
+
+
+def _name_points(axes: "Axes", best: "pd.DataFrame", rows: "pd.DataFrame") -> None:
+    """Number the points of the front and tell their settings in the legend, if few enough."""
+    settings = setting_columns(rows)
+    if not settings or len(best) > MOST_NAMED_POINTS:
+        return
+    names = rows.loc[best.index, settings].astype(str)
+    for number, (_, values) in enumerate(names.iterrows(), start=1):
+        place = (best["x"].iloc[number - 1], best["y"].iloc[number - 1])
+        axes.annotate(str(number), place, xytext=(5, 5), textcoords="offset points", color=INK)
+        text = "\n".join(f"{name.split('.')[-1]} {values[name]}" for name in settings)
+        axes.plot([], [], linestyle="", marker=f"${number}$", color=INK, label=text)
+
+
+def _finish(axes: "Axes", title: str) -> None:
+    dress(axes, title[0].upper() + title[1:], axes.get_xlabel(), axes.get_ylabel())
+    axes.margins(0.08)
+    legend_beside(axes)
+    legend = axes.get_legend()
+    for handle in legend.legend_handles if legend else ():
+        if handle is not None:
+            handle.set_alpha(1.0)

@@ -1,0 +1,34 @@
+"""How often each action happened: what a run hands to the energy account."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from accelsim.numerics.formats import Format
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """Action counts of all cores together, over a whole run."""
+
+    macs: Mapping[Format, int]
+    """Multiply-accumulates of the cube by format of the operands."""
+    vector_elements: Mapping[tuple[str, Format], int]
+    """Elements by vector op, named as a field of `VectorCosts`, and format."""
+    scratchpad_read_bytes: int
+    """Bytes that units and store queues read from the scratchpads."""
+    scratchpad_write_bytes: int
+    """Bytes that units and load queues wrote to the scratchpads."""
+    operand_buffer_read_bytes: int
+    """Bytes that the cube read from the buffers next to its array."""
+    operand_buffer_write_bytes: int
+    """Bytes written to the buffers next to the cube's array."""
+    accumulator_read_bytes: int
+    """Bytes read from the accumulators, by the cube to add to and by the move engine."""
+    accumulator_write_bytes: int
+    """Bytes written to the accumulators."""
+    hbm_read_bytes: int
+    """Bytes moved from HBM to the scratchpads."""
+    hbm_write_bytes: int
+    """Bytes moved from the scratchpads to HBM."""
+    seconds: float
+    """Duration of the run."""

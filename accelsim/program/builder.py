@@ -1,0 +1,126 @@
+"""From a kernel's plan to a recorded program: addresses, slots, storage, and the call itself."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import ProgramError
+from accelsim.numerics.formats import Format
+from accelsim.program.language import Buffer, Tensor
+from accelsim.program.ops import (
+    HEADER_WORDS,
+    ITEM_CAPACITY,
+    ITEM_PHASE,
+    ITEM_START,
+    ITEM_WORDS,
+    MAX_SLOTS,
+    NUM_INDICES,
+    NUM_ITEMS,
+    NUM_RECORDED,
+    WORDS,
+)
+from accelsim.program.program import BufferInfo, Program, TensorInfo
+
+Array = npt.NDArray[Any]
+
+_FIRST_CAPACITY_OPS = 1 << 20
+_ADDRESS_ALIGNMENT_BYTES = 4096
+
+
+class ProgramBuilder:
+    """Declare tensors and buffers, then `record` a kernel over them.
+
+    With `with_numbers` the buffers and outputs hold data, and recording computes it.
+    """
+
+    def __init__(self, name: str, *, with_numbers: bool) -> None:
+        self.name = name
+        self.with_numbers = with_numbers
+        self.tensors: list[TensorInfo] = []
+        self.buffers: list[BufferInfo] = []
+        self.data: dict[str, Array] = {}
+        self._next_address = 0
+        self._next_slot = 1
+
+    def tensor(
+        self,
+        name: str,
+        role: Literal["input", "output", "intermediate"],
+        rows: int,
+        cols: int,
+        fmt: Format,
+        data: Array | None = None,
+    ) -> Tensor:
+        """Place a rows x cols matrix in HBM; inputs bring their data when numbers are computed."""
+        info = TensorInfo(name, role, rows, cols, fmt.bits, self._next_address)
+        blocks = -(-info.size_bytes // _ADDRESS_ALIGNMENT_BYTES)
+        self._next_address += blocks * _ADDRESS_ALIGNMENT_BYTES
+        if self.with_numbers:
+            self.data[name] = data if data is not None else _zeros((rows, cols), fmt)
+        self.tensors.append(info)
+        return Tensor(
+            len(self.tensors) - 1, info.address, info.row_bytes, fmt.bits, self.data.get(name)
+        )
+
+    def buffer(
+        self,
+        name: str,
+        rows: int,
+        cols: int,
+        fmt: Format,
+        *,
+        slots: int = 1,
+        memory: Literal["scratchpad", "accumulator"] = "scratchpad",
+    ) -> Buffer:
+        """Allocate `slots` tiles of rows x cols elements on chip."""
+        info = BufferInfo(name, memory, slots, rows, cols, fmt.bits, self._next_slot)
+        self._next_slot += slots
+        if self._next_slot > MAX_SLOTS:
+            raise ProgramError(f"{self.name}: more than {MAX_SLOTS - 1} buffer slots")
+        self.buffers.append(info)
+        data = _zeros((slots, rows, cols), fmt) if self.with_numbers else None
+        return Buffer(info.first_slot, slots, fmt.bits, data)
+
+    def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
+        """Run `kernel(p, *arguments)`, which begins `num_items` work items, and return its program."""
+        capacity_words = _FIRST_CAPACITY_OPS * WORDS
+        while True:
+            recorder = _recorder(num_items, capacity_words)
+            kernel(recorder, *arguments)
+            used_words = int(recorder[NUM_RECORDED] * WORDS + recorder[NUM_INDICES])
+            if used_words <= capacity_words:
+                return self._finished(recorder, num_items)
+            capacity_words = used_words
+
+    def _finished(self, recorder: Array, num_items: int) -> Program:
+        if recorder[NUM_ITEMS] != num_items:
+            raise ProgramError(
+                f"{self.name}: began {recorder[NUM_ITEMS]} work items, but announced {num_items}"
+            )
+        num_ops, num_indices = int(recorder[NUM_RECORDED]), int(recorder[NUM_INDICES])
+        items = recorder[HEADER_WORDS : HEADER_WORDS + num_items * ITEM_WORDS]
+        items = items.reshape(num_items, ITEM_WORDS)
+        first = HEADER_WORDS + num_items * ITEM_WORDS
+        return Program(
+            name=self.name,
+            ops=recorder[first : first + num_ops * WORDS].reshape(num_ops, WORDS),
+            item_start=np.append(items[:, ITEM_START], num_ops),
+            item_phase=items[:, ITEM_PHASE].copy(),
+            tensors=tuple(self.tensors),
+            buffers=tuple(self.buffers),
+            gathered_rows=recorder[::-1][:num_indices].copy(),
+        )
+
+
+def _recorder(num_items: int, capacity_words: int) -> Array:
+    # Untouched pages of an empty array cost nothing, so a generous capacity is free.
+    recorder = np.empty(HEADER_WORDS + num_items * ITEM_WORDS + capacity_words, np.int64)
+    recorder[:HEADER_WORDS] = 0
+    recorder[ITEM_CAPACITY] = num_items
+    return recorder
+
+
+def _zeros(shape: tuple[int, ...], fmt: Format) -> Array:
+    return np.zeros(shape, np.int32 if fmt.is_integer else np.float32)

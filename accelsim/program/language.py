@@ -1,0 +1,312 @@
+"""The kernel language: each function records one op of a tile program and computes its numbers.
+
+A kernel is a jitted loop over tiles that calls these functions. `p` is the program being recorded.
+Tensors lie in HBM, buffers in the scratchpad or the accumulator; `tile(buffer, turn)` is what an op
+reads or writes. Nothing here waits: an op waits for earlier ops on the tiles it touches. With
+`data=None` in tensors and buffers only the program is recorded, by the same code. `fmt` arguments are
+the integer codes of `accelsim.numerics.formats`.
+
+Worked example: docs/kernel-language.md.
+"""
+
+from typing import Any, NamedTuple
+
+from accelsim.jit import jit
+from accelsim.numerics import tile as arithmetic
+from accelsim.program.ops import (
+    ACCUMULATOR_SHIFT,
+    HEADER_WORDS,
+    ITEM_CAPACITY,
+    ITEM_PHASE,
+    ITEM_START,
+    ITEM_WORDS,
+    NUM_INDICES,
+    NUM_ITEMS,
+    NUM_RECORDED,
+    OPERAND_SHIFT,
+    OUTPUT_SHIFT,
+    SLOT_BITS,
+    TENSOR_SHIFT,
+    WORDS,
+    Op,
+)
+
+_LOAD, _GATHER, _STORE = Op.LOAD.value, Op.GATHER.value, Op.STORE.value
+_MATMUL, _MOVE = Op.MATMUL.value, Op.MOVE.value
+_ADD, _MULTIPLY, _MAXIMUM = Op.ADD.value, Op.MULTIPLY.value, Op.MAXIMUM.value
+_DIVIDE, _EXP, _REDUCE = Op.DIVIDE.value, Op.EXP.value, Op.REDUCE.value
+_SELECT, _CONVERT, _FILL = Op.SELECT.value, Op.CONVERT.value, Op.FILL.value
+_ACCUMULATOR_BITS = 32
+
+
+class Tensor(NamedTuple):
+    """A matrix in HBM; rows of heads and batches follow each other."""
+
+    index: int
+    """Number of the tensor in the program."""
+    address: int
+    """First byte."""
+    row_bytes: int
+    """Bytes from one row to the next."""
+    bits: int
+    """Bits of a stored element."""
+    data: Any
+    """float32 or int32 [rows, cols], or None."""
+
+
+class Buffer(NamedTuple):
+    """On-chip memory for `slots` equal tiles, used in turn; two slots are double buffering."""
+
+    first_slot: int
+    """Number of slot 0 in the program."""
+    slots: int
+    """Number of tiles."""
+    bits: int
+    """Bits of a stored element."""
+    data: Any
+    """float32 or int32 [slots, rows, cols], or None."""
+
+
+class Tile(NamedTuple):
+    """One slot of a buffer."""
+
+    slot: int
+    bits: int
+    data: Any
+
+
+@jit
+def tile(buffer, turn):
+    """Return the tile of a buffer for its use number `turn`, slots being used in turn."""
+    slot = turn % buffer.slots
+    return Tile(buffer.first_slot + slot, buffer.bits, arithmetic.select(buffer.data, slot))
+
+
+@jit
+def begin_item(p, phase):
+    """Begin the next work item: the piece of work that is placed on one core.
+
+    Items of a phase may run at the same time on any cores, so none may read what another one of its
+    phase stores; items of the next phase start when all of this phase have ended.
+    """
+    item = p[NUM_ITEMS]
+    p[NUM_ITEMS] = item + 1
+    if item < p[ITEM_CAPACITY]:
+        at = HEADER_WORDS + item * ITEM_WORDS
+        p[at + ITEM_START] = p[NUM_RECORDED]
+        p[at + ITEM_PHASE] = phase
+
+
+@jit
+def _record(p, head, reads, writes, a, b, c, d):
+    index = p[NUM_RECORDED]
+    p[NUM_RECORDED] = index + 1
+    at = HEADER_WORDS + p[ITEM_CAPACITY] * ITEM_WORDS + index * WORDS
+    # Recording past the end only counts, so that the caller knows what to allocate.
+    if at + WORDS <= p.size - p[NUM_INDICES]:
+        p[at] = head
+        p[at + 1] = reads
+        p[at + 2] = writes
+        p[at + 3] = a
+        p[at + 4] = b
+        p[at + 5] = c
+        p[at + 6] = d
+
+
+@jit
+def _stored_bytes(bits, elements):
+    return (bits * elements + 7) >> 3
+
+
+@jit
+def load(p, dst, src, row, col, rows, cols):
+    """Copy src[row:row+rows, col:col+cols] from HBM to a tile."""
+    address = src.address + row * src.row_bytes + _stored_bytes(src.bits, col)
+    head = _LOAD | (src.index << TENSOR_SHIFT)
+    _record(p, head, 0, dst.slot, address, rows, _stored_bytes(src.bits, cols), src.row_bytes)
+    arithmetic.copy_block(dst.data, src.data, row, col, rows, cols)
+
+
+@jit
+def _record_indices(p, indices, count):
+    # Indices grow downward from the end of the recorder, toward the ops.
+    first = p[NUM_INDICES]
+    p[NUM_INDICES] = first + count
+    ops_end = HEADER_WORDS + p[ITEM_CAPACITY] * ITEM_WORDS + p[NUM_RECORDED] * WORDS
+    if ops_end <= p.size - p[NUM_INDICES]:
+        for i in range(count):
+            p[p.size - 1 - first - i] = indices[i]
+    return first
+
+
+@jit
+def gather(p, dst, src, indices, first_row, rows, col, cols):
+    """Copy the rows src[first_row + indices[:rows], col:col+cols] from HBM to a tile.
+
+    indices: int32 [>= rows]. The memory sees the real addresses.
+    """
+    first_index = _record_indices(p, indices, rows)
+    address = src.address + first_row * src.row_bytes + _stored_bytes(src.bits, col)
+    head = _GATHER | (src.index << TENSOR_SHIFT)
+    _record(p, head, 0, dst.slot, address, rows, _stored_bytes(src.bits, cols), first_index)
+    arithmetic.copy_rows(dst.data, src.data, indices, first_row, rows, col, cols)
+
+
+@jit
+def store(p, dst, row, col, src, rows, cols):
+    """Copy a tile to dst[row:row+rows, col:col+cols] in HBM."""
+    address = dst.address + row * dst.row_bytes + _stored_bytes(dst.bits, col)
+    head = _STORE | (dst.index << TENSOR_SHIFT)
+    _record(p, head, src.slot, 0, address, rows, _stored_bytes(dst.bits, cols), dst.row_bytes)
+    arithmetic.copy_to_block(dst.data, row, col, src.data, rows, cols)
+
+
+@jit
+def _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
+    reads = a.slot | (b.slot << SLOT_BITS)
+    if accumulate:
+        reads |= acc.slot << (2 * SLOT_BITS)
+    head = _MATMUL | (fmt << OPERAND_SHIFT) | (acc_fmt << ACCUMULATOR_SHIFT)
+    _record(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << 8))
+
+
+@jit
+def matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
+    """acc[m, n] = a[m, k] b[k, n], added to acc if `accumulate`; operands in `fmt`."""
+    _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
+    arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc_fmt, accumulate)
+
+
+@jit
+def matmul_transposed(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
+    """acc[m, n] = a[m, k] b[n, k]^T, added to acc if `accumulate`; operands in `fmt`."""
+    _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
+    arithmetic.multiply_accumulate_transposed(
+        acc.data, a.data, b.data, m, n, k, acc_fmt, accumulate
+    )
+
+
+@jit
+def move(p, dst, acc, rows, cols, acc_fmt, out_fmt):
+    """Move an accumulator tile to the scratchpad, converted to `out_fmt` on the way."""
+    head = _MOVE | (acc_fmt << ACCUMULATOR_SHIFT) | (out_fmt << OUTPUT_SHIFT)
+    read_bytes = _stored_bytes(_ACCUMULATOR_BITS, rows * cols)
+    _record(p, head, acc.slot, dst.slot, rows, cols, read_bytes, _stored_bytes(dst.bits, rows * cols))
+    arithmetic.convert(dst.data, acc.data, rows, cols, out_fmt)
+
+
+@jit
+def _record_vector(p, op, fmt, dst, dst_cols, reads, read_bits, rows, cols):
+    head = op | (fmt << OPERAND_SHIFT)
+    written = _stored_bytes(dst.bits, rows * dst_cols)
+    _record(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
+
+
+@jit
+def _record_pair(p, op, fmt, dst, a, b, b_cols, rows, cols):
+    reads = a.slot | (b.slot << SLOT_BITS)
+    read_bits = rows * (a.bits * cols + b.bits * b_cols)
+    _record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
+
+
+@jit
+def add(p, dst, a, b, rows, cols, fmt):
+    """dst = a + b."""
+    _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
+    arithmetic.add(dst.data, a.data, b.data, rows, cols, fmt)
+
+
+@jit
+def subtract(p, dst, a, b, rows, cols, fmt):
+    """dst = a - b."""
+    _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
+    arithmetic.subtract(dst.data, a.data, b.data, rows, cols, fmt)
+
+
+@jit
+def multiply(p, dst, a, b, rows, cols, fmt):
+    """dst = a b, element by element."""
+    _record_pair(p, _MULTIPLY, fmt, dst, a, b, cols, rows, cols)
+    arithmetic.multiply(dst.data, a.data, b.data, rows, cols, fmt)
+
+
+@jit
+def maximum(p, dst, a, b, rows, cols, fmt):
+    """dst = max(a, b), element by element."""
+    _record_pair(p, _MAXIMUM, fmt, dst, a, b, cols, rows, cols)
+    arithmetic.maximum(dst.data, a.data, b.data, rows, cols)
+
+
+@jit
+def subtract_column(p, dst, a, column, rows, cols, fmt):
+    """Subtract column[r, 0] from row r of a."""
+    _record_pair(p, _ADD, fmt, dst, a, column, 1, rows, cols)
+    arithmetic.subtract_column(dst.data, a.data, column.data, rows, cols, fmt)
+
+
+@jit
+def multiply_column(p, dst, a, column, rows, cols, fmt):
+    """Multiply row r of a by column[r, 0]."""
+    _record_pair(p, _MULTIPLY, fmt, dst, a, column, 1, rows, cols)
+    arithmetic.multiply_column(dst.data, a.data, column.data, rows, cols, fmt)
+
+
+@jit
+def divide_column(p, dst, a, column, rows, cols, fmt):
+    """Divide row r of a by column[r, 0]."""
+    _record_pair(p, _DIVIDE, fmt, dst, a, column, 1, rows, cols)
+    arithmetic.divide_column(dst.data, a.data, column.data, rows, cols, fmt)
+
+
+@jit
+def _record_map(p, op, fmt, dst, dst_cols, src, rows, cols):
+    _record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
+
+
+@jit
+def scale(p, dst, src, factor, rows, cols, fmt):
+    """dst = src times one scalar of format `fmt`."""
+    _record_map(p, _MULTIPLY, fmt, dst, cols, src, rows, cols)
+    arithmetic.scale(dst.data, src.data, factor, rows, cols, fmt)
+
+
+@jit
+def exp(p, dst, src, rows, cols, fmt):
+    """dst = e^src."""
+    _record_map(p, _EXP, fmt, dst, cols, src, rows, cols)
+    arithmetic.exp(dst.data, src.data, rows, cols, fmt)
+
+
+@jit
+def row_max(p, dst, src, rows, cols, fmt):
+    """dst[r, 0] = maximum of row r."""
+    _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
+    arithmetic.row_max(dst.data, src.data, rows, cols)
+
+
+@jit
+def row_sum(p, dst, src, rows, cols, fmt):
+    """dst[r, 0] = sum of row r, each partial sum rounded to `fmt`."""
+    _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
+    arithmetic.row_sum(dst.data, src.data, rows, cols, fmt)
+
+
+@jit
+def mask_above_diagonal(p, dst, row, col, rows, cols, fmt):
+    """Set to -inf what lies right of the diagonal, where dst[0, 0] is element (row, col)."""
+    _record_map(p, _SELECT, fmt, dst, cols, dst, rows, cols)
+    arithmetic.mask_above_diagonal(dst.data, row, col, rows, cols)
+
+
+@jit
+def convert(p, dst, src, rows, cols, fmt, out_fmt):
+    """dst = src rounded to `out_fmt`; `fmt` is the wider of both, which sets the rate."""
+    _record_map(p, _CONVERT, fmt, dst, cols, src, rows, cols)
+    arithmetic.convert(dst.data, src.data, rows, cols, out_fmt)
+
+
+@jit
+def fill(p, dst, value, rows, cols, fmt):
+    """Set every element of a tile to `value`."""
+    _record_vector(p, _FILL, fmt, dst, cols, 0, 0, rows, cols)
+    arithmetic.fill(dst.data, value, rows, cols)

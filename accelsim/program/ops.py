@@ -1,0 +1,80 @@
+"""The record of one op: which words it has, which ops exist and which unit runs each of them.
+
+An op is seven 64-bit words, so that recording is a handful of stores into one plain array:
+
+    word      load, store                  gather                  matmul               move, vector
+    HEAD      op | operand, accumulator, output format | tensor    (see `pack_head`)
+    READS     up to four slots read, 16 bits each
+    WRITES    up to four slots written, 16 bits each
+    A         address of the first row     address of row 0        m                    rows
+    B         rows                         rows                    n                    columns
+    C         bytes of a row               bytes of a row          k                    bytes read
+    D         bytes from row to row        first index             bits of a, b         bytes written
+"""
+
+from enum import IntEnum
+
+WORDS = 7
+HEAD, READS, WRITES, A, B, C, D = range(WORDS)
+
+SLOT_BITS = 16
+SLOTS_PER_WORD = 4
+MAX_SLOTS = 1 << SLOT_BITS
+NO_SLOT = 0
+"""Slot number of an unused field; real slots count from 1."""
+
+
+class Unit(IntEnum):
+    """The units of a core; each runs its own ops in program order and retires them in order."""
+
+    CUBE = 0
+    VECTOR = 1
+    INT_MAC = 2
+    MOVE = 3
+    LOAD = 4
+    STORE = 5
+
+
+UNIT_NAMES = [unit.name.lower() for unit in Unit]
+NUM_UNITS = len(Unit)
+FIRST_MEMORY_UNIT = Unit.LOAD.value
+"""Units from here on are DMA queues, whose durations the memory decides."""
+
+
+class Op(IntEnum):
+    """What one op does. The names of vector ops are the keys of a machine's cost table."""
+
+    LOAD = 0
+    GATHER = 1
+    STORE = 2
+    MATMUL = 3
+    MOVE = 4
+    ADD = 5
+    MULTIPLY = 6
+    MAXIMUM = 7
+    DIVIDE = 8
+    EXP = 9
+    REDUCE = 10
+    SELECT = 11
+    CONVERT = 12
+    FILL = 13
+
+
+FIRST_VECTOR_OP = Op.ADD.value
+NUM_OPS = len(Op)
+
+_UNIT_OF_FIRST_OPS = (Unit.LOAD, Unit.LOAD, Unit.STORE, Unit.CUBE, Unit.MOVE)
+UNIT_OF_OP = tuple(
+    _UNIT_OF_FIRST_OPS[op].value if op < FIRST_VECTOR_OP else Unit.VECTOR.value for op in Op
+)
+"""Unit that runs each op, indexed by op code."""
+
+OP_SHIFT, OPERAND_SHIFT, ACCUMULATOR_SHIFT, OUTPUT_SHIFT, TENSOR_SHIFT = 0, 8, 16, 24, 32
+FIELD_MASK = 0xFF
+TENSOR_MASK = 0xFFFF
+
+# The recorder: a header, then two words for each work item, then the ops.
+NUM_RECORDED, NUM_ITEMS, ITEM_CAPACITY, NUM_INDICES = range(4)
+HEADER_WORDS = 8
+ITEM_WORDS = 2
+ITEM_START, ITEM_PHASE = range(ITEM_WORDS)

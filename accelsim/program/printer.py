@@ -1,0 +1,54 @@
+"""A tile program as text: one op a line, stable, to be read and compared."""
+
+from accelsim.numerics.formats import Format
+from accelsim.program.ops import FIELD_MASK, Op
+from accelsim.program.program import OpRecord, Program
+
+
+def format_program(program: Program, limit: int | None = None) -> str:
+    """Return the tensors, buffers and ops of a program; at most `limit` ops."""
+    lines = [f"program {program.name}"]
+    lines += [
+        f"  tensor {t.name} {t.role} {t.rows}x{t.cols} x {t.bits} bit at {t.address}"
+        for t in program.tensors
+    ]
+    lines += [
+        f"  buffer {b.name} {b.memory} {b.slots} x {b.rows}x{b.cols} x {b.bits} bit"
+        f" = {b.size_bytes} B"
+        for b in program.buffers
+    ]
+    shown = program.num_ops if limit is None else min(limit, program.num_ops)
+    starts = {int(start): item for item, start in enumerate(program.item_start[:-1])}
+    for index in range(shown):
+        if index in starts:
+            item = starts[index]
+            lines.append(f"item {item} phase {program.item_phase[item]}")
+        lines.append("  " + format_op(program, program.decode(index)))
+    if shown < program.num_ops:
+        lines.append(f"... and {program.num_ops - shown} more ops")
+    return "\n".join(lines)
+
+
+def format_op(program: Program, op: OpRecord) -> str:
+    """Return one op as `index unit op result <- operands: size`."""
+    target = ", ".join(program.slot_name(slot) for slot in op.writes)
+    source = ", ".join(program.slot_name(slot) for slot in op.reads)
+    if op.unit.name in ("LOAD", "STORE"):
+        tensor = program.tensors[op.tensor].name
+        target, source = target or tensor, source or tensor
+    arrow = f"{target} <- {source}" if source else target
+    return f"{op.index:>4} {op.unit.name.lower():<7}{op.op.name.lower():<9}{arrow}: {_size(op)}"
+
+
+def _size(op: OpRecord) -> str:
+    if op.op in (Op.LOAD, Op.STORE):
+        return f"{op.b} rows x {op.c} B at {op.a} step {op.d}"
+    if op.op == Op.GATHER:
+        return f"{op.b} rows x {op.c} B from {op.a}, indices {op.d}.."
+    if op.op == Op.MATMUL:
+        formats = f"{op.operand_format} -> {op.accumulator_format}"
+        bits = f"{op.d & FIELD_MASK} x {op.d >> 8} bit"
+        return f"{op.a}x{op.b}x{op.c} {formats} ({bits})"
+    if op.op == Op.MOVE:
+        return f"{op.a}x{op.b} {op.accumulator_format} -> {op.output_format}"
+    return f"{op.a}x{op.b} {Format(op.operand_format)}"

@@ -1,0 +1,197 @@
+"""The tile program: what a kernel does on any machine, op by op, and never when."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.numerics.formats import Format
+from accelsim.program.ops import (
+    ACCUMULATOR_SHIFT,
+    FIELD_MASK,
+    HEAD,
+    OP_SHIFT,
+    OPERAND_SHIFT,
+    OUTPUT_SHIFT,
+    READS,
+    SLOT_BITS,
+    SLOTS_PER_WORD,
+    TENSOR_MASK,
+    TENSOR_SHIFT,
+    UNIT_OF_OP,
+    WRITES,
+    A,
+    B,
+    C,
+    D,
+    Op,
+    Unit,
+)
+
+Words = npt.NDArray[np.int64]
+_FORMATS = list(Format)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A matrix in HBM."""
+
+    name: str
+    role: Literal["input", "output", "intermediate"]
+    rows: int
+    cols: int
+    bits: int
+    address: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, rows being packed."""
+        return (self.cols * self.bits + 7) // 8
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return self.rows * self.row_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BufferInfo:
+    """On-chip memory for `slots` tiles of rows x cols elements."""
+
+    name: str
+    memory: Literal["scratchpad", "accumulator"]
+    slots: int
+    rows: int
+    cols: int
+    bits: int
+    first_slot: int
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one tile."""
+        return (self.rows * self.cols * self.bits + 7) // 8
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tiles."""
+        return self.slots * self.slot_bytes
+
+
+class OpRecord(NamedTuple):
+    """One op, decoded; the meaning of a, b, c, d is told in `accelsim.program.ops`."""
+
+    index: int
+    op: Op
+    unit: Unit
+    operand_format: Format
+    accumulator_format: Format
+    output_format: Format
+    tensor: int
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    a: int
+    b: int
+    c: int
+    d: int
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The ops of all work items, with the tensors and buffers they touch.
+
+    ops: int64 [num_ops, 7], see `accelsim.program.ops`. Item i has the ops
+    item_start[i]:item_start[i + 1] and the phase item_phase[i], which never falls.
+    """
+
+    name: str
+    ops: Words
+    item_start: Words
+    item_phase: Words
+    tensors: tuple[TensorInfo, ...]
+    buffers: tuple[BufferInfo, ...]
+    gathered_rows: Words
+
+    @property
+    def num_ops(self) -> int:
+        """Number of ops."""
+        return len(self.ops)
+
+    @property
+    def num_items(self) -> int:
+        """Number of work items."""
+        return len(self.item_phase)
+
+    @property
+    def num_slots(self) -> int:
+        """Number of slots of all buffers; they count from 1."""
+        return sum(buffer.slots for buffer in self.buffers)
+
+    @cached_property
+    def op_codes(self) -> Words:
+        """Op code of every op."""
+        return (self.ops[:, HEAD] >> OP_SHIFT) & FIELD_MASK
+
+    @cached_property
+    def units(self) -> Words:
+        """Unit of every op."""
+        return np.asarray(UNIT_OF_OP, dtype=np.int64)[self.op_codes]
+
+    @cached_property
+    def operand_formats(self) -> Words:
+        """Code of the operand or element format of every op."""
+        return (self.ops[:, HEAD] >> OPERAND_SHIFT) & FIELD_MASK
+
+    @cached_property
+    def tensor_indices(self) -> Words:
+        """Tensor of every op; meaningful for DMA ops."""
+        return (self.ops[:, HEAD] >> TENSOR_SHIFT) & TENSOR_MASK
+
+    @cached_property
+    def hbm_bytes(self) -> Words:
+        """Bytes that every op moves between HBM and the scratchpad; 0 for compute ops."""
+        is_memory = self.units >= Unit.LOAD
+        return np.where(is_memory, self.ops[:, B] * self.ops[:, C], 0)
+
+    def memory_bytes(self, memory: str) -> int:
+        """Return the bytes allocated in `scratchpad` or `accumulator`."""
+        return sum(buffer.size_bytes for buffer in self.buffers if buffer.memory == memory)
+
+    def slot_name(self, slot: int) -> str:
+        """Return `buffer[i]` for a slot number."""
+        for buffer in self.buffers:
+            if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
+                return f"{buffer.name}[{slot - buffer.first_slot}]"
+        return f"slot {slot}"
+
+    def decode(self, index: int) -> OpRecord:
+        """Return op `index` in readable form."""
+        words = [int(word) for word in self.ops[index]]
+        op = Op((words[HEAD] >> OP_SHIFT) & FIELD_MASK)
+        return OpRecord(
+            index=index,
+            op=op,
+            unit=Unit(UNIT_OF_OP[op]),
+            operand_format=_FORMATS[(words[HEAD] >> OPERAND_SHIFT) & FIELD_MASK],
+            accumulator_format=_FORMATS[(words[HEAD] >> ACCUMULATOR_SHIFT) & FIELD_MASK],
+            output_format=_FORMATS[(words[HEAD] >> OUTPUT_SHIFT) & FIELD_MASK],
+            tensor=(words[HEAD] >> TENSOR_SHIFT) & TENSOR_MASK,
+            reads=slots_of(words[READS]),
+            writes=slots_of(words[WRITES]),
+            a=words[A],
+            b=words[B],
+            c=words[C],
+            d=words[D],
+        )
+
+    def __iter__(self) -> Iterator[OpRecord]:
+        return (self.decode(index) for index in range(self.num_ops))
+
+
+def slots_of(word: int) -> tuple[int, ...]:
+    """Return the slot numbers packed in a word, without the empty fields."""
+    mask = (1 << SLOT_BITS) - 1
+    fields = ((word >> (SLOT_BITS * i)) & mask for i in range(SLOTS_PER_WORD))
+    return tuple(slot for slot in fields if slot)

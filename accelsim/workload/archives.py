@@ -1,0 +1,162 @@
+"""Arrays from .npz and .safetensors files, which may be damaged or hostile: nothing is unpickled,
+and the shape in the header is compared with what is wanted before anything is allocated.
+"""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import OutputError, WorkloadError
+from accelsim.workload.extras import import_extra
+
+Arrays = dict[str, NDArray[Any]]
+AllowedShapes = Mapping[str, tuple[tuple[int, ...], ...]]
+"""Array name -> the shapes it may have."""
+
+ENDINGS = (".npz", ".safetensors")
+
+_NUMERIC_KINDS = "fiu"
+_SAFETENSORS_TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8")
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    OSError,
+    RuntimeError,  # encrypted
+    NotImplementedError,  # compressed by an unknown method
+)
+
+
+def read_arrays(path: Path, wanted: AllowedShapes) -> Arrays:
+    """Return the arrays `wanted` of the file, by the ending of its name.
+
+    Raises WorkloadError when the file is damaged or of another kind, or an array is missing, has
+    another shape or does not hold real numbers.
+    """
+    _check_ending(path)
+    return _read_npz(path, wanted) if path.suffix == ".npz" else _read_safetensors(path, wanted)
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write arrays to an .npz or .safetensors file, by the ending of its name.
+
+    Raises WorkloadError for another ending and OutputError if the file cannot be written.
+    """
+    _check_ending(path)
+    if path.suffix == ".npz":
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        data = content.getvalue()
+    else:
+        save = import_extra("safetensors.numpy", "a .safetensors file").save
+        data = save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error})") from error
+
+
+def find_file(path: str, folder: Path) -> Path:
+    """Return the file at `path`, relative to `folder` or to the working directory."""
+    for start in (folder, Path.cwd()):
+        if (start / path).is_file():
+            return start / path
+    places = " nor ".join(dict.fromkeys((str(folder.absolute()), str(Path.cwd()))))
+    raise WorkloadError(f"found no file '{path}' in {places}")
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in ENDINGS:
+        raise WorkloadError(
+            f"{path}: found the ending '{path.suffix}', allowed: {', '.join(ENDINGS)}"
+        )
+
+
+def _read_npz(path: Path, wanted: AllowedShapes) -> Arrays:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            _check_names(path, wanted, names)
+            return {name: _read_npy(path, archive, name, wanted[name]) for name in wanted}
+    except _DAMAGE as damage:
+        raise WorkloadError(f"{path}: damaged or not an npz file ({damage})") from damage
+
+
+def _read_npy(
+    path: Path, archive: zipfile.ZipFile, name: str, allowed: tuple[tuple[int, ...], ...]
+) -> NDArray[Any]:
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as file:
+        shape, dtype, header_bytes = _npy_header(file)
+    _check_shape(path, name, shape, allowed)
+    if dtype.kind not in _NUMERIC_KINDS:
+        raise WorkloadError(
+            f"{path}: array '{name}' has type {dtype}, allowed: integers and floats"
+        )
+    found_bytes = entry.file_size - header_bytes
+    if found_bytes != prod(shape) * dtype.itemsize:
+        raise ValueError(
+            f"array '{name}' has {found_bytes} bytes of data, "
+            f"its header says {prod(shape) * dtype.itemsize}"
+        )
+    with archive.open(entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"version {version} of the npy format")
+    shape, _, dtype = readers[version](file)
+    return shape, dtype, file.tell()
+
+
+def _read_safetensors(path: Path, wanted: AllowedShapes) -> Arrays:
+    safetensors = import_extra("safetensors", "a .safetensors file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            _check_names(path, wanted, file.keys())
+            for name, allowed in wanted.items():
+                header = file.get_slice(name)
+                _check_shape(path, name, tuple(header.get_shape()), allowed)
+                _check_safetensors_type(path, name, header.get_dtype())
+            return {name: file.get_tensor(name) for name in wanted}
+    except (safetensors.SafetensorError, OSError) as damage:
+        raise WorkloadError(f"{path}: damaged or not a safetensors file ({damage})") from damage
+
+
+def _check_safetensors_type(path: Path, name: str, found: str) -> None:
+    if found not in _SAFETENSORS_TYPES:
+        allowed = ", ".join(_SAFETENSORS_TYPES)
+        raise WorkloadError(f"{path}: array '{name}' has type {found}, allowed: {allowed}")
+
+
+def _check_names(path: Path, wanted: AllowedShapes, found: list[str]) -> None:
+    for name in wanted:
+        if name not in found:
+            listed = ", ".join(sorted(found)) or "nothing"
+            raise WorkloadError(f"{path}: array '{name}' is missing; the file holds {listed}")
+
+
+def _check_shape(
+    path: Path, name: str, found: tuple[int, ...], allowed: tuple[tuple[int, ...], ...]
+) -> None:
+    if found not in allowed:
+        listed = " or ".join(str(list(shape)) for shape in allowed)
+        raise WorkloadError(
+            f"{path}: array '{name}' has shape {list(found)}, the workload says {listed}"
+        )

@@ -1,0 +1,1 @@
+"""A real language model: fetched once, read offline, run in NumPy, its tensors captured."""

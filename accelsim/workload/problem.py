@@ -1,0 +1,210 @@
+"""What is asked of a machine: attention, a matrix product, or the layer they make up."""
+
+from abc import ABC, abstractmethod
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from accelsim.config.spec import Spec
+from accelsim.numerics.formats import Format
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.sources import AttentionSource, GemmSource
+
+Shapes = dict[str, tuple[int, ...]]
+
+FLOAT_FORMATS = (Format.FP32, Format.BF16, Format.FP16, Format.FP8_E4M3, Format.FP8_E5M2)
+GEMM_FORMATS = (*FLOAT_FORMATS, Format.INT8, Format.INT4)
+
+
+def _one_of(formats: tuple[Format, ...]) -> AfterValidator:
+    def check(found: Format) -> Format:
+        if found not in formats:
+            raise ValueError(f"found '{found}', allowed: {', '.join(formats)}")
+        return found
+
+    return AfterValidator(check)
+
+
+def _names(formats: tuple[Format, ...]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": [str(each) for each in formats]})
+
+
+FloatFormat = Annotated[Format, _one_of(FLOAT_FORMATS), _names(FLOAT_FORMATS)]
+GemmFormat = Annotated[Format, _one_of(GEMM_FORMATS), _names(GEMM_FORMATS)]
+Size = Annotated[int, Field(gt=0, lt=2**31)]
+
+
+class _TensorProblem(Spec, ABC):
+    name: str = Field(min_length=1)
+    """Name shown in reports."""
+    dtype: Format
+    """Number format of the tensors in HBM."""
+
+    @property
+    @abstractmethod
+    def input_shapes(self) -> Shapes:
+        """Shapes of the tensors to read."""
+
+    @property
+    @abstractmethod
+    def output_shapes(self) -> Shapes:
+        """Shapes of the tensors to write."""
+
+    @property
+    def tensor_bytes(self) -> dict[str, int]:
+        """Bytes of every input and output in the problem's format."""
+        shapes = self.input_shapes | self.output_shapes
+        bits = self.dtype.bits
+        return {name: ceil_div(prod(shape) * bits, BITS_PER_BYTE) for name, shape in shapes.items()}
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """HBM traffic that nothing can avoid: each input read and each output written once."""
+        return sum(self.tensor_bytes.values())
+
+
+class AttentionProblem(_TensorProblem):
+    """softmax(Q K^T / sqrt(head_dim)) V for every query head; KV heads may be shared (GQA)."""
+
+    kind: Literal["attention"]
+    """What is asked."""
+    batch: Size = 1
+    """Independent sequences."""
+    q_heads: Size
+    """Query heads per sequence."""
+    kv_heads: Size
+    """Key and value heads per sequence; divides q_heads."""
+    head_dim: Size
+    """Elements of one query, key or value row."""
+    q_len: Size
+    """Query rows per head; 1 for a decode step."""
+    kv_len: Size
+    """Key and value rows per head."""
+    causal: bool = False
+    """Whether query row i sees only the keys up to i + kv_len - q_len."""
+    dtype: FloatFormat = Format.FP16
+    """Number format of Q, K, V and the output in HBM."""
+    tensors: AttentionSource | None = None
+    """Where the values come from; absent: cost only, no accuracy."""
+
+    @field_validator("kv_heads")
+    @classmethod
+    def _kv_heads_divide_q_heads(cls, kv_heads: int, info: ValidationInfo) -> int:
+        q_heads = info.data.get("q_heads", kv_heads)
+        if q_heads % kv_heads:
+            raise ValueError(f"found {kv_heads}, allowed: a divisor of q_heads = {q_heads}")
+        return kv_heads
+
+    @field_validator("causal")
+    @classmethod
+    def _causal_rows_see_a_key(cls, causal: bool, info: ValidationInfo) -> bool:
+        q_len, kv_len = info.data.get("q_len", 0), info.data.get("kv_len", 0)
+        if causal and q_len > kv_len > 0:
+            raise ValueError(
+                f"found true with q_len = {q_len} and kv_len = {kv_len}, "
+                "allowed: true only if kv_len >= q_len"
+            )
+        return causal
+
+    @property
+    def score_pairs(self) -> int:
+        """Query-key pairs of one head that the mask lets through."""
+        unseen = self.q_len * (self.q_len - 1) // 2 if self.causal else 0
+        return self.q_len * self.kv_len - unseen
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of both matrix products, masked pairs left out."""
+        return 2 * self.batch * self.q_heads * self.head_dim * self.score_pairs
+
+    @property
+    def input_shapes(self) -> Shapes:
+        """Shapes of q, k and v: [sequences x heads, rows, head_dim]."""
+        keys = (self.batch * self.kv_heads, self.kv_len, self.head_dim)
+        return {"q": (self.batch * self.q_heads, self.q_len, self.head_dim), "k": keys, "v": keys}
+
+    @property
+    def output_shapes(self) -> Shapes:
+        """Shape of the output o, the same as that of q."""
+        return {"o": self.input_shapes["q"]}
+
+
+class GemmProblem(_TensorProblem):
+    """C = A B with A [m, k] and B [k, n]."""
+
+    kind: Literal["gemm"]
+    """What is asked."""
+    m: Size
+    """Rows of A and C; tokens of a linear."""
+    n: Size
+    """Columns of B and C; output features of a linear."""
+    k: Size
+    """Columns of A and rows of B; input features of a linear."""
+    dtype: GemmFormat = Format.FP16
+    """Number format of A and B in HBM."""
+    tensors: GemmSource | None = None
+    """Where the values come from; absent: cost only, no accuracy."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the product."""
+        return self.m * self.n * self.k
+
+    @property
+    def input_shapes(self) -> Shapes:
+        """Shapes of a and b."""
+        return {"a": (self.m, self.k), "b": (self.k, self.n)}
+
+    @property
+    def output_shapes(self) -> Shapes:
+        """Shape of the product c."""
+        return {"c": (self.m, self.n)}
+
+
+class LayerAttention(AttentionProblem):
+    """Attention as a part of a layer."""
+
+    count: PositiveInt = 1
+    """How many equal ones the layer holds."""
+
+
+class LayerGemm(GemmProblem):
+    """A matrix product as a part of a layer."""
+
+    count: PositiveInt = 1
+    """How many equal ones the layer holds."""
+
+
+class LayerProblem(Spec):
+    """Problems that run one after the other, such as those of one decoder layer."""
+
+    kind: Literal["layer"]
+    """What is asked."""
+    name: str = Field(min_length=1)
+    """Name shown in reports."""
+    problems: tuple[Annotated[LayerAttention | LayerGemm, Field(discriminator="kind")], ...] = (
+        Field(min_length=1)
+    )
+    """Parts of the layer in the order they run."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all parts."""
+        return sum(part.count * part.macs for part in self.problems)
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """HBM traffic that nothing can avoid as long as parts meet only in HBM."""
+        return sum(part.count * part.compulsory_bytes for part in self.problems)
+
+
+Problem = AttentionProblem | GemmProblem
+Workload = Annotated[AttentionProblem | GemmProblem | LayerProblem, Field(discriminator="kind")]

@@ -1,0 +1,160 @@
+"""The values of a problem's tensors, rounded to the problem's format."""
+
+import os
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import WorkloadError
+from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
+from accelsim.workload.model.capture import capture_heads, capture_linear
+from accelsim.workload.problem import AttentionProblem, GemmProblem, Shapes
+from accelsim.workload.rounding import round_to_format
+from accelsim.workload.sources import (
+    FileSource,
+    HybridSource,
+    ModelHeadsSource,
+    ModelLinearSource,
+    UniformSource,
+)
+
+OUTLIER_PROBABILITY = 0.001
+"""Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
+
+
+class AttentionTensors(NamedTuple):
+    """Inputs of attention, float32 holding values of the problem's format."""
+
+    q: NDArray[np.float32]
+    """[batch x q_heads, q_len, head_dim]"""
+    k: NDArray[np.float32]
+    """[batch x kv_heads, kv_len, head_dim]"""
+    v: NDArray[np.float32]
+    """[batch x kv_heads, kv_len, head_dim]"""
+
+
+class GemmTensors(NamedTuple):
+    """Inputs of a matrix product: float32 values or, for integer formats, int32 codes."""
+
+    a: NDArray[Any]
+    """[m, k]"""
+    b: NDArray[Any]
+    """[k, n]"""
+
+
+def load_tensors(
+    problem: AttentionProblem | GemmProblem, folder: Path
+) -> AttentionTensors | GemmTensors | None:
+    """Return the tensors of `problem`, or None for a problem that names no source.
+
+    Relative paths start at `folder`, the place of the workload file, then at the working
+    directory. Raises WorkloadError that begins with the problem's name.
+    """
+    if problem.tensors is None:
+        return None
+    try:
+        _check_memory(problem.input_shapes)
+        arrays = {
+            name: _rounded(name, values, problem)
+            for name, values in _source_arrays(problem, folder).items()
+        }
+    except WorkloadError as error:
+        raise WorkloadError(f"workload '{problem.name}': {error}") from error
+    if isinstance(problem, AttentionProblem):
+        return AttentionTensors(**arrays)
+    return GemmTensors(**arrays)
+
+
+def _rounded(
+    name: str, values: NDArray[Any], problem: AttentionProblem | GemmProblem
+) -> NDArray[Any]:
+    try:
+        rounded = round_to_format(values, problem.dtype)
+    except WorkloadError as error:
+        raise WorkloadError(f"array '{name}': {error}") from error
+    return np.ascontiguousarray(rounded.reshape(problem.input_shapes[name]))
+
+
+def _source_arrays(problem: AttentionProblem | GemmProblem, folder: Path) -> Arrays:
+    match problem.tensors:
+        case UniformSource() as family:
+            return _seeded(_uniform, family, problem.input_shapes)
+        case HybridSource() as family:
+            return _seeded(_hybrid, family, problem.input_shapes)
+        case ModelHeadsSource() as source:
+            arrays = capture_heads(source, folder, problem.batch, problem.q_len, problem.kv_len)
+        case ModelLinearSource() as source:
+            arrays = capture_linear(source, folder, problem.m)
+        case FileSource() as source:
+            return _file_arrays(source, problem, folder)
+        case None:
+            return {}
+    _check_captured(arrays, problem.input_shapes)
+    return arrays
+
+
+def _seeded(
+    family: Callable[..., NDArray[Any]], source: UniformSource | HybridSource, shapes: Shapes
+) -> Arrays:
+    return {
+        name: family(np.random.default_rng([source.seed, stream]), shape, source)
+        for stream, (name, shape) in enumerate(shapes.items())
+    }
+
+
+def _uniform(
+    rng: np.random.Generator, shape: tuple[int, ...], source: UniformSource
+) -> NDArray[Any]:
+    return (rng.random(shape) - 0.5) * (2 * source.amplitude) + source.mean
+
+
+def _hybrid(rng: np.random.Generator, shape: tuple[int, ...], source: HybridSource) -> NDArray[Any]:
+    values = source.mean + rng.standard_normal(shape)
+    outliers = rng.random(shape) < OUTLIER_PROBABILITY
+    values[outliers] += source.amplitude * rng.standard_normal(np.count_nonzero(outliers))
+    return values
+
+
+def _file_arrays(
+    source: FileSource, problem: AttentionProblem | GemmProblem, folder: Path
+) -> Arrays:
+    wanted = {source.prefix + name: shapes for name, shapes in _allowed_shapes(problem).items()}
+    arrays = read_arrays(find_file(source.path, folder), wanted)
+    return {name.removeprefix(source.prefix): values for name, values in arrays.items()}
+
+
+def _check_captured(arrays: Arrays, shapes: Shapes) -> None:
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise WorkloadError(
+                f"the model gives {name} {list(arrays[name].shape)}, "
+                f"the workload says {list(shape)}"
+            )
+
+
+def _allowed_shapes(problem: AttentionProblem | GemmProblem) -> AllowedShapes:
+    if isinstance(problem, GemmProblem):
+        return {name: (shape,) for name, shape in problem.input_shapes.items()}
+    batch = problem.batch
+    return {
+        name: ((heads, *rest), (batch, heads // batch, *rest))
+        for name, (heads, *rest) in problem.input_shapes.items()
+    }
+
+
+def _check_memory(shapes: Shapes) -> None:
+    float64_bytes = 8 * sum(prod(shape) for shape in shapes.values())
+    if float64_bytes > machine_memory_bytes():
+        raise WorkloadError(
+            f"tensors {', '.join(shapes)} take {float64_bytes} bytes while they are made, "
+            f"more than the {machine_memory_bytes()} bytes of memory here"
+        )
+
+
+def machine_memory_bytes() -> int:
+    """Return the physical memory of this computer, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

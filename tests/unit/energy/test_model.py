@@ -1,0 +1,70 @@
+"""Joules: each count times its cost, by hand for one run, and the static share."""
+
+from dataclasses import replace
+
+import pytest
+
+from accelsim.config.loader import load_spec
+from accelsim.energy.model import energy_by_component, static_power_w
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.technology import TechnologySpec
+from accelsim.numerics.formats import Format
+from accelsim.program.activity import Activity
+
+IDLE = Activity(
+    macs={},
+    vector_elements={},
+    scratchpad_read_bytes=0,
+    scratchpad_write_bytes=0,
+    operand_buffer_read_bytes=0,
+    operand_buffer_write_bytes=0,
+    accumulator_read_bytes=0,
+    accumulator_write_bytes=0,
+    hbm_read_bytes=0,
+    hbm_write_bytes=0,
+    seconds=0.0,
+)
+MACHINE = load_spec(MachineSpec, "edge-npu", kind="machine")
+TECHNOLOGY = load_spec(TechnologySpec, "28nm", kind="technology")
+
+
+def energy_j(**counts) -> dict[str, float]:
+    """Energy of a run that does nothing but `counts`, without the components that stay at zero."""
+    joules = energy_by_component(replace(IDLE, **counts), MACHINE, TECHNOLOGY)
+    return {component: energy for component, energy in joules.items() if energy}
+
+
+def test_an_idle_machine_without_time_uses_nothing():
+    joules = energy_by_component(IDLE, MACHINE, TECHNOLOGY)
+    assert joules == dict.fromkeys(
+        ("cube", "vector", "scratchpad", "operand_buffer", "accumulator", "hbm", "static"), 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "component", "picojoules"),
+    [
+        ({"macs": {Format.FP16: 1000}}, "cube", 1000 * (0.8154 + 0.7224)),
+        ({"macs": {Format.INT8: 10, Format.INT4: 10}}, "cube", 1.53 + 0.3826 + 20 * 0.07357),
+        ({"vector_elements": {("exp", Format.FP16): 100}}, "vector", 452.8),
+        ({"vector_elements": {("add", Format.FP32): 10}}, "vector", 7.224),
+        ({"scratchpad_read_bytes": 1000}, "scratchpad", 1335),
+        ({"scratchpad_write_bytes": 1000}, "scratchpad", 1484),
+        ({"operand_buffer_read_bytes": 1000}, "operand_buffer", 232.6),
+        ({"operand_buffer_write_bytes": 1000}, "operand_buffer", 427.5),
+        ({"accumulator_read_bytes": 1000}, "accumulator", 530.6),
+        ({"accumulator_write_bytes": 1000}, "accumulator", 843.2),
+        ({"hbm_read_bytes": 1000}, "hbm", 8 * 3970),
+        ({"hbm_write_bytes": 1000}, "hbm", 8 * 3970),
+    ],
+)
+def test_an_action_is_charged_to_its_component_alone(counts, component, picojoules):
+    assert energy_j(**counts) == {component: pytest.approx(picojoules * 1e-12)}
+
+
+def test_static_power_is_leakage_of_all_cores_and_idle_channels():
+    leakage_w = (0.02069 + 0.001638 + 0.005466) * 1e-3
+    arithmetic_mm2 = 1024 * 0.002255 + 16 * 0.009202
+    expected_w = leakage_w + arithmetic_mm2 * 10e-3 + 66e-3
+    assert static_power_w(MACHINE, TECHNOLOGY) == pytest.approx(expected_w)
+    assert energy_j(seconds=2.0) == {"static": pytest.approx(2 * expected_w)}

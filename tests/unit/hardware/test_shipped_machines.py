@@ -1,0 +1,83 @@
+"""The shipped machines: valid, sourced down to every number, and what their names promise."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from accelsim.config.document import dotted
+from accelsim.config.loader import load_spec, read_document
+from accelsim.config.shipped import known_names
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.technology import TechnologySpec
+from accelsim.numerics.formats import Format
+from accelsim.units import KIB
+
+MACHINES = known_names("machine")
+WORDS = {"name", "description", "technology", "sources", "kind", "standard"}
+
+
+def numbers(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Key path of every value of a machine file that is a number or a quantity."""
+    if not isinstance(node, dict):
+        yield dotted(path)
+        return
+    for key, value in node.items():
+        if key not in WORDS:
+            yield from numbers(value, (*path, key))
+
+
+def is_covered(path: str, sources: dict[str, str]) -> bool:
+    return any(path == key or path.startswith(f"{key}.") for key in sources)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_number_of_a_machine_has_a_source(name):
+    machine = read_document(name, kind="machine").value
+    assert [path for path in numbers(machine) if not is_covered(path, machine["sources"])] == []
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_source_of_a_machine_belongs_to_a_number(name):
+    machine = read_document(name, kind="machine").value
+    paths = list(numbers(machine))
+    stale = [key for key in machine["sources"] if not any(is_covered(p, {key: ""}) for p in paths)]
+    assert stale == []
+    assert all(len(source) > len("assumption: ") for source in machine["sources"].values())
+
+
+def test_a_number_without_a_source_would_be_noticed():
+    paths = list(numbers({"name": "x", "clock": "1 GHz", "cube": {"rates": {"fp16": 1}}}))
+    assert [path for path in paths if not is_covered(path, {"cube": "a book"})] == ["clock"]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_runs_the_formats_of_the_kernels_and_its_technology_costs_them(name):
+    machine = load_spec(MachineSpec, name, kind="machine")
+    technology = load_spec(TechnologySpec, machine.technology, kind="technology")
+    needed = {Format.FP32, Format.FP16, Format.BF16}
+    assert needed <= set(machine.cube.rates)
+    assert needed <= set(machine.vector.lanes)
+    assert set(machine.cube.rates) <= set(technology.cube)
+    assert set(machine.vector.lanes) <= set(technology.vector)
+    assert machine.hbm.standard in technology.dram
+    assert machine.name == name
+
+
+def test_the_ascend_has_its_public_figures():
+    machine = load_spec(MachineSpec, "ascend-910b", kind="machine")
+    cube = machine.cube
+    peak_flops = 2 * machine.cores * cube.tile_m * cube.tile_n * cube.tile_k * machine.clock
+    assert peak_flops == pytest.approx(354e12, rel=0.01)
+    assert machine.scratchpad.capacity == (512 + 192) * KIB
+    assert machine.accumulator.capacity == 128 * KIB
+    assert machine.hbm_bytes_per_cycle == pytest.approx(1.6e12 / 1.8e9)
+    assert machine.hbm_latency_cycles == 630
+
+
+def test_a_latency_below_one_cycle_is_refused():
+    with pytest.raises(Exception, match="latency") as refusal:
+        load_spec(MachineSpec, "edge-npu", kind="machine", overrides={"hbm.latency": "0.1 ns"})
+    assert str(refusal.value).endswith(
+        "edge-npu.yaml:1:1: hbm.latency must be at least one cycle of the clock"
+    )
