@@ -1,0 +1,135 @@
+"""Where points run: in this process, in processes of this machine, or on a Dask cluster."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.connection import wait
+from typing import Any, NamedTuple
+
+from accelsim.errors import WorkersError, unknown_name
+
+_CONNECT_TIMEOUT_S = 10
+
+
+class Workers(NamedTuple):
+    """Something to submit points to."""
+
+    executor: Executor
+    queue_length: int
+    """Points to submit ahead, so that no worker waits for the next one."""
+
+
+def open_workers(
+    executor: str, workers: int | None, address: str | None
+) -> AbstractContextManager[Workers]:
+    """Return the workers of the executor called `local` or `dask`, as a context.
+
+    `workers` is the number of processes, all cores if None. `address` is that of a Dask scheduler;
+    without it Dask starts a cluster on this machine. Raises UnknownNameError, WorkersError.
+    """
+    if executor not in ("local", "dask"):
+        raise unknown_name("executor", executor, ["local", "dask"])
+    if workers is not None and workers < 1:
+        raise WorkersError(f"found {workers} workers, allowed: 1 or more")
+    if executor == "dask":
+        return _dask(workers, address)
+    if address is not None:
+        raise WorkersError("an address is for the executor 'dask'; 'local' has none")
+    return _local(workers or _usable_cores())
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _local(workers: int) -> Iterator[Workers]:
+    if workers == 1:
+        yield Workers(_ThisProcess(), 1)
+        return
+    # Workers start afresh: a fork would copy the threads and the open store of this process.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+    try:
+        with _interrupts_held():
+            pool.submit(int)  # starts all workers
+        yield Workers(pool, 2 * workers)
+    except BaseException:
+        _stop_now(pool)
+        raise
+    pool.shutdown()
+
+
+class _ThisProcess(Executor):
+    """Runs each call at once, where it is submitted."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started here never see Ctrl-C, which is for the sweep; it gets it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prepare_worker() -> None:
+    """Let the worker end with the sweep, even if that is killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _stop_now(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+
+
+@contextmanager
+def _dask(workers: int | None, address: str | None) -> Iterator[Workers]:
+    with contextlib.ExitStack() as stack:
+        with _interrupts_held():
+            client = stack.enter_context(_dask_client(stack, workers, address))
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise WorkersError(f"the Dask scheduler at '{address}' has no workers")
+        yield Workers(client.get_executor(pure=False), 8 * threads)
+
+
+def _dask_client(stack: contextlib.ExitStack, workers: int | None, address: str | None) -> Any:
+    from distributed import Client, LocalCluster
+
+    if address is None:
+        cluster = LocalCluster(
+            n_workers=workers or _usable_cores(),
+            threads_per_worker=1,
+            dashboard_address=None,
+        )
+        return Client(stack.enter_context(cluster))
+    try:
+        return Client(address, timeout=_CONNECT_TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        raise WorkersError(f"cannot reach a Dask scheduler at '{address}' ({error})") from error

@@ -1,0 +1,65 @@
+"""Running one point so that whatever happens becomes a row."""
+
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from accelsim.errors import AccelsimError
+from accelsim.sweep.resolve import Point, Settings
+
+Row = dict[str, Any]
+"""Column -> a value that JSON can hold."""
+
+RunPoint = Callable[[str, str, str, Settings], Row]
+"""(machine, workload, kernel, settings) -> row; a function of a module, so that it pickles."""
+
+_DEEPEST_FRAMES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one point."""
+
+    status: Literal["ok", "infeasible", "failed"]
+    """`infeasible`: the design cannot run; `failed`: accelsim has a defect."""
+    reason: str = ""
+    """Why there is no result."""
+    row: Row = field(default_factory=dict)
+    """Columns of the point, and of its result if there is one."""
+
+
+def simulate_point(machine: str, workload: str, kernel: str, settings: Settings) -> Row:
+    """Return the row of the report of one simulation."""
+    from accelsim.simulate import simulate
+
+    row: Row = simulate(machine, workload, kernel, settings).to_row()
+    return row
+
+
+def run_safely(run_point: RunPoint, point: Point) -> Outcome:
+    """Return what became of `point`; NumPy numbers become plain ones."""
+    if point.infeasible_because:
+        return Outcome(status="infeasible", reason=point.infeasible_because, row=point.columns)
+    try:
+        row = run_point(point.machine, point.workload, point.kernel, point.settings)
+        row = json.loads(json.dumps(row, default=_plain))
+    except AccelsimError as error:
+        return Outcome(status="infeasible", reason=str(error), row=point.columns)
+    except Exception as error:
+        return Outcome(status="failed", reason=describe(error), row=point.columns)
+    return Outcome(status="ok", row=point.columns | row)
+
+
+def _plain(number: Any) -> Any:
+    return number.item()
+
+
+def describe(error: BaseException) -> str:
+    """Return one line: the type, the message and the innermost places of the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)[-_DEEPEST_FRAMES:]
+    places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
+    text = f"{type(error).__name__}: {error}"
+    return f"{text} (at {' < '.join(reversed(places))})" if places else text

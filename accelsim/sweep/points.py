@@ -1,0 +1,96 @@
+"""From a sweep to its points: the whole grid, less what constraints exclude."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from accelsim.errors import ConfigError, unknown_name
+from accelsim.sweep.axis import axis_values
+from accelsim.sweep.constraints import Constraint
+from accelsim.sweep.contents import ReadContents
+from accelsim.sweep.resolve import Point, Resolved, Resolver, Settings
+from accelsim.sweep.spec import SUBJECTS, SweepSpec
+
+MAX_POINTS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The points of a sweep in the order of its file, each design once."""
+
+    points: list[Point]
+    """What to run, and the points whose settings contradict each other."""
+    num_excluded: int
+    """Designs that a constraint left out."""
+
+
+def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Path()) -> Grid:
+    """Return the points of `spec`; the files it names are looked for in `folder` first.
+
+    A kernel parameter counts for the kernels that have it. Raises an AccelsimError for what is
+    wrong at every point: an unknown name or parameter, a setting that nothing accepts, a
+    constraint that never applies, too many points.
+    """
+    choices = _choices(spec)
+    resolver = Resolver(read, version, folder)
+    _check_names(choices, resolver)
+    resolved = [resolver.resolve(choice) for choice in choices]
+    if resolved[0].error and all(each.error for each in resolved):
+        raise resolved[0].error
+    kept = {each.point.id: each.point for each in _constrained(resolved, spec.constraints)}
+    excluded = {each.point.id for each in resolved} - kept.keys()
+    return Grid(points=list(kept.values()), num_excluded=len(excluded))
+
+
+def _choices(spec: SweepSpec) -> list[Settings]:
+    """Every combination; the last axis varies fastest."""
+    axes = _axes(spec)
+    size = prod(len(axis) for axis in axes)
+    if size > MAX_POINTS:
+        raise ConfigError([f"sweep '{spec.name}': found {size} points, allowed: {MAX_POINTS}"])
+    combinations = itertools.product(*axes)
+    return [dict(spec.settings, **_joined(parts)) for parts in combinations]
+
+
+def _axes(spec: SweepSpec) -> list[list[Settings]]:
+    """One list of alternatives per axis: subjects, axes and zipped groups as in the file."""
+    machines = (spec.machine,) if spec.machine else ()
+    subjects = zip(SUBJECTS, (machines, spec.workloads, spec.kernels), strict=True)
+    axes: list[list[Settings]] = [
+        [{subject: name} for name in names] for subject, names in subjects if names
+    ]
+    axes += [[{key: value} for value in axis_values(axis)] for key, axis in spec.axes.items()]
+    for group in spec.zip:
+        rows = zip(*group.values(), strict=True)
+        axes.append([dict(zip(group, row, strict=True)) for row in rows])
+    return axes
+
+
+def _joined(parts: Sequence[Settings]) -> Settings:
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _check_names(choices: list[Settings], resolver: Resolver) -> None:
+    """Read every document as it is, so that a misspelt name is an error and not a point."""
+    named = dict.fromkeys((subject, choice[subject]) for choice in choices for subject in SUBJECTS)
+    documents = {each: resolver.contents(*each) for each in named}
+    parameters = {
+        key for (kind, _), contents in documents.items() if kind == "kernel" for key in contents
+    }
+    for key in dict.fromkeys(key for choice in choices for key in choice):
+        if "." not in key and key not in SUBJECTS and key not in parameters:
+            raise unknown_name("kernel parameter", key, parameters)
+
+
+def _constrained(resolved: list[Resolved], texts: Sequence[str]) -> list[Resolved]:
+    """Keep what meets every constraint, and what has no values to check."""
+    constraints = [Constraint(text) for text in texts]
+    designs = [each for each in resolved if not each.error]
+    for constraint in constraints:
+        for name in sorted(constraint.names):
+            if all(each.look_up(name) is None for each in designs):
+                message = f"constraint '{constraint.text}': '{name}' has no value at any point"
+                raise ConfigError([message])
+    return [each for each in resolved if all(rule.holds(each.look_up) for rule in constraints)]

@@ -1,0 +1,191 @@
+"""Running a sweep: every point once, whatever happens in between."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accelsim.errors import SweepInterruptedError, WorkersError
+from accelsim.sweep.contents import ReadContents, load_sweep, read_contents
+from accelsim.sweep.executors import Workers, open_workers
+from accelsim.sweep.outcome import Outcome, RunPoint, describe, run_safely, simulate_point
+from accelsim.sweep.points import Grid, expand
+from accelsim.sweep.resolve import Point
+from accelsim.sweep.spec import SweepSpec
+from accelsim.sweep.store import Store
+from accelsim.sweep.table import CSV_NAME, PARQUET_NAME, export, to_frame
+from accelsim.version import VERSION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Progress = Callable[[int, int], None]
+"""(finished points, all points), called when the sweep starts and after every point."""
+
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """What a sweep left in its folder."""
+
+    folder: Path
+    """Holds results.sqlite, results.csv and results.parquet."""
+    num_points: int
+    """Designs of the sweep."""
+    num_excluded: int
+    """Designs that a constraint left out."""
+    num_run: int
+    """Points run now; the others were in the folder already or came from another sweep."""
+    num_by_status: dict[str, int]
+    """Points of the sweep that are ok, infeasible or failed."""
+    rows: list[dict[str, object]]
+    """One row per point of the folder."""
+
+    @property
+    def csv(self) -> Path:
+        """The saved table as text."""
+        return self.folder / CSV_NAME
+
+    @property
+    def parquet(self) -> Path:
+        """The saved table with exact numbers and types."""
+        return self.folder / PARQUET_NAME
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the table of the folder."""
+        return to_frame(self.rows)
+
+
+def sweep(
+    spec: SweepSpec | str | Path,
+    out: str | Path,
+    executor: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    progress: Progress | None = None,
+    *,
+    run_point: RunPoint = simulate_point,
+    read: ReadContents = read_contents,
+) -> SweepResult:
+    """Run the points of `spec` that `out` does not hold yet, and write its table.
+
+    `executor` is `local` (processes of this machine, all cores unless `workers` says how many) or
+    `dask` (the scheduler at `address`, or a cluster on this machine). A point that fails is a row
+    with its reason. Interrupted or killed, the sweep goes on where it was when called again; to
+    run points again, use another folder. Several sweeps may share one.
+
+    Raises ConfigError and UnknownNameError for a mistake in the sweep, OutputError for a folder of
+    no use or a full disk, WorkersError for workers that are lost, SweepInterruptedError on Ctrl-C.
+    """
+    folder = Path(out)
+    beside = Path() if isinstance(spec, SweepSpec) else Path(spec).parent
+    design_space = spec if isinstance(spec, SweepSpec) else load_sweep(spec)
+    grid = expand(design_space, read, VERSION, beside)
+    with Store(folder, VERSION) as store, open_workers(executor, workers, address) as pool:
+        run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
+        try:
+            run.finish_all()
+        except KeyboardInterrupt:
+            raise _interrupted(run, store, folder) from None
+        export(store.rows(), folder)
+        return _result(grid, store, run.num_run, folder)
+
+
+def _interrupted(run: "_Run", store: Store, folder: Path) -> SweepInterruptedError:
+    export(store.rows(), folder)
+    return SweepInterruptedError(
+        f"interrupted: {run.num_done} of {run.num_points} points are finished and kept in "
+        f"{folder}; run the same command again to do the rest"
+    )
+
+
+def _result(grid: Grid, store: Store, num_run: int, folder: Path) -> SweepResult:
+    rows = store.rows()
+    ids = {point.id for point in grid.points}
+    return SweepResult(
+        folder=folder,
+        num_points=len(ids),
+        num_excluded=grid.num_excluded,
+        num_run=num_run,
+        num_by_status=dict(Counter(row["status"] for row in rows if row["point"] in ids)),
+        rows=rows,
+    )
+
+
+class _Run:
+    """Brings the points that are not finished to the workers, and their outcomes to the store."""
+
+    def __init__(
+        self,
+        points: Sequence[Point],
+        store: Store,
+        workers: Workers,
+        run_point: RunPoint,
+        progress: Progress,
+    ) -> None:
+        self._positions = {point.id: position for position, point in enumerate(points)}
+        self._points, self._store, self._workers = points, store, workers
+        self._run_point, self._progress = run_point, progress
+        self._running: dict[Future[Outcome], Point] = {}
+        self.num_points, self.num_done, self.num_run = len(points), 0, 0
+
+    def finish_all(self) -> None:
+        """Return when every point is in the store, run here or by another sweep."""
+        self._store.free_abandoned_claims()
+        while unfinished := self._unfinished():
+            if not self._run_unclaimed(unfinished):
+                # What is left belongs to other sweeps, which may still be killed.
+                time.sleep(_POLL_S)
+                self._store.free_abandoned_claims()
+
+    def _unfinished(self) -> list[Point]:
+        finished = self._store.finished()
+        unfinished = [point for point in self._points if point.id not in finished]
+        self.num_done = self.num_points - len(unfinished)
+        self._progress(self.num_done, self.num_points)
+        return unfinished
+
+    def _run_unclaimed(self, points: list[Point]) -> int:
+        """Run what no other sweep has claimed; returns how many points that was."""
+        before, waiting = self.num_run, iter(points)
+        self._fill_queue(waiting)
+        while self._running:
+            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._record(self._running.pop(future), future)
+            self._fill_queue(waiting)
+        return self.num_run - before
+
+    def _fill_queue(self, waiting: Iterator[Point]) -> None:
+        while free := self._workers.queue_length - len(self._running):
+            batch = list(islice(waiting, free))
+            if not batch:
+                return
+            claimed = self._store.claim([point.id for point in batch])
+            for point in batch:
+                if point.id in claimed:
+                    future = self._workers.executor.submit(run_safely, self._run_point, point)
+                    self._running[future] = point
+
+    def _record(self, point: Point, future: Future[Outcome]) -> None:
+        self._store.record(point.id, self._positions[point.id], _outcome(point, future))
+        self.num_run += 1
+        self.num_done += 1
+        self._progress(self.num_done, self.num_points)
+
+
+def _outcome(point: Point, future: Future[Outcome]) -> Outcome:
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError) as error:
+        raise WorkersError(
+            "a worker process ended abruptly, often for lack of memory; finished points are kept, "
+            "run the sweep again, if need be with fewer workers"
+        ) from error
+    except Exception as error:
+        return Outcome(status="failed", reason=describe(error), row=point.columns)

@@ -1,0 +1,108 @@
+"""What a sweep file says: which machines, workloads and kernels, and what varies between points."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from accelsim.config.spec import Spec
+from accelsim.errors import did_you_mean
+from accelsim.sweep.axis import Axis, Scalar
+from accelsim.sweep.constraints import Constraint
+
+SUBJECTS = ("machine", "workload", "kernel")
+"""Axes that choose a whole file or kernel instead of one field."""
+
+_KEY = re.compile(r"(machine|workload)(\.\w+)+|[A-Za-z_]\w*")
+
+
+def _checked_key(key: str) -> str:
+    if _KEY.fullmatch(key):
+        return key
+    hint = did_you_mean(key.partition(".")[0], SUBJECTS)
+    raise ValueError(
+        f"found the key '{key}'{hint or ','} allowed: machine, workload, kernel, machine.<field>, "
+        "workload.<field> or the name of a kernel parameter"
+    )
+
+
+def _checked_constraint(text: str) -> str:
+    Constraint(text)
+    return text
+
+
+Key = Annotated[str, AfterValidator(_checked_key)]
+ZipGroup = dict[Key, Annotated[tuple[Scalar, ...], Field(min_length=1)]]
+
+
+class SweepSpec(Spec):
+    """A design space: the grid over all axes and zipped groups, less what constraints exclude."""
+
+    name: str = Field(min_length=1)
+    """Name of the sweep, shown while it runs."""
+    description: str = ""
+    """The question the sweep answers."""
+    machine: str | None = None
+    """Name or file of the machine; absent where an axis `machine` lists several."""
+    workloads: tuple[str, ...] = ()
+    """Names or files of the workloads; absent where there is an axis `workload`."""
+    kernels: tuple[str, ...] = ()
+    """Names of the kernels; absent where there is an axis `kernel`."""
+    axes: dict[Key, Axis] = Field(default_factory=dict)
+    """Key -> values, either a list or {from, to, points}. A key is machine.<field>,
+    workload.<field>, a kernel parameter, or machine, workload or kernel itself."""
+    zip: tuple[ZipGroup, ...] = ()
+    """Groups of axes that advance together: key -> list, all lists of a group equally long."""
+    settings: dict[Key, Scalar] = Field(default_factory=dict)
+    """Key -> value, the same at all points."""
+    constraints: tuple[Annotated[str, AfterValidator(_checked_constraint)], ...] = ()
+    """Conditions that points must meet, such as `tile_q <= 8 * machine.cube.tile_m`."""
+
+    @field_validator("zip")
+    @classmethod
+    def _zipped_lists_are_equally_long(
+        cls, groups: tuple[ZipGroup, ...], info: ValidationInfo
+    ) -> tuple[ZipGroup, ...]:
+        for group in groups:
+            lengths = {key: len(values) for key, values in group.items()}
+            if len(set(lengths.values())) != 1:
+                found = ", ".join(f"'{key}' with {count}" for key, count in lengths.items())
+                raise ValueError(
+                    f"found {found or 'an empty group'}, allowed: lists of one length in a group"
+                )
+        _refuse_repeats([*info.data.get("axes", {}), *(key for group in groups for key in group)])
+        return groups
+
+    @field_validator("settings")
+    @classmethod
+    def _settings_are_not_swept(
+        cls, settings: dict[str, Scalar], info: ValidationInfo
+    ) -> dict[str, Scalar]:
+        for subject in SUBJECTS:
+            if subject in settings:
+                raise ValueError(f"found '{subject}', which has a key of its own at the top level")
+        groups = info.data.get("zip", ())
+        swept = {*info.data.get("axes", {}), *(key for group in groups for key in group)}
+        _refuse_repeats([*swept, *settings])
+        return settings
+
+    @model_validator(mode="after")
+    def _every_subject_is_given_once(self) -> "SweepSpec":
+        swept = {*self.axes, *(key for group in self.zip for key in group)}
+        listed = {"machine": self.machine, "workload": self.workloads, "kernel": self.kernels}
+        names = {"machine": "machine", "workload": "workloads", "kernel": "kernels"}
+        for subject, values in listed.items():
+            if bool(values) == (subject in swept):
+                key, axis = f"the key '{names[subject]}'", f"an axis '{subject}'"
+                found = f"both {key} and {axis}" if values else f"neither {key} nor {axis}"
+                raise ValueError(f"found {found}, allowed: exactly one of them")
+        return self
+
+
+def _refuse_repeats(keys: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"found '{key}' twice, allowed: once among axes, zip and settings")
+        seen.add(key)
