@@ -6,6 +6,7 @@ hash of every source that can be compiled. See docs/decisions/0003-compiled-cach
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -21,25 +22,54 @@ _COMPILED_PACKAGES = ("numerics", "hardware", "program", "kernels", "engine")
 
 @cache
 def cache_folder() -> Path:
-    """Folder of the compiled functions of exactly this version of the sources."""
+    """Folder of the compiled functions of exactly this version of the sources.
+
+    It lies in the user's cache, or in the folder for temporary files where that is read-only.
+    """
+    name = _sources_digest()
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(home) / "accelsim" / "jit" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.gettempdir()) / f"accelsim-jit-{os.getuid()}" / name
+
+
+def _sources_digest() -> str:
     package = Path(__file__).parent
     digest = hashlib.sha256(numba.__version__.encode())
-    digest.update(Path(__file__).read_bytes())
+    sources = [package / "jit.py", package / "units.py"]
     for name in _COMPILED_PACKAGES:
-        for source in sorted((package / name).rglob("*.py")):
-            digest.update(source.read_bytes())
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "accelsim" / "jit" / digest.hexdigest()[:16]
+        sources += sorted((package / name).rglob("*.py"))
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile `function` on first call, without fast-math and without the interpreter."""
+    return _compiled(function)
+
+
+def jit_inner(function: Callable[..., Any]) -> Any:
+    """Compile a function that only compiled code calls.
+
+    It cannot be called from Python once compiled, and takes a third of the time to compile, most of
+    which would go into unpacking tuples of arguments.
+    """
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compiled(function: Callable[..., Any], **options: bool) -> Any:
     # The locator reads the folder when the function is decorated; putting the value back
     # leaves every other user of Numba in this process alone.
     previous = numba_config.CACHE_DIR
     numba_config.CACHE_DIR = str(cache_folder())
     try:
-        return numba.njit(cache=True, fastmath=False, error_model="numpy")(function)
+        return numba.njit(cache=True, fastmath=False, error_model="numpy", **options)(function)
     finally:
         numba_config.CACHE_DIR = previous
 

@@ -66,7 +66,7 @@ def compare(
     folder = options.writable_folder(out)
     rows = []
     with progress("comparing") as advance, compilation_noted():
-        from accelsim.simulate import simulate
+        from accelsim.simulation import simulate
 
         for count, name in enumerate(names):
             advance(count, len(names))

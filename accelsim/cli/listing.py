@@ -118,6 +118,6 @@ def _model(kind: SchemaKind) -> Any:
         from accelsim.workload.problem import Workload
 
         return TypeAdapter(Workload)
-    from accelsim.sweep.spec import SweepSpec
+    from accelsim.sweeps.spec import SweepSpec
 
     return SweepSpec

@@ -104,7 +104,7 @@ def draw_columns(
 def _front(frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str]) -> list[bool]:
     """Return for each row whether no other row with both values beats it."""
     from accelsim.plotting.table import finished, numbers
-    from accelsim.sweep.pareto import pareto_front
+    from accelsim.sweeps.pareto import pareto_front
 
     rows = finished(frame, [x, y])
     values = rows[[]].assign(**{name: numbers(rows, name)[0] for name in (x, y)})

@@ -28,7 +28,7 @@ def run(
     chosen = options.parse_settings(settings)
     started = perf_counter()
     with working(f"simulating {kernel}"):
-        from accelsim.simulate import simulate
+        from accelsim.simulation import simulate
 
         report = simulate(
             machine, workload, kernel, chosen, engine=engine.value, timeline=trace is not None
@@ -60,7 +60,7 @@ def program(
     chosen = options.parse_settings(settings)
     with working(f"recording {kernel}"):
         from accelsim.program.printer import format_program
-        from accelsim.simulate import record
+        from accelsim.simulation import record
 
         text = format_program(record(machine, workload, kernel, chosen), limit=limit)
     sys.stdout.write(text.rstrip("\n") + "\n")

@@ -10,7 +10,7 @@ from accelsim.cli import options
 from accelsim.cli.console import note, progress, results
 
 if TYPE_CHECKING:
-    from accelsim.sweep.run import SweepResult
+    from accelsim.sweeps.run import SweepResult
 
 
 class Executor(StrEnum):
@@ -36,7 +36,7 @@ def sweep(
     """Run a sweep; run it again to continue where it stopped."""
     if address is not None and executor is not Executor.DASK:
         raise options.OptionError("--address needs --executor dask")
-    from accelsim.sweep.run import sweep as run_sweep
+    from accelsim.sweeps.run import sweep as run_sweep
 
     with progress(f"sweeping {file.stem}") as advance:
         outcome = run_sweep(

@@ -5,7 +5,7 @@ import numpy as np
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.timing import ceil_div
-from accelsim.jit import jit
+from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import (
@@ -95,7 +95,7 @@ def _count(ops, tile, num_formats):
     return counts, macs, elements
 
 
-@jit
+@jit_inner
 def _count_matmul(counts, m, n, k, bits, accumulates, tile):
     left = (m * k * (bits & FIELD_MASK) + 7) // 8
     right = (k * n * (bits >> 8) + 7) // 8

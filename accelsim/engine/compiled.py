@@ -20,7 +20,7 @@ from accelsim.engine.memory import (
 )
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
+from accelsim.jit import jit, jit_inner
 from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
     NUM_UNITS,
@@ -204,7 +204,7 @@ def _run(words, ops, waits, items, phase_left, cores, touched, ends, heap, run, 
             _offer_claim(core, cores[core], items, heap, state, machine[0], len(cores))
 
 
-@jit
+@jit_inner
 def _push(heap, state, key):
     at = state.heap_size
     state.heap_size = at + 1
@@ -217,7 +217,7 @@ def _push(heap, state, key):
     heap[at] = key
 
 
-@jit
+@jit_inner
 def _pop(heap, state):
     """Remove the smallest key, which the caller has read from heap[0]."""
     size = state.heap_size - 1
@@ -237,19 +237,19 @@ def _pop(heap, state):
     heap[at] = key
 
 
-@jit
+@jit_inner
 def _next_item(core, own, state, machine, num_cores):
     if machine.is_static:
         return own.num_claimed * num_cores + core
     return state.next_item
 
 
-@jit
+@jit_inner
 def _is_open(item, items, state):
     return item < len(items) and items[item].phase == state.phase
 
 
-@jit
+@jit_inner
 def _claim(time, core, words, ops, waits, items, phase_left, own, touched, state, machine, num_cores):
     """Give the next work item to a core, if one is left, and queue its ops."""
     own.is_claiming = 0
@@ -277,14 +277,14 @@ def _claim(time, core, words, ops, waits, items, phase_left, own, touched, state
         _retire(item, phase_left, state)
 
 
-@jit
+@jit_inner
 def _wait_for(other, op, ops, waits):
     if other >= 0:
         unit = ops[other].unit
         waits[op, unit] = max(waits[op, unit], other)
 
 
-@jit
+@jit_inner
 def _link(op, words, ops, waits, core, touched):
     """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
     unit = ops[op].unit
@@ -308,7 +308,7 @@ def _link(op, words, ops, waits, core, touched):
     waits[op, unit] = _NONE
 
 
-@jit
+@jit_inner
 def _ready(op, ops, waits, ready):
     """Return when an op may start, not before `ready`, and which unit it waited for last."""
     cause = NOT_STALLED
@@ -324,7 +324,7 @@ def _ready(op, ops, waits, ready):
     return ready, cause
 
 
-@jit
+@jit_inner
 def _resolve_compute(ops, waits, items, phase_left, own, state, machine):
     """Fix the times of all compute ops of a core whose inputs are known by now."""
     progress = True
@@ -335,7 +335,7 @@ def _resolve_compute(ops, waits, items, phase_left, own, state, machine):
                 progress |= _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine)
 
 
-@jit
+@jit_inner
 def _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine):
     """Fix the times of the next ops of one unit; return whether there was any."""
     first = index = own.head[unit]
@@ -358,7 +358,7 @@ def _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine):
     return index != first
 
 
-@jit
+@jit_inner
 def _resolved(op, end, item, phase_left, state):
     op.end = end
     item.retired_at = max(item.retired_at, end)
@@ -367,13 +367,13 @@ def _resolved(op, end, item, phase_left, state):
         _retire(item, phase_left, state)
 
 
-@jit
+@jit_inner
 def _retire(item, phase_left, state):
     phase_left[item.phase] -= 1
     state.retired_at = max(state.retired_at, item.retired_at)
 
 
-@jit
+@jit_inner
 def _offer_requests(core, ops, waits, items, own, ends, heap, state, machine):
     """Put the next transfer of each DMA queue into the heap once its time is known."""
     for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
@@ -392,7 +392,7 @@ def _offer_requests(core, ops, waits, items, own, ends, heap, state, machine):
             _push(heap, state, key)
 
 
-@jit
+@jit_inner
 def _serve(time, unit, words, ops, items, phase_left, own, ends, state, machine, memory):
     """Hand the next transfer of a queue to the memory."""
     queue = unit - FIRST_MEMORY_UNIT
@@ -420,7 +420,7 @@ def _serve(time, unit, words, ops, items, phase_left, own, ends, state, machine,
         own.gate = time
 
 
-@jit
+@jit_inner
 def _open_phases(phase_left, state):
     """Move on to the first phase with work left; return whether that is a new one."""
     before = state.phase
@@ -430,7 +430,7 @@ def _open_phases(phase_left, state):
     return state.phase != before
 
 
-@jit
+@jit_inner
 def _offer_claim(core, own, items, heap, state, machine, num_cores):
     """Put a claim into the heap if a core can take another item, for the cycle it can do so."""
     if own.is_claiming or own.head[_LOAD] >= 0:

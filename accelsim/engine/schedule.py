@@ -47,8 +47,8 @@ class Schedule:
         return np.repeat(self.core, np.diff(self.program.item_start))
 
     @cached_property
-    def busy_by_unit(self) -> Cycles:
-        """Cycles, summed over cores, in which each unit works; a queue works while it has transfers."""
+    def busy_by_core(self) -> Cycles:
+        """Cycles [core, unit] in which a unit works; a DMA queue works while it has transfers."""
         return self._accounts[0]
 
     @cached_property
@@ -66,17 +66,17 @@ class Schedule:
 
 @jit
 def _account(units, cores, start, end, busy, cause, num_cores):
-    work = np.zeros(NUM_UNITS, np.int64)
+    work = np.zeros((num_cores, NUM_UNITS), np.int64)
     stalls = np.zeros((NUM_UNITS, NUM_UNITS + 1), np.int64)
     free = np.zeros((num_cores, NUM_UNITS), np.int64)
     for i in range(len(units)):
         unit, core = units[i], cores[i]
         if unit >= FIRST_MEMORY_UNIT:
             # Transfers overlap: count the union of their intervals, which are in order.
-            work[unit] += end[i] - max(start[i], free[core, unit])
+            work[core, unit] += end[i] - max(start[i], free[core, unit])
             free[core, unit] = end[i]
         else:
-            work[unit] += busy[i]
+            work[core, unit] += busy[i]
             if cause[i] >= 0:
                 stalls[unit, cause[i]] += start[i] - free[core, unit]
             free[core, unit] = start[i] + busy[i]

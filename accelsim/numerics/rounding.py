@@ -17,7 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 from accelsim.jit import jit
-from accelsim.numerics.formats import BF16, FP8_E4M3, FP8_E5M2, FP16, INT4, INT8, INT32, Format
+from accelsim.numerics.formats import BF16, FP8_E4M3, FP8_E5M2, FP16, FP32, INT4, INT8, INT32, Format
 
 _FP32_MANTISSA_BITS = 23
 _EXPONENT_FIELD = np.uint32(0x7F800000)
@@ -127,51 +127,40 @@ def to_int4(x: np.float32) -> np.float32:
 # One loop per format: a rounding function passed as an argument could not be cached on disk, and
 # a choice inside the loop is 50 times slower because it keeps the loop from using vectors.
 @jit
-def _round_to_floats(tile: Any, rows: int, cols: int, fmt_code: int) -> None:
-    if fmt_code == FP16:
-        for row in range(rows):
-            for col in range(cols):
-                tile[row, col] = to_fp16(tile[row, col])
-    elif fmt_code == BF16:
-        for row in range(rows):
-            for col in range(cols):
-                tile[row, col] = to_bf16(tile[row, col])
-    elif fmt_code == FP8_E4M3:
-        for row in range(rows):
-            for col in range(cols):
-                tile[row, col] = to_fp8_e4m3(tile[row, col])
-    elif fmt_code == FP8_E5M2:
-        for row in range(rows):
-            for col in range(cols):
-                tile[row, col] = to_fp8_e5m2(tile[row, col])
-
-
-@jit
-def _round_to_integers(
-    tile: Any, rows: int, cols: int, lowest: np.float32, highest: np.float32
-) -> None:
-    for row in range(rows):
-        for col in range(cols):
-            tile[row, col] = _to_integer(tile[row, col], lowest, highest)
+def _round_value(x: np.float32, fmt_code: int) -> np.float32:
+    if fmt_code == BF16:
+        return to_bf16(x)
+    if fmt_code == FP8_E4M3:
+        return to_fp8_e4m3(x)
+    if fmt_code == FP8_E5M2:
+        return to_fp8_e5m2(x)
+    if fmt_code == INT32:
+        return to_int32(x)
+    if fmt_code == INT8:
+        return to_int8(x)
+    if fmt_code == INT4:
+        return to_int4(x)
+    return np.float32(x)
 
 
 @jit
 def round_tile(tile: Any, rows: int, cols: int, fmt_code: int) -> None:
     """Round `tile[:rows, :cols]` (float32, any strides) in place to the format with `fmt_code`.
 
-    Does nothing for FP32, and where `tile` is None. Fastest where the type of `tile` says that it
-    is C-contiguous, such as one slot of a buffer.
+    Does nothing for FP32, and where `tile` is None.
     """
-    if tile is None:
+    if tile is None or fmt_code == FP32:
         return
-    if fmt_code == INT32:
-        _round_to_integers(tile, rows, cols, *_INT32_RANGE)
-    elif fmt_code == INT8:
-        _round_to_integers(tile, rows, cols, *_INT8_RANGE)
-    elif fmt_code == INT4:
-        _round_to_integers(tile, rows, cols, *_INT4_RANGE)
+    if fmt_code == FP16:
+        for row in range(rows):
+            for col in range(cols):
+                tile[row, col] = to_fp16(tile[row, col])
     else:
-        _round_to_floats(tile, rows, cols, fmt_code)
+        # One loop for the formats that vector paths rarely use: each more would be compiled into
+        # every op that rounds.
+        for row in range(rows):
+            for col in range(cols):
+                tile[row, col] = _round_value(tile[row, col], fmt_code)
 
 
 def round_array(x: npt.ArrayLike, fmt: Format) -> npt.NDArray[np.float32]:

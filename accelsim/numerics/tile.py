@@ -9,12 +9,12 @@ import math
 
 import numpy as np
 
-from accelsim.jit import jit
+from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP16, FP32, INT32
 from accelsim.numerics.rounding import round_tile
 
 
-@jit
+@jit_inner
 def select(data, index):
     """Return tile `index` of a buffer [slots, rows, cols], or None."""
     if data is None:
@@ -23,7 +23,7 @@ def select(data, index):
         return data[index]
 
 
-@jit
+@jit_inner
 def copy_block(dst, src, row, col, rows, cols):
     """Copy src[row:row+rows, col:col+cols] to the top left corner of dst."""
     if dst is None:
@@ -33,7 +33,7 @@ def copy_block(dst, src, row, col, rows, cols):
             dst[r, c] = src[row + r, col + c]
 
 
-@jit
+@jit_inner
 def copy_to_block(dst, row, col, src, rows, cols):
     """Copy the top left corner of src to dst[row:row+rows, col:col+cols]."""
     if dst is None:
@@ -43,7 +43,7 @@ def copy_to_block(dst, row, col, src, rows, cols):
             dst[row + r, col + c] = src[r, c]
 
 
-@jit
+@jit_inner
 def copy_rows(dst, src, indices, first_row, rows, col, cols):
     """Copy the rows src[first_row + indices[r], col:col+cols] to the top of dst."""
     if dst is None:
@@ -53,7 +53,7 @@ def copy_rows(dst, src, indices, first_row, rows, col, cols):
             dst[r, c] = src[first_row + indices[r], col + c]
 
 
-@jit
+@jit_inner
 def multiply_accumulate(acc, a, b, m, n, k, acc_format, accumulate):
     """acc[m, n] (+)= a[m, k] b[k, n], summed in the order of k.
 
@@ -74,7 +74,7 @@ def multiply_accumulate(acc, a, b, m, n, k, acc_format, accumulate):
                 round_tile(acc[i : i + 1], 1, n, FP16)
 
 
-@jit
+@jit_inner
 def multiply_accumulate_transposed(acc, a, b, m, n, k, acc_format, accumulate):
     """acc[m, n] (+)= a[m, k] b[n, k]^T, with the same sums as `multiply_accumulate`."""
     if acc is None:
@@ -86,7 +86,7 @@ def multiply_accumulate_transposed(acc, a, b, m, n, k, acc_format, accumulate):
     multiply_accumulate(acc, a, transposed, m, n, k, acc_format, accumulate)
 
 
-@jit
+@jit_inner
 def convert(dst, src, rows, cols, out_format):
     """Copy a tile and round it to `out_format`; integers beside floats are converted."""
     if dst is None:
@@ -98,7 +98,7 @@ def convert(dst, src, rows, cols, out_format):
         round_tile(dst, rows, cols, out_format)
 
 
-@jit
+@jit_inner
 def fill(dst, value, rows, cols):
     """Set every element to `value`."""
     if dst is None:
@@ -108,7 +108,7 @@ def fill(dst, value, rows, cols):
             dst[r, c] = value
 
 
-@jit
+@jit_inner
 def scale(dst, src, factor, rows, cols, fmt):
     """Multiply by one scalar, which is in format `fmt` already."""
     if dst is None:
@@ -120,7 +120,7 @@ def scale(dst, src, factor, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def add(dst, a, b, rows, cols, fmt):
     """Add two tiles."""
     if dst is None:
@@ -131,7 +131,7 @@ def add(dst, a, b, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def subtract(dst, a, b, rows, cols, fmt):
     """Subtract two tiles."""
     if dst is None:
@@ -142,7 +142,7 @@ def subtract(dst, a, b, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def multiply(dst, a, b, rows, cols, fmt):
     """Multiply two tiles element by element."""
     if dst is None:
@@ -153,7 +153,7 @@ def multiply(dst, a, b, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def larger(a, b):
     """Return the larger of two numbers, and NaN if either is NaN, as IEEE 754 maximum does."""
     if a != a:
@@ -163,7 +163,7 @@ def larger(a, b):
     return a if a > b else b
 
 
-@jit
+@jit_inner
 def maximum(dst, a, b, rows, cols):
     """Element-wise maximum of two tiles; NaN wins."""
     if dst is None:
@@ -173,7 +173,7 @@ def maximum(dst, a, b, rows, cols):
             dst[r, c] = larger(a[r, c], b[r, c])
 
 
-@jit
+@jit_inner
 def subtract_column(dst, a, column, rows, cols, fmt):
     """Subtract column[r, 0] from row r."""
     if dst is None:
@@ -185,7 +185,7 @@ def subtract_column(dst, a, column, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def multiply_column(dst, a, column, rows, cols, fmt):
     """Multiply row r by column[r, 0]."""
     if dst is None:
@@ -197,7 +197,7 @@ def multiply_column(dst, a, column, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def divide_column(dst, a, column, rows, cols, fmt):
     """Divide row r by column[r, 0]."""
     if dst is None:
@@ -209,7 +209,7 @@ def divide_column(dst, a, column, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def exp(dst, src, rows, cols, fmt):
     """Exponential, computed in FP32 and rounded."""
     if dst is None:
@@ -220,7 +220,7 @@ def exp(dst, src, rows, cols, fmt):
     round_tile(dst, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def row_max(dst, src, rows, cols):
     """dst[r, 0] = maximum of row r; NaN wins."""
     if dst is None:
@@ -232,7 +232,7 @@ def row_max(dst, src, rows, cols):
         dst[r, 0] = best
 
 
-@jit
+@jit_inner
 def row_sum(dst, src, rows, cols, fmt):
     """dst[r, 0] = sum of row r by halving: the second half is added to the first, and so on."""
     if dst is None:
@@ -251,7 +251,7 @@ def row_sum(dst, src, rows, cols, fmt):
         dst[r, 0] = work[0, 0]
 
 
-@jit
+@jit_inner
 def mask_above_diagonal(dst, row, col, rows, cols):
     """Set to -inf what lies right of the diagonal; dst[0, 0] is element (row, col) of the matrix."""
     if dst is None:

@@ -11,7 +11,7 @@ Worked example: docs/kernel-language.md.
 
 from typing import Any, NamedTuple
 
-from accelsim.jit import jit
+from accelsim.jit import jit_inner
 from accelsim.numerics import tile as arithmetic
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
@@ -75,14 +75,14 @@ class Tile(NamedTuple):
     data: Any
 
 
-@jit
+@jit_inner
 def tile(buffer, turn):
     """Return the tile of a buffer for its use number `turn`, slots being used in turn."""
     slot = turn % buffer.slots
     return Tile(buffer.first_slot + slot, buffer.bits, arithmetic.select(buffer.data, slot))
 
 
-@jit
+@jit_inner
 def begin_item(p, phase):
     """Begin the next work item: the piece of work that is placed on one core.
 
@@ -97,7 +97,7 @@ def begin_item(p, phase):
         p[at + ITEM_PHASE] = phase
 
 
-@jit
+@jit_inner
 def _record(p, head, reads, writes, a, b, c, d):
     index = p[NUM_RECORDED]
     p[NUM_RECORDED] = index + 1
@@ -113,12 +113,12 @@ def _record(p, head, reads, writes, a, b, c, d):
         p[at + 6] = d
 
 
-@jit
+@jit_inner
 def _stored_bytes(bits, elements):
     return (bits * elements + 7) >> 3
 
 
-@jit
+@jit_inner
 def load(p, dst, src, row, col, rows, cols):
     """Copy src[row:row+rows, col:col+cols] from HBM to a tile."""
     address = src.address + row * src.row_bytes + _stored_bytes(src.bits, col)
@@ -127,7 +127,7 @@ def load(p, dst, src, row, col, rows, cols):
     arithmetic.copy_block(dst.data, src.data, row, col, rows, cols)
 
 
-@jit
+@jit_inner
 def _record_indices(p, indices, count):
     # Indices grow downward from the end of the recorder, toward the ops.
     first = p[NUM_INDICES]
@@ -139,7 +139,7 @@ def _record_indices(p, indices, count):
     return first
 
 
-@jit
+@jit_inner
 def gather(p, dst, src, indices, first_row, rows, col, cols):
     """Copy the rows src[first_row + indices[:rows], col:col+cols] from HBM to a tile.
 
@@ -152,7 +152,7 @@ def gather(p, dst, src, indices, first_row, rows, col, cols):
     arithmetic.copy_rows(dst.data, src.data, indices, first_row, rows, col, cols)
 
 
-@jit
+@jit_inner
 def store(p, dst, row, col, src, rows, cols):
     """Copy a tile to dst[row:row+rows, col:col+cols] in HBM."""
     address = dst.address + row * dst.row_bytes + _stored_bytes(dst.bits, col)
@@ -161,7 +161,7 @@ def store(p, dst, row, col, src, rows, cols):
     arithmetic.copy_to_block(dst.data, row, col, src.data, rows, cols)
 
 
-@jit
+@jit_inner
 def _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
     reads = a.slot | (b.slot << SLOT_BITS)
     if accumulate:
@@ -170,14 +170,14 @@ def _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
     _record(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << 8))
 
 
-@jit
+@jit_inner
 def matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
     """acc[m, n] = a[m, k] b[k, n], added to acc if `accumulate`; operands in `fmt`."""
     _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
     arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc_fmt, accumulate)
 
 
-@jit
+@jit_inner
 def matmul_transposed(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
     """acc[m, n] = a[m, k] b[n, k]^T, added to acc if `accumulate`; operands in `fmt`."""
     _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
@@ -186,7 +186,7 @@ def matmul_transposed(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
     )
 
 
-@jit
+@jit_inner
 def move(p, dst, acc, rows, cols, acc_fmt, out_fmt):
     """Move an accumulator tile to the scratchpad, converted to `out_fmt` on the way."""
     head = _MOVE | (acc_fmt << ACCUMULATOR_SHIFT) | (out_fmt << OUTPUT_SHIFT)
@@ -195,117 +195,117 @@ def move(p, dst, acc, rows, cols, acc_fmt, out_fmt):
     arithmetic.convert(dst.data, acc.data, rows, cols, out_fmt)
 
 
-@jit
+@jit_inner
 def _record_vector(p, op, fmt, dst, dst_cols, reads, read_bits, rows, cols):
     head = op | (fmt << OPERAND_SHIFT)
     written = _stored_bytes(dst.bits, rows * dst_cols)
     _record(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
 
 
-@jit
+@jit_inner
 def _record_pair(p, op, fmt, dst, a, b, b_cols, rows, cols):
     reads = a.slot | (b.slot << SLOT_BITS)
     read_bits = rows * (a.bits * cols + b.bits * b_cols)
     _record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
 
 
-@jit
+@jit_inner
 def add(p, dst, a, b, rows, cols, fmt):
     """dst = a + b."""
     _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
     arithmetic.add(dst.data, a.data, b.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def subtract(p, dst, a, b, rows, cols, fmt):
     """dst = a - b."""
     _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
     arithmetic.subtract(dst.data, a.data, b.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def multiply(p, dst, a, b, rows, cols, fmt):
     """dst = a b, element by element."""
     _record_pair(p, _MULTIPLY, fmt, dst, a, b, cols, rows, cols)
     arithmetic.multiply(dst.data, a.data, b.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def maximum(p, dst, a, b, rows, cols, fmt):
     """dst = max(a, b), element by element."""
     _record_pair(p, _MAXIMUM, fmt, dst, a, b, cols, rows, cols)
     arithmetic.maximum(dst.data, a.data, b.data, rows, cols)
 
 
-@jit
+@jit_inner
 def subtract_column(p, dst, a, column, rows, cols, fmt):
     """Subtract column[r, 0] from row r of a."""
     _record_pair(p, _ADD, fmt, dst, a, column, 1, rows, cols)
     arithmetic.subtract_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def multiply_column(p, dst, a, column, rows, cols, fmt):
     """Multiply row r of a by column[r, 0]."""
     _record_pair(p, _MULTIPLY, fmt, dst, a, column, 1, rows, cols)
     arithmetic.multiply_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def divide_column(p, dst, a, column, rows, cols, fmt):
     """Divide row r of a by column[r, 0]."""
     _record_pair(p, _DIVIDE, fmt, dst, a, column, 1, rows, cols)
     arithmetic.divide_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def _record_map(p, op, fmt, dst, dst_cols, src, rows, cols):
     _record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
 
 
-@jit
+@jit_inner
 def scale(p, dst, src, factor, rows, cols, fmt):
     """dst = src times one scalar of format `fmt`."""
     _record_map(p, _MULTIPLY, fmt, dst, cols, src, rows, cols)
     arithmetic.scale(dst.data, src.data, factor, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def exp(p, dst, src, rows, cols, fmt):
     """dst = e^src."""
     _record_map(p, _EXP, fmt, dst, cols, src, rows, cols)
     arithmetic.exp(dst.data, src.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def row_max(p, dst, src, rows, cols, fmt):
     """dst[r, 0] = maximum of row r."""
     _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
     arithmetic.row_max(dst.data, src.data, rows, cols)
 
 
-@jit
+@jit_inner
 def row_sum(p, dst, src, rows, cols, fmt):
     """dst[r, 0] = sum of row r, each partial sum rounded to `fmt`."""
     _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
     arithmetic.row_sum(dst.data, src.data, rows, cols, fmt)
 
 
-@jit
+@jit_inner
 def mask_above_diagonal(p, dst, row, col, rows, cols, fmt):
     """Set to -inf what lies right of the diagonal, where dst[0, 0] is element (row, col)."""
     _record_map(p, _SELECT, fmt, dst, cols, dst, rows, cols)
     arithmetic.mask_above_diagonal(dst.data, row, col, rows, cols)
 
 
-@jit
+@jit_inner
 def convert(p, dst, src, rows, cols, fmt, out_fmt):
     """dst = src rounded to `out_fmt`; `fmt` is the wider of both, which sets the rate."""
     _record_map(p, _CONVERT, fmt, dst, cols, src, rows, cols)
     arithmetic.convert(dst.data, src.data, rows, cols, out_fmt)
 
 
-@jit
+@jit_inner
 def fill(p, dst, value, rows, cols, fmt):
     """Set every element of a tile to `value`."""
     _record_vector(p, _FILL, fmt, dst, cols, 0, 0, rows, cols)

@@ -32,9 +32,9 @@ def test_unknown_attribute():
 @pytest.fixture
 def home(monkeypatch):
     """A stand-in for accelsim.simulate that returns its arguments."""
-    module = ModuleType("accelsim.simulate")
+    module = ModuleType("accelsim.simulation")
     module.simulate = lambda *args, **kwargs: (args, kwargs)
-    monkeypatch.setitem(sys.modules, "accelsim.simulate", module)
+    monkeypatch.setitem(sys.modules, "accelsim.simulation", module)
     before = accelsim.__dict__.pop("simulate", None)
     yield module
     accelsim.__dict__.pop("simulate", None)

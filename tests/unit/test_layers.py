@@ -129,7 +129,7 @@ def test_the_table_of_layers_has_no_cycle():
             "accelsim.kernels.registry.get_kernel",
         ),
         ("import accelsim", "accelsim"),
-        ("from accelsim import simulate", "accelsim.simulate"),
+        ("from accelsim import simulate", "accelsim.simulation"),
         ("from ..kernels import registry", "..kernels.registry"),
         ("import matplotlib.pyplot", "matplotlib.pyplot"),
     ],

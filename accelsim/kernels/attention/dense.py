@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
+from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
     Precision,
     StepFormats,
@@ -125,7 +125,7 @@ def dense(p, shape, fmt, hbm, b):
         _output_rows(p, item, item // tiles_q, item % tiles_q * shape.tile_q, shape, fmt, hbm, b)
 
 
-@jit
+@jit_inner
 def _score_rows(p, item, head, row, shape, fmt, hbm, b):
     """Scores of one tile of query rows against all keys."""
     rows, q_row = min(shape.tile_q, shape.q_len - row), head * shape.q_len + row
@@ -141,7 +141,7 @@ def _score_rows(p, item, head, row, shape, fmt, hbm, b):
         store(p, hbm.scores, q_row, start, scores, rows, cols)
 
 
-@jit
+@jit_inner
 def _softmax_rows(p, item, head, row, shape, fmt, hbm, b):
     """Softmax of whole rows of scores."""
     rows, q_row = min(shape.softmax_rows, shape.q_len - row), head * shape.q_len + row
@@ -163,7 +163,7 @@ def _softmax_rows(p, item, head, row, shape, fmt, hbm, b):
     store(p, hbm.weights, q_row, 0, weights, rows, cols)
 
 
-@jit
+@jit_inner
 def _output_rows(p, item, head, row, shape, fmt, hbm, b):
     """Output of one tile of query rows."""
     rows, q_row = min(shape.tile_q, shape.q_len - row), head * shape.q_len + row

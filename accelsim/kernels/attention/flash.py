@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
+from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
     Precision,
     StepFormats,
@@ -115,7 +115,7 @@ def flash(p, shape, fmt, hbm, b):
         _query_tile(p, item, item % shape.heads, row, shape, fmt, hbm, b)
 
 
-@jit
+@jit_inner
 def _query_tile(p, item, head, row, shape, fmt, hbm, b):
     """One tile of query rows against all the keys it sees."""
     rows, dim = min(shape.tile_q, shape.q_len - row), shape.dim
@@ -144,7 +144,7 @@ def _query_tile(p, item, head, row, shape, fmt, hbm, b):
     store(p, hbm.o, q_row, 0, stored, rows, dim)
 
 
-@jit
+@jit_inner
 def _scores(p, j, rows, kv_row, queries, shape, fmt, hbm, b):
     """Load key tile j and multiply the queries with it."""
     start = j * shape.tile_k
@@ -155,7 +155,7 @@ def _scores(p, j, rows, kv_row, queries, shape, fmt, hbm, b):
     move(p, tile(b.scores, j), acc, rows, cols, FP32, fmt.scores)
 
 
-@jit
+@jit_inner
 def _softmax(p, j, rows, diagonal, row_total, shape, fmt, b):
     """Turn the scores of key tile j into weights and bring the row statistics up to date."""
     start, vector = j * shape.tile_k, fmt.vector
@@ -181,7 +181,7 @@ def _softmax(p, j, rows, diagonal, row_total, shape, fmt, b):
         convert(p, tile(b.weights, j), x, rows, cols, vector, fmt.weights)
 
 
-@jit
+@jit_inner
 def _add_values(p, j, rows, kv_row, output, shape, fmt, hbm, b):
     """Load value tile j, rescale the running output and add the weighted values."""
     start, dim, vector = j * shape.tile_k, shape.dim, fmt.vector

@@ -133,7 +133,7 @@ def simulator(monkeypatch):
     """Put stand-ins in the place of the modules that the commands import when they run."""
     fake = Simulator()
     modules = {
-        "accelsim.simulate": {"simulate": fake.simulate, "record": fake.record},
+        "accelsim.simulation": {"simulate": fake.simulate, "record": fake.record},
         "accelsim.program.printer": {
             "format_program": lambda program, limit=None: "\n".join(program[:limit])
         },
@@ -141,8 +141,8 @@ def simulator(monkeypatch):
             "kernel_names": lambda: list(CYCLES),
             "get_kernel": get_kernel,
         },
-        "accelsim.sweep.run": {"sweep": fake.sweep},
-        "accelsim.sweep.pareto": {"pareto_front": pareto_front},
+        "accelsim.sweeps.run": {"sweep": fake.sweep},
+        "accelsim.sweeps.pareto": {"pareto_front": pareto_front},
     }
     for name, members in modules.items():
         module = ModuleType(name)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from accelsim.sweep.axis import Axis, AxisRange, axis_values
+from accelsim.sweeps.axis import Axis, AxisRange, axis_values
 
 AXIS: TypeAdapter[object] = TypeAdapter(Axis)
 

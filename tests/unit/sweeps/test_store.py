@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from accelsim.errors import OutputError
-from accelsim.sweep.outcome import Outcome
-from accelsim.sweep.store import FILE_NAME, Store
+from accelsim.sweeps.outcome import Outcome
+from accelsim.sweeps.store import FILE_NAME, Store
 
 OK = Outcome(status="ok", row={"cycles": 7, "note": "ü", "energy_j": 1.5, "rmse": None})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.errors import DoesNotFitError, UnknownNameError
-from accelsim.sweep.spec import SweepSpec
+from accelsim.sweeps.spec import SweepSpec
 from accelsim.units import parse_quantity
 
 MACHINES: dict[str, dict[str, Any]] = {

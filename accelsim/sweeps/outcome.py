@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accelsim.errors import AccelsimError
-from accelsim.sweep.resolve import Point, Settings
+from accelsim.sweeps.resolve import Point, Settings
 
 Row = dict[str, Any]
 """Column -> a value that JSON can hold."""
@@ -33,7 +33,7 @@ class Outcome:
 
 def simulate_point(machine: str, workload: str, kernel: str, settings: Settings) -> Row:
     """Return the row of the report of one simulation."""
-    from accelsim.simulate import simulate
+    from accelsim.simulation import simulate
 
     row: Row = simulate(machine, workload, kernel, settings).to_row()
     return row

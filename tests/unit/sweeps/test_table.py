@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from accelsim.errors import OutputError
-from accelsim.sweep import table
+from accelsim.sweeps import table
 
 ROWS: list[dict[str, Any]] = [
     {"point": "a", "tile_q": 16, "cycles": 2**60 + 1, "energy_j": 0.1, "rmse": None},

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from accelsim.sweep.spec import SweepSpec
+from accelsim.sweeps.spec import SweepSpec
 
 WHOLE: dict[str, Any] = {
     "name": "tiles",

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, UnknownNameError
-from accelsim.sweep.points import Grid, expand
-from accelsim.sweep.spec import SweepSpec
+from accelsim.sweeps.points import Grid, expand
+from accelsim.sweeps.spec import SweepSpec
 from tests.unit.sweep.fakes import read_fake
 
 WHOLE: dict[str, Any] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.errors import ConfigError, WorkloadError
-from accelsim.sweep.spec import SweepSpec
+from accelsim.sweeps.spec import SweepSpec
 
 Contents = dict[str, Any]
 """Plain data of one document, as JSON could hold it."""

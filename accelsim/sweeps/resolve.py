@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelsim.errors import AccelsimError
-from accelsim.sweep.axis import Scalar
-from accelsim.sweep.contents import Contents, ReadContents
-from accelsim.sweep.spec import SUBJECTS
+from accelsim.sweeps.axis import Scalar
+from accelsim.sweeps.contents import Contents, ReadContents
+from accelsim.sweeps.spec import SUBJECTS
 
 Settings = dict[str, Scalar]
 """Dotted key -> value; a choice is the settings of one point with its three subjects."""

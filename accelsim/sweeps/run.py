@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accelsim.errors import SweepInterruptedError, WorkersError
-from accelsim.sweep.contents import ReadContents, load_sweep, read_contents
-from accelsim.sweep.executors import Workers, open_workers
-from accelsim.sweep.outcome import Outcome, RunPoint, describe, run_safely, simulate_point
-from accelsim.sweep.points import Grid, expand
-from accelsim.sweep.resolve import Point
-from accelsim.sweep.spec import SweepSpec
-from accelsim.sweep.store import Store
-from accelsim.sweep.table import CSV_NAME, PARQUET_NAME, export, to_frame
+from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
+from accelsim.sweeps.executors import Workers, open_workers
+from accelsim.sweeps.outcome import Outcome, RunPoint, describe, run_safely, simulate_point
+from accelsim.sweeps.points import Grid, expand
+from accelsim.sweeps.resolve import Point
+from accelsim.sweeps.spec import SweepSpec
+from accelsim.sweeps.store import Store
+from accelsim.sweeps.table import CSV_NAME, PARQUET_NAME, export, to_frame
 from accelsim.version import VERSION
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from accelsim.config.spec import Spec
 from accelsim.errors import did_you_mean
-from accelsim.sweep.axis import Axis, Scalar
-from accelsim.sweep.constraints import Constraint
+from accelsim.sweeps.axis import Axis, Scalar
+from accelsim.sweeps.constraints import Constraint
 
 SUBJECTS = ("machine", "workload", "kernel")
 """Axes that choose a whole file or kernel instead of one field."""

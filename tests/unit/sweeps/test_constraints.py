@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from accelsim.errors import ConfigError
-from accelsim.sweep.constraints import Constraint
+from accelsim.sweeps.constraints import Constraint
 
 VALUES = {"tile_q": 128, "machine.cube.tile_m": 16, "kernel": "flash", "capacity": 512 * 1024}
 ALLOWED = (

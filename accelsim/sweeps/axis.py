@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from accelsim.config.spec import Spec
-from accelsim.sweep.quantities import parse_any_quantity
+from accelsim.sweeps.quantities import parse_any_quantity
 
 Scalar = bool | int | float | str
 """A value of one setting: what a YAML scalar can hold."""

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from accelsim.errors import OutputError, SweepInterruptedError, UnknownNameError, WorkersError
-from accelsim.sweep.run import SweepResult, sweep
-from accelsim.sweep.spec import SweepSpec
-from accelsim.sweep.store import FILE_NAME
+from accelsim.sweeps.run import SweepResult, sweep
+from accelsim.sweeps.spec import SweepSpec
+from accelsim.sweeps.store import FILE_NAME
 from tests.unit.sweep import fakes
 
 RunLog = Callable[[], list[int]]
@@ -159,7 +159,7 @@ def test_a_folder_of_no_use(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
-from accelsim.sweep.run import sweep
+from accelsim.sweeps.run import sweep
 from tests.unit.sweep import fakes
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ from math import prod
 from pathlib import Path
 
 from accelsim.errors import ConfigError, unknown_name
-from accelsim.sweep.axis import axis_values
-from accelsim.sweep.constraints import Constraint
-from accelsim.sweep.contents import ReadContents
-from accelsim.sweep.resolve import Point, Resolved, Resolver, Settings
-from accelsim.sweep.spec import SUBJECTS, SweepSpec
+from accelsim.sweeps.axis import axis_values
+from accelsim.sweeps.constraints import Constraint
+from accelsim.sweeps.contents import ReadContents
+from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings
+from accelsim.sweeps.spec import SUBJECTS, SweepSpec
 
 MAX_POINTS = 1_000_000
 

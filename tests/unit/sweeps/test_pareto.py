@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from accelsim.errors import UnknownNameError
-from accelsim.sweep.pareto import pareto_front
+from accelsim.sweeps.pareto import pareto_front
 
 TABLE = {
     "cycles": [10, 20, 30, 20, 10, None, 40],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from accelsim.errors import ConfigError
-from accelsim.sweep.quantities import parse_any_quantity
+from accelsim.sweeps.quantities import parse_any_quantity
 
 MAX_LENGTH = 500
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from accelsim.errors import OutputError
-from accelsim.sweep.outcome import Outcome
+from accelsim.sweeps.outcome import Outcome
 
 FILE_NAME = "results.sqlite"
 SCHEMA_VERSION = 1

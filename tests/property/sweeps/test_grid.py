@@ -7,11 +7,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.sweep.axis import AxisRange
-from accelsim.sweep.pareto import pareto_front
-from accelsim.sweep.points import expand
-from accelsim.sweep.resolve import digest
-from accelsim.sweep.spec import SweepSpec
+from accelsim.sweeps.axis import AxisRange
+from accelsim.sweeps.pareto import pareto_front
+from accelsim.sweeps.points import expand
+from accelsim.sweeps.resolve import digest
+from accelsim.sweeps.spec import SweepSpec
 from tests.unit.sweep.fakes import read_fake
 
 sizes = st.lists(st.integers(1, 99), min_size=1, max_size=5, unique=True)

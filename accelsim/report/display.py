@@ -1,0 +1,86 @@
+"""A report as a table for the terminal."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from accelsim.report.quantity import quantity_of
+from accelsim.report.report import Report
+
+_TOTALS = (
+    "cycles",
+    "time_s",
+    "bound_by",
+    "macs",
+    "hbm_read_bytes",
+    "hbm_write_bytes",
+    "hbm_utilization",
+    "scratchpad_peak_bytes",
+    "energy_j",
+    "area_mm2",
+)
+
+
+def report_table(report: Report) -> Table:
+    """Return what a reader asks first: totals, units, traffic, energy and accuracy."""
+    table = Table(
+        title=f"{report.kernel}: {report.workload} on {report.machine}", title_justify="left"
+    )
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_column("share", justify="right")
+    for section in (_totals, _units, _traffic, _energy, _accuracy, _parts):
+        for row in section(report):
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+Row = tuple[str, str, str]
+
+
+def _share(value: float, total: float) -> str:
+    return f"{value / total:.1%}" if total else "-"
+
+
+def _totals(report: Report) -> Iterator[Row]:
+    for name in _TOTALS:
+        quantity = quantity_of(name)
+        value = getattr(report, name)
+        if name.endswith("utilization"):
+            yield quantity.title, "", f"{value:.1%}"
+        else:
+            yield quantity.title, quantity.show(value), ""
+
+
+def _units(report: Report) -> Iterator[Row]:
+    for name, unit in report.units.items():
+        if unit.busy_cycles:
+            yield f"{name} busy", f"{unit.busy_cycles:,} cycles", f"{unit.utilization:.1%}"
+
+
+def _traffic(report: Report) -> Iterator[Row]:
+    total = report.hbm_read_bytes + report.hbm_write_bytes
+    for name, num_bytes in report.hbm_bytes_by_tensor.items():
+        shown = quantity_of("hbm_bytes").show(num_bytes)
+        yield f"HBM bytes of {name}", shown, _share(num_bytes, total)
+
+
+def _energy(report: Report) -> Iterator[Row]:
+    for name, joules in report.energy_by_component_j.items():
+        shown = quantity_of("energy_j").show(joules)
+        yield f"energy of {name}", shown, _share(joules, report.energy_j)
+
+
+def _accuracy(report: Report) -> Iterator[Row]:
+    if report.accuracy is None:
+        yield "accuracy", "no tensors", ""
+        return
+    for name in report.accuracy.__dataclass_fields__:
+        value = getattr(report.accuracy, name)
+        yield quantity_of(name).title, "-" if value is None else f"{value:.3g}", ""
+
+
+def _parts(report: Report) -> Iterator[Row]:
+    for part in report.parts:
+        yield f"{part.kernel}: {part.workload}", f"{part.cycles:,} cycles", ""

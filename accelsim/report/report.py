@@ -1,0 +1,122 @@
+"""The result of one run: a frozen record that becomes JSON, a table row, or a rich table."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from accelsim.numerics.metrics import Accuracy
+from accelsim.report.quantity import quantity_of
+from accelsim.report.timeline import Timeline
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitReport:
+    """What one kind of unit did, on all cores together."""
+
+    busy_cycles: int
+    """Cycles with work, summed over cores."""
+    utilization: float
+    """Share of the cycles of all cores with work."""
+    stall_cycles: Mapping[str, int]
+    """Cycles a compute unit was free while its next op waited, by what it waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One kernel, or the kernels of a layer, on one machine."""
+
+    machine: str
+    workload: str
+    kernel: str
+    version: str
+    seed: int | None
+    """Seed of the tensors; None for captured tensors and for runs without."""
+    engine: str
+    settings: Mapping[str, Any]
+    """What the caller changed: machine.*, workload.* and kernel parameters."""
+    cores: int
+    ops: int
+    """Ops of the tile program."""
+    cycles: int
+    time_s: float
+    bound_by: str
+    """The busiest of cube, vector, int_mac, move, load, store and hbm; latency if none is half busy."""
+    hbm_read_bytes: int
+    hbm_write_bytes: int
+    compulsory_bytes: int
+    """Every input read once and every output written once."""
+    hbm_bytes_by_tensor: Mapping[str, int]
+    """Bytes read and written."""
+    macs: int
+    peak_macs_per_s: float
+    """Rate of the cubes for the formats of this run."""
+    peak_hbm_bytes_per_s: float
+    hbm_utilization: float
+    """Share of the HBM's peak bandwidth that was used."""
+    units: Mapping[str, UnitReport]
+    scratchpad_peak_bytes: int
+    accumulator_peak_bytes: int
+    energy_j: float
+    energy_by_component_j: Mapping[str, float]
+    area_mm2: float
+    accuracy: Accuracy | None
+    """Output against the float64 oracle; None without tensors."""
+    parts: "tuple[Report, ...]" = ()
+    """Reports of the problems of a layer, each for one of its `count` equal ones."""
+    timeline: Timeline | None = field(default=None, repr=False, compare=False)
+    """When every op happened, if asked for."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the timeline as plain nested data for JSON."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("timeline", "parts", "units", "accuracy"):
+            del fields[name]
+        plain = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in fields.items()
+        }
+        plain["units"] = {name: asdict(unit) for name, unit in self.units.items()}
+        plain["accuracy"] = asdict(self.accuracy) if self.accuracy else None
+        if self.parts:
+            plain["parts"] = [part.to_dict() for part in self.parts]
+        return plain
+
+    def to_row(self) -> dict[str, Any]:
+        """Return one flat row of scalars with dotted keys, for tables."""
+        nested = self.to_dict()
+        nested.pop("parts", None)
+        nested.pop("settings")
+        nested["accuracy"] = nested["accuracy"] or dict.fromkeys(Accuracy.__dataclass_fields__)
+        return dict(_flat(nested))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a table with one row, or one for each part of a layer."""
+        import pandas as pd
+
+        return pd.DataFrame([part.to_row() for part in self.parts or (self,)])
+
+    def __rich__(self) -> "Table":
+        from accelsim.report.display import report_table
+
+        return report_table(self)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{quantity_of(name).title}</th><td>{quantity_of(name).show(value)}</td></tr>"
+            for name, value in self.to_row().items()
+        )
+        return f"<table>{rows}</table>"
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{prefix}{name}.")
+        else:
+            pairs.append((f"{prefix}{name}", value))
+    return pairs
