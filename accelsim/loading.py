@@ -40,7 +40,9 @@ def load_workload(
 
     Raises ConfigError, UnknownNameError.
     """
-    problem = load_spec(_workload_adapter(), source, kind="workload", overrides=overrides, label=label)
+    problem = load_spec(
+        _workload_adapter(), source, kind="workload", overrides=overrides, label=label
+    )
     return LoadedWorkload(problem, locate(source, "workload").parent)
 
 

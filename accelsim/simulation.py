@@ -37,9 +37,9 @@ def simulate(
     """Simulate a kernel on a workload: when everything happens, what it costs, what it computes.
 
     `machine` and `workload` are paths, shipped names, or what `load_machine` and `load_workload`
-    return. Keys of `settings` are `machine.<field>`, `workload.<field>` or parameters of the kernel;
-    values may be text as in a file. A layer runs its parts one after the other; parts that `kernel`
-    is not for run the default kernel of their kind.
+    return. Keys of `settings` are `machine.<field>`, `workload.<field>` or parameters of the
+    kernel; values may be text as in a file. A layer runs its parts one after the other; parts that
+    `kernel` is not for run the default kernel of their kind.
 
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them.
     """
@@ -166,8 +166,8 @@ def _below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_keys(settings: Mapping[str, Any]) -> None:
     wrong = [
-        f"--set {key}: found no such key; allowed: machine.<field>, workload.<field>, or a parameter "
-        f"of the kernel without a dot"
+        f"--set {key}: found no such key; allowed: machine.<field>, workload.<field>, or a "
+        f"parameter of the kernel without a dot"
         for key in settings
         if "." in key and key.partition(".")[0] not in ("machine", "workload")
     ]
@@ -177,6 +177,5 @@ def _check_keys(settings: Mapping[str, Any]) -> None:
 
 def _already_loaded(root: str, settings: Mapping[str, Any]) -> ConfigError:
     return ConfigError(
-        f"{root}.{key}: the {root} is loaded already; give its name or file, or override when loading"
-        for key in settings
+        f"{root}.{key}: the {root} is loaded already; override it when loading" for key in settings
     )

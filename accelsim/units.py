@@ -1,4 +1,4 @@
-"""The one place where unit factors live. Inside accelsim: bytes, cycles, hertz, seconds, picojoules.
+"""The one place of unit factors. Inside accelsim: bytes, cycles, hertz, seconds, picojoules.
 
 Binary prefixes (KiB) are powers of 1024 and decimal ones (kB) powers of 1000.
 """

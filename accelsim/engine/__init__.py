@@ -1,1 +1,1 @@
-"""When every op of a program happens: a readable engine and a compiled one with the same meaning."""
+"""When every op of a program happens: a readable engine and a fast one, one meaning."""

@@ -190,11 +190,34 @@ def _run(words, ops, waits, items, phase_left, cores, touched, ends, heap, run, 
         core = (event >> _UNIT_BITS) & _CORE_MASK
         if event & _REQUEST_BIT:
             unit = event & _UNIT_MASK
-            _serve(time, unit, words, ops, items, phase_left, cores[core], ends[core], state,
-                   machine[0], memory)
+            _serve(
+                time,
+                unit,
+                words,
+                ops,
+                items,
+                phase_left,
+                cores[core],
+                ends[core],
+                state,
+                machine[0],
+                memory,
+            )
         else:
-            _claim(time, core, words, ops, waits, items, phase_left, cores[core], touched, state,
-                   machine[0], len(cores))
+            _claim(
+                time,
+                core,
+                words,
+                ops,
+                waits,
+                items,
+                phase_left,
+                cores[core],
+                touched,
+                state,
+                machine[0],
+                len(cores),
+            )
         _resolve_compute(ops, waits, items, phase_left, cores[core], state, machine[0])
         _offer_requests(core, ops, waits, items, cores[core], ends[core], heap, state, machine[0])
         if _open_phases(phase_left, state):
@@ -250,7 +273,9 @@ def _is_open(item, items, state):
 
 
 @jit_inner
-def _claim(time, core, words, ops, waits, items, phase_left, own, touched, state, machine, num_cores):
+def _claim(
+    time, core, words, ops, waits, items, phase_left, own, touched, state, machine, num_cores
+):
     """Give the next work item to a core, if one is left, and queue its ops."""
     own.is_claiming = 0
     index = _next_item(core, own, state, machine, num_cores)

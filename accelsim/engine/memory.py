@@ -1,8 +1,8 @@
 """The memory system: one function, `request`, that both engines call in the order of time.
 
-A request at time t is answered with the cycle at which its last byte has arrived. The state lives in
-plain integer arrays, so that the compiled engine can carry it. Fractions of a cycle are kept as whole
-subcycles: rounding never accumulates over a stream of transfers.
+A request at time t is answered with the cycle at which its last byte has arrived. The state lives
+in plain integer arrays, so that the compiled engine can carry it. Fractions of a cycle are kept as
+whole subcycles: rounding never accumulates over a stream of transfers.
 """
 
 from typing import NamedTuple

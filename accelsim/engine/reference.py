@@ -4,8 +4,8 @@
   placement) or of all (greedy), after its load queue has requested every transfer it has and the
   oldest item it holds has retired. Items of a phase wait until all earlier phases have retired.
 - The ops of an item enter the queues of their units in program order. A unit runs its queue in
-  order; an op waits for earlier ops of other units on the same core that touch the same tiles: reads
-  for the last write, writes for the last write and all reads since.
+  order; an op waits for earlier ops of other units on the same core that touch the same tiles:
+  reads for the last write, writes for the last write and all reads since.
 - A compute unit is occupied for the op's busy cycles, and others see the result a pipeline depth
   later. A DMA queue keeps several transfers outstanding and retires them in order.
 - What happens at the same cycle is ordered by claims before transfers, then core, then unit.
@@ -48,7 +48,7 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
     return simulation.schedule
 
 
-class _Turn(simpy.Event):
+class _Turn(simpy.Event):  # type: ignore[misc]
     """Happens now, after everything else of this cycle."""
 
     def __init__(self, env: simpy.Environment) -> None:

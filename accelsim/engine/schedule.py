@@ -59,7 +59,13 @@ class Schedule:
     @cached_property
     def _accounts(self) -> tuple[Cycles, Cycles]:
         result: tuple[Cycles, Cycles] = _account(
-            self.program.units, self.op_core, self.start, self.end, self.busy, self.cause, self.cores
+            self.program.units,
+            self.op_core,
+            self.start,
+            self.end,
+            self.busy,
+            self.cause,
+            self.cores,
         )
         return result
 

@@ -6,33 +6,54 @@ Scalars only, so that both engines and plain Python share one definition.
 from accelsim import units
 from accelsim.jit import jit
 
-
 ceil_div = jit(units.ceil_div)
 
 
 @jit
-def ceil_cycles(amount, per_cycle):
+def ceil_cycles(amount: float, per_cycle: float) -> int:
     """Whole cycles to process `amount` at a rate that need not be a whole number."""
     whole = int(amount / per_cycle)
     return whole if whole * per_cycle >= amount else whole + 1
 
 
 @jit
-def cube_cycles(m, n, k, operand_bytes, tile_m, tile_n, tile_k, rate, port_bytes_per_cycle):
+def cube_cycles(
+    m: int,
+    n: int,
+    k: int,
+    operand_bytes: float,
+    tile_m: int,
+    tile_n: int,
+    tile_k: int,
+    rate: float,
+    port_bytes_per_cycle: float,
+) -> int:
     """Steps of the matrix unit over an m x n x k product, or the time to read its operands."""
     steps = ceil_div(m, tile_m) * ceil_div(n, tile_n) * ceil_div(k, tile_k)
     return max(ceil_cycles(steps, rate), ceil_cycles(operand_bytes, port_bytes_per_cycle))
 
 
 @jit
-def vector_cycles(elements, moved_bytes, lanes, cost, issue_cycles, port_bytes_per_cycle):
+def vector_cycles(
+    elements: int,
+    moved_bytes: float,
+    lanes: int,
+    cost: float,
+    issue_cycles: int,
+    port_bytes_per_cycle: float,
+) -> int:
     """Groups of lanes times the cost of the op, or the time to move its tiles, plus the issue."""
     compute = ceil_cycles(ceil_div(elements, lanes) * cost, 1.0)
     return issue_cycles + max(compute, ceil_cycles(moved_bytes, port_bytes_per_cycle))
 
 
 @jit
-def move_cycles(read_bytes, written_bytes, accumulator_bytes_per_cycle, port_bytes_per_cycle):
+def move_cycles(
+    read_bytes: float,
+    written_bytes: float,
+    accumulator_bytes_per_cycle: float,
+    port_bytes_per_cycle: float,
+) -> int:
     """Cycles to read an accumulator tile and write it to the scratchpad."""
     return max(
         ceil_cycles(read_bytes, accumulator_bytes_per_cycle),

@@ -6,24 +6,30 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import BufferInfo
+from accelsim.program.program import BufferInfo, Memory
 from accelsim.units import KIB
 
+MEMORIES: tuple[Memory, ...] = ("scratchpad", "accumulator")
 
-def capacity_bytes(machine: MachineSpec, memory: str) -> int:
+
+def capacity_bytes(machine: MachineSpec, memory: Memory) -> int:
     """Return the capacity of a machine's `scratchpad` or `accumulator`."""
-    return int(machine.scratchpad.capacity if memory == "scratchpad" else machine.accumulator.capacity)
+    return int(
+        machine.scratchpad.capacity if memory == "scratchpad" else machine.accumulator.capacity
+    )
 
 
 def fit_error(
     name: str, buffers: Iterable[BufferInfo], machine: MachineSpec
 ) -> DoesNotFitError | None:
     """Return None if the buffers fit, or an error naming them, their bytes and the capacity."""
-    for memory in ("scratchpad", "accumulator"):
+    for memory in MEMORIES:
         own = [b for b in buffers if b.memory == memory]
         needed, capacity = sum(b.size_bytes for b in own), capacity_bytes(machine, memory)
         if needed > capacity:
-            listed = ", ".join(f"{b.name} {b.slots} x {b.rows}x{b.cols} = {b.size_bytes} B" for b in own)
+            listed = ", ".join(
+                f"{b.name} {b.slots} x {b.rows}x{b.cols} = {b.size_bytes} B" for b in own
+            )
             return DoesNotFitError(
                 f"{name} does not fit the {memory} of machine {machine.name}: it needs {needed} B, "
                 f"{capacity} B ({capacity / KIB:g} KiB) are there; buffers: {listed}; "

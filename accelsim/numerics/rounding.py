@@ -17,7 +17,17 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 from accelsim.jit import jit
-from accelsim.numerics.formats import BF16, FP8_E4M3, FP8_E5M2, FP16, FP32, INT4, INT8, INT32, Format
+from accelsim.numerics.formats import (
+    BF16,
+    FP8_E4M3,
+    FP8_E5M2,
+    FP16,
+    FP32,
+    INT4,
+    INT8,
+    INT32,
+    Format,
+)
 
 _FP32_MANTISSA_BITS = 23
 _EXPONENT_FIELD = np.uint32(0x7F800000)

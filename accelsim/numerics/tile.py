@@ -1,21 +1,26 @@
 """Arithmetic on tiles: what a unit computes, apart from what it costs.
 
-Every function works on 2-D arrays of float32 (or int32 for integers) whose values are representable
-in the format at hand, and returns at once when the destination is None: Numba removes the loops
-then, which is what makes recording without numbers fast. Loops fix the order of every sum.
+Every function works on 2-D arrays of float32 (or int32 for integers) whose values are
+representable in the format at hand, and returns at once when the destination is None: Numba removes
+the loops then, which is what makes recording without numbers fast. Loops fix the order of sums.
 """
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP16, FP32, INT32
 from accelsim.numerics.rounding import round_tile
 
+Data = Any
+"""float32 or int32 [rows, cols], or None."""
+
 
 @jit_inner
-def select(data, index):
+def select(data: Data, index: int) -> Data:
     """Return tile `index` of a buffer [slots, rows, cols], or None."""
     if data is None:
         return None
@@ -24,7 +29,7 @@ def select(data, index):
 
 
 @jit_inner
-def copy_block(dst, src, row, col, rows, cols):
+def copy_block(dst: Data, src: Data, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] to the top left corner of dst."""
     if dst is None:
         return
@@ -34,7 +39,7 @@ def copy_block(dst, src, row, col, rows, cols):
 
 
 @jit_inner
-def copy_to_block(dst, row, col, src, rows, cols):
+def copy_to_block(dst: Data, row: int, col: int, src: Data, rows: int, cols: int) -> None:
     """Copy the top left corner of src to dst[row:row+rows, col:col+cols]."""
     if dst is None:
         return
@@ -44,7 +49,15 @@ def copy_to_block(dst, row, col, src, rows, cols):
 
 
 @jit_inner
-def copy_rows(dst, src, indices, first_row, rows, col, cols):
+def copy_rows(
+    dst: Data,
+    src: Data,
+    indices: npt.NDArray[np.int32],
+    first_row: int,
+    rows: int,
+    col: int,
+    cols: int,
+) -> None:
     """Copy the rows src[first_row + indices[r], col:col+cols] to the top of dst."""
     if dst is None:
         return
@@ -54,11 +67,13 @@ def copy_rows(dst, src, indices, first_row, rows, col, cols):
 
 
 @jit_inner
-def multiply_accumulate(acc, a, b, m, n, k, acc_format, accumulate):
+def multiply_accumulate(
+    acc: Data, a: Data, b: Data, m: int, n: int, k: int, acc_format: int, accumulate: bool
+) -> None:
     """acc[m, n] (+)= a[m, k] b[k, n], summed in the order of k.
 
-    Products of operands of up to 16 bits are exact in FP32. Each sum is rounded to FP32, and then to
-    FP16 if that is the accumulator's format; INT32 accumulators wrap.
+    Products of operands of up to 12 significant bits are exact in FP32. Each sum is rounded to
+    FP32, and then to FP16 if that is the accumulator's format; INT32 accumulators wrap.
     """
     if acc is None:
         return
@@ -75,7 +90,9 @@ def multiply_accumulate(acc, a, b, m, n, k, acc_format, accumulate):
 
 
 @jit_inner
-def multiply_accumulate_transposed(acc, a, b, m, n, k, acc_format, accumulate):
+def multiply_accumulate_transposed(
+    acc: Data, a: Data, b: Data, m: int, n: int, k: int, acc_format: int, accumulate: bool
+) -> None:
     """acc[m, n] (+)= a[m, k] b[n, k]^T, with the same sums as `multiply_accumulate`."""
     if acc is None:
         return
@@ -87,19 +104,19 @@ def multiply_accumulate_transposed(acc, a, b, m, n, k, acc_format, accumulate):
 
 
 @jit_inner
-def convert(dst, src, rows, cols, out_format):
+def convert(dst: Data, src: Data, rows: int, cols: int, out_format: int) -> None:
     """Copy a tile and round it to `out_format`; integers beside floats are converted."""
     if dst is None:
         return
     for r in range(rows):
         for c in range(cols):
             dst[r, c] = src[r, c]
-    if out_format != FP32 and out_format != INT32:
+    if out_format not in (FP32, INT32):
         round_tile(dst, rows, cols, out_format)
 
 
 @jit_inner
-def fill(dst, value, rows, cols):
+def fill(dst: Data, value: float, rows: int, cols: int) -> None:
     """Set every element to `value`."""
     if dst is None:
         return
@@ -109,7 +126,7 @@ def fill(dst, value, rows, cols):
 
 
 @jit_inner
-def scale(dst, src, factor, rows, cols, fmt):
+def scale(dst: Data, src: Data, factor: float, rows: int, cols: int, fmt: int) -> None:
     """Multiply by one scalar, which is in format `fmt` already."""
     if dst is None:
         return
@@ -121,7 +138,7 @@ def scale(dst, src, factor, rows, cols, fmt):
 
 
 @jit_inner
-def add(dst, a, b, rows, cols, fmt):
+def add(dst: Data, a: Data, b: Data, rows: int, cols: int, fmt: int) -> None:
     """Add two tiles."""
     if dst is None:
         return
@@ -132,7 +149,7 @@ def add(dst, a, b, rows, cols, fmt):
 
 
 @jit_inner
-def subtract(dst, a, b, rows, cols, fmt):
+def subtract(dst: Data, a: Data, b: Data, rows: int, cols: int, fmt: int) -> None:
     """Subtract two tiles."""
     if dst is None:
         return
@@ -143,7 +160,7 @@ def subtract(dst, a, b, rows, cols, fmt):
 
 
 @jit_inner
-def multiply(dst, a, b, rows, cols, fmt):
+def multiply(dst: Data, a: Data, b: Data, rows: int, cols: int, fmt: int) -> None:
     """Multiply two tiles element by element."""
     if dst is None:
         return
@@ -154,17 +171,15 @@ def multiply(dst, a, b, rows, cols, fmt):
 
 
 @jit_inner
-def larger(a, b):
+def larger(a: float, b: float) -> float:
     """Return the larger of two numbers, and NaN if either is NaN, as IEEE 754 maximum does."""
-    if a != a:
+    if np.isnan(a) or a > b:
         return a
-    if b != b:
-        return b
-    return a if a > b else b
+    return b
 
 
 @jit_inner
-def maximum(dst, a, b, rows, cols):
+def maximum(dst: Data, a: Data, b: Data, rows: int, cols: int) -> None:
     """Element-wise maximum of two tiles; NaN wins."""
     if dst is None:
         return
@@ -174,7 +189,7 @@ def maximum(dst, a, b, rows, cols):
 
 
 @jit_inner
-def subtract_column(dst, a, column, rows, cols, fmt):
+def subtract_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: int) -> None:
     """Subtract column[r, 0] from row r."""
     if dst is None:
         return
@@ -186,7 +201,7 @@ def subtract_column(dst, a, column, rows, cols, fmt):
 
 
 @jit_inner
-def multiply_column(dst, a, column, rows, cols, fmt):
+def multiply_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: int) -> None:
     """Multiply row r by column[r, 0]."""
     if dst is None:
         return
@@ -198,7 +213,7 @@ def multiply_column(dst, a, column, rows, cols, fmt):
 
 
 @jit_inner
-def divide_column(dst, a, column, rows, cols, fmt):
+def divide_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: int) -> None:
     """Divide row r by column[r, 0]."""
     if dst is None:
         return
@@ -210,7 +225,7 @@ def divide_column(dst, a, column, rows, cols, fmt):
 
 
 @jit_inner
-def exp(dst, src, rows, cols, fmt):
+def exp(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
     """Exponential, computed in FP32 and rounded."""
     if dst is None:
         return
@@ -221,7 +236,7 @@ def exp(dst, src, rows, cols, fmt):
 
 
 @jit_inner
-def row_max(dst, src, rows, cols):
+def row_max(dst: Data, src: Data, rows: int, cols: int) -> None:
     """dst[r, 0] = maximum of row r; NaN wins."""
     if dst is None:
         return
@@ -233,7 +248,7 @@ def row_max(dst, src, rows, cols):
 
 
 @jit_inner
-def row_sum(dst, src, rows, cols, fmt):
+def row_sum(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
     """dst[r, 0] = sum of row r by halving: the second half is added to the first, and so on."""
     if dst is None:
         return
@@ -252,8 +267,8 @@ def row_sum(dst, src, rows, cols, fmt):
 
 
 @jit_inner
-def mask_above_diagonal(dst, row, col, rows, cols):
-    """Set to -inf what lies right of the diagonal; dst[0, 0] is element (row, col) of the matrix."""
+def mask_above_diagonal(dst: Data, row: int, col: int, rows: int, cols: int) -> None:
+    """Set to -inf what lies right of the diagonal; dst[0, 0] is element (row, col)."""
     if dst is None:
         return
     for r in range(rows):

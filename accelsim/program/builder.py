@@ -21,7 +21,7 @@ from accelsim.program.ops import (
     NUM_RECORDED,
     WORDS,
 )
-from accelsim.program.program import BufferInfo, Program, TensorInfo
+from accelsim.program.program import BufferInfo, Memory, Program, TensorInfo
 
 Array = npt.NDArray[Any]
 
@@ -72,7 +72,7 @@ class ProgramBuilder:
         fmt: Format,
         *,
         slots: int = 1,
-        memory: Literal["scratchpad", "accumulator"] = "scratchpad",
+        memory: Memory = "scratchpad",
     ) -> Buffer:
         """Allocate `slots` tiles of rows x cols elements on chip."""
         info = BufferInfo(name, memory, slots, rows, cols, fmt.bits, self._next_slot)
@@ -84,7 +84,7 @@ class ProgramBuilder:
         return Buffer(info.first_slot, slots, fmt.bits, data)
 
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
-        """Run `kernel(p, *arguments)`, which begins `num_items` work items, and return its program."""
+        """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program."""
         capacity_words = _FIRST_CAPACITY_OPS * WORDS
         while True:
             recorder = _recorder(num_items, capacity_words)

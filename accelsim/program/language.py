@@ -3,13 +3,16 @@
 A kernel is a jitted loop over tiles that calls these functions. `p` is the program being recorded.
 Tensors lie in HBM, buffers in the scratchpad or the accumulator; `tile(buffer, turn)` is what an op
 reads or writes. Nothing here waits: an op waits for earlier ops on the tiles it touches. With
-`data=None` in tensors and buffers only the program is recorded, by the same code. `fmt` arguments are
-the integer codes of `accelsim.numerics.formats`.
+`data=None` in tensors and buffers only the program is recorded, by the same code. `fmt` arguments
+are the integer codes of `accelsim.numerics.formats`.
 
 Worked example: docs/kernel-language.md.
 """
 
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from accelsim.jit import jit_inner
 from accelsim.numerics import tile as arithmetic
@@ -39,11 +42,17 @@ _SELECT, _CONVERT, _FILL = Op.SELECT.value, Op.CONVERT.value, Op.FILL.value
 _ACCUMULATOR_BITS = 32
 
 
+Recorder = npt.NDArray[np.int64]
+"""The program being recorded; see `accelsim.program.ops`."""
+
+Indices = npt.NDArray[np.int32]
+
+
 class Tensor(NamedTuple):
     """A matrix in HBM; rows of heads and batches follow each other."""
 
-    index: int
-    """Number of the tensor in the program."""
+    number: int
+    """Place of the tensor in the program."""
     address: int
     """First byte."""
     row_bytes: int
@@ -76,14 +85,14 @@ class Tile(NamedTuple):
 
 
 @jit_inner
-def tile(buffer, turn):
+def tile(buffer: Buffer, turn: int) -> Tile:
     """Return the tile of a buffer for its use number `turn`, slots being used in turn."""
     slot = turn % buffer.slots
     return Tile(buffer.first_slot + slot, buffer.bits, arithmetic.select(buffer.data, slot))
 
 
 @jit_inner
-def begin_item(p, phase):
+def begin_item(p: Recorder, phase: int) -> None:
     """Begin the next work item: the piece of work that is placed on one core.
 
     Items of a phase may run at the same time on any cores, so none may read what another one of its
@@ -98,7 +107,9 @@ def begin_item(p, phase):
 
 
 @jit_inner
-def _record(p, head, reads, writes, a, b, c, d):
+def _record(
+    p: Recorder, head: int, reads: int, writes: int, a: int, b: int, c: int, d: int
+) -> None:
     index = p[NUM_RECORDED]
     p[NUM_RECORDED] = index + 1
     at = HEADER_WORDS + p[ITEM_CAPACITY] * ITEM_WORDS + index * WORDS
@@ -114,21 +125,21 @@ def _record(p, head, reads, writes, a, b, c, d):
 
 
 @jit_inner
-def _stored_bytes(bits, elements):
+def _stored_bytes(bits: int, elements: int) -> int:
     return (bits * elements + 7) >> 3
 
 
 @jit_inner
-def load(p, dst, src, row, col, rows, cols):
+def load(p: Recorder, dst: Tile, src: Tensor, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] from HBM to a tile."""
     address = src.address + row * src.row_bytes + _stored_bytes(src.bits, col)
-    head = _LOAD | (src.index << TENSOR_SHIFT)
+    head = _LOAD | (src.number << TENSOR_SHIFT)
     _record(p, head, 0, dst.slot, address, rows, _stored_bytes(src.bits, cols), src.row_bytes)
     arithmetic.copy_block(dst.data, src.data, row, col, rows, cols)
 
 
 @jit_inner
-def _record_indices(p, indices, count):
+def _record_indices(p: Recorder, indices: Indices, count: int) -> int:
     # Indices grow downward from the end of the recorder, toward the ops.
     first = p[NUM_INDICES]
     p[NUM_INDICES] = first + count
@@ -140,29 +151,49 @@ def _record_indices(p, indices, count):
 
 
 @jit_inner
-def gather(p, dst, src, indices, first_row, rows, col, cols):
+def gather(
+    p: Recorder,
+    dst: Tile,
+    src: Tensor,
+    indices: Indices,
+    first_row: int,
+    rows: int,
+    col: int,
+    cols: int,
+) -> None:
     """Copy the rows src[first_row + indices[:rows], col:col+cols] from HBM to a tile.
 
     indices: int32 [>= rows]. The memory sees the real addresses.
     """
     first_index = _record_indices(p, indices, rows)
     address = src.address + first_row * src.row_bytes + _stored_bytes(src.bits, col)
-    head = _GATHER | (src.index << TENSOR_SHIFT)
+    head = _GATHER | (src.number << TENSOR_SHIFT)
     _record(p, head, 0, dst.slot, address, rows, _stored_bytes(src.bits, cols), first_index)
     arithmetic.copy_rows(dst.data, src.data, indices, first_row, rows, col, cols)
 
 
 @jit_inner
-def store(p, dst, row, col, src, rows, cols):
+def store(p: Recorder, dst: Tensor, row: int, col: int, src: Tile, rows: int, cols: int) -> None:
     """Copy a tile to dst[row:row+rows, col:col+cols] in HBM."""
     address = dst.address + row * dst.row_bytes + _stored_bytes(dst.bits, col)
-    head = _STORE | (dst.index << TENSOR_SHIFT)
+    head = _STORE | (dst.number << TENSOR_SHIFT)
     _record(p, head, src.slot, 0, address, rows, _stored_bytes(dst.bits, cols), dst.row_bytes)
     arithmetic.copy_to_block(dst.data, row, col, src.data, rows, cols)
 
 
 @jit_inner
-def _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
+def _record_matmul(
+    p: Recorder,
+    acc: Tile,
+    a: Tile,
+    b: Tile,
+    m: int,
+    n: int,
+    k: int,
+    fmt: int,
+    acc_fmt: int,
+    accumulate: bool,
+) -> None:
     reads = a.slot | (b.slot << SLOT_BITS)
     if accumulate:
         reads |= acc.slot << (2 * SLOT_BITS)
@@ -171,14 +202,36 @@ def _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
 
 
 @jit_inner
-def matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
+def matmul(
+    p: Recorder,
+    acc: Tile,
+    a: Tile,
+    b: Tile,
+    m: int,
+    n: int,
+    k: int,
+    fmt: int,
+    acc_fmt: int,
+    accumulate: bool,
+) -> None:
     """acc[m, n] = a[m, k] b[k, n], added to acc if `accumulate`; operands in `fmt`."""
     _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
     arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc_fmt, accumulate)
 
 
 @jit_inner
-def matmul_transposed(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
+def matmul_transposed(
+    p: Recorder,
+    acc: Tile,
+    a: Tile,
+    b: Tile,
+    m: int,
+    n: int,
+    k: int,
+    fmt: int,
+    acc_fmt: int,
+    accumulate: bool,
+) -> None:
     """acc[m, n] = a[m, k] b[n, k]^T, added to acc if `accumulate`; operands in `fmt`."""
     _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
     arithmetic.multiply_accumulate_transposed(
@@ -187,126 +240,154 @@ def matmul_transposed(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate):
 
 
 @jit_inner
-def move(p, dst, acc, rows, cols, acc_fmt, out_fmt):
+def move(
+    p: Recorder, dst: Tile, acc: Tile, rows: int, cols: int, acc_fmt: int, out_fmt: int
+) -> None:
     """Move an accumulator tile to the scratchpad, converted to `out_fmt` on the way."""
     head = _MOVE | (acc_fmt << ACCUMULATOR_SHIFT) | (out_fmt << OUTPUT_SHIFT)
     read_bytes = _stored_bytes(_ACCUMULATOR_BITS, rows * cols)
-    _record(p, head, acc.slot, dst.slot, rows, cols, read_bytes, _stored_bytes(dst.bits, rows * cols))
+    _record(
+        p, head, acc.slot, dst.slot, rows, cols, read_bytes, _stored_bytes(dst.bits, rows * cols)
+    )
     arithmetic.convert(dst.data, acc.data, rows, cols, out_fmt)
 
 
 @jit_inner
-def _record_vector(p, op, fmt, dst, dst_cols, reads, read_bits, rows, cols):
+def _record_vector(
+    p: Recorder,
+    op: int,
+    fmt: int,
+    dst: Tile,
+    dst_cols: int,
+    reads: int,
+    read_bits: int,
+    rows: int,
+    cols: int,
+) -> None:
     head = op | (fmt << OPERAND_SHIFT)
     written = _stored_bytes(dst.bits, rows * dst_cols)
     _record(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
 
 
 @jit_inner
-def _record_pair(p, op, fmt, dst, a, b, b_cols, rows, cols):
+def _record_pair(
+    p: Recorder, op: int, fmt: int, dst: Tile, a: Tile, b: Tile, b_cols: int, rows: int, cols: int
+) -> None:
     reads = a.slot | (b.slot << SLOT_BITS)
     read_bits = rows * (a.bits * cols + b.bits * b_cols)
     _record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
 
 
 @jit_inner
-def add(p, dst, a, b, rows, cols, fmt):
+def add(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a + b."""
     _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
     arithmetic.add(dst.data, a.data, b.data, rows, cols, fmt)
 
 
 @jit_inner
-def subtract(p, dst, a, b, rows, cols, fmt):
+def subtract(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a - b."""
     _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
     arithmetic.subtract(dst.data, a.data, b.data, rows, cols, fmt)
 
 
 @jit_inner
-def multiply(p, dst, a, b, rows, cols, fmt):
+def multiply(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a b, element by element."""
     _record_pair(p, _MULTIPLY, fmt, dst, a, b, cols, rows, cols)
     arithmetic.multiply(dst.data, a.data, b.data, rows, cols, fmt)
 
 
 @jit_inner
-def maximum(p, dst, a, b, rows, cols, fmt):
+def maximum(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = max(a, b), element by element."""
     _record_pair(p, _MAXIMUM, fmt, dst, a, b, cols, rows, cols)
     arithmetic.maximum(dst.data, a.data, b.data, rows, cols)
 
 
 @jit_inner
-def subtract_column(p, dst, a, column, rows, cols, fmt):
+def subtract_column(
+    p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
+) -> None:
     """Subtract column[r, 0] from row r of a."""
     _record_pair(p, _ADD, fmt, dst, a, column, 1, rows, cols)
     arithmetic.subtract_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
 @jit_inner
-def multiply_column(p, dst, a, column, rows, cols, fmt):
+def multiply_column(
+    p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
+) -> None:
     """Multiply row r of a by column[r, 0]."""
     _record_pair(p, _MULTIPLY, fmt, dst, a, column, 1, rows, cols)
     arithmetic.multiply_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
 @jit_inner
-def divide_column(p, dst, a, column, rows, cols, fmt):
+def divide_column(
+    p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
+) -> None:
     """Divide row r of a by column[r, 0]."""
     _record_pair(p, _DIVIDE, fmt, dst, a, column, 1, rows, cols)
     arithmetic.divide_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
 @jit_inner
-def _record_map(p, op, fmt, dst, dst_cols, src, rows, cols):
+def _record_map(
+    p: Recorder, op: int, fmt: int, dst: Tile, dst_cols: int, src: Tile, rows: int, cols: int
+) -> None:
     _record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
 
 
 @jit_inner
-def scale(p, dst, src, factor, rows, cols, fmt):
+def scale(p: Recorder, dst: Tile, src: Tile, factor: float, rows: int, cols: int, fmt: int) -> None:
     """dst = src times one scalar of format `fmt`."""
     _record_map(p, _MULTIPLY, fmt, dst, cols, src, rows, cols)
     arithmetic.scale(dst.data, src.data, factor, rows, cols, fmt)
 
 
 @jit_inner
-def exp(p, dst, src, rows, cols, fmt):
+def exp(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = e^src."""
     _record_map(p, _EXP, fmt, dst, cols, src, rows, cols)
     arithmetic.exp(dst.data, src.data, rows, cols, fmt)
 
 
 @jit_inner
-def row_max(p, dst, src, rows, cols, fmt):
+def row_max(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst[r, 0] = maximum of row r."""
     _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
     arithmetic.row_max(dst.data, src.data, rows, cols)
 
 
 @jit_inner
-def row_sum(p, dst, src, rows, cols, fmt):
+def row_sum(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst[r, 0] = sum of row r, each partial sum rounded to `fmt`."""
     _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
     arithmetic.row_sum(dst.data, src.data, rows, cols, fmt)
 
 
 @jit_inner
-def mask_above_diagonal(p, dst, row, col, rows, cols, fmt):
+def mask_above_diagonal(
+    p: Recorder, dst: Tile, row: int, col: int, rows: int, cols: int, fmt: int
+) -> None:
     """Set to -inf what lies right of the diagonal, where dst[0, 0] is element (row, col)."""
     _record_map(p, _SELECT, fmt, dst, cols, dst, rows, cols)
     arithmetic.mask_above_diagonal(dst.data, row, col, rows, cols)
 
 
 @jit_inner
-def convert(p, dst, src, rows, cols, fmt, out_fmt):
+def convert(
+    p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int, out_fmt: int
+) -> None:
     """dst = src rounded to `out_fmt`; `fmt` is the wider of both, which sets the rate."""
     _record_map(p, _CONVERT, fmt, dst, cols, src, rows, cols)
     arithmetic.convert(dst.data, src.data, rows, cols, out_fmt)
 
 
 @jit_inner
-def fill(p, dst, value, rows, cols, fmt):
+def fill(p: Recorder, dst: Tile, value: float, rows: int, cols: int, fmt: int) -> None:
     """Set every element of a tile to `value`."""
     _record_vector(p, _FILL, fmt, dst, cols, 0, 0, rows, cols)
     arithmetic.fill(dst.data, value, rows, cols)

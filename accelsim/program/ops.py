@@ -2,14 +2,14 @@
 
 An op is seven 64-bit words, so that recording is a handful of stores into one plain array:
 
-    word      load, store                  gather                  matmul               move, vector
-    HEAD      op | operand, accumulator, output format | tensor    (see `pack_head`)
-    READS     up to four slots read, 16 bits each
-    WRITES    up to four slots written, 16 bits each
-    A         address of the first row     address of row 0        m                    rows
-    B         rows                         rows                    n                    columns
-    C         bytes of a row               bytes of a row          k                    bytes read
-    D         bytes from row to row        first index             bits of a, b         bytes written
+    word     load, store             gather             matmul           move, vector
+    HEAD     op | operand, accumulator and output format | tensor
+    READS    up to four slots read, 16 bits each
+    WRITES   up to four slots written, 16 bits each
+    A        address of first row    address of row 0   m                rows
+    B        rows                    rows               n                columns
+    C        bytes of a row          bytes of a row     k                bytes read
+    D        bytes from row to row   first index        bits of a, b     bytes written
 """
 
 from enum import IntEnum

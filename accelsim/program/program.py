@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from accelsim.program.ops import (
 )
 
 Words = npt.NDArray[np.int64]
+Memory = Literal["scratchpad", "accumulator"]
 _FORMATS = list(Format)
 
 
@@ -62,7 +63,7 @@ class BufferInfo:
     """On-chip memory for `slots` tiles of rows x cols elements."""
 
     name: str
-    memory: Literal["scratchpad", "accumulator"]
+    memory: Memory
     slots: int
     rows: int
     cols: int
@@ -80,7 +81,8 @@ class BufferInfo:
         return self.slots * self.slot_bytes
 
 
-class OpRecord(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OpRecord:
     """One op, decoded; the meaning of a, b, c, d is told in `accelsim.program.ops`."""
 
     index: int

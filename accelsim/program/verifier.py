@@ -12,8 +12,8 @@ def verify(program: Program) -> None:
     """Check a program; raise ProgramError naming the first op that breaks a rule.
 
     Ops move and compute something. Tiles are written before they are read, within their work item.
-    Transfers stay inside their tensor. A tensor is read only in phases after it was stored, and every
-    element of an output is stored exactly once.
+    Transfers stay inside their tensor. A tensor is read only in phases after it was stored, and
+    every element of an output is stored exactly once.
     """
     _check_phases(program)
     _check_sizes(program)
@@ -35,7 +35,9 @@ def _fail(program: Program, index: int, reason: str) -> ProgramError:
 def _check_phases(program: Program) -> None:
     if np.any(np.diff(program.item_phase) < 0):
         item = int(np.argmax(np.diff(program.item_phase) < 0)) + 1
-        raise ProgramError(f"{program.name}: item {item} begins an earlier phase than the one before")
+        raise ProgramError(
+            f"{program.name}: item {item} begins an earlier phase than the one before"
+        )
 
 
 def _check_sizes(program: Program) -> None:

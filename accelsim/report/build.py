@@ -132,9 +132,7 @@ def _summed(weighted: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]
     return sums
 
 
-def _combined_unit(
-    name: str, pairs: Sequence[tuple[Report, int]], core_cycles: int
-) -> UnitReport:
+def _combined_unit(name: str, pairs: Sequence[tuple[Report, int]], core_cycles: int) -> UnitReport:
     busy = sum(count * part.units[name].busy_cycles for part, count in pairs)
     return UnitReport(
         busy_cycles=busy,

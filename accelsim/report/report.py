@@ -44,7 +44,7 @@ class Report:
     cycles: int
     time_s: float
     bound_by: str
-    """The busiest of cube, vector, int_mac, move, load, store and hbm; latency if none is half busy."""
+    """Busiest of cube, vector, int_mac, move, load, store, hbm; latency if none is half busy."""
     hbm_read_bytes: int
     hbm_write_bytes: int
     compulsory_bytes: int

@@ -3,7 +3,7 @@
 import numpy as np
 
 from accelsim.engine.schedule import Cycles, Schedule
-from accelsim.program.ops import UNIT_NAMES, Op, Unit
+from accelsim.program.ops import UNIT_NAMES, Unit
 from accelsim.program.program import OpRecord, Program
 from accelsim.report.timeline import Timeline
 

@@ -111,7 +111,9 @@ def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> A
     return output.reshape(-1, problem.head_dim)
 
 
-def tile_candidates(problem: AttentionProblem, tile_q: int | None, tile_k: int | None) -> list[tuple[int, int]]:
+def tile_candidates(
+    problem: AttentionProblem, tile_q: int | None, tile_k: int | None
+) -> list[tuple[int, int]]:
     """Return pairs of tile sizes, the largest first: those asked for, or halvings of 128."""
     sizes_q = [tile_q] if tile_q else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
     sizes_k = [tile_k] if tile_k else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)

@@ -1,11 +1,11 @@
 """Attention as three kernels, the textbook baseline: scores and probabilities go through HBM.
 
-S = Q K^T / sqrt(d) is stored, P = softmax(S) is stored, then O = P V. Every pair of query and key is
-computed, also those that a causal mask hides. Standard attention of Dao et al., "FlashAttention"
-(2022), Algorithm 0.
+S = Q K^T is stored, P = softmax(S / sqrt(d)) is stored, then O = P V. Every pair of query and key
+is computed, also those that a causal mask hides. Source: standard attention in Dao et al.,
+"FlashAttention" (2022), Algorithm 0.
 
-HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b plus S and P once;
-writes: S and P once, and S_q d b.
+HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b plus S and P
+once; writes: S and P once, and S_q d b.
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -57,7 +57,7 @@ class DenseParameters(Spec):
     """Choices of the dense kernel."""
 
     tile_q: PositiveInt | None = None
-    """Query rows of a tile of both products, in elements; absent: the largest that fits, up to 128."""
+    """Query rows of a product tile, in elements; absent: the largest that fits, up to 128."""
     tile_k: PositiveInt | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
     softmax_rows: PositiveInt | None = None
@@ -167,7 +167,11 @@ def _softmax_rows(p, item, head, row, shape, fmt, hbm, b):
 def _output_rows(p, item, head, row, shape, fmt, hbm, b):
     """Output of one tile of query rows."""
     rows, q_row = min(shape.tile_q, shape.q_len - row), head * shape.q_len + row
-    kv_row, acc, output = head // shape.group * shape.kv_len, tile(b.acc, item), tile(b.output, item)
+    kv_row, acc, output = (
+        head // shape.group * shape.kv_len,
+        tile(b.acc, item),
+        tile(b.output, item),
+    )
     for j in range(-(-shape.kv_len // shape.tile_k)):
         start = j * shape.tile_k
         cols = min(shape.tile_k, shape.kv_len - start)
@@ -270,7 +274,7 @@ def _allocate(
 def _tile_candidates(
     problem: AttentionProblem, parameters: DenseParameters
 ) -> list[tuple[int, int, int]]:
-    """Return sizes of the product tiles, the largest first, each with the most softmax rows first."""
+    """Return sizes of product tiles, largest first, each with the most softmax rows first."""
     asked = parameters.softmax_rows
     rows = [asked] if asked else tile_sizes(_LARGEST_SOFTMAX_ROWS, 1)
     pairs = tile_candidates(problem, parameters.tile_q, parameters.tile_k)

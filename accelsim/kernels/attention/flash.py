@@ -1,11 +1,11 @@
 """Attention with online softmax: scores and probabilities never leave the chip.
 
-Sources: Dao et al., "FlashAttention" (2022), Algorithm 1; Dao, "FlashAttention-2" (2023), section 3.1
-(one division by the row sum, at the end); Shah et al., "FlashAttention-3" (2024), section 3.2 (the
-scores of the next key tile are computed while the vector unit works on the current one).
+Sources: Dao et al., "FlashAttention" (2022), Algorithm 1; Dao, "FlashAttention-2" (2023), section
+3.1 (one division by the row sum, at the end); Shah et al., "FlashAttention-3" (2024), section 3.2
+(the scores of the next key tile are computed while the vector unit works on the current one).
 
-HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b, under a causal
-mask only the key tiles at or below the diagonal; writes: S_q d b.
+HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b, under a
+causal mask only the key tiles at or below the diagonal; writes: S_q d b.
 """
 
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -160,7 +160,12 @@ def _softmax(p, j, rows, diagonal, row_total, shape, fmt, b):
     """Turn the scores of key tile j into weights and bring the row statistics up to date."""
     start, vector = j * shape.tile_k, fmt.vector
     cols = min(shape.tile_k, shape.kv_len - start)
-    scores, x, rescale, tile_sum = tile(b.scores, j), tile(b.x, j), tile(b.rescale, 0), tile(b.tile_sum, 0)
+    scores, x, rescale, tile_sum = (
+        tile(b.scores, j),
+        tile(b.x, j),
+        tile(b.rescale, 0),
+        tile(b.tile_sum, 0),
+    )
     old_max, new_max = tile(b.row_max, j), tile(b.row_max, j + 1)
     if not shape.scale_query:
         scale(p, x, scores, shape.factor, rows, cols, vector)
@@ -216,12 +221,12 @@ class Flash(Kernel):
         tile_q, tile_k = first_fit(
             name,
             tile_candidates(problem, parameters.tile_q, parameters.tile_k),
-            lambda builder, pair: _allocate(builder, problem.head_dim, *pair, formats),
+            lambda builder, pair: _allocate(builder, problem.head_dim, formats, *pair),
             machine,
         )
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
-        buffers = _allocate(builder, problem.head_dim, tile_q, tile_k, formats)
+        buffers = _allocate(builder, problem.head_dim, formats, tile_q, tile_k)
         shape = _Shape(
             heads=problem.batch * problem.q_heads,
             group=problem.q_heads // problem.kv_heads,
@@ -245,7 +250,7 @@ class Flash(Kernel):
 
 
 def _allocate(
-    builder: ProgramBuilder, dim: int, tile_q: int, tile_k: int, formats: StepFormats
+    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
 ) -> _Buffers:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
     stored, vector = formats.stored, formats.vector
@@ -261,7 +266,9 @@ def _allocate(
         output_acc=builder.buffer("output_acc", tile_q, dim, Format.FP32, memory="accumulator"),
         scores=scores,
         x=x,
-        weights=x if is_shared else builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
+        weights=x
+        if is_shared
+        else builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
         product=builder.buffer("product", tile_q, dim, vector),
         output=output,
         stored=output if stored == vector else builder.buffer("stored", tile_q, dim, stored),

@@ -3,6 +3,7 @@
 HBM reads with tiles of t_m x t_n: ceil(n / t_n) A + ceil(m / t_m) B bytes; writes: C.
 """
 
+from collections.abc import Iterator
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,12 +15,12 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import fit_error, tile_sizes
+from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import begin_item, load, matmul, move, store, tile
-from accelsim.program.program import Program
-from accelsim.units import ceil_div
+from accelsim.program.program import Memory, Program
+from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -38,6 +39,26 @@ class GemmParameters(Spec):
     """Depth of one step, in elements; absent: chosen."""
     output_format: Format | None = None
     """Format of C in HBM; absent: that of the operands, or int32 for integers."""
+
+
+class _Tiles(NamedTuple):
+    """Tile sizes in elements, and the slots of the accumulator."""
+
+    m: int
+    n: int
+    k: int
+    acc_slots: int
+
+
+class _BufferSize(NamedTuple):
+    """Arguments of `ProgramBuilder.buffer`."""
+
+    name: str
+    rows: int
+    cols: int
+    fmt: Format
+    slots: int
+    memory: Memory
 
 
 class _Shape(NamedTuple):
@@ -111,14 +132,18 @@ class Gemm(Kernel):
         tiles = _choose_tiles(name, problem, machine, parameters, formats)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = _Operands(
-            builder.tensor("a", "input", problem.m, problem.k, problem.dtype, tensors and tensors.a),
-            builder.tensor("b", "input", problem.k, problem.n, problem.dtype, tensors and tensors.b),
+            builder.tensor(
+                "a", "input", problem.m, problem.k, problem.dtype, tensors and tensors.a
+            ),
+            builder.tensor(
+                "b", "input", problem.k, problem.n, problem.dtype, tensors and tensors.b
+            ),
             builder.tensor("c", "output", problem.m, problem.n, formats[2]),
         )
-        buffers = _allocate(builder, tiles, formats)
-        shape = _Shape(problem.m, problem.n, problem.k, *tiles)
+        buffers = [builder.buffer(**size._asdict()) for size in _buffers(tiles, formats)]
+        shape = _Shape(problem.m, problem.n, problem.k, tiles.m, tiles.n, tiles.k)
         codes = _Formats(*(fmt.code for fmt in formats))
-        items = ceil_div(problem.m, tiles[0]) * ceil_div(problem.n, tiles[1])
+        items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
         program = builder.record(gemm, items, shape, codes, hbm, *buffers)
         return program, hbm.c.data
 
@@ -146,15 +171,15 @@ def _check_accumulator(name: str, problem: GemmProblem) -> None:
             )
 
 
-def _allocate(builder: ProgramBuilder, tiles: tuple[int, ...], formats: tuple[Format, ...]) -> Any:
-    """Declare the buffers: operands and results double-buffered."""
-    (tile_m, tile_n, tile_k), (operand, accumulator, output) = tiles, formats
-    return (
-        builder.buffer("a", tile_m, tile_k, operand, slots=2),
-        builder.buffer("b", tile_k, tile_n, operand, slots=2),
-        builder.buffer("acc", tile_m, tile_n, accumulator, slots=2, memory="accumulator"),
-        builder.buffer("c", tile_m, tile_n, output, slots=2),
-    )
+def _buffers(tiles: _Tiles, formats: tuple[Format, ...]) -> list[_BufferSize]:
+    """Return the buffers of a tiling: operands and results double-buffered."""
+    operand, accumulator, output = formats
+    return [
+        _BufferSize("a", tiles.m, tiles.k, operand, 2, "scratchpad"),
+        _BufferSize("b", tiles.k, tiles.n, operand, 2, "scratchpad"),
+        _BufferSize("acc", tiles.m, tiles.n, accumulator, tiles.acc_slots, "accumulator"),
+        _BufferSize("c", tiles.m, tiles.n, output, 2, "scratchpad"),
+    ]
 
 
 def _choose_tiles(
@@ -163,44 +188,54 @@ def _choose_tiles(
     machine: MachineSpec,
     parameters: GemmParameters,
     formats: tuple[Format, ...],
-) -> tuple[int, int, int]:
-    """Return the tiles asked for, or those of the lowest estimated time among the ones that fit."""
-    wanted = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
+) -> _Tiles:
+    """Return the tiling of the lowest estimated time among those asked for that fit."""
+    fitting = []
+    tightest = None
+    for tiles in _candidates(problem, parameters):
+        sizes = _buffers(tiles, formats)
+        if all(_used_bytes(sizes, m) <= capacity_bytes(machine, m) for m in MEMORIES):
+            fitting.append((_estimate_cycles(problem, machine, tiles), tiles))
+        tightest = sizes
+    if fitting:
+        return min(fitting)[1]
+    builder = ProgramBuilder(name, with_numbers=False)
+    for size in tightest or []:
+        builder.buffer(**size._asdict())
+    raise fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+
+
+def _candidates(problem: GemmProblem, parameters: GemmParameters) -> Iterator[_Tiles]:
+    """Yield tilings, the smallest last; the accumulator is double-buffered or not."""
+    asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
     lengths = (problem.m, problem.n, problem.k)
-    sizes = (
-        {min(size, length) for size in ([asked] if asked else _TILE_SIZES)}
-        for asked, length in zip(wanted, lengths, strict=True)
-    )
-    best, error = None, None
-    for tiles in product(*sizes):
-        builder = ProgramBuilder(name, with_numbers=False)
-        _allocate(builder, tiles, formats)
-        misfit = fit_error(name, builder.buffers, machine)
-        if misfit is None:
-            estimate = _estimate_cycles(problem, machine, tiles)
-            best = min(best, (estimate, tiles)) if best else (estimate, tiles)
-        error = error or misfit
-    if best is None:
-        raise error or ValueError(f"{name}: no tiles to choose from")
-    return best[1]
+    sizes = [
+        sorted({min(size, length) for size in ([own] if own else _TILE_SIZES)}, reverse=True)
+        for own, length in zip(asked, lengths, strict=True)
+    ]
+    for tile_m, tile_n, tile_k in product(*sizes):
+        for acc_slots in (2, 1):
+            yield _Tiles(tile_m, tile_n, tile_k, acc_slots)
 
 
-def _estimate_cycles(
-    problem: GemmProblem, machine: MachineSpec, tiles: tuple[int, int, int]
-) -> float:
-    """Return the larger of compute time, in whole waves over the cores, and HBM time."""
-    tile_m, tile_n, tile_k = tiles
+def _used_bytes(sizes: list[_BufferSize], memory: str) -> float:
+    own = (size for size in sizes if size.memory == memory)
+    return sum(size.slots * size.rows * size.cols * size.fmt.bits / BITS_PER_BYTE for size in own)
+
+
+def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: _Tiles) -> float:
+    """Return the time of all waves of tiles over the cores, each step at its slowest part."""
     cube = machine.cube
-    tiles_m, tiles_n = ceil_div(problem.m, tile_m), ceil_div(problem.n, tile_n)
-    steps = ceil_div(problem.k, tile_k)
-    waves = ceil_div(tiles_m * tiles_n, machine.cores)
-    per_step = ceil_div(tile_m, cube.tile_m) * ceil_div(tile_n, cube.tile_n)
-    per_step *= ceil_div(tile_k, cube.tile_k)
-    compute = waves * steps * per_step / cube.rates.get(problem.dtype, 1.0)
-    bits = problem.k * (tiles_n * problem.m + tiles_m * problem.n) * problem.dtype.bits
-    hbm = bits / 8 / machine.hbm_bytes_per_cycle
-    port_bits = waves * problem.k * (tile_m + tile_n) * problem.dtype.bits
-    port = port_bits / 8 / machine.load.bandwidth
-    # The first tiles of a core arrive before it can compute: short steps start sooner.
-    fill = tile_k * (tile_m + tile_n) * problem.dtype.bits / 8 / machine.load.bandwidth
-    return max(compute, hbm, port) + fill
+    num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
+    steps = ceil_div(problem.k, tiles.k)
+    products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
+    compute = products * ceil_div(tiles.k, cube.tile_k) / cube.rates.get(problem.dtype, 1.0)
+    step_bytes = (tiles.m + tiles.n) * tiles.k * problem.dtype.bits / BITS_PER_BYTE
+    hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_tiles)
+    load = step_bytes / min(machine.load.bandwidth, hbm_share)
+    # Double buffering keeps the loads of two steps under way.
+    arrival = (machine.hbm_latency_cycles + load) / 2
+    move = tiles.m * tiles.n * 4 / machine.accumulator.bandwidth
+    per_tile = steps * max(compute, load, arrival) + (move if tiles.acc_slots == 1 else 0)
+    prologue = machine.hbm_latency_cycles + load
+    return ceil_div(num_tiles, machine.cores) * per_tile + prologue
