@@ -110,7 +110,8 @@ def _front(frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str]) -> li
     values = rows[[]].assign(**{name: numbers(rows, name)[0] for name in (x, y)})
     more = [name for name in (x, y) if name in maximize]
     less = [name for name in (x, y) if name not in maximize]
-    front = pareto_front(values.to_dict("series"), minimize=less, maximize=more)
+    columns = {name: values[name] for name in (x, y)}
+    front = pareto_front(columns, minimize=less, maximize=more)
     best = rows.index[front]
     return [bool(flag) for flag in frame.index.isin(best)]
 

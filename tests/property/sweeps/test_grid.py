@@ -12,7 +12,7 @@ from accelsim.sweeps.pareto import pareto_front
 from accelsim.sweeps.points import expand
 from accelsim.sweeps.resolve import digest
 from accelsim.sweeps.spec import SweepSpec
-from tests.unit.sweep.fakes import read_fake
+from tests.unit.sweeps.fakes import read_fake
 
 sizes = st.lists(st.integers(1, 99), min_size=1, max_size=5, unique=True)
 names = st.lists(st.sampled_from(["prefill", "decode"]), min_size=1, unique=True)
