@@ -150,6 +150,17 @@ def test_a_dask_address_of_no_scheduler(tmp_path: Path) -> None:
         run(tmp_path, fakes.grid_of(1), executor="dask", address="nowhere")
 
 
+@pytest.mark.filterwarnings("default::ResourceWarning")
+def test_a_dask_cluster_without_workers(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(WorkersError) as caught:
+            run(tmp_path, fakes.grid_of(1), executor="dask", address=address)
+    assert str(caught.value) == f"the Dask scheduler at '{address}' has no workers"
+
+
 def test_a_folder_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(OutputError) as caught:
