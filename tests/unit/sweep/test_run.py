@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from accelsim.errors import OutputError, SweepInterruptedError, UnknownNameError, WorkersError
+from accelsim.sweep import executors
 from accelsim.sweep.run import SweepResult, sweep
 from accelsim.sweep.spec import SweepSpec
 from accelsim.sweep.store import FILE_NAME
@@ -145,9 +146,15 @@ def test_workers_that_cannot_be_had(
     assert str(caught.value) == message
 
 
-def test_a_dask_address_of_no_scheduler(tmp_path: Path) -> None:
-    with pytest.raises(WorkersError, match=r"^cannot reach a Dask scheduler at 'nowhere' \(.+\)$"):
-        run(tmp_path, fakes.grid_of(1), executor="dask", address="nowhere")
+@pytest.mark.parametrize("address", ["nowhere", "tcp://nowhere:1", "udp://127.0.0.1:1"])
+def test_a_dask_address_of_no_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(executors, "_CONNECT_TIMEOUT_S", 0.2)
+    with pytest.raises(
+        WorkersError, match=rf"^cannot reach a Dask scheduler at '{address}' \(.+\)$"
+    ):
+        run(tmp_path, fakes.grid_of(1), executor="dask", address=address)
 
 
 @pytest.mark.filterwarnings("default::ResourceWarning")
@@ -170,6 +177,7 @@ def test_a_folder_of_no_use(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
+from accelsim.sweep import executors
 from accelsim.sweep.run import sweep
 from tests.unit.sweep import fakes
 
