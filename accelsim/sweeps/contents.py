@@ -31,34 +31,24 @@ def read_contents(kind: str, name: str, settings: Mapping[str, Any]) -> Contents
 
 
 def _read_machine(name: str, settings: Mapping[str, Any]) -> Contents:
-    from accelsim.config.loader import load_spec
-    from accelsim.hardware.machine import MachineSpec
+    from accelsim.loading import load_machine
 
-    machine = load_spec(MachineSpec, name, kind="machine", overrides=settings, label="machine.")
-    return machine.model_dump(mode="json")
+    return load_machine(name, settings, label="machine.").model_dump(mode="json")
 
 
-def _read_technology(name: str, settings: Mapping[str, Any]) -> Contents:
-    from accelsim.config.loader import load_spec
-    from accelsim.hardware.technology import TechnologySpec
+def _read_technology(name: str, _settings: Mapping[str, Any]) -> Contents:
+    from accelsim.loading import load_technology
 
-    return load_spec(TechnologySpec, name, kind="technology", overrides=settings).model_dump(
-        mode="json"
-    )
+    return load_technology(name).model_dump(mode="json")
 
 
 def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
-    from pydantic import TypeAdapter
+    from accelsim.loading import load_workload
 
-    from accelsim.config.loader import load_spec
-    from accelsim.config.shipped import locate
-    from accelsim.workload.problem import Workload
-
-    adapter: TypeAdapter[Any] = TypeAdapter(Workload)
-    workload = load_spec(adapter, name, kind="workload", overrides=settings, label="workload.")
-    contents: Contents = adapter.dump_python(workload, mode="json")
-    folder = locate(name, "workload").parent
-    return {**contents, "file_digests": [_digest(path, folder) for path in _files(contents)]}
+    workload = load_workload(name, settings, label="workload.")
+    contents = workload.problem.model_dump(mode="json")
+    digests = [_digest(path, workload.folder) for path in _files(contents)]
+    return {**contents, "file_digests": digests}
 
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:

@@ -129,7 +129,19 @@ def _dask_client(stack: contextlib.ExitStack, workers: int | None, address: str 
             dashboard_address=None,
         )
         return Client(stack.enter_context(cluster))
+    _check_address(address)
+    return Client(address, timeout=_CONNECT_TIMEOUT_S)
+
+
+def _check_address(address: str) -> None:
+    """Connect once before a Client does: one that fails in its constructor cannot be closed."""
+    from distributed.comm import connect
+    from distributed.utils import LoopRunner
+
+    async def reach() -> None:
+        (await connect(address, timeout=_CONNECT_TIMEOUT_S)).abort()
+
     try:
-        return Client(address, timeout=_CONNECT_TIMEOUT_S)
+        LoopRunner().run_sync(reach)
     except (OSError, ValueError) as error:
         raise WorkersError(f"cannot reach a Dask scheduler at '{address}' ({error})") from error

@@ -112,22 +112,6 @@ def get_kernel(name):
     )
 
 
-def pareto_front(columns, minimize, maximize=()):
-    rows = [
-        [row[name] for name in minimize] + [-row[name] for name in maximize]
-        for _, row in columns.iterrows()
-    ]
-    return np.array(
-        [
-            not any(
-                all(a <= b for a, b in zip(other, row, strict=True)) and other != row
-                for other in rows
-            )
-            for row in rows
-        ]
-    )
-
-
 @pytest.fixture
 def simulator(monkeypatch):
     """Put stand-ins in the place of the modules that the commands import when they run."""
@@ -142,7 +126,6 @@ def simulator(monkeypatch):
             "get_kernel": get_kernel,
         },
         "accelsim.sweeps.run": {"sweep": fake.sweep},
-        "accelsim.sweeps.pareto": {"pareto_front": pareto_front},
     }
     for name, members in modules.items():
         module = ModuleType(name)

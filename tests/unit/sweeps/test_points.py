@@ -7,7 +7,7 @@ import pytest
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, UnknownNameError
 from accelsim.sweeps.points import Grid, expand
 from accelsim.sweeps.spec import SweepSpec
-from tests.unit.sweep.fakes import read_fake
+from tests.unit.sweeps.fakes import read_fake
 
 WHOLE: dict[str, Any] = {
     "name": "tiles",

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from accelsim.errors import OutputError, SweepInterruptedError, UnknownNameError, WorkersError
+from accelsim.sweeps import executors
 from accelsim.sweeps.run import SweepResult, sweep
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import FILE_NAME
-from tests.unit.sweep import fakes
+from tests.unit.sweeps import fakes
 
 RunLog = Callable[[], list[int]]
 
@@ -145,9 +146,26 @@ def test_workers_that_cannot_be_had(
     assert str(caught.value) == message
 
 
-def test_a_dask_address_of_no_scheduler(tmp_path: Path) -> None:
-    with pytest.raises(WorkersError, match=r"^cannot reach a Dask scheduler at 'nowhere' \(.+\)$"):
-        run(tmp_path, fakes.grid_of(1), executor="dask", address="nowhere")
+@pytest.mark.parametrize("address", ["nowhere", "tcp://nowhere:1", "udp://127.0.0.1:1"])
+def test_a_dask_address_of_no_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(executors, "_CONNECT_TIMEOUT_S", 0.2)
+    with pytest.raises(
+        WorkersError, match=rf"^cannot reach a Dask scheduler at '{address}' \(.+\)$"
+    ):
+        run(tmp_path, fakes.grid_of(1), executor="dask", address=address)
+
+
+@pytest.mark.filterwarnings("default::ResourceWarning")
+def test_a_dask_cluster_without_workers(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(WorkersError) as caught:
+            run(tmp_path, fakes.grid_of(1), executor="dask", address=address)
+    assert str(caught.value) == f"the Dask scheduler at '{address}' has no workers"
 
 
 def test_a_folder_of_no_use(tmp_path: Path) -> None:
@@ -159,8 +177,9 @@ def test_a_folder_of_no_use(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
+from accelsim.sweeps import executors
 from accelsim.sweeps.run import sweep
-from tests.unit.sweep import fakes
+from tests.unit.sweeps import fakes
 
 if __name__ == "__main__":
     sweep(fakes.grid_of(int(sys.argv[2])), sys.argv[1], workers=int(sys.argv[3]),

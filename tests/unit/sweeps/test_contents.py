@@ -1,0 +1,98 @@
+"""Contents of real documents, and sweep files with mistakes."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accelsim.errors import AccelsimError, ConfigError
+from accelsim.sweeps.contents import load_sweep, read_contents
+from accelsim.sweeps.points import expand
+
+SWEEP = """\
+name: tiles
+machine: edge-npu
+workloads: [attention-2048]
+kernels: [dense]
+axes:
+  tile_q: [64, 128]
+  machine.scratchpad.capacity: {from: 256 KiB, to: 1 MiB, points: 3}
+constraints:
+  - tile_q * 4 KiB
+"""
+
+
+@pytest.fixture
+def workload(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "ab.npz", a=np.zeros((2, 2)), b=np.zeros((2, 2)))
+    path = tmp_path / "product.yaml"
+    path.write_text(
+        "{kind: layer, name: x, problems: [{kind: gemm, name: y, m: 2, n: 2, k: 2, "
+        "tensors: {source: file, path: ab.npz}}]}"
+    )
+    return path
+
+
+def test_settings_are_part_of_the_contents() -> None:
+    contents = read_contents("machine", "edge-npu", {"scratchpad.capacity": "64 KiB"})
+    assert contents["scratchpad"]["capacity"] == 64 * 1024
+    assert read_contents("technology", contents["technology"], {})["name"]
+    assert read_contents("workload", "attention-2048", {"kv_len": 512})["kv_len"] == 512
+    assert read_contents("kernel", "dense", {"tile_q": 32})["tile_q"] == 32
+
+
+def test_the_bytes_of_tensor_files_are_part_of_the_contents(workload: Path) -> None:
+    contents = read_contents("workload", str(workload), {})
+    data = (workload.parent / "ab.npz").read_bytes()
+    assert contents["file_digests"] == [hashlib.sha256(data).hexdigest()]
+
+
+def test_a_missing_tensor_file_is_left_to_the_run(workload: Path) -> None:
+    (workload.parent / "ab.npz").unlink()
+    (found,) = read_contents("workload", str(workload), {})["file_digests"]
+    assert found.startswith("found no file 'ab.npz' in ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "settings", "message"),
+    [
+        ("machine", "edge-npu", {"coers": 2}, "machine.coers: unknown key, did you mean 'cores'?"),
+        ("workload", "attention-2048", {"kv_len": 0}, "workload.kv_len: found 0, expected a value"),
+        ("kernel", "dense", {"tile_q": -1}, "tile_q: found -1; Input should be greater than 0"),
+        ("kernel", "desne", {}, "unknown kernel 'desne', did you mean 'dense'?"),
+    ],
+)
+def test_settings_that_are_not_allowed(
+    kind: str, name: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AccelsimError) as caught:
+        read_contents(kind, name, settings)
+    assert str(caught.value).startswith(message)
+
+
+def test_every_mistake_of_a_sweep_file_is_located(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SWEEP.replace("kernels:", "kernel:").replace("256 KiB", "256 KB"))
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    assert caught.value.mistakes == [
+        f"{path}:7:33: axes.machine.scratchpad.capacity.from: found '256 KB', expected a number "
+        "or a quantity such as '64 KiB'",
+        f"{path}:9:5: constraints[0]: cannot read 'tile_q * 4 KiB'; allowed: names such as tile_q "
+        "or machine.cube.tile_m, numbers, quoted quantities and words, + - * / // %, comparisons, "
+        "and, or, not",
+        f"{path}:4:1: kernel: unknown key, did you mean 'kernels'?; allowed: name, description, "
+        "machine, workloads, kernels, axes, zip, settings, constraints",
+    ]
+
+
+def test_a_sweep_over_shipped_files(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SWEEP.replace("tile_q * 4 KiB", "machine.scratchpad.capacity > '256 KiB'"))
+    grid = expand(load_sweep(path), read_contents, "1.0", tmp_path)
+    assert [list(point.columns.values())[-2:] for point in grid.points] == [
+        *([64, 2**19], [64, 2**20], [128, 2**19], [128, 2**20])
+    ]
+    assert grid.num_excluded == 2
