@@ -279,7 +279,8 @@ def _claim(
     """Give the next work item to a core, if one is left, and queue its ops."""
     own.is_claiming = 0
     index = _next_item(core, own, state, machine, num_cores)
-    if not _is_open(index, items, state):
+    # Another core may have taken the last item of the phase for which this claim was made.
+    if time < state.phase_opened_at or not _is_open(index, items, state):
         return
     item = items[index]
     state.next_item += 1
