@@ -4,7 +4,7 @@ A vector op over n elements occupies its unit for n cycles and a matrix product 
 test says otherwise; ports are too wide to matter. Rates that are powers of two are exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def machine_of(
                 **dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True)),
                 "rates": cube_rates or {"fp16": 1},
                 "pipeline_depth_cycles": cube_depth_cycles,
-                "operand_buffer": 2**10,
+                "operand_buffer": 2**16,
             },
             "vector": {
                 "lanes": lanes or {"fp16": 1},
@@ -188,3 +188,11 @@ def program_of(
         buffers=tuple(buffers or [BufferInfo("s", "scratchpad", SLOTS, 64, 64, 16, 1)]),
         gathered_rows=np.array(gathered_rows, np.int64),
     )
+
+
+def changed(machine: MachineSpec, path: str, change: Callable[[Any], Any]) -> MachineSpec:
+    """Return the machine with `change` applied to the field at a dotted path."""
+    part, _, name = path.rpartition(".")
+    spec = getattr(machine, part) if part else machine
+    new = spec.model_copy(update={name: change(getattr(spec, name))})
+    return machine.model_copy(update={part: new}) if part else new

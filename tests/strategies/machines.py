@@ -10,7 +10,8 @@ rates = st.sampled_from([0.25, 0.3, 1, 2.5, 7, 16, 33.3, 64])
 depths = st.integers(0, 20)
 in_flight = st.integers(1, 4)
 costs = st.fixed_dictionaries(
-    {}, optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in list(Op)[FIRST_VECTOR_OP:]}
+    {},
+    optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in list(Op)[FIRST_VECTOR_OP:]},
 )
 
 

@@ -22,9 +22,7 @@ stores = st.builds(handmade.store, slots, addresses, sizes, rows=st.integers(1, 
 matmuls = st.builds(
     handmade.matmul, slots, slots, slots, small, small, small, accumulate=st.booleans()
 )
-moves = st.builds(
-    handmade.move, slots, slots, small, small, read_bytes=sizes, written_bytes=sizes
-)
+moves = st.builds(handmade.move, slots, slots, small, small, read_bytes=sizes, written_bytes=sizes)
 vectors = st.builds(
     handmade.vector,
     slots,
