@@ -271,7 +271,8 @@ def _claim(time, core, words, ops, waits, items, phase_left, cores, units, recen
     own = cores[core]
     own.is_claiming = False
     index = _next_item(core, cores, state)
-    if not _is_open(index, items, state):
+    # Another core may have taken the last item of the phase for which this claim was made.
+    if time < state.phase_opened_at or not _is_open(index, items, state):
         return
     item = items[index]
     state.next_item += 1
