@@ -8,10 +8,12 @@ beta for which both agree loses nothing to the rounding of M.
 
 Sources: PASA (arXiv 2503.01873), section on the optimal accuracy condition, and the authors'
 `optimal_para.py` (github.com/chenglong92/PASA at 14f5c6f). The published condition rounds M without
-its scale c; the corrected one rounds what is really stored.
+its scale c, and asks that its row sum be 1 - beta; the corrected one takes the factor from the
+matrix that is really stored.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from accelsim.errors import ConfigError
@@ -58,38 +60,39 @@ class PseudoAverage:
 def solve_pseudo_average(
     start: float, rows: int, scale: float, condition: Condition, fmt: Format = Format.FP16
 ) -> PseudoAverage:
-    """Return the fixed point of a condition that is reached from beta = `start`.
+    """Return the beta that a condition asks for near `start`, and its matrix.
 
     rows: keys of a tile. scale: c, folded into M before it is rounded to `fmt`. Raises ConfigError
-    if the iteration meets a matrix that has no inverse, or does not settle.
+    if the rounded matrix has no inverse, or the published iteration does not settle.
+    """
+    beta = _published_beta(start, rows, fmt) if condition == "published" else start
+    matrix = _rounded(beta, rows, scale, fmt)
+    if not matrix.row_sum > 0:
+        raise ConfigError(
+            [
+                f"beta: found {start}, for which the {condition} condition has no solution with a "
+                f"shifting matrix of {rows} keys in {fmt}; allowed: a beta nearer to 0.9375"
+            ]
+        )
+    if condition == "published":
+        return matrix
+    # The matrix stays as it is and the factor follows from it, so there is nothing to iterate.
+    return replace(matrix, beta=matrix.needed_recovery / (1 + matrix.needed_recovery))
+
+
+def _published_beta(start: float, rows: int, fmt: Format) -> float:
+    """Return the fixed point of beta = 1 - row sum of the rounded matrix without its scale.
+
+    NaN if the iteration leaves (0, 1) or does not settle.
     """
     beta = start
     for _ in range(_MOST_STEPS):
-        judged = _rounded(beta, rows, 1.0 if condition == "published" else scale, fmt)
-        if judged.row_sum <= 0:
-            break
-        before, beta = beta, _next_beta(judged, condition)
+        before, beta = beta, 1 - _rounded(beta, rows, 1.0, fmt).row_sum
         if not 0 < beta < 1:
             break
         if abs(beta - before) < _TOLERANCE * before:
-            return _rounded(beta, rows, scale, fmt)
-    raise ConfigError(
-        [
-            f"beta: found {start}, for which the {condition} condition has no solution with a "
-            f"shifting matrix of {rows} keys in {fmt}; allowed: a beta nearer to 0.9375"
-        ]
-    )
-
-
-def _next_beta(matrix: PseudoAverage, condition: Condition) -> float:
-    """Return the beta whose recovery factor is right for a rounded matrix.
-
-    The published condition asks that mean(S') = (1 - beta) mean(s) for the exact s, the corrected
-    one for the s that the matrix really weighs, which may differ in the last place.
-    """
-    if condition == "published":
-        return 1 - matrix.row_sum
-    return matrix.needed_recovery / (1 + matrix.needed_recovery)
+            return beta
+    return math.nan
 
 
 def _rounded(beta: float, rows: int, scale: float, fmt: Format) -> PseudoAverage:
