@@ -14,10 +14,11 @@ from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import load_tensors
 
 FAMILIES = [
-    *(("uniform", mean, amplitude) for mean, amplitude in [(10, 5), (20, 10), (30, 0.5), (30, 20)]),
-    *(("hybrid", mean, amplitude) for mean, amplitude in [(10, 0.5), (20, 5), (30, 5)]),
+    *(("uniform", mean, amplitude) for mean in (10, 20, 30) for amplitude in (5, 20)),
+    *(("hybrid", mean, 20) for mean in (10, 20, 30)),
 ]
-"""Families with a mean; without one there is nothing to shift."""
+"""Families with a mean, for there is nothing to shift without one, and with enough spread that the
+queries do not all choose the same key, whose value would be the output whatever the rounding."""
 
 FP16_VARIANTS = {
     "flash": ("flash", {"precision": "fp16"}),
@@ -35,10 +36,10 @@ def inputs(source, mean, amplitude):
     problem = AttentionProblem(
         kind="attention",
         name="family",
-        q_heads=1,
-        kv_heads=1,
+        q_heads=4,
+        kv_heads=4,
         head_dim=128,
-        q_len=256,
+        q_len=64,
         kv_len=640 + 77,
         tensors={"source": source, "mean": mean, "amplitude": amplitude, "seed": 5},
     )
@@ -63,9 +64,9 @@ def test_centered_has_a_smaller_error_than_every_fp16_variant(family, variant):
     assert other.nonfinite_fraction == 1 or ours.relative_rmse < other.relative_rmse
 
 
-@pytest.mark.parametrize("family", [("uniform", 30, 0.5), ("hybrid", 30, 5)], ids=str)
+@pytest.mark.parametrize("family", [("uniform", 30, 5), ("hybrid", 30, 20)], ids=str)
 def test_only_scores_scaled_after_the_product_overflow(family):
-    """Scores of 30 x 30 x 128 = 115,200 are beyond FP16; divided by sqrt(128) first they are not."""
+    """Scores of 30 x 30 x 128 = 115,200 are beyond FP16, but not once divided by sqrt(128)."""
     assert accuracy(family, "flash", {"precision": "fp16_fp32"}).nonfinite_fraction == 1
     assert accuracy(family, *FP16_VARIANTS["flash, fp32 vector path"]).nonfinite_fraction == 0
     assert accuracy(family, "pasa", {}).nonfinite_fraction == 0
