@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.engine.limits import check_length
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.timing import cube_cycles, move_cycles, vector_cycles
@@ -33,7 +34,8 @@ _FORMATS = list(Format)
 def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
     """Return the cycles every compute op occupies its unit; 0 for DMA ops.
 
-    Raises DoesNotFitError when a unit of the machine lacks a format that the program uses.
+    Raises DoesNotFitError when a unit of the machine lacks a format that the program uses, or when
+    the program could take more cycles than an engine can count.
     """
     check_formats(program, machine)
     cube = machine.cube
@@ -43,7 +45,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     costs = np.ones(NUM_OPS)
     for op in list(Op)[FIRST_VECTOR_OP:]:
         costs[op] = getattr(machine.vector.costs, op.name.lower())
-    return _busy(
+    cycles = _busy(
         program.ops,
         tile,
         rates,
@@ -53,6 +55,8 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
         float(machine.scratchpad.bandwidth),
         float(machine.accumulator.bandwidth),
     )
+    check_length(program, machine, cycles)
+    return cycles
 
 
 def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
