@@ -66,12 +66,19 @@ def compare(
     folder = options.writable_folder(out)
     rows = []
     with progress("comparing") as advance, compilation_noted():
+        from accelsim.jit import interruptible
         from accelsim.simulation import simulate
 
         for count, name in enumerate(names):
             advance(count, len(names))
-            report = simulate(
-                machine, workload, name, own[name], engine=engine.value, timeline=timeline
+            report = interruptible(
+                simulate,
+                machine,
+                workload,
+                name,
+                own[name],
+                engine=engine.value,
+                timeline=timeline,
             )
             rows.append(report.to_row())
             _save_timeline(report.timeline, folder / f"timeline-{name}.csv")

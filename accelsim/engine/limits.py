@@ -8,7 +8,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.program.program import Program
 
 _MAX_CYCLES = 1 << 43
-"""The compiled engine sorts events by cycle, core and unit in one integer: 43 bits for the cycle."""
+"""The compiled engine sorts events by one integer that has 43 bits for the cycle."""
 _MAX_TRANSFER_CYCLES = 1 << 32
 """The memory multiplies bytes by subcycles per 2^20 bytes: 30 bits more than the cycles."""
 
