@@ -152,6 +152,7 @@ class _Run:
             technology=load_technology(self.machine.technology),
             problem=problem,
             kernel=kernel.name,
+            is_exact=kernel.is_exact,
             engine=engine,
             settings=self.settings,
             accuracy=accuracy,
