@@ -156,6 +156,19 @@ def test_timeline_is_cut_at_the_asked_cycle():
     assert axes.get_xlabel() == "time [cycles]"
 
 
+def test_ops_are_colored_by_kind_and_transfers_by_tensor():
+    ops = OPS.assign(name=["load k", "matmul scores", "load v"])
+    assert list(bars(timeline_figure(ops).axes[0])) == ["load k", "matmul", "load v"]
+
+
+def test_a_timeline_has_room_for_its_legend():
+    many = pd.concat([OPS.head(1).assign(name=f"load tensor {index}") for index in range(24)])
+    figure = timeline_figure(many)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_legend().get_window_extent().height <= figure.bbox.height
+
+
 def test_lanes_of_several_cores_are_told_apart():
     (axes,) = timeline_figure(OPS.assign(core=[0, 1, 0])).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["core 0 load", "core 1 cube"]
