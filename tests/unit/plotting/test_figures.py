@@ -107,11 +107,19 @@ def test_pareto_front_is_a_staircase_with_named_points():
         "dense",
         "flash",
         "Pareto front\n(2 of 4 points)",
-        "capacity 64 KiB",
-        "capacity 1 MiB",
+        "scratchpad capacity 64 KiB",
+        "scratchpad capacity 1 MiB",
     ]
     assert words(axes) == ["1", "2"]
     assert axes.get_title(loc="left") == "Pareto front of area and time"
+
+
+def test_each_problem_has_a_front_of_its_own():
+    table = SWEPT.assign(**{"workload.q_len": [512, 1024, 512, 1024, 512]})
+    figure = pareto_figure(table, "area_mm2", "time_s", [True, True, True, True, False])
+    (axes,) = figure.axes
+    assert [len(steps.get_xdata()) for steps in axes.get_lines()] == [2, 2]
+    assert legend(axes) == ["dense", "flash", "Pareto front of\neach problem\n(4 of 4 points)"]
 
 
 def test_steps_turn_where_more_is_better():
