@@ -20,7 +20,7 @@ def format_program(program: Program, limit: int | None = None) -> str:
     shown = program.num_ops if limit is None else min(limit, program.num_ops)
     for item in range(program.num_items):
         first, end = program.item_start[item : item + 2]
-        if first >= shown < program.num_ops:
+        if first >= shown and shown < program.num_ops:
             break
         lines.append(f"item {item} phase {program.item_phase[item]}")
         lines += [
