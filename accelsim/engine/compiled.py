@@ -8,6 +8,8 @@ All state is in arrays of records, because jitted functions pass plain arrays fo
 tuple of arrays costs reference counting (docs/decisions/0002-two-engines.md).
 """
 
+from typing import Any
+
 import numpy as np
 
 from accelsim.engine.durations import busy_cycles, latency_cycles
@@ -47,31 +49,35 @@ _NONE = -1
 _WRITE = NUM_UNITS
 """Place of the last write of a slot, after the last reads by each unit."""
 
-_MACHINE = np.dtype(
+
+def _record(fields: list[tuple[Any, ...]]) -> np.dtype[Any]:
+    """Return the type of records whose fields are attributes, without the compiler too."""
+    return np.dtype((np.record, np.dtype(fields, align=True)))
+
+
+_MACHINE = _record(
     [
         ("latency", np.int64, NUM_UNITS),
         ("in_flight", np.int64, _NUM_QUEUES),
         ("queue_rate", np.int64, _NUM_QUEUES),
         ("items_in_flight", np.int64),
         ("is_static", np.int8),
-    ],
-    align=True,
+    ]
 )
 
-_OP = np.dtype(
+_OP = _record(
     [
         ("start", np.int64),
         ("end", np.int64),
         ("busy", np.int64),
         ("successor", np.int32),  # next op of the same unit and core
-        ("item", np.int32),
+        ("work_item", np.int32),
         ("unit", np.int8),
         ("cause", np.int8),
-    ],
-    align=True,
+    ]
 )
 
-_ITEM = np.dtype(
+_ITEM = _record(
     [
         ("first_op", np.int64),
         ("end_op", np.int64),
@@ -80,11 +86,10 @@ _ITEM = np.dtype(
         ("claimed_at", np.int64),
         ("unresolved", np.int64),  # ops whose times are not known yet
         ("retired_at", np.int64),
-    ],
-    align=True,
+    ]
 )
 
-_CORE = np.dtype(
+_CORE = _record(
     [
         ("head", np.int32, NUM_UNITS),
         ("tail", np.int32, NUM_UNITS),
@@ -96,19 +101,17 @@ _CORE = np.dtype(
         ("gate", np.int64),  # last claim or load request: more work is wanted after it
         ("num_requested", np.int64, _NUM_QUEUES),
         ("port_free", np.int64, _NUM_QUEUES),  # subcycle
-    ],
-    align=True,
+    ]
 )
 
-_RUN = np.dtype(
+_RUN = _record(
     [
         ("heap_size", np.int64),
         ("next_item", np.int64),
         ("phase", np.int64),
         ("phase_opened_at", np.int64),
         ("retired_at", np.int64),  # latest end of any retired item
-    ],
-    align=True,
+    ]
 )
 
 
@@ -291,7 +294,7 @@ def _claim(
     own.num_claimed += 1
     own.gate = time
     for op in range(item.first_op, item.end_op):
-        ops[op].item = index
+        ops[op].work_item = index
         _link(op, words, ops, waits, core, touched)
         unit = ops[op].unit
         if own.head[unit] < 0:
@@ -368,7 +371,7 @@ def _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine):
     free = own.free[unit]
     while index >= 0:
         op = ops[index]
-        item = items[op.item]
+        item = items[op.work_item]
         ready, cause = _ready(index, ops, waits, max(free, item.claimed_at))
         if ready == _UNRESOLVED:
             break
@@ -407,7 +410,7 @@ def _offer_requests(core, ops, waits, items, own, ends, heap, state, machine):
         if index < 0 or own.is_pending[unit]:
             continue
         queue = unit - FIRST_MEMORY_UNIT
-        ready = max(own.free[unit], items[ops[index].item].claimed_at)
+        ready = max(own.free[unit], items[ops[index].work_item].claimed_at)
         count, limit = own.num_requested[queue], machine.in_flight[queue]
         if count >= limit:
             ready = max(ready, ends[queue, count % limit])
@@ -438,7 +441,7 @@ def _serve(time, unit, words, ops, items, phase_left, own, ends, state, machine,
     own.num_requested[queue] = count + 1
     op.cause = NOT_STALLED
     op.start = time
-    _resolved(op, done, items[op.item], phase_left, state)
+    _resolved(op, done, items[op.work_item], phase_left, state)
     own.free[unit] = time
     own.is_pending[unit] = 0
     own.head[unit] = op.successor
