@@ -16,14 +16,15 @@ Losses = NDArray[np.float64]
 
 _OF_ONE_PROBLEM = ("workload", "seed", "accuracy")
 """Fields of a report that say nothing about a whole model."""
+_LARGEST_EXPONENT = float(np.log(np.finfo(np.float64).max))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityReport:
     """A kernel in the place of the attention of a model.
 
-    NLL is the mean negative log likelihood of a token, in nats; perplexity is exp(NLL). With a
-    loss that is infinite or NaN, neither they nor their change exist: they are None.
+    NLL is the mean negative log likelihood of a token, in nats; perplexity is exp(NLL). What is
+    not a finite number is None: both and their change when the loss of a token is infinite or NaN.
     """
 
     model: str
@@ -53,15 +54,14 @@ class QualityReport:
     @classmethod
     def of(cls, *, losses: Losses, fp32_losses: Losses, **others: Any) -> "QualityReport":
         """Return the report of the losses, in nats [tokens], with a kernel and in FP32."""
-        is_finite = np.isfinite(losses)
         changes = losses - fp32_losses
         return cls(
             tokens=len(losses),
-            nll=_finite(losses.mean()),
-            fp32_nll=_finite(fp32_losses.mean()),
-            nll_change=_finite(changes.mean()),
-            nll_change_se=_finite(changes.std(ddof=1) / np.sqrt(len(changes))),
-            nonfinite_losses=int(np.count_nonzero(~is_finite)),
+            nll=_mean(losses),
+            fp32_nll=_mean(fp32_losses),
+            nll_change=_mean(changes),
+            nll_change_se=_standard_error(changes),
+            nonfinite_losses=int(np.count_nonzero(~np.isfinite(losses))),
             **others,
         )
 
@@ -78,7 +78,8 @@ class QualityReport:
     @property
     def perplexity_change(self) -> float | None:
         """Relative change of the perplexity, 0.01 being one percent worse."""
-        return None if self.nll_change is None else float(np.expm1(self.nll_change))
+        ratio = _exp(self.nll_change)
+        return None if ratio is None else ratio - 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain nested data for JSON; the cost under the keys of a report."""
@@ -96,12 +97,16 @@ class QualityReport:
         return quality_table(self)
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _mean(losses: Losses) -> float | None:
+    return float(losses.mean()) if np.isfinite(losses).all() else None
+
+
+def _standard_error(changes: Losses) -> float | None:
+    """Return the standard error of the mean, or None where there is no mean."""
+    if not np.isfinite(changes).all():
+        return None
+    return float(changes.std(ddof=1) / np.sqrt(len(changes)))
 
 
 def _exp(nll: float | None) -> float | None:
-    if nll is None:
-        return None
-    with np.errstate(over="ignore"):
-        return _finite(np.exp(nll))
+    return None if nll is None or nll > _LARGEST_EXPONENT else float(np.exp(nll))
