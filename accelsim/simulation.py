@@ -1,6 +1,7 @@
 """Joins the parts: machine, workload and kernel to a report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from accelsim.config.document import Document
 from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
-from accelsim.errors import ConfigError, UnknownNameError, WorkloadError
+from accelsim.errors import ConfigError, DoesNotFitError, UnknownNameError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
@@ -70,9 +71,22 @@ def record(
     problem = loaded.problem
     if isinstance(problem, LayerProblem):
         raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
-    program, _ = run.kernel.record(problem, run.machine, run.parameters, None)
-    verify(program)
+    with lack_of_memory_explained(kernel):
+        program, _ = run.kernel.record(problem, run.machine, run.parameters, None)
+        verify(program)
     return program
+
+
+@contextmanager
+def lack_of_memory_explained(kernel: str) -> Iterator[None]:
+    """Turn a MemoryError into a DoesNotFitError that says what to do."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DoesNotFitError(
+            f"kernel {kernel}: this computer has too little memory free ({error}); "
+            f"choose a smaller problem, or one without tensors"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -167,11 +181,12 @@ def _simulate(
     with_timeline: bool,
 ) -> Report:
     """Return the report of one kernel on one problem, its output judged by the oracle."""
-    tensors = load_tensors(problem, folder)
-    report, output = run.execute(problem, tensors, engine, with_timeline)
-    if output is None or tensors is None:
-        return report
-    return replace(report, accuracy=compare(output, run.kernel.oracle(problem, tensors)))
+    with lack_of_memory_explained(run.kernel.name):
+        tensors = load_tensors(problem, folder)
+        report, output = run.execute(problem, tensors, engine, with_timeline)
+        if output is None or tensors is None:
+            return report
+        return replace(report, accuracy=compare(output, run.kernel.oracle(problem, tensors)))
 
 
 def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
