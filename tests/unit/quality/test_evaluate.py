@@ -187,6 +187,17 @@ def test_a_file_that_is_not_text(text):
     )
 
 
+def test_too_little_memory_is_said(text, monkeypatch):
+    def fails(*_):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("accelsim.quality.evaluate.token_losses", fails)
+    assert message("smollm2", "flash", text=text, tokens=8) == (
+        "kernel flash: this computer has too little memory free (Unable to allocate 9 TiB); "
+        "choose a smaller problem, or one without tensors"
+    )
+
+
 def test_a_model_that_was_not_fetched(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert message("smollm2", "flash") == (
