@@ -99,7 +99,7 @@ def test_bandwidth_never_slows_a_kernel(kernel_name, machine_name, path):
 @on_all
 @of_all
 def test_cores_never_slow_a_kernel(kernel_name, machine_name):
-    """Not a law where cores share the memory (see `test_monotonicity`), but so on these machines."""
+    """No law where cores share the memory (see `test_monotonicity`), but so on these machines."""
     machine, program = recorded(kernel_name, machine_name)
     counts = (1, 2, 4, 8, 16)
     assert_falling(
