@@ -1,5 +1,6 @@
 """Joins the parts: machine, workload and kernel to a report."""
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,15 @@ from typing import Any, Literal
 from accelsim.config.document import Document
 from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
-from accelsim.errors import ConfigError, DoesNotFitError, UnknownNameError, WorkloadError
+from accelsim.errors import (
+    ConfigError,
+    DoesNotFitError,
+    OutputError,
+    UnknownNameError,
+    WorkloadError,
+)
 from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import cache_folder
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
@@ -21,6 +29,8 @@ from accelsim.report.build import build_report, combine_reports
 from accelsim.report.report import Report
 from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem
 from accelsim.workload.tensors import load_tensors
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Engine = Literal["compiled", "reference"]
 _ENGINES = {"compiled": compiled.schedule, "reference": reference.schedule}
@@ -44,7 +54,7 @@ def simulate(
 
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them.
     """
-    with _lack_of_memory_explained(kernel):
+    with _shortages_explained(kernel):
         return _simulate(machine, workload, kernel, settings or {}, engine, timeline)
 
 
@@ -83,20 +93,27 @@ def record(
     problem = run.workload.problem
     if isinstance(problem, LayerProblem):
         raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
-    with _lack_of_memory_explained(kernel):
+    with _shortages_explained(kernel):
         program, _ = run.record(problem, run.kernel, tensors=None)
         verify(program)
     return program
 
 
 @contextmanager
-def _lack_of_memory_explained(kernel: str) -> Iterator[None]:
+def _shortages_explained(kernel: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
         raise DoesNotFitError(
             f"kernel {kernel}: this computer has too little memory free ({error}); "
             f"choose a smaller problem, or one without tensors"
+        ) from error
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise OutputError(
+            f"{cache_folder()}: cannot keep compiled code: {error.strerror}; "
+            f"make room, or set XDG_CACHE_HOME to another folder"
         ) from error
 
 

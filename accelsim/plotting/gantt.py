@@ -27,7 +27,9 @@ def timeline_figure(frame: "pd.DataFrame", first_cycles: int | None = None) -> "
     many_cores = rows["core"].nunique() > 1
     prefix = "core " + rows["core"].astype(str) + " " if many_cores else ""
     lanes = list(dict.fromkeys(prefix + rows["unit"]))
-    figure = new_figure(10, 1.6 + 0.55 * len(lanes))
+    # Room for the lanes, and for the legend beside them.
+    height_inches = max(0.55 * len(lanes), 0.25 * rows["name"].nunique()) + 1.6
+    figure = new_figure(10, height_inches)
     axes = figure.subplots()
     factor, label = quantity_of("cycles").label(end)
     for index, (name, ops) in enumerate(rows.groupby("name", sort=False)):
