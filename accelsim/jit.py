@@ -16,8 +16,9 @@ from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
 import numba
+from numba.core import cgutils, event
 from numba.core import config as numba_config
-from numba.core import event
+from numba.extending import intrinsic, overload
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +80,34 @@ def _compiled(function: Callable[..., Any], **options: bool) -> Any:
         )
     finally:
         numba_config.CACHE_DIR = previous
+
+
+def borrow(array: Any) -> Any:
+    """Return `array` as a view that counts no references; for compiled code.
+
+    Counting them costs an atomic instruction for each array argument of each call, which is most of
+    the time of small functions. The caller must hold the array itself as long as the view is used.
+    """
+    return array
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _without_owner(typing_context: Any, array: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(array)(context, builder, arguments[0])
+        view.meminfo = cgutils.get_null_value(view.meminfo.type)
+        view.parent = cgutils.get_null_value(view.parent.type)
+        return view._getvalue()
+
+    return array(array), generate
+
+
+@overload(borrow)  # type: ignore[untyped-decorator]
+def _borrow_compiled(array: Any) -> Any:
+    def borrowed(array: Any) -> Any:
+        return _without_owner(array)
+
+    return borrowed
 
 
 def interruptible(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

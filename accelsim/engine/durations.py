@@ -1,7 +1,5 @@
 """Program and machine to the cycles that each compute op occupies its unit."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +26,7 @@ from accelsim.program.ops import (
 from accelsim.program.program import Program
 
 _MATMUL, _MOVE = Op.MATMUL.value, Op.MOVE.value
+_CUBE, _VECTOR = Unit.CUBE.value, Unit.VECTOR.value
 _FORMATS = list(Format)
 
 
@@ -37,7 +36,6 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     Raises DoesNotFitError when a unit of the machine lacks a format that the program uses, or when
     the program could take more cycles than an engine can count.
     """
-    check_formats(program, machine)
     cube = machine.cube
     tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
     rates = np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
@@ -45,7 +43,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     costs = np.ones(NUM_OPS)
     for op in list(Op)[FIRST_VECTOR_OP:]:
         costs[op] = getattr(machine.vector.costs, op.name.lower())
-    cycles = _busy(
+    cycles, used = _busy(
         program.ops,
         tile,
         rates,
@@ -55,6 +53,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
         float(machine.scratchpad.bandwidth),
         float(machine.accumulator.bandwidth),
     )
+    _check_formats(program.name, machine, used)
     check_length(program, machine, cycles)
     return cycles
 
@@ -67,28 +66,26 @@ def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
     return latency
 
 
-def check_formats(program: Program, machine: MachineSpec) -> None:
-    """Refuse a program that uses a format which the machine's unit does not list."""
-    supported: dict[Unit, dict[Format, Any]] = {
-        Unit.CUBE: dict(machine.cube.rates),
-        Unit.VECTOR: dict(machine.vector.lanes),
-    }
-    for unit, formats in supported.items():
-        for code in np.unique(program.operand_formats[program.units == unit]):
+def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_]) -> None:
+    """Refuse formats that a unit does not list; used: [cube or vector, format code]."""
+    for unit, formats in ((Unit.CUBE, machine.cube.rates), (Unit.VECTOR, machine.vector.lanes)):
+        for code in np.flatnonzero(used[unit]):
             if _FORMATS[code] not in formats:
                 raise DoesNotFitError(
                     f"machine {machine.name}: its {unit.name.lower()} unit has no "
-                    f"{_FORMATS[code]}, which {program.name} uses; it has {', '.join(formats)}"
+                    f"{_FORMATS[code]}, which {name} uses; it has {', '.join(formats)}"
                 )
 
 
 @jit
 def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumulator_rate):
     cycles = np.zeros(len(ops), np.int64)
+    used = np.zeros((2, len(rates)), np.bool_)
     for i in range(len(ops)):
         op = ops[i, HEAD] & FIELD_MASK
         fmt = (ops[i, HEAD] >> OPERAND_SHIFT) & FIELD_MASK
         if op == _MATMUL:
+            used[_CUBE, fmt] = True
             m, n, k = ops[i, A], ops[i, B], ops[i, C]
             bits_a, bits_b = ops[i, D] & FIELD_MASK, ops[i, D] >> 8
             operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
@@ -98,8 +95,9 @@ def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumul
         elif op == _MOVE:
             cycles[i] = move_cycles(ops[i, C], ops[i, D], accumulator_rate, scratchpad_rate)
         elif op >= FIRST_VECTOR_OP:
+            used[_VECTOR, fmt] = True
             elements, moved_bytes = ops[i, A] * ops[i, B], ops[i, C] + ops[i, D]
             cycles[i] = vector_cycles(
                 elements, moved_bytes, lanes[fmt], costs[op], issue_cycles, scratchpad_rate
             )
-    return cycles
+    return cycles, used

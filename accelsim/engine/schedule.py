@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.jit import jit
-from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, UNIT_NAMES
+from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, UNIT_NAMES, B, C
 from accelsim.program.program import Program
 
 Cycles = npt.NDArray[np.int64]
@@ -52,13 +52,19 @@ class Schedule:
         return self._accounts[0]
 
     @cached_property
+    def hbm_bytes_by_core(self) -> Cycles:
+        """Bytes [core, unit] that the DMA queues moved."""
+        return self._accounts[2]
+
+    @cached_property
     def stalls(self) -> Cycles:
         """Cycles [unit, cause], over cores, that a compute unit was free but its next op waited."""
         return self._accounts[1]
 
     @cached_property
-    def _accounts(self) -> tuple[Cycles, Cycles]:
-        result: tuple[Cycles, Cycles] = _account(
+    def _accounts(self) -> tuple[Cycles, Cycles, Cycles]:
+        result: tuple[Cycles, Cycles, Cycles] = _account(
+            self.program.ops,
             self.program.units,
             self.op_core,
             self.start,
@@ -71,9 +77,10 @@ class Schedule:
 
 
 @jit
-def _account(units, cores, start, end, busy, cause, num_cores):
+def _account(ops, units, cores, start, end, busy, cause, num_cores):
     work = np.zeros((num_cores, NUM_UNITS), np.int64)
     stalls = np.zeros((NUM_UNITS, NUM_UNITS + 1), np.int64)
+    moved = np.zeros((num_cores, NUM_UNITS), np.int64)
     free = np.zeros((num_cores, NUM_UNITS), np.int64)
     for i in range(len(units)):
         unit, core = units[i], cores[i]
@@ -81,9 +88,10 @@ def _account(units, cores, start, end, busy, cause, num_cores):
             # Transfers overlap: count the union of their intervals, which are in order.
             work[core, unit] += end[i] - max(start[i], free[core, unit])
             free[core, unit] = end[i]
+            moved[core, unit] += ops[i, B] * ops[i, C]
         else:
             work[core, unit] += busy[i]
             if cause[i] >= 0:
                 stalls[unit, cause[i]] += start[i] - free[core, unit]
             free[core, unit] = start[i] + busy[i]
-    return work, stalls
+    return work, stalls, moved

@@ -239,12 +239,13 @@ def divide_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: i
 
 @jit_inner
 def exp(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
-    """Exponential, computed in FP32 and rounded."""
+    """Exponential, correct in FP32 and then rounded to `fmt`."""
     if dst is None:
         return
     for r in range(rows):
         for c in range(cols):
-            dst[r, c] = math.exp(src[r, c])
+            # Rounded once from a double: single-precision libraries differ in the last bit.
+            dst[r, c] = math.exp(np.float64(src[r, c]))
     round_tile(dst, rows, cols, fmt)
 
 

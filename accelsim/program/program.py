@@ -1,7 +1,7 @@
 """The tile program: what a kernel does on any machine, op by op, and never when."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -115,6 +115,9 @@ class Program:
     tensors: tuple[TensorInfo, ...]
     buffers: tuple[BufferInfo, ...]
     gathered_rows: Words
+    """Row indices of all gathers, in program order."""
+    selection: Mapping[str, float] = field(default_factory=dict)
+    """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
 
     @property
     def num_ops(self) -> int:

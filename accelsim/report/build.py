@@ -29,6 +29,7 @@ def build_report(
     technology: TechnologySpec,
     problem: AttentionProblem | GemmProblem,
     kernel: str,
+    is_exact: bool,
     engine: str,
     settings: Mapping[str, Any],
     accuracy: Accuracy | None,
@@ -68,6 +69,8 @@ def build_report(
         energy_j=sum(energy.values()),
         energy_by_component_j=energy,
         area_mm2=sum(area_by_component_mm2(machine, technology).values()),
+        is_exact=is_exact,
+        selection=dict(program.selection),
         accuracy=accuracy,
         timeline=build_timeline(schedule, machine.clock) if with_timeline else None,
     )
@@ -119,6 +122,8 @@ def combine_reports(
         energy_j=total("energy_j"),
         energy_by_component_j=_summed([(part.energy_by_component_j, n) for part, n in pairs]),
         area_mm2=first.area_mm2,
+        is_exact=all(part.is_exact for part in parts),
+        selection={},
         accuracy=None,
         parts=tuple(parts),
     )
@@ -181,8 +186,7 @@ def _bound_by(schedule: Schedule, machine: MachineSpec, hbm_utilization: float) 
         if unit < Unit.LOAD:
             shares[UNIT_NAMES[unit]] = float(busiest[unit])
     for queue, unit in ((machine.load, Unit.LOAD), (machine.store, Unit.STORE)):
-        moved = np.where(schedule.program.units == unit, schedule.program.hbm_bytes, 0)
-        by_core = np.bincount(schedule.op_core, weights=moved, minlength=machine.cores)
-        shares[UNIT_NAMES[unit]] = float(by_core.max()) / queue.bandwidth / cycles
+        moved_bytes = int(schedule.hbm_bytes_by_core[:, unit].max())
+        shares[UNIT_NAMES[unit]] = moved_bytes / queue.bandwidth / cycles
     bound = max(shares, key=lambda name: shares[name])
     return bound if shares[bound] >= _BOUND_FROM else "latency"

@@ -64,6 +64,10 @@ class Report:
     energy_j: float
     energy_by_component_j: Mapping[str, float]
     area_mm2: float
+    is_exact: bool
+    """Whether the kernel computes attention or the product up to rounding, leaving nothing out."""
+    selection: Mapping[str, float]
+    """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
     parts: "tuple[Report, ...]" = ()

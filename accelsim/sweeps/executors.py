@@ -57,7 +57,8 @@ def _local(workers: int) -> Iterator[Workers]:
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
     try:
         with _interrupts_held():
-            pool.submit(int)  # starts all workers
+            for _ in range(workers):
+                pool.submit(int)  # starts one worker, as none is idle yet
         yield Workers(pool, 2 * workers)
     except BaseException:
         _stop_now(pool)
