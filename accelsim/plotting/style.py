@@ -43,7 +43,7 @@ def dress(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
 
 def legend_beside(axes: "Axes", title: str = "") -> None:
     """Put the legend to the right of `axes`, where it hides no data."""
-    axes.legend(
+    legend = axes.legend(
         title=title,
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
@@ -52,6 +52,8 @@ def legend_beside(axes: "Axes", title: str = "") -> None:
         fontsize=_TICK_POINTS,
         title_fontsize=_TICK_POINTS,
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names come from the user, and a dollar in them is no formula
 
 
 def color_of(index: int) -> str:

@@ -70,9 +70,11 @@ class _ThisProcess(Executor):
     """Runs each call at once, where it is submitted."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        from accelsim.jit import interruptible
+
         future: Future[Any] = Future()
         try:
-            future.set_result(fn(*args, **kwargs))
+            future.set_result(interruptible(fn, *args, **kwargs))
         except Exception as error:
             future.set_exception(error)
         return future
