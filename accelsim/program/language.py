@@ -139,6 +139,17 @@ def load(p: Recorder, dst: Tile, src: Tensor, row: int, col: int, rows: int, col
 
 
 @jit_inner
+def load_strided(
+    p: Recorder, dst: Tile, src: Tensor, row: int, step: int, rows: int, cols: int
+) -> None:
+    """Copy the first `cols` elements of every `step`-th row, from src[row] on, to a tile."""
+    address, row_bytes = src.address + row * src.row_bytes, _stored_bytes(src.bits, cols)
+    head = _LOAD | (src.number << TENSOR_SHIFT)
+    _record(p, head, 0, dst.slot, address, rows, row_bytes, step * src.row_bytes)
+    arithmetic.copy_strided(dst.data, src.data, row, step, rows, cols)
+
+
+@jit_inner
 def _record_indices(p: Recorder, indices: Indices, count: int) -> int:
     # Indices grow downward from the end of the recorder, toward the ops.
     first = p[NUM_INDICES]
@@ -334,6 +345,13 @@ def divide_column(
 
 
 @jit_inner
+def at_least(p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int) -> None:
+    """dst[r, c] = 0 where a[r, c] < column[r, 0], else 1; what cannot be compared gives 1."""
+    _record_pair(p, _SELECT, fmt, dst, a, column, 1, rows, cols)
+    arithmetic.at_least(dst.data, a.data, column.data, rows, cols)
+
+
+@jit_inner
 def _record_map(
     p: Recorder, op: int, fmt: int, dst: Tile, dst_cols: int, src: Tile, rows: int, cols: int
 ) -> None:
@@ -366,6 +384,43 @@ def row_sum(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -
     """dst[r, 0] = sum of row r, each partial sum rounded to `fmt`."""
     _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
     arithmetic.row_sum(dst.data, src.data, rows, cols, fmt)
+
+
+@jit_inner
+def _record_reduction(
+    p: Recorder, fmt: int, dst: Tile, results: int, src: Tile, rows: int, cols: int
+) -> None:
+    head = _REDUCE | (fmt << OPERAND_SHIFT)
+    read, written = (
+        _stored_bytes(src.bits, rows * cols),
+        _stored_bytes(dst.bits, results),
+    )
+    _record(p, head, src.slot, dst.slot, rows, cols, read, written)
+
+
+@jit_inner
+def column_sum(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
+    """dst[0, c] = sum of column c, each partial sum rounded to `fmt`."""
+    _record_reduction(p, fmt, dst, cols, src, rows, cols)
+    arithmetic.column_sum(dst.data, src.data, rows, cols, fmt)
+
+
+@jit_inner
+def segment_sum(
+    p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, segment: int, fmt: int
+) -> None:
+    """dst[r, i] = sum of src[r, i * segment:(i + 1) * segment], the last one may be shorter."""
+    _record_reduction(p, fmt, dst, rows * -(-cols // segment), src, rows, cols)
+    arithmetic.segment_sum(dst.data, src.data, rows, cols, segment, fmt)
+
+
+@jit_inner
+def tile_max(
+    p: Recorder, dst: Tile, dst_col: int, src: Tile, rows: int, cols: int, fmt: int
+) -> None:
+    """dst[0, dst_col] = maximum of all elements."""
+    _record_reduction(p, fmt, dst, 1, src, rows, cols)
+    arithmetic.tile_max(dst.data, dst_col, src.data, rows, cols)
 
 
 @jit_inner

@@ -63,7 +63,7 @@ def capture(model: LanguageModel, text: str, tokens: int, layers: Sequence[int])
     rotary embedding; inputs of linears `.qkv_input`, `.o_input`, `.gate_up_input` [tokens, hidden]
     and `.down_input` [tokens, ffn].
     """
-    return _capture_tokens(model, model.token_ids(text, tokens), layers)
+    return capture_ids(model, model.token_ids(text, tokens), layers)
 
 
 def capture_tensors(
@@ -97,7 +97,7 @@ def capture_linear(source: ModelLinearSource, folder: Path, rows: int) -> Arrays
 
 
 def _heads(model: LanguageModel, source: ModelHeadsSource, ids: Sequence[int]) -> Arrays:
-    captured = _capture_tokens(model, ids, [source.layer])
+    captured = capture_ids(model, ids, [source.layer])
     q, k, v = (captured[f"layer{source.layer}.{name}"] for name in "qkv")
     kept = list(range(len(k)) if source.heads is None else source.heads)
     if max(kept) >= len(k):
@@ -108,7 +108,8 @@ def _heads(model: LanguageModel, source: ModelHeadsSource, ids: Sequence[int]) -
     return {"q": groups[kept].reshape(-1, *q.shape[1:]), "k": k[kept], "v": v[kept]}
 
 
-def _capture_tokens(model: LanguageModel, ids: Sequence[int], layers: Sequence[int]) -> Arrays:
+def capture_ids(model: LanguageModel, ids: Sequence[int], layers: Sequence[int]) -> Arrays:
+    """Return what `capture` does, for given tokens."""
     config = model.weights.config
     if len(ids) > config.context:
         raise WorkloadError(
