@@ -127,7 +127,8 @@ class _Plan:
         if self.parameters.mask != "file":
             return None
         rows, cols = self.grid.heads * self.grid.q_blocks, self.grid.k_blocks
-        return builder.tensor("block_map", "input", rows, cols, Format.INT8)
+        data = self.kept().reshape(rows, cols).astype(np.int32) if builder.with_numbers else None
+        return builder.tensor("block_map", "input", rows, cols, Format.INT8, data)
 
     @property
     def items(self) -> int:

@@ -1,7 +1,7 @@
 """Blocks scored by the product of mean query and mean key: one vector stands for a block.
 
-Source: mean pooling as in SpargeAttn (arXiv 2502.18137), without its test of how alike the rows of a
-block are, and as in SeerAttention (arXiv 2410.13276), without its learned projection.
+Source: mean pooling as in SpargeAttn (arXiv 2502.18137), without its test of how alike the rows of
+a block are, and as in SeerAttention (arXiv 2410.13276), without its learned projection.
 
 HBM traffic of one query head and its KV head: Q and K are read once, (S_q + S_k) d b, and pooled
 vectors written once and read by products of R x R blocks: (n_q + n_k) d b written and
