@@ -131,13 +131,11 @@ def fit_gate(windows: list[tuple[Array, Array, Array]]) -> tuple[Array, Array]:
     moments = [[np.zeros_like(x), np.zeros_like(x)] for x in parameters]
     for step in range(1, STEPS + 1):
         rate = LEARNING_RATE * (1 - step / (STEPS + 1))
-        for values, gradient, moment in zip(
-            parameters, gradients(windows, *parameters), moments, strict=True
-        ):
+        for i, gradient in enumerate(gradients(windows, *parameters)):
             for order, decay in enumerate(DECAYS):
-                moment[order] += (1 - decay) * (gradient ** (order + 1) - moment[order])
-            first, second = (m / (1 - d**step) for m, d in zip(moment, DECAYS, strict=True))
-            values -= rate * first / (np.sqrt(second) + 1e-8)
+                moments[i][order] += (1 - decay) * (gradient ** (order + 1) - moments[i][order])
+            first, second = (m / (1 - d**step) for m, d in zip(moments[i], DECAYS, strict=True))
+            parameters[i] -= rate * first / (np.sqrt(second) + 1e-8)
     return parameters[0], parameters[1]
 
 
