@@ -87,6 +87,6 @@ def _dtype(type_name: str) -> np.dtype[Any]:
     if type_name == "BF16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    dtype: np.dtype[Any] = np.dtype(_TYPES[type_name])
-    return dtype
+        brain_float: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return brain_float
+    return np.dtype(_TYPES[type_name])
