@@ -1,6 +1,7 @@
 """Joins the parts: machine, workload and kernel to a report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from accelsim.config.document import Document
 from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
-from accelsim.errors import ConfigError, UnknownNameError, WorkloadError
+from accelsim.errors import ConfigError, DoesNotFitError, UnknownNameError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
@@ -43,9 +44,21 @@ def simulate(
 
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them.
     """
+    with _lack_of_memory_explained(kernel):
+        return _simulate(machine, workload, kernel, settings or {}, engine, timeline)
+
+
+def _simulate(
+    machine: MachineSpec | str | Path,
+    workload: LoadedWorkload | str | Path,
+    kernel: str,
+    settings: Mapping[str, Any],
+    engine: Engine,
+    timeline: bool,
+) -> Report:
     if engine not in _ENGINES:
         raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(_ENGINES)}")
-    run = _Run.prepare(machine, workload, kernel, settings or {})
+    run = _Run.prepare(machine, workload, kernel, settings)
     problem = run.workload.problem
     if not isinstance(problem, LayerProblem):
         return run.simulate(problem, run.kernel, engine, timeline)
@@ -70,9 +83,21 @@ def record(
     problem = run.workload.problem
     if isinstance(problem, LayerProblem):
         raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
-    program, _ = run.record(problem, run.kernel, tensors=None)
-    verify(program)
+    with _lack_of_memory_explained(kernel):
+        program, _ = run.record(problem, run.kernel, tensors=None)
+        verify(program)
     return program
+
+
+@contextmanager
+def _lack_of_memory_explained(kernel: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise DoesNotFitError(
+            f"kernel {kernel}: this computer has too little memory free ({error}); "
+            f"choose a smaller problem, or one without tensors"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The entry point: the commands put together, and how each kind of failure ends."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -72,4 +73,12 @@ def accelsim(
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="accelsim")
+    try:
+        app(prog_name="accelsim")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Compiled code may still run in a thread that nothing can stop.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.jit import jit_inner
-from accelsim.numerics.formats import FP16, FP32, INT32
+from accelsim.numerics.formats import FP16, FP32, INT4, INT8, INT32
 from accelsim.numerics.rounding import round_tile
 
 Data = Any
@@ -67,16 +67,6 @@ def copy_rows(
 
 
 @jit_inner
-def copy_strided(dst: Data, src: Data, row: int, step: int, rows: int, cols: int) -> None:
-    """Copy the first `cols` elements of the rows src[row + r step] to the top of dst."""
-    if dst is None:
-        return
-    for r in range(rows):
-        for c in range(cols):
-            dst[r, c] = src[row + r * step, c]
-
-
-@jit_inner
 def multiply_accumulate(
     acc: Data, a: Data, b: Data, m: int, n: int, k: int, acc_format: int, accumulate: bool
 ) -> None:
@@ -114,13 +104,26 @@ def multiply_accumulate_transposed(
 
 
 @jit_inner
+def _nearest_int32(x: float) -> float:
+    # In double precision, which holds every FP32 and every INT32.
+    if np.isnan(x):
+        return 0.0
+    return min(max(np.rint(np.float64(x)), -(2.0**31)), 2.0**31 - 1)
+
+
+@jit_inner
 def convert(dst: Data, src: Data, rows: int, cols: int, out_format: int) -> None:
     """Copy a tile and round it to `out_format`; integers beside floats are converted."""
     if dst is None:
         return
-    for r in range(rows):
-        for c in range(cols):
-            dst[r, c] = src[r, c]
+    if out_format in (INT32, INT8, INT4):
+        for r in range(rows):
+            for c in range(cols):
+                dst[r, c] = _nearest_int32(src[r, c])
+    else:
+        for r in range(rows):
+            for c in range(cols):
+                dst[r, c] = src[r, c]
     if out_format not in (FP32, INT32):
         round_tile(dst, rows, cols, out_format)
 
@@ -236,12 +239,13 @@ def divide_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: i
 
 @jit_inner
 def exp(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
-    """Exponential, computed in FP32 and rounded."""
+    """Exponential, correct in FP32 and then rounded to `fmt`."""
     if dst is None:
         return
     for r in range(rows):
         for c in range(cols):
-            dst[r, c] = math.exp(src[r, c])
+            # Rounded once from a double: single-precision libraries differ in the last bit.
+            dst[r, c] = math.exp(np.float64(src[r, c]))
     round_tile(dst, rows, cols, fmt)
 
 
@@ -274,56 +278,6 @@ def row_sum(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
             round_tile(work, 1, width - half, fmt)
             width = half
         dst[r, 0] = work[0, 0]
-
-
-@jit_inner
-def column_sum(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
-    """dst[0, c] = sum of column c by halving, as `row_sum` does."""
-    if dst is None:
-        return
-    work = np.empty((rows, cols), src.dtype)
-    copy_block(work, src, 0, 0, rows, cols)
-    height = rows
-    while height > 1:
-        half = (height + 1) // 2
-        for r in range(height - half):
-            for c in range(cols):
-                work[r, c] += work[r + half, c]
-        round_tile(work, height - half, cols, fmt)
-        height = half
-    copy_block(dst, work, 0, 0, 1, cols)
-
-
-@jit_inner
-def segment_sum(dst: Data, src: Data, rows: int, cols: int, segment: int, fmt: int) -> None:
-    """dst[r, i] = sum of segment i of row r by halving; the last segment may be shorter."""
-    if dst is None:
-        return
-    for i in range((cols + segment - 1) // segment):
-        start = i * segment
-        row_sum(dst[:, i:], src[:, start:], rows, min(segment, cols - start), fmt)
-
-
-@jit_inner
-def tile_max(dst: Data, dst_col: int, src: Data, rows: int, cols: int) -> None:
-    """dst[0, dst_col] = maximum of a tile; NaN wins."""
-    if dst is None:
-        return
-    best = src[0, 0]
-    for r in range(rows):
-        for c in range(cols):
-            best = larger(best, src[r, c])
-    dst[0, dst_col] = best
-
-
-@jit_inner
-def at_least(dst: Data, a: Data, column: Data, rows: int, cols: int) -> None:
-    """dst[r, c] = 0 where a[r, c] < column[r, 0], else 1, also where either is NaN."""
-    if dst is None:
-        return
-    for r in range(rows):
-        for c in range(cols):
-            dst[r, c] = 0.0 if a[r, c] < column[r, 0] else 1.0
 
 
 @jit_inner

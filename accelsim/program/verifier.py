@@ -69,13 +69,35 @@ def _check_tiles(program: Program) -> None:
 def _check_bounds(program: Program) -> None:
     first = np.array([tensor.address for tensor in program.tensors], np.int64)
     size = np.array([tensor.size_bytes for tensor in program.tensors], np.int64)
-    index = np.flatnonzero(program.hbm_bytes)
-    ops, tensors = program.ops[index], program.tensor_indices[index]
-    last_row = np.where(program.op_codes[index] == Op.GATHER, 0, (ops[:, B] - 1) * ops[:, D])
-    end = ops[:, A] + last_row + ops[:, C]
-    outside = (ops[:, A] < first[tensors]) | (end > first[tensors] + size[tensors])
+    index, begin, end = _extents(program)
+    tensors = program.tensor_indices[index]
+    outside = (begin < first[tensors]) | (end > first[tensors] + size[tensors])
     if outside.any():
         raise _fail(program, index[np.argmax(outside)], "reaches outside its tensor")
+
+
+def _extents(program: Program) -> tuple[Words, Words, Words]:
+    """Return pieces of HBM that ops touch, as op, first byte and end: whole ops, gathered rows."""
+    is_gather = program.op_codes == Op.GATHER
+    strided = np.flatnonzero((program.hbm_bytes > 0) & ~is_gather)
+    begin = program.ops[strided, A]
+    end = begin + (program.ops[strided, B] - 1) * program.ops[strided, D] + program.ops[strided, C]
+    gathers, row = _rows_of(program, np.flatnonzero(is_gather))
+    row_bytes = np.array([tensor.row_bytes for tensor in program.tensors], np.int64)
+    offset = program.gathered_rows[program.ops[gathers, D] + row]
+    offset = offset * row_bytes[program.tensor_indices[gathers]]
+    gathered = program.ops[gathers, A] + offset
+    return (
+        np.concatenate([strided, gathers]),
+        np.concatenate([begin, gathered]),
+        np.concatenate([end, gathered + program.ops[gathers, C]]),
+    )
+
+
+def _rows_of(program: Program, ops: Words) -> tuple[Words, Words]:
+    """Return, for every row that the transfers `ops` move, its op and its place in the op."""
+    rows = program.ops[ops, B]
+    return np.repeat(ops, rows), np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
 
 
 def _stores(program: Program, tensor: int) -> Words:
@@ -92,12 +114,10 @@ def _check_never_stored(program: Program, tensor: int) -> None:
 def _check_stored_once(program: Program, tensor: int) -> None:
     info = program.tensors[tensor]
     stores = _stores(program, tensor)
-    rows, row_bytes = program.ops[stores, B], program.ops[stores, C]
-    op_of_row = np.repeat(stores, rows)
-    row_in_op = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    op_of_row, row_in_op = _rows_of(program, stores)
     begin = program.ops[op_of_row, A] + row_in_op * program.ops[op_of_row, D]
     order = np.argsort(begin, kind="stable")
-    begin, end = begin[order], (begin + np.repeat(row_bytes, rows))[order]
+    begin, end = begin[order], (begin + program.ops[op_of_row, C])[order]
     overlap = begin[1:] < end[:-1]
     if overlap.any():
         later = op_of_row[order][1:][np.argmax(overlap)]

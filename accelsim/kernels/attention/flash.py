@@ -111,7 +111,8 @@ class Flash(Kernel):
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
         buffers = allocate(builder, problem.head_dim, formats, tile_q, tile_k)
-        shape = shape_of(problem, tile_q, tile_k, scale_query=parameters.scale_at == "query")
+        scale_query = parameters.scale_at == "query"
+        shape = shape_of(problem, formats, tile_q, tile_k, scale_query=scale_query)
         items = shape.heads * ceil_div(problem.q_len, tile_q)
         program = builder.record(flash, items, shape, formats.codes, hbm, buffers)
         return program, hbm.o.data

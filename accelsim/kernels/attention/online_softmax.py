@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.common import StepFormats
+from accelsim.kernels.attention.common import StepFormats, score_factor
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
@@ -76,7 +76,14 @@ class Buffers(NamedTuple):
     rescale: Any
 
 
-def shape_of(problem: AttentionProblem, tile_q: int, tile_k: int, *, scale_query: bool) -> Shape:
+def shape_of(
+    problem: AttentionProblem,
+    formats: StepFormats,
+    tile_q: int,
+    tile_k: int,
+    *,
+    scale_query: bool = False,
+) -> Shape:
     """Return the sizes of a problem cut into tiles."""
     return Shape(
         heads=problem.batch * problem.q_heads,
@@ -88,7 +95,7 @@ def shape_of(problem: AttentionProblem, tile_q: int, tile_k: int, *, scale_query
         tile_k=tile_k,
         causal=problem.causal,
         scale_query=scale_query,
-        factor=1 / np.sqrt(problem.head_dim),
+        factor=score_factor(problem, formats.stored if scale_query else formats.vector),
     )
 
 

@@ -107,7 +107,7 @@ class _Plan:
         grid = grid_of(problem, block)
         self.grid, self.parameters, self.tensors = grid, parameters, tensors
         self.formats = step_formats(problem.dtype, parameters.precision)
-        self.shape = shape_of(problem, block, block, scale_query=False)
+        self.shape = shape_of(problem, self.formats, block, block)
         self.hbm = declare_operands(builder, problem, tensors)
         self.selection: BlockSelection | None = None
         if parameters.mask in SCORED_MASKS:

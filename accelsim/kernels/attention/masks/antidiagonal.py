@@ -18,18 +18,16 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
 from accelsim.numerics.formats import FP32, Format
+from accelsim.program.block_ops import column_sum, load_strided, segment_sum
 from accelsim.program.language import (
     Recorder,
     begin_item,
-    column_sum,
     fill,
     load,
-    load_strided,
     mask_above_diagonal,
     matmul_transposed,
     move,
     scale,
-    segment_sum,
     store,
     tile,
 )

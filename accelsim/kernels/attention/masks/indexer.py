@@ -20,6 +20,7 @@ from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.stages import project, project_buffers
 from accelsim.kernels.attention.masks.weights import random_projection, weights_tensor
 from accelsim.numerics.formats import FP32, Format
+from accelsim.program.block_ops import tile_max
 from accelsim.program.language import (
     Recorder,
     add,
@@ -32,7 +33,6 @@ from accelsim.program.language import (
     scale,
     store,
     tile,
-    tile_max,
 )
 from accelsim.units import ceil_div
 

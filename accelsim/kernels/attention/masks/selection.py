@@ -18,11 +18,11 @@ from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.grid import Blocks
 from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
 from accelsim.numerics.formats import FP32, INT8, Format
+from accelsim.program.block_ops import at_least
 from accelsim.program.language import (
     Recorder,
     Tensor,
     add,
-    at_least,
     begin_item,
     convert,
     fill,

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.masks.base import Setting
 from accelsim.numerics.formats import FP32, Format
+from accelsim.program.block_ops import column_sum
 from accelsim.program.language import (
     begin_item,
-    column_sum,
     convert,
     divide_column,
     exp,
