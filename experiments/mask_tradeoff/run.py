@@ -27,15 +27,17 @@ FAR_PART = 24576
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 SWEPT_LENGTH = 4096
 WEIGHTS = "data/smollm2_masks.safetensors"
-COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
-THRESHOLDS = (0.002, 0.005, 0.01, 0.02, 0.05)
-WINDOWS = (128, 256, 512, 1024, 2048)
+COVERAGES = (0.5, 0.7, 0.85, 0.95, 0.98)
+THRESHOLDS = (0.003, 0.01, 0.03)
+WINDOWS = (128, 512, 1024, 2048)
 COLUMNS = (
     "cycles",
     "hbm_read_bytes",
     "hbm_write_bytes",
     "energy_j",
     "scratchpad_peak_bytes",
+    "scratchpad_held_peak_bytes",
+    "core_balance",
     "bound_by",
     "selection.density",
     "selection.kept_mass",

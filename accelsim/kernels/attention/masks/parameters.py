@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from accelsim.config.spec import Spec
 from accelsim.kernels.attention.common import Precision
@@ -64,11 +64,3 @@ class SparseParameters(Spec):
     """gate: elements of a gate vector, as in the weights."""
     assumed_density: Share = 0.25
     """Without tensors: share of its visible blocks that a query block keeps, evenly spread."""
-
-    @model_validator(mode="after")
-    def _mask_has_its_file(self) -> "SparseParameters":
-        if self.mask == "file" and self.path is None:
-            raise ValueError("mask 'file' needs path, a file with the array `blocks`")
-        if self.mask == "gate" and self.weights is None:
-            raise ValueError("mask 'gate' needs weights, a file with the arrays `gate_q`, `gate_k`")
-        return self
