@@ -32,10 +32,14 @@ SHOWN = (
     "units.vector.utilization",
     "units.load.utilization",
     "units.store.utilization",
+    "core_balance",
     "scratchpad_peak_bytes",
+    "scratchpad_held_peak_bytes",
     "energy_j",
     "energy_by_component_j.",
     "area_mm2",
+    "is_exact",
+    "selection.",
     "accuracy.",
 )
 """Rows of the table, in order; a name that ends with a dot stands for all columns below it."""

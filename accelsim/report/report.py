@@ -59,7 +59,12 @@ class Report:
     hbm_utilization: float
     """Share of the HBM's peak bandwidth that was used."""
     units: Mapping[str, UnitReport]
+    core_balance: float
+    """Work of the mean core over that of the busiest, on the compute unit with most work."""
     scratchpad_peak_bytes: int
+    """Bytes of all buffers of the scratchpad."""
+    scratchpad_held_peak_bytes: int
+    """Most bytes of tiles in use at once on a core, each from its write to its last read."""
     accumulator_peak_bytes: int
     energy_j: float
     energy_by_component_j: Mapping[str, float]
