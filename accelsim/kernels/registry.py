@@ -1,13 +1,16 @@
 """The kernels by name."""
 
 from accelsim.errors import unknown_name
+from accelsim.kernels.attention.centered import Centered
 from accelsim.kernels.attention.dense import Dense
 from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.pasa import Pasa
 from accelsim.kernels.attention.sparse import Sparse
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 
-_KERNELS: dict[str, type[Kernel]] = {kernel.name: kernel for kernel in (Gemm, Dense, Flash, Sparse)}
+_SHIPPED: tuple[type[Kernel], ...] = (Gemm, Dense, Flash, Pasa, Centered, Sparse)
+_KERNELS = {kernel.name: kernel for kernel in _SHIPPED}
 _DEFAULT_OF_KIND: dict[str, type[Kernel]] = {"gemm": Gemm, "attention": Flash}
 
 
