@@ -337,7 +337,7 @@ def subtract_row(
     """Subtract row[0, c] from column c of a."""
     read_bits = (rows * a.bits + row.bits) * cols
     reads = a.slot | (row.slot << SLOT_BITS)
-    _record_vector(p, _ADD, fmt, dst, cols, reads, read_bits, rows, cols)
+    record_vector(p, _ADD, fmt, dst, cols, reads, read_bits, rows, cols)
     arithmetic.subtract_row(dst.data, a.data, row.data, rows, cols, fmt)
 
 
