@@ -3,10 +3,19 @@
 from accelsim.errors import unknown_name
 from accelsim.kernels.attention.dense import Dense
 from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.topk import TopK
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 
-_KERNELS: dict[str, type[Kernel]] = {kernel.name: kernel for kernel in (Gemm, Dense, Flash)}
+_KERNELS: dict[str, type[Kernel]] = {
+    kernel.name: kernel
+    for kernel in (
+        Gemm,
+        Dense,
+        Flash,
+        TopK,
+    )
+}
 _DEFAULT_OF_KIND: dict[str, type[Kernel]] = {"gemm": Gemm, "attention": Flash}
 
 

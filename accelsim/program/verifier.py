@@ -67,15 +67,29 @@ def _check_tiles(program: Program) -> None:
 
 
 def _check_bounds(program: Program) -> None:
-    first = np.array([tensor.address for tensor in program.tensors], np.int64)
-    size = np.array([tensor.size_bytes for tensor in program.tensors], np.int64)
-    index = np.flatnonzero(program.hbm_bytes)
-    ops, tensors = program.ops[index], program.tensor_indices[index]
-    last_row = np.where(program.op_codes[index] == Op.GATHER, 0, (ops[:, B] - 1) * ops[:, D])
-    end = ops[:, A] + last_row + ops[:, C]
-    outside = (ops[:, A] < first[tensors]) | (end > first[tensors] + size[tensors])
-    if outside.any():
-        raise _fail(program, index[np.argmax(outside)], "reaches outside its tensor")
+    for number, tensor in enumerate(program.tensors):
+        ops = np.flatnonzero((program.hbm_bytes > 0) & (program.tensor_indices == number))
+        op_of_row, begin, end = _rows(program, ops)
+        outside = (begin < tensor.address) | (end > tensor.address + tensor.size_bytes)
+        if outside.any():
+            raise _fail(program, op_of_row[np.argmax(outside)], "reaches outside its tensor")
+
+
+def _rows(program: Program, transfers: Words) -> tuple[Words, Words, Words]:
+    """Return the op, the first byte and the end of every row that these DMA ops move."""
+    rows = program.ops[transfers, B]
+    op_of_row = np.repeat(transfers, rows)
+    row_in_op = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    ops = program.ops[op_of_row]
+    step = row_in_op * ops[:, D]
+    is_gathered = program.op_codes[op_of_row] == Op.GATHER
+    if is_gathered.any():
+        row_bytes = np.array([tensor.row_bytes for tensor in program.tensors], np.int64)
+        place = (ops[:, D] + row_in_op)[is_gathered]
+        tensor_row_bytes = row_bytes[program.tensor_indices[op_of_row[is_gathered]]]
+        step[is_gathered] = program.gathered_rows[place] * tensor_row_bytes
+    begin = ops[:, A] + step
+    return op_of_row, begin, begin + ops[:, C]
 
 
 def _stores(program: Program, tensor: int) -> Words:
@@ -92,15 +106,10 @@ def _check_never_stored(program: Program, tensor: int) -> None:
 def _check_stored_once(program: Program, tensor: int) -> None:
     info = program.tensors[tensor]
     stores = _stores(program, tensor)
-    rows, row_bytes = program.ops[stores, B], program.ops[stores, C]
-    op_of_row = np.repeat(stores, rows)
-    row_in_op = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
-    begin = program.ops[op_of_row, A] + row_in_op * program.ops[op_of_row, D]
-    order = np.argsort(begin, kind="stable")
-    begin, end = begin[order], (begin + np.repeat(row_bytes, rows))[order]
+    op_of_row, begin, end = _in_order(_rows(program, stores))
     overlap = begin[1:] < end[:-1]
     if overlap.any():
-        later = op_of_row[order][1:][np.argmax(overlap)]
+        later = op_of_row[1:][np.argmax(overlap)]
         raise _fail(program, later, f"stores a part of {info.name} that was stored already")
     if info.role == "output" and (end - begin).sum() != info.size_bytes:
         stored = int((end - begin).sum())
@@ -109,14 +118,29 @@ def _check_stored_once(program: Program, tensor: int) -> None:
         )
 
 
+def _in_order(rows: tuple[Words, Words, Words]) -> tuple[Words, Words, Words]:
+    """Return the rows of `_rows` in the order of their addresses."""
+    order = np.argsort(rows[1], kind="stable")
+    return rows[0][order], rows[1][order], rows[2][order]
+
+
 def _check_stored_before_loaded(program: Program, tensor: int) -> None:
-    phase = np.repeat(program.item_phase, np.diff(program.item_start))
+    """Check every loaded row against the stored ones, which `_check_stored_once` found disjoint."""
     loads = np.flatnonzero((program.units == Unit.LOAD) & (program.tensor_indices == tensor))
-    stores = _stores(program, tensor)
     if not loads.size:
         return
-    last_store = phase[stores].max(initial=-1)
-    early = phase[loads] <= last_store
-    if not stores.size or early.any():
+    phase = np.repeat(program.item_phase, np.diff(program.item_start))
+    op_of_row, begin, end = _rows(program, loads)
+    store, stored_begin, stored_end = _in_order(_rows(program, _stores(program, tensor)))
+    first = np.searchsorted(stored_end, begin, side="right")
+    last = np.searchsorted(stored_begin, end, side="left")
+    stored_before = np.append(0, np.cumsum(stored_end - stored_begin))
+    bounds = np.append(stored_begin, np.iinfo(np.int64).max), np.append(0, stored_end)
+    stored = stored_before[last] - stored_before[first]
+    stored -= np.maximum(begin - bounds[0][first], 0) + np.maximum(bounds[1][last] - end, 0)
+    ranges = np.stack([first, last], axis=1).ravel()
+    latest = np.maximum.reduceat(np.append(phase[store], -1), ranges)[::2]
+    early = (stored < end - begin) | (latest >= phase[op_of_row])
+    if early.any():
         reason = "loads what is not stored in an earlier phase"
-        raise _fail(program, loads[np.argmax(early)], reason)
+        raise _fail(program, op_of_row[np.argmax(early)], reason)
