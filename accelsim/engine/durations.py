@@ -67,7 +67,7 @@ def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
 def _check_ops(program: Program, machine: MachineSpec) -> None:
     """Refuse vector ops that the machine gives no cost for."""
     for code in np.flatnonzero(np.bincount(program.op_codes, minlength=NUM_OPS)[FIRST_VECTOR_OP:]):
-        name = Op(code + FIRST_VECTOR_OP).name.lower()
+        name = Op(int(code) + FIRST_VECTOR_OP).name.lower()
         if getattr(machine.vector.costs, name) is None:
             raise DoesNotFitError(
                 f"machine {machine.name}: its vector unit has no {name}, which {program.name} "

@@ -3,7 +3,11 @@
 from accelsim.errors import unknown_name
 from accelsim.kernels.attention.dense import Dense
 from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.quest import Quest
+from accelsim.kernels.attention.sift import Sift
+from accelsim.kernels.attention.split_kv import SplitKv
 from accelsim.kernels.attention.topk import TopK
+from accelsim.kernels.attention.window import Window
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 
@@ -13,7 +17,11 @@ _KERNELS: dict[str, type[Kernel]] = {
         Gemm,
         Dense,
         Flash,
+        SplitKv,
+        Sift,
         TopK,
+        Quest,
+        Window,
     )
 }
 _DEFAULT_OF_KIND: dict[str, type[Kernel]] = {"gemm": Gemm, "attention": Flash}

@@ -132,7 +132,8 @@ def merge_pass(data: Data, run: int, rows: int, cols: int) -> None:
 def _ordered_key(value: np.float32) -> int:
     """Return an unsigned integer that orders FP32 values as they are ordered; NaN at the ends."""
     bits = np.int64(np.float32(value).view(np.uint32))
-    return 2 * _SIGN - 1 - bits if bits & _SIGN else bits | _SIGN
+    key: int = 2 * _SIGN - 1 - bits if bits & _SIGN else bits | _SIGN
+    return key
 
 
 @jit_inner

@@ -116,6 +116,7 @@ def begin_item(p: Recorder, phase: int) -> None:
 def record_op(
     p: Recorder, head: int, reads: int, writes: int, a: int, b: int, c: int, d: int
 ) -> None:
+    """Append an op of these words to the program."""
     index = p[NUM_RECORDED]
     p[NUM_RECORDED] = index + 1
     at = HEADER_WORDS + p[ITEM_CAPACITY] * ITEM_WORDS + index * WORDS
@@ -132,6 +133,7 @@ def record_op(
 
 @jit_inner
 def stored_bytes(bits: int, elements: int) -> int:
+    """Return the bytes that packed elements take."""
     return (bits * elements + 7) >> 3
 
 
@@ -271,6 +273,7 @@ def record_vector(
     rows: int,
     cols: int,
 ) -> None:
+    """Record a vector op on rows x cols elements that writes rows x dst_cols."""
     head = op | (fmt << OPERAND_SHIFT)
     written = stored_bytes(dst.bits, rows * dst_cols)
     record_op(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
@@ -280,6 +283,7 @@ def record_vector(
 def record_pair(
     p: Recorder, op: int, fmt: int, dst: Tile, a: Tile, b: Tile, b_cols: int, rows: int, cols: int
 ) -> None:
+    """Record a vector op on two tiles, rows x cols and rows x b_cols."""
     reads = a.slot | (b.slot << SLOT_BITS)
     read_bits = rows * (a.bits * cols + b.bits * b_cols)
     record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
@@ -351,6 +355,7 @@ def divide_column(
 def record_map(
     p: Recorder, op: int, fmt: int, dst: Tile, dst_cols: int, src: Tile, rows: int, cols: int
 ) -> None:
+    """Record a vector op on one tile."""
     record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
 
 

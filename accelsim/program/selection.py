@@ -98,7 +98,7 @@ def compact(
     Their numbers go to `indices`, a tile of an index buffer. Returns how many there are; without
     numbers that is `assumed`, evenly spread. dst may be src.
     """
-    count = arithmetic.compact(dst.data, indices.data, src.data, dropped, assumed, rows, cols)
+    count: int = arithmetic.compact(dst.data, indices.data, src.data, dropped, assumed, rows, cols)
     written = stored_bytes(dst.bits, rows * count) + stored_bytes(indices.bits, count)
     writes = dst.slot | (indices.slot << SLOT_BITS)
     read = stored_bytes(src.bits, rows * cols)
@@ -112,9 +112,7 @@ def expand_runs(p: Recorder, dst: Tile, src: Tile, count: int, length: int) -> N
 
     Both are tiles of index buffers; 32-bit integers run at the rate of FP32.
     """
-    record_vector(
-        p, _ADD, FP32, dst, count * length, src.slot, src.bits * count, 1, count * length
-    )
+    record_vector(p, _ADD, FP32, dst, count * length, src.slot, src.bits * count, 1, count * length)
     arithmetic.expand_runs(dst.data, src.data, count, length)
 
 
@@ -130,7 +128,8 @@ def write_column(
 @jit_inner
 def read_element(src: Tile, row: int) -> float:
     """Return src[row, 0] to the control core, which costs nothing; NaN without numbers."""
-    return arithmetic.element(src.data, row)
+    value: float = arithmetic.element(src.data, row)
+    return value
 
 
 @jit

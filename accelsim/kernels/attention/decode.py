@@ -128,10 +128,14 @@ def declare_operands(
 
 
 def allocate(
-    builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats, tile_rows: int
+    builder: ProgramBuilder,
+    problem: AttentionProblem,
+    formats: StepFormats,
+    tile_rows: int,
+    cols: int,
 ) -> Buffers:
-    """Declare the buffers of the frame for tiles of `tile_rows` key or value rows."""
-    dim, cols = problem.head_dim, problem.kv_len
+    """Declare the buffers of the frame: tiles of `tile_rows` keys or values, scores of `cols`."""
+    dim = problem.head_dim
     group = problem.q_heads // problem.kv_heads
     stored, vector = formats.stored, formats.vector
 
@@ -179,16 +183,17 @@ class Frame:
         parameters: DecodeParameters,
         tensors: AttentionTensors | None,
         declare_own: Callable[[ProgramBuilder, StepFormats], Any],
+        most_keys: int | None = None,
     ) -> "Frame":
         """Declare operands and buffers, with the largest tile that fits.
 
-        Raises DoesNotFitError.
+        most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
         """
         name = f"{kernel} on {problem.name}"
         formats = step_formats(problem.dtype, parameters.precision)
 
         def declare(builder: ProgramBuilder, rows: int) -> tuple[Buffers, Any]:
-            buffers = allocate(builder, problem, formats, rows)
+            buffers = allocate(builder, problem, formats, rows, most_keys or problem.kv_len)
             return buffers, declare_own(builder, formats)
 
         asked = parameters.tile_k

@@ -82,9 +82,7 @@ def _value_rows(program: Program, problem: AttentionProblem, first_step: int) ->
     return int(program.hbm_bytes[reads].sum()) // program.tensors[number].row_bytes
 
 
-def _mass(
-    problem: AttentionProblem, tensors: AttentionTensors, kept: Array, head: int
-) -> Array:
+def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, head: int) -> Array:
     """Return the softmax weight of the kept keys, for each of the last rows of a query head."""
     rows = kept.shape[1]
     queries = tensors.q[head, problem.q_len - rows :].astype(np.float64)

@@ -17,7 +17,6 @@ from accelsim.program.builder import ProgramBuilder
 from accelsim.program.selection import sort_width
 from accelsim.workload.problem import AttentionProblem
 
-
 _DECIMAL_ROUNDING = 1e-6
 """More than the rounding of share x total, less than a share that anyone means."""
 
@@ -33,7 +32,7 @@ class SelectingParameters(DecodeParameters):
 
 
 class Picked(NamedTuple):
-    """On-chip tiles of a selection: what is kept of x, its bound, and the numbers of its columns."""
+    """On-chip tiles of a selection: what is kept of x, its bound, and the columns it came from."""
 
     kept: Any
     bound: Any
