@@ -129,11 +129,10 @@ def merge_pass(data: Data, run: int, rows: int, cols: int) -> None:
 
 
 @jit_inner
-def _ordered_key(value: np.float32) -> int:
+def _ordered_key(value: np.float32) -> np.int64:
     """Return an unsigned integer that orders FP32 values as they are ordered; NaN at the ends."""
     bits = np.int64(np.float32(value).view(np.uint32))
-    key: int = 2 * _SIGN - 1 - bits if bits & _SIGN else bits | _SIGN
-    return key
+    return 2 * _SIGN - 1 - bits if bits & _SIGN else bits | _SIGN
 
 
 @jit_inner

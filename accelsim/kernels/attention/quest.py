@@ -25,9 +25,15 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import (
-    DecodeKernel,
-    Frame,
+from accelsim.kernels.attention.decode import DecodeKernel, Frame
+from accelsim.kernels.attention.kept import empty_mask, note_range, selection_shares
+from accelsim.kernels.attention.selecting import (
+    Picked,
+    SelectingParameters,
+    allocate_picked,
+    count_of,
+)
+from accelsim.kernels.attention.steps import (
     add_value_range,
     add_value_rows,
     as_operand,
@@ -38,13 +44,6 @@ from accelsim.kernels.attention.decode import (
     score_rows,
     seen_keys,
     store_output,
-)
-from accelsim.kernels.attention.kept import empty_mask, note_range, selection_shares
-from accelsim.kernels.attention.selecting import (
-    Picked,
-    SelectingParameters,
-    allocate_picked,
-    count_of,
 )
 from accelsim.kernels.base import Array
 from accelsim.numerics.formats import FP32

@@ -7,12 +7,8 @@ from pydantic import Field, NonNegativeInt
 
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import (
-    DecodeParameters,
-    add_value_rows,
-    as_operand,
-    store_output,
-)
+from accelsim.kernels.attention.decode import DecodeParameters
+from accelsim.kernels.attention.steps import add_value_rows, as_operand, store_output
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.selection import sort_width
 from accelsim.workload.problem import AttentionProblem

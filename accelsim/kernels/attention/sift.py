@@ -26,16 +26,7 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import (
-    DecodeKernel,
-    DecodeParameters,
-    Frame,
-    attend_to_all,
-    exponentials,
-    load_queries,
-    score_range,
-    seen_keys,
-)
+from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame
 from accelsim.kernels.attention.kept import empty_mask, note_columns, note_range, selection_shares
 from accelsim.kernels.attention.power_law import C_OVER_T, FIT, NUM_SUMS, fitted, observe, threshold
 from accelsim.kernels.attention.selecting import (
@@ -43,6 +34,13 @@ from accelsim.kernels.attention.selecting import (
     allocate_picked,
     attend_to_rows,
     count_of,
+)
+from accelsim.kernels.attention.steps import (
+    attend_to_all,
+    exponentials,
+    load_queries,
+    score_range,
+    seen_keys,
 )
 from accelsim.kernels.base import Array
 from accelsim.program.builder import ProgramBuilder

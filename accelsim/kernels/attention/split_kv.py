@@ -17,11 +17,8 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import (
-    DecodeKernel,
-    DecodeParameters,
-    Frame,
-    Shape,
+from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame, Shape
+from accelsim.kernels.attention.steps import (
     add_value_range,
     as_operand,
     exponentials,

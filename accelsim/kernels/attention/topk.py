@@ -19,21 +19,20 @@ from pydantic import Field, PositiveInt
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode import (
-    DecodeKernel,
-    Frame,
-    exact_step,
-    exponentials,
-    load_queries,
-    score_range,
-    seen_keys,
-)
+from accelsim.kernels.attention.decode import DecodeKernel, Frame
 from accelsim.kernels.attention.kept import empty_mask, note_columns, note_range, selection_shares
 from accelsim.kernels.attention.selecting import (
     SelectingParameters,
     allocate_picked,
     attend_to_rows,
     count_of,
+)
+from accelsim.kernels.attention.steps import (
+    exact_step,
+    exponentials,
+    load_queries,
+    score_range,
+    seen_keys,
 )
 from accelsim.kernels.base import Array
 from accelsim.program.language import begin_item, tile

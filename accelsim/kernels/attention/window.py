@@ -16,10 +16,9 @@ from pydantic import NonNegativeInt, PositiveInt
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
-from accelsim.kernels.attention.decode import (
-    DecodeKernel,
-    DecodeParameters,
-    Frame,
+from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame
+from accelsim.kernels.attention.kept import empty_mask, note_range, selection_shares
+from accelsim.kernels.attention.steps import (
     add_value_range,
     as_operand,
     exponentials,
@@ -28,7 +27,6 @@ from accelsim.kernels.attention.decode import (
     seen_keys,
     store_output,
 )
-from accelsim.kernels.attention.kept import empty_mask, note_range, selection_shares
 from accelsim.kernels.base import Array
 from accelsim.program.language import begin_item, tile
 from accelsim.program.program import Program
