@@ -13,6 +13,7 @@ import numpy as np
 from accelsim.engine.durations import busy_cycles, latency_cycles
 from accelsim.engine.memory import (
     SUBCYCLES,
+    borrowed_memory,
     new_memory,
     request,
     service_rate,
@@ -20,7 +21,7 @@ from accelsim.engine.memory import (
 )
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
+from accelsim.jit import borrow, jit, jit_inner
 from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
     NUM_UNITS,
@@ -36,7 +37,6 @@ from accelsim.program.program import Program
 
 _LOAD = Unit.LOAD.value
 _NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
-_MAX_ITEMS_IN_FLIGHT = 2
 _SLOT_MASK = (1 << SLOT_BITS) - 1
 _UNIT_BITS, _CORE_BITS = 3, 16
 _CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
@@ -47,75 +47,65 @@ _NONE = -1
 _WRITE = NUM_UNITS
 """Place of the last write of a slot, after the last reads by each unit."""
 
-_MACHINE = np.dtype(
-    [
-        ("latency", np.int64, NUM_UNITS),
-        ("in_flight", np.int64, _NUM_QUEUES),
-        ("queue_rate", np.int64, _NUM_QUEUES),
-        ("items_in_flight", np.int64),
-        ("is_static", np.int8),
-    ],
-    align=True,
+
+def _record(*fields: tuple[str, type]) -> np.dtype:
+    """Return the type of a record whose fields are attributes, compiled or not."""
+    return np.dtype((np.record, np.dtype(list(fields), align=True)))
+
+
+_OP = _record(
+    ("start", np.int64),
+    ("end", np.int64),
+    ("busy", np.int64),
+    ("successor", np.int32),  # next op of the same unit and core
+    ("item", np.int32),
+    ("unit", np.int8),
+    ("cause", np.int8),
 )
 
-_OP = np.dtype(
-    [
-        ("start", np.int64),
-        ("end", np.int64),
-        ("busy", np.int64),
-        ("successor", np.int32),  # next op of the same unit and core
-        ("item", np.int32),
-        ("unit", np.int8),
-        ("cause", np.int8),
-    ],
-    align=True,
+_ITEM = _record(
+    ("first_op", np.int64),
+    ("end_op", np.int64),
+    ("phase", np.int64),
+    ("core", np.int64),
+    ("claimed_at", np.int64),
+    ("unresolved", np.int64),  # ops whose times are not known yet
+    ("retired_at", np.int64),
 )
 
-_ITEM = np.dtype(
-    [
-        ("first_op", np.int64),
-        ("end_op", np.int64),
-        ("phase", np.int64),
-        ("core", np.int64),
-        ("claimed_at", np.int64),
-        ("unresolved", np.int64),  # ops whose times are not known yet
-        ("retired_at", np.int64),
-    ],
-    align=True,
+_UNIT = _record(
+    ("head", np.int64),  # next op whose times are not known yet
+    ("tail", np.int64),
+    ("free", np.int64),  # when the unit can start its next op
+    ("latency", np.int64),  # of a compute unit
+    ("in_flight", np.int64),  # limit of a DMA queue
+    ("rate", np.int64),  # of the port of a DMA queue, see `service_rate`
+    ("num_requested", np.int64),
+    ("port_free", np.int64),  # subcycle
+    ("is_pending", np.int64),  # its next request is in the heap
 )
 
-_CORE = np.dtype(
-    [
-        ("head", np.int32, NUM_UNITS),
-        ("tail", np.int32, NUM_UNITS),
-        ("free", np.int64, NUM_UNITS),  # when a unit can start its next op
-        ("is_pending", np.int8, NUM_UNITS),  # a request of this queue is in the heap
-        ("is_claiming", np.int8),  # a claim is in the heap
-        ("num_claimed", np.int64),
-        ("recent_items", np.int64, _MAX_ITEMS_IN_FLIGHT),  # ring of the items claimed last
-        ("gate", np.int64),  # last claim or load request: more work is wanted after it
-        ("num_requested", np.int64, _NUM_QUEUES),
-        ("port_free", np.int64, _NUM_QUEUES),  # subcycle
-    ],
-    align=True,
+_CORE = _record(
+    ("is_claiming", np.int64),  # its claim is in the heap
+    ("num_claimed", np.int64),
+    ("gate", np.int64),  # last claim or load request: more work is wanted after it
 )
 
-_RUN = np.dtype(
-    [
-        ("heap_size", np.int64),
-        ("next_item", np.int64),
-        ("phase", np.int64),
-        ("phase_opened_at", np.int64),
-        ("retired_at", np.int64),  # latest end of any retired item
-    ],
-    align=True,
+_RUN = _record(
+    ("num_cores", np.int64),
+    ("items_in_flight", np.int64),
+    ("is_static", np.int64),
+    ("heap_size", np.int64),
+    ("next_item", np.int64),
+    ("phase", np.int64),
+    ("phase_opened_at", np.int64),
+    ("retired_at", np.int64),  # latest end of any retired item
 )
 
 
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
-    ops, items, cores = _new_ops(program, machine), _new_items(program), _new_cores(machine)
-    slots = program.num_slots + 1
+    ops, items, cores = _new_ops(program, machine), _new_items(program), machine.cores
     deepest = max(machine.load.in_flight, machine.store.in_flight)
     _run(
         program.ops,
@@ -123,66 +113,79 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         np.empty((program.num_ops, NUM_UNITS), np.int32),
         items,
         np.bincount(program.item_phase).astype(np.int64),
-        cores,
-        np.full((machine.cores, slots, NUM_UNITS + 1), _NONE, np.int32),
-        np.zeros((machine.cores, _NUM_QUEUES, deepest), np.int64),
-        np.zeros(machine.cores * (_NUM_QUEUES + 1) + 1, np.int64),
-        np.zeros(1, _RUN),
-        _parameters(machine),
+        _new_cores(machine),
+        _new_units(machine),
+        np.zeros((cores, machine.items_in_flight), np.int64),
+        np.full((cores, program.num_slots + 1, NUM_UNITS + 1), _NONE, np.int32),
+        np.zeros((cores, NUM_UNITS, deepest), np.int64),
+        np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
+        _new_run(machine),
         new_memory(machine),
     )
-    return Schedule(
-        program, machine.cores, ops["start"], ops["end"], ops["busy"], ops["cause"], items["core"]
-    )
+    return Schedule(program, cores, ops.start, ops.end, ops.busy, ops.cause, items.core)
 
 
-def _new_ops(program: Program, machine: MachineSpec) -> np.ndarray:
-    ops = np.zeros(program.num_ops, _OP)
-    ops["end"] = _UNRESOLVED
-    ops["busy"] = busy_cycles(program, machine)
-    ops["successor"] = _NONE
-    ops["unit"] = program.units
+def _new_ops(program: Program, machine: MachineSpec) -> np.recarray:
+    ops = np.recarray(program.num_ops, _OP)
+    ops.end = _UNRESOLVED
+    ops.busy = busy_cycles(program, machine)
+    ops.successor = _NONE
+    ops.unit = program.units
+    ops.cause = NOT_STALLED
     return ops
 
 
-def _new_items(program: Program) -> np.ndarray:
-    items = np.zeros(program.num_items, _ITEM)
-    items["first_op"], items["end_op"] = program.item_start[:-1], program.item_start[1:]
-    items["phase"] = program.item_phase
-    items["core"] = _NONE
-    items["unresolved"] = np.diff(program.item_start)
+def _new_items(program: Program) -> np.recarray:
+    items = np.recarray(program.num_items, _ITEM)
+    items.first_op, items.end_op = program.item_start[:-1], program.item_start[1:]
+    items.phase = program.item_phase
+    items.core = _NONE
+    items.unresolved = np.diff(program.item_start)
     return items
 
 
-def _new_cores(machine: MachineSpec) -> np.ndarray:
-    cores = np.zeros(machine.cores, _CORE)
-    cores["head"] = cores["tail"] = _NONE
-    cores["gate"] = -1
+def _new_cores(machine: MachineSpec) -> np.recarray:
+    cores = np.zeros(machine.cores, _CORE).view(np.recarray)
+    cores.gate = -1
     return cores
 
 
-def _parameters(machine: MachineSpec) -> np.ndarray:
-    parameters = np.zeros(1, _MACHINE)
-    queues = (machine.load, machine.store)
-    parameters["latency"] = latency_cycles(machine)
-    parameters["in_flight"] = [queue.in_flight for queue in queues]
-    parameters["queue_rate"] = [service_rate(queue.bandwidth) for queue in queues]
-    parameters["items_in_flight"] = machine.items_in_flight
-    parameters["is_static"] = machine.placement == "static"
-    return parameters
+def _new_units(machine: MachineSpec) -> np.recarray:
+    units = np.zeros((machine.cores, NUM_UNITS), _UNIT).view(np.recarray)
+    units.head = units.tail = _NONE
+    units.latency = latency_cycles(machine)
+    for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
+        units.in_flight[:, unit] = queue.in_flight
+        units.rate[:, unit] = service_rate(queue.bandwidth)
+    return units
+
+
+def _new_run(machine: MachineSpec) -> np.recarray:
+    run = np.zeros(1, _RUN).view(np.recarray)
+    run.num_cores = machine.cores
+    run.items_in_flight = machine.items_in_flight
+    run.is_static = machine.placement == "static"
+    return run
 
 
 @jit
-def _run(words, ops, waits, items, phase_left, cores, touched, ends, heap, run, machine, memory):
+def _run(
+    words, ops, waits, items, phase_left, cores, units, recent, touched, ends, heap, run, memory
+):
     """Handle the events in order until none is left.
 
-    touched: [core, slot, unit], the last op of each unit that read a slot since its last write, and
-    that write in the last place. ends: [core, queue, i], ring of the ends of transfers.
+    waits: [op, unit], the last op of each unit that an op waits for. recent: [core, i], ring of the
+    items claimed last. touched: [core, slot, unit], the last op of each unit that read a slot since
+    its last write, and that write in the last place. ends: [core, unit, i], ring of the ends of a
+    queue's transfers.
     """
-    state = run[0]
+    words, ops, waits, items = borrow(words), borrow(ops), borrow(waits), borrow(items)
+    cores, units, recent, heap = borrow(cores), borrow(units), borrow(recent), borrow(heap)
+    phase_left, touched, ends = borrow(phase_left), borrow(touched), borrow(ends)
+    state, memory = run[0], borrowed_memory(memory)
     _open_phases(phase_left, state)
-    for core in range(len(cores)):
-        _offer_claim(core, cores[core], items, heap, state, machine[0], len(cores))
+    for core in range(state.num_cores):
+        _offer_claim(core, items, cores, units, recent, heap, state)
     while state.heap_size > 0:
         event = heap[0]
         _pop(heap, state)
@@ -190,19 +193,9 @@ def _run(words, ops, waits, items, phase_left, cores, touched, ends, heap, run, 
         core = (event >> _UNIT_BITS) & _CORE_MASK
         if event & _REQUEST_BIT:
             unit = event & _UNIT_MASK
-            _serve(
-                time,
-                unit,
-                words,
-                ops,
-                items,
-                phase_left,
-                cores[core],
-                ends[core],
-                state,
-                machine[0],
-                memory,
-            )
+            _serve(time, core, unit, words, ops, items, phase_left, units, ends, state, memory)
+            if unit == _LOAD:
+                cores[core].gate = time
         else:
             _claim(
                 time,
@@ -212,19 +205,19 @@ def _run(words, ops, waits, items, phase_left, cores, touched, ends, heap, run, 
                 waits,
                 items,
                 phase_left,
-                cores[core],
+                cores,
+                units,
+                recent,
                 touched,
                 state,
-                machine[0],
-                len(cores),
             )
-        _resolve_compute(ops, waits, items, phase_left, cores[core], state, machine[0])
-        _offer_requests(core, ops, waits, items, cores[core], ends[core], heap, state, machine[0])
+        _resolve_compute(core, ops, waits, items, phase_left, units, state)
+        _offer_requests(core, ops, waits, items, units, ends, heap, state)
         if _open_phases(phase_left, state):
-            for claimer in range(len(cores)):
-                _offer_claim(claimer, cores[claimer], items, heap, state, machine[0], len(cores))
+            for claimer in range(state.num_cores):
+                _offer_claim(claimer, items, cores, units, recent, heap, state)
         else:
-            _offer_claim(core, cores[core], items, heap, state, machine[0], len(cores))
+            _offer_claim(core, items, cores, units, recent, heap, state)
 
 
 @jit_inner
@@ -261,9 +254,9 @@ def _pop(heap, state):
 
 
 @jit_inner
-def _next_item(core, own, state, machine, num_cores):
-    if machine.is_static:
-        return own.num_claimed * num_cores + core
+def _next_item(core, cores, state):
+    if state.is_static:
+        return cores[core].num_claimed * state.num_cores + core
     return state.next_item
 
 
@@ -273,31 +266,31 @@ def _is_open(item, items, state):
 
 
 @jit_inner
-def _claim(
-    time, core, words, ops, waits, items, phase_left, own, touched, state, machine, num_cores
-):
+def _claim(time, core, words, ops, waits, items, phase_left, cores, units, recent, touched, state):
     """Give the next work item to a core, if one is left, and queue its ops."""
-    own.is_claiming = 0
-    index = _next_item(core, own, state, machine, num_cores)
-    if not _is_open(index, items, state):
+    own = cores[core]
+    own.is_claiming = False
+    index = _next_item(core, cores, state)
+    # Another core may have taken the last item of the phase for which this claim was made.
+    if time < state.phase_opened_at or not _is_open(index, items, state):
         return
     item = items[index]
     state.next_item += 1
     item.core = core
     item.claimed_at = time
     item.retired_at = time
-    own.recent_items[own.num_claimed % machine.items_in_flight] = index
+    recent[core, own.num_claimed % state.items_in_flight] = index
     own.num_claimed += 1
     own.gate = time
     for op in range(item.first_op, item.end_op):
         ops[op].item = index
         _link(op, words, ops, waits, core, touched)
-        unit = ops[op].unit
-        if own.head[unit] < 0:
-            own.head[unit] = op
+        unit = units[core, ops[op].unit]
+        if unit.head < 0:
+            unit.head = op
         else:
-            ops[own.tail[unit]].successor = op
-        own.tail[unit] = op
+            ops[unit.tail].successor = op
+        unit.tail = op
     if item.unresolved == 0:
         _retire(item, phase_left, state)
 
@@ -350,21 +343,21 @@ def _ready(op, ops, waits, ready):
 
 
 @jit_inner
-def _resolve_compute(ops, waits, items, phase_left, own, state, machine):
+def _resolve_compute(core, ops, waits, items, phase_left, units, state):
     """Fix the times of all compute ops of a core whose inputs are known by now."""
     progress = True
     while progress:
         progress = False
         for unit in range(FIRST_MEMORY_UNIT):
-            if own.head[unit] >= 0:
-                progress |= _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine)
+            if units[core, unit].head >= 0:
+                progress |= _resolve_unit(units[core, unit], ops, waits, items, phase_left, state)
 
 
 @jit_inner
-def _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine):
+def _resolve_unit(unit, ops, waits, items, phase_left, state):
     """Fix the times of the next ops of one unit; return whether there was any."""
-    first = index = own.head[unit]
-    free = own.free[unit]
+    first = index = unit.head
+    free = unit.free
     while index >= 0:
         op = ops[index]
         item = items[op.item]
@@ -376,10 +369,10 @@ def _resolve_unit(unit, ops, waits, items, phase_left, own, state, machine):
         op.cause = cause
         op.start = ready
         free = ready + op.busy
-        _resolved(op, free + machine.latency[unit], item, phase_left, state)
+        _resolved(op, free + unit.latency, item, phase_left, state)
         index = op.successor
-    own.free[unit] = free
-    own.head[unit] = index
+    unit.free = free
+    unit.head = index
     return index != first
 
 
@@ -399,50 +392,45 @@ def _retire(item, phase_left, state):
 
 
 @jit_inner
-def _offer_requests(core, ops, waits, items, own, ends, heap, state, machine):
+def _offer_requests(core, ops, waits, items, units, ends, heap, state):
     """Put the next transfer of each DMA queue into the heap once its time is known."""
     for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
-        index = own.head[unit]
-        if index < 0 or own.is_pending[unit]:
+        queue = units[core, unit]
+        if queue.head < 0 or queue.is_pending:
             continue
-        queue = unit - FIRST_MEMORY_UNIT
-        ready = max(own.free[unit], items[ops[index].item].claimed_at)
-        count, limit = own.num_requested[queue], machine.in_flight[queue]
-        if count >= limit:
-            ready = max(ready, ends[queue, count % limit])
-        ready, _ = _ready(index, ops, waits, ready)
+        ready = max(queue.free, items[ops[queue.head].item].claimed_at)
+        if queue.num_requested >= queue.in_flight:
+            oldest = queue.num_requested % queue.in_flight
+            ready = max(ready, ends[core, unit, oldest])
+        ready, _ = _ready(queue.head, ops, waits, ready)
         if ready != _UNRESOLVED:
-            own.is_pending[unit] = 1
+            queue.is_pending = True
             key = (ready << _TIME_SHIFT) | _REQUEST_BIT | (core << _UNIT_BITS) | unit
             _push(heap, state, key)
 
 
 @jit_inner
-def _serve(time, unit, words, ops, items, phase_left, own, ends, state, machine, memory):
+def _serve(time, core, unit, words, ops, items, phase_left, units, ends, state, memory):
     """Hand the next transfer of a queue to the memory."""
-    queue = unit - FIRST_MEMORY_UNIT
-    index = own.head[unit]
+    queue = units[core, unit]
+    index = queue.head
     op = ops[index]
     num_bytes = words[index, B] * words[index, C]
     done = request(memory, time, words[index, A], num_bytes)
     # The port of the queue works while the memory does; a queue retires in order.
-    port = max(own.port_free[queue], time * SUBCYCLES)
-    port += service_subcycles(num_bytes, machine.queue_rate[queue])
-    own.port_free[queue] = port
+    port = max(queue.port_free, time * SUBCYCLES) + service_subcycles(num_bytes, queue.rate)
+    queue.port_free = port
     done = max(done, (port + SUBCYCLES - 1) // SUBCYCLES + memory.latency_cycles)
-    count, limit = own.num_requested[queue], machine.in_flight[queue]
+    count, limit = queue.num_requested, queue.in_flight
     if count > 0:
-        done = max(done, ends[queue, (count - 1) % limit])
-    ends[queue, count % limit] = done
-    own.num_requested[queue] = count + 1
-    op.cause = NOT_STALLED
+        done = max(done, ends[core, unit, (count - 1) % limit])
+    ends[core, unit, count % limit] = done
+    queue.num_requested = count + 1
     op.start = time
     _resolved(op, done, items[op.item], phase_left, state)
-    own.free[unit] = time
-    own.is_pending[unit] = 0
-    own.head[unit] = op.successor
-    if unit == _LOAD:
-        own.gate = time
+    queue.free = time
+    queue.is_pending = False
+    queue.head = op.successor
 
 
 @jit_inner
@@ -456,17 +444,18 @@ def _open_phases(phase_left, state):
 
 
 @jit_inner
-def _offer_claim(core, own, items, heap, state, machine, num_cores):
+def _offer_claim(core, items, cores, units, recent, heap, state):
     """Put a claim into the heap if a core can take another item, for the cycle it can do so."""
-    if own.is_claiming or own.head[_LOAD] >= 0:
+    own = cores[core]
+    if own.is_claiming or units[core, _LOAD].head >= 0:
         return
-    if not _is_open(_next_item(core, own, state, machine, num_cores), items, state):
+    if not _is_open(_next_item(core, cores, state), items, state):
         return
     ready = max(own.gate + 1, state.phase_opened_at)
-    if own.num_claimed >= machine.items_in_flight:
-        oldest = items[own.recent_items[own.num_claimed % machine.items_in_flight]]
+    if own.num_claimed >= state.items_in_flight:
+        oldest = items[recent[core, own.num_claimed % state.items_in_flight]]
         if oldest.unresolved > 0:
             return
         ready = max(ready, oldest.retired_at)
-    own.is_claiming = 1
+    own.is_claiming = True
     _push(heap, state, (ready << _TIME_SHIFT) | (core << _UNIT_BITS))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
+from accelsim.jit import borrow, jit, jit_inner
 
 SUBCYCLES = 1024
 """Subcycles per cycle."""
@@ -62,22 +62,37 @@ def request(memory, time_cycles, address, num_bytes):
     Rows of a strided or gathered transfer are taken to spread over the channels like a contiguous
     run of the same size. Requests must come in the order of time.
     """
-    channels = memory.channel_free.size
-    piece = memory.interleave_bytes
+    free = memory.channel_free
+    channels, piece = free.size, memory.interleave_bytes
     offset = address % piece
     pieces = (offset + num_bytes + piece - 1) // piece
+    missing = pieces * piece - offset - num_bytes
+    rounds, extra = pieces // channels, pieces % channels
+    ends_in = (pieces - 1) % channels
+    long = service_subcycles((rounds + 1) * piece, memory.subcycles_per_mebibyte)
+    short = service_subcycles(rounds * piece, memory.subcycles_per_mebibyte)
     channel = (address // piece) % channels
     now = time_cycles * SUBCYCLES
     last = now
     for i in range(min(pieces, channels)):
-        channel_bytes = (pieces - i + channels - 1) // channels * piece
-        if i == 0:
-            channel_bytes -= offset
-        if (pieces - 1) % channels == i:
-            channel_bytes -= pieces * piece - offset - num_bytes
-        begin = max(memory.channel_free[channel], now)
-        end = begin + service_subcycles(channel_bytes, memory.subcycles_per_mebibyte)
-        memory.channel_free[channel] = end
+        service = long if i < extra else short
+        if i in (0, ends_in):
+            # The first and the last piece of a transfer may be cut.
+            own = (rounds + (i < extra)) * piece - (i == 0) * offset - (i == ends_in) * missing
+            service = service_subcycles(own, memory.subcycles_per_mebibyte)
+        end = max(free[channel], now) + service
+        free[channel] = end
         last = max(last, end)
         channel = channel + 1 if channel + 1 < channels else 0
     return (last + SUBCYCLES - 1) // SUBCYCLES + memory.latency_cycles
+
+
+@jit_inner
+def borrowed_memory(memory):
+    """Return the same memory, its state as a borrowed view."""
+    return Memory(
+        memory.latency_cycles,
+        memory.interleave_bytes,
+        memory.subcycles_per_mebibyte,
+        borrow(memory.channel_free),
+    )

@@ -1,0 +1,42 @@
+"""Machines drawn at random: everything that the time of a program depends on."""
+
+from hypothesis import strategies as st
+
+from accelsim.program.ops import FIRST_VECTOR_OP, Op
+from tests.handmade import machine_of
+
+rates = st.sampled_from([0.25, 0.3, 1, 2.5, 7, 16, 33.3, 64])
+"""Bytes per cycle, whole and fractional."""
+depths = st.integers(0, 20)
+in_flight = st.integers(1, 4)
+costs = st.fixed_dictionaries(
+    {},
+    optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in list(Op)[FIRST_VECTOR_OP:]},
+)
+
+
+def machines(**fixed):
+    """Return a strategy of machines; `fixed` replaces the strategies of single arguments."""
+    drawn = {
+        "cores": st.integers(1, 5),
+        "items_in_flight": st.sampled_from([1, 2]),
+        "placement": st.sampled_from(["greedy", "static"]),
+        "tile": st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)),
+        "cube_rates": st.fixed_dictionaries({"fp16": st.sampled_from([0.25, 1, 3])}),
+        "cube_depth_cycles": depths,
+        "lanes": st.fixed_dictionaries({"fp16": st.integers(1, 8)}),
+        "vector_depth_cycles": depths,
+        "issue_cycles": st.integers(0, 5),
+        "costs": costs,
+        "scratchpad_bytes_per_cycle": rates,
+        "accumulator_bytes_per_cycle": rates,
+        "load_bytes_per_cycle": rates,
+        "load_in_flight": in_flight,
+        "store_bytes_per_cycle": rates,
+        "store_in_flight": in_flight,
+        "hbm_bytes_per_cycle": rates,
+        "channels": st.integers(1, 5),
+        "latency_cycles": st.integers(1, 60),
+        "interleave_bytes": st.sampled_from([1, 3, 8, 32, 33, 100]),
+    }
+    return st.builds(machine_of, **(drawn | fixed))

@@ -1,0 +1,117 @@
+"""Placing tensors and buffers, and recording into an array that may be too small at first."""
+
+import numpy as np
+import pytest
+
+from accelsim.errors import ProgramError
+from accelsim.jit import jit
+from accelsim.numerics.formats import FP16, Format
+from accelsim.program import builder as builder_module
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import begin_item, fill, gather, load, tile
+
+
+@pytest.fixture
+def builder():
+    return ProgramBuilder("plan", with_numbers=False)
+
+
+def test_tensors_begin_at_multiples_of_4096(builder):
+    shapes = [(1, 1), (64, 32), (65, 32), (3, 7)]
+    tensors = [builder.tensor(f"t{i}", "input", *s, Format.FP16) for i, s in enumerate(shapes)]
+    assert [t.address for t in tensors] == [0, 4096, 8192, 16384]
+    assert [t.number for t in tensors] == [0, 1, 2, 3]
+    assert [t.row_bytes for t in tensors] == [2, 64, 64, 14]
+    assert all(t.data is None for t in tensors)
+
+
+def test_rows_are_packed_to_whole_bytes(builder):
+    tensor = builder.tensor("t", "input", 4, 3, Format.INT4)
+    assert tensor.row_bytes == 2
+    assert builder.tensors[0].size_bytes == 8
+
+
+def test_slots_count_from_one_through_all_buffers(builder):
+    first = builder.buffer("a", 2, 3, Format.FP16, slots=2)
+    second = builder.buffer("b", 2, 3, Format.FP32, memory="accumulator")
+    third = builder.buffer("c", 3, 3, Format.INT4, slots=3)
+    assert [b.first_slot for b in (first, second, third)] == [1, 3, 4]
+    assert [info.slot_bytes for info in builder.buffers] == [12, 24, 5]
+    assert [info.size_bytes for info in builder.buffers] == [24, 24, 15]
+
+
+def test_memory_is_summed_by_kind(builder):
+    builder.buffer("a", 2, 3, Format.FP16, slots=2)
+    builder.buffer("b", 2, 3, Format.FP32, memory="accumulator")
+    builder.buffer("c", 3, 3, Format.INT4, slots=3)
+    program = builder.record(_nothing, 0)
+    assert program.memory_bytes("scratchpad") == 39
+    assert program.memory_bytes("accumulator") == 24
+    assert program.num_slots == 6
+
+
+@jit
+def _nothing(p):
+    """Begin no item."""
+
+
+def test_more_slots_than_a_word_can_name_are_refused(builder):
+    builder.buffer("most", 1, 1, Format.FP16, slots=2**16 - 2)
+    with pytest.raises(ProgramError) as error:
+        builder.buffer("rest", 1, 1, Format.FP16, slots=2)
+    assert str(error.value) == "plan: more than 65535 buffer slots"
+
+
+def test_all_slots_of_a_word_can_be_used(builder):
+    assert builder.buffer("all", 1, 1, Format.FP16, slots=2**16 - 1).slots == 65535
+
+
+@jit
+def _fills(p, items, buffer):
+    for turn in range(items):
+        begin_item(p, 0)
+        fill(p, tile(buffer, turn), 0.0, 1, turn + 1, FP16)
+
+
+@pytest.mark.parametrize("announced", [2, 4])
+def test_a_kernel_must_begin_the_items_it_announced(builder, announced):
+    buffer = builder.buffer("b", 1, 3, Format.FP16)
+    with pytest.raises(ProgramError) as error:
+        builder.record(_fills, announced, 3, buffer)
+    assert str(error.value) == f"plan: began 3 work items, but announced {announced}"
+
+
+@jit
+def _mixed(p, indices, src, buffer):
+    for turn in range(4):
+        begin_item(p, turn // 2)
+        load(p, tile(buffer, turn), src, turn, 0, 2, 8)
+        gather(p, tile(buffer, turn), src, indices, turn, 3, 0, 8)
+
+
+@pytest.mark.parametrize("capacity_ops", [0, 1, 7, 8, 9, 10, 100])
+def test_a_program_that_overflows_the_recorder_is_recorded_again(monkeypatch, capacity_ops):
+    """8 ops of 7 words and 12 indices; between 8 and 9 ops only the indices are too many."""
+    monkeypatch.setattr(builder_module, "_FIRST_CAPACITY_OPS", capacity_ops)
+    builder = ProgramBuilder("plan", with_numbers=False)
+    src = builder.tensor("src", "input", 16, 8, Format.FP16)
+    buffer = builder.buffer("b", 3, 8, Format.FP16, slots=2)
+    program = builder.record(_mixed, 4, np.array([2, 5, 3], np.int32), src, buffer)
+    assert program.num_ops == 8
+    assert program.item_start.tolist() == [0, 2, 4, 6, 8]
+    assert program.item_phase.tolist() == [0, 0, 1, 1]
+    assert program.gathered_rows.tolist() == [2, 5, 3] * 4
+    assert [op.a for op in program] == [16 * (i // 2) for i in range(8)]
+    assert [op.d for op in program] == [16, 0, 16, 3, 16, 6, 16, 9]
+    assert [op.writes for op in program] == [(1,), (1,), (2,), (2,)] * 2
+
+
+def test_numbers_are_recorded_beside_the_program():
+    builder = ProgramBuilder("plan", with_numbers=True)
+    values = np.ones((2, 2), np.float32)
+    given = builder.tensor("given", "input", 2, 2, Format.FP16, values)
+    made = builder.tensor("made", "output", 2, 3, Format.INT8)
+    buffer = builder.buffer("b", 1, 3, Format.FP16, slots=2)
+    assert given.data is values
+    assert (made.data.dtype, made.data.shape) == (np.int32, (2, 3))
+    assert (buffer.data.dtype, buffer.data.shape) == (np.float32, (2, 1, 3))

@@ -1,0 +1,171 @@
+"""Every intrinsic of the kernel language records the words that `accelsim.program.ops` promises."""
+
+import numpy as np
+import pytest
+
+from accelsim.jit import jit
+from accelsim.numerics.formats import FP16, FP32, INT8, INT32, Format
+from accelsim.program import language as lang
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.ops import FIRST_VECTOR_OP, Op, Unit
+from tests import handmade
+
+begin_item, tile = lang.begin_item, lang.tile
+load, gather, store, move = lang.load, lang.gather, lang.store, lang.move
+matmul, matmul_transposed = lang.matmul, lang.matmul_transposed
+
+
+@pytest.fixture
+def builder():
+    return ProgramBuilder("words", with_numbers=False)
+
+
+def words(program):
+    return [tuple(row) for row in program.ops.tolist()]
+
+
+@jit
+def _transfers(p, indices, src, dst, buffer):
+    begin_item(p, 0)
+    load(p, tile(buffer, 0), src, 3, 4, 5, 6)
+    gather(p, tile(buffer, 1), src, indices[1:], 10, 2, 4, 6)
+    gather(p, tile(buffer, 2), src, indices, 0, 3, 0, 8)
+    store(p, dst, 1, 2, tile(buffer, 3), 5, 6)
+
+
+def test_transfers(builder):
+    """Two slots in turn; rows of 32 B at address 4096, and rows of 20 B at 8192."""
+    first = builder.tensor("first", "input", 2, 2, Format.FP16)
+    assert first.address == 0
+    src = builder.tensor("src", "input", 20, 16, Format.FP16)
+    dst = builder.tensor("dst", "output", 20, 10, Format.FP16)
+    buffer = builder.buffer("buffer", 5, 8, Format.FP16, slots=2)
+    indices = np.array([7, 1, 4], np.int32)
+    program = builder.record(_transfers, 1, indices, src, dst, buffer)
+    assert words(program) == [
+        handmade.load(1, 4096 + 3 * 32 + 4 * 2, 6 * 2, rows=5, step=32, tensor=1),
+        handmade.gather(2, 4096 + 10 * 32 + 4 * 2, 6 * 2, rows=2, first=0, tensor=1),
+        handmade.gather(1, 4096, 8 * 2, rows=3, first=2, tensor=1),
+        handmade.store(2, 8192 + 1 * 20 + 2 * 2, 6 * 2, rows=5, step=20, tensor=2),
+    ]
+    assert program.gathered_rows.tolist() == [1, 4, 7, 1, 4]
+    assert program.units.tolist() == [Unit.LOAD, Unit.LOAD, Unit.LOAD, Unit.STORE]
+    assert program.hbm_bytes.tolist() == [60, 24, 48, 60]
+
+
+@jit
+def _half_bytes(p, src, buffer):
+    begin_item(p, 0)
+    load(p, tile(buffer, 0), src, 1, 2, 2, 3)
+
+
+def test_a_row_of_four_bit_elements_is_packed_and_rounded_up_to_a_byte(builder):
+    src = builder.tensor("src", "input", 4, 5, Format.INT4)
+    program = builder.record(_half_bytes, 1, src, builder.buffer("buffer", 2, 4, Format.INT4))
+    assert words(program) == [handmade.load(1, 3 + 1, 2, rows=2, step=3)]
+
+
+@jit
+def _cube(p, a, b, acc, out):
+    begin_item(p, 0)
+    matmul(p, tile(acc, 0), tile(a, 0), tile(b, 0), 2, 3, 4, FP16, FP32, False)
+    matmul_transposed(p, tile(acc, 0), tile(a, 0), tile(b, 0), 2, 3, 4, INT8, INT32, True)
+    move(p, tile(out, 0), tile(acc, 0), 2, 3, INT32, FP16)
+
+
+def test_cube_and_move(builder):
+    a = builder.buffer("a", 2, 4, Format.FP16)
+    b = builder.buffer("b", 4, 4, Format.INT8)
+    acc = builder.buffer("acc", 2, 3, Format.FP32, memory="accumulator")
+    out = builder.buffer("out", 2, 3, Format.FP16)
+    program = builder.record(_cube, 1, a, b, acc, out)
+    first, second, moved = program
+    assert words(program)[0] == handmade.matmul(3, 1, 2, 2, 3, 4, bits=(16, 8))
+    assert (first.reads, first.writes, first.a, first.b, first.c) == ((1, 2), (3,), 2, 3, 4)
+    assert (first.operand_format, first.accumulator_format) == (Format.FP16, Format.FP32)
+    assert (second.reads, second.writes) == ((1, 2, 3), (3,))
+    assert (second.operand_format, second.accumulator_format) == (Format.INT8, Format.INT32)
+    assert (moved.unit, moved.reads, moved.writes) == (Unit.MOVE, (3,), (4,))
+    assert (moved.accumulator_format, moved.output_format) == (Format.INT32, Format.FP16)
+    assert (moved.a, moved.b, moved.c, moved.d) == (2, 3, 2 * 3 * 4, 2 * 3 * 2)
+
+
+@jit
+def _vector(p, x, y, column, wide):
+    begin_item(p, 0)
+    one, two, col, out = tile(x, 0), tile(y, 0), tile(column, 0), tile(wide, 0)
+    lang.add(p, out, one, two, 3, 5, FP16)
+    lang.subtract(p, out, one, two, 3, 5, FP16)
+    lang.multiply(p, out, one, two, 3, 5, FP16)
+    lang.maximum(p, out, one, two, 3, 5, FP16)
+    lang.subtract_column(p, out, one, col, 3, 5, FP16)
+    lang.multiply_column(p, out, one, col, 3, 5, FP16)
+    lang.divide_column(p, out, one, col, 3, 5, FP16)
+    lang.scale(p, out, one, 0.5, 3, 5, FP16)
+    lang.exp(p, out, one, 3, 5, FP16)
+    lang.row_max(p, col, one, 3, 5, FP16)
+    lang.row_sum(p, col, one, 3, 5, FP16)
+    lang.mask_above_diagonal(p, one, 0, 0, 3, 5, FP16)
+    lang.convert(p, out, one, 3, 5, FP32, FP16)
+    lang.fill(p, out, 1.0, 3, 5, FP16)
+
+
+def test_vector_ops(builder):
+    """15 elements: x, y of 30 B, a column of 3 x 2 B, and a result of 60 B; slots 1, 2, 3, 4."""
+    x, y = (builder.buffer(name, 3, 5, Format.FP16) for name in "xy")
+    column = builder.buffer("column", 3, 1, Format.FP16)
+    wide = builder.buffer("wide", 3, 5, Format.FP32)
+    program = builder.record(_vector, 1, x, y, column, wide)
+    pair, with_column, alone = ((1, 2), 60), ((1, 3), 36), ((1,), 30)
+    result, result_column = ((4,), 60), ((3,), 6)
+    expected = [
+        (Op.ADD, *pair, *result),
+        (Op.ADD, *pair, *result),
+        (Op.MULTIPLY, *pair, *result),
+        (Op.MAXIMUM, *pair, *result),
+        (Op.ADD, *with_column, *result),
+        (Op.MULTIPLY, *with_column, *result),
+        (Op.DIVIDE, *with_column, *result),
+        (Op.MULTIPLY, *alone, *result),
+        (Op.EXP, *alone, *result),
+        (Op.REDUCE, *alone, *result_column),
+        (Op.REDUCE, *alone, *result_column),
+        (Op.SELECT, *alone, (1,), 30),
+        (Op.CONVERT, *alone, *result),
+        (Op.FILL, (), 0, *result),
+    ]
+    assert [(op.op, op.reads, op.c, op.writes, op.d) for op in program] == expected
+    assert {op.op for op in program} == set(list(Op)[FIRST_VECTOR_OP:])
+    assert {(op.unit, op.a, op.b) for op in program} == {(Unit.VECTOR, 3, 5)}
+    formats = [op.operand_format for op in program]
+    assert formats == [Format.FP16] * 12 + [Format.FP32, Format.FP16]
+
+
+@jit
+def _items(p, phases, buffer):
+    for phase in phases:
+        begin_item(p, phase)
+        for turn in range(phase):
+            lang.fill(p, tile(buffer, turn), 0.0, 1, 1, FP16)
+
+
+def test_items_have_their_ops_and_phases(builder):
+    phases = np.array([0, 1, 1, 3], np.int64)
+    buffer = builder.buffer("buffer", 1, 1, Format.FP16, slots=2)
+    program = builder.record(_items, 4, phases, buffer)
+    assert program.item_phase.tolist() == [0, 1, 1, 3]
+    assert program.item_start.tolist() == [0, 0, 1, 2, 5]
+    assert [op.writes for op in program] == [(1,), (1,), (1,), (2,), (1,)]
+
+
+def test_a_gather_copies_the_rows_it_names():
+    builder = ProgramBuilder("numbers", with_numbers=True)
+    values = np.arange(20 * 16, dtype=np.float32).reshape(20, 16)
+    src = builder.tensor("src", "input", 20, 16, Format.FP16, values)
+    dst = builder.tensor("dst", "output", 20, 10, Format.FP16)
+    buffer = builder.buffer("buffer", 5, 8, Format.FP16, slots=2)
+    builder.record(_transfers, 1, np.array([7, 1, 4], np.int32), src, dst, buffer)
+    # Slot 0 was loaded first and holds the last gather; slot 1 holds the gather of rows 11 and 14.
+    np.testing.assert_array_equal(buffer.data[0, :3], values[[7, 1, 4], :8])
+    np.testing.assert_array_equal(buffer.data[1, :2, :6], values[[11, 14], 4:10])
+    np.testing.assert_array_equal(dst.data[1:3, 2:8], values[[11, 14], 4:10])
