@@ -58,11 +58,12 @@ docs: $(STAMP) ## Build the documentation into out/docs; a broken link is an err
 	$(BIN)/mkdocs build --strict --site-dir $(abspath $(OUT))/docs
 	@echo "open $(OUT)/docs/index.html"
 
-experiments: $(STAMP) ## Run every experiment and draw its figure into out/experiments
-	@set -e; for file in experiments/*/sweep.yaml; do \
-	    folder=$$(dirname $$file); out=$(OUT)/experiments/$$(basename $$folder); \
-	    $(BIN)/accelsim sweep $$file --out $$out; \
-	    $(BIN)/python $$folder/figure.py $$out; \
+experiments: $(STAMP) ## Run every experiment into out/experiments and draw its figure again
+	@set -e; for folder in experiments/*; do \
+	    out=$(OUT)/experiments/$$(basename $$folder); \
+	    if [ -f $$folder/run.py ]; then $(BIN)/python $$folder/run.py $$out; \
+	    else $(BIN)/accelsim sweep $$folder/sweep.yaml --out $$out; fi; \
+	    $(BIN)/python $$folder/figure.py $$out $$folder; \
 	done
 
 clean: ## Remove the environment and everything that was built

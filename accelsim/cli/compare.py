@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from accelsim.cli import options
@@ -66,12 +67,19 @@ def compare(
     folder = options.writable_folder(out)
     rows = []
     with progress("comparing") as advance, compilation_noted():
+        from accelsim.jit import interruptible
         from accelsim.simulation import simulate
 
         for count, name in enumerate(names):
             advance(count, len(names))
-            report = simulate(
-                machine, workload, name, own[name], engine=engine.value, timeline=timeline
+            report = interruptible(
+                simulate,
+                machine,
+                workload,
+                name,
+                own[name],
+                engine=engine.value,
+                timeline=timeline,
             )
             rows.append(report.to_row())
             _save_timeline(report.timeline, folder / f"timeline-{name}.csv")
@@ -137,7 +145,8 @@ def settings_of(kernel: str, kernels: list[str], settings: Mapping[str, object])
 
 def side_by_side(rows: list[Row]) -> Table:
     """Return a table with one column a kernel and one line a result."""
-    table = Table(title=f"{rows[0]['workload']} on {rows[0]['machine']}", title_justify="left")
+    title = f"{rows[0]['workload']} on {rows[0]['machine']}"
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("")
     for row in rows:
         table.add_column(str(row["kernel"]), justify="right")

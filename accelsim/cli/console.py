@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -59,7 +60,7 @@ def _finite(value: object) -> object:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Show that something is going on, and say so once if it has to compile first."""
-    with messages.status(text), compilation_noted():
+    with messages.status(escape(text)), compilation_noted():
         yield
 
 
@@ -88,7 +89,7 @@ def progress(text: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, in
     amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _RateColumn())
     if in_bytes:
         amounts = (DownloadColumn(), TransferSpeedColumn())
-    label = TextColumn("{task.description}")
+    label = TextColumn("{task.description}", markup=False)
     bar = Progress(label, BarColumn(), *amounts, TimeRemainingColumn(), console=messages)
     with bar:
         task: TaskID = bar.add_task(text, total=None)

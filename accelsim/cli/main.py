@@ -1,12 +1,13 @@
 """The entry point: the commands put together, and how each kind of failure ends."""
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from accelsim.cli import compare, listing, model, plot, run, sweep
+from accelsim.cli import compare, listing, model, plot, quality, run, sweep
 from accelsim.cli.console import details, messages
 from accelsim.errors import AccelsimError
 from accelsim.version import VERSION
@@ -39,6 +40,7 @@ for command in (
     compare.compare,
     sweep.sweep,
     plot.plot,
+    quality.quality,
     run.program,
     listing.kernels,
     listing.machines,
@@ -72,4 +74,12 @@ def accelsim(
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="accelsim")
+    try:
+        app(prog_name="accelsim")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Compiled code may still run in a thread that nothing can stop.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise

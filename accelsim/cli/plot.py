@@ -95,24 +95,25 @@ def draw_columns(
     frame = read_table(table)
     if not pareto:
         return save_figure(curve_figure(frame, x, y, by), table.parent, f"{y}-over-{x}")
-    front = _front(frame, x, y, maximize)
+    front = front_of(frame, x, y, maximize)
     settings = _settings(frame)
     figure = pareto_figure(frame, x, y, front, maximize=maximize, by=by, settings=settings)
     return save_figure(figure, table.parent, f"pareto-{y}-{x}")
 
 
-def _front(frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str]) -> list[bool]:
-    """Return for each row whether no other row with both values beats it."""
-    from accelsim.plotting.table import finished, numbers
+def front_of(frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str]) -> list[bool]:
+    """Return for each row whether no other row of its problem with both values beats it."""
+    from accelsim.plotting.table import finished, numbers, problems
     from accelsim.sweeps.pareto import pareto_front
 
     rows = finished(frame, [x, y])
     values = rows[[]].assign(**{name: numbers(rows, name)[0] for name in (x, y)})
     more = [name for name in (x, y) if name in maximize]
     less = [name for name in (x, y) if name not in maximize]
-    columns = {name: values[name] for name in (x, y)}
-    front = pareto_front(columns, minimize=less, maximize=more)
-    best = rows.index[front]
+    best: list[object] = []
+    for _, group in values.groupby(problems(rows)):
+        columns = {name: group[name] for name in (x, y)}
+        best += list(group.index[pareto_front(columns, minimize=less, maximize=more)])
     return [bool(flag) for flag in frame.index.isin(best)]
 
 

@@ -28,10 +28,17 @@ def run(
     chosen = options.parse_settings(settings)
     started = perf_counter()
     with working(f"simulating {kernel}"):
+        from accelsim.jit import interruptible
         from accelsim.simulation import simulate
 
-        report = simulate(
-            machine, workload, kernel, chosen, engine=engine.value, timeline=trace is not None
+        report = interruptible(
+            simulate,
+            machine,
+            workload,
+            kernel,
+            chosen,
+            engine=engine.value,
+            timeline=trace is not None,
         )
     detail(f"simulated in {perf_counter() - started:.2f} s")
     if output is options.OutputFormat.JSON:
@@ -59,8 +66,10 @@ def program(
     """Print the verified tile program of a kernel, one op a line."""
     chosen = options.parse_settings(settings)
     with working(f"recording {kernel}"):
+        from accelsim.jit import interruptible
         from accelsim.program.printer import format_program
         from accelsim.simulation import record
 
-        text = format_program(record(machine, workload, kernel, chosen), limit=limit)
+        recorded = interruptible(record, machine, workload, kernel, chosen)
+        text = format_program(recorded, limit=limit)
     sys.stdout.write(text.rstrip("\n") + "\n")

@@ -40,13 +40,13 @@ def _described(dimension: str) -> WithJsonSchema:
     return WithJsonSchema(schema)
 
 
-Bytes = Annotated[int, _parsed("bytes", whole=True), Field(gt=0), _described("bytes")]
-Hertz = Annotated[float, _parsed("hertz"), Field(gt=0), _described("hertz")]
+Bytes = Annotated[int, _parsed("bytes", whole=True), Field(gt=0, le=2**50), _described("bytes")]
+Hertz = Annotated[float, _parsed("hertz"), Field(gt=0, le=1e15), _described("hertz")]
 BytesPerSecond = Annotated[float, _parsed("bytes_per_s"), Field(gt=0), _described("bytes_per_s")]
 BytesPerCycle = Annotated[
     float, _parsed("bytes_per_cycle"), Field(gt=0), _described("bytes_per_cycle")
 ]
-Seconds = Annotated[float, _parsed("seconds"), Field(ge=0), _described("seconds")]
+Seconds = Annotated[float, _parsed("seconds"), Field(ge=0, le=1e6), _described("seconds")]
 Watts = Annotated[float, _parsed("watts"), Field(ge=0), _described("watts")]
 Picojoules = Annotated[float, _parsed("picojoules"), Field(ge=0), _described("picojoules")]
 PicojoulesPerByte = Annotated[

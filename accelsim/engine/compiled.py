@@ -8,6 +8,8 @@ All state is in arrays of records, because jitted functions pass plain arrays fo
 tuple of arrays costs reference counting (docs/decisions/0002-two-engines.md).
 """
 
+from typing import Any
+
 import numpy as np
 
 from accelsim.engine.durations import busy_cycles, latency_cycles
@@ -48,8 +50,8 @@ _WRITE = NUM_UNITS
 """Place of the last write of a slot, after the last reads by each unit."""
 
 
-def _record(*fields: tuple[str, type]) -> np.dtype:
-    """Return the type of a record whose fields are attributes, compiled or not."""
+def _record(*fields: tuple[str, type]) -> np.dtype[Any]:
+    """Return the type of records whose fields are attributes, without the compiler too."""
     return np.dtype((np.record, np.dtype(list(fields), align=True)))
 
 
@@ -58,7 +60,7 @@ _OP = _record(
     ("end", np.int64),
     ("busy", np.int64),
     ("successor", np.int32),  # next op of the same unit and core
-    ("item", np.int32),
+    ("work_item", np.int32),
     ("unit", np.int8),
     ("cause", np.int8),
 )
@@ -283,7 +285,7 @@ def _claim(time, core, words, ops, waits, items, phase_left, cores, units, recen
     own.num_claimed += 1
     own.gate = time
     for op in range(item.first_op, item.end_op):
-        ops[op].item = index
+        ops[op].work_item = index
         _link(op, words, ops, waits, core, touched)
         unit = units[core, ops[op].unit]
         if unit.head < 0:
@@ -360,7 +362,7 @@ def _resolve_unit(unit, ops, waits, items, phase_left, state):
     free = unit.free
     while index >= 0:
         op = ops[index]
-        item = items[op.item]
+        item = items[op.work_item]
         ready, cause = _ready(index, ops, waits, max(free, item.claimed_at))
         if ready == _UNRESOLVED:
             break
@@ -398,7 +400,7 @@ def _offer_requests(core, ops, waits, items, units, ends, heap, state):
         queue = units[core, unit]
         if queue.head < 0 or queue.is_pending:
             continue
-        ready = max(queue.free, items[ops[queue.head].item].claimed_at)
+        ready = max(queue.free, items[ops[queue.head].work_item].claimed_at)
         if queue.num_requested >= queue.in_flight:
             oldest = queue.num_requested % queue.in_flight
             ready = max(ready, ends[core, unit, oldest])
@@ -427,7 +429,7 @@ def _serve(time, core, unit, words, ops, items, phase_left, units, ends, state, 
     ends[core, unit, count % limit] = done
     queue.num_requested = count + 1
     op.start = time
-    _resolved(op, done, items[op.item], phase_left, state)
+    _resolved(op, done, items[op.work_item], phase_left, state)
     queue.free = time
     queue.is_pending = False
     queue.head = op.successor

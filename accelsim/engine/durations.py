@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.engine.limits import check_length
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.timing import cube_cycles, move_cycles, vector_cycles
@@ -32,7 +33,8 @@ _FORMATS = list(Format)
 def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
     """Return the cycles every compute op occupies its unit; 0 for DMA ops.
 
-    Raises DoesNotFitError when a unit of the machine lacks a format or an op that the program uses.
+    Raises DoesNotFitError when a unit of the machine lacks a format or an op that the program uses,
+    or when the program could take more cycles than an engine can count.
     """
     cube = machine.cube
     tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
@@ -53,6 +55,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
         float(machine.accumulator.bandwidth),
     )
     _check_formats(program.name, machine, used)
+    check_length(program, machine, cycles)
     return cycles
 
 

@@ -1,11 +1,15 @@
 """What one NPU is: the specs of its units and memories. Nothing here knows a machine's name."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from accelsim.config.spec import Bytes, BytesPerCycle, BytesPerSecond, Hertz, Seconds, Spec
 from accelsim.numerics.formats import Format
+
+# Far above any machine, and low enough that the engines' 64-bit integers never overflow.
+Count = Annotated[int, Field(gt=0, le=2**16)]
+Cycles = Annotated[int, Field(ge=0, le=2**30)]
 
 
 class CubeSpec(Spec):
@@ -13,15 +17,15 @@ class CubeSpec(Spec):
 
     kind: Literal["cube"] = "cube"
     """Timing model of the matrix unit."""
-    tile_m: PositiveInt
+    tile_m: Count
     """Rows of the left operand consumed per step, in elements."""
-    tile_n: PositiveInt
+    tile_n: Count
     """Columns of the right operand consumed per step, in elements."""
-    tile_k: PositiveInt
+    tile_k: Count
     """Reduction depth of one step, in elements."""
     rates: dict[Format, PositiveFloat] = Field(min_length=1)
     """Steps per cycle for each operand format the unit supports."""
-    pipeline_depth_cycles: int = Field(ge=0)
+    pipeline_depth_cycles: Cycles
     """Cycles from the last step of an op until its result can be read by another unit."""
     operand_buffer: Bytes
     """Capacity of the operand buffers next to the array (L0A and L0B together), in bytes."""
@@ -59,11 +63,11 @@ class VectorCosts(Spec):
 class VectorSpec(Spec):
     """Element-wise and reduction unit."""
 
-    lanes: dict[Format, PositiveInt] = Field(min_length=1)
+    lanes: dict[Format, Count] = Field(min_length=1)
     """Elements processed per cycle for each format the unit supports."""
-    issue_cycles: int = Field(ge=0)
+    issue_cycles: Cycles
     """Fixed cycles an op occupies the unit before its first element."""
-    pipeline_depth_cycles: int = Field(ge=0)
+    pipeline_depth_cycles: Cycles
     """Cycles from the last element of an op until its result can be read by another unit."""
     costs: VectorCosts
     """Cost table per operation."""
@@ -92,7 +96,7 @@ class DmaSpec(Spec):
 
     bandwidth: BytesPerCycle
     """Peak rate of the queue of one core, in bytes per cycle."""
-    in_flight: PositiveInt
+    in_flight: Count
     """Transfers that may be outstanding at once."""
 
 
@@ -107,7 +111,7 @@ class HbmSpec(Spec):
     """Size of all stacks, in bytes."""
     bandwidth: BytesPerSecond
     """Peak rate of all channels together, in bytes per second."""
-    channels: PositiveInt
+    channels: Count
     """Independent channels; bandwidth is divided evenly among them."""
     latency: Seconds
     """Time from a request to its first byte on an idle channel, in seconds."""
@@ -126,7 +130,7 @@ class MachineSpec(Spec):
     """Name of the technology file with energy and area per action."""
     clock: Hertz
     """Frequency of all units, in hertz."""
-    cores: PositiveInt
+    cores: Count
     """Equal cores that share the HBM."""
     items_in_flight: Literal[1, 2] = 2
     """Work items a core holds at once: with 2, the next item's loads overlap the current one."""
@@ -152,7 +156,10 @@ class MachineSpec(Spec):
     @model_validator(mode="after")
     def _latency_is_at_least_a_cycle(self) -> "MachineSpec":
         if self.hbm_latency_cycles < 1:
-            raise ValueError("hbm.latency must be at least one cycle of the clock")
+            raise ValueError(
+                f"found hbm.latency = {self.hbm.latency:g} s with clock = {self.clock:g} Hz, "
+                f"allowed: a latency of at least one cycle of the clock"
+            )
         return self
 
     @property

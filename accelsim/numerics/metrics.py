@@ -10,8 +10,8 @@ import numpy.typing as npt
 class Accuracy:
     """Distance of an output from a reference.
 
-    The errors are taken over the elements where the output is finite, so that one overflow does
-    not hide the rest; `nonfinite_fraction` counts the others. With no finite element they are None.
+    The errors are taken over the elements where output and reference are finite, so that one
+    overflow does not hide the rest; with no such element they are None.
     """
 
     rmse: float | None
@@ -21,27 +21,33 @@ class Accuracy:
     max_abs_error: float | None
     """Largest absolute error of one element."""
     nonfinite_fraction: float
-    """Share of the elements that are infinite or NaN."""
+    """Share of the elements of the output that are infinite or NaN."""
 
 
 def compare(output: npt.ArrayLike, reference: npt.ArrayLike) -> Accuracy:
-    """Compare two arrays of one shape, in float64; `reference` is finite.
+    """Compare two arrays of one shape, in float64.
 
     Raises ValueError if the shapes differ or hold no element.
     """
     found, expected = np.asarray(output, np.float64), np.asarray(reference, np.float64)
     if found.shape != expected.shape or found.size == 0:
         raise ValueError(f"cannot compare shape {found.shape} with reference {expected.shape}")
-    finite = np.isfinite(found)
+    nonfinite_fraction = 1.0 - float(np.isfinite(found).mean())
+    finite = np.isfinite(found) & np.isfinite(expected)
     if not finite.any():
-        return Accuracy(rmse=None, relative_rmse=None, max_abs_error=None, nonfinite_fraction=1.0)
+        return Accuracy(
+            rmse=None,
+            relative_rmse=None,
+            max_abs_error=None,
+            nonfinite_fraction=nonfinite_fraction,
+        )
     error = found[finite] - expected[finite]
     rmse, reference_rms = _root_mean_square(error), _root_mean_square(expected[finite])
     return Accuracy(
         rmse=rmse,
         relative_rmse=rmse / reference_rms if reference_rms else None,
         max_abs_error=float(np.abs(error).max()),
-        nonfinite_fraction=1.0 - float(finite.mean()),
+        nonfinite_fraction=nonfinite_fraction,
     )
 
 

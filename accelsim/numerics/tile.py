@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.jit import jit_inner
-from accelsim.numerics.formats import FP16, FP32, INT32
+from accelsim.numerics.formats import FP16, FP32, INT4, INT8, INT32
 from accelsim.numerics.rounding import round_tile
 
 Data = Any
@@ -113,13 +113,26 @@ def multiply_accumulate_transposed(
 
 
 @jit_inner
+def _nearest_int32(x: float) -> float:
+    # In double precision, which holds every FP32 and every INT32.
+    if np.isnan(x):
+        return 0.0
+    return min(max(np.rint(np.float64(x)), -(2.0**31)), 2.0**31 - 1)
+
+
+@jit_inner
 def convert(dst: Data, src: Data, rows: int, cols: int, out_format: int) -> None:
     """Copy a tile and round it to `out_format`; integers beside floats are converted."""
     if dst is None:
         return
-    for r in range(rows):
-        for c in range(cols):
-            dst[r, c] = src[r, c]
+    if out_format in (INT32, INT8, INT4):
+        for r in range(rows):
+            for c in range(cols):
+                dst[r, c] = _nearest_int32(src[r, c])
+    else:
+        for r in range(rows):
+            for c in range(cols):
+                dst[r, c] = src[r, c]
     if out_format not in (FP32, INT32):
         round_tile(dst, rows, cols, out_format)
 
@@ -245,12 +258,13 @@ def divide_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: i
 
 @jit_inner
 def exp(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
-    """Exponential, computed in FP32 and rounded."""
+    """Exponential, correct in FP32 and then rounded to `fmt`."""
     if dst is None:
         return
     for r in range(rows):
         for c in range(cols):
-            dst[r, c] = math.exp(src[r, c])
+            # Rounded once from a double: single-precision libraries differ in the last bit.
+            dst[r, c] = math.exp(np.float64(src[r, c]))
     round_tile(dst, rows, cols, fmt)
 
 

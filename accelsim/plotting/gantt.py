@@ -27,10 +27,11 @@ def timeline_figure(frame: "pd.DataFrame", first_cycles: int | None = None) -> "
     many_cores = rows["core"].nunique() > 1
     prefix = "core " + rows["core"].astype(str) + " " if many_cores else ""
     lanes = list(dict.fromkeys(prefix + rows["unit"]))
-    figure = new_figure(10, 1.6 + 0.55 * len(lanes))
+    kinds = _kinds(rows)
+    figure = new_figure(10, max(1.6 + 0.55 * len(lanes), 0.6 + 0.28 * kinds.nunique()))
     axes = figure.subplots()
     factor, label = quantity_of("cycles").label(end)
-    for index, (name, ops) in enumerate(rows.groupby("name", sort=False)):
+    for index, (name, ops) in enumerate(rows.groupby(kinds, sort=False)):
         places = [lanes.index(lane) for lane in (prefix + rows["unit"])[ops.index]]
         axes.barh(
             places,
@@ -50,3 +51,9 @@ def timeline_figure(frame: "pd.DataFrame", first_cycles: int | None = None) -> "
     axes.invert_yaxis()
     legend_beside(axes)
     return figure
+
+
+def _kinds(rows: "pd.DataFrame") -> "pd.Series[str]":
+    """Return what a color stands for: transfers by tensor, other ops without their buffer."""
+    is_transfer = rows["unit"].isin(("load", "store"))
+    return rows["name"].where(is_transfer, rows["name"].str.partition(" ")[0])

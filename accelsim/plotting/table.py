@@ -100,6 +100,16 @@ def series_names(frame: "pd.DataFrame", columns: Sequence[str] = ()) -> "pd.Seri
     return frame[names].astype(str).agg(" · ".join, axis=1)
 
 
+def problems(frame: "pd.DataFrame") -> "pd.Series[str]":
+    """Return the problem of each row: its workload and what was changed of it.
+
+    Designs compete for the same problem: a shorter sequence does not beat a longer one.
+    """
+    names = [name for name in frame.columns if name.split(".")[0] == "workload"]
+    require_columns(frame, ["workload"])
+    return frame[names].astype(str).agg(" ".join, axis=1)
+
+
 def _identity(frame: "pd.DataFrame") -> list[str]:
     require_columns(frame, ["kernel"])
     others = [name for name in ("workload", "machine") if name in frame.columns]

@@ -7,16 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.plotting.style import INK, MARKERS, color_of, dress, legend_beside, new_figure
-from accelsim.plotting.table import finished, numbers, series_names
+from accelsim.plotting.table import finished, numbers, problems, series_names
 from accelsim.report.quantity import quantity_of, words
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-MOST_NAMED_POINTS = 8
+MOST_NAMING_LINES = 16
+"""Lines of the legend that may tell the settings of the points on a front."""
 MOST_VALUE_TICKS = 8
+_PLAIN_RATIO = 3000.0
+"""Below this ratio of largest to smallest value a logarithmic axis writes out 1, 2, 5, 10, ..."""
 _LOG_RATIO = 8.0
 """An axis is logarithmic where its largest value is this many times its smallest."""
 
@@ -33,22 +37,26 @@ def pareto_figure(
 ) -> "Figure":
     """Every finished row as a point, and the Pareto `front` (one flag a row of `frame`) as steps.
 
-    A step goes where no better point is known: on the worse side of each point of the front. The
-    legend tells the `settings` (columns) of those points, where they are few enough to be read.
+    A step goes where no better point is known: on the worse side of each point of the front. Each
+    problem has steps of its own. The legend tells the `settings` (columns) of the points on the
+    front, where they are few enough to be read.
     """
     rows = finished(frame.assign(_front=np.asarray(front, bool)), [x, y])
     figure, axes, points = _plane(rows, x, y, by)
     best = points[rows["_front"]].sort_values(["x", "y"])
     _scatter(axes, points, opacity=np.where(rows["_front"], 1.0, 0.35))
-    axes.step(
-        best["x"],
-        best["y"],
-        where="pre" if x in maximize else "post",
-        color=INK,
-        linewidth=1.4,
-        zorder=1,
-        label=f"Pareto front\n({len(best)} of {len(rows)} points)",
-    )
+    fronts = list(best.groupby(problems(rows.loc[best.index])))
+    named = "Pareto front" if len(fronts) == 1 else "Pareto front of\neach problem"
+    for index, (_, steps) in enumerate(fronts):
+        axes.step(
+            steps["x"],
+            steps["y"],
+            where="pre" if x in maximize else "post",
+            color=INK,
+            linewidth=1.4,
+            zorder=1,
+            label="" if index else f"{named}\n({len(best)} of {len(rows)} points)",
+        )
     _name_points(axes, best, rows[list(settings)])
     _finish(axes, f"Pareto front of {quantity_of(x).title} and {quantity_of(y).title}", by)
     return figure
@@ -90,10 +98,21 @@ def _scale_axis(axes: "Axes", side: str, values: "pd.Series[float]") -> None:
     axis = axes.xaxis if side == "x" else axes.yaxis
     if values.min() > 0 and values.max() / values.min() >= _LOG_RATIO:
         axes.set(**{f"{side}scale": "log"})
+        _plain_ticks(axis, float(values.max() / values.min()))
     distinct = sorted(values.unique())
     if len(distinct) <= MOST_VALUE_TICKS:
-        axis.set_ticks(distinct, [f"{value:g}" for value in distinct])
+        axis.set_ticks(distinct, [f"{value:.4g}" for value in distinct])
         axis.set_ticks([], minor=True)
+
+
+def _plain_ticks(axis: "Axis", ratio: float) -> None:
+    """Write out the ticks of a short logarithmic axis, where powers of ten alone are too few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if ratio < _PLAIN_RATIO:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _scatter(axes: "Axes", points: "pd.DataFrame", opacity: float | NDArray[np.float64]) -> None:
@@ -117,14 +136,14 @@ def _scatter(axes: "Axes", points: "pd.DataFrame", opacity: float | NDArray[np.f
 def _name_points(axes: "Axes", best: "pd.DataFrame", settings: "pd.DataFrame") -> None:
     """Number the points of the front and tell the settings that vary in the legend."""
     varied = [name for name in settings.columns if settings[name].nunique() > 1]
-    if not varied or len(best) > MOST_NAMED_POINTS:
+    if not varied or len(best) * len(varied) > MOST_NAMING_LINES:
         return
     rows = settings.loc[best.index, varied].to_dict("records")
     places = zip(best["x"], best["y"], strict=True)
     for number, (place, row) in enumerate(zip(places, rows, strict=True), start=1):
         axes.annotate(str(number), place, xytext=(5, 5), textcoords="offset points", color=INK)
         shown = [
-            f"{words(name.split('.')[-1])} {quantity_of(name).show(row[name])}" for name in varied
+            f"{quantity_of(name).title} {quantity_of(name).show(row[name])}" for name in varied
         ]
         axes.plot([], [], linestyle="", marker=f"${number}$", color=INK, label="\n".join(shown))
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import ProgramError
+from accelsim.errors import DoesNotFitError, ProgramError
 from accelsim.numerics.formats import Format
 from accelsim.program.language import Buffer, Tensor
 from accelsim.program.ops import (
@@ -15,6 +15,7 @@ from accelsim.program.ops import (
     ITEM_PHASE,
     ITEM_START,
     ITEM_WORDS,
+    MAX_OPS,
     MAX_SLOTS,
     NUM_INDICES,
     NUM_ITEMS,
@@ -92,15 +93,29 @@ class ProgramBuilder:
         return numberless._replace(data=_zeros((1, 1, capacity), Format.INT32))
 
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
-        """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program."""
+        """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program.
+
+        Raises DoesNotFitError when the program would have more than MAX_OPS ops.
+        """
+        if num_items > MAX_OPS:
+            raise self._too_long()
         capacity_words = _FIRST_CAPACITY_OPS * WORDS
         while True:
             recorder = _recorder(num_items, capacity_words)
-            kernel(recorder, *arguments)
+            try:
+                kernel(recorder, *arguments)
+            except OverflowError:
+                raise self._too_long() from None
             used_words = int(recorder[NUM_RECORDED] * WORDS + recorder[NUM_INDICES])
             if used_words <= capacity_words:
                 return self._finished(recorder, num_items)
             capacity_words = used_words
+
+    def _too_long(self) -> DoesNotFitError:
+        return DoesNotFitError(
+            f"{self.name}: needs more than {MAX_OPS} ops, the most a program may have; "
+            f"choose larger tiles or a smaller problem"
+        )
 
     def _finished(self, recorder: Array, num_items: int) -> Program:
         if recorder[NUM_ITEMS] != num_items:

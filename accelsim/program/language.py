@@ -23,6 +23,7 @@ from accelsim.program.ops import (
     ITEM_PHASE,
     ITEM_START,
     ITEM_WORDS,
+    MAX_OPS,
     NUM_INDICES,
     NUM_ITEMS,
     NUM_RECORDED,
@@ -98,12 +99,20 @@ def columns(whole: Tile, first: int) -> Tile:
 
 
 @jit_inner
+def _check_length(p: Recorder) -> None:
+    # Called where loops begin or load, not for every op, which would halve the speed of recording.
+    if p[NUM_RECORDED] > MAX_OPS:
+        raise OverflowError
+
+
+@jit_inner
 def begin_item(p: Recorder, phase: int) -> None:
     """Begin the next work item: the piece of work that is placed on one core.
 
     Items of a phase may run at the same time on any cores, so none may read what another one of its
     phase stores; items of the next phase start when all of this phase have ended.
     """
+    _check_length(p)
     item = p[NUM_ITEMS]
     p[NUM_ITEMS] = item + 1
     if item < p[ITEM_CAPACITY]:
@@ -140,6 +149,7 @@ def stored_bytes(bits: int, elements: int) -> int:
 @jit_inner
 def load(p: Recorder, dst: Tile, src: Tensor, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] from HBM to a tile."""
+    _check_length(p)
     address = src.address + row * src.row_bytes + stored_bytes(src.bits, col)
     head = _LOAD | (src.number << TENSOR_SHIFT)
     record_op(p, head, 0, dst.slot, address, rows, stored_bytes(src.bits, cols), src.row_bytes)
@@ -173,6 +183,7 @@ def gather(
 
     indices: a tile of an index buffer. The memory sees the real addresses.
     """
+    _check_length(p)
     first_index = _record_indices(p, indices.data[0], rows)
     address = src.address + first_row * src.row_bytes + stored_bytes(src.bits, col)
     head = _GATHER | (src.number << TENSOR_SHIFT)

@@ -76,6 +76,9 @@ OP_SHIFT, OPERAND_SHIFT, ACCUMULATOR_SHIFT, OUTPUT_SHIFT, TENSOR_SHIFT = 0, 8, 1
 FIELD_MASK = 0xFF
 TENSOR_MASK = 0xFFFF
 
+MAX_OPS = 1 << 25
+"""Most ops of a program: recording and scheduling them takes about 200 bytes each."""
+
 # The recorder: a header, then two words for each work item, then the ops.
 NUM_RECORDED, NUM_ITEMS, ITEM_CAPACITY, NUM_INDICES = range(4)
 HEADER_WORDS = 8

@@ -18,12 +18,15 @@ def format_program(program: Program, limit: int | None = None) -> str:
         for b in program.buffers
     ]
     shown = program.num_ops if limit is None else min(limit, program.num_ops)
-    starts = {int(start): item for item, start in enumerate(program.item_start[:-1])}
-    for index in range(shown):
-        if index in starts:
-            item = starts[index]
-            lines.append(f"item {item} phase {program.item_phase[item]}")
-        lines.append("  " + format_op(program, program.decode(index)))
+    for item in range(program.num_items):
+        first, end = program.item_start[item : item + 2]
+        if first >= shown and shown < program.num_ops:
+            break
+        lines.append(f"item {item} phase {program.item_phase[item]}")
+        lines += [
+            "  " + format_op(program, program.decode(index))
+            for index in range(first, min(end, shown))
+        ]
     if shown < program.num_ops:
         lines.append(f"... and {program.num_ops - shown} more ops")
     return "\n".join(lines)

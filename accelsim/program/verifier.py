@@ -67,28 +67,41 @@ def _check_tiles(program: Program) -> None:
 
 
 def _check_bounds(program: Program) -> None:
-    for number, tensor in enumerate(program.tensors):
-        ops = np.flatnonzero((program.hbm_bytes > 0) & (program.tensor_indices == number))
-        op_of_row, begin, end = _rows(program, ops)
-        outside = (begin < tensor.address) | (end > tensor.address + tensor.size_bytes)
-        if outside.any():
-            raise _fail(program, op_of_row[np.argmax(outside)], "reaches outside its tensor")
+    first = np.array([tensor.address for tensor in program.tensors], np.int64)
+    size = np.array([tensor.size_bytes for tensor in program.tensors], np.int64)
+    index, begin, end = _extents(program)
+    tensors = program.tensor_indices[index]
+    outside = (begin < first[tensors]) | (end > first[tensors] + size[tensors])
+    if outside.any():
+        raise _fail(program, index[np.argmax(outside)], "reaches outside its tensor")
+
+
+def _extents(program: Program) -> tuple[Words, Words, Words]:
+    """Return pieces of HBM that ops touch, as op, first byte and end: whole ops, gathered rows."""
+    is_gather = program.op_codes == Op.GATHER
+    strided = np.flatnonzero((program.hbm_bytes > 0) & ~is_gather)
+    begin = program.ops[strided, A]
+    end = begin + (program.ops[strided, B] - 1) * program.ops[strided, D] + program.ops[strided, C]
+    gathers, gathered_begin, gathered_end = _rows(program, np.flatnonzero(is_gather))
+    return (
+        np.concatenate([strided, gathers]),
+        np.concatenate([begin, gathered_begin]),
+        np.concatenate([end, gathered_end]),
+    )
 
 
 def _rows(program: Program, transfers: Words) -> tuple[Words, Words, Words]:
-    """Return the op, the first byte and the end of every row that these DMA ops move."""
+    """Return the rows that these DMA ops move, as op, first byte and end."""
     rows = program.ops[transfers, B]
     op_of_row = np.repeat(transfers, rows)
     row_in_op = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
     ops = program.ops[op_of_row]
-    step = row_in_op * ops[:, D]
+    offset = row_in_op * ops[:, D]
     is_gathered = program.op_codes[op_of_row] == Op.GATHER
-    if is_gathered.any():
-        row_bytes = np.array([tensor.row_bytes for tensor in program.tensors], np.int64)
-        place = (ops[:, D] + row_in_op)[is_gathered]
-        tensor_row_bytes = row_bytes[program.tensor_indices[op_of_row[is_gathered]]]
-        step[is_gathered] = program.gathered_rows[place] * tensor_row_bytes
-    begin = ops[:, A] + step
+    row_bytes = np.array([tensor.row_bytes for tensor in program.tensors], np.int64)
+    gathered = program.gathered_rows[(ops[:, D] + row_in_op)[is_gathered]]
+    offset[is_gathered] = gathered * row_bytes[program.tensor_indices[op_of_row[is_gathered]]]
+    begin = ops[:, A] + offset
     return op_of_row, begin, begin + ops[:, C]
 
 
@@ -135,9 +148,10 @@ def _check_stored_before_loaded(program: Program, tensor: int) -> None:
     first = np.searchsorted(stored_end, begin, side="right")
     last = np.searchsorted(stored_begin, end, side="left")
     stored_before = np.append(0, np.cumsum(stored_end - stored_begin))
-    bounds = np.append(stored_begin, np.iinfo(np.int64).max), np.append(0, stored_end)
+    ahead = begin - np.append(stored_begin, np.iinfo(np.int64).max)[first]
+    beyond = np.append(0, stored_end)[last] - end
     stored = stored_before[last] - stored_before[first]
-    stored -= np.maximum(begin - bounds[0][first], 0) + np.maximum(bounds[1][last] - end, 0)
+    stored -= np.maximum(ahead, 0) + np.maximum(beyond, 0)
     ranges = np.stack([first, last], axis=1).ravel()
     latest = np.maximum.reduceat(np.append(phase[store], -1), ranges)[::2]
     early = (stored < end - begin) | (latest >= phase[op_of_row])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rich.markup import escape
 from rich.table import Table
 
 from accelsim.report.quantity import quantity_of
@@ -23,15 +24,15 @@ _TOTALS = (
 
 def report_table(report: Report) -> Table:
     """Return what a reader asks first: totals, units, traffic, energy and accuracy."""
-    table = Table(
-        title=f"{report.kernel}: {report.workload} on {report.machine}", title_justify="left"
-    )
+    # Names come from the user's files, and brackets in them are no markup.
+    title = f"{report.kernel}: {report.workload} on {report.machine}"
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("share", justify="right")
     for section in (_totals, _units, _traffic, _energy, _accuracy, _parts):
         for row in section(report):
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         table.add_section()
     return table
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from accelsim.numerics.metrics import Accuracy
@@ -110,7 +111,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th>{quantity_of(name).title}</th><td>{quantity_of(name).show(value)}</td></tr>"
+            f"<tr><th>{escape(quantity_of(name).title)}</th>"
+            f"<td>{escape(quantity_of(name).show(value))}</td></tr>"
             for name, value in self.to_row().items()
         )
         return f"<table>{rows}</table>"

@@ -57,7 +57,8 @@ def _local(workers: int) -> Iterator[Workers]:
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
     try:
         with _interrupts_held():
-            pool.submit(int)  # starts all workers
+            for _ in range(workers):
+                pool.submit(int)  # starts one worker, as none is idle yet
         yield Workers(pool, 2 * workers)
     except BaseException:
         _stop_now(pool)
@@ -69,9 +70,11 @@ class _ThisProcess(Executor):
     """Runs each call at once, where it is submitted."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        from accelsim.jit import interruptible
+
         future: Future[Any] = Future()
         try:
-            future.set_result(fn(*args, **kwargs))
+            future.set_result(interruptible(fn, *args, **kwargs))
         except Exception as error:
             future.set_exception(error)
         return future

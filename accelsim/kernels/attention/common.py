@@ -9,6 +9,7 @@ import numpy as np
 from accelsim.kernels.base import Array
 from accelsim.kernels.tiling import common_format, tile_sizes
 from accelsim.numerics.formats import Format
+from accelsim.numerics.rounding import round_array
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import Tensor
 from accelsim.workload.problem import AttentionProblem
@@ -64,6 +65,11 @@ def step_formats(stored: Format, precision: Precision) -> StepFormats:
         return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16)
     weights = stored if stored == Format.BF16 else Format.FP16
     return StepFormats(stored, Format.FP16, Format.FP32, weights)
+
+
+def score_factor(problem: AttentionProblem, fmt: Format) -> float:
+    """Return 1 / sqrt(head_dim) as the scalar operand of a product in `fmt`."""
+    return float(round_array(1 / np.sqrt(problem.head_dim), fmt))
 
 
 class Operands(NamedTuple):

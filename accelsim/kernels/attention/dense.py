@@ -10,7 +10,6 @@ once; writes: S and P once, and S_q d b.
 
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 from pydantic import PositiveInt
 
 from accelsim.config.spec import Spec
@@ -20,6 +19,7 @@ from accelsim.kernels.attention.common import (
     Precision,
     StepFormats,
     declare_operands,
+    score_factor,
     softmax_attention,
     step_formats,
     tile_candidates,
@@ -227,7 +227,7 @@ class Dense(Kernel):
             tile_k=tile_k,
             softmax_rows=softmax_rows,
             causal=problem.causal,
-            factor=1 / np.sqrt(problem.head_dim),
+            factor=score_factor(problem, formats.vector),
         )
         items = 2 * ceil_div(problem.q_len, tile_q) + ceil_div(problem.q_len, softmax_rows)
         program = builder.record(dense, heads * items, shape, formats.codes, hbm, buffers)

@@ -20,6 +20,7 @@ from accelsim.kernels.attention.common import (
     Precision,
     StepFormats,
     declare_operands,
+    score_factor,
     softmax_attention,
     step_formats,
     tile_candidates,
@@ -227,6 +228,7 @@ class Flash(Kernel):
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
         buffers = _allocate(builder, problem.head_dim, formats, tile_q, tile_k)
+        scale_query = parameters.scale_at == "query"
         shape = _Shape(
             heads=problem.batch * problem.q_heads,
             group=problem.q_heads // problem.kv_heads,
@@ -236,8 +238,8 @@ class Flash(Kernel):
             tile_q=tile_q,
             tile_k=tile_k,
             causal=problem.causal,
-            scale_query=parameters.scale_at == "query",
-            factor=1 / np.sqrt(problem.head_dim),
+            scale_query=scale_query,
+            factor=score_factor(problem, formats.stored if scale_query else formats.vector),
         )
         items = shape.heads * ceil_div(problem.q_len, tile_q)
         program = builder.record(flash, items, shape, formats.codes, hbm, buffers)

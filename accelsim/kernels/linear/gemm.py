@@ -129,6 +129,7 @@ class Gemm(Kernel):
         name = f"gemm on {problem.name}"
         formats = _formats(problem, parameters)
         _check_accumulator(name, problem)
+        _check_packing(name, problem, parameters, formats)
         tiles = _choose_tiles(name, problem, machine, parameters, formats)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = _Operands(
@@ -168,6 +169,26 @@ def _check_accumulator(name: str, problem: GemmProblem) -> None:
             raise DoesNotFitError(
                 f"{name}: sums over k = {problem.k} products of {problem.dtype} can reach {worst}, "
                 f"more than a 32-bit accumulator holds"
+            )
+
+
+def _check_packing(
+    name: str,
+    problem: GemmProblem,
+    parameters: GemmParameters,
+    formats: tuple[Format, Format, Format],
+) -> None:
+    """Refuse tiles that would begin in the middle of a byte, where two 4-bit elements lie."""
+    operand, _, output = formats
+    columns = {
+        "tile_k": (parameters.tile_k, problem.k, operand.bits),
+        "tile_n": (parameters.tile_n, problem.n, min(operand.bits, output.bits)),
+    }
+    for key, (size, length, bits) in columns.items():
+        if size is not None and size < length and size * bits % BITS_PER_BYTE:
+            raise DoesNotFitError(
+                f"{name}: found {key} = {size}, but elements of {bits} bits are packed "
+                f"{BITS_PER_BYTE // bits} to a byte; allowed: multiples of {BITS_PER_BYTE // bits}"
             )
 
 

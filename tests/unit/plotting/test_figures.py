@@ -107,11 +107,19 @@ def test_pareto_front_is_a_staircase_with_named_points():
         "dense",
         "flash",
         "Pareto front\n(2 of 4 points)",
-        "capacity 64 KiB",
-        "capacity 1 MiB",
+        "scratchpad capacity 64 KiB",
+        "scratchpad capacity 1 MiB",
     ]
     assert words(axes) == ["1", "2"]
     assert axes.get_title(loc="left") == "Pareto front of area and time"
+
+
+def test_each_problem_has_a_front_of_its_own():
+    table = SWEPT.assign(**{"workload.q_len": [512, 1024, 512, 1024, 512]})
+    figure = pareto_figure(table, "area_mm2", "time_s", [True, True, True, True, False])
+    (axes,) = figure.axes
+    assert [len(steps.get_xdata()) for steps in axes.get_lines()] == [2, 2]
+    assert legend(axes) == ["dense", "flash", "Pareto front of\neach problem\n(4 of 4 points)"]
 
 
 def test_steps_turn_where_more_is_better():
@@ -154,6 +162,19 @@ def test_timeline_is_cut_at_the_asked_cycle():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["load", "cube"]
     assert axes.get_title(loc="left") == "Unit timeline, first 100 cycles"
     assert axes.get_xlabel() == "time [cycles]"
+
+
+def test_ops_are_colored_by_kind_and_transfers_by_tensor():
+    ops = OPS.assign(name=["load k", "matmul scores", "load v"])
+    assert list(bars(timeline_figure(ops).axes[0])) == ["load k", "matmul", "load v"]
+
+
+def test_a_timeline_has_room_for_its_legend():
+    many = pd.concat([OPS.head(1).assign(name=f"load tensor {index}") for index in range(24)])
+    figure = timeline_figure(many)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_legend().get_window_extent().height <= figure.bbox.height
 
 
 def test_lanes_of_several_cores_are_told_apart():

@@ -1,4 +1,4 @@
-"""The verifier follows rows: of gathers, and of tensors that are stored and loaded in turn."""
+"""The verifier follows the rows of a tensor that is stored and loaded in turn."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from accelsim.errors import ProgramError
 from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, fill, gather, load, store, tile
+from accelsim.program.language import begin_item, fill, load, store, tile
 from accelsim.program.verifier import verify
 
 
@@ -42,30 +42,4 @@ def test_a_row_stored_later_or_never_may_not_be_loaded(rows, index):
     assert str(error.value) == (
         f"turns: op {index} load   load     b[1] <- partial: 1 rows x 16 B at "
         f"{16 * rows[index // 4]} step 16: loads what is not stored in an earlier phase"
-    )
-
-
-@jit
-def _gathers(p, row, src, out, buffer, numbers):
-    begin_item(p, 0)
-    fill(p, tile(numbers, 0), row, 1, 2, FP16)
-    gather(p, tile(buffer, 0), src, tile(numbers, 0), 1, 2, 0, 8)
-    store(p, out, 0, 0, tile(buffer, 0), 2, 8)
-
-
-@pytest.mark.parametrize(("row", "is_inside"), [(2, True), (3, False), (-2, False)])
-def test_gathered_rows_stay_inside_their_tensor(row, is_inside):
-    builder = ProgramBuilder("gathers", with_numbers=False)
-    src = builder.tensor("k", "input", 4, 8, Format.FP16)
-    out = builder.tensor("o", "output", 2, 8, Format.FP16)
-    buffer, numbers = builder.buffer("b", 2, 8, Format.FP16), builder.index_buffer("numbers", 2)
-    program = builder.record(_gathers, 1, row, src, out, buffer, numbers)
-    if is_inside:
-        verify(program)
-        return
-    with pytest.raises(ProgramError) as error:
-        verify(program)
-    assert str(error.value) == (
-        "gathers: op 1 load   gather   b[0] <- k[numbers[0]]: 2 rows x 16 B from 16, indices 0..: "
-        "reaches outside its tensor"
     )

@@ -1,0 +1,40 @@
+"""The longest run that the engines can count without leaving their 64-bit integers."""
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import DoesNotFitError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.program.program import Program
+
+_MAX_CYCLES = 1 << 43
+"""The compiled engine sorts events by one integer that has 43 bits for the cycle."""
+_MAX_TRANSFER_CYCLES = 1 << 32
+"""The memory multiplies bytes by subcycles per 2^20 bytes: 30 bits more than the cycles."""
+
+
+def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.int64]) -> None:
+    """Refuse a program whose ops, one after the other, would take more cycles than can be counted.
+
+    busy: cycles of every compute op. The bound takes every transfer through its slowest part: one
+    channel or one queue. Raises DoesNotFitError.
+    """
+    per_channel = machine.hbm_bytes_per_cycle / machine.hbm.channels
+    slowest = min(per_channel, machine.load.bandwidth, machine.store.bandwidth)
+    with np.errstate(divide="ignore", over="ignore"):
+        cycles_per_byte = 1 / np.float64(slowest)
+    depths = machine.cube.pipeline_depth_cycles + machine.vector.pipeline_depth_cycles
+    latency = float(machine.hbm_latency_cycles + depths)
+    longest = cycles_per_byte * program.hbm_bytes.max(initial=0)
+    total = busy.sum(dtype=np.float64) + cycles_per_byte * program.hbm_bytes.sum(dtype=np.float64)
+    total += program.num_ops * latency
+    for cycles, limit, what in (
+        (longest, _MAX_TRANSFER_CYCLES, "one transfer"),
+        (total, _MAX_CYCLES, "all ops one after the other"),
+    ):
+        if cycles > limit:
+            raise DoesNotFitError(
+                f"{program.name} is too slow to simulate on machine {machine.name}: {what} would "
+                f"take {cycles:.3g} cycles, allowed: {limit}; look for a rate, a latency or a "
+                f"clock with the wrong unit"
+            )

@@ -1,0 +1,1 @@
+"""Speed and memory of accelsim, measured and printed; nothing here is asserted."""

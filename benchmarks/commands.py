@@ -1,0 +1,79 @@
+"""What a user waits for: fresh processes of the command line, warm and with nothing compiled."""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Measurement, peak_mb, seconds, seconds_once
+
+REPEATS = 7
+RUN = ("run", "--machine", "ascend-910b", "--workload")
+SWEEP = Path(__file__).with_name("sweep.yaml")
+
+
+def _accelsim(*arguments: str, cache: str | None = None) -> None:
+    environment = dict(os.environ, **({"XDG_CACHE_HOME": cache} if cache else {}))
+    command = [sys.executable, "-m", "accelsim", "--quiet", *arguments]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+def starting() -> list[Measurement]:
+    """Fresh processes with everything compiled before."""
+    imported = seconds(
+        lambda: subprocess.run([sys.executable, "-c", "import accelsim"], check=True), REPEATS
+    )
+    helped = seconds(lambda: _accelsim("--help"), REPEATS)
+    costs = seconds(lambda: _accelsim(*RUN, "attention-2048", "--kernel", "flash"), REPEATS)
+    real = seconds(lambda: _accelsim(*RUN, "smollm2-real", "--kernel", "flash"), REPEATS)
+    run = "accelsim run, warm"
+    return [
+        Measurement(name="python -c 'import accelsim'", samples=imported, unit="s", target="< 0.5"),
+        Measurement(name="accelsim --help", samples=helped, unit="s", target="< 0.5"),
+        Measurement(name=f"{run}, cost only", samples=costs, unit="s", target="< 2.5"),
+        Measurement(name=f"{run}, three real heads", samples=real, unit="s", target="< 2.5"),
+    ]
+
+
+def compiling() -> list[Measurement]:
+    """Fresh processes with an empty cache, each kernel on its own."""
+    runs = {
+        "flash, cost only": ("attention-2048", "flash"),
+        "flash with numbers": ("smollm2-real", "flash"),
+        "dense with numbers": ("smollm2-real", "dense"),
+        "gemm, cost only": ("gemm-1024", "gemm"),
+    }
+    return [_cold(name, *chosen) for name, chosen in runs.items()]
+
+
+def _cold(name: str, workload: str, kernel: str) -> Measurement:
+    with tempfile.TemporaryDirectory() as cache:
+        spent = seconds_once(lambda: _accelsim(*RUN, workload, "--kernel", kernel, cache=cache))
+    return Measurement(name=f"accelsim run, nothing compiled: {name}", samples=[spent], unit="s")
+
+
+def sweeping() -> list[Measurement]:
+    """A thousand points on one worker and on two."""
+    spent = {workers: [_sweep(workers) for _ in range(2)] for workers in (1, 2)}
+    ratio = min(spent[1]) / min(spent[2])
+    return [
+        Measurement(name="sweep of 1,000 heads, 1 worker", samples=spent[1], unit="s"),
+        Measurement(
+            name="sweep of 1,000 heads, 2 workers", samples=spent[2], unit="s", target="< 60"
+        ),
+        Measurement(name="2 workers against 1", samples=[ratio], unit="x", target=">= 1.7"),
+        Measurement(
+            name="largest process of the sweep",
+            samples=[peak_mb(resource.RUSAGE_CHILDREN)],
+            unit="MB",
+        ),
+    ]
+
+
+def _sweep(workers: int) -> float:
+    with tempfile.TemporaryDirectory() as out:
+        return seconds_once(
+            lambda: _accelsim("sweep", str(SWEEP), "--out", out, "--workers", str(workers))
+        )

@@ -1,0 +1,126 @@
+"""The parts in one process: recording, both engines, whole simulations."""
+
+from pathlib import Path
+from statistics import median
+
+from accelsim.engine import compiled, reference
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.flash import Flash, FlashParameters
+from accelsim.loading import load_machine
+from accelsim.program.program import Program
+from accelsim.simulation import simulate
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import load_tensors
+from benchmarks.measure import Measurement, peak_mb, seconds
+
+MACHINE = "ascend-910b"
+REPEATS = 7
+
+
+def _heads(heads: int, rows: int) -> AttentionProblem:
+    return AttentionProblem(
+        kind="attention",
+        name=f"{heads} heads of {rows}",
+        q_heads=heads,
+        kv_heads=heads,
+        head_dim=128,
+        q_len=rows,
+        kv_len=rows,
+    )
+
+
+def _program(machine: MachineSpec, heads: int, rows: int, tile: int) -> Program:
+    parameters = FlashParameters(tile_q=tile, tile_k=tile)
+    program, _ = Flash.record(_heads(heads, rows), machine, parameters, None)
+    return program
+
+
+def recording() -> list[Measurement]:
+    """Ops recorded per second, without numbers."""
+    machine = load_machine(MACHINE)
+    num_ops = _program(machine, 24, 4096, 128).num_ops
+    spent = seconds(lambda: _program(machine, 24, 4096, 128), REPEATS)
+    rates = [num_ops / each / 1e6 for each in spent]
+    name = f"recording, cost only ({num_ops:,} ops)"
+    return [Measurement(name=name, samples=rates, unit="Mops/s", target=">= 5")]
+
+
+def scheduling() -> list[Measurement]:
+    """Ops scheduled per second on 24 cores that share the HBM, by both engines."""
+    machine = load_machine(MACHINE)
+    large, small = _program(machine, 24, 4096, 128), _program(machine, 24, 512, 64)
+    fast = seconds(lambda: compiled.schedule(large, machine), REPEATS)
+    fast_small = seconds(lambda: compiled.schedule(small, machine), REPEATS)
+    slow_small = seconds(lambda: reference.schedule(small, machine), 3)
+    ratios = [each / median(fast_small) for each in slow_small]
+    return [
+        Measurement(
+            name=f"compiled engine, 24 cores ({large.num_ops:,} ops)",
+            samples=[large.num_ops / each / 1e6 for each in fast],
+            unit="Mops/s",
+            target=">= 5",
+        ),
+        Measurement(
+            name=f"SimPy engine, 24 cores ({small.num_ops:,} ops)",
+            samples=[small.num_ops / each / 1e6 for each in slow_small],
+            unit="Mops/s",
+        ),
+        Measurement(
+            name="compiled engine against SimPy, same program",
+            samples=ratios,
+            unit="x",
+            target=">= 50",
+        ),
+    ]
+
+
+def head() -> list[Measurement]:
+    """One flash-attention head, cost only."""
+    spent = seconds(lambda: simulate(MACHINE, "attention-2048", "flash"), REPEATS)
+    return [
+        Measurement(
+            name="flash head S=2048 d=128, cost only",
+            samples=[1e3 * each for each in spent],
+            unit="ms",
+            target="< 20",
+        ),
+        Measurement(
+            name="peak memory of a process that does this",
+            samples=[peak_mb()],
+            unit="MB",
+            target="< 200",
+        ),
+    ]
+
+
+def product() -> list[Measurement]:
+    """A matrix product of 1024 x 1024 x 1024, cost only."""
+    spent = seconds(lambda: simulate(MACHINE, "gemm-1024", "gemm"), REPEATS)
+    samples = [1e3 * each for each in spent]
+    name = "GEMM 1024 x 1024 x 1024, cost only"
+    return [Measurement(name=name, samples=samples, unit="ms", target="< 20")]
+
+
+def layer() -> list[Measurement]:
+    """A layer of Llama-2-7B, cost only."""
+    workload = "llama-2-7b-prefill-4096-layer"
+    spent = seconds(lambda: simulate(MACHINE, workload, "flash"), 3)
+    name = "Llama-2-7B layer, prefill of 4096, 24 cores"
+    return [Measurement(name=name, samples=spent, unit="s", target="< 2")]
+
+
+def numbers() -> list[Measurement]:
+    """One head with its numbers, every step rounded to FP16."""
+    problem = AttentionProblem.model_validate(
+        {
+            **_heads(1, 1024).model_dump(),
+            "head_dim": 64,
+            "tensors": {"source": "uniform", "amplitude": 1.0, "seed": 0},
+        }
+    )
+    machine, parameters = load_machine(MACHINE), FlashParameters(precision="fp16")
+    tensors = load_tensors(problem, Path())
+    spent = seconds(lambda: Flash.record(problem, machine, parameters, tensors), REPEATS)
+    samples = [1e3 * each for each in spent]
+    name = "flash head S=1024 d=64 with numbers, all FP16"
+    return [Measurement(name=name, samples=samples, unit="ms")]

@@ -1,0 +1,174 @@
+"""A kernel written outside accelsim, as a user would: softmax over the rows of a matrix.
+
+Everything it needs is public: the kernel language, a builder, and `register`.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from pydantic import PositiveInt
+
+from accelsim.config.spec import Spec
+from accelsim.errors import DoesNotFitError, ProgramError
+from accelsim.jit import jit
+from accelsim.kernels import registry
+from accelsim.kernels.base import Kernel
+from accelsim.kernels.registry import get_kernel, kernel_names, register
+from accelsim.kernels.tiling import first_fit
+from accelsim.loading import LoadedWorkload
+from accelsim.numerics.formats import FP32, Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import (
+    begin_item,
+    divide_column,
+    exp,
+    load,
+    row_max,
+    row_sum,
+    store,
+    subtract_column,
+    tile,
+)
+from accelsim.simulation import record, simulate
+from accelsim.workload.problem import GemmProblem
+
+
+class Shape(NamedTuple):
+    rows: int
+    cols: int
+    tile_rows: int
+
+
+@jit
+def row_softmax(p, shape, src, dst, x_buffer, column_buffer):
+    for item in range(-(-shape.rows // shape.tile_rows)):
+        begin_item(p, 0)
+        row = item * shape.tile_rows
+        rows, cols = min(shape.tile_rows, shape.rows - row), shape.cols
+        x, column = tile(x_buffer, item), tile(column_buffer, item)
+        load(p, x, src, row, 0, rows, cols)
+        row_max(p, column, x, rows, cols, FP32)
+        subtract_column(p, x, x, column, rows, cols, FP32)
+        exp(p, x, x, rows, cols, FP32)
+        row_sum(p, column, x, rows, cols, FP32)
+        divide_column(p, x, x, column, rows, cols, FP32)
+        store(p, dst, row, 0, x, rows, cols)
+
+
+class RowSoftmaxParameters(Spec):
+    tile_rows: PositiveInt = 32
+    """Rows of a tile."""
+
+
+class RowSoftmax(Kernel):
+    name = "row_softmax"
+    summary = "softmax of every row of A"
+    problem_kind = "gemm"
+    parameters = RowSoftmaxParameters
+
+    @classmethod
+    def record(cls, problem, machine, parameters, tensors):
+        def allocate(builder, sizes):
+            return (
+                builder.buffer("x", *sizes, problem.k, Format.FP32, slots=2),
+                builder.buffer("column", *sizes, 1, Format.FP32, slots=2),
+            )
+
+        sizes = (min(parameters.tile_rows, problem.m),)
+        first_fit(cls.name, [sizes], allocate, machine)
+        builder = ProgramBuilder(cls.name, with_numbers=tensors is not None)
+        data = None if tensors is None else tensors.a
+        src = builder.tensor("a", "input", problem.m, problem.k, Format.FP32, data)
+        dst = builder.tensor("y", "output", problem.m, problem.k, Format.FP32)
+        shape = Shape(problem.m, problem.k, *sizes)
+        items = -(-problem.m // shape.tile_rows)
+        buffers = allocate(builder, sizes)
+        return builder.record(row_softmax, items, shape, src, dst, *buffers), dst.data
+
+    @classmethod
+    def oracle(cls, problem, tensors):
+        weights = np.exp(tensors.a.astype(np.float64))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """Register the kernel for one test."""
+    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+    return register(RowSoftmax)
+
+
+@pytest.fixture
+def workload():
+    family = {"source": "uniform", "mean": 0, "amplitude": 4, "seed": 1}
+    problem = GemmProblem.model_validate(
+        {
+            "kind": "gemm",
+            "name": "rows",
+            "m": 50,
+            "n": 1,
+            "k": 33,
+            "dtype": "fp32",
+            "tensors": family,
+        }
+    )
+    return LoadedWorkload(problem, Path())
+
+
+def test_it_is_known_by_its_name(known):
+    assert kernel_names()[-1] == "row_softmax"
+    assert get_kernel("row_softmax") is known
+
+
+def test_it_is_simulated_and_judged(known, workload):
+    report = simulate("edge-npu", workload, "row_softmax")
+    matrix_bytes = 50 * 33 * 4
+    assert report.hbm_bytes_by_tensor == {"a": matrix_bytes, "y": matrix_bytes}
+    assert report.macs == 0
+    assert report.units["cube"].busy_cycles == 0
+    # Difference, exponential, a sum of 33 by halving and a division in FP32.
+    assert 0 < report.accuracy.relative_rmse < 16 * 2**-24 * 8
+    assert report == simulate("edge-npu", workload, "row_softmax")
+
+
+def test_both_engines_agree_on_it(known, workload):
+    compiled, reference = (
+        simulate("edge-npu", workload, "row_softmax", {"tile_rows": 7}, engine=engine)
+        for engine in ("compiled", "reference")
+    )
+    assert compiled.cycles == reference.cycles
+    assert compiled.units == reference.units
+
+
+def test_its_program_is_verified(known, workload):
+    program = record("edge-npu", workload, "row_softmax", {"tile_rows": 20})
+    assert program.num_items == 3
+    assert program.num_ops == 3 * 7
+
+
+def test_its_tiles_are_checked_against_the_machine(known, workload):
+    with pytest.raises(DoesNotFitError) as refusal:
+        simulate("edge-npu", workload, "row_softmax", {"machine.scratchpad.capacity": "1 KiB"})
+    assert str(refusal.value) == (
+        "row_softmax does not fit the scratchpad of machine edge-npu: it needs 8704 B, 1024 B "
+        "(1 KiB) are there; buffers: x 2 x 32x33 = 8448 B, column 2 x 32x1 = 256 B; "
+        "choose smaller tiles or a larger scratchpad"
+    )
+
+
+def test_a_name_is_taken_once(known):
+    with pytest.raises(ValueError, match=r"^a kernel named 'row_softmax' is registered already$"):
+        register(RowSoftmax)
+
+
+def test_a_wrong_number_of_items_is_told(workload):
+    builder = ProgramBuilder("own", with_numbers=False)
+    src = builder.tensor("a", "input", 8, 4, Format.FP32)
+    dst = builder.tensor("y", "output", 8, 4, Format.FP32)
+    x = builder.buffer("x", 4, 4, Format.FP32)
+    column = builder.buffer("column", 4, 1, Format.FP32)
+    with pytest.raises(ProgramError) as refusal:
+        builder.record(row_softmax, 3, Shape(8, 4, 4), src, dst, x, column)
+    assert str(refusal.value) == "own: began 2 work items, but announced 3"

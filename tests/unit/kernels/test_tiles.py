@@ -1,0 +1,106 @@
+"""Which tiles the kernels choose: the largest that fit, halved until they do."""
+
+from math import prod
+
+import pytest
+
+from accelsim.kernels.attention.common import tile_candidates
+from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.linear.gemm import Gemm
+from accelsim.kernels.tiling import common_format, tile_sizes
+from accelsim.loading import load_machine
+from accelsim.numerics.formats import Format
+from accelsim.workload.problem import AttentionProblem, GemmProblem
+
+
+def attention(q_len, kv_len, head_dim=64):
+    return AttentionProblem(
+        kind="attention",
+        name="p",
+        q_heads=1,
+        kv_heads=1,
+        head_dim=head_dim,
+        q_len=q_len,
+        kv_len=kv_len,
+    )
+
+
+def buffers_of(program):
+    return {buffer.name: (buffer.slots, buffer.rows, buffer.cols) for buffer in program.buffers}
+
+
+def test_sizes_are_halved():
+    assert tile_sizes(128, 16) == [128, 64, 32, 16]
+    assert tile_sizes(8, 16) == []
+
+
+def test_candidates_go_from_large_to_small_and_prefer_query_rows():
+    pairs = tile_candidates(attention(1000, 1000), None, None)
+    assert pairs[:4] == [(128, 128), (128, 64), (64, 128), (128, 32)]
+    assert pairs[-1] == (16, 16)
+    areas = [prod(pair) for pair in pairs]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_candidates_keep_what_is_asked_for_and_end_at_the_problem():
+    assert tile_candidates(attention(1000, 1000), 48, 80) == [(48, 80)]
+    assert tile_candidates(attention(10, 20), 48, None) == [(10, 20), (10, 16)]
+    assert tile_candidates(attention(1, 7), None, None) == [(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("capacity", "tiles"),
+    [("1 MiB", (128, 128)), ("256 KiB", (128, 64)), ("64 KiB", (32, 32)), ("32 KiB", (16, 16))],
+)
+def test_flash_takes_the_first_that_fits(capacity, tiles):
+    machine = load_machine(
+        "edge-npu", {"scratchpad.capacity": capacity, "accumulator.capacity": "1 MiB"}
+    )
+    program, output = Flash.record(attention(512, 512), machine, Flash.parameters(), None)
+    buffers = buffers_of(program)
+    assert (buffers["q"][1], buffers["k"][1]) == tiles
+    assert program.memory_bytes("scratchpad") <= machine.scratchpad.capacity
+    assert output is None
+
+
+def test_gemm_uses_both_halves_of_the_accumulator_if_they_fit():
+    problem = GemmProblem(kind="gemm", name="p", m=512, n=512, k=512)
+    parameters = Gemm.parameters(tile_m=64, tile_n=64)
+    slots = [
+        buffers_of(
+            Gemm.record(
+                problem, load_machine("edge-npu", {"accumulator.capacity": c}), parameters, None
+            )[0]
+        )["acc"][0]
+        for c in ("32 KiB", "31 KiB")
+    ]
+    assert slots == [2, 1]
+
+
+def test_larger_memories_never_mean_more_traffic():
+    problem = GemmProblem(kind="gemm", name="p", m=1024, n=1024, k=1024)
+    traffic = [
+        Gemm.record(
+            problem,
+            load_machine("edge-npu", {"scratchpad.capacity": f"{kib} KiB"}),
+            Gemm.parameters(),
+            None,
+        )[0].hbm_bytes.sum()
+        for kib in (16, 64, 256, 1024)
+    ]
+    assert traffic == sorted(traffic, reverse=True)
+    assert traffic[0] > traffic[-1]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "product"),
+    [
+        (Format.FP16, Format.FP16, Format.FP16),
+        (Format.BF16, Format.BF16, Format.BF16),
+        (Format.FP16, Format.FP8_E4M3, Format.FP16),
+        (Format.FP16, Format.BF16, Format.FP32),
+        (Format.FP32, Format.FP16, Format.FP32),
+    ],
+)
+def test_operands_meet_in_a_format_that_holds_both(a, b, product):
+    assert common_format(a, b) == common_format(b, a) == product

@@ -1,0 +1,345 @@
+"""Joining the parts: where settings go, what is refused, what a layer adds up to."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import accelsim
+from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError
+from accelsim.kernels.registry import kernel_names
+from accelsim.loading import load_machine, load_workload
+from accelsim.simulation import record, simulate
+
+SMALL = {"q_heads": 2, "kv_heads": 1, "head_dim": 16, "q_len": 48, "kv_len": 48, "causal": True}
+
+
+def write_workload(folder, file="w.yaml", **keys):
+    lines = [f"{key}: {json.dumps(value)}" for key, value in keys.items()]
+    path = folder / file
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def small(tmp_path):
+    return write_workload(tmp_path, kind="attention", name="small", **SMALL)
+
+
+@pytest.fixture
+def layer(tmp_path):
+    parts = [
+        {"kind": "gemm", "name": "qkv", "m": 48, "n": 64, "k": 32, "count": 3},
+        {"kind": "attention", "name": "attention", **SMALL},
+    ]
+    return write_workload(tmp_path, "layer.yaml", kind="layer", name="both", problems=parts)
+
+
+def refusal(*arguments, **options):
+    with pytest.raises(AccelsimError) as error:
+        simulate(*arguments, **options)
+    return error.value
+
+
+class TestSettings:
+    def test_each_goes_where_its_name_says(self, small):
+        settings = {
+            "tile_q": "16",
+            "machine.scratchpad.capacity": "64 KiB",
+            "machine.cores": 2,
+            "workload.q_len": "32",
+        }
+        report = simulate("edge-npu", small, "flash", settings)
+        assert report.cores == 2
+        assert report.settings == settings
+        # Two heads of 32 rows in tiles of 16, and 16-bit elements of 16 columns.
+        assert report.hbm_bytes_by_tensor["q"] == 2 * 32 * 16 * 2
+        assert report.scratchpad_peak_bytes <= 64 * 1024
+
+    def test_text_and_plain_values_mean_the_same(self, small):
+        text = simulate("edge-npu", small, "flash", {"tile_q": "16", "machine.cores": "2"})
+        plain = simulate("edge-npu", small, "flash", {"tile_q": 16, "machine.cores": 2})
+        assert replace(text, settings={}) == replace(plain, settings={})
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            (
+                {"tile_qq": 16},
+                "--set tile_qq: unknown key, did you mean 'tile_q'?; "
+                "allowed: tile_q, tile_k, precision, scale_at",
+            ),
+            ({"tile_q": 0}, "--set tile_q: found 0, expected a value greater than 0"),
+            ({"tile_q": "-1"}, "--set tile_q: found -1, expected a value greater than 0"),
+            ({"tile_q": "abc"}, "--set tile_q: found 'abc', expected a valid integer"),
+            ({"tile_q": "1e9"}, "--set tile_q: found 1000000000.0, expected a valid integer"),
+            ({"tile_q": True}, "--set tile_q: found true, expected a valid integer"),
+            (
+                {"precision": "fp61"},
+                "--set precision: found 'fp61', did you mean 'fp16'?; "
+                "allowed: 'fp32', 'fp16_fp32' or 'fp16'",
+            ),
+            (
+                {"machin.cores": 2},
+                "--set machin.cores: found no such key; allowed: machine.<field>, "
+                "workload.<field>, or a parameter of the kernel without a dot",
+            ),
+            (
+                {"machine.cores": "2.0"},
+                "--set machine.cores: found 2.0, expected a valid integer",
+            ),
+            (
+                {"machine.cores": 100_000},
+                "--set machine.cores: found 100000, expected a value less than or equal to 65536",
+            ),
+            (
+                {"machine.scratchpad.capacity": 512},
+                "--set machine.scratchpad.capacity: found '512', a number without a unit; allowed "
+                "units: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB",
+            ),
+            (
+                {"workload.batch": 0},
+                "--set workload.batch: found 0, expected a value greater than 0",
+            ),
+        ],
+    )
+    def test_a_mistake_names_key_value_and_what_is_allowed(self, small, settings, message):
+        assert str(refusal("edge-npu", small, "flash", settings)) == message
+
+    def test_all_mistakes_of_a_group_are_told_at_once(self, small):
+        error = refusal("edge-npu", small, "flash", {"tile_q": 0, "tile_k": 0})
+        assert isinstance(error, ConfigError)
+        assert error.mistakes == [
+            "--set tile_q: found 0, expected a value greater than 0",
+            "--set tile_k: found 0, expected a value greater than 0",
+        ]
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            (
+                {"machine.cores": 2},
+                "machine.cores: the machine is loaded already; override it when loading",
+            ),
+            (
+                {"workload.batch": 2},
+                "workload.batch: the workload is loaded already; override it when loading",
+            ),
+        ],
+    )
+    def test_what_is_loaded_cannot_be_overridden(self, small, settings, message):
+        machine, workload = load_machine("edge-npu"), load_workload(small)
+        assert str(refusal(machine, workload, "flash", settings)) == message
+
+    def test_loaded_objects_are_the_same_as_names(self, small):
+        loaded = simulate(load_machine("edge-npu"), load_workload(small), "flash")
+        assert loaded == simulate("edge-npu", small, "flash")
+
+
+class TestNames:
+    def test_unknown_kernel(self, small):
+        assert str(refusal("edge-npu", small, "falsh")) == (
+            "unknown kernel 'falsh', did you mean 'flash'?; known: "
+            + ", ".join(sorted(kernel_names()))
+        )
+
+    def test_unknown_machine(self, small):
+        assert str(refusal("edge-nup", small, "flash")) == (
+            "unknown machine 'edge-nup', did you mean 'edge-npu'?; known: ascend-910b, edge-npu"
+        )
+
+    def test_unknown_engine(self, small):
+        assert str(refusal("edge-npu", small, "flash", engine="fast")) == (
+            "unknown engine 'fast'; known: compiled, reference"
+        )
+
+    def test_a_kernel_for_other_problems(self, small):
+        assert str(refusal("edge-npu", small, "gemm")) == (
+            "kernel gemm is for gemm problems, but workload small is attention"
+        )
+
+    def test_a_layer_without_work_for_the_kernel(self, tmp_path):
+        part = {"kind": "gemm", "name": "g", "m": 4, "n": 4, "k": 4}
+        path = write_workload(tmp_path, kind="layer", name="l", problems=[part])
+        assert str(refusal("edge-npu", path, "flash")) == (
+            "kernel flash is for attention problems, but workload l is gemm"
+        )
+
+
+class TestMachinesThatCannotRunIt:
+    def test_a_scratchpad_that_holds_no_tile(self, small):
+        settings = {"machine.scratchpad.capacity": "4 KiB"}
+        error = refusal("edge-npu", small, "flash", settings)
+        assert isinstance(error, DoesNotFitError)
+        assert str(error) == (
+            "flash on small does not fit the scratchpad of machine edge-npu: it needs 9024 B, "
+            "4096 B (4 KiB) are there; buffers: scores 2 x 16x16 = 1024 B, x 1 x 16x16 = 1024 B, "
+            "output 1 x 16x16 = 1024 B, q 2 x 16x16 = 1024 B, k 2 x 16x16 = 1024 B, "
+            "v 2 x 16x16 = 1024 B, weights 2 x 16x16 = 1024 B, product 1 x 16x16 = 1024 B, "
+            "stored 1 x 16x16 = 512 B, row_max 2 x 16x1 = 128 B, row_sum 1 x 16x1 = 64 B, "
+            "tile_sum 1 x 16x1 = 64 B, rescale 1 x 16x1 = 64 B; "
+            "choose smaller tiles or a larger scratchpad"
+        )
+
+    def test_an_accumulator_that_holds_no_tile(self):
+        settings = {"machine.accumulator.capacity": "100 B", "tile_m": 16, "tile_n": 16}
+        assert str(refusal("edge-npu", "gemm-1024", "gemm", settings)) == (
+            "gemm on gemm-1024 does not fit the accumulator of machine edge-npu: it needs 1024 B, "
+            "100 B (0.0976562 KiB) are there; buffers: acc 1 x 16x16 = 1024 B; "
+            "choose smaller tiles or a larger accumulator"
+        )
+
+    def test_a_unit_without_the_format(self, small):
+        assert str(refusal("edge-npu", small, "flash", {"workload.dtype": "fp8_e4m3"})) == (
+            "machine edge-npu: its cube unit has no fp8_e4m3, which flash on small uses; "
+            "it has fp32, bf16, fp16, int8, int4"
+        )
+
+    def test_more_ops_than_a_program_may_have(self):
+        for settings in (
+            {"workload.q_len": 2**30},
+            {"workload.kv_len": 2**31 - 1, "tile_k": 1},
+            {"workload.q_heads": 2**31 - 1},
+        ):
+            assert str(refusal("edge-npu", "attention-2048", "flash", settings)) == (
+                "flash on attention-2048: needs more than 33554432 ops, the most a program may "
+                "have; choose larger tiles or a smaller problem"
+            )
+
+    @pytest.mark.parametrize(
+        ("setting", "found"),
+        [
+            ({"machine.hbm.bandwidth": "1 B/s"}, "one transfer would take 1.54e+12"),
+            ({"machine.load.bandwidth": "1e-30 B/cycle"}, "one transfer would take 1.54e+33"),
+            ({"machine.hbm.bandwidth": "1e-300 B/s"}, "one transfer would take inf"),
+            ({"machine.hbm.latency": "1000 s"}, "all ops one after the other would take"),
+            ({"machine.vector.costs.exp": 1e300}, "all ops one after the other would take"),
+        ],
+    )
+    def test_rates_beyond_what_the_engines_can_count(self, small, setting, found):
+        message = str(refusal("edge-npu", small, "flash", setting))
+        assert message.startswith(
+            f"flash on small is too slow to simulate on machine edge-npu: {found}"
+        )
+        assert message.endswith("look for a rate, a latency or a clock with the wrong unit")
+
+    def test_the_slowest_run_that_is_counted_is_counted_right(self, small):
+        slow = {"machine.hbm.bandwidth": "1 kB/s"}
+        report = simulate("edge-npu", small, "flash", slow)
+        moved_bytes = report.hbm_read_bytes + report.hbm_write_bytes
+        # Nothing but the memory takes time: 10^6 cycles a byte.
+        assert report.cycles == pytest.approx(moved_bytes * 10**6, rel=1e-3)
+        assert report.bound_by == "hbm"
+
+    def test_too_little_memory_is_said(self, small, monkeypatch):
+        monkeypatch.setattr("accelsim.simulation.load_tensors", _fails_for_lack_of_memory)
+        error = refusal("edge-npu", small, "flash")
+        assert str(error) == (
+            "kernel flash: this computer has too little memory free (Unable to allocate 9 TiB); "
+            "choose a smaller problem, or one without tensors"
+        )
+
+
+def _fails_for_lack_of_memory(*_):
+    raise MemoryError("Unable to allocate 9 TiB")
+
+
+class TestLayers:
+    def test_sums_equal_their_parts(self, layer):
+        report = simulate("edge-npu", layer, "flash")
+        gemm, attention = report.parts
+        assert (gemm.kernel, attention.kernel) == ("gemm", "flash")
+        for name in ("cycles", "ops", "macs", "hbm_read_bytes", "hbm_write_bytes"):
+            assert getattr(report, name) == 3 * getattr(gemm, name) + getattr(attention, name)
+        for name in ("time_s", "energy_j"):
+            total = 3 * getattr(gemm, name) + getattr(attention, name)
+            assert getattr(report, name) == pytest.approx(total, rel=1e-12)
+        assert report.hbm_bytes_by_tensor["a"] == 3 * gemm.hbm_bytes_by_tensor["a"]
+        assert report.hbm_bytes_by_tensor["q"] == attention.hbm_bytes_by_tensor["q"]
+        assert sum(report.hbm_bytes_by_tensor.values()) == (
+            report.hbm_read_bytes + report.hbm_write_bytes
+        )
+        cube = report.units["cube"]
+        assert cube.busy_cycles == 3 * gemm.units["cube"].busy_cycles + (
+            attention.units["cube"].busy_cycles
+        )
+        assert cube.utilization == pytest.approx(cube.busy_cycles / report.cycles)
+        assert report.accuracy is None
+
+    def test_parts_of_the_kernels_kind_take_its_parameters(self, layer):
+        report = simulate("edge-npu", layer, "flash", {"tile_q": 16})
+        coarse = simulate("edge-npu", layer, "flash", {"tile_q": 48})
+        assert report.parts[0].cycles == coarse.parts[0].cycles
+        assert report.parts[1].ops > coarse.parts[1].ops
+
+    def test_a_layer_has_no_timeline_and_no_program(self, layer):
+        assert str(refusal("edge-npu", layer, "flash", timeline=True)) == (
+            "both: a layer has no single timeline; run one of its parts"
+        )
+        with pytest.raises(AccelsimError) as error:
+            record("edge-npu", layer, "flash")
+        assert str(error.value) == "both: a layer has no single program; name one of its parts"
+
+
+class TestWhatComesBack:
+    @pytest.mark.parametrize("kernel", ["flash", "dense"])
+    def test_both_engines_give_one_report(self, small, kernel):
+        compiled = simulate("edge-npu", small, kernel, engine="compiled")
+        reference = simulate("edge-npu", small, kernel, engine="reference")
+        assert replace(reference, engine="compiled") == compiled
+
+    def test_the_same_twice(self, small):
+        assert simulate("edge-npu", small, "flash") == simulate("edge-npu", small, "flash")
+
+    def test_tensors_change_the_accuracy_and_nothing_else(self, small):
+        family = {"source": "uniform", "mean": 0, "amplitude": 1, "seed": 5}
+        without = simulate("edge-npu", small, "flash")
+        judged = simulate("edge-npu", small, "flash", {"workload.tensors": family})
+        assert without.accuracy is None
+        assert 0 < judged.accuracy.relative_rmse < 2**-10  # FP16 keeps 11 significant bits
+        assert judged.seed == 5
+        assert replace(judged, accuracy=None, seed=None, settings={}) == without
+
+    def test_numbers_that_are_not_finite_are_reported_without_a_warning(self, tmp_path):
+        rng = np.random.default_rng(1)
+        q, k, v = (rng.standard_normal((heads, 48, 16)) for heads in (2, 1, 1))
+        q[1, 3, 0], v[0, 40, 5] = np.inf, np.nan
+        np.savez(tmp_path / "t.npz", q=q, k=k, v=v)
+        source = {"source": "file", "path": "t.npz"}
+        path = write_workload(tmp_path, kind="attention", name="w", **SMALL, tensors=source)
+        accuracy = simulate("edge-npu", path, "flash").accuracy
+        # One row of 16, and the column of a value that the causal mask hides from some rows.
+        assert 16 / (96 * 16) < accuracy.nonfinite_fraction < (16 + 96) / (96 * 16)
+        assert 0 < accuracy.relative_rmse < 2**-9
+
+    def test_record_returns_the_program_of_the_run(self, small):
+        assert (
+            record("edge-npu", small, "flash").num_ops == simulate("edge-npu", small, "flash").ops
+        )
+
+    def test_the_public_names(self):
+        assert accelsim.simulate is simulate
+        assert {"Report", "load_machine", "load_workload", "simulate", "sweep"} <= set(
+            accelsim.__all__
+        )
+
+
+def test_a_relative_path_of_tensors_starts_at_the_workload_file(tmp_path, monkeypatch):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    a, b = np.eye(4), np.arange(16.0).reshape(4, 4)
+    np.savez(folder / "t.npz", a=a, b=b)
+    write_workload(
+        folder,
+        kind="gemm",
+        name="identity",
+        m=4,
+        n=4,
+        k=4,
+        tensors={"source": "file", "path": "t.npz"},
+    )
+    monkeypatch.chdir(tmp_path)
+    report = simulate("edge-npu", Path("elsewhere/w.yaml"), "gemm")
+    assert report.accuracy.max_abs_error == 0
