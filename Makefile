@@ -69,9 +69,10 @@ docs: $(STAMP) ## Make the generated parts of the pages again and build out/docs
 	@echo "open $(OUT)/docs/index.html"
 
 experiments: $(STAMP) ## Run every experiment into out/experiments and draw its figure again
-	@set -e; for file in experiments/*/sweep.yaml; do \
-	    folder=$$(dirname $$file); out=$(OUT)/experiments/$$(basename $$folder); \
-	    $(BIN)/accelsim sweep $$file --out $$out; \
+	@set -e; for folder in experiments/*; do \
+	    out=$(OUT)/experiments/$$(basename $$folder); \
+	    if [ -f $$folder/run.py ]; then $(BIN)/python $$folder/run.py $$out; \
+	    else $(BIN)/accelsim sweep $$folder/sweep.yaml --out $$out; fi; \
 	    $(BIN)/python $$folder/figure.py $$out $$folder; \
 	done
 
