@@ -29,6 +29,15 @@ def select(data: Data, index: int) -> Data:
 
 
 @jit_inner
+def columns_from(data: Data, first: int) -> Data:
+    """Return the columns of a tile from `first` on, or None."""
+    if data is None:
+        return None
+    else:
+        return data[:, first:]
+
+
+@jit_inner
 def copy_block(dst: Data, src: Data, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] to the top left corner of dst."""
     if dst is None:
@@ -199,6 +208,16 @@ def maximum(dst: Data, a: Data, b: Data, rows: int, cols: int) -> None:
     for r in range(rows):
         for c in range(cols):
             dst[r, c] = larger(a[r, c], b[r, c])
+
+
+@jit_inner
+def minimum(dst: Data, a: Data, b: Data, rows: int, cols: int) -> None:
+    """Element-wise minimum of two tiles; NaN wins."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = -larger(-a[r, c], -b[r, c])
 
 
 @jit_inner

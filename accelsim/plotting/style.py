@@ -81,6 +81,17 @@ def save_figure(
             metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
             with rc_context({"svg.hashsalt": "accelsim"}):
                 figure.savefig(path, dpi=_RESOLUTION_DPI, metadata=metadata)
+            if path.suffix == ".png":
+                _reduce_colors(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot write the figure: {error.strerror}") from error
     return paths
+
+
+def _reduce_colors(path: Path) -> None:
+    """Give a PNG a palette of 256 colors: a third of the bytes, and no difference to be seen."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        reduced = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)

@@ -93,6 +93,12 @@ def tile(buffer: Buffer, turn: int) -> Tile:
 
 
 @jit_inner
+def columns(whole: Tile, first: int) -> Tile:
+    """Return the columns of a tile from `first` on. An op on them waits as for the whole tile."""
+    return Tile(whole.slot, whole.bits, arithmetic.columns_from(whole.data, first))
+
+
+@jit_inner
 def _check_length(p: Recorder) -> None:
     # Called where loops begin or load, not for every op, which would halve the speed of recording.
     if p[NUM_RECORDED] > MAX_OPS:
@@ -116,9 +122,10 @@ def begin_item(p: Recorder, phase: int) -> None:
 
 
 @jit_inner
-def _record(
+def record_op(
     p: Recorder, head: int, reads: int, writes: int, a: int, b: int, c: int, d: int
 ) -> None:
+    """Append an op of these words to the program."""
     index = p[NUM_RECORDED]
     p[NUM_RECORDED] = index + 1
     at = HEADER_WORDS + p[ITEM_CAPACITY] * ITEM_WORDS + index * WORDS
@@ -134,7 +141,8 @@ def _record(
 
 
 @jit_inner
-def _stored_bytes(bits: int, elements: int) -> int:
+def stored_bytes(bits: int, elements: int) -> int:
+    """Return the bytes that packed elements take."""
     return (bits * elements + 7) >> 3
 
 
@@ -142,9 +150,9 @@ def _stored_bytes(bits: int, elements: int) -> int:
 def load(p: Recorder, dst: Tile, src: Tensor, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] from HBM to a tile."""
     _check_length(p)
-    address = src.address + row * src.row_bytes + _stored_bytes(src.bits, col)
+    address = src.address + row * src.row_bytes + stored_bytes(src.bits, col)
     head = _LOAD | (src.number << TENSOR_SHIFT)
-    _record(p, head, 0, dst.slot, address, rows, _stored_bytes(src.bits, cols), src.row_bytes)
+    record_op(p, head, 0, dst.slot, address, rows, stored_bytes(src.bits, cols), src.row_bytes)
     arithmetic.copy_block(dst.data, src.data, row, col, rows, cols)
 
 
@@ -165,30 +173,31 @@ def gather(
     p: Recorder,
     dst: Tile,
     src: Tensor,
-    indices: Indices,
+    indices: Tile,
     first_row: int,
     rows: int,
     col: int,
     cols: int,
 ) -> None:
-    """Copy the rows src[first_row + indices[:rows], col:col+cols] from HBM to a tile.
+    """Copy the rows src[first_row + indices[0, :rows], col:col+cols] from HBM to a tile.
 
-    indices: int32 [>= rows]. The memory sees the real addresses.
+    indices: a tile of an index buffer. The memory sees the real addresses.
     """
     _check_length(p)
-    first_index = _record_indices(p, indices, rows)
-    address = src.address + first_row * src.row_bytes + _stored_bytes(src.bits, col)
+    first_index = _record_indices(p, indices.data[0], rows)
+    address = src.address + first_row * src.row_bytes + stored_bytes(src.bits, col)
     head = _GATHER | (src.number << TENSOR_SHIFT)
-    _record(p, head, 0, dst.slot, address, rows, _stored_bytes(src.bits, cols), first_index)
-    arithmetic.copy_rows(dst.data, src.data, indices, first_row, rows, col, cols)
+    row_bytes = stored_bytes(src.bits, cols)
+    record_op(p, head, indices.slot, dst.slot, address, rows, row_bytes, first_index)
+    arithmetic.copy_rows(dst.data, src.data, indices.data[0], first_row, rows, col, cols)
 
 
 @jit_inner
 def store(p: Recorder, dst: Tensor, row: int, col: int, src: Tile, rows: int, cols: int) -> None:
     """Copy a tile to dst[row:row+rows, col:col+cols] in HBM."""
-    address = dst.address + row * dst.row_bytes + _stored_bytes(dst.bits, col)
+    address = dst.address + row * dst.row_bytes + stored_bytes(dst.bits, col)
     head = _STORE | (dst.number << TENSOR_SHIFT)
-    _record(p, head, src.slot, 0, address, rows, _stored_bytes(dst.bits, cols), dst.row_bytes)
+    record_op(p, head, src.slot, 0, address, rows, stored_bytes(dst.bits, cols), dst.row_bytes)
     arithmetic.copy_to_block(dst.data, row, col, src.data, rows, cols)
 
 
@@ -209,7 +218,7 @@ def _record_matmul(
     if accumulate:
         reads |= acc.slot << (2 * SLOT_BITS)
     head = _MATMUL | (fmt << OPERAND_SHIFT) | (acc_fmt << ACCUMULATOR_SHIFT)
-    _record(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << 8))
+    record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << 8))
 
 
 @jit_inner
@@ -256,15 +265,15 @@ def move(
 ) -> None:
     """Move an accumulator tile to the scratchpad, converted to `out_fmt` on the way."""
     head = _MOVE | (acc_fmt << ACCUMULATOR_SHIFT) | (out_fmt << OUTPUT_SHIFT)
-    read_bytes = _stored_bytes(_ACCUMULATOR_BITS, rows * cols)
-    _record(
-        p, head, acc.slot, dst.slot, rows, cols, read_bytes, _stored_bytes(dst.bits, rows * cols)
+    read_bytes = stored_bytes(_ACCUMULATOR_BITS, rows * cols)
+    record_op(
+        p, head, acc.slot, dst.slot, rows, cols, read_bytes, stored_bytes(dst.bits, rows * cols)
     )
     arithmetic.convert(dst.data, acc.data, rows, cols, out_fmt)
 
 
 @jit_inner
-def _record_vector(
+def record_vector(
     p: Recorder,
     op: int,
     fmt: int,
@@ -275,46 +284,55 @@ def _record_vector(
     rows: int,
     cols: int,
 ) -> None:
+    """Record a vector op on rows x cols elements that writes rows x dst_cols."""
     head = op | (fmt << OPERAND_SHIFT)
-    written = _stored_bytes(dst.bits, rows * dst_cols)
-    _record(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
+    written = stored_bytes(dst.bits, rows * dst_cols)
+    record_op(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
 
 
 @jit_inner
-def _record_pair(
+def record_pair(
     p: Recorder, op: int, fmt: int, dst: Tile, a: Tile, b: Tile, b_cols: int, rows: int, cols: int
 ) -> None:
+    """Record a vector op on two tiles, rows x cols and rows x b_cols."""
     reads = a.slot | (b.slot << SLOT_BITS)
     read_bits = rows * (a.bits * cols + b.bits * b_cols)
-    _record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
+    record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
 
 
 @jit_inner
 def add(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a + b."""
-    _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
+    record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
     arithmetic.add(dst.data, a.data, b.data, rows, cols, fmt)
 
 
 @jit_inner
 def subtract(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a - b."""
-    _record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
+    record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
     arithmetic.subtract(dst.data, a.data, b.data, rows, cols, fmt)
 
 
 @jit_inner
 def multiply(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a b, element by element."""
-    _record_pair(p, _MULTIPLY, fmt, dst, a, b, cols, rows, cols)
+    record_pair(p, _MULTIPLY, fmt, dst, a, b, cols, rows, cols)
     arithmetic.multiply(dst.data, a.data, b.data, rows, cols, fmt)
 
 
 @jit_inner
 def maximum(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = max(a, b), element by element."""
-    _record_pair(p, _MAXIMUM, fmt, dst, a, b, cols, rows, cols)
+    record_pair(p, _MAXIMUM, fmt, dst, a, b, cols, rows, cols)
     arithmetic.maximum(dst.data, a.data, b.data, rows, cols)
+
+
+@jit_inner
+def minimum(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
+    """dst = min(a, b), element by element."""
+    record_pair(p, _MAXIMUM, fmt, dst, a, b, cols, rows, cols)
+    arithmetic.minimum(dst.data, a.data, b.data, rows, cols)
 
 
 @jit_inner
@@ -322,7 +340,7 @@ def subtract_column(
     p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
 ) -> None:
     """Subtract column[r, 0] from row r of a."""
-    _record_pair(p, _ADD, fmt, dst, a, column, 1, rows, cols)
+    record_pair(p, _ADD, fmt, dst, a, column, 1, rows, cols)
     arithmetic.subtract_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
@@ -333,7 +351,7 @@ def subtract_row(
     """Subtract row[0, c] from column c of a."""
     read_bits = (rows * a.bits + row.bits) * cols
     reads = a.slot | (row.slot << SLOT_BITS)
-    _record_vector(p, _ADD, fmt, dst, cols, reads, read_bits, rows, cols)
+    record_vector(p, _ADD, fmt, dst, cols, reads, read_bits, rows, cols)
     arithmetic.subtract_row(dst.data, a.data, row.data, rows, cols, fmt)
 
 
@@ -342,7 +360,7 @@ def multiply_column(
     p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
 ) -> None:
     """Multiply row r of a by column[r, 0]."""
-    _record_pair(p, _MULTIPLY, fmt, dst, a, column, 1, rows, cols)
+    record_pair(p, _MULTIPLY, fmt, dst, a, column, 1, rows, cols)
     arithmetic.multiply_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
@@ -351,42 +369,43 @@ def divide_column(
     p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
 ) -> None:
     """Divide row r of a by column[r, 0]."""
-    _record_pair(p, _DIVIDE, fmt, dst, a, column, 1, rows, cols)
+    record_pair(p, _DIVIDE, fmt, dst, a, column, 1, rows, cols)
     arithmetic.divide_column(dst.data, a.data, column.data, rows, cols, fmt)
 
 
 @jit_inner
-def _record_map(
+def record_map(
     p: Recorder, op: int, fmt: int, dst: Tile, dst_cols: int, src: Tile, rows: int, cols: int
 ) -> None:
-    _record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
+    """Record a vector op on one tile."""
+    record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
 
 
 @jit_inner
 def scale(p: Recorder, dst: Tile, src: Tile, factor: float, rows: int, cols: int, fmt: int) -> None:
     """dst = src times one scalar of format `fmt`."""
-    _record_map(p, _MULTIPLY, fmt, dst, cols, src, rows, cols)
+    record_map(p, _MULTIPLY, fmt, dst, cols, src, rows, cols)
     arithmetic.scale(dst.data, src.data, factor, rows, cols, fmt)
 
 
 @jit_inner
 def exp(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = e^src."""
-    _record_map(p, _EXP, fmt, dst, cols, src, rows, cols)
+    record_map(p, _EXP, fmt, dst, cols, src, rows, cols)
     arithmetic.exp(dst.data, src.data, rows, cols, fmt)
 
 
 @jit_inner
 def row_max(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst[r, 0] = maximum of row r."""
-    _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
+    record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
     arithmetic.row_max(dst.data, src.data, rows, cols)
 
 
 @jit_inner
 def row_sum(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst[r, 0] = sum of row r, each partial sum rounded to `fmt`."""
-    _record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
+    record_map(p, _REDUCE, fmt, dst, 1, src, rows, cols)
     arithmetic.row_sum(dst.data, src.data, rows, cols, fmt)
 
 
@@ -395,7 +414,7 @@ def mask_above_diagonal(
     p: Recorder, dst: Tile, row: int, col: int, rows: int, cols: int, fmt: int
 ) -> None:
     """Set to -inf what lies right of the diagonal, where dst[0, 0] is element (row, col)."""
-    _record_map(p, _SELECT, fmt, dst, cols, dst, rows, cols)
+    record_map(p, _SELECT, fmt, dst, cols, dst, rows, cols)
     arithmetic.mask_above_diagonal(dst.data, row, col, rows, cols)
 
 
@@ -404,12 +423,12 @@ def convert(
     p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int, out_fmt: int
 ) -> None:
     """dst = src rounded to `out_fmt`; `fmt` is the wider of both, which sets the rate."""
-    _record_map(p, _CONVERT, fmt, dst, cols, src, rows, cols)
+    record_map(p, _CONVERT, fmt, dst, cols, src, rows, cols)
     arithmetic.convert(dst.data, src.data, rows, cols, out_fmt)
 
 
 @jit_inner
 def fill(p: Recorder, dst: Tile, value: float, rows: int, cols: int, fmt: int) -> None:
     """Set every element of a tile to `value`."""
-    _record_vector(p, _FILL, fmt, dst, cols, 0, 0, rows, cols)
+    record_vector(p, _FILL, fmt, dst, cols, 0, 0, rows, cols)
     arithmetic.fill(dst.data, value, rows, cols)

@@ -140,9 +140,9 @@ class TestSettings:
 
 class TestNames:
     def test_unknown_kernel(self, small):
-        known = ", ".join(sorted(kernel_names()))
         assert str(refusal("edge-npu", small, "falsh")) == (
-            f"unknown kernel 'falsh', did you mean 'flash'?; known: {known}"
+            "unknown kernel 'falsh', did you mean 'flash'?; known: "
+            + ", ".join(sorted(kernel_names()))
         )
 
     def test_unknown_machine(self, small):
