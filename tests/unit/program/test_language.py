@@ -146,7 +146,7 @@ def test_vector_ops(builder):
     assert {op.op for op in program} == {op for op in Op if FIRST_VECTOR_OP <= op <= Op.FILL}
     assert {(op.unit, op.a, op.b) for op in program} == {(Unit.VECTOR, 3, 5)}
     formats = [op.operand_format for op in program]
-    assert formats == [Format.FP16] * 12 + [Format.FP32, Format.FP16]
+    assert formats == [Format.FP16] * 13 + [Format.FP32, Format.FP16]
 
 
 @jit
