@@ -248,7 +248,8 @@ def model_path_of(name, cache):
         ((*GEMM, "gemm-1042"), None),
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
-            "unknown kernel 'falsh', did you mean 'flash'?; known: dense, flash, gemm",
+            "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
+            "flash, gemm, pasa, quest, sift, sparse, split_kv, topk, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),
