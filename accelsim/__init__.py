@@ -7,16 +7,26 @@ from accelsim.version import VERSION
 
 if TYPE_CHECKING:
     from accelsim.loading import load_machine, load_workload
+    from accelsim.quality.evaluate import evaluate
     from accelsim.report.report import Report
     from accelsim.simulation import simulate
     from accelsim.sweeps.run import sweep
 
 __version__ = VERSION
 
-__all__ = ["Report", "__version__", "load_machine", "load_workload", "simulate", "sweep"]
+__all__ = [
+    "Report",
+    "__version__",
+    "evaluate",
+    "load_machine",
+    "load_workload",
+    "simulate",
+    "sweep",
+]
 
 _HOMES = {
     "Report": "accelsim.report.report",
+    "evaluate": "accelsim.quality.evaluate",
     "load_machine": "accelsim.loading",
     "load_workload": "accelsim.loading",
     "simulate": "accelsim.simulation",

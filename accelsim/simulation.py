@@ -1,17 +1,25 @@
 """Joins the parts: machine, workload and kernel to a report."""
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from accelsim.config.document import Document
 from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
-from accelsim.errors import ConfigError, DoesNotFitError, UnknownNameError, WorkloadError
+from accelsim.errors import (
+    ConfigError,
+    DoesNotFitError,
+    OutputError,
+    UnknownNameError,
+    WorkloadError,
+)
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Kernel
+from accelsim.jit import cache_folder
+from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
@@ -20,7 +28,9 @@ from accelsim.program.verifier import verify
 from accelsim.report.build import build_report, combine_reports
 from accelsim.report.report import Report
 from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem
-from accelsim.workload.tensors import load_tensors
+from accelsim.workload.tensors import AttentionTensors, GemmTensors, load_tensors
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Engine = Literal["compiled", "reference"]
 _ENGINES = {"compiled": compiled.schedule, "reference": reference.schedule}
@@ -44,28 +54,16 @@ def simulate(
 
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them.
     """
-    with _lack_of_memory_explained(kernel):
-        return _simulate(machine, workload, kernel, settings or {}, engine, timeline)
-
-
-def _simulate(
-    machine: MachineSpec | str | Path,
-    workload: LoadedWorkload | str | Path,
-    kernel: str,
-    settings: Mapping[str, Any],
-    engine: Engine,
-    timeline: bool,
-) -> Report:
     if engine not in _ENGINES:
         raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(_ENGINES)}")
-    run = _Run.prepare(machine, workload, kernel, settings)
-    problem = run.workload.problem
+    run, loaded = _prepare(machine, workload, kernel, settings or {})
+    problem = loaded.problem
     if not isinstance(problem, LayerProblem):
-        return run.simulate(problem, run.kernel, engine, timeline)
+        return _simulate(run, problem, loaded.folder, engine, timeline)
     if timeline:
         raise WorkloadError(f"{problem.name}: a layer has no single timeline; run one of its parts")
     reports = [
-        run.simulate(part, run.kernel_for(part), engine, with_timeline=False)
+        _simulate(run.for_kind(part.kind), part, loaded.folder, engine, with_timeline=False)
         for part in problem.problems
     ]
     counts = [part.count for part in problem.problems]
@@ -79,18 +77,19 @@ def record(
     settings: Mapping[str, Any] | None = None,
 ) -> Program:
     """Return the verified tile program of a kernel; raises as `simulate` does."""
-    run = _Run.prepare(machine, workload, kernel, settings or {})
-    problem = run.workload.problem
+    run, loaded = _prepare(machine, workload, kernel, settings or {})
+    problem = loaded.problem
     if isinstance(problem, LayerProblem):
         raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
-    with _lack_of_memory_explained(kernel):
-        program, _ = run.record(problem, run.kernel, tensors=None)
+    with shortages_explained(kernel):
+        program, _ = run.kernel.record(problem, run.machine, run.parameters, None)
         verify(program)
     return program
 
 
 @contextmanager
-def _lack_of_memory_explained(kernel: str) -> Iterator[None]:
+def shortages_explained(kernel: str) -> Iterator[None]:
+    """Turn a lack of memory, or of disk space for compiled code, into an error that says so."""
     try:
         yield
     except MemoryError as error:
@@ -98,94 +97,117 @@ def _lack_of_memory_explained(kernel: str) -> Iterator[None]:
             f"kernel {kernel}: this computer has too little memory free ({error}); "
             f"choose a smaller problem, or one without tensors"
         ) from error
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise OutputError(
+            f"{cache_folder()}: cannot keep compiled code: {error.strerror}; "
+            f"make room, or set XDG_CACHE_HOME to another folder"
+        ) from error
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The checked input of one call."""
+class KernelRun:
+    """A kernel with checked parameters on one machine, ready for any problem of its kind."""
 
     machine: MachineSpec
-    workload: LoadedWorkload
     kernel: type[Kernel]
     parameters: Any
     settings: Mapping[str, Any]
+    """What the caller changed, as the report tells it."""
 
     @classmethod
     def prepare(
-        cls,
-        machine: MachineSpec | str | Path,
-        workload: LoadedWorkload | str | Path,
-        kernel: str,
-        settings: Mapping[str, Any],
-    ) -> "_Run":
+        cls, machine: MachineSpec | str | Path, kernel: str, settings: Mapping[str, Any]
+    ) -> "KernelRun":
+        """Check `settings`: `machine.<field>` and kernel parameters; others are the caller's."""
         chosen = get_kernel(kernel)
-        parameters = {key: value for key, value in settings.items() if "." not in key}
-        machine_settings = _below("machine", settings)
-        workload_settings = _below("workload", settings)
         _check_keys(settings)
+        machine_settings = settings_below("machine", settings)
         if not isinstance(machine, MachineSpec):
             machine = load_machine(machine, machine_settings, "--set machine.")
         elif machine_settings:
             raise _already_loaded("machine", machine_settings)
-        if not isinstance(workload, LoadedWorkload):
-            workload = load_workload(workload, workload_settings, "--set workload.")
-        elif workload_settings:
-            raise _already_loaded("workload", workload_settings)
-        document = Document({}, {(): "--set "}).with_overrides(parameters, "--set ")
-        run = cls(machine, workload, chosen, validate(chosen.parameters, document), settings)
-        run.check_kind()
-        return run
+        own = {key: value for key, value in settings.items() if "." not in key}
+        document = Document({}, {(): "--set "}).with_overrides(own, "--set ")
+        return cls(machine, chosen, validate(chosen.parameters, document), settings)
 
-    def check_kind(self) -> None:
-        """Refuse a workload that has nothing for the kernel to do."""
-        problem = self.workload.problem
-        kinds = {part.kind for part in getattr(problem, "problems", (problem,))}
-        if self.kernel.problem_kind not in kinds:
-            raise WorkloadError(
-                f"kernel {self.kernel.name} is for {self.kernel.problem_kind} problems, but "
-                f"workload {problem.name} is {' and '.join(sorted(kinds))}"
-            )
+    def for_kind(self, problem_kind: str) -> "KernelRun":
+        """Return this run, or for another kind of problem one of the kind's default kernel."""
+        if problem_kind == self.kernel.problem_kind:
+            return self
+        other = default_kernel(problem_kind)
+        return replace(self, kernel=other, parameters=other.parameters())
 
-    def kernel_for(self, part: AttentionProblem | GemmProblem) -> type[Kernel]:
-        """Return the kernel for one part of a layer."""
-        is_own = part.kind == self.kernel.problem_kind
-        return self.kernel if is_own else default_kernel(part.kind)
-
-    def record(
-        self, problem: AttentionProblem | GemmProblem, kernel: type[Kernel], tensors: Any
-    ) -> tuple[Program, Any]:
-        """Return the program and, with tensors, the output."""
-        parameters = self.parameters if kernel is self.kernel else kernel.parameters()
-        return kernel.record(problem, self.machine, parameters, tensors)
-
-    def simulate(
+    def execute(
         self,
         problem: AttentionProblem | GemmProblem,
-        kernel: type[Kernel],
-        engine: Engine,
-        with_timeline: bool,
-    ) -> Report:
-        """Return the report of one kernel on one problem."""
-        tensors = load_tensors(problem, self.workload.folder)
-        program, output = self.record(problem, kernel, tensors)
-        accuracy = None
-        if tensors is not None:
-            accuracy = compare(output, kernel.oracle(problem, tensors))
-        return build_report(
+        tensors: AttentionTensors | GemmTensors | None,
+        engine: Engine = "compiled",
+        with_timeline: bool = False,
+    ) -> tuple[Report, Array | None]:
+        """Return the report, its accuracy not judged, and with tensors the output."""
+        program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
+        report = build_report(
             schedule=_ENGINES[engine](program, self.machine),
             machine=self.machine,
             technology=load_technology(self.machine.technology),
             problem=problem,
-            kernel=kernel.name,
-            is_exact=kernel.is_exact,
+            kernel=self.kernel.name,
+            is_exact=self.kernel.is_exact,
             engine=engine,
             settings=self.settings,
-            accuracy=accuracy,
+            accuracy=None,
             with_timeline=with_timeline,
+        )
+        return report, output
+
+
+def _prepare(
+    machine: MachineSpec | str | Path,
+    workload: LoadedWorkload | str | Path,
+    kernel: str,
+    settings: Mapping[str, Any],
+) -> tuple[KernelRun, LoadedWorkload]:
+    run = KernelRun.prepare(machine, kernel, settings)
+    workload_settings = settings_below("workload", settings)
+    if not isinstance(workload, LoadedWorkload):
+        workload = load_workload(workload, workload_settings, "--set workload.")
+    elif workload_settings:
+        raise _already_loaded("workload", workload_settings)
+    _check_kind(run.kernel, workload)
+    return run, workload
+
+
+def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
+    """Refuse a workload that has nothing for the kernel to do."""
+    problem = workload.problem
+    kinds = {part.kind for part in getattr(problem, "problems", (problem,))}
+    if kernel.problem_kind not in kinds:
+        raise WorkloadError(
+            f"kernel {kernel.name} is for {kernel.problem_kind} problems, but "
+            f"workload {problem.name} is {' and '.join(sorted(kinds))}"
         )
 
 
-def _below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _simulate(
+    run: KernelRun,
+    problem: AttentionProblem | GemmProblem,
+    folder: Path,
+    engine: Engine,
+    with_timeline: bool,
+) -> Report:
+    """Return the report of one kernel on one problem, its output judged by the oracle."""
+    with shortages_explained(run.kernel.name):
+        tensors = load_tensors(problem, folder)
+        report, output = run.execute(problem, tensors, engine, with_timeline)
+        if output is None or tensors is None:
+            return report
+        return replace(report, accuracy=compare(output, run.kernel.oracle(problem, tensors)))
+
+
+def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings whose keys start with `root.`, without it."""
     prefix = f"{root}."
     return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
 

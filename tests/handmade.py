@@ -108,11 +108,18 @@ def load(
 
 
 def gather(
-    slot: int, address: int, row_bytes: int, *, rows: int, first: int = 0, tensor: int = 0
+    slot: int,
+    address: int,
+    row_bytes: int,
+    *,
+    rows: int,
+    first: int = 0,
+    tensor: int = 0,
+    numbers: int = 0,
 ) -> Words:
-    """Return the words of a transfer of single rows from HBM to a slot."""
+    """Return the words of a transfer of single rows from HBM to a slot; numbers: slot read."""
     head = Op.GATHER | tensor << TENSOR_SHIFT
-    return (head, 0, slot, address, rows, row_bytes, first)
+    return (head, numbers, slot, address, rows, row_bytes, first)
 
 
 def store(

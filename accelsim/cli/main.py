@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from accelsim.cli import compare, listing, model, plot, run, sweep
+from accelsim.cli import compare, listing, model, plot, quality, run, sweep
 from accelsim.cli.console import details, messages
 from accelsim.errors import AccelsimError
 from accelsim.version import VERSION
@@ -40,6 +40,7 @@ for command in (
     compare.compare,
     sweep.sweep,
     plot.plot,
+    quality.quality,
     run.program,
     listing.kernels,
     listing.machines,

@@ -33,16 +33,17 @@ _FORMATS = list(Format)
 def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
     """Return the cycles every compute op occupies its unit; 0 for DMA ops.
 
-    Raises DoesNotFitError when a unit of the machine lacks a format that the program uses, or when
-    the program could take more cycles than an engine can count.
+    Raises DoesNotFitError when a unit of the machine lacks a format or an op that the program uses,
+    or when the program could take more cycles than an engine can count.
     """
     cube = machine.cube
     tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
     rates = np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
     lanes = np.array([machine.vector.lanes.get(fmt, 1) for fmt in Format], np.int64)
+    _check_ops(program, machine)
     costs = np.ones(NUM_OPS)
     for op in list(Op)[FIRST_VECTOR_OP:]:
-        costs[op] = getattr(machine.vector.costs, op.name.lower())
+        costs[op] = getattr(machine.vector.costs, op.name.lower()) or 1.0
     cycles, used = _busy(
         program.ops,
         tile,
@@ -64,6 +65,17 @@ def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
     latency[Unit.CUBE] = machine.cube.pipeline_depth_cycles
     latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
     return latency
+
+
+def _check_ops(program: Program, machine: MachineSpec) -> None:
+    """Refuse vector ops that the machine gives no cost for."""
+    for code in np.flatnonzero(np.bincount(program.op_codes, minlength=NUM_OPS)[FIRST_VECTOR_OP:]):
+        name = Op(int(code) + FIRST_VECTOR_OP).name.lower()
+        if getattr(machine.vector.costs, name) is None:
+            raise DoesNotFitError(
+                f"machine {machine.name}: its vector unit has no {name}, which {program.name} "
+                f"uses; give vector.costs.{name} to add it"
+            )
 
 
 def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_]) -> None:

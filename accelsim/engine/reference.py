@@ -1,13 +1,16 @@
 """The reference engine: SimPy processes that define what the time of a program means.
 
 - A core holds up to `items_in_flight` work items. It claims the next one, of its own list (static
-  placement) or of all (greedy), after its load queue has requested every transfer it has and the
-  oldest item it holds has retired. Items of a phase wait until all earlier phases have retired.
+  placement) or of all (greedy), once its load queue has requested every transfer it has and, if it
+  holds as many as it can, the oldest has retired; at the earliest in the cycle after its last claim
+  or load request. Items of a phase wait until all earlier phases have retired.
 - The ops of an item enter the queues of their units in program order. A unit runs its queue in
   order; an op waits for earlier ops of other units on the same core that touch the same tiles:
   reads for the last write, writes for the last write and all reads since.
 - A compute unit is occupied for the op's busy cycles, and others see the result a pipeline depth
-  later. A DMA queue keeps several transfers outstanding and retires them in order.
+  later. It sees its own results at once.
+- A DMA queue keeps several transfers outstanding and retires them in order. A transfer has ended
+  a latency after the memory and the port of its queue, in the order of requests, have served it.
 - What happens at the same cycle is ordered by claims before transfers, then core, then unit.
 
 `accelsim.engine.compiled` gives the same cycles faster.

@@ -52,6 +52,12 @@ class VectorCosts(Spec):
     """Change of number format."""
     fill: PositiveFloat
     """Write of a constant."""
+    compact: PositiveFloat | None = None
+    """Columns of a mask moved to the front, with their numbers; absent: the unit cannot."""
+    exchange: PositiveFloat | None = None
+    """One pass of a sort: every element is compared and moved; absent: the unit cannot."""
+    histogram: PositiveFloat | None = None
+    """One pass of counting digits; absent: the unit cannot."""
 
 
 class VectorSpec(Spec):

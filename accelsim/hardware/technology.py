@@ -67,6 +67,12 @@ class VectorLaneCost(Spec):
     """Energy of one change of number format, in picojoules."""
     fill: Sourced[Picojoules]
     """Energy of writing one constant, in picojoules."""
+    compact: Sourced[Picojoules]
+    """Energy per input element of moving kept columns to the front, in picojoules."""
+    exchange: Sourced[Picojoules]
+    """Energy per element of one pass of a sort, in picojoules."""
+    histogram: Sourced[Picojoules]
+    """Energy per element of one pass of counting digits, in picojoules."""
 
 
 class SramPoint(Spec):

@@ -29,6 +29,15 @@ def select(data: Data, index: int) -> Data:
 
 
 @jit_inner
+def columns_from(data: Data, first: int) -> Data:
+    """Return the columns of a tile from `first` on, or None."""
+    if data is None:
+        return None
+    else:
+        return data[:, first:]
+
+
+@jit_inner
 def copy_block(dst: Data, src: Data, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] to the top left corner of dst."""
     if dst is None:
@@ -202,6 +211,16 @@ def maximum(dst: Data, a: Data, b: Data, rows: int, cols: int) -> None:
 
 
 @jit_inner
+def minimum(dst: Data, a: Data, b: Data, rows: int, cols: int) -> None:
+    """Element-wise minimum of two tiles; NaN wins."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = -larger(-a[r, c], -b[r, c])
+
+
+@jit_inner
 def subtract_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: int) -> None:
     """Subtract column[r, 0] from row r."""
     if dst is None:
@@ -210,6 +229,17 @@ def subtract_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt:
         value = column[r, 0]
         for c in range(cols):
             dst[r, c] = a[r, c] - value
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit_inner
+def subtract_row(dst: Data, a: Data, row: Data, rows: int, cols: int, fmt: int) -> None:
+    """Subtract row[0, c] from column c."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = a[r, c] - row[0, c]
     round_tile(dst, rows, cols, fmt)
 
 

@@ -88,7 +88,7 @@ def _stack(
         )
     dress(axes, title, label, "")
     axes.grid(visible=False, axis="y")
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, names, parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.14)
     legend_beside(axes)

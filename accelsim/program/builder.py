@@ -84,6 +84,14 @@ class ProgramBuilder:
         data = _zeros((slots, rows, cols), fmt) if self.with_numbers else None
         return Buffer(info.first_slot, slots, fmt.bits, data)
 
+    def index_buffer(self, name: str, capacity: int) -> Buffer:
+        """Allocate `capacity` 32-bit row numbers in the scratchpad, for `gather`.
+
+        It holds data in any case, because the addresses of a gather follow from it.
+        """
+        numberless = self.buffer(name, 1, capacity, Format.INT32)
+        return numberless._replace(data=_zeros((1, 1, capacity), Format.INT32))
+
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program.
 

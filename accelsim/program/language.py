@@ -93,6 +93,12 @@ def tile(buffer: Buffer, turn: int) -> Tile:
 
 
 @jit_inner
+def columns(whole: Tile, first: int) -> Tile:
+    """Return the columns of a tile from `first` on. An op on them waits as for the whole tile."""
+    return Tile(whole.slot, whole.bits, arithmetic.columns_from(whole.data, first))
+
+
+@jit_inner
 def _check_length(p: Recorder) -> None:
     # Called where loops begin or load, not for every op, which would halve the speed of recording.
     if p[NUM_RECORDED] > MAX_OPS:
@@ -167,22 +173,23 @@ def gather(
     p: Recorder,
     dst: Tile,
     src: Tensor,
-    indices: Indices,
+    indices: Tile,
     first_row: int,
     rows: int,
     col: int,
     cols: int,
 ) -> None:
-    """Copy the rows src[first_row + indices[:rows], col:col+cols] from HBM to a tile.
+    """Copy the rows src[first_row + indices[0, :rows], col:col+cols] from HBM to a tile.
 
-    indices: int32 [>= rows]. The memory sees the real addresses.
+    indices: a tile of an index buffer. The memory sees the real addresses.
     """
     _check_length(p)
-    first_index = _record_indices(p, indices, rows)
+    first_index = _record_indices(p, indices.data[0], rows)
     address = src.address + first_row * src.row_bytes + stored_bytes(src.bits, col)
     head = _GATHER | (src.number << TENSOR_SHIFT)
-    record_op(p, head, 0, dst.slot, address, rows, stored_bytes(src.bits, cols), first_index)
-    arithmetic.copy_rows(dst.data, src.data, indices, first_row, rows, col, cols)
+    row_bytes = stored_bytes(src.bits, cols)
+    record_op(p, head, indices.slot, dst.slot, address, rows, row_bytes, first_index)
+    arithmetic.copy_rows(dst.data, src.data, indices.data[0], first_row, rows, col, cols)
 
 
 @jit_inner
@@ -322,12 +329,30 @@ def maximum(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt:
 
 
 @jit_inner
+def minimum(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
+    """dst = min(a, b), element by element."""
+    record_pair(p, _MAXIMUM, fmt, dst, a, b, cols, rows, cols)
+    arithmetic.minimum(dst.data, a.data, b.data, rows, cols)
+
+
+@jit_inner
 def subtract_column(
     p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
 ) -> None:
     """Subtract column[r, 0] from row r of a."""
     record_pair(p, _ADD, fmt, dst, a, column, 1, rows, cols)
     arithmetic.subtract_column(dst.data, a.data, column.data, rows, cols, fmt)
+
+
+@jit_inner
+def subtract_row(
+    p: Recorder, dst: Tile, a: Tile, row: Tile, rows: int, cols: int, fmt: int
+) -> None:
+    """Subtract row[0, c] from column c of a."""
+    read_bits = (rows * a.bits + row.bits) * cols
+    reads = a.slot | (row.slot << SLOT_BITS)
+    record_vector(p, _ADD, fmt, dst, cols, reads, read_bits, rows, cols)
+    arithmetic.subtract_row(dst.data, a.data, row.data, rows, cols, fmt)
 
 
 @jit_inner

@@ -58,6 +58,9 @@ class Op(IntEnum):
     SELECT = 11
     CONVERT = 12
     FILL = 13
+    COMPACT = 14
+    EXCHANGE = 15
+    HISTOGRAM = 16
 
 
 FIRST_VECTOR_OP = Op.ADD.value

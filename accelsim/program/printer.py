@@ -38,7 +38,9 @@ def format_op(program: Program, op: OpRecord) -> str:
     source = ", ".join(program.slot_name(slot) for slot in op.reads)
     if op.unit.name in ("LOAD", "STORE"):
         tensor = program.tensors[op.tensor].name
-        target, source = target or tensor, source or tensor
+        # What a gather reads on chip are the numbers of the rows.
+        source = f"{tensor}[{source}]" if op.op == Op.GATHER else source or tensor
+        target = target or tensor
     arrow = f"{target} <- {source}" if source else target
     return f"{op.index:>4} {op.unit.name.lower():<7}{op.op.name.lower():<9}{arrow}: {_size(op)}"
 

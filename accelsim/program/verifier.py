@@ -82,22 +82,27 @@ def _extents(program: Program) -> tuple[Words, Words, Words]:
     strided = np.flatnonzero((program.hbm_bytes > 0) & ~is_gather)
     begin = program.ops[strided, A]
     end = begin + (program.ops[strided, B] - 1) * program.ops[strided, D] + program.ops[strided, C]
-    gathers, row = _rows_of(program, np.flatnonzero(is_gather))
-    row_bytes = np.array([tensor.row_bytes for tensor in program.tensors], np.int64)
-    offset = program.gathered_rows[program.ops[gathers, D] + row]
-    offset = offset * row_bytes[program.tensor_indices[gathers]]
-    gathered = program.ops[gathers, A] + offset
+    gathers, gathered_begin, gathered_end = _rows(program, np.flatnonzero(is_gather))
     return (
         np.concatenate([strided, gathers]),
-        np.concatenate([begin, gathered]),
-        np.concatenate([end, gathered + program.ops[gathers, C]]),
+        np.concatenate([begin, gathered_begin]),
+        np.concatenate([end, gathered_end]),
     )
 
 
-def _rows_of(program: Program, ops: Words) -> tuple[Words, Words]:
-    """Return, for every row that the transfers `ops` move, its op and its place in the op."""
-    rows = program.ops[ops, B]
-    return np.repeat(ops, rows), np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+def _rows(program: Program, transfers: Words) -> tuple[Words, Words, Words]:
+    """Return the rows that these DMA ops move, as op, first byte and end."""
+    rows = program.ops[transfers, B]
+    op_of_row = np.repeat(transfers, rows)
+    row_in_op = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    ops = program.ops[op_of_row]
+    offset = row_in_op * ops[:, D]
+    is_gathered = program.op_codes[op_of_row] == Op.GATHER
+    row_bytes = np.array([tensor.row_bytes for tensor in program.tensors], np.int64)
+    gathered = program.gathered_rows[(ops[:, D] + row_in_op)[is_gathered]]
+    offset[is_gathered] = gathered * row_bytes[program.tensor_indices[op_of_row[is_gathered]]]
+    begin = ops[:, A] + offset
+    return op_of_row, begin, begin + ops[:, C]
 
 
 def _stores(program: Program, tensor: int) -> Words:
@@ -114,13 +119,10 @@ def _check_never_stored(program: Program, tensor: int) -> None:
 def _check_stored_once(program: Program, tensor: int) -> None:
     info = program.tensors[tensor]
     stores = _stores(program, tensor)
-    op_of_row, row_in_op = _rows_of(program, stores)
-    begin = program.ops[op_of_row, A] + row_in_op * program.ops[op_of_row, D]
-    order = np.argsort(begin, kind="stable")
-    begin, end = begin[order], (begin + program.ops[op_of_row, C])[order]
+    op_of_row, begin, end = _in_order(_rows(program, stores))
     overlap = begin[1:] < end[:-1]
     if overlap.any():
-        later = op_of_row[order][1:][np.argmax(overlap)]
+        later = op_of_row[1:][np.argmax(overlap)]
         raise _fail(program, later, f"stores a part of {info.name} that was stored already")
     if info.role == "output" and (end - begin).sum() != info.size_bytes:
         stored = int((end - begin).sum())
@@ -129,14 +131,30 @@ def _check_stored_once(program: Program, tensor: int) -> None:
         )
 
 
+def _in_order(rows: tuple[Words, Words, Words]) -> tuple[Words, Words, Words]:
+    """Return the rows of `_rows` in the order of their addresses."""
+    order = np.argsort(rows[1], kind="stable")
+    return rows[0][order], rows[1][order], rows[2][order]
+
+
 def _check_stored_before_loaded(program: Program, tensor: int) -> None:
-    phase = np.repeat(program.item_phase, np.diff(program.item_start))
+    """Check every loaded row against the stored ones, which `_check_stored_once` found disjoint."""
     loads = np.flatnonzero((program.units == Unit.LOAD) & (program.tensor_indices == tensor))
-    stores = _stores(program, tensor)
     if not loads.size:
         return
-    last_store = phase[stores].max(initial=-1)
-    early = phase[loads] <= last_store
-    if not stores.size or early.any():
+    phase = np.repeat(program.item_phase, np.diff(program.item_start))
+    op_of_row, begin, end = _rows(program, loads)
+    store, stored_begin, stored_end = _in_order(_rows(program, _stores(program, tensor)))
+    first = np.searchsorted(stored_end, begin, side="right")
+    last = np.searchsorted(stored_begin, end, side="left")
+    stored_before = np.append(0, np.cumsum(stored_end - stored_begin))
+    ahead = begin - np.append(stored_begin, np.iinfo(np.int64).max)[first]
+    beyond = np.append(0, stored_end)[last] - end
+    stored = stored_before[last] - stored_before[first]
+    stored -= np.maximum(ahead, 0) + np.maximum(beyond, 0)
+    ranges = np.stack([first, last], axis=1).ravel()
+    latest = np.maximum.reduceat(np.append(phase[store], -1), ranges)[::2]
+    early = (stored < end - begin) | (latest >= phase[op_of_row])
+    if early.any():
         reason = "loads what is not stored in an earlier phase"
-        raise _fail(program, loads[np.argmax(early)], reason)
+        raise _fail(program, op_of_row[np.argmax(early)], reason)

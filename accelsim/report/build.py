@@ -58,7 +58,9 @@ def build_report(
         bound_by=_bound_by(schedule, machine, hbm_utilization),
         hbm_read_bytes=activity.hbm_read_bytes,
         hbm_write_bytes=activity.hbm_write_bytes,
-        compulsory_bytes=problem.compulsory_bytes,
+        compulsory_bytes=sum(
+            tensor.size_bytes for tensor in program.tensors if tensor.role != "intermediate"
+        ),
         hbm_bytes_by_tensor=_bytes_by_tensor(schedule),
         macs=macs,
         peak_macs_per_s=_peak_macs_per_s(activity.macs, machine),

@@ -49,7 +49,7 @@ class Report:
     hbm_read_bytes: int
     hbm_write_bytes: int
     compulsory_bytes: int
-    """Every input read once and every output written once."""
+    """Every input read once and every output written once, in the formats the kernel stores."""
     hbm_bytes_by_tensor: Mapping[str, int]
     """Bytes read and written."""
     macs: int

@@ -14,7 +14,8 @@ import pandas as pd
 from accelsim import simulate
 from accelsim.errors import WorkloadError
 from accelsim.loading import LoadedWorkload
-from accelsim.workload.model.capture import capture_ids, default_text, load_model
+from accelsim.workload.model.capture import capture_ids
+from accelsim.workload.model.language import default_text, load_model
 from accelsim.workload.problem import AttentionProblem
 
 MACHINE = "ascend-910b"

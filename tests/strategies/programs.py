@@ -34,6 +34,7 @@ vectors = st.builds(
 )
 compute_ops = matmuls | moves | vectors
 all_ops = loads | gathers | stores | compute_ops
+phase_steps = st.sampled_from([0, 0, 0, 1, 2])
 
 
 def _program(drawn: Sequence[tuple[list[handmade.Words], int]]) -> Program:
@@ -51,7 +52,6 @@ def programs(
     min_ops: int = 0,
     max_ops: int = 7,
     max_items: int = 6,
-    phase_steps: st.SearchStrategy[int] = st.sampled_from([0, 0, 0, 1, 2]),
 ) -> st.SearchStrategy[Program]:
     """Return a strategy of programs; items may be empty, phases may be skipped."""
     item = st.tuples(st.lists(ops, min_size=min_ops, max_size=max_ops), phase_steps)

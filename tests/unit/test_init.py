@@ -13,6 +13,7 @@ def test_public_names_are_listed():
     assert dir(accelsim) == [
         "Report",
         "__version__",
+        "evaluate",
         "load_machine",
         "load_workload",
         "simulate",

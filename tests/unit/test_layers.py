@@ -32,11 +32,12 @@ LAYERS = {
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS | {"workload", "kernels", "engine", "energy", "report", "loading"},
     "sweeps": MODELS | {"workload", "kernels", "report", "loading", "simulation"},
+    "quality": MODELS | {"workload", "kernels", "report", "simulation"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
-    | {"workload", "kernels", "report", "loading", "simulation", "sweeps", "plotting"},
+    | {"workload", "kernels", "report", "loading", "simulation", "sweeps", "quality", "plotting"},
     "__main__": {"cli"},
-    "__init__": {"version", "loading", "report", "simulation", "sweeps"},
+    "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 
@@ -54,7 +55,7 @@ DOORS = {
     "safetensors": {"workload"},
     "tokenizers": {"workload"},
     "typer": {"cli"},
-    "rich": {"cli", "report", "sweeps"},
+    "rich": {"cli", "report", "sweeps", "quality"},
     "pandas": {"report", "sweeps", "plotting", "cli"},
 }
 """Library -> the only layers that may import it."""

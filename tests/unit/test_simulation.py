@@ -9,6 +9,7 @@ import pytest
 
 import accelsim
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError
+from accelsim.kernels.registry import kernel_names
 from accelsim.loading import load_machine, load_workload
 from accelsim.simulation import record, simulate
 
@@ -140,7 +141,8 @@ class TestSettings:
 class TestNames:
     def test_unknown_kernel(self, small):
         assert str(refusal("edge-npu", small, "falsh")) == (
-            "unknown kernel 'falsh', did you mean 'flash'?; known: dense, flash, gemm"
+            "unknown kernel 'falsh', did you mean 'flash'?; known: "
+            + ", ".join(sorted(kernel_names()))
         )
 
     def test_unknown_machine(self, small):

@@ -5,12 +5,12 @@ pipeline depth P, and may be stored with a service S' and the latency L. Its way
 T = S + L + C + P, or F = T + S' + L with the store.
 
 The start of any op is the longest of the chains of ops that must come before it. A chain from the
-first tile to the last of n tiles advances by one tile where two tiles follow each other on one
-server, which costs S, C or S', and by b tiles where a buffer of b slots is used again: the load of
-tile i + b waits for the computation on tile i, which costs T, and the computation on tile i + b for
-the store of tile i, which costs U = C + P + S' + L. With M the largest cost of a server, W of a
-buffer and n - 1 = q b + r, the longest chain is one of the two that use only one kind of step as far
-as it goes, because the cost is linear in the number of steps over buffers:
+first to the last of n tiles advances by one tile where two tiles follow each other on one server,
+which costs S, C or S', and by b tiles where a buffer of b slots is used again: the load of tile
+i + b waits for the computation on tile i, which costs T, and the computation on tile i + b for the
+store of tile i, which costs U = C + P + S' + L. With M the largest cost of a server, W of a buffer
+and n - 1 = q b + r, the longest chain uses one kind of step as far as it goes, because its length
+is linear in the number of steps over buffers:
 
     cycles = F + max((n - 1) M, q W + r M)        (T in place of F without stores)
 
@@ -86,9 +86,9 @@ def test_load_compute_and_store(engine, slots, tiles, service, compute, store_se
 def test_a_second_item_in_flight_loads_under_the_first(engine):
     """One item at a time costs n T; with two, the loads of the next begin while one computes.
 
-    The queue of the next item is claimed in the cycle after the load of the one before was
-    requested, so the load of item 1 is requested at cycle 1. From there on the items form a pipeline
-    whose buffer is the pair of items in flight: item i + 2 is claimed when item i has ended.
+    Item 1 is claimed in the cycle after the load of item 0 was requested, while the memory is busy
+    with it. From there on the items form a pipeline whose buffer is the pair of items in flight:
+    item i + 2 is claimed when item i has ended.
     """
     tiles, service, latency, compute = 6, 20, 30, 100
     items = [

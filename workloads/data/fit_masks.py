@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.workload.archives import write_arrays
-from accelsim.workload.model.capture import capture_ids, default_text, load_model
+from accelsim.workload.model.capture import capture_ids
+from accelsim.workload.model.language import default_text, load_model
 
 Array = NDArray[np.float64]
 

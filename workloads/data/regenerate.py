@@ -13,7 +13,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from accelsim.workload.model.capture import capture, default_text, load_model
+from accelsim.workload.model.capture import capture
+from accelsim.workload.model.language import default_text, load_model
 
 HEADS_TOKENS = 1024
 LINEAR_TOKENS = 256

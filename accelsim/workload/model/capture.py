@@ -1,7 +1,7 @@
 """Real tensors: what the attention and the linears of a model see while it reads a text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,8 @@ import numpy as np
 from accelsim.errors import WorkloadError
 from accelsim.workload.archives import Arrays, find_file, write_arrays
 from accelsim.workload.model.forward import Hooks, causal_attention, hidden_states, plain_linear
-from accelsim.workload.model.gguf_file import GgufFile
-from accelsim.workload.model.llama import Array, LlamaWeights, read_llama
-from accelsim.workload.model.release import model_path
-from accelsim.workload.model.tokenizer import Tokenizer
+from accelsim.workload.model.language import LanguageModel, load_model, read_text
+from accelsim.workload.model.llama import Array
 from accelsim.workload.sources import ModelHeadsSource, ModelLinearSource
 
 INPUT_OF = {
@@ -26,34 +24,8 @@ INPUT_OF = {
 }
 """Linear -> name of its captured input; some linears share one."""
 
-
-@dataclass(frozen=True, slots=True)
-class LanguageModel:
-    """A model that can read text."""
-
-    name: str
-    weights: LlamaWeights
-    tokenizer: Tokenizer
-
-    def token_ids(self, text: str, count: int) -> list[int]:
-        """Return the first `count` tokens; raise WorkloadError if the text has fewer."""
-        ids = self.tokenizer.encode(text)
-        if len(ids) < count:
-            raise WorkloadError(f"the text has {len(ids)} tokens, {count} are needed")
-        return ids[:count]
-
-
-def load_model(name: str) -> LanguageModel:
-    """Return a fetched model, its weights as float32. Raises WorkloadError if damaged."""
-    file = GgufFile(model_path(name))
-    return LanguageModel(name, read_llama(file), Tokenizer(file))
-
-
-def default_text() -> str:
-    """Return the language reference that comes with this Python, its topics in sorted order."""
-    from pydoc_data.topics import topics
-
-    return "\n\n".join(topics[name] for name in sorted(topics))
+_KEPT_CAPTURES = 4
+"""Captures that stay in memory; Q, K and V of 4,096 tokens of SmolLM2 take 16 MB."""
 
 
 def capture(model: LanguageModel, text: str, tokens: int, layers: Sequence[int]) -> Arrays:
@@ -70,7 +42,7 @@ def capture_tensors(
     model_name: str, text_path: Path | None, tokens: int, layers: Sequence[int], out_path: Path
 ) -> dict[str, tuple[int, ...]]:
     """Write what `capture` returns to an .npz or .safetensors file; return name -> shape."""
-    arrays = capture(load_model(model_name), _read_text(text_path), tokens, layers)
+    arrays = capture(load_model(model_name), read_text(text_path), tokens, layers)
     write_arrays(out_path, arrays)
     return {name: values.shape for name, values in arrays.items()}
 
@@ -80,9 +52,10 @@ def capture_heads(
 ) -> Arrays:
     """Return q, k and v [batch x heads, rows, head_dim] of `batch` consecutive parts of a text."""
     model = load_model(source.model)
-    ids = model.token_ids(_source_text(source, folder), batch * kv_len)
+    text = _source_text(source, folder)
     parts = [
-        _heads(model, source, ids[start : start + kv_len]) for start in range(0, len(ids), kv_len)
+        _heads(model, source, seen)
+        for seen in _seen_by_layer(model, text, batch, kv_len, source.layer, ("q", "k", "v"))
     ]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in "qkv"}
     return arrays | {"q": arrays["q"][:, max(0, kv_len - q_len) :]}
@@ -91,14 +64,35 @@ def capture_heads(
 def capture_linear(source: ModelLinearSource, folder: Path, rows: int) -> Arrays:
     """Return a [rows, in], the input of a linear, and b [in, out], its weights."""
     model = load_model(source.model)
-    captured = capture(model, _source_text(source, folder), rows, [source.layer])
-    weight = model.weights.layers[source.layer].linears[source.linear]
-    return {"a": captured[f"layer{source.layer}.{INPUT_OF[source.linear]}"], "b": weight.T}
+    name = INPUT_OF[source.linear]
+    (seen,) = _seen_by_layer(model, _source_text(source, folder), 1, rows, source.layer, (name,))
+    return {"a": seen[name], "b": model.weights.layers[source.layer].linears[source.linear].T}
 
 
-def _heads(model: LanguageModel, source: ModelHeadsSource, ids: Sequence[int]) -> Arrays:
-    captured = capture_ids(model, ids, [source.layer])
-    q, k, v = (captured[f"layer{source.layer}.{name}"] for name in "qkv")
+@lru_cache(maxsize=_KEPT_CAPTURES)
+def _seen_by_layer(
+    model: LanguageModel, text: str, parts: int, tokens: int, layer: int, names: tuple[str, ...]
+) -> tuple[Arrays, ...]:
+    """Return the arrays `names` of one layer for each of the first `parts` x `tokens` of a text.
+
+    They are kept, because the points of a sweep ask for the same ones, and read-only.
+    """
+    ids = model.token_ids(text, parts * tokens)
+    return tuple(
+        _read_only(capture_ids(model, ids[start : start + tokens], [layer]), layer, names)
+        for start in range(0, len(ids), tokens)
+    )
+
+
+def _read_only(captured: Arrays, layer: int, names: tuple[str, ...]) -> Arrays:
+    arrays = {name: captured[f"layer{layer}.{name}"] for name in names}
+    for values in arrays.values():
+        values.flags.writeable = False
+    return arrays
+
+
+def _heads(model: LanguageModel, source: ModelHeadsSource, seen: Arrays) -> Arrays:
+    q, k, v = (seen[name] for name in "qkv")
     kept = list(range(len(k)) if source.heads is None else source.heads)
     if max(kept) >= len(k):
         raise WorkloadError(
@@ -140,13 +134,4 @@ def _recording_hooks(seen: Arrays, layers: Sequence[int]) -> Hooks:
 
 
 def _source_text(source: ModelHeadsSource | ModelLinearSource, folder: Path) -> str:
-    return _read_text(None if source.text is None else find_file(source.text, folder))
-
-
-def _read_text(path: Path | None) -> str:
-    if path is None:
-        return default_text()
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    return read_text(None if source.text is None else find_file(source.text, folder))

@@ -1,11 +1,13 @@
 """The float32 forward pass of a Llama model, with replaceable linears and attention."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.workload.extras import import_extra
 from accelsim.workload.model.llama import Array, LayerWeights, LlamaConfig, LlamaWeights
 
 LinearHook = Callable[[int, str, Array, Array], Array]
@@ -46,6 +48,14 @@ class Hooks:
 PLAIN = Hooks()
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Multiply matrices on one thread, so that no sum depends on the number of cores."""
+    with import_extra("threadpoolctl", "a language model").threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@one_blas_thread()
 def hidden_states(
     weights: LlamaWeights,
     token_ids: Sequence[int],
@@ -61,6 +71,7 @@ def hidden_states(
     return x
 
 
+@one_blas_thread()
 def token_losses(
     weights: LlamaWeights, token_ids: Sequence[int], hooks: Hooks = PLAIN
 ) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from tests.strategies.machines import machines
 from tests.strategies.programs import programs
 
 FLOAT_SLACK = 1 + 2**-50
-"""A rate is a quotient of doubles and its inverse is rounded up: at most four roundings of 2^-53."""
+"""A rate is a quotient of doubles and so is its inverse: at most four roundings of 2^-53."""
 
 
 @settings(max_examples=300)
@@ -61,11 +61,12 @@ def serial_cycles(program, machine):
     empty_items = np.count_nonzero(np.diff(program.item_start) == 0)
     channel_rate = service_rate(machine.hbm_bytes_per_cycle / machine.hbm.channels)
     transfers = 0.0
-    for unit, num_bytes in zip(program.units[~is_compute], program.hbm_bytes[~is_compute]):
-        port = machine.load if unit == Unit.LOAD else machine.store
+    for index in np.flatnonzero(~is_compute):
+        num_bytes = int(program.hbm_bytes[index])
+        port = machine.load if program.units[index] == Unit.LOAD else machine.store
         # Each channel rounds its share of the bytes up to a subcycle.
-        service = service_subcycles(int(num_bytes), channel_rate) + machine.hbm.channels
-        service += service_subcycles(int(num_bytes), service_rate(port.bandwidth))
+        service = service_subcycles(num_bytes, channel_rate) + machine.hbm.channels
+        service += service_subcycles(num_bytes, service_rate(port.bandwidth))
         transfers += service / SUBCYCLES + machine.hbm_latency_cycles + 1
     return compute_cycles + empty_items + transfers
 

@@ -72,6 +72,16 @@ TIMELINE = Timeline(
 )
 
 
+class Quality:
+    """As much of a quality report as the command uses."""
+
+    def to_dict(self):
+        return {"perplexity": float("inf"), "tokens": 8}
+
+    def __rich__(self):
+        return "perplexity 12.7"
+
+
 class Simulator:
     """Remembers how it was called, and fails when told to."""
 
@@ -88,6 +98,13 @@ class Simulator:
     def record(self, machine, workload, kernel, settings):
         self.calls.append((machine, workload, kernel, settings))
         return [f"{index} load" for index in range(5)]
+
+    def evaluate(self, *arguments, progress):
+        self.calls.append(arguments)
+        if self.failure:
+            raise self.failure
+        progress(60, 60)
+        return Quality()
 
     def sweep(self, spec, out, **how):
         self.calls.append((spec, out, how))
@@ -126,6 +143,7 @@ def simulator(monkeypatch):
             "get_kernel": get_kernel,
         },
         "accelsim.sweeps.run": {"sweep": fake.sweep},
+        "accelsim.quality.evaluate": {"evaluate": fake.evaluate},
     }
     for name, members in modules.items():
         module = ModuleType(name)

@@ -162,6 +162,23 @@ def test_schema_is_json(accelsim_command, kind, key):
     assert key in str(json.loads(accelsim_command("schema", kind).stdout))
 
 
+def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command, simulator):
+    done = accelsim_command("quality", "--kernel", "flash")
+    assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n")
+    assert simulator.calls == [("smollm2", "flash", {}, "ascend-910b", None, 1024, 1024)]
+    assert "flash in smollm2" in done.stderr
+
+
+def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, simulator, tmp_path):
+    words = ("--model", "other", "--machine", "edge-npu", "--set", "tile_q=4", "--tokens", "8")
+    words += ("--text", tmp_path / "t.txt", "--window", "4", "--format", "json", "--verbose")
+    done = accelsim_command("quality", "--kernel", "flash", *words)
+    assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
+    expected = ("other", "flash", {"tile_q": "4"}, "edge-npu", tmp_path / "t.txt", 8, 4)
+    assert simulator.calls == [expected]
+    assert "read 8 tokens in " in done.stderr
+
+
 def test_model_fetch_says_where_it_is(accelsim_command, monkeypatch, tmp_path):
     def fetch(name, progress):
         progress(5, 10)

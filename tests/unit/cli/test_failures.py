@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from accelsim.errors import DoesNotFitError, SweepInterruptedError
+from accelsim.errors import DoesNotFitError, SweepInterruptedError, WorkloadError
 
 ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
 SEVERAL = ("--machine", "edge-npu", "--workload", "w", "--kernels")
@@ -15,6 +15,13 @@ def test_a_mistake_of_the_user_is_one_message(accelsim_command, simulator):
     simulator.failure = DoesNotFitError("the tiles do not fit")
     done = accelsim_command("run", *ONE)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", "the tiles do not fit\n")
+
+
+def test_a_model_that_is_missing_is_one_message(accelsim_command, simulator):
+    simulator.failure = WorkloadError("`accelsim model fetch smollm2` gets it")
+    done = accelsim_command("-q", "quality", "--kernel", "flash")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "`accelsim model fetch smollm2` gets it\n"
 
 
 def test_a_defect_keeps_its_traceback(accelsim_command, simulator):

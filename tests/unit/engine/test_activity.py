@@ -62,7 +62,7 @@ def test_a_store_reads_the_scratchpad_and_writes_hbm():
 def test_a_product_fills_its_operand_buffers_once_and_reads_them_for_every_tile(
     accumulate, accumulator_reads
 ):
-    """5 x 6 x 7 on tiles of 4 x 4 x 4: 2 x 2 tiles, 2 steps along k; A has 70 B, B 21 B, C 120 B."""
+    """5 x 6 x 7 on 4 x 4 x 4: 2 x 2 tiles, 2 steps along k; A has 70 B, B 21 B, C 120 B."""
     product = matmul(3, 1, 2, 5, 6, 7, bits=(16, 4), accumulate=accumulate)
     found = activity_of(product, tile=(4, 4, 4))
     assert found == expected(

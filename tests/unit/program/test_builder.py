@@ -86,7 +86,7 @@ def _mixed(p, indices, src, buffer):
     for turn in range(4):
         begin_item(p, turn // 2)
         load(p, tile(buffer, turn), src, turn, 0, 2, 8)
-        gather(p, tile(buffer, turn), src, indices, turn, 3, 0, 8)
+        gather(p, tile(buffer, turn), src, tile(indices, 0), turn, 3, 0, 8)
 
 
 @pytest.mark.parametrize("capacity_ops", [0, 1, 7, 8, 9, 10, 100])
@@ -96,7 +96,9 @@ def test_a_program_that_overflows_the_recorder_is_recorded_again(monkeypatch, ca
     builder = ProgramBuilder("plan", with_numbers=False)
     src = builder.tensor("src", "input", 16, 8, Format.FP16)
     buffer = builder.buffer("b", 3, 8, Format.FP16, slots=2)
-    program = builder.record(_mixed, 4, np.array([2, 5, 3], np.int32), src, buffer)
+    indices = builder.index_buffer("indices", 3)
+    indices.data[0, 0] = [2, 5, 3]
+    program = builder.record(_mixed, 4, indices, src, buffer)
     assert program.num_ops == 8
     assert program.item_start.tolist() == [0, 2, 4, 6, 8]
     assert program.item_phase.tolist() == [0, 0, 1, 1]

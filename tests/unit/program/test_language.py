@@ -24,12 +24,18 @@ def words(program):
     return [tuple(row) for row in program.ops.tolist()]
 
 
+def _index_buffer(builder, numbers):
+    buffer = builder.index_buffer("indices", len(numbers))
+    buffer.data[0, 0] = numbers
+    return buffer
+
+
 @jit
 def _transfers(p, indices, src, dst, buffer):
     begin_item(p, 0)
     load(p, tile(buffer, 0), src, 3, 4, 5, 6)
-    gather(p, tile(buffer, 1), src, indices[1:], 10, 2, 4, 6)
-    gather(p, tile(buffer, 2), src, indices, 0, 3, 0, 8)
+    gather(p, tile(buffer, 1), src, lang.columns(tile(indices, 0), 1), 10, 2, 4, 6)
+    gather(p, tile(buffer, 2), src, tile(indices, 0), 0, 3, 0, 8)
     store(p, dst, 1, 2, tile(buffer, 3), 5, 6)
 
 
@@ -40,12 +46,12 @@ def test_transfers(builder):
     src = builder.tensor("src", "input", 20, 16, Format.FP16)
     dst = builder.tensor("dst", "output", 20, 10, Format.FP16)
     buffer = builder.buffer("buffer", 5, 8, Format.FP16, slots=2)
-    indices = np.array([7, 1, 4], np.int32)
+    indices = _index_buffer(builder, [7, 1, 4])
     program = builder.record(_transfers, 1, indices, src, dst, buffer)
     assert words(program) == [
         handmade.load(1, 4096 + 3 * 32 + 4 * 2, 6 * 2, rows=5, step=32, tensor=1),
-        handmade.gather(2, 4096 + 10 * 32 + 4 * 2, 6 * 2, rows=2, first=0, tensor=1),
-        handmade.gather(1, 4096, 8 * 2, rows=3, first=2, tensor=1),
+        handmade.gather(2, 4096 + 10 * 32 + 4 * 2, 6 * 2, rows=2, first=0, tensor=1, numbers=3),
+        handmade.gather(1, 4096, 8 * 2, rows=3, first=2, tensor=1, numbers=3),
         handmade.store(2, 8192 + 1 * 20 + 2 * 2, 6 * 2, rows=5, step=20, tensor=2),
     ]
     assert program.gathered_rows.tolist() == [1, 4, 7, 1, 4]
@@ -135,7 +141,7 @@ def test_vector_ops(builder):
         (Op.FILL, (), 0, *result),
     ]
     assert [(op.op, op.reads, op.c, op.writes, op.d) for op in program] == expected
-    assert {op.op for op in program} == set(list(Op)[FIRST_VECTOR_OP:])
+    assert {op.op for op in program} == {op for op in Op if FIRST_VECTOR_OP <= op <= Op.FILL}
     assert {(op.unit, op.a, op.b) for op in program} == {(Unit.VECTOR, 3, 5)}
     formats = [op.operand_format for op in program]
     assert formats == [Format.FP16] * 12 + [Format.FP32, Format.FP16]
@@ -164,7 +170,7 @@ def test_a_gather_copies_the_rows_it_names():
     src = builder.tensor("src", "input", 20, 16, Format.FP16, values)
     dst = builder.tensor("dst", "output", 20, 10, Format.FP16)
     buffer = builder.buffer("buffer", 5, 8, Format.FP16, slots=2)
-    builder.record(_transfers, 1, np.array([7, 1, 4], np.int32), src, dst, buffer)
+    builder.record(_transfers, 1, _index_buffer(builder, [7, 1, 4]), src, dst, buffer)
     # Slot 0 was loaded first and holds the last gather; slot 1 holds the gather of rows 11 and 14.
     np.testing.assert_array_equal(buffer.data[0, :3], values[[7, 1, 4], :8])
     np.testing.assert_array_equal(buffer.data[1, :2, :6], values[[11, 14], 4:10])

@@ -14,7 +14,9 @@ BUFFERS = (
 )
 OPS = {
     load(2, 32, 8, rows=3, step=16): "load   load     b[1] <- x: 3 rows x 8 B at 32 step 16",
-    gather(1, 8, 4, rows=3, first=7): "load   gather   b[0] <- x: 3 rows x 4 B from 8, indices 7..",
+    gather(1, 8, 4, rows=3, first=7, numbers=2): (
+        "load   gather   b[0] <- x[b[1]]: 3 rows x 4 B from 8, indices 7.."
+    ),
     store(1, 4096, 4): "store  store    y <- b[0]: 1 rows x 4 B at 4096 step 4",
     matmul(3, 1, 2, 4, 5, 6, bits=(16, 4)): (
         "cube   matmul   acc[0] <- b[0], b[1]: 4x5x6 fp16 -> fp32 (16 x 4 bit)"

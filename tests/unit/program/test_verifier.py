@@ -128,9 +128,9 @@ def test_an_op_that_breaks_a_rule_is_named(items, message):
 @pytest.mark.parametrize("rows", [[0, 4], [-1, 0]])
 def test_a_gather_stays_inside_its_tensor(rows):
     with pytest.raises(ProgramError) as error:
-        checked([[gather(1, 0, 16, rows=2)]], gathered_rows=rows)
+        checked([[LOAD, gather(1, 0, 16, rows=2, numbers=1)]], gathered_rows=rows)
     assert str(error.value) == (
-        "handmade: op 0 load   gather   b[0] <- x: 2 rows x 16 B from 0, indices 0..: "
+        "handmade: op 1 load   gather   b[0] <- x[b[0]]: 2 rows x 16 B from 0, indices 0..: "
         "reaches outside its tensor"
     )
 

@@ -6,8 +6,9 @@ from pydantic import TypeAdapter
 
 from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.workload.archives import read_arrays
-from accelsim.workload.model.capture import capture, capture_tensors, default_text, load_model
+from accelsim.workload.model.capture import capture, capture_tensors
 from accelsim.workload.model.forward import causal_attention, hidden_states, rotate, token_losses
+from accelsim.workload.model.language import default_text, load_model
 from accelsim.workload.model.release import model_path
 from accelsim.workload.problem import Workload
 from accelsim.workload.tensors import load_tensors
@@ -110,6 +111,50 @@ def test_a_gemm_takes_a_linear_with_its_input(folder, captured, installed):
     a, b = load_tensors(problem, folder)
     np.testing.assert_array_equal(a, captured["layer1.down_input"])
     np.testing.assert_array_equal(b, load_model(installed).weights.layers[1].linears["down"].T)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Number of layers of every pass through the model from here on."""
+    seen = []
+
+    def counted(weights, ids, hooks, num_layers):
+        seen.append(num_layers)
+        return hidden_states(weights, ids, hooks, num_layers)
+
+    monkeypatch.setattr("accelsim.workload.model.capture.hidden_states", counted)
+    return seen
+
+
+def test_the_same_capture_is_made_once(folder, passes):
+    first = load_tensors(attention(FROM_MODEL), folder)
+    again = load_tensors(attention(FROM_MODEL, q_len=2), folder)
+    np.testing.assert_array_equal(again.q, first.q[:, 4:])
+    assert passes == [2]
+    load_tensors(attention(FROM_MODEL | {"layer": 0}), folder)
+    assert passes == [2, 1]
+
+
+def test_another_text_is_another_capture(folder, passes):
+    first = load_tensors(attention(FROM_MODEL), folder)
+    (folder / "t.txt").write_text(TEXT.upper())
+    assert np.any(load_tensors(attention(FROM_MODEL), folder).q != first.q)
+    assert passes == [2, 2]
+
+
+def test_what_a_caller_does_to_its_tensors_stays_with_it(folder):
+    first = load_tensors(attention(FROM_MODEL), folder)
+    expected = first.k.copy()
+    first.k[:] = 0
+    np.testing.assert_array_equal(load_tensors(attention(FROM_MODEL), folder).k, expected)
+
+
+def test_a_model_is_read_once_until_its_file_is_replaced(installed, tiny, tmp_path):
+    model = load_model(installed)
+    assert load_model(installed) is model
+    tiny.tensors["output_norm.weight"] += 1
+    tiny.write(tmp_path / "other.gguf").replace(model_path(installed))
+    assert np.any(load_model(installed).weights.final_norm != model.weights.final_norm)
 
 
 def test_a_workload_of_another_shape(folder):

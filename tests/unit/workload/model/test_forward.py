@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from accelsim.workload.model.forward import Hooks, causal_attention, hidden_states, token_losses
 from accelsim.workload.model.gguf_file import GgufFile
@@ -108,6 +109,22 @@ def test_a_token_never_sees_a_later_one(file):
     weights = read_llama(file)
     changed = hidden_states(weights, [*IDS[:-1], 7])
     np.testing.assert_allclose(changed[:-1], hidden_states(weights, IDS)[:-1], atol=1e-6)
+
+
+def test_the_model_runs_on_one_blas_thread_and_leaves_the_setting_alone(file):
+    def threads():
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    inside = []
+
+    def attention(layer, q, k, v):
+        inside.append(threads())
+        return causal_attention(layer, q, k, v)
+
+    before = threads()
+    token_losses(read_llama(file), IDS, Hooks(attention=attention))
+    assert inside == [{1}, {1}]
+    assert threads() == before
 
 
 def test_some_layers_only(file):

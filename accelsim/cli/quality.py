@@ -1,0 +1,44 @@
+"""`accelsim quality`: a real model with a kernel in it, its perplexity and the cost of the pass."""
+
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from accelsim.cli import options
+from accelsim.cli.console import compilation_noted, detail, print_json, progress, results
+
+
+def quality(
+    kernel: options.Kernel,
+    model: Annotated[
+        str, typer.Option(help="A model that `accelsim model fetch` has fetched.")
+    ] = "smollm2",
+    machine: options.Machine = "ascend-910b",
+    settings: options.Settings = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Text to read.", show_default="the Python language reference"),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to read; as many are predicted.")] = 1024,
+    window: Annotated[int, typer.Option(help="Tokens the model sees at once.")] = 1024,
+    output: options.FormatOption = options.OutputFormat.TABLE,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Run a real model with its attention computed by a kernel: perplexity, and what it costs.
+
+    The only setting of a workload is workload.dtype, the format of Q, K and V in HBM.
+    """
+    chosen = options.parse_settings(settings)
+    started = perf_counter()
+    with progress(f"{kernel} in {model}: layers") as advance, compilation_noted():
+        from accelsim.quality.evaluate import evaluate
+
+        report = evaluate(model, kernel, chosen, machine, text, tokens, window, progress=advance)
+    detail(f"read {tokens:,} tokens in {perf_counter() - started:.1f} s")
+    if output is options.OutputFormat.JSON:
+        print_json(report.to_dict())
+    else:
+        results.print(report)

@@ -1,0 +1,211 @@
+"""What decode kernels share: a generation laid out on a machine. Its steps are in `steps`.
+
+A problem is a generation: `q_len` new tokens after kv_len - q_len cached ones. Step s computes row
+s of every head, which under a causal mask sees the first kv_len - q_len + s + 1 keys; it is a
+launch of its own, so it is a phase. A work item is one step of one KV head: K and V are read once
+for the group of query heads that share them. Scores of all keys stay in the scratchpad, in
+`group` rows. With q_len = kv_len the steps are all rows of a window.
+
+HBM traffic that every step has, for n keys seen by each KV head: the query and the output,
+2 group d b together. The exact step reads 2 n d b more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import PositiveInt
+
+from accelsim.config.spec import Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import (
+    Operands,
+    Precision,
+    StepFormats,
+    softmax_attention,
+    step_formats,
+)
+from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.tiling import first_fit, tile_sizes
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Program
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+_LARGEST_TILE, _SMALLEST_TILE = 512, 16
+
+
+class DecodeParameters(Spec):
+    """Choices of every decode kernel."""
+
+    tile_k: PositiveInt | None = None
+    """Key and value rows of a tile, in elements; absent: the largest that fits, up to 512."""
+    precision: Precision = "fp16_fp32"
+    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+
+
+class Shape(NamedTuple):
+    """Sizes in elements; `heads` are KV heads of all sequences, each with `group` query heads."""
+
+    heads: int
+    group: int
+    steps: int
+    kv_len: int
+    dim: int
+    tile: int
+    causal: bool
+    factor: float
+
+
+class Buffers(NamedTuple):
+    """On-chip tiles. `x` holds scores of all keys on their way to weights."""
+
+    queries: Any
+    keys: Any
+    values: Any
+    scores_acc: Any
+    output_acc: Any
+    scores: Any
+    x: Any
+    weights: Any
+    largest: Any
+    total: Any
+    output: Any
+    stored: Any
+
+
+def shape_of(problem: AttentionProblem, tile_rows: int) -> Shape:
+    """Return the sizes of a generation."""
+    return Shape(
+        heads=problem.batch * problem.kv_heads,
+        group=problem.q_heads // problem.kv_heads,
+        steps=problem.q_len,
+        kv_len=problem.kv_len,
+        dim=problem.head_dim,
+        tile=tile_rows,
+        causal=problem.causal,
+        factor=1 / np.sqrt(problem.head_dim),
+    )
+
+
+def declare_operands(
+    builder: ProgramBuilder, problem: AttentionProblem, tensors: AttentionTensors | None
+) -> Operands:
+    """Place the operands in HBM: Q and O with all steps of a head in one row."""
+    q_rows, kv_heads = problem.batch * problem.q_heads, problem.batch * problem.kv_heads
+    q_cols, dim, fmt = problem.q_len * problem.head_dim, problem.head_dim, problem.dtype
+
+    def matrix(name: str, cols: int) -> Array | None:
+        return None if tensors is None else getattr(tensors, name).reshape(-1, cols)
+
+    kv_rows = kv_heads * problem.kv_len
+    return Operands(
+        builder.tensor("q", "input", q_rows, q_cols, fmt, matrix("q", q_cols)),
+        builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k", dim)),
+        builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v", dim)),
+        builder.tensor("o", "output", q_rows, q_cols, fmt),
+    )
+
+
+def allocate(
+    builder: ProgramBuilder,
+    problem: AttentionProblem,
+    formats: StepFormats,
+    tile_rows: int,
+    cols: int,
+) -> Buffers:
+    """Declare the buffers of the frame: tiles of `tile_rows` keys or values, scores of `cols`."""
+    dim = problem.head_dim
+    group = problem.q_heads // problem.kv_heads
+    stored, vector = formats.stored, formats.vector
+
+    def rows(name: str, width: int, fmt: Format, slots: int = 1) -> Any:
+        return builder.buffer(name, group, width, fmt, slots=slots)
+
+    def accumulator(name: str, width: int, slots: int) -> Any:
+        return builder.buffer(name, group, width, Format.FP32, slots=slots, memory="accumulator")
+
+    x, output = rows("x", cols, vector), rows("output", dim, vector)
+    return Buffers(
+        queries=rows("queries", dim, stored, slots=2),
+        keys=builder.buffer("keys", tile_rows, dim, stored, slots=2),
+        values=builder.buffer("values", tile_rows, dim, stored, slots=2),
+        scores_acc=accumulator("scores_acc", tile_rows, slots=2),
+        output_acc=accumulator("output_acc", dim, slots=1),
+        scores=rows("scores", tile_rows, formats.scores, slots=2),
+        x=x,
+        weights=x if formats.weights == vector else rows("weights", cols, formats.weights),
+        largest=rows("largest", 1, vector),
+        total=rows("total", 1, vector),
+        output=output,
+        stored=output if stored == vector else rows("stored", dim, stored),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A generation laid out on a machine, ready to be recorded."""
+
+    builder: ProgramBuilder
+    formats: StepFormats
+    hbm: Operands
+    buffers: Buffers
+    own: Any
+    """What the kernel declared beside the buffers of the frame."""
+    shape: Shape
+
+    @classmethod
+    def prepare(
+        cls,
+        kernel: str,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: DecodeParameters,
+        tensors: AttentionTensors | None,
+        declare_own: Callable[[ProgramBuilder, StepFormats], Any],
+        most_keys: int | None = None,
+    ) -> "Frame":
+        """Declare operands and buffers, with the largest tile that fits.
+
+        most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
+        """
+        name = f"{kernel} on {problem.name}"
+        formats = step_formats(problem.dtype, parameters.precision)
+
+        def declare(builder: ProgramBuilder, rows: int) -> tuple[Buffers, Any]:
+            buffers = allocate(builder, problem, formats, rows, most_keys or problem.kv_len)
+            return buffers, declare_own(builder, formats)
+
+        asked = parameters.tile_k
+        sizes = [asked] if asked else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
+        candidates = [(min(size, problem.kv_len),) for size in sizes]
+        (rows,) = first_fit(name, candidates, lambda trial, each: declare(trial, *each), machine)
+        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+        hbm = declare_operands(builder, problem, tensors)
+        return cls(builder, formats, hbm, *declare(builder, rows), shape_of(problem, rows))
+
+    def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
+        """Record kernel(p, shape, formats, *arguments, hbm, buffers)."""
+        codes = self.formats.codes
+        return self.builder.record(
+            kernel, num_items, self.shape, codes, *arguments, self.hbm, self.buffers
+        )
+
+    @property
+    def output(self) -> Array | None:
+        """What the kernel computed, [batch x q_heads x q_len, head_dim]; None without numbers."""
+        data: Array | None = self.hbm.o.data
+        return None if data is None else data.reshape(-1, self.shape.dim)
+
+
+class DecodeKernel(Kernel):
+    """A kernel over the steps of a generation."""
+
+    problem_kind: ClassVar[str] = "attention"
+
+    @classmethod
+    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+        """Return softmax attention over all keys in float64."""
+        return softmax_attention(problem, tensors)

@@ -1,0 +1,95 @@
+"""What a selecting kernel kept: the mask it fills, and the shares a report shows of it."""
+
+import numpy as np
+
+from accelsim.jit import jit_inner
+from accelsim.kernels.base import Array
+from accelsim.program.ops import Unit
+from accelsim.program.program import Program
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+
+def empty_mask(problem: AttentionProblem, tensors: AttentionTensors | None) -> Array | None:
+    """Return bool [batch x q_heads, q_len, kv_len], nothing kept yet; None without tensors."""
+    if tensors is None:
+        return None
+    return np.zeros((problem.batch * problem.q_heads, problem.q_len, problem.kv_len), np.bool_)
+
+
+@jit_inner
+def note_range(mask, first_head, step, heads, begin, end):
+    """Note that all heads of a group keep the keys from `begin` to `end`."""
+    if mask is None:
+        return
+    for head in range(first_head, first_head + heads):
+        for key in range(begin, end):
+            mask[head, step, key] = True
+
+
+@jit_inner
+def note_columns(mask, first_head, step, heads, x, dropped, cols):
+    """Note what each head of a group keeps: the columns of x that differ from `dropped`."""
+    if mask is None:
+        return
+    for head in range(heads):
+        for key in range(cols):
+            mask[first_head + head, step, key] = x[head, key] != dropped
+
+
+def selection_shares(
+    program: Program,
+    problem: AttentionProblem,
+    tensors: AttentionTensors | None,
+    mask: Array | None,
+    first_step: int,
+) -> dict[str, float]:
+    """Return the shares of a selection, over the steps from `first_step` on.
+
+    union_fraction: V rows moved, of those seen by a KV head; kept_fraction: keys kept by a query
+    head; kept_mass: their share of the softmax weight, in float64, mean over rows (not for rows
+    that are not finite). exact_fraction: share of the steps before `first_step`.
+    """
+    shares = {"exact_fraction": first_step / problem.q_len}
+    if first_step == problem.q_len:
+        return shares
+    seen = _seen(problem)[first_step:]
+    rows = _value_rows(program, problem, first_step)
+    shares["union_fraction"] = rows / (problem.batch * problem.kv_heads * int(seen.sum()))
+    if mask is None or tensors is None:
+        return shares
+    kept = mask[:, first_step:]
+    shares["kept_fraction"] = float(kept.sum() / (len(mask) * seen.sum()))
+    mass = np.concatenate([_mass(problem, tensors, kept, head) for head in range(len(mask))])
+    if np.isfinite(mass).any():
+        shares["kept_mass"] = float(mass[np.isfinite(mass)].mean())
+    return shares
+
+
+def _seen(problem: AttentionProblem) -> Array:
+    """Return the number of keys that each step sees."""
+    if not problem.causal:
+        return np.full(problem.q_len, problem.kv_len)
+    return np.arange(problem.kv_len - problem.q_len, problem.kv_len) + 1
+
+
+def _value_rows(program: Program, problem: AttentionProblem, first_step: int) -> int:
+    """Return the rows of V that the phases from `first_step` on read."""
+    number = next(i for i, tensor in enumerate(program.tensors) if tensor.name == "v")
+    phase = np.repeat(program.item_phase, np.diff(program.item_start))
+    reads = (program.units == Unit.LOAD) & (program.tensor_indices == number)
+    reads &= phase >= first_step
+    return int(program.hbm_bytes[reads].sum()) // program.tensors[number].row_bytes
+
+
+def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, head: int) -> Array:
+    """Return the softmax weight of the kept keys, for each of the last rows of a query head."""
+    rows = kept.shape[1]
+    queries = tensors.q[head, problem.q_len - rows :].astype(np.float64)
+    keys = tensors.k[head // (problem.q_heads // problem.kv_heads)].astype(np.float64)
+    is_seen = np.arange(problem.kv_len) < _seen(problem)[-rows:, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        scores = np.where(is_seen, queries @ keys.T / np.sqrt(problem.head_dim), -np.inf)
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        mass: Array = (weights * kept[head]).sum(axis=1) / weights.sum(axis=1)
+    return mass

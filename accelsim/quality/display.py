@@ -1,0 +1,65 @@
+"""A quality report as a table for the terminal."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from accelsim.report.quantity import quantity_of, words
+
+if TYPE_CHECKING:
+    from accelsim.quality.report import QualityReport
+
+_COST = ("cycles", "time_s", "bound_by", "hbm_read_bytes", "hbm_write_bytes", "energy_j")
+
+Row = tuple[str, str]
+
+
+def quality_table(report: "QualityReport") -> Table:
+    """Return what happened to the text, what was selected, and what attention cost."""
+    cost = report.attention
+    table = Table(
+        title=f"{cost.kernel} in {report.model} on {cost.machine}",
+        caption=f"{report.text}, SHA-256 {report.text_sha256[:16]}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    for section in (_text, _quality, _selection, _attention):
+        for row in section(report):
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def _text(report: "QualityReport") -> Iterator[Row]:
+    yield "tokens", f"{report.tokens:,} in windows of {report.window:,}"
+    yield "Q, K and V in HBM", str(report.dtype)
+
+
+def _quality(report: "QualityReport") -> Iterator[Row]:
+    yield "perplexity in FP32", _number(report.fp32_perplexity, ".4f")
+    yield "perplexity", _number(report.perplexity, ".4f")
+    yield "change of the perplexity", _number(report.perplexity_change, "+.3%")
+    yield "change of the NLL in nats", _number(report.nll_change, "+.2e")
+    yield "its standard error", _number(report.nll_change_se, ".2e")
+    yield "tokens without a finite loss", f"{report.nonfinite_losses:,}"
+    yield "attention outputs not finite", f"{report.nonfinite_outputs:,}"
+
+
+def _selection(report: "QualityReport") -> Iterator[Row]:
+    for name, value in report.attention.selection.items():
+        yield f"mean {words(name)}", f"{value:.4g}"
+
+
+def _attention(report: "QualityReport") -> Iterator[Row]:
+    for name in _COST:
+        quantity = quantity_of(name)
+        yield f"attention: {quantity.title}", quantity.show(getattr(report.attention, name))
+    for name, joules in report.attention.energy_by_component_j.items():
+        yield f"attention: energy of {words(name)}", quantity_of("energy_j").show(joules)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,235 @@
+import hashlib
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from accelsim.errors import AccelsimError
+from accelsim.kernels import registry
+from accelsim.kernels.attention.flash import Flash
+from accelsim.loading import LoadedWorkload
+from accelsim.quality.evaluate import evaluate
+from accelsim.simulation import simulate
+from accelsim.workload.model.forward import Hooks, hidden_states, token_losses
+from accelsim.workload.model.language import load_model
+from accelsim.workload.model.release import model_path
+from accelsim.workload.problem import AttentionProblem
+from tests.unit.quality.decoding import decoded_states
+from tests.unit.quality.test_attention import FLOAT32_STEPS, exact
+
+TEXT = "hello world, hello 2000 worlds"
+"""20 tokens of the tiny model: only `hello` and ` w` are longer than a character."""
+EXACT = {"precision": "fp32", "workload.dtype": "fp32"}
+
+
+@pytest.fixture
+def text(installed, tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def attention_of(rows, **keys):
+    """Attention of the tiny model over a window of so many tokens."""
+    shape = {"q_heads": 4, "kv_heads": 2, "head_dim": 16, "q_len": rows, "kv_len": rows}
+    return AttentionProblem(kind="attention", name="x", causal=True, **shape, **keys)
+
+
+def test_an_exact_kernel_keeps_the_perplexity(text):
+    report = evaluate("smollm2", "flash", EXACT, "edge-npu", text, tokens=8)
+    assert abs(report.nll_change) < FLOAT32_STEPS
+    assert (report.model, str(report.dtype), report.tokens) == ("smollm2", "fp32", 8)
+    assert (report.nonfinite_losses, report.nonfinite_outputs) == (0, 0)
+
+
+def test_half_precision_moves_it_a_little(text):
+    report = evaluate("smollm2", "flash", {"precision": "fp16"}, text=text, tokens=8)
+    # FP16 rounds to 11 bits, 4.9e-4; the losses of random weights are about ln(261) = 5.6.
+    assert FLOAT32_STEPS < abs(report.nll_change) < 5.6 * 4.9e-4
+
+
+def test_windows_know_nothing_of_each_other_and_predict_the_token_after_each(text):
+    report = evaluate("smollm2", "flash", EXACT, "edge-npu", text, tokens=6, window=4)
+    model = load_model("smollm2")
+    ids = model.token_ids(TEXT, 7)
+    parts = [token_losses(model.weights, ids[:5]), token_losses(model.weights, ids[4:7])]
+    assert report.fp32_nll == np.concatenate(parts).mean()
+    assert (report.tokens, report.window) == (6, 4)
+
+
+def test_the_cost_is_that_of_the_attention_of_all_layers_and_windows(text, tmp_path):
+    found = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=6, window=4).attention
+    costs = [
+        simulate("ascend-910b", LoadedWorkload(attention_of(rows), tmp_path), "flash")
+        for rows in (4, 4, 2, 2)
+    ]
+    for name in ("cycles", "hbm_read_bytes", "hbm_write_bytes", "macs", "ops", "compulsory_bytes"):
+        assert getattr(found, name) == sum(getattr(cost, name) for cost in costs), name
+    for name in ("time_s", "energy_j"):
+        total = sum(getattr(cost, name) for cost in costs)
+        assert getattr(found, name) == pytest.approx(total, rel=1e-12), name  # order of the sum
+    assert found.workload == f"smollm2 on {text}"
+    assert found.parts == ()
+
+
+class Keeping(Flash):
+    """Says that it kept one in as many keys as there are."""
+
+    name: ClassVar[str] = "keeping"
+
+    @classmethod
+    def record(cls, problem, machine, parameters, tensors):
+        program, output = super().record(problem, machine, parameters, tensors)
+        return replace(program, selection={"kept_fraction": 1 / problem.kv_len}), output
+
+
+def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
+    monkeypatch.setitem(registry._KERNELS, "keeping", Keeping)
+    report = evaluate("smollm2", "keeping", None, "ascend-910b", text, tokens=6, window=4)
+    # 4 rows kept 1/4 and 2 rows kept 1/2.
+    assert report.attention.selection == {"kept_fraction": pytest.approx((1 + 1) / 6)}
+    assert report.to_dict()["selection"] == report.attention.selection
+
+
+def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):
+    settings = {"tile_k": "2", "machine.cores": "1"}
+    report = evaluate("smollm2", "flash", settings, "ascend-910b", text, tokens=8)
+    plain = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=8)
+    assert report.attention.cores == 1
+    assert report.attention.ops > plain.attention.ops
+    assert report.attention.settings == settings
+
+
+def test_the_hash_is_that_of_the_file(text):
+    report = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=8)
+    assert report.text == str(text)
+    assert report.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
+
+
+def test_without_a_file_the_language_reference_is_read(installed):
+    report = evaluate(installed, "flash", EXACT, "edge-npu", tokens=4)
+    assert report.text == "pydoc_data.topics"
+
+
+def test_progress_counts_the_layers_of_both_passes_of_every_window(text):
+    steps = []
+    evaluate(
+        "smollm2",
+        "flash",
+        None,
+        "ascend-910b",
+        text,
+        tokens=6,
+        window=4,
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert steps == [(done, 8) for done in range(9)]
+
+
+def test_an_overflow_is_counted_and_leaves_no_perplexity(tiny, text):
+    tiny.tensors["blk.1.attn_k.weight"] *= 1e6
+    tiny.types["blk.1.attn_k.weight"] = "F32"
+    other = text.with_suffix(".gguf")
+    tiny.write(other).replace(model_path("smollm2"))
+    report = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=4)
+    assert report.fp32_perplexity is not None
+    assert report.nonfinite_outputs > 0
+    assert report.nonfinite_losses > 0
+    assert report.perplexity is None
+
+
+def message(*arguments, **keys):
+    with pytest.raises(AccelsimError) as raised:
+        evaluate(*arguments, **keys)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"tokens": 1}, "tokens: found 1, allowed: 2 or more"),
+        ({"window": 0}, "window: found 0, allowed: 1 or more"),
+        (
+            {"tokens": 40, "window": 33},
+            "window: found 33 tokens, allowed: up to 32, as many as model 'smollm2' reads at once",
+        ),
+        ({"model": "smollm"}, "unknown model 'smollm', did you mean 'smollm2'?; known: smollm2"),
+        (
+            {"kernel": "gemm"},
+            "kernel gemm is for gemm problems, but it is to compute the attention of a model; "
+            "allowed: dense, flash",
+        ),
+        (
+            {"settings": {"workload.q_len": "4"}},
+            "--set workload.q_len: unknown key; allowed: dtype",
+        ),
+    ],
+)
+def test_messages(installed, monkeypatch, keys, expected):
+    known = {name: registry._KERNELS[name] for name in ("gemm", "dense", "flash")}
+    monkeypatch.setattr(registry, "_KERNELS", known)
+    assert message(**{"model": installed, "kernel": "flash"} | keys) == expected
+
+
+def test_as_many_tokens_as_the_text_has(text):
+    assert message("smollm2", "flash", text=text, tokens=20) == (
+        f"text {text} has 20 tokens; found tokens = 20, "
+        "allowed: fewer than it has, so that one is left to predict"
+    )
+
+
+def test_a_file_that_is_not_text(text):
+    text.write_bytes(b"\xff")
+    assert message("smollm2", "flash", text=text) == (
+        f"{text}: cannot be read as UTF-8 text "
+        "('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)"
+    )
+
+
+def test_too_little_memory_is_said(text, monkeypatch):
+    def fails(*_):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("accelsim.quality.evaluate.token_losses", fails)
+    assert message("smollm2", "flash", text=text, tokens=8) == (
+        "kernel flash: this computer has too little memory free (Unable to allocate 9 TiB); "
+        "choose a smaller problem, or one without tensors"
+    )
+
+
+def test_a_model_that_was_not_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert message("smollm2", "flash") == (
+        f"model 'smollm2' is not at {tmp_path}/accelsim/models/b179c9523d0e6a0f.gguf; "
+        "`accelsim model fetch smollm2` gets it"
+    )
+
+
+@pytest.fixture
+def real_model():
+    try:
+        model_path("smollm2")
+    except AccelsimError as missing:
+        pytest.skip(str(missing))
+    return load_model("smollm2")
+
+
+@pytest.mark.slow
+def test_half_precision_hardly_changes_the_real_model(real_model):
+    report = evaluate("smollm2", "flash", {"precision": "fp16"}, tokens=256, window=256)
+    # An implementation whose matrix unit adds in FP16 too, where this one adds in FP32, measured
+    # +5.5e-4 nats over 4,096 tokens of another text. Four standard errors: one case in 30,000.
+    assert 0 < abs(report.nll_change) < 5.5e-4 + 4 * report.nll_change_se
+    assert report.nll_change_se < 1e-3
+    assert (report.nonfinite_losses, report.nonfinite_outputs) == (0, 0)
+
+
+@pytest.mark.slow
+def test_decode_steps_of_the_real_model_equal_prefill(real_model):
+    ids = real_model.tokenizer.encode("The simple form of an expression is a name.")
+    prefill = hidden_states(real_model.weights, ids, Hooks(attention=exact()))
+    found = decoded_states(real_model.weights, ids, exact())
+    scale = np.abs(prefill).max(axis=1, keepdims=True)
+    # 30 layers of FP32 sums in another order; token 0 carries activations of thousands.
+    np.testing.assert_allclose(found / scale, prefill / scale, atol=30 * FLOAT32_STEPS)

@@ -1,0 +1,114 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from accelsim.loading import LoadedWorkload
+from accelsim.numerics.formats import Format
+from accelsim.quality.display import quality_table
+from accelsim.quality.report import QualityReport
+from accelsim.simulation import simulate
+from accelsim.workload.problem import AttentionProblem
+
+SHAPE = {"q_heads": 2, "kv_heads": 1, "head_dim": 16, "q_len": 8, "kv_len": 8, "causal": True}
+FP32_LOSSES = np.array([1.0, 2.0, 3.0, 6.0])
+CHANGES = np.array([0.5, -0.5, 0.25, 0.75])
+
+
+@pytest.fixture(scope="module")
+def cost(tmp_path_factory):
+    problem = AttentionProblem(kind="attention", name="x", **SHAPE)
+    report = simulate("ascend-910b", LoadedWorkload(problem, tmp_path_factory.mktemp("x")), "flash")
+    return replace(report, selection={"kept_fraction": 0.25})
+
+
+def report_of(cost, losses):
+    return QualityReport.of(
+        losses=losses,
+        fp32_losses=FP32_LOSSES,
+        attention=cost,
+        nonfinite_outputs=3,
+        model="smollm2",
+        dtype=Format.FP16,
+        text="t.txt",
+        text_sha256="00ff" * 16,
+        window=2,
+    )
+
+
+def test_the_mean_change_and_its_standard_error(cost):
+    report = report_of(cost, FP32_LOSSES + CHANGES)
+    assert report.fp32_nll == 3.0
+    assert report.nll == 3.25
+    assert report.nll_change == 0.25
+    # Deviations 0.25, -0.75, 0, 0.5: their squares sum to 0.875, over (4 - 1) and over 4.
+    assert report.nll_change_se == pytest.approx((0.875 / 3 / 4) ** 0.5, rel=1e-15)
+    assert report.perplexity == pytest.approx(np.exp(3.25), rel=1e-15)
+    assert report.fp32_perplexity == pytest.approx(np.exp(3.0), rel=1e-15)
+    assert report.perplexity_change == pytest.approx(np.exp(0.25) - 1, rel=1e-14)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_leaves_no_perplexity(cost, bad):
+    report = report_of(cost, np.array([1.0, bad, 3.0, bad]))
+    assert report.nonfinite_losses == 2
+    assert report.fp32_nll == 3.0
+    for name in ("nll", "nll_change", "nll_change_se", "perplexity", "perplexity_change"):
+        assert getattr(report, name) is None
+
+
+def test_a_perplexity_beyond_the_largest_number_is_none(cost):
+    report = report_of(cost, FP32_LOSSES + 1000)
+    assert (report.nll, report.perplexity) == (1003.0, None)
+
+
+def test_the_dictionary_holds_quality_and_cost_as_plain_data(cost):
+    found = report_of(cost, FP32_LOSSES + CHANGES).to_dict()
+    assert json.loads(json.dumps(found)) == found
+    own = {
+        "model": "smollm2",
+        "dtype": "fp16",
+        "text": "t.txt",
+        "text_sha256": "00ff" * 16,
+        "tokens": 4,
+        "window": 2,
+        "nonfinite_losses": 0,
+        "nonfinite_outputs": 3,
+    }
+    assert own.items() <= found.items()
+    measured = {"nll", "fp32_nll", "nll_change", "nll_change_se"}
+    measured |= {"perplexity", "fp32_perplexity", "perplexity_change"}
+    of_cost = cost.to_dict()
+    shared = set(of_cost) - {"workload", "seed", "accuracy"}
+    assert set(found) == set(own) | measured | shared
+    assert {name: found[name] for name in shared} == {name: of_cost[name] for name in shared}
+
+
+def test_the_table_shows_text_quality_selection_and_cost(cost):
+    table = quality_table(report_of(cost, FP32_LOSSES + CHANGES))
+    rows = dict(zip(*(column._cells for column in table.columns), strict=True))
+    shown = {
+        "tokens": "4 in windows of 2",
+        "Q, K and V in HBM": "fp16",
+        "perplexity in FP32": "20.0855",
+        "perplexity": "25.7903",
+        "change of the perplexity": "+28.403%",
+        "change of the NLL in nats": "+2.50e-01",
+        "its standard error": "2.70e-01",
+        "tokens without a finite loss": "0",
+        "attention outputs not finite": "3",
+        "mean kept fraction": "0.25",
+        "attention: cycles": f"{cost.cycles:,} cycles",
+        "attention: bound by": cost.bound_by,
+        # q, k, v: (2 + 1 + 1) heads x 8 rows x 16 elements x 2 bytes, q the larger half.
+        "attention: HBM read": "1.536 kB",
+    }
+    assert shown.items() <= rows.items()
+    assert table.caption == "t.txt, SHA-256 00ff00ff00ff00ff"
+
+
+def test_the_table_shows_what_does_not_exist_as_a_dash(cost):
+    table = quality_table(report_of(cost, FP32_LOSSES * np.nan))
+    rows = dict(zip(*(column._cells for column in table.columns), strict=True))
+    assert (rows["perplexity"], rows["its standard error"]) == ("-", "-")
