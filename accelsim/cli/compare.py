@@ -35,6 +35,8 @@ SHOWN = (
     "energy_j",
     "energy_by_component_j.",
     "area_mm2",
+    "is_exact",
+    "selection.",
     "accuracy.",
 )
 """Rows of the table, in order; a name that ends with a dot stands for all columns below it."""

@@ -30,7 +30,7 @@ def report_table(report: Report) -> Table:
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("share", justify="right")
-    for section in (_totals, _units, _traffic, _energy, _accuracy, _parts):
+    for section in (_totals, _units, _traffic, _energy, _selection, _accuracy, _parts):
         for row in section(report):
             table.add_row(*map(escape, row))
         table.add_section()
@@ -71,6 +71,11 @@ def _energy(report: Report) -> Iterator[Row]:
     for name, joules in report.energy_by_component_j.items():
         shown = quantity_of("energy_j").show(joules)
         yield f"energy of {name}", shown, _share(joules, report.energy_j)
+
+
+def _selection(report: Report) -> Iterator[Row]:
+    for name, value in report.selection.items():
+        yield quantity_of(name).title, "", f"{value:.1%}"
 
 
 def _accuracy(report: Report) -> Iterator[Row]:

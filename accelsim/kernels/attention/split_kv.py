@@ -233,9 +233,14 @@ def _num_items(shape: Shape, splits: int) -> int:
 
 
 def _declare_partials(frame: Frame, splits: int) -> _Partials:
-    """Place the results of splits in HBM; every step has its own rows."""
+    """Place the results of splits in HBM, where every step has its own rows.
+
+    With one split there are none; what stands for them is not touched.
+    """
+    if splits == 1:
+        return _Partials(frame.hbm.o, frame.hbm.o, frame.hbm.o)
     shape, fmt = frame.shape, frame.formats.vector
-    rows = shape.steps * shape.heads * splits * shape.group if splits > 1 else 1
+    rows = shape.steps * shape.heads * splits * shape.group
 
     def partial(name: str, cols: int) -> Tensor:
         return frame.builder.tensor(name, "intermediate", rows, cols, fmt)
