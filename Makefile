@@ -32,12 +32,21 @@ $(STAMP): pyproject.toml constraints.txt accelsim/version.py
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[models,dev]'
 	@touch $@
 
-demo: $(STAMP) ## Compare attention variants on real tensors, sweep a design space, draw the figures
+DEMO := $(OUT)/demo
+TRAFFIC := experiments/attention_traffic
+
+demo: $(STAMP) ## Compare attention on real tensors, sweep a design space, draw the figures
 	$(BIN)/accelsim compare --machine ascend-910b --workload smollm2-real --kernels dense,flash \
-	    --timeline --out $(OUT)/demo
-	$(BIN)/accelsim sweep experiments/attention_traffic/sweep.yaml --out $(OUT)/demo/sweep
-	$(BIN)/accelsim plot $(OUT)/demo/sweep --x scratchpad_peak_bytes --y time_s --pareto
-	@echo "tables and figures are in $(OUT)/demo"
+	    --timeline --out $(DEMO)
+	$(BIN)/accelsim run --machine ascend-910b --workload smollm2-real --kernel flash \
+	    --trace $(DEMO)/flash-trace.json
+	$(BIN)/accelsim sweep $(TRAFFIC)/sweep.yaml --out $(DEMO)/sweep
+	$(BIN)/accelsim plot $(DEMO)/sweep
+	$(BIN)/accelsim plot $(DEMO)/sweep --x scratchpad_peak_bytes --y time_s --pareto
+	$(BIN)/python $(TRAFFIC)/figure.py $(DEMO)/sweep $(DEMO)
+	@echo "tables:  $(DEMO)/compare.csv $(DEMO)/sweep/results.csv"
+	@echo "figures: $$(cd $(DEMO) && echo *.png sweep/*.png), in $(DEMO)"
+	@echo "trace:   $(DEMO)/flash-trace.json, opens in Perfetto"
 
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -54,7 +63,8 @@ format: $(STAMP) ## Put the code into its canonical form
 bench: $(STAMP) ## Measure speed and memory
 	$(BIN)/python -m benchmarks
 
-docs: $(STAMP) ## Build the documentation into out/docs; a broken link is an error
+docs: $(STAMP) ## Make the generated parts of the pages again and build out/docs
+	$(BIN)/python docs/build_examples.py
 	$(BIN)/mkdocs build --strict --site-dir $(abspath $(OUT))/docs
 	@echo "open $(OUT)/docs/index.html"
 

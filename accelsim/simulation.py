@@ -1,5 +1,6 @@
 """Joins the parts: machine, workload and kernel to a report."""
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,8 +10,15 @@ from typing import Any, Literal
 from accelsim.config.document import Document
 from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
-from accelsim.errors import ConfigError, DoesNotFitError, UnknownNameError, WorkloadError
+from accelsim.errors import (
+    ConfigError,
+    DoesNotFitError,
+    OutputError,
+    UnknownNameError,
+    WorkloadError,
+)
 from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import cache_folder
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
@@ -21,6 +29,8 @@ from accelsim.report.build import build_report, combine_reports
 from accelsim.report.report import Report
 from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem
 from accelsim.workload.tensors import AttentionTensors, GemmTensors, load_tensors
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Engine = Literal["compiled", "reference"]
 _ENGINES = {"compiled": compiled.schedule, "reference": reference.schedule}
@@ -71,21 +81,28 @@ def record(
     problem = loaded.problem
     if isinstance(problem, LayerProblem):
         raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
-    with lack_of_memory_explained(kernel):
+    with shortages_explained(kernel):
         program, _ = run.kernel.record(problem, run.machine, run.parameters, None)
         verify(program)
     return program
 
 
 @contextmanager
-def lack_of_memory_explained(kernel: str) -> Iterator[None]:
-    """Turn a MemoryError into a DoesNotFitError that says what to do."""
+def shortages_explained(kernel: str) -> Iterator[None]:
+    """Turn a lack of memory, or of disk space for compiled code, into an error that says so."""
     try:
         yield
     except MemoryError as error:
         raise DoesNotFitError(
             f"kernel {kernel}: this computer has too little memory free ({error}); "
             f"choose a smaller problem, or one without tensors"
+        ) from error
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise OutputError(
+            f"{cache_folder()}: cannot keep compiled code: {error.strerror}; "
+            f"make room, or set XDG_CACHE_HOME to another folder"
         ) from error
 
 
@@ -181,7 +198,7 @@ def _simulate(
     with_timeline: bool,
 ) -> Report:
     """Return the report of one kernel on one problem, its output judged by the oracle."""
-    with lack_of_memory_explained(run.kernel.name):
+    with shortages_explained(run.kernel.name):
         tensors = load_tensors(problem, folder)
         report, output = run.execute(problem, tensors, engine, with_timeline)
         if output is None or tensors is None:

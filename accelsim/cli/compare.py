@@ -1,6 +1,7 @@
 """`accelsim compare`: several kernels side by side, as a table, a CSV file and figures."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,9 @@ SHOWN = (
     "units.vector.utilization",
     "units.load.utilization",
     "units.store.utilization",
+    "core_balance",
     "scratchpad_peak_bytes",
+    "scratchpad_held_peak_bytes",
     "energy_j",
     "energy_by_component_j.",
     "area_mm2",
@@ -118,6 +121,8 @@ def _write_csv(frame: "pd.DataFrame", path: Path) -> None:
         frame.to_csv(partial, index=False)
         partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{path}: cannot write the table: {error.strerror}") from error
 
 

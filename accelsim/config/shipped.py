@@ -38,12 +38,17 @@ def locate(source: str | Path, kind: Kind) -> Path:
     raise unknown_name(kind, str(source), known_names(kind))
 
 
+def shipped_folder(kind: Kind) -> Path:
+    """Return the folder with the shipped files of `kind`; raises KeyError for `sweep`."""
+    return _root() / _FOLDERS[kind]
+
+
 @cache
 def _shipped(kind: Kind) -> dict[str, Path]:
     """Name -> file. The name is the stem, in whatever subfolder the file is."""
     if kind not in _FOLDERS:
         return {}
-    return {path.stem: path for path in sorted((_root() / _FOLDERS[kind]).rglob("*.yaml"))}
+    return {path.stem: path for path in sorted(shipped_folder(kind).rglob("*.yaml"))}
 
 
 def _root() -> Path:

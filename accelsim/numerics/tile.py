@@ -233,6 +233,17 @@ def subtract_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt:
 
 
 @jit_inner
+def subtract_row(dst: Data, a: Data, row: Data, rows: int, cols: int, fmt: int) -> None:
+    """Subtract row[0, c] from column c."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = a[r, c] - row[0, c]
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit_inner
 def multiply_column(dst: Data, a: Data, column: Data, rows: int, cols: int, fmt: int) -> None:
     """Multiply row r by column[r, 0]."""
     if dst is None:

@@ -25,18 +25,19 @@ def timeline_figure(frame: "pd.DataFrame", first_cycles: int | None = None) -> "
     if rows.empty:
         raise OutputError(f"no op starts in the first {first_cycles} cycles")
     many_cores = rows["core"].nunique() > 1
-    prefix = "core " + rows["core"].astype(str) + " " if many_cores else ""
-    lanes = list(dict.fromkeys(prefix + rows["unit"]))
+    lane = ("core " + rows["core"].astype(str) + " " if many_cores else "") + rows["unit"]
+    lanes = list(dict.fromkeys(lane))
+    begin = _begin(rows, lane)
     kinds = _kinds(rows)
     figure = new_figure(10, max(1.6 + 0.55 * len(lanes), 0.6 + 0.28 * kinds.nunique()))
     axes = figure.subplots()
     factor, label = quantity_of("cycles").label(end)
     for index, (name, ops) in enumerate(rows.groupby(kinds, sort=False)):
-        places = [lanes.index(lane) for lane in (prefix + rows["unit"])[ops.index]]
+        places = [lanes.index(each) for each in lane[ops.index]]
         axes.barh(
             places,
-            (ops["end_cycle"].clip(upper=end) - ops["start_cycle"]) / factor,
-            left=ops["start_cycle"] / factor,
+            (ops["end_cycle"].clip(upper=end) - begin[ops.index]) / factor,
+            left=begin[ops.index] / factor,
             height=0.7,
             color=color_of(index),
             hatch=hatch_of(index),
@@ -51,6 +52,15 @@ def timeline_figure(frame: "pd.DataFrame", first_cycles: int | None = None) -> "
     axes.invert_yaxis()
     legend_beside(axes)
     return figure
+
+
+def _begin(rows: "pd.DataFrame", lane: "pd.Series[str]") -> "pd.Series[float]":
+    """Return where each bar begins: a transfer in flight behind another one is not drawn over it.
+
+    Transfers of a queue end in order, so each is drawn from the end of the one before.
+    """
+    before = rows["end_cycle"].groupby(lane).cummax().groupby(lane).shift(fill_value=0)
+    return rows["start_cycle"].clip(lower=before)
 
 
 def _kinds(rows: "pd.DataFrame") -> "pd.Series[str]":

@@ -345,6 +345,17 @@ def subtract_column(
 
 
 @jit_inner
+def subtract_row(
+    p: Recorder, dst: Tile, a: Tile, row: Tile, rows: int, cols: int, fmt: int
+) -> None:
+    """Subtract row[0, c] from column c of a."""
+    read_bits = (rows * a.bits + row.bits) * cols
+    reads = a.slot | (row.slot << SLOT_BITS)
+    record_vector(p, _ADD, fmt, dst, cols, reads, read_bits, rows, cols)
+    arithmetic.subtract_row(dst.data, a.data, row.data, rows, cols, fmt)
+
+
+@jit_inner
 def multiply_column(
     p: Recorder, dst: Tile, a: Tile, column: Tile, rows: int, cols: int, fmt: int
 ) -> None:

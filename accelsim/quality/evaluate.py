@@ -25,7 +25,7 @@ from accelsim.quality.attention import KernelAttention
 from accelsim.quality.report import QualityReport
 from accelsim.report.build import combine_reports
 from accelsim.report.report import Report
-from accelsim.simulation import KernelRun, lack_of_memory_explained, settings_below
+from accelsim.simulation import KernelRun, settings_below, shortages_explained
 from accelsim.units import ceil_div
 from accelsim.workload.model.forward import Hooks, causal_attention, token_losses
 from accelsim.workload.model.language import LanguageModel, load_model, read_text
@@ -76,7 +76,7 @@ def evaluate(
     ids = _token_ids(network, content, name, tokens, window)
     layers = network.weights.config.layers * ceil_div(tokens, window)
     passes = _Passes(network, run, dtype, _counter(2 * layers, progress))
-    with lack_of_memory_explained(kernel):
+    with shortages_explained(kernel):
         for start in range(0, tokens, window):
             passes.read(ids[start : start + window + 1])
     return QualityReport.of(

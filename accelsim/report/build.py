@@ -8,6 +8,7 @@ import numpy as np
 from accelsim.energy.area import area_by_component_mm2
 from accelsim.energy.model import energy_by_component
 from accelsim.engine.activity import count_activity
+from accelsim.engine.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine.schedule import STALL_CAUSES, Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
@@ -57,14 +58,18 @@ def build_report(
         bound_by=_bound_by(schedule, machine, hbm_utilization),
         hbm_read_bytes=activity.hbm_read_bytes,
         hbm_write_bytes=activity.hbm_write_bytes,
-        compulsory_bytes=problem.compulsory_bytes,
+        compulsory_bytes=sum(
+            tensor.size_bytes for tensor in program.tensors if tensor.role != "intermediate"
+        ),
         hbm_bytes_by_tensor=_bytes_by_tensor(schedule),
         macs=macs,
         peak_macs_per_s=_peak_macs_per_s(activity.macs, machine),
         peak_hbm_bytes_per_s=machine.hbm.bandwidth,
         hbm_utilization=hbm_utilization,
         units=_units(schedule, cycles * machine.cores),
+        core_balance=_core_balance(schedule),
         scratchpad_peak_bytes=program.memory_bytes("scratchpad"),
+        scratchpad_held_peak_bytes=scratchpad_held_peak_bytes(schedule),
         accumulator_peak_bytes=program.memory_bytes("accumulator"),
         energy_j=sum(energy.values()),
         energy_by_component_j=energy,
@@ -117,7 +122,9 @@ def combine_reports(
         peak_hbm_bytes_per_s=first.peak_hbm_bytes_per_s,
         hbm_utilization=moved_bytes / (machine.hbm_bytes_per_cycle * cycles),
         units={name: _combined_unit(name, pairs, cycles * first.cores) for name in first.units},
+        core_balance=sum(n * part.cycles * part.core_balance for part, n in pairs) / cycles,
         scratchpad_peak_bytes=max(part.scratchpad_peak_bytes for part in parts),
+        scratchpad_held_peak_bytes=max(part.scratchpad_held_peak_bytes for part in parts),
         accumulator_peak_bytes=max(part.accumulator_peak_bytes for part in parts),
         energy_j=total("energy_j"),
         energy_by_component_j=_summed([(part.energy_by_component_j, n) for part, n in pairs]),
@@ -160,6 +167,13 @@ def _units(schedule: Schedule, core_cycles: int) -> dict[str, UnitReport]:
         )
         for unit, name in enumerate(UNIT_NAMES)
     }
+
+
+def _core_balance(schedule: Schedule) -> float:
+    """Return the mean over the largest work of a core, on the compute unit with most work."""
+    compute = schedule.busy_by_core[:, : Unit.LOAD]
+    work = compute[:, compute.sum(axis=0).argmax()]
+    return float(work.mean() / work.max()) if work.any() else 1.0
 
 
 def _bytes_by_tensor(schedule: Schedule) -> dict[str, int]:

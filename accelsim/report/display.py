@@ -16,7 +16,9 @@ _TOTALS = (
     "hbm_read_bytes",
     "hbm_write_bytes",
     "hbm_utilization",
+    "core_balance",
     "scratchpad_peak_bytes",
+    "scratchpad_held_peak_bytes",
     "energy_j",
     "area_mm2",
 )
@@ -75,7 +77,8 @@ def _energy(report: Report) -> Iterator[Row]:
 
 def _selection(report: Report) -> Iterator[Row]:
     for name, value in report.selection.items():
-        yield quantity_of(name).title, "", f"{value:.1%}"
+        quantity = quantity_of(f"selection.{name}")
+        yield quantity.title, quantity.show(value), ""
 
 
 def _accuracy(report: Report) -> Iterator[Row]:

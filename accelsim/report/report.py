@@ -49,7 +49,7 @@ class Report:
     hbm_read_bytes: int
     hbm_write_bytes: int
     compulsory_bytes: int
-    """Every input read once and every output written once."""
+    """Every input read once and every output written once, in the formats the kernel stores."""
     hbm_bytes_by_tensor: Mapping[str, int]
     """Bytes read and written."""
     macs: int
@@ -59,7 +59,12 @@ class Report:
     hbm_utilization: float
     """Share of the HBM's peak bandwidth that was used."""
     units: Mapping[str, UnitReport]
+    core_balance: float
+    """Work of the mean core over that of the busiest, on the compute unit with most work."""
     scratchpad_peak_bytes: int
+    """Bytes of all buffers of the scratchpad."""
+    scratchpad_held_peak_bytes: int
+    """Most bytes of tiles in use at once on a core, each from its write to its last read."""
     accumulator_peak_bytes: int
     energy_j: float
     energy_by_component_j: Mapping[str, float]

@@ -27,6 +27,8 @@ Event = dict[str, object]
 def write_trace(timeline: Timeline, path: str | Path) -> None:
     """Write `timeline` to `path`; raise OutputError where that is not possible."""
     target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: cannot write the trace: Is a directory")
     partial = target.with_name(target.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8") as file:

@@ -52,8 +52,7 @@ def _local(workers: int) -> Iterator[Workers]:
     if workers == 1:
         yield Workers(_ThisProcess(), 1)
         return
-    # Workers start afresh: a fork would copy the threads and the open store of this process.
-    context = multiprocessing.get_context("spawn")
+    context = _start_method()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
     try:
         with _interrupts_held():
@@ -64,6 +63,19 @@ def _local(workers: int) -> Iterator[Workers]:
         _stop_now(pool)
         raise
     pool.shutdown()
+
+
+def _start_method() -> Any:
+    """Return how workers start: forked from a server that has loaded the simulator once.
+
+    The server holds neither the threads nor the open store of this process, which a fork of it
+    would copy. Where there are no fork servers, every worker starts afresh.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["accelsim.simulation"])
+    return context
 
 
 class _ThisProcess(Executor):

@@ -85,8 +85,9 @@ def sweep(
     folder = Path(out)
     beside = Path() if isinstance(spec, SweepSpec) else Path(spec).parent
     design_space = spec if isinstance(spec, SweepSpec) else load_sweep(spec)
-    grid = expand(design_space, read, VERSION, beside)
-    with Store(folder, VERSION) as store, open_workers(executor, workers, address) as pool:
+    # Workers load the simulator while the grid is expanded.
+    with open_workers(executor, workers, address) as pool, Store(folder, VERSION) as store:
+        grid = expand(design_space, read, VERSION, beside)
         run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
         try:
             run.finish_all()

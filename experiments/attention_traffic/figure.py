@@ -1,6 +1,7 @@
 """The figure of this experiment: `python figure.py RESULTS OUT`, two folders.
 
-Markers are simulated points of RESULTS/results.csv; lines are the closed forms of README.md.
+Markers are simulated points of RESULTS/results.csv; lines in the first panel are the closed forms
+of README.md, which every point has to match to the byte.
 """
 
 import sys
@@ -50,6 +51,18 @@ def load(folder: Path) -> pd.DataFrame:
         capacity=frame["machine.scratchpad.capacity"],
         vector_s=frame["time_s"] * frame["units.vector.utilization"],
     )
+
+
+def check(frame: pd.DataFrame) -> None:
+    """Stop if a simulated point moves other bytes than its closed form says."""
+    for kernel, formula in CLOSED_FORM.items():
+        for row in frame[frame["kernel"] == kernel].itertuples():
+            expected = formula(row.rows, row.tile_q)
+            if row.traffic != expected:
+                sys.exit(
+                    f"{kernel}, {row.rows} tokens: {row.traffic} B, but {expected:.0f} B expected"
+                )
+    print(f"{len(frame)} points move exactly the bytes of their closed forms")
 
 
 def over_length(axes: Axes, frame: pd.DataFrame) -> None:
@@ -159,6 +172,7 @@ def log_axis(axes: Axes, side: str, values: list[int]) -> None:
 def main(results: Path, out: Path) -> None:
     """Draw the figure of the table in `results` into `out`."""
     frame = load(results)
+    check(frame)
     figure = new_figure(13.5, 4.4)
     first, second, third = figure.subplots(1, 3)
     over_length(first, frame)

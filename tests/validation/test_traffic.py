@@ -133,3 +133,17 @@ def test_gemm_reads_each_operand_once_a_tile_of_the_other(m, n, k, dtype, tile_m
     }
     assert report.hbm_write_bytes == m * n * output_bits // 8
     assert report.macs == m * n * k
+
+
+@pytest.mark.parametrize(
+    ("dtype", "output_format", "output_bytes"),
+    [("fp32", "fp16", 2), ("int8", None, 4), ("int8", "int8", 1)],
+)
+def test_one_tile_moves_what_is_compulsory_and_no_more(dtype, output_format, output_bytes):
+    problem = GemmProblem(kind="gemm", name="small", m=24, n=40, k=16, dtype=Format(dtype))
+    choices = {"tile_m": 24, "tile_n": 40} | (
+        {"output_format": output_format} if output_format else {}
+    )
+    report = checked_report(problem, "gemm", choices)
+    assert report.compulsory_bytes == report.hbm_read_bytes + report.hbm_write_bytes
+    assert report.hbm_write_bytes == 24 * 40 * output_bytes

@@ -251,12 +251,23 @@ def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: _Tiles) 
     steps = ceil_div(problem.k, tiles.k)
     products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
     compute = products * ceil_div(tiles.k, cube.tile_k) / cube.rates.get(problem.dtype, 1.0)
-    step_bytes = (tiles.m + tiles.n) * tiles.k * problem.dtype.bits / BITS_PER_BYTE
+    operand_bytes = [size * tiles.k * problem.dtype.bits / BITS_PER_BYTE for size in tiles[:2]]
     hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_tiles)
-    load = step_bytes / min(machine.load.bandwidth, hbm_share)
-    # Double buffering keeps the loads of two steps under way.
-    arrival = (machine.hbm_latency_cycles + load) / 2
+    load = max(
+        sum(operand_bytes) / machine.load.bandwidth,
+        sum(each / _channel_share(each, machine) for each in operand_bytes) / hbm_share,
+    )
+    # A slot of a double buffer is loaded again once the step two before has been computed.
+    arrival = machine.hbm_latency_cycles + load
+    reuse = (arrival + compute + cube.pipeline_depth_cycles) / 2
     move = tiles.m * tiles.n * 4 / machine.accumulator.bandwidth
-    per_tile = steps * max(compute, load, arrival) + (move if tiles.acc_slots == 1 else 0)
-    prologue = machine.hbm_latency_cycles + load
-    return ceil_div(num_tiles, machine.cores) * per_tile + prologue
+    per_tile = steps * max(compute, load, reuse) + (move if tiles.acc_slots == 1 else 0)
+    return ceil_div(num_tiles, machine.cores) * per_tile + arrival
+
+
+def _channel_share(num_bytes: float, machine: MachineSpec) -> float:
+    """Return the share of the channels that one transfer keeps busy.
+
+    Tiles of one matrix often begin at the same channel, so that others do not fill the gap.
+    """
+    return min(1.0, num_bytes / machine.hbm.interleave / machine.hbm.channels)

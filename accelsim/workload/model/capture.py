@@ -35,7 +35,7 @@ def capture(model: LanguageModel, text: str, tokens: int, layers: Sequence[int])
     rotary embedding; inputs of linears `.qkv_input`, `.o_input`, `.gate_up_input` [tokens, hidden]
     and `.down_input` [tokens, ffn].
     """
-    return _capture_tokens(model, model.token_ids(text, tokens), layers)
+    return capture_ids(model, model.token_ids(text, tokens), layers)
 
 
 def capture_tensors(
@@ -79,7 +79,7 @@ def _seen_by_layer(
     """
     ids = model.token_ids(text, parts * tokens)
     return tuple(
-        _read_only(_capture_tokens(model, ids[start : start + tokens], [layer]), layer, names)
+        _read_only(capture_ids(model, ids[start : start + tokens], [layer]), layer, names)
         for start in range(0, len(ids), tokens)
     )
 
@@ -102,7 +102,8 @@ def _heads(model: LanguageModel, source: ModelHeadsSource, seen: Arrays) -> Arra
     return {"q": groups[kept].reshape(-1, *q.shape[1:]), "k": k[kept], "v": v[kept]}
 
 
-def _capture_tokens(model: LanguageModel, ids: Sequence[int], layers: Sequence[int]) -> Arrays:
+def capture_ids(model: LanguageModel, ids: Sequence[int], layers: Sequence[int]) -> Arrays:
+    """Return what `capture` does, for given tokens."""
     config = model.weights.config
     if len(ids) > config.context:
         raise WorkloadError(

@@ -169,6 +169,12 @@ def test_ops_are_colored_by_kind_and_transfers_by_tensor():
     assert list(bars(timeline_figure(ops).axes[0])) == ["load k", "matmul", "load v"]
 
 
+def test_transfers_in_flight_together_are_drawn_one_after_the_other():
+    ops = OPS.assign(name=["load k", "matmul", "load v"], start_cycle=[0, 20, 5])
+    drawn = bars(timeline_figure(ops).axes[0])
+    assert drawn == {"load k": [(0, 20)], "matmul": [(20, 180)], "load v": [(20, 100)]}
+
+
 def test_a_timeline_has_room_for_its_legend():
     many = pd.concat([OPS.head(1).assign(name=f"load tensor {index}") for index in range(24)])
     figure = timeline_figure(many)

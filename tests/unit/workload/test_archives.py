@@ -1,6 +1,7 @@
 import io
 import json
 import struct
+import sys
 import zipfile
 
 import ml_dtypes
@@ -153,8 +154,7 @@ def test_a_truncated_safetensors_is_reported(tmp_path):
     write_arrays(path, {"a": A})
     path.write_bytes(path.read_bytes()[:-4])
     assert message(read_arrays, path, WANTED) == (
-        f"{path}: damaged or not a safetensors file "
-        "(Error while deserializing header: incomplete metadata, file not fully covered)"
+        f"{path}: damaged or not a safetensors file (array 'a' lies outside the file)"
     )
 
 
@@ -206,3 +206,36 @@ def test_a_damaged_file_is_read_or_reported_but_never_crashes(data, tmp_path, en
     except WorkloadError as error:
         report = str(error)
     assert str(path) in report
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the header is longer than the file"),
+        (struct.pack("<Q", 2**63), "the header is longer than the file"),
+        (struct.pack("<Q", 2) + b"[]", "the header is not a mapping"),
+        (struct.pack("<Q", 3) + b"\xff\xfe\xfd", "the header is not JSON"),
+        (struct.pack("<Q", 7) + b'{"a":1}', "array 'a' is not described"),
+    ],
+)
+def test_a_damaged_safetensors_header_is_reported(tmp_path, content, reason):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    assert message(read_arrays, path, WANTED) == (
+        f"{path}: damaged or not a safetensors file ({reason})"
+    )
+
+
+def test_a_safetensors_array_of_too_few_bytes_is_reported(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_safetensors(path, "F32", bytes(20), [2, 3])
+    assert message(read_arrays, path, WANTED) == (
+        f"{path}: damaged or not a safetensors file (20 bytes for an array of 24 bytes)"
+    )
+
+
+def test_safetensors_are_read_without_the_extra(tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    write_arrays(path, {"a": A})
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    np.testing.assert_array_equal(read_arrays(path, WANTED)["a"], A)

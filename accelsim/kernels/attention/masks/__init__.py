@@ -1,0 +1,1 @@
+"""Block masks: which key blocks each block of query rows attends to."""

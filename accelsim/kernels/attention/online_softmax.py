@@ -1,0 +1,203 @@
+"""The steps of online softmax: one tile of query rows meets its key tiles one after the other.
+
+A kernel decides which key tiles a tile of queries sees, and calls `begin_rows`, for every key tile
+`multiply_keys`, `update_weights` and `add_values`, and at last `finish_rows`. `turn` counts the key
+tiles that a query tile has met; `start` is the first key of one.
+
+Sources: Dao et al., "FlashAttention" (2022), Algorithm 1; Dao, "FlashAttention-2" (2023), section
+3.1 (one division by the row sum, at the end).
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.jit import jit_inner
+from accelsim.kernels.attention.common import StepFormats, score_factor
+from accelsim.numerics.formats import FP32, Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import (
+    add,
+    convert,
+    divide_column,
+    exp,
+    fill,
+    load,
+    mask_above_diagonal,
+    matmul,
+    matmul_transposed,
+    maximum,
+    move,
+    multiply,
+    multiply_column,
+    row_max,
+    row_sum,
+    scale,
+    store,
+    subtract,
+    subtract_column,
+    tile,
+)
+from accelsim.workload.problem import AttentionProblem
+
+
+class Shape(NamedTuple):
+    """Sizes in elements; `group` query heads share one KV head."""
+
+    heads: int
+    group: int
+    q_len: int
+    kv_len: int
+    dim: int
+    tile_q: int
+    tile_k: int
+    causal: bool
+    scale_query: bool
+    factor: float
+
+
+class Buffers(NamedTuple):
+    """On-chip tiles. `x` holds scores on their way to weights; buffers of one format are shared."""
+
+    q: Any
+    k: Any
+    v: Any
+    scores_acc: Any
+    output_acc: Any
+    scores: Any
+    x: Any
+    weights: Any
+    product: Any
+    output: Any
+    stored: Any
+    row_max: Any
+    row_sum: Any
+    tile_sum: Any
+    rescale: Any
+
+
+def shape_of(
+    problem: AttentionProblem,
+    formats: StepFormats,
+    tile_q: int,
+    tile_k: int,
+    *,
+    scale_query: bool = False,
+) -> Shape:
+    """Return the sizes of a problem cut into tiles."""
+    return Shape(
+        heads=problem.batch * problem.q_heads,
+        group=problem.q_heads // problem.kv_heads,
+        q_len=problem.q_len,
+        kv_len=problem.kv_len,
+        dim=problem.head_dim,
+        tile_q=tile_q,
+        tile_k=tile_k,
+        causal=problem.causal,
+        scale_query=scale_query,
+        factor=score_factor(problem, formats.stored if scale_query else formats.vector),
+    )
+
+
+def allocate(
+    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
+) -> Buffers:
+    """Declare the buffers for tiles of tile_q query and tile_k key rows."""
+    stored, vector = formats.stored, formats.vector
+    scores = builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2)
+    x = scores if vector == formats.scores else builder.buffer("x", tile_q, tile_k, vector)
+    is_shared = formats.weights == vector
+    output = builder.buffer("output", tile_q, dim, vector)
+    return Buffers(
+        q=builder.buffer("q", tile_q, dim, stored, slots=2),
+        k=builder.buffer("k", tile_k, dim, stored, slots=2),
+        v=builder.buffer("v", tile_k, dim, stored, slots=2),
+        scores_acc=builder.buffer("scores_acc", tile_q, tile_k, Format.FP32, memory="accumulator"),
+        output_acc=builder.buffer("output_acc", tile_q, dim, Format.FP32, memory="accumulator"),
+        scores=scores,
+        x=x,
+        weights=x
+        if is_shared
+        else builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
+        product=builder.buffer("product", tile_q, dim, vector),
+        output=output,
+        stored=output if stored == vector else builder.buffer("stored", tile_q, dim, stored),
+        row_max=builder.buffer("row_max", tile_q, 1, vector, slots=2),
+        row_sum=builder.buffer("row_sum", tile_q, 1, vector),
+        tile_sum=builder.buffer("tile_sum", tile_q, 1, vector),
+        rescale=builder.buffer("rescale", tile_q, 1, vector),
+    )
+
+
+@jit_inner
+def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
+    """Load a tile of query rows and reset what runs along the keys."""
+    queries = tile(b.q, item)
+    load(p, queries, hbm.q, q_row, 0, rows, shape.dim)
+    if shape.scale_query:
+        scale(p, queries, queries, shape.factor, rows, shape.dim, fmt.stored)
+    fill(p, tile(b.row_max, 0), -np.inf, rows, 1, fmt.vector)
+    fill(p, tile(b.row_sum, 0), 0.0, rows, 1, fmt.vector)
+    fill(p, tile(b.output, 0), 0.0, rows, shape.dim, fmt.vector)
+
+
+@jit_inner
+def multiply_keys(p, item, turn, start, rows, kv_row, shape, fmt, hbm, b):
+    """Load a key tile and multiply the queries with it."""
+    cols = min(shape.tile_k, shape.kv_len - start)
+    queries, keys, acc = tile(b.q, item), tile(b.k, turn), tile(b.scores_acc, turn)
+    load(p, keys, hbm.k, kv_row + start, 0, cols, shape.dim)
+    matmul_transposed(p, acc, queries, keys, rows, cols, shape.dim, fmt.stored, FP32, False)
+    move(p, tile(b.scores, turn), acc, rows, cols, FP32, fmt.scores)
+
+
+@jit_inner
+def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
+    """Turn the scores of a key tile into weights and bring the row statistics up to date.
+
+    `diagonal` is the last key that the first query row sees under a causal mask.
+    """
+    cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
+    scores, x, row_total = tile(b.scores, turn), tile(b.x, turn), tile(b.row_sum, 0)
+    rescale, tile_sum = tile(b.rescale, 0), tile(b.tile_sum, 0)
+    old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
+    if not shape.scale_query:
+        scale(p, x, scores, shape.factor, rows, cols, vector)
+    elif fmt.scores != vector:
+        convert(p, x, scores, rows, cols, vector, vector)
+    if shape.causal and start + cols > diagonal + 1:
+        mask_above_diagonal(p, x, diagonal, start, rows, cols, vector)
+    row_max(p, new_max, x, rows, cols, vector)
+    maximum(p, new_max, new_max, old_max, rows, 1, vector)
+    subtract(p, rescale, old_max, new_max, rows, 1, vector)
+    exp(p, rescale, rescale, rows, 1, vector)
+    subtract_column(p, x, x, new_max, rows, cols, vector)
+    exp(p, x, x, rows, cols, vector)
+    row_sum(p, tile_sum, x, rows, cols, vector)
+    multiply(p, row_total, row_total, rescale, rows, 1, vector)
+    add(p, row_total, row_total, tile_sum, rows, 1, vector)
+    if fmt.weights != vector:
+        convert(p, tile(b.weights, turn), x, rows, cols, vector, fmt.weights)
+
+
+@jit_inner
+def add_values(p, turn, start, rows, kv_row, shape, fmt, hbm, b):
+    """Load a value tile, rescale the running output and add the weighted values."""
+    cols, dim, vector = min(shape.tile_k, shape.kv_len - start), shape.dim, fmt.vector
+    values, acc, weighted = tile(b.v, turn), tile(b.output_acc, turn), tile(b.product, turn)
+    output = tile(b.output, 0)
+    load(p, values, hbm.v, kv_row + start, 0, cols, dim)
+    matmul(p, acc, tile(b.weights, turn), values, rows, dim, cols, fmt.output_operand, FP32, False)
+    move(p, weighted, acc, rows, dim, FP32, vector)
+    multiply_column(p, output, output, tile(b.rescale, 0), rows, dim, vector)
+    add(p, output, output, weighted, rows, dim, vector)
+
+
+@jit_inner
+def finish_rows(p, q_row, rows, shape, fmt, hbm, b):
+    """Divide the output by the row sums and store it."""
+    output, stored, dim = tile(b.output, 0), tile(b.stored, 0), shape.dim
+    divide_column(p, output, output, tile(b.row_sum, 0), rows, dim, fmt.vector)
+    if fmt.stored != fmt.vector:
+        convert(p, stored, output, rows, dim, FP32, fmt.stored)
+    store(p, hbm.o, q_row, 0, stored, rows, dim)

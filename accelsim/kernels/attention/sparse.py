@@ -1,0 +1,232 @@
+"""Block-sparse attention: online softmax over the key blocks that a mask keeps.
+
+Skipped blocks are neither loaded nor multiplied. Fixed masks come from positions or a file; scored
+ones are predicted from Q and K by ops of this program, in phases before the attention itself. The
+local blocks are always kept, with scored masks the first one too, so every query row sees a key.
+
+Sources: the masks name theirs (`accelsim.kernels.attention.masks`); the attention is that of
+`flash` with square tiles, and its equal, op for op, if all blocks are kept.
+
+HBM traffic of one head with blocks of B rows, of which n are kept: reads S_q d b + 2 d b times the
+rows of the kept key blocks (n B, less where the last one is shorter); writes S_q d b. A map that is
+in HBM, of a file or a scored mask, is read once, ceil(S_k / B) bytes for every query block. Scorers
+and selection state theirs.
+"""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from accelsim.config.spec import Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.common import (
+    declare_operands,
+    softmax_attention,
+    step_formats,
+)
+from accelsim.kernels.attention.masks.base import Setting
+from accelsim.kernels.attention.masks.grid import Blocks, grid_of
+from accelsim.kernels.attention.masks.keep import (
+    assumed_blocks,
+    chosen_blocks,
+    density,
+    fixed_blocks,
+    mass_kept,
+)
+from accelsim.kernels.attention.masks.parameters import SparseParameters
+from accelsim.kernels.attention.masks.scored import SCORED_MASKS
+from accelsim.kernels.attention.masks.selection import BlockSelection
+from accelsim.kernels.attention.online_softmax import (
+    add_values,
+    allocate,
+    begin_rows,
+    finish_rows,
+    multiply_keys,
+    shape_of,
+    update_weights,
+)
+from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.tiling import first_fit, tile_sizes
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import Buffer, Recorder, Tensor, begin_item, load, tile
+from accelsim.program.program import Program
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+_LARGEST_BLOCK, _LARGEST_SCORER_TILE, _SMALLEST_TILE = 64, 128, 16
+
+
+@jit
+def attend(p, phase, first, blocks, share, shape, fmt, hbm, b, kept_map, map_row):
+    """Query block r of head h meets the key blocks blocks[first[h, r]:first[h, r + 1]]."""
+    q_blocks = first.shape[1] - 1
+    for item in range(q_blocks * shape.heads):
+        block, head = q_blocks - 1 - item // shape.heads, item % shape.heads
+        begin_item(p, phase)
+        if kept_map is not None:
+            row = head // share * q_blocks + block
+            load(p, tile(map_row, item), kept_map, row, 0, 1, -(-shape.kv_len // shape.tile_k))
+        kept = blocks[first[head, block] : first[head, block + 1]]
+        _query_block(p, item, head, block * shape.tile_q, kept, shape, fmt, hbm, b)
+
+
+@jit_inner
+def _query_block(p, item, head, row, kept, shape, fmt, hbm, b):
+    """One block of query rows against its kept key blocks, in the order of keys."""
+    rows, step = min(shape.tile_q, shape.q_len - row), shape.tile_k
+    q_row, kv_row = head * shape.q_len + row, head // shape.group * shape.kv_len
+    diagonal = row + shape.kv_len - shape.q_len
+
+    begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
+    multiply_keys(p, item, 0, kept[0] * step, rows, kv_row, shape, fmt, hbm, b)
+    for turn in range(len(kept)):
+        if turn + 1 < len(kept):
+            start = kept[turn + 1] * step
+            multiply_keys(p, item, turn + 1, start, rows, kv_row, shape, fmt, hbm, b)
+        update_weights(p, turn, kept[turn] * step, rows, diagonal, shape, fmt, b)
+        add_values(p, turn, kept[turn] * step, rows, kv_row, shape, fmt, hbm, b)
+    finish_rows(p, q_row, rows, shape, fmt, hbm, b)
+
+
+class _Plan:
+    """Tensors, buffers and stages of one problem cut into blocks."""
+
+    def __init__(
+        self,
+        builder: ProgramBuilder,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: SparseParameters,
+        tensors: AttentionTensors | None,
+        block: int,
+        rows: int,
+    ) -> None:
+        grid = grid_of(problem, block)
+        self.grid, self.parameters, self.tensors = grid, parameters, tensors
+        self.formats = step_formats(problem.dtype, parameters.precision)
+        self.shape = shape_of(problem, self.formats, block, block)
+        self.hbm = declare_operands(builder, problem, tensors)
+        self.selection: BlockSelection | None = None
+        if parameters.mask in SCORED_MASKS:
+            setting = Setting(builder, grid, self.hbm, self.formats, parameters, machine, rows)
+            self.selection = BlockSelection(setting, SCORED_MASKS[parameters.mask](setting))
+        self.map = self._map(builder)
+        self.map_row: Buffer | None = None
+        if self.map is not None:
+            self.map_row = builder.buffer("map", 1, grid.k_blocks, Format.INT8, slots=2)
+        tile_q, tile_k = min(block, problem.q_len), min(block, problem.kv_len)
+        self.buffers = allocate(builder, grid.dim, self.formats, tile_q, tile_k)
+
+    def _map(self, builder: ProgramBuilder) -> Tensor | None:
+        """Return the map of kept blocks, if it is in HBM."""
+        if self.selection is not None:
+            return self.selection.map
+        if self.parameters.mask != "file":
+            return None
+        rows, cols = self.grid.heads * self.grid.q_blocks, self.grid.k_blocks
+        data = self.kept().reshape(rows, cols).astype(np.int32) if builder.with_numbers else None
+        return builder.tensor("block_map", "input", rows, cols, Format.INT8, data)
+
+    @property
+    def items(self) -> int:
+        """Work items of all stages."""
+        scoring = self.selection.items if self.selection is not None else 0
+        return scoring + self.grid.heads * self.grid.q_blocks
+
+    def run(self, p: Recorder) -> None:
+        """Score and select, where the mask asks for it, then attend."""
+        phase, share = 0, 1
+        if self.selection is not None:
+            self.selection.record(p)
+            phase, share = self.selection.phases, self.selection.share
+        attend(
+            p,
+            phase,
+            *_lists(self.kept()),
+            share,
+            self.shape,
+            self.formats.codes,
+            self.hbm,
+            self.buffers,
+            self.map,
+            self.map_row,
+        )
+
+    def kept(self) -> Blocks:
+        """Return the kept blocks [heads, q_blocks, k_blocks]; scored masks must be recorded."""
+        if self.selection is None:
+            return fixed_blocks(self.grid, self.parameters)
+        if self.tensors is None:
+            return assumed_blocks(self.grid, self.parameters.assumed_density)
+        return chosen_blocks(self.grid, self.selection.chosen())
+
+    def summary(self) -> dict[str, float]:
+        """Return what was selected, for the report."""
+        kept = self.kept()
+        found = {"density": density(self.grid, kept)}
+        if self.selection is not None:
+            found["fallback_fraction"] = self.selection.fallback_fraction()
+        if self.tensors is not None:
+            found |= mass_kept(self.grid, self.tensors, kept)
+        return found
+
+
+def _lists(kept: Blocks) -> tuple[Array, Array]:
+    """Return where the list of every query block begins, [heads, q_blocks + 1], and the lists."""
+    heads, q_blocks, _ = kept.shape
+    counts = kept.sum(axis=2)
+    ends = np.cumsum(counts).reshape(heads, q_blocks)
+    first = np.concatenate([ends[:, :1] - counts[:, :1], ends], axis=1)
+    return first.astype(np.int64), np.nonzero(kept)[2].astype(np.int64)
+
+
+class Sparse(Kernel):
+    """Block-sparse attention."""
+
+    name: ClassVar[str] = "sparse"
+    summary: ClassVar[str] = "online softmax over key blocks kept by a fixed or predicted mask"
+    problem_kind: ClassVar[str] = "attention"
+    is_exact: ClassVar[bool] = False
+    parameters: ClassVar[type[Spec]] = SparseParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: SparseParameters,
+        tensors: AttentionTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
+
+        The selection holds density, the share of visible blocks that is kept; of scored masks
+        fallback_fraction, the share of query blocks that fell back to all of their keys; and with
+        tensors kept_mass and recall, see `mass_kept`.
+        """
+        name = f"sparse on {problem.name}"
+        sizes = first_fit(
+            name,
+            _tile_candidates(parameters),
+            lambda builder, pair: _Plan(builder, problem, machine, parameters, None, *pair),
+            machine,
+        )
+        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+        plan = _Plan(builder, problem, machine, parameters, tensors, *sizes)
+        program = builder.record(plan.run, plan.items)
+        return replace(program, selection=plan.summary()), plan.hbm.o.data
+
+    @classmethod
+    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+        """Return softmax attention over all keys in float64."""
+        return softmax_attention(problem, tensors)
+
+
+def _tile_candidates(parameters: SparseParameters) -> list[tuple[int, int]]:
+    """Return pairs of block and rows of a scorer tile, the largest first."""
+    asked = parameters.block
+    blocks = [asked] if asked else tile_sizes(_LARGEST_BLOCK, _SMALLEST_TILE)
+    rows = tile_sizes(_LARGEST_SCORER_TILE, _SMALLEST_TILE)
+    return [(block, step) for block in blocks for step in rows]

@@ -1,0 +1,190 @@
+"""Fill the generated parts of the documentation: real output of commands, tables of keys.
+
+A part stands between `<!-- generated: WHAT -->` and `<!-- end -->`, where WHAT is
+
+    run COMMAND     the command and what it prints, as a user sees it (`accelsim ...`)
+    keys KIND       the keys of a machine, workload or sweep file, or the parameters of kernels
+    calls PATH      the public functions of a module of the kernel language
+    file PATH       a file of the repository, Python without its first docstring
+
+Run `python docs/build_examples.py` after a change; a test fails when a part is out of date.
+"""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+_PART = re.compile(r"(<!-- generated: (\w+) (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_VISIBLE = ("experiments", "benchmarks", "docs")
+"""Folders of the repository that a command may name."""
+
+Schema = dict[str, Any]
+
+
+def filled(page: str) -> str:
+    """Return the text of a page with all its generated parts made anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        head, what, argument, end = match.groups()
+        return f"{head}{_MAKERS[what](argument)}\n{end}"
+
+    return _PART.sub(fill, page)
+
+
+def output_of(command: str) -> str:
+    """Return the block of a command and its output, run in an empty folder."""
+    words = shlex.split(command)
+    python = [sys.executable, "-m"] if words[0] == "accelsim" else [sys.executable]
+    arguments = words if words[0] == "accelsim" else words[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in _VISIBLE:
+            (Path(folder) / name).symlink_to(ROOT / name)
+        done = subprocess.run(
+            [*python, *arguments],
+            cwd=folder,
+            env={**_environment(), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"{command}: {done.stderr}")
+    printed = "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
+    return f"```text\n$ {command}\n{printed}\n```"
+
+
+def _environment() -> dict[str, str]:
+    # The width of a table must not depend on the terminal of whoever builds the pages.
+    return {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+
+
+def keys_of(kind: str) -> str:
+    """Return the table of the keys of a kind of file, or of the parameters of all kernels."""
+    from pydantic import TypeAdapter
+
+    from accelsim.config.schema import json_schema
+    from accelsim.hardware.machine import MachineSpec
+    from accelsim.kernels.registry import get_kernel, kernel_names
+    from accelsim.sweeps.spec import SweepSpec
+    from accelsim.workload.problem import Workload
+
+    if kind == "machine":
+        return _table(json_schema(MachineSpec))
+    if kind == "workload":
+        root = json_schema(TypeAdapter(Workload))
+        return "\n\n".join(_named_table(name, root) for name in _WORKLOAD_PARTS)
+    if kind == "sweep":
+        root = json_schema(SweepSpec)
+        return f"{_table(root)}\n\n{_named_table('AxisRange', root)}"
+    tables = {name: json_schema(get_kernel(name).parameters) for name in kernel_names()}
+    return "\n\n".join(f"**`{name}`**\n\n{_table(schema)}" for name, schema in tables.items())
+
+
+_WORKLOAD_PARTS = {
+    "AttentionProblem": "`kind: attention`",
+    "GemmProblem": "`kind: gemm`",
+    "LayerProblem": "`kind: layer`",
+    "UniformSource": "`source: uniform`",
+    "HybridSource": "`source: hybrid`",
+    "FileSource": "`source: file`",
+    "ModelHeadsSource": "`source: model`, attention",
+    "ModelLinearSource": "`source: model`, gemm",
+}
+_TITLES = {**_WORKLOAD_PARTS, "AxisRange": "A range"}
+
+
+def _named_table(name: str, root: Schema) -> str:
+    schema = {**root["$defs"][name], "$defs": root["$defs"]}
+    return f"**{_TITLES[name]}**: {schema['description']}\n\n{_table(schema)}"
+
+
+def _table(root: Schema) -> str:
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    lines += [" | ".join(("", *row, "")).strip() for row in _rows(root, root, "")]
+    return "\n".join(lines)
+
+
+def _rows(schema: Schema, root: Schema, prefix: str) -> Iterator[tuple[str, ...]]:
+    required = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        inner = root.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
+        if "properties" in inner:
+            yield from _rows(inner, root, f"{prefix}{name}.")
+            continue
+        default = field.get("default")
+        shown = "required" if name in required else "" if default in (None, [], {}) else default
+        meaning = " ".join(field.get("description", "").split())
+        yield f"`{prefix}{name}`", _value(field, root), str(shown), meaning.replace("|", "\\|")
+
+
+def _value(field: Schema, root: Schema) -> str:
+    """Return what may stand behind a key, in words."""
+    if "$ref" in field:
+        return _value(root["$defs"][field["$ref"].rpartition("/")[2]], root)
+    if "const" in field or "enum" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if "examples" in field:
+        return f"quantity, `{field['examples'][0]}`"
+    branches = [each for each in field.get("anyOf", ()) if each.get("type") != "null"]
+    if branches:
+        return " or ".join(dict.fromkeys(_value(each, root) for each in branches))
+    if "oneOf" in field:
+        return "mapping, see below"
+    words = {"object": "mapping", "array": "list", "integer": "integer", "string": "text"}
+    return words.get(field.get("type", ""), field.get("type", ""))
+
+
+def file_of(path: str) -> str:
+    """Return a file as a block; that of a Python file without its first docstring."""
+    if path.endswith(".yaml"):
+        return f"```yaml\n{(ROOT / path).read_text().strip()}\n```"
+    source = (ROOT / path).read_text()
+    first = ast.parse(source).body[0]
+    lines = source.splitlines()[first.end_lineno or 0 :]
+    return "```python\n" + "\n".join(lines).strip("\n") + "\n```"
+
+
+def calls_of(path: str) -> str:
+    """Return the table of the functions of the kernel language, from their source."""
+    from accelsim.program.ops import UNIT_NAMES, UNIT_OF_OP, Op
+
+    lines = ["| call (after `p`) | unit | cost key | meaning |", "|---|---|---|---|"]
+    for node in ast.parse((ROOT / path).read_text()).body:
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        used = [each.id[1:] for each in ast.walk(node) if isinstance(each, ast.Name)]
+        op = next((Op[name] for name in used if name in Op.__members__), None)
+        if node.name.startswith("matmul"):
+            op = Op.MATMUL
+        unit = UNIT_NAMES[UNIT_OF_OP[op]] if op is not None else ""
+        cost = op.name.lower() if unit == "vector" and op is not None else ""
+        arguments = ", ".join(each.arg for each in node.args.args if each.arg != "p")
+        meaning = " ".join((ast.get_docstring(node) or "").split()).replace("|", "\\|")
+        lines.append(f"| `{node.name}({arguments})` | {unit} | {cost} | {meaning} |")
+    return "\n".join(lines)
+
+
+_MAKERS = {"calls": calls_of, "run": output_of, "keys": keys_of, "file": file_of}
+
+
+def main() -> None:
+    """Bring every page up to date and say which ones changed."""
+    for page in PAGES:
+        before = page.read_text()
+        after = filled(before)
+        if after != before:
+            page.write_text(after)
+            print(f"updated {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

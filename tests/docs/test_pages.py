@@ -1,0 +1,80 @@
+"""The documentation shows what accelsim really prints and takes."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+
+
+def load_builder():
+    spec = importlib.util.spec_from_file_location("build_examples", ROOT / "docs/build_examples.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+builder = load_builder()
+GENERATED = [page for page in builder.PAGES if "<!-- generated:" in page.read_text()]
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def structure(text):
+    """A page without its rounding errors: those are the one thing another CPU may change."""
+    lines = [
+        re.sub(r"\d[\d.e-]*", "#", line) if re.search("RMSE|error", line) else line
+        for line in text.splitlines()
+    ]
+    return [re.sub(r" +", " ", line) for line in lines]
+
+
+@pytest.mark.parametrize("page", GENERATED, ids=name_of)
+def test_generated_parts_are_up_to_date(page):
+    text = page.read_text()
+    assert structure(builder.filled(text)) == structure(text), "run docs/build_examples.py"
+
+
+def test_a_stale_part_is_made_anew():
+    page = "<!-- generated: file docs/examples/gemm_relu.py -->\nold\n<!-- end -->\nrest\n"
+    made = builder.filled(page)
+    assert "old" not in made
+    assert "def gemm_relu(p, m, n, k" in made
+    assert made.endswith("```\n<!-- end -->\nrest\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files(page):
+    targets = [page.parent / target for target in LINK.findall(page.read_text())]
+    assert [str(target) for target in targets if not target.exists()] == []
+
+
+@pytest.mark.parametrize("saved", sorted((ROOT / "docs/examples").glob("*.out")), ids=name_of)
+def test_examples_print_what_was_saved(saved):
+    done = subprocess.run(
+        [sys.executable, saved.with_suffix(".py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert structure(done.stdout) == structure(saved.read_text())
+
+
+def test_the_readme_shows_the_whole_loop_of_the_example():
+    def code(text):
+        return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
+
+    loop = (ROOT / "docs/examples/gemm_relu.py").read_text()
+    loop = loop[loop.index("@jit") : loop.index("@register")]
+    shown = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert code(shown) == code(loop)
