@@ -31,7 +31,6 @@ from accelsim.kernels.base import Array
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
-    Tensor,
     add,
     begin_item,
     convert,
@@ -47,6 +46,7 @@ from accelsim.program.language import (
     tile,
 )
 from accelsim.program.program import Program
+from accelsim.program.recording import Tensor
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
