@@ -38,6 +38,15 @@ def columns_from(data: Data, first: int) -> Data:
 
 
 @jit_inner
+def rows_from(data: Data, first: int) -> Data:
+    """Return the rows of a tile from `first` on, or None."""
+    if data is None:
+        return None
+    else:
+        return data[first:]
+
+
+@jit_inner
 def copy_block(dst: Data, src: Data, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] to the top left corner of dst."""
     if dst is None:

@@ -66,6 +66,12 @@ def columns(whole: Tile, first: int) -> Tile:
 
 
 @jit_inner
+def rows_from(whole: Tile, first: int) -> Tile:
+    """Return the rows of a tile from `first` on. An op on them waits as for the whole tile."""
+    return Tile(whole.slot, whole.bits, arithmetic.rows_from(whole.data, first))
+
+
+@jit_inner
 def _check_length(p: Recorder) -> None:
     # Called where loops begin or load, not for every op, which would halve the speed of recording.
     if p[NUM_RECORDED] > MAX_OPS:

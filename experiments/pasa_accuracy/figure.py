@@ -1,11 +1,9 @@
-"""Draw the relative RMSE of every variant over the families.
-
-Usage: python figure.py OUT [FOLDER]: the table is in OUT, the figure goes to FOLDER.
-"""
+"""The figure of this experiment, and its summary: `python figure.py RESULTS OUT`, two folders."""
 
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from accelsim.plotting.style import MARKERS, color_of, dress, new_figure
@@ -22,11 +20,11 @@ SHOWN = {
 """Variant -> label and color."""
 AMPLITUDES = (5, 20)
 FLOOR = 1e-5
-"""Smaller errors are not shown: all queries choose one key there, and copy its value."""
+"""Families where even FP32 has a smaller error say nothing: every query chooses the same key there,
+and copies its value whatever the rounding."""
 
 
-def draw(out: Path, folder: Path) -> Path:
-    table = pd.read_csv(out / "results.csv")
+def draw(table: pd.DataFrame, folder: Path) -> Path:
     figure = new_figure(11, 7.5)
     grid = figure.subplots(2, 2, sharex=True, sharey=True)
     means = sorted(table["mean"].unique())
@@ -58,5 +56,25 @@ def draw_variant(axes, rows, label, index) -> None:
     axes.scatter(lost["mean"] + (0.5 if index > 1 else -0.5), [1] * len(lost), s=50, **style)
 
 
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return, by variant: families with a loss, and geometric means of the relative RMSE."""
+    variants = list(dict.fromkeys(table.variant))
+    index = ["source", "mean", "amplitude"]
+    errors = table.pivot_table("relative_rmse", index, "variant", dropna=False)[variants]
+    lost = table.pivot_table("nonfinite_fraction", index, "variant")[variants]
+    errors = errors.where(lost == 0)[errors["flash fp32"] > FLOOR]
+    survived = errors.dropna()
+    return pd.DataFrame(
+        {
+            "not finite": (lost > 0).sum(),
+            f"mean of {len(survived)}": np.exp(np.log(survived).mean()),
+            f"mean of {len(errors)}": np.exp(np.log(errors).mean(skipna=False)),
+        }
+    )
+
+
 if __name__ == "__main__":
-    print(draw(Path(sys.argv[1]), Path(sys.argv[-1])))
+    results, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    frame = pd.read_csv(results / "results.csv")
+    print(summary(frame).to_string(float_format="{:.2e}".format))
+    print(draw(frame, folder))

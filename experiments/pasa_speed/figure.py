@@ -1,7 +1,4 @@
-"""Draw time against sequence length, and what the vector unit makes of it.
-
-Usage: python figure.py OUT [FOLDER]: the table is in OUT, the figure goes to FOLDER.
-"""
+"""The figure of this experiment: `python figure.py RESULTS OUT`, two folders."""
 
 import sys
 from pathlib import Path
@@ -18,8 +15,8 @@ LOW, HIGH = 1.2, 1.65
 PEAK_PUBLISHED_TFLOPS = 170
 
 
-def draw(out: Path, folder: Path) -> Path:
-    table = pd.read_csv(out / "results.csv")
+def draw(results: Path, folder: Path) -> Path:
+    table = pd.read_csv(results / "results.csv")
     figure = new_figure(11, 8)
     rate, gain, decode, units = figure.subplots(2, 2).flat
     prefill = table[table.step == "prefill"]
@@ -78,4 +75,4 @@ def draw_units(axes, rows, variants) -> None:
 
 
 if __name__ == "__main__":
-    print(draw(Path(sys.argv[1]), Path(sys.argv[-1])))
+    print(draw(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -202,8 +202,7 @@ GOOD_SAFETENSORS = save({"a": SQUARE, "b": SQUARE})
         (
             "t.safetensors",
             GOOD_SAFETENSORS[:-1],
-            "t.safetensors: damaged or not a safetensors file (Error while deserializing header: "
-            "incomplete metadata, file not fully covered)",
+            "t.safetensors: damaged or not a safetensors file (array 'b' lies outside the file)",
         ),
         ("t.bin", b"", "t.bin: found the ending '.bin', allowed: .npz, .safetensors"),
     ],
@@ -249,7 +248,8 @@ def model_path_of(name, cache):
         ((*GEMM, "gemm-1042"), None),
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
-            "unknown kernel 'falsh', did you mean 'flash'?; known: dense, flash, gemm",
+            "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
+            "flash, gemm, pasa, quest, sift, sparse, split_kv, topk, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),

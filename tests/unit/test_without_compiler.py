@@ -41,6 +41,8 @@ RUNS = {
     "gemm": ("gemm", GEMM, {"tile_m": 8, "tile_n": 8, "tile_k": 8}),
     "flash fp32": ("flash", ATTENTION, {"tile_q": 16, "tile_k": 16, "precision": "fp32"}),
     "flash fp16": ("flash", ATTENTION, {"tile_q": 16, "tile_k": 16, "precision": "fp16"}),
+    "pasa": ("pasa", ATTENTION, {"tile_q": 16, "tile_k": 16}),
+    "centered": ("centered", ATTENTION, {"tile_q": 16, "tile_k": 16}),
 }
 
 

@@ -28,10 +28,10 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.centered_plan import CenteredKeys, CenteredParameters, Plan
 from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.online_softmax import finish_rows
 from accelsim.kernels.attention.shifted import num_items
 from accelsim.kernels.attention.shifted_steps import (
     begin_rows,
-    finish_rows,
     local_softmax,
     merge_factors,
     merge_tile,

@@ -30,11 +30,11 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.online_softmax import finish_rows
 from accelsim.kernels.attention.pasa_plan import PasaParameters, Plan
 from accelsim.kernels.attention.shifted import num_items
 from accelsim.kernels.attention.shifted_steps import (
     begin_rows,
-    finish_rows,
     local_softmax,
     merge_factors,
     merge_tile,
@@ -47,12 +47,12 @@ from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
     add,
     begin_item,
-    gather,
     load,
     matmul,
     maximum,
     move,
     row_sum,
+    rows_from,
     scale,
     store,
     subtract,
@@ -96,10 +96,13 @@ def _shift_tile(p, slot, item, j, kv_row, shape, constants, fmt, hbm, b, own):
     """Load key tile j of a head and put its K' into `slot` of b.k."""
     keys, dim = shape.tile_k, shape.dim
     raw, acc, matrix = tile(own.keys, slot), tile(b.output_acc, slot), tile(own.matrix, item)
-    if constants.is_tail_filled and j == shape.tiles_k - 1:
-        gather(p, raw, hbm.k, constants.tail_rows, kv_row, keys, 0, dim)
+    first = kv_row + j * keys
+    if j < shape.tiles_k - 1 or constants.tail_copies == 0:
+        load(p, raw, hbm.k, first, 0, keys, dim)
     else:
-        load(p, raw, hbm.k, kv_row + j * keys, 0, keys, dim)
+        copies, end = constants.tail_copies, kv_row + shape.kv_len
+        load(p, raw, hbm.k, first, 0, keys - copies, dim)
+        load(p, rows_from(raw, keys - copies), hbm.k, end - copies, 0, copies, dim)
     matmul(p, acc, matrix, raw, keys, dim, keys, fmt.shift_operand, FP32, False)
     move(p, tile(b.k, slot), acc, keys, dim, FP32, fmt.shifted)
 

@@ -64,9 +64,8 @@ class Constants(NamedTuple):
     """1 / n, by which a sum becomes a mean."""
     shares: Any
     """float32 [2, tiles_k]: weights of mu_j and F_j-1 in F_j."""
-    tail_rows: Any
-    """int32 [n]: rows of K in the last tile, the copies included."""
-    is_tail_filled: bool
+    tail_copies: int
+    """Copies of the last keys that fill up the last tile."""
     is_shifted_by_rows: bool
     """Whether every query tile makes its own K'."""
 
@@ -167,14 +166,11 @@ def _constants(
     keys, statistics = shape.tile_k, formats.statistics
     count = np.arange(1, shape.tiles_k + 1)
     recovery, mean_share = round_array([average.recovery, 1 / keys], statistics)
-    tail = np.arange((shape.tiles_k - 1) * keys, shape.kv_len)
-    copies = np.arange(shape.kv_len - (keys - tail.size), shape.kv_len)
     return Constants(
         recovery=float(recovery),
         mean_share=float(mean_share),
         shares=round_array([1 / count, (count - 1) / count], statistics),
-        tail_rows=np.concatenate([tail, copies]).astype(np.int32),
-        is_tail_filled=copies.size > 0,
+        tail_copies=-shape.kv_len % keys,
         is_shifted_by_rows=is_shifted_by_rows,
     )
 

@@ -10,7 +10,6 @@ from accelsim.numerics.formats import FP32
 from accelsim.program.language import (
     add,
     convert,
-    divide_column,
     exp,
     fill,
     load,
@@ -23,7 +22,6 @@ from accelsim.program.language import (
     multiply_column,
     row_max,
     row_sum,
-    store,
     subtract_column,
     tile,
 )
@@ -107,13 +105,3 @@ def merge_tile(p, j, rows, kv_row, shape, fmt, hbm, b):
     multiply_column(p, product, product, enter, rows, dim, vector)
     multiply_column(p, output, output, keep, rows, dim, vector)
     add(p, output, output, product, rows, dim, vector)
-
-
-@jit_inner
-def finish_rows(p, q_row, rows, shape, fmt, hbm, b):
-    """Divide by the sum of the weights and store."""
-    output, stored = tile(b.output, 0), tile(b.stored, 0)
-    divide_column(p, output, output, tile(b.row_sum, 0), rows, shape.dim, fmt.vector)
-    if fmt.stored != fmt.vector:
-        convert(p, stored, output, rows, shape.dim, FP32, fmt.stored)
-    store(p, hbm.o, q_row, 0, stored, rows, shape.dim)

@@ -105,6 +105,7 @@ def _vector(p, x, y, column, wide):
     lang.multiply(p, out, one, two, 3, 5, FP16)
     lang.maximum(p, out, one, two, 3, 5, FP16)
     lang.subtract_column(p, out, one, col, 3, 5, FP16)
+    lang.subtract_row(p, out, one, two, 3, 5, FP16)
     lang.multiply_column(p, out, one, col, 3, 5, FP16)
     lang.divide_column(p, out, one, col, 3, 5, FP16)
     lang.scale(p, out, one, 0.5, 3, 5, FP16)
@@ -122,7 +123,7 @@ def test_vector_ops(builder):
     column = builder.buffer("column", 3, 1, Format.FP16)
     wide = builder.buffer("wide", 3, 5, Format.FP32)
     program = builder.record(_vector, 1, x, y, column, wide)
-    pair, with_column, alone = ((1, 2), 60), ((1, 3), 36), ((1,), 30)
+    pair, with_column, with_row, alone = ((1, 2), 60), ((1, 3), 36), ((1, 2), 40), ((1,), 30)
     result, result_column = ((4,), 60), ((3,), 6)
     expected = [
         (Op.ADD, *pair, *result),
@@ -130,6 +131,7 @@ def test_vector_ops(builder):
         (Op.MULTIPLY, *pair, *result),
         (Op.MAXIMUM, *pair, *result),
         (Op.ADD, *with_column, *result),
+        (Op.ADD, *with_row, *result),
         (Op.MULTIPLY, *with_column, *result),
         (Op.DIVIDE, *with_column, *result),
         (Op.MULTIPLY, *alone, *result),
@@ -144,7 +146,7 @@ def test_vector_ops(builder):
     assert {op.op for op in program} == {op for op in Op if FIRST_VECTOR_OP <= op <= Op.FILL}
     assert {(op.unit, op.a, op.b) for op in program} == {(Unit.VECTOR, 3, 5)}
     formats = [op.operand_format for op in program]
-    assert formats == [Format.FP16] * 12 + [Format.FP32, Format.FP16]
+    assert formats == [Format.FP16] * 13 + [Format.FP32, Format.FP16]
 
 
 @jit

@@ -24,9 +24,14 @@ def weights_tensor(setting: Setting, name: str, heads: int, cols: int) -> Tensor
 def random_projection(setting: Setting, name: str, heads: int, cols: int) -> Tensor:
     """Place one seeded projection with orthogonal columns for all heads.
 
-    Products of projected vectors have the expectation of the products of the vectors.
+    Products of projected vectors have the expectation of the products of the vectors. Raises
+    WorkloadError for more columns than rows.
     """
     dim, data = setting.grid.dim, None
+    if cols > dim:
+        raise WorkloadError(
+            f"mask indexer: found index_dim {cols}, allowed without weights: up to head_dim = {dim}"
+        )
     if setting.builder.with_numbers:
         rng = np.random.default_rng(setting.parameters.index_seed)
         basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
