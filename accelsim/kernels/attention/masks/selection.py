@@ -20,8 +20,6 @@ from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
 from accelsim.numerics.formats import FP32, INT8, Format
 from accelsim.program.block_ops import at_least
 from accelsim.program.language import (
-    Recorder,
-    Tensor,
     add,
     begin_item,
     convert,
@@ -35,6 +33,7 @@ from accelsim.program.language import (
     subtract,
     tile,
 )
+from accelsim.program.recording import Recorder, Tensor
 from accelsim.units import ceil_div
 
 _SELECTS = ("coverage", "threshold", "budget")

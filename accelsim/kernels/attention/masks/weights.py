@@ -6,7 +6,7 @@ from accelsim.config.shipped import shipped_folder
 from accelsim.errors import WorkloadError
 from accelsim.kernels.attention.masks.base import Setting
 from accelsim.kernels.base import Array
-from accelsim.program.language import Tensor
+from accelsim.program.recording import Tensor
 from accelsim.workload.archives import find_file, read_arrays
 from accelsim.workload.storage import stored_values
 
