@@ -8,20 +8,15 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numba
 from numba.core import cgutils, event
 from numba.core import config as numba_config
 from numba.extending import intrinsic, overload
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _COMPILED_PACKAGES = ("numerics", "hardware", "program", "kernels", "engine")
 
@@ -108,24 +103,6 @@ def _borrow_compiled(array: Any) -> Any:
         return _without_owner(array)
 
     return borrowed
-
-
-def interruptible(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return `work(...)`, run in a thread of its own so that Ctrl-C is heard at once.
-
-    In the main thread compiled code would first run to its end, and the compiler would swallow the
-    interruption and fail later. On Ctrl-C the thread is abandoned with what it was doing.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future.result()
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def compare(
     folder = options.writable_folder(out)
     rows = []
     with progress("comparing") as advance, compilation_noted():
-        from accelsim.jit import interruptible
+        from accelsim.interruption import interruptible
         from accelsim.simulation import simulate
 
         for count, name in enumerate(names):

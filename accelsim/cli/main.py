@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from accelsim.cli import compare, listing, model, plot, quality, run, sweep
 from accelsim.cli.console import details, messages
 from accelsim.errors import AccelsimError
+from accelsim.interruption import is_work_abandoned
 from accelsim.version import VERSION
 
 INTERRUPTED = 130
@@ -77,8 +78,7 @@ def main() -> None:
     try:
         app(prog_name="accelsim")
     except SystemExit as end:
-        if end.code == INTERRUPTED:
-            # Compiled code may still run in a thread that nothing can stop.
+        if end.code == INTERRUPTED and is_work_abandoned():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(INTERRUPTED)

@@ -28,7 +28,7 @@ def run(
     chosen = options.parse_settings(settings)
     started = perf_counter()
     with working(f"simulating {kernel}"):
-        from accelsim.jit import interruptible
+        from accelsim.interruption import interruptible
         from accelsim.simulation import simulate
 
         report = interruptible(
@@ -66,7 +66,7 @@ def program(
     """Print the verified tile program of a kernel, one op a line."""
     chosen = options.parse_settings(settings)
     with working(f"recording {kernel}"):
-        from accelsim.jit import interruptible
+        from accelsim.interruption import interruptible
         from accelsim.program.printer import format_program
         from accelsim.simulation import record
 

@@ -5,15 +5,8 @@ Strided loads, sums and maxima over other shapes than rows, and comparison.
 
 from accelsim.jit import jit_inner
 from accelsim.numerics import reductions as arithmetic
-from accelsim.program.language import (
-    Recorder,
-    Tensor,
-    Tile,
-    record_op,
-    record_pair,
-    stored_bytes,
-)
 from accelsim.program.ops import OPERAND_SHIFT, TENSOR_SHIFT, Op
+from accelsim.program.recording import Recorder, Tensor, Tile, record_op, record_pair, stored_bytes
 
 _LOAD, _REDUCE, _SELECT = Op.LOAD.value, Op.REDUCE.value, Op.SELECT.value
 

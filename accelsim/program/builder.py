@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from accelsim.errors import DoesNotFitError, ProgramError
 from accelsim.numerics.formats import Format
-from accelsim.program.language import Buffer, Tensor
 from accelsim.program.ops import (
     HEADER_WORDS,
     ITEM_CAPACITY,
@@ -23,6 +22,7 @@ from accelsim.program.ops import (
     WORDS,
 )
 from accelsim.program.program import BufferInfo, Memory, Program, TensorInfo
+from accelsim.program.recording import Buffer, Tensor
 
 Array = npt.NDArray[Any]
 

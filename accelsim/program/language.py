@@ -9,8 +9,6 @@ are the integer codes of `accelsim.numerics.formats`.
 Worked example: docs/kernel-language.md.
 """
 
-from typing import Any, NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +32,17 @@ from accelsim.program.ops import (
     WORDS,
     Op,
 )
+from accelsim.program.recording import (
+    Buffer,
+    Recorder,
+    Tensor,
+    Tile,
+    record_map,
+    record_op,
+    record_pair,
+    record_vector,
+    stored_bytes,
+)
 
 _LOAD, _GATHER, _STORE = Op.LOAD.value, Op.GATHER.value, Op.STORE.value
 _MATMUL, _MOVE = Op.MATMUL.value, Op.MOVE.value
@@ -41,48 +50,6 @@ _ADD, _MULTIPLY, _MAXIMUM = Op.ADD.value, Op.MULTIPLY.value, Op.MAXIMUM.value
 _DIVIDE, _EXP, _REDUCE = Op.DIVIDE.value, Op.EXP.value, Op.REDUCE.value
 _SELECT, _CONVERT, _FILL = Op.SELECT.value, Op.CONVERT.value, Op.FILL.value
 _ACCUMULATOR_BITS = 32
-
-
-Recorder = npt.NDArray[np.int64]
-"""The program being recorded; see `accelsim.program.ops`."""
-
-Indices = npt.NDArray[np.int32]
-
-
-class Tensor(NamedTuple):
-    """A matrix in HBM; rows of heads and batches follow each other."""
-
-    number: int
-    """Place of the tensor in the program."""
-    address: int
-    """First byte."""
-    row_bytes: int
-    """Bytes from one row to the next."""
-    bits: int
-    """Bits of a stored element."""
-    data: Any
-    """float32 or int32 [rows, cols], or None."""
-
-
-class Buffer(NamedTuple):
-    """On-chip memory for `slots` equal tiles, used in turn; two slots are double buffering."""
-
-    first_slot: int
-    """Number of slot 0 in the program."""
-    slots: int
-    """Number of tiles."""
-    bits: int
-    """Bits of a stored element."""
-    data: Any
-    """float32 or int32 [slots, rows, cols], or None."""
-
-
-class Tile(NamedTuple):
-    """One slot of a buffer."""
-
-    slot: int
-    bits: int
-    data: Any
 
 
 @jit_inner
@@ -128,31 +95,6 @@ def begin_item(p: Recorder, phase: int) -> None:
 
 
 @jit_inner
-def record_op(
-    p: Recorder, head: int, reads: int, writes: int, a: int, b: int, c: int, d: int
-) -> None:
-    """Append an op of these words to the program."""
-    index = p[NUM_RECORDED]
-    p[NUM_RECORDED] = index + 1
-    at = HEADER_WORDS + p[ITEM_CAPACITY] * ITEM_WORDS + index * WORDS
-    # Recording past the end only counts, so that the caller knows what to allocate.
-    if at + WORDS <= p.size - p[NUM_INDICES]:
-        p[at] = head
-        p[at + 1] = reads
-        p[at + 2] = writes
-        p[at + 3] = a
-        p[at + 4] = b
-        p[at + 5] = c
-        p[at + 6] = d
-
-
-@jit_inner
-def stored_bytes(bits: int, elements: int) -> int:
-    """Return the bytes that packed elements take."""
-    return (bits * elements + 7) >> 3
-
-
-@jit_inner
 def load(p: Recorder, dst: Tile, src: Tensor, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] from HBM to a tile."""
     _check_length(p)
@@ -163,7 +105,7 @@ def load(p: Recorder, dst: Tile, src: Tensor, row: int, col: int, rows: int, col
 
 
 @jit_inner
-def _record_indices(p: Recorder, indices: Indices, count: int) -> int:
+def _record_indices(p: Recorder, indices: npt.NDArray[np.int32], count: int) -> int:
     # Indices grow downward from the end of the recorder, toward the ops.
     first = p[NUM_INDICES]
     p[NUM_INDICES] = first + count
@@ -279,34 +221,6 @@ def move(
 
 
 @jit_inner
-def record_vector(
-    p: Recorder,
-    op: int,
-    fmt: int,
-    dst: Tile,
-    dst_cols: int,
-    reads: int,
-    read_bits: int,
-    rows: int,
-    cols: int,
-) -> None:
-    """Record a vector op on rows x cols elements that writes rows x dst_cols."""
-    head = op | (fmt << OPERAND_SHIFT)
-    written = stored_bytes(dst.bits, rows * dst_cols)
-    record_op(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
-
-
-@jit_inner
-def record_pair(
-    p: Recorder, op: int, fmt: int, dst: Tile, a: Tile, b: Tile, b_cols: int, rows: int, cols: int
-) -> None:
-    """Record a vector op on two tiles, rows x cols and rows x b_cols."""
-    reads = a.slot | (b.slot << SLOT_BITS)
-    read_bits = rows * (a.bits * cols + b.bits * b_cols)
-    record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
-
-
-@jit_inner
 def add(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a + b."""
     record_pair(p, _ADD, fmt, dst, a, b, cols, rows, cols)
@@ -377,14 +291,6 @@ def divide_column(
     """Divide row r of a by column[r, 0]."""
     record_pair(p, _DIVIDE, fmt, dst, a, column, 1, rows, cols)
     arithmetic.divide_column(dst.data, a.data, column.data, rows, cols, fmt)
-
-
-@jit_inner
-def record_map(
-    p: Recorder, op: int, fmt: int, dst: Tile, dst_cols: int, src: Tile, rows: int, cols: int
-) -> None:
-    """Record a vector op on one tile."""
-    record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
 
 
 @jit_inner

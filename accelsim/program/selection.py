@@ -12,19 +12,17 @@ import numpy.typing as npt
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics import selection as arithmetic
 from accelsim.numerics.formats import FP32
-from accelsim.program.language import (
+from accelsim.program.language import columns, convert, fill
+from accelsim.program.ops import OPERAND_SHIFT, SLOT_BITS, Op
+from accelsim.program.recording import (
     Recorder,
     Tile,
-    columns,
-    convert,
-    fill,
     record_map,
     record_op,
     record_pair,
     record_vector,
     stored_bytes,
 )
-from accelsim.program.ops import OPERAND_SHIFT, SLOT_BITS, Op
 
 _ADD, _SELECT, _FILL = Op.ADD.value, Op.SELECT.value, Op.FILL.value
 _COMPACT, _EXCHANGE, _HISTOGRAM = Op.COMPACT.value, Op.EXCHANGE.value, Op.HISTOGRAM.value

@@ -82,7 +82,7 @@ class _ThisProcess(Executor):
     """Runs each call at once, where it is submitted."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        from accelsim.jit import interruptible
+        from accelsim.interruption import interruptible
 
         future: Future[Any] = Future()
         try:

@@ -150,7 +150,7 @@ def row_of(
     row = simulate(MACHINE, loaded, kernel, settings).to_row()
     found = {column: row.get(column) for column in COLUMNS}
     print(f"layer {layer}, {tokens} tokens, {name}: {found['cycles']} cycles", flush=True)
-    return {"layer": layer, "tokens": tokens, "mask": name, **settings, **found}
+    return {"layer": layer, "tokens": tokens, "label": name, **settings, **found}
 
 
 if __name__ == "__main__":

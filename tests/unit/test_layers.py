@@ -12,7 +12,7 @@ import accelsim
 
 PACKAGE = Path(accelsim.__file__).parent
 
-GROUND = {"errors", "units", "version"}
+GROUND = {"errors", "units", "version", "interruption"}
 SPECS = GROUND | {"config", "numerics"}
 MODELS = SPECS | {"jit", "hardware", "program"}
 LAYERS = {
@@ -20,6 +20,7 @@ LAYERS = {
     "units": set(),
     "version": set(),
     "jit": set(),
+    "interruption": set(),
     "config": GROUND,
     "numerics": GROUND | {"jit"},
     "workload": SPECS,

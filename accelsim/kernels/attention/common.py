@@ -11,7 +11,7 @@ from accelsim.kernels.tiling import common_format, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.numerics.rounding import round_array
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import Tensor
+from accelsim.program.recording import Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -49,7 +49,6 @@ from accelsim.kernels.base import Array
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
-    Tensor,
     begin_item,
     columns,
     fill,
@@ -62,6 +61,7 @@ from accelsim.program.language import (
     tile,
 )
 from accelsim.program.program import Program
+from accelsim.program.recording import Tensor
 from accelsim.program.selection import Ranking, compact, expand_runs, keep_largest, kth_largest
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors

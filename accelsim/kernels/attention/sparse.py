@@ -51,8 +51,9 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import Buffer, Recorder, Tensor, begin_item, load, tile
+from accelsim.program.language import begin_item, load, tile
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Recorder, Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -31,7 +31,6 @@ from accelsim.kernels.base import Array
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
-    Tensor,
     add,
     begin_item,
     convert,
@@ -47,6 +46,7 @@ from accelsim.program.language import (
     tile,
 )
 from accelsim.program.program import Program
+from accelsim.program.recording import Tensor
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
@@ -233,9 +233,14 @@ def _num_items(shape: Shape, splits: int) -> int:
 
 
 def _declare_partials(frame: Frame, splits: int) -> _Partials:
-    """Place the results of splits in HBM; every step has its own rows."""
+    """Place the results of splits in HBM, where every step has its own rows.
+
+    With one split there are none; what stands for them is not touched.
+    """
+    if splits == 1:
+        return _Partials(frame.hbm.o, frame.hbm.o, frame.hbm.o)
     shape, fmt = frame.shape, frame.formats.vector
-    rows = shape.steps * shape.heads * splits * shape.group if splits > 1 else 1
+    rows = shape.steps * shape.heads * splits * shape.group
 
     def partial(name: str, cols: int) -> Tensor:
         return frame.builder.tensor(name, "intermediate", rows, cols, fmt)

@@ -20,7 +20,6 @@ from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.block_ops import column_sum, load_strided, segment_sum
 from accelsim.program.language import (
-    Recorder,
     begin_item,
     fill,
     load,
@@ -31,6 +30,7 @@ from accelsim.program.language import (
     store,
     tile,
 )
+from accelsim.program.recording import Recorder
 from accelsim.units import ceil_div
 
 

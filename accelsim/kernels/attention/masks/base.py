@@ -10,7 +10,7 @@ from accelsim.kernels.attention.masks.grid import Grid
 from accelsim.kernels.attention.masks.parameters import SparseParameters
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import Recorder, Tensor
+from accelsim.program.recording import Recorder, Tensor
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from accelsim.kernels.attention.masks.stages import (
     project_buffers,
 )
 from accelsim.kernels.attention.masks.weights import weights_tensor
-from accelsim.program.language import Recorder
+from accelsim.program.recording import Recorder
 from accelsim.units import ceil_div
 
 

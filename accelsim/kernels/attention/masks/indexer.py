@@ -22,7 +22,6 @@ from accelsim.kernels.attention.masks.weights import random_projection, weights_
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.block_ops import tile_max
 from accelsim.program.language import (
-    Recorder,
     add,
     begin_item,
     fill,
@@ -34,6 +33,7 @@ from accelsim.program.language import (
     store,
     tile,
 )
+from accelsim.program.recording import Recorder
 from accelsim.units import ceil_div
 
 

@@ -17,7 +17,7 @@ from accelsim.kernels.attention.masks.stages import (
     pool_buffers,
     product_buffers,
 )
-from accelsim.program.language import Recorder
+from accelsim.program.recording import Recorder
 from accelsim.units import ceil_div
 
 

@@ -20,8 +20,6 @@ from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
 from accelsim.numerics.formats import FP32, INT8, Format
 from accelsim.program.block_ops import at_least
 from accelsim.program.language import (
-    Recorder,
-    Tensor,
     add,
     begin_item,
     convert,
@@ -35,6 +33,7 @@ from accelsim.program.language import (
     subtract,
     tile,
 )
+from accelsim.program.recording import Recorder, Tensor
 from accelsim.units import ceil_div
 
 _SELECTS = ("coverage", "threshold", "budget")
@@ -75,15 +74,17 @@ class BlockSelection:
     """A scored mask with the stage after it, which leaves the map of kept blocks in HBM."""
 
     def __init__(self, setting: Setting, mask: ScoredMask) -> None:
-        grid = setting.grid
+        grid, parameters = setting.grid, setting.parameters
         self._grid, self._mask = grid, mask
         self._heads = grid.heads // mask.share
         rows = self._heads * grid.q_blocks
         tensor = setting.builder.tensor
         self.map: Tensor = tensor("block_map", "intermediate", rows, grid.k_blocks, Format.INT8)
         """1 where a block is kept, [heads / share * q_blocks, k_blocks]."""
-        self.trusted: Tensor = tensor("trusted", "intermediate", rows, 1, Format.INT8)
-        """1 where the predicted coverage suffices, [heads / share * q_blocks, 1]."""
+        self.trusted: Tensor | None = None
+        """1 where the predicted coverage suffices, [heads / share * q_blocks, 1], if asked for."""
+        if parameters.fallback_below > 0:
+            self.trusted = tensor("trusted", "intermediate", rows, 1, Format.INT8)
         self._rule = _rule(setting, mask.are_logits)
         self._buffers = _allocate(setting)
         self.share, self.phases = mask.share, mask.phases + 1
@@ -103,8 +104,8 @@ class BlockSelection:
         return chosen.repeat(self.share, axis=0)
 
     def fallback_fraction(self) -> float:
-        """Return the share of query blocks that fell back; 0 without numbers."""
-        if self.trusted.data is None or self._rule.fallback_below == 0:
+        """Return the share of query blocks that fell back; 0 if never asked, or without numbers."""
+        if self.trusted is None or self.trusted.data is None:
             return 0.0
         return float(1 - self.trusted.data.mean())
 
@@ -160,7 +161,7 @@ def select_blocks(p, phase, heads, grid, rule, scores, chosen, trusted, b):
             fill(p, tile(b.threshold, 0), rule.target, rows, 1, FP32)
         else:
             _search_threshold(p, x, rows, cols, rule, b)
-        if rule.fallback_below > 0:
+        if trusted is not None:
             _fall_back(p, x, row, rows, cols, rule, trusted, b)
         at_least(p, kept, x, tile(b.threshold, 0), rows, cols, FP32)
         convert(p, out, kept, rows, cols, FP32, INT8)

@@ -6,7 +6,7 @@ from accelsim.config.shipped import shipped_folder
 from accelsim.errors import WorkloadError
 from accelsim.kernels.attention.masks.base import Setting
 from accelsim.kernels.base import Array
-from accelsim.program.language import Tensor
+from accelsim.program.recording import Tensor
 from accelsim.workload.archives import find_file, read_arrays
 from accelsim.workload.storage import stored_values
 
@@ -24,9 +24,14 @@ def weights_tensor(setting: Setting, name: str, heads: int, cols: int) -> Tensor
 def random_projection(setting: Setting, name: str, heads: int, cols: int) -> Tensor:
     """Place one seeded projection with orthogonal columns for all heads.
 
-    Products of projected vectors have the expectation of the products of the vectors.
+    Products of projected vectors have the expectation of the products of the vectors. Raises
+    WorkloadError for more columns than rows.
     """
     dim, data = setting.grid.dim, None
+    if cols > dim:
+        raise WorkloadError(
+            f"mask indexer: found index_dim {cols}, allowed without weights: up to head_dim = {dim}"
+        )
     if setting.builder.with_numbers:
         rng = np.random.default_rng(setting.parameters.index_seed)
         basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))

@@ -1,0 +1,196 @@
+"""Sparse attention at its edges: degenerate inputs, uneven work, cost-only runs, refusals."""
+
+import numpy as np
+import pytest
+
+from accelsim import load_machine, simulate
+from accelsim.errors import ConfigError, DoesNotFitError, WorkloadError
+from accelsim.kernels.attention.flash import Flash, FlashParameters
+from accelsim.kernels.attention.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse import Sparse
+from accelsim.loading import LoadedWorkload
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+from tests.oracle.block_sparse import kept_blocks
+
+SCORED = ("pooled", "antidiagonal", "indexer")
+MACHINE = load_machine("edge-npu")
+
+
+def problem_of(q_len, kv_len=None, *, causal=True, heads=2, tensors=None, dim=8):
+    return AttentionProblem(
+        kind="attention",
+        name="case",
+        q_heads=heads,
+        kv_heads=1,
+        head_dim=dim,
+        q_len=q_len,
+        kv_len=kv_len or q_len,
+        causal=causal,
+        tensors=tensors,
+    )
+
+
+def random_tensors(problem, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = problem.input_shapes.values()
+    arrays = (rng.standard_normal(s).astype(np.float16).astype(np.float32) for s in shapes)
+    return AttentionTensors(*arrays)
+
+
+def record(problem, tensors, mask, **settings):
+    settings = {"block": 8, "index_dim": 4, **settings}
+    return Sparse.record(problem, MACHINE, SparseParameters(mask=mask, **settings), tensors)
+
+
+def flash(problem, tensors):
+    return Flash.record(problem, MACHINE, FlashParameters(tile_q=8, tile_k=8), tensors)[1]
+
+
+@pytest.mark.parametrize("mask", SCORED)
+def test_one_token_attends_to_itself(mask):
+    problem = problem_of(1)
+    tensors = random_tensors(problem)
+    program, output = record(problem, tensors, mask)
+    np.testing.assert_array_equal(output, np.repeat(tensors.v[0], 2, axis=0))
+    assert program.selection["density"] == program.selection["kept_mass"] == 1.0
+
+
+@pytest.mark.parametrize("mask", SCORED)
+def test_one_query_against_a_cache(mask):
+    problem = problem_of(1, 50)
+    tensors = random_tensors(problem)
+    _, output = record(problem, tensors, mask, coverage=1.0, select="threshold", threshold=0.0)
+    np.testing.assert_array_equal(output, flash(problem, tensors))
+
+
+@pytest.mark.parametrize("mask", SCORED)
+@pytest.mark.parametrize("select", ["coverage", "threshold", "budget"])
+def test_equal_scores_give_the_mean_of_the_kept_values(mask, select):
+    problem = problem_of(32, heads=1)
+    ones = np.ones((1, 32, 8), np.float32)
+    values = random_tensors(problem).v
+    program, output = record(
+        problem, AttentionTensors(ones, ones, values), mask, select=select, budget=1
+    )
+    kept = kept_blocks(program, problem, 8)[0].repeat(8, axis=0).repeat(8, axis=1)
+    weights = kept & np.tri(32, dtype=bool)
+    expected = weights / weights.sum(axis=1, keepdims=True) @ values[0].astype(np.float64)
+    # FP16 weights and output, values up to 4: 2^-11 each of up to 4.
+    np.testing.assert_allclose(output, expected, atol=2 * 4 * 2**-11)
+
+
+@pytest.mark.parametrize("mask", SCORED)
+def test_a_dominating_key_is_found(mask):
+    """Key 19 is 8 times the query direction: its block of 8 gets the most by every scorer."""
+    problem = problem_of(64, heads=1)
+    tensors = random_tensors(problem)
+    tensors.q[:] = 1
+    tensors.k[0] *= 0.1
+    tensors.k[0, 19] = 8
+    program, _ = record(problem, tensors, mask, select="budget", budget=1, index_dim=8)
+    kept = kept_blocks(program, problem, 8)
+    assert kept[0, 3:, 2].all()
+    # Rows 16 to 18 stand before the key in its block and may miss all else.
+    assert program.selection["kept_mass"] > 1 - 3 / 64
+
+
+@pytest.mark.parametrize("mask", SCORED)
+@pytest.mark.parametrize("name", ["q", "k"])
+def test_nan_spreads_exactly_as_in_dense_attention(mask, name):
+    problem = problem_of(40)
+    tensors = random_tensors(problem)
+    getattr(tensors, name)[0, 21, 3] = np.nan
+    program, output = record(problem, tensors, mask, select="budget", budget=1)
+    np.testing.assert_array_equal(np.isnan(output), np.isnan(flash(problem, tensors)))
+    assert np.isnan(output).any()
+    assert "kept_mass" not in program.selection
+
+
+@pytest.mark.parametrize("mask", ["window", *SCORED])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_bad_values_reach_only_rows_that_keep_their_block(mask, value):
+    problem = problem_of(40, heads=1)
+    tensors = random_tensors(problem)
+    tensors.v[0, 21, 3] = value
+    program, output = record(problem, tensors, mask, window=8, select="budget", budget=1)
+    kept = kept_blocks(program, problem, 8)[0, :, 21 // 8].repeat(8)
+    expected = np.zeros((40, 8), bool)
+    expected[:, 3] = kept
+    # Under the causal mask rows before 21 of that block multiply it by zero, which gives NaN too.
+    np.testing.assert_array_equal(~np.isfinite(output), expected)
+
+
+def test_infinite_keys_are_reported_and_never_make_other_columns_finite():
+    problem = problem_of(40)
+    tensors = random_tensors(problem)
+    tensors.k[0, 21, 3] = np.inf
+    bad = ~np.isfinite(flash(problem, tensors))
+    for mask in SCORED:
+        _, output = record(problem, tensors, mask)
+        found = ~np.isfinite(output)
+        assert found.any()
+        assert not (found & ~bad).any()
+
+
+@pytest.mark.parametrize("mask", ["window", "sinks_window", "dilated", *SCORED, "gate"])
+def test_cost_only_runs_take_their_density_from_the_assumption(mask):
+    problem = LoadedWorkload(problem_of(512, heads=3, dim=16), None)
+    report = simulate("edge-npu", problem, "sparse", {"mask": mask, "assumed_density": 0.4})
+    assert report.accuracy is None
+    assert set(report.selection) <= {"density", "fallback_fraction"}
+    # Eight key blocks at most: the rounding of a row is at most half a block of its mean of 4.5.
+    assert report.selection["density"] == pytest.approx(0.4, abs=0.12) or mask in (
+        "window",
+        "sinks_window",
+        "dilated",
+    )
+
+
+def test_uneven_rows_are_seen_and_greedy_placement_evens_them_out():
+    """Dense causal rows: with 4 cores and static placement core 0 gets every longest row."""
+    machine = MACHINE.model_copy(update={"cores": 4})
+    workload = LoadedWorkload(problem_of(1024, heads=1, dim=16), None)
+    settings = {"mask": "sinks_window", "window": 512}
+    reports = {
+        placement: simulate(
+            machine.model_copy(update={"placement": placement}), workload, "sparse", settings
+        )
+        for placement in ("static", "greedy")
+    }
+    assert reports["greedy"].core_balance > reports["static"].core_balance
+    assert reports["greedy"].cycles < reports["static"].cycles
+    assert reports["greedy"].scratchpad_held_peak_bytes > 0
+    for report in reports.values():
+        assert report.scratchpad_held_peak_bytes <= report.scratchpad_peak_bytes
+        assert report.is_exact is False
+
+
+def test_blocks_that_do_not_fit_are_refused():
+    with pytest.raises(DoesNotFitError, match="sparse on case does not fit the scratchpad"):
+        record(problem_of(4096, heads=1), None, "window", block=2048)
+
+
+def test_an_index_wider_than_a_head_is_refused():
+    with pytest.raises(WorkloadError) as raised:
+        record(problem_of(16), None, "indexer", index_dim=16)
+    assert str(raised.value) == (
+        "mask indexer: found index_dim 16, allowed without weights: up to head_dim = 8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mask": "pool"}, "--set mask: found 'pool'"),
+        ({"coverage": 1.5}, "--set coverage: found 1.5"),
+        ({"budget": 0}, "--set budget: found 0"),
+        ({"assumed_density": -0.1}, "--set assumed_density: found -0.1"),
+        ({"index_format": "int8"}, "--set index_format: found 'int8'"),
+        ({"strides": 4}, "--set strides"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError) as raised:
+        simulate("edge-npu", LoadedWorkload(problem_of(64), None), "sparse", settings)
+    assert message in str(raised.value)
