@@ -121,7 +121,7 @@ def length_points(layer: int) -> Iterator[tuple[str, Point]]:
 
 
 def main() -> None:
-    """Run all points and write points.csv."""
+    """Run the points that points.csv does not hold yet, and add each of them to it."""
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -130,27 +130,28 @@ def main() -> None:
         print(f"only the shipped heads of 1,024 tokens: {error}")
         shipped = Path(__file__).parents[2] / "workloads" / "data" / "smollm2_heads.npz"
         sources, lengths, swept = dict.fromkeys(GROUPS, shipped), LENGTHS[:1], LENGTHS[0]
-    rows = []
+    table = out / "points.csv"
+    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+    done = {row["point"] for row in rows}
     for layer, source in sources.items():
         for tokens in lengths if layer == min(GROUPS) else (swept,):
             loaded = workload(out, layer, tokens, source)
-            points = list(length_points(layer)) + list(
-                swept_points(layer) if tokens == swept else ()
-            )
-            rows.append(row_of(loaded, layer, tokens, "flash", "flash", {}))
-            for name, settings in points:
-                rows.append(row_of(loaded, layer, tokens, name, "sparse", settings))
-            pd.DataFrame(rows).to_csv(out / "points.csv", index=False)
+            points = [("flash", {}), *length_points(layer)]
+            points += swept_points(layer) if tokens == swept else ()
+            for label, settings in points:
+                point = f"{loaded.problem.name}: {label} {settings}"
+                if point not in done:
+                    rows.append({"point": point, "layer": layer, "tokens": tokens, "label": label})
+                    rows[-1] |= settings | costs(loaded, label, settings)
+                    pd.DataFrame(rows).to_csv(table, index=False)
 
 
-def row_of(
-    loaded: LoadedWorkload, layer: int, tokens: int, name: str, kernel: str, settings: Point
-) -> Point:
+def costs(loaded: LoadedWorkload, label: str, settings: Point) -> Point:
     """Simulate one point."""
+    kernel = "flash" if label == "flash" else "sparse"
     row = simulate(MACHINE, loaded, kernel, settings).to_row()
-    found = {column: row.get(column) for column in COLUMNS}
-    print(f"layer {layer}, {tokens} tokens, {name}: {found['cycles']} cycles", flush=True)
-    return {"layer": layer, "tokens": tokens, "label": name, **settings, **found}
+    print(f"{loaded.problem.name}, {label}: {row['cycles']} cycles", flush=True)
+    return {column: row.get(column) for column in COLUMNS}
 
 
 if __name__ == "__main__":
