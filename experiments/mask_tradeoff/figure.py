@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from accelsim.plotting.style import MARKERS, color_of, dress, new_figure, save_figure
+from accelsim.plotting.style import INK, MARKERS, color_of, dress, new_figure, save_figure
 
 NAMES = (
     "pooled",
@@ -18,6 +18,7 @@ NAMES = (
     "sinks_window",
     "dilated",
 )
+COLORS = dict(zip(NAMES, (*map(color_of, range(6)), INK, color_of(7)), strict=True))
 SWEPT_TOKENS = 4096
 SCALED = {
     "cycles": "cycles / those of flash",
@@ -47,7 +48,7 @@ def sweep(axes: Axes, frame: pd.DataFrame, x: str, y: str) -> None:
         axes.plot(
             points[x],
             points[y],
-            color=color_of(index),
+            color=COLORS[name],
             marker=MARKERS[index],
             markersize=4.5,
             linewidth=1.3,
@@ -66,7 +67,7 @@ def over_length(axes: Axes, frame: pd.DataFrame) -> None:
             points["tokens"],
             points["cycles"],
             style,
-            color=color_of(index),
+            color=COLORS[name],
             marker=MARKERS[index],
             markersize=4.5,
             linewidth=1.3,
