@@ -68,12 +68,12 @@ docs: $(STAMP) ## Make the generated parts of the pages again and build out/docs
 	$(BIN)/mkdocs build --strict --site-dir $(abspath $(OUT))/docs
 	@echo "open $(OUT)/docs/index.html"
 
-experiments: $(STAMP) ## Run every experiment into out/experiments and draw its figure again
+experiments: $(STAMP) ## Run every experiment into out/experiments and draw docs/gallery again
 	@set -e; for folder in experiments/*; do \
 	    out=$(OUT)/experiments/$$(basename $$folder); \
 	    if [ -f $$folder/run.py ]; then $(BIN)/python $$folder/run.py $$out; \
 	    else $(BIN)/accelsim sweep $$folder/sweep.yaml --out $$out; fi; \
-	    $(BIN)/python $$folder/figure.py $$out $$folder; \
+	    $(BIN)/python $$folder/figure.py $$out docs/gallery; \
 	done
 
 clean: ## Remove the environment and everything that was built
