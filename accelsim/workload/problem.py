@@ -5,7 +5,7 @@ from math import prod
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
+    BeforeValidator,
     Field,
     PositiveInt,
     ValidationInfo,
@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from accelsim.config.spec import Spec
+from accelsim.errors import did_you_mean
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.sources import AttentionSource, GemmSource
@@ -24,13 +25,17 @@ FLOAT_FORMATS = (Format.FP32, Format.BF16, Format.FP16, Format.FP8_E4M3, Format.
 GEMM_FORMATS = (*FLOAT_FORMATS, Format.INT8, Format.INT4)
 
 
-def _one_of(formats: tuple[Format, ...]) -> AfterValidator:
-    def check(found: Format) -> Format:
-        if found not in formats:
-            raise ValueError(f"found '{found}', allowed: {', '.join(formats)}")
+def _one_of(formats: tuple[Format, ...]) -> BeforeValidator:
+    def check(found: object) -> object:
+        # Before the format is read, so that only what this problem allows is listed.
+        if isinstance(found, str) and found not in formats:
+            is_misspelt = found not in set(Format)
+            hint = did_you_mean(found, formats) if is_misspelt else ""
+            ending = f"{hint};" if hint else ","
+            raise ValueError(f"found '{found}'{ending} allowed: {', '.join(formats)}")
         return found
 
-    return AfterValidator(check)
+    return BeforeValidator(check)
 
 
 def _names(formats: tuple[Format, ...]) -> WithJsonSchema:

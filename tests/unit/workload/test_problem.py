@@ -117,6 +117,14 @@ def test_gemm_refuses_the_accumulator_format():
     )
 
 
+def test_a_misspelt_format_hears_only_of_those_that_are_allowed():
+    assert mistake(**ATTENTION, dtype="fp17") == (
+        ("attention", "dtype"),
+        "Value error, found 'fp17', did you mean 'fp16'?; "
+        "allowed: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2",
+    )
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_sizes_are_positive(size):
     assert mistake(**GEMM | {"m": size}) == (("gemm", "m"), "Input should be greater than 0")
