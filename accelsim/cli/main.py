@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep
+from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep, validate
 from accelsim.cli.console import details, messages
 from accelsim.errors import AccelsimError
 from accelsim.interruption import is_work_abandoned
@@ -43,6 +43,7 @@ for command in (
     plot.plot,
     quality.quality,
     calibrate.calibrate,
+    validate.validate,
     run.program,
     listing.kernels,
     listing.machines,
