@@ -25,11 +25,12 @@ def grouped_product(x: Values, w: Quantized, groups: ChannelGroups) -> Result:
     The bias is multiplied with the *quantized* weights: what was taken from x is to come back
     through the same weights. `w.scale` must not depend on k.
     """
-    parts = []
+    weights = w.values
+    result = np.empty((len(x), weights.shape[1]))
     for span in groups.spans(len(x)):
         rows = groups.encode(x, span) * groups.channel_scales(span.chunk)
-        parts.append(rows @ w.values + groups.bias[span.chunk].astype(np.float64) @ w.values)
-    return np.concatenate(parts)
+        result[span.start : span.stop] = (rows + groups.bias[span.chunk]) @ weights
+    return result
 
 
 def shifted_sums(
