@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import schemes
-from schemes import Linears, Product
+from schemes import Linears, Operands
 
 from accelsim.errors import WorkloadError
 from accelsim.quantization.calibration import (
@@ -74,7 +74,7 @@ class Scheme(NamedTuple):
 
     part: str
     label: str
-    product: Product
+    operands: Operands
     weights: str | None
     """What shares a scale in the weights; None: they stay as they are."""
     weight_bits: int
@@ -85,11 +85,11 @@ class Scheme(NamedTuple):
 def baselines(bits: int) -> Iterator[Scheme]:
     """Yield the schemes without groups."""
 
-    def scheme(label: str, product: Product, weights: str | None = "column") -> Scheme:
-        return Scheme("schemes", label, product, weights, bits, bits)
+    def scheme(label: str, operands: Operands, weights: str | None = "column") -> Scheme:
+        return Scheme("schemes", label, operands, weights, bits, bits)
 
     for weights in ("tensor", "column"):
-        yield Scheme("weights", f"per {weights}", schemes.plain, weights, bits, 16)
+        yield Scheme("weights", f"per {weights}", schemes.as_they_are, weights, bits, 16)
     yield scheme("per tensor, static", schemes.activations(schemes.static_tensor, bits), "tensor")
     yield scheme("per tensor, dynamic", schemes.activations(schemes.dynamic_tensor, bits), "tensor")
     yield scheme("per row, dynamic", schemes.activations(schemes.dynamic_row, bits))
@@ -123,7 +123,7 @@ def groups_of_four_bits() -> Iterator[Scheme]:
     best = "4 bits, 8 windows"
     yield Scheme("groups", best, schemes.grouped, "column", 8, 4, best)
     yield Scheme("groups", "default", schemes.grouped, "column", 4, 8)
-    yield Scheme("weights", "per 128 rows of a column", schemes.plain, "rows of 128", 4, 16)
+    yield Scheme("weights", "per 128 rows of a column", schemes.as_they_are, "rows of 128", 4, 16)
 
 
 def all_schemes() -> list[Scheme]:
@@ -196,7 +196,7 @@ def main() -> None:
         if key in done:
             continue
         hook = linears.by(
-            scheme.product, scheme.weights, scheme.weight_bits, made[scheme.calibration]
+            scheme.operands, scheme.weights, scheme.weight_bits, made[scheme.calibration]
         )
         rows.append(row_of(scheme, losses(model, hook), fp32))
         print(rows[-1], flush=True)

@@ -1,7 +1,8 @@
-"""The linears of a model by the float64 statement of each scheme, as hooks of the forward pass.
+"""The linears of a model with operands replaced by what their codes stand for.
 
-A kernel computes the same with the roundings of its machine; the statements also say what no kernel
-offers, such as a bias through weights that are not quantized.
+A hook computes x w^T in FP32 of such operands: the sums are those of a scheme up to the rounding of
+FP32, while a kernel adds the roundings of its machine. Also possible here is what no kernel offers,
+such as a bias through weights that are not quantized.
 """
 
 from collections.abc import Callable
@@ -22,19 +23,14 @@ from accelsim.quantization.schemes import (
     per_tensor,
     top_channels,
 )
-from accelsim.quantization.statements import (
-    grouped_product,
-    migrated_product,
-    scaled_product,
-    split_product,
-)
+from accelsim.quantization.statements import grouped_values, split_values
 from accelsim.workload.model.forward import LinearHook
 from accelsim.workload.model.language import LanguageModel
 from accelsim.workload.model.llama import Array
 from accelsim.workload.tensors import GemmTensors
 
-Product = Callable[[Array, Array, Quantized | None, ChannelGroups], Any]
-"""(x [rows, k], w [k, n], w quantized, calibration of x) -> [rows, n]"""
+Operands = Callable[[Array, Array, Array, ChannelGroups], tuple[Any, Any]]
+"""(x [rows, k], w [k, n], w in codes, calibration of x) -> the operands to multiply"""
 
 WEIGHTS = {"tensor": per_tensor, "column": per_column, "rows of 128": per_row_group}
 
@@ -44,57 +40,54 @@ class Linears:
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
-        self._quantized = lru_cache(maxsize=7 * model.weights.config.layers)(self._quantize)
+        self._coded = lru_cache(maxsize=7 * model.weights.config.layers)(self._code)
 
     def by(
-        self, product: Product, weights: str | None, bits: int, calibration: Calibration
+        self, operands: Operands, weights: str | None, bits: int, calibration: Calibration
     ) -> LinearHook:
         """Return the hook of a scheme whose weights have one scale per `weights`."""
 
         def linear(layer: int, name: str, x: Array, weight: Array) -> Array:
             w = weight.T
             tensors = GemmTensors(x, w, f"layer{layer}.{name}", self._model.name)
-            quantized = None if weights is None else self._quantized(layer, name, weights, bits)
-            result = product(x, w, quantized, calibration.groups_of(tensors))
-            return result.astype(np.float32)
+            coded = w if weights is None else self._coded(layer, name, weights, bits)
+            left, right = operands(x, w, coded, calibration.groups_of(tensors))
+            return left.astype(np.float32) @ right.astype(np.float32, copy=False)
 
         return linear
 
-    def _quantize(self, layer: int, name: str, weights: str, bits: int) -> Quantized:
-        return WEIGHTS[weights](self._model.weights.layers[layer].linears[name].T, bits)
+    def _code(self, layer: int, name: str, weights: str, bits: int) -> Array:
+        weight = self._model.weights.layers[layer].linears[name]
+        return WEIGHTS[weights](weight.T, bits).values.astype(np.float32)
 
 
-def plain(x: Array, w: Array, quantized: Quantized | None, groups: ChannelGroups) -> Any:
-    """Weights in integers, activations as they are."""
-    return x @ w if quantized is None else x @ quantized.values
+def as_they_are(x: Array, w: Array, coded: Array, groups: ChannelGroups) -> tuple[Any, Any]:
+    """Activations in floating point."""
+    return x, coded
 
 
-def grouped(x: Array, w: Array, quantized: Quantized | None, groups: ChannelGroups) -> Any:
-    """Channel groups, with quantized weights or, to see what activations alone lose, without."""
-    return grouped_product(x, quantized or exact(w), groups)
+def grouped(x: Array, w: Array, coded: Array, groups: ChannelGroups) -> tuple[Any, Any]:
+    """Channel groups."""
+    return grouped_values(x, groups), coded
 
 
-def grouped_with_plain_bias(x: Array, w: Array, quantized: Quantized, groups: ChannelGroups) -> Any:
+def grouped_with_plain_bias(
+    x: Array, w: Array, coded: Array, groups: ChannelGroups
+) -> tuple[Any, Any]:
     """Channel groups whose bias comes back through weights that are not quantized."""
-    result = grouped_product(x, quantized, groups)
-    lost = w - quantized.values
+    bias = np.empty_like(x)
     for span in groups.spans(len(x)):
-        result[span.start : span.stop] += groups.bias[span.chunk] @ lost
-    return result
+        bias[span.start : span.stop] = groups.bias[span.chunk]
+    return np.hstack([grouped_values(x, groups) - bias, bias]), np.vstack([coded, w])
 
 
-def exact(w: Array) -> Quantized:
-    """Weights that stand for themselves."""
-    return Quantized(w, np.ones((1, 1)))
-
-
-def activations(quantizer: Callable[[Array, int, ChannelGroups], Quantized], bits: int) -> Product:
+def activations(quantizer: Callable[[Array, int, ChannelGroups], Quantized], bits: int) -> Operands:
     """Scales of the activations by `quantizer`."""
 
-    def product(x: Array, w: Array, quantized: Quantized | None, groups: ChannelGroups) -> Any:
-        return scaled_product(quantizer(x, bits, groups), quantized or exact(w))
+    def operands(x: Array, w: Array, coded: Array, groups: ChannelGroups) -> tuple[Any, Any]:
+        return quantizer(x, bits, groups).values, coded
 
-    return product
+    return operands
 
 
 def static_tensor(x: Array, bits: int, groups: ChannelGroups) -> Quantized:
@@ -103,12 +96,12 @@ def static_tensor(x: Array, bits: int, groups: ChannelGroups) -> Quantized:
 
 
 def dynamic_tensor(x: Array, bits: int, groups: ChannelGroups) -> Quantized:
-    """One scale of the window at hand."""
+    """One scale, of the window at hand."""
     return per_tensor(x, bits)
 
 
 def dynamic_row(x: Array, bits: int, groups: ChannelGroups) -> Quantized:
-    """One scale a row of the window at hand."""
+    """One scale a row."""
     return per_row(x, bits)
 
 
@@ -117,29 +110,29 @@ def static_channel(x: Array, bits: int, groups: ChannelGroups) -> Quantized:
     return per_column(x, bits, groups.channel_peaks)
 
 
-def migrated(bits: int, strength: float) -> Product:
-    """SmoothQuant."""
+def migrated(bits: int, strength: float) -> Operands:
+    """SmoothQuant, then one scale a row and a column."""
 
-    def product(x: Array, w: Array, quantized: Quantized | None, groups: ChannelGroups) -> Any:
+    def operands(x: Array, w: Array, coded: Array, groups: ChannelGroups) -> tuple[Any, Any]:
         factors = migration_factors(groups.channel_peaks, w, strength)
-        return migrated_product(x, w, factors, bits)
+        return per_row(x / factors, bits).values, per_column(w * factors[:, None], bits).values
 
-    return product
-
-
-def split_by_magnitude(bits: int) -> Product:
-    """LLM.int8(): channels with values of 6 or more stay as they are."""
-
-    def product(x: Array, w: Array, quantized: Quantized | None, groups: ChannelGroups) -> Any:
-        return split_product(x, w, channels_above(np.abs(x).max(0)), bits)
-
-    return product
+    return operands
 
 
-def split_by_share(bits: int, share: float) -> Product:
+def split_by_magnitude(bits: int) -> Operands:
+    """LLM.int8(): channels with values of 6 or more in the window stay as they are."""
+
+    def operands(x: Array, w: Array, coded: Array, groups: ChannelGroups) -> tuple[Any, Any]:
+        return split_values(x, w, channels_above(np.abs(x).max(0)), bits)
+
+    return operands
+
+
+def split_by_share(bits: int, share: float) -> Operands:
     """As OLAccel, a fixed share of the channels, those of the largest calibrated peaks."""
 
-    def product(x: Array, w: Array, quantized: Quantized | None, groups: ChannelGroups) -> Any:
-        return split_product(x, w, top_channels(groups.channel_peaks, share), bits)
+    def operands(x: Array, w: Array, coded: Array, groups: ChannelGroups) -> tuple[Any, Any]:
+        return split_values(x, w, top_channels(groups.channel_peaks, share), bits)
 
-    return product
+    return operands
