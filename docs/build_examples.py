@@ -120,10 +120,31 @@ def _rows(schema: Schema, root: Schema, prefix: str) -> Iterator[tuple[str, ...]
         if "properties" in inner:
             yield from _rows(inner, root, f"{prefix}{name}.")
             continue
+        references = [each["$ref"].rpartition("/")[2] for each in field.get("oneOf", ())]
+        branches = [root["$defs"][reference] for reference in references]
+        if branches and not _TITLES.keys() & set(references):
+            yield from _union_rows(branches, root, f"{prefix}{name}.")
+            continue
         default = field.get("default")
         shown = "required" if name in required else "" if default in (None, [], {}) else default
         meaning = " ".join(field.get("description", "").split())
         yield f"`{prefix}{name}`", _value(field, root), str(shown), meaning.replace("|", "\\|")
+
+
+def _union_rows(branches: list[Schema], root: Schema, prefix: str) -> Iterator[tuple[str, ...]]:
+    """Yield the keys of all branches; those that not all have say with which kind they go."""
+    shown = set()
+    for branch in branches:
+        kind = branch["properties"]["kind"]["const"]
+        for key, *rest in _rows(branch, root, prefix):
+            name = key.strip("`").removeprefix(prefix)
+            is_common = all(name.split(".")[0] in each["properties"] for each in branches)
+            if not is_common:
+                yield f"{key}, `kind: {kind}`", *rest
+            elif key not in shown:
+                shown.add(key)
+                kinds = ", ".join(f"`{each['properties']['kind']['const']}`" for each in branches)
+                yield (key, kinds, *rest[1:]) if name == "kind" else (key, *rest)
 
 
 def _value(field: Schema, root: Schema) -> str:

@@ -36,6 +36,7 @@ def machine_of(
     tile: tuple[int, int, int] = (1, 1, 1),
     cube_rates: dict[str, float] | None = None,
     cube_depth_cycles: int = 0,
+    systolic: dict[str, Any] | None = None,
     lanes: dict[str, int] | None = None,
     vector_depth_cycles: int = 0,
     issue_cycles: int = 0,
@@ -53,8 +54,13 @@ def machine_of(
     latency_cycles: int = 1,
     interleave_bytes: int = 2**20,
 ) -> MachineSpec:
-    """Return a machine; its clock is a power of two, so that rates per cycle are exact."""
+    """Return a machine; its clock is a power of two, so that rates per cycle are exact.
+
+    `systolic` (rows, cols, dataflow, overlap_folds) puts an array in the place of the cube.
+    """
     unit_costs: dict[str, float] = dict.fromkeys(VectorCosts.model_fields, 1)
+    array = {"kind": "systolic", **systolic} if systolic else {"kind": "cube"}
+    sizes = {} if systolic else dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True))
     return MachineSpec.model_validate(
         {
             "name": "handmade",
@@ -64,7 +70,8 @@ def machine_of(
             "items_in_flight": items_in_flight,
             "placement": placement,
             "cube": {
-                **dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True)),
+                **array,
+                **sizes,
                 "rates": cube_rates or {"fp16": 1},
                 "pipeline_depth_cycles": cube_depth_cycles,
                 "operand_buffer": 2**16,

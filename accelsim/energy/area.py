@@ -23,8 +23,9 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
 def cube_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:
     """Return the area of one cube: its formats share one array, so the widest one decides."""
     cube = machine.cube
-    macs = cube.tile_m * cube.tile_n * cube.tile_k
-    return macs * max(rate * technology.mac(f).area.value for f, rate in cube.rates.items())
+    return cube.macs_per_step * max(
+        rate * technology.mac(f).area.value for f, rate in cube.rates.items()
+    )
 
 
 def vector_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:

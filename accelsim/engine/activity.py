@@ -4,7 +4,7 @@ import numpy as np
 
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import ceil_div
+from accelsim.hardware.timing import operand_passes
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
@@ -42,13 +42,10 @@ _ACCUMULATOR_BYTES = 4
 def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
     """Return the action counts of a run.
 
-    The cube reads the left operand once for each column of tiles, and the right one once for each
-    row of tiles, from its operand buffers, which are filled once for each op; it adds to the
-    accumulator once for each step along k.
+    The matrix unit reads its operands from its operand buffers, which are filled once for each op,
+    as often as `operand_passes` says, and adds to the accumulator as often.
     """
-    cube = machine.cube
-    tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
-    counts, macs, elements = _count(schedule.program.ops, tile, len(_FORMATS))
+    counts, macs, elements = _count(schedule.program.ops, machine.cube.unit, len(_FORMATS))
     return Activity(
         macs={_FORMATS[code]: int(macs[code]) for code in np.flatnonzero(macs)},
         vector_elements={
@@ -68,7 +65,7 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
 
 
 @jit
-def _count(ops, tile, num_formats):
+def _count(ops, unit, num_formats):
     counts = np.zeros(_NUM_COUNTS, np.int64)
     macs = np.zeros(num_formats, np.int64)
     elements = np.zeros((NUM_OPS, num_formats), np.int64)
@@ -78,7 +75,7 @@ def _count(ops, tile, num_formats):
         a, b, c, d = ops[i, A], ops[i, B], ops[i, C], ops[i, D]
         if op == _MATMUL:
             macs[fmt] += a * b * c
-            _count_matmul(counts, a, b, c, d, ops[i, READS] >> (2 * SLOT_BITS), tile)
+            _count_matmul(counts, a, b, c, d, ops[i, READS] >> (2 * SLOT_BITS), unit)
         elif op == _MOVE:
             counts[_ACCUMULATOR_READ] += c
             counts[_SCRATCHPAD_WRITE] += d
@@ -96,13 +93,13 @@ def _count(ops, tile, num_formats):
 
 
 @jit_inner
-def _count_matmul(counts, m, n, k, bits, accumulates, tile):
+def _count_matmul(counts, m, n, k, bits, accumulates, unit):
     left = (m * k * (bits & FIELD_MASK) + 7) // 8
     right = (k * n * (bits >> 8) + 7) // 8
-    steps = ceil_div(k, tile[2])
+    left_passes, right_passes, steps = operand_passes(m, n, k, unit)
     result = m * n * _ACCUMULATOR_BYTES
     counts[_SCRATCHPAD_READ] += left + right
     counts[_OPERAND_WRITE] += left + right
-    counts[_OPERAND_READ] += left * ceil_div(n, tile[1]) + right * ceil_div(m, tile[0])
+    counts[_OPERAND_READ] += left * left_passes + right * right_passes
     counts[_ACCUMULATOR_WRITE] += steps * result
     counts[_ACCUMULATOR_READ] += (steps if accumulates else steps - 1) * result

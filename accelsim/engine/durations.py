@@ -6,7 +6,7 @@ import numpy.typing as npt
 from accelsim.engine.limits import check_length
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import cube_cycles, move_cycles, vector_cycles
+from accelsim.hardware.timing import matrix_cycles, move_cycles, vector_cycles
 from accelsim.jit import jit
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import (
@@ -36,9 +36,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     Raises DoesNotFitError when a unit of the machine lacks a format or an op that the program uses,
     or when the program could take more cycles than an engine can count.
     """
-    cube = machine.cube
-    tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
-    rates = np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
+    rates = np.array([machine.cube.rates.get(fmt, 1.0) for fmt in Format])
     lanes = np.array([machine.vector.lanes.get(fmt, 1) for fmt in Format], np.int64)
     _check_ops(program, machine)
     costs = np.ones(NUM_OPS)
@@ -46,7 +44,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
         costs[op] = getattr(machine.vector.costs, op.name.lower()) or 1.0
     cycles, used = _busy(
         program.ops,
-        tile,
+        machine.cube.unit,
         rates,
         lanes,
         costs,
@@ -62,7 +60,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
 def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
     """Return, for each unit, the cycles from the end of an op on it until others see its result."""
     latency = np.zeros(NUM_UNITS, np.int64)
-    latency[Unit.CUBE] = machine.cube.pipeline_depth_cycles
+    latency[Unit.CUBE] = machine.cube.latency_cycles
     latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
     return latency
 
@@ -90,7 +88,7 @@ def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_])
 
 
 @jit
-def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumulator_rate):
+def _busy(ops, unit, rates, lanes, costs, issue_cycles, scratchpad_rate, accumulator_rate):
     cycles = np.zeros(len(ops), np.int64)
     used = np.zeros((2, len(rates)), np.bool_)
     for i in range(len(ops)):
@@ -101,9 +99,7 @@ def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumul
             m, n, k = ops[i, A], ops[i, B], ops[i, C]
             bits_a, bits_b = ops[i, D] & FIELD_MASK, ops[i, D] >> 8
             operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
-            cycles[i] = cube_cycles(
-                m, n, k, operand_bytes, tile[0], tile[1], tile[2], rates[fmt], scratchpad_rate
-            )
+            cycles[i] = matrix_cycles(m, n, k, operand_bytes, unit, rates[fmt], scratchpad_rate)
         elif op == _MOVE:
             cycles[i] = move_cycles(ops[i, C], ops[i, D], accumulator_rate, scratchpad_rate)
         elif op >= FIRST_VECTOR_OP:

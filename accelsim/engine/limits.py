@@ -23,7 +23,7 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     slowest = min(per_channel, machine.load.bandwidth, machine.store.bandwidth)
     with np.errstate(divide="ignore", over="ignore"):
         cycles_per_byte = 1 / np.float64(slowest)
-    depths = machine.cube.pipeline_depth_cycles + machine.vector.pipeline_depth_cycles
+    depths = machine.cube.latency_cycles + machine.vector.pipeline_depth_cycles
     latency = float(machine.hbm_latency_cycles + depths)
     longest = cycles_per_byte * program.hbm_bytes.max(initial=0)
     total = busy.sum(dtype=np.float64) + cycles_per_byte * program.hbm_bytes.sum(dtype=np.float64)

@@ -1,34 +1,20 @@
 """What one NPU is: the specs of its units and memories. Nothing here knows a machine's name."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from accelsim.config.spec import Bytes, BytesPerCycle, BytesPerSecond, Hertz, Seconds, Spec
+from accelsim.config.spec import (
+    Bytes,
+    BytesPerCycle,
+    BytesPerSecond,
+    Hertz,
+    Seconds,
+    Spec,
+)
+from accelsim.hardware.counts import Count, Cycles
+from accelsim.hardware.matrix import Cube
 from accelsim.numerics.formats import Format
-
-# Far above any machine, and low enough that the engines' 64-bit integers never overflow.
-Count = Annotated[int, Field(gt=0, le=2**16)]
-Cycles = Annotated[int, Field(ge=0, le=2**30)]
-
-
-class CubeSpec(Spec):
-    """Matrix unit: one m x n x k tile product per cycle at rate 1."""
-
-    kind: Literal["cube"] = "cube"
-    """Timing model of the matrix unit."""
-    tile_m: Count
-    """Rows of the left operand consumed per step, in elements."""
-    tile_n: Count
-    """Columns of the right operand consumed per step, in elements."""
-    tile_k: Count
-    """Reduction depth of one step, in elements."""
-    rates: dict[Format, PositiveFloat] = Field(min_length=1)
-    """Steps per cycle for each operand format the unit supports."""
-    pipeline_depth_cycles: Cycles
-    """Cycles from the last step of an op until its result can be read by another unit."""
-    operand_buffer: Bytes
-    """Capacity of the operand buffers next to the array (L0A and L0B together), in bytes."""
 
 
 class VectorCosts(Spec):
@@ -136,7 +122,7 @@ class MachineSpec(Spec):
     """Work items a core holds at once: with 2, the next item's loads overlap the current one."""
     placement: Literal["greedy", "static"] = "greedy"
     """Work items go to the next free core, or item i to core i modulo the number of cores."""
-    cube: CubeSpec
+    cube: Cube
     """Matrix unit of one core."""
     vector: VectorSpec
     """Vector unit of one core."""

@@ -186,7 +186,7 @@ def _bytes_by_tensor(schedule: Schedule) -> dict[str, int]:
 def _peak_macs_per_s(macs: Mapping[Any, int], machine: MachineSpec) -> float:
     """Return the rate at which the cubes would do these MACs, formats mixed as they are."""
     cube = machine.cube
-    per_step = cube.tile_m * cube.tile_n * cube.tile_k * machine.cores * machine.clock
+    per_step = cube.macs_per_step * machine.cores * machine.clock
     steps = sum(count / cube.rates[fmt] for fmt, count in macs.items())
     return per_step * sum(macs.values()) / steps if steps else per_step
 

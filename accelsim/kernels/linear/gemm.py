@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 from accelsim.config.spec import Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import matrix_steps
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
@@ -249,8 +250,7 @@ def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: _Tiles) 
     cube = machine.cube
     num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
     steps = ceil_div(problem.k, tiles.k)
-    products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
-    compute = products * ceil_div(tiles.k, cube.tile_k) / cube.rates.get(problem.dtype, 1.0)
+    compute = matrix_steps(*tiles[:3], cube.unit) / cube.rates.get(problem.dtype, 1.0)
     operand_bytes = [size * tiles.k * problem.dtype.bits / BITS_PER_BYTE for size in tiles[:2]]
     hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_tiles)
     load = max(
@@ -259,7 +259,7 @@ def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: _Tiles) 
     )
     # A slot of a double buffer is loaded again once the step two before has been computed.
     arrival = machine.hbm_latency_cycles + load
-    reuse = (arrival + compute + cube.pipeline_depth_cycles) / 2
+    reuse = (arrival + compute + cube.latency_cycles) / 2
     move = tiles.m * tiles.n * 4 / machine.accumulator.bandwidth
     per_tile = steps * max(compute, load, reuse) + (move if tiles.acc_slots == 1 else 0)
     return ceil_div(num_tiles, machine.cores) * per_tile + arrival
