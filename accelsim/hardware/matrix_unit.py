@@ -23,6 +23,10 @@ class MatrixUnit(NamedTuple):
     overlaps_folds: bool
 
 
+NO_MATRIX_UNIT = MatrixUnit(Dataflow.CUBE, 1, 1, 1, overlaps_folds=False)
+"""Stands in for the unit of a machine without one, whose programs have no products."""
+
+
 def pass_cycles(unit: MatrixUnit) -> int:
     """Cycles of a systolic array from the start of a fold to its last result, but for streaming.
 

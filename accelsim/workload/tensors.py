@@ -44,6 +44,10 @@ class GemmTensors(NamedTuple):
     """[m, k]"""
     b: NDArray[Any]
     """[k, n]"""
+    linear: str | None = None
+    """Name of the linear of a model whose input and weights these are, such as `layer3.q`."""
+    model: str | None = None
+    """Name of that model."""
 
 
 def load_tensors(
@@ -63,7 +67,11 @@ def load_tensors(
         raise WorkloadError(f"workload '{problem.name}': {error}") from error
     if isinstance(problem, AttentionProblem):
         return AttentionTensors(**arrays)
-    return GemmTensors(**arrays)
+    tensors = GemmTensors(arrays["a"], arrays["b"])
+    if isinstance(problem.tensors, ModelLinearSource):
+        source = problem.tensors
+        return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=source.model)
+    return tensors
 
 
 def _rounded(

@@ -247,7 +247,7 @@ def _used_bytes(sizes: list[_BufferSize], memory: str) -> float:
 
 def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: _Tiles) -> float:
     """Return the time of all waves of tiles over the cores, each step at its slowest part."""
-    cube = machine.cube
+    cube = machine.cube_for(f"gemm on {problem.name}")
     num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
     steps = ceil_div(problem.k, tiles.k)
     compute = matrix_steps(*tiles[:3], cube.unit) / cube.rates.get(problem.dtype, 1.0)
