@@ -38,7 +38,6 @@ def _idle_macs_per_cycle(machine: MachineSpec) -> float:
     if machine.cube:
         return machine.cube.macs_per_step
     if machine.int_mac:
-        narrowest = int_mac_block = min(fmt.bits for fmt in machine.int_mac.formats)
-        int_mac_block = machine.int_mac.block(narrowest)
-        return machine.int_mac.rows * machine.int_mac.cols / int_mac_block**2
+        block = machine.int_mac.block(min(fmt.bits for fmt in machine.int_mac.formats))
+        return machine.int_mac.rows * machine.int_mac.cols / block**2
     return 0.0
