@@ -11,6 +11,7 @@ from pydantic import PositiveInt
 from accelsim.config.spec import Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import matrix_steps
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.linear.tiles import (
@@ -207,10 +208,10 @@ def _choose_tiles(
 def _step(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
     """Return what one step along k asks of the cube and the load queue."""
     cube = machine.cube_for(f"gemm on {problem.name}")
-    products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
+    steps = matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit)
     return Step(
-        compute_cycles=products * ceil_div(tiles.k, cube.tile_k) / cube.rates.get(problem.dtype, 1),
-        latency_cycles=cube.pipeline_depth_cycles,
+        compute_cycles=steps / cube.rates.get(problem.dtype, 1),
+        latency_cycles=cube.latency_cycles,
         operand_bytes=(
             tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
             tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
