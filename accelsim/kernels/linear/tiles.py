@@ -109,6 +109,13 @@ def estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, st
     return ceil_div(num_tiles, machine.cores) * per_tile + arrival
 
 
+def product_cycles(work: str, machine: MachineSpec, tiles: Tiles, fmt: Format) -> float:
+    """Return the cycles of the cube for one step of a tiling."""
+    cube = machine.cube_for(work)
+    products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
+    return products * ceil_div(tiles.k, cube.tile_k) / cube.rates.get(fmt, 1.0)
+
+
 def _channel_share(num_bytes: float, machine: MachineSpec) -> float:
     """Return the share of the channels that one transfer keeps busy.
 
