@@ -210,7 +210,7 @@ def _step(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
     work = f"gemm on {problem.name}"
     return Step(
         compute_cycles=product_cycles(work, machine, tiles, problem.dtype),
-        latency_cycles=machine.cube_for(work).pipeline_depth_cycles,
+        latency_cycles=machine.cube_for(work).latency_cycles,
         operand_bytes=(
             tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
             tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,

@@ -269,7 +269,7 @@ def _step(
         port,
     )
     product = product_cycles(name, machine, tiles, dtype)
-    depths = unit.pipeline_depth_cycles + machine.cube_for(name).pipeline_depth_cycles
+    depths = unit.pipeline_depth_cycles + machine.cube_for(name).latency_cycles
     return Step(
         compute_cycles=max(product, convert_cycles + scale_cycles),
         latency_cycles=min(product, convert_cycles + scale_cycles) + depths,
