@@ -25,6 +25,7 @@ PREFILL = "llama-3-8b-prefill-4096-attention"
 CASES = [
     *((machine, "gemm-1024", "gemm", "") for machine in MACHINES),
     *((machine, "llama-3-8b-prefill-4096-down", "gemm", "") for machine in MODELS),
+    *((machine, "gemm-1024", "weight_only", "") for machine in MODELS),
     *((machine, "attention-2048", "dense", "") for machine in MACHINES),
     *((machine, "attention-2048", "flash", "") for machine in MACHINES),
     *((machine, PREFILL, "flash", "") for machine in MODELS),
@@ -39,10 +40,11 @@ CASES = [
 ]
 
 
-def gemm_work(problem):
-    """A and B read once, C written once."""
+def gemm_work(problem, kernel):
+    """A and B read once, C written once; weight_only reads B in 4 bits."""
     m, n, k = problem["m"], problem["n"], problem["k"]
-    return m * n * k, WIDTH_BYTES * (m * k + k * n + m * n)
+    weight_bytes = 0.5 if kernel == "weight_only" else WIDTH_BYTES
+    return m * n * k, int(WIDTH_BYTES * (m * k + m * n) + weight_bytes * k * n)
 
 
 def attention_work(problem, kernel):
@@ -91,7 +93,7 @@ def bound(machine_name, workload, kernel, settings):
     machine = yaml.safe_load((ROOT / f"configs/machines/{machine_name}.yaml").read_text())
     problem = yaml.safe_load((ROOT / f"workloads/{workload}.yaml").read_text())
     is_gemm = problem["kind"] == "gemm"
-    macs, moved = gemm_work(problem) if is_gemm else attention_work(problem, kernel)
+    macs, moved = gemm_work(problem, kernel) if is_gemm else attention_work(problem, kernel)
     rates = (f"{rate:.6g}" for rate in peak_rates(machine))
     return [machine_name, workload, kernel, settings, str(macs), str(moved), *rates]
 
