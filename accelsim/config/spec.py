@@ -40,6 +40,8 @@ def _described(dimension: str) -> WithJsonSchema:
     return WithJsonSchema(schema)
 
 
+Count = Annotated[int, Field(gt=0, le=2**16)]
+"""How many: far above any machine, and low enough that 64-bit integers never overflow."""
 Bytes = Annotated[int, _parsed("bytes", whole=True), Field(gt=0, le=2**50), _described("bytes")]
 Hertz = Annotated[float, _parsed("hertz"), Field(gt=0, le=1e15), _described("hertz")]
 BytesPerSecond = Annotated[float, _parsed("bytes_per_s"), Field(gt=0), _described("bytes_per_s")]

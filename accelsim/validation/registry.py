@@ -8,6 +8,7 @@ from accelsim.validation.reference import Reference
 
 _MODULES = {
     "scalesim": "scalesim",
+    "dram": "dram",
 }
 """Name -> module of this package that holds the REFERENCE."""
 

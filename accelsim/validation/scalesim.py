@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from accelsim.hardware.machine import Count
+from accelsim.config.spec import Count
 from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
 from accelsim.hardware.timing import systolic_cycles
 from accelsim.validation.reference import Reference, Row
