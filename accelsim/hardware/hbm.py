@@ -8,8 +8,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from accelsim.config.loader import load_spec
-from accelsim.config.spec import Bytes, BytesPerSecond, Count, Seconds, Spec
+from accelsim.config.spec import Bytes, BytesPerSecond, Seconds, Spec
 from accelsim.errors import AccelsimError
+from accelsim.hardware.counts import Count
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.mapping import Digit, digits_of, field_sizes
 

@@ -92,3 +92,11 @@ def test_a_mistake_in_a_memory_file_is_explained(tmp_path, line, other, message)
     file.write_text(text.replace(line, other))
     with pytest.raises(ConfigError, match=message):
         load_spec(DramSpec, file, kind="memory")
+
+
+def test_the_banked_ascend_is_the_ascend_but_for_its_memory():
+    flat, banked = (
+        load_machine(name).model_dump(exclude={"name", "description", "hbm", "sources"})
+        for name in ("ascend-910b", BANKED)
+    )
+    assert flat == banked
