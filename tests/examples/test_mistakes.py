@@ -249,7 +249,7 @@ def model_path_of(name, cache):
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
-            "flash, gemm, pasa, quest, sift, sparse, split_kv, topk, window",
+            "flash, gemm, pasa, quest, sift, sparse, split_kv, tender, topk, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),
