@@ -50,8 +50,8 @@ def scale_of(peak: Any, bits: int) -> Scales:
 
 def reciprocal(scale: Any) -> Values:
     """Return 1 / scale in FP32, by which values are multiplied to be encoded."""
-    one: Values = np.ones((), np.float32)
-    return one / np.asarray(scale, np.float32)
+    factors: Values = np.float32(1) / np.asarray(scale, np.float32)
+    return factors
 
 
 def encode(values: Values, scale: Any, bits: int) -> Codes:

@@ -81,7 +81,7 @@ class Frame:
     def record(
         self, numbers: Numbers | None, product: Callable[..., None], *arguments: Any
     ) -> tuple[Program, Array | None]:
-        """Record the phases of X, then product(p, phase, row_tiles, *arguments, has, shape, hbm, b).
+        """Record the phases of X and product(p, phase, row_tiles, *arguments, has, shape, hbm, b).
 
         Returns the program and, with numbers, Y [m, n].
         """
