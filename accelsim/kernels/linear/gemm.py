@@ -21,6 +21,7 @@ from accelsim.kernels.linear.tiles import (
     check_packing,
     estimate_cycles,
     fastest_tiles,
+    product_cycles,
 )
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -206,11 +207,10 @@ def _choose_tiles(
 
 def _step(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
     """Return what one step along k asks of the cube and the load queue."""
-    cube = machine.cube_for(f"gemm on {problem.name}")
-    products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
+    work = f"gemm on {problem.name}"
     return Step(
-        compute_cycles=products * ceil_div(tiles.k, cube.tile_k) / cube.rates.get(problem.dtype, 1),
-        latency_cycles=cube.pipeline_depth_cycles,
+        compute_cycles=product_cycles(work, machine, tiles, problem.dtype),
+        latency_cycles=machine.cube_for(work).latency_cycles,
         operand_bytes=(
             tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
             tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
