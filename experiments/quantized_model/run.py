@@ -40,6 +40,15 @@ MACHINE = "ascend-910b"
 Row = dict[str, Any]
 
 
+FOUR_BITS = {
+    "8 windows": {"chunk_rows": 256},
+    "8 windows, one chunk": {},
+    "8 windows, best rounding": {"chunk_rows": 256, "rounding": "best"},
+    "8 windows, 4 groups": {"chunk_rows": 256, "groups": 4},
+    "8 windows, 16 groups": {"chunk_rows": 256, "groups": 16},
+}
+
+
 class Choice(NamedTuple):
     """A calibration: windows that were read, and how groups were made."""
 
@@ -48,24 +57,23 @@ class Choice(NamedTuple):
 
 
 def choice(windows: int = 64, **options: Any) -> Choice:
-    return Choice(windows, GroupOptions(**{"first_rows": 1} | options))
+    return Choice(windows, GroupOptions(**{"first_rows": 1, "chunk_rows": WINDOW} | options))
 
 
 CALIBRATIONS = {
     "default": choice(),
     "8 windows": choice(8),
     "first row with the rest": choice(first_rows=0),
-    "8 windows, first row with the rest": choice(8, first_rows=0),
+    "chunks of 256": choice(chunk_rows=256),
+    "chunks of 256, 8 windows": choice(8, chunk_rows=256),
+    "chunks of 256, first row with the rest": choice(chunk_rows=256, first_rows=0),
+    "as published": choice(8, chunk_rows=256, first_rows=0),
     "no bias": choice(use_bias=False),
-    "one chunk": choice(chunk_rows=1024),
     "rounding down": choice(rounding="down"),
-    "8 windows, best rounding": choice(8, rounding="best"),
-    **{f"{groups} groups": choice(groups=groups) for groups in (1, 4, 16)},
-    "4 bits": choice(bits=4),
-    "4 bits, 8 windows": choice(8, bits=4),
-    "4 bits, 8 windows, best rounding": choice(8, bits=4, rounding="best"),
-    "4 bits, 8 windows, 4 groups": choice(8, bits=4, groups=4),
-    "4 bits, 8 windows, 16 groups": choice(8, bits=4, groups=16),
+    "best rounding, 8 windows": choice(8, rounding="best"),
+    **{f"{groups} groups": choice(groups=groups) for groups in (1, 2, 4, 16)},
+    "4 bits": choice(bits=4, chunk_rows=256),
+    **{f"4 bits, {name}": choice(8, bits=4, **options) for name, options in FOUR_BITS.items()},
 }
 
 
