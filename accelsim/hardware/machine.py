@@ -6,35 +6,13 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from accelsim.config.spec import Bytes, BytesPerCycle, BytesPerSecond, Hertz, Seconds, Spec
 from accelsim.errors import DoesNotFitError
+from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.l2 import L2Spec
+from accelsim.hardware.matrix import Cube
 from accelsim.numerics.formats import Format
-
-# Far above any machine, and low enough that the engines' 64-bit integers never overflow.
-Count = Annotated[int, Field(gt=0, le=2**16)]
-Cycles = Annotated[int, Field(ge=0, le=2**30)]
-
 
 PE_BITS = 4
 """Bits of both operands of one processing element of an integer array."""
-
-
-class CubeSpec(Spec):
-    """Matrix unit: one m x n x k tile product per cycle at rate 1."""
-
-    kind: Literal["cube"] = "cube"
-    """Timing model of the matrix unit."""
-    tile_m: Count
-    """Rows of the left operand consumed per step, in elements."""
-    tile_n: Count
-    """Columns of the right operand consumed per step, in elements."""
-    tile_k: Count
-    """Reduction depth of one step, in elements."""
-    rates: dict[Format, PositiveFloat] = Field(min_length=1)
-    """Steps per cycle for each operand format the unit supports."""
-    pipeline_depth_cycles: Cycles
-    """Cycles from the last step of an op until its result can be read by another unit."""
-    operand_buffer: Bytes
-    """Capacity of the operand buffers next to the array (L0A and L0B together), in bytes."""
 
 
 class IntMacSpec(Spec):
@@ -173,7 +151,7 @@ class MachineSpec(Spec):
     """Work items a core holds at once: with 2, the next item's loads overlap the current one."""
     placement: Literal["greedy", "static"] = "greedy"
     """Work items go to the next free core, or item i to core i modulo the number of cores."""
-    cube: CubeSpec | None = None
+    cube: Cube | None = None
     """Matrix unit of one core; absent: the machine has none."""
     int_mac: IntMacSpec | None = None
     """Shift-capable integer array of one core; absent: the machine has none."""
@@ -203,7 +181,7 @@ class MachineSpec(Spec):
             )
         return self
 
-    def cube_for(self, work: str) -> CubeSpec:
+    def cube_for(self, work: str) -> Cube:
         """Return the matrix unit; raises DoesNotFitError if there is none for `work`."""
         if self.cube is None:
             raise DoesNotFitError(

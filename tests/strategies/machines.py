@@ -25,6 +25,14 @@ costs = st.fixed_dictionaries(
     {},
     optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in VECTOR_OPS},
 )
+arrays = st.fixed_dictionaries(
+    {
+        "rows": st.integers(1, 4),
+        "cols": st.integers(1, 4),
+        "dataflow": st.sampled_from(["output_stationary", "weight_stationary", "input_stationary"]),
+        "overlap_folds": st.booleans(),
+    }
+)
 
 
 def machines(**fixed):
@@ -36,6 +44,7 @@ def machines(**fixed):
         "tile": st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)),
         "cube_rates": st.fixed_dictionaries({"fp16": st.sampled_from([0.25, 1, 3])}),
         "cube_depth_cycles": depths,
+        "systolic": st.none() | arrays,
         "int_mac": st.tuples(st.integers(1, 5), st.integers(1, 5), depths),
         "lanes": st.fixed_dictionaries({"fp16": st.integers(1, 8)}),
         "vector_depth_cycles": depths,

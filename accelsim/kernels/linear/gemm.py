@@ -3,8 +3,6 @@
 HBM reads with tiles of t_m x t_n: ceil(n / t_n) A + ceil(m / t_m) B bytes; writes: C.
 """
 
-from collections.abc import Iterator
-from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,18 +11,26 @@ from pydantic import PositiveInt
 from accelsim.config.spec import Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import matrix_steps
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
+from accelsim.kernels.linear.tiles import (
+    BufferSize,
+    Step,
+    Tiles,
+    candidates,
+    check_packing,
+    estimate_cycles,
+    fastest_tiles,
+)
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import begin_item, load, matmul, move, store, tile
-from accelsim.program.program import Memory, Program
+from accelsim.program.program import Program
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
-_TILE_SIZES = tile_sizes(largest=512, smallest=16)
 _INT32_LIMIT = 2**31
 
 
@@ -39,26 +45,6 @@ class GemmParameters(Spec):
     """Depth of one step, in elements; absent: chosen."""
     output_format: Format | None = None
     """Format of C in HBM; absent: that of the operands, or int32 for integers."""
-
-
-class _Tiles(NamedTuple):
-    """Tile sizes in elements, and the slots of the accumulator."""
-
-    m: int
-    n: int
-    k: int
-    acc_slots: int
-
-
-class _BufferSize(NamedTuple):
-    """Arguments of `ProgramBuilder.buffer`."""
-
-    name: str
-    rows: int
-    cols: int
-    fmt: Format
-    slots: int
-    memory: Memory
 
 
 class _Shape(NamedTuple):
@@ -180,26 +166,21 @@ def _check_packing(
 ) -> None:
     """Refuse tiles that would begin in the middle of a byte, where two 4-bit elements lie."""
     operand, _, output = formats
-    columns = {
+    own = {
         "tile_k": (parameters.tile_k, problem.k, operand.bits),
         "tile_n": (parameters.tile_n, problem.n, min(operand.bits, output.bits)),
     }
-    for key, (size, length, bits) in columns.items():
-        if size is not None and size < length and size * bits % BITS_PER_BYTE:
-            raise DoesNotFitError(
-                f"{name}: found {key} = {size}, but elements of {bits} bits are packed "
-                f"{BITS_PER_BYTE // bits} to a byte; allowed: multiples of {BITS_PER_BYTE // bits}"
-            )
+    check_packing(name, own)
 
 
-def _buffers(tiles: _Tiles, formats: tuple[Format, ...]) -> list[_BufferSize]:
+def _buffers(tiles: Tiles, formats: tuple[Format, ...]) -> list[BufferSize]:
     """Return the buffers of a tiling: operands and results double-buffered."""
     operand, accumulator, output = formats
     return [
-        _BufferSize("a", tiles.m, tiles.k, operand, 2, "scratchpad"),
-        _BufferSize("b", tiles.k, tiles.n, operand, 2, "scratchpad"),
-        _BufferSize("acc", tiles.m, tiles.n, accumulator, tiles.acc_slots, "accumulator"),
-        _BufferSize("c", tiles.m, tiles.n, output, 2, "scratchpad"),
+        BufferSize("a", tiles.m, tiles.k, operand, 2),
+        BufferSize("b", tiles.k, tiles.n, operand, 2),
+        BufferSize("acc", tiles.m, tiles.n, accumulator, tiles.acc_slots, "accumulator"),
+        BufferSize("c", tiles.m, tiles.n, output, 2),
     ]
 
 
@@ -209,65 +190,30 @@ def _choose_tiles(
     machine: MachineSpec,
     parameters: GemmParameters,
     formats: tuple[Format, ...],
-) -> _Tiles:
+) -> Tiles:
     """Return the tiling of the lowest estimated time among those asked for that fit."""
-    fitting = []
-    tightest = None
-    for tiles in _candidates(problem, parameters):
-        sizes = _buffers(tiles, formats)
-        if all(_used_bytes(sizes, m) <= capacity_bytes(machine, m) for m in MEMORIES):
-            fitting.append((_estimate_cycles(problem, machine, tiles), tiles))
-        tightest = sizes
-    if fitting:
-        return min(fitting)[1]
-    builder = ProgramBuilder(name, with_numbers=False)
-    for size in tightest or []:
-        builder.buffer(**size._asdict())
-    raise fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
 
+    def estimate(tiles: Tiles) -> float:
+        return estimate_cycles(problem, machine, tiles, _step(problem, machine, tiles))
 
-def _candidates(problem: GemmProblem, parameters: GemmParameters) -> Iterator[_Tiles]:
-    """Yield tilings, the smallest last; the accumulator is double-buffered or not."""
-    asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    lengths = (problem.m, problem.n, problem.k)
-    sizes = [
-        sorted({min(size, length) for size in ([own] if own else _TILE_SIZES)}, reverse=True)
-        for own, length in zip(asked, lengths, strict=True)
-    ]
-    for tile_m, tile_n, tile_k in product(*sizes):
-        for acc_slots in (2, 1):
-            yield _Tiles(tile_m, tile_n, tile_k, acc_slots)
-
-
-def _used_bytes(sizes: list[_BufferSize], memory: str) -> float:
-    own = (size for size in sizes if size.memory == memory)
-    return sum(size.slots * size.rows * size.cols * size.fmt.bits / BITS_PER_BYTE for size in own)
-
-
-def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: _Tiles) -> float:
-    """Return the time of all waves of tiles over the cores, each step at its slowest part."""
-    cube = machine.cube_for(f"gemm on {problem.name}")
-    num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-    steps = ceil_div(problem.k, tiles.k)
-    products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
-    compute = products * ceil_div(tiles.k, cube.tile_k) / cube.rates.get(problem.dtype, 1.0)
-    operand_bytes = [size * tiles.k * problem.dtype.bits / BITS_PER_BYTE for size in tiles[:2]]
-    hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_tiles)
-    load = max(
-        sum(operand_bytes) / machine.load.bandwidth,
-        sum(each / _channel_share(each, machine) for each in operand_bytes) / hbm_share,
+    return fastest_tiles(
+        name,
+        machine,
+        candidates(problem, (parameters.tile_m, parameters.tile_n, parameters.tile_k)),
+        lambda tiles: _buffers(tiles, formats),
+        estimate,
     )
-    # A slot of a double buffer is loaded again once the step two before has been computed.
-    arrival = machine.hbm_latency_cycles + load
-    reuse = (arrival + compute + cube.pipeline_depth_cycles) / 2
-    move = tiles.m * tiles.n * 4 / machine.accumulator.bandwidth
-    per_tile = steps * max(compute, load, reuse) + (move if tiles.acc_slots == 1 else 0)
-    return ceil_div(num_tiles, machine.cores) * per_tile + arrival
 
 
-def _channel_share(num_bytes: float, machine: MachineSpec) -> float:
-    """Return the share of the channels that one transfer keeps busy.
-
-    Tiles of one matrix often begin at the same channel, so that others do not fill the gap.
-    """
-    return min(1.0, num_bytes / machine.hbm.interleave / machine.hbm.channels)
+def _step(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
+    """Return what one step along k asks of the cube and the load queue."""
+    cube = machine.cube_for(f"gemm on {problem.name}")
+    steps = matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit)
+    return Step(
+        compute_cycles=steps / cube.rates.get(problem.dtype, 1),
+        latency_cycles=cube.latency_cycles,
+        operand_bytes=(
+            tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
+            tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
+        ),
+    )
