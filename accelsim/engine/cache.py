@@ -1,168 +1,232 @@
-"""The shared L2: which sectors of a transfer are there, what is fetched, what is written back.
+"""The shared L2: which sectors of a run of bytes are there, what is fetched, what is written back.
 
-Only the state of the cache is here; `accelsim.engine.memory` puts it in front of the HBM. A line
-that is being fetched counts as there, and whoever hits it waits for the transfer that fetches it.
+A line that is being fetched counts as there, and whoever hits it waits for the transfer that
+fetches it. The state is in arrays of records, because jitted functions pass plain arrays for free
+(docs/decisions/0002-two-engines.md); `accelsim.engine.memory` puts the cache in front of the HBM.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.engine.flat import serve_flat
 from accelsim.hardware.l2 import L2Spec
 from accelsim.jit import borrow, jit_inner
 
 _EMPTY = -1
 _RING = 1 << 16
-"""Fetches whose end is remembered; an older one has long arrived."""
-NUM_COUNTS = 5
-READ_BYTES, WRITE_BYTES, HIT_BYTES, FETCHED_BYTES, WRITTEN_BACK_BYTES = range(NUM_COUNTS)
+"""Transfers whose end is remembered; what an older one fetched has long arrived."""
 
-Words = npt.NDArray[np.int64]
+Records = Any
+"""Array of records whose fields are attributes."""
+
+
+def _record(*names: str) -> np.dtype[Any]:
+    """Return the type of records whose integer fields are attributes, without the compiler too."""
+    return np.dtype((np.record, np.dtype([(name, np.int64) for name in names], align=True)))
+
+
+_WAY = _record(
+    "line",  # number of the line, or _EMPTY
+    "valid",  # sectors that are there or on the way, as bits
+    "dirty",  # sectors that the HBM does not have yet, as bits
+    "used",  # when it was used last, counted in line accesses
+    "fetched_by",  # transfer that fetched into it last, or _EMPTY
+)
+
+_STATE = _record(
+    "num_sets",
+    "line_bytes",
+    "sector_bytes",
+    "writes_through",
+    "hbm_latency_cycles",
+    "num_accesses",  # of lines
+    "num_transfers",
+    "read_bytes",
+    "write_bytes",
+    "hit_bytes",
+    "fetched_bytes",
+    "written_back_bytes",
+)
 
 
 class Cache(NamedTuple):
-    """Parameters and state; without an L2, the arrays are empty and `sets` is 0."""
+    """Parameters and state; without an L2, `num_sets` is 0 and `ways` is empty."""
 
-    sets: int
-    line_bytes: int
-    sector_bytes: int
-    writes_through: bool
-    tags: Words
-    """Line number of every way [sets, ways], or _EMPTY."""
-    valid: Words
-    """Sectors that are there or on the way, as bits [sets, ways]."""
-    dirty: Words
-    """Sectors that the HBM does not have yet, as bits [sets, ways]."""
-    used: Words
-    """When every way was used last, counted in line accesses [sets, ways]."""
-    fetched_by: Words
-    """Transfer that fetched into a way last [sets, ways]."""
-    arrivals: Words
-    """Cycle in which the last bytes of recent transfers were there [_RING]."""
-    clock: Words
-    """[line accesses, transfers] so far."""
-    counts: Words
-    """Bytes so far [NUM_COUNTS]."""
+    state: Records
+    """One record of sizes and counts."""
+    ways: Records
+    """[sets, ways]."""
+    arrivals: npt.NDArray[np.int64]
+    """Cycle in which the last fetched byte of recent transfers is there [_RING]."""
 
 
-def new_cache(l2: L2Spec | None) -> Cache:
+def new_cache(l2: L2Spec | None, hbm_latency_cycles: int) -> Cache:
     """Return an empty cache."""
-    sets, ways = (l2.sets, l2.ways) if l2 else (0, 0)
-    return Cache(
-        sets=sets,
-        line_bytes=l2.line if l2 else 1,
-        sector_bytes=l2.sector if l2 else 1,
-        writes_through=l2 is not None and l2.writes == "through",
-        tags=np.full((sets, ways), _EMPTY, np.int64),
-        valid=np.zeros((sets, ways), np.int64),
-        dirty=np.zeros((sets, ways), np.int64),
-        used=np.zeros((sets, ways), np.int64),
-        fetched_by=np.full((sets, ways), _EMPTY, np.int64),
-        arrivals=np.zeros(_RING if l2 else 0, np.int64),
-        clock=np.zeros(2, np.int64),
-        counts=np.zeros(NUM_COUNTS, np.int64),
-    )
+    state = np.zeros(1, _STATE).view(np.recarray)
+    state.hbm_latency_cycles = hbm_latency_cycles
+    if l2 is None:
+        return Cache(state, np.zeros((0, 0), _WAY).view(np.recarray), np.zeros(0, np.int64))
+    state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
+    state.writes_through = l2.writes == "through"
+    ways = np.zeros((l2.sets, l2.ways), _WAY).view(np.recarray)
+    ways.line = ways.fetched_by = _EMPTY
+    return Cache(state, ways, np.zeros(_RING, np.int64))
+
+
+def dirty_bytes(cache: Cache) -> int:
+    """Return the bytes that the HBM does not have yet."""
+    masks = cache.ways.dirty[cache.ways.dirty != 0]
+    return sum(int(mask).bit_count() for mask in masks) * int(cache.state[0].sector_bytes)
 
 
 @jit_inner
 def borrowed_cache(cache):
     """Return the same cache, its state as borrowed views."""
-    return Cache(
-        cache.sets,
-        cache.line_bytes,
-        cache.sector_bytes,
-        cache.writes_through,
-        borrow(cache.tags),
-        borrow(cache.valid),
-        borrow(cache.dirty),
-        borrow(cache.used),
-        borrow(cache.fetched_by),
-        borrow(cache.arrivals),
-        borrow(cache.clock),
-        borrow(cache.counts),
-    )
+    return Cache(borrow(cache.state), borrow(cache.ways), borrow(cache.arrivals))
 
 
 @jit_inner
 def begin_transfer(cache):
-    """Count a transfer; what it fetches arrives when `end_transfer` says."""
-    cache.clock[1] += 1
-    cache.arrivals[cache.clock[1] % _RING] = 0
+    """Count a transfer; `end_transfer` tells when what it fetches has arrived."""
+    cache.state[0].num_transfers += 1
+    cache.arrivals[cache.state[0].num_transfers % _RING] = 0
 
 
 @jit_inner
 def end_transfer(cache, arrival):
     """Tell when the last fetched byte of the transfer is there."""
-    cache.arrivals[cache.clock[1] % _RING] = arrival
+    cache.arrivals[cache.state[0].num_transfers % _RING] = arrival
 
 
 @jit_inner
-def set_of(line, sets):
+def set_of(line, num_sets):
     """Return the set of a line: the lines of a block are mixed by the number of the block.
 
     So runs of lines fill the sets evenly, and no power-of-two stride stays on a few of them.
     """
-    return (line ^ ((line >> 7) & 127) ^ ((line >> 14) & 127)) % sets
+    return (line ^ ((line >> 7) & 127) ^ ((line >> 14) & 127)) % num_sets
 
 
 @jit_inner
-def sectors_of(first, stop, sector_bytes):
+def read_run(ways, state, arrivals, hbm, time_cycles, address, num_bytes):
+    """Look a run of bytes up and fetch what is missing; return the cycle in which that is there."""
+    line_bytes, sector_bytes = state.line_bytes, state.sector_bytes
+    end = address + num_bytes
+    latest = np.int64(0)
+    miss_begin = miss_end = np.int64(0)
+    for line in range(address // line_bytes, (end + line_bytes - 1) // line_bytes):
+        base = line * line_bytes
+        first, stop = max(address, base), min(end, base + line_bytes)
+        wanted = _sectors_of(first - base, stop - base, sector_bytes)
+        way = _place(ways[set_of(line, state.num_sets)], line, state, hbm, time_cycles)
+        missing = wanted & ~way.valid
+        if missing != wanted:
+            latest = max(latest, _arrival_of(way, state, arrivals))
+            state.hit_bytes += _bytes_hit(wanted & ~missing, first - base, stop - base, state)
+        if missing:
+            way.valid |= missing
+            way.fetched_by = state.num_transfers
+        # Sectors that miss are fetched in runs as long as they come.
+        sector = 0
+        while missing >> sector:
+            if (missing >> sector) & 1:
+                begin = base + sector * sector_bytes
+                if begin != miss_end:
+                    latest = max(latest, _fetch(miss_begin, miss_end, state, hbm, time_cycles))
+                    miss_begin = begin
+                miss_end = begin + sector_bytes
+            sector += 1
+    state.read_bytes += num_bytes
+    return max(latest, _fetch(miss_begin, miss_end, state, hbm, time_cycles))
+
+
+@jit_inner
+def write_run(ways, state, hbm, time_cycles, address, num_bytes):
+    """Write a run of bytes; return the cycle in which the HBM has it, 0 if it is kept."""
+    line_bytes = state.line_bytes
+    end = address + num_bytes
+    for line in range(address // line_bytes, (end + line_bytes - 1) // line_bytes):
+        base = line * line_bytes
+        first, stop = max(address, base), min(end, base + line_bytes)
+        written = _sectors_of(first - base, stop - base, state.sector_bytes)
+        way = _place(ways[set_of(line, state.num_sets)], line, state, hbm, time_cycles)
+        way.valid |= written
+        if not state.writes_through:
+            way.dirty |= written
+    state.write_bytes += num_bytes
+    if not state.writes_through:
+        return np.int64(0)
+    state.written_back_bytes += num_bytes
+    return serve_flat(hbm, time_cycles, address, num_bytes) + state.hbm_latency_cycles
+
+
+@jit_inner
+def _sectors_of(first, stop, sector_bytes):
     """Return the sectors that bytes first..stop of a line touch, as bits."""
     begin, end = first // sector_bytes, (stop + sector_bytes - 1) // sector_bytes
     return ((1 << end) - 1) & ~((1 << begin) - 1)
 
 
 @jit_inner
-def bytes_of(sectors, sector_bytes):
-    """Return the bytes of these sectors."""
+def _count(sectors):
     count = 0
     while sectors:
         sectors &= sectors - 1
         count += 1
-    return count * sector_bytes
+    return count
 
 
 @jit_inner
-def find(cache, line):
-    """Return the set and way of a line, the way negative if it is not there."""
-    index = set_of(line, cache.sets)
-    for way in range(cache.tags.shape[1]):
-        if cache.tags[index, way] == line:
-            return index, way
-    return index, _EMPTY
+def _bytes_hit(sectors, first, stop, state):
+    """Return how many of the bytes first..stop of a line lie in these sectors."""
+    size = state.sector_bytes
+    num_bytes = _count(sectors) * size
+    if (sectors >> (first // size)) & 1:
+        num_bytes -= first % size
+    if (sectors >> ((stop - 1) // size)) & 1:
+        num_bytes -= -stop % size
+    return num_bytes
 
 
 @jit_inner
-def victim(cache, index):
-    """Return the way of a set that was not used for the longest time."""
+def _place(own_set, line, state, hbm, time_cycles):
+    """Return the way of a line in its set, after making room for it where it was not there."""
+    state.num_accesses += 1
     oldest = 0
-    for way in range(1, cache.used.shape[1]):
-        if cache.used[index, way] < cache.used[index, oldest]:
-            oldest = way
-    return oldest
+    for i in range(own_set.size):
+        if own_set[i].line == line:
+            own_set[i].used = state.num_accesses
+            return own_set[i]
+        if own_set[i].used < own_set[oldest].used:
+            oldest = i
+    way = own_set[oldest]
+    if way.dirty:
+        # Nobody waits for what is written back.
+        num_bytes = _count(way.dirty) * state.sector_bytes
+        state.written_back_bytes += num_bytes
+        serve_flat(hbm, time_cycles, way.line * state.line_bytes, num_bytes)
+    way.line = line
+    way.valid = 0
+    way.dirty = 0
+    way.used = state.num_accesses
+    way.fetched_by = _EMPTY
+    return way
 
 
 @jit_inner
-def replace(cache, index, way, line):
-    """Give a way to a line of which nothing is there yet."""
-    cache.tags[index, way] = line
-    cache.valid[index, way] = 0
-    cache.dirty[index, way] = 0
-    cache.fetched_by[index, way] = _EMPTY
-
-
-@jit_inner
-def touch(cache, index, way):
-    """Make a way the one used last."""
-    cache.clock[0] += 1
-    cache.used[index, way] = cache.clock[0]
-
-
-@jit_inner
-def arrival_of(cache, index, way):
+def _arrival_of(way, state, arrivals):
     """Return the cycle in which what was fetched into a way last is there."""
-    by = cache.fetched_by[index, way]
-    if by == _EMPTY or by <= cache.clock[1] - _RING:
+    if way.fetched_by == _EMPTY or way.fetched_by <= state.num_transfers - _RING:
         return np.int64(0)
-    return cache.arrivals[by % _RING]
+    return arrivals[way.fetched_by % _RING]
+
+
+@jit_inner
+def _fetch(begin, end, state, hbm, time_cycles):
+    """Read a run of bytes from the HBM; return the cycle in which it is there."""
+    if end == begin:
+        return np.int64(0)
+    state.fetched_bytes += end - begin
+    return serve_flat(hbm, time_cycles, begin, end - begin) + state.hbm_latency_cycles
