@@ -100,6 +100,7 @@ def machine_of(
             "store": {"bandwidth": store_bytes_per_cycle, "in_flight": store_in_flight},
             "l2": l2,
             "hbm": {
+                "kind": "flat",
                 "standard": "hbm2",
                 "capacity": 2**30,
                 "bandwidth": hbm_bytes_per_cycle * CLOCK_HZ,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.flat import serve_flat
+from accelsim.engine.hbm import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.hardware.l2 import L2Spec
 from accelsim.jit import borrow, jit_inner
 
@@ -40,9 +40,9 @@ _STATE = _record(
     "line_bytes",
     "sector_bytes",
     "writes_through",
-    "hbm_latency_cycles",
     "num_accesses",  # of lines
     "num_transfers",
+    "num_pieces",  # that the current transfer wants of the HBM
     "read_bytes",
     "write_bytes",
     "hit_bytes",
@@ -60,19 +60,22 @@ class Cache(NamedTuple):
     """[sets, ways]."""
     arrivals: npt.NDArray[np.int64]
     """Cycle in which the last fetched byte of recent transfers is there [_RING]."""
+    pieces: npt.NDArray[np.int64]
+    """What the current transfer wants of the HBM [most pieces, NUM_FIELDS]."""
 
 
-def new_cache(l2: L2Spec | None, hbm_latency_cycles: int) -> Cache:
-    """Return an empty cache."""
+def new_cache(l2: L2Spec | None, most_pieces: int) -> Cache:
+    """Return an empty cache; most_pieces: that any transfer fetches or evicts."""
     state = np.zeros(1, _STATE).view(np.recarray)
-    state.hbm_latency_cycles = hbm_latency_cycles
+    pieces = np.zeros((most_pieces, NUM_FIELDS), np.int64)
     if l2 is None:
-        return Cache(state, np.zeros((0, 0), _WAY).view(np.recarray), np.zeros(0, np.int64))
+        no_ways = np.zeros((0, 0), _WAY).view(np.recarray)
+        return Cache(state, no_ways, np.zeros(0, np.int64), pieces)
     state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
     state.writes_through = l2.writes == "through"
     ways = np.zeros((l2.sets, l2.ways), _WAY).view(np.recarray)
     ways.line = ways.fetched_by = _EMPTY
-    return Cache(state, ways, np.zeros(_RING, np.int64))
+    return Cache(state, ways, np.zeros(_RING, np.int64), pieces)
 
 
 def dirty_bytes(cache: Cache) -> int:
@@ -84,13 +87,16 @@ def dirty_bytes(cache: Cache) -> int:
 @jit_inner
 def borrowed_cache(cache):
     """Return the same cache, its state as borrowed views."""
-    return Cache(borrow(cache.state), borrow(cache.ways), borrow(cache.arrivals))
+    return Cache(
+        borrow(cache.state), borrow(cache.ways), borrow(cache.arrivals), borrow(cache.pieces)
+    )
 
 
 @jit_inner
 def begin_transfer(cache):
     """Count a transfer; `end_transfer` tells when what it fetches has arrived."""
     cache.state[0].num_transfers += 1
+    cache.state[0].num_pieces = 0
     cache.arrivals[cache.state[0].num_transfers % _RING] = 0
 
 
@@ -110,8 +116,8 @@ def set_of(line, num_sets):
 
 
 @jit_inner
-def read_run(ways, state, arrivals, hbm, time_cycles, address, num_bytes):
-    """Look a run of bytes up and fetch what is missing; return the cycle in which that is there."""
+def read_run(ways, state, arrivals, pieces, address, num_bytes):
+    """Look a run of bytes up and note what to fetch; return when what is on its way arrives."""
     line_bytes, sector_bytes = state.line_bytes, state.sector_bytes
     end = address + num_bytes
     latest = np.int64(0)
@@ -120,7 +126,7 @@ def read_run(ways, state, arrivals, hbm, time_cycles, address, num_bytes):
         base = line * line_bytes
         first, stop = max(address, base), min(end, base + line_bytes)
         wanted = _sectors_of(first - base, stop - base, sector_bytes)
-        way = _place(ways[set_of(line, state.num_sets)], line, state, hbm, time_cycles)
+        way = _place(ways[set_of(line, state.num_sets)], line, state, pieces)
         missing = wanted & ~way.valid
         if missing != wanted:
             latest = max(latest, _arrival_of(way, state, arrivals))
@@ -128,38 +134,53 @@ def read_run(ways, state, arrivals, hbm, time_cycles, address, num_bytes):
         if missing:
             way.valid |= missing
             way.fetched_by = state.num_transfers
-        # Sectors that miss are fetched in runs as long as they come.
+        # Sectors that miss are fetched in pieces as long as they come.
         sector = 0
         while missing >> sector:
             if (missing >> sector) & 1:
                 begin = base + sector * sector_bytes
                 if begin != miss_end:
-                    latest = max(latest, _fetch(miss_begin, miss_end, state, hbm, time_cycles))
+                    _fetch(miss_begin, miss_end, state, pieces)
                     miss_begin = begin
                 miss_end = begin + sector_bytes
             sector += 1
+    _fetch(miss_begin, miss_end, state, pieces)
     state.read_bytes += num_bytes
-    return max(latest, _fetch(miss_begin, miss_end, state, hbm, time_cycles))
+    return latest
 
 
 @jit_inner
-def write_run(ways, state, hbm, time_cycles, address, num_bytes):
-    """Write a run of bytes; return the cycle in which the HBM has it, 0 if it is kept."""
+def write_run(ways, state, pieces, address, num_bytes):
+    """Write a run of bytes, and note what of it goes through to the HBM."""
     line_bytes = state.line_bytes
     end = address + num_bytes
     for line in range(address // line_bytes, (end + line_bytes - 1) // line_bytes):
         base = line * line_bytes
         first, stop = max(address, base), min(end, base + line_bytes)
         written = _sectors_of(first - base, stop - base, state.sector_bytes)
-        way = _place(ways[set_of(line, state.num_sets)], line, state, hbm, time_cycles)
+        way = _place(ways[set_of(line, state.num_sets)], line, state, pieces)
         way.valid |= written
         if not state.writes_through:
             way.dirty |= written
     state.write_bytes += num_bytes
-    if not state.writes_through:
-        return np.int64(0)
-    state.written_back_bytes += num_bytes
-    return serve_flat(hbm, time_cycles, address, num_bytes) + state.hbm_latency_cycles
+    if state.writes_through:
+        state.written_back_bytes += num_bytes
+        _note(address, end, True, state, pieces)
+
+
+@jit_inner
+def _note(begin, end, is_write, state, pieces):
+    """Ask the HBM for a piece of bytes."""
+    piece = state.num_pieces
+    state.num_pieces = piece + 1
+    pieces[piece, BEGIN], pieces[piece, END], pieces[piece, IS_WRITE] = begin, end, is_write
+
+
+@jit_inner
+def _fetch(begin, end, state, pieces):
+    if begin < end:
+        state.fetched_bytes += end - begin
+        _note(begin, end, False, state, pieces)
 
 
 @jit_inner
@@ -191,7 +212,7 @@ def _bytes_hit(sectors, first, stop, state):
 
 
 @jit_inner
-def _place(own_set, line, state, hbm, time_cycles):
+def _place(own_set, line, state, pieces):
     """Return the way of a line in its set, after making room for it where it was not there."""
     state.num_accesses += 1
     oldest = 0
@@ -206,7 +227,8 @@ def _place(own_set, line, state, hbm, time_cycles):
         # Nobody waits for what is written back.
         num_bytes = _count(way.dirty) * state.sector_bytes
         state.written_back_bytes += num_bytes
-        serve_flat(hbm, time_cycles, way.line * state.line_bytes, num_bytes)
+        begin = way.line * state.line_bytes
+        _note(begin, begin + num_bytes, True, state, pieces)
     way.line = line
     way.valid = 0
     way.dirty = 0
@@ -221,12 +243,3 @@ def _arrival_of(way, state, arrivals):
     if way.fetched_by == _EMPTY or way.fetched_by <= state.num_transfers - _RING:
         return np.int64(0)
     return arrivals[way.fetched_by % _RING]
-
-
-@jit_inner
-def _fetch(begin, end, state, hbm, time_cycles):
-    """Read a run of bytes from the HBM; return the cycle in which it is there."""
-    if end == begin:
-        return np.int64(0)
-    state.fetched_bytes += end - begin
-    return serve_flat(hbm, time_cycles, begin, end - begin) + state.hbm_latency_cycles

@@ -100,7 +100,7 @@ _RUN = _record(
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
     ops, items, cores = _new_ops(program, machine), _new_items(program), machine.cores
-    memory = new_memory(machine, program.gathered_rows)
+    memory = new_memory(machine, program)
     deepest = max(machine.load.in_flight, machine.store.in_flight)
     _run(
         program.ops,

@@ -27,6 +27,11 @@ class FlatChannels(NamedTuple):
     """Subcycle from which each channel is idle."""
 
 
+def no_flat_channels() -> FlatChannels:
+    """Return what stands for the channels of a memory that is not there."""
+    return FlatChannels(1, 1, np.zeros(0, np.int64))
+
+
 def new_flat_hbm(machine: MachineSpec) -> FlatChannels:
     """Return the idle HBM of a machine."""
     return FlatChannels(
@@ -40,7 +45,7 @@ def new_slices(machine: MachineSpec) -> FlatChannels:
     """Return the idle slices of a machine's L2; none without one."""
     cache = machine.l2
     if cache is None:
-        return FlatChannels(1, 1, np.zeros(0, np.int64))
+        return no_flat_channels()
     return FlatChannels(
         interleave_bytes=cache.line,
         subcycles_per_mebibyte=service_rate(cache.bandwidth / machine.clock / cache.slices),

@@ -7,7 +7,6 @@ state lives in plain integer arrays, so that the compiled engine can carry it.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from accelsim.engine.cache import (
     Cache,
@@ -19,14 +18,16 @@ from accelsim.engine.cache import (
     read_run,
     write_run,
 )
-from accelsim.engine.flat import FlatChannels, borrowed_flat, new_flat_hbm, new_slices, serve_flat
+from accelsim.engine.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
+from accelsim.engine.hbm import Hbm, borrowed_hbm, new_hbm, serve_pieces, serve_transfer
+from accelsim.hardware.hbm import BankedHbmSpec
+from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit, jit_inner
+from accelsim.jit import jit, jit_inner
 from accelsim.program.activity import MemoryTraffic
-from accelsim.program.program import Program
+from accelsim.program.ops import B, C
+from accelsim.program.program import Program, Words
 from accelsim.program.transfer import row_address
-
-_NO_ROWS = np.zeros(0, np.int64)
 
 
 class Memory(NamedTuple):
@@ -34,26 +35,40 @@ class Memory(NamedTuple):
 
     latency_cycles: int
     """Cycles that a byte travels from the first memory that may have it."""
-    hbm_latency_cycles: int
-    """Cycles that a byte of the HBM travels."""
-    gathered_rows: npt.NDArray[np.int64]
-    """Row numbers of all gathers of the program."""
     cache: Cache
     slices: FlatChannels
     """The ports of the cache, which serve like channels."""
-    flat: FlatChannels
+    hbm: Hbm
 
 
-def new_memory(machine: MachineSpec, gathered_rows: npt.NDArray[np.int64] = _NO_ROWS) -> Memory:
-    """Return the idle memory of a machine, for a program with these `gathered_rows`."""
+def new_memory(machine: MachineSpec, program: Program) -> Memory:
+    """Return the idle memory of a machine for the transfers of a program."""
+    most_bursts = 0
+    if isinstance(machine.hbm, BankedHbmSpec):
+        most_bursts = _most_bursts(program, machine.hbm.dram.shape.burst, machine.l2)
+    most_pieces = _most_pieces(program, machine.l2.sector) if machine.l2 else 0
     return Memory(
         machine.l2_latency_cycles if machine.l2 else machine.hbm_latency_cycles,
-        machine.hbm_latency_cycles,
-        gathered_rows,
-        new_cache(machine.l2, machine.hbm_latency_cycles),
+        new_cache(machine.l2, 2 * most_pieces),
         new_slices(machine),
-        new_flat_hbm(machine),
+        new_hbm(machine, program.gathered_rows, most_bursts),
     )
+
+
+def _most_bursts(program: Program, burst_bytes: int, l2: L2Spec | None) -> int:
+    """Return the most bursts that one transfer can cause, with whole lines that it evicts."""
+    bursts = _most_pieces(program, burst_bytes)
+    if l2 is None:
+        return bursts
+    per_line = l2.line // burst_bytes + 2
+    return bursts + 2 * _most_pieces(program, l2.line) * per_line
+
+
+def _most_pieces(program: Program, piece_bytes: int) -> int:
+    """Return the most pieces of aligned bytes that any transfer touches, counted row by row."""
+    transfers = program.ops[program.hbm_bytes > 0]
+    pieces: Words = transfers[:, B] * (transfers[:, C] // piece_bytes + 2)
+    return int(pieces.max(initial=0))
 
 
 def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:
@@ -74,33 +89,36 @@ def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:
 def request(memory, time_cycles, transfer):
     """Serve a transfer requested at `time_cycles`; return the cycle at which it is complete.
 
-    Requests must come in the order of time. In the flat HBM the rows of a strided or gathered
-    transfer are taken to spread over the channels like a contiguous run of the same size; behind a
-    cache every row is a run of its own.
+    Requests must come in the order of time.
     """
     if memory.cache.state[0].num_sets == 0:
-        num_bytes = transfer.rows * transfer.row_bytes
-        served = serve_flat(memory.flat, time_cycles, transfer.address, num_bytes)
-        return served + memory.hbm_latency_cycles
+        return serve_transfer(memory.hbm, time_cycles, transfer)
     return _request_cached(memory, time_cycles, transfer)
 
 
 @jit_inner
 def _request_cached(memory, time_cycles, transfer):
-    ways, state, arrivals = memory.cache.ways, memory.cache.state[0], memory.cache.arrivals
-    hbm = memory.flat
-    begin_transfer(memory.cache)
-    here, fetched = time_cycles, np.int64(0)
+    cache = memory.cache
+    ways, state, pieces = cache.ways, cache.state[0], cache.pieces
+    begin_transfer(cache)
+    served, arrived = time_cycles, np.int64(0)
     for row in range(transfer.rows):
-        address, num_bytes = row_address(transfer, row, memory.gathered_rows), transfer.row_bytes
-        here = max(here, serve_flat(memory.slices, time_cycles, address, num_bytes))
+        address = row_address(transfer, row, memory.hbm.gathered_rows)
+        served = max(served, serve_flat(memory.slices, time_cycles, address, transfer.row_bytes))
         if transfer.is_write:
-            end = write_run(ways, state, hbm, time_cycles, address, num_bytes)
+            write_run(ways, state, pieces, address, transfer.row_bytes)
         else:
-            end = read_run(ways, state, arrivals, hbm, time_cycles, address, num_bytes)
-        fetched = max(fetched, end)
-    end_transfer(memory.cache, fetched)
-    return max(here + memory.latency_cycles, fetched)
+            on_its_way = read_run(ways, state, cache.arrivals, pieces, address, transfer.row_bytes)
+            arrived = max(arrived, on_its_way)
+    fetched = serve_pieces(
+        memory.hbm,
+        time_cycles,
+        pieces,
+        state.num_pieces,
+        state.writes_through and transfer.is_write,
+    )
+    end_transfer(cache, fetched)
+    return max(served + memory.latency_cycles, fetched, arrived)
 
 
 @jit_inner
@@ -108,9 +126,7 @@ def borrowed_memory(memory):
     """Return the same memory, its state as borrowed views."""
     return Memory(
         memory.latency_cycles,
-        memory.hbm_latency_cycles,
-        borrow(memory.gathered_rows),
         borrowed_cache(memory.cache),
         borrowed_flat(memory.slices),
-        borrowed_flat(memory.flat),
+        borrowed_hbm(memory.hbm),
     )

@@ -11,7 +11,6 @@ from pydantic import PositiveInt
 from accelsim.config.spec import Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import matrix_steps
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.linear.tiles import (
@@ -22,6 +21,7 @@ from accelsim.kernels.linear.tiles import (
     check_packing,
     estimate_cycles,
     fastest_tiles,
+    product_cycles,
 )
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -207,11 +207,10 @@ def _choose_tiles(
 
 def _step(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
     """Return what one step along k asks of the cube and the load queue."""
-    cube = machine.cube_for(f"gemm on {problem.name}")
-    steps = matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit)
+    work = f"gemm on {problem.name}"
     return Step(
-        compute_cycles=steps / cube.rates.get(problem.dtype, 1),
-        latency_cycles=cube.latency_cycles,
+        compute_cycles=product_cycles(work, machine, tiles, problem.dtype),
+        latency_cycles=machine.cube_for(work).latency_cycles,
         operand_bytes=(
             tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
             tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,

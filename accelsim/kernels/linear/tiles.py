@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import matrix_steps
 from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -107,6 +108,12 @@ def estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, st
     per_tile = ceil_div(problem.k, tiles.k) * max(step.compute_cycles, load, reuse)
     per_tile += move if tiles.acc_slots == 1 else 0
     return ceil_div(num_tiles, machine.cores) * per_tile + arrival
+
+
+def product_cycles(work: str, machine: MachineSpec, tiles: Tiles, fmt: Format) -> float:
+    """Return the cycles of the cube for one step of a tiling."""
+    cube = machine.cube_for(work)
+    return matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit) / cube.rates.get(fmt, 1.0)
 
 
 def _channel_share(num_bytes: float, machine: MachineSpec) -> float:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from accelsim.engine import cache, compiled, reference
 from accelsim.engine.memory import new_memory, request, traffic_of
 from accelsim.program.transfer import Transfer
-from tests.handmade import cache_of, changed, machine_of, program_of
+from tests.handmade import cache_of, changed, gather, load, machine_of, program_of
 from tests.strategies.machines import caches, machines
 from tests.strategies.programs import programs
 
+LONGEST_BYTES = 200 * 32
 runs = st.lists(
     st.tuples(st.integers(0, 900), st.integers(1, 200), st.booleans()), min_size=1, max_size=40
 )
@@ -54,9 +55,14 @@ class DictionaryCache:
         return own[line]
 
 
+def idle_memory(machine):
+    """Memory with room for any of the runs."""
+    return new_memory(machine, program_of([[load(1, 0, LONGEST_BYTES)]]))
+
+
 def served(machine, accesses):
     """Memory after these runs of bytes, one after the other, and the cycles in which they end."""
-    memory = new_memory(machine)
+    memory = idle_memory(machine)
     ends = [
         request(memory, time, Transfer(address, 1, num_bytes, 0, -1, is_write))
         for time, (address, num_bytes, is_write) in enumerate(accesses)
@@ -121,7 +127,7 @@ def test_more_ways_never_miss_more(accesses, ways, sets):
 @given(caches, runs, st.sampled_from([0.25, 2.5, 64]))
 def test_a_hit_takes_the_latency_of_the_cache_and_a_miss_that_of_the_hbm(l2, accesses, rate):
     machine = machine_of(l2=l2, latency_cycles=50, hbm_bytes_per_cycle=rate)
-    before = new_memory(machine)
+    before = idle_memory(machine)
     for time, (address, num_bytes, is_write) in enumerate(accesses):
         fetched = traffic_of(before, program_of([])).hbm_read_bytes
         end = request(before, time, Transfer(address, 1, num_bytes, 0, -1, is_write))
@@ -149,10 +155,8 @@ def test_what_is_written_again_reaches_the_memory_once_or_each_time(writes, writ
 
 
 def test_rows_of_a_gather_are_looked_up_one_by_one():
-    import numpy as np
-
     machine = machine_of(l2=cache_of(sets=64))
-    memory = new_memory(machine, np.array([5, 3, 5]))
+    memory = new_memory(machine, program_of([[gather(1, 0, 32, rows=3)]], gathered_rows=[5, 3, 5]))
     request(memory, 0, Transfer(0, 3, 32, 64, 0, False))
     traffic = traffic_of(memory, program_of([]))
     assert (traffic.l2_read_bytes, traffic.l2_hit_bytes, traffic.hbm_read_bytes) == (96, 32, 64)
