@@ -18,10 +18,8 @@ for each key; it reads 4 d bytes more for each of its tiles of Q and V.
 """
 
 from dataclasses import replace
-from math import log2
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 from pydantic import Field, PositiveInt
 
 from accelsim.config.spec import Spec
