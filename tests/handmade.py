@@ -98,6 +98,7 @@ def machine_of(
             "load": {"bandwidth": load_bytes_per_cycle, "in_flight": load_in_flight},
             "store": {"bandwidth": store_bytes_per_cycle, "in_flight": store_in_flight},
             "hbm": {
+                "kind": "flat",
                 "standard": "hbm2",
                 "capacity": 2**30,
                 "bandwidth": hbm_bytes_per_cycle * CLOCK_HZ,

@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from accelsim.config.spec import Bytes, BytesPerCycle, BytesPerSecond, Hertz, Seconds, Spec
+from accelsim.config.spec import Bytes, BytesPerCycle, Hertz, Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.counts import Count, Cycles
+from accelsim.hardware.hbm import HbmSpec
 from accelsim.hardware.matrix import Cube
 from accelsim.numerics.formats import Format
 
@@ -112,25 +113,6 @@ class DmaSpec(Spec):
     """Peak rate of the queue of one core, in bytes per cycle."""
     in_flight: Count
     """Transfers that may be outstanding at once."""
-
-
-class HbmSpec(Spec):
-    """Off-chip memory, shared by all cores."""
-
-    kind: Literal["flat"] = "flat"
-    """Timing model: `flat` is latency plus bandwidth per channel."""
-    standard: str
-    """Key of the energy per bit in the technology file, such as hbm2e."""
-    capacity: Bytes
-    """Size of all stacks, in bytes."""
-    bandwidth: BytesPerSecond
-    """Peak rate of all channels together, in bytes per second."""
-    channels: Count
-    """Independent channels; bandwidth is divided evenly among them."""
-    latency: Seconds
-    """Time from a request to its first byte on an idle channel, in seconds."""
-    interleave: Bytes
-    """Consecutive bytes that lie in one channel before the next one follows, in bytes."""
 
 
 class MachineSpec(Spec):

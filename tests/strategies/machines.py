@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from accelsim.program.ops import VECTOR_OPS
 from tests.handmade import machine_of
+from tests.strategies.memories import banked_hbms
 
 rates = st.sampled_from([0.25, 0.3, 1, 2.5, 7, 16, 33.3, 64])
 """Bytes per cycle, whole and fractional."""
@@ -50,3 +51,12 @@ def machines(**fixed):
         "interleave_bytes": st.sampled_from([1, 3, 8, 32, 33, 100]),
     }
     return st.builds(machine_of, **(drawn | fixed))
+
+
+def banked_machines(**fixed):
+    """Return a strategy of machines with a banked HBM, at a clock of 1 GHz."""
+    return st.builds(
+        lambda machine, hbm: machine.model_copy(update={"clock": 1e9, "hbm": hbm}),
+        machines(**fixed),
+        banked_hbms(),
+    )
