@@ -19,8 +19,8 @@ from accelsim.kernels.linear.weight_only import WeightOnly
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
-    WeightOnly,
     Tender,
+    WeightOnly,
     Dense,
     Flash,
     IntFlash,

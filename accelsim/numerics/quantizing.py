@@ -1,4 +1,4 @@
-"""Tile arithmetic for `accelsim.program.quantizing`; the conventions of `numerics.tile` hold."""
+"""Arithmetic on tiles for `accelsim.program.quantizing`, by the conventions of `numerics.tile`."""
 
 from accelsim.jit import jit_inner
 from accelsim.numerics.rounding import round_tile
