@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
-from accelsim.errors import ConfigError, DoesNotFitError, QuantizationError
+from accelsim.errors import AccumulatorWarning, ConfigError, DoesNotFitError, QuantizationError
 from accelsim.kernels.attention.common import softmax_attention
 from accelsim.loading import load_machine
 from accelsim.program.ops import Op
@@ -248,12 +248,23 @@ def test_recording_without_numbers_gives_the_same_program():
 
 
 def test_a_small_accumulator_overflows_and_says_so():
+    """One wide channel in the first of 4 groups, the other 15 in the last: 2^14 (2^3 + 15)."""
     machine = load_machine("tender-asic", {"int_mac.accumulator_bits": 12})
     problem = problem_of()
-    program, _ = int_flash(problem, normal_tensors(problem), machine=machine)
+    with pytest.warns(AccumulatorWarning) as warned:
+        program, _ = int_flash(problem, normal_tensors(problem), machine=machine, tile_k=16)
     assert program.overflows == program.selection["accumulator_overflows"] > 0
-    program, _ = int_flash(problem, normal_tensors(problem))
-    assert program.selection["accumulator_overflows"] == 0
+    assert [str(warning.message).partition("; ")[0] for warning in warned] == [
+        "int_flash on p: sums of int8 x int8 products can reach 2^18.5, an accumulator of machine "
+        "tender-asic holds less than 2^11",
+        "int_flash on p: sums of int8 x int8 products can reach 2^18.0, an accumulator of machine "
+        "tender-asic holds less than 2^11",
+    ]
+    program, _ = int_flash(problem, normal_tensors(problem), tile_k=16)
+    assert program.selection == {
+        "accumulator_overflows": 0,
+        "accumulator_bound_bits": pytest.approx(14 + math.log2(23)),
+    }
 
 
 def test_a_machine_without_the_array_is_refused():

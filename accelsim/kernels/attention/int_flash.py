@@ -18,6 +18,7 @@ for each key; it reads 4 d bytes more for each of its tiles of Q and V.
 """
 
 from dataclasses import replace
+from math import log2
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt
@@ -35,6 +36,7 @@ from accelsim.kernels.attention.online_softmax import (
     shape_of,
 )
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.linear.integer.bounds import warn_of_sums
 from accelsim.kernels.linear.integer.operands import row_tiles
 from accelsim.kernels.tiling import first_fit
 from accelsim.numerics.formats import FP32, INT32, Format
@@ -229,7 +231,10 @@ class IntFlash(Kernel):
         parameters: IntFlashParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
+
+        Warns of sums that may not fit.
+        """
         name = f"int_flash on {problem.name}"
         array = machine.int_mac_for(name)
         plan = Plan.of(problem, parameters.options, tensors)
@@ -241,6 +246,7 @@ class IntFlash(Kernel):
 
         candidates = tile_candidates(problem, parameters.tile_q, parameters.tile_k)
         tile_q, tile_k = first_fit(name, candidates, allocate, machine)
+        largest = _largest_sum(name, machine, plan, parameters, tile_k)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         coding_buffers, buffers = allocate(builder, (tile_q, tile_k))
         hbm, codings = declare(builder, plan, parameters.weight_bits, coding_buffers)
@@ -257,13 +263,30 @@ class IntFlash(Kernel):
         codings.append(Coding(int_flash, len(tiles) * plan.heads, arguments))
         items = sum(coding.items for coding in codings)
         program = builder.record(_in_two_phases, items, codings)
-        selection = {"accumulator_overflows": float(program.overflows)}
+        selection = {
+            "accumulator_overflows": float(program.overflows),
+            "accumulator_bound_bits": log2(largest),
+        }
         return replace(program, selection=selection), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
         """Return softmax attention in float64."""
         return softmax_attention(problem, tensors)
+
+
+def _largest_sum(
+    name: str, machine: MachineSpec, plan: Plan, parameters: IntFlashParameters, tile_k: int
+) -> float:
+    """Return a bound on any sum of both products; warns if it does not fit an accumulator."""
+    bits, weight_bits = parameters.bits, parameters.weight_bits
+    scores, code = plan.largest_score_sum(), plan.code_format
+    output = float(tile_k << (bits + weight_bits - 2))
+    if plan.known is not None:
+        warn_of_sums(name, machine, (code, code), scores, "fewer groups or fewer bits")
+        weights = Format(f"int{weight_bits}")
+        warn_of_sums(name, machine, (weights, code), output, "a smaller tile_k or fewer bits")
+    return max(scores, output)
 
 
 def _in_two_phases(p: Any, codings: list[Coding]) -> None:

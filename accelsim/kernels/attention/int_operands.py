@@ -121,6 +121,13 @@ class Plan(NamedTuple):
         even = even_groups(groups, dim)
         return ordered(np.repeat(even, self.heads * len(self.spans), axis=0), groups, dim)
 
+    def largest_score_sum(self) -> float:
+        """Return a bound on any sum of scores, sum_g 2^(groups - 1 - g) K_g 2^(2 bits - 2)."""
+        groups = self.options.groups
+        channels = np.diff(self.order().starts.reshape(-1, groups + 1), axis=1)
+        doubled = channels @ 2.0 ** np.arange(groups - 1, -1, -1)
+        return float(doubled.max()) * 4 ** (self.options.bits - 1)
+
     def score_factors(self) -> NDArray[np.float32]:
         """Return what one unit of Q's sums is worth, over sqrt(head_dim) [heads x chunks]."""
         if self.known is None:
@@ -281,17 +288,17 @@ def _made_here(
 def allocate_coding(builder: ProgramBuilder, plan: Plan) -> CodeBuffers:
     """Declare the buffers of the quantizing phase, which Q, K and V use in turn."""
     dim, fp32 = plan.problem.head_dim, Format.FP32
-    x = builder.buffer("x", _TILE_ROWS, dim, plan.problem.dtype, slots=2)
-    wide = builder.buffer("x_wide", _TILE_ROWS, dim, fp32, slots=2)
-    peak = builder.buffer("x_peak", _TILE_ROWS, 1, fp32, slots=2)
+    x = builder.buffer("source", _TILE_ROWS, dim, plan.problem.dtype, slots=2)
+    wide = builder.buffer("source_wide", _TILE_ROWS, dim, fp32, slots=2)
+    peak = builder.buffer("source_peak", _TILE_ROWS, 1, fp32, slots=2)
     return CodeBuffers(
         x=x,
         wide=wide,
         bias=wide,
-        reciprocal=builder.buffer("x_reciprocal", 1, dim, fp32, slots=2),
-        codes=builder.buffer("x_code", _TILE_ROWS, dim, plan.code_format, slots=2),
+        reciprocal=builder.buffer("source_reciprocal", 1, dim, fp32, slots=2),
+        codes=builder.buffer("source_code", _TILE_ROWS, dim, plan.code_format, slots=2),
         peak=peak,
-        part=builder.buffer("x_part", _TILE_ROWS, 1, fp32, slots=2),
-        scale=builder.buffer("x_step", _TILE_ROWS, 1, fp32, slots=2),
+        part=builder.buffer("source_part", _TILE_ROWS, 1, fp32, slots=2),
+        scale=builder.buffer("source_step", _TILE_ROWS, 1, fp32, slots=2),
         peaks=peak,
     )
