@@ -84,7 +84,9 @@ class Plan(NamedTuple):
         steps = [head.channel_scales(chunk) for head in heads for chunk in range(head.chunks)]
         dim = problem.head_dim
         known = Known(
-            *(getattr(tensors, name).reshape(-1, dim) for name in ("q", "k", "v")),
+            q=tensors.q.reshape(-1, dim),
+            k=tensors.k.reshape(-1, dim),
+            v=tensors.v.reshape(-1, dim),
             q_steps=np.stack(steps),
             q_group=np.concatenate([head.group for head in heads]),
             v_steps=scale_of(np.abs(tensors.v).max(1), options.bits),
@@ -170,11 +172,9 @@ def declare(
 ) -> tuple[Operands, list[Coding]]:
     """Place operands in HBM, and say what makes the codes: nothing if they are there already."""
     problem, known, dim = plan.problem, plan.known, plan.problem.head_dim
-    if b is None:
-        codes, codings = _made_before(builder, plan), []
-    else:
-        codes, codings = _made_here(builder, plan, b)
-    q, k, v, k_scale = codes
+    (q, k, v, k_scale), codings = (
+        (_made_before(builder, plan), []) if b is None else _made_here(builder, plan, b)
+    )
     row_bytes = problem.kv_len * Format.FP32.bits // BITS_PER_BYTE
     by_head = None if k_scale.data is None else k_scale.data.reshape(plan.kv_heads, -1)
     chunks = plan.heads * len(plan.spans)
