@@ -182,17 +182,22 @@ def _chunk(
         case "down":
             return bias, down, scale
         case "best":
-            errors = [_squared_errors(samples - bias, each, scale, options) for each in (up, down)]
+            choices = (up, down)
+            # One sample after the other: the numbers in between are larger than the samples.
+            parts = [_squared_errors(each - bias, choices, scale, options) for each in samples]
+            errors = np.sum(parts, axis=0)
             return bias, np.where(errors[1] < errors[0], down, up), scale
 
 
 def _squared_errors(
-    centered: Values, group: Indices, scale: float, options: GroupOptions
+    centered: Values, choices: tuple[Indices, ...], scale: float, options: GroupOptions
 ) -> NDArray[np.float64]:
-    """Return the sum of squared errors of every channel [k] if it is in that group."""
-    steps = _steps(scale, group)
-    change = encode(centered, steps, options.bits) * steps - centered
-    errors: NDArray[np.float64] = np.square(change).sum((0, 1))
+    """Return the sum of squared errors of one sample, for each choice of groups [choices, k]."""
+    errors = np.empty((len(choices), centered.shape[1]))
+    for index, group in enumerate(choices):
+        steps = _steps(scale, group)
+        change = encode(centered, steps, options.bits) * steps - centered
+        errors[index] = np.square(change).sum(0)
     return errors
 
 
