@@ -157,7 +157,7 @@ def _allocate(
         weights=builder.buffer("weights", k, n, weight, slots=2),
         order=codes,
         acc=builder.buffer("acc", m, n, Format.INT32, slots=2, memory="accumulator"),
-        sums=builder.buffer("sums", m, n, Format.INT32),
+        sums=builder.buffer("sums", m, n, Format.INT32, slots=2),
         wide=builder.buffer("wide", m, n, Format.FP32),
         total=codes,
         scale=builder.buffer("scale", 1, n, Format.FP32, slots=2),

@@ -150,9 +150,9 @@ def load_order(p, strip, col_tile, panel, shape, hbm, b):
 
 
 @jit_inner
-def drain(p, acc, rows, cols, peak, b):
+def drain(p, turn, acc, rows, cols, peak, b):
     """Return the sums of an accumulator tile in FP32, rounded once; peak[0] notes the largest."""
-    sums, wide = tile(b.sums, 0), tile(b.wide, 0)
+    sums, wide = tile(b.sums, turn), tile(b.wide, 0)
     move(p, sums, acc, rows, cols, INT32, INT32)
     note_peak(peak, sums.data, rows, cols)
     convert(p, wide, sums, rows, cols, FP32, FP32)

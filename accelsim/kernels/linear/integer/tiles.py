@@ -8,6 +8,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.timing import int_mac_cycles
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Scheme
+from accelsim.kernels.linear.tiles import check_packing
 from accelsim.kernels.tiling import fit_error, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -42,7 +43,8 @@ def choose_tiles(
 
     Raises DoesNotFitError.
     """
-    _check_packing(name, problem, parameters)
+    bits: int = parameters.activation_bits
+    check_packing(name, {"tile_k": (parameters.tile_k, problem.k, bits)})
     fitting: list[tuple[float, Tiles]] = []
     error: DoesNotFitError | None = None
     for tile_m, tile_n in _sides(problem, parameters):
@@ -59,16 +61,6 @@ def choose_tiles(
     if not fitting:
         raise error or ValueError(f"{name}: no tiles to try")
     return min(fitting)[1]
-
-
-def _check_packing(name: str, problem: GemmProblem, parameters: QuantizedParameters) -> None:
-    """Refuse panels that would begin in the middle of a byte, where two 4-bit codes lie."""
-    size, bits = parameters.tile_k, parameters.activation_bits
-    if size is not None and size < problem.k and size * bits % BITS_PER_BYTE:
-        raise DoesNotFitError(
-            f"{name}: found tile_k = {size}, but elements of {bits} bits are packed "
-            f"{BITS_PER_BYTE // bits} to a byte; allowed: multiples of {BITS_PER_BYTE // bits}"
-        )
 
 
 def _sides(problem: GemmProblem, parameters: QuantizedParameters) -> Iterator[tuple[int, int]]:
