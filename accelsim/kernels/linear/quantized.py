@@ -44,15 +44,13 @@ from accelsim.kernels.linear.integer.steps import (
     begin_strip,
     columns_of,
     drain,
-    load_operands,
+    multiply_panels,
     write_output,
 )
 from accelsim.kernels.linear.requantized import requantized
-from accelsim.program.integer import int_matmul
-from accelsim.program.language import tile
 from accelsim.program.program import Program
 from accelsim.quantization.channel_groups import Span
-from accelsim.quantization.codes import Quantized, Scales, encode, reciprocal, scale_of
+from accelsim.quantization.codes import Quantized, Scales, Values, encode, reciprocal, scale_of
 from accelsim.quantization.schemes import per_row, per_tensor
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
@@ -72,13 +70,8 @@ def quantized(p, phase, row_tiles, accumulator, peak, has, shape, hbm, b):
     for item in range(len(row_tiles) * shape.blocks):
         strip = begin_strip(p, phase, item, row_tiles, shape)
         for col_tile in range(strip.first, strip.end):
-            rows, cols = strip.rows, columns_of(col_tile, shape)
-            acc = tile(b.acc, col_tile)
-            for panel in range(shape.panels):
-                x, w = load_operands(p, strip, col_tile, panel, shape, hbm, b)
-                depth = min(shape.tile_k, shape.k - panel * shape.tile_k)
-                int_matmul(p, acc, x, w, rows, cols, depth, accumulator, panel > 0)
-            wide = drain(p, col_tile, acc, rows, cols, peak, b)
+            acc = multiply_panels(p, strip, col_tile, accumulator, shape, hbm, b)
+            wide = drain(p, col_tile, acc, strip.rows, columns_of(col_tile, shape), peak, b)
             write_output(p, wide, strip, col_tile, has, shape, hbm, b)
 
 
@@ -98,25 +91,41 @@ class Uniform(QuantizedLinear):
         tensors: GemmTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
-        scheme = _scheme(problem, parameters)
-        frame = Frame.prepare(cls.name, problem, machine, parameters, scheme)
-        order, peak, largest = None, np.zeros(1, np.int64), 0.0
-        if scheme.has_order:
-            order = ordered(np.arange(problem.k)[None], problem.k, frame.tiles.k)
-        steps = None if tensors is None else _steps(parameters, tensors)
-        numbers = None if tensors is None else _numbers(parameters, tensors, steps, order)
-        if numbers is not None:
-            ones = np.ones((1, problem.k))
-            largest = largest_sum(ones, numbers.weights, parameters.activation_bits)
-            warn_of_overflow(frame, largest, "fewer bits")
-        if order is None:
-            program, y = frame.record(numbers, quantized, frame.accumulator, peak)
-        else:
-            factors = np.ones((1, problem.k)) if steps is None else steps
-            program, y = frame.record(
-                numbers, requantized, factors, order.starts, frame.accumulator, peak
-            )
-        return with_sums(program, largest, peak), y
+        peaks = None
+        if tensors is not None:
+            check_activations(tensors)
+            peaks = input_peaks(parameters, tensors)
+        return record_uniform(cls.name, problem, machine, parameters, tensors, peaks)
+
+
+def record_uniform(
+    kernel: str,
+    problem: GemmProblem,
+    machine: MachineSpec,
+    parameters: UniformParameters,
+    tensors: GemmTensors | None,
+    peaks: Values | None,
+) -> tuple[Program, Array | None]:
+    """Return the program and, with tensors, Y; peaks: calibrated magnitude of every channel [k]."""
+    scheme = _scheme(problem, parameters)
+    frame = Frame.prepare(kernel, problem, machine, parameters, scheme)
+    order, peak, largest = None, np.zeros(1, np.int64), 0.0
+    if scheme.has_order:
+        order = ordered(np.arange(problem.k)[None], problem.k, frame.tiles.k)
+    steps = None if peaks is None else _steps(parameters, peaks)
+    numbers = None if tensors is None else _numbers(parameters, tensors, steps, order)
+    if numbers is not None:
+        ones = np.ones((1, problem.k))
+        largest = largest_sum(ones, numbers.weights, parameters.activation_bits)
+        warn_of_overflow(frame, largest, "fewer bits")
+    if order is None:
+        program, y = frame.record(numbers, quantized, frame.accumulator, peak)
+    else:
+        factors = np.ones((1, problem.k)) if steps is None else steps
+        program, y = frame.record(
+            numbers, requantized, factors, order.starts, frame.accumulator, peak
+        )
+    return with_sums(program, largest, peak), y
 
 
 def _scheme(problem: GemmProblem, parameters: UniformParameters) -> Scheme:
@@ -132,12 +141,10 @@ def _scheme(problem: GemmProblem, parameters: UniformParameters) -> Scheme:
             return Scheme(spans, Work(drains=problem.k), has_order=True)
 
 
-def _steps(parameters: UniformParameters, tensors: GemmTensors) -> Scales | None:
+def _steps(parameters: UniformParameters, peaks: Values) -> Scales | None:
     """Return the step of every channel [1, k] if it is calibrated."""
-    check_activations(tensors)
     if parameters.activation_scale in ("row", "dynamic_tensor"):
         return None
-    peaks = input_peaks(parameters, tensors)
     if parameters.activation_scale == "tensor":
         peaks = np.full_like(peaks, peaks.max())
     return scale_of(peaks[None], parameters.activation_bits)
