@@ -25,6 +25,10 @@ PROGRAMS = {
         GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=7),
         {"tile_m": 2, "tile_n": 4, "tile_k": 4},
     ),
+    "outlier_split": (
+        GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=7),
+        {"tile_m": 2, "tile_n": 4, "outlier_share": 0.3},
+    ),
     "weight_only": (
         GemmProblem(kind="gemm", name="tiny", m=3, n=6, k=7),
         {"tile_m": 2, "tile_n": 4, "tile_k": 4, "group_rows": 3},

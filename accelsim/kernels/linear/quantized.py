@@ -63,6 +63,11 @@ class UniformParameters(QuantizedParameters):
     """What shares a scale in X: all of it, calibrated or found in the run; a row, found in the run;
     or an input channel, calibrated."""
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the ranges of X are known before the run."""
+        return self.activation_scale in ("tensor", "channel")
+
 
 @jit
 def quantized(p, phase, row_tiles, accumulator, peak, has, shape, hbm, b):
@@ -94,7 +99,8 @@ class Uniform(QuantizedLinear):
         peaks = None
         if tensors is not None:
             check_activations(tensors)
-            peaks = input_peaks(parameters, tensors)
+            if parameters.is_calibrated:
+                peaks = input_peaks(parameters, tensors)
         return record_uniform(cls.name, problem, machine, parameters, tensors, peaks)
 
 
@@ -143,7 +149,7 @@ def _scheme(problem: GemmProblem, parameters: UniformParameters) -> Scheme:
 
 def _steps(parameters: UniformParameters, peaks: Values) -> Scales | None:
     """Return the step of every channel [1, k] if it is calibrated."""
-    if parameters.activation_scale in ("row", "dynamic_tensor"):
+    if not parameters.is_calibrated:
         return None
     if parameters.activation_scale == "tensor":
         peaks = np.full_like(peaks, peaks.max())
