@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from accelsim.numerics.formats import Format
 from accelsim.numerics.rounding import round_array
 from accelsim.quantization.channel_groups import channel_groups
 from accelsim.quantization.schemes import per_column, per_tensor
@@ -10,17 +11,14 @@ from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 
-def linear(m, n, k, seed, outliers=2, magnitude=60.0):
-    """Return a problem and its FP16 tensors, with channels of outliers and of their own offset.
-
-    The family of algorithms.md's error table: channels of different spread, some far larger.
-    """
+def linear(m, n, k, seed, outliers=2, dtype=Format.FP16):
+    """Return a problem and its tensors: channels of different spread and offset, some 60 times."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 1, (m, k)) * np.exp(rng.normal(0, 0.6, k))
-    x[:, rng.choice(k, min(outliers, k), replace=False)] *= magnitude
+    x[:, rng.choice(k, min(outliers, k), replace=False)] *= 60
     x += rng.normal(0, 2, k)
     w = rng.normal(0, 0.05, (k, n))
-    problem = GemmProblem(kind="gemm", name="drawn", m=m, n=n, k=k)
+    problem = GemmProblem(kind="gemm", name="drawn", m=m, n=n, k=k, dtype=dtype)
     return problem, GemmTensors(*(round_array(each, problem.dtype) for each in (x, w)))
 
 
