@@ -1,9 +1,9 @@
 """Action counts times cost per action: joules by component."""
 
-from accelsim.energy.area import arithmetic_area_mm2, sram_points
+from accelsim.energy.area import arithmetic_area_mm2, l2_slice, sram_points
 from accelsim.hardware.machine import IntMacSpec, MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
-from accelsim.program.activity import Activity
+from accelsim.program.activity import Activity, MemoryTraffic
 from accelsim.units import PICO
 
 
@@ -37,6 +37,8 @@ def energy_by_component(
     dynamic_pj["accumulator"] = _sram_pj(
         sram["accumulator"], activity.accumulator_read_bytes, activity.accumulator_write_bytes
     )
+    if machine.l2:
+        dynamic_pj["l2"] = _l2_pj(l2_slice(machine.l2, technology), activity)
     dynamic_pj["hbm"] = hbm_bytes * dram.energy.value
     joules = {component: energy_pj * PICO for component, energy_pj in dynamic_pj.items()}
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
@@ -47,8 +49,9 @@ def static_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
     sram_w = sum(point.leakage for point in sram_points(machine, technology).values())
     arithmetic_mm2 = sum(arithmetic_area_mm2(machine, technology).values())
     core_w = sram_w + arithmetic_mm2 * technology.logic_static_power_per_mm2.value
+    l2_w = machine.l2.slices * l2_slice(machine.l2, technology).leakage if machine.l2 else 0.0
     channel_w = technology.memory(machine.hbm.standard).channel_static_power.value
-    return machine.cores * core_w + machine.hbm.channels * channel_w
+    return machine.cores * core_w + l2_w + machine.hbm.channels * channel_w
 
 
 def _arithmetic_pj(
@@ -84,6 +87,12 @@ def _vector_pj(activity: Activity, technology: TechnologySpec) -> float:
     for (op, number_format), elements in activity.vector_elements.items():
         energy_pj += elements * getattr(technology.vector_lane(number_format), op).value
     return energy_pj
+
+
+def _l2_pj(point: SramPoint, traffic: MemoryTraffic) -> float:
+    """Return the energy of the slices: what is fetched is written, what is written back is read."""
+    read_bytes = traffic.l2_read_bytes + traffic.hbm_write_bytes
+    return _sram_pj(point, read_bytes, traffic.l2_write_bytes + traffic.hbm_read_bytes)
 
 
 def _sram_pj(point: SramPoint, read_bytes: int, write_bytes: int) -> float:

@@ -19,8 +19,8 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     busy: cycles of every compute op. The bound takes every transfer through its slowest part: one
     channel or one queue. Raises DoesNotFitError.
     """
-    per_channel = machine.hbm_bytes_per_cycle / machine.hbm.channels
-    slowest = min(per_channel, machine.load.bandwidth, machine.store.bandwidth)
+    slowest_hbm = machine.hbm.slowest_bytes_per_s / machine.clock
+    slowest = min(slowest_hbm, machine.load.bandwidth, machine.store.bandwidth)
     with np.errstate(divide="ignore", over="ignore"):
         cycles_per_byte = 1 / np.float64(slowest)
     depths = machine.vector.pipeline_depth_cycles

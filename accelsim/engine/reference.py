@@ -26,7 +26,7 @@ import simpy
 from simpy.core import NORMAL
 
 from accelsim.engine.durations import busy_cycles, latency_cycles
-from accelsim.engine.memory import new_memory, request
+from accelsim.engine.memory import new_memory, request, traffic_of
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import DmaSpec, MachineSpec
@@ -110,7 +110,7 @@ class _Simulation:
     def __init__(self, program: Program, machine: MachineSpec) -> None:
         self.env = simpy.Environment()
         self.program, self.machine = program, machine
-        self.memory = new_memory(machine, program.gathered_rows)
+        self.memory = new_memory(machine, program)
         self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
         self.busy, self.latency = busy_cycles(program, machine), latency_cycles(machine)
@@ -143,6 +143,7 @@ class _Simulation:
             self.busy,
             self.cause,
             self.item_core,
+            traffic_of(self.memory, self.program),
         )
 
     def _phase(self, phase: int) -> Process:

@@ -143,9 +143,7 @@ def test_a_calibration_is_used_for_its_linear_alone(calibration):
     ]
     for (other, found), expected in cases:
         for kernel in ("tender", "requantized"):
-            message = refusal(
-                QuantizationError, kernel, other, found, calibration=str(calibration)
-            )
+            message = refusal(QuantizationError, kernel, other, found, calibration=str(calibration))
             assert expected in message
 
 

@@ -46,9 +46,7 @@ def test_numbers():
     row.data[0] = [[1, 0.1, -3]]
     builder.record(_row_ops, 1, x, row, wide)
     tenth = np.float32(0.1)
-    np.testing.assert_array_equal(
-        wide.data[0], x.data[0] + np.array([1, tenth, -3], np.float32)
-    )
+    np.testing.assert_array_equal(wide.data[0], x.data[0] + np.array([1, tenth, -3], np.float32))
     rounded = (x.data[0] * np.array([1, tenth, -3], np.float32)).astype(np.float16)
     np.testing.assert_array_equal(wide.data[1], rounded)
     np.testing.assert_array_equal(wide.data[2], np.abs(x.data[0]))
