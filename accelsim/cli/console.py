@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -67,10 +67,17 @@ def warnings_in_a_line() -> Iterator[None]:
     """Show the first warning of an accumulator as one line on stderr, and no other of its kind."""
     told = False
 
-    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         nonlocal told
         if not issubclass(category, AccumulatorWarning):
-            usual(message, category, *place)
+            usual(message, category, filename, lineno, file, line)
         elif not told:
             sys.stderr.write(f"warning: {message}\n")
             told = True

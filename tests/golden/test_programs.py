@@ -41,10 +41,6 @@ PROGRAMS = {
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3, causal=True),
         {"tile_q": 2, "tile_k": 3},
     ),
-    "int_flash": (
-        attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3),
-        {"tile_q": 2, "tile_k": 2, "groups": 2},
-    ),
     "tender": (
         GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=6),
         {"groups": 2, "chunk_rows": 2, "tile_n": 4, "tile_k": 4, "activation_bits": 4},
@@ -54,6 +50,10 @@ PROGRAMS = {
         {"groups": 2, "input": "quantized"},
     ),
     "quantized": (GemmProblem(kind="gemm", name="tiny", m=2, n=3, k=4), {}),
+    "int_flash": (
+        attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3),
+        {"tile_q": 2, "tile_k": 2, "groups": 2},
+    ),
     "dense": (
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=5),
         {"tile_q": 2, "tile_k": 3, "softmax_rows": 2},
