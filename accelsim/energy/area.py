@@ -16,7 +16,7 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
         **{memory: point.area for memory, point in sram_points(machine, technology).items()},
     }
     area = {component: machine.cores * area_mm2 for component, area_mm2 in per_core.items()}
-    channel_mm2 = technology.memory(machine.hbm.standard).channel_area.value
+    channel_mm2 = technology.memory(machine.hbm.technology_key).channel_area.value
     return area | {"hbm": machine.hbm.channels * channel_mm2}
 
 

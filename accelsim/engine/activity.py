@@ -82,6 +82,7 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
         hbm_read_bytes=int(counts[_HBM_READ]),
         hbm_write_bytes=int(counts[_HBM_WRITE]),
         seconds=schedule.cycles / machine.clock,
+        dram=schedule.dram,
     )
 
 

@@ -15,6 +15,7 @@ from accelsim.engine.banked.hbm import (
     new_banked_hbm,
     no_banked_hbm,
     serve_banked,
+    write_all,
 )
 from accelsim.engine.flat import (
     FlatHbm,
@@ -26,6 +27,7 @@ from accelsim.engine.flat import (
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, jit, jit_inner
+from accelsim.program.activity import DramCommands
 from accelsim.program.ops import B, C
 from accelsim.program.program import Program, Words
 
@@ -53,6 +55,26 @@ def new_memory(machine: MachineSpec, program: Program) -> Memory:
     else:
         flat, banked = new_flat_hbm(machine), no_banked_hbm()
     return Memory(machine.hbm_latency_cycles, program.gathered_rows, is_banked, flat, banked)
+
+
+def dram_commands(memory: Memory, machine: MachineSpec, cycles: int) -> DramCommands | None:
+    """Return what a banked memory did in a run of `cycles`, with the writes that still wait.
+
+    None where the memory is flat.
+    """
+    hbm = machine.hbm
+    if not isinstance(hbm, BankedHbmSpec):
+        return None
+    write_all(memory.banked)
+    channels, timing = memory.banked.dram.channels, hbm.dram.timing
+    intervals = int(cycles / machine.clock / (timing.t_refi * timing.t_ck))
+    return DramCommands(
+        activations=int(channels["activates"].sum()),
+        read_bursts=int(channels["read_bursts"].sum()),
+        write_bursts=int(channels["write_bursts"].sum()),
+        row_hits=int(channels["row_hits"].sum()),
+        refreshes=intervals * hbm.channels * hbm.dram.shape.pseudo_channels,
+    )
 
 
 def _most_pieces(program: Program, piece_bytes: int) -> int:

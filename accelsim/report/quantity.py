@@ -22,6 +22,7 @@ _SUFFIXES = {
     "mm2": ("mm²", ((1.0, ""),)),
     "w": ("W", _SMALL),
     "j": ("J", _SMALL),
+    "pj_per_bit": ("pJ/bit", ((1.0, ""),)),
     "s": ("s", _SMALL),
 }
 _CAPACITIES = ("scratchpad", "accumulator", "capacity", "operand_buffer")
@@ -40,7 +41,14 @@ _GROUPS = {
     "hbm_bytes_by_tensor": ("bytes", "HBM bytes of {}"),
     "energy_by_component_j": ("j", "energy of {}"),
 }
-_WORDS = {"hbm": "HBM", "rmse": "RMSE", "int": "integer", "macs": "MACs", "abs": "absolute"}
+_WORDS = {
+    "hbm": "HBM",
+    "dram": "DRAM",
+    "rmse": "RMSE",
+    "int": "integer",
+    "macs": "MACs",
+    "abs": "absolute",
+}
 
 
 @dataclass(frozen=True, slots=True)
