@@ -33,15 +33,18 @@ def serve_runs(dram, number, arrival):
     """
     channel = dram.channels[number]
     drain(dram, number, arrival)
-    channel.now = arrival
-    last = arrival
+    channel.now = last = arrival
+    _admit(dram, channel, number)
     while True:
         _refresh_if_due(dram, channel, number)
-        _admit(dram, channel, number)
         if channel.first_run == NONE and channel.reads + channel.opened_reads == 0:
             return max(last, channel.now)
-        if _step(dram, channel, number):
+        moved, wake = _step(dram, channel, number)
+        if moved:
             last = max(last, channel.done)
+        if _admit(dram, channel, number):
+            wake = 0
+        channel.now = max(channel.now + 1, wake)
 
 
 @jit_inline
@@ -52,7 +55,8 @@ def drain(dram, number, until):
         _refresh_if_due(dram, channel, number)
         if channel.now >= until:
             break
-        _step(dram, channel, number)
+        _, wake = _step(dram, channel, number)
+        channel.now = max(channel.now + 1, wake)
 
 
 @jit_inline
@@ -65,35 +69,41 @@ def _refresh_if_due(dram, channel, number):
 
 @jit_inline
 def _admit(dram, channel, number):
-    """Let bursts into the queues, in their order, as long as there is room."""
-    t = dram.timing[0]
+    """Let bursts into the queues, in their order, as long as there is room.
+
+    Returns whether there is a new entry, which may be able to issue at once.
+    """
+    t, is_new = dram.timing[0], False
     while channel.first_run != NONE:
         run = dram.runs[channel.first_run]
         room = t.write_entries - channel.writes if run.is_write else t.read_entries - channel.reads
         bursts = min(room, run.bursts)
         if bursts <= 0:
             break
-        _enqueue(dram, channel, number, run, bursts)
+        is_new |= _enqueue(dram, channel, number, run, bursts)
         run.bursts -= bursts
         if run.bursts > 0:
             break
         channel.first_run = run.next
+    return is_new
 
 
 @jit_inline
 def _enqueue(dram, channel, number, run, bursts):
+    """Append bursts of a run to their queue; return whether that took a new entry."""
     kind = WRITES if run.is_write else READS
     if run.is_write:
         channel.writes += bursts
     else:
         channel.reads += bursts
-    queue = dram.queues[number, kind]
-    if queue.last != NONE:
-        entry = dram.entries[number, queue.last]
+    last = dram.queues[number, kind].last
+    if last != NONE:
+        entry = dram.entries[number, last]
         if entry.bank == run.bank and entry.row == run.row:
             entry.left += bursts
-            return
+            return False
     _append(dram, number, kind, _taken(dram, number, run.bank, run.row, bursts, run.is_write))
+    return True
 
 
 @jit_inline
@@ -143,11 +153,8 @@ def _choose_direction(dram, channel):
 
 @jit_inline
 def _step(dram, channel, number):
-    """Issue what can issue now and go on to the next tick with something to do.
-
-    Returns whether data moves.
-    """
-    now, is_refreshing = channel.now, channel.now >= channel.refresh_due
+    """Issue what can issue now; return whether data moves and when there may be more to do."""
+    is_refreshing = channel.now >= channel.refresh_due
     _choose_direction(dram, channel)
     kind = WRITES if channel.is_writing else READS
     # Bursts for whom a row was opened go first.
@@ -161,22 +168,24 @@ def _step(dram, channel, number):
     if column != NONE:
         if row != NONE and dram.entries[number, row].bank == dram.entries[number, column].bank:
             row = NONE  # what the column forbids its bank was not known above
-        _issue_column(dram, channel, number, column_queue, column)
+            wake = 0
+        if _issue_column(dram, channel, number, column_queue, column):
+            wake = 0
+        t = dram.timing[0]
+        wake = min(wake, channel.now + (t.column_s if t.pseudo_channels == 1 else t.column_bus))
     if row != NONE:
         _issue_row(dram, channel, number, kind, row)
-    if column != NONE or row != NONE:
-        wake = now + 1
-    channel.now = max(now + 1, wake)
-    return column != NONE
+        wake = min(wake, channel.row_bus_free)
+    return column != NONE, wake
 
 
 @jit_inline
 def _oldest_ready(dram, channel, number, kind, queue, column):
     """Return the oldest entries that can issue a column and a row command now.
 
-    column: an entry that is chosen already. Also returns a tick before which nothing else can
-    issue. Each entry keeps such a tick of its own: commands of others only push it further away, so
-    most entries need one comparison.
+    column: an entry that is chosen already. Also returns a tick before which no entry but those
+    that could issue now can do so. Each entry keeps such a tick of its own: commands of others only
+    push it further away, so most entries need one comparison.
     """
     row, wake = NONE, NEVER
     index = dram.queues[number, queue].first
@@ -185,14 +194,16 @@ def _oldest_ready(dram, channel, number, kind, queue, column):
         if entry.wake <= channel.now:
             bank = dram.banks[entry.bank]
             if bank.row == entry.row:
-                entry.wake = _column_ready(dram, channel, bank, entry.is_write)
-                if entry.wake <= channel.now and column == NONE:
-                    column = index
-            else:
+                if column == NONE:
+                    entry.wake = _column_ready(dram, channel, bank, entry.is_write)
+                    if entry.wake <= channel.now:
+                        column = index
+            elif row == NONE:
                 entry.wake = _row_ready(dram, channel, number, kind, bank, index)
-                if entry.wake <= channel.now and row == NONE:
+                if entry.wake <= channel.now:
                     row = index
-        wake = min(wake, entry.wake)
+        if entry.wake > channel.now:
+            wake = min(wake, entry.wake)
         index = entry.after
     return column, row, wake
 
@@ -220,10 +231,12 @@ def _row_ready(dram, channel, number, kind, bank, index):
 def _unblock(dram, channel, number, bank):
     """Look again at entries that could not close a row, of one bank or (NONE) of all.
 
-    What blocks them ends with a command to their bank, not at a tick known before.
+    What blocks them ends with a command to their bank, not at a tick known before. Returns whether
+    there was such an entry.
     """
-    if channel.blocked == 0:
-        return
+    blocked = channel.blocked
+    if blocked == 0:
+        return False
     for queue in (READS, WRITES):
         index = dram.queues[number, queue].first
         while index != NONE:
@@ -232,6 +245,7 @@ def _unblock(dram, channel, number, bank):
                 entry.wake = 0
                 channel.blocked -= 1
             index = entry.after
+    return channel.blocked < blocked
 
 
 @jit_inline
@@ -260,6 +274,7 @@ def _may_close(dram, number, kind, bank, index):
 
 @jit_inline
 def _issue_column(dram, channel, number, queue, index):
+    """Issue a column; return whether it lets another entry look again."""
     entry = dram.entries[number, index]
     bank = dram.banks[entry.bank]
     channel.row_hits += bank.hits > 0
@@ -278,12 +293,13 @@ def _issue_column(dram, channel, number, queue, index):
     else:
         channel.reads -= 1
     entry.left -= 1
-    _unblock(dram, channel, number, entry.bank)
+    is_unblocked = _unblock(dram, channel, number, entry.bank)
     if entry.left == 0:
         _unlink(dram, number, queue, index)
         _append(dram, number, FREE, index)
     if dram.timing[0].is_closed_page and not _is_wanted(dram, number, bank, entry):
         close_after_column(dram, bank)
+    return is_unblocked
 
 
 @jit_inline

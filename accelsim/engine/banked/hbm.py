@@ -17,8 +17,9 @@ from accelsim.jit import borrow, jit, jit_inline, jit_inner
 from accelsim.program.transfer import row_address
 
 _LARGEST_DENOMINATOR = 1 << 16
-_DIGIT_COLUMNS = 4
-_SIZE, _BANK_STEP, _ROW_STEP, _IS_HASHED = range(_DIGIT_COLUMNS)
+_DIGIT_COLUMNS = 5
+_SIZE, _BITS, _BANK_STEP, _ROW_STEP, _IS_HASHED = range(_DIGIT_COLUMNS)
+_NO_POWER = -1
 
 Words = npt.NDArray[np.int64]
 
@@ -34,8 +35,8 @@ class BankedHbm(NamedTuple):
     run_bursts: int
     """Bursts that follow each other in one row before another digit of the address counts."""
     digits: Words
-    """[digit, size, step of the bank number, step of the row, is hashed], lowest first, without
-    those below a run."""
+    """[digit, (size, its bits or _NO_POWER, step of the bank, step of the row, is hashed)], lowest
+    first, without those below a run."""
     dram: Dram
 
 
@@ -75,6 +76,7 @@ def digit_table(
     table = [
         (
             size,
+            _NO_POWER if size & (size - 1) else size.bit_length() - 1,
             weight * bank_step.get(field, 0),
             weight if field == "row" else 0,
             field in hashed,
@@ -153,13 +155,12 @@ def _located(digits, place):
     """
     bank = row = 0
     for i in range(len(digits)):
-        size = digits[i, _SIZE]
-        is_power = size & (size - 1) == 0
-        above = place // size
+        size, bits = digits[i, _SIZE], digits[i, _BITS]
+        above = place >> bits if bits >= 0 else place // size
         digit = place - above * size
         if digits[i, _IS_HASHED]:
             mixed = above ^ (above >> 4) ^ (above >> 9) ^ (above >> 15)
-            digit = (digit ^ mixed) & (size - 1) if is_power else (digit + mixed) % size
+            digit = (digit ^ mixed) & (size - 1) if bits >= 0 else (digit + mixed) % size
         bank += digit * digits[i, _BANK_STEP]
         row += digit * digits[i, _ROW_STEP]
         place = above
@@ -170,7 +171,7 @@ def _located(digits, place):
 def _give(dram, num_runs, bank, row, bursts, is_write):
     """Hand a run to the channel of its bank; return how many runs there are by now."""
     t = dram.timing[0]
-    number = bank // (t.pseudo_channels * t.ranks * t.bank_groups * t.banks)
+    number = bank >> t.bank_bits
     channel = dram.channels[number]
     if channel.last_run != NONE:
         last = dram.runs[channel.last_run]

@@ -52,6 +52,7 @@ TIMING = record(
     "ranks",
     "bank_groups",
     "banks",
+    "bank_bits",  # of the number of banks of a channel
     # Policy of the controller.
     "is_per_bank_refresh",
     "is_closed_page",
