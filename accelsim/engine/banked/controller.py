@@ -33,30 +33,29 @@ def serve_runs(dram, number, arrival):
     """
     channel = dram.channels[number]
     drain(dram, number, arrival)
-    channel.now = last = arrival
+    channel.now = channel.column_wake = channel.row_wake = last = arrival
     _admit(dram, channel, number)
     while True:
         _refresh_if_due(dram, channel, number)
         if channel.first_run == NONE and channel.reads + channel.opened_reads == 0:
             return max(last, channel.now)
-        moved, wake = _step(dram, channel, number)
-        if moved:
+        now = channel.now
+        if _step(dram, channel, number):
             last = max(last, channel.done)
         if _admit(dram, channel, number):
-            wake = 0
-        channel.now = max(channel.now + 1, wake)
+            channel.now = channel.column_wake = channel.row_wake = now + 1
 
 
 @jit_inline
 def drain(dram, number, until):
     """Write what waits, in the time before `until` in which nothing is read."""
     channel = dram.channels[number]
+    channel.column_wake = channel.row_wake = channel.now
     while channel.writes + channel.opened_writes > 0:
         _refresh_if_due(dram, channel, number)
         if channel.now >= until:
             break
-        _, wake = _step(dram, channel, number)
-        channel.now = max(channel.now + 1, wake)
+        _step(dram, channel, number)
 
 
 @jit_inline
@@ -64,6 +63,7 @@ def _refresh_if_due(dram, channel, number):
     # Rows that were opened for a burst stay open until it has been issued.
     if channel.now >= channel.refresh_due and channel.opened_reads + channel.opened_writes == 0:
         channel.now = refresh(dram, number, channel.now)
+        channel.column_wake = channel.row_wake = channel.now
         _unblock(dram, channel, number, NONE)
 
 
@@ -143,69 +143,82 @@ def _unlink(dram, number, kind, index):
 
 @jit_inline
 def _choose_direction(dram, channel):
-    t = dram.timing[0]
+    t, before = dram.timing[0], channel.is_writing
     if channel.is_writing:
         if channel.reads > 0 and channel.writes < t.low_writes:
             channel.is_writing = 0
     elif channel.writes > t.high_writes or (channel.reads == 0 and channel.writes > 0):
         channel.is_writing = 1
+    if channel.is_writing != before:
+        channel.column_wake = channel.row_wake = channel.now
 
 
 @jit_inline
 def _step(dram, channel, number):
-    """Issue what can issue now; return whether data moves and when there may be more to do."""
-    is_refreshing = channel.now >= channel.refresh_due
+    """Issue what can issue now and go on to the next tick with something to do.
+
+    Returns whether data moves.
+    """
+    now, is_refreshing = channel.now, channel.now >= channel.refresh_due
     _choose_direction(dram, channel)
     kind = WRITES if channel.is_writing else READS
-    # Bursts for whom a row was opened go first.
-    column, row, wake = _oldest_ready(dram, channel, number, kind, OPENED, NONE)
-    column_queue = OPENED
+    moved = False
+    if now >= channel.column_wake:
+        moved = _try_column(dram, channel, number, OPENED if is_refreshing else kind)
+    if now >= channel.row_wake and not is_refreshing:
+        _try_row(dram, channel, number, kind)
+    wake = channel.column_wake
     if not is_refreshing:
-        own_column, row, own_wake = _oldest_ready(dram, channel, number, kind, kind, column)
-        if column == NONE:
-            column, column_queue = own_column, kind
-        wake = min(wake, own_wake, channel.refresh_due)
-    if column != NONE:
-        if row != NONE and dram.entries[number, row].bank == dram.entries[number, column].bank:
-            row = NONE  # what the column forbids its bank was not known above
-            wake = 0
-        if _issue_column(dram, channel, number, column_queue, column):
-            wake = 0
-        t = dram.timing[0]
-        wake = min(wake, channel.now + (t.column_s if t.pseudo_channels == 1 else t.column_bus))
-    if row != NONE:
-        _issue_row(dram, channel, number, kind, row)
-        wake = min(wake, channel.row_bus_free)
-    return column != NONE, wake
+        wake = min(wake, channel.row_wake, channel.refresh_due)
+    channel.now = max(now + 1, wake)
+    return moved
 
 
 @jit_inline
-def _oldest_ready(dram, channel, number, kind, queue, column):
-    """Return the oldest entries that can issue a column and a row command now.
-
-    column: an entry that is chosen already. Also returns a tick before which no entry but those
-    that could issue now can do so. Each entry keeps such a tick of its own: commands of others only
-    push it further away, so most entries need one comparison.
-    """
-    row, wake = NONE, NEVER
-    index = dram.queues[number, queue].first
-    while index != NONE:
+def _try_column(dram, channel, number, kind):
+    """Issue the oldest column that is ready; one for whom a row was opened goes first."""
+    now, wake, queue = channel.now, NEVER, OPENED
+    index = dram.queues[number, OPENED].first
+    while True:
+        if index == NONE:
+            if queue == kind:
+                break
+            queue = kind
+            index = dram.queues[number, kind].first
+            continue
         entry = dram.entries[number, index]
-        if entry.wake <= channel.now:
-            bank = dram.banks[entry.bank]
-            if bank.row == entry.row:
-                if column == NONE:
-                    entry.wake = _column_ready(dram, channel, bank, entry.is_write)
-                    if entry.wake <= channel.now:
-                        column = index
-            elif row == NONE:
-                entry.wake = _row_ready(dram, channel, number, kind, bank, index)
-                if entry.wake <= channel.now:
-                    row = index
-        if entry.wake > channel.now:
+        bank = dram.banks[entry.bank]
+        if bank.row == entry.row:
+            if entry.wake <= now:
+                entry.wake = _column_ready(dram, channel, bank, entry.is_write)
+                if entry.wake <= now:
+                    _issue_column(dram, channel, number, queue, index)
+                    return True
             wake = min(wake, entry.wake)
         index = entry.after
-    return column, row, wake
+    channel.column_wake = wake
+    return False
+
+
+@jit_inline
+def _try_row(dram, channel, number, kind):
+    """Open the row of the oldest entry that allows it, or close the row in its way."""
+    now, wake = channel.now, NEVER
+    index = dram.queues[number, kind].first
+    while index != NONE:
+        entry = dram.entries[number, index]
+        if entry.wake <= now:
+            bank = dram.banks[entry.bank]
+            if bank.row != entry.row:
+                entry.wake = _row_ready(dram, channel, number, kind, bank, index)
+                if entry.wake <= now:
+                    _issue_row(dram, channel, number, kind, index)
+                    return
+                wake = min(wake, entry.wake)
+        else:
+            wake = min(wake, entry.wake)
+        index = entry.after
+    channel.row_wake = wake
 
 
 @jit_inline
@@ -231,21 +244,18 @@ def _row_ready(dram, channel, number, kind, bank, index):
 def _unblock(dram, channel, number, bank):
     """Look again at entries that could not close a row, of one bank or (NONE) of all.
 
-    What blocks them ends with a command to their bank, not at a tick known before. Returns whether
-    there was such an entry.
+    What blocks them ends with a command to their bank, not at a tick known before.
     """
-    blocked = channel.blocked
-    if blocked == 0:
-        return False
+    if channel.blocked == 0:
+        return
     for queue in (READS, WRITES):
         index = dram.queues[number, queue].first
         while index != NONE:
             entry = dram.entries[number, index]
             if entry.wake == NEVER and bank in (NONE, entry.bank):
-                entry.wake = 0
+                entry.wake = channel.row_wake = channel.now
                 channel.blocked -= 1
             index = entry.after
-    return channel.blocked < blocked
 
 
 @jit_inline
@@ -274,7 +284,6 @@ def _may_close(dram, number, kind, bank, index):
 
 @jit_inline
 def _issue_column(dram, channel, number, queue, index):
-    """Issue a column; return whether it lets another entry look again."""
     entry = dram.entries[number, index]
     bank = dram.banks[entry.bank]
     channel.row_hits += bank.hits > 0
@@ -293,13 +302,14 @@ def _issue_column(dram, channel, number, queue, index):
     else:
         channel.reads -= 1
     entry.left -= 1
-    is_unblocked = _unblock(dram, channel, number, entry.bank)
+    t = dram.timing[0]
+    channel.column_wake = channel.now + (t.column_s if t.pseudo_channels == 1 else t.column_bus)
+    _unblock(dram, channel, number, entry.bank)
     if entry.left == 0:
         _unlink(dram, number, queue, index)
         _append(dram, number, FREE, index)
-    if dram.timing[0].is_closed_page and not _is_wanted(dram, number, bank, entry):
+    if t.is_closed_page and not _is_wanted(dram, number, bank, entry):
         close_after_column(dram, bank)
-    return is_unblocked
 
 
 @jit_inline
@@ -323,8 +333,11 @@ def _issue_row(dram, channel, number, kind, index):
     _unblock(dram, channel, number, entry.bank)
     if bank.row != CLOSED:
         precharge(dram, channel, bank, channel.now)
+        channel.row_wake = channel.row_bus_free
         return
     activate(dram, channel, bank, entry.row, channel.now)
+    channel.row_wake = channel.row_bus_free
+    channel.column_wake = min(channel.column_wake, channel.now + 1)
     # The burst for which the row is opened leaves the queue: it goes first.
     bank.waiting = 1
     if entry.is_write:

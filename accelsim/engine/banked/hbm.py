@@ -86,7 +86,7 @@ def digit_table(
     return np.array(table, np.int64).reshape(-1, _DIGIT_COLUMNS), run_bursts
 
 
-@jit_inner
+@jit_inline
 def borrowed_banked_hbm(hbm):
     """Return the same HBM, its state as borrowed views."""
     return BankedHbm(
@@ -99,7 +99,7 @@ def borrowed_banked_hbm(hbm):
     )
 
 
-@jit_inner
+@jit_inline
 def borrowed_dram(dram):
     """Return the same state as borrowed views."""
     return Dram(
@@ -122,6 +122,8 @@ def serve_banked(hbm, time_cycles, transfer, gathered_rows):
 
     A transfer of writes is done when the last burst has found room in the queue of its channel.
     """
+    # Borrowed here, all code below is compiled without counting references: five times as fast.
+    hbm, gathered_rows = borrowed_banked_hbm(hbm), borrow(gathered_rows)
     now = (time_cycles * hbm.ticks + hbm.cycles - 1) // hbm.cycles
     num_runs = 0
     for row in range(transfer.rows):
@@ -187,7 +189,7 @@ def _give(dram, num_runs, bank, row, bursts, is_write):
     return num_runs + 1
 
 
-@jit_inner
+@jit_inline
 def serve_all(dram, now):
     """Serve the runs of all channels from tick `now`; return the tick at which the last is done."""
     done = now

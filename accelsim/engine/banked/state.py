@@ -92,6 +92,8 @@ CHANNEL = record(
     "writes",
     "opened_reads",  # bursts for which a row has been opened
     "opened_writes",
+    "column_wake",  # no column can issue before
+    "row_wake",  # no row command can issue before
     "blocked",  # entries that wait for a command to their bank
     "done",  # end of the last data of the burst issued last
     "first_run",  # of the transfer being served
