@@ -1,10 +1,10 @@
 """Action counts times cost per action: joules by component."""
 
-from accelsim.energy.area import arithmetic_area_mm2, sram_points
+from accelsim.energy.area import arithmetic_area_mm2, l2_slice, sram_points
 from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
 from accelsim.hardware.machine import IntMacSpec, MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
-from accelsim.program.activity import Activity
+from accelsim.program.activity import Activity, MemoryTraffic
 from accelsim.units import PICO
 
 
@@ -36,6 +36,8 @@ def energy_by_component(
     dynamic_pj["accumulator"] = _sram_pj(
         sram["accumulator"], activity.accumulator_read_bytes, activity.accumulator_write_bytes
     )
+    if machine.l2:
+        dynamic_pj["l2"] = _l2_pj(l2_slice(machine.l2, technology), activity)
     dynamic_pj |= _hbm_pj(activity, machine.hbm, technology)
     joules = {component: energy_pj * PICO for component, energy_pj in dynamic_pj.items()}
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
@@ -46,7 +48,9 @@ def static_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
     sram_w = sum(point.leakage for point in sram_points(machine, technology).values())
     arithmetic_mm2 = sum(arithmetic_area_mm2(machine, technology).values())
     core_w = sram_w + arithmetic_mm2 * technology.logic_static_power_per_mm2.value
-    return machine.cores * core_w + machine.hbm.channels * _channel_w(machine.hbm, technology)
+    l2_w = machine.l2.slices * l2_slice(machine.l2, technology).leakage if machine.l2 else 0.0
+    hbm_w = machine.hbm.channels * _channel_w(machine.hbm, technology)
+    return machine.cores * core_w + l2_w + hbm_w
 
 
 def _channel_w(hbm: HbmSpec, technology: TechnologySpec) -> float:
@@ -103,6 +107,12 @@ def _vector_pj(activity: Activity, technology: TechnologySpec) -> float:
     for (op, number_format), elements in activity.vector_elements.items():
         energy_pj += elements * getattr(technology.vector_lane(number_format), op).value
     return energy_pj
+
+
+def _l2_pj(point: SramPoint, traffic: MemoryTraffic) -> float:
+    """Return the energy of the slices: what is fetched is written, what is written back is read."""
+    read_bytes = traffic.l2_read_bytes + traffic.hbm_write_bytes
+    return _sram_pj(point, read_bytes, traffic.l2_write_bytes + traffic.hbm_read_bytes)
 
 
 def _sram_pj(point: SramPoint, read_bytes: int, write_bytes: int) -> float:

@@ -8,6 +8,7 @@ from accelsim.config.spec import Bytes, BytesPerCycle, Hertz, Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.hbm import HbmSpec
+from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.matrix import Cube
 from accelsim.numerics.formats import Format
 
@@ -146,6 +147,8 @@ class MachineSpec(Spec):
     """Queue from HBM to the scratchpad of one core."""
     store: DmaSpec
     """Queue from the scratchpad of one core to HBM."""
+    l2: L2Spec | None = None
+    """Cache that all cores share in front of the HBM; absent: the machine has none."""
     hbm: HbmSpec
     """Shared off-chip memory."""
     sources: dict[str, str] = Field(default_factory=dict)
@@ -181,6 +184,11 @@ class MachineSpec(Spec):
     def hbm_latency_cycles(self) -> int:
         """Latency of the HBM in whole cycles of the clock."""
         return round(self.hbm.latency * self.clock)
+
+    @property
+    def l2_latency_cycles(self) -> int:
+        """Latency of a hit in whole cycles of the clock, at least one; 0 without an L2."""
+        return max(1, round(self.l2.latency * self.clock)) if self.l2 else 0
 
     @property
     def hbm_bytes_per_cycle(self) -> float:

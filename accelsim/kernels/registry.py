@@ -4,6 +4,7 @@ from accelsim.errors import unknown_name
 from accelsim.kernels.attention.centered import Centered
 from accelsim.kernels.attention.dense import Dense
 from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.int_flash import IntFlash
 from accelsim.kernels.attention.pasa import Pasa
 from accelsim.kernels.attention.quest import Quest
 from accelsim.kernels.attention.sift import Sift
@@ -13,13 +14,16 @@ from accelsim.kernels.attention.topk import TopK
 from accelsim.kernels.attention.window import Window
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
+from accelsim.kernels.linear.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
+    Tender,
     WeightOnly,
     Dense,
     Flash,
+    IntFlash,
     Pasa,
     Centered,
     Sparse,

@@ -21,7 +21,23 @@ class DramCommands:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activity:
+class MemoryTraffic:
+    """Bytes that all DMA queues together moved over each level of the memory."""
+
+    hbm_read_bytes: int
+    """Bytes read from HBM."""
+    hbm_write_bytes: int
+    """Bytes written to HBM."""
+    l2_read_bytes: int = 0
+    """Bytes that load queues read from the L2."""
+    l2_write_bytes: int = 0
+    """Bytes that store queues wrote to the L2."""
+    l2_hit_bytes: int = 0
+    """Bytes of the reads that were in the L2, or on the way to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity(MemoryTraffic):
     """Action counts of all cores together, over a whole run."""
 
     macs: Mapping[Format, int]
@@ -46,10 +62,6 @@ class Activity:
     """Bytes read from the accumulators, by the cube to add to and by the move engine."""
     accumulator_write_bytes: int
     """Bytes written to the accumulators."""
-    hbm_read_bytes: int
-    """Bytes moved from HBM to the scratchpads."""
-    hbm_write_bytes: int
-    """Bytes moved from the scratchpads to HBM."""
     seconds: float
     """Duration of the run."""
     dram: DramCommands | None = None

@@ -63,10 +63,16 @@ def _units(report: Report) -> Iterator[Row]:
 
 
 def _traffic(report: Report) -> Iterator[Row]:
-    total = report.hbm_read_bytes + report.hbm_write_bytes
+    total = sum(report.hbm_bytes_by_tensor.values())
     for name, num_bytes in report.hbm_bytes_by_tensor.items():
         shown = quantity_of("hbm_bytes").show(num_bytes)
         yield f"HBM bytes of {name}", shown, _share(num_bytes, total)
+    for name, value in report.l2.items():
+        quantity = quantity_of(f"l2.{name}")
+        if name.endswith("fraction"):
+            yield quantity.title, "", f"{value:.1%}"
+        else:
+            yield quantity.title, quantity.show(value), ""
 
 
 def _dram(report: Report) -> Iterator[Row]:

@@ -30,7 +30,7 @@ def dram_report(
 
 def combined_dram(parts: Sequence[tuple[Report, int]]) -> DramReport | None:
     """Return what a banked memory did in a layer whose parts run that many times each."""
-    all_bytes = sum(count * _moved_bytes(part) for part, count in parts)
+    all_bytes = max(1, sum(count * _moved_bytes(part) for part, count in parts))
     drams = [(part.dram, count * _moved_bytes(part) / all_bytes) for part, count in parts]
     if not all(dram for dram, _ in drams):
         return None

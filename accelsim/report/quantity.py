@@ -32,7 +32,10 @@ _FIELDS = {
     "operand_buffer": "bytes",
     "interleave": "bytes",
     "latency": "s",
+    "line": "bytes",
+    "sector": "bytes",
     "hbm.bandwidth": "bytes_per_s",
+    "l2.bandwidth": "bytes_per_s",
     "bandwidth": "bytes_per_cycle",
 }
 """Last part of a field of a machine -> suffix that says its unit."""
@@ -44,6 +47,7 @@ _GROUPS = {
 _WORDS = {
     "hbm": "HBM",
     "dram": "DRAM",
+    "l2": "L2",
     "rmse": "RMSE",
     "int": "integer",
     "macs": "MACs",

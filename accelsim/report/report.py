@@ -59,13 +59,15 @@ class Report:
     cycles: int
     time_s: float
     bound_by: str
-    """Busiest of cube, vector, int_mac, move, load, store, hbm; latency if none is half busy."""
+    """Busiest of the units, l2 and hbm; latency if none is half busy."""
     hbm_read_bytes: int
     hbm_write_bytes: int
     compulsory_bytes: int
     """Every input read once and every output written once, in the formats the kernel stores."""
     hbm_bytes_by_tensor: Mapping[str, int]
-    """Bytes read and written."""
+    """Bytes that the cores read and wrote; with an L2, some of them never reach the HBM."""
+    l2: Mapping[str, float]
+    """`read_bytes`, `write_bytes` and `hit_fraction` of the reads; empty without an L2."""
     macs: int
     peak_macs_per_s: float
     """Rate of the cubes for the formats of this run."""

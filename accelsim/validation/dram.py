@@ -169,7 +169,7 @@ REFERENCE = Reference(
     summary="bandwidth of request streams on HBM2 and HBM3, DRAMsim3 and Ramulator 2.1",
     row=DramRow,
     file="dram.csv",
-    quantity="achieved_bytes_per_s",
+    quantity="bandwidth_bytes_per_s",
     kind_of=lambda row: _KINDS.get(row.pattern, "mixed"),
     label_of=lambda row: (
         f"{row.reference} {row.standard} {row.channels} ch {row.mapping} {row.pattern}"

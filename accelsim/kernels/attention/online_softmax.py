@@ -136,6 +136,12 @@ def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
     load(p, queries, hbm.q, q_row, 0, rows, shape.dim)
     if shape.scale_query:
         scale(p, queries, queries, shape.factor, rows, shape.dim, fmt.stored)
+    reset_rows(p, rows, shape, fmt, b)
+
+
+@jit_inner
+def reset_rows(p, rows, shape, fmt, b):
+    """Set maxima, sums and output to what they are before the first key."""
     fill(p, tile(b.row_max, 0), -np.inf, rows, 1, fmt.vector)
     fill(p, tile(b.row_sum, 0), 0.0, rows, 1, fmt.vector)
     fill(p, tile(b.output, 0), 0.0, rows, shape.dim, fmt.vector)
@@ -158,13 +164,26 @@ def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
     `diagonal` is the last key that the first query row sees under a causal mask.
     """
     cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
-    scores, x, row_total = tile(b.scores, turn), tile(b.x, turn), tile(b.row_sum, 0)
-    rescale, tile_sum = tile(b.rescale, 0), tile(b.tile_sum, 0)
-    old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
+    scores, x = tile(b.scores, turn), tile(b.x, turn)
     if not shape.scale_query:
         scale(p, x, scores, shape.factor, rows, cols, vector)
     elif fmt.scores != vector:
         convert(p, x, scores, rows, cols, vector, vector)
+    exponentials(p, turn, start, rows, diagonal, shape, fmt, b)
+    if fmt.weights != vector:
+        convert(p, tile(b.weights, turn), x, rows, cols, vector, fmt.weights)
+
+
+@jit_inner
+def exponentials(p, turn, start, rows, diagonal, shape, fmt, b):
+    """Turn the scaled scores of a key tile, in `x`, into weights in place; update the statistics.
+
+    `rescale` becomes the factor that is due to what the rows have summed up before.
+    """
+    cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
+    x, row_total = tile(b.x, turn), tile(b.row_sum, 0)
+    rescale, tile_sum = tile(b.rescale, 0), tile(b.tile_sum, 0)
+    old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
     if shape.causal and start + cols > diagonal + 1:
         mask_above_diagonal(p, x, diagonal, start, rows, cols, vector)
     row_max(p, new_max, x, rows, cols, vector)
@@ -176,8 +195,6 @@ def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
     row_sum(p, tile_sum, x, rows, cols, vector)
     multiply(p, row_total, row_total, rescale, rows, 1, vector)
     add(p, row_total, row_total, tile_sum, rows, 1, vector)
-    if fmt.weights != vector:
-        convert(p, tile(b.weights, turn), x, rows, cols, vector, fmt.weights)
 
 
 @jit_inner
@@ -185,10 +202,16 @@ def add_values(p, turn, start, rows, kv_row, shape, fmt, hbm, b):
     """Load a value tile, rescale the running output and add the weighted values."""
     cols, dim, vector = min(shape.tile_k, shape.kv_len - start), shape.dim, fmt.vector
     values, acc, weighted = tile(b.v, turn), tile(b.output_acc, turn), tile(b.product, turn)
-    output = tile(b.output, 0)
     load(p, values, hbm.v, kv_row + start, 0, cols, dim)
     matmul(p, acc, tile(b.weights, turn), values, rows, dim, cols, fmt.output_operand, FP32, False)
     move(p, weighted, acc, rows, dim, FP32, vector)
+    add_to_output(p, weighted, rows, shape, fmt, b)
+
+
+@jit_inner
+def add_to_output(p, weighted, rows, shape, fmt, b):
+    """Rescale the running output and add the weighted values of a key tile."""
+    output, dim, vector = tile(b.output, 0), shape.dim, fmt.vector
     multiply_column(p, output, output, tile(b.rescale, 0), rows, dim, vector)
     add(p, output, output, weighted, rows, dim, vector)
 
