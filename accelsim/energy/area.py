@@ -19,7 +19,7 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
     area = {component: machine.cores * area_mm2 for component, area_mm2 in per_core.items()}
     if machine.l2:
         area["l2"] = machine.l2.slices * l2_slice(machine.l2, technology).area
-    channel_mm2 = technology.memory(machine.hbm.standard).channel_area.value
+    channel_mm2 = technology.memory(machine.hbm.technology_key).channel_area.value
     return area | {"hbm": machine.hbm.channels * channel_mm2}
 
 

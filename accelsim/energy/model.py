@@ -1,6 +1,7 @@
 """Action counts times cost per action: joules by component."""
 
 from accelsim.energy.area import arithmetic_area_mm2, l2_slice, sram_points
+from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
 from accelsim.hardware.machine import IntMacSpec, MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
 from accelsim.program.activity import Activity, MemoryTraffic
@@ -18,8 +19,6 @@ def energy_by_component(
     a capacity outside the SRAM table.
     """
     sram = sram_points(machine, technology)
-    dram = technology.memory(machine.hbm.standard)
-    hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
     dynamic_pj = _arithmetic_pj(activity, machine, technology)
     dynamic_pj["scratchpad"] = _sram_pj(
         sram["scratchpad"], activity.scratchpad_read_bytes, activity.scratchpad_write_bytes
@@ -39,7 +38,7 @@ def energy_by_component(
     )
     if machine.l2:
         dynamic_pj["l2"] = _l2_pj(l2_slice(machine.l2, technology), activity)
-    dynamic_pj["hbm"] = hbm_bytes * dram.energy.value
+    dynamic_pj |= _hbm_pj(activity, machine.hbm, technology)
     joules = {component: energy_pj * PICO for component, energy_pj in dynamic_pj.items()}
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
 
@@ -50,8 +49,29 @@ def static_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
     arithmetic_mm2 = sum(arithmetic_area_mm2(machine, technology).values())
     core_w = sram_w + arithmetic_mm2 * technology.logic_static_power_per_mm2.value
     l2_w = machine.l2.slices * l2_slice(machine.l2, technology).leakage if machine.l2 else 0.0
-    channel_w = technology.memory(machine.hbm.standard).channel_static_power.value
-    return machine.cores * core_w + l2_w + machine.hbm.channels * channel_w
+    hbm_w = machine.hbm.channels * _channel_w(machine.hbm, technology)
+    return machine.cores * core_w + l2_w + hbm_w
+
+
+def _channel_w(hbm: HbmSpec, technology: TechnologySpec) -> float:
+    if isinstance(hbm, BankedHbmSpec):
+        return hbm.dram.energy.standby
+    return technology.memory(hbm.standard).channel_static_power.value
+
+
+def _hbm_pj(activity: Activity, hbm: HbmSpec, technology: TechnologySpec) -> dict[str, float]:
+    """Energy of streams by their bytes, or of a banked memory by its commands."""
+    commands = activity.dram
+    if commands is None or not isinstance(hbm, BankedHbmSpec):
+        hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
+        return {"hbm": hbm_bytes * technology.memory(hbm.standard).energy.value}
+    cost, burst_bytes = hbm.dram.energy, hbm.dram.shape.burst
+    per_burst = commands.read_bursts * cost.read + commands.write_bursts * cost.write
+    return {
+        "hbm": burst_bytes * per_burst,
+        "hbm_activation": commands.activations * cost.activate,
+        "hbm_refresh": commands.refreshes * cost.refresh,
+    }
 
 
 def _arithmetic_pj(

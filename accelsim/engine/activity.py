@@ -81,6 +81,7 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
         accumulator_write_bytes=int(counts[_ACCUMULATOR_WRITE]),
         **asdict(schedule.traffic),
         seconds=schedule.cycles / machine.clock,
+        dram=schedule.dram,
     )
 
 

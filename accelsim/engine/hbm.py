@@ -101,9 +101,10 @@ def serve_pieces(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
 
 @jit_inner
 def _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces):
-    banked = hbm.banked
     if num_pieces == 0:
         return np.int64(0)
+    # As in `serve_banked`: borrowed here, the code below counts no references.
+    banked, pieces = borrowed_banked_hbm(hbm.banked), borrow(pieces)
     num_runs = 0
     for i in range(num_pieces):
         first = pieces[i, BEGIN] // banked.burst_bytes

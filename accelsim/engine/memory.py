@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.engine.banked.hbm import write_all
 from accelsim.engine.cache import (
     Cache,
     begin_transfer,
@@ -24,7 +25,7 @@ from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.program.activity import MemoryTraffic
+from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import B, C
 from accelsim.program.program import Program, Words
 from accelsim.program.transfer import row_address
@@ -62,6 +63,28 @@ def _most_bursts(program: Program, burst_bytes: int, l2: L2Spec | None) -> int:
         return bursts
     per_line = l2.line // burst_bytes + 2
     return bursts + 2 * _most_pieces(program, l2.line) * per_line
+
+
+def dram_commands(memory: Memory, machine: MachineSpec, cycles: int) -> DramCommands | None:
+    """Return what a banked memory did in a run of `cycles`, with the writes that still wait.
+
+    None where the memory is flat.
+    """
+    hbm = machine.hbm
+    if not isinstance(hbm, BankedHbmSpec):
+        return None
+    write_all(memory.hbm.banked)
+    channels, timing = memory.hbm.banked.dram.channels, hbm.dram.timing
+    burst_bytes = hbm.dram.shape.burst
+    intervals = int(cycles / machine.clock / (timing.t_refi * timing.t_ck))
+    return DramCommands(
+        activations=int(channels["activates"].sum()),
+        read_bursts=int(channels["read_bursts"].sum()),
+        # What is dirty in the cache at the end is written without new rows.
+        write_bursts=int(channels["write_bursts"].sum()) + dirty_bytes(memory.cache) // burst_bytes,
+        row_hits=int(channels["row_hits"].sum()),
+        refreshes=intervals * hbm.channels * hbm.dram.shape.pseudo_channels,
+    )
 
 
 def _most_pieces(program: Program, piece_bytes: int) -> int:

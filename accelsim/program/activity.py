@@ -7,6 +7,20 @@ from accelsim.numerics.formats import Format
 
 
 @dataclass(frozen=True, kw_only=True)
+class DramCommands:
+    """Commands of a banked memory over a whole run."""
+
+    activations: int
+    """Rows opened."""
+    read_bursts: int
+    write_bursts: int
+    row_hits: int
+    """Bursts whose row had been opened for an earlier one."""
+    refreshes: int
+    """Refreshes of all banks of a pseudo-channel; those of single banks count as their share."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryTraffic:
     """Bytes that all DMA queues together moved over each level of the memory."""
 
@@ -50,3 +64,5 @@ class Activity(MemoryTraffic):
     """Bytes written to the accumulators."""
     seconds: float
     """Duration of the run."""
+    dram: DramCommands | None = None
+    """Commands of a banked memory; None where the memory is flat."""

@@ -15,6 +15,7 @@ from accelsim.hardware.technology import TechnologySpec
 from accelsim.numerics.metrics import Accuracy
 from accelsim.program.activity import MemoryTraffic
 from accelsim.program.ops import UNIT_NAMES, Unit
+from accelsim.report.dram import combined_dram, dram_report
 from accelsim.report.peak import peak_macs_per_s
 from accelsim.report.report import Report, UnitReport
 from accelsim.report.timeline_builder import build_timeline
@@ -80,6 +81,7 @@ def build_report(
         is_exact=is_exact,
         selection=dict(program.selection),
         accuracy=accuracy,
+        dram=dram_report(activity, machine, energy),
         timeline=build_timeline(schedule, machine.clock) if with_timeline else None,
     )
 
@@ -136,6 +138,7 @@ def combine_reports(
         is_exact=all(part.is_exact for part in parts),
         selection={},
         accuracy=None,
+        dram=combined_dram(pairs),
         parts=tuple(parts),
     )
 

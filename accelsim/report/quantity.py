@@ -22,6 +22,7 @@ _SUFFIXES = {
     "mm2": ("mm²", ((1.0, ""),)),
     "w": ("W", _SMALL),
     "j": ("J", _SMALL),
+    "pj_per_bit": ("pJ/bit", ((1.0, ""),)),
     "s": ("s", _SMALL),
 }
 _CAPACITIES = ("scratchpad", "accumulator", "capacity", "operand_buffer")
@@ -45,6 +46,7 @@ _GROUPS = {
 }
 _WORDS = {
     "hbm": "HBM",
+    "dram": "DRAM",
     "l2": "L2",
     "rmse": "RMSE",
     "int": "integer",

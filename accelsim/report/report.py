@@ -27,6 +27,20 @@ class UnitReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DramReport:
+    """What a banked memory did."""
+
+    activations: int
+    """Rows opened."""
+    row_hit_share: float
+    """Share of the bursts whose row had been opened for an earlier one."""
+    refresh_share: float
+    """Share of the time in which a bank was being refreshed."""
+    energy_pj_per_bit: float
+    """Energy of all commands, in picojoules for each bit that the queues asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One kernel, or the kernels of a layer, on one machine."""
 
@@ -77,6 +91,8 @@ class Report:
     """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
+    dram: DramReport | None = None
+    """Rows, refreshes and energy per bit of a banked memory; None where the memory is flat."""
     parts: "tuple[Report, ...]" = ()
     """Reports of the problems of a layer, each for one of its `count` equal ones."""
     timeline: Timeline | None = field(default=None, repr=False, compare=False)
@@ -85,7 +101,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the timeline as plain nested data for JSON."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("timeline", "parts", "units", "accuracy"):
+        for name in ("timeline", "parts", "units", "accuracy", "dram"):
             del fields[name]
         plain = {
             name: dict(value) if isinstance(value, Mapping) else value
@@ -93,6 +109,8 @@ class Report:
         }
         plain["units"] = {name: asdict(unit) for name, unit in self.units.items()}
         plain["accuracy"] = asdict(self.accuracy) if self.accuracy else None
+        if self.dram:
+            plain["dram"] = asdict(self.dram)
         if self.parts:
             plain["parts"] = [part.to_dict() for part in self.parts]
         return plain

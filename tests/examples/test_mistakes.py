@@ -32,7 +32,7 @@ def refused(done):
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
             "technology, clock, cores, items_in_flight, placement, cube, int_mac, vector, "
-            "scratchpad, accumulator, load, store, hbm, sources",
+            "scratchpad, accumulator, load, store, l2, hbm, sources",
         ),
         (
             "machine.clock=1 GB",
@@ -260,8 +260,8 @@ def model_path_of(name, cache):
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
-            "flash, gemm, int_flash, pasa, quest, sift, sparse, split_kv, tender, topk, "
-            "weight_only, window",
+            "flash, gemm, int_flash, outlier_split, pasa, quantized, quest, requantized, sift, "
+            "smoothquant, sparse, split_kv, tender, topk, weight_only, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),
