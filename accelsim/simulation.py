@@ -27,8 +27,8 @@ from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.build import build_report, combine_reports
 from accelsim.report.report import Report
-from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem
-from accelsim.workload.tensors import AttentionTensors, GemmTensors, load_tensors
+from accelsim.workload.problem import LayerProblem, Problem
+from accelsim.workload.tensors import Tensors, load_tensors
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -141,8 +141,8 @@ class KernelRun:
 
     def execute(
         self,
-        problem: AttentionProblem | GemmProblem,
-        tensors: AttentionTensors | GemmTensors | None,
+        problem: Problem,
+        tensors: Tensors | None,
         engine: Engine = "compiled",
         with_timeline: bool = False,
     ) -> tuple[Report, Array | None]:
@@ -192,7 +192,7 @@ def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
 
 def _simulate(
     run: KernelRun,
-    problem: AttentionProblem | GemmProblem,
+    problem: Problem,
     folder: Path,
     engine: Engine,
     with_timeline: bool,

@@ -51,6 +51,8 @@ def machine_of(
     hbm_bytes_per_cycle: float = 1,
     channels: int = 1,
     latency_cycles: int = 1,
+    launch_cycles: int = 0,
+    cube_efficiency: float = 1,
     interleave_bytes: int = 2**20,
 ) -> MachineSpec:
     """Return a machine; its clock is a power of two, so that rates per cycle are exact."""
@@ -60,12 +62,14 @@ def machine_of(
             "name": "handmade",
             "technology": "7nm",
             "clock": CLOCK_HZ,
+            "launch": launch_cycles / CLOCK_HZ,
             "cores": cores,
             "items_in_flight": items_in_flight,
             "placement": placement,
             "cube": {
                 **dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True)),
                 "rates": cube_rates or {"fp16": 1},
+                "efficiency": cube_efficiency,
                 "pipeline_depth_cycles": cube_depth_cycles,
                 "operand_buffer": 2**16,
             },

@@ -97,6 +97,7 @@ _RUN = _record(
     ("num_cores", np.int64),
     ("items_in_flight", np.int64),
     ("is_static", np.int64),
+    ("launch", np.int64),  # cycles before the first item of a phase can be claimed
     ("heap_size", np.int64),
     ("next_item", np.int64),
     ("phase", np.int64),
@@ -167,6 +168,7 @@ def _new_run(machine: MachineSpec) -> np.recarray:
     run.num_cores = machine.cores
     run.items_in_flight = machine.items_in_flight
     run.is_static = machine.placement == "static"
+    run.launch = run.phase_opened_at = machine.launch_cycles
     return run
 
 
@@ -441,7 +443,7 @@ def _open_phases(phase_left, state):
     before = state.phase
     while state.phase < len(phase_left) and phase_left[state.phase] == 0:
         state.phase += 1
-        state.phase_opened_at = state.retired_at
+        state.phase_opened_at = state.retired_at + state.launch
     return state.phase != before
 
 

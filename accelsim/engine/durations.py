@@ -38,7 +38,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     """
     cube = machine.cube
     tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
-    rates = np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
+    rates = cube.efficiency * np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
     lanes = np.array([machine.vector.lanes.get(fmt, 1) for fmt in Format], np.int64)
     _check_ops(program, machine)
     costs = np.ones(NUM_OPS)

@@ -3,7 +3,7 @@
 - A core holds up to `items_in_flight` work items. It claims the next one, of its own list (static
   placement) or of all (greedy), once its load queue has requested every transfer it has and, if it
   holds as many as it can, the oldest has retired; at the earliest in the cycle after its last claim
-  or load request. Items of a phase wait until all earlier phases have retired.
+  or load request. Items of a phase wait until all earlier phases have retired, and then a launch.
 - The ops of an item enter the queues of their units in program order. A unit runs its queue in
   order; an op waits for earlier ops of other units on the same core that touch the same tiles:
   reads for the last write, writes for the last write and all reads since.
@@ -124,10 +124,9 @@ class _Simulation:
         self.done = [self.env.event() for _ in range(program.num_ops)]
         self.retired = [self.env.event() for _ in range(program.num_items)]
         self.next_item = 0
-        self.phases = [
-            self.env.process(self._phase(phase))
-            for phase in range(int(program.item_phase.max(initial=0)) + 1)
-        ]
+        self.openings: list[simpy.Process] = []
+        for phase in range(int(program.item_phase.max(initial=0)) + 1):
+            self.openings.append(self.env.process(self._opening(phase)))
         for index in range(machine.cores):
             core = _Core(self.env, index)
             self.env.process(self._claim_items(core))
@@ -148,12 +147,15 @@ class _Simulation:
             self.item_core,
         )
 
-    def _phase(self, phase: int) -> Process:
-        """Ends when all items of the phase and of earlier ones have retired."""
-        items = np.flatnonzero(self.program.item_phase == phase)
+    def _opening(self, phase: int) -> Process:
+        """Ends when items of the phase can be claimed: a launch after earlier ones have retired."""
+        phases = self.program.item_phase
         if phase > 0:
-            yield self.phases[phase - 1]
-        yield self.env.all_of([self.retired[item] for item in items])
+            yield self.openings[phase - 1]
+            earlier = np.flatnonzero(phases == phase - 1)
+            yield self.env.all_of([self.retired[item] for item in earlier])
+        if np.any(phases == phase):
+            yield self.env.timeout(self.machine.launch_cycles)
 
     def _claim_items(self, core: _Core) -> Process:
         limit = self.machine.items_in_flight
@@ -164,8 +166,7 @@ class _Simulation:
             if len(core.items) >= limit:
                 yield self.retired[core.items[-limit]]
             phase = self.program.item_phase[item]
-            if phase > 0:
-                yield self.phases[phase - 1]
+            yield self.openings[phase]
             yield self.arbiter.turn(_CLAIM, core.index)
             # Another core may have taken the item, and the one after it may be of a later phase.
             item = self._upcoming(core)

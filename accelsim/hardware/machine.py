@@ -25,6 +25,8 @@ class CubeSpec(Spec):
     """Reduction depth of one step, in elements."""
     rates: dict[Format, PositiveFloat] = Field(min_length=1)
     """Steps per cycle for each operand format the unit supports."""
+    efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of `rates` that a product sustains, for what is lost between and inside its steps."""
     pipeline_depth_cycles: Cycles
     """Cycles from the last step of an op until its result can be read by another unit."""
     operand_buffer: Bytes
@@ -58,6 +60,8 @@ class VectorCosts(Spec):
     """One pass of a sort: every element is compared and moved; absent: the unit cannot."""
     histogram: PositiveFloat | None = None
     """One pass of counting digits; absent: the unit cannot."""
+    square_root: PositiveFloat | None = None
+    """Square root; absent: the unit cannot."""
 
 
 class VectorSpec(Spec):
@@ -130,6 +134,8 @@ class MachineSpec(Spec):
     """Name of the technology file with energy and area per action."""
     clock: Hertz
     """Frequency of all units, in hertz."""
+    launch: Seconds = 0.0
+    """Time from the launch of a kernel, or the end of a phase, to the first claim of an item."""
     cores: Count
     """Equal cores that share the HBM."""
     items_in_flight: Literal[1, 2] = 2
@@ -166,6 +172,11 @@ class MachineSpec(Spec):
     def hbm_latency_cycles(self) -> int:
         """Latency of the HBM in whole cycles of the clock."""
         return round(self.hbm.latency * self.clock)
+
+    @property
+    def launch_cycles(self) -> int:
+        """Launch of a kernel, or of its next phase, in whole cycles of the clock."""
+        return round(self.launch * self.clock)
 
     @property
     def hbm_bytes_per_cycle(self) -> float:

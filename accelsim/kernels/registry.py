@@ -13,9 +13,11 @@ from accelsim.kernels.attention.topk import TopK
 from accelsim.kernels.attention.window import Window
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
+from accelsim.kernels.vector.rows import Vector
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
+    Vector,
     Dense,
     Flash,
     Pasa,
@@ -28,7 +30,11 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     Window,
 )
 _KERNELS = {kernel.name: kernel for kernel in _SHIPPED}
-_DEFAULT_OF_KIND: dict[str, type[Kernel]] = {"gemm": Gemm, "attention": Flash}
+_DEFAULT_OF_KIND: dict[str, type[Kernel]] = {
+    "gemm": Gemm,
+    "attention": Flash,
+    "vector": Vector,
+}
 
 
 def kernel_names() -> list[str]:

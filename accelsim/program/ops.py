@@ -61,6 +61,7 @@ class Op(IntEnum):
     COMPACT = 14
     EXCHANGE = 15
     HISTOGRAM = 16
+    SQUARE_ROOT = 17
 
 
 FIRST_VECTOR_OP = Op.ADD.value

@@ -17,7 +17,7 @@ from accelsim.program.ops import UNIT_NAMES, Unit
 from accelsim.report.report import Report, UnitReport
 from accelsim.report.timeline_builder import build_timeline
 from accelsim.version import VERSION
-from accelsim.workload.problem import AttentionProblem, GemmProblem
+from accelsim.workload.problem import Problem
 
 _BOUND_FROM = 0.5
 """A resource bounds a run when it is busy for at least this share of it; else latency does."""
@@ -28,7 +28,7 @@ def build_report(
     schedule: Schedule,
     machine: MachineSpec,
     technology: TechnologySpec,
-    problem: AttentionProblem | GemmProblem,
+    problem: Problem,
     kernel: str,
     is_exact: bool,
     engine: str,
@@ -118,7 +118,7 @@ def combine_reports(
         compulsory_bytes=total("compulsory_bytes"),
         hbm_bytes_by_tensor=_summed([(part.hbm_bytes_by_tensor, n) for part, n in pairs]),
         macs=macs,
-        peak_macs_per_s=macs / compute_s,
+        peak_macs_per_s=macs / compute_s if macs else first.peak_macs_per_s,
         peak_hbm_bytes_per_s=first.peak_hbm_bytes_per_s,
         hbm_utilization=moved_bytes / (machine.hbm_bytes_per_cycle * cycles),
         units={name: _combined_unit(name, pairs, cycles * first.cores) for name in first.units},

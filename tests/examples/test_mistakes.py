@@ -30,7 +30,7 @@ def refused(done):
         (
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
-            "technology, clock, cores, items_in_flight, placement, cube, vector, scratchpad, "
+            "technology, clock, launch, cores, items_in_flight, placement, cube, vector, scratchpad, "
             "accumulator, load, store, hbm, sources",
         ),
         (
@@ -151,7 +151,7 @@ def test_tiles_that_fit_no_scratchpad(accelsim_command):
         ("[" * 100 + "]" * 100, "w.yaml:1:22: nested deeper than the 20 levels allowed"),
         ("x" * 1_048_577, "w.yaml: found 1048577 bytes, allowed are 1048576"),
         ("kind: gem\n", "w.yaml:1:1: kind: found 'gem', did you mean 'gemm'?; allowed: "
-         "'attention', 'gemm', 'layer'"),
+         "'attention', 'gemm', 'vector', 'layer'"),
         ("name: edge-npu\ncores: 1\n", "w.yaml:1:1: kind: missing; allowed: 'attention', 'gemm', "
          "'layer'"),
     ],
@@ -249,7 +249,7 @@ def model_path_of(name, cache):
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
-            "flash, gemm, pasa, quest, sift, sparse, split_kv, topk, window",
+            "flash, gemm, pasa, quest, sift, sparse, split_kv, topk, vector, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),

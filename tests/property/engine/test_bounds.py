@@ -68,7 +68,8 @@ def serial_cycles(program, machine):
         service = service_subcycles(num_bytes, channel_rate) + machine.hbm.channels
         service += service_subcycles(num_bytes, service_rate(port.bandwidth))
         transfers += service / SUBCYCLES + machine.hbm_latency_cycles + 1
-    return compute_cycles + empty_items + transfers
+    launches = len(np.unique(program.item_phase)) * machine.launch_cycles
+    return compute_cycles + empty_items + transfers + launches
 
 
 @settings(max_examples=300)
