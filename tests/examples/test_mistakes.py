@@ -153,7 +153,7 @@ def test_tiles_that_fit_no_scratchpad(accelsim_command):
         ("kind: gem\n", "w.yaml:1:1: kind: found 'gem', did you mean 'gemm'?; allowed: "
          "'attention', 'gemm', 'vector', 'layer'"),
         ("name: edge-npu\ncores: 1\n", "w.yaml:1:1: kind: missing; allowed: 'attention', 'gemm', "
-         "'layer'"),
+         "'layer', 'vector'"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_workload(accelsim_command, file, content, message):
