@@ -1,7 +1,6 @@
 """`accelsim compare`: several kernels side by side, as a table, a CSV file and figures."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +10,10 @@ from rich.table import Table
 
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, note, print_json, progress, results
-from accelsim.errors import OutputError
+from accelsim.cli.files import write_csv
 from accelsim.report.quantity import quantity_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from accelsim.report.timeline import Timeline
 
 TIMELINE_OPS = 300
@@ -97,7 +94,7 @@ def _save_timeline(timeline: "Timeline | None", path: Path) -> None:
     if timeline is None:
         path.unlink(missing_ok=True)
     else:
-        _write_csv(timeline.first_ops(TIMELINE_OPS), path)
+        write_csv(timeline.first_ops(TIMELINE_OPS), path)
 
 
 def _finish(rows: list[Row], folder: Path, output: options.OutputFormat) -> None:
@@ -105,25 +102,13 @@ def _finish(rows: list[Row], folder: Path, output: options.OutputFormat) -> None
 
     from accelsim.cli.plot import draw_comparison
 
-    _write_csv(pd.DataFrame(rows), folder / "compare.csv")
+    write_csv(pd.DataFrame(rows), folder / "compare.csv")
     if output is options.OutputFormat.JSON:
         print_json(rows)
     else:
         results.print(side_by_side(rows))
     paths = draw_comparison(folder)
     note(f"wrote compare.csv and {len(paths)} figures to {folder}")
-
-
-def _write_csv(frame: "pd.DataFrame", path: Path) -> None:
-    """Write `frame` so that a reader sees the old table or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        frame.to_csv(partial, index=False)
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise OutputError(f"{path}: cannot write the table: {error.strerror}") from error
 
 
 def kernel_list(text: str) -> list[str]:

@@ -44,16 +44,17 @@ def detail(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print `value` as JSON and nothing else; numbers that JSON cannot hold become null."""
-    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
+    """Return plain data with None in the place of numbers that JSON cannot hold."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _finite(member) for key, member in value.items()}
+        return {key: finite(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(member) for member in value]
+        return [finite(member) for member in value]
     return value
 
 

@@ -13,15 +13,9 @@ from typing import Any
 import numpy as np
 
 from accelsim.engine.durations import busy_cycles, latency_cycles
-from accelsim.engine.memory import (
-    SUBCYCLES,
-    borrowed_memory,
-    new_memory,
-    request,
-    service_rate,
-    service_subcycles,
-)
+from accelsim.engine.memory import borrowed_memory, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
+from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, jit, jit_inner
 from accelsim.program.ops import (
@@ -30,12 +24,10 @@ from accelsim.program.ops import (
     READS,
     SLOT_BITS,
     WRITES,
-    A,
-    B,
-    C,
     Unit,
 )
 from accelsim.program.program import Program
+from accelsim.program.transfer import row_pitches, transfer_of
 
 _LOAD = Unit.LOAD.value
 _NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
@@ -123,7 +115,8 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         np.zeros((cores, NUM_UNITS, deepest), np.int64),
         np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
         _new_run(machine),
-        new_memory(machine),
+        row_pitches(program),
+        new_memory(machine, program.gathered_rows),
     )
     return Schedule(program, cores, ops.start, ops.end, ops.busy, ops.cause, items.core)
 
@@ -174,19 +167,32 @@ def _new_run(machine: MachineSpec) -> np.recarray:
 
 @jit
 def _run(
-    words, ops, waits, items, phase_left, cores, units, recent, touched, ends, heap, run, memory
+    words,
+    ops,
+    waits,
+    items,
+    phase_left,
+    cores,
+    units,
+    recent,
+    touched,
+    ends,
+    heap,
+    run,
+    pitches,
+    memory,
 ):
     """Handle the events in order until none is left.
 
     waits: [op, unit], the last op of each unit that an op waits for. recent: [core, i], ring of the
     items claimed last. touched: [core, slot, unit], the last op of each unit that read a slot since
     its last write, and that write in the last place. ends: [core, unit, i], ring of the ends of a
-    queue's transfers.
+    queue's transfers. pitches: [tensor], bytes from row to row.
     """
     words, ops, waits, items = borrow(words), borrow(ops), borrow(waits), borrow(items)
     cores, units, recent, heap = borrow(cores), borrow(units), borrow(recent), borrow(heap)
     phase_left, touched, ends = borrow(phase_left), borrow(touched), borrow(ends)
-    state, memory = run[0], borrowed_memory(memory)
+    state, pitches, memory = run[0], borrow(pitches), borrowed_memory(memory)
     _open_phases(phase_left, state)
     for core in range(state.num_cores):
         _offer_claim(core, items, cores, units, recent, heap, state)
@@ -197,7 +203,8 @@ def _run(
         core = (event >> _UNIT_BITS) & _CORE_MASK
         if event & _REQUEST_BIT:
             unit = event & _UNIT_MASK
-            _serve(time, core, unit, words, ops, items, phase_left, units, ends, state, memory)
+            transfer = transfer_of(words, units[core, unit].head, pitches)
+            _serve(time, core, unit, transfer, ops, items, phase_left, units, ends, state, memory)
             if unit == _LOAD:
                 cores[core].gate = time
         else:
@@ -414,13 +421,12 @@ def _offer_requests(core, ops, waits, items, units, ends, heap, state):
 
 
 @jit_inner
-def _serve(time, core, unit, words, ops, items, phase_left, units, ends, state, memory):
+def _serve(time, core, unit, transfer, ops, items, phase_left, units, ends, state, memory):
     """Hand the next transfer of a queue to the memory."""
     queue = units[core, unit]
-    index = queue.head
-    op = ops[index]
-    num_bytes = words[index, B] * words[index, C]
-    done = request(memory, time, words[index, A], num_bytes)
+    op = ops[queue.head]
+    num_bytes = transfer.rows * transfer.row_bytes
+    done = request(memory, time, transfer)
     # The port of the queue works while the memory does; a queue retires in order.
     port = max(queue.port_free, time * SUBCYCLES) + service_subcycles(num_bytes, queue.rate)
     queue.port_free = port

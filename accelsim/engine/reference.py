@@ -26,17 +26,13 @@ import simpy
 from simpy.core import NORMAL
 
 from accelsim.engine.durations import busy_cycles, latency_cycles
-from accelsim.engine.memory import (
-    SUBCYCLES,
-    new_memory,
-    request,
-    service_rate,
-    service_subcycles,
-)
+from accelsim.engine.memory import new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
+from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import DmaSpec, MachineSpec
 from accelsim.program.ops import FIRST_MEMORY_UNIT, Unit
 from accelsim.program.program import OpRecord, Program
+from accelsim.program.transfer import row_pitches, transfer_of
 
 _CLAIM, _TRANSFER = range(2)
 _AFTER_ALL_ELSE = NORMAL + 1
@@ -114,7 +110,8 @@ class _Simulation:
     def __init__(self, program: Program, machine: MachineSpec) -> None:
         self.env = simpy.Environment()
         self.program, self.machine = program, machine
-        self.memory = new_memory(machine)
+        self.memory = new_memory(machine, program.gathered_rows)
+        self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
         self.busy, self.latency = busy_cycles(program, machine), latency_cycles(machine)
         self.start = np.zeros(program.num_ops, np.int64)
@@ -229,11 +226,12 @@ class _Simulation:
             if len(requested) >= queue.in_flight:
                 yield self.done[requested[-queue.in_flight].index]
             yield self.arbiter.turn(_TRANSFER, core.index, unit)
-            num_bytes = op.b * op.c
+            transfer = transfer_of(self.program.ops, op.index, self.pitches)
+            num_bytes = transfer.rows * transfer.row_bytes
             port_free = max(port_free, self.env.now * SUBCYCLES)
             port_free += service_subcycles(num_bytes, service_rate(queue.bandwidth))
             through_port = -(-port_free // SUBCYCLES) + self.memory.latency_cycles
-            end = max(request(self.memory, self.env.now, op.a, num_bytes), through_port)
+            end = max(request(self.memory, self.env.now, transfer), through_port)
             if requested:
                 end = max(end, self.end[requested[-1].index])
             requested.append(op)

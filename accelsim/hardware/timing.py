@@ -4,9 +4,13 @@ Scalars only, so that both engines and plain Python share one definition.
 """
 
 from accelsim import units
+from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
 from accelsim.jit import jit
 
 ceil_div = jit(units.ceil_div)
+
+_OUTPUT_STATIONARY = Dataflow.OUTPUT_STATIONARY.value
+_WEIGHT_STATIONARY = Dataflow.WEIGHT_STATIONARY.value
 
 _LONGEST_CYCLES = 2.0**53
 """Longer is not counted: beyond it the conversion to an integer would mean nothing."""
@@ -34,6 +38,34 @@ def cube_cycles(
     """Steps of the matrix unit over an m x n x k product, or the time to read its operands."""
     steps = ceil_div(m, tile_m) * ceil_div(n, tile_n) * ceil_div(k, tile_k)
     return max(ceil_cycles(steps, rate), ceil_cycles(operand_bytes, port_bytes_per_cycle))
+
+
+@jit
+def systolic_cycles(m: int, n: int, k: int, unit: MatrixUnit) -> int:
+    """Cycles of an m x n x k product on a systolic array of R x C, one beat a cycle.
+
+    A fold is what the array holds at once: a tile of the output, or a stationary tile that takes R
+    cycles to fill. The third size streams past it and leaves R + C - 2 cycles after it entered. One
+    after the other, a fold costs what SCALE-Sim v3 (Raj et al., 2025) counts, also at an edge.
+    Where folds overlap, each follows the one before as soon as its operand has streamed past or,
+    if that takes longer, as its own R rows are in place; the pass through the array is latency.
+    """
+    if unit.dataflow == _OUTPUT_STATIONARY:
+        folds, streamed = ceil_div(m, unit.rows) * ceil_div(n, unit.cols), k
+    elif unit.dataflow == _WEIGHT_STATIONARY:
+        folds, streamed = ceil_div(k, unit.rows) * ceil_div(n, unit.cols), m
+    else:
+        folds, streamed = ceil_div(k, unit.rows) * ceil_div(m, unit.cols), n
+    if unit.overlaps_folds:
+        return folds * max(streamed, unit.rows)
+    return folds * (streamed + pass_cycles(unit))
+
+
+@jit
+def pass_cycles(unit: MatrixUnit) -> int:
+    """Cycles of a systolic array from the start of a fold to its last result, without streaming."""
+    fill = 0 if unit.dataflow == _OUTPUT_STATIONARY else unit.rows
+    return fill + unit.rows + unit.cols - 2
 
 
 @jit

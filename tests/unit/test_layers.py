@@ -34,9 +34,11 @@ LAYERS = {
     "simulation": MODELS | {"workload", "kernels", "engine", "energy", "report", "loading"},
     "sweeps": MODELS | {"workload", "kernels", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "kernels", "report", "simulation"},
+    "validation": MODELS | {"workload", "kernels", "engine", "report", "loading", "simulation"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
-    | {"workload", "kernels", "report", "loading", "simulation", "sweeps", "quality", "plotting"},
+    | {"workload", "kernels", "report", "loading", "simulation", "sweeps", "quality", "plotting"}
+    | {"validation"},
     "__main__": {"cli"},
     "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
 }
@@ -56,7 +58,7 @@ DOORS = {
     "safetensors": {"workload"},
     "tokenizers": {"workload"},
     "typer": {"cli"},
-    "rich": {"cli", "report", "sweeps", "quality"},
+    "rich": {"cli", "report", "sweeps", "quality", "validation"},
     "pandas": {"report", "sweeps", "plotting", "cli"},
 }
 """Library -> the only layers that may import it."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from accelsim.engine.compiled import schedule
 from accelsim.engine.durations import latency_cycles
-from accelsim.engine.memory import SUBCYCLES, service_rate, service_subcycles
+from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.program.ops import FIRST_MEMORY_UNIT, Unit
 from tests.strategies.machines import machines
 from tests.strategies.programs import programs

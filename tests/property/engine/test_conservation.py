@@ -23,14 +23,14 @@ TECHNOLOGY = load_technology("7nm")
 def test_the_memory_serves_every_transfer_of_the_program_once(program, machine):
     served = Counter()
 
-    def request(state, time_cycles, address, num_bytes):
-        served[address, num_bytes] += 1
-        return memory.request(state, time_cycles, address, num_bytes)
+    def request(state, time_cycles, transfer):
+        served[transfer.address, transfer.rows * transfer.row_bytes, transfer.is_write] += 1
+        return memory.request(state, time_cycles, transfer)
 
     with patch.object(reference, "request", request):
         reference.schedule(program, machine)
     transfers = (op for op in program if op.unit in (Unit.LOAD, Unit.STORE))
-    assert served == Counter((op.a, op.b * op.c) for op in transfers)
+    assert served == Counter((op.a, op.b * op.c, op.unit == Unit.STORE) for op in transfers)
 
 
 @settings(max_examples=200)
@@ -38,9 +38,9 @@ def test_the_memory_serves_every_transfer_of_the_program_once(program, machine):
 def test_the_memory_serves_requests_in_the_order_of_time(program, machine):
     times = []
 
-    def request(state, time_cycles, address, num_bytes):
+    def request(state, time_cycles, transfer):
         times.append(time_cycles)
-        return memory.request(state, time_cycles, address, num_bytes)
+        return memory.request(state, time_cycles, transfer)
 
     with patch.object(reference, "request", request):
         reference.schedule(program, machine)

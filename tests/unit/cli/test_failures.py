@@ -114,7 +114,7 @@ def test_an_output_folder_below_a_file(accelsim_command, tmp_path):
 def test_a_table_that_cannot_be_replaced(accelsim_command, tmp_path):
     (tmp_path / "compare.csv").mkdir()
     done = accelsim_command("-q", "compare", *SEVERAL, "flash", "--out", tmp_path)
-    assert done.stderr == f"{tmp_path}/compare.csv: cannot write the table: Is a directory\n"
+    assert done.stderr == f"{tmp_path}/compare.csv: cannot write the file: Is a directory\n"
 
 
 @pytest.mark.parametrize("words", ["--version", "schema machine", "machines"])

@@ -5,13 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.engine.memory import (
-    SUBCYCLES,
-    new_memory,
-    request,
-    service_rate,
-    service_subcycles,
-)
+from accelsim.engine.memory import new_memory, request
+from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
+from accelsim.program.transfer import Transfer
 from tests.handmade import machine_of
 from tests.strategies.machines import machines
 
@@ -32,7 +28,12 @@ def memory_of(*, channels=4, interleave_bytes=64, latency_cycles=10, channel_byt
 
 
 def busy_cycles(memory):
-    return (memory.channel_free // SUBCYCLES).tolist()
+    return (memory.flat.channel_free // SUBCYCLES).tolist()
+
+
+def requested(memory, now, address, num_bytes):
+    """Request a contiguous run of bytes."""
+    return request(memory, now, Transfer(address, 1, num_bytes, num_bytes, -1, False))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def busy_cycles(memory):
 )
 def test_bytes_lie_in_the_channels_in_turn(address, num_bytes, expected):
     memory = memory_of()
-    done = request(memory, 0, address, num_bytes)
+    done = requested(memory, 0, address, num_bytes)
     assert busy_cycles(memory) == expected
     assert done == max(expected) + 10
 
@@ -62,22 +63,22 @@ def test_every_byte_is_served_by_the_channel_of_its_address(
     address, num_bytes, channels, interleave_bytes
 ):
     memory = memory_of(channels=channels, interleave_bytes=interleave_bytes)
-    request(memory, 0, address, num_bytes)
+    requested(memory, 0, address, num_bytes)
     channel = np.arange(address, address + num_bytes) // interleave_bytes % channels
     assert busy_cycles(memory) == np.bincount(channel, minlength=channels).tolist()
 
 
 def test_a_request_waits_for_earlier_ones_on_its_channel_only():
     memory = memory_of()
-    assert request(memory, 0, 0, 64) == 64 + 10
-    assert request(memory, 5, 0, 32) == 64 + 32 + 10
-    assert request(memory, 5, 64, 32) == 5 + 32 + 10
+    assert requested(memory, 0, 0, 64) == 64 + 10
+    assert requested(memory, 5, 0, 32) == 64 + 32 + 10
+    assert requested(memory, 5, 64, 32) == 5 + 32 + 10
 
 
 def test_an_idle_memory_serves_at_once():
     memory = memory_of()
-    request(memory, 0, 0, 64)
-    assert request(memory, 1000, 0, 64) == 1000 + 64 + 10
+    requested(memory, 0, 0, 64)
+    assert requested(memory, 1000, 0, 64) == 1000 + 64 + 10
 
 
 @given(st.lists(st.tuples(addresses, sizes, st.integers(0, 50)), min_size=1), machines())
@@ -86,9 +87,9 @@ def test_a_stream_is_never_faster_than_the_pins(requests, machine):
     for address, num_bytes, pause in requests:
         now += pause
         moved_bytes += num_bytes
-        done = request(memory, now, address, num_bytes)
+        done = requested(memory, now, address, num_bytes)
         assert done >= now + machine.hbm_latency_cycles + num_bytes // machine.hbm_bytes_per_cycle
-    last_cycle = memory.channel_free.max() / SUBCYCLES
+    last_cycle = memory.flat.channel_free.max() / SUBCYCLES
     # The rate is a quotient of doubles, rounded up to a subcycle per mebibyte.
     assert moved_bytes <= machine.hbm_bytes_per_cycle * last_cycle * (1 + 2**-50)
 

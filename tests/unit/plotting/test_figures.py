@@ -1,9 +1,11 @@
 """Figures drawn from tables: what is on the axes is what is in the table."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from accelsim.errors import AccelsimError, OutputError
+from accelsim.plotting.agreement import agreement_figure
 from accelsim.plotting.bars import energy_figure, traffic_figure
 from accelsim.plotting.gantt import timeline_figure
 from accelsim.plotting.roofline import roofline_figure
@@ -285,3 +287,17 @@ def test_an_unwritable_figure(tmp_path):
     assert str(caught.value) == (
         f"{folder}/energy.png: cannot write the figure: No such file or directory"
     )
+
+
+def test_agreement_puts_reference_and_prediction_on_equal_axes():
+    pairs = {"copy": [(1e-3, 1.1e-3), (2e-3, 2e-3)], "fill": [(8e-3, 6e-3)]}
+    axes = agreement_figure(pairs, "time_s", "Predicted against measured").axes[0]
+    points = {line.get_label(): line.get_xydata() for line in axes.lines}
+    assert points["copy (2)"] == pytest.approx(np.array([[1, 1.1], [2, 2]]))
+    assert points["fill (1)"] == pytest.approx(np.array([[8, 6]]))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("reference time [ms]", "predicted time [ms]")
+    assert axes.get_xlim() == axes.get_ylim()
+    off = [line.get_xydata() for line in axes.lines if line.get_linestyle() == "--"]
+    assert [float(ends[0, 1] / ends[0, 0]) for ends in off] == pytest.approx([0.9, 1.1])
+    assert axes.get_title(loc="left") == "Predicted against measured"
+    assert legend(axes) == ["equal", "10% off", "copy (2)", "fill (1)"]

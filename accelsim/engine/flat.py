@@ -1,0 +1,67 @@
+"""The flat HBM: channels that serve first come, first served, at their share of the bandwidth."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import borrow, jit_inner
+
+
+class FlatHbm(NamedTuple):
+    """Parameters and state.
+
+    Each channel serves requests one after the other in the order of time. A run of bytes is spread
+    over the channels in pieces of `interleave_bytes`, from the channel of its first address on.
+    """
+
+    interleave_bytes: int
+    subcycles_per_mebibyte: int
+    """Subcycles that one channel needs for 2^20 bytes."""
+    channel_free: npt.NDArray[np.int64]
+    """Subcycle from which each channel is idle."""
+
+
+def new_flat_hbm(machine: MachineSpec) -> FlatHbm:
+    """Return the idle HBM of a machine."""
+    return FlatHbm(
+        interleave_bytes=machine.hbm.interleave,
+        subcycles_per_mebibyte=service_rate(machine.hbm_bytes_per_cycle / machine.hbm.channels),
+        channel_free=np.zeros(machine.hbm.channels, np.int64),
+    )
+
+
+@jit_inner
+def borrowed_flat_hbm(hbm):
+    """Return the same HBM, its state as a borrowed view."""
+    return FlatHbm(hbm.interleave_bytes, hbm.subcycles_per_mebibyte, borrow(hbm.channel_free))
+
+
+@jit_inner
+def serve_flat(hbm, time_cycles, address, num_bytes):
+    """Serve a run of bytes requested at `time_cycles`; return the cycle when the last leaves."""
+    free = hbm.channel_free
+    channels, piece = free.size, hbm.interleave_bytes
+    offset = address % piece
+    pieces = (offset + num_bytes + piece - 1) // piece
+    missing = pieces * piece - offset - num_bytes
+    rounds, extra = pieces // channels, pieces % channels
+    ends_in = (pieces - 1) % channels
+    long = service_subcycles((rounds + 1) * piece, hbm.subcycles_per_mebibyte)
+    short = service_subcycles(rounds * piece, hbm.subcycles_per_mebibyte)
+    channel = (address // piece) % channels
+    now = time_cycles * SUBCYCLES
+    last = now
+    for i in range(min(pieces, channels)):
+        service = long if i < extra else short
+        if i in (0, ends_in):
+            # The first and the last piece of a run may be cut.
+            own = (rounds + (i < extra)) * piece - (i == 0) * offset - (i == ends_in) * missing
+            service = service_subcycles(own, hbm.subcycles_per_mebibyte)
+        end = max(free[channel], now) + service
+        free[channel] = end
+        last = max(last, end)
+        channel = channel + 1 if channel + 1 < channels else 0
+    return (last + SUBCYCLES - 1) // SUBCYCLES

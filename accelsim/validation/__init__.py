@@ -1,0 +1,1 @@
+"""The model held against references: measurements and other simulators."""

@@ -1,0 +1,22 @@
+"""The references by name; each is imported when it is asked for."""
+
+from importlib import import_module
+from typing import Any
+
+from accelsim.errors import unknown_name
+from accelsim.validation.reference import Reference
+
+_MODULES = {
+    "scalesim": "scalesim",
+}
+"""Name -> module of this package that holds the REFERENCE."""
+
+REFERENCE_NAMES = tuple(_MODULES)
+
+
+def get_reference(name: str) -> Reference[Any]:
+    """Return the reference called `name`; raises UnknownNameError."""
+    if name not in _MODULES:
+        raise unknown_name("reference", name, _MODULES)
+    reference: Reference[Any] = import_module(f"accelsim.validation.{_MODULES[name]}").REFERENCE
+    return reference
