@@ -52,7 +52,7 @@ def machine_of(
     channels: int = 1,
     latency_cycles: int = 1,
     launch_cycles: int = 0,
-    cube_efficiency: float = 1,
+    cube_issue_cycles: int = 0,
     interleave_bytes: int = 2**20,
 ) -> MachineSpec:
     """Return a machine; its clock is a power of two, so that rates per cycle are exact."""
@@ -69,7 +69,7 @@ def machine_of(
             "cube": {
                 **dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True)),
                 "rates": cube_rates or {"fp16": 1},
-                "efficiency": cube_efficiency,
+                "issue_cycles": cube_issue_cycles,
                 "pipeline_depth_cycles": cube_depth_cycles,
                 "operand_buffer": 2**16,
             },

@@ -38,7 +38,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     """
     cube = machine.cube
     tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
-    rates = cube.efficiency * np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
+    rates = np.array([cube.rates.get(fmt, 1.0) for fmt in Format])
     lanes = np.array([machine.vector.lanes.get(fmt, 1) for fmt in Format], np.int64)
     _check_ops(program, machine)
     costs = np.ones(NUM_OPS)
@@ -50,6 +50,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
         rates,
         lanes,
         costs,
+        cube.issue_cycles,
         machine.vector.issue_cycles,
         float(machine.scratchpad.bandwidth),
         float(machine.accumulator.bandwidth),
@@ -90,7 +91,9 @@ def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_])
 
 
 @jit
-def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumulator_rate):
+def _busy(
+    ops, tile, rates, lanes, costs, cube_issue, vector_issue, scratchpad_rate, accumulator_rate
+):
     cycles = np.zeros(len(ops), np.int64)
     used = np.zeros((2, len(rates)), np.bool_)
     for i in range(len(ops)):
@@ -101,7 +104,7 @@ def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumul
             m, n, k = ops[i, A], ops[i, B], ops[i, C]
             bits_a, bits_b = ops[i, D] & FIELD_MASK, ops[i, D] >> 8
             operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
-            cycles[i] = cube_cycles(
+            cycles[i] = cube_issue + cube_cycles(
                 m, n, k, operand_bytes, tile[0], tile[1], tile[2], rates[fmt], scratchpad_rate
             )
         elif op == _MOVE:
@@ -110,6 +113,6 @@ def _busy(ops, tile, rates, lanes, costs, issue_cycles, scratchpad_rate, accumul
             used[_VECTOR, fmt] = True
             elements, moved_bytes = ops[i, A] * ops[i, B], ops[i, C] + ops[i, D]
             cycles[i] = vector_cycles(
-                elements, moved_bytes, lanes[fmt], costs[op], issue_cycles, scratchpad_rate
+                elements, moved_bytes, lanes[fmt], costs[op], vector_issue, scratchpad_rate
             )
     return cycles, used

@@ -25,8 +25,8 @@ class CubeSpec(Spec):
     """Reduction depth of one step, in elements."""
     rates: dict[Format, PositiveFloat] = Field(min_length=1)
     """Steps per cycle for each operand format the unit supports."""
-    efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of `rates` that a product sustains, for what is lost between and inside its steps."""
+    issue_cycles: Cycles = 0
+    """Fixed cycles an op occupies the unit before its first step."""
     pipeline_depth_cycles: Cycles
     """Cycles from the last step of an op until its result can be read by another unit."""
     operand_buffer: Bytes

@@ -30,8 +30,8 @@ def refused(done):
         (
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
-            "technology, clock, launch, cores, items_in_flight, placement, cube, vector, scratchpad, "
-            "accumulator, load, store, hbm, sources",
+            "technology, clock, launch, cores, items_in_flight, placement, cube, vector, "
+            "scratchpad, accumulator, load, store, hbm, sources",
         ),
         (
             "machine.clock=1 GB",

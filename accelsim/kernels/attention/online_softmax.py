@@ -38,6 +38,7 @@ from accelsim.program.language import (
     subtract_column,
     tile,
 )
+from accelsim.program.recording import Buffer
 from accelsim.workload.problem import AttentionProblem
 
 
@@ -99,6 +100,59 @@ def shape_of(
     )
 
 
+def allocate_turns(
+    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
+) -> tuple[Buffers, Buffers]:
+    """Declare the buffers of two query tiles that take turns and share keys and values.
+
+    A tile computes nothing ahead of its own turn, so one slot of most buffers is enough.
+    """
+    first = _allocate_turn(builder, dim, formats, tile_q, tile_k, "first_")
+    k = builder.buffer("k", tile_k, dim, formats.stored, slots=2)
+    v = builder.buffer("v", tile_k, dim, formats.stored, slots=2)
+    second = _allocate_turn(builder, dim, formats, tile_q, tile_k, "second_")
+    return first._replace(k=k, v=v), second._replace(k=k, v=v)
+
+
+def _allocate_turn(
+    builder: ProgramBuilder,
+    dim: int,
+    formats: StepFormats,
+    tile_q: int,
+    tile_k: int,
+    prefix: str,
+) -> Buffers:
+    """Declare what one of two query tiles has for itself; k and v are to be replaced."""
+    stored, vector = formats.stored, formats.vector
+
+    def own(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
+        return builder.buffer(prefix + name, tile_q, cols, fmt, slots=slots)
+
+    def accumulator(name: str, cols: int) -> Buffer:
+        return builder.buffer(prefix + name, tile_q, cols, Format.FP32, memory="accumulator")
+
+    queries, scores = own("q", dim, stored, 2), own("scores", tile_k, formats.scores)
+    x = scores if vector == formats.scores else own("x", tile_k, vector)
+    output = own("output", dim, vector)
+    return Buffers(
+        q=queries,
+        k=queries,
+        v=queries,
+        scores_acc=accumulator("scores_acc", tile_k),
+        output_acc=accumulator("output_acc", dim),
+        scores=scores,
+        x=x,
+        weights=x if formats.weights == vector else own("weights", tile_k, formats.weights),
+        product=own("product", dim, vector),
+        output=output,
+        stored=output if stored == vector else own("stored", dim, stored),
+        row_max=own("row_max", 1, vector, 2),
+        row_sum=own("row_sum", 1, vector),
+        tile_sum=own("tile_sum", 1, vector),
+        rescale=own("rescale", 1, vector, 2),
+    )
+
+
 def allocate(
     builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
 ) -> Buffers:
@@ -130,6 +184,14 @@ def allocate(
 
 
 @jit_inner
+def seen_tiles(row, rows, shape):
+    """Key tiles that the `rows` query rows from `row` on see."""
+    diagonal = row + shape.kv_len - shape.q_len
+    seen = diagonal + rows if shape.causal else shape.kv_len
+    return -(-seen // shape.tile_k)
+
+
+@jit_inner
 def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
     """Load a tile of query rows and reset what runs along the keys."""
     queries = tile(b.q, item)
@@ -144,9 +206,22 @@ def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
 @jit_inner
 def multiply_keys(p, item, turn, start, rows, kv_row, shape, fmt, hbm, b):
     """Load a key tile and multiply the queries with it."""
+    load_keys(p, turn, start, kv_row, shape, hbm, b)
+    multiply_loaded_keys(p, item, turn, start, rows, shape, fmt, b)
+
+
+@jit_inner
+def load_keys(p, turn, start, kv_row, shape, hbm, b):
+    """Load a key tile."""
+    cols = min(shape.tile_k, shape.kv_len - start)
+    load(p, tile(b.k, turn), hbm.k, kv_row + start, 0, cols, shape.dim)
+
+
+@jit_inner
+def multiply_loaded_keys(p, item, turn, start, rows, shape, fmt, b):
+    """Multiply the queries with a key tile that has been loaded."""
     cols = min(shape.tile_k, shape.kv_len - start)
     queries, keys, acc = tile(b.q, item), tile(b.k, turn), tile(b.scores_acc, turn)
-    load(p, keys, hbm.k, kv_row + start, 0, cols, shape.dim)
     matmul_transposed(p, acc, queries, keys, rows, cols, shape.dim, fmt.stored, FP32, False)
     move(p, tile(b.scores, turn), acc, rows, cols, FP32, fmt.scores)
 
@@ -159,7 +234,7 @@ def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
     """
     cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
     scores, x, row_total = tile(b.scores, turn), tile(b.x, turn), tile(b.row_sum, 0)
-    rescale, tile_sum = tile(b.rescale, 0), tile(b.tile_sum, 0)
+    rescale, tile_sum = tile(b.rescale, turn), tile(b.tile_sum, 0)
     old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
     if not shape.scale_query:
         scale(p, x, scores, shape.factor, rows, cols, vector)
@@ -183,14 +258,33 @@ def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
 @jit_inner
 def add_values(p, turn, start, rows, kv_row, shape, fmt, hbm, b):
     """Load a value tile, rescale the running output and add the weighted values."""
-    cols, dim, vector = min(shape.tile_k, shape.kv_len - start), shape.dim, fmt.vector
+    load_values(p, turn, start, kv_row, shape, hbm, b)
+    weigh_values(p, turn, start, rows, shape, fmt, b)
+    add_weighted_values(p, turn, rows, shape, fmt, b)
+
+
+@jit_inner
+def load_values(p, turn, start, kv_row, shape, hbm, b):
+    """Load a value tile."""
+    cols = min(shape.tile_k, shape.kv_len - start)
+    load(p, tile(b.v, turn), hbm.v, kv_row + start, 0, cols, shape.dim)
+
+
+@jit_inner
+def weigh_values(p, turn, start, rows, shape, fmt, b):
+    """Multiply the weights of a key tile with its values, which have been loaded."""
+    cols, dim = min(shape.tile_k, shape.kv_len - start), shape.dim
     values, acc, weighted = tile(b.v, turn), tile(b.output_acc, turn), tile(b.product, turn)
-    output = tile(b.output, 0)
-    load(p, values, hbm.v, kv_row + start, 0, cols, dim)
     matmul(p, acc, tile(b.weights, turn), values, rows, dim, cols, fmt.output_operand, FP32, False)
-    move(p, weighted, acc, rows, dim, FP32, vector)
-    multiply_column(p, output, output, tile(b.rescale, 0), rows, dim, vector)
-    add(p, output, output, weighted, rows, dim, vector)
+    move(p, weighted, acc, rows, dim, FP32, fmt.vector)
+
+
+@jit_inner
+def add_weighted_values(p, turn, rows, shape, fmt, b):
+    """Rescale the running output and add the weighted values of a key tile."""
+    output, dim, vector = tile(b.output, 0), shape.dim, fmt.vector
+    multiply_column(p, output, output, tile(b.rescale, turn), rows, dim, vector)
+    add(p, output, output, tile(b.product, turn), rows, dim, vector)
 
 
 @jit_inner

@@ -189,8 +189,8 @@ def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiling) 
     num_items = num_tiles * tiles.splits
     steps = tiles.range_steps(problem.k)
     products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
-    rate = cube.rates.get(problem.dtype, 1.0) * cube.efficiency
-    compute = products * ceil_div(tiles.k, cube.tile_k) / rate
+    steps_per_cycle = cube.rates.get(problem.dtype, 1.0)
+    compute = cube.issue_cycles + products * ceil_div(tiles.k, cube.tile_k) / steps_per_cycle
     operand_bytes = [size * tiles.k * problem.dtype.bits / BITS_PER_BYTE for size in tiles[:2]]
     hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_items)
     load = max(
