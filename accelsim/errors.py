@@ -38,6 +38,10 @@ class ProgramError(AccelsimError):
     """A tile program that no machine could run; names the op and the rule it breaks."""
 
 
+class QuantizationError(AccelsimError):
+    """Values or options that cannot be quantized, or a calibration made for something else."""
+
+
 class OutputError(AccelsimError):
     """An output folder, file or store cannot be written."""
 

@@ -13,8 +13,10 @@ from accelsim.hardware.machine import MachineSpec, VectorCosts
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
+    BITS_B_SHIFT,
     OPERAND_SHIFT,
     OUTPUT_SHIFT,
+    SHIFTS_SHIFT,
     SLOT_BITS,
     TENSOR_SHIFT,
     WORDS,
@@ -36,6 +38,7 @@ def machine_of(
     tile: tuple[int, int, int] = (1, 1, 1),
     cube_rates: dict[str, float] | None = None,
     cube_depth_cycles: int = 0,
+    int_mac: tuple[int, int, int] = (64, 64, 0),
     lanes: dict[str, int] | None = None,
     vector_depth_cycles: int = 0,
     issue_cycles: int = 0,
@@ -55,7 +58,10 @@ def machine_of(
     cube_issue_cycles: int = 0,
     interleave_bytes: int = 2**20,
 ) -> MachineSpec:
-    """Return a machine; its clock is a power of two, so that rates per cycle are exact."""
+    """Return a machine; its clock is a power of two, so that rates per cycle are exact.
+
+    int_mac: rows, columns and pipeline depth of the integer array.
+    """
     unit_costs: dict[str, float] = dict.fromkeys(VectorCosts.model_fields, 1)
     return MachineSpec.model_validate(
         {
@@ -72,6 +78,10 @@ def machine_of(
                 "issue_cycles": cube_issue_cycles,
                 "pipeline_depth_cycles": cube_depth_cycles,
                 "operand_buffer": 2**16,
+            },
+            "int_mac": {
+                **dict(zip(("rows", "cols", "pipeline_depth_cycles"), int_mac, strict=True)),
+                "index_buffer": 2**16,
             },
             "vector": {
                 "lanes": lanes or {"fp16": 1},
@@ -150,6 +160,27 @@ def matmul(
     head = Op.MATMUL | fmt.code << OPERAND_SHIFT | Format.FP32.code << ACCUMULATOR_SHIFT
     reads = packed((a, b, acc) if accumulate else (a, b))
     return (head, reads, acc, m, n, k, bits[0] | bits[1] << 8)
+
+
+def int_matmul(
+    acc: int,
+    a: int,
+    b: int,
+    m: int,
+    n: int,
+    k: int,
+    *,
+    bits: tuple[int, int] = (4, 4),
+    shifts: int = 0,
+    order: int = 0,
+    accumulate: bool = False,
+) -> Words:
+    """Return the words of a product of the integer array; `order` is a slot of channel numbers."""
+    left, right = ({4: Format.INT4, 8: Format.INT8}[each] for each in bits)
+    head = Op.INT_MATMUL | left.code << OPERAND_SHIFT | right.code << OUTPUT_SHIFT
+    reads = packed((a, b, order, acc if accumulate else 0))
+    sizes = bits[0] | bits[1] << BITS_B_SHIFT | shifts << SHIFTS_SHIFT
+    return (head | Format.INT32.code << ACCUMULATOR_SHIFT, reads, acc, m, n, k, sizes)
 
 
 def move(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from accelsim.cli import compare, listing, model, plot, quality, run, sweep, validate
+from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep, validate
 from accelsim.cli.console import details, messages
 from accelsim.errors import AccelsimError
 from accelsim.interruption import is_work_abandoned
@@ -42,6 +42,7 @@ for command in (
     sweep.sweep,
     plot.plot,
     quality.quality,
+    calibrate.calibrate,
     validate.validate,
     run.program,
     listing.kernels,

@@ -1,6 +1,6 @@
 """Die area by component, from the machine's sizes and the technology's unit areas."""
 
-from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.machine import CubeSpec, IntMacSpec, MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
 
 
@@ -11,8 +11,7 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
     standard without costs, ConfigError for a capacity outside the SRAM table.
     """
     per_core = {
-        "cube": cube_area_mm2(machine, technology),
-        "vector": vector_area_mm2(machine, technology),
+        **arithmetic_area_mm2(machine, technology),
         **{memory: point.area for memory, point in sram_points(machine, technology).items()},
     }
     area = {component: machine.cores * area_mm2 for component, area_mm2 in per_core.items()}
@@ -20,14 +19,28 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
     return area | {"hbm": machine.hbm.channels * channel_mm2}
 
 
-def cube_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:
+def arithmetic_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> dict[str, float]:
+    """Return the mm2 of the compute units of one core, by unit."""
+    area = {"cube": _cube_area_mm2(machine.cube, technology)} if machine.cube else {}
+    if machine.int_mac:
+        area["int_mac"] = _int_mac_area_mm2(machine.int_mac, technology)
+    return area | {"vector": _vector_area_mm2(machine, technology)}
+
+
+def _cube_area_mm2(cube: CubeSpec, technology: TechnologySpec) -> float:
     """Return the area of one cube: its formats share one array, so the widest one decides."""
-    cube = machine.cube
     macs = cube.tile_m * cube.tile_n * cube.tile_k
     return macs * max(rate * technology.mac(f).area.value for f, rate in cube.rates.items())
 
 
-def vector_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:
+def _int_mac_area_mm2(int_mac: IntMacSpec, technology: TechnologySpec) -> float:
+    """Return the area of one integer array, with what the shift takes of it if it has one."""
+    cost = technology.processing_element()
+    shift_mm2 = cost.shift_area.value if int_mac.can_shift else 0.0
+    return int_mac.rows * int_mac.cols * (cost.area.value + shift_mm2)
+
+
+def _vector_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:
     """Return the area of one vector unit: its formats share the lanes, the widest one decides."""
     lanes = machine.vector.lanes
     return max(count * technology.vector_lane(f).area.value for f, count in lanes.items())
@@ -35,9 +48,10 @@ def vector_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:
 
 def sram_points(machine: MachineSpec, technology: TechnologySpec) -> dict[str, SramPoint]:
     """Return the costs of each on-chip memory of one core, by component."""
-    capacities = {
-        "scratchpad": machine.scratchpad.capacity,
-        "operand_buffer": machine.cube.operand_buffer,
-        "accumulator": machine.accumulator.capacity,
-    }
+    capacities = {"scratchpad": machine.scratchpad.capacity}
+    if machine.cube:
+        capacities["operand_buffer"] = machine.cube.operand_buffer
+    if machine.int_mac:
+        capacities["index_buffer"] = machine.int_mac.index_buffer
+    capacities["accumulator"] = machine.accumulator.capacity
     return {memory: technology.sram_of(memory, size) for memory, size in capacities.items()}

@@ -4,18 +4,23 @@ import numpy as np
 
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import ceil_div
+from accelsim.hardware.timing import array_passes, ceil_div
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import (
+    BITS_B_SHIFT,
     FIELD_MASK,
     FIRST_VECTOR_OP,
     HEAD,
     NUM_OPS,
     OPERAND_SHIFT,
+    OUTPUT_SHIFT,
     READS,
+    SHIFTS_SHIFT,
     SLOT_BITS,
+    SLOT_MASK,
+    WRITES,
     A,
     B,
     C,
@@ -25,7 +30,9 @@ from accelsim.program.ops import (
 
 _FORMATS = list(Format)
 _MATMUL, _MOVE, _STORE = Op.MATMUL.value, Op.MOVE.value, Op.STORE.value
+_INT_MATMUL = Op.INT_MATMUL.value
 _ACCUMULATOR_BYTES = 4
+_INDEX_BYTES = 4
 (
     _SCRATCHPAD_READ,
     _SCRATCHPAD_WRITE,
@@ -35,8 +42,10 @@ _ACCUMULATOR_BYTES = 4
     _ACCUMULATOR_WRITE,
     _HBM_READ,
     _HBM_WRITE,
+    _SHIFTED,
+    _INDEX_READ,
     _NUM_COUNTS,
-) = range(9)
+) = range(11)
 
 
 def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
@@ -44,13 +53,21 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
 
     The cube reads the left operand once for each column of tiles, and the right one once for each
     row of tiles, from its operand buffers, which are filled once for each op; it adds to the
-    accumulator once for each step along k.
+    accumulator once for each step along k. The integer array streams its operands from the
+    scratchpad once for each pass, and keeps its sums inside until a pass is over.
     """
-    cube = machine.cube
-    tile = np.array([cube.tile_m, cube.tile_n, cube.tile_k], np.int64)
-    counts, macs, elements = _count(schedule.program.ops, tile, len(_FORMATS))
+    cube, int_mac = machine.cube, machine.int_mac
+    tile = (cube.tile_m, cube.tile_n, cube.tile_k) if cube else (1, 1, 1)
+    array = (int_mac.rows, int_mac.cols) if int_mac else (1, 1)
+    counts, macs, int_macs, elements = _count(schedule.program.ops, tile, array, len(_FORMATS))
     return Activity(
         macs={_FORMATS[code]: int(macs[code]) for code in np.flatnonzero(macs)},
+        int_macs={
+            (_FORMATS[left], _FORMATS[right]): int(int_macs[left, right])
+            for left, right in np.argwhere(int_macs)
+        },
+        accumulator_shifts=int(counts[_SHIFTED]),
+        index_buffer_read_bytes=int(counts[_INDEX_READ]),
         vector_elements={
             (Op(op).name.lower(), _FORMATS[code]): int(elements[op, code])
             for op, code in np.argwhere(elements)
@@ -68,9 +85,10 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
 
 
 @jit
-def _count(ops, tile, num_formats):
+def _count(ops, tile, array, num_formats):
     counts = np.zeros(_NUM_COUNTS, np.int64)
     macs = np.zeros(num_formats, np.int64)
+    int_macs = np.zeros((num_formats, num_formats), np.int64)
     elements = np.zeros((NUM_OPS, num_formats), np.int64)
     for i in range(len(ops)):
         op = ops[i, HEAD] & FIELD_MASK
@@ -79,6 +97,9 @@ def _count(ops, tile, num_formats):
         if op == _MATMUL:
             macs[fmt] += a * b * c
             _count_matmul(counts, a, b, c, d, ops[i, READS] >> (2 * SLOT_BITS), tile)
+        elif op == _INT_MATMUL:
+            int_macs[fmt, (ops[i, HEAD] >> OUTPUT_SHIFT) & FIELD_MASK] += a * b * c
+            _count_int_matmul(counts, a, b, c, d, ops[i, READS], ops[i, WRITES], array)
         elif op == _MOVE:
             counts[_ACCUMULATOR_READ] += c
             counts[_SCRATCHPAD_WRITE] += d
@@ -92,13 +113,13 @@ def _count(ops, tile, num_formats):
         else:
             counts[_SCRATCHPAD_WRITE] += b * c
             counts[_HBM_READ] += b * c
-    return counts, macs, elements
+    return counts, macs, int_macs, elements
 
 
 @jit_inner
 def _count_matmul(counts, m, n, k, bits, accumulates, tile):
     left = (m * k * (bits & FIELD_MASK) + 7) // 8
-    right = (k * n * (bits >> 8) + 7) // 8
+    right = (k * n * (bits >> BITS_B_SHIFT) + 7) // 8
     steps = ceil_div(k, tile[2])
     result = m * n * _ACCUMULATOR_BYTES
     counts[_SCRATCHPAD_READ] += left + right
@@ -106,3 +127,20 @@ def _count_matmul(counts, m, n, k, bits, accumulates, tile):
     counts[_OPERAND_READ] += left * ceil_div(n, tile[1]) + right * ceil_div(m, tile[0])
     counts[_ACCUMULATOR_WRITE] += steps * result
     counts[_ACCUMULATOR_READ] += (steps if accumulates else steps - 1) * result
+
+
+@jit_inner
+def _count_int_matmul(counts, m, n, k, d, reads, writes, array):
+    bits_a, bits_b = d & FIELD_MASK, (d >> BITS_B_SHIFT) & FIELD_MASK
+    along_m, along_n, _, _ = array_passes(m, n, bits_a, bits_b, array[0], array[1])
+    counts[_SCRATCHPAD_READ] += along_n * ((m * k * bits_a + 7) // 8)
+    counts[_SCRATCHPAD_READ] += along_m * ((k * n * bits_b + 7) // 8)
+    counts[_SHIFTED] += (d >> SHIFTS_SHIFT) * m * n
+    counts[_ACCUMULATOR_WRITE] += m * n * _ACCUMULATOR_BYTES
+    third = (reads >> (2 * SLOT_BITS)) & SLOT_MASK
+    fourth = (reads >> (3 * SLOT_BITS)) & SLOT_MASK
+    accumulates = writes in (third, fourth)
+    if accumulates:
+        counts[_ACCUMULATOR_READ] += m * n * _ACCUMULATOR_BYTES
+    if third and third != writes:
+        counts[_INDEX_READ] += along_m * along_n * k * _INDEX_BYTES

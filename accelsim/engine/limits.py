@@ -23,7 +23,11 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     slowest = min(per_channel, machine.load.bandwidth, machine.store.bandwidth)
     with np.errstate(divide="ignore", over="ignore"):
         cycles_per_byte = 1 / np.float64(slowest)
-    depths = machine.cube.pipeline_depth_cycles + machine.vector.pipeline_depth_cycles
+    depths = sum(
+        unit.pipeline_depth_cycles
+        for unit in (machine.cube, machine.vector, machine.int_mac)
+        if unit
+    )
     latency = float(machine.hbm_latency_cycles + depths)
     longest = cycles_per_byte * program.hbm_bytes.max(initial=0)
     total = busy.sum(dtype=np.float64) + cycles_per_byte * program.hbm_bytes.sum(dtype=np.float64)

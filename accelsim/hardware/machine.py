@@ -5,11 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from accelsim.config.spec import Bytes, BytesPerCycle, BytesPerSecond, Hertz, Seconds, Spec
+from accelsim.errors import DoesNotFitError
 from accelsim.numerics.formats import Format
 
 # Far above any machine, and low enough that the engines' 64-bit integers never overflow.
 Count = Annotated[int, Field(gt=0, le=2**16)]
 Cycles = Annotated[int, Field(ge=0, le=2**30)]
+
+
+PE_BITS = 4
+"""Bits of both operands of one processing element of an integer array."""
 
 
 class CubeSpec(Spec):
@@ -31,6 +36,37 @@ class CubeSpec(Spec):
     """Cycles from the last step of an op until its result can be read by another unit."""
     operand_buffer: Bytes
     """Capacity of the operand buffers next to the array (L0A and L0B together), in bytes."""
+
+
+class IntMacSpec(Spec):
+    """Output-stationary array of 4-bit multipliers whose accumulators can be doubled in place.
+
+    After the Multi-Scale Systolic Array of Tender (ISCA 2024, arXiv 2406.12930): operands of 8 bits
+    take two rows or columns of elements, so that INT8 x INT8 runs on 2 x 2 of them.
+    """
+
+    rows: Count
+    """Rows of processing elements; each takes 4 bits of a row of the left operand."""
+    cols: Count
+    """Columns of processing elements; each takes 4 bits of a column of the right operand."""
+    formats: tuple[Literal[Format.INT4, Format.INT8], ...] = Field(
+        default=(Format.INT4, Format.INT8), min_length=1
+    )
+    """Operand formats; both operands of a product may differ."""
+    accumulator_bits: Annotated[int, Field(ge=8, le=32)] = 32
+    """Bits of an accumulator."""
+    overflow: Literal["wrap", "saturate"] = "wrap"
+    """What an accumulator does with a sum that it cannot hold; either is counted."""
+    can_shift: bool = True
+    """Whether accumulators can be doubled in place, in one cycle."""
+    pipeline_depth_cycles: Cycles
+    """Cycles from the last step of an op until its result can be read by another unit."""
+    index_buffer: Bytes
+    """Capacity of the memory for the order of channels, in bytes."""
+
+    def block(self, bits: int) -> int:
+        """Return the rows or columns of elements that an operand of `bits` takes."""
+        return -(-bits // PE_BITS)
 
 
 class VectorCosts(Spec):
@@ -142,8 +178,10 @@ class MachineSpec(Spec):
     """Work items a core holds at once: with 2, the next item's loads overlap the current one."""
     placement: Literal["greedy", "static"] = "greedy"
     """Work items go to the next free core, or item i to core i modulo the number of cores."""
-    cube: CubeSpec
-    """Matrix unit of one core."""
+    cube: CubeSpec | None = None
+    """Matrix unit of one core; absent: the machine has none."""
+    int_mac: IntMacSpec | None = None
+    """Shift-capable integer array of one core; absent: the machine has none."""
     vector: VectorSpec
     """Vector unit of one core."""
     scratchpad: ScratchpadSpec
@@ -167,6 +205,23 @@ class MachineSpec(Spec):
                 f"allowed: a latency of at least one cycle of the clock"
             )
         return self
+
+    def cube_for(self, work: str) -> CubeSpec:
+        """Return the matrix unit; raises DoesNotFitError if there is none for `work`."""
+        if self.cube is None:
+            raise DoesNotFitError(
+                f"machine {self.name} has no cube, which {work} uses; give machine.cube to add one"
+            )
+        return self.cube
+
+    def int_mac_for(self, work: str) -> IntMacSpec:
+        """Return the integer array; raises DoesNotFitError if there is none for `work`."""
+        if self.int_mac is None:
+            raise DoesNotFitError(
+                f"machine {self.name} has no int_mac, which {work} uses; "
+                f"give machine.int_mac to add one"
+            )
+        return self.int_mac
 
     @property
     def hbm_latency_cycles(self) -> int:

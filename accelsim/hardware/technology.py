@@ -44,6 +44,25 @@ class MacCost(Spec):
     """Area of one multiplier and its 32-bit adder, in mm2."""
 
 
+class IntMacCost(Spec):
+    """One processing element of the integer array: a 4-bit multiplier and its accumulator.
+
+    A product of wider operands takes one multiplier for each pair of 4-bit parts, adds their
+    results in half as wide adders, and the sum to one accumulator.
+    """
+
+    multiply: Sourced[Picojoules]
+    """Energy of one 4-bit product, in picojoules."""
+    accumulate: Sourced[Picojoules]
+    """Energy of adding one product to a 32-bit accumulator, in picojoules."""
+    shift: Sourced[Picojoules]
+    """Energy of doubling one accumulator, in picojoules."""
+    area: Sourced[SquareMillimetres]
+    """Area of one multiplier and its accumulator, in mm2."""
+    shift_area: Sourced[SquareMillimetres]
+    """Area of what lets one accumulator shift, in mm2."""
+
+
 class VectorLaneCost(Spec):
     """One lane of the vector unit for one format."""
 
@@ -161,6 +180,8 @@ class TechnologySpec(Spec):
     """Short name of a publication or data set -> what it is."""
     cube: dict[Format, MacCost] = Field(min_length=1)
     """Multiply-accumulate units by format of the operands."""
+    int_mac: IntMacCost | None = None
+    """Processing element of an integer array; absent: machines of this technology have none."""
     vector: dict[Format, VectorLaneCost] = Field(min_length=1)
     """Vector lanes by format."""
     logic_static_power_per_mm2: Sourced[Watts]
@@ -185,6 +206,12 @@ class TechnologySpec(Spec):
     def mac(self, operand: Format) -> MacCost:
         """Return the costs of a cube whose operands are `operand`; raises UnknownNameError."""
         return self._named(self.cube, "cube format", operand)
+
+    def processing_element(self) -> IntMacCost:
+        """Return the costs of an element of an integer array; raises ConfigError without them."""
+        if self.int_mac is None:
+            raise ConfigError([f"technology '{self.name}' has no int_mac, which the machine needs"])
+        return self.int_mac
 
     def vector_lane(self, number_format: Format) -> VectorLaneCost:
         """Return the costs of a vector lane; raises UnknownNameError."""

@@ -4,6 +4,7 @@ Scalars only, so that both engines and plain Python share one definition.
 """
 
 from accelsim import units
+from accelsim.hardware.machine import PE_BITS
 from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
 from accelsim.jit import jit
 
@@ -94,3 +95,41 @@ def move_cycles(
         ceil_cycles(read_bytes, accumulator_bytes_per_cycle),
         ceil_cycles(written_bytes, port_bytes_per_cycle),
     )
+
+
+@jit
+def array_passes(
+    m: int, n: int, bits_a: int, bits_b: int, rows: int, cols: int
+) -> tuple[int, int, int, int]:
+    """Return how often an m x n result covers an integer array, and the part of one covering.
+
+    As (passes along m, passes along n, rows of the result per pass, columns of it per pass); an
+    operand of 8 bits takes two rows or columns of 4-bit elements.
+    """
+    pass_rows = max(1, rows // ceil_div(bits_a, PE_BITS))
+    pass_cols = max(1, cols // ceil_div(bits_b, PE_BITS))
+    return ceil_div(m, pass_rows), ceil_div(n, pass_cols), pass_rows, pass_cols
+
+
+@jit
+def int_mac_cycles(
+    m: int,
+    n: int,
+    k: int,
+    shifts: int,
+    bits_a: int,
+    bits_b: int,
+    rows: int,
+    cols: int,
+    port_bytes_per_cycle: float,
+) -> int:
+    """Passes of an output-stationary integer array over an m x n x k product, or its operand reads.
+
+    A pass takes a cycle for each channel and each shift of all accumulators, and the skew of rows
+    and columns to fill and drain: k + shifts + rows + cols - 2 (Tender, ISCA 2024, section on the
+    Multi-Scale Systolic Array). Each pass streams its operands from the scratchpad.
+    """
+    along_m, along_n, pass_rows, pass_cols = array_passes(m, n, bits_a, bits_b, rows, cols)
+    steps = along_m * along_n * (k + shifts + pass_rows + pass_cols - 2)
+    operand_bytes = (along_n * m * k * bits_a + along_m * k * n * bits_b) / 8
+    return max(steps, ceil_cycles(operand_bytes, port_bytes_per_cycle))

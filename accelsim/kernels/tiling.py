@@ -9,11 +9,13 @@ from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import BufferInfo, Memory
 from accelsim.units import KIB
 
-MEMORIES: tuple[Memory, ...] = ("scratchpad", "accumulator")
+MEMORIES: tuple[Memory, ...] = ("scratchpad", "accumulator", "index_buffer")
 
 
 def capacity_bytes(machine: MachineSpec, memory: Memory) -> int:
-    """Return the capacity of a machine's `scratchpad` or `accumulator`."""
+    """Return the capacity of one of a machine's memories on chip; 0 if it has none."""
+    if memory == "index_buffer":
+        return int(machine.int_mac.index_buffer) if machine.int_mac else 0
     return int(
         machine.scratchpad.capacity if memory == "scratchpad" else machine.accumulator.capacity
     )
@@ -24,6 +26,7 @@ def fit_error(
 ) -> DoesNotFitError | None:
     """Return None if the buffers fit, or an error naming them, their bytes and the capacity."""
     for memory in MEMORIES:
+        place = memory.replace("_", " ")
         own = [b for b in buffers if b.memory == memory]
         needed, capacity = sum(b.size_bytes for b in own), capacity_bytes(machine, memory)
         if needed > capacity:
@@ -31,9 +34,9 @@ def fit_error(
                 f"{b.name} {b.slots} x {b.rows}x{b.cols} = {b.size_bytes} B" for b in own
             )
             return DoesNotFitError(
-                f"{name} does not fit the {memory} of machine {machine.name}: it needs {needed} B, "
+                f"{name} does not fit the {place} of machine {machine.name}: it needs {needed} B, "
                 f"{capacity} B ({capacity / KIB:g} KiB) are there; buffers: {listed}; "
-                f"choose smaller tiles or a larger {memory}"
+                f"choose smaller tiles or a larger {place}"
             )
     return None
 

@@ -1,7 +1,7 @@
 """How often each action happened: what a run hands to the energy account."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accelsim.numerics.formats import Format
 
@@ -12,6 +12,12 @@ class Activity:
 
     macs: Mapping[Format, int]
     """Multiply-accumulates of the cube by format of the operands."""
+    int_macs: Mapping[tuple[Format, Format], int] = field(default_factory=dict)
+    """Multiply-accumulates of the integer array by format of the left and the right operand."""
+    accumulator_shifts: int = 0
+    """Accumulators of the integer array that were doubled, each time counted."""
+    index_buffer_read_bytes: int = 0
+    """Bytes of channel numbers that the integer array read from its index buffer."""
     vector_elements: Mapping[tuple[str, Format], int]
     """Elements by vector op, named as a field of `VectorCosts`, and format."""
     scratchpad_read_bytes: int

@@ -18,6 +18,7 @@ from accelsim.program.ops import (
     MAX_SLOTS,
     NUM_INDICES,
     NUM_ITEMS,
+    NUM_OVERFLOWS,
     NUM_RECORDED,
     WORDS,
 )
@@ -133,6 +134,7 @@ class ProgramBuilder:
             item_phase=items[:, ITEM_PHASE].copy(),
             tensors=tuple(self.tensors),
             buffers=tuple(self.buffers),
+            overflows=int(recorder[NUM_OVERFLOWS]),
             gathered_rows=recorder[::-1][:num_indices].copy(),
         )
 

@@ -16,6 +16,7 @@ from accelsim.jit import jit_inner
 from accelsim.numerics import tile as arithmetic
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
+    BITS_B_SHIFT,
     HEADER_WORDS,
     ITEM_CAPACITY,
     ITEM_PHASE,
@@ -166,7 +167,7 @@ def _record_matmul(
     if accumulate:
         reads |= acc.slot << (2 * SLOT_BITS)
     head = _MATMUL | (fmt << OPERAND_SHIFT) | (acc_fmt << ACCUMULATOR_SHIFT)
-    record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << 8))
+    record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << BITS_B_SHIFT))
 
 
 @jit_inner

@@ -10,6 +10,8 @@ An op is seven 64-bit words, so that recording is a handful of stores into one p
     B        rows                    rows               n                columns
     C        bytes of a row          bytes of a row     k                bytes read
     D        bytes from row to row   first index        bits of a, b     bytes written
+
+An int_matmul has the words of a matmul, and in D its shifts above the bits of a and b.
 """
 
 from enum import IntEnum
@@ -20,6 +22,7 @@ HEAD, READS, WRITES, A, B, C, D = range(WORDS)
 SLOT_BITS = 16
 SLOTS_PER_WORD = 4
 MAX_SLOTS = 1 << SLOT_BITS
+SLOT_MASK = MAX_SLOTS - 1
 NO_SLOT = 0
 """Slot number of an unused field; real slots count from 1."""
 
@@ -62,26 +65,35 @@ class Op(IntEnum):
     EXCHANGE = 15
     HISTOGRAM = 16
     SQUARE_ROOT = 17
+    INT_MATMUL = 18
 
 
-FIRST_VECTOR_OP = Op.ADD.value
+FIRST_VECTOR_OP, LAST_VECTOR_OP = Op.ADD.value, Op.SQUARE_ROOT.value
+VECTOR_OPS = tuple(op for op in Op if FIRST_VECTOR_OP <= op <= LAST_VECTOR_OP)
 NUM_OPS = len(Op)
 
-_UNIT_OF_FIRST_OPS = (Unit.LOAD, Unit.LOAD, Unit.STORE, Unit.CUBE, Unit.MOVE)
-UNIT_OF_OP = tuple(
-    _UNIT_OF_FIRST_OPS[op].value if op < FIRST_VECTOR_OP else Unit.VECTOR.value for op in Op
-)
+_UNIT_OF_OTHER_OPS = {
+    Op.LOAD: Unit.LOAD,
+    Op.GATHER: Unit.LOAD,
+    Op.STORE: Unit.STORE,
+    Op.MATMUL: Unit.CUBE,
+    Op.MOVE: Unit.MOVE,
+    Op.INT_MATMUL: Unit.INT_MAC,
+}
+UNIT_OF_OP = tuple(_UNIT_OF_OTHER_OPS.get(op, Unit.VECTOR).value for op in Op)
 """Unit that runs each op, indexed by op code."""
 
 OP_SHIFT, OPERAND_SHIFT, ACCUMULATOR_SHIFT, OUTPUT_SHIFT, TENSOR_SHIFT = 0, 8, 16, 24, 32
 FIELD_MASK = 0xFF
 TENSOR_MASK = 0xFFFF
+BITS_B_SHIFT, SHIFTS_SHIFT = 8, 16
+"""Fields of word D of a matrix product, above the bits of a."""
 
 MAX_OPS = 1 << 25
 """Most ops of a program: recording and scheduling them takes about 200 bytes each."""
 
 # The recorder: a header, then two words for each work item, then the ops.
-NUM_RECORDED, NUM_ITEMS, ITEM_CAPACITY, NUM_INDICES = range(4)
+NUM_RECORDED, NUM_ITEMS, ITEM_CAPACITY, NUM_INDICES, NUM_OVERFLOWS = range(5)
 HEADER_WORDS = 8
 ITEM_WORDS = 2
 ITEM_START, ITEM_PHASE = range(ITEM_WORDS)

@@ -1,7 +1,7 @@
 """A tile program as text: one op a line, stable, to be read and compared."""
 
 from accelsim.numerics.formats import Format
-from accelsim.program.ops import FIELD_MASK, Op
+from accelsim.program.ops import BITS_B_SHIFT, FIELD_MASK, SHIFTS_SHIFT, Op
 from accelsim.program.program import OpRecord, Program
 
 
@@ -52,8 +52,11 @@ def _size(op: OpRecord) -> str:
         return f"{op.b} rows x {op.c} B from {op.a}, indices {op.d}.."
     if op.op == Op.MATMUL:
         formats = f"{op.operand_format} -> {op.accumulator_format}"
-        bits = f"{op.d & FIELD_MASK} x {op.d >> 8} bit"
+        bits = f"{op.d & FIELD_MASK} x {op.d >> BITS_B_SHIFT} bit"
         return f"{op.a}x{op.b}x{op.c} {formats} ({bits})"
+    if op.op == Op.INT_MATMUL:
+        formats = f"{op.operand_format} x {op.output_format} -> {op.accumulator_format}"
+        return f"{op.a}x{op.b}x{op.c} {formats}, {op.d >> SHIFTS_SHIFT} shifts"
     if op.op == Op.MOVE:
         return f"{op.a}x{op.b} {op.accumulator_format} -> {op.output_format}"
     return f"{op.a}x{op.b} {Format(op.operand_format)}"

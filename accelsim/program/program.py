@@ -32,7 +32,7 @@ from accelsim.program.ops import (
 )
 
 Words = npt.NDArray[np.int64]
-Memory = Literal["scratchpad", "accumulator"]
+Memory = Literal["scratchpad", "accumulator", "index_buffer"]
 _FORMATS = list(Format)
 
 
@@ -116,6 +116,8 @@ class Program:
     buffers: tuple[BufferInfo, ...]
     gathered_rows: Words
     """Row indices of all gathers, in program order."""
+    overflows: int = 0
+    """Sums that an accumulator of the integer array could not hold."""
     selection: Mapping[str, float] = field(default_factory=dict)
     """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
 
@@ -161,7 +163,7 @@ class Program:
         return np.where(is_memory, self.ops[:, B] * self.ops[:, C], 0)
 
     def memory_bytes(self, memory: str) -> int:
-        """Return the bytes allocated in `scratchpad` or `accumulator`."""
+        """Return the bytes allocated in one of the memories on chip."""
         return sum(buffer.size_bytes for buffer in self.buffers if buffer.memory == memory)
 
     def slot_name(self, slot: int) -> str:

@@ -28,14 +28,12 @@ from accelsim.report.report import Report
 from accelsim.simulation import KernelRun, settings_below, shortages_explained
 from accelsim.units import ceil_div
 from accelsim.workload.model.forward import Hooks, causal_attention, token_losses
-from accelsim.workload.model.language import LanguageModel, load_model, read_text
+from accelsim.workload.model.language import DEFAULT_TEXT, LanguageModel, load_model, read_text
 from accelsim.workload.model.llama import Array
 from accelsim.workload.problem import FloatFormat
 
 Losses = NDArray[np.float64]
 
-DEFAULT_TEXT = "pydoc_data.topics"
-"""Module whose texts are read when no file is named; every Python carries it."""
 FEWEST_TOKENS = 2
 """With one prediction a mean has no standard error."""
 

@@ -14,6 +14,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.numerics.metrics import Accuracy
 from accelsim.program.ops import UNIT_NAMES, Unit
+from accelsim.report.peak import peak_macs_per_s
 from accelsim.report.report import Report, UnitReport
 from accelsim.report.timeline_builder import build_timeline
 from accelsim.version import VERSION
@@ -40,7 +41,7 @@ def build_report(
     program, cycles = schedule.program, schedule.cycles
     activity = count_activity(schedule, machine)
     energy = energy_by_component(activity, machine, technology)
-    macs = sum(activity.macs.values())
+    macs = sum(activity.macs.values()) + sum(activity.int_macs.values())
     moved_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
     hbm_utilization = moved_bytes / (machine.hbm_bytes_per_cycle * cycles)
     return Report(
@@ -63,7 +64,7 @@ def build_report(
         ),
         hbm_bytes_by_tensor=_bytes_by_tensor(schedule),
         macs=macs,
-        peak_macs_per_s=_peak_macs_per_s(activity.macs, machine),
+        peak_macs_per_s=peak_macs_per_s(activity, machine),
         peak_hbm_bytes_per_s=machine.hbm.bandwidth,
         hbm_utilization=hbm_utilization,
         units=_units(schedule, cycles * machine.cores),
@@ -181,14 +182,6 @@ def _bytes_by_tensor(schedule: Schedule) -> dict[str, int]:
     moved = np.zeros(len(program.tensors), np.int64)
     np.add.at(moved, program.tensor_indices, program.hbm_bytes)
     return {tensor.name: int(moved[i]) for i, tensor in enumerate(program.tensors)}
-
-
-def _peak_macs_per_s(macs: Mapping[Any, int], machine: MachineSpec) -> float:
-    """Return the rate at which the cubes would do these MACs, formats mixed as they are."""
-    cube = machine.cube
-    per_step = cube.tile_m * cube.tile_n * cube.tile_k * machine.cores * machine.clock
-    steps = sum(count / cube.rates[fmt] for fmt, count in macs.items())
-    return per_step * sum(macs.values()) / steps if steps else per_step
 
 
 def _bound_by(schedule: Schedule, machine: MachineSpec, hbm_utilization: float) -> str:

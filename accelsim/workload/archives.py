@@ -54,13 +54,24 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     Raises WorkloadError for another ending and OutputError if the file cannot be written.
     """
     _check_ending(path)
-    if path.suffix == ".npz":
-        content = io.BytesIO()
-        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-        data = content.getvalue()
-    else:
-        save = import_extra("safetensors.numpy", "a .safetensors file").save
-        data = save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
+    if path.suffix == ".safetensors":
+        write_safetensors(path, arrays)
+        return
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    _write(path, content.getvalue())
+
+
+def write_safetensors(
+    path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write arrays, and texts that say where they come from. Raises OutputError."""
+    save = import_extra("safetensors.numpy", "a .safetensors file").save
+    contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    _write(path, save(contiguous, metadata and dict(metadata)))
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_METADATA = "__metadata__"
 _LARGEST_HEADER_BYTES = 100_000_000  # the format's own limit
 _TYPES: dict[str, type[np.generic]] = {
     "F64": np.float64,
@@ -39,20 +40,18 @@ class Entry(NamedTuple):
 
 def read_header(path: Path) -> dict[str, Entry]:
     """Return what a file holds. Raises ValueError if it is damaged, OSError if unreadable."""
+    header, data_start = _read_json(path)
+    header.pop(_METADATA, None)
     file_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else file_bytes
-        if length > min(file_bytes - 8, _LARGEST_HEADER_BYTES):
-            raise ValueError("the header is longer than the file")
-        try:
-            header = json.loads(file.read(length))
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise ValueError("the header is not JSON") from error
-    if not isinstance(header, dict):
-        raise ValueError("the header is not a mapping")
-    header.pop("__metadata__", None)
-    return {name: _entry(name, about, 8 + length, file_bytes) for name, about in header.items()}
+    return {name: _entry(name, about, data_start, file_bytes) for name, about in header.items()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that the writer of a file left in it; raises as `read_header` does."""
+    found = _read_json(path)[0].get(_METADATA, {})
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise ValueError("the metadata is not a mapping of texts")
+    return found
 
 
 def read_array(path: Path, entry: Entry) -> NDArray[Any]:
@@ -67,6 +66,23 @@ def read_array(path: Path, entry: Entry) -> NDArray[Any]:
     with path.open("rb") as file:
         file.seek(entry.begin)
         return np.frombuffer(file.read(expected), dtype).reshape(entry.shape)
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header, and where in the file the data starts."""
+    file_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else file_bytes
+        if length > min(file_bytes - 8, _LARGEST_HEADER_BYTES):
+            raise ValueError("the header is longer than the file")
+        try:
+            header = json.loads(file.read(length))
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise ValueError("the header is not JSON") from error
+    if not isinstance(header, dict):
+        raise ValueError("the header is not a mapping")
+    return header, 8 + length
 
 
 def _entry(name: str, about: Any, data_start: int, file_bytes: int) -> Entry:

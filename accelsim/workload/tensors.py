@@ -14,9 +14,9 @@ from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_ar
 from accelsim.workload.model.capture import capture_heads, capture_linear
 from accelsim.workload.problem import (
     AttentionProblem,
-    GemmProblem,
     Problem,
     Shapes,
+    VectorProblem,
 )
 from accelsim.workload.sources import (
     FileSource,
@@ -49,6 +49,10 @@ class GemmTensors(NamedTuple):
     """[m, k]"""
     b: NDArray[Any]
     """[k, n]"""
+    linear: str | None = None
+    """Name of the linear of a model whose input and weights these are, such as `layer3.q`."""
+    model: str | None = None
+    """Name of that model."""
 
 
 class VectorTensors(NamedTuple):
@@ -78,9 +82,13 @@ def load_tensors(problem: Problem, folder: Path) -> Tensors | None:
         raise WorkloadError(f"workload '{problem.name}': {error}") from error
     if isinstance(problem, AttentionProblem):
         return AttentionTensors(**arrays)
-    if isinstance(problem, GemmProblem):
-        return GemmTensors(**arrays)
-    return VectorTensors(**arrays)
+    if isinstance(problem, VectorProblem):
+        return VectorTensors(**arrays)
+    tensors = GemmTensors(arrays["a"], arrays["b"])
+    if isinstance(problem.tensors, ModelLinearSource):
+        source = problem.tensors
+        return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=source.model)
+    return tensors
 
 
 def _rounded(name: str, values: NDArray[Any], problem: Problem) -> NDArray[Any]:

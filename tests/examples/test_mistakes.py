@@ -253,7 +253,8 @@ def model_path_of(name, cache):
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),
-            "unknown machine 'edge-nup', did you mean 'edge-npu'?; known: ascend-910b, edge-npu",
+            "unknown machine 'edge-nup', did you mean 'edge-npu'?; known: ascend-910b, edge-npu, "
+            "tender-asic",
         ),
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "flash"),

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from accelsim.program.ops import FIRST_VECTOR_OP, Op
+from accelsim.program.ops import VECTOR_OPS
 from tests.handmade import machine_of
 
 rates = st.sampled_from([0.25, 0.3, 1, 2.5, 7, 16, 33.3, 64])
@@ -11,7 +11,7 @@ depths = st.integers(0, 20)
 in_flight = st.integers(1, 4)
 costs = st.fixed_dictionaries(
     {},
-    optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in list(Op)[FIRST_VECTOR_OP:]},
+    optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in VECTOR_OPS},
 )
 
 
@@ -24,6 +24,7 @@ def machines(**fixed):
         "tile": st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)),
         "cube_rates": st.fixed_dictionaries({"fp16": st.sampled_from([0.25, 1, 3])}),
         "cube_depth_cycles": depths,
+        "int_mac": st.tuples(st.integers(1, 5), st.integers(1, 5), depths),
         "lanes": st.fixed_dictionaries({"fp16": st.integers(1, 8)}),
         "vector_depth_cycles": depths,
         "issue_cycles": st.integers(0, 5),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from accelsim.program.ops import FIRST_VECTOR_OP, Op
+from accelsim.program.ops import VECTOR_OPS
 from accelsim.program.program import Program
 from tests import handmade
 
@@ -22,17 +22,30 @@ stores = st.builds(handmade.store, slots, addresses, sizes, rows=st.integers(1, 
 matmuls = st.builds(
     handmade.matmul, slots, slots, slots, small, small, small, accumulate=st.booleans()
 )
+int_matmuls = st.builds(
+    handmade.int_matmul,
+    slots,
+    slots,
+    slots,
+    small,
+    small,
+    small,
+    bits=st.sampled_from([(4, 4), (8, 4), (8, 8)]),
+    shifts=st.integers(0, 3),
+    order=st.integers(0, 5),
+    accumulate=st.booleans(),
+)
 moves = st.builds(handmade.move, slots, slots, small, small, read_bytes=sizes, written_bytes=sizes)
 vectors = st.builds(
     handmade.vector,
     slots,
     sizes,
     reads=st.lists(slots, max_size=3),
-    op=st.sampled_from(list(Op)[FIRST_VECTOR_OP:]),
+    op=st.sampled_from(VECTOR_OPS),
     read_bytes=st.integers(0, 60),
     written_bytes=sizes,
 )
-compute_ops = matmuls | moves | vectors
+compute_ops = matmuls | int_matmuls | moves | vectors
 all_ops = loads | gathers | stores | compute_ops
 phase_steps = st.sampled_from([0, 0, 0, 1, 2])
 

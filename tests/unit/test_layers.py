@@ -24,21 +24,22 @@ LAYERS = {
     "config": GROUND,
     "numerics": GROUND | {"jit"},
     "workload": SPECS,
+    "quantization": SPECS | {"workload"},
     "hardware": SPECS | {"jit"},
     "program": SPECS | {"jit", "hardware"},
-    "kernels": MODELS | {"workload"},
+    "kernels": MODELS | {"workload", "quantization"},
     "engine": MODELS,
     "energy": MODELS,
     "report": MODELS | {"workload", "engine", "energy"},
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS | {"workload", "kernels", "engine", "energy", "report", "loading"},
     "sweeps": MODELS | {"workload", "kernels", "report", "loading", "simulation"},
-    "quality": MODELS | {"workload", "kernels", "report", "simulation"},
+    "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
     "validation": MODELS | {"workload", "kernels", "engine", "report", "loading", "simulation"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
-    | {"workload", "kernels", "report", "loading", "simulation", "sweeps", "quality", "plotting"}
-    | {"validation"},
+    | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
+    | {"sweeps", "quality", "plotting", "validation"},
     "__main__": {"cli"},
     "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import accelsim
+from accelsim.config.shipped import known_names
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError
 from accelsim.kernels.registry import kernel_names
 from accelsim.loading import load_machine, load_workload
@@ -147,7 +148,8 @@ class TestNames:
 
     def test_unknown_machine(self, small):
         assert str(refusal("edge-nup", small, "flash")) == (
-            "unknown machine 'edge-nup', did you mean 'edge-npu'?; known: ascend-910b, edge-npu"
+            "unknown machine 'edge-nup', did you mean 'edge-npu'?; known: "
+            + ", ".join(known_names("machine"))
         )
 
     def test_unknown_engine(self, small):

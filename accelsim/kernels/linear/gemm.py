@@ -17,11 +17,13 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
-    Tiling,
     buffers_of,
-    check_packing,
+    check_tiles,
     choose_tiles,
+    merged_rows,
+    range_steps,
 )
+from accelsim.kernels.linear.tiles import Tiles
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
@@ -178,13 +180,13 @@ class Gemm(Kernel):
         name = f"gemm on {problem.name}"
         formats = _formats(problem, parameters)
         _check_accumulator(name, problem)
-        check_packing(name, problem, parameters, formats)
+        check_tiles(name, problem, parameters, formats)
         tiles = choose_tiles(name, problem, machine, parameters, formats)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         shape = _shape_of(problem, tiles, parameters)
         hbm = _declare_operands(builder, problem, shape, formats, tensors)
         sizes = buffers_of(tiles, formats, parameters.b_layout)
-        buffers = {name: builder.buffer(**size._asdict()) for name, size in sizes.items()}
+        buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
         codes = _Formats(*(fmt.code for fmt in formats))
         columns = ceil_div(problem.n, tiles.n)
         items = ceil_div(problem.m, tiles.m) * columns * tiles.splits
@@ -217,7 +219,7 @@ def _check_accumulator(name: str, problem: GemmProblem) -> None:
             )
 
 
-def _shape_of(problem: GemmProblem, tiles: Tiling, parameters: GemmParameters) -> _Shape:
+def _shape_of(problem: GemmProblem, tiles: Tiles, parameters: GemmParameters) -> _Shape:
     return _Shape(
         m=problem.m,
         n=problem.n,
@@ -226,10 +228,10 @@ def _shape_of(problem: GemmProblem, tiles: Tiling, parameters: GemmParameters) -
         tile_n=tiles.n,
         tile_k=tiles.k,
         splits=tiles.splits,
-        range_steps=tiles.range_steps(problem.k),
+        range_steps=range_steps(tiles, problem.k),
         swizzle=parameters.swizzle,
         is_transposed=parameters.b_layout == "nk",
-        merge_m=tiles.merged_rows,
+        merge_m=merged_rows(tiles),
     )
 
 

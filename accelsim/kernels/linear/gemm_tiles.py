@@ -1,23 +1,26 @@
-"""Which tiles a matrix product is cut into: those that fit, by the lowest estimated time."""
+"""Which tiles the gemm kernel cuts a product into: what it buffers, and how it may split k."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from pydantic import PositiveInt
 
 from accelsim.config.spec import Spec
-from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
+from accelsim.kernels.linear.tiles import (
+    BufferSize,
+    Step,
+    Tiles,
+    candidates,
+    check_packing,
+    estimate_cycles,
+    fastest_tiles,
+)
 from accelsim.numerics.formats import Format
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Memory
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
-_TILE_SIZES = tile_sizes(largest=512, smallest=16)
-_ACCUMULATOR_BYTES = 4
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _MERGED_ELEMENTS = 4096
 """Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
 
@@ -43,56 +46,35 @@ class GemmParameters(Spec):
     """Format of C in HBM; absent: that of the operands, or int32 for integers."""
 
 
-class Tiling(NamedTuple):
-    """Tile sizes in elements, slots of operands and accumulator, and ranges of k."""
-
-    m: int
-    n: int
-    k: int
-    acc_slots: int
-    stages: int
-    splits: int
-
-    @property
-    def merged_rows(self) -> int:
-        """Rows of C that one work item of the second phase sums."""
-        return min(self.m, ceil_div(_MERGED_ELEMENTS, self.n))
-
-    def range_steps(self, k: int) -> int:
-        """Return the steps of a range of k; those of the last range may be fewer."""
-        return ceil_div(ceil_div(k, self.k), self.splits)
+def range_steps(tiles: Tiles, k: int) -> int:
+    """Return the steps of each range of k; the last one may have fewer."""
+    return ceil_div(ceil_div(k, tiles.k), tiles.splits)
 
 
-class BufferSize(NamedTuple):
-    """Arguments of `ProgramBuilder.buffer`."""
-
-    name: str
-    rows: int
-    cols: int
-    fmt: Format
-    slots: int
-    memory: Memory
+def merged_rows(tiles: Tiles) -> int:
+    """Return the rows of C that one work item of the second phase sums."""
+    return min(tiles.m, ceil_div(_MERGED_ELEMENTS, tiles.n))
 
 
-def buffers_of(tiles: Tiling, formats: Sequence[Format], b_layout: str) -> Mapping[str, BufferSize]:
-    """Return the buffers of a tiling by name, with formats of operand, accumulator and output."""
+def buffers_of(tiles: Tiles, formats: Sequence[Format], b_layout: str) -> list[BufferSize]:
+    """Return the buffers of a tiling; formats: of operands, accumulator and output."""
     operand, accumulator, output = formats
     b_shape = (tiles.k, tiles.n) if b_layout == "kn" else (tiles.n, tiles.k)
     sizes = [
-        BufferSize("a", tiles.m, tiles.k, operand, tiles.stages, "scratchpad"),
-        BufferSize("b", *b_shape, operand, tiles.stages, "scratchpad"),
+        BufferSize("a", tiles.m, tiles.k, operand, tiles.stages),
+        BufferSize("b", *b_shape, operand, tiles.stages),
         BufferSize("acc", tiles.m, tiles.n, accumulator, tiles.acc_slots, "accumulator"),
-        BufferSize("c", tiles.m, tiles.n, output, 2, "scratchpad"),
     ]
-    if tiles.splits > 1:
-        rows = tiles.merged_rows
-        sizes[-1] = sizes[-1]._replace(fmt=accumulator)
-        sizes += [
-            BufferSize("total", rows, tiles.n, accumulator, 1, "scratchpad"),
-            BufferSize("part", rows, tiles.n, accumulator, 2, "scratchpad"),
-            BufferSize("merged", rows, tiles.n, output, 1, "scratchpad"),
-        ]
-    return {size.name: size for size in sizes}
+    if tiles.splits == 1:
+        return [*sizes, BufferSize("c", tiles.m, tiles.n, output, 2)]
+    rows = merged_rows(tiles)
+    return [
+        *sizes,
+        BufferSize("c", tiles.m, tiles.n, accumulator, 2),
+        BufferSize("total", rows, tiles.n, accumulator),
+        BufferSize("part", rows, tiles.n, accumulator, 2),
+        BufferSize("merged", rows, tiles.n, output),
+    ]
 
 
 def choose_tiles(
@@ -101,123 +83,57 @@ def choose_tiles(
     machine: MachineSpec,
     parameters: GemmParameters,
     formats: Sequence[Format],
-) -> Tiling:
+) -> Tiles:
     """Return the tiling of the lowest estimated time among those asked for that fit.
 
     Raises DoesNotFitError.
     """
-    fitting = []
-    tightest: Mapping[str, BufferSize] = {}
-    for tiles in _candidates(problem, machine, parameters):
-        sizes = buffers_of(tiles, formats, parameters.b_layout)
-        if all(_used_bytes(sizes, m) <= capacity_bytes(machine, m) for m in MEMORIES):
-            fitting.append((_estimate_cycles(problem, machine, tiles), tiles))
-        tightest = sizes
-    if fitting:
-        return min(fitting)[1]
-    builder = ProgramBuilder(name, with_numbers=False)
-    for size in tightest.values():
-        builder.buffer(**size._asdict())
-    raise fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+
+    def estimate(tiles: Tiles) -> float:
+        return estimate_cycles(problem, machine, tiles, _step(name, problem, machine, tiles))
+
+    return fastest_tiles(
+        name,
+        machine,
+        _candidates(problem, parameters),
+        lambda tiles: buffers_of(tiles, formats, parameters.b_layout),
+        estimate,
+    )
 
 
-def check_packing(
-    name: str,
-    problem: GemmProblem,
-    parameters: GemmParameters,
-    formats: Sequence[Format],
+def check_tiles(
+    name: str, problem: GemmProblem, parameters: GemmParameters, formats: Sequence[Format]
 ) -> None:
     """Refuse tiles that would begin in the middle of a byte, where two 4-bit elements lie."""
     operand, _, output = formats
     n_bits = min(operand.bits, output.bits) if parameters.b_layout == "kn" else output.bits
-    columns = {
+    own = {
         "tile_k": (parameters.tile_k, problem.k, operand.bits),
         "tile_n": (parameters.tile_n, problem.n, n_bits),
     }
-    for key, (size, length, bits) in columns.items():
-        if size is not None and size < length and size * bits % BITS_PER_BYTE:
-            raise DoesNotFitError(
-                f"{name}: found {key} = {size}, but elements of {bits} bits are packed "
-                f"{BITS_PER_BYTE // bits} to a byte; allowed: multiples of {BITS_PER_BYTE // bits}"
-            )
+    check_packing(name, own)
 
 
-def _candidates(
-    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
-) -> Iterator[Tiling]:
-    """Yield tilings, the smallest last; the accumulator is double-buffered or not."""
+def _candidates(problem: GemmProblem, parameters: GemmParameters) -> Iterator[Tiles]:
     asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    lengths = (problem.m, problem.n, problem.k)
-    sizes = [
-        sorted({min(size, length) for size in ([own] if own else _TILE_SIZES)}, reverse=True)
-        for own, length in zip(asked, lengths, strict=True)
-    ]
-    for tile_m, tile_n, tile_k in product(*sizes):
-        for splits in _splits(problem, machine, parameters, (tile_m, tile_n, tile_k)):
-            for acc_slots in (2, 1):
-                yield Tiling(tile_m, tile_n, tile_k, acc_slots, parameters.stages, splits)
+    wanted = _SPLITS if parameters.splits == "chosen" else (parameters.splits,)
+    for tiles in candidates(problem, asked):
+        steps = ceil_div(problem.k, tiles.k)
+        # Ranges of equal length may be fewer than asked for, so that none is empty.
+        for splits in sorted({ceil_div(steps, ceil_div(steps, each)) for each in wanted}):
+            yield tiles._replace(stages=parameters.stages, splits=splits)
 
 
-def _splits(
-    problem: GemmProblem,
-    machine: MachineSpec,
-    parameters: GemmParameters,
-    tile: tuple[int, int, int],
-) -> list[int]:
-    """Return the numbers of ranges to try: the one asked for, or what fills the cores once."""
-    steps = ceil_div(problem.k, tile[2])
-    if parameters.splits != "chosen":
-        return [_used_splits(steps, parameters.splits)]
-    most = machine.cores // (ceil_div(problem.m, tile[0]) * ceil_div(problem.n, tile[1]))
-    return sorted({_used_splits(steps, splits) for splits in (1, 2, 3, 4, 6, 8, most) if splits})
-
-
-def _used_splits(steps: int, splits: int) -> int:
-    """Return how many ranges have any step when `steps` are cut into `splits` equal ranges."""
-    return ceil_div(steps, ceil_div(steps, splits))
-
-
-def _used_bytes(sizes: Mapping[str, BufferSize], memory: str) -> float:
-    own = (size for size in sizes.values() if size.memory == memory)
-    return sum(size.slots * size.rows * size.cols * size.fmt.bits / BITS_PER_BYTE for size in own)
-
-
-def _estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiling) -> float:
-    """Return the time of all waves of items over the cores, each step at its slowest part."""
-    cube = machine.cube
-    num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-    num_items = num_tiles * tiles.splits
-    steps = tiles.range_steps(problem.k)
+def _step(name: str, problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
+    """Return what one step along k asks of the cube and the load queue."""
+    cube = machine.cube_for(name)
     products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
-    steps_per_cycle = cube.rates.get(problem.dtype, 1.0)
-    compute = cube.issue_cycles + products * ceil_div(tiles.k, cube.tile_k) / steps_per_cycle
-    operand_bytes = [size * tiles.k * problem.dtype.bits / BITS_PER_BYTE for size in tiles[:2]]
-    hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_items)
-    load = max(
-        sum(operand_bytes) / machine.load.bandwidth,
-        sum(each / _channel_share(each, machine) for each in operand_bytes) / hbm_share,
+    steps = products * ceil_div(tiles.k, cube.tile_k)
+    return Step(
+        compute_cycles=cube.issue_cycles + steps / cube.rates.get(problem.dtype, 1),
+        latency_cycles=cube.pipeline_depth_cycles,
+        operand_bytes=(
+            tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
+            tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
+        ),
     )
-    # A slot is loaded again once the step `stages` before has been computed.
-    arrival = machine.hbm_latency_cycles + load
-    reuse = (arrival + compute + cube.pipeline_depth_cycles) / tiles.stages
-    move = tiles.m * tiles.n * _ACCUMULATOR_BYTES / machine.accumulator.bandwidth
-    per_item = steps * max(compute, load, reuse) + (move if tiles.acc_slots == 1 else 0)
-    waves = ceil_div(num_items, machine.cores)
-    return waves * per_item + arrival + _merge_cycles(problem, machine, tiles)
-
-
-def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiling) -> float:
-    """Return the time to write the sums of all ranges, launch the second phase and read them."""
-    if tiles.splits == 1:
-        return 0.0
-    partial_bytes = 2 * tiles.splits * problem.m * problem.n * _ACCUMULATOR_BYTES
-    latency = machine.launch_cycles + 2 * machine.hbm_latency_cycles
-    return latency + partial_bytes / machine.hbm_bytes_per_cycle
-
-
-def _channel_share(num_bytes: float, machine: MachineSpec) -> float:
-    """Return the share of the channels that one transfer keeps busy.
-
-    Tiles of one matrix often begin at the same channel, so that others do not fill the gap.
-    """
-    return min(1.0, num_bytes / machine.hbm.interleave / machine.hbm.channels)

@@ -63,12 +63,24 @@ def hidden_states(
     num_layers: int | None = None,
 ) -> Array:
     """Return the residual stream [tokens, hidden] after the first `num_layers` layers (all)."""
+    config = weights.config
     x: Array = weights.embedding[np.asarray(token_ids)]
-    rotation = rope_rotation(len(token_ids), weights.config)
-    for index, layer in enumerate(weights.layers[:num_layers]):
-        x = x + _attention_block(index, x, layer, weights.config, rotation, hooks)
-        x = x + _ffn_block(index, x, layer, weights.config, hooks)
+    rotation = rope_rotation(len(token_ids), config)
+    for index in range(len(weights.layers[:num_layers])):
+        x = decoder_layer(weights, index, x, rotation, hooks)
     return x
+
+
+def decoder_layer(
+    weights: LlamaWeights, index: int, x: Array, rotation: tuple[Array, Array], hooks: Hooks = PLAIN
+) -> Array:
+    """Return the residual stream [tokens, hidden] after layer `index`, given the one before.
+
+    The caller sees to `one_blas_thread`, which takes a while to set up.
+    """
+    layer, config = weights.layers[index], weights.config
+    x = x + _attention_block(index, x, layer, config, rotation, hooks)
+    return x + _ffn_block(index, x, layer, config, hooks)
 
 
 @one_blas_thread()

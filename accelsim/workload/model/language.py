@@ -10,6 +10,9 @@ from accelsim.workload.model.llama import LlamaWeights, read_llama
 from accelsim.workload.model.release import model_path
 from accelsim.workload.model.tokenizer import Tokenizer
 
+DEFAULT_TEXT = "pydoc_data.topics"
+"""Module whose texts are read when no file is named; every Python carries it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LanguageModel:

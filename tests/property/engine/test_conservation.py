@@ -1,6 +1,7 @@
 """What a program states is what the engine moves and what the account of energy counts."""
 
 from collections import Counter
+from math import ceil
 from unittest.mock import patch
 
 import pytest
@@ -90,6 +91,15 @@ def test_every_element_of_a_vector_op_is_counted_once(program, machine):
     assert activity.vector_elements == expected
 
 
+def streamed_bytes(op, array):
+    """Each operand once for every piece of the result that the array holds along the other side."""
+    bits = (op.operand_format.bits, op.output_format.bits)
+    held_rows = max(1, array.rows // (bits[0] // 4))
+    held_cols = max(1, array.cols // (bits[1] // 4))
+    left, right = ceil(op.a * op.c * bits[0] / 8), ceil(op.c * op.b * bits[1] / 8)
+    return ceil(op.b / held_cols) * left + ceil(op.a / held_rows) * right
+
+
 @settings(max_examples=200)
 @given(programs(), machines())
 def test_scratchpad_bytes_are_those_of_units_and_queues(program, machine):
@@ -104,8 +114,10 @@ def test_scratchpad_bytes_are_those_of_units_and_queues(program, machine):
             written += op.d
         elif op.unit == Unit.VECTOR:
             read, written = read + op.c, written + op.d
-        else:
+        elif op.unit == Unit.CUBE:
             left, right = op.a * op.c * 16 // 8, op.c * op.b * 16 // 8
             read += left + right
+        else:
+            read += streamed_bytes(op, machine.int_mac)
     assert activity.scratchpad_read_bytes == read
     assert activity.scratchpad_write_bytes == written

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, TypeAdapter, model_validator
 
 from accelsim.config.document import MAX_BYTES
 from accelsim.config.loader import load_spec, read_document
+from accelsim.config.shipped import known_names
 from accelsim.config.spec import Bytes, Spec
 from accelsim.errors import ConfigError, UnknownNameError
 from accelsim.hardware.machine import MachineSpec
@@ -236,7 +237,8 @@ def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UnknownNameError) as refusal:
         load_spec(MachineSpec, "ascend-910c", kind="machine")
     assert str(refusal.value) == (
-        "unknown machine 'ascend-910c', did you mean 'ascend-910b'?; known: ascend-910b, edge-npu"
+        "unknown machine 'ascend-910c', did you mean 'ascend-910b'?; known: "
+        + ", ".join(known_names("machine"))
     )
 
 

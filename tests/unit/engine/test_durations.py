@@ -6,7 +6,7 @@ from accelsim.engine import compiled, reference
 from accelsim.engine.durations import busy_cycles, latency_cycles
 from accelsim.errors import DoesNotFitError
 from accelsim.numerics.formats import Format
-from accelsim.program.ops import FIRST_VECTOR_OP, Op, Unit
+from accelsim.program.ops import VECTOR_OPS, Unit
 from tests.handmade import load, machine_of, matmul, move, program_of, store, vector
 
 
@@ -23,7 +23,7 @@ def test_every_op_is_occupied_for_the_cycles_of_its_unit():
 
 
 def test_every_vector_op_has_a_cost_of_its_own():
-    ops = list(Op)[FIRST_VECTOR_OP:]
+    ops = VECTOR_OPS
     costs = {op.name.lower(): 10 + op for op in ops}
     program = program_of([[vector(1, 1, op=op) for op in ops]])
     assert busy_cycles(program, machine_of(costs=costs)).tolist() == [10 + op for op in ops]

@@ -76,7 +76,8 @@ def test_the_linears_fit_the_attention(model):
     ids=lambda path: path.stem,
 )
 def test_shipped_tensors_load_and_are_ordinary_numbers(path):
-    for values in load_tensors(read(path.stem), FOLDER):
+    tensors = load_tensors(read(path.stem), FOLDER)
+    for values in (each for each in tensors if isinstance(each, np.ndarray)):
         assert np.isfinite(values).all()
         assert values.std() > 0
 

@@ -84,7 +84,7 @@ class IndexerMask(ScoredMask):
         project(p, 0, hbm.q, self._weights_q, self._queries, *sizes, *formats, self._project)
         sizes = (kv_heads, 1, kinds, grid.kv_len, grid.dim, cols, rows)
         project(p, 0, hbm.k, self._weights_k, self._keys, *sizes, *formats, self._project)
-        has_format = parameters.index_format in setting.machine.cube.rates
+        has_format = parameters.index_format in setting.machine.cube_for("the indexer").rates
         operand = parameters.index_format if has_format else Format.FP16
         factor = grid.dim**-0.5 / grid.group
         formats = (operand.code, setting.formats.scores.code)

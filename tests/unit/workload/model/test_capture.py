@@ -108,9 +108,11 @@ def test_a_gemm_takes_a_linear_with_its_input(folder, captured, installed):
     source = {"source": "model", "layer": 1, "linear": "down", "text": "t.txt"}
     shape = {"m": 6, "n": 64, "k": 96, "dtype": "fp32"}
     problem = WORKLOAD.validate_python({"kind": "gemm", "name": "x", "tensors": source} | shape)
-    a, b = load_tensors(problem, folder)
+    tensors = load_tensors(problem, folder)
+    a, b = tensors.a, tensors.b
     np.testing.assert_array_equal(a, captured["layer1.down_input"])
     np.testing.assert_array_equal(b, load_model(installed).weights.layers[1].linears["down"].T)
+    assert (tensors.linear, tensors.model) == ("layer1.down", "smollm2")
 
 
 @pytest.fixture

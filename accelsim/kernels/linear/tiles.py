@@ -1,0 +1,145 @@
+"""Tilings of a matrix product: which ones fit a machine, and which is estimated to be fastest."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+from accelsim.errors import DoesNotFitError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Memory
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.problem import GemmProblem
+
+_TILE_SIZES = tile_sizes(largest=512, smallest=16)
+_SUM_BYTES = 4
+"""Bytes of a sum in the accumulator."""
+
+
+class Tiles(NamedTuple):
+    """Tile sizes in elements, slots of the accumulator and the operands, and ranges of k."""
+
+    m: int
+    n: int
+    k: int
+    acc_slots: int
+    stages: int = 2
+    splits: int = 1
+
+
+class BufferSize(NamedTuple):
+    """Arguments of `ProgramBuilder.buffer`."""
+
+    name: str
+    rows: int
+    cols: int
+    fmt: Format
+    slots: int = 1
+    memory: Memory = "scratchpad"
+
+
+class Step(NamedTuple):
+    """What one step along k asks of the machine."""
+
+    compute_cycles: float
+    """Time of the busiest unit."""
+    latency_cycles: float
+    """What passes between the arrival of the operands and the result, beyond `compute_cycles`."""
+    operand_bytes: tuple[float, ...]
+    """Bytes of each load."""
+
+
+def candidates(problem: GemmProblem, asked: Sequence[int | None]) -> Iterator[Tiles]:
+    """Yield tilings, the smallest last; the accumulator is double-buffered or not.
+
+    asked: sizes along m, n and k that the user gave, or None.
+    """
+    lengths = (problem.m, problem.n, problem.k)
+    sizes = [
+        sorted({min(size, length) for size in ([own] if own else _TILE_SIZES)}, reverse=True)
+        for own, length in zip(asked, lengths, strict=True)
+    ]
+    for tile_m, tile_n, tile_k in product(*sizes):
+        for acc_slots in (2, 1):
+            yield Tiles(tile_m, tile_n, tile_k, acc_slots)
+
+
+def fastest_tiles(
+    name: str,
+    machine: MachineSpec,
+    tilings: Iterable[Tiles],
+    buffers: Callable[[Tiles], list[BufferSize]],
+    estimate: Callable[[Tiles], float],
+) -> Tiles:
+    """Return the tiling of the lowest estimated time among those that fit.
+
+    If none does, raises DoesNotFitError with the buffers of the last.
+    """
+    fitting = []
+    tightest: list[BufferSize] = []
+    for tiles in tilings:
+        tightest = buffers(tiles)
+        if all(_used_bytes(tightest, m) <= capacity_bytes(machine, m) for m in MEMORIES):
+            fitting.append((estimate(tiles), tiles))
+    if fitting:
+        return min(fitting)[1]
+    builder = ProgramBuilder(name, with_numbers=False)
+    for size in tightest:
+        builder.buffer(**size._asdict())
+    raise fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+
+
+def _used_bytes(sizes: list[BufferSize], memory: str) -> float:
+    own = (size for size in sizes if size.memory == memory)
+    return sum(size.slots * size.rows * size.cols * size.fmt.bits / BITS_PER_BYTE for size in own)
+
+
+def estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, step: Step) -> float:
+    """Return the time of all waves of items over the cores, each step at its slowest part."""
+    num_items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n) * tiles.splits
+    hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_items)
+    load = max(
+        sum(step.operand_bytes) / machine.load.bandwidth,
+        sum(each / _channel_share(each, machine) for each in step.operand_bytes) / hbm_share,
+    )
+    # A slot is loaded again once the step `stages` before has been computed.
+    arrival = machine.hbm_latency_cycles + load
+    reuse = (arrival + step.compute_cycles + step.latency_cycles) / tiles.stages
+    move = tiles.m * tiles.n * _SUM_BYTES / machine.accumulator.bandwidth
+    steps = ceil_div(ceil_div(problem.k, tiles.k), tiles.splits)
+    per_item = steps * max(step.compute_cycles, load, reuse)
+    per_item += move if tiles.acc_slots == 1 else 0
+    waves = ceil_div(num_items, machine.cores)
+    return waves * per_item + arrival + _merge_cycles(problem, machine, tiles)
+
+
+def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> float:
+    """Return the time to store the sums of all ranges of k, and to launch what merges them."""
+    if tiles.splits == 1:
+        return 0.0
+    moved_bytes = 2 * tiles.splits * problem.m * problem.n * _SUM_BYTES
+    latency = machine.launch_cycles + 2 * machine.hbm_latency_cycles
+    return latency + moved_bytes / machine.hbm_bytes_per_cycle
+
+
+def _channel_share(num_bytes: float, machine: MachineSpec) -> float:
+    """Return the share of the channels that one transfer keeps busy.
+
+    Tiles of one matrix often begin at the same channel, so that others do not fill the gap.
+    """
+    return min(1.0, num_bytes / machine.hbm.interleave / machine.hbm.channels)
+
+
+def check_packing(name: str, tiles: dict[str, tuple[int | None, int, int]]) -> None:
+    """Refuse tiles that would begin in the middle of a byte, where two 4-bit elements lie.
+
+    tiles: key -> (size that the user gave, length of the axis, fewest bits of an element along it).
+    """
+    for key, (size, length, bits) in tiles.items():
+        if size is not None and size < length and size * bits % BITS_PER_BYTE:
+            raise DoesNotFitError(
+                f"{name}: found {key} = {size}, but elements of {bits} bits are packed "
+                f"{BITS_PER_BYTE // bits} to a byte; allowed: multiples of {BITS_PER_BYTE // bits}"
+            )

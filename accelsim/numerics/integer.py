@@ -1,0 +1,190 @@
+"""Arithmetic of the integer array: sums that are doubled between groups of channels.
+
+Operands and accumulators are int32 [rows, cols]. An accumulator holds `bits` bits; a sum beyond
+them wraps or saturates, and is counted. Sums are checked one by one only where the sizes do not
+already exclude an overflow. Every function returns the count, 0 where the destination is None.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.jit import jit_inner
+
+Data = Any
+"""int32 [rows, cols], or None."""
+Starts = npt.NDArray[np.int64]
+"""First position of every group in the order of channels, and the end: [groups + 1]."""
+
+
+class Accumulator(NamedTuple):
+    """What an accumulator of the array can hold."""
+
+    bits: int
+    saturates: bool
+
+
+@jit_inner
+def largest_sum(starts: Starts, first: int, groups: int, bits_a: int, bits_b: int) -> int:
+    """Return the largest magnitude that sums over these groups, doubled between them, can have.
+
+    sum over g of 2^(groups - 1 - g) K_g 2^(bits_a - 1) 2^(bits_b - 1), K_g channels of group g.
+    """
+    total = 0
+    for g in range(first, first + groups):
+        total = 2 * total + (starts[g + 1] - starts[g])
+    return total << (bits_a + bits_b - 2)
+
+
+@jit_inner
+def held(value: int, accumulator: Accumulator) -> int:
+    """Return what an accumulator holds of a sum."""
+    limit = 1 << (accumulator.bits - 1)
+    if -limit <= value < limit:
+        return value
+    if accumulator.saturates:
+        return limit - 1 if value > 0 else -limit
+    return ((value + limit) & (2 * limit - 1)) - limit
+
+
+@jit_inner
+def shift_accumulate(
+    acc: Data,
+    a: Data,
+    b: Data,
+    order: Data,
+    starts: Starts,
+    first: int,
+    groups: int,
+    m: int,
+    n: int,
+    bits_a: int,
+    bits_b: int,
+    accumulator: Accumulator,
+    accumulate: bool,
+) -> int:
+    """acc[m, n] (+)= sum over g of 2^(groups - 1 - g) a[:, group g] b[group g, :].
+
+    order: int32 [1, channels], channels by group. Eq. 2 of Tender (ISCA 2024, arXiv 2406.12930):
+    group by group, all sums doubled before each group but the first, also when it is empty.
+    """
+    if acc is None:
+        return 0
+    return _accumulate(
+        acc, a, b, order[0], starts, first, groups, m, n, bits_a, bits_b, accumulator, accumulate
+    )
+
+
+@jit_inner
+def multiply_accumulate(
+    acc: Data,
+    a: Data,
+    b: Data,
+    m: int,
+    n: int,
+    k: int,
+    bits_a: int,
+    bits_b: int,
+    accumulator: Accumulator,
+    accumulate: bool,
+) -> int:
+    """acc[m, n] (+)= a[m, k] b[k, n], in the order of k."""
+    if acc is None:
+        return 0
+    starts = np.array([0, k])
+    channels = np.arange(k).astype(np.int32)
+    return _accumulate(
+        acc, a, b, channels, starts, 0, 1, m, n, bits_a, bits_b, accumulator, accumulate
+    )
+
+
+@jit_inner
+def multiply_accumulate_transposed(
+    acc: Data,
+    a: Data,
+    b: Data,
+    m: int,
+    n: int,
+    k: int,
+    bits_a: int,
+    bits_b: int,
+    accumulator: Accumulator,
+    accumulate: bool,
+) -> int:
+    """acc[m, n] (+)= a[m, k] b[n, k]^T, in the order of k."""
+    if acc is None:
+        return 0
+    transposed = np.empty((k, n), b.dtype)
+    for j in range(n):
+        for step in range(k):
+            transposed[step, j] = b[j, step]
+    return multiply_accumulate(acc, a, transposed, m, n, k, bits_a, bits_b, accumulator, accumulate)
+
+
+@jit_inner
+def _accumulate(
+    acc, a, b, channels, starts, first, groups, m, n, bits_a, bits_b, accumulator, accumulate
+):
+    limit = np.int64(1) << (accumulator.bits - 1)
+    is_safe = largest_sum(starts, first, groups, bits_a, bits_b) < limit
+    overflows = 0
+    if is_safe:
+        sums = np.empty(n, np.int32)
+        for i in range(m):
+            _sum_row(sums, a, b, channels, starts, first, groups, i, n)
+            overflows += _add_row(acc, sums, i, n, accumulator, accumulate)
+    else:
+        checked = np.empty(n, np.int64)
+        for i in range(m):
+            overflows += _sum_row_checked(
+                checked, a, b, channels, starts, first, groups, i, n, accumulator
+            )
+            overflows += _add_row(acc, checked, i, n, accumulator, accumulate)
+    return overflows
+
+
+@jit_inner
+def _sum_row(sums, a, b, channels, starts, first, groups, i, n):
+    for j in range(n):
+        sums[j] = 0
+    for g in range(first, first + groups):
+        if g > first:
+            for j in range(n):
+                sums[j] *= 2
+        for at in range(starts[g], starts[g + 1]):
+            channel = channels[at]
+            left = a[i, channel]
+            for j in range(n):
+                sums[j] += left * b[channel, j]
+
+
+@jit_inner
+def _sum_row_checked(sums, a, b, channels, starts, first, groups, i, n, accumulator):
+    overflows = 0
+    for j in range(n):
+        sums[j] = 0
+    for g in range(first, first + groups):
+        if g > first:
+            for j in range(n):
+                doubled = sums[j] * 2
+                sums[j] = held(doubled, accumulator)
+                overflows += sums[j] != doubled
+        for at in range(starts[g], starts[g + 1]):
+            channel = channels[at]
+            left = np.int64(a[i, channel])
+            for j in range(n):
+                added = sums[j] + left * b[channel, j]
+                sums[j] = held(added, accumulator)
+                overflows += sums[j] != added
+    return overflows
+
+
+@jit_inner
+def _add_row(acc, sums, i, n, accumulator, accumulate):
+    overflows = 0
+    for j in range(n):
+        total = np.int64(sums[j]) + (np.int64(acc[i, j]) if accumulate else 0)
+        acc[i, j] = held(total, accumulator)
+        overflows += acc[i, j] != total
+    return overflows

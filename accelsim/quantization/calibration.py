@@ -1,0 +1,178 @@
+"""The calibration of a whole model: what the input of every linear is to be quantized with."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from accelsim.errors import QuantizationError, unknown_name
+from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, channel_groups
+from accelsim.version import VERSION
+from accelsim.workload.model.capture import INPUT_OF
+from accelsim.workload.model.forward import (
+    Hooks,
+    decoder_layer,
+    one_blas_thread,
+    plain_linear,
+    rope_rotation,
+)
+from accelsim.workload.model.language import DEFAULT_TEXT, load_model, read_text
+from accelsim.workload.model.llama import Array, LlamaWeights
+from accelsim.workload.tensors import GemmTensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """What of a text is read. Raises QuantizationError for what is impossible."""
+
+    windows: int = 64
+    """Windows of text."""
+    window: int = 1024
+    """Tokens in a window."""
+    first_token: int = 8192
+    """Where in the text the first window starts; what is to be evaluated lies before."""
+
+    def __post_init__(self) -> None:
+        for name, fewest in (("windows", 1), ("window", 1), ("first_token", 0)):
+            if getattr(self, name) < fewest:
+                raise QuantizationError(
+                    f"{name}: found {getattr(self, name)}, allowed: {fewest} or more"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a calibration comes from."""
+
+    model: str
+    """Name of the model."""
+    text: str
+    """File that was read, or the module of the default text."""
+    text_sha256: str
+    """Hash of that text in UTF-8."""
+    sampling: Sampling
+    options: GroupOptions
+    version: str = VERSION
+    """Version of accelsim that made it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """Channel groups of all linears of a model; linears that share an input share them."""
+
+    provenance: Provenance
+    inputs: dict[str, ChannelGroups]
+    """Name of an input as captured tensors have it, such as `layer3.qkv_input` -> groups."""
+
+    def groups_of(self, tensors: GemmTensors) -> ChannelGroups:
+        """Return the groups of the linear that `tensors` belong to.
+
+        Raises QuantizationError for tensors of no linear, of another model or of another shape,
+        and UnknownNameError for a linear that the calibration does not know.
+        """
+        if tensors.linear is None:
+            raise QuantizationError(
+                "a calibration is for the linears of a model, found tensors from elsewhere; "
+                "allowed: `accelsim quality --linear`, or a workload with `source: model`"
+            )
+        if tensors.model != self.provenance.model:
+            raise QuantizationError(
+                f"the calibration is of model '{self.provenance.model}', "
+                f"found {tensors.linear} of model '{tensors.model}'"
+            )
+        found = self._of_linear(tensors.linear)
+        if found.k != tensors.a.shape[1]:
+            raise QuantizationError(
+                f"{tensors.linear}: the calibration has {found.k} input channels, "
+                f"found {tensors.a.shape[1]}"
+            )
+        return found
+
+    def _of_linear(self, linear: str) -> ChannelGroups:
+        layer, _, name = linear.partition(".")
+        key = f"{layer}.{INPUT_OF.get(name, name)}"
+        if key not in self.inputs:
+            layers = {each.partition(".")[0] for each in self.inputs}
+            known = [f"{each}.{own}" for each in layers for own in INPUT_OF]
+            raise unknown_name("linear of the calibration", linear, known)
+        return self.inputs[key]
+
+
+def calibrate(
+    model: str,
+    options: GroupOptions,
+    sampling: Sampling,
+    text: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Calibration:
+    """Return the groups of all linears of a fetched model, from what it sees of a text in FP32.
+
+    Without a file the text is the Python language reference. `progress` takes the layers done and
+    all layers. The inputs of one layer are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
+    """
+    network = load_model(model)
+    longest = network.weights.config.context
+    if sampling.window > longest:
+        raise QuantizationError(
+            f"window: found {sampling.window} tokens, allowed: up to {longest}, as many as model "
+            f"'{model}' reads at once"
+        )
+    content = read_text(text)
+    stop = sampling.first_token + sampling.windows * sampling.window
+    ids = network.token_ids(content, stop)[sampling.first_token :]
+    windows = np.reshape(ids, (sampling.windows, sampling.window))
+    inputs = {}
+    progress(0, network.weights.config.layers)
+    for layer, seen in enumerate(_inputs_of_layers(network.weights, windows)):
+        for name, samples in seen.items():
+            inputs[f"layer{layer}.{name}"] = _groups(f"layer{layer}.{name}", samples, options)
+        progress(layer + 1, network.weights.config.layers)
+    provenance = Provenance(
+        model=model,
+        text=DEFAULT_TEXT if text is None else str(text),
+        text_sha256=hashlib.sha256(content.encode()).hexdigest(),
+        sampling=sampling,
+        options=options,
+    )
+    return Calibration(provenance, inputs)
+
+
+def _groups(name: str, samples: Array, options: GroupOptions) -> ChannelGroups:
+    try:
+        return channel_groups(samples, options)
+    except QuantizationError as error:
+        raise QuantizationError(f"{name}: {error}") from error
+
+
+def _inputs_of_layers(weights: LlamaWeights, windows: Array) -> Iterator[dict[str, Array]]:
+    """Yield name -> samples [windows, window, k] of the inputs of every layer.
+
+    windows: token ids [windows, window]. All windows pass a layer before the next, so that no more
+    than the inputs of one layer are kept.
+    """
+    states = weights.embedding[windows]
+    rotation = rope_rotation(windows.shape[1], weights.config)
+    for layer in range(weights.config.layers):
+        seen: dict[str, list[Array]] = {}
+        # What overflows is found in the samples, with the name of the input.
+        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+            for window, state in enumerate(states):
+                hooks = Hooks(linear=_recording(seen, window))
+                states[window] = decoder_layer(weights, layer, state, rotation, hooks)
+        yield {name: np.stack(samples) for name, samples in seen.items()}
+
+
+def _recording(
+    seen: dict[str, list[Array]], window: int
+) -> Callable[[int, str, Array, Array], Array]:
+    """Return plain linears that add their input to `seen`, each input once."""
+
+    def linear(layer: int, name: str, x: Array, weight: Array) -> Array:
+        samples = seen.setdefault(INPUT_OF[name], [])
+        if len(samples) == window:
+            samples.append(x)
+        return plain_linear(layer, name, x, weight)
+
+    return linear

@@ -1,0 +1,201 @@
+"""Channels in groups whose scales are powers of two apart, calibrated before the run.
+
+Within a row chunk every feature channel c is shifted by its bias, (max + min) / 2 of what was seen
+of it, and belongs to a group by the range that is left, CMax_c. With TMax, the largest of them,
+group g = 0, 1, ... takes the channels with TMax / 2^(g + 1) < CMax_c <= TMax / 2^g, the last group
+all that are smaller, and codes of group g are worth TMax / 2^g / (2^(bits - 1) - 1). So the sums of
+one group become those of the next by a shift of one bit.
+
+Source: Lee, Lee and Sim, "Tender: Accelerating Large Language Models via Tensor Decomposition and
+Runtime Requantization", ISCA 2024, arXiv 2406.12930, section III.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import QuantizationError
+from accelsim.quantization.codes import (
+    SMALLEST_SCALE,
+    Codes,
+    Scales,
+    Values,
+    check_finite,
+    encode,
+    largest_code,
+)
+
+GroupRounding = Literal["up", "down", "best"]
+"""Which scale a channel gets: the next larger power of two, the next smaller one, which clips its
+ends, or for every channel that of the two with the smaller squared error."""
+LARGEST_GROUPS = 32
+"""A 32-bit accumulator holds nothing that was shifted further."""
+
+Indices = NDArray[np.uint8]
+
+
+class Span(NamedTuple):
+    """Rows of an input that one chunk of the calibration is for."""
+
+    chunk: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOptions:
+    """How activations become groups of channels. Raises QuantizationError if they cannot."""
+
+    bits: int = 8
+    """Bits of a code: 4 or 8."""
+    groups: int = 8
+    """Groups of channels."""
+    chunk_rows: int = 256
+    """Rows that share bias, scale and groups."""
+    first_rows: int = 0
+    """Rows at the start of a text that are a chunk of their own; 0: none."""
+    use_bias: bool = True
+    """Whether every channel is shifted by the middle of its range."""
+    rounding: GroupRounding = "up"
+    """How the range of a channel becomes a scale."""
+    margin: float = 1.0
+    """Factor on all ranges; above 1 it leaves room for what was not seen."""
+
+    def __post_init__(self) -> None:
+        largest_code(self.bits)
+        if not 1 <= self.groups <= LARGEST_GROUPS:
+            raise QuantizationError(f"groups: found {self.groups}, allowed: 1 to {LARGEST_GROUPS}")
+        if self.chunk_rows < 1:
+            raise QuantizationError(f"chunk_rows: found {self.chunk_rows}, allowed: 1 or more")
+        if not 0 <= self.first_rows < self.chunk_rows:
+            raise QuantizationError(
+                f"first_rows: found {self.first_rows}, "
+                f"allowed: 0 to {self.chunk_rows - 1}, fewer than chunk_rows"
+            )
+        if self.rounding not in get_args(GroupRounding):
+            allowed = ", ".join(get_args(GroupRounding))
+            raise QuantizationError(f"rounding: found '{self.rounding}', allowed: {allowed}")
+        if not 1 <= self.margin < np.inf:
+            raise QuantizationError(f"margin: found {self.margin}, allowed: 1 or more")
+
+    def chunk_starts(self, rows: int) -> list[int]:
+        """Return the first row of every chunk of so many rows."""
+        return sorted({*range(0, rows, self.chunk_rows), min(self.first_rows, rows - 1)})
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ChannelGroups:
+    """The static quantization of the input [rows, k] of one linear.
+
+    A chunk is options.chunk_rows rows; if the first rows are a chunk of their own, the next one
+    ends where it would without. Rows beyond the calibrated chunks belong to the last.
+    """
+
+    options: GroupOptions
+    bias: Values
+    """Subtracted from every row of a chunk [chunks, k]."""
+    group: Indices
+    """Group of every channel [chunks, k]; 0 has the largest scale."""
+    scale: Scales
+    """Value of one step in group 0 [chunks], FP32 numbers; that of group g is scale / 2^g."""
+    channel_peaks: Values
+    """Largest magnitude of every channel before the bias [k], which other schemes go by."""
+
+    @property
+    def chunks(self) -> int:
+        """Number of calibrated chunks."""
+        return len(self.scale)
+
+    @property
+    def k(self) -> int:
+        """Number of feature channels."""
+        return int(self.bias.shape[1])
+
+    def spans(self, rows: int) -> Iterator[Span]:
+        """Yield the chunks that cover rows 0 to `rows`, in order."""
+        starts = self.options.chunk_starts(rows)[: self.chunks]
+        for chunk, (start, stop) in enumerate(zip(starts, [*starts[1:], rows], strict=True)):
+            yield Span(chunk, start, stop)
+
+    def order(self, chunk: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the channels [k] by group, and where each group starts among them [groups + 1]."""
+        group = self.group[chunk]
+        starts = np.searchsorted(np.sort(group), np.arange(self.options.groups + 1))
+        return np.argsort(group, kind="stable").astype(np.int32), starts.astype(np.int64)
+
+    def channel_scales(self, chunk: int) -> Scales:
+        """Return the value of one step of every channel [k]."""
+        return _steps(float(self.scale[chunk]), self.group[chunk])
+
+    def encode(self, x: Values, span: Span) -> Codes:
+        """Return the codes of the rows of a span of x [rows, k]."""
+        rows = x[span.start : span.stop] - self.bias[span.chunk]
+        return encode(rows, self.channel_scales(span.chunk), self.options.bits)
+
+
+def channel_groups(samples: Values, options: GroupOptions) -> ChannelGroups:
+    """Return the groups of what a linear was seen to take in.
+
+    samples [samples, rows, k]: the position of a row counts, for a chunk is made of the same rows
+    of every sample. Raises QuantizationError for samples that are not finite or not there.
+    """
+    if samples.ndim != 3 or not samples.size:
+        raise QuantizationError(
+            f"samples: found the shape {list(samples.shape)}, "
+            f"allowed: [samples, rows, k], not empty"
+        )
+    check_finite(samples, "activations")
+    rows = samples.shape[1]
+    starts = options.chunk_starts(rows)
+    chunks = [
+        _chunk(samples[:, start:stop], options)
+        for start, stop in zip(starts, [*starts[1:], rows], strict=True)
+    ]
+    bias, group, scale = zip(*chunks, strict=True)
+    return ChannelGroups(
+        options=options,
+        bias=np.stack(bias),
+        group=np.stack(group),
+        scale=np.array(scale),
+        channel_peaks=np.abs(samples).max((0, 1)).astype(np.float32),
+    )
+
+
+def _chunk(samples: Values, options: GroupOptions) -> tuple[Values, Indices, float]:
+    """Return bias [k], groups [k] and the scale of group 0 of one chunk [samples, rows, k]."""
+    low = samples.min((0, 1)).astype(np.float64)
+    high = samples.max((0, 1)).astype(np.float64)
+    bias = ((low + high) / 2 * options.use_bias).astype(np.float32)
+    ranges = np.maximum(high - bias, bias - low) * options.margin
+    # The last group's scale is still a normal FP32 number.
+    floor = SMALLEST_SCALE * 2.0 ** (options.groups - 1)
+    scale = float(np.float32(max(ranges.max() / largest_code(options.bits), floor)))
+    thresholds = ranges.max() * 2.0 ** -np.arange(1, options.groups)
+    up = np.count_nonzero(ranges <= thresholds[:, None], axis=0).astype(np.uint8)
+    down = np.minimum(up + 1, options.groups - 1).astype(np.uint8)
+    match options.rounding:
+        case "up":
+            return bias, up, scale
+        case "down":
+            return bias, down, scale
+        case "best":
+            errors = [_squared_errors(samples - bias, each, scale, options) for each in (up, down)]
+            return bias, np.where(errors[1] < errors[0], down, up), scale
+
+
+def _squared_errors(
+    centered: Values, group: Indices, scale: float, options: GroupOptions
+) -> NDArray[np.float64]:
+    """Return the sum of squared errors of every channel [k] if it is in that group."""
+    steps = _steps(scale, group)
+    change = encode(centered, steps, options.bits) * steps - centered
+    errors: NDArray[np.float64] = np.square(change).sum((0, 1))
+    return errors
+
+
+def _steps(scale: float, group: Indices) -> Scales:
+    """Return the value of one step of every channel."""
+    return scale * 2.0 ** -group.astype(np.float64)

@@ -1,0 +1,70 @@
+"""Symmetric integer codes of 4 and 8 bits, and the arrays that hold them with their scales."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import QuantizationError
+
+Values = NDArray[np.float32]
+Codes = NDArray[np.int32]
+Scales = NDArray[np.float64]
+
+SUPPORTED_BITS = (4, 8)
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Scale where all values are 0: nothing is divided by 0, and every code is 0."""
+
+
+class Quantized(NamedTuple):
+    """Integers and what one step of them is worth."""
+
+    codes: Codes
+    """[rows, columns]"""
+    scale: Scales
+    """FP32 numbers, of a shape that broadcasts to the codes."""
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """What the codes stand for, in float64 [rows, columns]: the product is exact there."""
+        return self.codes * self.scale
+
+
+def largest_code(bits: int) -> int:
+    """Return 2^(bits - 1) - 1; raise QuantizationError for bits that are not supported."""
+    if bits not in SUPPORTED_BITS:
+        allowed = " or ".join(map(str, SUPPORTED_BITS))
+        raise QuantizationError(f"bits: found {bits}, allowed: {allowed}")
+    return (1 << bits - 1) - 1
+
+
+def scale_of(peak: Any, bits: int) -> Scales:
+    """Return the step of codes whose largest stands for `peak`, the largest magnitude.
+
+    It is an FP32 number in a float64 array, so that a machine that computes in FP32 and a statement
+    in float64 divide by the same one.
+    """
+    step = np.asarray(peak, np.float64) / largest_code(bits)
+    return np.maximum(step, SMALLEST_SCALE).astype(np.float32).astype(np.float64)
+
+
+def encode(values: Values, scale: Any, bits: int) -> Codes:
+    """Return clip(rint(values / scale), -2^(bits - 1), 2^(bits - 1) - 1), ties to even.
+
+    The quotient is FP32, as a vector unit computes it. Raises QuantizationError for values that
+    are not finite.
+    """
+    check_finite(values)
+    largest = largest_code(bits)
+    with np.errstate(over="ignore"):
+        steps = np.rint(np.asarray(values, np.float32) / np.asarray(scale, np.float32))
+    return np.clip(steps, -largest - 1, largest).astype(np.int32)
+
+
+def check_finite(values: NDArray[Any], what: str = "values") -> None:
+    """Raise QuantizationError if any of `values` is infinite or NaN."""
+    wrong = int(np.count_nonzero(~np.isfinite(values)))
+    if wrong:
+        raise QuantizationError(
+            f"{what}: found {wrong:,} of {values.size:,} infinite or NaN, allowed: finite numbers"
+        )
