@@ -23,6 +23,7 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
+from accelsim.power import schedule_under_cap
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.build import build_report, combine_reports
@@ -148,10 +149,14 @@ class KernelRun:
     ) -> tuple[Report, Array | None]:
         """Return the report, its accuracy not judged, and with tensors the output."""
         program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
+        technology = load_technology(self.machine.technology)
+        schedule, machine = schedule_under_cap(
+            program, self.machine, technology, _ENGINES[engine]
+        )
         report = build_report(
-            schedule=_ENGINES[engine](program, self.machine),
-            machine=self.machine,
-            technology=load_technology(self.machine.technology),
+            schedule=schedule,
+            machine=machine,
+            technology=technology,
             problem=problem,
             kernel=self.kernel.name,
             is_exact=self.kernel.is_exact,

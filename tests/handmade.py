@@ -56,6 +56,7 @@ def machine_of(
     latency_cycles: int = 1,
     launch_cycles: int = 0,
     cube_issue_cycles: int = 0,
+    cube_setup_cycles: int = 0,
     interleave_bytes: int = 2**20,
 ) -> MachineSpec:
     """Return a machine; its clock is a power of two, so that rates per cycle are exact.
@@ -76,6 +77,7 @@ def machine_of(
                 **dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True)),
                 "rates": cube_rates or {"fp16": 1},
                 "issue_cycles": cube_issue_cycles,
+                "setup": cube_setup_cycles / CLOCK_HZ,
                 "pipeline_depth_cycles": cube_depth_cycles,
                 "operand_buffer": 2**16,
             },

@@ -13,7 +13,7 @@ def energy_by_component(
     """Return the joules of a run by component; their sum is the energy of the run.
 
     The energy per byte of an SRAM follows from its capacity in `machine`; both operand buffers
-    count as one memory. `static` is what the machine draws without doing anything, for the time of
+    count as one memory. All but `static` follow the clock where the machine says how; `static` is what the machine draws without doing anything, for the time of
     the run. Raises UnknownNameError for a format or memory standard without costs, ConfigError for
     a capacity outside the SRAM table.
     """
@@ -38,7 +38,8 @@ def energy_by_component(
         sram["accumulator"], activity.accumulator_read_bytes, activity.accumulator_write_bytes
     )
     dynamic_pj["hbm"] = hbm_bytes * dram.energy.value
-    joules = {component: energy_pj * PICO for component, energy_pj in dynamic_pj.items()}
+    pico = PICO * machine.dynamic_energy_factor
+    joules = {component: energy_pj * pico for component, energy_pj in dynamic_pj.items()}
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import simpy
 from simpy.core import NORMAL
 
-from accelsim.engine.durations import busy_cycles, latency_cycles
+from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
 from accelsim.engine.memory import new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
@@ -114,6 +114,7 @@ class _Simulation:
         self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
         self.busy, self.latency = busy_cycles(program, machine), latency_cycles(machine)
+        self.launches = launch_cycles(program, machine)
         self.start = np.zeros(program.num_ops, np.int64)
         self.end = np.zeros(program.num_ops, np.int64)
         self.cause = np.full(program.num_ops, NOT_STALLED, np.int8)
@@ -151,8 +152,8 @@ class _Simulation:
             yield self.openings[phase - 1]
             earlier = np.flatnonzero(phases == phase - 1)
             yield self.env.all_of([self.retired[item] for item in earlier])
-        if np.any(phases == phase):
-            yield self.env.timeout(self.machine.launch_cycles)
+        if len(self.launches):
+            yield self.env.timeout(int(self.launches[phase]))
 
     def _claim_items(self, core: _Core) -> Process:
         limit = self.machine.items_in_flight

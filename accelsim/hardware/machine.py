@@ -4,7 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from accelsim.config.spec import Bytes, BytesPerCycle, BytesPerSecond, Hertz, Seconds, Spec
+from accelsim.config.spec import (
+    Bytes,
+    BytesPerCycle,
+    BytesPerSecond,
+    Hertz,
+    Seconds,
+    Spec,
+    Watts,
+)
 from accelsim.errors import DoesNotFitError
 from accelsim.numerics.formats import Format
 
@@ -32,6 +40,8 @@ class CubeSpec(Spec):
     """Steps per cycle for each operand format the unit supports."""
     issue_cycles: Cycles = 0
     """Fixed cycles an op occupies the unit before its first step."""
+    setup: Seconds = 0.0
+    """What a launch takes longer when items of its phase use the unit."""
     pipeline_depth_cycles: Cycles
     """Cycles from the last step of an op until its result can be read by another unit."""
     operand_buffer: Bytes
@@ -159,6 +169,26 @@ class HbmSpec(Spec):
     """Consecutive bytes that lie in one channel before the next one follows, in bytes."""
 
 
+class PowerSpec(Spec):
+    """What the board lets a machine draw, and how energy follows the clock."""
+
+    cap: Watts
+    """Mean power of a run; the clock falls until the modeled power is at most this."""
+    burst: Watts | None = None
+    """What a run of some milliseconds may draw before the cap takes hold; absent: the cap."""
+    lowest_clock: Hertz
+    """Clock below which the cap does not push."""
+    reference_clock: Hertz
+    """Clock that the energies of the technology are for."""
+    energy_exponent: Annotated[float, Field(ge=0, le=2)]
+    """Dynamic energy of an action grows with the clock to this power; 0: constant voltage."""
+
+    @property
+    def for_bursts(self) -> "PowerSpec":
+        """The same, with what a short run may draw for its cap."""
+        return self.model_copy(update={"cap": self.burst or self.cap})
+
+
 class MachineSpec(Spec):
     """One NPU: a number of equal cores in front of a shared HBM."""
 
@@ -194,6 +224,8 @@ class MachineSpec(Spec):
     """Queue from the scratchpad of one core to HBM."""
     hbm: HbmSpec
     """Shared off-chip memory."""
+    power: PowerSpec | None = None
+    """Limit of power; absent: none, and energy does not depend on the clock."""
     sources: dict[str, str] = Field(default_factory=dict)
     """Key path (or a prefix of it) -> where the number comes from, or `assumption: <reason>`."""
 
@@ -229,9 +261,11 @@ class MachineSpec(Spec):
         return round(self.hbm.latency * self.clock)
 
     @property
-    def launch_cycles(self) -> int:
-        """Launch of a kernel, or of its next phase, in whole cycles of the clock."""
-        return round(self.launch * self.clock)
+    def dynamic_energy_factor(self) -> float:
+        """Dynamic energy of an action at this clock, over what the technology says."""
+        if self.power is None:
+            return 1.0
+        return (self.clock / self.power.reference_clock) ** self.power.energy_exponent
 
     @property
     def hbm_bytes_per_cycle(self) -> float:

@@ -44,6 +44,8 @@ class Report:
     """Ops of the tile program."""
     cycles: int
     time_s: float
+    clock_hz: float
+    """Clock of the run, lower than the machine's where a power cap binds."""
     bound_by: str
     """Busiest of cube, vector, int_mac, move, load, store, hbm; latency if none is half busy."""
     hbm_read_bytes: int

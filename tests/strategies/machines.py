@@ -39,6 +39,7 @@ def machines(**fixed):
         "channels": st.integers(1, 5),
         "latency_cycles": st.integers(1, 60),
         "cube_issue_cycles": st.integers(0, 5),
+        "cube_setup_cycles": st.integers(0, 30),
         "launch_cycles": st.integers(0, 40),
         "interleave_bytes": st.sampled_from([1, 3, 8, 32, 33, 100]),
     }

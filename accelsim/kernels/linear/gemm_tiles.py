@@ -1,6 +1,6 @@
 """Which tiles the gemm kernel cuts a product into: what it buffers, and how it may split k."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import PositiveInt
@@ -20,7 +20,6 @@ from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
-_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _MERGED_ELEMENTS = 4096
 """Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
 
@@ -95,7 +94,7 @@ def choose_tiles(
     return fastest_tiles(
         name,
         machine,
-        _candidates(problem, parameters),
+        _candidates(problem, machine, parameters),
         lambda tiles: buffers_of(tiles, formats, parameters.b_layout),
         estimate,
     )
@@ -114,11 +113,19 @@ def check_tiles(
     check_packing(name, own)
 
 
-def _candidates(problem: GemmProblem, parameters: GemmParameters) -> Iterator[Tiles]:
+def _candidates(
+    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
+) -> Iterator[Tiles]:
     asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    wanted = _SPLITS if parameters.splits == "chosen" else (parameters.splits,)
     for tiles in candidates(problem, asked):
         steps = ceil_div(problem.k, tiles.k)
+        wanted: Iterable[int]
+        if parameters.splits == "chosen":
+            # More ranges than run at once would only add sums to merge.
+            num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
+            wanted = range(1, max(1, machine.cores // num_tiles) + 1)
+        else:
+            wanted = (parameters.splits,)
         # Ranges of equal length may be fewer than asked for, so that none is empty.
         for splits in sorted({ceil_div(steps, ceil_div(steps, each)) for each in wanted}):
             yield tiles._replace(stages=parameters.stages, splits=splits)

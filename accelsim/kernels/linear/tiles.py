@@ -120,7 +120,7 @@ def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> f
     if tiles.splits == 1:
         return 0.0
     moved_bytes = 2 * tiles.splits * problem.m * problem.n * _SUM_BYTES
-    latency = machine.launch_cycles + 2 * machine.hbm_latency_cycles
+    latency = machine.launch * machine.clock + 2 * machine.hbm_latency_cycles
     return latency + moved_bytes / machine.hbm_bytes_per_cycle
 
 
