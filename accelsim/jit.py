@@ -64,6 +64,15 @@ def jit_inner(function: Callable[..., Any]) -> Any:
     return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
+def jit_inline(function: Callable[..., Any]) -> Any:
+    """Compile a function into the body of each of its callers, as `jit_inner` otherwise.
+
+    A tuple of arrays costs a copy of all their fields for each call that is not inlined. Code grows
+    with the number of calls, so this is for small functions and for large ones with one caller.
+    """
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+
+
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
     # The locator reads the folder when the function is decorated; putting the value back
     # leaves every other user of Numba in this process alone.

@@ -40,7 +40,7 @@ def schedule_under_cap(
 
 
 def _slowed(machine: MachineSpec, power: PowerSpec, dynamic_excess: float) -> MachineSpec:
-    """Return the machine at the clock at which dynamic power, all of it clocked, is the excess less."""
+    """Return the machine with a clock at which dynamic power, if clocked, is less by the excess."""
     clock = machine.clock / dynamic_excess ** (1 / (1 + power.energy_exponent))
     return machine.model_copy(update={"clock": max(clock, power.lowest_clock)})
 

@@ -119,9 +119,16 @@ class KernelRun:
 
     @classmethod
     def prepare(
-        cls, machine: MachineSpec | str | Path, kernel: str, settings: Mapping[str, Any]
+        cls,
+        machine: MachineSpec | str | Path,
+        kernel: str,
+        settings: Mapping[str, Any],
+        label: str = "--set ",
     ) -> "KernelRun":
-        """Check `settings`: `machine.<field>` and kernel parameters; others are the caller's."""
+        """Check `settings`: `machine.<field>` and kernel parameters; others are the caller's.
+
+        A message about a parameter starts with `label`.
+        """
         chosen = get_kernel(kernel)
         _check_keys(settings)
         machine_settings = settings_below("machine", settings)
@@ -130,7 +137,7 @@ class KernelRun:
         elif machine_settings:
             raise _already_loaded("machine", machine_settings)
         own = {key: value for key, value in settings.items() if "." not in key}
-        document = Document({}, {(): "--set "}).with_overrides(own, "--set ")
+        document = Document({}, {(): label}).with_overrides(own, label)
         return cls(machine, chosen, validate(chosen.parameters, document), settings)
 
     def for_kind(self, problem_kind: str) -> "KernelRun":
@@ -150,9 +157,7 @@ class KernelRun:
         """Return the report, its accuracy not judged, and with tensors the output."""
         program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
         technology = load_technology(self.machine.technology)
-        schedule, machine = schedule_under_cap(
-            program, self.machine, technology, _ENGINES[engine]
-        )
+        schedule, machine = schedule_under_cap(program, self.machine, technology, _ENGINES[engine])
         report = build_report(
             schedule=schedule,
             machine=machine,

@@ -117,14 +117,44 @@ def _table(root: Schema) -> str:
 def _rows(schema: Schema, root: Schema, prefix: str) -> Iterator[tuple[str, ...]]:
     required = schema.get("required", [])
     for name, field in schema["properties"].items():
-        inner = root.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
-        if "properties" in inner:
-            yield from _rows(inner, root, f"{prefix}{name}.")
-            continue
-        default = field.get("default")
-        shown = "required" if name in required else "" if default in (None, [], {}) else default
-        meaning = " ".join(field.get("description", "").split())
-        yield f"`{prefix}{name}`", _value(field, root), str(shown), meaning.replace("|", "\\|")
+        models = _models(field, root)
+        if not models or "anyOf" in field:
+            default = field.get("default")
+            shown = "required" if name in required else "" if default in (None, [], {}) else default
+            meaning = " ".join(field.get("description", "").split())
+            value = "mapping" if models else _value(field, root)
+            yield f"`{prefix}{name}`", value, str(shown), meaning.replace("|", "\\|")
+        if len(models) == 1:
+            yield from _rows(models[0], root, f"{prefix}{name}.")
+        elif models:
+            yield from _union_rows(models, root, f"{prefix}{name}.")
+
+
+def _models(field: Schema, root: Schema) -> list[Schema]:
+    """Return the models behind a key, several for a union; none where it has a value or a table."""
+    branches = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
+    if len(branches) != 1:
+        return []
+    names = [each.get("$ref", "").rpartition("/")[2] for each in branches[0].get("oneOf", branches)]
+    models = [root.get("$defs", {}).get(name, {}) for name in names]
+    has_table = bool(_TITLES.keys() & set(names))
+    return models if all("properties" in model for model in models) and not has_table else []
+
+
+def _union_rows(branches: list[Schema], root: Schema, prefix: str) -> Iterator[tuple[str, ...]]:
+    """Yield the keys of all branches; those that not all have say with which kind they go."""
+    shown = set()
+    for branch in branches:
+        kind = branch["properties"]["kind"]["const"]
+        for key, *rest in _rows(branch, root, prefix):
+            name = key.strip("`").removeprefix(prefix)
+            is_common = all(name.split(".")[0] in each["properties"] for each in branches)
+            if not is_common:
+                yield f"{key}, `kind: {kind}`", *rest
+            elif key not in shown:
+                shown.add(key)
+                kinds = ", ".join(f"`{each['properties']['kind']['const']}`" for each in branches)
+                yield (key, kinds, *rest[1:]) if name == "kind" else (key, *rest)
 
 
 def _value(field: Schema, root: Schema) -> str:

@@ -38,6 +38,7 @@ def machine_of(
     tile: tuple[int, int, int] = (1, 1, 1),
     cube_rates: dict[str, float] | None = None,
     cube_depth_cycles: int = 0,
+    systolic: dict[str, Any] | None = None,
     int_mac: tuple[int, int, int] = (64, 64, 0),
     lanes: dict[str, int] | None = None,
     vector_depth_cycles: int = 0,
@@ -61,9 +62,12 @@ def machine_of(
 ) -> MachineSpec:
     """Return a machine; its clock is a power of two, so that rates per cycle are exact.
 
-    int_mac: rows, columns and pipeline depth of the integer array.
+    `systolic` (rows, cols, dataflow, overlap_folds) puts an array in the place of the cube;
+    `int_mac` gives rows, columns and pipeline depth of the integer array.
     """
     unit_costs: dict[str, float] = dict.fromkeys(VectorCosts.model_fields, 1)
+    array = {"kind": "systolic", **systolic} if systolic else {"kind": "cube"}
+    sizes = {} if systolic else dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True))
     return MachineSpec.model_validate(
         {
             "name": "handmade",
@@ -74,7 +78,8 @@ def machine_of(
             "items_in_flight": items_in_flight,
             "placement": placement,
             "cube": {
-                **dict(zip(("tile_m", "tile_n", "tile_k"), tile, strict=True)),
+                **array,
+                **sizes,
                 "rates": cube_rates or {"fp16": 1},
                 "issue_cycles": cube_issue_cycles,
                 "setup": cube_setup_cycles / CLOCK_HZ,
@@ -99,6 +104,7 @@ def machine_of(
             "load": {"bandwidth": load_bytes_per_cycle, "in_flight": load_in_flight},
             "store": {"bandwidth": store_bytes_per_cycle, "in_flight": store_in_flight},
             "hbm": {
+                "kind": "flat",
                 "standard": "hbm2",
                 "capacity": 2**30,
                 "bandwidth": hbm_bytes_per_cycle * CLOCK_HZ,

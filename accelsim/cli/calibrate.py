@@ -26,7 +26,6 @@ def calibrate(
     rounding: Annotated[
         str, typer.Option(help="How a range becomes a power of two: up, down or best.")
     ] = "up",
-    margin: Annotated[float, typer.Option(help="Factor on all ranges, 1 or more.")] = 1.0,
     text: Annotated[
         Path | None,
         typer.Option(help="Text to read.", show_default="the Python language reference"),
@@ -53,7 +52,6 @@ def calibrate(
         first_rows=first_rows,
         use_bias=bias,
         rounding=rounding,  # type: ignore[arg-type]  # checked there
-        margin=margin,
     )
     sampling = Sampling(windows=windows, window=window, first_token=first_token)
     with progress(f"calibrating {model}: layers") as advance:

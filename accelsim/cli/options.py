@@ -50,7 +50,8 @@ def _workloads(incomplete: str) -> list[str]:
     return _names("workload", incomplete)
 
 
-def _kernels(incomplete: str) -> list[str]:
+def kernels_from(incomplete: str) -> list[str]:
+    """Return the names of kernels that begin so."""
     from accelsim.kernels.registry import kernel_names
 
     return [name for name in kernel_names() if name.startswith(incomplete)]
@@ -73,7 +74,7 @@ Workload = Annotated[
     ),
 ]
 Kernel = Annotated[
-    str, typer.Option("--kernel", "-k", help="Name of the kernel.", autocompletion=_kernels)
+    str, typer.Option("--kernel", "-k", help="Name of the kernel.", autocompletion=kernels_from)
 ]
 Settings = Annotated[
     list[str] | None,

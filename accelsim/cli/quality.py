@@ -1,4 +1,4 @@
-"""`accelsim quality`: a real model with a kernel in it, its perplexity and the cost of the pass."""
+"""`accelsim quality`: a real model with kernels in it, its perplexity and the cost of the pass."""
 
 from pathlib import Path
 from time import perf_counter
@@ -11,7 +11,24 @@ from accelsim.cli.console import compilation_noted, detail, print_json, progress
 
 
 def quality(
-    kernel: options.Kernel,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            "-k",
+            help="Kernel for the attention; FP32 without one.",
+            autocompletion=options.kernels_from,
+        ),
+    ] = None,
+    linear: Annotated[
+        str | None,
+        typer.Option(
+            "--linear",
+            "-l",
+            help="Kernel for the linears; FP32 without one.",
+            autocompletion=options.kernels_from,
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="A model that `accelsim model fetch` has fetched.")
     ] = "smollm2",
@@ -27,16 +44,21 @@ def quality(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Run a real model with its attention computed by a kernel: perplexity, and what it costs.
+    """Run a real model with its attention, its linears or both computed by kernels.
 
-    The only setting of a workload is workload.dtype, the format of Q, K and V in HBM.
+    Prints the perplexity, and what the same attention and linears cost. A parameter of the kernel
+    of the linears is set as linear.KEY=VALUE. The only setting of a workload is workload.dtype, the
+    format of inputs, weights and outputs in HBM.
     """
     chosen = options.parse_settings(settings)
     started = perf_counter()
-    with progress(f"{kernel} in {model}: layers") as advance, compilation_noted():
+    names = " and ".join(name for name in (kernel, linear) if name is not None)
+    with progress(f"{names} in {model}: layers") as advance, compilation_noted():
         from accelsim.quality.evaluate import evaluate
 
-        report = evaluate(model, kernel, chosen, machine, text, tokens, window, progress=advance)
+        report = evaluate(
+            model, kernel, chosen, machine, text, tokens, window, linear=linear, progress=advance
+        )
     detail(f"read {tokens:,} tokens in {perf_counter() - started:.1f} s")
     if output is options.OutputFormat.JSON:
         print_json(report.to_dict())

@@ -40,7 +40,7 @@ def _path(detail: Any, document: Document) -> KeyPath:
         if is_missing_key or (isinstance(parent, dict | list) and _has(parent, part)):
             path = (*path, part)
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        path = (*path, detail["ctx"]["discriminator"].strip("'"))
+        path = (*path, detail["ctx"]["discriminator"].strip("'()"))
     return path
 
 

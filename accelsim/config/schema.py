@@ -27,9 +27,9 @@ def schema_at(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> dic
 
 def _step(schema: dict[str, Any], part: str | int, root: dict[str, Any]) -> dict[str, Any]:
     """Schema one step down: a key, a list position, or the tag of a union branch."""
-    branches = schema.get("discriminator", {}).get("mapping", {})
+    branches = _branches(schema, root)
     if part in branches:
-        return _resolved({"$ref": branches[part]}, root)
+        return branches[str(part)]
     if part in schema.get("properties", {}):
         return _resolved(schema["properties"][part], root)
     if isinstance(part, int) and "items" in schema:
@@ -37,6 +37,17 @@ def _step(schema: dict[str, Any], part: str | int, root: dict[str, Any]) -> dict
     if isinstance(schema.get("additionalProperties"), dict):
         return _resolved(schema["additionalProperties"], root)
     return {}
+
+
+def _branches(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Branches of a union by their tag, which is the one value of their `kind` or discriminator."""
+    key = schema.get("discriminator", {}).get("propertyName", "kind")
+    branches = [_resolved(branch, root) for branch in schema.get("oneOf", [])]
+    return {
+        branch["properties"][key]["const"]: branch
+        for branch in branches
+        if "const" in branch.get("properties", {}).get(key, {})
+    }
 
 
 def _resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

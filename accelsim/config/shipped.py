@@ -7,12 +7,13 @@ from typing import Literal
 
 from accelsim.errors import ConfigError, unknown_name
 
-Kind = Literal["machine", "technology", "workload", "sweep"]
+Kind = Literal["machine", "technology", "memory", "workload", "sweep"]
 
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = {
     "machine": "configs/machines",
     "technology": "configs/technology",
+    "memory": "configs/memories",
     "workload": "workloads",
 }
 

@@ -1,8 +1,16 @@
 """The base of every model that a file can describe, and the types of quantities with units."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from accelsim.units import FACTORS, parse_quantity
 
@@ -16,6 +24,18 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def kind_or(default: str) -> Discriminator:
+    """Choose the branch of a union by its key `kind`; without one it is `default`.
+
+    The branches carry a Tag that is their kind.
+    """
+
+    def kind(value: Any) -> Any:
+        return value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", "")
+
+    return Discriminator(kind)
 
 
 def _parsed(dimension: str, whole: bool = False) -> BeforeValidator:

@@ -1,6 +1,7 @@
 """Die area by component, from the machine's sizes and the technology's unit areas."""
 
-from accelsim.hardware.machine import CubeSpec, IntMacSpec, MachineSpec
+from accelsim.hardware.machine import IntMacSpec, MachineSpec
+from accelsim.hardware.matrix import Cube
 from accelsim.hardware.technology import SramPoint, TechnologySpec
 
 
@@ -27,10 +28,10 @@ def arithmetic_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> dic
     return area | {"vector": _vector_area_mm2(machine, technology)}
 
 
-def _cube_area_mm2(cube: CubeSpec, technology: TechnologySpec) -> float:
+def _cube_area_mm2(cube: Cube, technology: TechnologySpec) -> float:
     """Return the area of one cube: its formats share one array, so the widest one decides."""
-    macs = cube.tile_m * cube.tile_n * cube.tile_k
-    return macs * max(rate * technology.mac(f).area.value for f, rate in cube.rates.items())
+    rates = cube.rates.items()
+    return cube.macs_per_step * max(rate * technology.mac(f).area.value for f, rate in rates)
 
 
 def _int_mac_area_mm2(int_mac: IntMacSpec, technology: TechnologySpec) -> float:

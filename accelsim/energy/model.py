@@ -13,9 +13,9 @@ def energy_by_component(
     """Return the joules of a run by component; their sum is the energy of the run.
 
     The energy per byte of an SRAM follows from its capacity in `machine`; both operand buffers
-    count as one memory. All but `static` follow the clock where the machine says how; `static` is what the machine draws without doing anything, for the time of
-    the run. Raises UnknownNameError for a format or memory standard without costs, ConfigError for
-    a capacity outside the SRAM table.
+    count as one memory. `static` is what the machine draws without doing anything, for the time of
+    the run; all else follows the clock where the machine says how. Raises UnknownNameError for a
+    format or memory standard without costs, ConfigError for a capacity outside the SRAM table.
     """
     sram = sram_points(machine, technology)
     dram = technology.memory(machine.hbm.standard)

@@ -4,7 +4,8 @@ import numpy as np
 
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import array_passes, ceil_div
+from accelsim.hardware.matrix_unit import NO_MATRIX_UNIT
+from accelsim.hardware.timing import array_passes, operand_passes
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
@@ -51,15 +52,15 @@ _INDEX_BYTES = 4
 def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
     """Return the action counts of a run.
 
-    The cube reads the left operand once for each column of tiles, and the right one once for each
-    row of tiles, from its operand buffers, which are filled once for each op; it adds to the
-    accumulator once for each step along k. The integer array streams its operands from the
-    scratchpad once for each pass, and keeps its sums inside until a pass is over.
+    The matrix unit reads its operands from its operand buffers, which are filled once for each op,
+    as often as `operand_passes` says, and adds to the accumulator as often. The integer array
+    streams its operands from the scratchpad once for each pass, and keeps its sums inside until a
+    pass is over.
     """
     cube, int_mac = machine.cube, machine.int_mac
-    tile = (cube.tile_m, cube.tile_n, cube.tile_k) if cube else (1, 1, 1)
+    unit = cube.unit if cube else NO_MATRIX_UNIT
     array = (int_mac.rows, int_mac.cols) if int_mac else (1, 1)
-    counts, macs, int_macs, elements = _count(schedule.program.ops, tile, array, len(_FORMATS))
+    counts, macs, int_macs, elements = _count(schedule.program.ops, unit, array, len(_FORMATS))
     return Activity(
         macs={_FORMATS[code]: int(macs[code]) for code in np.flatnonzero(macs)},
         int_macs={
@@ -85,7 +86,7 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
 
 
 @jit
-def _count(ops, tile, array, num_formats):
+def _count(ops, unit, array, num_formats):
     counts = np.zeros(_NUM_COUNTS, np.int64)
     macs = np.zeros(num_formats, np.int64)
     int_macs = np.zeros((num_formats, num_formats), np.int64)
@@ -96,7 +97,7 @@ def _count(ops, tile, array, num_formats):
         a, b, c, d = ops[i, A], ops[i, B], ops[i, C], ops[i, D]
         if op == _MATMUL:
             macs[fmt] += a * b * c
-            _count_matmul(counts, a, b, c, d, ops[i, READS] >> (2 * SLOT_BITS), tile)
+            _count_matmul(counts, a, b, c, d, ops[i, READS] >> (2 * SLOT_BITS), unit)
         elif op == _INT_MATMUL:
             int_macs[fmt, (ops[i, HEAD] >> OUTPUT_SHIFT) & FIELD_MASK] += a * b * c
             _count_int_matmul(counts, a, b, c, d, ops[i, READS], ops[i, WRITES], array)
@@ -117,14 +118,14 @@ def _count(ops, tile, array, num_formats):
 
 
 @jit_inner
-def _count_matmul(counts, m, n, k, bits, accumulates, tile):
+def _count_matmul(counts, m, n, k, bits, accumulates, unit):
     left = (m * k * (bits & FIELD_MASK) + 7) // 8
     right = (k * n * (bits >> BITS_B_SHIFT) + 7) // 8
-    steps = ceil_div(k, tile[2])
+    left_passes, right_passes, steps = operand_passes(m, n, k, unit)
     result = m * n * _ACCUMULATOR_BYTES
     counts[_SCRATCHPAD_READ] += left + right
     counts[_OPERAND_WRITE] += left + right
-    counts[_OPERAND_READ] += left * ceil_div(n, tile[1]) + right * ceil_div(m, tile[0])
+    counts[_OPERAND_READ] += left * left_passes + right * right_passes
     counts[_ACCUMULATOR_WRITE] += steps * result
     counts[_ACCUMULATOR_READ] += (steps if accumulates else steps - 1) * result
 

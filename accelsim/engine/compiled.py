@@ -116,7 +116,7 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
         _new_run(machine),
         row_pitches(program),
-        new_memory(machine, program.gathered_rows),
+        new_memory(machine, program),
     )
     return Schedule(program, cores, ops.start, ops.end, ops.busy, ops.cause, items.core)
 

@@ -6,7 +6,8 @@ import numpy.typing as npt
 from accelsim.engine.limits import check_length
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import cube_cycles, int_mac_cycles, move_cycles, vector_cycles
+from accelsim.hardware.matrix_unit import NO_MATRIX_UNIT
+from accelsim.hardware.timing import int_mac_cycles, matrix_cycles, move_cycles, vector_cycles
 from accelsim.jit import jit
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import (
@@ -41,7 +42,6 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     or when the program could take more cycles than an engine can count.
     """
     cube, int_mac = machine.cube, machine.int_mac
-    tile = (cube.tile_m, cube.tile_n, cube.tile_k) if cube else (1, 1, 1)
     array = (int_mac.rows, int_mac.cols) if int_mac else (1, 1)
     rates = np.array([cube.rates.get(fmt, 1.0) if cube else 1.0 for fmt in Format])
     lanes = np.array([machine.vector.lanes.get(fmt, 1) for fmt in Format], np.int64)
@@ -51,7 +51,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
         costs[op] = getattr(machine.vector.costs, op.name.lower()) or 1.0
     cycles, used = _busy(
         program.ops,
-        tile,
+        cube.unit if cube else NO_MATRIX_UNIT,
         array,
         rates,
         lanes,
@@ -70,7 +70,7 @@ def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
     """Return, for each unit, the cycles from the end of an op on it until others see its result."""
     latency = np.zeros(NUM_UNITS, np.int64)
     if machine.cube:
-        latency[Unit.CUBE] = machine.cube.pipeline_depth_cycles
+        latency[Unit.CUBE] = machine.cube.latency_cycles
     if machine.int_mac:
         latency[Unit.INT_MAC] = machine.int_mac.pipeline_depth_cycles
     latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
@@ -137,7 +137,7 @@ def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_])
 @jit
 def _busy(
     ops,
-    tile,
+    unit,
     array,
     rates,
     lanes,
@@ -157,9 +157,8 @@ def _busy(
             m, n, k = ops[i, A], ops[i, B], ops[i, C]
             bits_a, bits_b = ops[i, D] & FIELD_MASK, ops[i, D] >> BITS_B_SHIFT
             operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
-            cycles[i] = cube_issue + cube_cycles(
-                m, n, k, operand_bytes, tile[0], tile[1], tile[2], rates[fmt], scratchpad_rate
-            )
+            steps = matrix_cycles(m, n, k, operand_bytes, unit, rates[fmt], scratchpad_rate)
+            cycles[i] = cube_issue + steps
         elif op == _INT_MATMUL:
             used[_INT_MAC, fmt] = used[_INT_MAC, (ops[i, HEAD] >> OUTPUT_SHIFT) & FIELD_MASK] = True
             d = ops[i, D]

@@ -24,6 +24,11 @@ class FlatHbm(NamedTuple):
     """Subcycle from which each channel is idle."""
 
 
+def no_flat_hbm() -> FlatHbm:
+    """Return what stands for the flat HBM in a machine without one."""
+    return FlatHbm(1, 1, np.zeros(0, np.int64))
+
+
 def new_flat_hbm(machine: MachineSpec) -> FlatHbm:
     """Return the idle HBM of a machine."""
     return FlatHbm(

@@ -19,15 +19,13 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     busy: cycles of every compute op. The bound takes every transfer through its slowest part: one
     channel or one queue. Raises DoesNotFitError.
     """
-    per_channel = machine.hbm_bytes_per_cycle / machine.hbm.channels
-    slowest = min(per_channel, machine.load.bandwidth, machine.store.bandwidth)
+    slowest_hbm = machine.hbm.slowest_bytes_per_s / machine.clock
+    slowest = min(slowest_hbm, machine.load.bandwidth, machine.store.bandwidth)
     with np.errstate(divide="ignore", over="ignore"):
         cycles_per_byte = 1 / np.float64(slowest)
-    depths = sum(
-        unit.pipeline_depth_cycles
-        for unit in (machine.cube, machine.vector, machine.int_mac)
-        if unit
-    )
+    depths = machine.vector.pipeline_depth_cycles
+    depths += machine.cube.latency_cycles if machine.cube else 0
+    depths += machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
     latency = float(machine.hbm_latency_cycles + depths)
     longest = cycles_per_byte * program.hbm_bytes.max(initial=0)
     total = busy.sum(dtype=np.float64) + cycles_per_byte * program.hbm_bytes.sum(dtype=np.float64)

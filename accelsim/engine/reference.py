@@ -110,7 +110,7 @@ class _Simulation:
     def __init__(self, program: Program, machine: MachineSpec) -> None:
         self.env = simpy.Environment()
         self.program, self.machine = program, machine
-        self.memory = new_memory(machine, program.gathered_rows)
+        self.memory = new_memory(machine, program)
         self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
         self.busy, self.latency = busy_cycles(program, machine), latency_cycles(machine)

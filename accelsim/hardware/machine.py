@@ -4,48 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from accelsim.config.spec import (
-    Bytes,
-    BytesPerCycle,
-    BytesPerSecond,
-    Hertz,
-    Seconds,
-    Spec,
-    Watts,
-)
+from accelsim.config.spec import Bytes, BytesPerCycle, Hertz, Seconds, Spec, Watts
 from accelsim.errors import DoesNotFitError
+from accelsim.hardware.counts import Count, Cycles
+from accelsim.hardware.hbm import HbmSpec
+from accelsim.hardware.matrix import Cube
 from accelsim.numerics.formats import Format
-
-# Far above any machine, and low enough that the engines' 64-bit integers never overflow.
-Count = Annotated[int, Field(gt=0, le=2**16)]
-Cycles = Annotated[int, Field(ge=0, le=2**30)]
-
 
 PE_BITS = 4
 """Bits of both operands of one processing element of an integer array."""
-
-
-class CubeSpec(Spec):
-    """Matrix unit: one m x n x k tile product per cycle at rate 1."""
-
-    kind: Literal["cube"] = "cube"
-    """Timing model of the matrix unit."""
-    tile_m: Count
-    """Rows of the left operand consumed per step, in elements."""
-    tile_n: Count
-    """Columns of the right operand consumed per step, in elements."""
-    tile_k: Count
-    """Reduction depth of one step, in elements."""
-    rates: dict[Format, PositiveFloat] = Field(min_length=1)
-    """Steps per cycle for each operand format the unit supports."""
-    issue_cycles: Cycles = 0
-    """Fixed cycles an op occupies the unit before its first step."""
-    setup: Seconds = 0.0
-    """What a launch takes longer when items of its phase use the unit."""
-    pipeline_depth_cycles: Cycles
-    """Cycles from the last step of an op until its result can be read by another unit."""
-    operand_buffer: Bytes
-    """Capacity of the operand buffers next to the array (L0A and L0B together), in bytes."""
 
 
 class IntMacSpec(Spec):
@@ -150,25 +117,6 @@ class DmaSpec(Spec):
     """Transfers that may be outstanding at once."""
 
 
-class HbmSpec(Spec):
-    """Off-chip memory, shared by all cores."""
-
-    kind: Literal["flat"] = "flat"
-    """Timing model: `flat` is latency plus bandwidth per channel."""
-    standard: str
-    """Key of the energy per bit in the technology file, such as hbm2e."""
-    capacity: Bytes
-    """Size of all stacks, in bytes."""
-    bandwidth: BytesPerSecond
-    """Peak rate of all channels together, in bytes per second."""
-    channels: Count
-    """Independent channels; bandwidth is divided evenly among them."""
-    latency: Seconds
-    """Time from a request to its first byte on an idle channel, in seconds."""
-    interleave: Bytes
-    """Consecutive bytes that lie in one channel before the next one follows, in bytes."""
-
-
 class PowerSpec(Spec):
     """What the board lets a machine draw, and how energy follows the clock."""
 
@@ -208,7 +156,7 @@ class MachineSpec(Spec):
     """Work items a core holds at once: with 2, the next item's loads overlap the current one."""
     placement: Literal["greedy", "static"] = "greedy"
     """Work items go to the next free core, or item i to core i modulo the number of cores."""
-    cube: CubeSpec | None = None
+    cube: Cube | None = None
     """Matrix unit of one core; absent: the machine has none."""
     int_mac: IntMacSpec | None = None
     """Shift-capable integer array of one core; absent: the machine has none."""
@@ -238,7 +186,7 @@ class MachineSpec(Spec):
             )
         return self
 
-    def cube_for(self, work: str) -> CubeSpec:
+    def cube_for(self, work: str) -> Cube:
         """Return the matrix unit; raises DoesNotFitError if there is none for `work`."""
         if self.cube is None:
             raise DoesNotFitError(
@@ -265,7 +213,7 @@ class MachineSpec(Spec):
         """Dynamic energy of an action at this clock, over what the technology says."""
         if self.power is None:
             return 1.0
-        return (self.clock / self.power.reference_clock) ** self.power.energy_exponent
+        return float((self.clock / self.power.reference_clock) ** self.power.energy_exponent)
 
     @property
     def hbm_bytes_per_cycle(self) -> float:

@@ -4,12 +4,15 @@ Scalars only, so that both engines and plain Python share one definition.
 """
 
 from accelsim import units
+from accelsim.hardware import matrix_unit
 from accelsim.hardware.machine import PE_BITS
 from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
 from accelsim.jit import jit
 
 ceil_div = jit(units.ceil_div)
+pass_cycles = jit(matrix_unit.pass_cycles)
 
+_CUBE = Dataflow.CUBE.value
 _OUTPUT_STATIONARY = Dataflow.OUTPUT_STATIONARY.value
 _WEIGHT_STATIONARY = Dataflow.WEIGHT_STATIONARY.value
 
@@ -25,48 +28,57 @@ def ceil_cycles(amount: float, per_cycle: float) -> int:
 
 
 @jit
-def cube_cycles(
+def matrix_cycles(
     m: int,
     n: int,
     k: int,
     operand_bytes: float,
-    tile_m: int,
-    tile_n: int,
-    tile_k: int,
+    unit: MatrixUnit,
     rate: float,
     port_bytes_per_cycle: float,
 ) -> int:
     """Steps of the matrix unit over an m x n x k product, or the time to read its operands."""
-    steps = ceil_div(m, tile_m) * ceil_div(n, tile_n) * ceil_div(k, tile_k)
+    steps = matrix_steps(m, n, k, unit)
     return max(ceil_cycles(steps, rate), ceil_cycles(operand_bytes, port_bytes_per_cycle))
 
 
 @jit
-def systolic_cycles(m: int, n: int, k: int, unit: MatrixUnit) -> int:
-    """Cycles of an m x n x k product on a systolic array of R x C, one beat a cycle.
-
-    A fold is what the array holds at once: a tile of the output, or a stationary tile that takes R
-    cycles to fill. The third size streams past it and leaves R + C - 2 cycles after it entered. One
-    after the other, a fold costs what SCALE-Sim v3 (Raj et al., 2025) counts, also at an edge.
-    Where folds overlap, each follows the one before as soon as its operand has streamed past or,
-    if that takes longer, as its own R rows are in place; the pass through the array is latency.
-    """
-    if unit.dataflow == _OUTPUT_STATIONARY:
-        folds, streamed = ceil_div(m, unit.rows) * ceil_div(n, unit.cols), k
-    elif unit.dataflow == _WEIGHT_STATIONARY:
-        folds, streamed = ceil_div(k, unit.rows) * ceil_div(n, unit.cols), m
-    else:
-        folds, streamed = ceil_div(k, unit.rows) * ceil_div(m, unit.cols), n
+def matrix_steps(m: int, n: int, k: int, unit: MatrixUnit) -> int:
+    """Cycles at rate 1 for which an m x n x k product occupies the matrix unit."""
+    if unit.dataflow == _CUBE:
+        return ceil_div(m, unit.rows) * ceil_div(n, unit.cols) * ceil_div(k, unit.depth)
+    folds, streamed = _folds(m, n, k, unit)
     if unit.overlaps_folds:
+        # The next fold fills in and streams behind this one; the pass through is latency.
         return folds * max(streamed, unit.rows)
+    # What SCALE-Sim v3 (Raj et al., 2025) counts: an edge fold costs as much as any other.
     return folds * (streamed + pass_cycles(unit))
 
 
 @jit
-def pass_cycles(unit: MatrixUnit) -> int:
-    """Cycles of a systolic array from the start of a fold to its last result, without streaming."""
-    fill = 0 if unit.dataflow == _OUTPUT_STATIONARY else unit.rows
-    return fill + unit.rows + unit.cols - 2
+def _folds(m, n, k, unit):
+    """Tiles of what a systolic array holds at once, and the size that streams past each."""
+    if unit.dataflow == _OUTPUT_STATIONARY:
+        return ceil_div(m, unit.rows) * ceil_div(n, unit.cols), k
+    if unit.dataflow == _WEIGHT_STATIONARY:
+        return ceil_div(k, unit.rows) * ceil_div(n, unit.cols), m
+    return ceil_div(k, unit.rows) * ceil_div(m, unit.cols), n
+
+
+@jit
+def operand_passes(m: int, n: int, k: int, unit: MatrixUnit) -> tuple[int, int, int]:
+    """How often a product reads its left and right operand, and how often it adds to its result.
+
+    A cube reads each operand once for each tile of the other and adds once for each step along k;
+    an array reads what is stationary once, and adds inside itself where that is the output.
+    """
+    if unit.dataflow == _CUBE:
+        return ceil_div(n, unit.cols), ceil_div(m, unit.rows), ceil_div(k, unit.depth)
+    if unit.dataflow == _OUTPUT_STATIONARY:
+        return ceil_div(n, unit.cols), ceil_div(m, unit.rows), 1
+    if unit.dataflow == _WEIGHT_STATIONARY:
+        return ceil_div(n, unit.cols), 1, ceil_div(k, unit.rows)
+    return 1, ceil_div(m, unit.cols), ceil_div(k, unit.rows)
 
 
 @jit

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from accelsim.plotting.style import INK, MARKERS, color_of, dress, legend_beside, new_figure
+from accelsim.plotting.style import INK, color_of, dress, legend_beside, marker_of, new_figure
 from accelsim.report.quantity import Quantity, quantity_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def agreement_figure(pairs_by_kind: Mapping[str, Pairs], quantity: str, title: s
         axes.plot(
             [reference / factor for reference, _ in pairs],
             [predicted / factor for _, predicted in pairs],
-            MARKERS[index % len(MARKERS)],
+            marker_of(index),
             color=color_of(index),
             label=f"{kind} ({len(pairs)})",
             markersize=6,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelsim.plotting.style import GRID, INK, MARKERS, color_of, dress, legend_beside, new_figure
+from accelsim.plotting.style import GRID, INK, color_of, dress, legend_beside, marker_of, new_figure
 from accelsim.plotting.table import finished, series_names
 from accelsim.report.quantity import quantity_of
 
@@ -42,7 +42,7 @@ def roofline_figure(frame: "pd.DataFrame") -> "Figure":
         axes.plot(
             points["intensity"],
             points["rate"] / factor,
-            MARKERS[index % len(MARKERS)],
+            marker_of(index),
             color=color_of(index),
             label=str(name),
             markersize=8,

@@ -61,6 +61,11 @@ def color_of(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
+def marker_of(index: int) -> str:
+    """Return the marker of the series `index`; another one where the colors repeat."""
+    return MARKERS[(index + index // len(PALETTE)) % len(MARKERS)]
+
+
 def hatch_of(index: int) -> str:
     """Return the hatch that tells apart bars whose colors repeat."""
     return ("", "///", "...")[index // len(PALETTE) % 3]

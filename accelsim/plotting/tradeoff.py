@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.plotting.style import INK, MARKERS, color_of, dress, legend_beside, new_figure
+from accelsim.plotting.style import INK, color_of, dress, legend_beside, marker_of, new_figure
 from accelsim.plotting.table import finished, numbers, problems, series_names
 from accelsim.report.quantity import quantity_of, words
 
@@ -126,7 +126,7 @@ def _scatter(axes: "Axes", points: "pd.DataFrame", opacity: float | NDArray[np.f
             group["y"],
             s=46,
             c=colors,
-            marker=MARKERS[index % len(MARKERS)],
+            marker=marker_of(index),
             edgecolors="white",
             linewidths=0.6,
             label=str(name),

@@ -9,6 +9,7 @@ from accelsim.report.quantity import quantity_of, words
 
 if TYPE_CHECKING:
     from accelsim.quality.report import QualityReport
+    from accelsim.report.report import Report
 
 _COST = ("cycles", "time_s", "bound_by", "hbm_read_bytes", "hbm_write_bytes", "energy_j")
 
@@ -16,18 +17,23 @@ Row = tuple[str, str]
 
 
 def quality_table(report: "QualityReport") -> Table:
-    """Return what happened to the text, what was selected, and what attention cost."""
-    cost = report.attention
+    """Return what happened to the text, and what the kernels selected and cost."""
+    costs = [cost for cost in (report.attention, report.linears) if cost is not None]
+    kernels = " and ".join(cost.kernel for cost in costs)
     table = Table(
-        title=f"{cost.kernel} in {report.model} on {cost.machine}",
+        title=f"{kernels} in {report.model} on {costs[0].machine}",
         caption=f"{report.text}, SHA-256 {report.text_sha256[:16]}",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("quantity")
     table.add_column("value", justify="right")
-    for section in (_text, _quality, _selection, _attention):
-        for row in section(report):
+    sections = [_text(report), _quality(report)]
+    for part, cost in (("attention", report.attention), ("linears", report.linears)):
+        if cost is not None:
+            sections += [_selection(cost), _cost(part, cost)]
+    for section in sections:
+        for row in section:
             table.add_row(*row)
         table.add_section()
     return table
@@ -35,7 +41,7 @@ def quality_table(report: "QualityReport") -> Table:
 
 def _text(report: "QualityReport") -> Iterator[Row]:
     yield "tokens", f"{report.tokens:,} in windows of {report.window:,}"
-    yield "Q, K and V in HBM", str(report.dtype)
+    yield "tensors in HBM", str(report.dtype)
 
 
 def _quality(report: "QualityReport") -> Iterator[Row]:
@@ -45,20 +51,20 @@ def _quality(report: "QualityReport") -> Iterator[Row]:
     yield "change of the NLL in nats", _number(report.nll_change, "+.2e")
     yield "its standard error", _number(report.nll_change_se, ".2e")
     yield "tokens without a finite loss", f"{report.nonfinite_losses:,}"
-    yield "attention outputs not finite", f"{report.nonfinite_outputs:,}"
+    yield "outputs not finite", f"{report.nonfinite_outputs:,}"
 
 
-def _selection(report: "QualityReport") -> Iterator[Row]:
-    for name, value in report.attention.selection.items():
+def _selection(cost: "Report") -> Iterator[Row]:
+    for name, value in cost.selection.items():
         yield f"mean {words(name)}", f"{value:.4g}"
 
 
-def _attention(report: "QualityReport") -> Iterator[Row]:
+def _cost(part: str, cost: "Report") -> Iterator[Row]:
     for name in _COST:
         quantity = quantity_of(name)
-        yield f"attention: {quantity.title}", quantity.show(getattr(report.attention, name))
-    for name, joules in report.attention.energy_by_component_j.items():
-        yield f"attention: energy of {words(name)}", quantity_of("energy_j").show(joules)
+        yield f"{part}: {quantity.title}", quantity.show(getattr(cost, name))
+    for name, joules in cost.energy_by_component_j.items():
+        yield f"{part}: energy of {words(name)}", quantity_of("energy_j").show(joules)
 
 
 def _number(value: float | None, form: str) -> str:

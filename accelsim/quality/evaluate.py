@@ -1,7 +1,6 @@
 """Runs a real network with a kernel in it: what it does to the text, and what it costs.
 
-A kernel enters through the hooks of the forward pass. `KernelAttention` is the hook for attention;
-one for the linears would stand beside it in `_Pass` and bring its reports the same way.
+Kernels enter through the hooks of the forward pass: `KernelAttention` and `KernelLinear`.
 """
 
 import hashlib
@@ -14,23 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.config.document import Document
-from accelsim.config.loader import validate
-from accelsim.config.spec import Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.registry import get_kernel, kernel_names
-from accelsim.numerics.formats import Format
 from accelsim.quality.attention import KernelAttention
+from accelsim.quality.chosen import ChosenKernels, choose_kernels
+from accelsim.quality.hook import KernelHook
+from accelsim.quality.linear import KernelLinear
 from accelsim.quality.report import QualityReport
 from accelsim.report.build import combine_reports
 from accelsim.report.report import Report
-from accelsim.simulation import KernelRun, settings_below, shortages_explained
+from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
-from accelsim.workload.model.forward import Hooks, causal_attention, token_losses
+from accelsim.workload.model.forward import PLAIN, Hooks, token_losses
 from accelsim.workload.model.language import DEFAULT_TEXT, LanguageModel, load_model, read_text
 from accelsim.workload.model.llama import Array
-from accelsim.workload.problem import FloatFormat
 
 Losses = NDArray[np.float64]
 
@@ -38,52 +34,49 @@ FEWEST_TOKENS = 2
 """With one prediction a mean has no standard error."""
 
 
-class _Stored(Spec):
-    """What may be chosen of the attention of a model; its shapes are the model's."""
-
-    dtype: FloatFormat = Format.FP16
-    """Number format of Q, K, V and the output in HBM."""
-
-
 def evaluate(
     model: str,
-    kernel: str,
+    kernel: str | None = None,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
     text: str | Path | None = None,
     tokens: int = 1024,
     window: int = 1024,
     *,
+    linear: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> QualityReport:
-    """Return what `kernel`, as the attention of every layer, does to a model that reads a text.
+    """Return what kernels do to a model that reads a text.
 
-    The model reads the first `tokens` tokens of the file `text` (of the Python language reference
-    without one) in windows of `window` that know nothing of each other, and predicts the token
-    after each. It does so in FP32 too, for comparison. Keys of `settings` are `machine.<field>`,
-    `workload.dtype` or parameters of the kernel. `progress` takes the layers done and all layers.
+    `kernel` is the attention of every layer, `linear` all linears but the output projection; the
+    part without one is computed in FP32. The model reads the first `tokens` tokens of the file
+    `text` (of the Python language reference without one) in windows of `window` that know nothing
+    of each other, and predicts the token after each. It does so in FP32 too, for comparison. Keys
+    of `settings` are `machine.<field>`, `workload.dtype`, parameters of `kernel`, or
+    `linear.<parameter>`. `progress` takes the layers done and all layers.
 
     Raises an AccelsimError for anything that is wrong with the input.
     """
-    settings = settings or {}
-    run, dtype = _attention_run(machine, kernel, settings)
+    chosen = choose_kernels(kernel, linear, settings or {}, machine)
     _check_sizes(tokens, window)
     network = load_model(model)
     content = read_text(None if text is None else Path(text))
     name = DEFAULT_TEXT if text is None else str(text)
     ids = _token_ids(network, content, name, tokens, window)
     layers = network.weights.config.layers * ceil_div(tokens, window)
-    passes = _Passes(network, run, dtype, _counter(2 * layers, progress))
-    with shortages_explained(kernel):
+    passes = _Passes(network, chosen, _counter(2 * layers, progress))
+    with shortages_explained(chosen.names):
         for start in range(0, tokens, window):
             passes.read(ids[start : start + window + 1])
+    workload = f"{model} on {name}"
     return QualityReport.of(
         losses=np.concatenate(passes.losses),
         fp32_losses=np.concatenate(passes.fp32_losses),
-        attention=_combined(passes.attention, run, f"{model} on {name}"),
-        nonfinite_outputs=passes.attention.nonfinite_outputs,
+        attention=_combined(passes.attention, workload),
+        linears=_combined(passes.linear, workload),
+        nonfinite_outputs=passes.nonfinite_outputs,
         model=model,
-        dtype=dtype,
+        dtype=chosen.dtype,
         text=name,
         text_sha256=hashlib.sha256(content.encode()).hexdigest(),
         window=window,
@@ -91,45 +84,42 @@ def evaluate(
 
 
 class _Passes:
-    """The network with the kernel in it, and the same network in FP32."""
+    """The network with the kernels in it, and the same network in FP32."""
 
     def __init__(
-        self, network: LanguageModel, run: KernelRun, dtype: Format, advance: Callable[[], None]
+        self, network: LanguageModel, chosen: ChosenKernels, advance: Callable[[], None]
     ) -> None:
         self._weights = network.weights
         self._advance = advance
-        self.attention = KernelAttention(run, dtype, advance)
+        self.attention: KernelAttention | None = None
+        self.linear: KernelLinear | None = None
+        if chosen.attention is not None:
+            self.attention = KernelAttention(chosen.attention, chosen.dtype)
+        if chosen.linear is not None:
+            self.linear = KernelLinear(chosen.linear, chosen.dtype, network.name)
         self.losses: list[Losses] = []
         self.fp32_losses: list[Losses] = []
 
     def read(self, ids: Sequence[int]) -> None:
         """Predict every token of a window but the first, both ways."""
-        self.fp32_losses.append(token_losses(self._weights, ids, Hooks(attention=self._fp32)))
+        self.fp32_losses.append(self._losses(ids, PLAIN))
+        hooks = Hooks(self.linear or PLAIN.linear, self.attention or PLAIN.attention)
         # A kernel may overflow its formats: what is not finite is counted, not warned about.
         with np.errstate(over="ignore", invalid="ignore"):
-            hooks = Hooks(attention=self.attention)
-            self.losses.append(token_losses(self._weights, ids, hooks))
+            self.losses.append(self._losses(ids, hooks))
 
-    def _fp32(self, layer: int, q: Array, k: Array, v: Array) -> Array:
-        output = causal_attention(layer, q, k, v)
-        self._advance()
-        return output
+    @property
+    def nonfinite_outputs(self) -> int:
+        """Elements of the kernels' outputs that are infinite or NaN."""
+        return sum(hook.nonfinite_outputs for hook in (self.attention, self.linear) if hook)
 
+    def _losses(self, ids: Sequence[int], hooks: Hooks) -> Losses:
+        def attention(layer: int, q: Array, k: Array, v: Array) -> Array:
+            output = hooks.attention(layer, q, k, v)
+            self._advance()
+            return output
 
-def _attention_run(
-    machine: MachineSpec | str | Path, kernel: str, settings: Mapping[str, Any]
-) -> tuple[KernelRun, Format]:
-    run = KernelRun.prepare(machine, kernel, settings)
-    kind = run.kernel.problem_kind
-    if kind != "attention":
-        allowed = [name for name in kernel_names() if get_kernel(name).problem_kind == "attention"]
-        raise WorkloadError(
-            f"kernel {kernel} is for {kind} problems, but it is to compute the attention of a "
-            f"model; allowed: {', '.join(allowed)}"
-        )
-    document = Document({}, {(): "--set workload."})
-    chosen = document.with_overrides(settings_below("workload", settings), "--set workload.")
-    return run, validate(_Stored, chosen).dtype
+        return token_losses(self._weights, ids, Hooks(hooks.linear, attention))
 
 
 def _check_sizes(tokens: int, window: int) -> None:
@@ -163,18 +153,20 @@ def _counter(total: int, progress: Callable[[int, int], None]) -> Callable[[], N
     return lambda: progress(next(done), total)
 
 
-def _combined(attention: KernelAttention, run: KernelRun, workload: str) -> Report:
+def _combined(hook: KernelHook | None, workload: str) -> Report | None:
     """Return one report for all layers and windows, which run one after the other."""
-    reports = attention.reports
+    if hook is None:
+        return None
+    reports, run = hook.reports, hook.run
     total = combine_reports(
         reports, [1] * len(reports), run.machine, workload, run.kernel.name, run.settings
     )
-    selection = _mean([report.selection for report in reports], attention.query_rows)
+    selection = _mean([report.selection for report in reports], hook.rows)
     return replace(total, selection=selection, parts=())
 
 
 def _mean(selections: Sequence[Mapping[str, float]], rows: Iterable[int]) -> dict[str, float]:
-    """Return the mean of every statistic over all query rows."""
+    """Return the mean of every statistic over all rows."""
     names, weights = selections[0], list(rows)
     return {
         name: float(np.average([each[name] for each in selections], weights=weights))

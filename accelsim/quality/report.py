@@ -1,4 +1,4 @@
-"""What a kernel did to a model: a frozen record that becomes JSON, a row, or a rich table."""
+"""What kernels did to a model: a frozen record that becomes JSON, a row, or a rich table."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ _LARGEST_EXPONENT = float(np.log(np.finfo(np.float64).max))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityReport:
-    """A kernel in the place of the attention of a model.
+    """Kernels in the place of the attention, of the linears or of both in a model.
 
     NLL is the mean negative log likelihood of a token, in nats; perplexity is exp(NLL). What is
     not a finite number is None: both and their change when the loss of a token is infinite or NaN.
@@ -29,7 +29,7 @@ class QualityReport:
 
     model: str
     dtype: Format
-    """Number format of Q, K, V and the output in HBM."""
+    """Number format of the kernels' inputs and outputs in HBM."""
     text: str
     text_sha256: str
     """Hash of the text in UTF-8."""
@@ -41,19 +41,21 @@ class QualityReport:
     fp32_nll: float | None
     """NLL of the same network in FP32."""
     nll_change: float | None
-    """Mean over tokens of the loss with the kernel minus the loss in FP32."""
+    """Mean over tokens of the loss with the kernels minus the loss in FP32."""
     nll_change_se: float | None
     """Standard error of that mean, the tokens taken as independent."""
     nonfinite_losses: int
-    """Tokens whose loss with the kernel is infinite or NaN."""
+    """Tokens whose loss with the kernels is infinite or NaN."""
     nonfinite_outputs: int
-    """Elements of the kernel's outputs, over all layers, that are infinite or NaN."""
-    attention: Report
+    """Elements of the kernels' outputs, over all layers, that are infinite or NaN."""
+    attention: Report | None
     """Cost of the attention of all layers and windows, one after the other; mean selection."""
+    linears: Report | None
+    """The same of the linears, the output projection not among them."""
 
     @classmethod
     def of(cls, *, losses: Losses, fp32_losses: Losses, **others: Any) -> "QualityReport":
-        """Return the report of the losses, in nats [tokens], with a kernel and in FP32."""
+        """Return the report of the losses, in nats [tokens], with kernels and in FP32."""
         changes = losses - fp32_losses
         return cls(
             tokens=len(losses),
@@ -67,7 +69,7 @@ class QualityReport:
 
     @property
     def perplexity(self) -> float | None:
-        """Perplexity of the text with the kernel."""
+        """Perplexity of the text with the kernels."""
         return _exp(self.nll)
 
     @property
@@ -82,19 +84,23 @@ class QualityReport:
         return None if ratio is None else ratio - 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain nested data for JSON; the cost under the keys of a report."""
+        """Return everything as plain nested data for JSON; costs have the keys of a report."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        del own["attention"]
-        own["dtype"] = str(self.dtype)
         for name in ("perplexity", "fp32_perplexity", "perplexity_change"):
             own[name] = getattr(self, name)
-        cost = self.attention.to_dict()
-        return own | {name: cost[name] for name in cost if name not in _OF_ONE_PROBLEM}
+        costs = {"attention": _cost(self.attention), "linears": _cost(self.linears)}
+        return own | {"dtype": str(self.dtype)} | costs
 
     def __rich__(self) -> "Table":
         from accelsim.quality.display import quality_table
 
         return quality_table(self)
+
+
+def _cost(report: Report | None) -> dict[str, Any] | None:
+    if report is None:
+        return None
+    return {key: value for key, value in report.to_dict().items() if key not in _OF_ONE_PROBLEM}
 
 
 def _mean(losses: Losses) -> float | None:

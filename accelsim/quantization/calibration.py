@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.errors import QuantizationError, unknown_name
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, channel_groups
@@ -18,9 +19,11 @@ from accelsim.workload.model.forward import (
     plain_linear,
     rope_rotation,
 )
-from accelsim.workload.model.language import DEFAULT_TEXT, load_model, read_text
+from accelsim.workload.model.language import DEFAULT_TEXT, LanguageModel, load_model, read_text
 from accelsim.workload.model.llama import Array, LlamaWeights
 from accelsim.workload.tensors import GemmTensors
+
+TokenIds = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,23 +115,16 @@ def calibrate(
     Without a file the text is the Python language reference. `progress` takes the layers done and
     all layers. The inputs of one layer are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
     """
-    network = load_model(model)
-    longest = network.weights.config.context
-    if sampling.window > longest:
-        raise QuantizationError(
-            f"window: found {sampling.window} tokens, allowed: up to {longest}, as many as model "
-            f"'{model}' reads at once"
-        )
-    content = read_text(text)
-    stop = sampling.first_token + sampling.windows * sampling.window
-    ids = network.token_ids(content, stop)[sampling.first_token :]
-    windows = np.reshape(ids, (sampling.windows, sampling.window))
+    network, content = load_model(model), read_text(text)
+    windows = sampled_windows(network, content, sampling)
+    layers = network.weights.config.layers
     inputs = {}
-    progress(0, network.weights.config.layers)
-    for layer, seen in enumerate(_inputs_of_layers(network.weights, windows)):
+    progress(0, layers)
+    for layer, seen in enumerate(inputs_of_layers(network.weights, windows)):
         for name, samples in seen.items():
-            inputs[f"layer{layer}.{name}"] = _groups(f"layer{layer}.{name}", samples, options)
-        progress(layer + 1, network.weights.config.layers)
+            key = f"layer{layer}.{name}"
+            inputs[key] = _groups(key, samples, options)
+        progress(layer + 1, layers)
     provenance = Provenance(
         model=model,
         text=DEFAULT_TEXT if text is None else str(text),
@@ -139,6 +135,22 @@ def calibrate(
     return Calibration(provenance, inputs)
 
 
+def sampled_windows(network: LanguageModel, content: str, sampling: Sampling) -> TokenIds:
+    """Return the token ids [windows, window] to read of a text.
+
+    Raises an AccelsimError for windows longer than the model can read, or a text that is too short.
+    """
+    longest = network.weights.config.context
+    if sampling.window > longest:
+        raise QuantizationError(
+            f"window: found {sampling.window} tokens, allowed: up to {longest}, as many as model "
+            f"'{network.name}' reads at once"
+        )
+    stop = sampling.first_token + sampling.windows * sampling.window
+    ids = network.token_ids(content, stop)[sampling.first_token :]
+    return np.reshape(ids, (sampling.windows, sampling.window))
+
+
 def _groups(name: str, samples: Array, options: GroupOptions) -> ChannelGroups:
     try:
         return channel_groups(samples, options)
@@ -146,7 +158,7 @@ def _groups(name: str, samples: Array, options: GroupOptions) -> ChannelGroups:
         raise QuantizationError(f"{name}: {error}") from error
 
 
-def _inputs_of_layers(weights: LlamaWeights, windows: Array) -> Iterator[dict[str, Array]]:
+def inputs_of_layers(weights: LlamaWeights, windows: TokenIds) -> Iterator[dict[str, Array]]:
     """Yield name -> samples [windows, window, k] of the inputs of every layer.
 
     windows: token ids [windows, window]. All windows pass a layer before the next, so that no more

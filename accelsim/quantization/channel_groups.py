@@ -61,8 +61,6 @@ class GroupOptions:
     """Whether every channel is shifted by the middle of its range."""
     rounding: GroupRounding = "up"
     """How the range of a channel becomes a scale."""
-    margin: float = 1.0
-    """Factor on all ranges; above 1 it leaves room for what was not seen."""
 
     def __post_init__(self) -> None:
         largest_code(self.bits)
@@ -78,8 +76,6 @@ class GroupOptions:
         if self.rounding not in get_args(GroupRounding):
             allowed = ", ".join(get_args(GroupRounding))
             raise QuantizationError(f"rounding: found '{self.rounding}', allowed: {allowed}")
-        if not 1 <= self.margin < np.inf:
-            raise QuantizationError(f"margin: found {self.margin}, allowed: 1 or more")
 
     def chunk_starts(self, rows: int) -> list[int]:
         """Return the first row of every chunk of so many rows."""
@@ -169,7 +165,7 @@ def _chunk(samples: Values, options: GroupOptions) -> tuple[Values, Indices, flo
     low = samples.min((0, 1)).astype(np.float64)
     high = samples.max((0, 1)).astype(np.float64)
     bias = ((low + high) / 2 * options.use_bias).astype(np.float32)
-    ranges = np.maximum(high - bias, bias - low) * options.margin
+    ranges = np.maximum(high - bias, bias - low)
     # The last group's scale is still a normal FP32 number.
     floor = SMALLEST_SCALE * 2.0 ** (options.groups - 1)
     scale = float(np.float32(max(ranges.max() / largest_code(options.bits), floor)))

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import QuantizationError
+from accelsim.numerics.formats import Format
+from accelsim.numerics.rounding import round_array
 
 Values = NDArray[np.float32]
 Codes = NDArray[np.int32]
@@ -15,6 +17,8 @@ SUPPORTED_BITS = (4, 8)
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Scale where all values are 0: nothing is divided by 0, and every code is 0."""
 
+_SMALLEST_HALF = float(np.finfo(np.float16).smallest_subnormal)
+
 
 class Quantized(NamedTuple):
     """Integers and what one step of them is worth."""
@@ -22,7 +26,7 @@ class Quantized(NamedTuple):
     codes: Codes
     """[rows, columns]"""
     scale: Scales
-    """FP32 numbers, of a shape that broadcasts to the codes."""
+    """Numbers of FP32 or narrower, of a shape that broadcasts to the codes."""
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -38,14 +42,15 @@ def largest_code(bits: int) -> int:
     return (1 << bits - 1) - 1
 
 
-def scale_of(peak: Any, bits: int) -> Scales:
+def scale_of(peak: Any, bits: int, fmt: Format = Format.FP32) -> Scales:
     """Return the step of codes whose largest stands for `peak`, the largest magnitude.
 
-    It is an FP32 number in a float64 array, so that a machine that computes in FP32 and a statement
-    in float64 divide by the same one.
+    It is a number of format `fmt` in a float64 array, so that a machine that keeps its scales in
+    that format and a statement in float64 divide by the same one.
     """
     step = np.asarray(peak, np.float64) / largest_code(bits)
-    return np.maximum(step, SMALLEST_SCALE).astype(np.float32).astype(np.float64)
+    smallest = _SMALLEST_HALF if fmt == Format.FP16 else SMALLEST_SCALE
+    return round_array(np.maximum(step, smallest), fmt).astype(np.float64)
 
 
 def encode(values: Values, scale: Any, bits: int) -> Codes:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import QuantizationError
+from accelsim.numerics.formats import Format
 from accelsim.quantization.codes import (
     SMALLEST_SCALE,
     Quantized,
@@ -50,17 +51,19 @@ def per_column(values: Values, bits: int, peaks: Values | None = None) -> Quanti
     return _encoded(values, found[None], bits)
 
 
-def per_row_group(weight: Values, bits: int, group_rows: int = WEIGHT_GROUP) -> Quantized:
+def per_row_group(
+    weight: Values, bits: int, group_rows: int = WEIGHT_GROUP, fmt: Format = Format.FP32
+) -> Quantized:
     """Return codes with one scale for `group_rows` rows of a column; the last group may be short.
 
-    The scale is repeated for every row [k, n].
+    The scale is a number of `fmt`, repeated for every row [k, n].
     """
     if group_rows < 1:
         raise QuantizationError(f"group_rows: found {group_rows}, allowed: 1 or more")
     k = len(weight)
     starts = np.arange(0, k, group_rows)
     peaks = np.maximum.reduceat(np.abs(weight), starts, axis=0)
-    return _encoded(weight, np.repeat(peaks, group_rows, axis=0)[:k], bits)
+    return _encoded(weight, np.repeat(peaks, group_rows, axis=0)[:k], bits, fmt)
 
 
 def migration_factors(
@@ -105,7 +108,9 @@ def top_channels(channel_peaks: Values, share: float) -> NDArray[np.int32]:
     return np.sort(largest_first[:count]).astype(np.int32)
 
 
-def _encoded(values: Values, peaks: NDArray[np.floating], bits: int) -> Quantized:
+def _encoded(
+    values: Values, peaks: NDArray[np.floating], bits: int, fmt: Format = Format.FP32
+) -> Quantized:
     check_finite(values)
-    scale = scale_of(peaks, bits)
+    scale = scale_of(peaks, bits, fmt)
     return Quantized(encode(values, scale, bits), scale)

@@ -1,6 +1,7 @@
 """The rate at which a machine's matrix units could do the work of a run."""
 
-from accelsim.hardware.machine import CubeSpec, IntMacSpec, MachineSpec
+from accelsim.hardware.machine import IntMacSpec, MachineSpec
+from accelsim.hardware.matrix import Cube
 from accelsim.program.activity import Activity
 
 
@@ -20,9 +21,9 @@ def peak_macs_per_s(activity: Activity, machine: MachineSpec) -> float:
     return per_cycle * machine.cores * machine.clock
 
 
-def _cube_cycles(activity: Activity, cube: CubeSpec) -> float:
+def _cube_cycles(activity: Activity, cube: Cube) -> float:
     steps = sum(macs / cube.rates[operand] for operand, macs in activity.macs.items())
-    return steps / (cube.tile_m * cube.tile_n * cube.tile_k)
+    return steps / cube.macs_per_step
 
 
 def _int_mac_cycles(activity: Activity, int_mac: IntMacSpec) -> float:
@@ -35,9 +36,8 @@ def _int_mac_cycles(activity: Activity, int_mac: IntMacSpec) -> float:
 
 def _idle_macs_per_cycle(machine: MachineSpec) -> float:
     if machine.cube:
-        return machine.cube.tile_m * machine.cube.tile_n * machine.cube.tile_k
+        return machine.cube.macs_per_step
     if machine.int_mac:
-        narrowest = int_mac_block = min(fmt.bits for fmt in machine.int_mac.formats)
-        int_mac_block = machine.int_mac.block(narrowest)
-        return machine.int_mac.rows * machine.int_mac.cols / int_mac_block**2
+        block = machine.int_mac.block(min(fmt.bits for fmt in machine.int_mac.formats))
+        return machine.int_mac.rows * machine.int_mac.cols / block**2
     return 0.0

@@ -8,6 +8,8 @@ from accelsim.validation.reference import Reference
 
 _MODULES = {
     "scalesim": "scalesim",
+    "dram": "dram",
+    "roofline": "roofline",
 }
 """Name -> module of this package that holds the REFERENCE."""
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from accelsim.hardware.machine import Count
+from accelsim.hardware.counts import Count
 from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
-from accelsim.hardware.timing import systolic_cycles
+from accelsim.hardware.timing import matrix_steps
 from accelsim.validation.reference import Reference, Row
 
 _DATAFLOWS = {
@@ -41,7 +41,7 @@ def predict(row: ScaleSimRow) -> int:
     """Return the index of the last cycle in which the array works."""
     dataflow = _DATAFLOWS[row.dataflow]
     unit = MatrixUnit(dataflow, row.array_rows, row.array_cols, 1, overlaps_folds=False)
-    cycles: int = systolic_cycles(row.M, row.N, row.K, unit)
+    cycles: int = matrix_steps(row.M, row.N, row.K, unit)
     return cycles - 1
 
 

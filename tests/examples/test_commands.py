@@ -105,7 +105,7 @@ def test_program_prints_tensors_buffers_and_ops(accelsim_command):
     ("command", "names"),
     [
         ("kernels", ["gemm", "dense", "flash", "tile_q", "precision"]),
-        ("machines", ["ascend-910b", "edge-npu"]),
+        ("machines", ["ascend-910b", "edge-npu", "tpu-like-128"]),
         ("workloads", ["attention-2048", "llama-2-7b-prefill-4096-layer", "smollm2-real"]),
     ],
 )

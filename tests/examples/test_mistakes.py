@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from accelsim.config.shipped import known_names
 from accelsim.workload.model.release import RELEASES, model_folder
 
 GEMM = ("run", "-m", "edge-npu", "-k", "gemm", "-w")
@@ -30,8 +31,8 @@ def refused(done):
         (
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
-            "technology, clock, launch, cores, items_in_flight, placement, cube, vector, "
-            "scratchpad, accumulator, load, store, hbm, sources",
+            "technology, clock, launch, cores, items_in_flight, placement, cube, int_mac, vector, "
+            "scratchpad, accumulator, load, store, hbm, power, sources",
         ),
         (
             "machine.clock=1 GB",
@@ -91,6 +92,16 @@ def refused(done):
         (
             "machine.technology=7mn",
             "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 7nm",
+        ),
+        (
+            "machine.cube.kind=systolc",
+            "--set machine.cube.kind: found 'systolc', did you mean 'systolic'?; "
+            "allowed: 'cube', 'systolic'",
+        ),
+        (
+            "machine.cube.tilem=8",
+            "--set machine.cube.tilem: unknown key, did you mean 'tile_m'?; allowed: kind, tile_m, "
+            "tile_n, tile_k, rates, pipeline_depth_cycles, operand_buffer",
         ),
         ("tile_q=0", "--set tile_q: found 0, expected a value greater than 0"),
         ("tile_q=1e9", "--set tile_q: found 1000000000.0, expected a valid integer"),
@@ -249,12 +260,12 @@ def model_path_of(name, cache):
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
-            "flash, gemm, pasa, quest, sift, sparse, split_kv, topk, vector, window",
+            "flash, gemm, pasa, quest, sift, sparse, split_kv, topk, vector, weight_only, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),
-            "unknown machine 'edge-nup', did you mean 'edge-npu'?; known: ascend-910b, edge-npu, "
-            "tender-asic",
+            "unknown machine 'edge-nup', did you mean 'edge-npu'?; known: "
+            + ", ".join(known_names("machine")),
         ),
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "flash"),

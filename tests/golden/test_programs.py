@@ -25,11 +25,15 @@ PROGRAMS = {
         GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=7),
         {"tile_m": 2, "tile_n": 4, "tile_k": 4},
     ),
+    "weight_only": (
+        GemmProblem(kind="gemm", name="tiny", m=3, n=6, k=7),
+        {"tile_m": 2, "tile_n": 4, "tile_k": 4, "group_rows": 3},
+    ),
     "flash": (
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3),
         {"tile_q": 2, "tile_k": 2, "precision": "fp16", "scale_at": "query"},
     ),
-    "flash_causal": (
+    "flash-causal": (
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3, causal=True),
         {"tile_q": 2, "tile_k": 3},
     ),
@@ -42,7 +46,7 @@ PROGRAMS = {
 
 def printed(name):
     problem, parameters = PROGRAMS[name]
-    kernel = get_kernel(name.partition("_")[0])
+    kernel = get_kernel(name.partition("-")[0])
     program, _ = kernel.record(problem, machine_of(), kernel.parameters(**parameters), None)
     verify(program)
     return format_program(program) + "\n"

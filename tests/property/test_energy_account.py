@@ -14,7 +14,12 @@ from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.units import KIB
 
-MACHINE = load_spec(MachineSpec, "ascend-910b", kind="machine")
+INT_MAC = load_spec(MachineSpec, "tender-asic", kind="machine").int_mac
+MACHINE = load_spec(MachineSpec, "ascend-910b", kind="machine").model_copy(
+    update={"int_mac": INT_MAC}
+)
+"""Has every unit, so that every count has a component to go to."""
+
 TECHNOLOGIES = {
     name: load_spec(TechnologySpec, name, kind="technology") for name in ("7nm", "28nm")
 }

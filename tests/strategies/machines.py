@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from accelsim.program.ops import VECTOR_OPS
 from tests.handmade import machine_of
+from tests.strategies.memories import banked_hbms
 
 rates = st.sampled_from([0.25, 0.3, 1, 2.5, 7, 16, 33.3, 64])
 """Bytes per cycle, whole and fractional."""
@@ -12,6 +13,14 @@ in_flight = st.integers(1, 4)
 costs = st.fixed_dictionaries(
     {},
     optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in VECTOR_OPS},
+)
+arrays = st.fixed_dictionaries(
+    {
+        "rows": st.integers(1, 4),
+        "cols": st.integers(1, 4),
+        "dataflow": st.sampled_from(["output_stationary", "weight_stationary", "input_stationary"]),
+        "overlap_folds": st.booleans(),
+    }
 )
 
 
@@ -24,6 +33,7 @@ def machines(**fixed):
         "tile": st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)),
         "cube_rates": st.fixed_dictionaries({"fp16": st.sampled_from([0.25, 1, 3])}),
         "cube_depth_cycles": depths,
+        "systolic": st.none() | arrays,
         "int_mac": st.tuples(st.integers(1, 5), st.integers(1, 5), depths),
         "lanes": st.fixed_dictionaries({"fp16": st.integers(1, 8)}),
         "vector_depth_cycles": depths,
@@ -44,3 +54,12 @@ def machines(**fixed):
         "interleave_bytes": st.sampled_from([1, 3, 8, 32, 33, 100]),
     }
     return st.builds(machine_of, **(drawn | fixed))
+
+
+def banked_machines(**fixed):
+    """Return a strategy of machines with a banked HBM, at a clock of 1 GHz."""
+    return st.builds(
+        lambda machine, hbm: machine.model_copy(update={"clock": 1e9, "hbm": hbm}),
+        machines(**fixed),
+        banked_hbms(),
+    )

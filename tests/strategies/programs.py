@@ -17,7 +17,10 @@ addresses = st.integers(0, 600)
 small = st.integers(1, 9)
 
 loads = st.builds(handmade.load, slots, addresses, sizes, rows=st.integers(1, 3))
-gathers = st.builds(handmade.gather, slots, addresses, sizes, rows=st.integers(1, 3))
+GATHERED_ROWS = (3, 0, 7, 7, 2, 9)
+gathers = st.builds(
+    handmade.gather, slots, addresses, sizes, rows=st.integers(1, 3), first=st.integers(0, 3)
+)
 stores = st.builds(handmade.store, slots, addresses, sizes, rows=st.integers(1, 3))
 matmuls = st.builds(
     handmade.matmul, slots, slots, slots, small, small, small, accumulate=st.booleans()
@@ -56,7 +59,8 @@ def _program(drawn: Sequence[tuple[list[handmade.Words], int]]) -> Program:
     for _, step in drawn:
         phase += step
         phases.append(phase)
-    return handmade.program_of([ops for ops, _ in drawn], phases)
+    items = [ops for ops, _ in drawn]
+    return handmade.program_of(items, phases, gathered_rows=GATHERED_ROWS)
 
 
 def programs(

@@ -15,6 +15,7 @@ from accelsim.kernels.linear.tiles import (
     check_packing,
     estimate_cycles,
     fastest_tiles,
+    product_cycles,
 )
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -133,12 +134,9 @@ def _candidates(
 
 def _step(name: str, problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
     """Return what one step along k asks of the cube and the load queue."""
-    cube = machine.cube_for(name)
-    products = ceil_div(tiles.m, cube.tile_m) * ceil_div(tiles.n, cube.tile_n)
-    steps = products * ceil_div(tiles.k, cube.tile_k)
     return Step(
-        compute_cycles=cube.issue_cycles + steps / cube.rates.get(problem.dtype, 1),
-        latency_cycles=cube.pipeline_depth_cycles,
+        compute_cycles=product_cycles(name, machine, tiles, problem.dtype),
+        latency_cycles=machine.cube_for(name).latency_cycles,
         operand_bytes=(
             tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
             tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import matrix_steps
 from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -122,6 +123,13 @@ def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> f
     moved_bytes = 2 * tiles.splits * problem.m * problem.n * _SUM_BYTES
     latency = machine.launch * machine.clock + 2 * machine.hbm_latency_cycles
     return latency + moved_bytes / machine.hbm_bytes_per_cycle
+
+
+def product_cycles(work: str, machine: MachineSpec, tiles: Tiles, fmt: Format) -> float:
+    """Return the cycles of the cube for one step of a tiling."""
+    cube = machine.cube_for(work)
+    steps = matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit)
+    return cube.issue_cycles + steps / cube.rates.get(fmt, 1.0)
 
 
 def _channel_share(num_bytes: float, machine: MachineSpec) -> float:

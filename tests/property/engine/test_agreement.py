@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from accelsim.engine import compiled, reference
 from accelsim.engine.schedule import Schedule
 from tests.handmade import machine_of, program_of, vector
-from tests.strategies.machines import machines
+from tests.strategies.machines import banked_machines, machines
 from tests.strategies.programs import programs
 
 TIMES = ("start", "end", "cause", "busy", "core")
@@ -27,6 +27,12 @@ def test_engines_agree_on_every_op(program, machine):
 @settings(max_examples=50)
 @given(programs(min_ops=15, max_ops=30, max_items=12), machines())
 def test_engines_agree_on_long_programs(program, machine):
+    assert_equal(compiled.schedule(program, machine), reference.schedule(program, machine))
+
+
+@settings(max_examples=400)
+@given(programs(), banked_machines())
+def test_engines_agree_on_every_op_with_banked_memory(program, machine):
     assert_equal(compiled.schedule(program, machine), reference.schedule(program, machine))
 
 

@@ -12,7 +12,7 @@ from accelsim.workload.problem import AttentionProblem, GemmProblem, VectorProbl
 from tests.handmade import changed
 from tests.property.engine.test_agreement import assert_equal
 
-MACHINES = ["ascend-910b", "edge-npu"]
+MACHINES = ["ascend-910b", "edge-npu", "tpu-like-128"]
 PROBLEMS = {
     "softmax": (
         "vector",

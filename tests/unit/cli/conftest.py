@@ -99,8 +99,8 @@ class Simulator:
         self.calls.append((machine, workload, kernel, settings))
         return [f"{index} load" for index in range(5)]
 
-    def evaluate(self, *arguments, progress):
-        self.calls.append(arguments)
+    def evaluate(self, *arguments, linear, progress):
+        self.calls.append((*arguments, linear))
         if self.failure:
             raise self.failure
         progress(60, 60)

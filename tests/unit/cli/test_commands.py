@@ -165,8 +165,16 @@ def test_schema_is_json(accelsim_command, kind, key):
 def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command, simulator):
     done = accelsim_command("quality", "--kernel", "flash")
     assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n")
-    assert simulator.calls == [("smollm2", "flash", {}, "ascend-910b", None, 1024, 1024)]
+    assert simulator.calls == [("smollm2", "flash", {}, "ascend-910b", None, 1024, 1024, None)]
     assert "flash in smollm2" in done.stderr
+
+
+def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
+    done = accelsim_command("quality", "--linear", "gemm", "--set", "linear.tile_m=64")
+    settings = {"linear.tile_m": "64"}
+    expected = ("smollm2", None, settings, "ascend-910b", None, 1024, 1024, "gemm")
+    assert simulator.calls == [expected]
+    assert "gemm in smollm2" in done.stderr
 
 
 def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, simulator, tmp_path):
@@ -174,7 +182,7 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
     words += ("--text", tmp_path / "t.txt", "--window", "4", "--format", "json", "--verbose")
     done = accelsim_command("quality", "--kernel", "flash", *words)
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
-    expected = ("other", "flash", {"tile_q": "4"}, "edge-npu", tmp_path / "t.txt", 8, 4)
+    expected = ("other", "flash", {"tile_q": "4"}, "edge-npu", tmp_path / "t.txt", 8, 4, None)
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
 

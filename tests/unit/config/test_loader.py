@@ -281,3 +281,18 @@ def test_a_missing_tag_inside_a_union_without_a_tag_is_named(tmp_path):
         "d.yaml:3:9: route[0].kind: missing",
         "d.yaml:3:1: route: found a list, expected true or false",
     ]
+
+
+def test_a_union_with_a_default_kind_names_the_keys_of_the_kind(tmp_path):
+    def cube(text):
+        return load_spec(MachineSpec, "edge-npu", kind="machine", overrides={"cube": text}).cube
+
+    sizes = "tile_m: 2, tile_n: 3, tile_k: 4"
+    common = "rates: {fp16: 1}, pipeline_depth_cycles: 0, operand_buffer: 4 KiB"
+    assert cube(f"{{{sizes}, {common}}}") == cube(f"{{kind: cube, {sizes}, {common}}}")
+    with pytest.raises(ConfigError) as refusal:
+        cube(f"{{kind: systolic, rows: 2, cols: 2, dataflow: output_stationery, {common}}}")
+    assert refusal.value.mistakes == [
+        "--set cube.dataflow: found 'output_stationery', did you mean 'output_stationary'?; "
+        "allowed: 'output_stationary', 'weight_stationary' or 'input_stationary'"
+    ]

@@ -15,7 +15,8 @@ ROOT = Path(shipped_module.__file__).parents[2]
 
 
 def test_the_shipped_machines_and_technologies_are_known():
-    assert {"ascend-910b", "edge-npu", "tender-asic"} <= set(known_names("machine"))
+    shipped = {"ascend-910b", "edge-npu", "tender-asic", "tpu-like-128"}
+    assert shipped <= set(known_names("machine"))
     assert {"28nm", "7nm"} <= set(known_names("technology"))
     assert known_names("sweep") == []
 

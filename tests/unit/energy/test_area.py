@@ -36,3 +36,9 @@ def test_the_widest_format_decides_the_size_of_the_cube():
     fast_fp32 = area_mm2("edge-npu", **{"cube.rates": "{fp16: 1, fp32: 1}"})
     assert fp16["cube"] == pytest.approx(1024 * 0.002255)
     assert fast_fp32["cube"] == pytest.approx(1024 * 0.004601)
+
+
+def test_a_systolic_array_has_one_multiplier_an_element():
+    array = "{kind: systolic, rows: 64, cols: 32, dataflow: output_stationary, rates: {fp16: 1}, "
+    array += "pipeline_depth_cycles: 0, operand_buffer: 16 KiB}"
+    assert area_mm2("edge-npu", cube=array)["cube"] == pytest.approx(64 * 32 * 0.002255)

@@ -99,3 +99,21 @@ def test_vector_elements_are_counted_by_op_and_format():
         scratchpad_read_bytes=54,
         scratchpad_write_bytes=50,
     )
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "operand_reads", "sums"),
+    [
+        ("output_stationary", 2 * 70 + 2 * 21, 1),
+        ("weight_stationary", 2 * 70 + 21, 2),
+        ("input_stationary", 70 + 2 * 21, 2),
+    ],
+)
+def test_a_systolic_array_reads_what_is_stationary_once(dataflow, operand_reads, sums):
+    """5 x 6 x 7 on 4 x 4: two folds along each size; A has 70 B, B 21 B, C 120 B."""
+    product = matmul(3, 1, 2, 5, 6, 7, bits=(16, 4))
+    found = activity_of(product, systolic={"rows": 4, "cols": 4, "dataflow": dataflow})
+    assert found.operand_buffer_write_bytes == 70 + 21
+    assert found.operand_buffer_read_bytes == operand_reads
+    assert found.accumulator_write_bytes == sums * 120
+    assert found.accumulator_read_bytes == (sums - 1) * 120

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from accelsim.engine.memory import new_memory, request
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.program.transfer import Transfer
-from tests.handmade import machine_of
+from tests.handmade import machine_of, program_of
 from tests.strategies.machines import machines
 
 sizes = st.integers(1, 500)
@@ -17,14 +17,13 @@ addresses = st.integers(0, 2000)
 
 def memory_of(*, channels=4, interleave_bytes=64, latency_cycles=10, channel_bytes_per_cycle=1):
     """Return an idle memory; at one byte per cycle a channel is busy for a cycle per byte."""
-    return new_memory(
-        machine_of(
-            channels=channels,
-            interleave_bytes=interleave_bytes,
-            latency_cycles=latency_cycles,
-            hbm_bytes_per_cycle=channels * channel_bytes_per_cycle,
-        )
+    machine = machine_of(
+        channels=channels,
+        interleave_bytes=interleave_bytes,
+        latency_cycles=latency_cycles,
+        hbm_bytes_per_cycle=channels * channel_bytes_per_cycle,
     )
+    return new_memory(machine, program_of([]))
 
 
 def busy_cycles(memory):
@@ -83,7 +82,7 @@ def test_an_idle_memory_serves_at_once():
 
 @given(st.lists(st.tuples(addresses, sizes, st.integers(0, 50)), min_size=1), machines())
 def test_a_stream_is_never_faster_than_the_pins(requests, machine):
-    memory, now, moved_bytes = new_memory(machine), 0, 0
+    memory, now, moved_bytes = new_memory(machine, program_of([])), 0, 0
     for address, num_bytes, pause in requests:
         now += pause
         moved_bytes += num_bytes

@@ -14,7 +14,7 @@ from accelsim.numerics.formats import Format
 from accelsim.units import KIB
 
 MACHINES = known_names("machine")
-WORDS = {"name", "description", "technology", "sources", "kind", "standard"}
+WORDS = {"name", "description", "technology", "sources", "kind", "dataflow", "standard"}
 WORDS |= {"formats", "overflow", "can_shift"}
 
 
@@ -77,6 +77,14 @@ def test_the_ascend_has_its_public_figures():
     assert machine.accumulator.capacity == 128 * KIB
     assert machine.hbm_bytes_per_cycle == pytest.approx(1.6e12 / 1.8e9)
     assert machine.hbm_latency_cycles == 630
+
+
+def test_the_tpu_like_machine_has_the_public_figures_of_the_chip():
+    machine = load_spec(MachineSpec, "tpu-like-128", kind="machine")
+    peak_flops = 2 * machine.cores * machine.cube.macs_per_step * machine.clock
+    assert peak_flops == pytest.approx(275e12, rel=0.01)
+    assert machine.cores * machine.scratchpad.capacity == 2 * 16 * KIB * KIB
+    assert machine.hbm.bandwidth == pytest.approx(1.2e12)
 
 
 def test_a_latency_below_one_cycle_is_refused():

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.hardware.timing import ceil_cycles, cube_cycles, move_cycles, vector_cycles
+from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
+from accelsim.hardware.timing import ceil_cycles, matrix_cycles, move_cycles, vector_cycles
 
 WIDE = 1e9
+CUBE = MatrixUnit(Dataflow.CUBE, 16, 16, 16, overlaps_folds=False)
 
 
 @pytest.mark.parametrize(
@@ -26,9 +28,9 @@ def test_whole_cycles_are_the_fewest_that_suffice(amount, per_cycle):
 
 
 def test_the_cube_is_limited_by_steps_or_by_its_port():
-    assert cube_cycles(17, 16, 16, 0, 16, 16, 16, 1.0, WIDE) == 2
-    assert cube_cycles(16, 16, 16, 1024, 16, 16, 16, 1.0, 512) == 2
-    assert cube_cycles(16, 16, 16, 1024, 16, 16, 16, 0.25, 512) == 4
+    assert matrix_cycles(17, 16, 16, 0, CUBE, 1.0, WIDE) == 2
+    assert matrix_cycles(16, 16, 16, 1024, CUBE, 1.0, 512) == 2
+    assert matrix_cycles(16, 16, 16, 1024, CUBE, 0.25, 512) == 4
 
 
 def test_the_vector_unit_is_limited_by_lanes_or_by_its_port():

@@ -301,3 +301,10 @@ def test_agreement_puts_reference_and_prediction_on_equal_axes():
     assert [float(ends[0, 1] / ends[0, 0]) for ends in off] == pytest.approx([0.9, 1.1])
     assert axes.get_title(loc="left") == "Predicted against measured"
     assert legend(axes) == ["equal", "10% off", "copy (2)", "fill (1)"]
+
+
+def test_no_two_of_many_series_look_alike():
+    kinds = {str(index): [(1.0 + index, 1.0)] for index in range(20)}
+    axes = agreement_figure(kinds, "cycles", "Many").axes[0]
+    points = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert len({(line.get_marker(), line.get_color()) for line in points}) == len(kinds)

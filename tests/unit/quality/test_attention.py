@@ -15,10 +15,10 @@ FLOAT32_STEPS = 2e-5
 """Bound of the forward pass against its float64 oracle (test_forward); both sides round here."""
 
 
-def exact(advance=lambda: None, **parameters):
+def exact(**parameters):
     """Flash attention with every step in FP32."""
     settings = {"precision": "fp32"} | parameters
-    return KernelAttention(KernelRun.prepare("edge-npu", "flash", settings), Format.FP32, advance)
+    return KernelAttention(KernelRun.prepare("edge-npu", "flash", settings), Format.FP32)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_an_exact_kernel_changes_nothing_but_the_rounding(weights):
     found = token_losses(weights, IDS, Hooks(attention=attention))
     np.testing.assert_allclose(found, token_losses(weights, IDS), atol=FLOAT32_STEPS)
     assert [report.workload for report in attention.reports] == ["layer 0", "layer 1"]
-    assert attention.query_rows == [6, 6]
+    assert attention.rows == [6, 6]
     assert attention.nonfinite_outputs == 0
 
 
@@ -42,28 +42,22 @@ def test_decode_steps_equal_prefill(weights, parameters):
     found = decoded_states(weights, IDS, attention)
     np.testing.assert_allclose(found, prefill, atol=FLOAT32_STEPS)
     np.testing.assert_allclose(found, hidden_states(weights, IDS), atol=FLOAT32_STEPS)
-    assert attention.query_rows == [1] * (2 * len(IDS))
+    assert attention.rows == [1] * (2 * len(IDS))
 
 
 def test_operands_are_rounded_to_the_format_of_the_memory(weights):
     stored = {}
     for dtype in (Format.FP32, Format.FP16, Format.BF16):
         run = KernelRun.prepare("ascend-910b", "flash", {"precision": "fp32"})
-        hooks = Hooks(attention=KernelAttention(run, dtype, lambda: None))
+        hooks = Hooks(attention=KernelAttention(run, dtype))
         change = hidden_states(weights, IDS, hooks) - hidden_states(weights, IDS)
         stored[dtype] = np.abs(change).max()
     assert stored[Format.FP32] < FLOAT32_STEPS < stored[Format.FP16] < stored[Format.BF16]
 
 
-def test_every_layer_is_announced(weights):
-    layers = []
-    hidden_states(weights, IDS, Hooks(attention=exact(advance=lambda: layers.append(1))))
-    assert layers == [1, 1]
-
-
 def test_outputs_that_are_not_finite_are_counted():
     run = KernelRun.prepare("edge-npu", "flash", {"precision": "fp32"})
-    attention = KernelAttention(run, Format.FP32, lambda: None)
+    attention = KernelAttention(run, Format.FP32)
     q, k, v = (np.ones((heads, 3, 16), np.float32) for heads in (2, 1, 1))
     q[1, 2, 5] = np.inf
     output = attention(0, q, k, v)

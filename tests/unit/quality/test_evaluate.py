@@ -89,7 +89,7 @@ def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
     report = evaluate("smollm2", "keeping", None, "ascend-910b", text, tokens=6, window=4)
     # 4 rows kept 1/4 and 2 rows kept 1/2.
     assert report.attention.selection == {"kept_fraction": pytest.approx((1 + 1) / 6)}
-    assert report.to_dict()["selection"] == report.attention.selection
+    assert report.to_dict()["attention"]["selection"] == report.attention.selection
 
 
 def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):
@@ -159,6 +159,27 @@ def message(*arguments, **keys):
             {"kernel": "gemm"},
             "kernel gemm is for gemm problems, but it is to compute the attention of a model; "
             "allowed: dense, flash",
+        ),
+        (
+            {"kernel": None},
+            "found no kernel; allowed: --kernel for the attention, --linear for the linears, both",
+        ),
+        (
+            {"linear": "flash"},
+            "kernel flash is for attention problems, but it is to compute the linears of a model; "
+            "allowed: gemm",
+        ),
+        (
+            {"settings": {"linear.tile_m": "4"}},
+            "--set linear.tile_m: found no kernel for the linears; add --linear",
+        ),
+        (
+            {"kernel": None, "linear": "gemm", "settings": {"tile_m": "4"}},
+            "--set tile_m: found no kernel for the attention; add --kernel, or set linear.tile_m",
+        ),
+        (
+            {"linear": "gemm", "settings": {"linear.tile_m": "0"}},
+            "--set linear.tile_m: found 0, expected a value greater than 0",
         ),
         (
             {"settings": {"workload.q_len": "4"}},

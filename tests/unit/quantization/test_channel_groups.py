@@ -35,7 +35,6 @@ def options(draw, **fixed):
         "first_rows": draw(st.integers(0, 1)),
         "use_bias": draw(st.booleans()),
         "rounding": draw(st.sampled_from(["up", "down", "best"])),
-        "margin": draw(st.sampled_from([1.0, 1.5])),
     }
     return GroupOptions(**drawn | fixed)
 
@@ -78,12 +77,6 @@ def test_the_bias_is_the_middle_of_the_range():
     assert found.scale.tolist() == [np.float32(2 / 127)]
     assert found.group.tolist() == [[0, 3]]
     assert channel_groups(given, GroupOptions(use_bias=False)).bias.tolist() == [[0, 0]]
-
-
-def test_a_margin_widens_all_ranges():
-    found = channel_groups(ranged(8, 3), GroupOptions(margin=1.5))
-    assert found.scale.tolist() == [np.float32(12 / 127)]
-    assert found.group.tolist() == [[0, 1]]
 
 
 def test_chunks_are_of_positions_and_the_last_serves_what_follows():
@@ -184,8 +177,6 @@ def test_extreme_values_have_codes(value):
             "first_rows: found 4, allowed: 0 to 3, fewer than chunk_rows",
         ),
         ({"rounding": "nearest"}, "rounding: found 'nearest', allowed: up, down, best"),
-        ({"margin": 0.9}, "margin: found 0.9, allowed: 1 or more"),
-        ({"margin": np.nan}, "margin: found nan, allowed: 1 or more"),
     ],
 )
 def test_options_that_make_no_sense(chosen, expected):

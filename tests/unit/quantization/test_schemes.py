@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.errors import QuantizationError
+from accelsim.numerics.formats import Format
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.quantization.codes import encode, scale_of
 from accelsim.quantization.schemes import (
@@ -54,6 +55,14 @@ def test_where_the_scales_lie():
     assert per_column(VALUES, 8).codes.tolist() == [[127, -127, 0], [32, 64, 0]]
     fixed = per_column(VALUES, 8, np.array([2, 2, 2], np.float32))
     assert fixed.codes.tolist() == [[64, -128, 0], [16, 127, 0]]  # 63.5 to even; 4 is clipped
+
+
+def test_scales_are_numbers_of_their_format():
+    w = np.array([[1, 1e-8], [-3, 0], [5, 0]], np.float32)
+    scale = per_row_group(w, 4, 2, Format.FP16).scale
+    assert scale[:, 0].tolist() == [float(np.float16(3 / 7))] * 2 + [float(np.float16(5 / 7))]
+    # The smallest number of FP16 stands for what would be rounded to 0.
+    assert scale[:, 1].tolist() == [2.0**-24] * 3
 
 
 def test_groups_of_weights_share_a_scale_along_k():

@@ -1,0 +1,281 @@
+"""Matrix product with weights of few bits, which the vector unit dequantizes on the chip.
+
+B lies in HBM as integers, with a scale in the format of A for `group_rows` rows of a column. Each
+tile of it is converted and multiplied by its scales, and the cube multiplies as in `gemm`. So the
+HBM moves a quarter of the weights, and the vector unit works once for every tile of rows of A.
+
+Sources: Frantar et al., "GPTQ", 2022, arXiv 2210.17323; Lin et al., "AWQ", 2023, arXiv 2306.00978,
+whose kernels dequantize in front of the product too. Neither's choice of codes is here: codes are
+the nearest ones, symmetric around 0.
+
+HBM reads with tiles of t_m x t_n, groups of g rows, b bits and w bytes of an element of A:
+ceil(n / t_n) m k w + ceil(m / t_m) (k n b / 8 + scales) bytes, where scales = ceil(k / g) n w if
+steps along k begin where groups do; writes: C.
+"""
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import PositiveInt
+
+from accelsim.config.spec import Spec
+from accelsim.errors import WorkloadError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.timing import vector_cycles
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.linear.tiles import (
+    BufferSize,
+    Step,
+    Tiles,
+    candidates,
+    check_packing,
+    estimate_cycles,
+    fastest_tiles,
+    product_cycles,
+)
+from accelsim.numerics.formats import FP32, Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import (
+    begin_item,
+    convert,
+    load,
+    matmul,
+    move,
+    rows_from,
+    store,
+    tile,
+)
+from accelsim.program.program import Program
+from accelsim.program.quantizing import multiply_row
+from accelsim.quantization.codes import check_finite
+from accelsim.quantization.schemes import WEIGHT_GROUP, per_row_group
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.problem import GemmProblem
+from accelsim.workload.tensors import GemmTensors
+
+_FORMATS = (Format.FP32, Format.BF16, Format.FP16)
+
+
+class WeightOnlyParameters(Spec):
+    """Choices of the weight_only kernel."""
+
+    bits: Literal[4, 8] = 4
+    """Bits of a weight."""
+    group_rows: PositiveInt = WEIGHT_GROUP
+    """Rows of B, input features, that share a scale in every column."""
+    tile_m: PositiveInt | None = None
+    """Rows of a tile of A and C, in elements; absent: chosen."""
+    tile_n: PositiveInt | None = None
+    """Columns of a tile of B and C, in elements; absent: chosen."""
+    tile_k: PositiveInt | None = None
+    """Depth of one step, in elements; absent: chosen."""
+
+
+class _Shape(NamedTuple):
+    """Sizes in elements."""
+
+    m: int
+    n: int
+    k: int
+    tile_m: int
+    tile_n: int
+    tile_k: int
+    group_rows: int
+
+
+class _Operands(NamedTuple):
+    """Matrices in HBM; `codes` [k, n] and `scales` [groups, n] stand for B."""
+
+    a: Any
+    codes: Any
+    scales: Any
+    c: Any
+
+
+class _Buffers(NamedTuple):
+    """On-chip tiles."""
+
+    a: Any
+    codes: Any
+    scales: Any
+    weights: Any
+    acc: Any
+    c: Any
+
+
+@jit
+def weight_only(p, shape, fmt, hbm, b):
+    """All tiles of C, row by row."""
+    tiles_m, tiles_n = -(-shape.m // shape.tile_m), -(-shape.n // shape.tile_n)
+    for item in range(tiles_m * tiles_n):
+        begin_item(p, 0)
+        row, col = item // tiles_n * shape.tile_m, item % tiles_n * shape.tile_n
+        rows, cols = min(shape.tile_m, shape.m - row), min(shape.tile_n, shape.n - col)
+        acc, result = tile(b.acc, item), tile(b.c, item)
+        for step in range(-(-shape.k // shape.tile_k)):
+            start = step * shape.tile_k
+            depth = min(shape.tile_k, shape.k - start)
+            left, weights = tile(b.a, step), tile(b.weights, step)
+            load(p, left, hbm.a, row, start, rows, depth)
+            _dequantize(p, weights, step, start, depth, col, cols, shape, fmt, hbm, b)
+            matmul(p, acc, left, weights, rows, cols, depth, fmt, FP32, step > 0)
+        move(p, result, acc, rows, cols, FP32, fmt)
+        store(p, hbm.c, row, col, result, rows, cols)
+
+
+@jit_inner
+def _dequantize(p, weights, step, start, depth, col, cols, shape, fmt, hbm, b):
+    """Load `depth` rows of codes from row `start` on and multiply them by the scales they share."""
+    codes, scales, size = tile(b.codes, step), tile(b.scales, step), shape.group_rows
+    first, last = start // size, (start + depth - 1) // size
+    load(p, codes, hbm.codes, start, col, depth, cols)
+    load(p, scales, hbm.scales, first, col, last - first + 1, cols)
+    convert(p, weights, codes, depth, cols, fmt, fmt)
+    for group in range(first, last + 1):
+        begin = max(group * size - start, 0)
+        rows = min((group + 1) * size - start, depth) - begin
+        part = rows_from(weights, begin)
+        multiply_row(p, part, part, rows_from(scales, group - first), rows, cols, fmt)
+
+
+class WeightOnly(Kernel):
+    """Matrix product with weights dequantized on the chip."""
+
+    name: ClassVar[str] = "weight_only"
+    summary: ClassVar[str] = "matrix product; INT4 or INT8 weights, dequantized by the vector unit"
+    problem_kind: ClassVar[str] = "gemm"
+    is_exact: ClassVar[bool] = False
+    parameters: ClassVar[type[Spec]] = WeightOnlyParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: GemmProblem,
+        machine: MachineSpec,
+        parameters: WeightOnlyParameters,
+        tensors: GemmTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, C [m, n]; B is quantized before the run."""
+        name = f"weight_only on {problem.name}"
+        if problem.dtype not in _FORMATS:
+            raise WorkloadError(
+                f"{name}: found dtype = {problem.dtype}, allowed: {', '.join(_FORMATS)}"
+            )
+        tiles = _choose_tiles(name, problem, machine, parameters)
+        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+        hbm = _declare_operands(builder, problem, parameters, tensors)
+        sizes = _buffers(tiles, problem, parameters)
+        buffers = _Buffers(*(builder.buffer(**size._asdict()) for size in sizes))
+        shape = _Shape(
+            problem.m, problem.n, problem.k, tiles.m, tiles.n, tiles.k, parameters.group_rows
+        )
+        items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
+        program = builder.record(weight_only, items, shape, problem.dtype.code, hbm, buffers)
+        return program, hbm.c.data
+
+    @classmethod
+    def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
+        """Return A B in float64, B as it was before its quantization."""
+        return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
+
+
+def _declare_operands(
+    builder: ProgramBuilder,
+    problem: GemmProblem,
+    parameters: WeightOnlyParameters,
+    tensors: GemmTensors | None,
+) -> _Operands:
+    """Place A, the quantized B and C in HBM."""
+    codes = scales = None
+    if tensors is not None:
+        check_finite(tensors.b, f"{builder.name}: weights")
+        weights = per_row_group(tensors.b, parameters.bits, parameters.group_rows, problem.dtype)
+        codes = weights.codes
+        scales = weights.scale[:: parameters.group_rows].astype(np.float32)
+    m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
+    groups = ceil_div(k, parameters.group_rows)
+    return _Operands(
+        builder.tensor("a", "input", m, k, dtype, tensors and tensors.a),
+        builder.tensor("codes", "input", k, n, Format(f"int{parameters.bits}"), codes),
+        builder.tensor("scales", "input", groups, n, dtype, scales),
+        builder.tensor("c", "output", m, n, dtype),
+    )
+
+
+def _buffers(
+    tiles: Tiles, problem: GemmProblem, parameters: WeightOnlyParameters
+) -> list[BufferSize]:
+    """Return the buffers of a tiling, in the order of `_Buffers`."""
+    dtype, codes = problem.dtype, Format(f"int{parameters.bits}")
+    scale_rows = _groups_of_step(tiles, problem, parameters)
+    return [
+        BufferSize("a", tiles.m, tiles.k, dtype, 2),
+        BufferSize("codes", tiles.k, tiles.n, codes, 2),
+        BufferSize("scales", scale_rows, tiles.n, dtype, 2),
+        BufferSize("weights", tiles.k, tiles.n, dtype, 2),
+        BufferSize("acc", tiles.m, tiles.n, Format.FP32, tiles.acc_slots, "accumulator"),
+        BufferSize("c", tiles.m, tiles.n, dtype, 2),
+    ]
+
+
+def _groups_of_step(tiles: Tiles, problem: GemmProblem, parameters: WeightOnlyParameters) -> int:
+    """Return the most groups of rows that the rows of one step belong to."""
+    size = parameters.group_rows
+    starts = range(0, problem.k, tiles.k)
+    return max((min(at + tiles.k, problem.k) - 1) // size - at // size + 1 for at in starts)
+
+
+def _choose_tiles(
+    name: str, problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
+) -> Tiles:
+    """Return the tiling of the lowest estimated time among those asked for that fit."""
+    check_packing(name, {"tile_n": (parameters.tile_n, problem.n, parameters.bits)})
+
+    def estimate(tiles: Tiles) -> float:
+        step = _step(name, problem, machine, parameters, tiles)
+        return estimate_cycles(problem, machine, tiles, step)
+
+    return fastest_tiles(
+        name,
+        machine,
+        candidates(problem, (parameters.tile_m, parameters.tile_n, parameters.tile_k)),
+        lambda tiles: _buffers(tiles, problem, parameters),
+        estimate,
+    )
+
+
+def _step(
+    name: str,
+    problem: GemmProblem,
+    machine: MachineSpec,
+    parameters: WeightOnlyParameters,
+    tiles: Tiles,
+) -> Step:
+    """Return what one step along k asks of the cube, the vector unit and the load queue."""
+    unit, dtype, codes = machine.vector, problem.dtype, tiles.k * tiles.n
+    groups = _groups_of_step(tiles, problem, parameters)
+    lanes, port = unit.lanes.get(dtype, 1), float(machine.scratchpad.bandwidth)
+    code_bytes, weight_bytes = codes * parameters.bits / BITS_PER_BYTE, codes * dtype.bits / 8
+    convert_cycles = vector_cycles(
+        codes, code_bytes + weight_bytes, lanes, unit.costs.convert, unit.issue_cycles, port
+    )
+    scale_cycles = groups * vector_cycles(
+        codes // groups,
+        2 * weight_bytes / groups,
+        lanes,
+        unit.costs.multiply,
+        unit.issue_cycles,
+        port,
+    )
+    product = product_cycles(name, machine, tiles, dtype)
+    depths = unit.pipeline_depth_cycles + machine.cube_for(name).latency_cycles
+    return Step(
+        compute_cycles=max(product, convert_cycles + scale_cycles),
+        latency_cycles=min(product, convert_cycles + scale_cycles) + depths,
+        operand_bytes=(
+            tiles.m * tiles.k * dtype.bits / BITS_PER_BYTE,
+            code_bytes,
+            groups * tiles.n * dtype.bits / BITS_PER_BYTE,
+        ),
+    )
