@@ -29,20 +29,25 @@ def schedule_under_cap(
     power = machine.power
     if power is None:
         return run, machine
-    static_w = static_power_w(machine, technology)
+    headroom_w = power.cap - static_power_w(machine, technology)
     for _ in range(_MOST_STEPS):
-        excess = _power_w(run, machine, technology) / power.cap
-        if excess <= 1 + _CLOSE or machine.clock <= power.lowest_clock:
+        excess_w = _power_w(run, machine, technology) - power.cap
+        if excess_w <= _CLOSE * power.cap or machine.clock <= power.lowest_clock:
             break
-        machine = _slowed(machine, power, (excess * power.cap - static_w) / (power.cap - static_w))
+        machine = _slowed(machine, power, headroom_w, excess_w)
         run = schedule(program, machine)
     return run, machine
 
 
-def _slowed(machine: MachineSpec, power: PowerSpec, dynamic_excess: float) -> MachineSpec:
-    """Return the machine with a clock at which dynamic power, if clocked, is less by the excess."""
-    clock = machine.clock / dynamic_excess ** (1 / (1 + power.energy_exponent))
-    return machine.model_copy(update={"clock": max(clock, power.lowest_clock)})
+def _slowed(
+    machine: MachineSpec, power: PowerSpec, headroom_w: float, excess_w: float
+) -> MachineSpec:
+    """Return the machine at the clock that would meet the cap if the clock bounded the run."""
+    clock = power.lowest_clock
+    if headroom_w > 0:
+        share = headroom_w / (headroom_w + excess_w)
+        clock = max(clock, machine.clock * share ** (1 / (1 + power.energy_exponent)))
+    return machine.model_copy(update={"clock": clock})
 
 
 def _power_w(run: Schedule, machine: MachineSpec, technology: TechnologySpec) -> float:
