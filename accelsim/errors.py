@@ -42,6 +42,10 @@ class QuantizationError(AccelsimError):
     """Values or options that cannot be quantized, or a calibration made for something else."""
 
 
+class AccumulatorWarning(UserWarning):
+    """Sums of an integer product may exceed what an accumulator of the machine holds."""
+
+
 class OutputError(AccelsimError):
     """An output folder, file or store cannot be written."""
 

@@ -13,11 +13,13 @@ from accelsim.kernels.attention.topk import TopK
 from accelsim.kernels.attention.window import Window
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
+from accelsim.kernels.linear.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.kernels.vector.rows import Vector
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
+    Tender,
     WeightOnly,
     Vector,
     Dense,

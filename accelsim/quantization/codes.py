@@ -53,17 +53,24 @@ def scale_of(peak: Any, bits: int, fmt: Format = Format.FP32) -> Scales:
     return round_array(np.maximum(step, smallest), fmt).astype(np.float64)
 
 
+def reciprocal(scale: Any) -> Values:
+    """Return 1 / scale in FP32, by which values are multiplied to be encoded."""
+    factors: Values = np.float32(1) / np.asarray(scale, np.float32)
+    return factors
+
+
 def encode(values: Values, scale: Any, bits: int) -> Codes:
     """Return clip(rint(values / scale), -2^(bits - 1), 2^(bits - 1) - 1), ties to even.
 
-    The quotient is FP32, as a vector unit computes it. Raises QuantizationError for values that
-    are not finite.
+    The quotient is an FP32 product with the reciprocal, as a vector unit computes it. Raises
+    QuantizationError for values that are not finite.
     """
     check_finite(values)
     largest = largest_code(bits)
     with np.errstate(over="ignore"):
-        steps = np.rint(np.asarray(values, np.float32) / np.asarray(scale, np.float32))
-    return np.clip(steps, -largest - 1, largest).astype(np.int32)
+        steps = np.rint(np.asarray(values, np.float32) * reciprocal(scale))
+    codes: Codes = np.clip(steps, -largest - 1, largest).astype(np.int32)
+    return codes
 
 
 def check_finite(values: NDArray[Any], what: str = "values") -> None:

@@ -1,0 +1,49 @@
+"""How large the sums of a product can get, said before the run, and how large they got."""
+
+import warnings
+from dataclasses import replace
+from math import log2
+
+import numpy as np
+
+from accelsim.errors import AccumulatorWarning
+from accelsim.kernels.linear.integer.frame import Frame
+from accelsim.kernels.linear.integer.operands import Doubles, row_products
+from accelsim.program.program import Program
+from accelsim.quantization.codes import Codes
+
+Peak = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+def largest_sum(factors: Doubles, weights: Codes, activation_bits: int) -> float:
+    """Return the largest magnitude that any sum can have on its way.
+
+    factors [chunks, k]: by how much the product of a channel has grown at the end. The weights are
+    known, so only the codes of X are taken at their worst: max_j sum_c f_c |w_cj| 2^(bits - 1).
+    """
+    return float(row_products(factors, np.abs(weights)).max()) * 2 ** (activation_bits - 1)
+
+
+def warn_of_overflow(frame: Frame, largest: float, remedy: str) -> None:
+    """Warn if a sum can exceed what an accumulator of the machine holds."""
+    limit_bits = frame.accumulator.bits - 1
+    if largest >= 2**limit_bits:
+        a, w = frame.parameters.formats
+        warnings.warn(
+            f"{frame.name}: sums of {a} x {w} products can reach 2^{log2(largest):.1f}, an "
+            f"accumulator of machine {frame.machine.name} holds less than 2^{limit_bits}; "
+            f"{remedy}, or int_mac.overflow: saturate would help",
+            AccumulatorWarning,
+            stacklevel=2,
+        )
+
+
+def with_sums(program: Program, largest: float, peak: Peak, groups_used: float) -> Program:
+    """Return the program with what its sums were, as logarithms to base 2."""
+    selection = {
+        "accumulator_overflows": float(program.overflows),
+        "accumulator_bound_bits": log2(max(largest, 1)),
+        "accumulator_used_bits": log2(max(int(peak[0]), 1)),
+        "groups_used": groups_used,
+    }
+    return replace(program, selection=selection)

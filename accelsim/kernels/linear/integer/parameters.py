@@ -1,0 +1,108 @@
+"""Parameters of quantized linears, and the calibration that they name."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from accelsim.config.spec import Spec
+from accelsim.errors import QuantizationError
+from accelsim.numerics.formats import Format
+from accelsim.quantization.calibration_file import load_calibration
+from accelsim.quantization.channel_groups import (
+    LARGEST_GROUPS,
+    ChannelGroups,
+    GroupOptions,
+    GroupRounding,
+    channel_groups,
+)
+from accelsim.workload.tensors import GemmTensors
+
+CODE_FORMATS = {4: Format.INT4, 8: Format.INT8}
+"""Bits of a code -> its format."""
+Bits = Literal[4, 8]
+
+
+class QuantizedParameters(Spec):
+    """Choices of every linear on the integer array."""
+
+    activation_bits: Bits = 8
+    """Bits of a code of X: 4 or 8."""
+    weight_bits: Bits = 8
+    """Bits of a code of W: 4 or 8."""
+    weight_scale: Literal["column", "tensor"] = "column"
+    """What shares a scale in W: a column, which is an output channel, or all of it."""
+    input: Literal["float", "quantized"] = "float"
+    """X in the problem's format, to be quantized first; or codes in HBM, because the kernel that
+    made X quantized it before it stored it."""
+    calibration: Path | None = None
+    """What `accelsim calibrate` wrote; absent: calibrated on the X of the problem itself."""
+    tile_m: PositiveInt | None = None
+    """Rows of a tile of X and Y, in elements; absent: chosen."""
+    tile_n: PositiveInt | None = None
+    """Columns of a tile of W and Y, in elements; absent: chosen."""
+    tile_k: PositiveInt | None = None
+    """Input channels of one product, in elements; absent: chosen, all if they fit."""
+
+    @property
+    def formats(self) -> tuple[Format, Format]:
+        """Formats of the codes of X and W."""
+        return CODE_FORMATS[self.activation_bits], CODE_FORMATS[self.weight_bits]
+
+
+class GroupedParameters(QuantizedParameters):
+    """Choices of the linears whose input channels are in groups.
+
+    Beside a calibration file, what is given must agree with the file.
+    """
+
+    groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] | None = None
+    """Groups of channels; absent: 8, or those of the calibration."""
+    chunk_rows: PositiveInt | None = None
+    """Rows that share bias, scale and groups; absent: 256, or those of the calibration."""
+    use_bias: bool | None = None
+    """Whether channels are shifted by the middle of their range; absent: they are, or as in the
+    calibration."""
+    rounding: GroupRounding | None = None
+    """How the range of a channel becomes a scale; absent: up, or as in the calibration."""
+    margin: PositiveFloat | None = None
+    """Factor on all ranges; absent: 1, or that of the calibration."""
+
+    @property
+    def options(self) -> GroupOptions:
+        """Options of a calibration on the problem itself."""
+        return GroupOptions(bits=self.activation_bits, **self._asked)
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        names = set(GroupedParameters.model_fields) - set(QuantizedParameters.model_fields)
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def check_agreement(self, calibrated: GroupOptions) -> None:
+        """Raise QuantizationError where a calibration was made with other options."""
+        for name, asked in {"bits": self.activation_bits, **self._asked}.items():
+            found = getattr(calibrated, name)
+            if asked != found:
+                key = "activation_bits" if name == "bits" else name
+                raise QuantizationError(
+                    f"{self.calibration}: was made with {key} = {found}, found {key} = {asked}; "
+                    f"allowed: the same, or a calibration made with {asked}"
+                )
+
+
+def group_options(parameters: GroupedParameters) -> GroupOptions:
+    """Return how channels are grouped, from the calibration file or the parameters alone."""
+    if parameters.calibration is None:
+        return parameters.options
+    calibrated = load_calibration(parameters.calibration).provenance.options
+    parameters.check_agreement(calibrated)
+    return calibrated
+
+
+def input_groups(parameters: GroupedParameters, tensors: GemmTensors) -> ChannelGroups:
+    """Return the groups of the channels of X, from the file or from X itself."""
+    if parameters.calibration is None:
+        return channel_groups(tensors.a[None], parameters.options)
+    found = load_calibration(parameters.calibration).groups_of(tensors)
+    parameters.check_agreement(found.options)
+    return found
