@@ -59,6 +59,7 @@ def machine_of(
     cube_issue_cycles: int = 0,
     cube_setup_cycles: int = 0,
     interleave_bytes: int = 2**20,
+    l2: dict[str, Any] | None = None,
 ) -> MachineSpec:
     """Return a machine; its clock is a power of two, so that rates per cycle are exact.
 
@@ -103,6 +104,7 @@ def machine_of(
             },
             "load": {"bandwidth": load_bytes_per_cycle, "in_flight": load_in_flight},
             "store": {"bandwidth": store_bytes_per_cycle, "in_flight": store_in_flight},
+            "l2": l2,
             "hbm": {
                 "kind": "flat",
                 "standard": "hbm2",
@@ -114,6 +116,31 @@ def machine_of(
             },
         }
     )
+
+
+def cache_of(
+    *,
+    sets: int = 4,
+    ways: int = 2,
+    sectors: int = 2,
+    sector_bytes: int = 32,
+    slices: int = 1,
+    bytes_per_cycle: float = WIDE_BYTES_PER_CYCLE,
+    latency_cycles: int = 1,
+    writes: str = "back",
+) -> dict[str, Any]:
+    """Return the `l2` of a machine."""
+    line_bytes = sectors * sector_bytes
+    return {
+        "capacity": sets * ways * line_bytes,
+        "line": line_bytes,
+        "sector": sector_bytes,
+        "ways": ways,
+        "slices": slices,
+        "bandwidth": bytes_per_cycle * CLOCK_HZ,
+        "latency": latency_cycles / CLOCK_HZ,
+        "writes": writes,
+    }
 
 
 def packed(slots: Sequence[int]) -> int:

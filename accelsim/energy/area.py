@@ -1,5 +1,6 @@
 """Die area by component, from the machine's sizes and the technology's unit areas."""
 
+from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import IntMacSpec, MachineSpec
 from accelsim.hardware.matrix import Cube
 from accelsim.hardware.technology import SramPoint, TechnologySpec
@@ -16,7 +17,9 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
         **{memory: point.area for memory, point in sram_points(machine, technology).items()},
     }
     area = {component: machine.cores * area_mm2 for component, area_mm2 in per_core.items()}
-    channel_mm2 = technology.memory(machine.hbm.standard).channel_area.value
+    if machine.l2:
+        area["l2"] = machine.l2.slices * l2_slice(machine.l2, technology).area
+    channel_mm2 = technology.memory(machine.hbm.technology_key).channel_area.value
     return area | {"hbm": machine.hbm.channels * channel_mm2}
 
 
@@ -56,3 +59,8 @@ def sram_points(machine: MachineSpec, technology: TechnologySpec) -> dict[str, S
         capacities["index_buffer"] = machine.int_mac.index_buffer
     capacities["accumulator"] = machine.accumulator.capacity
     return {memory: technology.sram_of(memory, size) for memory, size in capacities.items()}
+
+
+def l2_slice(l2: L2Spec, technology: TechnologySpec) -> SramPoint:
+    """Return the costs of one slice of an L2; its tags are not counted."""
+    return technology.sram_of("l2 slice", l2.capacity // l2.slices)

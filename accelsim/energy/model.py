@@ -1,9 +1,10 @@
 """Action counts times cost per action: joules by component."""
 
-from accelsim.energy.area import arithmetic_area_mm2, sram_points
+from accelsim.energy.area import arithmetic_area_mm2, l2_slice, sram_points
+from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
 from accelsim.hardware.machine import IntMacSpec, MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
-from accelsim.program.activity import Activity
+from accelsim.program.activity import Activity, MemoryTraffic
 from accelsim.units import PICO
 
 
@@ -18,8 +19,6 @@ def energy_by_component(
     format or memory standard without costs, ConfigError for a capacity outside the SRAM table.
     """
     sram = sram_points(machine, technology)
-    dram = technology.memory(machine.hbm.standard)
-    hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
     dynamic_pj = _arithmetic_pj(activity, machine, technology)
     dynamic_pj["scratchpad"] = _sram_pj(
         sram["scratchpad"], activity.scratchpad_read_bytes, activity.scratchpad_write_bytes
@@ -37,7 +36,9 @@ def energy_by_component(
     dynamic_pj["accumulator"] = _sram_pj(
         sram["accumulator"], activity.accumulator_read_bytes, activity.accumulator_write_bytes
     )
-    dynamic_pj["hbm"] = hbm_bytes * dram.energy.value
+    if machine.l2:
+        dynamic_pj["l2"] = _l2_pj(l2_slice(machine.l2, technology), activity)
+    dynamic_pj |= _hbm_pj(activity, machine.hbm, technology)
     pico = PICO * machine.dynamic_energy_factor
     joules = {component: energy_pj * pico for component, energy_pj in dynamic_pj.items()}
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
@@ -48,8 +49,30 @@ def static_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
     sram_w = sum(point.leakage for point in sram_points(machine, technology).values())
     arithmetic_mm2 = sum(arithmetic_area_mm2(machine, technology).values())
     core_w = sram_w + arithmetic_mm2 * technology.logic_static_power_per_mm2.value
-    channel_w = technology.memory(machine.hbm.standard).channel_static_power.value
-    return machine.cores * core_w + machine.hbm.channels * channel_w
+    l2_w = machine.l2.slices * l2_slice(machine.l2, technology).leakage if machine.l2 else 0.0
+    hbm_w = machine.hbm.channels * _channel_w(machine.hbm, technology)
+    return machine.cores * core_w + l2_w + hbm_w
+
+
+def _channel_w(hbm: HbmSpec, technology: TechnologySpec) -> float:
+    if isinstance(hbm, BankedHbmSpec):
+        return hbm.dram.energy.standby
+    return technology.memory(hbm.standard).channel_static_power.value
+
+
+def _hbm_pj(activity: Activity, hbm: HbmSpec, technology: TechnologySpec) -> dict[str, float]:
+    """Energy of streams by their bytes, or of a banked memory by its commands."""
+    commands = activity.dram
+    if commands is None or not isinstance(hbm, BankedHbmSpec):
+        hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
+        return {"hbm": hbm_bytes * technology.memory(hbm.standard).energy.value}
+    cost, burst_bytes = hbm.dram.energy, hbm.dram.shape.burst
+    per_burst = commands.read_bursts * cost.read + commands.write_bursts * cost.write
+    return {
+        "hbm": burst_bytes * per_burst,
+        "hbm_activation": commands.activations * cost.activate,
+        "hbm_refresh": commands.refreshes * cost.refresh,
+    }
 
 
 def _arithmetic_pj(
@@ -85,6 +108,12 @@ def _vector_pj(activity: Activity, technology: TechnologySpec) -> float:
     for (op, number_format), elements in activity.vector_elements.items():
         energy_pj += elements * getattr(technology.vector_lane(number_format), op).value
     return energy_pj
+
+
+def _l2_pj(point: SramPoint, traffic: MemoryTraffic) -> float:
+    """Return the energy of the slices: what is fetched is written, what is written back is read."""
+    read_bytes = traffic.l2_read_bytes + traffic.hbm_write_bytes
+    return _sram_pj(point, read_bytes, traffic.l2_write_bytes + traffic.hbm_read_bytes)
 
 
 def _sram_pj(point: SramPoint, read_bytes: int, write_bytes: int) -> float:

@@ -1,5 +1,7 @@
 """Program and schedule to action counts: what every unit did, for the energy account."""
 
+from dataclasses import asdict
+
 import numpy as np
 
 from accelsim.engine.schedule import Schedule
@@ -41,12 +43,10 @@ _INDEX_BYTES = 4
     _OPERAND_WRITE,
     _ACCUMULATOR_READ,
     _ACCUMULATOR_WRITE,
-    _HBM_READ,
-    _HBM_WRITE,
     _SHIFTED,
     _INDEX_READ,
     _NUM_COUNTS,
-) = range(11)
+) = range(9)
 
 
 def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
@@ -79,9 +79,9 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
         operand_buffer_write_bytes=int(counts[_OPERAND_WRITE]),
         accumulator_read_bytes=int(counts[_ACCUMULATOR_READ]),
         accumulator_write_bytes=int(counts[_ACCUMULATOR_WRITE]),
-        hbm_read_bytes=int(counts[_HBM_READ]),
-        hbm_write_bytes=int(counts[_HBM_WRITE]),
+        **asdict(schedule.traffic),
         seconds=schedule.cycles / machine.clock,
+        dram=schedule.dram,
     )
 
 
@@ -110,10 +110,8 @@ def _count(ops, unit, array, num_formats):
             counts[_SCRATCHPAD_WRITE] += d
         elif op == _STORE:
             counts[_SCRATCHPAD_READ] += b * c
-            counts[_HBM_WRITE] += b * c
         else:
             counts[_SCRATCHPAD_WRITE] += b * c
-            counts[_HBM_READ] += b * c
     return counts, macs, int_macs, elements
 
 

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
-from accelsim.engine.memory import borrowed_memory, new_memory, request
+from accelsim.engine.memory import (
+    borrowed_memory,
+    dram_commands,
+    new_memory,
+    request,
+    traffic_of,
+)
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
@@ -100,6 +106,7 @@ _RUN = _record(
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
     ops, items, cores = _new_ops(program, machine), _new_items(program), machine.cores
+    memory = new_memory(machine, program)
     deepest = max(machine.load.in_flight, machine.store.in_flight)
     _run(
         program.ops,
@@ -116,9 +123,11 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
         _new_run(machine),
         row_pitches(program),
-        new_memory(machine, program),
+        memory,
     )
-    return Schedule(program, cores, ops.start, ops.end, ops.busy, ops.cause, items.core)
+    times = (ops.start, ops.end, ops.busy, ops.cause, items.core)
+    commands = dram_commands(memory, machine, int(ops.end.max(initial=0)))
+    return Schedule(program, cores, *times, traffic_of(memory, program), commands)
 
 
 def _new_ops(program: Program, machine: MachineSpec) -> np.recarray:

@@ -1,4 +1,7 @@
-"""The flat HBM: channels that serve first come, first served, at their share of the bandwidth."""
+"""Channels that serve first come, first served, at their share of a bandwidth.
+
+The flat HBM is made of them, and so are the slices of a cache.
+"""
 
 from typing import NamedTuple
 
@@ -10,7 +13,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, jit_inner
 
 
-class FlatHbm(NamedTuple):
+class FlatChannels(NamedTuple):
     """Parameters and state.
 
     Each channel serves requests one after the other in the order of time. A run of bytes is spread
@@ -24,24 +27,36 @@ class FlatHbm(NamedTuple):
     """Subcycle from which each channel is idle."""
 
 
-def no_flat_hbm() -> FlatHbm:
-    """Return what stands for the flat HBM in a machine without one."""
-    return FlatHbm(1, 1, np.zeros(0, np.int64))
+def no_flat_channels() -> FlatChannels:
+    """Return what stands for the channels of a memory that is not there."""
+    return FlatChannels(1, 1, np.zeros(0, np.int64))
 
 
-def new_flat_hbm(machine: MachineSpec) -> FlatHbm:
+def new_flat_hbm(machine: MachineSpec) -> FlatChannels:
     """Return the idle HBM of a machine."""
-    return FlatHbm(
+    return FlatChannels(
         interleave_bytes=machine.hbm.interleave,
         subcycles_per_mebibyte=service_rate(machine.hbm_bytes_per_cycle / machine.hbm.channels),
         channel_free=np.zeros(machine.hbm.channels, np.int64),
     )
 
 
+def new_slices(machine: MachineSpec) -> FlatChannels:
+    """Return the idle slices of a machine's L2; none without one."""
+    cache = machine.l2
+    if cache is None:
+        return no_flat_channels()
+    return FlatChannels(
+        interleave_bytes=cache.line,
+        subcycles_per_mebibyte=service_rate(cache.bandwidth / machine.clock / cache.slices),
+        channel_free=np.zeros(cache.slices, np.int64),
+    )
+
+
 @jit_inner
-def borrowed_flat_hbm(hbm):
-    """Return the same HBM, its state as a borrowed view."""
-    return FlatHbm(hbm.interleave_bytes, hbm.subcycles_per_mebibyte, borrow(hbm.channel_free))
+def borrowed_flat(hbm):
+    """Return the same channels, their state as a borrowed view."""
+    return FlatChannels(hbm.interleave_bytes, hbm.subcycles_per_mebibyte, borrow(hbm.channel_free))
 
 
 @jit_inner

@@ -7,52 +7,84 @@ state lives in plain integer arrays, so that the compiled engine can carry it.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from accelsim.engine.banked.hbm import (
-    BankedHbm,
-    borrowed_banked_hbm,
-    new_banked_hbm,
-    no_banked_hbm,
-    serve_banked,
+from accelsim.engine.banked.hbm import write_all
+from accelsim.engine.cache import (
+    Cache,
+    begin_transfer,
+    borrowed_cache,
+    dirty_bytes,
+    end_transfer,
+    new_cache,
+    read_run,
+    write_run,
 )
-from accelsim.engine.flat import (
-    FlatHbm,
-    borrowed_flat_hbm,
-    new_flat_hbm,
-    no_flat_hbm,
-    serve_flat,
-)
+from accelsim.engine.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
+from accelsim.engine.hbm import Hbm, borrowed_hbm, new_hbm, serve_pieces, serve_transfer
 from accelsim.hardware.hbm import BankedHbmSpec
+from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit, jit_inner
+from accelsim.jit import jit, jit_inner
+from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import B, C
 from accelsim.program.program import Program, Words
+from accelsim.program.transfer import row_address
 
 
 class Memory(NamedTuple):
     """Everything between the DMA queues and the DRAM cells: parameters and state."""
 
     latency_cycles: int
-    """Cycles that a byte travels after it has been served."""
-    gathered_rows: npt.NDArray[np.int64]
-    """Row numbers of all gathers of the program."""
-    is_banked: bool
-    """Whether `banked` serves, or `flat`; both have one type, so that engines compile once."""
-    flat: FlatHbm
-    banked: BankedHbm
+    """Cycles that a byte travels from the first memory that may have it."""
+    cache: Cache
+    slices: FlatChannels
+    """The ports of the cache, which serve like channels."""
+    hbm: Hbm
 
 
 def new_memory(machine: MachineSpec, program: Program) -> Memory:
     """Return the idle memory of a machine for the transfers of a program."""
+    most_bursts = 0
+    if isinstance(machine.hbm, BankedHbmSpec):
+        most_bursts = _most_bursts(program, machine.hbm.dram.shape.burst, machine.l2)
+    most_pieces = _most_pieces(program, machine.l2.sector) if machine.l2 else 0
+    return Memory(
+        machine.l2_latency_cycles if machine.l2 else machine.hbm_latency_cycles,
+        new_cache(machine.l2, 2 * most_pieces),
+        new_slices(machine),
+        new_hbm(machine, program.gathered_rows, most_bursts),
+    )
+
+
+def _most_bursts(program: Program, burst_bytes: int, l2: L2Spec | None) -> int:
+    """Return the most bursts that one transfer can cause, with whole lines that it evicts."""
+    bursts = _most_pieces(program, burst_bytes)
+    if l2 is None:
+        return bursts
+    per_line = l2.line // burst_bytes + 2
+    return bursts + 2 * _most_pieces(program, l2.line) * per_line
+
+
+def dram_commands(memory: Memory, machine: MachineSpec, cycles: int) -> DramCommands | None:
+    """Return what a banked memory did in a run of `cycles`, with the writes that still wait.
+
+    None where the memory is flat.
+    """
     hbm = machine.hbm
-    is_banked = isinstance(hbm, BankedHbmSpec)
-    if isinstance(hbm, BankedHbmSpec):
-        most_bursts = _most_pieces(program, hbm.dram.shape.burst)
-        flat, banked = no_flat_hbm(), new_banked_hbm(hbm, machine.clock, most_bursts)
-    else:
-        flat, banked = new_flat_hbm(machine), no_banked_hbm()
-    return Memory(machine.hbm_latency_cycles, program.gathered_rows, is_banked, flat, banked)
+    if not isinstance(hbm, BankedHbmSpec):
+        return None
+    write_all(memory.hbm.banked)
+    channels, timing = memory.hbm.banked.dram.channels, hbm.dram.timing
+    burst_bytes = hbm.dram.shape.burst
+    intervals = int(cycles / machine.clock / (timing.t_refi * timing.t_ck))
+    return DramCommands(
+        activations=int(channels["activates"].sum()),
+        read_bursts=int(channels["read_bursts"].sum()),
+        # What is dirty in the cache at the end is written without new rows.
+        write_bursts=int(channels["write_bursts"].sum()) + dirty_bytes(memory.cache) // burst_bytes,
+        row_hits=int(channels["row_hits"].sum()),
+        refreshes=intervals * hbm.channels * hbm.dram.shape.pseudo_channels,
+    )
 
 
 def _most_pieces(program: Program, piece_bytes: int) -> int:
@@ -62,19 +94,54 @@ def _most_pieces(program: Program, piece_bytes: int) -> int:
     return int(pieces.max(initial=0))
 
 
+def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:
+    """Return the bytes that went over each level; dirty lines count as written back at the end."""
+    counts = memory.cache.state[0]
+    if counts.num_sets == 0:
+        return MemoryTraffic(hbm_read_bytes=program.read_bytes, hbm_write_bytes=program.write_bytes)
+    return MemoryTraffic(
+        hbm_read_bytes=int(counts.fetched_bytes),
+        hbm_write_bytes=int(counts.written_back_bytes) + dirty_bytes(memory.cache),
+        l2_read_bytes=int(counts.read_bytes),
+        l2_write_bytes=int(counts.write_bytes),
+        l2_hit_bytes=int(counts.hit_bytes),
+    )
+
+
 @jit
 def request(memory, time_cycles, transfer):
     """Serve a transfer requested at `time_cycles`; return the cycle at which it is complete.
 
-    Requests must come in the order of time. In the flat HBM the rows of a strided or gathered
-    transfer are taken to spread over the channels like a contiguous run of the same size.
+    Requests must come in the order of time.
     """
-    if memory.is_banked:
-        served = serve_banked(memory.banked, time_cycles, transfer, memory.gathered_rows)
-    else:
-        num_bytes = transfer.rows * transfer.row_bytes
-        served = serve_flat(memory.flat, time_cycles, transfer.address, num_bytes)
-    return served + memory.latency_cycles
+    if memory.cache.state[0].num_sets == 0:
+        return serve_transfer(memory.hbm, time_cycles, transfer)
+    return _request_cached(memory, time_cycles, transfer)
+
+
+@jit_inner
+def _request_cached(memory, time_cycles, transfer):
+    cache = memory.cache
+    ways, state, pieces = cache.ways, cache.state[0], cache.pieces
+    begin_transfer(cache)
+    served, arrived = time_cycles, np.int64(0)
+    for row in range(transfer.rows):
+        address = row_address(transfer, row, memory.hbm.gathered_rows)
+        served = max(served, serve_flat(memory.slices, time_cycles, address, transfer.row_bytes))
+        if transfer.is_write:
+            write_run(ways, state, pieces, address, transfer.row_bytes)
+        else:
+            on_its_way = read_run(ways, state, cache.arrivals, pieces, address, transfer.row_bytes)
+            arrived = max(arrived, on_its_way)
+    fetched = serve_pieces(
+        memory.hbm,
+        time_cycles,
+        pieces,
+        state.num_pieces,
+        state.writes_through and transfer.is_write,
+    )
+    end_transfer(cache, fetched)
+    return max(served + memory.latency_cycles, fetched, arrived)
 
 
 @jit_inner
@@ -82,8 +149,7 @@ def borrowed_memory(memory):
     """Return the same memory, its state as borrowed views."""
     return Memory(
         memory.latency_cycles,
-        borrow(memory.gathered_rows),
-        memory.is_banked,
-        borrowed_flat_hbm(memory.flat),
-        borrowed_banked_hbm(memory.banked),
+        borrowed_cache(memory.cache),
+        borrowed_flat(memory.slices),
+        borrowed_hbm(memory.hbm),
     )

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.jit import jit
+from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, UNIT_NAMES, B, C
 from accelsim.program.program import Program
 
@@ -35,6 +36,10 @@ class Schedule:
     cause: npt.NDArray[np.int8]
     core: npt.NDArray[np.int64]
     """Core of every work item."""
+    traffic: MemoryTraffic
+    """Bytes over each level of the memory."""
+    dram: DramCommands | None
+    """What a banked memory did; None where the memory is flat."""
 
     @property
     def cycles(self) -> int:

@@ -34,6 +34,11 @@ class FlatHbmSpec(Spec):
     """Consecutive bytes that lie in one channel before the next one follows, in bytes."""
 
     @property
+    def technology_key(self) -> str:
+        """Name of the memory in a technology file."""
+        return self.standard
+
+    @property
     def slowest_bytes_per_s(self) -> float:
         """Least rate at which a transfer can be served, through a single channel."""
         return self.bandwidth / self.channels
@@ -84,6 +89,11 @@ class BankedHbmSpec(Spec):
         if device and stacks:
             digits_of(mapping, field_sizes(device.shape, stacks * device.shape.channels))
         return mapping
+
+    @property
+    def technology_key(self) -> str:
+        """Name of the memory in a technology file."""
+        return self.dram.name
 
     @property
     def dram(self) -> DramSpec:

@@ -8,6 +8,7 @@ from accelsim.config.spec import Bytes, BytesPerCycle, Hertz, Seconds, Spec, Wat
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.hbm import HbmSpec
+from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.matrix import Cube
 from accelsim.numerics.formats import Format
 
@@ -170,6 +171,8 @@ class MachineSpec(Spec):
     """Queue from HBM to the scratchpad of one core."""
     store: DmaSpec
     """Queue from the scratchpad of one core to HBM."""
+    l2: L2Spec | None = None
+    """Cache that all cores share in front of the HBM; absent: the machine has none."""
     hbm: HbmSpec
     """Shared off-chip memory."""
     power: PowerSpec | None = None
@@ -214,6 +217,11 @@ class MachineSpec(Spec):
         if self.power is None:
             return 1.0
         return float((self.clock / self.power.reference_clock) ** self.power.energy_exponent)
+
+    @property
+    def l2_latency_cycles(self) -> int:
+        """Latency of a hit in whole cycles of the clock, at least one; 0 without an L2."""
+        return max(1, round(self.l2.latency * self.clock)) if self.l2 else 0
 
     @property
     def hbm_bytes_per_cycle(self) -> float:

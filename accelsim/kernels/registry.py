@@ -4,6 +4,7 @@ from accelsim.errors import unknown_name
 from accelsim.kernels.attention.centered import Centered
 from accelsim.kernels.attention.dense import Dense
 from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.int_flash import IntFlash
 from accelsim.kernels.attention.pasa import Pasa
 from accelsim.kernels.attention.quest import Quest
 from accelsim.kernels.attention.sift import Sift
@@ -24,6 +25,7 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     Vector,
     Dense,
     Flash,
+    IntFlash,
     Pasa,
     Centered,
     Sparse,

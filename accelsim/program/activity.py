@@ -7,7 +7,37 @@ from accelsim.numerics.formats import Format
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activity:
+class DramCommands:
+    """Commands of a banked memory over a whole run."""
+
+    activations: int
+    """Rows opened."""
+    read_bursts: int
+    write_bursts: int
+    row_hits: int
+    """Bursts whose row had been opened for an earlier one."""
+    refreshes: int
+    """Refreshes of all banks of a pseudo-channel; those of single banks count as their share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTraffic:
+    """Bytes that all DMA queues together moved over each level of the memory."""
+
+    hbm_read_bytes: int
+    """Bytes read from HBM."""
+    hbm_write_bytes: int
+    """Bytes written to HBM."""
+    l2_read_bytes: int = 0
+    """Bytes that load queues read from the L2."""
+    l2_write_bytes: int = 0
+    """Bytes that store queues wrote to the L2."""
+    l2_hit_bytes: int = 0
+    """Bytes of the reads that were in the L2, or on the way to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity(MemoryTraffic):
     """Action counts of all cores together, over a whole run."""
 
     macs: Mapping[Format, int]
@@ -32,9 +62,7 @@ class Activity:
     """Bytes read from the accumulators, by the cube to add to and by the move engine."""
     accumulator_write_bytes: int
     """Bytes written to the accumulators."""
-    hbm_read_bytes: int
-    """Bytes moved from HBM to the scratchpads."""
-    hbm_write_bytes: int
-    """Bytes moved from the scratchpads to HBM."""
     seconds: float
     """Duration of the run."""
+    dram: DramCommands | None = None
+    """Commands of a banked memory; None where the memory is flat."""

@@ -162,6 +162,16 @@ class Program:
         is_memory = self.units >= Unit.LOAD
         return np.where(is_memory, self.ops[:, B] * self.ops[:, C], 0)
 
+    @property
+    def read_bytes(self) -> int:
+        """Bytes that all loads and gathers move."""
+        return int(self.hbm_bytes[self.units == Unit.LOAD].sum())
+
+    @property
+    def write_bytes(self) -> int:
+        """Bytes that all stores move."""
+        return int(self.hbm_bytes[self.units == Unit.STORE].sum())
+
     def memory_bytes(self, memory: str) -> int:
         """Return the bytes allocated in one of the memories on chip."""
         return sum(buffer.size_bytes for buffer in self.buffers if buffer.memory == memory)

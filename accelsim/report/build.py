@@ -13,7 +13,9 @@ from accelsim.engine.schedule import STALL_CAUSES, Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.numerics.metrics import Accuracy
+from accelsim.program.activity import MemoryTraffic
 from accelsim.program.ops import UNIT_NAMES, Unit
+from accelsim.report.dram import combined_dram, dram_report
 from accelsim.report.peak import peak_macs_per_s
 from accelsim.report.report import Report, UnitReport
 from accelsim.report.timeline_builder import build_timeline
@@ -64,6 +66,7 @@ def build_report(
             tensor.size_bytes for tensor in program.tensors if tensor.role != "intermediate"
         ),
         hbm_bytes_by_tensor=_bytes_by_tensor(schedule),
+        l2=_l2(activity) if machine.l2 else {},
         macs=macs,
         peak_macs_per_s=peak_macs_per_s(activity, machine),
         peak_hbm_bytes_per_s=machine.hbm.bandwidth,
@@ -79,6 +82,7 @@ def build_report(
         is_exact=is_exact,
         selection=dict(program.selection),
         accuracy=accuracy,
+        dram=dram_report(activity, machine, energy),
         timeline=build_timeline(schedule, machine.clock) if with_timeline else None,
     )
 
@@ -119,6 +123,7 @@ def combine_reports(
         hbm_read_bytes=total("hbm_read_bytes"),
         hbm_write_bytes=total("hbm_write_bytes"),
         compulsory_bytes=total("compulsory_bytes"),
+        l2=_combined_l2(pairs),
         hbm_bytes_by_tensor=_summed([(part.hbm_bytes_by_tensor, n) for part, n in pairs]),
         macs=macs,
         peak_macs_per_s=macs / compute_s if macs else first.peak_macs_per_s,
@@ -135,6 +140,7 @@ def combine_reports(
         is_exact=all(part.is_exact for part in parts),
         selection={},
         accuracy=None,
+        dram=combined_dram(pairs),
         parts=tuple(parts),
     )
 
@@ -179,6 +185,27 @@ def _core_balance(schedule: Schedule) -> float:
     return float(work.mean() / work.max()) if work.any() else 1.0
 
 
+def _l2(traffic: MemoryTraffic) -> dict[str, float]:
+    read_bytes = traffic.l2_read_bytes
+    return {
+        "read_bytes": read_bytes,
+        "write_bytes": traffic.l2_write_bytes,
+        "hit_fraction": traffic.l2_hit_bytes / read_bytes if read_bytes else 0.0,
+    }
+
+
+def _combined_l2(pairs: Sequence[tuple[Report, int]]) -> dict[str, float]:
+    if not pairs[0][0].l2:
+        return {}
+    read_bytes = sum(count * part.l2["read_bytes"] for part, count in pairs)
+    hits = sum(count * part.l2["hit_fraction"] * part.l2["read_bytes"] for part, count in pairs)
+    return {
+        "read_bytes": read_bytes,
+        "write_bytes": sum(count * part.l2["write_bytes"] for part, count in pairs),
+        "hit_fraction": hits / read_bytes if read_bytes else 0.0,
+    }
+
+
 def _bytes_by_tensor(schedule: Schedule) -> dict[str, int]:
     program = schedule.program
     moved = np.zeros(len(program.tensors), np.int64)
@@ -190,6 +217,10 @@ def _bound_by(schedule: Schedule, machine: MachineSpec, hbm_utilization: float) 
     """Return the resource that is busiest, on the core where it is busiest."""
     cycles = schedule.cycles
     shares = {"hbm": hbm_utilization}
+    if machine.l2:
+        traffic = schedule.traffic
+        moved = traffic.l2_read_bytes + traffic.l2_write_bytes
+        shares["l2"] = moved / (machine.l2.bandwidth / machine.clock * cycles)
     busiest = schedule.busy_by_core.max(axis=0) / cycles
     for unit in Unit:
         if unit < Unit.LOAD:

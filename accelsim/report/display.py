@@ -32,7 +32,7 @@ def report_table(report: Report) -> Table:
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("share", justify="right")
-    for section in (_totals, _units, _traffic, _energy, _selection, _accuracy, _parts):
+    for section in (_totals, _units, _traffic, _dram, _energy, _selection, _accuracy, _parts):
         for row in section(report):
             table.add_row(*map(escape, row))
         table.add_section()
@@ -63,10 +63,27 @@ def _units(report: Report) -> Iterator[Row]:
 
 
 def _traffic(report: Report) -> Iterator[Row]:
-    total = report.hbm_read_bytes + report.hbm_write_bytes
+    total = sum(report.hbm_bytes_by_tensor.values())
     for name, num_bytes in report.hbm_bytes_by_tensor.items():
         shown = quantity_of("hbm_bytes").show(num_bytes)
         yield f"HBM bytes of {name}", shown, _share(num_bytes, total)
+    for name, value in report.l2.items():
+        quantity = quantity_of(f"l2.{name}")
+        if name.endswith("fraction"):
+            yield quantity.title, "", f"{value:.1%}"
+        else:
+            yield quantity.title, quantity.show(value), ""
+
+
+def _dram(report: Report) -> Iterator[Row]:
+    if report.dram is None:
+        return
+    for name in report.dram.__dataclass_fields__:
+        quantity = quantity_of(f"dram.{name}")
+        value = getattr(report.dram, name)
+        is_share = name.endswith("_share")
+        shown = "" if is_share else quantity.show(value)
+        yield quantity.title, shown, f"{value:.1%}" if is_share else ""
 
 
 def _energy(report: Report) -> Iterator[Row]:

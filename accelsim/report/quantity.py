@@ -22,6 +22,7 @@ _SUFFIXES = {
     "mm2": ("mm²", ((1.0, ""),)),
     "w": ("W", _SMALL),
     "j": ("J", _SMALL),
+    "pj_per_bit": ("pJ/bit", ((1.0, ""),)),
     "s": ("s", _SMALL),
 }
 _CAPACITIES = ("scratchpad", "accumulator", "capacity", "operand_buffer")
@@ -31,7 +32,10 @@ _FIELDS = {
     "operand_buffer": "bytes",
     "interleave": "bytes",
     "latency": "s",
+    "line": "bytes",
+    "sector": "bytes",
     "hbm.bandwidth": "bytes_per_s",
+    "l2.bandwidth": "bytes_per_s",
     "bandwidth": "bytes_per_cycle",
 }
 """Last part of a field of a machine -> suffix that says its unit."""
@@ -40,7 +44,15 @@ _GROUPS = {
     "hbm_bytes_by_tensor": ("bytes", "HBM bytes of {}"),
     "energy_by_component_j": ("j", "energy of {}"),
 }
-_WORDS = {"hbm": "HBM", "rmse": "RMSE", "int": "integer", "macs": "MACs", "abs": "absolute"}
+_WORDS = {
+    "hbm": "HBM",
+    "dram": "DRAM",
+    "l2": "L2",
+    "rmse": "RMSE",
+    "int": "integer",
+    "macs": "MACs",
+    "abs": "absolute",
+}
 
 
 @dataclass(frozen=True, slots=True)

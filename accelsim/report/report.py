@@ -27,6 +27,20 @@ class UnitReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DramReport:
+    """What a banked memory did."""
+
+    activations: int
+    """Rows opened."""
+    row_hit_share: float
+    """Share of the bursts whose row had been opened for an earlier one."""
+    refresh_share: float
+    """Share of the time in which a bank was being refreshed."""
+    energy_pj_per_bit: float
+    """Energy of all commands, in picojoules for each bit that the queues asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One kernel, or the kernels of a layer, on one machine."""
 
@@ -47,13 +61,15 @@ class Report:
     clock_hz: float
     """Clock of the run, lower than the machine's where a power cap binds."""
     bound_by: str
-    """Busiest of cube, vector, int_mac, move, load, store, hbm; latency if none is half busy."""
+    """Busiest of the units, l2 and hbm; latency if none is half busy."""
     hbm_read_bytes: int
     hbm_write_bytes: int
     compulsory_bytes: int
     """Every input read once and every output written once, in the formats the kernel stores."""
     hbm_bytes_by_tensor: Mapping[str, int]
-    """Bytes read and written."""
+    """Bytes that the cores read and wrote; with an L2, some of them never reach the HBM."""
+    l2: Mapping[str, float]
+    """`read_bytes`, `write_bytes` and `hit_fraction` of the reads; empty without an L2."""
     macs: int
     peak_macs_per_s: float
     """Rate of the cubes for the formats of this run."""
@@ -77,6 +93,8 @@ class Report:
     """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
+    dram: DramReport | None = None
+    """Rows, refreshes and energy per bit of a banked memory; None where the memory is flat."""
     parts: "tuple[Report, ...]" = ()
     """Reports of the problems of a layer, each for one of its `count` equal ones."""
     timeline: Timeline | None = field(default=None, repr=False, compare=False)
@@ -85,7 +103,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the timeline as plain nested data for JSON."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("timeline", "parts", "units", "accuracy"):
+        for name in ("timeline", "parts", "units", "accuracy", "dram"):
             del fields[name]
         plain = {
             name: dict(value) if isinstance(value, Mapping) else value
@@ -93,6 +111,8 @@ class Report:
         }
         plain["units"] = {name: asdict(unit) for name, unit in self.units.items()}
         plain["accuracy"] = asdict(self.accuracy) if self.accuracy else None
+        if self.dram:
+            plain["dram"] = asdict(self.dram)
         if self.parts:
             plain["parts"] = [part.to_dict() for part in self.parts]
         return plain

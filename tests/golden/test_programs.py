@@ -37,6 +37,10 @@ PROGRAMS = {
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3, causal=True),
         {"tile_q": 2, "tile_k": 3},
     ),
+    "int_flash": (
+        attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3),
+        {"tile_q": 2, "tile_k": 2, "groups": 2},
+    ),
     "dense": (
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=5),
         {"tile_q": 2, "tile_k": 3, "softmax_rows": 2},

@@ -23,7 +23,13 @@ MACHINE = load_spec(MachineSpec, "ascend-910b", kind="machine").model_copy(
 TECHNOLOGIES = {
     name: load_spec(TechnologySpec, name, kind="technology") for name in ("7nm", "28nm")
 }
-BYTE_COUNTS = [name for name in Activity.__dataclass_fields__ if name.endswith("_bytes")]
+ABSENT = ("l2_", "index_")
+"""Memories that the machine does not have."""
+BYTE_COUNTS = [
+    name
+    for name in Activity.__dataclass_fields__
+    if name.endswith("_bytes") and not name.startswith(ABSENT)
+]
 COMPONENT = {name: name.rsplit("_", 2)[0] for name in BYTE_COUNTS}
 
 counts = st.integers(min_value=0, max_value=10**12)

@@ -3,13 +3,25 @@
 from hypothesis import strategies as st
 
 from accelsim.program.ops import VECTOR_OPS
-from tests.handmade import machine_of
+from tests.handmade import cache_of, machine_of
 from tests.strategies.memories import banked_hbms
 
 rates = st.sampled_from([0.25, 0.3, 1, 2.5, 7, 16, 33.3, 64])
 """Bytes per cycle, whole and fractional."""
 depths = st.integers(0, 20)
 in_flight = st.integers(1, 4)
+caches = st.builds(
+    cache_of,
+    sets=st.sampled_from([1, 2, 3]),
+    ways=st.integers(1, 4),
+    sectors=st.sampled_from([1, 2, 4]),
+    sector_bytes=st.sampled_from([1, 8, 32]),
+    slices=st.integers(1, 3),
+    bytes_per_cycle=rates,
+    latency_cycles=st.integers(1, 30),
+    writes=st.sampled_from(["back", "through"]),
+)
+"""Caches small enough that the programs evict."""
 costs = st.fixed_dictionaries(
     {},
     optional={op.name.lower(): st.sampled_from([0.5, 1.5, 4]) for op in VECTOR_OPS},
@@ -51,6 +63,7 @@ def machines(**fixed):
         "cube_issue_cycles": st.integers(0, 5),
         "cube_setup_cycles": st.integers(0, 30),
         "launch_cycles": st.integers(0, 40),
+        "l2": st.none(),
         "interleave_bytes": st.sampled_from([1, 3, 8, 32, 33, 100]),
     }
     return st.builds(machine_of, **(drawn | fixed))

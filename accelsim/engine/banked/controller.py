@@ -33,30 +33,29 @@ def serve_runs(dram, number, arrival):
     """
     channel = dram.channels[number]
     drain(dram, number, arrival)
-    channel.now = arrival
-    channel.column_wake = channel.row_wake = 0
-    last = arrival
+    channel.now = channel.column_wake = channel.row_wake = last = arrival
+    _admit(dram, channel, number)
     while True:
         _refresh_if_due(dram, channel, number)
-        _admit(dram, channel, number)
         if channel.first_run == NONE and channel.reads + channel.opened_reads == 0:
             return max(last, channel.now)
+        now = channel.now
         if _step(dram, channel, number):
             last = max(last, channel.done)
-        _advance(dram, channel)
+        if _admit(dram, channel, number):
+            channel.now = channel.column_wake = channel.row_wake = now + 1
 
 
 @jit_inline
 def drain(dram, number, until):
     """Write what waits, in the time before `until` in which nothing is read."""
     channel = dram.channels[number]
-    channel.column_wake = channel.row_wake = 0
+    channel.column_wake = channel.row_wake = channel.now
     while channel.writes + channel.opened_writes > 0:
         _refresh_if_due(dram, channel, number)
         if channel.now >= until:
             break
         _step(dram, channel, number)
-        _advance(dram, channel)
 
 
 @jit_inline
@@ -64,54 +63,47 @@ def _refresh_if_due(dram, channel, number):
     # Rows that were opened for a burst stay open until it has been issued.
     if channel.now >= channel.refresh_due and channel.opened_reads + channel.opened_writes == 0:
         channel.now = refresh(dram, number, channel.now)
-        channel.column_wake = channel.row_wake = 0
-
-
-@jit_inline
-def _advance(dram, channel):
-    """Go on to the next tick at which something can happen."""
-    wake = channel.column_wake
-    if channel.now < channel.refresh_due:
-        wake = min(wake, channel.row_wake, channel.refresh_due)
-    channel.now = max(channel.now + 1, wake)
+        channel.column_wake = channel.row_wake = channel.now
+        _unblock(dram, channel, number, NONE)
 
 
 @jit_inline
 def _admit(dram, channel, number):
-    """Let bursts into the queues, in their order, as long as there is room."""
-    t = dram.timing[0]
+    """Let bursts into the queues, in their order, as long as there is room.
+
+    Returns whether there is a new entry, which may be able to issue at once.
+    """
+    t, is_new = dram.timing[0], False
     while channel.first_run != NONE:
         run = dram.runs[channel.first_run]
         room = t.write_entries - channel.writes if run.is_write else t.read_entries - channel.reads
         bursts = min(room, run.bursts)
         if bursts <= 0:
             break
-        _enqueue(dram, channel, number, run, bursts)
+        is_new |= _enqueue(dram, channel, number, run, bursts)
         run.bursts -= bursts
         if run.bursts > 0:
             break
         channel.first_run = run.next
+    return is_new
 
 
 @jit_inline
 def _enqueue(dram, channel, number, run, bursts):
+    """Append bursts of a run to their queue; return whether that took a new entry."""
     kind = WRITES if run.is_write else READS
     if run.is_write:
         channel.writes += bursts
     else:
         channel.reads += bursts
-    queue = dram.queues[number, kind]
-    if queue.last != NONE:
-        entry = dram.entries[number, queue.last]
+    last = dram.queues[number, kind].last
+    if last != NONE:
+        entry = dram.entries[number, last]
         if entry.bank == run.bank and entry.row == run.row:
             entry.left += bursts
-            return
-    # Whether it can issue at once shows in the next scan.
-    if dram.banks[run.bank].row == run.row:
-        channel.column_wake = 0
-    else:
-        channel.row_wake = 0
+            return False
     _append(dram, number, kind, _taken(dram, number, run.bank, run.row, bursts, run.is_write))
+    return True
 
 
 @jit_inline
@@ -121,6 +113,7 @@ def _taken(dram, number, bank, row, left, is_write):
     entry = dram.entries[number, index]
     _unlink(dram, number, FREE, index)
     entry.bank, entry.row, entry.left, entry.is_write = bank, row, left, is_write
+    entry.wake = 0
     return index
 
 
@@ -150,54 +143,143 @@ def _unlink(dram, number, kind, index):
 
 @jit_inline
 def _choose_direction(dram, channel):
-    t = dram.timing[0]
+    t, before = dram.timing[0], channel.is_writing
     if channel.is_writing:
         if channel.reads > 0 and channel.writes < t.low_writes:
             channel.is_writing = 0
-            channel.column_wake = channel.row_wake = 0
     elif channel.writes > t.high_writes or (channel.reads == 0 and channel.writes > 0):
         channel.is_writing = 1
-        channel.column_wake = channel.row_wake = 0
+    if channel.is_writing != before:
+        channel.column_wake = channel.row_wake = channel.now
 
 
 @jit_inline
 def _step(dram, channel, number):
-    """Issue what can issue now; return whether data moves."""
+    """Issue what can issue now and go on to the next tick with something to do.
+
+    Returns whether data moves.
+    """
+    now, is_refreshing = channel.now, channel.now >= channel.refresh_due
     _choose_direction(dram, channel)
     kind = WRITES if channel.is_writing else READS
     moved = False
-    is_refreshing = channel.now >= channel.refresh_due
-    if channel.now >= channel.column_wake:
+    if now >= channel.column_wake:
         moved = _try_column(dram, channel, number, OPENED if is_refreshing else kind)
-    if channel.now >= channel.row_wake and not is_refreshing:
+    if now >= channel.row_wake and not is_refreshing:
         _try_row(dram, channel, number, kind)
+    wake = channel.column_wake
+    if not is_refreshing:
+        wake = min(wake, channel.row_wake, channel.refresh_due)
+    channel.now = max(now + 1, wake)
     return moved
 
 
 @jit_inline
 def _try_column(dram, channel, number, kind):
     """Issue the oldest column that is ready; one for whom a row was opened goes first."""
-    clock = dram.timing[0].clock
-    wake = NEVER
-    queue = OPENED
+    now, wake, queue = channel.now, NEVER, OPENED
+    index = dram.queues[number, OPENED].first
     while True:
+        if index == NONE:
+            if queue == kind:
+                break
+            queue = kind
+            index = dram.queues[number, kind].first
+            continue
+        entry = dram.entries[number, index]
+        bank = dram.banks[entry.bank]
+        if bank.row == entry.row:
+            if entry.wake <= now:
+                entry.wake = _column_ready(dram, channel, bank, entry.is_write)
+                if entry.wake <= now:
+                    _issue_column(dram, channel, number, queue, index)
+                    return True
+            wake = min(wake, entry.wake)
+        index = entry.after
+    channel.column_wake = wake
+    return False
+
+
+@jit_inline
+def _try_row(dram, channel, number, kind):
+    """Open the row of the oldest entry that allows it, or close the row in its way."""
+    now, wake = channel.now, NEVER
+    index = dram.queues[number, kind].first
+    while index != NONE:
+        entry = dram.entries[number, index]
+        if entry.wake <= now:
+            bank = dram.banks[entry.bank]
+            if bank.row != entry.row:
+                entry.wake = _row_ready(dram, channel, number, kind, bank, index)
+                if entry.wake <= now:
+                    _issue_row(dram, channel, number, kind, index)
+                    return
+                wake = min(wake, entry.wake)
+        else:
+            wake = min(wake, entry.wake)
+        index = entry.after
+    channel.row_wake = wake
+
+
+@jit_inline
+def _column_ready(dram, channel, bank, is_write):
+    ready = write_ready(dram, bank) if is_write else read_ready(dram, bank)
+    return rounded_up(max(ready, channel.column_bus_free), dram.timing[0].clock)
+
+
+@jit_inline
+def _row_ready(dram, channel, number, kind, bank, index):
+    """Return the first tick at which the row of an entry may be opened, or another be closed."""
+    if bank.row == CLOSED:
+        ready = max(act_ready(dram, bank), channel.row_bus_free)
+        return rounded_up(ready, dram.timing[0].clock)
+    ready = max(pre_ready(dram, bank), channel.row_bus_free)
+    if ready <= channel.now and not _may_close(dram, number, kind, bank, index):
+        channel.blocked += 1
+        return NEVER
+    return ready
+
+
+@jit_inline
+def _unblock(dram, channel, number, bank):
+    """Look again at entries that could not close a row, of one bank or (NONE) of all.
+
+    What blocks them ends with a command to their bank, not at a tick known before.
+    """
+    if channel.blocked == 0:
+        return
+    for queue in (READS, WRITES):
         index = dram.queues[number, queue].first
         while index != NONE:
             entry = dram.entries[number, index]
-            bank = dram.banks[entry.bank]
-            if bank.row == entry.row:
-                ready = write_ready(dram, bank) if entry.is_write else read_ready(dram, bank)
-                ready = rounded_up(max(ready, channel.column_bus_free), clock)
-                if ready <= channel.now:
-                    _issue_column(dram, channel, number, queue, index)
-                    return True
-                wake = min(wake, ready)
+            if entry.wake == NEVER and bank in (NONE, entry.bank):
+                entry.wake = channel.row_wake = channel.now
+                channel.blocked -= 1
             index = entry.after
-        if queue == kind:
-            break
-        queue = kind
-    channel.column_wake = wake
-    return False
+
+
+@jit_inline
+def _may_close(dram, number, kind, bank, index):
+    """Whether the open row may make room for an entry: not for one that came before its own.
+
+    Nor for bursts that want the open row, unless too many of them have gone before.
+    """
+    if bank.waiting:
+        return False
+    most = dram.timing[0].max_hits
+    if most == 0:
+        return True
+    wanted = dram.entries[number, index].bank
+    is_older = True
+    other = dram.queues[number, kind].first
+    while other != NONE:
+        entry = dram.entries[number, other]
+        if other == index:
+            is_older = False
+        elif entry.bank == wanted and (is_older or (entry.row == bank.row and bank.hits < most)):
+            return False
+        other = entry.after
+    return True
 
 
 @jit_inline
@@ -209,9 +291,6 @@ def _issue_column(dram, channel, number, queue, index):
         write(dram, channel, bank, channel.now)
     else:
         read(dram, channel, bank, channel.now)
-    channel.column_wake = channel.column_bus_free
-    if dram.timing[0].pseudo_channels == 1:
-        channel.column_wake = max(channel.column_wake, channel.now + dram.timing[0].column_s)
     if queue == OPENED:
         bank.waiting = 0
         if entry.is_write:
@@ -223,14 +302,14 @@ def _issue_column(dram, channel, number, queue, index):
     else:
         channel.reads -= 1
     entry.left -= 1
+    t = dram.timing[0]
+    channel.column_wake = channel.now + (t.column_s if t.pseudo_channels == 1 else t.column_bus)
+    _unblock(dram, channel, number, entry.bank)
     if entry.left == 0:
         _unlink(dram, number, queue, index)
         _append(dram, number, FREE, index)
-        # A row without further bursts may be closed for another one.
-        channel.row_wake = min(channel.row_wake, channel.now)
-    if dram.timing[0].is_closed_page and not _is_wanted(dram, number, bank, entry):
+    if t.is_closed_page and not _is_wanted(dram, number, bank, entry):
         close_after_column(dram, bank)
-        channel.row_wake = min(channel.row_wake, channel.now)
 
 
 @jit_inline
@@ -247,78 +326,30 @@ def _is_wanted(dram, number, bank, issued):
 
 
 @jit_inline
-def _try_row(dram, channel, number, kind):
-    """Open the row of the oldest burst that allows it, or close the row in its way."""
-    t = dram.timing[0]
-    channel.scan += 1
-    scan = channel.scan
-    if t.max_hits > 0:
-        _note_hits(dram, number, kind, scan)
-    wake = NEVER
-    index = dram.queues[number, kind].first
-    while index != NONE:
-        entry = dram.entries[number, index]
-        bank = dram.banks[entry.bank]
-        if bank.row != entry.row:
-            if bank.row == CLOSED:
-                ready = rounded_up(max(act_ready(dram, bank), channel.row_bus_free), t.clock)
-                if ready <= channel.now:
-                    activate(dram, channel, bank, entry.row, channel.now)
-                    _open_for(dram, channel, number, kind, index)
-                    channel.row_wake = channel.row_bus_free
-                    channel.column_wake = min(channel.column_wake, channel.now + 1)
-                    return
-                wake = min(wake, ready)
-            elif _may_close(t, bank, scan):
-                ready = max(pre_ready(dram, bank), channel.row_bus_free)
-                if ready <= channel.now:
-                    precharge(dram, channel, bank, channel.now)
-                    channel.row_wake = channel.row_bus_free
-                    return
-                wake = min(wake, ready)
-        bank.seen_stamp = scan
-        index = entry.after
-    channel.row_wake = wake
-
-
-@jit_inline
-def _note_hits(dram, number, kind, scan):
-    index = dram.queues[number, kind].first
-    while index != NONE:
-        entry = dram.entries[number, index]
-        bank = dram.banks[entry.bank]
-        if bank.row == entry.row:
-            bank.hit_stamp = scan
-        index = entry.after
-
-
-@jit_inline
-def _may_close(t, bank, scan):
-    """Whether the open row may make room for another: not for bursts that came before its own."""
-    if bank.waiting:
-        return False
-    if t.max_hits == 0:
-        return True
-    if bank.seen_stamp == scan:
-        return False
-    return bank.hit_stamp != scan or bank.hits >= t.max_hits
-
-
-@jit_inline
-def _open_for(dram, channel, number, kind, index):
-    """Move the burst for which a row is being opened out of the queue: it goes first."""
+def _issue_row(dram, channel, number, kind, index):
+    """Open the row of an entry, or close the one in its way."""
     entry = dram.entries[number, index]
-    dram.banks[entry.bank].waiting = 1
+    bank = dram.banks[entry.bank]
+    _unblock(dram, channel, number, entry.bank)
+    if bank.row != CLOSED:
+        precharge(dram, channel, bank, channel.now)
+        channel.row_wake = channel.row_bus_free
+        return
+    activate(dram, channel, bank, entry.row, channel.now)
+    channel.row_wake = channel.row_bus_free
+    channel.column_wake = min(channel.column_wake, channel.now + 1)
+    # The burst for which the row is opened leaves the queue: it goes first.
+    bank.waiting = 1
     if entry.is_write:
         channel.writes -= 1
         channel.opened_writes += 1
     else:
         channel.reads -= 1
         channel.opened_reads += 1
+    first = index
     if entry.left == 1:
         _unlink(dram, number, kind, index)
-        _append(dram, number, OPENED, index)
     else:
         entry.left -= 1
         first = _taken(dram, number, entry.bank, entry.row, 1, entry.is_write)
-        _append(dram, number, OPENED, first)
+    _append(dram, number, OPENED, first)

@@ -94,6 +94,7 @@ def new_dram(
     if policy["is_per_bank_refresh"]:
         values["refresh_to_act"] = timing.t_rfc_bank * clock
         values["refresh_interval"] = max(1, values["refresh_interval"] // banks_of_pseudo)
+    values["bank_bits"] = (shape.pseudo_channels * banks_of_pseudo).bit_length() - 1
     for name in ("pseudo_channels", "ranks", "bank_groups", "banks"):
         values[name] = getattr(shape, name)
     for name, value in values.items():

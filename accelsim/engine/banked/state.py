@@ -52,6 +52,7 @@ TIMING = record(
     "ranks",
     "bank_groups",
     "banks",
+    "bank_bits",  # of the number of banks of a channel
     # Policy of the controller.
     "is_per_bank_refresh",
     "is_closed_page",
@@ -73,8 +74,6 @@ BANK = record(
     "write_ready",
     "hits",  # columns since the row was opened
     "waiting",  # opened for a burst that has not been issued
-    "hit_stamp",  # last scan that found a burst for the open row
-    "seen_stamp",  # last scan that found a burst for this bank
 )
 
 GROUP = record("act_ready", "read_ready", "write_ready")
@@ -94,8 +93,8 @@ CHANNEL = record(
     "opened_reads",  # bursts for which a row has been opened
     "opened_writes",
     "column_wake",  # no column can issue before
-    "row_wake",
-    "scan",  # number of the last scan
+    "row_wake",  # no row command can issue before
+    "blocked",  # entries that wait for a command to their bank
     "done",  # end of the last data of the burst issued last
     "first_run",  # of the transfer being served
     "last_run",
@@ -106,7 +105,15 @@ CHANNEL = record(
 )
 
 QUEUE = record("first", "last")
-ENTRY = record("bank", "row", "left", "is_write", "before", "after")
+ENTRY = record(
+    "bank",
+    "row",
+    "left",
+    "is_write",
+    "wake",  # no command for it can issue before this tick
+    "before",
+    "after",
+)
 RUN = record("bank", "row", "bursts", "is_write", "next")
 
 CLOSED = -1

@@ -25,7 +25,6 @@ from accelsim.kernels.attention.common import (
 from accelsim.kernels.attention.online_softmax import (
     add_values,
     allocate,
-    allocate_turns,
     begin_rows,
     finish_rows,
     multiply_keys,
@@ -33,7 +32,7 @@ from accelsim.kernels.attention.online_softmax import (
     shape_of,
     update_weights,
 )
-from accelsim.kernels.attention.turns import query_tiles_in_turn
+from accelsim.kernels.attention.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit
 from accelsim.program.builder import ProgramBuilder

@@ -38,7 +38,6 @@ from accelsim.program.language import (
     subtract_column,
     tile,
 )
-from accelsim.program.recording import Buffer
 from accelsim.workload.problem import AttentionProblem
 
 
@@ -100,59 +99,6 @@ def shape_of(
     )
 
 
-def allocate_turns(
-    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
-) -> tuple[Buffers, Buffers]:
-    """Declare the buffers of two query tiles that take turns and share keys and values.
-
-    A tile computes nothing ahead of its own turn, so one slot of most buffers is enough.
-    """
-    first = _allocate_turn(builder, dim, formats, tile_q, tile_k, "first_")
-    k = builder.buffer("k", tile_k, dim, formats.stored, slots=2)
-    v = builder.buffer("v", tile_k, dim, formats.stored, slots=2)
-    second = _allocate_turn(builder, dim, formats, tile_q, tile_k, "second_")
-    return first._replace(k=k, v=v), second._replace(k=k, v=v)
-
-
-def _allocate_turn(
-    builder: ProgramBuilder,
-    dim: int,
-    formats: StepFormats,
-    tile_q: int,
-    tile_k: int,
-    prefix: str,
-) -> Buffers:
-    """Declare what one of two query tiles has for itself; k and v are to be replaced."""
-    stored, vector = formats.stored, formats.vector
-
-    def own(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
-        return builder.buffer(prefix + name, tile_q, cols, fmt, slots=slots)
-
-    def accumulator(name: str, cols: int) -> Buffer:
-        return builder.buffer(prefix + name, tile_q, cols, Format.FP32, memory="accumulator")
-
-    queries, scores = own("q", dim, stored, 2), own("scores", tile_k, formats.scores)
-    x = scores if vector == formats.scores else own("x", tile_k, vector)
-    output = own("output", dim, vector)
-    return Buffers(
-        q=queries,
-        k=queries,
-        v=queries,
-        scores_acc=accumulator("scores_acc", tile_k),
-        output_acc=accumulator("output_acc", dim),
-        scores=scores,
-        x=x,
-        weights=x if formats.weights == vector else own("weights", tile_k, formats.weights),
-        product=own("product", dim, vector),
-        output=output,
-        stored=output if stored == vector else own("stored", dim, stored),
-        row_max=own("row_max", 1, vector, 2),
-        row_sum=own("row_sum", 1, vector),
-        tile_sum=own("tile_sum", 1, vector),
-        rescale=own("rescale", 1, vector, 2),
-    )
-
-
 def allocate(
     builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
 ) -> Buffers:
@@ -198,6 +144,12 @@ def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
     load(p, queries, hbm.q, q_row, 0, rows, shape.dim)
     if shape.scale_query:
         scale(p, queries, queries, shape.factor, rows, shape.dim, fmt.stored)
+    reset_rows(p, rows, shape, fmt, b)
+
+
+@jit_inner
+def reset_rows(p, rows, shape, fmt, b):
+    """Set maxima, sums and output to what they are before the first key."""
     fill(p, tile(b.row_max, 0), -np.inf, rows, 1, fmt.vector)
     fill(p, tile(b.row_sum, 0), 0.0, rows, 1, fmt.vector)
     fill(p, tile(b.output, 0), 0.0, rows, shape.dim, fmt.vector)
@@ -233,13 +185,26 @@ def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
     `diagonal` is the last key that the first query row sees under a causal mask.
     """
     cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
-    scores, x, row_total = tile(b.scores, turn), tile(b.x, turn), tile(b.row_sum, 0)
-    rescale, tile_sum = tile(b.rescale, turn), tile(b.tile_sum, 0)
-    old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
+    scores, x = tile(b.scores, turn), tile(b.x, turn)
     if not shape.scale_query:
         scale(p, x, scores, shape.factor, rows, cols, vector)
     elif fmt.scores != vector:
         convert(p, x, scores, rows, cols, vector, vector)
+    exponentials(p, turn, start, rows, diagonal, shape, fmt, b)
+    if fmt.weights != vector:
+        convert(p, tile(b.weights, turn), x, rows, cols, vector, fmt.weights)
+
+
+@jit_inner
+def exponentials(p, turn, start, rows, diagonal, shape, fmt, b):
+    """Turn the scaled scores of a key tile, in `x`, into weights in place; update the statistics.
+
+    `rescale` becomes the factor that is due to what the rows have summed up before.
+    """
+    cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
+    x, row_total = tile(b.x, turn), tile(b.row_sum, 0)
+    rescale, tile_sum = tile(b.rescale, turn), tile(b.tile_sum, 0)
+    old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
     if shape.causal and start + cols > diagonal + 1:
         mask_above_diagonal(p, x, diagonal, start, rows, cols, vector)
     row_max(p, new_max, x, rows, cols, vector)
@@ -251,8 +216,6 @@ def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
     row_sum(p, tile_sum, x, rows, cols, vector)
     multiply(p, row_total, row_total, rescale, rows, 1, vector)
     add(p, row_total, row_total, tile_sum, rows, 1, vector)
-    if fmt.weights != vector:
-        convert(p, tile(b.weights, turn), x, rows, cols, vector, fmt.weights)
 
 
 @jit_inner
@@ -260,7 +223,7 @@ def add_values(p, turn, start, rows, kv_row, shape, fmt, hbm, b):
     """Load a value tile, rescale the running output and add the weighted values."""
     load_values(p, turn, start, kv_row, shape, hbm, b)
     weigh_values(p, turn, start, rows, shape, fmt, b)
-    add_weighted_values(p, turn, rows, shape, fmt, b)
+    add_to_output(p, turn, tile(b.product, turn), rows, shape, fmt, b)
 
 
 @jit_inner
@@ -280,11 +243,11 @@ def weigh_values(p, turn, start, rows, shape, fmt, b):
 
 
 @jit_inner
-def add_weighted_values(p, turn, rows, shape, fmt, b):
+def add_to_output(p, turn, weighted, rows, shape, fmt, b):
     """Rescale the running output and add the weighted values of a key tile."""
     output, dim, vector = tile(b.output, 0), shape.dim, fmt.vector
     multiply_column(p, output, output, tile(b.rescale, turn), rows, dim, vector)
-    add(p, output, output, tile(b.product, turn), rows, dim, vector)
+    add(p, output, output, weighted, rows, dim, vector)
 
 
 @jit_inner

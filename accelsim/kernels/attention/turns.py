@@ -6,8 +6,10 @@ softmax. Both share the loads of keys and values. The sums of each are those of 
 """
 
 from accelsim.jit import jit_inner
+from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.online_softmax import (
-    add_weighted_values,
+    Buffers,
+    add_to_output,
     begin_rows,
     finish_rows,
     load_keys,
@@ -17,6 +19,63 @@ from accelsim.kernels.attention.online_softmax import (
     update_weights,
     weigh_values,
 )
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import tile
+from accelsim.program.recording import Buffer
+
+
+def allocate_turns(
+    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
+) -> tuple[Buffers, Buffers]:
+    """Declare the buffers of two query tiles that take turns and share keys and values.
+
+    A tile computes nothing ahead of its own turn, so one slot of most buffers is enough.
+    """
+    first = _allocate_turn(builder, dim, formats, tile_q, tile_k, "first_")
+    k = builder.buffer("k", tile_k, dim, formats.stored, slots=2)
+    v = builder.buffer("v", tile_k, dim, formats.stored, slots=2)
+    second = _allocate_turn(builder, dim, formats, tile_q, tile_k, "second_")
+    return first._replace(k=k, v=v), second._replace(k=k, v=v)
+
+
+def _allocate_turn(
+    builder: ProgramBuilder,
+    dim: int,
+    formats: StepFormats,
+    tile_q: int,
+    tile_k: int,
+    prefix: str,
+) -> Buffers:
+    """Declare what one of two query tiles has for itself; k and v are to be replaced."""
+    stored, vector = formats.stored, formats.vector
+
+    def own(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
+        return builder.buffer(prefix + name, tile_q, cols, fmt, slots=slots)
+
+    def accumulator(name: str, cols: int) -> Buffer:
+        return builder.buffer(prefix + name, tile_q, cols, Format.FP32, memory="accumulator")
+
+    queries, scores = own("q", dim, stored, 2), own("scores", tile_k, formats.scores)
+    x = scores if vector == formats.scores else own("x", tile_k, vector)
+    output = own("output", dim, vector)
+    return Buffers(
+        q=queries,
+        k=queries,
+        v=queries,
+        scores_acc=accumulator("scores_acc", tile_k),
+        output_acc=accumulator("output_acc", dim),
+        scores=scores,
+        x=x,
+        weights=x if formats.weights == vector else own("weights", tile_k, formats.weights),
+        product=own("product", dim, vector),
+        output=output,
+        stored=output if stored == vector else own("stored", dim, stored),
+        row_max=own("row_max", 1, vector, 2),
+        row_sum=own("row_sum", 1, vector),
+        tile_sum=own("tile_sum", 1, vector),
+        rescale=own("rescale", 1, vector, 2),
+    )
 
 
 @jit_inner
@@ -61,7 +120,7 @@ def _turn(p, item, j, row, rows, tiles, shape, fmt, b):
         diagonal = row + shape.kv_len - shape.q_len
         update_weights(p, j, j * shape.tile_k, rows, diagonal, shape, fmt, b)
         if j > 0:
-            add_weighted_values(p, j - 1, rows, shape, fmt, b)
+            add_to_output(p, j - 1, tile(b.product, j - 1), rows, shape, fmt, b)
         weigh_values(p, j, j * shape.tile_k, rows, shape, fmt, b)
         if j + 1 < tiles:
             multiply_loaded_keys(p, item, j + 1, (j + 1) * shape.tile_k, rows, shape, fmt, b)
@@ -71,5 +130,5 @@ def _turn(p, item, j, row, rows, tiles, shape, fmt, b):
 def _finish(p, head, row, rows, tiles, shape, fmt, hbm, b):
     """Add what is left, divide by the row sums and store."""
     if tiles > 0:
-        add_weighted_values(p, tiles - 1, rows, shape, fmt, b)
+        add_to_output(p, tiles - 1, tile(b.product, tiles - 1), rows, shape, fmt, b)
         finish_rows(p, head * shape.q_len + row, rows, shape, fmt, hbm, b)

@@ -100,7 +100,7 @@ def _used_bytes(sizes: list[BufferSize], memory: str) -> float:
 def estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, step: Step) -> float:
     """Return the time of all waves of items over the cores, each step at its slowest part."""
     num_items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n) * tiles.splits
-    hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_items)
+    hbm_share = _supply_bytes_per_cycle(machine) / min(machine.cores, num_items)
     load = max(
         sum(step.operand_bytes) / machine.load.bandwidth,
         sum(each / _channel_share(each, machine) for each in step.operand_bytes) / hbm_share,
@@ -113,7 +113,15 @@ def estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, st
     per_item = steps * max(step.compute_cycles, load, reuse)
     per_item += move if tiles.acc_slots == 1 else 0
     waves = ceil_div(num_items, machine.cores)
-    return waves * per_item + arrival + _merge_cycles(problem, machine, tiles)
+    run = waves * per_item
+    if machine.l2:
+        run = max(run, problem.compulsory_bytes / machine.hbm_bytes_per_cycle)
+    return run + arrival + _merge_cycles(problem, machine, tiles)
+
+
+def _supply_bytes_per_cycle(machine: MachineSpec) -> float:
+    """Return what all cores can load: at the rate of the L2, where tiles alive share operands."""
+    return machine.l2.bandwidth / machine.clock if machine.l2 else machine.hbm_bytes_per_cycle
 
 
 def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> float:

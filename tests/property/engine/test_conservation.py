@@ -54,9 +54,8 @@ def test_bytes_of_the_program_are_counted_and_paid_for(program, machine):
     activity = count_activity(compiled.schedule(program, machine), machine)
     loads = sum(op.b * op.c for op in program if op.unit == Unit.LOAD)
     stores = sum(op.b * op.c for op in program if op.unit == Unit.STORE)
-    assert activity.hbm_read_bytes == loads
-    assert activity.hbm_write_bytes == stores
-    assert activity.hbm_read_bytes + activity.hbm_write_bytes == program.hbm_bytes.sum()
+    assert (activity.hbm_read_bytes, activity.hbm_write_bytes) == (loads, stores)
+    assert loads + stores == program.hbm_bytes.sum()
     joules = energy_by_component(activity, machine, TECHNOLOGY)
     cost_pj = TECHNOLOGY.memory(machine.hbm.standard).energy.value
     # Two products in another order differ by a rounding of doubles.

@@ -7,8 +7,10 @@ from math import log2
 import numpy as np
 
 from accelsim.errors import AccumulatorWarning
+from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.linear.integer.frame import Frame
 from accelsim.kernels.linear.integer.operands import Doubles, row_products
+from accelsim.numerics.formats import Format
 from accelsim.program.program import Program
 from accelsim.quantization.codes import Codes
 
@@ -25,16 +27,23 @@ def largest_sum(factors: Doubles, weights: Codes, activation_bits: int) -> float
 
 
 def warn_of_overflow(frame: Frame, largest: float, remedy: str) -> None:
-    """Warn if a sum can exceed what an accumulator of the machine holds."""
-    limit_bits = frame.accumulator.bits - 1
+    """Warn if a sum of a linear can exceed what an accumulator of the machine holds."""
+    warn_of_sums(frame.name, frame.machine, frame.parameters.formats, largest, remedy)
+
+
+def warn_of_sums(
+    name: str, machine: MachineSpec, formats: tuple[Format, Format], largest: float, remedy: str
+) -> None:
+    """Warn if a sum of products of these formats can exceed what an accumulator holds."""
+    limit_bits = machine.int_mac_for(name).accumulator_bits - 1
     if largest >= 2**limit_bits:
-        a, w = frame.parameters.formats
+        a, w = formats
         warnings.warn(
-            f"{frame.name}: sums of {a} x {w} products can reach 2^{log2(largest):.1f}, an "
-            f"accumulator of machine {frame.machine.name} holds less than 2^{limit_bits}; "
+            f"{name}: sums of {a} x {w} products can reach 2^{log2(largest):.1f}, an "
+            f"accumulator of machine {machine.name} holds less than 2^{limit_bits}; "
             f"{remedy}, or int_mac.overflow: saturate would help",
             AccumulatorWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 

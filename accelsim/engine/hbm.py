@@ -1,0 +1,115 @@
+"""The HBM, flat or banked, behind one function for whole transfers and one for pieces of bytes."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.engine.banked.hbm import (
+    BankedHbm,
+    add_run,
+    borrowed_banked_hbm,
+    new_banked_hbm,
+    no_banked_hbm,
+    serve_all,
+    serve_banked,
+)
+from accelsim.engine.flat import (
+    FlatChannels,
+    borrowed_flat,
+    new_flat_hbm,
+    no_flat_channels,
+    serve_flat,
+)
+from accelsim.hardware.hbm import BankedHbmSpec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import borrow, jit_inner
+
+NUM_FIELDS = 3
+BEGIN, END, IS_WRITE = range(NUM_FIELDS)
+"""Fields of a piece: its first byte, its end, and whether it is written."""
+
+
+class Hbm(NamedTuple):
+    """Parameters and state."""
+
+    latency_cycles: int
+    """Cycles that a byte travels after it has been served."""
+    gathered_rows: npt.NDArray[np.int64]
+    """Row numbers of all gathers of the program."""
+    is_banked: bool
+    """Whether `banked` serves, or `flat`; both have one type, so that engines compile once."""
+    flat: FlatChannels
+    banked: BankedHbm
+
+
+def new_hbm(machine: MachineSpec, gathered_rows: npt.NDArray[np.int64], most_bursts: int) -> Hbm:
+    """Return the idle HBM of a machine; most_bursts: served at once, by a banked one."""
+    hbm = machine.hbm
+    is_banked = isinstance(hbm, BankedHbmSpec)
+    if isinstance(hbm, BankedHbmSpec):
+        flat, banked = no_flat_channels(), new_banked_hbm(hbm, machine.clock, most_bursts)
+    else:
+        flat, banked = new_flat_hbm(machine), no_banked_hbm()
+    return Hbm(machine.hbm_latency_cycles, gathered_rows, is_banked, flat, banked)
+
+
+@jit_inner
+def borrowed_hbm(hbm):
+    """Return the same HBM, its state as borrowed views."""
+    return Hbm(
+        hbm.latency_cycles,
+        borrow(hbm.gathered_rows),
+        hbm.is_banked,
+        borrowed_flat(hbm.flat),
+        borrowed_banked_hbm(hbm.banked),
+    )
+
+
+@jit_inner
+def serve_transfer(hbm, time_cycles, transfer):
+    """Serve a transfer requested at `time_cycles`; return the cycle at which it is complete.
+
+    In the flat HBM the rows of a strided or gathered transfer are taken to spread over the channels
+    like a contiguous run of the same size.
+    """
+    if hbm.is_banked:
+        served = serve_banked(hbm.banked, time_cycles, transfer, hbm.gathered_rows)
+    else:
+        num_bytes = transfer.rows * transfer.row_bytes
+        served = serve_flat(hbm.flat, time_cycles, transfer.address, num_bytes)
+    return served + hbm.latency_cycles
+
+
+@jit_inner
+def serve_pieces(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
+    """Serve pieces of bytes requested at `time_cycles`; return the cycle at which all are done.
+
+    pieces: [at least num_pieces, NUM_FIELDS]. Written ones count only if `waits_for_writes`.
+    Returns 0 when there is nothing to wait for.
+    """
+    if hbm.is_banked:
+        return _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces)
+    done = np.int64(0)
+    for i in range(num_pieces):
+        begin = pieces[i, BEGIN]
+        served = serve_flat(hbm.flat, time_cycles, begin, pieces[i, END] - begin)
+        if waits_for_writes or not pieces[i, IS_WRITE]:
+            done = max(done, served + hbm.latency_cycles)
+    return done
+
+
+@jit_inner
+def _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces):
+    if num_pieces == 0:
+        return np.int64(0)
+    # As in `serve_banked`: borrowed here, the code below counts no references.
+    banked, pieces = borrowed_banked_hbm(hbm.banked), borrow(pieces)
+    num_runs = 0
+    for i in range(num_pieces):
+        first = pieces[i, BEGIN] // banked.burst_bytes
+        end = (pieces[i, END] - 1) // banked.burst_bytes + 1
+        num_runs = add_run(banked, num_runs, first, end, pieces[i, IS_WRITE])
+    now = (time_cycles * banked.ticks + banked.cycles - 1) // banked.cycles
+    done = serve_all(banked.dram, now)
+    return (done * banked.cycles + banked.ticks - 1) // banked.ticks + hbm.latency_cycles
