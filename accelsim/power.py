@@ -9,7 +9,7 @@ from accelsim.hardware.machine import MachineSpec, PowerSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.program.program import Program
 
-_CLOSE = 0.005
+CLOSE = 0.02
 """Share of the cap by which the power of the clock that is found may differ from it."""
 _MOST_STEPS = 12
 
@@ -32,7 +32,7 @@ def schedule_under_cap(
     headroom_w = power.cap - static_power_w(machine, technology)
     for _ in range(_MOST_STEPS):
         excess_w = _power_w(run, machine, technology) - power.cap
-        if excess_w <= _CLOSE * power.cap or machine.clock <= power.lowest_clock:
+        if excess_w <= CLOSE * power.cap or machine.clock <= power.lowest_clock:
             break
         machine = _slowed(machine, power, headroom_w, excess_w)
         run = schedule(program, machine)

@@ -100,8 +100,9 @@ def refused(done):
         ),
         (
             "machine.cube.tilem=8",
-            "--set machine.cube.tilem: unknown key, did you mean 'tile_m'?; allowed: kind, tile_m, "
-            "tile_n, tile_k, rates, pipeline_depth_cycles, operand_buffer",
+            "--set machine.cube.tilem: unknown key, did you mean 'tile_m'?; allowed: "
+            "issue_cycles, setup, kind, tile_m, tile_n, tile_k, rates, pipeline_depth_cycles, "
+            "operand_buffer",
         ),
         ("tile_q=0", "--set tile_q: found 0, expected a value greater than 0"),
         ("tile_q=1e9", "--set tile_q: found 1000000000.0, expected a valid integer"),

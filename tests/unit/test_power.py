@@ -5,7 +5,7 @@ import pytest
 from accelsim.engine.compiled import schedule
 from accelsim.errors import ConfigError
 from accelsim.loading import load_machine, load_technology
-from accelsim.power import schedule_under_cap
+from accelsim.power import CLOSE, schedule_under_cap
 from accelsim.simulation import record, simulate
 
 CAP = {
@@ -40,9 +40,9 @@ def test_the_clock_falls_until_the_power_is_the_cap(share):
     cap_w = share * power_w(free)
     capped = simulate(machine_with(cap=f"{cap_w} W"), "gemm-1024", "gemm")
     assert capped.clock_hz < 1.8e9
-    # A step ends at the latest half a percent above the cap, and never steps below it: what does
-    # not follow the clock, static power and the memory, only makes a step too short.
-    assert cap_w * 0.995 <= power_w(capped) <= cap_w * 1.005
+    # A step never goes below the cap: what does not follow the clock, static power and the memory,
+    # only makes it too short. Cycles of the HBM's latency are rounded, hence the slack below.
+    assert cap_w * (1 - 1e-3) <= power_w(capped) <= cap_w * (1 + CLOSE)
     assert capped.time_s > free.time_s
 
 
