@@ -3,8 +3,10 @@
 import json
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from accelsim.errors import AccumulatorWarning
 
 _PIPED_WIDTH = 140
 """Columns of a table that goes to a file or a pipe, which have no width of their own."""
@@ -56,6 +60,32 @@ def finite(value: object) -> object:
     if isinstance(value, list | tuple):
         return [finite(member) for member in value]
     return value
+
+
+@contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Show the first warning of an accumulator as one line on stderr, and no other of its kind."""
+    told = False
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        nonlocal told
+        if not issubclass(category, AccumulatorWarning):
+            usual(message, category, filename, lineno, file, line)
+        elif not told:
+            sys.stderr.write(f"warning: {message}\n")
+            told = True
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AccumulatorWarning)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep, validate
-from accelsim.cli.console import details, messages
+from accelsim.cli.console import details, messages, warnings_in_a_line
 from accelsim.errors import AccelsimError
 from accelsim.interruption import is_work_abandoned
 from accelsim.version import VERSION
@@ -21,7 +21,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command; a user's mistake is one message, never a traceback."""
         try:
-            return super().invoke(ctx)
+            with warnings_in_a_line():
+                return super().invoke(ctx)
         except AccelsimError as error:
             sys.stderr.write(f"{error}\n")
             raise typer.Exit(error.exit_code) from error

@@ -14,6 +14,10 @@ from accelsim.kernels.attention.topk import TopK
 from accelsim.kernels.attention.window import Window
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
+from accelsim.kernels.linear.outlier_split import OutlierSplit
+from accelsim.kernels.linear.quantized import Uniform
+from accelsim.kernels.linear.requantized import Requantized
+from accelsim.kernels.linear.smoothquant import SmoothQuant
 from accelsim.kernels.linear.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.kernels.vector.rows import Vector
@@ -21,6 +25,10 @@ from accelsim.kernels.vector.rows import Vector
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
     Tender,
+    Requantized,
+    Uniform,
+    SmoothQuant,
+    OutlierSplit,
     WeightOnly,
     Vector,
     Dense,

@@ -42,7 +42,7 @@ def format_op(program: Program, op: OpRecord) -> str:
         source = f"{tensor}[{source}]" if op.op == Op.GATHER else source or tensor
         target = target or tensor
     arrow = f"{target} <- {source}" if source else target
-    return f"{op.index:>4} {op.unit.name.lower():<7}{op.op.name.lower():<9}{arrow}: {_size(op)}"
+    return f"{op.index:>4} {op.unit.name.lower():<6} {op.op.name.lower():<8} {arrow}: {_size(op)}"
 
 
 def _size(op: OpRecord) -> str:

@@ -25,6 +25,10 @@ PROGRAMS = {
         GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=7),
         {"tile_m": 2, "tile_n": 4, "tile_k": 4},
     ),
+    "outlier_split": (
+        GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=7),
+        {"tile_m": 2, "tile_n": 4, "outlier_share": 0.3},
+    ),
     "weight_only": (
         GemmProblem(kind="gemm", name="tiny", m=3, n=6, k=7),
         {"tile_m": 2, "tile_n": 4, "tile_k": 4, "group_rows": 3},
@@ -37,6 +41,15 @@ PROGRAMS = {
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3, causal=True),
         {"tile_q": 2, "tile_k": 3},
     ),
+    "tender": (
+        GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=6),
+        {"groups": 2, "chunk_rows": 2, "tile_n": 4, "tile_k": 4, "activation_bits": 4},
+    ),
+    "requantized": (
+        GemmProblem(kind="gemm", name="tiny", m=2, n=3, k=4),
+        {"groups": 2, "input": "quantized"},
+    ),
+    "quantized": (GemmProblem(kind="gemm", name="tiny", m=2, n=3, k=4), {}),
     "int_flash": (
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3),
         {"tile_q": 2, "tile_k": 2, "groups": 2},

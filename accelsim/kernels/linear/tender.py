@@ -60,7 +60,7 @@ def tender(p, phase, row_tiles, groups, starts, accumulator, peak, has, shape, h
                 shift_accumulate(
                     p, acc, x, w, order, starts, first, groups, rows, cols, accumulator, panel > 0
                 )
-            wide = drain(p, acc, rows, cols, peak, b)
+            wide = drain(p, col_tile, acc, rows, cols, peak, b)
             write_output(p, wide, strip, col_tile, has, shape, hbm, b)
 
 
@@ -90,4 +90,4 @@ class Tender(QuantizedLinear):
         program, y = frame.record(
             grouped.numbers(order), tender, groups, order.starts, frame.accumulator, peak
         )
-        return with_sums(program, largest, peak, grouped.groups_used), y
+        return with_sums(program, largest, peak, groups_used=grouped.groups_used), y

@@ -47,12 +47,16 @@ def warn_of_sums(
         )
 
 
-def with_sums(program: Program, largest: float, peak: Peak, groups_used: float) -> Program:
-    """Return the program with what its sums were, as logarithms to base 2."""
+def with_sums(program: Program, largest: float, peak: Peak, **statistics: float) -> Program:
+    """Return the program with what its sums were, as logarithms to base 2, and with `statistics`.
+
+    Without numbers there are no sums to tell of.
+    """
+    if not largest:
+        return replace(program, selection=statistics)
     selection = {
         "accumulator_overflows": float(program.overflows),
         "accumulator_bound_bits": log2(max(largest, 1)),
         "accumulator_used_bits": log2(max(int(peak[0]), 1)),
-        "groups_used": groups_used,
     }
-    return replace(program, selection=selection)
+    return replace(program, selection=selection | statistics)

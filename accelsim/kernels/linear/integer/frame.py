@@ -23,6 +23,15 @@ from accelsim.units import ceil_div
 from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
+Beside = Callable[[ProgramBuilder, Tiles], tuple[Any, ...]]
+"""Declares what a kernel has beside the matrices and buffers of the frame, for these tiles, and
+returns it as arguments of the kernel's product."""
+
+
+def nothing_beside(_builder: ProgramBuilder, _tiles: Tiles) -> tuple[Any, ...]:
+    """Declare nothing."""
+    return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -35,6 +44,7 @@ class Frame:
     scheme: Scheme
     coding: Coding
     tiles: Tiles
+    beside: Beside
 
     @classmethod
     def prepare(
@@ -44,6 +54,7 @@ class Frame:
         machine: MachineSpec,
         parameters: QuantizedParameters,
         scheme: Scheme,
+        beside: Beside = nothing_beside,
     ) -> "Frame":
         """Return the frame with the tiles of the lowest estimated time.
 
@@ -59,9 +70,10 @@ class Frame:
         def allocate(builder: ProgramBuilder, tiles: Tiles) -> None:
             coding.allocate(builder)
             _allocate(builder, problem, parameters, scheme, tiles)
+            beside(builder, tiles)
 
         tiles = choose_tiles(name, problem, machine, parameters, scheme, allocate)
-        return cls(name, problem, machine, parameters, scheme, coding, tiles)
+        return cls(name, problem, machine, parameters, scheme, coding, tiles, beside)
 
     @property
     def shape(self) -> Shape:
@@ -83,18 +95,21 @@ class Frame:
     ) -> tuple[Program, Array | None]:
         """Record the phases of X and product(p, phase, row_tiles, *arguments, has, shape, hbm, b).
 
+        What `beside` declares comes last of the arguments.
+
         Returns the program and, with numbers, Y [m, n].
         """
         builder = ProgramBuilder(self.name, with_numbers=numbers is not None)
         coded = self.coding.declare(builder, self.coding.allocate(builder), numbers)
         hbm = self._declare(builder, coded, numbers)
         buffers = _allocate(builder, self.problem, self.parameters, self.scheme, self.tiles)
+        beside = self.beside(builder, self.tiles)
         tiles = row_tiles(self.scheme.spans, self.tiles.m)
         has = Epilogues(self.scheme.is_dynamic, self.scheme.has_bias)
         own = Phase(
             product,
             len(tiles) * self.shape.blocks,
-            (tiles, *arguments, has, self.shape, hbm, buffers),
+            (tiles, *arguments, *beside, has, self.shape, hbm, buffers),
         )
         phases = [*coded.phases, own]
         program = builder.record(in_turn, sum(phase.items for phase in phases), phases)
@@ -157,7 +172,7 @@ def _allocate(
         weights=builder.buffer("weights", k, n, weight, slots=2),
         order=codes,
         acc=builder.buffer("acc", m, n, Format.INT32, slots=2, memory="accumulator"),
-        sums=builder.buffer("sums", m, n, Format.INT32),
+        sums=builder.buffer("sums", m, n, Format.INT32, slots=2),
         wide=builder.buffer("wide", m, n, Format.FP32),
         total=codes,
         scale=builder.buffer("scale", 1, n, Format.FP32, slots=2),

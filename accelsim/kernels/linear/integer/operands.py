@@ -80,6 +80,11 @@ def grouped_epilogue(groups: ChannelGroups, w: Quantized, chunks: int) -> Epilog
     return Epilogue(_rows(scale, w), (products * w.scale).astype(np.float32))
 
 
+def column_epilogue(w: Quantized, step: float) -> Epilogue:
+    """Return what turns sums into values where one step of X is worth `step` everywhere."""
+    return Epilogue(_rows((step * w.scale).astype(np.float32), w), None)
+
+
 def _rows(scale: Values, w: Quantized) -> Values:
     """Return one scale for every column of w [chunks, n]."""
     return np.ascontiguousarray(np.broadcast_to(scale, (len(scale), w.codes.shape[1])))

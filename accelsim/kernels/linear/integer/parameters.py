@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from accelsim.config.spec import Spec
@@ -16,6 +17,7 @@ from accelsim.quantization.channel_groups import (
     GroupRounding,
     channel_groups,
 )
+from accelsim.quantization.codes import Values
 from accelsim.workload.tensors import GemmTensors
 
 CODE_FORMATS = {4: Format.INT4, 8: Format.INT8}
@@ -88,6 +90,14 @@ class GroupedParameters(QuantizedParameters):
                     f"{self.calibration}: was made with {key} = {found}, found {key} = {asked}; "
                     f"allowed: the same, or a calibration made with {asked}"
                 )
+
+
+def input_peaks(parameters: QuantizedParameters, tensors: GemmTensors) -> Values:
+    """Return the largest magnitude of every channel of X [k], from the file or from X itself."""
+    if parameters.calibration is None:
+        peaks: Values = np.abs(tensors.a).max(0)
+        return peaks
+    return load_calibration(parameters.calibration).groups_of(tensors).channel_peaks
 
 
 def group_options(parameters: GroupedParameters) -> GroupOptions:

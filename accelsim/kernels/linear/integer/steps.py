@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP32, INT32
 from accelsim.numerics.quantizing import note_peak
+from accelsim.program.integer import int_matmul
 from accelsim.program.language import (
     begin_item,
     convert,
@@ -150,9 +151,9 @@ def load_order(p, strip, col_tile, panel, shape, hbm, b):
 
 
 @jit_inner
-def drain(p, acc, rows, cols, peak, b):
+def drain(p, turn, acc, rows, cols, peak, b):
     """Return the sums of an accumulator tile in FP32, rounded once; peak[0] notes the largest."""
-    sums, wide = tile(b.sums, 0), tile(b.wide, 0)
+    sums, wide = tile(b.sums, turn), tile(b.wide, 0)
     move(p, sums, acc, rows, cols, INT32, INT32)
     note_peak(peak, sums.data, rows, cols)
     convert(p, wide, sums, rows, cols, FP32, FP32)
@@ -160,10 +161,28 @@ def drain(p, acc, rows, cols, peak, b):
 
 
 @jit_inner
+def multiply_panels(p, strip, col_tile, accumulator, shape, hbm, b):
+    """Return an accumulator tile with the sums over all channels, panel by panel."""
+    rows, cols, acc = strip.rows, columns_of(col_tile, shape), tile(b.acc, col_tile)
+    for panel in range(shape.panels):
+        x, w = load_operands(p, strip, col_tile, panel, shape, hbm, b)
+        depth = min(shape.tile_k, shape.k - panel * shape.tile_k)
+        int_matmul(p, acc, x, w, rows, cols, depth, accumulator, panel > 0)
+    return acc
+
+
+@jit_inner
 def write_output(p, wide, strip, col_tile, has, shape, hbm, b):
     """Scale the sums of a tile in FP32, add the bias, and store them in the format of Y."""
+    scale_sums(p, wide, strip, col_tile, has, shape, hbm, b)
+    store_output(p, wide, strip, col_tile, shape, hbm, b)
+
+
+@jit_inner
+def scale_sums(p, wide, strip, col_tile, has, shape, hbm, b):
+    """Scale the sums of a tile in FP32 and add the bias."""
     rows, col, cols = strip.rows, col_tile * shape.tile_n, columns_of(col_tile, shape)
-    factor, out = tile(b.scale, col_tile), tile(b.y, col_tile)
+    factor = tile(b.scale, col_tile)
     load(p, factor, hbm.scale, strip.chunk, col, 1, cols)
     multiply_row(p, wide, wide, factor, rows, cols, FP32)
     if has.has_row_scale:
@@ -175,5 +194,11 @@ def write_output(p, wide, strip, col_tile, has, shape, hbm, b):
         bias = tile(b.bias, col_tile)
         load(p, bias, hbm.bias, strip.chunk, col, 1, cols)
         add_row(p, wide, wide, bias, rows, cols, FP32)
+
+
+@jit_inner
+def store_output(p, wide, strip, col_tile, shape, hbm, b):
+    """Store a tile of values in the format of Y."""
+    out, rows, cols = tile(b.y, col_tile), strip.rows, columns_of(col_tile, shape)
     convert(p, out, wide, rows, cols, FP32, shape.output)
-    store(p, hbm.y, strip.row, col, out, rows, cols)
+    store(p, hbm.y, strip.row, col_tile * shape.tile_n, out, rows, cols)

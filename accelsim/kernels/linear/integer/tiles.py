@@ -8,6 +8,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.timing import int_mac_cycles
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Scheme
+from accelsim.kernels.linear.tiles import check_packing
 from accelsim.kernels.tiling import fit_error, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -40,10 +41,11 @@ def choose_tiles(
 ) -> Tiles:
     """Return the tiles of the lowest estimated time among those asked for that fit.
 
-    Raises DoesNotFitError.
+    Of equal times the one that loads least. Raises DoesNotFitError.
     """
-    _check_packing(name, problem, parameters)
-    fitting: list[tuple[float, Tiles]] = []
+    bits: int = parameters.activation_bits
+    check_packing(name, {"tile_k": (parameters.tile_k, problem.k, bits)})
+    fitting: list[tuple[tuple[float, float], Tiles]] = []
     error: DoesNotFitError | None = None
     for tile_m, tile_n in _sides(problem, parameters):
         for tile_k in _panels(problem, parameters):
@@ -53,22 +55,12 @@ def choose_tiles(
             if error is None:
                 for block in _blocks(ceil_div(problem.n, tile_n), machine.cores):
                     tiles = Tiles(tile_m, tile_n, tile_k, block)
-                    cycles = _estimate_cycles(problem, machine, parameters, scheme, tiles)
-                    fitting.append((cycles, tiles))
+                    cost = _estimate(problem, machine, parameters, scheme, tiles)
+                    fitting.append((cost, tiles))
                 break
     if not fitting:
         raise error or ValueError(f"{name}: no tiles to try")
     return min(fitting)[1]
-
-
-def _check_packing(name: str, problem: GemmProblem, parameters: QuantizedParameters) -> None:
-    """Refuse panels that would begin in the middle of a byte, where two 4-bit codes lie."""
-    size, bits = parameters.tile_k, parameters.activation_bits
-    if size is not None and size < problem.k and size * bits % BITS_PER_BYTE:
-        raise DoesNotFitError(
-            f"{name}: found tile_k = {size}, but elements of {bits} bits are packed "
-            f"{BITS_PER_BYTE // bits} to a byte; allowed: multiples of {BITS_PER_BYTE // bits}"
-        )
 
 
 def _sides(problem: GemmProblem, parameters: QuantizedParameters) -> Iterator[tuple[int, int]]:
@@ -102,14 +94,14 @@ def _blocks(tiles_n: int, cores: int) -> Iterator[int]:
     yield block
 
 
-def _estimate_cycles(
+def _estimate(
     problem: GemmProblem,
     machine: MachineSpec,
     parameters: QuantizedParameters,
     scheme: Scheme,
     tiles: Tiles,
-) -> float:
-    """Return the time of all work items over the cores, each tile at its slowest unit."""
+) -> tuple[float, float]:
+    """Return cycles and bytes loaded: all work items over the cores, each at its slowest unit."""
     array = machine.int_mac_for(problem.name)
     panels = ceil_div(problem.k, tiles.k)
     tiles_n = ceil_div(problem.n, tiles.n)
@@ -138,4 +130,5 @@ def _estimate_cycles(
     w_bytes = tiles.n * problem.k * parameters.weight_bits / BITS_PER_BYTE
     loads = tiles.block * w_bytes + x_bytes * (tiles.block if panels > 1 else 1)
     slowest = max(panels * passes * product, vector, move)
-    return ceil_div(items, machine.cores) * max(tiles.block * slowest, loads / rate)
+    waves = ceil_div(items, machine.cores)
+    return waves * max(tiles.block * slowest, loads / rate), items * loads

@@ -1,0 +1,188 @@
+"""Uniform integer quantization of both operands, with scales per tensor, per row or per channel.
+
+`activation_scale` says what shares a scale in X. `tensor`: everything, the range calibrated before
+the run. `dynamic_tensor`: everything, by a pass over X that finds its largest magnitude. `row`:
+every row, a token, by its own largest magnitude. With these the scales leave the sum and one
+product over all channels is drained once; the epilogue multiplies rows and columns.
+
+`channel`: every input channel, calibrated. Such a scale does not leave the sum, so each channel is
+a product of depth 1 that is drained, scaled and added in FP32, as `requantized` does for groups:
+what the finest granularity costs an integer array, and a bound on what groups can reach. (Moving
+the scales into the weights is another scheme: SmoothQuant.)
+
+Sources: Dettmers et al., LLM.int8(), arXiv 2208.07339, section 2 (per tensor and per row); Yao et
+al., ZeroQuant, arXiv 2206.01861, section 4.1 (a scale per token, found in the run).
+
+HBM traffic in bytes, with codes of a and w bits, an element of X of x bytes, R row tiles, P panels
+of k, and B blocks of the T column tiles: loads m k x, once more if the range is found in the run
+and, for `row`, a row does not fit the scratchpad; m k B a / 8, or T instead of B if P > 1; R k n w
+/ 8 for the weights; 4 R n for scales; with a range found in the run also 4 m B for the scales of
+rows. Stores m k a / 8 for the codes, 4 m for the scales of rows, and Y.
+"""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from accelsim.config.spec import Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit
+from accelsim.kernels.base import Array
+from accelsim.kernels.linear.integer.bounds import largest_sum, warn_of_overflow, with_sums
+from accelsim.kernels.linear.integer.frame import Frame, QuantizedLinear
+from accelsim.kernels.linear.integer.operands import (
+    Activations,
+    Order,
+    check_activations,
+    column_epilogue,
+    ordered,
+    quantized_weights,
+)
+from accelsim.kernels.linear.integer.parameters import QuantizedParameters, input_peaks
+from accelsim.kernels.linear.integer.scheme import Numbers, Scheme, Work
+from accelsim.kernels.linear.integer.steps import (
+    begin_strip,
+    columns_of,
+    drain,
+    multiply_panels,
+    write_output,
+)
+from accelsim.kernels.linear.requantized import requantized
+from accelsim.program.program import Program
+from accelsim.quantization.channel_groups import Span
+from accelsim.quantization.codes import Quantized, Scales, Values, encode, reciprocal, scale_of
+from accelsim.quantization.schemes import per_row, per_tensor
+from accelsim.workload.problem import GemmProblem
+from accelsim.workload.tensors import GemmTensors
+
+
+class UniformParameters(QuantizedParameters):
+    """Choices of the quantized kernel."""
+
+    activation_scale: Literal["tensor", "dynamic_tensor", "row", "channel"] = "row"
+    """What shares a scale in X: all of it, calibrated or found in the run; a row, found in the run;
+    or an input channel, calibrated."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the ranges of X are known before the run."""
+        return self.activation_scale in ("tensor", "channel")
+
+
+@jit
+def quantized(p, phase, row_tiles, accumulator, peak, has, shape, hbm, b):
+    """All tiles of Y: all channels in one product, panel by panel."""
+    for item in range(len(row_tiles) * shape.blocks):
+        strip = begin_strip(p, phase, item, row_tiles, shape)
+        for col_tile in range(strip.first, strip.end):
+            acc = multiply_panels(p, strip, col_tile, accumulator, shape, hbm, b)
+            wide = drain(p, col_tile, acc, strip.rows, columns_of(col_tile, shape), peak, b)
+            write_output(p, wide, strip, col_tile, has, shape, hbm, b)
+
+
+class Uniform(QuantizedLinear):
+    """Quantized linear with scales per tensor, row or channel."""
+
+    name: ClassVar[str] = "quantized"
+    summary: ClassVar[str] = "quantized linear, one scale for a tensor, a row or a channel"
+    parameters: ClassVar[type[Spec]] = UniformParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: GemmProblem,
+        machine: MachineSpec,
+        parameters: UniformParameters,
+        tensors: GemmTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
+        peaks = None
+        if tensors is not None:
+            check_activations(tensors)
+            if parameters.is_calibrated:
+                peaks = input_peaks(parameters, tensors)
+        return record_uniform(cls.name, problem, machine, parameters, tensors, peaks)
+
+
+def record_uniform(
+    kernel: str,
+    problem: GemmProblem,
+    machine: MachineSpec,
+    parameters: UniformParameters,
+    tensors: GemmTensors | None,
+    peaks: Values | None,
+) -> tuple[Program, Array | None]:
+    """Return the program and, with tensors, Y; peaks: calibrated magnitude of every channel [k]."""
+    scheme = _scheme(problem, parameters)
+    frame = Frame.prepare(kernel, problem, machine, parameters, scheme)
+    order, peak, largest = None, np.zeros(1, np.int64), 0.0
+    if scheme.has_order:
+        order = ordered(np.arange(problem.k)[None], problem.k, frame.tiles.k)
+    steps = None if peaks is None else _steps(parameters, peaks)
+    numbers = None if tensors is None else _numbers(parameters, tensors, steps, order)
+    if numbers is not None:
+        ones = np.ones((1, problem.k))
+        largest = largest_sum(ones, numbers.weights, parameters.activation_bits)
+        warn_of_overflow(frame, largest, "fewer bits")
+    if order is None:
+        program, y = frame.record(numbers, quantized, frame.accumulator, peak)
+    else:
+        factors = np.ones((1, problem.k)) if steps is None else steps
+        program, y = frame.record(
+            numbers, requantized, factors, order.starts, frame.accumulator, peak
+        )
+    return with_sums(program, largest, peak), y
+
+
+def _scheme(problem: GemmProblem, parameters: UniformParameters) -> Scheme:
+    spans = [Span(0, 0, problem.m)]
+    match parameters.activation_scale:
+        case "tensor":
+            return Scheme(spans, Work())
+        case "dynamic_tensor":
+            return Scheme(spans, Work(), range_of="tensor")
+        case "row":
+            return Scheme(spans, Work(), range_of="row")
+        case "channel":
+            return Scheme(spans, Work(drains=problem.k), has_order=True)
+
+
+def _steps(parameters: UniformParameters, peaks: Values) -> Scales | None:
+    """Return the step of every channel [1, k] if it is calibrated."""
+    if not parameters.is_calibrated:
+        return None
+    if parameters.activation_scale == "tensor":
+        peaks = np.full_like(peaks, peaks.max())
+    return scale_of(peaks[None], parameters.activation_bits)
+
+
+def _numbers(
+    parameters: UniformParameters,
+    tensors: GemmTensors,
+    steps: Scales | None,
+    order: Order | None,
+) -> Numbers:
+    """Return what is known before the run; steps [1, k] leave the sum if they are all equal."""
+    weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
+    step = float(steps[0, 0]) if steps is not None and order is None else 1.0
+    return Numbers(
+        x=tensors.a,
+        weights=weights.codes,
+        epilogue=column_epilogue(weights, step),
+        activations=None if steps is None else Activations(None, reciprocal(steps)),
+        codes=_made_codes(parameters, tensors, steps) if parameters.input == "quantized" else None,
+        order=order and order.channels,
+    )
+
+
+def _made_codes(
+    parameters: UniformParameters, tensors: GemmTensors, steps: Scales | None
+) -> Quantized:
+    """Return X as its producer quantized it, with scales [m, 1] if they are found in the run."""
+    x, bits = tensors.a, parameters.activation_bits
+    if steps is not None:
+        return Quantized(encode(x, steps, bits), steps)
+    if parameters.activation_scale == "row":
+        return per_row(x, bits)
+    codes, scale = per_tensor(x, bits)
+    return Quantized(codes, np.repeat(scale, len(x), axis=0))
