@@ -32,7 +32,7 @@ def refused(done):
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
             "technology, clock, launch, cores, items_in_flight, placement, cube, int_mac, vector, "
-            "scratchpad, accumulator, load, store, hbm, power, sources",
+            "scratchpad, accumulator, load, store, l2, hbm, power, sources",
         ),
         (
             "machine.clock=1 GB",
@@ -91,7 +91,7 @@ def refused(done):
         ),
         (
             "machine.technology=7mn",
-            "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 7nm",
+            "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 4n, 7nm",
         ),
         (
             "machine.cube.kind=systolc",
