@@ -53,6 +53,8 @@ class _Simulator:
     device: DramSpec
     controller: ControllerSpec
     mapping: tuple[str, ...]
+    most_waiting: int
+    """Reads of all channels that can wait at once."""
 
 
 def achieved_bytes_per_s(row: DramRow) -> float:
@@ -74,7 +76,9 @@ def achieved_bytes_per_s(row: DramRow) -> float:
         channels=row.channels,
         mapping=simulator.mapping,
     )
-    seconds = stream_seconds(accesses, simulator.device, simulator.controller)
+    seconds = stream_seconds(
+        accesses, simulator.device, simulator.controller, simulator.most_waiting
+    )
     return row.requests * row.request_bytes / seconds
 
 
@@ -88,15 +92,15 @@ def _simulator_of(row: DramRow) -> _Simulator:
             raise _refused(f"standard {row.standard} for DRAMsim3", "HBM2, whose file is known")
         return _dramsim3(row)
     device = load_spec(DramSpec, row.standard.lower(), kind="memory")
-    window = min(32, _queued(row, device))
-    controller = ControllerSpec(window=window, write_window=32, max_row_hits=0)
-    return _Simulator(device, controller, _RAMULATOR_MAPPINGS[_known_mapping(row)])
+    controller = ControllerSpec(window=32, write_window=32, max_row_hits=0)
+    mapping = _RAMULATOR_MAPPINGS[_known_mapping(row)]
+    return _Simulator(device, controller, mapping, _most_waiting(row, device))
 
 
 def _dramsim3(row: DramRow) -> _Simulator:
     device = load_spec(DramSpec, "hbm2-legacy", kind="memory")
     controller = ControllerSpec(
-        window=_queued(row, device),
+        window=32 + 8 * device.shape.bank_groups * device.shape.banks,
         write_window=32,
         drain_above=1,
         drain_below=0,
@@ -105,15 +109,16 @@ def _dramsim3(row: DramRow) -> _Simulator:
     parts = re.findall("..", row.mapping)
     if sorted(parts) != sorted(_CODES) or "".join(parts) != row.mapping:
         raise _refused(f"mapping '{row.mapping}' for DRAMsim3", f"{', '.join(_CODES)} in any order")
-    return _Simulator(device, controller, tuple(_CODES[part] for part in parts))
+    return _Simulator(
+        device, controller, tuple(_CODES[part] for part in parts), _most_waiting(row, device)
+    )
 
 
-def _queued(row: DramRow, device: DramSpec) -> int:
-    """Return the reads of a channel that can wait: those on their way back also hold a place."""
+def _most_waiting(row: DramRow, device: DramSpec) -> int:
+    """Return the reads that can wait: those on their way back also hold a place in the window."""
     timing = device.timing
-    returning = (timing.t_cl + timing.burst) // timing.burst
-    pseudo_channels = device.shape.pseudo_channels
-    return max(1, min(1024, row.window_per_channel - returning * pseudo_channels))
+    returning = (timing.t_cl + timing.burst) // timing.burst * device.shape.pseudo_channels
+    return row.channels * max(1, row.window_per_channel - returning)
 
 
 _RAMULATOR_MAPPINGS = {

@@ -32,7 +32,7 @@ def refused(done):
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
             "technology, clock, cores, items_in_flight, placement, cube, int_mac, vector, "
-            "scratchpad, accumulator, load, store, hbm, sources",
+            "scratchpad, accumulator, load, store, l2, hbm, sources",
         ),
         (
             "machine.clock=1 GB",

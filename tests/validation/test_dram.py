@@ -33,7 +33,7 @@ def seconds_of(device, bursts, mapping, *, controller=None, is_write=0):
         channels=1,
         mapping=mapping,
     )
-    return stream_seconds(accesses, device, controller or ControllerSpec())
+    return stream_seconds(accesses, device, controller or ControllerSpec(), 2**20)
 
 
 @pytest.mark.parametrize("name", STANDARDS)

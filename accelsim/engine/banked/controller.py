@@ -35,15 +35,17 @@ def serve_runs(dram, number, arrival):
     drain(dram, number, arrival)
     channel.now = channel.column_wake = channel.row_wake = last = arrival
     _admit(dram, channel, number)
+    turn(dram, channel, arrival)
     while True:
-        _refresh_if_due(dram, channel, number)
         if channel.first_run == NONE and channel.reads + channel.opened_reads == 0:
             return max(last, channel.now)
+        refresh_if_due(dram, channel, number)
         now = channel.now
-        if _step(dram, channel, number):
+        if step(dram, channel, number):
             last = max(last, channel.done)
         if _admit(dram, channel, number):
             channel.now = channel.column_wake = channel.row_wake = now + 1
+        turn(dram, channel, now + 1)
 
 
 @jit_inline
@@ -51,20 +53,23 @@ def drain(dram, number, until):
     """Write what waits, in the time before `until` in which nothing is read."""
     channel = dram.channels[number]
     channel.column_wake = channel.row_wake = channel.now
+    turn(dram, channel, channel.now)
     while channel.writes + channel.opened_writes > 0:
-        _refresh_if_due(dram, channel, number)
+        refresh_if_due(dram, channel, number)
         if channel.now >= until:
             break
-        _step(dram, channel, number)
+        now = channel.now
+        step(dram, channel, number)
+        turn(dram, channel, now + 1)
 
 
 @jit_inline
-def _refresh_if_due(dram, channel, number):
-    # Rows that were opened for a burst stay open until it has been issued.
+def refresh_if_due(dram, channel, number):
+    """Refresh, once no row is open for a burst that has not been issued."""
     if channel.now >= channel.refresh_due and channel.opened_reads + channel.opened_writes == 0:
         channel.now = refresh(dram, number, channel.now)
         channel.column_wake = channel.row_wake = channel.now
-        _unblock(dram, channel, number, NONE)
+        _wake(dram, channel, number, NONE, 0)
 
 
 @jit_inline
@@ -80,7 +85,7 @@ def _admit(dram, channel, number):
         bursts = min(room, run.bursts)
         if bursts <= 0:
             break
-        is_new |= _enqueue(dram, channel, number, run, bursts)
+        is_new |= enqueue(dram, channel, number, run, bursts)
         run.bursts -= bursts
         if run.bursts > 0:
             break
@@ -89,7 +94,7 @@ def _admit(dram, channel, number):
 
 
 @jit_inline
-def _enqueue(dram, channel, number, run, bursts):
+def enqueue(dram, channel, number, run, bursts):
     """Append bursts of a run to their queue; return whether that took a new entry."""
     kind = WRITES if run.is_write else READS
     if run.is_write:
@@ -142,7 +147,8 @@ def _unlink(dram, number, kind, index):
 
 
 @jit_inline
-def _choose_direction(dram, channel):
+def turn(dram, channel, tick):
+    """Choose between reads and writes; after a change, look at all again at `tick`."""
     t, before = dram.timing[0], channel.is_writing
     if channel.is_writing:
         if channel.reads > 0 and channel.writes < t.low_writes:
@@ -150,26 +156,27 @@ def _choose_direction(dram, channel):
     elif channel.writes > t.high_writes or (channel.reads == 0 and channel.writes > 0):
         channel.is_writing = 1
     if channel.is_writing != before:
-        channel.column_wake = channel.row_wake = channel.now
+        channel.now = channel.column_wake = channel.row_wake = tick
 
 
 @jit_inline
-def _step(dram, channel, number):
+def step(dram, channel, number):
     """Issue what can issue now and go on to the next tick with something to do.
 
     Returns whether data moves.
     """
     now, is_refreshing = channel.now, channel.now >= channel.refresh_due
-    _choose_direction(dram, channel)
     kind = WRITES if channel.is_writing else READS
     moved = False
     if now >= channel.column_wake:
         moved = _try_column(dram, channel, number, OPENED if is_refreshing else kind)
     if now >= channel.row_wake and not is_refreshing:
         _try_row(dram, channel, number, kind)
-    wake = channel.column_wake
     if not is_refreshing:
-        wake = min(wake, channel.row_wake, channel.refresh_due)
+        wake = min(channel.column_wake, channel.row_wake, channel.refresh_due)
+    else:
+        # The refresh waits for nothing but bursts for whom a row was opened.
+        wake = channel.column_wake if channel.opened_reads + channel.opened_writes > 0 else now
     channel.now = max(now + 1, wake)
     return moved
 
@@ -242,19 +249,24 @@ def _row_ready(dram, channel, number, kind, bank, index):
 
 @jit_inline
 def _unblock(dram, channel, number, bank):
-    """Look again at entries that could not close a row, of one bank or (NONE) of all.
+    """Look again at entries that could not close the row of a bank.
 
     What blocks them ends with a command to their bank, not at a tick known before.
     """
-    if channel.blocked == 0:
-        return
+    if channel.blocked > 0:
+        _wake(dram, channel, number, bank, NEVER)
+
+
+@jit_inline
+def _wake(dram, channel, number, bank, least):
+    """Look again at the entries of a bank, or of all (NONE), that know a tick from `least` on."""
     for queue in (READS, WRITES):
         index = dram.queues[number, queue].first
         while index != NONE:
             entry = dram.entries[number, index]
-            if entry.wake == NEVER and bank in (NONE, entry.bank):
+            if entry.wake >= least and bank in (NONE, entry.bank):
+                channel.blocked -= entry.wake == NEVER
                 entry.wake = channel.row_wake = channel.now
-                channel.blocked -= 1
             index = entry.after
 
 
@@ -330,11 +342,13 @@ def _issue_row(dram, channel, number, kind, index):
     """Open the row of an entry, or close the one in its way."""
     entry = dram.entries[number, index]
     bank = dram.banks[entry.bank]
-    _unblock(dram, channel, number, entry.bank)
     if bank.row != CLOSED:
+        # Who wanted the row that was open now needs another command, which may be ready earlier.
+        _wake(dram, channel, number, entry.bank, 0)
         precharge(dram, channel, bank, channel.now)
         channel.row_wake = channel.row_bus_free
         return
+    _unblock(dram, channel, number, entry.bank)
     activate(dram, channel, bank, entry.row, channel.now)
     channel.row_wake = channel.row_bus_free
     channel.column_wake = min(channel.column_wake, channel.now + 1)

@@ -141,14 +141,14 @@ def add_run(hbm, num_runs, first, end, is_write):
     while first < end:
         place = first // hbm.run_bursts
         bursts = min(end, (place + 1) * hbm.run_bursts) - first
-        bank, row = _located(hbm.digits, place)
+        bank, row = located(hbm.digits, place)
         num_runs = _give(hbm.dram, num_runs, bank, row, bursts, is_write)
         first += bursts
     return num_runs
 
 
 @jit_inline
-def _located(digits, place):
+def located(digits, place):
     """Return bank, counted through all channels, and row of a run of bursts.
 
     A hashed digit is combined with the address above it: by exclusive or of bits some places apart,

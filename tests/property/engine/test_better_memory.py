@@ -31,7 +31,7 @@ def seconds_of(bursts, *, channels=1, **shape):
         channels=channels,
         mapping=IN_TURN,
     )
-    return stream_seconds(accesses, device, FIRST_IN_FIRST_OUT)
+    return stream_seconds(accesses, device, FIRST_IN_FIRST_OUT, 2**20)
 
 
 @settings(max_examples=200)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from accelsim.engine.banked.hbm import _located, digit_table
+from accelsim.engine.banked import hbm
+from accelsim.engine.banked.hbm import digit_table
 from accelsim.hardware.mapping import digits_of, field_sizes
 from accelsim.jit import jit
 from tests.strategies.memories import HASHED, MAPPINGS, device_of
@@ -11,7 +12,7 @@ from tests.strategies.memories import HASHED, MAPPINGS, device_of
 
 @jit
 def located(digits, place):
-    return _located(digits, place)
+    return hbm.located(digits, place)
 
 
 @pytest.mark.parametrize("hashed", [(), ("channel",), HASHED])
