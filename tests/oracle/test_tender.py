@@ -61,7 +61,7 @@ def test_every_bit_is_that_of_the_statement(m, n, k, chosen, seed):
 
 
 def test_the_result_is_float64_within_the_roundings_of_the_epilogue():
-    """What is scaled is rounded as a sum, by its scale, as their product and when the bias is added.
+    """What is scaled is rounded as a sum, in its scale, as a product and when the bias is added.
 
     The bias is rounded once less. Then all is rounded to FP16.
     """
