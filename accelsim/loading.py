@@ -12,14 +12,14 @@ from accelsim.config.loader import load_spec
 from accelsim.config.shipped import locate
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
-from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem, Workload
+from accelsim.workload.problem import LayerProblem, Problem, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedWorkload:
     """A workload and the folder that relative paths of its tensors start from."""
 
-    problem: AttentionProblem | GemmProblem | LayerProblem
+    problem: Problem | LayerProblem
     folder: Path
 
 

@@ -23,12 +23,13 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
+from accelsim.power import schedule_under_cap
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.build import build_report, combine_reports
 from accelsim.report.report import Report
-from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem
-from accelsim.workload.tensors import AttentionTensors, GemmTensors, load_tensors
+from accelsim.workload.problem import LayerProblem, Problem
+from accelsim.workload.tensors import Tensors, load_tensors
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -148,17 +149,19 @@ class KernelRun:
 
     def execute(
         self,
-        problem: AttentionProblem | GemmProblem,
-        tensors: AttentionTensors | GemmTensors | None,
+        problem: Problem,
+        tensors: Tensors | None,
         engine: Engine = "compiled",
         with_timeline: bool = False,
     ) -> tuple[Report, Array | None]:
         """Return the report, its accuracy not judged, and with tensors the output."""
         program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
+        technology = load_technology(self.machine.technology)
+        schedule, machine = schedule_under_cap(program, self.machine, technology, _ENGINES[engine])
         report = build_report(
-            schedule=_ENGINES[engine](program, self.machine),
-            machine=self.machine,
-            technology=load_technology(self.machine.technology),
+            schedule=schedule,
+            machine=machine,
+            technology=technology,
             problem=problem,
             kernel=self.kernel.name,
             is_exact=self.kernel.is_exact,
@@ -199,7 +202,7 @@ def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
 
 def _simulate(
     run: KernelRun,
-    problem: AttentionProblem | GemmProblem,
+    problem: Problem,
     folder: Path,
     engine: Engine,
     with_timeline: bool,

@@ -8,6 +8,7 @@ import re
 
 KIB = 1024
 PICO = 1e-12
+MICRO = 1e-6
 BITS_PER_BYTE = 8
 
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}

@@ -92,6 +92,7 @@ def keys_of(kind: str) -> str:
 _WORKLOAD_PARTS = {
     "AttentionProblem": "`kind: attention`",
     "GemmProblem": "`kind: gemm`",
+    "VectorProblem": "`kind: vector`",
     "LayerProblem": "`kind: layer`",
     "UniformSource": "`source: uniform`",
     "HybridSource": "`source: hybrid`",

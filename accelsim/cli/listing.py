@@ -92,6 +92,8 @@ def shape_of(workload: Any) -> str:
         return f"{sum(part.count for part in workload.problems)} problems"
     if workload.kind == "gemm":
         return f"{workload.m} x {workload.n} x {workload.k}, {workload.dtype}"
+    if workload.kind == "vector":
+        return f"{workload.function} of {workload.rows} x {workload.cols}, {workload.dtype}"
     heads = f"{workload.batch} x {workload.q_heads}/{workload.kv_heads} heads"
     mask = ", causal" if workload.causal else ""
     lengths = f"{workload.q_len} x {workload.kv_len} x {workload.head_dim}"

@@ -15,8 +15,8 @@ def energy_by_component(
 
     The energy per byte of an SRAM follows from its capacity in `machine`; both operand buffers
     count as one memory. `static` is what the machine draws without doing anything, for the time of
-    the run. Raises UnknownNameError for a format or memory standard without costs, ConfigError for
-    a capacity outside the SRAM table.
+    the run; all else follows the clock where the machine says how. Raises UnknownNameError for a
+    format or memory standard without costs, ConfigError for a capacity outside the SRAM table.
     """
     sram = sram_points(machine, technology)
     dynamic_pj = _arithmetic_pj(activity, machine, technology)
@@ -39,7 +39,8 @@ def energy_by_component(
     if machine.l2:
         dynamic_pj["l2"] = _l2_pj(l2_slice(machine.l2, technology), activity)
     dynamic_pj |= _hbm_pj(activity, machine.hbm, technology)
-    joules = {component: energy_pj * PICO for component, energy_pj in dynamic_pj.items()}
+    pico = PICO * machine.dynamic_energy_factor
+    joules = {component: energy_pj * pico for component, energy_pj in dynamic_pj.items()}
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.engine.durations import busy_cycles, latency_cycles
+from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
 from accelsim.engine.memory import (
     borrowed_memory,
     dram_commands,
@@ -114,6 +114,7 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         np.empty((program.num_ops, NUM_UNITS), np.int32),
         items,
         np.bincount(program.item_phase).astype(np.int64),
+        launch_cycles(program, machine),
         _new_cores(machine),
         _new_units(machine),
         np.zeros((cores, machine.items_in_flight), np.int64),
@@ -179,6 +180,7 @@ def _run(
     waits,
     items,
     phase_left,
+    launches,
     cores,
     units,
     recent,
@@ -198,9 +200,12 @@ def _run(
     """
     words, ops, waits, items = borrow(words), borrow(ops), borrow(waits), borrow(items)
     cores, units, recent, heap = borrow(cores), borrow(units), borrow(recent), borrow(heap)
-    phase_left, touched, ends = borrow(phase_left), borrow(touched), borrow(ends)
+    phase_left, launches = borrow(phase_left), borrow(launches)
+    touched, ends = borrow(touched), borrow(ends)
     state, pitches, memory = run[0], borrow(pitches), borrowed_memory(memory)
-    _open_phases(phase_left, state)
+    if launches.size > 0:
+        state.phase_opened_at = launches[0]
+    _open_phases(phase_left, launches, state)
     for core in range(state.num_cores):
         _offer_claim(core, items, cores, units, recent, heap, state)
     while state.heap_size > 0:
@@ -231,7 +236,7 @@ def _run(
             )
         _resolve_compute(core, ops, waits, items, phase_left, units, state)
         _offer_requests(core, ops, waits, items, units, ends, heap, state)
-        if _open_phases(phase_left, state):
+        if _open_phases(phase_left, launches, state):
             for claimer in range(state.num_cores):
                 _offer_claim(claimer, items, cores, units, recent, heap, state)
         else:
@@ -451,12 +456,13 @@ def _serve(time, core, unit, transfer, ops, items, phase_left, units, ends, stat
 
 
 @jit_inner
-def _open_phases(phase_left, state):
+def _open_phases(phase_left, launches, state):
     """Move on to the first phase with work left; return whether that is a new one."""
     before = state.phase
     while state.phase < len(phase_left) and phase_left[state.phase] == 0:
         state.phase += 1
-        state.phase_opened_at = state.retired_at
+        if state.phase < len(phase_left):
+            state.phase_opened_at = state.retired_at + launches[state.phase]
     return state.phase != before
 
 

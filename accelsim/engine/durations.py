@@ -56,6 +56,7 @@ def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
         rates,
         lanes,
         costs,
+        cube.issue_cycles if cube else 0,
         machine.vector.issue_cycles,
         float(machine.scratchpad.bandwidth),
         float(machine.accumulator.bandwidth),
@@ -74,6 +75,21 @@ def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
         latency[Unit.INT_MAC] = machine.int_mac.pipeline_depth_cycles
     latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
     return latency
+
+
+def launch_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
+    """Return, for each phase, the cycles from the end of the one before to its first claim.
+
+    A phase without items takes none.
+    """
+    launches = np.zeros(int(program.item_phase.max(initial=-1)) + 1, np.int64)
+    launches[program.item_phase] = round(machine.launch * machine.clock)
+    if machine.cube:
+        products = np.flatnonzero(program.op_codes == Op.MATMUL)
+        items = np.searchsorted(program.item_start, products, side="right") - 1
+        with_setup = round((machine.launch + machine.cube.setup) * machine.clock)
+        launches[program.item_phase[items]] = with_setup
+    return launches
 
 
 def _check_ops(program: Program, machine: MachineSpec) -> None:
@@ -119,7 +135,18 @@ def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_])
 
 
 @jit
-def _busy(ops, unit, array, rates, lanes, costs, issue_cycles, scratchpad_rate, accumulator_rate):
+def _busy(
+    ops,
+    unit,
+    array,
+    rates,
+    lanes,
+    costs,
+    cube_issue,
+    vector_issue,
+    scratchpad_rate,
+    accumulator_rate,
+):
     cycles = np.zeros(len(ops), np.int64)
     used = np.zeros((NUM_UNITS, len(rates)), np.bool_)
     for i in range(len(ops)):
@@ -130,7 +157,8 @@ def _busy(ops, unit, array, rates, lanes, costs, issue_cycles, scratchpad_rate, 
             m, n, k = ops[i, A], ops[i, B], ops[i, C]
             bits_a, bits_b = ops[i, D] & FIELD_MASK, ops[i, D] >> BITS_B_SHIFT
             operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
-            cycles[i] = matrix_cycles(m, n, k, operand_bytes, unit, rates[fmt], scratchpad_rate)
+            steps = matrix_cycles(m, n, k, operand_bytes, unit, rates[fmt], scratchpad_rate)
+            cycles[i] = cube_issue + steps
         elif op == _INT_MATMUL:
             used[_INT_MAC, fmt] = used[_INT_MAC, (ops[i, HEAD] >> OUTPUT_SHIFT) & FIELD_MASK] = True
             d = ops[i, D]
@@ -151,6 +179,6 @@ def _busy(ops, unit, array, rates, lanes, costs, issue_cycles, scratchpad_rate, 
             used[_VECTOR, fmt] = True
             elements, moved_bytes = ops[i, A] * ops[i, B], ops[i, C] + ops[i, D]
             cycles[i] = vector_cycles(
-                elements, moved_bytes, lanes[fmt], costs[op], issue_cycles, scratchpad_rate
+                elements, moved_bytes, lanes[fmt], costs[op], vector_issue, scratchpad_rate
             )
     return cycles, used

@@ -30,6 +30,8 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     longest = cycles_per_byte * program.hbm_bytes.max(initial=0)
     total = busy.sum(dtype=np.float64) + cycles_per_byte * program.hbm_bytes.sum(dtype=np.float64)
     total += program.num_ops * latency
+    launch = machine.launch + (machine.cube.setup if machine.cube else 0.0)
+    total += len(np.unique(program.item_phase)) * launch * machine.clock
     for cycles, limit, what in (
         (longest, _MAX_TRANSFER_CYCLES, "one transfer"),
         (total, _MAX_CYCLES, "all ops one after the other"),

@@ -3,7 +3,7 @@
 - A core holds up to `items_in_flight` work items. It claims the next one, of its own list (static
   placement) or of all (greedy), once its load queue has requested every transfer it has and, if it
   holds as many as it can, the oldest has retired; at the earliest in the cycle after its last claim
-  or load request. Items of a phase wait until all earlier phases have retired.
+  or load request. Items of a phase wait until all earlier phases have retired, and then a launch.
 - The ops of an item enter the queues of their units in program order. A unit runs its queue in
   order; an op waits for earlier ops of other units on the same core that touch the same tiles:
   reads for the last write, writes for the last write and all reads since.
@@ -25,7 +25,7 @@ import numpy as np
 import simpy
 from simpy.core import NORMAL
 
-from accelsim.engine.durations import busy_cycles, latency_cycles
+from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
 from accelsim.engine.memory import dram_commands, new_memory, request, traffic_of
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
@@ -114,6 +114,7 @@ class _Simulation:
         self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
         self.busy, self.latency = busy_cycles(program, machine), latency_cycles(machine)
+        self.launches = launch_cycles(program, machine)
         self.start = np.zeros(program.num_ops, np.int64)
         self.end = np.zeros(program.num_ops, np.int64)
         self.cause = np.full(program.num_ops, NOT_STALLED, np.int8)
@@ -121,10 +122,9 @@ class _Simulation:
         self.done = [self.env.event() for _ in range(program.num_ops)]
         self.retired = [self.env.event() for _ in range(program.num_items)]
         self.next_item = 0
-        self.phases = [
-            self.env.process(self._phase(phase))
-            for phase in range(int(program.item_phase.max(initial=0)) + 1)
-        ]
+        self.openings: list[simpy.Process] = []
+        for phase in range(int(program.item_phase.max(initial=0)) + 1):
+            self.openings.append(self.env.process(self._opening(phase)))
         for index in range(machine.cores):
             core = _Core(self.env, index)
             self.env.process(self._claim_items(core))
@@ -147,12 +147,15 @@ class _Simulation:
             dram_commands(self.memory, self.machine, int(self.end.max(initial=0))),
         )
 
-    def _phase(self, phase: int) -> Process:
-        """Ends when all items of the phase and of earlier ones have retired."""
-        items = np.flatnonzero(self.program.item_phase == phase)
+    def _opening(self, phase: int) -> Process:
+        """Ends when items of the phase can be claimed: a launch after earlier ones have retired."""
+        phases = self.program.item_phase
         if phase > 0:
-            yield self.phases[phase - 1]
-        yield self.env.all_of([self.retired[item] for item in items])
+            yield self.openings[phase - 1]
+            earlier = np.flatnonzero(phases == phase - 1)
+            yield self.env.all_of([self.retired[item] for item in earlier])
+        if len(self.launches):
+            yield self.env.timeout(int(self.launches[phase]))
 
     def _claim_items(self, core: _Core) -> Process:
         limit = self.machine.items_in_flight
@@ -163,8 +166,7 @@ class _Simulation:
             if len(core.items) >= limit:
                 yield self.retired[core.items[-limit]]
             phase = self.program.item_phase[item]
-            if phase > 0:
-                yield self.phases[phase - 1]
+            yield self.openings[phase]
             yield self.arbiter.turn(_CLAIM, core.index)
             # Another core may have taken the item, and the one after it may be of a later phase.
             item = self._upcoming(core)

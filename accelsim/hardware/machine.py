@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from accelsim.config.spec import Bytes, BytesPerCycle, Hertz, Spec
+from accelsim.config.spec import Bytes, BytesPerCycle, Hertz, Seconds, Spec, Watts
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.hbm import HbmSpec
@@ -74,6 +74,8 @@ class VectorCosts(Spec):
     """One pass of a sort: every element is compared and moved; absent: the unit cannot."""
     histogram: PositiveFloat | None = None
     """One pass of counting digits; absent: the unit cannot."""
+    square_root: PositiveFloat | None = None
+    """Square root; absent: the unit cannot."""
 
 
 class VectorSpec(Spec):
@@ -116,6 +118,26 @@ class DmaSpec(Spec):
     """Transfers that may be outstanding at once."""
 
 
+class PowerSpec(Spec):
+    """What the board lets a machine draw, and how energy follows the clock."""
+
+    cap: Watts
+    """Mean power of a run; the clock falls until the modeled power is at most this."""
+    burst: Watts | None = None
+    """What a run of some milliseconds may draw before the cap takes hold; absent: the cap."""
+    lowest_clock: Hertz
+    """Clock below which the cap does not push."""
+    reference_clock: Hertz
+    """Clock that the energies of the technology are for."""
+    energy_exponent: Annotated[float, Field(ge=0, le=2)]
+    """Dynamic energy of an action grows with the clock to this power; 0: constant voltage."""
+
+    @property
+    def for_bursts(self) -> "PowerSpec":
+        """The same, with what a short run may draw for its cap."""
+        return self.model_copy(update={"cap": self.burst or self.cap})
+
+
 class MachineSpec(Spec):
     """One NPU: a number of equal cores in front of a shared HBM."""
 
@@ -127,6 +149,8 @@ class MachineSpec(Spec):
     """Name of the technology file with energy and area per action."""
     clock: Hertz
     """Frequency of all units, in hertz."""
+    launch: Seconds = 0.0
+    """Time from the launch of a kernel, or the end of a phase, to the first claim of an item."""
     cores: Count
     """Equal cores that share the HBM."""
     items_in_flight: Literal[1, 2] = 2
@@ -151,6 +175,8 @@ class MachineSpec(Spec):
     """Cache that all cores share in front of the HBM; absent: the machine has none."""
     hbm: HbmSpec
     """Shared off-chip memory."""
+    power: PowerSpec | None = None
+    """Limit of power; absent: none, and energy does not depend on the clock."""
     sources: dict[str, str] = Field(default_factory=dict)
     """Key path (or a prefix of it) -> where the number comes from, or `assumption: <reason>`."""
 
@@ -184,6 +210,13 @@ class MachineSpec(Spec):
     def hbm_latency_cycles(self) -> int:
         """Latency of the HBM in whole cycles of the clock."""
         return round(self.hbm.latency * self.clock)
+
+    @property
+    def dynamic_energy_factor(self) -> float:
+        """Dynamic energy of an action at this clock, over what the technology says."""
+        if self.power is None:
+            return 1.0
+        return float((self.clock / self.power.reference_clock) ** self.power.energy_exponent)
 
     @property
     def l2_latency_cycles(self) -> int:

@@ -4,13 +4,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, Tag
 
-from accelsim.config.spec import Bytes, Spec, kind_or
+from accelsim.config.spec import Bytes, Seconds, Spec, kind_or
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit, pass_cycles
 from accelsim.numerics.formats import Format
 
 
-class CubeSpec(Spec):
+class _LaunchedSpec(Spec):
+    """What it takes to begin with a matrix unit of any kind."""
+
+    issue_cycles: Cycles = 0
+    """Fixed cycles an op occupies the unit before its first step."""
+    setup: Seconds = 0.0
+    """What a launch takes longer when items of its phase use the unit."""
+
+
+class CubeSpec(_LaunchedSpec):
     """Matrix unit: one m x n x k tile product per cycle at rate 1."""
 
     kind: Literal["cube"] = "cube"
@@ -44,7 +53,7 @@ class CubeSpec(Spec):
         return self.pipeline_depth_cycles
 
 
-class SystolicSpec(Spec):
+class SystolicSpec(_LaunchedSpec):
     """Matrix unit: a systolic array of rows x cols elements, one MAC each per cycle at rate 1.
 
     A fold is what the array holds at once: a tile of the output, or one of the weights (the right

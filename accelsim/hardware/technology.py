@@ -92,6 +92,8 @@ class VectorLaneCost(Spec):
     """Energy per element of one pass of a sort, in picojoules."""
     histogram: Sourced[Picojoules]
     """Energy per element of one pass of counting digits, in picojoules."""
+    square_root: Sourced[Picojoules]
+    """Energy of one square root, in picojoules."""
 
 
 class SramPoint(Spec):

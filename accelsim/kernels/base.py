@@ -8,12 +8,8 @@ import numpy.typing as npt
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.program import Program
-from accelsim.workload.problem import AttentionProblem, GemmProblem
-from accelsim.workload.tensors import AttentionTensors, GemmTensors
 
 Array = npt.NDArray[Any]
-Problem = AttentionProblem | GemmProblem
-Tensors = AttentionTensors | GemmTensors
 
 
 class Kernel(ABC):

@@ -20,6 +20,7 @@ from accelsim.kernels.linear.requantized import Requantized
 from accelsim.kernels.linear.smoothquant import SmoothQuant
 from accelsim.kernels.linear.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
+from accelsim.kernels.vector.rows import Vector
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
@@ -29,6 +30,7 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     SmoothQuant,
     OutlierSplit,
     WeightOnly,
+    Vector,
     Dense,
     Flash,
     IntFlash,
@@ -42,7 +44,11 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     Window,
 )
 _KERNELS = {kernel.name: kernel for kernel in _SHIPPED}
-_DEFAULT_OF_KIND: dict[str, type[Kernel]] = {"gemm": Gemm, "attention": Flash}
+_DEFAULT_OF_KIND: dict[str, type[Kernel]] = {
+    "gemm": Gemm,
+    "attention": Flash,
+    "vector": Vector,
+}
 
 
 def kernel_names() -> list[str]:

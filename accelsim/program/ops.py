@@ -64,10 +64,11 @@ class Op(IntEnum):
     COMPACT = 14
     EXCHANGE = 15
     HISTOGRAM = 16
-    INT_MATMUL = 17
+    SQUARE_ROOT = 17
+    INT_MATMUL = 18
 
 
-FIRST_VECTOR_OP, LAST_VECTOR_OP = Op.ADD.value, Op.HISTOGRAM.value
+FIRST_VECTOR_OP, LAST_VECTOR_OP = Op.ADD.value, Op.SQUARE_ROOT.value
 VECTOR_OPS = tuple(op for op in Op if FIRST_VECTOR_OP <= op <= LAST_VECTOR_OP)
 NUM_OPS = len(Op)
 

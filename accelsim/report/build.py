@@ -20,7 +20,7 @@ from accelsim.report.peak import peak_macs_per_s
 from accelsim.report.report import Report, UnitReport
 from accelsim.report.timeline_builder import build_timeline
 from accelsim.version import VERSION
-from accelsim.workload.problem import AttentionProblem, GemmProblem
+from accelsim.workload.problem import Problem
 
 _BOUND_FROM = 0.5
 """A resource bounds a run when it is busy for at least this share of it; else latency does."""
@@ -31,7 +31,7 @@ def build_report(
     schedule: Schedule,
     machine: MachineSpec,
     technology: TechnologySpec,
-    problem: AttentionProblem | GemmProblem,
+    problem: Problem,
     kernel: str,
     is_exact: bool,
     engine: str,
@@ -58,6 +58,7 @@ def build_report(
         ops=program.num_ops,
         cycles=cycles,
         time_s=activity.seconds,
+        clock_hz=machine.clock,
         bound_by=_bound_by(schedule, machine, hbm_utilization),
         hbm_read_bytes=activity.hbm_read_bytes,
         hbm_write_bytes=activity.hbm_write_bytes,
@@ -117,6 +118,7 @@ def combine_reports(
         ops=total("ops"),
         cycles=cycles,
         time_s=total("time_s"),
+        clock_hz=cycles / total("time_s"),
         bound_by=longest.bound_by,
         hbm_read_bytes=total("hbm_read_bytes"),
         hbm_write_bytes=total("hbm_write_bytes"),
@@ -124,7 +126,7 @@ def combine_reports(
         l2=_combined_l2(pairs),
         hbm_bytes_by_tensor=_summed([(part.hbm_bytes_by_tensor, n) for part, n in pairs]),
         macs=macs,
-        peak_macs_per_s=macs / compute_s,
+        peak_macs_per_s=macs / compute_s if macs else first.peak_macs_per_s,
         peak_hbm_bytes_per_s=first.peak_hbm_bytes_per_s,
         hbm_utilization=moved_bytes / (machine.hbm_bytes_per_cycle * cycles),
         units={name: _combined_unit(name, pairs, cycles * first.cores) for name in first.units},

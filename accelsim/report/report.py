@@ -58,6 +58,8 @@ class Report:
     """Ops of the tile program."""
     cycles: int
     time_s: float
+    clock_hz: float
+    """Clock of the run, lower than the machine's where a power cap binds."""
     bound_by: str
     """Busiest of the units, l2 and hbm; latency if none is half busy."""
     hbm_read_bytes: int

@@ -10,6 +10,8 @@ _MODULES = {
     "scalesim": "scalesim",
     "dram": "dram",
     "roofline": "roofline",
+    "h200": "h200",
+    "h200-energy": "h200_energy",
 }
 """Name -> module of this package that holds the REFERENCE."""
 

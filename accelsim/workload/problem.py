@@ -1,4 +1,4 @@
-"""What is asked of a machine: attention, a matrix product, or the layer they make up."""
+"""What is asked of a machine: attention, a matrix product, a vector function, or a layer."""
 
 from abc import ABC, abstractmethod
 from math import prod
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import (
     BeforeValidator,
     Field,
+    PositiveFloat,
     PositiveInt,
     ValidationInfo,
     WithJsonSchema,
@@ -17,7 +18,7 @@ from accelsim.config.spec import Spec
 from accelsim.errors import did_you_mean
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.sources import AttentionSource, GemmSource
+from accelsim.workload.sources import AttentionSource, GemmSource, VectorSource
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -174,6 +175,42 @@ class GemmProblem(_TensorProblem):
         return {"c": (self.m, self.n)}
 
 
+class VectorProblem(_TensorProblem):
+    """A function of each row, or of each element, of a matrix [rows, cols]."""
+
+    kind: Literal["vector"]
+    """What is asked."""
+    function: Literal["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul"]
+    """softmax and norms work along rows, norms without learned weights; gelu is its tanh form;
+    silu_mul is silu(x) y, the activation of a gated feed-forward."""
+    rows: Size
+    """Rows of the matrix; tokens."""
+    cols: Size
+    """Columns of the matrix; features."""
+    epsilon: PositiveFloat = 1e-5
+    """What norms add to the mean square before its root."""
+    dtype: FloatFormat = Format.FP16
+    """Number format of inputs and output in HBM."""
+    tensors: VectorSource | None = None
+    """Where the values come from; absent: cost only, no accuracy."""
+
+    @property
+    def macs(self) -> int:
+        """The matrix unit has nothing to do."""
+        return 0
+
+    @property
+    def input_shapes(self) -> Shapes:
+        """Shapes of x and, for silu_mul, y."""
+        names = ("x", "y") if self.function == "silu_mul" else ("x",)
+        return dict.fromkeys(names, (self.rows, self.cols))
+
+    @property
+    def output_shapes(self) -> Shapes:
+        """Shape of the result."""
+        return {"result": (self.rows, self.cols)}
+
+
 class LayerAttention(AttentionProblem):
     """Attention as a part of a layer."""
 
@@ -188,6 +225,16 @@ class LayerGemm(GemmProblem):
     """How many equal ones the layer holds."""
 
 
+class LayerVector(VectorProblem):
+    """A vector function as a part of a layer."""
+
+    count: PositiveInt = 1
+    """How many equal ones the layer holds."""
+
+
+LayerPart = Annotated[LayerAttention | LayerGemm | LayerVector, Field(discriminator="kind")]
+
+
 class LayerProblem(Spec):
     """Problems that run one after the other, such as those of one decoder layer."""
 
@@ -195,9 +242,7 @@ class LayerProblem(Spec):
     """What is asked."""
     name: str = Field(min_length=1)
     """Name shown in reports."""
-    problems: tuple[Annotated[LayerAttention | LayerGemm, Field(discriminator="kind")], ...] = (
-        Field(min_length=1)
-    )
+    problems: tuple[LayerPart, ...] = Field(min_length=1)
     """Parts of the layer in the order they run."""
 
     @property
@@ -211,5 +256,5 @@ class LayerProblem(Spec):
         return sum(part.count * part.compulsory_bytes for part in self.problems)
 
 
-Problem = AttentionProblem | GemmProblem
-Workload = Annotated[AttentionProblem | GemmProblem | LayerProblem, Field(discriminator="kind")]
+Problem = AttentionProblem | GemmProblem | VectorProblem
+Workload = Annotated[Problem | LayerProblem, Field(discriminator="kind")]

@@ -75,3 +75,4 @@ AttentionSource = Annotated[
 GemmSource = Annotated[
     UniformSource | HybridSource | FileSource | ModelLinearSource, Field(discriminator="source")
 ]
+VectorSource = Annotated[UniformSource | HybridSource | FileSource, Field(discriminator="source")]

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from accelsim.errors import WorkloadError
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
 from accelsim.workload.model.capture import capture_heads, capture_linear
-from accelsim.workload.problem import AttentionProblem, GemmProblem, Shapes
+from accelsim.workload.problem import (
+    AttentionProblem,
+    Problem,
+    Shapes,
+    VectorProblem,
+)
 from accelsim.workload.sources import (
     FileSource,
     HybridSource,
@@ -50,9 +55,19 @@ class GemmTensors(NamedTuple):
     """Name of that model."""
 
 
-def load_tensors(
-    problem: AttentionProblem | GemmProblem, folder: Path
-) -> AttentionTensors | GemmTensors | None:
+class VectorTensors(NamedTuple):
+    """Inputs of a vector function."""
+
+    x: NDArray[np.float32]
+    """[rows, cols]"""
+    y: NDArray[np.float32] | None = None
+    """[rows, cols], the second operand of silu_mul."""
+
+
+Tensors = AttentionTensors | GemmTensors | VectorTensors
+
+
+def load_tensors(problem: Problem, folder: Path) -> Tensors | None:
     """Return the tensors of `problem`, or None for a problem that names no source.
 
     Relative paths start at `folder`, the place of the workload file, then at the working
@@ -67,6 +82,8 @@ def load_tensors(
         raise WorkloadError(f"workload '{problem.name}': {error}") from error
     if isinstance(problem, AttentionProblem):
         return AttentionTensors(**arrays)
+    if isinstance(problem, VectorProblem):
+        return VectorTensors(**arrays)
     tensors = GemmTensors(arrays["a"], arrays["b"])
     if isinstance(problem.tensors, ModelLinearSource):
         source = problem.tensors
@@ -74,9 +91,7 @@ def load_tensors(
     return tensors
 
 
-def _rounded(
-    name: str, values: NDArray[Any], problem: AttentionProblem | GemmProblem
-) -> NDArray[Any]:
+def _rounded(name: str, values: NDArray[Any], problem: Problem) -> NDArray[Any]:
     try:
         rounded = stored_values(values, problem.dtype)
     except WorkloadError as error:
@@ -84,7 +99,7 @@ def _rounded(
     return np.ascontiguousarray(rounded.reshape(problem.input_shapes[name]))
 
 
-def _source_arrays(problem: AttentionProblem | GemmProblem, folder: Path) -> Arrays | None:
+def _source_arrays(problem: Problem, folder: Path) -> Arrays | None:
     match problem.tensors:
         case UniformSource() as family:
             return _seeded(_uniform, family, problem.input_shapes)
@@ -125,9 +140,7 @@ def _hybrid(rng: np.random.Generator, shape: tuple[int, ...], source: HybridSour
     return values
 
 
-def _file_arrays(
-    source: FileSource, problem: AttentionProblem | GemmProblem, folder: Path
-) -> Arrays:
+def _file_arrays(source: FileSource, problem: Problem, folder: Path) -> Arrays:
     wanted = {source.prefix + name: shapes for name, shapes in _allowed_shapes(problem).items()}
     arrays = read_arrays(find_file(source.path, folder), wanted)
     return {name.removeprefix(source.prefix): values for name, values in arrays.items()}
@@ -142,8 +155,8 @@ def _check_captured(arrays: Arrays, shapes: Shapes) -> None:
             )
 
 
-def _allowed_shapes(problem: AttentionProblem | GemmProblem) -> AllowedShapes:
-    if isinstance(problem, GemmProblem):
+def _allowed_shapes(problem: Problem) -> AllowedShapes:
+    if not isinstance(problem, AttentionProblem):
         return {name: (shape,) for name, shape in problem.input_shapes.items()}
     batch = problem.batch
     return {

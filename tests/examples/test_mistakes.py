@@ -31,8 +31,8 @@ def refused(done):
         (
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
-            "technology, clock, cores, items_in_flight, placement, cube, int_mac, vector, "
-            "scratchpad, accumulator, load, store, l2, hbm, sources",
+            "technology, clock, launch, cores, items_in_flight, placement, cube, int_mac, vector, "
+            "scratchpad, accumulator, load, store, l2, hbm, power, sources",
         ),
         (
             "machine.clock=1 GB",
@@ -91,7 +91,7 @@ def refused(done):
         ),
         (
             "machine.technology=7mn",
-            "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 7nm",
+            "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 4n, 7nm",
         ),
         (
             "machine.cube.kind=systolc",
@@ -100,8 +100,9 @@ def refused(done):
         ),
         (
             "machine.cube.tilem=8",
-            "--set machine.cube.tilem: unknown key, did you mean 'tile_m'?; allowed: kind, tile_m, "
-            "tile_n, tile_k, rates, pipeline_depth_cycles, operand_buffer",
+            "--set machine.cube.tilem: unknown key, did you mean 'tile_m'?; allowed: "
+            "issue_cycles, setup, kind, tile_m, tile_n, tile_k, rates, pipeline_depth_cycles, "
+            "operand_buffer",
         ),
         ("tile_q=0", "--set tile_q: found 0, expected a value greater than 0"),
         ("tile_q=1e9", "--set tile_q: found 1000000000.0, expected a valid integer"),
@@ -162,9 +163,9 @@ def test_tiles_that_fit_no_scratchpad(accelsim_command):
         ("[" * 100 + "]" * 100, "w.yaml:1:22: nested deeper than the 20 levels allowed"),
         ("x" * 1_048_577, "w.yaml: found 1048577 bytes, allowed are 1048576"),
         ("kind: gem\n", "w.yaml:1:1: kind: found 'gem', did you mean 'gemm'?; allowed: "
-         "'attention', 'gemm', 'layer'"),
+         "'attention', 'gemm', 'vector', 'layer'"),
         ("name: edge-npu\ncores: 1\n", "w.yaml:1:1: kind: missing; allowed: 'attention', 'gemm', "
-         "'layer'"),
+         "'layer', 'vector'"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_workload(accelsim_command, file, content, message):
@@ -261,7 +262,7 @@ def model_path_of(name, cache):
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
             "flash, gemm, int_flash, outlier_split, pasa, quantized, quest, requantized, sift, "
-            "smoothquant, sparse, split_kv, tender, topk, weight_only, window",
+            "smoothquant, sparse, split_kv, tender, topk, vector, weight_only, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),

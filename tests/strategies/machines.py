@@ -60,6 +60,9 @@ def machines(**fixed):
         "hbm_bytes_per_cycle": rates,
         "channels": st.integers(1, 5),
         "latency_cycles": st.integers(1, 60),
+        "cube_issue_cycles": st.integers(0, 5),
+        "cube_setup_cycles": st.integers(0, 30),
+        "launch_cycles": st.integers(0, 40),
         "l2": st.none(),
         "interleave_bytes": st.sampled_from([1, 3, 8, 32, 33, 100]),
     }

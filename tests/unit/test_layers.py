@@ -31,8 +31,10 @@ LAYERS = {
     "engine": MODELS,
     "energy": MODELS,
     "report": MODELS | {"workload", "engine", "energy"},
+    "power": MODELS | {"engine", "energy"},
     "loading": SPECS | {"workload", "hardware"},
-    "simulation": MODELS | {"workload", "kernels", "engine", "energy", "report", "loading"},
+    "simulation": MODELS
+    | {"workload", "kernels", "engine", "energy", "power", "report", "loading"},
     "sweeps": MODELS | {"workload", "kernels", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
     "validation": MODELS | {"workload", "kernels", "engine", "report", "loading", "simulation"},

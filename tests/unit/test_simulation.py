@@ -70,7 +70,7 @@ class TestSettings:
             (
                 {"tile_qq": 16},
                 "--set tile_qq: unknown key, did you mean 'tile_q'?; "
-                "allowed: tile_q, tile_k, precision, scale_at",
+                "allowed: tile_q, tile_k, precision, query_tiles, order, scale_at",
             ),
             ({"tile_q": 0}, "--set tile_q: found 0, expected a value greater than 0"),
             ({"tile_q": "-1"}, "--set tile_q: found -1, expected a value greater than 0"),

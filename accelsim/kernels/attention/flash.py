@@ -28,9 +28,11 @@ from accelsim.kernels.attention.online_softmax import (
     begin_rows,
     finish_rows,
     multiply_keys,
+    seen_tiles,
     shape_of,
     update_weights,
 )
+from accelsim.kernels.attention.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit
 from accelsim.program.builder import ProgramBuilder
@@ -50,18 +52,30 @@ class FlashParameters(Spec):
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
     precision: Precision = "fp16_fp32"
     """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    query_tiles: Literal[1, 2] = 1
+    """Query tiles of a work item; 2 take turns on cube and vector unit and share K and V."""
+    order: Literal["longest_first", "by_head"] = "longest_first"
+    """Which query tiles come first: those that see most keys, or all those of the first head."""
     scale_at: Literal["scores", "query"] = "scores"
     """Where 1/sqrt(d) is multiplied: to the scores, or to the query before the first product."""
 
 
 @jit
-def flash(p, shape, fmt, hbm, b):
-    """All query tiles of all heads; those that see the most keys under a causal mask come first."""
+def flash(p, shape, fmt, hbm, b, by_head):
+    """All query tiles of all heads, one a work item."""
     tiles_q = -(-shape.q_len // shape.tile_q)
     for item in range(tiles_q * shape.heads):
-        row = (tiles_q - 1 - item // shape.heads) * shape.tile_q
+        head, row = _place(item, tiles_q, shape.tile_q, shape, by_head)
         begin_item(p, 0)
-        _query_tile(p, item, item % shape.heads, row, shape, fmt, hbm, b)
+        _query_tile(p, item, head, row, shape, fmt, hbm, b)
+
+
+@jit_inner
+def _place(item, blocks, rows, shape, by_head):
+    """Head and first row of a work item; by default those with the most keys come first."""
+    if by_head:
+        return item // blocks, item % blocks * rows
+    return item % shape.heads, (blocks - 1 - item // shape.heads) * rows
 
 
 @jit_inner
@@ -70,8 +84,7 @@ def _query_tile(p, item, head, row, shape, fmt, hbm, b):
     rows, step = min(shape.tile_q, shape.q_len - row), shape.tile_k
     q_row, kv_row = head * shape.q_len + row, head // shape.group * shape.kv_len
     diagonal = row + shape.kv_len - shape.q_len
-    seen = diagonal + rows if shape.causal else shape.kv_len
-    tiles_k = -(-seen // step)
+    tiles_k = seen_tiles(row, rows, shape)
 
     begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
     multiply_keys(p, item, 0, 0, rows, kv_row, shape, fmt, hbm, b)
@@ -81,6 +94,16 @@ def _query_tile(p, item, head, row, shape, fmt, hbm, b):
         update_weights(p, j, j * step, rows, diagonal, shape, fmt, b)
         add_values(p, j, j * step, rows, kv_row, shape, fmt, hbm, b)
     finish_rows(p, q_row, rows, shape, fmt, hbm, b)
+
+
+@jit
+def flash_turns(p, shape, fmt, hbm, first, second, by_head):
+    """All pairs of query tiles of all heads, one pair a work item."""
+    blocks = -(-shape.q_len // (2 * shape.tile_q))
+    for item in range(blocks * shape.heads):
+        head, row = _place(item, blocks, 2 * shape.tile_q, shape, by_head)
+        begin_item(p, 0)
+        query_tiles_in_turn(p, item, head, row, shape, fmt, hbm, first, second)
 
 
 class Flash(Kernel):
@@ -102,19 +125,23 @@ class Flash(Kernel):
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         name = f"flash on {problem.name}"
         formats = step_formats(problem.dtype, parameters.precision)
+        is_pair = parameters.query_tiles == 2
+        declare = allocate_turns if is_pair else allocate
         tile_q, tile_k = first_fit(
             name,
             tile_candidates(problem, parameters.tile_q, parameters.tile_k),
-            lambda builder, pair: allocate(builder, problem.head_dim, formats, *pair),
+            lambda builder, pair: declare(builder, problem.head_dim, formats, *pair),
             machine,
         )
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
-        buffers = allocate(builder, problem.head_dim, formats, tile_q, tile_k)
+        buffers = declare(builder, problem.head_dim, formats, tile_q, tile_k)
         scale_query = parameters.scale_at == "query"
         shape = shape_of(problem, formats, tile_q, tile_k, scale_query=scale_query)
-        items = shape.heads * ceil_div(problem.q_len, tile_q)
-        program = builder.record(flash, items, shape, formats.codes, hbm, buffers)
+        items = shape.heads * ceil_div(problem.q_len, parameters.query_tiles * tile_q)
+        kernel, own = (flash_turns, buffers) if is_pair else (flash, (buffers,))
+        by_head = parameters.order == "by_head"
+        program = builder.record(kernel, items, shape, formats.codes, hbm, *own, by_head)
         return program, hbm.o.data
 
     @classmethod

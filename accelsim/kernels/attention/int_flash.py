@@ -211,7 +211,7 @@ def _add_values(p, turn, rows, kv_head, accumulator, queries, shape, fmt, hbm, b
     int_matmul(p, acc, weights, values, rows, dim, cols, accumulator, False)
     move(p, tile(sums, 0), acc, rows, dim, INT32, INT32)
     convert(p, tile(product, 0), tile(sums, 0), rows, dim, FP32, FP32)
-    add_to_output(p, tile(product, 0), rows, shape, fmt, b)
+    add_to_output(p, 0, tile(product, 0), rows, shape, fmt, b)
 
 
 class IntFlash(Kernel):

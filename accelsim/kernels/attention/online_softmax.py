@@ -130,6 +130,14 @@ def allocate(
 
 
 @jit_inner
+def seen_tiles(row, rows, shape):
+    """Key tiles that the `rows` query rows from `row` on see."""
+    diagonal = row + shape.kv_len - shape.q_len
+    seen = diagonal + rows if shape.causal else shape.kv_len
+    return -(-seen // shape.tile_k)
+
+
+@jit_inner
 def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
     """Load a tile of query rows and reset what runs along the keys."""
     queries = tile(b.q, item)
@@ -150,9 +158,22 @@ def reset_rows(p, rows, shape, fmt, b):
 @jit_inner
 def multiply_keys(p, item, turn, start, rows, kv_row, shape, fmt, hbm, b):
     """Load a key tile and multiply the queries with it."""
+    load_keys(p, turn, start, kv_row, shape, hbm, b)
+    multiply_loaded_keys(p, item, turn, start, rows, shape, fmt, b)
+
+
+@jit_inner
+def load_keys(p, turn, start, kv_row, shape, hbm, b):
+    """Load a key tile."""
+    cols = min(shape.tile_k, shape.kv_len - start)
+    load(p, tile(b.k, turn), hbm.k, kv_row + start, 0, cols, shape.dim)
+
+
+@jit_inner
+def multiply_loaded_keys(p, item, turn, start, rows, shape, fmt, b):
+    """Multiply the queries with a key tile that has been loaded."""
     cols = min(shape.tile_k, shape.kv_len - start)
     queries, keys, acc = tile(b.q, item), tile(b.k, turn), tile(b.scores_acc, turn)
-    load(p, keys, hbm.k, kv_row + start, 0, cols, shape.dim)
     matmul_transposed(p, acc, queries, keys, rows, cols, shape.dim, fmt.stored, FP32, False)
     move(p, tile(b.scores, turn), acc, rows, cols, FP32, fmt.scores)
 
@@ -182,7 +203,7 @@ def exponentials(p, turn, start, rows, diagonal, shape, fmt, b):
     """
     cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
     x, row_total = tile(b.x, turn), tile(b.row_sum, 0)
-    rescale, tile_sum = tile(b.rescale, 0), tile(b.tile_sum, 0)
+    rescale, tile_sum = tile(b.rescale, turn), tile(b.tile_sum, 0)
     old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
     if shape.causal and start + cols > diagonal + 1:
         mask_above_diagonal(p, x, diagonal, start, rows, cols, vector)
@@ -200,19 +221,32 @@ def exponentials(p, turn, start, rows, diagonal, shape, fmt, b):
 @jit_inner
 def add_values(p, turn, start, rows, kv_row, shape, fmt, hbm, b):
     """Load a value tile, rescale the running output and add the weighted values."""
-    cols, dim, vector = min(shape.tile_k, shape.kv_len - start), shape.dim, fmt.vector
-    values, acc, weighted = tile(b.v, turn), tile(b.output_acc, turn), tile(b.product, turn)
-    load(p, values, hbm.v, kv_row + start, 0, cols, dim)
-    matmul(p, acc, tile(b.weights, turn), values, rows, dim, cols, fmt.output_operand, FP32, False)
-    move(p, weighted, acc, rows, dim, FP32, vector)
-    add_to_output(p, weighted, rows, shape, fmt, b)
+    load_values(p, turn, start, kv_row, shape, hbm, b)
+    weigh_values(p, turn, start, rows, shape, fmt, b)
+    add_to_output(p, turn, tile(b.product, turn), rows, shape, fmt, b)
 
 
 @jit_inner
-def add_to_output(p, weighted, rows, shape, fmt, b):
+def load_values(p, turn, start, kv_row, shape, hbm, b):
+    """Load a value tile."""
+    cols = min(shape.tile_k, shape.kv_len - start)
+    load(p, tile(b.v, turn), hbm.v, kv_row + start, 0, cols, shape.dim)
+
+
+@jit_inner
+def weigh_values(p, turn, start, rows, shape, fmt, b):
+    """Multiply the weights of a key tile with its values, which have been loaded."""
+    cols, dim = min(shape.tile_k, shape.kv_len - start), shape.dim
+    values, acc, weighted = tile(b.v, turn), tile(b.output_acc, turn), tile(b.product, turn)
+    matmul(p, acc, tile(b.weights, turn), values, rows, dim, cols, fmt.output_operand, FP32, False)
+    move(p, weighted, acc, rows, dim, FP32, fmt.vector)
+
+
+@jit_inner
+def add_to_output(p, turn, weighted, rows, shape, fmt, b):
     """Rescale the running output and add the weighted values of a key tile."""
     output, dim, vector = tile(b.output, 0), shape.dim, fmt.vector
-    multiply_column(p, output, output, tile(b.rescale, 0), rows, dim, vector)
+    multiply_column(p, output, output, tile(b.rescale, turn), rows, dim, vector)
     add(p, output, output, weighted, rows, dim, vector)
 
 

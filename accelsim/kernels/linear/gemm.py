@@ -1,54 +1,53 @@
-"""Matrix product C = A B, output-stationary: one work item per tile of C.
+"""Matrix product C = A B, output-stationary: one work item per tile of C and range of k.
 
-HBM reads with tiles of t_m x t_n: ceil(n / t_n) A + ceil(m / t_m) B bytes; writes: C.
+HBM reads with tiles of t_m x t_n: ceil(n / t_n) A + ceil(m / t_m) B bytes; writes: C. With s > 1
+ranges of k (split-K) every range stores its 32-bit sums, s m n 4 bytes, which a second phase reads.
+An L2 turns repeated reads into hits, the more so the better `swizzle` suits it.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
 
 from accelsim.config.spec import Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
+from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.linear.tiles import (
-    BufferSize,
-    Step,
-    Tiles,
-    candidates,
-    check_packing,
-    estimate_cycles,
-    fastest_tiles,
-    product_cycles,
+from accelsim.kernels.linear.gemm_tiles import (
+    GemmParameters,
+    buffers_of,
+    check_tiles,
+    choose_tiles,
+    merged_rows,
+    range_steps,
 )
+from accelsim.kernels.linear.tiles import Tiles
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, load, matmul, move, store, tile
+from accelsim.program.language import (
+    add,
+    begin_item,
+    convert,
+    load,
+    matmul,
+    matmul_transposed,
+    move,
+    store,
+    tile,
+)
 from accelsim.program.program import Program
-from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 _INT32_LIMIT = 2**31
 
 
-class GemmParameters(Spec):
-    """Choices of the gemm kernel."""
-
-    tile_m: PositiveInt | None = None
-    """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: PositiveInt | None = None
-    """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: PositiveInt | None = None
-    """Depth of one step, in elements; absent: chosen."""
-    output_format: Format | None = None
-    """Format of C in HBM; absent: that of the operands, or int32 for integers."""
-
-
 class _Shape(NamedTuple):
-    """Sizes in elements."""
+    """Sizes in elements, and how the tiles are walked."""
 
     m: int
     n: int
@@ -56,6 +55,11 @@ class _Shape(NamedTuple):
     tile_m: int
     tile_n: int
     tile_k: int
+    splits: int
+    range_steps: int
+    swizzle: int
+    is_transposed: bool
+    merge_m: int
 
 
 class _Formats(NamedTuple):
@@ -67,32 +71,93 @@ class _Formats(NamedTuple):
 
 
 class _Operands(NamedTuple):
-    """Matrices in HBM."""
+    """Matrices in HBM; sums of range s are rows s m to s m + m of `sums`."""
 
     a: Any
     b: Any
     c: Any
+    sums: Any
+
+
+class _Buffers(NamedTuple):
+    """On-chip tiles; `total`, `part` and `merged` belong to the second phase."""
+
+    a: Any
+    b: Any
+    acc: Any
+    c: Any
+    total: Any
+    part: Any
+    merged: Any
 
 
 @jit
-def gemm(p, shape, fmt, hbm, a_buffer, b_buffer, acc_buffer, c_buffer):
-    """All tiles of C, row by row."""
+def gemm(p, shape, fmt, hbm, b):
+    """All tiles of C, then the merge of the ranges of k if there are several."""
     tiles_m, tiles_n = -(-shape.m // shape.tile_m), -(-shape.n // shape.tile_n)
-    steps = -(-shape.k // shape.tile_k)
-    for item in range(tiles_m * tiles_n):
+    for item in range(tiles_m * tiles_n * shape.splits):
         begin_item(p, 0)
-        row, col = item // tiles_n * shape.tile_m, item % tiles_n * shape.tile_n
+        row, col = _place(item // shape.splits, tiles_m, tiles_n, shape)
+        split = item % shape.splits
         rows, cols = min(shape.tile_m, shape.m - row), min(shape.tile_n, shape.n - col)
-        acc, result = tile(acc_buffer, item), tile(c_buffer, item)
-        for step in range(steps):
-            start = step * shape.tile_k
-            depth = min(shape.tile_k, shape.k - start)
-            left, right = tile(a_buffer, step), tile(b_buffer, step)
-            load(p, left, hbm.a, row, start, rows, depth)
+        acc, result = tile(b.acc, item), tile(b.c, item)
+        _sum_range(p, acc, row, col, rows, cols, split, shape, fmt, hbm, b)
+        if shape.splits == 1:
+            move(p, result, acc, rows, cols, fmt.accumulator, fmt.output)
+            store(p, hbm.c, row, col, result, rows, cols)
+        else:
+            move(p, result, acc, rows, cols, fmt.accumulator, fmt.accumulator)
+            store(p, hbm.sums, split * shape.m + row, col, result, rows, cols)
+    if shape.splits > 1:
+        for row in range(0, shape.m, shape.merge_m):
+            for col in range(0, shape.n, shape.tile_n):
+                begin_item(p, 1)
+                _merge(p, row, col, shape, fmt, hbm, b)
+
+
+@jit_inner
+def _place(index, tiles_m, tiles_n, shape):
+    """First row and column of a tile: column by column within bands of `swizzle` tile rows."""
+    band = index // (shape.swizzle * tiles_n)
+    height = min(shape.swizzle, tiles_m - band * shape.swizzle)
+    within = index - band * shape.swizzle * tiles_n
+    tile_row = band * shape.swizzle + within % height
+    return tile_row * shape.tile_m, within // height * shape.tile_n
+
+
+@jit_inner
+def _sum_range(p, acc, row, col, rows, cols, split, shape, fmt, hbm, b):
+    """Products of one tile of C over one range of k."""
+    first = split * shape.range_steps
+    last = min(first + shape.range_steps, -(-shape.k // shape.tile_k))
+    for step in range(first, last):
+        start = step * shape.tile_k
+        depth = min(shape.tile_k, shape.k - start)
+        left, right = tile(b.a, step), tile(b.b, step)
+        load(p, left, hbm.a, row, start, rows, depth)
+        accumulate = step > first
+        if shape.is_transposed:
+            load(p, right, hbm.b, col, start, cols, depth)
+            matmul_transposed(
+                p, acc, left, right, rows, cols, depth, fmt.operand, fmt.accumulator, accumulate
+            )
+        else:
             load(p, right, hbm.b, start, col, depth, cols)
-            matmul(p, acc, left, right, rows, cols, depth, fmt.operand, fmt.accumulator, step > 0)
-        move(p, result, acc, rows, cols, fmt.accumulator, fmt.output)
-        store(p, hbm.c, row, col, result, rows, cols)
+            matmul(p, acc, left, right, rows, cols, depth, fmt.operand, fmt.accumulator, accumulate)
+
+
+@jit_inner
+def _merge(p, row, col, shape, fmt, hbm, b):
+    """Add the sums of all ranges for a block of C, and store it."""
+    rows, cols = min(shape.merge_m, shape.m - row), min(shape.tile_n, shape.n - col)
+    total, merged = tile(b.total, 0), tile(b.merged, 0)
+    load(p, total, hbm.sums, row, col, rows, cols)
+    for split in range(1, shape.splits):
+        part = tile(b.part, split)
+        load(p, part, hbm.sums, split * shape.m + row, col, rows, cols)
+        add(p, total, total, part, rows, cols, fmt.accumulator)
+    convert(p, merged, total, rows, cols, fmt.accumulator, fmt.output)
+    store(p, hbm.c, row, col, merged, rows, cols)
 
 
 class Gemm(Kernel):
@@ -115,23 +180,19 @@ class Gemm(Kernel):
         name = f"gemm on {problem.name}"
         formats = _formats(problem, parameters)
         _check_accumulator(name, problem)
-        _check_packing(name, problem, parameters, formats)
-        tiles = _choose_tiles(name, problem, machine, parameters, formats)
+        check_tiles(name, problem, parameters, formats)
+        tiles = choose_tiles(name, problem, machine, parameters, formats)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        hbm = _Operands(
-            builder.tensor(
-                "a", "input", problem.m, problem.k, problem.dtype, tensors and tensors.a
-            ),
-            builder.tensor(
-                "b", "input", problem.k, problem.n, problem.dtype, tensors and tensors.b
-            ),
-            builder.tensor("c", "output", problem.m, problem.n, formats[2]),
-        )
-        buffers = [builder.buffer(**size._asdict()) for size in _buffers(tiles, formats)]
-        shape = _Shape(problem.m, problem.n, problem.k, tiles.m, tiles.n, tiles.k)
+        shape = _shape_of(problem, tiles, parameters)
+        hbm = _declare_operands(builder, problem, shape, formats, tensors)
+        sizes = buffers_of(tiles, formats, parameters.b_layout)
+        buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
         codes = _Formats(*(fmt.code for fmt in formats))
-        items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-        program = builder.record(gemm, items, shape, codes, hbm, *buffers)
+        columns = ceil_div(problem.n, tiles.n)
+        items = ceil_div(problem.m, tiles.m) * columns * tiles.splits
+        if tiles.splits > 1:
+            items += ceil_div(problem.m, shape.merge_m) * columns
+        program = builder.record(gemm, items, shape, codes, hbm, _used(buffers))
         return program, hbm.c.data
 
     @classmethod
@@ -158,61 +219,44 @@ def _check_accumulator(name: str, problem: GemmProblem) -> None:
             )
 
 
-def _check_packing(
-    name: str,
+def _shape_of(problem: GemmProblem, tiles: Tiles, parameters: GemmParameters) -> _Shape:
+    return _Shape(
+        m=problem.m,
+        n=problem.n,
+        k=problem.k,
+        tile_m=tiles.m,
+        tile_n=tiles.n,
+        tile_k=tiles.k,
+        splits=tiles.splits,
+        range_steps=range_steps(tiles, problem.k),
+        swizzle=parameters.swizzle,
+        is_transposed=parameters.b_layout == "nk",
+        merge_m=merged_rows(tiles),
+    )
+
+
+def _declare_operands(
+    builder: ProgramBuilder,
     problem: GemmProblem,
-    parameters: GemmParameters,
+    shape: _Shape,
     formats: tuple[Format, Format, Format],
-) -> None:
-    """Refuse tiles that would begin in the middle of a byte, where two 4-bit elements lie."""
-    operand, _, output = formats
-    own = {
-        "tile_k": (parameters.tile_k, problem.k, operand.bits),
-        "tile_n": (parameters.tile_n, problem.n, min(operand.bits, output.bits)),
-    }
-    check_packing(name, own)
+    tensors: GemmTensors | None,
+) -> _Operands:
+    """Place the matrices in HBM; sums of ranges only where there are several."""
+    m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
+    b_data, b_shape = tensors and tensors.b, (k, n)
+    if shape.is_transposed:
+        b_data, b_shape = tensors and np.ascontiguousarray(tensors.b.T), (n, k)
+    a: Tensor = builder.tensor("a", "input", m, k, dtype, tensors and tensors.a)
+    b = builder.tensor("b", "input", *b_shape, dtype, b_data)
+    c = builder.tensor("c", "output", m, n, formats[2])
+    sums = c
+    if shape.splits > 1:
+        sums = builder.tensor("sums", "intermediate", shape.splits * m, n, formats[1])
+    return _Operands(a, b, c, sums)
 
 
-def _buffers(tiles: Tiles, formats: tuple[Format, ...]) -> list[BufferSize]:
-    """Return the buffers of a tiling: operands and results double-buffered."""
-    operand, accumulator, output = formats
-    return [
-        BufferSize("a", tiles.m, tiles.k, operand, 2),
-        BufferSize("b", tiles.k, tiles.n, operand, 2),
-        BufferSize("acc", tiles.m, tiles.n, accumulator, tiles.acc_slots, "accumulator"),
-        BufferSize("c", tiles.m, tiles.n, output, 2),
-    ]
-
-
-def _choose_tiles(
-    name: str,
-    problem: GemmProblem,
-    machine: MachineSpec,
-    parameters: GemmParameters,
-    formats: tuple[Format, ...],
-) -> Tiles:
-    """Return the tiling of the lowest estimated time among those asked for that fit."""
-
-    def estimate(tiles: Tiles) -> float:
-        return estimate_cycles(problem, machine, tiles, _step(problem, machine, tiles))
-
-    return fastest_tiles(
-        name,
-        machine,
-        candidates(problem, (parameters.tile_m, parameters.tile_n, parameters.tile_k)),
-        lambda tiles: _buffers(tiles, formats),
-        estimate,
-    )
-
-
-def _step(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
-    """Return what one step along k asks of the cube and the load queue."""
-    work = f"gemm on {problem.name}"
-    return Step(
-        compute_cycles=product_cycles(work, machine, tiles, problem.dtype),
-        latency_cycles=machine.cube_for(work).latency_cycles,
-        operand_bytes=(
-            tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
-            tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
-        ),
-    )
+def _used(buffers: Mapping[str, Buffer]) -> _Buffers:
+    """Return the buffers as jitted code takes them; c stands for those of a phase not there."""
+    own = {name: buffers.get(name, buffers["c"]) for name in _Buffers._fields}
+    return _Buffers(**own)

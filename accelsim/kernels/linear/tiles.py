@@ -15,15 +15,19 @@ from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
 _TILE_SIZES = tile_sizes(largest=512, smallest=16)
+_SUM_BYTES = 4
+"""Bytes of a sum in the accumulator."""
 
 
 class Tiles(NamedTuple):
-    """Tile sizes in elements, and the slots of the accumulator."""
+    """Tile sizes in elements, slots of the accumulator and the operands, and ranges of k."""
 
     m: int
     n: int
     k: int
     acc_slots: int
+    stages: int = 2
+    splits: int = 1
 
 
 class BufferSize(NamedTuple):
@@ -94,26 +98,46 @@ def _used_bytes(sizes: list[BufferSize], memory: str) -> float:
 
 
 def estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, step: Step) -> float:
-    """Return the time of all waves of tiles over the cores, each step at its slowest part."""
-    num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-    hbm_share = machine.hbm_bytes_per_cycle / min(machine.cores, num_tiles)
+    """Return the time of all waves of items over the cores, each step at its slowest part."""
+    num_items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n) * tiles.splits
+    hbm_share = _supply_bytes_per_cycle(machine) / min(machine.cores, num_items)
     load = max(
         sum(step.operand_bytes) / machine.load.bandwidth,
         sum(each / _channel_share(each, machine) for each in step.operand_bytes) / hbm_share,
     )
-    # A slot of a double buffer is loaded again once the step two before has been computed.
+    # A slot is loaded again once the step `stages` before has been computed.
     arrival = machine.hbm_latency_cycles + load
-    reuse = (arrival + step.compute_cycles + step.latency_cycles) / 2
-    move = tiles.m * tiles.n * 4 / machine.accumulator.bandwidth
-    per_tile = ceil_div(problem.k, tiles.k) * max(step.compute_cycles, load, reuse)
-    per_tile += move if tiles.acc_slots == 1 else 0
-    return ceil_div(num_tiles, machine.cores) * per_tile + arrival
+    reuse = (arrival + step.compute_cycles + step.latency_cycles) / tiles.stages
+    move = tiles.m * tiles.n * _SUM_BYTES / machine.accumulator.bandwidth
+    steps = ceil_div(ceil_div(problem.k, tiles.k), tiles.splits)
+    per_item = steps * max(step.compute_cycles, load, reuse)
+    per_item += move if tiles.acc_slots == 1 else 0
+    waves = ceil_div(num_items, machine.cores)
+    run = waves * per_item
+    if machine.l2:
+        run = max(run, problem.compulsory_bytes / machine.hbm_bytes_per_cycle)
+    return run + arrival + _merge_cycles(problem, machine, tiles)
+
+
+def _supply_bytes_per_cycle(machine: MachineSpec) -> float:
+    """Return what all cores can load: at the rate of the L2, where tiles alive share operands."""
+    return machine.l2.bandwidth / machine.clock if machine.l2 else machine.hbm_bytes_per_cycle
+
+
+def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> float:
+    """Return the time to store the sums of all ranges of k, and to launch what merges them."""
+    if tiles.splits == 1:
+        return 0.0
+    moved_bytes = 2 * tiles.splits * problem.m * problem.n * _SUM_BYTES
+    latency = machine.launch * machine.clock + 2 * machine.hbm_latency_cycles
+    return latency + moved_bytes / machine.hbm_bytes_per_cycle
 
 
 def product_cycles(work: str, machine: MachineSpec, tiles: Tiles, fmt: Format) -> float:
     """Return the cycles of the cube for one step of a tiling."""
     cube = machine.cube_for(work)
-    return matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit) / cube.rates.get(fmt, 1.0)
+    steps = matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit)
+    return cube.issue_cycles + steps / cube.rates.get(fmt, 1.0)
 
 
 def _channel_share(num_bytes: float, machine: MachineSpec) -> float:

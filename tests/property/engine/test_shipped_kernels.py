@@ -8,12 +8,16 @@ from accelsim.engine import compiled, reference
 from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
 from accelsim.program.verifier import verify
-from accelsim.workload.problem import AttentionProblem, GemmProblem
+from accelsim.workload.problem import AttentionProblem, GemmProblem, VectorProblem
 from tests.handmade import changed
 from tests.property.engine.test_agreement import assert_equal
 
 MACHINES = ["ascend-910b", "edge-npu", "tpu-like-128"]
 PROBLEMS = {
+    "softmax": (
+        "vector",
+        VectorProblem(kind="vector", name="small", function="softmax", rows=200, cols=300),
+    ),
     "gemm": ("gemm", GemmProblem(kind="gemm", name="small", m=300, n=260, k=200)),
     "dense": (
         "dense",

@@ -72,3 +72,8 @@ def test_a_format_that_the_machine_lacks_is_refused(engine, op, message):
     with pytest.raises(DoesNotFitError) as error:
         engine.schedule(program_of([[op]]), machine)
     assert str(error.value) == message
+
+
+def test_a_product_occupies_the_cube_for_its_issue_and_its_steps():
+    program = program_of([[matmul(1, 2, 3, 4, 5, 6)]])
+    assert busy_cycles(program, machine_of(cube_issue_cycles=7)).tolist() == [7 + 4 * 5 * 6]

@@ -1,0 +1,110 @@
+"""Kernels measured on an NVIDIA H200 SXM, against runs of the machine `h200-sxm`.
+
+Times are of short bursts: medians of a few replays, before the board's power control settles, so a
+run may draw what the machine says for bursts. Attention is compared with the faster of the measured
+variants of a shape, as a user would choose it.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import PositiveFloat, model_validator
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.units import MICRO
+from accelsim.validation.gpu_kernels import Dtype, GpuRun, attention, gemm, vector
+from accelsim.validation.reference import Reference, Row
+from accelsim.workload.problem import Size
+
+_COLUMNS = {
+    "gemm": ("M", "N", "K"),
+    "vector": ("variant", "M", "N"),
+    "attention_prefill": ("B", "H", "KVH", "Sq", "Sk", "D", "causal"),
+    "attention_decode": ("B", "H", "KVH", "Sq", "Sk", "D", "causal"),
+}
+"""Kind -> the columns that its rows need."""
+
+
+class KernelRow(Row):
+    """One measured kernel."""
+
+    kind: Literal["gemm", "vector", "attention_prefill", "attention_decode"]
+    dtype: Dtype
+    variant: str | None = None
+    M: Size | None = None
+    N: Size | None = None
+    K: Size | None = None
+    B: Size | None = None
+    H: Size | None = None
+    KVH: Size | None = None
+    Sq: Size | None = None
+    Sk: Size | None = None
+    D: Size | None = None
+    causal: bool | None = None
+    time_us: PositiveFloat
+
+    @model_validator(mode="after")
+    def _has_its_shape(self) -> Self:
+        for column in _COLUMNS[self.kind]:
+            if getattr(self, column) is None:
+                raise ValueError(f"found no {column}, which a row of kind {self.kind} needs")
+        return self
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Values of the columns that say what was computed."""
+        return tuple(getattr(self, column) for column in _COLUMNS[self.kind])
+
+
+def run_of(row: KernelRow, machine: MachineSpec) -> GpuRun:
+    """Return how a library runs what a row measured."""
+    match row.kind, row.shape:
+        case "gemm", (int(m), int(n), int(k)):
+            return gemm(row.dtype, m, n, k)
+        case "vector", (str(function), int(rows), int(cols)):
+            return vector(function, rows, cols)
+        case _, (int(b), int(h), int(kvh), int(sq), int(sk), int(d), bool(causal)):
+            return attention(b, h, kvh, sq, sk, d, causal, machine)
+    raise ValueError(f"no run for a row of kind {row.kind}")
+
+
+def predict(row: KernelRow, machine: MachineSpec) -> float:
+    """Return the seconds of a short run."""
+    if machine.power:
+        machine = machine.model_copy(update={"power": machine.power.for_bursts})
+    return run_of(row, machine).on(machine).time_s
+
+
+def faster_variants(rows: Sequence[KernelRow]) -> list[KernelRow]:
+    """Return all rows, but of attention only the fastest of each shape."""
+    best: dict[object, KernelRow] = {}
+    for row in rows:
+        key = (row.kind, row.dtype, row.shape) if row.kind.startswith("attention") else row.line
+        if key not in best or row.time_us < best[key].time_us:
+            best[key] = row
+    return sorted(best.values(), key=lambda row: row.line)
+
+
+def label_of(row: KernelRow) -> str:
+    """Return what was computed, in a few words."""
+    names = _COLUMNS[row.kind]
+    if row.kind == "gemm":
+        return f"{row.dtype} {row.M} x {row.N} x {row.K}"
+    if row.kind == "vector":
+        return f"{row.variant} {row.M} x {row.N}"
+    return " ".join(f"{name}{int(getattr(row, name))}" for name in names)
+
+
+REFERENCE = Reference(
+    name="h200",
+    summary="kernels measured on one NVIDIA H200 SXM",
+    row=KernelRow,
+    file="h200.csv",
+    quantity="time_s",
+    kind_of=lambda row: row.kind,
+    label_of=label_of,
+    value_of=lambda row: row.time_us * MICRO,
+    predict=predict,
+    machine="h200-sxm",
+    select=faster_variants,
+)

@@ -1,0 +1,87 @@
+"""The clock under a power cap, against what power laws say and on machines without a cap."""
+
+import pytest
+
+from accelsim.engine.compiled import schedule
+from accelsim.errors import ConfigError
+from accelsim.loading import load_machine, load_technology
+from accelsim.power import CLOSE, schedule_under_cap
+from accelsim.simulation import record, simulate
+
+CAP = {
+    "power": {
+        "cap": "1 kW",
+        "lowest_clock": "100 MHz",
+        "reference_clock": "1.8 GHz",
+        "energy_exponent": 1.0,
+    }
+}
+
+
+def machine_with(**changes):
+    fields = CAP["power"] | changes
+    return load_machine("ascend-910b", {f"power.{key}": value for key, value in fields.items()})
+
+
+def power_w(report):
+    return report.energy_j / report.time_s
+
+
+def test_a_run_below_the_cap_keeps_its_clock_and_its_energy():
+    free = simulate("ascend-910b", "gemm-1024", "gemm")
+    capped = simulate(machine_with(), "gemm-1024", "gemm")
+    assert (capped.clock_hz, capped.cycles) == (1.8e9, free.cycles)
+    assert capped.energy_j == free.energy_j
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.5])
+def test_the_clock_falls_until_the_power_is_the_cap(share):
+    free = simulate("ascend-910b", "gemm-1024", "gemm")
+    cap_w = share * power_w(free)
+    capped = simulate(machine_with(cap=f"{cap_w} W"), "gemm-1024", "gemm")
+    assert capped.clock_hz < 1.8e9
+    # A step never goes below the cap: what does not follow the clock, static power and the memory,
+    # only makes it too short. Cycles of the HBM's latency are rounded, hence the slack below.
+    assert cap_w * (1 - 1e-3) <= power_w(capped) <= cap_w * (1 + CLOSE)
+    assert capped.time_s > free.time_s
+
+
+def test_the_lowest_clock_is_kept_whatever_the_cap():
+    capped = simulate(machine_with(cap="1 W", lowest_clock="1 GHz"), "gemm-1024", "gemm")
+    assert capped.clock_hz == 1e9
+    assert power_w(capped) > 1
+
+
+def test_energy_of_actions_follows_the_clock():
+    free = simulate("ascend-910b", "gemm-1024", "gemm")
+    half = load_machine(
+        "ascend-910b",
+        {f"power.{key}": value for key, value in CAP["power"].items()} | {"clock": "0.9 GHz"},
+    )
+    slowed = simulate(half, "gemm-1024", "gemm")
+    assert slowed.energy_by_component_j["cube"] == free.energy_by_component_j["cube"] / 2
+
+
+def test_a_short_run_may_draw_what_bursts_allow():
+    power = machine_with(burst="2 kW").power
+    assert (power.for_bursts.cap, power.cap) == (2000, 1000)
+    assert machine_with().power.for_bursts == machine_with().power
+
+
+def test_a_machine_without_a_limit_is_scheduled_once():
+    machine = load_machine("edge-npu")
+    program = record(machine, "gemm-1024", "gemm")
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return schedule(*arguments)
+
+    _, used = schedule_under_cap(program, machine, load_technology("28nm"), counted)
+    assert used is machine
+    assert len(calls) == 1
+
+
+def test_a_cap_needs_a_unit():
+    with pytest.raises(ConfigError, match="number without a unit"):
+        machine_with(cap="700")
