@@ -64,7 +64,7 @@ def run_of(row: KernelRow, machine: MachineSpec) -> GpuRun:
         case "vector", (str(function), int(rows), int(cols)):
             return vector(function, rows, cols)
         case _, (int(b), int(h), int(kvh), int(sq), int(sk), int(d), bool(causal)):
-            return attention(b, h, kvh, sq, sk, d, causal, machine)
+            return attention(b, h, kvh, sq, sk, d, causal, machine, row.variant)
     raise ValueError(f"no run for a row of kind {row.kind}")
 
 

@@ -73,7 +73,10 @@ def run_of(row: EnergyRow, machine: MachineSpec) -> GpuRun:
     if row.kind.startswith("attention"):
         *sizes, causal = row.sizes
         batch, heads, kv_heads, q_len, kv_len, head_dim = sizes
-        return attention(batch, heads, kv_heads, q_len, kv_len, head_dim, bool(causal), machine)
+        variant = row.kind.rpartition("_")[2]
+        return attention(
+            batch, heads, kv_heads, q_len, kv_len, head_dim, bool(causal), machine, variant
+        )
     rows, cols = row.sizes
     return vector(row.kind, rows, cols)
 

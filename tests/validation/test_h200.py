@@ -1,0 +1,76 @@
+"""The H200 in the model, on short rows of every kind, and what its references refuse."""
+
+import numpy as np
+import pytest
+
+from accelsim.errors import ConfigError
+from accelsim.loading import load_machine
+from accelsim.validation.h200 import REFERENCE, KernelRow, faster_variants, predict
+from accelsim.validation.h200_energy import REFERENCE as ENERGY
+from accelsim.validation.table import read_rows
+
+BEST_PUBLISHED_PERCENT = 10.9
+"""Mean error of an operator on GPUs of LLMCompass (Zhang et al., ISCA 2024)."""
+SHORT_S = 130e-6
+"""Rows that a run of the tests can afford; all of them: `accelsim validate --against h200`."""
+
+
+def rows_of(kind):
+    rows = REFERENCE.select(read_rows(REFERENCE.shipped_file, KernelRow))
+    short = [row for row in rows if row.kind == kind and REFERENCE.value_of(row) < SHORT_S]
+    return short[::3] if kind == "gemm" else short[::2]
+
+
+@pytest.mark.parametrize("kind", ["gemm", "attention_prefill", "attention_decode"])
+def test_short_kernels_are_predicted_better_than_the_best_published_mean(kind):
+    machine = load_machine("h200-sxm")
+    rows = rows_of(kind)
+    errors = [predict(row, machine) / REFERENCE.value_of(row) - 1 for row in rows]
+    assert len(rows) >= 5
+    assert 100 * np.abs(errors).mean() < BEST_PUBLISHED_PERCENT
+
+
+def test_the_cap_leaves_a_matrix_heavy_kernel_the_clock_that_was_measured():
+    """512 x 4096 x 4096 in BF16: 1,530 MHz at the end of two seconds of replays."""
+    rows = ENERGY.select(read_rows(ENERGY.shipped_file, ENERGY.row))
+    row = next(row for row in rows if row.shape == "512x4096x4096" and row.kind == "gemm_bf16")
+    machine = load_machine("h200-sxm")
+    joules = ENERGY.predict(row, machine)
+    free = machine.model_copy(update={"power": None})
+    assert joules == pytest.approx(row.joule_per_iter, rel=0.15)
+    assert joules < ENERGY.predict(row, free)
+
+
+def test_attention_is_compared_with_the_faster_variant_of_a_shape(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "kind,dtype,variant,M,N,K,B,H,KVH,Sq,Sk,D,causal,time_us\n"
+        "attention_decode,bf16,flash,,,,1,8,8,1,512,128,0,9\n"
+        "attention_decode,bf16,cudnn,,,,1,8,8,1,512,128,0,8\n"
+        "gemm,bf16,,64,64,64,,,,,,,,4\n"
+        "gemm,bf16,,64,64,64,,,,,,,,5\n"
+    )
+    kept = faster_variants(read_rows(path, KernelRow))
+    assert [(row.kind, row.time_us) for row in kept] == [
+        ("attention_decode", 8),
+        ("gemm", 4),
+        ("gemm", 5),
+    ]
+
+
+def test_a_row_without_its_shape_is_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "kind,dtype,variant,M,N,K,B,H,KVH,Sq,Sk,D,causal,time_us\ngemm,bf16,,64,,64,,,,,,,,4\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"rows\.csv:2: found no N, which a row of kind gemm needs"
+    ):
+        read_rows(path, KernelRow)
+
+
+def test_a_shape_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("kind,shape,joule_per_iter\ngemm_bf16,8192x8192,1\n")
+    with pytest.raises(ConfigError, match="found the shape '8192x8192', which no gemm_bf16 has"):
+        read_rows(path, ENERGY.row)
