@@ -22,6 +22,8 @@ BENCHMARKS = {
         core.head,
         core.product,
         core.layer,
+        core.cached_layer,
+        core.bursts,
         core.numbers,
         commands.starting,
         commands.sweeping,

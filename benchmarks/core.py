@@ -3,17 +3,33 @@
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+import numpy.typing as npt
+
 from accelsim.engine import compiled, reference
+from accelsim.engine.memory import new_memory, request
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash import Flash, FlashParameters
 from accelsim.loading import load_machine
+from accelsim.program.ops import Op
 from accelsim.program.program import Program
+from accelsim.program.transfer import Transfer
 from accelsim.simulation import simulate
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import load_tensors
 from benchmarks.measure import Measurement, peak_mb, seconds
 
-MACHINE = "ascend-910b"
+MACHINE, BANKED = "ascend-910b", "ascend-910b-banked"
+BURST_BYTES, NUM_BURSTS = 32, 2**18
+L2 = {
+    "capacity": "192 MiB",
+    "line": "512 B",
+    "sector": "32 B",
+    "ways": 16,
+    "slices": 24,
+    "bandwidth": "4.8 TB/s",
+    "latency": "200 ns",
+}
 REPEATS = 7
 
 
@@ -107,6 +123,41 @@ def layer() -> list[Measurement]:
     spent = seconds(lambda: simulate(MACHINE, workload, "flash"), 3)
     name = "Llama-2-7B layer, prefill of 4096, 24 cores"
     return [Measurement(name=name, samples=spent, unit="s", target="< 2")]
+
+
+def cached_layer() -> list[Measurement]:
+    """The same layer with the banks of the HBM and a cache that all cores share."""
+    settings = {f"machine.l2.{name}": value for name, value in L2.items()}
+    workload = "llama-2-7b-prefill-4096-layer"
+    spent = seconds(lambda: simulate(BANKED, workload, "flash", settings), 3)
+    name = "the same layer, banked HBM and L2 of 192 MiB"
+    return [Measurement(name=name, samples=spent, unit="s", target="< 10")]
+
+
+def bursts() -> list[Measurement]:
+    """Bursts per second of the banked HBM: one run of addresses, and single ones everywhere."""
+    machine = load_machine(BANKED)
+    places = machine.hbm.capacity // BURST_BYTES
+    everywhere = np.random.default_rng(0).integers(places, size=NUM_BURSTS)
+    return [
+        _serving(machine, "stream", np.arange(NUM_BURSTS)),
+        _serving(machine, "random", everywhere),
+    ]
+
+
+def _serving(machine: MachineSpec, name: str, numbers: npt.NDArray[np.int64]) -> Measurement:
+    """Serve the bursts of these numbers as one gather."""
+    op = np.array([[Op.GATHER, 0, 0, 0, NUM_BURSTS, BURST_BYTES, 0]])
+    program = Program(name, op, np.array([0, 1]), np.array([0]), (), (), numbers)
+    memory = new_memory(machine, program)
+    gather = Transfer(0, NUM_BURSTS, BURST_BYTES, BURST_BYTES, 0, is_write=False)
+    spent = seconds(lambda: request(memory, 0, gather), REPEATS)
+    return Measurement(
+        name=f"banked HBM, {name} ({NUM_BURSTS:,} bursts)",
+        samples=[NUM_BURSTS / each / 1e6 for each in spent],
+        unit="M/s",
+        target=">= 20",
+    )
 
 
 def numbers() -> list[Measurement]:
