@@ -16,7 +16,7 @@ def calibrate(
     ] = "smollm2",
     bits: Annotated[int, typer.Option(help="Bits of a code: 4 or 8.")] = 8,
     groups: Annotated[int, typer.Option(help="Groups of channels.")] = 8,
-    chunk_rows: Annotated[int, typer.Option(help="Rows that share bias, scale and groups.")] = 256,
+    chunk_rows: Annotated[int, typer.Option(help="Rows that share bias, scale and groups.")] = 1024,
     first_rows: Annotated[
         int, typer.Option(help="Rows at the start of a window that are a chunk of their own.")
     ] = 1,

@@ -143,27 +143,31 @@ def channel_groups(samples: Values, options: GroupOptions) -> ChannelGroups:
             f"samples: found the shape {list(samples.shape)}, "
             f"allowed: [samples, rows, k], not empty"
         )
-    check_finite(samples, "activations")
-    rows = samples.shape[1]
-    starts = options.chunk_starts(rows)
-    chunks = [
-        _chunk(samples[:, start:stop], options)
-        for start, stop in zip(starts, [*starts[1:], rows], strict=True)
-    ]
+    starts = options.chunk_starts(samples.shape[1])
+    parts = np.split(samples, starts[1:], axis=1)
+    low, high = ([reduce(part, (0, 1)) for part in parts] for reduce in (np.min, np.max))
+    peaks = np.maximum(-np.min(low, 0), np.max(high, 0))
+    if not np.isfinite(peaks).all():
+        check_finite(samples, "activations")
+    chunks = [_chunk(*each, options) for each in zip(parts, low, high, strict=True)]
     bias, group, scale = zip(*chunks, strict=True)
     return ChannelGroups(
         options=options,
         bias=np.stack(bias),
         group=np.stack(group),
         scale=np.array(scale),
-        channel_peaks=np.abs(samples).max((0, 1)).astype(np.float32),
+        channel_peaks=peaks.astype(np.float32),
     )
 
 
-def _chunk(samples: Values, options: GroupOptions) -> tuple[Values, Indices, float]:
-    """Return bias [k], groups [k] and the scale of group 0 of one chunk [samples, rows, k]."""
-    low = samples.min((0, 1)).astype(np.float64)
-    high = samples.max((0, 1)).astype(np.float64)
+def _chunk(
+    samples: Values, lowest: Values, highest: Values, options: GroupOptions
+) -> tuple[Values, Indices, float]:
+    """Return bias [k], groups [k] and the scale of group 0 of one chunk.
+
+    samples [samples, rows, k], and the ends of every channel [k].
+    """
+    low, high = lowest.astype(np.float64), highest.astype(np.float64)
     bias = ((low + high) / 2 * options.use_bias).astype(np.float32)
     ranges = np.maximum(high - bias, bias - low)
     # The last group's scale is still a normal FP32 number.
@@ -178,17 +182,22 @@ def _chunk(samples: Values, options: GroupOptions) -> tuple[Values, Indices, flo
         case "down":
             return bias, down, scale
         case "best":
-            errors = [_squared_errors(samples - bias, each, scale, options) for each in (up, down)]
+            choices = (up, down)
+            # One sample after the other: the numbers in between are larger than the samples.
+            parts = [_squared_errors(each - bias, choices, scale, options) for each in samples]
+            errors = np.sum(parts, axis=0)
             return bias, np.where(errors[1] < errors[0], down, up), scale
 
 
 def _squared_errors(
-    centered: Values, group: Indices, scale: float, options: GroupOptions
+    centered: Values, choices: tuple[Indices, ...], scale: float, options: GroupOptions
 ) -> NDArray[np.float64]:
-    """Return the sum of squared errors of every channel [k] if it is in that group."""
-    steps = _steps(scale, group)
-    change = encode(centered, steps, options.bits) * steps - centered
-    errors: NDArray[np.float64] = np.square(change).sum((0, 1))
+    """Return the sum of squared errors of one sample, for each choice of groups [choices, k]."""
+    errors = np.empty((len(choices), centered.shape[1]))
+    for index, group in enumerate(choices):
+        steps = _steps(scale, group)
+        change = encode(centered, steps, options.bits) * steps - centered
+        errors[index] = np.square(change).sum(0)
     return errors
 
 

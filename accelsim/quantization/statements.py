@@ -20,16 +20,21 @@ def scaled_product(x: Quantized, w: Quantized) -> Result:
 
 
 def grouped_product(x: Values, w: Quantized, groups: ChannelGroups) -> Result:
-    """Return the product of x in channel groups with w, plus bias x w in high precision.
+    """Return the product of x in channel groups with w.
 
-    The bias is multiplied with the *quantized* weights: what was taken from x is to come back
-    through the same weights. `w.scale` must not depend on k.
+    The bias of x is multiplied with the *quantized* weights: what was taken from x comes back
+    through the weights that the rest of x meets.
     """
-    parts = []
+    return grouped_values(x, groups) @ w.values
+
+
+def grouped_values(x: Values, groups: ChannelGroups) -> Result:
+    """Return what the codes of x in channel groups stand for, the bias added back [rows, k]."""
+    values = np.empty(x.shape)
     for span in groups.spans(len(x)):
-        rows = groups.encode(x, span) * groups.channel_scales(span.chunk)
-        parts.append(rows @ w.values + groups.bias[span.chunk].astype(np.float64) @ w.values)
-    return np.concatenate(parts)
+        steps = groups.encode(x, span) * groups.channel_scales(span.chunk)
+        values[span.start : span.stop] = steps + groups.bias[span.chunk]
+    return values
 
 
 def shifted_sums(
@@ -57,11 +62,22 @@ def migrated_product(x: Values, w: Values, factors: Values, bits: int) -> Result
 def split_product(x: Values, w: Values, outliers: NDArray[np.int32], bits: int) -> Result:
     """Return the product of the outlier channels as they are, plus that of all others in integers.
 
-    The others have scales per row of x and column of w, taken without the outliers. Source:
-    LLM.int8(), arXiv 2208.07339, equation 8.
+    Source: LLM.int8(), arXiv 2208.07339, equation 8.
     """
+    left, right = split_values(x, w, outliers, bits)
+    return left @ right
+
+
+def split_values(
+    x: Values, w: Values, outliers: NDArray[np.int32], bits: int
+) -> tuple[Result, Result]:
+    """Return x and w, all channels but the outliers replaced by what their codes stand for.
+
+    Scales are those per row of x and column of w without the outliers.
+    """
+    left, right = x.astype(np.float64), w.astype(np.float64)
     others = np.delete(np.arange(x.shape[1]), outliers)
-    kept = x[:, outliers].astype(np.float64) @ w[outliers].astype(np.float64)
-    if not len(others):
-        return kept
-    return kept + scaled_product(per_row(x[:, others], bits), per_column(w[others], bits))
+    if len(others):
+        left[:, others] = per_row(x[:, others], bits).values
+        right[others] = per_column(w[others], bits).values
+    return left, right

@@ -1,6 +1,7 @@
 """What each command passes on, prints and writes."""
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -207,3 +208,49 @@ def test_model_tensors_lists_what_was_written(accelsim_command, monkeypatch, tmp
     done = accelsim_command("model", "tensors", *words)
     assert done.stdout == "layer0.q  9 x 64 x 64\n"
     assert done.stderr == f"wrote {tmp_path}/t.npz\n"
+
+
+def test_calibrate_passes_everything_on_and_writes_the_file(
+    accelsim_command, monkeypatch, tmp_path
+):
+    from accelsim.quantization import calibration, calibration_file
+    from accelsim.quantization.calibration import Sampling
+    from accelsim.quantization.channel_groups import GroupOptions
+
+    calls, path = [], tmp_path / "c.safetensors"
+
+    def calibrate(*arguments):
+        *passed, progress = arguments
+        progress(2, 2)
+        calls.append(tuple(passed))
+        return SimpleNamespace(inputs=range(8))
+
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    monkeypatch.setattr(calibration_file, "save_calibration", lambda *call: calls.append(call))
+    words = ("--bits", "4", "--groups", "6", "--chunk-rows", "64", "--first-rows", "0", "--no-bias")
+    words += ("--rounding", "best", "--windows", "3", "--window", "32", "--first-token", "7")
+    done = accelsim_command("calibrate", "--out", path, *words, "--text", tmp_path / "t.txt")
+    assert done.exit_code == 0
+    options = GroupOptions(
+        bits=4, groups=6, chunk_rows=64, first_rows=0, use_bias=False, rounding="best"
+    )
+    sampling = Sampling(windows=3, window=32, first_token=7)
+    (arguments, (_, written)) = calls
+    assert arguments == ("smollm2", options, sampling, tmp_path / "t.txt")
+    assert written == path
+    assert f"wrote 8 inputs of linears to {path}" in done.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--bits", "5"), "bits: found 5, allowed: 4 or 8"),
+        (("--rounding", "x"), "rounding: found 'x', allowed: up, down, best"),
+        (("--windows", "0"), "windows: found 0, allowed: 1 or more"),
+        (("--out", "c.npz"), "c.npz: found the ending '.npz', allowed: .safetensors"),
+    ],
+)
+def test_calibrate_refuses_before_it_reads_the_model(accelsim_command, words, expected):
+    done = accelsim_command("calibrate", "--out", "c.safetensors", *words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"{expected}\n")

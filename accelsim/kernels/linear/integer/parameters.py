@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from accelsim.config.spec import Spec
 from accelsim.errors import QuantizationError
@@ -67,8 +67,8 @@ class GroupedParameters(QuantizedParameters):
     calibration."""
     rounding: GroupRounding | None = None
     """How the range of a channel becomes a scale; absent: up, or as in the calibration."""
-    margin: PositiveFloat | None = None
-    """Factor on all ranges; absent: 1, or that of the calibration."""
+    first_rows: NonNegativeInt | None = None
+    """Rows at the start that are a chunk of their own; absent: none, or as in the calibration."""
 
     @property
     def options(self) -> GroupOptions:

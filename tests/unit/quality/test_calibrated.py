@@ -1,0 +1,85 @@
+"""The linears of the network by a kernel that is told by a calibration what to expect."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from accelsim.errors import AccelsimError
+from accelsim.numerics.formats import Format
+from accelsim.quality.evaluate import evaluate
+from accelsim.quality.linear import KernelLinear
+from accelsim.quantization.calibration import Calibration, Sampling, calibrate
+from accelsim.quantization.calibration_file import save_calibration
+from accelsim.quantization.channel_groups import GroupOptions
+from accelsim.quantization.schemes import per_column
+from accelsim.quantization.statements import grouped_product
+from accelsim.simulation import KernelRun
+from accelsim.workload.model.capture import capture_ids
+from accelsim.workload.model.language import load_model
+
+TEXT = "hello world, hello 2000 worlds"
+SAMPLING = Sampling(windows=2, window=8, first_token=0)
+
+
+@pytest.fixture
+def text(installed, tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def calibrated(text, tmp_path):
+    """Make a calibration, and return it with its file."""
+
+    def make(**options):
+        made = calibrate("smollm2", GroupOptions(**{"first_rows": 1} | options), SAMPLING, text)
+        path = tmp_path / f"{options.get('bits', 8)}.safetensors"
+        save_calibration(made, path)
+        return made, path
+
+    return make
+
+
+def evaluated(text, path, **settings):
+    own = {"linear.calibration": str(path), "workload.dtype": "fp32"}
+    own |= {f"linear.{key}": value for key, value in settings.items()}
+    return evaluate("smollm2", None, own, "tender-asic", text, tokens=8, linear="tender")
+
+
+def test_a_linear_is_computed_with_the_groups_of_its_name(calibrated):
+    made, path = calibrated(groups=4)
+    model = load_model("smollm2")
+    ids = model.tokenizer.encode(TEXT)[:8]
+    run = KernelRun.prepare("tender-asic", "tender", {"calibration": str(path)})
+    linear = KernelLinear(run, Format.FP32, "smollm2")
+    for layer in (0, 1):
+        x = capture_ids(model, ids, [layer])[f"layer{layer}.down_input"]
+        weight = model.weights.layers[layer].linears["down"]
+        groups = made.inputs[f"layer{layer}.down_input"]
+        expected = grouped_product(x, per_column(weight.T, 8), groups)
+        # Integer sums are exact; scaling them and adding the bias rounds to FP32, some steps of it.
+        found = linear(layer, "down", x, weight)
+        np.testing.assert_allclose(found, expected, atol=8 * 2.0**-24 * np.abs(expected).max())
+
+
+def test_eight_bits_cost_little_and_four_bits_more(calibrated, text):
+    eight = evaluated(text, calibrated()[1])
+    four = evaluated(text, calibrated(bits=4)[1], activation_bits="4", weight_bits="4")
+    # The perplexity of random weights is that of a guess: either may gain. Losses move by what the
+    # steps are worth, 2^4 times as much with 4 bits.
+    assert 0 < abs(eight.nll_change) < abs(four.nll_change)
+    assert eight.nonfinite_outputs == four.nonfinite_outputs == 0
+    assert four.linears.hbm_read_bytes < eight.linears.hbm_read_bytes
+
+
+def test_a_calibration_of_another_model(calibrated, text):
+    made, path = calibrated()
+    provenance = replace(made.provenance, model="other")
+    save_calibration(Calibration(provenance, made.inputs), path)
+    with pytest.raises(AccelsimError) as raised:
+        evaluated(text, path)
+    assert str(raised.value) == (
+        "the calibration is of model 'other', found layer0.q of model 'smollm2'"
+    )
