@@ -12,6 +12,7 @@ _MODULES = {
     "roofline": "roofline",
     "h200": "h200",
     "h200-energy": "h200_energy",
+    "h200-gather": "h200_gather",
 }
 """Name -> module of this package that holds the REFERENCE."""
 

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from accelsim.jit import jit
@@ -95,6 +95,24 @@ def test_no_sum_exceeds_its_bound(product):
     largest = bound(starts, bits_a, bits_b)
     assert (abs(exact(starts, order, a, b)) <= largest).all()
     assert (exact(starts, order, worst_a, worst_b) == largest).all()
+
+
+@given(products(), st.floats(1e-3, 1e3), st.floats(1e-4, 1))
+def test_one_scale_at_the_end_equals_the_formula_in_float64(product, largest_scale, weight_scale):
+    """sum over g of s_g A_g B_g s_w with s_g = s_0 / 2^g, against one product with the last s."""
+    (bits_a, bits_b), starts, order, a, b = product
+    acc = np.zeros((len(a), b.shape[1]), np.int32)
+    overflows = accumulated(acc, a, b, order, starts, bits_a, bits_b, Accumulator(32, False), False)
+    assume(overflows == 0)
+    formula = np.zeros(acc.shape)
+    for group, (first, end) in enumerate(pairwise(starts)):
+        channels = order[0, first:end]
+        sums = a[:, channels].astype(np.float64) @ b[channels].astype(np.float64)
+        formula += sums * (largest_scale / 2**group) * weight_scale
+    found = acc * (largest_scale / 2 ** (len(starts) - 2)) * weight_scale
+    # Groups of opposite sign cancel: what is rounded is as large as the largest group.
+    parts = largest_scale * weight_scale * bound(starts, bits_a, bits_b) / 2 ** (len(starts) - 2)
+    np.testing.assert_allclose(found, formula, rtol=1e-12, atol=1e-12 * parts)
 
 
 def test_a_saturated_sum_stays_at_the_end_of_its_range():

@@ -255,7 +255,7 @@ def test_workers_end_with_a_killed_sweep(tmp_path: Path, run_log: RunLog) -> Non
 
 def test_ctrl_c_stops_a_sweep_with_processes(tmp_path: Path, run_log: RunLog) -> None:
     process = start(tmp_path / "out", 10_000, 2)
-    wait_until(lambda: len(run_log()) > 2)
+    wait_until(lambda: len(run_log()) > 2 and len(committed(tmp_path / "out")) > 0)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 1
     assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == len(committed(tmp_path / "out"))

@@ -1,0 +1,111 @@
+"""Gathers of rows measured on an NVIDIA H200 SXM, against a banked HBM3 behind the machine's L2.
+
+A kernel sums rows of a table of 8 GiB: it reads 4-byte row numbers and the rows, and writes four
+bytes a row. One stack of the machine's memory is simulated on a part of the rows, all known to its
+controllers at once, and stands for all stacks; row numbers and sums are streams. The memory moves
+64 bytes at least.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from accelsim.engine.memory import new_memory, request
+from accelsim.hardware.hbm import BankedHbmSpec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.program.ops import WORDS, Op
+from accelsim.program.program import Program
+from accelsim.program.transfer import Transfer
+from accelsim.validation.reference import Reference, Row
+
+ACCESS_BYTES = 64
+"""Two sectors: 32-byte rows at random reach half the useful bandwidth of 64-byte rows."""
+STACKS = 6
+_STACK = {
+    "kind": "banked",
+    "standard": "hbm3",
+    "stacks": 1,
+    "mapping": [
+        *("row", "bank", "rank", "bank_group:1", "channel", "pseudo_channel"),
+        *("column", "bank_group:1", "column:2"),
+    ],
+    "hashed": ["bank", "channel", "pseudo_channel"],
+    "controller": {"window": 128, "write_window": 64},
+    "latency": 0.0,
+}
+_WORD_BYTES = 4
+"""Of a row number, and of a sum."""
+_SAMPLE_BYTES = 2**22
+_STREAM_ROW_BYTES = 1024
+_SEED = 0
+
+
+class GatherRow(Row):
+    """One gather."""
+
+    row_bytes: PositiveInt
+    kept: float = Field(gt=0, le=1)
+    """Share of the rows of the span that are read."""
+    order: Literal["sorted", "random"]
+    rows: PositiveInt
+    """Rows that are read."""
+    time_us: PositiveFloat
+
+
+def useful_bytes_per_s(row: GatherRow, machine: MachineSpec) -> float:
+    """Return the bytes of rows that a second of the kernel brings."""
+    stream_bytes_per_s = _bytes_per_s(machine, _STREAM_ROW_BYTES, 1.0, None)
+    span_rows = max(1, round(row.rows / row.kept / STACKS)) if row.order == "random" else None
+    gathered_bytes_per_s = _bytes_per_s(machine, row.row_bytes, row.kept, span_rows)
+    useful_bytes = row.rows * row.row_bytes
+    streamed_bytes = 2 * row.rows * _WORD_BYTES
+    time_s = useful_bytes / gathered_bytes_per_s + streamed_bytes / stream_bytes_per_s
+    return useful_bytes / (time_s + machine.launch)
+
+
+def _bytes_per_s(machine: MachineSpec, row_bytes: int, kept: float, span_rows: int | None) -> float:
+    """Return the useful rate of all stacks; span_rows: of a stack, from which rows are drawn."""
+    stack = _one_stack(machine)
+    count = max(1, _SAMPLE_BYTES // row_bytes)
+    generator = np.random.default_rng(_SEED)
+    if span_rows is None:
+        rows = np.flatnonzero(generator.random(round(count / kept)) < kept)
+    else:
+        rows = generator.integers(0, span_rows, count)
+    cycles = _gather_cycles(stack, rows, row_bytes)
+    simulated = STACKS * len(rows) * row_bytes * machine.clock / cycles
+    return float(min(simulated, machine.hbm.bandwidth))
+
+
+def _one_stack(machine: MachineSpec) -> MachineSpec:
+    """Return the machine with one banked stack, whose L2 fetches accesses of the memory.
+
+    HBM3 at 6.4 Gb/s a pin has 819 GB/s a stack, the HBM3E of the board 800.
+    """
+    hbm = BankedHbmSpec.model_validate(_STACK)
+    l2 = machine.l2 and machine.l2.model_copy(update={"sector": ACCESS_BYTES})
+    return machine.model_copy(update={"hbm": hbm, "l2": l2})
+
+
+def _gather_cycles(machine: MachineSpec, rows: npt.NDArray[np.int64], row_bytes: int) -> int:
+    op = np.zeros((1, WORDS), np.int64)
+    op[0, :] = Op.GATHER, 0, 0, 0, len(rows), row_bytes, 0
+    program = Program("gather", op, np.array([0, 1]), np.zeros(1, np.int64), (), (), rows)
+    gather = Transfer(0, len(rows), row_bytes, row_bytes, 0, is_write=False)
+    return int(request(new_memory(machine, program), 0, gather))
+
+
+REFERENCE = Reference(
+    name="h200-gather",
+    summary="useful bandwidth of gathered rows measured on an NVIDIA H200 SXM",
+    row=GatherRow,
+    file="h200-gather.csv",
+    quantity="useful_bytes_per_s",
+    kind_of=lambda row: row.order,
+    label_of=lambda row: f"{row.row_bytes} B, {row.kept:g} kept",
+    value_of=lambda row: row.rows * row.row_bytes / (row.time_us * 1e-6),
+    predict=useful_bytes_per_s,
+    machine="h200-sxm",
+)

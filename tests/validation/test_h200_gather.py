@@ -1,0 +1,35 @@
+"""Gathers of the H200: the shipped rows, and the knee of its memory access."""
+
+import pytest
+
+from accelsim.loading import load_machine
+from accelsim.validation.h200_gather import REFERENCE, GatherRow, useful_bytes_per_s
+from accelsim.validation.outcome import validate
+
+MACHINE = load_machine("h200-sxm")
+TARGET_PERCENT = 15
+
+
+def gather(row_bytes: int, order: str, kept: float = 0.25) -> GatherRow:
+    """A gather of 512 MiB of rows."""
+    rows = 2**29 // row_bytes
+    return GatherRow(line=1, row_bytes=row_bytes, kept=kept, order=order, rows=rows, time_us=1)
+
+
+def test_the_shipped_gathers_are_predicted_within_the_target():
+    outcome = validate(REFERENCE)
+    errors = [abs(row.error_percent) for row in outcome.rows]
+    assert len(errors) == 32
+    assert sum(errors) / len(errors) <= TARGET_PERCENT
+
+
+def test_half_an_access_brings_half_the_bandwidth_of_a_whole_one():
+    half, whole = (useful_bytes_per_s(gather(size, "random"), MACHINE) for size in (32, 64))
+    assert half / whole == pytest.approx(0.5, rel=0.1)  # row numbers and sums weigh more on it
+
+
+def test_sorted_rows_share_accesses_that_random_ones_do_not():
+    in_order, scattered = (
+        useful_bytes_per_s(gather(32, order, kept=1.0), MACHINE) for order in ("sorted", "random")
+    )
+    assert in_order > 2 * scattered
