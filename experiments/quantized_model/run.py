@@ -77,7 +77,8 @@ CALIBRATIONS = {
     "no bias": choice(use_bias=False),
     "rounding down": choice(rounding="down"),
     "best rounding, 8 windows": choice(8, rounding="best"),
-    **{f"{groups} groups": choice(groups=groups) for groups in (1, 2, 4, 16)},
+    "1 group": choice(groups=1),
+    **{f"{groups} groups": choice(groups=groups) for groups in (2, 4, 16)},
     "4 bits": choice(bits=4, chunk_rows=256),
     **{f"4 bits, {name}": choice(8, bits=4, **options) for name, options in FOUR_BITS.items()},
 }
