@@ -19,7 +19,8 @@ COLORS = {"schemes": color_of(1), "groups": color_of(0), "weights": color_of(7)}
 PLACES = {
     "groups, shifts, W4A4": ((8, 6), "left"),
     "3 % outliers in FP16, W4A4": ((8, -6), "left"),
-    "per tensor, static": ((8, -12), "left"),
+    "per tensor, static": ((-8, -10), "right"),
+    "weight-only W4": ((8, -10), "left"),
     "groups, explicit": ((-8, 6), "right"),
     "groups, shifts": ((8, -10), "left"),
 }
