@@ -25,7 +25,7 @@ def calibrate(
     ] = True,
     rounding: Annotated[
         str, typer.Option(help="How a range becomes a power of two: up, down or best.")
-    ] = "up",
+    ] = "best",
     text: Annotated[
         Path | None,
         typer.Option(help="Text to read.", show_default="the Python language reference"),

@@ -1,15 +1,16 @@
 """Perplexity of a real model with its linears in integers: `python run.py OUT`.
 
-Writes OUT/quality.csv, one row a scheme; a run that was stopped goes on where it stopped. Needs the
-model (`accelsim model fetch smollm2`).
+Writes OUT/quality.csv, one row a scheme by its statement, and OUT/kernels.csv, one row a kernel; a
+run that was stopped goes on where it stopped. Needs the model (`accelsim model fetch smollm2`).
 """
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import kernels
 import numpy as np
 import pandas as pd
 import schemes
@@ -36,8 +37,8 @@ from accelsim.workload.model.language import (
 
 MODEL = "smollm2"
 WINDOWS, WINDOW = 4, 1024
-MACHINE = "ascend-910b"
 Row = dict[str, Any]
+SCHEME_KEY = ("part", "label", "weight_bits", "activation_bits")
 
 
 FOUR_BITS = {
@@ -47,6 +48,10 @@ FOUR_BITS = {
     "8 windows, 4 groups": {"chunk_rows": 256, "groups": 4},
     "8 windows, 16 groups": {"chunk_rows": 256, "groups": 16},
 }
+
+
+PLAIN_GROUPS = "plain"
+"""Many windows, the first row apart, one chunk, bias, 8 groups, ranges rounded up."""
 
 
 class Choice(NamedTuple):
@@ -61,7 +66,8 @@ def choice(windows: int = 64, **options: Any) -> Choice:
 
 
 CALIBRATIONS = {
-    "default": choice(),
+    PLAIN_GROUPS: choice(),
+    "best rounding": choice(rounding="best"),
     "8 windows": choice(8),
     "first row with the rest": choice(first_rows=0),
     "chunks of 256": choice(chunk_rows=256),
@@ -71,7 +77,8 @@ CALIBRATIONS = {
     "no bias": choice(use_bias=False),
     "rounding down": choice(rounding="down"),
     "best rounding, 8 windows": choice(8, rounding="best"),
-    **{f"{groups} groups": choice(groups=groups) for groups in (1, 2, 4, 16)},
+    "1 group": choice(groups=1),
+    **{f"{groups} groups": choice(groups=groups) for groups in (2, 4, 16)},
     "4 bits": choice(bits=4, chunk_rows=256),
     **{f"4 bits, {name}": choice(8, bits=4, **options) for name, options in FOUR_BITS.items()},
 }
@@ -87,7 +94,7 @@ class Scheme(NamedTuple):
     """What shares a scale in the weights; None: they stay as they are."""
     weight_bits: int
     activation_bits: int
-    calibration: str = "default"
+    calibration: str = PLAIN_GROUPS
 
 
 def baselines(bits: int) -> Iterator[Scheme]:
@@ -110,7 +117,9 @@ def baselines(bits: int) -> Iterator[Scheme]:
 def groups_of_eight_bits() -> Iterator[Scheme]:
     """Yield channel groups in INT8 with one choice changed at a time."""
 
-    def scheme(label: str, calibration: str = "default", weights: str | None = "column") -> Scheme:
+    def scheme(
+        label: str, calibration: str = PLAIN_GROUPS, weights: str | None = "column"
+    ) -> Scheme:
         bits = 16 if weights is None else 8
         return Scheme("groups", label, schemes.grouped, weights, bits, 8, calibration)
 
@@ -130,7 +139,7 @@ def groups_of_four_bits() -> Iterator[Scheme]:
             yield Scheme("groups", calibration, schemes.grouped, "column", 4, 4, calibration)
     best = "4 bits, 8 windows"
     yield Scheme("groups", best, schemes.grouped, "column", 8, 4, best)
-    yield Scheme("groups", "default", schemes.grouped, "column", 4, 8)
+    yield Scheme("groups", PLAIN_GROUPS, schemes.grouped, "column", 4, 8)
     yield Scheme("weights", "per 128 rows of a column", schemes.as_they_are, "rows of 128", 4, 16)
 
 
@@ -186,7 +195,7 @@ def losses(model: LanguageModel, linear: LinearHook) -> Any:
 
 
 def main() -> None:
-    """Run the schemes that quality.csv does not hold yet, and add each of them to it."""
+    """Run what the tables do not hold yet, and add it to them."""
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -194,30 +203,33 @@ def main() -> None:
     except WorkloadError as error:
         print(f"nothing to run: {error}")
         return
-    table = out / "quality.csv"
-    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
-    done = {(row["part"], row["label"], row["weight_bits"], row["activation_bits"]) for row in rows}
-    fp32 = losses(model, PLAIN.linear)
     made, linears = calibrations(model, out), Linears(model)
-    for scheme in all_schemes():
-        key = (scheme.part, scheme.label, scheme.weight_bits, scheme.activation_bits)
-        if key in done:
-            continue
+    fp32 = losses(model, PLAIN.linear)
+
+    def quality_of(scheme: Scheme) -> Row:
         hook = linears.by(
             scheme.operands, scheme.weights, scheme.weight_bits, made[scheme.calibration]
         )
-        rows.append(row_of(scheme, losses(model, hook), fp32))
-        print(rows[-1], flush=True)
-        pd.DataFrame(rows).to_csv(table, index=False)
+        return row_of(scheme, losses(model, hook), fp32)
+
+    extend(out / "quality.csv", all_schemes(), SCHEME_KEY, quality_of)
+    extend(out / "kernels.csv", kernels.points(), ("label",), lambda p: kernels.row_of(p, out))
+
+
+def extend(table: Path, points: Iterable[Any], key: Sequence[str], row: Callable[..., Row]) -> None:
+    """Add the row of every point that the table does not have, known by the columns `key`."""
+    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+    done = {tuple(each[name] for name in key) for each in rows}
+    for point in points:
+        if tuple(getattr(point, name) for name in key) not in done:
+            rows.append(row(point))
+            print(rows[-1], flush=True)
+            pd.DataFrame(rows).to_csv(table, index=False)
 
 
 def row_of(scheme: Scheme, found: Any, fp32: Any) -> Row:
     changes = found - fp32
-    return {
-        "part": scheme.part,
-        "label": scheme.label,
-        "weight_bits": scheme.weight_bits,
-        "activation_bits": scheme.activation_bits,
+    return {name: getattr(scheme, name) for name in SCHEME_KEY} | {
         "fp32_perplexity": np.exp(fp32.mean()),
         "perplexity": np.exp(found.mean()),
         "nll_change": changes.mean(),
