@@ -57,13 +57,15 @@ def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
     from accelsim.kernels.registry import get_kernel
 
     try:
-        parameters: Contents = get_kernel(name).parameters(**settings).model_dump(mode="json")
+        parameters = get_kernel(name).parameters(**settings)
     except ValidationError as error:
         raise ConfigError(
             f"{'.'.join(map(str, each['loc']))}: found {each['input']!r}; {each['msg']}"
             for each in error.errors()
         ) from None
-    return parameters
+    contents: Contents = parameters.model_dump(mode="json")
+    digests = [_digest(str(value), Path()) for _, value in parameters if isinstance(value, Path)]
+    return contents | ({"file_digests": digests} if digests else {})
 
 
 _READERS: dict[str, Callable[[str, Mapping[str, Any]], Contents]] = {

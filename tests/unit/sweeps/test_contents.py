@@ -49,6 +49,18 @@ def test_the_bytes_of_tensor_files_are_part_of_the_contents(workload: Path) -> N
     assert contents["file_digests"] == [hashlib.sha256(data).hexdigest()]
 
 
+def test_the_bytes_of_a_calibration_are_part_of_the_contents(tmp_path: Path) -> None:
+    """Points are not taken for finished after their calibration was made anew."""
+    file = tmp_path / "calibration.safetensors"
+    found = []
+    for data in (b"old", b"new"):
+        file.write_bytes(data)
+        contents = read_contents("kernel", "tender", {"calibration": str(file)})
+        found.append(contents["file_digests"])
+    assert found == [[hashlib.sha256(data).hexdigest()] for data in (b"old", b"new")]
+    assert "file_digests" not in read_contents("kernel", "tender", {})
+
+
 def test_a_missing_tensor_file_is_left_to_the_run(workload: Path) -> None:
     (workload.parent / "ab.npz").unlink()
     (found,) = read_contents("workload", str(workload), {})["file_digests"]
