@@ -137,26 +137,6 @@ def multiply_accumulate(
 
 
 @jit_inner
-def multiply_accumulate_transposed(
-    acc: Data,
-    a: Data,
-    b: Data,
-    m: int,
-    n: int,
-    k: int,
-    bits_a: int,
-    bits_b: int,
-    accumulator: Accumulator,
-    accumulate: bool,
-) -> int:
-    """acc[m, n] (+)= a[m, k] b[n, k]^T, in the order of k."""
-    if acc is None:
-        return 0
-    transposed = _transposed(b, n, k)
-    return multiply_accumulate(acc, a, transposed, m, n, k, bits_a, bits_b, accumulator, accumulate)
-
-
-@jit_inner
 def _transposed(b, n, k):
     """Return b[n, k]^T."""
     transposed = np.empty((k, n), b.dtype)

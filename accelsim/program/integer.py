@@ -124,25 +124,6 @@ def int_matmul(
 
 
 @jit_inner
-def int_matmul_transposed(
-    p: Recorder,
-    acc: Tile,
-    a: Tile,
-    b: Tile,
-    m: int,
-    n: int,
-    k: int,
-    accumulator: Accumulator,
-    accumulate: bool,
-) -> None:
-    """acc[m, n] = a[m, k] b[n, k]^T in integers, added to acc if `accumulate`."""
-    _record(p, acc, a, b, 0, m, n, k, 0, accumulate)
-    p[NUM_OVERFLOWS] += arithmetic.multiply_accumulate_transposed(
-        acc.data, a.data, b.data, m, n, k, a.bits, b.bits, accumulator, accumulate
-    )
-
-
-@jit_inner
 def _record(
     p: Recorder,
     acc: Tile,
