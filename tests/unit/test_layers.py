@@ -37,7 +37,8 @@ LAYERS = {
     | {"workload", "kernels", "engine", "energy", "power", "report", "loading"},
     "sweeps": MODELS | {"workload", "kernels", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
-    "validation": MODELS | {"workload", "kernels", "engine", "report", "loading", "simulation"},
+    "validation": MODELS
+    | {"workload", "kernels", "engine", "energy", "report", "loading", "simulation"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
