@@ -125,7 +125,7 @@ def refused(done):
     ],
 )
 def test_settings(accelsim_command, setting, message):
-    assert refused(accelsim_command(*FLASH, "--set", setting)) == message
+    assert refused(accelsim_command("-q", *FLASH, "--set", setting)) == message
 
 
 def test_heads_that_kv_heads_do_not_divide(accelsim_command, file):
@@ -136,7 +136,7 @@ def test_heads_that_kv_heads_do_not_divide(accelsim_command, file):
 
 
 def test_tiles_that_fit_no_scratchpad(accelsim_command):
-    done = accelsim_command(*FLASH, "--set", "machine.scratchpad.capacity=16 KiB")
+    done = accelsim_command("-q", *FLASH, "--set", "machine.scratchpad.capacity=16 KiB")
     assert refused(done) == (
         "flash on attention-2048 does not fit the scratchpad of machine edge-npu: it needs "
         "48448 B, 16384 B (16 KiB) are there; buffers: scores 2 x 16x16 = 1024 B, "
