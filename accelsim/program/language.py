@@ -74,7 +74,10 @@ def rows_from(whole: Tile, first: int) -> Tile:
 
 @jit_inner
 def transposed(whole: Tile, rows: int, cols: int) -> Tile:
-    """Return whole[rows, cols] with rows for columns, as a unit reads it that can do both."""
+    """Return whole[rows, cols]^T, for matrix units, which read rows and columns alike.
+
+    An op on it waits as for the whole tile.
+    """
     return Tile(whole.slot, whole.bits, arithmetic.transposed(whole.data, rows, cols))
 
 
