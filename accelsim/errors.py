@@ -21,6 +21,10 @@ class ConfigError(AccelsimError):
         self.mistakes = list(mistakes)
         super().__init__("\n".join(self.mistakes))
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
+        """Pickle by the mistakes, for errors that come from another process."""
+        return type(self), (self.mistakes,)
+
 
 class UnknownNameError(AccelsimError):
     """A machine, workload, kernel, parameter or column was named that nobody knows."""
@@ -51,7 +55,7 @@ class OutputError(AccelsimError):
 
 
 class WorkersError(AccelsimError):
-    """The workers of a sweep cannot be started or reached, or were lost."""
+    """The workers of a sweep or a validation cannot be started or reached, or were lost."""
 
 
 class SweepInterruptedError(AccelsimError):

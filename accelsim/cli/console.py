@@ -114,7 +114,10 @@ def compilation_noted() -> Iterator[None]:
 
 @contextmanager
 def progress(text: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with rate and time left; yield the function that takes (done, total)."""
+    """Show a bar with rate and time left; yield the function that takes (done, total).
+
+    The bar of work that fails is taken away: what is said about the failure stands alone.
+    """
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _RateColumn())
@@ -122,9 +125,15 @@ def progress(text: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, in
         amounts = (DownloadColumn(), TransferSpeedColumn())
     label = TextColumn("{task.description}", markup=False)
     bar = Progress(label, BarColumn(), *amounts, TimeRemainingColumn(), console=messages)
-    with bar:
-        task: TaskID = bar.add_task(text, total=None)
+    task: TaskID = bar.add_task(text, total=None)
+    bar.start()
+    try:
         yield lambda done, total: bar.update(task, completed=done, total=total)
+    except BaseException:
+        bar.live.transient = True
+        bar.live.stop()  # Progress.stop would end the line of a bar that is no longer there
+        raise
+    bar.stop()
 
 
 class _RateColumn(ProgressColumn):

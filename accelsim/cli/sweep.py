@@ -36,9 +36,10 @@ def sweep(
     """Run a sweep; run it again to continue where it stopped."""
     if address is not None and executor is not Executor.DASK:
         raise options.OptionError("--address needs --executor dask")
+    from accelsim.sweeps.contents import load_sweep
     from accelsim.sweeps.run import sweep as run_sweep
 
-    with progress(f"sweeping {file.stem}") as advance:
+    with progress(f"sweeping {load_sweep(file).name}") as advance:
         outcome = run_sweep(
             file,
             out,

@@ -51,6 +51,10 @@ def validate(
         Path | None, typer.Option("--out", "-o", help="Folder for rows, summary and figure.")
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Rows of each kind to list.")] = 3,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=1, help="Processes to use.", show_default="all cores"),
+    ] = None,
     output: options.FormatOption = options.OutputFormat.TABLE,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -63,10 +67,9 @@ def validate(
     chosen = get_reference(against)
     folder = options.writable_folder(out) if out is not None else None
     with progress(f"against {against}") as advance, compilation_noted():
-        from accelsim.interruption import interruptible
         from accelsim.validation import outcome as validation
 
-        outcome = interruptible(validation.validate, chosen, reference, machine, advance)
+        outcome = validation.validate(chosen, reference, machine, advance, workers)
     if output is options.OutputFormat.JSON:
         print_json(outcome.to_dict(worst))
     else:

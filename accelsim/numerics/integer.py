@@ -77,43 +77,6 @@ def shift_accumulate(
 
 
 @jit_inner
-def shift_accumulate_transposed(
-    acc: Data,
-    a: Data,
-    b: Data,
-    order: Data,
-    starts: Starts,
-    first: int,
-    groups: int,
-    m: int,
-    n: int,
-    bits_a: int,
-    bits_b: int,
-    accumulator: Accumulator,
-    accumulate: bool,
-) -> int:
-    """acc[m, n] (+)= sum over g of 2^(groups - 1 - g) a[:, group g] b[:, group g]^T."""
-    if acc is None:
-        return 0
-    transposed = _transposed(b, n, b.shape[1])
-    return shift_accumulate(
-        acc,
-        a,
-        transposed,
-        order,
-        starts,
-        first,
-        groups,
-        m,
-        n,
-        bits_a,
-        bits_b,
-        accumulator,
-        accumulate,
-    )
-
-
-@jit_inner
 def multiply_accumulate(
     acc: Data,
     a: Data,
@@ -134,16 +97,6 @@ def multiply_accumulate(
     return _accumulate(
         acc, a, b, channels, starts, 0, 1, m, n, bits_a, bits_b, accumulator, accumulate
     )
-
-
-@jit_inner
-def _transposed(b, n, k):
-    """Return b[n, k]^T."""
-    transposed = np.empty((k, n), b.dtype)
-    for j in range(n):
-        for step in range(k):
-            transposed[step, j] = b[j, step]
-    return transposed
 
 
 @jit_inner

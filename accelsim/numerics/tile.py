@@ -47,6 +47,19 @@ def rows_from(data: Data, first: int) -> Data:
 
 
 @jit_inner
+def transposed(data: Data, rows: int, cols: int) -> Data:
+    """Return data[rows, cols]^T in memory of its own, or None."""
+    if data is None:
+        return None
+    else:
+        result = np.empty((cols, rows), data.dtype)
+        for row in range(rows):
+            for col in range(cols):
+                result[col, row] = data[row, col]
+        return result
+
+
+@jit_inner
 def copy_block(dst: Data, src: Data, row: int, col: int, rows: int, cols: int) -> None:
     """Copy src[row:row+rows, col:col+cols] to the top left corner of dst."""
     if dst is None:
@@ -105,20 +118,6 @@ def multiply_accumulate(
                 acc[i, j] += left * b[step, j]
             if acc_format == FP16:
                 round_tile(acc[i : i + 1], 1, n, FP16)
-
-
-@jit_inner
-def multiply_accumulate_transposed(
-    acc: Data, a: Data, b: Data, m: int, n: int, k: int, acc_format: int, accumulate: bool
-) -> None:
-    """acc[m, n] (+)= a[m, k] b[n, k]^T, with the same sums as `multiply_accumulate`."""
-    if acc is None:
-        return
-    transposed = np.empty((k, n), b.dtype)
-    for j in range(n):
-        for step in range(k):
-            transposed[step, j] = b[j, step]
-    multiply_accumulate(acc, a, transposed, m, n, k, acc_format, accumulate)
 
 
 @jit_inner

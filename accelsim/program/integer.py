@@ -66,45 +66,6 @@ def shift_accumulate(
 
 
 @jit_inner
-def shift_accumulate_transposed(
-    p: Recorder,
-    acc: Tile,
-    a: Tile,
-    b: Tile,
-    order: Tile,
-    starts: Starts,
-    first: int,
-    groups: int,
-    m: int,
-    n: int,
-    accumulator: Accumulator,
-    accumulate: bool,
-) -> None:
-    """acc[m, n] = sum over g of 2^(groups - 1 - g) a[:, group g] b[:, group g]^T.
-
-    As `shift_accumulate`, with a row of b for each column of acc.
-    """
-    reads = order.slot << (2 * SLOT_BITS)
-    k = starts[first + groups] - starts[first]
-    _record(p, acc, a, b, reads, m, n, k, groups - 1, accumulate)
-    p[NUM_OVERFLOWS] += arithmetic.shift_accumulate_transposed(
-        acc.data,
-        a.data,
-        b.data,
-        order.data,
-        starts,
-        first,
-        groups,
-        m,
-        n,
-        a.bits,
-        b.bits,
-        accumulator,
-        accumulate,
-    )
-
-
-@jit_inner
 def int_matmul(
     p: Recorder,
     acc: Tile,

@@ -73,6 +73,15 @@ def rows_from(whole: Tile, first: int) -> Tile:
 
 
 @jit_inner
+def transposed(whole: Tile, rows: int, cols: int) -> Tile:
+    """Return whole[rows, cols]^T, for matrix units, which read rows and columns alike.
+
+    An op on it waits as for the whole tile.
+    """
+    return Tile(whole.slot, whole.bits, arithmetic.transposed(whole.data, rows, cols))
+
+
+@jit_inner
 def _check_length(p: Recorder) -> None:
     # Called where loops begin or load, not for every op, which would halve the speed of recording.
     if p[NUM_RECORDED] > MAX_OPS:
@@ -151,26 +160,6 @@ def store(p: Recorder, dst: Tensor, row: int, col: int, src: Tile, rows: int, co
 
 
 @jit_inner
-def _record_matmul(
-    p: Recorder,
-    acc: Tile,
-    a: Tile,
-    b: Tile,
-    m: int,
-    n: int,
-    k: int,
-    fmt: int,
-    acc_fmt: int,
-    accumulate: bool,
-) -> None:
-    reads = a.slot | (b.slot << SLOT_BITS)
-    if accumulate:
-        reads |= acc.slot << (2 * SLOT_BITS)
-    head = _MATMUL | (fmt << OPERAND_SHIFT) | (acc_fmt << ACCUMULATOR_SHIFT)
-    record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << BITS_B_SHIFT))
-
-
-@jit_inner
 def matmul(
     p: Recorder,
     acc: Tile,
@@ -184,7 +173,11 @@ def matmul(
     accumulate: bool,
 ) -> None:
     """acc[m, n] = a[m, k] b[k, n], added to acc if `accumulate`; operands in `fmt`."""
-    _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
+    reads = a.slot | (b.slot << SLOT_BITS)
+    if accumulate:
+        reads |= acc.slot << (2 * SLOT_BITS)
+    head = _MATMUL | (fmt << OPERAND_SHIFT) | (acc_fmt << ACCUMULATOR_SHIFT)
+    record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << BITS_B_SHIFT))
     arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc_fmt, accumulate)
 
 
@@ -202,10 +195,7 @@ def matmul_transposed(
     accumulate: bool,
 ) -> None:
     """acc[m, n] = a[m, k] b[n, k]^T, added to acc if `accumulate`; operands in `fmt`."""
-    _record_matmul(p, acc, a, b, m, n, k, fmt, acc_fmt, accumulate)
-    arithmetic.multiply_accumulate_transposed(
-        acc.data, a.data, b.data, m, n, k, acc_fmt, accumulate
-    )
+    matmul(p, acc, a, transposed(b, n, k), m, n, k, fmt, acc_fmt, accumulate)
 
 
 @jit_inner

@@ -1,1 +1,1 @@
-"""Design-space sweeps: axes, executors and a durable store."""
+"""Design-space sweeps: axes, points and a durable store."""

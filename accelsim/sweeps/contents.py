@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,18 @@ def _read_technology(name: str, _settings: Mapping[str, Any]) -> Contents:
 
 def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
     from accelsim.loading import load_workload
+    from accelsim.workload.archives import find_file
 
     workload = load_workload(name, settings, label="workload.")
     contents = workload.problem.model_dump(mode="json")
-    digests = [_digest(path, workload.folder) for path in _files(contents)]
+    digests = [_digest(partial(find_file, path, workload.folder)) for path in _files(contents)]
     return {**contents, "file_digests": digests}
 
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
     from pydantic import ValidationError
 
+    from accelsim.kernels.files import find_parameter_file
     from accelsim.kernels.registry import get_kernel
 
     try:
@@ -64,7 +67,11 @@ def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
             for each in error.errors()
         ) from None
     contents: Contents = parameters.model_dump(mode="json")
-    digests = [_digest(str(value), Path()) for _, value in parameters if isinstance(value, Path)]
+    digests = [
+        _digest(partial(find_parameter_file, value))
+        for _, value in parameters
+        if isinstance(value, Path)
+    ]
     return contents | ({"file_digests": digests} if digests else {})
 
 
@@ -88,11 +95,9 @@ def _files(contents: Any) -> Iterator[str]:
             yield from _files(value)
 
 
-def _digest(path: str, folder: Path) -> str:
+def _digest(find: Callable[[], Path]) -> str:
     """Hash of a file's bytes, or why there is none: running the point explains it better."""
-    from accelsim.workload.archives import find_file
-
     try:
-        return hashlib.sha256(find_file(path, folder).read_bytes()).hexdigest()
+        return hashlib.sha256(find().read_bytes()).hexdigest()
     except (WorkloadError, OSError) as error:
         return str(error)

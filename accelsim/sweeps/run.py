@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from accelsim.errors import SweepInterruptedError, WorkersError
 from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
-from accelsim.sweeps.executors import Workers, open_workers
 from accelsim.sweeps.outcome import Outcome, RunPoint, describe, run_safely, simulate_point
 from accelsim.sweeps.points import Grid, expand
 from accelsim.sweeps.resolve import Point
@@ -19,6 +18,7 @@ from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import Store
 from accelsim.sweeps.table import CSV_NAME, PARQUET_NAME, export, to_frame
 from accelsim.version import VERSION
+from accelsim.workers import Workers, open_workers
 
 if TYPE_CHECKING:
     import pandas as pd

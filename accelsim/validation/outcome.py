@@ -1,8 +1,8 @@
 """Predictions beside the values of a reference, and how far apart they are."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.loading import load_machine
+from accelsim.validation.predictions import Progress, RowError, predictions
 from accelsim.validation.reference import Reference
 from accelsim.validation.table import read_rows
+from accelsim.workers import number_of_workers
 
 PERCENT = 100.0
 _HIGH_PERCENTILE = 90
@@ -147,21 +149,26 @@ def validate(
     reference: Reference[Any],
     file: str | Path | None = None,
     machine: MachineSpec | str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
+    workers: int | None = 1,
 ) -> Outcome:
     """Return what the model says to every row of `file`, by default the shipped one.
 
-    `machine` replaces the one that the reference is about. `progress` is told (done, total).
-    Raises ConfigError for a file with mistakes and for a machine where every row has its own.
+    `machine` replaces the one that the reference is about. `workers` is the number of processes,
+    all cores if None; more than one is for references of the registry and a script that guards
+    its main module. Raises ConfigError for a file with mistakes and for a machine where every row
+    has its own, WorkersError for workers that are lost or cannot be had.
     """
     path = Path(file) if file is not None else reference.shipped_file
     arguments = _machine(reference, machine)
     rows = reference.select(read_rows(path, reference.row))
-    compared = []
-    for done, row in enumerate(rows):
-        progress(done, len(rows))
-        compared.append(_compare(reference, row, arguments, path))
-    progress(len(rows), len(rows))
+    num_workers = number_of_workers(workers)
+    try:
+        predicted = predictions(reference, rows, arguments, num_workers, progress)
+    except RowError as error:
+        row = rows[error.index]
+        place = f"{path}:{row.line}: {reference.label_of(row)}"
+        raise ConfigError([f"{place}: {error}"]) from error
     return Outcome(
         reference=reference.name,
         summary=reference.summary,
@@ -169,7 +176,7 @@ def validate(
         machine=arguments[0].name if arguments else None,
         quantity=reference.quantity,
         is_lower_bound=reference.is_lower_bound,
-        rows=tuple(compared),
+        rows=tuple(map(partial(_comparison, reference), rows, predicted)),
     )
 
 
@@ -186,18 +193,11 @@ def _machine(
     return (chosen if isinstance(chosen, MachineSpec) else load_machine(chosen),)
 
 
-def _compare(
-    reference: Reference[Any], row: Any, machine: tuple[MachineSpec, ...], path: Path
-) -> Comparison:
-    label = reference.label_of(row)
-    try:
-        predicted = reference.predict(row, *machine)
-    except AccelsimError as error:
-        raise ConfigError([f"{path}:{row.line}: {label}: {error}"]) from error
+def _comparison(reference: Reference[Any], row: Any, predicted: float) -> Comparison:
     return Comparison(
         line=row.line,
         kind=reference.kind_of(row),
-        label=label,
-        predicted=float(predicted),
+        label=reference.label_of(row),
+        predicted=predicted,
         reference=float(reference.value_of(row)),
     )

@@ -106,7 +106,7 @@ def test_a_sweep_keeps_its_finished_points(tmp_path, workers):
         printed = interrupt(process)
     assert process.returncode == 130
     told = re.search(
-        r"\ninterrupted: (\d+) of 4096 points are finished and kept in out; "
+        r"(?m)^interrupted: (\d+) of 4096 points are finished and kept in out; "
         r"run the same command again to do the rest\n$",
         printed,
     )

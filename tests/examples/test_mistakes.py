@@ -13,8 +13,9 @@ from accelsim.config.shipped import known_names
 from accelsim.workload.model.release import RELEASES, model_folder
 
 GEMM = ("run", "-m", "edge-npu", "-k", "gemm", "-w")
+ROOT = Path(__file__).parents[2]
 FLASH = ("run", "-m", "edge-npu", "-w", "attention-2048", "-k", "flash")
-MACHINE = Path(__file__).parents[2] / "configs" / "machines" / "edge-npu.yaml"
+MACHINE = ROOT / "configs" / "machines" / "edge-npu.yaml"
 FORMATS = "units: Hz, kHz, MHz, GHz, THz, PHz"
 
 
@@ -125,7 +126,7 @@ def refused(done):
     ],
 )
 def test_settings(accelsim_command, setting, message):
-    assert refused(accelsim_command(*FLASH, "--set", setting)) == message
+    assert refused(accelsim_command("-q", *FLASH, "--set", setting)) == message
 
 
 def test_heads_that_kv_heads_do_not_divide(accelsim_command, file):
@@ -136,7 +137,7 @@ def test_heads_that_kv_heads_do_not_divide(accelsim_command, file):
 
 
 def test_tiles_that_fit_no_scratchpad(accelsim_command):
-    done = accelsim_command(*FLASH, "--set", "machine.scratchpad.capacity=16 KiB")
+    done = accelsim_command("-q", *FLASH, "--set", "machine.scratchpad.capacity=16 KiB")
     assert refused(done) == (
         "flash on attention-2048 does not fit the scratchpad of machine edge-npu: it needs "
         "48448 B, 16384 B (16 KiB) are there; buffers: scores 2 x 16x16 = 1024 B, "
@@ -294,6 +295,10 @@ def model_path_of(name, cache):
             "/proc/out: cannot write to the folder: No such file or directory",
         ),
         (
+            ("sweep", ROOT / "experiments/attention_traffic/sweep.yaml", "-o", "/proc/out"),
+            "/proc/out/results.sqlite: cannot be written (No such file or directory)",
+        ),
+        (
             ("sweep", "absent.yaml", "-o", "out"),
             "absent.yaml: no such file",
         ),
@@ -304,8 +309,7 @@ def model_path_of(name, cache):
     ],
 )
 def test_names_and_places(accelsim_command, words, message):
-    # -q, because a progress bar says where it had come to, beside the message.
-    done = accelsim_command("-q", *words)
+    done = accelsim_command(*words)
     text = done.stderr.removesuffix("\n")
     assert (done.exit_code, type(done.exception)) == (2, SystemExit)
     if message is None:
@@ -348,3 +352,14 @@ def test_names_may_hold_any_text(accelsim_command, file, tmp_path, name):
     assert accelsim_command("-q", "sweep", sweep, "-o", "out", "--workers", 1).exit_code == 0
     done = accelsim_command("plot", "out", "--x", "tile_m", "--y", "time_s")
     assert done.exit_code == 0, done.exception
+
+
+def test_an_axis_that_no_kernel_has(accelsim_command, file):
+    """Found when the grid is expanded, while the bar is shown."""
+    sweep = file(
+        "s.yaml",
+        "name: s\nmachine: edge-npu\nworkloads: [gemm-1024]\nkernels: [gemm]\n"
+        "axes: {tile_q: [64]}\n",
+    )
+    message = refused(accelsim_command("sweep", sweep, "-o", "out", "--workers", 1))
+    assert message.startswith("unknown kernel parameter 'tile_q', did you mean 'tile_")

@@ -21,6 +21,7 @@ LAYERS = {
     "version": set(),
     "jit": set(),
     "interruption": set(),
+    "workers": GROUND,
     "config": GROUND,
     "numerics": GROUND | {"jit"},
     "workload": SPECS,
@@ -35,9 +36,10 @@ LAYERS = {
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS
     | {"workload", "kernels", "engine", "energy", "power", "report", "loading"},
-    "sweeps": MODELS | {"workload", "kernels", "report", "loading", "simulation"},
+    "sweeps": MODELS | {"workers", "workload", "kernels", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
-    "validation": MODELS | {"workload", "kernels", "engine", "report", "loading", "simulation"},
+    "validation": MODELS
+    | {"workload", "kernels", "engine", "report", "loading", "simulation", "workers"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
@@ -52,8 +54,8 @@ DOORS = {
     "simpy": {"engine"},
     "matplotlib": {"plotting"},
     "yaml": {"config"},
-    "dask": {"sweeps"},
-    "distributed": {"sweeps"},
+    "dask": {"workers"},
+    "distributed": {"workers"},
     "sqlite3": {"sweeps"},
     "numba": COMPILED,
     "llvmlite": COMPILED,

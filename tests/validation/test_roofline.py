@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from accelsim.errors import ConfigError
+from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.validation.outcome import DisagreementError, validate
 from accelsim.validation.registry import get_reference
 
@@ -19,16 +20,29 @@ KEPT = 0.25
 """Share of keys or pages that topk and quest keep unless told otherwise."""
 MACHINES = ("ascend-910b", "edge-npu", "tpu-like-128")
 MODELS = ("ascend-910b", "tpu-like-128")
+INTEGER_LINEARS = ("tender", "requantized", "quantized", "smoothquant")
+CODE_BITS = 8
+"""Bits of the codes of integer kernels unless told otherwise."""
+OUTLIERS = 0.03
+"""Share of channels that outlier_split keeps in FP16 unless told otherwise."""
+ARRAY = "machine.int_mac={rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}"
+"""An integer array in each core of a machine that has a cube only."""
 HEADER = ["machine", "workload", "kernel", "settings", "macs", "bytes", "macs_per_s", "bytes_per_s"]
 DECODE = "llama-2-7b-decode-4096-attention"
 PREFILL = "llama-3-8b-prefill-4096-attention"
+LINEAR = "smollm2-135m-prefill-4096-down"
 CASES = [
     *((machine, "gemm-1024", "gemm", "") for machine in MACHINES),
     *((machine, "llama-3-8b-prefill-4096-down", "gemm", "") for machine in MODELS),
     *((machine, "gemm-1024", "weight_only", "") for machine in MODELS),
+    *(("tender-asic", "gemm-1024", kernel, "") for kernel in INTEGER_LINEARS),
+    *(("tender-asic", LINEAR, kernel, "") for kernel in INTEGER_LINEARS),
+    *((machine, "gemm-1024", "outlier_split", ARRAY) for machine in ("ascend-910b", "edge-npu")),
+    *((machine, "rmsnorm-4096", "vector", "") for machine in MACHINES),
     *((machine, "attention-2048", "dense", "") for machine in MACHINES),
     *((machine, "attention-2048", "flash", "") for machine in MACHINES),
     *((machine, PREFILL, "flash", "") for machine in MODELS),
+    *(("tender-asic", workload, "int_flash", "") for workload in ("attention-2048", PREFILL)),
     *((machine, "attention-2048", "pasa", "") for machine in MODELS),
     *((machine, "attention-2048", "centered", "") for machine in MODELS),
     *((machine, PREFILL, "sparse", "mask=sinks_window") for machine in MODELS),
@@ -41,10 +55,24 @@ CASES = [
 
 
 def gemm_work(problem, kernel):
-    """A and B read once, C written once; weight_only reads B in 4 bits."""
+    """A and B read once, C written once.
+
+    B is in 4 bits for weight_only and in codes for integer linears, some of it in FP16 for
+    outlier_split.
+    """
     m, n, k = problem["m"], problem["n"], problem["k"]
-    weight_bytes = 0.5 if kernel == "weight_only" else WIDTH_BYTES
-    return m * n * k, int(WIDTH_BYTES * (m * k + m * n) + weight_bytes * k * n)
+    weight_bytes = WIDTH_BYTES * k
+    if kernel == "weight_only":
+        weight_bytes = k / 2
+    elif kernel in (*INTEGER_LINEARS, "outlier_split"):
+        outliers = int(OUTLIERS * k) if kernel == "outlier_split" else 0
+        weight_bytes = WIDTH_BYTES * outliers + CODE_BITS / 8 * (k - outliers)
+    return m * n * k, int(WIDTH_BYTES * (m * k + m * n) + weight_bytes * n)
+
+
+def vector_work(problem, _kernel):
+    """Every element read once and written once; nothing is multiplied by a matrix."""
+    return 0, 2 * WIDTH_BYTES * problem["rows"] * problem["cols"]
 
 
 def attention_work(problem, kernel):
@@ -77,11 +105,25 @@ def attention_work(problem, kernel):
     return macs, WIDTH_BYTES * ((rows + kv_heads * kept) * d + scores)
 
 
-def peak_rates(machine):
-    """MACs per second at FP16 and HBM bytes per second, from the file as it is."""
-    cube = machine["cube"]
+def cube_rate(cube):
+    """MACs per cycle at FP16."""
     sizes = ("rows", "cols") if cube["kind"] == "systolic" else ("tile_m", "tile_n", "tile_k")
-    per_cycle = np.prod([cube[size] for size in sizes]) * cube["rates"]["fp16"] * machine["cores"]
+    return np.prod([cube[size] for size in sizes]) * cube["rates"]["fp16"]
+
+
+def array_rate(array):
+    """MACs per cycle of two codes, each of which takes an element for 4 of its bits."""
+    return array["rows"] * array["cols"] / (CODE_BITS / 4) ** 2
+
+
+def peak_rates(machine):
+    """MACs per second of cube and array together and HBM bytes per second, from the file as it is.
+
+    Without settings a machine has one of the two; outlier_split keeps both busy.
+    """
+    per_core = cube_rate(machine["cube"]) if "cube" in machine else 0
+    per_core += array_rate(machine["int_mac"]) if "int_mac" in machine else 0
+    per_cycle = per_core * machine["cores"]
     clock, unit = machine["clock"].split()
     bandwidth, per_s = machine["hbm"]["bandwidth"].split()
     assert unit == "GHz"
@@ -92,8 +134,10 @@ def peak_rates(machine):
 def bound(machine_name, workload, kernel, settings):
     machine = yaml.safe_load((ROOT / f"configs/machines/{machine_name}.yaml").read_text())
     problem = yaml.safe_load((ROOT / f"workloads/{workload}.yaml").read_text())
-    is_gemm = problem["kind"] == "gemm"
-    macs, moved = gemm_work(problem, kernel) if is_gemm else attention_work(problem, kernel)
+    if settings == ARRAY:
+        machine["int_mac"] = yaml.safe_load(ARRAY.partition("=")[2])
+    works = {"gemm": gemm_work, "attention": attention_work, "vector": vector_work}
+    macs, moved = works[problem["kind"]](problem, kernel)
     rates = (f"{rate:.6g}" for rate in peak_rates(machine))
     return [machine_name, workload, kernel, settings, str(macs), str(moved), *rates]
 
@@ -105,6 +149,13 @@ def test_the_shipped_bounds_follow_from_the_shapes(request):
             csv.writer(file, lineterminator="\n").writerows(expected)
     with ROOFLINE.shipped_file.open(newline="") as file:
         assert list(csv.reader(file)) == expected
+
+
+def test_every_kernel_has_a_bound():
+    """A kernel without a row needs a case above, on a machine that can run it."""
+    modules = {name: get_kernel(name).__module__ for name in kernel_names()}
+    shipped = {name for name, module in modules.items() if module.startswith("accelsim.")}
+    assert {kernel for _, _, kernel, _ in CASES} == shipped
 
 
 def test_no_kernel_beats_the_roofline():

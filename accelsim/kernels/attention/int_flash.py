@@ -42,8 +42,8 @@ from accelsim.kernels.tiling import first_fit
 from accelsim.numerics.formats import FP32, INT32, Format
 from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.integer import int_matmul, shift_accumulate_transposed
-from accelsim.program.language import begin_item, convert, load, move, scale, tile
+from accelsim.program.integer import int_matmul, shift_accumulate
+from accelsim.program.language import begin_item, convert, load, move, scale, tile, transposed
 from accelsim.program.program import Program
 from accelsim.program.quantizing import multiply_row
 from accelsim.quantization.channel_groups import LARGEST_GROUPS, GroupOptions
@@ -172,11 +172,11 @@ def _multiply_keys(p, item, turn, rows, kv_head, of_head, accumulator, queries, 
     cols, groups = min(shape.tile_k, shape.kv_len - start), queries.groups
     load(p, keys, hbm.k, kv_head * shape.kv_len + start, 0, cols, shape.dim)
     load(p, tile(b.k_scale, turn), hbm.k_scale, kv_head, start, 1, cols)
-    shift_accumulate_transposed(
+    shift_accumulate(
         p,
         acc,
         tile(b.q, item),
-        keys,
+        transposed(keys, cols, shape.dim),
         tile(b.order, item),
         queries.starts,
         of_head * (groups + 1),

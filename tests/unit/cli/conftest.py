@@ -142,6 +142,7 @@ def simulator(monkeypatch):
             "kernel_names": lambda: list(CYCLES),
             "get_kernel": get_kernel,
         },
+        "accelsim.sweeps.contents": {"load_sweep": lambda _file: SimpleNamespace(name="tiles")},
         "accelsim.sweeps.run": {"sweep": fake.sweep},
         "accelsim.quality.evaluate": {"evaluate": fake.evaluate},
     }

@@ -106,6 +106,7 @@ def test_sweep_tells_what_became_of_the_points(accelsim_command, simulator, tmp_
     words = ("--executor", "dask", "--address", "tcp://head:8786", "--workers", 2)
     done = accelsim_command("sweep", tmp_path / "s.yaml", "--out", tmp_path, *words)
     assert done.stdout == ("3 points: 2 ok, 1 infeasible (2 run now); 1 excluded by constraints\n")
+    assert done.stderr.startswith("sweeping tiles ")
     assert done.stderr.endswith(f"wrote {tmp_path}/results.csv and {tmp_path}/results.parquet\n")
     ((spec, out, how),) = simulator.calls
     del how["progress"]

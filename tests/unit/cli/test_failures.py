@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from accelsim.errors import DoesNotFitError, SweepInterruptedError, WorkloadError
+from accelsim.errors import ConfigError, DoesNotFitError, SweepInterruptedError, WorkloadError
 
 ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
 SEVERAL = ("--machine", "edge-npu", "--workload", "w", "--kernels")
@@ -39,6 +39,15 @@ def test_an_interrupted_sweep_says_how_to_go_on(accelsim_command, simulator, tmp
     simulator.failure = SweepInterruptedError("interrupted: run it again")
     done = accelsim_command("-q", "sweep", tmp_path / "s.yaml", "--out", tmp_path)
     assert (done.exit_code, done.stderr) == (130, "interrupted: run it again\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("sweep", "s.yaml", "--out", "out"), ("quality", "--kernel", "flash")]
+)
+def test_a_mistake_leaves_no_bar_behind(accelsim_command, simulator, words):
+    simulator.failure = ConfigError(["s.yaml:1:1: axes: unknown key"])
+    done = accelsim_command(*words)
+    assert (done.exit_code, done.stderr) == (2, "s.yaml:1:1: axes: unknown key\n")
 
 
 @pytest.mark.parametrize(

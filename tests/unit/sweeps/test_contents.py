@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from accelsim.config.shipped import shipped_folder
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.sweeps.contents import load_sweep, read_contents
 from accelsim.sweeps.points import expand
+from accelsim.sweeps.run import sweep
+from accelsim.sweeps.spec import SweepSpec
 
 SWEEP = """\
 name: tiles
@@ -49,16 +52,30 @@ def test_the_bytes_of_tensor_files_are_part_of_the_contents(workload: Path) -> N
     assert contents["file_digests"] == [hashlib.sha256(data).hexdigest()]
 
 
-def test_the_bytes_of_a_calibration_are_part_of_the_contents(tmp_path: Path) -> None:
-    """Points are not taken for finished after their calibration was made anew."""
-    file = tmp_path / "calibration.safetensors"
+@pytest.mark.parametrize(
+    ("kernel", "parameter"),
+    [("tender", "calibration"), ("sparse", "path"), ("sparse", "weights")],
+)
+def test_the_bytes_of_the_file_of_a_parameter_are_part_of_the_contents(
+    kernel: str, parameter: str, tmp_path: Path
+) -> None:
+    """Points are not taken for finished after their calibration or mask was made anew."""
+    file = tmp_path / "made.safetensors"
     found = []
     for data in (b"old", b"new"):
         file.write_bytes(data)
-        contents = read_contents("kernel", "tender", {"calibration": str(file)})
+        contents = read_contents("kernel", kernel, {parameter: str(file)})
         found.append(contents["file_digests"])
     assert found == [[hashlib.sha256(data).hexdigest()] for data in (b"old", b"new")]
-    assert "file_digests" not in read_contents("kernel", "tender", {})
+    assert "file_digests" not in read_contents("kernel", kernel, {})
+
+
+def test_the_file_of_a_parameter_is_found_where_the_kernel_finds_it() -> None:
+    """Beside the shipped workloads, from whatever directory the sweep runs."""
+    shipped = "data/smollm2_masks.safetensors"
+    data = (shipped_folder("workload") / shipped).read_bytes()
+    contents = read_contents("kernel", "sparse", {"weights": shipped})
+    assert contents["file_digests"] == [hashlib.sha256(data).hexdigest()]
 
 
 def test_a_missing_tensor_file_is_left_to_the_run(workload: Path) -> None:
@@ -108,3 +125,25 @@ def test_a_sweep_over_shipped_files(tmp_path: Path) -> None:
         *([64, 2**19], [64, 2**20], [128, 2**19], [128, 2**20])
     ]
     assert grid.num_excluded == 2
+
+
+def test_a_mask_that_changed_is_run_again(tmp_path: Path) -> None:
+    """The point of the other mask, which did not change, is reused."""
+    masks = tmp_path / "kept.npz", tmp_path / "changed.npz"
+    for path in masks:
+        np.savez(path, blocks=np.ones((1, 4, 4)))
+    spec = SweepSpec(
+        name="masks",
+        machine="edge-npu",
+        workloads=("attention-uniform-small",),
+        kernels=("sparse",),
+        axes={"path": [str(path) for path in masks]},
+        settings={"mask": "file", "block": 64},
+    )
+    folder = tmp_path / "out"
+    assert [sweep(spec, folder, workers=1).num_run for _ in range(2)] == [2, 0]
+    np.savez(masks[1], blocks=np.eye(4)[None])
+    again = sweep(spec, folder, workers=1)
+    assert (again.num_run, again.num_by_status) == (1, {"ok": 2})
+    found = sorted((row["path"], row["selection.density"]) for row in again.rows)
+    assert found == [(str(masks[1]), 0.25), (str(masks[1]), 1.0), (str(masks[0]), 1.0)]

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from accelsim import workers as workers_module
 from accelsim.errors import OutputError, SweepInterruptedError, UnknownNameError, WorkersError
-from accelsim.sweeps import executors
 from accelsim.sweeps.run import SweepResult, sweep
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import FILE_NAME
@@ -150,7 +150,7 @@ def test_workers_that_cannot_be_had(
 def test_a_dask_address_of_no_scheduler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    monkeypatch.setattr(executors, "_CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(workers_module, "_CONNECT_TIMEOUT_S", 0.2)
     with pytest.raises(
         WorkersError, match=rf"^cannot reach a Dask scheduler at '{address}' \(.+\)$"
     ):
@@ -177,7 +177,6 @@ def test_a_folder_of_no_use(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
-from accelsim.sweeps import executors
 from accelsim.sweeps.run import sweep
 from tests.unit.sweeps import fakes
 

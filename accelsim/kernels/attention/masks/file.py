@@ -1,11 +1,10 @@
 """A block mask that someone else made, from a file."""
 
-from pathlib import Path
-
 from accelsim.errors import WorkloadError
 from accelsim.kernels.attention.masks.grid import Blocks, Grid
 from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.workload.archives import find_file, read_arrays
+from accelsim.kernels.files import find_parameter_file
+from accelsim.workload.archives import read_arrays
 
 
 def file_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:
@@ -17,6 +16,6 @@ def file_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:
         raise WorkloadError("mask file needs path: --set path=FILE with the array 'blocks'")
     cells = (grid.q_blocks, grid.k_blocks)
     shapes = tuple((heads, *cells) for heads in dict.fromkeys((grid.heads, 1)))
-    path = find_file(parameters.path, Path.cwd())
+    path = find_parameter_file(parameters.path)
     blocks: Blocks = read_arrays(path, {"blocks": shapes})["blocks"] != 0
     return blocks

@@ -1,5 +1,6 @@
 """The parameters of the sparse kernel: which blocks to keep, and how to find them."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
@@ -36,7 +37,7 @@ class SparseParameters(Spec):
     """sinks_window: keys kept at the beginning, rounded out to blocks."""
     dilation: PositiveInt = 4
     """dilated: beyond the window, one key block of so many is kept."""
-    path: str | None = None
+    path: Path | None = None
     """file: .npz or .safetensors with array `blocks` [heads, q_blocks, k_blocks] of 0 and 1."""
     select: Literal["coverage", "threshold", "budget"] = "coverage"
     """How scored blocks are chosen, for every query block by itself."""
@@ -56,7 +57,7 @@ class SparseParameters(Spec):
     """indexer: format of index vectors in HBM; multiplied in FP16 where the cube has no FP8."""
     index_seed: Annotated[int, Field(ge=0)] = 0
     """indexer: seed of the random projection that stands in for learned weights."""
-    weights: str | None = None
+    weights: Path | None = None
     """gate, indexer: .npz or .safetensors with learned weights; the gate needs it."""
     weights_prefix: str = ""
     """gate, indexer: what the names of the arrays in `weights` begin with."""

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from accelsim.config.shipped import shipped_folder
 from accelsim.errors import WorkloadError
 from accelsim.kernels.attention.masks.base import Setting
 from accelsim.kernels.base import Array
+from accelsim.kernels.files import find_parameter_file
 from accelsim.program.recording import Tensor
-from accelsim.workload.archives import find_file, read_arrays
+from accelsim.workload.archives import read_arrays
 from accelsim.workload.storage import stored_values
 
 
@@ -47,7 +47,7 @@ def _read(setting: Setting, name: str, heads: int, cols: int) -> Array:
             f"mask {parameters.mask} needs learned weights: --set weights=FILE with the array "
             f"'{parameters.weights_prefix}{name}' [{heads}, {setting.grid.dim}, {cols}]"
         )
-    path = find_file(parameters.weights, shipped_folder("workload"))
+    path = find_parameter_file(parameters.weights)
     key = parameters.weights_prefix + name
     return read_arrays(path, {key: ((heads, setting.grid.dim, cols),)})[key]
 

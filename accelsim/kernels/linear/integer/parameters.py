@@ -8,7 +8,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from accelsim.config.spec import Spec
 from accelsim.errors import QuantizationError
+from accelsim.kernels.files import find_parameter_file
 from accelsim.numerics.formats import Format
+from accelsim.quantization.calibration import Calibration
 from accelsim.quantization.calibration_file import load_calibration
 from accelsim.quantization.channel_groups import (
     LARGEST_GROUPS,
@@ -97,14 +99,14 @@ def input_peaks(parameters: QuantizedParameters, tensors: GemmTensors) -> Values
     if parameters.calibration is None:
         peaks: Values = np.abs(tensors.a).max(0)
         return peaks
-    return load_calibration(parameters.calibration).groups_of(tensors).channel_peaks
+    return _load(parameters.calibration).groups_of(tensors).channel_peaks
 
 
 def group_options(parameters: GroupedParameters) -> GroupOptions:
     """Return how channels are grouped, from the calibration file or the parameters alone."""
     if parameters.calibration is None:
         return parameters.options
-    calibrated = load_calibration(parameters.calibration).provenance.options
+    calibrated = _load(parameters.calibration).provenance.options
     parameters.check_agreement(calibrated)
     return calibrated
 
@@ -113,6 +115,10 @@ def input_groups(parameters: GroupedParameters, tensors: GemmTensors) -> Channel
     """Return the groups of the channels of X, from the file or from X itself."""
     if parameters.calibration is None:
         return channel_groups(tensors.a[None], parameters.options)
-    found = load_calibration(parameters.calibration).groups_of(tensors)
+    found = _load(parameters.calibration).groups_of(tensors)
     parameters.check_agreement(found.options)
     return found
+
+
+def _load(calibration: Path) -> Calibration:
+    return load_calibration(find_parameter_file(calibration))

@@ -1,4 +1,4 @@
-"""Where points run: in this process, in processes of this machine, or on a Dask cluster."""
+"""Where work runs: in this process, in processes of this machine, or on a Dask cluster."""
 
 import contextlib
 import multiprocessing
@@ -12,16 +12,17 @@ from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
 from accelsim.errors import WorkersError, unknown_name
+from accelsim.interruption import interruptible
 
 _CONNECT_TIMEOUT_S = 10
 
 
 class Workers(NamedTuple):
-    """Something to submit points to."""
+    """Something to submit calls to."""
 
     executor: Executor
     queue_length: int
-    """Points to submit ahead, so that no worker waits for the next one."""
+    """Calls to submit ahead, so that no worker waits for the next one."""
 
 
 def open_workers(
@@ -34,13 +35,22 @@ def open_workers(
     """
     if executor not in ("local", "dask"):
         raise unknown_name("executor", executor, ["local", "dask"])
-    if workers is not None and workers < 1:
-        raise WorkersError(f"found {workers} workers, allowed: 1 or more")
     if executor == "dask":
-        return _dask(workers, address)
+        return _dask(_checked(workers), address)
     if address is not None:
         raise WorkersError("an address is for the executor 'dask'; 'local' has none")
-    return _local(workers or _usable_cores())
+    return local_workers(number_of_workers(workers))
+
+
+def number_of_workers(workers: int | None) -> int:
+    """Return how many processes `workers` asks for: all cores if None. Raises WorkersError."""
+    return _checked(workers) or _usable_cores()
+
+
+def _checked(workers: int | None) -> int | None:
+    if workers is not None and workers < 1:
+        raise WorkersError(f"found {workers} workers, allowed: 1 or more")
+    return workers
 
 
 def _usable_cores() -> int:
@@ -48,7 +58,11 @@ def _usable_cores() -> int:
 
 
 @contextmanager
-def _local(workers: int) -> Iterator[Workers]:
+def local_workers(workers: int) -> Iterator[Workers]:
+    """Yield this many processes of this machine, or for one worker this process itself.
+
+    Where the context is left by an exception, Ctrl-C among them, they are stopped at once.
+    """
     if workers == 1:
         yield Workers(_ThisProcess(), 1)
         return
@@ -82,8 +96,6 @@ class _ThisProcess(Executor):
     """Runs each call at once, where it is submitted."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        from accelsim.interruption import interruptible
-
         future: Future[Any] = Future()
         try:
             future.set_result(interruptible(fn, *args, **kwargs))
@@ -94,7 +106,7 @@ class _ThisProcess(Executor):
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, which is for the sweep; it gets it afterwards."""
+    """Processes started here never see Ctrl-C, which this process gets afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -103,7 +115,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _prepare_worker() -> None:
-    """Let the worker end with the sweep, even if that is killed."""
+    """Let the worker end with the process that started it, even if that is killed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
