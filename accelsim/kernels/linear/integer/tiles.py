@@ -104,18 +104,20 @@ def _estimate(
 ) -> tuple[float, float]:
     """Return cycles and bytes loaded: all work items over the cores, each at its slowest unit.
 
-    An item has the rows of its tile, which the end of a chunk may cut short.
+    An item has the rows of its tile, which the end of a chunk may cut short. The busiest core has
+    its share of the work, and of the items so tall or taller it has a whole number.
     """
     blocks = ceil_div(ceil_div(problem.n, tiles.n), tiles.block)
     tile_rows = _tile_rows(scheme, tiles.m)
     active_cores = min(machine.cores, tile_rows.total() * blocks)
-    total_cycles = total_bytes = longest_run = 0.0
-    for rows, count in tile_rows.items():
-        cycles, loaded = _item(problem, machine, parameters, scheme, tiles, rows, active_cores)
-        total_cycles += count * blocks * cycles
-        total_bytes += count * blocks * loaded
-        longest_run = max(longest_run, ceil_div(count * blocks, machine.cores) * cycles)
-    return max(longest_run, total_cycles / machine.cores), total_bytes
+    items, run, work, loaded = 0, 0.0, 0.0, 0.0
+    for rows, count in sorted(tile_rows.items(), reverse=True):
+        cycles, loads = _item(problem, machine, parameters, scheme, tiles, rows, active_cores)
+        items += count * blocks
+        run = max(run, ceil_div(items, machine.cores) * cycles)
+        work += count * blocks * cycles
+        loaded += count * blocks * loads
+    return max(run, work / machine.cores), loaded
 
 
 def _tile_rows(scheme: Scheme, tile_m: int) -> Counter[int]:
