@@ -148,6 +148,8 @@ def allocate(
 class Frame:
     """A generation laid out on a machine, ready to be recorded."""
 
+    problem: AttentionProblem
+    tensors: AttentionTensors | None
     builder: ProgramBuilder
     formats: StepFormats
     hbm: Operands
@@ -164,11 +166,12 @@ class Frame:
         machine: MachineSpec,
         parameters: DecodeParameters,
         tensors: AttentionTensors | None,
-        declare_own: Callable[[ProgramBuilder, StepFormats], Any],
+        declare_own: Callable[[ProgramBuilder, AttentionProblem, StepFormats], Any] | None = None,
         most_keys: int | None = None,
     ) -> "Frame":
         """Declare operands and buffers, with the largest tile that fits.
 
+        declare_own: returns what the kernel has beside the buffers of the frame; absent: nothing.
         most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
         """
         name = f"{kernel} on {problem.name}"
@@ -176,7 +179,7 @@ class Frame:
 
         def declare(builder: ProgramBuilder, rows: int) -> tuple[Buffers, Any]:
             buffers = allocate(builder, problem, formats, rows, most_keys or problem.kv_len)
-            return buffers, declare_own(builder, formats)
+            return buffers, declare_own(builder, problem, formats) if declare_own else None
 
         asked = parameters.tile_k
         sizes = [asked] if asked else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
@@ -184,7 +187,8 @@ class Frame:
         (rows,) = first_fit(name, candidates, lambda trial, each: declare(trial, *each), machine)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
-        return cls(builder, formats, hbm, *declare(builder, rows), shape_of(problem, rows))
+        own, shape = declare(builder, rows), shape_of(problem, rows)
+        return cls(problem, tensors, builder, formats, hbm, *own, shape)
 
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Record kernel(p, shape, formats, *arguments, hbm, buffers)."""

@@ -1,8 +1,13 @@
 """What a selecting kernel kept: the mask it fills, and the shares a report shows of it."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from accelsim.jit import jit_inner
+from accelsim.kernels.attention.decode import Frame
 from accelsim.kernels.base import Array
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
@@ -10,11 +15,21 @@ from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 
-def empty_mask(problem: AttentionProblem, tensors: AttentionTensors | None) -> Array | None:
-    """Return bool [batch x q_heads, q_len, kv_len], nothing kept yet; None without tensors."""
-    if tensors is None:
-        return None
-    return np.zeros((problem.batch * problem.q_heads, problem.q_len, problem.kv_len), np.bool_)
+def record_selection(
+    frame: Frame, kernel: Callable[..., None], first_step: int, *arguments: Any
+) -> Program:
+    """Record kernel(p, shape, formats, *arguments, mask, hbm, buffers) with the shares it kept.
+
+    The kernel has a work item for every step of a KV head and selects from `first_step` on. It
+    notes what it keeps in mask, bool [batch x q_heads, q_len, kv_len], None without tensors.
+    """
+    problem, tensors, mask = frame.problem, frame.tensors, None
+    if tensors is not None:
+        rows = (problem.batch * problem.q_heads, problem.q_len)
+        mask = np.zeros((*rows, problem.kv_len), np.bool_)
+    program = frame.record(kernel, frame.shape.steps * frame.shape.heads, *arguments, mask)
+    selection = _selection_shares(program, problem, tensors, mask, first_step)
+    return replace(program, selection=selection)
 
 
 @jit_inner
@@ -37,7 +52,7 @@ def note_columns(mask, first_head, step, heads, x, dropped, cols):
             mask[first_head + head, step, key] = x[head, key] != dropped
 
 
-def selection_shares(
+def _selection_shares(
     program: Program,
     problem: AttentionProblem,
     tensors: AttentionTensors | None,

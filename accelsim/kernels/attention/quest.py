@@ -15,7 +15,6 @@ group d b + 2 m d b + 2 (U page + n - m page) d b, where U is the size of the un
 d b. Exact steps read 2 n d b for K and V.
 """
 
-from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.decode import DecodeKernel, Frame
-from accelsim.kernels.attention.kept import empty_mask, note_range, selection_shares
+from accelsim.kernels.attention.kept import note_range, record_selection
 from accelsim.kernels.attention.selecting import (
     Picked,
     SelectingParameters,
@@ -107,7 +106,7 @@ class _Own(NamedTuple):
 
 
 @jit
-def quest(p, shape, fmt, choice, bounds, mask, own, hbm, b):
+def quest(p, shape, fmt, choice, bounds, own, mask, hbm, b):
     """All steps, one after the other."""
     for item in range(shape.steps * shape.heads):
         step, head = item // shape.heads, item % shape.heads
@@ -199,14 +198,7 @@ class Quest(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(
-            cls.name,
-            problem,
-            machine,
-            parameters,
-            tensors,
-            lambda builder, formats: _allocate(builder, problem, formats),
-        )
+        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, _allocate)
         bounds = _declare_bounds(frame.builder, problem, parameters.page, tensors)
         exact_steps = min(parameters.exact_steps, problem.q_len)
         choice = _Choice(
@@ -216,11 +208,8 @@ class Quest(DecodeKernel):
             exact_steps=exact_steps,
             assumed_union=parameters.assumed_union or 0.0,
         )
-        mask = empty_mask(problem, tensors)
-        items = frame.shape.steps * frame.shape.heads
-        program = frame.record(quest, items, choice, bounds, mask, frame.own)
-        selection = selection_shares(program, problem, tensors, mask, exact_steps)
-        return replace(program, selection=selection), frame.output
+        program = record_selection(frame, quest, exact_steps, choice, bounds, frame.own)
+        return program, frame.output
 
 
 def _declare_bounds(

@@ -26,8 +26,8 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame
-from accelsim.kernels.attention.kept import empty_mask, note_columns, note_range, selection_shares
+from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame, Shape
+from accelsim.kernels.attention.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.power_law import C_OVER_T, FIT, NUM_SUMS, fitted, observe, threshold
 from accelsim.kernels.attention.selecting import (
     Picked,
@@ -139,7 +139,7 @@ class _Own(NamedTuple):
 
 
 @jit
-def sift(p, shape, fmt, law, mask, own, hbm, b):
+def sift(p, shape, fmt, law, own, mask, hbm, b):
     """All steps, one after the other. The state is reset first: recording may run twice."""
     law.sums[:] = 0.0
     law.fallbacks[:] = 0
@@ -247,25 +247,25 @@ class Sift(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(
-            cls.name,
-            problem,
-            machine,
-            parameters,
-            tensors,
-            lambda builder, formats: _allocate(builder, problem, formats),
-        )
+        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, _allocate)
         law = _law(problem, parameters, with_numbers=tensors is not None)
-        mask, shape = empty_mask(problem, tensors), frame.shape
-        program = frame.record(sift, shape.steps * shape.heads, law, mask, frame.own)
-        selection = selection_shares(program, problem, tensors, mask, law.warmup)
-        if tensors is not None and law.warmup < shape.steps:
-            selecting = (shape.steps - law.warmup) * shape.heads
-            selection["fallback_fraction"] = float(law.fallbacks[0] / selecting)
-            if law.rule != _GIVEN:
-                slopes = [fitted(sums, law.rule)[1] for sums in law.sums]
-                selection["unfitted_fraction"] = float(np.isnan(slopes).mean())
-        return replace(program, selection=selection), frame.output
+        program = record_selection(frame, sift, law.warmup, law, frame.own)
+        if tensors is not None:
+            shares = _shares(law, frame.shape)
+            program = replace(program, selection={**program.selection, **shares})
+        return program, frame.output
+
+
+def _shares(law: _Law, shape: Shape) -> dict[str, float]:
+    """Return what a report shows of the thresholds, once they were computed."""
+    if law.warmup == shape.steps:
+        return {}
+    selecting = (shape.steps - law.warmup) * shape.heads
+    shares = {"fallback_fraction": float(law.fallbacks[0] / selecting)}
+    if law.rule != _GIVEN:
+        slopes = [fitted(sums, law.rule)[1] for sums in law.sums]
+        shares["unfitted_fraction"] = float(np.isnan(slopes).mean())
+    return shares
 
 
 def _law(problem: AttentionProblem, parameters: SiftParameters, *, with_numbers: bool) -> _Law:

@@ -209,7 +209,7 @@ class SplitKv(DecodeKernel):
             machine,
             parameters,
             tensors,
-            lambda builder, formats: _allocate(builder, problem, formats),
+            _allocate,
             most_keys=range_length(problem.kv_len, splits),
         )
         partials = _declare_partials(frame, splits)

@@ -10,7 +10,6 @@ HBM reads of a KV head in a step that sees n keys: group d b + n d b + U d b, wh
 and group k, is the size of the union; writes: group d b. Exact steps read 2 n d b for K and V.
 """
 
-from dataclasses import replace
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.decode import DecodeKernel, Frame
-from accelsim.kernels.attention.kept import empty_mask, note_columns, note_range, selection_shares
+from accelsim.kernels.attention.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.selecting import (
     SelectingParameters,
     allocate_picked,
@@ -62,7 +61,7 @@ class _Choice(NamedTuple):
 
 
 @jit
-def top_k(p, shape, fmt, choice, mask, picked, hbm, b):
+def top_k(p, shape, fmt, choice, picked, mask, hbm, b):
     """All steps, one after the other."""
     for item in range(shape.steps * shape.heads):
         step, head = item // shape.heads, item % shape.heads
@@ -109,14 +108,7 @@ class TopK(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(
-            cls.name,
-            problem,
-            machine,
-            parameters,
-            tensors,
-            lambda builder, formats: allocate_picked(builder, problem, formats),
-        )
+        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, allocate_picked)
         exact_steps = min(parameters.exact_steps, problem.q_len)
         choice = _Choice(
             share=parameters.kept,
@@ -125,8 +117,5 @@ class TopK(DecodeKernel):
             exact_steps=exact_steps,
             assumed_union=parameters.assumed_union or 0.0,
         )
-        mask = empty_mask(problem, tensors)
-        items = frame.shape.steps * frame.shape.heads
-        program = frame.record(top_k, items, choice, mask, frame.own)
-        selection = selection_shares(program, problem, tensors, mask, exact_steps)
-        return replace(program, selection=selection), frame.output
+        program = record_selection(frame, top_k, exact_steps, choice, frame.own)
+        return program, frame.output

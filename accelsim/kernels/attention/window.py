@@ -8,7 +8,6 @@ HBM reads of a KV head in a step that sees n keys: group d b + 2 min(n, sinks + 
 writes: group d b.
 """
 
-from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -17,7 +16,7 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame
-from accelsim.kernels.attention.kept import empty_mask, note_range, selection_shares
+from accelsim.kernels.attention.kept import note_range, record_selection
 from accelsim.kernels.attention.steps import (
     add_value_range,
     as_operand,
@@ -91,13 +90,7 @@ class Window(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(
-            cls.name, problem, machine, parameters, tensors, lambda _builder, _formats: None
-        )
+        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors)
         exact_steps = min(parameters.exact_steps, problem.q_len)
         choice = _Choice(parameters.window, parameters.sinks, exact_steps)
-        mask = empty_mask(problem, tensors)
-        items = frame.shape.steps * frame.shape.heads
-        program = frame.record(window, items, choice, mask)
-        selection = selection_shares(program, problem, tensors, mask, exact_steps)
-        return replace(program, selection=selection), frame.output
+        return record_selection(frame, window, exact_steps, choice), frame.output
