@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from accelsim.engine.hbm import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.hardware.l2 import L2Spec
-from accelsim.jit import borrow, jit_inner
+from accelsim.jit import borrow, jit_inline, jit_inner
 
 _EMPTY = -1
 _RING = 1 << 16
@@ -28,10 +28,8 @@ def _record(*names: str) -> np.dtype[Any]:
 
 
 _WAY = _record(
-    "line",  # number of the line, or _EMPTY
     "valid",  # sectors that are there or on the way, as bits
     "dirty",  # sectors that the HBM does not have yet, as bits
-    "used",  # when it was used last, counted in line accesses
     "fetched_by",  # transfer that fetched into it last, or _EMPTY
 )
 
@@ -39,9 +37,11 @@ _STATE = _record(
     "num_sets",
     "line_bytes",
     "sector_bytes",
+    "whole_line",  # all sectors, as bits
     "writes_through",
     "num_accesses",  # of lines
     "num_transfers",
+    "num_settled",  # transfers, from the first on, whose fetches have arrived
     "num_pieces",  # that the current transfer wants of the HBM
     "read_bytes",
     "write_bytes",
@@ -52,10 +52,17 @@ _STATE = _record(
 
 
 class Cache(NamedTuple):
-    """Parameters and state; without an L2, `num_sets` is 0 and `ways` is empty."""
+    """Parameters and state; without an L2, `num_sets` is 0 and there are no lines.
+
+    Line numbers lie apart from what is known of the lines, for most of them are only looked past.
+    """
 
     state: Records
     """One record of sizes and counts."""
+    lines: npt.NDArray[np.int64]
+    """Number of the line in every way, or _EMPTY [sets, ways]."""
+    used: npt.NDArray[np.int64]
+    """When it was used last, counted in line accesses [sets, ways]."""
     ways: Records
     """[sets, ways]."""
     arrivals: npt.NDArray[np.int64]
@@ -66,16 +73,22 @@ class Cache(NamedTuple):
 
 def new_cache(l2: L2Spec | None, most_pieces: int) -> Cache:
     """Return an empty cache; most_pieces: that any transfer fetches or evicts."""
+    shape = (l2.sets, l2.ways) if l2 else (0, 0)
     state = np.zeros(1, _STATE).view(np.recarray)
-    pieces = np.zeros((most_pieces, NUM_FIELDS), np.int64)
-    if l2 is None:
-        no_ways = np.zeros((0, 0), _WAY).view(np.recarray)
-        return Cache(state, no_ways, np.zeros(0, np.int64), pieces)
-    state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
-    state.writes_through = l2.writes == "through"
-    ways = np.zeros((l2.sets, l2.ways), _WAY).view(np.recarray)
-    ways.line = ways.fetched_by = _EMPTY
-    return Cache(state, ways, np.zeros(_RING, np.int64), pieces)
+    ways = np.zeros(shape, _WAY).view(np.recarray)
+    ways.fetched_by = _EMPTY
+    if l2:
+        state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
+        state.whole_line = l2.sector_mask
+        state.writes_through = l2.writes == "through"
+    return Cache(
+        state=state,
+        lines=np.full(shape, _EMPTY, np.int64),
+        used=np.zeros(shape, np.int64),
+        ways=ways,
+        arrivals=np.zeros(_RING if l2 else 0, np.int64),
+        pieces=np.zeros((most_pieces, NUM_FIELDS), np.int64),
+    )
 
 
 def dirty_bytes(cache: Cache) -> int:
@@ -84,20 +97,32 @@ def dirty_bytes(cache: Cache) -> int:
     return sum(int(mask).bit_count() for mask in masks) * int(cache.state[0].sector_bytes)
 
 
-@jit_inner
+@jit_inline
 def borrowed_cache(cache):
     """Return the same cache, its state as borrowed views."""
     return Cache(
-        borrow(cache.state), borrow(cache.ways), borrow(cache.arrivals), borrow(cache.pieces)
+        borrow(cache.state),
+        borrow(cache.lines),
+        borrow(cache.used),
+        borrow(cache.ways),
+        borrow(cache.arrivals),
+        borrow(cache.pieces),
     )
 
 
 @jit_inner
-def begin_transfer(cache):
+def begin_transfer(cache, time_cycles):
     """Count a transfer; `end_transfer` tells when what it fetches has arrived."""
-    cache.state[0].num_transfers += 1
-    cache.state[0].num_pieces = 0
-    cache.arrivals[cache.state[0].num_transfers % _RING] = 0
+    state, arrivals = cache.state[0], cache.arrivals
+    state.num_settled = max(state.num_settled, state.num_transfers + 1 - _RING)
+    while (
+        state.num_settled < state.num_transfers
+        and arrivals[(state.num_settled + 1) % _RING] <= time_cycles
+    ):
+        state.num_settled += 1
+    state.num_transfers += 1
+    state.num_pieces = 0
+    arrivals[state.num_transfers % _RING] = 0
 
 
 @jit_inner
@@ -115,57 +140,59 @@ def set_of(line, num_sets):
     return (line ^ ((line >> 7) & 127) ^ ((line >> 14) & 127)) % num_sets
 
 
-@jit_inner
-def read_run(ways, state, arrivals, pieces, address, num_bytes):
+@jit_inline
+def read_run(cache, address, num_bytes):
     """Look a run of bytes up and note what to fetch; return when what is on its way arrives."""
-    line_bytes, sector_bytes = state.line_bytes, state.sector_bytes
-    end = address + num_bytes
-    latest = np.int64(0)
-    miss_begin = miss_end = np.int64(0)
-    for line in range(address // line_bytes, (end + line_bytes - 1) // line_bytes):
-        base = line * line_bytes
-        first, stop = max(address, base), min(end, base + line_bytes)
-        wanted = _sectors_of(first - base, stop - base, sector_bytes)
-        way = _place(ways[set_of(line, state.num_sets)], line, state, pieces)
+    state, end = cache.state[0], address + num_bytes
+    line = address // state.line_bytes
+    base = line * state.line_bytes
+    latest = miss_begin = miss_end = np.int64(0)
+    while base < end:
+        first, stop = max(address - base, 0), min(end - base, state.line_bytes)
+        wanted = _sectors_of(first, stop, state)
+        way = cache.ways[_placed(cache, state, line)]
         missing = wanted & ~way.valid
         if missing != wanted:
-            latest = max(latest, _arrival_of(way, state, arrivals))
-            state.hit_bytes += _bytes_hit(wanted & ~missing, first - base, stop - base, state)
+            latest = max(latest, _arrival_of(way, state, cache.arrivals))
+            hit = _bytes_hit(wanted & ~missing, first, stop, state) if missing else stop - first
+            state.hit_bytes += hit
         if missing:
             way.valid |= missing
             way.fetched_by = state.num_transfers
         # Sectors that miss are fetched in pieces as long as they come.
-        sector = 0
-        while missing >> sector:
-            if (missing >> sector) & 1:
-                begin = base + sector * sector_bytes
-                if begin != miss_end:
-                    _fetch(miss_begin, miss_end, state, pieces)
-                    miss_begin = begin
-                miss_end = begin + sector_bytes
-            sector += 1
-    _fetch(miss_begin, miss_end, state, pieces)
+        while missing:
+            first, stop = _first_gap(missing, state)
+            missing &= ~_sectors_of(first, stop, state)
+            if base + first != miss_end:
+                _fetch(miss_begin, miss_end, state, cache.pieces)
+                miss_begin = base + first
+            miss_end = base + stop
+        line += 1
+        base += state.line_bytes
+    _fetch(miss_begin, miss_end, state, cache.pieces)
     state.read_bytes += num_bytes
     return latest
 
 
-@jit_inner
-def write_run(ways, state, pieces, address, num_bytes):
+@jit_inline
+def write_run(cache, address, num_bytes):
     """Write a run of bytes, and note what of it goes through to the HBM."""
-    line_bytes = state.line_bytes
-    end = address + num_bytes
-    for line in range(address // line_bytes, (end + line_bytes - 1) // line_bytes):
-        base = line * line_bytes
-        first, stop = max(address, base), min(end, base + line_bytes)
-        written = _sectors_of(first - base, stop - base, state.sector_bytes)
-        way = _place(ways[set_of(line, state.num_sets)], line, state, pieces)
+    state, end = cache.state[0], address + num_bytes
+    line = address // state.line_bytes
+    base = line * state.line_bytes
+    while base < end:
+        first, stop = max(address - base, 0), min(end - base, state.line_bytes)
+        written = _sectors_of(first, stop, state)
+        way = cache.ways[_placed(cache, state, line)]
         way.valid |= written
         if not state.writes_through:
             way.dirty |= written
+        line += 1
+        base += state.line_bytes
     state.write_bytes += num_bytes
     if state.writes_through:
         state.written_back_bytes += num_bytes
-        _note(address, end, True, state, pieces)
+        _note(address, end, True, state, cache.pieces)
 
 
 @jit_inner
@@ -183,11 +210,28 @@ def _fetch(begin, end, state, pieces):
         _note(begin, end, False, state, pieces)
 
 
-@jit_inner
-def _sectors_of(first, stop, sector_bytes):
+@jit_inline
+def _sectors_of(first, stop, state):
     """Return the sectors that bytes first..stop of a line touch, as bits."""
-    begin, end = first // sector_bytes, (stop + sector_bytes - 1) // sector_bytes
+    if stop - first == state.line_bytes:
+        return state.whole_line
+    size = state.sector_bytes
+    begin, end = first // size, (stop + size - 1) // size
     return ((1 << end) - 1) & ~((1 << begin) - 1)
+
+
+@jit_inline
+def _first_gap(sectors, state):
+    """Return the bytes first..stop of the line that the lowest run of these sectors takes."""
+    if sectors == state.whole_line:
+        return np.int64(0), state.line_bytes
+    begin = np.int64(0)
+    while not (sectors >> begin) & 1:
+        begin += 1
+    end = begin + 1
+    while (sectors >> end) & 1:
+        end += 1
+    return begin * state.sector_bytes, end * state.sector_bytes
 
 
 @jit_inner
@@ -211,35 +255,42 @@ def _bytes_hit(sectors, first, stop, state):
     return num_bytes
 
 
-@jit_inner
-def _place(own_set, line, state, pieces):
-    """Return the way of a line in its set, after making room for it where it was not there."""
+@jit_inline
+def _placed(cache, state, line):
+    """Return set and way of a line, after making room for it where it was not there."""
     state.num_accesses += 1
-    oldest = 0
-    for i in range(own_set.size):
-        if own_set[i].line == line:
-            own_set[i].used = state.num_accesses
-            return own_set[i]
-        if own_set[i].used < own_set[oldest].used:
-            oldest = i
-    way = own_set[oldest]
-    if way.dirty:
-        # Nobody waits for what is written back.
-        num_bytes = _count(way.dirty) * state.sector_bytes
-        state.written_back_bytes += num_bytes
-        begin = way.line * state.line_bytes
-        _note(begin, begin + num_bytes, True, state, pieces)
-    way.line = line
-    way.valid = 0
-    way.dirty = 0
-    way.used = state.num_accesses
-    way.fetched_by = _EMPTY
-    return way
+    own = set_of(line, state.num_sets)
+    way = np.int64(_EMPTY)
+    # To the end, without a branch: where a search would stop cannot be predicted.
+    for i in range(cache.lines.shape[1]):
+        way = np.int64(i) if cache.lines[own, i] == line else way
+    if way < 0:
+        way = _replaced(own, line, state, cache.lines, cache.used, cache.ways, cache.pieces)
+    cache.used[own, way] = state.num_accesses
+    return own, way
 
 
 @jit_inner
+def _replaced(own, line, state, lines, used, ways, pieces):
+    """Put a line into the way of a set that was used longest ago; return that way."""
+    oldest = 0
+    for way in range(lines.shape[1]):
+        if used[own, way] < used[own, oldest]:
+            oldest = way
+    evicted = ways[own, oldest]
+    if evicted.dirty:
+        # Nobody waits for what is written back.
+        num_bytes = _count(evicted.dirty) * state.sector_bytes
+        state.written_back_bytes += num_bytes
+        begin = lines[own, oldest] * state.line_bytes
+        _note(begin, begin + num_bytes, True, state, pieces)
+    lines[own, oldest] = line
+    evicted.valid = evicted.dirty = 0
+    evicted.fetched_by = _EMPTY
+    return oldest
+
+
+@jit_inline
 def _arrival_of(way, state, arrivals):
-    """Return the cycle in which what was fetched into a way last is there."""
-    if way.fetched_by == _EMPTY or way.fetched_by <= state.num_transfers - _RING:
-        return np.int64(0)
-    return arrivals[way.fetched_by % _RING]
+    """Return the cycle in which what was fetched into a way last is there, 0 if it is by now."""
+    return np.int64(0) if way.fetched_by <= state.num_settled else arrivals[way.fetched_by % _RING]

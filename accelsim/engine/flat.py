@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit_inner
+from accelsim.jit import borrow, jit_inline, jit_inner
 
 
 class FlatChannels(NamedTuple):
@@ -59,29 +59,42 @@ def borrowed_flat(hbm):
     return FlatChannels(hbm.interleave_bytes, hbm.subcycles_per_mebibyte, borrow(hbm.channel_free))
 
 
-@jit_inner
+@jit_inline
 def serve_flat(hbm, time_cycles, address, num_bytes):
     """Serve a run of bytes requested at `time_cycles`; return the cycle when the last leaves."""
-    free = hbm.channel_free
-    channels, piece = free.size, hbm.interleave_bytes
-    offset = address % piece
+    place = address // hbm.interleave_bytes
+    offset = address - place * hbm.interleave_bytes
+    now = time_cycles * SUBCYCLES
+    if offset + num_bytes <= hbm.interleave_bytes:
+        last = _serve_piece(hbm, place % hbm.channel_free.size, now, num_bytes)
+    else:
+        last = _serve_pieces(hbm, place, offset, now, num_bytes)
+    return (last + SUBCYCLES - 1) // SUBCYCLES
+
+
+@jit_inline
+def _serve_piece(hbm, channel, now, num_bytes):
+    """Serve bytes of one channel; return the subcycle when the last leaves."""
+    service = service_subcycles(num_bytes, hbm.subcycles_per_mebibyte)
+    end = max(hbm.channel_free[channel], now) + service
+    hbm.channel_free[channel] = end
+    return end
+
+
+@jit_inner
+def _serve_pieces(hbm, place, offset, now, num_bytes):
+    """Serve a run that begins `offset` bytes into piece `place` and goes beyond it."""
+    channels, piece = hbm.channel_free.size, hbm.interleave_bytes
     pieces = (offset + num_bytes + piece - 1) // piece
     missing = pieces * piece - offset - num_bytes
     rounds, extra = pieces // channels, pieces % channels
     ends_in = (pieces - 1) % channels
-    long = service_subcycles((rounds + 1) * piece, hbm.subcycles_per_mebibyte)
-    short = service_subcycles(rounds * piece, hbm.subcycles_per_mebibyte)
-    channel = (address // piece) % channels
-    now = time_cycles * SUBCYCLES
+    channel = place % channels
     last = now
     for i in range(min(pieces, channels)):
-        service = long if i < extra else short
-        if i in (0, ends_in):
-            # The first and the last piece of a run may be cut.
-            own = (rounds + (i < extra)) * piece - (i == 0) * offset - (i == ends_in) * missing
-            service = service_subcycles(own, hbm.subcycles_per_mebibyte)
-        end = max(free[channel], now) + service
-        free[channel] = end
-        last = max(last, end)
+        own = (rounds + (i < extra)) * piece
+        # The first and the last piece of a run may be cut.
+        own -= (i == 0) * offset + (i == ends_in) * missing
+        last = max(last, _serve_piece(hbm, channel, now, own))
         channel = channel + 1 if channel + 1 < channels else 0
-    return (last + SUBCYCLES - 1) // SUBCYCLES
+    return last

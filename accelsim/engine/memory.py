@@ -24,7 +24,7 @@ from accelsim.engine.hbm import Hbm, borrowed_hbm, new_hbm, serve_pieces, serve_
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
+from accelsim.jit import borrow, jit, jit_inner
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import B, C
 from accelsim.program.program import Program, Words
@@ -121,22 +121,24 @@ def request(memory, time_cycles, transfer):
 
 @jit_inner
 def _request_cached(memory, time_cycles, transfer):
-    cache = memory.cache
-    ways, state, pieces = cache.ways, cache.state[0], cache.pieces
-    begin_transfer(cache)
+    cache = borrowed_cache(memory.cache)
+    state = cache.state[0]
+    begin_transfer(cache, time_cycles)
     served, arrived = time_cycles, np.int64(0)
+    slices, gathered_rows = borrowed_flat(memory.slices), borrow(memory.hbm.gathered_rows)
     for row in range(transfer.rows):
-        address = row_address(transfer, row, memory.hbm.gathered_rows)
-        served = max(served, serve_flat(memory.slices, time_cycles, address, transfer.row_bytes))
+        address = row_address(transfer, row, gathered_rows)
+        served = max(served, serve_flat(slices, time_cycles, address, transfer.row_bytes))
+    for row in range(transfer.rows):
+        address = row_address(transfer, row, gathered_rows)
         if transfer.is_write:
-            write_run(ways, state, pieces, address, transfer.row_bytes)
+            write_run(cache, address, transfer.row_bytes)
         else:
-            on_its_way = read_run(ways, state, cache.arrivals, pieces, address, transfer.row_bytes)
-            arrived = max(arrived, on_its_way)
+            arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
     fetched = serve_pieces(
         memory.hbm,
         time_cycles,
-        pieces,
+        cache.pieces,
         state.num_pieces,
         state.writes_through and transfer.is_write,
     )
