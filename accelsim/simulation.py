@@ -18,6 +18,7 @@ from accelsim.errors import (
     WorkloadError,
 )
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.technology import TechnologySpec
 from accelsim.jit import cache_folder
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
@@ -153,10 +154,14 @@ class KernelRun:
         tensors: Tensors | None,
         engine: Engine = "compiled",
         with_timeline: bool = False,
+        technology: TechnologySpec | None = None,
     ) -> tuple[Report, Array | None]:
-        """Return the report, its accuracy not judged, and with tensors the output."""
+        """Return the report, its accuracy not judged, and with tensors the output.
+
+        technology: costs of the actions; absent: those that the machine names.
+        """
         program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
-        technology = load_technology(self.machine.technology)
+        technology = technology or load_technology(self.machine.technology)
         schedule, machine = schedule_under_cap(program, self.machine, technology, _ENGINES[engine])
         report = build_report(
             schedule=schedule,

@@ -94,8 +94,11 @@ def serve_pieces(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
     for i in range(num_pieces):
         begin = pieces[i, BEGIN]
         served = serve_flat(hbm.flat, time_cycles, begin, pieces[i, END] - begin)
-        if waits_for_writes or not pieces[i, IS_WRITE]:
+        if not pieces[i, IS_WRITE]:
             done = max(done, served + hbm.latency_cycles)
+        elif waits_for_writes:
+            # The memory has it then; no answer travels back.
+            done = max(done, served)
     return done
 
 

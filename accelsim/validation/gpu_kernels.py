@@ -1,4 +1,4 @@
-"""How the libraries of a GPU run an operation: the problem, and the kernel with its parameters.
+"""How the libraries of a GPU run products and attention: the kernels with their parameters.
 
 The same for every shape: which tiles and how many splits follow from the machine, by the kernels'
 own estimates. Sources: NVIDIA, CUTLASS 3.x, Hopper kernels (pipelines of 128-byte steps, tile
@@ -6,17 +6,14 @@ order in bands, split-K); Shah et al., "FlashAttention-3" (2024); Dao et al., "F
 (2023).
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Literal
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import Format
-from accelsim.report.report import Report
-from accelsim.simulation import simulate
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem, VectorProblem
+from accelsim.validation.gpu import Gpu, GpuRun, with_products
+from accelsim.workload.problem import AttentionProblem, GemmProblem
 
 _STEP_BYTES = 128
 """Depth of a step of a product: the widest row of shared memory that a copy can swizzle."""
@@ -24,6 +21,9 @@ _GEMM = {"stages": 4, "splits": "chosen", "swizzle": 8, "b_layout": "nk"}
 _PREFILL = {"query_tiles": 2, "tile_q": 64, "tile_k": 128, "order": "by_head"}
 _FLASH_2 = {"tile_q": 128, "tile_k": 64, "order": "by_head"}
 """Tiles of FlashAttention-2 at head_dim 128 (hdim128 forward of its launch template)."""
+_FLASH_2_ROWS, _FLASH_2_DECODE = 64, {"tile_k": 128, "stages": 1}
+"""Query rows of its decode tiles, mostly empty; their keys, and buffers of keys and of values
+(launch template of its split kernel)."""
 _DECODE_TILE, _LONGEST_RANGE = 256, 4096
 """Keys of a tile, and most keys whose scores a block keeps on chip (assumption)."""
 _FORMATS = {"bf16": "bf16", "fp8": "fp8_e4m3", "int8": "int8"}
@@ -31,33 +31,34 @@ _FORMATS = {"bf16": "bf16", "fp8": "fp8_e4m3", "int8": "int8"}
 Dtype = Literal["bf16", "fp8", "int8"]
 
 
-class GpuRun(NamedTuple):
-    """One operation as a library runs it."""
+def _products_of_warps(gpu: Gpu, padding: float = 1.0) -> Gpu:
+    """Older instructions, of single warps: slower, and costlier, as those of INT8 kernels are.
 
-    problem: Problem
-    kernel: str
-    settings: Mapping[str, Any]
-    is_hopper: bool = True
-    """Whether it issues the products of warp groups, or the older ones of single warps."""
-
-    def on(self, machine: MachineSpec) -> Report:
-        """Return the report of the run; raises as `simulate` does."""
-        workload = LoadedWorkload(self.problem, Path())
-        if not self.is_hopper:
-            machine = _with_products_of_warps(machine)
-        return simulate(machine, workload, self.kernel, self.settings)
-
-
-def _with_products_of_warps(machine: MachineSpec) -> MachineSpec:
-    """Return the machine at the rates of older instructions, after those of its INT8 kernels."""
-    cube = machine.cube_for("attention")
-    rates = cube.rates
+    padding: products that are computed, over those that count.
+    """
+    # The data sheet gives INT8 and FP8 the same rate; the library's INT8 kernels are the old ones.
+    rates = gpu.machine.cube_for("attention").rates
     if Format.INT8 not in rates or Format.FP8_E4M3 not in rates:
-        return machine
-    # The data sheet gives both formats the same rate; the library's INT8 kernels are the old ones.
-    share = rates[Format.INT8] / rates[Format.FP8_E4M3]
-    slower = {fmt: share * rate for fmt, rate in rates.items()}
-    return machine.model_copy(update={"cube": cube.model_copy(update={"rates": slower})})
+        return with_products(gpu, rate=1.0, energy=padding)
+    older, newer = (
+        cost.multiply.value + cost.accumulate.value
+        for cost in (gpu.technology.mac(Format.INT8), gpu.technology.mac(Format.FP8_E4M3))
+    )
+    rate = rates[Format.INT8] / rates[Format.FP8_E4M3]
+    return with_products(gpu, rate, padding * older / newer)
+
+
+def _decode_of_warps(gpu: Gpu, group: int) -> Gpu:
+    """Older decode kernels compute a tile of query rows of which `group` are there."""
+    padding = _FLASH_2_ROWS / group
+    gpu = _products_of_warps(gpu, padding)
+    # The matrix unit computes at least a step of rows without being told.
+    rows = max(group, gpu.machine.cube_for("attention").unit.rows)
+    machine, technology = with_products(gpu, min(1.0, rows / _FLASH_2_ROWS), energy=1.0)
+    vector = machine.vector
+    costs = {op: padding * cost for op, cost in vector.costs.model_dump(exclude_none=True).items()}
+    vector = vector.model_copy(update={"costs": vector.costs.model_copy(update=costs)})
+    return Gpu(machine.model_copy(update={"vector": vector}), technology)
 
 
 def gemm(dtype: Dtype, m: int, n: int, k: int) -> GpuRun:
@@ -100,25 +101,13 @@ def attention(
         }
     )
     if q_len > 1 and variant == "flash":
-        return GpuRun(problem, "flash", _FLASH_2, is_hopper=False)
+        return GpuRun(problem, "flash", _FLASH_2, _products_of_warps)
     if q_len > 1:
         return GpuRun(problem, "flash", _PREFILL)
     # As many ranges as run at once, of at least a tile and at most what fits.
     at_once = max(1, machine.cores // (batch * kv_heads))
     splits = max(min(at_once, ceil_div(kv_len, _DECODE_TILE)), ceil_div(kv_len, _LONGEST_RANGE))
+    if variant == "flash":
+        code = partial(_decode_of_warps, group=heads // kv_heads)
+        return GpuRun(problem, "split_kv", {"splits": splits, **_FLASH_2_DECODE}, code)
     return GpuRun(problem, "split_kv", {"splits": splits, "tile_k": _DECODE_TILE})
-
-
-def vector(function: str, rows: int, cols: int) -> GpuRun:
-    """Return a function of a bf16 matrix."""
-    problem = VectorProblem.model_validate(
-        {
-            "kind": "vector",
-            "name": function,
-            "function": function,
-            "rows": rows,
-            "cols": cols,
-            "dtype": "bf16",
-        }
-    )
-    return GpuRun(problem, "vector", {})

@@ -12,7 +12,9 @@ from pydantic import PositiveFloat, model_validator
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.units import MICRO
-from accelsim.validation.gpu_kernels import Dtype, GpuRun, attention, gemm, vector
+from accelsim.validation.gpu import GpuRun
+from accelsim.validation.gpu_kernels import Dtype, attention, gemm
+from accelsim.validation.gpu_vector import vector
 from accelsim.validation.reference import Reference, Row
 from accelsim.workload.problem import Size
 
@@ -62,7 +64,7 @@ def run_of(row: KernelRow, machine: MachineSpec) -> GpuRun:
         case "gemm", (int(m), int(n), int(k)):
             return gemm(row.dtype, m, n, k)
         case "vector", (str(function), int(rows), int(cols)):
-            return vector(function, rows, cols)
+            return vector(function, rows, cols, machine)
         case _, (int(b), int(h), int(kvh), int(sq), int(sk), int(d), bool(causal)):
             return attention(b, h, kvh, sq, sk, d, causal, machine, row.variant)
     raise ValueError(f"no run for a row of kind {row.kind}")

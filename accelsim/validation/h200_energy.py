@@ -11,7 +11,9 @@ from typing import Literal, Self, cast
 from pydantic import NonNegativeFloat, model_validator
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.validation.gpu_kernels import Dtype, GpuRun, attention, gemm, vector
+from accelsim.validation.gpu import GpuRun
+from accelsim.validation.gpu_kernels import Dtype, attention, gemm
+from accelsim.validation.gpu_vector import vector
 from accelsim.validation.reference import Reference, Row
 
 _ATTENTION = re.compile(r"B(\d+) H(\d+) KV(\d+) Sq(\d+) Sk(\d+) D(\d+) causal([01])")
@@ -78,7 +80,7 @@ def run_of(row: EnergyRow, machine: MachineSpec) -> GpuRun:
             batch, heads, kv_heads, q_len, kv_len, head_dim, bool(causal), machine, variant
         )
     rows, cols = row.sizes
-    return vector(row.kind, rows, cols)
+    return vector(row.kind, rows, cols, machine)
 
 
 def predict(row: EnergyRow, machine: MachineSpec) -> float:

@@ -6,13 +6,13 @@ controllers at once, and stands for all stacks; row numbers and sums are streams
 64 bytes at least.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from accelsim.engine.memory import new_memory, request
+from accelsim.engine.memory import new_memory, request, traffic_of
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import WORDS, Op
@@ -54,19 +54,42 @@ class GatherRow(Row):
     time_us: PositiveFloat
 
 
-def useful_bytes_per_s(row: GatherRow, machine: MachineSpec) -> float:
-    """Return the bytes of rows that a second of the kernel brings."""
-    stream_bytes_per_s = _bytes_per_s(machine, _STREAM_ROW_BYTES, 1.0, None)
+class Gathering(NamedTuple):
+    """A run of the kernel."""
+
+    useful_bytes: int
+    """Bytes of the rows."""
+    moved_bytes: float
+    """What the memory moves: whole accesses, row numbers and sums."""
+    time_s: float
+
+
+def gathering(row: GatherRow, machine: MachineSpec) -> Gathering:
+    """Return the run of what a row measured."""
+    stream_bytes_per_s, _ = _gather(machine, _STREAM_ROW_BYTES, 1.0, None)
     span_rows = max(1, round(row.rows / row.kept / STACKS)) if row.order == "random" else None
-    gathered_bytes_per_s = _bytes_per_s(machine, row.row_bytes, row.kept, span_rows)
+    gathered_bytes_per_s, accessed = _gather(machine, row.row_bytes, row.kept, span_rows)
     useful_bytes = row.rows * row.row_bytes
     streamed_bytes = 2 * row.rows * _WORD_BYTES
     time_s = useful_bytes / gathered_bytes_per_s + streamed_bytes / stream_bytes_per_s
-    return useful_bytes / (time_s + machine.launch)
+    return Gathering(
+        useful_bytes, accessed * useful_bytes + streamed_bytes, time_s + machine.launch
+    )
 
 
-def _bytes_per_s(machine: MachineSpec, row_bytes: int, kept: float, span_rows: int | None) -> float:
-    """Return the useful rate of all stacks; span_rows: of a stack, from which rows are drawn."""
+def useful_bytes_per_s(row: GatherRow, machine: MachineSpec) -> float:
+    """Return the bytes of rows that a second of the kernel brings."""
+    run = gathering(row, machine)
+    return run.useful_bytes / run.time_s
+
+
+def _gather(
+    machine: MachineSpec, row_bytes: int, kept: float, span_rows: int | None
+) -> tuple[float, float]:
+    """Return the useful rate of all stacks, in bytes per second, and bytes accessed a useful one.
+
+    span_rows: rows of a stack from which they are drawn; None: they come in order.
+    """
     stack = _one_stack(machine)
     count = max(1, _SAMPLE_BYTES // row_bytes)
     generator = np.random.default_rng(_SEED)
@@ -74,9 +97,10 @@ def _bytes_per_s(machine: MachineSpec, row_bytes: int, kept: float, span_rows: i
         rows = np.flatnonzero(generator.random(round(count / kept)) < kept)
     else:
         rows = generator.integers(0, span_rows, count)
-    cycles = _gather_cycles(stack, rows, row_bytes)
-    simulated = STACKS * len(rows) * row_bytes * machine.clock / cycles
-    return float(min(simulated, machine.hbm.bandwidth))
+    cycles, accessed_bytes = _simulate(stack, rows, row_bytes)
+    useful_bytes = len(rows) * row_bytes
+    rate = STACKS * useful_bytes * machine.clock / cycles
+    return min(rate, machine.hbm.bandwidth), accessed_bytes / useful_bytes
 
 
 def _one_stack(machine: MachineSpec) -> MachineSpec:
@@ -89,12 +113,20 @@ def _one_stack(machine: MachineSpec) -> MachineSpec:
     return machine.model_copy(update={"hbm": hbm, "l2": l2})
 
 
-def _gather_cycles(machine: MachineSpec, rows: npt.NDArray[np.int64], row_bytes: int) -> int:
+def _simulate(machine: MachineSpec, rows: npt.NDArray[np.int64], row_bytes: int) -> tuple[int, int]:
+    """Return the cycles of a gather and the bytes that the memory moves for it."""
     op = np.zeros((1, WORDS), np.int64)
     op[0, :] = Op.GATHER, 0, 0, 0, len(rows), row_bytes, 0
     program = Program("gather", op, np.array([0, 1]), np.zeros(1, np.int64), (), (), rows)
     gather = Transfer(0, len(rows), row_bytes, row_bytes, 0, is_write=False)
-    return int(request(new_memory(machine, program), 0, gather))
+    memory = new_memory(machine, program)
+    cycles = int(request(memory, 0, gather))
+    return cycles, traffic_of(memory, program).hbm_read_bytes
+
+
+def label_of(row: GatherRow) -> str:
+    """Return the gather in a few words."""
+    return f"{row.row_bytes} B, {row.kept:g} kept"
 
 
 REFERENCE = Reference(
@@ -104,7 +136,7 @@ REFERENCE = Reference(
     file="h200-gather.csv",
     quantity="useful_bytes_per_s",
     kind_of=lambda row: row.order,
-    label_of=lambda row: f"{row.row_bytes} B, {row.kept:g} kept",
+    label_of=label_of,
     value_of=lambda row: row.rows * row.row_bytes / (row.time_us * 1e-6),
     predict=useful_bytes_per_s,
     machine="h200-sxm",

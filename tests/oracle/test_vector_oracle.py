@@ -16,6 +16,7 @@ from tests.handmade import machine_of
 
 FUNCTIONS = ["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul"]
 MACHINE = load_machine("edge-npu")
+ONE_STAGE = {"tile_cols": 7, "stages": 1}
 FP32_ERROR = 40 * 2**-24
 """Forty roundings of FP32: sums by halving of 96 columns take 7, the longest function 12 steps,
 and a rounding before exp counts up to the size of its argument, which is at most 8 here."""
@@ -34,7 +35,10 @@ def tensors_of(problem, seed=0):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("tiles", [{}, {"tile_rows": 3, "tile_elements": 50}])
+@pytest.mark.parametrize(
+    "tiles",
+    [{}, {"tile_rows": 3, "tile_cols": 40, "tile_elements": 50}, {"tile_cols": 7, "stages": 1}],
+)
 def test_every_function_is_its_definition_up_to_fp32(function, tiles):
     problem = problem_of(function)
     tensors = tensors_of(problem)
@@ -69,9 +73,39 @@ def test_operands_are_read_once_and_the_result_is_written_once(function):
     assert moved[Unit.STORE] == matrix_bytes
 
 
+@pytest.mark.parametrize("function", ["softmax", "rmsnorm", "layernorm"])
+def test_rows_in_steps_are_read_twice(function):
+    problem = problem_of(function, rows=300, cols=1000, dtype=Format.BF16)
+    program, _ = Vector.record(problem, MACHINE, Vector.parameters(tile_cols=300), None)
+    verify(program)
+    moved = {unit: int(program.hbm_bytes[program.units == unit].sum()) for unit in Unit}
+    assert moved[Unit.LOAD] == 2 * moved[Unit.STORE] == 2 * 300 * 1000 * 2
+
+
+@pytest.mark.parametrize("function", ["softmax", "rmsnorm", "layernorm"])
+def test_rows_that_do_not_fit_are_taken_in_steps(function):
+    small, problem = machine_of(scratchpad_bytes=4096), problem_of(function, 2, 1000)
+    tensors = tensors_of(problem)
+    program, output = Vector.record(problem, small, Vector.parameters(), tensors)
+    verify(program)
+    exact = Vector.oracle(problem, tensors)
+    assert program.read_bytes == 2 * program.write_bytes
+    assert np.abs(output - exact).max() <= FP32_ERROR * np.abs(exact).max()
+
+
+def test_the_variance_of_rows_in_steps_survives_a_large_mean():
+    """Sums of squares would lose it: 1e4^2 is 2^27 times the variance."""
+    problem = problem_of("layernorm")
+    tensors = VectorTensors(tensors_of(problem).x + np.float32(1e4), None)
+    _, output = Vector.record(problem, MACHINE, Vector.parameters(tile_cols=16), tensors)
+    # An input of 1e4 has a rounding of 2^-24 of itself before anything is computed.
+    allowed = FP32_ERROR * 1e4
+    assert np.abs(output - Vector.oracle(problem, tensors)).max() <= allowed
+
+
 def test_a_row_that_fits_no_scratchpad_is_refused_with_its_buffers():
-    small = machine_of(scratchpad_bytes=1024)
-    with pytest.raises(DoesNotFitError, match=r"vector on drawn does not fit .* x 2 x 1x1000"):
+    small = machine_of(scratchpad_bytes=512)
+    with pytest.raises(DoesNotFitError, match=r"vector on drawn does not fit .* x 2 x 1x125"):
         Vector.record(problem_of("softmax", 2, 1000), small, Vector.parameters(), None)
 
 

@@ -39,7 +39,7 @@ LAYERS = {
     "sweeps": MODELS | {"workers", "workload", "kernels", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
     "validation": MODELS
-    | {"workload", "kernels", "engine", "report", "loading", "simulation", "workers"},
+    | {"workload", "kernels", "engine", "energy", "report", "loading", "simulation", "workers"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "report", "loading", "simulation"}

@@ -3,7 +3,8 @@
 import pytest
 
 from accelsim.loading import load_machine
-from accelsim.validation.h200_gather import REFERENCE, GatherRow, useful_bytes_per_s
+from accelsim.validation.h200_gather import REFERENCE, GatherRow, gathering, useful_bytes_per_s
+from accelsim.validation.h200_gather_energy import REFERENCE as ENERGY
 from accelsim.validation.outcome import validate
 
 MACHINE = load_machine("h200-sxm")
@@ -21,6 +22,21 @@ def test_the_shipped_gathers_are_predicted_within_the_target():
     errors = [abs(row.error_percent) for row in outcome.rows]
     assert len(errors) == 32
     assert sum(errors) / len(errors) <= TARGET_PERCENT
+
+
+def test_the_energy_of_the_shipped_gathers_is_predicted_within_the_target():
+    outcome = validate(ENERGY)
+    errors = [abs(row.error_percent) for row in outcome.rows]
+    assert len(errors) == 32
+    assert sum(errors) / len(errors) <= TARGET_PERCENT
+
+
+def test_a_gather_moves_whole_accesses_row_numbers_and_sums():
+    run = gathering(gather(32, "random", kept=0.05), MACHINE)
+    rows = 2**29 // 32
+    # Of rows drawn from twenty times as many, hardly any meet another one in the L2.
+    assert run.useful_bytes == 2**29
+    assert run.moved_bytes == pytest.approx(64 * rows + 8 * rows, rel=0.01)
 
 
 def test_half_an_access_brings_half_the_bandwidth_of_a_whole_one():

@@ -44,6 +44,8 @@ class DecodeParameters(Spec):
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 512."""
     precision: Precision = "fp16_fp32"
     """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    stages: PositiveInt = 2
+    """Tiles of keys, and of values, on chip at a time: one in use and the others on their way."""
 
 
 class Shape(NamedTuple):
@@ -115,6 +117,7 @@ def allocate(
     formats: StepFormats,
     tile_rows: int,
     cols: int,
+    stages: int,
 ) -> Buffers:
     """Declare the buffers of the frame: tiles of `tile_rows` keys or values, scores of `cols`."""
     dim = problem.head_dim
@@ -130,8 +133,8 @@ def allocate(
     x, output = rows("x", cols, vector), rows("output", dim, vector)
     return Buffers(
         queries=rows("queries", dim, stored, slots=2),
-        keys=builder.buffer("keys", tile_rows, dim, stored, slots=2),
-        values=builder.buffer("values", tile_rows, dim, stored, slots=2),
+        keys=builder.buffer("keys", tile_rows, dim, stored, slots=stages),
+        values=builder.buffer("values", tile_rows, dim, stored, slots=stages),
         scores_acc=accumulator("scores_acc", tile_rows, slots=2),
         output_acc=accumulator("output_acc", dim, slots=1),
         scores=rows("scores", tile_rows, formats.scores, slots=2),
@@ -178,7 +181,8 @@ class Frame:
         formats = step_formats(problem.dtype, parameters.precision)
 
         def declare(builder: ProgramBuilder, rows: int) -> tuple[Buffers, Any]:
-            buffers = allocate(builder, problem, formats, rows, most_keys or problem.kv_len)
+            cols = most_keys or problem.kv_len
+            buffers = allocate(builder, problem, formats, rows, cols, parameters.stages)
             return buffers, declare_own(builder, problem, formats) if declare_own else None
 
         asked = parameters.tile_k

@@ -80,10 +80,16 @@ def _divide_by_root_mean_square(p, x, rows, cols, shape, fmt, b):
     squares, root = tile(b.work, 0), tile(b.column, 0)
     multiply(p, squares, x, x, rows, cols, fmt)
     row_sum(p, root, squares, rows, cols, fmt)
-    scale(p, root, root, shape.inverse_cols, rows, 1, fmt)
-    add_scalar(p, root, root, shape.epsilon, rows, 1, fmt)
-    square_root(p, root, root, rows, 1, fmt)
+    root_of_mean(p, root, rows, shape, fmt)
     divide_column(p, x, x, root, rows, cols, fmt)
+
+
+@jit_inner
+def root_of_mean(p, column, rows, shape, fmt):
+    """Turn sums of squares along rows into what norms divide by, in place."""
+    scale(p, column, column, shape.inverse_cols, rows, 1, fmt)
+    add_scalar(p, column, column, shape.epsilon, rows, 1, fmt)
+    square_root(p, column, column, rows, 1, fmt)
 
 
 @jit_inner

@@ -1,7 +1,9 @@
 """A function of each element or each row of a matrix: softmax, norms, activations, a copy.
 
-One work item per tile. A tile of a row function holds whole rows; for element-wise functions the
-matrix is one long row, cut anywhere. HBM traffic: every operand read once, the result written once.
+One work item per tile. A tile of a row function holds whole rows, or steps of them
+(`accelsim.kernels.vector.streamed`) where they do not fit; for element-wise functions the matrix is
+one long row, cut anywhere. HBM traffic: every operand read once, or twice by row functions in
+steps, the result written once.
 """
 
 from typing import ClassVar, NamedTuple
@@ -15,6 +17,7 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit, tile_sizes
 from accelsim.kernels.vector.functions import COPY, FUNCTIONS, SILU_MUL, Buffers, apply
 from accelsim.kernels.vector.oracle import exact_result
+from accelsim.kernels.vector.streamed import NUM_COLUMNS, streamed
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import begin_item, convert, load, store, tile
@@ -26,6 +29,7 @@ from accelsim.workload.tensors import VectorTensors
 
 ROW_FUNCTIONS = ("softmax", "rmsnorm", "layernorm")
 _LARGEST_ROWS, _LARGEST_ELEMENTS, _SMALLEST_ELEMENTS = 64, 1 << 16, 256
+_SHORTEST_STEP = 64
 
 
 class VectorParameters(Spec):
@@ -33,6 +37,11 @@ class VectorParameters(Spec):
 
     tile_rows: PositiveInt | None = None
     """Rows of a tile of a row function; absent: enough to fill the cores, of what fits."""
+    tile_cols: PositiveInt | None = None
+    """Columns of a step of a row function, whose rows are then read twice; absent: whole rows on
+    chip, or the largest steps where these do not fit."""
+    stages: PositiveInt = 2
+    """Steps or tiles of the operands on chip at a time, one in use and the others on their way."""
     tile_elements: PositiveInt | None = None
     """Elements of a tile of an element-wise function; absent: as for rows."""
 
@@ -104,15 +113,17 @@ class Vector(Kernel):
         tile_rows, tile_cols = first_fit(
             name,
             _candidates(problem, machine, parameters),
-            lambda builder, sizes: _allocate(builder, problem, *sizes),
+            lambda builder, sizes: _allocate(builder, problem, parameters.stages, *sizes),
             machine,
         )
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = _declare_operands(builder, problem, tensors)
-        buffers = _allocate(builder, problem, tile_rows, tile_cols)
+        buffers = _allocate(builder, problem, parameters.stages, tile_rows, tile_cols)
         shape = _shape_of(problem, tile_rows, tile_cols)
-        items = ceil_div(shape.rows, tile_rows) * ceil_div(shape.cols, tile_cols)
-        program = builder.record(vector, items, shape, problem.dtype.code, hbm, buffers)
+        items, entry = ceil_div(shape.rows, tile_rows), streamed
+        if not _in_steps(problem, tile_cols):
+            items, entry = items * ceil_div(shape.cols, tile_cols), vector
+        program = builder.record(entry, items, shape, problem.dtype.code, hbm, buffers)
         output = hbm.result.data
         return program, None if output is None else output.reshape(problem.rows, problem.cols)
 
@@ -140,19 +151,31 @@ def _shape_of(problem: VectorProblem, tile_rows: int, tile_cols: int) -> _Shape:
     )
 
 
+def _in_steps(problem: VectorProblem, tile_cols: int) -> bool:
+    """Whether tiles of so many columns hold steps of rows that belong together."""
+    return problem.function in ROW_FUNCTIONS and tile_cols < problem.cols
+
+
 def _candidates(
     problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
 ) -> list[tuple[int, int]]:
-    """Return tiles, the largest first: what was asked for, or halvings of a core's share."""
+    """Return tiles, the best first: what was asked for, or halvings of a core's share."""
     rows, cols = _matrix(problem)
     if problem.function in ROW_FUNCTIONS:
         share = min(_LARGEST_ROWS, ceil_div(rows, machine.cores))
-        asked = parameters.tile_rows
-        return [(min(size, rows), cols) for size in ([asked] if asked else tile_sizes(share, 1))]
+        own = [parameters.tile_rows] if parameters.tile_rows else tile_sizes(share, 1)
+        steps = [parameters.tile_cols] if parameters.tile_cols else _halvings(cols, _SHORTEST_STEP)
+        return [(min(size, rows), min(step, cols)) for step in steps for size in own]
     share = max(min(_LARGEST_ELEMENTS, ceil_div(cols, machine.cores)), _SMALLEST_ELEMENTS)
     asked = parameters.tile_elements
     sizes = [asked] if asked else [1 << (share - 1).bit_length() >> i for i in range(9)]
     return [(1, min(size, cols)) for size in sizes]
+
+
+def _halvings(cols: int, shortest: int) -> list[int]:
+    """Return all columns, and what a step of half, a quarter and so on has, down to `shortest`."""
+    halves = max(1, (cols // shortest).bit_length())
+    return [ceil_div(cols, 1 << i) for i in range(halves)]
 
 
 def _declare_operands(
@@ -169,18 +192,22 @@ def _declare_operands(
     return _Operands(x, y, builder.tensor("result", "output", *shape, fmt))
 
 
-def _allocate(builder: ProgramBuilder, problem: VectorProblem, rows: int, cols: int) -> Buffers:
+def _allocate(
+    builder: ProgramBuilder, problem: VectorProblem, stages: int, rows: int, cols: int
+) -> Buffers:
     """Declare the buffers that the function needs; those of `Buffers` it does not are shared."""
     stored, fmt = problem.dtype, Format.FP32
     is_mixed = stored != fmt
-    x_stored = builder.buffer("x", rows, cols, stored, slots=2)
+    x_stored = builder.buffer("x", rows, cols, stored, slots=stages)
     if problem.function == "copy":
         return Buffers(*[x_stored] * 7)
     has_y, has_column = problem.function == "silu_mul", problem.function in ROW_FUNCTIONS
-    y_stored = builder.buffer("y", rows, cols, stored, slots=2) if has_y else x_stored
+    y_stored = builder.buffer("y", rows, cols, stored, slots=stages) if has_y else x_stored
     x = builder.buffer("x_vector", rows, cols, fmt) if is_mixed else x_stored
     y = builder.buffer("y_vector", rows, cols, fmt) if is_mixed and has_y else y_stored
-    work = x if problem.function == "softmax" else builder.buffer("work", rows, cols, fmt)
     result = builder.buffer("result", rows, cols, stored, slots=2) if is_mixed else x_stored
-    column = builder.buffer("column", rows, 1, fmt) if has_column else x
+    columns = NUM_COLUMNS if _in_steps(problem, cols) else 1
+    column = builder.buffer("column", rows, 1, fmt, slots=columns) if has_column else x
+    has_work = problem.function != "softmax" and not _in_steps(problem, cols)
+    work = builder.buffer("work", rows, cols, fmt) if has_work else x
     return Buffers(x_stored, y_stored, x, y, work, result, column)

@@ -154,6 +154,13 @@ def test_what_is_written_again_reaches_the_memory_once_or_each_time(writes, writ
     assert counted(machine, [(0, 64, True)] * 10).hbm_write_bytes == written
 
 
+def test_a_store_that_passes_through_waits_for_the_bandwidth_of_the_memory_but_not_its_latency():
+    l2 = cache_of(writes="through", bytes_per_cycle=16, latency_cycles=3)
+    machine = machine_of(l2=l2, latency_cycles=500, hbm_bytes_per_cycle=2)
+    _, ends = served(machine, [(0, 64, True)])
+    assert ends == [64 // 2]
+
+
 def test_rows_of_a_gather_are_looked_up_one_by_one():
     machine = machine_of(l2=cache_of(sets=64))
     memory = new_memory(machine, program_of([[gather(1, 0, 32, rows=3)]], gathered_rows=[5, 3, 5]))
