@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from accelsim.cli.console import print_json, results
@@ -45,7 +46,11 @@ def _named(title: str) -> Column:
 
 def _parameters(model: Any) -> list[tuple[str, str, str]]:
     return [
-        (name, "chosen" if field.default is None else str(field.default), field.description or "")
+        (
+            name,
+            "absent" if field.default is None else str(field.default),
+            " ".join(escape(field.description or "").split()),
+        )
         for name, field in model.model_fields.items()
     ]
 

@@ -66,6 +66,9 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
             text = _choice(show(name), str(name), context["expected"])
         case "value_error":
             text = str(context["error"])
+        case "too_short":
+            found_items, least = context["actual_length"], context["min_length"]
+            text = f"found a list of {found_items}, expected at least {least}"
         case _:
             text = _expectation(found, detail["msg"])
     return text

@@ -89,7 +89,7 @@ def test_a_missing_tensor_file_is_left_to_the_run(workload: Path) -> None:
     [
         ("machine", "edge-npu", {"coers": 2}, "machine.coers: unknown key, did you mean 'cores'?"),
         ("workload", "attention-2048", {"kv_len": 0}, "workload.kv_len: found 0, expected a value"),
-        ("kernel", "dense", {"tile_q": -1}, "tile_q: found -1; Input should be greater than 0"),
+        ("kernel", "dense", {"tile_q": -1}, "tile_q: found -1, expected a value greater than 0"),
         ("kernel", "desne", {}, "unknown kernel 'desne', did you mean 'dense'?"),
     ],
 )
