@@ -42,17 +42,17 @@ def serve_runs(dram, number, arrival):
     channel.now = channel.column_wake = channel.row_wake = last = arrival
     _admit(dram, channel, number)
     turn(dram, channel, number, arrival)
-    while True:
-        if channel.first_run == NONE and channel.reads + channel.opened_reads == 0:
-            return max(last, channel.now)
+    while channel.first_run != NONE or channel.reads + channel.opened_reads > 0:
         refresh_if_due(dram, channel, number)
         now = channel.now
         if step(dram, channel, number):
             last = max(last, channel.done)
-        _admit(dram, channel, number)
-        # What has been admitted may be able to issue before what was there.
-        channel.now = max(now + 1, min(channel.now, channel.column_wake, channel.row_wake))
+        if _admit(dram, channel, number):
+            # What is new may be able to issue before what was there.
+            channel.now = now + 1
+            last = max(last, channel.now)
         turn(dram, channel, number, now + 1)
+    return last
 
 
 @jit_inline
@@ -81,8 +81,8 @@ def refresh_if_due(dram, channel, number):
 
 @jit_inline
 def _admit(dram, channel, number):
-    """Let bursts into the queues, in their order, as long as there is room."""
-    t = dram.timing[0]
+    """Let bursts in, in their order, as long as there is room; return whether there was any."""
+    t, is_any = dram.timing[0], False
     while channel.first_run != NONE:
         run = dram.runs[channel.first_run]
         room = t.write_entries - channel.writes if run.is_write else t.read_entries - channel.reads
@@ -90,10 +90,12 @@ def _admit(dram, channel, number):
         if bursts <= 0:
             break
         enqueue(dram, channel, number, run, bursts)
+        is_any = True
         run.bursts -= bursts
         if run.bursts > 0:
             break
         channel.first_run = run.next
+    return is_any
 
 
 @jit_inline
@@ -150,10 +152,10 @@ def _try_column(dram, channel, number, is_refreshing):
     is_opened = index != NONE
     oldest, is_done = NEVER, is_opened or is_refreshing or channel.columns == 0
     for place in range(0 if is_done else channel.busy_banks):
-        bank = dram.busy[number, place]
-        offered = dram.offers[bank]
+        offered = dram.offers[number, place]
         if offered.column_at <= now and dram.entries[number, offered.hit].age < oldest:
-            offered.column_at = column_ready(dram, channel, dram.banks[bank], channel.is_writing)
+            bank = dram.banks[offered.bank]
+            offered.column_at = column_ready(dram, channel, bank, channel.is_writing)
             if offered.column_at <= now:
                 index, oldest = offered.hit, dram.entries[number, offered.hit].age
         wake = min(wake, offered.column_at)
@@ -168,12 +170,11 @@ def _try_row(dram, channel, number):
     """Open the row of the oldest entry that allows it, or close the row in its way."""
     now, wake, chosen, oldest = channel.now, NEVER, NONE, NEVER
     for place in range(channel.busy_banks if channel.rows > 0 else 0):
-        bank = dram.busy[number, place]
-        offered = dram.offers[bank]
+        offered = dram.offers[number, place]
         if offered.row_at <= now and dram.entries[number, offered.miss].age < oldest:
-            offered.row_at = row_ready(dram, channel, dram.banks[bank])
+            offered.row_at = row_ready(dram, channel, dram.banks[offered.bank])
             if offered.row_at <= now:
-                chosen, oldest = bank, dram.entries[number, offered.miss].age
+                chosen, oldest = offered.bank, dram.entries[number, offered.miss].age
         wake = min(wake, offered.row_at)
     channel.row_wake = wake
     if chosen != NONE:
@@ -210,7 +211,7 @@ def _issue_row(dram, channel, number, place):
     if bank.row != CLOSED:
         precharge(dram, channel, bank, channel.now)
     else:
-        index = dram.offers[place].miss
+        index = dram.offers[number, bank.place].miss
         activate(dram, channel, bank, dram.entries[number, index].row, channel.now)
         move_to_opened(dram, channel, number, index)
     channel.row_wake = channel.row_bus_free

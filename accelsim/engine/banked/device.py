@@ -112,8 +112,6 @@ def new_dram(
     banks = _banks(pseudos, shape)
     waiting = _records((banks.size, NUM_KINDS), LIST)
     waiting.first = waiting.last = NONE
-    offers = _records(banks.size, OFFER)
-    offers.hit = offers.miss = offers.place = NONE
     return Dram(
         timing=parameters,
         banks=banks,
@@ -126,8 +124,7 @@ def new_dram(
         entries=entries,
         waiting=waiting,
         newest=np.full((channels, NUM_KINDS), NONE, np.int64),
-        offers=offers,
-        busy=np.zeros((channels, banks.size // channels), np.int64),
+        offers=_records((channels, banks.size // channels), OFFER),
         runs=_records(capacity_runs, RUN),
     )
 
@@ -150,6 +147,7 @@ def _banks(pseudos: int, shape: DramShape) -> Records:
     banks.rank = banks.group // shape.bank_groups
     banks.pseudo = banks["rank"] // shape.ranks
     banks.row = CLOSED
+    banks.place = NONE
     return banks
 
 
@@ -179,8 +177,7 @@ def no_dram() -> Dram:
         entries=_records((0, 0), ENTRY),
         waiting=_records((0, NUM_KINDS), LIST),
         newest=np.zeros((0, NUM_KINDS), np.int64),
-        offers=_records(0, OFFER),
-        busy=np.zeros((0, 0), np.int64),
+        offers=_records((0, 0), OFFER),
         runs=_records(0, RUN),
     )
 

@@ -115,7 +115,6 @@ def borrowed_dram(dram):
         borrow(dram.waiting),
         borrow(dram.newest),
         borrow(dram.offers),
-        borrow(dram.busy),
         borrow(dram.runs),
     )
 

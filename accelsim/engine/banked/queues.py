@@ -123,19 +123,23 @@ def _unlink(dram, number, where, index):
 @jit_inline
 def offer_all(dram, channel, number):
     """Find the offers of all banks of a channel again."""
-    channel.busy_banks = 0
-    for place in range(dram.busy.shape[1]):
-        index = number * dram.busy.shape[1] + place
-        dram.offers[index].place = NONE
-        offer(dram, channel, number, index)
+    channel.busy_banks = channel.columns = channel.rows = 0
+    num_banks = dram.offers.shape[1]
+    for bank in range(number * num_banks, (number + 1) * num_banks):
+        dram.banks[bank].place = NONE
+        offer(dram, channel, number, bank)
 
 
 @jit_inline
 def offer(dram, channel, number, index):
     """Find what bank `index` could do next for the bursts of the kind being served."""
-    bank, offers, most = dram.banks[index], dram.offers[index], dram.timing[0].max_hits
+    bank, most = dram.banks[index], dram.timing[0].max_hits
     first = dram.waiting[index, channel.is_writing].first
-    _keep_busy(dram, channel, number, index, first != NONE)
+    if first == NONE:
+        _leave_busy(dram, channel, number, bank)
+        return
+    if bank.place == NONE:
+        _join_busy(dram, channel, number, index)
     hit, miss = NONE, first
     if bank.row != CLOSED:
         hit = miss = NONE
@@ -152,32 +156,42 @@ def offer(dram, channel, number, index):
         is_early = most > 0 and (miss != first or (hit != NONE and bank.hits < most))
         if bank.waiting or is_early:
             miss = NONE
-    channel.columns += (hit != NONE) - (offers.hit != NONE)
-    channel.rows += (miss != NONE) - (offers.miss != NONE)
-    offers.hit, offers.miss = hit, miss
-    offers.column_at = offers.row_at = NEVER
+    offered = dram.offers[number, bank.place]
+    channel.columns += int(hit != NONE) - int(offered.hit != NONE)
+    channel.rows += int(miss != NONE) - int(offered.miss != NONE)
+    offered.hit, offered.miss = hit, miss
+    offered.column_at = offered.row_at = NEVER
     if hit != NONE:
-        offers.column_at = column_ready(dram, channel, bank, channel.is_writing)
-        channel.column_wake = min(channel.column_wake, offers.column_at)
+        offered.column_at = column_ready(dram, channel, bank, channel.is_writing)
+        channel.column_wake = min(channel.column_wake, offered.column_at)
     if miss != NONE:
-        offers.row_at = row_ready(dram, channel, bank)
-        channel.row_wake = min(channel.row_wake, offers.row_at)
+        offered.row_at = row_ready(dram, channel, bank)
+        channel.row_wake = min(channel.row_wake, offered.row_at)
 
 
 @jit_inline
-def _keep_busy(dram, channel, number, index, is_busy):
-    """List a bank among those with work, or no longer."""
-    place = dram.offers[index].place
-    if is_busy and place == NONE:
-        dram.offers[index].place = channel.busy_banks
-        dram.busy[number, channel.busy_banks] = index
-        channel.busy_banks += 1
-    elif place != NONE and not is_busy:
-        channel.busy_banks -= 1
-        last = dram.busy[number, channel.busy_banks]
-        dram.busy[number, place] = last
-        dram.offers[last].place = place
-        dram.offers[index].place = NONE
+def _join_busy(dram, channel, number, index):
+    """Give a bank a place among the offers, which says nothing yet."""
+    dram.banks[index].place = channel.busy_banks
+    offered = dram.offers[number, channel.busy_banks]
+    offered.bank, offered.hit, offered.miss = index, NONE, NONE
+    channel.busy_banks += 1
+
+
+@jit_inline
+def _leave_busy(dram, channel, number, bank):
+    """Take the offers of a bank away; the last ones move to its place."""
+    if bank.place == NONE:
+        return
+    offered = dram.offers[number, bank.place]
+    channel.columns -= offered.hit != NONE
+    channel.rows -= offered.miss != NONE
+    channel.busy_banks -= 1
+    last = dram.offers[number, channel.busy_banks]
+    offered.bank, offered.hit, offered.miss = last.bank, last.hit, last.miss
+    offered.column_at, offered.row_at = last.column_at, last.row_at
+    dram.banks[last.bank].place = bank.place
+    bank.place = NONE
 
 
 @jit_inline

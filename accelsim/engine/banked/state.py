@@ -74,6 +74,7 @@ BANK = record(
     "write_ready",
     "hits",  # columns since the row was opened
     "waiting",  # opened for a burst that has not been issued
+    "place",  # among the offers of its channel, or NONE
 )
 
 GROUP = record("act_ready", "read_ready", "write_ready")
@@ -94,8 +95,8 @@ CHANNEL = record(
     "opened_writes",
     "column_wake",  # no column can issue before
     "row_wake",  # no row command can issue before
-    "busy_banks",  # that bursts of the kind being served wait for
-    "columns",  # offers
+    "busy_banks",  # with offers
+    "columns",  # among the offers
     "rows",
     "arrived",  # entries so far
     "done",  # end of the last data of the burst issued last
@@ -119,11 +120,11 @@ ENTRY = record(
     "after",
 )
 OFFER = record(
+    "bank",
     "hit",  # oldest entry for the open row, or NONE
     "column_at",  # tick before which it cannot issue
     "miss",  # oldest entry that needs another row, if that may be opened or the open one closed
     "row_at",
-    "place",  # among the busy banks
 )
 RUN = record("bank", "row", "bursts", "is_write", "next")
 
@@ -159,8 +160,7 @@ class Dram(NamedTuple):
     newest: npt.NDArray[np.int64]
     """[channel, is_write], the entry that came last, or NONE where it has gone."""
     offers: Records
-    """[bank], what could be done next."""
-    busy: npt.NDArray[np.int64]
-    """[channel, place], banks with bursts of the kind being served, in no order."""
+    """[channel, place], what banks with bursts of the kind being served could do next; the first
+    `busy_banks`, in no order."""
     runs: Records
     """[run], bursts of the transfer being served that follow each other in one row."""
