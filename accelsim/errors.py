@@ -13,6 +13,10 @@ class AccelsimError(Exception):
 
     exit_code = 2
 
+    def at(self, place: object) -> "AccelsimError":
+        """Return the same error with a message that begins with where it was found."""
+        return type(self)(f"{place}: {self}")
+
 
 class ConfigError(AccelsimError):
     """A YAML file or an override does not describe a valid object; lists every mistake of it."""
@@ -20,6 +24,10 @@ class ConfigError(AccelsimError):
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = list(mistakes)
         super().__init__("\n".join(self.mistakes))
+
+    def at(self, place: object) -> "ConfigError":
+        """Return the same mistakes, each beginning with where it was found."""
+        return type(self)(f"{place}: {mistake}" for mistake in self.mistakes)
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
         """Pickle by the mistakes, for errors that come from another process."""

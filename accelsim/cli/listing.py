@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from accelsim.cli.console import print_json, results
@@ -45,7 +46,11 @@ def _named(title: str) -> Column:
 
 def _parameters(model: Any) -> list[tuple[str, str, str]]:
     return [
-        (name, "chosen" if field.default is None else str(field.default), field.description or "")
+        (
+            name,
+            "absent" if field.default is None else str(field.default),
+            " ".join(escape(field.description or "").split()),
+        )
         for name, field in model.model_fields.items()
     ]
 
@@ -104,9 +109,9 @@ def schema(
     kind: Annotated[SchemaKind, typer.Argument(help="Kind of the file.")],
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors."""
-    from accelsim.config.schema import json_schema
+    from accelsim.config.schema import file_schema
 
-    print_json(json_schema(_model(kind)))
+    print_json(file_schema(_model(kind)))
 
 
 def _model(kind: SchemaKind) -> Any:

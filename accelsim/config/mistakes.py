@@ -66,6 +66,9 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
             text = _choice(show(name), str(name), context["expected"])
         case "value_error":
             text = str(context["error"])
+        case "too_short":
+            found_items, least = context["actual_length"], context["min_length"]
+            text = f"found a list of {found_items}, expected at least {least}"
         case _:
             text = _expectation(found, detail["msg"])
     return text
@@ -73,6 +76,8 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
 
 def _unknown_key(location: tuple[str | int, ...], adapter: TypeAdapter[Any]) -> str:
     known = schema_at(adapter, location[:-1]).get("properties", {})
+    if location[-1] in known:
+        return "can only be said in a file"
     hint = did_you_mean(str(location[-1]), known)
     return f"unknown key{hint}; allowed: {', '.join(known)}" if known else "unknown key"
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import ConfigError, WorkloadError
+from accelsim.errors import WorkloadError
 from accelsim.sweeps.spec import SweepSpec
 
 Contents = dict[str, Any]
@@ -54,18 +54,13 @@ def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
 
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
-    from pydantic import ValidationError
-
+    from accelsim.config.document import Document
+    from accelsim.config.loader import validate
     from accelsim.kernels.files import find_parameter_file
     from accelsim.kernels.registry import get_kernel
 
-    try:
-        parameters = get_kernel(name).parameters(**settings)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{'.'.join(map(str, each['loc']))}: found {each['input']!r}; {each['msg']}"
-            for each in error.errors()
-        ) from None
+    document = Document({}, {(): ""}).with_overrides(settings, label="")
+    parameters = validate(get_kernel(name).parameters, document)
     contents: Contents = parameters.model_dump(mode="json")
     digests = [
         _digest(partial(find_parameter_file, value))

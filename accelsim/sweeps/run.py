@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.errors import SweepInterruptedError, WorkersError
+from accelsim.errors import AccelsimError, SweepInterruptedError, WorkersError
 from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
 from accelsim.sweeps.outcome import Outcome, RunPoint, describe, run_safely, simulate_point
 from accelsim.sweeps.points import Grid, expand
@@ -83,11 +83,10 @@ def sweep(
     no use or a full disk, WorkersError for workers that are lost, SweepInterruptedError on Ctrl-C.
     """
     folder = Path(out)
-    beside = Path() if isinstance(spec, SweepSpec) else Path(spec).parent
     design_space = spec if isinstance(spec, SweepSpec) else load_sweep(spec)
     # Workers load the simulator while the grid is expanded.
     with open_workers(executor, workers, address) as pool, Store(folder, VERSION) as store:
-        grid = expand(design_space, read, VERSION, beside)
+        grid = _grid(design_space, read, None if isinstance(spec, SweepSpec) else Path(spec))
         run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
         try:
             run.finish_all()
@@ -95,6 +94,16 @@ def sweep(
             raise _interrupted(run, store, folder) from None
         export(store.rows(), folder)
         return _result(grid, store, run.num_run, folder)
+
+
+def _grid(spec: SweepSpec, read: ReadContents, file: Path | None) -> Grid:
+    """Return the points; what is wrong with them is told of the file that the sweep is from."""
+    if file is None:
+        return expand(spec, read, VERSION)
+    try:
+        return expand(spec, read, VERSION, file.parent)
+    except AccelsimError as error:
+        raise error.at(file) from None
 
 
 def _interrupted(run: "_Run", store: Store, folder: Path) -> SweepInterruptedError:

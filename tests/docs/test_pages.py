@@ -78,3 +78,10 @@ def test_the_readme_shows_the_whole_loop_of_the_example():
     loop = loop[loop.index("@jit") : loop.index("@register")]
     shown = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
     assert code(shown) == code(loop)
+
+
+def test_the_first_page_leads_to_every_other():
+    index = (ROOT / "docs/index.md").read_text()
+    linked = {(ROOT / "docs" / target).resolve() for target in LINK.findall(index)}
+    others = {page for page in PAGES if page.parent.name != "examples"}
+    assert others - {ROOT / "README.md", ROOT / "docs/index.md"} - linked == set()

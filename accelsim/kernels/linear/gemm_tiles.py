@@ -9,11 +9,12 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.linear.tiles import (
     BufferSize,
+    Cost,
     Step,
     Tiles,
     candidates,
     check_packing,
-    estimate_cycles,
+    cost_of,
     fastest_tiles,
     product_cycles,
 )
@@ -84,20 +85,20 @@ def choose_tiles(
     parameters: GemmParameters,
     formats: Sequence[Format],
 ) -> Tiles:
-    """Return the tiling of the lowest estimated time among those asked for that fit.
+    """Return the tiling of the lowest estimated cost among those asked for that fit.
 
     Raises DoesNotFitError.
     """
 
-    def estimate(tiles: Tiles) -> float:
-        return estimate_cycles(problem, machine, tiles, _step(name, problem, machine, tiles))
+    def cost(tiles: Tiles) -> Cost:
+        return cost_of(problem, machine, tiles, _step(name, problem, machine, tiles))
 
     return fastest_tiles(
         name,
         machine,
         _candidates(problem, machine, parameters),
         lambda tiles: buffers_of(tiles, formats, parameters.b_layout),
-        estimate,
+        cost,
     )
 
 

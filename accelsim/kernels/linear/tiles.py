@@ -49,7 +49,18 @@ class Step(NamedTuple):
     latency_cycles: float
     """What passes between the arrival of the operands and the result, beyond `compute_cycles`."""
     operand_bytes: tuple[float, ...]
-    """Bytes of each load."""
+    """Bytes of each load, that of the left operand first."""
+
+
+class Cost(NamedTuple):
+    """What a tiling is estimated to take; the lower one, compared field by field, is better."""
+
+    cycles: float
+    """Time of the run."""
+    loaded_bytes: float
+    """Bytes that all cores load."""
+    items: int
+    """Work items."""
 
 
 def candidates(problem: GemmProblem, asked: Sequence[int | None]) -> Iterator[Tiles]:
@@ -72,18 +83,19 @@ def fastest_tiles(
     machine: MachineSpec,
     tilings: Iterable[Tiles],
     buffers: Callable[[Tiles], list[BufferSize]],
-    estimate: Callable[[Tiles], float],
+    cost: Callable[[Tiles], Cost],
 ) -> Tiles:
     """Return the tiling of the lowest estimated time among those that fit.
 
-    If none does, raises DoesNotFitError with the buffers of the last.
+    Of equal times the one that loads least, then the one of fewest items. If none fits, raises
+    DoesNotFitError with the buffers of the last.
     """
-    fitting = []
+    fitting: list[tuple[Cost, Tiles]] = []
     tightest: list[BufferSize] = []
     for tiles in tilings:
         tightest = buffers(tiles)
         if all(_used_bytes(tightest, m) <= capacity_bytes(machine, m) for m in MEMORIES):
-            fitting.append((estimate(tiles), tiles))
+            fitting.append((cost(tiles), tiles))
     if fitting:
         return min(fitting)[1]
     builder = ProgramBuilder(name, with_numbers=False)
@@ -97,26 +109,61 @@ def _used_bytes(sizes: list[BufferSize], memory: str) -> float:
     return sum(size.slots * size.rows * size.cols * size.fmt.bits / BITS_PER_BYTE for size in own)
 
 
-def estimate_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, step: Step) -> float:
-    """Return the time of all waves of items over the cores, each step at its slowest part."""
-    num_items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n) * tiles.splits
-    hbm_share = _supply_bytes_per_cycle(machine) / min(machine.cores, num_items)
-    load = max(
-        sum(step.operand_bytes) / machine.load.bandwidth,
-        sum(each / _channel_share(each, machine) for each in step.operand_bytes) / hbm_share,
-    )
-    # A slot is loaded again once the step `stages` before has been computed.
-    arrival = machine.hbm_latency_cycles + load
-    reuse = (arrival + step.compute_cycles + step.latency_cycles) / tiles.stages
-    move = tiles.m * tiles.n * _SUM_BYTES / machine.accumulator.bandwidth
+def cost_of(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, step: Step) -> Cost:
+    """Return the estimate for all waves of items over the cores, each step at its slowest part.
+
+    The last wave may occupy fewer cores, which then share the supply.
+    """
+    items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n) * tiles.splits
     steps = ceil_div(ceil_div(problem.k, tiles.k), tiles.splits)
-    per_item = steps * max(step.compute_cycles, load, reuse)
-    per_item += move if tiles.acc_slots == 1 else 0
-    waves = ceil_div(num_items, machine.cores)
-    run = waves * per_item
+    full_waves, rest = divmod(items, machine.cores)
+    slots = min(tiles.stages, steps)
+    run = full_waves * steps * _step_cycles(machine, step, slots, machine.cores)
+    if rest:
+        run += steps * _step_cycles(machine, step, slots, rest)
+    if tiles.acc_slots == 1:
+        move = tiles.m * tiles.n * _SUM_BYTES / machine.accumulator.bandwidth
+        run += ceil_div(items, machine.cores) * move
     if machine.l2:
         run = max(run, problem.compulsory_bytes / machine.hbm_bytes_per_cycle)
-    return run + arrival + _merge_cycles(problem, machine, tiles)
+    # Before the first product or after the last load, whichever of the two is not the bottleneck.
+    load = _load_cycles(machine, step, min(machine.cores, items))
+    ends = machine.hbm_latency_cycles + min(load, step.compute_cycles)
+    return Cost(
+        cycles=run + ends + _merge_cycles(problem, machine, tiles),
+        loaded_bytes=_loaded_bytes(problem, tiles, step),
+        items=items,
+    )
+
+
+def _loaded_bytes(problem: GemmProblem, tiles: Tiles, step: Step) -> float:
+    """Return what all items load: tiles at the edges end with the operand."""
+    left, *right = step.operand_bytes
+    left_rows, right_cols = problem.m / tiles.m, problem.n / tiles.n
+    loads = left_rows * ceil_div(problem.n, tiles.n) * left
+    loads += ceil_div(problem.m, tiles.m) * right_cols * sum(right)
+    return problem.k / tiles.k * loads
+
+
+def _step_cycles(machine: MachineSpec, step: Step, slots: int, active_cores: int) -> float:
+    """Return the time from one step of an item to the next while `active_cores` have an item.
+
+    slots: of the operands that an item uses; each item begins again with the first.
+    """
+    load = _load_cycles(machine, step, active_cores)
+    # A slot is loaded again once the step `slots` before has been computed.
+    arrival = machine.hbm_latency_cycles + load
+    reuse = (arrival + step.compute_cycles + step.latency_cycles) / slots
+    return max(step.compute_cycles, load, reuse)
+
+
+def _load_cycles(machine: MachineSpec, step: Step, active_cores: int) -> float:
+    """Return the time to load the operands of a step: by the queue, or by a core's fair share."""
+    share = _supply_bytes_per_cycle(machine) / active_cores
+    return max(
+        sum(step.operand_bytes) / machine.load.bandwidth,
+        sum(each / _channel_share(each, machine) for each in step.operand_bytes) / share,
+    )
 
 
 def _supply_bytes_per_cycle(machine: MachineSpec) -> float:
@@ -125,11 +172,16 @@ def _supply_bytes_per_cycle(machine: MachineSpec) -> float:
 
 
 def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> float:
-    """Return the time to store the sums of all ranges of k, and to launch what merges them."""
+    """Return the time to store the sums of all ranges of k, and to launch what merges them.
+
+    The first three ranges arrive together, then two at a time.
+    """
     if tiles.splits == 1:
         return 0.0
     moved_bytes = 2 * tiles.splits * problem.m * problem.n * _SUM_BYTES
+    arrivals = ceil_div(tiles.splits - 1, 2) - 1
     latency = machine.launch * machine.clock + 2 * machine.hbm_latency_cycles
+    latency += arrivals * (machine.l2_latency_cycles or machine.hbm_latency_cycles)
     return latency + moved_bytes / machine.hbm_bytes_per_cycle
 
 

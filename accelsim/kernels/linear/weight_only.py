@@ -26,11 +26,12 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.linear.tiles import (
     BufferSize,
+    Cost,
     Step,
     Tiles,
     candidates,
     check_packing,
-    estimate_cycles,
+    cost_of,
     fastest_tiles,
     product_cycles,
 )
@@ -229,19 +230,19 @@ def _groups_of_step(tiles: Tiles, problem: GemmProblem, parameters: WeightOnlyPa
 def _choose_tiles(
     name: str, problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
 ) -> Tiles:
-    """Return the tiling of the lowest estimated time among those asked for that fit."""
+    """Return the tiling of the lowest estimated cost among those asked for that fit."""
     check_packing(name, {"tile_n": (parameters.tile_n, problem.n, parameters.bits)})
 
-    def estimate(tiles: Tiles) -> float:
+    def cost(tiles: Tiles) -> Cost:
         step = _step(name, problem, machine, parameters, tiles)
-        return estimate_cycles(problem, machine, tiles, step)
+        return cost_of(problem, machine, tiles, step)
 
     return fastest_tiles(
         name,
         machine,
         candidates(problem, (parameters.tile_m, parameters.tile_n, parameters.tile_k)),
         lambda tiles: _buffers(tiles, problem, parameters),
-        estimate,
+        cost,
     )
 
 

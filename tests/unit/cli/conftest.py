@@ -20,7 +20,7 @@ CYCLES = {"dense": 4000, "flash": 2000}
 class Parameters(BaseModel):
     """What a kernel can be told."""
 
-    tile_q: int | None = Field(default=None, description="Query rows of a tile.")
+    tile_q: int | None = Field(default=None, description="Rows [q_len]\nof a tile.")
     precision: str = Field(default="fp32", description="Format of the vector path.")
 
 

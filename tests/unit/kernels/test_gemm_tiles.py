@@ -4,14 +4,23 @@ import pytest
 
 from accelsim.engine.compiled import schedule
 from accelsim.kernels.linear.gemm import Gemm
+from accelsim.kernels.linear.tiles import BufferSize, Cost, Step, Tiles, cost_of, fastest_tiles
+from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.loading import load_machine
+from accelsim.numerics.formats import Format
+from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import GemmProblem
 
-PROBLEM = GemmProblem(kind="gemm", name="square", m=1024, n=1024, k=1024)
+
+def problem(m, n, k):
+    return GemmProblem(kind="gemm", name="product", m=m, n=n, k=k)
 
 
-def cycles_with(machine, **parameters):
-    program, _ = Gemm.record(PROBLEM, machine, Gemm.parameters(**parameters), None)
+SQUARE = problem(1024, 1024, 1024)
+
+
+def cycles_with(machine, work=SQUARE, kernel=Gemm, **parameters):
+    program, _ = kernel.record(work, machine, kernel.parameters(**parameters), None)
     return schedule(program, machine).cycles
 
 
@@ -34,3 +43,61 @@ def test_no_other_depth_of_a_step_is_faster(name, bandwidth):
     machine = load_machine(name, {"hbm.bandwidth": bandwidth})
     best = min(cycles_with(machine, tile_k=depth) for depth in (16, 32, 64, 128, 256))
     assert cycles_with(machine) <= best + machine.hbm_latency_cycles
+
+
+def test_no_other_side_of_a_tile_is_faster_where_the_last_wave_is_short():
+    """32 items of 128 x 256 on 24 cores: the last eight have the HBM to themselves."""
+    machine = load_machine("ascend-910b")
+    sides = [(m, n) for m in (64, 128, 256) for n in (64, 128, 256) if m * n <= 128 * 256]
+    best = min(cycles_with(machine, tile_m=m, tile_n=n) for m, n in sides)
+    assert cycles_with(machine) <= best + machine.hbm_latency_cycles
+
+
+def test_an_item_of_one_step_is_known_to_use_one_slot():
+    """Each item begins with the first slot, so that nothing of the next one arrives ahead."""
+    machine = load_machine("ascend-910b", {"hbm.bandwidth": "3.2 TB/s"})
+    work = problem(2048, 2048, 512)
+    best = min(cycles_with(machine, work, WeightOnly, tile_k=depth) for depth in (128, 256, 512))
+    assert cycles_with(machine, work, WeightOnly) <= best + machine.hbm_latency_cycles
+
+
+def test_no_other_number_of_ranges_is_faster():
+    """Sums of many ranges arrive two at a time in the second phase."""
+    machine = load_machine("h200-sxm")
+    asked = {"stages": 4, "b_layout": "nk", "tile_k": 64}
+    work = problem(1, 576, 1536)
+    best = min(cycles_with(machine, work, splits=n, **asked) for n in (1, 2, 4, 6, 12, 24))
+    assert cycles_with(machine, work, splits="chosen", **asked) <= best + machine.hbm_latency_cycles
+
+
+@pytest.mark.parametrize(
+    ("costs", "best"),
+    [
+        ({16: Cost(100, 8.0, 4), 32: Cost(99, 9.0, 5)}, 32),
+        ({16: Cost(100, 8.0, 4), 32: Cost(100, 7.0, 5)}, 32),
+        ({16: Cost(100, 8.0, 4), 32: Cost(100, 8.0, 3)}, 32),
+        ({16: Cost(100, 8.0, 4), 32: Cost(100, 8.0, 4)}, 16),
+    ],
+)
+def test_of_equally_fast_tiles_those_that_load_least_are_taken(costs, best):
+    chosen = fastest_tiles(
+        "product",
+        load_machine("edge-npu"),
+        [Tiles(size, size, size, 1) for size in costs],
+        lambda tiles: [BufferSize("a", tiles.m, tiles.k, Format.FP16)],
+        lambda tiles: costs[tiles.m],
+    )
+    assert chosen.m == best
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(512, 512, 512), (300, 200, 100), (1, 700, 96)])
+def test_the_bytes_that_decide_are_those_that_the_program_loads(m, n, k):
+    machine, work = load_machine("edge-npu"), problem(m, n, k)
+    tiles = Tiles(min(64, m), 128, 32, 1)
+    loads = tuple(side * tiles.k * work.dtype.bits / BITS_PER_BYTE for side in (tiles.m, tiles.n))
+    program, _ = Gemm.record(
+        work, machine, Gemm.parameters(tile_m=tiles.m, tile_n=tiles.n, tile_k=tiles.k), None
+    )
+    stored = m * n * work.dtype.bits / BITS_PER_BYTE
+    cost = cost_of(work, machine, tiles, Step(1.0, 0.0, loads))
+    assert cost.loaded_bytes == pytest.approx(program.hbm_bytes.sum() - stored)

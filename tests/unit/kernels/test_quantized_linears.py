@@ -12,6 +12,7 @@ from accelsim.errors import (
     QuantizationError,
     WorkloadError,
 )
+from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.quantization.calibration import Calibration, Provenance, Sampling
@@ -230,3 +231,16 @@ def test_numbers_do_not_change_the_program(kernel):
     with_numbers, _ = run(kernel, problem, tensors, machine=MACHINE, **grouped)
     without, _ = run(kernel, problem, None, machine=MACHINE, **grouped)
     np.testing.assert_array_equal(with_numbers.ops, without.ops)
+
+
+@pytest.mark.parametrize("kernel", ["tender", "requantized"])
+def test_a_chunk_of_one_row_costs_one_more_pass_over_the_weights(kernel):
+    """Its item is as short as the row, so that it does not push the other tiles to be small."""
+    work = GemmProblem(kind="gemm", name="p", m=1024, n=512, k=512)
+    kind = get_kernel(kernel)
+    moved = [
+        kind.record(work, MACHINE, kind.parameters(first_rows=rows), None)[0].hbm_bytes.sum()
+        for rows in (0, 1)
+    ]
+    of_a_chunk = (3 * work.k + 2 * work.n) * 4  # scales, biases and order
+    assert moved[1] <= moved[0] + work.n * work.k + of_a_chunk

@@ -1,5 +1,6 @@
 """Tile sizes of a quantized linear: what fits, and of that what should take the least time."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -101,15 +102,49 @@ def _estimate(
     scheme: Scheme,
     tiles: Tiles,
 ) -> tuple[float, float]:
-    """Return cycles and bytes loaded: all work items over the cores, each at its slowest unit."""
+    """Return cycles and bytes loaded: all work items over the cores, each at its slowest unit.
+
+    An item has the rows of its tile, which the end of a chunk may cut short. The busiest core has
+    its share of the work, and of the items so tall or taller it has a whole number.
+    """
+    blocks = ceil_div(ceil_div(problem.n, tiles.n), tiles.block)
+    tile_rows = _tile_rows(scheme, tiles.m)
+    active_cores = min(machine.cores, tile_rows.total() * blocks)
+    items, run, work, loaded = 0, 0.0, 0.0, 0.0
+    for rows, count in sorted(tile_rows.items(), reverse=True):
+        cycles, loads = _item(problem, machine, parameters, scheme, tiles, rows, active_cores)
+        items += count * blocks
+        run = max(run, ceil_div(items, machine.cores) * cycles)
+        work += count * blocks * cycles
+        loaded += count * blocks * loads
+    return max(run, work / machine.cores), loaded
+
+
+def _tile_rows(scheme: Scheme, tile_m: int) -> Counter[int]:
+    """Return how many tiles of X have how many rows."""
+    counts: Counter[int] = Counter()
+    for _, start, stop in scheme.spans:
+        whole, rest = divmod(stop - start, tile_m)
+        counts.update({tile_m: whole, rest: 1})
+    del counts[0]
+    return counts
+
+
+def _item(
+    problem: GemmProblem,
+    machine: MachineSpec,
+    parameters: QuantizedParameters,
+    scheme: Scheme,
+    tiles: Tiles,
+    rows: int,
+    active_cores: int,
+) -> tuple[float, float]:
+    """Return cycles and bytes loaded of an item of `rows` while `active_cores` have one each."""
     array = machine.int_mac_for(problem.name)
     panels = ceil_div(problem.k, tiles.k)
-    tiles_n = ceil_div(problem.n, tiles.n)
-    row_tiles = sum(ceil_div(stop - start, tiles.m) for _, start, stop in scheme.spans)
     passes = max(1, scheme.work.drains)
-    items = row_tiles * ceil_div(tiles_n, tiles.block)
     product = int_mac_cycles(
-        tiles.m,
+        rows,
         tiles.n,
         ceil_div(tiles.k, passes),
         scheme.work.shifts,
@@ -119,16 +154,14 @@ def _estimate(
         array.cols,
         float(machine.scratchpad.bandwidth),
     )
-    outputs = tiles.m * tiles.n
+    outputs = rows * tiles.n
     drains = panels * scheme.work.drains + 1
     lanes = machine.vector.lanes.get(Format.FP32, 1)
     vector = drains * _VECTOR_OPS * (ceil_div(outputs, lanes) + machine.vector.issue_cycles)
     move = drains * outputs * 4 / machine.accumulator.bandwidth
-    share = machine.hbm_bytes_per_cycle / min(machine.cores, items)
-    rate = min(machine.load.bandwidth, share)
-    x_bytes = tiles.m * problem.k * parameters.activation_bits / BITS_PER_BYTE
+    rate = min(machine.load.bandwidth, machine.hbm_bytes_per_cycle / active_cores)
+    x_bytes = rows * problem.k * parameters.activation_bits / BITS_PER_BYTE
     w_bytes = tiles.n * problem.k * parameters.weight_bits / BITS_PER_BYTE
     loads = tiles.block * w_bytes + x_bytes * (tiles.block if panels > 1 else 1)
     slowest = max(panels * passes * product, vector, move)
-    waves = ceil_div(items, machine.cores)
-    return waves * max(tiles.block * slowest, loads / rate), items * loads
+    return max(tiles.block * slowest, loads / rate), loads
