@@ -109,9 +109,9 @@ def schema(
     kind: Annotated[SchemaKind, typer.Argument(help="Kind of the file.")],
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors."""
-    from accelsim.config.schema import json_schema
+    from accelsim.config.schema import file_schema
 
-    print_json(json_schema(_model(kind)))
+    print_json(file_schema(_model(kind)))
 
 
 def _model(kind: SchemaKind) -> Any:

@@ -83,7 +83,7 @@ class Document:
         places = {key: place for key, place in self.places.items() if key[: len(path)] != path}
         for end in range(1, len(path) + 1):
             places.setdefault(path[:end], label)
-        return replace(self, value=_replaced(self.value, path, value), places=places)
+        return replace(self, value=replaced_at(self.value, path, value), places=places)
 
 
 def dotted(path: KeyPath) -> str:
@@ -96,11 +96,12 @@ def _read_override(text: str, place: str) -> Any:
     return parse(text, lambda line, column: place).value
 
 
-def _replaced(value: Any, path: KeyPath, new: Any) -> Any:
+def replaced_at(value: Any, path: KeyPath, new: Any) -> Any:
+    """Return `value` with `new` at `path`; mappings on the way are copied, or made."""
     if not path:
         return new
     branch = value or {}
-    return {**branch, path[0]: _replaced(branch.get(path[0]), path[1:], new)}
+    return {**branch, path[0]: replaced_at(branch.get(path[0]), path[1:], new)}
 
 
 def parse(text: str, place: Callable[[int, int], str]) -> Document:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from accelsim.config.document import MAX_BYTES, Document, parse
+from accelsim.config.extending import base_of, check_ends, extended
 from accelsim.config.mistakes import explain, show
 from accelsim.config.shipped import Kind, locate
 from accelsim.config.spec import UNITS_REQUIRED
@@ -42,15 +43,26 @@ def load_spec(
 def read_document(source: str | Path, *, kind: Kind) -> Document:
     """Return the data of a file and the places of its keys, before any check against a model.
 
+    Of a file that extends another, the data of both; keys have their places in either.
+
     An unchanged file is read once in a process, however many points of a sweep use it, so the
     data is shared: change it through `with_overrides`, never in place.
     Raises ConfigError, UnknownNameError.
     """
-    path = locate(source, kind)
-    if path.is_dir():
-        raise ConfigError([f"{path}: found a folder, expected a YAML file"])
-    if not path.is_file():
-        raise ConfigError([f"{path}: found a device or pipe, expected a YAML file"])
+    return _read_chain((locate(source, kind),), kind)
+
+
+def _read_chain(files: tuple[Path, ...], kind: Kind) -> Document:
+    """Return what the last of `files` says with all that it extends; each extends the next."""
+    document = _read_file(files[-1])
+    base = base_of(document, files[-1], kind)
+    if base is None:
+        return document
+    check_ends(document, (*files, base))
+    return _extended(_read_chain((*files, base), kind), document)
+
+
+def _read_file(path: Path) -> Document:
     status = path.stat()
     version = (status.st_dev, status.st_ino, status.st_mtime_ns)
     return _read(path, status.st_size, version)
@@ -77,6 +89,12 @@ def validate(model: type[T] | TypeAdapter[T], document: Document) -> T:
 def _validate_once(model: Any, document: Document) -> Any:
     """Specs are frozen, so every point of a sweep can share the one of an unchanged file."""
     return validate(model, document)
+
+
+@lru_cache(maxsize=256)
+def _extended(base: Document, document: Document) -> Document:
+    """Documents of unchanged files are the same, and so is what they make together."""
+    return extended(base, document) if isinstance(base.value, dict) else base
 
 
 @lru_cache(maxsize=256)

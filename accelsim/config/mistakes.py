@@ -76,6 +76,8 @@ def _text(detail: Any, document: Document, adapter: TypeAdapter[Any]) -> str:
 
 def _unknown_key(location: tuple[str | int, ...], adapter: TypeAdapter[Any]) -> str:
     known = schema_at(adapter, location[:-1]).get("properties", {})
+    if location[-1] in known:
+        return "can only be said in a file"
     hint = did_you_mean(str(location[-1]), known)
     return f"unknown key{hint}; allowed: {', '.join(known)}" if known else "unknown key"
 

@@ -4,13 +4,47 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from accelsim.config.spec import EXTENDS
+
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_DEFINITIONS = "#/$defs/"
+_PART = "PartOf"
+"""Before the name of a definition: the same with no key required."""
 
 
 def json_schema(model: Any) -> dict[str, Any]:
     """Return the JSON Schema of `model`, a model class or a TypeAdapter of a union of models."""
     adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
     return {"$schema": _DIALECT, **adapter.json_schema()}
+
+
+def file_schema(model: Any) -> dict[str, Any]:
+    """Return the JSON Schema of a file of `model`: one that extends another may leave keys out."""
+    whole = json_schema(model)
+    if EXTENDS not in whole.get("properties", {}):
+        return whole
+    part = _without_required(whole)
+    complete = {key: whole[key] for key in ("properties", "required")}
+    parts = {f"{_PART}{name}": schema for name, schema in part["$defs"].items()}
+    condition = {"if": {"not": {"required": [EXTENDS]}}, "then": complete}
+    return {**part, **condition, "$defs": {**whole["$defs"], **parts}}
+
+
+def _without_required(schema: Any) -> Any:
+    """Return a copy that requires no key; references lead to such copies of what they name."""
+    if isinstance(schema, list):
+        return [_without_required(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    copy = {
+        # Without its required keys, a part can fit several branches of a union.
+        "anyOf" if key == "oneOf" else key: _without_required(value)
+        for key, value in schema.items()
+        if key not in ("required", "discriminator")
+    }
+    if "$ref" in copy:
+        copy["$ref"] = copy["$ref"].replace(_DEFINITIONS, f"{_DEFINITIONS}{_PART}")
+    return copy
 
 
 def schema_at(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> dict[str, Any]:

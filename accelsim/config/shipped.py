@@ -23,17 +23,21 @@ def known_names(kind: Kind) -> list[str]:
     return sorted(_shipped(kind))
 
 
-def locate(source: str | Path, kind: Kind) -> Path:
-    """Return the file that `source` means: the name of a shipped file, or a path.
+def locate(source: str | Path, kind: Kind, folder: Path = Path()) -> Path:
+    """Return the file that `source` means: the name of a shipped file, or a path from `folder` on.
 
     Raises UnknownNameError for a word that is neither, ConfigError when there is no such file.
     """
-    path = Path(source)
+    path = folder / source
     if isinstance(source, str) and source in _shipped(kind):
         return _shipped(kind)[source]
     if os.path.exists(path):  # unlike Path.exists, never raises
-        return path
-    is_path = isinstance(source, Path) or len(path.parts) > 1 or path.suffix in (".yaml", ".yml")
+        if path.is_file():
+            return path
+        found = "a folder" if path.is_dir() else "a device or pipe"
+        raise ConfigError([f"{path}: found {found}, expected a YAML file"])
+    named = Path(source)
+    is_path = isinstance(source, Path) or len(named.parts) > 1 or named.suffix in (".yaml", ".yml")
     if is_path or kind not in _FOLDERS:
         raise ConfigError([f"{path}: no such file"])
     raise unknown_name(kind, str(source), known_names(kind))

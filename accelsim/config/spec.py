@@ -26,6 +26,22 @@ class Spec(BaseModel):
     )
 
 
+EXTENDS = "extends"
+"""Key of a file that builds on another one."""
+
+
+def _may_extend(schema: dict[str, Any]) -> None:
+    description = "Name or path of a file like this one, whose keys hold where they are not given."
+    own = {EXTENDS: {"title": "Extends", "type": "string", "description": description}}
+    schema["properties"] = own | schema["properties"]
+
+
+class ExtendableSpec(Spec):
+    """What a file describes that may extend another; its schema has a key for that."""
+
+    model_config = ConfigDict(json_schema_extra=_may_extend)
+
+
 def kind_or(default: str) -> Discriminator:
     """Choose the branch of a union by its key `kind`; without one it is `default`.
 

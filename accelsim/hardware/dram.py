@@ -7,7 +7,15 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, model_validator
 
-from accelsim.config.spec import Bytes, Picojoules, PicojoulesPerByte, Seconds, Spec, Watts
+from accelsim.config.spec import (
+    Bytes,
+    ExtendableSpec,
+    Picojoules,
+    PicojoulesPerByte,
+    Seconds,
+    Spec,
+    Watts,
+)
 
 Clocks = Annotated[int, Field(ge=0, le=2**20)]
 HalfClocks = Annotated[float, Field(ge=0.5, le=16, multiple_of=0.5)]
@@ -124,7 +132,7 @@ class DramEnergy(Spec):
     """Power of a channel, in watts."""
 
 
-class DramSpec(Spec):
+class DramSpec(ExtendableSpec):
     """A DRAM standard in one speed and density."""
 
     name: str

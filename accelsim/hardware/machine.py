@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from accelsim.config.spec import Bytes, BytesPerCycle, Hertz, Seconds, Spec, Watts
+from accelsim.config.spec import Bytes, BytesPerCycle, ExtendableSpec, Hertz, Seconds, Spec, Watts
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.hbm import HbmSpec
@@ -138,7 +138,7 @@ class PowerSpec(Spec):
         return self.model_copy(update={"cap": self.burst or self.cap})
 
 
-class MachineSpec(Spec):
+class MachineSpec(ExtendableSpec):
     """One NPU: a number of equal cores in front of a shared HBM."""
 
     name: str

@@ -24,9 +24,6 @@ from accelsim.program.transfer import Transfer
 from accelsim.units import BITS_PER_BYTE
 
 BANKED, STANDARDS = "ascend-910b-banked", ("hbm2", "hbm3")
-WINDOW = 128
-"""Bursts that a controller sees: 64 for each of the two pseudo-channels. The 64 of the machine let
-a stream of one stack reach only 0.77 of the pins, against which any gather would look good."""
 
 UPPER = ["row", "bank", "rank", "bank_group:1", "channel", "pseudo_channel"]
 MAPPINGS = {
@@ -118,7 +115,6 @@ def memory() -> Iterator[Row]:
         changes = {
             "hbm.standard": standard,
             "hbm.stacks": 1,
-            "hbm.controller.window": WINDOW,
             "hbm.mapping": MAPPINGS[pattern.piece_bytes],
         }
         yield {"standard": standard} | read(load_machine(BANKED, changes), pattern)
@@ -149,7 +145,7 @@ def kernels() -> Iterator[Row]:
     for standard, head_dim in product(STANDARDS, HEAD_DIMS):
         sizes = {"kv_len": CONTEXT, "batch": BATCH, "head_dim": head_dim}
         workload = load_workload(STEP, sizes)
-        changes = {"machine.hbm.standard": standard, "machine.hbm.controller.window": WINDOW}
+        changes = {"machine.hbm.standard": standard}
         point = {"standard": standard, "row_bytes": 2 * head_dim}
         dense = simulate(BANKED, workload, "split_kv", changes).to_row()
         yield point | {"union": 1.0} | dense

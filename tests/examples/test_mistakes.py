@@ -31,9 +31,9 @@ def refused(done):
     [
         (
             "machine.coers=2",
-            "--set machine.coers: unknown key, did you mean 'cores'?; allowed: name, description, "
-            "technology, clock, launch, cores, items_in_flight, placement, cube, int_mac, vector, "
-            "scratchpad, accumulator, load, store, l2, hbm, power, sources",
+            "--set machine.coers: unknown key, did you mean 'cores'?; allowed: extends, name, "
+            "description, technology, clock, launch, cores, items_in_flight, placement, cube, "
+            "int_mac, vector, scratchpad, accumulator, load, store, l2, hbm, power, sources",
         ),
         (
             "machine.clock=1 GB",

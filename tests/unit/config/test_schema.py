@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from accelsim.config.schema import json_schema
+from accelsim.config.schema import file_schema, json_schema
 from accelsim.config.spec import Bytes, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
@@ -49,3 +49,24 @@ def test_a_quantity_is_text_with_an_example():
         "description": "How much it holds, in bytes.",
         "examples": ["512 KiB"],
     }
+
+
+def test_a_file_that_extends_another_may_leave_out_every_key():
+    schema = file_schema(MachineSpec)
+    assert "extends" in schema["properties"]
+    assert "required" not in schema
+    assert schema["if"] == {"not": {"required": ["extends"]}}
+    assert schema["then"]["required"] == json_schema(MachineSpec)["required"]
+    parts = {name: each for name, each in schema["$defs"].items() if name.startswith("PartOf")}
+    assert parts
+    assert len(schema["$defs"]) == 2 * len(parts)
+    for name, part in parts.items():
+        whole = schema["$defs"][name.removeprefix("PartOf")]
+        assert "required" not in part
+        assert part.get("properties", {}).keys() == whole.get("properties", {}).keys()
+    assert schema["properties"]["load"]["$ref"] == "#/$defs/PartOfDmaSpec"
+    assert schema["then"]["properties"]["load"]["$ref"] == "#/$defs/DmaSpec"
+
+
+def test_a_file_that_cannot_extend_another_has_one_schema():
+    assert file_schema(TechnologySpec) == json_schema(TechnologySpec)

@@ -147,3 +147,14 @@ def test_a_mask_that_changed_is_run_again(tmp_path: Path) -> None:
     assert (again.num_run, again.num_by_status) == (1, {"ok": 2})
     found = sorted((row["path"], row["selection.density"]) for row in again.rows)
     assert found == [(str(masks[1]), 0.25), (str(masks[1]), 1.0), (str(masks[0]), 1.0)]
+
+
+def test_a_machine_is_all_that_its_file_extends(tmp_path: Path) -> None:
+    """A changed base is another machine, so that points with it are run again."""
+    base, own = tmp_path / "base.yaml", tmp_path / "own.yaml"
+    own.write_text("extends: base.yaml\nname: own\n")
+    contents = []
+    for cores in (2, 13):
+        base.write_text(f"extends: edge-npu\ncores: {cores}\n")
+        contents.append(read_contents("machine", str(own), {}))
+    assert [each["cores"] for each in contents] == [2, 13]
