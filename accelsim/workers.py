@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
@@ -15,6 +15,10 @@ from accelsim.errors import WorkersError, unknown_name
 from accelsim.interruption import interruptible
 
 _CONNECT_TIMEOUT_S = 10
+_LOST = (
+    "a worker process ended abruptly: for lack of memory, which fewer workers need less of, or "
+    "because a script that every worker reads starts them outside `if __name__ == '__main__':`"
+)
 
 
 class Workers(NamedTuple):
@@ -61,7 +65,8 @@ def _usable_cores() -> int:
 def local_workers(workers: int) -> Iterator[Workers]:
     """Yield this many processes of this machine, or for one worker this process itself.
 
-    Where the context is left by an exception, Ctrl-C among them, they are stopped at once.
+    Where the context is left by an exception, Ctrl-C among them, they are stopped at once. Raises
+    WorkersError for a process that is lost.
     """
     if workers == 1:
         yield Workers(_ThisProcess(), 1)
@@ -73,8 +78,10 @@ def local_workers(workers: int) -> Iterator[Workers]:
             for _ in range(workers):
                 pool.submit(int)  # starts one worker, as none is idle yet
         yield Workers(pool, 2 * workers)
-    except BaseException:
+    except BaseException as error:
         _stop_now(pool)
+        if isinstance(error, BrokenExecutor):
+            raise WorkersError(_LOST) from error
         raise
     pool.shutdown()
 

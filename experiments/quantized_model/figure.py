@@ -21,7 +21,7 @@ PLACES = {
     "3 % outliers in FP16, W4A4": ((8, -6), "left"),
     "per tensor, static": ((-8, -10), "right"),
     "weight-only W4": ((8, -10), "left"),
-    "groups, explicit": ((-8, 6), "right"),
+    "groups, explicit": ((8, -8), "left"),
     "groups, shifts": ((8, -10), "left"),
 }
 """Labels that would lie on others: offset in points, and alignment."""
