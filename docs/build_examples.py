@@ -3,6 +3,7 @@
 A part stands between `<!-- generated: WHAT -->` and `<!-- end -->`, where WHAT is
 
     run COMMAND     the command and what it prints, as a user sees it (`accelsim ...`)
+    long COMMAND    the same of a command that takes minutes; made anew with `--long` only
     keys KIND       the keys of a machine, workload or sweep file, or the parameters of kernels
     calls PATH      the public functions of a module of the kernel language
     file PATH       a file of the repository, Python without its first docstring
@@ -30,11 +31,13 @@ _VISIBLE = ("experiments", "benchmarks", "docs")
 Schema = dict[str, Any]
 
 
-def filled(page: str) -> str:
-    """Return the text of a page with all its generated parts made anew."""
+def filled(page: str, with_long: bool = False) -> str:
+    """Return the text of a page with its generated parts made anew, or all but the long ones."""
 
     def fill(match: re.Match[str]) -> str:
         head, what, argument, end = match.groups()
+        if what == "long" and not with_long:
+            return match[0]
         return f"{head}{_MAKERS[what](argument)}\n{end}"
 
     return _PART.sub(fill, page)
@@ -204,14 +207,20 @@ def calls_of(path: str) -> str:
     return "\n".join(lines)
 
 
-_MAKERS = {"calls": calls_of, "run": output_of, "keys": keys_of, "file": file_of}
+_MAKERS = {
+    "calls": calls_of,
+    "run": output_of,
+    "long": output_of,
+    "keys": keys_of,
+    "file": file_of,
+}
 
 
 def main() -> None:
     """Bring every page up to date and say which ones changed."""
     for page in PAGES:
         before = page.read_text()
-        after = filled(before)
+        after = filled(before, "--long" in sys.argv[1:])
         if after != before:
             page.write_text(after)
             print(f"updated {page.relative_to(ROOT)}")

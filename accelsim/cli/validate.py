@@ -50,7 +50,7 @@ def validate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for rows, summary and figure.")
     ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="Rows of each kind to list.")] = 3,
+    worst: Annotated[int, typer.Option(min=0, help="Rows of each kind to list.")] = 10,
     workers: Annotated[
         int | None,
         typer.Option("--workers", "-w", min=1, help="Processes to use.", show_default="all cores"),

@@ -52,6 +52,12 @@ def test_a_stale_part_is_made_anew():
     assert made.endswith("```\n<!-- end -->\nrest\n")
 
 
+def test_a_part_that_takes_minutes_is_made_only_when_it_is_asked_for():
+    page = "<!-- generated: long accelsim --version -->\nold\n<!-- end -->\n"
+    assert builder.filled(page) == page
+    assert "old" not in builder.filled(page, with_long=True)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files(page):
     targets = [page.parent / target for target in LINK.findall(page.read_text())]
