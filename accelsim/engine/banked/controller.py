@@ -8,19 +8,25 @@ and whose row is open, and one row command, for the oldest burst that is ready a
 """
 
 from accelsim.engine.banked.commands import (
-    act_ready,
     activate,
     close_after_column,
-    pre_ready,
     precharge,
     read,
-    read_ready,
     refresh,
-    rounded_up,
     write,
-    write_ready,
 )
-from accelsim.engine.banked.state import CLOSED, FREE, NEVER, NONE, OPENED, READS, WRITES
+from accelsim.engine.banked.queues import (
+    column_ready,
+    enqueue,
+    is_wanted,
+    leave_opened,
+    move_to_opened,
+    offer,
+    offer_all,
+    row_ready,
+    taken_out,
+)
+from accelsim.engine.banked.state import CLOSED, NEVER, NONE, OPENED
 from accelsim.jit import jit_inline
 
 
@@ -35,17 +41,18 @@ def serve_runs(dram, number, arrival):
     drain(dram, number, arrival)
     channel.now = channel.column_wake = channel.row_wake = last = arrival
     _admit(dram, channel, number)
-    turn(dram, channel, arrival)
-    while True:
-        if channel.first_run == NONE and channel.reads + channel.opened_reads == 0:
-            return max(last, channel.now)
+    turn(dram, channel, number, arrival)
+    while channel.first_run != NONE or channel.reads + channel.opened_reads > 0:
         refresh_if_due(dram, channel, number)
         now = channel.now
         if step(dram, channel, number):
             last = max(last, channel.done)
         if _admit(dram, channel, number):
-            channel.now = channel.column_wake = channel.row_wake = now + 1
-        turn(dram, channel, now + 1)
+            # What is new may be able to issue before what was there.
+            channel.now = now + 1
+            last = max(last, channel.now)
+        turn(dram, channel, number, now + 1)
+    return last
 
 
 @jit_inline
@@ -53,14 +60,14 @@ def drain(dram, number, until):
     """Write what waits, in the time before `until` in which nothing is read."""
     channel = dram.channels[number]
     channel.column_wake = channel.row_wake = channel.now
-    turn(dram, channel, channel.now)
+    turn(dram, channel, number, channel.now)
     while channel.writes + channel.opened_writes > 0:
         refresh_if_due(dram, channel, number)
         if channel.now >= until:
             break
         now = channel.now
         step(dram, channel, number)
-        turn(dram, channel, now + 1)
+        turn(dram, channel, number, now + 1)
 
 
 @jit_inline
@@ -69,85 +76,30 @@ def refresh_if_due(dram, channel, number):
     if channel.now >= channel.refresh_due and channel.opened_reads + channel.opened_writes == 0:
         channel.now = refresh(dram, number, channel.now)
         channel.column_wake = channel.row_wake = channel.now
-        _wake(dram, channel, number, NONE, 0)
+        offer_all(dram, channel, number)
 
 
 @jit_inline
 def _admit(dram, channel, number):
-    """Let bursts into the queues, in their order, as long as there is room.
-
-    Returns whether there is a new entry, which may be able to issue at once.
-    """
-    t, is_new = dram.timing[0], False
+    """Let bursts in, in their order, as long as there is room; return whether there was any."""
+    t, is_any = dram.timing[0], False
     while channel.first_run != NONE:
         run = dram.runs[channel.first_run]
         room = t.write_entries - channel.writes if run.is_write else t.read_entries - channel.reads
         bursts = min(room, run.bursts)
         if bursts <= 0:
             break
-        is_new |= enqueue(dram, channel, number, run, bursts)
+        enqueue(dram, channel, number, run, bursts)
+        is_any = True
         run.bursts -= bursts
         if run.bursts > 0:
             break
         channel.first_run = run.next
-    return is_new
+    return is_any
 
 
 @jit_inline
-def enqueue(dram, channel, number, run, bursts):
-    """Append bursts of a run to their queue; return whether that took a new entry."""
-    kind = WRITES if run.is_write else READS
-    if run.is_write:
-        channel.writes += bursts
-    else:
-        channel.reads += bursts
-    last = dram.queues[number, kind].last
-    if last != NONE:
-        entry = dram.entries[number, last]
-        if entry.bank == run.bank and entry.row == run.row:
-            entry.left += bursts
-            return False
-    _append(dram, number, kind, _taken(dram, number, run.bank, run.row, bursts, run.is_write))
-    return True
-
-
-@jit_inline
-def _taken(dram, number, bank, row, left, is_write):
-    """Take a free entry and fill it in."""
-    index = dram.queues[number, FREE].first
-    entry = dram.entries[number, index]
-    _unlink(dram, number, FREE, index)
-    entry.bank, entry.row, entry.left, entry.is_write = bank, row, left, is_write
-    entry.wake = 0
-    return index
-
-
-@jit_inline
-def _append(dram, number, kind, index):
-    queue, entry = dram.queues[number, kind], dram.entries[number, index]
-    entry.before, entry.after = queue.last, NONE
-    if queue.last == NONE:
-        queue.first = index
-    else:
-        dram.entries[number, queue.last].after = index
-    queue.last = index
-
-
-@jit_inline
-def _unlink(dram, number, kind, index):
-    queue, entry = dram.queues[number, kind], dram.entries[number, index]
-    if entry.before == NONE:
-        queue.first = entry.after
-    else:
-        dram.entries[number, entry.before].after = entry.after
-    if entry.after == NONE:
-        queue.last = entry.before
-    else:
-        dram.entries[number, entry.after].before = entry.before
-
-
-@jit_inline
-def turn(dram, channel, tick):
+def turn(dram, channel, number, tick):
     """Choose between reads and writes; after a change, look at all again at `tick`."""
     t, before = dram.timing[0], channel.is_writing
     if channel.is_writing:
@@ -157,6 +109,7 @@ def turn(dram, channel, tick):
         channel.is_writing = 1
     if channel.is_writing != before:
         channel.now = channel.column_wake = channel.row_wake = tick
+        offer_all(dram, channel, number)
 
 
 @jit_inline
@@ -166,12 +119,11 @@ def step(dram, channel, number):
     Returns whether data moves.
     """
     now, is_refreshing = channel.now, channel.now >= channel.refresh_due
-    kind = WRITES if channel.is_writing else READS
     moved = False
     if now >= channel.column_wake:
-        moved = _try_column(dram, channel, number, OPENED if is_refreshing else kind)
+        moved = _try_column(dram, channel, number, is_refreshing)
     if now >= channel.row_wake and not is_refreshing:
-        _try_row(dram, channel, number, kind)
+        _try_row(dram, channel, number)
     if not is_refreshing:
         wake = min(channel.column_wake, channel.row_wake, channel.refresh_due)
     else:
@@ -182,188 +134,85 @@ def step(dram, channel, number):
 
 
 @jit_inline
-def _try_column(dram, channel, number, kind):
-    """Issue the oldest column that is ready; one for whom a row was opened goes first."""
-    now, wake, queue = channel.now, NEVER, OPENED
-    index = dram.queues[number, OPENED].first
-    while True:
-        if index == NONE:
-            if queue == kind:
-                break
-            queue = kind
-            index = dram.queues[number, kind].first
-            continue
-        entry = dram.entries[number, index]
-        bank = dram.banks[entry.bank]
-        if bank.row == entry.row:
-            if entry.wake <= now:
-                entry.wake = _column_ready(dram, channel, bank, entry.is_write)
-                if entry.wake <= now:
-                    _issue_column(dram, channel, number, queue, index)
-                    return True
-            wake = min(wake, entry.wake)
-        index = entry.after
-    channel.column_wake = wake
-    return False
+def _try_column(dram, channel, number, is_refreshing):
+    """Issue the oldest column that is ready; one for whom a row was opened goes first.
 
-
-@jit_inline
-def _try_row(dram, channel, number, kind):
-    """Open the row of the oldest entry that allows it, or close the row in its way."""
+    While a refresh is due, no others go. Returns whether data moves.
+    """
     now, wake = channel.now, NEVER
-    index = dram.queues[number, kind].first
+    index = dram.lists[number, OPENED].first
     while index != NONE:
         entry = dram.entries[number, index]
         if entry.wake <= now:
-            bank = dram.banks[entry.bank]
-            if bank.row != entry.row:
-                entry.wake = _row_ready(dram, channel, number, kind, bank, index)
-                if entry.wake <= now:
-                    _issue_row(dram, channel, number, kind, index)
-                    return
-                wake = min(wake, entry.wake)
-        else:
-            wake = min(wake, entry.wake)
+            entry.wake = column_ready(dram, channel, dram.banks[entry.bank], entry.is_write)
+            if entry.wake <= now:
+                break
+        wake = min(wake, entry.wake)
         index = entry.after
+    is_opened = index != NONE
+    oldest, is_done = NEVER, is_opened or is_refreshing or channel.columns == 0
+    for place in range(0 if is_done else channel.busy_banks):
+        offered = dram.offers[number, place]
+        if offered.column_at <= now and dram.entries[number, offered.hit].age < oldest:
+            bank = dram.banks[offered.bank]
+            offered.column_at = column_ready(dram, channel, bank, channel.is_writing)
+            if offered.column_at <= now:
+                index, oldest = offered.hit, dram.entries[number, offered.hit].age
+        wake = min(wake, offered.column_at)
+    channel.column_wake = wake
+    if index != NONE:
+        _issue_column(dram, channel, number, index, is_opened)
+    return index != NONE
+
+
+@jit_inline
+def _try_row(dram, channel, number):
+    """Open the row of the oldest entry that allows it, or close the row in its way."""
+    now, wake, chosen, oldest = channel.now, NEVER, NONE, NEVER
+    for place in range(channel.busy_banks if channel.rows > 0 else 0):
+        offered = dram.offers[number, place]
+        if offered.row_at <= now and dram.entries[number, offered.miss].age < oldest:
+            offered.row_at = row_ready(dram, channel, dram.banks[offered.bank])
+            if offered.row_at <= now:
+                chosen, oldest = offered.bank, dram.entries[number, offered.miss].age
+        wake = min(wake, offered.row_at)
     channel.row_wake = wake
+    if chosen != NONE:
+        _issue_row(dram, channel, number, chosen)
 
 
 @jit_inline
-def _column_ready(dram, channel, bank, is_write):
-    ready = write_ready(dram, bank) if is_write else read_ready(dram, bank)
-    return rounded_up(max(ready, channel.column_bus_free), dram.timing[0].clock)
-
-
-@jit_inline
-def _row_ready(dram, channel, number, kind, bank, index):
-    """Return the first tick at which the row of an entry may be opened, or another be closed."""
-    if bank.row == CLOSED:
-        ready = max(act_ready(dram, bank), channel.row_bus_free)
-        return rounded_up(ready, dram.timing[0].clock)
-    ready = max(pre_ready(dram, bank), channel.row_bus_free)
-    if ready <= channel.now and not _may_close(dram, number, kind, bank, index):
-        channel.blocked += 1
-        return NEVER
-    return ready
-
-
-@jit_inline
-def _unblock(dram, channel, number, bank):
-    """Look again at entries that could not close the row of a bank.
-
-    What blocks them ends with a command to their bank, not at a tick known before.
-    """
-    if channel.blocked > 0:
-        _wake(dram, channel, number, bank, NEVER)
-
-
-@jit_inline
-def _wake(dram, channel, number, bank, least):
-    """Look again at the entries of a bank, or of all (NONE), that know a tick from `least` on."""
-    for queue in (READS, WRITES):
-        index = dram.queues[number, queue].first
-        while index != NONE:
-            entry = dram.entries[number, index]
-            if entry.wake >= least and bank in (NONE, entry.bank):
-                channel.blocked -= entry.wake == NEVER
-                entry.wake = channel.row_wake = channel.now
-            index = entry.after
-
-
-@jit_inline
-def _may_close(dram, number, kind, bank, index):
-    """Whether the open row may make room for an entry: not for one that came before its own.
-
-    Nor for bursts that want the open row, unless too many of them have gone before.
-    """
-    if bank.waiting:
-        return False
-    most = dram.timing[0].max_hits
-    if most == 0:
-        return True
-    wanted = dram.entries[number, index].bank
-    is_older = True
-    other = dram.queues[number, kind].first
-    while other != NONE:
-        entry = dram.entries[number, other]
-        if other == index:
-            is_older = False
-        elif entry.bank == wanted and (is_older or (entry.row == bank.row and bank.hits < most)):
-            return False
-        other = entry.after
-    return True
-
-
-@jit_inline
-def _issue_column(dram, channel, number, queue, index):
-    entry = dram.entries[number, index]
-    bank = dram.banks[entry.bank]
+def _issue_column(dram, channel, number, index, is_opened):
+    t, entry = dram.timing[0], dram.entries[number, index]
+    place, bank = entry.bank, dram.banks[entry.bank]
     channel.row_hits += bank.hits > 0
     if entry.is_write:
         write(dram, channel, bank, channel.now)
     else:
         read(dram, channel, bank, channel.now)
-    if queue == OPENED:
-        bank.waiting = 0
+    if is_opened:
+        leave_opened(dram, channel, number, index)
+    else:
         if entry.is_write:
-            channel.opened_writes -= 1
+            channel.writes -= 1
         else:
-            channel.opened_reads -= 1
-    elif entry.is_write:
-        channel.writes -= 1
-    else:
-        channel.reads -= 1
-    entry.left -= 1
-    t = dram.timing[0]
-    channel.column_wake = channel.now + (t.column_s if t.pseudo_channels == 1 else t.column_bus)
-    _unblock(dram, channel, number, entry.bank)
-    if entry.left == 0:
-        _unlink(dram, number, queue, index)
-        _append(dram, number, FREE, index)
-    if t.is_closed_page and not _is_wanted(dram, number, bank, entry):
+            channel.reads -= 1
+        taken_out(dram, number, index)
+    if t.is_closed_page and not is_wanted(dram, number, place):
         close_after_column(dram, bank)
+    channel.column_wake = channel.now + (t.column_s if t.pseudo_channels == 1 else t.column_bus)
+    offer(dram, channel, number, place)
 
 
 @jit_inline
-def _is_wanted(dram, number, bank, issued):
-    """Whether another waiting burst is for the open row of the burst just issued."""
-    for queue in (READS, WRITES, OPENED):
-        index = dram.queues[number, queue].first
-        while index != NONE:
-            entry = dram.entries[number, index]
-            if entry.bank == issued.bank and entry.row == bank.row:
-                return True
-            index = entry.after
-    return False
-
-
-@jit_inline
-def _issue_row(dram, channel, number, kind, index):
-    """Open the row of an entry, or close the one in its way."""
-    entry = dram.entries[number, index]
-    bank = dram.banks[entry.bank]
+def _issue_row(dram, channel, number, place):
+    """Open the row that a bank wants next, or close the one in its way."""
+    bank = dram.banks[place]
     if bank.row != CLOSED:
-        # Who wanted the row that was open now needs another command, which may be ready earlier.
-        _wake(dram, channel, number, entry.bank, 0)
         precharge(dram, channel, bank, channel.now)
-        channel.row_wake = channel.row_bus_free
-        return
-    _unblock(dram, channel, number, entry.bank)
-    activate(dram, channel, bank, entry.row, channel.now)
+    else:
+        index = dram.offers[number, bank.place].miss
+        activate(dram, channel, bank, dram.entries[number, index].row, channel.now)
+        move_to_opened(dram, channel, number, index)
     channel.row_wake = channel.row_bus_free
-    channel.column_wake = min(channel.column_wake, channel.now + 1)
-    # The burst for which the row is opened leaves the queue: it goes first.
-    bank.waiting = 1
-    if entry.is_write:
-        channel.writes -= 1
-        channel.opened_writes += 1
-    else:
-        channel.reads -= 1
-        channel.opened_reads += 1
-    first = index
-    if entry.left == 1:
-        _unlink(dram, number, kind, index)
-    else:
-        entry.left -= 1
-        first = _taken(dram, number, entry.bank, entry.row, 1, entry.is_write)
-    _append(dram, number, OPENED, first)
+    offer(dram, channel, number, place)

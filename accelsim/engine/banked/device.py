@@ -12,10 +12,12 @@ from accelsim.engine.banked.state import (
     ENTRY,
     FREE,
     GROUP,
+    LIST,
     NONE,
-    NUM_QUEUES,
+    NUM_KINDS,
+    NUM_LISTS,
+    OFFER,
     PSEUDO,
-    QUEUE,
     RANK,
     RUN,
     TIMING,
@@ -103,20 +105,26 @@ def new_dram(
     states = _records(channels, CHANNEL)
     states.refresh_due = values["refresh_interval"]
     states.first_run = states.last_run = NONE
-    queues, entries = _queues(
+    lists, entries = _lists(
         channels,
         controller.window + controller.write_window + shape.pseudo_channels * banks_of_pseudo,
     )
+    banks = _banks(pseudos, shape)
+    waiting = _records((banks.size, NUM_KINDS), LIST)
+    waiting.first = waiting.last = NONE
     return Dram(
         timing=parameters,
-        banks=_banks(pseudos, shape),
+        banks=banks,
         groups=_records(pseudos * shape.ranks * shape.bank_groups, GROUP),
         ranks=_records(pseudos * shape.ranks, RANK),
         pseudos=_records(pseudos, PSEUDO),
         acts=np.zeros((pseudos, 4), np.int64),
         channels=states,
-        queues=queues,
+        lists=lists,
         entries=entries,
+        waiting=waiting,
+        newest=np.full((channels, NUM_KINDS), NONE, np.int64),
+        offers=_records((channels, banks.size // channels), OFFER),
         runs=_records(capacity_runs, RUN),
     )
 
@@ -139,19 +147,20 @@ def _banks(pseudos: int, shape: DramShape) -> Records:
     banks.rank = banks.group // shape.bank_groups
     banks.pseudo = banks["rank"] // shape.ranks
     banks.row = CLOSED
+    banks.place = NONE
     return banks
 
 
-def _queues(channels: int, capacity: int) -> tuple[Records, Records]:
-    """Return queues without bursts and entries that are all free."""
+def _lists(channels: int, capacity: int) -> tuple[Records, Records]:
+    """Return lists of channels without bursts, and entries that are all free."""
     entries = _records((channels, capacity), ENTRY)
     entries.before = np.arange(capacity) - 1
     entries.after = np.arange(capacity) + 1
     entries.after[:, -1] = NONE
-    queues = _records((channels, NUM_QUEUES), QUEUE)
-    queues.first = queues.last = NONE
-    queues.first[:, FREE], queues.last[:, FREE] = 0, capacity - 1
-    return queues, entries
+    lists = _records((channels, NUM_LISTS), LIST)
+    lists.first = lists.last = NONE
+    lists.first[:, FREE], lists.last[:, FREE] = 0, capacity - 1
+    return lists, entries
 
 
 def no_dram() -> Dram:
@@ -164,8 +173,11 @@ def no_dram() -> Dram:
         pseudos=_records(0, PSEUDO),
         acts=np.zeros((0, 4), np.int64),
         channels=_records(0, CHANNEL),
-        queues=_records((0, NUM_QUEUES), QUEUE),
+        lists=_records((0, NUM_LISTS), LIST),
         entries=_records((0, 0), ENTRY),
+        waiting=_records((0, NUM_KINDS), LIST),
+        newest=np.zeros((0, NUM_KINDS), np.int64),
+        offers=_records((0, 0), OFFER),
         runs=_records(0, RUN),
     )
 

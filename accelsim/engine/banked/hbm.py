@@ -110,8 +110,11 @@ def borrowed_dram(dram):
         borrow(dram.pseudos),
         borrow(dram.acts),
         borrow(dram.channels),
-        borrow(dram.queues),
+        borrow(dram.lists),
         borrow(dram.entries),
+        borrow(dram.waiting),
+        borrow(dram.newest),
+        borrow(dram.offers),
         borrow(dram.runs),
     )
 

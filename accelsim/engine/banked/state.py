@@ -74,6 +74,7 @@ BANK = record(
     "write_ready",
     "hits",  # columns since the row was opened
     "waiting",  # opened for a burst that has not been issued
+    "place",  # among the offers of its channel, or NONE
 )
 
 GROUP = record("act_ready", "read_ready", "write_ready")
@@ -94,7 +95,10 @@ CHANNEL = record(
     "opened_writes",
     "column_wake",  # no column can issue before
     "row_wake",  # no row command can issue before
-    "blocked",  # entries that wait for a command to their bank
+    "busy_banks",  # with offers
+    "columns",  # among the offers
+    "rows",
+    "arrived",  # entries so far
     "done",  # end of the last data of the burst issued last
     "first_run",  # of the transfer being served
     "last_run",
@@ -104,24 +108,33 @@ CHANNEL = record(
     "row_hits",
 )
 
-QUEUE = record("first", "last")
+LIST = record("first", "last")
 ENTRY = record(
     "bank",
     "row",
     "left",
     "is_write",
-    "wake",  # no command for it can issue before this tick
+    "age",  # smaller is older
+    "wake",  # no command for it can issue before this tick; of an opened one
     "before",
     "after",
+)
+OFFER = record(
+    "bank",
+    "hit",  # oldest entry for the open row, or NONE
+    "column_at",  # tick before which it cannot issue
+    "miss",  # oldest entry that needs another row, if that may be opened or the open one closed
+    "row_at",
 )
 RUN = record("bank", "row", "bursts", "is_write", "next")
 
 CLOSED = -1
 NONE = -1
 NEVER = 1 << 62
-READS, WRITES, OPENED, FREE, NUM_QUEUES = range(5)
-"""Queues of entries of a channel: waiting reads and writes, bursts whose row was opened for them,
-and entries not in use."""
+OPENED, FREE, NUM_LISTS = range(3)
+"""Lists of entries of a channel: bursts whose row was opened for them, and entries not in use."""
+NUM_KINDS = 2
+"""Reads and writes, which wait apart."""
 
 
 class Dram(NamedTuple):
@@ -138,9 +151,16 @@ class Dram(NamedTuple):
     acts: Records
     """int64 [pseudo-channel, 4], ticks at which the last four activations leave the window."""
     channels: Records
-    queues: Records
-    """[channel, queue]."""
+    lists: Records
+    """[channel, list]."""
     entries: Records
     """[channel, entry], bursts that the controller of a channel sees."""
+    waiting: Records
+    """[bank, is_write], list of entries in the order of arrival."""
+    newest: npt.NDArray[np.int64]
+    """[channel, is_write], the entry that came last, or NONE where it has gone."""
+    offers: Records
+    """[channel, place], what banks with bursts of the kind being served could do next; the first
+    `busy_banks`, in no order."""
     runs: Records
     """[run], bursts of the transfer being served that follow each other in one row."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelsim.engine.banked.controller import enqueue, refresh_if_due, step, turn
+from accelsim.engine.banked.controller import refresh_if_due, step, turn
 from accelsim.engine.banked.device import new_dram, ticks_per_clock
 from accelsim.engine.banked.hbm import (
     BankedHbm,
@@ -13,6 +13,7 @@ from accelsim.engine.banked.hbm import (
     digit_table,
     located,
 )
+from accelsim.engine.banked.queues import enqueue
 from accelsim.engine.banked.state import NEVER
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.mapping import digits_of, field_sizes
@@ -75,7 +76,7 @@ def _serve(hbm, bursts, is_write, most_waiting):
         refresh_if_due(dram, channel, number)
         if step(dram, channel, number):
             last = max(last, channel.done)
-        turn(dram, channel, now + 1)
+        turn(dram, channel, number, now + 1)
         waiting -= channel.read_bursts - before
         is_idle = channel.reads + channel.writes + channel.opened_reads + channel.opened_writes == 0
         steps[number] = NEVER if is_idle else channel.now
@@ -90,7 +91,7 @@ def _accept(dram, number, bank, row, is_write, tick):
         return False
     run = dram.runs[0]
     run.bank, run.row, run.is_write = bank, row, is_write
-    if enqueue(dram, channel, number, run, 1):
-        channel.now = channel.column_wake = channel.row_wake = tick
-    turn(dram, channel, tick)
+    enqueue(dram, channel, number, run, 1)
+    channel.now = max(tick, min(channel.now, channel.column_wake, channel.row_wake))
+    turn(dram, channel, number, tick)
     return True
