@@ -88,8 +88,10 @@ def serve_pieces(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
     pieces: [at least num_pieces, NUM_FIELDS]. Written ones count only if `waits_for_writes`.
     Returns 0 when there is nothing to wait for.
     """
+    if num_pieces == 0:
+        return np.int64(0)
     if hbm.is_banked:
-        return _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces)
+        return _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces, waits_for_writes)
     done = np.int64(0)
     for i in range(num_pieces):
         begin = pieces[i, BEGIN]
@@ -103,16 +105,18 @@ def serve_pieces(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
 
 
 @jit_inner
-def _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces):
-    if num_pieces == 0:
-        return np.int64(0)
+def _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
     # As in `serve_banked`: borrowed here, the code below counts no references.
     banked, pieces = borrowed_banked_hbm(hbm.banked), borrow(pieces)
-    num_runs = 0
+    num_runs, has_reads = 0, False
     for i in range(num_pieces):
+        has_reads |= not pieces[i, IS_WRITE]
         first = pieces[i, BEGIN] // banked.burst_bytes
         end = (pieces[i, END] - 1) // banked.burst_bytes + 1
         num_runs = add_run(banked, num_runs, first, end, pieces[i, IS_WRITE])
     now = (time_cycles * banked.ticks + banked.cycles - 1) // banked.cycles
     done = serve_all(banked.dram, now)
-    return (done * banked.cycles + banked.ticks - 1) // banked.ticks + hbm.latency_cycles
+    served = (done * banked.cycles + banked.ticks - 1) // banked.ticks
+    if has_reads:
+        return served + hbm.latency_cycles
+    return served if waits_for_writes else np.int64(0)

@@ -28,7 +28,8 @@ class L2Spec(Spec):
     latency: Seconds
     """Time from a request to the first byte of a hit on an idle cache, in seconds."""
     writes: Literal["back", "through"] = "back"
-    """Stores reach the memory when their line is evicted, or at once."""
+    """Stores reach the memory when their line is evicted, or at once; then they wait until it has
+    taken them, but not for its latency."""
 
     @field_validator("sector")
     @classmethod

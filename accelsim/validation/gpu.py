@@ -67,6 +67,21 @@ def with_products(gpu: Gpu, rate: float, energy: float) -> Gpu:
     )
 
 
+def with_vector_work(gpu: Gpu, share: float) -> Gpu:
+    """Return the GPU whose vector ops take `share` times the cycles and the energy."""
+    vector, technology = gpu.machine.vector, gpu.technology
+    costs = {op: share * cost for op, cost in vector.costs.model_dump(exclude_none=True).items()}
+    vector = vector.model_copy(update={"costs": vector.costs.model_copy(update=costs)})
+    lanes = {
+        fmt: lane.model_copy(update={op: _times(getattr(lane, op), share) for op in costs})
+        for fmt, lane in technology.vector.items()
+    }
+    return Gpu(
+        gpu.machine.model_copy(update={"vector": vector}),
+        technology.model_copy(update={"vector": lanes}),
+    )
+
+
 def with_instructions(
     technology: TechnologySpec, counts: Mapping[str, float], fmt: Format
 ) -> TechnologySpec:

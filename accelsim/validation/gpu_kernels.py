@@ -12,7 +12,7 @@ from typing import Literal
 from accelsim.hardware.machine import MachineSpec
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.validation.gpu import Gpu, GpuRun, with_products
+from accelsim.validation.gpu import Gpu, GpuRun, with_products, with_vector_work
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 
 _STEP_BYTES = 128
@@ -54,11 +54,8 @@ def _decode_of_warps(gpu: Gpu, group: int) -> Gpu:
     gpu = _products_of_warps(gpu, padding)
     # The matrix unit computes at least a step of rows without being told.
     rows = max(group, gpu.machine.cube_for("attention").unit.rows)
-    machine, technology = with_products(gpu, min(1.0, rows / _FLASH_2_ROWS), energy=1.0)
-    vector = machine.vector
-    costs = {op: padding * cost for op, cost in vector.costs.model_dump(exclude_none=True).items()}
-    vector = vector.model_copy(update={"costs": vector.costs.model_copy(update=costs)})
-    return Gpu(machine.model_copy(update={"vector": vector}), technology)
+    gpu = with_products(gpu, min(1.0, rows / _FLASH_2_ROWS), energy=1.0)
+    return with_vector_work(gpu, padding)
 
 
 def gemm(dtype: Dtype, m: int, n: int, k: int) -> GpuRun:

@@ -24,11 +24,12 @@ Architecture via Microbenchmarking", 2024, latencies of H100)."""
 _THREADS, _REGISTERS, _SCHEDULERS, _WARP = 2048, 65536, 4, 32
 """Of a multiprocessor: most threads, registers, schedulers; threads of a warp (CUDA C++ Programming
 Guide, compute capability 9.0)."""
+_BLOCK_THREADS, _MOST_SOFTMAX_THREADS = 128, 1024
+"""Threads of a block: of norms and element-wise kernels (thread_constants.h), of a softmax."""
 _BLOCK_ELEMENTS = 1024
-"""Elements of a block of an element-wise kernel."""
-_NORM_THREADS, _NORM_VECTOR = 128, 4
-"""Threads of a block of a norm, which has one row, and elements that each loads at a time."""
-_MOST_SOFTMAX_THREADS = 1024
+"""Elements of a block of an element-wise kernel: eight a thread, as 16 bytes are loaded at once."""
+_NORM_VECTOR = 4
+"""Elements that a thread of a norm loads at a time (vec_size of layer_norm_kernel.cu)."""
 
 
 class PlainCode(NamedTuple):
@@ -41,7 +42,7 @@ class PlainCode(NamedTuple):
     items_in_flight: Literal[1, 2] = 2
     """1 where a multiprocessor has room for one block."""
     threads: int = _THREADS
-    """Threads that a multiprocessor holds, as far as registers go."""
+    """Threads that a multiprocessor can hold, as far as registers go, even if rows are few."""
 
     def on(self, gpu: Gpu) -> Gpu:
         """Return the machine as such code sees it."""
@@ -100,36 +101,36 @@ def _softmax(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
     rows = min(max(1, blocks // at_once), ceil_div(problem.rows, machine.cores))
     # Two reductions over the block take 44 instructions of every thread.
     reduce = 2 + 22 / own
-    counts = {"convert": 10, "reduce": reduce, "add": 1, "exp": 24, "divide": 14}
+    counts = {"convert": 10, "reduce": reduce, "add": 1, "exp": 23, "divide": 14}
     return PlainCode({"tile_rows": rows}, counts, at_once, blocks * threads)
 
 
 def _norm(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
     """A row for a block, read twice, a step of the whole block after the other."""
-    blocks = _THREADS // _NORM_THREADS
+    # All that fit are one item; the next one begins to load as blocks of this one end.
+    blocks = _THREADS // _BLOCK_THREADS
     rows = min(blocks, ceil_div(problem.rows, machine.cores))
     settings = {
         "tile_rows": rows,
-        "tile_cols": _NORM_THREADS * _NORM_VECTOR,
-        # The loads of a block wait for its sums; many blocks cover each other's waits.
+        "tile_cols": _BLOCK_THREADS * _NORM_VECTOR,
+        # Assumption: a few blocks wait for their loads, more than half of what fits covers them.
         "stages": 2 if rows > blocks // 2 else 1,
     }
-    own = ceil_div(problem.cols, _NORM_THREADS)
-    if problem.function == "layernorm":
-        # Welford's update with its reciprocal takes 21, the reductions 320 of every thread.
-        counts = {"convert": 1.0, "add": 1.0, "multiply": 1.0, "divide": 2.0}
-        return PlainCode(settings, counts | {"reduce": 9 + 160 / own})
-    counts = {"convert": 1.0, "multiply": 1.0, "divide": 2.0, "reduce": 1.5 + 200 / own}
-    return PlainCode(settings, counts)
+    own = ceil_div(problem.cols, _BLOCK_THREADS)
+    counts = {"convert": 1.0, "add": 1.0, "multiply": 1.0, "divide": 2.75}
+    # Two sums of Welford's update and its reciprocal; one of squares. Each thread has its share
+    # of the reductions over the block.
+    reduce = 9.1 + 160 / own if problem.function == "layernorm" else 1.7 + 200 / own
+    return PlainCode(settings, counts | {"reduce": reduce})
 
 
 def _element_wise(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
     """Blocks of neighboring elements, many of them at a time."""
     share = ceil_div(problem.rows * problem.cols, machine.cores * _BLOCK_ELEMENTS)
-    blocks = min(_THREADS // _NORM_THREADS // 2, share)
+    blocks = min(_THREADS // _BLOCK_THREADS // 2, share)
     counts: Mapping[str, float] = {}
     if problem.function == "gelu":
-        # With the error function: a polynomial and an exponential, as many as its tanh form.
+        # The error function of the library: 30 in all, spread over the steps of the tanh form.
         counts = {"convert": 2.0, "multiply": 1.0, "add": 1.0, "exp": 11.0, "divide": 10.0}
     elif problem.function == "silu_mul":
         counts = {"convert": 1.0, "multiply": 1.0, "add": 1.0, "exp": 5.0, "divide": 7.0}

@@ -93,6 +93,14 @@ def test_rows_that_do_not_fit_are_taken_in_steps(function):
     assert np.abs(output - exact).max() <= FP32_ERROR * np.abs(exact).max()
 
 
+def test_a_step_of_masked_scores_takes_nothing_from_a_softmax():
+    problem = problem_of("softmax")
+    tensors = tensors_of(problem)
+    tensors.x[:, :32] = -np.inf
+    _, output = Vector.record(problem, MACHINE, Vector.parameters(tile_cols=16), tensors)
+    assert np.abs(output - Vector.oracle(problem, tensors)).max() <= FP32_ERROR
+
+
 def test_the_variance_of_rows_in_steps_survives_a_large_mean():
     """Sums of squares would lose it: 1e4^2 is 2^27 times the variance."""
     problem = problem_of("layernorm")

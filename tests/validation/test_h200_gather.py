@@ -8,7 +8,8 @@ from accelsim.validation.h200_gather_energy import REFERENCE as ENERGY
 from accelsim.validation.outcome import validate
 
 MACHINE = load_machine("h200-sxm")
-TARGET_PERCENT = 15
+BANDWIDTH_ERROR_PERCENT, ENERGY_ERROR_PERCENT = 11, 7
+"""The mean errors that were found, 10.5 and 6.6 %, rounded up: a change for the worse is seen."""
 
 
 def gather(row_bytes: int, order: str, kept: float = 0.25) -> GatherRow:
@@ -17,18 +18,18 @@ def gather(row_bytes: int, order: str, kept: float = 0.25) -> GatherRow:
     return GatherRow(line=1, row_bytes=row_bytes, kept=kept, order=order, rows=rows, time_us=1)
 
 
-def test_the_shipped_gathers_are_predicted_within_the_target():
+def test_the_shipped_gathers_are_predicted_as_well_as_they_were():
     outcome = validate(REFERENCE)
     errors = [abs(row.error_percent) for row in outcome.rows]
     assert len(errors) == 32
-    assert sum(errors) / len(errors) <= TARGET_PERCENT
+    assert sum(errors) / len(errors) <= BANDWIDTH_ERROR_PERCENT
 
 
-def test_the_energy_of_the_shipped_gathers_is_predicted_within_the_target():
+def test_the_energy_of_the_shipped_gathers_is_predicted_as_well_as_it_was():
     outcome = validate(ENERGY)
     errors = [abs(row.error_percent) for row in outcome.rows]
     assert len(errors) == 32
-    assert sum(errors) / len(errors) <= TARGET_PERCENT
+    assert sum(errors) / len(errors) <= ENERGY_ERROR_PERCENT
 
 
 def test_a_gather_moves_whole_accesses_row_numbers_and_sums():

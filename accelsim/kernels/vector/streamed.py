@@ -30,6 +30,8 @@ from accelsim.program.language import (
     tile,
 )
 
+_LOWEST = float(np.finfo(np.float32).min)
+"""Where maxima begin: from -inf, a step that is all -inf would make NaN."""
 NUM_COLUMNS = 4
 _CENTER, _TOTAL, _CHANGE, _PART = range(NUM_COLUMNS)
 """Statistics of the rows: maximum or mean so far; sum of the exponentials or of the squared
@@ -51,7 +53,7 @@ def streamed(p, shape, stored, hbm, b):
 def _sum_up(p, row, rows, shape, stored, hbm, b):
     """Find the statistics of a tile of rows; return the steps it took."""
     center, total = tile(b.column, _CENTER), tile(b.column, _TOTAL)
-    fill(p, center, -np.inf if shape.function == SOFTMAX else 0.0, rows, 1, FP32)
+    fill(p, center, _LOWEST if shape.function == SOFTMAX else 0.0, rows, 1, FP32)
     fill(p, total, 0.0, rows, 1, FP32)
     turn = 0
     for col in range(0, shape.cols, shape.tile_cols):

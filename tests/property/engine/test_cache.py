@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from accelsim.engine import cache, compiled, reference
 from accelsim.engine.memory import new_memory, request, traffic_of
+from accelsim.loading import load_machine
 from accelsim.program.transfer import Transfer
 from tests.handmade import cache_of, changed, gather, load, machine_of, program_of
 from tests.strategies.machines import caches, machines
@@ -159,6 +160,21 @@ def test_a_store_that_passes_through_waits_for_the_bandwidth_of_the_memory_but_n
     machine = machine_of(l2=l2, latency_cycles=500, hbm_bytes_per_cycle=2)
     _, ends = served(machine, [(0, 64, True)])
     assert ends == [64 // 2]
+
+
+@pytest.mark.parametrize("kind", ["flat", "banked"])
+def test_nobody_waits_for_what_a_store_evicts(kind):
+    """The third line of a set of two ways sends the first one to the memory."""
+    machine = machine_of(l2=cache_of(sets=1, ways=2, latency_cycles=3), latency_cycles=500)
+    if kind == "banked":
+        banked = load_machine("ascend-910b-banked").hbm
+        slow = {"hbm": banked.model_copy(update={"latency": 500 / machine.clock})}
+        machine = machine.model_copy(update=slow)
+    line_bytes = machine.l2.line
+    memory, _ = served(machine, [(n * line_bytes, line_bytes, True) for n in range(2)])
+    end = request(memory, 10_000, Transfer(2 * line_bytes, 1, line_bytes, 0, -1, True))
+    assert traffic_of(memory, program_of([])).hbm_write_bytes == 3 * line_bytes
+    assert end < 10_000 + 500
 
 
 def test_rows_of_a_gather_are_looked_up_one_by_one():
