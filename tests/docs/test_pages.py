@@ -63,6 +63,14 @@ def test_a_part_that_takes_minutes_is_made_only_when_it_is_asked_for():
     assert "old" not in builder.filled(page, with_long=True)
 
 
+@pytest.mark.parametrize("page", GENERATED, ids=name_of)
+def test_parts_that_take_minutes_have_been_made(page):
+    """They show the output of their command; whether it is still the same takes minutes too."""
+    parts = re.findall(r"<!-- generated: long (.*?) -->\n(.*?)<!-- end -->", page.read_text(), re.S)
+    missing = [command for command, made in parts if not made.startswith(f"```text\n$ {command}\n")]
+    assert missing == [], "run docs/build_examples.py --long"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files(page):
     targets = [page.parent / target for target in LINK.findall(page.read_text())]
