@@ -66,6 +66,10 @@ class WorkersError(AccelsimError):
     """The workers of a sweep or a validation cannot be started or reached, or were lost."""
 
 
+class LostWorkerError(WorkersError):
+    """A worker process ended before its work was done."""
+
+
 class SweepInterruptedError(AccelsimError):
     """A sweep was stopped by the user; the message says how to go on."""
 

@@ -6,15 +6,24 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+)
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
-from accelsim.errors import WorkersError, unknown_name
+from accelsim.errors import LostWorkerError, WorkersError, unknown_name
 from accelsim.interruption import interruptible
 
 _CONNECT_TIMEOUT_S = 10
+LOST_WORKER = (BrokenExecutor, CancelledError)
+"""What submitting, or asking for a result, raises when a worker was lost. Let them pass: the
+context of the workers says what they mean."""
 _LOST = (
     "a worker process ended abruptly: for lack of memory, which fewer workers need less of, or "
     "because a script that every worker reads starts them outside `if __name__ == '__main__':`"
@@ -35,7 +44,8 @@ def open_workers(
     """Return the workers of the executor called `local` or `dask`, as a context.
 
     `workers` is the number of processes, all cores if None. `address` is that of a Dask scheduler;
-    without it Dask starts a cluster on this machine. Raises UnknownNameError, WorkersError.
+    without it Dask starts a cluster on this machine. Raises UnknownNameError, WorkersError,
+    and for a process that is lost LostWorkerError.
     """
     if executor not in ("local", "dask"):
         raise unknown_name("executor", executor, ["local", "dask"])
@@ -62,11 +72,20 @@ def _usable_cores() -> int:
 
 
 @contextmanager
+def _losses_told() -> Iterator[None]:
+    """Raise LostWorkerError, which says why workers are lost, for what executors raise."""
+    try:
+        yield
+    except LOST_WORKER as error:
+        raise LostWorkerError(_LOST) from error
+
+
+@contextmanager
 def local_workers(workers: int) -> Iterator[Workers]:
     """Yield this many processes of this machine, or for one worker this process itself.
 
     Where the context is left by an exception, Ctrl-C among them, they are stopped at once. Raises
-    WorkersError for a process that is lost.
+    LostWorkerError for a process that is lost.
     """
     if workers == 1:
         yield Workers(_ThisProcess(), 1)
@@ -74,14 +93,13 @@ def local_workers(workers: int) -> Iterator[Workers]:
     context = _start_method()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
     try:
-        with _interrupts_held():
-            for _ in range(workers):
-                pool.submit(int)  # starts one worker, as none is idle yet
-        yield Workers(pool, 2 * workers)
-    except BaseException as error:
+        with _losses_told():
+            with _interrupts_held():
+                for _ in range(workers):
+                    pool.submit(int)  # starts one worker, as none is idle yet
+            yield Workers(pool, 2 * workers)
+    except BaseException:
         _stop_now(pool)
-        if isinstance(error, BrokenExecutor):
-            raise WorkersError(_LOST) from error
         raise
     pool.shutdown()
 
@@ -144,7 +162,7 @@ def _stop_now(pool: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def _dask(workers: int | None, address: str | None) -> Iterator[Workers]:
-    with contextlib.ExitStack() as stack:
+    with _losses_told(), contextlib.ExitStack() as stack:
         with _interrupts_held():
             client = stack.enter_context(_dask_client(stack, workers, address))
         threads = sum(client.nthreads().values())

@@ -1,8 +1,9 @@
 """Files that build on another of their kind: `extends`, and how the keys of the two meet.
 
 A key of the file replaces that of the base. Where both have a mapping, its keys are replaced one by
-one, unless they differ in `kind`: then it is another thing, and nothing of the base's is left. Of a
-number that the file replaces, the base's source goes too.
+one, unless they differ in `kind`: then it is another thing, and nothing of the base's is left. A
+source of the base goes when its key, or one above it, is replaced; one that covers more stays for
+the rest.
 """
 
 from collections.abc import Iterator, Mapping

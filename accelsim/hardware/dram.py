@@ -174,7 +174,7 @@ class ControllerSpec(Spec):
     drain_below: float = Field(default=0.2, ge=0, le=1)
     """Share of the write window below which reads go before writes again."""
     max_row_hits: int = Field(default=16, ge=0, le=2**20)
-    """Bursts of an open row that may overtake an older one for another row; 0: none."""
+    """Bursts of an open row before an older one for another row may close it; 0: any burst may."""
 
     @model_validator(mode="after")
     def _draining_ends_below_where_it_begins(self) -> "ControllerSpec":

@@ -3,13 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.errors import AccelsimError, SweepInterruptedError, WorkersError
+from accelsim.errors import AccelsimError, LostWorkerError, SweepInterruptedError
 from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
 from accelsim.sweeps.outcome import Outcome, RunPoint, describe, run_safely, simulate_point
 from accelsim.sweeps.points import Grid, expand
@@ -18,7 +19,7 @@ from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import Store
 from accelsim.sweeps.table import CSV_NAME, PARQUET_NAME, export, to_frame
 from accelsim.version import VERSION
-from accelsim.workers import Workers, open_workers
+from accelsim.workers import LOST_WORKER, Workers, open_workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,12 +81,17 @@ def sweep(
     run points again, use another folder. Several sweeps may share one.
 
     Raises ConfigError and UnknownNameError for a mistake in the sweep, OutputError for a folder of
-    no use or a full disk, WorkersError for workers that are lost, SweepInterruptedError on Ctrl-C.
+    no use or a full disk, WorkersError for workers that cannot be had, LostWorkerError for those
+    that are lost, SweepInterruptedError on Ctrl-C.
     """
     folder = Path(out)
     design_space = spec if isinstance(spec, SweepSpec) else load_sweep(spec)
     # Workers load the simulator while the grid is expanded.
-    with open_workers(executor, workers, address) as pool, Store(folder, VERSION) as store:
+    with (
+        _loss_of_workers_told(),
+        open_workers(executor, workers, address) as pool,
+        Store(folder, VERSION) as store,
+    ):
         grid = _grid(design_space, read, None if isinstance(spec, SweepSpec) else Path(spec))
         run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
         try:
@@ -94,6 +100,15 @@ def sweep(
             raise _interrupted(run, store, folder) from None
         export(store.rows(), folder)
         return _result(grid, store, run.num_run, folder)
+
+
+@contextmanager
+def _loss_of_workers_told() -> Iterator[None]:
+    try:
+        yield
+    except LostWorkerError as error:
+        text = f"{error}; finished points are kept, run the sweep again"
+        raise LostWorkerError(text) from error
 
 
 def _grid(spec: SweepSpec, read: ReadContents, file: Path | None) -> Grid:
@@ -192,10 +207,7 @@ class _Run:
 def _outcome(point: Point, future: Future[Outcome]) -> Outcome:
     try:
         return future.result()
-    except (BrokenExecutor, CancelledError) as error:
-        raise WorkersError(
-            "a worker process ended abruptly, often for lack of memory; finished points are kept, "
-            "run the sweep again, if need be with fewer workers"
-        ) from error
+    except LOST_WORKER:
+        raise
     except Exception as error:
         return Outcome(status="failed", reason=describe(error), row=point.columns)

@@ -157,7 +157,8 @@ def validate(
     `machine` replaces the one that the reference is about. `workers` is the number of processes,
     all cores if None; more than one is for references of the registry and a script that guards
     its main module. Raises ConfigError for a file with mistakes and for a machine where every row
-    has its own, WorkersError for workers that are lost or cannot be had.
+    has its own, WorkersError for workers that cannot be had, LostWorkerError for those
+    that are lost.
     """
     path = Path(file) if file is not None else reference.shipped_file
     arguments = _machine(reference, machine)

@@ -1,7 +1,7 @@
 """What the model says to the rows of a file, by as many processes as are worth their start."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -40,7 +40,8 @@ def predictions(
 
     Short rows run first, in this process. What is left after the time that starting workers takes
     goes to `workers` processes, the longest row first. Raises RowError for the first row that the
-    model cannot do, WorkersError for workers that are lost or cannot find the reference by name.
+    model cannot do, WorkersError for workers that cannot find the reference by name,
+    LostWorkerError for those that are lost.
     """
     predict: Callable[..., float] = reference.predict
     if workers > 1:
@@ -100,11 +101,6 @@ class _Run:
             index = self._running.pop(future)
             try:
                 self.predicted[index] = float(future.result())
-            except (BrokenExecutor, CancelledError) as error:
-                raise WorkersError(
-                    "a worker process ended abruptly, often for lack of memory; "
-                    "validate again, if need be with fewer workers"
-                ) from error
             except AccelsimError as error:
                 self._refuse(index, error)
         self._progress(len(self.predicted), len(self._rows))

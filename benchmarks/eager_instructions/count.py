@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 _OPTION = b"--gpu-architecture=sm_90"
@@ -42,7 +43,8 @@ def _package(folder: str, name: str) -> Path:
 def _compiled(source: bytes) -> bytes:
     library = ctypes.CDLL(str(_package("cuda_nvrtc/lib", "libnvrtc.so.12")))
     program = ctypes.c_void_p()
-    library.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
+    new = (ctypes.byref(program), source, b"kernels.cu", 0, None, None)
+    _call(library, "nvrtcCreateProgram", *new)
     if library.nvrtcCompileProgram(program, 1, (ctypes.c_char_p * 1)(_OPTION)):
         sys.exit(_text(library, program, "ProgramLog").decode())
     return _text(library, program, "CUBIN")
@@ -50,10 +52,17 @@ def _compiled(source: bytes) -> bytes:
 
 def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
     size = ctypes.c_size_t()
-    getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
+    _call(library, f"nvrtcGet{what}Size", program, ctypes.byref(size))
     text = ctypes.create_string_buffer(size.value)
-    getattr(library, f"nvrtcGet{what}")(program, text)
+    _call(library, f"nvrtcGet{what}", program, text)
     return text.raw
+
+
+def _call(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
+    """Call a function of the compiler; one that fails ends the script with its name and why."""
+    if code := getattr(library, name)(*arguments):
+        library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        sys.exit(f"{name}: {library.nvrtcGetErrorString(code).decode()}")
 
 
 def _disassembled(binary: bytes) -> str:

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from accelsim.config.loader import load_spec, read_document
+from accelsim.hardware.dram import DramSpec
+from accelsim.hardware.machine import MachineSpec
+from tests.sourced import is_covered, numbers
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
@@ -58,10 +63,47 @@ def test_a_part_that_takes_minutes_is_made_only_when_it_is_asked_for():
     assert "old" not in builder.filled(page, with_long=True)
 
 
+@pytest.mark.parametrize("page", GENERATED, ids=name_of)
+def test_parts_that_take_minutes_have_been_made(page):
+    """They show the output of their command; whether it is still the same takes minutes too."""
+    parts = re.findall(r"<!-- generated: long (.*?) -->\n(.*?)<!-- end -->", page.read_text(), re.S)
+    missing = [command for command, made in parts if not made.startswith(f"```text\n$ {command}\n")]
+    assert missing == [], "run docs/build_examples.py --long"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files(page):
     targets = [page.parent / target for target in LINK.findall(page.read_text())]
     assert [str(target) for target in targets if not target.exists()] == []
+
+
+def pasted_variant(page, folder):
+    """Write the file of a page that extends another, and return its path."""
+    blocks = (ROOT / f"docs/{page}.md").read_text().split("```yaml\n")[1:]
+    (shown,) = [each.partition("```")[0] for each in blocks if each.startswith("extends:")]
+    path = folder / "variant.yaml"
+    path.write_text(shown)
+    return path
+
+
+@pytest.mark.parametrize(("page", "kind"), [("machines", "machine"), ("memory", "memory")])
+def test_a_variant_that_is_shown_can_be_pasted(page, kind, tmp_path):
+    path = pasted_variant(page, tmp_path)
+    load_spec(MachineSpec if kind == "machine" else DramSpec, path, kind=kind)
+    contents = read_document(path, kind=kind).value
+    unsourced = [key for key in numbers(contents) if not is_covered(key, contents["sources"])]
+    assert unsourced == []
+
+
+def test_the_faster_memory_that_is_shown_has_no_faster_cells(tmp_path):
+    path = pasted_variant("memory", tmp_path)
+    slow, fast = (load_spec(DramSpec, each, kind="memory").timing for each in ("hbm3", path))
+    of_interface = {"t_ck", "burst", "t_ccd_s", "t_ccd_l", "t_ccd_r", "t_ppd", "t_refi"}
+    of_interface |= {"activate_width", "precharge_width"}
+    for name in set(type(slow).model_fields) - of_interface:
+        wanted_s = getattr(slow, name) * slow.t_ck
+        assert wanted_s <= getattr(fast, name) * fast.t_ck < wanted_s + fast.t_ck, name
+    assert 0 <= slow.t_refi * slow.t_ck - fast.t_refi * fast.t_ck < fast.t_ck
 
 
 @pytest.mark.parametrize("saved", sorted((ROOT / "docs/examples").glob("*.out")), ids=name_of)

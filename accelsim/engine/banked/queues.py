@@ -151,8 +151,8 @@ def offer(dram, channel, number, index):
             elif hit == NONE:
                 hit = each
             each = entry.after
-        # Not for an entry that came before its own, nor for bursts that want the open row, unless
-        # too many of them have gone before.
+        # Without a limit of hits another row may come at any time. With one it is too early while
+        # the oldest entry wants the open row, or any does and the limit is not reached.
         is_early = most > 0 and (miss != first or (hit != NONE and bank.hits < most))
         if bank.waiting or is_early:
             miss = NONE

@@ -7,7 +7,7 @@ from accelsim.config.shipped import known_names
 from accelsim.errors import ConfigError
 from accelsim.hardware.dram import DramSpec
 from accelsim.loading import load_machine
-from tests.unit.hardware.test_shipped_machines import is_covered, numbers
+from tests.sourced import is_covered, numbers
 
 MEMORIES = known_names("memory")
 BANKED = "ascend-910b-banked"

@@ -1,35 +1,16 @@
 """The shipped machines: valid, sourced down to every number, and what their names promise."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
-from accelsim.config.document import dotted
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import known_names
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.numerics.formats import Format
 from accelsim.units import KIB
+from tests.sourced import is_covered, numbers
 
 MACHINES = known_names("machine")
-WORDS = {"name", "description", "technology", "sources", "kind", "dataflow", "standard"}
-WORDS |= {"formats", "overflow", "can_shift"}
-
-
-def numbers(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Key path of every value of a machine file that is a number or a quantity."""
-    if not isinstance(node, dict):
-        yield dotted(path)
-        return
-    for key, value in node.items():
-        if key not in WORDS:
-            yield from numbers(value, (*path, key))
-
-
-def is_covered(path: str, sources: dict[str, str]) -> bool:
-    return any(path == key or path.startswith(f"{key}.") for key in sources)
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -1,37 +1,13 @@
 """Predictions beside references: statistics, bounds, machines, and what a failure says."""
 
 import pytest
-from pydantic import PositiveFloat
 from rich.console import Console
 
 from accelsim.errors import ConfigError, DoesNotFitError
 from accelsim.loading import load_machine
 from accelsim.validation.display import outcome_tables
 from accelsim.validation.outcome import DisagreementError, validate
-from accelsim.validation.reference import Reference, Row
-
-FILE = "name,said,measured\na,1.1,1\na,3,4\nb,2,2\nb,4,4\n"
-
-
-class SaidRow(Row):
-    name: str
-    said: PositiveFloat
-    measured: PositiveFloat
-
-
-def reference(**changes):
-    fields = {
-        "name": "said",
-        "summary": "what was said",
-        "row": SaidRow,
-        "file": "none.csv",
-        "quantity": "time_s",
-        "kind_of": lambda row: row.name,
-        "label_of": lambda row: f"row of {row.name}",
-        "value_of": lambda row: row.measured,
-        "predict": lambda row: row.said,
-    }
-    return Reference(**(fields | changes))
+from tests.unit.validation.said import FILE, reference
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from accelsim.errors import ConfigError, WorkersError
+from accelsim.errors import ConfigError, LostWorkerError, WorkersError
 from accelsim.loading import load_machine
 from accelsim.validation import predictions as module
 from accelsim.validation.outcome import validate
 from accelsim.validation.predictions import predictions
 from accelsim.validation.registry import get_reference
 from accelsim.validation.table import read_rows
-from tests.unit.validation.test_outcome import FILE, reference
+from tests.unit.validation.said import FILE, reference
 
 PATIENCE_S = 120
 """Only so that what never happens does not stop the tests."""
@@ -111,7 +111,7 @@ def end_abruptly(name, row):
 def test_a_lost_worker_is_an_error(scalesim, workers_at_once, monkeypatch):
     monkeypatch.setattr(module, "_predict", end_abruptly)
     rows = read_rows(scalesim.shipped_file, scalesim.row)
-    with pytest.raises(WorkersError, match=r"^a worker process ended abruptly, often for lack of"):
+    with pytest.raises(LostWorkerError, match=r"^a worker process ended abruptly: "):
         predictions(scalesim, rows, (), 2, lambda done, total: None)
 
 
