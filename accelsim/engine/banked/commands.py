@@ -9,8 +9,8 @@ from accelsim.jit import jit_inline
 
 @jit_inline
 def rounded_up(tick, clock):
-    """Return the first clock edge from `tick` on."""
-    return (tick + clock - 1) // clock * clock
+    """Return the first clock edge from `tick` on; clock: a power of two."""
+    return (tick + clock - 1) & -clock
 
 
 @jit_inline

@@ -18,6 +18,7 @@ from accelsim.engine.banked.commands import (
 from accelsim.engine.banked.queues import (
     column_ready,
     enqueue,
+    find_ticks,
     is_wanted,
     leave_opened,
     move_to_opened,
@@ -201,7 +202,12 @@ def _issue_column(dram, channel, number, index, is_opened):
     if t.is_closed_page and not is_wanted(dram, number, place):
         close_after_column(dram, bank)
     channel.column_wake = channel.now + (t.column_s if t.pseudo_channels == 1 else t.column_bus)
-    offer(dram, channel, number, place)
+    has_more = not is_opened and entry.left > 0 and bank.row != CLOSED
+    if has_more and (t.max_hits == 0 or bank.hits < t.max_hits):
+        # The bank offers the same entries as before.
+        find_ticks(dram, channel, bank, dram.offers[number, bank.place])
+    else:
+        offer(dram, channel, number, place)
 
 
 @jit_inline

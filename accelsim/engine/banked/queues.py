@@ -160,11 +160,17 @@ def offer(dram, channel, number, index):
     channel.columns += int(hit != NONE) - int(offered.hit != NONE)
     channel.rows += int(miss != NONE) - int(offered.miss != NONE)
     offered.hit, offered.miss = hit, miss
+    find_ticks(dram, channel, bank, offered)
+
+
+@jit_inline
+def find_ticks(dram, channel, bank, offered):
+    """Find the ticks before which an offer cannot be taken."""
     offered.column_at = offered.row_at = NEVER
-    if hit != NONE:
+    if offered.hit != NONE:
         offered.column_at = column_ready(dram, channel, bank, channel.is_writing)
         channel.column_wake = min(channel.column_wake, offered.column_at)
-    if miss != NONE:
+    if offered.miss != NONE:
         offered.row_at = row_ready(dram, channel, bank)
         channel.row_wake = min(channel.row_wake, offered.row_at)
 
