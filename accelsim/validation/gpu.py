@@ -69,27 +69,39 @@ def with_products(gpu: Gpu, rate: float, energy: float) -> Gpu:
 
 def with_vector_work(gpu: Gpu, share: float) -> Gpu:
     """Return the GPU whose vector ops take `share` times the cycles and the energy."""
-    vector, technology = gpu.machine.vector, gpu.technology
-    costs = {op: share * cost for op, cost in vector.costs.model_dump(exclude_none=True).items()}
-    vector = vector.model_copy(update={"costs": vector.costs.model_copy(update=costs)})
+    own = gpu.machine.vector.costs.model_dump(exclude_none=True)
     lanes = {
-        fmt: lane.model_copy(update={op: _times(getattr(lane, op), share) for op in costs})
-        for fmt, lane in technology.vector.items()
+        fmt: {op: _times(getattr(lane, op), share) for op in own}
+        for fmt, lane in gpu.technology.vector.items()
+    }
+    return _with_vector(gpu, {op: share * cost for op, cost in own.items()}, lanes)
+
+
+def with_instructions(gpu: Gpu, counts: Mapping[str, float], slots: float, fmt: Format) -> Gpu:
+    """Return the GPU whose vector ops take so many instructions of format `fmt` an element.
+
+    slots: what an instruction takes to issue, waits included; it costs as much as an addition.
+    """
+    add = gpu.technology.vector_lane(fmt).add
+    lanes = {fmt: {op: _times(add, count) for op, count in counts.items()}}
+    return _with_vector(gpu, {op: slots * count for op, count in counts.items()}, lanes)
+
+
+def _with_vector(
+    gpu: Gpu, costs: Mapping[str, float], lanes: Mapping[Format, Mapping[str, Sourced[float]]]
+) -> Gpu:
+    """Return the GPU with other costs of some vector ops, and other energies of some formats."""
+    machine, technology = gpu
+    unit = machine.vector
+    unit = unit.model_copy(update={"costs": unit.costs.model_copy(update=dict(costs))})
+    changed = {
+        fmt: technology.vector_lane(fmt).model_copy(update=dict(update))
+        for fmt, update in lanes.items()
     }
     return Gpu(
-        gpu.machine.model_copy(update={"vector": vector}),
-        technology.model_copy(update={"vector": lanes}),
+        machine.model_copy(update={"vector": unit}),
+        technology.model_copy(update={"vector": {**technology.vector, **changed}}),
     )
-
-
-def with_instructions(
-    technology: TechnologySpec, counts: Mapping[str, float], fmt: Format
-) -> TechnologySpec:
-    """Return the costs with so many instructions, each as costly as an addition, for each op."""
-    lane = technology.vector_lane(fmt)
-    update = {op: _times(lane.add, count) for op, count in counts.items()}
-    vector = {**technology.vector, fmt: lane.model_copy(update=update)}
-    return technology.model_copy(update={"vector": vector})
 
 
 def _times(cost: Sourced[float], share: float) -> Sourced[float]:

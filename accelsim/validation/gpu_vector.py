@@ -46,21 +46,16 @@ class PlainCode(NamedTuple):
 
     def on(self, gpu: Gpu) -> Gpu:
         """Return the machine as such code sees it."""
-        machine = gpu.machine
         slots = 1 + HALF_FILLING_WARPS * _SCHEDULERS * _WARP / self.threads
-        costs = {op: slots * count for op, count in self.instructions.items()}
+        machine, technology = with_instructions(gpu, self.instructions, slots, Format.FP32)
         latency_s = min(machine.hbm.latency, _HBM_LATENCY_CYCLES / machine.clock)
         update: dict[str, Any] = {
             "items_in_flight": self.items_in_flight,
-            "vector": machine.vector.model_copy(
-                update={"costs": machine.vector.costs.model_copy(update=costs)}
-            ),
             "hbm": machine.hbm.model_copy(update={"latency": latency_s}),
         }
         if machine.l2:
             latency_s = min(machine.l2.latency, _L2_LATENCY_CYCLES / machine.clock)
             update["l2"] = machine.l2.model_copy(update={"latency": latency_s})
-        technology = with_instructions(gpu.technology, self.instructions, Format.FP32)
         return Gpu(machine.model_copy(update=update), technology)
 
 
