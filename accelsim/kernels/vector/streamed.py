@@ -110,7 +110,7 @@ def _add_exponentials(p, x, rows, cols, b):
     subtract(p, change, center, part, rows, 1, FP32)
     exp(p, change, change, rows, 1, FP32)
     multiply(p, total, total, change, rows, 1, FP32)
-    maximum(p, center, part, part, rows, 1, FP32)
+    maximum(p, center, center, part, rows, 1, FP32)
     subtract_column(p, x, x, center, rows, cols, FP32)
     exp(p, x, x, rows, cols, FP32)
     row_sum(p, part, x, rows, cols, FP32)
