@@ -9,6 +9,8 @@ import pytest
 
 HIDDEN, Q_HEADS, KV_HEADS, FFN, LAYERS = 64, 4, 2, 96, 2
 KV_WIDTH = HIDDEN // Q_HEADS * KV_HEADS
+TEXT = "hello world, hello 2000 worlds"
+"""20 tokens of the tiny model: only `hello` and ` w` are longer than a character."""
 LINEARS = {
     "attn_q": (HIDDEN, HIDDEN),
     "attn_k": (KV_WIDTH, HIDDEN),
@@ -104,3 +106,11 @@ def installed(tiny, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     tiny.write(folder / release.RELEASES["smollm2"].file_name)
     return "smollm2"
+
+
+@pytest.fixture
+def text(installed, tmp_path):
+    """File of TEXT, beside the model in the cache."""
+    path = tmp_path / "t.txt"
+    path.write_text(TEXT)
+    return path

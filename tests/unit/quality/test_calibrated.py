@@ -17,16 +17,9 @@ from accelsim.quantization.statements import grouped_product
 from accelsim.simulation import KernelRun
 from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import load_model
+from tests.tiny_model import TEXT
 
-TEXT = "hello world, hello 2000 worlds"
 SAMPLING = Sampling(windows=2, window=8, first_token=0)
-
-
-@pytest.fixture
-def text(installed, tmp_path):
-    path = tmp_path / "t.txt"
-    path.write_text(TEXT)
-    return path
 
 
 @pytest.fixture

@@ -15,19 +15,11 @@ from accelsim.workload.model.forward import Hooks, hidden_states, token_losses
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.release import model_path
 from accelsim.workload.problem import AttentionProblem
+from tests.tiny_model import TEXT
 from tests.unit.quality.decoding import decoded_states
 from tests.unit.quality.test_attention import FLOAT32_STEPS, exact
 
-TEXT = "hello world, hello 2000 worlds"
-"""20 tokens of the tiny model: only `hello` and ` w` are longer than a character."""
 EXACT = {"precision": "fp32", "workload.dtype": "fp32"}
-
-
-@pytest.fixture
-def text(installed, tmp_path):
-    path = tmp_path / "t.txt"
-    path.write_text(TEXT)
-    return path
 
 
 def attention_of(rows, **keys):

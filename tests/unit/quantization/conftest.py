@@ -1,3 +1,3 @@
-from tests.tiny_model import installed, tiny
+from tests.tiny_model import installed, text, tiny
 
-__all__ = ["installed", "tiny"]
+__all__ = ["installed", "text", "tiny"]

@@ -16,20 +16,11 @@ from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import load_model
 from accelsim.workload.safetensors_file import read_header, read_metadata
 from accelsim.workload.tensors import GemmTensors
-from tests.tiny_model import FFN, HIDDEN
+from tests.tiny_model import FFN, HIDDEN, TEXT
 
-TEXT = "hello world, hello 2000 worlds"
-"""20 tokens of the tiny model."""
 OPTIONS = GroupOptions(groups=4, chunk_rows=4, first_rows=1)
 SAMPLING = Sampling(windows=2, window=6, first_token=3)
 INPUTS = ("qkv_input", "o_input", "gate_up_input", "down_input")
-
-
-@pytest.fixture
-def text(installed, tmp_path):
-    path = tmp_path / "t.txt"
-    path.write_text(TEXT)
-    return path
 
 
 @pytest.fixture
