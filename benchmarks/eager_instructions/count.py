@@ -1,4 +1,4 @@
-"""Compile `kernels.cu` for sm_90 and count the instructions of each block of its code.
+"""Compile `kernels.cu` for sm_90 and count the instructions of a thread, in all and in each loop.
 
 Needs no GPU. Packages `nvidia-cuda-nvrtc-cu12` and `nvidia-cuda-nvdisasm` (neither is needed by
 accelsim itself): see README.md.
@@ -10,26 +10,68 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 _OPTION = b"--gpu-architecture=sm_90"
-_FEWEST = 6
-"""Blocks shorter than this are left out of the list, but not out of the sums."""
+_INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\d+ )?([A-Z0-9]+)([^;]*)")
+
+
+class Instruction(NamedTuple):
+    """One instruction of a kernel."""
+
+    op: str
+    operands: str
+    is_predicated: bool
 
 
 def main() -> None:
-    """Print every kernel's blocks of code, with the most frequent instructions."""
+    """Print the instructions of every kernel up to its first end, and those of its loops."""
     text = _disassembled(_compiled(SOURCE.read_bytes()))
-    for kernel, blocks, registers in _kernels(text):
-        total = sum(len(ops) for ops in blocks.values())
-        print(f"{kernel}: {total} instructions, {registers} registers")
-        for label, ops in blocks.items():
-            if len(ops) >= _FEWEST:
-                most = ", ".join(f"{op} {n}" for op, n in Counter(ops).most_common(8))
-                print(f"  {label:<10} {len(ops):4}  {most}")
+    for part in re.split(r"^\.text\.", text, flags=re.MULTILINE)[1:]:
+        code, labels = _parsed(part)
+        calls = _calls(code)
+        registers = 1 + max(map(int, re.findall(r"\bR(\d+)\b", part)))
+        end = next(i for i, it in enumerate(code) if it.op == "EXIT" and not it.is_predicated)
+        print(f"{part.partition(':')[0]}: {_count(0, end, calls)} in all, {registers} registers")
+        for i, it in enumerate(code[:end]):
+            target = re.search(r"L_x_\d+", it.operands) if it.op == "BRA" else None
+            if target and labels[target[0]] <= i:
+                most = Counter(code[j].op for j in range(labels[target[0]], i + 1)).most_common(8)
+                print(
+                    f"  loop of {_count(labels[target[0]], i, calls)}:",
+                    ", ".join(f"{op} {n}" for op, n in most),
+                )
+
+
+def _parsed(part: str) -> tuple[list[Instruction], dict[str, int]]:
+    """Return the instructions of a kernel, and label -> place of the instruction behind it."""
+    code: list[Instruction] = []
+    labels: dict[str, int] = {}
+    for line in part.splitlines():
+        if found := re.match(r"\.(L_x_\d+):", line):
+            labels[found[1]] = len(code)
+        elif (found := _INSTRUCTION.search(line)) and found[2] != "NOP":
+            code.append(Instruction(found[2], found[3], bool(found[1])))
+    return code, labels
+
+
+def _calls(code: list[Instruction]) -> set[int]:
+    """Return the places of calls for denormal divisors, of what prepares them and leads back."""
+    places = set()
+    for i, it in enumerate(code):
+        if it.op == "CALL":
+            first = i
+            while code[first - 1].op == "MOV" and "0x" in code[first - 1].operands:
+                first -= 1
+            back = code[i + 1].op == "BRA" and not code[i + 1].is_predicated
+            places.update(range(first, i + 1 + back))
+    return places
+
+
+def _count(first: int, last: int, calls: set[int]) -> int:
+    return sum(i not in calls for i in range(first, last + 1))
 
 
 def _package(folder: str, name: str) -> Path:
@@ -71,22 +113,6 @@ def _disassembled(binary: bytes) -> str:
         file.flush()
         command = [str(_package("cu1*/bin", "nvdisasm")), "-c", file.name]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _kernels(text: str) -> Iterator[tuple[str, dict[str, list[str]], int]]:
-    """Yield (kernel, label -> instructions without predicates, registers)."""
-    for part in re.split(r"^\.text\.", text, flags=re.MULTILINE)[1:]:
-        blocks: dict[str, list[str]] = {"entry": []}
-        label, highest = "entry", 0
-        for line in part.splitlines()[1:]:
-            if found := re.match(r"\.(L_x_\d+):", line):
-                label = found[1]
-                blocks[label] = []
-            elif found := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z0-9]+)", line):
-                if found[1] != "NOP":
-                    blocks[label].append(found[1])
-                highest = max([highest, *map(int, re.findall(r"\bR(\d+)\b", line))])
-        yield part.partition(":")[0], blocks, highest + 1
 
 
 if __name__ == "__main__":

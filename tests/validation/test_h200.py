@@ -13,8 +13,8 @@ from accelsim.validation.table import read_rows
 
 BEST_PUBLISHED_PERCENT = 10.9
 """Mean error of an operator on GPUs of LLMCompass (Zhang et al., ISCA 2024)."""
-VECTOR_ERROR_PERCENT = 15
-"""The mean error that was found, 14.9 %, rounded up: a change for the worse is seen."""
+VECTOR_ERROR_PERCENT = 10
+"""The mean error that was found, 9.9 %, rounded up: a change for the worse is seen."""
 SHORT_S = 130e-6
 """Rows that a run of the tests can afford; all of them: `accelsim validate --against h200`."""
 
@@ -53,20 +53,20 @@ def test_a_row_of_twice_the_columns_leaves_room_for_half_the_softmax_blocks():
     """65,536 registers hold two blocks of 1,024 threads with four elements each, one with eight."""
     machine = load_machine("h200-sxm")
     seconds = [vector("softmax", 65536, cols, machine).on(machine).time_s for cols in (4096, 8192)]
-    # Twice the elements of 62 + 44/8 instructions against 62 + 44/4 are 1.84 times the work; a
-    # scheduler fills 8/13 of its slots against 16/21, which makes 2.28 of it.
-    assert seconds[1] / seconds[0] > 2.1
+    # Threads of 593 instructions instead of 324 are 1.83 times the work; a scheduler fills 8/12 of
+    # its slots instead of 16/20, which makes 2.2 of it, and nothing hides the loads of one block.
+    assert seconds[1] / seconds[0] > 2.2
 
 
 @pytest.mark.parametrize(
     ("function", "cols", "counted"),
     [
-        ("softmax", 4096, 62 + 44 / 4),
-        ("softmax", 8192, 62 + 44 / 8),
-        ("layernorm", 4096, 170 / 8 + 23 / 4 + 320 / 32),
-        ("rmsnorm", 4096, 59 / 16 + 19 / 4 + 200 / 32),
-        ("gelu", 4096, 237 / 8),
-        ("silu_mul", 4096, 143 / 8),
+        ("softmax", 4096, 324 / 4),
+        ("softmax", 8192, 593 / 8),
+        ("layernorm", 4096, 140 / 8 + 23 / 4 + 342 / 32),
+        ("rmsnorm", 4096, 59 / 16 + 19 / 4 + 165 / 32),
+        ("gelu", 4096, 238 / 8),
+        ("silu_mul", 4096, 144 / 8),
     ],
 )
 def test_an_element_takes_the_instructions_that_were_counted(function, cols, counted):
