@@ -184,9 +184,10 @@ def _write_next(plan, channel, number, queue):
     bank, pseudo = plan.banks[waiting.bank], plan.pseudos[waiting.bank >> rules.pseudo_bits]
     opened = _open(plan, channel, number, waiting.bank, waiting.row, waiting.arrival)
     ready = max(bank.opened_at + rules.act_to_write, waiting.arrival, pseudo.write_ready)
-    waiting.tick = _column(plan, channel, number, waiting.bank, ready)
-    bank.pre_ready = max(bank.pre_ready, waiting.tick + rules.write_to_pre)
-    waiting.left = min(waiting.tick, opened)
+    tick = _column(plan, channel, number, waiting.bank, ready)
+    bank.pre_ready = max(bank.pre_ready, tick + rules.write_to_pre)
+    pseudo.first_write = min(pseudo.first_write, tick)
+    waiting.left = min(tick, opened)
     channel.write_bursts += 1
     leave(plan, number, 1, waiting.left)
 
@@ -198,6 +199,7 @@ def _turn_to_writes(plan, channel, number, tick):
     slot = max((tick + rules.act_to_read) >> SLOT_BITS, channel.first_column << 6)
     for index in range(number * rules.pseudo_channels, (number + 1) * rules.pseudo_channels):
         pseudo = plan.pseudos[index]
+        pseudo.first_write = NEVER
         if pseudo.has_read:
             last = first_gap(plan.pins[index], slot, rules.turn_slots, end) - 1
             pseudo.write_ready = max(pseudo.write_ready, (last << SLOT_BITS) + rules.read_to_write)
@@ -209,18 +211,13 @@ def _turn_to_reads(plan, channel, number, first, placed):
     """Let reads go on after writes first:placed, but for those that come after a long pause."""
     rules, end = plan.rules, (channel.first_column + NUM_WORDS) << 6
     for index in range(number * rules.pseudo_channels, (number + 1) * rules.pseudo_channels):
-        begin = NEVER
-        for i in range(first, placed):
-            waiting = plan.waiting[number, i % rules.write_entries]
-            if waiting.bank >> rules.pseudo_bits == index:
-                begin = min(begin, waiting.tick)
-        if begin == NEVER:
-            continue
-        slot = max(begin >> SLOT_BITS, channel.first_column << 6)
-        last = first_gap(plan.pins[index], slot, rules.turn_slots, end) - 1
         pseudo = plan.pseudos[index]
-        pseudo.read_ready = max(pseudo.read_ready, (last << SLOT_BITS) + rules.write_to_read)
-        for i in range(first, placed):
-            waiting = plan.waiting[number, i % rules.write_entries]
-            if waiting.bank >> rules.pseudo_bits == index and waiting.tick >> SLOT_BITS <= last:
-                channel.turned_at = max(channel.turned_at, waiting.left)
+        if pseudo.first_write != NEVER:
+            slot = max(pseudo.first_write >> SLOT_BITS, channel.first_column << 6)
+            last = first_gap(plan.pins[index], slot, rules.turn_slots, end) - 1
+            pseudo.last_write = last << SLOT_BITS
+            pseudo.read_ready = max(pseudo.read_ready, pseudo.last_write + rules.write_to_read)
+    for i in range(first, placed):
+        waiting = plan.waiting[number, i % rules.write_entries]
+        if waiting.left <= plan.pseudos[waiting.bank >> rules.pseudo_bits].last_write:
+            channel.turned_at = max(channel.turned_at, waiting.left)

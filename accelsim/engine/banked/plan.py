@@ -23,7 +23,13 @@ BANK = record(
     "pre_ready",
     "last_column",
 )
-PSEUDO = record("read_ready", "write_ready", "has_read")
+PSEUDO = record(
+    "read_ready",
+    "write_ready",
+    "has_read",  # since it turned to writes
+    "first_write",  # since then
+    "last_write",  # after which reads went on
+)
 CHANNEL = record(
     "seen",  # tick of the last transfer
     "first_activation",  # word at which the calendar of activations begins
@@ -42,7 +48,7 @@ QUEUE = record(
     "left_slot",  # in the calendar of departures, of the last one counted
     "room_at",  # tick at which there was room for the burst that arrived last
 )
-WAITING = record("bank", "row", "arrival", "tick", "left")
+WAITING = record("bank", "row", "arrival", "left")
 Words = npt.NDArray[np.int64]
 
 
