@@ -21,7 +21,7 @@ Clocks = Annotated[int, Field(ge=0, le=2**20)]
 HalfClocks = Annotated[float, Field(ge=0.5, le=16, multiple_of=0.5)]
 Level = Annotated[int, Field(gt=0, le=2**20)]
 MOST_GROUP_SLOTS = 32
-"""Bursts on the pins from one of a bank group to the next, at most; those of standards are 2 to 4."""
+"""Bursts on the pins from one of a bank group to the next, at most; standards have 2 to 4."""
 
 
 class DramShape(Spec):
@@ -124,7 +124,7 @@ class DramTiming(Spec):
         if self.t_rfc + max(self.t_rc, self.t_rp) >= self.t_refi:
             raise ValueError(
                 f"found t_rfc = {self.t_rfc}, allowed: less than t_refi = {self.t_refi} with room "
-                f"for a row in between"
+                f"for a row in between, t_rc = {self.t_rc} and t_rp = {self.t_rp}"
             )
         return self
 
