@@ -42,7 +42,7 @@ def place_run(plan, number, index, row, bursts, is_write, now):
             _wait(plan, channel, number, index, row, arrival)
             done = max(done, arrival)
         else:
-            arrival = max(arrival, channel.turned_at)
+            arrival = max(arrival, channel.turned_at - plan.rules.act_to_read)
             done = max(done, _read(plan, channel, number, index, row, arrival))
     return done
 
@@ -209,7 +209,10 @@ def _turn_to_writes(plan, channel, number, tick):
 
 @jit_inline
 def _turn_to_reads(plan, channel, number, first, placed):
-    """Let reads go on after writes first:placed, but for those that come after a long pause."""
+    """Let reads go on after writes first:placed, but for those that come after a long pause.
+
+    Rows of the first reads are open when the pins have turned: they were in sight before.
+    """
     rules, end = plan.rules, (channel.first_column + NUM_WORDS) << 6
     for index in range(number * rules.pseudo_channels, (number + 1) * rules.pseudo_channels):
         pseudo = plan.pseudos[index]
