@@ -20,7 +20,7 @@ from accelsim.workload.tensors import load_tensors
 from benchmarks.measure import Measurement, peak_mb, seconds
 
 MACHINE, BANKED = "ascend-910b", "ascend-910b-banked"
-BURST_BYTES, NUM_BURSTS = 32, 2**18
+BURST_BYTES, ROW_BYTES, NUM_BURSTS = 32, 256, 2**18
 L2 = {
     "capacity": "192 MiB",
     "line": "512 B",
@@ -135,28 +135,48 @@ def cached_layer() -> list[Measurement]:
 
 
 def bursts() -> list[Measurement]:
-    """Bursts per second of the banked HBM: one run of addresses, and single ones everywhere."""
+    """Bursts per second of the banked HBM: near addresses, short rows, single bursts anywhere."""
     machine = load_machine(BANKED)
-    places = machine.hbm.capacity // BURST_BYTES
-    everywhere = np.random.default_rng(0).integers(places, size=NUM_BURSTS)
+    generator = np.random.default_rng(0)
+    near = np.arange(NUM_BURSTS)
+    rows = generator.permutation(4 * NUM_BURSTS)[: NUM_BURSTS * BURST_BYTES // ROW_BYTES]
+    anywhere = generator.integers(machine.hbm.capacity // BURST_BYTES, size=NUM_BURSTS)
     return [
-        _serving(machine, "stream", np.arange(NUM_BURSTS)),
-        _serving(machine, "random", everywhere),
+        _serving(machine, "stream", near, BURST_BYTES, ">= 20"),
+        _serving(machine, "gathered rows of 256 B", rows, ROW_BYTES, ">= 20"),
+        _serving(machine, "single bursts anywhere", anywhere, BURST_BYTES, ">= 20"),
+        *(
+            _serving(_by_commands(machine), f"{name}, by commands", numbers, BURST_BYTES)
+            for name, numbers in (("stream", near), ("single bursts anywhere", anywhere))
+        ),
     ]
 
 
-def _serving(machine: MachineSpec, name: str, numbers: npt.NDArray[np.int64]) -> Measurement:
-    """Serve the bursts of these numbers as one gather."""
-    op = np.array([[Op.GATHER, 0, 0, 0, NUM_BURSTS, BURST_BYTES, 0]])
+def _by_commands(machine: MachineSpec) -> MachineSpec:
+    hbm = machine.hbm.model_copy(update={"detail": "commands"})
+    return machine.model_copy(update={"hbm": hbm})
+
+
+def _serving(
+    machine: MachineSpec,
+    name: str,
+    numbers: npt.NDArray[np.int64],
+    row_bytes: int,
+    target: str = "",
+) -> Measurement:
+    """Serve the rows of these numbers as one gather."""
+    op = np.array([[Op.GATHER, 0, 0, 0, numbers.size, row_bytes, 0]])
     program = Program(name, op, np.array([0, 1]), np.array([0]), (), (), numbers)
-    memory = new_memory(machine, program)
-    gather = Transfer(0, NUM_BURSTS, BURST_BYTES, BURST_BYTES, 0, is_write=False)
-    spent = seconds(lambda: request(memory, 0, gather), REPEATS)
+    gather = Transfer(0, numbers.size, row_bytes, row_bytes, 0, is_write=False)
+
+    memories = [new_memory(machine, program) for _ in range(REPEATS + 1)]
+    spent = seconds(lambda: request(memories.pop(), 0, gather), REPEATS)
+    count = numbers.size * row_bytes // BURST_BYTES
     return Measurement(
-        name=f"banked HBM, {name} ({NUM_BURSTS:,} bursts)",
-        samples=[NUM_BURSTS / each / 1e6 for each in spent],
+        name=f"banked HBM, {name} ({count:,} bursts)",
+        samples=[count / each / 1e6 for each in spent],
         unit="M/s",
-        target=">= 20",
+        target=target,
     )
 
 

@@ -7,12 +7,13 @@ import numpy.typing as npt
 
 from accelsim.engine.banked.hbm import (
     BankedHbm,
-    add_run,
     borrowed_banked_hbm,
+    finished,
     new_banked_hbm,
     no_banked_hbm,
-    serve_all,
+    nothing_taken,
     serve_banked,
+    take,
 )
 from accelsim.engine.flat import (
     FlatChannels,
@@ -108,15 +109,11 @@ def serve_pieces(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
 def _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
     # As in `serve_banked`: borrowed here, the code below counts no references.
     banked, pieces = borrowed_banked_hbm(hbm.banked), borrow(pieces)
-    num_runs, has_reads = 0, False
+    taken, has_reads = nothing_taken(banked, time_cycles), False
     for i in range(num_pieces):
         has_reads |= not pieces[i, IS_WRITE]
-        first = pieces[i, BEGIN] // banked.burst_bytes
-        end = (pieces[i, END] - 1) // banked.burst_bytes + 1
-        num_runs = add_run(banked, num_runs, first, end, pieces[i, IS_WRITE])
-    now = (time_cycles * banked.ticks + banked.cycles - 1) // banked.cycles
-    done = serve_all(banked.dram, now)
-    served = (done * banked.cycles + banked.ticks - 1) // banked.ticks
+        taken = take(banked, taken, pieces[i, BEGIN], pieces[i, END], pieces[i, IS_WRITE])
+    served = finished(banked, taken)
     if has_reads:
         return served + hbm.latency_cycles
     return served if waits_for_writes else np.int64(0)

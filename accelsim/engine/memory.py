@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.engine.banked.hbm import write_all
+from accelsim.engine.banked.hbm import counted
 from accelsim.engine.cache import (
     Cache,
     begin_transfer,
@@ -73,8 +73,7 @@ def dram_commands(memory: Memory, machine: MachineSpec, cycles: int) -> DramComm
     hbm = machine.hbm
     if not isinstance(hbm, BankedHbmSpec):
         return None
-    write_all(memory.hbm.banked)
-    channels, timing = memory.hbm.banked.dram.channels, hbm.dram.timing
+    channels, timing = counted(memory.hbm.banked), hbm.dram.timing
     burst_bytes = hbm.dram.shape.burst
     intervals = int(cycles / machine.clock / (timing.t_refi * timing.t_ck))
     return DramCommands(

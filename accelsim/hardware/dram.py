@@ -42,6 +42,16 @@ class DramShape(Spec):
     burst: Bytes
     """Bytes of one burst."""
 
+    @property
+    def banks_of_pseudo_channel(self) -> int:
+        """Banks behind the same data pins."""
+        return self.ranks * self.bank_groups * self.banks
+
+    @property
+    def banks_of_channel(self) -> int:
+        """Banks behind the same controller, a power of two."""
+        return self.pseudo_channels * self.banks_of_pseudo_channel
+
     @model_validator(mode="after")
     def _sizes_are_powers_of_two(self) -> "DramShape":
         for name in ("pseudo_channels", "ranks", "bank_groups", "banks", "columns", "burst"):

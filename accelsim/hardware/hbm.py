@@ -14,6 +14,8 @@ from accelsim.hardware.counts import Count
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.mapping import Digit, digits_of, field_sizes
 
+Detail = Literal["bursts", "commands"]
+
 
 class FlatHbmSpec(Spec):
     """Latency, and bandwidth shared evenly by the channels."""
@@ -48,7 +50,7 @@ class BankedHbmSpec(Spec):
     """Banks, rows and refresh of a DRAM standard behind controllers that reorder."""
 
     kind: Literal["banked"]
-    """Timing model: `banked` follows every command of the DRAM."""
+    """Timing model: `banked` follows the rows, banks and refreshes of the DRAM."""
     standard: str
     """Name or path of a memory file, whose name is the key of the area in the technology file."""
     device: SkipJsonSchema[DramSpec | None] = Field(default=None, validate_default=True)
@@ -65,6 +67,8 @@ class BankedHbmSpec(Spec):
     """All banks of a pseudo-channel stop for a refresh, or one after the other."""
     controller: ControllerSpec = ControllerSpec()
     """What the controller of a channel sees and in which order it serves."""
+    detail: Detail = "bursts"
+    """What is followed: `bursts`, each placed once as it comes, or `commands` of a controller."""
     latency: Seconds
     """Time on the way to the DRAM and back, on top of its own, in seconds."""
 

@@ -18,6 +18,7 @@ from accelsim.config.loader import load_spec
 from accelsim.engine.banked.stream import Accesses, stream_seconds
 from accelsim.errors import ConfigError
 from accelsim.hardware.dram import ControllerSpec, DramSpec
+from accelsim.hardware.hbm import Detail
 from accelsim.validation.reference import Reference, Row
 
 Size = Annotated[int, Field(gt=0, le=2**50)]
@@ -57,7 +58,7 @@ class _Simulator:
     """Reads of all channels that can wait at once."""
 
 
-def achieved_bytes_per_s(row: DramRow) -> float:
+def achieved_bytes_per_s(row: DramRow, detail: Detail = "bursts") -> float:
     """Return the bandwidth of a stream, in bytes per second.
 
     Raises ConfigError for a mapping, pattern or standard that is not known.
@@ -77,7 +78,7 @@ def achieved_bytes_per_s(row: DramRow) -> float:
         mapping=simulator.mapping,
     )
     seconds = stream_seconds(
-        accesses, simulator.device, simulator.controller, simulator.most_waiting
+        accesses, simulator.device, simulator.controller, simulator.most_waiting, detail
     )
     return row.requests * row.request_bytes / seconds
 

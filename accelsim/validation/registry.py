@@ -9,6 +9,7 @@ from accelsim.validation.reference import Reference
 _MODULES = {
     "scalesim": "scalesim",
     "dram": "dram",
+    "dram-commands": "dram_commands",
     "roofline": "roofline",
     "h200": "h200",
     "h200-energy": "h200_energy",

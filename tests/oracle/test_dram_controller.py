@@ -59,7 +59,7 @@ def differences():
             for controller in CONTROLLERS:
                 for bursts, writes in streams():
                     accesses = Accesses(bursts * shape.burst, writes, 1, mapping)
-                    seconds = stream_seconds(accesses, device, controller, 2**20)
+                    seconds = stream_seconds(accesses, device, controller, 2**20, "commands")
                     ticks = round(seconds / timing.t_ck * ticks_per_clock(timing))
                     dram = new_dram(1, shape, timing, controller, 1, POLICY)
                     places = [placed(int(burst), digits, shape) for burst in bursts]

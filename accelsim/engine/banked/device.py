@@ -79,6 +79,25 @@ def command_ticks(timing: DramTiming) -> dict[str, int]:
     }
 
 
+def parameters_of(
+    shape: DramShape,
+    timing: DramTiming,
+    controller: ControllerSpec,
+    policy: Mapping[str, int],
+) -> dict[str, int]:
+    """Return the fields of TIMING; policy: `is_per_bank_refresh` and `is_closed_page`."""
+    clock = ticks_per_clock(timing)
+    values = command_ticks(timing) | dict(policy) | _controller(controller)
+    values["refresh_to_act"] = timing.t_rfc * clock
+    if policy["is_per_bank_refresh"]:
+        values["refresh_to_act"] = timing.t_rfc_bank * clock
+        interval = values["refresh_interval"] // shape.banks_of_pseudo_channel
+        values["refresh_interval"] = max(1, interval)
+    for name in ("pseudo_channels", "ranks", "bank_groups", "banks"):
+        values[name] = getattr(shape, name)
+    return values
+
+
 def new_dram(
     channels: int,
     shape: DramShape,
@@ -88,44 +107,34 @@ def new_dram(
     policy: Mapping[str, int],
 ) -> Dram:
     """Return idle channels; policy: `is_per_bank_refresh` and `is_closed_page`."""
-    clock = ticks_per_clock(timing)
-    parameters = _records(1, TIMING)
-    values = command_ticks(timing) | dict(policy) | _controller(controller)
-    banks_of_pseudo = shape.ranks * shape.bank_groups * shape.banks
-    values["refresh_to_act"] = timing.t_rfc * clock
-    if policy["is_per_bank_refresh"]:
-        values["refresh_to_act"] = timing.t_rfc_bank * clock
-        values["refresh_interval"] = max(1, values["refresh_interval"] // banks_of_pseudo)
-    values["bank_bits"] = (shape.pseudo_channels * banks_of_pseudo).bit_length() - 1
-    for name in ("pseudo_channels", "ranks", "bank_groups", "banks"):
-        values[name] = getattr(shape, name)
+    values = parameters_of(shape, timing, controller, policy)
+    parameters = records(1, TIMING)
     for name, value in values.items():
         parameters[name] = value
     pseudos = channels * shape.pseudo_channels
-    states = _records(channels, CHANNEL)
+    states = records(channels, CHANNEL)
     states.refresh_due = values["refresh_interval"]
     states.first_run = states.last_run = NONE
-    lists, entries = _lists(
-        channels,
-        controller.window + controller.write_window + shape.pseudo_channels * banks_of_pseudo,
-    )
     banks = _banks(pseudos, shape)
-    waiting = _records((banks.size, NUM_KINDS), LIST)
+    lists, entries = _lists(
+        channels, controller.window + controller.write_window + banks.size // channels
+    )
+    waiting = records((banks.size, NUM_KINDS), LIST)
     waiting.first = waiting.last = NONE
     return Dram(
         timing=parameters,
         banks=banks,
-        groups=_records(pseudos * shape.ranks * shape.bank_groups, GROUP),
-        ranks=_records(pseudos * shape.ranks, RANK),
-        pseudos=_records(pseudos, PSEUDO),
+        groups=records(pseudos * shape.ranks * shape.bank_groups, GROUP),
+        ranks=records(pseudos * shape.ranks, RANK),
+        pseudos=records(pseudos, PSEUDO),
         acts=np.zeros((pseudos, 4), np.int64),
         channels=states,
         lists=lists,
         entries=entries,
         waiting=waiting,
         newest=np.full((channels, NUM_KINDS), NONE, np.int64),
-        offers=_records((channels, banks.size // channels), OFFER),
-        runs=_records(capacity_runs, RUN),
+        offers=records((channels, banks.size // channels), OFFER),
+        runs=records(capacity_runs, RUN),
     )
 
 
@@ -141,7 +150,7 @@ def _controller(spec: ControllerSpec) -> dict[str, int]:
 
 
 def _banks(pseudos: int, shape: DramShape) -> Records:
-    banks = _records(pseudos * shape.ranks * shape.bank_groups * shape.banks, BANK)
+    banks = records(pseudos * shape.banks_of_pseudo_channel, BANK)
     number = np.arange(banks.size)
     banks.group = number // shape.banks
     banks.rank = banks.group // shape.bank_groups
@@ -153,11 +162,11 @@ def _banks(pseudos: int, shape: DramShape) -> Records:
 
 def _lists(channels: int, capacity: int) -> tuple[Records, Records]:
     """Return lists of channels without bursts, and entries that are all free."""
-    entries = _records((channels, capacity), ENTRY)
+    entries = records((channels, capacity), ENTRY)
     entries.before = np.arange(capacity) - 1
     entries.after = np.arange(capacity) + 1
     entries.after[:, -1] = NONE
-    lists = _records((channels, NUM_LISTS), LIST)
+    lists = records((channels, NUM_LISTS), LIST)
     lists.first = lists.last = NONE
     lists.first[:, FREE], lists.last[:, FREE] = 0, capacity - 1
     return lists, entries
@@ -166,21 +175,22 @@ def _lists(channels: int, capacity: int) -> tuple[Records, Records]:
 def no_dram() -> Dram:
     """Return the state of no channels, for machines without banked memory."""
     return Dram(
-        timing=_records(0, TIMING),
-        banks=_records(0, BANK),
-        groups=_records(0, GROUP),
-        ranks=_records(0, RANK),
-        pseudos=_records(0, PSEUDO),
+        timing=records(0, TIMING),
+        banks=records(0, BANK),
+        groups=records(0, GROUP),
+        ranks=records(0, RANK),
+        pseudos=records(0, PSEUDO),
         acts=np.zeros((0, 4), np.int64),
-        channels=_records(0, CHANNEL),
-        lists=_records((0, NUM_LISTS), LIST),
-        entries=_records((0, 0), ENTRY),
-        waiting=_records((0, NUM_KINDS), LIST),
+        channels=records(0, CHANNEL),
+        lists=records((0, NUM_LISTS), LIST),
+        entries=records((0, 0), ENTRY),
+        waiting=records((0, NUM_KINDS), LIST),
         newest=np.zeros((0, NUM_KINDS), np.int64),
-        offers=_records((0, 0), OFFER),
-        runs=_records(0, RUN),
+        offers=records((0, 0), OFFER),
+        runs=records(0, RUN),
     )
 
 
-def _records(shape: int | tuple[int, ...], kind: np.dtype[Any]) -> Any:
+def records(shape: int | tuple[int, ...], kind: np.dtype[Any]) -> Any:
+    """Return zeroed records with their fields as attributes."""
     return np.zeros(shape, kind).view(np.recarray)

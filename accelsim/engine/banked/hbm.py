@@ -1,27 +1,27 @@
 """The banked HBM behind the door of the memory: transfers to bursts, cycles to ticks and back."""
 
-from collections.abc import Collection, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from accelsim.engine.banked.controller import drain, serve_runs
 from accelsim.engine.banked.device import new_dram, no_dram, ticks_per_clock
-from accelsim.engine.banked.state import NEVER, NONE, Dram
-from accelsim.hardware.dram import DramShape
+from accelsim.engine.banked.placement import place_run, write_until
+from accelsim.engine.banked.places import Places, borrowed_places, located, new_places, no_places
+from accelsim.engine.banked.plan import (
+    Plan,
+    borrowed_plan,
+    new_plan,
+    no_plan,
+    real_tick,
+    working_tick,
+)
+from accelsim.engine.banked.rules import tick_seconds
+from accelsim.engine.banked.state import NEVER, NONE, Dram, Records, borrowed_dram
 from accelsim.hardware.hbm import BankedHbmSpec
-from accelsim.hardware.mapping import Digit
 from accelsim.jit import borrow, jit, jit_inline, jit_inner
 from accelsim.program.transfer import row_address
 
 _LARGEST_DENOMINATOR = 1 << 16
-_DIGIT_COLUMNS = 5
-_SIZE, _BITS, _BANK_STEP, _ROW_STEP, _IS_HASHED = range(_DIGIT_COLUMNS)
-_NO_POWER = -1
-
-Words = npt.NDArray[np.int64]
 
 
 class BankedHbm(NamedTuple):
@@ -31,59 +31,65 @@ class BankedHbm(NamedTuple):
     """This many cycles of the machine ..."""
     ticks: int
     """... are this many ticks of the DRAM."""
-    burst_bytes: int
-    run_bursts: int
-    """Bursts that follow each other in one row before another digit of the address counts."""
-    digits: Words
-    """[digit, (size, its bits or _NO_POWER, step of the bank, step of the row, is hashed)], lowest
-    first, without those below a run."""
+    burst_bits: int
+    """Of the number of bytes of a burst, a power of two."""
+    places: Places
+    bank_bits: int
+    """Of the number of banks of a channel."""
+    is_placed: bool
+    """Whether bursts are placed in `plan`, or a controller of `dram` steps through commands; both
+    have one type, so that engines compile once."""
+    plan: Plan
     dram: Dram
+
+
+class Taken(NamedTuple):
+    """What has been done of a transfer."""
+
+    now: int
+    """Tick at which it was requested."""
+    num_runs: int
+    """Runs that wait for the controllers."""
+    done: int
+    """Tick by which all bursts placed so far are done."""
 
 
 def new_banked_hbm(hbm: BankedHbmSpec, clock_hz: float, most_bursts: int) -> BankedHbm:
     """Return the idle HBM; most_bursts: of any transfer that it will serve."""
-    timing = hbm.dram.timing
-    tick_s = timing.t_ck / ticks_per_clock(timing)
-    ratio = Fraction(tick_s * clock_hz).limit_denominator(_LARGEST_DENOMINATOR)
-    digits, run_bursts = digit_table(hbm.digits, hbm.dram.shape, hbm.hashed)
+    shape, timing = hbm.dram.shape, hbm.dram.timing
     policy = {
         "is_per_bank_refresh": int(hbm.refresh == "per_bank"),
         "is_closed_page": int(hbm.page == "closed"),
     }
-    dram = new_dram(hbm.channels, hbm.dram.shape, timing, hbm.controller, most_bursts, policy)
+    plan, dram = no_plan(), no_dram()
+    tick_s = timing.t_ck / ticks_per_clock(timing)
+    if hbm.detail == "bursts":
+        tick_s = tick_seconds(shape, timing)
+        plan = new_plan(hbm.channels, shape, timing, hbm.controller, policy)
+    else:
+        dram = new_dram(hbm.channels, shape, timing, hbm.controller, most_bursts, policy)
+    ratio = Fraction(tick_s * clock_hz).limit_denominator(_LARGEST_DENOMINATOR)
     return BankedHbm(
-        ratio.numerator, ratio.denominator, hbm.dram.shape.burst, run_bursts, digits, dram
+        cycles=ratio.numerator,
+        ticks=ratio.denominator,
+        burst_bits=shape.burst.bit_length() - 1,
+        places=new_places(hbm.digits, shape, hbm.hashed),
+        bank_bits=shape.banks_of_channel.bit_length() - 1,
+        is_placed=hbm.detail == "bursts",
+        plan=plan,
+        dram=dram,
     )
 
 
 def no_banked_hbm() -> BankedHbm:
     """Return what stands for the banked HBM in a machine without one."""
-    return BankedHbm(1, 1, 1, 1, np.zeros((0, _DIGIT_COLUMNS), np.int64), no_dram())
+    return BankedHbm(1, 1, 1, no_places(), 0, False, no_plan(), no_dram())
 
 
-def digit_table(
-    digits: Sequence[Digit], shape: DramShape, hashed: Collection[str]
-) -> tuple[Words, int]:
-    """Return the digits above a run of bursts in one row, and the bursts of a run."""
-    bank_step = {"bank": 1, "bank_group": shape.banks}
-    bank_step["rank"] = bank_step["bank_group"] * shape.bank_groups
-    bank_step["pseudo_channel"] = bank_step["rank"] * shape.ranks
-    bank_step["channel"] = bank_step["pseudo_channel"] * shape.pseudo_channels
-    run_bursts = 1
-    above = list(digits)
-    while above and above[0].field == "column":
-        run_bursts *= above.pop(0).size
-    table = [
-        (
-            size,
-            _NO_POWER if size & (size - 1) else size.bit_length() - 1,
-            weight * bank_step.get(field, 0),
-            weight if field == "row" else 0,
-            field in hashed,
-        )
-        for field, size, weight in above
-    ]
-    return np.array(table, np.int64).reshape(-1, _DIGIT_COLUMNS), run_bursts
+def counted(hbm: BankedHbm) -> Records:
+    """Return the channels with the numbers of commands, after all that waits has been written."""
+    _write_all(hbm)
+    return hbm.plan.channels if hbm.is_placed else hbm.dram.channels
 
 
 @jit_inline
@@ -92,30 +98,12 @@ def borrowed_banked_hbm(hbm):
     return BankedHbm(
         hbm.cycles,
         hbm.ticks,
-        hbm.burst_bytes,
-        hbm.run_bursts,
-        borrow(hbm.digits),
+        hbm.burst_bits,
+        borrowed_places(hbm.places),
+        hbm.bank_bits,
+        hbm.is_placed,
+        borrowed_plan(hbm.plan),
         borrowed_dram(hbm.dram),
-    )
-
-
-@jit_inline
-def borrowed_dram(dram):
-    """Return the same state as borrowed views."""
-    return Dram(
-        borrow(dram.timing),
-        borrow(dram.banks),
-        borrow(dram.groups),
-        borrow(dram.ranks),
-        borrow(dram.pseudos),
-        borrow(dram.acts),
-        borrow(dram.channels),
-        borrow(dram.lists),
-        borrow(dram.entries),
-        borrow(dram.waiting),
-        borrow(dram.newest),
-        borrow(dram.offers),
-        borrow(dram.runs),
     )
 
 
@@ -127,56 +115,50 @@ def serve_banked(hbm, time_cycles, transfer, gathered_rows):
     """
     # Borrowed here, all code below is compiled without counting references: five times as fast.
     hbm, gathered_rows = borrowed_banked_hbm(hbm), borrow(gathered_rows)
-    now = (time_cycles * hbm.ticks + hbm.cycles - 1) // hbm.cycles
-    num_runs = 0
+    taken = nothing_taken(hbm, time_cycles)
     for row in range(transfer.rows):
         address = row_address(transfer, row, gathered_rows)
-        first = address // hbm.burst_bytes
-        end = (address + transfer.row_bytes - 1) // hbm.burst_bytes + 1
-        num_runs = add_run(hbm, num_runs, first, end, transfer.is_write)
-    done = serve_all(hbm.dram, now)
+        taken = take(hbm, taken, address, address + transfer.row_bytes, int(transfer.is_write))
+    return finished(hbm, taken)
+
+
+@jit_inline
+def nothing_taken(hbm, time_cycles):
+    """Return the beginning of a transfer requested at `time_cycles`."""
+    now = (time_cycles * hbm.ticks + hbm.cycles - 1) // hbm.cycles
+    if hbm.is_placed:
+        now = working_tick(hbm.plan, now)
+    return Taken(now, 0, now)
+
+
+@jit_inline
+def take(hbm, taken, begin, end, is_write):
+    """Serve the bursts with bytes begin:end, or give them to their channels."""
+    now, num_runs, done = taken
+    first, end = begin >> hbm.burst_bits, ((end - 1) >> hbm.burst_bits) + 1
+    while first < end:
+        run = first >> hbm.places.run_bits
+        bursts = min(end, (run + 1) << hbm.places.run_bits) - first
+        bank, row = located(hbm.places, run)
+        number = bank >> hbm.bank_bits
+        if hbm.is_placed:
+            done = max(done, place_run(hbm.plan, number, bank, row, bursts, is_write, now))
+        else:
+            num_runs = _give(hbm.dram, num_runs, number, bank, row, bursts, is_write)
+        first += bursts
+    return Taken(now, num_runs, done)
+
+
+@jit_inline
+def finished(hbm, taken):
+    """Serve what has been given to the channels; return the cycle at which all is done."""
+    done = real_tick(hbm.plan, taken.done) if hbm.is_placed else _serve_all(hbm.dram, taken.now)
     return (done * hbm.cycles + hbm.ticks - 1) // hbm.ticks
 
 
 @jit_inline
-def add_run(hbm, num_runs, first, end, is_write):
-    """Give bursts first:end to their channels; return how many runs there are by now."""
-    while first < end:
-        place = first // hbm.run_bursts
-        bursts = min(end, (place + 1) * hbm.run_bursts) - first
-        bank, row = located(hbm.digits, place)
-        num_runs = _give(hbm.dram, num_runs, bank, row, bursts, is_write)
-        first += bursts
-    return num_runs
-
-
-@jit_inline
-def located(digits, place):
-    """Return bank, counted through all channels, and row of a run of bursts.
-
-    A hashed digit is combined with the address above it: by exclusive or of bits some places apart,
-    as in permutation-based interleaving (Zhang, Zhu and Zhang, MICRO 2000), or by a sum where the
-    digit is no power of two. Either way it stays a permutation.
-    """
-    bank = row = 0
-    for i in range(len(digits)):
-        size, bits = digits[i, _SIZE], digits[i, _BITS]
-        above = place >> bits if bits >= 0 else place // size
-        digit = place - above * size
-        if digits[i, _IS_HASHED]:
-            mixed = above ^ (above >> 4) ^ (above >> 9) ^ (above >> 15)
-            digit = (digit ^ mixed) & (size - 1) if bits >= 0 else (digit + mixed) % size
-        bank += digit * digits[i, _BANK_STEP]
-        row += digit * digits[i, _ROW_STEP]
-        place = above
-    return bank, row
-
-
-@jit_inline
-def _give(dram, num_runs, bank, row, bursts, is_write):
-    """Hand a run to the channel of its bank; return how many runs there are by now."""
-    t = dram.timing[0]
-    number = bank >> t.bank_bits
+def _give(dram, num_runs, number, bank, row, bursts, is_write):
+    """Hand a run to channel `number`; return how many runs there are by now."""
     channel = dram.channels[number]
     if channel.last_run != NONE:
         last = dram.runs[channel.last_run]
@@ -193,7 +175,7 @@ def _give(dram, num_runs, bank, row, bursts, is_write):
 
 
 @jit_inline
-def serve_all(dram, now):
+def _serve_all(dram, now):
     """Serve the runs of all channels from tick `now`; return the tick at which the last is done."""
     done = now
     for number in range(len(dram.channels)):
@@ -205,8 +187,10 @@ def serve_all(dram, now):
 
 
 @jit
-def write_all(hbm):
-    """Write what still waits in the queues, so that it is counted; the time is nobody's."""
-    dram = borrowed_dram(hbm.dram)
-    for number in range(len(dram.channels)):
-        drain(dram, number, NEVER)
+def _write_all(hbm):
+    """Write what still waits in the queues; the time is nobody's."""
+    hbm = borrowed_banked_hbm(hbm)
+    for number in range(len(hbm.plan.channels)):
+        write_until(hbm.plan, number, NEVER)
+    for number in range(len(hbm.dram.channels)):
+        drain(hbm.dram, number, NEVER)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.jit import borrow, jit_inline
+
 Records = npt.NDArray[Any]
 
 
@@ -52,7 +54,6 @@ TIMING = record(
     "ranks",
     "bank_groups",
     "banks",
-    "bank_bits",  # of the number of banks of a channel
     # Policy of the controller.
     "is_per_bank_refresh",
     "is_closed_page",
@@ -164,3 +165,23 @@ class Dram(NamedTuple):
     `busy_banks`, in no order."""
     runs: Records
     """[run], bursts of the transfer being served that follow each other in one row."""
+
+
+@jit_inline
+def borrowed_dram(dram):
+    """Return the same state as borrowed views."""
+    return Dram(
+        borrow(dram.timing),
+        borrow(dram.banks),
+        borrow(dram.groups),
+        borrow(dram.ranks),
+        borrow(dram.pseudos),
+        borrow(dram.acts),
+        borrow(dram.channels),
+        borrow(dram.lists),
+        borrow(dram.entries),
+        borrow(dram.waiting),
+        borrow(dram.newest),
+        borrow(dram.offers),
+        borrow(dram.runs),
+    )

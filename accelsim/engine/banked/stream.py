@@ -6,18 +6,18 @@ import numpy as np
 
 from accelsim.engine.banked.controller import refresh_if_due, step, turn
 from accelsim.engine.banked.device import new_dram, ticks_per_clock
-from accelsim.engine.banked.hbm import (
-    BankedHbm,
-    Words,
-    borrowed_banked_hbm,
-    digit_table,
-    located,
-)
+from accelsim.engine.banked.placement import place_run
+from accelsim.engine.banked.places import Words, borrowed_places, located, new_places
+from accelsim.engine.banked.plan import borrowed_plan, new_plan, real_tick
 from accelsim.engine.banked.queues import enqueue
-from accelsim.engine.banked.state import NEVER
+from accelsim.engine.banked.rules import tick_seconds
+from accelsim.engine.banked.state import NEVER, borrowed_dram
 from accelsim.hardware.dram import ControllerSpec, DramSpec
+from accelsim.hardware.hbm import Detail
 from accelsim.hardware.mapping import digits_of, field_sizes
-from accelsim.jit import jit, jit_inline
+from accelsim.jit import borrow, jit, jit_inline
+
+_POLICY = {"is_per_bank_refresh": 0, "is_closed_page": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,11 @@ class Accesses:
 
 
 def stream_seconds(
-    accesses: Accesses, device: DramSpec, controller: ControllerSpec, most_waiting: int
+    accesses: Accesses,
+    device: DramSpec,
+    controller: ControllerSpec,
+    most_waiting: int,
+    detail: Detail = "bursts",
 ) -> float:
     """Return the time until all reads have returned and all writes have been accepted.
 
@@ -42,26 +46,45 @@ def stream_seconds(
     """
     shape, timing = device.shape, device.timing
     digits = digits_of(accesses.mapping, field_sizes(shape, accesses.channels))
-    table, run_bursts = digit_table(digits, shape, ())
-    policy = {"is_per_bank_refresh": 0, "is_closed_page": 0}
-    dram = new_dram(accesses.channels, shape, timing, controller, 1, policy)
-    hbm = BankedHbm(1, 1, shape.burst, run_bursts, table, dram)
-    ticks = _serve(hbm, accesses.addresses // shape.burst, accesses.is_write, most_waiting)
-    seconds: float = ticks * timing.t_ck / ticks_per_clock(timing)
-    return seconds
+    places = new_places(digits, shape, ())
+    channel_bits = shape.banks_of_channel.bit_length() - 1
+    stream = (places, channel_bits, accesses.addresses // shape.burst, accesses.is_write)
+    if detail == "bursts":
+        window = min(controller.window, max(1, most_waiting // accesses.channels))
+        controller = controller.model_copy(update={"window": window})
+        plan = new_plan(accesses.channels, shape, timing, controller, _POLICY)
+        ticks = _place(plan, *stream)
+        return float(ticks * tick_seconds(shape, timing))
+    dram = new_dram(accesses.channels, shape, timing, controller, 1, _POLICY)
+    ticks = _serve(dram, *stream, most_waiting)
+    return float(ticks * timing.t_ck / ticks_per_clock(timing))
 
 
 @jit
-def _serve(hbm, bursts, is_write, most_waiting):
+def _place(plan, places, bank_bits, bursts, is_write):
+    """Place one burst after the other."""
+    plan, places = borrowed_plan(plan), borrowed_places(places)
+    bursts, is_write = borrow(bursts), borrow(is_write)
+    now = last = 0
+    for i in range(len(bursts)):
+        bank, row = located(places, bursts[i] >> places.run_bits)
+        number = bank >> bank_bits
+        last = max(last, place_run(plan, number, bank, row, 1, is_write[i], now))
+        now = max(now, plan.queues[number, is_write[i]].room_at)
+    return real_tick(plan, last)
+
+
+@jit
+def _serve(dram, places, bank_bits, bursts, is_write, most_waiting):
     """Let the channel with the earliest step take it, then issue what has found room."""
-    hbm = borrowed_banked_hbm(hbm)
-    dram = hbm.dram
+    dram, places = borrowed_dram(dram), borrowed_places(places)
+    bursts, is_write = borrow(bursts), borrow(is_write)
     steps = np.full(len(dram.channels), NEVER)
     issued, waiting, now, last = 0, 0, -1, 0
     while True:
         while issued < len(bursts) and (is_write[issued] or waiting < most_waiting):
-            bank, row = located(hbm.digits, bursts[issued] // hbm.run_bursts)
-            number = bank >> dram.timing[0].bank_bits
+            bank, row = located(places, bursts[issued] >> places.run_bits)
+            number = bank >> bank_bits
             if not _accept(dram, number, bank, row, is_write[issued], now + 1):
                 break
             waiting += 1 - is_write[issued]

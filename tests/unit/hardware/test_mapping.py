@@ -3,16 +3,21 @@
 import numpy as np
 import pytest
 
-from accelsim.engine.banked import hbm
-from accelsim.engine.banked.hbm import digit_table
+from accelsim.engine.banked import places
+from accelsim.engine.banked.places import new_places
 from accelsim.hardware.mapping import digits_of, field_sizes
 from accelsim.jit import jit
 from tests.strategies.memories import HASHED, MAPPINGS, device_of
 
 
 @jit
-def located(digits, place):
-    return hbm.located(digits, place)
+def located(mapping, run):
+    return places.located(mapping, run)
+
+
+@jit
+def by_digits(mapping, run):
+    return places.by_digits(mapping.digits, run)
 
 
 @pytest.mark.parametrize("hashed", [(), ("channel",), HASHED])
@@ -21,14 +26,25 @@ def located(digits, place):
 def test_every_address_has_a_place_of_its_own(mapping, channels, hashed):
     shape = device_of({"ranks": 2}).shape
     sizes = field_sizes(shape, channels)
-    table, run_bursts = digit_table(digits_of(mapping, sizes), shape, hashed)
+    found = new_places(digits_of(mapping, sizes), shape, hashed)
+    run_bursts = 1 << found.run_bits
     runs = int(np.prod(list(sizes.values()))) // run_bursts
-    places = {located(table, run) for run in range(runs)}
+    places_of_runs = {located(found, run) for run in range(runs)}
     banks = channels * 2 * 2 * 2 * 2
     runs_of_row = shape.columns // run_bursts
-    assert {bank for bank, _ in places} == set(range(banks))
-    assert {row for _, row in places} == set(range(shape.rows))
-    assert len(places) * runs_of_row == runs
+    assert {bank for bank, _ in places_of_runs} == set(range(banks))
+    assert {row for _, row in places_of_runs} == set(range(shape.rows))
+    assert len(places_of_runs) * runs_of_row == runs == found.num_runs
+
+
+@pytest.mark.parametrize("hashed", [(), ("channel",), HASHED])
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_tables_give_what_the_digits_give(mapping, hashed):
+    shape = device_of({"ranks": 2, "rows": 2**15}).shape
+    found = new_places(digits_of(mapping, field_sizes(shape, 4)), shape, hashed)
+    assert len(found.tables) > 2
+    for run in np.random.default_rng(0).integers(0, 2**40, 500):
+        assert located(found, run) == by_digits(found, run % found.num_runs)
 
 
 def test_digits_come_from_the_bottom():

@@ -1,0 +1,163 @@
+"""State of channels whose bursts are placed one by one: records, and calendars of slots.
+
+All times are ticks of `accelsim.engine.banked.rules`; slot 0 begins at tick 0.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.engine.banked.device import records
+from accelsim.engine.banked.rules import Rules, rules_of
+from accelsim.engine.banked.slots import NUM_WORDS
+from accelsim.engine.banked.state import CLOSED, NUM_KINDS, Records, record
+from accelsim.hardware.dram import ControllerSpec, DramShape, DramTiming
+from accelsim.jit import borrow, jit_inline
+
+BANK = record(
+    "row",  # opened last, or CLOSED
+    "opened_at",
+    "refreshed_at",  # its first refresh after that
+    "pre_ready",
+    "last_column",
+)
+PSEUDO = record(
+    "read_ready",
+    "write_ready",
+    "has_read",  # since it turned to writes
+    "first_write",  # since then
+    "last_write",  # after which reads went on
+)
+CHANNEL = record(
+    "seen",  # tick of the last transfer
+    "first_activation",  # word at which the calendar of activations begins
+    "first_column",  # and those of the pins and of the bank groups
+    "last_read",
+    "turned_at",  # tick from which reads go again after the last writes
+    "activates",
+    "read_bursts",
+    "write_bursts",
+    "row_hits",
+)
+QUEUE = record(
+    "arrived",
+    "placed",
+    "left",
+    "left_slot",  # in the calendar of departures, of the last one counted
+    "room_at",  # tick at which there was room for the burst that arrived last
+)
+WAITING = record("bank", "row", "arrival", "left")
+Words = npt.NDArray[np.int64]
+
+
+class Plan(NamedTuple):
+    """Parameters and state; levels below a channel are numbered through all channels."""
+
+    rules: Rules
+    channels: Records
+    banks: Records
+    pseudos: Records
+    pins: Words
+    """[pseudo-channel, word], calendar of bursts."""
+    groups: Words
+    """[bank group, word], calendar of the slots in which a group cannot move another burst."""
+    activations: Words
+    """[pseudo-channel, word], calendar whose slots are activations apart."""
+    queues: Records
+    """[channel, is_write]."""
+    departures: Words
+    """[channel, is_write, word], calendar of bursts that leave the queue; as many slots in a time
+    as there are on all pins of the channel."""
+    waiting: Records
+    """[channel, entry], ring of writes that wait."""
+
+
+def new_plan(
+    channels: int,
+    shape: DramShape,
+    timing: DramTiming,
+    controller: ControllerSpec,
+    policy: Mapping[str, int],
+) -> Plan:
+    """Return idle channels; policy: `is_per_bank_refresh` and `is_closed_page`."""
+    rules = rules_of(shape, timing, controller, policy)
+    pseudos = channels * shape.pseudo_channels
+    states = records(channels, CHANNEL)
+    states.seen = -1
+    return Plan(
+        rules=rules,
+        channels=states,
+        banks=_banks(pseudos, shape, rules),
+        pseudos=records(pseudos, PSEUDO),
+        pins=_calendars(pseudos),
+        groups=_calendars(pseudos * shape.ranks * shape.bank_groups),
+        activations=_calendars(pseudos),
+        queues=records((channels, NUM_KINDS), QUEUE),
+        departures=_calendars(channels, NUM_KINDS),
+        waiting=records((channels, controller.write_window), WAITING),
+    )
+
+
+def _banks(pseudos: int, shape: DramShape, rules: Rules) -> Records:
+    of_pseudo = shape.banks_of_pseudo_channel
+    banks = records(pseudos * of_pseudo, BANK)
+    number = np.arange(banks.size)
+    banks.row = CLOSED
+    banks.opened_at = banks.pre_ready = -rules.act_to_act
+    banks.refreshed_at = rules.interval
+    if rules.bank_stop:
+        banks.refreshed_at = rules.interval * (number % of_pseudo + 1) // of_pseudo
+    return banks
+
+
+def _calendars(*shape: int) -> Words:
+    return np.zeros((*shape, NUM_WORDS), np.int64)
+
+
+def no_plan() -> Plan:
+    """Return the state of no channels, for memories that are simulated in another way."""
+    return Plan(
+        rules=Rules(*(1 for _ in Rules._fields)),
+        channels=records(0, CHANNEL),
+        banks=records(0, BANK),
+        pseudos=records(0, PSEUDO),
+        pins=_calendars(0),
+        groups=_calendars(0),
+        activations=_calendars(0),
+        queues=records((0, NUM_KINDS), QUEUE),
+        departures=_calendars(0, NUM_KINDS),
+        waiting=records((0, 0), WAITING),
+    )
+
+
+@jit_inline
+def borrowed_plan(plan):
+    """Return the same state as borrowed views."""
+    return Plan(
+        plan.rules,
+        borrow(plan.channels),
+        borrow(plan.banks),
+        borrow(plan.pseudos),
+        borrow(plan.pins),
+        borrow(plan.groups),
+        borrow(plan.activations),
+        borrow(plan.queues),
+        borrow(plan.departures),
+        borrow(plan.waiting),
+    )
+
+
+@jit_inline
+def working_tick(plan, tick):
+    """Return a tick of real time in the time that stops for refreshes of all banks."""
+    period = plan.rules.interval + plan.rules.stop
+    whole = tick // period
+    return whole * plan.rules.interval + min(tick - whole * period, plan.rules.interval)
+
+
+@jit_inline
+def real_tick(plan, tick):
+    """Return the tick of real time at a tick of the time that stops for refreshes."""
+    return tick + tick // plan.rules.interval * plan.rules.stop

@@ -1,0 +1,100 @@
+"""Calendars of time slots, one bit each, kept for a stretch of time in a ring of words.
+
+A slot is free or taken; who needs one takes the first free one from some slot on. Words are reused:
+a slot belongs to the ring only from the first word that its owner still keeps, for `NUM_WORDS`.
+"""
+
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+from accelsim.jit import jit_inline
+
+NUM_WORDS = 64
+_LAST = NUM_WORDS - 1
+
+
+def lowest(word: int) -> int:
+    """Return the place of the lowest bit of `word` that is set; there must be one."""
+    return (word & -word).bit_length() - 1
+
+
+@intrinsic
+def _trailing_zeros(typing_context: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
+@overload(lowest, inline="always")
+def _lowest_compiled(word: Any) -> Any:
+    def compiled(word: Any) -> Any:
+        return _trailing_zeros(word)
+
+    return compiled
+
+
+@jit_inline
+def first_free(words, slot):
+    """Return the first free slot from `slot` on."""
+    word = slot >> 6
+    free = ~words[word & _LAST] & (-1 << (slot & 63))
+    while free == 0:
+        word += 1
+        free = ~words[word & _LAST]
+    return (word << 6) + lowest(free)
+
+
+@jit_inline
+def first_free_of_both(words, others, slot):
+    """Return the first slot from `slot` on that is free in two calendars."""
+    word = slot >> 6
+    free = ~(words[word & _LAST] | others[word & _LAST]) & (-1 << (slot & 63))
+    while free == 0:
+        word += 1
+        free = ~(words[word & _LAST] | others[word & _LAST])
+    return (word << 6) + lowest(free)
+
+
+@jit_inline
+def take(words, slot):
+    """Take a slot."""
+    words[(slot >> 6) & _LAST] |= 1 << (slot & 63)
+
+
+@jit_inline
+def take_around(words, slot, reach):
+    """Take the slots that are less than `reach` from one; reach: at most 32."""
+    first = max(slot - reach + 1, 0)
+    bits, place = (1 << (2 * reach - 1)) - 1, first & 63
+    words[(first >> 6) & _LAST] |= bits << place
+    if place + 2 * reach > 65:
+        words[((first >> 6) + 1) & _LAST] |= bits >> (64 - place)
+
+
+@jit_inline
+def first_gap(words, slot, length, end):
+    """Return the first slot from `slot` on that begins `length` free ones.
+
+    From `end` on all are free.
+    """
+    while slot < end:
+        begin = first_free(words, slot)
+        slot = _first_taken(words, begin, min(begin + length, end))
+        if slot >= min(begin + length, end):
+            return begin
+    return slot
+
+
+@jit_inline
+def _first_taken(words, slot, end):
+    """Return the first slot of slot:end that is taken, or any slot from `end` on."""
+    while slot < end:
+        taken = words[(slot >> 6) & _LAST] & (-1 << (slot & 63))
+        if taken != 0:
+            return (slot & -64) + lowest(taken)
+        slot = (slot & -64) + 64
+    return slot

@@ -1,0 +1,52 @@
+"""The queues of a channel where bursts are placed one by one: who is in sight of the controller.
+
+A burst is in sight once all but as many as its queue has entries have left of those before it, in
+whatever order. Departures are bits of a calendar, so that the next one is found without a search.
+"""
+
+from accelsim.engine.banked.rules import SLOT_BITS
+from accelsim.engine.banked.slots import NUM_WORDS, first_free, lowest, take
+from accelsim.jit import jit_inline
+
+_KEPT = NUM_WORDS // 2
+"""Words of the calendar before the one needed when it goes on."""
+
+
+@jit_inline
+def room(plan, number, is_write):
+    """Let a burst arrive; return the tick at which its queue has room for it."""
+    rules, queue = plan.rules, plan.queues[number, is_write]
+    entries = rules.write_entries if is_write else rules.read_entries
+    queue.arrived += 1
+    if queue.arrived - queue.left > entries:
+        while queue.arrived - queue.left > entries:
+            _next_leaves(plan.departures[number, is_write], queue)
+        queue.room_at = (queue.left_slot << SLOT_BITS) // rules.pseudo_channels
+    return queue.room_at
+
+
+@jit_inline
+def _next_leaves(departures, queue):
+    """Count the next departure, or go on to the next word if this one has none."""
+    place = queue.left_slot >> 6
+    word = departures[place % NUM_WORDS]
+    if word == 0:
+        queue.left_slot = (place + 1) << 6
+    else:
+        queue.left_slot = (place << 6) + lowest(word)
+        departures[place % NUM_WORDS] = word & (word - 1)
+        queue.left += 1
+
+
+@jit_inline
+def leave(plan, number, is_write, tick):
+    """Let a burst leave its queue."""
+    queue, departures = plan.queues[number, is_write], plan.departures[number, is_write]
+    slot = max(queue.left_slot, (tick * plan.rules.pseudo_channels) >> SLOT_BITS)
+    if queue.left == queue.placed:
+        # None is on the calendar, so that it can begin anywhere.
+        queue.left_slot = max(queue.left_slot, ((slot >> 6) - _KEPT) << 6)
+    while slot >> 6 > (queue.left_slot >> 6) + _KEPT:
+        _next_leaves(departures, queue)
+    take(departures, first_free(departures, slot))
+    queue.placed += 1
