@@ -85,9 +85,9 @@ def draw_break_even(axes: Axes, frame: pd.DataFrame) -> None:
             )
     lowest = 100 * chosen.loc[chosen["order"] == "sorted", ["time", "energy"]].min().min()
     axes.axhline(lowest, color=INK, linewidth=1)
-    axes.text(32, lowest - 1, f"sorted, time and energy: {lowest:.0f}", va="top", fontsize=SMALL)
+    axes.text(32, lowest + 1, f"sorted, time and energy: {lowest:.0f}", va="bottom", fontsize=SMALL)
     row_axis(axes, frame)
-    axes.set_ylim(0, 105)
+    axes.set_ylim(0, 110)
     axes.legend(frameon=False, fontsize=SMALL, loc="lower right")
     title = "Skipping pays below this share"
     dress(axes, title, "bytes of a row of V", "break-even share of rows kept [%]")
