@@ -100,9 +100,9 @@ def _activation(plan, channel, number, index, ready):
         _forget_activations(plan, channel, number, (wanted >> 6) - _KEPT)
     slots = plan.activations[index >> rules.pseudo_bits]
     slot = first_free(slots, max(wanted, channel.first_activation << 6))
-    take(slots, slot)
     if slot >> 6 > channel.first_activation + _AHEAD:
         _forget_activations(plan, channel, number, (slot >> 6) - _KEPT)
+    take(slots, slot)
     return ready + (slot - wanted) * rules.activation
 
 
@@ -114,10 +114,11 @@ def _column(plan, channel, number, index, ready):
         _forget_columns(plan, channel, number, (wanted >> 6) - _KEPT)
     pins, group = plan.pins[index >> rules.pseudo_bits], plan.groups[index >> rules.group_bits]
     slot = first_free_of_both(pins, group, max(wanted, channel.first_column << 6))
-    take(pins, slot)
-    take_around(group, slot, rules.group_slots)
     if slot >> 6 > channel.first_column + _AHEAD:
+        # First, for what is taken may reach into the word after the last.
         _forget_columns(plan, channel, number, (slot >> 6) - _KEPT)
+    take(pins, slot)
+    take_around(group, slot, rules.group_slots, channel.first_column << 6)
     tick = max(ready, slot << SLOT_BITS)
     plan.banks[index].last_column = tick
     return tick
