@@ -20,6 +20,8 @@ from accelsim.config.spec import (
 Clocks = Annotated[int, Field(ge=0, le=2**20)]
 HalfClocks = Annotated[float, Field(ge=0.5, le=16, multiple_of=0.5)]
 Level = Annotated[int, Field(gt=0, le=2**20)]
+MOST_GROUP_SLOTS = 32
+"""Bursts on the pins from one of a bank group to the next, at most; standards have 2 to 4."""
 
 
 class DramShape(Spec):
@@ -119,10 +121,20 @@ class DramTiming(Spec):
 
     @model_validator(mode="after")
     def _refresh_leaves_time(self) -> "DramTiming":
-        if self.t_rfc + self.t_rc >= self.t_refi:
+        if self.t_rfc + max(self.t_rc, self.t_rp) >= self.t_refi:
             raise ValueError(
                 f"found t_rfc = {self.t_rfc}, allowed: less than t_refi = {self.t_refi} with room "
-                f"for a row in between"
+                f"for a row in between, t_rc = {self.t_rc} and t_rp = {self.t_rp}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_take_turns(self) -> "DramTiming":
+        most = MOST_GROUP_SLOTS * max(self.burst, self.t_ccd_s)
+        if self.t_ccd_l > most:
+            raise ValueError(
+                f"found t_ccd_l = {self.t_ccd_l}, allowed: at most {most}, the time of "
+                f"{MOST_GROUP_SLOTS} bursts in different groups"
             )
         return self
 

@@ -12,6 +12,7 @@ from accelsim.engine.banked.device import new_dram, ticks_per_clock
 from accelsim.engine.banked.stream import Accesses, stream_seconds
 from accelsim.hardware.dram import ControllerSpec
 from accelsim.hardware.mapping import digits_of, field_sizes
+from tests.oracle.dram_addresses import place_of
 from tests.oracle.dram_controller import Burst, Controller
 from tests.strategies.memories import MAPPINGS, device_of
 
@@ -38,17 +39,6 @@ def streams():
         yield np.arange(size) % space, writes * (rng.random() < 0.5)
 
 
-def placed(burst, digits, shape):
-    """Return bank and row of a burst."""
-    fields = dict.fromkeys(("row", "column", "bank", "bank_group", "rank", "pseudo_channel"), 0)
-    for digit in digits:
-        fields[digit.field] += burst % digit.size * digit.weight
-        burst //= digit.size
-    bank = fields["pseudo_channel"] * shape.ranks + fields["rank"]
-    bank = (bank * shape.bank_groups + fields["bank_group"]) * shape.banks + fields["bank"]
-    return bank, fields["row"]
-
-
 def differences():
     """Return every case in which the two do not agree, and how many agree."""
     found, agreed = [], 0
@@ -62,7 +52,7 @@ def differences():
                     seconds = stream_seconds(accesses, device, controller, 2**20, "commands")
                     ticks = round(seconds / timing.t_ck * ticks_per_clock(timing))
                     dram = new_dram(1, shape, timing, controller, 1, POLICY)
-                    places = [placed(int(burst), digits, shape) for burst in bursts]
+                    places = [place_of(int(burst), digits, shape)[1:] for burst in bursts]
                     stream = [
                         Burst(*place, bool(write))
                         for place, write in zip(places, writes, strict=True)

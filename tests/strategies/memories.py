@@ -118,18 +118,20 @@ timings = st.fixed_dictionaries(
 
 
 @st.composite
-def banked_hbms(draw):
-    """Return a strategy of banked memories."""
+def banked_hbms(draw, **fixed):
+    """Return a strategy of banked memories; `fixed` are fields that are not drawn."""
     shape = draw(shapes)
     # The mappings that split a field need it to have that many bits.
     mapping = draw(st.sampled_from(MAPPINGS[:2] if shape["columns"] == 1 else MAPPINGS))
-    return banked_hbm(
-        device=device_of(shape, draw(timings)),
-        stacks=draw(st.integers(1, 2)),
-        mapping=mapping,
-        hashed=draw(st.sampled_from([(), HASHED, ("bank", "channel")])),
-        page=draw(st.sampled_from(["open", "closed"])),
-        refresh=draw(st.sampled_from(["all_bank", "per_bank"])),
-        controller=draw(controllers),
-        latency_s=draw(st.sampled_from([1e-9, 20e-9])),
-    )
+    drawn = {
+        "device": device_of(shape, draw(timings)),
+        "stacks": draw(st.integers(1, 2)),
+        "mapping": mapping,
+        "hashed": draw(st.sampled_from([(), HASHED, ("bank", "channel")])),
+        "page": draw(st.sampled_from(["open", "closed"])),
+        "refresh": draw(st.sampled_from(["all_bank", "per_bank"])),
+        "controller": draw(controllers),
+        "detail": draw(st.sampled_from(["bursts", "commands"])),
+        "latency_s": draw(st.sampled_from([1e-9, 20e-9])),
+    }
+    return banked_hbm(**(drawn | fixed))

@@ -82,8 +82,9 @@ def rules_of(
     def ticks(half_clocks: int | Fraction) -> int:
         return round(Fraction(half_clocks) * SLOT_TICKS / slot)
 
-    activation = ticks(
-        max(Fraction(t["four_acts"], 4), Fraction(t["act_to_act_s"]), _row_commands(t))
+    # At least a tick, for they divide times; bursts of more than 64 clocks need that.
+    activation = max(
+        1, ticks(max(Fraction(t["four_acts"], 4), Fraction(t["act_to_act_s"]), _row_commands(t)))
     )
     interval, stop, bank_stop = t["refresh_interval"], t["pre_to_refresh"] + t["refresh_to_act"], 0
     if t["is_per_bank_refresh"]:
@@ -105,7 +106,7 @@ def rules_of(
         read_to_write=ticks(t["read_to_write"]),
         write_to_read=ticks(t["write_to_read_s"]),
         read_delay=ticks(t["read_delay"]),
-        interval=ticks(interval - stop),
+        interval=max(1, ticks(interval - stop)),
         stop=ticks(stop),
         bank_stop=ticks(bank_stop),
         pseudo_channels=shape.pseudo_channels,

@@ -13,6 +13,8 @@ from numba.extending import intrinsic, overload
 from accelsim.jit import jit_inline
 
 NUM_WORDS = 64
+KEPT_WORDS = NUM_WORDS // 2
+"""Words before the one needed that a calendar keeps when it goes on."""
 _LAST = NUM_WORDS - 1
 
 
@@ -66,12 +68,13 @@ def take(words, slot):
 
 
 @jit_inline
-def take_around(words, slot, reach):
-    """Take the slots that are less than `reach` from one; reach: at most 32."""
-    first = max(slot - reach + 1, 0)
-    bits, place = (1 << (2 * reach - 1)) - 1, first & 63
+def take_around(words, slot, reach, begin):
+    """Take the slots from `begin` on that are less than `reach` from one; reach: at most 32."""
+    first = max(slot - reach + 1, begin)
+    count, place = slot + reach - first, first & 63
+    bits = (1 << count) - 1
     words[(first >> 6) & _LAST] |= bits << place
-    if place + 2 * reach > 65:
+    if place + count > 64:
         words[((first >> 6) + 1) & _LAST] |= bits >> (64 - place)
 
 

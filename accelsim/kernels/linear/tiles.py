@@ -185,7 +185,7 @@ def _load_cycles(machine: MachineSpec, step: Step, active_cores: int) -> float:
     share = _supply_bytes_per_cycle(machine) / active_cores
     return max(
         sum(step.operand_bytes) / machine.load.bandwidth,
-        sum(each / _channel_share(each, machine) for each in step.operand_bytes) / share,
+        sum(each / machine.hbm.channel_share(each) for each in step.operand_bytes) / share,
     )
 
 
@@ -213,14 +213,6 @@ def product_cycles(work: str, machine: MachineSpec, tiles: Tiles, fmt: Format) -
     cube = machine.cube_for(work)
     steps = matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit)
     return cube.issue_cycles + steps / cube.rates.get(fmt, 1.0)
-
-
-def _channel_share(num_bytes: float, machine: MachineSpec) -> float:
-    """Return the share of the channels that one transfer keeps busy.
-
-    Tiles of one matrix often begin at the same channel, so that others do not fill the gap.
-    """
-    return min(1.0, num_bytes / machine.hbm.interleave / machine.hbm.channels)
 
 
 def check_packing(name: str, tiles: dict[str, tuple[int | None, int, int]]) -> None:

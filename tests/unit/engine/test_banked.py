@@ -1,5 +1,7 @@
 """A machine with a banked memory: what transfers cost there, and what is counted."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from accelsim.energy.model import energy_by_component
 from accelsim.engine import compiled, reference
 from accelsim.engine.activity import count_activity
+from accelsim.hardware.hbm import Detail
 from accelsim.loading import load_technology
 from accelsim.program.transfer import row_pitches
 from accelsim.units import PICO
@@ -22,6 +25,7 @@ CALM = device_of(SHAPE, {"t_refi": 2**20})
 ROW_BYTES = 32 * 32
 ONE_BANK = ("channel", "bank_group", "rank", "bank", "pseudo_channel", "row", "column")
 TECHNOLOGY = load_technology("7nm")
+of_both_details = pytest.mark.parametrize("detail", get_args(Detail))
 
 
 def machine_with(**hbm):
@@ -35,10 +39,11 @@ def run_of(items, machine, rows=()):
     return compiled.schedule(program_of([items], gathered_rows=rows), machine)
 
 
+@of_both_details
 @pytest.mark.parametrize("row_bytes", [32, 64, 256, 1024])
-def test_a_gathered_row_costs_one_activation(row_bytes):
+def test_a_gathered_row_costs_one_activation(row_bytes, detail):
     """A tensor of 1 KiB a row lies row by row in the DRAM: one activation for each."""
-    machine = machine_with(device=CALM)
+    machine = machine_with(device=CALM, detail=detail)
     near = run_of([load(1, 0, row_bytes, rows=1)] * 8, machine)
     far = run_of([gather(1, 0, row_bytes, rows=8)], machine, rows=[7, 900, 3, 40, 555, 1, 80, 31])
     assert near.dram.activations == 1
@@ -47,9 +52,10 @@ def test_a_gathered_row_costs_one_activation(row_bytes):
     assert far.cycles >= 7 * DEVICE.timing.t_rc
 
 
+@of_both_details
 @pytest.mark.parametrize("row_bytes", [32, 64, 96, 256, 1024])
-def test_energy_per_bit_follows_the_useful_bytes_of_a_row(row_bytes):
-    machine = machine_with(device=CALM)
+def test_energy_per_bit_follows_the_useful_bytes_of_a_row(row_bytes, detail):
+    machine = machine_with(device=CALM, detail=detail)
     run = run_of([gather(1, 0, row_bytes, rows=4)], machine, rows=[9, 2, 5, 7])
     joules = energy_by_component(count_activity(run, machine), machine, TECHNOLOGY)
     bits = 8 * 4 * row_bytes
@@ -58,21 +64,24 @@ def test_energy_per_bit_follows_the_useful_bytes_of_a_row(row_bytes):
     assert per_bit == pytest.approx(cost.read / 8 + cost.activate / (8 * row_bytes), rel=1e-12)
 
 
-def test_bytes_beside_those_asked_for_come_along_in_bursts():
-    run = run_of([load(1, 31, 2), load(2, 40, 3, rows=2, step=10)], machine_with())
+@of_both_details
+def test_bytes_beside_those_asked_for_come_along_in_bursts(detail):
+    run = run_of([load(1, 31, 2), load(2, 40, 3, rows=2, step=10)], machine_with(detail=detail))
     assert run.dram.read_bursts == 2 + 1 + 1
 
 
-def test_writes_wait_until_there_are_enough_of_them():
+@of_both_details
+def test_writes_wait_until_there_are_enough_of_them(detail):
     """The store is done at once; what it wrote is counted although nothing else follows."""
-    machine = machine_with()
+    machine = machine_with(detail=detail)
     run = run_of([store(1, 0, 64)], machine)
     assert run.cycles <= 1 + machine.hbm_latency_cycles + 1
     assert run.dram.write_bursts == 2
 
 
-def test_a_long_store_moves_at_the_rate_of_the_pins():
-    machine = machine_with(mapping=MAPPINGS[1])
+@of_both_details
+def test_a_long_store_moves_at_the_rate_of_the_pins(detail):
+    machine = machine_with(mapping=MAPPINGS[1], detail=detail)
     num_bytes = 2**20
     run = run_of([store(1, 0, num_bytes)], machine)
     share = num_bytes / run.cycles / machine.hbm_bytes_per_cycle
@@ -82,16 +91,18 @@ def test_a_long_store_moves_at_the_rate_of_the_pins():
     assert share > 1 - (t.t_rfc + 3 * t.t_rc) / t.t_refi
 
 
-def test_refreshes_are_those_of_the_time():
-    machine = machine_with()
+@of_both_details
+def test_refreshes_are_those_of_the_time(detail):
+    machine = machine_with(detail=detail)
     run = run_of([load(1, 0, 2**16)], machine)
     t = DEVICE.timing
     assert run.dram.refreshes == run.cycles // t.t_refi * machine.hbm.channels
     assert run.dram.refreshes > 0
 
 
-def test_row_hits_are_the_bursts_after_the_first_of_a_row():
-    run = run_of([load(1, 0, ROW_BYTES)], machine_with(device=CALM))
+@of_both_details
+def test_row_hits_are_the_bursts_after_the_first_of_a_row(detail):
+    run = run_of([load(1, 0, ROW_BYTES)], machine_with(device=CALM, detail=detail))
     assert (run.dram.activations, run.dram.row_hits) == (1, 31)
 
 
@@ -111,7 +122,9 @@ def test_both_engines_count_the_same_commands_and_every_burst(program, machine):
             first = op.a + numbers * step
             bursts += int(((first + op.c - 1) // burst - first // burst + 1).sum())
     assert run.dram.read_bursts + run.dram.write_bursts == bursts
-    assert run.dram.row_hits + run.dram.activations >= bursts
+    found = run.dram.row_hits + run.dram.activations
+    # Commands of a controller also open a row a second time, for a refresh in between.
+    assert found == bursts if machine.hbm.detail == "bursts" else found >= bursts
 
 
 @settings(max_examples=150)
@@ -128,9 +141,10 @@ def test_the_pins_are_never_faster_than_they_are(program, machine):
     assert moved_bytes <= most * (1 + 2**-40)
 
 
-def test_flat_and_banked_agree_on_long_streams():
+@of_both_details
+def test_flat_and_banked_agree_on_long_streams(detail):
     """Within what refreshes, with closing and opening the rows around them, and misses cost."""
-    banked = machine_with(mapping=MAPPINGS[1])
+    banked = machine_with(mapping=MAPPINGS[1], detail=detail)
     flat = machine_of(
         hbm_bytes_per_cycle=banked.hbm_bytes_per_cycle,
         channels=banked.hbm.channels,

@@ -78,6 +78,8 @@ def test_a_mistake_in_a_banked_memory_is_explained(key, value, message):
     [
         ("burst: 32 B", "burst: 48 B", "found burst = 48, allowed: a power of two"),
         ("t_rfc: 350", "t_rfc: 3900", "found t_rfc = 3900, allowed: less than t_refi = 3900"),
+        ("t_rp: 14", "t_rp: 3550", "found t_rfc = 350, allowed: less than t_refi = 3900"),
+        ("t_ccd_l: 4", "t_ccd_l: 65", "found t_ccd_l = 65, allowed: at most 64, the time of 32"),
         ("t_ck: 1 ns", "t_ck: 1", "timing.t_ck: found '1', a number without a unit"),
         ("activate_width: 2", "activate_width: 0.7", "activate_width"),
         ("t_faw: 15", "t_fw: 15", "unknown key"),
