@@ -64,7 +64,7 @@ def _read(plan, channel, number, index, row, arrival):
 
 @jit_inline
 def _open(plan, channel, number, index, row, arrival):
-    """Open `row` unless it is; return the tick at which the burst need not wait in the queue."""
+    """Open `row` unless it is; return the tick at which that lets the burst leave, or NEVER."""
     rules, bank = plan.rules, plan.banks[index]
     is_closed = arrival >= bank.refreshed_at or bank.row == CLOSED
     if rules.is_closed_page:
@@ -72,7 +72,7 @@ def _open(plan, channel, number, index, row, arrival):
         is_closed |= bank.row != row or arrival > bank.last_column
     if bank.row == row and not is_closed:
         channel.row_hits += 1
-        return bank.refreshed_at + rules.interval
+        return NEVER
     ready = max(bank.opened_at + rules.act_to_act, arrival, bank.pre_ready + rules.pre_to_act)
     if not is_closed:
         ready = max(ready, arrival + rules.pre_to_act)
