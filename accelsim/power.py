@@ -2,7 +2,12 @@
 
 from collections.abc import Callable
 
-from accelsim.energy.model import energy_by_component, static_power_w
+from accelsim.energy.model import (
+    energy_by_component,
+    memory_device_energy_j,
+    memory_idle_power_w,
+    static_power_w,
+)
 from accelsim.engine.activity import count_activity
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec, PowerSpec
@@ -29,9 +34,9 @@ def schedule_under_cap(
     power = machine.power
     if power is None:
         return run, machine
-    headroom_w = power.cap - static_power_w(machine, technology)
+    headroom_w = power.cap - _static_w(machine, power, technology)
     for _ in range(_MOST_STEPS):
-        excess_w = _power_w(run, machine, technology) - power.cap
+        excess_w = _power_w(run, machine, power, technology) - power.cap
         if excess_w <= CLOSE * power.cap or machine.clock <= power.lowest_clock:
             break
         machine = _slowed(machine, power, headroom_w, excess_w)
@@ -50,9 +55,22 @@ def _slowed(
     return machine.model_copy(update={"clock": clock})
 
 
-def _power_w(run: Schedule, machine: MachineSpec, technology: TechnologySpec) -> float:
-    """Return the mean power of a run."""
+def _static_w(machine: MachineSpec, power: PowerSpec, technology: TechnologySpec) -> float:
+    """Return the static power of what the cap is of."""
+    watts = static_power_w(machine, technology)
+    if power.rails == "chip":
+        watts -= memory_idle_power_w(machine, technology)
+    return watts
+
+
+def _power_w(
+    run: Schedule, machine: MachineSpec, power: PowerSpec, technology: TechnologySpec
+) -> float:
+    """Return the mean power, in a run, of what the cap is of."""
     activity = count_activity(run, machine)
     if activity.seconds == 0:
         return 0.0
-    return sum(energy_by_component(activity, machine, technology).values()) / activity.seconds
+    joules = sum(energy_by_component(activity, machine, technology).values())
+    if power.rails == "chip":
+        joules -= memory_device_energy_j(activity, machine, technology)
+    return joules / activity.seconds

@@ -50,14 +50,33 @@ def static_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
     arithmetic_mm2 = sum(arithmetic_area_mm2(machine, technology).values())
     core_w = sram_w + arithmetic_mm2 * technology.logic_static_power_per_mm2.value
     l2_w = machine.l2.slices * l2_slice(machine.l2, technology).leakage if machine.l2 else 0.0
-    hbm_w = machine.hbm.channels * _channel_w(machine.hbm, technology)
-    return machine.cores * core_w + l2_w + hbm_w
+    return machine.cores * core_w + l2_w + memory_idle_power_w(machine, technology)
 
 
-def _channel_w(hbm: HbmSpec, technology: TechnologySpec) -> float:
+def memory_idle_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
+    """Return the part of the static power that memory channels on standby draw, in watts."""
+    hbm = machine.hbm
     if isinstance(hbm, BankedHbmSpec):
-        return hbm.dram.energy.standby
-    return technology.memory(hbm.standard).channel_static_power.value
+        return hbm.channels * hbm.dram.energy.standby
+    return hbm.channels * technology.memory(hbm.standard).channel_static_power.value
+
+
+def memory_device_energy_j(
+    activity: Activity, machine: MachineSpec, technology: TechnologySpec
+) -> float:
+    """Return the joules of a run in the memory devices, a part of those of all components.
+
+    Of a flat memory that is what the technology says of a byte, of a banked one all its commands;
+    both with the power of idle channels.
+    """
+    if isinstance(machine.hbm, BankedHbmSpec):
+        energy_pj = sum(_hbm_pj(activity, machine.hbm, technology).values())
+    else:
+        cost = technology.memory(machine.hbm.standard).device_energy
+        hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
+        energy_pj = hbm_bytes * cost.value if cost else 0.0
+    idle_j = memory_idle_power_w(machine, technology) * activity.seconds
+    return idle_j + energy_pj * PICO * machine.dynamic_energy_factor
 
 
 def _hbm_pj(activity: Activity, hbm: HbmSpec, technology: TechnologySpec) -> dict[str, float]:

@@ -123,8 +123,11 @@ class PowerSpec(Spec):
 
     cap: Watts
     """Mean power of a run; the clock falls until the modeled power is at most this."""
+    rails: Literal["board", "chip"] = "board"
+    """What the cap is of: all of the machine, or all but its memory devices."""
     burst: Watts | None = None
-    """What a run of some milliseconds may draw before the cap takes hold; absent: the cap."""
+    """What the chip, without its memory devices, may draw in a run of some milliseconds, before the
+    cap takes hold; absent: the cap."""
     lowest_clock: Hertz
     """Clock below which the cap does not push."""
     reference_clock: Hertz
@@ -135,7 +138,9 @@ class PowerSpec(Spec):
     @property
     def for_bursts(self) -> "PowerSpec":
         """The same, with what a short run may draw for its cap."""
-        return self.model_copy(update={"cap": self.burst or self.cap})
+        if self.burst is None:
+            return self
+        return self.model_copy(update={"cap": self.burst, "rails": "chip"})
 
 
 class MachineSpec(ExtendableSpec):

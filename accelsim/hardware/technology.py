@@ -161,10 +161,22 @@ class DramCost(Spec):
 
     energy: Sourced[PicojoulesPerByte]
     """Energy of moving one byte in or out, in pJ."""
+    device_energy: Sourced[PicojoulesPerByte] | None = None
+    """Part of `energy` that the memory devices draw, which have power rails of their own; absent:
+    not known, and counted as the chip's."""
     channel_area: Sourced[SquareMillimetres]
     """Area of the controller and physical interface of one channel on the die, in mm2."""
     channel_static_power: Sourced[Watts]
     """Power of one idle channel and the memory behind it, in watts."""
+
+    @model_validator(mode="after")
+    def _devices_draw_at_most_all(self) -> "DramCost":
+        if self.device_energy and self.device_energy.value > self.energy.value:
+            raise ValueError(
+                f"found device_energy = {self.device_energy.value:g} pJ/B, which is a part of "
+                f"energy, allowed: at most {self.energy.value:g} pJ/B"
+            )
+        return self
 
 
 class TechnologySpec(Spec):

@@ -4,6 +4,7 @@ It shares the numbers of the rules (`accelsim.engine.banked.rules`) with the com
 of its calendars. What those forget is said here as the first slot from which they still know.
 """
 
+import math
 from bisect import insort
 from dataclasses import dataclass, field
 
@@ -206,7 +207,7 @@ class Channel:
             is_closed = True
         if bank.row == row and not is_closed:
             self.row_hits += 1
-            return bank.refreshed_at + rules.interval
+            return math.inf
         ready = max(bank.opened_at + rules.act_to_act, bank.pre_ready + rules.pre_to_act, arrival)
         if not is_closed:
             ready = max(ready, arrival + rules.pre_to_act)

@@ -62,10 +62,25 @@ def test_energy_of_actions_follows_the_clock():
     assert slowed.energy_by_component_j["cube"] == free.energy_by_component_j["cube"] / 2
 
 
-def test_a_short_run_may_draw_what_bursts_allow():
+def test_the_chip_of_a_short_run_may_draw_what_bursts_allow():
     power = machine_with(burst="2 kW").power
     assert (power.for_bursts.cap, power.cap) == (2000, 1000)
+    assert (power.for_bursts.rails, power.rails) == ("chip", "board")
     assert machine_with().power.for_bursts == machine_with().power
+
+
+def test_a_cap_of_the_chip_leaves_out_what_its_memory_draws():
+    """By the reports: 31.2 of 135 pJ of each byte, and 24 W of an idle memory."""
+
+    def chip_w(report):
+        memory_w = 31.2 / 135 * report.energy_by_component_j["hbm"] / report.time_s + 24
+        return power_w(report) - memory_w
+
+    cap_w = 0.9 * chip_w(simulate("h200-sxm", "gemm-1024", "gemm"))
+    machine = load_machine("h200-sxm", {"power.cap": f"{cap_w} W", "power.rails": "chip"})
+    capped = simulate(machine, "gemm-1024", "gemm")
+    assert capped.clock_hz < 1.98e9
+    assert cap_w * (1 - 1e-3) <= chip_w(capped) <= cap_w * (1 + CLOSE)
 
 
 def test_a_machine_without_a_limit_is_scheduled_once():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from accelsim.errors import ConfigError
-from accelsim.loading import load_machine
+from accelsim.loading import load_machine, load_technology
 from accelsim.validation.gpu_kernels import attention
 from accelsim.validation.gpu_vector import vector
 from accelsim.validation.h200 import REFERENCE, KernelRow, faster_variants, predict
@@ -20,9 +20,10 @@ SHORT_S = 130e-6
 
 
 class MeasuredRow(ENERGY.row):
-    """An energy with the time of its iterations."""
+    """An energy with the time of its iterations, and the bytes that they must move."""
 
     us_per_iter: float
+    bytes_min: float
 
 
 def rows_of(kind):
@@ -79,8 +80,13 @@ def test_an_element_takes_the_instructions_that_were_counted(function, cols, cou
 
 
 def test_the_power_of_bursts_is_that_of_the_shapes_in_both_files():
-    """Joules of the settled run without the idle board's, at the faster clock of the burst."""
+    """Joules of the settled run less those of the idle board and of the memory devices, at the
+    faster clock of the burst; and the idle board without its memory."""
+    machine = load_machine("h200-sxm")
+    memory = load_technology(machine.technology).memory(machine.hbm.standard)
+    device_j_per_byte = 1e-12 * memory.device_energy.value
     idle_w = 119.09
+    chip_idle_w = idle_w - machine.hbm.channels * memory.channel_static_power.value
     settled = {
         (row.kind, row.sizes): row
         for row in ENERGY.select(read_rows(ENERGY.shipped_file, MeasuredRow))
@@ -97,12 +103,11 @@ def test_the_power_of_bursts_is_that_of_the_shapes_in_both_files():
             other = settled[key]
             faster = other.us_per_iter / row.time_us
             dynamic_j = other.joule_per_iter - idle_w * other.us_per_iter * 1e-6
-            watts.setdefault(key, []).append(
-                idle_w + dynamic_j * faster**0.5 / (row.time_us * 1e-6)
-            )
+            chip_j = (dynamic_j - device_j_per_byte * other.bytes_min) * faster**0.5
+            watts.setdefault(key, []).append(chip_idle_w + chip_j / (row.time_us * 1e-6))
     means = [np.mean(each) for each in watts.values()]
     assert len(means) == 6
-    assert load_machine("h200-sxm").power.burst == pytest.approx(np.mean(means), rel=0.01)
+    assert machine.power.burst == pytest.approx(np.mean(means), rel=0.01)
 
 
 def test_padded_products_of_an_older_decode_kernel_cost_joules_but_no_bytes():

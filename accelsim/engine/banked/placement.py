@@ -8,6 +8,7 @@ in a queue and are placed together, between reads.
 
 from accelsim.engine.banked.rules import FACTOR_BITS, SLOT_BITS
 from accelsim.engine.banked.slots import (
+    KEPT_WORDS,
     NUM_WORDS,
     first_free,
     first_free_of_both,
@@ -19,8 +20,6 @@ from accelsim.engine.banked.state import CLOSED, NEVER
 from accelsim.engine.banked.window import leave, room
 from accelsim.jit import jit_inline
 
-_KEPT = NUM_WORDS // 2
-"""Words before the one needed that a calendar keeps when it goes on."""
 _AHEAD = NUM_WORDS - 2
 """Words after its first that a calendar uses: the next is free, which ends every search."""
 
@@ -65,7 +64,7 @@ def _read(plan, channel, number, index, row, arrival):
 
 @jit_inline
 def _open(plan, channel, number, index, row, arrival):
-    """Open `row` unless it is; return the tick at which the burst need not wait in the queue."""
+    """Open `row` unless it is; return the tick at which that lets the burst leave, or NEVER."""
     rules, bank = plan.rules, plan.banks[index]
     is_closed = arrival >= bank.refreshed_at or bank.row == CLOSED
     if rules.is_closed_page:
@@ -73,7 +72,7 @@ def _open(plan, channel, number, index, row, arrival):
         is_closed |= bank.row != row or arrival > bank.last_column
     if bank.row == row and not is_closed:
         channel.row_hits += 1
-        return bank.refreshed_at + rules.interval
+        return NEVER
     ready = max(bank.opened_at + rules.act_to_act, arrival, bank.pre_ready + rules.pre_to_act)
     if not is_closed:
         ready = max(ready, arrival + rules.pre_to_act)
@@ -97,11 +96,11 @@ def _activation(plan, channel, number, index, ready):
         ready += max(0, rules.bank_stop - (ready - refreshed_at) % rules.interval)
     wanted = (ready * rules.activation_factor) >> FACTOR_BITS
     if wanted >> 6 > channel.first_activation + _AHEAD:
-        _forget_activations(plan, channel, number, (wanted >> 6) - _KEPT)
+        _forget_activations(plan, channel, number, (wanted >> 6) - KEPT_WORDS)
     slots = plan.activations[index >> rules.pseudo_bits]
     slot = first_free(slots, max(wanted, channel.first_activation << 6))
     if slot >> 6 > channel.first_activation + _AHEAD:
-        _forget_activations(plan, channel, number, (slot >> 6) - _KEPT)
+        _forget_activations(plan, channel, number, (slot >> 6) - KEPT_WORDS)
     take(slots, slot)
     return ready + (slot - wanted) * rules.activation
 
@@ -111,12 +110,12 @@ def _column(plan, channel, number, index, ready):
     """Take the first slot of the pins that the bank group can use from tick `ready` on."""
     rules, wanted = plan.rules, ready >> SLOT_BITS
     if wanted >> 6 > channel.first_column + _AHEAD:
-        _forget_columns(plan, channel, number, (wanted >> 6) - _KEPT)
+        _forget_columns(plan, channel, number, (wanted >> 6) - KEPT_WORDS)
     pins, group = plan.pins[index >> rules.pseudo_bits], plan.groups[index >> rules.group_bits]
     slot = first_free_of_both(pins, group, max(wanted, channel.first_column << 6))
     if slot >> 6 > channel.first_column + _AHEAD:
         # First, for what is taken may reach into the word after the last.
-        _forget_columns(plan, channel, number, (slot >> 6) - _KEPT)
+        _forget_columns(plan, channel, number, (slot >> 6) - KEPT_WORDS)
     take(pins, slot)
     take_around(group, slot, rules.group_slots, channel.first_column << 6)
     tick = max(ready, slot << SLOT_BITS)

@@ -13,6 +13,8 @@ from numba.extending import intrinsic, overload
 from accelsim.jit import jit_inline
 
 NUM_WORDS = 64
+KEPT_WORDS = NUM_WORDS // 2
+"""Words before the one needed that a calendar keeps when it goes on."""
 _LAST = NUM_WORDS - 1
 
 

@@ -5,11 +5,8 @@ whatever order. Departures are bits of a calendar, so that the next one is found
 """
 
 from accelsim.engine.banked.rules import SLOT_BITS
-from accelsim.engine.banked.slots import NUM_WORDS, first_free, lowest, take
+from accelsim.engine.banked.slots import KEPT_WORDS, NUM_WORDS, first_free, lowest, take
 from accelsim.jit import jit_inline
-
-_KEPT = NUM_WORDS // 2
-"""Words of the calendar before the one needed when it goes on."""
 
 
 @jit_inline
@@ -43,10 +40,11 @@ def leave(plan, number, is_write, tick):
     """Let a burst leave its queue."""
     queue, departures = plan.queues[number, is_write], plan.departures[number, is_write]
     slot = max(queue.left_slot, (tick * plan.rules.pseudo_channels) >> SLOT_BITS)
+    first = (slot >> 6) - KEPT_WORDS
+    while queue.left < queue.placed and queue.left_slot >> 6 < first:
+        _next_leaves(departures, queue)
     if queue.left == queue.placed:
         # None is on the calendar, so that it can begin anywhere.
-        queue.left_slot = max(queue.left_slot, ((slot >> 6) - _KEPT) << 6)
-    while slot >> 6 > (queue.left_slot >> 6) + _KEPT:
-        _next_leaves(departures, queue)
+        queue.left_slot = max(queue.left_slot, first << 6)
     take(departures, first_free(departures, slot))
     queue.placed += 1

@@ -12,6 +12,7 @@ from accelsim.kernels.linear.tiles import (
     Cost,
     Step,
     Tiles,
+    TileSizes,
     candidates,
     check_packing,
     cost_of,
@@ -35,6 +36,9 @@ class GemmParameters(Spec):
     """Columns of a tile of B and C, in elements; absent: chosen."""
     tile_k: PositiveInt | None = None
     """Depth of one step, in elements; absent: chosen."""
+    tile_sizes: TileSizes = "powers"
+    """Rows and columns that are tried: powers of two, or those of products of Hopper's warp groups,
+    multiples of 64 along one axis and of 8 along the other."""
     stages: PositiveInt = 2
     """Tiles of A and of B on chip at once: 2 is double buffering, more cover a longer latency."""
     splits: PositiveInt | Literal["chosen"] = 1
@@ -119,7 +123,7 @@ def _candidates(
     problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
 ) -> Iterator[Tiles]:
     asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    for tiles in candidates(problem, asked):
+    for tiles in candidates(problem, asked, parameters.tile_sizes):
         steps = ceil_div(problem.k, tiles.k)
         wanted: Iterable[int]
         if parameters.splits == "chosen":

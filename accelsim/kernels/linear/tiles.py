@@ -1,8 +1,8 @@
 """Tilings of a matrix product: which ones fit a machine, and which is estimated to be fastest."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import product
-from typing import NamedTuple
+from itertools import chain, product
+from typing import Literal, NamedTuple
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
@@ -14,9 +14,16 @@ from accelsim.program.program import Memory
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
-_TILE_SIZES = tile_sizes(largest=512, smallest=16)
+_LARGEST_TILE = 512
+_TILE_SIZES = tile_sizes(_LARGEST_TILE, smallest=16)
+_WARP_GROUP_ROWS = range(64, _LARGEST_TILE + 1, 64)
+_WARP_GROUP_COLS = range(8, 256 + 1, 8)
+"""The sides of a tile of wgmma.m64nNk16 and its kin, N from 8 to 256 by 8 (PTX ISA 8.0)."""
 _SUM_BYTES = 4
 """Bytes of a sum in the accumulator."""
+
+
+TileSizes = Literal["powers", "warp_groups"]
 
 
 class Tiles(NamedTuple):
@@ -63,19 +70,35 @@ class Cost(NamedTuple):
     """Work items."""
 
 
-def candidates(problem: GemmProblem, asked: Sequence[int | None]) -> Iterator[Tiles]:
+def candidates(
+    problem: GemmProblem, asked: Sequence[int | None], sizes: TileSizes = "powers"
+) -> Iterator[Tiles]:
     """Yield tilings, the smallest last; the accumulator is double-buffered or not.
 
-    asked: sizes along m, n and k that the user gave, or None.
+    asked: sizes along m, n and k that the user gave, or None. sizes: those tried along m and n;
+    along k they are powers of two.
     """
-    lengths = (problem.m, problem.n, problem.k)
-    sizes = [
-        sorted({min(size, length) for size in ([own] if own else _TILE_SIZES)}, reverse=True)
-        for own, length in zip(asked, lengths, strict=True)
-    ]
-    for tile_m, tile_n, tile_k in product(*sizes):
+    own_m, own_n, own_k = asked
+    sides = {
+        (min(own_m or m, problem.m), min(own_n or n, problem.n)) for m, n in _sides(problem, sizes)
+    }
+    depths = {min(own_k or k, problem.k) for k in _TILE_SIZES}
+    for (tile_m, tile_n), tile_k in product(
+        sorted(sides, reverse=True), sorted(depths, reverse=True)
+    ):
         for acc_slots in (2, 1):
             yield Tiles(tile_m, tile_n, tile_k, acc_slots)
+
+
+def _sides(problem: GemmProblem, sizes: TileSizes) -> Iterable[tuple[int, int]]:
+    """Return sizes of a tile along m and n."""
+    if sizes == "powers":
+        return product(_TILE_SIZES, _TILE_SIZES)
+    # A warp group computes 64 rows even where they are not there: short operands are its columns.
+    shortest = min(_WARP_GROUP_ROWS[0], max(problem.m, problem.n))
+    straight = product(_WARP_GROUP_ROWS, _WARP_GROUP_COLS) if problem.m >= shortest else ()
+    swapped = product(_WARP_GROUP_COLS, _WARP_GROUP_ROWS) if problem.n >= shortest else ()
+    return chain(straight, swapped)
 
 
 def fastest_tiles(
@@ -162,7 +185,7 @@ def _load_cycles(machine: MachineSpec, step: Step, active_cores: int) -> float:
     share = _supply_bytes_per_cycle(machine) / active_cores
     return max(
         sum(step.operand_bytes) / machine.load.bandwidth,
-        sum(each / _channel_share(each, machine) for each in step.operand_bytes) / share,
+        sum(each / machine.hbm.channel_share(each) for each in step.operand_bytes) / share,
     )
 
 
@@ -190,14 +213,6 @@ def product_cycles(work: str, machine: MachineSpec, tiles: Tiles, fmt: Format) -
     cube = machine.cube_for(work)
     steps = matrix_steps(tiles.m, tiles.n, tiles.k, cube.unit)
     return cube.issue_cycles + steps / cube.rates.get(fmt, 1.0)
-
-
-def _channel_share(num_bytes: float, machine: MachineSpec) -> float:
-    """Return the share of the channels that one transfer keeps busy.
-
-    Tiles of one matrix often begin at the same channel, so that others do not fill the gap.
-    """
-    return min(1.0, num_bytes / machine.hbm.interleave / machine.hbm.channels)
 
 
 def check_packing(name: str, tiles: dict[str, tuple[int | None, int, int]]) -> None:

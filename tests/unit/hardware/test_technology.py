@@ -57,6 +57,15 @@ def test_a_number_without_a_source_is_refused():
     ]
 
 
+def test_memory_devices_that_draw_more_than_all_are_refused():
+    with pytest.raises(ConfigError) as refusal:
+        technology("4n", **{"dram.hbm3e.device_energy.value": "136 pJ/B"})
+    assert str(refusal.value).endswith(
+        "dram.hbm3e: found device_energy = 136 pJ/B, which is a part of energy, "
+        "allowed: at most 135 pJ/B"
+    )
+
+
 def test_a_source_that_is_no_reference_is_refused():
     with pytest.raises(ConfigError) as refusal:
         technology(**{"references": "{cacti: a tool}", "sram.source": "hearsay"})

@@ -4,7 +4,15 @@ import pytest
 
 from accelsim.engine.compiled import schedule
 from accelsim.kernels.linear.gemm import Gemm
-from accelsim.kernels.linear.tiles import BufferSize, Cost, Step, Tiles, cost_of, fastest_tiles
+from accelsim.kernels.linear.tiles import (
+    BufferSize,
+    Cost,
+    Step,
+    Tiles,
+    candidates,
+    cost_of,
+    fastest_tiles,
+)
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
@@ -68,6 +76,41 @@ def test_no_other_number_of_ranges_is_faster():
     work = problem(1, 576, 1536)
     best = min(cycles_with(machine, work, splits=n, **asked) for n in (1, 2, 4, 6, 12, 24))
     assert cycles_with(machine, work, splits="chosen", **asked) <= best + machine.hbm_latency_cycles
+
+
+def test_tiles_of_warp_groups_have_a_side_for_each_dimension_of_the_instruction():
+    """wgmma.m64nNk16 of PTX: 64 rows, N from 8 to 256 by 8; A and B may change places."""
+    sides = {(t.m, t.n) for t in candidates(problem(4096, 4096, 64), (None,) * 3, "warp_groups")}
+    rows, cols = range(64, 513, 64), range(8, 257, 8)
+    assert sides == {(m, n) for m in range(8, 513, 8) for n in range(8, 513, 8)} & (
+        {(m, n) for m in rows for n in cols} | {(n, m) for m in rows for n in cols}
+    )
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "best"), [(512, 10240, 8192, (256, 160)), (3072, 3072, 3072, (192, 192))]
+)
+def test_tiles_of_warp_groups_fill_waves_that_powers_of_two_leave_half_empty(m, n, k, best):
+    """Both tiles are in the names of cuBLAS kernels for Hopper."""
+    machine = load_machine("h200-sxm")
+    asked = {"stages": 4, "b_layout": "nk", "tile_k": 64}
+    work = GemmProblem(kind="gemm", name="product", m=m, n=n, k=k, dtype=Format.BF16)
+    chosen = cycles_with(machine, work, tile_sizes="warp_groups", **asked)
+    assert chosen == cycles_with(machine, work, tile_m=best[0], tile_n=best[1], **asked)
+    assert chosen < 0.9 * cycles_with(machine, work, **asked)
+
+
+@pytest.mark.parametrize(("m", "n", "rows"), [(1, 512, "n"), (512, 63, "m"), (40, 40, "mn")])
+def test_a_short_operand_is_what_a_warp_group_takes_as_columns(m, n, rows):
+    sides = {(t.m, t.n) for t in candidates(problem(m, n, 64), (None,) * 3, "warp_groups")}
+    along_m = {(min(r, m), min(c, n)) for r in range(64, 513, 64) for c in range(8, 257, 8)}
+    along_n = {(min(c, m), min(r, n)) for r in range(64, 513, 64) for c in range(8, 257, 8)}
+    assert sides == (along_m if "m" in rows else set()) | (along_n if "n" in rows else set())
+
+
+def test_a_tile_that_was_asked_for_is_taken_whatever_sizes_are_tried():
+    tilings = candidates(problem(4096, 4096, 64), (48, 24, 16), "warp_groups")
+    assert {(t.m, t.n, t.k) for t in tilings} == {(48, 24, 16)}
 
 
 @pytest.mark.parametrize(
