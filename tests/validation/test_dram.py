@@ -1,5 +1,6 @@
 """Banked memory against closed forms, and against what DRAMsim3 and Ramulator 2.1 print."""
 
+import math
 from typing import get_args
 
 import numpy as np
@@ -39,6 +40,27 @@ def seconds_of(device, bursts, mapping, detail, *, controller=None, is_write=0):
         mapping=mapping,
     )
     return stream_seconds(accesses, device, controller or ControllerSpec(), 2**20, detail)
+
+
+@of_both_details
+@pytest.mark.parametrize("name", STANDARDS)
+def test_the_first_reads_of_a_bank_wait_for_its_row(name, detail):
+    """Commands of whole clocks wait for one where an activation ends in the middle of a clock.
+
+    Bursts placed in slots can be nearer to each other than columns, by less than one slot.
+    """
+    device = load_spec(DramSpec, name, kind="memory")
+    t, bursts_of_row = device.timing, device.shape.columns
+    alone, same_row, next_row = (
+        seconds_of(device, bursts, BANK_BY_BANK, detail) / t.t_ck
+        for bursts in ([0], [0, 1], [0, bursts_of_row])
+    )
+    clocks = t.t_rcd_read + (t.activate_width - 1) + t.t_cl + t.burst
+    assert alone == pytest.approx(math.ceil(clocks) if detail == "commands" else clocks)
+    assert next_row == pytest.approx(alone + max(t.t_rc, t.t_ras + t.t_rp))
+    slot = t.burst if detail == "bursts" else 0
+    slack = 1e-9  # of doubles
+    assert t.t_ccd_l - slot - slack <= same_row - alone <= t.t_ccd_l + slack
 
 
 @of_both_details
