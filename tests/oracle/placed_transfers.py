@@ -1,6 +1,7 @@
 """Transfers through the door of the memory, by the compiled placement and by the one of sets."""
 
 from accelsim.engine.banked.hbm import counted
+from accelsim.engine.banked.parameters import parameters_of
 from accelsim.engine.banked.rules import rules_of
 from accelsim.engine.banked.slots import NUM_WORDS
 from accelsim.engine.memory import new_memory, request
@@ -18,7 +19,7 @@ def rules_of_hbm(hbm):
         "is_per_bank_refresh": int(hbm.refresh == "per_bank"),
         "is_closed_page": int(hbm.page == "closed"),
     }
-    return rules_of(hbm.dram.shape, hbm.dram.timing, hbm.controller, policy)
+    return rules_of(parameters_of(hbm.dram.shape, hbm.dram.timing, hbm.controller, policy))
 
 
 def placed_by_both(hbm, transfers, clock_hz=1e9):

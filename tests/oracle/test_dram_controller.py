@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim.engine.banked.device import new_dram, ticks_per_clock
+from accelsim.engine.banked.device import new_dram
+from accelsim.engine.banked.parameters import parameters_of, ticks_per_clock
 from accelsim.engine.banked.stream import Accesses, stream_seconds
 from accelsim.hardware.dram import ControllerSpec
 from accelsim.hardware.mapping import digits_of, field_sizes
@@ -51,7 +52,7 @@ def differences():
                     accesses = Accesses(bursts * shape.burst, writes, 1, mapping)
                     seconds = stream_seconds(accesses, device, controller, 2**20, "commands")
                     ticks = round(seconds / timing.t_ck * ticks_per_clock(timing))
-                    dram = new_dram(1, shape, timing, controller, 1, POLICY)
+                    dram = new_dram(1, parameters_of(shape, timing, controller, POLICY), 1)
                     places = [place_of(int(burst), digits, shape)[1:] for burst in bursts]
                     stream = [
                         Burst(*place, bool(write))

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.config.loader import load_spec
+from accelsim.engine.banked.parameters import parameters_of
 from accelsim.engine.banked.rules import rules_of, tick_seconds
 from accelsim.engine.banked.stream import Accesses, stream_seconds
 from accelsim.hardware.dram import ControllerSpec, DramSpec
@@ -84,7 +85,8 @@ def streams():
 def test_no_stream_differs_by_a_tick(name, mapping, controller):
     device = load_spec(DramSpec, name, kind="memory")
     shape = device.shape
-    rules = rules_of(shape, device.timing, controller, POLICY)
+    parameters = parameters_of(shape, device.timing, controller, POLICY)
+    rules = rules_of(parameters)
     digits = digits_of(mapping, field_sizes(shape, 1))
     for bursts, writes in streams():
         channel, now, last = Channel(rules), 0, 0
@@ -94,4 +96,4 @@ def test_no_stream_differs_by_a_tick(name, mapping, controller):
             now = max(now, (channel.writes if is_write else channel.reads).room_at)
         accesses = Accesses(bursts * shape.burst, writes, 1, mapping)
         seconds = stream_seconds(accesses, device, controller, 2**20)
-        assert seconds == real_tick(rules, last) * tick_seconds(shape, device.timing)
+        assert seconds == real_tick(rules, last) * tick_seconds(parameters, device.timing)

@@ -1,7 +1,6 @@
-"""From the spec of a banked memory to the parameters and the idle state of its channels."""
+"""The idle state of channels whose controllers choose every command."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -23,109 +22,33 @@ from accelsim.engine.banked.state import (
     TIMING,
     Dram,
     Records,
+    records,
 )
-from accelsim.hardware.dram import ControllerSpec, DramShape, DramTiming
-
-_COLUMN_WIDTH = 1
 
 
-def ticks_per_clock(timing: DramTiming) -> int:
-    """Return 2 where commands can take half a clock, else 1."""
-    widths = (timing.activate_width, timing.precharge_width)
-    return 1 if all(width == int(width) for width in widths) else 2
-
-
-def command_ticks(timing: DramTiming) -> dict[str, int]:
-    """Return the constraints between commands in ticks, from first tick to first tick.
-
-    JEDEC counts from the last clock of a command that takes several (as Ramulator 2.1 has it).
-    """
-    t, clock = timing, ticks_per_clock(timing)
-    act, pre = int(t.activate_width * clock), int(t.precharge_width * clock)
-    column = _COLUMN_WIDTH * clock
-    later = {"act": act - 1, "pre": pre - 1, "column": column - 1}
-
-    def gap(clocks: int, first: str, second: str) -> int:
-        return max(1, clocks * clock + later[first] - later[second])
-
-    written = t.t_cwl + t.burst
-    return {
-        "act_to_read": gap(t.t_rcd_read, "act", "column"),
-        "act_to_write": gap(t.t_rcd_write, "act", "column"),
-        "act_to_pre": gap(t.t_ras, "act", "pre"),
-        "act_to_act": t.t_rc * clock,
-        "act_to_act_s": t.t_rrd_s * clock,
-        "act_to_act_l": t.t_rrd_l * clock,
-        "four_acts": t.t_faw * clock,
-        "pre_to_act": gap(t.t_rp, "pre", "act"),
-        "pre_to_pre": t.t_ppd * clock,
-        "read_to_pre": gap(t.t_rtp, "column", "pre"),
-        "write_to_pre": gap(written + t.t_wr, "column", "pre"),
-        "column_s": max(t.burst, t.t_ccd_s) * clock,
-        "column_l": max(t.burst, t.t_ccd_l) * clock,
-        "column_r": max(t.burst, t.t_ccd_r) * clock,
-        "read_to_write": t.t_rtw * clock,
-        "write_to_read_s": (written + t.t_wtr_s) * clock,
-        "write_to_read_l": (written + t.t_wtr_l) * clock,
-        "read_delay": (t.t_cl + t.burst) * clock,
-        "write_delay": written * clock,
-        "pre_to_refresh": t.t_rp * clock,
-        "act_to_refresh": t.t_rc * clock + later["act"] - later["pre"],
-        "refresh_interval": t.t_refi * clock,
-        "act_bus": act,
-        "pre_bus": pre,
-        "column_bus": column,
-        "clock": clock,
-    }
-
-
-def parameters_of(
-    shape: DramShape,
-    timing: DramTiming,
-    controller: ControllerSpec,
-    policy: Mapping[str, int],
-) -> dict[str, int]:
-    """Return the fields of TIMING; policy: `is_per_bank_refresh` and `is_closed_page`."""
-    clock = ticks_per_clock(timing)
-    values = command_ticks(timing) | dict(policy) | _controller(controller)
-    values["refresh_to_act"] = timing.t_rfc * clock
-    if policy["is_per_bank_refresh"]:
-        values["refresh_to_act"] = timing.t_rfc_bank * clock
-        interval = values["refresh_interval"] // shape.banks_of_pseudo_channel
-        values["refresh_interval"] = max(1, interval)
-    for name in ("pseudo_channels", "ranks", "bank_groups", "banks"):
-        values[name] = getattr(shape, name)
-    return values
-
-
-def new_dram(
-    channels: int,
-    shape: DramShape,
-    timing: DramTiming,
-    controller: ControllerSpec,
-    capacity_runs: int,
-    policy: Mapping[str, int],
-) -> Dram:
-    """Return idle channels; policy: `is_per_bank_refresh` and `is_closed_page`."""
-    values = parameters_of(shape, timing, controller, policy)
-    parameters = records(1, TIMING)
-    for name, value in values.items():
-        parameters[name] = value
-    pseudos = channels * shape.pseudo_channels
+def new_dram(channels: int, parameters: Mapping[str, int], capacity_runs: int) -> Dram:
+    """Return idle channels; parameters: as `parameters_of` gives them."""
+    timing = records(1, TIMING)
+    for name, value in parameters.items():
+        timing[name] = value
+    pseudos = channels * parameters["pseudo_channels"]
+    ranks = pseudos * parameters["ranks"]
+    groups = ranks * parameters["bank_groups"]
     states = records(channels, CHANNEL)
-    states.refresh_due = values["refresh_interval"]
+    states.refresh_due = parameters["refresh_interval"]
     states.first_run = states.last_run = NONE
-    banks = _banks(pseudos, shape)
+    banks = _banks(parameters, groups)
     lists, entries = _lists(
-        channels, controller.window + controller.write_window + banks.size // channels
+        channels,
+        parameters["read_entries"] + parameters["write_entries"] + banks.size // channels,
     )
     waiting = records((banks.size, NUM_KINDS), LIST)
     waiting.first = waiting.last = NONE
     return Dram(
-        timing=parameters,
+        timing=timing,
         banks=banks,
-        groups=records(pseudos * shape.ranks * shape.bank_groups, GROUP),
-        ranks=records(pseudos * shape.ranks, RANK),
+        groups=records(groups, GROUP),
+        ranks=records(ranks, RANK),
         pseudos=records(pseudos, PSEUDO),
         acts=np.zeros((pseudos, 4), np.int64),
         channels=states,
@@ -138,23 +61,12 @@ def new_dram(
     )
 
 
-def _controller(spec: ControllerSpec) -> dict[str, int]:
-    return {
-        "max_hits": spec.max_row_hits,
-        "read_entries": spec.window,
-        "write_entries": spec.write_window,
-        # The queue is never fuller than full.
-        "high_writes": min(int(spec.drain_above * spec.write_window), spec.write_window - 1),
-        "low_writes": max(1, -int(-spec.drain_below * spec.write_window // 1)),
-    }
-
-
-def _banks(pseudos: int, shape: DramShape) -> Records:
-    banks = records(pseudos * shape.banks_of_pseudo_channel, BANK)
+def _banks(parameters: Mapping[str, int], groups: int) -> Records:
+    banks = records(groups * parameters["banks"], BANK)
     number = np.arange(banks.size)
-    banks.group = number // shape.banks
-    banks.rank = banks.group // shape.bank_groups
-    banks.pseudo = banks["rank"] // shape.ranks
+    banks.group = number // parameters["banks"]
+    banks.rank = banks.group // parameters["bank_groups"]
+    banks.pseudo = banks["rank"] // parameters["ranks"]
     banks.row = CLOSED
     banks.place = NONE
     return banks
@@ -189,8 +101,3 @@ def no_dram() -> Dram:
         offers=records((0, 0), OFFER),
         runs=records(0, RUN),
     )
-
-
-def records(shape: int | tuple[int, ...], kind: np.dtype[Any]) -> Any:
-    """Return zeroed records with their fields as attributes."""
-    return np.zeros(shape, kind).view(np.recarray)

@@ -4,7 +4,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from accelsim.engine.banked.controller import drain, serve_runs
-from accelsim.engine.banked.device import new_dram, no_dram, ticks_per_clock
+from accelsim.engine.banked.device import new_dram, no_dram
+from accelsim.engine.banked.parameters import parameters_of, ticks_per_clock
 from accelsim.engine.banked.placement import place_run, write_until
 from accelsim.engine.banked.places import Places, borrowed_places, located, new_places, no_places
 from accelsim.engine.banked.plan import (
@@ -61,13 +62,14 @@ def new_banked_hbm(hbm: BankedHbmSpec, clock_hz: float, most_bursts: int) -> Ban
         "is_per_bank_refresh": int(hbm.refresh == "per_bank"),
         "is_closed_page": int(hbm.page == "closed"),
     }
+    parameters = parameters_of(shape, timing, hbm.controller, policy)
     plan, dram = no_plan(), no_dram()
     tick_s = timing.t_ck / ticks_per_clock(timing)
     if hbm.detail == "bursts":
-        tick_s = tick_seconds(shape, timing)
-        plan = new_plan(hbm.channels, shape, timing, hbm.controller, policy)
+        tick_s = tick_seconds(parameters, timing)
+        plan = new_plan(hbm.channels, parameters)
     else:
-        dram = new_dram(hbm.channels, shape, timing, hbm.controller, most_bursts, policy)
+        dram = new_dram(hbm.channels, parameters, most_bursts)
     ratio = Fraction(tick_s * clock_hz).limit_denominator(_LARGEST_DENOMINATOR)
     return BankedHbm(
         cycles=ratio.numerator,

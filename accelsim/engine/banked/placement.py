@@ -10,6 +10,7 @@ from accelsim.engine.banked.rules import FACTOR_BITS, SLOT_BITS
 from accelsim.engine.banked.slots import (
     KEPT_WORDS,
     NUM_WORDS,
+    WORD_BITS,
     first_free,
     first_free_of_both,
     first_gap,
@@ -95,12 +96,12 @@ def _activation(plan, channel, number, index, ready):
     if rules.bank_stop > 0 and ready >= refreshed_at:
         ready += max(0, rules.bank_stop - (ready - refreshed_at) % rules.interval)
     wanted = (ready * rules.activation_factor) >> FACTOR_BITS
-    if wanted >> 6 > channel.first_activation + _AHEAD:
-        _forget_activations(plan, channel, number, (wanted >> 6) - KEPT_WORDS)
+    if wanted >> WORD_BITS > channel.first_activation + _AHEAD:
+        _forget_activations(plan, channel, number, (wanted >> WORD_BITS) - KEPT_WORDS)
     slots = plan.activations[index >> rules.pseudo_bits]
-    slot = first_free(slots, max(wanted, channel.first_activation << 6))
-    if slot >> 6 > channel.first_activation + _AHEAD:
-        _forget_activations(plan, channel, number, (slot >> 6) - KEPT_WORDS)
+    slot = first_free(slots, max(wanted, channel.first_activation << WORD_BITS))
+    if slot >> WORD_BITS > channel.first_activation + _AHEAD:
+        _forget_activations(plan, channel, number, (slot >> WORD_BITS) - KEPT_WORDS)
     take(slots, slot)
     return ready + (slot - wanted) * rules.activation
 
@@ -109,15 +110,15 @@ def _activation(plan, channel, number, index, ready):
 def _column(plan, channel, number, index, ready):
     """Take the first slot of the pins that the bank group can use from tick `ready` on."""
     rules, wanted = plan.rules, ready >> SLOT_BITS
-    if wanted >> 6 > channel.first_column + _AHEAD:
-        _forget_columns(plan, channel, number, (wanted >> 6) - KEPT_WORDS)
+    if wanted >> WORD_BITS > channel.first_column + _AHEAD:
+        _forget_columns(plan, channel, number, (wanted >> WORD_BITS) - KEPT_WORDS)
     pins, group = plan.pins[index >> rules.pseudo_bits], plan.groups[index >> rules.group_bits]
-    slot = first_free_of_both(pins, group, max(wanted, channel.first_column << 6))
-    if slot >> 6 > channel.first_column + _AHEAD:
+    slot = first_free_of_both(pins, group, max(wanted, channel.first_column << WORD_BITS))
+    if slot >> WORD_BITS > channel.first_column + _AHEAD:
         # First, for what is taken may reach into the word after the last.
-        _forget_columns(plan, channel, number, (slot >> 6) - KEPT_WORDS)
+        _forget_columns(plan, channel, number, (slot >> WORD_BITS) - KEPT_WORDS)
     take(pins, slot)
-    take_around(group, slot, rules.group_slots, channel.first_column << 6)
+    take_around(group, slot, rules.group_slots, channel.first_column << WORD_BITS)
     tick = max(ready, slot << SLOT_BITS)
     plan.banks[index].last_column = tick
     return tick
@@ -195,8 +196,8 @@ def _write_next(plan, channel, number, queue):
 @jit_inline
 def _turn_to_writes(plan, channel, number, tick):
     """Let writes begin after the reads that move from `tick` on without a long pause."""
-    rules, end = plan.rules, (channel.first_column + NUM_WORDS) << 6
-    slot = max((tick + rules.act_to_read) >> SLOT_BITS, channel.first_column << 6)
+    rules, end = plan.rules, (channel.first_column + NUM_WORDS) << WORD_BITS
+    slot = max((tick + rules.act_to_read) >> SLOT_BITS, channel.first_column << WORD_BITS)
     for index in range(number * rules.pseudo_channels, (number + 1) * rules.pseudo_channels):
         pseudo = plan.pseudos[index]
         pseudo.first_write = NEVER
@@ -212,11 +213,11 @@ def _turn_to_reads(plan, channel, number, first, placed):
 
     Rows of the first reads are open when the pins have turned: they were in sight before.
     """
-    rules, end = plan.rules, (channel.first_column + NUM_WORDS) << 6
+    rules, end = plan.rules, (channel.first_column + NUM_WORDS) << WORD_BITS
     for index in range(number * rules.pseudo_channels, (number + 1) * rules.pseudo_channels):
         pseudo = plan.pseudos[index]
         if pseudo.first_write != NEVER:
-            slot = max(pseudo.first_write >> SLOT_BITS, channel.first_column << 6)
+            slot = max(pseudo.first_write >> SLOT_BITS, channel.first_column << WORD_BITS)
             last = first_gap(plan.pins[index], slot, rules.turn_slots, end) - 1
             pseudo.last_write = last << SLOT_BITS
             pseudo.read_ready = max(pseudo.read_ready, pseudo.last_write + rules.write_to_read)

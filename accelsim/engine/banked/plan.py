@@ -9,11 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.banked.device import records
 from accelsim.engine.banked.rules import Rules, rules_of
 from accelsim.engine.banked.slots import NUM_WORDS
-from accelsim.engine.banked.state import CLOSED, NUM_KINDS, Records, record
-from accelsim.hardware.dram import ControllerSpec, DramShape, DramTiming
+from accelsim.engine.banked.state import CLOSED, NUM_KINDS, Records, record, records
 from accelsim.jit import borrow, jit_inline
 
 BANK = record(
@@ -74,34 +72,28 @@ class Plan(NamedTuple):
     """[channel, entry], ring of writes that wait."""
 
 
-def new_plan(
-    channels: int,
-    shape: DramShape,
-    timing: DramTiming,
-    controller: ControllerSpec,
-    policy: Mapping[str, int],
-) -> Plan:
-    """Return idle channels; policy: `is_per_bank_refresh` and `is_closed_page`."""
-    rules = rules_of(shape, timing, controller, policy)
-    pseudos = channels * shape.pseudo_channels
+def new_plan(channels: int, parameters: Mapping[str, int]) -> Plan:
+    """Return idle channels; parameters: as `parameters_of` gives them."""
+    rules = rules_of(parameters)
+    pseudos = channels * rules.pseudo_channels
     states = records(channels, CHANNEL)
     states.seen = -1
     return Plan(
         rules=rules,
         channels=states,
-        banks=_banks(pseudos, shape, rules),
+        banks=_banks(pseudos, rules),
         pseudos=records(pseudos, PSEUDO),
         pins=_calendars(pseudos),
-        groups=_calendars(pseudos * shape.ranks * shape.bank_groups),
+        groups=_calendars(channels * rules.bank_groups),
         activations=_calendars(pseudos),
         queues=records((channels, NUM_KINDS), QUEUE),
         departures=_calendars(channels, NUM_KINDS),
-        waiting=records((channels, controller.write_window), WAITING),
+        waiting=records((channels, rules.write_entries), WAITING),
     )
 
 
-def _banks(pseudos: int, shape: DramShape, rules: Rules) -> Records:
-    of_pseudo = shape.banks_of_pseudo_channel
+def _banks(pseudos: int, rules: Rules) -> Records:
+    of_pseudo = 1 << rules.pseudo_bits
     banks = records(pseudos * of_pseudo, BANK)
     number = np.arange(banks.size)
     banks.row = CLOSED

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from accelsim.engine.banked.device import command_ticks, parameters_of, ticks_per_clock
-from accelsim.hardware.dram import ControllerSpec, DramShape, DramTiming
+from accelsim.engine.banked.parameters import ticks_per_clock
+from accelsim.hardware.dram import DramTiming
 
 SLOT_BITS = 6
 SLOT_TICKS = 1 << SLOT_BITS
@@ -58,26 +58,20 @@ class Rules(NamedTuple):
     """... to less than this."""
 
 
-def tick_seconds(shape: DramShape, timing: DramTiming) -> float:
-    """Return the length of a tick."""
-    slot = _slot(command_ticks(timing), shape)
-    return slot * timing.t_ck / ticks_per_clock(timing) / SLOT_TICKS
+def tick_seconds(parameters: Mapping[str, int], timing: DramTiming) -> float:
+    """Return the length of a tick; parameters: as `parameters_of` gives them."""
+    return _slot(parameters) * timing.t_ck / ticks_per_clock(timing) / SLOT_TICKS
 
 
-def _slot(t: Mapping[str, int], shape: DramShape) -> int:
+def _slot(t: Mapping[str, int]) -> int:
     """Return the half clocks of a burst on the pins, or on the command bus if that is longer."""
-    return max(t["column_s"], shape.pseudo_channels * t["column_bus"])
+    return max(t["column_s"], t["pseudo_channels"] * t["column_bus"])
 
 
-def rules_of(
-    shape: DramShape,
-    timing: DramTiming,
-    controller: ControllerSpec,
-    policy: Mapping[str, int],
-) -> Rules:
-    """Return the rules; policy: `is_per_bank_refresh` and `is_closed_page`."""
-    t = parameters_of(shape, timing, controller, policy)
-    slot = _slot(t, shape)
+def rules_of(parameters: Mapping[str, int]) -> Rules:
+    """Return the rules; parameters: as `parameters_of` gives them."""
+    t, slot = parameters, _slot(parameters)
+    banks_of_pseudo = t["ranks"] * t["bank_groups"] * t["banks"]
 
     def ticks(half_clocks: int | Fraction) -> int:
         return round(Fraction(half_clocks) * SLOT_TICKS / slot)
@@ -88,7 +82,7 @@ def rules_of(
     )
     interval, stop, bank_stop = t["refresh_interval"], t["pre_to_refresh"] + t["refresh_to_act"], 0
     if t["is_per_bank_refresh"]:
-        interval *= shape.banks_of_pseudo_channel
+        interval *= banks_of_pseudo
         stop, bank_stop = 0, t["refresh_to_act"]
     both_turns = t["read_to_write"] + t["write_to_read_s"]
     return Rules(
@@ -109,10 +103,10 @@ def rules_of(
         interval=max(1, ticks(interval - stop)),
         stop=ticks(stop),
         bank_stop=ticks(bank_stop),
-        pseudo_channels=shape.pseudo_channels,
-        bank_groups=shape.pseudo_channels * shape.ranks * shape.bank_groups,
-        group_bits=shape.banks.bit_length() - 1,
-        pseudo_bits=shape.banks_of_pseudo_channel.bit_length() - 1,
+        pseudo_channels=t["pseudo_channels"],
+        bank_groups=t["pseudo_channels"] * t["ranks"] * t["bank_groups"],
+        group_bits=t["banks"].bit_length() - 1,
+        pseudo_bits=banks_of_pseudo.bit_length() - 1,
         is_closed_page=t["is_closed_page"],
         read_entries=t["read_entries"],
         write_entries=t["write_entries"],

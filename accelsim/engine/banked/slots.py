@@ -12,6 +12,9 @@ from numba.extending import intrinsic, overload
 
 from accelsim.jit import jit_inline
 
+WORD_BITS = 6
+WORD_SLOTS = 1 << WORD_BITS
+"""Slots of a word, the bits of an int64."""
 NUM_WORDS = 64
 KEPT_WORDS = NUM_WORDS // 2
 """Words before the one needed that a calendar keeps when it goes on."""
@@ -42,40 +45,40 @@ def _lowest_compiled(word: Any) -> Any:
 @jit_inline
 def first_free(words, slot):
     """Return the first free slot from `slot` on."""
-    word = slot >> 6
-    free = ~words[word & _LAST] & (-1 << (slot & 63))
+    word = slot >> WORD_BITS
+    free = ~words[word & _LAST] & (-1 << (slot & (WORD_SLOTS - 1)))
     while free == 0:
         word += 1
         free = ~words[word & _LAST]
-    return (word << 6) + lowest(free)
+    return (word << WORD_BITS) + lowest(free)
 
 
 @jit_inline
 def first_free_of_both(words, others, slot):
     """Return the first slot from `slot` on that is free in two calendars."""
-    word = slot >> 6
-    free = ~(words[word & _LAST] | others[word & _LAST]) & (-1 << (slot & 63))
+    word = slot >> WORD_BITS
+    free = ~(words[word & _LAST] | others[word & _LAST]) & (-1 << (slot & (WORD_SLOTS - 1)))
     while free == 0:
         word += 1
         free = ~(words[word & _LAST] | others[word & _LAST])
-    return (word << 6) + lowest(free)
+    return (word << WORD_BITS) + lowest(free)
 
 
 @jit_inline
 def take(words, slot):
     """Take a slot."""
-    words[(slot >> 6) & _LAST] |= 1 << (slot & 63)
+    words[(slot >> WORD_BITS) & _LAST] |= 1 << (slot & (WORD_SLOTS - 1))
 
 
 @jit_inline
 def take_around(words, slot, reach, begin):
     """Take the slots from `begin` on that are less than `reach` from one; reach: at most 32."""
     first = max(slot - reach + 1, begin)
-    count, place = slot + reach - first, first & 63
+    count, place = slot + reach - first, first & (WORD_SLOTS - 1)
     bits = (1 << count) - 1
-    words[(first >> 6) & _LAST] |= bits << place
-    if place + count > 64:
-        words[((first >> 6) + 1) & _LAST] |= bits >> (64 - place)
+    words[(first >> WORD_BITS) & _LAST] |= bits << place
+    if place + count > WORD_SLOTS:
+        words[((first >> WORD_BITS) + 1) & _LAST] |= bits >> (WORD_SLOTS - place)
 
 
 @jit_inline
@@ -96,8 +99,8 @@ def first_gap(words, slot, length, end):
 def _first_taken(words, slot, end):
     """Return the first slot of slot:end that is taken, or any slot from `end` on."""
     while slot < end:
-        taken = words[(slot >> 6) & _LAST] & (-1 << (slot & 63))
+        taken = words[(slot >> WORD_BITS) & _LAST] & (-1 << (slot & (WORD_SLOTS - 1)))
         if taken != 0:
-            return (slot & -64) + lowest(taken)
-        slot = (slot & -64) + 64
+            return (slot & -WORD_SLOTS) + lowest(taken)
+        slot = (slot & -WORD_SLOTS) + WORD_SLOTS
     return slot

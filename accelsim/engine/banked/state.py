@@ -19,6 +19,11 @@ def record(*names: str) -> np.dtype[Any]:
     return np.dtype((np.record, np.dtype([(name, np.int64) for name in names], align=True)))
 
 
+def records(shape: int | tuple[int, ...], kind: np.dtype[Any]) -> Any:
+    """Return zeroed records with their fields as attributes."""
+    return np.zeros(shape, kind).view(np.recarray)
+
+
 TIMING = record(
     # Constraints between commands, counted from first tick to first tick.
     "act_to_read",

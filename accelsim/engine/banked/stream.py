@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from accelsim.engine.banked.controller import refresh_if_due, step, turn
-from accelsim.engine.banked.device import new_dram, ticks_per_clock
+from accelsim.engine.banked.device import new_dram
+from accelsim.engine.banked.parameters import parameters_of, ticks_per_clock
 from accelsim.engine.banked.placement import place_run
 from accelsim.engine.banked.places import Words, borrowed_places, located, new_places
 from accelsim.engine.banked.plan import borrowed_plan, new_plan, real_tick
@@ -52,11 +53,11 @@ def stream_seconds(
     if detail == "bursts":
         window = min(controller.window, max(1, most_waiting // accesses.channels))
         controller = controller.model_copy(update={"window": window})
-        plan = new_plan(accesses.channels, shape, timing, controller, _POLICY)
-        ticks = _place(plan, *stream)
-        return float(ticks * tick_seconds(shape, timing))
-    dram = new_dram(accesses.channels, shape, timing, controller, 1, _POLICY)
-    ticks = _serve(dram, *stream, most_waiting)
+        parameters = parameters_of(shape, timing, controller, _POLICY)
+        ticks = _place(new_plan(accesses.channels, parameters), *stream)
+        return float(ticks * tick_seconds(parameters, timing))
+    parameters = parameters_of(shape, timing, controller, _POLICY)
+    ticks = _serve(new_dram(accesses.channels, parameters, 1), *stream, most_waiting)
     return float(ticks * timing.t_ck / ticks_per_clock(timing))
 
 

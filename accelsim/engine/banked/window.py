@@ -5,7 +5,7 @@ whatever order. Departures are bits of a calendar, so that the next one is found
 """
 
 from accelsim.engine.banked.rules import SLOT_BITS
-from accelsim.engine.banked.slots import KEPT_WORDS, NUM_WORDS, first_free, lowest, take
+from accelsim.engine.banked.slots import KEPT_WORDS, NUM_WORDS, WORD_BITS, first_free, lowest, take
 from accelsim.jit import jit_inline
 
 
@@ -25,12 +25,12 @@ def room(plan, number, is_write):
 @jit_inline
 def _next_leaves(departures, queue):
     """Count the next departure, or go on to the next word if this one has none."""
-    place = queue.left_slot >> 6
+    place = queue.left_slot >> WORD_BITS
     word = departures[place % NUM_WORDS]
     if word == 0:
-        queue.left_slot = (place + 1) << 6
+        queue.left_slot = (place + 1) << WORD_BITS
     else:
-        queue.left_slot = (place << 6) + lowest(word)
+        queue.left_slot = (place << WORD_BITS) + lowest(word)
         departures[place % NUM_WORDS] = word & (word - 1)
         queue.left += 1
 
@@ -40,11 +40,11 @@ def leave(plan, number, is_write, tick):
     """Let a burst leave its queue."""
     queue, departures = plan.queues[number, is_write], plan.departures[number, is_write]
     slot = max(queue.left_slot, (tick * plan.rules.pseudo_channels) >> SLOT_BITS)
-    first = (slot >> 6) - KEPT_WORDS
-    while queue.left < queue.placed and queue.left_slot >> 6 < first:
+    first = (slot >> WORD_BITS) - KEPT_WORDS
+    while queue.left < queue.placed and queue.left_slot >> WORD_BITS < first:
         _next_leaves(departures, queue)
     if queue.left == queue.placed:
         # None is on the calendar, so that it can begin anywhere.
-        queue.left_slot = max(queue.left_slot, first << 6)
+        queue.left_slot = max(queue.left_slot, first << WORD_BITS)
     take(departures, first_free(departures, slot))
     queue.placed += 1
