@@ -8,9 +8,10 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from accelsim.config.document import MAX_BYTES, Document, parse
+from accelsim.config.document import Document, parse
 from accelsim.config.extending import base_of, check_ends, extended
 from accelsim.config.mistakes import explain, show
+from accelsim.config.plain import MAX_BYTES
 from accelsim.config.shipped import Kind, locate
 from accelsim.config.spec import UNITS_REQUIRED
 from accelsim.errors import ConfigError

@@ -17,7 +17,7 @@ SPECS = GROUND | {"config", "numerics"}
 MODELS = SPECS | {"jit", "hardware", "program"}
 LAYERS = {
     "errors": set(),
-    "units": set(),
+    "units": {"errors"},
     "version": set(),
     "jit": set(),
     "interruption": set(),
