@@ -13,6 +13,9 @@ _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
 _TURNS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction of those after them."""
 
+FILE_ERRORS = (OSError, ValueError)
+"""What the name of a file can lead to: too long, no such file, or not the name of any file."""
+
 
 class AccelsimError(Exception):
     """Something the user can mend: the message says where, what was found and what is allowed."""
@@ -80,6 +83,11 @@ class SweepInterruptedError(AccelsimError):
     """A sweep was stopped by the user; the message says how to go on."""
 
     exit_code = 130
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a file system, or the name of a file, is in the way of."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def printable(text: str) -> str:

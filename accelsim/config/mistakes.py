@@ -35,7 +35,8 @@ def explain(error: ValidationError, document: Document, adapter: TypeAdapter[Any
 
 def _has_mistaken_members(detail: Any) -> bool:
     """Whether what is called too short only has members that are told of already."""
-    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
+    is_short = detail["type"] == "too_short"
+    return is_short and bool(len(detail["input"]) >= detail["ctx"]["min_length"])
 
 
 def _path(detail: Any, document: Document) -> KeyPath:

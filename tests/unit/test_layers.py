@@ -12,7 +12,7 @@ import accelsim
 
 PACKAGE = Path(accelsim.__file__).parent
 
-GROUND = {"errors", "units", "version", "interruption"}
+GROUND = {"errors", "units", "version", "interruption", "leaving"}
 SPECS = GROUND | {"config", "numerics"}
 MODELS = SPECS | {"jit", "hardware", "program"}
 LAYERS = {
@@ -21,6 +21,7 @@ LAYERS = {
     "version": set(),
     "jit": set(),
     "interruption": set(),
+    "leaving": set(),
     "workers": GROUND,
     "config": GROUND,
     "numerics": GROUND | {"jit"},
@@ -44,7 +45,7 @@ LAYERS = {
     "cli": MODELS
     | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
     | {"sweeps", "quality", "plotting", "validation"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "leaving"},
     "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
