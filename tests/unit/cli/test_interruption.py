@@ -1,7 +1,6 @@
 """Ctrl-C ends a command with one word, whatever it is doing."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -128,15 +127,3 @@ def test_the_entry_point_imports_nothing_before_it_hears():
 def test_the_command_starts_there():
     text = (Path(accelsim.__file__).parents[1] / "pyproject.toml").read_text()
     assert 'accelsim = "accelsim.__main__:main"' in text
-
-
-def test_control_c_from_a_terminal():
-    command = [sys.executable, "-m", "accelsim", "machines"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.read(1)  # it has begun to print
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
-    assert (process.returncode, said) in [(0, ""), (130, "\ninterrupted\n")]
