@@ -1,10 +1,8 @@
 """The public names of accelsim; each is imported when it is first used."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from accelsim.version import VERSION
 
+TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
     from accelsim.loading import load_machine, load_workload
     from accelsim.quality.evaluate import evaluate
@@ -37,6 +35,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'accelsim' has no attribute '{name}'")
+    from importlib import import_module
+
     value = getattr(import_module(_HOMES[name]), name)
     return globals().setdefault(name, value)
 

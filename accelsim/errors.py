@@ -6,6 +6,15 @@ exception is a defect of accelsim and shows its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from unicodedata import category
+
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of what is no text: controls, halves of characters, ends of lines."""
+_TURNS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of those after them."""
+
+FILE_ERRORS = (OSError, ValueError)
+"""What the name of a file can lead to: too long, no such file, or not the name of any file."""
 
 
 class AccelsimError(Exception):
@@ -74,6 +83,27 @@ class SweepInterruptedError(AccelsimError):
     """A sweep was stopped by the user; the message says how to go on."""
 
     exit_code = 130
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a file system, or the name of a file, is in the way of."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def printable(text: str) -> str:
+    """Return `text` with an escape for every character that would control a terminal.
+
+    Ends of lines stay.
+    """
+    return "".join(_escaped(each) if _is_control(each) else each for each in text)
+
+
+def _is_control(character: str) -> bool:
+    return character != "\n" and (category(character) in _CONTROLS or character in _TURNS)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from accelsim.config.loader import load_spec
+from accelsim.config.document import KeyPath
+from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
+from accelsim.errors import AccelsimError, ConfigError, UnknownNameError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.workload.problem import LayerProblem, Problem, Workload
@@ -28,9 +30,27 @@ def load_machine(
 ) -> MachineSpec:
     """Return the machine of a file or a shipped name, with dotted keys replaced by `overrides`.
 
-    Raises ConfigError, UnknownNameError.
+    The technology must exist and know the memory. Raises ConfigError, UnknownNameError.
     """
-    return load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
+    machine = load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
+    mistake = _unknown_to_technology(machine)
+    if mistake is not None:
+        document = read_document(source, kind="machine").with_overrides(overrides or {}, label)
+        raise ConfigError([document.message(*mistake)])
+    return machine
+
+
+def _unknown_to_technology(machine: MachineSpec) -> tuple[KeyPath, str] | None:
+    """Return the key whose value has no costs, and why; None where all is known."""
+    try:
+        technology = load_technology(machine.technology)
+    except AccelsimError as error:
+        return ("technology",), str(error)
+    try:
+        technology.memory(machine.hbm.technology_key)
+    except UnknownNameError as error:
+        return ("hbm", "standard"), str(error)
+    return None
 
 
 def load_workload(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accelsim.code_cache import cache_folder
-from accelsim.config.document import Document
+from accelsim.config.document import Document, plain_settings
 from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
 from accelsim.errors import (
@@ -131,6 +131,7 @@ class KernelRun:
         A message about a parameter starts with `label`.
         """
         chosen = get_kernel(kernel)
+        settings = plain_settings(settings, label)
         _check_keys(settings)
         machine_settings = settings_below("machine", settings)
         if not isinstance(machine, MachineSpec):

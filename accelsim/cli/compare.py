@@ -10,7 +10,7 @@ from rich.table import Table
 
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, note, print_json, progress, results
-from accelsim.cli.files import write_csv
+from accelsim.cli.files import remove_file, write_csv
 from accelsim.report.quantity import quantity_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def compare(
 def _save_timeline(timeline: "Timeline | None", path: Path) -> None:
     """Write the first ops, or remove those of an earlier comparison in this folder."""
     if timeline is None:
-        path.unlink(missing_ok=True)
+        remove_file(path)
     else:
         write_csv(timeline.first_ops(TIMELINE_OPS), path)
 

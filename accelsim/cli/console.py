@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from accelsim.errors import AccumulatorWarning
+from accelsim.errors import AccumulatorWarning, printable
 
 _PIPED_WIDTH = 140
 """Columns of a table that goes to a file or a pipe, which have no width of their own."""
@@ -38,12 +38,12 @@ details = Console(stderr=True, quiet=True)
 
 def note(text: str) -> None:
     """Tell the user something worth knowing, unless `--quiet`."""
-    messages.print(text, markup=False, highlight=False, soft_wrap=True)
+    messages.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def detail(text: str) -> None:
     """Tell the user something that only `--verbose` asks for."""
-    details.print(text, markup=False, highlight=False, soft_wrap=True)
+    details.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -79,7 +79,7 @@ def warnings_in_a_line() -> Iterator[None]:
         if not issubclass(category, AccumulatorWarning):
             usual(message, category, filename, lineno, file, line)
         elif not told:
-            sys.stderr.write(f"warning: {message}\n")
+            sys.stderr.write(f"warning: {printable(str(message))}\n")
             told = True
 
     with warnings.catch_warnings():
@@ -91,7 +91,7 @@ def warnings_in_a_line() -> Iterator[None]:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Show that something is going on, and say so once if it has to compile first."""
-    with messages.status(escape(text)), compilation_noted():
+    with messages.status(escape(printable(text))), compilation_noted():
         yield
 
 
@@ -126,7 +126,7 @@ def progress(text: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, in
         amounts = (DownloadColumn(), TransferSpeedColumn())
     label = TextColumn("{task.description}", markup=False)
     bar = Progress(label, BarColumn(), *amounts, TimeRemainingColumn(), console=messages)
-    task: TaskID = bar.add_task(text, total=None)
+    task: TaskID = bar.add_task(printable(text), total=None)
     bar.start()
     try:
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from accelsim.cli.console import print_json, results
+from accelsim.errors import printable
 from accelsim.report.quantity import quantity_of
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _machine_cells(machine: "MachineSpec") -> list[str]:
         quantity_of("clock_hz").show(machine.clock),
         quantity_of("scratchpad_bytes").show(machine.scratchpad.capacity),
         quantity_of("hbm_bytes_per_s").show(machine.hbm.bandwidth),
-        machine.description,
+        escape(printable(machine.description)),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accelsim.cli.console import details, messages
-from accelsim.errors import AccelsimError, OutputError
+from accelsim.errors import FILE_ERRORS, AccelsimError, OutputError, reason_of
 
 if TYPE_CHECKING:
     from accelsim.config.shipped import Kind
@@ -119,5 +119,5 @@ def writable_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write to the folder: {error.strerror}") from error
+    except FILE_ERRORS as error:
+        raise OutputError(f"{folder}: cannot write to the folder: {reason_of(error)}") from error

@@ -1,5 +1,6 @@
 """`accelsim plot`: figures from a saved table, without simulating again."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,7 +64,7 @@ def draw_comparison(folder: Path) -> list[Path]:
     paths += save_figure(roofline_figure(frame), folder, "roofline")
     for kernel in frame["kernel"]:
         table = folder / f"timeline-{kernel}.csv"
-        if table.is_file():
+        if os.path.isfile(table):
             paths += save_figure(timeline_figure(read_table(table)), folder, table.stem)
     return paths
 

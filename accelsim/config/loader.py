@@ -8,12 +8,13 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from accelsim.config.document import MAX_BYTES, Document, parse
+from accelsim.config.document import Document, parse
 from accelsim.config.extending import base_of, check_ends, extended
 from accelsim.config.mistakes import explain, show
+from accelsim.config.plain import MAX_BYTES
 from accelsim.config.shipped import Kind, locate
 from accelsim.config.spec import UNITS_REQUIRED
-from accelsim.errors import ConfigError
+from accelsim.errors import FILE_ERRORS, ConfigError, reason_of
 
 T = TypeVar("T")
 
@@ -63,7 +64,10 @@ def _read_chain(files: tuple[Path, ...], kind: Kind) -> Document:
 
 
 def _read_file(path: Path) -> Document:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except FILE_ERRORS as error:
+        raise ConfigError([f"{path}: cannot be read: {reason_of(error)}"]) from None
     version = (status.st_dev, status.st_ino, status.st_mtime_ns)
     return _read(path, status.st_size, version)
 

@@ -1,11 +1,12 @@
 """Saved tables: finding them, choosing columns, reading quantities such as `512 KiB`."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.errors import OutputError, unknown_name
+from accelsim.errors import FILE_ERRORS, OutputError, reason_of, unknown_name
 from accelsim.report.quantity import BINARY, Quantity, quantity_of
 from accelsim.units import parse_quantity
 
@@ -30,7 +31,7 @@ def find_table(folder: str | Path) -> Path:
     """Return the saved table of `folder`; raise OutputError where there is none."""
     for name in TABLES:
         path = Path(folder) / name
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, never raises
             return path
     allowed = " or ".join(TABLES)
     raise OutputError(f"{folder}: no table to plot; expected a folder with {allowed}")
@@ -42,8 +43,8 @@ def read_table(path: str | Path) -> "pd.DataFrame":
 
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip()
+    except FILE_ERRORS as error:
+        reason = reason_of(error).strip()
         raise OutputError(f"{path}: cannot read the table: {reason}") from error
     if frame.empty:
         raise OutputError(f"{path}: the table has no rows")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accelsim.config.document import Document
+from accelsim.config.document import Document, plain_settings
 from accelsim.config.loader import validate
 from accelsim.config.spec import Spec
 from accelsim.errors import ConfigError, WorkloadError
@@ -53,6 +53,7 @@ def choose_kernels(
         raise WorkloadError(
             "found no kernel; allowed: --kernel for the attention, --linear for the linears, both"
         )
+    settings = plain_settings(settings, "--set ")
     of_linear = settings_below("linear", settings)
     others = {key: value for key, value in settings.items() if not key.startswith("linear.")}
     shared = {key: value for key, value in others.items() if "." in key}

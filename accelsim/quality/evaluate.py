@@ -79,7 +79,7 @@ def evaluate(
         dtype=chosen.dtype,
         text=name,
         text_sha256=hashlib.sha256(content.encode()).hexdigest(),
-        window=window,
+        window=int(window),
     )
 
 

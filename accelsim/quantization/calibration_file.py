@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from accelsim.errors import QuantizationError
+from accelsim.errors import FILE_ERRORS, QuantizationError, reason_of
 from accelsim.quantization.calibration import Calibration, Provenance
 from accelsim.quantization.channel_groups import ChannelGroups
 from accelsim.quantization.codes import check_finite
@@ -47,8 +47,8 @@ def load_calibration(path: Path) -> Calibration:
     check_calibration_path(path)
     try:
         status = path.stat()
-    except OSError as error:
-        raise QuantizationError(f"{path}: cannot be read ({error.strerror})") from error
+    except FILE_ERRORS as error:
+        raise QuantizationError(f"{path}: cannot be read ({reason_of(error)})") from error
     return _load(path, status.st_mtime_ns, status.st_size)
 
 

@@ -5,6 +5,7 @@ microseconds. Every core is a process and every unit a lane of it.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from heapq import heappop, heappush
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim.errors import OutputError
+from accelsim.errors import FILE_ERRORS, OutputError, reason_of
 from accelsim.report.timeline import Integers, Timeline
 
 BANDWIDTH_BINS = 1000
@@ -27,9 +28,10 @@ Event = dict[str, object]
 def write_trace(timeline: Timeline, path: str | Path) -> None:
     """Write `timeline` to `path`; raise OutputError where that is not possible."""
     target = Path(path)
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"{target}: cannot write the trace: Is a directory")
-    partial = target.with_name(target.name + ".partial")
+    # A name of its own: with an ending, the longest names would be too long.
+    partial = target.with_name(f"trace-{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
@@ -37,10 +39,10 @@ def write_trace(timeline: Timeline, path: str | Path) -> None:
                 file.write((",\n" if number else "") + json.dumps(event))
             file.write("\n]}\n")
         partial.replace(target)
-    except OSError as error:
+    except FILE_ERRORS as error:
         with suppress(OSError):
             partial.unlink()
-        raise OutputError(f"{target}: cannot write the trace: {error.strerror}") from error
+        raise OutputError(f"{target}: cannot write the trace: {reason_of(error)}") from error
 
 
 def trace_events(timeline: Timeline) -> Iterator[Event]:

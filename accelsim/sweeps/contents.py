@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import FILE_ERRORS, WorkloadError
 from accelsim.sweeps.spec import SweepSpec
 
 Contents = dict[str, Any]
@@ -94,5 +94,5 @@ def _digest(find: Callable[[], Path]) -> str:
     """Hash of a file's bytes, or why there is none: running the point explains it better."""
     try:
         return hashlib.sha256(find().read_bytes()).hexdigest()
-    except (WorkloadError, OSError) as error:
+    except (WorkloadError, *FILE_ERRORS) as error:
         return str(error)

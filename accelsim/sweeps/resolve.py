@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,7 @@ class Resolver:
     def _source(self, name: Scalar) -> str:
         """A file beside the sweep file, or the name as it is."""
         beside = self._folder / str(name)
-        return str(beside) if beside.is_file() else str(name)
+        return str(beside) if os.path.isfile(beside) else str(name)
 
 
 def _look_up(contents: Mapping[str, Contents], name: str) -> Any:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Name, Spec
 from accelsim.errors import did_you_mean
-from accelsim.sweeps.axis import Axis, Scalar
+from accelsim.sweeps.axis import Axis, Scalar, Values
 from accelsim.sweeps.constraints import Constraint
 
 SUBJECTS = ("machine", "workload", "kernel")
@@ -33,13 +33,13 @@ def _checked_constraint(text: str) -> str:
 
 
 Key = Annotated[str, AfterValidator(_checked_key)]
-ZipGroup = dict[Key, Annotated[tuple[Scalar, ...], Field(min_length=1)]]
+ZipGroup = dict[Key, Values]
 
 
 class SweepSpec(Spec):
     """A design space: the grid over all axes and zipped groups, less what constraints exclude."""
 
-    name: str = Field(min_length=1)
+    name: Name
     """Name of the sweep, shown while it runs."""
     description: str = ""
     """The question the sweep answers."""

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from accelsim.errors import OutputError
+from accelsim.errors import FILE_ERRORS, OutputError, reason_of
 from accelsim.sweeps.outcome import Outcome
 
 FILE_NAME = "results.sqlite"
@@ -70,7 +70,8 @@ class Store:
                 self._connection.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
         finally:
             self._connection.close()
-            self._lock_path(self._owner).unlink()
+            with suppress(OSError):
+                self._lock_path(self._owner).unlink()
             self._lock.close()
 
     def finished(self) -> set[str]:
@@ -212,8 +213,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise OutputError(f"{path}: {_advice(str(error))}") from error
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error
+    except FILE_ERRORS as error:
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from error
 
 
 def _advice(problem: str) -> str:

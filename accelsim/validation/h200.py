@@ -10,13 +10,13 @@ from typing import Literal, Self
 
 from pydantic import PositiveFloat, model_validator
 
+from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
 from accelsim.units import MICRO
 from accelsim.validation.gpu import GpuRun
 from accelsim.validation.gpu_kernels import Dtype, attention, gemm
 from accelsim.validation.gpu_vector import vector
 from accelsim.validation.reference import Reference, Row
-from accelsim.workload.problem import Size
 
 _COLUMNS = {
     "gemm": ("M", "N", "K"),

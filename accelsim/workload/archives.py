@@ -3,6 +3,7 @@ and the shape in the header is compared with what is wanted before anything is a
 """
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import OutputError, WorkloadError
+from accelsim.errors import FILE_ERRORS, OutputError, WorkloadError
 from accelsim.workload.extras import import_extra
 from accelsim.workload.safetensors_file import TYPE_NAMES, read_array, read_header
 
@@ -74,14 +75,14 @@ def write_safetensors(
 def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
-    except OSError as error:
+    except FILE_ERRORS as error:
         raise OutputError(f"{path}: cannot be written ({error})") from error
 
 
 def find_file(path: str, folder: Path) -> Path:
     """Return the file at `path`, relative to `folder` or to the working directory."""
     for start in (folder, Path.cwd()):
-        if (start / path).is_file():
+        if os.path.isfile(start / path):  # unlike Path.is_file, never raises
             return start / path
     places = " nor ".join(dict.fromkeys((str(folder.absolute()), str(Path.cwd()))))
     raise WorkloadError(f"found no file '{path}' in {places}")

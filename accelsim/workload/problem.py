@@ -4,17 +4,9 @@ from abc import ABC, abstractmethod
 from math import prod
 from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Name, PositiveValue, Size, Spec
 from accelsim.errors import did_you_mean
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -45,11 +37,10 @@ def _names(formats: tuple[Format, ...]) -> WithJsonSchema:
 
 FloatFormat = Annotated[Format, _one_of(FLOAT_FORMATS), _names(FLOAT_FORMATS)]
 GemmFormat = Annotated[Format, _one_of(GEMM_FORMATS), _names(GEMM_FORMATS)]
-Size = Annotated[int, Field(gt=0, lt=2**31)]
 
 
 class _TensorProblem(Spec, ABC):
-    name: str = Field(min_length=1)
+    name: Name
     """Name shown in reports."""
     dtype: Format
     """Number format of the tensors in HBM."""
@@ -187,7 +178,7 @@ class VectorProblem(_TensorProblem):
     """Rows of the matrix; tokens."""
     cols: Size
     """Columns of the matrix; features."""
-    epsilon: PositiveFloat = 1e-5
+    epsilon: PositiveValue = 1e-5
     """What norms add to the mean square before its root."""
     dtype: FloatFormat = Format.FP16
     """Number format of inputs and output in HBM."""
@@ -214,21 +205,21 @@ class VectorProblem(_TensorProblem):
 class LayerAttention(AttentionProblem):
     """Attention as a part of a layer."""
 
-    count: PositiveInt = 1
+    count: Size = 1
     """How many equal ones the layer holds."""
 
 
 class LayerGemm(GemmProblem):
     """A matrix product as a part of a layer."""
 
-    count: PositiveInt = 1
+    count: Size = 1
     """How many equal ones the layer holds."""
 
 
 class LayerVector(VectorProblem):
     """A vector function as a part of a layer."""
 
-    count: PositiveInt = 1
+    count: Size = 1
     """How many equal ones the layer holds."""
 
 
@@ -240,7 +231,7 @@ class LayerProblem(Spec):
 
     kind: Literal["layer"]
     """What is asked."""
-    name: str = Field(min_length=1)
+    name: Name
     """Name shown in reports."""
     problems: tuple[LayerPart, ...] = Field(min_length=1)
     """Parts of the layer in the order they run."""

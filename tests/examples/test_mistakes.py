@@ -92,7 +92,8 @@ def refused(done):
         ),
         (
             "machine.technology=7mn",
-            "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 4n, 7nm",
+            "--set machine.technology: unknown technology '7mn', did you mean '7nm'?; "
+            "known: 28nm, 4n, 7nm",
         ),
         (
             "machine.cube.kind=systolc",

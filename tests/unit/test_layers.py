@@ -12,17 +12,18 @@ import accelsim
 
 PACKAGE = Path(accelsim.__file__).parent
 
-GROUND = {"errors", "units", "version", "interruption"}
+GROUND = {"errors", "units", "version", "interruption", "leaving"}
 SPECS = GROUND | {"config", "numerics"}
 MODELS = SPECS | {"jit", "hardware", "program"}
 LAYERS = {
     "errors": set(),
-    "units": set(),
+    "units": {"errors"},
     "version": set(),
     "closure": set(),
     "code_cache": {"closure"},
     "jit": {"closure", "code_cache"},
     "interruption": set(),
+    "leaving": set(),
     "workers": GROUND,
     "config": GROUND,
     "numerics": GROUND | {"jit"},
@@ -46,7 +47,7 @@ LAYERS = {
     "cli": MODELS
     | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
     | {"sweeps", "quality", "plotting", "validation", "code_cache"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "leaving"},
     "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""

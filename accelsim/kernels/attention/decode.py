@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import (
     Operands,
@@ -40,11 +39,11 @@ _LARGEST_TILE, _SMALLEST_TILE = 512, 16
 class DecodeParameters(Spec):
     """Choices of every decode kernel."""
 
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 512."""
     precision: Precision = "fp16_fp32"
     """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
-    stages: PositiveInt = 2
+    stages: Size = 2
     """Tiles of keys, and of values, on chip at a time: one in use and the others on their way."""
 
 

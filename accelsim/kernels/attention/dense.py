@@ -10,9 +10,7 @@ once; writes: S and P once, and S_q d b.
 
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
@@ -56,11 +54,11 @@ _LARGEST_SOFTMAX_ROWS = 128
 class DenseParameters(Spec):
     """Choices of the dense kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a product tile, in elements; absent: the largest that fits, up to 128."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    softmax_rows: PositiveInt | None = None
+    softmax_rows: Size | None = None
     """Whole rows of scores in one softmax tile; absent: the most that fit, up to 128."""
     precision: Precision = "fp16_fp32"
     """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""

@@ -10,9 +10,7 @@ causal mask only the key tiles at or below the diagonal; writes: S_q d b.
 
 from typing import ClassVar, Literal
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
@@ -46,9 +44,9 @@ from accelsim.workload.tensors import AttentionTensors
 class FlashParameters(Spec):
     """Choices of the flash kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
     precision: Precision = "fp16_fp32"
     """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""

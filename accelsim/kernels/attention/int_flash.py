@@ -21,9 +21,9 @@ from dataclasses import replace
 from math import log2
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention, step_formats, tile_candidates
@@ -61,14 +61,14 @@ class IntFlashParameters(Spec):
     """Bits of a code of a softmax weight, of which the sign is not used."""
     groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] = 4
     """Groups of the channels of Q."""
-    chunk_rows: PositiveInt = 256
+    chunk_rows: Size = 256
     """Rows of Q that share scale and groups."""
     input: Literal["float", "quantized"] = "float"
     """Q, K and V in the problem's format, to be quantized first; or codes in HBM, because what made
     them quantized them: for decode, a cache of codes."""
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
 
     @property

@@ -11,9 +11,7 @@ were written before; the output is group d b. With one split: group d b + 2 n d 
 
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
@@ -55,7 +53,7 @@ from accelsim.workload.tensors import AttentionTensors
 class SplitKvParameters(DecodeParameters):
     """Choices of the split_kv kernel."""
 
-    splits: PositiveInt | None = None
+    splits: Size | None = None
     """Most ranges the keys of a step are split into; absent: enough to give every core a work
     item, as long as a range keeps 256 keys."""
 

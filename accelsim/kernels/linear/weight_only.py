@@ -16,9 +16,8 @@ steps along k begin where groups do; writes: C.
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.timing import vector_cycles
@@ -63,13 +62,13 @@ class WeightOnlyParameters(Spec):
 
     bits: Literal[4, 8] = 4
     """Bits of a weight."""
-    group_rows: PositiveInt = WEIGHT_GROUP
+    group_rows: Size = WEIGHT_GROUP
     """Rows of B, input features, that share a scale in every column."""
-    tile_m: PositiveInt | None = None
+    tile_m: Size | None = None
     """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: PositiveInt | None = None
+    tile_n: Size | None = None
     """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Depth of one step, in elements; absent: chosen."""
 
 

@@ -8,9 +8,7 @@ steps, the result written once.
 
 from typing import ClassVar, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
@@ -35,14 +33,14 @@ _SHORTEST_STEP = 64
 class VectorParameters(Spec):
     """Choices of the vector kernel."""
 
-    tile_rows: PositiveInt | None = None
+    tile_rows: Size | None = None
     """Rows of a tile of a row function; absent: enough to fill the cores, of what fits."""
-    tile_cols: PositiveInt | None = None
+    tile_cols: Size | None = None
     """Columns of a step of a row function, whose rows are then read twice; absent: whole rows on
     chip, or the largest steps where these do not fit."""
-    stages: PositiveInt = 2
+    stages: Size = 2
     """Steps or tiles of the operands on chip at a time, one in use and the others on their way."""
-    tile_elements: PositiveInt | None = None
+    tile_elements: Size | None = None
     """Elements of a tile of an element-wise function; absent: as for rows."""
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import FILE_ERRORS, WorkloadError
 from accelsim.workload.model.gguf_file import GgufFile
 from accelsim.workload.model.llama import LlamaWeights, read_llama
 from accelsim.workload.model.release import model_path
@@ -52,7 +52,7 @@ def read_text(path: Path | None) -> str:
         return default_text()
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except FILE_ERRORS as error:
         raise WorkloadError(f"{path}: cannot be read as UTF-8 text ({error})") from error
 
 

@@ -62,7 +62,7 @@ def model_folder() -> Path:
 def model_path(name: str) -> Path:
     """Return the file of a fetched model. Raises an AccelsimError unless it was fetched."""
     path = model_folder() / _release(name).file_name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WorkloadError(
             f"model '{name}' is not at {path}; `accelsim model fetch {name}` gets it"
         )
@@ -81,7 +81,7 @@ def fetch_model(name: str, progress: Progress) -> Path:
 def fetch_release(release: ModelRelease, folder: Path, progress: Progress) -> Path:
     """Fetch `release` into `folder`; a file appears there only when it is complete and verified."""
     target = folder / release.file_name
-    if target.is_file():
+    if os.path.isfile(target):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
