@@ -12,7 +12,8 @@ WORDS |= {"formats", "overflow", "can_shift"}
 def numbers(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """Key path of every value of a machine file that is a number or a quantity."""
     if not isinstance(node, dict):
-        yield dotted(path)
+        if node is not None:  # a part that is taken away has no number
+            yield dotted(path)
         return
     for key, value in node.items():
         if key not in WORDS:

@@ -10,7 +10,7 @@ from accelsim.program.ops import Op
 from accelsim.program.verifier import verify
 from tests.oracle.statements import seen
 
-MACHINE = load_machine("ascend-910b")
+MACHINE = load_machine("ascend-910b-no-l2")
 
 
 def run(name, problem, tensors, *, machine=MACHINE, **settings):

@@ -236,7 +236,7 @@ def test_a_unit_without_an_op_is_refused():
     with pytest.raises(DoesNotFitError) as error:
         compiled.schedule(program, machine)
     assert str(error.value) == (
-        "machine ascend-910b: its vector unit has no compact, which topk on generation uses; "
+        "machine ascend-910b-no-l2: its vector unit has no compact, which topk on generation uses; "
         "give vector.costs.compact to add it"
     )
 

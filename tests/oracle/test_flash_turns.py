@@ -11,7 +11,7 @@ from accelsim.simulation import simulate
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
-MACHINE = load_machine("ascend-910b")
+MACHINE = load_machine("ascend-910b-no-l2")
 TILES = {"tile_q": 16, "tile_k": 32}
 
 
@@ -65,9 +65,9 @@ def test_a_pair_shares_keys_and_values():
 def test_taking_turns_hides_the_vector_unit_behind_the_cube():
     """On a machine where both are needed equally long, one tile leaves each idle for a while."""
     settings = {"tile_q": 64, "tile_k": 128}
-    one = simulate("ascend-910b", "llama-2-7b-prefill-4096-attention", "flash", settings)
+    one = simulate("ascend-910b-no-l2", "llama-2-7b-prefill-4096-attention", "flash", settings)
     pair = simulate(
-        "ascend-910b",
+        "ascend-910b-no-l2",
         "llama-2-7b-prefill-4096-attention",
         "flash",
         {**settings, "query_tiles": 2, "machine.scratchpad.capacity": "1 MiB"},

@@ -31,7 +31,7 @@ from tests.oracle.linear_statements import linear, uniform_result
 from tests.oracle.recorded import moved_bytes, run
 
 ARRAY = "{rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}"
-MACHINE = load_machine("ascend-910b", {"int_mac": ARRAY})
+MACHINE = load_machine("ascend-910b-no-l2", {"int_mac": ARRAY})
 SINGLE = np.float32
 sides = st.integers(1, 40)
 bits = st.sampled_from([4, 8])
@@ -261,7 +261,7 @@ def test_both_arrays_must_be_there(unit):
     with pytest.raises(DoesNotFitError) as refusal:
         run("outlier_split", problem, None, machine=machine)
     assert str(refusal.value) == (
-        f"machine ascend-910b has no {unit}, which outlier_split on drawn uses; "
+        f"machine ascend-910b-no-l2 has no {unit}, which outlier_split on drawn uses; "
         f"give machine.{unit} to add one"
     )
 

@@ -112,7 +112,7 @@ def test_traffic_is_the_closed_form(m, n, k, bits, rows, tile_m, tile_n, groups)
     choices = {"bits": bits, "group_rows": rows, "tile_m": tile_m, "tile_n": tile_n}
     choices["tile_k"] = groups * rows
     machine = load_machine(
-        "ascend-910b", {"scratchpad.capacity": "4 MiB", "accumulator.capacity": "1 MiB"}
+        "ascend-910b-no-l2", {"scratchpad.capacity": "4 MiB", "accumulator.capacity": "1 MiB"}
     )
     program, _ = run("weight_only", problem, None, machine=machine, **choices)
     tiles_m, tiles_n = ceil(m / tile_m), ceil(n / tile_n)

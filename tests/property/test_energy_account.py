@@ -15,7 +15,7 @@ from accelsim.program.activity import Activity
 from accelsim.units import KIB
 
 INT_MAC = load_spec(MachineSpec, "tender-asic", kind="machine").int_mac
-MACHINE = load_spec(MachineSpec, "ascend-910b", kind="machine").model_copy(
+MACHINE = load_spec(MachineSpec, "ascend-910b-no-l2", kind="machine").model_copy(
     update={"int_mac": INT_MAC}
 )
 """Has every unit, so that every count has a component to go to."""

@@ -20,7 +20,9 @@ CAP = {
 
 def machine_with(**changes):
     fields = CAP["power"] | changes
-    return load_machine("ascend-910b", {f"power.{key}": value for key, value in fields.items()})
+    return load_machine(
+        "ascend-910b-no-l2", {f"power.{key}": value for key, value in fields.items()}
+    )
 
 
 def power_w(report):
@@ -28,7 +30,7 @@ def power_w(report):
 
 
 def test_a_run_below_the_cap_keeps_its_clock_and_its_energy():
-    free = simulate("ascend-910b", "gemm-1024", "gemm")
+    free = simulate("ascend-910b-no-l2", "gemm-1024", "gemm")
     capped = simulate(machine_with(), "gemm-1024", "gemm")
     assert (capped.clock_hz, capped.cycles) == (1.8e9, free.cycles)
     assert capped.energy_j == free.energy_j
@@ -36,7 +38,7 @@ def test_a_run_below_the_cap_keeps_its_clock_and_its_energy():
 
 @pytest.mark.parametrize("share", [0.9, 0.7, 0.5])
 def test_the_clock_falls_until_the_power_is_the_cap(share):
-    free = simulate("ascend-910b", "gemm-1024", "gemm")
+    free = simulate("ascend-910b-no-l2", "gemm-1024", "gemm")
     cap_w = share * power_w(free)
     capped = simulate(machine_with(cap=f"{cap_w} W"), "gemm-1024", "gemm")
     assert capped.clock_hz < 1.8e9
@@ -53,9 +55,9 @@ def test_the_lowest_clock_is_kept_whatever_the_cap():
 
 
 def test_energy_of_actions_follows_the_clock():
-    free = simulate("ascend-910b", "gemm-1024", "gemm")
+    free = simulate("ascend-910b-no-l2", "gemm-1024", "gemm")
     half = load_machine(
-        "ascend-910b",
+        "ascend-910b-no-l2",
         {f"power.{key}": value for key, value in CAP["power"].items()} | {"clock": "0.9 GHz"},
     )
     slowed = simulate(half, "gemm-1024", "gemm")

@@ -18,8 +18,8 @@ WIDTH_BYTES = 2
 """All workloads of the file are in FP16."""
 KEPT = 0.25
 """Share of keys or pages that topk and quest keep unless told otherwise."""
-MACHINES = ("ascend-910b", "edge-npu", "tpu-like-128")
-MODELS = ("ascend-910b", "tpu-like-128")
+MACHINES = ("ascend-910b-no-l2", "edge-npu", "tpu-like-128")
+MODELS = ("ascend-910b-no-l2", "tpu-like-128")
 INTEGER_LINEARS = ("tender", "requantized", "quantized", "smoothquant")
 CODE_BITS = 8
 """Bits of the codes of integer kernels unless told otherwise."""
@@ -37,7 +37,10 @@ CASES = [
     *((machine, "gemm-1024", "weight_only", "") for machine in MODELS),
     *(("tender-asic", "gemm-1024", kernel, "") for kernel in INTEGER_LINEARS),
     *(("tender-asic", LINEAR, kernel, "") for kernel in INTEGER_LINEARS),
-    *((machine, "gemm-1024", "outlier_split", ARRAY) for machine in ("ascend-910b", "edge-npu")),
+    *(
+        (machine, "gemm-1024", "outlier_split", ARRAY)
+        for machine in ("ascend-910b-no-l2", "edge-npu")
+    ),
     *((machine, "rmsnorm-4096", "vector", "") for machine in MACHINES),
     *((machine, "attention-2048", "dense", "") for machine in MACHINES),
     *((machine, "attention-2048", "flash", "") for machine in MACHINES),

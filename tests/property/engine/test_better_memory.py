@@ -108,7 +108,9 @@ def with_columns(machine, columns):
 @pytest.mark.parametrize("kernel_name", ["gemm", "flash"])
 def test_a_better_memory_does_not_slow_a_kernel(kernel_name, detail):
     def loaded(key, values):
-        return [load_machine(BANKED, {key: str(n), "hbm.detail": detail}) for n in values]
+        return [
+            load_machine(BANKED, {key: str(n), "hbm.detail": detail, "l2": None}) for n in values
+        ]
 
     (machine,) = loaded("hbm.stacks", [4])
     program = recorded(kernel_name, machine)

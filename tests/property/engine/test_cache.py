@@ -197,7 +197,7 @@ def test_a_strided_matrix_stays_in_a_cache_that_holds_it():
 def test_a_larger_cache_is_not_slower_for_the_matrix_product(larger):
     from accelsim import load_machine, simulate
 
-    machine = load_machine("ascend-910b")
+    machine = load_machine("ascend-910b-no-l2")
     l2 = cache_of(sets=128, ways=16, sectors=4, slices=8) | {"bandwidth": 4e12, "latency": 200e-9}
     small = machine.model_copy(update={"l2": machine_of(l2=l2).l2})
     large = changed(small, "l2.ways", lambda ways: ways * larger)

@@ -11,7 +11,7 @@ from tests.property.engine.test_agreement import assert_equal
 ARRAY = {"int_mac": "{rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}"}
 MACHINES = {
     "tender-asic": load_machine("tender-asic"),
-    "ascend-910b": load_machine("ascend-910b", ARRAY),
+    "ascend-910b-no-l2": load_machine("ascend-910b-no-l2", ARRAY),
 }
 CHOICES = {
     "tender": ("tender", {}),

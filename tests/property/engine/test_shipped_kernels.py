@@ -13,7 +13,7 @@ from accelsim.workload.problem import AttentionProblem, GemmProblem, VectorProbl
 from tests.handmade import changed
 from tests.property.engine.test_agreement import assert_equal
 
-MACHINES = ["ascend-910b", "edge-npu", "tpu-like-128"]
+MACHINES = ["ascend-910b-no-l2", "edge-npu", "tpu-like-128"]
 PROBLEMS = {
     "softmax": (
         "vector",

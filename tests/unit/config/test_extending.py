@@ -62,10 +62,10 @@ def test_nothing_takes_a_part_away(tmp_path):
 def test_a_number_that_is_replaced_loses_the_source_of_the_other(tmp_path):
     path = write(
         tmp_path,
-        own="extends: ascend-910b\nload: {in_flight: 9, bandwidth: 1 B/cycle}\n"
+        own="extends: ascend-910b-no-l2\nload: {in_flight: 9, bandwidth: 1 B/cycle}\n"
         "hbm: {latency: 1 us}\ncube: {rates: {int8: 4}}\nsources: {load.bandwidth: a book}\n",
     )
-    before, after = load_machine("ascend-910b").sources, load_machine(path).sources
+    before, after = load_machine("ascend-910b-no-l2").sources, load_machine(path).sources
     assert after["load.bandwidth"] == "a book"
     assert before.keys() - after.keys() == {"load.in_flight", "hbm.latency"}
     assert after["cube.rates"] == before["cube.rates"], "the other rates are still from there"

@@ -15,7 +15,7 @@ ROOT = Path(shipped_module.__file__).parents[2]
 
 
 def test_the_shipped_machines_and_technologies_are_known():
-    shipped = {"ascend-910b", "edge-npu", "tender-asic", "tpu-like-128"}
+    shipped = {"ascend-910b-no-l2", "edge-npu", "tender-asic", "tpu-like-128"}
     assert shipped <= set(known_names("machine"))
     assert {"28nm", "7nm"} <= set(known_names("technology"))
     assert known_names("sweep") == []

@@ -26,7 +26,7 @@ def test_the_area_of_the_small_machine():
 
 
 def test_twice_the_cores_take_twice_the_area_but_not_twice_the_memory_interface():
-    once, twice = area_mm2("ascend-910b"), area_mm2("ascend-910b", cores="48")
+    once, twice = area_mm2("ascend-910b-no-l2"), area_mm2("ascend-910b-no-l2", cores="48")
     assert twice.pop("hbm") == once.pop("hbm")
     assert twice == {component: pytest.approx(2 * area) for component, area in once.items()}
 

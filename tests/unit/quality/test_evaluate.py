@@ -51,9 +51,11 @@ def test_windows_know_nothing_of_each_other_and_predict_the_token_after_each(tex
 
 
 def test_the_cost_is_that_of_the_attention_of_all_layers_and_windows(text, tmp_path):
-    found = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=6, window=4).attention
+    found = evaluate(
+        "smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=6, window=4
+    ).attention
     costs = [
-        simulate("ascend-910b", LoadedWorkload(attention_of(rows), tmp_path), "flash")
+        simulate("ascend-910b-no-l2", LoadedWorkload(attention_of(rows), tmp_path), "flash")
         for rows in (4, 4, 2, 2)
     ]
     for name in ("cycles", "hbm_read_bytes", "hbm_write_bytes", "macs", "ops", "compulsory_bytes"):
@@ -78,7 +80,7 @@ class Keeping(Flash):
 
 def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
     monkeypatch.setitem(registry._KERNELS, "keeping", Keeping)
-    report = evaluate("smollm2", "keeping", None, "ascend-910b", text, tokens=6, window=4)
+    report = evaluate("smollm2", "keeping", None, "ascend-910b-no-l2", text, tokens=6, window=4)
     # 4 rows kept 1/4 and 2 rows kept 1/2.
     assert report.attention.selection == {"kept_fraction": pytest.approx((1 + 1) / 6)}
     assert report.to_dict()["attention"]["selection"] == report.attention.selection
@@ -86,15 +88,15 @@ def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
 
 def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):
     settings = {"tile_k": "2", "machine.cores": "1"}
-    report = evaluate("smollm2", "flash", settings, "ascend-910b", text, tokens=8)
-    plain = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=8)
+    report = evaluate("smollm2", "flash", settings, "ascend-910b-no-l2", text, tokens=8)
+    plain = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=8)
     assert report.attention.cores == 1
     assert report.attention.ops > plain.attention.ops
     assert report.attention.settings == settings
 
 
 def test_the_hash_is_that_of_the_file(text):
-    report = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=8)
+    report = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=8)
     assert report.text == str(text)
     assert report.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
 
@@ -110,7 +112,7 @@ def test_progress_counts_the_layers_of_both_passes_of_every_window(text):
         "smollm2",
         "flash",
         None,
-        "ascend-910b",
+        "ascend-910b-no-l2",
         text,
         tokens=6,
         window=4,
@@ -124,7 +126,7 @@ def test_an_overflow_is_counted_and_leaves_no_perplexity(tiny, text):
     tiny.types["blk.1.attn_k.weight"] = "F32"
     other = text.with_suffix(".gguf")
     tiny.write(other).replace(model_path("smollm2"))
-    report = evaluate("smollm2", "flash", None, "ascend-910b", text, tokens=4)
+    report = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=4)
     assert report.fp32_perplexity is not None
     assert report.nonfinite_outputs > 0
     assert report.nonfinite_losses > 0

@@ -25,7 +25,7 @@ def text(installed, tmp_path):
 
 
 def hook(dtype=Format.FP32):
-    return KernelLinear(KernelRun.prepare("ascend-910b", "gemm", {}), dtype, "smollm2")
+    return KernelLinear(KernelRun.prepare("ascend-910b-no-l2", "gemm", {}), dtype, "smollm2")
 
 
 def test_an_exact_kernel_changes_nothing_but_the_rounding(installed):
@@ -70,7 +70,7 @@ def test_the_cost_is_that_of_all_linears_of_all_layers_and_windows(text, tmp_pat
     assert report.attention is None
     shapes = [shape for shape in load_model("smollm2").weights.config.linear_shapes.values()]
     costs = [
-        simulate("ascend-910b", LoadedWorkload(linear_of(rows, *shape), tmp_path), "gemm")
+        simulate("ascend-910b-no-l2", LoadedWorkload(linear_of(rows, *shape), tmp_path), "gemm")
         for rows in (4, 2)
         for shape in shapes * 2
     ]
@@ -96,7 +96,7 @@ def test_both_parts_may_have_kernels_with_their_own_settings(text):
     shown = {"attention: cycles", "linears: cycles"}
     table = report.__rich__()
     assert shown <= set(table.columns[0]._cells)
-    assert table.title == "flash and gemm in smollm2 on ascend-910b"
+    assert table.title == "flash and gemm in smollm2 on ascend-910b-no-l2"
 
 
 def test_progress_counts_layers_whatever_the_kernel_computes(text):

@@ -43,7 +43,7 @@ def report() -> Report:
 
 @pytest.fixture(scope="module")
 def layer() -> Report:
-    return simulate("ascend-910b", LAYER, "flash")
+    return simulate("ascend-910b-no-l2", LAYER, "flash")
 
 
 def printed(report) -> str:

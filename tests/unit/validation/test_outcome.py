@@ -76,11 +76,11 @@ def test_progress_is_told(file):
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-@pytest.mark.parametrize("machine", [None, "ascend-910b", load_machine("ascend-910b")])
+@pytest.mark.parametrize("machine", [None, "ascend-910b-no-l2", load_machine("ascend-910b-no-l2")])
 def test_a_machine_replaces_the_one_of_the_reference(file, machine):
     measured = reference(machine="edge-npu", predict=lambda row, machine: machine.cores)
     outcome = validate(measured, file, machine)
-    expected = ("edge-npu", 1) if machine is None else ("ascend-910b", 24)
+    expected = ("edge-npu", 1) if machine is None else ("ascend-910b-no-l2", 24)
     assert (outcome.machine, outcome.rows[0].predicted) == expected
 
 
