@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit, jit_inner
+from accelsim.jit import borrow, jit, jit_inline
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
@@ -53,10 +53,22 @@ class Rule(IntEnum):
     """It stays inside its tensor."""
 
 
+class _Op(NamedTuple):
+    """The words of an op. Numbers cost less to hand on than a row of an array."""
+
+    head: int
+    reads: int
+    writes: int
+    a: int
+    b: int
+    c: int
+    d: int
+
+
 class Fault(NamedTuple):
     """The first op that breaks a rule, and the slot with which it does."""
 
-    index: int
+    op_index: int
     rule: int
     slot: int
 
@@ -118,17 +130,27 @@ def first_fault(program: Program) -> Fault:
 @jit
 def _first_fault(ops, item_start, gathered_rows, slots, tensors):
     written_by = np.full(len(slots), -1)
+    tables = (borrow(gathered_rows), borrow(slots), borrow(tensors), borrow(written_by))
     for item in range(len(item_start) - 1):
         for index in range(item_start[item], item_start[item + 1]):
-            rule, slot = _broken(ops[index], item, gathered_rows, slots, tensors, written_by)
+            op = _Op(
+                ops[index, HEAD],
+                ops[index, READS],
+                ops[index, WRITES],
+                ops[index, A],
+                ops[index, B],
+                ops[index, C],
+                ops[index, D],
+            )
+            rule, slot = _broken(op, item, *tables)
             if rule != 0:
                 return index, rule, slot
             for place in range(SLOTS_PER_WORD):
-                written_by[_slot(ops[index, WRITES], place)] = item
+                written_by[_slot(op.writes, place)] = item
     return len(ops), 0, 0
 
 
-@jit_inner
+@jit_inline
 def _broken(op, item, gathered_rows, slots, tensors, written_by):
     """Return the rule that an op breaks, 0 if none, and the slot with which it does."""
     if not _names_what_exists(op, len(slots), len(tensors)):
@@ -136,7 +158,7 @@ def _broken(op, item, gathered_rows, slots, tensors, written_by):
     if not _has_size(op):
         return _SIZE, 0
     for place in range(SLOTS_PER_WORD):
-        slot = _slot(op[READS], place)
+        slot = _slot(op.reads, place)
         if slot != 0 and written_by[slot] != item:
             return _WRITTEN, slot
     slot = _misplaced(op, slots)
@@ -150,41 +172,41 @@ def _broken(op, item, gathered_rows, slots, tensors, written_by):
     return 0, 0
 
 
-@jit_inner
+@jit_inline
 def _slot(word, place):
     return (word >> (SLOT_BITS * place)) & SLOT_MASK
 
 
-@jit_inner
+@jit_inline
 def _code(op):
-    return op[HEAD] & FIELD_MASK
+    return op.head & FIELD_MASK
 
 
-@jit_inner
+@jit_inline
 def _names_what_exists(op, num_slots, num_tensors):
     if _code(op) >= NUM_OPS:
         return False
     for shift in (OPERAND_SHIFT, ACCUMULATOR_SHIFT, OUTPUT_SHIFT):
-        if (op[HEAD] >> shift) & FIELD_MASK >= _NUM_FORMATS:
+        if (op.head >> shift) & FIELD_MASK >= _NUM_FORMATS:
             return False
     for place in range(SLOTS_PER_WORD):
-        if _slot(op[READS], place) >= num_slots or _slot(op[WRITES], place) >= num_slots:
+        if _slot(op.reads, place) >= num_slots or _slot(op.writes, place) >= num_slots:
             return False
-    return _code(op) > _STORE or (op[HEAD] >> TENSOR_SHIFT) & TENSOR_MASK < num_tensors
+    return _code(op) > _STORE or (op.head >> TENSOR_SHIFT) & TENSOR_MASK < num_tensors
 
 
-@jit_inner
+@jit_inline
 def _has_size(op):
     code = _code(op)
     is_transfer = code <= _STORE
-    return op[A] >= (0 if is_transfer else 1) and op[B] > 0 and (op[C] > 0 or code == _FILL)
+    return op.a >= (0 if is_transfer else 1) and op.b > 0 and (op.c > 0 or code == _FILL)
 
 
-@jit_inner
+@jit_inline
 def _misplaced(op, slots):
     code = _code(op)
     for place in range(SLOTS_PER_WORD):
-        read, written = _slot(op[READS], place), _slot(op[WRITES], place)
+        read, written = _slot(op.reads, place), _slot(op.writes, place)
         if read != 0 and slots[read, _PLACE] & _PLACES[code, 0, place] == 0:
             return read
         if written != 0 and slots[written, _PLACE] & _PLACES[code, 1, place] == 0:
@@ -192,7 +214,7 @@ def _misplaced(op, slots):
     return 0
 
 
-@jit_inner
+@jit_inline
 def _outgrown(op, slots):
     """Return a slot of which an op touches more than there is, or 0."""
     code = _code(op)
@@ -201,66 +223,62 @@ def _outgrown(op, slots):
     if code in (_MATMUL, _INT_MATMUL):
         return _outgrown_by_product(op, slots)
     if code == _MOVE:
-        acc, dst = _slot(op[READS], 0), _slot(op[WRITES], 0)
-        return _first_of(
-            acc, _holds(slots, acc, op[A], op[B]), dst, _holds(slots, dst, op[A], op[B])
-        )
+        acc, dst = _slot(op.reads, 0), _slot(op.writes, 0)
+        return _first_of(acc, _holds(slots, acc, op.a, op.b), dst, _holds(slots, dst, op.a, op.b))
     return _outgrown_by_vector(op, slots)
 
 
-@jit_inner
+@jit_inline
 def _first_of(one, one_holds, other, other_holds):
     if not one_holds:
         return one
     return 0 if other_holds else other
 
 
-@jit_inner
+@jit_inline
 def _holds(slots, slot, rows, cols):
     return slot == 0 or (rows <= slots[slot, _ROWS] and cols <= slots[slot, _COLS])
 
 
-@jit_inner
+@jit_inline
 def _outgrown_by_transfer(op, slots):
-    numbers, slot = 0, _slot(op[WRITES], 0)
+    numbers, slot = 0, _slot(op.writes, 0)
     if _code(op) == _STORE:
-        slot = _slot(op[READS], 0)
+        slot = _slot(op.reads, 0)
     if _code(op) == _GATHER:
-        numbers = _slot(op[READS], 0)
+        numbers = _slot(op.reads, 0)
     row_bytes = (slots[slot, _COLS] * slots[slot, _BITS] + 7) >> 3
-    holds_rows = slot == 0 or (op[B] <= slots[slot, _ROWS] and op[C] <= row_bytes)
-    return _first_of(slot, holds_rows, numbers, _holds(slots, numbers, 1, op[B]))
+    holds_rows = slot == 0 or (op.b <= slots[slot, _ROWS] and op.c <= row_bytes)
+    return _first_of(slot, holds_rows, numbers, _holds(slots, numbers, 1, op.b))
 
 
-@jit_inner
+@jit_inline
 def _outgrown_by_product(op, slots):
-    m, n, k = op[A], op[B], op[C]
-    acc, a, b = _slot(op[WRITES], 0), _slot(op[READS], 0), _slot(op[READS], 1)
+    m, n, k = op.a, op.b, op.c
+    acc, a, b = _slot(op.writes, 0), _slot(op.reads, 0), _slot(op.reads, 1)
     # Matrix units read rows and columns alike.
     holds_a = _holds(slots, a, m, k) or _holds(slots, a, k, m)
     holds_b = _holds(slots, b, k, n) or _holds(slots, b, n, k)
     slot = _first_of(a, holds_a, b, holds_b)
     if slot == 0 and _code(op) == _INT_MATMUL:
-        order = _slot(op[READS], 2)
+        order = _slot(op.reads, 2)
         slot = _first_of(order, _holds(slots, order, 1, k), 0, True)
     return slot if slot != 0 else _first_of(acc, _holds(slots, acc, m, n), 0, True)
 
 
-@jit_inner
+@jit_inline
 def _outgrown_by_vector(op, slots):
-    rows, cols, code = op[A], op[B], _code(op)
-    dst, a, b = _slot(op[WRITES], 0), _slot(op[READS], 0), _slot(op[READS], 1)
+    rows, cols, code = op.a, op.b, _code(op)
+    dst, a, b = _slot(op.writes, 0), _slot(op.reads, 0), _slot(op.reads, 1)
     if _WRITES_ALL[code] and not _holds(slots, dst, rows, cols):
         return dst
-    if dst != 0 and op[D] > _held_bytes(op[WRITES], slots):
+    if dst != 0 and op.d > _held_bytes(op.writes, slots):
         return dst
     if a == 0:
         return 0
     # What is read beyond all of a is read of b: as many elements, or a column or a row.
-    read_of_b = 8 * op[C] - rows * cols * slots[a, _BITS]
-    if op[C] > _held_bytes(op[READS], slots) or (
-        read_of_b >= 0 and not _holds(slots, a, rows, cols)
-    ):
+    read_of_b = 8 * op.c - rows * cols * slots[a, _BITS]
+    if op.c > _held_bytes(op.reads, slots) or (read_of_b >= 0 and not _holds(slots, a, rows, cols)):
         return a
     if b == 0 or read_of_b < 0:
         return 0
@@ -269,7 +287,7 @@ def _outgrown_by_vector(op, slots):
     return _first_of(b, _holds(slots, b, rows, 1) or _holds(slots, b, 1, cols), 0, True)
 
 
-@jit_inner
+@jit_inline
 def _held_bytes(word, slots):
     held_bits = 0
     for place in range(SLOTS_PER_WORD):
@@ -278,21 +296,21 @@ def _held_bytes(word, slots):
     return (held_bits + 7) >> 3
 
 
-@jit_inner
+@jit_inline
 def _is_inside_its_tensor(op, gathered_rows, tensors):
     if _code(op) > _STORE:
         return True
-    tensor = tensors[(op[HEAD] >> TENSOR_SHIFT) & TENSOR_MASK]
-    lowest, highest, step = 0, op[B] - 1, op[D]
+    tensor = tensors[(op.head >> TENSOR_SHIFT) & TENSOR_MASK]
+    lowest, highest, step = 0, op.b - 1, op.d
     if _code(op) == _GATHER:
-        if op[D] < 0 or op[D] > len(gathered_rows) - op[B]:
+        if op.d < 0 or op.d > len(gathered_rows) - op.b:
             return False
-        numbers, step = gathered_rows[op[D] : op[D] + op[B]], tensor[_ROW_BYTES]
+        numbers, step = gathered_rows[op.d : op.d + op.b], tensor[_ROW_BYTES]
         lowest, highest = numbers.min(), numbers.max()
     size = tensor[_SIZE_BYTES]
     # Divided, not multiplied: no word is so large that it wraps.
     most = size // max(step, 1)
-    if lowest < -most or highest > most or (highest > lowest and step < 0) or op[C] > size:
+    if lowest < -most or highest > most or (highest > lowest and step < 0) or op.c > size:
         return False
     first, end = tensor[_ADDRESS], tensor[_ADDRESS] + size
-    return op[A] >= first - lowest * step and op[A] <= end - op[C] - highest * step
+    return op.a >= first - lowest * step and op.a <= end - op.c - highest * step

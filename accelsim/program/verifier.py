@@ -29,12 +29,15 @@ def verify(program: Program) -> None:
     _check_ops(program)
     if not any(tensor.role == "output" for tensor in program.tensors):
         raise ProgramError(f"{program.name}: has no output tensor")
+    stores = np.flatnonzero(program.op_codes == Op.STORE)
+    stored = program.tensor_indices[stores]
     for index, tensor in enumerate(program.tensors):
+        own = stores[stored == index]
         if tensor.role == "input":
-            _check_never_stored(program, index)
+            _check_never_stored(program, own)
         else:
-            _check_stored_once(program, index)
-            _check_stored_before_loaded(program, index)
+            _check_stored_once(program, index, own)
+            _check_stored_before_loaded(program, index, own)
 
 
 def _fail(program: Program, index: int, reason: str) -> ProgramError:
@@ -54,10 +57,11 @@ def _check_ops(program: Program) -> None:
     fault = first_fault(program)
     if fault.rule == Rule.NAMES:
         raise ProgramError(
-            f"{program.name}: op {fault.index}: names what is not there: op, format, slot or tensor"
+            f"{program.name}: op {fault.op_index}: "
+            f"names an op, a format, a slot or a tensor that is not there"
         )
     if fault.rule != Rule.NONE:
-        raise _fail(program, fault.index, _reason(program, fault))
+        raise _fail(program, fault.op_index, _reason(program, fault))
 
 
 def _reason(program: Program, fault: Fault) -> str:
@@ -65,7 +69,7 @@ def _reason(program: Program, fault: Fault) -> str:
     if fault.rule == Rule.WRITTEN:
         return f"reads {name}, which its work item has not written"
     if buffer and fault.rule == Rule.MEMORY:
-        op = Op(int(program.op_codes[fault.index]))
+        op = Op(int(program.op_codes[fault.op_index]))
         allowed = _MEMORIES.get(op, "it reads and writes the scratchpad")
         return f"uses {name}, which lies in the {buffer.memory}; {allowed}"
     if buffer and fault.rule == Rule.EXTENT:
@@ -88,20 +92,13 @@ def _rows(program: Program, transfers: Words) -> tuple[Words, Words, Words]:
     return op_of_row, begin, begin + ops[:, C]
 
 
-def _stores(program: Program, tensor: int) -> Words:
-    is_store = (program.units == Unit.STORE) & (program.tensor_indices == tensor)
-    return np.flatnonzero(is_store)
-
-
-def _check_never_stored(program: Program, tensor: int) -> None:
-    stores = _stores(program, tensor)
+def _check_never_stored(program: Program, stores: Words) -> None:
     if stores.size:
         raise _fail(program, stores[0], "stores to an input")
 
 
-def _check_stored_once(program: Program, tensor: int) -> None:
+def _check_stored_once(program: Program, tensor: int, stores: Words) -> None:
     info = program.tensors[tensor]
-    stores = _stores(program, tensor)
     op_of_row, begin, end = _in_order(_rows(program, stores))
     overlap = begin[1:] < end[:-1]
     if overlap.any():
@@ -120,14 +117,14 @@ def _in_order(rows: tuple[Words, Words, Words]) -> tuple[Words, Words, Words]:
     return rows[0][order], rows[1][order], rows[2][order]
 
 
-def _check_stored_before_loaded(program: Program, tensor: int) -> None:
+def _check_stored_before_loaded(program: Program, tensor: int, stores: Words) -> None:
     """Check every loaded row against the stored ones, which `_check_stored_once` found disjoint."""
     loads = np.flatnonzero((program.units == Unit.LOAD) & (program.tensor_indices == tensor))
     if not loads.size:
         return
     phase = np.repeat(program.item_phase, np.diff(program.item_start))
     op_of_row, begin, end = _rows(program, loads)
-    store, stored_begin, stored_end = _in_order(_rows(program, _stores(program, tensor)))
+    store, stored_begin, stored_end = _in_order(_rows(program, stores))
     first = np.searchsorted(stored_end, begin, side="right")
     last = np.searchsorted(stored_begin, end, side="left")
     stored_before = np.append(0, np.cumsum(stored_end - stored_begin))
