@@ -75,11 +75,13 @@ def _has_channels(
     p: Recorder, a: Tile, b: Tile, order: Tile, starts: Starts, m: int, n: int
 ) -> bool:
     """Return whether `order` has the positions `starts`, and a and b the channels there."""
-    for g in range(starts.size - 1):
-        # From a start to the next, both ends included: what falls back is less than one number.
-        if not has_numbers(p, order.cols + 1, starts[g], starts[g + 1] - starts[g] + 1):
-            return False
     begin, end = starts[0], starts[starts.size - 1]
+    asked = end
+    for g in range(starts.size - 1):
+        shortest = min(begin, starts[g + 1] - starts[g])
+        asked = shortest if shortest < 0 else asked
+    if not holds(p, order, 1, asked):
+        return False
     lowest, highest = arithmetic.channel_range(order.data, begin, end)
     fits: bool = holds(p, a, m, lowest + 1) & holds(p, a, m, highest + 1)
     fits &= holds(p, b, lowest + 1, n) & holds(p, b, highest + 1, n)

@@ -90,7 +90,7 @@ def rows_from(whole: Tile, first: int) -> Tile:
 def transposed(whole: Tile, rows: int, cols: int) -> Tile:
     """Return whole[rows, cols]^T, for matrix units, which read rows and columns alike.
 
-    An op on it waits as for the whole tile. Of rows and columns that are not there nothing is left.
+    An op on it waits as for the whole tile. Rows and columns that are not there are left out.
     """
     rows, cols = min(max(rows, 0), whole.rows), min(max(cols, 0), whole.cols)
     data = arithmetic.transposed(whole.data, rows, cols)

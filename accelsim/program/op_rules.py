@@ -76,7 +76,7 @@ class Fault(NamedTuple):
 _NAMES, _SIZE, _WRITTEN, _MEMORY, _EXTENT, _TENSOR = (rule.value for rule in list(Rule)[1:])
 _LOAD, _GATHER, _STORE = Op.LOAD.value, Op.GATHER.value, Op.STORE.value
 _MATMUL, _INT_MATMUL, _MOVE = Op.MATMUL.value, Op.INT_MATMUL.value, Op.MOVE.value
-_FILL, _COMPACT = Op.FILL.value, Op.COMPACT.value
+_ADD, _FILL, _COMPACT = Op.ADD.value, Op.FILL.value, Op.COMPACT.value
 _REDUCE, _HISTOGRAM = Op.REDUCE.value, Op.HISTOGRAM.value
 _NUM_FORMATS = len(Format)
 
@@ -276,15 +276,21 @@ def _outgrown_by_vector(op, slots):
         return dst
     if a == 0:
         return 0
-    # What is read beyond all of a is read of b: as many elements, or a column or a row.
     read_of_b = 8 * op.c - rows * cols * slots[a, _BITS]
-    if op.c > _held_bytes(op.reads, slots) or (read_of_b >= 0 and not _holds(slots, a, rows, cols)):
+    # Of what adds, `expand_runs` reads less than it computes on.
+    if (read_of_b >= 0 or code != _ADD) and not _holds(slots, a, rows, cols):
         return a
-    if b == 0 or read_of_b < 0:
-        return 0
-    if read_of_b >= rows * cols * slots[b, _BITS]:
-        return _first_of(b, _holds(slots, b, rows, cols), 0, True)
-    return _first_of(b, _holds(slots, b, rows, 1) or _holds(slots, b, 1, cols), 0, True)
+    if read_of_b >= 0 and not _holds_operand(slots, b, read_of_b, rows, cols):
+        return b
+    return a if op.c > _held_bytes(op.reads, slots) else 0
+
+
+@jit_inline
+def _holds_operand(slots, slot, bits, rows, cols):
+    """Whether a tile has what is read of it: as many elements, or else a column or a row."""
+    if bits >= rows * cols * slots[slot, _BITS]:
+        return _holds(slots, slot, rows, cols)
+    return _holds(slots, slot, rows, 1) or _holds(slots, slot, 1, cols)
 
 
 @jit_inline
