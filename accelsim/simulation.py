@@ -21,7 +21,7 @@ from accelsim.errors import (
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.registry import default_kernel, get_kernel
+from accelsim.kernels.registry import default_kernel, get_kernel, is_shipped
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
 from accelsim.power import schedule_under_cap
@@ -159,9 +159,14 @@ class KernelRun:
     ) -> tuple[Report, Array | None]:
         """Return the report, its accuracy not judged, and with tensors the output.
 
+        A program of a kernel written outside accelsim is verified, which takes less time than to
+        record it; raises ProgramError.
+
         technology: costs of the actions; absent: those that the machine names.
         """
         program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
+        if not is_shipped(self.kernel):
+            verify(program)
         technology = technology or load_technology(self.machine.technology)
         schedule, machine = schedule_under_cap(program, self.machine, technology, _ENGINES[engine])
         report = build_report(

@@ -63,6 +63,11 @@ def get_kernel(name: str) -> type[Kernel]:
     return _KERNELS[name]
 
 
+def is_shipped(kernel: type[Kernel]) -> bool:
+    """Return whether a kernel is one of accelsim's own, whose programs the tests verify."""
+    return kernel in _SHIPPED
+
+
 def default_kernel(problem_kind: str) -> type[Kernel]:
     """Return the kernel for the parts of a layer that the chosen kernel is not for."""
     return _DEFAULT_OF_KIND[problem_kind]

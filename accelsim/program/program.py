@@ -176,12 +176,17 @@ class Program:
         """Return the bytes allocated in one of the memories on chip."""
         return sum(buffer.size_bytes for buffer in self.buffers if buffer.memory == memory)
 
-    def slot_name(self, slot: int) -> str:
-        """Return `buffer[i]` for a slot number."""
+    def buffer_of(self, slot: int) -> BufferInfo | None:
+        """Return the buffer of a slot number; None for a number that is not used."""
         for buffer in self.buffers:
             if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
-                return f"{buffer.name}[{slot - buffer.first_slot}]"
-        return f"slot {slot}"
+                return buffer
+        return None
+
+    def slot_name(self, slot: int) -> str:
+        """Return `buffer[i]` for a slot number."""
+        buffer = self.buffer_of(slot)
+        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
 
     def decode(self, index: int) -> OpRecord:
         """Return op `index` in readable form."""

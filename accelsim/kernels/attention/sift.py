@@ -175,7 +175,7 @@ def _learn(p, head, x, cols, shape, fmt, law, own, b):
     kth_largest(p, bound, kept, x, count_of(1 - law.tau, cols), _RADIX, group, cols, vector)
     divide_column(p, bound, bound, tile(b.total, 0), group, 1, vector)
     for r in range(group):
-        observe(law.sums[head * group + r], cols, read_element(bound, r))
+        observe(law.sums[head * group + r], cols, read_element(p, bound, r))
 
 
 @jit_inner
@@ -208,7 +208,7 @@ def _sift_values(p, step, head, x, cols, shape, fmt, law, mask, own, hbm, b):
     bound = _bounds(p, head, cols, shape, fmt, law, own, b)
     keep_at_least(p, kept, x, bound, 0.0, group, cols, vector)
     row_sum(p, kept_total, kept, group, cols, vector)
-    if _is_below_guard(kept_total, total, group, law):
+    if _is_below_guard(p, kept_total, total, group, law):
         law.fallbacks[0] += 1
         note_range(mask, head * group, step, group, 0, cols)
         count = compact(p, kept, indices, x, -1.0, cols, group, cols, vector)
@@ -222,10 +222,10 @@ def _sift_values(p, step, head, x, cols, shape, fmt, law, mask, own, hbm, b):
 
 
 @jit_inner
-def _is_below_guard(kept_total, total, group, law):
+def _is_below_guard(p, kept_total, total, group, law):
     """Whether any head of a group keeps too little of its weight."""
     for r in range(group):
-        if read_element(kept_total, r) < law.guard * read_element(total, r):
+        if read_element(p, kept_total, r) < law.guard * read_element(p, total, r):
             return True
     return False
 
