@@ -80,9 +80,9 @@ def test_a_massive_channel_leaves_the_output_right(machine, dtype, name):
     found = compare(output, softmax_attention(problem, tensors))
     assert found.nonfinite_fraction == 0
     # BF16 rounds weights and output by up to 2^-8 each: deviations of 2^-8 / sqrt(3) at most, or
-    # 3.2e-3 together. FP32 sums of 2.5e5 are rounded in steps of 2^-6: 122 errors of up to 2^-7 leave a
-    # deviation of 0.05 in a raw score and of 0.0045 in an exponent, shared in part by all weights.
-    # PASA multiplies what means of rows lost by beta / (1 - beta) = 15: 15 x 2e-3.
+    # 3.2e-3 together. FP32 sums of 2.5e5 are rounded in steps of 2^-6: 122 errors of up to 2^-7
+    # leave a deviation of 0.05 in a raw score and of 0.0045 in an exponent, of which all weights
+    # share a part. PASA multiplies what means of rows lost by beta / (1 - beta) = 15: 15 x 2e-3.
     assert found.relative_rmse < (3e-2 if kernel == "pasa" else 5e-3)
 
 
