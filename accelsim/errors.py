@@ -63,8 +63,16 @@ class QuantizationError(AccelsimError):
     """Values or options that cannot be quantized, or a calibration made for something else."""
 
 
-class AccumulatorWarning(UserWarning):
+class AccelsimWarning(UserWarning):
+    """Something that a run goes on with; the command line shows the first of a kind as a line."""
+
+
+class AccumulatorWarning(AccelsimWarning):
     """Sums of an integer product may exceed what an accumulator of the machine holds."""
+
+
+class InputRangeWarning(AccelsimWarning):
+    """Inputs lie beyond the largest number of the format in which they are stored."""
 
 
 class OutputError(AccelsimError):

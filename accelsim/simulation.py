@@ -30,7 +30,7 @@ from accelsim.program.verifier import verify
 from accelsim.report.build import build_report, combine_reports
 from accelsim.report.report import Report
 from accelsim.workload.problem import LayerProblem, Problem
-from accelsim.workload.tensors import Tensors, load_tensors
+from accelsim.workload.tensors import Tensors, load_counted_tensors
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -220,11 +220,12 @@ def _simulate(
 ) -> Report:
     """Return the report of one kernel on one problem, its output judged by the oracle."""
     with shortages_explained(run.kernel.name):
-        tensors = load_tensors(problem, folder)
+        tensors, beyond = load_counted_tensors(problem, folder)
         report, output = run.execute(problem, tensors, engine, with_timeline)
         if output is None or tensors is None:
             return report
-        return replace(report, accuracy=compare(output, run.kernel.oracle(problem, tensors)))
+        accuracy = compare(output, run.kernel.oracle(problem, tensors))
+        return replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
 
 
 def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from accelsim.errors import AccumulatorWarning, printable
+from accelsim.errors import AccelsimWarning, printable
 
 _PIPED_WIDTH = 140
 """Columns of a table that goes to a file or a pipe, which have no width of their own."""
@@ -64,8 +64,8 @@ def finite(value: object) -> object:
 
 @contextmanager
 def warnings_in_a_line() -> Iterator[None]:
-    """Show the first warning of an accumulator as one line on stderr, and no other of its kind."""
-    told = False
+    """Show the first of accelsim's warnings of a kind as one line on stderr, and no other of it."""
+    told: set[type[Warning]] = set()
 
     def show(
         message: Warning | str,
@@ -75,15 +75,14 @@ def warnings_in_a_line() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        nonlocal told
-        if not issubclass(category, AccumulatorWarning):
+        if not issubclass(category, AccelsimWarning):
             usual(message, category, filename, lineno, file, line)
-        elif not told:
+        elif category not in told:
             sys.stderr.write(f"warning: {printable(str(message))}\n")
-            told = True
+            told.add(category)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", AccumulatorWarning)
+        warnings.simplefilter("always", AccelsimWarning)
         usual, warnings.showwarning = warnings.showwarning, show
         yield
 

@@ -140,6 +140,7 @@ def combine_reports(
         is_exact=all(part.is_exact for part in parts),
         selection={},
         accuracy=None,
+        inputs_out_of_range=total("inputs_out_of_range"),
         dram=combined_dram(pairs),
         parts=tuple(parts),
     )

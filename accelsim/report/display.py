@@ -105,6 +105,8 @@ def _accuracy(report: Report) -> Iterator[Row]:
     for name in report.accuracy.__dataclass_fields__:
         value = getattr(report.accuracy, name)
         yield quantity_of(name).title, "-" if value is None else f"{value:.3g}", ""
+    if report.inputs_out_of_range:
+        yield "inputs out of range", f"{report.inputs_out_of_range:,}", ""
 
 
 def _parts(report: Report) -> Iterator[Row]:

@@ -93,6 +93,9 @@ class Report:
     """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
+    inputs_out_of_range: int = 0
+    """Values of the tensors beyond the largest number of their format, which saturate in FP8 and
+    become infinite in others. The oracle has the inputs as they are stored."""
     dram: DramReport | None = None
     """Rows, refreshes and energy per bit of a banked memory; None where the memory is flat."""
     parts: "tuple[Report, ...]" = ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from accelsim.errors import AccelsimError, AccumulatorWarning
+from accelsim.errors import AccelsimError, AccelsimWarning
 from accelsim.sweeps.resolve import Point, Settings
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ def simulate_point(machine: str, workload: str, kernel: str, settings: Settings)
     from accelsim.simulation import simulate
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AccumulatorWarning)
+        warnings.simplefilter("ignore", AccelsimWarning)
         row: Row = simulate(machine, workload, kernel, settings).to_row()
     return row
 

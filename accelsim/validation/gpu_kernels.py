@@ -64,10 +64,9 @@ def gemm(dtype: Dtype, m: int, n: int, k: int) -> GpuRun:
         {"kind": "gemm", "name": "product", "m": m, "n": n, "k": k, "dtype": _FORMATS[dtype]}
     )
     step = _STEP_BYTES * BITS_PER_BYTE // problem.dtype.bits
-    output = {"output_format": "bf16"} if dtype == "fp8" else {}
     # The library's INT8 kernels have the instructions of single warps, and their tiles.
     sizes = "powers" if dtype == "int8" else "warp_groups"
-    return GpuRun(problem, "gemm", {**_GEMM, "tile_k": step, "tile_sizes": sizes, **output})
+    return GpuRun(problem, "gemm", {**_GEMM, "tile_k": step, "tile_sizes": sizes})
 
 
 def attention(

@@ -39,6 +39,11 @@ FloatFormat = Annotated[Format, _one_of(FLOAT_FORMATS), _names(FLOAT_FORMATS)]
 GemmFormat = Annotated[Format, _one_of(GEMM_FORMATS), _names(GEMM_FORMATS)]
 
 
+def _bytes_of(shapes: Shapes, fmt: Format) -> dict[str, int]:
+    sizes = {name: prod(shape) * fmt.bits for name, shape in shapes.items()}
+    return {name: ceil_div(bits, BITS_PER_BYTE) for name, bits in sizes.items()}
+
+
 class _TensorProblem(Spec, ABC):
     name: Name
     """Name shown in reports."""
@@ -56,11 +61,15 @@ class _TensorProblem(Spec, ABC):
         """Shapes of the tensors to write."""
 
     @property
+    def output_dtype(self) -> Format:
+        """Number format of the outputs in HBM, unless a kernel is asked for another one."""
+        return self.dtype.of_results
+
+    @property
     def tensor_bytes(self) -> dict[str, int]:
-        """Bytes of every input and output in the problem's format."""
-        shapes = self.input_shapes | self.output_shapes
-        bits = self.dtype.bits
-        return {name: ceil_div(prod(shape) * bits, BITS_PER_BYTE) for name, shape in shapes.items()}
+        """Bytes of every input and output in its format."""
+        inputs = _bytes_of(self.input_shapes, self.dtype)
+        return inputs | _bytes_of(self.output_shapes, self.output_dtype)
 
     @property
     def compulsory_bytes(self) -> int:
@@ -88,7 +97,7 @@ class AttentionProblem(_TensorProblem):
     causal: bool = False
     """Whether query row i sees only the keys up to i + kv_len - q_len."""
     dtype: FloatFormat = Format.FP16
-    """Number format of Q, K, V and the output in HBM."""
+    """Number format of Q, K and V in HBM, and of the output, which is BF16 for FP8."""
     tensors: AttentionSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
 
@@ -146,7 +155,7 @@ class GemmProblem(_TensorProblem):
     k: Size
     """Columns of A and rows of B; input features of a linear."""
     dtype: GemmFormat = Format.FP16
-    """Number format of A and B in HBM."""
+    """Number format of A and B in HBM, and of C, which is BF16 for FP8 and INT32 for integers."""
     tensors: GemmSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
 
@@ -184,6 +193,11 @@ class VectorProblem(_TensorProblem):
     """Number format of inputs and output in HBM."""
     tensors: VectorSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
+
+    @property
+    def output_dtype(self) -> Format:
+        """Number format of the result in HBM."""
+        return self.dtype
 
     @property
     def macs(self) -> int:

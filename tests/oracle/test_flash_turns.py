@@ -40,7 +40,7 @@ def recorded(problem, **choices):
     return program, output
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16_fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp32_scores", "fp16_fp32", "fp16"])
 @pytest.mark.parametrize(
     ("q_len", "kv_len", "causal"),
     [(64, 96, False), (70, 70, True), (16, 40, False), (17, 50, True), (1, 33, False)],

@@ -80,7 +80,7 @@ class TestSettings:
             (
                 {"precision": "fp61"},
                 "--set precision: found 'fp61', did you mean 'fp16'?; "
-                "allowed: 'fp32', 'fp16_fp32' or 'fp16'",
+                "allowed: 'fp32', 'fp32_scores', 'fp16_fp32' or 'fp16'",
             ),
             (
                 {"machin.cores": 2},

@@ -41,8 +41,10 @@ class DecodeParameters(Spec):
 
     tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 512."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
     stages: Size = 2
     """Tiles of keys, and of values, on chip at a time: one in use and the others on their way."""
 
@@ -106,7 +108,7 @@ def declare_operands(
         builder.tensor("q", "input", q_rows, q_cols, fmt, matrix("q", q_cols)),
         builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k", dim)),
         builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v", dim)),
-        builder.tensor("o", "output", q_rows, q_cols, fmt),
+        builder.tensor("o", "output", q_rows, q_cols, problem.output_dtype),
     )
 
 
@@ -142,7 +144,7 @@ def allocate(
         largest=rows("largest", 1, vector),
         total=rows("total", 1, vector),
         output=output,
-        stored=output if stored == vector else rows("stored", dim, stored),
+        stored=output if formats.output == vector else rows("stored", dim, formats.output),
     )
 
 

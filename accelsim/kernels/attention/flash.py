@@ -48,8 +48,10 @@ class FlashParameters(Spec):
     """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
     tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
     query_tiles: Literal[1, 2] = 1
     """Query tiles of a work item; 2 take turns on cube and vector unit and share K and V."""
     order: Literal["longest_first", "by_head"] = "longest_first"

@@ -82,7 +82,7 @@ class IntFlashParameters(Spec):
 class _Formats(NamedTuple):
     """Format codes."""
 
-    stored: int
+    output: int
     vector: int
     weights: int
 
@@ -256,7 +256,7 @@ class IntFlash(Kernel):
             Accumulator(array.accumulator_bits, array.overflow == "saturate"),
             _queries(plan, parameters.weight_bits),
             shape_of(problem, step_formats(problem.dtype, "fp32"), tile_q, tile_k),
-            _Formats(problem.dtype.code, FP32, Format(f"int{parameters.weight_bits}").code),
+            _Formats(problem.output_dtype.code, FP32, Format(f"int{parameters.weight_bits}").code),
             hbm,
             buffers,
         )
@@ -311,7 +311,7 @@ def _allocate(
     builder: ProgramBuilder, plan: Plan, weight_bits: int, tile_q: int, tile_k: int
 ) -> _Buffers:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
-    dim, code, stored = plan.problem.head_dim, plan.code_format, plan.problem.dtype
+    dim, code, stored = plan.problem.head_dim, plan.code_format, plan.problem.output_dtype
     fp32, int32 = Format.FP32, Format.INT32
     output = builder.buffer("output", tile_q, dim, fp32)
     return _Buffers(

@@ -149,8 +149,8 @@ def _merge(p, step, head, place, ranges, shape, fmt, partials, m, hbm, b):
         _merge_next(p, split, place, output, largest, total, shape, fmt, partials, m)
     stored = tile(b.stored, 0)
     divide_column(p, output, output, total, group, dim, vector)
-    if fmt.stored != vector:
-        convert(p, stored, output, group, dim, FP32, fmt.stored)
+    if fmt.output != vector:
+        convert(p, stored, output, group, dim, FP32, fmt.output)
     store(p, hbm.o, head * group, step * dim, stored, group, dim)
 
 

@@ -203,9 +203,8 @@ class Gemm(Kernel):
 
 def _formats(problem: GemmProblem, parameters: GemmParameters) -> tuple[Format, Format, Format]:
     """Return the formats of operands, accumulator and output."""
-    if problem.dtype.is_integer:
-        return problem.dtype, Format.INT32, parameters.output_format or Format.INT32
-    return problem.dtype, Format.FP32, parameters.output_format or problem.dtype
+    accumulator = Format.INT32 if problem.dtype.is_integer else Format.FP32
+    return problem.dtype, accumulator, parameters.output_format or problem.output_dtype
 
 
 def _check_accumulator(name: str, problem: GemmProblem) -> None:

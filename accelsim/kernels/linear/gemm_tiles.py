@@ -46,7 +46,7 @@ class GemmParameters(Spec):
     b_layout: Literal["kn", "nk"] = "kn"
     """Whether B lies in HBM as [k, n] or, like the weights of a linear, as [n, k]."""
     output_format: Format | None = None
-    """Format of C in HBM; absent: that of the operands, or int32 for integers."""
+    """Format of C in HBM; absent: that of the operands, bf16 for fp8, int32 for integers."""
 
 
 def range_steps(tiles: Tiles, k: int) -> int:

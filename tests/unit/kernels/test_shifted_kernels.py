@@ -206,10 +206,13 @@ def test_the_mean_of_fp16_scores_does_not_overflow_where_their_sum_does():
     assert np.isfinite(found).all()
 
 
-def test_fp16_statistics_need_an_fp16_vector_path():
+@pytest.mark.parametrize("changed", [{"precision": "fp32"}, {"workload.dtype": "bf16"}])
+def test_fp16_statistics_need_an_fp16_vector_path(changed):
     with pytest.raises(ConfigError) as caught:
-        simulate(MACHINE, "attention-2048", "pasa", {"statistics": "fp16", "precision": "fp32"})
-    assert "statistics: found fp16 with precision fp32, allowed: fp32" in str(caught.value)
+        simulate(MACHINE, "attention-2048", "pasa", {"statistics": "fp16", **changed})
+    assert str(caught.value) == (
+        "statistics: found fp16 with a vector path in fp32, allowed: fp32, or precision fp16"
+    )
 
 
 @pytest.mark.parametrize("kernel", ["pasa", "centered"])

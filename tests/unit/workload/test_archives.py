@@ -46,6 +46,16 @@ def test_safetensors_may_hold_bfloat16(tmp_path):
     np.testing.assert_array_equal(read_arrays(path, WANTED)["a"].astype(np.float32), A)
 
 
+@pytest.mark.parametrize(
+    ("type_name", "dtype"),
+    [("F8_E4M3", ml_dtypes.float8_e4m3fn), ("F8_E5M2", ml_dtypes.float8_e5m2)],
+)
+def test_safetensors_may_hold_fp8(tmp_path, type_name, dtype):
+    path = tmp_path / "x.safetensors"
+    write_safetensors(path, type_name, A.astype(dtype).tobytes(), [2, 3])
+    np.testing.assert_array_equal(read_arrays(path, WANTED)["a"].astype(np.float32), A)
+
+
 def test_another_ending_is_refused(tmp_path):
     path = tmp_path / "x.pickle"
     expected = f"{path}: found the ending '.pickle', allowed: .npz, .safetensors"
@@ -86,7 +96,8 @@ def test_safetensors_holds_numbers_only(tmp_path):
     path = tmp_path / "x.safetensors"
     write_safetensors(path, "BOOL", bytes(6), [2, 3])
     assert message(read_arrays, path, WANTED) == (
-        f"{path}: array 'a' has type BOOL, allowed: F64, F32, F16, BF16, I64, I32, I16, I8, U8"
+        f"{path}: array 'a' has type BOOL, "
+        "allowed: F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8"
     )
 
 

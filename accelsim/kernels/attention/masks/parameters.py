@@ -29,8 +29,10 @@ class SparseParameters(Spec):
     """Which blocks to keep: fixed (window, sinks_window, dilated, file) or scored from Q and K."""
     block: Size | None = None
     """Rows and columns of a block, which is a tile; absent: the largest that fits, up to 64."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
     window: Size = 256
     """window, sinks_window, dilated: keys kept before each query row, rounded out to blocks."""
     sinks: Size = 4
@@ -54,7 +56,8 @@ class SparseParameters(Spec):
     index_dim: Size = 16
     """indexer: elements of an index vector."""
     index_format: IndexFormat = Format.FP8_E4M3
-    """indexer: format of index vectors in HBM; multiplied in FP16 where the cube has no FP8."""
+    """indexer: format of index vectors in HBM; where the cube has not this one, FP8 is multiplied
+    in FP16 and others in FP32."""
     index_seed: Seed = 0
     """indexer: seed of the random projection that stands in for learned weights."""
     weights: Path | None = None
