@@ -20,6 +20,7 @@ LAYERS = {
     "units": set(),
     "version": set(),
     "jit": set(),
+    "sources": set(),
     "interruption": set(),
     "workers": GROUND,
     "config": GROUND,
@@ -28,7 +29,7 @@ LAYERS = {
     "quantization": SPECS | {"workload"},
     "hardware": SPECS | {"jit"},
     "program": SPECS | {"jit", "hardware"},
-    "kernels": MODELS | {"workload", "quantization"},
+    "kernels": MODELS | {"sources", "workload", "quantization"},
     "engine": MODELS,
     "energy": MODELS,
     "report": MODELS | {"workload", "engine", "energy"},
@@ -36,7 +37,8 @@ LAYERS = {
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS
     | {"workload", "kernels", "engine", "energy", "power", "report", "loading"},
-    "sweeps": MODELS | {"workers", "workload", "kernels", "report", "loading", "simulation"},
+    "sweeps": MODELS
+    | {"sources", "workers", "workload", "kernels", "energy", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
     "validation": MODELS
     | {"workload", "kernels", "engine", "energy", "report", "loading", "simulation", "workers"},
