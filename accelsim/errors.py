@@ -4,6 +4,7 @@ The command line prints the message of such an error and exits with its `exit_co
 exception is a defect of accelsim and shows its traceback.
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 from unicodedata import category
@@ -53,6 +54,13 @@ class WorkloadError(AccelsimError):
 
 class DoesNotFitError(AccelsimError):
     """A design point that cannot run: a result with a reason in a sweep, an error elsewhere."""
+
+
+class ShortageError(AccelsimError):
+    """What the computer lacked at the time: memory, a package, access to a file that is there.
+
+    It says nothing about the input, so it is never kept as a result.
+    """
 
 
 class ProgramError(AccelsimError):
@@ -112,6 +120,11 @@ def _is_control(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the operating system refused, which says nothing about what a file holds."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

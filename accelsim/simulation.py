@@ -13,8 +13,8 @@ from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
 from accelsim.errors import (
     ConfigError,
-    DoesNotFitError,
     OutputError,
+    ShortageError,
     UnknownNameError,
     WorkloadError,
 )
@@ -54,7 +54,8 @@ def simulate(
     kernel; values may be text as in a file. A layer runs its parts one after the other; parts that
     `kernel` is not for run the default kernel of their kind.
 
-    Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them.
+    Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
+    ShortageError for what this computer lacks.
     """
     if engine not in _ENGINES:
         raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(_ENGINES)}")
@@ -95,7 +96,7 @@ def shortages_explained(kernel: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise DoesNotFitError(
+        raise ShortageError(
             f"kernel {kernel}: this computer has too little memory free ({error}); "
             f"choose a smaller problem, or one without tensors"
         ) from error
@@ -176,12 +177,16 @@ class KernelRun:
             problem=problem,
             kernel=self.kernel.name,
             is_exact=self.kernel.is_exact,
+            selection_assumed=self._assumes_selection(tensors),
             engine=engine,
             settings=self.settings,
             accuracy=None,
             with_timeline=with_timeline,
         )
         return report, output
+
+    def _assumes_selection(self, tensors: Tensors | None) -> bool:
+        return tensors is None and self.kernel.selects_by_values(self.parameters)
 
 
 def _prepare(

@@ -36,6 +36,7 @@ SHOWN = (
     "energy_by_component_j.",
     "area_mm2",
     "is_exact",
+    "selection_assumed",
     "selection.",
     "accuracy.",
 )

@@ -95,19 +95,40 @@ def draw_columns(
 
     frame = read_table(table)
     if not pareto:
-        return save_figure(curve_figure(frame, x, y, by), table.parent, f"{y}-over-{x}")
-    front = front_of(frame, x, y, maximize)
-    settings = _settings(frame)
-    figure = pareto_figure(frame, x, y, front, maximize=maximize, by=by, settings=settings)
-    return save_figure(figure, table.parent, f"pareto-{y}-{x}")
+        name = _file_name(f"{y}-over-{x}", by, ())
+        return save_figure(curve_figure(frame, x, y, by), table.parent, name)
+    figure = pareto_figure(
+        frame,
+        x,
+        y,
+        front_of(frame, x, y, maximize, exact_only=True),
+        wider_front=front_of(frame, x, y, maximize),
+        maximize=maximize,
+        by=by,
+        settings=_settings(frame),
+    )
+    return save_figure(figure, table.parent, _file_name(f"pareto-{y}-{x}", by, maximize))
 
 
-def front_of(frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str]) -> list[bool]:
-    """Return for each row whether no other row of its problem with both values beats it."""
-    from accelsim.plotting.table import finished, numbers, problems
+def _file_name(stem: str, by: Sequence[str], maximize: Sequence[str]) -> str:
+    """Return a name that says all that was chosen, so that no figure replaces another one."""
+    chosen = [f"most-{name}" for name in maximize] + [f"by-{name}" for name in by]
+    return "-".join([stem, *chosen])
+
+
+def front_of(
+    frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str], *, exact_only: bool = False
+) -> list[bool]:
+    """Return for each row whether no other row of its problem with both values beats it.
+
+    exact_only: as if there were none but exact rows.
+    """
+    from accelsim.plotting.table import finished, is_exact, numbers, problems
     from accelsim.sweeps.pareto import pareto_front
 
     rows = finished(frame, [x, y])
+    if exact_only:
+        rows = rows[is_exact(rows)]
     values = rows[[]].assign(**{name: numbers(rows, name)[0] for name in (x, y)})
     more = [name for name in (x, y) if name in maximize]
     less = [name for name in (x, y) if name not in maximize]

@@ -14,7 +14,7 @@ from accelsim.config.mistakes import explain, show
 from accelsim.config.plain import MAX_BYTES
 from accelsim.config.shipped import Kind, locate
 from accelsim.config.spec import UNITS_REQUIRED
-from accelsim.errors import FILE_ERRORS, ConfigError, reason_of
+from accelsim.errors import FILE_ERRORS, ConfigError, ShortageError, reason_of
 
 T = TypeVar("T")
 
@@ -33,11 +33,14 @@ def load_spec(
     text, read as YAML, or to plain values; a quantity needs its unit there too. Messages about an
     overridden key start with `label` and the key. A union of models comes as a TypeAdapter.
 
-    Raises ConfigError with all mistakes, UnknownNameError for a name that nobody knows.
+    Raises ConfigError with all mistakes, UnknownNameError for a name that nobody knows,
+    ShortageError for a file that cannot be read now.
     """
     document = read_document(source, kind=kind)
     if overrides:
-        return validate(model, document.with_overrides(overrides, label))
+        document = document.with_overrides(overrides, label)
+    if overrides or kind == "machine":  # a machine is also what its memory standard's file says
+        return validate(model, document)
     return cast(T, _validate_once(cast(Any, model), document))
 
 
@@ -108,7 +111,7 @@ def _read(path: Path, size_bytes: int, _version: tuple[int, ...]) -> Document:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+        raise ShortageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: byte {error.start} is not text in UTF-8"]) from None
     return parse(text, lambda line, column: f"{path}:{line}:{column}: ")

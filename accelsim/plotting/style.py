@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.errors import OutputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -54,6 +55,12 @@ def legend_beside(axes: "Axes", title: str = "") -> None:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)  # names come from the user, and a dollar in them is no formula
+
+
+def note_hollow(axes: "Axes", exact: "pd.Series[bool]") -> None:
+    """Say in the legend what hollow markers mean, where there are any."""
+    if not exact.all():
+        axes.plot([], [], "o", color=INK, fillstyle="none", label="hollow: approximate")
 
 
 def color_of(index: int) -> str:

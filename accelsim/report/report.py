@@ -91,6 +91,8 @@ class Report:
     """Whether the kernel computes attention or the product up to rounding, leaving nothing out."""
     selection: Mapping[str, float]
     """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
+    selection_assumed: bool
+    """Whether that is assumed, because the run had no tensors to select by."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
     inputs_out_of_range: int = 0

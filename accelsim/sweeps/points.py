@@ -7,10 +7,11 @@ from math import prod
 from pathlib import Path
 
 from accelsim.errors import ConfigError, unknown_name
-from accelsim.sweeps.axis import axis_values
+from accelsim.sweeps.axis import Scalar, axis_values
 from accelsim.sweeps.constraints import Constraint
 from accelsim.sweeps.contents import ReadContents
-from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings
+from accelsim.sweeps.free import free_keys
+from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings, flat
 from accelsim.sweeps.spec import SUBJECTS, SweepSpec
 
 MAX_POINTS = 1_000_000
@@ -24,6 +25,8 @@ class Grid:
     """What to run, and the points whose settings contradict each other."""
     num_excluded: int
     """Designs that a constraint left out."""
+    free_keys: tuple[str, ...]
+    """Swept fields of the machine that leave its area as it is."""
 
 
 def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Path()) -> Grid:
@@ -39,9 +42,18 @@ def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Pat
     resolved = [resolver.resolve(choice) for choice in choices]
     if resolved[0].error and all(each.error for each in resolved):
         raise resolved[0].error
-    kept = {each.point.id: each.point for each in _constrained(resolved, spec.constraints)}
+    fields = _differing(choices, resolver)
+    told_apart = [each.with_columns(fields) for each in resolved]
+    constrained = _constrained(told_apart, spec.constraints)
+    kept = {each.point.id: each.point for each in constrained}
     excluded = {each.point.id for each in resolved} - kept.keys()
-    return Grid(points=list(kept.values()), num_excluded=len(excluded))
+    machines = [each.contents["machine"] for each in resolved if each.contents]
+    swept = dict.fromkeys(key for choice in choices for key in choice if key not in spec.settings)
+    return Grid(
+        points=list(kept.values()),
+        num_excluded=len(excluded),
+        free_keys=free_keys(swept, machines),
+    )
 
 
 def _choices(spec: SweepSpec) -> list[Settings]:
@@ -82,6 +94,17 @@ def _check_names(choices: list[Settings], resolver: Resolver) -> None:
     for key in dict.fromkeys(key for choice in choices for key in choice):
         if "." not in key and key not in SUBJECTS and key not in parameters:
             raise unknown_name("kernel parameter", key, parameters)
+
+
+def _differing(choices: list[Settings], resolver: Resolver) -> list[str]:
+    """Return the fields in which files differ that call their machine or workload the same."""
+    values: dict[tuple[str, str], set[Scalar | None]] = {}
+    for kind in ("machine", "workload"):
+        for source in dict.fromkeys(choice[kind] for choice in choices):
+            contents = resolver.contents(kind, source)
+            for field, value in flat(contents):
+                values.setdefault((contents["name"], f"{kind}.{field}"), set()).add(value)
+    return list(dict.fromkeys(field for (_, field), found in values.items() if len(found) > 1))
 
 
 def _constrained(resolved: list[Resolved], texts: Sequence[str]) -> list[Resolved]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputRangeWarning, WorkloadError
+from accelsim.errors import InputRangeWarning, ShortageError, WorkloadError
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
 from accelsim.workload.model.capture import capture_heads, capture_linear
 from accelsim.workload.problem import (
@@ -72,7 +72,7 @@ def load_tensors(problem: Problem, folder: Path) -> Tensors | None:
     """Return the tensors of `problem`, or None for a problem that names no source.
 
     Relative paths start at `folder`, the place of the workload file, then at the working
-    directory. Raises WorkloadError that begins with the problem's name.
+    directory. Raises WorkloadError or ShortageError that begins with the problem's name.
     """
     return load_counted_tensors(problem, folder)[0]
 
@@ -87,8 +87,8 @@ def load_counted_tensors(problem: Problem, folder: Path) -> tuple[Tensors | None
         if values is None:
             return None, 0
         arrays = {name: _rounded(name, each, problem) for name, each in values.items()}
-    except WorkloadError as error:
-        raise WorkloadError(f"workload '{problem.name}': {error}") from error
+    except (WorkloadError, ShortageError) as error:
+        raise error.at(f"workload '{problem.name}'") from error
     return _tensors(problem, arrays), _count_beyond(problem, values)
 
 

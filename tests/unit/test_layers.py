@@ -22,6 +22,7 @@ LAYERS = {
     "closure": set(),
     "code_cache": {"closure"},
     "jit": {"closure", "code_cache"},
+    "sources": set(),
     "interruption": set(),
     "leaving": set(),
     "workers": GROUND,
@@ -31,7 +32,7 @@ LAYERS = {
     "quantization": SPECS | {"workload"},
     "hardware": SPECS | {"jit"},
     "program": SPECS | {"jit", "hardware"},
-    "kernels": MODELS | {"workload", "quantization"},
+    "kernels": MODELS | {"sources", "workload", "quantization"},
     "engine": MODELS,
     "energy": MODELS,
     "report": MODELS | {"workload", "engine", "energy"},
@@ -39,7 +40,8 @@ LAYERS = {
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS
     | {"workload", "kernels", "engine", "energy", "power", "report", "loading", "code_cache"},
-    "sweeps": MODELS | {"workers", "workload", "kernels", "report", "loading", "simulation"},
+    "sweeps": MODELS
+    | {"sources", "workers", "workload", "kernels", "energy", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
     "validation": MODELS
     | {"workload", "kernels", "engine", "energy", "report", "loading", "simulation", "workers"},

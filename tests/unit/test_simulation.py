@@ -9,7 +9,7 @@ import pytest
 
 import accelsim
 from accelsim.config.shipped import known_names
-from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError
+from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, ShortageError
 from accelsim.kernels.registry import kernel_names
 from accelsim.loading import load_machine, load_workload
 from accelsim.simulation import record, simulate
@@ -238,6 +238,7 @@ class TestMachinesThatCannotRunIt:
     def test_too_little_memory_is_said(self, small, monkeypatch):
         monkeypatch.setattr("accelsim.simulation.load_tensors", _fails_for_lack_of_memory)
         error = refusal("edge-npu", small, "flash")
+        assert type(error) is ShortageError
         assert str(error) == (
             "kernel flash: this computer has too little memory free (Unable to allocate 9 TiB); "
             "choose a smaller problem, or one without tensors"
@@ -314,7 +315,36 @@ class TestWhatComesBack:
         accuracy = simulate("edge-npu", path, "flash").accuracy
         # One row of 16, and the column of a value that the causal mask hides from some rows.
         assert 16 / (96 * 16) < accuracy.nonfinite_fraction < (16 + 96) / (96 * 16)
+        # There the reference is not finite either, so that it has no error.
         assert 0 < accuracy.relative_rmse < 2**-9
+
+    def test_an_overflow_is_an_infinite_error(self, small):
+        family = {"source": "uniform", "mean": 100, "amplitude": 1, "seed": 5}
+        accuracy = simulate("edge-npu", small, "flash", {"workload.tensors": family}).accuracy
+        assert accuracy.nonfinite_fraction == 1  # scores of 16 x 100^2 are beyond FP16
+        assert accuracy.rmse == accuracy.relative_rmse == accuracy.max_abs_error == np.inf
+
+    @pytest.mark.parametrize(
+        ("kernel", "settings", "is_assumed"),
+        [
+            ("flash", {}, False),
+            ("window", {"window": 8}, False),
+            ("sparse", {}, True),
+            ("sparse", {"mask": "window"}, False),
+            ("sift", {}, True),
+            ("topk", {}, True),
+            ("quest", {}, True),
+        ],
+    )
+    def test_what_is_selected_without_tensors_is_assumed(self, small, kernel, settings, is_assumed):
+        found = simulate("ascend-910b", small, kernel, settings)
+        assert found.selection_assumed is is_assumed
+        assert found.to_row()["selection_assumed"] is is_assumed
+
+    def test_what_is_selected_by_tensors_is_not_assumed(self, small):
+        family = {"source": "uniform", "seed": 5}
+        report = simulate("edge-npu", small, "sparse", {"workload.tensors": family})
+        assert not report.selection_assumed
 
     def test_record_returns_the_program_of_the_run(self, small):
         assert (

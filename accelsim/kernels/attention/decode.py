@@ -12,7 +12,7 @@ HBM traffic that every step has, for n keys seen by each KV head: the query and 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -213,6 +213,7 @@ class DecodeKernel(Kernel):
     """A kernel over the steps of a generation."""
 
     problem_kind: ClassVar[str] = "attention"
+    phase: ClassVar[Literal["both", "decode"]] = "decode"
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -190,6 +190,11 @@ class Quest(DecodeKernel):
     parameters: ClassVar[type[Spec]] = QuestParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: QuestParameters) -> bool:
+        """Return True: the scores say it."""
+        return True
+
+    @classmethod
     def record(
         cls,
         problem: AttentionProblem,

@@ -239,6 +239,11 @@ class Sift(DecodeKernel):
     parameters: ClassVar[type[Spec]] = SiftParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: SiftParameters) -> bool:
+        """Return True: the scores say it."""
+        return True
+
+    @classmethod
     def record(
         cls,
         problem: AttentionProblem,

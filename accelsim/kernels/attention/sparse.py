@@ -194,6 +194,11 @@ class Sparse(Kernel):
     parameters: ClassVar[type[Spec]] = SparseParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: SparseParameters) -> bool:
+        """Return whether the mask is scored."""
+        return parameters.mask in SCORED_MASKS
+
+    @classmethod
     def record(
         cls,
         problem: AttentionProblem,

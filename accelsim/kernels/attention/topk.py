@@ -100,6 +100,11 @@ class TopK(DecodeKernel):
     parameters: ClassVar[type[Spec]] = TopKParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: TopKParameters) -> bool:
+        """Return True: the scores say it."""
+        return True
+
+    @classmethod
     def record(
         cls,
         problem: AttentionProblem,

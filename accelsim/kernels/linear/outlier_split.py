@@ -134,6 +134,11 @@ class OutlierSplit(QuantizedLinear):
     parameters: ClassVar[type[Spec]] = OutlierSplitParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: OutlierSplitParameters) -> bool:
+        """Return whether a magnitude says which channels are outliers."""
+        return parameters.outlier_magnitude is not None
+
+    @classmethod
     def record(
         cls,
         problem: GemmProblem,

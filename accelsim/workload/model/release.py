@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import error as ZlibError  # noqa: N812 (it is a class)
 
-from accelsim.errors import OutputError, WorkloadError, unknown_name
+from accelsim.errors import OutputError, ShortageError, WorkloadError, unknown_name
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
@@ -63,7 +63,7 @@ def model_path(name: str) -> Path:
     """Return the file of a fetched model. Raises an AccelsimError unless it was fetched."""
     path = model_folder() / _release(name).file_name
     if not os.path.isfile(path):
-        raise WorkloadError(
+        raise ShortageError(
             f"model '{name}' is not at {path}; `accelsim model fetch {name}` gets it"
         )
     return path

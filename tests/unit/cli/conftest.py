@@ -88,6 +88,7 @@ class Simulator:
     def __init__(self):
         self.calls = []
         self.failure = None
+        self.num_set_aside, self.free_keys = 0, ()
 
     def simulate(self, machine, workload, kernel, settings, *, engine="compiled", timeline=False):
         self.calls.append((machine, workload, kernel, settings, engine))
@@ -116,6 +117,8 @@ class Simulator:
             num_excluded=1,
             num_run=2,
             num_by_status={"ok": 2, "infeasible": 1},
+            num_set_aside=self.num_set_aside,
+            free_keys=self.free_keys,
             csv=out / "results.csv",
             parquet=out / "results.parquet",
         )
@@ -125,7 +128,12 @@ def get_kernel(name):
     if name not in CYCLES:
         raise unknown_name("kernel", name, CYCLES)
     return SimpleNamespace(
-        name=name, summary=f"{name} attention", problem_kind="attention", parameters=Parameters
+        name=name,
+        summary=f"{name} attention",
+        problem_kind="attention",
+        phase="both" if name == "dense" else "decode",
+        is_exact=name == "dense",
+        parameters=Parameters,
     )
 
 

@@ -141,6 +141,48 @@ def test_program_is_cut_at_the_limit(accelsim_command):
     assert accelsim_command("program", *ONE, "--limit", 2).stdout == "0 load\n1 load\n"
 
 
+def test_sweep_tells_what_the_table_does_not_show(accelsim_command, simulator, tmp_path):
+    simulator.num_set_aside = 2
+    simulator.free_keys = ("machine.clock", "machine.hbm.bandwidth")
+    done = accelsim_command("sweep", tmp_path / "s.yaml", "--out", tmp_path)
+    assert done.stderr.splitlines()[-3:-1] == [
+        "2 older results are kept and not shown: made by other code, or from files that have "
+        "changed since",
+        "the area does not change with machine.clock, machine.hbm.bandwidth: what is best costs "
+        "nothing, and wins every front (docs/sweeps.md)",
+    ]
+    simulator.num_set_aside, simulator.free_keys = 1, ()
+    done = accelsim_command("sweep", tmp_path / "s.yaml", "--out", tmp_path)
+    assert done.stderr.splitlines()[-2].startswith("1 older result is kept and not shown: ")
+
+
+def test_kernels_say_what_they_are_for_and_whether_they_are_exact(accelsim_command):
+    lines = [line.split("│") for line in accelsim_command("kernels").stdout.splitlines()]
+    cells = {row[1].strip(): [cell.strip() for cell in row[2:5]] for row in lines if len(row) > 5}
+    assert cells["dense"] == ["attention", "prefill, decode", "yes"]
+    assert cells["flash"] == ["attention", "decode", "no"]
+
+
+def test_figures_of_other_choices_have_other_names(accelsim_command, results_table):
+    words = ("plot", results_table, "--x", "time_s", "--y", "energy_j")
+    chosen = [
+        *((), ("--by", "kernel"), ("--by", "tile_q", "--by", "kernel"), ("--pareto",)),
+        *(("--pareto", "--by", "kernel"), ("--pareto", "--maximize", "time_s")),
+    ]
+    for more in chosen:
+        assert accelsim_command(*words, *more).exit_code == 0
+    assert sorted(path.stem for path in results_table.glob("*.png")) == sorted(
+        [
+            "energy_j-over-time_s",
+            "energy_j-over-time_s-by-kernel",
+            "energy_j-over-time_s-by-tile_q-by-kernel",
+            "pareto-energy_j-time_s",
+            "pareto-energy_j-time_s-by-kernel",
+            "pareto-energy_j-time_s-most-time_s",
+        ]
+    )
+
+
 def test_kernels_with_their_parameters(accelsim_command):
     printed = accelsim_command("kernels").stdout
     for text in ("flash attention", "tile_q", "absent", "Rows [q_len] of a tile.", "precision"):

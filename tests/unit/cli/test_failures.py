@@ -5,7 +5,13 @@ import sys
 
 import pytest
 
-from accelsim.errors import ConfigError, DoesNotFitError, SweepInterruptedError, WorkloadError
+from accelsim.errors import (
+    ConfigError,
+    DoesNotFitError,
+    ShortageError,
+    SweepInterruptedError,
+    WorkloadError,
+)
 
 ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
 SEVERAL = ("--machine", "edge-npu", "--workload", "w", "--kernels")
@@ -39,6 +45,12 @@ def test_an_interrupted_sweep_says_how_to_go_on(accelsim_command, simulator, tmp
     simulator.failure = SweepInterruptedError("interrupted: run it again")
     done = accelsim_command("-q", "sweep", tmp_path / "s.yaml", "--out", tmp_path)
     assert (done.exit_code, done.stderr) == (130, "interrupted: run it again\n")
+
+
+def test_a_sweep_for_which_the_computer_is_too_small_fails(accelsim_command, simulator, tmp_path):
+    simulator.failure = ShortageError("1 of 4 points are not finished")
+    done = accelsim_command("-q", "sweep", tmp_path / "s.yaml", "--out", tmp_path)
+    assert (done.exit_code, done.stderr) == (2, "1 of 4 points are not finished\n")
 
 
 @pytest.mark.parametrize(

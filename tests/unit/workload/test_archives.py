@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import struct
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accelsim.errors import OutputError, WorkloadError
+from accelsim.errors import OutputError, ShortageError, WorkloadError
 from accelsim.workload.archives import find_file, read_arrays, write_arrays
 from accelsim.workload.extras import import_extra
 
@@ -192,9 +193,26 @@ def test_files_are_found_beside_the_workload_before_the_working_directory(tmp_pa
 
 
 def test_a_missing_package_says_how_to_install_it():
-    assert message(import_extra, "no_such_package", "a GGUF model") == (
+    with pytest.raises(ShortageError) as raised:
+        import_extra("no_such_package", "a GGUF model")
+    assert str(raised.value) == (
         "a GGUF model needs the package 'no_such_package': pip install 'accelsim[models]'"
     )
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_a_file_that_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, ending):
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(b"as it should be")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(ShortageError) as raised:
+        read_arrays(path, WANTED)
+    assert str(raised.value) == f"{path}: cannot be read ([Errno 24] Too many open files)"
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
