@@ -250,7 +250,7 @@ def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UnknownNameError) as refusal:
         load_spec(MachineSpec, "ascend-910c", kind="machine")
     assert str(refusal.value) == (
-        "unknown machine 'ascend-910c', did you mean 'ascend-910b-no-l2'?; known: "
+        "unknown machine 'ascend-910c', did you mean 'ascend-910b'?; known: "
         + ", ".join(known_names("machine"))
     )
 
