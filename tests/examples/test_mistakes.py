@@ -87,12 +87,13 @@ def refused(done):
         ),
         (
             "machine.scratchpad.capacity=1 TiB",
-            "technology '28nm' has no scratchpad of 1099511627776 bytes: its table goes from 4096 "
-            "to 201326592 bytes",
+            "--set machine.scratchpad.capacity: technology '28nm' has no scratchpad of "
+            "1099511627776 bytes: its table goes from 4096 to 201326592 bytes",
         ),
         (
             "machine.technology=7mn",
-            "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 4n, 7nm",
+            "--set machine.technology: unknown technology '7mn', did you mean '7nm'?; "
+            "known: 28nm, 4n, 7nm",
         ),
         (
             "machine.cube.kind=systolc",
