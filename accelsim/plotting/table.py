@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from accelsim.errors import OutputError, unknown_name
 from accelsim.report.quantity import BINARY, Quantity, quantity_of
+from accelsim.report.subject import subject_of
 from accelsim.units import parse_quantity
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ def series_names(frame: "pd.DataFrame", columns: Sequence[str] = ()) -> "pd.Seri
     names = list(columns) or _identity(frame)
     require_columns(frame, names)
     return frame[names].astype(str).agg(" · ".join, axis=1)
+
+
+def comparison_subject(frame: "pd.DataFrame") -> str:
+    """Return what a comparison is of: one workload and one machine, with what was changed."""
+    first = {str(name): value for name, value in frame.iloc[0].dropna().items()}
+    return subject_of(str(first["machine"]), str(first["workload"]), first)
 
 
 def problems(frame: "pd.DataFrame") -> "pd.Series[str]":
