@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from accelsim.config.document import KeyPath
+from accelsim.config.document import Document
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
-from accelsim.errors import AccelsimError, ConfigError, UnknownNameError
+from accelsim.errors import AccelsimError, ConfigError
+from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.workload.problem import LayerProblem, Problem, Workload
@@ -26,31 +27,33 @@ class LoadedWorkload:
 
 
 def load_machine(
-    source: str | Path, overrides: Mapping[str, Any] | None = None, label: str = "--set "
+    source: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    label: str = "--set ",
+    *,
+    needs_costs: bool = True,
 ) -> MachineSpec:
     """Return the machine of a file or a shipped name, with dotted keys replaced by `overrides`.
 
-    The technology must exist and know the memory. Raises ConfigError, UnknownNameError.
+    With `needs_costs` the technology must know the energy and area of all that the machine has.
+    Raises ConfigError, UnknownNameError.
     """
     machine = load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
-    mistake = _unknown_to_technology(machine)
-    if mistake is not None:
+    if needs_costs:
         document = read_document(source, kind="machine").with_overrides(overrides or {}, label)
-        raise ConfigError([document.message(*mistake)])
+        _check_costs(machine, document)
     return machine
 
 
-def _unknown_to_technology(machine: MachineSpec) -> tuple[KeyPath, str] | None:
-    """Return the key whose value has no costs, and why; None where all is known."""
+def _check_costs(machine: MachineSpec, document: Document) -> None:
+    """Refuse a machine that its technology has no costs for, at the fields that are the reason."""
     try:
         technology = load_technology(machine.technology)
     except AccelsimError as error:
-        return ("technology",), str(error)
-    try:
-        technology.memory(machine.hbm.technology_key)
-    except UnknownNameError as error:
-        return ("hbm", "standard"), str(error)
-    return None
+        raise ConfigError([document.message(("technology",), str(error))]) from None
+    missing = missing_costs(machine, technology)
+    if missing:
+        raise ConfigError([document.message(path, text) for path, text in missing])
 
 
 def load_workload(

@@ -18,6 +18,7 @@ from accelsim.errors import (
     UnknownNameError,
     WorkloadError,
 )
+from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.base import Array, Kernel
@@ -27,7 +28,8 @@ from accelsim.numerics.metrics import compare
 from accelsim.power import schedule_under_cap
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
-from accelsim.report.build import build_report, combine_reports
+from accelsim.report.build import build_report
+from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
 from accelsim.workload.problem import LayerProblem, Problem
 from accelsim.workload.tensors import Tensors, load_counted_tensors
@@ -70,7 +72,7 @@ def simulate(
         for part in problem.problems
     ]
     counts = [part.count for part in problem.problems]
-    return combine_reports(reports, counts, run.machine, problem.name, kernel, run.settings)
+    return combine_reports(reports, counts, problem.name, kernel, run.settings)
 
 
 def record(
@@ -80,7 +82,7 @@ def record(
     settings: Mapping[str, Any] | None = None,
 ) -> Program:
     """Return the verified tile program of a kernel; raises as `simulate` does."""
-    run, loaded = _prepare(machine, workload, kernel, settings or {})
+    run, loaded = _prepare(machine, workload, kernel, settings or {}, needs_costs=False)
     problem = loaded.problem
     if isinstance(problem, LayerProblem):
         raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
@@ -126,17 +128,21 @@ class KernelRun:
         kernel: str,
         settings: Mapping[str, Any],
         label: str = "--set ",
+        *,
+        needs_costs: bool = True,
     ) -> "KernelRun":
         """Check `settings`: `machine.<field>` and kernel parameters; others are the caller's.
 
-        A message about a parameter starts with `label`.
+        A message about a parameter starts with `label`. needs_costs: see `load_machine`.
         """
         chosen = get_kernel(kernel)
         settings = plain_settings(settings, label)
         _check_keys(settings)
         machine_settings = settings_below("machine", settings)
         if not isinstance(machine, MachineSpec):
-            machine = load_machine(machine, machine_settings, "--set machine.")
+            machine = load_machine(
+                machine, machine_settings, "--set machine.", needs_costs=needs_costs
+            )
         elif machine_settings:
             raise _already_loaded("machine", machine_settings)
         own = {key: value for key, value in settings.items() if "." not in key}
@@ -165,14 +171,15 @@ class KernelRun:
 
         technology: costs of the actions; absent: those that the machine names.
         """
+        technology = technology or load_technology(self.machine.technology)
+        _check_costs(self.machine, technology)
         program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
         if not is_shipped(self.kernel):
             verify(program)
-        technology = technology or load_technology(self.machine.technology)
-        schedule, machine = schedule_under_cap(program, self.machine, technology, _ENGINES[engine])
+        capped = schedule_under_cap(program, self.machine, technology, _ENGINES[engine])
         report = build_report(
-            schedule=schedule,
-            machine=machine,
+            schedule=capped.schedule,
+            machine=capped.machine,
             technology=technology,
             problem=problem,
             kernel=self.kernel.name,
@@ -180,6 +187,8 @@ class KernelRun:
             selection_assumed=self._assumes_selection(tensors),
             engine=engine,
             settings=self.settings,
+            parameters=self._parameters_of(program),
+            power_cap=capped.power_cap,
             accuracy=None,
             with_timeline=with_timeline,
         )
@@ -188,14 +197,21 @@ class KernelRun:
     def _assumes_selection(self, tensors: Tensors | None) -> bool:
         return tensors is None and self.kernel.selects_by_values(self.parameters)
 
+    def _parameters_of(self, program: Program) -> dict[str, Any]:
+        """Return what the program was recorded with: what was given, the defaults, the chosen."""
+        given: dict[str, Any] = self.parameters.model_dump(mode="json", exclude_none=True)
+        return given | dict(program.parameters)
+
 
 def _prepare(
     machine: MachineSpec | str | Path,
     workload: LoadedWorkload | str | Path,
     kernel: str,
     settings: Mapping[str, Any],
+    *,
+    needs_costs: bool = True,
 ) -> tuple[KernelRun, LoadedWorkload]:
-    run = KernelRun.prepare(machine, kernel, settings)
+    run = KernelRun.prepare(machine, kernel, settings, needs_costs=needs_costs)
     workload_settings = settings_below("workload", settings)
     if not isinstance(workload, LoadedWorkload):
         workload = load_workload(workload, workload_settings, "--set workload.")
@@ -203,6 +219,14 @@ def _prepare(
         raise _already_loaded("workload", workload_settings)
     _check_kind(run.kernel, workload)
     return run, workload
+
+
+def _check_costs(machine: MachineSpec, technology: TechnologySpec) -> None:
+    """Refuse a machine, however it was made, that the technology has no costs for."""
+    missing = missing_costs(machine, technology)
+    if missing:
+        start = f"machine {machine.name}: "
+        raise ConfigError([f"{start}{'.'.join(path)}: {text}" for path, text in missing])
 
 
 def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:

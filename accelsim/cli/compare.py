@@ -12,6 +12,7 @@ from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, note, print_json, progress, results
 from accelsim.cli.files import remove_file, write_csv
 from accelsim.report.quantity import quantity_of
+from accelsim.report.subject import subject_of
 
 if TYPE_CHECKING:
     from accelsim.report.timeline import Timeline
@@ -24,6 +25,7 @@ SHOWN = (
     "hbm_read_bytes",
     "hbm_write_bytes",
     "hbm_bytes_by_tensor.",
+    "requested_bytes_by_tensor.",
     "macs",
     "units.cube.utilization",
     "units.vector.utilization",
@@ -37,6 +39,9 @@ SHOWN = (
     "area_mm2",
     "is_exact",
     "selection_assumed",
+    *(f"parameters.{name}" for name in ("tile_q", "tile_k", "tile_m", "tile_n", "tile_rows")),
+    *(f"parameters.{name}" for name in ("tile_cols", "tile_elements", "softmax_rows", "block")),
+    *(f"parameters.{name}" for name in ("splits", "stages")),
     "selection.",
     "accuracy.",
 )
@@ -84,7 +89,7 @@ def compare(
                 engine=engine.value,
                 timeline=timeline,
             )
-            rows.append(report.to_row())
+            rows.append({**own[name], **report.to_row()})
             _save_timeline(report.timeline, folder / f"timeline-{name}.csv")
         advance(len(names), len(names))
     _finish(rows, folder, output)
@@ -138,7 +143,7 @@ def settings_of(kernel: str, kernels: list[str], settings: Mapping[str, object])
 
 def side_by_side(rows: list[Row]) -> Table:
     """Return a table with one column a kernel and one line a result."""
-    title = f"{rows[0]['workload']} on {rows[0]['machine']}"
+    title = subject_of(str(rows[0]["machine"]), str(rows[0]["workload"]), rows[0])
     table = Table(title=escape(title), title_justify="left")
     table.add_column("")
     for row in rows:

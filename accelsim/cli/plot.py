@@ -55,17 +55,19 @@ def draw_comparison(folder: Path) -> list[Path]:
     from accelsim.plotting.bars import energy_figure, traffic_figure
     from accelsim.plotting.gantt import timeline_figure
     from accelsim.plotting.roofline import roofline_figure
-    from accelsim.plotting.style import save_figure
-    from accelsim.plotting.table import COMPARE_TABLE, read_table
+    from accelsim.plotting.style import save_figure, titled
+    from accelsim.plotting.table import COMPARE_TABLE, comparison_subject, read_table
 
     frame = read_table(folder / COMPARE_TABLE)
-    paths = save_figure(traffic_figure(frame), folder, "traffic")
-    paths += save_figure(energy_figure(frame), folder, "energy")
-    paths += save_figure(roofline_figure(frame), folder, "roofline")
+    subject, paths = comparison_subject(frame), list[Path]()
+    figures = {"traffic": traffic_figure, "energy": energy_figure, "roofline": roofline_figure}
+    for name, draw in figures.items():
+        paths += save_figure(titled(draw(frame), subject), folder, name)
     for kernel in frame["kernel"]:
         table = folder / f"timeline-{kernel}.csv"
         if os.path.isfile(table):
-            paths += save_figure(timeline_figure(read_table(table)), folder, table.stem)
+            figure = titled(timeline_figure(read_table(table)), f"{kernel}: {subject}")
+            paths += save_figure(figure, folder, table.stem)
     return paths
 
 

@@ -42,6 +42,13 @@ def dress(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
         axes.spines[side].set_visible(False)
 
 
+def titled(figure: "Figure", subject: str) -> "Figure":
+    """Return the figure with what it is of above it: machine, workload, and what was changed."""
+    title = figure.suptitle(subject, fontsize=_LABEL_POINTS, color=INK, x=0.01, ha="left")
+    title.set_parse_math(False)
+    return figure
+
+
 def legend_beside(axes: "Axes", title: str = "") -> None:
     """Put the legend to the right of `axes`, where it hides no data."""
     legend = axes.legend(

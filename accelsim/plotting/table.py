@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import FILE_ERRORS, OutputError, reason_of, unknown_name
 from accelsim.report.quantity import BINARY, Quantity, quantity_of
+from accelsim.report.subject import subject_of
 from accelsim.units import parse_quantity
 
 if TYPE_CHECKING:
@@ -170,6 +171,12 @@ def series_names(
 
 def _joined(parts: "list[pd.Series[str]]", between: str) -> "pd.Series[str]":
     return reduce(lambda left, right: left + between + right, parts)
+
+
+def comparison_subject(frame: "pd.DataFrame") -> str:
+    """Return what a comparison is of: one workload and one machine, with what was changed."""
+    first = {str(name): value for name, value in frame.iloc[0].dropna().items()}
+    return subject_of(str(first["machine"]), str(first["workload"]), first)
 
 
 def problems(frame: "pd.DataFrame") -> "pd.Series[str]":

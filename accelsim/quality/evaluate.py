@@ -20,7 +20,7 @@ from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.hook import KernelHook
 from accelsim.quality.linear import KernelLinear
 from accelsim.quality.report import QualityReport
-from accelsim.report.build import combine_reports
+from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
@@ -158,9 +158,7 @@ def _combined(hook: KernelHook | None, workload: str) -> Report | None:
     if hook is None:
         return None
     reports, run = hook.reports, hook.run
-    total = combine_reports(
-        reports, [1] * len(reports), run.machine, workload, run.kernel.name, run.settings
-    )
+    total = combine_reports(reports, [1] * len(reports), workload, run.kernel.name, run.settings)
     selection = _mean([report.selection for report in reports], hook.rows)
     return replace(total, selection=selection, parts=())
 

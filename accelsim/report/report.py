@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from accelsim.numerics.metrics import Accuracy
 from accelsim.report.quantity import quantity_of
@@ -12,6 +12,9 @@ from accelsim.report.timeline import Timeline
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
+
+
+PowerCap = Literal["none", "met", "not met"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class DramReport:
 
     activations: int
     """Rows opened."""
+    bursts: int
+    """Bursts read and written."""
     row_hit_share: float
     """Share of the bursts whose row had been opened for an earlier one."""
     refresh_share: float
@@ -53,6 +58,9 @@ class Report:
     engine: str
     settings: Mapping[str, Any]
     """What the caller changed: machine.*, workload.* and kernel parameters."""
+    parameters: Mapping[str, Any]
+    """All parameters of the kernel as it ran, those that it chose included; empty for a layer,
+    whose parts have theirs."""
     cores: int
     ops: int
     """Ops of the tile program."""
@@ -60,6 +68,9 @@ class Report:
     time_s: float
     clock_hz: float
     """Clock of the run, lower than the machine's where a power cap binds."""
+    power_cap: PowerCap
+    """Whether the run keeps the machine's power cap: where it does not, the lowest clock allowed
+    draws more."""
     bound_by: str
     """Busiest of the units, l2 and hbm; latency if none is half busy."""
     hbm_read_bytes: int
@@ -67,7 +78,9 @@ class Report:
     compulsory_bytes: int
     """Every input read once and every output written once, in the formats the kernel stores."""
     hbm_bytes_by_tensor: Mapping[str, int]
-    """Bytes that the cores read and wrote; with an L2, some of them never reach the HBM."""
+    """Bytes read from and written to the HBM; of what an L2 holds at the end, what is dirty."""
+    requested_bytes_by_tensor: Mapping[str, int]
+    """Bytes that the cores asked the L2 to read and write; empty without an L2."""
     l2: Mapping[str, float]
     """`read_bytes`, `write_bytes` and `hit_fraction` of the reads; empty without an L2."""
     macs: int
@@ -75,7 +88,7 @@ class Report:
     """Rate of the cubes for the formats of this run."""
     peak_hbm_bytes_per_s: float
     hbm_utilization: float
-    """Share of the HBM's peak bandwidth that was used."""
+    """Share of the HBM's peak bandwidth that was used, at most 1."""
     units: Mapping[str, UnitReport]
     core_balance: float
     """Work of the mean core over that of the busiest, on the compute unit with most work."""

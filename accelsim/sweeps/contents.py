@@ -39,7 +39,8 @@ def read_contents(kind: str, name: str, settings: Mapping[str, Any]) -> Contents
 def _read_machine(name: str, settings: Mapping[str, Any]) -> Contents:
     from accelsim.loading import load_machine
 
-    return load_machine(name, settings, label="machine.").model_dump(mode="json")
+    machine = load_machine(name, settings, label="machine.", needs_costs=False)
+    return machine.model_dump(mode="json")
 
 
 def _read_technology(name: str, _settings: Mapping[str, Any]) -> Contents:

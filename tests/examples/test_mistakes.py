@@ -87,8 +87,8 @@ def refused(done):
         ),
         (
             "machine.scratchpad.capacity=1 TiB",
-            "technology '28nm' has no scratchpad of 1099511627776 bytes: its table goes from 4096 "
-            "to 201326592 bytes",
+            "--set machine.scratchpad.capacity: technology '28nm' has no scratchpad of "
+            "1099511627776 bytes: its table goes from 4096 to 201326592 bytes",
         ),
         (
             "machine.technology=7mn",

@@ -4,7 +4,7 @@ import pytest
 
 from accelsim.engine.compiled import schedule
 from accelsim.errors import ConfigError
-from accelsim.loading import load_machine, load_technology
+from accelsim.loading import load_machine, load_technology, load_workload
 from accelsim.power import CLOSE, schedule_under_cap
 from accelsim.simulation import record, simulate
 
@@ -94,9 +94,48 @@ def test_a_machine_without_a_limit_is_scheduled_once():
         calls.append(arguments)
         return schedule(*arguments)
 
-    _, used = schedule_under_cap(program, machine, load_technology("28nm"), counted)
-    assert used is machine
+    capped = schedule_under_cap(program, machine, load_technology("28nm"), counted)
+    assert capped.machine is machine
+    assert capped.power_cap == "none"
     assert len(calls) == 1
+
+
+COPY = {"function": "copy"}
+
+
+@pytest.mark.parametrize(
+    ("exponent", "cap_w"), [(0, 55.7), (0, 46.9), (0, 55), (0.1, 50), (0.2, 50), (1, 50)]
+)
+def test_the_cap_is_met_where_the_memory_bounds_the_run(exponent, cap_w):
+    """Then power hardly follows the clock, and steps that assume it does are short."""
+    changes = {"lowest_clock": "1 MHz", "energy_exponent": exponent}
+    machine = machine_with(cap=f"{cap_w} W", **changes)
+    report = simulate(machine, load_workload("rmsnorm-4096", COPY), "vector")
+    assert power_w(report) <= cap_w * (1 + CLOSE)
+    assert report.clock_hz < 1.8e9
+    assert report.power_cap == "met"
+
+
+def test_a_report_says_that_the_lowest_clock_does_not_meet_the_cap():
+    capped = simulate(machine_with(cap="1 W", lowest_clock="1 GHz"), "gemm-1024", "gemm")
+    assert capped.power_cap == "not met"
+    assert simulate("ascend-910b", "gemm-1024", "gemm").power_cap == "none"
+    layer = "smollm2-135m-decode-4096-layer"
+    assert simulate(machine_with(cap="1 W"), layer, "flash").power_cap == "not met"
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_an_ordinary_search_takes_few_runs(share):
+    program = record(machine_with(), "gemm-1024", "gemm")
+    cap_w = share * power_w(simulate("ascend-910b", "gemm-1024", "gemm"))
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return schedule(*arguments)
+
+    schedule_under_cap(program, machine_with(cap=f"{cap_w} W"), load_technology("7nm"), counted)
+    assert len(calls) <= 5
 
 
 def test_a_cap_needs_a_unit():

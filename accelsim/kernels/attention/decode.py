@@ -198,9 +198,10 @@ class Frame:
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Record kernel(p, shape, formats, *arguments, hbm, buffers)."""
         codes = self.formats.codes
-        return self.builder.record(
+        program = self.builder.record(
             kernel, num_items, self.shape, codes, *arguments, self.hbm, self.buffers
         )
+        return program.with_parameters(tile_k=self.shape.tile)
 
     @property
     def output(self) -> Array | None:

@@ -231,7 +231,8 @@ class Dense(Kernel):
         )
         items = 2 * ceil_div(problem.q_len, tile_q) + ceil_div(problem.q_len, softmax_rows)
         program = builder.record(dense, heads * items, shape, formats.codes, hbm, buffers)
-        return program, hbm.o.data
+        chosen = {"tile_q": tile_q, "tile_k": tile_k, "softmax_rows": softmax_rows}
+        return program.with_parameters(**chosen), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -142,7 +142,7 @@ class Flash(Kernel):
         kernel, own = (flash_turns, buffers) if is_pair else (flash, (buffers,))
         by_head = parameters.order == "by_head"
         program = builder.record(kernel, items, shape, formats.codes, hbm, *own, by_head)
-        return program, hbm.o.data
+        return program.with_parameters(tile_q=tile_q, tile_k=tile_k), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

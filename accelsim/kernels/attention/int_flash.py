@@ -267,6 +267,7 @@ class IntFlash(Kernel):
             "accumulator_overflows": float(program.overflows),
             "accumulator_bound_bits": log2(largest),
         }
+        program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
         return replace(program, selection=selection), hbm.o.data
 
     @classmethod

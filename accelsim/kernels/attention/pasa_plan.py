@@ -125,6 +125,16 @@ class Plan:
         constants = _constants(shape, formats, average, parameters.shift == "per_query_tile")
         return cls(name, problem, parameters.shift, formats, average, shape, constants)
 
+    @property
+    def chosen(self) -> dict[str, int | str]:
+        """Values of the parameters that may be left to the kernel."""
+        statistics = str(self.formats.statistics)
+        return {
+            "tile_q": self.shape.tile_q,
+            "tile_k": self.shape.tile_k,
+            "statistics": statistics,
+        }
+
     def declare(
         self, builder: ProgramBuilder, tensors: AttentionTensors | None, cached: Array | None
     ) -> Tensors:

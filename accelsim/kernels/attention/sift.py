@@ -255,6 +255,7 @@ class Sift(DecodeKernel):
         frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, _allocate)
         law = _law(problem, parameters, with_numbers=tensors is not None)
         program = record_selection(frame, sift, law.warmup, law, frame.own)
+        program = program.with_parameters(warmup=law.warmup)
         if tensors is not None:
             shares = _shares(law, frame.shape)
             program = replace(program, selection={**program.selection, **shares})

@@ -212,7 +212,8 @@ class SplitKv(DecodeKernel):
         )
         partials = _declare_partials(frame, splits)
         items = _num_items(frame.shape, splits)
-        return frame.record(split_kv, items, splits, partials, frame.own), frame.output
+        program = frame.record(split_kv, items, splits, partials, frame.own)
+        return program.with_parameters(splits=splits), frame.output
 
 
 def _default_splits(problem: AttentionProblem, machine: MachineSpec) -> int:

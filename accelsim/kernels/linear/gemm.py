@@ -193,12 +193,18 @@ class Gemm(Kernel):
         if tiles.splits > 1:
             items += ceil_div(problem.m, shape.merge_m) * columns
         program = builder.record(gemm, items, shape, codes, hbm, _used(buffers))
-        return program, hbm.c.data
+        return program.with_parameters(**_chosen(tiles, formats)), hbm.c.data
 
     @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
         """Return A B in float64."""
         return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
+
+
+def _chosen(tiles: Tiles, formats: tuple[Format, Format, Format]) -> dict[str, int | str]:
+    """Return the values of the parameters that may be left to the kernel."""
+    sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k, "splits": tiles.splits}
+    return {**sizes, "output_format": str(formats[2])}
 
 
 def _formats(problem: GemmProblem, parameters: GemmParameters) -> tuple[Format, Format, Format]:

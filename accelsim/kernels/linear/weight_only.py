@@ -172,7 +172,8 @@ class WeightOnly(Kernel):
         )
         items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
         program = builder.record(weight_only, items, shape, problem.dtype.code, hbm, buffers)
-        return program, hbm.c.data
+        chosen = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
+        return program.with_parameters(**chosen), hbm.c.data
 
     @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:

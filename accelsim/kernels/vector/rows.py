@@ -122,6 +122,7 @@ class Vector(Kernel):
         if not _in_steps(problem, tile_cols):
             items, entry = items * ceil_div(shape.cols, tile_cols), vector
         program = builder.record(entry, items, shape, problem.dtype.code, hbm, buffers)
+        program = program.with_parameters(**_chosen(problem, tile_rows, tile_cols))
         output = hbm.result.data
         return program, None if output is None else output.reshape(problem.rows, problem.cols)
 
@@ -152,6 +153,14 @@ def _shape_of(problem: VectorProblem, tile_rows: int, tile_cols: int) -> _Shape:
 def _in_steps(problem: VectorProblem, tile_cols: int) -> bool:
     """Whether tiles of so many columns hold steps of rows that belong together."""
     return problem.function in ROW_FUNCTIONS and tile_cols < problem.cols
+
+
+def _chosen(problem: VectorProblem, tile_rows: int, tile_cols: int) -> dict[str, int]:
+    """Return the parameters that stand for a tile; whole rows on chip have no steps."""
+    if problem.function not in ROW_FUNCTIONS:
+        return {"tile_elements": tile_cols}
+    steps = {"tile_cols": tile_cols} if _in_steps(problem, tile_cols) else {}
+    return {"tile_rows": tile_rows, **steps}
 
 
 def _candidates(

@@ -69,6 +69,10 @@ TIMELINE = Timeline(
     ["load", "cube"],
     1e9,
     *np.array([[0, 0, 128], [0, 60, 0]]).T,
+    moved_bytes=np.array([640, 0]),
+    cycles=60,
+    hbm_bytes_at_end=0,
+    peak_hbm_bytes_per_s=1e12,
 )
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from accelsim.plotting.table import comparison_subject
 from accelsim.version import VERSION
 
 ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
@@ -78,6 +79,25 @@ def test_compare_shows_kernels_side_by_side(accelsim_command, tmp_path):
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
     assert ["time", "4 µs", "2 µs"] in lines
     assert ["HBM bytes of k", "5 MB", "5 MB"] in lines
+
+
+def test_compare_tells_what_was_changed(accelsim_command, tmp_path):
+    changed = (
+        "--set",
+        "workload.q_len=128",
+        "--set",
+        "machine.cores=2",
+        "--set",
+        "flash.tile_q=64",
+    )
+    done = accelsim_command("compare", *SEVERAL, *changed, "--out", tmp_path)
+    assert "(q_len=128) on" in done.stdout
+    assert "(cores=2)" in done.stdout
+    table = pd.read_csv(tmp_path / "compare.csv")
+    assert comparison_subject(table) == "w (q_len=128) on edge-npu (cores=2)"
+    assert table["workload.q_len"].tolist() == [128, 128]
+    assert table["machine.cores"].tolist() == [2, 2]
+    assert table["tile_q"].fillna(0).tolist() == [0, 64]
 
 
 def test_compare_forgets_the_timelines_of_an_earlier_comparison(accelsim_command, tmp_path):

@@ -9,7 +9,7 @@ from accelsim.plotting.agreement import agreement_figure
 from accelsim.plotting.bars import energy_figure, traffic_figure
 from accelsim.plotting.gantt import timeline_figure
 from accelsim.plotting.roofline import roofline_figure
-from accelsim.plotting.style import save_figure
+from accelsim.plotting.style import new_figure, save_figure, titled
 from accelsim.plotting.table import (
     find_table,
     is_exact,
@@ -313,6 +313,10 @@ def test_a_timeline_has_room_for_its_legend():
 def test_lanes_of_several_cores_are_told_apart():
     (axes,) = timeline_figure(OPS.assign(core=[0, 1, 0])).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["core 0 load", "core 1 cube"]
+
+
+def test_a_figure_says_what_it_is_of_word_for_word():
+    assert titled(new_figure(2, 2), "w ($n=1$) on m").get_suptitle() == "w ($n=1$) on m"
 
 
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path):

@@ -165,4 +165,4 @@ def test_the_timeline_is_there_when_asked_for(report, tmp_path):
         traced.hbm_read_bytes + traced.hbm_write_bytes
     )
     counters = {event["name"] for event in events if event["ph"] == "C"}
-    assert counters == {"HBM bandwidth", "scratchpad use"}
+    assert counters == {"HBM bandwidth", "HBM peak bandwidth", "scratchpad use"}

@@ -113,7 +113,8 @@ class Frame:
         )
         phases = [*coded.phases, own]
         program = builder.record(in_turn, sum(phase.items for phase in phases), phases)
-        return program, hbm.y.data
+        chosen = {"tile_m": self.tiles.m, "tile_n": self.tiles.n, "tile_k": self.tiles.k}
+        return program.with_parameters(**chosen), hbm.y.data
 
     def _declare(self, builder: ProgramBuilder, coded: Coded, numbers: Numbers | None) -> Matrices:
         """Place the operands of the products in HBM."""
