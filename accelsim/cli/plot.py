@@ -51,6 +51,7 @@ def plot(
 
 def draw_comparison(folder: Path) -> list[Path]:
     """Draw what compare.csv and its timelines hold; return the files."""
+    from accelsim.cli.compare import timeline_name
     from accelsim.plotting.bars import energy_figure, traffic_figure
     from accelsim.plotting.gantt import timeline_figure
     from accelsim.plotting.roofline import roofline_figure
@@ -62,7 +63,7 @@ def draw_comparison(folder: Path) -> list[Path]:
     paths += save_figure(energy_figure(frame), folder, "energy")
     paths += save_figure(roofline_figure(frame), folder, "roofline")
     for kernel in frame["kernel"]:
-        table = folder / f"timeline-{kernel}.csv"
+        table = folder / timeline_name(kernel)
         if table.is_file():
             paths += save_figure(timeline_figure(read_table(table)), folder, table.stem)
     return paths

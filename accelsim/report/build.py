@@ -1,6 +1,6 @@
 """Schedule, activity and energy to a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ def build_report(
     technology: TechnologySpec,
     problem: Problem,
     kernel: str,
+    recipe: str,
+    library: str,
     is_exact: bool,
     engine: str,
     settings: Mapping[str, Any],
@@ -50,6 +52,8 @@ def build_report(
         machine=machine.name,
         workload=problem.name,
         kernel=kernel,
+        recipe=recipe,
+        library=library,
         version=VERSION,
         seed=getattr(problem.tensors, "seed", None),
         engine=engine,
@@ -92,7 +96,6 @@ def combine_reports(
     counts: Sequence[int],
     machine: MachineSpec,
     workload: str,
-    kernel: str,
     settings: Mapping[str, Any],
 ) -> Report:
     """Return the report of a layer whose part i runs counts[i] times, one after the other."""
@@ -109,7 +112,9 @@ def combine_reports(
     return Report(
         machine=first.machine,
         workload=workload,
-        kernel=kernel,
+        kernel=_joined(part.kernel for part in parts),
+        recipe=_joined(part.recipe for part in parts),
+        library=_joined(part.library for part in parts),
         version=VERSION,
         seed=None,
         engine=first.engine,
@@ -143,6 +148,11 @@ def combine_reports(
         dram=combined_dram(pairs),
         parts=tuple(parts),
     )
+
+
+def _joined(names: Iterable[str]) -> str:
+    """Return the distinct names of the parts."""
+    return ", ".join(dict.fromkeys(filter(None, names)))
 
 
 def _summed(weighted: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def _share(value: float, total: float) -> str:
 
 
 def _totals(report: Report) -> Iterator[Row]:
+    chosen = f" (picked by library {report.library})" if report.library else ""
+    yield "recipe", f"{report.recipe}{chosen}", ""
     for name in _TOTALS:
         quantity = quantity_of(name)
         value = getattr(report, name)

@@ -54,13 +54,12 @@ def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
 
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
-    from accelsim.config.document import Document
-    from accelsim.config.loader import validate
     from accelsim.kernels.files import find_parameter_file
-    from accelsim.kernels.registry import get_kernel
+    from accelsim.library.recipe import Recipe
 
-    document = Document({}, {(): ""}).with_overrides(settings, label="")
-    parameters = validate(get_kernel(name).parameters, document)
+    if not name:  # the library of the machine picks it
+        return {}
+    parameters = Recipe.parse(name).updated(settings).parameters(label="")
     contents: Contents = parameters.model_dump(mode="json")
     digests = [
         _digest(partial(find_parameter_file, value))

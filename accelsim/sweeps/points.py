@@ -14,6 +14,8 @@ from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings
 from accelsim.sweeps.spec import SUBJECTS, SweepSpec
 
 MAX_POINTS = 1_000_000
+CHOSEN = ""
+"""In the place of a recipe: the library of the machine picks it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,9 @@ def _choices(spec: SweepSpec) -> list[Settings]:
 def _axes(spec: SweepSpec) -> list[list[Settings]]:
     """One list of alternatives per axis: subjects, axes and zipped groups as in the file."""
     machines = (spec.machine,) if spec.machine else ()
-    subjects = zip(SUBJECTS, (machines, spec.workloads, spec.kernels), strict=True)
+    swept = {*spec.axes, *(key for group in spec.zip for key in group)}
+    kernels = spec.kernels or (() if "kernel" in swept else (CHOSEN,))
+    subjects = zip(SUBJECTS, (machines, spec.workloads, kernels), strict=True)
     axes: list[list[Settings]] = [
         [{subject: name} for name in names] for subject, names in subjects if names
     ]

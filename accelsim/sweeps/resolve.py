@@ -28,7 +28,7 @@ class Point:
     workload: str
     """Name or file."""
     kernel: str
-    """Name."""
+    """Recipe without the parameters among the settings; empty: the library picks it."""
     settings: Settings
     """What differs from the files: machine.<field>, workload.<field> and kernel parameters."""
     columns: dict[str, Any]
@@ -94,6 +94,7 @@ class Resolver:
         digests = [part.digest for part in (machine, technology, workload, kernel)]
         point_id = digest([*digests, subjects["kernel"], self._version])
         columns = {key: _look_up(contents, key) for key in (*subjects, *settings)}
+        columns["kernel"] = str(subjects["kernel"]).partition("(")[0]
         return Resolved(point=self._point(point_id, subjects, settings, columns), contents=contents)
 
     def _point(

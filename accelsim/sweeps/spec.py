@@ -48,7 +48,8 @@ class SweepSpec(Spec):
     workloads: tuple[str, ...] = ()
     """Names or files of the workloads; absent where there is an axis `workload`."""
     kernels: tuple[str, ...] = ()
-    """Names of the kernels; absent where there is an axis `kernel`."""
+    """Recipes: kernels, with parameters where they are given, such as `flash(tile_q=128)`. Absent
+    where there is an axis `kernel`, or where the library of the machine is to pick."""
     axes: dict[Key, Axis] = Field(default_factory=dict)
     """Key -> values, either a list or {from, to, points}. A key is machine.<field>,
     workload.<field>, a kernel parameter, or machine, workload or kernel itself."""
@@ -93,7 +94,8 @@ class SweepSpec(Spec):
         listed = {"machine": self.machine, "workload": self.workloads, "kernel": self.kernels}
         names = {"machine": "machine", "workload": "workloads", "kernel": "kernels"}
         for subject, values in listed.items():
-            if bool(values) == (subject in swept):
+            is_optional = subject == "kernel" and not values
+            if bool(values) == (subject in swept) and not is_optional:
                 key, axis = f"the key '{names[subject]}'", f"an axis '{subject}'"
                 found = f"both {key} and {axis}" if values else f"neither {key} nor {axis}"
                 raise ValueError(f"found {found}, allowed: exactly one of them")

@@ -27,6 +27,7 @@ class RooflineRow(Row):
     machine: str
     workload: str
     kernel: str
+    """The recipe."""
     settings: Annotated[str, AfterValidator(_settings)] = ""
     """As for `--set`: key=value; key=value."""
     macs: NonNegativeInt
@@ -48,7 +49,7 @@ REFERENCE = Reference(
     row=RooflineRow,
     file="roofline.csv",
     quantity="time_s",
-    kind_of=lambda row: row.kernel,
+    kind_of=lambda row: row.kernel.partition("(")[0],
     label_of=lambda row: " ".join(filter(None, (row.workload, "on", row.machine, row.settings))),
     value_of=lambda row: max(row.macs / row.macs_per_s, row.bytes / row.bytes_per_s),
     predict=predict,

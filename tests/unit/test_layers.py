@@ -31,20 +31,24 @@ LAYERS = {
     "hardware": SPECS | {"jit"},
     "program": SPECS | {"jit", "hardware"},
     "kernels": MODELS | {"workload", "quantization"},
+    "library": MODELS | {"workload", "kernels"},
     "engine": MODELS,
     "energy": MODELS,
     "report": MODELS | {"workload", "engine", "energy"},
     "power": MODELS | {"engine", "energy"},
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS
-    | {"workload", "kernels", "engine", "energy", "power", "report", "loading", "code_cache"},
-    "sweeps": MODELS | {"workers", "workload", "kernels", "report", "loading", "simulation"},
-    "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
+    | {"workload", "kernels", "library", "engine", "energy", "power", "report", "loading"}
+    | {"code_cache"},
+    "sweeps": MODELS
+    | {"workers", "workload", "kernels", "library", "report", "loading", "simulation"},
+    "quality": MODELS | {"workload", "quantization", "kernels", "library", "report", "simulation"},
     "validation": MODELS
-    | {"workload", "kernels", "engine", "energy", "report", "loading", "simulation", "workers"},
+    | {"workload", "kernels", "library", "engine", "energy", "report", "loading", "simulation"}
+    | {"workers"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
-    | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
+    | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
     | {"sweeps", "quality", "plotting", "validation", "code_cache"},
     "__main__": {"cli"},
     "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},

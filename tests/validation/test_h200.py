@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from accelsim.validation.gpu_kernels import attention
+from accelsim.validation.gpu_vector import vector
 
 from accelsim.errors import ConfigError
 from accelsim.loading import load_machine, load_technology
-from accelsim.validation.gpu_kernels import attention
-from accelsim.validation.gpu_vector import vector
 from accelsim.validation.h200 import REFERENCE, KernelRow, faster_variants, predict
 from accelsim.validation.h200_energy import REFERENCE as ENERGY
 from accelsim.validation.table import read_rows

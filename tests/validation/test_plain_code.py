@@ -1,11 +1,11 @@
 """What blocks of threads make of a machine: norms by where they wait, copies by their size."""
 
 import pytest
-
-from accelsim.loading import load_machine, load_technology
 from accelsim.validation.gpu import Gpu
 from accelsim.validation.gpu_plain import PlainCode, instruction_cycles
 from accelsim.validation.gpu_vector import vector
+
+from accelsim.loading import load_machine, load_technology
 
 H200 = load_machine("h200-sxm")
 
