@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from accelsim.version import VERSION
 
 if TYPE_CHECKING:
+    from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
     from accelsim.quality.evaluate import evaluate
     from accelsim.report.report import Report
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "Recipe",
     "Report",
     "__version__",
     "evaluate",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
     "evaluate": "accelsim.quality.evaluate",
     "load_machine": "accelsim.loading",

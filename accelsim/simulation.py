@@ -21,6 +21,7 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
+from accelsim.library.settings import check_settings
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
 from accelsim.power import schedule_under_cap
@@ -131,15 +132,15 @@ class Bench:
         Raises ConfigError, UnknownNameError.
         """
         settings = settings or {}
-        _check_keys(settings)
+        asked = None if recipe is None else Recipe.of(recipe)
+        if asked is not None:
+            asked.parameters()
+        check_settings(settings, asked)
         machine_settings = settings_below("machine", settings)
         if not isinstance(machine, MachineSpec):
             machine = load_machine(machine, machine_settings, "--set machine.")
         elif machine_settings:
             raise _already_loaded("machine", machine_settings)
-        asked = None if recipe is None else Recipe.of(recipe)
-        if asked is not None:
-            asked.parameters()
         return cls(machine, asked, settings)
 
     def for_kind(self, problem_kind: str) -> "Bench":
@@ -244,25 +245,6 @@ def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings whose keys start with `root.`, without it."""
     prefix = f"{root}."
     return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
-
-
-def _check_keys(settings: Mapping[str, Any]) -> None:
-    wrong = [
-        _wrong_key(key, value)
-        for key, value in settings.items()
-        if key.partition(".")[0] not in ("machine", "workload") or "." not in key
-    ]
-    if wrong:
-        raise ConfigError(wrong)
-
-
-def _wrong_key(key: str, value: Any) -> str:
-    if "." in key:
-        return f"--set {key}: found no such key; allowed: machine.<field>, workload.<field>"
-    return (
-        f"--set {key}: found no part of a machine or workload; a parameter of a kernel is written "
-        f"with the kernel, such as flash({key}={value})"
-    )
 
 
 def _already_loaded(root: str, settings: Mapping[str, Any]) -> ConfigError:

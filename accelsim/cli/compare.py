@@ -1,5 +1,6 @@
 """`accelsim compare`: several kernels side by side, as a table, a CSV file and figures."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from accelsim.report.timeline import Timeline
 
 TIMELINE_OPS = 300
+_LONGEST_NAME_BYTES = 200
+"""Of a recipe in the name of a file, which may have 255 bytes."""
 SHOWN = (
     "cycles",
     "time_s",
@@ -92,8 +95,11 @@ def compare(
 
 
 def timeline_name(recipe: str) -> str:
-    """Return the name of the file with the first ops of a kernel; paths are no part of it."""
-    return f"timeline-{recipe.replace('/', '_')}.csv"
+    """Return the name of the file with the first ops of a kernel; another one for each recipe."""
+    name = recipe.replace("%", "%25").replace("/", "%2F")
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return f"timeline-{name}.csv"
 
 
 def _save_timeline(timeline: "Timeline | None", path: Path) -> None:

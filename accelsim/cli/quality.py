@@ -25,7 +25,7 @@ def quality(
         typer.Option(
             "--linear",
             "-l",
-            help="Kernel for the linears, such as tender(bits=4); FP32 without one.",
+            help="Kernel for the linears, such as tender(activation_bits=4); FP32 without one.",
             autocompletion=options.kernels_from,
         ),
     ] = None,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from accelsim.errors import OutputError, unknown_name
@@ -16,6 +17,8 @@ COMPARE_TABLE = "compare.csv"
 TABLES = (COMPARE_TABLE, "results.csv")
 """Names of the tables that `compare` and `sweep` write, in the order they are looked for."""
 
+_LINE_LETTERS = 48
+"""Width of the name of a series: a recipe may be long."""
 _SUFFIXES = {
     "bytes": "bytes",
     "hertz": "hz",
@@ -91,13 +94,14 @@ def numbers(frame: "pd.DataFrame", column: str) -> tuple["pd.Series[float]", Qua
 
 
 def series_names(frame: "pd.DataFrame", columns: Sequence[str] = ()) -> "pd.Series[str]":
-    """Return the series each row belongs to: the values of `columns` joined.
+    """Return the series each row belongs to: the values of `columns` joined, in lines of a legend.
 
     Without columns: the kernel, with machine and workload where they vary.
     """
     names = list(columns) or _identity(frame)
     require_columns(frame, names)
-    return frame[names].astype(str).agg(" · ".join, axis=1)
+    joined = frame[names].astype(str).agg(" · ".join, axis=1)
+    return joined.map(lambda name: fill(name, _LINE_LETTERS, break_on_hyphens=False))
 
 
 def problems(frame: "pd.DataFrame") -> "pd.Series[str]":

@@ -11,6 +11,7 @@ from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.library.recipe import Recipe
+from accelsim.library.settings import check_settings
 from accelsim.numerics.formats import Format
 from accelsim.simulation import Bench, settings_below
 from accelsim.workload.problem import FloatFormat
@@ -53,22 +54,23 @@ def choose_kernels(
         raise WorkloadError(
             "found no kernel; allowed: --kernel for the attention, --linear for the linears, both"
         )
+    recipes = tuple(None if asked is None else Recipe.of(asked) for asked in (attention, linear))
+    check_settings(settings, *recipes)
     return ChosenKernels(
-        _run(machine, attention, "attention", settings),
-        _run(machine, linear, "gemm", settings),
+        _run(machine, recipes[0], "attention", settings),
+        _run(machine, recipes[1], "gemm", settings),
         _dtype(settings),
     )
 
 
 def _run(
     machine: MachineSpec | str | Path,
-    recipe: Recipe | str | None,
+    asked: Recipe | None,
     wanted_kind: str,
     settings: Mapping[str, Any],
 ) -> Bench | None:
-    if recipe is None:
+    if asked is None:
         return None
-    asked = Recipe.of(recipe)
     kind = asked.algorithm.problem_kind
     if kind != wanted_kind:
         allowed = [name for name in kernel_names() if get_kernel(name).problem_kind == wanted_kind]

@@ -46,7 +46,7 @@ def simulate_point(machine: str, workload: str, kernel: str, settings: Settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccumulatorWarning)
         row: Row = simulate(machine, workload, recipe, others).to_row()
-    return row
+    return {**row, "kernel": kernel or row["kernel"]}
 
 
 def run_safely(run_point: RunPoint, point: Point) -> Outcome:

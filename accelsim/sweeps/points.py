@@ -14,6 +14,7 @@ from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings
 from accelsim.sweeps.spec import SUBJECTS, SweepSpec
 
 MAX_POINTS = 1_000_000
+_NAME_IT = "name the kernels, such as kernels: [flash]"
 CHOSEN = ""
 """In the place of a recipe: the library of the machine picks it."""
 
@@ -84,8 +85,11 @@ def _check_names(choices: list[Settings], resolver: Resolver) -> None:
         key for (kind, _), contents in documents.items() if kind == "kernel" for key in contents
     }
     for key in dict.fromkeys(key for choice in choices for key in choice):
-        if "." not in key and key not in SUBJECTS and key not in parameters:
-            raise unknown_name("kernel parameter", key, parameters)
+        if "." in key or key in SUBJECTS or key in parameters:
+            continue
+        if not parameters:
+            raise ConfigError([f"{key}: found no kernel that it could be a parameter of; {_NAME_IT}"])
+        raise unknown_name("kernel parameter", key, parameters)
 
 
 def _constrained(resolved: list[Resolved], texts: Sequence[str]) -> list[Resolved]:

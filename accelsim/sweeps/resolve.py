@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelsim.errors import AccelsimError
+from accelsim.library.recipe import Recipe
 from accelsim.sweeps.axis import Scalar
 from accelsim.sweeps.contents import Contents, ReadContents
 from accelsim.sweeps.spec import SUBJECTS
@@ -21,8 +22,8 @@ class Point:
     """One design to run."""
 
     id: str
-    """Hash of the resolved machine, technology, workload and kernel, and of the version: two
-    points with one id describe the same design, wherever their files are."""
+    """Hash of the resolved machine, technology, workload and kernel, of the recipe, and of the
+    version: two points with one id describe the same design, wherever their files are."""
     machine: str
     """Name or file."""
     workload: str
@@ -89,12 +90,13 @@ class Resolver:
         contents = {
             "machine": machine.contents,
             "workload": workload.contents,
-            "parameters": {**kernel.contents, "kernel": subjects["kernel"]},
+            "parameters": {**kernel.contents, "kernel": str(subjects["kernel"]).partition("(")[0]},
         }
         digests = [part.digest for part in (machine, technology, workload, kernel)]
-        point_id = digest([*digests, subjects["kernel"], self._version])
+        # The library completes what is not asked, so what is asked is part of the design.
+        point_id = digest([*digests, _asked(subjects, parameters), self._version])
         columns = {key: _look_up(contents, key) for key in (*subjects, *settings)}
-        columns["kernel"] = str(subjects["kernel"]).partition("(")[0]
+        columns["kernel"] = subjects["kernel"]
         return Resolved(point=self._point(point_id, subjects, settings, columns), contents=contents)
 
     def _point(
@@ -121,6 +123,12 @@ class Resolver:
         """A file beside the sweep file, or the name as it is."""
         beside = self._folder / str(name)
         return str(beside) if beside.is_file() else str(name)
+
+
+def _asked(subjects: Settings, parameters: Settings) -> str:
+    """Return the whole recipe; empty where the library picks it."""
+    kernel = str(subjects["kernel"])
+    return str(Recipe.parse(kernel).updated(parameters)) if kernel else ""
 
 
 def _look_up(contents: Mapping[str, Contents], name: str) -> Any:

@@ -51,7 +51,7 @@ LAYERS = {
     | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
     | {"sweeps", "quality", "plotting", "validation", "code_cache"},
     "__main__": {"cli"},
-    "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
+    "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 
