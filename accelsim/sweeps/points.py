@@ -88,7 +88,9 @@ def _check_names(choices: list[Settings], resolver: Resolver) -> None:
         if "." in key or key in SUBJECTS or key in parameters:
             continue
         if not parameters:
-            raise ConfigError([f"{key}: found no kernel that it could be a parameter of; {_NAME_IT}"])
+            raise ConfigError(
+                [f"{key}: found no kernel that it could be a parameter of; {_NAME_IT}"]
+            )
         raise unknown_name("kernel parameter", key, parameters)
 
 

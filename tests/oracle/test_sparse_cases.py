@@ -153,9 +153,7 @@ def test_uneven_rows_are_seen_and_greedy_placement_evens_them_out():
     workload = LoadedWorkload(problem_of(1024, heads=1, dim=16), None)
     recipe = "sparse(mask=sinks_window, window=512)"
     reports = {
-        placement: simulate(
-            machine.model_copy(update={"placement": placement}), workload, recipe
-        )
+        placement: simulate(machine.model_copy(update={"placement": placement}), workload, recipe)
         for placement in ("static", "greedy")
     }
     assert reports["greedy"].core_balance > reports["static"].core_balance

@@ -216,11 +216,29 @@ def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
 
 
 def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, simulator, tmp_path):
-    words = ("--model", "other", "--machine", "edge-npu", "--tokens", "8", "--set", "machine.cores=4")
+    words = (
+        "--model",
+        "other",
+        "--machine",
+        "edge-npu",
+        "--tokens",
+        "8",
+        "--set",
+        "machine.cores=4",
+    )
     words += ("--text", tmp_path / "t.txt", "--window", "4", "--format", "json", "--verbose")
     done = accelsim_command("quality", "--kernel", "flash", *words)
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
-    expected = ("other", "flash", {"machine.cores": "4"}, "edge-npu", tmp_path / "t.txt", 8, 4, None)
+    expected = (
+        "other",
+        "flash",
+        {"machine.cores": "4"},
+        "edge-npu",
+        tmp_path / "t.txt",
+        8,
+        4,
+        None,
+    )
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
 
