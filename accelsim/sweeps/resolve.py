@@ -74,6 +74,7 @@ class Resolver:
         known = self.contents("kernel", choice["kernel"])
         settings = {key: value for key, value in choice.items() if "." in key or key in known}
         subjects: Settings = {subject: choice[subject] for subject in SUBJECTS}
+        subjects["kernel"] = _recipe(subjects["kernel"], {})
         try:
             return self._feasible(subjects, settings)
         except AccelsimError as error:
@@ -94,7 +95,7 @@ class Resolver:
         }
         digests = [part.digest for part in (machine, technology, workload, kernel)]
         # The library completes what is not asked, so what is asked is part of the design.
-        point_id = digest([*digests, _asked(subjects, parameters), self._version])
+        point_id = digest([*digests, _recipe(subjects["kernel"], parameters), self._version])
         columns = {key: _look_up(contents, key) for key in (*subjects, *settings)}
         columns["kernel"] = subjects["kernel"]
         return Resolved(point=self._point(point_id, subjects, settings, columns), contents=contents)
@@ -125,10 +126,9 @@ class Resolver:
         return str(beside) if beside.is_file() else str(name)
 
 
-def _asked(subjects: Settings, parameters: Settings) -> str:
-    """Return the whole recipe; empty where the library picks it."""
-    kernel = str(subjects["kernel"])
-    return str(Recipe.parse(kernel).updated(parameters)) if kernel else ""
+def _recipe(kernel: Scalar, parameters: Settings) -> str:
+    """Return a recipe with parameters, in its one spelling; empty where the library picks it."""
+    return str(Recipe.parse(str(kernel)).updated(parameters)) if kernel else ""
 
 
 def _look_up(contents: Mapping[str, Contents], name: str) -> Any:
