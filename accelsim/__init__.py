@@ -4,6 +4,7 @@ from accelsim.version import VERSION
 
 TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
+    from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
     from accelsim.quality.evaluate import evaluate
     from accelsim.report.report import Report
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "Recipe",
     "Report",
     "__version__",
     "evaluate",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
     "evaluate": "accelsim.quality.evaluate",
     "load_machine": "accelsim.loading",

@@ -52,6 +52,7 @@ def plot(
 
 def draw_comparison(folder: Path) -> list[Path]:
     """Draw what compare.csv and its timelines hold; return the files."""
+    from accelsim.cli.compare import timeline_name
     from accelsim.plotting.bars import energy_figure, traffic_figure
     from accelsim.plotting.gantt import timeline_figure
     from accelsim.plotting.roofline import roofline_figure
@@ -64,7 +65,7 @@ def draw_comparison(folder: Path) -> list[Path]:
     for name, draw in figures.items():
         paths += save_figure(titled(draw(frame), subject), folder, name)
     for kernel in frame["kernel"]:
-        table = folder / f"timeline-{kernel}.csv"
+        table = folder / timeline_name(kernel)
         if os.path.isfile(table):
             figure = titled(timeline_figure(read_table(table)), f"{kernel}: {subject}")
             paths += save_figure(figure, folder, table.stem)

@@ -138,6 +138,8 @@ class PowerSpec(Spec):
     burst: Watts | None = None
     """What the chip, without its memory devices, may draw in a run of some milliseconds, before the
     cap takes hold; absent: the cap."""
+    duty: Literal["single", "sustained"] = "single"
+    """Whether a run stands alone and may draw the burst, or is one of many under the cap."""
     lowest_clock: Hertz
     """Clock below which the cap does not push."""
     reference_clock: Hertz
@@ -146,9 +148,9 @@ class PowerSpec(Spec):
     """Dynamic energy of an action grows with the clock to this power; 0: constant voltage."""
 
     @property
-    def for_bursts(self) -> "PowerSpec":
-        """The same, with what a short run may draw for its cap."""
-        if self.burst is None:
+    def in_force(self) -> "PowerSpec":
+        """The same, with what holds for a run of this duty as its cap."""
+        if self.burst is None or self.duty == "sustained":
             return self
         return self.model_copy(update={"cap": self.burst, "rails": "chip"})
 
@@ -162,6 +164,8 @@ class MachineSpec(ExtendableSpec):
     """What this machine stands for."""
     technology: str
     """Name of the technology file with energy and area per action."""
+    library: str = "npu"
+    """Name of the library that picks the kernel of an operation and what it is told."""
     clock: Hertz
     """Frequency of all units, in hertz."""
     launch: Seconds = 0.0

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import FILE_ERRORS, OutputError, reason_of, unknown_name
@@ -27,7 +28,8 @@ _LOST = "accuracy.nonfinite_fraction"
 _DIGEST = "{}_digest"
 _SHORT = 4
 """Digits that tell contents of one name apart."""
-
+_LINE_LETTERS = 48
+"""Width of the name of a series: a recipe may be long."""
 _SUFFIXES = {
     "bytes": "bytes",
     "hertz": "hz",
@@ -157,7 +159,7 @@ def numbers(frame: "pd.DataFrame", column: str) -> tuple["pd.Series[float]", Qua
 def series_names(
     frame: "pd.DataFrame", columns: Sequence[str] = (), *, with_problems: bool = True
 ) -> "pd.Series[str]":
-    """Return the series each row belongs to: the values of `columns` joined.
+    """Return the series each row belongs to: the values of `columns` joined, in lines of a legend.
 
     Without columns: the kernel, with machine and workload where they vary, and with what differs
     between problems where these are few. What was selected by assumption says so.
@@ -166,7 +168,8 @@ def series_names(
     parts = [frame[name].astype(str) for name in columns] or _identity(frame, with_problems)
     joined = _joined(parts, " · ")
     assumed = _flags(frame, "selection_assumed", if_absent=False)
-    return joined.where(~assumed, joined + " (assumed)")
+    named = joined.where(~assumed, joined + " (assumed)")
+    return named.map(lambda name: fill(name, _LINE_LETTERS, break_on_hyphens=False))
 
 
 def _joined(parts: "list[pd.Series[str]]", between: str) -> "pd.Series[str]":

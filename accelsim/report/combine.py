@@ -1,6 +1,6 @@
 """The reports of the problems of a layer to one report of all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from accelsim.report.dram import combined_dram
@@ -15,7 +15,6 @@ def combine_reports(
     parts: Sequence[Report],
     counts: Sequence[int],
     workload: str,
-    kernel: str,
     settings: Mapping[str, Any],
 ) -> Report:
     """Return the report of a layer whose part i runs counts[i] times, one after the other.
@@ -29,7 +28,9 @@ def combine_reports(
     return Report(
         machine=first.machine,
         workload=workload,
-        kernel=kernel,
+        kernel=_joined(part.kernel for part in parts),
+        recipe=_joined(part.recipe for part in parts),
+        library=_joined(part.library for part in parts),
         version=VERSION,
         seed=None,
         engine=first.engine,
@@ -70,6 +71,11 @@ def combine_reports(
         dram=combined_dram(pairs, energy_j),
         parts=tuple(parts),
     )
+
+
+def _joined(names: Iterable[str]) -> str:
+    """Return the distinct names of the parts."""
+    return ", ".join(dict.fromkeys(filter(None, names)))
 
 
 def _total(pairs: Pairs, name: str) -> Any:

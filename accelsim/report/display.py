@@ -51,6 +51,8 @@ def _share(value: float, total: float) -> str:
 
 
 def _totals(report: Report) -> Iterator[Row]:
+    chosen = f" (picked by library {report.library})" if report.library else ""
+    yield "recipe", f"{report.recipe}{chosen}", ""
     if report.power_cap != "none":
         yield quantity_of("power_cap").title, report.power_cap, ""
     for name in _TOTALS:

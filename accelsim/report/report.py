@@ -52,12 +52,17 @@ class Report:
     machine: str
     workload: str
     kernel: str
+    """Name of the kernel, or of those of a layer."""
+    recipe: str
+    """The kernel with all that was asked of it, by the caller or by the library of the machine."""
+    library: str
+    """Name of the library that picked the kernel; empty where the caller did."""
     version: str
     seed: int | None
     """Seed of the tensors; None for captured tensors and for runs without."""
     engine: str
     settings: Mapping[str, Any]
-    """What the caller changed: machine.*, workload.* and kernel parameters."""
+    """What the caller changed: machine.* and workload.*."""
     parameters: Mapping[str, Any]
     """All parameters of the kernel as it ran, those that it chose included; empty for a layer,
     whose parts have theirs."""

@@ -59,14 +59,13 @@ def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
 
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
-    from accelsim.config.document import Document
-    from accelsim.config.loader import validate
-    from accelsim.kernels.registry import get_kernel
+    from accelsim.library.recipe import Recipe
     from accelsim.sources import class_digest
 
-    document = Document({}, {(): ""}).with_overrides(settings, label="")
-    kernel = get_kernel(name)
-    parameters = validate(kernel.parameters, document)
+    if not name:  # the library of the machine picks it
+        return {}
+    recipe = Recipe.parse(name).updated(settings)
+    kernel, parameters = recipe.algorithm, recipe.parameters(label="")
     contents: Contents = parameters.model_dump(mode="json")
     digests = list(_parameter_digests(parameters.model_dump()))
     source = class_digest(kernel)

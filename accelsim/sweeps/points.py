@@ -15,6 +15,9 @@ from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings, flat
 from accelsim.sweeps.spec import SUBJECTS, SweepSpec
 
 MAX_POINTS = 1_000_000
+_NAME_IT = "name the kernels, such as kernels: [flash]"
+CHOSEN = ""
+"""In the place of a recipe: the library of the machine picks it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,9 @@ def _choices(spec: SweepSpec) -> list[Settings]:
 def _axes(spec: SweepSpec) -> list[list[Settings]]:
     """One list of alternatives per axis: subjects, axes and zipped groups as in the file."""
     machines = (spec.machine,) if spec.machine else ()
-    subjects = zip(SUBJECTS, (machines, spec.workloads, spec.kernels), strict=True)
+    swept = {*spec.axes, *(key for group in spec.zip for key in group)}
+    kernels = spec.kernels or (() if "kernel" in swept else (CHOSEN,))
+    subjects = zip(SUBJECTS, (machines, spec.workloads, kernels), strict=True)
     axes: list[list[Settings]] = [
         [{subject: name} for name in names] for subject, names in subjects if names
     ]
@@ -92,8 +97,13 @@ def _check_names(choices: list[Settings], resolver: Resolver) -> None:
         key for (kind, _), contents in documents.items() if kind == "kernel" for key in contents
     }
     for key in dict.fromkeys(key for choice in choices for key in choice):
-        if "." not in key and key not in SUBJECTS and key not in parameters:
-            raise unknown_name("kernel parameter", key, parameters)
+        if "." in key or key in SUBJECTS or key in parameters:
+            continue
+        if not parameters:
+            raise ConfigError(
+                [f"{key}: found no kernel that it could be a parameter of; {_NAME_IT}"]
+            )
+        raise unknown_name("kernel parameter", key, parameters)
 
 
 def _differing(choices: list[Settings], resolver: Resolver) -> list[str]:

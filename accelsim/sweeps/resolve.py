@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelsim.errors import AccelsimError, ShortageError
+from accelsim.library.recipe import Recipe
 from accelsim.sweeps.axis import Scalar
 from accelsim.sweeps.contents import SOURCE, Contents, ReadContents
 from accelsim.sweeps.spec import SUBJECTS
@@ -26,8 +27,8 @@ class Point:
     """One design to run."""
 
     id: str
-    """Hash of the resolved machine, technology, workload and kernel, and of the code: two points
-    with one id describe the same design, wherever their files are."""
+    """Hash of the resolved machine, technology, workload and kernel, of the recipe, and of the
+    code: two points with one id describe the same design, wherever their files are."""
     version: str
     """Digest of the code that runs it: accelsim's, and the kernel's own if it is from outside."""
     label: str
@@ -38,7 +39,7 @@ class Point:
     workload: str
     """Name or file."""
     kernel: str
-    """Name."""
+    """Recipe without the parameters among the settings; empty: the library picks it."""
     settings: Settings
     """What differs from the files: machine.<field>, workload.<field> and kernel parameters."""
     columns: dict[str, Any]
@@ -92,6 +93,7 @@ class Resolver:
         known = self.contents("kernel", choice["kernel"])
         settings = {key: value for key, value in choice.items() if "." in key or key in known}
         subjects: Settings = {subject: choice[subject] for subject in SUBJECTS}
+        subjects["kernel"] = _recipe(subjects["kernel"], {})
         try:
             return self._feasible(subjects, settings)
         except ShortageError:
@@ -116,12 +118,14 @@ class Resolver:
         contents = {
             "machine": machine.contents,
             "workload": workload.contents,
-            "parameters": {**kernel.contents, "kernel": subjects["kernel"]},
+            "parameters": {**kernel.contents, "kernel": str(subjects["kernel"]).partition("(")[0]},
         }
         digests = [part.digest for part in (machine, technology, workload, kernel)]
         version = self._version_of(kernel.contents)
-        point_id = digest([*digests, subjects["kernel"], version])
+        # The library completes what is not asked, so what is asked is part of the design.
+        point_id = digest([*digests, _recipe(subjects["kernel"], parameters), version])
         columns = {key: _look_up(contents, key) for key in (*subjects, *settings)}
+        columns["kernel"] = subjects["kernel"]
         columns["machine_digest"] = digest([machine.nameless, technology.nameless])[:_SHORT]
         columns["workload_digest"] = workload.nameless[:_SHORT]
         point = self._point(point_id, version, subjects, settings, columns)
@@ -168,6 +172,11 @@ class Resolver:
         """A file beside the sweep file, or the name as it is."""
         beside = self._folder / str(name)
         return str(beside) if os.path.isfile(beside) else str(name)
+
+
+def _recipe(kernel: Scalar, parameters: Settings) -> str:
+    """Return a recipe with parameters, in its one spelling; empty where the library picks it."""
+    return str(Recipe.parse(str(kernel)).updated(parameters)) if kernel else ""
 
 
 def _look_up(contents: Mapping[str, Contents], name: str) -> Any:

@@ -22,7 +22,16 @@ from accelsim.simulation import Bench
 from accelsim.workload.problem import Problem
 
 Job = tuple[str, str, Problem]
-COLUMNS = ("machine", "kind", "operation", "library", "cycles", "by_hand", "by_hand_cycles", "tried")
+COLUMNS = (
+    "machine",
+    "kind",
+    "operation",
+    "library",
+    "cycles",
+    "by_hand",
+    "by_hand_cycles",
+    "tried",
+)
 
 
 def jobs(every: int) -> Iterator[Job]:

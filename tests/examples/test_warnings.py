@@ -12,7 +12,7 @@ n: 3
 k: 64
 tensors: { source: file, path: large.npz }
 """
-TENDER = ("-m", "tender-asic", "-w", "large.yaml", "-k", "tender", "--set", "groups=16")
+TENDER = ("-m", "tender-asic", "-w", "large.yaml", "-k")
 WARNING = "warning: tender on large: sums of int8 x int8 products can reach 2^"
 
 
@@ -25,7 +25,9 @@ def written(file, tmp_path):
 
 def test_an_accumulator_that_may_overflow_is_one_line(accelsim_command, file, tmp_path):
     written(file, tmp_path)
-    result = accelsim_command("run", *TENDER, "--set", "use_bias=false", "--format", "json")
+    result = accelsim_command(
+        "run", *TENDER, "tender(groups=16, use_bias=false)", "--format", "json"
+    )
     assert result.exit_code == 0
     assert json.loads(result.stdout)["selection"]["accumulator_overflows"] > 0
     lines = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
@@ -72,8 +74,7 @@ SWEEP = """
 name: bits
 machine: tender-asic
 workloads: [large.yaml]
-kernels: [tender]
-settings: { use_bias: false, groups: 16 }
+kernels: ["tender(use_bias=false, groups=16)"]
 axes: { weight_bits: [4, 8] }
 """
 

@@ -33,24 +33,28 @@ LAYERS = {
     "hardware": SPECS | {"jit"},
     "program": SPECS | {"jit", "hardware"},
     "kernels": MODELS | {"sources", "workload", "quantization"},
+    "library": MODELS | {"workload", "kernels"},
     "engine": MODELS,
     "energy": MODELS,
     "report": MODELS | {"workload", "engine", "energy"},
     "power": MODELS | {"engine", "energy"},
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS
-    | {"workload", "kernels", "engine", "energy", "power", "report", "loading", "code_cache"},
+    | {"workload", "kernels", "library", "engine", "energy", "power", "report", "loading"}
+    | {"code_cache"},
     "sweeps": MODELS
-    | {"sources", "workers", "workload", "kernels", "energy", "report", "loading", "simulation"},
-    "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
+    | {"sources", "workers", "workload", "kernels", "library", "energy", "report", "loading"}
+    | {"simulation"},
+    "quality": MODELS | {"workload", "quantization", "kernels", "library", "report", "simulation"},
     "validation": MODELS
-    | {"workload", "kernels", "engine", "energy", "report", "loading", "simulation", "workers"},
+    | {"workload", "kernels", "library", "engine", "energy", "report", "loading", "simulation"}
+    | {"workers"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
-    | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
+    | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
     | {"sweeps", "quality", "plotting", "validation", "code_cache"},
     "__main__": {"cli", "leaving"},
-    "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
+    "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 

@@ -66,9 +66,33 @@ def test_energy_of_actions_follows_the_clock():
 
 def test_the_chip_of_a_short_run_may_draw_what_bursts_allow():
     power = machine_with(burst="2 kW").power
-    assert (power.for_bursts.cap, power.cap) == (2000, 1000)
-    assert (power.for_bursts.rails, power.rails) == ("chip", "board")
-    assert machine_with().power.for_bursts == machine_with().power
+    assert (power.in_force.cap, power.cap) == (2000, 1000)
+    assert (power.in_force.rails, power.rails) == ("chip", "board")
+    assert machine_with().power.in_force == machine_with().power
+
+
+def test_one_of_many_runs_is_under_the_cap_whatever_a_burst_may_draw():
+    power = machine_with(burst="2 kW", duty="sustained").power
+    assert power.in_force == power
+
+
+def test_the_duty_of_a_machine_decides_which_limit_its_runs_meet():
+    free = simulate("ascend-910b-no-l2", "gemm-1024", "gemm")
+    cap_w = 0.5 * power_w(free)
+    limits = {"cap": f"{cap_w} W", "burst": f"{2 * power_w(free)} W"}
+    single = simulate(machine_with(**limits), "gemm-1024", "gemm")
+    sustained = simulate(machine_with(**limits, duty="sustained"), "gemm-1024", "gemm")
+    assert single.clock_hz == 1.8e9
+    assert sustained == simulate(machine_with(cap=f"{cap_w} W"), "gemm-1024", "gemm")
+
+
+def test_a_duty_that_nobody_knows():
+    with pytest.raises(ConfigError) as found:
+        machine_with(duty="sustaned")
+    assert str(found.value) == (
+        "--set power.duty: found 'sustaned', did you mean 'sustained'?; "
+        "allowed: 'single' or 'sustained'"
+    )
 
 
 def test_a_cap_of_the_chip_leaves_out_what_its_memory_draws():
@@ -79,7 +103,7 @@ def test_a_cap_of_the_chip_leaves_out_what_its_memory_draws():
         return power_w(report) - memory_w
 
     cap_w = 0.9 * chip_w(simulate("h200-sxm", "gemm-1024", "gemm"))
-    machine = load_machine("h200-sxm", {"power.cap": f"{cap_w} W", "power.rails": "chip"})
+    machine = load_machine("h200-sxm", {"power.burst": f"{cap_w} W"})
     capped = simulate(machine, "gemm-1024", "gemm")
     assert capped.clock_hz < 1.98e9
     assert cap_w * (1 - 1e-3) <= chip_w(capped) <= cap_w * (1 + CLOSE)

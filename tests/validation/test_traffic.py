@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accelsim.library.recipe import Recipe
 from accelsim.loading import LoadedWorkload, load_machine, load_technology
 from accelsim.numerics.formats import Format
 from accelsim.simulation import record, simulate
@@ -42,9 +43,9 @@ def attention(draw):
 
 def checked_report(problem, kernel, choices):
     """Check what holds for any kernel, and return the report."""
-    workload = LoadedWorkload(problem, Path())
-    report = simulate(MACHINE, workload, kernel, choices)
-    program = record(MACHINE, workload, kernel, choices)
+    workload, recipe = LoadedWorkload(problem, Path()), Recipe(kernel, **choices)
+    report = simulate(MACHINE, workload, recipe)
+    program = record(MACHINE, workload, recipe)
     moved_bytes = report.hbm_read_bytes + report.hbm_write_bytes
     assert sum(report.hbm_bytes_by_tensor.values()) == moved_bytes == program.hbm_bytes.sum()
     assert report.compulsory_bytes <= moved_bytes

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from accelsim.cli.options import kernels_from
 from accelsim.plotting.table import comparison_subject
 from accelsim.version import VERSION
 
@@ -24,16 +25,36 @@ def test_run_prints_the_report(accelsim_command, simulator):
 
 
 def test_run_passes_settings_as_text(accelsim_command, simulator):
-    words = ("--set", "tile_q=64", "--set", "machine.scratchpad.capacity = 512 KiB")
+    words = ("--set", "workload.q_len=64", "--set", "machine.scratchpad.capacity = 512 KiB")
     accelsim_command("run", *ONE, *words, "--engine", "reference")
-    settings = {"tile_q": "64", "machine.scratchpad.capacity": "512 KiB"}
+    settings = {"workload.q_len": "64", "machine.scratchpad.capacity": "512 KiB"}
     assert simulator.calls == [("edge-npu", "w", "flash", settings, "reference")]
+
+
+def test_run_passes_a_recipe_on(accelsim_command, simulator):
+    done = accelsim_command("run", *ONE[:-1], "flash(tile_q=64)")
+    assert done.stdout == "flash(tile_q=64) on edge-npu: 2000 cycles\n"
+    assert simulator.calls == [("edge-npu", "w", "flash(tile_q=64)", {}, "compiled")]
+
+
+def test_a_kernel_need_not_be_named(accelsim_command, simulator):
+    done = accelsim_command("run", *ONE[:-2])
+    assert done.stdout == "dense on edge-npu: 4000 cycles\n"
+    accelsim_command("program", *ONE[:-2])
+    assert [call[2] for call in simulator.calls] == [None, None]
+
+
+def test_the_shell_completes_names_of_kernels(simulator):
+    assert kernels_from("") == ["dense", "flash"]
+    assert kernels_from("fl") == ["flash"]
+    assert kernels_from("flash(") == []
 
 
 def test_run_prints_json_alone_and_null_for_what_json_cannot_hold(accelsim_command):
     done = accelsim_command("run", *ONE, "--format", "json", "--verbose")
     assert json.loads(done.stdout) == {
         "kernel": "flash",
+        "recipe": "flash",
         "cycles": 2000,
         "accuracy": None,
         "energy_by_component_j": {"hbm": 1e-3, "cube": None},
@@ -111,15 +132,31 @@ def test_compare_prints_json(accelsim_command, tmp_path):
     assert [row["kernel"] for row in json.loads(done.stdout)] == ["dense", "flash"]
 
 
-def test_a_setting_with_the_name_of_a_kernel_is_for_that_kernel(
-    accelsim_command, simulator, tmp_path
-):
-    words = ("--set", "flash.tile_q=64", "--set", "workload.q_len=128")
-    accelsim_command("compare", *SEVERAL, *words, "--out", tmp_path)
-    assert [call[3] for call in simulator.calls] == [
-        {"workload.q_len": "128"},
-        {"tile_q": "64", "workload.q_len": "128"},
-    ]
+RECIPES = ("flash", "flash(tile_q=64)", 'flash(precision="a/b, c")')
+
+
+def test_compare_takes_recipes_of_one_kernel(accelsim_command, simulator, tmp_path):
+    words = (*SEVERAL[:-1], ",".join(RECIPES), "--set", "workload.q_len=128", "--out", tmp_path)
+    done = accelsim_command("compare", *words, "--timeline")
+    assert done.exit_code == 0, done.stderr
+    assert [call[2] for call in simulator.calls] == list(RECIPES)
+    assert all(call[3] == {"workload.q_len": "128"} for call in simulator.calls)
+    assert pd.read_csv(tmp_path / "compare.csv")["kernel"].tolist() == list(RECIPES)
+    assert {path.name for path in tmp_path.glob("timeline*.png")} == {
+        "timeline-flash.png",
+        "timeline-flash(tile_q=64).png",
+        'timeline-flash(precision="a%2Fb, c").png',
+    }
+    accelsim_command("compare", *words)
+    assert list(tmp_path.glob("timeline*.csv")) == []
+
+
+def test_a_long_recipe_has_a_timeline_too(accelsim_command, tmp_path):
+    recipes = [f"flash(precision={'x' * 300}{end})" for end in "ab"]
+    words = (*SEVERAL[:-1], ",".join(recipes), "--out", tmp_path, "--timeline")
+    done = accelsim_command("compare", *words)
+    assert done.exit_code == 0, done.stderr
+    assert len(list(tmp_path.glob("timeline*.png"))) == 2
 
 
 def test_sweep_tells_what_became_of_the_points(accelsim_command, simulator, tmp_path):
@@ -234,19 +271,36 @@ def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command,
 
 
 def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
-    done = accelsim_command("quality", "--linear", "gemm", "--set", "linear.tile_m=64")
-    settings = {"linear.tile_m": "64"}
-    expected = ("smollm2", None, settings, "ascend-910b", None, 1024, 1024, "gemm")
+    done = accelsim_command("quality", "--linear", "gemm(tile_m=64)")
+    expected = ("smollm2", None, {}, "ascend-910b", None, 1024, 1024, "gemm(tile_m=64)")
     assert simulator.calls == [expected]
-    assert "gemm in smollm2" in done.stderr
+    assert "gemm(tile_m=64) in smollm2" in done.stderr
 
 
 def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, simulator, tmp_path):
-    words = ("--model", "other", "--machine", "edge-npu", "--set", "tile_q=4", "--tokens", "8")
+    words = (
+        "--model",
+        "other",
+        "--machine",
+        "edge-npu",
+        "--tokens",
+        "8",
+        "--set",
+        "machine.cores=4",
+    )
     words += ("--text", tmp_path / "t.txt", "--window", "4", "--format", "json", "--verbose")
     done = accelsim_command("quality", "--kernel", "flash", *words)
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
-    expected = ("other", "flash", {"tile_q": "4"}, "edge-npu", tmp_path / "t.txt", 8, 4, None)
+    expected = (
+        "other",
+        "flash",
+        {"machine.cores": "4"},
+        "edge-npu",
+        tmp_path / "t.txt",
+        8,
+        4,
+        None,
+    )
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
 

@@ -67,11 +67,11 @@ def test_a_mistake_leaves_no_bar_behind(accelsim_command, simulator, words):
     [
         (
             ("run", *ONE, "--set", "tile_q"),
-            "--set tile_q: found no key=value; allowed: --set tile_q=128",
+            "--set tile_q: found no key=value; allowed: --set workload.q_len=4096",
         ),
         (
             ("run", *ONE, "--set", "=128"),
-            "--set =128: found no key=value; allowed: --set tile_q=128",
+            "--set =128: found no key=value; allowed: --set workload.q_len=4096",
         ),
         (
             ("run", *ONE, "--set", "tile_q=1", "--set", "tile_q=2"),
@@ -79,13 +79,27 @@ def test_a_mistake_leaves_no_bar_behind(accelsim_command, simulator, words):
         ),
         (
             ("compare", *SEVERAL, "dense,,flash", "--out", "out"),
-            "--kernels dense,,flash: found an empty or repeated name; "
+            "--kernels dense,,flash: found an empty or repeated kernel; "
             "allowed: --kernels dense,flash",
         ),
         (
             ("compare", *SEVERAL, "flash,flash", "--out", "out"),
-            "--kernels flash,flash: found an empty or repeated name; "
+            "--kernels flash,flash: found an empty or repeated kernel; "
             "allowed: --kernels dense,flash",
+        ),
+        (
+            ("compare", *SEVERAL, "flash(tile_q=64),flash( tile_q = 64 )", "--out", "out"),
+            "--kernels flash(tile_q=64),flash( tile_q = 64 ): found an empty or repeated kernel; "
+            "allowed: --kernels dense,flash",
+        ),
+        (
+            ("compare", *SEVERAL, "dense,flash(tile_q=64", "--out", "out"),
+            "recipe 'flash(tile_q=64': found no closing bracket; allowed: a kernel, such as "
+            "flash(tile_q=128); in a YAML list, put quotes around what has brackets",
+        ),
+        (
+            ("compare", *SEVERAL, "dense,flash(tile_q=x)", "--out", "out"),
+            "flash: tile_q: found 'x', expected a valid integer",
         ),
         (
             ("compare", *SEVERAL, "dense,flsh", "--out", "out"),

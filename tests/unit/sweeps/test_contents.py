@@ -146,9 +146,8 @@ def test_a_mask_that_changed_is_run_again(tmp_path: Path) -> None:
         name="masks",
         machine="edge-npu",
         workloads=("attention-uniform-small",),
-        kernels=("sparse",),
+        kernels=("sparse(mask=file, block=64)",),
         axes={"path": [str(path) for path in masks]},
-        settings={"mask": "file", "block": 64},
     )
     folder = tmp_path / "out"
     assert [sweep(spec, folder, workers=1).num_run for _ in range(2)] == [2, 0]

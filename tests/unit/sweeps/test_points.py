@@ -71,7 +71,9 @@ def test_a_parameter_counts_for_the_kernels_that_have_it() -> None:
 
 
 def test_rows_show_names_and_the_numbers_behind_quantities() -> None:
-    (point,) = grid(settings={"machine.scratchpad.capacity": "512 KiB", "tile_q": 32}).points
+    (point,) = grid(
+        settings={"machine.scratchpad.capacity": "512 KiB"}, axes={"tile_q": (32,)}
+    ).points
     digests = {
         f"{kind}_digest": point.columns[f"{kind}_digest"] for kind in ("machine", "workload")
     }
@@ -88,19 +90,42 @@ def test_ids_come_from_content() -> None:
     (base,) = grid().points
     same_design = [
         grid(settings={"machine.scratchpad.capacity": "704 KiB"}),
-        grid(settings={"tile_k": 128}),
+        grid(kernels=(" flash() ",)),
         grid(name="another", description="the same design"),
     ]
     other_design = [
         grid(settings={"machine.scratchpad.capacity": "705 KiB"}),
-        grid(settings={"tile_k": 129}),
+        grid(axes={"tile_k": (129,)}),
+        # The library of a machine completes what is not asked, whatever the kernel's default.
+        grid(axes={"tile_k": (128,)}),
+        grid(kernels=("flash(tile_k=129)",)),
         grid(machine="small"),
         grid(kernels=("dense",)),
         grid(workloads=("decode",)),
         expand(SweepSpec.model_validate(WHOLE), read_fake, "1.1"),
     ]
     assert [each.points[0].id == base.id for each in same_design] == [True] * 3
-    assert [each.points[0].id == base.id for each in other_design] == [False] * 6
+    assert [each.points[0].id == base.id for each in other_design] == [False] * 8
+
+
+def test_a_recipe_and_an_axis_describe_one_design() -> None:
+    recipe = grid(kernels=("flash(tile_k=64, tile_q=8)",)).points
+    axes = grid(axes={"tile_q": (8,), "tile_k": (64,)}).points
+    both = grid(kernels=("flash(tile_k=64)",), axes={"tile_q": (8,)}).points
+    assert recipe[0].id == axes[0].id == both[0].id
+
+
+def test_rows_and_constraints_tell_recipes_and_kernels_apart() -> None:
+    found = grid(
+        kernels=("dense", "flash", "flash(tile_q=8)"),
+        constraints=("kernel == 'flash'", "tile_k == 128"),
+    )
+    assert [point.columns["kernel"] for point in found.points] == ["flash", "flash(tile_q=8)"]
+
+
+def test_without_kernels_the_library_picks() -> None:
+    (point,) = grid(kernels=()).points
+    assert (point.kernel, point.settings) == ("", {})
 
 
 def test_the_technology_is_part_of_the_id() -> None:
@@ -179,7 +204,7 @@ def test_settings_that_contradict_each_other_make_an_infeasible_point() -> None:
         ({"workloads": ("prefill", "deco")}, UnknownNameError, "unknown workload 'deco'"),
         ({"kernels": ("flash", "flush")}, UnknownNameError, "unknown kernel 'flush'"),
         (
-            {"settings": {"tile_qq": 3}},
+            {"axes": {"tile_qq": (3,)}},
             UnknownNameError,
             "unknown kernel parameter 'tile_qq', did you mean 'tile_q'?; known: tile_k, tile_q",
         ),
