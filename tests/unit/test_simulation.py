@@ -262,7 +262,7 @@ class TestMachinesThatCannotRunIt:
         assert report.bound_by == "hbm"
 
     def test_too_little_memory_is_said(self, small, monkeypatch):
-        monkeypatch.setattr("accelsim.simulation.load_tensors", _fails_for_lack_of_memory)
+        monkeypatch.setattr("accelsim.simulation.load_counted_tensors", _fails_for_lack_of_memory)
         error = refusal("edge-npu", small, "flash")
         assert type(error) is ShortageError
         assert str(error) == (
