@@ -100,17 +100,19 @@ def _described(dimension: str) -> WithJsonSchema:
 
 
 Bytes = Annotated[int, _parsed("bytes", whole=True), Field(gt=0, le=2**50), _described("bytes")]
-Hertz = Annotated[float, _parsed("hertz"), Field(gt=0, le=1e15), _described("hertz")]
-BytesPerSecond = Annotated[float, _parsed("bytes_per_s"), Field(gt=0), _described("bytes_per_s")]
+Hertz = Annotated[float, _parsed("hertz"), Field(ge=1, le=1e15), _described("hertz")]
+BytesPerSecond = Annotated[
+    float, _parsed("bytes_per_s"), Field(ge=1, le=1e18), _described("bytes_per_s")
+]
 BytesPerCycle = Annotated[
-    float, _parsed("bytes_per_cycle"), Field(gt=0), _described("bytes_per_cycle")
+    float, _parsed("bytes_per_cycle"), Field(ge=1e-6, le=1e12), _described("bytes_per_cycle")
 ]
 Seconds = Annotated[float, _parsed("seconds"), Field(ge=0, le=1e6), _described("seconds")]
-Watts = Annotated[float, _parsed("watts"), Field(ge=0), _described("watts")]
-Picojoules = Annotated[float, _parsed("picojoules"), Field(ge=0), _described("picojoules")]
+Watts = Annotated[float, _parsed("watts"), Field(ge=0, le=1e9), _described("watts")]
+Picojoules = Annotated[float, _parsed("picojoules"), Field(ge=0, le=1e12), _described("picojoules")]
 PicojoulesPerByte = Annotated[
-    float, _parsed("picojoules_per_byte"), Field(ge=0), _described("picojoules_per_byte")
+    float, _parsed("picojoules_per_byte"), Field(ge=0, le=1e12), _described("picojoules_per_byte")
 ]
 SquareMillimetres = Annotated[
-    float, _parsed("square_millimetres"), Field(ge=0), _described("square_millimetres")
+    float, _parsed("square_millimetres"), Field(ge=0, le=1e9), _described("square_millimetres")
 ]

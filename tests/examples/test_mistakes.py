@@ -49,7 +49,7 @@ def refused(done):
         ),
         (
             "machine.clock=-1 GHz",
-            "--set machine.clock: found '-1 GHz', expected a value greater than 0",
+            "--set machine.clock: found '-1 GHz', expected a value greater than or equal to 1",
         ),
         (
             "machine.cores=0",

@@ -8,11 +8,13 @@ from pydantic import TypeAdapter
 
 from accelsim.config.document import Document
 from accelsim.config.loader import validate
+from accelsim.config.shipped import known_names
 from accelsim.errors import ConfigError
 from accelsim.hardware.dram import DramSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.registry import get_kernel, kernel_names
+from accelsim.loading import load_machine
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.workload.problem import Workload
 
@@ -88,4 +90,38 @@ def test_the_message_says_the_largest_value():
 def test_a_number_of_a_kernel_is_finite_in_fp32(value):
     assert refusal(MODELS["sift"], {"threshold_factor": value}).startswith(
         "--set threshold_factor: found "
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "bound"),
+    [
+        ("clock", "0.5 Hz", "greater than or equal to 1"),
+        ("clock", "1e16 Hz", "less than or equal to 1000000000000000"),
+        ("hbm.bandwidth", "0.5 B/s", "greater than or equal to 1"),
+        ("hbm.bandwidth", "1e300 B/s", "less than or equal to 1000000000000000000"),
+        ("load.bandwidth", "1e-300 B/cycle", "greater than or equal to 0.000001"),
+        ("load.bandwidth", "1e300 B/cycle", "less than or equal to 1000000000000"),
+        ("launch", "1e300 s", "less than or equal to 1000000"),
+        ("vector.costs.exp", "1e300", "less than or equal to 1000000"),
+        ("vector.costs.exp", "1e-300", "greater than or equal to 0.000001"),
+    ],
+)
+def test_a_quantity_of_a_machine_has_bounds(key, value, bound):
+    with pytest.raises(ConfigError) as refused:
+        load_machine("edge-npu", {key: value})
+    assert str(refused.value).startswith(f"--set {key}: found ")
+    assert str(refused.value).endswith(f", expected a value {bound}")
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e999"])
+def test_a_quantity_is_finite(value):
+    with pytest.raises(ConfigError) as refused:
+        load_machine("edge-npu", {"clock": f"{value} Hz"})
+    assert str(refused.value) == (f"--set clock: found '{value} Hz', which is not a finite number")
+
+
+def test_every_shipped_machine_is_within_the_bounds():
+    assert {load_machine(name).name for name in known_names("machine")} == set(
+        known_names("machine")
     )
