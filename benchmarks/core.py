@@ -19,7 +19,7 @@ from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import load_tensors
 from benchmarks.measure import Measurement, peak_mb, seconds
 
-MACHINE, BANKED = "ascend-910b", "ascend-910b-banked"
+MACHINE, BANKED = "ascend-910b-no-l2", "ascend-910b-banked"
 BURST_BYTES, ROW_BYTES, NUM_BURSTS = 32, 256, 2**18
 L2 = {
     "capacity": "192 MiB",
@@ -136,7 +136,7 @@ def cached_layer() -> list[Measurement]:
 
 def bursts() -> list[Measurement]:
     """Bursts per second of the banked HBM: near addresses, short rows, single bursts anywhere."""
-    machine = load_machine(BANKED)
+    machine = load_machine(BANKED, {"l2": None})
     generator = np.random.default_rng(0)
     near = np.arange(NUM_BURSTS)
     rows = generator.permutation(4 * NUM_BURSTS)[: NUM_BURSTS * BURST_BYTES // ROW_BYTES]

@@ -21,6 +21,7 @@ from accelsim.kernels.linear.smoothquant import SmoothQuant
 from accelsim.kernels.linear.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.kernels.vector.rows import Vector
+from accelsim.sources import class_digest
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
@@ -81,4 +82,5 @@ def register(kernel: type[Kernel]) -> type[Kernel]:
     if kernel.name in _KERNELS:
         raise ValueError(f"a kernel named '{kernel.name}' is registered already")
     _KERNELS[kernel.name] = kernel
+    class_digest(kernel)  # of the source as it is now, which the process goes on with
     return kernel

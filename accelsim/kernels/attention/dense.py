@@ -10,9 +10,7 @@ once; writes: S and P once, and S_q d b.
 
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
@@ -56,14 +54,16 @@ _LARGEST_SOFTMAX_ROWS = 128
 class DenseParameters(Spec):
     """Choices of the dense kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a product tile, in elements; absent: the largest that fits, up to 128."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    softmax_rows: PositiveInt | None = None
+    softmax_rows: Size | None = None
     """Whole rows of scores in one softmax tile; absent: the most that fit, up to 128."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
 
 
 class _Shape(NamedTuple):
@@ -179,7 +179,7 @@ def _output_rows(p, item, head, row, shape, fmt, hbm, b):
         load(p, weights, hbm.weights, q_row, start, rows, cols)
         load(p, values, hbm.v, kv_row + start, 0, cols, shape.dim)
         matmul(p, acc, weights, values, rows, shape.dim, cols, fmt.output_operand, FP32, j > 0)
-    move(p, output, acc, rows, shape.dim, FP32, fmt.stored)
+    move(p, output, acc, rows, shape.dim, FP32, fmt.output)
     store(p, hbm.o, q_row, 0, output, rows, shape.dim)
 
 
@@ -231,7 +231,8 @@ class Dense(Kernel):
         )
         items = 2 * ceil_div(problem.q_len, tile_q) + ceil_div(problem.q_len, softmax_rows)
         program = builder.record(dense, heads * items, shape, formats.codes, hbm, buffers)
-        return program, hbm.o.data
+        chosen = {"tile_q": tile_q, "tile_k": tile_k, "softmax_rows": softmax_rows}
+        return program.with_parameters(**chosen), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
@@ -262,7 +263,7 @@ def _allocate(
         ),
         scores=builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2),
         weights=builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
-        output=builder.buffer("output", tile_q, dim, formats.stored),
+        output=builder.buffer("output", tile_q, dim, formats.output),
         score_rows=score_rows,
         x=x,
         weight_rows=weight_rows,

@@ -10,9 +10,7 @@ causal mask only the key tiles at or below the diagonal; writes: S_q d b.
 
 from typing import ClassVar, Literal
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
@@ -46,12 +44,14 @@ from accelsim.workload.tensors import AttentionTensors
 class FlashParameters(Spec):
     """Choices of the flash kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
     query_tiles: Literal[1, 2] = 1
     """Query tiles of a work item; 2 take turns on cube and vector unit and share K and V."""
     order: Literal["longest_first", "by_head"] = "longest_first"
@@ -142,7 +142,7 @@ class Flash(Kernel):
         kernel, own = (flash_turns, buffers) if is_pair else (flash, (buffers,))
         by_head = parameters.order == "by_head"
         program = builder.record(kernel, items, shape, formats.codes, hbm, *own, by_head)
-        return program, hbm.o.data
+        return program.with_parameters(tile_q=tile_q, tile_k=tile_k), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

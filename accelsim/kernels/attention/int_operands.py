@@ -190,7 +190,7 @@ def declare(
         ),
         v_scale=builder.tensor("v_scale", "input", plan.kv_heads, dim, Format.FP32, v_scale),
         order=builder.tensor("order", "input", chunks, dim, Format.INT32, order),
-        o=builder.tensor("o", "output", q_rows, dim, problem.dtype),
+        o=builder.tensor("o", "output", q_rows, dim, problem.output_dtype),
     )
     return operands, codings
 

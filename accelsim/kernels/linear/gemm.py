@@ -193,7 +193,7 @@ class Gemm(Kernel):
         if tiles.splits > 1:
             items += ceil_div(problem.m, shape.merge_m) * columns
         program = builder.record(gemm, items, shape, codes, hbm, _used(buffers))
-        return program, hbm.c.data
+        return program.with_parameters(**_chosen(tiles, formats)), hbm.c.data
 
     @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
@@ -201,11 +201,16 @@ class Gemm(Kernel):
         return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
 
 
+def _chosen(tiles: Tiles, formats: tuple[Format, Format, Format]) -> dict[str, int | str]:
+    """Return the values of the parameters that may be left to the kernel."""
+    sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k, "splits": tiles.splits}
+    return {**sizes, "output_format": str(formats[2])}
+
+
 def _formats(problem: GemmProblem, parameters: GemmParameters) -> tuple[Format, Format, Format]:
     """Return the formats of operands, accumulator and output."""
-    if problem.dtype.is_integer:
-        return problem.dtype, Format.INT32, parameters.output_format or Format.INT32
-    return problem.dtype, Format.FP32, parameters.output_format or problem.dtype
+    accumulator = Format.INT32 if problem.dtype.is_integer else Format.FP32
+    return problem.dtype, accumulator, parameters.output_format or problem.output_dtype
 
 
 def _check_accumulator(name: str, problem: GemmProblem) -> None:

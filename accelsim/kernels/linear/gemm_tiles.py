@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.linear.tiles import (
     BufferSize,
@@ -30,25 +28,25 @@ _MERGED_ELEMENTS = 4096
 class GemmParameters(Spec):
     """Choices of the gemm kernel."""
 
-    tile_m: PositiveInt | None = None
+    tile_m: Size | None = None
     """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: PositiveInt | None = None
+    tile_n: Size | None = None
     """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Depth of one step, in elements; absent: chosen."""
     tile_sizes: TileSizes = "powers"
     """Rows and columns that are tried: powers of two, or those of products of Hopper's warp groups,
     multiples of 64 along one axis and of 8 along the other."""
-    stages: PositiveInt = 2
+    stages: Size = 2
     """Tiles of A and of B on chip at once: 2 is double buffering, more cover a longer latency."""
-    splits: PositiveInt | Literal["chosen"] = 1
+    splits: Size | Literal["chosen"] = 1
     """Ranges of k that work items of their own sum, whose results a second phase adds."""
-    swizzle: PositiveInt = 1
+    swizzle: Size = 1
     """Rows of tiles walked together, column by column, so that tiles alive share operands."""
     b_layout: Literal["kn", "nk"] = "kn"
     """Whether B lies in HBM as [k, n] or, like the weights of a linear, as [n, k]."""
     output_format: Format | None = None
-    """Format of C in HBM; absent: that of the operands, or int32 for integers."""
+    """Format of C in HBM; absent: that of the operands, bf16 for fp8, int32 for integers."""
 
 
 def range_steps(tiles: Tiles, k: int) -> int:

@@ -16,9 +16,8 @@ steps along k begin where groups do; writes: C.
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.timing import vector_cycles
@@ -63,13 +62,13 @@ class WeightOnlyParameters(Spec):
 
     bits: Literal[4, 8] = 4
     """Bits of a weight."""
-    group_rows: PositiveInt = WEIGHT_GROUP
+    group_rows: Size = WEIGHT_GROUP
     """Rows of B, input features, that share a scale in every column."""
-    tile_m: PositiveInt | None = None
+    tile_m: Size | None = None
     """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: PositiveInt | None = None
+    tile_n: Size | None = None
     """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Depth of one step, in elements; absent: chosen."""
 
 
@@ -173,7 +172,8 @@ class WeightOnly(Kernel):
         )
         items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
         program = builder.record(weight_only, items, shape, problem.dtype.code, hbm, buffers)
-        return program, hbm.c.data
+        chosen = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
+        return program.with_parameters(**chosen), hbm.c.data
 
     @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:

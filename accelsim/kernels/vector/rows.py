@@ -8,9 +8,7 @@ steps, the result written once.
 
 from typing import ClassVar, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
@@ -35,14 +33,14 @@ _SHORTEST_STEP = 64
 class VectorParameters(Spec):
     """Choices of the vector kernel."""
 
-    tile_rows: PositiveInt | None = None
+    tile_rows: Size | None = None
     """Rows of a tile of a row function; absent: enough to fill the cores, of what fits."""
-    tile_cols: PositiveInt | None = None
+    tile_cols: Size | None = None
     """Columns of a step of a row function, whose rows are then read twice; absent: whole rows on
     chip, or the largest steps where these do not fit."""
-    stages: PositiveInt = 2
+    stages: Size = 2
     """Steps or tiles of the operands on chip at a time, one in use and the others on their way."""
-    tile_elements: PositiveInt | None = None
+    tile_elements: Size | None = None
     """Elements of a tile of an element-wise function; absent: as for rows."""
 
 
@@ -124,6 +122,7 @@ class Vector(Kernel):
         if not _in_steps(problem, tile_cols):
             items, entry = items * ceil_div(shape.cols, tile_cols), vector
         program = builder.record(entry, items, shape, problem.dtype.code, hbm, buffers)
+        program = program.with_parameters(**_chosen(problem, tile_rows, tile_cols))
         output = hbm.result.data
         return program, None if output is None else output.reshape(problem.rows, problem.cols)
 
@@ -154,6 +153,14 @@ def _shape_of(problem: VectorProblem, tile_rows: int, tile_cols: int) -> _Shape:
 def _in_steps(problem: VectorProblem, tile_cols: int) -> bool:
     """Whether tiles of so many columns hold steps of rows that belong together."""
     return problem.function in ROW_FUNCTIONS and tile_cols < problem.cols
+
+
+def _chosen(problem: VectorProblem, tile_rows: int, tile_cols: int) -> dict[str, int]:
+    """Return the parameters that stand for a tile; whole rows on chip have no steps."""
+    if problem.function not in ROW_FUNCTIONS:
+        return {"tile_elements": tile_cols}
+    steps = {"tile_cols": tile_cols} if _in_steps(problem, tile_cols) else {}
+    return {"tile_rows": tile_rows, **steps}
 
 
 def _candidates(

@@ -136,7 +136,7 @@ def test_it_is_simulated_and_judged(known, workload):
 
 def test_both_engines_agree_on_it(known, workload):
     compiled, reference = (
-        simulate("edge-npu", workload, "row_softmax", {"tile_rows": 7}, engine=engine)
+        simulate("edge-npu", workload, "row_softmax(tile_rows=7)", engine=engine)
         for engine in ("compiled", "reference")
     )
     assert compiled.cycles == reference.cycles
@@ -144,7 +144,7 @@ def test_both_engines_agree_on_it(known, workload):
 
 
 def test_its_program_is_verified(known, workload):
-    program = record("edge-npu", workload, "row_softmax", {"tile_rows": 20})
+    program = record("edge-npu", workload, "row_softmax(tile_rows=20)")
     assert program.num_items == 3
     assert program.num_ops == 3 * 7
 
