@@ -273,6 +273,8 @@ def record(
         return builder.buffer(name, *sizes.get(name, AMPLE), fmt, memory=memory)
 
     a, b = buffer("a"), buffer("b")
+    if with_numbers:
+        b.data[:] = 1
     if call in INTEGER:
         acc = buffer("acc", "accumulator", Format.INT32)
         channels = buffer("order", "index_buffer", Format.INT32)

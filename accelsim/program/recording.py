@@ -122,7 +122,8 @@ def refuse(
 @jit_inner
 def holds(p: Recorder, tile: Tile, rows: int, cols: int) -> bool:
     """Return whether a tile has these elements, at least one; the next op is refused if not."""
-    if (rows < 1) | (cols < 1) | (rows > tile.rows) | (cols > tile.cols):
+    # Signs are joined to one branch: four comparisons take half as long again to record.
+    if (rows - 1) | (cols - 1) | (tile.rows - rows) | (tile.cols - cols) < 0:
         refuse(p, tile.slot, 0, 0, rows, cols, tile.rows, tile.cols)
         return False
     return True
