@@ -123,11 +123,11 @@ def _request_cached(memory, time_cycles, transfer):
     cache = borrowed_cache(memory.cache)
     state = cache.state[0]
     begin_transfer(cache, time_cycles)
-    served, arrived = time_cycles, np.int64(0)
+    arrived = np.int64(0)
     slices, gathered_rows = borrowed_flat(memory.slices), borrow(memory.hbm.gathered_rows)
-    for row in range(transfer.rows):
-        address = row_address(transfer, row, gathered_rows)
-        served = max(served, serve_flat(slices, time_cycles, address, transfer.row_bytes))
+    num_bytes = transfer.rows * transfer.row_bytes
+    # As in the flat HBM: no pitch of rows keeps a transfer on a few of the slices.
+    served = serve_flat(slices, time_cycles, row_address(transfer, 0, gathered_rows), num_bytes)
     for row in range(transfer.rows):
         address = row_address(transfer, row, gathered_rows)
         if transfer.is_write:
