@@ -20,8 +20,8 @@ _CLOSENESS = 8.0
 (assumption, as are the next three; together they came nearest to simulated products)."""
 _KEPT_SHARE = 0.9
 """Of the capacity of an L2 that holds what is used again."""
-_CROWDING = 0.7
-"""Of what rows of A that lie on few channels would cost if all cores asked for them at once."""
+_CROWDING = 0.5
+"""Of what loads that lie on few channels would cost if all cores asked for them at once."""
 _BANKED_SHARE = 0.9
 """Of the peak that a memory with banks and refresh sustains."""
 _BANDS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -100,8 +100,8 @@ def cost_of(work: Work, tiles: Tiles) -> Cost:
     problem, machine = work.problem, work.machine
     grid = _grid(problem, machine, tiles)
     moved = _bytes(work, tiles, grid)
-    hbm, l2, first_wave, latency = _memory(work, tiles, grid, moved)
-    compute, run = _core_cycles(work, tiles, grid, latency)
+    hbm, l2, first_wave, missed = _memory(work, tiles, grid, moved)
+    compute, run = _core_cycles(work, tiles, grid, missed)
     run += np.maximum(0, first_wave - run / ceil_div(grid.items, machine.cores))
     run = (run**_CLOSENESS + hbm**_CLOSENESS + l2**_CLOSENESS) ** (1 / _CLOSENESS)
     outputs = tiles.m * tiles.n
@@ -148,24 +148,21 @@ def _memory(
     work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes
 ) -> tuple[Any, Any, Any, Any]:
     """Return the cycles of the HBM and of the L2, those of the HBM until the first wave is there,
-    and the latency of a load."""
+    and the share of the steps that wait for the HBM behind an L2."""
     machine = work.machine
     rate = _sustained_bytes_per_cycle(machine)
     left, right = _evenness(work, tiles, grid, moved, _hbm_span(machine))
     if machine.l2 is None:
-        crowded = moved.left * (1 + _CROWDING * (1 / left - 1))
-        busy = (crowded + moved.right / right + moved.stored) / rate
-        return busy, 0.0, 0.0, machine.hbm_latency_cycles
+        busy = (moved.left / left + moved.right / right + moved.stored) / rate
+        return busy, 0.0, 0.0, 0.0
     of_left, of_right, stored = _missed_bytes(work, tiles, grid, moved)
     first = np.minimum(_first_wave_bytes(tiles, grid, moved), of_left + of_right)
     loaded = moved.left + moved.right
     missed = np.minimum(1.0, 2 * (of_left + of_right) / loaded)
-    latency = _hit_cycles(machine)
-    latency = latency + missed * (machine.hbm_latency_cycles - latency)
     hbm = (of_left / left + of_right / right + stored) / rate
     left, right = _evenness(work, tiles, grid, moved, machine.l2.line * machine.l2.slices)
     l2 = moved.left / left + moved.right / right + moved.stored
-    return hbm, l2 * machine.clock / machine.l2.bandwidth, first / rate, latency
+    return hbm, l2 * machine.clock / machine.l2.bandwidth, first / rate, missed
 
 
 def _missed_bytes(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, Any, Any]:
@@ -217,15 +214,19 @@ def _evenness(
 
 
 def _even_share(run_bytes: Any, runs: Any, offset_bytes: Any, span_bytes: int) -> Any:
-    """Return the mean load of a channel over that of the busiest, for runs at equal offsets."""
+    """Return the mean load of a channel over that of the busiest, for runs at equal offsets.
+
+    Cores drift apart, so that only a part of the crowd is there at once.
+    """
     turns = run_bytes / span_bytes
     whole = np.floor(turns)
     rest = turns - whole
     reach = np.minimum(1, rest + (runs - 1) * (offset_bytes % span_bytes) / span_bytes)
-    return turns / (whole + rest / np.maximum(reach, 1e-9))
+    even = turns / (whole + rest / np.maximum(reach, 1e-9))
+    return 1 / (1 + _CROWDING * (1 / even - 1))
 
 
-def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, latency: Any) -> tuple[Any, Any]:
+def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Any, Any]:
     """Return the compute cycles of a whole step, and when the last core is done with its items."""
     problem = work.problem
     last_m = problem.m - (grid.rows - 1) * tiles.m
@@ -234,7 +235,7 @@ def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, latency: Any) -> tuple[A
     kinds = tiles._replace(
         m=np.stack([tiles.m, last_m])[:, None], n=np.stack([tiles.n, last_n])[None]
     )
-    step, time = _item_cycles(work, kinds, grid, latency)
+    step, time = _item_cycles(work, kinds, grid, missed)
     along_m = np.stack([grid.rows - 1, np.ones_like(grid.rows)])
     along_n = np.stack([(grid.cols - 1) * tiles.splits, tiles.splits + 0 * grid.cols])
     counts = along_m[:, None] * along_n[None]
@@ -242,7 +243,7 @@ def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, latency: Any) -> tuple[A
     return step.compute_cycles[0, 0], ends
 
 
-def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, latency: Any) -> tuple[Step, Any]:
+def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Step, Any]:
     """Return a step of items, and the time from one item to the next."""
     machine = work.machine
     step = work.step(tiles)
@@ -252,13 +253,17 @@ def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, latency: Any) -> tuple[S
     load = sum(step.operand_bytes) / machine.load.bandwidth
     # A slot is loaded again once the step `slots` before has been computed.
     slots = np.minimum(tiles.stages, grid.steps)
-    reuse = (latency + load + step.compute_cycles + step.latency_cycles) / slots
+    hit = _hit_cycles(machine)
+    # What misses is on its way from the HBM while the queue works on what came before.
+    arrival = hit + load + missed * np.maximum(0, machine.hbm_latency_cycles - hit - load)
+    reuse = (arrival + step.compute_cycles + step.latency_cycles) / slots
     loads = len(step.operand_bytes)
-    queue = loads * (latency + load / loads) / machine.load.in_flight
+    latency = hit + missed * (machine.hbm_latency_cycles - hit)
+    queue = (loads * latency + load) / machine.load.in_flight
     period = np.maximum(np.maximum(step.compute_cycles, load), np.maximum(reuse, queue))
     # Each item begins again with the first slot, which the item before may have used last.
     ahead = np.where(grid.steps > tiles.stages, (grid.steps - 1) % tiles.stages, slots - 1)
-    bubble = np.where(ahead + 1 < slots, np.maximum(0, latency + load - ahead * period), 0)
+    bubble = np.where(ahead + 1 < slots, np.maximum(0, arrival - ahead * period), 0)
     outputs = tiles.m * tiles.n
     move = outputs * SUM_BYTES / machine.accumulator.bandwidth + step.latency_cycles
     out_bits = np.where(tiles.splits > 1, SUM_BYTES * BITS_PER_BYTE, work.output_bits)

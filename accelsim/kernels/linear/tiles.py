@@ -187,12 +187,14 @@ def _pairs(a: Sizes, b: Sizes) -> Sizes:
 
 
 def _lengths(length: int, sizes: Sequence[int], *, is_balanced: bool) -> Sizes:
-    """Return the sizes, the largest first; balanced: as small as gives as few pieces."""
-    own = np.minimum(sizes, length)
-    if is_balanced:
-        even = ceil_div(length, ceil_div(length, own))
-        own = np.minimum(ceil_div(even, _MULTIPLE) * _MULTIPLE, length)
-    return np.unique(own)[::-1]
+    """Return the sizes, the largest first."""
+    return balanced(length, sizes) if is_balanced else np.unique(np.minimum(sizes, length))[::-1]
+
+
+def balanced(length: int, sizes: Sequence[int]) -> Sizes:
+    """Return sizes, the largest first, each as small as cuts a length into as few pieces."""
+    even = ceil_div(length, ceil_div(length, np.asarray(sizes)))
+    return np.unique(np.minimum(ceil_div(even, _MULTIPLE) * _MULTIPLE, length))[::-1]
 
 
 def fits(machine: MachineSpec, sizes: Sequence[BufferSize]) -> Any:
@@ -231,15 +233,19 @@ def _used_bytes(sizes: Iterable[BufferSize], memory: str) -> Any:
 
 
 def fastest(tiles: Tiles, cost: Cost) -> Choice:
-    """Return a tiling of the lowest time, or so near to it that the estimate cannot tell.
+    """Return the tiling that `fastest_of` names."""
+    best = fastest_of(cost)
+    return Choice(Tiles(*(int(each) for each in tiles.at(best))), float(cost.cycles[best]))
+
+
+def fastest_of(cost: Cost) -> Any:
+    """Return the place of the lowest time, or of one that the estimate cannot tell from it.
 
     Of these the one that loads least, of equal ones that of fewest steps.
     """
-    cycles = cost.cycles
-    near = np.flatnonzero(cycles <= cycles.min() * (1 + _INDIFFERENCE))
-    fields = (cycles, cost.steps, cost.loaded_bytes)
-    best = near[np.lexsort([each[near] for each in fields])[0]]
-    return Choice(Tiles(*(int(each) for each in tiles.at(best))), float(cycles[best]))
+    near = np.flatnonzero(cost.cycles <= cost.cycles.min() * (1 + _INDIFFERENCE))
+    fields = (cost.cycles, cost.steps, cost.loaded_bytes)
+    return near[np.lexsort([each[near] for each in fields])[0]]
 
 
 def check_packing(name: str, tiles: dict[str, tuple[int | None, int, int]]) -> None:
