@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.linear.tiles import SUM_BYTES, Choice, Cost, Tiles, fastest
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -144,9 +145,7 @@ def _bytes(work: Work, tiles: Tiles, grid: _Grid) -> _Bytes:
     )
 
 
-def _memory(
-    work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes
-) -> tuple[Any, Any, Any, Any]:
+def _memory(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, Any, Any, Any]:
     """Return the cycles of the HBM and of the L2, those of the HBM until the first wave is there,
     and the share of the steps that wait for the HBM behind an L2."""
     machine = work.machine
@@ -155,7 +154,7 @@ def _memory(
     if machine.l2 is None:
         busy = (moved.left / left + moved.right / right + moved.stored) / rate
         return busy, 0.0, 0.0, 0.0
-    of_left, of_right, stored = _missed_bytes(work, tiles, grid, moved)
+    of_left, of_right, stored = _missed_bytes(work, machine.l2, tiles, grid, moved)
     first = np.minimum(_first_wave_bytes(tiles, grid, moved), of_left + of_right)
     loaded = moved.left + moved.right
     missed = np.minimum(1.0, 2 * (of_left + of_right) / loaded)
@@ -165,22 +164,23 @@ def _memory(
     return hbm, l2 * machine.clock / machine.l2.bandwidth, first / rate, missed
 
 
-def _missed_bytes(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, Any, Any]:
+def _missed_bytes(
+    work: Work, l2: L2Spec, tiles: Tiles, grid: _Grid, moved: _Bytes
+) -> tuple[Any, Any, Any]:
     """Return what of A and B comes from the HBM, and what of C goes there, behind an L2.
 
     A band of tile rows comes again for every wave of columns, and B for every band, unless it
     stays in the cache until then.
     """
-    machine, problem = work.machine, work.problem
-    assert machine.l2
-    capacity = _KEPT_SHARE * machine.l2.capacity
+    problem = work.problem
+    capacity = _KEPT_SHARE * l2.capacity
     left, right = moved.left / grid.cols, moved.right / grid.rows
     output = problem.m * problem.n * work.output_bits / BITS_PER_BYTE
     band = np.minimum(tiles.swizzle / grid.rows, 1)
     wave = grid.wave_cols / grid.cols
     keeps_left = (grid.cols <= grid.wave_cols) | (band * left + wave * right <= capacity)
     keeps_right = (band >= 1) | (band * (left + output) + right <= capacity)
-    stores = moved.stored > 0 if machine.l2.writes == "through" else left + right + output > capacity
+    stores = moved.stored > 0 if l2.writes == "through" else left + right + output > capacity
     return (
         np.where(keeps_left, left, left * ceil_div(grid.cols, grid.wave_cols)),
         np.where(keeps_right, right, right * ceil_div(grid.rows, tiles.swizzle)),

@@ -114,9 +114,7 @@ def check_tiles(
 
 
 @remembered
-def choose_tiles(
-    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
-) -> Choice:
+def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters) -> Choice:
     """Return the tiling of the lowest estimated time among those asked for that fit.
 
     Raises DoesNotFitError.

@@ -193,7 +193,8 @@ def _lengths(length: int, sizes: Sequence[int], *, is_balanced: bool) -> Sizes:
 
 def balanced(length: int, sizes: Sequence[int]) -> Sizes:
     """Return sizes, the largest first, each as small as cuts a length into as few pieces."""
-    even = ceil_div(length, ceil_div(length, np.asarray(sizes)))
+    most: Any = np.asarray(sizes)
+    even = ceil_div(length, ceil_div(length, most))
     return np.unique(np.minimum(ceil_div(even, _MULTIPLE) * _MULTIPLE, length))[::-1]
 
 
@@ -222,8 +223,8 @@ def misfit(name: str, machine: MachineSpec, sizes: Sequence[BufferSize]) -> Exce
     """Return the error of buffers that do not fit."""
     builder = ProgramBuilder(name, with_numbers=False)
     for size in sizes:
-        numbers = {key: int(getattr(size, key)) for key in ("rows", "cols", "slots")}
-        builder.buffer(**size._replace(**numbers)._asdict())
+        numbers = size._replace(rows=int(size.rows), cols=int(size.cols), slots=int(size.slots))
+        builder.buffer(**numbers._asdict())
     return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
 
 

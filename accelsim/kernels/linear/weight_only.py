@@ -269,8 +269,8 @@ def _step(
     dequantize = dequantize + groups * costs.vector(
         "multiply", fmt, group_rows, tiles.n, 2 * fmt.bits
     )
-    assert machine.cube
-    depths = machine.vector.pipeline_depth_cycles + machine.cube.latency_cycles
+    cube = machine.cube_for(f"weight_only on {problem.name}")
+    depths = machine.vector.pipeline_depth_cycles + cube.latency_cycles
     return Step(
         compute_cycles=np.maximum(product, dequantize),
         latency_cycles=np.minimum(product, dequantize) + depths,

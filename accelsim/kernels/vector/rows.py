@@ -34,6 +34,7 @@ from accelsim.units import ceil_div
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 
+
 class VectorParameters(Spec):
     """Choices of the vector kernel."""
 

@@ -1,4 +1,4 @@
-"""Tiles of a function of elements or rows: what fits, and which of that is estimated to be fastest."""
+"""Tiles of a function of elements or rows: those that fit, and the fastest by an estimate."""
 
 import math
 from collections.abc import Callable
@@ -130,7 +130,8 @@ def _candidates(
 def _shares(length: int, cores: int, multiple: int, largest: int) -> Sizes:
     """Return sizes that give all cores as many pieces each, and a few more, the largest first."""
     powers = 1 << np.arange(largest.bit_length())
-    even = ceil_div(ceil_div(length, cores * _WAVES), multiple) * multiple
+    pieces: Any = cores * _WAVES
+    even = ceil_div(ceil_div(length, pieces), multiple) * multiple
     sizes = np.unique(np.concatenate([even, powers]))[::-1]
     return sizes[sizes <= largest]
 

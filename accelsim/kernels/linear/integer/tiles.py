@@ -9,6 +9,7 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, fitting
+from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Scheme
 from accelsim.kernels.linear.tiles import Cost, Sizes, balanced, check_packing, fastest_of
@@ -50,17 +51,20 @@ class Work(NamedTuple):
     scheme: Scheme
 
 
+@remembered
 def choose_tiles(
     name: str,
     problem: GemmProblem,
     machine: MachineSpec,
     parameters: QuantizedParameters,
     scheme: Scheme,
+    _beside: int,
     allocate: Callable[[ProgramBuilder, Tiles], object],
 ) -> Tiles:
     """Return the tiles of the lowest estimated time among those asked for that fit.
 
-    Of times that the estimate cannot tell apart, the one that loads least. Raises DoesNotFitError.
+    Of times that the estimate cannot tell apart, the one that loads least. _beside: channels beside
+    those of the problem, for which `allocate` makes room. Raises DoesNotFitError.
     """
     check_packing(name, {"tile_k": (parameters.tile_k, problem.k, parameters.activation_bits)})
     tiles = _candidates(problem, parameters, scheme, machine.cores)
@@ -102,7 +106,7 @@ def _candidates(
     block = np.array([blocks[at] for at in np.searchsorted(-sides_n, -tile_n)])
     repeats = block.shape[1]
     each = [np.repeat(sizes, repeats) for sizes in (tile_m, tile_n, tile_k)]
-    return Tiles(*each, block.ravel())
+    return Tiles(each[0], each[1], each[2], block.ravel())
 
 
 def _asked(size: int | None, length: int, chosen: Sizes) -> Sizes:
@@ -142,7 +146,8 @@ def _estimate(work: Work, tiles: Tiles) -> Cost:
     counts = counts * blocks
     active_cores = np.minimum(cores, counts.sum(0))
     cycles, loads = _item(work, tiles, rows, active_cores)
-    so_tall = np.where(counts > 0, ceil_div(counts.cumsum(0), cores) * cycles, 0)
+    together: Any = counts.cumsum(0)
+    so_tall = np.where(counts > 0, ceil_div(together, cores) * cycles, 0)
     run = np.maximum(so_tall.max(0), (counts * cycles).sum(0) / cores)
     steps = counts.sum(0) * tiles.block * ceil_div(work.problem.k, tiles.k)
     return Cost(run, (counts * loads).sum(0), steps)
