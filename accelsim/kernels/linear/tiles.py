@@ -120,12 +120,13 @@ def with_stages(
     stages: the most first. Their number matters beside that of the steps, for each item begins
     again with the first slot.
     """
-    is_short = ceil_div(problem.k, tiles.k) <= _FEW_STEPS
+    steps = ceil_div(problem.k, tiles.k)
     deeper = np.zeros(len(tiles.m), np.bool_)
     parts = []
     for number in stages:
-        fitting = fits(tiles._replace(stages=number))
-        own = np.flatnonzero(fitting & (is_short | ~deeper))
+        # Slots beyond the number of steps would stay empty.
+        fitting = fits(tiles._replace(stages=number)) & (number <= np.maximum(steps, stages[-1]))
+        own = np.flatnonzero(fitting & ((steps <= _FEW_STEPS) | ~deeper))
         parts.append(tiles.at(own)._replace(stages=np.full(len(own), number)))
         deeper |= fitting
     return _joined(parts)
