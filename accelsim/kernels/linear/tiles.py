@@ -22,7 +22,7 @@ SUM_BYTES = 4
 """Bytes of a sum in the accumulator."""
 _LARGEST_TILE = 512
 _POWERS = tile_sizes(_LARGEST_TILE, smallest=16)
-_SIDES = (512, 448, 384, 320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
+_SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 112, 96, 64, 48, 32, 16)
 _MULTIPLE = 16
 """Of the sides of balanced tiles: the side of a cube, and whole bytes of every format."""
 _WARP_GROUP_ROWS = np.arange(64, _LARGEST_TILE + 1, 64)
@@ -31,7 +31,7 @@ _WARP_GROUP_COLS = np.arange(8, 256 + 1, 8)
 _INDIFFERENCE = 0.005
 """Estimates that differ by less are taken for equal."""
 _SPLITS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128])
-_FEW_STEPS = 16
+_FEW_STEPS = 4
 
 
 TileSizes = Literal["balanced", "powers", "warp_groups"]
