@@ -185,11 +185,10 @@ def _request_cached(memory, time_cycles, transfer):
     cache = borrowed_cache(memory.cache)
     state = cache.state[0]
     begin_transfer(cache, time_cycles)
-    served = time_cycles
     slices, gathered_rows = borrowed_flat(memory.slices), borrow(memory.hbm.gathered_rows)
-    for row in range(transfer.rows):
-        address = row_address(transfer, row, gathered_rows)
-        served = max(served, serve_flat(slices, time_cycles, address, transfer.row_bytes))
+    num_bytes = transfer.rows * transfer.row_bytes
+    # As in the flat HBM: no pitch of rows keeps a transfer on a few of the slices.
+    served = serve_flat(slices, time_cycles, row_address(transfer, 0, gathered_rows), num_bytes)
     arrived = look_up(cache, transfer, gathered_rows)
     begins, tensor_bytes = borrow(memory.tensor_begins), borrow(memory.tensor_bytes)
     _count_by_tensor(begins, tensor_bytes, cache.pieces, state.num_pieces)

@@ -162,7 +162,7 @@ class OutlierSplit(QuantizedLinear):
             return (_declare(builder, problem, channels, tensors, tiles),) if len(channels) else ()
 
         scheme = Scheme([Span(0, 0, problem.m)], Work(), range_of="row")
-        frame = Frame.prepare(cls.name, rest, machine, parameters, scheme, beside)
+        frame = Frame.prepare(cls.name, rest, machine, parameters, scheme, beside, len(channels))
         numbers, peak, largest = _numbers(parameters, tensors, channels), np.zeros(1, np.int64), 0.0
         if numbers is not None:
             bits: int = parameters.activation_bits

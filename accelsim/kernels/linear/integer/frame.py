@@ -55,9 +55,11 @@ class Frame:
         parameters: QuantizedParameters,
         scheme: Scheme,
         beside: Beside = nothing_beside,
+        channels_beside: int = 0,
     ) -> "Frame":
         """Return the frame with the tiles of the lowest estimated time.
 
+        channels_beside: those that `beside` declares something for.
         Raises DoesNotFitError, and WorkloadError for a problem that is in integers already.
         """
         name = f"{kernel} on {problem.name}"
@@ -72,7 +74,8 @@ class Frame:
             _allocate(builder, problem, parameters, scheme, tiles)
             beside(builder, tiles)
 
-        tiles = choose_tiles(name, problem, machine, parameters, scheme, allocate)
+        fixed = scheme._replace(spans=tuple(scheme.spans))
+        tiles = choose_tiles(name, problem, machine, parameters, fixed, channels_beside, allocate)
         return cls(name, problem, machine, parameters, scheme, coding, tiles, beside)
 
     @property
