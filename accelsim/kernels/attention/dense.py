@@ -24,6 +24,7 @@ from accelsim.kernels.attention.common import (
     step_formats,
     tile_candidates,
 )
+from accelsim.kernels.attention.folding import mask_keys
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit, tile_sizes
 from accelsim.numerics.formats import FP32, Format
@@ -34,7 +35,6 @@ from accelsim.program.language import (
     divide_column,
     exp,
     load,
-    mask_above_diagonal,
     matmul,
     matmul_transposed,
     move,
@@ -67,11 +67,12 @@ class DenseParameters(Spec):
 
 
 class _Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head."""
+    """Sizes in elements; `group` query heads share one KV head, or are folded as in `folding`."""
 
     heads: int
     group: int
     q_len: int
+    span: int
     kv_len: int
     dim: int
     tile_q: int
@@ -151,8 +152,7 @@ def _softmax_rows(p, item, head, row, shape, fmt, hbm, b):
     load(p, scores, hbm.scores, q_row, 0, rows, cols)
     scale(p, x, scores, shape.factor, rows, cols, vector)
     if shape.causal:
-        diagonal = row + shape.kv_len - shape.q_len
-        mask_above_diagonal(p, x, diagonal, 0, rows, cols, vector)
+        mask_keys(p, x, row, rows, 0, cols, shape, vector)
     row_max(p, largest, x, rows, cols, vector)
     subtract_column(p, x, x, largest, rows, cols, vector)
     exp(p, x, x, rows, cols, vector)

@@ -33,6 +33,7 @@ from accelsim.kernels.attention.online_softmax import (
     exponentials,
     finish_rows,
     reset_rows,
+    seen_tiles,
     shape_of,
 )
 from accelsim.kernels.base import Array, Kernel
@@ -142,9 +143,7 @@ def int_flash(p, phase, tiles, accumulator, queries, shape, fmt, hbm, b):
 def _query_tile(p, item, head, chunk, row, rows, accumulator, queries, shape, fmt, hbm, b):
     """One tile of query rows against all the keys it sees."""
     step, q_row, kv_head = shape.tile_k, head * shape.q_len + row, head // shape.group
-    diagonal = row + shape.kv_len - shape.q_len
-    seen = diagonal + rows if shape.causal else shape.kv_len
-    tiles_k = -(-seen // step)
+    tiles_k = seen_tiles(row, rows, shape)
     of_head = head * queries.chunks + chunk
 
     load(p, tile(b.q, item), hbm.q, q_row, 0, rows, shape.dim)
@@ -157,7 +156,7 @@ def _query_tile(p, item, head, chunk, row, rows, accumulator, queries, shape, fm
                 p, item, j + 1, rows, kv_head, of_head, accumulator, queries, shape, hbm, b
             )
         _scale_scores(p, j, rows, queries.factors[of_head], shape, b)
-        exponentials(p, j, j * step, rows, diagonal, shape, fmt, b)
+        exponentials(p, j, j * step, rows, row, shape, fmt, b)
         _add_values(p, j, rows, kv_head, accumulator, queries, shape, fmt, hbm, b)
     v_scale, output = tile(b.v_scale, item), tile(b.output, 0)
     load(p, v_scale, hbm.v_scale, kv_head, 0, 1, shape.dim)

@@ -76,12 +76,16 @@ def shifted_formats(
 
 
 class Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head. All batches together."""
+    """Sizes in elements; `group` query heads share one KV head, or are folded as in `folding`.
+
+    All batches together.
+    """
 
     heads: int
     kv_heads: int
     group: int
     q_len: int
+    span: int
     kv_len: int
     dim: int
     tile_q: int

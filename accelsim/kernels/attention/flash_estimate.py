@@ -1,0 +1,204 @@
+"""Tiles of the flash kernel: those of the lowest estimated time among those that fit."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import StepFormats
+from accelsim.kernels.attention.folding import QueryHeads, query_heads
+from accelsim.kernels.attention.online_estimate import Loop, Work, one_tile, two_tiles
+from accelsim.kernels.estimate.choice import Estimate
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.memory import launch_cycles, least_cycles, supply_of
+from accelsim.kernels.estimate.placement import ItemTimes, last_end, query_blocks
+from accelsim.program.ops import Unit
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.problem import AttentionProblem
+
+Array = npt.NDArray[Any]
+Order = Literal["longest_first", "by_head"]
+
+
+class Tiling(NamedTuple):
+    """Candidates of one way through the query rows; sizes in elements, one each."""
+
+    tile_q: Array
+    tile_k: Array
+    fold: bool
+    query_tiles: int
+    order: Order
+
+
+def online_work(
+    problem: AttentionProblem, costs: OpCosts, formats: StepFormats, rows: Array, tile_k: Array,
+    *, scale_query: bool
+) -> Work:
+    """Return what `online_softmax` does with query tiles of `rows`."""
+    dim, vector, stored = problem.head_dim, formats.vector, formats.stored
+    width = vector.bits
+
+    def on_scores(op: str, bits: int) -> Any:
+        return costs.vector(op, vector, rows, tile_k, bits)
+
+    def on_output(op: str, bits: int) -> Any:
+        return costs.vector(op, vector, rows, dim, bits)
+
+    def on_rows(op: str, bits: int) -> Any:
+        return costs.vector(op, vector, rows, 1, bits)
+
+    softmax = 2 * on_scores("reduce", width) + on_scores("exp", 2 * width)
+    softmax += on_scores("add", 2 * width)
+    if not scale_query:
+        softmax += on_scores("multiply", width + formats.scores.bits)
+    elif formats.scores != vector:
+        softmax += on_scores("convert", width + formats.scores.bits)
+    if formats.weights != vector:
+        softmax += on_scores("convert", width + formats.weights.bits)
+    softmax += on_rows("maximum", 3 * width) + 2 * on_rows("add", 3 * width)
+    softmax += on_rows("exp", 2 * width) + on_rows("multiply", 3 * width)
+    begin = 2 * on_rows("fill", width) + on_output("fill", width)
+    if scale_query:
+        begin += costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
+    finish = on_output("divide", 2 * width)
+    if stored != vector:
+        finish += costs.vector("convert", vector, rows, dim, width + stored.bits)
+    operand, row_bytes = formats.output_operand, dim * stored.bits / BITS_PER_BYTE
+    return Work(
+        query_bytes=rows * row_bytes,
+        begin=begin,
+        key_bytes=tile_k * row_bytes,
+        scores=costs.product(rows, tile_k, dim, stored, (stored.bits, stored.bits)),
+        scores_move=costs.move(rows, tile_k, formats.scores),
+        softmax=softmax,
+        mask=on_scores("select", 2 * width),
+        value_bytes=tile_k * row_bytes,
+        weighted=costs.product(rows, dim, tile_k, operand, (formats.weights.bits, stored.bits)),
+        weighted_move=costs.move(rows, dim, vector),
+        merge=on_output("multiply", 2 * width) + on_output("add", 3 * width),
+        finish=finish,
+        output_bytes=rows * row_bytes,
+    )
+
+
+class Blocks(NamedTuple):
+    """Work items of one head, cut along its query rows: [candidates, blocks]."""
+
+    rows: Array
+    key_tiles: Array
+    """Not whole where the last tile ends before its full size."""
+    masked: Array
+    """Key tiles that the diagonal crosses."""
+
+
+def blocks_of(problem: AttentionProblem, rows: int, block_rows: Array, tile_k: Array) -> Blocks:
+    """Return the items of heads of `rows` query rows; all candidates have equally many."""
+    first = np.arange(ceil_div(rows, int(block_rows[0]))) * block_rows[:, None]
+    own = np.minimum(block_rows[:, None], rows - first)
+    hidden, size = problem.kv_len - problem.q_len, tile_k[:, None]
+    if not problem.causal:
+        tiles = np.broadcast_to(problem.kv_len / size, own.shape)
+        return Blocks(own, tiles, np.zeros(own.shape))
+    position = first % problem.q_len
+    ends_within = position + own <= problem.q_len
+    seen = np.where(ends_within, position + own, problem.q_len) + hidden
+    tiles = ceil_div(seen, size)
+    clear = (np.where(ends_within, position, 0) + hidden + 1) // size
+    return Blocks(own, np.minimum(tiles, problem.kv_len / size), np.maximum(0, tiles - clear))
+
+
+class OnlineEstimate(NamedTuple):
+    """What an estimate is of, and how it is asked."""
+
+    problem: AttentionProblem
+    machine: MachineSpec
+    formats: StepFormats
+    scale_query: bool = False
+
+    def of(self, tiling: Tiling) -> Estimate:
+        """Return the estimate of all candidates of a tiling."""
+        problem, machine = self.problem, self.machine
+        heads = query_heads(problem, fold=tiling.fold)
+        block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
+        counts, num = ceil_div(heads.rows, block_rows), len(block_rows)
+        loaded = self._loaded_bytes(tiling, heads, block_rows, counts)
+        loop, mask = self._loop(tiling, heads, block_rows, counts, loaded)
+        cycles = np.zeros(num)
+        for count in np.unique(counts):
+            own = np.flatnonzero(counts == count)
+            blocks = blocks_of(problem, heads.rows, block_rows[own], tiling.tile_k[own])
+            full = loop.at(own).times(blocks.key_tiles[:, :-1])
+            last = loop.at(own + num).times(blocks.key_tiles[:, -1:])
+            times = ItemTimes(*(np.hstack(pair) for pair in zip(full, last, strict=True)))
+            times = times._replace(alone=times.alone + mask[own, None] * blocks.masked)
+            kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
+            cycles[own] = last_end(times, kinds, machine.cores)
+        least = least_cycles(machine, loaded, problem.compulsory_bytes)
+        return Estimate(launch_cycles(machine) + np.maximum(cycles, least), loaded)
+
+    def _loaded_bytes(
+        self, tiling: Tiling, heads: QueryHeads, block_rows: Array, counts: Array
+    ) -> Array:
+        """Return the bytes that all items load."""
+        problem = self.problem
+        keys = np.full(len(counts), float(problem.kv_len))
+        if problem.causal:
+            # The mean over blocks of the last key that is seen, rounded up to whole tiles.
+            seen = problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
+            keys = np.minimum(keys, seen + tiling.tile_k / 2)
+        rows = heads.heads * (heads.rows + 2 * counts * keys)
+        return np.asarray(rows * problem.head_dim * problem.dtype.bits / BITS_PER_BYTE)
+
+    def _loop(
+        self,
+        tiling: Tiling,
+        heads: QueryHeads,
+        block_rows: Array,
+        counts: Array,
+        loaded_bytes: Array,
+    ) -> tuple[Loop, Array]:
+        """Return the times of full blocks of all candidates, then of their last blocks."""
+        machine, costs = self.machine, OpCosts(self.machine)
+        rest = heads.rows - (counts - 1) * block_rows
+        rows = np.concatenate([block_rows, rest])
+        tile_q, tile_k = np.tile(tiling.tile_q, 2), np.tile(tiling.tile_k, 2)
+        row_bytes = self.problem.head_dim * self.problem.dtype.bits / BITS_PER_BYTE
+        active = np.minimum(machine.cores, heads.heads * counts)
+        fetched = fetched_share(self.problem, machine, loaded_bytes, tiling, heads)
+        share = np.tile(active, 2), np.tile(fetched, 2)
+        supply = supply_of(machine, tile_k * row_bytes, *share)
+        if tiling.query_tiles == 1:
+            work = self._work(costs, rows, tile_k)
+            shared = self.formats.weights == self.formats.vector
+            loop = one_tile(machine, supply, work, unit=Unit.CUBE, shares_weights=shared)
+            return loop, work.mask
+        first = np.minimum(tile_q, rows)
+        pair = self._work(costs, first, tile_k), self._work(costs, rows - first, tile_k)
+        return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
+
+    def _work(self, costs: OpCosts, rows: Array, tile_k: Array) -> Work:
+        return online_work(
+            self.problem, costs, self.formats, rows, tile_k, scale_query=self.scale_query
+        )
+
+
+def fetched_share(
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    loaded_bytes: Array,
+    tiling: Tiling,
+    heads: QueryHeads,
+) -> Array:
+    """Return the share of loads that the L2 cannot serve: what comes for the first time.
+
+    Where K and V of all heads do not fit, heads that run at the same time share what they have in
+    common, and every block of query rows asks for it again.
+    """
+    if machine.l2 is None:
+        return np.ones(len(loaded_bytes))
+    sizes = problem.tensor_bytes
+    distinct = sizes["q"] + sizes["k"] + sizes["v"]
+    is_kept = tiling.order == "by_head" or sizes["k"] + sizes["v"] <= machine.l2.capacity
+    share = np.asarray(distinct / loaded_bytes)
+    return np.minimum(1.0, share if is_kept else np.maximum(share, 1 / heads.group))

@@ -1,0 +1,63 @@
+"""When the last core is done: work items placed in their order, each on the core that claims first."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.units import ceil_div
+
+Cycles = npt.NDArray[np.float64]
+Kinds = npt.NDArray[np.int64]
+
+_LAST_WAVES = 8
+"""Items a core that are placed one by one at the end. Those before leave no core behind, as each
+goes to the core that is free first; how the last ones fall decides what is lost."""
+
+
+class ItemTimes(NamedTuple):
+    """Cycles of kinds of work items, [candidates, kinds]."""
+
+    alone: Cycles
+    """From the claim to the end of the last store, on an idle core."""
+    hidden: Cycles
+    """Part of `alone` that passes while the item before is still at work."""
+    claims: Cycles
+    """From the claim of an item to that of the next one of its core, if there is work."""
+
+    def of(self, kinds: Kinds) -> "ItemTimes":
+        """Return the times of some items."""
+        return ItemTimes(*(each[:, kinds] for each in self))
+
+
+def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
+    """Return when the last item has ended, [candidates]; kinds: of the items, in their order."""
+    before = max(0, ceil_div(len(kinds), cores) - _LAST_WAVES) * cores
+    counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
+    balanced = (times.alone - times.hidden) @ counts / cores
+    free = np.repeat(balanced[:, None], cores, axis=1)
+    claimable = free.copy()
+    for first in range(before, len(kinds), cores):
+        wave = times.of(kinds[first : first + cores])
+        if first == 0:
+            wave = wave._replace(hidden=np.zeros_like(wave.hidden))
+        _place(free, claimable, wave)
+    return np.asarray(free.max(axis=1))
+
+
+def _place(free: Cycles, claimable: Cycles, wave: ItemTimes) -> None:
+    """Give one item each to the cores that can claim first; both arrays are [candidates, cores]."""
+    count = wave.alone.shape[1]
+    order = np.argsort(claimable, axis=1, kind="stable")[:, :count]
+    own_free = np.take_along_axis(free, order, axis=1)
+    end = own_free + wave.alone - wave.hidden
+    # Its loads wait for slots that the item before still uses.
+    started = np.maximum(np.take_along_axis(claimable, order, axis=1), end - wave.alone)
+    np.put_along_axis(free, order, end, axis=1)
+    np.put_along_axis(claimable, order, np.maximum(started + wave.claims, own_free), axis=1)
+
+
+def query_blocks(blocks: int, heads: int, *, by_head: bool) -> Kinds:
+    """Return the block of query rows of every item: of all heads the last one first, or by head."""
+    items = np.arange(blocks * heads)
+    return items % blocks if by_head else blocks - 1 - items // heads
