@@ -1,53 +1,19 @@
 """The one way accelsim compiles: strict floating point, cached on disk, never stale.
 
-Numba's cache does not notice an edited callee in another module, so the cache folder is named by a
-hash of every source that can be compiled. See docs/decisions/0003-compiled-cache.md.
+Numba's own cache does not notice an edited callee in another module; `accelsim.code_cache` does.
+See docs/decisions/0003-compiled-cache.md.
 """
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core import cgutils, event
-from numba.core import config as numba_config
 from numba.extending import intrinsic, overload
 
-_COMPILED_PACKAGES = ("numerics", "hardware", "program", "kernels", "engine")
-
-
-@cache
-def cache_folder() -> Path:
-    """Folder of the compiled functions of exactly this version of the sources.
-
-    It lies in the user's cache, or in the folder for temporary files where that is read-only.
-    """
-    name = _sources_digest()
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(home) / "accelsim" / "jit" / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.gettempdir()) / f"accelsim-jit-{os.getuid()}" / name
-
-
-def _sources_digest() -> str:
-    package = Path(__file__).parent
-    digest = hashlib.sha256(numba.__version__.encode())
-    sources = [package / "jit.py", package / "units.py"]
-    for name in _COMPILED_PACKAGES:
-        sources += sorted((package / name).rglob("*.py"))
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+from accelsim.closure import COMPILED_AS
+from accelsim.code_cache import cached
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -74,16 +40,9 @@ def jit_inline(function: Callable[..., Any]) -> Any:
 
 
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
-    # The locator reads the folder when the function is decorated; putting the value back
-    # leaves every other user of Numba in this process alone.
-    previous = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = str(cache_folder())
-    try:
-        return numba.njit(cache=True, fastmath=False, error_model="numpy", nogil=True, **options)(
-            function
-        )
-    finally:
-        numba_config.CACHE_DIR = previous
+    compiled = numba.njit(fastmath=False, error_model="numpy", nogil=True, **options)(function)
+    # With NUMBA_DISABLE_JIT the function stays what it is.
+    return compiled if compiled is function else cached(compiled)
 
 
 def borrow(array: Any) -> Any:
@@ -112,6 +71,9 @@ def _borrow_compiled(array: Any) -> Any:
         return _without_owner(array)
 
     return borrowed
+
+
+setattr(borrow, COMPILED_AS, (_borrow_compiled,))
 
 
 @contextmanager

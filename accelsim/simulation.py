@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from accelsim.code_cache import cache_folder
 from accelsim.config.document import Document
 from accelsim.config.loader import validate
 from accelsim.engine import compiled, reference
@@ -19,7 +20,6 @@ from accelsim.errors import (
 )
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
-from accelsim.jit import cache_folder
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import default_kernel, get_kernel
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload

@@ -75,5 +75,7 @@ def test_split_k_is_chosen_where_tiles_are_too_few_for_the_cores():
     shape = {"workload.m": 16, "workload.n": 256, "workload.k": 65536}
     tiles = {"tile_m": 16, "tile_n": 128, "tile_k": 128}
     one = simulate("ascend-910b-no-l2", "gemm-1024", "gemm", {**shape, **tiles})
-    chosen = simulate("ascend-910b-no-l2", "gemm-1024", "gemm", {**shape, **tiles, "splits": "chosen"})
+    chosen = simulate(
+        "ascend-910b-no-l2", "gemm-1024", "gemm", {**shape, **tiles, "splits": "chosen"}
+    )
     assert chosen.cycles < one.cycles / 2

@@ -271,8 +271,8 @@ def test_a_machine_without_the_array_is_refused():
     with pytest.raises(DoesNotFitError) as refusal:
         int_flash(problem_of(), None, machine=load_machine("ascend-910b-no-l2"))
     assert str(refusal.value) == (
-        "machine ascend-910b-no-l2 has no int_mac, which int_flash on p uses; give machine.int_mac to "
-        "add one"
+        "machine ascend-910b-no-l2 has no int_mac, which int_flash on p uses; "
+        "give machine.int_mac to add one"
     )
 
 

@@ -19,7 +19,9 @@ LAYERS = {
     "errors": set(),
     "units": set(),
     "version": set(),
-    "jit": set(),
+    "closure": set(),
+    "code_cache": {"closure"},
+    "jit": {"closure", "code_cache"},
     "interruption": set(),
     "workers": GROUND,
     "config": GROUND,
@@ -35,7 +37,7 @@ LAYERS = {
     "power": MODELS | {"engine", "energy"},
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS
-    | {"workload", "kernels", "engine", "energy", "power", "report", "loading"},
+    | {"workload", "kernels", "engine", "energy", "power", "report", "loading", "code_cache"},
     "sweeps": MODELS | {"workers", "workload", "kernels", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
     "validation": MODELS
@@ -43,13 +45,13 @@ LAYERS = {
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
-    | {"sweeps", "quality", "plotting", "validation"},
+    | {"sweeps", "quality", "plotting", "validation", "code_cache"},
     "__main__": {"cli"},
     "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 
-COMPILED = {"jit", "numerics", "hardware", "program", "kernels", "engine"}
+COMPILED = {"closure", "code_cache", "jit", "numerics", "hardware", "program", "kernels", "engine"}
 DOORS = {
     "simpy": {"engine"},
     "matplotlib": {"plotting"},

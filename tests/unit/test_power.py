@@ -20,7 +20,9 @@ CAP = {
 
 def machine_with(**changes):
     fields = CAP["power"] | changes
-    return load_machine("ascend-910b-no-l2", {f"power.{key}": value for key, value in fields.items()})
+    return load_machine(
+        "ascend-910b-no-l2", {f"power.{key}": value for key, value in fields.items()}
+    )
 
 
 def power_w(report):

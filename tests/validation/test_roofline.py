@@ -37,7 +37,10 @@ CASES = [
     *((machine, "gemm-1024", "weight_only", "") for machine in MODELS),
     *(("tender-asic", "gemm-1024", kernel, "") for kernel in INTEGER_LINEARS),
     *(("tender-asic", LINEAR, kernel, "") for kernel in INTEGER_LINEARS),
-    *((machine, "gemm-1024", "outlier_split", ARRAY) for machine in ("ascend-910b-no-l2", "edge-npu")),
+    *(
+        (machine, "gemm-1024", "outlier_split", ARRAY)
+        for machine in ("ascend-910b-no-l2", "edge-npu")
+    ),
     *((machine, "rmsnorm-4096", "vector", "") for machine in MACHINES),
     *((machine, "attention-2048", "dense", "") for machine in MACHINES),
     *((machine, "attention-2048", "flash", "") for machine in MACHINES),

@@ -51,7 +51,9 @@ def test_windows_know_nothing_of_each_other_and_predict_the_token_after_each(tex
 
 
 def test_the_cost_is_that_of_the_attention_of_all_layers_and_windows(text, tmp_path):
-    found = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=6, window=4).attention
+    found = evaluate(
+        "smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=6, window=4
+    ).attention
     costs = [
         simulate("ascend-910b-no-l2", LoadedWorkload(attention_of(rows), tmp_path), "flash")
         for rows in (4, 4, 2, 2)

@@ -19,7 +19,9 @@ CHANGES = np.array([0.5, -0.5, 0.25, 0.75])
 @pytest.fixture(scope="module")
 def cost(tmp_path_factory):
     problem = AttentionProblem(kind="attention", name="x", **SHAPE)
-    report = simulate("ascend-910b-no-l2", LoadedWorkload(problem, tmp_path_factory.mktemp("x")), "flash")
+    report = simulate(
+        "ascend-910b-no-l2", LoadedWorkload(problem, tmp_path_factory.mktemp("x")), "flash"
+    )
     return replace(report, selection={"kept_fraction": 0.25})
 
 
