@@ -12,12 +12,16 @@ from accelsim.kernels.attention.online_estimate import Loop, Work, one_tile, two
 from accelsim.kernels.estimate.choice import Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import launch_cycles, least_cycles, supply_of
-from accelsim.kernels.estimate.placement import ItemTimes, last_end, query_blocks
+from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave, query_blocks
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
 
 Array = npt.NDArray[Any]
+
+_ALL_CORES, _LAST_CORES = 0, 2
+"""Parts of the columns of a loop: with a share for all cores, and for those of the last wave; each
+has first the blocks of all rows, and then the last blocks."""
 Order = Literal["longest_first", "by_head"]
 
 
@@ -76,7 +80,8 @@ def online_work(
         value_bytes=tile_k * row_bytes,
         weighted=costs.product(rows, dim, tile_k, operand, (formats.weights.bits, stored.bits)),
         weighted_move=costs.move(rows, dim, vector),
-        merge=on_output("multiply", 2 * width) + on_output("add", 3 * width),
+        rescale=on_output("multiply", 2 * width),
+        merge=on_output("add", 3 * width),
         finish=finish,
         output_bytes=rows * row_bytes,
     )
@@ -128,12 +133,11 @@ class OnlineEstimate(NamedTuple):
         for count in np.unique(counts):
             own = np.flatnonzero(counts == count)
             blocks = blocks_of(problem, heads.rows, block_rows[own], tiling.tile_k[own])
-            full = loop.at(own).times(blocks.key_tiles[:, :-1])
-            last = loop.at(own + num).times(blocks.key_tiles[:, -1:])
-            times = ItemTimes(*(np.hstack(pair) for pair in zip(full, last, strict=True)))
-            times = times._replace(alone=times.alone + mask[own, None] * blocks.masked)
+            times = [
+                _times(loop, mask, blocks, own + part * num) for part in (_ALL_CORES, _LAST_CORES)
+            ]
             kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
-            cycles[own] = last_end(times, kinds, machine.cores)
+            cycles[own] = last_end(*times, kinds, machine.cores)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         return Estimate(launch_cycles(machine) + np.maximum(cycles, least), loaded)
 
@@ -158,16 +162,16 @@ class OnlineEstimate(NamedTuple):
         counts: Array,
         loaded_bytes: Array,
     ) -> tuple[Loop, Array]:
-        """Return the times of full blocks of all candidates, then of their last blocks."""
+        """Return the times of all candidates in four parts, and what a mask takes."""
         machine, costs = self.machine, OpCosts(self.machine)
         rest = heads.rows - (counts - 1) * block_rows
-        rows = np.concatenate([block_rows, rest])
-        tile_q, tile_k = np.tile(tiling.tile_q, 2), np.tile(tiling.tile_k, 2)
-        row_bytes = self.problem.head_dim * self.problem.dtype.bits / BITS_PER_BYTE
-        active = np.minimum(machine.cores, heads.heads * counts)
-        fetched = fetched_share(self.problem, machine, loaded_bytes, tiling, heads)
-        share = np.tile(active, 2), np.tile(fetched, 2)
-        supply = supply_of(machine, tile_k * row_bytes, *share)
+        rows = np.concatenate([block_rows, rest, block_rows, rest])
+        tile_q, tile_k = np.tile(tiling.tile_q, 4), np.tile(tiling.tile_k, 4)
+        items = heads.heads * counts
+        active = np.repeat(self._active_cores(heads, block_rows, items), 2, axis=0)
+        fetched = np.tile(fetched_share(self.problem, machine, loaded_bytes, tiling, heads), 4)
+        first = np.tile(np.minimum(1.0, machine.cores / items), 4)
+        supply = supply_of(machine, active.ravel(), fetched, first)
         if tiling.query_tiles == 1:
             work = self._work(costs, rows, tile_k)
             shared = self.formats.weights == self.formats.vector
@@ -177,10 +181,33 @@ class OnlineEstimate(NamedTuple):
         pair = self._work(costs, first, tile_k), self._work(costs, rows - first, tile_k)
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
 
+    def _active_cores(self, heads: QueryHeads, block_rows: Array, items: Array) -> Array:
+        """Return how many cores share the memory: in the mean, and in the last wave.
+
+        Under a causal mask items differ, and short ones end while the longest still runs.
+        """
+        problem, cores = self.problem, self.machine.cores
+        shortest = 1.0
+        if problem.causal:
+            own = np.minimum(block_rows, problem.q_len)
+            shortest = 1 - (problem.q_len - own) / problem.kv_len
+        active = np.minimum(items * (1 + shortest) / 2, cores)
+        last = last_wave(items, cores)
+        return np.stack([active, np.where(items > cores, active + shortest * (last - active), active)])
+
     def _work(self, costs: OpCosts, rows: Array, tile_k: Array) -> Work:
         return online_work(
             self.problem, costs, self.formats, rows, tile_k, scale_query=self.scale_query
         )
+
+
+def _times(loop: Loop, mask: Array, blocks: Blocks, own: Array) -> ItemTimes:
+    """Return the times of all blocks, of which the last one may have fewer rows."""
+    last = own + len(loop.hidden) // 4
+    parts = loop.at(own).times(blocks.key_tiles[:, :-1]), loop.at(last).times(blocks.key_tiles[:, -1:])
+    times = ItemTimes(*(np.hstack(pair) for pair in zip(*parts, strict=True)))
+    masks = np.hstack([np.repeat(mask[own, None], blocks.masked.shape[1] - 1, 1), mask[last, None]])
+    return times._replace(alone=times.alone + masks * blocks.masked)
 
 
 def fetched_share(

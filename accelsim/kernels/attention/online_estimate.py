@@ -10,7 +10,7 @@ from accelsim.kernels.estimate.placement import ItemTimes
 from accelsim.kernels.estimate.timeline import Supply, Timeline
 from accelsim.program.ops import Unit
 
-_STEPS = 4
+_STEPS = 5
 """Key tiles that are followed op by op; after them each one takes as long as the one before."""
 
 Cycles = npt.NDArray[np.float64]
@@ -34,8 +34,10 @@ class Work(NamedTuple):
     weighted: Any
     """Matrix unit: weights times values."""
     weighted_move: Any
+    rescale: Any
+    """Vector unit: the running output, before the weighted values are there."""
     merge: Any
-    """Vector unit: the running output."""
+    """Vector unit: the running output, with the weighted values."""
     finish: Any
     """Vector unit, after the last key."""
     output_bytes: Any
@@ -88,11 +90,15 @@ class LoopNotes:
         self._ends.append(self._line.retired)
 
     def loop(self) -> Loop:
-        """Return the times; after a step an item ends as it does after the last one."""
+        """Return the times. An item with other steps has more or fewer of those in the middle."""
         count = len(self._steps) // 2
-        steps, claims = _rows(self._steps[:count]), _rows(self._claims[:count])
+        steps, claims = _rows(self._steps[: count - 1]), _rows(self._claims[:count])
         first, second = _rows(self._ends)
-        return Loop(steps + (first - steps[-1]), claims, 2 * first - second)
+        gaps = np.diff(steps, axis=0)
+        # Slots are used in turn, so two steps together are what repeats.
+        after = (steps[-1:] - steps[-3:-2]) / 2
+        since = np.cumsum(np.vstack([0 * after, gaps[:1], gaps, after]), axis=0)
+        return Loop(first + since - since[-2], claims, 2 * first - second)
 
 
 def _rows(each: list[Any]) -> Cycles:
@@ -119,6 +125,7 @@ def one_tile(
             line.load(work.value_bytes, ("v", j))
             line.run(unit, work.weighted, (("weights", j), ("v", j)), ("output_acc", j))
             line.run(Unit.MOVE, work.weighted_move, (("output_acc", j),), ("product", j))
+            line.run(Unit.VECTOR, work.rescale, (), ("state", 0))
             line.run(Unit.VECTOR, work.merge, (("product", j),), ("state", 0))
             notes.note_step()
         line.run(Unit.VECTOR, work.finish, (("state", 0),), ("stored", item))
@@ -155,6 +162,7 @@ def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -
             notes.note_step()
         for t, work in enumerate(pair):
             product, stored = (f"product{t}", j), (f"stored{t}", item)
+            line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
             line.run(Unit.VECTOR, work.merge + work.finish, (product,), stored)
             line.store(work.output_bytes, stored)
         notes.end_item()
@@ -166,6 +174,7 @@ def _turn(
 ) -> None:
     line.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
     if j > first:
+        line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
         line.run(Unit.VECTOR, work.merge, ((f"product{t}", j - 1),), (f"state{t}", 0))
     line.run(Unit.CUBE, work.weighted, ((f"weights{t}", j), ("v", j)), (f"output_acc{t}", j))
     line.run(Unit.MOVE, work.weighted_move, ((f"output_acc{t}", j),), (f"product{t}", j))

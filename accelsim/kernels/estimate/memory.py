@@ -9,21 +9,21 @@ from accelsim.kernels.estimate.timeline import Supply
 
 
 def supply_of(
-    machine: MachineSpec, tile_bytes: Any, active_cores: Any, fetched_share: Any
+    machine: MachineSpec, active_cores: Any, fetched_share: Any, first_share: Any
 ) -> Supply:
-    """Return the fair share of a core.
+    """Return the fair share of a core of `active_cores` that load at a time.
 
-    tile_bytes: of the transfers that most bytes come in. active_cores: that load at a time.
-    fetched_share: of the bytes asked for, those that a machine with an L2 fetches from its HBM.
+    With an L2, fetched_share of the bytes asked for comes from the HBM; and first_share of the loads
+    waits for it, as cores that ask for the same at the same time do. Loads that follow each other
+    go to other channels, so that together they reach all of them.
     """
-    share = machine.hbm.channel_share
-    reached = np.vectorize(share, otypes=[float])(tile_bytes)
-    hbm = active_cores / machine.hbm_bytes_per_cycle / reached
+    hbm, miss = active_cores / machine.hbm_bytes_per_cycle, float(machine.hbm_latency_cycles)
     if machine.l2 is None:
-        return Supply(hbm, float(machine.hbm_latency_cycles))
+        return Supply(hbm, miss, miss)
     l2 = active_cores * machine.clock / machine.l2.bandwidth
-    hit, miss = machine.l2_latency_cycles, machine.hbm_latency_cycles
-    return Supply(np.maximum(l2, fetched_share * hbm), hit + fetched_share * (miss - hit))
+    hit = float(machine.l2_latency_cycles)
+    latency = hit + first_share * (miss - hit)
+    return Supply(np.maximum(l2, fetched_share * hbm), latency, hit)
 
 
 def least_cycles(machine: MachineSpec, moved_bytes: Any, compulsory_bytes: float) -> Any:

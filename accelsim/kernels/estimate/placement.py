@@ -1,6 +1,6 @@
 """When the last core is done: work items placed in their order, each on the core that claims first."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,19 +30,28 @@ class ItemTimes(NamedTuple):
         return ItemTimes(*(each[:, kinds] for each in self))
 
 
-def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
-    """Return when the last item has ended, [candidates]; kinds: of the items, in their order."""
+def last_end(times: ItemTimes, tail: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
+    """Return when the last item has ended, [candidates]; kinds: of the items, in their order.
+
+    tail: times of items of the last wave, which shares the memory among fewer cores.
+    """
     before = max(0, ceil_div(len(kinds), cores) - _LAST_WAVES) * cores
     counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
     balanced = (times.alone - times.hidden) @ counts / cores
     free = np.repeat(balanced[:, None], cores, axis=1)
     claimable = free.copy()
     for first in range(before, len(kinds), cores):
-        wave = times.of(kinds[first : first + cores])
+        is_last = first + cores >= len(kinds)
+        wave = (tail if is_last else times).of(kinds[first : first + cores])
         if first == 0:
             wave = wave._replace(hidden=np.zeros_like(wave.hidden))
         _place(free, claimable, wave)
     return np.asarray(free.max(axis=1))
+
+
+def last_wave(items: Any, cores: int) -> Any:
+    """Return how many cores have an item of the last wave."""
+    return (items - 1) % cores + 1
 
 
 def _place(free: Cycles, claimable: Cycles, wave: ItemTimes) -> None:

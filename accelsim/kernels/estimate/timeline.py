@@ -24,16 +24,19 @@ class Supply(NamedTuple):
 
     cycles_per_byte: Any
     latency_cycles: Any
+    """From the memory that serves, be it the L2 or what lies behind it."""
+    port_latency_cycles: Any
+    """From the memory next to the core, which its queue is in step with."""
 
 
 class _Queue:
     """One DMA queue."""
 
     def __init__(self, queue: DmaSpec, supply: Supply) -> None:
-        self.cycles_per_byte = np.maximum(1 / queue.bandwidth, supply.cycles_per_byte)
-        self.latency_cycles, self.in_flight = supply.latency_cycles, queue.in_flight
+        self.supply, self.bandwidth, self.in_flight = supply, queue.bandwidth, queue.in_flight
         self.requested: Any = 0.0
         self.served: Any = 0.0
+        self.passed: Any = 0.0
         self.ends: list[Any] = []
 
     def transfer(self, ready: Any, num_bytes: Any) -> Any:
@@ -41,8 +44,11 @@ class _Queue:
         if len(self.ends) >= self.in_flight:
             ready = np.maximum(ready, self.ends[-self.in_flight])
         self.requested = np.maximum(self.requested, ready)
-        self.served = np.maximum(self.served, self.requested) + num_bytes * self.cycles_per_byte
-        self.ends.append(self.served + self.latency_cycles)
+        served = num_bytes * self.supply.cycles_per_byte
+        self.served = np.maximum(self.served, self.requested) + served
+        self.passed = np.maximum(self.passed, self.requested) + num_bytes / self.bandwidth
+        arrival = self.served + self.supply.latency_cycles
+        self.ends.append(np.maximum(arrival, self.passed + self.supply.port_latency_cycles))
         return self.ends[-1]
 
 
