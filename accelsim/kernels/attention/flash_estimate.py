@@ -11,7 +11,12 @@ from accelsim.kernels.attention.folding import QueryHeads, query_heads
 from accelsim.kernels.attention.online_estimate import Loop, Work, one_tile, two_tiles
 from accelsim.kernels.estimate.choice import Estimate
 from accelsim.kernels.estimate.costs import OpCosts
-from accelsim.kernels.estimate.memory import launch_cycles, least_cycles, supply_of
+from accelsim.kernels.estimate.memory import (
+    launch_cycles,
+    least_cycles,
+    shared_cycles_per_byte,
+    supply_of,
+)
 from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave, query_blocks
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -19,9 +24,6 @@ from accelsim.workload.problem import AttentionProblem
 
 Array = npt.NDArray[Any]
 
-_ALL_CORES, _LAST_CORES = 0, 2
-"""Parts of the columns of a loop: with a share for all cores, and for those of the last wave; each
-has first the blocks of all rows, and then the last blocks."""
 Order = Literal["longest_first", "by_head"]
 
 
@@ -113,6 +115,22 @@ def blocks_of(problem: AttentionProblem, rows: int, block_rows: Array, tile_k: A
     return Blocks(own, np.minimum(tiles, problem.kv_len / size), np.maximum(0, tiles - clear))
 
 
+class _Cut(NamedTuple):
+    """Query rows of all heads, cut into blocks by all candidates."""
+
+    tiling: Tiling
+    heads: QueryHeads
+    block_rows: Array
+    counts: Array
+    """Blocks of a head."""
+    loaded_bytes: Array
+
+    @property
+    def items(self) -> Array:
+        """Work items."""
+        return self.heads.heads * self.counts
+
+
 class OnlineEstimate(NamedTuple):
     """What an estimate is of, and how it is asked."""
 
@@ -126,20 +144,24 @@ class OnlineEstimate(NamedTuple):
         problem, machine = self.problem, self.machine
         heads = query_heads(problem, fold=tiling.fold)
         block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
-        counts, num = ceil_div(heads.rows, block_rows), len(block_rows)
+        counts = ceil_div(heads.rows, block_rows)
         loaded = self._loaded_bytes(tiling, heads, block_rows, counts)
-        loop, mask = self._loop(tiling, heads, block_rows, counts, loaded)
-        cycles = np.zeros(num)
+        cut = _Cut(tiling, heads, block_rows, counts, loaded)
+        loop, mask = self._loop(cut)
+        shared = self._shared_cycles(cut)
+        cycles = np.zeros(len(counts))
         for count in np.unique(counts):
             own = np.flatnonzero(counts == count)
             blocks = blocks_of(problem, heads.rows, block_rows[own], tiling.tile_k[own])
-            times = [
-                _times(loop, mask, blocks, own + part * num) for part in (_ALL_CORES, _LAST_CORES)
-            ]
             kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
-            cycles[own] = last_end(*times, kinds, machine.cores)
+            times = _times(loop, mask, shared, blocks, own)
+            cycles[own] = last_end(times, kinds, machine.cores)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         return Estimate(launch_cycles(machine) + np.maximum(cycles, least), loaded)
+
+    @property
+    def _row_bytes(self) -> float:
+        return self.problem.head_dim * self.problem.dtype.bits / BITS_PER_BYTE
 
     def _loaded_bytes(
         self, tiling: Tiling, heads: QueryHeads, block_rows: Array, counts: Array
@@ -152,26 +174,15 @@ class OnlineEstimate(NamedTuple):
             seen = problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
             keys = np.minimum(keys, seen + tiling.tile_k / 2)
         rows = heads.heads * (heads.rows + 2 * counts * keys)
-        return np.asarray(rows * problem.head_dim * problem.dtype.bits / BITS_PER_BYTE)
+        return np.asarray(rows * self._row_bytes)
 
-    def _loop(
-        self,
-        tiling: Tiling,
-        heads: QueryHeads,
-        block_rows: Array,
-        counts: Array,
-        loaded_bytes: Array,
-    ) -> tuple[Loop, Array]:
-        """Return the times of all candidates in four parts, and what a mask takes."""
-        machine, costs = self.machine, OpCosts(self.machine)
-        rest = heads.rows - (counts - 1) * block_rows
-        rows = np.concatenate([block_rows, rest, block_rows, rest])
-        tile_q, tile_k = np.tile(tiling.tile_q, 4), np.tile(tiling.tile_k, 4)
-        items = heads.heads * counts
-        active = np.repeat(self._active_cores(heads, block_rows, items), 2, axis=0)
-        fetched = np.tile(fetched_share(self.problem, machine, loaded_bytes, tiling, heads), 4)
-        first = np.tile(np.minimum(1.0, machine.cores / items), 4)
-        supply = supply_of(machine, active.ravel(), fetched, first)
+    def _loop(self, cut: _Cut) -> tuple[Loop, Array]:
+        """Return the times of all blocks but the last ones, then of these; and those of a mask."""
+        machine, costs, tiling = self.machine, OpCosts(self.machine), cut.tiling
+        rest = cut.heads.rows - (cut.counts - 1) * cut.block_rows
+        rows = np.concatenate([cut.block_rows, rest])
+        tile_q, tile_k = np.tile(tiling.tile_q, 2), np.tile(tiling.tile_k, 2)
+        supply = supply_of(machine, np.tile(np.minimum(1.0, machine.cores / cut.items), 2))
         if tiling.query_tiles == 1:
             work = self._work(costs, rows, tile_k)
             shared = self.formats.weights == self.formats.vector
@@ -181,51 +192,56 @@ class OnlineEstimate(NamedTuple):
         pair = self._work(costs, first, tile_k), self._work(costs, rows - first, tile_k)
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
 
-    def _active_cores(self, heads: QueryHeads, block_rows: Array, items: Array) -> Array:
-        """Return how many cores share the memory: in the mean, and in the last wave.
-
-        Under a causal mask items differ, and short ones end while the longest still runs.
-        """
-        problem, cores = self.problem, self.machine.cores
-        shortest = 1.0
-        if problem.causal:
-            own = np.minimum(block_rows, problem.q_len)
-            shortest = 1 - (problem.q_len - own) / problem.kv_len
-        active = np.minimum(items * (1 + shortest) / 2, cores)
-        last = last_wave(items, cores)
-        return np.stack([active, np.where(items > cores, active + shortest * (last - active), active)])
-
     def _work(self, costs: OpCosts, rows: Array, tile_k: Array) -> Work:
         return online_work(
             self.problem, costs, self.formats, rows, tile_k, scale_query=self.scale_query
         )
 
+    def _shared_cycles(self, cut: _Cut) -> tuple[Array, Array]:
+        """Return the time to load K and V of a key tile: shared by all cores, by the last ones.
 
-def _times(loop: Loop, mask: Array, blocks: Blocks, own: Array) -> ItemTimes:
+        Under a causal mask items differ, and short ones end while the longest still runs.
+        """
+        problem, cores, items = self.problem, self.machine.cores, cut.items
+        shortest: Any = 1.0
+        if problem.causal:
+            own = np.minimum(cut.block_rows, problem.q_len)
+            shortest = 1 - (problem.q_len - own) / problem.kv_len
+        active = np.minimum(items * (1 + shortest) / 2, cores)
+        last = active + shortest * (last_wave(items, cores) - active)
+        fetched = fetched_share(problem, self.machine, cut)
+        tile_bytes = 2 * cut.tiling.tile_k * self._row_bytes
+        parts = (active, np.where(items > cores, last, active))
+        first, second = (
+            tile_bytes * shared_cycles_per_byte(self.machine, part, fetched) for part in parts
+        )
+        return first, second
+
+
+def _times(
+    loop: Loop, mask: Array, shared: tuple[Array, Array], blocks: Blocks, own: Array
+) -> ItemTimes:
     """Return the times of all blocks, of which the last one may have fewer rows."""
-    last = own + len(loop.hidden) // 4
-    parts = loop.at(own).times(blocks.key_tiles[:, :-1]), loop.at(last).times(blocks.key_tiles[:, -1:])
-    times = ItemTimes(*(np.hstack(pair) for pair in zip(*parts, strict=True)))
+    last = own + len(shared[0])
+    part = shared[0][own], shared[1][own]
+    full = loop.at(own).times(blocks.key_tiles[:, :-1], *part)
+    rest = loop.at(last).times(blocks.key_tiles[:, -1:], *part)
+    times = ItemTimes(*(np.hstack(pair) for pair in zip(full, rest, strict=True)))
     masks = np.hstack([np.repeat(mask[own, None], blocks.masked.shape[1] - 1, 1), mask[last, None]])
-    return times._replace(alone=times.alone + masks * blocks.masked)
+    masked = masks * blocks.masked
+    return ItemTimes(*(each + masked for each in times[:3]), times.claims)
 
 
-def fetched_share(
-    problem: AttentionProblem,
-    machine: MachineSpec,
-    loaded_bytes: Array,
-    tiling: Tiling,
-    heads: QueryHeads,
-) -> Array:
+def fetched_share(problem: AttentionProblem, machine: MachineSpec, cut: _Cut) -> Array:
     """Return the share of loads that the L2 cannot serve: what comes for the first time.
 
     Where K and V of all heads do not fit, heads that run at the same time share what they have in
     common, and every block of query rows asks for it again.
     """
     if machine.l2 is None:
-        return np.ones(len(loaded_bytes))
+        return np.ones(len(cut.counts))
     sizes = problem.tensor_bytes
     distinct = sizes["q"] + sizes["k"] + sizes["v"]
-    is_kept = tiling.order == "by_head" or sizes["k"] + sizes["v"] <= machine.l2.capacity
-    share = np.asarray(distinct / loaded_bytes)
-    return np.minimum(1.0, share if is_kept else np.maximum(share, 1 / heads.group))
+    is_kept = cut.tiling.order == "by_head" or sizes["k"] + sizes["v"] <= machine.l2.capacity
+    share = np.asarray(distinct / cut.loaded_bytes)
+    return np.minimum(1.0, share if is_kept else np.maximum(share, 1 / cut.heads.group))

@@ -49,17 +49,28 @@ class Loop(NamedTuple):
     alone: Cycles
     claims: Cycles
     hidden: Cycles
-    """[candidates]"""
+    """Part of `alone` that passes while the item before is at work [candidates]."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loop":
         """Return the times of some candidates."""
         return Loop(self.alone[:, candidates], self.claims[:, candidates], self.hidden[candidates])
 
-    def times(self, key_tiles: Cycles) -> ItemTimes:
-        """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        hidden = np.broadcast_to(self.hidden[:, None], key_tiles.shape)
+    def times(self, key_tiles: Cycles, shared: Cycles, last_shared: Cycles) -> ItemTimes:
+        """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole.
+
+        shared: of the loads of a key tile, where all cores share the memory [candidates]; and where
+        those of the last wave do.
+        """
         alone = _continued(self.alone, key_tiles)
-        return ItemTimes(alone, np.minimum(hidden, alone), _continued(self.claims, key_tiles))
+        period = (self.alone[-1] - self.alone[-2])[:, None]
+        steps = alone - np.minimum(self.hidden[:, None], alone)
+        shared, last_shared = shared[:, None], last_shared[:, None]
+        return ItemTimes(
+            alone + key_tiles * np.maximum(0, shared - period),
+            np.maximum(steps, key_tiles * shared),
+            np.maximum(steps, key_tiles * last_shared),
+            _continued(self.claims, key_tiles) * np.maximum(1, shared / period),
+        )
 
 
 def _continued(known: Cycles, tiles: Cycles) -> Cycles:
@@ -114,12 +125,11 @@ def one_tile(
     notes = LoopNotes(line)
     for item in range(2):
         line.claim()
-        use = item * _STEPS
         line.load(work.query_bytes, ("q", item))
         line.run(Unit.VECTOR, work.begin, (), ("state", 0))
-        _multiply_keys(line, work, unit, item, use)
-        for j in range(use, use + _STEPS):
-            if j + 1 < use + _STEPS:
+        _multiply_keys(line, work, unit, item, 0)
+        for j in range(_STEPS):
+            if j + 1 < _STEPS:
                 _multiply_keys(line, work, unit, item, j + 1)
             line.run(Unit.VECTOR, work.softmax, (("scores", j),), ("weights", j))
             line.load(work.value_bytes, ("v", j))
@@ -146,19 +156,18 @@ def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -
     notes, pair = LoopNotes(line), (first, second)
     for item in range(2):
         line.claim()
-        use = item * _STEPS
-        line.load(first.key_bytes, ("k", use))
+        line.load(first.key_bytes, ("k", 0))
         for t, work in enumerate(pair):
             line.load(work.query_bytes, (f"q{t}", item))
             line.run(Unit.VECTOR, work.begin, (), (f"state{t}", 0))
-            _multiply_loaded(line, work, t, item, use)
-        for j in range(use, use + _STEPS):
+            _multiply_loaded(line, work, t, item, 0)
+        for j in range(_STEPS):
             line.load(first.value_bytes, ("v", j))
-            is_last = j + 1 == use + _STEPS
+            is_last = j + 1 == _STEPS
             if not is_last:
                 line.load(first.key_bytes, ("k", j + 1))
             for t, work in enumerate(pair):
-                _turn(line, work, t, item, j, use, is_last=is_last)
+                _turn(line, work, t, item, j, is_last=is_last)
             notes.note_step()
         for t, work in enumerate(pair):
             product, stored = (f"product{t}", j), (f"stored{t}", item)
@@ -170,10 +179,10 @@ def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -
 
 
 def _turn(
-    line: Timeline, work: Work, t: int, item: int, j: int, first: int, *, is_last: bool
+    line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool
 ) -> None:
     line.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
-    if j > first:
+    if j > 0:
         line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
         line.run(Unit.VECTOR, work.merge, ((f"product{t}", j - 1),), (f"state{t}", 0))
     line.run(Unit.CUBE, work.weighted, ((f"weights{t}", j), ("v", j)), (f"output_acc{t}", j))

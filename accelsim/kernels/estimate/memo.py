@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -12,16 +12,23 @@ _MOST = 4096
 
 
 def remembered(choose: Callable[..., _T]) -> Callable[..., _T]:
-    """Call choose(*specs) once for equal specs. What it raises is not kept."""
-    known: dict[tuple[str, ...], _T] = {}
+    """Call `choose` once for equal arguments. What it raises is not kept.
+
+    Arguments are specs and plain values; functions among them must follow from the others.
+    """
+    known: dict[tuple[Any, ...], _T] = {}
 
     @wraps(choose)
-    def chosen(*specs: BaseModel) -> _T:
-        key = tuple(spec.model_dump_json() for spec in specs)
+    def chosen(*arguments: Any) -> _T:
+        key = tuple(_key(each) for each in arguments if not callable(each))
         if key not in known:
             if len(known) >= _MOST:
                 known.clear()
-            known[key] = choose(*specs)
+            known[key] = choose(*arguments)
         return known[key]
 
     return chosen
+
+
+def _key(argument: Any) -> Any:
+    return argument.model_dump_json() if isinstance(argument, BaseModel) else argument

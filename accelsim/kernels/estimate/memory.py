@@ -8,22 +8,30 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.timeline import Supply
 
 
-def supply_of(
-    machine: MachineSpec, active_cores: Any, fetched_share: Any, first_share: Any
-) -> Supply:
-    """Return the fair share of a core of `active_cores` that load at a time.
+def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
+    """Return what one core gets that asks alone.
 
-    With an L2, fetched_share of the bytes asked for comes from the HBM; and first_share of the loads
-    waits for it, as cores that ask for the same at the same time do. Loads that follow each other
-    go to other channels, so that together they reach all of them.
+    With an L2, first_share of the loads waits for the HBM: those of what comes for the first time,
+    and of cores that ask for the same at the same time.
     """
-    hbm, miss = active_cores / machine.hbm_bytes_per_cycle, float(machine.hbm_latency_cycles)
+    miss = float(machine.hbm_latency_cycles)
     if machine.l2 is None:
-        return Supply(hbm, miss, miss)
-    l2 = active_cores * machine.clock / machine.l2.bandwidth
+        return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss)
     hit = float(machine.l2_latency_cycles)
     latency = hit + first_share * (miss - hit)
-    return Supply(np.maximum(l2, fetched_share * hbm), latency, hit)
+    return Supply(machine.clock / machine.l2.bandwidth, latency, hit)
+
+
+def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_share: Any) -> Any:
+    """Return the time of a byte for each of `active_cores` that share the memory.
+
+    With an L2, fetched_share of the bytes asked for comes from the HBM. Loads that follow each other
+    go to other channels, so that together they reach all of them.
+    """
+    hbm = active_cores / machine.hbm_bytes_per_cycle
+    if machine.l2 is None:
+        return hbm
+    return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
 
 
 def least_cycles(machine: MachineSpec, moved_bytes: Any, compulsory_bytes: float) -> Any:

@@ -20,32 +20,25 @@ class ItemTimes(NamedTuple):
 
     alone: Cycles
     """From the claim to the end of the last store, on an idle core."""
-    hidden: Cycles
-    """Part of `alone` that passes while the item before is still at work."""
+    steps: Cycles
+    """From the end of the item before to its own, on a core that is busy."""
+    last_steps: Cycles
+    """The same in the last wave, which shares the memory among fewer cores."""
     claims: Cycles
     """From the claim of an item to that of the next one of its core, if there is work."""
 
-    def of(self, kinds: Kinds) -> "ItemTimes":
-        """Return the times of some items."""
-        return ItemTimes(*(each[:, kinds] for each in self))
 
-
-def last_end(times: ItemTimes, tail: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
-    """Return when the last item has ended, [candidates]; kinds: of the items, in their order.
-
-    tail: times of items of the last wave, which shares the memory among fewer cores.
-    """
+def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
+    """Return when the last item has ended, [candidates]; kinds: of the items, in their order."""
     before = max(0, ceil_div(len(kinds), cores) - _LAST_WAVES) * cores
     counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
-    balanced = (times.alone - times.hidden) @ counts / cores
-    free = np.repeat(balanced[:, None], cores, axis=1)
+    free = np.repeat((times.steps @ counts / cores)[:, None], cores, axis=1)
     claimable = free.copy()
     for first in range(before, len(kinds), cores):
         is_last = first + cores >= len(kinds)
-        wave = (tail if is_last else times).of(kinds[first : first + cores])
-        if first == 0:
-            wave = wave._replace(hidden=np.zeros_like(wave.hidden))
-        _place(free, claimable, wave)
+        steps = times.alone if first == 0 else times.last_steps if is_last else times.steps
+        wave = kinds[first : first + cores]
+        _place(free, claimable, times.alone[:, wave], steps[:, wave], times.claims[:, wave])
     return np.asarray(free.max(axis=1))
 
 
@@ -54,16 +47,17 @@ def last_wave(items: Any, cores: int) -> Any:
     return (items - 1) % cores + 1
 
 
-def _place(free: Cycles, claimable: Cycles, wave: ItemTimes) -> None:
+def _place(
+    free: Cycles, claimable: Cycles, alone: Cycles, steps: Cycles, claims: Cycles
+) -> None:
     """Give one item each to the cores that can claim first; both arrays are [candidates, cores]."""
-    count = wave.alone.shape[1]
-    order = np.argsort(claimable, axis=1, kind="stable")[:, :count]
+    order = np.argsort(claimable, axis=1, kind="stable")[:, : alone.shape[1]]
     own_free = np.take_along_axis(free, order, axis=1)
-    end = own_free + wave.alone - wave.hidden
+    end = own_free + steps
     # Its loads wait for slots that the item before still uses.
-    started = np.maximum(np.take_along_axis(claimable, order, axis=1), end - wave.alone)
+    started = np.maximum(np.take_along_axis(claimable, order, axis=1), end - alone)
     np.put_along_axis(free, order, end, axis=1)
-    np.put_along_axis(claimable, order, np.maximum(started + wave.claims, own_free), axis=1)
+    np.put_along_axis(claimable, order, np.maximum(started + claims, own_free), axis=1)
 
 
 def query_blocks(blocks: int, heads: int, *, by_head: bool) -> Kinds:

@@ -2,7 +2,8 @@
 
 A unit runs its ops in their order; one waits for what other units did before with the tiles it
 touches. Loads and stores go through queues with a limit of transfers under way, at the slower of the
-queue's rate and the core's share of the memory.
+rates of the queue and the memory. The core is alone here: what others take of the bandwidth is a
+bound on whole items, because the waits of one are the work of another.
 """
 
 from collections.abc import Iterable
@@ -20,12 +21,12 @@ Use = tuple[str, int]
 
 
 class Supply(NamedTuple):
-    """What the memory gives one core while all that have work ask for the same."""
+    """What the memory gives one core that asks alone; others only take bandwidth from it."""
 
-    cycles_per_byte: Any
+    cycles_per_byte: float
     latency_cycles: Any
     """From the memory that serves, be it the L2 or what lies behind it."""
-    port_latency_cycles: Any
+    port_latency_cycles: float
     """From the memory next to the core, which its queue is in step with."""
 
 
@@ -55,8 +56,8 @@ class _Queue:
 class Timeline:
     """One core. Times are cycles from the first claim, as arrays or as one number for all."""
 
-    def __init__(self, machine: MachineSpec, supply: Supply, slots: dict[str, Any]) -> None:
-        """slots: of each buffer, a number or one for each candidate; 1 where it is not named."""
+    def __init__(self, machine: MachineSpec, supply: Supply, slots: dict[str, int]) -> None:
+        """slots: of each buffer; 1 where it is not named."""
         self._slots, self._items_in_flight = slots, machine.items_in_flight
         self._latency = {
             Unit.CUBE: machine.cube.latency_cycles if machine.cube else 0,
@@ -65,10 +66,12 @@ class Timeline:
             Unit.MOVE: 0,
         }
         self._free: dict[Unit, Any] = dict.fromkeys(self._latency, 0.0)
-        self._load, self._store = _Queue(machine.load, supply), _Queue(machine.store, supply)
+        # What is stored goes to the next memory, whether or not it had it before.
+        stored = supply._replace(latency_cycles=supply.port_latency_cycles)
+        self._load, self._store = _Queue(machine.load, supply), _Queue(machine.store, stored)
         self._ends: dict[Use, dict[Unit, Any]] = {}
-        """Last op of each unit on a tile."""
-        self._writer: dict[Use, Unit] = {}
+        """Last op of each unit on what lies in a slot."""
+        self._writer: dict[Use, tuple[Unit, Any]] = {}
         self._claimed: Any = 0.0
         self.retired: Any = 0.0
 
@@ -105,35 +108,23 @@ class Timeline:
     def _ready(self, unit: Unit, reads: Iterable[Use], writes: Use | None) -> Any:
         ready = self._claimed
         for tile in reads:
-            writer = self._writer.get(tile, unit)
+            writer, end = self._writer[self._slot(tile)]
             if writer != unit:
-                ready = np.maximum(ready, self._ends[tile][writer])
-        for own in () if writes is None else self._touched(writes):
-            for other, end in own.items():
+                ready = np.maximum(ready, end)
+        if writes is not None:
+            for other, end in self._ends.get(self._slot(writes), {}).items():
                 if other != unit:
                     ready = np.maximum(ready, end)
         return ready
 
-    def _touched(self, tile: Use) -> list[dict[Unit, Any]]:
-        """What was done with a tile, and with what lay in its slot before."""
-        name, use = tile
-        slots = self._slots.get(name, 1)
-        if isinstance(slots, int):
-            return [self._ends.get((name, use), {}), self._ends.get((name, use - slots), {})]
-        return [self._ends.get(tile, {}), self._before(name, use, slots)]
-
-    def _before(self, name: str, use: int, slots: Any) -> dict[Unit, Any]:
-        """Ends of the use `slots` before, which is another one for each candidate."""
-        found: dict[Unit, Any] = {}
-        for count in np.unique(slots):
-            for unit, end in self._ends.get((name, use - int(count)), {}).items():
-                found[unit] = np.where(slots == count, end, found.get(unit, 0.0))
-        return found
-
     def _note(self, unit: Unit, end: Any, reads: Iterable[Use], writes: Use | None) -> None:
         for tile in reads:
-            self._ends.setdefault(tile, {})[unit] = end
+            self._ends[self._slot(tile)][unit] = end
         if writes is not None:
-            self._ends.setdefault(writes, {})[unit] = end
-            self._writer[writes] = unit
+            self._ends[self._slot(writes)] = {unit: end}
+            self._writer[self._slot(writes)] = (unit, end)
         self.retired = np.maximum(self.retired, end)
+
+    def _slot(self, tile: Use) -> Use:
+        name, use = tile
+        return name, use % self._slots.get(name, 1)
