@@ -28,7 +28,7 @@ from accelsim.kernels.attention.common import (
 )
 from accelsim.kernels.attention.decode_estimate import DecodeTiling, Step
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.estimate.choice import TILE_SIZES, fastest
+from accelsim.kernels.estimate.choice import fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import fit_error
@@ -232,8 +232,7 @@ def _fastest(
 
 def _tilings(parameters: DecodeParameters, keys: int, splits: list[int]) -> DecodeTiling:
     """Return what may be chosen from."""
-    asked, stages = parameters.tile_k, parameters.stages
-    tile_k = np.unique(np.minimum([asked] if asked else TILE_SIZES, keys))
+    tile_k, stages = sizes(parameters.tile_k, keys), parameters.stages
     axes = np.meshgrid(tile_k, [stages] if stages else _STAGES, splits, indexing="ij")
     return DecodeTiling(*(each.ravel() for each in axes))
 

@@ -132,8 +132,10 @@ class _Item(NamedTuple):
         more = np.maximum(tiles - count, 0) * (count == _STEPS) * period
         alone, steps = ends[0] + more, np.minimum(ends[1] - ends[0], ends[0]) + more
         active, last = self._shared_cycles()
+        loads = 2 * self.tiling.tile_k * self.step.row_bytes / machine.load.bandwidth
         parts = (
-            alone + tiles * np.maximum(0, active - period),
+            # Loads of a short item wait for nothing but each other.
+            alone + tiles * np.maximum(0, active - (period if count > stages else loads)),
             np.maximum(steps, tiles * active),
             np.maximum(steps, tiles * last),
             claims[0] + more,

@@ -9,11 +9,11 @@ from pydantic import PositiveInt
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
-from accelsim.kernels.attention.flash_estimate import Estimate, OnlineEstimate, Order, Tiling
-from accelsim.kernels.attention.folding import query_heads
+from accelsim.kernels.attention.flash_estimate import OnlineEstimate, Order, Tiling
+from accelsim.kernels.attention.folding import folds, query_heads
 from accelsim.kernels.attention.online_softmax import allocate
 from accelsim.kernels.attention.turns import allocate_turns
-from accelsim.kernels.estimate.choice import TILE_SIZES, fastest
+from accelsim.kernels.estimate.choice import fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import fit_error
@@ -59,7 +59,7 @@ def flash_tiles(
 ) -> FlashTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
     formats = step_formats(problem.dtype, parameters.precision)
-    tilings = [each for each in _tilings(problem, parameters)]
+    tilings = list(_tilings(problem, parameters))
     fits = [_fitting(problem, machine, formats, each) for each in tilings]
     known = [each for each in fits if len(each.tile_q)]
     if not known:
@@ -79,22 +79,14 @@ def flash_tiles(
 
 def _tilings(problem: AttentionProblem, parameters: FlashParameters) -> Iterator[Tiling]:
     """Yield what may be chosen from; a head is folded where its rows do not fill a tile."""
-    group = problem.q_heads // problem.kv_heads
     tile_k = sizes(parameters.tile_k, problem.kv_len)
-    for fold in (False, True) if parameters.fold is None else (parameters.fold,):
+    for fold in folds(problem, parameters.fold):
         tile_q = sizes(parameters.tile_q, query_heads(problem, fold=fold).rows)
         if parameters.fold is None and fold:
             tile_q = tile_q[tile_q > problem.q_len]
-            if group == 1 or not len(tile_q):
-                continue
         for count in (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,):
             pairs = np.meshgrid(tile_q, tile_k, indexing="ij")
             yield Tiling(pairs[0].ravel(), pairs[1].ravel(), fold, count, parameters.order)
-
-
-def sizes(asked: int | None, length: int) -> Any:
-    """Return the sizes of a tile along an axis: the one asked for, or those to choose from."""
-    return np.unique(np.minimum([asked] if asked else TILE_SIZES, length))
 
 
 def _fitting(

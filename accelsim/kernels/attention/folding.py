@@ -34,6 +34,13 @@ def query_heads(problem: AttentionProblem, *, fold: bool) -> QueryHeads:
     return QueryHeads(problem.batch * problem.q_heads, group, problem.q_len)
 
 
+def folds(problem: AttentionProblem, asked: bool | None) -> tuple[bool, ...]:
+    """Return the ways to choose from: both where nobody asked and heads share a KV head."""
+    if asked is not None:
+        return (asked,)
+    return (False,) if problem.q_heads == problem.kv_heads else (False, True)
+
+
 @jit_inner
 def seen_keys(row, rows, shape):
     """Keys that any of the `rows` query rows from `row` on sees."""

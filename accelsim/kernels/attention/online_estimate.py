@@ -91,9 +91,9 @@ class LoopNotes:
         self._claims: list[Any] = []
         self._ends: list[Any] = []
 
-    def note_step(self) -> None:
-        """Note the end of a step on the vector unit, and when its loads were requested."""
-        self._steps.append(self._line.free(Unit.VECTOR))
+    def note_step(self, end: Any) -> None:
+        """Note the end of a step, and when its loads were requested."""
+        self._steps.append(end)
         self._claims.append(self._line.last_request)
 
     def end_item(self) -> None:
@@ -137,7 +137,7 @@ def one_tile(
             line.run(Unit.MOVE, work.weighted_move, (("output_acc", j),), ("product", j))
             line.run(Unit.VECTOR, work.rescale, (), ("state", 0))
             line.run(Unit.VECTOR, work.merge, (("product", j),), ("state", 0))
-            notes.note_step()
+            notes.note_step(line.free(Unit.VECTOR))
         line.run(Unit.VECTOR, work.finish, (("state", 0),), ("stored", item))
         line.store(work.output_bytes, ("stored", item))
         notes.end_item()
@@ -168,7 +168,7 @@ def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -
                 line.load(first.key_bytes, ("k", j + 1))
             for t, work in enumerate(pair):
                 _turn(line, work, t, item, j, is_last=is_last)
-            notes.note_step()
+            notes.note_step(line.free(Unit.VECTOR))
         for t, work in enumerate(pair):
             product, stored = (f"product{t}", j), (f"stored{t}", item)
             line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))

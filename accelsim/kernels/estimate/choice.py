@@ -20,6 +20,11 @@ class Estimate(NamedTuple):
     loaded_bytes: npt.NDArray[Any]
 
 
+def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:
+    """Return the sizes of a tile along an axis: the one asked for, or those to choose from."""
+    return np.unique(np.minimum([asked] if asked else TILE_SIZES, length))
+
+
 def fastest(estimates: Sequence[Estimate]) -> tuple[int, int]:
     """Return which estimate has the best candidate, and which of its candidates it is.
 
