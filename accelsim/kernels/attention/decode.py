@@ -101,6 +101,12 @@ def shape_of(problem: AttentionProblem, tile_rows: int) -> Shape:
     )
 
 
+def seen_in_exact_steps(problem: AttentionProblem, steps: int) -> int:
+    """Return the most keys that any of the first `steps` steps sees; 0 where there are none."""
+    hidden = problem.q_len - steps if problem.causal else 0
+    return problem.kv_len - hidden if steps else 0
+
+
 def declare_operands(
     builder: ProgramBuilder, problem: AttentionProblem, tensors: AttentionTensors | None
 ) -> Operands:
@@ -189,22 +195,24 @@ class Layout(NamedTuple):
         Raises DoesNotFitError if none of what was asked for fits.
         """
         tilings = _tilings(parameters, keys, splits)
-        length = ceil_div(keys, tilings.splits)
+        length = -(-keys // tilings.splits)
         fits = fitting(machine, self.declare, tilings.tile_k, length, tilings.stages)
         if not fits.any():
             raise self._too_large(machine, tilings, keys)
         known = tilings.at(np.flatnonzero(fits))
         estimate = Step(self.problem, machine, self.formats, keys).estimate(known)
         _, best = fastest([estimate])
-        chosen = (int(each[best]) for each in known)
-        return DecodeTiles(*chosen, float(estimate.cycles[best]))
+        tiles = DecodeTiles(*(int(each[best]) for each in known), 0.0)
+        return tiles._replace(cycles=float(estimate.cycles[best]))
 
     def _too_large(self, machine: MachineSpec, tilings: DecodeTiling, keys: int) -> Exception:
         """Return the error of the smallest tiles and the shortest ranges."""
         builder = ProgramBuilder(self.name, with_numbers=False)
         length = ceil_div(keys, int(tilings.splits.max()))
         self.declare(builder, int(tilings.tile_k.min()), length, int(tilings.stages.min()))
-        return fit_error(self.name, builder.buffers, machine) or ValueError(f"{self.name}: no tiles")
+        return fit_error(self.name, builder.buffers, machine) or ValueError(
+            f"{self.name}: no tiles"
+        )
 
 
 def layout_of(

@@ -3,11 +3,10 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.estimate.choice import Estimate
+from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
     launch_cycles,
@@ -21,10 +20,9 @@ from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
 
-Array = npt.NDArray[Any]
-
 _STEPS = 6
-"""Tiles of keys, and of values, that are followed op by op; a longer item repeats what is between."""
+"""Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
+between."""
 
 
 class DecodeTiling(NamedTuple):
@@ -51,8 +49,8 @@ class Step(NamedTuple):
         """Return the estimate of all steps of the generation, for all candidates."""
         problem, machine = self.problem, self.machine
         heads = problem.batch * problem.kv_heads
-        length = ceil_div(self.keys, tiling.splits)
-        ranges = ceil_div(self.keys, length)
+        length: Array = ceil_div(self.keys, tiling.splits)
+        ranges: Array = ceil_div(self.keys, length)
         moved = self._moved_bytes(ranges)
         times = self._times(tiling, length, ranges)
         cycles = np.zeros(len(length))
@@ -148,9 +146,7 @@ class _Item(NamedTuple):
         items = problem.batch * problem.kv_heads * self.ranges
         tile_bytes = 2 * self.tiling.tile_k * self.step.row_bytes
         active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
-        first, second = (
-            tile_bytes * shared_cycles_per_byte(machine, each, 1.0) for each in active
-        )
+        first, second = (tile_bytes * shared_cycles_per_byte(machine, each, 1.0) for each in active)
         return first, second
 
     def _period(self, supply: Supply, stages: int) -> Any:

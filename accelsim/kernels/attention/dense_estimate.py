@@ -3,13 +3,12 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.folding import QueryHeads, query_heads
 from accelsim.kernels.attention.online_estimate import Loop, LoopNotes
-from accelsim.kernels.estimate.choice import Estimate
+from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
     launch_cycles,
@@ -22,8 +21,6 @@ from accelsim.kernels.estimate.timeline import Timeline
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
-
-Array = npt.NDArray[Any]
 
 _STEPS = 5
 

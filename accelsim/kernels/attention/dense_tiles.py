@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import PositiveInt
 
 from accelsim.config.spec import Spec
@@ -12,15 +11,13 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.dense_estimate import Dense
 from accelsim.kernels.attention.folding import folds, query_heads
-from accelsim.kernels.estimate.choice import Estimate, fastest, sizes
+from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import fit_error
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.workload.problem import AttentionProblem
-
-Array = npt.NDArray[Any]
 
 _SOFTMAX_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Rows of a softmax tile that are tried."""
@@ -66,6 +63,10 @@ class _Candidates(NamedTuple):
     softmax_rows: Array
     fold: bool
 
+    def at(self, own: Array) -> "_Candidates":
+        """Return some candidates."""
+        return _Candidates(self.tile_q[own], self.tile_k[own], self.softmax_rows[own], self.fold)
+
 
 @remembered
 def dense_tiles(
@@ -81,8 +82,9 @@ def dense_tiles(
     estimates = [_estimate(problem, machine, formats, each) for each in known]
     best, index = fastest(estimates)
     own = known[best]
-    chosen = (int(each[index]) for each in own[:3])
-    return DenseTiles(*chosen, own.fold, float(estimates[best].cycles[index]))
+    tile_q, tile_k, softmax_rows = (int(each[index]) for each in own[:3])
+    cycles = float(estimates[best].cycles[index])
+    return DenseTiles(tile_q, tile_k, softmax_rows, own.fold, cycles)
 
 
 def _candidates(problem: AttentionProblem, parameters: DenseParameters) -> Iterator[_Candidates]:
@@ -97,7 +99,7 @@ def _candidates(problem: AttentionProblem, parameters: DenseParameters) -> Itera
         softmax = np.unique(np.minimum([own] if own else _SOFTMAX_ROWS, rows))
         axes = np.meshgrid(tile_q, tile_k, softmax, indexing="ij")
         if len(tile_q):
-            yield _Candidates(*(each.ravel() for each in axes), fold)
+            yield _Candidates(axes[0].ravel(), axes[1].ravel(), axes[2].ravel(), fold)
 
 
 def _fitting(
@@ -106,7 +108,7 @@ def _fitting(
     fits = fitting(
         machine, lambda builder, *each: allocate(builder, problem, formats, *each), *own[:3]
     )
-    return _Candidates(*(each[fits] for each in own[:3]), own.fold)
+    return own.at(fits)
 
 
 def _estimate(
@@ -117,9 +119,7 @@ def _estimate(
     pairs, of_pair = np.unique(np.stack([own.tile_q, own.tile_k]), axis=1, return_inverse=True)
     rows, of_rows = np.unique(own.softmax_rows, return_inverse=True)
     products, softmax = dense.products(*pairs), dense.softmax(rows)
-    return Estimate(
-        products.cycles[of_pair] + softmax[of_rows], products.loaded_bytes[of_pair]
-    )
+    return Estimate(products.cycles[of_pair] + softmax[of_rows], products.loaded_bytes[of_pair])
 
 
 def _too_large(

@@ -1,15 +1,15 @@
 """Tiles of the flash kernel: those of the lowest estimated time among those that fit."""
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.folding import QueryHeads, query_heads
+from accelsim.kernels.attention.folding import QueryHeads, folds, query_heads
 from accelsim.kernels.attention.online_estimate import Loop, Work, one_tile, two_tiles
-from accelsim.kernels.estimate.choice import Estimate
+from accelsim.kernels.estimate.choice import Array, Estimate, sizes
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
     launch_cycles,
@@ -21,8 +21,6 @@ from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave, 
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
-
-Array = npt.NDArray[Any]
 
 Order = Literal["longest_first", "by_head"]
 
@@ -36,12 +34,49 @@ class Tiling(NamedTuple):
     query_tiles: int
     order: Order
 
+    def at(self, own: Array) -> "Tiling":
+        """Return some candidates."""
+        return self._replace(tile_q=self.tile_q[own], tile_k=self.tile_k[own])
+
+
+def tilings_of(
+    problem: AttentionProblem,
+    asked_q: int | None,
+    asked_k: int | None,
+    fold: bool | None,
+    query_tiles: tuple[int, ...],
+    order: Order = "longest_first",
+) -> Iterator[Tiling]:
+    """Yield what may be chosen from; a head is folded where its rows do not fill a tile."""
+    tile_k = sizes(asked_k, problem.kv_len)
+    for own in folds(problem, fold):
+        rows = query_heads(problem, fold=own).rows
+        tile_q = sizes(asked_q, rows)
+        if fold is None and own:
+            tile_q = tile_q[tile_q > problem.q_len]
+        for count in query_tiles:
+            # One tile of all rows leaves nothing for the second one of a pair.
+            paired = tile_q if count == 1 or len(query_tiles) == 1 else tile_q[tile_q < rows]
+            pairs = np.meshgrid(paired, tile_k, indexing="ij")
+            if len(paired):
+                yield Tiling(pairs[0].ravel(), pairs[1].ravel(), own, count, order)
+
 
 def online_work(
-    problem: AttentionProblem, costs: OpCosts, formats: StepFormats, rows: Array, tile_k: Array,
-    *, scale_query: bool
+    problem: AttentionProblem, formats: StepFormats, *, scale_query: bool
+) -> Callable[[OpCosts, Array, Array], Work]:
+    """Return what gives the work of `online_softmax`."""
+    return lambda costs, rows, tile_k: _work(problem, formats, scale_query, costs, rows, tile_k)
+
+
+def _work(
+    problem: AttentionProblem,
+    formats: StepFormats,
+    scale_query: bool,
+    costs: OpCosts,
+    rows: Array,
+    tile_k: Array,
 ) -> Work:
-    """Return what `online_softmax` does with query tiles of `rows`."""
     dim, vector, stored = problem.head_dim, formats.vector, formats.stored
     width = vector.bits
 
@@ -110,7 +145,7 @@ def blocks_of(problem: AttentionProblem, rows: int, block_rows: Array, tile_k: A
     position = first % problem.q_len
     ends_within = position + own <= problem.q_len
     seen = np.where(ends_within, position + own, problem.q_len) + hidden
-    tiles = ceil_div(seen, size)
+    tiles = -(-seen // size)
     clear = (np.where(ends_within, position, 0) + hidden + 1) // size
     return Blocks(own, np.minimum(tiles, problem.kv_len / size), np.maximum(0, tiles - clear))
 
@@ -136,15 +171,19 @@ class OnlineEstimate(NamedTuple):
 
     problem: AttentionProblem
     machine: MachineSpec
-    formats: StepFormats
-    scale_query: bool = False
+    work: Callable[[OpCosts, Array, Array], Work]
+    """Of query tiles of some rows with key tiles of some rows."""
+    unit: Unit = Unit.CUBE
+    """Which multiplies."""
+    shares_weights: bool = False
+    """Whether weights are in the buffer where scores become weights."""
 
     def of(self, tiling: Tiling) -> Estimate:
         """Return the estimate of all candidates of a tiling."""
         problem, machine = self.problem, self.machine
         heads = query_heads(problem, fold=tiling.fold)
         block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
-        counts = ceil_div(heads.rows, block_rows)
+        counts: Array = ceil_div(heads.rows, block_rows)
         loaded = self._loaded_bytes(tiling, heads, block_rows, counts)
         cut = _Cut(tiling, heads, block_rows, counts, loaded)
         loop, mask = self._loop(cut)
@@ -159,10 +198,6 @@ class OnlineEstimate(NamedTuple):
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         return Estimate(launch_cycles(machine) + np.maximum(cycles, least), loaded)
 
-    @property
-    def _row_bytes(self) -> float:
-        return self.problem.head_dim * self.problem.dtype.bits / BITS_PER_BYTE
-
     def _loaded_bytes(
         self, tiling: Tiling, heads: QueryHeads, block_rows: Array, counts: Array
     ) -> Array:
@@ -173,8 +208,9 @@ class OnlineEstimate(NamedTuple):
             # The mean over blocks of the last key that is seen, rounded up to whole tiles.
             seen = problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
             keys = np.minimum(keys, seen + tiling.tile_k / 2)
-        rows = heads.heads * (heads.rows + 2 * counts * keys)
-        return np.asarray(rows * self._row_bytes)
+        row = self.work(OpCosts(self.machine), np.ones(1), np.ones(1))
+        pair_bytes = row.key_bytes + row.value_bytes
+        return np.asarray(heads.heads * (heads.rows * row.query_bytes + counts * keys * pair_bytes))
 
     def _loop(self, cut: _Cut) -> tuple[Loop, Array]:
         """Return the times of all blocks but the last ones, then of these; and those of a mask."""
@@ -184,18 +220,13 @@ class OnlineEstimate(NamedTuple):
         tile_q, tile_k = np.tile(tiling.tile_q, 2), np.tile(tiling.tile_k, 2)
         supply = supply_of(machine, np.tile(np.minimum(1.0, machine.cores / cut.items), 2))
         if tiling.query_tiles == 1:
-            work = self._work(costs, rows, tile_k)
-            shared = self.formats.weights == self.formats.vector
-            loop = one_tile(machine, supply, work, unit=Unit.CUBE, shares_weights=shared)
+            work = self.work(costs, rows, tile_k)
+            shared = self.shares_weights
+            loop = one_tile(machine, supply, work, unit=self.unit, shares_weights=shared)
             return loop, work.mask
         first = np.minimum(tile_q, rows)
-        pair = self._work(costs, first, tile_k), self._work(costs, rows - first, tile_k)
+        pair = self.work(costs, first, tile_k), self.work(costs, rows - first, tile_k)
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
-
-    def _work(self, costs: OpCosts, rows: Array, tile_k: Array) -> Work:
-        return online_work(
-            self.problem, costs, self.formats, rows, tile_k, scale_query=self.scale_query
-        )
 
     def _shared_cycles(self, cut: _Cut) -> tuple[Array, Array]:
         """Return the time to load K and V of a key tile: shared by all cores, by the last ones.
@@ -210,7 +241,8 @@ class OnlineEstimate(NamedTuple):
         active = np.minimum(items * (1 + shortest) / 2, cores)
         last = active + shortest * (last_wave(items, cores) - active)
         fetched = fetched_share(problem, self.machine, cut)
-        tile_bytes = 2 * cut.tiling.tile_k * self._row_bytes
+        work = self.work(OpCosts(self.machine), cut.block_rows, cut.tiling.tile_k)
+        tile_bytes = work.key_bytes + work.value_bytes
         parts = (active, np.where(items > cores, last, active))
         first, second = (
             tile_bytes * shared_cycles_per_byte(self.machine, part, fetched) for part in parts
@@ -229,7 +261,8 @@ def _times(
     times = ItemTimes(*(np.hstack(pair) for pair in zip(full, rest, strict=True)))
     masks = np.hstack([np.repeat(mask[own, None], blocks.masked.shape[1] - 1, 1), mask[last, None]])
     masked = masks * blocks.masked
-    return ItemTimes(*(each + masked for each in times[:3]), times.claims)
+    alone, steps, last_steps = (each + masked for each in times[:3])
+    return ItemTimes(alone, steps, last_steps, times.claims)
 
 
 def fetched_share(problem: AttentionProblem, machine: MachineSpec, cut: _Cut) -> Array:

@@ -1,19 +1,22 @@
 """Which tiles the flash kernel takes: those of the lowest estimated time among those that fit."""
 
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 from pydantic import PositiveInt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
-from accelsim.kernels.attention.flash_estimate import OnlineEstimate, Order, Tiling
-from accelsim.kernels.attention.folding import folds, query_heads
+from accelsim.kernels.attention.flash_estimate import (
+    OnlineEstimate,
+    Order,
+    Tiling,
+    online_work,
+    tilings_of,
+)
 from accelsim.kernels.attention.online_softmax import allocate
 from accelsim.kernels.attention.turns import allocate_turns
-from accelsim.kernels.estimate.choice import fastest, sizes
+from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import fit_error
@@ -59,12 +62,16 @@ def flash_tiles(
 ) -> FlashTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
     formats = step_formats(problem.dtype, parameters.precision)
-    tilings = list(_tilings(problem, parameters))
+    counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
+    asked = parameters.tile_q, parameters.tile_k, parameters.fold
+    tilings = list(tilings_of(problem, *asked, counts, parameters.order))
     fits = [_fitting(problem, machine, formats, each) for each in tilings]
     known = [each for each in fits if len(each.tile_q)]
     if not known:
         raise _too_large(problem, machine, formats, tilings)
-    online = OnlineEstimate(problem, machine, formats, parameters.scale_at == "query")
+    work = online_work(problem, formats, scale_query=parameters.scale_at == "query")
+    is_shared = formats.weights == formats.vector
+    online = OnlineEstimate(problem, machine, work, shares_weights=is_shared)
     estimates = [online.of(each) for each in known]
     best, index = fastest(estimates)
     own = known[best]
@@ -77,18 +84,6 @@ def flash_tiles(
     )
 
 
-def _tilings(problem: AttentionProblem, parameters: FlashParameters) -> Iterator[Tiling]:
-    """Yield what may be chosen from; a head is folded where its rows do not fill a tile."""
-    tile_k = sizes(parameters.tile_k, problem.kv_len)
-    for fold in folds(problem, parameters.fold):
-        tile_q = sizes(parameters.tile_q, query_heads(problem, fold=fold).rows)
-        if parameters.fold is None and fold:
-            tile_q = tile_q[tile_q > problem.q_len]
-        for count in (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,):
-            pairs = np.meshgrid(tile_q, tile_k, indexing="ij")
-            yield Tiling(pairs[0].ravel(), pairs[1].ravel(), fold, count, parameters.order)
-
-
 def _fitting(
     problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, tiling: Tiling
 ) -> Tiling:
@@ -99,7 +94,7 @@ def _fitting(
         tiling.tile_q,
         tiling.tile_k,
     )
-    return tiling._replace(tile_q=tiling.tile_q[fits], tile_k=tiling.tile_k[fits])
+    return tiling.at(fits)
 
 
 def _too_large(

@@ -178,9 +178,7 @@ def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -
     return notes.loop()
 
 
-def _turn(
-    line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool
-) -> None:
+def _turn(line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:
     line.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
     if j > 0:
         line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))

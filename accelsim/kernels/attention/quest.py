@@ -24,7 +24,7 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import DecodeKernel, Frame
+from accelsim.kernels.attention.decode import DecodeKernel, Frame, seen_in_exact_steps
 from accelsim.kernels.attention.kept import note_range, record_selection
 from accelsim.kernels.attention.selecting import (
     Picked,
@@ -198,7 +198,14 @@ class Quest(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, _allocate)
+        most_keys, rows = _most_keys(problem, parameters)
+
+        pages = max(1, problem.kv_len // parameters.page)
+
+        def allocate(builder: ProgramBuilder, own: AttentionProblem, formats: StepFormats) -> _Own:
+            return _allocate(builder, own, formats, pages, rows)
+
+        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, allocate, most_keys)
         bounds = _declare_bounds(frame.builder, problem, parameters.page, tensors)
         exact_steps = min(parameters.exact_steps, problem.q_len)
         choice = _Choice(
@@ -210,6 +217,26 @@ class Quest(DecodeKernel):
         )
         program = record_selection(frame, quest, exact_steps, choice, bounds, frame.own)
         return program, frame.output
+
+
+def _most_keys(problem: AttentionProblem, parameters: QuestParameters) -> tuple[int, int]:
+    """Return the most columns that scores take in any step, and the most rows that are picked.
+
+    Scores are bounds of full pages first, then those of the keys of the picked pages and of the page
+    being filled; or those of all keys, in exact steps and where few pages are there to pick from.
+    """
+    page, group = parameters.page, problem.q_heads // problem.kv_heads
+    full = (problem.kv_len - 1) // page
+    wanted = parameters.pages or count_of(parameters.kept, max(1, full))
+    assumed = count_of(parameters.assumed_union or 0.0, max(1, full))
+    picked = min(full, max(group * wanted, assumed))
+    most = max(
+        full,
+        (picked + 1) * page,
+        (wanted + 1) * page,
+        seen_in_exact_steps(problem, min(parameters.exact_steps, problem.q_len)),
+    )
+    return min(problem.kv_len, most), max(1, picked * page)
 
 
 def _declare_bounds(
@@ -229,12 +256,18 @@ def _declare_bounds(
     return _Bounds(bound("k_min", np.min), bound("k_max", np.max), pages)
 
 
-def _allocate(builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats) -> _Own:
+def _allocate(
+    builder: ProgramBuilder,
+    problem: AttentionProblem,
+    formats: StepFormats,
+    pages: int,
+    rows: int,
+) -> _Own:
     group, dim = problem.q_heads // problem.kv_heads, problem.head_dim
     return _Own(
-        picked=allocate_picked(builder, problem, formats),
+        picked=allocate_picked(builder, problem, formats, pages),
         zero=builder.buffer("zero", group, dim, formats.stored),
         positive=builder.buffer("positive", group, dim, formats.stored),
         negative=builder.buffer("negative", group, dim, formats.stored),
-        rows=builder.index_buffer("rows", problem.kv_len),
+        rows=builder.index_buffer("rows", rows),
     )

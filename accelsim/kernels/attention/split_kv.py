@@ -220,7 +220,6 @@ class SplitKv(DecodeKernel):
         items = _num_items(frame.shape, splits)
         return frame.record(split_kv, items, splits, partials, frame.own), frame.output
 
-
     @classmethod
     def estimated_cycles(
         cls, problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters

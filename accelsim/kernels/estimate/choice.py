@@ -9,6 +9,9 @@ import numpy.typing as npt
 TILE_SIZES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Sizes of a tile along one axis that are tried: powers of two, and half as much again."""
 
+Array = Any
+"""Sizes or times, one for every candidate: an array, or a number where all have the same."""
+
 _ALIKE = 1.01
 """Estimates that differ by less are taken for equal; then bytes decide."""
 
@@ -16,8 +19,8 @@ _ALIKE = 1.01
 class Estimate(NamedTuple):
     """Of each candidate."""
 
-    cycles: npt.NDArray[Any]
-    loaded_bytes: npt.NDArray[Any]
+    cycles: Array
+    loaded_bytes: Array
 
 
 def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Which candidates fit on chip: a kernel's own declaration of its buffers, with arrays for sizes."""
+"""Which candidates fit on chip: a kernel declares its buffers, with arrays for their sizes."""
 
 from collections.abc import Callable
 from typing import Any

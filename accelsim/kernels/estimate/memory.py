@@ -25,8 +25,8 @@ def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
 def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_share: Any) -> Any:
     """Return the time of a byte for each of `active_cores` that share the memory.
 
-    With an L2, fetched_share of the bytes asked for comes from the HBM. Loads that follow each other
-    go to other channels, so that together they reach all of them.
+    With an L2, fetched_share of the bytes asked for comes from the HBM. Loads that follow each
+    other go to other channels, so that together they reach all of them.
     """
     hbm = active_cores / machine.hbm_bytes_per_cycle
     if machine.l2 is None:

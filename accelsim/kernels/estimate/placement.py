@@ -1,4 +1,4 @@
-"""When the last core is done: work items placed in their order, each on the core that claims first."""
+"""When the last core is done: items placed in their order, each on the core that claims first."""
 
 from typing import Any, NamedTuple
 
@@ -47,9 +47,7 @@ def last_wave(items: Any, cores: int) -> Any:
     return (items - 1) % cores + 1
 
 
-def _place(
-    free: Cycles, claimable: Cycles, alone: Cycles, steps: Cycles, claims: Cycles
-) -> None:
+def _place(free: Cycles, claimable: Cycles, alone: Cycles, steps: Cycles, claims: Cycles) -> None:
     """Give one item each to the cores that can claim first; both arrays are [candidates, cores]."""
     order = np.argsort(claimable, axis=1, kind="stable")[:, : alone.shape[1]]
     own_free = np.take_along_axis(free, order, axis=1)

@@ -1,9 +1,9 @@
 """When the ops of one core happen, for all candidates at once, by the rules of the engine.
 
 A unit runs its ops in their order; one waits for what other units did before with the tiles it
-touches. Loads and stores go through queues with a limit of transfers under way, at the slower of the
-rates of the queue and the memory. The core is alone here: what others take of the bandwidth is a
-bound on whole items, because the waits of one are the work of another.
+touches. Loads and stores go through queues with a limit of transfers under way, at the slower of
+the rates of the queue and the memory. The core is alone here: what others take of the bandwidth is
+a bound on whole items, because the waits of one are the work of another.
 """
 
 from collections.abc import Iterable
