@@ -202,8 +202,8 @@ class Layout(NamedTuple):
         known = tilings.at(np.flatnonzero(fits))
         estimate = Step(self.problem, machine, self.formats, keys).estimate(known)
         _, best = fastest([estimate])
-        tiles = DecodeTiles(*(int(each[best]) for each in known), 0.0)
-        return tiles._replace(cycles=float(estimate.cycles[best]))
+        sizes_of = {key: int(each[best]) for key, each in known._asdict().items()}
+        return DecodeTiles(**sizes_of, cycles=float(estimate.cycles[best]))
 
     def _too_large(self, machine: MachineSpec, tilings: DecodeTiling, keys: int) -> Exception:
         """Return the error of the smallest tiles and the shortest ranges."""

@@ -119,7 +119,7 @@ def _rows(each: list[Any]) -> Cycles:
 def one_tile(
     machine: MachineSpec, supply: Supply, work: Work, *, unit: Unit, shares_weights: bool
 ) -> Loop:
-    """Follow `flash` and its kin: the scores of the next key tile are computed ahead of its turn."""
+    """Follow `flash` and its kin: the scores of the next key tile are computed ahead."""
     slots = dict.fromkeys(("q", "k", "v", "scores"), 2)
     line = Timeline(machine, supply, slots | {"weights": 1 if shares_weights else 2})
     notes = LoopNotes(line)

@@ -24,7 +24,7 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import DecodeKernel, Frame, seen_in_exact_steps
+from accelsim.kernels.attention.decode import Declare, DecodeKernel, Frame
 from accelsim.kernels.attention.kept import note_range, record_selection
 from accelsim.kernels.attention.selecting import (
     Picked,
@@ -198,14 +198,9 @@ class Quest(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        most_keys, rows = _most_keys(problem, parameters)
-
-        pages = max(1, problem.kv_len // parameters.page)
-
-        def allocate(builder: ProgramBuilder, own: AttentionProblem, formats: StepFormats) -> _Own:
-            return _allocate(builder, own, formats, pages, rows)
-
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, allocate, most_keys)
+        frame = Frame.prepare(
+            cls.name, problem, machine, parameters, tensors, _own(parameters.page)
+        )
         bounds = _declare_bounds(frame.builder, problem, parameters.page, tensors)
         exact_steps = min(parameters.exact_steps, problem.q_len)
         choice = _Choice(
@@ -217,26 +212,6 @@ class Quest(DecodeKernel):
         )
         program = record_selection(frame, quest, exact_steps, choice, bounds, frame.own)
         return program, frame.output
-
-
-def _most_keys(problem: AttentionProblem, parameters: QuestParameters) -> tuple[int, int]:
-    """Return the most columns that scores take in any step, and the most rows that are picked.
-
-    Scores are bounds of full pages first, then those of the keys of the picked pages and of the page
-    being filled; or those of all keys, in exact steps and where few pages are there to pick from.
-    """
-    page, group = parameters.page, problem.q_heads // problem.kv_heads
-    full = (problem.kv_len - 1) // page
-    wanted = parameters.pages or count_of(parameters.kept, max(1, full))
-    assumed = count_of(parameters.assumed_union or 0.0, max(1, full))
-    picked = min(full, max(group * wanted, assumed))
-    most = max(
-        full,
-        (picked + 1) * page,
-        (wanted + 1) * page,
-        seen_in_exact_steps(problem, min(parameters.exact_steps, problem.q_len)),
-    )
-    return min(problem.kv_len, most), max(1, picked * page)
 
 
 def _declare_bounds(
@@ -256,18 +231,20 @@ def _declare_bounds(
     return _Bounds(bound("k_min", np.min), bound("k_max", np.max), pages)
 
 
+def _own(page: int) -> Declare:
+    """Return what declares the tiles beside those of the frame, for pages of some keys."""
+    return lambda builder, problem, formats: _allocate(builder, problem, formats, page)
+
+
 def _allocate(
-    builder: ProgramBuilder,
-    problem: AttentionProblem,
-    formats: StepFormats,
-    pages: int,
-    rows: int,
+    builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats, page: int
 ) -> _Own:
+    pages = max(1, problem.kv_len // page)
     group, dim = problem.q_heads // problem.kv_heads, problem.head_dim
     return _Own(
         picked=allocate_picked(builder, problem, formats, pages),
         zero=builder.buffer("zero", group, dim, formats.stored),
         positive=builder.buffer("positive", group, dim, formats.stored),
         negative=builder.buffer("negative", group, dim, formats.stored),
-        rows=builder.index_buffer("rows", rows),
+        rows=builder.index_buffer("rows", problem.kv_len),
     )

@@ -43,8 +43,9 @@ def allocate_picked(
     *,
     is_sorted: bool = False,
 ) -> Picked:
-    """Declare the buffers of a selection among `cols` columns; `kept` is also where they are sorted,
-    which takes a power of two of them.
+    """Declare the buffers of a selection among `cols` columns.
+
+    is_sorted: `kept` is also where they are sorted, which takes a power of two of them.
     """
     group, vector = problem.q_heads // problem.kv_heads, formats.vector
     return Picked(
