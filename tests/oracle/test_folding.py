@@ -1,4 +1,4 @@
-"""Query heads of a group folded into the rows of a tile: the same numbers, and K and V read once."""
+"""Query heads of a group folded into the rows of a tile: the same numbers, K and V read once."""
 
 import numpy as np
 import pytest

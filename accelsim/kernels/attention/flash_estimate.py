@@ -184,33 +184,38 @@ class OnlineEstimate(NamedTuple):
         heads = query_heads(problem, fold=tiling.fold)
         block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
         counts: Array = ceil_div(heads.rows, block_rows)
-        loaded = self._loaded_bytes(tiling, heads, block_rows, counts)
+        keys = _mean_keys(problem, block_rows, tiling.tile_k)
+        # What a byte of a row is worth does not depend on how many there are.
+        row = self.work(OpCosts(machine), np.ones(1), np.ones(1))
+        pair_bytes = row.key_bytes + row.value_bytes
+        loaded = heads.heads * (heads.rows * row.query_bytes + counts * keys * pair_bytes)
         cut = _Cut(tiling, heads, block_rows, counts, loaded)
         loop, mask = self._loop(cut)
-        shared = self._shared_cycles(cut)
-        cycles = np.zeros(len(counts))
-        for count in np.unique(counts):
-            own = np.flatnonzero(counts == count)
-            blocks = blocks_of(problem, heads.rows, block_rows[own], tiling.tile_k[own])
-            kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
-            times = _times(loop, mask, shared, blocks, own)
-            cycles[own] = last_end(times, kinds, machine.cores)
+        shared = self._shared_cycles(cut, tiling.tile_k * pair_bytes)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        return Estimate(launch_cycles(machine) + np.maximum(cycles, least), loaded)
+        cycles = np.maximum(self._placed(cut, loop, mask, shared, keys / tiling.tile_k), least)
+        return Estimate(launch_cycles(machine) + cycles, loaded)
 
-    def _loaded_bytes(
-        self, tiling: Tiling, heads: QueryHeads, block_rows: Array, counts: Array
+    def _placed(
+        self, cut: _Cut, loop: Loop, mask: Array, shared: tuple[Array, Array], mean_tiles: Array
     ) -> Array:
-        """Return the bytes that all items load."""
-        problem = self.problem
-        keys = np.full(len(counts), float(problem.kv_len))
-        if problem.causal:
-            # The mean over blocks of the last key that is seen, rounded up to whole tiles.
-            seen = problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
-            keys = np.minimum(keys, seen + tiling.tile_k / 2)
-        row = self.work(OpCosts(self.machine), np.ones(1), np.ones(1))
-        pair_bytes = row.key_bytes + row.value_bytes
-        return np.asarray(heads.heads * (heads.rows * row.query_bytes + counts * keys * pair_bytes))
+        """Return when the last item has ended; where it cannot be the first, a bound on that.
+
+        All items over all cores are a bound from below, the longest one more is one from above
+        (Graham, "Bounds on multiprocessing timing anomalies", 1969).
+        """
+        problem, cores, tiling, heads = self.problem, self.machine.cores, cut.tiling, cut.heads
+        full = loop.at(np.arange(len(mask) // 2))
+        longest = full.times((problem.kv_len / tiling.tile_k)[:, None], *shared).alone[:, 0]
+        even = full.times(mean_tiles[:, None], *shared).steps[:, 0] * cut.items / cores
+        cycles = even + longest
+        possible = np.maximum(even, longest) <= cycles.min()
+        for count in np.unique(cut.counts[possible]):
+            own = np.flatnonzero(possible & (cut.counts == count))
+            blocks = blocks_of(problem, heads.rows, cut.block_rows[own], tiling.tile_k[own])
+            kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
+            cycles[own] = last_end(_times(loop, mask, shared, blocks, own), kinds, cores)
+        return cycles
 
     def _loop(self, cut: _Cut) -> tuple[Loop, Array]:
         """Return the times of all blocks but the last ones, then of these; and those of a mask."""
@@ -228,7 +233,7 @@ class OnlineEstimate(NamedTuple):
         pair = self.work(costs, first, tile_k), self.work(costs, rows - first, tile_k)
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
 
-    def _shared_cycles(self, cut: _Cut) -> tuple[Array, Array]:
+    def _shared_cycles(self, cut: _Cut, tile_bytes: Array) -> tuple[Array, Array]:
         """Return the time to load K and V of a key tile: shared by all cores, by the last ones.
 
         Under a causal mask items differ, and short ones end while the longest still runs.
@@ -241,13 +246,19 @@ class OnlineEstimate(NamedTuple):
         active = np.minimum(items * (1 + shortest) / 2, cores)
         last = active + shortest * (last_wave(items, cores) - active)
         fetched = fetched_share(problem, self.machine, cut)
-        work = self.work(OpCosts(self.machine), cut.block_rows, cut.tiling.tile_k)
-        tile_bytes = work.key_bytes + work.value_bytes
         parts = (active, np.where(items > cores, last, active))
         first, second = (
             tile_bytes * shared_cycles_per_byte(self.machine, part, fetched) for part in parts
         )
         return first, second
+
+
+def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> Array:
+    """Return the keys that a block meets in the mean, whole tiles of them."""
+    if not problem.causal:
+        return np.full(len(block_rows), float(problem.kv_len))
+    seen = problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
+    return np.minimum(problem.kv_len, seen + tile_k / 2)
 
 
 def _times(
