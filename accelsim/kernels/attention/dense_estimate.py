@@ -7,7 +7,7 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.folding import QueryHeads, query_heads
-from accelsim.kernels.attention.online_estimate import Loop, LoopNotes
+from accelsim.kernels.attention.online_estimate import Loads, Loop, LoopNotes
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
@@ -109,7 +109,8 @@ class Dense(NamedTuple):
         loop: Loop = follow(block_rows, tile_k)
         tiles = (self.problem.kv_len / tile_k)[:, None]
         item_bytes = traffic.moved / items / tiles[:, 0]
-        times = loop.times(tiles, *self._shared(item_bytes, items, traffic))
+        own = item_bytes / self.machine.load.bandwidth
+        times = loop.times(tiles, Loads(own, *self._shared(item_bytes, items, traffic)))
         mean = (self.heads.rows / counts / block_rows)[:, None]
         return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
 

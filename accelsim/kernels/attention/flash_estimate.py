@@ -8,7 +8,7 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.folding import QueryHeads, folds, query_heads
-from accelsim.kernels.attention.online_estimate import Loop, Work, one_tile, two_tiles
+from accelsim.kernels.attention.online_estimate import Loads, Loop, Work, one_tile, two_tiles
 from accelsim.kernels.estimate.choice import Array, Estimate, sizes
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
@@ -191,14 +191,12 @@ class OnlineEstimate(NamedTuple):
         loaded = heads.heads * (heads.rows * row.query_bytes + counts * keys * pair_bytes)
         cut = _Cut(tiling, heads, block_rows, counts, loaded)
         loop, mask = self._loop(cut)
-        shared = self._shared_cycles(cut, tiling.tile_k * pair_bytes)
+        loads = self._loads(cut, tiling.tile_k * pair_bytes)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        cycles = np.maximum(self._placed(cut, loop, mask, shared, keys / tiling.tile_k), least)
+        cycles = np.maximum(self._placed(cut, loop, mask, loads, keys / tiling.tile_k), least)
         return Estimate(launch_cycles(machine) + cycles, loaded)
 
-    def _placed(
-        self, cut: _Cut, loop: Loop, mask: Array, shared: tuple[Array, Array], mean_tiles: Array
-    ) -> Array:
+    def _placed(self, cut: _Cut, loop: Loop, mask: Array, loads: Loads, mean_tiles: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that.
 
         All items over all cores are a bound from below, the longest one more is one from above
@@ -206,15 +204,15 @@ class OnlineEstimate(NamedTuple):
         """
         problem, cores, tiling, heads = self.problem, self.machine.cores, cut.tiling, cut.heads
         full = loop.at(np.arange(len(mask) // 2))
-        longest = full.times((problem.kv_len / tiling.tile_k)[:, None], *shared).alone[:, 0]
-        even = full.times(mean_tiles[:, None], *shared).steps[:, 0] * cut.items / cores
+        longest = full.times((problem.kv_len / tiling.tile_k)[:, None], loads).alone[:, 0]
+        even = full.times(mean_tiles[:, None], loads).steps[:, 0] * cut.items / cores
         cycles = even + longest
         possible = np.maximum(even, longest) <= cycles.min()
         for count in np.unique(cut.counts[possible]):
             own = np.flatnonzero(possible & (cut.counts == count))
             blocks = blocks_of(problem, heads.rows, cut.block_rows[own], tiling.tile_k[own])
             kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
-            cycles[own] = last_end(_times(loop, mask, shared, blocks, own), kinds, cores)
+            cycles[own] = last_end(_times(loop, mask, loads, blocks, own), kinds, cores)
         return cycles
 
     def _loop(self, cut: _Cut) -> tuple[Loop, Array]:
@@ -233,8 +231,8 @@ class OnlineEstimate(NamedTuple):
         pair = self.work(costs, first, tile_k), self.work(costs, rows - first, tile_k)
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
 
-    def _shared_cycles(self, cut: _Cut, tile_bytes: Array) -> tuple[Array, Array]:
-        """Return the time to load K and V of a key tile: shared by all cores, by the last ones.
+    def _loads(self, cut: _Cut, tile_bytes: Array) -> Loads:
+        """Return the time to load K and V of a key tile.
 
         Under a causal mask items differ, and short ones end while the longest still runs.
         """
@@ -250,7 +248,7 @@ class OnlineEstimate(NamedTuple):
         first, second = (
             tile_bytes * shared_cycles_per_byte(self.machine, part, fetched) for part in parts
         )
-        return first, second
+        return Loads(tile_bytes / self.machine.load.bandwidth, first, second)
 
 
 def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> Array:
@@ -261,14 +259,11 @@ def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> A
     return np.minimum(problem.kv_len, seen + tile_k / 2)
 
 
-def _times(
-    loop: Loop, mask: Array, shared: tuple[Array, Array], blocks: Blocks, own: Array
-) -> ItemTimes:
+def _times(loop: Loop, mask: Array, loads: Loads, blocks: Blocks, own: Array) -> ItemTimes:
     """Return the times of all blocks, of which the last one may have fewer rows."""
-    last = own + len(shared[0])
-    part = shared[0][own], shared[1][own]
-    full = loop.at(own).times(blocks.key_tiles[:, :-1], *part)
-    rest = loop.at(last).times(blocks.key_tiles[:, -1:], *part)
+    last, part = own + len(loads.alone), loads.at(own)
+    full = loop.at(own).times(blocks.key_tiles[:, :-1], part)
+    rest = loop.at(last).times(blocks.key_tiles[:, -1:], part)
     times = ItemTimes(*(np.hstack(pair) for pair in zip(full, rest, strict=True)))
     masks = np.hstack([np.repeat(mask[own, None], blocks.masked.shape[1] - 1, 1), mask[last, None]])
     masked = masks * blocks.masked

@@ -55,22 +55,37 @@ class Loop(NamedTuple):
         """Return the times of some candidates."""
         return Loop(self.alone[:, candidates], self.claims[:, candidates], self.hidden[candidates])
 
-    def times(self, key_tiles: Cycles, shared: Cycles, last_shared: Cycles) -> ItemTimes:
-        """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole.
-
-        shared: of the loads of a key tile, where all cores share the memory [candidates]; and where
-        those of the last wave do.
-        """
-        alone = _continued(self.alone, key_tiles)
-        period = (self.alone[-1] - self.alone[-2])[:, None]
+    def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
+        """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
+        own, shared, last_shared = (each[:, None] for each in loads)
+        alone, period = (
+            _continued(self.alone, key_tiles),
+            (self.alone[-1] - self.alone[-2])[:, None],
+        )
         steps = alone - np.minimum(self.hidden[:, None], alone)
-        shared, last_shared = shared[:, None], last_shared[:, None]
+        # What is before and after the loads, and these at the fair share.
+        slowed = self.alone[0][:, None] - own + key_tiles * shared
         return ItemTimes(
-            alone + key_tiles * np.maximum(0, shared - period),
+            np.maximum(alone, slowed),
             np.maximum(steps, key_tiles * shared),
             np.maximum(steps, key_tiles * last_shared),
             _continued(self.claims, key_tiles) * np.maximum(1, shared / period),
         )
+
+
+class Loads(NamedTuple):
+    """Cycles to load what belongs to a key tile, [candidates]."""
+
+    alone: Cycles
+    """By the queue of a core."""
+    shared: Cycles
+    """Where all cores that have work share the memory."""
+    last_shared: Cycles
+    """Where those of the last wave do."""
+
+    def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
+        """Return those of some candidates."""
+        return Loads(*(each[candidates] for each in self))
 
 
 def _continued(known: Cycles, tiles: Cycles) -> Cycles:
