@@ -28,6 +28,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.centered_plan import CenteredKeys, CenteredParameters, Plan
 from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.folding import seen_keys
 from accelsim.kernels.attention.online_softmax import finish_rows
 from accelsim.kernels.attention.shifted import num_items
 from accelsim.kernels.attention.shifted_steps import (
@@ -110,15 +111,13 @@ def _query_tile(p, item, shape, fmt, hbm, b, own):
     head, row = query_tile_of(item, shape)
     rows = min(shape.tile_q, shape.q_len - row)
     q_row, kv_head = head * shape.q_len + row, head // shape.group
-    diagonal = row + shape.kv_len - shape.q_len
-    seen = diagonal + rows if shape.causal else shape.kv_len
-    tiles_k = -(-seen // shape.tile_k)
+    tiles_k = -(-seen_keys(row, rows, shape) // shape.tile_k)
     begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
     _scores(p, 0, tile(b.q, item), rows, kv_head, shape, fmt, hbm, b, own)
     for j in range(tiles_k):
         if j + 1 < tiles_k:
             _scores(p, j + 1, tile(b.q, item), rows, kv_head, shape, fmt, hbm, b, own)
-        local_softmax(p, j, rows, diagonal, shape, fmt, b)
+        local_softmax(p, j, rows, row, shape, fmt, b)
         _change_frame(p, j, rows, fmt, b, own)
         merge_tile(p, j, rows, kv_head * shape.kv_len, shape, fmt, hbm, b)
     finish_rows(p, q_row, rows, shape, fmt, hbm, b)
@@ -175,8 +174,7 @@ class Centered(Kernel):
         hbm, buffers = plan.declare(builder, tensors, cached), plan.allocate(builder)
         arguments = (plan.shape, plan.formats.codes, hbm, *buffers)
         program = builder.record(centered, num_items(plan.shape), *arguments)
-        tiles = {"tile_q": plan.shape.tile_q, "tile_k": plan.shape.tile_k}
-        return program.with_parameters(**tiles), hbm.o.data
+        return program.with_parameters(**plan.shape.chosen), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

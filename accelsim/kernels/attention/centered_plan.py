@@ -25,9 +25,13 @@ class CenteredParameters(Spec):
     """Choices of the centered kernel."""
 
     tile_q: Size | None = None
-    """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
+    """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
     tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
+    fold: bool | None = None
+    """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
+    read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
+    to be faster."""
     precision: Precision | None = None
     """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
     the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16 but the offsets and maxima
@@ -79,7 +83,7 @@ class Plan:
     def of(
         cls, problem: AttentionProblem, machine: MachineSpec, parameters: CenteredParameters
     ) -> "Plan":
-        """Return the plan with the largest tiles that fit; raises DoesNotFitError."""
+        """Return the plan with the tiles of the lowest estimated time; raises DoesNotFitError."""
         name = f"centered on {problem.name}"
         formats = shifted_formats(problem.dtype, parameters.precision, Format.FP32)
         is_shifted_first = parameters.shift == "once"

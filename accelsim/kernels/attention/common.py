@@ -1,13 +1,12 @@
 """What attention kernels share: operands in HBM, the formats of every step, and the oracle."""
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from accelsim.kernels.base import Array
-from accelsim.kernels.tiling import common_format, tile_sizes
+from accelsim.kernels.tiling import common_format
 from accelsim.numerics.formats import Format
 from accelsim.numerics.rounding import round_array
 from accelsim.program.builder import ProgramBuilder
@@ -15,7 +14,6 @@ from accelsim.program.recording import Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
-_LARGEST_TILE, _SMALLEST_TILE = 128, 16
 _ORACLE_ROWS = 1024
 """Query rows that the oracle computes at once, which bounds its memory."""
 
@@ -143,16 +141,3 @@ def _hidden_keys(problem: AttentionProblem, rows: Array) -> Array | np.bool_:
     if not problem.causal:
         return np.False_
     return np.arange(problem.kv_len) > rows[:, None] + problem.kv_len - problem.q_len
-
-
-def tile_candidates(
-    problem: AttentionProblem, tile_q: int | None, tile_k: int | None
-) -> list[tuple[int, int]]:
-    """Return pairs of tile sizes, the largest first: those asked for, or halvings of 128."""
-    sizes_q = [tile_q] if tile_q else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
-    sizes_k = [tile_k] if tile_k else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
-    pairs = {
-        (min(size_q, problem.q_len), min(size_k, problem.kv_len))
-        for size_q, size_k in product(sizes_q, sizes_k)
-    }
-    return sorted(pairs, key=lambda pair: (-pair[0] * pair[1], -pair[0]))

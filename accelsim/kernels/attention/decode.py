@@ -25,28 +25,37 @@ from accelsim.kernels.attention.common import (
     softmax_attention,
     step_formats,
 )
+from accelsim.kernels.attention.decode_estimate import DecodeTiling, Step
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import first_fit, tile_sizes
+from accelsim.kernels.estimate.choice import fastest, sizes
+from accelsim.kernels.estimate.footprint import fitting
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.tiling import fit_error
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
+from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
-_LARGEST_TILE, _SMALLEST_TILE = 512, 16
+_STAGES = (2, 3, 4)
+"""Numbers of tiles on chip that are tried."""
+
+Declare = Callable[[ProgramBuilder, AttentionProblem, StepFormats], Any]
 
 
 class DecodeParameters(Spec):
     """Choices of every decode kernel."""
 
     tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: the largest that fits, up to 512."""
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
     precision: Precision | None = None
     """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
     the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
     problems, fp32_scores for others."""
-    stages: Size = 2
-    """Tiles of keys, and of values, on chip at a time: one in use and the others on their way."""
+    stages: Size | None = None
+    """Tiles of keys, and of values, on chip at a time: one in use and the others on their way;
+    absent: as many as give the lowest estimated time."""
 
 
 class Shape(NamedTuple):
@@ -91,6 +100,12 @@ def shape_of(problem: AttentionProblem, tile_rows: int) -> Shape:
         causal=problem.causal,
         factor=1 / np.sqrt(problem.head_dim),
     )
+
+
+def seen_in_exact_steps(problem: AttentionProblem, steps: int) -> int:
+    """Return the most keys that any of the first `steps` steps sees; 0 where there are none."""
+    hidden = problem.q_len - steps if problem.causal else 0
+    return problem.kv_len - hidden if steps else 0
 
 
 def declare_operands(
@@ -148,6 +163,89 @@ def allocate(
     )
 
 
+class DecodeTiles(NamedTuple):
+    """What was chosen, and its estimate."""
+
+    tile_k: int
+    stages: int
+    splits: int
+    cycles: float
+
+
+class Layout(NamedTuple):
+    """The buffers of a decode kernel, for tiles yet to be chosen."""
+
+    name: str
+    problem: AttentionProblem
+    formats: StepFormats
+    declare_own: Declare | None
+
+    def declare(
+        self, builder: ProgramBuilder, tile_rows: int, keys: int, stages: int
+    ) -> tuple[Buffers, Any]:
+        """Declare the buffers of the frame, and those that the kernel has beside them."""
+        buffers = allocate(builder, self.problem, self.formats, tile_rows, keys, stages)
+        own = self.declare_own
+        return buffers, own(builder, self.problem, self.formats) if own else None
+
+    def fastest(
+        self, machine: MachineSpec, parameters: DecodeParameters, keys: int, splits: list[int]
+    ) -> DecodeTiles:
+        """Return the tiles of the lowest estimate for steps over `keys` keys, cut into `splits`.
+
+        Raises DoesNotFitError if none of what was asked for fits.
+        """
+        tilings = _tilings(parameters, keys, splits)
+        length = -(-keys // tilings.splits)
+        fits = fitting(machine, self.declare, tilings.tile_k, length, tilings.stages)
+        if not fits.any():
+            raise self._too_large(machine, tilings, keys)
+        known = tilings.at(np.flatnonzero(fits))
+        estimate = Step(self.problem, machine, self.formats, keys).estimate(known)
+        _, best = fastest([estimate])
+        sizes_of = {key: int(each[best]) for key, each in known._asdict().items()}
+        return DecodeTiles(**sizes_of, cycles=float(estimate.cycles[best]))
+
+    def _too_large(self, machine: MachineSpec, tilings: DecodeTiling, keys: int) -> Exception:
+        """Return the error of the smallest tiles and the shortest ranges."""
+        builder = ProgramBuilder(self.name, with_numbers=False)
+        length = ceil_div(keys, int(tilings.splits.max()))
+        self.declare(builder, int(tilings.tile_k.min()), length, int(tilings.stages.min()))
+        return fit_error(self.name, builder.buffers, machine) or ValueError(
+            f"{self.name}: no tiles"
+        )
+
+
+def layout_of(
+    kernel: str,
+    problem: AttentionProblem,
+    parameters: DecodeParameters,
+    declare_own: Declare | None,
+) -> Layout:
+    """Return the layout of a kernel."""
+    formats = step_formats(problem.dtype, parameters.precision)
+    return Layout(f"{kernel} on {problem.name}", problem, formats, declare_own)
+
+
+@remembered
+def _fastest(
+    kernel: str,
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    parameters: DecodeParameters,
+    keys: int,
+    fastest: Callable[..., DecodeTiles],
+) -> DecodeTiles:
+    return fastest(machine, parameters, keys, [1])
+
+
+def _tilings(parameters: DecodeParameters, keys: int, splits: list[int]) -> DecodeTiling:
+    """Return what may be chosen from."""
+    tile_k, stages = sizes(parameters.tile_k, keys), parameters.stages
+    axes = np.meshgrid(tile_k, [stages] if stages else _STAGES, splits, indexing="ij")
+    return DecodeTiling(*(each.ravel() for each in axes))
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A generation laid out on a machine, ready to be recorded."""
@@ -170,29 +268,29 @@ class Frame:
         machine: MachineSpec,
         parameters: DecodeParameters,
         tensors: AttentionTensors | None,
-        declare_own: Callable[[ProgramBuilder, AttentionProblem, StepFormats], Any] | None = None,
+        declare_own: Declare | None = None,
         most_keys: int | None = None,
     ) -> "Frame":
-        """Declare operands and buffers, with the largest tile that fits.
+        """Declare operands and buffers, with the tiles of the lowest estimated time.
 
         declare_own: returns what the kernel has beside the buffers of the frame; absent: nothing.
         most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
         """
-        name = f"{kernel} on {problem.name}"
-        formats = step_formats(problem.dtype, parameters.precision)
+        keys = most_keys or problem.kv_len
+        layout = layout_of(kernel, problem, parameters, declare_own)
+        tiles = _fastest(kernel, problem, machine, parameters, keys, layout.fastest)
+        return cls.laid_out(layout, tiles, keys, tensors)
 
-        def declare(builder: ProgramBuilder, rows: int) -> tuple[Buffers, Any]:
-            cols = most_keys or problem.kv_len
-            buffers = allocate(builder, problem, formats, rows, cols, parameters.stages)
-            return buffers, declare_own(builder, problem, formats) if declare_own else None
-
-        asked = parameters.tile_k
-        sizes = [asked] if asked else tile_sizes(_LARGEST_TILE, _SMALLEST_TILE)
-        candidates = [(min(size, problem.kv_len),) for size in sizes]
-        (rows,) = first_fit(name, candidates, lambda trial, each: declare(trial, *each), machine)
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+    @classmethod
+    def laid_out(
+        cls, layout: "Layout", tiles: "DecodeTiles", keys: int, tensors: AttentionTensors | None
+    ) -> "Frame":
+        """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
+        problem, formats = layout.problem, layout.formats
+        builder = ProgramBuilder(layout.name, with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
-        own, shape = declare(builder, rows), shape_of(problem, rows)
+        own = layout.declare(builder, tiles.tile_k, keys, tiles.stages)
+        shape = shape_of(problem, tiles.tile_k)
         return cls(problem, tensors, builder, formats, hbm, *own, shape)
 
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
@@ -201,7 +299,7 @@ class Frame:
         program = self.builder.record(
             kernel, num_items, self.shape, codes, *arguments, self.hbm, self.buffers
         )
-        return program.with_parameters(tile_k=self.shape.tile)
+        return program.with_parameters(tile_k=self.shape.tile, stages=self.buffers.keys.slots)
 
     @property
     def output(self) -> Array | None:

@@ -10,21 +10,19 @@ once; writes: S and P once, and S_q d b.
 
 from typing import Any, ClassVar, NamedTuple
 
-from accelsim.config.spec import Size, Spec
+from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
-    Precision,
-    StepFormats,
     declare_operands,
     score_factor,
     softmax_attention,
     step_formats,
-    tile_candidates,
 )
+from accelsim.kernels.attention.dense_tiles import DenseParameters, allocate, dense_tiles
+from accelsim.kernels.attention.folding import mask_keys, query_heads
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import first_fit, tile_sizes
-from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
     begin_item,
@@ -32,7 +30,6 @@ from accelsim.program.language import (
     divide_column,
     exp,
     load,
-    mask_above_diagonal,
     matmul,
     matmul_transposed,
     move,
@@ -48,30 +45,14 @@ from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
-_LARGEST_SOFTMAX_ROWS = 128
-
-
-class DenseParameters(Spec):
-    """Choices of the dense kernel."""
-
-    tile_q: Size | None = None
-    """Query rows of a product tile, in elements; absent: the largest that fits, up to 128."""
-    tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    softmax_rows: Size | None = None
-    """Whole rows of scores in one softmax tile; absent: the most that fit, up to 128."""
-    precision: Precision | None = None
-    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
-    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
-    problems, fp32_scores for others."""
-
 
 class _Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head."""
+    """Sizes in elements; `group` query heads share one KV head, or are folded as in `folding`."""
 
     heads: int
     group: int
     q_len: int
+    span: int
     kv_len: int
     dim: int
     tile_q: int
@@ -90,22 +71,6 @@ class _Tensors(NamedTuple):
     o: Any
     scores: Any
     weights: Any
-
-
-class _Buffers(NamedTuple):
-    """On-chip tiles."""
-
-    q: Any
-    kv: Any
-    acc: Any
-    scores: Any
-    weights: Any
-    output: Any
-    score_rows: Any
-    x: Any
-    weight_rows: Any
-    row_max: Any
-    row_sum: Any
 
 
 @jit
@@ -151,8 +116,7 @@ def _softmax_rows(p, item, head, row, shape, fmt, hbm, b):
     load(p, scores, hbm.scores, q_row, 0, rows, cols)
     scale(p, x, scores, shape.factor, rows, cols, vector)
     if shape.causal:
-        diagonal = row + shape.kv_len - shape.q_len
-        mask_above_diagonal(p, x, diagonal, 0, rows, cols, vector)
+        mask_keys(p, x, row, rows, 0, cols, shape, vector)
     row_max(p, largest, x, rows, cols, vector)
     subtract_column(p, x, x, largest, rows, cols, vector)
     exp(p, x, x, rows, cols, vector)
@@ -200,83 +164,42 @@ class Dense(Kernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        name = f"dense on {problem.name}"
         formats = step_formats(problem.dtype, parameters.precision)
-        tile_q, tile_k, softmax_rows = first_fit(
-            name,
-            _tile_candidates(problem, parameters),
-            lambda builder, sizes: _allocate(builder, problem, formats, *sizes),
-            machine,
-        )
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        heads = problem.batch * problem.q_heads
-        rows, cols = heads * problem.q_len, problem.kv_len
+        tiles = dense_tiles(problem, machine, parameters)
+        builder = ProgramBuilder(f"dense on {problem.name}", with_numbers=tensors is not None)
+        own = query_heads(problem, fold=tiles.fold)
+        rows, cols = own.heads * own.rows, problem.kv_len
         hbm = _Tensors(
             *declare_operands(builder, problem, tensors),
             scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),
             weights=builder.tensor("p", "intermediate", rows, cols, formats.weights),
         )
-        buffers = _allocate(builder, problem, formats, tile_q, tile_k, softmax_rows)
+        buffers = allocate(builder, problem, formats, *tiles.sizes)
         shape = _Shape(
-            heads=heads,
-            group=problem.q_heads // problem.kv_heads,
-            q_len=problem.q_len,
+            heads=own.heads,
+            group=own.group,
+            q_len=own.rows,
+            span=problem.q_len,
             kv_len=problem.kv_len,
             dim=problem.head_dim,
-            tile_q=tile_q,
-            tile_k=tile_k,
-            softmax_rows=softmax_rows,
+            tile_q=tiles.tile_q,
+            tile_k=tiles.tile_k,
+            softmax_rows=tiles.softmax_rows,
             causal=problem.causal,
             factor=score_factor(problem, formats.vector),
         )
-        items = 2 * ceil_div(problem.q_len, tile_q) + ceil_div(problem.q_len, softmax_rows)
-        program = builder.record(dense, heads * items, shape, formats.codes, hbm, buffers)
-        chosen = {"tile_q": tile_q, "tile_k": tile_k, "softmax_rows": softmax_rows}
-        return program.with_parameters(**chosen), hbm.o.data
+        items = 2 * ceil_div(own.rows, tiles.tile_q) + ceil_div(own.rows, tiles.softmax_rows)
+        program = builder.record(dense, own.heads * items, shape, formats.codes, hbm, buffers)
+        return program.with_parameters(**tiles.chosen), hbm.o.data
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: AttentionProblem, machine: MachineSpec, parameters: DenseParameters
+    ) -> float:
+        """Return the estimated time with the tiles that `record` takes; raises as it does."""
+        return dense_tiles(problem, machine, parameters).cycles
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
         """Return softmax attention in float64."""
         return softmax_attention(problem, tensors)
-
-
-def _allocate(
-    builder: ProgramBuilder,
-    problem: AttentionProblem,
-    formats: StepFormats,
-    tile_q: int,
-    tile_k: int,
-    softmax_rows: int,
-) -> _Buffers:
-    """Declare the buffers of all three phases."""
-    dim, cols, vector = problem.head_dim, problem.kv_len, formats.vector
-    score_rows = builder.buffer("score_rows", softmax_rows, cols, formats.scores)
-    x = score_rows if vector == formats.scores else builder.buffer("x", softmax_rows, cols, vector)
-    weight_rows = x
-    if formats.weights != vector:
-        weight_rows = builder.buffer("weight_rows", softmax_rows, cols, formats.weights)
-    return _Buffers(
-        q=builder.buffer("q", tile_q, dim, formats.stored, slots=2),
-        kv=builder.buffer("kv", tile_k, dim, formats.stored, slots=2),
-        acc=builder.buffer(
-            "acc", tile_q, max(tile_k, dim), Format.FP32, slots=2, memory="accumulator"
-        ),
-        scores=builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2),
-        weights=builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
-        output=builder.buffer("output", tile_q, dim, formats.output),
-        score_rows=score_rows,
-        x=x,
-        weight_rows=weight_rows,
-        row_max=builder.buffer("row_max", softmax_rows, 1, vector),
-        row_sum=builder.buffer("row_sum", softmax_rows, 1, vector),
-    )
-
-
-def _tile_candidates(
-    problem: AttentionProblem, parameters: DenseParameters
-) -> list[tuple[int, int, int]]:
-    """Return sizes of product tiles, largest first, each with the most softmax rows first."""
-    asked = parameters.softmax_rows
-    rows = [asked] if asked else tile_sizes(_LARGEST_SOFTMAX_ROWS, 1)
-    pairs = tile_candidates(problem, parameters.tile_q, parameters.tile_k)
-    return [(*pair, min(count, problem.q_len)) for pair in pairs for count in rows]

@@ -5,21 +5,22 @@ Sources: Dao et al., "FlashAttention" (2022), Algorithm 1; Dao, "FlashAttention-
 (the scores of the next key tile are computed while the vector unit works on the current one).
 
 HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b, under a
-causal mask only the key tiles at or below the diagonal; writes: S_q d b.
+causal mask only the key tiles at or below the diagonal; writes: S_q d b. Where the G query heads of
+a KV head are folded, it is G S_q rows that are cut into tiles: G S_q d b + ceil(G S_q / B_r) 2 S_k
+d b for all of them.
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
-from accelsim.config.spec import Size, Spec
+from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
-    Precision,
     declare_operands,
     softmax_attention,
     step_formats,
-    tile_candidates,
 )
+from accelsim.kernels.attention.flash_tiles import FlashParameters, flash_tiles
 from accelsim.kernels.attention.online_softmax import (
     add_values,
     allocate,
@@ -32,32 +33,12 @@ from accelsim.kernels.attention.online_softmax import (
 )
 from accelsim.kernels.attention.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import first_fit
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import begin_item
 from accelsim.program.program import Program
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
-
-
-class FlashParameters(Spec):
-    """Choices of the flash kernel."""
-
-    tile_q: Size | None = None
-    """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
-    precision: Precision | None = None
-    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
-    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
-    problems, fp32_scores for others."""
-    query_tiles: Literal[1, 2] = 1
-    """Query tiles of a work item; 2 take turns on cube and vector unit and share K and V."""
-    order: Literal["longest_first", "by_head"] = "longest_first"
-    """Which query tiles come first: those that see most keys, or all those of the first head."""
-    scale_at: Literal["scores", "query"] = "scores"
-    """Where 1/sqrt(d) is multiplied: to the scores, or to the query before the first product."""
 
 
 @jit
@@ -83,7 +64,6 @@ def _query_tile(p, item, head, row, shape, fmt, hbm, b):
     """One tile of query rows against all the keys it sees."""
     rows, step = min(shape.tile_q, shape.q_len - row), shape.tile_k
     q_row, kv_row = head * shape.q_len + row, head // shape.group * shape.kv_len
-    diagonal = row + shape.kv_len - shape.q_len
     tiles_k = seen_tiles(row, rows, shape)
 
     begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
@@ -91,7 +71,7 @@ def _query_tile(p, item, head, row, shape, fmt, hbm, b):
     for j in range(tiles_k):
         if j + 1 < tiles_k:
             multiply_keys(p, item, j + 1, (j + 1) * step, rows, kv_row, shape, fmt, hbm, b)
-        update_weights(p, j, j * step, rows, diagonal, shape, fmt, b)
+        update_weights(p, j, j * step, rows, row, shape, fmt, b)
         add_values(p, j, j * step, rows, kv_row, shape, fmt, hbm, b)
     finish_rows(p, q_row, rows, shape, fmt, hbm, b)
 
@@ -123,26 +103,27 @@ class Flash(Kernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        name = f"flash on {problem.name}"
         formats = step_formats(problem.dtype, parameters.precision)
-        is_pair = parameters.query_tiles == 2
-        declare = allocate_turns if is_pair else allocate
-        tile_q, tile_k = first_fit(
-            name,
-            tile_candidates(problem, parameters.tile_q, parameters.tile_k),
-            lambda builder, pair: declare(builder, problem.head_dim, formats, *pair),
-            machine,
-        )
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+        tile_q, tile_k, query_tiles, fold, _ = flash_tiles(problem, machine, parameters)
+        declare: Any = allocate_turns if query_tiles == 2 else allocate
+        builder = ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
         buffers = declare(builder, problem.head_dim, formats, tile_q, tile_k)
         scale_query = parameters.scale_at == "query"
-        shape = shape_of(problem, formats, tile_q, tile_k, scale_query=scale_query)
-        items = shape.heads * ceil_div(problem.q_len, parameters.query_tiles * tile_q)
-        kernel, own = (flash_turns, buffers) if is_pair else (flash, (buffers,))
+        shape = shape_of(problem, formats, tile_q, tile_k, fold=fold, scale_query=scale_query)
+        items = shape.heads * ceil_div(shape.q_len, query_tiles * tile_q)
+        kernel, own = (flash_turns, buffers) if query_tiles == 2 else (flash, (buffers,))
         by_head = parameters.order == "by_head"
         program = builder.record(kernel, items, shape, formats.codes, hbm, *own, by_head)
-        return program.with_parameters(tile_q=tile_q, tile_k=tile_k), hbm.o.data
+        chosen = {"tile_q": tile_q, "tile_k": tile_k, "query_tiles": query_tiles, "fold": fold}
+        return program.with_parameters(**chosen), hbm.o.data
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
+    ) -> float:
+        """Return the estimated time with the tiles that `record` takes; raises as it does."""
+        return flash_tiles(problem, machine, parameters).cycles
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

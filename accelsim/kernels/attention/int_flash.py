@@ -17,25 +17,33 @@ diagonal. Writes: the output. Making the codes reads Q, K, V once and writes the
 for each key; it reads 4 d bytes more for each of its tiles of Q and V.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import log2
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import softmax_attention, step_formats, tile_candidates
+from accelsim.kernels.attention.common import softmax_attention, step_formats
+from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work, tilings_of
 from accelsim.kernels.attention.int_operands import Coding, Plan, allocate_coding, declare
+from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.attention.online_softmax import (
     add_to_output,
     exponentials,
     finish_rows,
     reset_rows,
+    seen_tiles,
     shape_of,
 )
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.estimate.choice import fastest
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.footprint import fitting
+from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.integer.bounds import warn_of_sums
 from accelsim.kernels.linear.integer.operands import row_tiles
 from accelsim.kernels.tiling import first_fit
@@ -44,10 +52,12 @@ from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.integer import int_matmul, shift_accumulate
 from accelsim.program.language import begin_item, convert, load, move, scale, tile, transposed
+from accelsim.program.ops import Unit
 from accelsim.program.program import Program
 from accelsim.program.quantizing import multiply_row
 from accelsim.quantization.channel_groups import LARGEST_GROUPS, GroupOptions
 from accelsim.quantization.codes import largest_code
+from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
@@ -67,9 +77,9 @@ class IntFlashParameters(Spec):
     """Q, K and V in the problem's format, to be quantized first; or codes in HBM, because what made
     them quantized them: for decode, a cache of codes."""
     tile_q: Size | None = None
-    """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
+    """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
     tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
 
     @property
     def options(self) -> GroupOptions:
@@ -142,9 +152,7 @@ def int_flash(p, phase, tiles, accumulator, queries, shape, fmt, hbm, b):
 def _query_tile(p, item, head, chunk, row, rows, accumulator, queries, shape, fmt, hbm, b):
     """One tile of query rows against all the keys it sees."""
     step, q_row, kv_head = shape.tile_k, head * shape.q_len + row, head // shape.group
-    diagonal = row + shape.kv_len - shape.q_len
-    seen = diagonal + rows if shape.causal else shape.kv_len
-    tiles_k = -(-seen // step)
+    tiles_k = seen_tiles(row, rows, shape)
     of_head = head * queries.chunks + chunk
 
     load(p, tile(b.q, item), hbm.q, q_row, 0, rows, shape.dim)
@@ -157,7 +165,7 @@ def _query_tile(p, item, head, chunk, row, rows, accumulator, queries, shape, fm
                 p, item, j + 1, rows, kv_head, of_head, accumulator, queries, shape, hbm, b
             )
         _scale_scores(p, j, rows, queries.factors[of_head], shape, b)
-        exponentials(p, j, j * step, rows, diagonal, shape, fmt, b)
+        exponentials(p, j, j * step, rows, row, shape, fmt, b)
         _add_values(p, j, rows, kv_head, accumulator, queries, shape, fmt, hbm, b)
     v_scale, output = tile(b.v_scale, item), tile(b.output, 0)
     load(p, v_scale, hbm.v_scale, kv_head, 0, 1, shape.dim)
@@ -244,8 +252,7 @@ class IntFlash(Kernel):
             coding = None if is_made else allocate_coding(builder, plan)
             return coding, _allocate(builder, plan, parameters.weight_bits, *sizes)
 
-        candidates = tile_candidates(problem, parameters.tile_q, parameters.tile_k)
-        tile_q, tile_k = first_fit(name, candidates, allocate, machine)
+        tile_q, tile_k = _fastest(name, problem, machine, parameters, allocate)
         largest = _largest_sum(name, machine, plan, parameters, tile_k)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         coding_buffers, buffers = allocate(builder, (tile_q, tile_k))
@@ -274,6 +281,56 @@ class IntFlash(Kernel):
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
         """Return softmax attention in float64."""
         return softmax_attention(problem, tensors)
+
+
+@remembered
+def _fastest(
+    name: str,
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    parameters: IntFlashParameters,
+    allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
+) -> tuple[int, int]:
+    """Return the tiles of the lowest estimated time; raises DoesNotFitError if none fit."""
+    (tiling,) = tilings_of(problem, parameters.tile_q, parameters.tile_k, False, (1,))
+    fits = fitting(machine, lambda b, *own: allocate(b, own), *tiling[:2])
+    if not fits.any():
+        first = int(tiling.tile_q.min()), int(tiling.tile_k.min())
+        return cast(tuple[int, int], first_fit(name, [first], allocate, machine))
+    work = _work_of(problem, parameters)
+    known = tiling.at(fits)
+    online = OnlineEstimate(problem, machine, work, Unit.INT_MAC)
+    _, index = fastest([online.of(known)])
+    return int(known.tile_q[index]), int(known.tile_k[index])
+
+
+def _work_of(
+    problem: AttentionProblem, parameters: IntFlashParameters
+) -> Callable[[OpCosts, Any, Any], Work]:
+    """Return what gives the work of a query tile."""
+    plain = online_work(problem, step_formats(problem.dtype, "fp32"), scale_query=False)
+    bits, weight_bits, dim = parameters.bits, parameters.weight_bits, problem.head_dim
+    width = Format.FP32.bits
+
+    def work(costs: OpCosts, rows: Any, tile_k: Any) -> Work:
+        own, code_bytes = plain(costs, rows, tile_k), dim * bits / BITS_PER_BYTE
+
+        def on_scores(op: str, moved_bits: int) -> Any:
+            return costs.vector(op, Format.FP32, rows, tile_k, moved_bits)
+
+        shifts = parameters.groups - 1
+        coding = on_scores("convert", 2 * width) + on_scores("multiply", 2 * width)
+        return own._replace(
+            query_bytes=rows * code_bytes,
+            key_bytes=tile_k * (code_bytes + width / BITS_PER_BYTE),
+            value_bytes=tile_k * code_bytes,
+            scores=costs.int_product(rows, tile_k, dim, shifts, (bits, bits)),
+            softmax=own.softmax + coding + on_scores("convert", width + weight_bits),
+            weighted=costs.int_product(rows, dim, tile_k, 0, (weight_bits, bits)),
+            merge=own.merge + costs.vector("convert", Format.FP32, rows, dim, 2 * width),
+        )
+
+    return work
 
 
 def _largest_sum(

@@ -14,6 +14,7 @@ import numpy as np
 
 from accelsim.jit import jit_inner
 from accelsim.kernels.attention.common import StepFormats, score_factor
+from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
@@ -23,7 +24,6 @@ from accelsim.program.language import (
     exp,
     fill,
     load,
-    mask_above_diagonal,
     matmul,
     matmul_transposed,
     maximum,
@@ -42,11 +42,17 @@ from accelsim.workload.problem import AttentionProblem
 
 
 class Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head."""
+    """Sizes in elements; `group` query heads share one KV head.
+
+    Where the query heads of a group are folded, the rows of all of them count as those of one head,
+    which has its KV head for itself.
+    """
 
     heads: int
     group: int
     q_len: int
+    span: int
+    """Query rows that follow each other in time: after them the next folded head begins."""
     kv_len: int
     dim: int
     tile_q: int
@@ -82,13 +88,16 @@ def shape_of(
     tile_q: int,
     tile_k: int,
     *,
+    fold: bool = False,
     scale_query: bool = False,
 ) -> Shape:
-    """Return the sizes of a problem cut into tiles."""
+    """Return the sizes of a problem cut into tiles; fold: the query heads of a group as one."""
+    heads = query_heads(problem, fold=fold)
     return Shape(
-        heads=problem.batch * problem.q_heads,
-        group=problem.q_heads // problem.kv_heads,
-        q_len=problem.q_len,
+        heads=heads.heads,
+        group=heads.group,
+        q_len=heads.rows,
+        span=problem.q_len,
         kv_len=problem.kv_len,
         dim=problem.head_dim,
         tile_q=tile_q,
@@ -134,9 +143,7 @@ def allocate(
 @jit_inner
 def seen_tiles(row, rows, shape):
     """Key tiles that the `rows` query rows from `row` on see."""
-    diagonal = row + shape.kv_len - shape.q_len
-    seen = diagonal + rows if shape.causal else shape.kv_len
-    return -(-seen // shape.tile_k)
+    return -(-seen_keys(row, rows, shape) // shape.tile_k)
 
 
 @jit_inner
@@ -181,10 +188,10 @@ def multiply_loaded_keys(p, item, turn, start, rows, shape, fmt, b):
 
 
 @jit_inner
-def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
+def update_weights(p, turn, start, rows, row, shape, fmt, b):
     """Turn the scores of a key tile into weights and bring the row statistics up to date.
 
-    `diagonal` is the last key that the first query row sees under a causal mask.
+    `row` is the first of the `rows` query rows, counted within its head.
     """
     cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
     scores, x = tile(b.scores, turn), tile(b.x, turn)
@@ -192,13 +199,13 @@ def update_weights(p, turn, start, rows, diagonal, shape, fmt, b):
         scale(p, x, scores, shape.factor, rows, cols, vector)
     elif fmt.scores != vector:
         convert(p, x, scores, rows, cols, vector, vector)
-    exponentials(p, turn, start, rows, diagonal, shape, fmt, b)
+    exponentials(p, turn, start, rows, row, shape, fmt, b)
     if fmt.weights != vector:
         convert(p, tile(b.weights, turn), x, rows, cols, vector, fmt.weights)
 
 
 @jit_inner
-def exponentials(p, turn, start, rows, diagonal, shape, fmt, b):
+def exponentials(p, turn, start, rows, row, shape, fmt, b):
     """Turn the scaled scores of a key tile, in `x`, into weights in place; update the statistics.
 
     `rescale` becomes the factor that is due to what the rows have summed up before.
@@ -207,8 +214,8 @@ def exponentials(p, turn, start, rows, diagonal, shape, fmt, b):
     x, row_total = tile(b.x, turn), tile(b.row_sum, 0)
     rescale, tile_sum = tile(b.rescale, turn), tile(b.tile_sum, 0)
     old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
-    if shape.causal and start + cols > diagonal + 1:
-        mask_above_diagonal(p, x, diagonal, start, rows, cols, vector)
+    if shape.causal:
+        mask_keys(p, x, row, rows, start, cols, shape, vector)
     row_max(p, new_max, x, rows, cols, vector)
     maximum(p, new_max, new_max, old_max, rows, 1, vector)
     subtract(p, rescale, old_max, new_max, rows, 1, vector)

@@ -30,6 +30,7 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.folding import seen_keys
 from accelsim.kernels.attention.online_softmax import finish_rows
 from accelsim.kernels.attention.pasa_plan import PasaParameters, Plan
 from accelsim.kernels.attention.shifted import num_items
@@ -113,9 +114,7 @@ def _query_tile(p, item, shape, constants, fmt, hbm, b, own):
     head, row = query_tile_of(item, shape)
     rows = min(shape.tile_q, shape.q_len - row)
     q_row, kv_head = head * shape.q_len + row, head // shape.group
-    diagonal = row + shape.kv_len - shape.q_len
-    seen = diagonal + rows if shape.causal else shape.kv_len
-    tiles_k = -(-seen // shape.tile_k)
+    tiles_k = -(-seen_keys(row, rows, shape) // shape.tile_k)
     begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
     if constants.is_shifted_by_rows:
         load(p, tile(own.matrix, item), hbm.matrix, 0, 0, shape.tile_k, shape.tile_k)
@@ -124,7 +123,7 @@ def _query_tile(p, item, shape, constants, fmt, hbm, b, own):
         if j + 1 < tiles_k:
             _scores(p, j + 1, item, rows, kv_head, shape, constants, fmt, hbm, b, own)
         _row_mean(p, j, rows, shape, constants, fmt, b, own)
-        local_softmax(p, j, rows, diagonal, shape, fmt, b)
+        local_softmax(p, j, rows, row, shape, fmt, b)
         _change_frame(p, j, rows, constants, fmt, b, own)
         merge_tile(p, j, rows, kv_head * shape.kv_len, shape, fmt, hbm, b)
     finish_rows(p, q_row, rows, shape, fmt, hbm, b)

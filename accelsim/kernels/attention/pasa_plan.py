@@ -31,9 +31,13 @@ class PasaParameters(Spec):
     """Choices of the pasa kernel."""
 
     tile_q: Size | None = None
-    """Query rows of a tile, in elements; absent: the largest that fits, up to 128."""
+    """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
     tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: the largest that fits, up to 128."""
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
+    fold: bool | None = None
+    """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
+    read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
+    to be faster."""
     precision: Precision | None = None
     """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
     the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16 for FP16
@@ -103,7 +107,10 @@ class Plan:
     def of(
         cls, problem: AttentionProblem, machine: MachineSpec, parameters: PasaParameters
     ) -> "Plan":
-        """Return the plan with the largest tiles that fit; raises DoesNotFitError, ConfigError."""
+        """Return the plan with the tiles of the lowest estimated time.
+
+        Raises DoesNotFitError, ConfigError.
+        """
         name = f"pasa on {problem.name}"
         statistics = Format(parameters.statistics) if parameters.statistics else None
         formats = shifted_formats(problem.dtype, parameters.precision, statistics)
@@ -128,12 +135,7 @@ class Plan:
     @property
     def chosen(self) -> dict[str, int | str]:
         """Values of the parameters that may be left to the kernel."""
-        statistics = str(self.formats.statistics)
-        return {
-            "tile_q": self.shape.tile_q,
-            "tile_k": self.shape.tile_k,
-            "statistics": statistics,
-        }
+        return {**self.shape.chosen, "statistics": str(self.formats.statistics)}
 
     def declare(
         self, builder: ProgramBuilder, tensors: AttentionTensors | None, cached: Array | None

@@ -24,7 +24,7 @@ from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import DecodeKernel, Frame
+from accelsim.kernels.attention.decode import Declare, DecodeKernel, Frame
 from accelsim.kernels.attention.kept import note_range, record_selection
 from accelsim.kernels.attention.selecting import (
     Picked,
@@ -203,7 +203,9 @@ class Quest(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, _allocate)
+        frame = Frame.prepare(
+            cls.name, problem, machine, parameters, tensors, _own(parameters.page)
+        )
         bounds = _declare_bounds(frame.builder, problem, parameters.page, tensors)
         exact_steps = min(parameters.exact_steps, problem.q_len)
         choice = _Choice(
@@ -234,10 +236,18 @@ def _declare_bounds(
     return _Bounds(bound("k_min", np.min), bound("k_max", np.max), pages)
 
 
-def _allocate(builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats) -> _Own:
+def _own(page: int) -> Declare:
+    """Return what declares the tiles beside those of the frame, for pages of some keys."""
+    return lambda builder, problem, formats: _allocate(builder, problem, formats, page)
+
+
+def _allocate(
+    builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats, page: int
+) -> _Own:
+    pages = max(1, problem.kv_len // page)
     group, dim = problem.q_heads // problem.kv_heads, problem.head_dim
     return _Own(
-        picked=allocate_picked(builder, problem, formats),
+        picked=allocate_picked(builder, problem, formats, pages),
         zero=builder.buffer("zero", group, dim, formats.stored),
         positive=builder.buffer("positive", group, dim, formats.stored),
         negative=builder.buffer("negative", group, dim, formats.stored),

@@ -37,14 +37,22 @@ class Picked(NamedTuple):
 
 
 def allocate_picked(
-    builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats
+    builder: ProgramBuilder,
+    problem: AttentionProblem,
+    formats: StepFormats,
+    cols: int,
+    *,
+    is_sorted: bool = False,
 ) -> Picked:
-    """Declare the buffers of a selection among all keys; `kept` is also where keys are sorted."""
+    """Declare the buffers of a selection among `cols` columns.
+
+    is_sorted: `kept` is also where they are sorted, which takes a power of two of them.
+    """
     group, vector = problem.q_heads // problem.kv_heads, formats.vector
     return Picked(
-        kept=builder.buffer("kept", group, sort_width(problem.kv_len), vector),
+        kept=builder.buffer("kept", group, sort_width(cols) if is_sorted else cols, vector),
         bound=builder.buffer("bound", group, 1, vector),
-        indices=builder.index_buffer("indices", problem.kv_len),
+        indices=builder.index_buffer("indices", cols),
     )
 
 

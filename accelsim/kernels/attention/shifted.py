@@ -22,16 +22,29 @@ from accelsim.kernels.attention.common import (
     Precision,
     StepFormats,
     step_formats,
-    tile_candidates,
 )
-from accelsim.kernels.tiling import common_format, first_fit
+from accelsim.kernels.attention.flash_estimate import (
+    OnlineEstimate,
+    Tiling,
+    online_work,
+    tilings_of,
+)
+from accelsim.kernels.attention.folding import query_heads
+from accelsim.kernels.attention.online_estimate import Work
+from accelsim.kernels.estimate.choice import fastest
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.footprint import fitting, larger
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.tiling import common_format, fit_error
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.units import ceil_div
+from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
 
 _LOWEST_FP16, _LOWEST_FP32 = -60000.0, -3e38
 """Below every score, and yet finite: near the end of each format."""
+_OFFSET_OPS = 12
+"""Ops on columns that find the offset of a tile and bring two frames together, more or fewer."""
 
 
 class FormatCodes(NamedTuple):
@@ -81,12 +94,16 @@ def shifted_formats(
 
 
 class Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head. All batches together."""
+    """Sizes in elements; `group` query heads share one KV head, or are folded as in `folding`.
+
+    All batches together.
+    """
 
     heads: int
     kv_heads: int
     group: int
     q_len: int
+    span: int
     kv_len: int
     dim: int
     tile_q: int
@@ -99,6 +116,13 @@ class Shape(NamedTuple):
     """Least maximum of a masked row: a row without a visible key has weights 0, not NaN."""
     is_shifted_first: bool
     """Whether a phase before the attention makes K'."""
+
+    @property
+    def chosen(self) -> dict[str, int]:
+        """Values of the parameters that may be left to the kernel."""
+        sizes = {"tile_q": self.tile_q, "tile_k": self.tile_k}
+        return {**sizes, "fold": self.q_len > self.span}
+
     shift_items: int
     """Work items of that phase; item i makes the tiles i, i + shift_items, ..."""
 
@@ -108,6 +132,7 @@ class TileChoice(Protocol):
 
     tile_q: int | None
     tile_k: int | None
+    fold: bool | None
 
 
 def fit_shape(
@@ -120,18 +145,19 @@ def fit_shape(
     *,
     is_shifted_first: bool,
 ) -> Shape:
-    """Return the sizes with the tiles that were asked for, or the largest that fit the machine.
+    """Return the sizes with the tiles that were asked for, or those of the lowest estimated time.
 
-    Raises DoesNotFitError if none do.
+    Raises DoesNotFitError if none fit.
     """
-    candidates = tile_candidates(problem, chosen.tile_q, chosen.tile_k)
-    tile_q, tile_k = first_fit(name, candidates, allocate, machine)
+    tile_q, tile_k, fold = _fastest(name, problem, machine, chosen, formats, allocate)
+    heads = query_heads(problem, fold=fold)
     kv_heads, tiles_k = problem.batch * problem.kv_heads, ceil_div(problem.kv_len, tile_k)
     return Shape(
-        heads=problem.batch * problem.q_heads,
+        heads=heads.heads,
         kv_heads=kv_heads,
-        group=problem.q_heads // problem.kv_heads,
-        q_len=problem.q_len,
+        group=heads.group,
+        q_len=heads.rows,
+        span=problem.q_len,
         kv_len=problem.kv_len,
         dim=problem.head_dim,
         tile_q=tile_q,
@@ -144,6 +170,67 @@ def fit_shape(
         # As many as the cores hold at once, so that each loads its constants only once.
         shift_items=min(kv_heads * tiles_k, machine.cores * machine.items_in_flight),
     )
+
+
+@remembered
+def _fastest(
+    name: str,
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    chosen: TileChoice,
+    formats: ShiftedFormats,
+    allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
+) -> tuple[int, int, bool]:
+    """Return the tiles of the lowest estimated time, and whether heads are folded."""
+    tilings = list(tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold, (1,)))
+    fits = [fitting(machine, lambda b, *own: allocate(b, own), *each[:2]) for each in tilings]
+    pairs = zip(tilings, fits, strict=True)
+    known = [each.at(own) for each, own in pairs if own.any()]
+    if not known:
+        raise _too_large(name, machine, tilings[0], allocate)
+    online = OnlineEstimate(problem, machine, shifted_work(problem, formats))
+    best, index = fastest([online.of(each) for each in known])
+    own = known[best]
+    return int(own.tile_q[index]), int(own.tile_k[index]), own.fold
+
+
+def _too_large(
+    name: str,
+    machine: MachineSpec,
+    tiling: Tiling,
+    allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
+) -> Exception:
+    """Return the error of the smallest tiles."""
+    builder = ProgramBuilder(name, with_numbers=False)
+    allocate(builder, (int(tiling.tile_q.min()), int(tiling.tile_k.min())))
+    return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+
+
+def shifted_work(
+    problem: AttentionProblem, formats: ShiftedFormats
+) -> Callable[[OpCosts, Any, Any], Work]:
+    """Return what gives the work of a query tile, where K' is made before."""
+    plain = online_work(problem, formats.steps, scale_query=True)
+    shifted, vector = formats.shifted, formats.steps.vector
+    width, statistics = vector.bits, formats.statistics
+
+    def work(costs: OpCosts, rows: Any, tile_k: Any) -> Work:
+        own, dim = plain(costs, rows, tile_k), problem.head_dim
+        operand = common_format(formats.steps.stored, shifted)
+        bits = formats.steps.stored.bits, shifted.bits
+        # The offsets of a tile: a pass over its scores, and columns of one number a row.
+        column = costs.vector("add", statistics, rows, 1, 3 * statistics.bits)
+        offsets = costs.vector("reduce", vector, rows, tile_k, width) + _OFFSET_OPS * column
+        scale = costs.vector("multiply", vector, rows, dim, 2 * width)
+        return own._replace(
+            key_bytes=tile_k * dim * shifted.bits / BITS_PER_BYTE,
+            scores=costs.product(rows, tile_k, dim, operand, bits),
+            softmax=own.softmax + offsets,
+            rescale=0 * scale,
+            merge=own.merge + 2 * scale,
+        )
+
+    return work
 
 
 def num_items(shape: Shape) -> int:
@@ -212,7 +299,7 @@ def allocate_steps(
         v=builder.buffer("v", tile_k, dim, stored, slots=2),
         scores_acc=builder.buffer("scores_acc", tile_q, tile_k, Format.FP32, memory="accumulator"),
         output_acc=builder.buffer(
-            "output_acc", max(tile_q, acc_rows), dim, Format.FP32, memory="accumulator"
+            "output_acc", larger(tile_q, acc_rows), dim, Format.FP32, memory="accumulator"
         ),
         scores=builder.buffer("scores", tile_q, tile_k, steps.scores, slots=2),
         x=x,

@@ -6,6 +6,7 @@
 import numpy as np
 
 from accelsim.jit import jit_inner
+from accelsim.kernels.attention.folding import mask_keys
 from accelsim.numerics.formats import FP32
 from accelsim.program.language import (
     add,
@@ -13,7 +14,6 @@ from accelsim.program.language import (
     exp,
     fill,
     load,
-    mask_above_diagonal,
     matmul,
     matmul_transposed,
     maximum,
@@ -57,14 +57,17 @@ def score_tile(p, j, queries, rows, keys, shape, fmt, b):
 
 
 @jit_inner
-def local_softmax(p, j, rows, diagonal, shape, fmt, b):
-    """Weights of key tile j in its own frame: maximum, exponentials and their sum."""
+def local_softmax(p, j, rows, row, shape, fmt, b):
+    """Weights of key tile j in its own frame: maximum, exponentials and their sum.
+
+    `row` is the first of the `rows` query rows, counted within its head.
+    """
     start, vector = j * shape.tile_k, fmt.vector
     cols = min(shape.tile_k, shape.kv_len - start)
     scores, x, tile_max = tile(b.scores, j), tile(b.x, j), tile(b.tile_max, 0)
-    is_masked = shape.causal and start + cols > diagonal + 1
-    if is_masked:
-        mask_above_diagonal(p, scores, diagonal, start, rows, cols, vector)
+    is_masked = False
+    if shape.causal:
+        is_masked = mask_keys(p, scores, row, rows, start, cols, shape, vector)
     row_max(p, tile_max, scores, rows, cols, vector)
     if is_masked:
         maximum(p, tile_max, tile_max, tile(b.lowest, 0), rows, 1, vector)

@@ -296,7 +296,7 @@ def _law(problem: AttentionProblem, parameters: SiftParameters, *, with_numbers:
 def _allocate(builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats) -> _Own:
     group, vector = problem.q_heads // problem.kv_heads, formats.vector
     return _Own(
-        picked=allocate_picked(builder, problem, formats),
+        picked=allocate_picked(builder, problem, formats, problem.kv_len),
         one=builder.buffer("one", group, 1, vector),
         kept_total=builder.buffer("kept_total", group, 1, vector),
     )

@@ -79,7 +79,6 @@ def _query_block(p, item, head, row, kept, shape, fmt, hbm, b):
     """One block of query rows against its kept key blocks, in the order of keys."""
     rows, step = min(shape.tile_q, shape.q_len - row), shape.tile_k
     q_row, kv_row = head * shape.q_len + row, head // shape.group * shape.kv_len
-    diagonal = row + shape.kv_len - shape.q_len
 
     begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
     multiply_keys(p, item, 0, kept[0] * step, rows, kv_row, shape, fmt, hbm, b)
@@ -87,7 +86,7 @@ def _query_block(p, item, head, row, kept, shape, fmt, hbm, b):
         if turn + 1 < len(kept):
             start = kept[turn + 1] * step
             multiply_keys(p, item, turn + 1, start, rows, kv_row, shape, fmt, hbm, b)
-        update_weights(p, turn, kept[turn] * step, rows, diagonal, shape, fmt, b)
+        update_weights(p, turn, kept[turn] * step, rows, row, shape, fmt, b)
         add_values(p, turn, kept[turn] * step, rows, kv_row, shape, fmt, hbm, b)
     finish_rows(p, q_row, rows, shape, fmt, hbm, b)
 

@@ -15,7 +15,14 @@ from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame, Shape
+from accelsim.kernels.attention.decode import (
+    DecodeKernel,
+    DecodeParameters,
+    DecodeTiles,
+    Frame,
+    Shape,
+    layout_of,
+)
 from accelsim.kernels.attention.steps import (
     add_value_range,
     as_operand,
@@ -26,6 +33,7 @@ from accelsim.kernels.attention.steps import (
     store_output,
 )
 from accelsim.kernels.base import Array
+from accelsim.kernels.estimate.memo import remembered
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import (
@@ -54,12 +62,13 @@ class SplitKvParameters(DecodeParameters):
     """Choices of the split_kv kernel."""
 
     splits: Size | None = None
-    """Most ranges the keys of a step are split into; absent: enough to give every core a work
-    item, as long as a range keeps 256 keys."""
+    """Most ranges the keys of a step are split into; absent: as many as give the lowest estimated
+    time."""
 
 
-_SHORTEST_RANGE = 256
-"""Keys below which a range of its own is not worth its launch and merge (assumption)."""
+_FEW_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+_SHORTEST_RANGE = 16
+"""Keys of the shortest range that is tried."""
 
 
 class _Partials(NamedTuple):
@@ -200,25 +209,41 @@ class SplitKv(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        splits = parameters.splits or _default_splits(problem, machine)
-        frame = Frame.prepare(
-            cls.name,
-            problem,
-            machine,
-            parameters,
-            tensors,
-            _allocate,
-            most_keys=range_length(problem.kv_len, splits),
-        )
+        tiles = split_tiles(problem, machine, parameters)
+        layout = layout_of(cls.name, problem, parameters, _allocate)
+        splits = tiles.splits
+        length = range_length(problem.kv_len, splits)
+        frame = Frame.laid_out(layout, tiles, length, tensors)
         partials = _declare_partials(frame, splits)
         items = _num_items(frame.shape, splits)
         program = frame.record(split_kv, items, splits, partials, frame.own)
         return program.with_parameters(splits=splits), frame.output
 
+    @classmethod
+    def estimated_cycles(
+        cls, problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
+    ) -> float:
+        """Return the estimated time with the tiles that `record` takes; raises as it does."""
+        return split_tiles(problem, machine, parameters).cycles
 
-def _default_splits(problem: AttentionProblem, machine: MachineSpec) -> int:
-    wanted = ceil_div(machine.cores, problem.batch * problem.kv_heads)
-    return min(wanted, ceil_div(problem.kv_len, _SHORTEST_RANGE))
+
+@remembered
+def split_tiles(
+    problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
+) -> DecodeTiles:
+    """Return the tiles and splits; raises DoesNotFitError if none of what was asked for fits."""
+    splits = [parameters.splits] if parameters.splits else _splits(problem, machine)
+    layout = layout_of(SplitKv.name, problem, parameters, _allocate)
+    return layout.fastest(machine, parameters, problem.kv_len, splits)
+
+
+def _splits(problem: AttentionProblem, machine: MachineSpec) -> list[int]:
+    """Return the splits to choose from: few ones, and those that fill all cores evenly."""
+    heads = problem.batch * problem.kv_heads
+    filling = {items // heads for items in range(machine.cores, 5 * machine.cores, machine.cores)}
+    filling |= {ceil_div(items, heads) for items in (machine.cores, 2 * machine.cores)}
+    longest = ceil_div(problem.kv_len, _SHORTEST_RANGE)
+    return sorted({min(max(1, each), longest) for each in filling | set(_FEW_SPLITS)})
 
 
 def _num_items(shape: Shape, splits: int) -> int:

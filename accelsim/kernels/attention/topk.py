@@ -18,9 +18,11 @@ from pydantic import Field
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.decode import DecodeKernel, Frame
 from accelsim.kernels.attention.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.selecting import (
+    Picked,
     SelectingParameters,
     allocate_picked,
     attend_to_rows,
@@ -34,6 +36,7 @@ from accelsim.kernels.attention.steps import (
     seen_keys,
 )
 from accelsim.kernels.base import Array
+from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import begin_item, tile
 from accelsim.program.program import Program
 from accelsim.program.selection import Ranking, compact, keep_largest, kth_largest
@@ -113,7 +116,14 @@ class TopK(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, allocate_picked)
+        is_sorted = parameters.ranking != "radix"
+
+        def allocate(
+            builder: ProgramBuilder, own: AttentionProblem, formats: StepFormats
+        ) -> Picked:
+            return allocate_picked(builder, own, formats, own.kv_len, is_sorted=is_sorted)
+
+        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, allocate)
         exact_steps = min(parameters.exact_steps, problem.q_len)
         choice = _Choice(
             share=parameters.kept,

@@ -117,8 +117,7 @@ def _turn(p, item, j, row, rows, tiles, shape, fmt, b):
     The product with the values of the tile before is added now, when it has long been ready.
     """
     if j < tiles:
-        diagonal = row + shape.kv_len - shape.q_len
-        update_weights(p, j, j * shape.tile_k, rows, diagonal, shape, fmt, b)
+        update_weights(p, j, j * shape.tile_k, rows, row, shape, fmt, b)
         if j > 0:
             add_to_output(p, j - 1, tile(b.product, j - 1), rows, shape, fmt, b)
         weigh_values(p, j, j * shape.tile_k, rows, shape, fmt, b)

@@ -13,7 +13,12 @@ from typing import ClassVar, NamedTuple
 from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
-from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame
+from accelsim.kernels.attention.decode import (
+    DecodeKernel,
+    DecodeParameters,
+    Frame,
+    seen_in_exact_steps,
+)
 from accelsim.kernels.attention.kept import note_range, record_selection
 from accelsim.kernels.attention.steps import (
     add_value_range,
@@ -88,7 +93,11 @@ class Window(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors)
         exact_steps = min(parameters.exact_steps, problem.q_len)
+        most_keys = max(
+            min(problem.kv_len, parameters.sinks + parameters.window),
+            seen_in_exact_steps(problem, exact_steps),
+        )
+        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, most_keys=most_keys)
         choice = _Choice(parameters.window, parameters.sinks, exact_steps)
         return record_selection(frame, window, exact_steps, choice), frame.output

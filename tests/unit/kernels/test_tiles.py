@@ -1,11 +1,9 @@
-"""Which tiles the kernels choose: the largest that fit, halved until they do."""
-
-from math import prod
+"""Which tiles the kernels choose from, and that those they take fit."""
 
 import pytest
 
-from accelsim.kernels.attention.common import tile_candidates
 from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.estimate.choice import sizes
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.tiling import common_format, tile_sizes
 from accelsim.loading import load_machine
@@ -34,31 +32,19 @@ def test_sizes_are_halved():
     assert tile_sizes(8, 16) == []
 
 
-def test_candidates_go_from_large_to_small_and_prefer_query_rows():
-    pairs = tile_candidates(attention(1000, 1000), None, None)
-    assert pairs[:4] == [(128, 128), (128, 64), (64, 128), (128, 32)]
-    assert pairs[-1] == (16, 16)
-    areas = [prod(pair) for pair in pairs]
-    assert areas == sorted(areas, reverse=True)
-
-
 def test_candidates_keep_what_is_asked_for_and_end_at_the_problem():
-    assert tile_candidates(attention(1000, 1000), 48, 80) == [(48, 80)]
-    assert tile_candidates(attention(10, 20), 48, None) == [(10, 20), (10, 16)]
-    assert tile_candidates(attention(1, 7), None, None) == [(1, 7)]
+    assert sizes(48, 1000).tolist() == [48]
+    assert sizes(48, 10).tolist() == [10]
+    assert sizes(None, 40).tolist() == [16, 32, 40]
+    assert sizes(None, 7).tolist() == [7]
 
 
-@pytest.mark.parametrize(
-    ("capacity", "tiles"),
-    [("1 MiB", (128, 128)), ("256 KiB", (128, 64)), ("64 KiB", (32, 32)), ("32 KiB", (16, 16))],
-)
-def test_flash_takes_the_first_that_fits(capacity, tiles):
+@pytest.mark.parametrize("capacity", ["1 MiB", "256 KiB", "64 KiB", "32 KiB"])
+def test_flash_takes_tiles_that_fit(capacity):
     machine = load_machine(
         "edge-npu", {"scratchpad.capacity": capacity, "accumulator.capacity": "1 MiB"}
     )
     program, output = Flash.record(attention(512, 512), machine, Flash.parameters(), None)
-    buffers = buffers_of(program)
-    assert (buffers["q"][1], buffers["k"][1]) == tiles
     assert program.memory_bytes("scratchpad") <= machine.scratchpad.capacity
     assert output is None
 

@@ -1,0 +1,272 @@
+"""How long a decode step takes with candidates of its tiles, by the order of ops of the frame."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import StepFormats
+from accelsim.kernels.estimate.choice import Array, Estimate
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.memory import (
+    launch_cycles,
+    least_cycles,
+    shared_cycles_per_byte,
+    supply_of,
+)
+from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave
+from accelsim.kernels.estimate.timeline import Supply, Timeline
+from accelsim.program.ops import Unit
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.problem import AttentionProblem
+
+_STEPS = 6
+"""Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
+between."""
+
+
+class DecodeTiling(NamedTuple):
+    """Candidates; arrays with one element each."""
+
+    tile_k: Array
+    stages: Array
+    splits: Array
+
+    def at(self, own: Array) -> "DecodeTiling":
+        """Return some candidates."""
+        return DecodeTiling(*(each[own] for each in self))
+
+
+class Step(NamedTuple):
+    """A decode step over `keys` keys of every KV head, on one machine."""
+
+    problem: AttentionProblem
+    machine: MachineSpec
+    formats: StepFormats
+    keys: int
+
+    def estimate(self, tiling: DecodeTiling) -> Estimate:
+        """Return the estimate of all steps of the generation, for all candidates."""
+        problem, machine = self.problem, self.machine
+        heads = problem.batch * problem.kv_heads
+        length: Array = ceil_div(self.keys, tiling.splits)
+        ranges: Array = ceil_div(self.keys, length)
+        moved = self._moved_bytes(ranges)
+        times = self._times(tiling, length, ranges)
+        cycles = np.zeros(len(length))
+        for items in np.unique(ranges * heads):
+            own = np.flatnonzero(ranges * heads == items)
+            part = ItemTimes(*(each[own] for each in times))
+            cycles[own] = last_end(part, np.zeros(items, np.int64), machine.cores)
+        cycles = launch_cycles(machine) + np.maximum(cycles, least_cycles(machine, moved, moved))
+        cycles = cycles + np.where(ranges > 1, self._merge_cycles(ranges), 0)
+        return Estimate(problem.q_len * cycles, problem.q_len * moved)
+
+    @property
+    def group(self) -> int:
+        """Query heads of a KV head."""
+        return self.problem.q_heads // self.problem.kv_heads
+
+    @property
+    def dim(self) -> int:
+        """Elements of a row."""
+        return self.problem.head_dim
+
+    @property
+    def row_bytes(self) -> float:
+        """Bytes of a row."""
+        return self.dim * self.problem.dtype.bits / BITS_PER_BYTE
+
+    def _moved_bytes(self, ranges: Array) -> Array:
+        partial = self.group * (self.dim + 2) * self.formats.vector.bits / BITS_PER_BYTE
+        own = 2 * (self.keys + self.group) * self.row_bytes
+        moved = own + np.where(ranges > 1, 2 * ranges * partial, 0)
+        return np.asarray(self.problem.batch * self.problem.kv_heads * moved)
+
+    def _times(self, tiling: DecodeTiling, length: Array, ranges: Array) -> ItemTimes:
+        """Return the times of an item of each candidate, [candidates, 1]."""
+        tiles = np.minimum(ceil_div(length, tiling.tile_k), _STEPS)
+        found = np.zeros((4, len(length)))
+        for count, stages in np.unique(np.stack([tiles, tiling.stages]), axis=1).T:
+            own = np.flatnonzero((tiles == count) & (tiling.stages == stages))
+            item = _Item(self, OpCosts(self.machine), tiling.at(own), length[own], ranges[own])
+            found[:, own] = item.times(int(count), int(stages))
+        return ItemTimes(*(each[:, None] for each in found))
+
+    def _merge_cycles(self, ranges: Array) -> Array:
+        """Return the time of the phase that merges the results of all ranges."""
+        problem, machine = self.problem, self.machine
+        heads = problem.batch * problem.kv_heads
+        supply = supply_of(machine, 0.0)
+        ends, period = _merged(self, OpCosts(machine), supply)
+        more = np.maximum(ranges - len(ends), 0) * period
+        alone = np.array(ends)[np.minimum(ranges, len(ends)) - 1] + more
+        cycles = ceil_div(heads, machine.cores) * alone
+        return np.asarray(launch_cycles(machine, with_products=False) + cycles)
+
+
+class _Item(NamedTuple):
+    """Items of some candidates, which have equally many tiles or more than are followed."""
+
+    step: Step
+    costs: OpCosts
+    tiling: DecodeTiling
+    length: Array
+    ranges: Array
+
+    def times(self, count: int, stages: int) -> Array:
+        """Return the parts of `ItemTimes`, [4, candidates], following `count` tiles."""
+        machine, slots = self.step.machine, {"keys": stages, "values": stages}
+        supply = supply_of(machine, 1.0)
+        line = Timeline(machine, supply, slots | {"queries": 2, "scores_acc": 2, "scores": 2})
+        ends, claims = [], []
+        for item in range(2):
+            line.claim()
+            self._run(line, item, count)
+            ends.append(line.retired)
+            claims.append(line.last_request)
+        tiles = self.length / self.tiling.tile_k
+        period = self._period(supply, stages)
+        more = np.maximum(tiles - count, 0) * (count == _STEPS) * period
+        alone, steps = ends[0] + more, np.minimum(ends[1] - ends[0], ends[0]) + more
+        active, last = self._shared_cycles()
+        loads = 2 * self.tiling.tile_k * self.step.row_bytes / machine.load.bandwidth
+        parts = (
+            # Loads of a short item wait for nothing but each other.
+            alone + tiles * np.maximum(0, active - (period if count > stages else loads)),
+            np.maximum(steps, tiles * active),
+            np.maximum(steps, tiles * last),
+            claims[0] + more,
+        )
+        return np.stack(np.broadcast_arrays(*parts, tiles)[:4])
+
+    def _shared_cycles(self) -> tuple[Any, Any]:
+        """Return the time of a tile of keys and one of values where all cores share the memory."""
+        problem, machine = self.step.problem, self.step.machine
+        items = problem.batch * problem.kv_heads * self.ranges
+        tile_bytes = 2 * self.tiling.tile_k * self.step.row_bytes
+        active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
+        first, second = (tile_bytes * shared_cycles_per_byte(machine, each, 1.0) for each in active)
+        return first, second
+
+    def _period(self, supply: Supply, stages: int) -> Any:
+        """Return what one more tile of keys and one of values take, each at its slowest part.
+
+        A slot is loaded again once the tile `stages` before has been multiplied.
+        """
+        machine, tile = self.step.machine, self.tiling.tile_k
+        tile_bytes = tile * self.step.row_bytes
+        served = tile_bytes * supply.cycles_per_byte
+        passed = tile_bytes / machine.load.bandwidth
+        arrival = np.maximum(
+            served + supply.latency_cycles, passed + supply.port_latency_cycles
+        ) + (machine.cube.latency_cycles if machine.cube else 0)
+        load = np.maximum(served, passed)
+        scores, weighted = self._scores(tile), self._weighted(tile)
+        keys = np.maximum(np.maximum(load, self._scale(tile)), self._move(tile))
+        keys = np.maximum(np.maximum(keys, scores), (arrival + scores) / stages)
+        values = np.maximum(np.maximum(load, weighted), (arrival + weighted) / stages)
+        return keys + values
+
+    def _run(self, line: Timeline, item: int, count: int) -> None:
+        """Run an item of `count` tiles."""
+        line.load(self.step.group * self.step.row_bytes, ("queries", item))
+        for j in range(count):
+            keys = self._keys(j, count)
+            line.load(keys * self.step.row_bytes, ("keys", j))
+            reads = ("queries", item), ("keys", j)
+            line.run(Unit.CUBE, self._scores(keys), reads, ("scores_acc", j))
+            line.run(Unit.MOVE, self._move(keys), (("scores_acc", j),), ("scores", j))
+            line.run(Unit.VECTOR, self._scale(keys), (("scores", j),), ("x", 0))
+        line.run(Unit.VECTOR, self._softmax(), (), ("weights", 0))
+        for j in range(count):
+            keys = self._keys(j, count)
+            line.load(keys * self.step.row_bytes, ("values", j))
+            reads = ("weights", 0), ("values", j)
+            line.run(Unit.CUBE, self._weighted(keys), reads, ("output_acc", 0))
+        self._finish(line, item)
+
+    def _keys(self, j: int, count: int) -> Array:
+        """Keys of tile j: the last one ends with the range, unless tiles are left out."""
+        if count == _STEPS:
+            return np.minimum(self.tiling.tile_k, self.length)
+        return np.minimum(self.tiling.tile_k, self.length - j * self.tiling.tile_k)
+
+    def _scores(self, keys: Array) -> Any:
+        stored = self.step.formats.stored
+        bits = stored.bits, stored.bits
+        return self.costs.product(self.step.group, keys, self.step.dim, stored, bits)
+
+    def _move(self, keys: Array) -> Any:
+        return self.costs.move(self.step.group, keys, self.step.formats.scores)
+
+    def _weighted(self, keys: Array) -> Any:
+        formats = self.step.formats
+        bits, operand = (formats.weights.bits, formats.stored.bits), formats.output_operand
+        return self.costs.product(self.step.group, self.step.dim, keys, operand, bits)
+
+    def _scale(self, keys: Array) -> Any:
+        vector = self.step.formats.vector
+        bits = self.step.formats.scores.bits + vector.bits
+        return self.costs.vector("multiply", vector, self.step.group, keys, bits)
+
+    def _softmax(self) -> Any:
+        formats, group = self.step.formats, self.step.group
+        vector, width = formats.vector, formats.vector.bits
+
+        def on_scores(op: str, bits: int) -> Any:
+            return self.costs.vector(op, vector, group, self.length, bits)
+
+        cycles = 2 * on_scores("reduce", width)
+        cycles = cycles + on_scores("add", 2 * width) + on_scores("exp", 2 * width)
+        if formats.weights != vector:
+            cycles = cycles + on_scores("convert", width + formats.weights.bits)
+        return cycles
+
+    def _finish(self, line: Timeline, item: int) -> None:
+        """Move the output and store it, or the partial result of a range."""
+        formats, group, dim = self.step.formats, self.step.group, self.step.problem.head_dim
+        vector, stored, is_whole = formats.vector, formats.stored, self.ranges == 1
+        line.run(
+            Unit.MOVE,
+            self.costs.move(group, dim, vector),
+            (("output_acc", 0),),
+            ("output", 0),
+        )
+        cycles = self.costs.vector("divide", vector, group, dim, 2 * vector.bits)
+        if stored != vector:
+            bits = vector.bits + stored.bits
+            cycles = cycles + self.costs.vector("convert", vector, group, dim, bits)
+        line.run(Unit.VECTOR, np.where(is_whole, cycles, 0), (("output", 0),), ("stored", 0))
+        own = dim * stored.bits
+        size = np.where(is_whole, own, (dim + 2) * vector.bits)
+        line.store(group * size / BITS_PER_BYTE, ("stored", 0))
+
+
+def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], float]:
+    """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
+    vector, group, dim = step.formats.vector, step.group, step.problem.head_dim
+    width = vector.bits
+
+    def on(op: str, cols: int, operands: int) -> Any:
+        return costs.vector(op, vector, group, cols, operands * width)
+
+    rescale = on("add", 1, 3) + on("exp", 1, 2) + on("multiply", dim, 2) + on("multiply", 1, 3)
+    cycles = on("maximum", 1, 3) + 2 * rescale + on("add", dim, 3) + on("add", 1, 3)
+    cycles = cycles + on("convert", 1, 2)
+    sizes = {"o": group * dim, "max": group, "sum": group}
+    line = Timeline(step.machine, supply, dict.fromkeys(sizes, 2))
+    marks: list[float] = []
+    for j in range(_STEPS):
+        for name, elements in sizes.items():
+            line.load(elements * width / BITS_PER_BYTE, (name, j))
+        reads = [(name, j) for name in sizes]
+        line.run(Unit.VECTOR, cycles if j else 0, reads, ("merged", 0))
+        marks.append(float(line.free(Unit.VECTOR)))
+    finish = on("divide", dim, 2)
+    if step.formats.stored != vector:
+        finish = finish + on("convert", dim, 2)
+    line.run(Unit.VECTOR, finish, (), ("stored", 0))
+    line.store(group * dim * step.formats.stored.bits / BITS_PER_BYTE, ("stored", 0))
+    rest = float(line.retired) - marks[-1]
+    return [mark + rest for mark in marks], (marks[-1] - marks[-3]) / 2

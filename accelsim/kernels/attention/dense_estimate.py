@@ -1,0 +1,237 @@
+"""How long the three phases of the dense kernel take, for candidates of their tiles."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import StepFormats
+from accelsim.kernels.attention.folding import QueryHeads, query_heads
+from accelsim.kernels.attention.online_estimate import Loads, Loop, LoopNotes
+from accelsim.kernels.estimate.choice import Array, Estimate
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.memory import (
+    launch_cycles,
+    least_cycles,
+    shared_cycles_per_byte,
+    supply_of,
+)
+from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave
+from accelsim.kernels.estimate.timeline import Timeline
+from accelsim.program.ops import Unit
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.problem import AttentionProblem
+
+_STEPS = 5
+
+
+class Traffic(NamedTuple):
+    """Bytes of a phase; arrays."""
+
+    moved: Any
+    """Over the ports of the cores."""
+    fetched: Any
+    """Over those of the HBM, behind an L2."""
+
+
+class Dense(NamedTuple):
+    """What an estimate is of, and how it is asked."""
+
+    problem: AttentionProblem
+    machine: MachineSpec
+    formats: StepFormats
+    fold: bool
+
+    def products(self, tile_q: Array, tile_k: Array) -> Estimate:
+        """Return the estimate of the phases of both products."""
+        block_rows = np.minimum(tile_q, self.heads.rows)
+        scores = self._cycles(self._scores, block_rows, tile_k, self._score_traffic(block_rows))
+        output = self._cycles(self._output, block_rows, tile_k, self._output_traffic(block_rows))
+        moved = self._score_traffic(block_rows).moved + self._output_traffic(block_rows).moved
+        return Estimate(scores + output, moved)
+
+    def softmax(self, rows: Array) -> Array:
+        """Return the estimate of the phase of the softmax, in tiles of some rows."""
+        machine, costs = self.machine, OpCosts(self.machine)
+        line = Timeline(machine, supply_of(machine, float(not self._stays)), {})
+        ends = []
+        for _ in range(2):
+            line.claim()
+            self._softmax_item(line, costs, rows)
+            ends.append(line.retired)
+        item_bytes = rows * self.problem.kv_len * self._bytes(self._score_bits)
+        traffic = self._softmax_traffic()
+        counts = ceil_div(self.heads.rows, rows)
+        items = self.heads.heads * counts
+        active, last = self._shared(item_bytes, items, traffic)
+        steps = np.minimum(ends[1] - ends[0], ends[0])
+        alone = np.maximum(ends[0], active)
+        parts = (alone, np.maximum(steps, active), np.maximum(steps, last), 0 * alone)
+        whole = ItemTimes(*(each[:, None] for each in parts))
+        # The last tile of a head may have fewer rows: the mean is that of all rows.
+        mean = (self.heads.rows / counts / rows)[:, None]
+        cycles = _placed(whole, items, machine.cores, mean)
+        return self._phase(cycles, traffic, with_products=False)
+
+    @property
+    def heads(self) -> QueryHeads:
+        """Query heads as the kernel goes through them."""
+        return query_heads(self.problem, fold=self.fold)
+
+    @property
+    def _all_rows(self) -> int:
+        return self.heads.heads * self.heads.rows
+
+    @property
+    def _score_bits(self) -> int:
+        return self.formats.scores.bits + self.formats.weights.bits
+
+    @property
+    def _stays(self) -> bool:
+        """Whether scores and weights stay in an L2 from phase to phase."""
+        l2 = self.machine.l2
+        size = self._all_rows * self.problem.kv_len * self._bytes(self._score_bits)
+        return l2 is not None and size <= l2.capacity
+
+    @property
+    def _stores_pass(self) -> bool:
+        l2 = self.machine.l2
+        return l2 is None or l2.writes == "through" or not self._stays
+
+    @staticmethod
+    def _bytes(bits: int) -> float:
+        return bits / BITS_PER_BYTE
+
+    def _cycles(self, follow: Any, block_rows: Array, tile_k: Array, traffic: Traffic) -> Array:
+        """Return the time of a phase of products; follow: gives the loop of one of its items."""
+        counts = ceil_div(self.heads.rows, block_rows)
+        items = self.heads.heads * counts
+        loop: Loop = follow(block_rows, tile_k)
+        tiles = (self.problem.kv_len / tile_k)[:, None]
+        item_bytes = traffic.moved / items / tiles[:, 0]
+        own = item_bytes / self.machine.load.bandwidth
+        times = loop.times(tiles, Loads(own, *self._shared(item_bytes, items, traffic)))
+        mean = (self.heads.rows / counts / block_rows)[:, None]
+        return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
+
+    def _shared(self, num_bytes: Array, items: Array, traffic: Traffic) -> tuple[Array, Array]:
+        """Return the time of some bytes where all cores share the memory, or the last ones."""
+        share = traffic.fetched / traffic.moved
+        active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
+        first, second = (
+            num_bytes * shared_cycles_per_byte(self.machine, each, share) for each in active
+        )
+        return first, second
+
+    def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
+        least = least_cycles(self.machine, traffic.moved, traffic.fetched)
+        launch = launch_cycles(self.machine, with_products=with_products)
+        return np.asarray(launch + np.maximum(cycles, least))
+
+    def _score_traffic(self, block_rows: Array) -> Traffic:
+        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
+        stored = self._all_rows * problem.kv_len * self._bytes(self.formats.scores.bits)
+        loaded = self._all_rows * row_bytes + blocks * problem.kv_len * row_bytes
+        first = (self._all_rows + problem.batch * problem.kv_heads * problem.kv_len) * row_bytes
+        return Traffic(loaded + stored, np.minimum(loaded, first) + stored * self._stores_pass)
+
+    def _output_traffic(self, block_rows: Array) -> Traffic:
+        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
+        weights = self._all_rows * problem.kv_len * self._bytes(self.formats.weights.bits)
+        values = blocks * problem.kv_len * row_bytes
+        output = self._all_rows * row_bytes
+        first = problem.batch * problem.kv_heads * problem.kv_len * row_bytes
+        fetched = np.minimum(values, first) + weights * (not self._stays) + output
+        return Traffic(weights + values + output, fetched)
+
+    def _softmax_traffic(self) -> Traffic:
+        elements = self._all_rows * self.problem.kv_len
+        loaded = elements * self._bytes(self.formats.scores.bits)
+        stored = elements * self._bytes(self.formats.weights.bits)
+        fetched = loaded * (not self._stays) + stored * self._stores_pass
+        return Traffic(loaded + stored, fetched)
+
+    @property
+    def _stored_bits(self) -> int:
+        return self.formats.stored.bits
+
+    def _scores(self, rows: Array, tile_k: Array) -> Loop:
+        """Follow the first phase: a tile of queries meets all tiles of keys."""
+        machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
+        row_bytes, bits = dim * self._bytes(self._stored_bits), self._stored_bits
+        product = costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits))
+        move = costs.move(rows, tile_k, self.formats.scores)
+        stored_bytes = rows * tile_k * self._bytes(self.formats.scores.bits)
+        line = Timeline(machine, supply_of(machine, 1.0), dict.fromkeys(("q", "k", "acc", "s"), 2))
+        notes = LoopNotes(line)
+        for item in range(2):
+            line.claim()
+            line.load(rows * row_bytes, ("q", item))
+            for j in range(_STEPS):
+                line.load(tile_k * row_bytes, ("k", j))
+                line.run(Unit.CUBE, product, (("q", item), ("k", j)), ("acc", j))
+                line.run(Unit.MOVE, move, (("acc", j),), ("s", j))
+                line.store(stored_bytes, ("s", j))
+                notes.note_step(line.free(Unit.MOVE))
+            notes.end_item()
+        return notes.loop()
+
+    def _output(self, rows: Array, tile_k: Array) -> Loop:
+        """Follow the last phase: weights and values of all tiles of keys."""
+        machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
+        formats, row_bytes = self.formats, dim * self._bytes(self._stored_bits)
+        bits = formats.weights.bits, formats.stored.bits
+        product = costs.product(rows, dim, tile_k, formats.output_operand, bits)
+        loaded_bytes = rows * tile_k * self._bytes(formats.weights.bits)
+        supply = supply_of(machine, float(not self._stays))
+        line = Timeline(machine, supply, dict.fromkeys(("w", "v", "acc"), 2))
+        notes = LoopNotes(line)
+        for item in range(2):
+            line.claim()
+            for j in range(_STEPS):
+                line.load(loaded_bytes, ("w", j))
+                line.load(tile_k * row_bytes, ("v", j))
+                line.run(Unit.CUBE, product, (("w", j), ("v", j)), ("acc", item))
+                notes.note_step(line.free(Unit.CUBE))
+            move = costs.move(rows, dim, formats.stored)
+            line.run(Unit.MOVE, move, (("acc", item),), ("o", 0))
+            line.store(rows * row_bytes, ("o", 0))
+            notes.end_item()
+        return notes.loop()
+
+    def _softmax_item(self, line: Timeline, costs: OpCosts, rows: Array) -> None:
+        formats, cols = self.formats, self.problem.kv_len
+        vector, width = formats.vector, formats.vector.bits
+
+        def on(op: str, bits: int) -> Any:
+            return costs.vector(op, vector, rows, cols, bits)
+
+        line.load(rows * cols * self._bytes(formats.scores.bits), ("scores", 0))
+        scores = "scores" if formats.scores == vector else "x"
+        line.run(
+            Unit.VECTOR, on("multiply", formats.scores.bits + width), (("scores", 0),), (scores, 0)
+        )
+        rest = 2 * on("reduce", width) + on("add", 2 * width) + on("exp", 2 * width)
+        rest = rest + on("divide", 2 * width)
+        if self.problem.causal:
+            rest = rest + on("select", 2 * width)
+        line.run(Unit.VECTOR, rest, (), (scores, 0))
+        weights = scores
+        if formats.weights != vector:
+            weights = "weights"
+            line.run(Unit.VECTOR, on("convert", width + formats.weights.bits), (), (weights, 0))
+        line.store(rows * cols * self._bytes(formats.weights.bits), (weights, 0))
+
+
+def _placed(times: ItemTimes, items: Array, cores: int, mean: Array) -> Array:
+    """Return when the last of equal items has ended; mean: their rows over those of a full one."""
+    cycles = np.zeros(len(items))
+    for count in np.unique(items):
+        own = np.flatnonzero(items == count)
+        part = ItemTimes(*(each[own] for each in times))
+        if count > cores:
+            part = part._replace(steps=part.steps * mean[own])
+        cycles[own] = last_end(part, np.zeros(count, np.int64), cores)
+    return cycles

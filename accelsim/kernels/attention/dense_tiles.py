@@ -1,0 +1,187 @@
+"""Which tiles the dense kernel takes: those of the lowest estimated time among those that fit."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.config.spec import Size, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
+from accelsim.kernels.attention.dense_estimate import Dense
+from accelsim.kernels.attention.folding import folds, query_heads
+from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
+from accelsim.kernels.estimate.footprint import fitting, larger
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.tiling import fit_error
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.workload.problem import AttentionProblem
+
+_SOFTMAX_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Rows of a softmax tile that are tried."""
+
+
+class DenseParameters(Spec):
+    """Choices of the dense kernel."""
+
+    tile_q: Size | None = None
+    """Query rows of a product tile, in elements; absent: those of the lowest estimated time."""
+    tile_k: Size | None = None
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
+    softmax_rows: Size | None = None
+    """Whole rows of scores in one softmax tile; absent: those of the lowest estimated time."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
+    fold: bool | None = None
+    """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
+    read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
+    to be faster."""
+
+
+class DenseTiles(NamedTuple):
+    """What was chosen, and its estimate."""
+
+    tile_q: int
+    tile_k: int
+    softmax_rows: int
+    fold: bool
+    cycles: float
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """What buffers are sized by."""
+        return self.tile_q, self.tile_k, self.softmax_rows
+
+    @property
+    def chosen(self) -> dict[str, int]:
+        """Values of the parameters that may be left to the kernel."""
+        sizes = {"tile_q": self.tile_q, "tile_k": self.tile_k, "softmax_rows": self.softmax_rows}
+        return {**sizes, "fold": self.fold}
+
+
+class _Candidates(NamedTuple):
+    """Sizes in elements, one of each for every candidate."""
+
+    tile_q: Array
+    tile_k: Array
+    softmax_rows: Array
+    fold: bool
+
+    def at(self, own: Array) -> "_Candidates":
+        """Return some candidates."""
+        return _Candidates(self.tile_q[own], self.tile_k[own], self.softmax_rows[own], self.fold)
+
+
+@remembered
+def dense_tiles(
+    problem: AttentionProblem, machine: MachineSpec, parameters: DenseParameters
+) -> DenseTiles:
+    """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
+    formats = step_formats(problem.dtype, parameters.precision)
+    asked = list(_candidates(problem, parameters))
+    known = [_fitting(problem, machine, formats, each) for each in asked]
+    known = [each for each in known if len(each.tile_q)]
+    if not known:
+        raise _too_large(problem, machine, formats, asked[0])
+    estimates = [_estimate(problem, machine, formats, each) for each in known]
+    best, index = fastest(estimates)
+    own = known[best]
+    tile_q, tile_k, softmax_rows = (int(each[index]) for each in own[:3])
+    cycles = float(estimates[best].cycles[index])
+    return DenseTiles(tile_q, tile_k, softmax_rows, own.fold, cycles)
+
+
+def _candidates(problem: AttentionProblem, parameters: DenseParameters) -> Iterator[_Candidates]:
+    """Yield what may be chosen from; a head is folded where its rows do not fill a tile."""
+    tile_k = sizes(parameters.tile_k, problem.kv_len)
+    for fold in folds(problem, parameters.fold):
+        rows = query_heads(problem, fold=fold).rows
+        tile_q = sizes(parameters.tile_q, rows)
+        if parameters.fold is None and fold:
+            tile_q = tile_q[tile_q > problem.q_len]
+        own = parameters.softmax_rows
+        softmax = np.unique(np.minimum([own] if own else _SOFTMAX_ROWS, rows))
+        axes = np.meshgrid(tile_q, tile_k, softmax, indexing="ij")
+        if len(tile_q):
+            yield _Candidates(axes[0].ravel(), axes[1].ravel(), axes[2].ravel(), fold)
+
+
+def _fitting(
+    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, own: _Candidates
+) -> _Candidates:
+    fits = fitting(
+        machine, lambda builder, *each: allocate(builder, problem, formats, *each), *own[:3]
+    )
+    return own.at(fits)
+
+
+def _estimate(
+    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, own: _Candidates
+) -> Estimate:
+    """Return the estimate; phases are independent of each other, so each is asked once."""
+    dense = Dense(problem, machine, formats, own.fold)
+    pairs, of_pair = np.unique(np.stack([own.tile_q, own.tile_k]), axis=1, return_inverse=True)
+    rows, of_rows = np.unique(own.softmax_rows, return_inverse=True)
+    products, softmax = dense.products(*pairs), dense.softmax(rows)
+    return Estimate(products.cycles[of_pair] + softmax[of_rows], products.loaded_bytes[of_pair])
+
+
+def _too_large(
+    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, own: _Candidates
+) -> Exception:
+    """Return the error of the smallest tiles."""
+    name = f"dense on {problem.name}"
+    builder = ProgramBuilder(name, with_numbers=False)
+    allocate(builder, problem, formats, *(int(each.min()) for each in own[:3]))
+    return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+
+
+class Buffers(NamedTuple):
+    """On-chip tiles."""
+
+    q: Any
+    kv: Any
+    acc: Any
+    scores: Any
+    weights: Any
+    output: Any
+    score_rows: Any
+    x: Any
+    weight_rows: Any
+    row_max: Any
+    row_sum: Any
+
+
+def allocate(
+    builder: ProgramBuilder,
+    problem: AttentionProblem,
+    formats: StepFormats,
+    tile_q: int,
+    tile_k: int,
+    softmax_rows: int,
+) -> Buffers:
+    """Declare the buffers of all three phases."""
+    dim, cols, vector = problem.head_dim, problem.kv_len, formats.vector
+    score_rows = builder.buffer("score_rows", softmax_rows, cols, formats.scores)
+    x = score_rows if vector == formats.scores else builder.buffer("x", softmax_rows, cols, vector)
+    weight_rows = x
+    if formats.weights != vector:
+        weight_rows = builder.buffer("weight_rows", softmax_rows, cols, formats.weights)
+    return Buffers(
+        q=builder.buffer("q", tile_q, dim, formats.stored, slots=2),
+        kv=builder.buffer("kv", tile_k, dim, formats.stored, slots=2),
+        acc=builder.buffer(
+            "acc", tile_q, larger(tile_k, dim), Format.FP32, slots=2, memory="accumulator"
+        ),
+        scores=builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2),
+        weights=builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
+        output=builder.buffer("output", tile_q, dim, formats.stored),
+        score_rows=score_rows,
+        x=x,
+        weight_rows=weight_rows,
+        row_max=builder.buffer("row_max", softmax_rows, 1, vector),
+        row_sum=builder.buffer("row_sum", softmax_rows, 1, vector),
+    )

@@ -1,0 +1,68 @@
+"""The query heads of a group as one: their rows share a KV head, so one tile can hold rows of all.
+
+Rows of the heads of a group lie one after the other in HBM, so a tile of them is one run. It reads
+K and V once where each head alone would read them: when there are few query rows, such as one in a
+decode step, folding the group into the rows of a tile divides the reads by the size of the group
+(Dao, "FlashAttention-2", 2023; Ye et al., "FlashInfer", 2025, section 3.2.1).
+
+`shape` in jitted code has `span`, the query rows of one head, `kv_len` and `causal`.
+"""
+
+from typing import NamedTuple
+
+from accelsim.jit import jit_inner
+from accelsim.program.language import mask_above_diagonal, rows_from
+from accelsim.workload.problem import AttentionProblem
+
+
+class QueryHeads(NamedTuple):
+    """Query heads of all sequences, as a kernel goes through them."""
+
+    heads: int
+    """Heads, or groups of them where they are folded."""
+    group: int
+    """Heads that share a KV head; 1 where they are folded."""
+    rows: int
+    """Query rows of each."""
+
+
+def query_heads(problem: AttentionProblem, *, fold: bool) -> QueryHeads:
+    """Return the query heads of a problem; fold: those of a group as one."""
+    group = problem.q_heads // problem.kv_heads
+    if fold:
+        return QueryHeads(problem.batch * problem.kv_heads, 1, group * problem.q_len)
+    return QueryHeads(problem.batch * problem.q_heads, group, problem.q_len)
+
+
+def folds(problem: AttentionProblem, asked: bool | None) -> tuple[bool, ...]:
+    """Return the ways to choose from: both where nobody asked and heads share a KV head."""
+    if asked is not None:
+        return (asked,)
+    return (False,) if problem.q_heads == problem.kv_heads else (False, True)
+
+
+@jit_inner
+def seen_keys(row, rows, shape):
+    """Keys that any of the `rows` query rows from `row` on sees."""
+    if not shape.causal:
+        return shape.kv_len
+    last = min(row % shape.span + rows, shape.span)
+    return last + shape.kv_len - shape.span
+
+
+@jit_inner
+def mask_keys(p, x, row, rows, start, cols, shape, fmt):
+    """Hide the keys from `start` on that a causal mask hides; return whether there are any.
+
+    x: scores of the `rows` query rows from `row` on; each head among them has its own diagonal.
+    """
+    is_masked, done = False, 0
+    while done < rows:
+        position = (row + done) % shape.span
+        own = min(rows - done, shape.span - position)
+        diagonal = position + shape.kv_len - shape.span
+        if start + cols > diagonal + 1:
+            mask_above_diagonal(p, rows_from(x, done), diagonal, start, own, cols, fmt)
+            is_masked = True
+        done += own
+    return is_masked

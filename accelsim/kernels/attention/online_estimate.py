@@ -1,0 +1,209 @@
+"""How long a tile of query rows takes to meet its key tiles, by the order of ops of the kernels."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.placement import ItemTimes
+from accelsim.kernels.estimate.timeline import Supply, Timeline
+from accelsim.program.ops import Unit
+
+_STEPS = 5
+"""Key tiles that are followed op by op; after them each one takes as long as the one before."""
+
+Cycles = npt.NDArray[np.float64]
+
+
+class Work(NamedTuple):
+    """Bytes and cycles of a query tile, and of each key tile that it meets; arrays."""
+
+    query_bytes: Any
+    begin: Any
+    """Vector unit, before the first key."""
+    key_bytes: Any
+    scores: Any
+    """Matrix unit."""
+    scores_move: Any
+    softmax: Any
+    """Vector unit: from scores to weights."""
+    mask: Any
+    """Vector unit, where the diagonal crosses the tile."""
+    value_bytes: Any
+    weighted: Any
+    """Matrix unit: weights times values."""
+    weighted_move: Any
+    rescale: Any
+    """Vector unit: the running output, before the weighted values are there."""
+    merge: Any
+    """Vector unit: the running output, with the weighted values."""
+    finish: Any
+    """Vector unit, after the last key."""
+    output_bytes: Any
+
+
+class Loop(NamedTuple):
+    """Times of an item by the number of its key tiles, [key tiles - 1, candidates]."""
+
+    alone: Cycles
+    claims: Cycles
+    hidden: Cycles
+    """Part of `alone` that passes while the item before is at work [candidates]."""
+
+    def at(self, candidates: npt.NDArray[np.int64]) -> "Loop":
+        """Return the times of some candidates."""
+        return Loop(self.alone[:, candidates], self.claims[:, candidates], self.hidden[candidates])
+
+    def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
+        """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
+        own, shared, last_shared = (each[:, None] for each in loads)
+        alone, period = (
+            _continued(self.alone, key_tiles),
+            (self.alone[-1] - self.alone[-2])[:, None],
+        )
+        steps = alone - np.minimum(self.hidden[:, None], alone)
+        # What is before and after the loads, and these at the fair share.
+        slowed = self.alone[0][:, None] - own + key_tiles * shared
+        return ItemTimes(
+            np.maximum(alone, slowed),
+            np.maximum(steps, key_tiles * shared),
+            np.maximum(steps, key_tiles * last_shared),
+            _continued(self.claims, key_tiles) * np.maximum(1, shared / period),
+        )
+
+
+class Loads(NamedTuple):
+    """Cycles to load what belongs to a key tile, [candidates]."""
+
+    alone: Cycles
+    """By the queue of a core."""
+    shared: Cycles
+    """Where all cores that have work share the memory."""
+    last_shared: Cycles
+    """Where those of the last wave do."""
+
+    def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
+        """Return those of some candidates."""
+        return Loads(*(each[candidates] for each in self))
+
+
+def _continued(known: Cycles, tiles: Cycles) -> Cycles:
+    """Return known[tiles - 1], in between along a line, and beyond with the last slope."""
+    rows = np.arange(known.shape[1])[:, None]
+    low = np.clip(np.floor(tiles).astype(np.int64), 1, len(known) - 1)
+    at, after = known[low - 1, rows], known[low, rows]
+    result: Cycles = at + (tiles - low) * (after - at)
+    return result
+
+
+class LoopNotes:
+    """What is noted while the first of two equal items runs on a timeline, and then the other."""
+
+    def __init__(self, line: Timeline) -> None:
+        self._line = line
+        self._steps: list[Any] = []
+        self._claims: list[Any] = []
+        self._ends: list[Any] = []
+
+    def note_step(self, end: Any) -> None:
+        """Note the end of a step, and when its loads were requested."""
+        self._steps.append(end)
+        self._claims.append(self._line.last_request)
+
+    def end_item(self) -> None:
+        """Note the end of an item."""
+        self._ends.append(self._line.retired)
+
+    def loop(self) -> Loop:
+        """Return the times. An item with other steps has more or fewer of those in the middle."""
+        count = len(self._steps) // 2
+        steps, claims = _rows(self._steps[: count - 1]), _rows(self._claims[:count])
+        first, second = _rows(self._ends)
+        gaps = np.diff(steps, axis=0)
+        # Slots are used in turn, so two steps together are what repeats.
+        after = (steps[-1:] - steps[-3:-2]) / 2
+        since = np.cumsum(np.vstack([0 * after, gaps[:1], gaps, after]), axis=0)
+        return Loop(first + since - since[-2], claims, 2 * first - second)
+
+
+def _rows(each: list[Any]) -> Cycles:
+    return np.stack(np.broadcast_arrays(*(np.atleast_1d(one) for one in each)))
+
+
+def one_tile(
+    machine: MachineSpec, supply: Supply, work: Work, *, unit: Unit, shares_weights: bool
+) -> Loop:
+    """Follow `flash` and its kin: the scores of the next key tile are computed ahead."""
+    slots = dict.fromkeys(("q", "k", "v", "scores"), 2)
+    line = Timeline(machine, supply, slots | {"weights": 1 if shares_weights else 2})
+    notes = LoopNotes(line)
+    for item in range(2):
+        line.claim()
+        line.load(work.query_bytes, ("q", item))
+        line.run(Unit.VECTOR, work.begin, (), ("state", 0))
+        _multiply_keys(line, work, unit, item, 0)
+        for j in range(_STEPS):
+            if j + 1 < _STEPS:
+                _multiply_keys(line, work, unit, item, j + 1)
+            line.run(Unit.VECTOR, work.softmax, (("scores", j),), ("weights", j))
+            line.load(work.value_bytes, ("v", j))
+            line.run(unit, work.weighted, (("weights", j), ("v", j)), ("output_acc", j))
+            line.run(Unit.MOVE, work.weighted_move, (("output_acc", j),), ("product", j))
+            line.run(Unit.VECTOR, work.rescale, (), ("state", 0))
+            line.run(Unit.VECTOR, work.merge, (("product", j),), ("state", 0))
+            notes.note_step(line.free(Unit.VECTOR))
+        line.run(Unit.VECTOR, work.finish, (("state", 0),), ("stored", item))
+        line.store(work.output_bytes, ("stored", item))
+        notes.end_item()
+    return notes.loop()
+
+
+def _multiply_keys(line: Timeline, work: Work, unit: Unit, item: int, j: int) -> None:
+    line.load(work.key_bytes, ("k", j))
+    line.run(unit, work.scores, (("q", item), ("k", j)), ("scores_acc", j))
+    line.run(Unit.MOVE, work.scores_move, (("scores_acc", j),), ("scores", j))
+
+
+def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -> Loop:
+    """Follow `turns`: two query tiles share K and V, and alternate on matrix and vector unit."""
+    line = Timeline(machine, supply, dict.fromkeys(("k", "v", "q0", "q1"), 2))
+    notes, pair = LoopNotes(line), (first, second)
+    for item in range(2):
+        line.claim()
+        line.load(first.key_bytes, ("k", 0))
+        for t, work in enumerate(pair):
+            line.load(work.query_bytes, (f"q{t}", item))
+            line.run(Unit.VECTOR, work.begin, (), (f"state{t}", 0))
+            _multiply_loaded(line, work, t, item, 0)
+        for j in range(_STEPS):
+            line.load(first.value_bytes, ("v", j))
+            is_last = j + 1 == _STEPS
+            if not is_last:
+                line.load(first.key_bytes, ("k", j + 1))
+            for t, work in enumerate(pair):
+                _turn(line, work, t, item, j, is_last=is_last)
+            notes.note_step(line.free(Unit.VECTOR))
+        for t, work in enumerate(pair):
+            product, stored = (f"product{t}", j), (f"stored{t}", item)
+            line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
+            line.run(Unit.VECTOR, work.merge + work.finish, (product,), stored)
+            line.store(work.output_bytes, stored)
+        notes.end_item()
+    return notes.loop()
+
+
+def _turn(line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:
+    line.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
+    if j > 0:
+        line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
+        line.run(Unit.VECTOR, work.merge, ((f"product{t}", j - 1),), (f"state{t}", 0))
+    line.run(Unit.CUBE, work.weighted, ((f"weights{t}", j), ("v", j)), (f"output_acc{t}", j))
+    line.run(Unit.MOVE, work.weighted_move, ((f"output_acc{t}", j),), (f"product{t}", j))
+    if not is_last:
+        _multiply_loaded(line, work, t, item, j + 1)
+
+
+def _multiply_loaded(line: Timeline, work: Work, t: int, item: int, j: int) -> None:
+    line.run(Unit.CUBE, work.scores, ((f"q{t}", item), ("k", j)), (f"scores_acc{t}", j))
+    line.run(Unit.MOVE, work.scores_move, ((f"scores_acc{t}", j),), (f"scores{t}", j))

@@ -1,0 +1,48 @@
+"""The candidate that a kernel takes."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+TILE_SIZES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Sizes of a tile along one axis that are tried: powers of two, and half as much again."""
+
+Array = Any
+"""Sizes or times, one for every candidate: an array, or a number where all have the same."""
+
+_ALIKE = 1.01
+"""Estimates that differ by less are taken for equal; then bytes decide."""
+
+
+class Estimate(NamedTuple):
+    """Of each candidate."""
+
+    cycles: Array
+    loaded_bytes: Array
+
+
+def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:
+    """Return the sizes of a tile along an axis: the one asked for, or those to choose from."""
+    return np.unique(np.minimum([asked] if asked else TILE_SIZES, length))
+
+
+def fastest(estimates: Sequence[Estimate]) -> tuple[int, int]:
+    """Return which estimate has the best candidate, and which of its candidates it is.
+
+    The best is the fastest, or one as fast that loads less.
+    """
+    limit = _ALIKE * min(float(each.cycles.min()) for each in estimates)
+    best = [_least_loaded(each, limit) for each in estimates]
+    keys = [
+        (each.loaded_bytes[at], each.cycles[at]) if each.cycles[at] <= limit else (np.inf, np.inf)
+        for each, at in zip(estimates, best, strict=True)
+    ]
+    chosen = min(range(len(keys)), key=lambda index: keys[index])
+    return chosen, best[chosen]
+
+
+def _least_loaded(estimate: Estimate, limit: float) -> int:
+    loaded = np.where(estimate.cycles <= limit, estimate.loaded_bytes, np.inf)
+    return int(np.lexsort((estimate.cycles, loaded))[0])

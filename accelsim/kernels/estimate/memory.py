@@ -1,0 +1,50 @@
+"""What the memory supplies to a core, and the least time that a kernel's bytes take."""
+
+from typing import Any
+
+import numpy as np
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.timeline import Supply
+
+
+def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
+    """Return what one core gets that asks alone.
+
+    With an L2, first_share of the loads waits for the HBM: those of what comes for the first time,
+    and of cores that ask for the same at the same time.
+    """
+    miss = float(machine.hbm_latency_cycles)
+    if machine.l2 is None:
+        return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss)
+    hit = float(machine.l2_latency_cycles)
+    latency = hit + first_share * (miss - hit)
+    return Supply(machine.clock / machine.l2.bandwidth, latency, hit)
+
+
+def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_share: Any) -> Any:
+    """Return the time of a byte for each of `active_cores` that share the memory.
+
+    With an L2, fetched_share of the bytes asked for comes from the HBM. Loads that follow each
+    other go to other channels, so that together they reach all of them.
+    """
+    hbm = active_cores / machine.hbm_bytes_per_cycle
+    if machine.l2 is None:
+        return hbm
+    return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
+
+
+def least_cycles(machine: MachineSpec, moved_bytes: Any, compulsory_bytes: float) -> Any:
+    """Return the time that the memory needs for the bytes of a kernel at its full rate."""
+    if machine.l2 is None:
+        return machine.hbm_latency_cycles + moved_bytes / machine.hbm_bytes_per_cycle
+    by_l2 = moved_bytes * machine.clock / machine.l2.bandwidth
+    return machine.hbm_latency_cycles + np.maximum(
+        by_l2, compulsory_bytes / machine.hbm_bytes_per_cycle
+    )
+
+
+def launch_cycles(machine: MachineSpec, *, with_products: bool = True) -> int:
+    """Return the time from the start of a phase to the first claim, as the engine takes it."""
+    setup = machine.cube.setup if machine.cube and with_products else 0.0
+    return round((machine.launch + setup) * machine.clock)

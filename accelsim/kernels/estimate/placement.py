@@ -1,0 +1,64 @@
+"""When the last core is done: items placed in their order, each on the core that claims first."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.units import ceil_div
+
+Cycles = npt.NDArray[np.float64]
+Kinds = npt.NDArray[np.int64]
+
+_LAST_WAVES = 8
+"""Items a core that are placed one by one at the end. Those before leave no core behind, as each
+goes to the core that is free first; how the last ones fall decides what is lost."""
+
+
+class ItemTimes(NamedTuple):
+    """Cycles of kinds of work items, [candidates, kinds]."""
+
+    alone: Cycles
+    """From the claim to the end of the last store, on an idle core."""
+    steps: Cycles
+    """From the end of the item before to its own, on a core that is busy."""
+    last_steps: Cycles
+    """The same in the last wave, which shares the memory among fewer cores."""
+    claims: Cycles
+    """From the claim of an item to that of the next one of its core, if there is work."""
+
+
+def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
+    """Return when the last item has ended, [candidates]; kinds: of the items, in their order."""
+    before = max(0, ceil_div(len(kinds), cores) - _LAST_WAVES) * cores
+    counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
+    free = np.repeat((times.steps @ counts / cores)[:, None], cores, axis=1)
+    claimable = free.copy()
+    for first in range(before, len(kinds), cores):
+        is_last = first + cores >= len(kinds)
+        steps = times.alone if first == 0 else times.last_steps if is_last else times.steps
+        wave = kinds[first : first + cores]
+        _place(free, claimable, times.alone[:, wave], steps[:, wave], times.claims[:, wave])
+    return np.asarray(free.max(axis=1))
+
+
+def last_wave(items: Any, cores: int) -> Any:
+    """Return how many cores have an item of the last wave."""
+    return (items - 1) % cores + 1
+
+
+def _place(free: Cycles, claimable: Cycles, alone: Cycles, steps: Cycles, claims: Cycles) -> None:
+    """Give one item each to the cores that can claim first; both arrays are [candidates, cores]."""
+    order = np.argsort(claimable, axis=1, kind="stable")[:, : alone.shape[1]]
+    own_free = np.take_along_axis(free, order, axis=1)
+    end = own_free + steps
+    # Its loads wait for slots that the item before still uses.
+    started = np.maximum(np.take_along_axis(claimable, order, axis=1), end - alone)
+    np.put_along_axis(free, order, end, axis=1)
+    np.put_along_axis(claimable, order, np.maximum(started + claims, own_free), axis=1)
+
+
+def query_blocks(blocks: int, heads: int, *, by_head: bool) -> Kinds:
+    """Return the block of query rows of every item: of all heads the last one first, or by head."""
+    items = np.arange(blocks * heads)
+    return items % blocks if by_head else blocks - 1 - items // heads
