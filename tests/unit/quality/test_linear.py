@@ -14,6 +14,7 @@ from accelsim.workload.problem import GemmProblem
 from tests.unit.quality.test_attention import FLOAT32_STEPS, IDS
 
 NAMES = ("q", "k", "v", "o", "gate", "up", "down")
+MACHINE = "ascend-910b-no-l2"
 EXACT = {"workload.dtype": "fp32"}
 
 
@@ -25,7 +26,7 @@ def text(installed, tmp_path):
 
 
 def hook(dtype=Format.FP32):
-    return KernelLinear(Bench.prepare("ascend-910b-no-l2", "gemm"), dtype, "smollm2")
+    return KernelLinear(Bench.prepare(MACHINE, "gemm"), dtype, "smollm2")
 
 
 def test_an_exact_kernel_changes_nothing_but_the_rounding(installed):
@@ -66,11 +67,11 @@ def test_outputs_that_are_not_finite_are_counted():
 
 
 def test_the_cost_is_that_of_all_linears_of_all_layers_and_windows(text, tmp_path):
-    report = evaluate("smollm2", None, None, text=text, tokens=6, window=4, linear="gemm")
+    report = evaluate("smollm2", None, None, MACHINE, text, tokens=6, window=4, linear="gemm")
     assert report.attention is None
     shapes = [shape for shape in load_model("smollm2").weights.config.linear_shapes.values()]
     costs = [
-        simulate("ascend-910b-no-l2", LoadedWorkload(linear_of(rows, *shape), tmp_path), "gemm")
+        simulate(MACHINE, LoadedWorkload(linear_of(rows, *shape), tmp_path), "gemm")
         for rows in (4, 2)
         for shape in shapes * 2
     ]
@@ -88,7 +89,13 @@ def linear_of(rows, features_out, features_in):
 def test_both_parts_may_have_kernels_with_their_own_settings(text):
     settings = {"machine.cores": "1"} | EXACT
     report = evaluate(
-        "smollm2", "flash(precision=fp32)", settings, text=text, tokens=6, linear="gemm(tile_n=16)"
+        "smollm2",
+        "flash(precision=fp32)",
+        settings,
+        MACHINE,
+        text,
+        tokens=6,
+        linear="gemm(tile_n=16)",
     )
     assert abs(report.nll_change) < FLOAT32_STEPS
     assert report.attention.kernel == "flash"
