@@ -1,9 +1,8 @@
 """A kernel written outside accelsim: C = max(A B, 0), a product with its activation fused."""
 
 import numpy as np
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.jit import jit
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.registry import register
@@ -14,7 +13,7 @@ from accelsim.program.language import begin_item, fill, load, matmul, maximum, m
 
 
 class Parameters(Spec):
-    tile: PositiveInt = 64
+    tile: Size = 64
     """Rows, columns and depth of a tile, in elements."""
 
 

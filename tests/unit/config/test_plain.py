@@ -10,6 +10,7 @@ from accelsim.config.document import Document
 from accelsim.config.plain import MAX_BYTES, MAX_DEPTH
 from accelsim.errors import ConfigError
 from accelsim.loading import load_machine
+from accelsim.quality.chosen import choose_kernels
 from accelsim.simulation import KernelRun
 from accelsim.sweeps.axis import AxisRange
 from accelsim.sweeps.spec import SweepSpec
@@ -106,6 +107,16 @@ def test_every_way_into_the_simulator_takes_numbers_of_numpy():
     assert (run.machine.cores, run.parameters.tile_q) == (2, 64)
     assert {type(value) for value in run.settings.values()} == {int, str}
     assert load_machine("ascend-910b", {"cores": np.array(3)}).cores == 3
+
+
+def test_a_model_with_kernels_in_it_takes_numbers_of_numpy():
+    settings = {"tile_q": np.int64(64), "linear.tile_m": np.int64(16), "machine.cores": np.int8(2)}
+    chosen = choose_kernels("flash", "gemm", settings, "ascend-910b")
+    assert chosen.attention.parameters.tile_q == 64
+    assert chosen.linear.parameters.tile_m == 16
+    with pytest.raises(ConfigError) as refused:
+        choose_kernels("flash", "gemm", {"machine.cores": b"2"}, "ascend-910b")
+    assert str(refused.value) == f"--set machine.cores: found a value of type bytes, {EXPECTED}"
 
 
 def test_a_mistake_in_a_number_of_numpy_names_the_setting():

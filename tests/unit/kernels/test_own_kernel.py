@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.errors import DoesNotFitError, ProgramError
 from accelsim.jit import jit
 from accelsim.kernels import registry
@@ -58,7 +57,7 @@ def row_softmax(p, shape, src, dst, x_buffer, column_buffer):
 
 
 class RowSoftmaxParameters(Spec):
-    tile_rows: PositiveInt = 32
+    tile_rows: Size = 32
     """Rows of a tile."""
 
 
