@@ -150,10 +150,10 @@ def test_its_program_is_verified(known, workload):
 
 def test_its_tiles_are_checked_against_the_machine(known, workload):
     with pytest.raises(DoesNotFitError) as refusal:
-        simulate("edge-npu", workload, "row_softmax", {"machine.scratchpad.capacity": "1 KiB"})
+        simulate("edge-npu", workload, "row_softmax", {"machine.scratchpad.capacity": "4 KiB"})
     assert str(refusal.value) == (
-        "row_softmax does not fit the scratchpad of machine edge-npu: it needs 8704 B, 1024 B "
-        "(1 KiB) are there; buffers: x 2 x 32x33 = 8448 B, column 2 x 32x1 = 256 B; "
+        "row_softmax does not fit the scratchpad of machine edge-npu: it needs 8704 B, 4096 B "
+        "(4 KiB) are there; buffers: x 2 x 32x33 = 8448 B, column 2 x 32x1 = 256 B; "
         "choose smaller tiles or a larger scratchpad"
     )
 
