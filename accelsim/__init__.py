@@ -1,11 +1,10 @@
 """The public names of accelsim; each is imported when it is first used."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from accelsim.version import VERSION
 
+TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
+    from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
     from accelsim.quality.evaluate import evaluate
     from accelsim.report.report import Report
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "Recipe",
     "Report",
     "__version__",
     "evaluate",
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
     "evaluate": "accelsim.quality.evaluate",
     "load_machine": "accelsim.loading",
@@ -37,6 +38,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'accelsim' has no attribute '{name}'")
+    from importlib import import_module
+
     value = getattr(import_module(_HOMES[name]), name)
     return globals().setdefault(name, value)
 

@@ -4,8 +4,18 @@ The command line prints the message of such an error and exits with its `exit_co
 exception is a defect of accelsim and shows its traceback.
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from unicodedata import category
+
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of what is no text: controls, halves of characters, ends of lines."""
+_TURNS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of those after them."""
+
+FILE_ERRORS = (OSError, ValueError)
+"""What the name of a file can lead to: too long, no such file, or not the name of any file."""
 
 
 class AccelsimError(Exception):
@@ -46,6 +56,13 @@ class DoesNotFitError(AccelsimError):
     """A design point that cannot run: a result with a reason in a sweep, an error elsewhere."""
 
 
+class ShortageError(AccelsimError):
+    """What the computer lacked at the time: memory, a package, access to a file that is there.
+
+    It says nothing about the input, so it is never kept as a result.
+    """
+
+
 class ProgramError(AccelsimError):
     """A tile program that no machine could run; names the op and the rule it breaks."""
 
@@ -54,8 +71,16 @@ class QuantizationError(AccelsimError):
     """Values or options that cannot be quantized, or a calibration made for something else."""
 
 
-class AccumulatorWarning(UserWarning):
+class AccelsimWarning(UserWarning):
+    """Something that a run goes on with; the command line shows the first of a kind as a line."""
+
+
+class AccumulatorWarning(AccelsimWarning):
     """Sums of an integer product may exceed what an accumulator of the machine holds."""
+
+
+class InputRangeWarning(AccelsimWarning):
+    """Inputs lie beyond the largest number of the format in which they are stored."""
 
 
 class OutputError(AccelsimError):
@@ -74,6 +99,32 @@ class SweepInterruptedError(AccelsimError):
     """A sweep was stopped by the user; the message says how to go on."""
 
     exit_code = 130
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a file system, or the name of a file, is in the way of."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def printable(text: str) -> str:
+    """Return `text` with an escape for every character that would control a terminal.
+
+    Ends of lines stay.
+    """
+    return "".join(_escaped(each) if _is_control(each) else each for each in text)
+
+
+def _is_control(character: str) -> bool:
+    return character != "\n" and (category(character) in _CONTROLS or character in _TURNS)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the operating system refused, which says nothing about what a file holds."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

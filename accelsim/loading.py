@@ -8,8 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from accelsim.config.loader import load_spec
+from accelsim.config.document import Document
+from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
+from accelsim.errors import AccelsimError, ConfigError
+from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.workload.problem import LayerProblem, Problem, Workload
@@ -24,13 +27,33 @@ class LoadedWorkload:
 
 
 def load_machine(
-    source: str | Path, overrides: Mapping[str, Any] | None = None, label: str = "--set "
+    source: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    label: str = "--set ",
+    *,
+    needs_costs: bool = True,
 ) -> MachineSpec:
     """Return the machine of a file or a shipped name, with dotted keys replaced by `overrides`.
 
+    With `needs_costs` the technology must know the energy and area of all that the machine has.
     Raises ConfigError, UnknownNameError.
     """
-    return load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
+    machine = load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
+    if needs_costs:
+        document = read_document(source, kind="machine").with_overrides(overrides or {}, label)
+        _check_costs(machine, document)
+    return machine
+
+
+def _check_costs(machine: MachineSpec, document: Document) -> None:
+    """Refuse a machine that its technology has no costs for, at the fields that are the reason."""
+    try:
+        technology = load_technology(machine.technology)
+    except AccelsimError as error:
+        raise ConfigError([document.message(("technology",), str(error))]) from None
+    missing = missing_costs(machine, technology)
+    if missing:
+        raise ConfigError([document.message(path, text) for path, text in missing])
 
 
 def load_workload(

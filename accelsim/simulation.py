@@ -1,36 +1,41 @@
-"""Joins the parts: machine, workload and kernel to a report."""
+"""Joins the parts: machine, workload and recipe to a report."""
 
 import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from accelsim.code_cache import cache_folder
-from accelsim.config.document import Document
-from accelsim.config.loader import validate
+from accelsim.config.document import plain_settings
 from accelsim.engine import compiled, reference
 from accelsim.errors import (
     ConfigError,
-    DoesNotFitError,
     OutputError,
+    ShortageError,
     UnknownNameError,
     WorkloadError,
 )
+from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.registry import default_kernel, get_kernel
+from accelsim.kernels.registry import is_shipped
+from accelsim.library.base import Hardware
+from accelsim.library.recipe import Recipe
+from accelsim.library.registry import library_of
+from accelsim.library.settings import check_settings
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
 from accelsim.power import schedule_under_cap
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
-from accelsim.report.build import build_report, combine_reports
+from accelsim.report.build import build_report
+from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
 from accelsim.workload.problem import LayerProblem, Problem
-from accelsim.workload.tensors import Tensors, load_tensors
+from accelsim.workload.tensors import Tensors, load_counted_tensors
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -41,7 +46,7 @@ _ENGINES = {"compiled": compiled.schedule, "reference": reference.schedule}
 def simulate(
     machine: MachineSpec | str | Path,
     workload: LoadedWorkload | str | Path,
-    kernel: str,
+    recipe: Recipe | str | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
     engine: Engine = "compiled",
@@ -50,15 +55,17 @@ def simulate(
     """Simulate a kernel on a workload: when everything happens, what it costs, what it computes.
 
     `machine` and `workload` are paths, shipped names, or what `load_machine` and `load_workload`
-    return. Keys of `settings` are `machine.<field>`, `workload.<field>` or parameters of the
-    kernel; values may be text as in a file. A layer runs its parts one after the other; parts that
-    `kernel` is not for run the default kernel of their kind.
+    return. `recipe` is a kernel with parameters, such as `flash(tile_q=128)`; without one the
+    library of the machine picks it, and it completes one of its own kernels. Keys of `settings` are
+    `machine.<field>` or `workload.<field>`; values may be text as in a file. A layer runs its parts
+    one after the other; the library picks the kernels of parts that `recipe` is not for.
 
-    Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them.
+    Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
+    ShortageError for what this computer lacks.
     """
     if engine not in _ENGINES:
         raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(_ENGINES)}")
-    run, loaded = _prepare(machine, workload, kernel, settings or {})
+    run, loaded = _prepare(machine, workload, recipe, settings or {})
     problem = loaded.problem
     if not isinstance(problem, LayerProblem):
         return _simulate(run, problem, loaded.folder, engine, timeline)
@@ -69,22 +76,24 @@ def simulate(
         for part in problem.problems
     ]
     counts = [part.count for part in problem.problems]
-    return combine_reports(reports, counts, run.machine, problem.name, kernel, run.settings)
+    return combine_reports(reports, counts, problem.name, run.settings)
 
 
 def record(
     machine: MachineSpec | str | Path,
     workload: LoadedWorkload | str | Path,
-    kernel: str,
+    recipe: Recipe | str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Program:
-    """Return the verified tile program of a kernel; raises as `simulate` does."""
-    run, loaded = _prepare(machine, workload, kernel, settings or {})
+    """Return the verified tile program of a recipe; raises as `simulate` does."""
+    run, loaded = _prepare(machine, workload, recipe, settings or {}, needs_costs=False)
     problem = loaded.problem
     if isinstance(problem, LayerProblem):
         raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
-    with shortages_explained(kernel):
-        program, _ = run.kernel.record(problem, run.machine, run.parameters, None)
+    whole = run.recipe_for(problem)
+    with shortages_explained(whole.kernel):
+        machine = run.hardware_for(problem, whole).machine
+        program, _ = whole.algorithm.record(problem, machine, whole.parameters(), None)
         verify(program)
     return program
 
@@ -95,7 +104,7 @@ def shortages_explained(kernel: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise DoesNotFitError(
+        raise ShortageError(
             f"kernel {kernel}: this computer has too little memory free ({error}); "
             f"choose a smaller problem, or one without tensors"
         ) from error
@@ -109,89 +118,131 @@ def shortages_explained(kernel: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class KernelRun:
-    """A kernel with checked parameters on one machine, ready for any problem of its kind."""
+class Bench:
+    """A machine with its library, and what is asked of the kernels: ready for any problem."""
 
     machine: MachineSpec
-    kernel: type[Kernel]
-    parameters: Any
-    settings: Mapping[str, Any]
-    """What the caller changed, as the report tells it."""
+    recipe: Recipe | None = None
+    """What is asked; None: the library picks the kernel of each problem."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the caller changed of machine and workload, as the report tells it."""
 
     @classmethod
     def prepare(
         cls,
         machine: MachineSpec | str | Path,
-        kernel: str,
-        settings: Mapping[str, Any],
-        label: str = "--set ",
-    ) -> "KernelRun":
-        """Check `settings`: `machine.<field>` and kernel parameters; others are the caller's.
+        recipe: Recipe | str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        needs_costs: bool = True,
+    ) -> "Bench":
+        """Check recipe and `settings`: `machine.<field>`; others are the caller's.
 
-        A message about a parameter starts with `label`.
+        needs_costs: see `load_machine`. Raises ConfigError, UnknownNameError.
         """
-        chosen = get_kernel(kernel)
-        _check_keys(settings)
+        settings = plain_settings(settings or {}, "--set ")
+        asked = None if recipe is None else Recipe.of(recipe)
+        if asked is not None:
+            asked.parameters()
+        check_settings(settings, asked)
         machine_settings = settings_below("machine", settings)
         if not isinstance(machine, MachineSpec):
-            machine = load_machine(machine, machine_settings, "--set machine.")
+            machine = load_machine(
+                machine, machine_settings, "--set machine.", needs_costs=needs_costs
+            )
         elif machine_settings:
             raise _already_loaded("machine", machine_settings)
-        own = {key: value for key, value in settings.items() if "." not in key}
-        document = Document({}, {(): label}).with_overrides(own, label)
-        return cls(machine, chosen, validate(chosen.parameters, document), settings)
+        return cls(machine, asked, settings)
 
-    def for_kind(self, problem_kind: str) -> "KernelRun":
-        """Return this run, or for another kind of problem one of the kind's default kernel."""
-        if problem_kind == self.kernel.problem_kind:
+    def for_kind(self, problem_kind: str) -> "Bench":
+        """Return what is asked for a kind of problem: the recipe, or the choice of the library."""
+        if self.recipe is None or self.recipe.algorithm.problem_kind == problem_kind:
             return self
-        other = default_kernel(problem_kind)
-        return replace(self, kernel=other, parameters=other.parameters())
+        return replace(self, recipe=None)
+
+    def recipe_for(self, problem: Problem) -> Recipe:
+        """Return the whole recipe of a problem: what is asked, and the library's for the rest."""
+        return library_of(self.machine).completed(self.recipe, problem, self.machine)
+
+    def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
+        """Return the machine, under the power limit in force, as the code of a recipe uses it."""
+        machine = self.machine
+        if machine.power:
+            machine = machine.model_copy(update={"power": machine.power.in_force})
+        own = Hardware(machine, load_technology(machine.technology))
+        return library_of(machine).hardware(problem, recipe, own)
 
     def execute(
         self,
         problem: Problem,
-        tensors: Tensors | None,
+        tensors: Tensors | None = None,
         engine: Engine = "compiled",
         with_timeline: bool = False,
-        technology: TechnologySpec | None = None,
     ) -> tuple[Report, Array | None]:
         """Return the report, its accuracy not judged, and with tensors the output.
 
-        technology: costs of the actions; absent: those that the machine names.
+        A program of a kernel written outside accelsim is verified, which takes less time than to
+        record it; raises ProgramError.
         """
-        program, output = self.kernel.record(problem, self.machine, self.parameters, tensors)
-        technology = technology or load_technology(self.machine.technology)
-        schedule, machine = schedule_under_cap(program, self.machine, technology, _ENGINES[engine])
+        recipe = self.recipe_for(problem)
+        machine, technology = self.hardware_for(problem, recipe)
+        _check_costs(machine, technology)
+        parameters = recipe.parameters()
+        program, output = recipe.algorithm.record(problem, machine, parameters, tensors)
+        if not is_shipped(recipe.algorithm):
+            verify(program)
+        capped = schedule_under_cap(program, machine, technology, _ENGINES[engine])
         report = build_report(
-            schedule=schedule,
-            machine=machine,
+            schedule=capped.schedule,
+            machine=capped.machine,
             technology=technology,
             problem=problem,
-            kernel=self.kernel.name,
-            is_exact=self.kernel.is_exact,
+            kernel=recipe.kernel,
+            recipe=str(recipe),
+            library="" if self.recipe else self.machine.library,
+            is_exact=recipe.algorithm.is_exact,
+            selection_assumed=tensors is None and recipe.algorithm.selects_by_values(parameters),
             engine=engine,
             settings=self.settings,
+            parameters=_resolved(parameters, program),
+            power_cap=capped.power_cap,
             accuracy=None,
             with_timeline=with_timeline,
         )
         return report, output
 
 
+def _resolved(parameters: Any, program: Program) -> dict[str, Any]:
+    """Return what a program was recorded with: what was given, the defaults, the chosen."""
+    given: dict[str, Any] = parameters.model_dump(mode="json", exclude_none=True)
+    return given | dict(program.parameters)
+
+
 def _prepare(
     machine: MachineSpec | str | Path,
     workload: LoadedWorkload | str | Path,
-    kernel: str,
+    recipe: Recipe | str | None,
     settings: Mapping[str, Any],
-) -> tuple[KernelRun, LoadedWorkload]:
-    run = KernelRun.prepare(machine, kernel, settings)
+    *,
+    needs_costs: bool = True,
+) -> tuple[Bench, LoadedWorkload]:
+    run = Bench.prepare(machine, recipe, settings, needs_costs=needs_costs)
     workload_settings = settings_below("workload", settings)
     if not isinstance(workload, LoadedWorkload):
         workload = load_workload(workload, workload_settings, "--set workload.")
     elif workload_settings:
         raise _already_loaded("workload", workload_settings)
-    _check_kind(run.kernel, workload)
+    if run.recipe is not None:
+        _check_kind(run.recipe.algorithm, workload)
     return run, workload
+
+
+def _check_costs(machine: MachineSpec, technology: TechnologySpec) -> None:
+    """Refuse a machine, however it was made, that the technology has no costs for."""
+    missing = missing_costs(machine, technology)
+    if missing:
+        start = f"machine {machine.name}: "
+        raise ConfigError([f"{start}{'.'.join(path)}: {text}" for path, text in missing])
 
 
 def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
@@ -206,36 +257,27 @@ def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
 
 
 def _simulate(
-    run: KernelRun,
+    run: Bench,
     problem: Problem,
     folder: Path,
     engine: Engine,
     with_timeline: bool,
 ) -> Report:
-    """Return the report of one kernel on one problem, its output judged by the oracle."""
-    with shortages_explained(run.kernel.name):
-        tensors = load_tensors(problem, folder)
+    """Return the report of one problem, its output judged by the oracle of the kernel."""
+    kernel = run.recipe_for(problem).algorithm
+    with shortages_explained(kernel.name):
+        tensors, beyond = load_counted_tensors(problem, folder)
         report, output = run.execute(problem, tensors, engine, with_timeline)
         if output is None or tensors is None:
             return report
-        return replace(report, accuracy=compare(output, run.kernel.oracle(problem, tensors)))
+        accuracy = compare(output, kernel.oracle(problem, tensors))
+        return replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
 
 
 def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings whose keys start with `root.`, without it."""
     prefix = f"{root}."
     return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
-
-
-def _check_keys(settings: Mapping[str, Any]) -> None:
-    wrong = [
-        f"--set {key}: found no such key; allowed: machine.<field>, workload.<field>, or a "
-        f"parameter of the kernel without a dot"
-        for key in settings
-        if "." in key and key.partition(".")[0] not in ("machine", "workload")
-    ]
-    if wrong:
-        raise ConfigError(wrong)
 
 
 def _already_loaded(root: str, settings: Mapping[str, Any]) -> ConfigError:

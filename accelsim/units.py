@@ -6,6 +6,8 @@ Binary prefixes (KiB) are powers of 1024 and decimal ones (kB) powers of 1000.
 import math
 import re
 
+from accelsim.errors import did_you_mean
+
 KIB = 1024
 PICO = 1e-12
 MICRO = 1e-6
@@ -33,6 +35,21 @@ _QUANTITY = re.compile(
     r"\s*([-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf)\s*(\S*)\s*", re.I
 )
 
+_PLAIN_LETTERS = str.maketrans({"\u00b5": "u", "\u03bc": "u", "²": "2"})
+"""Both signs for micro and the small two, as reports print them."""
+_OTHER_SPELLINGS = (
+    (r"bps$", "b/s"),
+    (r"(seconds?|secs?)$", "s"),
+    (r"bytes?|(?<!/)bits?", "b"),
+    (r"/bits$", "/bit"),
+    (r"(cycles|cyc|clock|clk)$", "cycle"),
+    (r"hertz$", "hz"),
+    (r"watts?$", "w"),
+    (r"\^", ""),
+)
+"""Pattern in a unit, in small letters -> how the units here spell it."""
+_BITS = "; b is for bits, B for bytes of 8 bits"
+
 
 def parse_quantity(text: str, dimension: str) -> float:
     """Return the value of `text`, such as `512 KiB`, in the unit named by `dimension`.
@@ -44,15 +61,36 @@ def parse_quantity(text: str, dimension: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"found '{text}', expected a number with one of the units {allowed}")
-    number, unit = match.groups()
+    number, found = match.groups()
+    unit = found.translate(_PLAIN_LETTERS)
     if not unit:
         raise ValueError(f"found '{text}', a number without a unit; allowed units: {allowed}")
     if unit not in factors:
-        raise ValueError(f"found the unit '{unit}' in '{text}'; allowed units: {allowed}")
+        hint = _unit_hint(unit, dimension)
+        raise ValueError(f"found the unit '{found}' in '{text}'{hint}; allowed units: {allowed}")
     value = float(number.replace("_", "")) * factors[unit]
     if not math.isfinite(value):
         raise ValueError(f"found '{text}', which is not a finite number")
     return value
+
+
+def _unit_hint(unit: str, dimension: str) -> str:
+    """Return which units of the dimension may be meant by another spelling of one."""
+    factors = FACTORS[dimension]
+    spellings = {_folded(unit)} | ({_folded(unit[0] + "i" + unit[1:])} if unit[0] == "K" else set())
+    meant = [known for known in factors if _folded(known) in spellings]
+    if not meant:
+        return did_you_mean(unit, factors)
+    is_in_bits = "byte" in dimension and "b" in re.sub("bytes?|/bit", "", unit)
+    return f", did you mean {' or '.join(map(repr, meant))}?{_BITS if is_in_bits else ''}"
+
+
+def _folded(unit: str) -> str:
+    """Return `unit` in the one way that all its spellings share."""
+    folded = unit.lower()
+    for pattern, spelling in _OTHER_SPELLINGS:
+        folded = re.sub(pattern, spelling, folded)
+    return folded
 
 
 def ceil_div(numerator: int, denominator: int) -> int:

@@ -21,6 +21,7 @@ BENCHMARKS = {
         core.scheduling,
         core.head,
         core.product,
+        core.choosing,
         core.layer,
         core.cached_layer,
         core.bursts,

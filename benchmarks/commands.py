@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.measure import Measurement, peak_mb, seconds, seconds_once
 
 REPEATS = 7
-RUN = ("run", "--machine", "ascend-910b", "--workload")
+RUN = ("run", "--machine", "ascend-910b-no-l2", "--workload")
 SWEEP = Path(__file__).with_name("sweep.yaml")
 
 

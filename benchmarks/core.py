@@ -10,16 +10,17 @@ from accelsim.engine import compiled, reference
 from accelsim.engine.memory import new_memory, request
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash import Flash, FlashParameters
+from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
 from accelsim.loading import load_machine
 from accelsim.program.ops import Op
 from accelsim.program.program import Program
 from accelsim.program.transfer import Transfer
 from accelsim.simulation import simulate
-from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.problem import AttentionProblem, GemmProblem
 from accelsim.workload.tensors import load_tensors
-from benchmarks.measure import Measurement, peak_mb, seconds
+from benchmarks.measure import Measurement, peak_mb, seconds, seconds_once
 
-MACHINE, BANKED = "ascend-910b", "ascend-910b-banked"
+MACHINE, BANKED = "ascend-910b-no-l2", "ascend-910b-banked"
 BURST_BYTES, ROW_BYTES, NUM_BURSTS = 32, 256, 2**18
 L2 = {
     "capacity": "192 MiB",
@@ -117,6 +118,23 @@ def product() -> list[Measurement]:
     return [Measurement(name=name, samples=samples, unit="ms", target="< 20")]
 
 
+def choosing() -> list[Measurement]:
+    """The share of a simulation that the choice of tiles takes, for products not seen before."""
+    machine = load_machine(MACHINE)
+    simulate(machine, "gemm-1024", "gemm")
+    shares = [_share_of_choice(machine, 1024 + i) for i in range(1, 2 * REPEATS)]
+    name = "choice of tiles, of a new GEMM near 1024 x 1024 x 1024"
+    return [Measurement(name=name, samples=shares, unit="%", target="< 10")]
+
+
+def _share_of_choice(machine: MachineSpec, rows: int) -> float:
+    problem = GemmProblem(kind="gemm", name="chosen before", m=rows, n=1024, k=1024)
+    chosen = seconds_once(lambda: choose_tiles(problem, machine, GemmParameters()))
+    # Under another name nothing is remembered.
+    spent = seconds_once(lambda: simulate(machine, "gemm-1024", "gemm", {"workload.m": rows}))
+    return 100 * chosen / spent
+
+
 def layer() -> list[Measurement]:
     """A layer of Llama-2-7B, cost only."""
     workload = "llama-2-7b-prefill-4096-layer"
@@ -136,7 +154,7 @@ def cached_layer() -> list[Measurement]:
 
 def bursts() -> list[Measurement]:
     """Bursts per second of the banked HBM: near addresses, short rows, single bursts anywhere."""
-    machine = load_machine(BANKED)
+    machine = load_machine(BANKED, {"l2": None})
     generator = np.random.default_rng(0)
     near = np.arange(NUM_BURSTS)
     rows = generator.permutation(4 * NUM_BURSTS)[: NUM_BURSTS * BURST_BYTES // ROW_BYTES]

@@ -6,7 +6,7 @@ from typing import Any
 from accelsim.config.document import dotted
 
 WORDS = {"name", "description", "technology", "sources", "kind", "dataflow", "standard"}
-WORDS |= {"formats", "overflow", "can_shift"}
+WORDS |= {"formats", "overflow", "can_shift", "library", "duty"}
 
 
 def numbers(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

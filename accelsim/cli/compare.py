@@ -1,6 +1,6 @@
 """`accelsim compare`: several kernels side by side, as a table, a CSV file and figures."""
 
-from collections.abc import Mapping
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +10,17 @@ from rich.table import Table
 
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, note, print_json, progress, results
-from accelsim.cli.files import write_csv
+from accelsim.cli.files import remove_file, write_csv
 from accelsim.report.quantity import quantity_of
+from accelsim.report.subject import subject_of
 
 if TYPE_CHECKING:
+    from accelsim.library.recipe import Recipe
     from accelsim.report.timeline import Timeline
 
 TIMELINE_OPS = 300
+_LONGEST_NAME_BYTES = 200
+"""Of a recipe in the name of a file, which may have 255 bytes."""
 SHOWN = (
     "cycles",
     "time_s",
@@ -24,6 +28,7 @@ SHOWN = (
     "hbm_read_bytes",
     "hbm_write_bytes",
     "hbm_bytes_by_tensor.",
+    "requested_bytes_by_tensor.",
     "macs",
     "units.cube.utilization",
     "units.vector.utilization",
@@ -36,6 +41,10 @@ SHOWN = (
     "energy_by_component_j.",
     "area_mm2",
     "is_exact",
+    "selection_assumed",
+    *(f"parameters.{name}" for name in ("tile_q", "tile_k", "tile_m", "tile_n", "tile_rows")),
+    *(f"parameters.{name}" for name in ("tile_cols", "tile_elements", "softmax_rows", "block")),
+    *(f"parameters.{name}" for name in ("splits", "stages")),
     "selection.",
     "accuracy.",
 )
@@ -48,7 +57,12 @@ def compare(
     machine: options.Machine,
     workload: options.Workload,
     kernels: Annotated[
-        str, typer.Option("--kernels", "-k", help="Names of kernels, separated by commas.")
+        str,
+        typer.Option(
+            "--kernels",
+            "-k",
+            help='Kernels, separated by commas: dense,flash or "flash(tile_q=64),pasa".',
+        ),
     ],
     out: options.Out,
     settings: options.Settings = None,
@@ -60,39 +74,44 @@ def compare(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Simulate several kernels on one workload: table, compare.csv and figures.
-
-    A setting that starts with a kernel's name, such as flash.tile_q=64, is for that kernel alone.
-    """
-    names = kernel_list(kernels)
-    own = {name: settings_of(name, names, options.parse_settings(settings)) for name in names}
+    """Simulate several kernels on one workload: table, compare.csv and figures."""
+    recipes = recipe_list(kernels)
+    chosen = options.parse_settings(settings)
     folder = options.writable_folder(out)
     rows = []
     with progress("comparing") as advance, compilation_noted():
         from accelsim.interruption import interruptible
         from accelsim.simulation import simulate
 
-        for count, name in enumerate(names):
-            advance(count, len(names))
+        for count, recipe in enumerate(recipes):
+            advance(count, len(recipes))
             report = interruptible(
                 simulate,
                 machine,
                 workload,
-                name,
-                own[name],
+                recipe,
+                chosen,
                 engine=engine.value,
                 timeline=timeline,
             )
-            rows.append(report.to_row())
-            _save_timeline(report.timeline, folder / f"timeline-{name}.csv")
-        advance(len(names), len(names))
+            rows.append({**chosen, **report.to_row(), "kernel": str(recipe)})
+            _save_timeline(report.timeline, folder / timeline_name(str(recipe)))
+        advance(len(recipes), len(recipes))
     _finish(rows, folder, output)
+
+
+def timeline_name(recipe: str) -> str:
+    """Return the name of the file with the first ops of a kernel; another one for each recipe."""
+    name = recipe.replace("%", "%25").replace("/", "%2F")
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return f"timeline-{name}.csv"
 
 
 def _save_timeline(timeline: "Timeline | None", path: Path) -> None:
     """Write the first ops, or remove those of an earlier comparison in this folder."""
     if timeline is None:
-        path.unlink(missing_ok=True)
+        remove_file(path)
     else:
         write_csv(timeline.first_ops(TIMELINE_OPS), path)
 
@@ -111,33 +130,24 @@ def _finish(rows: list[Row], folder: Path, output: options.OutputFormat) -> None
     note(f"wrote compare.csv and {len(paths)} figures to {folder}")
 
 
-def kernel_list(text: str) -> list[str]:
-    """Return the names in `text`; raises OptionError, or UnknownNameError for one of them."""
-    from accelsim.kernels.registry import get_kernel
+def recipe_list(text: str) -> list["Recipe"]:
+    """Return the recipes in `text`; raises OptionError, or what a recipe raises that is wrong."""
+    from accelsim.library.recipe import Recipe, split_recipes
 
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
+    names = [name.strip() for name in split_recipes(text)]
+    recipes = [Recipe.parse(name) for name in names if name]
+    if len(set(recipes)) < len(names):
         raise options.OptionError(
-            f"--kernels {text}: found an empty or repeated name; allowed: --kernels dense,flash"
+            f"--kernels {text}: found an empty or repeated kernel; allowed: --kernels dense,flash"
         )
-    for name in names:
-        get_kernel(name)
-    return names
-
-
-def settings_of(kernel: str, kernels: list[str], settings: Mapping[str, object]) -> Row:
-    """Return the settings that hold for `kernel`: the common ones and those with its name."""
-    others = tuple(f"{name}." for name in kernels if name != kernel)
-    return {
-        key.removeprefix(f"{kernel}."): value
-        for key, value in settings.items()
-        if not key.startswith(others)
-    }
+    for recipe in recipes:
+        recipe.parameters()
+    return recipes
 
 
 def side_by_side(rows: list[Row]) -> Table:
     """Return a table with one column a kernel and one line a result."""
-    title = f"{rows[0]['workload']} on {rows[0]['machine']}"
+    title = subject_of(str(rows[0]["machine"]), str(rows[0]["workload"]), rows[0])
     table = Table(title=escape(title), title_justify="left")
     table.add_column("")
     for row in rows:

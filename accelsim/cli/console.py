@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from accelsim.errors import AccumulatorWarning
+from accelsim.errors import AccelsimWarning, printable
 
 _PIPED_WIDTH = 140
 """Columns of a table that goes to a file or a pipe, which have no width of their own."""
@@ -38,12 +38,12 @@ details = Console(stderr=True, quiet=True)
 
 def note(text: str) -> None:
     """Tell the user something worth knowing, unless `--quiet`."""
-    messages.print(text, markup=False, highlight=False, soft_wrap=True)
+    messages.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def detail(text: str) -> None:
     """Tell the user something that only `--verbose` asks for."""
-    details.print(text, markup=False, highlight=False, soft_wrap=True)
+    details.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -64,8 +64,8 @@ def finite(value: object) -> object:
 
 @contextmanager
 def warnings_in_a_line() -> Iterator[None]:
-    """Show the first warning of an accumulator as one line on stderr, and no other of its kind."""
-    told = False
+    """Show the first of accelsim's warnings of a kind as one line on stderr, and no other of it."""
+    told: set[type[Warning]] = set()
 
     def show(
         message: Warning | str,
@@ -75,15 +75,14 @@ def warnings_in_a_line() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        nonlocal told
-        if not issubclass(category, AccumulatorWarning):
+        if not issubclass(category, AccelsimWarning):
             usual(message, category, filename, lineno, file, line)
-        elif not told:
-            sys.stderr.write(f"warning: {message}\n")
-            told = True
+        elif category not in told:
+            sys.stderr.write(f"warning: {printable(str(message))}\n")
+            told.add(category)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", AccumulatorWarning)
+        warnings.simplefilter("always", AccelsimWarning)
         usual, warnings.showwarning = warnings.showwarning, show
         yield
 
@@ -91,7 +90,7 @@ def warnings_in_a_line() -> Iterator[None]:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Show that something is going on, and say so once if it has to compile first."""
-    with messages.status(escape(text)), compilation_noted():
+    with messages.status(escape(printable(text))), compilation_noted():
         yield
 
 
@@ -126,7 +125,7 @@ def progress(text: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, in
         amounts = (DownloadColumn(), TransferSpeedColumn())
     label = TextColumn("{task.description}", markup=False)
     bar = Progress(label, BarColumn(), *amounts, TimeRemainingColumn(), console=messages)
-    task: TaskID = bar.add_task(text, total=None)
+    task: TaskID = bar.add_task(printable(text), total=None)
     bar.start()
     try:
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -22,6 +22,14 @@ def write_json(value: object, path: Path) -> None:
     write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n", path)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file of an earlier run, where there is one; raises OutputError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot remove the file: {error.strerror}") from error
+
+
 def write_text(text: str, path: Path) -> None:
     """Write `text` so that a reader sees the old file or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")

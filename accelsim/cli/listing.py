@@ -8,10 +8,15 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from accelsim.cli.console import print_json, results
+from accelsim.errors import printable
 from accelsim.report.quantity import quantity_of
 
 if TYPE_CHECKING:
     from accelsim.hardware.machine import MachineSpec
+
+
+_PHASES = {"both": "prefill, decode", "decode": "decode"}
+"""Phase of a kernel -> what it is called in a table."""
 
 
 class SchemaKind(StrEnum):
@@ -27,15 +32,18 @@ def kernels() -> None:
     from accelsim.kernels.registry import get_kernel, kernel_names
 
     table = Table(
-        _named("kernel"), "for", "what it does", _named("parameter"), "default", "meaning"
+        *(_named("kernel"), "for", "phase", "exact", "what it does"),
+        *(_named("parameter"), "default", "meaning"),
     )
     for name in kernel_names():
         kernel = get_kernel(name)
         lines = _parameters(kernel.parameters) or [("", "", "")]
         table.add_section()
-        table.add_row(name, kernel.problem_kind, kernel.summary, *lines[0])
+        is_exact = "yes" if kernel.is_exact else "no"
+        about = (kernel.problem_kind, _PHASES[kernel.phase], is_exact, kernel.summary)
+        table.add_row(name, *about, *lines[0])
         for line in lines[1:]:
-            table.add_row("", "", "", *line)
+            table.add_row("", *("" for _ in about), *line)
     results.print(table)
 
 
@@ -72,7 +80,7 @@ def _machine_cells(machine: "MachineSpec") -> list[str]:
         quantity_of("clock_hz").show(machine.clock),
         quantity_of("scratchpad_bytes").show(machine.scratchpad.capacity),
         quantity_of("hbm_bytes_per_s").show(machine.hbm.bandwidth),
-        machine.description,
+        escape(printable(machine.description)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,26 +10,34 @@ from typer.core import TyperGroup
 
 from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep, validate
 from accelsim.cli.console import details, messages, warnings_in_a_line
-from accelsim.errors import AccelsimError
-from accelsim.interruption import is_work_abandoned
+from accelsim.errors import AccelsimError, printable
+from accelsim.interruption import interrupts_raised, is_work_abandoned
+from accelsim.leaving import INTERRUPTED, MESSAGE
 from accelsim.version import VERSION
 
-INTERRUPTED = 130
-"""Exit code of a shell command that Ctrl-C ended."""
+CLOSED_PIPE = 1
+"""Exit code where nobody reads what is printed."""
 
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command; a user's mistake is one message, never a traceback."""
         try:
-            with warnings_in_a_line():
+            with interrupts_raised() as is_interrupted, warnings_in_a_line():
                 return super().invoke(ctx)
-        except AccelsimError as error:
-            sys.stderr.write(f"{error}\n")
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as interruption:
-            sys.stderr.write("\ninterrupted\n")
-            raise typer.Exit(INTERRUPTED) from interruption
+        except (Exception, KeyboardInterrupt) as error:
+            raise typer.Exit(_told(error, is_interrupted())) from error
+
+
+def _told(error: BaseException, is_interrupted: bool) -> int:
+    """Tell the user what ended a command; return its exit code, or raise what is a defect."""
+    if isinstance(error, AccelsimError) and (not is_interrupted or error.exit_code == INTERRUPTED):
+        sys.stderr.write(f"{printable(str(error))}\n")
+        return error.exit_code
+    if is_interrupted or isinstance(error, KeyboardInterrupt):
+        sys.stderr.write(MESSAGE)
+        return INTERRUPTED
+    raise error
 
 
 app = typer.Typer(
@@ -77,12 +86,22 @@ def accelsim(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line and end the process."""
+    code = _code_of(lambda: app(prog_name="accelsim")) or _code_of(sys.stdout.flush)
+    if code == INTERRUPTED and is_work_abandoned():
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+    sys.exit(code)
+
+
+def _code_of(work: Callable[[], Any]) -> Any:
+    """Return the exit code after `work`, which may be output outside of any command."""
     try:
-        app(prog_name="accelsim")
+        work()
     except SystemExit as end:
-        if end.code == INTERRUPTED and is_work_abandoned():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
-        raise
+        return end.code
+    except BrokenPipeError:
+        return CLOSED_PIPE
+    except AccelsimError as error:
+        return _told(error, is_interrupted=False)
+    return 0

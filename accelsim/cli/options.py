@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accelsim.cli.console import details, messages
-from accelsim.errors import AccelsimError, OutputError
+from accelsim.errors import FILE_ERRORS, AccelsimError, OutputError, reason_of
 
 if TYPE_CHECKING:
     from accelsim.config.shipped import Kind
@@ -74,15 +74,22 @@ Workload = Annotated[
     ),
 ]
 Kernel = Annotated[
-    str, typer.Option("--kernel", "-k", help="Name of the kernel.", autocompletion=kernels_from)
+    str | None,
+    typer.Option(
+        "--kernel",
+        "-k",
+        help='The kernel, with parameters where they are given: flash or "flash(tile_q=128)".',
+        show_default="what the library of the machine picks",
+        autocompletion=kernels_from,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="A kernel parameter (tile_q=128) or a field of the machine or workload "
-        '(machine.scratchpad.capacity="512 KiB"). Repeatable.',
+        help="A field of the machine or workload: workload.q_len=4096, "
+        'machine.scratchpad.capacity="512 KiB". Repeatable.',
     ),
 ]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="Who schedules the program.")]
@@ -104,7 +111,9 @@ def parse_settings(texts: Iterable[str] | None) -> dict[str, object]:
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise OptionError(f"--set {text}: found no key=value; allowed: --set tile_q=128")
+            raise OptionError(
+                f"--set {text}: found no key=value; allowed: --set workload.q_len=4096"
+            )
         if key.strip() in settings:
             raise OptionError(f"--set {key.strip()}: given twice; allowed: once")
         settings[key.strip()] = value.strip()
@@ -119,5 +128,5 @@ def writable_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write to the folder: {error.strerror}") from error
+    except FILE_ERRORS as error:
+        raise OutputError(f"{folder}: cannot write to the folder: {reason_of(error)}") from error

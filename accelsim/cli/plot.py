@@ -1,5 +1,6 @@
 """`accelsim plot`: figures from a saved table, without simulating again."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,20 +52,23 @@ def plot(
 
 def draw_comparison(folder: Path) -> list[Path]:
     """Draw what compare.csv and its timelines hold; return the files."""
+    from accelsim.cli.compare import timeline_name
     from accelsim.plotting.bars import energy_figure, traffic_figure
     from accelsim.plotting.gantt import timeline_figure
     from accelsim.plotting.roofline import roofline_figure
-    from accelsim.plotting.style import save_figure
-    from accelsim.plotting.table import COMPARE_TABLE, read_table
+    from accelsim.plotting.style import save_figure, titled
+    from accelsim.plotting.table import COMPARE_TABLE, comparison_subject, read_table
 
     frame = read_table(folder / COMPARE_TABLE)
-    paths = save_figure(traffic_figure(frame), folder, "traffic")
-    paths += save_figure(energy_figure(frame), folder, "energy")
-    paths += save_figure(roofline_figure(frame), folder, "roofline")
+    subject, paths = comparison_subject(frame), list[Path]()
+    figures = {"traffic": traffic_figure, "energy": energy_figure, "roofline": roofline_figure}
+    for name, draw in figures.items():
+        paths += save_figure(titled(draw(frame), subject), folder, name)
     for kernel in frame["kernel"]:
-        table = folder / f"timeline-{kernel}.csv"
-        if table.is_file():
-            paths += save_figure(timeline_figure(read_table(table)), folder, table.stem)
+        table = folder / timeline_name(kernel)
+        if os.path.isfile(table):
+            figure = titled(timeline_figure(read_table(table)), f"{kernel}: {subject}")
+            paths += save_figure(figure, folder, table.stem)
     return paths
 
 
@@ -94,19 +98,40 @@ def draw_columns(
 
     frame = read_table(table)
     if not pareto:
-        return save_figure(curve_figure(frame, x, y, by), table.parent, f"{y}-over-{x}")
-    front = front_of(frame, x, y, maximize)
-    settings = _settings(frame)
-    figure = pareto_figure(frame, x, y, front, maximize=maximize, by=by, settings=settings)
-    return save_figure(figure, table.parent, f"pareto-{y}-{x}")
+        name = _file_name(f"{y}-over-{x}", by, ())
+        return save_figure(curve_figure(frame, x, y, by), table.parent, name)
+    figure = pareto_figure(
+        frame,
+        x,
+        y,
+        front_of(frame, x, y, maximize, exact_only=True),
+        wider_front=front_of(frame, x, y, maximize),
+        maximize=maximize,
+        by=by,
+        settings=_settings(frame),
+    )
+    return save_figure(figure, table.parent, _file_name(f"pareto-{y}-{x}", by, maximize))
 
 
-def front_of(frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str]) -> list[bool]:
-    """Return for each row whether no other row of its problem with both values beats it."""
-    from accelsim.plotting.table import finished, numbers, problems
+def _file_name(stem: str, by: Sequence[str], maximize: Sequence[str]) -> str:
+    """Return a name that says all that was chosen, so that no figure replaces another one."""
+    chosen = [f"most-{name}" for name in maximize] + [f"by-{name}" for name in by]
+    return "-".join([stem, *chosen])
+
+
+def front_of(
+    frame: "pd.DataFrame", x: str, y: str, maximize: Sequence[str], *, exact_only: bool = False
+) -> list[bool]:
+    """Return for each row whether no other row of its problem with both values beats it.
+
+    exact_only: as if there were none but exact rows.
+    """
+    from accelsim.plotting.table import finished, is_exact, numbers, problems
     from accelsim.sweeps.pareto import pareto_front
 
     rows = finished(frame, [x, y])
+    if exact_only:
+        rows = rows[is_exact(rows)]
     values = rows[[]].assign(**{name: numbers(rows, name)[0] for name in (x, y)})
     more = [name for name in (x, y) if name in maximize]
     less = [name for name in (x, y) if name not in maximize]

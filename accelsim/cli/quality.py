@@ -16,7 +16,7 @@ def quality(
         typer.Option(
             "--kernel",
             "-k",
-            help="Kernel for the attention; FP32 without one.",
+            help="Kernel for the attention, such as flash(precision=fp16); FP32 without one.",
             autocompletion=options.kernels_from,
         ),
     ] = None,
@@ -25,7 +25,7 @@ def quality(
         typer.Option(
             "--linear",
             "-l",
-            help="Kernel for the linears; FP32 without one.",
+            help="Kernel for the linears, such as tender(activation_bits=4); FP32 without one.",
             autocompletion=options.kernels_from,
         ),
     ] = None,
@@ -46,9 +46,8 @@ def quality(
 ) -> None:
     """Run a real model with its attention, its linears or both computed by kernels.
 
-    Prints the perplexity, and what the same attention and linears cost. A parameter of the kernel
-    of the linears is set as linear.KEY=VALUE. The only setting of a workload is workload.dtype, the
-    format of inputs, weights and outputs in HBM.
+    Prints the perplexity, and what the same attention and linears cost. The only setting of a
+    workload is workload.dtype, the format of inputs, weights and outputs in HBM.
     """
     chosen = options.parse_settings(settings)
     started = perf_counter()

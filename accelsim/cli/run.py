@@ -14,7 +14,7 @@ from accelsim.cli.console import detail, note, print_json, results, working
 def run(
     machine: options.Machine,
     workload: options.Workload,
-    kernel: options.Kernel,
+    kernel: options.Kernel = None,
     settings: options.Settings = None,
     engine: options.EngineOption = options.Engine.COMPILED,
     output: options.FormatOption = options.OutputFormat.TABLE,
@@ -27,7 +27,7 @@ def run(
     """Simulate one kernel: cycles, bytes, joules and what it does to the numbers."""
     chosen = options.parse_settings(settings)
     started = perf_counter()
-    with working(f"simulating {kernel}"):
+    with working(f"simulating {kernel or workload}"):
         from accelsim.interruption import interruptible
         from accelsim.simulation import simulate
 
@@ -55,7 +55,7 @@ def run(
 def program(
     machine: options.Machine,
     workload: options.Workload,
-    kernel: options.Kernel,
+    kernel: options.Kernel = None,
     settings: options.Settings = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Print only so many ops.", show_default="all")
@@ -65,7 +65,7 @@ def program(
 ) -> None:
     """Print the verified tile program of a kernel, one op a line."""
     chosen = options.parse_settings(settings)
-    with working(f"recording {kernel}"):
+    with working(f"recording {kernel or workload}"):
         from accelsim.interruption import interruptible
         from accelsim.program.printer import format_program
         from accelsim.simulation import record

@@ -49,6 +49,8 @@ def sweep(
             progress=advance,
         )
     results.print(summary(outcome), markup=False, highlight=False, soft_wrap=True)
+    for text in remarks(outcome):
+        note(text)
     note(f"wrote {outcome.csv} and {outcome.parquet}")
 
 
@@ -57,3 +59,20 @@ def summary(outcome: "SweepResult") -> str:
     states = ", ".join(f"{count} {status}" for status, count in outcome.num_by_status.items())
     excluded = f"; {outcome.num_excluded} excluded by constraints" if outcome.num_excluded else ""
     return f"{outcome.num_points} points: {states} ({outcome.num_run} run now){excluded}"
+
+
+def remarks(outcome: "SweepResult") -> list[str]:
+    """Return what a reader of the table has to know and cannot see in it."""
+    found = []
+    if outcome.num_set_aside:
+        results_are = "result is" if outcome.num_set_aside == 1 else "results are"
+        found.append(
+            f"{outcome.num_set_aside} older {results_are} kept and not shown: made by other code, "
+            f"or from files that have changed since"
+        )
+    if outcome.free_keys:
+        found.append(
+            f"the area does not change with {', '.join(outcome.free_keys)}: "
+            f"what is best costs nothing, and wins every front (docs/sweeps.md)"
+        )
+    return found

@@ -13,14 +13,13 @@ from typing import Any
 
 import yaml
 
+from accelsim.config.plain import MAX_BYTES, MAX_DEPTH, MAX_DIGITS, plain
 from accelsim.errors import ConfigError
-
-MAX_BYTES = 1024 * 1024
-MAX_DEPTH = 20
 
 KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead from the root of a document to one of its values."""
 
+_LONGEST_KEY = 60
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _BOOLEANS = {
@@ -66,13 +65,15 @@ class Document:
     def with_overrides(self, overrides: Mapping[str, Any], label: str) -> "Document":
         """Return the document with dotted keys replaced; text is read as YAML.
 
-        A message about an overridden key starts with `label` and the key. Raises ConfigError
-        when a text is not YAML or a key leads through a value that has no keys.
+        A message about an overridden key starts with `label` and the key. What a file may not hold,
+        an override may not either. Raises ConfigError for that, when a text is not YAML, or when a
+        key leads through a value that has no keys.
         """
         document = self
-        for key, given in overrides.items():
-            value = _read_override(given, f"{label}{key}: ") if isinstance(given, str) else given
-            document = document._with_value(tuple(key.split(".")), value, label)
+        for key, value in plain_settings(overrides, label).items():
+            path = tuple(key.split("."))
+            read = _read_override(value, len(path), f"{label}{key}: ")
+            document = document._with_value(path, read, label)
         return document
 
     def _with_value(self, path: KeyPath, value: Any, label: str) -> "Document":
@@ -92,8 +93,42 @@ def dotted(path: KeyPath) -> str:
     return text.removeprefix(".")
 
 
-def _read_override(text: str, place: str) -> Any:
-    return parse(text, lambda line, column: place).value
+def plain_settings(settings: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Return settings from Python as a file could hold them, their texts not yet read.
+
+    settings: dotted key -> value. Raises ConfigError with a message that starts with `label`.
+    """
+    parts = [each for pair in settings.items() for each in pair]
+    size = sum(len(each) for each in parts if isinstance(each, str))
+    if size > MAX_BYTES:
+        raise ConfigError([f"{label}found {size} characters, allowed are {MAX_BYTES}"])
+    return {str(key): _plain_setting(key, value, label) for key, value in settings.items()}
+
+
+def _plain_setting(key: Any, value: Any, label: str) -> Any:
+    if not isinstance(key, str):
+        raise ConfigError([f"{label}found the key {key!r}, expected text"])
+    try:
+        return plain(value, key.count(".") + 1)
+    except ValueError as error:
+        raise ConfigError([f"{label}{_shortened(key)}: {error}"]) from None
+
+
+def _shortened(key: str) -> str:
+    return key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}..."
+
+
+def _read_override(value: Any, depth: int, place: str) -> Any:
+    """Return what the text of an override says, or any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    document = parse(value, lambda line, column: place)
+    if document.mistakes:
+        raise ConfigError(document.mistakes)
+    try:
+        return plain(document.value, depth)
+    except ValueError as error:
+        raise ConfigError([f"{place}{error}"]) from None
 
 
 def replaced_at(value: Any, path: KeyPath, new: Any) -> Any:
@@ -196,7 +231,7 @@ def _plain_scalar(text: str) -> str | int | float | bool | None:
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
-    if _INTEGER.fullmatch(text) and len(text) < 100:
+    if _INTEGER.fullmatch(text) and len(text) <= MAX_DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)

@@ -8,12 +8,13 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from accelsim.config.document import MAX_BYTES, Document, parse
+from accelsim.config.document import Document, parse
 from accelsim.config.extending import base_of, check_ends, extended
 from accelsim.config.mistakes import explain, show
+from accelsim.config.plain import MAX_BYTES
 from accelsim.config.shipped import Kind, locate
 from accelsim.config.spec import UNITS_REQUIRED
-from accelsim.errors import ConfigError
+from accelsim.errors import FILE_ERRORS, ConfigError, ShortageError, reason_of
 
 T = TypeVar("T")
 
@@ -32,11 +33,14 @@ def load_spec(
     text, read as YAML, or to plain values; a quantity needs its unit there too. Messages about an
     overridden key start with `label` and the key. A union of models comes as a TypeAdapter.
 
-    Raises ConfigError with all mistakes, UnknownNameError for a name that nobody knows.
+    Raises ConfigError with all mistakes, UnknownNameError for a name that nobody knows,
+    ShortageError for a file that cannot be read now.
     """
     document = read_document(source, kind=kind)
     if overrides:
-        return validate(model, document.with_overrides(overrides, label))
+        document = document.with_overrides(overrides, label)
+    if overrides or kind == "machine":  # a machine is also what its memory standard's file says
+        return validate(model, document)
     return cast(T, _validate_once(cast(Any, model), document))
 
 
@@ -63,7 +67,10 @@ def _read_chain(files: tuple[Path, ...], kind: Kind) -> Document:
 
 
 def _read_file(path: Path) -> Document:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except FILE_ERRORS as error:
+        raise ConfigError([f"{path}: cannot be read: {reason_of(error)}"]) from None
     version = (status.st_dev, status.st_ino, status.st_mtime_ns)
     return _read(path, status.st_size, version)
 
@@ -104,7 +111,7 @@ def _read(path: Path, size_bytes: int, _version: tuple[int, ...]) -> Document:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+        raise ShortageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: byte {error.start} is not text in UTF-8"]) from None
     return parse(text, lambda line, column: f"{path}:{line}:{column}: ")

@@ -15,6 +15,7 @@ _PLAINER = {
     "an object": "a mapping",
     "a valid dictionary or object to extract fields from": "a mapping",
     "a valid array": "a list",
+    "a valid tuple": "a list",
     "a valid boolean": "true or false",
 }
 """What pydantic expects, in the words of a YAML file."""
@@ -24,10 +25,18 @@ def explain(error: ValidationError, document: Document, adapter: TypeAdapter[Any
     """Return one message per mistaken value, in the order of the model's fields."""
     texts: dict[KeyPath, str] = {}
     for detail in error.errors(include_url=False):
+        if _has_mistaken_members(detail):
+            continue
         path, text = _path(detail, document), _text(detail, document, adapter)
         # Two findings about one value are the branches of a union: either would be right.
         texts[path] = f"{texts[path]}; or: {text}" if path in texts else text
     return [document.message(path, text) for path, text in texts.items()]
+
+
+def _has_mistaken_members(detail: Any) -> bool:
+    """Whether what is called too short only has members that are told of already."""
+    is_short = detail["type"] == "too_short"
+    return is_short and bool(len(detail["input"]) >= detail["ctx"]["min_length"])
 
 
 def _path(detail: Any, document: Document) -> KeyPath:

@@ -31,10 +31,10 @@ def locate(source: str | Path, kind: Kind, folder: Path = Path()) -> Path:
     path = folder / source
     if isinstance(source, str) and source in _shipped(kind):
         return _shipped(kind)[source]
-    if os.path.exists(path):  # unlike Path.exists, never raises
-        if path.is_file():
+    if os.path.exists(path):  # unlike those of Path, these never raise
+        if os.path.isfile(path):
             return path
-        found = "a folder" if path.is_dir() else "a device or pipe"
+        found = "a folder" if os.path.isdir(path) else "a device or pipe"
         raise ConfigError([f"{path}: found {found}, expected a YAML file"])
     named = Path(source)
     is_path = isinstance(source, Path) or len(named.parts) > 1 or named.suffix in (".yaml", ".yml")

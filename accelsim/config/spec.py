@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -12,6 +13,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from accelsim.errors import printable
 from accelsim.units import FACTORS, parse_quantity
 
 UNITS_REQUIRED = {"units_required": True}
@@ -25,6 +27,27 @@ class Spec(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
+
+def _shown_as_it_is(name: str) -> str:
+    if not name.strip() or printable(name) != name or "\n" in name:
+        raise ValueError(f"found {name!r}, allowed: a name on one line, without control characters")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_shown_as_it_is), Field(json_schema_extra={"minLength": 1})]
+"""What reports, tables and figures show."""
+
+# What compiled code computes with has bounds: 64-bit integers hold the product of any two sizes,
+# and no factor makes a time too long for them.
+Size = Annotated[int, Field(gt=0, lt=2**31)]
+SizeOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+MAX_VALUE = 3.4028234663852886e38
+"""Largest finite number of FP32, in which tensors are kept."""
+Value = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)]
+ValueOrZero = Annotated[float, Field(ge=0, le=MAX_VALUE)]
+PositiveValue = Annotated[float, Field(gt=0, le=MAX_VALUE)]
 
 EXTENDS = "extends"
 """Key of a file that builds on another one."""
@@ -77,17 +100,19 @@ def _described(dimension: str) -> WithJsonSchema:
 
 
 Bytes = Annotated[int, _parsed("bytes", whole=True), Field(gt=0, le=2**50), _described("bytes")]
-Hertz = Annotated[float, _parsed("hertz"), Field(gt=0, le=1e15), _described("hertz")]
-BytesPerSecond = Annotated[float, _parsed("bytes_per_s"), Field(gt=0), _described("bytes_per_s")]
+Hertz = Annotated[float, _parsed("hertz"), Field(ge=1, le=1e15), _described("hertz")]
+BytesPerSecond = Annotated[
+    float, _parsed("bytes_per_s"), Field(ge=1, le=1e18), _described("bytes_per_s")
+]
 BytesPerCycle = Annotated[
-    float, _parsed("bytes_per_cycle"), Field(gt=0), _described("bytes_per_cycle")
+    float, _parsed("bytes_per_cycle"), Field(ge=1e-6, le=1e12), _described("bytes_per_cycle")
 ]
 Seconds = Annotated[float, _parsed("seconds"), Field(ge=0, le=1e6), _described("seconds")]
-Watts = Annotated[float, _parsed("watts"), Field(ge=0), _described("watts")]
-Picojoules = Annotated[float, _parsed("picojoules"), Field(ge=0), _described("picojoules")]
+Watts = Annotated[float, _parsed("watts"), Field(ge=0, le=1e9), _described("watts")]
+Picojoules = Annotated[float, _parsed("picojoules"), Field(ge=0, le=1e12), _described("picojoules")]
 PicojoulesPerByte = Annotated[
-    float, _parsed("picojoules_per_byte"), Field(ge=0), _described("picojoules_per_byte")
+    float, _parsed("picojoules_per_byte"), Field(ge=0, le=1e12), _described("picojoules_per_byte")
 ]
 SquareMillimetres = Annotated[
-    float, _parsed("square_millimetres"), Field(ge=0), _described("square_millimetres")
+    float, _parsed("square_millimetres"), Field(ge=0, le=1e9), _described("square_millimetres")
 ]

@@ -1,5 +1,6 @@
 """Die area by component, from the machine's sizes and the technology's unit areas."""
 
+from accelsim.hardware.costs import sram_capacities
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import IntMacSpec, MachineSpec
 from accelsim.hardware.matrix import Cube
@@ -52,13 +53,8 @@ def _vector_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:
 
 def sram_points(machine: MachineSpec, technology: TechnologySpec) -> dict[str, SramPoint]:
     """Return the costs of each on-chip memory of one core, by component."""
-    capacities = {"scratchpad": machine.scratchpad.capacity}
-    if machine.cube:
-        capacities["operand_buffer"] = machine.cube.operand_buffer
-    if machine.int_mac:
-        capacities["index_buffer"] = machine.int_mac.index_buffer
-    capacities["accumulator"] = machine.accumulator.capacity
-    return {memory: technology.sram_of(memory, size) for memory, size in capacities.items()}
+    sizes = sram_capacities(machine).items()
+    return {memory: technology.sram_of(memory, size) for memory, (_, size) in sizes}
 
 
 def l2_slice(l2: L2Spec, technology: TechnologySpec) -> SramPoint:

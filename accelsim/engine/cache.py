@@ -93,8 +93,15 @@ def new_cache(l2: L2Spec | None, most_pieces: int) -> Cache:
 
 def dirty_bytes(cache: Cache) -> int:
     """Return the bytes that the HBM does not have yet."""
-    masks = cache.ways.dirty[cache.ways.dirty != 0]
-    return sum(int(mask).bit_count() for mask in masks) * int(cache.state[0].sector_bytes)
+    return int(dirty_lines(cache)[1].sum())
+
+
+def dirty_lines(cache: Cache) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the addresses of lines with bytes that the HBM does not have yet, and how many."""
+    state, is_dirty = cache.state[0], cache.ways.dirty != 0
+    sectors = [mask.bit_count() for mask in cache.ways.dirty[is_dirty].tolist()]
+    sizes = np.array(sectors, np.int64) * state.sector_bytes
+    return cache.lines[is_dirty] * state.line_bytes, sizes
 
 
 @jit_inline

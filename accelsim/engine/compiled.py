@@ -13,13 +13,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
-from accelsim.engine.memory import (
-    borrowed_memory,
-    dram_commands,
-    new_memory,
-    request,
-    traffic_of,
-)
+from accelsim.engine.memory import borrowed_memory, ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
@@ -126,8 +120,7 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         memory,
     )
     times = (ops.start, ops.end, ops.busy, ops.cause, items.core)
-    commands = dram_commands(memory, machine, int(ops.end.max(initial=0)))
-    return Schedule(program, cores, *times, traffic_of(memory, program), commands)
+    return Schedule(program, cores, *times, *ended(memory, program, machine, ops.end))
 
 
 def _new_ops(program: Program, machine: MachineSpec) -> np.recarray:

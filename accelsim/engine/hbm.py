@@ -87,21 +87,33 @@ def serve_pieces(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
     """Serve pieces of bytes requested at `time_cycles`; return the cycle at which all are done.
 
     pieces: [at least num_pieces, NUM_FIELDS]. Written ones count only if `waits_for_writes`.
-    Returns 0 when there is nothing to wait for.
+    In the flat HBM they are taken to spread over the channels like a contiguous run of the same
+    size, as rows are in `serve_transfer`. Returns 0 when there is nothing to wait for.
     """
     if num_pieces == 0:
         return np.int64(0)
     if hbm.is_banked:
         return _serve_pieces_banked(hbm, time_cycles, pieces, num_pieces, waits_for_writes)
+    return _serve_pieces_flat(hbm, time_cycles, pieces, num_pieces, waits_for_writes)
+
+
+@jit_inner
+def _serve_pieces_flat(hbm, time_cycles, pieces, num_pieces, waits_for_writes):
+    """Serve the reads, then the writes, each like a contiguous run from its first piece on."""
+    read_bytes = written_bytes = read_begin = write_begin = np.int64(0)
+    for i in range(num_pieces - 1, -1, -1):
+        begin, num_bytes = pieces[i, BEGIN], pieces[i, END] - pieces[i, BEGIN]
+        if pieces[i, IS_WRITE]:
+            written_bytes, write_begin = written_bytes + num_bytes, begin
+        else:
+            read_bytes, read_begin = read_bytes + num_bytes, begin
     done = np.int64(0)
-    for i in range(num_pieces):
-        begin = pieces[i, BEGIN]
-        served = serve_flat(hbm.flat, time_cycles, begin, pieces[i, END] - begin)
-        if not pieces[i, IS_WRITE]:
-            done = max(done, served + hbm.latency_cycles)
-        elif waits_for_writes:
-            # The memory has it then; no answer travels back.
-            done = max(done, served)
+    if read_bytes > 0:
+        done = serve_flat(hbm.flat, time_cycles, read_begin, read_bytes) + hbm.latency_cycles
+    if written_bytes > 0:
+        written = serve_flat(hbm.flat, time_cycles, write_begin, written_bytes)
+        # The memory has it then; no answer travels back.
+        done = max(done, written) if waits_for_writes else done
     return done
 
 

@@ -17,16 +17,18 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     """Refuse a program whose ops, one after the other, would take more cycles than can be counted.
 
     busy: cycles of every compute op. The bound takes every transfer through its slowest part: one
-    channel or one queue. Raises DoesNotFitError.
+    channel, one slice of the L2 or one queue. Raises DoesNotFitError.
     """
     slowest_hbm = machine.hbm.slowest_bytes_per_s / machine.clock
     slowest = min(slowest_hbm, machine.load.bandwidth, machine.store.bandwidth)
+    if machine.l2 is not None:
+        slowest = min(slowest, machine.l2.bandwidth / machine.clock / machine.l2.slices)
     with np.errstate(divide="ignore", over="ignore"):
         cycles_per_byte = 1 / np.float64(slowest)
     depths = machine.vector.pipeline_depth_cycles
     depths += machine.cube.latency_cycles if machine.cube else 0
     depths += machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
-    latency = float(machine.hbm_latency_cycles + depths)
+    latency = float(machine.hbm_latency_cycles + machine.l2_latency_cycles + depths)
     longest = cycles_per_byte * program.hbm_bytes.max(initial=0)
     total = busy.sum(dtype=np.float64) + cycles_per_byte * program.hbm_bytes.sum(dtype=np.float64)
     total += program.num_ops * latency

@@ -4,6 +4,7 @@ A transfer requested at time t is answered with the cycle at which its last byte
 state lives in plain integer arrays, so that the compiled engine can carry it.
 """
 
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -14,17 +15,26 @@ from accelsim.engine.cache import (
     begin_transfer,
     borrowed_cache,
     dirty_bytes,
+    dirty_lines,
     end_transfer,
     new_cache,
     read_run,
     write_run,
 )
 from accelsim.engine.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
-from accelsim.engine.hbm import Hbm, borrowed_hbm, new_hbm, serve_pieces, serve_transfer
+from accelsim.engine.hbm import (
+    BEGIN,
+    END,
+    Hbm,
+    borrowed_hbm,
+    new_hbm,
+    serve_pieces,
+    serve_transfer,
+)
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit, jit_inner
+from accelsim.jit import borrow, jit, jit_inline, jit_inner
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import B, C
 from accelsim.program.program import Program, Words
@@ -40,6 +50,18 @@ class Memory(NamedTuple):
     slices: FlatChannels
     """The ports of the cache, which serve like channels."""
     hbm: Hbm
+    tensor_begins: Words
+    """First address of every tensor, ascending."""
+    tensor_bytes: Words
+    """HBM bytes of every tensor; counted where there is a cache."""
+
+
+class Ended(NamedTuple):
+    """What a run was, as the memory knows it, in the order of the fields of a schedule."""
+
+    cycles: int
+    traffic: MemoryTraffic
+    dram: DramCommands | None
 
 
 def new_memory(machine: MachineSpec, program: Program) -> Memory:
@@ -48,12 +70,28 @@ def new_memory(machine: MachineSpec, program: Program) -> Memory:
     if isinstance(machine.hbm, BankedHbmSpec):
         most_bursts = _most_bursts(program, machine.hbm.dram.shape.burst, machine.l2)
     most_pieces = _most_pieces(program, machine.l2.sector) if machine.l2 else 0
+    begins = [tensor.address for tensor in program.tensors] or [0]
     return Memory(
         machine.l2_latency_cycles if machine.l2 else machine.hbm_latency_cycles,
         new_cache(machine.l2, 2 * most_pieces),
         new_slices(machine),
         new_hbm(machine, program.gathered_rows, most_bursts),
+        np.array(begins, np.int64),
+        np.zeros(len(begins), np.int64),
     )
+
+
+def ended(memory: Memory, program: Program, machine: MachineSpec, ends: Words) -> Ended:
+    """Return how long a run was and what it moved; ends: of its ops.
+
+    Nobody waits for what a cache writes back or a controller has queued. A run still lasts as long
+    as the HBM needs for all of its bytes, as if those left at the end of a run were written during
+    the next one, and those of the one before during this one.
+    """
+    traffic = traffic_of(memory, program)
+    moved_bytes = traffic.hbm_read_bytes + traffic.hbm_write_bytes
+    cycles = max(int(ends.max(initial=0)), ceil(moved_bytes / machine.hbm_bytes_per_cycle))
+    return Ended(cycles, traffic, dram_commands(memory, machine, cycles))
 
 
 def _most_bursts(program: Program, burst_bytes: int, l2: L2Spec | None) -> int:
@@ -94,17 +132,41 @@ def _most_pieces(program: Program, piece_bytes: int) -> int:
 
 
 def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:
-    """Return the bytes that went over each level; dirty lines count as written back at the end."""
+    """Return the bytes that went over each level; what is dirty counts as written back."""
     counts = memory.cache.state[0]
     if counts.num_sets == 0:
-        return MemoryTraffic(hbm_read_bytes=program.read_bytes, hbm_write_bytes=program.write_bytes)
+        return MemoryTraffic(
+            hbm_read_bytes=program.read_bytes,
+            hbm_write_bytes=program.write_bytes,
+            hbm_bytes_by_tensor=program.bytes_by_tensor,
+        )
     return MemoryTraffic(
         hbm_read_bytes=int(counts.fetched_bytes),
         hbm_write_bytes=int(counts.written_back_bytes) + dirty_bytes(memory.cache),
+        hbm_bytes_by_tensor=_bytes_by_tensor(memory),
         l2_read_bytes=int(counts.read_bytes),
         l2_write_bytes=int(counts.write_bytes),
         l2_hit_bytes=int(counts.hit_bytes),
     )
+
+
+def _bytes_by_tensor(memory: Memory) -> tuple[int, ...]:
+    """Return what was counted of every tensor, with the lines of it that are dirty."""
+    moved = memory.tensor_bytes.copy()
+    addresses, sizes = dirty_lines(memory.cache)
+    tensors = np.searchsorted(memory.tensor_begins, addresses, side="right") - 1
+    np.add.at(moved, np.maximum(tensors, 0), sizes)
+    return tuple(moved.tolist())
+
+
+@jit_inner
+def _count_by_tensor(begins, tensor_bytes, pieces, num_pieces):
+    """Count the pieces that go to the HBM: each belongs to the tensor of its first byte."""
+    for i in range(num_pieces):
+        tensor = 0
+        while tensor + 1 < begins.size and begins[tensor + 1] <= pieces[i, BEGIN]:
+            tensor += 1
+        tensor_bytes[tensor] += pieces[i, END] - pieces[i, BEGIN]
 
 
 @jit
@@ -123,17 +185,13 @@ def _request_cached(memory, time_cycles, transfer):
     cache = borrowed_cache(memory.cache)
     state = cache.state[0]
     begin_transfer(cache, time_cycles)
-    served, arrived = time_cycles, np.int64(0)
     slices, gathered_rows = borrowed_flat(memory.slices), borrow(memory.hbm.gathered_rows)
-    for row in range(transfer.rows):
-        address = row_address(transfer, row, gathered_rows)
-        served = max(served, serve_flat(slices, time_cycles, address, transfer.row_bytes))
-    for row in range(transfer.rows):
-        address = row_address(transfer, row, gathered_rows)
-        if transfer.is_write:
-            write_run(cache, address, transfer.row_bytes)
-        else:
-            arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
+    num_bytes = transfer.rows * transfer.row_bytes
+    # As in the flat HBM: no pitch of rows keeps a transfer on a few of the slices.
+    served = serve_flat(slices, time_cycles, row_address(transfer, 0, gathered_rows), num_bytes)
+    arrived = look_up(cache, transfer, gathered_rows)
+    begins, tensor_bytes = borrow(memory.tensor_begins), borrow(memory.tensor_bytes)
+    _count_by_tensor(begins, tensor_bytes, cache.pieces, state.num_pieces)
     fetched = serve_pieces(
         memory.hbm,
         time_cycles,
@@ -145,6 +203,19 @@ def _request_cached(memory, time_cycles, transfer):
     return max(served + memory.latency_cycles, fetched, arrived)
 
 
+@jit_inline
+def look_up(cache, transfer, gathered_rows):
+    """Read or write the rows of a transfer; return when what of them is on its way arrives."""
+    arrived = np.int64(0)
+    for row in range(transfer.rows):
+        address = row_address(transfer, row, gathered_rows)
+        if transfer.is_write:
+            write_run(cache, address, transfer.row_bytes)
+        else:
+            arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
+    return arrived
+
+
 @jit_inner
 def borrowed_memory(memory):
     """Return the same memory, its state as borrowed views."""
@@ -153,4 +224,6 @@ def borrowed_memory(memory):
         borrowed_cache(memory.cache),
         borrowed_flat(memory.slices),
         borrowed_hbm(memory.hbm),
+        borrow(memory.tensor_begins),
+        borrow(memory.tensor_bytes),
     )

@@ -26,7 +26,7 @@ import simpy
 from simpy.core import NORMAL
 
 from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
-from accelsim.engine.memory import dram_commands, new_memory, request, traffic_of
+from accelsim.engine.memory import ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import DmaSpec, MachineSpec
@@ -143,8 +143,7 @@ class _Simulation:
             self.busy,
             self.cause,
             self.item_core,
-            traffic_of(self.memory, self.program),
-            dram_commands(self.memory, self.machine, int(self.end.max(initial=0))),
+            *ended(self.memory, self.program, self.machine, self.end),
         )
 
     def _opening(self, phase: int) -> Process:

@@ -36,15 +36,12 @@ class Schedule:
     cause: npt.NDArray[np.int8]
     core: npt.NDArray[np.int64]
     """Core of every work item."""
+    cycles: int
+    """Length of the run: the last op has ended, and the HBM had the time for all of its bytes."""
     traffic: MemoryTraffic
     """Bytes over each level of the memory."""
     dram: DramCommands | None
     """What a banked memory did; None where the memory is flat."""
-
-    @property
-    def cycles(self) -> int:
-        """Cycle at which the last op has ended."""
-        return int(self.end.max(initial=0))
 
     @cached_property
     def op_core(self) -> Cycles:

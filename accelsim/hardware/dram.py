@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 from accelsim.config.spec import (
     Bytes,
     ExtendableSpec,
+    Name,
     Picojoules,
     PicojoulesPerByte,
     Seconds,
@@ -157,7 +158,7 @@ class DramEnergy(Spec):
 class DramSpec(ExtendableSpec):
     """A DRAM standard in one speed and density."""
 
-    name: str
+    name: Name
     """Name; also the key of the area of a channel in the technology file."""
     description: str = ""
     """What the numbers stand for and how far to trust them."""

@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from accelsim.config.loader import load_spec
 from accelsim.config.spec import Bytes, BytesPerSecond, Seconds, Spec
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, ShortageError
 from accelsim.hardware.counts import Count
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.mapping import Digit, digits_of, field_sizes
@@ -164,5 +164,7 @@ def _covered_share(num_bytes: float, hbm: FlatHbmSpec | BankedHbmSpec) -> float:
 def _read_device(standard: str) -> DramSpec:
     try:
         return load_spec(DramSpec, standard, kind="memory")
+    except ShortageError:
+        raise
     except AccelsimError as error:
         raise ValueError(str(error)) from None

@@ -2,9 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from accelsim.config.spec import Bytes, BytesPerCycle, ExtendableSpec, Hertz, Seconds, Spec, Watts
+from accelsim.config.spec import (
+    Bytes,
+    BytesPerCycle,
+    ExtendableSpec,
+    Factor,
+    Hertz,
+    Name,
+    Seconds,
+    Spec,
+    Watts,
+)
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.hbm import HbmSpec
@@ -50,31 +60,31 @@ class IntMacSpec(Spec):
 class VectorCosts(Spec):
     """Passes of all lanes that one vector op takes per group of lanes, in cycles."""
 
-    add: PositiveFloat
+    add: Factor
     """Addition or subtraction."""
-    multiply: PositiveFloat
+    multiply: Factor
     """Multiplication."""
-    maximum: PositiveFloat
+    maximum: Factor
     """Element-wise maximum."""
-    divide: PositiveFloat
+    divide: Factor
     """Division."""
-    exp: PositiveFloat
+    exp: Factor
     """Exponential."""
-    reduce: PositiveFloat
+    reduce: Factor
     """Sum or maximum along a row, per input element."""
-    select: PositiveFloat
+    select: Factor
     """Masking: choose between a value and a constant."""
-    convert: PositiveFloat
+    convert: Factor
     """Change of number format."""
-    fill: PositiveFloat
+    fill: Factor
     """Write of a constant."""
-    compact: PositiveFloat | None = None
+    compact: Factor | None = None
     """Columns of a mask moved to the front, with their numbers; absent: the unit cannot."""
-    exchange: PositiveFloat | None = None
+    exchange: Factor | None = None
     """One pass of a sort: every element is compared and moved; absent: the unit cannot."""
-    histogram: PositiveFloat | None = None
+    histogram: Factor | None = None
     """One pass of counting digits; absent: the unit cannot."""
-    square_root: PositiveFloat | None = None
+    square_root: Factor | None = None
     """Square root; absent: the unit cannot."""
 
 
@@ -128,6 +138,8 @@ class PowerSpec(Spec):
     burst: Watts | None = None
     """What the chip, without its memory devices, may draw in a run of some milliseconds, before the
     cap takes hold; absent: the cap."""
+    duty: Literal["single", "sustained"] = "single"
+    """Whether a run stands alone and may draw the burst, or is one of many under the cap."""
     lowest_clock: Hertz
     """Clock below which the cap does not push."""
     reference_clock: Hertz
@@ -136,9 +148,9 @@ class PowerSpec(Spec):
     """Dynamic energy of an action grows with the clock to this power; 0: constant voltage."""
 
     @property
-    def for_bursts(self) -> "PowerSpec":
-        """The same, with what a short run may draw for its cap."""
-        if self.burst is None:
+    def in_force(self) -> "PowerSpec":
+        """The same, with what holds for a run of this duty as its cap."""
+        if self.burst is None or self.duty == "sustained":
             return self
         return self.model_copy(update={"cap": self.burst, "rails": "chip"})
 
@@ -146,12 +158,14 @@ class PowerSpec(Spec):
 class MachineSpec(ExtendableSpec):
     """One NPU: a number of equal cores in front of a shared HBM."""
 
-    name: str
+    name: Name
     """Name shown in reports."""
     description: str = ""
     """What this machine stands for."""
     technology: str
     """Name of the technology file with energy and area per action."""
+    library: str = "npu"
+    """Name of the library that picks the kernel of an operation and what it is told."""
     clock: Hertz
     """Frequency of all units, in hertz."""
     launch: Seconds = 0.0

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, Tag
+from pydantic import Field, Tag
 
-from accelsim.config.spec import Bytes, Seconds, Spec, kind_or
+from accelsim.config.spec import Bytes, Factor, Seconds, Spec, kind_or
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit, pass_cycles
 from accelsim.numerics.formats import Format
@@ -30,7 +30,7 @@ class CubeSpec(_LaunchedSpec):
     """Columns of the right operand consumed per step, in elements."""
     tile_k: Count
     """Reduction depth of one step, in elements."""
-    rates: dict[Format, PositiveFloat] = Field(min_length=1)
+    rates: dict[Format, Factor] = Field(min_length=1)
     """Steps per cycle for each operand format the unit supports."""
     pipeline_depth_cycles: Cycles
     """Cycles from the last step of an op until its result can be read by another unit."""
@@ -70,7 +70,7 @@ class SystolicSpec(_LaunchedSpec):
     """Which operand the array holds while the others stream past."""
     overlap_folds: bool = False
     """Whether a fold fills in behind the one before: a second set of registers in each element."""
-    rates: dict[Format, PositiveFloat] = Field(min_length=1)
+    rates: dict[Format, Factor] = Field(min_length=1)
     """Beats per cycle for each operand format the unit supports."""
     pipeline_depth_cycles: Cycles
     """Cycles from the last result of an op leaving the array until another unit can read it."""

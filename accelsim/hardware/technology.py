@@ -5,12 +5,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from accelsim.config.spec import (
     Bytes,
+    Name,
     Picojoules,
     PicojoulesPerByte,
+    Size,
     Spec,
     SquareMillimetres,
     Watts,
@@ -182,11 +184,11 @@ class DramCost(Spec):
 class TechnologySpec(Spec):
     """Energy per action, area and static power of one process node and the memories around it."""
 
-    name: str
+    name: Name
     """Name of the technology."""
     description: str = ""
     """What the numbers stand for and how far to trust them."""
-    node_nm: PositiveInt
+    node_nm: Size
     """Process node, in nanometres."""
     references: dict[str, str]
     """Short name of a publication or data set -> what it is."""

@@ -1,7 +1,7 @@
 """What a kernel is: one algorithm, its parameters, and how it becomes a recorded program."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy.typing as npt
 
@@ -25,7 +25,14 @@ class Kernel(ABC):
     problem_kind: ClassVar[str]
     is_exact: ClassVar[bool] = True
     """Whether the algorithm computes the oracle's function up to rounding."""
+    phase: ClassVar[Literal["both", "decode"]] = "both"
+    """Part of a generation it is made for: with `decode`, every row of Q is a step of its own."""
     parameters: ClassVar[type[Spec]]
+
+    @classmethod
+    def selects_by_values(cls, parameters: Any) -> bool:
+        """Whether values of the tensors say what is left out; without tensors it is assumed."""
+        return False
 
     @classmethod
     @abstractmethod

@@ -21,6 +21,7 @@ from accelsim.kernels.linear.smoothquant import SmoothQuant
 from accelsim.kernels.linear.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.kernels.vector.rows import Vector
+from accelsim.sources import class_digest
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
@@ -63,6 +64,11 @@ def get_kernel(name: str) -> type[Kernel]:
     return _KERNELS[name]
 
 
+def is_shipped(kernel: type[Kernel]) -> bool:
+    """Return whether a kernel is one of accelsim's own, whose programs the tests verify."""
+    return kernel in _SHIPPED
+
+
 def default_kernel(problem_kind: str) -> type[Kernel]:
     """Return the kernel for the parts of a layer that the chosen kernel is not for."""
     return _DEFAULT_OF_KIND[problem_kind]
@@ -76,4 +82,5 @@ def register(kernel: type[Kernel]) -> type[Kernel]:
     if kernel.name in _KERNELS:
         raise ValueError(f"a kernel named '{kernel.name}' is registered already")
     _KERNELS[kernel.name] = kernel
+    class_digest(kernel)  # of the source as it is now, which the process goes on with
     return kernel

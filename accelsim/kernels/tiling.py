@@ -61,11 +61,14 @@ def first_fit(
 
 
 def common_format(a: Format, b: Format) -> Format:
-    """Return the format in which the matrix unit multiplies operands of formats a and b."""
+    """Return the format in which the matrix unit multiplies operands of formats a and b.
+
+    It holds the values of both: FP16 and BF16 those of FP8, and FP32 those of all.
+    """
     if a == b:
         return a
-    narrow = {Format.FP16, Format.FP8_E4M3, Format.FP8_E5M2}
-    return Format.FP16 if {a, b} <= narrow else Format.FP32
+    wide = {fmt for fmt in (a, b) if not fmt.is_fp8} or {Format.FP16}
+    return wide.pop() if len(wide) == 1 else Format.FP32
 
 
 def tile_sizes(largest: int, smallest: int) -> list[int]:

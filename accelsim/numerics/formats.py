@@ -30,6 +30,22 @@ class Format(StrEnum):
         """Whether elements are two's complement integers."""
         return self in (Format.INT32, Format.INT8, Format.INT4)
 
+    @property
+    def is_fp8(self) -> bool:
+        """Whether elements are floating-point numbers of 8 bits."""
+        return self in (Format.FP8_E4M3, Format.FP8_E5M2)
+
+    @property
+    def of_results(self) -> "Format":
+        """Format of what is computed from such operands, unless another one is asked for.
+
+        FP8 gives BF16 and integers give INT32, as products on hardware do: they have scaled or
+        quantized operands, and sums of products have neither their range nor their scale.
+        """
+        if self.is_fp8:
+            return Format.BF16
+        return Format.INT32 if self.is_integer else self
+
 
 _CODES = {fmt: code for code, fmt in enumerate(Format)}
 _BITS = {

@@ -17,6 +17,8 @@ Data = Any
 Starts = npt.NDArray[np.int64]
 """First position of every group in the order of channels, and the end: [groups + 1]."""
 
+_LARGEST_CHANNEL = 2**31 - 1
+
 
 class Accumulator(NamedTuple):
     """What an accumulator of the array can hold."""
@@ -46,6 +48,21 @@ def held(value: int, accumulator: Accumulator) -> int:
     if accumulator.saturates:
         return limit - 1 if value > 0 else -limit
     return ((value + limit) & (2 * limit - 1)) - limit
+
+
+@jit_inner
+def channel_range(order: Data, begin: int, end: int) -> tuple[int, int]:
+    """Return the smallest and the largest channel from position `begin` to `end` of an order.
+
+    Without numbers these are end - begin channels that follow each other; of none, -1 is largest.
+    """
+    if order is None:
+        return 0, end - begin - 1
+    else:
+        lowest, highest = _LARGEST_CHANNEL, -1
+        for at in range(begin, end):
+            lowest, highest = min(lowest, order[0, at]), max(highest, order[0, at])
+        return lowest, highest
 
 
 @jit_inner

@@ -1,4 +1,4 @@
-"""How far an output is from its reference, in numbers that survive overflow."""
+"""How far an output is from its reference, with no element left out that has a reference."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,9 @@ import numpy.typing as npt
 class Accuracy:
     """Distance of an output from a reference.
 
-    The errors are taken over the elements where output and reference are finite, so that one
-    overflow does not hide the rest; with no such element they are None.
+    The errors are taken over all elements whose reference is finite, and are infinite if the output
+    is not finite at one of them: what overflowed never looks better than what did not. Where the
+    reference itself is infinite or NaN there is no error; with no other element they are None.
     """
 
     rmse: float | None
@@ -33,22 +34,29 @@ def compare(output: npt.ArrayLike, reference: npt.ArrayLike) -> Accuracy:
     if found.shape != expected.shape or found.size == 0:
         raise ValueError(f"cannot compare shape {found.shape} with reference {expected.shape}")
     nonfinite_fraction = 1.0 - float(np.isfinite(found).mean())
-    finite = np.isfinite(found) & np.isfinite(expected)
-    if not finite.any():
+    judged = np.isfinite(expected)
+    if not judged.any():
         return Accuracy(
             rmse=None,
             relative_rmse=None,
             max_abs_error=None,
             nonfinite_fraction=nonfinite_fraction,
         )
-    error = found[finite] - expected[finite]
-    rmse, reference_rms = _root_mean_square(error), _root_mean_square(expected[finite])
+    error = _errors(found[judged], expected[judged])
+    rmse, reference_rms = _root_mean_square(error), _root_mean_square(expected[judged])
     return Accuracy(
         rmse=rmse,
         relative_rmse=rmse / reference_rms if reference_rms else None,
-        max_abs_error=float(np.abs(error).max()),
+        max_abs_error=float(error.max()),
         nonfinite_fraction=nonfinite_fraction,
     )
+
+
+def _errors(
+    found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    finite = np.isfinite(found)
+    return np.abs(np.subtract(found, expected, out=np.full_like(found, np.inf), where=finite))
 
 
 def _root_mean_square(values: npt.NDArray[np.float64]) -> float:

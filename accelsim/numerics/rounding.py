@@ -2,8 +2,9 @@
 
 Every function takes and returns FP32: the result is the value of the format nearest to the input,
 so a tile "in FP16" is an FP32 array that holds only FP16 values. Ties go to the even neighbor.
-Floating formats keep subnormals, the sign of zero and NaN; what lies beyond their largest value
-becomes infinity, except in FP8 E4M3, which has none. Integer formats saturate, and take NaN as 0.
+Floating formats keep subnormals, the sign of zero and NaN. What lies beyond the largest value
+becomes infinity in BF16 and FP16, and saturates in FP8, infinities included: the PTX ISA has `cvt`
+to FP8 only with `.satfinite`. Integer formats saturate too, and take NaN as 0.
 
 The same bits come out with NUMBA_DISABLE_JIT=1.
 """
@@ -89,23 +90,25 @@ def _rounded_magnitude(
 
 
 @jit
-def to_fp8_e4m3(x: np.float32) -> np.float32:
-    """Round to FP8 E4M3 (`float8_e4m3fn`): no infinity, what rounds beyond 448 becomes NaN."""
-    magnitude = np.float32(np.nan)
-    if abs(x) <= np.float32(464):  # the tie between 448, which is even, and the absent 480
-        magnitude = _rounded_magnitude(x, 3, np.float32(2.0**-6))
+def _to_fp8(
+    x: np.float32, mantissa_bits: int, smallest_normal: np.float32, largest: np.float32
+) -> np.float32:
+    magnitude = abs(np.float32(x))
+    if not np.isnan(magnitude):
+        magnitude = _rounded_magnitude(min(magnitude, largest), mantissa_bits, smallest_normal)
     return np.copysign(magnitude, np.float32(x))
 
 
 @jit
+def to_fp8_e4m3(x: np.float32) -> np.float32:
+    """Round to FP8 E4M3 (`float8_e4m3fn`); what lies beyond 448 saturates, NaN stays."""
+    return _to_fp8(x, 3, np.float32(2.0**-6), np.float32(448))
+
+
+@jit
 def to_fp8_e5m2(x: np.float32) -> np.float32:
-    """Round to FP8 E5M2; 61440 and beyond become infinity."""
-    magnitude = abs(np.float32(x))
-    if magnitude < np.float32(61440):  # the tie between 57344, which is odd, and 65536
-        magnitude = _rounded_magnitude(x, 2, np.float32(2.0**-14))
-    elif not np.isnan(magnitude):
-        magnitude = np.float32(np.inf)
-    return np.copysign(magnitude, np.float32(x))
+    """Round to FP8 E5M2; what lies beyond 57344 saturates, NaN stays."""
+    return _to_fp8(x, 2, np.float32(2.0**-14), np.float32(57344))
 
 
 @jit

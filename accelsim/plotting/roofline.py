@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelsim.plotting.style import GRID, INK, color_of, dress, legend_beside, marker_of, new_figure
-from accelsim.plotting.table import finished, series_names
+from accelsim.plotting.style import (
+    GRID,
+    INK,
+    color_of,
+    dress,
+    legend_beside,
+    marker_of,
+    new_figure,
+    note_hollow,
+)
+from accelsim.plotting.table import finished, is_exact, series_names
 from accelsim.report.quantity import quantity_of
 
 if TYPE_CHECKING:
@@ -38,7 +47,9 @@ def roofline_figure(frame: "pd.DataFrame") -> "Figure":
     axes = figure.subplots()
     factor, label = quantity_of("throughput_macs_per_s").label(float(rows["peak_macs_per_s"].max()))
     _roofs(axes, rows, factor)
+    exact = is_exact(rows)
     for index, (name, points) in enumerate(rows.groupby(series_names(rows), sort=False)):
+        is_filled = bool(exact[points.index].all())
         axes.plot(
             points["intensity"],
             points["rate"] / factor,
@@ -46,8 +57,10 @@ def roofline_figure(frame: "pd.DataFrame") -> "Figure":
             color=color_of(index),
             label=str(name),
             markersize=8,
-            markeredgecolor="white",
+            markerfacecolor=color_of(index) if is_filled else "white",
+            markeredgecolor="white" if is_filled else color_of(index),
         )
+    note_hollow(axes, exact)
     axes.set(xscale="log", yscale="log")
     axes.margins(y=0.15)
     dress(axes, "Roofline", "arithmetic intensity [MAC per HBM byte]", label)

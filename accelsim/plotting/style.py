@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.errors import OutputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -41,6 +42,13 @@ def dress(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
         axes.spines[side].set_visible(False)
 
 
+def titled(figure: "Figure", subject: str) -> "Figure":
+    """Return the figure with what it is of above it: machine, workload, and what was changed."""
+    title = figure.suptitle(subject, fontsize=_LABEL_POINTS, color=INK, x=0.01, ha="left")
+    title.set_parse_math(False)
+    return figure
+
+
 def legend_beside(axes: "Axes", title: str = "") -> None:
     """Put the legend to the right of `axes`, where it hides no data."""
     legend = axes.legend(
@@ -54,6 +62,12 @@ def legend_beside(axes: "Axes", title: str = "") -> None:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)  # names come from the user, and a dollar in them is no formula
+
+
+def note_hollow(axes: "Axes", exact: "pd.Series[bool]") -> None:
+    """Say in the legend what hollow markers mean, where there are any."""
+    if not exact.all():
+        axes.plot([], [], "o", color=INK, fillstyle="none", label="hollow: approximate")
 
 
 def color_of(index: int) -> str:

@@ -1,12 +1,17 @@
 """Saved tables: finding them, choosing columns, reading quantities such as `512 KiB`."""
 
+import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import OutputError, unknown_name
+from accelsim.errors import FILE_ERRORS, OutputError, reason_of, unknown_name
 from accelsim.report.quantity import BINARY, Quantity, quantity_of
+from accelsim.report.subject import subject_of
 from accelsim.units import parse_quantity
 
 if TYPE_CHECKING:
@@ -16,6 +21,15 @@ COMPARE_TABLE = "compare.csv"
 TABLES = (COMPARE_TABLE, "results.csv")
 """Names of the tables that `compare` and `sweep` write, in the order they are looked for."""
 
+MOST_PROBLEMS_NAMED = 4
+"""With more problems than that, series are not named after them."""
+_ACCURACY = "accuracy."
+_LOST = "accuracy.nonfinite_fraction"
+_DIGEST = "{}_digest"
+_SHORT = 4
+"""Digits that tell contents of one name apart."""
+_LINE_LETTERS = 48
+"""Width of the name of a series: a recipe may be long."""
 _SUFFIXES = {
     "bytes": "bytes",
     "hertz": "hz",
@@ -30,7 +44,7 @@ def find_table(folder: str | Path) -> Path:
     """Return the saved table of `folder`; raise OutputError where there is none."""
     for name in TABLES:
         path = Path(folder) / name
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, never raises
             return path
     allowed = " or ".join(TABLES)
     raise OutputError(f"{folder}: no table to plot; expected a folder with {allowed}")
@@ -42,8 +56,8 @@ def read_table(path: str | Path) -> "pd.DataFrame":
 
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip()
+    except FILE_ERRORS as error:
+        reason = reason_of(error).strip()
         raise OutputError(f"{path}: cannot read the table: {reason}") from error
     if frame.empty:
         raise OutputError(f"{path}: the table has no rows")
@@ -58,16 +72,68 @@ def require_columns(frame: "pd.DataFrame", columns: Iterable[str]) -> None:
 
 
 def finished(frame: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
-    """Return the rows that have all of `columns`: infeasible points have no results.
+    """Return the rows that have all of `columns` and can be compared by them.
 
+    Infeasible points have no results. What is not finite beats nothing, see `num_left_out`.
     Raises OutputError where none is left.
     """
     require_columns(frame, columns)
-    rows = frame.dropna(subset=list(columns))
+    rows = frame[~_is_left_out(frame, columns)].dropna(subset=list(columns))
     if rows.empty:
         names = ", ".join(columns)
-        raise OutputError(f"no row of the table has a value in all of the columns {names}")
+        lost = num_left_out(frame, columns)
+        reason = f"; {lost} left out, whose value or output is not finite" if lost else ""
+        raise OutputError(f"no row of the table has a value in all of the columns {names}{reason}")
     return rows
+
+
+def num_left_out(frame: "pd.DataFrame", columns: Sequence[str]) -> int:
+    """Return how many rows have no place beside others, because something is not finite.
+
+    That is a value of one of `columns`, or, where one of them says how accurate a row is, an
+    element of its output.
+    """
+    return int(_is_left_out(frame, columns).sum())
+
+
+def is_exact(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    """Return which rows compute the function itself: by an exact kernel, and all of it finite.
+
+    Rows of tables that do not say are taken for exact.
+    """
+    exact = _flags(frame, "is_exact", if_absent=True)
+    return exact & ~_lost_outputs(frame)
+
+
+def _is_left_out(frame: "pd.DataFrame", columns: Sequence[str]) -> "pd.Series[bool]":
+    infinite = frame[list(columns)].apply(_is_infinite).any(axis=1)
+    judged = any(name.startswith(_ACCURACY) for name in columns)
+    return infinite | (_lost_outputs(frame) & judged)
+
+
+def _is_infinite(column: "pd.Series[Any]") -> "pd.Series[bool]":
+    import pandas as pd
+
+    values: pd.Series[float] = pd.Series(pd.to_numeric(column, errors="coerce"))
+    return values.abs() == math.inf
+
+
+def _lost_outputs(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    import pandas as pd
+
+    if _LOST not in frame.columns:
+        return pd.Series(data=False, index=frame.index)
+    return frame[_LOST].fillna(0) > 0
+
+
+def _flags(frame: "pd.DataFrame", column: str, *, if_absent: bool) -> "pd.Series[bool]":
+    """Return a column of yes and no, which is text where some rows have neither."""
+    import pandas as pd
+
+    if column not in frame.columns:
+        return pd.Series(if_absent, index=frame.index)
+    texts = frame[column].astype(str).str.lower()
+    return (texts == "true") | (if_absent & ~texts.isin(("true", "false")))
 
 
 def numbers(frame: "pd.DataFrame", column: str) -> tuple["pd.Series[float]", Quantity]:
@@ -90,30 +156,80 @@ def numbers(frame: "pd.DataFrame", column: str) -> tuple["pd.Series[float]", Qua
     return parsed, replace(measured, title=quantity_of(column).title, prefixes=prefixes)
 
 
-def series_names(frame: "pd.DataFrame", columns: Sequence[str] = ()) -> "pd.Series[str]":
-    """Return the series each row belongs to: the values of `columns` joined.
+def series_names(
+    frame: "pd.DataFrame", columns: Sequence[str] = (), *, with_problems: bool = True
+) -> "pd.Series[str]":
+    """Return the series each row belongs to: the values of `columns` joined, in lines of a legend.
 
-    Without columns: the kernel, with machine and workload where they vary.
+    Without columns: the kernel, with machine and workload where they vary, and with what differs
+    between problems where these are few. What was selected by assumption says so.
     """
-    names = list(columns) or _identity(frame)
-    require_columns(frame, names)
-    return frame[names].astype(str).agg(" · ".join, axis=1)
+    require_columns(frame, columns or ["kernel"])
+    parts = [frame[name].astype(str) for name in columns] or _identity(frame, with_problems)
+    joined = _joined(parts, " · ")
+    assumed = _flags(frame, "selection_assumed", if_absent=False)
+    named = joined.where(~assumed, joined + " (assumed)")
+    return named.map(lambda name: fill(name, _LINE_LETTERS, break_on_hyphens=False))
+
+
+def _joined(parts: "list[pd.Series[str]]", between: str) -> "pd.Series[str]":
+    return reduce(lambda left, right: left + between + right, parts)
+
+
+def comparison_subject(frame: "pd.DataFrame") -> str:
+    """Return what a comparison is of: one workload and one machine, with what was changed."""
+    first = {str(name): value for name, value in frame.iloc[0].dropna().items()}
+    return subject_of(str(first["machine"]), str(first["workload"]), first)
 
 
 def problems(frame: "pd.DataFrame") -> "pd.Series[str]":
-    """Return the problem of each row: its workload and what was changed of it.
+    """Return the problem of each row: the contents of its workload, whatever its name.
 
-    Designs compete for the same problem: a shorter sequence does not beat a longer one.
+    Of tables that do not have their digest, the name and what was changed. Designs compete for the
+    same problem: a shorter sequence does not beat a longer one.
     """
-    names = [name for name in frame.columns if name.split(".")[0] == "workload"]
     require_columns(frame, ["workload"])
-    return frame[names].astype(str).agg(" ".join, axis=1)
+    named = _joined([frame[name].astype(str) for name in _below(frame, "workload")], " ")
+    if _DIGEST.format("workload") not in frame.columns:
+        return named
+    digests = frame[_DIGEST.format("workload")]
+    return digests.where(digests.notna(), named).astype(str)
 
 
-def _identity(frame: "pd.DataFrame") -> list[str]:
-    require_columns(frame, ["kernel"])
-    others = [name for name in ("workload", "machine") if name in frame.columns]
-    return ["kernel", *(name for name in others if frame[name].nunique() > 1)]
+def _identity(frame: "pd.DataFrame", with_problems: bool) -> "list[pd.Series[str]]":
+    parts = [frame["kernel"].astype(str)]
+    if "workload" in frame.columns:
+        parts.append(_names(frame, "workload"))
+        if with_problems and problems(frame).nunique() <= MOST_PROBLEMS_NAMED:
+            parts += _fields(frame, "workload")
+    if "machine" in frame.columns:
+        parts.append(_names(frame, "machine"))
+    return [parts[0], *(part for part in parts[1:] if part.nunique() > 1)]
+
+
+def _names(frame: "pd.DataFrame", kind: str) -> "pd.Series[str]":
+    """Return the names of machines or workloads, told apart by contents where nothing else does."""
+    names, column = frame[kind].astype(str), _DIGEST.format(kind)
+    if column not in frame.columns:
+        return names
+    digests = frame[column].astype(str)
+    known = [frame[name].astype(str) for name in _below(frame, kind)]
+    is_shared = digests.groupby(known).transform("nunique") > 1
+    return names.where(~is_shared, names + " #" + digests.str[:_SHORT])
+
+
+def _fields(frame: "pd.DataFrame", kind: str) -> "list[pd.Series[str]]":
+    """Return what the table says of the fields of machines or workloads, such as `q len 512`."""
+    return [
+        frame[name].map(quantity_of(name).show).radd(f"{quantity_of(name).title} ")
+        for name in _below(frame, kind)
+        if name != kind
+    ]
+
+
+def _below(frame: "pd.DataFrame", kind: str) -> list[str]:
+    """Return the columns of a kind of document: its name and what was changed of it."""
+    return [name for name in frame.columns if name.split(".")[0] == kind]
 
 
 def _all_parse(texts: list[str], dimension: str) -> bool:

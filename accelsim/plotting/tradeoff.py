@@ -1,13 +1,28 @@
 """One column of a sweep against another: Pareto fronts and curves."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.plotting.style import INK, color_of, dress, legend_beside, marker_of, new_figure
-from accelsim.plotting.table import finished, numbers, problems, series_names
+from accelsim.plotting.style import (
+    INK,
+    color_of,
+    dress,
+    legend_beside,
+    marker_of,
+    new_figure,
+    note_hollow,
+)
+from accelsim.plotting.table import (
+    finished,
+    is_exact,
+    num_left_out,
+    numbers,
+    problems,
+    series_names,
+)
 from accelsim.report.quantity import quantity_of, words
 
 if TYPE_CHECKING:
@@ -31,6 +46,7 @@ def pareto_figure(
     y: str,
     front: Sequence[bool],
     *,
+    wider_front: Sequence[bool] | None = None,
     maximize: Collection[str] = (),
     by: Sequence[str] = (),
     settings: Sequence[str] = (),
@@ -38,40 +54,80 @@ def pareto_figure(
     """Every finished row as a point, and the Pareto `front` (one flag a row of `frame`) as steps.
 
     A step goes where no better point is known: on the worse side of each point of the front. Each
-    problem has steps of its own. The legend tells the `settings` (columns) of the points on the
-    front, where they are few enough to be read.
+    problem has steps of its own. `front` is that of exact designs; `wider_front`, dashed, is that
+    of all, where some are not exact. The legend tells the `settings` (columns) of the points on
+    the fronts, where they are few enough to be read.
     """
-    rows = finished(frame.assign(_front=np.asarray(front, bool)), [x, y])
+    flags = {"_front": front, "_wider": front if wider_front is None else wider_front}
+    marked = frame.assign(**{name: np.asarray(each, bool) for name, each in flags.items()})
+    rows = finished(marked, [x, y])
     figure, axes, points = _plane(rows, x, y, by)
-    best = points[rows["_front"]].sort_values(["x", "y"])
-    _scatter(axes, points, opacity=np.where(rows["_front"], 1.0, 0.35))
-    fronts = list(best.groupby(problems(rows.loc[best.index])))
-    named = "Pareto front" if len(fronts) == 1 else "Pareto front of\neach problem"
-    for index, (_, steps) in enumerate(fronts):
-        axes.step(
-            steps["x"],
-            steps["y"],
-            where="pre" if x in maximize else "post",
-            color=INK,
-            linewidth=1.4,
-            zorder=1,
-            label="" if index else f"{named}\n({len(best)} of {len(rows)} points)",
+    best = rows["_front"] | rows["_wider"]
+    _scatter(axes, points, opacity=np.where(best, 1.0, 0.35))
+    where: Literal["pre", "post"] = "pre" if x in maximize else "post"
+    exact = is_exact(rows)
+    if exact.any():
+        _steps(axes, points[rows["_front"]], rows[exact], where, "-", _front_name(exact))
+    if not exact.all():
+        _steps(
+            axes,
+            points[rows["_wider"]],
+            rows,
+            where,
+            "--",
+            "Pareto front with\napproximate designs",
         )
-    _name_points(axes, best, rows[list(settings)])
+    _name_points(axes, points[best].sort_values(["x", "y"]), rows[list(settings)])
+    _note_left_out(axes, num_left_out(frame, [x, y]))
     _finish(axes, f"Pareto front of {quantity_of(x).title} and {quantity_of(y).title}", by)
     return figure
 
 
+def _front_name(exact: "pd.Series[bool]") -> str:
+    return "Pareto front" if exact.all() else "Pareto front of\nexact designs"
+
+
+def _steps(
+    axes: "Axes",
+    best: "pd.DataFrame",
+    rows: "pd.DataFrame",
+    where: "Literal['pre', 'post']",
+    style: str,
+    name: str,
+) -> None:
+    """Draw one staircase a problem through the points that are best among `rows`."""
+    ordered = best.sort_values(["x", "y"])
+    fronts = list(ordered.groupby(problems(rows.loc[ordered.index])))
+    named = name if len(fronts) == 1 else f"{name}, each problem"
+    for index, (_, steps) in enumerate(fronts):
+        axes.step(
+            steps["x"],
+            steps["y"],
+            where=where,
+            color=INK,
+            linestyle=style,
+            linewidth=1.4,
+            zorder=1,
+            label="" if index else f"{named}\n({len(best)} of {len(rows)} points)",
+        )
+
+
 def curve_figure(frame: "pd.DataFrame", x: str, y: str, by: Sequence[str] = ()) -> "Figure":
-    """Every finished row as a point, and one line a series through its lowest value at each x."""
+    """Every finished row as a point, and one line a series through its lowest value at each x.
+
+    A line stays with one problem, unless x or y is a field of the workload.
+    """
     rows = finished(frame, [x, y])
     figure, axes, points = _plane(rows, x, y, by)
     _scatter(axes, points, opacity=0.6)
+    points["line"] = problems(rows) if _tells_problems(rows, x, y) else ""
     for index, (_, group) in enumerate(points.groupby("series", sort=False)):
-        lowest = group.groupby("x")["y"].min()
-        axes.plot(lowest.index, lowest, color=color_of(index), linewidth=1.8, zorder=1)
-    crowded = points.duplicated(["series", "x"]).any()
+        for _, line in group.groupby("line", sort=False):
+            lowest = line.groupby("x")["y"].min()
+            axes.plot(lowest.index, lowest, color=color_of(index), linewidth=1.8, zorder=1)
+    crowded = points.duplicated(["series", "line", "x"]).any()
     title = f"{quantity_of(y).title} over {quantity_of(x).title}"
+    _note_left_out(axes, num_left_out(frame, [x, y]))
     _finish(axes, title + (" (lines: lowest of each series)" if crowded else ""), by)
     return figure
 
@@ -79,7 +135,7 @@ def curve_figure(frame: "pd.DataFrame", x: str, y: str, by: Sequence[str] = ()) 
 def _plane(
     rows: "pd.DataFrame", x: str, y: str, by: Sequence[str]
 ) -> "tuple[Figure, Axes, pd.DataFrame]":
-    """Return a figure with labelled axes and the rows as columns x, y (in its units), series."""
+    """Return a figure with labelled axes and the rows: x, y (in its units), series, exact."""
     figure = new_figure(8.5, 5.2)
     axes = figure.subplots()
     scaled, labels = {}, {}
@@ -89,8 +145,22 @@ def _plane(
         scaled[side] = values / factor
         _scale_axis(axes, side, scaled[side])
     dress(axes, "", labels["x"], labels["y"])
-    points = rows[[]].assign(**scaled, series=series_names(rows, by))
+    names = series_names(rows, by, with_problems=_tells_problems(rows, x, y))
+    points = rows[[]].assign(**scaled, series=names, exact=is_exact(rows))
     return figure, axes, points
+
+
+def _tells_problems(rows: "pd.DataFrame", x: str, y: str) -> bool:
+    """Whether rows are told apart by problem, which an axis over a workload's field does itself."""
+    is_axis = any(name.startswith("workload.") for name in (x, y))
+    return "workload" in rows.columns and not is_axis
+
+
+def _note_left_out(axes: "Axes", count: int) -> None:
+    if count:
+        designs = "design is" if count == 1 else "designs are"
+        note = f"{count} {designs} left out:\noutput or value not finite"
+        axes.plot([], [], linestyle="", label=note)
 
 
 def _scale_axis(axes: "Axes", side: str, values: "pd.Series[float]") -> None:
@@ -116,21 +186,25 @@ def _plain_ticks(axis: "Axis", ratio: float) -> None:
 
 
 def _scatter(axes: "Axes", points: "pd.DataFrame", opacity: float | NDArray[np.float64]) -> None:
+    """Draw the points of each series; those that are not exact are hollow."""
     from matplotlib.colors import to_rgba_array
 
     points = points.assign(opacity=opacity)
     for index, (name, group) in enumerate(points.groupby("series", sort=False)):
-        colors = to_rgba_array([color_of(index)] * len(group), group["opacity"].to_numpy())
+        opacity, exact = group["opacity"].to_numpy(), group["exact"].to_numpy()[:, None]
+        colors = to_rgba_array([color_of(index)] * len(group), opacity)
+        white = to_rgba_array(["white"] * len(group), opacity)
         axes.scatter(
             group["x"],
             group["y"],
             s=46,
-            c=colors,
+            c=np.where(exact, colors, white),
             marker=marker_of(index),
-            edgecolors="white",
-            linewidths=0.6,
+            edgecolors=[tuple(color) for color in np.where(exact, white, colors)],
+            linewidths=np.where(exact[:, 0], 0.6, 1.6).tolist(),
             label=str(name),
         )
+    note_hollow(axes, points["exact"])
 
 
 def _name_points(axes: "Axes", best: "pd.DataFrame", settings: "pd.DataFrame") -> None:

@@ -28,6 +28,8 @@ class MemoryTraffic:
     """Bytes read from HBM."""
     hbm_write_bytes: int
     """Bytes written to HBM."""
+    hbm_bytes_by_tensor: tuple[int, ...] = ()
+    """The sum of both for each tensor of the program."""
     l2_read_bytes: int = 0
     """Bytes that load queues read from the L2."""
     l2_write_bytes: int = 0

@@ -20,10 +20,12 @@ from accelsim.program.ops import (
     NUM_ITEMS,
     NUM_OVERFLOWS,
     NUM_RECORDED,
+    REFUSED_OP,
     WORDS,
 )
 from accelsim.program.program import BufferInfo, Memory, Program, TensorInfo
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.program.refusal import refusal
 
 Array = npt.NDArray[Any]
 
@@ -56,14 +58,22 @@ class ProgramBuilder:
         data: Array | None = None,
     ) -> Tensor:
         """Place a rows x cols matrix in HBM; inputs bring their data when numbers are computed."""
+        self._check_sizes(f"tensor {name}", rows, cols)
         info = TensorInfo(name, role, rows, cols, fmt.bits, self._next_address)
         blocks = -(-info.size_bytes // _ADDRESS_ALIGNMENT_BYTES)
         self._next_address += blocks * _ADDRESS_ALIGNMENT_BYTES
         if self.with_numbers:
             self.data[name] = data if data is not None else _zeros((rows, cols), fmt)
+            self._check_shape(name, self.data[name], (rows, cols))
         self.tensors.append(info)
         return Tensor(
-            len(self.tensors) - 1, info.address, info.row_bytes, fmt.bits, self.data.get(name)
+            number=len(self.tensors) - 1,
+            address=info.address,
+            rows=rows,
+            cols=cols,
+            row_bytes=info.row_bytes,
+            bits=fmt.bits,
+            data=self.data.get(name),
         )
 
     def buffer(
@@ -77,13 +87,14 @@ class ProgramBuilder:
         memory: Memory = "scratchpad",
     ) -> Buffer:
         """Allocate `slots` tiles of rows x cols elements on chip."""
+        self._check_sizes(f"buffer {name}", slots, rows, cols)
         info = BufferInfo(name, memory, slots, rows, cols, fmt.bits, self._next_slot)
         self._next_slot += slots
         if self._next_slot > MAX_SLOTS:
             raise ProgramError(f"{self.name}: more than {MAX_SLOTS - 1} buffer slots")
         self.buffers.append(info)
         data = _zeros((slots, rows, cols), fmt) if self.with_numbers else None
-        return Buffer(info.first_slot, slots, fmt.bits, data)
+        return Buffer(info.first_slot, slots, rows, cols, fmt.bits, data)
 
     def index_buffer(self, name: str, capacity: int) -> Buffer:
         """Allocate `capacity` 32-bit row numbers in the scratchpad, for `gather`.
@@ -96,7 +107,8 @@ class ProgramBuilder:
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program.
 
-        Raises DoesNotFitError when the program would have more than MAX_OPS ops.
+        Raises DoesNotFitError when the program would have more than MAX_OPS ops, ProgramError when
+        an op asks for more than a tile or tensor has.
         """
         if num_items > MAX_OPS:
             raise self._too_long()
@@ -106,7 +118,8 @@ class ProgramBuilder:
             try:
                 kernel(recorder, *arguments)
             except OverflowError:
-                raise self._too_long() from None
+                if not recorder[REFUSED_OP]:
+                    raise self._too_long() from None
             used_words = int(recorder[NUM_RECORDED] * WORDS + recorder[NUM_INDICES])
             if used_words <= capacity_words:
                 return self._finished(recorder, num_items)
@@ -118,11 +131,28 @@ class ProgramBuilder:
             f"choose larger tiles or a smaller problem"
         )
 
+    def _check_sizes(self, what: str, *sizes: int) -> None:
+        if min(sizes) < 1:
+            found = " x ".join(str(size) for size in sizes)
+            raise ProgramError(f"{self.name}: {what}: found size {found}, allowed: 1 or more each")
+
+    def _check_shape(self, name: str, data: Array, shape: tuple[int, int]) -> None:
+        if data.shape != shape:
+            raise ProgramError(
+                f"{self.name}: tensor {name}: found data of shape {data.shape}, allowed: {shape}"
+            )
+
     def _finished(self, recorder: Array, num_items: int) -> Program:
+        program = self._program(recorder, num_items)
+        if recorder[REFUSED_OP]:
+            raise refusal(program, recorder)
         if recorder[NUM_ITEMS] != num_items:
             raise ProgramError(
                 f"{self.name}: began {recorder[NUM_ITEMS]} work items, but announced {num_items}"
             )
+        return program
+
+    def _program(self, recorder: Array, num_items: int) -> Program:
         num_ops, num_indices = int(recorder[NUM_RECORDED]), int(recorder[NUM_INDICES])
         items = recorder[HEADER_WORDS : HEADER_WORDS + num_items * ITEM_WORDS]
         items = items.reshape(num_items, ITEM_WORDS)

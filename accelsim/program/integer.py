@@ -18,7 +18,7 @@ from accelsim.program.ops import (
     SLOT_BITS,
     Op,
 )
-from accelsim.program.recording import Recorder, Tile, record_op
+from accelsim.program.recording import Recorder, Tile, has_numbers, holds, record_op
 
 _INT_MATMUL = Op.INT_MATMUL.value
 _NARROW_BITS = 4
@@ -45,24 +45,47 @@ def shift_accumulate(
     [1, channels] in the index buffer, from starts[g] to starts[g + 1]; the array reads channels in
     that order, without moving them, and doubles all accumulators between two groups.
     """
-    reads = order.slot << (2 * SLOT_BITS)
-    k = starts[first + groups] - starts[first]
-    _record(p, acc, a, b, reads, m, n, k, groups - 1, accumulate)
-    p[NUM_OVERFLOWS] += arithmetic.shift_accumulate(
-        acc.data,
-        a.data,
-        b.data,
-        order.data,
-        starts,
-        first,
-        groups,
-        m,
-        n,
-        a.bits,
-        b.bits,
-        accumulator,
-        accumulate,
+    reads, k = order.slot << (2 * SLOT_BITS), 0
+    fits = has_numbers(p, starts.size, first, groups + 1) and _has_channels(
+        p, a, b, order, starts[first : first + groups + 1], m, n
     )
+    if fits:
+        k = starts[first + groups] - starts[first]
+    fits &= _record(p, acc, a, b, reads, m, n, k, groups - 1, accumulate)
+    if fits:
+        p[NUM_OVERFLOWS] += arithmetic.shift_accumulate(
+            acc.data,
+            a.data,
+            b.data,
+            order.data,
+            starts,
+            first,
+            groups,
+            m,
+            n,
+            a.bits,
+            b.bits,
+            accumulator,
+            accumulate,
+        )
+
+
+@jit_inner
+def _has_channels(
+    p: Recorder, a: Tile, b: Tile, order: Tile, starts: Starts, m: int, n: int
+) -> bool:
+    """Return whether `order` has the positions `starts`, and a and b the channels there."""
+    begin, end = starts[0], starts[starts.size - 1]
+    asked = end
+    for g in range(starts.size - 1):
+        shortest = min(begin, starts[g + 1] - starts[g])
+        asked = shortest if shortest < 0 else asked
+    if not holds(p, order, 1, asked):
+        return False
+    lowest, highest = arithmetic.channel_range(order.data, begin, end)
+    fits: bool = holds(p, a, m, lowest + 1) & holds(p, a, m, highest + 1)
+    fits &= holds(p, b, lowest + 1, n) & holds(p, b, highest + 1, n)
+    return fits
 
 
 @jit_inner
@@ -78,10 +101,10 @@ def int_matmul(
     accumulate: bool,
 ) -> None:
     """acc[m, n] = a[m, k] b[k, n] in integers, added to acc if `accumulate`."""
-    _record(p, acc, a, b, 0, m, n, k, 0, accumulate)
-    p[NUM_OVERFLOWS] += arithmetic.multiply_accumulate(
-        acc.data, a.data, b.data, m, n, k, a.bits, b.bits, accumulator, accumulate
-    )
+    if _record(p, acc, a, b, 0, m, n, k, 0, accumulate):
+        p[NUM_OVERFLOWS] += arithmetic.multiply_accumulate(
+            acc.data, a.data, b.data, m, n, k, a.bits, b.bits, accumulator, accumulate
+        )
 
 
 @jit_inner
@@ -96,13 +119,15 @@ def _record(
     k: int,
     shifts: int,
     accumulate: bool,
-) -> None:
+) -> bool:
+    fits: bool = holds(p, acc, m, n) & holds(p, a, m, k) & holds(p, b, k, n)
     head = _INT_MATMUL | (_format(a.bits) << OPERAND_SHIFT) | (INT32 << ACCUMULATOR_SHIFT)
     reads = a.slot | (b.slot << SLOT_BITS) | other_reads
     if accumulate:
         reads |= acc.slot << (3 * SLOT_BITS)
     sizes = a.bits | (b.bits << BITS_B_SHIFT) | (shifts << SHIFTS_SHIFT)
     record_op(p, head | (_format(b.bits) << OUTPUT_SHIFT), reads, acc.slot, m, n, k, sizes)
+    return fits
 
 
 @jit_inner

@@ -94,6 +94,9 @@ MAX_OPS = 1 << 25
 
 # The recorder: a header, then two words for each work item, then the ops.
 NUM_RECORDED, NUM_ITEMS, ITEM_CAPACITY, NUM_INDICES, NUM_OVERFLOWS = range(5)
-HEADER_WORDS = 8
+REFUSED_OP, REFUSED_PLACE = 5, 6
+ASKED_ROW, ASKED_COL, ASKED_ROWS, ASKED_COLS, HELD_ROWS, HELD_COLS = range(7, 13)
+"""The first op that reached beyond what it touches, and how; see `accelsim.program.refusal`."""
+HEADER_WORDS = 16
 ITEM_WORDS = 2
 ITEM_START, ITEM_PHASE = range(ITEM_WORDS)

@@ -1,7 +1,7 @@
 """The tile program: what a kernel does on any machine, op by op, and never when."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -120,6 +120,12 @@ class Program:
     """Sums that an accumulator of the integer array could not hold."""
     selection: Mapping[str, float] = field(default_factory=dict)
     """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
+    parameters: Mapping[str, int | str | bool] = field(default_factory=dict)
+    """What the kernel chose for those of its parameters that nobody gave, such as tile sizes."""
+
+    def with_parameters(self, **chosen: int | str | bool) -> "Program":
+        """Return the same program with more of what its kernel chose."""
+        return replace(self, parameters={**self.parameters, **chosen})
 
     @property
     def num_ops(self) -> int:
@@ -172,16 +178,29 @@ class Program:
         """Bytes that all stores move."""
         return int(self.hbm_bytes[self.units == Unit.STORE].sum())
 
+    @cached_property
+    def bytes_by_tensor(self) -> tuple[int, ...]:
+        """Bytes of each tensor that all DMA ops move."""
+        is_memory = self.units >= Unit.LOAD
+        moved = np.zeros(len(self.tensors), np.int64)
+        np.add.at(moved, self.tensor_indices[is_memory], self.hbm_bytes[is_memory])
+        return tuple(moved.tolist())
+
     def memory_bytes(self, memory: str) -> int:
         """Return the bytes allocated in one of the memories on chip."""
         return sum(buffer.size_bytes for buffer in self.buffers if buffer.memory == memory)
 
-    def slot_name(self, slot: int) -> str:
-        """Return `buffer[i]` for a slot number."""
+    def buffer_of(self, slot: int) -> BufferInfo | None:
+        """Return the buffer of a slot number; None for a number that is not used."""
         for buffer in self.buffers:
             if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
-                return f"{buffer.name}[{slot - buffer.first_slot}]"
-        return f"slot {slot}"
+                return buffer
+        return None
+
+    def slot_name(self, slot: int) -> str:
+        """Return `buffer[i]` for a slot number."""
+        buffer = self.buffer_of(slot)
+        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
 
     def decode(self, index: int) -> OpRecord:
         """Return op `index` in readable form."""

@@ -7,12 +7,21 @@ import numpy.typing as npt
 
 from accelsim.jit import jit_inner
 from accelsim.program.ops import (
+    ASKED_COL,
+    ASKED_COLS,
+    ASKED_ROW,
+    ASKED_ROWS,
     HEADER_WORDS,
+    HELD_COLS,
+    HELD_ROWS,
     ITEM_CAPACITY,
     ITEM_WORDS,
+    NO_SLOT,
     NUM_INDICES,
     NUM_RECORDED,
     OPERAND_SHIFT,
+    REFUSED_OP,
+    REFUSED_PLACE,
     SLOT_BITS,
     WORDS,
 )
@@ -28,6 +37,8 @@ class Tensor(NamedTuple):
     """Place of the tensor in the program."""
     address: int
     """First byte."""
+    rows: int
+    cols: int
     row_bytes: int
     """Bytes from one row to the next."""
     bits: int
@@ -43,6 +54,8 @@ class Buffer(NamedTuple):
     """Number of slot 0 in the program."""
     slots: int
     """Number of tiles."""
+    rows: int
+    cols: int
     bits: int
     """Bits of a stored element."""
     data: Any
@@ -50,11 +63,17 @@ class Buffer(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One slot of a buffer."""
+    """One slot of a buffer, or a view of a part of it."""
 
     slot: int
+    """Number of the slot in the program; an op on a view waits as for the whole slot."""
+    rows: int
+    cols: int
+    """What an op may touch: from row and column 0 to here."""
     bits: int
+    """Bits of a stored element."""
     data: Any
+    """float32 or int32 [rows, cols], or None."""
 
 
 @jit_inner
@@ -77,6 +96,59 @@ def record_op(
 
 
 @jit_inner
+def refuse(
+    p: Recorder,
+    place: int,
+    row: int,
+    col: int,
+    rows: int,
+    cols: int,
+    held_rows: int,
+    held_cols: int,
+) -> None:
+    """Note that the op that comes next asks for more than `place` holds; the first one counts.
+
+    Recording goes on to the next transfer, without that op's numbers. An exception here would halve
+    the speed of all recording.
+    """
+    if p[REFUSED_OP] == 0:
+        p[REFUSED_OP] = p[NUM_RECORDED] + 1
+        p[REFUSED_PLACE] = place
+        p[ASKED_ROW], p[ASKED_COL] = row, col
+        p[ASKED_ROWS], p[ASKED_COLS] = rows, cols
+        p[HELD_ROWS], p[HELD_COLS] = held_rows, held_cols
+
+
+@jit_inner
+def holds(p: Recorder, tile: Tile, rows: int, cols: int) -> bool:
+    """Return whether a tile has these elements, at least one; the next op is refused if not."""
+    # Signs are joined to one branch: four comparisons take half as long again to record.
+    if (rows - 1) | (cols - 1) | (tile.rows - rows) | (tile.cols - cols) < 0:
+        refuse(p, tile.slot, 0, 0, rows, cols, tile.rows, tile.cols)
+        return False
+    return True
+
+
+@jit_inner
+def has_block(p: Recorder, tensor: Tensor, row: int, col: int, rows: int, cols: int) -> bool:
+    """Return whether tensor[row:row+rows, col:col+cols] exists; the next op is refused if not."""
+    is_outside = (row < 0) | (rows < 1) | (row > tensor.rows - rows)
+    if is_outside | (col < 0) | (cols < 1) | (col > tensor.cols - cols):
+        refuse(p, -1 - tensor.number, row, col, rows, cols, tensor.rows, tensor.cols)
+        return False
+    return True
+
+
+@jit_inner
+def has_numbers(p: Recorder, size: int, first: int, count: int) -> bool:
+    """Return whether an array of the kernel has numbers first..first + count - 1, as `holds`."""
+    if (first < 0) | (count < 1) | (first > size - count):
+        refuse(p, NO_SLOT, 0, first, 1, count, 1, size)
+        return False
+    return True
+
+
+@jit_inner
 def stored_bytes(bits: int, elements: int) -> int:
     """Return the bytes that packed elements take."""
     return (bits * elements + 7) >> 3
@@ -88,31 +160,59 @@ def record_vector(
     op: int,
     fmt: int,
     dst: Tile,
+    dst_rows: int,
     dst_cols: int,
     reads: int,
     read_bits: int,
     rows: int,
     cols: int,
-) -> None:
-    """Record a vector op on rows x cols elements that writes rows x dst_cols."""
+) -> bool:
+    """Record a vector op on rows x cols elements that writes dst_rows x dst_cols.
+
+    Returns whether dst has them: if not, nothing may be computed. The others return the like.
+    """
+    fits: bool = holds(p, dst, dst_rows, dst_cols)
     head = op | (fmt << OPERAND_SHIFT)
-    written = stored_bytes(dst.bits, rows * dst_cols)
+    written = stored_bytes(dst.bits, dst_rows * dst_cols)
     record_op(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
+    return fits
 
 
 @jit_inner
 def record_pair(
-    p: Recorder, op: int, fmt: int, dst: Tile, a: Tile, b: Tile, b_cols: int, rows: int, cols: int
-) -> None:
-    """Record a vector op on two tiles, rows x cols and rows x b_cols."""
+    p: Recorder,
+    op: int,
+    fmt: int,
+    dst: Tile,
+    a: Tile,
+    b: Tile,
+    b_rows: int,
+    b_cols: int,
+    rows: int,
+    cols: int,
+) -> bool:
+    """Record a vector op on two tiles, rows x cols and b_rows x b_cols."""
+    fits: bool = holds(p, a, rows, cols) & holds(p, b, b_rows, b_cols)
     reads = a.slot | (b.slot << SLOT_BITS)
-    read_bits = rows * (a.bits * cols + b.bits * b_cols)
-    record_vector(p, op, fmt, dst, cols, reads, read_bits, rows, cols)
+    read_bits = a.bits * rows * cols + b.bits * b_rows * b_cols
+    fits &= record_vector(p, op, fmt, dst, rows, cols, reads, read_bits, rows, cols)
+    return fits
 
 
 @jit_inner
 def record_map(
-    p: Recorder, op: int, fmt: int, dst: Tile, dst_cols: int, src: Tile, rows: int, cols: int
-) -> None:
+    p: Recorder,
+    op: int,
+    fmt: int,
+    dst: Tile,
+    dst_rows: int,
+    dst_cols: int,
+    src: Tile,
+    rows: int,
+    cols: int,
+) -> bool:
     """Record a vector op on one tile."""
-    record_vector(p, op, fmt, dst, dst_cols, src.slot, src.bits * rows * cols, rows, cols)
+    fits: bool = holds(p, src, rows, cols)
+    read_bits = src.bits * rows * cols
+    fits &= record_vector(p, op, fmt, dst, dst_rows, dst_cols, src.slot, read_bits, rows, cols)
+    return fits

@@ -13,19 +13,19 @@ def add_scalar(
     p: Recorder, dst: Tile, src: Tile, amount: float, rows: int, cols: int, fmt: int
 ) -> None:
     """dst = src plus one scalar of format `fmt`."""
-    record_map(p, _ADD, fmt, dst, cols, src, rows, cols)
-    arithmetic.add_scalar(dst.data, src.data, amount, rows, cols, fmt)
+    if record_map(p, _ADD, fmt, dst, rows, cols, src, rows, cols):
+        arithmetic.add_scalar(dst.data, src.data, amount, rows, cols, fmt)
 
 
 @jit_inner
 def divide(p: Recorder, dst: Tile, a: Tile, b: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = a / b, element by element."""
-    record_pair(p, _DIVIDE, fmt, dst, a, b, cols, rows, cols)
-    arithmetic.divide(dst.data, a.data, b.data, rows, cols, fmt)
+    if record_pair(p, _DIVIDE, fmt, dst, a, b, rows, cols, rows, cols):
+        arithmetic.divide(dst.data, a.data, b.data, rows, cols, fmt)
 
 
 @jit_inner
 def square_root(p: Recorder, dst: Tile, src: Tile, rows: int, cols: int, fmt: int) -> None:
     """dst = square root of src."""
-    record_map(p, _ROOT, fmt, dst, cols, src, rows, cols)
-    arithmetic.square_root(dst.data, src.data, rows, cols, fmt)
+    if record_map(p, _ROOT, fmt, dst, rows, cols, src, rows, cols):
+        arithmetic.square_root(dst.data, src.data, rows, cols, fmt)

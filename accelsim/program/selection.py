@@ -12,11 +12,13 @@ import numpy.typing as npt
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics import selection as arithmetic
 from accelsim.numerics.formats import FP32
-from accelsim.program.language import columns, convert, fill
-from accelsim.program.ops import OPERAND_SHIFT, SLOT_BITS, Op
+from accelsim.program.language import columns, convert, fill, rows_from
+from accelsim.program.ops import NUM_RECORDED, OPERAND_SHIFT, REFUSED_OP, SLOT_BITS, Op
 from accelsim.program.recording import (
     Recorder,
     Tile,
+    has_numbers,
+    holds,
     record_map,
     record_op,
     record_pair,
@@ -55,8 +57,8 @@ def keep_at_least(
     fmt: int,
 ) -> None:
     """dst = src where it is not below column[r, 0], and `otherwise` elsewhere."""
-    record_pair(p, _SELECT, fmt, dst, src, column, 1, rows, cols)
-    arithmetic.keep_at_least(dst.data, src.data, column.data, otherwise, rows, cols)
+    if record_pair(p, _SELECT, fmt, dst, src, column, rows, 1, rows, cols):
+        arithmetic.keep_at_least(dst.data, src.data, column.data, otherwise, rows, cols)
 
 
 @jit_inner
@@ -75,8 +77,8 @@ def keep_largest(
 
     Of equal elements the first ones stay; what is not kept becomes `otherwise`.
     """
-    record_pair(p, _SELECT, fmt, dst, src, column, 1, rows, cols)
-    arithmetic.keep_largest(dst.data, src.data, column.data, count, otherwise, rows, cols)
+    if record_pair(p, _SELECT, fmt, dst, src, column, rows, 1, rows, cols):
+        arithmetic.keep_largest(dst.data, src.data, column.data, count, otherwise, rows, cols)
 
 
 @jit_inner
@@ -96,7 +98,12 @@ def compact(
     Their numbers go to `indices`, a tile of an index buffer. Returns how many there are; without
     numbers that is `assumed`, evenly spread. dst may be src.
     """
-    count: int = arithmetic.compact(dst.data, indices.data, src.data, dropped, assumed, rows, cols)
+    # All columns may stay, or what is assumed; less than none is refused as too many are.
+    most = assumed if (assumed < 0) | (assumed > cols) else cols
+    fits = holds(p, src, rows, cols) & holds(p, dst, rows, most) & holds(p, indices, 1, most)
+    count = 0
+    if fits:
+        count = arithmetic.compact(dst.data, indices.data, src.data, dropped, assumed, rows, cols)
     written = stored_bytes(dst.bits, rows * count) + stored_bytes(indices.bits, count)
     writes = dst.slot | (indices.slot << SLOT_BITS)
     read = stored_bytes(src.bits, rows * cols)
@@ -110,8 +117,10 @@ def expand_runs(p: Recorder, dst: Tile, src: Tile, count: int, length: int) -> N
 
     Both are tiles of index buffers; 32-bit integers run at the rate of FP32.
     """
-    record_vector(p, _ADD, FP32, dst, count * length, src.slot, src.bits * count, 1, count * length)
-    arithmetic.expand_runs(dst.data, src.data, count, length)
+    rows, bits = count * length, src.bits * count
+    fits = holds(p, src, 1, count) & holds(p, dst, 1, length)
+    if fits & record_vector(p, _ADD, FP32, dst, 1, rows, src.slot, bits, 1, rows):
+        arithmetic.expand_runs(dst.data, src.data, count, length)
 
 
 @jit_inner
@@ -119,14 +128,20 @@ def write_column(
     p: Recorder, dst: Tile, values: npt.NDArray[np.float64], rows: int, fmt: int
 ) -> None:
     """dst[r, 0] = values[r], constants that the control core knows."""
-    record_vector(p, _FILL, fmt, dst, 1, 0, 0, rows, 1)
-    arithmetic.write_column(dst.data, values, rows, fmt)
+    fits = has_numbers(p, values.size, 0, rows)
+    if fits & record_vector(p, _FILL, fmt, dst, rows, 1, 0, 0, rows, 1):
+        arithmetic.write_column(dst.data, values, rows, fmt)
 
 
 @jit_inner
-def read_element(src: Tile, row: int) -> float:
+def read_element(p: Recorder, src: Tile, row: int) -> float:
     """Return src[row, 0] to the control core, which costs nothing; NaN without numbers."""
-    value: float = arithmetic.element(src.data, row)
+    value = np.nan
+    if holds(p, rows_from(src, row), 1, 1):
+        value = arithmetic.element(src.data, row)
+    elif p[REFUSED_OP] == p[NUM_RECORDED] + 1:
+        # Not the next op is to blame, which may be sound, but what happens before it.
+        p[REFUSED_OP] = -p[REFUSED_OP]
     return value
 
 
@@ -145,8 +160,8 @@ def _sort_bitonic(p: Recorder, keys: Tile, rows: int, width: int, fmt: int) -> N
     while run <= width:
         distance = run // 2
         while distance > 0:
-            record_map(p, _EXCHANGE, fmt, keys, width, keys, rows, width)
-            arithmetic.bitonic_pass(keys.data, distance, run, rows, width)
+            if record_map(p, _EXCHANGE, fmt, keys, rows, width, keys, rows, width):
+                arithmetic.bitonic_pass(keys.data, distance, run, rows, width)
             distance //= 2
         run *= 2
 
@@ -155,8 +170,8 @@ def _sort_bitonic(p: Recorder, keys: Tile, rows: int, width: int, fmt: int) -> N
 def _sort_merging(p: Recorder, keys: Tile, rows: int, cols: int, fmt: int) -> None:
     run = 1
     while run < cols:
-        record_map(p, _EXCHANGE, fmt, keys, cols, keys, rows, cols)
-        arithmetic.merge_pass(keys.data, run, rows, cols)
+        if record_map(p, _EXCHANGE, fmt, keys, rows, cols, keys, rows, cols):
+            arithmetic.merge_pass(keys.data, run, rows, cols)
         run *= 2
 
 
@@ -177,11 +192,44 @@ def kth_largest(
     keys: work tile of rows x sort_width(cols); a radix ranking does not touch it. Only keys are
     sorted, without their column numbers: the result is a threshold.
     """
-    if ranking == _RADIX:
-        for _ in range(src.bits // _DIGIT_BITS):
-            record_map(p, _HISTOGRAM, fmt, dst, 1, src, rows, cols)
+    if not _has_rank(p, src, k, rows, cols):
+        record_map(p, _HISTOGRAM, fmt, dst, rows, 1, src, rows, cols)
+    elif ranking == _RADIX:
+        _rank_by_digits(p, dst, src, k, rows, cols, fmt)
+    else:
+        _rank_by_sorting(p, dst, keys, src, k, ranking, rows, cols, fmt)
+
+
+@jit_inner
+def _has_rank(p: Recorder, src: Tile, k: int, rows: int, cols: int) -> bool:
+    # A view with just `cols` columns holds k of them if the k-th largest exists.
+    fits: bool = holds(p, src, rows, cols)
+    return fits and holds(p, columns(src, src.cols - cols), rows, k)
+
+
+@jit_inner
+def _rank_by_digits(
+    p: Recorder, dst: Tile, src: Tile, k: int, rows: int, cols: int, fmt: int
+) -> None:
+    fits = True
+    for _ in range(src.bits // _DIGIT_BITS):
+        fits &= record_map(p, _HISTOGRAM, fmt, dst, rows, 1, src, rows, cols)
+    if fits:
         arithmetic.radix_select(dst.data, src.data, k, rows, cols)
-        return
+
+
+@jit_inner
+def _rank_by_sorting(
+    p: Recorder,
+    dst: Tile,
+    keys: Tile,
+    src: Tile,
+    k: int,
+    ranking: int,
+    rows: int,
+    cols: int,
+    fmt: int,
+) -> None:
     width = sort_width(cols)
     if ranking == _BITONIC and width > cols:
         fill(p, keys, -np.inf, rows, width, fmt)

@@ -3,28 +3,41 @@
 import numpy as np
 
 from accelsim.errors import ProgramError
-from accelsim.program.ops import READS, SLOT_BITS, SLOTS_PER_WORD, WRITES, A, B, C, D, Op, Unit
+from accelsim.program.op_rules import Fault, Rule, first_fault
+from accelsim.program.ops import A, B, C, D, Op, Unit
 from accelsim.program.printer import format_op
 from accelsim.program.program import Program, Words
+
+_PRODUCT = "a product reads the scratchpad and writes the accumulator"
+_MEMORIES = {
+    Op.LOAD: "a load writes the scratchpad or the index buffer",
+    Op.MATMUL: _PRODUCT,
+    Op.INT_MATMUL: f"{_PRODUCT}, and has its order in the index buffer",
+    Op.MOVE: "a move reads the accumulator and writes the scratchpad",
+}
 
 
 def verify(program: Program) -> None:
     """Check a program; raise ProgramError naming the first op that breaks a rule.
 
-    Ops move and compute something. Tiles are written before they are read, within their work item.
-    Transfers stay inside their tensor. A tensor is read only in phases after it was stored, and
-    every element of an output is stored exactly once.
+    Ops move and compute something, in the memories of their unit, and touch no more of a tile than
+    there is. Tiles are written before they are read, within their work item. Transfers stay inside
+    their tensor. A tensor is read only in phases after it was stored, and every element of an
+    output, of which there is at least one, is stored exactly once.
     """
     _check_phases(program)
-    _check_sizes(program)
-    _check_tiles(program)
-    _check_bounds(program)
+    _check_ops(program)
+    if not any(tensor.role == "output" for tensor in program.tensors):
+        raise ProgramError(f"{program.name}: has no output tensor")
+    stores = np.flatnonzero(program.op_codes == Op.STORE)
+    stored = program.tensor_indices[stores]
     for index, tensor in enumerate(program.tensors):
+        own = stores[stored == index]
         if tensor.role == "input":
-            _check_never_stored(program, index)
+            _check_never_stored(program, own)
         else:
-            _check_stored_once(program, index)
-            _check_stored_before_loaded(program, index)
+            _check_stored_once(program, index, own)
+            _check_stored_before_loaded(program, index, own)
 
 
 def _fail(program: Program, index: int, reason: str) -> ProgramError:
@@ -40,54 +53,28 @@ def _check_phases(program: Program) -> None:
         )
 
 
-def _check_sizes(program: Program) -> None:
-    empty = (program.ops[:, A] < 0) | (program.ops[:, B] <= 0)
-    empty |= (program.units != Unit.LOAD) & (program.units != Unit.STORE) & (program.ops[:, A] <= 0)
-    empty |= (program.op_codes != Op.FILL) & (program.ops[:, C] <= 0)
-    if empty.any():
-        raise _fail(program, int(np.argmax(empty)), "has no size")
+def _check_ops(program: Program) -> None:
+    fault = first_fault(program)
+    if fault.rule == Rule.NAMES:
+        raise ProgramError(
+            f"{program.name}: op {fault.op_index}: "
+            f"names an op, a format, a slot or a tensor that is not there"
+        )
+    if fault.rule != Rule.NONE:
+        raise _fail(program, fault.op_index, _reason(program, fault))
 
 
-def _check_tiles(program: Program) -> None:
-    written: set[int] = set()
-    starts = set(program.item_start[:-1].tolist())
-    slots = range(SLOTS_PER_WORD)
-    shifts = np.array([SLOT_BITS * i for i in slots])
-    mask = (1 << SLOT_BITS) - 1
-    reads = ((program.ops[:, READS, None] >> shifts) & mask).tolist()
-    writes = ((program.ops[:, WRITES, None] >> shifts) & mask).tolist()
-    for index in range(program.num_ops):
-        if index in starts:
-            written.clear()
-        for slot in reads[index]:
-            if slot and slot not in written:
-                name = program.slot_name(slot)
-                raise _fail(program, index, f"reads {name}, which its work item has not written")
-        written.update(slot for slot in writes[index] if slot)
-
-
-def _check_bounds(program: Program) -> None:
-    first = np.array([tensor.address for tensor in program.tensors], np.int64)
-    size = np.array([tensor.size_bytes for tensor in program.tensors], np.int64)
-    index, begin, end = _extents(program)
-    tensors = program.tensor_indices[index]
-    outside = (begin < first[tensors]) | (end > first[tensors] + size[tensors])
-    if outside.any():
-        raise _fail(program, index[np.argmax(outside)], "reaches outside its tensor")
-
-
-def _extents(program: Program) -> tuple[Words, Words, Words]:
-    """Return pieces of HBM that ops touch, as op, first byte and end: whole ops, gathered rows."""
-    is_gather = program.op_codes == Op.GATHER
-    strided = np.flatnonzero((program.hbm_bytes > 0) & ~is_gather)
-    begin = program.ops[strided, A]
-    end = begin + (program.ops[strided, B] - 1) * program.ops[strided, D] + program.ops[strided, C]
-    gathers, gathered_begin, gathered_end = _rows(program, np.flatnonzero(is_gather))
-    return (
-        np.concatenate([strided, gathers]),
-        np.concatenate([begin, gathered_begin]),
-        np.concatenate([end, gathered_end]),
-    )
+def _reason(program: Program, fault: Fault) -> str:
+    name, buffer = program.slot_name(fault.slot), program.buffer_of(fault.slot)
+    if fault.rule == Rule.WRITTEN:
+        return f"reads {name}, which its work item has not written"
+    if buffer and fault.rule == Rule.MEMORY:
+        op = Op(int(program.op_codes[fault.op_index]))
+        allowed = _MEMORIES.get(op, "it reads and writes the scratchpad")
+        return f"uses {name}, which lies in the {buffer.memory}; {allowed}"
+    if buffer and fault.rule == Rule.EXTENT:
+        return f"touches more of {name} than its {buffer.rows}x{buffer.cols} x {buffer.bits} bit"
+    return "has no size" if fault.rule == Rule.SIZE else "reaches outside its tensor"
 
 
 def _rows(program: Program, transfers: Words) -> tuple[Words, Words, Words]:
@@ -105,20 +92,13 @@ def _rows(program: Program, transfers: Words) -> tuple[Words, Words, Words]:
     return op_of_row, begin, begin + ops[:, C]
 
 
-def _stores(program: Program, tensor: int) -> Words:
-    is_store = (program.units == Unit.STORE) & (program.tensor_indices == tensor)
-    return np.flatnonzero(is_store)
-
-
-def _check_never_stored(program: Program, tensor: int) -> None:
-    stores = _stores(program, tensor)
+def _check_never_stored(program: Program, stores: Words) -> None:
     if stores.size:
         raise _fail(program, stores[0], "stores to an input")
 
 
-def _check_stored_once(program: Program, tensor: int) -> None:
+def _check_stored_once(program: Program, tensor: int, stores: Words) -> None:
     info = program.tensors[tensor]
-    stores = _stores(program, tensor)
     op_of_row, begin, end = _in_order(_rows(program, stores))
     overlap = begin[1:] < end[:-1]
     if overlap.any():
@@ -137,14 +117,14 @@ def _in_order(rows: tuple[Words, Words, Words]) -> tuple[Words, Words, Words]:
     return rows[0][order], rows[1][order], rows[2][order]
 
 
-def _check_stored_before_loaded(program: Program, tensor: int) -> None:
+def _check_stored_before_loaded(program: Program, tensor: int, stores: Words) -> None:
     """Check every loaded row against the stored ones, which `_check_stored_once` found disjoint."""
     loads = np.flatnonzero((program.units == Unit.LOAD) & (program.tensor_indices == tensor))
     if not loads.size:
         return
     phase = np.repeat(program.item_phase, np.diff(program.item_start))
     op_of_row, begin, end = _rows(program, loads)
-    store, stored_begin, stored_end = _in_order(_rows(program, _stores(program, tensor)))
+    store, stored_begin, stored_end = _in_order(_rows(program, stores))
     first = np.searchsorted(stored_end, begin, side="right")
     last = np.searchsorted(stored_begin, end, side="left")
     stored_before = np.append(0, np.cumsum(stored_end - stored_begin))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from accelsim.report.quantity import quantity_of, words
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from accelsim.quality.report import QualityReport
     from accelsim.report.report import Report
 
-_COST = ("cycles", "time_s", "bound_by", "hbm_read_bytes", "hbm_write_bytes", "energy_j")
+_COST = ("recipe", "cycles", "time_s", "bound_by", "hbm_read_bytes", "hbm_write_bytes", "energy_j")
 
 Row = tuple[str, str]
 
@@ -34,7 +35,7 @@ def quality_table(report: "QualityReport") -> Table:
             sections += [_selection(cost), _cost(part, cost)]
     for section in sections:
         for row in section:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         table.add_section()
     return table
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.recipe import Recipe
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.hook import KernelHook
 from accelsim.quality.linear import KernelLinear
 from accelsim.quality.report import QualityReport
-from accelsim.report.build import combine_reports
+from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
@@ -36,24 +37,24 @@ FEWEST_TOKENS = 2
 
 def evaluate(
     model: str,
-    kernel: str | None = None,
+    kernel: Recipe | str | None = None,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
     text: str | Path | None = None,
     tokens: int = 1024,
     window: int = 1024,
     *,
-    linear: str | None = None,
+    linear: Recipe | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> QualityReport:
     """Return what kernels do to a model that reads a text.
 
-    `kernel` is the attention of every layer, `linear` all linears but the output projection; the
-    part without one is computed in FP32. The model reads the first `tokens` tokens of the file
-    `text` (of the Python language reference without one) in windows of `window` that know nothing
-    of each other, and predicts the token after each. It does so in FP32 too, for comparison. Keys
-    of `settings` are `machine.<field>`, `workload.dtype`, parameters of `kernel`, or
-    `linear.<parameter>`. `progress` takes the layers done and all layers.
+    `kernel` is the recipe of the attention of every layer, `linear` that of all linears but the
+    output projection; the part without one is computed in FP32. The model reads the first `tokens`
+    tokens of the file `text` (of the Python language reference without one) in windows of `window`
+    that know nothing of each other, and predicts the token after each. It does so in FP32 too, for
+    comparison. Keys of `settings` are `machine.<field>` and `workload.dtype`. `progress` takes the
+    layers done and all layers.
 
     Raises an AccelsimError for anything that is wrong with the input.
     """
@@ -79,7 +80,7 @@ def evaluate(
         dtype=chosen.dtype,
         text=name,
         text_sha256=hashlib.sha256(content.encode()).hexdigest(),
-        window=window,
+        window=int(window),
     )
 
 
@@ -158,9 +159,7 @@ def _combined(hook: KernelHook | None, workload: str) -> Report | None:
     if hook is None:
         return None
     reports, run = hook.reports, hook.run
-    total = combine_reports(
-        reports, [1] * len(reports), run.machine, workload, run.kernel.name, run.settings
-    )
+    total = combine_reports(reports, [1] * len(reports), workload, run.settings)
     selection = _mean([report.selection for report in reports], hook.rows)
     return replace(total, selection=selection, parts=())
 

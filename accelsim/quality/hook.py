@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from accelsim.numerics.formats import Format
 from accelsim.report.report import Report
-from accelsim.simulation import KernelRun
+from accelsim.simulation import Bench
 from accelsim.workload.model.llama import Array
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 from accelsim.workload.storage import stored_values
@@ -17,7 +17,7 @@ from accelsim.workload.tensors import AttentionTensors, GemmTensors
 class KernelHook:
     """A kernel in the place of a part of a network; keeps the report of everything it computes."""
 
-    def __init__(self, run: KernelRun, dtype: Format) -> None:
+    def __init__(self, run: Bench, dtype: Format) -> None:
         self.run = run
         self._dtype = dtype
         self.reports: list[Report] = []
@@ -38,7 +38,7 @@ class KernelHook:
     ) -> Array:
         report, output = self.run.execute(problem, tensors)
         if output is None:
-            raise ValueError(f"kernel {self.run.kernel.name} returned no output for its tensors")
+            raise ValueError(f"kernel {report.kernel} returned no output for its tensors")
         self.reports.append(report)
         self.rows.append(rows)
         self.nonfinite_outputs += int(np.count_nonzero(~np.isfinite(output)))

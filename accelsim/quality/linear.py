@@ -2,7 +2,7 @@
 
 from accelsim.numerics.formats import Format
 from accelsim.quality.hook import KernelHook
-from accelsim.simulation import KernelRun
+from accelsim.simulation import Bench
 from accelsim.workload.model.llama import Array
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
@@ -15,7 +15,7 @@ class KernelLinear(KernelHook):
     model it is, for what they know of it from a calibration.
     """
 
-    def __init__(self, run: KernelRun, dtype: Format, model: str) -> None:
+    def __init__(self, run: Bench, dtype: Format, model: str) -> None:
         super().__init__(run, dtype)
         self._model = model
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from accelsim.errors import QuantizationError
+from accelsim.errors import FILE_ERRORS, QuantizationError, ShortageError, is_refusal, reason_of
 from accelsim.quantization.calibration import Calibration, Provenance
 from accelsim.quantization.channel_groups import ChannelGroups
 from accelsim.quantization.codes import check_finite
@@ -47,8 +47,9 @@ def load_calibration(path: Path) -> Calibration:
     check_calibration_path(path)
     try:
         status = path.stat()
-    except OSError as error:
-        raise QuantizationError(f"{path}: cannot be read ({error.strerror})") from error
+    except FILE_ERRORS as error:
+        kind = ShortageError if is_refusal(error) else QuantizationError
+        raise kind(f"{path}: cannot be read ({reason_of(error)})") from error
     return _load(path, status.st_mtime_ns, status.st_size)
 
 
@@ -64,6 +65,8 @@ def _load(path: Path, _modified_ns: int, _size_bytes: int) -> Calibration:
         shapes = {name: (entry.shape,) for name, entry in read_header(path).items()}
         metadata = read_metadata(path)
     except (ValueError, OSError) as damage:
+        if is_refusal(damage):
+            raise ShortageError(f"{path}: cannot be read ({damage})") from damage
         raise QuantizationError(f"{path}: damaged or not a safetensors file ({damage})") from damage
     provenance = _provenance(path, metadata)
     arrays = read_arrays(path, shapes)

@@ -1,9 +1,7 @@
-"""Schedule, activity and energy to a report."""
+"""Schedule, activity and energy to the report of a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from accelsim.energy.area import area_by_component_mm2
 from accelsim.energy.model import energy_by_component
@@ -15,9 +13,10 @@ from accelsim.hardware.technology import TechnologySpec
 from accelsim.numerics.metrics import Accuracy
 from accelsim.program.activity import MemoryTraffic
 from accelsim.program.ops import UNIT_NAMES, Unit
-from accelsim.report.dram import combined_dram, dram_report
+from accelsim.program.program import Program
+from accelsim.report.dram import dram_report
 from accelsim.report.peak import peak_macs_per_s
-from accelsim.report.report import Report, UnitReport
+from accelsim.report.report import PowerCap, Report, UnitReport
 from accelsim.report.timeline_builder import build_timeline
 from accelsim.version import VERSION
 from accelsim.workload.problem import Problem
@@ -33,39 +32,60 @@ def build_report(
     technology: TechnologySpec,
     problem: Problem,
     kernel: str,
+    recipe: str,
+    library: str,
     is_exact: bool,
+    selection_assumed: bool,
     engine: str,
     settings: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    power_cap: PowerCap,
     accuracy: Accuracy | None,
     with_timeline: bool,
 ) -> Report:
     """Return the report of one kernel on one problem."""
     program, cycles = schedule.program, schedule.cycles
+    about = {
+        "version": VERSION,
+        "machine": machine.name,
+        "workload": problem.name,
+        "kernel": kernel,
+        "settings": dict(settings),
+        "parameters": dict(parameters),
+    }
     activity = count_activity(schedule, machine)
     energy = energy_by_component(activity, machine, technology)
     macs = sum(activity.macs.values()) + sum(activity.int_macs.values())
     moved_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
-    hbm_utilization = moved_bytes / (machine.hbm_bytes_per_cycle * cycles)
+    # A run is at least as long as the first quotient, so the second is at most 1, rounding and all.
+    hbm_utilization = moved_bytes / machine.hbm_bytes_per_cycle / cycles
     return Report(
         machine=machine.name,
         workload=problem.name,
         kernel=kernel,
+        recipe=recipe,
+        library=library,
         version=VERSION,
         seed=getattr(problem.tensors, "seed", None),
         engine=engine,
         settings=dict(settings),
+        parameters=dict(parameters),
         cores=machine.cores,
         ops=program.num_ops,
         cycles=cycles,
         time_s=activity.seconds,
         clock_hz=machine.clock,
+        power_cap=power_cap,
         bound_by=_bound_by(schedule, machine, hbm_utilization),
         hbm_read_bytes=activity.hbm_read_bytes,
         hbm_write_bytes=activity.hbm_write_bytes,
         compulsory_bytes=sum(
             tensor.size_bytes for tensor in program.tensors if tensor.role != "intermediate"
         ),
-        hbm_bytes_by_tensor=_bytes_by_tensor(schedule),
+        hbm_bytes_by_tensor=_by_tensor(program, activity.hbm_bytes_by_tensor),
+        requested_bytes_by_tensor=(
+            _by_tensor(program, program.bytes_by_tensor) if machine.l2 else {}
+        ),
         l2=_l2(activity) if machine.l2 else {},
         macs=macs,
         peak_macs_per_s=peak_macs_per_s(activity, machine),
@@ -81,84 +101,10 @@ def build_report(
         area_mm2=sum(area_by_component_mm2(machine, technology).values()),
         is_exact=is_exact,
         selection=dict(program.selection),
+        selection_assumed=selection_assumed,
         accuracy=accuracy,
         dram=dram_report(activity, machine, energy),
-        timeline=build_timeline(schedule, machine.clock) if with_timeline else None,
-    )
-
-
-def combine_reports(
-    parts: Sequence[Report],
-    counts: Sequence[int],
-    machine: MachineSpec,
-    workload: str,
-    kernel: str,
-    settings: Mapping[str, Any],
-) -> Report:
-    """Return the report of a layer whose part i runs counts[i] times, one after the other."""
-    pairs = list(zip(parts, counts, strict=True))
-
-    def total(name: str) -> Any:
-        return sum(count * getattr(part, name) for part, count in pairs)
-
-    cycles, macs = total("cycles"), total("macs")
-    moved_bytes = total("hbm_read_bytes") + total("hbm_write_bytes")
-    longest = max(pairs, key=lambda pair: pair[0].cycles * pair[1])[0]
-    compute_s = sum(count * part.macs / part.peak_macs_per_s for part, count in pairs)
-    first = parts[0]
-    return Report(
-        machine=first.machine,
-        workload=workload,
-        kernel=kernel,
-        version=VERSION,
-        seed=None,
-        engine=first.engine,
-        settings=dict(settings),
-        cores=first.cores,
-        ops=total("ops"),
-        cycles=cycles,
-        time_s=total("time_s"),
-        clock_hz=cycles / total("time_s"),
-        bound_by=longest.bound_by,
-        hbm_read_bytes=total("hbm_read_bytes"),
-        hbm_write_bytes=total("hbm_write_bytes"),
-        compulsory_bytes=total("compulsory_bytes"),
-        l2=_combined_l2(pairs),
-        hbm_bytes_by_tensor=_summed([(part.hbm_bytes_by_tensor, n) for part, n in pairs]),
-        macs=macs,
-        peak_macs_per_s=macs / compute_s if macs else first.peak_macs_per_s,
-        peak_hbm_bytes_per_s=first.peak_hbm_bytes_per_s,
-        hbm_utilization=moved_bytes / (machine.hbm_bytes_per_cycle * cycles),
-        units={name: _combined_unit(name, pairs, cycles * first.cores) for name in first.units},
-        core_balance=sum(n * part.cycles * part.core_balance for part, n in pairs) / cycles,
-        scratchpad_peak_bytes=max(part.scratchpad_peak_bytes for part in parts),
-        scratchpad_held_peak_bytes=max(part.scratchpad_held_peak_bytes for part in parts),
-        accumulator_peak_bytes=max(part.accumulator_peak_bytes for part in parts),
-        energy_j=total("energy_j"),
-        energy_by_component_j=_summed([(part.energy_by_component_j, n) for part, n in pairs]),
-        area_mm2=first.area_mm2,
-        is_exact=all(part.is_exact for part in parts),
-        selection={},
-        accuracy=None,
-        dram=combined_dram(pairs),
-        parts=tuple(parts),
-    )
-
-
-def _summed(weighted: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]:
-    sums: dict[str, Any] = {}
-    for mapping, count in weighted:
-        for name, value in mapping.items():
-            sums[name] = sums.get(name, 0) + count * value
-    return sums
-
-
-def _combined_unit(name: str, pairs: Sequence[tuple[Report, int]], core_cycles: int) -> UnitReport:
-    busy = sum(count * part.units[name].busy_cycles for part, count in pairs)
-    return UnitReport(
-        busy_cycles=busy,
-        utilization=busy / core_cycles,
-        stall_cycles=_summed([(part.units[name].stall_cycles, n) for part, n in pairs]),
+        timeline=build_timeline(schedule, machine, about) if with_timeline else None,
     )
 
 
@@ -194,23 +140,8 @@ def _l2(traffic: MemoryTraffic) -> dict[str, float]:
     }
 
 
-def _combined_l2(pairs: Sequence[tuple[Report, int]]) -> dict[str, float]:
-    if not pairs[0][0].l2:
-        return {}
-    read_bytes = sum(count * part.l2["read_bytes"] for part, count in pairs)
-    hits = sum(count * part.l2["hit_fraction"] * part.l2["read_bytes"] for part, count in pairs)
-    return {
-        "read_bytes": read_bytes,
-        "write_bytes": sum(count * part.l2["write_bytes"] for part, count in pairs),
-        "hit_fraction": hits / read_bytes if read_bytes else 0.0,
-    }
-
-
-def _bytes_by_tensor(schedule: Schedule) -> dict[str, int]:
-    program = schedule.program
-    moved = np.zeros(len(program.tensors), np.int64)
-    np.add.at(moved, program.tensor_indices, program.hbm_bytes)
-    return {tensor.name: int(moved[i]) for i, tensor in enumerate(program.tensors)}
+def _by_tensor(program: Program, num_bytes: Sequence[int]) -> dict[str, int]:
+    return {tensor.name: n for tensor, n in zip(program.tensors, num_bytes, strict=True)}
 
 
 def _bound_by(schedule: Schedule, machine: MachineSpec, hbm_utilization: float) -> str:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from accelsim.report.quantity import quantity_of
 from accelsim.report.report import Report
+from accelsim.report.subject import listed, subject_of
 
 _TOTALS = (
     "cycles",
@@ -27,8 +28,11 @@ _TOTALS = (
 def report_table(report: Report) -> Table:
     """Return what a reader asks first: totals, units, traffic, energy and accuracy."""
     # Names come from the user's files, and brackets in them are no markup.
-    title = f"{report.kernel}: {report.workload} on {report.machine}"
-    table = Table(title=escape(title), title_justify="left")
+    subject = subject_of(report.machine, report.workload, report.settings)
+    table = Table(title=escape(f"{report.kernel}: {subject}"), title_justify="left")
+    if report.parameters:
+        table.caption = escape(f"parameters: {listed(report.parameters)}")
+        table.caption_justify = "left"
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("share", justify="right")
@@ -47,6 +51,10 @@ def _share(value: float, total: float) -> str:
 
 
 def _totals(report: Report) -> Iterator[Row]:
+    chosen = f" (picked by library {report.library})" if report.library else ""
+    yield "recipe", f"{report.recipe}{chosen}", ""
+    if report.power_cap != "none":
+        yield quantity_of("power_cap").title, report.power_cap, ""
     for name in _TOTALS:
         quantity = quantity_of(name)
         value = getattr(report, name)
@@ -63,10 +71,12 @@ def _units(report: Report) -> Iterator[Row]:
 
 
 def _traffic(report: Report) -> Iterator[Row]:
-    total = sum(report.hbm_bytes_by_tensor.values())
-    for name, num_bytes in report.hbm_bytes_by_tensor.items():
-        shown = quantity_of("hbm_bytes").show(num_bytes)
-        yield f"HBM bytes of {name}", shown, _share(num_bytes, total)
+    for group in ("hbm_bytes_by_tensor", "requested_bytes_by_tensor"):
+        by_tensor = getattr(report, group)
+        for name, num_bytes in by_tensor.items():
+            quantity = quantity_of(f"{group}.{name}")
+            share = _share(num_bytes, sum(by_tensor.values()))
+            yield quantity.title, quantity.show(num_bytes), share
     for name, value in report.l2.items():
         quantity = quantity_of(f"l2.{name}")
         if name.endswith("fraction"):
@@ -105,6 +115,8 @@ def _accuracy(report: Report) -> Iterator[Row]:
     for name in report.accuracy.__dataclass_fields__:
         value = getattr(report.accuracy, name)
         yield quantity_of(name).title, "-" if value is None else f"{value:.3g}", ""
+    if report.inputs_out_of_range:
+        yield "inputs out of range", f"{report.inputs_out_of_range:,}", ""
 
 
 def _parts(report: Report) -> Iterator[Row]:

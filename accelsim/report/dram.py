@@ -19,32 +19,40 @@ def dram_report(
     timing = hbm.dram.timing
     bursts = commands.read_bursts + commands.write_bursts
     one_refresh = timing.t_rfc if hbm.refresh == "all_bank" else timing.t_rfc_bank
-    bits = BITS_PER_BYTE * (activity.hbm_read_bytes + activity.hbm_write_bytes)
     return DramReport(
         activations=commands.activations,
+        bursts=bursts,
         row_hit_share=commands.row_hits / bursts if bursts else 0.0,
         refresh_share=one_refresh / timing.t_refi,
-        energy_pj_per_bit=_hbm_j(energy_j) / PICO / bits if bits else 0.0,
+        energy_pj_per_bit=_pj_per_bit(energy_j, activity.hbm_read_bytes + activity.hbm_write_bytes),
     )
 
 
-def combined_dram(parts: Sequence[tuple[Report, int]]) -> DramReport | None:
-    """Return what a banked memory did in a layer whose parts run that many times each."""
-    all_bytes = max(1, sum(count * _moved_bytes(part) for part, count in parts))
-    drams = [(part.dram, count * _moved_bytes(part) / all_bytes) for part, count in parts]
-    if not all(dram for dram, _ in drams):
+def combined_dram(
+    parts: Sequence[tuple[Report, int]], energy_j: Mapping[str, float]
+) -> DramReport | None:
+    """Return what a banked memory did in a layer whose parts run that many times each.
+
+    energy_j: of the layer, by component.
+    """
+    drams = [(part.dram, count) for part, count in parts if part.dram]
+    if len(drams) < len(parts):
         return None
+    bursts = sum(count * dram.bursts for dram, count in drams)
+    hits = sum(count * dram.bursts * dram.row_hit_share for dram, count in drams)
+    moved_bytes = sum(n * (part.hbm_read_bytes + part.hbm_write_bytes) for part, n in parts)
     return DramReport(
-        activations=sum(count * part.dram.activations for part, count in parts if part.dram),
-        # Every burst has the same size, so bytes weigh as bursts do.
-        row_hit_share=sum(share * dram.row_hit_share for dram, share in drams if dram),
-        refresh_share=sum(share * dram.refresh_share for dram, share in drams if dram),
-        energy_pj_per_bit=sum(share * dram.energy_pj_per_bit for dram, share in drams if dram),
+        activations=sum(count * dram.activations for dram, count in drams),
+        bursts=bursts,
+        row_hit_share=hits / bursts if bursts else 0.0,
+        refresh_share=drams[0][0].refresh_share,
+        energy_pj_per_bit=_pj_per_bit(energy_j, moved_bytes),
     )
 
 
-def _moved_bytes(report: Report) -> int:
-    return report.hbm_read_bytes + report.hbm_write_bytes
+def _pj_per_bit(energy_j: Mapping[str, float], moved_bytes: int) -> float:
+    bits = BITS_PER_BYTE * moved_bytes
+    return _hbm_j(energy_j) / PICO / bits if bits else 0.0
 
 
 def _hbm_j(energy_j: Mapping[str, float]) -> float:

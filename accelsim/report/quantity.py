@@ -42,6 +42,7 @@ _FIELDS = {
 
 _GROUPS = {
     "hbm_bytes_by_tensor": ("bytes", "HBM bytes of {}"),
+    "requested_bytes_by_tensor": ("bytes", "bytes requested of {}"),
     "energy_by_component_j": ("j", "energy of {}"),
 }
 _WORDS = {
@@ -96,6 +97,8 @@ class Quantity:
 def quantity_of(column: str) -> Quantity:
     """Return what the (dotted) `column` measures, judged by its name alone."""
     group, _, member = column.partition(".")
+    if group == "parameters":
+        return Quantity(member, "")
     if group in _GROUPS:
         suffix, title = _GROUPS[group]
         unit, prefixes = _SUFFIXES[suffix]

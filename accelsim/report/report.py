@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from accelsim.numerics.metrics import Accuracy
 from accelsim.report.quantity import quantity_of
@@ -12,6 +12,9 @@ from accelsim.report.timeline import Timeline
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
+
+
+PowerCap = Literal["none", "met", "not met"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class DramReport:
 
     activations: int
     """Rows opened."""
+    bursts: int
+    """Bursts read and written."""
     row_hit_share: float
     """Share of the bursts whose row had been opened for an earlier one."""
     refresh_share: float
@@ -47,12 +52,20 @@ class Report:
     machine: str
     workload: str
     kernel: str
+    """Name of the kernel, or of those of a layer."""
+    recipe: str
+    """The kernel with all that was asked of it, by the caller or by the library of the machine."""
+    library: str
+    """Name of the library that picked the kernel; empty where the caller did."""
     version: str
     seed: int | None
     """Seed of the tensors; None for captured tensors and for runs without."""
     engine: str
     settings: Mapping[str, Any]
-    """What the caller changed: machine.*, workload.* and kernel parameters."""
+    """What the caller changed: machine.* and workload.*."""
+    parameters: Mapping[str, Any]
+    """All parameters of the kernel as it ran, those that it chose included; empty for a layer,
+    whose parts have theirs."""
     cores: int
     ops: int
     """Ops of the tile program."""
@@ -60,6 +73,9 @@ class Report:
     time_s: float
     clock_hz: float
     """Clock of the run, lower than the machine's where a power cap binds."""
+    power_cap: PowerCap
+    """Whether the run keeps the machine's power cap: where it does not, the lowest clock allowed
+    draws more."""
     bound_by: str
     """Busiest of the units, l2 and hbm; latency if none is half busy."""
     hbm_read_bytes: int
@@ -67,7 +83,9 @@ class Report:
     compulsory_bytes: int
     """Every input read once and every output written once, in the formats the kernel stores."""
     hbm_bytes_by_tensor: Mapping[str, int]
-    """Bytes that the cores read and wrote; with an L2, some of them never reach the HBM."""
+    """Bytes read from and written to the HBM; of what an L2 holds at the end, what is dirty."""
+    requested_bytes_by_tensor: Mapping[str, int]
+    """Bytes that the cores asked the L2 to read and write; empty without an L2."""
     l2: Mapping[str, float]
     """`read_bytes`, `write_bytes` and `hit_fraction` of the reads; empty without an L2."""
     macs: int
@@ -75,7 +93,7 @@ class Report:
     """Rate of the cubes for the formats of this run."""
     peak_hbm_bytes_per_s: float
     hbm_utilization: float
-    """Share of the HBM's peak bandwidth that was used."""
+    """Share of the HBM's peak bandwidth that was used, at most 1."""
     units: Mapping[str, UnitReport]
     core_balance: float
     """Work of the mean core over that of the busiest, on the compute unit with most work."""
@@ -91,8 +109,13 @@ class Report:
     """Whether the kernel computes attention or the product up to rounding, leaving nothing out."""
     selection: Mapping[str, float]
     """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
+    selection_assumed: bool
+    """Whether that is assumed, because the run had no tensors to select by."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
+    inputs_out_of_range: int = 0
+    """Values of the tensors beyond the largest number of their format, which saturate in FP8 and
+    become infinite in others. The oracle has the inputs as they are stored."""
     dram: DramReport | None = None
     """Rows, refreshes and energy per bit of a banked memory; None where the memory is flat."""
     parts: "tuple[Report, ...]" = ()

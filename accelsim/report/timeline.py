@@ -1,7 +1,8 @@
 """When every op of a run started and ended, for traces and figures."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class Timeline:
     end_cycle: Integers
     """Cycle after the last one of the op; never before `start_cycle`."""
     hbm_bytes: Integers
-    """Bytes the op moved between HBM and the core; 0 for compute."""
+    """Bytes that the HBM read or wrote because of the op; 0 for compute."""
     names: list[str]
     """Names of ops, such as `load k` or `matmul`."""
     unit_names: list[str]
@@ -44,11 +45,16 @@ class Timeline:
     """Cycle of the change."""
     scratchpad_bytes: Integers
     """Bytes in use from that cycle on."""
-
-    @property
-    def cycles(self) -> int:
-        """End of the last op, in cycles."""
-        return int(self.end_cycle.max(initial=0))
+    moved_bytes: Integers
+    """Bytes that the op moved to or from its core, from an L2 or the HBM; 0 for compute."""
+    cycles: int
+    """Length of the run, at least to the end of the last op."""
+    hbm_bytes_at_end: int
+    """Bytes of the HBM that belong to no op: what an L2 still holds and has to write."""
+    peak_hbm_bytes_per_s: float
+    """Peak rate of the HBM."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What was run: machine, workload, kernel, settings and parameters."""
 
     def first_ops(self, count: int, core: int = 0) -> "pd.DataFrame":
         """Return the `count` ops of `core` that start first, as a table for figures.
@@ -74,23 +80,29 @@ class Timeline:
     def hbm_bytes_per_s(self, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the first cycle of each of `bins` equal intervals and the mean rate within it.
 
-        The bytes of an op are spread evenly over its cycles, so the sum of rate x interval is
-        exactly what the ops moved.
+        The memory serves what was requested at its peak rate until nothing is left, and what no op
+        waits for at the latest when the run ends. So no rate is above the peak, and the sum of
+        rate x interval is what the run moved.
         """
         edges = np.linspace(0.0, max(self.cycles, 1), bins + 1)
-        moved = np.diff(self._bytes_before(edges))
-        return edges[:-1], moved / np.diff(edges) * self.clock_hz
+        moved = np.diff(self._served_before(edges))
+        # Differences of large sums round, so a bin at the peak may come out above it.
+        rates = np.minimum(moved / np.diff(edges) * self.clock_hz, self.peak_hbm_bytes_per_s)
+        return edges[:-1], rates
 
-    def _bytes_before(self, cycles: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the HBM bytes of all cores moved before each of the ascending `cycles`."""
+    def _served_before(self, cycles: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the bytes served before each of the ascending `cycles`, the last being the end."""
+        peak = self.peak_hbm_bytes_per_s / self.clock_hz
         moving = self.hbm_bytes > 0
-        start, size = self.start_cycle[moving], self.hbm_bytes[moving]
-        rate = size / np.maximum(self.end_cycle[moving] - start, 1)
-        end = np.maximum(self.end_cycle[moving], start + 1)
-        # The total is piecewise linear: its slope rises where an op starts and falls at its end.
-        knots = np.concatenate([start, end])
-        order = np.argsort(knots, kind="stable")
-        slopes = np.cumsum(np.concatenate([rate, -rate])[order])
-        knots = knots[order].astype(np.float64)
-        totals = np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(knots))])
-        return np.interp(cycles, knots, totals, left=0.0) if knots.size else np.zeros_like(cycles)
+        order = np.argsort(self.start_cycle[moving], kind="stable")
+        start, size = self.start_cycle[moving][order], self.hbm_bytes[moving][order]
+        requested = np.concatenate([[0.0], np.cumsum(size)])
+        # A server that is never idle with work has served the least of: all that was requested
+        # before some request, and from there on its peak.
+        lowest = np.minimum.accumulate(requested[:-1] - peak * start)
+        count = np.searchsorted(start, cycles, side="right")
+        busy = np.concatenate([[0.0], lowest])[count] + peak * cycles
+        served = np.where(count > 0, np.minimum(requested[count], busy), 0.0)
+        left = peak * (cycles[-1] - cycles)
+        latest = requested[-1] + self.hbm_bytes_at_end - left
+        return np.asarray(np.maximum(served, latest), np.float64)

@@ -5,6 +5,7 @@ microseconds. Every core is a process and every unit a lane of it.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from heapq import heappop, heappush
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim.errors import OutputError
+from accelsim.errors import FILE_ERRORS, OutputError, reason_of
 from accelsim.report.timeline import Integers, Timeline
 
 BANDWIDTH_BINS = 1000
@@ -27,20 +28,22 @@ Event = dict[str, object]
 def write_trace(timeline: Timeline, path: str | Path) -> None:
     """Write `timeline` to `path`; raise OutputError where that is not possible."""
     target = Path(path)
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"{target}: cannot write the trace: Is a directory")
-    partial = target.with_name(target.name + ".partial")
+    # A name of its own: with an ending, the longest names would be too long.
+    partial = target.with_name(f"trace-{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
+            about = json.dumps(timeline.about, default=str)
+            file.write(f'{{"displayTimeUnit": "ns", "otherData": {about}, "traceEvents": [\n')
             for number, event in enumerate(trace_events(timeline)):
                 file.write((",\n" if number else "") + json.dumps(event))
             file.write("\n]}\n")
         partial.replace(target)
-    except OSError as error:
+    except FILE_ERRORS as error:
         with suppress(OSError):
             partial.unlink()
-        raise OutputError(f"{target}: cannot write the trace: {error.strerror}") from error
+        raise OutputError(f"{target}: cannot write the trace: {reason_of(error)}") from error
 
 
 def trace_events(timeline: Timeline) -> Iterator[Event]:
@@ -100,11 +103,14 @@ def _ops(timeline: Timeline, lanes: Integers) -> Iterator[Event]:
         timeline.name_index,
         timeline.start_cycle,
         timeline.end_cycle,
+        timeline.moved_bytes,
         timeline.hbm_bytes,
     )
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    for core, unit, lane, name, start, end, moved in rows:
+    for core, unit, lane, name, start, end, moved, of_hbm in rows:
         args: Event = {"start_cycle": start, "cycles": end - start}
+        if moved:
+            args |= {"bytes": moved, "hbm_bytes": of_hbm}
         yield {
             "ph": "X",
             "name": timeline.names[name],
@@ -112,7 +118,7 @@ def _ops(timeline: Timeline, lanes: Integers) -> Iterator[Event]:
             "tid": _thread(unit, lane),
             "ts": start * microseconds,
             "dur": (end - start) * microseconds,
-            "args": args | ({"hbm_bytes": moved} if moved else {}),
+            "args": args,
         }
 
 
@@ -122,6 +128,9 @@ def _bandwidth(timeline: Timeline) -> Iterator[Event]:
     for cycle, rate in zip(cycles.tolist(), rates.tolist(), strict=True):
         yield _counter(timeline, "HBM bandwidth", process, cycle, "GB/s", rate / BYTES_PER_GB)
     yield _counter(timeline, "HBM bandwidth", process, timeline.cycles, "GB/s", 0.0)
+    peak = timeline.peak_hbm_bytes_per_s / BYTES_PER_GB
+    for cycle in (0, timeline.cycles):
+        yield _counter(timeline, "HBM peak bandwidth", process, cycle, "GB/s", peak)
 
 
 def _scratchpad(timeline: Timeline) -> Iterator[Event]:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from accelsim.config.plain import Plain, plain
 from accelsim.config.spec import Spec
 from accelsim.sweeps.quantities import parse_any_quantity
 
-Scalar = bool | int | float | str
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""An integer that a column of a table can hold."""
+Scalar = Annotated[bool | Whole | float | str, Plain]
 """A value of one setting: what a YAML scalar can hold."""
+_End = Annotated[Whole | float | str, Plain]
 
 MAX_RANGE_POINTS = 10_000
 
@@ -33,15 +37,15 @@ def _number(value: int | float | str) -> _Number:
 class AxisRange(Spec):
     """Values from one end to the other, evenly spaced in ratio or in difference."""
 
-    start: int | float | str = Field(alias="from")
+    start: _End = Field(alias="from")
     """First value: a number, or a quantity with its unit."""
-    stop: int | float | str = Field(alias="to")
+    stop: _End = Field(alias="to")
     """Last value, in the same unit or one of the same kind."""
     points: int = Field(ge=2, le=MAX_RANGE_POINTS)
     """How many values, both ends included; fewer where rounding makes two of them equal."""
     scale: Literal["log", "linear"] = "log"
     """Even steps in ratio (log) or in difference (linear)."""
-    multiple_of: int | float | str | None = None
+    multiple_of: _End | None = None
     """Round the values to multiples of this number or quantity; absent: bytes and ranges between
     two integers are rounded to integers."""
 
@@ -98,9 +102,15 @@ def _shape(value: Any) -> str:
     return "range" if isinstance(value, dict | AxisRange) else "list"
 
 
-_Values = Annotated[tuple[Scalar, ...], Field(min_length=1)]
+def _listed(values: Any) -> Any:
+    """Arrays of NumPy are lists too."""
+    found = plain(values)
+    return tuple(found) if isinstance(found, list) else found
+
+
+Values = Annotated[tuple[Scalar, ...], BeforeValidator(_listed), Field(min_length=1)]
 Axis = Annotated[
-    Annotated[_Values, Tag("list")] | Annotated[AxisRange, Tag("range")], Discriminator(_shape)
+    Annotated[Values, Tag("list")] | Annotated[AxisRange, Tag("range")], Discriminator(_shape)
 ]
 
 

@@ -1,6 +1,7 @@
 """Conditions on the points of a sweep: a small, safe part of Python's expressions."""
 
 import ast
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, cast
@@ -52,13 +53,14 @@ class Constraint:
     def holds(self, look_up: LookUp) -> bool:
         """Whether the condition is true for the values that `look_up` returns.
 
-        Raises ConfigError for a division by zero or for text where a number is needed.
+        Raises ConfigError for a division by zero, for a number that is not finite and for text
+        where a number is needed.
         """
         if any(look_up(name) is None for name in self.names):
             return True
         try:
             return bool(_value(self._root, look_up))
-        except (ZeroDivisionError, TypeError) as error:
+        except (ArithmeticError, TypeError) as error:
             values = ", ".join(f"{name} = {look_up(name)!r}" for name in sorted(self.names))
             message = f"constraint '{self.text}': {error}; at {values or 'every point'}"
             raise ConfigError([message]) from None
@@ -102,9 +104,9 @@ def _names(node: ast.AST) -> list[str]:
 def _value(node: ast.expr, look_up: LookUp) -> Any:
     match node:
         case ast.Constant():
-            return _constant(node.value)
+            return _finite(_constant(node.value))
         case ast.Name() | ast.Attribute():
-            return look_up(ast.unparse(node))
+            return _finite(look_up(ast.unparse(node)))
         case ast.UnaryOp():
             operand = _value(node.operand, look_up)
             return not operand if isinstance(node.op, ast.Not) else -_numeric(operand)
@@ -113,7 +115,7 @@ def _value(node: ast.expr, look_up: LookUp) -> Any:
             return combine(_value(operand, look_up) for operand in node.values)
         case ast.BinOp():
             left, right = _value(node.left, look_up), _value(node.right, look_up)
-            return _ARITHMETIC[type(node.op)](_numeric(left), _numeric(right))
+            return _finite(_ARITHMETIC[type(node.op)](_numeric(left), _numeric(right)))
     comparison = cast(ast.Compare, node)
     values = [_value(each, look_up) for each in (comparison.left, *comparison.comparators)]
     return _chain_holds(comparison.ops, values)
@@ -132,4 +134,11 @@ def _constant(value: Any) -> Any:
 def _numeric(value: Any) -> Any:
     if isinstance(value, str):
         raise TypeError(f"cannot calculate with '{value}'")
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """Return a number; raise ArithmeticError for one that no comparison says anything about."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ArithmeticError(f"found the number {value}, which is not finite")
     return value

@@ -1,16 +1,21 @@
 """What the names in a sweep stand for: the contents of files, checked, with settings applied."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from contextlib import suppress
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import AccelsimError, ShortageError, WorkloadError
 from accelsim.sweeps.spec import SweepSpec
 
 Contents = dict[str, Any]
 """Plain data of one document, as JSON could hold it."""
+
+SOURCE = "source_digest"
+"""Key of the contents of a kernel from outside accelsim: the digest of its own code."""
 
 ReadContents = Callable[[str, str, Mapping[str, Any]], Contents]
 """(kind, name, settings) -> contents; kind is machine, technology, workload or kernel."""
@@ -34,7 +39,8 @@ def read_contents(kind: str, name: str, settings: Mapping[str, Any]) -> Contents
 def _read_machine(name: str, settings: Mapping[str, Any]) -> Contents:
     from accelsim.loading import load_machine
 
-    return load_machine(name, settings, label="machine.").model_dump(mode="json")
+    machine = load_machine(name, settings, label="machine.", needs_costs=False)
+    return machine.model_dump(mode="json")
 
 
 def _read_technology(name: str, _settings: Mapping[str, Any]) -> Contents:
@@ -45,29 +51,29 @@ def _read_technology(name: str, _settings: Mapping[str, Any]) -> Contents:
 
 def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
     from accelsim.loading import load_workload
-    from accelsim.workload.archives import find_file
 
     workload = load_workload(name, settings, label="workload.")
-    contents = workload.problem.model_dump(mode="json")
-    digests = [_digest(partial(find_file, path, workload.folder)) for path in _files(contents)]
-    return {**contents, "file_digests": digests}
+    contents: Contents = workload.problem.model_dump(mode="json")
+    digests = [each for source in _sources(contents) for each in _read_by(source, workload.folder)]
+    return contents | {"file_digests": digests}
 
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
-    from accelsim.config.document import Document
-    from accelsim.config.loader import validate
-    from accelsim.kernels.files import find_parameter_file
-    from accelsim.kernels.registry import get_kernel
+    from accelsim.library.recipe import Recipe
+    from accelsim.sources import class_digest
 
-    document = Document({}, {(): ""}).with_overrides(settings, label="")
-    parameters = validate(get_kernel(name).parameters, document)
+    if not name:  # the library of the machine picks it
+        return {}
+    recipe = Recipe.parse(name).updated(settings)
+    kernel, parameters = recipe.algorithm, recipe.parameters(label="")
     contents: Contents = parameters.model_dump(mode="json")
-    digests = [
-        _digest(partial(find_parameter_file, value))
-        for _, value in parameters
-        if isinstance(value, Path)
-    ]
-    return contents | ({"file_digests": digests} if digests else {})
+    digests = list(_parameter_digests(parameters.model_dump()))
+    source = class_digest(kernel)
+    return (
+        contents
+        | ({"file_digests": digests} if digests else {})
+        | ({SOURCE: source} if source else {})
+    )
 
 
 _READERS: dict[str, Callable[[str, Mapping[str, Any]], Contents]] = {
@@ -78,21 +84,90 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], Contents]] = {
 }
 
 
-def _files(contents: Any) -> Iterator[str]:
-    """Paths of the tensor files that a workload names, its parts included."""
+def _sources(contents: Any) -> Iterator[Contents]:
+    """Sources of tensors in a workload, its parts included."""
     if isinstance(contents, Mapping):
-        if contents.get("source") == "file":
-            yield contents["path"]
+        if "source" in contents:
+            yield dict(contents)
         for value in contents.values():
-            yield from _files(value)
+            yield from _sources(value)
     elif isinstance(contents, list):
         for value in contents:
-            yield from _files(value)
+            yield from _sources(value)
+
+
+def _read_by(source: Contents, folder: Path) -> Iterator[str]:
+    """Yield the digest of everything that a source of tensors reads."""
+    from accelsim.workload.archives import find_file
+
+    if source["source"] == "file":
+        yield _digest(partial(find_file, source["path"], folder))
+    elif source["source"] == "model":
+        yield _model_digest(source["model"])
+        text = source["text"]
+        yield _digest(partial(find_file, text, folder)) if text else _default_text_digest()
+
+
+def _model_digest(name: str) -> str:
+    from accelsim.workload.model.release import model_path
+
+    try:
+        path = model_path(name)
+        status = path.stat()
+    except (AccelsimError, OSError) as error:
+        return str(error)
+    return _large_file_digest(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _large_file_digest(path: Path, _modified_ns: int, _size_bytes: int) -> str:
+    """A fetched model is read by many workloads, is large, and is never written twice."""
+    return _file_digest(path)
+
+
+@cache
+def _default_text_digest() -> str:
+    from accelsim.workload.model.language import default_text
+
+    return hashlib.sha256(default_text().encode()).hexdigest()
+
+
+def _parameter_digests(values: Any) -> Iterator[str]:
+    """Yield the digest of every file that parameters name: a path, or text that is one."""
+    from accelsim.kernels.files import find_parameter_file
+
+    if isinstance(values, Path):
+        yield _digest(partial(find_parameter_file, values))
+    elif isinstance(values, str):
+        path = None
+        with suppress(WorkloadError, OSError):
+            path = find_parameter_file(Path(values))
+        if path is not None:
+            yield _file_digest(path)
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from _parameter_digests(value)
+    elif isinstance(values, list | tuple | set | frozenset):
+        for value in values:
+            yield from _parameter_digests(value)
 
 
 def _digest(find: Callable[[], Path]) -> str:
-    """Hash of a file's bytes, or why there is none: running the point explains it better."""
+    """Hash of a file's bytes, or why there is none: running the point explains it better.
+
+    Raises ShortageError for a file that is there and cannot be read.
+    """
     try:
-        return hashlib.sha256(find().read_bytes()).hexdigest()
-    except (WorkloadError, OSError) as error:
+        path = find()
+    except AccelsimError as error:
         return str(error)
+    return _file_digest(path)
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ShortageError(f"{path}: cannot be read ({reason})") from error

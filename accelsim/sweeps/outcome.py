@@ -8,24 +8,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from accelsim.errors import AccelsimError, AccumulatorWarning
+from accelsim.errors import (
+    AccelsimError,
+    AccelsimWarning,
+    OutputError,
+    ShortageError,
+    WorkersError,
+)
 from accelsim.sweeps.resolve import Point, Settings
 
 Row = dict[str, Any]
 """Column -> a value that JSON can hold."""
 
 RunPoint = Callable[[str, str, str, Settings], Row]
-"""(machine, workload, kernel, settings) -> row; a function of a module, so that it pickles."""
+"""(machine, workload, recipe, settings) -> row; a function of a module, so that it pickles.
+
+The recipe is text, empty where the library of the machine picks it; settings that begin with
+neither `machine.` nor `workload.` are parameters of the kernel."""
 
 _DEEPEST_FRAMES = 3
+_LACKS = (ShortageError, OutputError, WorkersError)
+_RAW_LACKS = (MemoryError, OSError, ImportError)
+"""What is raised for want of something that is not in the point: memory, disk, files, packages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one point."""
 
-    status: Literal["ok", "infeasible", "failed"]
-    """`infeasible`: the design cannot run; `failed`: accelsim has a defect."""
+    status: Literal["ok", "infeasible", "failed", "lacking"]
+    """`infeasible`: the design cannot run; `failed`: accelsim has a defect; `lacking`: the
+    computer had too little of something, which is never kept."""
     reason: str = ""
     """Why there is no result."""
     row: Row = field(default_factory=dict)
@@ -34,12 +47,16 @@ class Outcome:
 
 def simulate_point(machine: str, workload: str, kernel: str, settings: Settings) -> Row:
     """Return the row of the report of one simulation; what it would warn of is in its columns."""
+    from accelsim.library.recipe import Recipe
     from accelsim.simulation import simulate
 
+    parameters = {key: value for key, value in settings.items() if "." not in key}
+    others = {key: value for key, value in settings.items() if "." in key}
+    recipe = Recipe.parse(kernel).updated(parameters) if kernel else None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AccumulatorWarning)
-        row: Row = simulate(machine, workload, kernel, settings).to_row()
-    return row
+        warnings.simplefilter("ignore", AccelsimWarning)
+        row: Row = simulate(machine, workload, recipe, others).to_row()
+    return {**row, "kernel": kernel or row["kernel"]}
 
 
 def run_safely(run_point: RunPoint, point: Point) -> Outcome:
@@ -49,11 +66,20 @@ def run_safely(run_point: RunPoint, point: Point) -> Outcome:
     try:
         row = run_point(point.machine, point.workload, point.kernel, point.settings)
         row = json.loads(json.dumps(row, default=_plain))
-    except AccelsimError as error:
-        return Outcome(status="infeasible", reason=str(error), row=point.columns)
     except Exception as error:
-        return Outcome(status="failed", reason=describe(error), row=point.columns)
+        return unfinished(point, error)
     return Outcome(status="ok", row=point.columns | row)
+
+
+def unfinished(point: Point, error: Exception) -> Outcome:
+    """Return what an error says of a point: of the design only what follows from the design."""
+    if isinstance(error, _LACKS):
+        return Outcome(status="lacking", reason=str(error), row=point.columns)
+    if isinstance(error, _RAW_LACKS):
+        return Outcome(status="lacking", reason=describe(error), row=point.columns)
+    if isinstance(error, AccelsimError):
+        return Outcome(status="infeasible", reason=str(error), row=point.columns)
+    return Outcome(status="failed", reason=describe(error), row=point.columns)
 
 
 def _plain(number: Any) -> Any:

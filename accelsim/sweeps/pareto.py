@@ -15,8 +15,8 @@ def pareto_front(
     """Return which rows no other row beats: as good in every column and better in one.
 
     `columns` is a DataFrame or a mapping of equally long columns. Equal rows are all on the front;
-    a row without a number in one of the columns is not. Raises UnknownNameError for a column that
-    is not there or holds text, or for none at all.
+    a row without a finite number in one of the columns is not. Raises UnknownNameError for a column
+    that is not there or holds text, or for none at all.
     """
     if not minimize and not maximize:
         raise UnknownNameError("a Pareto front needs at least one column to minimize or maximize")
@@ -25,7 +25,7 @@ def pareto_front(
         + [-_numbers(columns, name) for name in maximize]
     )
     on_front = np.zeros(len(costs), dtype=bool)
-    complete = np.flatnonzero(~np.isnan(costs).any(axis=1))
+    complete = np.flatnonzero(np.isfinite(costs).all(axis=1))
     on_front[complete] = _undominated(costs[complete])
     return on_front
 

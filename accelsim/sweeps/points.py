@@ -7,13 +7,17 @@ from math import prod
 from pathlib import Path
 
 from accelsim.errors import ConfigError, unknown_name
-from accelsim.sweeps.axis import axis_values
+from accelsim.sweeps.axis import Scalar, axis_values
 from accelsim.sweeps.constraints import Constraint
 from accelsim.sweeps.contents import ReadContents
-from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings
+from accelsim.sweeps.free import free_keys
+from accelsim.sweeps.resolve import Point, Resolved, Resolver, Settings, flat
 from accelsim.sweeps.spec import SUBJECTS, SweepSpec
 
 MAX_POINTS = 1_000_000
+_NAME_IT = "name the kernels, such as kernels: [flash]"
+CHOSEN = ""
+"""In the place of a recipe: the library of the machine picks it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class Grid:
     """What to run, and the points whose settings contradict each other."""
     num_excluded: int
     """Designs that a constraint left out."""
+    free_keys: tuple[str, ...]
+    """Swept fields of the machine that leave its area as it is."""
 
 
 def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Path()) -> Grid:
@@ -39,9 +45,18 @@ def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Pat
     resolved = [resolver.resolve(choice) for choice in choices]
     if resolved[0].error and all(each.error for each in resolved):
         raise resolved[0].error
-    kept = {each.point.id: each.point for each in _constrained(resolved, spec.constraints)}
+    fields = _differing(choices, resolver)
+    told_apart = [each.with_columns(fields) for each in resolved]
+    constrained = _constrained(told_apart, spec.constraints)
+    kept = {each.point.id: each.point for each in constrained}
     excluded = {each.point.id for each in resolved} - kept.keys()
-    return Grid(points=list(kept.values()), num_excluded=len(excluded))
+    machines = [each.contents["machine"] for each in resolved if each.contents]
+    swept = dict.fromkeys(key for choice in choices for key in choice if key not in spec.settings)
+    return Grid(
+        points=list(kept.values()),
+        num_excluded=len(excluded),
+        free_keys=free_keys(swept, machines),
+    )
 
 
 def _choices(spec: SweepSpec) -> list[Settings]:
@@ -57,7 +72,9 @@ def _choices(spec: SweepSpec) -> list[Settings]:
 def _axes(spec: SweepSpec) -> list[list[Settings]]:
     """One list of alternatives per axis: subjects, axes and zipped groups as in the file."""
     machines = (spec.machine,) if spec.machine else ()
-    subjects = zip(SUBJECTS, (machines, spec.workloads, spec.kernels), strict=True)
+    swept = {*spec.axes, *(key for group in spec.zip for key in group)}
+    kernels = spec.kernels or (() if "kernel" in swept else (CHOSEN,))
+    subjects = zip(SUBJECTS, (machines, spec.workloads, kernels), strict=True)
     axes: list[list[Settings]] = [
         [{subject: name} for name in names] for subject, names in subjects if names
     ]
@@ -80,8 +97,24 @@ def _check_names(choices: list[Settings], resolver: Resolver) -> None:
         key for (kind, _), contents in documents.items() if kind == "kernel" for key in contents
     }
     for key in dict.fromkeys(key for choice in choices for key in choice):
-        if "." not in key and key not in SUBJECTS and key not in parameters:
-            raise unknown_name("kernel parameter", key, parameters)
+        if "." in key or key in SUBJECTS or key in parameters:
+            continue
+        if not parameters:
+            raise ConfigError(
+                [f"{key}: found no kernel that it could be a parameter of; {_NAME_IT}"]
+            )
+        raise unknown_name("kernel parameter", key, parameters)
+
+
+def _differing(choices: list[Settings], resolver: Resolver) -> list[str]:
+    """Return the fields in which files differ that call their machine or workload the same."""
+    values: dict[tuple[str, str], set[Scalar | None]] = {}
+    for kind in ("machine", "workload"):
+        for source in dict.fromkeys(choice[kind] for choice in choices):
+            contents = resolver.contents(kind, source)
+            for field, value in flat(contents):
+                values.setdefault((contents["name"], f"{kind}.{field}"), set()).add(value)
+    return list(dict.fromkeys(field for (_, field), found in values.items() if len(found) > 1))
 
 
 def _constrained(resolved: list[Resolved], texts: Sequence[str]) -> list[Resolved]:

@@ -2,15 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, ShortageError
+from accelsim.library.recipe import Recipe
 from accelsim.sweeps.axis import Scalar
-from accelsim.sweeps.contents import Contents, ReadContents
+from accelsim.sweeps.contents import SOURCE, Contents, ReadContents
 from accelsim.sweeps.spec import SUBJECTS
+
+_SHORT = 12
+"""Digits of a digest in a table."""
+_WORDS_FOR_PEOPLE = ("name", "description", "sources")
 
 Settings = dict[str, Scalar]
 """Dotted key -> value; a choice is the settings of one point with its three subjects."""
@@ -21,14 +27,19 @@ class Point:
     """One design to run."""
 
     id: str
-    """Hash of the resolved machine, technology, workload and kernel, and of the version: two
-    points with one id describe the same design, wherever their files are."""
+    """Hash of the resolved machine, technology, workload and kernel, of the recipe, and of the
+    code: two points with one id describe the same design, wherever their files are."""
+    version: str
+    """Digest of the code that runs it: accelsim's, and the kernel's own if it is from outside."""
+    label: str
+    """Hash of what the sweep says, whatever its files hold: a result whose label is the same and
+    whose id is not was made from other files."""
     machine: str
     """Name or file."""
     workload: str
     """Name or file."""
     kernel: str
-    """Name."""
+    """Recipe without the parameters among the settings; empty: the library picks it."""
     settings: Settings
     """What differs from the files: machine.<field>, workload.<field> and kernel parameters."""
     columns: dict[str, Any]
@@ -51,10 +62,18 @@ class Resolved:
         """Return the value of `machine.<field>`, `workload.<field>`, `kernel` or a parameter."""
         return _look_up(self.contents, name)
 
+    def with_columns(self, names: Sequence[str]) -> "Resolved":
+        """Return the same with a column for each of `names` that has none."""
+        known = self.point.columns
+        more = {name: self.look_up(name) for name in names if name not in known}
+        return replace(self, point=replace(self.point, columns=known | more)) if more else self
+
 
 class _Part(NamedTuple):
     contents: Contents
     digest: str
+    nameless: str
+    """Digest of what it says, whatever it is called."""
 
 
 class Resolver:
@@ -63,6 +82,7 @@ class Resolver:
     def __init__(self, read: ReadContents, version: str, folder: Path) -> None:
         self._read, self._version, self._folder = read, version, folder
         self._parts: dict[str, _Part] = {}
+        self._places: dict[str, str] = {}
 
     def contents(self, kind: str, name: Scalar, settings: Settings | None = None) -> Contents:
         """Return the contents of a document; raises what reading it raises."""
@@ -73,12 +93,21 @@ class Resolver:
         known = self.contents("kernel", choice["kernel"])
         settings = {key: value for key, value in choice.items() if "." in key or key in known}
         subjects: Settings = {subject: choice[subject] for subject in SUBJECTS}
+        subjects["kernel"] = _recipe(subjects["kernel"], {})
         try:
             return self._feasible(subjects, settings)
+        except ShortageError:
+            raise
         except AccelsimError as error:
-            point_id = digest([subjects, settings, self._version])
-            point = self._point(point_id, subjects, settings, subjects | settings, str(error))
+            version = self._version_of(known)
+            point_id = digest([subjects, settings, str(error), version])
+            columns = subjects | settings
+            point = self._point(point_id, version, subjects, settings, columns, str(error))
             return Resolved(point=point, error=error)
+
+    def _version_of(self, kernel: Contents) -> str:
+        own = kernel.get(SOURCE)
+        return digest([self._version, own]) if own else self._version
 
     def _feasible(self, subjects: Settings, settings: Settings) -> Resolved:
         parameters = {key: value for key, value in settings.items() if "." not in key}
@@ -89,20 +118,36 @@ class Resolver:
         contents = {
             "machine": machine.contents,
             "workload": workload.contents,
-            "parameters": {**kernel.contents, "kernel": subjects["kernel"]},
+            "parameters": {**kernel.contents, "kernel": str(subjects["kernel"]).partition("(")[0]},
         }
         digests = [part.digest for part in (machine, technology, workload, kernel)]
-        point_id = digest([*digests, subjects["kernel"], self._version])
+        version = self._version_of(kernel.contents)
+        # The library completes what is not asked, so what is asked is part of the design.
+        point_id = digest([*digests, _recipe(subjects["kernel"], parameters), version])
         columns = {key: _look_up(contents, key) for key in (*subjects, *settings)}
-        return Resolved(point=self._point(point_id, subjects, settings, columns), contents=contents)
+        columns["kernel"] = subjects["kernel"]
+        columns["machine_digest"] = digest([machine.nameless, technology.nameless])[:_SHORT]
+        columns["workload_digest"] = workload.nameless[:_SHORT]
+        point = self._point(point_id, version, subjects, settings, columns)
+        return Resolved(point=point, contents=contents)
 
     def _point(
-        self, id_: str, subjects: Settings, settings: Settings, columns: Settings, reason: str = ""
+        self,
+        id_: str,
+        version: str,
+        subjects: Settings,
+        settings: Settings,
+        columns: Settings,
+        reason: str = "",
     ) -> Point:
+        machine, workload = (self._source(subjects[each]) for each in ("machine", "workload"))
+        places = [self._place(machine), self._place(workload)]
         return Point(
             id=id_,
-            machine=self._source(subjects["machine"]),
-            workload=self._source(subjects["workload"]),
+            version=version,
+            label=digest([places, subjects["kernel"], settings]),
+            machine=machine,
+            workload=workload,
             kernel=str(subjects["kernel"]),
             settings=settings,
             columns=columns,
@@ -113,13 +158,25 @@ class Resolver:
         key = _canonical([kind, name, settings])
         if key not in self._parts:
             contents = self._read(kind, self._source(name), settings)
-            self._parts[key] = _Part(contents, digest(contents))
+            self._parts[key] = _Part(contents, digest(contents), digest(_nameless(contents)))
         return self._parts[key]
+
+    def _place(self, source: str) -> str:
+        """A file by its whole path, so that one file has one name; other names as they are."""
+        if source not in self._places:
+            path = Path(source)
+            self._places[source] = str(path.resolve()) if path.is_file() else source
+        return self._places[source]
 
     def _source(self, name: Scalar) -> str:
         """A file beside the sweep file, or the name as it is."""
         beside = self._folder / str(name)
-        return str(beside) if beside.is_file() else str(name)
+        return str(beside) if os.path.isfile(beside) else str(name)
+
+
+def _recipe(kernel: Scalar, parameters: Settings) -> str:
+    """Return a recipe with parameters, in its one spelling; empty where the library picks it."""
+    return str(Recipe.parse(str(kernel)).updated(parameters)) if kernel else ""
 
 
 def _look_up(contents: Mapping[str, Contents], name: str) -> Any:
@@ -134,9 +191,25 @@ def _look_up(contents: Mapping[str, Contents], name: str) -> Any:
     return value
 
 
+def flat(contents: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar | None]]:
+    """Yield the dotted names of fields that hold a scalar or nothing, with their values."""
+    for key, value in contents.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{name}.")
+        elif not prefix and key in _WORDS_FOR_PEOPLE:
+            continue
+        elif value is None or isinstance(value, bool | int | float | str):
+            yield name, value
+
+
 def _below(settings: Settings, root: str) -> Settings:
     prefix = f"{root}."
     return {key[len(prefix) :]: value for key, value in settings.items() if key.startswith(prefix)}
+
+
+def _nameless(contents: Contents) -> Contents:
+    return {key: value for key, value in contents.items() if key not in _WORDS_FOR_PEOPLE}
 
 
 def digest(value: Any) -> str:

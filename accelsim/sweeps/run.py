@@ -10,15 +10,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.errors import AccelsimError, LostWorkerError, SweepInterruptedError
+from accelsim.errors import (
+    AccelsimError,
+    LostWorkerError,
+    ShortageError,
+    SweepInterruptedError,
+)
+from accelsim.sources import accelsim_digest
 from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
-from accelsim.sweeps.outcome import Outcome, RunPoint, describe, run_safely, simulate_point
+from accelsim.sweeps.outcome import Outcome, RunPoint, run_safely, simulate_point, unfinished
 from accelsim.sweeps.points import Grid, expand
 from accelsim.sweeps.resolve import Point
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import Store
 from accelsim.sweeps.table import CSV_NAME, PARQUET_NAME, export, to_frame
-from accelsim.version import VERSION
 from accelsim.workers import LOST_WORKER, Workers, open_workers
 
 if TYPE_CHECKING:
@@ -44,8 +49,13 @@ class SweepResult:
     """Points run now; the others were in the folder already or came from another sweep."""
     num_by_status: dict[str, int]
     """Points of the sweep that are ok, infeasible or failed."""
+    num_set_aside: int
+    """Results that the folder keeps and the table does not show: other code made them, or files
+    that have changed since."""
+    free_keys: tuple[str, ...]
+    """Swept fields of the machine that leave its area as it is, so that their best value wins."""
     rows: list[dict[str, object]]
-    """One row per point of the folder."""
+    """One row per point of the folder that is as good as new."""
 
     @property
     def csv(self) -> Path:
@@ -82,7 +92,8 @@ def sweep(
 
     Raises ConfigError and UnknownNameError for a mistake in the sweep, OutputError for a folder of
     no use or a full disk, WorkersError for workers that cannot be had, LostWorkerError for those
-    that are lost, SweepInterruptedError on Ctrl-C.
+    that are lost, ShortageError if this computer lacked what some points need,
+    SweepInterruptedError on Ctrl-C. After all of these, what is finished is kept.
     """
     folder = Path(out)
     design_space = spec if isinstance(spec, SweepSpec) else load_sweep(spec)
@@ -90,16 +101,20 @@ def sweep(
     with (
         _loss_of_workers_told(),
         open_workers(executor, workers, address) as pool,
-        Store(folder, VERSION) as store,
+        Store(folder) as store,
     ):
         grid = _grid(design_space, read, None if isinstance(spec, SweepSpec) else Path(spec))
         run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
         try:
             run.finish_all()
         except KeyboardInterrupt:
-            raise _interrupted(run, store, folder) from None
-        export(store.rows(), folder)
-        return _result(grid, store, run.num_run, folder)
+            export(_rows(grid, store), folder)
+            raise _interrupted(run, folder) from None
+        result = _result(grid, store, run.num_run, folder)
+        export(result.rows, folder)
+        if run.lacking:
+            raise _lacking(run, folder)
+        return result
 
 
 @contextmanager
@@ -114,30 +129,45 @@ def _loss_of_workers_told() -> Iterator[None]:
 def _grid(spec: SweepSpec, read: ReadContents, file: Path | None) -> Grid:
     """Return the points; what is wrong with them is told of the file that the sweep is from."""
     if file is None:
-        return expand(spec, read, VERSION)
+        return expand(spec, read, accelsim_digest())
     try:
-        return expand(spec, read, VERSION, file.parent)
+        return expand(spec, read, accelsim_digest(), file.parent)
     except AccelsimError as error:
         raise error.at(file) from None
 
 
-def _interrupted(run: "_Run", store: Store, folder: Path) -> SweepInterruptedError:
-    export(store.rows(), folder)
+def _interrupted(run: "_Run", folder: Path) -> SweepInterruptedError:
     return SweepInterruptedError(
         f"interrupted: {run.num_done} of {run.num_points} points are finished and kept in "
         f"{folder}; run the same command again to do the rest"
     )
 
 
+def _lacking(run: "_Run", folder: Path) -> ShortageError:
+    return ShortageError(
+        f"{len(run.lacking)} of {run.num_points} points are not finished, for what this computer "
+        f"lacks: {next(iter(run.lacking.values()))}\n"
+        f"the others are kept in {folder}; run the same command again to do the rest"
+    )
+
+
+def _rows(grid: Grid, store: Store) -> list[dict[str, object]]:
+    """Return the rows that are as good as new: made by code that this process would run."""
+    versions = {accelsim_digest(), *(point.version for point in grid.points)}
+    return store.rows(versions, grid.points)
+
+
 def _result(grid: Grid, store: Store, num_run: int, folder: Path) -> SweepResult:
-    rows = store.rows()
+    rows = _rows(grid, store)
     ids = {point.id for point in grid.points}
     return SweepResult(
         folder=folder,
         num_points=len(ids),
         num_excluded=grid.num_excluded,
         num_run=num_run,
-        num_by_status=dict(Counter(row["status"] for row in rows if row["point"] in ids)),
+        num_by_status=dict(Counter(str(row["status"]) for row in rows if row["point"] in ids)),
+        num_set_aside=len(store.finished()) - len(rows),
+        free_keys=grid.free_keys,
         rows=rows,
     )
 
@@ -158,22 +188,24 @@ class _Run:
         self._run_point, self._progress = run_point, progress
         self._running: dict[Future[Outcome], Point] = {}
         self.num_points, self.num_done, self.num_run = len(points), 0, 0
+        self.lacking: dict[str, str] = {}
+        """Ids of the points that could not be run here, and why; they are tried again next time."""
 
     def finish_all(self) -> None:
-        """Return when every point is in the store, run here or by another sweep."""
+        """Return when every point is in the store, run here or by another sweep, or lacking."""
         self._store.free_abandoned_claims()
-        while unfinished := self._unfinished():
-            if not self._run_unclaimed(unfinished):
+        while waiting := self._unfinished():
+            if not self._run_unclaimed(waiting):
                 # What is left belongs to other sweeps, which may still be killed.
                 time.sleep(_POLL_S)
                 self._store.free_abandoned_claims()
 
     def _unfinished(self) -> list[Point]:
         finished = self._store.finished()
-        unfinished = [point for point in self._points if point.id not in finished]
-        self.num_done = self.num_points - len(unfinished)
+        waiting = [point for point in self._points if point.id not in finished]
+        self.num_done = self.num_points - len(waiting)
         self._progress(self.num_done, self.num_points)
-        return unfinished
+        return [point for point in waiting if point.id not in self.lacking]
 
     def _run_unclaimed(self, points: list[Point]) -> int:
         """Run what no other sweep has claimed; returns how many points that was."""
@@ -198,7 +230,11 @@ class _Run:
                     self._running[future] = point
 
     def _record(self, point: Point, future: Future[Outcome]) -> None:
-        self._store.record(point.id, self._positions[point.id], _outcome(point, future))
+        outcome = _outcome(point, future)
+        if outcome.status == "lacking":
+            self.lacking[point.id] = outcome.reason
+            return
+        self._store.record(point, self._positions[point.id], outcome)
         self.num_run += 1
         self.num_done += 1
         self._progress(self.num_done, self.num_points)
@@ -210,4 +246,4 @@ def _outcome(point: Point, future: Future[Outcome]) -> Outcome:
     except LOST_WORKER:
         raise
     except Exception as error:
-        return Outcome(status="failed", reason=describe(error), row=point.columns)
+        return unfinished(point, error)

@@ -6,15 +6,17 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Name, Spec
 from accelsim.errors import did_you_mean
-from accelsim.sweeps.axis import Axis, Scalar
+from accelsim.sweeps.axis import Axis, Scalar, Values
 from accelsim.sweeps.constraints import Constraint
 
 SUBJECTS = ("machine", "workload", "kernel")
 """Axes that choose a whole file or kernel instead of one field."""
 
-_KEY = re.compile(r"(machine|workload)(\.\w+)+|[A-Za-z_]\w*")
+_FIELD = re.compile(r"(machine|workload)(\.\w+)+")
+_KEY = re.compile(rf"{_FIELD.pattern}|[A-Za-z_]\w*")
+_OF_ONE_KERNEL = 'a parameter is written with its kernel, such as kernels: ["flash(tile_q=128)"]'
 
 
 def _checked_key(key: str) -> str:
@@ -23,7 +25,20 @@ def _checked_key(key: str) -> str:
     hint = did_you_mean(key.partition(".")[0], SUBJECTS)
     raise ValueError(
         f"found the key '{key}'{hint or ','} allowed: machine, workload, kernel, machine.<field>, "
-        "workload.<field> or the name of a kernel parameter"
+        f"workload.<field> or the name of a kernel parameter; {_OF_ONE_KERNEL}"
+    )
+
+
+def _checked_setting(key: str) -> str:
+    root = key.partition(".")[0]
+    if root in SUBJECTS and key == root:
+        raise ValueError(f"found '{key}', which has a key of its own at the top level")
+    if _FIELD.fullmatch(key):
+        return key
+    hint = did_you_mean(root, SUBJECTS)
+    raise ValueError(
+        f"found the key '{key}'{hint or ','} allowed: machine.<field> or workload.<field>; "
+        f"{_OF_ONE_KERNEL}"
     )
 
 
@@ -33,13 +48,14 @@ def _checked_constraint(text: str) -> str:
 
 
 Key = Annotated[str, AfterValidator(_checked_key)]
-ZipGroup = dict[Key, Annotated[tuple[Scalar, ...], Field(min_length=1)]]
+SettingKey = Annotated[str, AfterValidator(_checked_setting)]
+ZipGroup = dict[Key, Values]
 
 
 class SweepSpec(Spec):
     """A design space: the grid over all axes and zipped groups, less what constraints exclude."""
 
-    name: str = Field(min_length=1)
+    name: Name
     """Name of the sweep, shown while it runs."""
     description: str = ""
     """The question the sweep answers."""
@@ -48,14 +64,15 @@ class SweepSpec(Spec):
     workloads: tuple[str, ...] = ()
     """Names or files of the workloads; absent where there is an axis `workload`."""
     kernels: tuple[str, ...] = ()
-    """Names of the kernels; absent where there is an axis `kernel`."""
+    """Recipes: kernels, with parameters where they are given, such as `flash(tile_q=128)`. Absent
+    where there is an axis `kernel`, or where the library of the machine is to pick."""
     axes: dict[Key, Axis] = Field(default_factory=dict)
     """Key -> values, either a list or {from, to, points}. A key is machine.<field>,
     workload.<field>, a kernel parameter, or machine, workload or kernel itself."""
     zip: tuple[ZipGroup, ...] = ()
     """Groups of axes that advance together: key -> list, all lists of a group equally long."""
-    settings: dict[Key, Scalar] = Field(default_factory=dict)
-    """Key -> value, the same at all points."""
+    settings: dict[SettingKey, Scalar] = Field(default_factory=dict)
+    """machine.<field> or workload.<field> -> value, the same at all points."""
     constraints: tuple[Annotated[str, AfterValidator(_checked_constraint)], ...] = ()
     """Conditions that points must meet, such as `tile_q <= 8 * machine.cube.tile_m`."""
 
@@ -79,9 +96,6 @@ class SweepSpec(Spec):
     def _settings_are_not_swept(
         cls, settings: dict[str, Scalar], info: ValidationInfo
     ) -> dict[str, Scalar]:
-        for subject in SUBJECTS:
-            if subject in settings:
-                raise ValueError(f"found '{subject}', which has a key of its own at the top level")
         groups = info.data.get("zip", ())
         swept = {*info.data.get("axes", {}), *(key for group in groups for key in group)}
         _refuse_repeats([*swept, *settings])
@@ -93,7 +107,8 @@ class SweepSpec(Spec):
         listed = {"machine": self.machine, "workload": self.workloads, "kernel": self.kernels}
         names = {"machine": "machine", "workload": "workloads", "kernel": "kernels"}
         for subject, values in listed.items():
-            if bool(values) == (subject in swept):
+            is_optional = subject == "kernel" and not values
+            if bool(values) == (subject in swept) and not is_optional:
                 key, axis = f"the key '{names[subject]}'", f"an axis '{subject}'"
                 found = f"both {key} and {axis}" if values else f"neither {key} nor {axis}"
                 raise ValueError(f"found {found}, allowed: exactly one of them")

@@ -13,19 +13,21 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from accelsim.errors import OutputError
+from accelsim.errors import FILE_ERRORS, OutputError, reason_of
 from accelsim.sweeps.outcome import Outcome
+from accelsim.sweeps.resolve import Point
 
 FILE_NAME = "results.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x61636373  # "accs"; SQLite keeps it in the header of the file
 _BUSY_TIMEOUT_S = 60.0
 
+_LABEL = "label TEXT NOT NULL DEFAULT ''"
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE points (
@@ -34,10 +36,19 @@ CREATE TABLE points (
     version TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('ok', 'infeasible', 'failed')),
     reason TEXT NOT NULL,
-    row TEXT NOT NULL
+    row TEXT NOT NULL,
+    {_LABEL}
 ) WITHOUT ROWID;
 CREATE TABLE claims (id TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+_OLDER = 1
+"""Layout of accelsim 0.1.0, whose points have no label; they are kept as they are."""
+_UPGRADE = f"""
+BEGIN IMMEDIATE;
+ALTER TABLE points ADD COLUMN {_LABEL};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
@@ -46,10 +57,9 @@ COMMIT;
 class Store:
     """The store of one output folder, opened by one sweep. Close it, or use it in a `with`."""
 
-    def __init__(self, folder: Path, version: str) -> None:
+    def __init__(self, folder: Path) -> None:
         """Open or create the store; raises OutputError for a folder or file that is of no use."""
         self.path = folder / FILE_NAME
-        self._version = version
         self._owner = uuid.uuid4().hex
         with _explained(self.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +80,8 @@ class Store:
                 self._connection.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
         finally:
             self._connection.close()
-            self._lock_path(self._owner).unlink()
+            with suppress(OSError):
+                self._lock_path(self._owner).unlink()
             self._lock.close()
 
     def finished(self) -> set[str]:
@@ -100,26 +111,31 @@ class Store:
                 with self._transaction():
                     self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
 
-    def record(self, id_: str, position: int, outcome: Outcome) -> None:
+    def record(self, point: Point, position: int, outcome: Outcome) -> None:
         """Commit one finished point; the first result of a point stays."""
-        values = (id_, position, self._version, outcome.status, outcome.reason)
+        result = (outcome.status, outcome.reason, json.dumps(outcome.row))
         with _explained(self.path):
             self._connection.execute(
-                "INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)",
-                (*values, json.dumps(outcome.row)),
+                "INSERT OR IGNORE INTO points (id, position, version, label, status, reason, row) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (point.id, position, point.version, point.label, *result),
             )
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row per point this version of accelsim finished, in the order of the grid."""
+    def rows(self, versions: Collection[str], points: Iterable[Point]) -> list[dict[str, Any]]:
+        """Return one row per point that is as good as new, in the order of the grid.
+
+        That is what code of one of `versions` made, less what one of `points` replaces: a result
+        with its label and another id was made from files that have changed since.
+        """
+        id_by_label = {point.label: point.id for point in points}
         with _explained(self.path):
             stored = self._connection.execute(
-                "SELECT id, status, reason, row FROM points WHERE version = ? "
-                "ORDER BY position, id",
-                (self._version,),
+                "SELECT id, version, label, status, reason, row FROM points ORDER BY position, id"
             ).fetchall()
         return [
             {"point": id_, "status": status, "reason": reason, **json.loads(row)}
-            for id_, status, reason, row in stored
+            for id_, version, label, status, reason, row in stored
+            if version in versions and id_by_label.get(label, id_) == id_
         ]
 
     def _lock_path(self, owner: str) -> Path:
@@ -158,18 +174,25 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     if not tables:
         connection.executescript(_SCHEMA)
+    elif _layout(connection) == _OLDER:
+        connection.executescript(_UPGRADE)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _layout(connection)
     if application != _APPLICATION_ID:
         raise OutputError(f"{path}: a database of another program; choose another output folder")
-    if version != SCHEMA_VERSION:
+    if version not in (_OLDER, SCHEMA_VERSION):
         raise OutputError(
-            f"{path}: found store version {version}, allowed: {SCHEMA_VERSION}; "
+            f"{path}: found store version {version}, allowed: {_OLDER} and {SCHEMA_VERSION}; "
             "choose another output folder"
         )
+
+
+def _layout(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _hold(path: Path) -> TextIO:
@@ -212,8 +235,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise OutputError(f"{path}: {_advice(str(error))}") from error
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error
+    except FILE_ERRORS as error:
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from error
 
 
 def _advice(problem: str) -> str:

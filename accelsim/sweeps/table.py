@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,4 +57,5 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         problem = "the disk is full" if full else f"cannot be written ({error.strerror})"
         raise OutputError(f"{path}: {problem}; the results are safe in the store") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()

@@ -1,8 +1,8 @@
 """Kernels measured on an NVIDIA H200 SXM, against runs of the machine `h200-sxm`.
 
-Times are of short bursts: medians of a few replays, before the board's power control settles, so a
-run may draw what the machine says for bursts. Attention is compared with the faster of the measured
-variants of a shape, as a user would choose it.
+Times are of short bursts: medians of a few replays, before the board's power control settles. That
+is what the machine says of single runs. The library of the machine picks the kernels, as for a
+user. Attention is compared with the faster of the measured variants of a shape.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from typing import Literal, Self
 
 from pydantic import PositiveFloat, model_validator
 
+from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
+from accelsim.simulation import Bench
 from accelsim.units import MICRO
-from accelsim.validation.gpu import GpuRun
-from accelsim.validation.gpu_kernels import Dtype, attention, gemm
-from accelsim.validation.gpu_vector import vector
+from accelsim.validation.problems import Dtype, attention, gemm, vector
 from accelsim.validation.reference import Reference, Row
-from accelsim.workload.problem import Size
+from accelsim.workload.problem import Problem
 
 _COLUMNS = {
     "gemm": ("M", "N", "K"),
@@ -58,23 +58,22 @@ class KernelRow(Row):
         return tuple(getattr(self, column) for column in _COLUMNS[self.kind])
 
 
-def run_of(row: KernelRow, machine: MachineSpec) -> GpuRun:
-    """Return how a library runs what a row measured."""
+def problem_of(row: KernelRow) -> Problem:
+    """Return what a row measured."""
     match row.kind, row.shape:
         case "gemm", (int(m), int(n), int(k)):
             return gemm(row.dtype, m, n, k)
         case "vector", (str(function), int(rows), int(cols)):
-            return vector(function, rows, cols, machine)
+            return vector(function, rows, cols)
         case _, (int(b), int(h), int(kvh), int(sq), int(sk), int(d), bool(causal)):
-            return attention(b, h, kvh, sq, sk, d, causal, machine, row.variant)
-    raise ValueError(f"no run for a row of kind {row.kind}")
+            return attention(b, h, kvh, sq, sk, d, causal)
+    raise ValueError(f"no problem for a row of kind {row.kind}")
 
 
 def predict(row: KernelRow, machine: MachineSpec) -> float:
-    """Return the seconds of a short run."""
-    if machine.power:
-        machine = machine.model_copy(update={"power": machine.power.for_bursts})
-    return run_of(row, machine).on(machine).time_s
+    """Return the seconds of a run as a user gets it, with what the library picks."""
+    report, _ = Bench(machine).execute(problem_of(row))
+    return report.time_s
 
 
 def faster_variants(rows: Sequence[KernelRow]) -> list[KernelRow]:

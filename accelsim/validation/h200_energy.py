@@ -11,10 +11,12 @@ from typing import Literal, Self, cast
 from pydantic import NonNegativeFloat, model_validator
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.validation.gpu import GpuRun
-from accelsim.validation.gpu_kernels import Dtype, attention, gemm
-from accelsim.validation.gpu_vector import vector
+from accelsim.library.hopper.matrix import flash_2
+from accelsim.library.recipe import Recipe
+from accelsim.simulation import Bench
+from accelsim.validation.problems import Dtype, attention, gemm, vector
 from accelsim.validation.reference import Reference, Row
+from accelsim.workload.problem import AttentionProblem, Problem
 
 _ATTENTION = re.compile(r"B(\d+) H(\d+) KV(\d+) Sq(\d+) Sk(\d+) D(\d+) causal([01])")
 _MATRIX = re.compile(r"(\d+)x(\d+)")
@@ -67,25 +69,34 @@ class EnergyRow(Row):
         return tuple(int(size) for size in match.groups()) if match else ()
 
 
-def run_of(row: EnergyRow, machine: MachineSpec) -> GpuRun:
-    """Return how a library runs what a row measured."""
+def problem_of(row: EnergyRow) -> Problem:
+    """Return what a row measured."""
     if row.kind.startswith("gemm"):
         m, n, k = row.sizes
         return gemm(cast(Dtype, row.kind.removeprefix("gemm_")), m, n, k)
     if row.kind.startswith("attention"):
         *sizes, causal = row.sizes
         batch, heads, kv_heads, q_len, kv_len, head_dim = sizes
-        variant = row.kind.rpartition("_")[2]
-        return attention(
-            batch, heads, kv_heads, q_len, kv_len, head_dim, bool(causal), machine, variant
-        )
+        return attention(batch, heads, kv_heads, q_len, kv_len, head_dim, bool(causal))
     rows, cols = row.sizes
-    return vector(row.kind, rows, cols, machine)
+    return vector(row.kind, rows, cols)
+
+
+def recipe_of(row: EnergyRow, problem: Problem) -> Recipe | None:
+    """Return FlashAttention-2 where it was measured; all else is what the library picks."""
+    if isinstance(problem, AttentionProblem) and row.kind.endswith("_flash"):
+        return flash_2(problem)
+    return None
 
 
 def predict(row: EnergyRow, machine: MachineSpec) -> float:
-    """Return the joules of a run under the power cap."""
-    return run_of(row, machine).on(machine).energy_j
+    """Return the joules of one of many runs under the power cap."""
+    if machine.power:
+        power = machine.power.model_copy(update={"duty": "sustained"})
+        machine = machine.model_copy(update={"power": power})
+    problem = problem_of(row)
+    report, _ = Bench(machine, recipe_of(row, problem)).execute(problem)
+    return report.energy_j
 
 
 def without_idle(rows: Sequence[EnergyRow]) -> list[EnergyRow]:

@@ -126,7 +126,7 @@ class Outcome:
             f"{row.kind}, {row.label}: found {row.predicted:.6g}, below the bound of "
             f"{row.reference:.6g} (line {row.line} of {self.file})"
             for row in self.rows
-            if self.is_lower_bound and row.predicted < row.reference
+            if self.is_lower_bound and not row.predicted >= row.reference
         ]
         if max_error_percent is not None:
             found += [

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
-from math import inf
+from math import inf, isfinite
 from time import perf_counter
 from typing import Any
 
@@ -66,6 +66,13 @@ def _predict(name: str, row: Row, *machine: MachineSpec) -> float:
     return get_reference(name).predict(row, *machine)
 
 
+def _finite(value: float) -> float:
+    """Return a prediction; a mean with one that is not finite would say nothing."""
+    if not isfinite(value):
+        raise AccelsimError(f"the model says {value}, expected a finite number")
+    return value
+
+
 class _Run:
     """Brings rows to workers, and predictions back."""
 
@@ -100,7 +107,7 @@ class _Run:
         for future in wait(self._running, return_when=FIRST_COMPLETED).done:
             index = self._running.pop(future)
             try:
-                self.predicted[index] = float(future.result())
+                self.predicted[index] = _finite(float(future.result()))
             except AccelsimError as error:
                 self._refuse(index, error)
         self._progress(len(self.predicted), len(self._rows))

@@ -27,8 +27,9 @@ class RooflineRow(Row):
     machine: str
     workload: str
     kernel: str
+    """The recipe."""
     settings: Annotated[str, AfterValidator(_settings)] = ""
-    """As for `--set`: key=value; key=value."""
+    """Fields of machine and workload as for `--set`: key=value; key=value."""
     macs: NonNegativeInt
     bytes: PositiveInt
     macs_per_s: PositiveFloat
@@ -42,14 +43,20 @@ def predict(row: RooflineRow) -> float:
     return simulate(row.machine, row.workload, row.kernel, settings).time_s
 
 
+def label_of(row: RooflineRow) -> str:
+    """Return the workload, the machine, and what was asked beside the kernel."""
+    recipe = row.kernel if "(" in row.kernel else ""
+    return " ".join(filter(None, (row.workload, "on", row.machine, recipe, row.settings)))
+
+
 REFERENCE = Reference(
     name="roofline",
     summary="peak rates and the fewest MACs and HBM bytes of each kernel: a lower bound",
     row=RooflineRow,
     file="roofline.csv",
     quantity="time_s",
-    kind_of=lambda row: row.kernel,
-    label_of=lambda row: " ".join(filter(None, (row.workload, "on", row.machine, row.settings))),
+    kind_of=lambda row: row.kernel.partition("(")[0],
+    label_of=label_of,
     value_of=lambda row: max(row.macs / row.macs_per_s, row.bytes / row.bytes_per_s),
     predict=predict,
     is_lower_bound=True,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from accelsim.errors import ConfigError, did_you_mean
+from accelsim.errors import FILE_ERRORS, ConfigError, did_you_mean, reason_of
 from accelsim.validation.reference import Row
 
 R = TypeVar("R", bound=Row)
@@ -54,17 +55,17 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text(path: Path) -> str:
-    if not path.is_file():
-        found = "found no regular file" if path.exists() else "no such file"
+    if not os.path.isfile(path):
+        found = "found no regular file" if os.path.exists(path) else "no such file"
         raise ConfigError([f"{path}: {found}"])
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError([f"{path}: larger than the {MAX_BYTES} bytes allowed"])
         return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: byte {error.start} is not text in UTF-8"]) from None
+    except FILE_ERRORS as error:
+        raise ConfigError([f"{path}: cannot be read: {reason_of(error)}"]) from None
 
 
 def _columns(model: type[Row]) -> dict[str, bool]:

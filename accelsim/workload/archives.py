@@ -3,6 +3,7 @@ and the shape in the header is compared with what is wanted before anything is a
 """
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -15,7 +16,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import OutputError, WorkloadError
+from accelsim.errors import (
+    FILE_ERRORS,
+    AccelsimError,
+    OutputError,
+    ShortageError,
+    WorkloadError,
+    is_refusal,
+)
 from accelsim.workload.extras import import_extra
 from accelsim.workload.safetensors_file import TYPE_NAMES, read_array, read_header
 
@@ -42,7 +50,7 @@ def read_arrays(path: Path, wanted: AllowedShapes) -> Arrays:
     """Return the arrays `wanted` of the file, by the ending of its name.
 
     Raises WorkloadError when the file is damaged or of another kind, or an array is missing, has
-    another shape or does not hold real numbers.
+    another shape or does not hold real numbers; ShortageError when it cannot be read now.
     """
     _check_ending(path)
     return _read_npz(path, wanted) if path.suffix == ".npz" else _read_safetensors(path, wanted)
@@ -74,14 +82,14 @@ def write_safetensors(
 def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
-    except OSError as error:
+    except FILE_ERRORS as error:
         raise OutputError(f"{path}: cannot be written ({error})") from error
 
 
 def find_file(path: str, folder: Path) -> Path:
     """Return the file at `path`, relative to `folder` or to the working directory."""
     for start in (folder, Path.cwd()):
-        if (start / path).is_file():
+        if os.path.isfile(start / path):  # unlike Path.is_file, never raises
             return start / path
     places = " nor ".join(dict.fromkeys((str(folder.absolute()), str(Path.cwd()))))
     raise WorkloadError(f"found no file '{path}' in {places}")
@@ -102,7 +110,7 @@ def _read_npz(path: Path, wanted: AllowedShapes) -> Arrays:
             _check_names(path, wanted, names)
             return {name: _read_npy(path, archive, name, wanted[name]) for name in wanted}
     except _DAMAGE as damage:
-        raise WorkloadError(f"{path}: damaged or not an npz file ({damage})") from damage
+        raise _unreadable(path, "an npz", damage) from damage
 
 
 def _read_npy(
@@ -150,7 +158,13 @@ def _read_safetensors(path: Path, wanted: AllowedShapes) -> Arrays:
             _check_safetensors_type(path, name, entries[name].type_name)
         return {name: read_array(path, entries[name]) for name in wanted}
     except (ValueError, OSError) as damage:
-        raise WorkloadError(f"{path}: damaged or not a safetensors file ({damage})") from damage
+        raise _unreadable(path, "a safetensors", damage) from damage
+
+
+def _unreadable(path: Path, kind: str, damage: Exception) -> AccelsimError:
+    if is_refusal(damage):
+        return ShortageError(f"{path}: cannot be read ({damage})")
+    return WorkloadError(f"{path}: damaged or not {kind} file ({damage})")
 
 
 def _check_safetensors_type(path: Path, name: str, found: str) -> None:

@@ -4,17 +4,9 @@ from abc import ABC, abstractmethod
 from math import prod
 from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Name, PositiveValue, Size, Spec
 from accelsim.errors import did_you_mean
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -45,11 +37,15 @@ def _names(formats: tuple[Format, ...]) -> WithJsonSchema:
 
 FloatFormat = Annotated[Format, _one_of(FLOAT_FORMATS), _names(FLOAT_FORMATS)]
 GemmFormat = Annotated[Format, _one_of(GEMM_FORMATS), _names(GEMM_FORMATS)]
-Size = Annotated[int, Field(gt=0, lt=2**31)]
+
+
+def _bytes_of(shapes: Shapes, fmt: Format) -> dict[str, int]:
+    sizes = {name: prod(shape) * fmt.bits for name, shape in shapes.items()}
+    return {name: ceil_div(bits, BITS_PER_BYTE) for name, bits in sizes.items()}
 
 
 class _TensorProblem(Spec, ABC):
-    name: str = Field(min_length=1)
+    name: Name
     """Name shown in reports."""
     dtype: Format
     """Number format of the tensors in HBM."""
@@ -65,11 +61,15 @@ class _TensorProblem(Spec, ABC):
         """Shapes of the tensors to write."""
 
     @property
+    def output_dtype(self) -> Format:
+        """Number format of the outputs in HBM, unless a kernel is asked for another one."""
+        return self.dtype.of_results
+
+    @property
     def tensor_bytes(self) -> dict[str, int]:
-        """Bytes of every input and output in the problem's format."""
-        shapes = self.input_shapes | self.output_shapes
-        bits = self.dtype.bits
-        return {name: ceil_div(prod(shape) * bits, BITS_PER_BYTE) for name, shape in shapes.items()}
+        """Bytes of every input and output in its format."""
+        inputs = _bytes_of(self.input_shapes, self.dtype)
+        return inputs | _bytes_of(self.output_shapes, self.output_dtype)
 
     @property
     def compulsory_bytes(self) -> int:
@@ -97,7 +97,7 @@ class AttentionProblem(_TensorProblem):
     causal: bool = False
     """Whether query row i sees only the keys up to i + kv_len - q_len."""
     dtype: FloatFormat = Format.FP16
-    """Number format of Q, K, V and the output in HBM."""
+    """Number format of Q, K and V in HBM, and of the output, which is BF16 for FP8."""
     tensors: AttentionSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
 
@@ -155,7 +155,7 @@ class GemmProblem(_TensorProblem):
     k: Size
     """Columns of A and rows of B; input features of a linear."""
     dtype: GemmFormat = Format.FP16
-    """Number format of A and B in HBM."""
+    """Number format of A and B in HBM, and of C, which is BF16 for FP8 and INT32 for integers."""
     tensors: GemmSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
 
@@ -187,12 +187,17 @@ class VectorProblem(_TensorProblem):
     """Rows of the matrix; tokens."""
     cols: Size
     """Columns of the matrix; features."""
-    epsilon: PositiveFloat = 1e-5
+    epsilon: PositiveValue = 1e-5
     """What norms add to the mean square before its root."""
     dtype: FloatFormat = Format.FP16
     """Number format of inputs and output in HBM."""
     tensors: VectorSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
+
+    @property
+    def output_dtype(self) -> Format:
+        """Number format of the result in HBM."""
+        return self.dtype
 
     @property
     def macs(self) -> int:
@@ -214,21 +219,21 @@ class VectorProblem(_TensorProblem):
 class LayerAttention(AttentionProblem):
     """Attention as a part of a layer."""
 
-    count: PositiveInt = 1
+    count: Size = 1
     """How many equal ones the layer holds."""
 
 
 class LayerGemm(GemmProblem):
     """A matrix product as a part of a layer."""
 
-    count: PositiveInt = 1
+    count: Size = 1
     """How many equal ones the layer holds."""
 
 
 class LayerVector(VectorProblem):
     """A vector function as a part of a layer."""
 
-    count: PositiveInt = 1
+    count: Size = 1
     """How many equal ones the layer holds."""
 
 
@@ -240,7 +245,7 @@ class LayerProblem(Spec):
 
     kind: Literal["layer"]
     """What is asked."""
-    name: str = Field(min_length=1)
+    name: Name
     """Name shown in reports."""
     problems: tuple[LayerPart, ...] = Field(min_length=1)
     """Parts of the layer in the order they run."""

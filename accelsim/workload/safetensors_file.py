@@ -25,7 +25,8 @@ _TYPES: dict[str, type[np.generic]] = {
     "I8": np.int8,
     "U8": np.uint8,
 }
-TYPE_NAMES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8")
+_ML_TYPES = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+TYPE_NAMES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U8")
 """Types that can be read."""
 
 
@@ -100,9 +101,9 @@ def _entry(name: str, about: Any, data_start: int, file_bytes: int) -> Entry:
 
 
 def _dtype(type_name: str) -> np.dtype[Any]:
-    if type_name == "BF16":
+    if type_name in _ML_TYPES:
         import ml_dtypes
 
-        brain_float: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return brain_float
+        small_float: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_TYPES[type_name]))
+        return small_float
     return np.dtype(_TYPES[type_name])

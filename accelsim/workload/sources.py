@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Seed, SizeOrZero, Spec, Value, ValueOrZero
 
 
 class UniformSource(Spec):
@@ -12,11 +12,11 @@ class UniformSource(Spec):
 
     source: Literal["uniform"]
     """Family of seeded values."""
-    mean: float = 0.0
+    mean: Value = 0.0
     """Center of the values."""
-    amplitude: NonNegativeFloat = 1.0
+    amplitude: ValueOrZero = 1.0
     """Largest distance from the center."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the generator; every tensor draws from its own stream."""
 
 
@@ -25,11 +25,11 @@ class HybridSource(Spec):
 
     source: Literal["hybrid"]
     """Family of seeded values."""
-    mean: float = 0.0
+    mean: Value = 0.0
     """Center of the values."""
-    amplitude: NonNegativeFloat = 10.0
+    amplitude: ValueOrZero = 10.0
     """Standard deviation of what an outlier adds."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the generator; every tensor draws from its own stream."""
 
 
@@ -49,7 +49,7 @@ class _ModelSource(Spec):
     """Values are captured from a run of a real language model."""
     model: str = "smollm2"
     """Name of a model that `accelsim model fetch` can fetch."""
-    layer: NonNegativeInt
+    layer: SizeOrZero
     """Decoder layer to capture, counted from 0."""
     text: str | None = None
     """Text file to run, found like the path of a file source; absent: Python's own help topics."""
@@ -58,7 +58,7 @@ class _ModelSource(Spec):
 class ModelHeadsSource(_ModelSource):
     """Q, K and V of the first kv_len tokens of a text; Q holds the last q_len of them."""
 
-    heads: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    heads: tuple[SizeOrZero, ...] | None = Field(default=None, min_length=1)
     """KV heads to take, each with its group of query heads; absent: all of them."""
 
 

@@ -15,11 +15,33 @@ QUANTIZED_MAX = {Format.INT8: 127, Format.INT4: 7}
 def stored_values(values: NDArray[Any], dtype: Format) -> NDArray[Any]:
     """Return `values` as `dtype` holds them, in an array wide enough to compute with.
 
-    Float formats: float32, rounded to nearest even, beyond the largest number what ml_dtypes
-    makes of it (infinity, NaN in E4M3). Integer formats: int32, see `quantize`.
+    Float formats: float32, rounded to nearest even; beyond the largest number infinity, or for FP8,
+    which saturates, that number. Integer formats: int32, see `quantize`.
     """
     if dtype.is_integer:
         return quantize(values, dtype)
+    if dtype.is_fp8:
+        values = np.clip(values, -largest_number(dtype), largest_number(dtype))
+    return _cast(values, dtype)
+
+
+def count_beyond(values: NDArray[Any], dtype: Format) -> int:
+    """Return how many of `values` would round beyond the largest number of a float format.
+
+    FP8, which saturates, cannot hold infinity either.
+    """
+    is_asked = ~np.isnan(values) if dtype.is_fp8 else np.isfinite(values)
+    return int(np.count_nonzero(is_asked & ~np.isfinite(_cast(values, dtype))))
+
+
+def largest_number(dtype: Format) -> float:
+    """Return the largest finite number of a float format."""
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(_stored_type(dtype)).max)
+
+
+def _cast(values: NDArray[Any], dtype: Format) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return values.astype(_stored_type(dtype)).astype(np.float32)
 

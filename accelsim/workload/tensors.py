@@ -1,6 +1,7 @@
 """The values of a problem's tensors, rounded to the problem's format."""
 
 import os
+import warnings
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import InputRangeWarning, ShortageError, WorkloadError
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
 from accelsim.workload.model.capture import capture_heads, capture_linear
 from accelsim.workload.problem import (
@@ -25,7 +26,7 @@ from accelsim.workload.sources import (
     ModelLinearSource,
     UniformSource,
 )
-from accelsim.workload.storage import stored_values
+from accelsim.workload.storage import count_beyond, largest_number, stored_values
 
 OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
@@ -71,15 +72,27 @@ def load_tensors(problem: Problem, folder: Path) -> Tensors | None:
     """Return the tensors of `problem`, or None for a problem that names no source.
 
     Relative paths start at `folder`, the place of the workload file, then at the working
-    directory. Raises WorkloadError that begins with the problem's name.
+    directory. Raises WorkloadError or ShortageError that begins with the problem's name.
+    """
+    return load_counted_tensors(problem, folder)[0]
+
+
+def load_counted_tensors(problem: Problem, folder: Path) -> tuple[Tensors | None, int]:
+    """Return the tensors, and how many values lie beyond the largest number of their format.
+
+    Warns of such values. Raises as `load_tensors` does.
     """
     try:
         values = _source_arrays(problem, folder)
         if values is None:
-            return None
+            return None, 0
         arrays = {name: _rounded(name, each, problem) for name, each in values.items()}
-    except WorkloadError as error:
-        raise WorkloadError(f"workload '{problem.name}': {error}") from error
+    except (WorkloadError, ShortageError) as error:
+        raise error.at(f"workload '{problem.name}'") from error
+    return _tensors(problem, arrays), _count_beyond(problem, values)
+
+
+def _tensors(problem: Problem, arrays: Arrays) -> Tensors:
     if isinstance(problem, AttentionProblem):
         return AttentionTensors(**arrays)
     if isinstance(problem, VectorProblem):
@@ -89,6 +102,23 @@ def load_tensors(problem: Problem, folder: Path) -> Tensors | None:
         source = problem.tensors
         return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=source.model)
     return tensors
+
+
+def _count_beyond(problem: Problem, values: Arrays) -> int:
+    dtype = problem.dtype
+    if dtype.is_integer:
+        return 0
+    counts = {name: count_beyond(each, dtype) for name, each in values.items()}
+    found = [f"{n} of {values[name].size} in {name}" for name, n in counts.items() if n]
+    if found:
+        warnings.warn(
+            f"workload '{problem.name}': values beyond {largest_number(dtype):g}, the largest "
+            f"number of {dtype}, {'saturate' if dtype.is_fp8 else 'become infinite'}: "
+            f"{', '.join(found)}",
+            InputRangeWarning,
+            stacklevel=2,
+        )
+    return sum(counts.values())
 
 
 def _rounded(name: str, values: NDArray[Any], problem: Problem) -> NDArray[Any]:

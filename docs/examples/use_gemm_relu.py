@@ -12,10 +12,10 @@ program = record(MACHINE, WORKLOAD, "gemm_relu", {"workload.tensors": None})
 print(format_program(program, limit=9))
 print(f"{program.num_ops} ops in {program.num_items} work items")
 
-for kernel, settings in (("gemm", {}), ("gemm_relu", {"tile": 64}), ("gemm_relu", {"tile": 128})):
-    report = simulate(MACHINE, WORKLOAD, kernel, settings)
+for recipe in ("gemm", "gemm_relu(tile=64)", "gemm_relu(tile=128)"):
+    report = simulate(MACHINE, WORKLOAD, recipe)
     print(
-        f"{kernel:9} {settings or 'chosen tiles'!s:14} {report.cycles:7} cycles, "
+        f"{recipe:19} {report.cycles:7} cycles, "
         f"{report.hbm_read_bytes + report.hbm_write_bytes:8} B of HBM traffic, "
         f"relative RMSE {report.accuracy.relative_rmse:.2g}, bound by {report.bound_by}"
     )

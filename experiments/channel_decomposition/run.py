@@ -9,11 +9,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from accelsim import simulate
+from accelsim import Recipe, simulate
 from accelsim.energy.area import arithmetic_area_mm2
 from accelsim.errors import AccumulatorWarning, WorkloadError
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
@@ -37,19 +38,35 @@ TOKENS = 256
 COLUMNS = ("cycles", "hbm_read_bytes", "hbm_write_bytes", "energy_j", "bound_by")
 
 
+class Design(NamedTuple):
+    """A machine, and the tiles that suit it."""
+
+    machine: dict[str, object]
+    """Settings of the machine."""
+    tiles: dict[str, int]
+    """Parameters of the kernels."""
+
+
 def design(
     rows: int, cols: int, *, shift: bool = False, cube: tuple[int, int, int] | None = None
-) -> dict[str, object]:
-    """Return settings of a machine with an array of rows x cols, and tiles of its size."""
+) -> Design:
+    """Return a machine with an array of rows x cols, and tiles of its size."""
     sides = {"rows": rows, "cols": cols, "can_shift": shift}
-    own = {"machine.int_mac": sides | {"pipeline_depth_cycles": 2, "index_buffer": "64 KiB"}}
+    own: dict[str, object] = {}
+    own["machine.int_mac"] = sides | {"pipeline_depth_cycles": 2, "index_buffer": "64 KiB"}
     if cube:
         own["machine.cube"] = dict(zip(("tile_m", "tile_n", "tile_k"), cube, strict=True)) | {
             "rates": {"fp16": 1},
             "pipeline_depth_cycles": 8,
             "operand_buffer": "8 KiB",
         }
-    return own | {"tile_m": rows, "tile_n": cols}
+    return Design(own, {"tile_m": rows, "tile_n": cols})
+
+
+def fp16_design() -> Design:
+    """Return a machine with a cube in the place of the array."""
+    machine, tiles = design(64, 126, cube=(8, 7, 3))
+    return Design(machine | {"machine.int_mac": None}, tiles | {"tile_k": 258})
 
 
 DESIGNS = {
@@ -57,7 +74,7 @@ DESIGNS = {
     "no shift": design(68, 70),
     "mixed 1 %": design(60, 62, cube=(5, 4, 2)),
     "mixed 3 %": design(50, 52, cube=(5, 4, 4)),
-    "fp16": design(64, 126, cube=(8, 7, 3)) | {"machine.int_mac": None, "tile_k": 258},
+    "fp16": fp16_design(),
 }
 """Arithmetic of at most the 0.391 mm2 of the 64 x 64 array that can shift, at 28 nm.
 
@@ -70,7 +87,7 @@ Point = dict[str, object]
 
 
 def schemes(with_fp16: bool) -> Iterator[tuple[str, str, int, int, dict[str, object]]]:
-    """Yield design, kernel, bits, groups and settings of every scheme."""
+    """Yield design, kernel, bits, groups and parameters of every scheme."""
     if with_fp16:
         yield "fp16", "gemm", 16, 0, {}
     for bits in (8, 4):
@@ -84,10 +101,10 @@ def schemes(with_fp16: bool) -> Iterator[tuple[str, str, int, int, dict[str, obj
             yield f"mixed {100 * share:.0f} %", "outlier_split", bits, 0, split
 
 
-def arithmetic_mm2(settings: dict[str, object]) -> float:
-    """Return the area of the integer array and the cube of a design."""
-    units = {key.removeprefix("machine."): value for key, value in settings.items() if "." in key}
-    machine = load_machine(MACHINE, units)
+def arithmetic_mm2(units: dict[str, object]) -> float:
+    """Return the area of the integer array and the cube of a design, by its settings."""
+    own = {key.removeprefix("machine."): value for key, value in units.items()}
+    machine = load_machine(MACHINE, own)
     area = arithmetic_area_mm2(machine, load_technology(machine.technology))
     return area.get("int_mac", 0.0) + area.get("cube", 0.0)
 
@@ -98,13 +115,10 @@ def cost_points() -> Iterator[Point]:
         for linear, (n, k) in linears.items():
             for phase, m in ROWS.items():
                 problem = GemmProblem(kind="gemm", name=f"{model} {linear}", m=m, n=n, k=k)
-                for design_name, kernel, bits, groups, settings in schemes(with_fp16=True):
-                    report = simulate(
-                        MACHINE,
-                        LoadedWorkload(problem, Path()),
-                        kernel,
-                        DESIGNS[design_name] | settings,
-                    )
+                for design_name, kernel, bits, groups, own in schemes(with_fp16=True):
+                    machine, tiles = DESIGNS[design_name]
+                    recipe = Recipe(kernel, **tiles, **own)
+                    report = simulate(MACHINE, LoadedWorkload(problem, Path()), recipe, machine)
                     row = report.to_row()
                     yield {
                         "model": model,
@@ -114,7 +128,7 @@ def cost_points() -> Iterator[Point]:
                         "kernel": kernel,
                         "bits": bits,
                         "groups": groups,
-                        "arithmetic_mm2": arithmetic_mm2(DESIGNS[design_name]),
+                        "arithmetic_mm2": arithmetic_mm2(machine),
                         **{column: row[column] for column in COLUMNS},
                     }
 
@@ -141,10 +155,11 @@ def real_workloads(folder: Path) -> Iterator[LoadedWorkload]:
 
 def error_points(folder: Path) -> Iterator[Point]:
     """Yield the error of every scheme on every captured linear."""
-    settings = DESIGNS["mixed 3 %"] | design(64, 64, shift=True)
+    shifting = design(64, 64, shift=True)
+    machine = DESIGNS["mixed 3 %"].machine | shifting.machine
     for workload in real_workloads(folder):
         for _, kernel, bits, groups, own in schemes(with_fp16=False):
-            report = simulate(MACHINE, workload, kernel, settings | own)
+            report = simulate(MACHINE, workload, Recipe(kernel, **shifting.tiles, **own), machine)
             yield {
                 "linear": workload.problem.name,
                 "kernel": kernel,

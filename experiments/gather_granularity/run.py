@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from accelsim import load_machine, load_workload, simulate
+from accelsim import Recipe, load_machine, load_workload, simulate
 from accelsim.engine.memory import dram_commands, new_memory, request
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import WORDS, Op
@@ -24,6 +24,8 @@ from accelsim.program.transfer import Transfer
 from accelsim.units import BITS_PER_BYTE
 
 BANKED, STANDARDS = "ascend-910b-banked", ("hbm2", "hbm3")
+NO_L2 = {"l2": None}
+"""What the memory does, and no cache before it."""
 
 UPPER = ["row", "bank", "rank", "bank_group:1", "channel", "pseudo_channel"]
 MAPPINGS = {
@@ -112,7 +114,7 @@ def read(machine: MachineSpec, pattern: Pattern) -> Row:
 
 def memory() -> Iterator[Row]:
     for standard, pattern in product(STANDARDS, patterns()):
-        changes = {
+        changes = NO_L2 | {
             "hbm.standard": standard,
             "hbm.stacks": 1,
             "hbm.mapping": MAPPINGS[pattern.piece_bytes],
@@ -145,12 +147,12 @@ def kernels() -> Iterator[Row]:
     for standard, head_dim in product(STANDARDS, HEAD_DIMS):
         sizes = {"kv_len": CONTEXT, "batch": BATCH, "head_dim": head_dim}
         workload = load_workload(STEP, sizes)
-        changes = {"machine.hbm.standard": standard}
+        machine = load_machine(BANKED, NO_L2 | {"hbm.standard": standard})
         point = {"standard": standard, "row_bytes": 2 * head_dim}
-        dense = simulate(BANKED, workload, "split_kv", changes).to_row()
+        dense = simulate(machine, workload, "split_kv").to_row()
         yield point | {"union": 1.0} | dense
         for union in UNIONS:
-            sift = simulate(BANKED, workload, "sift", changes | {"assumed_union": union})
+            sift = simulate(machine, workload, Recipe("sift", assumed_union=union))
             yield point | {"union": union} | sift.to_row()
 
 

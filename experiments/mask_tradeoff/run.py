@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from accelsim import simulate
+from accelsim import Recipe, simulate
 from accelsim.errors import WorkloadError
 from accelsim.loading import LoadedWorkload
 from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import default_text, load_model
 from accelsim.workload.problem import AttentionProblem
 
-MACHINE = "ascend-910b"
+MACHINE = "ascend-910b-no-l2"
 GROUPS = {11: 1, 18: 2}
 """Layer -> KV head, the same as in workloads/data/smollm2_heads.npz."""
 GROUP = 3
@@ -89,7 +89,7 @@ def workload(folder: Path, layer: int, tokens: int, source: Path) -> LoadedWorkl
 
 
 def scorers(layer: int) -> dict[str, Point]:
-    """Return the settings of every scored mask, by the name it has in the figure."""
+    """Return the parameters of every scored mask, by the name it has in the figure."""
     fitted = {"weights": WEIGHTS, "weights_prefix": f"layer{layer}."}
     return {
         "pooled": {"mask": "pooled"},
@@ -149,7 +149,7 @@ def main() -> None:
 def costs(loaded: LoadedWorkload, label: str, settings: Point) -> Point:
     """Simulate one point."""
     kernel = "flash" if label == "flash" else "sparse"
-    row = simulate(MACHINE, loaded, kernel, settings).to_row()
+    row = simulate(MACHINE, loaded, Recipe(kernel, **settings)).to_row()
     print(f"{loaded.problem.name}, {label}: {row['cycles']} cycles", flush=True)
     return {column: row.get(column) for column in COLUMNS}
 

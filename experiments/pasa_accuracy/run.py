@@ -1,6 +1,7 @@
 """Run every variant on the published random families and save a table of errors.
 
-Usage: python run.py OUT [--heads N]. A script, not a sweep: variants are no grid of parameters.
+Usage: python run.py OUT [--heads N]. A script, not a sweep: it keeps
+the errors of outputs and runs no schedule.
 """
 
 import argparse
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from accelsim import Recipe
 from accelsim.kernels.attention.common import softmax_attention
-from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
 from accelsim.numerics.metrics import compare
 from accelsim.workload.problem import AttentionProblem
@@ -20,18 +21,18 @@ KV_HEADS, TOKENS, HEAD_DIM, SEED = 4, 1280 + 127, 128, 2024724
 LOW, HIGH = 1 - 2**-4, 1 - 2**-6
 
 VARIANTS = {
-    "flash fp32": ("flash", {"precision": "fp32"}),
-    "flash fp16_fp32": ("flash", {"precision": "fp16_fp32"}),
-    "flash fp16_fp32, scaled query": ("flash", {"precision": "fp16_fp32", "scale_at": "query"}),
-    "flash fp16": ("flash", {"precision": "fp16"}),
-    "flash fp16, scaled query": ("flash", {"precision": "fp16", "scale_at": "query"}),
-    "pasa .9375 published": ("pasa", {"beta": LOW, "condition": "published"}),
-    "pasa .9375": ("pasa", {"beta": LOW}),
-    "pasa .9845 published": ("pasa", {"beta": HIGH, "condition": "published"}),
-    "pasa .9845": ("pasa", {"beta": HIGH}),
-    "pasa .9375 fp32 statistics": ("pasa", {"beta": LOW, "statistics": "fp32"}),
-    "pasa .9845 fp32 statistics": ("pasa", {"beta": HIGH, "statistics": "fp32"}),
-    "centered": ("centered", {}),
+    "flash fp32": Recipe("flash", precision="fp32"),
+    "flash fp16_fp32": Recipe("flash", precision="fp16_fp32"),
+    "flash fp16_fp32, scaled query": Recipe("flash", precision="fp16_fp32", scale_at="query"),
+    "flash fp16": Recipe("flash", precision="fp16"),
+    "flash fp16, scaled query": Recipe("flash", precision="fp16", scale_at="query"),
+    "pasa .9375 published": Recipe("pasa", beta=LOW, condition="published"),
+    "pasa .9375": Recipe("pasa", beta=LOW),
+    "pasa .9845 published": Recipe("pasa", beta=HIGH, condition="published"),
+    "pasa .9845": Recipe("pasa", beta=HIGH),
+    "pasa .9375 fp32 statistics": Recipe("pasa", beta=LOW, statistics="fp32"),
+    "pasa .9845 fp32 statistics": Recipe("pasa", beta=HIGH, statistics="fp32"),
+    "centered": Recipe("centered"),
 }
 
 
@@ -55,9 +56,8 @@ def rows_of(problem: AttentionProblem) -> list[dict[str, object]]:
     tensors = load_tensors(problem, Path())
     oracle = softmax_attention(problem, tensors)
     rows = []
-    for variant, (name, settings) in VARIANTS.items():
-        kernel = get_kernel(name)
-        _, output = kernel.record(problem, machine, kernel.parameters(**settings), tensors)
+    for variant, recipe in VARIANTS.items():
+        _, output = recipe.algorithm.record(problem, machine, recipe.parameters(), tensors)
         accuracy = compare(output, oracle)
         rows.append(
             {

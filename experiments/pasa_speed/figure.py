@@ -8,18 +8,47 @@ import pandas as pd
 from accelsim.plotting.style import MARKERS, color_of, dress, new_figure
 
 VENDOR = "flash, fp32 vector path"
+PREFILL = {
+    "flash(precision=fp16_fp32)": VENDOR,
+    "flash(precision=fp16)": "flash, all fp16",
+    "pasa": "pasa",
+    "pasa(statistics=fp32)": "pasa, fp32 statistics",
+    "pasa(shift=per_query_tile)": "pasa, K' per query tile",
+    "centered": "centered",
+}
+DECODE = {
+    "flash(precision=fp16_fp32)": VENDOR,
+    "pasa(shift=cached)": "pasa, K' in the cache",
+    "pasa": "pasa, K' made once",
+    "pasa(shift=per_query_tile)": "pasa, K' per query tile",
+    "centered(shift=cached)": "centered, K' in the cache",
+}
+"""Recipe -> the name of the variant in the figure, in the order of the figure."""
 LINES = (VENDOR, "flash, all fp16", "pasa", "centered")
 """Variants with a curve; the others lie on that of pasa."""
+Q_HEADS, HEAD_DIM = 28, 128
 LOW, HIGH = 1.2, 1.65
 """Published speed-up over the vendor kernel."""
 PEAK_PUBLISHED_TFLOPS = 170
+
+
+def of_step(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """Return the rows of the named recipes, with variant, tokens and rate."""
+    rows = table[table.kernel.isin(names)].copy()
+    rows["variant"], rows["tokens"] = rows.kernel.map(names), rows["workload.kv_len"]
+    # Operations of both products, as papers count.
+    operations = 4 * Q_HEADS * HEAD_DIM * rows["workload.q_len"] * rows.tokens
+    rows["tflops"] = operations / rows.time_s / 1e12
+    order = [list(names).index(kernel) for kernel in rows.kernel]
+    return rows.assign(order=order).sort_values(["order", "tokens"])
 
 
 def draw(results: Path, folder: Path) -> Path:
     table = pd.read_csv(results / "results.csv")
     figure = new_figure(11, 8)
     rate, gain, decode, units = figure.subplots(2, 2).flat
-    prefill = table[table.step == "prefill"]
+    is_decode = table["workload.q_len"] == 1
+    prefill = of_step(table[~is_decode], PREFILL)
     variants = list(dict.fromkeys(prefill.variant))
     vendor = prefill[prefill.variant == VENDOR].set_index("tokens").time_s
     for index, variant in enumerate(LINES):
@@ -39,7 +68,7 @@ def draw(results: Path, folder: Path) -> Path:
         axes.set_xscale("log", base=2)
         axes.set_xticks(vendor.index, [f"{tokens:,}" for tokens in vendor.index])
     rate.legend(fontsize=8, loc="lower right", frameon=False)
-    draw_decode(decode, table[table.step == "decode"])
+    draw_decode(decode, of_step(table[is_decode], DECODE))
     draw_units(units, prefill[prefill.tokens == prefill.tokens.max()], variants)
     path = folder / "pasa_speed.png"
     figure.savefig(path, dpi=110)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accelsim import evaluate
+from accelsim import Recipe, evaluate
 
-MACHINE = "ascend-910b"
+MACHINE = "ascend-910b-no-l2"
 ARRAY = {
     "machine.int_mac": "{rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}",
 }
@@ -22,13 +22,13 @@ class KernelPoint(NamedTuple):
 
     label: str
     kernel: str
-    settings: dict[str, str]
+    parameters: dict[str, Any]
     calibration: str | None
     """Name of the file that the kernel needs."""
     windows: int = 1
 
 
-FOUR = {"activation_bits": "4", "weight_bits": "4"}
+FOUR = {"activation_bits": 4, "weight_bits": 4}
 GROUPS, FOUR_GROUPS = "best rounding", "4 bits, 8 windows, best rounding"
 
 
@@ -49,13 +49,11 @@ def points() -> Iterator[KernelPoint]:
 
 def row_of(point: KernelPoint, folder: Path) -> dict[str, Any]:
     """Run the model with a kernel; calibrations lie in `folder`."""
-    own = {f"linear.{key}": value for key, value in point.settings.items()}
+    recipe = Recipe(point.kernel, **point.parameters)
     if point.calibration is not None:
-        own["linear.calibration"] = str(folder / f"{point.calibration}.safetensors")
+        recipe = recipe.updated({"calibration": folder / f"{point.calibration}.safetensors"})
     tokens = point.windows * WINDOW
-    report = evaluate(
-        "smollm2", None, ARRAY | own, MACHINE, tokens=tokens, window=WINDOW, linear=point.kernel
-    )
+    report = evaluate("smollm2", None, ARRAY, MACHINE, tokens=tokens, window=WINDOW, linear=recipe)
     cost = report.linears
     return {
         "label": point.label,

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from accelsim import load_machine, load_workload, simulate
+from accelsim import Recipe, load_machine, load_workload, simulate
 
-MACHINE = load_machine("ascend-910b")
+MACHINE = load_machine("ascend-910b-no-l2")
 HEADS = {"broad": load_workload("smollm2-real"), "sink": load_workload("smollm2-real-sink")}
 TOKENS = 1024
 TAUS = (0.5, 0.75, 0.9, 0.95)
@@ -39,23 +39,23 @@ class Point(NamedTuple):
     warmup: int
 
 
-def generation(point: Point, method: str, kernel: str, settings: dict[str, Any]) -> Row:
-    report = simulate(MACHINE, HEADS[point.heads], kernel, settings)
+def generation(point: Point, method: str, recipe: Recipe) -> Row:
+    report = simulate(MACHINE, HEADS[point.heads], recipe)
     return point._asdict() | {"method": method} | report.to_row()
 
 
 def quality() -> Iterator[Row]:
     for heads in HEADS:
-        yield generation(Point(heads, 0.0, 0), "dense", "split_kv", {"splits": 1})
+        yield generation(Point(heads, 0.0, 0), "dense", Recipe("split_kv", splits=1))
         for warmup, tau in product(WARMUPS, TAUS):
             point, law = Point(heads, tau, warmup), {"tau": tau, "warmup": warmup}
             for rule in ("fit", "c_over_t"):
-                sift = generation(point, f"sift {rule}", "sift", law | {"rule": rule})
+                sift = generation(point, f"sift {rule}", Recipe("sift", rule=rule, **law))
                 same = {"kept": sift["selection.kept_fraction"], "exact_steps": warmup}
                 yield sift
-                yield generation(point, f"topk as {rule}", "topk", same)
-            plain = law | {"renormalize": False}
-            yield generation(point, "sift not renormalized", "sift", plain)
+                yield generation(point, f"topk as {rule}", Recipe("topk", **same))
+            plain = Recipe("sift", renormalize=False, **law)
+            yield generation(point, "sift not renormalized", plain)
             if warmup == PEER_WARMUP:
                 yield from peers(point)
 
@@ -66,14 +66,14 @@ def peers(point: Point) -> Iterator[Row]:
     window = round((1 - point.tau) * mean_keys) - SINKS
     pages = {"kept": 1 - point.tau, "exact_steps": point.warmup}
     recent = {"window": window, "sinks": SINKS, "exact_steps": point.warmup}
-    yield generation(point, "quest", "quest", pages)
-    yield generation(point, "window", "window", recent)
+    yield generation(point, "quest", Recipe("quest", **pages))
+    yield generation(point, "window", Recipe("window", **recent))
 
 
-def step(batch: int, method: str, union: float, kernel: str, **own: Any) -> Row:
+def step(batch: int, method: str, union: float, kernel: str, **parameters: Any) -> Row:
     """Return the row of one decode step whose groups read `union` of the rows of V."""
     workload = load_workload(STEP, {"kv_len": CONTEXT, "batch": batch})
-    report = simulate(MACHINE, workload, kernel, own)
+    report = simulate(MACHINE, workload, Recipe(kernel, **parameters))
     return {"batch": batch, "method": method, "union": union} | report.to_row()
 
 

@@ -39,6 +39,15 @@ def test_run_prints_the_numbers_that_json_has(accelsim_command):
     assert 0 < report["accuracy"]["relative_rmse"] < 2**-10
 
 
+def test_a_run_without_a_kernel_says_what_was_picked(accelsim_command):
+    picked = accelsim_command(*RUN)
+    assert cells(picked.stdout)["recipe"] == "flash (picked by library npu)"
+    report = json.loads(accelsim_command(*RUN, "--format", "json").stdout)
+    assert (report["kernel"], report["recipe"], report["library"]) == ("flash", "flash", "npu")
+    named = json.loads(accelsim_command(*RUN, "-k", "flash", "--format", "json").stdout)
+    assert named == report | {"library": ""}
+
+
 def test_run_writes_a_trace_for_perfetto(accelsim_command, tmp_path):
     done = accelsim_command(*RUN, "--kernel", "flash", "--trace", "t.json")
     assert done.stderr == "wrote t.json; open it with Perfetto\n"
@@ -47,20 +56,21 @@ def test_run_writes_a_trace_for_perfetto(accelsim_command, tmp_path):
 
 
 def test_compare_leaves_a_table_and_figures(accelsim_command, tmp_path):
-    words = ("--kernels", "dense,flash", "--set", "flash.tile_q=64", "--out", "out", "--timeline")
+    words = ("--kernels", "dense,flash(tile_q=64)", "--out", "out", "--timeline")
     done = accelsim_command("compare", *RUN[1:], *words)
     assert done.exit_code == 0, done.stderr
     assert done.stderr.endswith("wrote compare.csv and 10 figures to out\n")
     table = pd.read_csv(tmp_path / "out" / "compare.csv", index_col="kernel")
-    assert table.index.tolist() == ["dense", "flash"]
-    assert table.loc["dense", "hbm_read_bytes"] > table.loc["flash", "hbm_read_bytes"]
+    assert table.index.tolist() == ["dense", "flash(tile_q=64)"]
+    assert table["recipe"].tolist() == table.index.tolist()
+    assert table.loc["dense", "hbm_read_bytes"] > table.loc["flash(tile_q=64)", "hbm_read_bytes"]
     figures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert figures == {
         "traffic.png",
         "energy.png",
         "roofline.png",
         "timeline-dense.png",
-        "timeline-flash.png",
+        "timeline-flash(tile_q=64).png",
     }
 
 
@@ -80,6 +90,35 @@ def test_a_sweep_runs_its_points_once(accelsim_command, file, tmp_path):
     with sqlite3.connect(tmp_path / "out" / "results.sqlite") as store:
         assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     store.close()
+
+
+RECIPES = """
+name: recipes
+machine: edge-npu
+workloads: [attention-2048]
+kernels: ["flash(tile_q=32)", "flash( tile_q = 32 )", "flash(tile_q=64)", flash]
+"""
+
+
+def test_a_sweep_takes_recipes(accelsim_command, file, tmp_path):
+    file("sweep.yaml", RECIPES)
+    done = accelsim_command("-q", "sweep", "sweep.yaml", "--out", "out", "--workers", 1)
+    assert done.stdout == "3 points: 3 ok (3 run now)\n"
+    table = pd.read_csv(tmp_path / "out" / "results.csv", index_col="kernel")
+    assert table.index.tolist() == ["flash(tile_q=32)", "flash(tile_q=64)", "flash"]
+    assert table["recipe"].tolist() == table.index.tolist()
+    assert table["hbm_read_bytes"].iloc[0] > table["hbm_read_bytes"].iloc[1]
+
+
+def test_a_sweep_without_kernels_runs_what_the_library_picks(accelsim_command, file, tmp_path):
+    text = RECIPES.replace("[attention-2048]", "[attention-2048, gemm-1024]").partition("kernels")[
+        0
+    ]
+    file("sweep.yaml", text)
+    accelsim_command("-q", "sweep", "sweep.yaml", "--out", "out", "--workers", 1)
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert table["kernel"].tolist() == table["recipe"].tolist() == ["flash", "gemm"]
+    assert table["library"].tolist() == ["npu", "npu"]
 
 
 def test_plot_draws_a_saved_sweep(accelsim_command, file, tmp_path):

@@ -27,11 +27,11 @@ PATIENCE_S = 120
 ENDLESS = """
 import sys
 import accelsim.simulation
-original = accelsim.simulation.load_tensors
+original = accelsim.simulation.load_counted_tensors
 def announced(*arguments):
     print("started", flush=True)
     return original(*arguments)
-accelsim.simulation.load_tensors = announced
+accelsim.simulation.load_counted_tensors = announced
 from accelsim.cli.main import main
 sys.argv[1:] = ["run", "-m", "edge-npu", "-w", "attention-uniform-small", "-k", "flash",
                 "--set", "workload.q_len=100000", "--set", "workload.kv_len=100000"]

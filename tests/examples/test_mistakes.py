@@ -32,8 +32,8 @@ def refused(done):
         (
             "machine.coers=2",
             "--set machine.coers: unknown key, did you mean 'cores'?; allowed: extends, name, "
-            "description, technology, clock, launch, cores, items_in_flight, placement, cube, "
-            "int_mac, vector, scratchpad, accumulator, load, store, l2, hbm, power, sources",
+            "description, technology, library, clock, launch, cores, items_in_flight, placement, "
+            "cube, int_mac, vector, scratchpad, accumulator, load, store, l2, hbm, power, sources",
         ),
         (
             "machine.clock=1 GB",
@@ -49,7 +49,7 @@ def refused(done):
         ),
         (
             "machine.clock=-1 GHz",
-            "--set machine.clock: found '-1 GHz', expected a value greater than 0",
+            "--set machine.clock: found '-1 GHz', expected a value greater than or equal to 1",
         ),
         (
             "machine.cores=0",
@@ -87,12 +87,13 @@ def refused(done):
         ),
         (
             "machine.scratchpad.capacity=1 TiB",
-            "technology '28nm' has no scratchpad of 1099511627776 bytes: its table goes from 4096 "
-            "to 201326592 bytes",
+            "--set machine.scratchpad.capacity: technology '28nm' has no scratchpad of "
+            "1099511627776 bytes: its table goes from 4096 to 201326592 bytes",
         ),
         (
             "machine.technology=7mn",
-            "unknown technology '7mn', did you mean '7nm'?; known: 28nm, 4n, 7nm",
+            "--set machine.technology: unknown technology '7mn', did you mean '7nm'?; "
+            "known: 28nm, 4n, 7nm",
         ),
         (
             "machine.cube.kind=systolc",
@@ -105,9 +106,16 @@ def refused(done):
             "issue_cycles, setup, kind, tile_m, tile_n, tile_k, rates, pipeline_depth_cycles, "
             "operand_buffer",
         ),
-        ("tile_q=0", "--set tile_q: found 0, expected a value greater than 0"),
-        ("tile_q=1e9", "--set tile_q: found 1000000000.0, expected a valid integer"),
-        ("tile_q=abc", "--set tile_q: found 'abc', expected a valid integer"),
+        (
+            "tile_q=64",
+            "--set tile_q: found no field of machine or workload, allowed: machine.<field>, "
+            "workload.<field>; a parameter is written with its kernel: flash(tile_q=64)",
+        ),
+        (
+            "flash.tile_q=64",
+            "--set flash.tile_q: found no field of machine or workload, allowed: machine.<field>, "
+            "workload.<field>; a parameter is written with its kernel: flash(tile_q=64)",
+        ),
         (
             "workload.kv_len=2147483648",
             "--set workload.kv_len: found 2147483648, expected a value less than 2147483648",
@@ -127,6 +135,91 @@ def refused(done):
 )
 def test_settings(accelsim_command, setting, message):
     assert refused(accelsim_command("-q", *FLASH, "--set", setting)) == message
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("flash(tile_q=0)", "flash: tile_q: found 0, expected a value greater than 0"),
+        ("flash(tile_q=1e9)", "flash: tile_q: found 1000000000.0, expected a valid integer"),
+        ("flash(tile_q=abc)", "flash: tile_q: found 'abc', expected a valid integer"),
+        (
+            "flash(code=warps)",
+            "recipe 'flash(code=warps)': code: found 'warps', allowed by library npu: none",
+        ),
+        (
+            "flash(tile_q)",
+            "recipe 'flash(tile_q)': found 'tile_q' where key=value is expected; allowed: a "
+            "kernel, such as flash(tile_q=128); in a YAML list, put quotes around what has "
+            "brackets",
+        ),
+    ],
+)
+def test_recipes(accelsim_command, recipe, message):
+    assert refused(accelsim_command("-q", *FLASH[:-1], recipe)) == message
+
+
+OLD_SPELLINGS = [
+    (
+        ("compare", *FLASH[1:5], "-k", "dense,flash", "--set", "flash.tile_q=64", "-o", "out"),
+        "--set flash.tile_q: found no field of machine or workload, allowed: machine.<field>, "
+        "workload.<field>; a parameter is written with its kernel: flash(tile_q=64)",
+    ),
+    (
+        ("quality", "-l", "gemm", "--set", "linear.tile_m=8"),
+        "--set linear.tile_m: found no field of machine or workload, allowed: machine.<field>, "
+        "workload.<field>; a parameter is written with its kernel: gemm(tile_m=8)",
+    ),
+    (
+        ("program", *FLASH[1:], "--set", "tile_q=64"),
+        "--set tile_q: found no field of machine or workload, allowed: machine.<field>, "
+        "workload.<field>; a parameter is written with its kernel: flash(tile_q=64)",
+    ),
+    (
+        ("run", *FLASH[1:5], "--set", "tile_q=64"),
+        "--set tile_q: found no field of machine or workload, allowed: machine.<field>, "
+        "workload.<field>; a parameter is written with its kernel: dense(tile_q=64)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), OLD_SPELLINGS)
+def test_the_place_of_a_parameter_is_told(accelsim_command, words, message):
+    assert refused(accelsim_command("-q", *words)) == message
+
+
+@pytest.mark.parametrize("key", ["flash.tile_q", "tile_q"])
+def test_the_place_of_a_parameter_in_a_sweep_is_told(accelsim_command, file, key):
+    sweep = file("s.yaml", SWEEP.replace("axes: {key: [1]}", f"settings: {{{key}: 64}}"))
+    assert refused(accelsim_command("sweep", sweep, "-o", "out")) == (
+        f"s.yaml:5:12: settings.{key}: found the key '{key}', allowed: machine.<field> or "
+        "workload.<field>; a parameter is written with its kernel, such as kernels: "
+        '["flash(tile_q=128)"]'
+    )
+
+
+def test_a_recipe_in_a_list_needs_quotes(accelsim_command, file):
+    sweep = file("s.yaml", SWEEP.replace("[gemm]", "[gemm(tile_m=8, tile_n=8)]"))
+    assert refused(accelsim_command("sweep", sweep, "-o", "out", "--workers", 1)) == (
+        "s.yaml: recipe 'gemm(tile_m=8': found no closing bracket; allowed: a kernel, such as "
+        "flash(tile_q=128); in a YAML list, put quotes around what has brackets"
+    )
+
+
+def test_an_axis_of_a_parameter_needs_a_kernel(accelsim_command, file):
+    text = SWEEP.replace("kernels: [gemm]\n", "").replace("key", "tile_m")
+    assert refused(accelsim_command("sweep", file("s.yaml", text), "-o", "out")) == (
+        "s.yaml: tile_m: found no kernel that it could be a parameter of; name the kernels, such "
+        "as kernels: [flash]"
+    )
+
+
+def test_a_machine_with_a_library_that_nobody_knows(accelsim_command, file):
+    machine = file("m.yaml", "extends: edge-npu\nname: own\nlibrary: nup\n")
+    done = accelsim_command("-q", "run", "-m", machine, "-w", "gemm-1024")
+    assert refused(done) == (
+        "machine own: unknown library 'nup', did you mean 'npu'?; known: hopper, npu"
+    )
 
 
 def test_heads_that_kv_heads_do_not_divide(accelsim_command, file):
@@ -325,7 +418,7 @@ def test_an_output_folder_that_is_a_file(accelsim_command, file):
     ("words", "text"),
     [
         (("rnu",), "No such command 'rnu'. Did you mean 'run'?"),
-        (("run", "-m", "edge-npu", "-w", "gemm-1024"), "Missing option '--kernel' / '-k'."),
+        (("run", "-m", "edge-npu", "-k", "gemm"), "Missing option '--workload' / '-w'."),
         ((*GEMM, "gemm-1024", "--formt", "json"), "No such option: --formt"),
         ((*GEMM, "gemm-1024", "--engine", "fast"), "'fast' is not one of 'compiled',"),
         (("schema", "machin"), "'machin' is not one of 'machine',"),

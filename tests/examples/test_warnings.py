@@ -12,7 +12,7 @@ n: 3
 k: 64
 tensors: { source: file, path: large.npz }
 """
-TENDER = ("-m", "tender-asic", "-w", "large.yaml", "-k", "tender", "--set", "groups=16")
+TENDER = ("-m", "tender-asic", "-w", "large.yaml", "-k")
 WARNING = "warning: tender on large: sums of int8 x int8 products can reach 2^"
 
 
@@ -25,7 +25,9 @@ def written(file, tmp_path):
 
 def test_an_accumulator_that_may_overflow_is_one_line(accelsim_command, file, tmp_path):
     written(file, tmp_path)
-    result = accelsim_command("run", *TENDER, "--set", "use_bias=false", "--format", "json")
+    result = accelsim_command(
+        "run", *TENDER, "tender(groups=16, use_bias=false)", "--format", "json"
+    )
     assert result.exit_code == 0
     assert json.loads(result.stdout)["selection"]["accumulator_overflows"] > 0
     lines = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
@@ -33,12 +35,46 @@ def test_an_accumulator_that_may_overflow_is_one_line(accelsim_command, file, tm
     assert lines[0].startswith(WARNING)
 
 
+FP8 = """
+kind: gemm
+name: clipped
+m: 2
+n: 3
+k: 64
+dtype: fp8_e4m3
+tensors: { source: file, path: clipped.npz }
+"""
+FP8_WARNING = (
+    "warning: workload 'clipped': values beyond 448, the largest number of fp8_e4m3, saturate: "
+    "2 of 128 in a"
+)
+
+
+def test_inputs_beyond_their_format_are_one_line_and_a_row(accelsim_command, file, tmp_path):
+    a = np.zeros((2, 64))
+    a[:, 0] = 1e6
+    np.savez(tmp_path / "clipped.npz", a=a, b=np.full((64, 3), 0.5))
+    file("clipped.yaml", FP8)
+    run = ("run", "-m", "h200-sxm", "-w", "clipped.yaml", "-k", "gemm")
+    result = accelsim_command(*run, "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["inputs_out_of_range"] == 2
+    # The oracle has the inputs as they are stored: 448 / 2 = 224, which BF16 holds.
+    assert report["accuracy"]["rmse"] == 0
+    assert report["accuracy"]["nonfinite_fraction"] == 0
+    assert [line for line in result.stderr.splitlines() if "warning" in line] == [FP8_WARNING]
+    shown = accelsim_command(*run).stdout
+    assert ["inputs out of range", "2"] in [
+        [cell.strip() for cell in line.split("│")[1:3]] for line in shown.splitlines()
+    ]
+
+
 SWEEP = """
 name: bits
 machine: tender-asic
 workloads: [large.yaml]
-kernels: [tender]
-settings: { use_bias: false, groups: 16 }
+kernels: ["tender(use_bias=false, groups=16)"]
 axes: { weight_bits: [4, 8] }
 """
 

@@ -59,6 +59,7 @@ class AttentionSteps:
     scores: Format
     vector: Format
     weights: Format
+    output: Format
     kv_len: int
     tile_k: int
     scale_query: bool = False
@@ -99,10 +100,10 @@ def flash_bound(q, k, v, steps: AttentionSteps) -> float:
     numerator = one_weight + rescaling + roundoff(steps.weights) + u
     numerator += (steps.tile_k + 1) * roundoff(Format.FP32)
     denominator = one_weight + rescaling + halvings * u
-    chain = numerator + denominator + u + roundoff(steps.stored)
+    chain = numerator + denominator + u + roundoff(steps.output)
     # The row sum is at least 1 up to rounding, since the largest weight is 1.
     lost_weights = steps.kv_len * (underflow(steps.weights) + 2 * underflow(steps.vector))
-    lost_outputs = (3 * steps.tiles_k + 1) * underflow(steps.vector) + underflow(steps.stored)
+    lost_outputs = (3 * steps.tiles_k + 1) * underflow(steps.vector) + underflow(steps.output)
     largest_value = float(np.abs(v).max())
     return largest_value * (np.expm1(chain) + 2 * lost_weights) + 2 * lost_outputs
 
@@ -118,7 +119,7 @@ def dense_bound(q, k, v, steps: AttentionSteps) -> float:
     one_weight = score + u * (2 * largest) + u + EXP_ROUNDOFF
     halvings = ceil(log2(steps.kv_len)) if steps.kv_len > 1 else 0
     chain = 2 * one_weight + halvings * u + u + roundoff(steps.weights)
-    chain += (steps.kv_len + 1) * roundoff(Format.FP32) + roundoff(steps.stored)
+    chain += (steps.kv_len + 1) * roundoff(Format.FP32) + roundoff(steps.output)
     lost_weights = steps.kv_len * (underflow(steps.weights) + 3 * underflow(steps.vector))
     largest_value = float(np.abs(v).max())
-    return largest_value * (np.expm1(chain) + 2 * lost_weights) + 2 * underflow(steps.stored)
+    return largest_value * (np.expm1(chain) + 2 * lost_weights) + 2 * underflow(steps.output)

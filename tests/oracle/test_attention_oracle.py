@@ -16,7 +16,7 @@ from accelsim.workload.tensors import AttentionTensors
 from tests.oracle.bounds import AttentionSteps, dense_bound, flash_bound
 from tests.oracle.machines import any_format_machine
 
-PRECISIONS = ("fp32", "fp16_fp32", "fp16")
+PRECISIONS = (None, "fp32", "fp32_scores", "fp16_fp32", "fp16")
 ONE_HEAD = {
     "kind": "attention",
     "name": "p",
@@ -77,6 +77,7 @@ def steps_of(problem, precision, tile_k, scale_query=False):
         scores=formats.scores,
         vector=formats.vector,
         weights=formats.weights,
+        output=formats.output,
         kv_len=problem.kv_len,
         tile_k=min(tile_k or problem.kv_len, problem.kv_len),
         scale_query=scale_query,

@@ -40,7 +40,7 @@ def recorded(problem, **choices):
     return program, output
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16_fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp32_scores", "fp16_fp32", "fp16"])
 @pytest.mark.parametrize(
     ("q_len", "kv_len", "causal"),
     [(64, 96, False), (70, 70, True), (16, 40, False), (17, 50, True), (1, 33, False)],
@@ -64,14 +64,13 @@ def test_a_pair_shares_keys_and_values():
 
 def test_taking_turns_hides_the_vector_unit_behind_the_cube():
     """On a machine where both are needed equally long, one tile leaves each idle for a while."""
-    settings = {"tile_q": 64, "tile_k": 128}
-    workload = "llama-2-7b-prefill-4096-attention"
-    one = simulate("ascend-910b-no-l2", workload, "flash", {**settings, "query_tiles": 1})
+    machine, workload = "ascend-910b-no-l2", "llama-2-7b-prefill-4096-attention"
+    one = simulate(machine, workload, "flash(tile_q=64, tile_k=128, query_tiles=1)")
     pair = simulate(
-        "ascend-910b-no-l2",
+        machine,
         workload,
-        "flash",
-        {**settings, "query_tiles": 2, "machine.scratchpad.capacity": "1 MiB"},
+        "flash(tile_q=64, tile_k=128, query_tiles=2)",
+        {"machine.scratchpad.capacity": "1 MiB"},
     )
     assert pair.cycles < one.cycles
     busiest = max(unit.utilization for unit in pair.units.values())

@@ -75,7 +75,7 @@ def test_float_products_are_within_rounding(m, n, k, dtype, output_format, tilin
     problem = problem_of(m, n, k, dtype)
     tensors = normal_tensors(problem, seed)
     output = multiply(problem, tensors, output_format=output_format, **tiling)
-    bound = gemm_bound(tensors.a, tensors.b, dtype, output_format or dtype)
+    bound = gemm_bound(tensors.a, tensors.b, dtype, output_format or problem.output_dtype)
     assert (np.abs(output - Gemm.oracle(problem, tensors)) <= bound).all()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from accelsim.kernels.linear.gemm import Gemm
+from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import A, Op, Unit
@@ -73,9 +74,9 @@ def test_swizzle_walks_bands_of_rows_column_by_column():
 def test_split_k_is_chosen_where_tiles_are_too_few_for_the_cores():
     """One row of tiles on 24 cores: halving the depth of each item halves the time of a wave."""
     shape = {"workload.m": 16, "workload.n": 256, "workload.k": 65536}
-    tiles = {"tile_m": 16, "tile_n": 128, "tile_k": 128}
-    one = simulate("ascend-910b-no-l2", "gemm-1024", "gemm", {**shape, **tiles})
-    chosen = simulate(
-        "ascend-910b-no-l2", "gemm-1024", "gemm", {**shape, **tiles, "splits": "chosen"}
+    tiles = Recipe("gemm", tile_m=16, tile_n=128, tile_k=128)
+    one, chosen = (
+        simulate("ascend-910b-no-l2", "gemm-1024", recipe, shape)
+        for recipe in (tiles, tiles.updated({"splits": "chosen"}))
     )
     assert chosen.cycles < one.cycles / 2

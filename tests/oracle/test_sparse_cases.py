@@ -136,7 +136,7 @@ def test_infinite_keys_are_reported_and_never_make_other_columns_finite():
 @pytest.mark.parametrize("mask", ["window", "sinks_window", "dilated", *SCORED, "gate"])
 def test_cost_only_runs_take_their_density_from_the_assumption(mask):
     problem = LoadedWorkload(problem_of(512, heads=3, dim=16), None)
-    report = simulate("edge-npu", problem, "sparse", {"mask": mask, "assumed_density": 0.4})
+    report = simulate("edge-npu", problem, f"sparse(mask={mask}, assumed_density=0.4)")
     assert report.accuracy is None
     assert set(report.selection) <= {"density", "fallback_fraction"}
     # Eight key blocks at most: the rounding of a row is at most half a block of its mean of 4.5.
@@ -151,11 +151,9 @@ def test_uneven_rows_are_seen_and_greedy_placement_evens_them_out():
     """Dense causal rows: with 4 cores and static placement core 0 gets every longest row."""
     machine = MACHINE.model_copy(update={"cores": 4})
     workload = LoadedWorkload(problem_of(1024, heads=1, dim=16), None)
-    settings = {"mask": "sinks_window", "window": 512}
+    recipe = "sparse(mask=sinks_window, window=512)"
     reports = {
-        placement: simulate(
-            machine.model_copy(update={"placement": placement}), workload, "sparse", settings
-        )
+        placement: simulate(machine.model_copy(update={"placement": placement}), workload, recipe)
         for placement in ("static", "greedy")
     }
     assert reports["greedy"].core_balance > reports["static"].core_balance
@@ -180,17 +178,17 @@ def test_an_index_wider_than_a_head_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("parameter", "message"),
     [
-        ({"mask": "pool"}, "--set mask: found 'pool'"),
-        ({"coverage": 1.5}, "--set coverage: found 1.5"),
-        ({"budget": 0}, "--set budget: found 0"),
-        ({"assumed_density": -0.1}, "--set assumed_density: found -0.1"),
-        ({"index_format": "int8"}, "--set index_format: found 'int8'"),
-        ({"strides": 4}, "--set strides"),
+        ("mask=pool", "sparse: mask: found 'pool'"),
+        ("coverage=1.5", "sparse: coverage: found 1.5"),
+        ("budget=0", "sparse: budget: found 0"),
+        ("assumed_density=-0.1", "sparse: assumed_density: found -0.1"),
+        ("index_format=int8", "sparse: index_format: found 'int8'"),
+        ("strides=4", "sparse: strides"),
     ],
 )
-def test_wrong_settings_are_refused(settings, message):
+def test_wrong_parameters_are_refused(parameter, message):
     with pytest.raises(ConfigError) as raised:
-        simulate("edge-npu", LoadedWorkload(problem_of(64), None), "sparse", settings)
+        simulate("edge-npu", LoadedWorkload(problem_of(64), None), f"sparse({parameter})")
     assert message in str(raised.value)

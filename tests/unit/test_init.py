@@ -11,6 +11,7 @@ from accelsim import version
 
 def test_public_names_are_listed():
     assert dir(accelsim) == [
+        "Recipe",
         "Report",
         "__version__",
         "evaluate",

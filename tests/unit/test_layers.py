@@ -12,17 +12,19 @@ import accelsim
 
 PACKAGE = Path(accelsim.__file__).parent
 
-GROUND = {"errors", "units", "version", "interruption"}
+GROUND = {"errors", "units", "version", "interruption", "leaving"}
 SPECS = GROUND | {"config", "numerics"}
 MODELS = SPECS | {"jit", "hardware", "program"}
 LAYERS = {
     "errors": set(),
-    "units": set(),
+    "units": {"errors"},
     "version": set(),
     "closure": set(),
     "code_cache": {"closure"},
     "jit": {"closure", "code_cache"},
+    "sources": set(),
     "interruption": set(),
+    "leaving": set(),
     "workers": GROUND,
     "config": GROUND,
     "numerics": GROUND | {"jit"},
@@ -30,24 +32,29 @@ LAYERS = {
     "quantization": SPECS | {"workload"},
     "hardware": SPECS | {"jit"},
     "program": SPECS | {"jit", "hardware"},
-    "kernels": MODELS | {"workload", "quantization"},
+    "kernels": MODELS | {"sources", "workload", "quantization"},
+    "library": MODELS | {"workload", "kernels"},
     "engine": MODELS,
     "energy": MODELS,
     "report": MODELS | {"workload", "engine", "energy"},
     "power": MODELS | {"engine", "energy"},
     "loading": SPECS | {"workload", "hardware"},
     "simulation": MODELS
-    | {"workload", "kernels", "engine", "energy", "power", "report", "loading", "code_cache"},
-    "sweeps": MODELS | {"workers", "workload", "kernels", "report", "loading", "simulation"},
-    "quality": MODELS | {"workload", "quantization", "kernels", "report", "simulation"},
+    | {"workload", "kernels", "library", "engine", "energy", "power", "report", "loading"}
+    | {"code_cache"},
+    "sweeps": MODELS
+    | {"sources", "workers", "workload", "kernels", "library", "energy", "report", "loading"}
+    | {"simulation"},
+    "quality": MODELS | {"workload", "quantization", "kernels", "library", "report", "simulation"},
     "validation": MODELS
-    | {"workload", "kernels", "engine", "energy", "report", "loading", "simulation", "workers"},
+    | {"workload", "kernels", "library", "engine", "energy", "report", "loading", "simulation"}
+    | {"workers"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
-    | {"workload", "quantization", "kernels", "report", "loading", "simulation"}
+    | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
     | {"sweeps", "quality", "plotting", "validation", "code_cache"},
-    "__main__": {"cli"},
-    "__init__": {"version", "loading", "report", "simulation", "sweeps", "quality"},
+    "__main__": {"cli", "leaving"},
+    "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 

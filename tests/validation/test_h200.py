@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from accelsim.errors import ConfigError
+from accelsim.library.hopper.matrix import flash_2
 from accelsim.loading import load_machine, load_technology
-from accelsim.validation.gpu_kernels import attention
-from accelsim.validation.gpu_vector import vector
+from accelsim.simulation import Bench
 from accelsim.validation.h200 import REFERENCE, KernelRow, faster_variants, predict
 from accelsim.validation.h200_energy import REFERENCE as ENERGY
+from accelsim.validation.problems import attention, vector
 from accelsim.validation.table import read_rows
 
 BEST_PUBLISHED_PERCENT = 10.9
@@ -24,6 +25,10 @@ class MeasuredRow(ENERGY.row):
 
     us_per_iter: float
     bytes_min: float
+
+
+def ran(problem, machine, recipe=None):
+    return Bench(machine, recipe).execute(problem)[0]
 
 
 def rows_of(kind):
@@ -53,7 +58,7 @@ def test_vector_functions_are_predicted_as_well_as_they_were():
 def test_a_row_of_twice_the_columns_leaves_room_for_half_the_softmax_blocks():
     """65,536 registers hold two blocks of 1,024 threads with four elements each, one with eight."""
     machine = load_machine("h200-sxm")
-    seconds = [vector("softmax", 65536, cols, machine).on(machine).time_s for cols in (4096, 8192)]
+    seconds = [ran(vector("softmax", 65536, cols), machine).time_s for cols in (4096, 8192)]
     # Threads of 593 instructions instead of 324 are 1.83 times the work; a scheduler fills 8/12 of
     # its slots instead of 16/20, which makes 2.2 of it, and nothing hides the loads of one block.
     assert seconds[1] / seconds[0] > 2.2
@@ -73,7 +78,7 @@ def test_a_row_of_twice_the_columns_leaves_room_for_half_the_softmax_blocks():
 def test_an_element_takes_the_instructions_that_were_counted(function, cols, counted):
     """Of the table in benchmarks/eager_instructions; each costs 2.4 pJ."""
     machine = load_machine("h200-sxm").model_copy(update={"power": None})
-    run = vector(function, 1024, cols, machine).on(machine)
+    run = ran(vector(function, 1024, cols), machine)
     instructions = run.energy_by_component_j["vector"] / 2.4e-12 / (1024 * cols)
     # Columns of statistics are left out of the counts: ten ops of one in 512 elements at most.
     assert instructions == pytest.approx(counted, rel=0.03)
@@ -112,10 +117,8 @@ def test_the_power_of_bursts_is_that_of_the_shapes_in_both_files():
 
 def test_padded_products_of_an_older_decode_kernel_cost_joules_but_no_bytes():
     machine = load_machine("h200-sxm").model_copy(update={"power": None})
-    older, newer = (
-        attention(8, 32, 32, 1, 4096, 128, False, machine, variant).on(machine)
-        for variant in ("flash", "cudnn")
-    )
+    problem = attention(8, 32, 32, 1, 4096, 128, False)
+    older, newer = (ran(problem, machine, recipe) for recipe in (flash_2(problem), None))
     # 64 rows for one, of products that cost as INT8 ones do against FP8 ones.
     share = older.energy_by_component_j["cube"] / newer.energy_by_component_j["cube"]
     assert share == pytest.approx(64 * 0.61 / 0.4075)

@@ -2,22 +2,24 @@
 
 import pytest
 
+from accelsim.library.base import Hardware
+from accelsim.library.hopper.plain import PlainCode, instruction_cycles
+from accelsim.library.hopper.vector import plain_code
 from accelsim.loading import load_machine, load_technology
-from accelsim.validation.gpu import Gpu
-from accelsim.validation.gpu_plain import PlainCode, instruction_cycles
-from accelsim.validation.gpu_vector import vector
+from accelsim.simulation import Bench
+from accelsim.validation.problems import vector
 
 H200 = load_machine("h200-sxm")
 
 
 def seen_by(function, rows, cols):
     """Return the kernel's parameters, and the machine that its code sees."""
-    run = vector(function, rows, cols, H200)
-    return run.settings, run.code(Gpu(H200, load_technology(H200.technology))).machine
+    code = plain_code(vector(function, rows, cols), H200)
+    return code.settings, code.on(Hardware(H200, load_technology(H200.technology))).machine
 
 
 def seconds(function, rows, cols):
-    return vector(function, rows, cols, H200).on(H200).time_s
+    return Bench(H200).execute(vector(function, rows, cols))[0].time_s
 
 
 def test_a_warp_alone_waits_four_cycles_after_each_instruction():
@@ -36,7 +38,7 @@ def test_plain_code_never_asks_a_machine_for_more_than_it_has():
         }
     )
     code = PlainCode({}, {}, port_bytes_per_cycle=64.0, hbm_bytes_per_s=2e12)
-    machine = code.on(Gpu(slow, load_technology(slow.technology))).machine
+    machine = code.on(Hardware(slow, load_technology(slow.technology))).machine
     assert (machine.hbm, machine.store, machine.l2) == (slow.hbm, slow.store, slow.l2)
     assert machine.load == slow.load
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accelsim.library.recipe import Recipe
 from accelsim.loading import LoadedWorkload, load_machine, load_technology
 from accelsim.numerics.formats import Format
 from accelsim.simulation import record, simulate
@@ -17,6 +18,8 @@ MACHINE = load_machine(
     "edge-npu", {"scratchpad.capacity": "4 MiB", "accumulator.capacity": "1 MiB"}
 )
 FORMATS = st.sampled_from([Format.FP32, Format.BF16, Format.FP16])
+ELEMENT_BYTES = {"fp32": (4, 4), "fp32_scores": (4, 0), "fp16_fp32": (2, 2), "fp16": (2, 2)}
+"""Precision -> bytes of a score and of a weight; with fp32_scores a weight is stored as V is."""
 lengths, tiles = st.integers(1, 150), st.integers(8, 100)
 
 
@@ -40,9 +43,9 @@ def attention(draw):
 
 def checked_report(problem, kernel, choices):
     """Check what holds for any kernel, and return the report."""
-    workload = LoadedWorkload(problem, Path())
-    report = simulate(MACHINE, workload, kernel, choices)
-    program = record(MACHINE, workload, kernel, choices)
+    workload, recipe = LoadedWorkload(problem, Path()), Recipe(kernel, **choices)
+    report = simulate(MACHINE, workload, recipe)
+    program = record(MACHINE, workload, recipe)
     moved_bytes = report.hbm_read_bytes + report.hbm_write_bytes
     assert sum(report.hbm_bytes_by_tensor.values()) == moved_bytes == program.hbm_bytes.sum()
     assert report.compulsory_bytes <= moved_bytes
@@ -86,7 +89,7 @@ def test_flash_reads_keys_once_a_query_tile(problem, tile_q, tile_k):
 
 
 @settings(max_examples=60)
-@given(attention(), tiles, tiles, tiles, st.sampled_from(["fp32", "fp16_fp32", "fp16"]))
+@given(attention(), tiles, tiles, tiles, st.sampled_from(list(ELEMENT_BYTES)))
 def test_dense_moves_scores_and_weights_twice(problem, tile_q, tile_k, softmax_rows, precision):
     choices = {
         "fold": False,
@@ -101,16 +104,18 @@ def test_dense_moves_scores_and_weights_twice(problem, tile_q, tile_k, softmax_r
     q_bytes = heads * row_bytes * problem.q_len
     kv_bytes = heads * row_bytes * ceil(problem.q_len / tile_q) * problem.kv_len
     pairs = heads * problem.q_len * problem.kv_len
-    element_bytes = 4 if precision == "fp32" else 2
+    score_bytes, weight_bytes = ELEMENT_BYTES[precision]
+    if precision == "fp32_scores":
+        weight_bytes = problem.dtype.bits // 8
     assert report.hbm_bytes_by_tensor == {
         "q": q_bytes,
         "k": kv_bytes,
         "v": kv_bytes,
         "o": q_bytes,
-        "s": 2 * pairs * element_bytes,
-        "p": 2 * pairs * element_bytes,
+        "s": 2 * pairs * score_bytes,
+        "p": 2 * pairs * weight_bytes,
     }
-    assert report.hbm_write_bytes == q_bytes + 2 * pairs * element_bytes
+    assert report.hbm_write_bytes == q_bytes + pairs * (score_bytes + weight_bytes)
     assert report.macs == 2 * problem.head_dim * pairs
 
 

@@ -173,7 +173,9 @@ class Centered(Kernel):
         builder = ProgramBuilder(plan.name, with_numbers=tensors is not None)
         hbm, buffers = plan.declare(builder, tensors, cached), plan.allocate(builder)
         arguments = (plan.shape, plan.formats.codes, hbm, *buffers)
-        return builder.record(centered, num_items(plan.shape), *arguments), hbm.o.data
+        program = builder.record(centered, num_items(plan.shape), *arguments)
+        tiles = {"tile_q": plan.shape.tile_q, "tile_k": plan.shape.tile_k}
+        return program.with_parameters(**tiles), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, declare_operands
 from accelsim.kernels.attention.shifted import (
@@ -26,17 +24,19 @@ from accelsim.workload.tensors import AttentionTensors
 class CenteredParameters(Spec):
     """Choices of the centered kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
     read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
     to be faster."""
-    precision: Precision = "fp16"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16 but the
-    offsets and maxima of rows."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16 but the offsets and maxima
+    of rows. Absent: fp16 for FP16 problems, fp32_scores for others. K' is in FP32 where scores are,
+    else in FP16."""
     shift: Literal["once", "cached"] = "once"
     """Where K' and the tile means are made: once per KV head, or before, in the KV cache."""
 

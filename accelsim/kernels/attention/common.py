@@ -17,9 +17,10 @@ from accelsim.workload.tensors import AttentionTensors
 _ORACLE_ROWS = 1024
 """Query rows that the oracle computes at once, which bounds its memory."""
 
-Precision = Literal["fp32", "fp16_fp32", "fp16"]
-"""fp32: every step in FP32. fp16_fp32: scores leave the cube in FP16, the vector path is FP32.
-fp16: everything in FP16, except that the cube accumulates in FP32."""
+Precision = Literal["fp32", "fp32_scores", "fp16_fp32", "fp16"]
+"""fp32: every step in FP32. fp32_scores: scores and vector path in FP32, weights in the format of
+the output, as in FlashAttention-2. fp16_fp32: scores leave the cube in FP16, the vector path is
+FP32. fp16: everything in FP16, except that the cube accumulates in FP32."""
 
 
 class FormatCodes(NamedTuple):
@@ -29,6 +30,7 @@ class FormatCodes(NamedTuple):
     scores: int
     vector: int
     weights: int
+    output: int
     output_operand: int
 
 
@@ -37,13 +39,18 @@ class StepFormats:
     """Format of every step of attention."""
 
     stored: Format
-    """Q, K, V and the output in HBM."""
+    """Q, K and V in HBM."""
     scores: Format
     """Scores as they leave the cube."""
     vector: Format
     """Vector path: scaling, exponentials, row statistics, running output."""
     weights: Format
     """Softmax weights as operand of the second product."""
+
+    @property
+    def output(self) -> Format:
+        """The output in HBM."""
+        return self.stored.of_results
 
     @property
     def output_operand(self) -> Format:
@@ -53,18 +60,29 @@ class StepFormats:
     @property
     def codes(self) -> FormatCodes:
         """The same formats as jitted code knows them."""
-        steps = (self.stored, self.scores, self.vector, self.weights, self.output_operand)
-        return FormatCodes(*(fmt.code for fmt in steps))
+        own = (self.stored, self.scores, self.vector, self.weights)
+        return FormatCodes(*(fmt.code for fmt in (*own, self.output, self.output_operand)))
 
 
-def step_formats(stored: Format, precision: Precision) -> StepFormats:
-    """Return the formats that a precision stands for."""
-    if precision == "fp32":
-        return StepFormats(stored, Format.FP32, Format.FP32, Format.FP32)
-    if precision == "fp16":
-        return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16)
-    weights = stored if stored == Format.BF16 else Format.FP16
-    return StepFormats(stored, Format.FP16, Format.FP32, weights)
+def step_formats(
+    stored: Format, precision: Precision | None, of_fp16: Precision = "fp16_fp32"
+) -> StepFormats:
+    """Return the formats that a precision stands for.
+
+    Without one, no step has a smaller range than Q, K and V: `of_fp16` for FP16, and fp32_scores
+    for all others. Sources: Dao, "FlashAttention-2" (2023), for BF16; FP8 is as in Shah et al.,
+    "FlashAttention-3" (2024), but for the weights, which are BF16 here and FP8 there.
+    """
+    match precision or (of_fp16 if stored == Format.FP16 else "fp32_scores"):
+        case "fp32":
+            return StepFormats(stored, Format.FP32, Format.FP32, Format.FP32)
+        case "fp32_scores":
+            return StepFormats(stored, Format.FP32, Format.FP32, stored.of_results)
+        case "fp16_fp32":
+            weights = stored if stored == Format.BF16 else Format.FP16
+            return StepFormats(stored, Format.FP16, Format.FP32, weights)
+        case "fp16":
+            return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16)
 
 
 def score_factor(problem: AttentionProblem, fmt: Format) -> float:
@@ -96,7 +114,7 @@ def declare_operands(
         builder.tensor("q", "input", q_rows, dim, fmt, matrix("q")),
         builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k")),
         builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v")),
-        builder.tensor("o", "output", q_rows, dim, fmt),
+        builder.tensor("o", "output", q_rows, dim, problem.output_dtype),
     )
 
 

@@ -12,12 +12,11 @@ HBM traffic that every step has, for n keys seen by each KV head: the query and 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import (
     Operands,
@@ -48,11 +47,13 @@ Declare = Callable[[ProgramBuilder, AttentionProblem, StepFormats], Any]
 class DecodeParameters(Spec):
     """Choices of every decode kernel."""
 
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
-    stages: PositiveInt | None = None
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
+    stages: Size | None = None
     """Tiles of keys, and of values, on chip at a time: one in use and the others on their way;
     absent: as many as give the lowest estimated time."""
 
@@ -122,7 +123,7 @@ def declare_operands(
         builder.tensor("q", "input", q_rows, q_cols, fmt, matrix("q", q_cols)),
         builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k", dim)),
         builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v", dim)),
-        builder.tensor("o", "output", q_rows, q_cols, fmt),
+        builder.tensor("o", "output", q_rows, q_cols, problem.output_dtype),
     )
 
 
@@ -158,7 +159,7 @@ def allocate(
         largest=rows("largest", 1, vector),
         total=rows("total", 1, vector),
         output=output,
-        stored=output if stored == vector else rows("stored", dim, stored),
+        stored=output if formats.output == vector else rows("stored", dim, formats.output),
     )
 
 
@@ -295,9 +296,10 @@ class Frame:
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Record kernel(p, shape, formats, *arguments, hbm, buffers)."""
         codes = self.formats.codes
-        return self.builder.record(
+        program = self.builder.record(
             kernel, num_items, self.shape, codes, *arguments, self.hbm, self.buffers
         )
+        return program.with_parameters(tile_k=self.shape.tile, stages=self.buffers.keys.slots)
 
     @property
     def output(self) -> Array | None:
@@ -310,6 +312,7 @@ class DecodeKernel(Kernel):
     """A kernel over the steps of a generation."""
 
     problem_kind: ClassVar[str] = "attention"
+    phase: ClassVar[Literal["both", "decode"]] = "decode"
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

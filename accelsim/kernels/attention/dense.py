@@ -143,7 +143,7 @@ def _output_rows(p, item, head, row, shape, fmt, hbm, b):
         load(p, weights, hbm.weights, q_row, start, rows, cols)
         load(p, values, hbm.v, kv_row + start, 0, cols, shape.dim)
         matmul(p, acc, weights, values, rows, shape.dim, cols, fmt.output_operand, FP32, j > 0)
-    move(p, output, acc, rows, shape.dim, FP32, fmt.stored)
+    move(p, output, acc, rows, shape.dim, FP32, fmt.output)
     store(p, hbm.o, q_row, 0, output, rows, shape.dim)
 
 
@@ -190,7 +190,7 @@ class Dense(Kernel):
         )
         items = 2 * ceil_div(own.rows, tiles.tile_q) + ceil_div(own.rows, tiles.softmax_rows)
         program = builder.record(dense, own.heads * items, shape, formats.codes, hbm, buffers)
-        return program, hbm.o.data
+        return program.with_parameters(**tiles.parameters), hbm.o.data
 
     @classmethod
     def estimated_cycles(

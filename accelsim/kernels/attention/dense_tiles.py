@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.dense_estimate import Dense
@@ -26,14 +25,16 @@ _SOFTMAX_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 class DenseParameters(Spec):
     """Choices of the dense kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a product tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
-    softmax_rows: PositiveInt | None = None
+    softmax_rows: Size | None = None
     """Whole rows of scores in one softmax tile; absent: those of the lowest estimated time."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
     read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
@@ -48,6 +49,12 @@ class DenseTiles(NamedTuple):
     softmax_rows: int
     fold: bool
     cycles: float
+
+    @property
+    def parameters(self) -> dict[str, int | bool]:
+        """What the program tells of them."""
+        own = {"tile_q": self.tile_q, "tile_k": self.tile_k}
+        return {**own, "softmax_rows": self.softmax_rows, "fold": self.fold}
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -171,7 +178,7 @@ def allocate(
         ),
         scores=builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2),
         weights=builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
-        output=builder.buffer("output", tile_q, dim, formats.stored),
+        output=builder.buffer("output", tile_q, dim, formats.output),
         score_rows=score_rows,
         x=x,
         weight_rows=weight_rows,

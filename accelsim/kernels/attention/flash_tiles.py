@@ -2,9 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.flash_estimate import (
@@ -27,12 +25,14 @@ from accelsim.workload.problem import AttentionProblem
 class FlashParameters(Spec):
     """Choices of the flash kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
     query_tiles: Literal[1, 2] | None = None
     """Query tiles of a work item; 2 take turns on cube and vector unit and share K and V. Absent:
     those of the lowest estimated time."""
@@ -54,6 +54,12 @@ class FlashTiles(NamedTuple):
     query_tiles: int
     fold: bool
     cycles: float
+
+    @property
+    def parameters(self) -> dict[str, int | bool]:
+        """What the program tells of them."""
+        own = {"tile_q": self.tile_q, "tile_k": self.tile_k}
+        return {**own, "query_tiles": self.query_tiles, "fold": self.fold}
 
 
 @remembered

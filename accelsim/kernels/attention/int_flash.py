@@ -22,9 +22,9 @@ from dataclasses import replace
 from math import log2
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention, step_formats
@@ -71,14 +71,14 @@ class IntFlashParameters(Spec):
     """Bits of a code of a softmax weight, of which the sign is not used."""
     groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] = 4
     """Groups of the channels of Q."""
-    chunk_rows: PositiveInt = 256
+    chunk_rows: Size = 256
     """Rows of Q that share scale and groups."""
     input: Literal["float", "quantized"] = "float"
     """Q, K and V in the problem's format, to be quantized first; or codes in HBM, because what made
     them quantized them: for decode, a cache of codes."""
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
 
     @property
@@ -92,7 +92,7 @@ class IntFlashParameters(Spec):
 class _Formats(NamedTuple):
     """Format codes."""
 
-    stored: int
+    output: int
     vector: int
     weights: int
 
@@ -263,7 +263,7 @@ class IntFlash(Kernel):
             Accumulator(array.accumulator_bits, array.overflow == "saturate"),
             _queries(plan, parameters.weight_bits),
             shape_of(problem, step_formats(problem.dtype, "fp32"), tile_q, tile_k),
-            _Formats(problem.dtype.code, FP32, Format(f"int{parameters.weight_bits}").code),
+            _Formats(problem.output_dtype.code, FP32, Format(f"int{parameters.weight_bits}").code),
             hbm,
             buffers,
         )
@@ -274,6 +274,7 @@ class IntFlash(Kernel):
             "accumulator_overflows": float(program.overflows),
             "accumulator_bound_bits": log2(largest),
         }
+        program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
         return replace(program, selection=selection), hbm.o.data
 
     @classmethod
@@ -368,7 +369,7 @@ def _allocate(
     builder: ProgramBuilder, plan: Plan, weight_bits: int, tile_q: int, tile_k: int
 ) -> _Buffers:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
-    dim, code, stored = plan.problem.head_dim, plan.code_format, plan.problem.dtype
+    dim, code, stored = plan.problem.head_dim, plan.code_format, plan.problem.output_dtype
     fp32, int32 = Format.FP32, Format.INT32
     output = builder.buffer("output", tile_q, dim, fp32)
     return _Buffers(

@@ -185,10 +185,12 @@ def declare(
         q=q,
         k=k,
         v=v,
-        k_scale=k_scale._replace(row_bytes=row_bytes, data=by_head),
+        k_scale=k_scale._replace(
+            rows=plan.kv_heads, cols=problem.kv_len, row_bytes=row_bytes, data=by_head
+        ),
         v_scale=builder.tensor("v_scale", "input", plan.kv_heads, dim, Format.FP32, v_scale),
         order=builder.tensor("order", "input", chunks, dim, Format.INT32, order),
-        o=builder.tensor("o", "output", q_rows, dim, problem.dtype),
+        o=builder.tensor("o", "output", q_rows, dim, problem.output_dtype),
     )
     return operands, codings
 

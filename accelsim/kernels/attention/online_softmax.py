@@ -130,7 +130,9 @@ def allocate(
         else builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
         product=builder.buffer("product", tile_q, dim, vector),
         output=output,
-        stored=output if stored == vector else builder.buffer("stored", tile_q, dim, stored),
+        stored=output
+        if formats.output == vector
+        else builder.buffer("stored", tile_q, dim, formats.output),
         row_max=builder.buffer("row_max", tile_q, 1, vector, slots=2),
         row_sum=builder.buffer("row_sum", tile_q, 1, vector),
         tile_sum=builder.buffer("tile_sum", tile_q, 1, vector),
@@ -262,6 +264,6 @@ def finish_rows(p, q_row, rows, shape, fmt, hbm, b):
     """Divide the output by the row sums and store it."""
     output, stored, dim = tile(b.output, 0), tile(b.stored, 0), shape.dim
     divide_column(p, output, output, tile(b.row_sum, 0), rows, dim, fmt.vector)
-    if fmt.stored != fmt.vector:
-        convert(p, stored, output, rows, dim, FP32, fmt.stored)
+    if fmt.output != fmt.vector:
+        convert(p, stored, output, rows, dim, FP32, fmt.output)
     store(p, hbm.o, q_row, 0, stored, rows, dim)

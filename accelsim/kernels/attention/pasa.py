@@ -209,7 +209,8 @@ class Pasa(Kernel):
         builder = ProgramBuilder(plan.name, with_numbers=tensors is not None)
         hbm, buffers = plan.declare(builder, tensors, cached), plan.allocate(builder)
         arguments = (plan.shape, plan.constants, plan.formats.codes, hbm, *buffers)
-        return builder.record(pasa, num_items(plan.shape), *arguments), hbm.o.data
+        program = builder.record(pasa, num_items(plan.shape), *arguments)
+        return program.with_parameters(**plan.chosen), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
+from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.beta import Condition, PseudoAverage, solve_pseudo_average
 from accelsim.kernels.attention.common import Precision, declare_operands
@@ -29,16 +30,18 @@ from accelsim.workload.tensors import AttentionTensors
 class PasaParameters(Spec):
     """Choices of the pasa kernel."""
 
-    tile_q: PositiveInt | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
     read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
     to be faster."""
-    precision: Precision = "fp16"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16 for FP16
+    problems, fp32_scores for others. K' is in FP32 where scores are, else in FP16."""
     statistics: Literal["fp16", "fp32"] | None = None
     """Format of means, offsets and maxima of rows; absent: that of the vector path."""
     beta: float = Field(default=0.9375, gt=0, lt=1)
@@ -48,16 +51,6 @@ class PasaParameters(Spec):
     """Which beta is optimal: corrected accounts for the scale in M, published does not."""
     shift: Literal["once", "per_query_tile", "cached"] = "once"
     """Where K' is made: once per KV head, by every query tile, or before, in the KV cache."""
-
-    @field_validator("statistics")
-    @classmethod
-    def _fp16_statistics_need_an_fp16_vector_path(
-        cls, statistics: str | None, info: ValidationInfo
-    ) -> str | None:
-        precision = info.data.get("precision", "fp16")
-        if statistics == "fp16" and precision != "fp16":
-            raise ValueError(f"found fp16 with precision {precision}, allowed: fp32")
-        return statistics
 
 
 class Constants(NamedTuple):
@@ -121,6 +114,7 @@ class Plan:
         name = f"pasa on {problem.name}"
         statistics = Format(parameters.statistics) if parameters.statistics else None
         formats = shifted_formats(problem.dtype, parameters.precision, statistics)
+        _check_statistics(formats)
         shape = fit_shape(
             name,
             problem,
@@ -137,6 +131,16 @@ class Plan:
         )
         constants = _constants(shape, formats, average, parameters.shift == "per_query_tile")
         return cls(name, problem, parameters.shift, formats, average, shape, constants)
+
+    @property
+    def chosen(self) -> dict[str, int | str]:
+        """Values of the parameters that may be left to the kernel."""
+        statistics = str(self.formats.statistics)
+        return {
+            "tile_q": self.shape.tile_q,
+            "tile_k": self.shape.tile_k,
+            "statistics": statistics,
+        }
 
     def declare(
         self, builder: ProgramBuilder, tensors: AttentionTensors | None, cached: Array | None
@@ -164,6 +168,17 @@ class Plan:
         matrix = np.full((size, size), self.average.off_diagonal, np.float32)
         np.fill_diagonal(matrix, self.average.diagonal)
         return matrix
+
+
+def _check_statistics(formats: ShiftedFormats) -> None:
+    """Refuse statistics that hold less than the numbers they are of."""
+    if formats.statistics == Format.FP16 and formats.steps.vector != Format.FP16:
+        raise ConfigError(
+            [
+                f"statistics: found fp16 with a vector path in {formats.steps.vector}, "
+                f"allowed: fp32, or precision fp16"
+            ]
+        )
 
 
 def _constants(

@@ -18,9 +18,9 @@ d b. Exact steps read 2 n d b for K and V.
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
@@ -71,11 +71,11 @@ _RADIX = Ranking.RADIX.value
 class QuestParameters(SelectingParameters):
     """Choices of the quest kernel."""
 
-    page: PositiveInt = 16
+    page: Size = 16
     """Keys of a page."""
     kept: float = Field(default=0.25, gt=0, le=1)
     """Share of the full pages that each head keeps, rounded up to whole pages."""
-    pages: PositiveInt | None = None
+    pages: Size | None = None
     """Full pages that each head keeps; absent: the share `kept`."""
 
 
@@ -188,6 +188,11 @@ class Quest(DecodeKernel):
     summary: ClassVar[str] = "decode over pages of keys whose bounds on the scores are largest"
     is_exact: ClassVar[bool] = False
     parameters: ClassVar[type[Spec]] = QuestParameters
+
+    @classmethod
+    def selects_by_values(cls, parameters: QuestParameters) -> bool:
+        """Return True: the scores say it."""
+        return True
 
     @classmethod
     def record(

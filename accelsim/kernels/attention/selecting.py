@@ -3,8 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
+from accelsim.config.spec import SizeOrZero
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.decode import DecodeParameters
@@ -20,7 +21,7 @@ _DECIMAL_ROUNDING = 1e-6
 class SelectingParameters(DecodeParameters):
     """Choices of kernels that select by rank."""
 
-    exact_steps: NonNegativeInt = 0
+    exact_steps: SizeOrZero = 0
     """First steps with attention over all keys, as a method that warms up has them."""
     assumed_union: float | None = Field(default=None, gt=0, le=1)
     """Share that the heads of a group keep together, for runs without tensors; absent: as if all of

@@ -41,7 +41,8 @@ from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
 
-_LOWEST_FP16, _LOWEST_FP32 = -60000.0, -1e30
+_LOWEST_FP16, _LOWEST_FP32 = -60000.0, -3e38
+"""Below every score, and yet finite: near the end of each format."""
 _OFFSET_OPS = 12
 """Ops on columns that find the offset of a tile and bring two frames together, more or fewer."""
 
@@ -53,6 +54,7 @@ class FormatCodes(NamedTuple):
     scores: int
     vector: int
     weights: int
+    output: int
     output_operand: int
     shifted: int
     shift_operand: int
@@ -80,11 +82,14 @@ class ShiftedFormats:
 
 
 def shifted_formats(
-    stored: Format, precision: Precision, statistics: Format | None
+    stored: Format, precision: Precision | None, statistics: Format | None
 ) -> ShiftedFormats:
-    """Return the formats that a precision stands for; statistics as the vector path if None."""
-    steps = step_formats(stored, precision)
-    shifted = Format.FP32 if precision == "fp32" else Format.FP16
+    """Return the formats that a precision stands for; statistics as the vector path if None.
+
+    K' is a difference of stored numbers, of which BF16 would keep too few digits.
+    """
+    steps = step_formats(stored, precision, of_fp16="fp16")
+    shifted = Format.FP32 if steps.scores == Format.FP32 else Format.FP16
     return ShiftedFormats(steps, shifted, statistics or steps.vector)
 
 
@@ -294,7 +299,9 @@ def allocate_steps(
         weights=weights,
         product=builder.buffer("product", tile_q, dim, vector),
         output=output,
-        stored=output if stored == vector else builder.buffer("stored", tile_q, dim, stored),
+        stored=output
+        if steps.output == vector
+        else builder.buffer("stored", tile_q, dim, steps.output),
         lowest=column("lowest", vector),
         row_max=column("row_max", statistics, slots=2),
         row_sum=column("row_sum", vector),

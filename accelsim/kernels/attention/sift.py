@@ -20,9 +20,9 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
@@ -76,16 +76,16 @@ class SiftParameters(DecodeParameters):
 
     tau: float = Field(default=0.75, gt=0, lt=1)
     """Quantile of the weights that becomes the threshold: about 1 - tau of the rows are kept."""
-    warmup: NonNegativeInt | None = None
+    warmup: SizeOrZero | None = None
     """First steps, with all keys, from which the threshold is learned; absent: 256, or none without
     tensors and with the rule `given`, which have nothing to learn."""
     rule: Literal["fit", "c_over_t", "given"] = "fit"
     """Threshold at context length t: a t^b fitted, c / t with c learned, or c / t with `c`."""
-    c: PositiveFloat | None = None
+    c: PositiveValue | None = None
     """Numerator of the rule `given`; 1 keeps what is above the mean weight."""
-    fit_from: PositiveInt = 16
+    fit_from: Size = 16
     """Shortest context that is learned from: quantiles of a few weights are coarse."""
-    threshold_factor: PositiveFloat = 1.0
+    threshold_factor: PositiveValue = 1.0
     """Factor on the threshold; below 1 keeps more."""
     renormalize: bool = True
     """Whether the output is divided by the kept mass instead of the whole."""
@@ -175,7 +175,7 @@ def _learn(p, head, x, cols, shape, fmt, law, own, b):
     kth_largest(p, bound, kept, x, count_of(1 - law.tau, cols), _RADIX, group, cols, vector)
     divide_column(p, bound, bound, tile(b.total, 0), group, 1, vector)
     for r in range(group):
-        observe(law.sums[head * group + r], cols, read_element(bound, r))
+        observe(law.sums[head * group + r], cols, read_element(p, bound, r))
 
 
 @jit_inner
@@ -208,7 +208,7 @@ def _sift_values(p, step, head, x, cols, shape, fmt, law, mask, own, hbm, b):
     bound = _bounds(p, head, cols, shape, fmt, law, own, b)
     keep_at_least(p, kept, x, bound, 0.0, group, cols, vector)
     row_sum(p, kept_total, kept, group, cols, vector)
-    if _is_below_guard(kept_total, total, group, law):
+    if _is_below_guard(p, kept_total, total, group, law):
         law.fallbacks[0] += 1
         note_range(mask, head * group, step, group, 0, cols)
         count = compact(p, kept, indices, x, -1.0, cols, group, cols, vector)
@@ -222,10 +222,10 @@ def _sift_values(p, step, head, x, cols, shape, fmt, law, mask, own, hbm, b):
 
 
 @jit_inner
-def _is_below_guard(kept_total, total, group, law):
+def _is_below_guard(p, kept_total, total, group, law):
     """Whether any head of a group keeps too little of its weight."""
     for r in range(group):
-        if read_element(kept_total, r) < law.guard * read_element(total, r):
+        if read_element(p, kept_total, r) < law.guard * read_element(p, total, r):
             return True
     return False
 
@@ -239,6 +239,11 @@ class Sift(DecodeKernel):
     parameters: ClassVar[type[Spec]] = SiftParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: SiftParameters) -> bool:
+        """Return True: the scores say it."""
+        return True
+
+    @classmethod
     def record(
         cls,
         problem: AttentionProblem,
@@ -250,6 +255,7 @@ class Sift(DecodeKernel):
         frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, _allocate)
         law = _law(problem, parameters, with_numbers=tensors is not None)
         program = record_selection(frame, sift, law.warmup, law, frame.own)
+        program = program.with_parameters(warmup=law.warmup)
         if tensors is not None:
             shares = _shares(law, frame.shape)
             program = replace(program, selection={**program.selection, **shares})

@@ -193,6 +193,11 @@ class Sparse(Kernel):
     parameters: ClassVar[type[Spec]] = SparseParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: SparseParameters) -> bool:
+        """Return whether the mask is scored."""
+        return parameters.mask in SCORED_MASKS
+
+    @classmethod
     def record(
         cls,
         problem: AttentionProblem,
@@ -215,7 +220,7 @@ class Sparse(Kernel):
         )
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         plan = _Plan(builder, problem, machine, parameters, tensors, *sizes)
-        program = builder.record(plan.run, plan.items)
+        program = builder.record(plan.run, plan.items).with_parameters(block=sizes[0])
         return replace(program, selection=plan.summary()), plan.hbm.o.data
 
     @classmethod

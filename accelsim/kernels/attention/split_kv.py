@@ -11,9 +11,7 @@ were written before; the output is group d b. With one split: group d b + 2 n d 
 
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
@@ -63,7 +61,7 @@ from accelsim.workload.tensors import AttentionTensors
 class SplitKvParameters(DecodeParameters):
     """Choices of the split_kv kernel."""
 
-    splits: PositiveInt | None = None
+    splits: Size | None = None
     """Most ranges the keys of a step are split into; absent: as many as give the lowest estimated
     time."""
 
@@ -160,8 +158,8 @@ def _merge(p, step, head, place, ranges, shape, fmt, partials, m, hbm, b):
         _merge_next(p, split, place, output, largest, total, shape, fmt, partials, m)
     stored = tile(b.stored, 0)
     divide_column(p, output, output, total, group, dim, vector)
-    if fmt.stored != vector:
-        convert(p, stored, output, group, dim, FP32, fmt.stored)
+    if fmt.output != vector:
+        convert(p, stored, output, group, dim, FP32, fmt.output)
     store(p, hbm.o, head * group, step * dim, stored, group, dim)
 
 
@@ -218,7 +216,8 @@ class SplitKv(DecodeKernel):
         frame = Frame.laid_out(layout, tiles, length, tensors)
         partials = _declare_partials(frame, splits)
         items = _num_items(frame.shape, splits)
-        return frame.record(split_kv, items, splits, partials, frame.own), frame.output
+        program = frame.record(split_kv, items, splits, partials, frame.own)
+        return program.with_parameters(splits=splits), frame.output
 
     @classmethod
     def estimated_cycles(

@@ -121,8 +121,8 @@ def store_output(p, step, head, divisor, shape, fmt, hbm, b):
     output, stored, group, dim = tile(b.output, 0), tile(b.stored, 0), shape.group, shape.dim
     move(p, output, tile(b.output_acc, 0), group, dim, FP32, fmt.vector)
     divide_column(p, output, output, divisor, group, dim, fmt.vector)
-    if fmt.stored != fmt.vector:
-        convert(p, stored, output, group, dim, FP32, fmt.stored)
+    if fmt.output != fmt.vector:
+        convert(p, stored, output, group, dim, FP32, fmt.output)
     store(p, hbm.o, head * group, step * dim, stored, group, dim)
 
 

@@ -13,9 +13,9 @@ and group k, is the size of the union; writes: group d b. Exact steps read 2 n d
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import StepFormats
@@ -49,7 +49,7 @@ class TopKParameters(SelectingParameters):
 
     kept: float = Field(default=0.25, gt=0, le=1)
     """Share of the keys that each head keeps, rounded up to whole keys."""
-    k: PositiveInt | None = None
+    k: Size | None = None
     """Keys that each head keeps; absent: the share `kept`."""
     ranking: Literal["radix", "bitonic", "merge"] = "radix"
     """How the k-th largest score is found: radix select, sorting network, or merge sort."""
@@ -101,6 +101,11 @@ class TopK(DecodeKernel):
     summary: ClassVar[str] = "decode over the k largest scores of each head, found exactly"
     is_exact: ClassVar[bool] = False
     parameters: ClassVar[type[Spec]] = TopKParameters
+
+    @classmethod
+    def selects_by_values(cls, parameters: TopKParameters) -> bool:
+        """Return True: the scores say it."""
+        return True
 
     @classmethod
     def record(

@@ -70,7 +70,7 @@ def _allocate_turn(
         weights=x if formats.weights == vector else own("weights", tile_k, formats.weights),
         product=own("product", dim, vector),
         output=output,
-        stored=output if stored == vector else own("stored", dim, stored),
+        stored=output if formats.output == vector else own("stored", dim, formats.output),
         row_max=own("row_max", 1, vector, 2),
         row_sum=own("row_sum", 1, vector),
         tile_sum=own("tile_sum", 1, vector),

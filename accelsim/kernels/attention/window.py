@@ -10,9 +10,7 @@ writes: group d b.
 
 from typing import ClassVar, NamedTuple
 
-from pydantic import NonNegativeInt, PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.attention.decode import (
@@ -41,11 +39,11 @@ from accelsim.workload.tensors import AttentionTensors
 class WindowParameters(DecodeParameters):
     """Choices of the window kernel."""
 
-    window: PositiveInt = 256
+    window: Size = 256
     """Latest keys that a step attends to, its own among them."""
-    sinks: NonNegativeInt = 4
+    sinks: SizeOrZero = 4
     """First keys that every step attends to."""
-    exact_steps: NonNegativeInt = 0
+    exact_steps: SizeOrZero = 0
     """First steps with attention over all keys, as a method that warms up has them."""
 
 

@@ -18,8 +18,8 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
     buffers_of,
-    check_tiles,
     choose_tiles,
+    formats_of,
     merged_rows,
     range_steps,
 )
@@ -178,12 +178,11 @@ class Gemm(Kernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, C [m, n]."""
         name = f"gemm on {problem.name}"
-        formats = _formats(problem, parameters)
+        formats = formats_of(problem, parameters)
         _check_accumulator(name, problem)
-        check_tiles(name, problem, parameters, formats)
-        tiles = choose_tiles(name, problem, machine, parameters, formats)
+        tiles = choose_tiles(problem, machine, parameters).tiles
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        shape = _shape_of(problem, tiles, parameters)
+        shape = _shape_of(problem, tiles, parameters.b_layout)
         hbm = _declare_operands(builder, problem, shape, formats, tensors)
         sizes = buffers_of(tiles, formats, parameters.b_layout)
         buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
@@ -193,7 +192,14 @@ class Gemm(Kernel):
         if tiles.splits > 1:
             items += ceil_div(problem.m, shape.merge_m) * columns
         program = builder.record(gemm, items, shape, codes, hbm, _used(buffers))
-        return program, hbm.c.data
+        return program.with_parameters(**_chosen(tiles, formats)), hbm.c.data
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
+    ) -> float:
+        """Return the time that the chosen tiles should take; raises DoesNotFitError."""
+        return choose_tiles(problem, machine, parameters).cycles
 
     @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
@@ -201,11 +207,11 @@ class Gemm(Kernel):
         return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
 
 
-def _formats(problem: GemmProblem, parameters: GemmParameters) -> tuple[Format, Format, Format]:
-    """Return the formats of operands, accumulator and output."""
-    if problem.dtype.is_integer:
-        return problem.dtype, Format.INT32, parameters.output_format or Format.INT32
-    return problem.dtype, Format.FP32, parameters.output_format or problem.dtype
+def _chosen(tiles: Tiles, formats: tuple[Format, Format, Format]) -> dict[str, int | str]:
+    """Return the values of the parameters that may be left to the kernel."""
+    sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k, "splits": tiles.splits}
+    walk = {"stages": tiles.stages, "swizzle": tiles.swizzle}
+    return {**sizes, **walk, "output_format": str(formats[2])}
 
 
 def _check_accumulator(name: str, problem: GemmProblem) -> None:
@@ -219,7 +225,7 @@ def _check_accumulator(name: str, problem: GemmProblem) -> None:
             )
 
 
-def _shape_of(problem: GemmProblem, tiles: Tiles, parameters: GemmParameters) -> _Shape:
+def _shape_of(problem: GemmProblem, tiles: Tiles, b_layout: str) -> _Shape:
     return _Shape(
         m=problem.m,
         n=problem.n,
@@ -229,8 +235,8 @@ def _shape_of(problem: GemmProblem, tiles: Tiles, parameters: GemmParameters) ->
         tile_k=tiles.k,
         splits=tiles.splits,
         range_steps=range_steps(tiles, problem.k),
-        swizzle=parameters.swizzle,
-        is_transposed=parameters.b_layout == "nk",
+        swizzle=tiles.swizzle,
+        is_transposed=b_layout == "nk",
         merge_m=merged_rows(tiles),
     )
 

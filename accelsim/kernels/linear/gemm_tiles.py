@@ -1,28 +1,35 @@
 """Which tiles the gemm kernel cuts a product into: what it buffers, and how it may split k."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from pydantic import PositiveInt
+import numpy as np
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.linear.estimate import Step, Work, choose
 from accelsim.kernels.linear.tiles import (
     BufferSize,
-    Cost,
-    Step,
+    Choice,
     Tiles,
     TileSizes,
     candidates,
     check_packing,
-    cost_of,
-    fastest_tiles,
-    product_cycles,
+    even_ranges,
+    fits,
+    fitting,
+    misfit,
+    with_ranges,
+    with_stages,
+    with_two_accumulators,
 )
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
+_STAGES = (4, 3, 2)
 _MERGED_ELEMENTS = 4096
 """Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
 
@@ -30,25 +37,29 @@ _MERGED_ELEMENTS = 4096
 class GemmParameters(Spec):
     """Choices of the gemm kernel."""
 
-    tile_m: PositiveInt | None = None
+    tile_m: Size | None = None
     """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: PositiveInt | None = None
+    tile_n: Size | None = None
     """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Depth of one step, in elements; absent: chosen."""
-    tile_sizes: TileSizes = "powers"
-    """Rows and columns that are tried: powers of two, or those of products of Hopper's warp groups,
-    multiples of 64 along one axis and of 8 along the other."""
-    stages: PositiveInt = 2
-    """Tiles of A and of B on chip at once: 2 is double buffering, more cover a longer latency."""
-    splits: PositiveInt | Literal["chosen"] = 1
-    """Ranges of k that work items of their own sum, whose results a second phase adds."""
-    swizzle: PositiveInt = 1
-    """Rows of tiles walked together, column by column, so that tiles alive share operands."""
+    tile_sizes: TileSizes = "balanced"
+    """Rows and columns that are tried: multiples of 16 that cut the matrix into pieces of about
+    equal size, powers of two, or those of products of Hopper's warp groups, multiples of 64 along
+    one axis and of 8 along the other."""
+    stages: Size | None = None
+    """Tiles of A and of B on chip at once: 2 is double buffering, more cover a longer latency;
+    absent: chosen."""
+    splits: Size | Literal["chosen"] | None = None
+    """Ranges of k that work items of their own sum, whose results a second phase adds; absent:
+    chosen."""
+    swizzle: Size | None = None
+    """Rows of tiles walked together, column by column, so that tiles alive share operands; absent:
+    chosen with an L2, else 1."""
     b_layout: Literal["kn", "nk"] = "kn"
     """Whether B lies in HBM as [k, n] or, like the weights of a linear, as [n, k]."""
     output_format: Format | None = None
-    """Format of C in HBM; absent: that of the operands, or int32 for integers."""
+    """Format of C in HBM; absent: that of the operands, bf16 for fp8, int32 for integers."""
 
 
 def range_steps(tiles: Tiles, k: int) -> int:
@@ -56,54 +67,35 @@ def range_steps(tiles: Tiles, k: int) -> int:
     return ceil_div(ceil_div(k, tiles.k), tiles.splits)
 
 
-def merged_rows(tiles: Tiles) -> int:
+def merged_rows(tiles: Tiles) -> Any:
     """Return the rows of C that one work item of the second phase sums."""
-    return min(tiles.m, ceil_div(_MERGED_ELEMENTS, tiles.n))
+    most = ceil_div(_MERGED_ELEMENTS, tiles.n)
+    return min(tiles.m, most) if isinstance(most, int) else np.minimum(tiles.m, most)
+
+
+def formats_of(problem: GemmProblem, parameters: GemmParameters) -> tuple[Format, Format, Format]:
+    """Return the formats of operands, accumulator and output."""
+    accumulator = Format.INT32 if problem.dtype.is_integer else Format.FP32
+    return problem.dtype, accumulator, parameters.output_format or problem.output_dtype
 
 
 def buffers_of(tiles: Tiles, formats: Sequence[Format], b_layout: str) -> list[BufferSize]:
     """Return the buffers of a tiling; formats: of operands, accumulator and output."""
     operand, accumulator, output = formats
     b_shape = (tiles.k, tiles.n) if b_layout == "kn" else (tiles.n, tiles.k)
+    is_whole, is_split = 1 * (tiles.splits == 1), 1 * (tiles.splits > 1)
+    rows = merged_rows(tiles)
     sizes = [
         BufferSize("a", tiles.m, tiles.k, operand, tiles.stages),
         BufferSize("b", *b_shape, operand, tiles.stages),
         BufferSize("acc", tiles.m, tiles.n, accumulator, tiles.acc_slots, "accumulator"),
+        BufferSize("c", tiles.m, tiles.n, output, 2 * is_whole),
+        BufferSize("c", tiles.m, tiles.n, accumulator, 2 * is_split),
+        BufferSize("total", rows, tiles.n, accumulator, is_split),
+        BufferSize("part", rows, tiles.n, accumulator, 2 * is_split),
+        BufferSize("merged", rows, tiles.n, output, is_split),
     ]
-    if tiles.splits == 1:
-        return [*sizes, BufferSize("c", tiles.m, tiles.n, output, 2)]
-    rows = merged_rows(tiles)
-    return [
-        *sizes,
-        BufferSize("c", tiles.m, tiles.n, accumulator, 2),
-        BufferSize("total", rows, tiles.n, accumulator),
-        BufferSize("part", rows, tiles.n, accumulator, 2),
-        BufferSize("merged", rows, tiles.n, output),
-    ]
-
-
-def choose_tiles(
-    name: str,
-    problem: GemmProblem,
-    machine: MachineSpec,
-    parameters: GemmParameters,
-    formats: Sequence[Format],
-) -> Tiles:
-    """Return the tiling of the lowest estimated cost among those asked for that fit.
-
-    Raises DoesNotFitError.
-    """
-
-    def cost(tiles: Tiles) -> Cost:
-        return cost_of(problem, machine, tiles, _step(name, problem, machine, tiles))
-
-    return fastest_tiles(
-        name,
-        machine,
-        _candidates(problem, machine, parameters),
-        lambda tiles: buffers_of(tiles, formats, parameters.b_layout),
-        cost,
-    )
+    return [size for size in sizes if np.any(size.slots)]
 
 
 def check_tiles(
@@ -119,31 +111,51 @@ def check_tiles(
     check_packing(name, own)
 
 
-def _candidates(
-    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
-) -> Iterator[Tiles]:
+@remembered
+def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters) -> Choice:
+    """Return the tiling of the lowest estimated time among those asked for that fit.
+
+    Raises DoesNotFitError.
+    """
+    name = f"gemm on {problem.name}"
+    machine.cube_for(name)
+    formats = formats_of(problem, parameters)
+    check_tiles(name, problem, parameters, formats)
+    costs, fmt = OpCosts(machine), problem.dtype
+
+    def step(tiles: Tiles) -> Step:
+        side_bytes = tiles.k * fmt.bits / BITS_PER_BYTE
+        return Step(
+            costs.product(tiles.m, tiles.n, tiles.k, fmt, (fmt.bits, fmt.bits)),
+            machine.cube_for(name).latency_cycles,
+            (tiles.m * side_bytes, tiles.n * side_bytes),
+        )
+
+    work = Work(problem, machine, step, formats[2].bits, parameters.b_layout == "nk")
+    tiles = _fitting(name, problem, machine, parameters)
+    return choose(work, tiles, can_reorder=parameters.swizzle is None)
+
+
+def _fitting(
+    name: str, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
+) -> Tiles:
+    """Return the tilings to choose from."""
     asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    for tiles in candidates(problem, asked, parameters.tile_sizes):
-        steps = ceil_div(problem.k, tiles.k)
-        wanted: Iterable[int]
-        if parameters.splits == "chosen":
-            # More ranges than run at once would only add sums to merge.
-            num_tiles = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-            wanted = range(1, max(1, machine.cores // num_tiles) + 1)
-        else:
-            wanted = (parameters.splits,)
-        # Ranges of equal length may be fewer than asked for, so that none is empty.
-        for splits in sorted({ceil_div(steps, ceil_div(steps, each)) for each in wanted}):
-            yield tiles._replace(stages=parameters.stages, splits=splits)
+    tiles = candidates(problem, asked, parameters.tile_sizes)
+    tiles = with_two_accumulators(tiles, machine)._replace(swizzle=parameters.swizzle or 1)
+    steps = ceil_div(problem.k, tiles.k)
+    splits = parameters.splits
+    if isinstance(splits, int):
+        tiles = tiles._replace(splits=even_ranges(splits, steps))
+    formats = formats_of(problem, parameters)
 
+    def buffers(tiles: Tiles) -> list[BufferSize]:
+        return buffers_of(tiles, formats, parameters.b_layout)
 
-def _step(name: str, problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> Step:
-    """Return what one step along k asks of the cube and the load queue."""
-    return Step(
-        compute_cycles=product_cycles(name, machine, tiles, problem.dtype),
-        latency_cycles=machine.cube_for(name).latency_cycles,
-        operand_bytes=(
-            tiles.m * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
-            tiles.n * tiles.k * problem.dtype.bits / BITS_PER_BYTE,
-        ),
-    )
+    stages = (parameters.stages,) if parameters.stages else _STAGES
+    found = with_stages(tiles, problem, stages, lambda each: fits(machine, buffers(each)))
+    if not len(found.m):
+        raise misfit(name, machine, buffers(tiles.at(-1)._replace(stages=stages[-1])))
+    if isinstance(splits, int):
+        return found
+    return fitting(name, machine, with_ranges(found, problem, machine.cores), buffers)

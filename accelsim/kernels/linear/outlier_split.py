@@ -22,9 +22,9 @@ element, R row tiles, B blocks of the T column tiles.
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import PositiveValue, Spec
 from accelsim.errors import QuantizationError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
@@ -69,7 +69,7 @@ class OutlierSplitParameters(QuantizedParameters):
     outlier_share: Annotated[float, Field(ge=0, lt=1)] = _OLACCEL_SHARE
     """Share of the input channels that are outliers, those with the largest values; also what is
     assumed where a magnitude is asked for and there are no numbers."""
-    outlier_magnitude: PositiveFloat | None = None
+    outlier_magnitude: PositiveValue | None = None
     """Channels with a value of at least this are outliers, in place of a share; LLM.int8(): 6."""
 
 
@@ -134,6 +134,11 @@ class OutlierSplit(QuantizedLinear):
     parameters: ClassVar[type[Spec]] = OutlierSplitParameters
 
     @classmethod
+    def selects_by_values(cls, parameters: OutlierSplitParameters) -> bool:
+        """Return whether a magnitude says which channels are outliers."""
+        return parameters.outlier_magnitude is not None
+
+    @classmethod
     def record(
         cls,
         problem: GemmProblem,
@@ -157,7 +162,7 @@ class OutlierSplit(QuantizedLinear):
             return (_declare(builder, problem, channels, tensors, tiles),) if len(channels) else ()
 
         scheme = Scheme([Span(0, 0, problem.m)], Work(), range_of="row")
-        frame = Frame.prepare(cls.name, rest, machine, parameters, scheme, beside)
+        frame = Frame.prepare(cls.name, rest, machine, parameters, scheme, beside, len(channels))
         numbers, peak, largest = _numbers(parameters, tensors, channels), np.zeros(1, np.int64), 0.0
         if numbers is not None:
             bits: int = parameters.activation_bits

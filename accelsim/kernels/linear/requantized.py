@@ -101,4 +101,5 @@ class Requantized(QuantizedLinear):
         program, y = frame.record(
             grouped.numbers(order), requantized, factors, order.starts, frame.accumulator, peak
         )
+        program = program.with_parameters(**grouped.chosen)
         return with_sums(program, largest, peak, groups_used=grouped.groups_used), y

@@ -90,4 +90,5 @@ class Tender(QuantizedLinear):
         program, y = frame.record(
             grouped.numbers(order), tender, groups, order.starts, frame.accumulator, peak
         )
+        program = program.with_parameters(**grouped.chosen)
         return with_sums(program, largest, peak, groups_used=grouped.groups_used), y

@@ -16,24 +16,23 @@ steps along k begin where groups do; writes: C.
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import vector_cycles
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.linear.estimate import Step, Work, choose
 from accelsim.kernels.linear.tiles import (
     BufferSize,
-    Cost,
-    Step,
+    Choice,
     Tiles,
     candidates,
     check_packing,
-    cost_of,
-    fastest_tiles,
-    product_cycles,
+    fitting,
+    with_two_accumulators,
 )
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
@@ -63,13 +62,13 @@ class WeightOnlyParameters(Spec):
 
     bits: Literal[4, 8] = 4
     """Bits of a weight."""
-    group_rows: PositiveInt = WEIGHT_GROUP
+    group_rows: Size = WEIGHT_GROUP
     """Rows of B, input features, that share a scale in every column."""
-    tile_m: PositiveInt | None = None
+    tile_m: Size | None = None
     """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: PositiveInt | None = None
+    tile_n: Size | None = None
     """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Depth of one step, in elements; absent: chosen."""
 
 
@@ -163,7 +162,7 @@ class WeightOnly(Kernel):
             raise WorkloadError(
                 f"{name}: found dtype = {problem.dtype}, allowed: {', '.join(_FORMATS)}"
             )
-        tiles = _choose_tiles(name, problem, machine, parameters)
+        tiles = _choose_tiles(problem, machine, parameters).tiles
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = _declare_operands(builder, problem, parameters, tensors)
         sizes = _buffers(tiles, problem, parameters)
@@ -173,7 +172,15 @@ class WeightOnly(Kernel):
         )
         items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
         program = builder.record(weight_only, items, shape, problem.dtype.code, hbm, buffers)
-        return program, hbm.c.data
+        chosen = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
+        return program.with_parameters(**chosen), hbm.c.data
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
+    ) -> float:
+        """Return the time that the chosen tiles should take; raises DoesNotFitError."""
+        return _choose_tiles(problem, machine, parameters).cycles
 
     @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
@@ -209,7 +216,7 @@ def _buffers(
 ) -> list[BufferSize]:
     """Return the buffers of a tiling, in the order of `_Buffers`."""
     dtype, codes = problem.dtype, Format(f"int{parameters.bits}")
-    scale_rows = _groups_of_step(tiles, problem, parameters)
+    scale_rows = _groups_of_step(tiles.k, problem, parameters)
     return [
         BufferSize("a", tiles.m, tiles.k, dtype, 2),
         BufferSize("codes", tiles.k, tiles.n, codes, 2),
@@ -220,63 +227,56 @@ def _buffers(
     ]
 
 
-def _groups_of_step(tiles: Tiles, problem: GemmProblem, parameters: WeightOnlyParameters) -> int:
-    """Return the most groups of rows that the rows of one step belong to."""
+def _groups_of_step(depth: Any, problem: GemmProblem, parameters: WeightOnlyParameters) -> Any:
+    """Return the most groups of rows that the rows of one step of this depth belong to."""
+    if np.ndim(depth):
+        found, places = np.unique(depth, return_inverse=True)
+        each = [_groups_of_step(int(one), problem, parameters) for one in found]
+        return np.array(each)[places].reshape(np.shape(depth))
     size = parameters.group_rows
-    starts = range(0, problem.k, tiles.k)
-    return max((min(at + tiles.k, problem.k) - 1) // size - at // size + 1 for at in starts)
+    starts = range(0, problem.k, depth)
+    return max((min(at + depth, problem.k) - 1) // size - at // size + 1 for at in starts)
 
 
+@remembered
 def _choose_tiles(
-    name: str, problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
-) -> Tiles:
+    problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
+) -> Choice:
     """Return the tiling of the lowest estimated cost among those asked for that fit."""
+    name = f"weight_only on {problem.name}"
     check_packing(name, {"tile_n": (parameters.tile_n, problem.n, parameters.bits)})
+    machine.cube_for(name)
 
-    def cost(tiles: Tiles) -> Cost:
-        step = _step(name, problem, machine, parameters, tiles)
-        return cost_of(problem, machine, tiles, step)
+    def step(tiles: Tiles) -> Step:
+        return _step(problem, machine, parameters, tiles)
 
-    return fastest_tiles(
-        name,
-        machine,
-        candidates(problem, (parameters.tile_m, parameters.tile_n, parameters.tile_k)),
-        lambda tiles: _buffers(tiles, problem, parameters),
-        cost,
-    )
+    asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
+    tiles = with_two_accumulators(candidates(problem, asked), machine)
+    tiles = fitting(name, machine, tiles, lambda each: _buffers(each, problem, parameters))
+    work = Work(problem, machine, step, problem.dtype.bits)
+    return choose(work, tiles, can_reorder=False)
 
 
 def _step(
-    name: str,
-    problem: GemmProblem,
-    machine: MachineSpec,
-    parameters: WeightOnlyParameters,
-    tiles: Tiles,
+    problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters, tiles: Tiles
 ) -> Step:
     """Return what one step along k asks of the cube, the vector unit and the load queue."""
-    unit, dtype, codes = machine.vector, problem.dtype, tiles.k * tiles.n
-    groups = _groups_of_step(tiles, problem, parameters)
-    lanes, port = unit.lanes.get(dtype, 1), float(machine.scratchpad.bandwidth)
-    code_bytes, weight_bytes = codes * parameters.bits / BITS_PER_BYTE, codes * dtype.bits / 8
-    convert_cycles = vector_cycles(
-        codes, code_bytes + weight_bytes, lanes, unit.costs.convert, unit.issue_cycles, port
+    costs, fmt = OpCosts(machine), problem.dtype
+    groups = _groups_of_step(tiles.k, problem, parameters)
+    product = costs.product(tiles.m, tiles.n, tiles.k, fmt, (fmt.bits, fmt.bits))
+    dequantize = costs.vector("convert", fmt, tiles.k, tiles.n, parameters.bits + fmt.bits)
+    group_rows = tiles.k / groups
+    dequantize = dequantize + groups * costs.vector(
+        "multiply", fmt, group_rows, tiles.n, 2 * fmt.bits
     )
-    scale_cycles = groups * vector_cycles(
-        codes // groups,
-        2 * weight_bytes / groups,
-        lanes,
-        unit.costs.multiply,
-        unit.issue_cycles,
-        port,
-    )
-    product = product_cycles(name, machine, tiles, dtype)
-    depths = unit.pipeline_depth_cycles + machine.cube_for(name).latency_cycles
+    cube = machine.cube_for(f"weight_only on {problem.name}")
+    depths = machine.vector.pipeline_depth_cycles + cube.latency_cycles
     return Step(
-        compute_cycles=max(product, convert_cycles + scale_cycles),
-        latency_cycles=min(product, convert_cycles + scale_cycles) + depths,
+        compute_cycles=np.maximum(product, dequantize),
+        latency_cycles=np.minimum(product, dequantize) + depths,
         operand_bytes=(
-            tiles.m * tiles.k * dtype.bits / BITS_PER_BYTE,
-            code_bytes,
-            groups * tiles.n * dtype.bits / BITS_PER_BYTE,
+            tiles.m * tiles.k * fmt.bits / BITS_PER_BYTE,
+            tiles.k * tiles.n * parameters.bits / BITS_PER_BYTE,
+            groups * tiles.n * fmt.bits / BITS_PER_BYTE,
         ),
     )

@@ -8,16 +8,21 @@ steps, the result written once.
 
 from typing import ClassVar, NamedTuple
 
-from pydantic import PositiveInt
-
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import first_fit, tile_sizes
+from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.vector.functions import COPY, FUNCTIONS, SILU_MUL, Buffers, apply
 from accelsim.kernels.vector.oracle import exact_result
 from accelsim.kernels.vector.streamed import NUM_COLUMNS, streamed
+from accelsim.kernels.vector.tiles import (
+    ROW_FUNCTIONS,
+    Tile,
+    choose_tile,
+    in_steps,
+    matrix_of,
+)
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import begin_item, convert, load, store, tile
@@ -27,23 +32,19 @@ from accelsim.units import ceil_div
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 
-ROW_FUNCTIONS = ("softmax", "rmsnorm", "layernorm")
-_LARGEST_ROWS, _LARGEST_ELEMENTS, _SMALLEST_ELEMENTS = 64, 1 << 16, 256
-_SHORTEST_STEP = 64
-
 
 class VectorParameters(Spec):
     """Choices of the vector kernel."""
 
-    tile_rows: PositiveInt | None = None
-    """Rows of a tile of a row function; absent: enough to fill the cores, of what fits."""
-    tile_cols: PositiveInt | None = None
+    tile_rows: Size | None = None
+    """Rows of a tile of a row function; absent: chosen."""
+    tile_cols: Size | None = None
     """Columns of a step of a row function, whose rows are then read twice; absent: whole rows on
-    chip, or the largest steps where these do not fit."""
-    stages: PositiveInt = 2
+    chip, or chosen where these do not fit or take longer."""
+    stages: Size = 2
     """Steps or tiles of the operands on chip at a time, one in use and the others on their way."""
-    tile_elements: PositiveInt | None = None
-    """Elements of a tile of an element-wise function; absent: as for rows."""
+    tile_elements: Size | None = None
+    """Elements of a tile of an element-wise function; absent: chosen."""
 
 
 class _Shape(NamedTuple):
@@ -110,22 +111,25 @@ class Vector(Kernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the result [rows, cols]."""
         name = f"vector on {problem.name}"
-        tile_rows, tile_cols = first_fit(
-            name,
-            _candidates(problem, machine, parameters),
-            lambda builder, sizes: _allocate(builder, problem, parameters.stages, *sizes),
-            machine,
-        )
+        tile_rows, tile_cols = _choose_tile(problem, machine, parameters)[0]
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = _declare_operands(builder, problem, tensors)
         buffers = _allocate(builder, problem, parameters.stages, tile_rows, tile_cols)
         shape = _shape_of(problem, tile_rows, tile_cols)
         items, entry = ceil_div(shape.rows, tile_rows), streamed
-        if not _in_steps(problem, tile_cols):
+        if not in_steps(problem, tile_cols):
             items, entry = items * ceil_div(shape.cols, tile_cols), vector
         program = builder.record(entry, items, shape, problem.dtype.code, hbm, buffers)
+        program = program.with_parameters(**_chosen(problem, tile_rows, tile_cols))
         output = hbm.result.data
         return program, None if output is None else output.reshape(problem.rows, problem.cols)
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
+    ) -> float:
+        """Return the time that the chosen tile should take; raises DoesNotFitError."""
+        return _choose_tile(problem, machine, parameters)[1]
 
     @classmethod
     def oracle(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
@@ -133,17 +137,28 @@ class Vector(Kernel):
         return exact_result(problem, tensors)
 
 
-def _matrix(problem: VectorProblem) -> tuple[int, int]:
-    """Return rows and columns as the kernel sees them."""
-    if problem.function in ROW_FUNCTIONS:
-        return problem.rows, problem.cols
-    return 1, problem.rows * problem.cols
+@remembered
+def _choose_tile(
+    problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
+) -> tuple[Tile, float]:
+    """Return the tile of the lowest estimated time, and that time; raises DoesNotFitError."""
+    asked = (
+        parameters.tile_rows,
+        parameters.tile_cols,
+        parameters.tile_elements,
+        parameters.stages,
+    )
+
+    def allocate(builder: ProgramBuilder, rows: int, cols: int) -> None:
+        _allocate(builder, problem, parameters.stages, rows, cols)
+
+    return choose_tile(f"vector on {problem.name}", problem, machine, asked, allocate)
 
 
 def _shape_of(problem: VectorProblem, tile_rows: int, tile_cols: int) -> _Shape:
     return _Shape(
         FUNCTIONS.index(problem.function),
-        *_matrix(problem),
+        *matrix_of(problem),
         tile_rows,
         tile_cols,
         1 / problem.cols,
@@ -151,37 +166,18 @@ def _shape_of(problem: VectorProblem, tile_rows: int, tile_cols: int) -> _Shape:
     )
 
 
-def _in_steps(problem: VectorProblem, tile_cols: int) -> bool:
-    """Whether tiles of so many columns hold steps of rows that belong together."""
-    return problem.function in ROW_FUNCTIONS and tile_cols < problem.cols
-
-
-def _candidates(
-    problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
-) -> list[tuple[int, int]]:
-    """Return tiles, the best first: what was asked for, or halvings of a core's share."""
-    rows, cols = _matrix(problem)
-    if problem.function in ROW_FUNCTIONS:
-        share = min(_LARGEST_ROWS, ceil_div(rows, machine.cores))
-        own = [parameters.tile_rows] if parameters.tile_rows else tile_sizes(share, 1)
-        steps = [parameters.tile_cols] if parameters.tile_cols else _halvings(cols, _SHORTEST_STEP)
-        return [(min(size, rows), min(step, cols)) for step in steps for size in own]
-    share = max(min(_LARGEST_ELEMENTS, ceil_div(cols, machine.cores)), _SMALLEST_ELEMENTS)
-    asked = parameters.tile_elements
-    sizes = [asked] if asked else [1 << (share - 1).bit_length() >> i for i in range(9)]
-    return [(1, min(size, cols)) for size in sizes]
-
-
-def _halvings(cols: int, shortest: int) -> list[int]:
-    """Return all columns, and what a step of half, a quarter and so on has, down to `shortest`."""
-    halves = max(1, (cols // shortest).bit_length())
-    return [ceil_div(cols, 1 << i) for i in range(halves)]
+def _chosen(problem: VectorProblem, tile_rows: int, tile_cols: int) -> dict[str, int]:
+    """Return the parameters that stand for a tile; whole rows on chip have no steps."""
+    if problem.function not in ROW_FUNCTIONS:
+        return {"tile_elements": tile_cols}
+    steps = {"tile_cols": tile_cols} if in_steps(problem, tile_cols) else {}
+    return {"tile_rows": tile_rows, **steps}
 
 
 def _declare_operands(
     builder: ProgramBuilder, problem: VectorProblem, tensors: VectorTensors | None
 ) -> _Operands:
-    shape, fmt = _matrix(problem), problem.dtype
+    shape, fmt = matrix_of(problem), problem.dtype
 
     def operand(name: str) -> Tensor:
         data = None if tensors is None else getattr(tensors, name).reshape(shape)
@@ -206,8 +202,8 @@ def _allocate(
     x = builder.buffer("x_vector", rows, cols, fmt) if is_mixed else x_stored
     y = builder.buffer("y_vector", rows, cols, fmt) if is_mixed and has_y else y_stored
     result = builder.buffer("result", rows, cols, stored, slots=2) if is_mixed else x_stored
-    columns = NUM_COLUMNS if _in_steps(problem, cols) else 1
+    columns = NUM_COLUMNS if in_steps(problem, cols) else 1
     column = builder.buffer("column", rows, 1, fmt, slots=columns) if has_column else x
-    has_work = problem.function != "softmax" and not _in_steps(problem, cols)
+    has_work = problem.function != "softmax" and not in_steps(problem, cols)
     work = builder.buffer("work", rows, cols, fmt) if has_work else x
     return Buffers(x_stored, y_stored, x, y, work, result, column)

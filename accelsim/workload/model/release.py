@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import error as ZlibError  # noqa: N812 (it is a class)
 
-from accelsim.errors import OutputError, WorkloadError, unknown_name
+from accelsim.errors import OutputError, ShortageError, WorkloadError, unknown_name
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
@@ -62,8 +62,8 @@ def model_folder() -> Path:
 def model_path(name: str) -> Path:
     """Return the file of a fetched model. Raises an AccelsimError unless it was fetched."""
     path = model_folder() / _release(name).file_name
-    if not path.is_file():
-        raise WorkloadError(
+    if not os.path.isfile(path):
+        raise ShortageError(
             f"model '{name}' is not at {path}; `accelsim model fetch {name}` gets it"
         )
     return path
@@ -81,7 +81,7 @@ def fetch_model(name: str, progress: Progress) -> Path:
 def fetch_release(release: ModelRelease, folder: Path, progress: Progress) -> Path:
     """Fetch `release` into `folder`; a file appears there only when it is complete and verified."""
     target = folder / release.file_name
-    if target.is_file():
+    if os.path.isfile(target):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,12 @@ from typer.testing import CliRunner
 
 from accelsim.cli.main import app
 from accelsim.errors import unknown_name
+from accelsim.library import recipe as recipes
 from accelsim.report.timeline import Timeline
 
 CYCLES = {"dense": 4000, "flash": 2000}
+PICKED = "dense"
+"""What the library of the stand-in picks."""
 
 
 class Parameters(BaseModel):
@@ -30,12 +33,17 @@ class Report:
 
     machine: str
     workload: str
-    kernel: str
+    recipe: str
     timeline: Timeline | None
+
+    @property
+    def kernel(self):
+        return self.recipe.partition("(")[0]
 
     def to_dict(self):
         return {
             "kernel": self.kernel,
+            "recipe": self.recipe,
             "cycles": CYCLES[self.kernel],
             "accuracy": None,
             "energy_by_component_j": {"hbm": 1e-3, "cube": float("nan")},
@@ -47,6 +55,7 @@ class Report:
             "machine": self.machine,
             "workload": self.workload,
             "kernel": self.kernel,
+            "recipe": self.recipe,
             "cycles": cycles,
             "time_s": cycles / 1e9,
             "macs": 1e6,
@@ -60,7 +69,7 @@ class Report:
         }
 
     def __rich__(self):
-        return f"{self.kernel} on {self.machine}: {CYCLES[self.kernel]} cycles"
+        return f"{self.recipe} on {self.machine}: {CYCLES[self.kernel]} cycles"
 
 
 TIMELINE = Timeline(
@@ -69,6 +78,10 @@ TIMELINE = Timeline(
     ["load", "cube"],
     1e9,
     *np.array([[0, 0, 128], [0, 60, 0]]).T,
+    moved_bytes=np.array([640, 0]),
+    cycles=60,
+    hbm_bytes_at_end=0,
+    peak_hbm_bytes_per_s=1e12,
 )
 
 
@@ -88,15 +101,17 @@ class Simulator:
     def __init__(self):
         self.calls = []
         self.failure = None
+        self.num_set_aside, self.free_keys = 0, ()
 
-    def simulate(self, machine, workload, kernel, settings, *, engine="compiled", timeline=False):
-        self.calls.append((machine, workload, kernel, settings, engine))
+    def simulate(self, machine, workload, recipe, settings, *, engine="compiled", timeline=False):
+        recipe = None if recipe is None else str(recipe)
+        self.calls.append((machine, workload, recipe, settings, engine))
         if self.failure:
             raise self.failure
-        return Report(machine, workload, kernel, TIMELINE if timeline else None)
+        return Report(machine, workload, recipe or PICKED, TIMELINE if timeline else None)
 
-    def record(self, machine, workload, kernel, settings):
-        self.calls.append((machine, workload, kernel, settings))
+    def record(self, machine, workload, recipe, settings):
+        self.calls.append((machine, workload, recipe, settings))
         return [f"{index} load" for index in range(5)]
 
     def evaluate(self, *arguments, linear, progress):
@@ -116,6 +131,8 @@ class Simulator:
             num_excluded=1,
             num_run=2,
             num_by_status={"ok": 2, "infeasible": 1},
+            num_set_aside=self.num_set_aside,
+            free_keys=self.free_keys,
             csv=out / "results.csv",
             parquet=out / "results.parquet",
         )
@@ -125,7 +142,12 @@ def get_kernel(name):
     if name not in CYCLES:
         raise unknown_name("kernel", name, CYCLES)
     return SimpleNamespace(
-        name=name, summary=f"{name} attention", problem_kind="attention", parameters=Parameters
+        name=name,
+        summary=f"{name} attention",
+        problem_kind="attention",
+        phase="both" if name == "dense" else "decode",
+        is_exact=name == "dense",
+        parameters=Parameters,
     )
 
 
@@ -150,6 +172,7 @@ def simulator(monkeypatch):
         module = ModuleType(name)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(recipes, "get_kernel", get_kernel)
     return fake
 
 

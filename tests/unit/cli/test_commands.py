@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from accelsim.cli.options import kernels_from
+from accelsim.plotting.table import comparison_subject
 from accelsim.version import VERSION
 
 ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
@@ -23,16 +25,36 @@ def test_run_prints_the_report(accelsim_command, simulator):
 
 
 def test_run_passes_settings_as_text(accelsim_command, simulator):
-    words = ("--set", "tile_q=64", "--set", "machine.scratchpad.capacity = 512 KiB")
+    words = ("--set", "workload.q_len=64", "--set", "machine.scratchpad.capacity = 512 KiB")
     accelsim_command("run", *ONE, *words, "--engine", "reference")
-    settings = {"tile_q": "64", "machine.scratchpad.capacity": "512 KiB"}
+    settings = {"workload.q_len": "64", "machine.scratchpad.capacity": "512 KiB"}
     assert simulator.calls == [("edge-npu", "w", "flash", settings, "reference")]
+
+
+def test_run_passes_a_recipe_on(accelsim_command, simulator):
+    done = accelsim_command("run", *ONE[:-1], "flash(tile_q=64)")
+    assert done.stdout == "flash(tile_q=64) on edge-npu: 2000 cycles\n"
+    assert simulator.calls == [("edge-npu", "w", "flash(tile_q=64)", {}, "compiled")]
+
+
+def test_a_kernel_need_not_be_named(accelsim_command, simulator):
+    done = accelsim_command("run", *ONE[:-2])
+    assert done.stdout == "dense on edge-npu: 4000 cycles\n"
+    accelsim_command("program", *ONE[:-2])
+    assert [call[2] for call in simulator.calls] == [None, None]
+
+
+def test_the_shell_completes_names_of_kernels(simulator):
+    assert kernels_from("") == ["dense", "flash"]
+    assert kernels_from("fl") == ["flash"]
+    assert kernels_from("flash(") == []
 
 
 def test_run_prints_json_alone_and_null_for_what_json_cannot_hold(accelsim_command):
     done = accelsim_command("run", *ONE, "--format", "json", "--verbose")
     assert json.loads(done.stdout) == {
         "kernel": "flash",
+        "recipe": "flash",
         "cycles": 2000,
         "accuracy": None,
         "energy_by_component_j": {"hbm": 1e-3, "cube": None},
@@ -80,6 +102,25 @@ def test_compare_shows_kernels_side_by_side(accelsim_command, tmp_path):
     assert ["HBM bytes of k", "5 MB", "5 MB"] in lines
 
 
+def test_compare_tells_what_was_changed(accelsim_command, tmp_path):
+    changed = (
+        "--set",
+        "workload.q_len=128",
+        "--set",
+        "machine.cores=2",
+        "--set",
+        "flash.tile_q=64",
+    )
+    done = accelsim_command("compare", *SEVERAL, *changed, "--out", tmp_path)
+    assert "(q_len=128) on" in done.stdout
+    assert "(cores=2)" in done.stdout
+    table = pd.read_csv(tmp_path / "compare.csv")
+    assert comparison_subject(table) == "w (q_len=128) on edge-npu (cores=2)"
+    assert table["workload.q_len"].tolist() == [128, 128]
+    assert table["machine.cores"].tolist() == [2, 2]
+    assert table["tile_q"].fillna(0).tolist() == [0, 64]
+
+
 def test_compare_forgets_the_timelines_of_an_earlier_comparison(accelsim_command, tmp_path):
     accelsim_command("compare", *SEVERAL, "--out", tmp_path, "--timeline")
     accelsim_command("compare", *SEVERAL, "--out", tmp_path)
@@ -91,15 +132,31 @@ def test_compare_prints_json(accelsim_command, tmp_path):
     assert [row["kernel"] for row in json.loads(done.stdout)] == ["dense", "flash"]
 
 
-def test_a_setting_with_the_name_of_a_kernel_is_for_that_kernel(
-    accelsim_command, simulator, tmp_path
-):
-    words = ("--set", "flash.tile_q=64", "--set", "workload.q_len=128")
-    accelsim_command("compare", *SEVERAL, *words, "--out", tmp_path)
-    assert [call[3] for call in simulator.calls] == [
-        {"workload.q_len": "128"},
-        {"tile_q": "64", "workload.q_len": "128"},
-    ]
+RECIPES = ("flash", "flash(tile_q=64)", 'flash(precision="a/b, c")')
+
+
+def test_compare_takes_recipes_of_one_kernel(accelsim_command, simulator, tmp_path):
+    words = (*SEVERAL[:-1], ",".join(RECIPES), "--set", "workload.q_len=128", "--out", tmp_path)
+    done = accelsim_command("compare", *words, "--timeline")
+    assert done.exit_code == 0, done.stderr
+    assert [call[2] for call in simulator.calls] == list(RECIPES)
+    assert all(call[3] == {"workload.q_len": "128"} for call in simulator.calls)
+    assert pd.read_csv(tmp_path / "compare.csv")["kernel"].tolist() == list(RECIPES)
+    assert {path.name for path in tmp_path.glob("timeline*.png")} == {
+        "timeline-flash.png",
+        "timeline-flash(tile_q=64).png",
+        'timeline-flash(precision="a%2Fb, c").png',
+    }
+    accelsim_command("compare", *words)
+    assert list(tmp_path.glob("timeline*.csv")) == []
+
+
+def test_a_long_recipe_has_a_timeline_too(accelsim_command, tmp_path):
+    recipes = [f"flash(precision={'x' * 300}{end})" for end in "ab"]
+    words = (*SEVERAL[:-1], ",".join(recipes), "--out", tmp_path, "--timeline")
+    done = accelsim_command("compare", *words)
+    assert done.exit_code == 0, done.stderr
+    assert len(list(tmp_path.glob("timeline*.png"))) == 2
 
 
 def test_sweep_tells_what_became_of_the_points(accelsim_command, simulator, tmp_path):
@@ -141,6 +198,48 @@ def test_program_is_cut_at_the_limit(accelsim_command):
     assert accelsim_command("program", *ONE, "--limit", 2).stdout == "0 load\n1 load\n"
 
 
+def test_sweep_tells_what_the_table_does_not_show(accelsim_command, simulator, tmp_path):
+    simulator.num_set_aside = 2
+    simulator.free_keys = ("machine.clock", "machine.hbm.bandwidth")
+    done = accelsim_command("sweep", tmp_path / "s.yaml", "--out", tmp_path)
+    assert done.stderr.splitlines()[-3:-1] == [
+        "2 older results are kept and not shown: made by other code, or from files that have "
+        "changed since",
+        "the area does not change with machine.clock, machine.hbm.bandwidth: what is best costs "
+        "nothing, and wins every front (docs/sweeps.md)",
+    ]
+    simulator.num_set_aside, simulator.free_keys = 1, ()
+    done = accelsim_command("sweep", tmp_path / "s.yaml", "--out", tmp_path)
+    assert done.stderr.splitlines()[-2].startswith("1 older result is kept and not shown: ")
+
+
+def test_kernels_say_what_they_are_for_and_whether_they_are_exact(accelsim_command):
+    lines = [line.split("│") for line in accelsim_command("kernels").stdout.splitlines()]
+    cells = {row[1].strip(): [cell.strip() for cell in row[2:5]] for row in lines if len(row) > 5}
+    assert cells["dense"] == ["attention", "prefill, decode", "yes"]
+    assert cells["flash"] == ["attention", "decode", "no"]
+
+
+def test_figures_of_other_choices_have_other_names(accelsim_command, results_table):
+    words = ("plot", results_table, "--x", "time_s", "--y", "energy_j")
+    chosen = [
+        *((), ("--by", "kernel"), ("--by", "tile_q", "--by", "kernel"), ("--pareto",)),
+        *(("--pareto", "--by", "kernel"), ("--pareto", "--maximize", "time_s")),
+    ]
+    for more in chosen:
+        assert accelsim_command(*words, *more).exit_code == 0
+    assert sorted(path.stem for path in results_table.glob("*.png")) == sorted(
+        [
+            "energy_j-over-time_s",
+            "energy_j-over-time_s-by-kernel",
+            "energy_j-over-time_s-by-tile_q-by-kernel",
+            "pareto-energy_j-time_s",
+            "pareto-energy_j-time_s-by-kernel",
+            "pareto-energy_j-time_s-most-time_s",
+        ]
+    )
+
+
 def test_kernels_with_their_parameters(accelsim_command):
     printed = accelsim_command("kernels").stdout
     for text in ("flash attention", "tile_q", "absent", "Rows [q_len] of a tile.", "precision"):
@@ -172,19 +271,36 @@ def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command,
 
 
 def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
-    done = accelsim_command("quality", "--linear", "gemm", "--set", "linear.tile_m=64")
-    settings = {"linear.tile_m": "64"}
-    expected = ("smollm2", None, settings, "ascend-910b", None, 1024, 1024, "gemm")
+    done = accelsim_command("quality", "--linear", "gemm(tile_m=64)")
+    expected = ("smollm2", None, {}, "ascend-910b", None, 1024, 1024, "gemm(tile_m=64)")
     assert simulator.calls == [expected]
-    assert "gemm in smollm2" in done.stderr
+    assert "gemm(tile_m=64) in smollm2" in done.stderr
 
 
 def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, simulator, tmp_path):
-    words = ("--model", "other", "--machine", "edge-npu", "--set", "tile_q=4", "--tokens", "8")
+    words = (
+        "--model",
+        "other",
+        "--machine",
+        "edge-npu",
+        "--tokens",
+        "8",
+        "--set",
+        "machine.cores=4",
+    )
     words += ("--text", tmp_path / "t.txt", "--window", "4", "--format", "json", "--verbose")
     done = accelsim_command("quality", "--kernel", "flash", *words)
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
-    expected = ("other", "flash", {"tile_q": "4"}, "edge-npu", tmp_path / "t.txt", 8, 4, None)
+    expected = (
+        "other",
+        "flash",
+        {"machine.cores": "4"},
+        "edge-npu",
+        tmp_path / "t.txt",
+        8,
+        4,
+        None,
+    )
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
 

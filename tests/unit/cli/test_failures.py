@@ -5,7 +5,13 @@ import sys
 
 import pytest
 
-from accelsim.errors import ConfigError, DoesNotFitError, SweepInterruptedError, WorkloadError
+from accelsim.errors import (
+    ConfigError,
+    DoesNotFitError,
+    ShortageError,
+    SweepInterruptedError,
+    WorkloadError,
+)
 
 ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
 SEVERAL = ("--machine", "edge-npu", "--workload", "w", "--kernels")
@@ -41,6 +47,12 @@ def test_an_interrupted_sweep_says_how_to_go_on(accelsim_command, simulator, tmp
     assert (done.exit_code, done.stderr) == (130, "interrupted: run it again\n")
 
 
+def test_a_sweep_for_which_the_computer_is_too_small_fails(accelsim_command, simulator, tmp_path):
+    simulator.failure = ShortageError("1 of 4 points are not finished")
+    done = accelsim_command("-q", "sweep", tmp_path / "s.yaml", "--out", tmp_path)
+    assert (done.exit_code, done.stderr) == (2, "1 of 4 points are not finished\n")
+
+
 @pytest.mark.parametrize(
     "words", [("sweep", "s.yaml", "--out", "out"), ("quality", "--kernel", "flash")]
 )
@@ -55,11 +67,11 @@ def test_a_mistake_leaves_no_bar_behind(accelsim_command, simulator, words):
     [
         (
             ("run", *ONE, "--set", "tile_q"),
-            "--set tile_q: found no key=value; allowed: --set tile_q=128",
+            "--set tile_q: found no key=value; allowed: --set workload.q_len=4096",
         ),
         (
             ("run", *ONE, "--set", "=128"),
-            "--set =128: found no key=value; allowed: --set tile_q=128",
+            "--set =128: found no key=value; allowed: --set workload.q_len=4096",
         ),
         (
             ("run", *ONE, "--set", "tile_q=1", "--set", "tile_q=2"),
@@ -67,13 +79,27 @@ def test_a_mistake_leaves_no_bar_behind(accelsim_command, simulator, words):
         ),
         (
             ("compare", *SEVERAL, "dense,,flash", "--out", "out"),
-            "--kernels dense,,flash: found an empty or repeated name; "
+            "--kernels dense,,flash: found an empty or repeated kernel; "
             "allowed: --kernels dense,flash",
         ),
         (
             ("compare", *SEVERAL, "flash,flash", "--out", "out"),
-            "--kernels flash,flash: found an empty or repeated name; "
+            "--kernels flash,flash: found an empty or repeated kernel; "
             "allowed: --kernels dense,flash",
+        ),
+        (
+            ("compare", *SEVERAL, "flash(tile_q=64),flash( tile_q = 64 )", "--out", "out"),
+            "--kernels flash(tile_q=64),flash( tile_q = 64 ): found an empty or repeated kernel; "
+            "allowed: --kernels dense,flash",
+        ),
+        (
+            ("compare", *SEVERAL, "dense,flash(tile_q=64", "--out", "out"),
+            "recipe 'flash(tile_q=64': found no closing bracket; allowed: a kernel, such as "
+            "flash(tile_q=128); in a YAML list, put quotes around what has brackets",
+        ),
+        (
+            ("compare", *SEVERAL, "dense,flash(tile_q=x)", "--out", "out"),
+            "flash: tile_q: found 'x', expected a valid integer",
         ),
         (
             ("compare", *SEVERAL, "dense,flsh", "--out", "out"),

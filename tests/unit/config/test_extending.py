@@ -45,7 +45,7 @@ def test_keys_are_replaced_one_by_one(tmp_path):
 def test_a_part_of_another_kind_is_replaced_as_a_whole(tmp_path):
     systolic = (
         "cube: {kind: systolic, rows: 8, cols: 8, dataflow: output_stationary, rates: {fp16: 1}, "
-        "pipeline_depth_cycles: 1, operand_buffer: 1 KiB}\n"
+        "pipeline_depth_cycles: 1, operand_buffer: 4 KiB}\n"
     )
     own = load_machine(write(tmp_path, own=f"extends: edge-npu\n{systolic}"))
     assert own.cube is not None

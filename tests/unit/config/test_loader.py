@@ -11,8 +11,9 @@ from accelsim.config.document import MAX_BYTES
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import known_names
 from accelsim.config.spec import Bytes, Spec
-from accelsim.errors import ConfigError, UnknownNameError
+from accelsim.errors import ConfigError, ShortageError, UnknownNameError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 
 
@@ -230,14 +231,26 @@ def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "secret.yaml"
     file.write_text("a: 1\n")
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert refusal_of(file) == f"{file}: cannot be read: Permission denied"
+    with pytest.raises(ShortageError) as refusal:
+        read_document(file, kind="machine")
+    assert str(refusal.value) == f"{file}: cannot be read: Permission denied"
+
+
+def test_a_memory_file_that_cannot_be_read_is_no_mistake_of_the_machine(monkeypatch):
+    def refuse(*_, **__):
+        raise ShortageError("hbm2.yaml: cannot be read: Too many open files")
+
+    monkeypatch.setattr("accelsim.hardware.hbm.load_spec", refuse)
+    with pytest.raises(ShortageError) as refusal:
+        load_machine("ascend-910b-banked")
+    assert str(refusal.value) == "hbm2.yaml: cannot be read: Too many open files"
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UnknownNameError) as refusal:
         load_spec(MachineSpec, "ascend-910c", kind="machine")
     assert str(refusal.value) == (
-        "unknown machine 'ascend-910c', did you mean 'ascend-910b-no-l2'?; known: "
+        "unknown machine 'ascend-910c', did you mean 'ascend-910b'?; known: "
         + ", ".join(known_names("machine"))
     )
 

@@ -30,6 +30,7 @@ NOTHING = Activity(
     accumulator_write_bytes=0,
     hbm_read_bytes=0,
     hbm_write_bytes=0,
+    hbm_bytes_by_tensor=(0, 0),
     seconds=0.0,
 )
 
@@ -50,12 +51,14 @@ def test_an_empty_program_does_nothing():
 @pytest.mark.parametrize("transfer", [load, gather])
 def test_a_load_reads_hbm_and_writes_the_scratchpad(transfer):
     found = activity_of(transfer(1, 0, 30, rows=2))
-    assert found == expected(61 / CLOCK_HZ, hbm_read_bytes=60, scratchpad_write_bytes=60)
+    traffic = {"hbm_read_bytes": 60, "hbm_bytes_by_tensor": (60, 0)}
+    assert found == expected(61 / CLOCK_HZ, **traffic, scratchpad_write_bytes=60)
 
 
 def test_a_store_reads_the_scratchpad_and_writes_hbm():
     found = activity_of(store(1, 0, 30, rows=2))
-    assert found == expected(61 / CLOCK_HZ, hbm_write_bytes=60, scratchpad_read_bytes=60)
+    traffic = {"hbm_write_bytes": 60, "hbm_bytes_by_tensor": (0, 60)}
+    assert found == expected(61 / CLOCK_HZ, **traffic, scratchpad_read_bytes=60)
 
 
 @pytest.mark.parametrize(("accumulate", "accumulator_reads"), [(False, 120), (True, 240)])

@@ -1,18 +1,13 @@
 """The tiling that gemm chooses, against the tilings a user could ask for instead."""
 
+import numpy as np
 import pytest
 
 from accelsim.engine.compiled import schedule
+from accelsim.kernels.linear.estimate import Step, Work, cost_of
 from accelsim.kernels.linear.gemm import Gemm
-from accelsim.kernels.linear.tiles import (
-    BufferSize,
-    Cost,
-    Step,
-    Tiles,
-    candidates,
-    cost_of,
-    fastest_tiles,
-)
+from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
+from accelsim.kernels.linear.tiles import Cost, Tiles, balanced, candidates, fastest, with_ranges
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
@@ -46,11 +41,11 @@ def test_no_other_depth_of_a_step_is_faster(name, bandwidth):
     """Steps too small leave channels idle and latency in sight: up to four times slower.
 
     The estimate does not know how the first transfers of all cores overlap, which is worth a
-    latency at most.
+    latency at most, and takes times that differ by half a percent for equal.
     """
     machine = load_machine(name, {"hbm.bandwidth": bandwidth})
     best = min(cycles_with(machine, tile_k=depth) for depth in (16, 32, 64, 128, 256))
-    assert cycles_with(machine) <= best + machine.hbm_latency_cycles
+    assert cycles_with(machine) <= 1.01 * best + machine.hbm_latency_cycles
 
 
 def test_no_other_side_of_a_tile_is_faster_where_the_last_wave_is_short():
@@ -58,7 +53,7 @@ def test_no_other_side_of_a_tile_is_faster_where_the_last_wave_is_short():
     machine = load_machine("ascend-910b-no-l2")
     sides = [(m, n) for m in (64, 128, 256) for n in (64, 128, 256) if m * n <= 128 * 256]
     best = min(cycles_with(machine, tile_m=m, tile_n=n) for m, n in sides)
-    assert cycles_with(machine) <= best + machine.hbm_latency_cycles
+    assert cycles_with(machine) <= 1.01 * best + machine.hbm_latency_cycles
 
 
 def test_an_item_of_one_step_is_known_to_use_one_slot():
@@ -66,7 +61,7 @@ def test_an_item_of_one_step_is_known_to_use_one_slot():
     machine = load_machine("ascend-910b-no-l2", {"hbm.bandwidth": "3.2 TB/s"})
     work = problem(2048, 2048, 512)
     best = min(cycles_with(machine, work, WeightOnly, tile_k=depth) for depth in (128, 256, 512))
-    assert cycles_with(machine, work, WeightOnly) <= best + machine.hbm_latency_cycles
+    assert cycles_with(machine, work, WeightOnly) <= 1.01 * best + machine.hbm_latency_cycles
 
 
 def test_no_other_number_of_ranges_is_faster():
@@ -75,12 +70,14 @@ def test_no_other_number_of_ranges_is_faster():
     asked = {"stages": 4, "b_layout": "nk", "tile_k": 64}
     work = problem(1, 576, 1536)
     best = min(cycles_with(machine, work, splits=n, **asked) for n in (1, 2, 4, 6, 12, 24))
-    assert cycles_with(machine, work, splits="chosen", **asked) <= best + machine.hbm_latency_cycles
+    chosen = cycles_with(machine, work, splits="chosen", **asked)
+    assert chosen <= 1.01 * best + machine.hbm_latency_cycles
 
 
 def test_tiles_of_warp_groups_have_a_side_for_each_dimension_of_the_instruction():
     """wgmma.m64nNk16 of PTX: 64 rows, N from 8 to 256 by 8; A and B may change places."""
-    sides = {(t.m, t.n) for t in candidates(problem(4096, 4096, 64), (None,) * 3, "warp_groups")}
+    tilings = candidates(problem(4096, 4096, 64), (None,) * 3, "warp_groups")
+    sides = set(zip(tilings.m, tilings.n, strict=True))
     rows, cols = range(64, 513, 64), range(8, 257, 8)
     assert sides == {(m, n) for m in range(8, 513, 8) for n in range(8, 513, 8)} & (
         {(m, n) for m in rows for n in cols} | {(n, m) for m in rows for n in cols}
@@ -97,12 +94,13 @@ def test_tiles_of_warp_groups_fill_waves_that_powers_of_two_leave_half_empty(m, 
     work = GemmProblem(kind="gemm", name="product", m=m, n=n, k=k, dtype=Format.BF16)
     chosen = cycles_with(machine, work, tile_sizes="warp_groups", **asked)
     assert chosen == cycles_with(machine, work, tile_m=best[0], tile_n=best[1], **asked)
-    assert chosen < 0.9 * cycles_with(machine, work, **asked)
+    assert chosen < 0.9 * cycles_with(machine, work, tile_sizes="powers", **asked)
 
 
 @pytest.mark.parametrize(("m", "n", "rows"), [(1, 512, "n"), (512, 63, "m"), (40, 40, "mn")])
 def test_a_short_operand_is_what_a_warp_group_takes_as_columns(m, n, rows):
-    sides = {(t.m, t.n) for t in candidates(problem(m, n, 64), (None,) * 3, "warp_groups")}
+    tilings = candidates(problem(m, n, 64), (None,) * 3, "warp_groups")
+    sides = set(zip(tilings.m, tilings.n, strict=True))
     along_m = {(min(r, m), min(c, n)) for r in range(64, 513, 64) for c in range(8, 257, 8)}
     along_n = {(min(c, m), min(r, n)) for r in range(64, 513, 64) for c in range(8, 257, 8)}
     assert sides == (along_m if "m" in rows else set()) | (along_n if "n" in rows else set())
@@ -110,37 +108,114 @@ def test_a_short_operand_is_what_a_warp_group_takes_as_columns(m, n, rows):
 
 def test_a_tile_that_was_asked_for_is_taken_whatever_sizes_are_tried():
     tilings = candidates(problem(4096, 4096, 64), (48, 24, 16), "warp_groups")
-    assert {(t.m, t.n, t.k) for t in tilings} == {(48, 24, 16)}
+    assert set(zip(tilings.m, tilings.n, tilings.k, strict=True)) == {(48, 24, 16)}
 
 
 @pytest.mark.parametrize(
     ("costs", "best"),
     [
-        ({16: Cost(100, 8.0, 4), 32: Cost(99, 9.0, 5)}, 32),
+        ({16: Cost(100, 8.0, 4), 32: Cost(98, 9.0, 5)}, 32),
         ({16: Cost(100, 8.0, 4), 32: Cost(100, 7.0, 5)}, 32),
+        ({16: Cost(100.1, 8.0, 4), 32: Cost(100, 9.0, 4)}, 16),
         ({16: Cost(100, 8.0, 4), 32: Cost(100, 8.0, 3)}, 32),
-        ({16: Cost(100, 8.0, 4), 32: Cost(100, 8.0, 4)}, 16),
+        ({16: Cost(100, 8.0, 4), 32: Cost(99.9, 8.0, 4)}, 32),
     ],
 )
 def test_of_equally_fast_tiles_those_that_load_least_are_taken(costs, best):
-    chosen = fastest_tiles(
-        "product",
-        load_machine("edge-npu"),
-        [Tiles(size, size, size, 1) for size in costs],
-        lambda tiles: [BufferSize("a", tiles.m, tiles.k, Format.FP16)],
-        lambda tiles: costs[tiles.m],
-    )
-    assert chosen.m == best
+    """Half a percent is more than the estimate can tell."""
+    sizes = np.array(list(costs))
+    tiles = Tiles(sizes, sizes, sizes, 1)
+    cost = Cost(*(np.array(each) for each in zip(*costs.values(), strict=True)))
+    assert fastest(tiles, cost).tiles == Tiles(best, best, best, 1)
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(512, 512, 512), (300, 200, 100), (1, 700, 96)])
 def test_the_bytes_that_decide_are_those_that_the_program_loads(m, n, k):
     machine, work = load_machine("edge-npu"), problem(m, n, k)
-    tiles = Tiles(min(64, m), 128, 32, 1)
-    loads = tuple(side * tiles.k * work.dtype.bits / BITS_PER_BYTE for side in (tiles.m, tiles.n))
-    program, _ = Gemm.record(
-        work, machine, Gemm.parameters(tile_m=tiles.m, tile_n=tiles.n, tile_k=tiles.k), None
-    )
+    one = {"tile_m": min(64, m), "tile_n": 128, "tile_k": 32, "splits": 1}
+    program, _ = Gemm.record(work, machine, Gemm.parameters(**one), None)
     stored = m * n * work.dtype.bits / BITS_PER_BYTE
-    cost = cost_of(work, machine, tiles, Step(1.0, 0.0, loads))
+
+    def step(tiles):
+        side_bytes = tiles.k * work.dtype.bits / BITS_PER_BYTE
+        return Step(tiles.m * tiles.n, 0.0, (tiles.m * side_bytes, tiles.n * side_bytes))
+
+    tiles = Tiles(*(np.array([each]) for each in (one["tile_m"], 128, 32, 1, 2, 1, 1)))
+    cost = cost_of(Work(work, machine, step, work.dtype.bits), tiles)
     assert cost.loaded_bytes == pytest.approx(program.hbm_bytes.sum() - stored)
+
+
+@pytest.mark.parametrize(
+    ("length", "sizes", "expected"),
+    [
+        (1000, (512, 128), [512, 128]),  # 1000 / 8 = 125, in whole sixteens
+        (576, (512, 64), [288, 64]),
+        (40, (512, 16), [40, 16]),
+        (7, (512, 16), [7]),
+    ],
+)
+def test_balanced_sizes_cut_a_length_into_pieces_of_about_equal_size(length, sizes, expected):
+    assert balanced(length, sizes).tolist() == expected
+
+
+def test_ranges_are_tried_where_cores_want_for_tiles():
+    work = problem(16, 256, 4096)
+    few, many = Tiles(16, 64, 64, 1), Tiles(16, 16, 64, 1)
+    tiles = Tiles(*(np.array(each) for each in zip(few, many, strict=True)))
+    tried = with_ranges(tiles, work, cores=8)
+    assert sorted(tried.splits[tried.n == 64]) == [1, 2, 3, 4]
+    assert tried.splits[tried.n == 16].tolist() == [1]
+    assert set(with_ranges(tiles, work, cores=1).splits) == {1}
+
+
+RECIPES = {
+    "ascend-910b": [
+        ((1024, 1024, 1024), {"tile_m": 128, "tile_n": 176, "tile_k": 128}),
+        ((1, 4096, 4096), {"tile_n": 384, "tile_k": 64, "stages": 4, "swizzle": 4}),
+        ((64, 4096, 4096), {"tile_n": 96, "tile_k": 256, "stages": 3, "swizzle": 4}),
+        ((512, 4096, 1024), {"tile_m": 192, "tile_n": 160, "tile_k": 64, "stages": 3}),
+    ],
+    "ascend-910b-no-l2": [
+        ((1024, 1024, 1024), {"tile_m": 128, "tile_n": 176, "tile_k": 128}),
+        ((1, 4096, 4096), {"tile_n": 384, "tile_k": 128, "stages": 4}),
+        ((300, 700, 500), {"tile_m": 192, "tile_n": 96, "tile_k": 128}),
+    ],
+    "edge-npu": [
+        ((256, 512, 512), {"tile_m": 128, "tile_n": 128, "tile_k": 64}),
+        ((1, 2048, 512), {"tile_n": 512, "tile_k": 64, "stages": 3}),
+    ],
+}
+"""The best of hundreds of recipes tried by hand, with one range of k."""
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "recipe"), [(name, *each) for name in RECIPES for each in RECIPES[name]]
+)
+def test_no_recipe_tried_by_hand_is_much_faster_than_the_default(name, shape, recipe):
+    machine, work = load_machine(name), problem(*shape)
+    by_hand = cycles_with(machine, work, **{"swizzle": 1, "splits": 1, "stages": 2, **recipe})
+    assert cycles_with(machine, work) <= 1.05 * by_hand
+
+
+@pytest.mark.parametrize("name", ["ascend-910b", "ascend-910b-no-l2"])
+def test_decode_is_bound_by_the_bandwidth_of_the_hbm(name):
+    machine, work = load_machine(name), problem(1, 4096, 4096)
+    least = work.compulsory_bytes / machine.hbm_bytes_per_cycle
+    assert least <= cycles_with(machine, work) <= 1.06 * least
+
+
+def test_a_choice_is_made_anew_where_machine_problem_or_parameters_differ():
+    machine = load_machine("ascend-910b")
+    chosen = choose_tiles(SQUARE, machine, GemmParameters())
+    assert choose_tiles(SQUARE, load_machine("ascend-910b"), GemmParameters()) is chosen
+    small = load_machine("ascend-910b", {"scratchpad.capacity": "64 KiB"})
+    assert choose_tiles(SQUARE, small, GemmParameters()) != chosen
+    assert choose_tiles(problem(64, 64, 64), machine, GemmParameters()) != chosen
+    assert choose_tiles(SQUARE, machine, GemmParameters(tile_k=16)).tiles.k == 16
+
+
+@pytest.mark.parametrize("kernel", [Gemm, WeightOnly])
+def test_the_estimate_is_near_what_is_simulated(kernel):
+    machine, work = load_machine("ascend-910b"), problem(512, 1024, 1024)
+    estimated = kernel.estimated_cycles(work, machine, kernel.parameters())
+    assert estimated == pytest.approx(cycles_with(machine, work, kernel), rel=0.2)

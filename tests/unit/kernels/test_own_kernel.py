@@ -15,7 +15,7 @@ from accelsim.errors import DoesNotFitError, ProgramError
 from accelsim.jit import jit
 from accelsim.kernels import registry
 from accelsim.kernels.base import Kernel
-from accelsim.kernels.registry import get_kernel, kernel_names, register
+from accelsim.kernels.registry import get_kernel, is_shipped, kernel_names, register
 from accelsim.kernels.tiling import first_fit
 from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import FP32, Format
@@ -136,7 +136,7 @@ def test_it_is_simulated_and_judged(known, workload):
 
 def test_both_engines_agree_on_it(known, workload):
     compiled, reference = (
-        simulate("edge-npu", workload, "row_softmax", {"tile_rows": 7}, engine=engine)
+        simulate("edge-npu", workload, "row_softmax(tile_rows=7)", engine=engine)
         for engine in ("compiled", "reference")
     )
     assert compiled.cycles == reference.cycles
@@ -144,7 +144,7 @@ def test_both_engines_agree_on_it(known, workload):
 
 
 def test_its_program_is_verified(known, workload):
-    program = record("edge-npu", workload, "row_softmax", {"tile_rows": 20})
+    program = record("edge-npu", workload, "row_softmax(tile_rows=20)")
     assert program.num_items == 3
     assert program.num_ops == 3 * 7
 
@@ -157,6 +157,56 @@ def test_its_tiles_are_checked_against_the_machine(known, workload):
         "(1 KiB) are there; buffers: x 2 x 32x33 = 8448 B, column 2 x 32x1 = 256 B; "
         "choose smaller tiles or a larger scratchpad"
     )
+
+
+@jit
+def loads_only(p, rows, cols, src, x_buffer):
+    begin_item(p, 0)
+    load(p, tile(x_buffer, 0), src, 0, 0, rows, cols)
+
+
+class Broken(RowSoftmax):
+    """What it records of A, k columns wide, depends on `reached`, which tests set."""
+
+    name = "broken"
+    reached = 0
+
+    @classmethod
+    def record(cls, problem, machine, parameters, tensors):
+        builder = ProgramBuilder(cls.name, with_numbers=tensors is not None)
+        data = None if tensors is None else tensors.a
+        src = builder.tensor("a", "input", problem.m, problem.k, Format.FP32, data)
+        dst = builder.tensor("y", "output", problem.m, problem.k, Format.FP32)
+        x = builder.buffer("x", 8, problem.k, Format.FP32)
+        return builder.record(loads_only, 1, cls.reached, problem.k, src, x), dst.data
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Register a kernel that is not sound."""
+    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+    return register(Broken)
+
+
+UNSOUND = [
+    (8, "broken: output y has 6600 B, but 0 B are stored"),
+    (
+        9,
+        "broken: op 0 load   load     x[0] <- a: 9 rows x 132 B at 0 step 132: "
+        "asks for 9x33 elements of x[0]; allowed: 1x1 to 8x33",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), UNSOUND)
+@pytest.mark.parametrize("tensors", ["{source: uniform}", None])
+def test_an_unsound_program_is_not_simulated(broken, monkeypatch, tmp_path, rows, message, tensors):
+    monkeypatch.setattr(broken, "reached", rows)
+    sizes = {"workload.m": 50, "workload.k": 33, "workload.dtype": "fp32"}
+    with pytest.raises(ProgramError) as refusal:
+        simulate("edge-npu", "gemm-1024", "broken", {**sizes, "workload.tensors": tensors})
+    assert str(refusal.value) == message
+    assert not is_shipped(broken)
 
 
 def test_a_name_is_taken_once(known):

@@ -206,10 +206,19 @@ def test_the_mean_of_fp16_scores_does_not_overflow_where_their_sum_does():
     assert np.isfinite(found).all()
 
 
-def test_fp16_statistics_need_an_fp16_vector_path():
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        ("pasa(statistics=fp16, precision=fp32)", {}),
+        ("pasa(statistics=fp16)", {"workload.dtype": "bf16"}),
+    ],
+)
+def test_fp16_statistics_need_an_fp16_vector_path(recipe, settings):
     with pytest.raises(ConfigError) as caught:
-        simulate(MACHINE, "attention-2048", "pasa", {"statistics": "fp16", "precision": "fp32"})
-    assert "statistics: found fp16 with precision fp32, allowed: fp32" in str(caught.value)
+        simulate(MACHINE, "attention-2048", recipe, settings)
+    assert str(caught.value) == (
+        "statistics: found fp16 with a vector path in fp32, allowed: fp32, or precision fp16"
+    )
 
 
 @pytest.mark.parametrize("kernel", ["pasa", "centered"])
@@ -228,4 +237,4 @@ def test_tiles_that_do_not_fit_are_refused(kernel):
     with pytest.raises(
         DoesNotFitError, match=f"{kernel} on attention-2048 does not fit the scratc"
     ):
-        simulate(MACHINE, "attention-2048", kernel, {"tile_q": 2048, "tile_k": 128})
+        simulate(MACHINE, "attention-2048", f"{kernel}(tile_q=2048, tile_k=128)")

@@ -16,19 +16,27 @@ def test_errors_match_their_definitions() -> None:
     )
 
 
-def test_overflowed_elements_are_counted_and_left_out_of_the_errors() -> None:
-    accuracy = compare(np.array([np.inf, np.nan, 3.0, 4.0]), np.array([9.0, 9.0, 3.0, 6.0]))
+@pytest.mark.parametrize("lost", [np.inf, -np.inf, np.nan])
+def test_an_output_that_is_not_finite_is_infinitely_wrong(lost: float) -> None:
+    accuracy = compare(np.array([lost, 3.0, 4.0, 5.0]), np.array([9.0, 3.0, 6.0, 5.0]))
     assert accuracy == Accuracy(
-        rmse=np.sqrt(2.0),
-        relative_rmse=np.sqrt(2.0) / np.sqrt(45 / 2),
-        max_abs_error=2.0,
-        nonfinite_fraction=0.5,
+        rmse=np.inf, relative_rmse=np.inf, max_abs_error=np.inf, nonfinite_fraction=0.25
     )
 
 
-def test_without_a_finite_element_there_is_no_error_to_state() -> None:
-    assert compare(np.array([np.inf, np.nan]), np.array([1.0, 2.0])) == Accuracy(
-        rmse=None, relative_rmse=None, max_abs_error=None, nonfinite_fraction=1.0
+def test_elements_whose_reference_is_not_finite_have_no_error() -> None:
+    output, reference = (
+        np.array([np.inf, np.nan, 7.0, 4.0]),
+        np.array([np.inf, np.nan, np.nan, 6.0]),
+    )
+    assert compare(output, reference) == Accuracy(
+        rmse=2.0, relative_rmse=2 / 6, max_abs_error=2.0, nonfinite_fraction=0.5
+    )
+
+
+def test_without_a_finite_reference_there_is_no_error_to_state() -> None:
+    assert compare(np.array([np.inf, 1.0]), np.array([np.inf, np.nan])) == Accuracy(
+        rmse=None, relative_rmse=None, max_abs_error=None, nonfinite_fraction=0.5
     )
 
 

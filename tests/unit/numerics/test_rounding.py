@@ -27,6 +27,8 @@ DTYPES = {
     Format.FP8_E4M3: ml_dtypes.float8_e4m3fn,
     Format.FP8_E5M2: ml_dtypes.float8_e5m2,
 }
+LARGEST = {Format.FP8_E4M3: 448, Format.FP8_E5M2: 57344}
+"""What saturates, and at what number: `cvt` to these formats in the PTX ISA has `.satfinite`."""
 RANGES = {Format.INT32: (-(2**31), 2**31 - 128), Format.INT8: (-128, 127), Format.INT4: (-8, 7)}
 SCALARS: dict[Format, Callable[[np.float32], np.float32]] = {
     fmt: getattr(rounding, f"to_{fmt.value}") for fmt in [*DTYPES, *RANGES]
@@ -35,6 +37,8 @@ SCALARS: dict[Format, Callable[[np.float32], np.float32]] = {
 
 def oracle(values: np.ndarray, fmt: Format) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
+        if fmt in LARGEST:
+            values = np.clip(values, -LARGEST[fmt], LARGEST[fmt])
         if fmt in DTYPES:
             return values.astype(DTYPES[fmt]).astype(np.float32)
         low, high = RANGES[fmt]
@@ -79,7 +83,10 @@ SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3.4e38, -
 @pytest.mark.parametrize("fmt", DTYPES)
 def test_every_value_of_a_format_is_kept(fmt: Format) -> None:
     values = values_of(fmt)
-    assert_same_bits(rounding.round_array(values, fmt), values)
+    # E5M2 has patterns of infinity, which conversions to it do not give.
+    expected = oracle(values, fmt) if fmt in LARGEST else values
+    assert_same_bits(rounding.round_array(values, fmt), expected)
+    np.testing.assert_array_equal(expected[np.isfinite(values)], values[np.isfinite(values)])
 
 
 @pytest.mark.parametrize("fmt", DTYPES)
@@ -114,8 +121,10 @@ def test_the_scalar_form_agrees_with_the_array_form(fmt: Format) -> None:
     ("fmt", "largest", "first_beyond", "beyond"),
     [
         (Format.FP16, 65504, 65520, np.inf),
-        (Format.FP8_E5M2, 57344, 61440, np.inf),
-        (Format.FP8_E4M3, 448, np.nextafter(np.float32(464), np.float32(465)), np.nan),
+        (Format.FP8_E5M2, 57344, 61440, 57344),
+        (Format.FP8_E5M2, 57344, np.inf, 57344),
+        (Format.FP8_E4M3, 448, 465, 448),
+        (Format.FP8_E4M3, 448, np.inf, 448),
         (Format.INT8, 127, 1e9, 127),
         (Format.INT4, 7, 1e9, 7),
     ],

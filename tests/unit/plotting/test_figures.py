@@ -9,8 +9,16 @@ from accelsim.plotting.agreement import agreement_figure
 from accelsim.plotting.bars import energy_figure, traffic_figure
 from accelsim.plotting.gantt import timeline_figure
 from accelsim.plotting.roofline import roofline_figure
-from accelsim.plotting.style import save_figure
-from accelsim.plotting.table import find_table, numbers, read_table
+from accelsim.plotting.style import new_figure, save_figure, titled
+from accelsim.plotting.table import (
+    find_table,
+    is_exact,
+    num_left_out,
+    numbers,
+    problems,
+    read_table,
+    series_names,
+)
 from accelsim.plotting.tradeoff import curve_figure, pareto_figure
 
 COMPARED = pd.DataFrame(
@@ -121,7 +129,124 @@ def test_each_problem_has_a_front_of_its_own():
     figure = pareto_figure(table, "area_mm2", "time_s", [True, True, True, True, False])
     (axes,) = figure.axes
     assert [len(steps.get_xdata()) for steps in axes.get_lines()] == [2, 2]
-    assert legend(axes) == ["dense", "flash", "Pareto front of\neach problem\n(4 of 4 points)"]
+    assert legend(axes) == [
+        *("dense · q len 512", "dense · q len 1,024", "flash · q len 512", "flash · q len 1,024"),
+        "Pareto front, each problem\n(4 of 4 points)",
+    ]
+
+
+def test_workloads_of_one_name_and_other_contents_are_told_apart():
+    table = SWEPT.assign(workload_digest=["aaaa11", "bbbb22"] * 2 + ["aaaa11"])
+    figure = pareto_figure(table, "area_mm2", "time_s", [True, True, True, True, False])
+    assert [len(steps.get_xdata()) for steps in figure.axes[0].get_lines()] == [2, 2]
+    assert legend(figure.axes[0])[:-1] == [
+        *("dense · w #aaaa", "dense · w #bbbb", "flash · w #aaaa", "flash · w #bbbb")
+    ]
+
+
+def test_machines_of_one_name_and_other_contents_are_told_apart():
+    table = SWEPT.drop(columns="machine.scratchpad.capacity").assign(
+        machine="m", machine_digest=["aaaa11", "bbbb22"] * 2 + ["aaaa11"]
+    )
+    names = series_names(table)
+    assert names[:4].tolist() == [
+        *("dense · m #aaaa", "dense · m #bbbb", "flash · m #aaaa", "flash · m #bbbb")
+    ]
+    swept = table.assign(**{"machine.cores": [1, 2, 1, 2, 1]})
+    assert series_names(swept)[:2].tolist() == ["dense", "dense"]
+
+
+def test_one_problem_under_two_names_is_one_problem():
+    table = SWEPT.assign(workload=["a", "b", "a", "b", "a"], workload_digest="aaaa11")
+    assert problems(table).nunique() == 1
+    assert problems(table.drop(columns="workload_digest")).nunique() == 2
+    older = table.assign(workload_digest=[None, None, "x", "x", "y"])
+    assert problems(older).tolist() == ["a", "b", "x", "x", "y"]
+
+
+def test_lines_stay_with_one_problem():
+    """The time of a short sequence is not the lowest of a long one."""
+    table = pd.DataFrame(
+        {
+            "workload": "w",
+            "kernel": "flash",
+            "workload_digest": [f"p{index % 6}" for index in range(12)],
+            "tile_q": [32] * 6 + [64] * 6,
+            "time_s": np.arange(1, 13.0),
+        }
+    )
+    (axes,) = curve_figure(table, "tile_q", "time_s").axes
+    assert [line.get_ydata().tolist() for line in axes.get_lines()] == [
+        [float(index), float(index + 6)] for index in range(1, 7)
+    ]
+    table["workload.q_len"] = table["workload_digest"].str[1:].astype(int)
+    (axes,) = curve_figure(table, "workload.q_len", "time_s").axes
+    assert [len(line.get_xdata()) for line in axes.get_lines()] == [6]
+
+
+MIXED = SWEPT.head(4).assign(
+    is_exact=[True, True, False, False], selection_assumed=[False, False, False, True]
+)
+
+
+def test_approximate_designs_have_a_front_of_their_own_and_hollow_markers():
+    exact, wider = [True, True, False, False], [False, False, True, True]
+    figure = pareto_figure(MIXED, "area_mm2", "time_s", exact, wider_front=wider)
+    (axes,) = figure.axes
+    solid, dashed = (line for line in axes.get_lines() if line.get_linestyle() in ("-", "--"))
+    assert (solid.get_linestyle(), solid.get_ydata().tolist()) == ("-", pytest.approx([8, 5]))
+    assert (dashed.get_linestyle(), dashed.get_ydata().tolist()) == ("--", pytest.approx([4, 3]))
+    assert legend(axes) == [
+        *("dense", "flash", "flash (assumed)", "hollow: approximate"),
+        "Pareto front of\nexact designs\n(2 of 2 points)",
+        "Pareto front with\napproximate designs\n(2 of 4 points)",
+    ]
+    faces = [points.get_facecolors()[0, :3].tolist() for points in axes.collections]
+    assert [face == [1, 1, 1] for face in faces] == [False, True, True]
+
+
+def test_there_may_be_no_exact_design():
+    table = MIXED.assign(is_exact=False)
+    figure = pareto_figure(table, "area_mm2", "time_s", [False] * 4, wider_front=[True] * 4)
+    assert legend(figure.axes[0])[-1] == ("Pareto front with\napproximate designs\n(4 of 4 points)")
+
+
+def test_approximate_kernels_are_hollow_in_a_roofline():
+    (axes,) = roofline_figure(COMPARED.assign(is_exact=[True, False])).axes
+    faces = {line.get_label(): line.get_markerfacecolor() for line in axes.get_lines()[1:]}
+    assert faces["flash"] == "white" != faces["dense"]
+    assert legend(axes) == ["dense", "flash", "hollow: approximate"]
+
+
+LOST = pd.DataFrame(
+    {
+        "workload": "w",
+        "kernel": "gemm",
+        "time_s": [1e-6, 2e-6, 3e-6, 4e-6],
+        "accuracy.rmse": [6.02, 30.1, np.inf, None],
+        "accuracy.nonfinite_fraction": [0.97, 0.0, 0.1, None],
+    }
+)
+
+
+@pytest.mark.parametrize("draw", [curve_figure, lambda *words: pareto_figure(*words, [1, 1, 0, 0])])
+def test_designs_with_lost_outputs_are_left_out_of_what_is_said_of_accuracy(draw):
+    (axes,) = draw(LOST, "time_s", "accuracy.rmse").axes
+    assert [points.get_offsets().tolist() for points in axes.collections] == [[[2, 30.1]]]
+    assert "2 designs are left out:\noutput or value not finite" in legend(axes)
+
+
+def test_designs_with_lost_outputs_are_not_exact():
+    assert is_exact(LOST).tolist() == [False, True, False, True]
+    assert num_left_out(LOST, ["time_s"]) == 0
+    assert num_left_out(LOST, ["time_s", "accuracy.rmse"]) == 2
+
+
+def test_yes_and_no_are_read_from_a_saved_table(tmp_path):
+    """Where some points have no result, a column of flags holds text."""
+    mixed = MIXED.assign(is_exact=[True, False, None, True])
+    mixed.to_csv(tmp_path / "results.csv", index=False)
+    assert is_exact(read_table(tmp_path / "results.csv")).tolist() == [True, False, True, True]
 
 
 def test_steps_turn_where_more_is_better():
@@ -190,6 +315,10 @@ def test_lanes_of_several_cores_are_told_apart():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["core 0 load", "core 1 cube"]
 
 
+def test_a_figure_says_what_it_is_of_word_for_word():
+    assert titled(new_figure(2, 2), "w ($n=1$) on m").get_suptitle() == "w ($n=1$) on m"
+
+
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
     for name in ("first", "second"):
         paths = save_figure(energy_figure(COMPARED), tmp_path, name)
@@ -253,6 +382,13 @@ def test_an_unknown_column():
 def test_no_finished_row():
     assert message_of(curve_figure, SWEPT.tail(1), "area_mm2", "time_s") == (
         "no row of the table has a value in all of the columns area_mm2, time_s"
+    )
+
+
+def test_nothing_finite():
+    assert message_of(curve_figure, LOST.iloc[[0, 2]], "time_s", "accuracy.rmse") == (
+        "no row of the table has a value in all of the columns time_s, accuracy.rmse; "
+        "2 left out, whose value or output is not finite"
     )
 
 

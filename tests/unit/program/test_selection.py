@@ -165,7 +165,7 @@ def test_runs_expand_to_their_rows():
 def _control(p, values, read, src, dst, column):
     begin_item(p, 0)
     selection.write_column(p, tile(column, 0), values, 2, FP16)
-    read[0] = selection.read_element(tile(column, 0), 1)
+    read[0] = selection.read_element(p, tile(column, 0), 1)
     minimum(p, tile(dst, 0), tile(src, 0), tile(column, 0), 2, 1, FP32)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.quality.attention import KernelAttention
-from accelsim.simulation import KernelRun
+from accelsim.simulation import Bench
 from accelsim.workload.model.forward import Hooks, hidden_states, token_losses
 from accelsim.workload.model.language import load_model
 from tests.unit.quality.decoding import decoded_states
@@ -17,8 +18,8 @@ FLOAT32_STEPS = 2e-5
 
 def exact(**parameters):
     """Flash attention with every step in FP32."""
-    settings = {"precision": "fp32"} | parameters
-    return KernelAttention(KernelRun.prepare("edge-npu", "flash", settings), Format.FP32)
+    recipe = Recipe("flash", precision="fp32", **parameters)
+    return KernelAttention(Bench.prepare("edge-npu", recipe), Format.FP32)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_decode_steps_equal_prefill(weights, parameters):
 def test_operands_are_rounded_to_the_format_of_the_memory(weights):
     stored = {}
     for dtype in (Format.FP32, Format.FP16, Format.BF16):
-        run = KernelRun.prepare("ascend-910b-no-l2", "flash", {"precision": "fp32"})
+        run = Bench.prepare("ascend-910b-no-l2", "flash(precision=fp32)")
         hooks = Hooks(attention=KernelAttention(run, dtype))
         change = hidden_states(weights, IDS, hooks) - hidden_states(weights, IDS)
         stored[dtype] = np.abs(change).max()
@@ -56,7 +57,7 @@ def test_operands_are_rounded_to_the_format_of_the_memory(weights):
 
 
 def test_outputs_that_are_not_finite_are_counted():
-    run = KernelRun.prepare("edge-npu", "flash", {"precision": "fp32"})
+    run = Bench.prepare("edge-npu", "flash(precision=fp32)")
     attention = KernelAttention(run, Format.FP32)
     q, k, v = (np.ones((heads, 3, 16), np.float32) for heads in (2, 1, 1))
     q[1, 2, 5] = np.inf

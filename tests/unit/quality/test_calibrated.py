@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from accelsim.errors import AccelsimError
+from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
@@ -14,7 +15,7 @@ from accelsim.quantization.calibration_file import save_calibration
 from accelsim.quantization.channel_groups import GroupOptions
 from accelsim.quantization.schemes import per_column
 from accelsim.quantization.statements import grouped_product
-from accelsim.simulation import KernelRun
+from accelsim.simulation import Bench
 from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import load_model
 from tests.tiny_model import TEXT
@@ -35,17 +36,17 @@ def calibrated(text, tmp_path):
     return make
 
 
-def evaluated(text, path, **settings):
-    own = {"linear.calibration": str(path), "workload.dtype": "fp32"}
-    own |= {f"linear.{key}": value for key, value in settings.items()}
-    return evaluate("smollm2", None, own, "tender-asic", text, tokens=8, linear="tender")
+def evaluated(text, path, **parameters):
+    recipe = Recipe("tender", calibration=path, **parameters)
+    settings = {"workload.dtype": "fp32"}
+    return evaluate("smollm2", None, settings, "tender-asic", text, tokens=8, linear=recipe)
 
 
 def test_a_linear_is_computed_with_the_groups_of_its_name(calibrated):
     made, path = calibrated(groups=4)
     model = load_model("smollm2")
     ids = model.tokenizer.encode(TEXT)[:8]
-    run = KernelRun.prepare("tender-asic", "tender", {"calibration": str(path)})
+    run = Bench.prepare("tender-asic", Recipe("tender", calibration=path))
     linear = KernelLinear(run, Format.FP32, "smollm2")
     for layer in (0, 1):
         x = capture_ids(model, ids, [layer])[f"layer{layer}.down_input"]
@@ -59,7 +60,7 @@ def test_a_linear_is_computed_with_the_groups_of_its_name(calibrated):
 
 def test_eight_bits_cost_little_and_four_bits_more(calibrated, text):
     eight = evaluated(text, calibrated()[1])
-    four = evaluated(text, calibrated(bits=4)[1], activation_bits="4", weight_bits="4")
+    four = evaluated(text, calibrated(bits=4)[1], activation_bits=4, weight_bits=4)
     # The perplexity of random weights is that of a guess: either may gain. Losses move by what the
     # steps are worth, 2^4 times as much with 4 bits.
     assert 0 < abs(eight.nll_change) < abs(four.nll_change)

@@ -19,7 +19,8 @@ from tests.tiny_model import TEXT
 from tests.unit.quality.decoding import decoded_states
 from tests.unit.quality.test_attention import FLOAT32_STEPS, exact
 
-EXACT = {"precision": "fp32", "workload.dtype": "fp32"}
+EXACT = "flash(precision=fp32)"
+IN_FP32 = {"workload.dtype": "fp32"}
 
 
 def attention_of(rows, **keys):
@@ -29,20 +30,20 @@ def attention_of(rows, **keys):
 
 
 def test_an_exact_kernel_keeps_the_perplexity(text):
-    report = evaluate("smollm2", "flash", EXACT, "edge-npu", text, tokens=8)
+    report = evaluate("smollm2", EXACT, IN_FP32, "edge-npu", text, tokens=8)
     assert abs(report.nll_change) < FLOAT32_STEPS
     assert (report.model, str(report.dtype), report.tokens) == ("smollm2", "fp32", 8)
     assert (report.nonfinite_losses, report.nonfinite_outputs) == (0, 0)
 
 
 def test_half_precision_moves_it_a_little(text):
-    report = evaluate("smollm2", "flash", {"precision": "fp16"}, text=text, tokens=8)
+    report = evaluate("smollm2", "flash(precision=fp16)", text=text, tokens=8)
     # FP16 rounds to 11 bits, 4.9e-4; the losses of random weights are about ln(261) = 5.6.
     assert FLOAT32_STEPS < abs(report.nll_change) < 5.6 * 4.9e-4
 
 
 def test_windows_know_nothing_of_each_other_and_predict_the_token_after_each(text):
-    report = evaluate("smollm2", "flash", EXACT, "edge-npu", text, tokens=6, window=4)
+    report = evaluate("smollm2", EXACT, IN_FP32, "edge-npu", text, tokens=6, window=4)
     model = load_model("smollm2")
     ids = model.token_ids(TEXT, 7)
     parts = [token_losses(model.weights, ids[:5]), token_losses(model.weights, ids[4:7])]
@@ -87,12 +88,13 @@ def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
 
 
 def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):
-    settings = {"tile_k": "2", "machine.cores": "1"}
-    report = evaluate("smollm2", "flash", settings, "ascend-910b-no-l2", text, tokens=8)
+    settings = {"machine.cores": "1"}
+    report = evaluate("smollm2", "flash(tile_k=2)", settings, "ascend-910b-no-l2", text, tokens=8)
     plain = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=8)
     assert report.attention.cores == 1
     assert report.attention.ops > plain.attention.ops
     assert report.attention.settings == settings
+    assert report.attention.recipe == "flash(tile_k=2)"
 
 
 def test_the_hash_is_that_of_the_file(text):
@@ -102,7 +104,7 @@ def test_the_hash_is_that_of_the_file(text):
 
 
 def test_without_a_file_the_language_reference_is_read(installed):
-    report = evaluate(installed, "flash", EXACT, "edge-npu", tokens=4)
+    report = evaluate(installed, EXACT, IN_FP32, "edge-npu", tokens=4)
     assert report.text == "pydoc_data.topics"
 
 
@@ -164,16 +166,23 @@ def message(*arguments, **keys):
             "allowed: gemm",
         ),
         (
-            {"settings": {"linear.tile_m": "4"}},
-            "--set linear.tile_m: found no kernel for the linears; add --linear",
+            {"linear": "gemm", "settings": {"linear.tile_m": "8"}},
+            "--set linear.tile_m: found no field of machine or workload, allowed: machine.<field>, "
+            "workload.<field>; a parameter is written with its kernel: gemm(tile_m=8)",
         ),
         (
-            {"kernel": None, "linear": "gemm", "settings": {"tile_m": "4"}},
-            "--set tile_m: found no kernel for the attention; add --kernel, or set linear.tile_m",
+            {"settings": {"linear.tile_m": "8"}},
+            "--set linear.tile_m: found no field of machine or workload, allowed: machine.<field>, "
+            "workload.<field>; a parameter is written with its kernel: gemm(tile_m=8)",
         ),
         (
-            {"linear": "gemm", "settings": {"linear.tile_m": "0"}},
-            "--set linear.tile_m: found 0, expected a value greater than 0",
+            {"kernel": "flash(tile_k=2)", "linear": "gemm", "settings": {"tile_q": 4}},
+            "--set tile_q: found no field of machine or workload, allowed: machine.<field>, "
+            "workload.<field>; a parameter is written with its kernel: flash(tile_k=2, tile_q=4)",
+        ),
+        (
+            {"linear": "gemm(tile_m=0)"},
+            "gemm: tile_m: found 0, expected a value greater than 0",
         ),
         (
             {"settings": {"workload.q_len": "4"}},
@@ -232,7 +241,7 @@ def real_model():
 
 @pytest.mark.slow
 def test_half_precision_hardly_changes_the_real_model(real_model):
-    report = evaluate("smollm2", "flash", {"precision": "fp16"}, tokens=256, window=256)
+    report = evaluate("smollm2", "flash(precision=fp16)", tokens=256, window=256)
     # An implementation whose matrix unit adds in FP16 too, where this one adds in FP32, measured
     # +5.5e-4 nats over 4,096 tokens of another text. Four standard errors: one case in 30,000.
     assert 0 < abs(report.nll_change) < 5.5e-4 + 4 * report.nll_change_se

@@ -7,7 +7,7 @@ from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import Format
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
-from accelsim.simulation import KernelRun, simulate
+from accelsim.simulation import Bench, simulate
 from accelsim.workload.model.forward import Hooks, token_losses
 from accelsim.workload.model.language import load_model
 from accelsim.workload.problem import GemmProblem
@@ -25,7 +25,7 @@ def text(installed, tmp_path):
 
 
 def hook(dtype=Format.FP32):
-    return KernelLinear(KernelRun.prepare("ascend-910b-no-l2", "gemm", {}), dtype, "smollm2")
+    return KernelLinear(Bench.prepare("ascend-910b-no-l2", "gemm"), dtype, "smollm2")
 
 
 def test_an_exact_kernel_changes_nothing_but_the_rounding(installed):
@@ -45,7 +45,7 @@ def test_kernels_learn_which_linear_of_which_model_it_is(monkeypatch):
         seen.append((problem.name, tensors.linear, tensors.model))
         return None, tensors.a @ tensors.b
 
-    monkeypatch.setattr(KernelRun, "execute", execute)
+    monkeypatch.setattr(Bench, "execute", execute)
     x, weight = np.arange(6.0, dtype=np.float32).reshape(2, 3), np.eye(4, 3, dtype=np.float32)
     np.testing.assert_array_equal(hook()(3, "up", x, weight), x @ weight.T)
     assert seen == [("layer3.up", "layer3.up", "smollm2")]
@@ -86,13 +86,17 @@ def linear_of(rows, features_out, features_in):
 
 
 def test_both_parts_may_have_kernels_with_their_own_settings(text):
-    settings = {"precision": "fp32", "linear.tile_n": "16", "machine.cores": "1"} | EXACT
-    report = evaluate("smollm2", "flash", settings, text=text, tokens=6, linear="gemm")
+    settings = {"machine.cores": "1"} | EXACT
+    report = evaluate(
+        "smollm2", "flash(precision=fp32)", settings, text=text, tokens=6, linear="gemm(tile_n=16)"
+    )
     assert abs(report.nll_change) < FLOAT32_STEPS
     assert report.attention.kernel == "flash"
     assert report.linears.kernel == "gemm"
     assert report.attention.cores == report.linears.cores == 1
-    assert report.linears.settings == {"machine.cores": "1", "tile_n": "16"} | EXACT
+    assert report.linears.settings == report.attention.settings == settings
+    assert report.attention.recipe == "flash(precision=fp32)"
+    assert report.linears.recipe == "gemm(tile_n=16)"
     shown = {"attention: cycles", "linears: cycles"}
     table = report.__rich__()
     assert shown <= set(table.columns[0]._cells)

@@ -103,6 +103,7 @@ def test_the_table_shows_text_quality_selection_and_cost(cost):
         "tokens without a finite loss": "0",
         "outputs not finite": "3",
         "mean kept fraction": "0.25",
+        "attention: recipe": "flash",
         "attention: cycles": f"{cost.cycles:,} cycles",
         "attention: bound by": cost.bound_by,
         # q, k, v: (2 + 1 + 1) heads x 8 rows x 16 elements x 2 bytes, q the larger half.

@@ -15,6 +15,8 @@ KEYS = {
     "machine",
     "workload",
     "kernel",
+    "recipe",
+    "library",
     "version",
     "seed",
     "cycles",
@@ -38,7 +40,7 @@ LAYER = "smollm2-135m-decode-4096-layer"
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return simulate("edge-npu", "attention-uniform-small", "flash", {"tile_q": 64})
+    return simulate("edge-npu", "attention-uniform-small", "flash(tile_q=64)", {"machine.cores": 1})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,8 @@ def test_json_has_every_key(report):
         "max_abs_error",
         "nonfinite_fraction",
     }
-    assert data["settings"] == {"tile_q": 64}
+    assert data["settings"] == {"machine.cores": 1}
+    assert (data["kernel"], data["recipe"]) == ("flash", "flash(tile_q=64)")
     assert data["hbm_bytes_by_tensor"].keys() == {"q", "k", "v", "o"}
     assert "timeline" not in data
 
@@ -84,6 +87,7 @@ def test_json_of_a_layer_holds_its_parts(layer):
 def test_a_row_is_flat(report):
     row = report.to_row()
     assert all(isinstance(value, str | int | float) for value in row.values())
+    assert (row["kernel"], row["recipe"], row["library"]) == ("flash", "flash(tile_q=64)", "")
     assert row["units.cube.utilization"] == report.units["cube"].utilization
     assert row["hbm_bytes_by_tensor.k"] == report.hbm_bytes_by_tensor["k"]
     assert row["accuracy.rmse"] == report.accuracy.rmse
@@ -112,6 +116,7 @@ def test_the_terminal_shows_totals_units_traffic_energy_and_accuracy(report):
         if "│" in line
     ]
     shown = {cells[0]: cells[1] for cells in lines}
+    assert shown["recipe"] == "flash(tile_q=64)"
     assert shown["cycles"] == f"{report.cycles:,} cycles"
     assert shown["bound by"] == report.bound_by
     assert shown["HBM bytes of k"] == f"{report.hbm_bytes_by_tensor['k'] / 1000:.4g} kB"
@@ -145,8 +150,10 @@ def test_it_survives_pickling(report, layer):
 
 def test_the_timeline_is_there_when_asked_for(report, tmp_path):
     assert report.timeline is None
-    settings = {"tile_q": 64, "machine.cores": 2}
-    traced = simulate("edge-npu", "attention-uniform-small", "flash", settings, timeline=True)
+    settings = {"machine.cores": 2}
+    traced = simulate(
+        "edge-npu", "attention-uniform-small", "flash(tile_q=64)", settings, timeline=True
+    )
     assert traced.timeline.cycles == traced.cycles
     assert len(traced.timeline.core) == traced.ops
     assert "timeline" not in traced.to_dict()
@@ -165,4 +172,4 @@ def test_the_timeline_is_there_when_asked_for(report, tmp_path):
         traced.hbm_read_bytes + traced.hbm_write_bytes
     )
     counters = {event["name"] for event in events if event["ph"] == "C"}
-    assert counters == {"HBM bandwidth", "scratchpad use"}
+    assert counters == {"HBM bandwidth", "HBM peak bandwidth", "scratchpad use"}

@@ -18,6 +18,8 @@ def run(timeline):
         [(0, 0, 0, 0, 20, 640), (0, 0, 0, 10, 40, 640), (0, 1, 1, 20, 30, 0)],
         clock_hz=2e9,
         uses=[(0, 0, 128), (0, 40, 0)],
+        peak=96e9,
+        about={"machine": "m", "kernel": "flash", "settings": {"machine.cores": 2}},
     )
 
 
@@ -34,7 +36,7 @@ def test_ops_are_complete_events_in_microseconds(run):
             "tid": 0,
             "ts": 0.0,
             "dur": pytest.approx(0.01),
-            "args": {"start_cycle": 0, "cycles": 20, "hbm_bytes": 640},
+            "args": {"start_cycle": 0, "cycles": 20, "bytes": 640, "hbm_bytes": 640},
         },
         {
             "ph": "X",
@@ -43,7 +45,7 @@ def test_ops_are_complete_events_in_microseconds(run):
             "tid": 1,
             "ts": pytest.approx(0.005),
             "dur": pytest.approx(0.015),
-            "args": {"start_cycle": 10, "cycles": 30, "hbm_bytes": 640},
+            "args": {"start_cycle": 10, "cycles": 30, "bytes": 640, "hbm_bytes": 640},
         },
         {
             "ph": "X",
@@ -81,10 +83,18 @@ def test_counters_of_bandwidth_and_scratchpad(run):
     ]
     assert [event["ts"] for event in scratchpad] == pytest.approx([0, 0.02])
     rates = [event["args"]["GB/s"] for event in counters if event["name"] == "HBM bandwidth"]
-    # 32 B/cycle at first, then 32 + 21.3 while both transfers run; 2 cycles are one nanosecond.
-    assert rates[0] == pytest.approx(64)
-    assert max(rates) == pytest.approx(64 + 640 / 15)
-    assert rates[-1] == 0
+    # 48 B/cycle: 640 bytes take until cycle 13.3, those requested at cycle 10 until 26.7 of 40.
+    assert rates[:666] == pytest.approx([96] * 666)
+    assert not any(rates[667:])
+    peaks = [event for event in counters if event["name"] == "HBM peak bandwidth"]
+    assert [event["args"] for event in peaks] == [{"GB/s": 96}] * 2
+    assert [event["ts"] for event in peaks] == pytest.approx([0, 0.02])
+
+
+def test_a_trace_says_what_was_run(run, tmp_path):
+    write_trace(run, tmp_path / "t.json")
+    about = json.loads((tmp_path / "t.json").read_text())["otherData"]
+    assert about == {"machine": "m", "kernel": "flash", "settings": {"machine.cores": 2}}
 
 
 @given(spans=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=25))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import DoesNotFitError, UnknownNameError
+from accelsim.errors import DoesNotFitError, OutputError, ShortageError, UnknownNameError
+from accelsim.library.recipe import Recipe
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.units import parse_quantity
 
@@ -33,6 +34,11 @@ DOCUMENTS = {
 
 def read_fake(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Contents of `name` with settings applied, as `read_contents` returns them."""
+    if kind == "kernel" and not name:
+        return {}
+    if kind == "kernel":
+        recipe = Recipe.parse(name).updated(settings)
+        name, settings = recipe.kernel, recipe.settings
     if name not in DOCUMENTS[kind]:
         raise UnknownNameError(f"unknown {kind} '{name}'")
     contents = dict(DOCUMENTS[kind][name])
@@ -95,4 +101,23 @@ def run_interrupted(
     """A point at which the user presses Ctrl-C, unless it has been run before."""
     if settings["tile_q"] == 3 and not Path(os.environ["RUN_LOG"]).with_suffix(".again").exists():
         raise KeyboardInterrupt
+    return run_quick(machine, workload, kernel, settings)
+
+
+LACKS = {
+    2: MemoryError("Unable to allocate 9 TiB"),
+    3: ShortageError("kernel flash: this computer has too little memory free"),
+    4: OSError(24, "Too many open files"),
+    5: OutputError("/cache: cannot keep compiled code: No space left on device"),
+    6: PermissionError(13, "Permission denied"),
+    7: ImportError("libnuma.so.1: cannot open shared object file"),
+    8: TimeoutError("timed out"),
+}
+
+
+def run_short(machine: str, workload: str, kernel: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """A point for which the computer lacks something, unless it has been given more of all."""
+    is_enough = Path(os.environ["RUN_LOG"]).with_suffix(".more").exists()
+    if settings["tile_q"] in LACKS and not is_enough:
+        raise LACKS[settings["tile_q"]]
     return run_quick(machine, workload, kernel, settings)

@@ -5,7 +5,9 @@ import pytest
 from accelsim.errors import ConfigError
 from accelsim.sweeps.constraints import Constraint
 
-VALUES = {"tile_q": 128, "machine.cube.tile_m": 16, "kernel": "flash", "capacity": 512 * 1024}
+VALUES = {"tile_q": 128, "machine.cube.tile_m": 16, "kernel": "flash", "capacity": 512 * 1024} | {
+    "weight": float("nan")
+}
 ALLOWED = (
     "allowed: names such as tile_q or machine.cube.tile_m, numbers, quoted quantities and words, "
     "+ - * / // %, comparisons, and, or, not"
@@ -79,6 +81,13 @@ def test_a_condition_has_a_bounded_length() -> None:
     [
         ("tile_q / 0 > 1", "division by zero; at tile_q = 128"),
         ("1 / 0 > 1", "division by zero; at every point"),
+        ("1e308 * 10 > 1", "found the number inf, which is not finite; at every point"),
+        ("1e999 > 1", "found the number inf, which is not finite; at every point"),
+        ("weight < 1 or weight >= 1", "found the number nan, which is not finite; at weight = nan"),
+        (
+            f"{'9' * 320} / 2.5 > 1",
+            "int too large to convert to float; at every point",
+        ),
         ("kernel * 9999 == 'a'", "cannot calculate with 'flash'; at kernel = 'flash'"),
         ("-kernel == 'a'", "cannot calculate with 'flash'; at kernel = 'flash'"),
         (

@@ -17,6 +17,13 @@ def test_what_no_row_beats_is_on_the_front() -> None:
     assert front.tolist() == [True, True, True, False, True, False, False]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_beats_nothing(value: float) -> None:
+    table = {"time_s": [1.0, 2.0], "rmse": [value, 1.0]}
+    for directions in ({"minimize": ["time_s", "rmse"]}, {"minimize": [], "maximize": ["rmse"]}):
+        assert pareto_front(table, **directions).tolist() == [False, True]
+
+
 def test_a_column_can_be_maximized() -> None:
     front = pareto_front(TABLE, minimize=["cycles"], maximize=["energy_j"])
     assert front.tolist() == [True, False, False, False, True, False, False]

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, UnknownNameError
+from accelsim.errors import (
+    AccelsimError,
+    ConfigError,
+    DoesNotFitError,
+    ShortageError,
+    UnknownNameError,
+)
 from accelsim.sweeps.points import Grid, expand
 from accelsim.sweeps.spec import SweepSpec
 from tests.unit.sweeps.fakes import read_fake
@@ -65,8 +71,13 @@ def test_a_parameter_counts_for_the_kernels_that_have_it() -> None:
 
 
 def test_rows_show_names_and_the_numbers_behind_quantities() -> None:
-    (point,) = grid(settings={"machine.scratchpad.capacity": "512 KiB", "tile_q": 32}).points
-    assert point.columns == {
+    (point,) = grid(
+        settings={"machine.scratchpad.capacity": "512 KiB"}, axes={"tile_q": (32,)}
+    ).points
+    digests = {
+        f"{kind}_digest": point.columns[f"{kind}_digest"] for kind in ("machine", "workload")
+    }
+    assert point.columns == digests | {
         "machine": "big",
         "workload": "prefill",
         "kernel": "flash",
@@ -79,19 +90,42 @@ def test_ids_come_from_content() -> None:
     (base,) = grid().points
     same_design = [
         grid(settings={"machine.scratchpad.capacity": "704 KiB"}),
-        grid(settings={"tile_k": 128}),
+        grid(kernels=(" flash() ",)),
         grid(name="another", description="the same design"),
     ]
     other_design = [
         grid(settings={"machine.scratchpad.capacity": "705 KiB"}),
-        grid(settings={"tile_k": 129}),
+        grid(axes={"tile_k": (129,)}),
+        # The library of a machine completes what is not asked, whatever the kernel's default.
+        grid(axes={"tile_k": (128,)}),
+        grid(kernels=("flash(tile_k=129)",)),
         grid(machine="small"),
         grid(kernels=("dense",)),
         grid(workloads=("decode",)),
         expand(SweepSpec.model_validate(WHOLE), read_fake, "1.1"),
     ]
     assert [each.points[0].id == base.id for each in same_design] == [True] * 3
-    assert [each.points[0].id == base.id for each in other_design] == [False] * 6
+    assert [each.points[0].id == base.id for each in other_design] == [False] * 8
+
+
+def test_a_recipe_and_an_axis_describe_one_design() -> None:
+    recipe = grid(kernels=("flash(tile_k=64, tile_q=8)",)).points
+    axes = grid(axes={"tile_q": (8,), "tile_k": (64,)}).points
+    both = grid(kernels=("flash(tile_k=64)",), axes={"tile_q": (8,)}).points
+    assert recipe[0].id == axes[0].id == both[0].id
+
+
+def test_rows_and_constraints_tell_recipes_and_kernels_apart() -> None:
+    found = grid(
+        kernels=("dense", "flash", "flash(tile_q=8)"),
+        constraints=("kernel == 'flash'", "tile_k == 128"),
+    )
+    assert [point.columns["kernel"] for point in found.points] == ["flash", "flash(tile_q=8)"]
+
+
+def test_without_kernels_the_library_picks() -> None:
+    (point,) = grid(kernels=()).points
+    assert (point.kernel, point.settings) == ("", {})
 
 
 def test_the_technology_is_part_of_the_id() -> None:
@@ -170,7 +204,7 @@ def test_settings_that_contradict_each_other_make_an_infeasible_point() -> None:
         ({"workloads": ("prefill", "deco")}, UnknownNameError, "unknown workload 'deco'"),
         ({"kernels": ("flash", "flush")}, UnknownNameError, "unknown kernel 'flush'"),
         (
-            {"settings": {"tile_qq": 3}},
+            {"axes": {"tile_qq": (3,)}},
             UnknownNameError,
             "unknown kernel parameter 'tile_qq', did you mean 'tile_q'?; known: tile_k, tile_q",
         ),
@@ -197,3 +231,85 @@ def test_what_is_wrong_at_every_point_is_an_error(
     with pytest.raises(kind) as caught:
         grid(**changes)
     assert str(caught.value) == message
+
+
+def columns(name: str, **changes: Any) -> list[Any]:
+    return [point.columns.get(name) for point in grid(**changes).points]
+
+
+def test_digests_tell_contents_apart_and_not_names() -> None:
+    def read(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return read_fake(kind, name.removesuffix("-again"), settings) | {"name": name}
+
+    names = ("prefill", "prefill-again", "decode")
+    spec = SweepSpec.model_validate({**WHOLE, "workloads": names})
+    rows = [point.columns for point in expand(spec, read, "1.0").points]
+    digests = [row["workload_digest"] for row in rows]
+    assert [row["workload"] for row in rows] == list(names)
+    assert digests[0] == digests[1] != digests[2]
+    assert {len(each) for each in digests} == {12}
+    assert len({row["machine_digest"] for row in rows}) == 1
+    assert len(set(columns("machine_digest", axes={"machine.cores": (1, 2)}))) == 2
+
+
+def test_a_technology_is_part_of_a_machine() -> None:
+    def read(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        contents = read_fake(kind, name, settings)
+        return {**contents, "node": 6} if kind == "technology" else contents
+
+    spec = SweepSpec.model_validate(WHOLE)
+    rows = [expand(spec, each, "1.0").points[0].columns for each in (read_fake, read)]
+    assert rows[0]["machine_digest"] != rows[1]["machine_digest"]
+    assert rows[0]["workload_digest"] == rows[1]["workload_digest"]
+
+
+def test_files_of_one_name_are_told_apart_by_the_fields_in_which_they_differ() -> None:
+    def read(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return read_fake(kind, name, settings) | ({"name": "same"} if kind == "workload" else {})
+
+    spec = SweepSpec.model_validate({**WHOLE, "workloads": ("prefill", "decode")})
+    rows = [point.columns for point in expand(spec, read, "1.0").points]
+    assert [(row["workload"], row["workload.q_len"]) for row in rows] == [
+        ("same", 2048),
+        ("same", 1),
+    ]
+    assert "workload.q_heads" not in rows[0]
+    assert columns("workload.q_len", workloads=("prefill", "decode")) == [None, None]
+
+
+def test_the_label_is_what_the_sweep_says_and_the_id_what_it_means() -> None:
+    def read(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return read_fake(kind, name, settings) | ({"q_len": 7} if kind == "workload" else {})
+
+    spec = SweepSpec.model_validate(WHOLE)
+    (before,), (after,) = (expand(spec, each, "1.0").points for each in (read_fake, read))
+    assert before.label == after.label
+    assert before.id != after.id
+    assert grid(axes={"tile_q": (8,)}).points[0].label != before.label
+
+
+def test_the_source_of_a_kernel_from_outside_is_part_of_its_version() -> None:
+    def read_of(source: str) -> Any:
+        def read(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+            own = {"source_digest": source} if kind == "kernel" else {}
+            return read_fake(kind, name, settings) | own
+
+        return read
+
+    spec = SweepSpec.model_validate(WHOLE)
+    points = [expand(spec, each, "1.0").points[0] for each in (read_fake, *map(read_of, "ab"))]
+    assert points[0].version == "1.0"
+    assert len({point.version for point in points}) == len({point.id for point in points}) == 3
+    assert len({point.label for point in points}) == 1
+
+
+def test_what_cannot_be_read_now_is_no_property_of_a_point() -> None:
+    def read(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        if settings:
+            raise ShortageError("m.yaml: cannot be read: Permission denied")
+        return read_fake(kind, name, settings)
+
+    spec = SweepSpec.model_validate({**WHOLE, "axes": {"machine.cores": (1, 2)}})
+    with pytest.raises(ShortageError) as caught:
+        expand(spec, read, "1.0")
+    assert str(caught.value) == "m.yaml: cannot be read: Permission denied"

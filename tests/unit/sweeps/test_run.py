@@ -15,12 +15,17 @@ import pytest
 
 from accelsim import workers as workers_module
 from accelsim.errors import (
+    DoesNotFitError,
     LostWorkerError,
     OutputError,
+    ShortageError,
     SweepInterruptedError,
     UnknownNameError,
     WorkersError,
 )
+from accelsim.sweeps import run as run_module
+from accelsim.sweeps.outcome import unfinished
+from accelsim.sweeps.points import expand
 from accelsim.sweeps.run import SweepResult, sweep
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import FILE_NAME
@@ -66,6 +71,73 @@ def test_what_fails_is_a_row_with_its_reason(tmp_path: Path, run_log: RunLog) ->
     assert " in run_picky < outcome.py:" in frame["reason"][2]
     assert frame["tile_q"].tolist() == [1, 2, 3, 4]
     assert result.num_by_status == {"ok": 1, "infeasible": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_the_computer_lacked_is_tried_again(
+    tmp_path: Path, run_log: RunLog, workers: int
+) -> None:
+    folder = tmp_path / "out"
+    for _ in range(2):
+        with pytest.raises(ShortageError) as caught:
+            run(folder, fakes.grid_of(9), fakes.run_short, workers=workers)
+        first, last = str(caught.value).splitlines()
+        assert first.startswith(
+            "7 of 9 points are not finished, for what this computer lacks: "
+            + ("MemoryError: Unable to allocate 9 TiB (at fakes.py:" if workers == 1 else "")
+        )
+        assert last == (
+            f"the others are kept in {folder}; run the same command again to do the rest"
+        )
+        assert caught.value.exit_code != 0
+        assert pd.read_csv(folder / "results.csv")["tile_q"].tolist() == [1, 9]
+        assert len(committed(folder)) == 2
+    (tmp_path / "runs.more").touch()
+    result = run(folder, fakes.grid_of(9), fakes.run_short, workers=workers)
+    assert (result.num_run, result.num_by_status) == (7, {"ok": 9})
+    assert sorted(run_log()) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("error", fakes.LACKS.values())
+def test_a_lack_is_no_property_of_a_design(error: Exception) -> None:
+    (point,) = expand(fakes.grid_of(1), fakes.read_fake, "1.0").points
+    assert unfinished(point, error).status == "lacking"
+    assert unfinished(point, ZeroDivisionError()).status == "failed"
+    assert unfinished(point, DoesNotFitError("no")).status == "infeasible"
+
+
+def read_of(**changes: Any) -> Any:
+    """Documents of which the workload has other contents under its name."""
+
+    def read(kind: str, name: str, settings: Any) -> dict[str, Any]:
+        return fakes.read_fake(kind, name, settings) | (changes if kind == "workload" else {})
+
+    return read
+
+
+def test_results_of_other_code_are_kept_and_not_shown(
+    tmp_path: Path, run_log: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = iter(("before", "before", "after", "before"))
+    found = []
+    for digest in digests:
+        monkeypatch.setattr(run_module, "accelsim_digest", lambda digest=digest: digest)
+        result = run(tmp_path, fakes.grid_of(2))
+        found.append((result.num_run, len(pd.read_csv(result.csv)), result.num_set_aside))
+    assert found == [(2, 2, 0), (0, 2, 0), (2, 2, 2), (0, 2, 2)]
+
+
+def test_results_of_files_that_have_changed_are_kept_and_not_shown(
+    tmp_path: Path, run_log: RunLog
+) -> None:
+    run(tmp_path, fakes.grid_of(3))
+    result = run(tmp_path, fakes.grid_of(2), read=read_of(q_len=7))
+    # The point of the larger grid is not asked for now, and nothing says that it is out of date.
+    assert [row["tile_q"] for row in result.rows] == [1, 2, 3]
+    assert (result.num_run, result.num_set_aside) == (2, 2)
+    assert len({row["workload_digest"] for row in result.rows}) == 2
+    back = run(tmp_path, fakes.grid_of(3))
+    assert (back.num_run, back.num_set_aside) == (0, 2)
 
 
 def test_settings_that_contradict_each_other_are_a_row(tmp_path: Path, run_log: RunLog) -> None:

@@ -11,6 +11,7 @@ WHOLE: dict[str, Any] = {
     "workloads": ["prefill"],
     "kernels": ["flash"],
 }
+OF_ONE_KERNEL = 'a parameter is written with its kernel, such as kernels: ["flash(tile_q=128)"]'
 
 
 def test_a_sweep_as_a_file_says_it() -> None:
@@ -31,12 +32,21 @@ def test_a_sweep_as_a_file_says_it() -> None:
         (
             {"axes": {"scratchpad.capacity": [1]}},
             "found the key 'scratchpad.capacity', allowed: machine, workload, kernel, "
-            "machine.<field>, workload.<field> or the name of a kernel parameter",
+            "machine.<field>, workload.<field> or the name of a kernel parameter; " + OF_ONE_KERNEL,
         ),
         (
             {"axes": {"machin.cores": [1]}},
             "found the key 'machin.cores', did you mean 'machine'? allowed: machine, workload, "
-            "kernel, machine.<field>, workload.<field> or the name of a kernel parameter",
+            "kernel, machine.<field>, workload.<field> or the name of a kernel parameter; "
+            + OF_ONE_KERNEL,
+        ),
+        *(
+            (
+                {"settings": {key: 64}},
+                f"found the key '{key}', allowed: machine.<field> or workload.<field>; "
+                + OF_ONE_KERNEL,
+            )
+            for key in ("tile_q", "flash.tile_q")
         ),
         (
             {"zip": [{"tile_q": [1, 2], "tile_k": [1]}]},
@@ -48,16 +58,21 @@ def test_a_sweep_as_a_file_says_it() -> None:
             "found 'tile_q' twice, allowed: once among axes, zip and settings",
         ),
         (
-            {"axes": {"tile_q": [1]}, "settings": {"tile_q": 1}},
-            "found 'tile_q' twice, allowed: once among axes, zip and settings",
+            {"axes": {"machine.cores": [1]}, "settings": {"machine.cores": 1}},
+            "found 'machine.cores' twice, allowed: once among axes, zip and settings",
         ),
         (
             {"settings": {"machine": "small"}},
             "found 'machine', which has a key of its own at the top level",
         ),
         (
-            {"kernels": []},
-            "found neither the key 'kernels' nor an axis 'kernel', allowed: exactly one of them",
+            {"workloads": []},
+            "found neither the key 'workloads' nor an axis 'workload', allowed: exactly one of "
+            "them",
+        ),
+        (
+            {"axes": {"kernel": ["flash"]}},
+            "found both the key 'kernels' and an axis 'kernel', allowed: exactly one of them",
         ),
         (
             {"axes": {"machine": ["small"]}},

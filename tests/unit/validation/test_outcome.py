@@ -102,6 +102,16 @@ def test_a_row_that_the_model_cannot_do_names_its_line(file):
     assert str(error.value) == f"{file}:2: row of a: too large"
 
 
+@pytest.mark.parametrize("said", [float("nan"), float("inf")])
+def test_a_prediction_that_is_not_finite_is_an_error(file, said):
+    """Neither a mean nor a bound says anything of it."""
+    with pytest.raises(ConfigError) as error:
+        validate(reference(predict=lambda row: said), file)
+    assert str(error.value) == (
+        f"{file}:2: row of a: the model says {said}, expected a finite number"
+    )
+
+
 def test_the_tables_show_errors_and_the_worst_rows(file):
     console = Console(width=100)
     with console.capture() as capture:

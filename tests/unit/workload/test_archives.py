@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import struct
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accelsim.errors import OutputError, WorkloadError
+from accelsim.errors import OutputError, ShortageError, WorkloadError
 from accelsim.workload.archives import find_file, read_arrays, write_arrays
 from accelsim.workload.extras import import_extra
 
@@ -43,6 +44,16 @@ def test_what_is_written_is_read(tmp_path, ending):
 def test_safetensors_may_hold_bfloat16(tmp_path):
     path = tmp_path / "x.safetensors"
     write_safetensors(path, "BF16", A.astype(ml_dtypes.bfloat16).tobytes(), [2, 3])
+    np.testing.assert_array_equal(read_arrays(path, WANTED)["a"].astype(np.float32), A)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "dtype"),
+    [("F8_E4M3", ml_dtypes.float8_e4m3fn), ("F8_E5M2", ml_dtypes.float8_e5m2)],
+)
+def test_safetensors_may_hold_fp8(tmp_path, type_name, dtype):
+    path = tmp_path / "x.safetensors"
+    write_safetensors(path, type_name, A.astype(dtype).tobytes(), [2, 3])
     np.testing.assert_array_equal(read_arrays(path, WANTED)["a"].astype(np.float32), A)
 
 
@@ -86,7 +97,8 @@ def test_safetensors_holds_numbers_only(tmp_path):
     path = tmp_path / "x.safetensors"
     write_safetensors(path, "BOOL", bytes(6), [2, 3])
     assert message(read_arrays, path, WANTED) == (
-        f"{path}: array 'a' has type BOOL, allowed: F64, F32, F16, BF16, I64, I32, I16, I8, U8"
+        f"{path}: array 'a' has type BOOL, "
+        "allowed: F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8"
     )
 
 
@@ -181,9 +193,26 @@ def test_files_are_found_beside_the_workload_before_the_working_directory(tmp_pa
 
 
 def test_a_missing_package_says_how_to_install_it():
-    assert message(import_extra, "no_such_package", "a GGUF model") == (
+    with pytest.raises(ShortageError) as raised:
+        import_extra("no_such_package", "a GGUF model")
+    assert str(raised.value) == (
         "a GGUF model needs the package 'no_such_package': pip install 'accelsim[models]'"
     )
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_a_file_that_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, ending):
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(b"as it should be")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(ShortageError) as raised:
+        read_arrays(path, WANTED)
+    assert str(raised.value) == f"{path}: cannot be read ([Errno 24] Too many open files)"
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])

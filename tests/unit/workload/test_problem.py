@@ -46,8 +46,9 @@ def test_attention_shapes_and_bytes_by_hand():
     problem = read(**ATTENTION, batch=2, dtype="fp8_e4m3")
     assert problem.input_shapes == {"q": (12, 3, 64), "k": (4, 5, 64), "v": (4, 5, 64)}
     assert problem.output_shapes == {"o": (12, 3, 64)}
-    assert problem.tensor_bytes == {"q": 2304, "k": 1280, "v": 1280, "o": 2304}
-    assert problem.compulsory_bytes == 7168
+    # The output of FP8 attention is BF16: 12 x 3 x 64 x 2 bytes.
+    assert problem.tensor_bytes == {"q": 2304, "k": 1280, "v": 1280, "o": 4608}
+    assert problem.compulsory_bytes == 9472
 
 
 @given(st.integers(1, 9), st.integers(0, 9), st.booleans())
@@ -67,8 +68,30 @@ def test_gemm_shapes_bytes_and_macs_by_hand():
     assert problem.input_shapes == {"a": (3, 7), "b": (7, 5)}
     assert problem.output_shapes == {"c": (3, 5)}
     assert problem.macs == 105
-    # 21, 35 and 15 nibbles, each tensor rounded up to whole bytes.
-    assert problem.tensor_bytes == {"a": 11, "b": 18, "c": 8}
+    # 21 and 35 nibbles, rounded up to whole bytes, and 15 sums of 4 bytes.
+    assert problem.tensor_bytes == {"a": 11, "b": 18, "c": 60}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "output_dtype"),
+    [
+        ("fp32", "fp32"),
+        ("bf16", "bf16"),
+        ("fp16", "fp16"),
+        ("fp8_e4m3", "bf16"),
+        ("fp8_e5m2", "bf16"),
+        ("int8", "int32"),
+        ("int4", "int32"),
+    ],
+)
+def test_narrow_operands_have_wider_results(dtype, output_dtype):
+    assert read(**GEMM, dtype=dtype).output_dtype == output_dtype
+
+
+def test_a_vector_function_stores_what_it_reads():
+    keys = {"kind": "vector", "name": "v", "function": "gelu", "rows": 3, "cols": 5}
+    problem = read(**keys, dtype="fp8_e4m3")
+    assert problem.tensor_bytes == {"x": 15, "result": 15}
 
 
 def test_a_layer_adds_up_its_parts():

@@ -3,7 +3,7 @@ import pytest
 
 from accelsim.errors import WorkloadError
 from accelsim.numerics.formats import Format
-from accelsim.workload.storage import quantize, stored_values
+from accelsim.workload.storage import count_beyond, quantize, stored_values
 
 
 def test_float_formats_round_to_nearest_even():
@@ -23,6 +23,35 @@ def test_every_format_keeps_its_own_step():
         Format.FP8_E4M3: 1.0,
         Format.FP8_E5M2: 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [(Format.FP8_E4M3, 448.0), (Format.FP8_E5M2, 57344.0)]
+)
+def test_fp8_saturates_and_keeps_nan(dtype, largest):
+    values = np.array([largest, 1.04 * largest, 2 * largest, np.inf, -1e300, np.nan])
+    expected = [largest] * 4 + [-largest, np.nan]
+    np.testing.assert_array_equal(stored_values(values, dtype), expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "last_within", "first_beyond"),
+    [
+        (Format.FP8_E4M3, 464.0, 465.0),
+        (Format.FP8_E5M2, 61439.0, 61440.0),
+        (Format.FP16, 65519.0, 65520.0),
+        (Format.BF16, 3.39e38, 3.40e38),
+        (Format.FP32, 3.40e38, 3.41e38),
+    ],
+)
+def test_values_that_round_beyond_the_format_are_counted(dtype, last_within, first_beyond):
+    values = np.array([last_within, first_beyond, -first_beyond, np.nan])
+    assert count_beyond(values, dtype) == 2
+
+
+@pytest.mark.parametrize(("dtype", "count"), [(Format.FP8_E5M2, 1), (Format.FP16, 0)])
+def test_infinity_counts_only_where_it_saturates(dtype, count):
+    assert count_beyond(np.array([np.inf, 1.0]), dtype) == count
 
 
 def test_integers_use_the_largest_magnitude_as_scale():

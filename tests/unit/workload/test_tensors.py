@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import InputRangeWarning, WorkloadError
 from accelsim.workload import tensors
 from accelsim.workload.problem import Workload
-from accelsim.workload.tensors import AttentionTensors, GemmTensors, load_tensors
+from accelsim.workload.tensors import (
+    AttentionTensors,
+    GemmTensors,
+    load_counted_tensors,
+    load_tensors,
+)
 
 WORKLOAD = TypeAdapter(Workload)
 
@@ -45,6 +50,34 @@ def digest(arrays):
 
 def test_no_source_means_no_tensors(tmp_path):
     assert load_tensors(gemm(None), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "stored"),
+    [
+        ("fp8_e4m3", "beyond 448, the largest number of fp8_e4m3, saturate", 448),
+        ("fp16", "beyond 65504, the largest number of fp16, become infinite", np.inf),
+    ],
+)
+def test_values_beyond_the_format_are_counted_and_told(tmp_path, dtype, text, stored):
+    a, b = np.ones((300, 100)), np.ones((100, 200))
+    a[:2, 0], b[0, 0] = 1e6, -1e6
+    save(tmp_path / "x.npz", a=a, b=b)
+    problem = gemm({"source": "file", "path": "x.npz"}, dtype=dtype)
+    with pytest.warns(InputRangeWarning) as warned:
+        loaded, count = load_counted_tensors(problem, tmp_path)
+    assert [str(each.message) for each in warned] == [
+        f"workload 'x': values {text}: 2 of 30000 in a, 1 of 20000 in b"
+    ]
+    assert count == 3
+    assert loaded.a[:3, 0].tolist() == [stored, stored, 1]
+    assert loaded.b[0, 0] == -stored
+
+
+def test_values_within_the_format_are_not_told_of(tmp_path):
+    save(tmp_path / "x.npz", a=np.full((300, 100), 464.0), b=np.full((100, 200), np.nan))
+    problem = gemm({"source": "file", "path": "x.npz"}, dtype="fp8_e4m3")
+    assert load_counted_tensors(problem, tmp_path)[1] == 0
 
 
 def test_seeded_attention_has_the_shapes_of_the_problem(tmp_path):

@@ -13,7 +13,9 @@ def file_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:
     Raises WorkloadError if the file is missing, damaged or of another shape.
     """
     if parameters.path is None:
-        raise WorkloadError("mask file needs path: --set path=FILE with the array 'blocks'")
+        raise WorkloadError(
+            "mask file needs path: sparse(mask=file, path=FILE), with the array 'blocks'"
+        )
     cells = (grid.q_blocks, grid.k_blocks)
     shapes = tuple((heads, *cells) for heads in dict.fromkeys((grid.heads, 1)))
     path = find_parameter_file(parameters.path)

@@ -84,13 +84,19 @@ class IndexerMask(ScoredMask):
         project(p, 0, hbm.q, self._weights_q, self._queries, *sizes, *formats, self._project)
         sizes = (kv_heads, 1, kinds, grid.kv_len, grid.dim, cols, rows)
         project(p, 0, hbm.k, self._weights_k, self._keys, *sizes, *formats, self._project)
-        has_format = parameters.index_format in setting.machine.cube_for("the indexer").rates
-        operand = parameters.index_format if has_format else Format.FP16
         factor = grid.dim**-0.5 / grid.group
-        formats = (operand.code, setting.formats.scores.code)
+        formats = (_operand_format(setting).code, setting.formats.scores.code)
         index_blocks(
             p, self._queries, self._keys, self.scores, grid, cols, factor, *formats, self._buffers
         )
+
+
+def _operand_format(setting: Setting) -> Format:
+    """Return the format of the products: a wider one where the cube has not that of the vectors."""
+    own = setting.parameters.index_format
+    if own in setting.machine.cube_for("the indexer").rates:
+        return own
+    return Format.FP16 if own.is_fp8 else Format.FP32
 
 
 def _allocate(setting: Setting) -> _Buffers:

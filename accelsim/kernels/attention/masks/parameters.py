@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Seed, Size, Spec
 from accelsim.kernels.attention.common import Precision
 from accelsim.numerics.formats import Format
 
@@ -27,15 +27,17 @@ class SparseParameters(Spec):
         "gate",
     ] = "antidiagonal"
     """Which blocks to keep: fixed (window, sinks_window, dilated, file) or scored from Q and K."""
-    block: PositiveInt | None = None
+    block: Size | None = None
     """Rows and columns of a block, which is a tile; absent: the largest that fits, up to 64."""
-    precision: Precision = "fp16_fp32"
-    """fp32: every step in FP32; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16."""
-    window: PositiveInt = 256
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
+    window: Size = 256
     """window, sinks_window, dilated: keys kept before each query row, rounded out to blocks."""
-    sinks: PositiveInt = 4
+    sinks: Size = 4
     """sinks_window: keys kept at the beginning, rounded out to blocks."""
-    dilation: PositiveInt = 4
+    dilation: Size = 4
     """dilated: beyond the window, one key block of so many is kept."""
     path: Path | None = None
     """file: .npz or .safetensors with array `blocks` [heads, q_blocks, k_blocks] of 0 and 1."""
@@ -45,23 +47,24 @@ class SparseParameters(Spec):
     """coverage: predicted probability that the fewest most likely blocks must reach."""
     threshold: Share = 0.01
     """threshold: predicted probability from which on a block is kept."""
-    budget: PositiveInt = 4
+    budget: Size = 4
     """budget: most likely blocks that are kept, besides the first and the local ones."""
     fallback_below: Share = 0.0
     """Predicted coverage of the chosen blocks below which a query block keeps all of its keys."""
-    stride: PositiveInt = 8
+    stride: Size = 8
     """antidiagonal: tokens of a group; a divisor of the block."""
-    index_dim: PositiveInt = 16
+    index_dim: Size = 16
     """indexer: elements of an index vector."""
     index_format: IndexFormat = Format.FP8_E4M3
-    """indexer: format of index vectors in HBM; multiplied in FP16 where the cube has no FP8."""
-    index_seed: Annotated[int, Field(ge=0)] = 0
+    """indexer: format of index vectors in HBM; where the cube has not this one, FP8 is multiplied
+    in FP16 and others in FP32."""
+    index_seed: Seed = 0
     """indexer: seed of the random projection that stands in for learned weights."""
     weights: Path | None = None
     """gate, indexer: .npz or .safetensors with learned weights; the gate needs it."""
     weights_prefix: str = ""
     """gate, indexer: what the names of the arrays in `weights` begin with."""
-    gate_dim: PositiveInt = 32
+    gate_dim: Size = 32
     """gate: elements of a gate vector, as in the weights."""
     assumed_density: Share = 0.25
     """Without tensors: share of its visible blocks that a query block keeps, evenly spread."""

@@ -44,7 +44,8 @@ def _read(setting: Setting, name: str, heads: int, cols: int) -> Array:
     parameters = setting.parameters
     if parameters.weights is None:
         raise WorkloadError(
-            f"mask {parameters.mask} needs learned weights: --set weights=FILE with the array "
+            f"mask {parameters.mask} needs learned weights: sparse(mask={parameters.mask}, "
+            f"weights=FILE), with the array "
             f"'{parameters.weights_prefix}{name}' [{heads}, {setting.grid.dim}, {cols}]"
         )
     path = find_parameter_file(parameters.weights)

@@ -114,7 +114,7 @@ def quantize_dynamic(p, phase, row_tiles, is_shared, shape, hbm, b):
             peaks, part = tile(b.peaks, item), tile(b.part, item)
             load(p, peaks, hbm.peaks, 0, 0, len(row_tiles), 1)
             tile_max(p, part, 0, peaks, len(row_tiles), 1, FP32)
-            fill(p, peak, read_element(part, 0), rows, 1, FP32)
+            fill(p, peak, read_element(p, part, 0), rows, 1, FP32)
         else:
             _row_peaks(p, item, row, rows, peak, shape, hbm, b)
         factor = _factors(p, item, row, rows, peak, shape, hbm, b)

@@ -55,9 +55,11 @@ class Frame:
         parameters: QuantizedParameters,
         scheme: Scheme,
         beside: Beside = nothing_beside,
+        channels_beside: int = 0,
     ) -> "Frame":
         """Return the frame with the tiles of the lowest estimated time.
 
+        channels_beside: those that `beside` declares something for.
         Raises DoesNotFitError, and WorkloadError for a problem that is in integers already.
         """
         name = f"{kernel} on {problem.name}"
@@ -72,7 +74,8 @@ class Frame:
             _allocate(builder, problem, parameters, scheme, tiles)
             beside(builder, tiles)
 
-        tiles = choose_tiles(name, problem, machine, parameters, scheme, allocate)
+        fixed = scheme._replace(spans=tuple(scheme.spans))
+        tiles = choose_tiles(name, problem, machine, parameters, fixed, channels_beside, allocate)
         return cls(name, problem, machine, parameters, scheme, coding, tiles, beside)
 
     @property
@@ -81,7 +84,7 @@ class Frame:
         n, k, tiles = self.problem.n, self.problem.k, self.tiles
         tiles_n = ceil_div(n, tiles.n)
         panels, blocks = ceil_div(k, tiles.k), ceil_div(tiles_n, tiles.block)
-        output = self.problem.dtype.code
+        output = self.problem.output_dtype.code
         return Shape(n, k, tiles.n, tiles.k, tiles_n, panels, tiles.block, blocks, output)
 
     @property
@@ -113,7 +116,8 @@ class Frame:
         )
         phases = [*coded.phases, own]
         program = builder.record(in_turn, sum(phase.items for phase in phases), phases)
-        return program, hbm.y.data
+        chosen = {"tile_m": self.tiles.m, "tile_n": self.tiles.n, "tile_k": self.tiles.k}
+        return program.with_parameters(**chosen), hbm.y.data
 
     def _declare(self, builder: ProgramBuilder, coded: Coded, numbers: Numbers | None) -> Matrices:
         """Place the operands of the products in HBM."""
@@ -131,7 +135,7 @@ class Frame:
             scale=builder.tensor("scale", "input", chunks, n, Format.FP32, factor),
             bias=coded.codes,
             row_scale=coded.row_scale,
-            y=builder.tensor("y", "output", m, n, self.problem.dtype),
+            y=builder.tensor("y", "output", m, n, self.problem.output_dtype),
         )
         if self.scheme.has_order:
             order = numbers and numbers.order
@@ -178,7 +182,7 @@ def _allocate(
         scale=builder.buffer("scale", 1, n, Format.FP32, slots=2),
         bias=codes,
         row_scale=codes,
-        y=builder.buffer("y", m, n, problem.dtype, slots=2),
+        y=builder.buffer("y", m, n, problem.output_dtype, slots=2),
     )
     if scheme.has_order:
         order = builder.buffer("order", 1, k, Format.INT32, slots=2, memory="index_buffer")

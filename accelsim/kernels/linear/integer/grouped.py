@@ -65,6 +65,18 @@ class Grouped:
         known = Known(tensors, groups, weights)
         return cls(problem, parameters, groups.options, list(groups.spans(problem.m)), known)
 
+    @property
+    def chosen(self) -> dict[str, int | str | bool]:
+        """Values of the parameters that may be left to the kernel or to a calibration."""
+        options = self.options
+        return {
+            "groups": options.groups,
+            "chunk_rows": options.chunk_rows,
+            "use_bias": options.use_bias,
+            "rounding": options.rounding,
+            "first_rows": options.first_rows,
+        }
+
     def scheme(self, work: Work) -> Scheme:
         """Return what the frame has to know."""
         return Scheme(self.spans, work, has_order=True, has_bias=self.options.use_bias)

@@ -1,5 +1,6 @@
 """What is computed before the run: codes and scales of weights, and rows of numbers per chunk."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,7 +120,7 @@ def even_groups(groups: int, k: int) -> NDArray[np.int64]:
     return (np.arange(k) * groups // k)[None]
 
 
-def row_tiles(spans: list[Span], tile_rows: int) -> NDArray[np.int64]:
+def row_tiles(spans: Sequence[Span], tile_rows: int) -> NDArray[np.int64]:
     """Return (chunk, first row, rows) of every tile; none reaches into the next chunk."""
     return np.array(
         [

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
-from accelsim.config.spec import Spec
+from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.errors import QuantizationError
 from accelsim.kernels.files import find_parameter_file
 from accelsim.numerics.formats import Format
@@ -41,11 +41,11 @@ class QuantizedParameters(Spec):
     made X quantized it before it stored it."""
     calibration: Path | None = None
     """What `accelsim calibrate` wrote; absent: calibrated on the X of the problem itself."""
-    tile_m: PositiveInt | None = None
+    tile_m: Size | None = None
     """Rows of a tile of X and Y, in elements; absent: chosen."""
-    tile_n: PositiveInt | None = None
+    tile_n: Size | None = None
     """Columns of a tile of W and Y, in elements; absent: chosen."""
-    tile_k: PositiveInt | None = None
+    tile_k: Size | None = None
     """Input channels of one product, in elements; absent: chosen, all if they fit."""
 
     @property
@@ -62,14 +62,14 @@ class GroupedParameters(QuantizedParameters):
 
     groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] | None = None
     """Groups of channels; absent: 8, or those of the calibration."""
-    chunk_rows: PositiveInt | None = None
+    chunk_rows: Size | None = None
     """Rows that share bias, scale and groups; absent: 256, or those of the calibration."""
     use_bias: bool | None = None
     """Whether channels are shifted by the middle of their range; absent: they are, or as in the
     calibration."""
     rounding: GroupRounding | None = None
     """How the range of a channel becomes a scale; absent: up, or as in the calibration."""
-    first_rows: NonNegativeInt | None = None
+    first_rows: SizeOrZero | None = None
     """Rows at the start that are a chunk of their own; absent: none, or as in the calibration."""
 
     @property

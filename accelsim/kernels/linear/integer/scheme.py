@@ -1,6 +1,6 @@
 """What a kernel tells the frame: its scheme, the numbers known before the run, its phases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class Work(NamedTuple):
 class Scheme(NamedTuple):
     """How X and W are quantized, numbers apart."""
 
-    spans: list[Span]
+    spans: Sequence[Span]
     """Rows of the chunks."""
     work: Work
     has_order: bool = False

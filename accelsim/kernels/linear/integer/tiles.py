@@ -1,22 +1,25 @@
 """Tile sizes of a quantized linear: what fits, and of that what should take the least time."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
-from accelsim.errors import DoesNotFitError
+import numpy as np
+
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.timing import int_mac_cycles
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.footprint import Footprint, fitting
+from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Scheme
-from accelsim.kernels.linear.tiles import check_packing
-from accelsim.kernels.tiling import fit_error, tile_sizes
+from accelsim.kernels.linear.tiles import Cost, Sizes, balanced, check_packing, fastest_of
+from accelsim.kernels.tiling import fit_error
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
-_TILE_SIZES = tile_sizes(largest=256, smallest=16)
+_SIDES = (256, 192, 128, 96, 64, 48, 32, 16)
 _NARROWEST_PANEL = 64
 _VECTOR_OPS = 4
 """Passes over a result on its way from the accumulator to its format: convert, scale, add, round;
@@ -24,144 +27,171 @@ what is drained in between takes as many."""
 
 
 class Tiles(NamedTuple):
-    """Sizes in elements, and the column tiles of a work item."""
+    """Sizes in elements, and the column tiles of a work item.
 
-    m: int
-    n: int
-    k: int
-    block: int
+    Integers, or arrays with one element for each tiling.
+    """
+
+    m: Any
+    n: Any
+    k: Any
+    block: Any
+
+    def at(self, index: Any) -> "Tiles":
+        """Return one tiling of arrays, or those at some places."""
+        return Tiles(*(each[index] for each in self))
 
 
+class Work(NamedTuple):
+    """A linear as the estimate sees it."""
+
+    problem: GemmProblem
+    machine: MachineSpec
+    parameters: QuantizedParameters
+    scheme: Scheme
+
+
+@remembered
 def choose_tiles(
     name: str,
     problem: GemmProblem,
     machine: MachineSpec,
     parameters: QuantizedParameters,
     scheme: Scheme,
+    _beside: int,
     allocate: Callable[[ProgramBuilder, Tiles], object],
 ) -> Tiles:
     """Return the tiles of the lowest estimated time among those asked for that fit.
 
-    Of equal times the one that loads least. Raises DoesNotFitError.
+    Of times that the estimate cannot tell apart, the one that loads least. _beside: channels beside
+    those of the problem, for which `allocate` makes room. Raises DoesNotFitError.
     """
-    bits: int = parameters.activation_bits
-    check_packing(name, {"tile_k": (parameters.tile_k, problem.k, bits)})
-    fitting: list[tuple[tuple[float, float], Tiles]] = []
-    error: DoesNotFitError | None = None
-    for tile_m, tile_n in _sides(problem, parameters):
-        for tile_k in _panels(problem, parameters):
-            builder = ProgramBuilder(name, with_numbers=False)
-            allocate(builder, Tiles(tile_m, tile_n, tile_k, 1))
-            error = fit_error(name, builder.buffers, machine)
-            if error is None:
-                for block in _blocks(ceil_div(problem.n, tile_n), machine.cores):
-                    tiles = Tiles(tile_m, tile_n, tile_k, block)
-                    cost = _estimate(problem, machine, parameters, scheme, tiles)
-                    fitting.append((cost, tiles))
-                break
-    if not fitting:
-        raise error or ValueError(f"{name}: no tiles to try")
-    return min(fitting)[1]
+    check_packing(name, {"tile_k": (parameters.tile_k, problem.k, parameters.activation_bits)})
+    tiles = _candidates(problem, parameters, scheme, machine.cores)
+
+    def declare(room: Footprint, *sizes: Any) -> None:
+        allocate(cast(ProgramBuilder, _Room(room)), Tiles(*sizes))
+
+    fits = np.flatnonzero(fitting(machine, declare, *tiles))
+    if not len(fits):
+        builder = ProgramBuilder(name, with_numbers=False)
+        allocate(builder, Tiles(*(int(each) for each in tiles.at(-1))))
+        raise fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+    tiles = tiles.at(fits)
+    best = fastest_of(_estimate(Work(problem, machine, parameters, scheme), tiles))
+    return Tiles(*(int(each) for each in tiles.at(best)))
 
 
-def _sides(problem: GemmProblem, parameters: QuantizedParameters) -> Iterator[tuple[int, int]]:
-    for tile_m in _sizes(parameters.tile_m, problem.m):
-        for tile_n in _sizes(parameters.tile_n, problem.n):
-            yield tile_m, tile_n
+class _Room:
+    """Stands for a `ProgramBuilder` of which only the bytes on chip are asked."""
+
+    def __init__(self, room: Footprint) -> None:
+        self.buffer = room.buffer
+
+    def tensor(self, *_: Any) -> None:
+        """Take no room on chip."""
 
 
-def _sizes(asked: int | None, length: int) -> list[int]:
-    return sorted({min(size, length) for size in ([asked] if asked else _TILE_SIZES)}, reverse=True)
+def _candidates(
+    problem: GemmProblem, parameters: QuantizedParameters, scheme: Scheme, cores: int
+) -> Tiles:
+    """Return tilings, the smallest last."""
+    longest = max(stop - start for _, start, stop in scheme.spans)
+    sides_m = _asked(parameters.tile_m, problem.m, balanced(longest, _SIDES))
+    sides_n = _asked(parameters.tile_n, problem.n, balanced(problem.n, _SIDES))
+    panels = _asked(parameters.tile_k, problem.k, _panels(problem))
+    grid = np.meshgrid(sides_m, sides_n, panels, indexing="ij")
+    tile_m, tile_n, tile_k = (each.ravel() for each in grid)
+    blocks = [_blocks(ceil_div(problem.n, int(n)), cores) for n in sides_n]
+    block = np.array([blocks[at] for at in np.searchsorted(-sides_n, -tile_n)])
+    repeats = block.shape[1]
+    each = [np.repeat(sizes, repeats) for sizes in (tile_m, tile_n, tile_k)]
+    return Tiles(each[0], each[1], each[2], block.ravel())
 
 
-def _panels(problem: GemmProblem, parameters: QuantizedParameters) -> Iterator[int]:
-    """Yield the channels of a panel: all, or equal shares that begin with a whole byte."""
-    if parameters.tile_k:
-        yield min(parameters.tile_k, problem.k)
-        return
-    yield problem.k
-    panels = 2
+def _asked(size: int | None, length: int, chosen: Sizes) -> Sizes:
+    return np.array([min(size, length)]) if size else chosen
+
+
+def _panels(problem: GemmProblem) -> Sizes:
+    """Return the channels of a panel: all, or equal shares that begin with a whole byte."""
+    sizes, panels = [problem.k], 2
     while (channels := ceil_div(problem.k, panels)) >= _NARROWEST_PANEL:
-        yield ceil_div(channels, _NARROWEST_PANEL) * _NARROWEST_PANEL
+        sizes.append(ceil_div(channels, _NARROWEST_PANEL) * _NARROWEST_PANEL)
         panels += 1 if panels < 8 else panels // 4
+    return np.unique(np.minimum(sizes, problem.k))[::-1]
 
 
-def _blocks(tiles_n: int, cores: int) -> Iterator[int]:
-    """Yield column tiles per work item: all, and ever fewer while cores may want for items."""
-    block = tiles_n
-    while block > 1 and tiles_n // block < 2 * cores:
-        yield block
-        block = ceil_div(block, 2)
-    yield block
+def _blocks(tiles_n: int, cores: int) -> list[int]:
+    """Return column tiles per work item: all, and ever fewer while cores may want for items.
+
+    There are as many for every number of tiles, the last ones alike.
+    """
+    blocks = [tiles_n]
+    for _ in range((2 * cores).bit_length()):
+        wants = blocks[-1] > 1 and tiles_n // blocks[-1] < 2 * cores
+        blocks.append(ceil_div(blocks[-1], 2) if wants else blocks[-1])
+    return blocks
 
 
-def _estimate(
-    problem: GemmProblem,
-    machine: MachineSpec,
-    parameters: QuantizedParameters,
-    scheme: Scheme,
-    tiles: Tiles,
-) -> tuple[float, float]:
+def _estimate(work: Work, tiles: Tiles) -> Cost:
     """Return cycles and bytes loaded: all work items over the cores, each at its slowest unit.
 
     An item has the rows of its tile, which the end of a chunk may cut short. The busiest core has
     its share of the work, and of the items so tall or taller it has a whole number.
     """
-    blocks = ceil_div(ceil_div(problem.n, tiles.n), tiles.block)
-    tile_rows = _tile_rows(scheme, tiles.m)
-    active_cores = min(machine.cores, tile_rows.total() * blocks)
-    items, run, work, loaded = 0, 0.0, 0.0, 0.0
-    for rows, count in sorted(tile_rows.items(), reverse=True):
-        cycles, loads = _item(problem, machine, parameters, scheme, tiles, rows, active_cores)
-        items += count * blocks
-        run = max(run, ceil_div(items, machine.cores) * cycles)
-        work += count * blocks * cycles
-        loaded += count * blocks * loads
-    return max(run, work / machine.cores), loaded
+    cores = work.machine.cores
+    blocks = ceil_div(ceil_div(work.problem.n, tiles.n), tiles.block)
+    rows, counts = _tile_rows(work.scheme, tiles.m)
+    counts = counts * blocks
+    active_cores = np.minimum(cores, counts.sum(0))
+    cycles, loads = _item(work, tiles, rows, active_cores)
+    together: Any = counts.cumsum(0)
+    so_tall = np.where(counts > 0, ceil_div(together, cores) * cycles, 0)
+    run = np.maximum(so_tall.max(0), (counts * cycles).sum(0) / cores)
+    steps = counts.sum(0) * tiles.block * ceil_div(work.problem.k, tiles.k)
+    return Cost(run, (counts * loads).sum(0), steps)
 
 
-def _tile_rows(scheme: Scheme, tile_m: int) -> Counter[int]:
+def _tile_rows(scheme: Scheme, tile_m: Sizes) -> tuple[Sizes, Sizes]:
+    """Return the heights that tiles of X have, the tallest first, and how many have each
+    [heights, tilings]; of a height that is not there, none."""
+    sizes, places = np.unique(tile_m, return_inverse=True)
+    each = [sorted(_heights(scheme, int(size)).items(), reverse=True) for size in sizes]
+    most = max(len(heights) for heights in each)
+    padded = np.array([heights + [(1, 0)] * (most - len(heights)) for heights in each])
+    rows, counts = padded.transpose(2, 1, 0)
+    return rows[:, places], counts[:, places]
+
+
+def _heights(scheme: Scheme, tile_m: int) -> Counter[int]:
     """Return how many tiles of X have how many rows."""
     counts: Counter[int] = Counter()
     for _, start, stop in scheme.spans:
         whole, rest = divmod(stop - start, tile_m)
         counts.update({tile_m: whole, rest: 1})
     del counts[0]
-    return counts
+    return +counts
 
 
-def _item(
-    problem: GemmProblem,
-    machine: MachineSpec,
-    parameters: QuantizedParameters,
-    scheme: Scheme,
-    tiles: Tiles,
-    rows: int,
-    active_cores: int,
-) -> tuple[float, float]:
-    """Return cycles and bytes loaded of an item of `rows` while `active_cores` have one each."""
-    array = machine.int_mac_for(problem.name)
+def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, Any]:
+    """Return cycles and bytes loaded of items of `rows` while `active_cores` have one each."""
+    problem, machine, parameters, own = *work[:3], work.scheme.work
     panels = ceil_div(problem.k, tiles.k)
-    passes = max(1, scheme.work.drains)
-    product = int_mac_cycles(
-        rows,
-        tiles.n,
-        ceil_div(tiles.k, passes),
-        scheme.work.shifts,
-        parameters.activation_bits,
-        parameters.weight_bits,
-        array.rows,
-        array.cols,
-        float(machine.scratchpad.bandwidth),
+    passes = max(1, own.drains)
+    bits = (parameters.activation_bits, parameters.weight_bits)
+    product = OpCosts(machine).int_product(
+        rows, tiles.n, ceil_div(tiles.k, passes), own.shifts, bits
     )
     outputs = rows * tiles.n
-    drains = panels * scheme.work.drains + 1
+    drains = panels * own.drains + 1
     lanes = machine.vector.lanes.get(Format.FP32, 1)
     vector = drains * _VECTOR_OPS * (ceil_div(outputs, lanes) + machine.vector.issue_cycles)
     move = drains * outputs * 4 / machine.accumulator.bandwidth
-    rate = min(machine.load.bandwidth, machine.hbm_bytes_per_cycle / active_cores)
-    x_bytes = rows * problem.k * parameters.activation_bits / BITS_PER_BYTE
-    w_bytes = tiles.n * problem.k * parameters.weight_bits / BITS_PER_BYTE
-    loads = tiles.block * w_bytes + x_bytes * (tiles.block if panels > 1 else 1)
-    slowest = max(panels * passes * product, vector, move)
-    return max(tiles.block * slowest, loads / rate), loads
+    rate = np.minimum(machine.load.bandwidth, machine.hbm_bytes_per_cycle / active_cores)
+    x_bytes = rows * problem.k * bits[0] / BITS_PER_BYTE
+    w_bytes = tiles.n * problem.k * bits[1] / BITS_PER_BYTE
+    # With several panels, the rows of X come again for every column tile.
+    loads = tiles.block * w_bytes + x_bytes * np.where(panels > 1, tiles.block, 1)
+    slowest = np.maximum(panels * passes * product, np.maximum(vector, move))
+    return np.maximum(tiles.block * slowest, loads / rate), loads

@@ -97,7 +97,9 @@ def test_a_mask_from_a_file(tmp_path, monkeypatch):
     )
     with pytest.raises(WorkloadError) as raised:
         fixed_blocks(grid(12, 12), SparseParameters(mask="file"))
-    assert str(raised.value) == "mask file needs path: --set path=FILE with the array 'blocks'"
+    assert str(raised.value) == (
+        "mask file needs path: sparse(mask=file, path=FILE), with the array 'blocks'"
+    )
 
 
 def test_mass_and_recall_of_a_known_softmax():

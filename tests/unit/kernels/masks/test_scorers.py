@@ -197,8 +197,8 @@ def test_a_gate_without_weights_is_refused():
     with pytest.raises(WorkloadError) as raised:
         scores_of(GateMask, problem, tensors_of(problem), mask="gate", weights_prefix="layer1.")
     assert str(raised.value) == (
-        "mask gate needs learned weights: "
-        "--set weights=FILE with the array 'layer1.gate_q' [4, 6, 32]"
+        "mask gate needs learned weights: sparse(mask=gate, weights=FILE), "
+        "with the array 'layer1.gate_q' [4, 6, 32]"
     )
 
 

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from accelsim.errors import OutputError, UnknownNameError, WorkloadError
+from accelsim.errors import OutputError, ShortageError, UnknownNameError, WorkloadError
 from accelsim.workload.model import release
 from accelsim.workload.model.release import ModelRelease, fetch_model, fetch_release, model_path
 
@@ -136,7 +136,7 @@ def test_an_unknown_model(tmp_path):
 
 def test_a_model_that_was_not_fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(WorkloadError) as raised:
+    with pytest.raises(ShortageError) as raised:
         model_path("smollm2")
     assert str(raised.value) == (
         f"model 'smollm2' is not at {tmp_path}/accelsim/models/b179c9523d0e6a0f.gguf; "

@@ -3,17 +3,16 @@
 The kernels are plain code: a block of threads has some rows or elements, and a multiprocessor holds
 as many blocks as its registers allow. What an element takes in them is counted in code compiled for
 the same algorithms (docs/h200.md). Sources: PyTorch 2.x, aten/src/ATen/native/cuda: SoftMax.cu
-(cunn_SoftMaxForwardReg), CUDALoops.cuh; norms: `accelsim.validation.gpu_norms`.
+(cunn_SoftMaxForwardReg), CUDALoops.cuh; norms: `accelsim.library.hopper.norms`.
 """
 
 from collections.abc import Mapping
 from typing import Literal
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.hopper.norms import norm
+from accelsim.library.hopper.plain import MOST_THREADS, REGISTERS, PlainCode
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.validation.gpu import GpuRun
-from accelsim.validation.gpu_norms import norm
-from accelsim.validation.gpu_plain import MOST_THREADS, REGISTERS, PlainCode
 from accelsim.workload.problem import VectorProblem
 
 _BLOCK_THREADS, _MOST_SOFTMAX_THREADS = 128, 1024
@@ -25,23 +24,8 @@ _LONG_COPY_BYTES, _LONG_COPY_BYTES_PER_S = 10**9, 2.7e12
 h200.csv were measured: copies reach 4.0 TB/s, those of 1 GB and more 2.7 TB/s)."""
 
 
-def vector(function: str, rows: int, cols: int, machine: MachineSpec) -> GpuRun:
-    """Return a function of a bf16 matrix."""
-    problem = VectorProblem.model_validate(
-        {
-            "kind": "vector",
-            "name": function,
-            "function": function,
-            "rows": rows,
-            "cols": cols,
-            "dtype": "bf16",
-        }
-    )
-    code = _plain_code(problem, machine)
-    return GpuRun(problem, "vector", code.settings, code.on)
-
-
-def _plain_code(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
+def plain_code(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
+    """Return the code of a function of a matrix."""
     match problem.function:
         case "softmax":
             return _softmax(problem, machine)

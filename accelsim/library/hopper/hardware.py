@@ -1,50 +1,13 @@
-"""A kernel of a GPU's libraries: what it computes, how, and what its code makes of the machine."""
+"""A GPU as one kind of code sees it: other rates and energies of its units."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
-from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.technology import Sourced, TechnologySpec
-from accelsim.loading import load_technology
+from accelsim.hardware.technology import Sourced
+from accelsim.library.base import Hardware
 from accelsim.numerics.formats import Format
-from accelsim.report.report import Report
-from accelsim.simulation import KernelRun
-from accelsim.workload.problem import Problem
 
 
-class Gpu(NamedTuple):
-    """A machine and the costs of its actions, as one kind of code sees them."""
-
-    machine: MachineSpec
-    technology: TechnologySpec
-
-
-Code = Callable[[Gpu], Gpu]
-"""What a kind of code makes of the machine file, which is for asynchronous copies and products."""
-
-
-def asynchronous(gpu: Gpu) -> Gpu:
-    """Code as the machine file is for."""
-    return gpu
-
-
-class GpuRun(NamedTuple):
-    """One operation as a library runs it."""
-
-    problem: Problem
-    kernel: str
-    settings: Mapping[str, Any]
-    code: Code = asynchronous
-
-    def on(self, machine: MachineSpec) -> Report:
-        """Return the report of the run; raises as `accelsim.simulate` does."""
-        gpu = self.code(Gpu(machine, load_technology(machine.technology)))
-        run = KernelRun.prepare(gpu.machine, self.kernel, self.settings)
-        report, _ = run.execute(self.problem, None, technology=gpu.technology)
-        return report
-
-
-def with_products(gpu: Gpu, rate: float, energy: float) -> Gpu:
+def with_products(gpu: Hardware, rate: float, energy: float) -> Hardware:
     """Return the GPU whose products run at `rate` times the rate, at `energy` times the energy.
 
     The matrix unit itself stays as large, so its area is spread over the lower rate.
@@ -61,13 +24,13 @@ def with_products(gpu: Gpu, rate: float, energy: float) -> Gpu:
         )
         for fmt, cost in gpu.technology.cube.items()
     }
-    return Gpu(
+    return Hardware(
         gpu.machine.model_copy(update={"cube": cube.model_copy(update={"rates": rates})}),
         gpu.technology.model_copy(update={"cube": costs}),
     )
 
 
-def with_vector_work(gpu: Gpu, share: float) -> Gpu:
+def with_vector_work(gpu: Hardware, share: float) -> Hardware:
     """Return the GPU whose vector ops take `share` times the cycles and the energy."""
     own = gpu.machine.vector.costs.model_dump(exclude_none=True)
     lanes = {
@@ -77,7 +40,9 @@ def with_vector_work(gpu: Gpu, share: float) -> Gpu:
     return _with_vector(gpu, {op: share * cost for op, cost in own.items()}, lanes)
 
 
-def with_instructions(gpu: Gpu, counts: Mapping[str, float], slots: float, fmt: Format) -> Gpu:
+def with_instructions(
+    gpu: Hardware, counts: Mapping[str, float], slots: float, fmt: Format
+) -> Hardware:
     """Return the GPU whose vector ops take so many instructions of format `fmt` an element.
 
     slots: what an instruction takes to issue, waits included; it costs as much as an addition.
@@ -88,8 +53,8 @@ def with_instructions(gpu: Gpu, counts: Mapping[str, float], slots: float, fmt: 
 
 
 def _with_vector(
-    gpu: Gpu, costs: Mapping[str, float], lanes: Mapping[Format, Mapping[str, Sourced[float]]]
-) -> Gpu:
+    gpu: Hardware, costs: Mapping[str, float], lanes: Mapping[Format, Mapping[str, Sourced[float]]]
+) -> Hardware:
     """Return the GPU with other costs of some vector ops, and other energies of some formats."""
     machine, technology = gpu
     unit = machine.vector
@@ -98,7 +63,7 @@ def _with_vector(
         fmt: technology.vector_lane(fmt).model_copy(update=dict(update))
         for fmt, update in lanes.items()
     }
-    return Gpu(
+    return Hardware(
         machine.model_copy(update={"vector": unit}),
         technology.model_copy(update={"vector": {**technology.vector, **changed}}),
     )

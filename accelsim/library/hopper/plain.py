@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from accelsim.library.base import Hardware
+from accelsim.library.hopper.hardware import with_instructions
 from accelsim.numerics.formats import Format
-from accelsim.validation.gpu import Gpu, with_instructions
 
 MOST_THREADS, REGISTERS = 2048, 65536
 _SCHEDULERS, _WARP = 4, 32
@@ -36,7 +37,7 @@ class PlainCode(NamedTuple):
     hbm_bytes_per_s: float | None = None
     """What the memory moves at most; None: what the machine has."""
 
-    def on(self, gpu: Gpu) -> Gpu:
+    def on(self, gpu: Hardware) -> Hardware:
         """Return the machine as such code sees it."""
         slots = 1 + _DEPENDENT_CYCLES * _SCHEDULERS * _WARP / self.threads
         machine, technology = with_instructions(gpu, self.instructions, slots, Format.FP32)
@@ -59,7 +60,7 @@ class PlainCode(NamedTuple):
         if machine.l2:
             latency_s = min(machine.l2.latency, _L2_LATENCY_CYCLES / machine.clock)
             update["l2"] = machine.l2.model_copy(update={"latency": latency_s})
-        return Gpu(machine.model_copy(update=update), technology)
+        return Hardware(machine.model_copy(update=update), technology)
 
 
 def instruction_cycles(instructions: float, threads: int) -> float:

@@ -7,8 +7,8 @@ vectorized_layer_norm_kernel); its instructions are counted in benchmarks/eager_
 from typing import Literal, NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.hopper.plain import MOST_THREADS, PlainCode, instruction_cycles
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.validation.gpu_plain import MOST_THREADS, PlainCode, instruction_cycles
 from accelsim.workload.problem import VectorProblem
 
 _BLOCK_THREADS, _VECTOR = 128, 4

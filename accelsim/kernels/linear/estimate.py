@@ -1,0 +1,323 @@
+"""How long tilings of a matrix product should take, for all of them at once.
+
+One core works through the steps of its items as fast as the slowest of its units and the wait for
+a free slot allow. The memory serves the bytes of all cores. A run takes as long as the slower of
+the two, and a little longer where they are close.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.hardware.l2 import L2Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.linear.tiles import SUM_BYTES, Choice, Cost, Tiles, fastest
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.problem import GemmProblem
+
+_CLOSENESS = 8.0
+"""Exponent by which times that overlap are joined: two equal ones take 9 % longer than one
+(assumption, as are the next three; together they came nearest to simulated products)."""
+_KEPT_SHARE = 0.9
+"""Of the capacity of an L2 that holds what is used again."""
+_CROWDING = 0.5
+"""Of what loads that lie on few channels would cost if all cores asked for them at once."""
+_BANKED_SHARE = 0.9
+"""Of the peak that a memory with banks and refresh sustains."""
+_BANDS = (1, 2, 3, 4, 6, 8, 12, 16)
+
+
+class Step(NamedTuple):
+    """What one step along k asks of a core."""
+
+    compute_cycles: Any
+    """Time of the busiest unit."""
+    latency_cycles: Any
+    """What passes between the arrival of the operands and the result, beyond `compute_cycles`."""
+    operand_bytes: tuple[Any, ...]
+    """Bytes of each load, that of the left operand first."""
+
+
+class Work(NamedTuple):
+    """A product as the estimate sees it."""
+
+    problem: GemmProblem
+    machine: MachineSpec
+    step: Callable[[Tiles], Step]
+    """Of a tiling; sizes may be arrays of any shape."""
+    output_bits: int
+    is_transposed: bool = False
+    """Whether B lies as [n, k]."""
+
+
+class _Grid(NamedTuple):
+    """How the tilings cut the product, [tilings]."""
+
+    rows: Any
+    """Tiles along m."""
+    cols: Any
+    steps: Any
+    """Of a range of k."""
+    depth: Any
+    """Elements of a range of k."""
+    items: Any
+    active_cores: Any
+    wave_rows: Any
+    """Tile rows and columns that cores work on at the same time."""
+    wave_cols: Any
+
+
+class _Bytes(NamedTuple):
+    """What moves in a run."""
+
+    left: Any
+    """Loads of A by all cores."""
+    right: Any
+    stored: Any
+    step_left: Any
+    """Of one load of a whole tile of A."""
+    step_right: Any
+
+
+def choose(work: Work, tiles: Tiles, *, can_reorder: bool) -> Choice:
+    """Return the fastest tiling; can_reorder: its tiles may be walked in bands of any height."""
+    machine = work.machine
+    if not can_reorder or not machine.l2:
+        return fastest(tiles, cost_of(work, tiles))
+    square = np.sqrt(machine.cores / tiles.splits * tiles.n / tiles.m)
+    tiles = tiles._replace(swizzle=np.maximum(1, np.rint(square)).astype(np.int64))
+    choice = fastest(tiles, cost_of(work, tiles))
+    if work.problem.compulsory_bytes <= _KEPT_SHARE * machine.l2.capacity:
+        return choice
+    best = choice.tiles
+    heights = np.unique([*_BANDS, best.swizzle])
+    bands = Tiles(*(np.full(len(heights), each) for each in best))._replace(swizzle=heights)
+    return fastest(bands, cost_of(work, bands))
+
+
+def cost_of(work: Work, tiles: Tiles) -> Cost:
+    """Return the estimates of all tilings."""
+    problem, machine = work.problem, work.machine
+    grid = _grid(problem, machine, tiles)
+    moved = _bytes(work, tiles, grid)
+    hbm, l2, first_wave, missed = _memory(work, tiles, grid, moved)
+    compute, run = _core_cycles(work, tiles, grid, missed)
+    run += np.maximum(0, first_wave - run / ceil_div(grid.items, machine.cores))
+    run = (run**_CLOSENESS + hbm**_CLOSENESS + l2**_CLOSENESS) ** (1 / _CLOSENESS)
+    outputs = tiles.m * tiles.n
+    last = outputs * SUM_BYTES / machine.accumulator.bandwidth
+    last = last + outputs * work.output_bits / BITS_PER_BYTE / machine.store.bandwidth
+    load = (moved.step_left + moved.step_right) / machine.load.bandwidth
+    # Before the first product or after the last load, whichever of the two is not the bottleneck.
+    ends = machine.hbm_latency_cycles + _hit_cycles(machine) + last
+    ends = ends + np.minimum(load, compute)
+    cycles = run + ends + _merge_cycles(problem, machine, tiles, grid)
+    return Cost(cycles, moved.left + moved.right, grid.items * grid.steps)
+
+
+def _grid(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> _Grid:
+    rows, cols = ceil_div(problem.m, tiles.m), ceil_div(problem.n, tiles.n)
+    steps = ceil_div(ceil_div(problem.k, tiles.k), tiles.splits)
+    items = rows * cols * tiles.splits
+    at_once = np.minimum(np.maximum(1, machine.cores // tiles.splits), rows * cols)
+    wave_rows = np.minimum(np.minimum(tiles.swizzle, rows), at_once)
+    wave_cols = np.minimum(ceil_div(at_once, wave_rows), cols)
+    depth = np.minimum(problem.k, steps * tiles.k)
+    active = np.minimum(machine.cores, items)
+    return _Grid(rows, cols, steps, depth, items, active, wave_rows, wave_cols)
+
+
+def _bytes(work: Work, tiles: Tiles, grid: _Grid) -> _Bytes:
+    """Return what is loaded and stored: tiles at the edges end with the operand."""
+    problem = work.problem
+    left, *right = work.step(tiles).operand_bytes
+    of_right = sum(right)
+    along_k = problem.k / tiles.k
+    outputs = problem.m * problem.n
+    sums = np.where(tiles.splits > 1, tiles.splits * outputs * SUM_BYTES, 0)
+    return _Bytes(
+        along_k * problem.m / tiles.m * grid.cols * left,
+        along_k * problem.n / tiles.n * grid.rows * of_right,
+        outputs * work.output_bits / BITS_PER_BYTE + sums,
+        left,
+        of_right,
+    )
+
+
+def _memory(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, Any, Any, Any]:
+    """Return the cycles of the HBM and of the L2, those of the HBM until the first wave is there,
+    and the share of the steps that wait for the HBM behind an L2."""
+    machine = work.machine
+    rate = _sustained_bytes_per_cycle(machine)
+    left, right = _evenness(work, tiles, grid, moved, _hbm_span(machine))
+    if machine.l2 is None:
+        busy = (moved.left / left + moved.right / right + moved.stored) / rate
+        return busy, 0.0, 0.0, 0.0
+    of_left, of_right, stored = _missed_bytes(work, machine.l2, tiles, grid, moved)
+    first = np.minimum(_first_wave_bytes(tiles, grid, moved), of_left + of_right)
+    loaded = moved.left + moved.right
+    missed = np.minimum(1.0, 2 * (of_left + of_right) / loaded)
+    hbm = (of_left / left + of_right / right + stored) / rate
+    left, right = _evenness(work, tiles, grid, moved, machine.l2.line * machine.l2.slices)
+    l2 = moved.left / left + moved.right / right + moved.stored
+    return hbm, l2 * machine.clock / machine.l2.bandwidth, first / rate, missed
+
+
+def _missed_bytes(
+    work: Work, l2: L2Spec, tiles: Tiles, grid: _Grid, moved: _Bytes
+) -> tuple[Any, Any, Any]:
+    """Return what of A and B comes from the HBM, and what of C goes there, behind an L2.
+
+    A band of tile rows comes again for every wave of columns, and B for every band, unless it
+    stays in the cache until then.
+    """
+    problem = work.problem
+    capacity = _KEPT_SHARE * l2.capacity
+    left, right = moved.left / grid.cols, moved.right / grid.rows
+    output = problem.m * problem.n * work.output_bits / BITS_PER_BYTE
+    band = np.minimum(tiles.swizzle / grid.rows, 1)
+    wave = grid.wave_cols / grid.cols
+    keeps_left = (grid.cols <= grid.wave_cols) | (band * left + wave * right <= capacity)
+    keeps_right = (band >= 1) | (band * (left + output) + right <= capacity)
+    stores = moved.stored > 0 if l2.writes == "through" else left + right + output > capacity
+    return (
+        np.where(keeps_left, left, left * ceil_div(grid.cols, grid.wave_cols)),
+        np.where(keeps_right, right, right * ceil_div(grid.rows, tiles.swizzle)),
+        np.where(stores, moved.stored, 0),
+    )
+
+
+def _first_wave_bytes(tiles: Tiles, grid: _Grid, moved: _Bytes) -> Any:
+    """Return what the first items of all cores load, each byte once: no cache has it yet."""
+    ranges = np.minimum(tiles.splits, grid.active_cores)
+    of_step = grid.wave_rows * moved.step_left + grid.wave_cols * moved.step_right
+    return of_step * grid.depth / tiles.k * ranges
+
+
+def _evenness(
+    work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes, span_bytes: int
+) -> tuple[Any, Any]:
+    """Return how evenly loads of A and of B lie on channels, of which each has its share of a span.
+
+    1 is even. Loads that begin at the same channel do not fill each other's gaps.
+    """
+    k = work.problem.k
+    left = moved.step_left / tiles.k
+    right = moved.step_right / tiles.k
+    if work.is_transposed:
+        right = right * k
+    return (
+        _even_share(moved.step_left, grid.wave_rows, left * k, span_bytes),
+        _even_share(moved.step_right, grid.wave_cols, right, span_bytes),
+    )
+
+
+def _even_share(run_bytes: Any, runs: Any, offset_bytes: Any, span_bytes: int) -> Any:
+    """Return the mean load of a channel over that of the busiest, for runs at equal offsets.
+
+    Cores drift apart, so that only a part of the crowd is there at once.
+    """
+    turns = run_bytes / span_bytes
+    whole = np.floor(turns)
+    rest = turns - whole
+    reach = np.minimum(1, rest + (runs - 1) * (offset_bytes % span_bytes) / span_bytes)
+    even = turns / (whole + rest / np.maximum(reach, 1e-9))
+    return 1 / (1 + _CROWDING * (1 / even - 1))
+
+
+def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Any, Any]:
+    """Return the compute cycles of a whole step, and when the last core is done with its items."""
+    problem = work.problem
+    last_m = problem.m - (grid.rows - 1) * tiles.m
+    last_n = problem.n - (grid.cols - 1) * tiles.n
+    # [whole or at the lower edge, whole or at the right edge, tilings]
+    kinds = tiles._replace(
+        m=np.stack([tiles.m, last_m])[:, None], n=np.stack([tiles.n, last_n])[None]
+    )
+    step, time = _item_cycles(work, kinds, grid, missed)
+    along_m = np.stack([grid.rows - 1, np.ones_like(grid.rows)])
+    along_n = np.stack([(grid.cols - 1) * tiles.splits, tiles.splits + 0 * grid.cols])
+    counts = along_m[:, None] * along_n[None]
+    ends = _last_end(work.machine.cores, counts.reshape(4, -1), time.reshape(4, -1))
+    return step.compute_cycles[0, 0], ends
+
+
+def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Step, Any]:
+    """Return a step of items, and the time from one item to the next."""
+    machine = work.machine
+    step = work.step(tiles)
+    rest = grid.depth - (grid.steps - 1) * tiles.k
+    is_even = np.array_equal(rest, tiles.k)
+    last = step.compute_cycles if is_even else work.step(tiles._replace(k=rest)).compute_cycles
+    load = sum(step.operand_bytes) / machine.load.bandwidth
+    # A slot is loaded again once the step `slots` before has been computed.
+    slots = np.minimum(tiles.stages, grid.steps)
+    hit = _hit_cycles(machine)
+    # What misses is on its way from the HBM while the queue works on what came before.
+    arrival = hit + load + missed * np.maximum(0, machine.hbm_latency_cycles - hit - load)
+    reuse = (arrival + step.compute_cycles + step.latency_cycles) / slots
+    loads = len(step.operand_bytes)
+    latency = hit + missed * (machine.hbm_latency_cycles - hit)
+    queue = (loads * latency + load) / machine.load.in_flight
+    period = np.maximum(np.maximum(step.compute_cycles, load), np.maximum(reuse, queue))
+    # Each item begins again with the first slot, which the item before may have used last.
+    ahead = np.where(grid.steps > tiles.stages, (grid.steps - 1) % tiles.stages, slots - 1)
+    bubble = np.where(ahead + 1 < slots, np.maximum(0, arrival - ahead * period), 0)
+    outputs = tiles.m * tiles.n
+    move = outputs * SUM_BYTES / machine.accumulator.bandwidth + step.latency_cycles
+    out_bits = np.where(tiles.splits > 1, SUM_BYTES * BITS_PER_BYTE, work.output_bits)
+    store = outputs * out_bits / BITS_PER_BYTE / machine.store.bandwidth
+    time = (grid.steps - 1) * period + np.maximum(last, period * rest / tiles.k)
+    return step, np.maximum(time + np.maximum(move, bubble), store)
+
+
+def _last_end(cores: int, counts: Any, cycles: Any) -> Any:
+    """Return when the last item of four kinds has ended; whole ones are the longest.
+
+    No core does less than its share, or than its part of the items as long as any. What is placed
+    in the order of the program comes half way to as many whole items.
+    """
+    corner, items = cycles[3], counts.sum(0)
+    longest = np.where(counts > 0, cycles, 0).max(0)
+    least = np.maximum((counts * cycles).sum(0) / cores, ceil_div(items, cores) * corner)
+    for longer in ((0,), (0, 1), (0, 2), (0, 1, 2)):
+        own = list(longer)
+        there = np.where(counts[own] > 0, cycles[own], longest).min(0)
+        least = np.maximum(least, ceil_div(counts[own].sum(0), cores) * there)
+    return np.maximum(least, (least + ceil_div(items, cores) * longest) / 2)
+
+
+def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, grid: _Grid) -> Any:
+    """Return the time to launch the second phase and add the sums of all ranges of k.
+
+    The first three ranges arrive together, then two at a time.
+    """
+    moved_bytes = 2 * tiles.splits * problem.m * problem.n * SUM_BYTES
+    arrivals = ceil_div(tiles.splits - 1, 2) - 1
+    latency = machine.launch * machine.clock + 2 * machine.hbm_latency_cycles
+    latency = latency + arrivals * _hit_cycles(machine)
+    rate = _shared_bytes_per_cycle(machine)
+    rate = np.minimum(rate, grid.active_cores * machine.load.bandwidth)
+    return np.where(tiles.splits > 1, latency + moved_bytes / rate, 0)
+
+
+def _hit_cycles(machine: MachineSpec) -> int:
+    return machine.l2_latency_cycles or machine.hbm_latency_cycles
+
+
+def _hbm_span(machine: MachineSpec) -> int:
+    """Return the bytes after which addresses come to the same channel again; 1: they are mixed."""
+    return machine.hbm.interleave * machine.hbm.channels if machine.hbm.kind == "flat" else 1
+
+
+def _sustained_bytes_per_cycle(machine: MachineSpec) -> float:
+    share = 1.0 if machine.hbm.kind == "flat" else _BANKED_SHARE
+    return share * machine.hbm_bytes_per_cycle
+
+
+def _shared_bytes_per_cycle(machine: MachineSpec) -> float:
+    """Return what all cores can load together of what is on the chip, if anything is."""
+    if machine.l2:
+        return machine.l2.bandwidth / machine.clock
+    return _sustained_bytes_per_cycle(machine)

@@ -1,0 +1,1 @@
+"""Which kernel, with which parameters, computes an operation on a machine."""

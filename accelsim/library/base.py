@@ -1,0 +1,51 @@
+"""What a library is: it picks the recipe of an operation on a machine, as cuBLAS picks a kernel."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+from accelsim.errors import UnknownNameError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.technology import TechnologySpec
+from accelsim.library.recipe import CODE, Recipe
+from accelsim.workload.problem import Problem
+
+
+class Hardware(NamedTuple):
+    """A machine and the costs of its actions, as one kind of code sees them."""
+
+    machine: MachineSpec
+    technology: TechnologySpec
+
+
+class Library(ABC):
+    """The kernels that experts have written for a family of machines.
+
+    Contract: pure functions of their arguments. `recipe` never fails for a problem that some
+    recipe can compute on the machine.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    codes: ClassVar[tuple[str, ...]] = ()
+    """What a recipe may say of the code of a kernel, beside nothing."""
+
+    @abstractmethod
+    def recipe(self, problem: Problem, machine: MachineSpec) -> Recipe:
+        """Return the kernel that computes a problem, with what the kernel does not choose."""
+
+    def hardware(self, problem: Problem, recipe: Recipe, hardware: Hardware) -> Hardware:
+        """Return the hardware as the code of a recipe uses it; raises UnknownNameError."""
+        if recipe.code and recipe.code not in self.codes:
+            allowed = ", ".join(self.codes) or "none"
+            raise UnknownNameError(
+                f"recipe '{recipe}': {CODE}: found '{recipe.code}', "
+                f"allowed by library {self.name}: {allowed}"
+            )
+        return hardware
+
+    def completed(self, asked: Recipe | None, problem: Problem, machine: MachineSpec) -> Recipe:
+        """Return what is asked with what the library says of the rest; asked None: its choice."""
+        own = self.recipe(problem, machine)
+        if asked is None:
+            return own
+        return own.updated(asked.settings) if asked.kernel == own.kernel else asked

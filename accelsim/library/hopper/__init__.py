@@ -1,0 +1,1 @@
+"""How the libraries of NVIDIA's Hopper GPUs run operations."""

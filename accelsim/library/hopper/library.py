@@ -1,0 +1,39 @@
+"""The library of Hopper: what cuBLAS, cuDNN and PyTorch run, which the H200's validation holds."""
+
+from typing import ClassVar
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.library.base import Hardware, Library
+from accelsim.library.hopper.matrix import WARPS, attention, gemm, of_warps
+from accelsim.library.hopper.vector import plain_code
+from accelsim.library.recipe import CODE, Recipe
+from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem, VectorProblem
+
+EAGER = "eager"
+"""Plain code: blocks of threads load what they need themselves."""
+
+
+class Hopper(Library):
+    """Products and attention fused for Hopper, vector functions as eager PyTorch has them."""
+
+    name: ClassVar[str] = "hopper"
+    summary: ClassVar[str] = "what cuBLAS, cuDNN and eager PyTorch run on Hopper GPUs"
+    codes: ClassVar[tuple[str, ...]] = (EAGER, WARPS)
+
+    def recipe(self, problem: Problem, machine: MachineSpec) -> Recipe:
+        """Return the kernel of a problem."""
+        if isinstance(problem, AttentionProblem):
+            return attention(problem, machine)
+        if isinstance(problem, GemmProblem):
+            return gemm(problem)
+        code = plain_code(problem, machine)
+        return Recipe("vector", **code.settings, **{CODE: EAGER})
+
+    def hardware(self, problem: Problem, recipe: Recipe, hardware: Hardware) -> Hardware:
+        """Return the GPU as the code of a recipe uses it."""
+        hardware = super().hardware(problem, recipe, hardware)
+        if recipe.code == WARPS:
+            return of_warps(hardware, problem)
+        if recipe.code == EAGER and isinstance(problem, VectorProblem):
+            return plain_code(problem, hardware.machine).on(hardware)
+        return hardware

@@ -1,0 +1,77 @@
+"""Every kernel that ships records sound programs, which is why they are not verified at each run.
+
+Shapes are odd, so that tiles are ragged; settings are those that change what is recorded.
+"""
+
+import pytest
+
+from accelsim.kernels.registry import get_kernel, is_shipped, kernel_names
+from accelsim.loading import load_machine
+from accelsim.workload.problem import AttentionProblem, GemmProblem, VectorProblem
+from accelsim.workload.tensors import load_tensors
+from tests.oracle.recorded import run
+
+ARRAY = "{rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}"
+MACHINE = load_machine("ascend-910b-no-l2", {"int_mac": ARRAY})
+RANDOM = {"source": "uniform", "amplitude": 2, "seed": 5}
+TILES = {"tile_q": 5, "tile_k": 7}
+GROUPED = {"groups": 3, "chunk_rows": 5, "tile_n": 6, "tile_k": 7}
+RUNS = {
+    "gemm": [{}, {"tile_m": 5, "tile_n": 4, "tile_k": 7}, {"b_layout": "nk", "tile_k": 6}],
+    "tender": [GROUPED, {**GROUPED, "input": "quantized"}],
+    "requantized": [GROUPED, {**GROUPED, "input": "quantized"}],
+    "quantized": [{}, {"tile_n": 6, "tile_k": 7}],
+    "smoothquant": [{"tile_n": 6, "tile_k": 7}],
+    "outlier_split": [{"tile_m": 5, "tile_n": 6, "outlier_share": 0.2}],
+    "weight_only": [{"tile_m": 5, "tile_n": 6, "tile_k": 7, "group_rows": 3}],
+    "vector": [{}, {"tile_rows": 3}, {"tile_cols": 7}],
+    "dense": [{}, TILES],
+    "flash": [{}, TILES, {**TILES, "precision": "fp16", "scale_at": "query"}],
+    "int_flash": [TILES, {**TILES, "groups": 3}],
+    "pasa": [TILES],
+    "centered": [TILES],
+    "sparse": [
+        {"mask": mask, "block": 5, "stride": 5, "index_dim": 8}
+        for mask in ("window", "sinks_window", "dilated", "pooled", "antidiagonal", "indexer")
+    ],
+    "split_kv": [{}, {"tile_k": 7, "splits": 3}],
+    "sift": [{"tile_k": 7, "warmup": 1, "fit_from": 1}, {"rule": "given", "c": 1.0}],
+    "topk": [{"tile_k": 7, "k": 5, "ranking": name} for name in ("radix", "bitonic", "merge")],
+    "quest": [{"tile_k": 7, "page": 4, "kept": 0.3}],
+    "window": [{"tile_k": 7, "window": 9, "sinks": 2}],
+}
+DECODE = {"split_kv", "sift", "topk", "quest", "window"}
+FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")
+
+
+def attention(q_len, *, causal):
+    sizes = {"q_heads": 6, "kv_heads": 2, "head_dim": 10, "q_len": q_len, "kv_len": 23}
+    return AttentionProblem(kind="attention", name="odd", causal=causal, tensors=RANDOM, **sizes)
+
+
+def problems_of(kernel):
+    """Return problems whose sizes no tile divides."""
+    kind = get_kernel(kernel).problem_kind
+    if kind == "gemm":
+        return [GemmProblem(kind="gemm", name="odd", m=13, n=10, k=17, tensors=RANDOM)]
+    if kind == "vector":
+        sizes = {"rows": 11, "cols": 19, "tensors": RANDOM}
+        return [VectorProblem(kind="vector", name="odd", function=f, **sizes) for f in FUNCTIONS]
+    q_len = 3 if kernel in DECODE else 11
+    return [attention(q_len, causal=False), attention(q_len, causal=True)]
+
+
+def test_every_kernel_is_here():
+    assert set(RUNS) == {name for name in kernel_names() if is_shipped(get_kernel(name))}
+
+
+@pytest.mark.parametrize("with_numbers", [False, True], ids=["cost only", "with numbers"])
+@pytest.mark.parametrize(
+    ("kernel", "settings"), [(kernel, each) for kernel, runs in RUNS.items() for each in runs]
+)
+def test_programs_are_sound(kernel, settings, with_numbers, tmp_path):
+    for problem in problems_of(kernel):
+        tensors = load_tensors(problem, tmp_path) if with_numbers else None
+        program, output = run(kernel, problem, tensors, machine=MACHINE, **settings)
+        assert program.num_ops
+        assert (output is not None) == with_numbers
