@@ -72,7 +72,8 @@ def key_rows_loaded(problem, tile_q, tile_k):
 @settings(max_examples=60)
 @given(attention(), tiles, tiles)
 def test_flash_reads_keys_once_a_query_tile(problem, tile_q, tile_k):
-    report = checked_report(problem, "flash", {"tile_q": tile_q, "tile_k": tile_k})
+    choices = {"tile_q": tile_q, "tile_k": tile_k, "query_tiles": 1, "fold": False}
+    report = checked_report(problem, "flash", choices)
     heads = problem.batch * problem.q_heads
     row_bytes = problem.head_dim * problem.dtype.bits // 8
     loaded = list(key_rows_loaded(problem, tile_q, tile_k))
@@ -91,6 +92,7 @@ def test_flash_reads_keys_once_a_query_tile(problem, tile_q, tile_k):
 @given(attention(), tiles, tiles, tiles, st.sampled_from(list(ELEMENT_BYTES)))
 def test_dense_moves_scores_and_weights_twice(problem, tile_q, tile_k, softmax_rows, precision):
     choices = {
+        "fold": False,
         "tile_q": tile_q,
         "tile_k": tile_k,
         "softmax_rows": softmax_rows,

@@ -226,7 +226,7 @@ class _Item(NamedTuple):
     def _finish(self, line: Timeline, item: int) -> None:
         """Move the output and store it, or the partial result of a range."""
         formats, group, dim = self.step.formats, self.step.group, self.step.problem.head_dim
-        vector, stored, is_whole = formats.vector, formats.stored, self.ranges == 1
+        vector, stored, is_whole = formats.vector, formats.output, self.ranges == 1
         line.run(
             Unit.MOVE,
             self.costs.move(group, dim, vector),
@@ -264,9 +264,9 @@ def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], fl
         line.run(Unit.VECTOR, cycles if j else 0, reads, ("merged", 0))
         marks.append(float(line.free(Unit.VECTOR)))
     finish = on("divide", dim, 2)
-    if step.formats.stored != vector:
+    if step.formats.output != vector:
         finish = finish + on("convert", dim, 2)
     line.run(Unit.VECTOR, finish, (), ("stored", 0))
-    line.store(group * dim * step.formats.stored.bits / BITS_PER_BYTE, ("stored", 0))
+    line.store(group * dim * step.formats.output.bits / BITS_PER_BYTE, ("stored", 0))
     rest = float(line.retired) - marks[-1]
     return [mark + rest for mark in marks], (marks[-1] - marks[-3]) / 2

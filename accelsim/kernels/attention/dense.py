@@ -190,7 +190,7 @@ class Dense(Kernel):
         )
         items = 2 * ceil_div(own.rows, tiles.tile_q) + ceil_div(own.rows, tiles.softmax_rows)
         program = builder.record(dense, own.heads * items, shape, formats.codes, hbm, buffers)
-        return program.with_parameters(**tiles.chosen), hbm.o.data
+        return program.with_parameters(**tiles.parameters), hbm.o.data
 
     @classmethod
     def estimated_cycles(

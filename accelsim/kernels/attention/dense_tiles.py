@@ -51,15 +51,15 @@ class DenseTiles(NamedTuple):
     cycles: float
 
     @property
+    def parameters(self) -> dict[str, int | bool]:
+        """What the program tells of them."""
+        own = {"tile_q": self.tile_q, "tile_k": self.tile_k}
+        return {**own, "softmax_rows": self.softmax_rows, "fold": self.fold}
+
+    @property
     def sizes(self) -> tuple[int, int, int]:
         """What buffers are sized by."""
         return self.tile_q, self.tile_k, self.softmax_rows
-
-    @property
-    def chosen(self) -> dict[str, int]:
-        """Values of the parameters that may be left to the kernel."""
-        sizes = {"tile_q": self.tile_q, "tile_k": self.tile_k, "softmax_rows": self.softmax_rows}
-        return {**sizes, "fold": self.fold}
 
 
 class _Candidates(NamedTuple):
@@ -178,7 +178,7 @@ def allocate(
         ),
         scores=builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2),
         weights=builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
-        output=builder.buffer("output", tile_q, dim, formats.stored),
+        output=builder.buffer("output", tile_q, dim, formats.output),
         score_rows=score_rows,
         x=x,
         weight_rows=weight_rows,

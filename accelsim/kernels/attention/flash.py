@@ -104,7 +104,8 @@ class Flash(Kernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         formats = step_formats(problem.dtype, parameters.precision)
-        tile_q, tile_k, query_tiles, fold, _ = flash_tiles(problem, machine, parameters)
+        tiles = flash_tiles(problem, machine, parameters)
+        tile_q, tile_k, query_tiles, fold, _ = tiles
         declare: Any = allocate_turns if query_tiles == 2 else allocate
         builder = ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
@@ -115,8 +116,7 @@ class Flash(Kernel):
         kernel, own = (flash_turns, buffers) if query_tiles == 2 else (flash, (buffers,))
         by_head = parameters.order == "by_head"
         program = builder.record(kernel, items, shape, formats.codes, hbm, *own, by_head)
-        chosen = {"tile_q": tile_q, "tile_k": tile_k, "query_tiles": query_tiles, "fold": fold}
-        return program.with_parameters(**chosen), hbm.o.data
+        return program.with_parameters(**tiles.parameters), hbm.o.data
 
     @classmethod
     def estimated_cycles(

@@ -103,8 +103,8 @@ def _work(
     if scale_query:
         begin += costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
     finish = on_output("divide", 2 * width)
-    if stored != vector:
-        finish += costs.vector("convert", vector, rows, dim, width + stored.bits)
+    if formats.output != vector:
+        finish += costs.vector("convert", vector, rows, dim, width + formats.output.bits)
     operand, row_bytes = formats.output_operand, dim * stored.bits / BITS_PER_BYTE
     return Work(
         query_bytes=rows * row_bytes,
@@ -120,7 +120,7 @@ def _work(
         rescale=on_output("multiply", 2 * width),
         merge=on_output("add", 3 * width),
         finish=finish,
-        output_bytes=rows * row_bytes,
+        output_bytes=rows * dim * formats.output.bits / BITS_PER_BYTE,
     )
 
 

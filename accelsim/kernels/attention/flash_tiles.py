@@ -55,6 +55,12 @@ class FlashTiles(NamedTuple):
     fold: bool
     cycles: float
 
+    @property
+    def parameters(self) -> dict[str, int | bool]:
+        """What the program tells of them."""
+        own = {"tile_q": self.tile_q, "tile_k": self.tile_k}
+        return {**own, "query_tiles": self.query_tiles, "fold": self.fold}
+
 
 @remembered
 def flash_tiles(

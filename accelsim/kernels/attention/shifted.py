@@ -117,14 +117,14 @@ class Shape(NamedTuple):
     is_shifted_first: bool
     """Whether a phase before the attention makes K'."""
 
+    shift_items: int
+    """Work items of that phase; item i makes the tiles i, i + shift_items, ..."""
+
     @property
     def chosen(self) -> dict[str, int]:
         """Values of the parameters that may be left to the kernel."""
         sizes = {"tile_q": self.tile_q, "tile_k": self.tile_k}
         return {**sizes, "fold": self.q_len > self.span}
-
-    shift_items: int
-    """Work items of that phase; item i makes the tiles i, i + shift_items, ..."""
 
 
 class TileChoice(Protocol):
