@@ -174,8 +174,9 @@ class Centered(Kernel):
         hbm, buffers = plan.declare(builder, tensors, cached), plan.allocate(builder)
         arguments = (plan.shape, plan.formats.codes, hbm, *buffers)
         program = builder.record(centered, num_items(plan.shape), *arguments)
-        tiles = {"tile_q": plan.shape.tile_q, "tile_k": plan.shape.tile_k}
-        return program.with_parameters(**tiles), hbm.o.data
+        shape = plan.shape
+        chosen = {"tile_q": shape.tile_q, "tile_k": shape.tile_k, "fold": shape.is_folded}
+        return program.with_parameters(**chosen), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -139,6 +139,7 @@ class Plan:
         return {
             "tile_q": self.shape.tile_q,
             "tile_k": self.shape.tile_k,
+            "fold": self.shape.is_folded,
             "statistics": statistics,
         }
 

@@ -119,6 +119,11 @@ class Shape(NamedTuple):
     shift_items: int
     """Work items of that phase; item i makes the tiles i, i + shift_items, ..."""
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether the rows of a head are those of all query heads of a group."""
+        return self.span != self.q_len
+
 
 class TileChoice(Protocol):
     """Parameters that name tile sizes."""
