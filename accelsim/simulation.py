@@ -23,7 +23,7 @@ from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import is_shipped
 from accelsim.library.base import Hardware
-from accelsim.library.recipe import Recipe
+from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
 from accelsim.library.settings import check_settings
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
@@ -55,10 +55,11 @@ def simulate(
     """Simulate a kernel on a workload: when everything happens, what it costs, what it computes.
 
     `machine` and `workload` are paths, shipped names, or what `load_machine` and `load_workload`
-    return. `recipe` is a kernel with parameters, such as `flash(tile_q=128)`; without one the
-    library of the machine picks it, and it completes one of its own kernels. Keys of `settings` are
-    `machine.<field>` or `workload.<field>`; values may be text as in a file. A layer runs its parts
-    one after the other; the library picks the kernels of parts that `recipe` is not for.
+    return. `recipe` is a kernel with parameters, such as `flash(tile_q=128)`; without one, or with
+    `library`, the library of the machine picks it. The library completes the recipe of a kernel
+    of its own. Keys of `settings` are `machine.<field>` or `workload.<field>`; values may be text
+    as in a file. A layer runs its parts one after the other; the library picks the kernels of
+    parts that `recipe` is not for.
 
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
     ShortageError for what this computer lacks.
@@ -141,7 +142,7 @@ class Bench:
         needs_costs: see `load_machine`. Raises ConfigError, UnknownNameError.
         """
         settings = plain_settings(settings or {}, "--set ")
-        asked = None if recipe is None else Recipe.of(recipe)
+        asked = asked_for(recipe)
         if asked is not None:
             asked.parameters()
         check_settings(settings, asked)

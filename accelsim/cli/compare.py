@@ -94,8 +94,9 @@ def compare(
                 engine=engine.value,
                 timeline=timeline,
             )
-            rows.append({**chosen, **report.to_row(), "kernel": str(recipe)})
-            _save_timeline(report.timeline, folder / timeline_name(str(recipe)))
+            name = str(recipe or f"library ({report.kernel})")
+            rows.append({**chosen, **report.to_row(), "kernel": name})
+            _save_timeline(report.timeline, folder / timeline_name(name))
         advance(len(recipes), len(recipes))
     _finish(rows, folder, output)
 
@@ -130,17 +131,20 @@ def _finish(rows: list[Row], folder: Path, output: options.OutputFormat) -> None
     note(f"wrote compare.csv and {len(paths)} figures to {folder}")
 
 
-def recipe_list(text: str) -> list["Recipe"]:
-    """Return the recipes in `text`; raises OptionError, or what a recipe raises that is wrong."""
-    from accelsim.library.recipe import Recipe, split_recipes
+def recipe_list(text: str) -> list["Recipe | None"]:
+    """Return the recipes in `text`, None for what the library of the machine is to pick.
+
+    Raises OptionError, or what a recipe raises that is wrong.
+    """
+    from accelsim.library.recipe import asked_for, split_recipes
 
     names = [name.strip() for name in split_recipes(text)]
-    recipes = [Recipe.parse(name) for name in names if name]
+    recipes = [asked_for(name) for name in names if name]
     if len(set(recipes)) < len(names):
         raise options.OptionError(
             f"--kernels {text}: found an empty or repeated kernel; allowed: --kernels dense,flash"
         )
-    for recipe in recipes:
+    for recipe in filter(None, recipes):
         recipe.parameters()
     return recipes
 

@@ -12,6 +12,7 @@ from accelsim.config.document import Document, parse
 from accelsim.config.loader import validate
 from accelsim.config.mistakes import show
 from accelsim.errors import ConfigError
+from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.registry import get_kernel
 
@@ -19,6 +20,8 @@ CODE = "code"
 """Key of a recipe that names a way of the library to use the machine, not a parameter."""
 EXAMPLE = "flash(tile_q=128)"
 """A recipe, for messages."""
+LIBRARY = "library"
+"""In the place of a recipe: the library of the machine picks it."""
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 _PLAIN = str.maketrans("", "", "/-._")
 """Leaves out of a text what needs no quotes between letters and digits."""
@@ -95,6 +98,11 @@ class Recipe:
         given = {key: _thawed(value) for key, value in self.pairs if key != CODE}
         return validate(self.algorithm.parameters, Document(given, {(): label}))
 
+    def estimated_cycles(self, problem: Any, machine: MachineSpec) -> float:
+        """Return the estimate of a kernel that has one; raises DoesNotFitError."""
+        kernel: Any = self.algorithm
+        return float(kernel.estimated_cycles(problem, machine, self.parameters()))
+
     def __str__(self) -> str:
         settings = ", ".join(f"{key}={_written(value)}" for key, value in self.pairs)
         return f"{self.kernel}({settings})" if settings else self.kernel
@@ -111,6 +119,11 @@ class Recipe:
     @property
     def _key(self) -> tuple[str, str]:
         return self.kernel, str(self)
+
+
+def asked_for(recipe: Recipe | str | None) -> Recipe | None:
+    """Return what is asked for; None where the library of the machine is to pick."""
+    return None if recipe is None or recipe == LIBRARY else Recipe.of(recipe)
 
 
 def split_recipes(text: str) -> Iterator[str]:

@@ -59,10 +59,10 @@ def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
 
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
-    from accelsim.library.recipe import Recipe
+    from accelsim.library.recipe import LIBRARY, Recipe
     from accelsim.sources import class_digest
 
-    if not name:  # the library of the machine picks it
+    if name == LIBRARY:
         return {}
     recipe = Recipe.parse(name).updated(settings)
     kernel, parameters = recipe.algorithm, recipe.parameters(label="")

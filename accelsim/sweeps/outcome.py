@@ -23,8 +23,8 @@ Row = dict[str, Any]
 RunPoint = Callable[[str, str, str, Settings], Row]
 """(machine, workload, recipe, settings) -> row; a function of a module, so that it pickles.
 
-The recipe is text, empty where the library of the machine picks it; settings that begin with
-neither `machine.` nor `workload.` are parameters of the kernel."""
+The recipe is text; settings that begin with neither `machine.` nor `workload.` are parameters of
+the kernel."""
 
 _DEEPEST_FRAMES = 3
 _LACKS = (ShortageError, OutputError, WorkersError)
@@ -47,16 +47,17 @@ class Outcome:
 
 def simulate_point(machine: str, workload: str, kernel: str, settings: Settings) -> Row:
     """Return the row of the report of one simulation; what it would warn of is in its columns."""
-    from accelsim.library.recipe import Recipe
+    from accelsim.library.recipe import asked_for
     from accelsim.simulation import simulate
 
     parameters = {key: value for key, value in settings.items() if "." not in key}
     others = {key: value for key, value in settings.items() if "." in key}
-    recipe = Recipe.parse(kernel).updated(parameters) if kernel else None
+    asked = asked_for(kernel)
+    recipe = asked.updated(parameters) if asked else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccelsimWarning)
         row: Row = simulate(machine, workload, recipe, others).to_row()
-    return {**row, "kernel": kernel or row["kernel"]}
+    return {**row, "kernel": kernel}
 
 
 def run_safely(run_point: RunPoint, point: Point) -> Outcome:

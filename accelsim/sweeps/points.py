@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 from accelsim.errors import ConfigError, unknown_name
+from accelsim.library.recipe import LIBRARY
 from accelsim.sweeps.axis import Scalar, axis_values
 from accelsim.sweeps.constraints import Constraint
 from accelsim.sweeps.contents import ReadContents
@@ -16,8 +17,6 @@ from accelsim.sweeps.spec import SUBJECTS, SweepSpec
 
 MAX_POINTS = 1_000_000
 _NAME_IT = "name the kernels, such as kernels: [flash]"
-CHOSEN = ""
-"""In the place of a recipe: the library of the machine picks it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ def _axes(spec: SweepSpec) -> list[list[Settings]]:
     """One list of alternatives per axis: subjects, axes and zipped groups as in the file."""
     machines = (spec.machine,) if spec.machine else ()
     swept = {*spec.axes, *(key for group in spec.zip for key in group)}
-    kernels = spec.kernels or (() if "kernel" in swept else (CHOSEN,))
+    kernels = spec.kernels or (() if "kernel" in swept else (LIBRARY,))
     subjects = zip(SUBJECTS, (machines, spec.workloads, kernels), strict=True)
     axes: list[list[Settings]] = [
         [{subject: name} for name in names] for subject, names in subjects if names

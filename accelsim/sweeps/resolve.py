@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelsim.errors import AccelsimError, ShortageError
-from accelsim.library.recipe import Recipe
+from accelsim.library.recipe import LIBRARY, asked_for
 from accelsim.sweeps.axis import Scalar
 from accelsim.sweeps.contents import SOURCE, Contents, ReadContents
 from accelsim.sweeps.spec import SUBJECTS
@@ -39,7 +39,7 @@ class Point:
     workload: str
     """Name or file."""
     kernel: str
-    """Recipe without the parameters among the settings; empty: the library picks it."""
+    """Recipe without the parameters among the settings, or `library`."""
     settings: Settings
     """What differs from the files: machine.<field>, workload.<field> and kernel parameters."""
     columns: dict[str, Any]
@@ -175,8 +175,9 @@ class Resolver:
 
 
 def _recipe(kernel: Scalar, parameters: Settings) -> str:
-    """Return a recipe with parameters, in its one spelling; empty where the library picks it."""
-    return str(Recipe.parse(str(kernel)).updated(parameters)) if kernel else ""
+    """Return a recipe with parameters, in its one spelling, or that the library picks it."""
+    asked = asked_for(str(kernel))
+    return str(asked.updated(parameters)) if asked else LIBRARY
 
 
 def _look_up(contents: Mapping[str, Contents], name: str) -> Any:
