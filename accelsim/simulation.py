@@ -163,7 +163,10 @@ class Bench:
 
     def recipe_for(self, problem: Problem) -> Recipe:
         """Return the whole recipe of a problem: what is asked, and the library's for the rest."""
-        return library_of(self.machine).completed(self.recipe, problem, self.machine)
+        library = library_of(self.machine)
+        if self.recipe is None:
+            return library.recipe(problem, self.machine)
+        return library.completed(self.recipe, problem, self.machine)
 
     def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
         """Return the machine, under the power limit in force, as the code of a recipe uses it."""

@@ -29,6 +29,11 @@ class Hopper(Library):
         code = plain_code(problem, machine)
         return Recipe("vector", **code.settings, **{CODE: EAGER})
 
+    def completed(self, asked: Recipe, problem: Problem, machine: MachineSpec) -> Recipe:
+        """Return what is asked; a kernel of the library keeps its parameters beside them."""
+        own = self.recipe(problem, machine)
+        return own.updated(asked.settings) if asked.kernel == own.kernel else asked
+
     def hardware(self, problem: Problem, recipe: Recipe, hardware: Hardware) -> Hardware:
         """Return the GPU as the code of a recipe uses it."""
         hardware = super().hardware(problem, recipe, hardware)
