@@ -134,7 +134,10 @@ def test_with_all_blocks_kept_it_is_flash(problem, parameters, precision):
     parameters = parameters.model_copy(update=all_kept)
     block = parameters.block
     flash, expected = Flash.record(
-        problem, MACHINE, FlashParameters(tile_q=block, tile_k=block, precision=precision), tensors
+        problem,
+        MACHINE,
+        FlashParameters(tile_q=block, tile_k=block, precision=precision, query_tiles=1, fold=False),
+        tensors,
     )
     scored, output = Sparse.record(problem, MACHINE, parameters, tensors)
     np.testing.assert_array_equal(output, expected)

@@ -28,7 +28,15 @@ from accelsim.workload.model.language import read_text
 LONG = "x" * 300
 LOOP = "loop"
 TIMELINE = Timeline(
-    *np.array([[0, 0, 0, 0, 20, 640]]).T, ["load"], ["load"], 1e9, *np.array([[0, 0, 128]]).T
+    *np.array([[0, 0, 0, 0, 20, 640]]).T,
+    ["load"],
+    ["load"],
+    1e9,
+    *np.array([[0, 0, 128]]).T,
+    moved_bytes=np.array([640]),
+    cycles=20,
+    hbm_bytes_at_end=0,
+    peak_hbm_bytes_per_s=1e12,
 )
 NAMES = {
     "too long": LONG,

@@ -122,7 +122,7 @@ class TestSettings:
             (
                 "flash(tile_qq=16)",
                 "flash: tile_qq: unknown key, did you mean 'tile_q'?; "
-                "allowed: tile_q, tile_k, precision, query_tiles, order, scale_at",
+                "allowed: tile_q, tile_k, precision, query_tiles, fold, order, scale_at",
             ),
             ("flash(tile_q=0)", "flash: tile_q: found 0, expected a value greater than 0"),
             ("flash(tile_q=-1)", "flash: tile_q: found -1, expected a value greater than 0"),
@@ -134,7 +134,7 @@ class TestSettings:
             (
                 "flash(precision=fp61)",
                 "flash: precision: found 'fp61', did you mean 'fp16'?; "
-                "allowed: 'fp32', 'fp16_fp32' or 'fp16'",
+                "allowed: 'fp32', 'fp32_scores', 'fp16_fp32' or 'fp16'",
             ),
         ],
     )
@@ -218,10 +218,10 @@ class TestMachinesThatCannotRunIt:
         )
 
     def test_an_accumulator_that_holds_no_tile(self):
-        recipe, settings = "gemm(tile_m=16, tile_n=16)", {"machine.accumulator.capacity": "100 B"}
+        recipe, settings = "gemm(tile_m=64, tile_n=64)", {"machine.accumulator.capacity": "8 KiB"}
         assert str(refusal("edge-npu", "gemm-1024", recipe, settings)) == (
-            "gemm on gemm-1024 does not fit the accumulator of machine edge-npu: it needs 1024 B, "
-            "100 B (0.0976562 KiB) are there; buffers: acc 1 x 16x16 = 1024 B; "
+            "gemm on gemm-1024 does not fit the accumulator of machine edge-npu: it needs 16384 B, "
+            "8192 B (8 KiB) are there; buffers: acc 1 x 64x64 = 16384 B; "
             "choose smaller tiles or a larger accumulator"
         )
 
@@ -245,8 +245,8 @@ class TestMachinesThatCannotRunIt:
     @pytest.mark.parametrize(
         ("setting", "found"),
         [
-            ({"machine.hbm.bandwidth": "1 B/s"}, "one transfer would take 1.54e+12"),
-            ({"machine.l2": L2.format("1 B/s", "1 ns")}, "one transfer would take 1.54e+12"),
+            ({"machine.hbm.bandwidth": "1 B/s"}, "one transfer would take 2.05e+12"),
+            ({"machine.l2": L2.format("1 B/s", "1 ns")}, "one transfer would take 2.05e+12"),
             ({"machine.l2": L2.format("1 TB/s", "1000 s")}, "all ops one after the other would"),
             ({"machine.hbm.latency": "1000 s"}, "all ops one after the other would take"),
         ],
@@ -358,19 +358,19 @@ class TestWhatComesBack:
         assert accuracy.rmse == accuracy.relative_rmse == accuracy.max_abs_error == np.inf
 
     @pytest.mark.parametrize(
-        ("kernel", "settings", "is_assumed"),
+        ("recipe", "is_assumed"),
         [
-            ("flash", {}, False),
-            ("window", {"window": 8}, False),
-            ("sparse", {}, True),
-            ("sparse", {"mask": "window"}, False),
-            ("sift", {}, True),
-            ("topk", {}, True),
-            ("quest", {}, True),
+            ("flash", False),
+            ("window(window=8)", False),
+            ("sparse", True),
+            ("sparse(mask=window)", False),
+            ("sift", True),
+            ("topk", True),
+            ("quest", True),
         ],
     )
-    def test_what_is_selected_without_tensors_is_assumed(self, small, kernel, settings, is_assumed):
-        found = simulate("ascend-910b", small, kernel, settings)
+    def test_what_is_selected_without_tensors_is_assumed(self, small, recipe, is_assumed):
+        found = simulate("ascend-910b", small, recipe)
         assert found.selection_assumed is is_assumed
         assert found.to_row()["selection_assumed"] is is_assumed
 

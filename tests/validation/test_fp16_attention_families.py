@@ -51,7 +51,8 @@ def accuracy(family, kernel, settings):
     problem, tensors, oracle = inputs(*family)
     chosen = get_kernel(kernel)
     machine = load_machine("ascend-910b-no-l2")
-    _, output = chosen.record(problem, machine, chosen.parameters(**settings), tensors)
+    tiles = {"tile_q": 64, "tile_k": 128}
+    _, output = chosen.record(problem, machine, chosen.parameters(**tiles, **settings), tensors)
     return compare(output, oracle)
 
 

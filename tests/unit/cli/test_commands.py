@@ -103,14 +103,7 @@ def test_compare_shows_kernels_side_by_side(accelsim_command, tmp_path):
 
 
 def test_compare_tells_what_was_changed(accelsim_command, tmp_path):
-    changed = (
-        "--set",
-        "workload.q_len=128",
-        "--set",
-        "machine.cores=2",
-        "--set",
-        "flash.tile_q=64",
-    )
+    changed = ("--set", "workload.q_len=128", "--set", "machine.cores=2")
     done = accelsim_command("compare", *SEVERAL, *changed, "--out", tmp_path)
     assert "(q_len=128) on" in done.stdout
     assert "(cores=2)" in done.stdout
@@ -118,7 +111,6 @@ def test_compare_tells_what_was_changed(accelsim_command, tmp_path):
     assert comparison_subject(table) == "w (q_len=128) on edge-npu (cores=2)"
     assert table["workload.q_len"].tolist() == [128, 128]
     assert table["machine.cores"].tolist() == [2, 2]
-    assert table["tile_q"].fillna(0).tolist() == [0, 64]
 
 
 def test_compare_forgets_the_timelines_of_an_earlier_comparison(accelsim_command, tmp_path):

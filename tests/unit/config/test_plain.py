@@ -9,9 +9,10 @@ import pytest
 from accelsim.config.document import Document
 from accelsim.config.plain import MAX_BYTES, MAX_DEPTH
 from accelsim.errors import ConfigError
+from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine
 from accelsim.quality.chosen import choose_kernels
-from accelsim.simulation import KernelRun
+from accelsim.simulation import Bench
 from accelsim.sweeps.axis import AxisRange
 from accelsim.sweeps.spec import SweepSpec
 
@@ -102,18 +103,20 @@ def test_a_key_that_appears_twice_in_a_setting_is_refused():
 
 
 def test_every_way_into_the_simulator_takes_numbers_of_numpy():
-    settings = {"tile_q": np.int64(64), "machine.cores": np.int32(2), "precision": np.str_("fp16")}
-    run = KernelRun.prepare("ascend-910b", "flash", settings)
-    assert (run.machine.cores, run.parameters.tile_q) == (2, 64)
+    recipe = Recipe("flash", tile_q=np.int64(64), precision=np.str_("fp16"))
+    settings = {"machine.cores": np.int32(2), "machine.name": np.str_("two")}
+    run = Bench.prepare("ascend-910b", recipe, settings)
+    assert (run.machine.cores, run.recipe.parameters().tile_q) == (2, 64)
     assert {type(value) for value in run.settings.values()} == {int, str}
     assert load_machine("ascend-910b", {"cores": np.array(3)}).cores == 3
 
 
 def test_a_model_with_kernels_in_it_takes_numbers_of_numpy():
-    settings = {"tile_q": np.int64(64), "linear.tile_m": np.int64(16), "machine.cores": np.int8(2)}
-    chosen = choose_kernels("flash", "gemm", settings, "ascend-910b")
-    assert chosen.attention.parameters.tile_q == 64
-    assert chosen.linear.parameters.tile_m == 16
+    recipes = Recipe("flash", tile_q=np.int64(64)), Recipe("gemm", tile_m=np.int64(16))
+    chosen = choose_kernels(*recipes, {"machine.cores": np.int8(2)}, "ascend-910b")
+    assert chosen.attention.recipe.parameters().tile_q == 64
+    assert chosen.linear.recipe.parameters().tile_m == 16
+    assert chosen.linear.machine.cores == 2
     with pytest.raises(ConfigError) as refused:
         choose_kernels("flash", "gemm", {"machine.cores": b"2"}, "ascend-910b")
     assert str(refused.value) == f"--set machine.cores: found a value of type bytes, {EXPECTED}"
@@ -121,8 +124,8 @@ def test_a_model_with_kernels_in_it_takes_numbers_of_numpy():
 
 def test_a_mistake_in_a_number_of_numpy_names_the_setting():
     with pytest.raises(ConfigError) as refused:
-        KernelRun.prepare("ascend-910b", "flash", {"tile_q": np.float32(64.5)})
-    assert str(refused.value) == ("--set tile_q: found 64.5, expected a valid integer")
+        Bench.prepare("ascend-910b", "flash", {"machine.cores": np.float32(64.5)})
+    assert str(refused.value) == ("--set machine.cores: found 64.5, expected a valid integer")
 
 
 def test_a_sweep_in_python_takes_numbers_of_numpy():

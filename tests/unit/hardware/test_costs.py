@@ -4,7 +4,7 @@ import pytest
 
 from accelsim.errors import AccelsimError, ConfigError, UnknownNameError
 from accelsim.loading import load_machine
-from accelsim.simulation import KernelRun, record, simulate
+from accelsim.simulation import Bench, record, simulate
 
 L2 = "l2: {{capacity: {}, line: 512 B, sector: 512 B, ways: 2, slices: {}, bandwidth: 5 TB/s, "
 L2 += "latency: 100 ns}}"
@@ -125,9 +125,9 @@ def test_a_machine_made_in_python_is_refused_before_the_kernel_is_recorded():
 def test_a_program_needs_no_costs(machine_file):
     path = machine_file(L2.format("64 KiB", 64))
     assert record(path, "gemm-1024", "gemm").num_ops
-    assert KernelRun.prepare(path, "gemm", {}, needs_costs=False).machine.l2.slices == 64
+    assert Bench.prepare(path, "gemm", needs_costs=False).machine.l2.slices == 64
     with pytest.raises(ConfigError):
-        KernelRun.prepare(path, "gemm", {})
+        Bench.prepare(path, "gemm")
 
 
 def test_an_override_is_named_like_a_key():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from accelsim.kernels.registry import get_kernel, kernel_names
+from accelsim.library.recipe import Recipe
 from accelsim.simulation import simulate
 
 ATTENTION = """kind: attention
@@ -35,11 +36,11 @@ dtype: fp16
 """
 DECODE = ("split_kv", "sift", "topk", "quest", "window")
 CHOSEN = {
-    "gemm": {"tile_m", "tile_n", "tile_k", "splits", "output_format"},
-    "flash": {"tile_q", "tile_k"},
-    "dense": {"tile_q", "tile_k", "softmax_rows"},
+    "gemm": {"tile_m", "tile_n", "tile_k", "splits", "stages", "swizzle", "output_format"},
+    "flash": {"tile_q", "tile_k", "query_tiles", "fold"},
+    "dense": {"tile_q", "tile_k", "softmax_rows", "fold"},
     "pasa": {"tile_q", "tile_k", "statistics"},
-    "split_kv": {"tile_k", "splits"},
+    "split_kv": {"tile_k", "splits", "stages"},
     "sift": {"tile_k", "warmup"},
     "sparse": {"block"},
     "tender": {"tile_m", "tile_n", "tile_k", "groups", "chunk_rows", "use_bias", "rounding"},
@@ -74,8 +75,8 @@ def test_asking_for_what_was_chosen_gives_the_same_report(kernel, tmp_path):
     workload = workload_of(kernel, tmp_path)
     chosen = simulate("ascend-910b", workload, kernel, SETTINGS)
     assert chosen.parameters.keys() >= CHOSEN.get(kernel, set())
-    given = simulate("ascend-910b", workload, kernel, SETTINGS | chosen.parameters)
-    assert replace(given, settings=SETTINGS) == chosen
+    given = simulate("ascend-910b", workload, Recipe(kernel, **chosen.parameters), SETTINGS)
+    assert replace(given, recipe=kernel) == chosen
 
 
 @pytest.mark.parametrize(("cols", "steps"), [(96, None), (4_000_000, "some")])
@@ -84,13 +85,12 @@ def test_rows_that_fit_have_no_steps(cols, steps, tmp_path):
     path.write_text(VECTOR.format(function="softmax", cols=cols).replace("rows: 40", "rows: 2"))
     chosen = simulate("ascend-910b", path, "vector")
     assert ("tile_cols" in chosen.parameters) == (steps is not None)
-    assert replace(simulate("ascend-910b", path, "vector", chosen.parameters), settings={}) == (
-        chosen
-    )
+    given = simulate("ascend-910b", path, Recipe("vector", **chosen.parameters))
+    assert replace(given, recipe="vector") == chosen
 
 
 def test_tiles_are_in_the_row_of_a_table_and_below_the_table():
-    report = simulate("ascend-910b", "gemm-1024", "gemm", {"stages": 3})
+    report = simulate("ascend-910b", "gemm-1024", "gemm(stages=3)")
     row = report.to_row()
     assert row["parameters.stages"] == 3
     assert {name for name in row if name.startswith("parameters.tile_")} >= {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.errors import DoesNotFitError, OutputError, ShortageError, UnknownNameError
-from accelsim.library.recipe import Recipe
+from accelsim.library.recipe import LIBRARY, Recipe
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.units import parse_quantity
 
@@ -34,7 +34,7 @@ DOCUMENTS = {
 
 def read_fake(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Contents of `name` with settings applied, as `read_contents` returns them."""
-    if kind == "kernel" and not name:
+    if kind == "kernel" and name == LIBRARY:
         return {}
     if kind == "kernel":
         recipe = Recipe.parse(name).updated(settings)

@@ -206,7 +206,7 @@ def test_files_are_found_wherever_a_parameter_names_them(
 ) -> None:
     file = tmp_path / "table.txt"
     ((key, text),) = as_parameter.items()
-    value = str(file) if isinstance(text, str) else f"[{file}]"
+    value = str(file) if isinstance(text, str) else [str(file)]
     found = []
     for data in (b"old", b"new"):
         file.write_bytes(data)

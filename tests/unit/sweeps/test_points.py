@@ -125,7 +125,7 @@ def test_rows_and_constraints_tell_recipes_and_kernels_apart() -> None:
 
 def test_without_kernels_the_library_picks() -> None:
     (point,) = grid(kernels=()).points
-    assert (point.kernel, point.settings) == ("", {})
+    assert (point.kernel, point.settings) == ("library", {})
 
 
 def test_the_technology_is_part_of_the_id() -> None:
