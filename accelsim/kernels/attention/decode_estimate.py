@@ -117,7 +117,8 @@ class _Item(NamedTuple):
     def times(self, count: int, stages: int) -> Array:
         """Return the parts of `ItemTimes`, [4, candidates], following `count` tiles."""
         machine, slots = self.step.machine, {"keys": stages, "values": stages}
-        supply = supply_of(machine, 1.0)
+        active, last, others = self._shared_cycles()
+        supply = supply_of(machine, 1.0).behind(others * self._first_bytes(count, stages))
         line = Timeline(machine, supply, slots | {"queries": 2, "scores_acc": 2, "scores": 2})
         ends, claims = [], []
         for item in range(2):
@@ -129,25 +130,35 @@ class _Item(NamedTuple):
         period = self._period(supply, stages)
         more = np.maximum(tiles - count, 0) * (count == _STEPS) * period
         alone, steps = ends[0] + more, np.minimum(ends[1] - ends[0], ends[0]) + more
-        active, last = self._shared_cycles()
-        loads = 2 * self.tiling.tile_k * self.step.row_bytes / machine.load.bandwidth
+        # What is loaded before anything has arrived waits for other cores only once.
+        beyond = np.maximum(0, tiles - stages / 2) if count > stages else 0
         parts = (
-            # Loads of a short item wait for nothing but each other.
-            alone + tiles * np.maximum(0, active - (period if count > stages else loads)),
+            # The first loads wait for those of other cores, the others at each tile.
+            alone + beyond * (np.cbrt(period**3 + active**3) - period),
             np.maximum(steps, tiles * active),
             np.maximum(steps, tiles * last),
             claims[0] + more,
         )
         return np.stack(np.broadcast_arrays(*parts, tiles)[:4])
 
-    def _shared_cycles(self) -> tuple[Any, Any]:
-        """Return the time of a tile of keys and one of values where all cores share the memory."""
+    def _first_bytes(self, count: int, stages: int) -> Any:
+        """Return what an item of `count` tiles loads before anything has arrived."""
+        keys = min(count, stages)
+        values = min(count, self.step.machine.load.in_flight - 1 - keys) if count <= stages else 0
+        rows = (keys + max(0, values)) * np.minimum(self.tiling.tile_k, self.length / count)
+        return (self.step.group + rows) * self.step.row_bytes
+
+    def _shared_cycles(self) -> tuple[Any, Any, Any]:
+        """Return the time of a tile of keys and one of values where cores share the memory.
+
+        These are all cores, or those of the last wave; then the time of a byte for all but one.
+        """
         problem, machine = self.step.problem, self.step.machine
         items = problem.batch * problem.kv_heads * self.ranges
         tile_bytes = 2 * self.tiling.tile_k * self.step.row_bytes
         active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
-        first, second = (tile_bytes * shared_cycles_per_byte(machine, each, 1.0) for each in active)
-        return first, second
+        first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
+        return tile_bytes * first, tile_bytes * second, first * (1 - 1 / active[0])
 
     def _period(self, supply: Supply, stages: int) -> Any:
         """Return what one more tile of keys and one of values take, each at its slowest part.

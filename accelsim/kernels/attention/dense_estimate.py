@@ -53,17 +53,19 @@ class Dense(NamedTuple):
     def softmax(self, rows: Array) -> Array:
         """Return the estimate of the phase of the softmax, in tiles of some rows."""
         machine, costs = self.machine, OpCosts(self.machine)
-        line = Timeline(machine, supply_of(machine, float(not self._stays)), {})
+        item_bytes = rows * self.problem.kv_len * self._bytes(self._score_bits)
+        traffic = self._softmax_traffic()
+        counts = ceil_div(self.heads.rows, rows)
+        items = self.heads.heads * counts
+        active, last, others = self._loads(item_bytes, items, traffic)
+        first_bytes = rows * self.problem.kv_len * self._bytes(self.formats.scores.bits)
+        supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
+        line = Timeline(machine, supply, {})
         ends = []
         for _ in range(2):
             line.claim()
             self._softmax_item(line, costs, rows)
             ends.append(line.retired)
-        item_bytes = rows * self.problem.kv_len * self._bytes(self._score_bits)
-        traffic = self._softmax_traffic()
-        counts = ceil_div(self.heads.rows, rows)
-        items = self.heads.heads * counts
-        active, last = self._shared(item_bytes, items, traffic)
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         parts = (alone, np.maximum(steps, active), np.maximum(steps, last), 0 * alone)
@@ -106,22 +108,19 @@ class Dense(NamedTuple):
         """Return the time of a phase of products; follow: gives the loop of one of its items."""
         counts = ceil_div(self.heads.rows, block_rows)
         items = self.heads.heads * counts
-        loop: Loop = follow(block_rows, tile_k)
         tiles = (self.problem.kv_len / tile_k)[:, None]
-        item_bytes = traffic.moved / items / tiles[:, 0]
-        own = item_bytes / self.machine.load.bandwidth
-        times = loop.times(tiles, Loads(own, *self._shared(item_bytes, items, traffic)))
+        loads = self._loads(traffic.moved / items / tiles[:, 0], items, traffic)
+        loop: Loop = follow(block_rows, tile_k, loads.others)
+        times = loop.times(tiles, loads)
         mean = (self.heads.rows / counts / block_rows)[:, None]
         return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
 
-    def _shared(self, num_bytes: Array, items: Array, traffic: Traffic) -> tuple[Array, Array]:
-        """Return the time of some bytes where all cores share the memory, or the last ones."""
+    def _loads(self, num_bytes: Array, items: Array, traffic: Traffic) -> Loads:
+        """Return the time of some bytes where cores share the memory."""
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
-        first, second = (
-            num_bytes * shared_cycles_per_byte(self.machine, each, share) for each in active
-        )
-        return first, second
+        first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
+        return Loads(num_bytes * first, num_bytes * second, first * (1 - 1 / active[0]))
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -157,14 +156,15 @@ class Dense(NamedTuple):
     def _stored_bits(self) -> int:
         return self.formats.stored.bits
 
-    def _scores(self, rows: Array, tile_k: Array) -> Loop:
+    def _scores(self, rows: Array, tile_k: Array, others: Array) -> Loop:
         """Follow the first phase: a tile of queries meets all tiles of keys."""
         machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
         row_bytes, bits = dim * self._bytes(self._stored_bits), self._stored_bits
         product = costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits))
         move = costs.move(rows, tile_k, self.formats.scores)
         stored_bytes = rows * tile_k * self._bytes(self.formats.scores.bits)
-        line = Timeline(machine, supply_of(machine, 1.0), dict.fromkeys(("q", "k", "acc", "s"), 2))
+        supply = supply_of(machine, 1.0).behind(others * (rows + 2 * tile_k) * row_bytes)
+        line = Timeline(machine, supply, dict.fromkeys(("q", "k", "acc", "s"), 2))
         notes = LoopNotes(line)
         for item in range(2):
             line.claim()
@@ -178,14 +178,15 @@ class Dense(NamedTuple):
             notes.end_item()
         return notes.loop()
 
-    def _output(self, rows: Array, tile_k: Array) -> Loop:
+    def _output(self, rows: Array, tile_k: Array, others: Array) -> Loop:
         """Follow the last phase: weights and values of all tiles of keys."""
         machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
         formats, row_bytes = self.formats, dim * self._bytes(self._stored_bits)
         bits = formats.weights.bits, formats.stored.bits
         product = costs.product(rows, dim, tile_k, formats.output_operand, bits)
         loaded_bytes = rows * tile_k * self._bytes(formats.weights.bits)
-        supply = supply_of(machine, float(not self._stays))
+        first_bytes = 2 * (loaded_bytes + tile_k * row_bytes)
+        supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
         line = Timeline(machine, supply, dict.fromkeys(("w", "v", "acc"), 2))
         notes = LoopNotes(line)
         for item in range(2):

@@ -190,8 +190,8 @@ class OnlineEstimate(NamedTuple):
         pair_bytes = row.key_bytes + row.value_bytes
         loaded = heads.heads * (heads.rows * row.query_bytes + counts * keys * pair_bytes)
         cut = _Cut(tiling, heads, block_rows, counts, loaded)
-        loop, mask = self._loop(cut)
         loads = self._loads(cut, tiling.tile_k * pair_bytes)
+        loop, mask = self._loop(cut, loads.others)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         cycles = np.maximum(self._placed(cut, loop, mask, loads, keys / tiling.tile_k), least)
         return Estimate(launch_cycles(machine) + cycles, loaded)
@@ -215,20 +215,23 @@ class OnlineEstimate(NamedTuple):
             cycles[own] = last_end(_times(loop, mask, loads, blocks, own), kinds, cores)
         return cycles
 
-    def _loop(self, cut: _Cut) -> tuple[Loop, Array]:
+    def _loop(self, cut: _Cut, others: Array) -> tuple[Loop, Array]:
         """Return the times of all blocks but the last ones, then of these; and those of a mask."""
         machine, costs, tiling = self.machine, OpCosts(self.machine), cut.tiling
         rest = cut.heads.rows - (cut.counts - 1) * cut.block_rows
         rows = np.concatenate([cut.block_rows, rest])
         tile_q, tile_k = np.tile(tiling.tile_q, 2), np.tile(tiling.tile_k, 2)
         supply = supply_of(machine, np.tile(np.minimum(1.0, machine.cores / cut.items), 2))
+        others = np.tile(others, 2)
         if tiling.query_tiles == 1:
             work = self.work(costs, rows, tile_k)
+            supply = supply.behind(others * work.first_bytes(np.ceil(self.problem.kv_len / tile_k)))
             shared = self.shares_weights
             loop = one_tile(machine, supply, work, unit=self.unit, shares_weights=shared)
             return loop, work.mask
         first = np.minimum(tile_q, rows)
         pair = self.work(costs, first, tile_k), self.work(costs, rows - first, tile_k)
+        supply = supply.behind(others * (pair[0].first_bytes(2) + pair[1].query_bytes))
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
 
     def _loads(self, cut: _Cut, tile_bytes: Array) -> Loads:
@@ -245,10 +248,9 @@ class OnlineEstimate(NamedTuple):
         last = active + shortest * (last_wave(items, cores) - active)
         fetched = fetched_share(problem, self.machine, cut)
         parts = (active, np.where(items > cores, last, active))
-        first, second = (
-            tile_bytes * shared_cycles_per_byte(self.machine, part, fetched) for part in parts
-        )
-        return Loads(tile_bytes / self.machine.load.bandwidth, first, second)
+        first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
+        others = first * np.maximum(0, 1 - 1 / active)
+        return Loads(tile_bytes * first, tile_bytes * second, others)
 
 
 def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> Array:
@@ -261,7 +263,7 @@ def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> A
 
 def _times(loop: Loop, mask: Array, loads: Loads, blocks: Blocks, own: Array) -> ItemTimes:
     """Return the times of all blocks, of which the last one may have fewer rows."""
-    last, part = own + len(loads.alone), loads.at(own)
+    last, part = own + len(loads.shared), loads.at(own)
     full = loop.at(own).times(blocks.key_tiles[:, :-1], part)
     rest = loop.at(last).times(blocks.key_tiles[:, -1:], part)
     times = ItemTimes(*(np.hstack(pair) for pair in zip(full, rest, strict=True)))
