@@ -9,6 +9,7 @@ from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
+    contended,
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
@@ -117,8 +118,9 @@ class _Item(NamedTuple):
     def times(self, count: int, stages: int) -> Array:
         """Return the parts of `ItemTimes`, [4, candidates], following `count` tiles."""
         machine, slots = self.step.machine, {"keys": stages, "values": stages}
-        active, last, others = self._shared_cycles()
-        supply = supply_of(machine, 1.0).behind(others * self._first_bytes(count, stages))
+        active, last, by_others = self._shared_cycles()
+        first_tiles = self._first_bytes(count, stages) / self._tile_bytes
+        supply = supply_of(machine, 1.0).behind(first_tiles * active * by_others)
         line = Timeline(machine, supply, slots | {"queries": 2, "scores_acc": 2, "scores": 2})
         ends, claims = [], []
         for item in range(2):
@@ -134,9 +136,9 @@ class _Item(NamedTuple):
         beyond = np.maximum(0, tiles - stages / 2) if count > stages else 0
         parts = (
             # The first loads wait for those of other cores, the others at each tile.
-            alone + beyond * (np.cbrt(period**3 + active**3) - period),
-            np.maximum(steps, tiles * active),
-            np.maximum(steps, tiles * last),
+            alone + beyond * (contended(period, active, np.ceil(by_others)) - period),
+            contended(steps, tiles * active, by_others),
+            contended(steps, tiles * last, by_others),
             claims[0] + more,
         )
         return np.stack(np.broadcast_arrays(*parts, tiles)[:4])
@@ -148,17 +150,20 @@ class _Item(NamedTuple):
         rows = (keys + max(0, values)) * np.minimum(self.tiling.tile_k, self.length / count)
         return (self.step.group + rows) * self.step.row_bytes
 
+    @property
+    def _tile_bytes(self) -> Any:
+        return 2 * self.tiling.tile_k * self.step.row_bytes
+
     def _shared_cycles(self) -> tuple[Any, Any, Any]:
         """Return the time of a tile of keys and one of values where cores share the memory.
 
-        These are all cores, or those of the last wave; then the time of a byte for all but one.
+        These are all cores, or those of the last wave; then what is of others than one of them.
         """
         problem, machine = self.step.problem, self.step.machine
         items = problem.batch * problem.kv_heads * self.ranges
-        tile_bytes = 2 * self.tiling.tile_k * self.step.row_bytes
         active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
         first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
-        return tile_bytes * first, tile_bytes * second, first * (1 - 1 / active[0])
+        return self._tile_bytes * first, self._tile_bytes * second, 1 - 1 / active[0]
 
     def _period(self, supply: Supply, stages: int) -> Any:
         """Return what one more tile of keys and one of values take, each at its slowest part.

@@ -11,6 +11,7 @@ from accelsim.kernels.attention.online_estimate import Loads, Loop, LoopNotes
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
+    contended,
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
@@ -57,9 +58,10 @@ class Dense(NamedTuple):
         traffic = self._softmax_traffic()
         counts = ceil_div(self.heads.rows, rows)
         items = self.heads.heads * counts
-        active, last, others = self._loads(item_bytes, items, traffic)
-        first_bytes = rows * self.problem.kv_len * self._bytes(self.formats.scores.bits)
-        supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
+        active, last, by_others = self._loads(item_bytes, items, traffic)
+        first_share = self.formats.scores.bits / self._score_bits
+        supply = supply_of(machine, float(not self._stays))
+        supply = supply.behind(first_share * active * by_others)
         line = Timeline(machine, supply, {})
         ends = []
         for _ in range(2):
@@ -68,7 +70,8 @@ class Dense(NamedTuple):
             ends.append(line.retired)
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
-        parts = (alone, np.maximum(steps, active), np.maximum(steps, last), 0 * alone)
+        both = (contended(steps, each, by_others) for each in (active, last))
+        parts = (alone, *both, 0 * alone)
         whole = ItemTimes(*(each[:, None] for each in parts))
         # The last tile of a head may have fewer rows: the mean is that of all rows.
         mean = (self.heads.rows / counts / rows)[:, None]
@@ -109,8 +112,9 @@ class Dense(NamedTuple):
         counts = ceil_div(self.heads.rows, block_rows)
         items = self.heads.heads * counts
         tiles = (self.problem.kv_len / tile_k)[:, None]
-        loads = self._loads(traffic.moved / items / tiles[:, 0], items, traffic)
-        loop: Loop = follow(block_rows, tile_k, loads.others)
+        item_bytes = traffic.moved / items / tiles[:, 0]
+        loads = self._loads(item_bytes, items, traffic)
+        loop: Loop = follow(block_rows, tile_k, loads.shared * loads.by_others / item_bytes)
         times = loop.times(tiles, loads)
         mean = (self.heads.rows / counts / block_rows)[:, None]
         return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
@@ -120,7 +124,7 @@ class Dense(NamedTuple):
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
         first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
-        return Loads(num_bytes * first, num_bytes * second, first * (1 - 1 / active[0]))
+        return Loads(num_bytes * first, num_bytes * second, 1 - 1 / active[0])
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)

@@ -190,8 +190,9 @@ class OnlineEstimate(NamedTuple):
         pair_bytes = row.key_bytes + row.value_bytes
         loaded = heads.heads * (heads.rows * row.query_bytes + counts * keys * pair_bytes)
         cut = _Cut(tiling, heads, block_rows, counts, loaded)
-        loads = self._loads(cut, tiling.tile_k * pair_bytes)
-        loop, mask = self._loop(cut, loads.others)
+        tile_bytes = tiling.tile_k * pair_bytes
+        loads = self._loads(cut, tile_bytes)
+        loop, mask = self._loop(cut, loads.shared * loads.by_others / tile_bytes)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         cycles = np.maximum(self._placed(cut, loop, mask, loads, keys / tiling.tile_k), least)
         return Estimate(launch_cycles(machine) + cycles, loaded)
@@ -249,8 +250,7 @@ class OnlineEstimate(NamedTuple):
         fetched = fetched_share(problem, self.machine, cut)
         parts = (active, np.where(items > cores, last, active))
         first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
-        others = first * np.maximum(0, 1 - 1 / active)
-        return Loads(tile_bytes * first, tile_bytes * second, others)
+        return Loads(tile_bytes * first, tile_bytes * second, np.maximum(0, 1 - 1 / active))
 
 
 def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> Array:

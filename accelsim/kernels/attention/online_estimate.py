@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.memory import contended
 from accelsim.kernels.estimate.placement import ItemTimes
 from accelsim.kernels.estimate.timeline import Supply, Timeline
 from accelsim.program.ops import Unit
@@ -71,7 +72,7 @@ class Loop(NamedTuple):
 
     def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
         """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        shared, last_shared = (each[:, None] for each in (loads.shared, loads.last_shared))
+        shared, last_shared, by_others = (each[:, None] for each in loads)
         alone, period = (
             _continued(self.alone, key_tiles),
             (self.alone[-1] - self.alone[-2])[:, None],
@@ -81,8 +82,8 @@ class Loop(NamedTuple):
         slowed = self.alone[0][:, None] + (key_tiles - 1) * shared
         return ItemTimes(
             np.maximum(alone, slowed),
-            np.maximum(steps, key_tiles * shared),
-            np.maximum(steps, key_tiles * last_shared),
+            contended(steps, key_tiles * shared, by_others),
+            contended(steps, key_tiles * last_shared, by_others),
             _continued(self.claims, key_tiles) * np.maximum(1, shared / period),
         )
 
@@ -94,8 +95,8 @@ class Loads(NamedTuple):
     """Where all cores that have work share the memory."""
     last_shared: Cycles
     """Where those of the last wave do."""
-    others: Cycles
-    """Of a byte, for all cores that have work but one."""
+    by_others: Cycles
+    """Part of `shared` that is of other cores."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
         """Return those of some candidates."""
