@@ -114,8 +114,9 @@ class Dense(NamedTuple):
         tiles = (self.problem.kv_len / tile_k)[:, None]
         item_bytes = traffic.moved / items / tiles[:, 0]
         loads = self._loads(item_bytes, items, traffic)
-        loop: Loop = follow(block_rows, tile_k, loads.shared * loads.by_others / item_bytes)
-        times = loop.times(tiles, loads)
+        others = loads.shared * loads.by_others / item_bytes
+        single, loop = (follow(block_rows, tile_k, others, steps) for steps in (1, _STEPS))
+        times = loop.after(single).times(tiles, loads)
         mean = (self.heads.rows / counts / block_rows)[:, None]
         return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
 
@@ -160,20 +161,21 @@ class Dense(NamedTuple):
     def _stored_bits(self) -> int:
         return self.formats.stored.bits
 
-    def _scores(self, rows: Array, tile_k: Array, others: Array) -> Loop:
+    def _scores(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
         """Follow the first phase: a tile of queries meets all tiles of keys."""
         machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
         row_bytes, bits = dim * self._bytes(self._stored_bits), self._stored_bits
         product = costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits))
         move = costs.move(rows, tile_k, self.formats.scores)
         stored_bytes = rows * tile_k * self._bytes(self.formats.scores.bits)
-        supply = supply_of(machine, 1.0).behind(others * (rows + 2 * tile_k) * row_bytes)
+        first_bytes = (rows + min(steps, 2) * tile_k) * row_bytes
+        supply = supply_of(machine, 1.0).behind(others * first_bytes)
         line = Timeline(machine, supply, dict.fromkeys(("q", "k", "acc", "s"), 2))
         notes = LoopNotes(line)
         for item in range(2):
             line.claim()
             line.load(rows * row_bytes, ("q", item))
-            for j in range(_STEPS):
+            for j in range(steps):
                 line.load(tile_k * row_bytes, ("k", j))
                 line.run(Unit.CUBE, product, (("q", item), ("k", j)), ("acc", j))
                 line.run(Unit.MOVE, move, (("acc", j),), ("s", j))
@@ -182,20 +184,20 @@ class Dense(NamedTuple):
             notes.end_item()
         return notes.loop()
 
-    def _output(self, rows: Array, tile_k: Array, others: Array) -> Loop:
+    def _output(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
         """Follow the last phase: weights and values of all tiles of keys."""
         machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
         formats, row_bytes = self.formats, dim * self._bytes(self._stored_bits)
         bits = formats.weights.bits, formats.stored.bits
         product = costs.product(rows, dim, tile_k, formats.output_operand, bits)
         loaded_bytes = rows * tile_k * self._bytes(formats.weights.bits)
-        first_bytes = 2 * (loaded_bytes + tile_k * row_bytes)
+        first_bytes = min(steps, 2) * (loaded_bytes + tile_k * row_bytes)
         supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
         line = Timeline(machine, supply, dict.fromkeys(("w", "v", "acc"), 2))
         notes = LoopNotes(line)
         for item in range(2):
             line.claim()
-            for j in range(_STEPS):
+            for j in range(steps):
                 line.load(loaded_bytes, ("w", j))
                 line.load(tile_k * row_bytes, ("v", j))
                 line.run(Unit.CUBE, product, (("w", j), ("v", j)), ("acc", item))
