@@ -15,7 +15,7 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
 from accelsim.kernels.estimate.timeline import Supply, Timeline
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -54,11 +54,7 @@ class Step(NamedTuple):
         ranges: Array = ceil_div(self.keys, length)
         moved = self._moved_bytes(ranges)
         times = self._times(tiling, length, ranges)
-        cycles = np.zeros(len(length))
-        for items in np.unique(ranges * heads):
-            own = np.flatnonzero(ranges * heads == items)
-            part = ItemTimes(*(each[own] for each in times))
-            cycles[own] = last_end(part, np.zeros(items, np.int64), machine.cores)
+        cycles = last_equal_end(times, ranges * heads, machine.cores)
         cycles = launch_cycles(machine) + np.maximum(cycles, least_cycles(machine, moved, moved))
         cycles = cycles + np.where(ranges > 1, self._merge_cycles(ranges), 0)
         return Estimate(problem.q_len * cycles, problem.q_len * moved)
@@ -106,6 +102,16 @@ class Step(NamedTuple):
         return np.asarray(launch_cycles(machine, with_products=False) + cycles)
 
 
+class _Tile(NamedTuple):
+    """Bytes and cycles of a tile of keys and of the values that belong to it."""
+
+    loaded_bytes: Any
+    scores: Any
+    move: Any
+    scale: Any
+    weighted: Any
+
+
 class _Item(NamedTuple):
     """Items of some candidates, which have equally many tiles or more than are followed."""
 
@@ -123,9 +129,10 @@ class _Item(NamedTuple):
         supply = supply_of(machine, 1.0).behind(first_tiles * active * by_others)
         line = Timeline(machine, supply, slots | {"queries": 2, "scores_acc": 2, "scores": 2})
         ends, claims = [], []
+        tiles_of_keys = self._tiles_of_keys(count)
         for item in range(2):
             line.claim()
-            self._run(line, item, count)
+            self._run(line, item, tiles_of_keys)
             ends.append(line.retired)
             claims.append(line.last_request)
         tiles = self.length / self.tiling.tile_k
@@ -184,22 +191,29 @@ class _Item(NamedTuple):
         values = np.maximum(np.maximum(load, weighted), (arrival + weighted) / stages)
         return keys + values
 
-    def _run(self, line: Timeline, item: int, count: int) -> None:
-        """Run an item of `count` tiles."""
+    def _tiles_of_keys(self, count: int) -> list["_Tile"]:
+        """Return what each tile takes: all are alike but the last one."""
+        full, last = (self._tile(self._keys(j, count)) for j in (0, count - 1))
+        return [full] * (count - 1) + [last]
+
+    def _tile(self, keys: Array) -> "_Tile":
+        row_bytes, weighted = keys * self.step.row_bytes, self._weighted(keys)
+        return _Tile(row_bytes, self._scores(keys), self._move(keys), self._scale(keys), weighted)
+
+    def _run(self, line: Timeline, item: int, tiles: list["_Tile"]) -> None:
+        """Run an item."""
         line.load(self.step.group * self.step.row_bytes, ("queries", item))
-        for j in range(count):
-            keys = self._keys(j, count)
-            line.load(keys * self.step.row_bytes, ("keys", j))
+        for j, tile in enumerate(tiles):
+            line.load(tile.loaded_bytes, ("keys", j))
             reads = ("queries", item), ("keys", j)
-            line.run(Unit.CUBE, self._scores(keys), reads, ("scores_acc", j))
-            line.run(Unit.MOVE, self._move(keys), (("scores_acc", j),), ("scores", j))
-            line.run(Unit.VECTOR, self._scale(keys), (("scores", j),), ("x", 0))
+            line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
+            line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
+            line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
         line.run(Unit.VECTOR, self._softmax(), (), ("weights", 0))
-        for j in range(count):
-            keys = self._keys(j, count)
-            line.load(keys * self.step.row_bytes, ("values", j))
+        for j, tile in enumerate(tiles):
+            line.load(tile.loaded_bytes, ("values", j))
             reads = ("weights", 0), ("values", j)
-            line.run(Unit.CUBE, self._weighted(keys), reads, ("output_acc", 0))
+            line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
         self._finish(line, item)
 
     def _keys(self, j: int, count: int) -> Array:

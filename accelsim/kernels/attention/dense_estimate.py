@@ -17,7 +17,7 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
 from accelsim.kernels.estimate.timeline import Timeline
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -234,11 +234,4 @@ class Dense(NamedTuple):
 
 def _placed(times: ItemTimes, items: Array, cores: int, mean: Array) -> Array:
     """Return when the last of equal items has ended; mean: their rows over those of a full one."""
-    cycles = np.zeros(len(items))
-    for count in np.unique(items):
-        own = np.flatnonzero(items == count)
-        part = ItemTimes(*(each[own] for each in times))
-        if count > cores:
-            part = part._replace(steps=part.steps * mean[own])
-        cycles[own] = last_end(part, np.zeros(count, np.int64), cores)
-    return cycles
+    return last_equal_end(times._replace(steps=times.steps * mean), items, cores)

@@ -208,12 +208,17 @@ class OnlineEstimate(NamedTuple):
         longest = full.times((problem.kv_len / tiling.tile_k)[:, None], loads).alone[:, 0]
         even = full.times(mean_tiles[:, None], loads).steps[:, 0] * cut.items / cores
         cycles = even + longest
-        possible = np.maximum(even, longest) <= cycles.min()
-        for count in np.unique(cut.counts[possible]):
-            own = np.flatnonzero(possible & (cut.counts == count))
+        least = np.maximum(even, longest)
+        possible = least <= cycles.min()
+        best = np.inf
+        for count in _most_promising(cut.counts[possible], least[possible]):
+            own = np.flatnonzero(possible & (cut.counts == count) & (least <= best))
+            if not len(own):
+                continue
             blocks = blocks_of(problem, heads.rows, cut.block_rows[own], tiling.tile_k[own])
             kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
             cycles[own] = last_end(_times(loop, mask, loads, blocks, own), kinds, cores)
+            best = min(best, float(cycles[own].min()))
         return cycles
 
     def _loop(self, cut: _Cut, others: Array) -> tuple[Loop, Array]:
@@ -251,6 +256,12 @@ class OnlineEstimate(NamedTuple):
         parts = (active, np.where(items > cores, last, active))
         first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
         return Loads(tile_bytes * first, tile_bytes * second, np.maximum(0, 1 - 1 / active))
+
+
+def _most_promising(counts: Array, least: Array) -> list[int]:
+    """Return the counts, those of the lowest bound first."""
+    order = counts[np.argsort(least, kind="stable")]
+    return list(dict.fromkeys(order.tolist()))
 
 
 def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> Array:
