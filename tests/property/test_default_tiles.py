@@ -42,6 +42,37 @@ def cycles(kernel, problem, machine, **parameters):
     return schedule(program, machine).cycles
 
 
+MACHINES = ("ascend-910b", "ascend-910b-no-l2", "edge-npu")
+
+
+def with_more(name, key, factor):
+    """Return a machine as its file says, and with `factor` times as much of one thing."""
+    machine, spec = load_machine(name), load_machine(name)
+    for part in key.split("."):
+        spec = getattr(spec, part, None)
+    if spec is None:
+        return machine, machine
+    units = {"capacity": " B", "bandwidth": " B/cycle" if key.startswith("load") else " B/s"}
+    unit = units.get(key.split(".")[-1])
+    more = f"{int(factor * spec)}{unit}" if unit else factor * spec
+    return machine, load_machine(name, {key: more})
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["scratchpad.capacity", "cores", "hbm.bandwidth", "l2.bandwidth", "load.bandwidth"],
+)
+@pytest.mark.parametrize("kernel", ["flash", "dense", "split_kv"])
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(data=st.data(), name=st.sampled_from(MACHINES), factor=st.sampled_from([2, 3]))
+def test_more_of_a_machine_is_not_slower(kernel, key, data, name, factor):
+    q_lens = st.just(1) if kernel == "split_kv" else st.sampled_from([1, 8, 128])
+    problem = data.draw(problems(q_lens))
+    machine, larger = with_more(name, key, factor)
+    before, after = (cycles(kernel, problem, each) for each in (machine, larger))
+    assert after <= ALLOWANCE * before + machine.hbm_latency_cycles
+
+
 @pytest.mark.parametrize("kernel", ["flash", "dense", "split_kv"])
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(data=st.data(), capacity_kib=st.sampled_from([256, 384, 704, 1024]))

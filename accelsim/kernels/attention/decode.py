@@ -243,7 +243,12 @@ def _tilings(parameters: DecodeParameters, keys: int, splits: list[int]) -> Deco
     """Return what may be chosen from."""
     tile_k, stages = sizes(parameters.tile_k, keys), parameters.stages
     axes = np.meshgrid(tile_k, [stages] if stages else _STAGES, splits, indexing="ij")
-    return DecodeTiling(*(each.ravel() for each in axes))
+    all_of_them = DecodeTiling(*(each.ravel() for each in axes))
+    if stages:
+        return all_of_them
+    tiles = ceil_div(ceil_div(keys, all_of_them.splits), all_of_them.tile_k)
+    # A slot more than there are tiles is never used.
+    return all_of_them.at(all_of_them.stages <= np.maximum(tiles, min(_STAGES)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
+    contended,
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
 from accelsim.kernels.estimate.timeline import Supply, Timeline
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -53,11 +54,7 @@ class Step(NamedTuple):
         ranges: Array = ceil_div(self.keys, length)
         moved = self._moved_bytes(ranges)
         times = self._times(tiling, length, ranges)
-        cycles = np.zeros(len(length))
-        for items in np.unique(ranges * heads):
-            own = np.flatnonzero(ranges * heads == items)
-            part = ItemTimes(*(each[own] for each in times))
-            cycles[own] = last_end(part, np.zeros(items, np.int64), machine.cores)
+        cycles = last_equal_end(times, ranges * heads, machine.cores)
         cycles = launch_cycles(machine) + np.maximum(cycles, least_cycles(machine, moved, moved))
         cycles = cycles + np.where(ranges > 1, self._merge_cycles(ranges), 0)
         return Estimate(problem.q_len * cycles, problem.q_len * moved)
@@ -105,6 +102,16 @@ class Step(NamedTuple):
         return np.asarray(launch_cycles(machine, with_products=False) + cycles)
 
 
+class _Tile(NamedTuple):
+    """Bytes and cycles of a tile of keys and of the values that belong to it."""
+
+    loaded_bytes: Any
+    scores: Any
+    move: Any
+    scale: Any
+    weighted: Any
+
+
 class _Item(NamedTuple):
     """Items of some candidates, which have equally many tiles or more than are followed."""
 
@@ -117,37 +124,53 @@ class _Item(NamedTuple):
     def times(self, count: int, stages: int) -> Array:
         """Return the parts of `ItemTimes`, [4, candidates], following `count` tiles."""
         machine, slots = self.step.machine, {"keys": stages, "values": stages}
-        supply = supply_of(machine, 1.0)
+        active, last, by_others = self._shared_cycles()
+        first_tiles = self._first_bytes(count, stages) / self._tile_bytes
+        supply = supply_of(machine, 1.0).behind(first_tiles * active * by_others)
         line = Timeline(machine, supply, slots | {"queries": 2, "scores_acc": 2, "scores": 2})
         ends, claims = [], []
+        tiles_of_keys = self._tiles_of_keys(count)
         for item in range(2):
             line.claim()
-            self._run(line, item, count)
+            self._run(line, item, tiles_of_keys)
             ends.append(line.retired)
             claims.append(line.last_request)
         tiles = self.length / self.tiling.tile_k
         period = self._period(supply, stages)
         more = np.maximum(tiles - count, 0) * (count == _STEPS) * period
         alone, steps = ends[0] + more, np.minimum(ends[1] - ends[0], ends[0]) + more
-        active, last = self._shared_cycles()
-        loads = 2 * self.tiling.tile_k * self.step.row_bytes / machine.load.bandwidth
+        # What is loaded before anything has arrived waits for other cores only once.
+        beyond = np.maximum(0, tiles - stages / 2) if count > stages else 0
         parts = (
-            # Loads of a short item wait for nothing but each other.
-            alone + tiles * np.maximum(0, active - (period if count > stages else loads)),
-            np.maximum(steps, tiles * active),
-            np.maximum(steps, tiles * last),
+            # The first loads wait for those of other cores, the others at each tile.
+            alone + beyond * (contended(period, active, np.ceil(by_others)) - period),
+            contended(steps, tiles * active, by_others),
+            contended(steps, tiles * last, by_others),
             claims[0] + more,
         )
         return np.stack(np.broadcast_arrays(*parts, tiles)[:4])
 
-    def _shared_cycles(self) -> tuple[Any, Any]:
-        """Return the time of a tile of keys and one of values where all cores share the memory."""
+    def _first_bytes(self, count: int, stages: int) -> Any:
+        """Return what an item of `count` tiles loads before anything has arrived."""
+        keys = min(count, stages)
+        values = min(count, self.step.machine.load.in_flight - 1 - keys) if count <= stages else 0
+        rows = (keys + max(0, values)) * np.minimum(self.tiling.tile_k, self.length / count)
+        return (self.step.group + rows) * self.step.row_bytes
+
+    @property
+    def _tile_bytes(self) -> Any:
+        return 2 * self.tiling.tile_k * self.step.row_bytes
+
+    def _shared_cycles(self) -> tuple[Any, Any, Any]:
+        """Return the time of a tile of keys and one of values where cores share the memory.
+
+        These are all cores, or those of the last wave; then what is of others than one of them.
+        """
         problem, machine = self.step.problem, self.step.machine
         items = problem.batch * problem.kv_heads * self.ranges
-        tile_bytes = 2 * self.tiling.tile_k * self.step.row_bytes
         active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
-        first, second = (tile_bytes * shared_cycles_per_byte(machine, each, 1.0) for each in active)
-        return first, second
+        first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
+        return self._tile_bytes * first, self._tile_bytes * second, 1 - 1 / active[0]
 
     def _period(self, supply: Supply, stages: int) -> Any:
         """Return what one more tile of keys and one of values take, each at its slowest part.
@@ -168,22 +191,29 @@ class _Item(NamedTuple):
         values = np.maximum(np.maximum(load, weighted), (arrival + weighted) / stages)
         return keys + values
 
-    def _run(self, line: Timeline, item: int, count: int) -> None:
-        """Run an item of `count` tiles."""
+    def _tiles_of_keys(self, count: int) -> list["_Tile"]:
+        """Return what each tile takes: all are alike but the last one."""
+        full, last = (self._tile(self._keys(j, count)) for j in (0, count - 1))
+        return [full] * (count - 1) + [last]
+
+    def _tile(self, keys: Array) -> "_Tile":
+        row_bytes, weighted = keys * self.step.row_bytes, self._weighted(keys)
+        return _Tile(row_bytes, self._scores(keys), self._move(keys), self._scale(keys), weighted)
+
+    def _run(self, line: Timeline, item: int, tiles: list["_Tile"]) -> None:
+        """Run an item."""
         line.load(self.step.group * self.step.row_bytes, ("queries", item))
-        for j in range(count):
-            keys = self._keys(j, count)
-            line.load(keys * self.step.row_bytes, ("keys", j))
+        for j, tile in enumerate(tiles):
+            line.load(tile.loaded_bytes, ("keys", j))
             reads = ("queries", item), ("keys", j)
-            line.run(Unit.CUBE, self._scores(keys), reads, ("scores_acc", j))
-            line.run(Unit.MOVE, self._move(keys), (("scores_acc", j),), ("scores", j))
-            line.run(Unit.VECTOR, self._scale(keys), (("scores", j),), ("x", 0))
+            line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
+            line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
+            line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
         line.run(Unit.VECTOR, self._softmax(), (), ("weights", 0))
-        for j in range(count):
-            keys = self._keys(j, count)
-            line.load(keys * self.step.row_bytes, ("values", j))
+        for j, tile in enumerate(tiles):
+            line.load(tile.loaded_bytes, ("values", j))
             reads = ("weights", 0), ("values", j)
-            line.run(Unit.CUBE, self._weighted(keys), reads, ("output_acc", 0))
+            line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
         self._finish(line, item)
 
     def _keys(self, j: int, count: int) -> Array:

@@ -11,12 +11,13 @@ from accelsim.kernels.attention.online_estimate import Loads, Loop, LoopNotes
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
+    contended,
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import ItemTimes, last_end, last_wave
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
 from accelsim.kernels.estimate.timeline import Timeline
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -53,20 +54,24 @@ class Dense(NamedTuple):
     def softmax(self, rows: Array) -> Array:
         """Return the estimate of the phase of the softmax, in tiles of some rows."""
         machine, costs = self.machine, OpCosts(self.machine)
-        line = Timeline(machine, supply_of(machine, float(not self._stays)), {})
+        item_bytes = rows * self.problem.kv_len * self._bytes(self._score_bits)
+        traffic = self._softmax_traffic()
+        counts = ceil_div(self.heads.rows, rows)
+        items = self.heads.heads * counts
+        active, last, by_others = self._loads(item_bytes, items, traffic)
+        first_share = self.formats.scores.bits / self._score_bits
+        supply = supply_of(machine, float(not self._stays))
+        supply = supply.behind(first_share * active * by_others)
+        line = Timeline(machine, supply, {})
         ends = []
         for _ in range(2):
             line.claim()
             self._softmax_item(line, costs, rows)
             ends.append(line.retired)
-        item_bytes = rows * self.problem.kv_len * self._bytes(self._score_bits)
-        traffic = self._softmax_traffic()
-        counts = ceil_div(self.heads.rows, rows)
-        items = self.heads.heads * counts
-        active, last = self._shared(item_bytes, items, traffic)
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
-        parts = (alone, np.maximum(steps, active), np.maximum(steps, last), 0 * alone)
+        both = (contended(steps, each, by_others) for each in (active, last))
+        parts = (alone, *both, 0 * alone)
         whole = ItemTimes(*(each[:, None] for each in parts))
         # The last tile of a head may have fewer rows: the mean is that of all rows.
         mean = (self.heads.rows / counts / rows)[:, None]
@@ -106,22 +111,21 @@ class Dense(NamedTuple):
         """Return the time of a phase of products; follow: gives the loop of one of its items."""
         counts = ceil_div(self.heads.rows, block_rows)
         items = self.heads.heads * counts
-        loop: Loop = follow(block_rows, tile_k)
         tiles = (self.problem.kv_len / tile_k)[:, None]
         item_bytes = traffic.moved / items / tiles[:, 0]
-        own = item_bytes / self.machine.load.bandwidth
-        times = loop.times(tiles, Loads(own, *self._shared(item_bytes, items, traffic)))
+        loads = self._loads(item_bytes, items, traffic)
+        others = loads.shared * loads.by_others / item_bytes
+        single, loop = (follow(block_rows, tile_k, others, steps) for steps in (1, _STEPS))
+        times = loop.after(single).times(tiles, loads)
         mean = (self.heads.rows / counts / block_rows)[:, None]
         return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
 
-    def _shared(self, num_bytes: Array, items: Array, traffic: Traffic) -> tuple[Array, Array]:
-        """Return the time of some bytes where all cores share the memory, or the last ones."""
+    def _loads(self, num_bytes: Array, items: Array, traffic: Traffic) -> Loads:
+        """Return the time of some bytes where cores share the memory."""
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
-        first, second = (
-            num_bytes * shared_cycles_per_byte(self.machine, each, share) for each in active
-        )
-        return first, second
+        first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
+        return Loads(num_bytes * first, num_bytes * second, 1 - 1 / active[0])
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -157,19 +161,21 @@ class Dense(NamedTuple):
     def _stored_bits(self) -> int:
         return self.formats.stored.bits
 
-    def _scores(self, rows: Array, tile_k: Array) -> Loop:
+    def _scores(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
         """Follow the first phase: a tile of queries meets all tiles of keys."""
         machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
         row_bytes, bits = dim * self._bytes(self._stored_bits), self._stored_bits
         product = costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits))
         move = costs.move(rows, tile_k, self.formats.scores)
         stored_bytes = rows * tile_k * self._bytes(self.formats.scores.bits)
-        line = Timeline(machine, supply_of(machine, 1.0), dict.fromkeys(("q", "k", "acc", "s"), 2))
+        first_bytes = (rows + min(steps, 2) * tile_k) * row_bytes
+        supply = supply_of(machine, 1.0).behind(others * first_bytes)
+        line = Timeline(machine, supply, dict.fromkeys(("q", "k", "acc", "s"), 2))
         notes = LoopNotes(line)
         for item in range(2):
             line.claim()
             line.load(rows * row_bytes, ("q", item))
-            for j in range(_STEPS):
+            for j in range(steps):
                 line.load(tile_k * row_bytes, ("k", j))
                 line.run(Unit.CUBE, product, (("q", item), ("k", j)), ("acc", j))
                 line.run(Unit.MOVE, move, (("acc", j),), ("s", j))
@@ -178,19 +184,20 @@ class Dense(NamedTuple):
             notes.end_item()
         return notes.loop()
 
-    def _output(self, rows: Array, tile_k: Array) -> Loop:
+    def _output(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
         """Follow the last phase: weights and values of all tiles of keys."""
         machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
         formats, row_bytes = self.formats, dim * self._bytes(self._stored_bits)
         bits = formats.weights.bits, formats.stored.bits
         product = costs.product(rows, dim, tile_k, formats.output_operand, bits)
         loaded_bytes = rows * tile_k * self._bytes(formats.weights.bits)
-        supply = supply_of(machine, float(not self._stays))
+        first_bytes = min(steps, 2) * (loaded_bytes + tile_k * row_bytes)
+        supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
         line = Timeline(machine, supply, dict.fromkeys(("w", "v", "acc"), 2))
         notes = LoopNotes(line)
         for item in range(2):
             line.claim()
-            for j in range(_STEPS):
+            for j in range(steps):
                 line.load(loaded_bytes, ("w", j))
                 line.load(tile_k * row_bytes, ("v", j))
                 line.run(Unit.CUBE, product, (("w", j), ("v", j)), ("acc", item))
@@ -227,11 +234,4 @@ class Dense(NamedTuple):
 
 def _placed(times: ItemTimes, items: Array, cores: int, mean: Array) -> Array:
     """Return when the last of equal items has ended; mean: their rows over those of a full one."""
-    cycles = np.zeros(len(items))
-    for count in np.unique(items):
-        own = np.flatnonzero(items == count)
-        part = ItemTimes(*(each[own] for each in times))
-        if count > cores:
-            part = part._replace(steps=part.steps * mean[own])
-        cycles[own] = last_end(part, np.zeros(count, np.int64), cores)
-    return cycles
+    return last_equal_end(times._replace(steps=times.steps * mean), items, cores)

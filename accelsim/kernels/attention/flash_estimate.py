@@ -190,8 +190,9 @@ class OnlineEstimate(NamedTuple):
         pair_bytes = row.key_bytes + row.value_bytes
         loaded = heads.heads * (heads.rows * row.query_bytes + counts * keys * pair_bytes)
         cut = _Cut(tiling, heads, block_rows, counts, loaded)
-        loop, mask = self._loop(cut)
-        loads = self._loads(cut, tiling.tile_k * pair_bytes)
+        tile_bytes = tiling.tile_k * pair_bytes
+        loads = self._loads(cut, tile_bytes)
+        loop, mask = self._loop(cut, loads.shared * loads.by_others / tile_bytes)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         cycles = np.maximum(self._placed(cut, loop, mask, loads, keys / tiling.tile_k), least)
         return Estimate(launch_cycles(machine) + cycles, loaded)
@@ -207,28 +208,36 @@ class OnlineEstimate(NamedTuple):
         longest = full.times((problem.kv_len / tiling.tile_k)[:, None], loads).alone[:, 0]
         even = full.times(mean_tiles[:, None], loads).steps[:, 0] * cut.items / cores
         cycles = even + longest
-        possible = np.maximum(even, longest) <= cycles.min()
-        for count in np.unique(cut.counts[possible]):
-            own = np.flatnonzero(possible & (cut.counts == count))
+        least = np.maximum(even, longest)
+        possible = least <= cycles.min()
+        best = np.inf
+        for count in _most_promising(cut.counts[possible], least[possible]):
+            own = np.flatnonzero(possible & (cut.counts == count) & (least <= best))
+            if not len(own):
+                continue
             blocks = blocks_of(problem, heads.rows, cut.block_rows[own], tiling.tile_k[own])
             kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
             cycles[own] = last_end(_times(loop, mask, loads, blocks, own), kinds, cores)
+            best = min(best, float(cycles[own].min()))
         return cycles
 
-    def _loop(self, cut: _Cut) -> tuple[Loop, Array]:
+    def _loop(self, cut: _Cut, others: Array) -> tuple[Loop, Array]:
         """Return the times of all blocks but the last ones, then of these; and those of a mask."""
         machine, costs, tiling = self.machine, OpCosts(self.machine), cut.tiling
         rest = cut.heads.rows - (cut.counts - 1) * cut.block_rows
         rows = np.concatenate([cut.block_rows, rest])
         tile_q, tile_k = np.tile(tiling.tile_q, 2), np.tile(tiling.tile_k, 2)
         supply = supply_of(machine, np.tile(np.minimum(1.0, machine.cores / cut.items), 2))
+        others = np.tile(others, 2)
         if tiling.query_tiles == 1:
             work = self.work(costs, rows, tile_k)
+            supply = supply.behind(others * work.first_bytes(np.ceil(self.problem.kv_len / tile_k)))
             shared = self.shares_weights
             loop = one_tile(machine, supply, work, unit=self.unit, shares_weights=shared)
             return loop, work.mask
         first = np.minimum(tile_q, rows)
         pair = self.work(costs, first, tile_k), self.work(costs, rows - first, tile_k)
+        supply = supply.behind(others * (pair[0].first_bytes(2) + pair[1].query_bytes))
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
 
     def _loads(self, cut: _Cut, tile_bytes: Array) -> Loads:
@@ -245,10 +254,14 @@ class OnlineEstimate(NamedTuple):
         last = active + shortest * (last_wave(items, cores) - active)
         fetched = fetched_share(problem, self.machine, cut)
         parts = (active, np.where(items > cores, last, active))
-        first, second = (
-            tile_bytes * shared_cycles_per_byte(self.machine, part, fetched) for part in parts
-        )
-        return Loads(tile_bytes / self.machine.load.bandwidth, first, second)
+        first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
+        return Loads(tile_bytes * first, tile_bytes * second, np.maximum(0, 1 - 1 / active))
+
+
+def _most_promising(counts: Array, least: Array) -> list[int]:
+    """Return the counts, those of the lowest bound first."""
+    order = counts[np.argsort(least, kind="stable")]
+    return list(dict.fromkeys(order.tolist()))
 
 
 def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> Array:
@@ -261,7 +274,7 @@ def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> A
 
 def _times(loop: Loop, mask: Array, loads: Loads, blocks: Blocks, own: Array) -> ItemTimes:
     """Return the times of all blocks, of which the last one may have fewer rows."""
-    last, part = own + len(loads.alone), loads.at(own)
+    last, part = own + len(loads.shared), loads.at(own)
     full = loop.at(own).times(blocks.key_tiles[:, :-1], part)
     rest = loop.at(last).times(blocks.key_tiles[:, -1:], part)
     times = ItemTimes(*(np.hstack(pair) for pair in zip(full, rest, strict=True)))

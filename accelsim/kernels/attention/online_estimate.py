@@ -6,12 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.memory import contended
 from accelsim.kernels.estimate.placement import ItemTimes
 from accelsim.kernels.estimate.timeline import Supply, Timeline
 from accelsim.program.ops import Unit
 
 _STEPS = 5
 """Key tiles that are followed op by op; after them each one takes as long as the one before."""
+_AHEAD = 2
+"""Key tiles on chip: so many are loaded at the start."""
 
 Cycles = npt.NDArray[np.float64]
 
@@ -42,6 +45,11 @@ class Work(NamedTuple):
     """Vector unit, after the last key."""
     output_bytes: Any
 
+    def first_bytes(self, key_tiles: Any) -> Any:
+        """Return what an item with so many key tiles loads before anything has arrived."""
+        keys = np.minimum(key_tiles, _AHEAD) * self.key_bytes
+        return self.query_bytes + keys + self.value_bytes
+
 
 class Loop(NamedTuple):
     """Times of an item by the number of its key tiles, [key tiles - 1, candidates]."""
@@ -49,26 +57,33 @@ class Loop(NamedTuple):
     alone: Cycles
     claims: Cycles
     hidden: Cycles
-    """Part of `alone` that passes while the item before is at work [candidates]."""
+    """Part of `alone` that passes while the item before is at work."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loop":
         """Return the times of some candidates."""
-        return Loop(self.alone[:, candidates], self.claims[:, candidates], self.hidden[candidates])
+        return Loop(*(each[:, candidates] for each in self))
+
+    def after(self, single: "Loop") -> "Loop":
+        """Return the same with the times of one key tile, whose keys nothing hides."""
+        alone, claims, hidden = (
+            np.vstack([first, each[1:]]) for first, each in zip(single, self, strict=True)
+        )
+        return Loop(np.maximum.accumulate(alone), claims, hidden)
 
     def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
         """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        own, shared, last_shared = (each[:, None] for each in loads)
+        shared, last_shared, by_others = (each[:, None] for each in loads)
         alone, period = (
             _continued(self.alone, key_tiles),
             (self.alone[-1] - self.alone[-2])[:, None],
         )
-        steps = alone - np.minimum(self.hidden[:, None], alone)
-        # What is before and after the loads, and these at the fair share.
-        slowed = self.alone[0][:, None] - own + key_tiles * shared
+        steps = alone - np.clip(_continued(self.hidden, key_tiles), 0, alone)
+        # One tile, and the loads of all others at the fair share.
+        slowed = self.alone[0][:, None] + (key_tiles - 1) * shared
         return ItemTimes(
             np.maximum(alone, slowed),
-            np.maximum(steps, key_tiles * shared),
-            np.maximum(steps, key_tiles * last_shared),
+            contended(steps, key_tiles * shared, by_others),
+            contended(steps, key_tiles * last_shared, by_others),
             _continued(self.claims, key_tiles) * np.maximum(1, shared / period),
         )
 
@@ -76,12 +91,12 @@ class Loop(NamedTuple):
 class Loads(NamedTuple):
     """Cycles to load what belongs to a key tile, [candidates]."""
 
-    alone: Cycles
-    """By the queue of a core."""
     shared: Cycles
     """Where all cores that have work share the memory."""
     last_shared: Cycles
     """Where those of the last wave do."""
+    by_others: Cycles
+    """Part of `shared` that is of other cores."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
         """Return those of some candidates."""
@@ -118,13 +133,18 @@ class LoopNotes:
     def loop(self) -> Loop:
         """Return the times. An item with other steps has more or fewer of those in the middle."""
         count = len(self._steps) // 2
+        if count == 1:
+            first, second = _rows(self._ends)
+            claims = np.broadcast_to(_rows(self._claims[:1]), (1, len(first)))
+            return Loop(first[None], claims, 2 * first[None] - second)
         steps, claims = _rows(self._steps[: count - 1]), _rows(self._claims[:count])
         first, second = _rows(self._ends)
         gaps = np.diff(steps, axis=0)
         # Slots are used in turn, so two steps together are what repeats.
         after = (steps[-1:] - steps[-3:-2]) / 2
         since = np.cumsum(np.vstack([0 * after, gaps[:1], gaps, after]), axis=0)
-        return Loop(first + since - since[-2], claims, 2 * first - second)
+        hidden = np.broadcast_to(2 * first - second, claims.shape)
+        return Loop(first + since - since[-2], claims, hidden)
 
 
 def _rows(each: list[Any]) -> Cycles:
@@ -135,16 +155,22 @@ def one_tile(
     machine: MachineSpec, supply: Supply, work: Work, *, unit: Unit, shares_weights: bool
 ) -> Loop:
     """Follow `flash` and its kin: the scores of the next key tile are computed ahead."""
-    slots = dict.fromkeys(("q", "k", "v", "scores"), 2)
-    line = Timeline(machine, supply, slots | {"weights": 1 if shares_weights else 2})
+    slots = dict.fromkeys(("q", "k", "v", "scores"), 2) | {"weights": 1 if shares_weights else 2}
+    single, loop = (
+        _steps_of_one(Timeline(machine, supply, slots), work, unit, steps) for steps in (1, _STEPS)
+    )
+    return loop.after(single)
+
+
+def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> Loop:
     notes = LoopNotes(line)
     for item in range(2):
         line.claim()
         line.load(work.query_bytes, ("q", item))
         line.run(Unit.VECTOR, work.begin, (), ("state", 0))
         _multiply_keys(line, work, unit, item, 0)
-        for j in range(_STEPS):
-            if j + 1 < _STEPS:
+        for j in range(steps):
+            if j + 1 < steps:
                 _multiply_keys(line, work, unit, item, j + 1)
             line.run(Unit.VECTOR, work.softmax, (("scores", j),), ("weights", j))
             line.load(work.value_bytes, ("v", j))
@@ -167,7 +193,15 @@ def _multiply_keys(line: Timeline, work: Work, unit: Unit, item: int, j: int) ->
 
 def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -> Loop:
     """Follow `turns`: two query tiles share K and V, and alternate on matrix and vector unit."""
-    line = Timeline(machine, supply, dict.fromkeys(("k", "v", "q0", "q1"), 2))
+    slots = dict.fromkeys(("k", "v", "q0", "q1"), 2)
+    single, loop = (
+        _steps_of_two(Timeline(machine, supply, slots), first, second, steps)
+        for steps in (1, _STEPS)
+    )
+    return loop.after(single)
+
+
+def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> Loop:
     notes, pair = LoopNotes(line), (first, second)
     for item in range(2):
         line.claim()
@@ -176,9 +210,9 @@ def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -
             line.load(work.query_bytes, (f"q{t}", item))
             line.run(Unit.VECTOR, work.begin, (), (f"state{t}", 0))
             _multiply_loaded(line, work, t, item, 0)
-        for j in range(_STEPS):
+        for j in range(steps):
             line.load(first.value_bytes, ("v", j))
-            is_last = j + 1 == _STEPS
+            is_last = j + 1 == steps
             if not is_last:
                 line.load(first.key_bytes, ("k", j + 1))
             for t, work in enumerate(pair):

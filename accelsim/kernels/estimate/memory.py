@@ -34,6 +34,15 @@ def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_shar
     return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
 
 
+def contended(own: Any, shared: Any, by_others: Any) -> Any:
+    """Return the time of loads that take `own` alone, where cores share the memory.
+
+    by_others: the part of `shared` that other cores take. Where both are alike, a core waits for
+    the memory at times and the memory for the cores at others, so it takes longer than either.
+    """
+    return np.maximum(shared, np.cbrt(own**3 + (shared * by_others) ** 3))
+
+
 def least_cycles(machine: MachineSpec, moved_bytes: Any, compulsory_bytes: float) -> Any:
     """Return the time that the memory needs for the bytes of a kernel at its full rate."""
     if machine.l2 is None:

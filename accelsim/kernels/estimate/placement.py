@@ -42,6 +42,14 @@ def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
     return np.asarray(free.max(axis=1))
 
 
+def last_equal_end(times: ItemTimes, items: Any, cores: int) -> Cycles:
+    """Return when the last of equal items has ended, [candidates]; times: [candidates, 1]."""
+    waves = ceil_div(items, cores)
+    alone, steps, last_steps, _ = (each[:, 0] for each in times)
+    later = np.maximum(waves - 2, 0) * steps + last_steps
+    return np.asarray(alone + np.where(waves > 1, later, 0))
+
+
 def last_wave(items: Any, cores: int) -> Any:
     """Return how many cores have an item of the last wave."""
     return (items - 1) % cores + 1

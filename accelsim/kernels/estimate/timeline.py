@@ -28,6 +28,12 @@ class Supply(NamedTuple):
     """From the memory that serves, be it the L2 or what lies behind it."""
     port_latency_cycles: float
     """From the memory next to the core, which its queue is in step with."""
+    begin_cycles: Any = 0.0
+    """When it has served what other cores asked for at the same time, and before this one."""
+
+    def behind(self, begin_cycles: Any) -> "Supply":
+        """Return the same behind what others asked for before."""
+        return self._replace(begin_cycles=begin_cycles)
 
 
 class _Queue:
@@ -36,7 +42,7 @@ class _Queue:
     def __init__(self, queue: DmaSpec, supply: Supply) -> None:
         self.supply, self.bandwidth, self.in_flight = supply, queue.bandwidth, queue.in_flight
         self.requested: Any = 0.0
-        self.served: Any = 0.0
+        self.served: Any = supply.begin_cycles
         self.passed: Any = 0.0
         self.ends: list[Any] = []
 
@@ -67,7 +73,7 @@ class Timeline:
         }
         self._free: dict[Unit, Any] = dict.fromkeys(self._latency, 0.0)
         # What is stored goes to the next memory, whether or not it had it before.
-        stored = supply._replace(latency_cycles=supply.port_latency_cycles)
+        stored = supply._replace(latency_cycles=supply.port_latency_cycles, begin_cycles=0.0)
         self._load, self._store = _Queue(machine.load, supply), _Queue(machine.store, stored)
         self._ends: dict[Use, dict[Unit, Any]] = {}
         """Last op of each unit on what lies in a slot."""
