@@ -120,7 +120,7 @@ def product() -> list[Measurement]:
 
 def choosing() -> list[Measurement]:
     """The share of a simulation that the choice of tiles takes, for products not seen before."""
-    machine = load_machine(MACHINE)
+    machine = load_machine("ascend-910b")
     simulate(machine, "gemm-1024", "gemm")
     shares = [_share_of_choice(machine, 1024 + i) for i in range(1, 2 * REPEATS)]
     name = "choice of tiles, of a new GEMM near 1024 x 1024 x 1024"

@@ -58,7 +58,8 @@ class OpCosts:
 def _matrix_steps(m: Any, n: Any, k: Any, unit: MatrixUnit) -> Any:
     """Cycles at rate 1, as `timing.matrix_steps`."""
     if unit.dataflow == Dataflow.CUBE.value:
-        return ceil_div(m, unit.rows) * ceil_div(n, unit.cols) * ceil_div(k, unit.depth)
+        # Faster than whole numbers, and as exact.
+        return np.ceil(m / unit.rows) * np.ceil(n / unit.cols) * np.ceil(k / unit.depth)
     held, streamed = {
         Dataflow.OUTPUT_STATIONARY.value: ((m, n), k),
         Dataflow.WEIGHT_STATIONARY.value: ((k, n), m),

@@ -10,22 +10,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.linear.tiles import SUM_BYTES, Choice, Cost, Tiles, fastest
-from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.kernels.linear.tiles import SUM_BYTES, Cost, Tiles, quotient
+from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import GemmProblem
 
 _CLOSENESS = 8.0
 """Exponent by which times that overlap are joined: two equal ones take 9 % longer than one
 (assumption, as are the next three; together they came nearest to simulated products)."""
-_KEPT_SHARE = 0.9
+KEPT_SHARE = 0.9
 """Of the capacity of an L2 that holds what is used again."""
 _CROWDING = 0.5
 """Of what loads that lie on few channels would cost if all cores asked for them at once."""
+_SEEN_TOGETHER = 8.0
+"""Times as many rows as fit the view of all controllers are served in good order."""
 _BANKED_SHARE = 0.9
 """Of the peak that a memory with banks and refresh sustains."""
-_BANDS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
 class Step(NamedTuple):
@@ -80,49 +82,41 @@ class _Bytes(NamedTuple):
     step_right: Any
 
 
-def choose(work: Work, tiles: Tiles, *, can_reorder: bool) -> Choice:
-    """Return the fastest tiling; can_reorder: its tiles may be walked in bands of any height."""
-    machine = work.machine
-    if not can_reorder or not machine.l2:
-        return fastest(tiles, cost_of(work, tiles))
-    square = np.sqrt(machine.cores / tiles.splits * tiles.n / tiles.m)
-    tiles = tiles._replace(swizzle=np.maximum(1, np.rint(square)).astype(np.int64))
-    choice = fastest(tiles, cost_of(work, tiles))
-    if work.problem.compulsory_bytes <= _KEPT_SHARE * machine.l2.capacity:
-        return choice
-    best = choice.tiles
-    heights = np.unique([*_BANDS, best.swizzle])
-    bands = Tiles(*(np.full(len(heights), each) for each in best))._replace(swizzle=heights)
-    return fastest(bands, cost_of(work, bands))
-
-
 def cost_of(work: Work, tiles: Tiles) -> Cost:
     """Return the estimates of all tilings."""
+    tiles = tiles.as_floats()
     problem, machine = work.problem, work.machine
     grid = _grid(problem, machine, tiles)
     moved = _bytes(work, tiles, grid)
     hbm, l2, first_wave, missed = _memory(work, tiles, grid, moved)
-    compute, run = _core_cycles(work, tiles, grid, missed)
-    run += np.maximum(0, first_wave - run / ceil_div(grid.items, machine.cores))
+    compute, slack, run = _core_cycles(work, tiles, grid, missed)
+    late = np.maximum(0, first_wave - run / quotient(grid.items, machine.cores))
+    run = run + np.maximum(late, _queued_cycles(work, tiles, grid, moved, slack))
     run = (run**_CLOSENESS + hbm**_CLOSENESS + l2**_CLOSENESS) ** (1 / _CLOSENESS)
-    outputs = tiles.m * tiles.n
-    last = outputs * SUM_BYTES / machine.accumulator.bandwidth
-    last = last + outputs * work.output_bits / BITS_PER_BYTE / machine.store.bandwidth
     load = (moved.step_left + moved.step_right) / machine.load.bandwidth
-    # Before the first product or after the last load, whichever of the two is not the bottleneck.
-    ends = machine.hbm_latency_cycles + _hit_cycles(machine) + last
-    ends = ends + np.minimum(load, compute)
-    cycles = run + ends + _merge_cycles(problem, machine, tiles, grid)
+    cycles = run + end_cycles(work, tiles, load, compute)
+    cycles = cycles + merge_cycles(work, tiles, grid.active_cores)
     return Cost(cycles, moved.left + moved.right, grid.items * grid.steps)
 
 
+def end_cycles(work: Work, tiles: Tiles, load: Any, compute: Any) -> Any:
+    """Return the time before the first product or after the last load, whichever of the two is not
+    the bottleneck, and to bring away the last tile of C."""
+    machine = work.machine
+    outputs = tiles.m * tiles.n
+    last = outputs * SUM_BYTES / machine.accumulator.bandwidth
+    last = last + outputs * work.output_bits / BITS_PER_BYTE / machine.store.bandwidth
+    latency = machine.hbm_latency_cycles + hit_cycles(machine)
+    return latency + last + np.minimum(load, compute)
+
+
 def _grid(problem: GemmProblem, machine: MachineSpec, tiles: Tiles) -> _Grid:
-    rows, cols = ceil_div(problem.m, tiles.m), ceil_div(problem.n, tiles.n)
-    steps = ceil_div(ceil_div(problem.k, tiles.k), tiles.splits)
+    rows, cols = quotient(problem.m, tiles.m), quotient(problem.n, tiles.n)
+    steps = quotient(quotient(problem.k, tiles.k), tiles.splits)
     items = rows * cols * tiles.splits
-    at_once = np.minimum(np.maximum(1, machine.cores // tiles.splits), rows * cols)
+    at_once = np.minimum(np.maximum(1, np.floor(machine.cores / tiles.splits)), rows * cols)
     wave_rows = np.minimum(np.minimum(tiles.swizzle, rows), at_once)
-    wave_cols = np.minimum(ceil_div(at_once, wave_rows), cols)
+    wave_cols = np.minimum(quotient(at_once, wave_rows), cols)
     depth = np.minimum(problem.k, steps * tiles.k)
     active = np.minimum(machine.cores, items)
     return _Grid(rows, cols, steps, depth, items, active, wave_rows, wave_cols)
@@ -149,8 +143,8 @@ def _memory(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, 
     """Return the cycles of the HBM and of the L2, those of the HBM until the first wave is there,
     and the share of the steps that wait for the HBM behind an L2."""
     machine = work.machine
-    rate = _sustained_bytes_per_cycle(machine)
-    left, right = _evenness(work, tiles, grid, moved, _hbm_span(machine))
+    rate = sustained_bytes_per_cycle(machine)
+    left, right = _hbm_shares(work, tiles, grid, moved)
     if machine.l2 is None:
         busy = (moved.left / left + moved.right / right + moved.stored) / rate
         return busy, 0.0, 0.0, 0.0
@@ -173,7 +167,7 @@ def _missed_bytes(
     stays in the cache until then.
     """
     problem = work.problem
-    capacity = _KEPT_SHARE * l2.capacity
+    capacity = KEPT_SHARE * l2.capacity
     left, right = moved.left / grid.cols, moved.right / grid.rows
     output = problem.m * problem.n * work.output_bits / BITS_PER_BYTE
     band = np.minimum(tiles.swizzle / grid.rows, 1)
@@ -182,8 +176,8 @@ def _missed_bytes(
     keeps_right = (band >= 1) | (band * (left + output) + right <= capacity)
     stores = moved.stored > 0 if l2.writes == "through" else left + right + output > capacity
     return (
-        np.where(keeps_left, left, left * ceil_div(grid.cols, grid.wave_cols)),
-        np.where(keeps_right, right, right * ceil_div(grid.rows, tiles.swizzle)),
+        np.where(keeps_left, left, left * quotient(grid.cols, grid.wave_cols)),
+        np.where(keeps_right, right, right * quotient(grid.rows, tiles.swizzle)),
         np.where(stores, moved.stored, 0),
     )
 
@@ -193,6 +187,35 @@ def _first_wave_bytes(tiles: Tiles, grid: _Grid, moved: _Bytes) -> Any:
     ranges = np.minimum(tiles.splits, grid.active_cores)
     of_step = grid.wave_rows * moved.step_left + grid.wave_cols * moved.step_right
     return of_step * grid.depth / tiles.k * ranges
+
+
+def _hbm_shares(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, Any]:
+    """Return the shares of the rate of the HBM that loads of A and of B get."""
+    hbm = work.machine.hbm
+    if hbm.kind == "flat":
+        return _evenness(work, tiles, grid, moved, hbm.interleave * hbm.channels)
+    k, n = work.problem.k, work.problem.n
+    left = moved.step_left / (tiles.m * tiles.k)
+    right = moved.step_right / (tiles.n * tiles.k)
+    along_n = (tiles.n, right * k) if work.is_transposed else (tiles.k, right * n)
+    return (
+        _bank_share(hbm, tiles.m * tiles.stages, left * k),
+        _bank_share(hbm, along_n[0] * tiles.stages, along_n[1]),
+    )
+
+
+def _bank_share(hbm: BankedHbmSpec, rows: Any, pitch_bytes: Any) -> Any:
+    """Return the share of its rate with which a banked HBM serves rows that a core asks for.
+
+    A controller sees a few bursts of each channel. Where they are of rows far apart, bursts of one
+    bank group follow each other, at the distance that the standard asks of them.
+    """
+    dram = hbm.dram
+    seen = hbm.controller.window * dram.shape.burst / hbm.interleave * hbm.channels
+    lines = rows * np.minimum(1, pitch_bytes / hbm.interleave)
+    orderly = np.minimum(1, _SEEN_TOGETHER * seen / lines)
+    apart = dram.timing.t_ccd_l / dram.timing.t_ccd_s
+    return 1 / (orderly + apart * (1 - orderly))
 
 
 def _evenness(
@@ -213,6 +236,26 @@ def _evenness(
     )
 
 
+def _queued_cycles(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes, slack_cycles: Any) -> Any:
+    """Return how much later the core is done that is served last at the start.
+
+    Each core asks for as many steps as it has slots, and gets them one core after the other. Later
+    it has them all, and saves what a step is longer than its compute. Those that wait take fewer
+    items, where there are several for each.
+    """
+    machine = work.machine
+    asked = np.minimum(np.minimum(tiles.stages, grid.steps), max(1, machine.load.in_flight // 2))
+    of_core = moved.step_left + moved.step_right
+    cycles = grid.active_cores * of_core / shared_bytes_per_cycle(machine)
+    if machine.l2:
+        once = grid.wave_rows * moved.step_left + grid.wave_cols * moved.step_right
+        ranges = np.minimum(tiles.splits, grid.active_cores)
+        cycles = np.maximum(cycles, once * ranges / sustained_bytes_per_cycle(machine))
+    others = 1 - 1 / grid.active_cores
+    late = asked * np.maximum(0, others * cycles - slack_cycles)
+    return late * (1 + grid.active_cores / grid.items) / 2
+
+
 def _even_share(run_bytes: Any, runs: Any, offset_bytes: Any, span_bytes: int) -> Any:
     """Return the mean load of a channel over that of the busiest, for runs at equal offsets.
 
@@ -221,13 +264,14 @@ def _even_share(run_bytes: Any, runs: Any, offset_bytes: Any, span_bytes: int) -
     turns = run_bytes / span_bytes
     whole = np.floor(turns)
     rest = turns - whole
-    reach = np.minimum(1, rest + (runs - 1) * (offset_bytes % span_bytes) / span_bytes)
+    reach = np.minimum(1, np.maximum(rest, (runs - 1) * (offset_bytes % span_bytes) / span_bytes))
     even = turns / (whole + rest / np.maximum(reach, 1e-9))
     return 1 / (1 + _CROWDING * (1 / even - 1))
 
 
-def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Any, Any]:
-    """Return the compute cycles of a whole step, and when the last core is done with its items."""
+def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Any, Any, Any]:
+    """Return the compute cycles of a whole step, what it takes beyond them, and when the last core
+    is done with its items."""
     problem = work.problem
     last_m = problem.m - (grid.rows - 1) * tiles.m
     last_n = problem.n - (grid.cols - 1) * tiles.n
@@ -235,16 +279,17 @@ def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[An
     kinds = tiles._replace(
         m=np.stack([tiles.m, last_m])[:, None], n=np.stack([tiles.n, last_n])[None]
     )
-    step, time = _item_cycles(work, kinds, grid, missed)
+    step, period, time = _item_cycles(work, kinds, grid, missed)
     along_m = np.stack([grid.rows - 1, np.ones_like(grid.rows)])
     along_n = np.stack([(grid.cols - 1) * tiles.splits, tiles.splits + 0 * grid.cols])
     counts = along_m[:, None] * along_n[None]
     ends = _last_end(work.machine.cores, counts.reshape(4, -1), time.reshape(4, -1))
-    return step.compute_cycles[0, 0], ends
+    compute = step.compute_cycles[0, 0]
+    return compute, period[0, 0] - compute, ends
 
 
-def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Step, Any]:
-    """Return a step of items, and the time from one item to the next."""
+def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Step, Any, Any]:
+    """Return a step of items, the time from one to the next, and that from one item to the next."""
     machine = work.machine
     step = work.step(tiles)
     rest = grid.depth - (grid.steps - 1) * tiles.k
@@ -253,7 +298,7 @@ def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[St
     load = sum(step.operand_bytes) / machine.load.bandwidth
     # A slot is loaded again once the step `slots` before has been computed.
     slots = np.minimum(tiles.stages, grid.steps)
-    hit = _hit_cycles(machine)
+    hit = hit_cycles(machine)
     # What misses is on its way from the HBM while the queue works on what came before.
     arrival = hit + load + missed * np.maximum(0, machine.hbm_latency_cycles - hit - load)
     reuse = (arrival + step.compute_cycles + step.latency_cycles) / slots
@@ -264,12 +309,17 @@ def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[St
     # Each item begins again with the first slot, which the item before may have used last.
     ahead = np.where(grid.steps > tiles.stages, (grid.steps - 1) % tiles.stages, slots - 1)
     bubble = np.where(ahead + 1 < slots, np.maximum(0, arrival - ahead * period), 0)
-    outputs = tiles.m * tiles.n
+    move, store = drain_cycles(work, tiles, step)
+    time = (grid.steps - 1) * period + np.maximum(last, period * rest / tiles.k)
+    return step, period, np.maximum(time + np.maximum(move, bubble), store)
+
+
+def drain_cycles(work: Work, tiles: Tiles, step: Step) -> tuple[Any, Any]:
+    """Return the time to move the sums of an item to the scratchpad, and that to store them."""
+    machine, outputs = work.machine, tiles.m * tiles.n
     move = outputs * SUM_BYTES / machine.accumulator.bandwidth + step.latency_cycles
     out_bits = np.where(tiles.splits > 1, SUM_BYTES * BITS_PER_BYTE, work.output_bits)
-    store = outputs * out_bits / BITS_PER_BYTE / machine.store.bandwidth
-    time = (grid.steps - 1) * period + np.maximum(last, period * rest / tiles.k)
-    return step, np.maximum(time + np.maximum(move, bubble), store)
+    return move, outputs * out_bits / BITS_PER_BYTE / machine.store.bandwidth
 
 
 def _last_end(cores: int, counts: Any, cycles: Any) -> Any:
@@ -280,44 +330,44 @@ def _last_end(cores: int, counts: Any, cycles: Any) -> Any:
     """
     corner, items = cycles[3], counts.sum(0)
     longest = np.where(counts > 0, cycles, 0).max(0)
-    least = np.maximum((counts * cycles).sum(0) / cores, ceil_div(items, cores) * corner)
+    least = np.maximum((counts * cycles).sum(0) / cores, quotient(items, cores) * corner)
     for longer in ((0,), (0, 1), (0, 2), (0, 1, 2)):
         own = list(longer)
         there = np.where(counts[own] > 0, cycles[own], longest).min(0)
-        least = np.maximum(least, ceil_div(counts[own].sum(0), cores) * there)
-    return np.maximum(least, (least + ceil_div(items, cores) * longest) / 2)
+        least = np.maximum(least, quotient(counts[own].sum(0), cores) * there)
+    return np.maximum(least, (least + quotient(items, cores) * longest) / 2)
 
 
-def _merge_cycles(problem: GemmProblem, machine: MachineSpec, tiles: Tiles, grid: _Grid) -> Any:
+def merge_cycles(work: Work, tiles: Tiles, active_cores: Any) -> Any:
     """Return the time to launch the second phase and add the sums of all ranges of k.
 
     The first three ranges arrive together, then two at a time.
     """
+    problem, machine = work.problem, work.machine
+    if np.all(tiles.splits == 1):
+        return 0.0
     moved_bytes = 2 * tiles.splits * problem.m * problem.n * SUM_BYTES
-    arrivals = ceil_div(tiles.splits - 1, 2) - 1
+    arrivals = quotient(tiles.splits - 1, 2) - 1
     latency = machine.launch * machine.clock + 2 * machine.hbm_latency_cycles
-    latency = latency + arrivals * _hit_cycles(machine)
-    rate = _shared_bytes_per_cycle(machine)
-    rate = np.minimum(rate, grid.active_cores * machine.load.bandwidth)
+    latency = latency + arrivals * hit_cycles(machine)
+    rate = shared_bytes_per_cycle(machine)
+    rate = np.minimum(rate, active_cores * machine.load.bandwidth)
     return np.where(tiles.splits > 1, latency + moved_bytes / rate, 0)
 
 
-def _hit_cycles(machine: MachineSpec) -> int:
+def hit_cycles(machine: MachineSpec) -> int:
+    """Return the latency of what is on the chip, if anything is."""
     return machine.l2_latency_cycles or machine.hbm_latency_cycles
 
 
-def _hbm_span(machine: MachineSpec) -> int:
-    """Return the bytes after which addresses come to the same channel again; 1: they are mixed."""
-    return machine.hbm.interleave * machine.hbm.channels if machine.hbm.kind == "flat" else 1
-
-
-def _sustained_bytes_per_cycle(machine: MachineSpec) -> float:
+def sustained_bytes_per_cycle(machine: MachineSpec) -> float:
+    """Return what the HBM gives all cores together."""
     share = 1.0 if machine.hbm.kind == "flat" else _BANKED_SHARE
     return share * machine.hbm_bytes_per_cycle
 
 
-def _shared_bytes_per_cycle(machine: MachineSpec) -> float:
+def shared_bytes_per_cycle(machine: MachineSpec) -> float:
     """Return what all cores can load together of what is on the chip, if anything is."""
     if machine.l2:
         return machine.l2.bandwidth / machine.clock
-    return _sustained_bytes_per_cycle(machine)
+    return sustained_bytes_per_cycle(machine)

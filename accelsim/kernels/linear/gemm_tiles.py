@@ -9,7 +9,8 @@ from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.estimate import Step, Work, choose
+from accelsim.kernels.linear.choice import choose
+from accelsim.kernels.linear.estimate import Step, Work
 from accelsim.kernels.linear.tiles import (
     BufferSize,
     Choice,
@@ -158,4 +159,5 @@ def _fitting(
         raise misfit(name, machine, buffers(tiles.at(-1)._replace(stages=stages[-1])))
     if isinstance(splits, int):
         return found
-    return fitting(name, machine, with_ranges(found, problem, machine.cores), buffers)
+    ranged = with_ranges(found, problem, machine.cores)
+    return ranged if np.all(ranged.splits == 1) else fitting(name, machine, ranged, buffers)

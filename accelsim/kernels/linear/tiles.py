@@ -3,7 +3,8 @@
 Tilings are tried all at once: every size is an array with one element for each of them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.tiling import MEMORIES, capacity_bytes, fit_error, tile_sizes
+from accelsim.kernels.tiling import capacity_bytes, fit_error, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Memory
@@ -21,7 +22,7 @@ from accelsim.workload.problem import GemmProblem
 SUM_BYTES = 4
 """Bytes of a sum in the accumulator."""
 _LARGEST_TILE = 512
-_POWERS = tile_sizes(_LARGEST_TILE, smallest=16)
+_POWERS = tuple(tile_sizes(_LARGEST_TILE, smallest=16))
 _SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 112, 96, 64, 48, 32, 16)
 _MULTIPLE = 16
 """Of the sides of balanced tiles: the side of a cube, and whole bytes of every format."""
@@ -30,8 +31,10 @@ _WARP_GROUP_COLS = np.arange(8, 256 + 1, 8)
 """The sides of a tile of wgmma.m64nNk16 and its kin, N from 8 to 256 by 8 (PTX ISA 8.0)."""
 _INDIFFERENCE = 0.005
 """Estimates that differ by less are taken for equal."""
-_SPLITS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128])
+_SPLITS = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128])
 _FEW_STEPS = 4
+_BEYOND = 2**31
+"""More than the side of any tile."""
 
 
 TileSizes = Literal["balanced", "powers", "warp_groups"]
@@ -55,6 +58,10 @@ class Tiles(NamedTuple):
     def at(self, index: Any) -> "Tiles":
         """Return one tiling of arrays, or those that a mask keeps; what all share stays."""
         return Tiles(*(each[index] if isinstance(each, np.ndarray) else each for each in self))
+
+    def as_floats(self) -> "Tiles":
+        """Return the tilings in floats: whole numbers are divided several times as slowly."""
+        return Tiles(*(np.asarray(each, np.float64) for each in self))
 
 
 class BufferSize(NamedTuple):
@@ -96,13 +103,12 @@ def candidates(
     """
     own_m, own_n, own_k = asked
     sides = _sides(problem, sizes)
-    sides[0] = np.minimum(own_m or sides[0], problem.m)
-    sides[1] = np.minimum(own_n or sides[1], problem.n)
-    sides = np.unique(sides, axis=1)[:, ::-1]
+    tile_m = np.minimum(own_m or sides[0], problem.m)
+    tile_n = np.minimum(own_n or sides[1], problem.n)
+    tile_m, tile_n = np.divmod(np.unique(tile_m * _BEYOND + tile_n)[::-1], _BEYOND)
     depths = _lengths(problem.k, _POWERS, is_balanced=sizes == "balanced")
     depths = np.array([min(own_k, problem.k)]) if own_k else depths
-    each, depth = np.repeat(np.arange(sides.shape[1]), len(depths)), np.tile(depths, sides.shape[1])
-    tile_m, tile_n = sides[:, each]
+    (tile_m, depth), (tile_n, _) = _pairs(tile_m, depths), _pairs(tile_n, depths)
     return Tiles(tile_m, tile_n, depth, 1)
 
 
@@ -121,15 +127,12 @@ def with_stages(
     again with the first slot.
     """
     steps = ceil_div(problem.k, tiles.k)
-    deeper = np.zeros(len(tiles.m), np.bool_)
-    parts = []
-    for number in stages:
-        # Slots beyond the number of steps would stay empty.
-        fitting = fits(tiles._replace(stages=number)) & (number <= np.maximum(steps, stages[-1]))
-        own = np.flatnonzero(fitting & ((steps <= _FEW_STEPS) | ~deeper))
-        parts.append(tiles.at(own)._replace(stages=np.full(len(own), number)))
-        deeper |= fitting
-    return _joined(parts)
+    numbers = np.array(stages)[:, None]
+    # Slots beyond the number of steps would stay empty.
+    fitting = fits(tiles._replace(stages=numbers)) & (numbers <= np.maximum(steps, stages[-1]))
+    is_deepest = np.cumsum(fitting, axis=0) == 1
+    number, own = np.nonzero(fitting & (is_deepest | (steps <= _FEW_STEPS)))
+    return tiles.at(own)._replace(stages=numbers[number, 0])
 
 
 def _joined(parts: Sequence[Tiles]) -> Tiles:
@@ -144,20 +147,31 @@ def with_ranges(tiles: Tiles, problem: GemmProblem, cores: int) -> Tiles:
 
     More ranges than two waves of work items would only add sums to merge.
     """
-    steps = ceil_div(problem.k, tiles.k)
-    items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-    filling = even_ranges(np.clip(cores // items, 1, steps), steps)
-    tried = _SPLITS[:, None]
-    is_new = (tried * items <= 2 * cores) & (even_ranges(tried, steps) == tried)
-    is_new &= (items < cores) | (tried == 1)
-    splits, own = np.nonzero(is_new & (tried != filling))
-    filled = tiles.at(np.flatnonzero(filling > 0))._replace(splits=filling)
-    return _joined([tiles.at(own)._replace(splits=_SPLITS[splits]), filled])
+    steps: Any = ceil_div(problem.k, tiles.k)
+    items: Any = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
+    whole = tiles._replace(splits=np.ones_like(items))
+    few = np.flatnonzero(items < cores)
+    if not len(few):
+        return whole
+    steps, items = steps[few], items[few]
+    tried = np.broadcast_to(_SPLITS[:, None], (len(_SPLITS), len(few)))
+    filling = even_ranges(np.minimum(cores // items, steps), steps)
+    is_new = (tried * items <= 2 * cores) & (tried != filling)
+    is_new &= even_ranges(tried, steps) == tried
+    tried = np.concatenate([tried, filling[None]])
+    splits = np.where(np.concatenate([is_new, filling[None] > 1]), tried, 0)
+    row, own = np.nonzero(splits)
+    return _joined([whole, tiles.at(few[own])._replace(splits=splits[row, own])])
 
 
 def even_ranges(splits: Any, steps: Any) -> Any:
     """Return how many ranges of equal length there are: fewer than asked for, so none is empty."""
-    return ceil_div(steps, ceil_div(steps, splits))
+    return quotient(steps, quotient(steps, splits)).astype(np.int64)
+
+
+def quotient(numerator: Any, denominator: Any) -> Any:
+    """Return the quotient of whole numbers, rounded up, as floats: integers divide slowly."""
+    return np.ceil(numerator / denominator)
 
 
 def _sides(problem: GemmProblem, sizes: TileSizes) -> Sizes:
@@ -187,23 +201,30 @@ def _pairs(a: Sizes, b: Sizes) -> Sizes:
     return np.array([np.repeat(a, len(b)), np.tile(b, len(a))])
 
 
-def _lengths(length: int, sizes: Sequence[int], *, is_balanced: bool) -> Sizes:
+def _lengths(length: int, sizes: tuple[int, ...], *, is_balanced: bool) -> Sizes:
     """Return the sizes, the largest first."""
     return balanced(length, sizes) if is_balanced else np.unique(np.minimum(sizes, length))[::-1]
 
 
-def balanced(length: int, sizes: Sequence[int]) -> Sizes:
+@lru_cache(4096)
+def balanced(length: int, sizes: tuple[int, ...]) -> Sizes:
     """Return sizes, the largest first, each as small as cuts a length into as few pieces."""
-    most: Any = np.asarray(sizes)
-    even = ceil_div(length, ceil_div(length, most))
-    return np.unique(np.minimum(ceil_div(even, _MULTIPLE) * _MULTIPLE, length))[::-1]
+    even = (ceil_div(length, ceil_div(length, most)) for most in sizes)
+    found = {min(ceil_div(each, _MULTIPLE) * _MULTIPLE, length) for each in even}
+    sides = np.array(sorted(found, reverse=True))
+    sides.flags.writeable = False  # All callers share it.
+    return sides
 
 
 def fits(machine: MachineSpec, sizes: Sequence[BufferSize]) -> Any:
     """Return which tilings fit."""
+    used_bytes: dict[Memory, Any] = {}
+    for each in sizes:
+        own = each.fmt.bits / BITS_PER_BYTE * each.slots * each.rows * each.cols
+        used_bytes[each.memory] = used_bytes.get(each.memory, 0) + own
     found: Any = True
-    for memory in MEMORIES:
-        found = found & (_used_bytes(sizes, memory) <= capacity_bytes(machine, memory))
+    for memory, used in used_bytes.items():
+        found = found & (used <= capacity_bytes(machine, memory))
     return found
 
 
@@ -227,11 +248,6 @@ def misfit(name: str, machine: MachineSpec, sizes: Sequence[BufferSize]) -> Exce
         numbers = size._replace(rows=int(size.rows), cols=int(size.cols), slots=int(size.slots))
         builder.buffer(**numbers._asdict())
     return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
-
-
-def _used_bytes(sizes: Iterable[BufferSize], memory: str) -> Any:
-    own = (size for size in sizes if size.memory == memory)
-    return sum(size.slots * size.rows * size.cols * size.fmt.bits / BITS_PER_BYTE for size in own)
 
 
 def fastest(tiles: Tiles, cost: Cost) -> Choice:

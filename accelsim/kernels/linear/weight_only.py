@@ -24,7 +24,8 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.estimate import Step, Work, choose
+from accelsim.kernels.linear.choice import choose
+from accelsim.kernels.linear.estimate import Step, Work
 from accelsim.kernels.linear.tiles import (
     BufferSize,
     Choice,
