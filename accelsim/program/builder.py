@@ -33,6 +33,14 @@ _FIRST_CAPACITY_OPS = 1 << 20
 _ADDRESS_ALIGNMENT_BYTES = 4096
 
 
+def too_long(name: str) -> DoesNotFitError:
+    """Return the error of a program with more ops than one may have."""
+    return DoesNotFitError(
+        f"{name}: needs more than {MAX_OPS} ops, the most a program may have; "
+        f"choose larger tiles or a smaller problem"
+    )
+
+
 class ProgramBuilder:
     """Declare tensors and buffers, then `record` a kernel over them.
 
@@ -111,7 +119,7 @@ class ProgramBuilder:
         an op asks for more than a tile or tensor has.
         """
         if num_items > MAX_OPS:
-            raise self._too_long()
+            raise too_long(self.name)
         capacity_words = _FIRST_CAPACITY_OPS * WORDS
         while True:
             recorder = _recorder(num_items, capacity_words)
@@ -119,17 +127,11 @@ class ProgramBuilder:
                 kernel(recorder, *arguments)
             except OverflowError:
                 if not recorder[REFUSED_OP]:
-                    raise self._too_long() from None
+                    raise too_long(self.name) from None
             used_words = int(recorder[NUM_RECORDED] * WORDS + recorder[NUM_INDICES])
             if used_words <= capacity_words:
                 return self._finished(recorder, num_items)
             capacity_words = used_words
-
-    def _too_long(self) -> DoesNotFitError:
-        return DoesNotFitError(
-            f"{self.name}: needs more than {MAX_OPS} ops, the most a program may have; "
-            f"choose larger tiles or a smaller problem"
-        )
 
     def _check_sizes(self, what: str, *sizes: int) -> None:
         if min(sizes) < 1:

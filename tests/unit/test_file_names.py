@@ -79,7 +79,7 @@ WRITERS = {
 }
 FOLDERS = {
     "out": lambda name: writable_folder(Path(name)),
-    "store": lambda name: Store(Path(name), "1"),
+    "store": lambda name: Store(Path(name)),
 }
 
 
@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_written(writer, name):
             "a\0b: cannot write to the folder: embedded null byte",
         ),
         (
-            lambda: Store(Path(LONG), "1"),
+            lambda: Store(Path(LONG)),
             f"{LONG}/results.sqlite: cannot be written (File name too long)",
         ),
         (lambda: remove_file(Path("folder")), "folder: cannot remove the file: Is a directory"),

@@ -9,7 +9,7 @@ from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.dense_estimate import Dense
-from accelsim.kernels.attention.folding import folds, query_heads
+from accelsim.kernels.attention.folding import check_length, folds, query_heads
 from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
@@ -86,6 +86,8 @@ def dense_tiles(
     known = [each for each in known if len(each.tile_q)]
     if not known:
         raise _too_large(problem, machine, formats, asked[0])
+    for each in known:
+        check_length(f"dense on {problem.name}", problem, each.fold, each.tile_q, each.tile_k)
     estimates = [_estimate(problem, machine, formats, each) for each in known]
     best, index = fastest(estimates)
     own = known[best]

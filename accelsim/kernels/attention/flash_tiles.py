@@ -12,6 +12,7 @@ from accelsim.kernels.attention.flash_estimate import (
     online_work,
     tilings_of,
 )
+from accelsim.kernels.attention.folding import check_length
 from accelsim.kernels.attention.online_softmax import allocate
 from accelsim.kernels.attention.turns import allocate_turns
 from accelsim.kernels.estimate.choice import fastest
@@ -75,6 +76,14 @@ def flash_tiles(
     known = [each for each in fits if len(each.tile_q)]
     if not known:
         raise _too_large(problem, machine, formats, tilings)
+    for each in known:
+        check_length(
+            f"flash on {problem.name}",
+            problem,
+            each.fold,
+            each.tile_q * each.query_tiles,
+            each.tile_k,
+        )
     work = online_work(problem, formats, scale_query=parameters.scale_at == "query")
     is_shared = formats.weights == formats.vector
     online = OnlineEstimate(problem, machine, work, shares_weights=is_shared)

@@ -8,11 +8,19 @@ decode step, folding the group into the rows of a tile divides the reads by the 
 `shape` in jitted code has `span`, the query rows of one head, `kv_len` and `causal`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from accelsim.jit import jit_inner
+from accelsim.program.builder import too_long
 from accelsim.program.language import mask_above_diagonal, rows_from
+from accelsim.program.ops import MAX_OPS
+from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
+
+_FEWEST_OPS = 8
+"""Ops of a query tile and a key tile, in any kernel at least."""
 
 
 class QueryHeads(NamedTuple):
@@ -66,3 +74,18 @@ def mask_keys(p, x, row, rows, start, cols, shape, fmt):
             is_masked = True
         done += own
     return is_masked
+
+
+def check_length(
+    name: str, problem: AttentionProblem, fold: bool, block_rows: Any, tile_k: Any
+) -> None:
+    """Refuse a problem of too many tiles before any is looked at closely; raises DoesNotFitError.
+
+    block_rows, tile_k: query rows of a work item and key rows of a tile, of every candidate.
+    """
+    own = query_heads(problem, fold=fold)
+    items = float(own.heads) * ceil_div(own.rows, np.minimum(block_rows, own.rows))
+    # A causal mask hides at most half of the key tiles of the mean item.
+    key_tiles = problem.kv_len / (2 if problem.causal else 1) / np.asarray(tile_k)
+    if np.min(items * np.maximum(key_tiles, 1.0)) * _FEWEST_OPS > MAX_OPS:
+        raise too_long(name)

@@ -29,6 +29,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention, step_formats
 from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work, tilings_of
+from accelsim.kernels.attention.folding import check_length
 from accelsim.kernels.attention.int_operands import Coding, Plan, allocate_coding, declare
 from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.attention.online_softmax import (
@@ -299,6 +300,7 @@ def _fastest(
         return cast(tuple[int, int], first_fit(name, [first], allocate, machine))
     work = _work_of(problem, parameters)
     known = tiling.at(fits)
+    check_length(name, problem, known.fold, known.tile_q * known.query_tiles, known.tile_k)
     online = OnlineEstimate(problem, machine, work, Unit.INT_MAC)
     _, index = fastest([online.of(known)])
     return int(known.tile_q[index]), int(known.tile_k[index])

@@ -29,7 +29,7 @@ from accelsim.kernels.attention.flash_estimate import (
     online_work,
     tilings_of,
 )
-from accelsim.kernels.attention.folding import query_heads
+from accelsim.kernels.attention.folding import check_length, query_heads
 from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
@@ -188,6 +188,8 @@ def _fastest(
     known = [each.at(own) for each, own in pairs if own.any()]
     if not known:
         raise _too_large(name, machine, tilings[0], allocate)
+    for each in known:
+        check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
     online = OnlineEstimate(problem, machine, shifted_work(problem, formats))
     best, index = fastest([online.of(each) for each in known])
     own = known[best]
