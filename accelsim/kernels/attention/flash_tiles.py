@@ -76,14 +76,9 @@ def flash_tiles(
     known = [each for each in fits if len(each.tile_q)]
     if not known:
         raise _too_large(problem, machine, formats, tilings)
+    name = f"flash on {problem.name}"
     for each in known:
-        check_length(
-            f"flash on {problem.name}",
-            problem,
-            each.fold,
-            each.tile_q * each.query_tiles,
-            each.tile_k,
-        )
+        check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
     work = online_work(problem, formats, scale_query=parameters.scale_at == "query")
     is_shared = formats.weights == formats.vector
     online = OnlineEstimate(problem, machine, work, shares_weights=is_shared)

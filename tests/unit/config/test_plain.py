@@ -139,10 +139,10 @@ def test_a_sweep_in_python_takes_numbers_of_numpy():
             "tile_k": [np.int64(16), np.array(32)],
             "machine.cores": AxisRange(**{"from": np.int64(1), "to": np.int64(4), "points": 2}),
         },
-        settings={"precision": np.str_("fp16")},
+        settings={"workload.dtype": np.str_("fp16")},
     )
     assert spec.axes["tile_q"] == (16, 32, 48)
     assert spec.axes["tile_k"] == (16, 32)
     assert {type(value) for axis in ("tile_q", "tile_k") for value in spec.axes[axis]} == {int}
     assert spec.axes["machine.cores"].values() == [1, 4]
-    assert type(spec.settings["precision"]) is str
+    assert type(spec.settings["workload.dtype"]) is str
