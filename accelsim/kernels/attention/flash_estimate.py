@@ -227,7 +227,8 @@ class OnlineEstimate(NamedTuple):
                 continue
             blocks = blocks_of(problem, heads.rows, cut.block_rows[own], tiling.tile_k[own])
             kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
-            cycles[own] = last_end(_times(loop, mask, loads, blocks, own), kinds, cores)
+            times = _times(loop, mask, loads, blocks, own).limited(self.machine.items_in_flight)
+            cycles[own] = last_end(times, kinds, cores)
             best = min(best, float(cycles[own].min()))
         return cycles
 
