@@ -88,7 +88,8 @@ class Step(NamedTuple):
             own = np.flatnonzero((tiles == count) & (tiling.stages == stages))
             item = _Item(self, OpCosts(self.machine), tiling.at(own), length[own], ranges[own])
             found[:, own] = item.times(int(count), int(stages))
-        return ItemTimes(*(each[:, None] for each in found))
+        times = ItemTimes(*(each[:, None] for each in found))
+        return times.limited(self.machine.items_in_flight)
 
     def _merge_cycles(self, ranges: Array) -> Array:
         """Return the time of the phase that merges the results of all ranges."""

@@ -72,7 +72,7 @@ class Dense(NamedTuple):
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others) for each in (active, last))
         parts = (alone, *both, 0 * alone)
-        whole = ItemTimes(*(each[:, None] for each in parts))
+        whole = ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
         # The last tile of a head may have fewer rows: the mean is that of all rows.
         mean = (self.heads.rows / counts / rows)[:, None]
         cycles = _placed(whole, items, machine.cores, mean)
@@ -116,7 +116,7 @@ class Dense(NamedTuple):
         loads = self._loads(item_bytes, items, traffic)
         others = loads.shared * loads.by_others / item_bytes
         single, loop = (follow(block_rows, tile_k, others, steps) for steps in (1, _STEPS))
-        times = loop.after(single).times(tiles, loads)
+        times = loop.after(single).times(tiles, loads).limited(self.machine.items_in_flight)
         mean = (self.heads.rows / counts / block_rows)[:, None]
         return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
 

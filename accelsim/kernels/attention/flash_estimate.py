@@ -184,7 +184,8 @@ class OnlineEstimate(NamedTuple):
         heads = query_heads(problem, fold=tiling.fold)
         block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
         counts: Array = ceil_div(heads.rows, block_rows)
-        keys = _mean_keys(problem, block_rows, tiling.tile_k)
+        seen = _mean_keys(problem, block_rows)
+        keys = np.minimum(problem.kv_len, seen + tiling.tile_k / 2)
         # What a byte of a row is worth does not depend on how many there are.
         row = self.work(OpCosts(machine), np.ones(1), np.ones(1))
         pair_bytes = row.key_bytes + row.value_bytes
@@ -194,21 +195,30 @@ class OnlineEstimate(NamedTuple):
         loads = self._loads(cut, tile_bytes)
         loop, mask = self._loop(cut, loads.shared * loads.by_others / tile_bytes)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        cycles = np.maximum(self._placed(cut, loop, mask, loads, keys / tiling.tile_k), least)
+        cycles = np.maximum(self._placed(cut, loop, mask, loads, seen), least)
         return Estimate(launch_cycles(machine) + cycles, loaded)
 
-    def _placed(self, cut: _Cut, loop: Loop, mask: Array, loads: Loads, mean_tiles: Array) -> Array:
+    def _placed(self, cut: _Cut, loop: Loop, mask: Array, loads: Loads, seen: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that.
 
-        All items over all cores are a bound from below, the longest one more is one from above
+        seen: keys of a block in the mean. All items over all cores are a bound from below; with
+        whole tiles of keys, full blocks and the longest item more they are one from above
         (Graham, "Bounds on multiprocessing timing anomalies", 1969).
         """
         problem, cores, tiling, heads = self.problem, self.machine.cores, cut.tiling, cut.heads
         full = loop.at(np.arange(len(mask) // 2))
         longest = full.times((problem.kv_len / tiling.tile_k)[:, None], loads).alone[:, 0]
-        even = full.times(mean_tiles[:, None], loads).steps[:, 0] * cut.items / cores
-        cycles = even + longest
-        least = np.maximum(even, longest)
+        share = cut.items / cores
+        least_tiles = (seen / tiling.tile_k)[:, None]
+        most_tiles = np.minimum(problem.kv_len / tiling.tile_k[:, None], least_tiles + 1)
+        even, most = (full.times(each, loads).steps[:, 0] for each in (least_tiles, most_tiles))
+        cycles = most * share + longest
+        # Under a mask the last block, which sees all keys, may have few rows.
+        hidden = problem.causal * np.minimum(cut.block_rows, problem.q_len)
+        least = np.maximum(
+            even * heads.rows / (cut.counts * cut.block_rows) * share,
+            longest * (1 - hidden / problem.kv_len),
+        )
         possible = least <= cycles.min()
         best = np.inf
         for count in _most_promising(cut.counts[possible], least[possible]):
@@ -217,7 +227,8 @@ class OnlineEstimate(NamedTuple):
                 continue
             blocks = blocks_of(problem, heads.rows, cut.block_rows[own], tiling.tile_k[own])
             kinds = query_blocks(int(count), heads.heads, by_head=tiling.order == "by_head")
-            cycles[own] = last_end(_times(loop, mask, loads, blocks, own), kinds, cores)
+            times = _times(loop, mask, loads, blocks, own).limited(self.machine.items_in_flight)
+            cycles[own] = last_end(times, kinds, cores)
             best = min(best, float(cycles[own].min()))
         return cycles
 
@@ -264,12 +275,11 @@ def _most_promising(counts: Array, least: Array) -> list[int]:
     return list(dict.fromkeys(order.tolist()))
 
 
-def _mean_keys(problem: AttentionProblem, block_rows: Array, tile_k: Array) -> Array:
-    """Return the keys that a block meets in the mean, whole tiles of them."""
+def _mean_keys(problem: AttentionProblem, block_rows: Array) -> Array:
+    """Return the keys that a block sees in the mean."""
     if not problem.causal:
         return np.full(len(block_rows), float(problem.kv_len))
-    seen = problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
-    return np.minimum(problem.kv_len, seen + tile_k / 2)
+    return problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
 
 
 def _times(loop: Loop, mask: Array, loads: Loads, blocks: Blocks, own: Array) -> ItemTimes:

@@ -27,6 +27,12 @@ class ItemTimes(NamedTuple):
     claims: Cycles
     """From the claim of an item to that of the next one of its core, if there is work."""
 
+    def limited(self, items_in_flight: int) -> "ItemTimes":
+        """Return the same where a core has so many items at a time, and the next one waits."""
+        least = self.alone / items_in_flight
+        steps, last_steps = np.maximum(self.steps, least), np.maximum(self.last_steps, least)
+        return self._replace(steps=steps, last_steps=last_steps)
+
 
 def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
     """Return when the last item has ended, [candidates]; kinds: of the items, in their order."""
