@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.linear.tiles import SUM_BYTES, Cost, Tiles, quotient
@@ -23,6 +24,8 @@ KEPT_SHARE = 0.9
 """Of the capacity of an L2 that holds what is used again."""
 _CROWDING = 0.5
 """Of what loads that lie on few channels would cost if all cores asked for them at once."""
+_SEEN_TOGETHER = 8.0
+"""Times as many rows as fit the view of all controllers are served in good order."""
 _BANKED_SHARE = 0.9
 """Of the peak that a memory with banks and refresh sustains."""
 
@@ -86,8 +89,9 @@ def cost_of(work: Work, tiles: Tiles) -> Cost:
     grid = _grid(problem, machine, tiles)
     moved = _bytes(work, tiles, grid)
     hbm, l2, first_wave, missed = _memory(work, tiles, grid, moved)
-    compute, run = _core_cycles(work, tiles, grid, missed)
-    run += np.maximum(0, first_wave - run / quotient(grid.items, machine.cores))
+    compute, slack, run = _core_cycles(work, tiles, grid, missed)
+    late = np.maximum(0, first_wave - run / quotient(grid.items, machine.cores))
+    run = run + np.maximum(late, _queued_cycles(work, tiles, grid, moved, slack))
     run = (run**_CLOSENESS + hbm**_CLOSENESS + l2**_CLOSENESS) ** (1 / _CLOSENESS)
     load = (moved.step_left + moved.step_right) / machine.load.bandwidth
     cycles = run + end_cycles(work, tiles, load, compute)
@@ -140,7 +144,7 @@ def _memory(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, 
     and the share of the steps that wait for the HBM behind an L2."""
     machine = work.machine
     rate = sustained_bytes_per_cycle(machine)
-    left, right = _evenness(work, tiles, grid, moved, _hbm_span(machine))
+    left, right = _hbm_shares(work, tiles, grid, moved)
     if machine.l2 is None:
         busy = (moved.left / left + moved.right / right + moved.stored) / rate
         return busy, 0.0, 0.0, 0.0
@@ -185,6 +189,35 @@ def _first_wave_bytes(tiles: Tiles, grid: _Grid, moved: _Bytes) -> Any:
     return of_step * grid.depth / tiles.k * ranges
 
 
+def _hbm_shares(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[Any, Any]:
+    """Return the shares of the rate of the HBM that loads of A and of B get."""
+    hbm = work.machine.hbm
+    if hbm.kind == "flat":
+        return _evenness(work, tiles, grid, moved, hbm.interleave * hbm.channels)
+    k, n = work.problem.k, work.problem.n
+    left = moved.step_left / (tiles.m * tiles.k)
+    right = moved.step_right / (tiles.n * tiles.k)
+    along_n = (tiles.n, right * k) if work.is_transposed else (tiles.k, right * n)
+    return (
+        _bank_share(hbm, tiles.m * tiles.stages, left * k),
+        _bank_share(hbm, along_n[0] * tiles.stages, along_n[1]),
+    )
+
+
+def _bank_share(hbm: BankedHbmSpec, rows: Any, pitch_bytes: Any) -> Any:
+    """Return the share of its rate with which a banked HBM serves rows that a core asks for.
+
+    A controller sees a few bursts of each channel. Where they are of rows far apart, bursts of one
+    bank group follow each other, at the distance that the standard asks of them.
+    """
+    dram = hbm.dram
+    seen = hbm.controller.window * dram.shape.burst / hbm.interleave * hbm.channels
+    lines = rows * np.minimum(1, pitch_bytes / hbm.interleave)
+    orderly = np.minimum(1, _SEEN_TOGETHER * seen / lines)
+    apart = dram.timing.t_ccd_l / dram.timing.t_ccd_s
+    return 1 / (orderly + apart * (1 - orderly))
+
+
 def _evenness(
     work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes, span_bytes: int
 ) -> tuple[Any, Any]:
@@ -203,23 +236,42 @@ def _evenness(
     )
 
 
+def _queued_cycles(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes, slack_cycles: Any) -> Any:
+    """Return how much later the core is done that is served last at the start.
+
+    Each core asks for as many steps as it has slots, and gets them one core after the other. Later
+    it has them all, and saves what a step is longer than its compute. Those that wait take fewer
+    items, where there are several for each.
+    """
+    machine = work.machine
+    asked = np.minimum(np.minimum(tiles.stages, grid.steps), max(1, machine.load.in_flight // 2))
+    of_core = moved.step_left + moved.step_right
+    cycles = grid.active_cores * of_core / shared_bytes_per_cycle(machine)
+    if machine.l2:
+        once = grid.wave_rows * moved.step_left + grid.wave_cols * moved.step_right
+        ranges = np.minimum(tiles.splits, grid.active_cores)
+        cycles = np.maximum(cycles, once * ranges / sustained_bytes_per_cycle(machine))
+    others = 1 - 1 / grid.active_cores
+    late = asked * np.maximum(0, others * cycles - slack_cycles)
+    return late * (1 + grid.active_cores / grid.items) / 2
+
+
 def _even_share(run_bytes: Any, runs: Any, offset_bytes: Any, span_bytes: int) -> Any:
     """Return the mean load of a channel over that of the busiest, for runs at equal offsets.
 
     Cores drift apart, so that only a part of the crowd is there at once.
     """
-    if span_bytes == 1:
-        return 1.0
     turns = run_bytes / span_bytes
     whole = np.floor(turns)
     rest = turns - whole
-    reach = np.minimum(1, rest + (runs - 1) * (offset_bytes % span_bytes) / span_bytes)
+    reach = np.minimum(1, np.maximum(rest, (runs - 1) * (offset_bytes % span_bytes) / span_bytes))
     even = turns / (whole + rest / np.maximum(reach, 1e-9))
     return 1 / (1 + _CROWDING * (1 / even - 1))
 
 
-def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Any, Any]:
-    """Return the compute cycles of a whole step, and when the last core is done with its items."""
+def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Any, Any, Any]:
+    """Return the compute cycles of a whole step, what it takes beyond them, and when the last core
+    is done with its items."""
     problem = work.problem
     last_m = problem.m - (grid.rows - 1) * tiles.m
     last_n = problem.n - (grid.cols - 1) * tiles.n
@@ -227,16 +279,17 @@ def _core_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[An
     kinds = tiles._replace(
         m=np.stack([tiles.m, last_m])[:, None], n=np.stack([tiles.n, last_n])[None]
     )
-    step, time = _item_cycles(work, kinds, grid, missed)
+    step, period, time = _item_cycles(work, kinds, grid, missed)
     along_m = np.stack([grid.rows - 1, np.ones_like(grid.rows)])
     along_n = np.stack([(grid.cols - 1) * tiles.splits, tiles.splits + 0 * grid.cols])
     counts = along_m[:, None] * along_n[None]
     ends = _last_end(work.machine.cores, counts.reshape(4, -1), time.reshape(4, -1))
-    return step.compute_cycles[0, 0], ends
+    compute = step.compute_cycles[0, 0]
+    return compute, period[0, 0] - compute, ends
 
 
-def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Step, Any]:
-    """Return a step of items, and the time from one item to the next."""
+def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[Step, Any, Any]:
+    """Return a step of items, the time from one to the next, and that from one item to the next."""
     machine = work.machine
     step = work.step(tiles)
     rest = grid.depth - (grid.steps - 1) * tiles.k
@@ -258,7 +311,7 @@ def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[St
     bubble = np.where(ahead + 1 < slots, np.maximum(0, arrival - ahead * period), 0)
     move, store = drain_cycles(work, tiles, step)
     time = (grid.steps - 1) * period + np.maximum(last, period * rest / tiles.k)
-    return step, np.maximum(time + np.maximum(move, bubble), store)
+    return step, period, np.maximum(time + np.maximum(move, bubble), store)
 
 
 def drain_cycles(work: Work, tiles: Tiles, step: Step) -> tuple[Any, Any]:
@@ -305,11 +358,6 @@ def merge_cycles(work: Work, tiles: Tiles, active_cores: Any) -> Any:
 def hit_cycles(machine: MachineSpec) -> int:
     """Return the latency of what is on the chip, if anything is."""
     return machine.l2_latency_cycles or machine.hbm_latency_cycles
-
-
-def _hbm_span(machine: MachineSpec) -> int:
-    """Return the bytes after which addresses come to the same channel again; 1: they are mixed."""
-    return machine.hbm.interleave * machine.hbm.channels if machine.hbm.kind == "flat" else 1
 
 
 def sustained_bytes_per_cycle(machine: MachineSpec) -> float:

@@ -174,11 +174,16 @@ RECIPES = {
         ((1, 4096, 4096), {"tile_n": 384, "tile_k": 64, "stages": 4, "swizzle": 4}),
         ((64, 4096, 4096), {"tile_n": 96, "tile_k": 256, "stages": 3, "swizzle": 4}),
         ((512, 4096, 1024), {"tile_m": 192, "tile_n": 160, "tile_k": 64, "stages": 3}),
+        ((128, 1024, 8192), {"tile_m": 64, "tile_n": 96, "tile_k": 128, "stages": 4, "swizzle": 6}),
     ],
     "ascend-910b-no-l2": [
         ((1024, 1024, 1024), {"tile_m": 128, "tile_n": 176, "tile_k": 128}),
         ((1, 4096, 4096), {"tile_n": 384, "tile_k": 128, "stages": 4}),
         ((300, 700, 500), {"tile_m": 192, "tile_n": 96, "tile_k": 128}),
+        ((512, 576, 512), {"tile_m": 128, "tile_n": 192, "tile_k": 64, "stages": 4}),
+    ],
+    "ascend-910b-banked": [
+        ((64, 4096, 4096), {"tile_m": 64, "tile_n": 512, "tile_k": 64, "stages": 3, "swizzle": 14}),
     ],
     "edge-npu": [
         ((256, 512, 512), {"tile_m": 128, "tile_n": 128, "tile_k": 64}),
