@@ -183,7 +183,7 @@ RECIPES = {
         ((512, 576, 512), {"tile_m": 128, "tile_n": 192, "tile_k": 64, "stages": 4}),
     ],
     "ascend-910b-banked": [
-        ((64, 4096, 4096), {"tile_n": 512, "tile_k": 64, "stages": 3, "swizzle": 4}),
+        ((64, 4096, 4096), {"tile_m": 64, "tile_n": 512, "tile_k": 64, "stages": 3, "swizzle": 14}),
     ],
     "edge-npu": [
         ((256, 512, 512), {"tile_m": 128, "tile_n": 128, "tile_k": 64}),
