@@ -113,7 +113,7 @@ def _products(problem: GemmProblem) -> Iterator[Recipe]:
     sizes = (16, 32, 64, 128, 192, 256, 512)
     sides = product(sizes, sizes, (64, 128, 256, 512), (2, 3), (1, 4))
     for tile_m, tile_n, tile_k, stages, splits in sides:
-        fits = tile_m < 2 * problem.m and tile_n < 2 * problem.n and tile_k < 2 * problem.k
+        fits = tile_m < 2 * max(problem.m, sizes[0]) and tile_n < 2 * problem.n
         if fits and (splits == 1 or problem.m <= 2 * tile_m):
             tiles = {"tile_m": tile_m, "tile_n": tile_n, "tile_k": tile_k}
             yield Recipe("gemm", **tiles, stages=stages, splits=splits)
