@@ -80,11 +80,17 @@ def test_a_larger_window_can_slow_a_stream(detail, bursts, window):
     assert wide > seconds_of(bursts, detail, window=window)
 
 
+TILES = {
+    "gemm": {"tile_m": 64, "tile_n": 64, "tile_k": 128, "stages": 2, "splits": 1, "swizzle": 1},
+    "flash": {"tile_q": 64, "tile_k": 64, "query_tiles": 1, "fold": False},
+}
+
+
 def recorded(kernel_name, machine):
-    """Return the program of a kernel."""
+    """Return the program of a kernel with tiles that do not follow from the machine."""
     name, problem = PROBLEMS[kernel_name]
     kernel = get_kernel(name)
-    program, _ = kernel.record(problem, machine, kernel.parameters(), None)
+    program, _ = kernel.record(problem, machine, kernel.parameters(**TILES[name]), None)
     return program
 
 
