@@ -1,6 +1,7 @@
 """Joins the parts: machine, workload and recipe to a report."""
 
 import errno
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from accelsim.config.document import plain_settings
 from accelsim.engine import compiled, reference
 from accelsim.errors import (
     ConfigError,
+    GenerationWarning,
     OutputError,
     ShortageError,
     UnknownNameError,
@@ -269,6 +271,7 @@ def _simulate(
 ) -> Report:
     """Return the report of one problem, its output judged by the oracle of the kernel."""
     kernel = run.recipe_for(problem).algorithm
+    _warn_of_prompts(kernel, problem)
     with shortages_explained(kernel.name):
         tensors, beyond = load_counted_tensors(problem, folder)
         report, output = run.execute(problem, tensors, engine, with_timeline)
@@ -276,6 +279,17 @@ def _simulate(
             return report
         accuracy = compare(output, kernel.oracle(problem, tensors))
         return replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
+
+
+def _warn_of_prompts(kernel: type[Kernel], problem: Problem) -> None:
+    """Say so where a kernel of decode steps gets a prompt that is nobody's generation."""
+    q_len = getattr(problem, "q_len", 1)
+    if kernel.phase == "decode" and q_len > 1 and q_len == getattr(problem, "kv_len", 0):
+        text = (
+            f"{kernel.name} on {problem.name} computes {q_len} decode steps, one after the other; "
+            f"kernels of prefill compute all rows in one pass"
+        )
+        warnings.warn(text, GenerationWarning, stacklevel=2)
 
 
 def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
