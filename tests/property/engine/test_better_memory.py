@@ -17,7 +17,7 @@ from accelsim.hardware.dram import ControllerSpec
 from accelsim.hardware.hbm import BankedHbmSpec, Detail
 from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
-from tests.property.engine.test_shipped_kernels import PROBLEMS
+from tests.property.engine.test_shipped_kernels import PROBLEMS, TILES
 from tests.strategies.memories import device_of
 
 DETAILS = get_args(Detail)
@@ -78,12 +78,6 @@ def test_a_larger_window_can_slow_a_stream(detail, bursts, window):
     """An anomaly of serving in the order of a list (Graham, SIAM J. Appl. Math. 17, 1969)."""
     wide = seconds_of(bursts, detail, window=2 * window)
     assert wide > seconds_of(bursts, detail, window=window)
-
-
-TILES = {
-    "gemm": {"tile_m": 64, "tile_n": 64, "tile_k": 128, "stages": 2, "splits": 1, "swizzle": 1},
-    "flash": {"tile_q": 64, "tile_k": 64, "query_tiles": 1, "fold": False},
-}
 
 
 def recorded(kernel_name, machine):

@@ -60,13 +60,20 @@ PROBLEMS = {
 }
 
 
+TILES = {
+    "gemm": {"tile_m": 64, "tile_n": 64, "tile_k": 128, "stages": 2, "splits": 1, "swizzle": 1},
+    "flash": {"tile_q": 64, "tile_k": 64, "query_tiles": 1, "fold": False},
+}
+"""Tiles of programs that laws of scheduling are tried on: they do not follow from the machine."""
+
+
 @cache
 def recorded(kernel_name, machine_name):
     """Return the machine and the program recorded on it, which later runs keep."""
     machine = load_machine(machine_name)
     name, problem = PROBLEMS[kernel_name]
     kernel = get_kernel(name)
-    program, _ = kernel.record(problem, machine, kernel.parameters(), None)
+    program, _ = kernel.record(problem, machine, kernel.parameters(**TILES.get(name, {})), None)
     return machine, program
 
 
