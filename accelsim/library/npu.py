@@ -1,10 +1,12 @@
 """The library of NPUs: kernels whose copies are asynchronous and whose tiles are chosen.
 
 Kernels choose their tiles by their own estimates. The library chooses among kernels by the same
-estimates: a decode step has one query row for each head, so its keys are split over the cores, or
-the heads of a group are folded into the rows of a tile. Several new tokens are one pass, a prefill.
+estimates: a decode step has one query row for each head, so its keys are split over the cores,
+unless folding the heads of a group into the rows of a tile is clearly faster. Several new tokens
+are one pass, a prefill.
 """
 
+from math import inf
 from typing import ClassVar
 
 from accelsim.errors import DoesNotFitError
@@ -12,6 +14,9 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.library.base import Library
 from accelsim.library.recipe import Recipe
 from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem
+
+_CLEARLY = 0.03
+"""Share of the time by which estimates have to differ: they are no better than that."""
 
 
 class Npu(Library):
@@ -31,15 +36,17 @@ class Npu(Library):
 
 
 def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
-    """Return the exact kernel of the lowest estimated time."""
-    kernels = ("split_kv", "flash") if problem.q_len == 1 else ("flash",)
-    recipes = [Recipe(kernel) for kernel in kernels]
-    return min(recipes, key=lambda recipe: _estimated_cycles(recipe, problem, machine))
+    """Return flash for a prompt; for a step, the decode kernel unless flash is clearly faster."""
+    flash, decode = Recipe("flash"), Recipe("split_kv")
+    if problem.q_len > 1:
+        return flash
+    folded, split = (_estimated_cycles(each, problem, machine) for each in (flash, decode))
+    return flash if folded < (1 - _CLEARLY) * split else decode
 
 
 def _estimated_cycles(recipe: Recipe, problem: AttentionProblem, machine: MachineSpec) -> float:
-    """Return the estimate of a kernel with its own tiles; what does not fit is never chosen."""
+    """Return the estimate of a kernel with its own tiles; infinite for what does not fit."""
     try:
         return recipe.estimated_cycles(problem, machine)
     except DoesNotFitError:
-        return float("inf")
+        return inf
