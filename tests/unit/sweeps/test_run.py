@@ -74,7 +74,7 @@ def test_what_fails_is_a_row_with_its_reason(tmp_path: Path, run_log: RunLog) ->
 
 
 def test_what_workers_lack_is_told_and_not_kept(tmp_path: Path) -> None:
-    with pytest.raises(ShortageError, match="^7 of 9 points are not finished"):
+    with pytest.raises(ShortageError, match=r"^7 of 9 points are not finished"):
         run(tmp_path, fakes.grid_of(9), fakes.run_short, workers=2)
     assert len(committed(tmp_path)) == 2
 
