@@ -46,6 +46,7 @@ def load(folder: Path) -> pd.DataFrame:
     frame = read_table(find_table(folder))
     frame = frame[frame["status"] == "ok"]
     return frame.assign(
+        kernel=frame["kernel"].str.partition("(")[0],
         rows=frame["workload.q_len"],
         traffic=frame["hbm_read_bytes"] + frame["hbm_write_bytes"],
         capacity=frame["machine.scratchpad.capacity"],

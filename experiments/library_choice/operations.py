@@ -22,9 +22,9 @@ PREFILL = (16, 128, 512, 1024, 2048, 4096)
 DECODE = ((1, 128), (1, 1024), (1, 4096), (1, 32768), (16, 1024), (16, 4096))
 """Sequences, and tokens in the cache of each."""
 ROWS = (1, 16, 128, 1000, 4096)
-MOST_PAIRS = 2**30
+MOST_PAIRS = 2**28
 """Query-key pairs of the largest prefill: all heads are alike, so more of them say no more."""
-MOST_MACS = 2**39
+MOST_MACS = 2**36
 
 
 def prefills() -> Iterator[AttentionProblem]:
@@ -110,8 +110,8 @@ def _decodes(problem: AttentionProblem) -> Iterator[Recipe]:
 
 
 def _products(problem: GemmProblem) -> Iterator[Recipe]:
-    sizes = (16, 32, 64, 128, 192, 256, 512)
-    sides = product(sizes, sizes, (64, 128, 256, 512), (2, 3), (1, 4))
+    sizes = (16, 64, 128, 192, 256, 512)
+    sides = product(sizes, sizes, (64, 128, 256), (2, 3), (1, 4))
     for tile_m, tile_n, tile_k, stages, splits in sides:
         fits = tile_m < 2 * max(problem.m, sizes[0]) and tile_n < 2 * problem.n
         if fits and (splits == 1 or problem.m <= 2 * tile_m):

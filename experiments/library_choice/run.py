@@ -36,9 +36,9 @@ COLUMNS = (
 
 def jobs(every: int) -> Iterator[Job]:
     """Yield machine, kind and operation."""
-    for machine in MACHINES:
-        for kind, operations in OPERATIONS.items():
-            for problem in islice(operations(), 0, None, every):
+    for kind, operations in OPERATIONS.items():
+        for problem in islice(operations(), 0, None, every):
+            for machine in MACHINES:
                 yield machine, kind, problem
 
 
