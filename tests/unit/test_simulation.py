@@ -357,6 +357,7 @@ class TestWhatComesBack:
         assert accuracy.nonfinite_fraction == 1  # scores of 16 x 100^2 are beyond FP16
         assert accuracy.rmse == accuracy.relative_rmse == accuracy.max_abs_error == np.inf
 
+    @pytest.mark.filterwarnings("ignore::accelsim.errors.GenerationWarning")
     @pytest.mark.parametrize(
         ("recipe", "is_assumed"),
         [
