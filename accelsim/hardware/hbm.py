@@ -45,13 +45,6 @@ class FlatHbmSpec(Spec):
         """Least rate at which a transfer can be served, through a single channel."""
         return self.bandwidth / self.channels
 
-    def channel_share(self, num_bytes: float) -> float:
-        """Return the share of the channels on which tiles of a matrix lie, each of `num_bytes`.
-
-        They often begin at the same channel, so that others do not fill the gap.
-        """
-        return _covered_share(num_bytes, self)
-
 
 class BankedHbmSpec(Spec):
     """Banks, rows and refresh of a DRAM standard behind controllers that reorder."""
@@ -145,20 +138,8 @@ class BankedHbmSpec(Spec):
         # A write with the turn of the data pins before and after it takes less than two cycles.
         return share / (2 * timing.t_rc * timing.t_ck)
 
-    def channel_share(self, num_bytes: float) -> float:
-        """Return the share of the channels on which tiles of a matrix lie, each of `num_bytes`.
-
-        Where channels are hashed, tiles begin anywhere and fill each other's gaps.
-        """
-        return 1.0 if "channel" in self.hashed else _covered_share(num_bytes, self)
-
 
 HbmSpec = Annotated[FlatHbmSpec | BankedHbmSpec, Field(discriminator="kind")]
-
-
-def _covered_share(num_bytes: float, hbm: FlatHbmSpec | BankedHbmSpec) -> float:
-    """Return the share of the channels that a contiguous range covers."""
-    return min(1.0, num_bytes / hbm.interleave / hbm.channels)
 
 
 def _read_device(standard: str) -> DramSpec:

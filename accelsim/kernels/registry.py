@@ -45,11 +45,6 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     Window,
 )
 _KERNELS = {kernel.name: kernel for kernel in _SHIPPED}
-_DEFAULT_OF_KIND: dict[str, type[Kernel]] = {
-    "gemm": Gemm,
-    "attention": Flash,
-    "vector": Vector,
-}
 
 
 def kernel_names() -> list[str]:
@@ -67,11 +62,6 @@ def get_kernel(name: str) -> type[Kernel]:
 def is_shipped(kernel: type[Kernel]) -> bool:
     """Return whether a kernel is one of accelsim's own, whose programs the tests verify."""
     return kernel in _SHIPPED
-
-
-def default_kernel(problem_kind: str) -> type[Kernel]:
-    """Return the kernel for the parts of a layer that the chosen kernel is not for."""
-    return _DEFAULT_OF_KIND[problem_kind]
 
 
 def register(kernel: type[Kernel]) -> type[Kernel]:
