@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from accelsim.config.spec import Size, Spec
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.beta import Condition, PseudoAverage, solve_pseudo_average
@@ -14,6 +13,7 @@ from accelsim.kernels.attention.common import Precision, declare_operands
 from accelsim.kernels.attention.shifted import (
     Shape,
     ShiftedFormats,
+    ShiftedParameters,
     Steps,
     allocate_steps,
     fit_shape,
@@ -27,17 +27,9 @@ from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 
-class PasaParameters(Spec):
+class PasaParameters(ShiftedParameters):
     """Choices of the pasa kernel."""
 
-    tile_q: Size | None = None
-    """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
-    fold: bool | None = None
-    """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
-    read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
-    to be faster."""
     precision: Precision | None = None
     """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
     the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16 for FP16

@@ -13,10 +13,11 @@ lying in the KV cache in place of K when the kernel starts.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import (
     Precision,
@@ -25,7 +26,6 @@ from accelsim.kernels.attention.common import (
 )
 from accelsim.kernels.attention.flash_estimate import (
     OnlineEstimate,
-    Tiling,
     online_work,
     tilings_of,
 )
@@ -35,7 +35,7 @@ from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.tiling import common_format, fit_error
+from accelsim.kernels.tiling import common_format, misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -127,19 +127,24 @@ class Shape(NamedTuple):
         return {**sizes, "fold": self.q_len > self.span}
 
 
-class TileChoice(Protocol):
-    """Parameters that name tile sizes."""
+class ShiftedParameters(Spec):
+    """Tiles of both kernels that shift keys."""
 
-    tile_q: int | None
-    tile_k: int | None
-    fold: bool | None
+    tile_q: Size | None = None
+    """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
+    tile_k: Size | None = None
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
+    fold: bool | None = None
+    """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
+    read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
+    to be faster."""
 
 
 def fit_shape(
     name: str,
     problem: AttentionProblem,
     machine: MachineSpec,
-    chosen: TileChoice,
+    chosen: ShiftedParameters,
     formats: ShiftedFormats,
     allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
     *,
@@ -177,7 +182,7 @@ def _fastest(
     name: str,
     problem: AttentionProblem,
     machine: MachineSpec,
-    chosen: TileChoice,
+    chosen: ShiftedParameters,
     formats: ShiftedFormats,
     allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
 ) -> tuple[int, int, bool]:
@@ -187,25 +192,14 @@ def _fastest(
     pairs = zip(tilings, fits, strict=True)
     known = [each.at(own) for each, own in pairs if own.any()]
     if not known:
-        raise _too_large(name, machine, tilings[0], allocate)
+        smallest = int(tilings[0].tile_q.min()), int(tilings[0].tile_k.min())
+        raise misfit(name, machine, lambda builder: allocate(builder, smallest))
     for each in known:
         check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
     online = OnlineEstimate(problem, machine, shifted_work(problem, formats))
     best, index = fastest([online.of(each) for each in known])
     own = known[best]
     return int(own.tile_q[index]), int(own.tile_k[index]), own.fold
-
-
-def _too_large(
-    name: str,
-    machine: MachineSpec,
-    tiling: Tiling,
-    allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
-) -> Exception:
-    """Return the error of the smallest tiles."""
-    builder = ProgramBuilder(name, with_numbers=False)
-    allocate(builder, (int(tiling.tile_q.min()), int(tiling.tile_k.min())))
-    return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
 
 
 def shifted_work(
