@@ -41,6 +41,18 @@ def fit_error(
     return None
 
 
+def misfit(
+    name: str, machine: MachineSpec, declare: Callable[[ProgramBuilder], object]
+) -> DoesNotFitError:
+    """Return the error of buffers that do not fit, the smallest that were tried."""
+    builder = ProgramBuilder(name, with_numbers=False)
+    declare(builder)
+    error = fit_error(name, builder.buffers, machine)
+    if error is None:
+        raise ValueError(f"{name}: no tiles to try")
+    return error
+
+
 def first_fit(
     name: str,
     candidates: Iterable[tuple[int, ...]],

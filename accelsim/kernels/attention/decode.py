@@ -30,7 +30,7 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.tiling import fit_error
+from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
@@ -208,12 +208,9 @@ class Layout(NamedTuple):
 
     def _too_large(self, machine: MachineSpec, tilings: DecodeTiling, keys: int) -> Exception:
         """Return the error of the smallest tiles and the shortest ranges."""
-        builder = ProgramBuilder(self.name, with_numbers=False)
         length = ceil_div(keys, int(tilings.splits.max()))
-        self.declare(builder, int(tilings.tile_k.min()), length, int(tilings.stages.min()))
-        return fit_error(self.name, builder.buffers, machine) or ValueError(
-            f"{self.name}: no tiles"
-        )
+        sizes = int(tilings.tile_k.min()), length, int(tilings.stages.min())
+        return misfit(self.name, machine, lambda builder: self.declare(builder, *sizes))
 
 
 def layout_of(

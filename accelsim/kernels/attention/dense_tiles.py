@@ -13,7 +13,7 @@ from accelsim.kernels.attention.folding import check_length, folds, query_heads
 from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.tiling import fit_error
+from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.workload.problem import AttentionProblem
@@ -135,10 +135,12 @@ def _too_large(
     problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, own: _Candidates
 ) -> Exception:
     """Return the error of the smallest tiles."""
-    name = f"dense on {problem.name}"
-    builder = ProgramBuilder(name, with_numbers=False)
-    allocate(builder, problem, formats, *(int(each.min()) for each in own[:3]))
-    return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+    sizes = [int(each.min()) for each in own[:3]]
+    return misfit(
+        f"dense on {problem.name}",
+        machine,
+        lambda builder: allocate(builder, problem, formats, *sizes),
+    )
 
 
 class Buffers(NamedTuple):

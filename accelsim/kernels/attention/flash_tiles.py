@@ -18,8 +18,7 @@ from accelsim.kernels.attention.turns import allocate_turns
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.tiling import fit_error
-from accelsim.program.builder import ProgramBuilder
+from accelsim.kernels.tiling import misfit
 from accelsim.workload.problem import AttentionProblem
 
 
@@ -75,7 +74,7 @@ def flash_tiles(
     fits = [_fitting(problem, machine, formats, each) for each in tilings]
     known = [each for each in fits if len(each.tile_q)]
     if not known:
-        raise _too_large(problem, machine, formats, tilings)
+        raise _too_large(problem, machine, formats, tilings[0])
     name = f"flash on {problem.name}"
     for each in known:
         check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
@@ -108,12 +107,13 @@ def _fitting(
 
 
 def _too_large(
-    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, tilings: list[Tiling]
+    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, smallest: Tiling
 ) -> Exception:
     """Return the error of the smallest tiles."""
-    smallest, name = tilings[0], f"flash on {problem.name}"
     declare: Any = allocate_turns if smallest.query_tiles == 2 else allocate
-    builder = ProgramBuilder(name, with_numbers=False)
     tiles = int(smallest.tile_q[0]), int(smallest.tile_k[0])
-    declare(builder, problem.head_dim, formats, *tiles)
-    return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+    return misfit(
+        f"flash on {problem.name}",
+        machine,
+        lambda builder: declare(builder, problem.head_dim, formats, *tiles),
+    )

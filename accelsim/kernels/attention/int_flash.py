@@ -20,7 +20,7 @@ for each key; it reads 4 d bytes more for each of its tiles of Q and V.
 from collections.abc import Callable
 from dataclasses import replace
 from math import log2
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -47,7 +47,7 @@ from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.integer.bounds import warn_of_sums
 from accelsim.kernels.linear.integer.operands import row_tiles
-from accelsim.kernels.tiling import first_fit
+from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import FP32, INT32, Format
 from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
@@ -296,8 +296,8 @@ def _fastest(
     (tiling,) = tilings_of(problem, parameters.tile_q, parameters.tile_k, False, (1,))
     fits = fitting(machine, lambda b, *own: allocate(b, own), *tiling[:2])
     if not fits.any():
-        first = int(tiling.tile_q.min()), int(tiling.tile_k.min())
-        return cast(tuple[int, int], first_fit(name, [first], allocate, machine))
+        smallest = int(tiling.tile_q.min()), int(tiling.tile_k.min())
+        raise misfit(name, machine, lambda builder: allocate(builder, smallest))
     work = _work_of(problem, parameters)
     known = tiling.at(fits)
     check_length(name, problem, known.fold, known.tile_q * known.query_tiles, known.tile_k)

@@ -37,6 +37,9 @@ class Footprint:
         self.used_bytes[memory] = self.used_bytes[memory] + size
         return Buffer(0, 1, 0, 0, fmt.bits, None)
 
+    def tensor(self, *_: Any) -> None:
+        """Take no room on chip."""
+
     def index_buffer(self, name: str, capacity: Any) -> Buffer:
         """Add the bytes of `capacity` row numbers."""
         return self.buffer(name, 1, capacity, Format.INT32)

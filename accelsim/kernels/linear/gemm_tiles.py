@@ -21,7 +21,7 @@ from accelsim.kernels.linear.tiles import (
     even_ranges,
     fits,
     fitting,
-    misfit,
+    too_large,
     with_ranges,
     with_stages,
     with_two_accumulators,
@@ -156,7 +156,7 @@ def _fitting(
     stages = (parameters.stages,) if parameters.stages else _STAGES
     found = with_stages(tiles, problem, stages, lambda each: fits(machine, buffers(each)))
     if not len(found.m):
-        raise misfit(name, machine, buffers(tiles.at(-1)._replace(stages=stages[-1])))
+        raise too_large(name, machine, buffers(tiles.at(-1)._replace(stages=stages[-1])))
     if isinstance(splits, int):
         return found
     ranged = with_ranges(found, problem, machine.cores)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.tiling import capacity_bytes, fit_error, tile_sizes
+from accelsim.kernels.tiling import capacity_bytes, misfit, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Memory
@@ -237,17 +237,19 @@ def fitting(
     """Return the tilings that fit; if none does, raise DoesNotFitError with the last one."""
     kept = np.flatnonzero(fits(machine, buffers(tiles)))
     if not len(kept):
-        raise misfit(name, machine, buffers(tiles.at(-1)))
+        raise too_large(name, machine, buffers(tiles.at(-1)))
     return tiles.at(kept)
 
 
-def misfit(name: str, machine: MachineSpec, sizes: Sequence[BufferSize]) -> Exception:
+def too_large(name: str, machine: MachineSpec, sizes: Sequence[BufferSize]) -> Exception:
     """Return the error of buffers that do not fit."""
-    builder = ProgramBuilder(name, with_numbers=False)
-    for size in sizes:
-        numbers = size._replace(rows=int(size.rows), cols=int(size.cols), slots=int(size.slots))
-        builder.buffer(**numbers._asdict())
-    return fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+
+    def declare(builder: ProgramBuilder) -> None:
+        for size in sizes:
+            numbers = size._replace(rows=int(size.rows), cols=int(size.cols), slots=int(size.slots))
+            builder.buffer(**numbers._asdict())
+
+    return misfit(name, machine, declare)
 
 
 def fastest(tiles: Tiles, cost: Cost) -> Choice:

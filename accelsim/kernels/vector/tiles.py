@@ -9,7 +9,7 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, Sizes, fitting
-from accelsim.kernels.tiling import fit_error
+from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -82,9 +82,8 @@ def choose_tile(
     found = [each for each in best if each]
     if found:
         return min(found, key=lambda each: each[1])
-    builder = ProgramBuilder(name, with_numbers=False)
-    allocate(builder, int(tried.rows[-1]), int(tried.cols[-1]))
-    raise fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+    smallest = int(tried.rows[-1]), int(tried.cols[-1])
+    raise misfit(name, machine, lambda builder: allocate(builder, *smallest))
 
 
 def _groups(problem: VectorProblem, tile: Tile) -> list[Sizes]:

@@ -13,7 +13,7 @@ from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Scheme
 from accelsim.kernels.linear.tiles import Cost, Sizes, balanced, check_packing, fastest_of
-from accelsim.kernels.tiling import fit_error
+from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -70,26 +70,15 @@ def choose_tiles(
     tiles = _candidates(problem, parameters, scheme, machine.cores)
 
     def declare(room: Footprint, *sizes: Any) -> None:
-        allocate(cast(ProgramBuilder, _Room(room)), Tiles(*sizes))
+        allocate(cast(ProgramBuilder, room), Tiles(*sizes))
 
     fits = np.flatnonzero(fitting(machine, declare, *tiles))
     if not len(fits):
-        builder = ProgramBuilder(name, with_numbers=False)
-        allocate(builder, Tiles(*(int(each) for each in tiles.at(-1))))
-        raise fit_error(name, builder.buffers, machine) or ValueError(f"{name}: no tiles to try")
+        last = Tiles(*(int(each) for each in tiles.at(-1)))
+        raise misfit(name, machine, lambda builder: allocate(builder, last))
     tiles = tiles.at(fits)
     best = fastest_of(_estimate(Work(problem, machine, parameters, scheme), tiles))
     return Tiles(*(int(each) for each in tiles.at(best)))
-
-
-class _Room:
-    """Stands for a `ProgramBuilder` of which only the bytes on chip are asked."""
-
-    def __init__(self, room: Footprint) -> None:
-        self.buffer = room.buffer
-
-    def tensor(self, *_: Any) -> None:
-        """Take no room on chip."""
 
 
 def _candidates(
