@@ -3,14 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite, isnan
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from accelsim.config.document import Document, parse
 from accelsim.config.loader import validate
 from accelsim.config.mistakes import show
+from accelsim.config.plain import plain
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
@@ -168,20 +166,21 @@ def _not_a_recipe(text: str, found: str) -> ConfigError:
 
 def _frozen(kernel: str, key: str, value: Any) -> Any:
     """Return a value that does not change, of plain types; raises ConfigError for what is none."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, str | Path):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(kernel, key, each) for each in value)
-    if value is None or type(value) in (bool, int, float):
-        return value
-    raise ConfigError(
-        [
-            f"recipe of {kernel}: {key}: found {show(value)}; "
-            "allowed: a number, a text, true, false, null or a list of them"
-        ]
-    )
+    try:
+        return _without_lists(plain(value))
+    except ValueError:
+        raise ConfigError(
+            [
+                f"recipe of {kernel}: {key}: found {show(value)}; "
+                "allowed: a number, a text, true, false, null or a list of them"
+            ]
+        ) from None
+
+
+def _without_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("a mapping is no setting of a kernel")
+    return tuple(map(_without_lists, value)) if isinstance(value, list) else value
 
 
 def _thawed(value: Any) -> Any:
