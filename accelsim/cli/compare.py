@@ -44,7 +44,7 @@ SHOWN = (
     "selection_assumed",
     *(f"parameters.{name}" for name in ("tile_q", "tile_k", "tile_m", "tile_n", "tile_rows")),
     *(f"parameters.{name}" for name in ("tile_cols", "tile_elements", "softmax_rows", "block")),
-    *(f"parameters.{name}" for name in ("splits", "stages")),
+    *(f"parameters.{name}" for name in ("query_tiles", "fold", "splits", "stages", "swizzle")),
     "selection.",
     "accuracy.",
 )
