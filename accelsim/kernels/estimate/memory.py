@@ -7,6 +7,27 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.timeline import Supply
 
+_BANKED_SHARE = 0.9
+"""Of the peak that a memory with banks and refresh sustains (assumption)."""
+
+
+def hit_cycles(machine: MachineSpec) -> int:
+    """Return the latency of what is on the chip, if anything is."""
+    return machine.l2_latency_cycles if machine.l2 else machine.hbm_latency_cycles
+
+
+def sustained_bytes_per_cycle(machine: MachineSpec) -> float:
+    """Return what the HBM gives all cores together."""
+    share = 1.0 if machine.hbm.kind == "flat" else _BANKED_SHARE
+    return share * machine.hbm_bytes_per_cycle
+
+
+def shared_bytes_per_cycle(machine: MachineSpec) -> float:
+    """Return what all cores can load together of what is on the chip, if anything is."""
+    if machine.l2:
+        return machine.l2.bandwidth / machine.clock
+    return sustained_bytes_per_cycle(machine)
+
 
 def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
     """Return what one core gets that asks alone.
@@ -14,10 +35,9 @@ def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
     With an L2, first_share of the loads waits for the HBM: those of what comes for the first time,
     and of cores that ask for the same at the same time.
     """
-    miss = float(machine.hbm_latency_cycles)
+    miss, hit = float(machine.hbm_latency_cycles), float(hit_cycles(machine))
     if machine.l2 is None:
         return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss)
-    hit = float(machine.l2_latency_cycles)
     latency = hit + first_share * (miss - hit)
     return Supply(machine.clock / machine.l2.bandwidth, latency, hit)
 

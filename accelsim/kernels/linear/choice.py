@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.kernels.estimate.memory import (
+    hit_cycles,
+    shared_bytes_per_cycle,
+    sustained_bytes_per_cycle,
+)
 from accelsim.kernels.linear.estimate import (
     KEPT_SHARE,
     Work,
     cost_of,
     drain_cycles,
     end_cycles,
-    hit_cycles,
     merge_cycles,
-    shared_bytes_per_cycle,
-    sustained_bytes_per_cycle,
 )
 from accelsim.kernels.linear.tiles import SUM_BYTES, Choice, Tiles, fastest, quotient
 from accelsim.units import BITS_PER_BYTE

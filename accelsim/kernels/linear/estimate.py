@@ -13,6 +13,11 @@ import numpy as np
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.memory import (
+    hit_cycles,
+    shared_bytes_per_cycle,
+    sustained_bytes_per_cycle,
+)
 from accelsim.kernels.linear.tiles import SUM_BYTES, Cost, Tiles, quotient
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import GemmProblem
@@ -26,8 +31,6 @@ _CROWDING = 0.5
 """Of what loads that lie on few channels would cost if all cores asked for them at once."""
 _SEEN_TOGETHER = 8.0
 """Times as many rows as fit the view of all controllers are served in good order."""
-_BANKED_SHARE = 0.9
-"""Of the peak that a memory with banks and refresh sustains."""
 
 
 class Step(NamedTuple):
@@ -353,21 +356,3 @@ def merge_cycles(work: Work, tiles: Tiles, active_cores: Any) -> Any:
     rate = shared_bytes_per_cycle(machine)
     rate = np.minimum(rate, active_cores * machine.load.bandwidth)
     return np.where(tiles.splits > 1, latency + moved_bytes / rate, 0)
-
-
-def hit_cycles(machine: MachineSpec) -> int:
-    """Return the latency of what is on the chip, if anything is."""
-    return machine.l2_latency_cycles or machine.hbm_latency_cycles
-
-
-def sustained_bytes_per_cycle(machine: MachineSpec) -> float:
-    """Return what the HBM gives all cores together."""
-    share = 1.0 if machine.hbm.kind == "flat" else _BANKED_SHARE
-    return share * machine.hbm_bytes_per_cycle
-
-
-def shared_bytes_per_cycle(machine: MachineSpec) -> float:
-    """Return what all cores can load together of what is on the chip, if anything is."""
-    if machine.l2:
-        return machine.l2.bandwidth / machine.clock
-    return sustained_bytes_per_cycle(machine)
