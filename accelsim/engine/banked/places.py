@@ -7,12 +7,17 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.hardware.dram import DramShape
-from accelsim.hardware.mapping import Digit
+from accelsim.hardware.mapping import (
+    DIGIT_BITS,
+    DIGIT_COLUMNS,
+    DIGIT_SIZE,
+    NO_POWER,
+    Digit,
+    bank_and_row,
+    digit_table,
+)
 from accelsim.jit import borrow, jit, jit_inline
 
-_DIGIT_COLUMNS = 5
-_SIZE, _BITS, _BANK_STEP, _ROW_STEP, _IS_HASHED = range(_DIGIT_COLUMNS)
-_NO_POWER = -1
 _TABLE_BITS = 6
 _ROW_SHIFT = 32
 """A table holds a row above a bank."""
@@ -28,8 +33,7 @@ class Places(NamedTuple):
     num_runs: int
     """In all channels; addresses beyond wrap around."""
     digits: Words
-    """[digit, (size, its bits or _NO_POWER, step of the bank, step of the row, is hashed)], lowest
-    first, without those below a run."""
+    """A table of digits, without those below a run."""
     tables: Words
     """[i, value of bits i of the number of a run], parts of its row and bank, of which the
     exclusive or is their value; empty where the size of a digit is no power of two."""
@@ -37,32 +41,18 @@ class Places(NamedTuple):
 
 def new_places(digits: Sequence[Digit], shape: DramShape, hashed: Collection[str]) -> Places:
     """Return the mapping of an address given by its digits, some of which are hashed."""
-    bank_step = {"bank": 1, "bank_group": shape.banks}
-    bank_step["rank"] = bank_step["bank_group"] * shape.bank_groups
-    bank_step["pseudo_channel"] = bank_step["rank"] * shape.ranks
-    bank_step["channel"] = bank_step["pseudo_channel"] * shape.pseudo_channels
     run_bits = 0
     above = list(digits)
     while above and above[0].field == "column":
         run_bits += above.pop(0).size.bit_length() - 1
-    rows = [
-        (
-            size,
-            _NO_POWER if size & (size - 1) else size.bit_length() - 1,
-            weight * bank_step.get(field, 0),
-            weight if field == "row" else 0,
-            field in hashed,
-        )
-        for field, size, weight in above
-    ]
-    table = np.array(rows, np.int64).reshape(-1, _DIGIT_COLUMNS)
-    num_runs = int(np.prod(table[:, _SIZE]))
+    table = digit_table(above, shape, hashed)
+    num_runs = int(np.prod(table[:, DIGIT_SIZE]))
     return Places(run_bits, num_runs, table, _tables(table, num_runs))
 
 
 def no_places() -> Places:
     """Return what stands for the mapping of a memory without one."""
-    return Places(0, 1, np.zeros((0, _DIGIT_COLUMNS), np.int64), _no_tables(0))
+    return Places(0, 1, np.zeros((0, DIGIT_COLUMNS), np.int64), _no_tables(0))
 
 
 def _tables(digits: Words, num_runs: int) -> Words:
@@ -71,7 +61,7 @@ def _tables(digits: Words, num_runs: int) -> Words:
     Digits of bits are shifted, masked and combined by exclusive or, so that the place of a number
     is the exclusive or of the places of its parts.
     """
-    if (digits[:, _BITS] == _NO_POWER).any():
+    if (digits[:, DIGIT_BITS] == NO_POWER).any():
         return _no_tables(0)
     tables = _no_tables(-(-(num_runs.bit_length() - 1) // _TABLE_BITS))
     _fill(digits, num_runs, tables)
@@ -80,6 +70,9 @@ def _tables(digits: Words, num_runs: int) -> Words:
 
 def _no_tables(parts: int) -> Words:
     return np.zeros((parts, 1 << _TABLE_BITS), np.int64)
+
+
+by_digits = jit_inline(bank_and_row)
 
 
 @jit_inline
@@ -99,28 +92,6 @@ def located(places, run):
         place ^= places.tables[part, left & ((1 << _TABLE_BITS) - 1)]
         left >>= _TABLE_BITS
     return place & ((1 << _ROW_SHIFT) - 1), place >> _ROW_SHIFT
-
-
-@jit_inline
-def by_digits(digits, run):
-    """Return bank and row of a run of bursts, digit by digit.
-
-    A hashed digit is combined with the address above it: by exclusive or of bits some places apart,
-    as in permutation-based interleaving (Zhang, Zhu and Zhang, MICRO 2000), or by a sum where the
-    digit is no power of two. Either way it stays a permutation.
-    """
-    bank = row = 0
-    for i in range(len(digits)):
-        size, bits = digits[i, _SIZE], digits[i, _BITS]
-        above = run >> bits if bits >= 0 else run // size
-        digit = run - above * size
-        if digits[i, _IS_HASHED]:
-            mixed = above ^ (above >> 4) ^ (above >> 9) ^ (above >> 15)
-            digit = (digit ^ mixed) & (size - 1) if bits >= 0 else (digit + mixed) % size
-        bank += digit * digits[i, _BANK_STEP]
-        row += digit * digits[i, _ROW_STEP]
-        run = above
-    return bank, row
 
 
 @jit

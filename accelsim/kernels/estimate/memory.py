@@ -11,9 +11,18 @@ _BANKED_SHARE = 0.9
 """Of the peak that a memory with banks and refresh sustains (assumption)."""
 
 
+def miss_cycles(machine: MachineSpec) -> int:
+    """Return the latency of the HBM; with banks that of a row behind another of the same bank."""
+    if machine.hbm.kind == "flat":
+        return machine.hbm_latency_cycles
+    timing = machine.hbm.dram.timing
+    clocks = timing.t_rp + timing.t_rcd_read + timing.t_cl + timing.burst
+    return machine.hbm_latency_cycles + round(clocks * timing.t_ck * machine.clock)
+
+
 def hit_cycles(machine: MachineSpec) -> int:
     """Return the latency of what is on the chip, if anything is."""
-    return machine.l2_latency_cycles if machine.l2 else machine.hbm_latency_cycles
+    return machine.l2_latency_cycles if machine.l2 else miss_cycles(machine)
 
 
 def sustained_bytes_per_cycle(machine: MachineSpec) -> float:
@@ -35,7 +44,7 @@ def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
     With an L2, first_share of the loads waits for the HBM: those of what comes for the first time,
     and of cores that ask for the same at the same time.
     """
-    miss, hit = float(machine.hbm_latency_cycles), float(hit_cycles(machine))
+    miss, hit = float(miss_cycles(machine)), float(hit_cycles(machine))
     if machine.l2 is None:
         return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss)
     latency = hit + first_share * (miss - hit)
@@ -48,7 +57,7 @@ def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_shar
     With an L2, fetched_share of the bytes asked for comes from the HBM. Loads that follow each
     other go to other channels, so that together they reach all of them.
     """
-    hbm = active_cores / machine.hbm_bytes_per_cycle
+    hbm = active_cores / sustained_bytes_per_cycle(machine)
     if machine.l2 is None:
         return hbm
     return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
@@ -65,12 +74,11 @@ def contended(own: Any, shared: Any, by_others: Any) -> Any:
 
 def least_cycles(machine: MachineSpec, moved_bytes: Any, compulsory_bytes: float) -> Any:
     """Return the time that the memory needs for the bytes of a kernel at its full rate."""
+    rate = sustained_bytes_per_cycle(machine)
     if machine.l2 is None:
-        return machine.hbm_latency_cycles + moved_bytes / machine.hbm_bytes_per_cycle
+        return miss_cycles(machine) + moved_bytes / rate
     by_l2 = moved_bytes * machine.clock / machine.l2.bandwidth
-    return machine.hbm_latency_cycles + np.maximum(
-        by_l2, compulsory_bytes / machine.hbm_bytes_per_cycle
-    )
+    return miss_cycles(machine) + np.maximum(by_l2, compulsory_bytes / rate)
 
 
 def launch_cycles(machine: MachineSpec, *, with_products: bool = True) -> int:

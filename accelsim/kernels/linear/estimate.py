@@ -13,8 +13,10 @@ import numpy as np
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.banks import places_of_rows
 from accelsim.kernels.estimate.memory import (
     hit_cycles,
+    miss_cycles,
     shared_bytes_per_cycle,
     sustained_bytes_per_cycle,
 )
@@ -29,8 +31,8 @@ KEPT_SHARE = 0.9
 """Of the capacity of an L2 that holds what is used again."""
 _CROWDING = 0.5
 """Of what loads that lie on few channels would cost if all cores asked for them at once."""
-_SEEN_TOGETHER = 8.0
-"""Times as many rows as fit the view of all controllers are served in good order."""
+_SEEN_TOGETHER = 12.5
+"""Of so many times the rows that fit the view of all controllers, half are served in good order."""
 
 
 class Step(NamedTuple):
@@ -109,7 +111,7 @@ def end_cycles(work: Work, tiles: Tiles, load: Any, compute: Any) -> Any:
     outputs = tiles.m * tiles.n
     last = outputs * SUM_BYTES / machine.accumulator.bandwidth
     last = last + outputs * work.output_bits / BITS_PER_BYTE / machine.store.bandwidth
-    latency = machine.hbm_latency_cycles + hit_cycles(machine)
+    latency = miss_cycles(machine) + hit_cycles(machine)
     return latency + last + np.minimum(load, compute)
 
 
@@ -197,28 +199,36 @@ def _hbm_shares(work: Work, tiles: Tiles, grid: _Grid, moved: _Bytes) -> tuple[A
     hbm = work.machine.hbm
     if hbm.kind == "flat":
         return _evenness(work, tiles, grid, moved, hbm.interleave * hbm.channels)
-    k, n = work.problem.k, work.problem.n
-    left = moved.step_left / (tiles.m * tiles.k)
-    right = moved.step_right / (tiles.n * tiles.k)
-    along_n = (tiles.n, right * k) if work.is_transposed else (tiles.k, right * n)
-    return (
-        _bank_share(hbm, tiles.m * tiles.stages, left * k),
-        _bank_share(hbm, along_n[0] * tiles.stages, along_n[1]),
-    )
+    m, n, k = work.problem.m, work.problem.n, work.problem.k
+    of_steps = tiles.k * tiles.stages
+    element = moved.step_left / (tiles.m * tiles.k)
+    left = _rows_share(hbm, (m, k), element, tiles.m * tiles.stages, of_steps)
+    element = moved.step_right / (tiles.n * tiles.k)
+    if work.is_transposed:
+        return left, _rows_share(hbm, (n, k), element, tiles.n * tiles.stages, of_steps)
+    # Each range of k asks for rows of its own.
+    cols = np.minimum(tiles.n * grid.wave_cols, n)
+    asked_rows = of_steps * np.maximum(1, tiles.splits * cols / n)
+    return left, _rows_share(hbm, (k, n), element, asked_rows, cols)
 
 
-def _bank_share(hbm: BankedHbmSpec, rows: Any, pitch_bytes: Any) -> Any:
-    """Return the share of its rate with which a banked HBM serves rows that a core asks for.
+def _rows_share(
+    hbm: BankedHbmSpec, shape: tuple[int, int], element_bytes: Any, asked_rows: Any, cols: Any
+) -> Any:
+    """Return the share of the rate of a banked HBM with which it serves tiles of a matrix.
 
-    A controller sees a few bursts of each channel. Where they are of rows far apart, bursts of one
-    bank group follow each other, at the distance that the standard asks of them.
+    shape: of the matrix; asked_rows: that a core asks for at once; cols: that all cores load.
     """
-    dram = hbm.dram
-    seen = hbm.controller.window * dram.shape.burst / hbm.interleave * hbm.channels
-    lines = rows * np.minimum(1, pitch_bytes / hbm.interleave)
-    orderly = np.minimum(1, _SEEN_TOGETHER * seen / lines)
-    apart = dram.timing.t_ccd_l / dram.timing.t_ccd_s
-    return 1 / (orderly + apart * (1 - orderly))
+    rows, length = shape
+    pitch = element_bytes * length
+    places = places_of_rows(hbm, rows, float(pitch.flat[0]))
+    # A controller sees a few bursts of each channel. Where more rows are asked for, they come from
+    # the channels that the rows of one core lie on.
+    seen = hbm.controller.window * hbm.dram.shape.burst / hbm.interleave * hbm.channels
+    lines = asked_rows * np.minimum(1, pitch / hbm.interleave)
+    in_view = 1 / (1 + (lines / (_SEEN_TOGETHER * seen)) ** 4)
+    even = places.evenness(element_bytes * np.minimum(cols, length))
+    return even / (in_view + (1 - in_view) / places.reach)
 
 
 def _evenness(
@@ -303,10 +313,10 @@ def _item_cycles(work: Work, tiles: Tiles, grid: _Grid, missed: Any) -> tuple[St
     slots = np.minimum(tiles.stages, grid.steps)
     hit = hit_cycles(machine)
     # What misses is on its way from the HBM while the queue works on what came before.
-    arrival = hit + load + missed * np.maximum(0, machine.hbm_latency_cycles - hit - load)
+    arrival = hit + load + missed * np.maximum(0, miss_cycles(machine) - hit - load)
     reuse = (arrival + step.compute_cycles + step.latency_cycles) / slots
     loads = len(step.operand_bytes)
-    latency = hit + missed * (machine.hbm_latency_cycles - hit)
+    latency = hit + missed * (miss_cycles(machine) - hit)
     queue = (loads * latency + load) / machine.load.in_flight
     period = np.maximum(np.maximum(step.compute_cycles, load), np.maximum(reuse, queue))
     # Each item begins again with the first slot, which the item before may have used last.
@@ -351,7 +361,7 @@ def merge_cycles(work: Work, tiles: Tiles, active_cores: Any) -> Any:
         return 0.0
     moved_bytes = 2 * tiles.splits * problem.m * problem.n * SUM_BYTES
     arrivals = quotient(tiles.splits - 1, 2) - 1
-    latency = machine.launch * machine.clock + 2 * machine.hbm_latency_cycles
+    latency = machine.launch * machine.clock + 2 * miss_cycles(machine)
     latency = latency + arrivals * hit_cycles(machine)
     rate = shared_bytes_per_cycle(machine)
     rate = np.minimum(rate, active_cores * machine.load.bandwidth)

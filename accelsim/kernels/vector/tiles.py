@@ -9,6 +9,7 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, Sizes, fitting
+from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -158,7 +159,7 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     load = operands * tile_bytes / machine.load.bandwidth
     store = tile_bytes / machine.store.bandwidth
     work = _vector_cycles(problem, machine, tile) / passes * (blocks if is_streamed else 1)
-    latency = machine.hbm_latency_cycles
+    latency = miss_cycles(machine)
     # What is computed in place keeps its slot until it is stored.
     in_place = problem.function == "copy" or problem.dtype == Format.FP32
     until_stored = latency + store
@@ -176,7 +177,7 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     if is_streamed:
         share = rows / tile.rows / machine.cores
     run = (ceil_div(items, machine.cores) + share) / 2 * item
-    run = np.maximum(run, moved / machine.hbm_bytes_per_cycle)
+    run = np.maximum(run, moved / sustained_bytes_per_cycle(machine))
     return run + 2 * latency + np.minimum(load, work) + store
 
 
