@@ -163,10 +163,12 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     # What is computed in place keeps its slot until it is stored.
     in_place = problem.function == "copy" or problem.dtype == Format.FP32
     until_stored = latency + store
-    held = latency + load + (work + until_stored if in_place else work / 2)
+    # What is converted leaves its slot then, and takes one of the result at the end.
+    convert = _convert_cycles(problem, machine, tile)
+    held = latency + load + (work + until_stored if in_place else operands * convert)
     step = np.maximum(np.maximum(load, work), held / _slots(stages, machine, is_streamed))
     if not in_place:
-        step = np.maximum(step, (work / 2 + until_stored) / _slots(2, machine, is_streamed))
+        step = np.maximum(step, (convert + until_stored) / _slots(2, machine, is_streamed))
     item = passes * np.maximum(step, store / (2 if is_streamed else 1))
     whole = 2 * latency + load + passes * work + store
     item = np.maximum(item, whole / machine.items_in_flight)
@@ -176,9 +178,10 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     share = items / machine.cores * (rows * cols) / (items * tile.rows * tile.cols)
     if is_streamed:
         share = rows / tile.rows / machine.cores
-    run = (ceil_div(items, machine.cores) + share) / 2 * item
-    run = np.maximum(run, moved / sustained_bytes_per_cycle(machine))
-    return run + 2 * latency + np.minimum(load, work) + store
+    waves = ceil_div(items, machine.cores)
+    run = whole + np.maximum(0, (waves + share) / 2 - 1) * item
+    by_memory = moved / sustained_bytes_per_cycle(machine)
+    return np.maximum(run, by_memory + 2 * latency + np.minimum(load, work) + store)
 
 
 def _slots(slots: int, machine: MachineSpec, is_streamed: bool) -> int:
@@ -192,7 +195,7 @@ def _slots(slots: int, machine: MachineSpec, is_streamed: bool) -> int:
 
 def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> Any:
     """Return the cycles of the vector unit for a tile, which rows in steps pass twice."""
-    costs, fp32, stored = OpCosts(machine), Format.FP32, problem.dtype.bits
+    costs, fp32 = OpCosts(machine), Format.FP32
     is_streamed = in_steps(problem, tile.cols)
     ops = list(_OPS[problem.function])
     ops += _SECOND_PASS[problem.function] if is_streamed else ()
@@ -201,6 +204,12 @@ def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> 
         cycles = cycles + costs.vector(op, fp32, *tile, _MOVED_BITS.get(op, 64))
     if problem.dtype != fp32 and ops:
         converts = 3 if is_streamed or problem.function == "silu_mul" else 2
-        cycles = cycles + converts * costs.vector("convert", fp32, *tile, stored + fp32.bits)
+        cycles = cycles + converts * _convert_cycles(problem, machine, tile)
     of_column = _COLUMN_OPS.get(problem.function, (0, 0))[is_streamed]
     return cycles + of_column * costs.vector("add", fp32, tile.rows, 1, _MOVED_BITS["add"])
+
+
+def _convert_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> Any:
+    """Return the cycles to bring a tile to FP32, or from it."""
+    moved_bits = problem.dtype.bits + Format.FP32.bits
+    return OpCosts(machine).vector("convert", Format.FP32, *tile, moved_bits)
