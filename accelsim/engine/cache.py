@@ -14,7 +14,8 @@ from accelsim.engine.hbm import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.hardware.l2 import L2Spec
 from accelsim.jit import borrow, jit_inline, jit_inner
 
-_EMPTY = -1
+_EMPTY = 0
+"""What nobody has written yet: so memory that is never looked at is never touched."""
 _RING = 1 << 16
 """Transfers whose end is remembered; what an older one fetched has long arrived."""
 
@@ -30,7 +31,7 @@ def _record(*names: str) -> np.dtype[Any]:
 _WAY = _record(
     "valid",  # sectors that are there or on the way, as bits
     "dirty",  # sectors that the HBM does not have yet, as bits
-    "fetched_by",  # transfer that fetched into it last, or _EMPTY
+    "fetched_by",  # transfer that fetched into it last, counted from 1, or _EMPTY
 )
 
 _STATE = _record(
@@ -41,6 +42,7 @@ _STATE = _record(
     "writes_through",
     "num_accesses",  # of lines
     "num_transfers",
+    "num_filled",  # ways that have ever held a line
     "num_settled",  # transfers, from the first on, whose fetches have arrived
     "num_pieces",  # that the current transfer wants of the HBM
     "read_bytes",
@@ -60,11 +62,13 @@ class Cache(NamedTuple):
     state: Records
     """One record of sizes and counts."""
     lines: npt.NDArray[np.int64]
-    """Number of the line in every way, or _EMPTY [sets, ways]."""
+    """Number of the line in every way, counted from 1, or _EMPTY [sets, ways]."""
     used: npt.NDArray[np.int64]
     """When it was used last, counted in line accesses [sets, ways]."""
     ways: Records
     """[sets, ways]."""
+    filled: npt.NDArray[np.int64]
+    """Set times ways plus way of each way, in the order in which they were first filled."""
     arrivals: npt.NDArray[np.int64]
     """Cycle in which the last fetched byte of recent transfers is there [_RING]."""
     pieces: npt.NDArray[np.int64]
@@ -75,17 +79,16 @@ def new_cache(l2: L2Spec | None, most_pieces: int) -> Cache:
     """Return an empty cache; most_pieces: that any transfer fetches or evicts."""
     shape = (l2.sets, l2.ways) if l2 else (0, 0)
     state = np.zeros(1, _STATE).view(np.recarray)
-    ways = np.zeros(shape, _WAY).view(np.recarray)
-    ways.fetched_by = _EMPTY
     if l2:
         state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
         state.whole_line = l2.sector_mask
         state.writes_through = l2.writes == "through"
     return Cache(
         state=state,
-        lines=np.full(shape, _EMPTY, np.int64),
+        lines=np.zeros(shape, np.int64),
         used=np.zeros(shape, np.int64),
-        ways=ways,
+        ways=np.zeros(shape, _WAY).view(np.recarray),
+        filled=np.zeros(shape[0] * shape[1], np.int64),
         arrivals=np.zeros(_RING if l2 else 0, np.int64),
         pieces=np.zeros((most_pieces, NUM_FIELDS), np.int64),
     )
@@ -98,10 +101,12 @@ def dirty_bytes(cache: Cache) -> int:
 
 def dirty_lines(cache: Cache) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the addresses of lines with bytes that the HBM does not have yet, and how many."""
-    state, is_dirty = cache.state[0], cache.ways.dirty != 0
-    sectors = [mask.bit_count() for mask in cache.ways.dirty[is_dirty].tolist()]
-    sizes = np.array(sectors, np.int64) * state.sector_bytes
-    return cache.lines[is_dirty] * state.line_bytes, sizes
+    state = cache.state[0]
+    filled = np.sort(cache.filled[: state.num_filled])
+    dirty, lines = cache.ways.reshape(-1)[filled].dirty, cache.lines.reshape(-1)[filled]
+    is_dirty = dirty != 0
+    sectors = np.bitwise_count(dirty[is_dirty].view(np.uint64)).astype(np.int64)
+    return (lines[is_dirty] - 1) * state.line_bytes, sectors * state.sector_bytes
 
 
 @jit_inline
@@ -112,6 +117,7 @@ def borrowed_cache(cache):
         borrow(cache.lines),
         borrow(cache.used),
         borrow(cache.ways),
+        borrow(cache.filled),
         borrow(cache.arrivals),
         borrow(cache.pieces),
     )
@@ -267,31 +273,35 @@ def _placed(cache, state, line):
     """Return set and way of a line, after making room for it where it was not there."""
     state.num_accesses += 1
     own = set_of(line, state.num_sets)
-    way = np.int64(_EMPTY)
+    way = np.int64(-1)
     # To the end, without a branch: where a search would stop cannot be predicted.
     for i in range(cache.lines.shape[1]):
-        way = np.int64(i) if cache.lines[own, i] == line else way
+        way = np.int64(i) if cache.lines[own, i] == line + 1 else way
     if way < 0:
-        way = _replaced(own, line, state, cache.lines, cache.used, cache.ways, cache.pieces)
+        way = _replaced(own, line, state, cache)
     cache.used[own, way] = state.num_accesses
     return own, way
 
 
 @jit_inner
-def _replaced(own, line, state, lines, used, ways, pieces):
+def _replaced(own, line, state, cache):
     """Put a line into the way of a set that was used longest ago; return that way."""
+    lines, used, num_ways = cache.lines, cache.used, cache.lines.shape[1]
     oldest = 0
-    for way in range(lines.shape[1]):
+    for way in range(num_ways):
         if used[own, way] < used[own, oldest]:
             oldest = way
-    evicted = ways[own, oldest]
+    evicted = cache.ways[own, oldest]
+    if lines[own, oldest] == _EMPTY:
+        cache.filled[state.num_filled] = own * num_ways + oldest
+        state.num_filled += 1
     if evicted.dirty:
         # Nobody waits for what is written back.
         num_bytes = _count(evicted.dirty) * state.sector_bytes
         state.written_back_bytes += num_bytes
-        begin = lines[own, oldest] * state.line_bytes
-        _note(begin, begin + num_bytes, True, state, pieces)
-    lines[own, oldest] = line
+        begin = (lines[own, oldest] - 1) * state.line_bytes
+        _note(begin, begin + num_bytes, True, state, cache.pieces)
+    lines[own, oldest] = line + 1
     evicted.valid = evicted.dirty = 0
     evicted.fetched_by = _EMPTY
     return oldest
