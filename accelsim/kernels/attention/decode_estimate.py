@@ -83,7 +83,7 @@ class Step(NamedTuple):
     def _times(self, tiling: DecodeTiling, length: Array, ranges: Array) -> ItemTimes:
         """Return the times of an item of each candidate, [candidates, 1]."""
         tiles = np.minimum(ceil_div(length, tiling.tile_k), _STEPS)
-        found = np.zeros((4, len(length)))
+        found = np.zeros((len(ItemTimes._fields), len(length)))
         for count, stages in np.unique(np.stack([tiles, tiling.stages]), axis=1).T:
             own = np.flatnonzero((tiles == count) & (tiling.stages == stages))
             item = _Item(self, OpCosts(self.machine), tiling.at(own), length[own], ranges[own])
@@ -123,11 +123,12 @@ class _Item(NamedTuple):
     ranges: Array
 
     def times(self, count: int, stages: int) -> Array:
-        """Return the parts of `ItemTimes`, [4, candidates], following `count` tiles."""
+        """Return the parts of `ItemTimes`, [5, candidates], following `count` tiles."""
         machine, slots = self.step.machine, {"keys": stages, "values": stages}
         active, last, by_others = self._shared_cycles()
         first_tiles = self._first_bytes(count, stages) / self._tile_bytes
-        supply = supply_of(machine, 1.0).behind(first_tiles * active * by_others)
+        waits = first_tiles * active * by_others
+        supply = supply_of(machine, 1.0).behind(waits)
         line = Timeline(machine, supply, slots | {"queries": 2, "scores_acc": 2, "scores": 2})
         ends, claims = [], []
         tiles_of_keys = self._tiles_of_keys(count)
@@ -142,14 +143,16 @@ class _Item(NamedTuple):
         alone, steps = ends[0] + more, np.minimum(ends[1] - ends[0], ends[0]) + more
         # What is loaded before anything has arrived waits for other cores only once.
         beyond = np.maximum(0, tiles - stages / 2) if count > stages else 0
+        of_core = tiles * self._items / machine.cores
         parts = (
             # The first loads wait for those of other cores, the others at each tile.
-            alone + beyond * (contended(period, active, np.ceil(by_others)) - period),
-            contended(steps, tiles * active, by_others),
-            contended(steps, tiles * last, by_others),
+            alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period),
+            contended(steps, tiles * active, by_others, of_core),
+            contended(steps, tiles * last, by_others, of_core),
             claims[0] + more,
+            waits,
         )
-        return np.stack(np.broadcast_arrays(*parts, tiles)[:4])
+        return np.stack(np.broadcast_arrays(*parts, tiles)[: len(parts)])
 
     def _first_bytes(self, count: int, stages: int) -> Any:
         """Return what an item of `count` tiles loads before anything has arrived."""
@@ -162,13 +165,17 @@ class _Item(NamedTuple):
     def _tile_bytes(self) -> Any:
         return 2 * self.tiling.tile_k * self.step.row_bytes
 
+    @property
+    def _items(self) -> Array:
+        problem = self.step.problem
+        return problem.batch * problem.kv_heads * self.ranges
+
     def _shared_cycles(self) -> tuple[Any, Any, Any]:
         """Return the time of a tile of keys and one of values where cores share the memory.
 
         These are all cores, or those of the last wave; then what is of others than one of them.
         """
-        problem, machine = self.step.problem, self.step.machine
-        items = problem.batch * problem.kv_heads * self.ranges
+        machine, items = self.step.machine, self._items
         active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
         first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
         return self._tile_bytes * first, self._tile_bytes * second, 1 - 1 / active[0]

@@ -58,10 +58,11 @@ class Dense(NamedTuple):
         traffic = self._softmax_traffic()
         counts = ceil_div(self.heads.rows, rows)
         items = self.heads.heads * counts
-        active, last, by_others = self._loads(item_bytes, items, traffic)
+        active, last, by_others, waves = self._loads(item_bytes, items, traffic)
         first_share = self.formats.scores.bits / self._score_bits
         supply = supply_of(machine, float(not self._stays))
-        supply = supply.behind(first_share * active * by_others)
+        waits = first_share * active * by_others
+        supply = supply.behind(waits)
         line = Timeline(machine, supply, {})
         ends = []
         for _ in range(2):
@@ -70,8 +71,8 @@ class Dense(NamedTuple):
             ends.append(line.retired)
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
-        both = (contended(steps, each, by_others) for each in (active, last))
-        parts = (alone, *both, 0 * alone)
+        both = (contended(steps, each, by_others, waves) for each in (active, last))
+        parts = (alone, *both, 0 * alone, waits + 0 * alone)
         whole = ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
         # The last tile of a head may have fewer rows: the mean is that of all rows.
         mean = (self.heads.rows / counts / rows)[:, None]
@@ -125,7 +126,8 @@ class Dense(NamedTuple):
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
         first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
-        return Loads(num_bytes * first, num_bytes * second, 1 - 1 / active[0])
+        waves = items / self.machine.cores
+        return Loads(num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves)
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)

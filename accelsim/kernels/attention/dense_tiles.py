@@ -37,8 +37,7 @@ class DenseParameters(Spec):
     problems, fp32_scores for others."""
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
-    read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
-    to be faster."""
+    read K and V once; absent: if that is estimated to be faster."""
 
 
 class DenseTiles(NamedTuple):
@@ -97,18 +96,15 @@ def dense_tiles(
 
 
 def _candidates(problem: AttentionProblem, parameters: DenseParameters) -> Iterator[_Candidates]:
-    """Yield what may be chosen from; a head is folded where its rows do not fill a tile."""
+    """Yield what may be chosen from."""
     tile_k = sizes(parameters.tile_k, problem.kv_len)
     for fold in folds(problem, parameters.fold):
         rows = query_heads(problem, fold=fold).rows
         tile_q = sizes(parameters.tile_q, rows)
-        if parameters.fold is None and fold:
-            tile_q = tile_q[tile_q > problem.q_len]
         own = parameters.softmax_rows
         softmax = np.unique(np.minimum([own] if own else _SOFTMAX_ROWS, rows))
         axes = np.meshgrid(tile_q, tile_k, softmax, indexing="ij")
-        if len(tile_q):
-            yield _Candidates(axes[0].ravel(), axes[1].ravel(), axes[2].ravel(), fold)
+        yield _Candidates(axes[0].ravel(), axes[1].ravel(), axes[2].ravel(), fold)
 
 
 def _fitting(

@@ -47,13 +47,11 @@ def tilings_of(
     query_tiles: tuple[int, ...],
     order: Order = "longest_first",
 ) -> Iterator[Tiling]:
-    """Yield what may be chosen from; a head is folded where its rows do not fill a tile."""
+    """Yield what may be chosen from."""
     tile_k = sizes(asked_k, problem.kv_len)
     for own in folds(problem, fold):
         rows = query_heads(problem, fold=own).rows
         tile_q = sizes(asked_q, rows)
-        if fold is None and own:
-            tile_q = tile_q[tile_q > problem.q_len]
         for count in query_tiles:
             # One tile of all rows leaves nothing for the second one of a pair.
             paired = tile_q if count == 1 or len(query_tiles) == 1 else tile_q[tile_q < rows]
@@ -239,16 +237,16 @@ class OnlineEstimate(NamedTuple):
         rows = np.concatenate([cut.block_rows, rest])
         tile_q, tile_k = np.tile(tiling.tile_q, 2), np.tile(tiling.tile_k, 2)
         supply = supply_of(machine, np.tile(np.minimum(1.0, machine.cores / cut.items), 2))
-        others = np.tile(others, 2)
+        others, key_tiles = np.tile(others, 2), np.ceil(self.problem.kv_len / tile_k)
         if tiling.query_tiles == 1:
             work = self.work(costs, rows, tile_k)
-            supply = supply.behind(others * work.first_bytes(np.ceil(self.problem.kv_len / tile_k)))
+            supply = supply.behind(others * work.first_bytes(key_tiles))
             shared = self.shares_weights
             loop = one_tile(machine, supply, work, unit=self.unit, shares_weights=shared)
             return loop, work.mask
         first = np.minimum(tile_q, rows)
         pair = self.work(costs, first, tile_k), self.work(costs, rows - first, tile_k)
-        supply = supply.behind(others * (pair[0].first_bytes(2) + pair[1].query_bytes))
+        supply = supply.behind(others * (pair[0].first_bytes(key_tiles) + pair[1].query_bytes))
         return two_tiles(machine, supply, *pair), pair[0].mask + pair[1].mask
 
     def _loads(self, cut: _Cut, tile_bytes: Array) -> Loads:
@@ -266,7 +264,8 @@ class OnlineEstimate(NamedTuple):
         fetched = fetched_share(problem, self.machine, cut)
         parts = (active, np.where(items > cores, last, active))
         first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
-        return Loads(tile_bytes * first, tile_bytes * second, np.maximum(0, 1 - 1 / active))
+        by_others = np.maximum(0, 1 - 1 / active)
+        return Loads(tile_bytes * first, tile_bytes * second, by_others, items / cores)
 
 
 def _most_promising(counts: Array, least: Array) -> list[int]:
@@ -291,7 +290,7 @@ def _times(loop: Loop, mask: Array, loads: Loads, blocks: Blocks, own: Array) ->
     masks = np.hstack([np.repeat(mask[own, None], blocks.masked.shape[1] - 1, 1), mask[last, None]])
     masked = masks * blocks.masked
     alone, steps, last_steps = (each + masked for each in times[:3])
-    return ItemTimes(alone, steps, last_steps, times.claims)
+    return times._replace(alone=alone, steps=steps, last_steps=last_steps)
 
 
 def fetched_share(problem: AttentionProblem, machine: MachineSpec, cut: _Cut) -> Array:

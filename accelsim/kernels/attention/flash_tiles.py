@@ -38,8 +38,7 @@ class FlashParameters(Spec):
     those of the lowest estimated time."""
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
-    read K and V once; absent: where the rows of one head do not fill a tile, if that is estimated
-    to be faster."""
+    read K and V once; absent: if that is estimated to be faster."""
     order: Order = "longest_first"
     """Which query tiles come first: those that see most keys, or all those of the first head."""
     scale_at: Literal["scores", "query"] = "scores"

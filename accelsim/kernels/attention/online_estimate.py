@@ -45,6 +45,12 @@ class Work(NamedTuple):
     """Vector unit, after the last key."""
     output_bytes: Any
 
+    @property
+    def fixed_share(self) -> Any:
+        """Part of a step on the vector unit that does not depend on how many keys it has."""
+        fixed = self.rescale + self.merge
+        return fixed / (fixed + self.softmax)
+
     def first_bytes(self, key_tiles: Any) -> Any:
         """Return what an item with so many key tiles loads before anything has arrived."""
         keys = np.minimum(key_tiles, _AHEAD) * self.key_bytes
@@ -58,6 +64,10 @@ class Loop(NamedTuple):
     claims: Cycles
     hidden: Cycles
     """Part of `alone` that passes while the item before is at work."""
+    waits: Cycles
+    """Part of `alone` that passes before the memory begins, [1, candidates]."""
+    fixed: Cycles
+    """Part of a step that does not depend on how many keys it has, [1, candidates]."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loop":
         """Return the times of some candidates."""
@@ -65,26 +75,30 @@ class Loop(NamedTuple):
 
     def after(self, single: "Loop") -> "Loop":
         """Return the same with the times of one key tile, whose keys nothing hides."""
-        alone, claims, hidden = (
+        alone, *others = (
             np.vstack([first, each[1:]]) for first, each in zip(single, self, strict=True)
         )
-        return Loop(np.maximum.accumulate(alone), claims, hidden)
+        return Loop(np.maximum.accumulate(alone), *others)
 
     def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
         """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        shared, last_shared, by_others = (each[:, None] for each in loads)
+        shared, last_shared, by_others, waves = (each[:, None] for each in loads)
+        whole = np.floor(key_tiles)
+        part, fixed = key_tiles - whole, self.fixed.T
+        worked = whole + np.where(part > 0, fixed + (1 - fixed) * part, 0)
         alone, period = (
-            _continued(self.alone, key_tiles),
+            _continued(self.alone, worked),
             (self.alone[-1] - self.alone[-2])[:, None],
         )
-        steps = alone - np.clip(_continued(self.hidden, key_tiles), 0, alone)
+        steps = alone - np.clip(_continued(self.hidden, worked), 0, alone)
         # One tile, and the loads of all others at the fair share.
         slowed = self.alone[0][:, None] + (key_tiles - 1) * shared
         return ItemTimes(
             np.maximum(alone, slowed),
-            contended(steps, key_tiles * shared, by_others),
-            contended(steps, key_tiles * last_shared, by_others),
-            _continued(self.claims, key_tiles) * np.maximum(1, shared / period),
+            contended(steps, key_tiles * shared, by_others, waves * key_tiles),
+            contended(steps, key_tiles * last_shared, by_others, waves * key_tiles),
+            _continued(self.claims, worked) * np.maximum(1, shared / period),
+            np.broadcast_to(self.waits.T, alone.shape),
         )
 
 
@@ -97,6 +111,8 @@ class Loads(NamedTuple):
     """Where those of the last wave do."""
     by_others: Cycles
     """Part of `shared` that is of other cores."""
+    waves: Cycles
+    """Work items of a core."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
         """Return those of some candidates."""
@@ -130,13 +146,16 @@ class LoopNotes:
         """Note the end of an item."""
         self._ends.append(self._line.retired)
 
-    def loop(self) -> Loop:
-        """Return the times. An item with other steps has more or fewer of those in the middle."""
+    def loop(self, fixed: Any = 0.0) -> Loop:
+        """Return the times. An item with other steps has more or fewer of those in the middle.
+
+        fixed: part of a step that does not depend on how many keys it has.
+        """
         count = len(self._steps) // 2
         if count == 1:
             first, second = _rows(self._ends)
             claims = np.broadcast_to(_rows(self._claims[:1]), (1, len(first)))
-            return Loop(first[None], claims, 2 * first[None] - second)
+            return Loop(first[None], claims, 2 * first[None] - second, *self._shares(claims, fixed))
         steps, claims = _rows(self._steps[: count - 1]), _rows(self._claims[:count])
         first, second = _rows(self._ends)
         gaps = np.diff(steps, axis=0)
@@ -144,7 +163,11 @@ class LoopNotes:
         after = (steps[-1:] - steps[-3:-2]) / 2
         since = np.cumsum(np.vstack([0 * after, gaps[:1], gaps, after]), axis=0)
         hidden = np.broadcast_to(2 * first - second, claims.shape)
-        return Loop(first + since - since[-2], claims, hidden)
+        return Loop(first + since - since[-2], claims, hidden, *self._shares(claims, fixed))
+
+    def _shares(self, claims: Cycles, fixed: Any) -> tuple[Cycles, Cycles]:
+        one = claims[:1].shape
+        return np.broadcast_to(self._line.waits, one), np.broadcast_to(fixed, one)
 
 
 def _rows(each: list[Any]) -> Cycles:
@@ -182,7 +205,7 @@ def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> Loop:
         line.run(Unit.VECTOR, work.finish, (("state", 0),), ("stored", item))
         line.store(work.output_bytes, ("stored", item))
         notes.end_item()
-    return notes.loop()
+    return notes.loop(work.fixed_share)
 
 
 def _multiply_keys(line: Timeline, work: Work, unit: Unit, item: int, j: int) -> None:
@@ -224,7 +247,7 @@ def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> Loop
             line.run(Unit.VECTOR, work.merge + work.finish, (product,), stored)
             line.store(work.output_bytes, stored)
         notes.end_item()
-    return notes.loop()
+    return notes.loop(first.fixed_share)
 
 
 def _turn(line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.units import ceil_div
+
 TILE_SIZES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Sizes of a tile along one axis that are tried: powers of two, and half as much again."""
 
@@ -23,9 +25,21 @@ class Estimate(NamedTuple):
     loaded_bytes: Array
 
 
+_MULTIPLE = 16
+"""Of the sizes of a tile: the side of a cube, and whole bytes of every format."""
+
+
 def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:
-    """Return the sizes of a tile along an axis: the one asked for, or those to choose from."""
-    return np.unique(np.minimum([asked] if asked else TILE_SIZES, length))
+    """Return the sizes of a tile along an axis: the one asked for, or those to choose from.
+
+    Each is as small as cuts the axis into as few pieces, so that the last one is nearly as long.
+    """
+    if asked:
+        return np.array([min(asked, length)])
+    longest: Any = np.minimum(TILE_SIZES, length)
+    pieces = ceil_div(length, longest)
+    even = ceil_div(ceil_div(length, pieces), _MULTIPLE) * _MULTIPLE
+    return np.unique(np.minimum(even, length))
 
 
 def fastest(estimates: Sequence[Estimate]) -> tuple[int, int]:

@@ -9,6 +9,10 @@ from accelsim.kernels.estimate.timeline import Supply
 
 _BANKED_SHARE = 0.9
 """Of the peak that a memory with banks and refresh sustains (assumption)."""
+_STEPS_PER_POWER = 8
+_POWERS = (3.0, 8.0)
+"""Least and largest exponent by which times that overlap are joined: of two equal ones 26 % and 9 %
+are lost (assumption, as is the one above)."""
 
 
 def miss_cycles(machine: MachineSpec) -> int:
@@ -63,13 +67,16 @@ def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_shar
     return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
 
 
-def contended(own: Any, shared: Any, by_others: Any) -> Any:
+def contended(own: Any, shared: Any, by_others: Any, steps: Any) -> Any:
     """Return the time of loads that take `own` alone, where cores share the memory.
 
-    by_others: the part of `shared` that other cores take. Where both are alike, a core waits for
-    the memory at times and the memory for the cores at others, so it takes longer than either.
+    by_others: the part of `shared` that other cores take; steps: that a core works through in all.
+    Where both are alike, a core waits for the memory at times and the memory for the cores at
+    others, so it takes longer than either; over many steps the waits even out.
     """
-    return np.maximum(shared, np.cbrt(own**3 + (shared * by_others) ** 3))
+    power = np.clip(steps / _STEPS_PER_POWER, *_POWERS)
+    joined = (own**power + (shared * by_others) ** power) ** (1 / power)
+    return np.maximum(shared, joined)
 
 
 def least_cycles(machine: MachineSpec, moved_bytes: Any, compulsory_bytes: float) -> Any:

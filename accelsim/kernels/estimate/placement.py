@@ -26,10 +26,20 @@ class ItemTimes(NamedTuple):
     """The same in the last wave, which shares the memory among fewer cores."""
     claims: Cycles
     """From the claim of an item to that of the next one of its core, if there is work."""
+    waits: Cycles
+    """Part of `alone` in which the memory serves what all others asked for before, at the start."""
+
+    def first_ends(self, wave: Kinds) -> Cycles:
+        """Return when the first items end: the memory serves one core after the other."""
+        served_later = 1 - np.arange(1, len(wave) + 1) / len(wave)
+        return np.asarray(self.alone[:, wave] - self.waits[:, wave] * served_later)
 
     def limited(self, items_in_flight: int) -> "ItemTimes":
-        """Return the same where a core has so many items at a time, and the next one waits."""
-        least = self.alone / items_in_flight
+        """Return the same where a core has so many items at a time, and the next one waits.
+
+        Only at the start all cores ask at once.
+        """
+        least = (self.alone - self.waits) / items_in_flight
         steps, last_steps = np.maximum(self.steps, least), np.maximum(self.last_steps, least)
         return self._replace(steps=steps, last_steps=last_steps)
 
@@ -42,18 +52,22 @@ def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
     claimable = free.copy()
     for first in range(before, len(kinds), cores):
         is_last = first + cores >= len(kinds)
-        steps = times.alone if first == 0 else times.last_steps if is_last else times.steps
         wave = kinds[first : first + cores]
-        _place(free, claimable, times.alone[:, wave], steps[:, wave], times.claims[:, wave])
+        steps = (times.last_steps if is_last else times.steps)[:, wave]
+        if first == 0:
+            steps = times.first_ends(wave)
+        _place(free, claimable, times.alone[:, wave], steps, times.claims[:, wave])
     return np.asarray(free.max(axis=1))
 
 
 def last_equal_end(times: ItemTimes, items: Any, cores: int) -> Cycles:
     """Return when the last of equal items has ended, [candidates]; times: [candidates, 1]."""
     waves = ceil_div(items, cores)
-    alone, steps, last_steps, _ = (each[:, 0] for each in times)
-    later = np.maximum(waves - 2, 0) * steps + last_steps
-    return np.asarray(alone + np.where(waves > 1, later, 0))
+    alone, steps, last_steps, _, waits = (each[:, 0] for each in times)
+    whole = alone + np.maximum(waves - 2, 0) * steps
+    # Cores that were served first have an item more.
+    first = whole - waits * (1 - last_wave(items, cores) / cores) + last_steps
+    return np.asarray(np.where(waves > 1, np.maximum(whole, first), alone))
 
 
 def last_wave(items: Any, cores: int) -> Any:

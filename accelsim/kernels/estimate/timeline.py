@@ -65,6 +65,7 @@ class Timeline:
     def __init__(self, machine: MachineSpec, supply: Supply, slots: dict[str, int]) -> None:
         """slots: of each buffer; 1 where it is not named."""
         self._slots, self._items_in_flight = slots, machine.items_in_flight
+        self.waits = supply.begin_cycles
         self._latency = {
             Unit.CUBE: machine.cube.latency_cycles if machine.cube else 0,
             Unit.INT_MAC: machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0,
