@@ -15,7 +15,7 @@ from accelsim.library.base import Library
 from accelsim.library.recipe import Recipe
 from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem
 
-_CLEARLY = 0.03
+_CLEARLY = 0.015
 """Share of the time by which estimates have to differ: they are no better than that."""
 
 

@@ -21,6 +21,9 @@ from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
 
+_LATE_KEYS = 0.35
+"""Of the time of a pair of tiles that is lost where one tile of keys more than there are slots for
+waits until the values of other cores are served (found by simulating: between 0.2 and 0.5)."""
 _STEPS = 6
 """Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
 between."""
@@ -57,7 +60,8 @@ class Step(NamedTuple):
         cycles = last_equal_end(times, ranges * heads, machine.cores)
         cycles = launch_cycles(machine) + np.maximum(cycles, least_cycles(machine, moved, moved))
         cycles = cycles + np.where(ranges > 1, self._merge_cycles(ranges), 0)
-        return Estimate(problem.q_len * cycles, problem.q_len * moved)
+        steps = heads * ranges * ceil_div(length, tiling.tile_k)
+        return Estimate(problem.q_len * cycles, problem.q_len * moved, steps)
 
     @property
     def group(self) -> int:
@@ -143,6 +147,8 @@ class _Item(NamedTuple):
         alone, steps = ends[0] + more, np.minimum(ends[1] - ends[0], ends[0]) + more
         # What is loaded before anything has arrived waits for other cores only once.
         beyond = np.maximum(0, tiles - stages / 2) if count > stages else 0
+        if count == stages + 1:
+            beyond = beyond + _LATE_KEYS
         of_core = tiles * self._items / machine.cores
         parts = (
             # The first loads wait for those of other cores, the others at each tile.

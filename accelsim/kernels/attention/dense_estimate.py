@@ -49,7 +49,8 @@ class Dense(NamedTuple):
         scores = self._cycles(self._scores, block_rows, tile_k, self._score_traffic(block_rows))
         output = self._cycles(self._output, block_rows, tile_k, self._output_traffic(block_rows))
         moved = self._score_traffic(block_rows).moved + self._output_traffic(block_rows).moved
-        return Estimate(scores + output, moved)
+        items = self.heads.heads * ceil_div(self.heads.rows, block_rows)
+        return Estimate(scores + output, moved, items * ceil_div(self.problem.kv_len, tile_k))
 
     def softmax(self, rows: Array) -> Array:
         """Return the estimate of the phase of the softmax, in tiles of some rows."""

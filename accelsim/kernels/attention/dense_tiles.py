@@ -124,7 +124,8 @@ def _estimate(
     pairs, of_pair = np.unique(np.stack([own.tile_q, own.tile_k]), axis=1, return_inverse=True)
     rows, of_rows = np.unique(own.softmax_rows, return_inverse=True)
     products, softmax = dense.products(*pairs), dense.softmax(rows)
-    return Estimate(products.cycles[of_pair] + softmax[of_rows], products.loaded_bytes[of_pair])
+    cycles, loaded_bytes, steps = (each[of_pair] for each in products)
+    return Estimate(cycles + softmax[of_rows], loaded_bytes, steps)
 
 
 def _too_large(

@@ -194,7 +194,8 @@ class OnlineEstimate(NamedTuple):
         loop, mask = self._loop(cut, loads.shared * loads.by_others / tile_bytes)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         cycles = np.maximum(self._placed(cut, loop, mask, loads, seen), least)
-        return Estimate(launch_cycles(machine) + cycles, loaded)
+        steps = cut.items * np.ceil(seen / tiling.tile_k)
+        return Estimate(launch_cycles(machine) + cycles, loaded, steps)
 
     def _placed(self, cut: _Cut, loop: Loop, mask: Array, loads: Loads, seen: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that.

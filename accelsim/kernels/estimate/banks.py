@@ -42,12 +42,17 @@ class RowPlaces(NamedTuple):
         return own.mean(-1) / own.max(-1)
 
 
+def piece_bytes(hbm: BankedHbmSpec) -> int:
+    """Return the bytes in a row that lie in one channel before the next one follows."""
+    below = takewhile(lambda digit: digit.field not in _CHANNEL, hbm.digits)
+    return hbm.dram.shape.burst * math.prod(digit.size for digit in below)
+
+
 @remembered
 def places_of_rows(hbm: BankedHbmSpec, rows: int, pitch_bytes: float) -> RowPlaces:
     """Return where rows lie that begin `pitch_bytes` apart."""
     shape = hbm.dram.shape
-    below = takewhile(lambda digit: digit.field not in _CHANNEL, hbm.digits)
-    piece = shape.burst * math.prod(digit.size for digit in below)
+    piece = piece_bytes(hbm)
     pieces = max(1, round(pitch_bytes / piece))
     begins = np.arange(min(rows, _MOST_ROWS))[:, None] * int(pitch_bytes)
     middles = begins + np.arange(pieces) * piece + piece // 2

@@ -14,7 +14,7 @@ TILE_SIZES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 Array = Any
 """Sizes or times, one for every candidate: an array, or a number where all have the same."""
 
-_ALIKE = 1.01
+_ALIKE = 1.02
 """Estimates that differ by less are taken for equal; then bytes decide."""
 
 
@@ -23,6 +23,8 @@ class Estimate(NamedTuple):
 
     cycles: Array
     loaded_bytes: Array
+    steps: Array
+    """Tiles of keys that all work items meet."""
 
 
 _MULTIPLE = 16
@@ -45,12 +47,14 @@ def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:
 def fastest(estimates: Sequence[Estimate]) -> tuple[int, int]:
     """Return which estimate has the best candidate, and which of its candidates it is.
 
-    The best is the fastest, or one as fast that loads less.
+    The best is the fastest, or one as fast that loads less or takes fewer steps.
     """
     limit = _ALIKE * min(float(each.cycles.min()) for each in estimates)
     best = [_least_loaded(each, limit) for each in estimates]
     keys = [
-        (each.loaded_bytes[at], each.cycles[at]) if each.cycles[at] <= limit else (np.inf, np.inf)
+        (each.loaded_bytes[at], each.steps[at], each.cycles[at])
+        if each.cycles[at] <= limit
+        else (np.inf,)
         for each, at in zip(estimates, best, strict=True)
     ]
     chosen = min(range(len(keys)), key=lambda index: keys[index])
@@ -59,4 +63,4 @@ def fastest(estimates: Sequence[Estimate]) -> tuple[int, int]:
 
 def _least_loaded(estimate: Estimate, limit: float) -> int:
     loaded = np.where(estimate.cycles <= limit, estimate.loaded_bytes, np.inf)
-    return int(np.lexsort((estimate.cycles, loaded))[0])
+    return int(np.lexsort((estimate.cycles, estimate.steps, loaded))[0])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.banks import piece_bytes
 from accelsim.kernels.estimate.timeline import Supply
 
 _BANKED_SHARE = 0.9
@@ -48,11 +49,20 @@ def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
     With an L2, first_share of the loads waits for the HBM: those of what comes for the first time,
     and of cores that ask for the same at the same time.
     """
-    miss, hit = float(miss_cycles(machine)), float(hit_cycles(machine))
+    miss, hit = miss_cycles(machine) + _piece_cycles(machine), float(hit_cycles(machine))
     if machine.l2 is None:
         return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss)
     latency = hit + first_share * (miss - hit)
     return Supply(machine.clock / machine.l2.bandwidth, latency, hit)
+
+
+def _piece_cycles(machine: MachineSpec) -> float:
+    """Return the time of the bytes in a row that one channel of a banked HBM serves alone."""
+    hbm = machine.hbm
+    if hbm.kind == "flat":
+        return 0.0
+    channels = hbm.channels * hbm.dram.shape.pseudo_channels
+    return piece_bytes(hbm) * channels / machine.hbm_bytes_per_cycle
 
 
 def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_share: Any) -> Any:

@@ -73,9 +73,7 @@ def seen_tiles(problem, tile_q, tile_k):
 @pytest.mark.parametrize("shift", ["once", "per_query_tile", "cached"])
 def test_pasa_moves_what_its_docstring_says(shift, precision, causal):
     problem, n = problem_of(causal=causal), 32
-    parameters = Pasa.parameters(
-        tile_q=24, tile_k=n, shift=shift, precision=precision, fold=False
-    )
+    parameters = Pasa.parameters(tile_q=24, tile_k=n, shift=shift, precision=precision, fold=False)
     program, _ = Pasa.record(problem, MACHINE, parameters, None)
     verify(program)
     dim, b, shifted_b = problem.head_dim, HALF, HALF if precision == "fp16" else SINGLE
