@@ -4,7 +4,7 @@ Numba's own cache does not notice an edited callee in another module; `accelsim.
 See docs/decisions/0003-compiled-cache.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,6 +74,29 @@ def _borrow_compiled(array: Any) -> Any:
 
 
 setattr(borrow, COMPILED_AS, (_borrow_compiled,))
+
+
+def chosen_by_type(choices: Mapping[type, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return a function that calls the choice for the type of its first argument, a named tuple.
+
+    Compiled code holds only that choice: its caller is compiled anew for each type that it meets.
+    """
+
+    def chosen(value: Any, *others: Any) -> Any:
+        return choices[type(value)](value, *others)
+
+    def compiled(value: Any, *others: Any) -> Any:
+        choice = choices[value.instance_class]
+
+        def call(value: Any, *others: Any) -> Any:
+            return choice(value, *others)
+
+        return call
+
+    overload(chosen, jit_options={"forceinline": True, "error_model": "numpy"})(compiled)
+    functions = tuple(getattr(each, "py_func", each) for each in choices.values())
+    setattr(chosen, COMPILED_AS, functions)
+    return chosen
 
 
 @contextmanager

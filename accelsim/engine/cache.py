@@ -54,7 +54,7 @@ _STATE = _record(
 
 
 class Cache(NamedTuple):
-    """Parameters and state; without an L2, `num_sets` is 0 and there are no lines.
+    """Parameters and state.
 
     Line numbers lie apart from what is known of the lines, for most of them are only looked past.
     """
@@ -75,21 +75,20 @@ class Cache(NamedTuple):
     """What the current transfer wants of the HBM [most pieces, NUM_FIELDS]."""
 
 
-def new_cache(l2: L2Spec | None, most_pieces: int) -> Cache:
+def new_cache(l2: L2Spec, most_pieces: int) -> Cache:
     """Return an empty cache; most_pieces: that any transfer fetches or evicts."""
-    shape = (l2.sets, l2.ways) if l2 else (0, 0)
+    shape = l2.sets, l2.ways
     state = np.zeros(1, _STATE).view(np.recarray)
-    if l2:
-        state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
-        state.whole_line = l2.sector_mask
-        state.writes_through = l2.writes == "through"
+    state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
+    state.whole_line = l2.sector_mask
+    state.writes_through = l2.writes == "through"
     return Cache(
         state=state,
         lines=np.zeros(shape, np.int64),
         used=np.zeros(shape, np.int64),
         ways=np.zeros(shape, _WAY).view(np.recarray),
         filled=np.zeros(shape[0] * shape[1], np.int64),
-        arrivals=np.zeros(_RING if l2 else 0, np.int64),
+        arrivals=np.zeros(_RING, np.int64),
         pieces=np.zeros((most_pieces, NUM_FIELDS), np.int64),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
+from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, jit_inline, jit_inner
 
@@ -27,11 +28,6 @@ class FlatChannels(NamedTuple):
     """Subcycle from which each channel is idle."""
 
 
-def no_flat_channels() -> FlatChannels:
-    """Return what stands for the channels of a memory that is not there."""
-    return FlatChannels(1, 1, np.zeros(0, np.int64))
-
-
 def new_flat_hbm(machine: MachineSpec) -> FlatChannels:
     """Return the idle HBM of a machine."""
     return FlatChannels(
@@ -41,15 +37,12 @@ def new_flat_hbm(machine: MachineSpec) -> FlatChannels:
     )
 
 
-def new_slices(machine: MachineSpec) -> FlatChannels:
-    """Return the idle slices of a machine's L2; none without one."""
-    cache = machine.l2
-    if cache is None:
-        return no_flat_channels()
+def new_slices(l2: L2Spec, clock_hz: float) -> FlatChannels:
+    """Return the idle slices of an L2."""
     return FlatChannels(
-        interleave_bytes=cache.line,
-        subcycles_per_mebibyte=service_rate(cache.bandwidth / machine.clock / cache.slices),
-        channel_free=np.zeros(cache.slices, np.int64),
+        interleave_bytes=l2.line,
+        subcycles_per_mebibyte=service_rate(l2.bandwidth / clock_hz / l2.slices),
+        channel_free=np.zeros(l2.slices, np.int64),
     )
 
 

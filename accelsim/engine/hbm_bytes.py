@@ -3,7 +3,7 @@
 import numpy as np
 
 from accelsim.engine.cache import begin_transfer, borrowed_cache
-from accelsim.engine.memory import look_up, new_memory
+from accelsim.engine.memory import Direct, look_up, new_memory
 from accelsim.engine.schedule import Cycles, Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, jit
@@ -18,13 +18,14 @@ def hbm_bytes_of_ops(schedule: Schedule, machine: MachineSpec) -> Cycles:
     once more. What is dirty at the end of the run belongs to no op.
     """
     program = schedule.program
-    if machine.l2 is None:
+    memory = new_memory(machine, program)
+    if isinstance(memory, Direct):
         return program.hbm_bytes
     transfers = np.flatnonzero(program.units >= Unit.LOAD)
     keys = (program.units, schedule.op_core, schedule.start)
     order = transfers[np.lexsort([key[transfers] for key in keys])]
-    cache, pitches = new_memory(machine, program).cache, row_pitches(program)
-    moved: Cycles = _moved(cache, program.ops, order, pitches, program.gathered_rows)
+    pitches = row_pitches(program)
+    moved: Cycles = _moved(memory.cache, program.ops, order, pitches, program.gathered_rows)
     return moved
 
 

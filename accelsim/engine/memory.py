@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.engine.banked.hbm import counted
+from accelsim.engine.banked.hbm import BankedHbm, counted
 from accelsim.engine.cache import (
     Cache,
     begin_transfer,
@@ -34,26 +34,38 @@ from accelsim.engine.hbm import (
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit, jit_inline, jit_inner
+from accelsim.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import B, C
 from accelsim.program.program import Program, Words
 from accelsim.program.transfer import row_address
 
 
-class Memory(NamedTuple):
-    """Everything between the DMA queues and the DRAM cells: parameters and state."""
+class Direct(NamedTuple):
+    """The HBM behind the DMA queues, without an L2."""
 
     latency_cycles: int
-    """Cycles that a byte travels from the first memory that may have it."""
+    """Cycles that a byte travels."""
+    hbm: Hbm
+
+
+class Cached(NamedTuple):
+    """An L2 between the DMA queues and the HBM: parameters and state."""
+
+    latency_cycles: int
+    """Cycles that a byte travels from the L2."""
+    hbm: Hbm
     cache: Cache
     slices: FlatChannels
     """The ports of the cache, which serve like channels."""
-    hbm: Hbm
     tensor_begins: Words
     """First address of every tensor, ascending."""
     tensor_bytes: Words
-    """HBM bytes of every tensor; counted where there is a cache."""
+    """HBM bytes of every tensor."""
+
+
+Memory = Direct | Cached
+"""Everything between the DMA queues and the DRAM cells. Its type decides what is compiled."""
 
 
 class Ended(NamedTuple):
@@ -69,13 +81,15 @@ def new_memory(machine: MachineSpec, program: Program) -> Memory:
     most_bursts = 0
     if isinstance(machine.hbm, BankedHbmSpec):
         most_bursts = _most_bursts(program, machine.hbm.dram.shape.burst, machine.l2)
-    most_pieces = _most_pieces(program, machine.l2.sector) if machine.l2 else 0
+    hbm = new_hbm(machine, program.gathered_rows, most_bursts)
+    if machine.l2 is None:
+        return Direct(machine.hbm_latency_cycles, hbm)
     begins = [tensor.address for tensor in program.tensors] or [0]
-    return Memory(
-        machine.l2_latency_cycles if machine.l2 else machine.hbm_latency_cycles,
-        new_cache(machine.l2, 2 * most_pieces),
-        new_slices(machine),
-        new_hbm(machine, program.gathered_rows, most_bursts),
+    return Cached(
+        machine.l2_latency_cycles,
+        hbm,
+        new_cache(machine.l2, 2 * _most_pieces(program, machine.l2.sector)),
+        new_slices(machine.l2, machine.clock),
         np.array(begins, np.int64),
         np.zeros(len(begins), np.int64),
     )
@@ -108,17 +122,18 @@ def dram_commands(memory: Memory, machine: MachineSpec, cycles: int) -> DramComm
 
     None where the memory is flat.
     """
-    hbm = machine.hbm
-    if not isinstance(hbm, BankedHbmSpec):
+    hbm, device = machine.hbm, memory.hbm.device
+    if not isinstance(hbm, BankedHbmSpec) or not isinstance(device, BankedHbm):
         return None
-    channels, timing = counted(memory.hbm.banked), hbm.dram.timing
+    channels, timing = counted(device), hbm.dram.timing
     burst_bytes = hbm.dram.shape.burst
+    dirty = dirty_bytes(memory.cache) if isinstance(memory, Cached) else 0
     intervals = int(cycles / machine.clock / (timing.t_refi * timing.t_ck))
     return DramCommands(
         activations=int(channels["activates"].sum()),
         read_bursts=int(channels["read_bursts"].sum()),
         # What is dirty in the cache at the end is written without new rows.
-        write_bursts=int(channels["write_bursts"].sum()) + dirty_bytes(memory.cache) // burst_bytes,
+        write_bursts=int(channels["write_bursts"].sum()) + dirty // burst_bytes,
         row_hits=int(channels["row_hits"].sum()),
         refreshes=intervals * hbm.channels * hbm.dram.shape.pseudo_channels,
     )
@@ -133,13 +148,13 @@ def _most_pieces(program: Program, piece_bytes: int) -> int:
 
 def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:
     """Return the bytes that went over each level; what is dirty counts as written back."""
-    counts = memory.cache.state[0]
-    if counts.num_sets == 0:
+    if isinstance(memory, Direct):
         return MemoryTraffic(
             hbm_read_bytes=program.read_bytes,
             hbm_write_bytes=program.write_bytes,
             hbm_bytes_by_tensor=program.bytes_by_tensor,
         )
+    counts = memory.cache.state[0]
     return MemoryTraffic(
         hbm_read_bytes=int(counts.fetched_bytes),
         hbm_write_bytes=int(counts.written_back_bytes) + dirty_bytes(memory.cache),
@@ -150,7 +165,7 @@ def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:
     )
 
 
-def _bytes_by_tensor(memory: Memory) -> tuple[int, ...]:
+def _bytes_by_tensor(memory: Cached) -> tuple[int, ...]:
     """Return what was counted of every tensor, with the lines of it that are dirty."""
     moved = memory.tensor_bytes.copy()
     addresses, sizes = dirty_lines(memory.cache)
@@ -170,17 +185,11 @@ def _count_by_tensor(begins, tensor_bytes, pieces, num_pieces):
 
 
 @jit
-def request(memory, time_cycles, transfer):
-    """Serve a transfer requested at `time_cycles`; return the cycle at which it is complete.
-
-    Requests must come in the order of time.
-    """
-    if memory.cache.state[0].num_sets == 0:
-        return serve_transfer(memory.hbm, time_cycles, transfer)
-    return _request_cached(memory, time_cycles, transfer)
+def _request_direct(memory, time_cycles, transfer):
+    return serve_transfer(memory.hbm, time_cycles, transfer)
 
 
-@jit_inner
+@jit
 def _request_cached(memory, time_cycles, transfer):
     cache = borrowed_cache(memory.cache)
     state = cache.state[0]
@@ -217,13 +226,24 @@ def look_up(cache, transfer, gathered_rows):
 
 
 @jit_inner
-def borrowed_memory(memory):
-    """Return the same memory, its state as borrowed views."""
-    return Memory(
+def _borrowed_direct(memory):
+    return Direct(memory.latency_cycles, borrowed_hbm(memory.hbm))
+
+
+@jit_inner
+def _borrowed_cached(memory):
+    return Cached(
         memory.latency_cycles,
+        borrowed_hbm(memory.hbm),
         borrowed_cache(memory.cache),
         borrowed_flat(memory.slices),
-        borrowed_hbm(memory.hbm),
         borrow(memory.tensor_begins),
         borrow(memory.tensor_bytes),
     )
+
+
+request = chosen_by_type({Direct: _request_direct, Cached: _request_cached})
+"""Serve a transfer: memory, cycle of the request, transfer -> cycle at which it is complete.
+Requests must come in the order of time."""
+borrowed_memory = chosen_by_type({Direct: _borrowed_direct, Cached: _borrowed_cached})
+"""The same memory, its state as borrowed views; for compiled code."""

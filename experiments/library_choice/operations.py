@@ -95,9 +95,10 @@ def by_hand(problem: Problem) -> Iterator[Recipe]:
 
 
 def _prefills(problem: AttentionProblem) -> Iterator[Recipe]:
+    rows = problem.q_len * problem.q_heads // problem.kv_heads
     sides = product((16, 32, 64, 96, 128, 192, 256), (32, 64, 128, 256, 512), (1, 2))
     for tile_q, tile_k, query_tiles in sides:
-        if tile_q <= 2 * problem.q_len and tile_k <= 2 * problem.kv_len:
+        if tile_q <= max(16, 2 * rows) and tile_k <= 2 * problem.kv_len:
             yield Recipe("flash", tile_q=tile_q, tile_k=tile_k, query_tiles=query_tiles)
 
 

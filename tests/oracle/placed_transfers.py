@@ -29,7 +29,7 @@ def placed_by_both(hbm, transfers, clock_hz=1e9):
     """
     machine = machine_of().model_copy(update={"clock": clock_hz, "hbm": hbm})
     memory, rules = new_memory(machine, program_of([])), rules_of_hbm(hbm)
-    plan, ratio = memory.hbm.banked.plan, memory.hbm.banked
+    plan, ratio = memory.hbm.device.state, memory.hbm.device
     channels = [Channel(rules) for _ in range(hbm.channels)]
     time_cycles = 0
     for wait, address, rows, row_bytes, step, is_write in transfers:
@@ -46,7 +46,7 @@ def placed_by_both(hbm, transfers, clock_hz=1e9):
         )
         assert served == -(-real * ratio.cycles // ratio.ticks) + machine.hbm_latency_cycles
     assert_same_state(plan, channels)
-    found = counted(memory.hbm.banked)
+    found = counted(memory.hbm.device)
     for number, channel in enumerate(channels):
         channel.write_until(None)
         assert counts_of(found[number]) == counts_of_sets(channel)

@@ -82,22 +82,3 @@ def _lists(channels: int, capacity: int) -> tuple[Records, Records]:
     lists.first = lists.last = NONE
     lists.first[:, FREE], lists.last[:, FREE] = 0, capacity - 1
     return lists, entries
-
-
-def no_dram() -> Dram:
-    """Return the state of no channels, for machines without banked memory."""
-    return Dram(
-        timing=records(0, TIMING),
-        banks=records(0, BANK),
-        groups=records(0, GROUP),
-        ranks=records(0, RANK),
-        pseudos=records(0, PSEUDO),
-        acts=np.zeros((0, 4), np.int64),
-        channels=records(0, CHANNEL),
-        lists=records((0, NUM_LISTS), LIST),
-        entries=records((0, 0), ENTRY),
-        waiting=records((0, NUM_KINDS), LIST),
-        newest=np.zeros((0, NUM_KINDS), np.int64),
-        offers=records((0, 0), OFFER),
-        runs=records(0, RUN),
-    )

@@ -4,22 +4,21 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from accelsim.engine.banked.controller import drain, serve_runs
-from accelsim.engine.banked.device import new_dram, no_dram
+from accelsim.engine.banked.device import new_dram
 from accelsim.engine.banked.parameters import parameters_of, ticks_per_clock
 from accelsim.engine.banked.placement import place_run, write_until
-from accelsim.engine.banked.places import Places, borrowed_places, located, new_places, no_places
+from accelsim.engine.banked.places import Places, borrowed_places, located, new_places
 from accelsim.engine.banked.plan import (
     Plan,
     borrowed_plan,
     new_plan,
-    no_plan,
     real_tick,
     working_tick,
 )
 from accelsim.engine.banked.rules import tick_seconds
 from accelsim.engine.banked.state import NEVER, NONE, Dram, Records, borrowed_dram
 from accelsim.hardware.hbm import BankedHbmSpec
-from accelsim.jit import borrow, jit, jit_inline, jit_inner
+from accelsim.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 from accelsim.program.transfer import row_address
 
 _LARGEST_DENOMINATOR = 1 << 16
@@ -37,11 +36,9 @@ class BankedHbm(NamedTuple):
     places: Places
     bank_bits: int
     """Of the number of banks of a channel."""
-    is_placed: bool
-    """Whether bursts are placed in `plan`, or a controller of `dram` steps through commands; both
-    have one type, so that engines compile once."""
-    plan: Plan
-    dram: Dram
+    state: Plan | Dram
+    """Where bursts are placed, or what a controller steps through commands; compiled code is
+    specialised for its type."""
 
 
 class Taken(NamedTuple):
@@ -63,13 +60,13 @@ def new_banked_hbm(hbm: BankedHbmSpec, clock_hz: float, most_bursts: int) -> Ban
         "is_closed_page": int(hbm.page == "closed"),
     }
     parameters = parameters_of(shape, timing, hbm.controller, policy)
-    plan, dram = no_plan(), no_dram()
-    tick_s = timing.t_ck / ticks_per_clock(timing)
+    state: Plan | Dram
     if hbm.detail == "bursts":
         tick_s = tick_seconds(parameters, timing)
-        plan = new_plan(hbm.channels, parameters)
+        state = new_plan(hbm.channels, parameters)
     else:
-        dram = new_dram(hbm.channels, parameters, most_bursts)
+        tick_s = timing.t_ck / ticks_per_clock(timing)
+        state = new_dram(hbm.channels, parameters, most_bursts)
     ratio = Fraction(tick_s * clock_hz).limit_denominator(_LARGEST_DENOMINATOR)
     return BankedHbm(
         cycles=ratio.numerator,
@@ -77,21 +74,17 @@ def new_banked_hbm(hbm: BankedHbmSpec, clock_hz: float, most_bursts: int) -> Ban
         burst_bits=shape.burst.bit_length() - 1,
         places=new_places(hbm.digits, shape, hbm.hashed),
         bank_bits=shape.banks_of_channel.bit_length() - 1,
-        is_placed=hbm.detail == "bursts",
-        plan=plan,
-        dram=dram,
+        state=state,
     )
-
-
-def no_banked_hbm() -> BankedHbm:
-    """Return what stands for the banked HBM in a machine without one."""
-    return BankedHbm(1, 1, 1, no_places(), 0, False, no_plan(), no_dram())
 
 
 def counted(hbm: BankedHbm) -> Records:
     """Return the channels with the numbers of commands, after all that waits has been written."""
-    _write_all(hbm)
-    return hbm.plan.channels if hbm.is_placed else hbm.dram.channels
+    _write_all(hbm.state)
+    return hbm.state.channels
+
+
+_borrowed_state = chosen_by_type({Plan: borrowed_plan, Dram: borrowed_dram})
 
 
 @jit_inline
@@ -103,9 +96,7 @@ def borrowed_banked_hbm(hbm):
         hbm.burst_bits,
         borrowed_places(hbm.places),
         hbm.bank_bits,
-        hbm.is_placed,
-        borrowed_plan(hbm.plan),
-        borrowed_dram(hbm.dram),
+        _borrowed_state(hbm.state),
     )
 
 
@@ -127,59 +118,75 @@ def serve_banked(hbm, time_cycles, transfer, gathered_rows):
 @jit_inline
 def nothing_taken(hbm, time_cycles):
     """Return the beginning of a transfer requested at `time_cycles`."""
-    now = (time_cycles * hbm.ticks + hbm.cycles - 1) // hbm.cycles
-    if hbm.is_placed:
-        now = working_tick(hbm.plan, now)
+    now = _begin(hbm.state, (time_cycles * hbm.ticks + hbm.cycles - 1) // hbm.cycles)
     return Taken(now, 0, now)
 
 
 @jit_inline
 def take(hbm, taken, begin, end, is_write):
     """Serve the bursts with bytes begin:end, or give them to their channels."""
-    now, num_runs, done = taken
     first, end = begin >> hbm.burst_bits, ((end - 1) >> hbm.burst_bits) + 1
     while first < end:
         run = first >> hbm.places.run_bits
         bursts = min(end, (run + 1) << hbm.places.run_bits) - first
         bank, row = located(hbm.places, run)
         number = bank >> hbm.bank_bits
-        if hbm.is_placed:
-            done = max(done, place_run(hbm.plan, number, bank, row, bursts, is_write, now))
-        else:
-            num_runs = _give(hbm.dram, num_runs, number, bank, row, bursts, is_write)
+        taken = _take_run(hbm.state, taken, number, bank, row, bursts, is_write)
         first += bursts
-    return Taken(now, num_runs, done)
+    return taken
 
 
 @jit_inline
 def finished(hbm, taken):
     """Serve what has been given to the channels; return the cycle at which all is done."""
-    done = real_tick(hbm.plan, taken.done) if hbm.is_placed else _serve_all(hbm.dram, taken.now)
-    return (done * hbm.cycles + hbm.ticks - 1) // hbm.ticks
+    return (_finish(hbm.state, taken) * hbm.cycles + hbm.ticks - 1) // hbm.ticks
 
 
 @jit_inline
-def _give(dram, num_runs, number, bank, row, bursts, is_write):
+def _place(plan, taken, number, bank, row, bursts, is_write):
+    done = place_run(plan, number, bank, row, bursts, is_write, taken.now)
+    return Taken(taken.now, taken.num_runs, max(taken.done, done))
+
+
+@jit_inline
+def _real_tick(plan, taken):
+    return real_tick(plan, taken.done)
+
+
+@jit_inline
+def _write_placed(plan):
+    for number in range(len(plan.channels)):
+        write_until(plan, number, NEVER)
+
+
+@jit_inline
+def _same_tick(_dram, now):
+    return now
+
+
+@jit_inline
+def _give(dram, taken, number, bank, row, bursts, is_write):
     """Hand a run to channel `number`; return how many runs there are by now."""
+    num_runs = taken.num_runs
     channel = dram.channels[number]
     if channel.last_run != NONE:
         last = dram.runs[channel.last_run]
         if last.bank == bank and last.row == row and last.is_write == is_write:
             last.bursts += bursts
-            return num_runs
+            return taken
         last.next = num_runs
     else:
         channel.first_run = num_runs
     channel.last_run = num_runs
     run = dram.runs[num_runs]
     run.bank, run.row, run.bursts, run.is_write, run.next = bank, row, bursts, is_write, NONE
-    return num_runs + 1
+    return Taken(taken.now, num_runs + 1, taken.done)
 
 
 @jit_inline
-def _serve_all(dram, now):
-    """Serve the runs of all channels from tick `now`; return the tick at which the last is done."""
-    done = now
+def _serve_all(dram, taken):
+    """Serve the runs of all channels; return the tick at which the last is done."""
+    done = now = taken.now
     for number in range(len(dram.channels)):
         channel = dram.channels[number]
         if channel.first_run != NONE:
@@ -188,11 +195,19 @@ def _serve_all(dram, now):
     return done
 
 
+@jit_inline
+def _drain_all(dram):
+    for number in range(len(dram.channels)):
+        drain(dram, number, NEVER)
+
+
+_begin = chosen_by_type({Plan: working_tick, Dram: _same_tick})
+_take_run = chosen_by_type({Plan: _place, Dram: _give})
+_finish = chosen_by_type({Plan: _real_tick, Dram: _serve_all})
+_drain = chosen_by_type({Plan: _write_placed, Dram: _drain_all})
+
+
 @jit
-def _write_all(hbm):
+def _write_all(state):
     """Write what still waits in the queues; the time is nobody's."""
-    hbm = borrowed_banked_hbm(hbm)
-    for number in range(len(hbm.plan.channels)):
-        write_until(hbm.plan, number, NEVER)
-    for number in range(len(hbm.dram.channels)):
-        drain(hbm.dram, number, NEVER)
+    _drain(_borrowed_state(state))

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from accelsim.hardware.dram import DramShape
 from accelsim.hardware.mapping import (
     DIGIT_BITS,
-    DIGIT_COLUMNS,
     DIGIT_SIZE,
     NO_POWER,
     Digit,
@@ -48,11 +47,6 @@ def new_places(digits: Sequence[Digit], shape: DramShape, hashed: Collection[str
     table = digit_table(above, shape, hashed)
     num_runs = int(np.prod(table[:, DIGIT_SIZE]))
     return Places(run_bits, num_runs, table, _tables(table, num_runs))
-
-
-def no_places() -> Places:
-    """Return what stands for the mapping of a memory without one."""
-    return Places(0, 1, np.zeros((0, DIGIT_COLUMNS), np.int64), _no_tables(0))
 
 
 def _tables(digits: Words, num_runs: int) -> Words:

@@ -108,22 +108,6 @@ def _calendars(*shape: int) -> Words:
     return np.zeros((*shape, NUM_WORDS), np.int64)
 
 
-def no_plan() -> Plan:
-    """Return the state of no channels, for memories that are simulated in another way."""
-    return Plan(
-        rules=Rules(*(1 for _ in Rules._fields)),
-        channels=records(0, CHANNEL),
-        banks=records(0, BANK),
-        pseudos=records(0, PSEUDO),
-        pins=_calendars(0),
-        groups=_calendars(0),
-        activations=_calendars(0),
-        queues=records((0, NUM_KINDS), QUEUE),
-        departures=_calendars(0, NUM_KINDS),
-        waiting=records((0, 0), WAITING),
-    )
-
-
 @jit_inline
 def borrowed_plan(plan):
     """Return the same state as borrowed views."""

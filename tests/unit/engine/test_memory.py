@@ -27,7 +27,7 @@ def memory_of(*, channels=4, interleave_bytes=64, latency_cycles=10, channel_byt
 
 
 def busy_cycles(memory):
-    return (memory.hbm.flat.channel_free // SUBCYCLES).tolist()
+    return (memory.hbm.device.channel_free // SUBCYCLES).tolist()
 
 
 def requested(memory, now, address, num_bytes):
@@ -88,7 +88,7 @@ def test_a_stream_is_never_faster_than_the_pins(requests, machine):
         moved_bytes += num_bytes
         done = requested(memory, now, address, num_bytes)
         assert done >= now + machine.hbm_latency_cycles + num_bytes // machine.hbm_bytes_per_cycle
-    last_cycle = memory.hbm.flat.channel_free.max() / SUBCYCLES
+    last_cycle = memory.hbm.device.channel_free.max() / SUBCYCLES
     # The rate is a quotient of doubles, rounded up to a subcycle per mebibyte.
     assert moved_bytes <= machine.hbm_bytes_per_cycle * last_cycle * (1 + 2**-50)
 
