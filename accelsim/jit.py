@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 from numba.core import cgutils, event
+from numba.core.types import unliteral
 from numba.extending import intrinsic, overload
 
 from accelsim.closure import COMPILED_AS
@@ -42,7 +43,20 @@ def jit_inline(function: Callable[..., Any]) -> Any:
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
     compiled = numba.njit(fastmath=False, error_model="numpy", nogil=True, **options)(function)
     # With NUMBA_DISABLE_JIT the function stays what it is.
-    return compiled if compiled is function else cached(compiled)
+    return compiled if compiled is function else _for_any_constant(cached(compiled))
+
+
+def _for_any_constant(compiled: Any) -> Any:
+    """Return the same function, which is not compiled anew for each constant that it is given."""
+    of_types = compiled.get_call_template
+
+    def template(arguments: Any, named: Any) -> Any:
+        return of_types(
+            tuple(map(unliteral, arguments)), {k: unliteral(v) for k, v in named.items()}
+        )
+
+    compiled.get_call_template = template
+    return compiled
 
 
 def borrow(array: Any) -> Any:

@@ -179,6 +179,12 @@ def round_tile(tile: Any, rows: int, cols: int, fmt_code: int) -> None:
 def round_array(x: npt.ArrayLike, fmt: Format) -> npt.NDArray[np.float32]:
     """Return a float32 copy of `x` (any shape) rounded to `fmt`."""
     rounded = np.array(x, dtype=np.float32, order="C")
+    if fmt == Format.FP32:
+        return rounded
+    if fmt == Format.FP16:
+        # NumPy rounds alike, and a program without numbers waits for no compiler.
+        with np.errstate(over="ignore"):
+            return rounded.astype(np.float16).astype(np.float32)
     flat = rounded.reshape(1, -1)
     round_tile(flat, 1, flat.shape[1], fmt.code)
     return rounded
