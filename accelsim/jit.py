@@ -10,7 +10,7 @@ from typing import Any
 
 import numba
 from numba.core import cgutils, event
-from numba.core.types import unliteral
+from numba.core.types.misc import unliteral
 from numba.extending import intrinsic, overload
 
 from accelsim.closure import COMPILED_AS
