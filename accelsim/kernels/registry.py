@@ -20,6 +20,13 @@ from accelsim.kernels.linear.requantized import Requantized
 from accelsim.kernels.linear.smoothquant import SmoothQuant
 from accelsim.kernels.linear.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
+from accelsim.kernels.outside import (
+    complete,
+    is_in_file,
+    kernel_of_file,
+    kernel_of_package,
+    packaged_kernels,
+)
 from accelsim.kernels.vector.rows import Vector
 from accelsim.sources import class_digest
 
@@ -48,14 +55,26 @@ _KERNELS = {kernel.name: kernel for kernel in _SHIPPED}
 
 
 def kernel_names() -> list[str]:
-    """Return the names of all kernels."""
-    return list(_KERNELS)
+    """Return the names of all kernels, those of installed packages included."""
+    return list(dict.fromkeys([*_KERNELS, *packaged_kernels()]))
 
 
 def get_kernel(name: str) -> type[Kernel]:
-    """Return the kernel called `name`; raises UnknownNameError."""
+    """Return the kernel called `name`, or that of a file, `path/to/file.py:Class`.
+
+    Raises UnknownNameError, and ConfigError for a file or a package without such a kernel.
+    """
+    if is_in_file(name):
+        kernel = kernel_of_file(name)
+        class_digest(kernel)
+        return kernel
     if name not in _KERNELS:
-        raise unknown_name("kernel", name, _KERNELS)
+        packaged = packaged_kernels()
+        if name not in packaged:
+            raise unknown_name("kernel", name, kernel_names())
+        kernel = kernel_of_package(packaged[name])
+        if name not in _KERNELS:  # Importing it may have registered it.
+            register(kernel)
     return _KERNELS[name]
 
 
@@ -67,8 +86,9 @@ def is_shipped(kernel: type[Kernel]) -> bool:
 def register(kernel: type[Kernel]) -> type[Kernel]:
     """Make a kernel written outside accelsim known by its name; usable as a decorator.
 
-    Raises ValueError if the name is taken.
+    Raises ValueError if the name is taken, ConfigError for what is no whole kernel.
     """
+    complete(f"kernel '{getattr(kernel, 'name', kernel.__name__)}'", kernel)
     if kernel.name in _KERNELS:
         raise ValueError(f"a kernel named '{kernel.name}' is registered already")
     _KERNELS[kernel.name] = kernel

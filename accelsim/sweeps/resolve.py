@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelsim.errors import AccelsimError, ShortageError
+from accelsim.kernels.outside import KERNEL_FILE
 from accelsim.library.recipe import LIBRARY, asked_for
 from accelsim.sweeps.axis import Scalar
 from accelsim.sweeps.contents import SOURCE, Contents, ReadContents
@@ -90,6 +91,7 @@ class Resolver:
 
     def resolve(self, choice: Settings) -> Resolved:
         """Return the point of `choice`, infeasible if its settings contradict each other."""
+        choice = {**choice, "kernel": self._source(choice["kernel"])}
         known = self.contents("kernel", choice["kernel"])
         settings = {key: value for key, value in choice.items() if "." in key or key in known}
         subjects: Settings = {subject: choice[subject] for subject in SUBJECTS}
@@ -170,8 +172,9 @@ class Resolver:
 
     def _source(self, name: Scalar) -> str:
         """A file beside the sweep file, or the name as it is."""
-        beside = self._folder / str(name)
-        return str(beside) if os.path.isfile(beside) else str(name)
+        file, is_kernel, _ = str(name).partition(f"{KERNEL_FILE}:")
+        beside = self._folder / (f"{file}{KERNEL_FILE}" if is_kernel else file)
+        return str(self._folder / str(name)) if os.path.isfile(beside) else str(name)
 
 
 def _recipe(kernel: Scalar, parameters: Settings) -> str:

@@ -123,7 +123,8 @@ def test_the_readme_shows_the_whole_loop_of_the_example():
         return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
 
     loop = (ROOT / "docs/examples/gemm_relu.py").read_text()
-    loop = loop[loop.index("@jit") : loop.index("@register")]
+    start = loop.index("from accelsim"), loop.index("class Parameters")
+    loop = loop[slice(*start)] + loop[loop.index("@al.jit") : loop.index("@al.register")]
     shown = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
     assert code(shown) == code(loop)
 

@@ -33,6 +33,7 @@ LAYERS = {
     "hardware": SPECS | {"jit"},
     "program": SPECS | {"jit", "hardware"},
     "kernels": MODELS | {"sources", "workload", "quantization"},
+    "language": MODELS | {"kernels"},
     "library": MODELS | {"workload", "kernels"},
     "engine": MODELS,
     "energy": MODELS,
