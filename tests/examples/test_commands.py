@@ -96,7 +96,7 @@ RECIPES = """
 name: recipes
 machine: edge-npu
 workloads: [attention-2048]
-kernels: ["flash(tile_q=32)", "flash( tile_q = 32 )", "flash(tile_q=64)", flash]
+kernels: ["flash(tile_q=16)", "flash( tile_q = 16 )", "flash(tile_q=64)", flash]
 """
 
 
@@ -105,7 +105,7 @@ def test_a_sweep_takes_recipes(accelsim_command, file, tmp_path):
     done = accelsim_command("-q", "sweep", "sweep.yaml", "--out", "out", "--workers", 1)
     assert done.stdout == "3 points: 3 ok (3 run now)\n"
     table = pd.read_csv(tmp_path / "out" / "results.csv", index_col="kernel")
-    assert table.index.tolist() == ["flash(tile_q=32)", "flash(tile_q=64)", "flash"]
+    assert table.index.tolist() == ["flash(tile_q=16)", "flash(tile_q=64)", "flash"]
     assert table["recipe"].tolist() == table.index.tolist()
     assert table["hbm_read_bytes"].iloc[0] > table["hbm_read_bytes"].iloc[1]
 

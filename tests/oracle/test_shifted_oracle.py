@@ -121,7 +121,9 @@ def emulated_pasa(problem, tensors, tile_q, tile_k, beta, how):
 def test_every_bit_of_pasa_is_as_stated(statistics, how, drawn, beta, seed):
     problem, tile_q, tile_k = drawn
     tensors = tensors_of(problem, seed, mean=2)
-    parameters = Pasa.parameters(tile_q=tile_q, tile_k=tile_k, beta=beta, statistics=statistics)
+    parameters = Pasa.parameters(
+        tile_q=tile_q, tile_k=tile_k, beta=beta, statistics=statistics, fold=False
+    )
     program, output = Pasa.record(problem, MACHINE, parameters, tensors)
     verify(program)
     expected = emulated_pasa(problem, tensors, tile_q, tile_k, beta, how)
@@ -133,7 +135,7 @@ def test_every_bit_of_pasa_is_as_stated(statistics, how, drawn, beta, seed):
 def test_every_bit_of_centered_is_as_stated(drawn, seed):
     problem, tile_q, tile_k = drawn
     tensors = tensors_of(problem, seed, mean=2)
-    parameters = Centered.parameters(tile_q=tile_q, tile_k=tile_k)
+    parameters = Centered.parameters(tile_q=tile_q, tile_k=tile_k, fold=False)
     program, output = Centered.record(problem, MACHINE, parameters, tensors)
     verify(program)
     group = problem.q_heads // problem.kv_heads
