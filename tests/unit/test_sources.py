@@ -210,15 +210,18 @@ def test_a_class_without_a_file_is_never_the_same_twice() -> None:
     assert found[0] != found[1]
 
 
+WHOLE = "class Own:\n    name = 'own'\n    summary = problem_kind = parameters = None\n"
+
+
 def test_a_registered_kernel_is_known_by_its_source_when_it_was_registered(
     tmp_path: Path, digest_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is edited afterwards is not what the process runs."""
     users = tmp_path / "users"
-    write_module(users, "own", "class Own:\n    name = 'own'\n")
+    write_module(users, "own", WHOLE)
     monkeypatch.setattr(registry, "_KERNELS", {})
     own = importlib.import_module("own").Own
     registry.register(own)
-    write_module(users, "own", "class Own:\n    name = 'own'\n    more = 1\n")
+    write_module(users, "own", WHOLE + "    more = 1\n")
     before = class_digest(own)
     assert digest_of() != before
