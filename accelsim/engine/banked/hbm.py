@@ -166,7 +166,7 @@ def _same_tick(_dram, now):
 
 @jit_inline
 def _give(dram, taken, number, bank, row, bursts, is_write):
-    """Hand a run to channel `number`; return how many runs there are by now."""
+    """Hand a run to channel `number`; return what has been taken by now."""
     num_runs = taken.num_runs
     channel = dram.channels[number]
     if channel.last_run != NONE:

@@ -66,6 +66,7 @@ class Timeline:
         """slots: of each buffer; 1 where it is not named."""
         self._slots, self._items_in_flight = slots, machine.items_in_flight
         self.waits = supply.begin_cycles
+        """Before the memory begins with the first load."""
         self._latency = {
             Unit.CUBE: machine.cube.latency_cycles if machine.cube else 0,
             Unit.INT_MAC: machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0,

@@ -32,7 +32,10 @@ KEPT_SHARE = 0.9
 _CROWDING = 0.5
 """Of what loads that lie on few channels would cost if all cores asked for them at once."""
 _SEEN_TOGETHER = 12.5
-"""Of so many times the rows that fit the view of all controllers, half are served in good order."""
+"""Of so many times the rows that fit the view of all controllers, half are served in good order
+(found by simulating, as is the next one)."""
+_ORDER_POWER = 4
+"""How fast that falls with more rows."""
 
 
 class Step(NamedTuple):
@@ -226,7 +229,7 @@ def _rows_share(
     # the channels that the rows of one core lie on.
     seen = hbm.controller.window * hbm.dram.shape.burst / hbm.interleave * hbm.channels
     lines = asked_rows * np.minimum(1, pitch / hbm.interleave)
-    in_view = 1 / (1 + (lines / (_SEEN_TOGETHER * seen)) ** 4)
+    in_view = 1 / (1 + (lines / (_SEEN_TOGETHER * seen)) ** _ORDER_POWER)
     even = places.evenness(element_bytes * np.minimum(cols, length))
     return even / (in_view + (1 - in_view) / places.reach)
 
