@@ -187,6 +187,11 @@ def _fastest(
 ) -> tuple[int, int, bool]:
     """Return the tiles of the lowest estimated time, and whether heads are folded."""
     tilings = list(tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold, (1,)))
+    if chosen.fold is None:
+        # Estimates of whole tiles of one head are up to 13 % too high: fold where it clearly pays.
+        folded = [each.at(each.tile_q > problem.q_len) for each in tilings if each.fold]
+        tilings = [each for each in tilings if not each.fold]
+        tilings += [each for each in folded if len(each.tile_q)]
     fits = [fitting(machine, lambda b, *own: allocate(b, own), *each[:2]) for each in tilings]
     pairs = zip(tilings, fits, strict=True)
     known = [each.at(own) for each, own in pairs if own.any()]
