@@ -26,16 +26,16 @@ from accelsim.numerics.formats import (
     INT32,
     Format,
 )
-from accelsim.program.block_ops import (
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.old.block_ops import (
     at_least,
     column_sum,
     load_strided,
     segment_sum,
     tile_max,
 )
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.integer import int_matmul, shift_accumulate
-from accelsim.program.language import (
+from accelsim.program.old.integer import int_matmul, shift_accumulate
+from accelsim.program.old.language import (
     add,
     begin_item,
     columns,
@@ -64,18 +64,12 @@ from accelsim.program.language import (
     tile,
     transposed,
 )
-from accelsim.program.program import Program
-from accelsim.program.recording import (
-    Buffer,
-    Tensor,
-    Tile,
-)
-from accelsim.program.row_ops import (
+from accelsim.program.old.row_ops import (
     add_scalar,
     divide,
     square_root,
 )
-from accelsim.program.selection import (
+from accelsim.program.old.selection import (
     Ranking,
     compact,
     expand_runs,
@@ -85,6 +79,12 @@ from accelsim.program.selection import (
     read_element,
     sort_width,
     write_column,
+)
+from accelsim.program.program import Program
+from accelsim.program.recording import (
+    Buffer,
+    Tensor,
+    Tile,
 )
 
 __all__ = [

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import BufferInfo, Memory
 from accelsim.units import KIB
@@ -70,17 +69,6 @@ def first_fit(
     if error is None:
         raise ValueError(f"{name}: no tile sizes to choose from")
     raise error
-
-
-def common_format(a: Format, b: Format) -> Format:
-    """Return the format in which the matrix unit multiplies operands of formats a and b.
-
-    It holds the values of both: FP16 and BF16 those of FP8, and FP32 those of all.
-    """
-    if a == b:
-        return a
-    wide = {fmt for fmt in (a, b) if not fmt.is_fp8} or {Format.FP16}
-    return wide.pop() if len(wide) == 1 else Format.FP32
 
 
 def tile_sizes(largest: int, smallest: int) -> list[int]:

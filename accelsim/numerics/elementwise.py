@@ -1,4 +1,4 @@
-"""Arithmetic on tiles for `accelsim.program.row_ops`; the conventions of `numerics.tile` hold."""
+"""Arithmetic on tiles for `accelsim.program.language`; the conventions of `numerics.tile` hold."""
 
 import math
 

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+import numpy as np
+
 
 class Format(StrEnum):
     """A number format, by the name it has in files and on the command line."""
@@ -68,3 +70,18 @@ FP8_E5M2 = Format.FP8_E5M2.code
 INT32 = Format.INT32.code
 INT8 = Format.INT8.code
 INT4 = Format.INT4.code
+
+
+def common_format(a: Format, b: Format) -> Format:
+    """Return the format in which the matrix unit multiplies operands of formats a and b.
+
+    It holds the values of both: FP16 and BF16 those of FP8, and FP32 those of all.
+    """
+    if a == b:
+        return a
+    wide = {fmt for fmt in (a, b) if not fmt.is_fp8} or {Format.FP16}
+    return wide.pop() if len(wide) == 1 else Format.FP32
+
+
+COMMON_FORMATS = np.array([[common_format(a, b).code for b in Format] for a in Format])
+"""Code of the common format of two, by their codes."""

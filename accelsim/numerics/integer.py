@@ -28,15 +28,16 @@ class Accumulator(NamedTuple):
 
 
 @jit_inner
-def largest_sum(starts: Starts, first: int, groups: int, bits_a: int, bits_b: int) -> int:
+def largest_sum(starts: Starts, product_bits: int) -> int:
     """Return the largest magnitude that sums over these groups, doubled between them, can have.
 
-    sum over g of 2^(groups - 1 - g) K_g 2^(bits_a - 1) 2^(bits_b - 1), K_g channels of group g.
+    sum over g of 2^(groups - 1 - g) K_g 2^(product_bits - 2), K_g channels of group g;
+    product_bits: bits of both operands together.
     """
     total = 0
-    for g in range(first, first + groups):
+    for g in range(starts.size - 1):
         total = 2 * total + (starts[g + 1] - starts[g])
-    return total << (bits_a + bits_b - 2)
+    return total << (product_bits - 2)
 
 
 @jit_inner
@@ -72,12 +73,7 @@ def shift_accumulate(
     b: Data,
     order: Data,
     starts: Starts,
-    first: int,
-    groups: int,
-    m: int,
-    n: int,
-    bits_a: int,
-    bits_b: int,
+    product_bits: int,
     accumulator: Accumulator,
     accumulate: bool,
 ) -> int:
@@ -88,97 +84,81 @@ def shift_accumulate(
     """
     if acc is None:
         return 0
-    return _accumulate(
-        acc, a, b, order[0], starts, first, groups, m, n, bits_a, bits_b, accumulator, accumulate
-    )
+    return _accumulate(acc, a, b, order[0], starts, product_bits, accumulator, accumulate)
 
 
 @jit_inner
 def multiply_accumulate(
-    acc: Data,
-    a: Data,
-    b: Data,
-    m: int,
-    n: int,
-    k: int,
-    bits_a: int,
-    bits_b: int,
-    accumulator: Accumulator,
-    accumulate: bool,
+    acc: Data, a: Data, b: Data, product_bits: int, accumulator: Accumulator, accumulate: bool
 ) -> int:
-    """acc[m, n] (+)= a[m, k] b[k, n], in the order of k."""
+    """acc[m, n] (+)= a[m, k] b[k, n], in the order of k; all of acc and a."""
     if acc is None:
         return 0
-    starts = np.array([0, k])
-    channels = np.arange(k).astype(np.int32)
-    return _accumulate(
-        acc, a, b, channels, starts, 0, 1, m, n, bits_a, bits_b, accumulator, accumulate
-    )
+    channels = np.arange(a.shape[1]).astype(np.int32)
+    starts = np.array([0, a.shape[1]])
+    return _accumulate(acc, a, b, channels, starts, product_bits, accumulator, accumulate)
 
 
 @jit_inner
-def _accumulate(
-    acc, a, b, channels, starts, first, groups, m, n, bits_a, bits_b, accumulator, accumulate
-):
+def _accumulate(acc, a, b, channels, starts, product_bits, accumulator, accumulate):
     limit = np.int64(1) << (accumulator.bits - 1)
-    is_safe = largest_sum(starts, first, groups, bits_a, bits_b) < limit
+    is_safe = largest_sum(starts, product_bits) < limit
+    rows, cols = acc.shape
     overflows = 0
     if is_safe:
-        sums = np.empty(n, np.int32)
-        for i in range(m):
-            _sum_row(sums, a, b, channels, starts, first, groups, i, n)
-            overflows += _add_row(acc, sums, i, n, accumulator, accumulate)
+        sums = np.empty(cols, np.int32)
+        for i in range(rows):
+            _sum_row(sums, a[i], b, channels, starts)
+            overflows += _add_row(acc[i], sums, accumulator, accumulate)
     else:
-        checked = np.empty(n, np.int64)
-        for i in range(m):
-            overflows += _sum_row_checked(
-                checked, a, b, channels, starts, first, groups, i, n, accumulator
-            )
-            overflows += _add_row(acc, checked, i, n, accumulator, accumulate)
+        checked = np.empty(cols, np.int64)
+        for i in range(rows):
+            overflows += _sum_row_checked(checked, a[i], b, channels, starts, accumulator)
+            overflows += _add_row(acc[i], checked, accumulator, accumulate)
     return overflows
 
 
 @jit_inner
-def _sum_row(sums, a, b, channels, starts, first, groups, i, n):
-    for j in range(n):
+def _sum_row(sums, left, b, channels, starts):
+    for j in range(sums.size):
         sums[j] = 0
-    for g in range(first, first + groups):
-        if g > first:
-            for j in range(n):
+    for g in range(starts.size - 1):
+        if g > 0:
+            for j in range(sums.size):
                 sums[j] *= 2
         for at in range(starts[g], starts[g + 1]):
             channel = channels[at]
-            left = a[i, channel]
-            for j in range(n):
-                sums[j] += left * b[channel, j]
+            factor = left[channel]
+            for j in range(sums.size):
+                sums[j] += factor * b[channel, j]
 
 
 @jit_inner
-def _sum_row_checked(sums, a, b, channels, starts, first, groups, i, n, accumulator):
+def _sum_row_checked(sums, left, b, channels, starts, accumulator):
     overflows = 0
-    for j in range(n):
+    for j in range(sums.size):
         sums[j] = 0
-    for g in range(first, first + groups):
-        if g > first:
-            for j in range(n):
+    for g in range(starts.size - 1):
+        if g > 0:
+            for j in range(sums.size):
                 doubled = sums[j] * 2
                 sums[j] = held(doubled, accumulator)
                 overflows += sums[j] != doubled
         for at in range(starts[g], starts[g + 1]):
             channel = channels[at]
-            left = np.int64(a[i, channel])
-            for j in range(n):
-                added = sums[j] + left * b[channel, j]
+            factor = np.int64(left[channel])
+            for j in range(sums.size):
+                added = sums[j] + factor * b[channel, j]
                 sums[j] = held(added, accumulator)
                 overflows += sums[j] != added
     return overflows
 
 
 @jit_inner
-def _add_row(acc, sums, i, n, accumulator, accumulate):
+def _add_row(acc, sums, accumulator, accumulate):
     overflows = 0
-    for j in range(n):
-        total = np.int64(sums[j]) + (np.int64(acc[i, j]) if accumulate else 0)
-        acc[i, j] = held(total, accumulator)
-        overflows += acc[i, j] != total
+    for j in range(sums.size):
+        total = np.int64(sums[j]) + (np.int64(acc[j]) if accumulate else 0)
+        acc[j] = held(total, accumulator)
+        overflows += acc[j] != total
     return overflows

@@ -1,4 +1,4 @@
-"""Arithmetic on tiles for `accelsim.program.quantizing`, by the conventions of `numerics.tile`."""
+"""Arithmetic on tiles for `accelsim.program.language`, by the conventions of `numerics.tile`."""
 
 from accelsim.jit import jit_inner
 from accelsim.numerics.rounding import round_tile

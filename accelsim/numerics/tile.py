@@ -47,6 +47,15 @@ def rows_from(data: Data, first: int) -> Data:
 
 
 @jit_inner
+def block(data: Data, rows: int, cols: int) -> Data:
+    """Return data[:rows, :cols], or None."""
+    if data is None:
+        return None
+    else:
+        return data[:rows, :cols]
+
+
+@jit_inner
 def transposed(data: Data, rows: int, cols: int) -> Data:
     """Return data[rows, cols]^T in memory of its own, or None."""
     if data is None:

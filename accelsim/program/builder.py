@@ -16,6 +16,8 @@ from accelsim.program.ops import (
     ITEM_WORDS,
     MAX_OPS,
     MAX_SLOTS,
+    NO_SLOT,
+    NO_TENSOR,
     NUM_INDICES,
     NUM_ITEMS,
     NUM_OVERFLOWS,
@@ -102,7 +104,7 @@ class ProgramBuilder:
             raise ProgramError(f"{self.name}: more than {MAX_SLOTS - 1} buffer slots")
         self.buffers.append(info)
         data = _zeros((slots, rows, cols), fmt) if self.with_numbers else None
-        return Buffer(info.first_slot, slots, rows, cols, fmt.bits, data)
+        return Buffer(info.first_slot, slots, rows, cols, fmt.code, fmt.bits, data)
 
     def index_buffer(self, name: str, capacity: int) -> Buffer:
         """Allocate `capacity` 32-bit row numbers in the scratchpad, for `gather`.
@@ -111,6 +113,19 @@ class ProgramBuilder:
         """
         numberless = self.buffer(name, 1, capacity, Format.INT32)
         return numberless._replace(data=_zeros((1, 1, capacity), Format.INT32))
+
+    def no_buffer(self, fmt: Format = Format.FP32) -> Buffer:
+        """Return what stands for a buffer that a kernel does without: it has no tile.
+
+        fmt: a format whose elements are kept as those of the buffer would be.
+        """
+        data = _zeros((1, 0, 0), fmt) if self.with_numbers else None
+        return Buffer(NO_SLOT, 1, 0, 0, fmt.code, fmt.bits, data)
+
+    def no_tensor(self, fmt: Format = Format.FP32) -> Tensor:
+        """Return what stands for a tensor that a kernel does without: nothing can be loaded."""
+        data = _zeros((0, 0), fmt) if self.with_numbers else None
+        return Tensor(NO_TENSOR, 0, 0, 0, 0, fmt.bits, data)
 
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program.

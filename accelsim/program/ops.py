@@ -86,6 +86,10 @@ UNIT_OF_OP = tuple(_UNIT_OF_OTHER_OPS.get(op, Unit.VECTOR).value for op in Op)
 OP_SHIFT, OPERAND_SHIFT, ACCUMULATOR_SHIFT, OUTPUT_SHIFT, TENSOR_SHIFT = 0, 8, 16, 24, 32
 FIELD_MASK = 0xFF
 TENSOR_MASK = 0xFFFF
+NO_TENSOR = TENSOR_MASK
+"""Number of a tensor that is not there."""
+KERNEL_ARRAY = MAX_SLOTS
+"""Place of an array of the kernel, where slots and tensors have theirs."""
 BITS_B_SHIFT, SHIFTS_SHIFT = 8, 16
 """Fields of word D of a matrix product, above the bits of a."""
 

@@ -16,7 +16,7 @@ from accelsim.program.ops import (
     HELD_ROWS,
     ITEM_CAPACITY,
     ITEM_WORDS,
-    NO_SLOT,
+    KERNEL_ARRAY,
     NUM_INDICES,
     NUM_RECORDED,
     OPERAND_SHIFT,
@@ -56,6 +56,8 @@ class Buffer(NamedTuple):
     """Number of tiles."""
     rows: int
     cols: int
+    fmt: int
+    """Code of the format of the elements."""
     bits: int
     """Bits of a stored element."""
     data: Any
@@ -63,17 +65,19 @@ class Buffer(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One slot of a buffer, or a view of a part of it."""
+    """Elements of one slot of a buffer, from its row and column 0 on, or a view of some of them."""
 
     slot: int
     """Number of the slot in the program; an op on a view waits as for the whole slot."""
     rows: int
     cols: int
-    """What an op may touch: from row and column 0 to here."""
+    """What an op touches. Below 1 where the slot has less than was asked for: see `misfit`."""
+    fmt: int
+    """Code of the format in which the elements are computed."""
     bits: int
     """Bits of a stored element."""
     data: Any
-    """float32 or int32 [rows, cols], or None."""
+    """float32 or int32, at least [rows, cols], or None."""
 
 
 @jit_inner
@@ -119,12 +123,52 @@ def refuse(
         p[HELD_ROWS], p[HELD_COLS] = held_rows, held_cols
 
 
+# An extent that a slot does not have says what was asked for and what is there. It is below zero,
+# so that a tile needs no field for it, and no op more than one branch.
+_EXTENT_BITS = 30
+_MOST = (1 << _EXTENT_BITS) - 1
+_MISFIT = -(1 << 62)
+
+
 @jit_inner
-def holds(p: Recorder, tile: Tile, rows: int, cols: int) -> bool:
-    """Return whether a tile has these elements, at least one; the next op is refused if not."""
-    # Signs are joined to one branch: four comparisons take half as long again to record.
-    if (rows - 1) | (cols - 1) | (tile.rows - rows) | (tile.cols - cols) < 0:
-        refuse(p, tile.slot, 0, 0, rows, cols, tile.rows, tile.cols)
+def misfit(asked: int, held: int) -> int:
+    """Return the extent of a tile that asks for more, or for less than 1, than is `held`."""
+    asked = min(max(asked, -_MOST), _MOST) + _MOST
+    return _MISFIT + (asked << _EXTENT_BITS) + min(max(held, 0), _MOST)
+
+
+@jit_inner
+def asked_extent(extent: int) -> int:
+    """Return what was asked for, of the extent of any tile."""
+    if extent >= 0:
+        return extent
+    return ((extent - _MISFIT) >> _EXTENT_BITS) - _MOST
+
+
+@jit_inner
+def held_extent(extent: int) -> int:
+    """Return what is there, of the extent of any tile."""
+    return extent if extent >= 0 else (extent - _MISFIT) & _MOST
+
+
+@jit_inner
+def exists(p: Recorder, tile: Tile) -> bool:
+    """Return whether a tile has the elements it was asked for; the next op is refused if not."""
+    if tile.rows | tile.cols < 0:
+        rows, cols = asked_extent(tile.rows), asked_extent(tile.cols)
+        held_rows, held_cols = held_extent(tile.rows), held_extent(tile.cols)
+        refuse(p, tile.slot, 0, 0, rows, cols, held_rows, held_cols)
+        return False
+    return True
+
+
+@jit_inner
+def has_extent(p: Recorder, tile: Tile, rows: int, cols: int) -> bool:
+    """Return whether a tile is rows x cols, all there; the next op is refused if not."""
+    # Differences are joined to one branch: four comparisons take half as long again to record.
+    if (tile.rows ^ rows) | (tile.cols ^ cols) | (tile.rows | tile.cols < 0) != 0:
+        if exists(p, tile):
+            refuse(p, tile.slot, 0, 0, rows, cols, tile.rows, tile.cols)
         return False
     return True
 
@@ -141,9 +185,9 @@ def has_block(p: Recorder, tensor: Tensor, row: int, col: int, rows: int, cols: 
 
 @jit_inner
 def has_numbers(p: Recorder, size: int, first: int, count: int) -> bool:
-    """Return whether an array of the kernel has numbers first..first + count - 1, as `holds`."""
+    """Return whether an array of the kernel has numbers first..first + count - 1."""
     if (first < 0) | (count < 1) | (first > size - count):
-        refuse(p, NO_SLOT, 0, first, 1, count, 1, size)
+        refuse(p, KERNEL_ARRAY, 0, first, 1, count, 1, size)
         return False
     return True
 
@@ -155,64 +199,67 @@ def stored_bytes(bits: int, elements: int) -> int:
 
 
 @jit_inner
+def elements_of(tile: Tile) -> int:
+    """Return how many elements a tile has; 0 if not all of them exist."""
+    return max(tile.rows, 0) * max(tile.cols, 0)
+
+
+@jit_inner
 def record_vector(
-    p: Recorder,
-    op: int,
-    fmt: int,
-    dst: Tile,
-    dst_rows: int,
-    dst_cols: int,
-    reads: int,
-    read_bits: int,
-    rows: int,
-    cols: int,
-) -> bool:
-    """Record a vector op on rows x cols elements that writes dst_rows x dst_cols.
-
-    Returns whether dst has them: if not, nothing may be computed. The others return the like.
-    """
-    fits: bool = holds(p, dst, dst_rows, dst_cols)
-    head = op | (fmt << OPERAND_SHIFT)
-    written = stored_bytes(dst.bits, dst_rows * dst_cols)
+    p: Recorder, op: int, dst: Tile, reads: int, read_bits: int, rows: int, cols: int
+) -> None:
+    """Record a vector op on rows x cols elements that writes dst, in the format of dst."""
+    head = op | (dst.fmt << OPERAND_SHIFT)
+    written = stored_bytes(dst.bits, elements_of(dst))
     record_op(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)
+
+
+@jit_inner
+def record_reduction(
+    p: Recorder, op: int, dst: Tile, src: Tile, dst_rows: int, dst_cols: int
+) -> bool:
+    """Record a vector op on src that writes dst_rows x dst_cols elements, all that dst has.
+
+    Returns whether both tiles have the extents they need: if not, nothing may be computed. The
+    functions below return the like.
+    """
+    fits: bool = exists(p, src) & has_extent(p, dst, dst_rows, dst_cols)
+    record_vector(p, op, dst, src.slot, src.bits * elements_of(src), src.rows, src.cols)
     return fits
 
 
 @jit_inner
-def record_pair(
-    p: Recorder,
-    op: int,
-    fmt: int,
-    dst: Tile,
-    a: Tile,
-    b: Tile,
-    b_rows: int,
-    b_cols: int,
-    rows: int,
-    cols: int,
+def record_map(p: Recorder, op: int, dst: Tile, src: Tile) -> bool:
+    """Record a vector op on one tile, element by element."""
+    return record_reduction(p, op, dst, src, src.rows, src.cols)
+
+
+@jit_inner
+def record_with(
+    p: Recorder, op: int, dst: Tile, a: Tile, b: Tile, b_rows: int, b_cols: int
 ) -> bool:
-    """Record a vector op on two tiles, rows x cols and b_rows x b_cols."""
-    fits: bool = holds(p, a, rows, cols) & holds(p, b, b_rows, b_cols)
+    """Record a vector op on the elements of a, with b of b_rows x b_cols."""
+    fits: bool = exists(p, a) & has_extent(p, b, b_rows, b_cols)
+    fits &= has_extent(p, dst, a.rows, a.cols)
     reads = a.slot | (b.slot << SLOT_BITS)
-    read_bits = a.bits * rows * cols + b.bits * b_rows * b_cols
-    fits &= record_vector(p, op, fmt, dst, rows, cols, reads, read_bits, rows, cols)
+    read_bits = a.bits * elements_of(a) + b.bits * elements_of(b)
+    record_vector(p, op, dst, reads, read_bits, a.rows, a.cols)
     return fits
 
 
 @jit_inner
-def record_map(
-    p: Recorder,
-    op: int,
-    fmt: int,
-    dst: Tile,
-    dst_rows: int,
-    dst_cols: int,
-    src: Tile,
-    rows: int,
-    cols: int,
-) -> bool:
-    """Record a vector op on one tile."""
-    fits: bool = holds(p, src, rows, cols)
-    read_bits = src.bits * rows * cols
-    fits &= record_vector(p, op, fmt, dst, dst_rows, dst_cols, src.slot, read_bits, rows, cols)
-    return fits
+def record_pair(p: Recorder, op: int, dst: Tile, a: Tile, b: Tile) -> bool:
+    """Record a vector op on two tiles, element by element."""
+    return record_with(p, op, dst, a, b, a.rows, a.cols)
+
+
+@jit_inner
+def record_with_column(p: Recorder, op: int, dst: Tile, a: Tile, column: Tile) -> bool:
+    """Record a vector op on a tile and one number for each of its rows."""
+    return record_with(p, op, dst, a, column, a.rows, 1)
+
+
+@jit_inner
+def record_with_row(p: Recorder, op: int, dst: Tile, a: Tile, row: Tile) -> bool:
+    """Record a vector op on a tile and one number for each of its columns."""
+    return record_with(p, op, dst, a, row, 1, a.cols)

@@ -11,7 +11,9 @@ from accelsim.program.ops import (
     ASKED_ROWS,
     HELD_COLS,
     HELD_ROWS,
+    KERNEL_ARRAY,
     NO_SLOT,
+    NO_TENSOR,
     REFUSED_OP,
     REFUSED_PLACE,
 )
@@ -23,7 +25,7 @@ def refusal(program: Program, header: npt.NDArray[np.int64]) -> ProgramError:
     """Return the error for the op that the header of a recorder notes.
 
     REFUSED_OP: its index plus 1; negative if the control core asked, before that op. REFUSED_PLACE:
-    a slot, -1 - a tensor, or NO_SLOT for an array of the kernel.
+    a slot, -1 - a tensor, or KERNEL_ARRAY for an array of the kernel.
     """
     return ProgramError(f"{program.name}: {_who(program, header)}: {_what(program, header)}")
 
@@ -41,11 +43,15 @@ def _what(program: Program, header: npt.NDArray[np.int64]) -> str:
         for word in (ASKED_ROW, ASKED_COL, ASKED_ROWS, ASKED_COLS, HELD_ROWS, HELD_COLS)
     )
     place = int(header[REFUSED_PLACE])
-    if place == NO_SLOT:
+    if place == KERNEL_ARRAY:
         return f"asks for {cols} numbers from number {col} of an array of {held_cols}"
+    if place == NO_SLOT:
+        return f"asks for {rows}x{cols} elements of a buffer that this kernel does without"
+    if place == -1 - NO_TENSOR:
+        return f"asks for {rows}x{cols} elements of a tensor that this kernel does without"
     if place < 0:
         name = program.tensors[-1 - place].name
         asked = f"{rows}x{cols} elements of {name} from row {row}, column {col}"
         return f"asks for {asked}; {name} has {held_rows}x{held_cols}"
-    allowed = f"1x1 to {held_rows}x{held_cols}" if held_rows and held_cols else "none"
-    return f"asks for {rows}x{cols} elements of {program.slot_name(place)}; allowed: {allowed}"
+    name = program.slot_name(place)
+    return f"asks for {rows}x{cols} elements of {name}, where there are {held_rows}x{held_cols}"

@@ -10,7 +10,7 @@ import pytest
 
 from accelsim.kernels.attention.common import softmax_attention, step_formats
 from accelsim.kernels.registry import get_kernel
-from accelsim.kernels.tiling import common_format
+from accelsim.numerics.formats import common_format
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.numerics.metrics import compare

@@ -19,7 +19,7 @@ from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, exp, tile
+from accelsim.program.old.language import begin_item, exp, tile
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 from accelsim.workload.tensors import load_tensors
 

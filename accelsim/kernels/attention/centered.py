@@ -29,7 +29,7 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.centered_plan import CenteredKeys, CenteredParameters, Plan
 from accelsim.kernels.attention.common import softmax_attention
 from accelsim.kernels.attention.folding import seen_keys
-from accelsim.kernels.attention.online_softmax import finish_rows
+from accelsim.kernels.attention.old_online_softmax import finish_rows
 from accelsim.kernels.attention.shifted import num_items
 from accelsim.kernels.attention.shifted_steps import (
     begin_rows,
@@ -42,7 +42,7 @@ from accelsim.kernels.attention.shifted_steps import (
 from accelsim.kernels.base import Array, Kernel
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     add,
     begin_item,
     convert,

@@ -6,8 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from accelsim.kernels.base import Array
-from accelsim.kernels.tiling import common_format
-from accelsim.numerics.formats import Format
+from accelsim.numerics.formats import Format, common_format
 from accelsim.numerics.rounding import round_array
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Tensor

@@ -20,11 +20,12 @@ from accelsim.kernels.attention.common import (
     step_formats,
 )
 from accelsim.kernels.attention.dense_tiles import DenseParameters, allocate, dense_tiles
-from accelsim.kernels.attention.folding import mask_keys, query_heads
+from accelsim.kernels.attention.folding import query_heads
+from accelsim.kernels.attention.old_online_softmax import mask_keys
 from accelsim.kernels.base import Array, Kernel
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     begin_item,
     convert,
     divide_column,

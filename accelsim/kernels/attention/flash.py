@@ -26,15 +26,16 @@ from accelsim.kernels.attention.online_softmax import (
     allocate,
     begin_rows,
     finish_rows,
+    layout_of,
     multiply_keys,
+    query_rows,
     seen_tiles,
-    shape_of,
     update_weights,
 )
 from accelsim.kernels.attention.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.base import Array, Kernel
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item
 from accelsim.program.program import Program
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -42,48 +43,45 @@ from accelsim.workload.tensors import AttentionTensors
 
 
 @jit
-def flash(p, shape, fmt, hbm, b, by_head):
+def flash(p, k, by_head):
     """All query tiles of all heads, one a work item."""
-    tiles_q = -(-shape.q_len // shape.tile_q)
-    for item in range(tiles_q * shape.heads):
-        head, row = _place(item, tiles_q, shape.tile_q, shape, by_head)
-        begin_item(p, 0)
-        _query_tile(p, item, head, row, shape, fmt, hbm, b)
+    tiles_q = -(-k.q_len // k.tile_q)
+    for item in range(tiles_q * k.heads):
+        head, first = _place(item, tiles_q, k.tile_q, k.heads, by_head)
+        al.begin_item(p, 0)
+        _query_tile(p, query_rows(item, head, first, k), k)
 
 
 @jit_inner
-def _place(item, blocks, rows, shape, by_head):
+def _place(item, blocks, rows, heads, by_head):
     """Head and first row of a work item; by default those with the most keys come first."""
     if by_head:
         return item // blocks, item % blocks * rows
-    return item % shape.heads, (blocks - 1 - item // shape.heads) * rows
+    return item % heads, (blocks - 1 - item // heads) * rows
 
 
 @jit_inner
-def _query_tile(p, item, head, row, shape, fmt, hbm, b):
+def _query_tile(p, at, k):
     """One tile of query rows against all the keys it sees."""
-    rows, step = min(shape.tile_q, shape.q_len - row), shape.tile_k
-    q_row, kv_row = head * shape.q_len + row, head // shape.group * shape.kv_len
-    tiles_k = seen_tiles(row, rows, shape)
-
-    begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
-    multiply_keys(p, item, 0, 0, rows, kv_row, shape, fmt, hbm, b)
+    tiles_k = seen_tiles(at, k)
+    begin_rows(p, at, k)
+    multiply_keys(p, 0, 0, at, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:
-            multiply_keys(p, item, j + 1, (j + 1) * step, rows, kv_row, shape, fmt, hbm, b)
-        update_weights(p, j, j * step, rows, row, shape, fmt, b)
-        add_values(p, j, j * step, rows, kv_row, shape, fmt, hbm, b)
-    finish_rows(p, q_row, rows, shape, fmt, hbm, b)
+            multiply_keys(p, j + 1, j + 1, at, k)
+        update_weights(p, j, j, at, k)
+        add_values(p, j, j, at, k)
+    finish_rows(p, at, k)
 
 
 @jit
-def flash_turns(p, shape, fmt, hbm, first, second, by_head):
+def flash_turns(p, first, second, by_head):
     """All pairs of query tiles of all heads, one pair a work item."""
-    blocks = -(-shape.q_len // (2 * shape.tile_q))
-    for item in range(blocks * shape.heads):
-        head, row = _place(item, blocks, 2 * shape.tile_q, shape, by_head)
-        begin_item(p, 0)
-        query_tiles_in_turn(p, item, head, row, shape, fmt, hbm, first, second)
+    blocks = -(-first.q_len // (2 * first.tile_q))
+    for item in range(blocks * first.heads):
+        head, row = _place(item, blocks, 2 * first.tile_q, first.heads, by_head)
+        al.begin_item(p, 0)
+        query_tiles_in_turn(p, item, head, row, first, second)
 
 
 class Flash(Kernel):
@@ -110,12 +108,15 @@ class Flash(Kernel):
         builder = ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
         buffers = declare(builder, problem.head_dim, formats, tile_q, tile_k)
+        own = buffers if query_tiles == 2 else (buffers,)
         scale_query = parameters.scale_at == "query"
-        shape = shape_of(problem, formats, tile_q, tile_k, fold=fold, scale_query=scale_query)
-        items = shape.heads * ceil_div(shape.q_len, query_tiles * tile_q)
-        kernel, own = (flash_turns, buffers) if query_tiles == 2 else (flash, (buffers,))
-        by_head = parameters.order == "by_head"
-        program = builder.record(kernel, items, shape, formats.codes, hbm, *own, by_head)
+        layouts = [
+            layout_of(problem, formats, hbm, each, fold=fold, scale_query=scale_query)
+            for each in own
+        ]
+        items = layouts[0].heads * ceil_div(layouts[0].q_len, query_tiles * tile_q)
+        kernel = flash_turns if query_tiles == 2 else flash
+        program = builder.record(kernel, items, *layouts, parameters.order == "by_head")
         return program.with_parameters(**tiles.parameters), hbm.o.data
 
     @classmethod

@@ -5,7 +5,8 @@ K and V once where each head alone would read them: when there are few query row
 decode step, folding the group into the rows of a tile divides the reads by the size of the group
 (Dao, "FlashAttention-2", 2023; Ye et al., "FlashInfer", 2025, section 3.2.1).
 
-`shape` in jitted code has `span`, the query rows of one head, `kv_len` and `causal`.
+`k` in jitted code is the layout of a kernel: it has `span`, the query rows of one head, `kv_len`
+and `causal`.
 """
 
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.jit import jit_inner
+from accelsim.program import language as al
 from accelsim.program.builder import too_long
-from accelsim.program.language import mask_above_diagonal, rows_from
 from accelsim.program.ops import MAX_OPS
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -50,27 +51,27 @@ def folds(problem: AttentionProblem, asked: bool | None) -> tuple[bool, ...]:
 
 
 @jit_inner
-def seen_keys(row, rows, shape):
+def seen_keys(row, rows, k):
     """Keys that any of the `rows` query rows from `row` on sees."""
-    if not shape.causal:
-        return shape.kv_len
-    last = min(row % shape.span + rows, shape.span)
-    return last + shape.kv_len - shape.span
+    if not k.causal:
+        return k.kv_len
+    last = min(row % k.span + rows, k.span)
+    return last + k.kv_len - k.span
 
 
 @jit_inner
-def mask_keys(p, x, row, rows, start, cols, shape, fmt):
-    """Hide the keys from `start` on that a causal mask hides; return whether there are any.
+def mask_keys(p, x, start, at, k):
+    """Hide what a causal mask hides of scores x, whose columns are the keys from `start` on.
 
-    x: scores of the `rows` query rows from `row` on; each head among them has its own diagonal.
+    at: the `Rows` of x; each head among them has its own diagonal. Returns whether any is hidden.
     """
     is_masked, done = False, 0
-    while done < rows:
-        position = (row + done) % shape.span
-        own = min(rows - done, shape.span - position)
-        diagonal = position + shape.kv_len - shape.span
-        if start + cols > diagonal + 1:
-            mask_above_diagonal(p, rows_from(x, done), diagonal, start, own, cols, fmt)
+    while done < at.rows:
+        position = (at.first + done) % k.span
+        own = min(at.rows - done, k.span - position)
+        diagonal = position + k.kv_len - k.span
+        if start + x.cols > diagonal + 1:
+            al.mask_above_diagonal(p, al.rows_from(x, done, own), diagonal, start)
             is_masked = True
         done += own
     return is_masked

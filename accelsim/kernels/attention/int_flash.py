@@ -31,8 +31,7 @@ from accelsim.kernels.attention.common import softmax_attention, step_formats
 from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work, tilings_of
 from accelsim.kernels.attention.folding import check_length
 from accelsim.kernels.attention.int_operands import Coding, Plan, allocate_coding, declare
-from accelsim.kernels.attention.online_estimate import Work
-from accelsim.kernels.attention.online_softmax import (
+from accelsim.kernels.attention.old_online_softmax import (
     add_to_output,
     exponentials,
     finish_rows,
@@ -40,6 +39,7 @@ from accelsim.kernels.attention.online_softmax import (
     seen_tiles,
     shape_of,
 )
+from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
@@ -51,11 +51,11 @@ from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import FP32, INT32, Format
 from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.integer import int_matmul, shift_accumulate
-from accelsim.program.language import begin_item, convert, load, move, scale, tile, transposed
+from accelsim.program.old.integer import int_matmul, shift_accumulate
+from accelsim.program.old.language import begin_item, convert, load, move, scale, tile, transposed
+from accelsim.program.old.quantizing import multiply_row
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
-from accelsim.program.quantizing import multiply_row
 from accelsim.quantization.channel_groups import LARGEST_GROUPS, GroupOptions
 from accelsim.quantization.codes import largest_code
 from accelsim.units import BITS_PER_BYTE

@@ -1,51 +1,32 @@
 """The steps of online softmax: one tile of query rows meets its key tiles one after the other.
 
 A kernel decides which key tiles a tile of queries sees, and calls `begin_rows`, for every key tile
-`multiply_keys`, `update_weights` and `add_values`, and at last `finish_rows`. `turn` counts the key
-tiles that a query tile has met; `start` is the first key of one.
+`multiply_keys`, `update_weights` and `add_values`, and at last `finish_rows`. `k` is the layout,
+`at` the tile of query rows, `j` a key tile; `turn` counts the key tiles that `at` has met.
 
 Sources: Dao et al., "FlashAttention" (2022), Algorithm 1; Dao, "FlashAttention-2" (2023), section
 3.1 (one division by the row sum, at the end).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.common import StepFormats, score_factor
+from accelsim.kernels.attention.common import Operands, StepFormats, score_factor
 from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
-from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
-    add,
-    convert,
-    divide_column,
-    exp,
-    fill,
-    load,
-    matmul,
-    matmul_transposed,
-    maximum,
-    move,
-    multiply,
-    multiply_column,
-    row_max,
-    row_sum,
-    scale,
-    store,
-    subtract,
-    subtract_column,
-    tile,
-)
+from accelsim.program.recording import Buffer
 from accelsim.workload.problem import AttentionProblem
 
 
-class Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head.
+class Layout(NamedTuple):
+    """Sizes in elements, operands in HBM and tiles on chip.
 
-    Where the query heads of a group are folded, the rows of all of them count as those of one head,
-    which has its KV head for itself.
+    `group` query heads share one KV head. Where the query heads of a group are folded, the rows of
+    all of them count as those of one head, which has its KV head for itself.
     """
 
     heads: int
@@ -60,210 +41,241 @@ class Shape(NamedTuple):
     causal: bool
     scale_query: bool
     factor: float
+    hbm: Operands
+    queries: Buffer
+    keys: Buffer
+    values: Buffer
+    scores_acc: Buffer
+    output_acc: Buffer
+    scores: Buffer
+    x: Buffer
+    """Scores on their way to weights; buffers of one format are shared."""
+    weights: Buffer
+    product: Buffer
+    output: Buffer
+    stored: Buffer
+    row_max: Buffer
+    row_sum: Buffer
+    tile_sum: Buffer
+    rescale: Buffer
 
 
-class Buffers(NamedTuple):
-    """On-chip tiles. `x` holds scores on their way to weights; buffers of one format are shared."""
+class Rows(NamedTuple):
+    """A tile of query rows."""
 
-    q: Any
-    k: Any
-    v: Any
-    scores_acc: Any
-    output_acc: Any
-    scores: Any
-    x: Any
-    weights: Any
-    product: Any
-    output: Any
-    stored: Any
-    row_max: Any
-    row_sum: Any
-    tile_sum: Any
-    rescale: Any
+    item: int
+    """Work item that it belongs to."""
+    first: int
+    """First row, counted within its head."""
+    rows: int
+    q_row: int
+    """First row in Q."""
+    kv_row: int
+    """First row of its head in K and V."""
 
 
-def shape_of(
+def allocate(
+    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
+) -> dict[str, Buffer]:
+    """Declare the buffers for tiles of tile_q query and tile_k key rows."""
+    stored, vector = formats.stored, formats.vector
+
+    def rows(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
+        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
+
+    def accumulator(name: str, cols: int) -> Buffer:
+        return builder.buffer(name, tile_q, cols, Format.FP32, memory="accumulator")
+
+    scores = rows("scores", tile_k, formats.scores, slots=2)
+    x = scores if vector == formats.scores else rows("x", tile_k, vector)
+    output = rows("output", dim, vector)
+    return {
+        "queries": rows("q", dim, stored, slots=2),
+        "keys": builder.buffer("k", tile_k, dim, stored, slots=2),
+        "values": builder.buffer("v", tile_k, dim, stored, slots=2),
+        "scores_acc": accumulator("scores_acc", tile_k),
+        "output_acc": accumulator("output_acc", dim),
+        "scores": scores,
+        "x": x,
+        "weights": x
+        if formats.weights == vector
+        else rows("weights", tile_k, formats.weights, slots=2),
+        "product": rows("product", dim, vector),
+        "output": output,
+        "stored": output if formats.output == vector else rows("stored", dim, formats.output),
+        "row_max": rows("row_max", 1, vector, slots=2),
+        "row_sum": rows("row_sum", 1, vector),
+        "tile_sum": rows("tile_sum", 1, vector),
+        "rescale": rows("rescale", 1, vector),
+    }
+
+
+def layout_of(
     problem: AttentionProblem,
     formats: StepFormats,
-    tile_q: int,
-    tile_k: int,
+    hbm: Operands,
+    buffers: dict[str, Buffer],
     *,
     fold: bool = False,
     scale_query: bool = False,
-) -> Shape:
-    """Return the sizes of a problem cut into tiles; fold: the query heads of a group as one."""
+) -> Layout:
+    """Return the layout of a problem cut into the tiles of `buffers`.
+
+    fold: the query heads of a group as one. scale_query: the queries are scaled, not the scores.
+    """
     heads = query_heads(problem, fold=fold)
-    return Shape(
+    return Layout(
         heads=heads.heads,
         group=heads.group,
         q_len=heads.rows,
         span=problem.q_len,
         kv_len=problem.kv_len,
         dim=problem.head_dim,
-        tile_q=tile_q,
-        tile_k=tile_k,
+        tile_q=buffers["queries"].rows,
+        tile_k=buffers["keys"].rows,
         causal=problem.causal,
         scale_query=scale_query,
         factor=score_factor(problem, formats.stored if scale_query else formats.vector),
-    )
-
-
-def allocate(
-    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
-) -> Buffers:
-    """Declare the buffers for tiles of tile_q query and tile_k key rows."""
-    stored, vector = formats.stored, formats.vector
-    scores = builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2)
-    x = scores if vector == formats.scores else builder.buffer("x", tile_q, tile_k, vector)
-    is_shared = formats.weights == vector
-    output = builder.buffer("output", tile_q, dim, vector)
-    return Buffers(
-        q=builder.buffer("q", tile_q, dim, stored, slots=2),
-        k=builder.buffer("k", tile_k, dim, stored, slots=2),
-        v=builder.buffer("v", tile_k, dim, stored, slots=2),
-        scores_acc=builder.buffer("scores_acc", tile_q, tile_k, Format.FP32, memory="accumulator"),
-        output_acc=builder.buffer("output_acc", tile_q, dim, Format.FP32, memory="accumulator"),
-        scores=scores,
-        x=x,
-        weights=x
-        if is_shared
-        else builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
-        product=builder.buffer("product", tile_q, dim, vector),
-        output=output,
-        stored=output
-        if formats.output == vector
-        else builder.buffer("stored", tile_q, dim, formats.output),
-        row_max=builder.buffer("row_max", tile_q, 1, vector, slots=2),
-        row_sum=builder.buffer("row_sum", tile_q, 1, vector),
-        tile_sum=builder.buffer("tile_sum", tile_q, 1, vector),
-        rescale=builder.buffer("rescale", tile_q, 1, vector),
+        hbm=hbm,
+        **buffers,
     )
 
 
 @jit_inner
-def seen_tiles(row, rows, shape):
-    """Key tiles that the `rows` query rows from `row` on see."""
-    return -(-seen_keys(row, rows, shape) // shape.tile_k)
+def query_rows(item, head, first, k):
+    """The tile of the query rows of a head from `first` on."""
+    rows = min(k.tile_q, k.q_len - first)
+    return Rows(item, first, rows, head * k.q_len + first, head // k.group * k.kv_len)
 
 
 @jit_inner
-def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
+def seen_tiles(at, k):
+    """Key tiles that a tile of query rows sees."""
+    return -(-seen_keys(at.first, at.rows, k) // k.tile_k)
+
+
+@jit_inner
+def keys_of(j, k):
+    """Keys of key tile j."""
+    return min(k.tile_k, k.kv_len - j * k.tile_k)
+
+
+@jit_inner
+def begin_rows(p, at, k):
     """Load a tile of query rows and reset what runs along the keys."""
-    queries = tile(b.q, item)
-    load(p, queries, hbm.q, q_row, 0, rows, shape.dim)
-    if shape.scale_query:
-        scale(p, queries, queries, shape.factor, rows, shape.dim, fmt.stored)
-    reset_rows(p, rows, shape, fmt, b)
+    queries = al.tile(k.queries, at.item, at.rows, k.dim)
+    al.load(p, queries, k.hbm.q, at.q_row, 0)
+    if k.scale_query:
+        al.scale(p, queries, queries, k.factor)
+    reset_rows(p, at.rows, k)
 
 
 @jit_inner
-def reset_rows(p, rows, shape, fmt, b):
+def reset_rows(p, rows, k):
     """Set maxima, sums and output to what they are before the first key."""
-    fill(p, tile(b.row_max, 0), -np.inf, rows, 1, fmt.vector)
-    fill(p, tile(b.row_sum, 0), 0.0, rows, 1, fmt.vector)
-    fill(p, tile(b.output, 0), 0.0, rows, shape.dim, fmt.vector)
+    al.fill(p, al.tile(k.row_max, 0, rows, 1), -np.inf)
+    al.fill(p, al.tile(k.row_sum, 0, rows, 1), 0.0)
+    al.fill(p, al.tile(k.output, 0, rows, k.dim), 0.0)
 
 
 @jit_inner
-def multiply_keys(p, item, turn, start, rows, kv_row, shape, fmt, hbm, b):
-    """Load a key tile and multiply the queries with it."""
-    load_keys(p, turn, start, kv_row, shape, hbm, b)
-    multiply_loaded_keys(p, item, turn, start, rows, shape, fmt, b)
+def multiply_keys(p, turn, j, at, k):
+    """Load key tile j and multiply the queries with it."""
+    load_keys(p, turn, j, at, k)
+    multiply_loaded_keys(p, turn, j, at, k)
 
 
 @jit_inner
-def load_keys(p, turn, start, kv_row, shape, hbm, b):
-    """Load a key tile."""
-    cols = min(shape.tile_k, shape.kv_len - start)
-    load(p, tile(b.k, turn), hbm.k, kv_row + start, 0, cols, shape.dim)
+def load_keys(p, turn, j, at, k):
+    """Load key tile j."""
+    keys = al.tile(k.keys, turn, keys_of(j, k), k.dim)
+    al.load(p, keys, k.hbm.k, at.kv_row + j * k.tile_k, 0)
 
 
 @jit_inner
-def multiply_loaded_keys(p, item, turn, start, rows, shape, fmt, b):
-    """Multiply the queries with a key tile that has been loaded."""
-    cols = min(shape.tile_k, shape.kv_len - start)
-    queries, keys, acc = tile(b.q, item), tile(b.k, turn), tile(b.scores_acc, turn)
-    matmul_transposed(p, acc, queries, keys, rows, cols, shape.dim, fmt.stored, FP32, False)
-    move(p, tile(b.scores, turn), acc, rows, cols, FP32, fmt.scores)
+def multiply_loaded_keys(p, turn, j, at, k):
+    """Multiply the queries with key tile j, which has been loaded."""
+    cols = keys_of(j, k)
+    queries = al.tile(k.queries, at.item, at.rows, k.dim)
+    acc = al.tile(k.scores_acc, turn, at.rows, cols)
+    al.matmul_transposed(p, acc, queries, al.tile(k.keys, turn, cols, k.dim), False)
+    al.move(p, al.tile(k.scores, turn, at.rows, cols), acc)
 
 
 @jit_inner
-def update_weights(p, turn, start, rows, row, shape, fmt, b):
-    """Turn the scores of a key tile into weights and bring the row statistics up to date.
-
-    `row` is the first of the `rows` query rows, counted within its head.
-    """
-    cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
-    scores, x = tile(b.scores, turn), tile(b.x, turn)
-    if not shape.scale_query:
-        scale(p, x, scores, shape.factor, rows, cols, vector)
-    elif fmt.scores != vector:
-        convert(p, x, scores, rows, cols, vector, vector)
-    exponentials(p, turn, start, rows, row, shape, fmt, b)
-    if fmt.weights != vector:
-        convert(p, tile(b.weights, turn), x, rows, cols, vector, fmt.weights)
+def update_weights(p, turn, j, at, k):
+    """Turn the scores of key tile j into weights and bring the row statistics up to date."""
+    rows, cols = at.rows, keys_of(j, k)
+    scores, x = al.tile(k.scores, turn, rows, cols), al.tile(k.x, turn, rows, cols)
+    if not k.scale_query:
+        al.scale(p, x, scores, k.factor)
+    elif k.scores.fmt != k.x.fmt:
+        al.convert(p, x, scores)
+    exponentials(p, x, turn, j, at, k)
+    if k.weights.fmt != k.x.fmt:
+        al.convert(p, al.tile(k.weights, turn, rows, cols), x)
 
 
 @jit_inner
-def exponentials(p, turn, start, rows, row, shape, fmt, b):
-    """Turn the scaled scores of a key tile, in `x`, into weights in place; update the statistics.
+def exponentials(p, x, turn, j, at, k):
+    """Turn the scaled scores x of key tile j into weights in place; update the statistics.
 
     `rescale` becomes the factor that is due to what the rows have summed up before.
     """
-    cols, vector = min(shape.tile_k, shape.kv_len - start), fmt.vector
-    x, row_total = tile(b.x, turn), tile(b.row_sum, 0)
-    rescale, tile_sum = tile(b.rescale, turn), tile(b.tile_sum, 0)
-    old_max, new_max = tile(b.row_max, turn), tile(b.row_max, turn + 1)
-    if shape.causal:
-        mask_keys(p, x, row, rows, start, cols, shape, vector)
-    row_max(p, new_max, x, rows, cols, vector)
-    maximum(p, new_max, new_max, old_max, rows, 1, vector)
-    subtract(p, rescale, old_max, new_max, rows, 1, vector)
-    exp(p, rescale, rescale, rows, 1, vector)
-    subtract_column(p, x, x, new_max, rows, cols, vector)
-    exp(p, x, x, rows, cols, vector)
-    row_sum(p, tile_sum, x, rows, cols, vector)
-    multiply(p, row_total, row_total, rescale, rows, 1, vector)
-    add(p, row_total, row_total, tile_sum, rows, 1, vector)
+    total, tile_total = al.tile(k.row_sum, 0, at.rows, 1), al.tile(k.tile_sum, 0, at.rows, 1)
+    old, new = al.tile(k.row_max, turn, at.rows, 1), al.tile(k.row_max, turn + 1, at.rows, 1)
+    rescale = al.tile(k.rescale, turn, at.rows, 1)
+    if k.causal:
+        mask_keys(p, x, j * k.tile_k, at, k)
+    al.row_max(p, new, x)
+    al.maximum(p, new, new, old)
+    al.subtract(p, rescale, old, new)
+    al.exp(p, rescale, rescale)
+    al.subtract_column(p, x, x, new)
+    al.exp(p, x, x)
+    al.row_sum(p, tile_total, x)
+    al.multiply(p, total, total, rescale)
+    al.add(p, total, total, tile_total)
 
 
 @jit_inner
-def add_values(p, turn, start, rows, kv_row, shape, fmt, hbm, b):
-    """Load a value tile, rescale the running output and add the weighted values."""
-    load_values(p, turn, start, kv_row, shape, hbm, b)
-    weigh_values(p, turn, start, rows, shape, fmt, b)
-    add_to_output(p, turn, tile(b.product, turn), rows, shape, fmt, b)
+def add_values(p, turn, j, at, k):
+    """Load value tile j, rescale the running output and add the weighted values."""
+    load_values(p, turn, j, at, k)
+    weigh_values(p, turn, j, at, k)
+    add_to_output(p, turn, at, k)
 
 
 @jit_inner
-def load_values(p, turn, start, kv_row, shape, hbm, b):
-    """Load a value tile."""
-    cols = min(shape.tile_k, shape.kv_len - start)
-    load(p, tile(b.v, turn), hbm.v, kv_row + start, 0, cols, shape.dim)
+def load_values(p, turn, j, at, k):
+    """Load value tile j."""
+    values = al.tile(k.values, turn, keys_of(j, k), k.dim)
+    al.load(p, values, k.hbm.v, at.kv_row + j * k.tile_k, 0)
 
 
 @jit_inner
-def weigh_values(p, turn, start, rows, shape, fmt, b):
-    """Multiply the weights of a key tile with its values, which have been loaded."""
-    cols, dim = min(shape.tile_k, shape.kv_len - start), shape.dim
-    values, acc, weighted = tile(b.v, turn), tile(b.output_acc, turn), tile(b.product, turn)
-    matmul(p, acc, tile(b.weights, turn), values, rows, dim, cols, fmt.output_operand, FP32, False)
-    move(p, weighted, acc, rows, dim, FP32, fmt.vector)
+def weigh_values(p, turn, j, at, k):
+    """Multiply the weights of key tile j with its values, which have been loaded."""
+    cols = keys_of(j, k)
+    weights, values = al.tile(k.weights, turn, at.rows, cols), al.tile(k.values, turn, cols, k.dim)
+    acc = al.tile(k.output_acc, turn, at.rows, k.dim)
+    al.matmul(p, acc, weights, values, False)
+    al.move(p, al.tile(k.product, turn, at.rows, k.dim), acc)
 
 
 @jit_inner
-def add_to_output(p, turn, weighted, rows, shape, fmt, b):
+def add_to_output(p, turn, at, k):
     """Rescale the running output and add the weighted values of a key tile."""
-    output, dim, vector = tile(b.output, 0), shape.dim, fmt.vector
-    multiply_column(p, output, output, tile(b.rescale, turn), rows, dim, vector)
-    add(p, output, output, weighted, rows, dim, vector)
+    output, rescale = al.tile(k.output, 0, at.rows, k.dim), al.tile(k.rescale, turn, at.rows, 1)
+    al.multiply_column(p, output, output, rescale)
+    al.add(p, output, output, al.tile(k.product, turn, at.rows, k.dim))
 
 
 @jit_inner
-def finish_rows(p, q_row, rows, shape, fmt, hbm, b):
+def finish_rows(p, at, k):
     """Divide the output by the row sums and store it."""
-    output, stored, dim = tile(b.output, 0), tile(b.stored, 0), shape.dim
-    divide_column(p, output, output, tile(b.row_sum, 0), rows, dim, fmt.vector)
-    if fmt.output != fmt.vector:
-        convert(p, stored, output, rows, dim, FP32, fmt.output)
-    store(p, hbm.o, q_row, 0, stored, rows, dim)
+    output, stored = al.tile(k.output, 0, at.rows, k.dim), al.tile(k.stored, 0, at.rows, k.dim)
+    al.divide_column(p, output, output, al.tile(k.row_sum, 0, at.rows, 1))
+    if k.stored.fmt != k.output.fmt:
+        al.convert(p, stored, output)
+    al.store(p, k.hbm.o, at.q_row, 0, stored)

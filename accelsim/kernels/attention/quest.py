@@ -47,7 +47,7 @@ from accelsim.kernels.attention.steps import (
 from accelsim.kernels.base import Array
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     begin_item,
     columns,
     fill,
@@ -59,9 +59,9 @@ from accelsim.program.language import (
     scale,
     tile,
 )
+from accelsim.program.old.selection import Ranking, compact, expand_runs, keep_largest, kth_largest
 from accelsim.program.program import Program
 from accelsim.program.recording import Tensor
-from accelsim.program.selection import Ranking, compact, expand_runs, keep_largest, kth_largest
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

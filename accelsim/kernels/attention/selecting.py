@@ -11,7 +11,7 @@ from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.decode import DecodeParameters
 from accelsim.kernels.attention.steps import add_value_rows, as_operand, store_output
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.selection import sort_width
+from accelsim.program.old.selection import sort_width
 from accelsim.workload.problem import AttentionProblem
 
 _DECIMAL_ROUNDING = 1e-6

@@ -35,8 +35,8 @@ from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.tiling import common_format, misfit
-from accelsim.numerics.formats import Format
+from accelsim.kernels.tiling import misfit
+from accelsim.numerics.formats import Format, common_format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem

@@ -6,9 +6,9 @@
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.folding import mask_keys
+from accelsim.kernels.attention.old_online_softmax import mask_keys
 from accelsim.numerics.formats import FP32
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     add,
     convert,
     exp,

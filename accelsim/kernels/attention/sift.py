@@ -44,7 +44,7 @@ from accelsim.kernels.attention.steps import (
 )
 from accelsim.kernels.base import Array
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     begin_item,
     divide_column,
     fill,
@@ -53,8 +53,7 @@ from accelsim.program.language import (
     row_sum,
     tile,
 )
-from accelsim.program.program import Program
-from accelsim.program.selection import (
+from accelsim.program.old.selection import (
     Ranking,
     compact,
     keep_at_least,
@@ -62,6 +61,7 @@ from accelsim.program.selection import (
     read_element,
     write_column,
 )
+from accelsim.program.program import Program
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -14,7 +14,7 @@ and selection state theirs.
 """
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -43,15 +43,16 @@ from accelsim.kernels.attention.online_softmax import (
     allocate,
     begin_rows,
     finish_rows,
+    layout_of,
     multiply_keys,
-    shape_of,
+    query_rows,
     update_weights,
 )
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit, tile_sizes
 from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, load, tile
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Recorder, Tensor
 from accelsim.workload.problem import AttentionProblem
@@ -60,35 +61,51 @@ from accelsim.workload.tensors import AttentionTensors
 _LARGEST_BLOCK, _LARGEST_SCORER_TILE, _SMALLEST_TILE = 64, 128, 16
 
 
+class Kept(NamedTuple):
+    """The key blocks blocks[first[h, r]:first[h, r + 1]] that query block r of head h keeps."""
+
+    first: Any
+    """[heads, q_blocks + 1]"""
+    blocks: Any
+    share: int
+    """Heads that share the rows of one map."""
+    map: Any
+    """The map in HBM, or None."""
+    row: Any
+    """On-chip tiles of its rows, or None."""
+
+
 @jit
-def attend(p, phase, first, blocks, share, shape, fmt, hbm, b, kept_map, map_row):
-    """Query block r of head h meets the key blocks blocks[first[h, r]:first[h, r + 1]]."""
-    q_blocks = first.shape[1] - 1
-    for item in range(q_blocks * shape.heads):
-        block, head = q_blocks - 1 - item // shape.heads, item % shape.heads
-        begin_item(p, phase)
-        if kept_map is not None:
-            row = head // share * q_blocks + block
-            load(p, tile(map_row, item), kept_map, row, 0, 1, -(-shape.kv_len // shape.tile_k))
-        kept = blocks[first[head, block] : first[head, block + 1]]
-        _query_block(p, item, head, block * shape.tile_q, kept, shape, fmt, hbm, b)
+def attend(p, phase, kept, k):
+    """Every query block meets the key blocks that it keeps."""
+    q_blocks = kept.first.shape[1] - 1
+    for item in range(q_blocks * k.heads):
+        block, head = q_blocks - 1 - item // k.heads, item % k.heads
+        al.begin_item(p, phase)
+        load_map(p, item, head // kept.share * q_blocks + block, kept.map, kept.row, k)
+        own = kept.blocks[kept.first[head, block] : kept.first[head, block + 1]]
+        _query_block(p, own, query_rows(item, head, block * k.tile_q, k), k)
 
 
 @jit_inner
-def _query_block(p, item, head, row, kept, shape, fmt, hbm, b):
-    """One block of query rows against its kept key blocks, in the order of keys."""
-    rows, step = min(shape.tile_q, shape.q_len - row), shape.tile_k
-    q_row, kv_row = head * shape.q_len + row, head // shape.group * shape.kv_len
+def load_map(p, item, row, kept_map, map_row, k):
+    """Load which key blocks a query block keeps, where that lies in HBM."""
+    if kept_map is None:
+        return
+    al.load(p, al.tile(map_row, item, 1, -(-k.kv_len // k.tile_k)), kept_map, row, 0)
 
-    begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
-    multiply_keys(p, item, 0, kept[0] * step, rows, kv_row, shape, fmt, hbm, b)
-    for turn in range(len(kept)):
-        if turn + 1 < len(kept):
-            start = kept[turn + 1] * step
-            multiply_keys(p, item, turn + 1, start, rows, kv_row, shape, fmt, hbm, b)
-        update_weights(p, turn, kept[turn] * step, rows, row, shape, fmt, b)
-        add_values(p, turn, kept[turn] * step, rows, kv_row, shape, fmt, hbm, b)
-    finish_rows(p, q_row, rows, shape, fmt, hbm, b)
+
+@jit_inner
+def _query_block(p, blocks, at, k):
+    """One block of query rows against its kept key blocks, in the order of keys."""
+    begin_rows(p, at, k)
+    multiply_keys(p, 0, blocks[0], at, k)
+    for turn in range(len(blocks)):
+        if turn + 1 < len(blocks):
+            multiply_keys(p, turn + 1, blocks[turn + 1], at, k)
+        update_weights(p, turn, blocks[turn], at, k)
+        add_values(p, turn, blocks[turn], at, k)
+    finish_rows(p, at, k)
 
 
 class _Plan:
@@ -107,7 +124,6 @@ class _Plan:
         grid = grid_of(problem, block)
         self.grid, self.parameters, self.tensors = grid, parameters, tensors
         self.formats = step_formats(problem.dtype, parameters.precision)
-        self.shape = shape_of(problem, self.formats, block, block)
         self.hbm = declare_operands(builder, problem, tensors)
         self.selection: BlockSelection | None = None
         if parameters.mask in SCORED_MASKS:
@@ -118,7 +134,8 @@ class _Plan:
         if self.map is not None:
             self.map_row = builder.buffer("map", 1, grid.k_blocks, Format.INT8, slots=2)
         tile_q, tile_k = min(block, problem.q_len), min(block, problem.kv_len)
-        self.buffers = allocate(builder, grid.dim, self.formats, tile_q, tile_k)
+        buffers = allocate(builder, grid.dim, self.formats, tile_q, tile_k)
+        self.layout = layout_of(problem, self.formats, self.hbm, buffers)
 
     def _map(self, builder: ProgramBuilder) -> Tensor | None:
         """Return the map of kept blocks, if it is in HBM."""
@@ -142,18 +159,7 @@ class _Plan:
         if self.selection is not None:
             self.selection.record(p)
             phase, share = self.selection.phases, self.selection.share
-        attend(
-            p,
-            phase,
-            *_lists(self.kept()),
-            share,
-            self.shape,
-            self.formats.codes,
-            self.hbm,
-            self.buffers,
-            self.map,
-            self.map_row,
-        )
+        attend(p, phase, Kept(*_lists(self.kept()), share, self.map, self.map_row), self.layout)
 
     def kept(self) -> Blocks:
         """Return the kept blocks [heads, q_blocks, k_blocks]; scored masks must be recorded."""

@@ -36,7 +36,7 @@ from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.numerics.formats import FP32
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     add,
     begin_item,
     convert,

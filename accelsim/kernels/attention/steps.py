@@ -6,7 +6,7 @@ ones gathered; scores and weights of all of them lie in the columns of one tile.
 
 from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP32
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     columns,
     convert,
     divide_column,

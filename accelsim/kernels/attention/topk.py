@@ -37,9 +37,9 @@ from accelsim.kernels.attention.steps import (
 )
 from accelsim.kernels.base import Array
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, tile
+from accelsim.program.old.language import begin_item, tile
+from accelsim.program.old.selection import Ranking, compact, keep_largest, kth_largest
 from accelsim.program.program import Program
-from accelsim.program.selection import Ranking, compact, keep_largest, kth_largest
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -8,35 +8,36 @@ softmax. Both share the loads of keys and values. The sums of each are those of 
 from accelsim.jit import jit_inner
 from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.online_softmax import (
-    Buffers,
     add_to_output,
     begin_rows,
     finish_rows,
     load_keys,
     load_values,
     multiply_loaded_keys,
+    query_rows,
     seen_tiles,
     update_weights,
     weigh_values,
 )
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import tile
 from accelsim.program.recording import Buffer
 
 
 def allocate_turns(
     builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
-) -> tuple[Buffers, Buffers]:
+) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
     """Declare the buffers of two query tiles that take turns and share keys and values.
 
     A tile computes nothing ahead of its own turn, so one slot of most buffers is enough.
     """
     first = _allocate_turn(builder, dim, formats, tile_q, tile_k, "first_")
-    k = builder.buffer("k", tile_k, dim, formats.stored, slots=2)
-    v = builder.buffer("v", tile_k, dim, formats.stored, slots=2)
+    shared = {
+        "keys": builder.buffer("k", tile_k, dim, formats.stored, slots=2),
+        "values": builder.buffer("v", tile_k, dim, formats.stored, slots=2),
+    }
     second = _allocate_turn(builder, dim, formats, tile_q, tile_k, "second_")
-    return first._replace(k=k, v=v), second._replace(k=k, v=v)
+    return first | shared, second | shared
 
 
 def _allocate_turn(
@@ -46,8 +47,8 @@ def _allocate_turn(
     tile_q: int,
     tile_k: int,
     prefix: str,
-) -> Buffers:
-    """Declare what one of two query tiles has for itself; k and v are to be replaced."""
+) -> dict[str, Buffer]:
+    """Declare what one of two query tiles has for itself."""
     stored, vector = formats.stored, formats.vector
 
     def own(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
@@ -59,75 +60,73 @@ def _allocate_turn(
     queries, scores = own("q", dim, stored, 2), own("scores", tile_k, formats.scores)
     x = scores if vector == formats.scores else own("x", tile_k, vector)
     output = own("output", dim, vector)
-    return Buffers(
-        q=queries,
-        k=queries,
-        v=queries,
-        scores_acc=accumulator("scores_acc", tile_k),
-        output_acc=accumulator("output_acc", dim),
-        scores=scores,
-        x=x,
-        weights=x if formats.weights == vector else own("weights", tile_k, formats.weights),
-        product=own("product", dim, vector),
-        output=output,
-        stored=output if formats.output == vector else own("stored", dim, formats.output),
-        row_max=own("row_max", 1, vector, 2),
-        row_sum=own("row_sum", 1, vector),
-        tile_sum=own("tile_sum", 1, vector),
-        rescale=own("rescale", 1, vector, 2),
-    )
+    return {
+        "queries": queries,
+        "scores_acc": accumulator("scores_acc", tile_k),
+        "output_acc": accumulator("output_acc", dim),
+        "scores": scores,
+        "x": x,
+        "weights": x if formats.weights == vector else own("weights", tile_k, formats.weights),
+        "product": own("product", dim, vector),
+        "output": output,
+        "stored": output if formats.output == vector else own("stored", dim, formats.output),
+        "row_max": own("row_max", 1, vector, 2),
+        "row_sum": own("row_sum", 1, vector),
+        "tile_sum": own("tile_sum", 1, vector),
+        "rescale": own("rescale", 1, vector, 2),
+    }
 
 
 @jit_inner
-def query_tiles_in_turn(p, item, head, row, shape, fmt, hbm, first, second):
-    """Two tiles of query rows, from `row` on, against all the keys they see."""
-    rows = min(shape.tile_q, shape.q_len - row)
-    second_row = row + rows
-    second_rows = min(shape.tile_q, shape.q_len - second_row)
-    kv_row = head // shape.group * shape.kv_len
-    tiles, second_tiles = seen_tiles(row, rows, shape), 0
-    if second_rows > 0:
-        second_tiles = seen_tiles(second_row, second_rows, shape)
+def query_tiles_in_turn(p, item, head, row, first, second):
+    """Two tiles of query rows, from `row` on, against all the keys they see.
 
-    load_keys(p, 0, 0, kv_row, shape, hbm, first)
-    _begin(p, item, head, row, rows, tiles, shape, fmt, hbm, first)
-    _begin(p, item, head, second_row, second_rows, second_tiles, shape, fmt, hbm, second)
-    for j in range(max(tiles, second_tiles)):
-        load_values(p, j, j * shape.tile_k, kv_row, shape, hbm, first)
-        if j + 1 < max(tiles, second_tiles):
-            load_keys(p, j + 1, (j + 1) * shape.tile_k, kv_row, shape, hbm, first)
-        _turn(p, item, j, row, rows, tiles, shape, fmt, first)
-        _turn(p, item, j, second_row, second_rows, second_tiles, shape, fmt, second)
-    _finish(p, head, row, rows, tiles, shape, fmt, hbm, first)
-    _finish(p, head, second_row, second_rows, second_tiles, shape, fmt, hbm, second)
+    first, second: the layouts of both tiles, which differ in their buffers alone.
+    """
+    one = query_rows(item, head, row, first)
+    two = query_rows(item, head, row + one.rows, second)
+    one_tiles = seen_tiles(one, first)
+    two_tiles = seen_tiles(two, second) if two.rows > 0 else 0
+
+    load_keys(p, 0, 0, one, first)
+    _begin(p, one, one_tiles, first)
+    _begin(p, two, two_tiles, second)
+    for j in range(max(one_tiles, two_tiles)):
+        load_values(p, j, j, one, first)
+        if j + 1 < max(one_tiles, two_tiles):
+            load_keys(p, j + 1, j + 1, one, first)
+        _turn(p, j, one, one_tiles, first)
+        _turn(p, j, two, two_tiles, second)
+    _finish(p, one, one_tiles, first)
+    _finish(p, two, two_tiles, second)
 
 
 @jit_inner
-def _begin(p, item, head, row, rows, tiles, shape, fmt, hbm, b):
+def _begin(p, at, tiles, k):
     """Load a tile of queries and multiply it with the first keys."""
     if tiles > 0:
-        begin_rows(p, item, head * shape.q_len + row, rows, shape, fmt, hbm, b)
-        multiply_loaded_keys(p, item, 0, 0, rows, shape, fmt, b)
+        begin_rows(p, at, k)
+        multiply_loaded_keys(p, 0, 0, at, k)
 
 
 @jit_inner
-def _turn(p, item, j, row, rows, tiles, shape, fmt, b):
+def _turn(p, j, at, tiles, k):
     """Softmax of key tile j, then its values and the next keys on the cube.
 
     The product with the values of the tile before is added now, when it has long been ready.
     """
     if j < tiles:
-        update_weights(p, j, j * shape.tile_k, rows, row, shape, fmt, b)
+        update_weights(p, j, j, at, k)
         if j > 0:
-            add_to_output(p, j - 1, tile(b.product, j - 1), rows, shape, fmt, b)
-        weigh_values(p, j, j * shape.tile_k, rows, shape, fmt, b)
+            add_to_output(p, j - 1, at, k)
+        weigh_values(p, j, j, at, k)
         if j + 1 < tiles:
-            multiply_loaded_keys(p, item, j + 1, (j + 1) * shape.tile_k, rows, shape, fmt, b)
+            multiply_loaded_keys(p, j + 1, j + 1, at, k)
 
 
 @jit_inner
-def _finish(p, head, row, rows, tiles, shape, fmt, hbm, b):
+def _finish(p, at, tiles, k):
     """Add what is left, divide by the row sums and store."""
     if tiles > 0:
-        add_to_output(p, tiles - 1, tile(b.product, tiles - 1), rows, shape, fmt, b)
-        finish_rows(p, head * shape.q_len + row, rows, shape, fmt, hbm, b)
+        add_to_output(p, tiles - 1, at, k)
+        finish_rows(p, at, k)

@@ -30,7 +30,7 @@ from accelsim.kernels.attention.steps import (
     store_output,
 )
 from accelsim.kernels.base import Array
-from accelsim.program.language import begin_item, tile
+from accelsim.program.old.language import begin_item, tile
 from accelsim.program.program import Program
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors

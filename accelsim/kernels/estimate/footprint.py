@@ -35,7 +35,7 @@ class Footprint:
         """Add the bytes of `slots` tiles of rows x cols elements."""
         size = slots * ceil_div(rows * cols * fmt.bits, BITS_PER_BYTE)
         self.used_bytes[memory] = self.used_bytes[memory] + size
-        return Buffer(0, 1, 0, 0, fmt.bits, None)
+        return Buffer(0, 1, 0, 0, fmt.code, fmt.bits, None)
 
     def tensor(self, *_: Any) -> None:
         """Take no room on chip."""

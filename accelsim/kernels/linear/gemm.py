@@ -26,7 +26,7 @@ from accelsim.kernels.linear.gemm_tiles import (
 from accelsim.kernels.linear.tiles import Tiles
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     add,
     begin_item,
     convert,

@@ -50,7 +50,7 @@ from accelsim.kernels.linear.integer.tiles import Tiles
 from accelsim.kernels.linear.quantized import quantized
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import add, load, matmul, move, tile
+from accelsim.program.old.language import add, load, matmul, move, tile
 from accelsim.program.program import Program
 from accelsim.quantization.channel_groups import Span
 from accelsim.quantization.schemes import channels_above, per_row, top_channels

@@ -32,8 +32,8 @@ from accelsim.kernels.linear.integer.steps import (
     write_output,
 )
 from accelsim.numerics.formats import FP32
-from accelsim.program.integer import shift_accumulate
-from accelsim.program.language import add, scale, tile
+from accelsim.program.old.integer import shift_accumulate
+from accelsim.program.old.language import add, scale, tile
 from accelsim.program.program import Program
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors

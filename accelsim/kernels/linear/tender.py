@@ -38,8 +38,8 @@ from accelsim.kernels.linear.integer.steps import (
     load_order,
     write_output,
 )
-from accelsim.program.integer import shift_accumulate
-from accelsim.program.language import tile
+from accelsim.program.old.integer import shift_accumulate
+from accelsim.program.old.language import tile
 from accelsim.program.program import Program
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors

@@ -37,7 +37,7 @@ from accelsim.kernels.linear.tiles import (
 )
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     begin_item,
     convert,
     load,
@@ -47,8 +47,8 @@ from accelsim.program.language import (
     store,
     tile,
 )
+from accelsim.program.old.quantizing import multiply_row
 from accelsim.program.program import Program
-from accelsim.program.quantizing import multiply_row
 from accelsim.quantization.codes import check_finite
 from accelsim.quantization.schemes import WEIGHT_GROUP, per_row_group
 from accelsim.units import BITS_PER_BYTE, ceil_div

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     divide_column,
     exp,
     multiply,
@@ -18,7 +18,7 @@ from accelsim.program.language import (
     subtract_column,
     tile,
 )
-from accelsim.program.row_ops import add_scalar, divide, square_root
+from accelsim.program.old.row_ops import add_scalar, divide, square_root
 
 FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")
 COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU_MUL = range(len(FUNCTIONS))

@@ -25,7 +25,7 @@ from accelsim.kernels.vector.tiles import (
 )
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, convert, load, store, tile
+from accelsim.program.old.language import begin_item, convert, load, store, tile
 from accelsim.program.program import Program
 from accelsim.program.recording import Tensor
 from accelsim.units import ceil_div

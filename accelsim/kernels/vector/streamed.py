@@ -11,7 +11,7 @@ import numpy as np
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.vector.functions import LAYERNORM, RMSNORM, SOFTMAX, root_of_mean
 from accelsim.numerics.formats import FP32
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     add,
     begin_item,
     convert,

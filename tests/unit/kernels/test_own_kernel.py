@@ -19,7 +19,7 @@ from accelsim.kernels.tiling import first_fit
 from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     begin_item,
     divide_column,
     exp,

@@ -8,7 +8,7 @@ from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, Format
 from accelsim.program import builder as builder_module
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, fill, gather, load, tile
+from accelsim.program.old.language import begin_item, fill, gather, load, tile
 
 
 @pytest.fixture

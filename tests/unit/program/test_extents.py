@@ -6,7 +6,7 @@ from inspect import isfunction
 import pytest
 
 from accelsim.errors import ProgramError
-from accelsim.program import block_ops, integer, language, quantizing, row_ops, selection
+from accelsim.program.old import block_ops, integer, language, quantizing, row_ops, selection
 from tests.calls import NEEDS, WITH_DEPTH, WITHOUT_COLS, Call, record
 
 

@@ -8,7 +8,7 @@ from accelsim.jit import jit
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program import builder as builder_module
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import (
+from accelsim.program.old.language import (
     begin_item,
     columns,
     exp,

@@ -9,9 +9,9 @@ from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, FP32, Format
 from accelsim.program import selection
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, fill, minimum, tile
+from accelsim.program.old.language import begin_item, fill, minimum, tile
 from accelsim.program.ops import Op
-from accelsim.program.selection import Ranking, sort_width
+from accelsim.program.old.selection import Ranking, sort_width
 
 ROWS, COLS = 2, 6
 NUMBERS = st.floats(width=32, allow_nan=False)

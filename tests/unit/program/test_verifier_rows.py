@@ -6,7 +6,7 @@ from accelsim.errors import ProgramError
 from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.language import begin_item, fill, load, store, tile
+from accelsim.program.old.language import begin_item, fill, load, store, tile
 from accelsim.program.verifier import verify
 
 

@@ -18,8 +18,8 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
 from accelsim.numerics.formats import FP32, Format
-from accelsim.program.block_ops import column_sum, load_strided, segment_sum
-from accelsim.program.language import (
+from accelsim.program.old.block_ops import column_sum, load_strided, segment_sum
+from accelsim.program.old.language import (
     begin_item,
     fill,
     load,

@@ -20,8 +20,8 @@ from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.stages import project, project_buffers
 from accelsim.kernels.attention.masks.weights import random_projection, weights_tensor
 from accelsim.numerics.formats import FP32, Format
-from accelsim.program.block_ops import tile_max
-from accelsim.program.language import (
+from accelsim.program.old.block_ops import tile_max
+from accelsim.program.old.language import (
     add,
     begin_item,
     fill,

@@ -18,8 +18,8 @@ from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.grid import Blocks
 from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
 from accelsim.numerics.formats import FP32, INT8, Format
-from accelsim.program.block_ops import at_least
-from accelsim.program.language import (
+from accelsim.program.old.block_ops import at_least
+from accelsim.program.old.language import (
     add,
     begin_item,
     convert,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.masks.base import Setting
 from accelsim.numerics.formats import FP32, Format
-from accelsim.program.block_ops import column_sum
-from accelsim.program.language import (
+from accelsim.program.old.block_ops import column_sum
+from accelsim.program.old.language import (
     begin_item,
     convert,
     divide_column,

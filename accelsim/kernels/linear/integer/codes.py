@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import FP32
-from accelsim.program.block_ops import tile_max
-from accelsim.program.language import (
+from accelsim.program.old.block_ops import tile_max
+from accelsim.program.old.language import (
     begin_item,
     convert,
     divide_column,
@@ -22,8 +22,8 @@ from accelsim.program.language import (
     subtract_row,
     tile,
 )
-from accelsim.program.quantizing import magnitude, multiply_row
-from accelsim.program.selection import read_element
+from accelsim.program.old.quantizing import magnitude, multiply_row
+from accelsim.program.old.selection import read_element
 from accelsim.quantization.codes import SMALLEST_SCALE
 
 

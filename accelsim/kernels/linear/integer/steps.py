@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP32, INT32
 from accelsim.numerics.quantizing import note_peak
-from accelsim.program.integer import int_matmul
-from accelsim.program.language import (
+from accelsim.program.old.integer import int_matmul
+from accelsim.program.old.language import (
     begin_item,
     convert,
     load,
@@ -15,7 +15,7 @@ from accelsim.program.language import (
     store,
     tile,
 )
-from accelsim.program.quantizing import add_row, multiply_row
+from accelsim.program.old.quantizing import add_row, multiply_row
 
 
 class Shape(NamedTuple):

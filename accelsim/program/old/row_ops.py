@@ -2,8 +2,8 @@
 
 from accelsim.jit import jit_inner
 from accelsim.numerics import elementwise as arithmetic
+from accelsim.program.old.recording import Recorder, Tile, record_map, record_pair
 from accelsim.program.ops import Op
-from accelsim.program.recording import Recorder, Tile, record_map, record_pair
 
 _ADD, _DIVIDE, _ROOT = Op.ADD.value, Op.DIVIDE.value, Op.SQUARE_ROOT.value
 

@@ -8,6 +8,8 @@ from accelsim.jit import jit_inner
 from accelsim.numerics import integer as arithmetic
 from accelsim.numerics.formats import INT4, INT8, INT32
 from accelsim.numerics.integer import Accumulator, Starts
+from accelsim.numerics.tile import block
+from accelsim.program.old.recording import Recorder, Tile, has_numbers, holds, record_op
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
     BITS_B_SHIFT,
@@ -18,7 +20,6 @@ from accelsim.program.ops import (
     SLOT_BITS,
     Op,
 )
-from accelsim.program.recording import Recorder, Tile, has_numbers, holds, record_op
 
 _INT_MATMUL = Op.INT_MATMUL.value
 _NARROW_BITS = 4
@@ -54,17 +55,12 @@ def shift_accumulate(
     fits &= _record(p, acc, a, b, reads, m, n, k, groups - 1, accumulate)
     if fits:
         p[NUM_OVERFLOWS] += arithmetic.shift_accumulate(
-            acc.data,
+            block(acc.data, m, n),
             a.data,
             b.data,
             order.data,
-            starts,
-            first,
-            groups,
-            m,
-            n,
-            a.bits,
-            b.bits,
+            starts[first : first + groups + 1],
+            a.bits + b.bits,
             accumulator,
             accumulate,
         )
@@ -103,7 +99,12 @@ def int_matmul(
     """acc[m, n] = a[m, k] b[k, n] in integers, added to acc if `accumulate`."""
     if _record(p, acc, a, b, 0, m, n, k, 0, accumulate):
         p[NUM_OVERFLOWS] += arithmetic.multiply_accumulate(
-            acc.data, a.data, b.data, m, n, k, a.bits, b.bits, accumulator, accumulate
+            block(acc.data, m, n),
+            block(a.data, m, k),
+            b.data,
+            a.bits + b.bits,
+            accumulator,
+            accumulate,
         )
 
 

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics import selection as arithmetic
 from accelsim.numerics.formats import FP32
-from accelsim.program.language import columns, convert, fill, rows_from
-from accelsim.program.ops import NUM_RECORDED, OPERAND_SHIFT, REFUSED_OP, SLOT_BITS, Op
-from accelsim.program.recording import (
+from accelsim.program.old.language import columns, convert, fill, rows_from
+from accelsim.program.old.recording import (
     Recorder,
     Tile,
     has_numbers,
@@ -25,6 +24,7 @@ from accelsim.program.recording import (
     record_vector,
     stored_bytes,
 )
+from accelsim.program.ops import NUM_RECORDED, OPERAND_SHIFT, REFUSED_OP, SLOT_BITS, Op
 
 _ADD, _SELECT, _FILL = Op.ADD.value, Op.SELECT.value, Op.FILL.value
 _COMPACT, _EXCHANGE, _HISTOGRAM = Op.COMPACT.value, Op.EXCHANGE.value, Op.HISTOGRAM.value

@@ -5,9 +5,8 @@ Strided loads, sums and maxima over other shapes than rows, and comparison.
 
 from accelsim.jit import jit_inner
 from accelsim.numerics import reductions as arithmetic
-from accelsim.program.language import columns
-from accelsim.program.ops import TENSOR_SHIFT, Op
-from accelsim.program.recording import (
+from accelsim.program.old.language import columns
+from accelsim.program.old.recording import (
     Recorder,
     Tensor,
     Tile,
@@ -18,6 +17,7 @@ from accelsim.program.recording import (
     record_pair,
     stored_bytes,
 )
+from accelsim.program.ops import TENSOR_SHIFT, Op
 
 _LOAD, _REDUCE, _SELECT = Op.LOAD.value, Op.REDUCE.value, Op.SELECT.value
 

@@ -14,6 +14,19 @@ import numpy.typing as npt
 
 from accelsim.jit import jit_inner
 from accelsim.numerics import tile as arithmetic
+from accelsim.program.old.recording import (
+    Buffer,
+    Recorder,
+    Tensor,
+    Tile,
+    has_block,
+    holds,
+    record_map,
+    record_op,
+    record_pair,
+    record_vector,
+    stored_bytes,
+)
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
     BITS_B_SHIFT,
@@ -34,19 +47,6 @@ from accelsim.program.ops import (
     WORDS,
     Op,
 )
-from accelsim.program.recording import (
-    Buffer,
-    Recorder,
-    Tensor,
-    Tile,
-    has_block,
-    holds,
-    record_map,
-    record_op,
-    record_pair,
-    record_vector,
-    stored_bytes,
-)
 
 _LOAD, _GATHER, _STORE = Op.LOAD.value, Op.GATHER.value, Op.STORE.value
 _MATMUL, _MOVE = Op.MATMUL.value, Op.MOVE.value
@@ -61,7 +61,7 @@ def tile(buffer: Buffer, turn: int) -> Tile:
     """Return the tile of a buffer for its use number `turn`, slots being used in turn."""
     slot = turn % buffer.slots
     data = arithmetic.select(buffer.data, slot)
-    return Tile(buffer.first_slot + slot, buffer.rows, buffer.cols, buffer.bits, data)
+    return Tile(buffer.first_slot + slot, buffer.rows, buffer.cols, buffer.fmt, buffer.bits, data)
 
 
 @jit_inner
@@ -75,7 +75,7 @@ def columns(whole: Tile, first: int) -> Tile:
     """Return the columns of a tile from `first` on. An op on them waits as for the whole tile."""
     cols = _left(whole.cols, first)
     data = arithmetic.columns_from(whole.data, whole.cols - cols)
-    return Tile(whole.slot, whole.rows, cols, whole.bits, data)
+    return Tile(whole.slot, whole.rows, cols, whole.fmt, whole.bits, data)
 
 
 @jit_inner
@@ -83,7 +83,7 @@ def rows_from(whole: Tile, first: int) -> Tile:
     """Return the rows of a tile from `first` on. An op on them waits as for the whole tile."""
     rows = _left(whole.rows, first)
     data = arithmetic.rows_from(whole.data, whole.rows - rows)
-    return Tile(whole.slot, rows, whole.cols, whole.bits, data)
+    return Tile(whole.slot, rows, whole.cols, whole.fmt, whole.bits, data)
 
 
 @jit_inner
@@ -94,7 +94,7 @@ def transposed(whole: Tile, rows: int, cols: int) -> Tile:
     """
     rows, cols = min(max(rows, 0), whole.rows), min(max(cols, 0), whole.cols)
     data = arithmetic.transposed(whole.data, rows, cols)
-    return Tile(whole.slot, cols, rows, whole.bits, data)
+    return Tile(whole.slot, cols, rows, whole.fmt, whole.bits, data)
 
 
 @jit_inner

@@ -5,8 +5,8 @@ Their numbers are in `accelsim.numerics.quantizing`.
 
 from accelsim.jit import jit_inner
 from accelsim.numerics import quantizing as arithmetic
+from accelsim.program.old.recording import Recorder, Tile, record_map, record_pair
 from accelsim.program.ops import Op
-from accelsim.program.recording import Recorder, Tile, record_map, record_pair
 
 _ADD, _MULTIPLY, _MAXIMUM = Op.ADD.value, Op.MULTIPLY.value, Op.MAXIMUM.value
 

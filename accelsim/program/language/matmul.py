@@ -1,0 +1,62 @@
+"""Products of the matrix unit, and the way out of its accumulator."""
+
+from accelsim.jit import jit_inner
+from accelsim.numerics import tile as arithmetic
+from accelsim.numerics.formats import COMMON_FORMATS
+from accelsim.program.language.tiles import transposed
+from accelsim.program.ops import (
+    ACCUMULATOR_SHIFT,
+    BITS_B_SHIFT,
+    OPERAND_SHIFT,
+    OUTPUT_SHIFT,
+    SLOT_BITS,
+    Op,
+)
+from accelsim.program.recording import (
+    Recorder,
+    Tile,
+    elements_of,
+    exists,
+    has_extent,
+    record_op,
+    stored_bytes,
+)
+
+_MATMUL, _MOVE = Op.MATMUL.value, Op.MOVE.value
+_ACCUMULATOR_BITS = 32
+
+
+@jit_inner
+def matmul(p: Recorder, acc: Tile, a: Tile, b: Tile, accumulate: bool) -> None:
+    """acc[m, n] = a[m, k] b[k, n], added to acc if `accumulate`.
+
+    Operands of two formats are multiplied in one that holds both, see `common_format`.
+    """
+    m, n, k = acc.rows, acc.cols, a.cols
+    fits = exists(p, acc) and has_extent(p, a, m, k) and has_extent(p, b, k, n)
+    reads = a.slot | (b.slot << SLOT_BITS)
+    if accumulate:
+        reads |= acc.slot << (2 * SLOT_BITS)
+    operand = COMMON_FORMATS[a.fmt, b.fmt]
+    head = _MATMUL | (operand << OPERAND_SHIFT) | (acc.fmt << ACCUMULATOR_SHIFT)
+    record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << BITS_B_SHIFT))
+    if fits:
+        arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc.fmt, accumulate)
+
+
+@jit_inner
+def matmul_transposed(p: Recorder, acc: Tile, a: Tile, b: Tile, accumulate: bool) -> None:
+    """acc[m, n] = a[m, k] b[n, k]^T, added to acc if `accumulate`."""
+    matmul(p, acc, a, transposed(b), accumulate)
+
+
+@jit_inner
+def move(p: Recorder, dst: Tile, acc: Tile) -> None:
+    """Move an accumulator tile to the scratchpad, converted to the format of dst on the way."""
+    fits = exists(p, acc) and has_extent(p, dst, acc.rows, acc.cols)
+    head = _MOVE | (acc.fmt << ACCUMULATOR_SHIFT) | (dst.fmt << OUTPUT_SHIFT)
+    read_bytes = stored_bytes(_ACCUMULATOR_BITS, elements_of(acc))
+    written_bytes = stored_bytes(dst.bits, elements_of(dst))
+    record_op(p, head, acc.slot, dst.slot, acc.rows, acc.cols, read_bytes, written_bytes)
+    if fits:
+        arithmetic.convert(dst.data, acc.data, acc.rows, acc.cols, dst.fmt)
