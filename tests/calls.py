@@ -11,8 +11,8 @@ import numpy as np
 from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import FP32, Format
 from accelsim.numerics.integer import Accumulator
-from accelsim.program.old import block_ops, integer, language, quantizing, row_ops, selection
 from accelsim.program.builder import ProgramBuilder
+from accelsim.program.old import block_ops, integer, language, quantizing, row_ops, selection
 from accelsim.program.old.language import begin_item, columns, fill, rows_from, tile, transposed
 from accelsim.program.old.selection import Ranking
 

@@ -72,14 +72,17 @@ INT8 = Format.INT8.code
 INT4 = Format.INT4.code
 
 
-def common_format(a: Format, b: Format) -> Format:
-    """Return the format in which the matrix unit multiplies operands of formats a and b.
+_NARROW_BITS = 8
 
-    It holds the values of both: FP16 and BF16 those of FP8, and FP32 those of all.
+
+def common_format(a: Format, b: Format) -> Format:
+    """Return the format in which a unit computes with operands of formats a and b.
+
+    It holds the values of both: FP16 and BF16 those of at most 8 bits, and FP32 those of all.
     """
     if a == b:
         return a
-    wide = {fmt for fmt in (a, b) if not fmt.is_fp8} or {Format.FP16}
+    wide = {fmt for fmt in (a, b) if fmt.bits > _NARROW_BITS} or {Format.FP16}
     return wide.pop() if len(wide) == 1 else Format.FP32
 
 

@@ -34,6 +34,11 @@ def format_program(program: Program, limit: int | None = None) -> str:
 
 def format_op(program: Program, op: OpRecord) -> str:
     """Return one op as `index unit op result <- operands: size`."""
+    return f"{format_operands(program, op)}: {_size(op)}"
+
+
+def format_operands(program: Program, op: OpRecord) -> str:
+    """Return one op as `index unit op result <- operands`."""
     target = ", ".join(program.slot_name(slot) for slot in op.writes)
     source = ", ".join(program.slot_name(slot) for slot in op.reads)
     if op.unit.name in ("LOAD", "STORE"):
@@ -42,7 +47,7 @@ def format_op(program: Program, op: OpRecord) -> str:
         source = f"{tensor}[{source}]" if op.op == Op.GATHER else source or tensor
         target = target or tensor
     arrow = f"{target} <- {source}" if source else target
-    return f"{op.index:>4} {op.unit.name.lower():<6} {op.op.name.lower():<8} {arrow}: {_size(op)}"
+    return f"{op.index:>4} {op.unit.name.lower():<6} {op.op.name.lower():<8} {arrow}"
 
 
 def _size(op: OpRecord) -> str:

@@ -165,12 +165,27 @@ def exists(p: Recorder, tile: Tile) -> bool:
 @jit_inner
 def has_extent(p: Recorder, tile: Tile, rows: int, cols: int) -> bool:
     """Return whether a tile is rows x cols, all there; the next op is refused if not."""
-    # Differences are joined to one branch: four comparisons take half as long again to record.
-    if (tile.rows ^ rows) | (tile.cols ^ cols) | (tile.rows | tile.cols < 0) != 0:
-        if exists(p, tile):
-            refuse(p, tile.slot, 0, 0, rows, cols, tile.rows, tile.cols)
+    if not exists(p, tile):
+        return False
+    if differs(tile, rows, cols):
+        refuse(p, tile.slot, 0, 0, rows, cols, tile.rows, tile.cols)
         return False
     return True
+
+
+@jit_inner
+def differs(tile: Tile, rows: int, cols: int) -> int:
+    """Return a number that is not 0 where a tile has another extent than rows x cols.
+
+    Such numbers are joined, so that an op takes one branch: more of them take half as long again.
+    """
+    return (tile.rows ^ rows) | (tile.cols ^ cols)
+
+
+@jit_inner
+def is_off(tile: Tile) -> int:
+    """Return a number that is not 0 where a tile has not the elements it was asked for."""
+    return (tile.rows | tile.cols) >> 63
 
 
 @jit_inner
@@ -200,8 +215,8 @@ def stored_bytes(bits: int, elements: int) -> int:
 
 @jit_inner
 def elements_of(tile: Tile) -> int:
-    """Return how many elements a tile has; 0 if not all of them exist."""
-    return max(tile.rows, 0) * max(tile.cols, 0)
+    """Return how many elements a tile has."""
+    return tile.rows * tile.cols
 
 
 @jit_inner
@@ -223,9 +238,17 @@ def record_reduction(
     Returns whether both tiles have the extents they need: if not, nothing may be computed. The
     functions below return the like.
     """
-    fits: bool = exists(p, src) & has_extent(p, dst, dst_rows, dst_cols)
+    fits = (differs(dst, dst_rows, dst_cols) | is_off(src)) == 0
+    if not fits:
+        _blame_reduction(p, dst, src, dst_rows, dst_cols)
     record_vector(p, op, dst, src.slot, src.bits * elements_of(src), src.rows, src.cols)
     return fits
+
+
+@jit_inner
+def _blame_reduction(p: Recorder, dst: Tile, src: Tile, dst_rows: int, dst_cols: int) -> None:
+    if exists(p, src):
+        has_extent(p, dst, dst_rows, dst_cols)
 
 
 @jit_inner
@@ -239,12 +262,19 @@ def record_with(
     p: Recorder, op: int, dst: Tile, a: Tile, b: Tile, b_rows: int, b_cols: int
 ) -> bool:
     """Record a vector op on the elements of a, with b of b_rows x b_cols."""
-    fits: bool = exists(p, a) & has_extent(p, b, b_rows, b_cols)
-    fits &= has_extent(p, dst, a.rows, a.cols)
+    fits = (differs(dst, a.rows, a.cols) | differs(b, b_rows, b_cols) | is_off(a)) == 0
+    if not fits:
+        _blame_pair(p, dst, a, b, b_rows, b_cols)
     reads = a.slot | (b.slot << SLOT_BITS)
     read_bits = a.bits * elements_of(a) + b.bits * elements_of(b)
     record_vector(p, op, dst, reads, read_bits, a.rows, a.cols)
     return fits
+
+
+@jit_inner
+def _blame_pair(p: Recorder, dst: Tile, a: Tile, b: Tile, b_rows: int, b_cols: int) -> None:
+    if exists(p, a) and has_extent(p, b, b_rows, b_cols):
+        has_extent(p, dst, a.rows, a.cols)
 
 
 @jit_inner

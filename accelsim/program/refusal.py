@@ -17,7 +17,7 @@ from accelsim.program.ops import (
     REFUSED_OP,
     REFUSED_PLACE,
 )
-from accelsim.program.printer import format_op
+from accelsim.program.printer import format_operands
 from accelsim.program.program import Program
 
 
@@ -34,7 +34,7 @@ def _who(program: Program, header: npt.NDArray[np.int64]) -> str:
     index = abs(int(header[REFUSED_OP])) - 1
     if header[REFUSED_OP] < 0:
         return f"read_element before op {index}"
-    return f"op {format_op(program, program.decode(index)).strip()}"
+    return f"op {format_operands(program, program.decode(index)).strip()}"
 
 
 def _what(program: Program, header: npt.NDArray[np.int64]) -> str:

@@ -10,9 +10,8 @@ import pytest
 
 from accelsim.kernels.attention.common import softmax_attention, step_formats
 from accelsim.kernels.registry import get_kernel
-from accelsim.numerics.formats import common_format
 from accelsim.loading import load_machine
-from accelsim.numerics.formats import Format
+from accelsim.numerics.formats import Format, common_format
 from accelsim.numerics.metrics import compare
 from accelsim.numerics.rounding import round_array
 from accelsim.program.verifier import verify

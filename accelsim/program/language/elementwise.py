@@ -6,6 +6,7 @@ An op computes in the format of the tile that it writes, unless `computed_in` na
 from accelsim.jit import jit_inner
 from accelsim.numerics import elementwise, quantizing, reductions
 from accelsim.numerics import tile as arithmetic
+from accelsim.numerics.formats import COMMON_FORMATS
 from accelsim.program.language.tiles import computed_in
 from accelsim.program.ops import Op
 from accelsim.program.recording import (
@@ -37,9 +38,9 @@ def fill(p: Recorder, dst: Tile, value: float) -> None:
 
 @jit_inner
 def convert(p: Recorder, dst: Tile, src: Tile) -> None:
-    """dst = src rounded to the format of dst. The wider of both formats sets the rate."""
+    """dst = src rounded to the format of dst, at the rate of the `common_format` of both."""
     fits = exists(p, src) and has_extent(p, dst, src.rows, src.cols)
-    wider = dst if dst.bits > src.bits else computed_in(dst, src.fmt)
+    wider = computed_in(dst, COMMON_FORMATS[dst.fmt, src.fmt])
     record_vector(p, _CONVERT, wider, src.slot, src.bits * elements_of(src), src.rows, src.cols)
     if fits:
         arithmetic.convert(dst.data, src.data, src.rows, src.cols, dst.fmt)

@@ -11,6 +11,7 @@ from accelsim.numerics import integer as arithmetic
 from accelsim.numerics.formats import INT4, INT8, INT32
 from accelsim.numerics.integer import Accumulator, Starts
 from accelsim.numerics.tile import block
+from accelsim.program.language.matmul import blame_product
 from accelsim.program.language.tiles import columns, rows_from
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
@@ -22,7 +23,16 @@ from accelsim.program.ops import (
     SLOT_BITS,
     Op,
 )
-from accelsim.program.recording import Recorder, Tile, exists, has_extent, has_numbers, record_op
+from accelsim.program.recording import (
+    Recorder,
+    Tile,
+    differs,
+    exists,
+    has_extent,
+    has_numbers,
+    is_off,
+    record_op,
+)
 
 _INT_MATMUL = Op.INT_MATMUL.value
 _NARROW_BITS = 4
@@ -103,7 +113,9 @@ def int_matmul(
 ) -> None:
     """acc[m, n] = a[m, k] b[k, n] in integers, added to acc if `accumulate`."""
     m, n, k = acc.rows, acc.cols, a.cols
-    fits = exists(p, acc) and has_extent(p, a, m, k) and has_extent(p, b, k, n)
+    fits = (differs(a, m, k) | differs(b, k, n) | is_off(acc) | is_off(a)) == 0
+    if not fits:
+        blame_product(p, acc, a, b)
     _record(p, acc, a, b, k, 0, 0, accumulate)
     if fits:
         p[NUM_OVERFLOWS] += arithmetic.multiply_accumulate(

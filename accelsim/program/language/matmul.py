@@ -15,9 +15,11 @@ from accelsim.program.ops import (
 from accelsim.program.recording import (
     Recorder,
     Tile,
+    differs,
     elements_of,
     exists,
     has_extent,
+    is_off,
     record_op,
     stored_bytes,
 )
@@ -33,7 +35,9 @@ def matmul(p: Recorder, acc: Tile, a: Tile, b: Tile, accumulate: bool) -> None:
     Operands of two formats are multiplied in one that holds both, see `common_format`.
     """
     m, n, k = acc.rows, acc.cols, a.cols
-    fits = exists(p, acc) and has_extent(p, a, m, k) and has_extent(p, b, k, n)
+    fits = (differs(a, m, k) | differs(b, k, n) | is_off(acc) | is_off(a)) == 0
+    if not fits:
+        blame_product(p, acc, a, b)
     reads = a.slot | (b.slot << SLOT_BITS)
     if accumulate:
         reads |= acc.slot << (2 * SLOT_BITS)
@@ -42,6 +46,13 @@ def matmul(p: Recorder, acc: Tile, a: Tile, b: Tile, accumulate: bool) -> None:
     record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << BITS_B_SHIFT))
     if fits:
         arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc.fmt, accumulate)
+
+
+@jit_inner
+def blame_product(p: Recorder, acc: Tile, a: Tile, b: Tile) -> None:
+    """Refuse the next op for the first of its tiles that has another extent than it needs."""
+    if exists(p, acc) and has_extent(p, a, acc.rows, a.cols):
+        has_extent(p, b, a.cols, acc.cols)
 
 
 @jit_inner

@@ -14,8 +14,8 @@ from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.library.recipe import Recipe
-from accelsim.program.old import block_ops, integer, row_ops, selection
 from accelsim.program import language as ops
+from accelsim.program.old import block_ops, integer, row_ops, selection
 from accelsim.simulation import simulate
 from accelsim.sweeps.run import sweep
 

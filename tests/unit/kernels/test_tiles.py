@@ -6,9 +6,8 @@ from accelsim.kernels.attention.flash import Flash
 from accelsim.kernels.estimate.choice import sizes
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.tiling import tile_sizes
-from accelsim.numerics.formats import common_format
 from accelsim.loading import load_machine
-from accelsim.numerics.formats import Format
+from accelsim.numerics.formats import Format, common_format
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 
 

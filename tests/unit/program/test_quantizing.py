@@ -7,8 +7,8 @@ from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, FP32, Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.old.language import begin_item, convert, tile
-from accelsim.program.ops import Op
 from accelsim.program.old.quantizing import add_row, magnitude, multiply_row
+from accelsim.program.ops import Op
 
 
 @jit

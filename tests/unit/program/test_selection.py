@@ -10,8 +10,8 @@ from accelsim.numerics.formats import FP16, FP32, Format
 from accelsim.program import selection
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.old.language import begin_item, fill, minimum, tile
-from accelsim.program.ops import Op
 from accelsim.program.old.selection import Ranking, sort_width
+from accelsim.program.ops import Op
 
 ROWS, COLS = 2, 6
 NUMBERS = st.floats(width=32, allow_nan=False)
