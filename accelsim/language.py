@@ -5,11 +5,7 @@
 Ops, formats, what a kernel declares, and how it is made known; see docs/kernel-language.md.
 """
 
-from accelsim.config.spec import (
-    Size,
-    SizeOrZero,
-    Spec,
-)
+from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Kernel
@@ -26,25 +22,35 @@ from accelsim.numerics.formats import (
     INT32,
     Format,
 )
+from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.block_ops import (
-    at_least,
-    column_sum,
-    load_strided,
-    segment_sum,
-    tile_max,
-)
-from accelsim.program.old.integer import int_matmul, shift_accumulate
-from accelsim.program.old.language import (
+from accelsim.program.language import (
+    Groups,
+    Ranking,
     add,
+    add_row,
+    add_scalar,
+    at_least,
     begin_item,
+    column_sum,
     columns,
+    compact,
+    computed_in,
     convert,
+    divide,
     divide_column,
     exp,
+    expand_runs,
     fill,
     gather,
+    groups_from,
+    int_matmul,
+    keep_at_least,
+    keep_largest,
+    kth_largest,
     load,
+    load_strided,
+    magnitude,
     mask_above_diagonal,
     matmul,
     matmul_transposed,
@@ -53,39 +59,27 @@ from accelsim.program.old.language import (
     move,
     multiply,
     multiply_column,
+    multiply_row,
+    read_element,
     row_max,
     row_sum,
     rows_from,
     scale,
+    segment_sum,
+    shift_accumulate,
+    sort_width,
+    square_root,
     store,
     subtract,
     subtract_column,
     subtract_row,
     tile,
+    tile_max,
     transposed,
-)
-from accelsim.program.old.row_ops import (
-    add_scalar,
-    divide,
-    square_root,
-)
-from accelsim.program.old.selection import (
-    Ranking,
-    compact,
-    expand_runs,
-    keep_at_least,
-    keep_largest,
-    kth_largest,
-    read_element,
-    sort_width,
     write_column,
 )
 from accelsim.program.program import Program
-from accelsim.program.recording import (
-    Buffer,
-    Tensor,
-    Tile,
-)
+from accelsim.program.recording import Buffer, Tensor, Tile
 
 __all__ = [
     "BF16",
@@ -96,9 +90,11 @@ __all__ = [
     "INT4",
     "INT8",
     "INT32",
+    "Accumulator",
     "Buffer",
     "DoesNotFitError",
     "Format",
+    "Groups",
     "Kernel",
     "Program",
     "ProgramBuilder",
@@ -109,12 +105,14 @@ __all__ = [
     "Tensor",
     "Tile",
     "add",
+    "add_row",
     "add_scalar",
     "at_least",
     "begin_item",
     "column_sum",
     "columns",
     "compact",
+    "computed_in",
     "convert",
     "divide",
     "divide_column",
@@ -124,6 +122,7 @@ __all__ = [
     "first_fit",
     "fit_error",
     "gather",
+    "groups_from",
     "int_matmul",
     "jit",
     "jit_inner",
@@ -132,6 +131,7 @@ __all__ = [
     "kth_largest",
     "load",
     "load_strided",
+    "magnitude",
     "mask_above_diagonal",
     "matmul",
     "matmul_transposed",
@@ -140,6 +140,7 @@ __all__ = [
     "move",
     "multiply",
     "multiply_column",
+    "multiply_row",
     "read_element",
     "register",
     "row_max",

@@ -1,7 +1,7 @@
 """Every call of the kernel language by its name, on operands of any size.
 
-A call asks for ROWS x COLS elements (products also for DEPTH) of operands that are, if nothing else
-is said, just as large as it needs.
+A call works on ROWS x COLS elements (products also on DEPTH). `record` makes tiles of just what it
+needs, or of what is `asked`, in buffers of just that size, or of `sizes`.
 """
 
 from enum import IntEnum, auto
@@ -9,18 +9,18 @@ from enum import IntEnum, auto
 import numpy as np
 
 from accelsim.jit import jit, jit_inner
-from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.formats import Format
 from accelsim.numerics.integer import Accumulator
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old import block_ops, integer, language, quantizing, row_ops, selection
-from accelsim.program.old.language import begin_item, columns, fill, rows_from, tile, transposed
-from accelsim.program.old.selection import Ranking
 
 ROWS, COLS, DEPTH = 4, 6, 5
-WHOLE, COLUMN, ROW = (ROWS, COLS), (ROWS, 1), (1, COLS)
 AMPLE = (12, 32)
-RADIX, BITONIC = Ranking.RADIX.value, Ranking.BITONIC.value
+LARGEST = 2**63 - 1
+RADIX, BITONIC = al.Ranking.RADIX.value, al.Ranking.BITONIC.value
 ORDER = [4, 1, 0, 2, 3]
+FLOATS = ("dst", "a", "b", "acc", "indices", "runs")
+INTEGERS = ("a", "b", "acc", "order")
 
 
 class Call(IntEnum):
@@ -72,183 +72,224 @@ class Call(IntEnum):
     SHIFT_ACCUMULATE = auto()
 
 
-PAIR = {"dst": WHOLE, "a": WHOLE, "b": WHOLE}
-WITH_COLUMN = {"dst": WHOLE, "a": WHOLE, "b": COLUMN}
-WITH_ROW = {"dst": WHOLE, "a": WHOLE, "b": ROW}
-MAP = {"dst": WHOLE, "a": WHOLE}
-TO_COLUMN = {"dst": COLUMN, "a": WHOLE}
-PRODUCT = {"acc": WHOLE, "a": (ROWS, DEPTH), "b": (DEPTH, COLS)}
-NEEDS = {
-    **dict.fromkeys(range(Call.ADD, Call.DIVIDE + 1), PAIR),
-    **dict.fromkeys(range(Call.SUBTRACT_COLUMN, Call.KEEP_LARGEST + 1), WITH_COLUMN),
-    **dict.fromkeys(range(Call.SUBTRACT_ROW, Call.MULTIPLY_ROW + 1), WITH_ROW),
-    **dict.fromkeys(range(Call.SCALE, Call.CONVERT + 1), MAP),
-    Call.LOAD: {"dst": WHOLE, "src": (1 + ROWS, 2 + COLS)},
-    Call.LOAD_STRIDED: {"dst": WHOLE, "src": (1 + 2 * (ROWS - 1) + 1, COLS)},
-    Call.GATHER: {"dst": WHOLE, "indices": (1, ROWS), "src": (1 + ROWS, 2 + COLS)},
-    Call.STORE: {"a": WHOLE, "out": (1 + ROWS, 2 + COLS)},
-    Call.MATMUL: PRODUCT,
-    Call.MATMUL_TRANSPOSED: PRODUCT | {"b": (COLS, DEPTH)},
-    Call.TRANSPOSED: PRODUCT | {"a": (DEPTH, ROWS)},
-    Call.MOVE: {"dst": WHOLE, "acc": WHOLE},
-    Call.MASK_ABOVE_DIAGONAL: {"dst": WHOLE},
-    Call.FILL: {"dst": WHOLE},
-    Call.FILL_COLUMNS: {"dst": (ROWS, 3 + COLS)},
-    Call.FILL_ROWS: {"dst": (3 + ROWS, COLS)},
-    Call.ROW_MAX: TO_COLUMN,
-    Call.ROW_SUM: TO_COLUMN,
-    Call.COLUMN_SUM: {"dst": ROW, "a": WHOLE},
-    Call.SEGMENT_SUM: {"dst": (ROWS, 2), "a": WHOLE},
-    Call.TILE_MAX: {"dst": (1, 3), "a": WHOLE},
-    Call.KTH_LARGEST_BY_DIGITS: TO_COLUMN,
-    Call.KTH_LARGEST_BY_SORTING: TO_COLUMN | {"b": (ROWS, 8)},
-    Call.COMPACT: {"dst": WHOLE, "a": WHOLE, "indices": ROW},
-    Call.EXPAND_RUNS: {"indices": (1, ROWS), "runs": (1, ROWS * COLS)},
-    Call.WRITE_COLUMN: {"dst": COLUMN},
-    Call.READ_ELEMENT: {"dst": COLUMN},
-    Call.INT_MATMUL: PRODUCT,
-    Call.SHIFT_ACCUMULATE: PRODUCT | {"order": (1, DEPTH)},
-}
+def _among(call, first, last):
+    return first <= call <= last
+
+
+def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
+    """Return rows and columns of the tiles, and of the tensors, that a call needs."""
+    whole, column, row = (rows, cols), (rows, 1), (1, cols)
+    product = {"acc": whole, "a": (rows, depth), "b": (depth, cols)}
+    if _among(call, Call.ADD, Call.KEEP_LARGEST):
+        return {"dst": whole, "a": whole, "b": whole if call <= Call.DIVIDE else column}
+    if _among(call, Call.SUBTRACT_ROW, Call.MULTIPLY_ROW):
+        return {"dst": whole, "a": whole, "b": row}
+    if _among(call, Call.SCALE, Call.CONVERT):
+        return {"dst": whole, "a": whole}
+    return {
+        Call.LOAD: {"dst": whole, "src": (1 + rows, 2 + cols)},
+        Call.LOAD_STRIDED: {"dst": whole, "src": (1 + 2 * (rows - 1) + 1, cols)},
+        Call.GATHER: {"dst": whole, "indices": (1, rows), "src": (1 + rows, 2 + cols)},
+        Call.STORE: {"a": whole, "out": (1 + rows, 2 + cols)},
+        Call.MATMUL: product,
+        Call.MATMUL_TRANSPOSED: product | {"b": (cols, depth)},
+        Call.TRANSPOSED: product | {"a": (depth, rows)},
+        Call.MOVE: {"dst": whole, "acc": whole},
+        Call.MASK_ABOVE_DIAGONAL: {"dst": whole},
+        Call.FILL: {"dst": whole},
+        Call.FILL_COLUMNS: {"dst": (rows, 3 + cols)},
+        Call.FILL_ROWS: {"dst": (3 + rows, cols)},
+        Call.ROW_MAX: {"dst": column, "a": whole},
+        Call.ROW_SUM: {"dst": column, "a": whole},
+        Call.COLUMN_SUM: {"dst": row, "a": whole},
+        Call.SEGMENT_SUM: {"dst": (rows, -(-cols // 4)), "a": whole},
+        Call.TILE_MAX: {"dst": (1, 3), "a": whole},
+        Call.KTH_LARGEST_BY_DIGITS: {"dst": column, "a": whole},
+        Call.KTH_LARGEST_BY_SORTING: {"dst": column, "a": whole, "b": (rows, _width(cols))},
+        Call.COMPACT: {"dst": whole, "a": whole, "indices": row},
+        Call.EXPAND_RUNS: {"indices": (1, rows), "runs": (1, rows * cols)},
+        Call.WRITE_COLUMN: {"dst": column},
+        Call.READ_ELEMENT: {"dst": column},
+        Call.INT_MATMUL: product,
+        Call.SHIFT_ACCUMULATE: product | {"order": (1, depth)},
+    }[call]
+
+
+def _width(cols):
+    return 1 << (cols - 1).bit_length() if 0 < cols <= AMPLE[1] else cols
+
+
 WITHOUT_COLS = {Call.WRITE_COLUMN, Call.READ_ELEMENT}
 WITH_DEPTH = {Call.MATMUL, Call.MATMUL_TRANSPOSED, Call.TRANSPOSED, Call.INT_MATMUL}
 INTEGER = {Call.INT_MATMUL, Call.SHIFT_ACCUMULATE}
+MAY_BE_LARGER = {
+    (Call.ROW_MAX, "a", 1),
+    (Call.ROW_SUM, "a", 1),
+    (Call.COLUMN_SUM, "a", 0),
+    (Call.SEGMENT_SUM, "a", 1),  # 7 columns have as many segments as 6
+    (Call.TILE_MAX, "a", 0),
+    (Call.TILE_MAX, "a", 1),
+    (Call.TILE_MAX, "dst", 1),  # one of its columns is written
+    (Call.KTH_LARGEST_BY_DIGITS, "a", 1),
+    (Call.KTH_LARGEST_BY_SORTING, "a", 1),  # 7 keys are sorted in 8 columns, as 6 are
+    (Call.KTH_LARGEST_BY_SORTING, "b", 1),
+    (Call.COMPACT, "dst", 1),
+    (Call.COMPACT, "indices", 0),
+    (Call.COMPACT, "indices", 1),
+    (Call.SHIFT_ACCUMULATE, "a", 1),  # channels that no group has
+    (Call.SHIFT_ACCUMULATE, "b", 0),
+    (Call.SHIFT_ACCUMULATE, "order", 0),
+    (Call.SHIFT_ACCUMULATE, "order", 1),
+}
+"""Calls, operands and axes along which a tile may have more than is needed, all else unchanged."""
 
 
 @jit_inner
-def _transfer(p, call, rows, cols, dst, a, src, out, indices):
+def _transfer(p, call, dst, a, src, out, indices):
     if call == Call.LOAD:
-        language.load(p, dst, src, 1, 2, rows, cols)
+        al.load(p, dst, src, 1, 2)
     elif call == Call.LOAD_STRIDED:
-        block_ops.load_strided(p, dst, src, 1, 2, rows, cols)
+        al.load_strided(p, dst, src, 1, 2)
     elif call == Call.GATHER:
-        language.gather(p, dst, src, indices, 1, rows, 2, cols)
+        al.gather(p, dst, src, indices, 1, 2)
     elif call == Call.STORE:
-        language.store(p, out, 1, 2, a, rows, cols)
+        al.store(p, out, 1, 2, a)
 
 
 @jit_inner
-def _multiply(p, call, m, n, k, dst, a, b, acc):
+def _multiply(p, call, dst, a, b, acc):
     if call == Call.MATMUL:
-        language.matmul(p, acc, a, b, m, n, k, FP32, FP32, False)
+        al.matmul(p, acc, a, b, False)
     elif call == Call.MATMUL_TRANSPOSED:
-        language.matmul_transposed(p, acc, a, b, m, n, k, FP32, FP32, True)
+        al.matmul_transposed(p, acc, a, b, True)
     elif call == Call.TRANSPOSED:
-        language.matmul(p, acc, transposed(a, k, m), b, m, n, k, FP32, FP32, True)
+        al.matmul(p, acc, al.transposed(a), b, True)
     elif call == Call.MOVE:
-        language.move(p, dst, acc, m, n, FP32, FP32)
+        al.move(p, dst, acc)
 
 
 @jit_inner
-def _combine(p, call, rows, cols, dst, a, b):
+def _combine(p, call, dst, a, b):
     if call == Call.ADD:
-        language.add(p, dst, a, b, rows, cols, FP32)
+        al.add(p, dst, a, b)
     elif call == Call.SUBTRACT:
-        language.subtract(p, dst, a, b, rows, cols, FP32)
+        al.subtract(p, dst, a, b)
     elif call == Call.MULTIPLY:
-        language.multiply(p, dst, a, b, rows, cols, FP32)
+        al.multiply(p, dst, a, b)
     elif call == Call.MAXIMUM:
-        language.maximum(p, dst, a, b, rows, cols, FP32)
+        al.maximum(p, dst, a, b)
     elif call == Call.MINIMUM:
-        language.minimum(p, dst, a, b, rows, cols, FP32)
+        al.minimum(p, dst, a, b)
     elif call == Call.DIVIDE:
-        row_ops.divide(p, dst, a, b, rows, cols, FP32)
+        al.divide(p, dst, a, b)
     elif call == Call.SUBTRACT_COLUMN:
-        language.subtract_column(p, dst, a, b, rows, cols, FP32)
+        al.subtract_column(p, dst, a, b)
     elif call == Call.MULTIPLY_COLUMN:
-        language.multiply_column(p, dst, a, b, rows, cols, FP32)
+        al.multiply_column(p, dst, a, b)
     elif call == Call.DIVIDE_COLUMN:
-        language.divide_column(p, dst, a, b, rows, cols, FP32)
+        al.divide_column(p, dst, a, b)
     elif call == Call.AT_LEAST:
-        block_ops.at_least(p, dst, a, b, rows, cols, FP32)
+        al.at_least(p, dst, a, b)
     elif call == Call.KEEP_AT_LEAST:
-        selection.keep_at_least(p, dst, a, b, 0.0, rows, cols, FP32)
+        al.keep_at_least(p, dst, a, b, 0.0)
     elif call == Call.KEEP_LARGEST:
-        selection.keep_largest(p, dst, a, b, 2, 0.0, rows, cols, FP32)
+        al.keep_largest(p, dst, a, b, 2, 0.0)
     elif call == Call.SUBTRACT_ROW:
-        language.subtract_row(p, dst, a, b, rows, cols, FP32)
+        al.subtract_row(p, dst, a, b)
     elif call == Call.ADD_ROW:
-        quantizing.add_row(p, dst, a, b, rows, cols, FP32)
+        al.add_row(p, dst, a, b)
     elif call == Call.MULTIPLY_ROW:
-        quantizing.multiply_row(p, dst, a, b, rows, cols, FP32)
+        al.multiply_row(p, dst, a, b)
 
 
 @jit_inner
 def _change(p, call, rows, cols, dst, a):
     if call == Call.SCALE:
-        language.scale(p, dst, a, 2.0, rows, cols, FP32)
+        al.scale(p, dst, a, 2.0)
     elif call == Call.ADD_SCALAR:
-        row_ops.add_scalar(p, dst, a, 2.0, rows, cols, FP32)
+        al.add_scalar(p, dst, a, 2.0)
     elif call == Call.EXP:
-        language.exp(p, dst, a, rows, cols, FP32)
+        al.exp(p, dst, a)
     elif call == Call.SQUARE_ROOT:
-        row_ops.square_root(p, dst, a, rows, cols, FP32)
+        al.square_root(p, dst, a)
     elif call == Call.MAGNITUDE:
-        quantizing.magnitude(p, dst, a, rows, cols, FP32)
+        al.magnitude(p, dst, a)
     elif call == Call.CONVERT:
-        language.convert(p, dst, a, rows, cols, FP32, FP32)
+        al.convert(p, dst, a)
     elif call == Call.MASK_ABOVE_DIAGONAL:
-        language.mask_above_diagonal(p, dst, 0, 0, rows, cols, FP32)
+        al.mask_above_diagonal(p, dst, 0, 0)
     elif call == Call.FILL:
-        fill(p, dst, 1.0, rows, cols, FP32)
+        al.fill(p, dst, 1.0)
     elif call == Call.FILL_COLUMNS:
-        fill(p, columns(dst, 3), 1.0, rows, cols, FP32)
+        al.fill(p, al.columns(dst, 3, cols), 1.0)
     elif call == Call.FILL_ROWS:
-        fill(p, rows_from(dst, 3), 1.0, rows, cols, FP32)
+        al.fill(p, al.rows_from(dst, 3, rows), 1.0)
 
 
 @jit_inner
-def _reduce(p, call, rows, cols, dst, a):
+def _reduce(p, call, dst, a):
     if call == Call.ROW_MAX:
-        language.row_max(p, dst, a, rows, cols, FP32)
+        al.row_max(p, dst, a)
     elif call == Call.ROW_SUM:
-        language.row_sum(p, dst, a, rows, cols, FP32)
+        al.row_sum(p, dst, a)
     elif call == Call.COLUMN_SUM:
-        block_ops.column_sum(p, dst, a, rows, cols, FP32)
+        al.column_sum(p, dst, a)
     elif call == Call.SEGMENT_SUM:
-        block_ops.segment_sum(p, dst, a, rows, cols, 4, FP32)
+        al.segment_sum(p, dst, a, 4)
     elif call == Call.TILE_MAX:
-        block_ops.tile_max(p, dst, 2, a, rows, cols, FP32)
+        al.tile_max(p, dst, 2, a)
 
 
 @jit_inner
 def _select(p, call, rows, cols, dst, a, b, indices, runs, values):
     if call == Call.KTH_LARGEST_BY_DIGITS:
-        selection.kth_largest(p, dst, b, a, 2, RADIX, rows, cols, FP32)
+        al.kth_largest(p, dst, b, a, 2, RADIX)
     elif call == Call.KTH_LARGEST_BY_SORTING:
-        selection.kth_largest(p, dst, b, a, 2, BITONIC, rows, cols, FP32)
+        al.kth_largest(p, dst, b, a, 2, BITONIC)
     elif call == Call.COMPACT:
-        selection.compact(p, dst, indices, a, 0.5, 2, rows, cols, FP32)
+        al.compact(p, dst, indices, a, 0.5, 2)
     elif call == Call.EXPAND_RUNS:
-        selection.expand_runs(p, runs, indices, rows, cols)
+        al.expand_runs(p, runs, indices, cols)
     elif call == Call.WRITE_COLUMN:
-        selection.write_column(p, dst, values, rows, FP32)
+        al.write_column(p, dst, values)
     elif call == Call.READ_ELEMENT:
-        selection.read_element(p, dst, rows - 1)
+        al.read_element(p, dst, rows - 1)
+
+
+@jit_inner
+def _asked(buffer, index, asked):
+    return al.tile(buffer, 0, asked[index, 0], asked[index, 1])
 
 
 @jit
-def _floats(p, call, rows, cols, depth, dst, a, b, acc, src, out, indices, runs, values):
-    begin_item(p, 0)
-    dst, a, b, acc = tile(dst, 0), tile(a, 0), tile(b, 0), tile(acc, 0)
-    indices, runs = tile(indices, 0), tile(runs, 0)
-    _transfer(p, call, rows, cols, dst, a, src, out, indices)
-    _multiply(p, call, rows, cols, depth, dst, a, b, acc)
-    _combine(p, call, rows, cols, dst, a, b)
+def _floats(p, call, rows, cols, asked, dst, a, b, acc, indices, runs, src, out, values):
+    al.begin_item(p, 0)
+    dst, a, b = _asked(dst, 0, asked), _asked(a, 1, asked), _asked(b, 2, asked)
+    acc, indices, runs = _asked(acc, 3, asked), _asked(indices, 4, asked), _asked(runs, 5, asked)
+    _transfer(p, call, dst, a, src, out, indices)
+    _multiply(p, call, dst, a, b, acc)
+    _combine(p, call, dst, a, b)
     _change(p, call, rows, cols, dst, a)
-    _reduce(p, call, rows, cols, dst, a)
+    _reduce(p, call, dst, a)
     _select(p, call, rows, cols, dst, a, b, indices, runs, values)
 
 
 @jit
-def _integers(p, call, rows, cols, depth, first, starts, accumulator, a, b, acc, order):
-    begin_item(p, 0)
-    a, b, acc, order = tile(a, 0), tile(b, 0), tile(acc, 0), tile(order, 0)
+def _integers(p, call, asked, first, starts, accumulator, a, b, acc, order):
+    al.begin_item(p, 0)
+    a, b, acc = _asked(a, 0, asked), _asked(b, 1, asked), _asked(acc, 2, asked)
     if call == Call.INT_MATMUL:
-        integer.int_matmul(p, acc, a, b, rows, cols, depth, accumulator, False)
+        al.int_matmul(p, acc, a, b, accumulator, False)
     else:
-        integer.shift_accumulate(
-            p, acc, a, b, order, starts, first, 2, rows, cols, accumulator, False
-        )
+        groups = al.groups_from(_asked(order, 3, asked), starts, first, 2)
+        al.shift_accumulate(p, acc, a, b, groups, accumulator, False)
+
+
+def _as_array(names, asked):
+    clipped = [
+        [max(-LARGEST, min(each, LARGEST)) for each in asked.get(name, (1, 1))] for name in names
+    ]
+    return np.array(clipped, np.int64)
 
 
 def record(
@@ -258,14 +299,16 @@ def record(
     cols=COLS,
     depth=DEPTH,
     sizes=None,
+    asked=None,
     numbers=range(ROWS),
     values=ROWS,
     order=ORDER,
     first=0,
     starts=(0, 2, DEPTH),
 ):
-    """Record one call on operands of what it needs, or of `sizes`."""
-    sizes = NEEDS[call] | (sizes or {})
+    """Record one call on tiles of what it needs or is `asked`, in buffers of `sizes`."""
+    sizes = needs(call) | (sizes or {})
+    asked = needs(call, rows, cols, depth) | (asked or {})
     builder = ProgramBuilder("extents", with_numbers=with_numbers)
     fmt = Format.INT8 if call in INTEGER else Format.FP32
 
@@ -281,7 +324,7 @@ def record(
         if with_numbers:
             channels.data[0, 0, : len(order)] = order[: channels.cols]
         arguments = (first, np.array(starts), Accumulator(32, False), a, b, acc, channels)
-        return builder.record(_integers, 1, call.value, rows, cols, depth, *arguments)
+        return builder.record(_integers, 1, call.value, _as_array(INTEGERS, asked), *arguments)
     dst, acc = buffer("dst"), buffer("acc", "accumulator")
     src = builder.tensor("src", "input", *sizes.get("src", AMPLE), Format.FP32)
     out = builder.tensor("out", "output", *sizes.get("out", AMPLE), Format.FP32)
@@ -290,5 +333,5 @@ def record(
     )
     listed = list(numbers)[: indices.cols]
     indices.data[0, 0, : len(listed)] = listed
-    arguments = (dst, a, b, acc, src, out, indices, runs, np.ones(values))
-    return builder.record(_floats, 1, call.value, rows, cols, depth, *arguments)
+    arguments = (dst, a, b, acc, indices, runs, src, out, np.ones(values))
+    return builder.record(_floats, 1, call.value, rows, cols, _as_array(FLOATS, asked), *arguments)

@@ -42,7 +42,7 @@ def format_operands(program: Program, op: OpRecord) -> str:
     target = ", ".join(program.slot_name(slot) for slot in op.writes)
     source = ", ".join(program.slot_name(slot) for slot in op.reads)
     if op.unit.name in ("LOAD", "STORE"):
-        tensor = program.tensors[op.tensor].name
+        tensor = program.tensor_name(op.tensor)
         # What a gather reads on chip are the numbers of the rows.
         source = f"{tensor}[{source}]" if op.op == Op.GATHER else source or tensor
         target = target or tensor

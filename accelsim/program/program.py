@@ -13,6 +13,7 @@ from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
     FIELD_MASK,
     HEAD,
+    NO_TENSOR,
     OP_SHIFT,
     OPERAND_SHIFT,
     OUTPUT_SHIFT,
@@ -201,6 +202,10 @@ class Program:
         """Return `buffer[i]` for a slot number."""
         buffer = self.buffer_of(slot)
         return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
+
+    def tensor_name(self, number: int) -> str:
+        """Return the name of a tensor by its number."""
+        return "nothing" if number == NO_TENSOR else self.tensors[number].name
 
     def decode(self, index: int) -> OpRecord:
         """Return op `index` in readable form."""

@@ -189,6 +189,13 @@ def is_off(tile: Tile) -> int:
 
 
 @jit_inner
+def blame_product(p: Recorder, acc: Tile, a: Tile, b: Tile) -> None:
+    """Refuse the next op for the first of its tiles that has another extent than it needs."""
+    if exists(p, acc) and has_extent(p, a, acc.rows, a.cols):
+        has_extent(p, b, a.cols, acc.cols)
+
+
+@jit_inner
 def has_block(p: Recorder, tensor: Tensor, row: int, col: int, rows: int, cols: int) -> bool:
     """Return whether tensor[row:row+rows, col:col+cols] exists; the next op is refused if not."""
     is_outside = (row < 0) | (rows < 1) | (row > tensor.rows - rows)

@@ -46,9 +46,9 @@ def _what(program: Program, header: npt.NDArray[np.int64]) -> str:
     if place == KERNEL_ARRAY:
         return f"asks for {cols} numbers from number {col} of an array of {held_cols}"
     if place == NO_SLOT:
-        return f"asks for {rows}x{cols} elements of a buffer that this kernel does without"
+        return f"asks for {rows}x{cols} elements of a buffer that this kernel has not"
     if place == -1 - NO_TENSOR:
-        return f"asks for {rows}x{cols} elements of a tensor that this kernel does without"
+        return f"asks for {rows}x{cols} elements of a tensor that this kernel has not"
     if place < 0:
         name = program.tensors[-1 - place].name
         asked = f"{rows}x{cols} elements of {name} from row {row}, column {col}"

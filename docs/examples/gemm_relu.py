@@ -1,5 +1,7 @@
 """A kernel written outside accelsim: C = max(A B, 0), a product with its activation fused."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from accelsim import language as al
@@ -10,24 +12,39 @@ class Parameters(al.Spec):
     """Rows, columns and depth of a tile, in elements."""
 
 
+class Layout(NamedTuple):
+    """Tensors in HBM and tiles on chip; tiles have `size` rows and columns."""
+
+    a: al.Tensor
+    b: al.Tensor
+    c: al.Tensor
+    left: al.Buffer
+    right: al.Buffer
+    acc: al.Buffer
+    result: al.Buffer
+    zero: al.Buffer
+    size: int
+
+
 @al.jit
-def gemm_relu(p, m, n, k, size, fmt, a, b, c, a_tiles, b_tiles, acc_tiles, c_tiles, zeros):
-    tiles_n = -(-n // size)
-    for item in range(-(-m // size) * tiles_n):
+def gemm_relu(p, k):
+    tiles_n = -(-k.c.cols // k.size)
+    for item in range(-(-k.c.rows // k.size) * tiles_n):
         al.begin_item(p, 0)
-        row, col = item // tiles_n * size, item % tiles_n * size
-        rows, cols = min(size, m - row), min(size, n - col)
-        acc, result, zero = al.tile(acc_tiles, item), al.tile(c_tiles, item), al.tile(zeros, 0)
-        for step in range(-(-k // size)):
-            depth = min(size, k - step * size)
-            left, right = al.tile(a_tiles, step), al.tile(b_tiles, step)
-            al.load(p, left, a, row, step * size, rows, depth)
-            al.load(p, right, b, step * size, col, depth, cols)
-            al.matmul(p, acc, left, right, rows, cols, depth, fmt, al.FP32, step > 0)
-        al.move(p, result, acc, rows, cols, al.FP32, fmt)
-        al.fill(p, zero, 0.0, rows, cols, fmt)
-        al.maximum(p, result, result, zero, rows, cols, fmt)
-        al.store(p, c, row, col, result, rows, cols)
+        row, col = item // tiles_n * k.size, item % tiles_n * k.size
+        rows, cols = min(k.size, k.c.rows - row), min(k.size, k.c.cols - col)
+        acc, result = al.tile(k.acc, item, rows, cols), al.tile(k.result, item, rows, cols)
+        for start in range(0, k.a.cols, k.size):
+            depth, turn = min(k.size, k.a.cols - start), start // k.size
+            left, right = al.tile(k.left, turn, rows, depth), al.tile(k.right, turn, depth, cols)
+            al.load(p, left, k.a, row, start)
+            al.load(p, right, k.b, start, col)
+            al.matmul(p, acc, left, right, start > 0)
+        zero = al.tile(k.zero, 0, rows, cols)
+        al.move(p, result, acc)
+        al.fill(p, zero, 0.0)
+        al.maximum(p, result, result, zero)
+        al.store(p, k.c, row, col, result)
 
 
 @al.register
@@ -50,7 +67,7 @@ class GemmRelu(al.Kernel):
         if error := al.fit_error(build.name, build.buffers, machine):
             raise error
         items = -(-m // size) * -(-n // size)
-        program = build.record(gemm_relu, items, m, n, k, size, fmt.code, a, b, c, *buffers)
+        program = build.record(gemm_relu, items, Layout(a, b, c, *buffers, size))
         return program, c.data
 
     @classmethod

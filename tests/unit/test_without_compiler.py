@@ -17,9 +17,9 @@ from accelsim.engine.activity import count_activity
 from accelsim.jit import jit
 from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
-from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import begin_item, exp, tile
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 from accelsim.workload.tensors import load_tensors
 
@@ -95,8 +95,9 @@ def test_words_numbers_and_cycles_are_the_same(interpreted, name):
 
 @jit
 def _exponentials(p, x):
-    begin_item(p, 0)
-    exp(p, tile(x, 0), tile(x, 0), x.data.shape[1], x.data.shape[2], FP32)
+    al.begin_item(p, 0)
+    values = al.tile(x, 0, x.rows, x.cols)
+    al.exp(p, values, values)
 
 
 def test_the_exponential_is_that_of_a_double_rounded_once():

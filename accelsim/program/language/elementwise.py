@@ -23,7 +23,7 @@ from accelsim.program.recording import (
 )
 
 _ADD, _MULTIPLY, _MAXIMUM = Op.ADD.value, Op.MULTIPLY.value, Op.MAXIMUM.value
-_DIVIDE, _EXP, _ROOT = Op.DIVIDE.value, Op.EXP.value, Op.SQUARE_ROOT.value
+_DIVIDE, _EXP, _SQUARE_ROOT = Op.DIVIDE.value, Op.EXP.value, Op.SQUARE_ROOT.value
 _SELECT, _CONVERT, _FILL = Op.SELECT.value, Op.CONVERT.value, Op.FILL.value
 
 
@@ -154,7 +154,7 @@ def exp(p: Recorder, dst: Tile, src: Tile) -> None:
 @jit_inner
 def square_root(p: Recorder, dst: Tile, src: Tile) -> None:
     """dst = square root of src."""
-    if record_map(p, _ROOT, dst, src):
+    if record_map(p, _SQUARE_ROOT, dst, src):
         elementwise.square_root(dst.data, src.data, src.rows, src.cols, dst.fmt)
 
 

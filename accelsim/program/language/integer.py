@@ -11,7 +11,6 @@ from accelsim.numerics import integer as arithmetic
 from accelsim.numerics.formats import INT4, INT8, INT32
 from accelsim.numerics.integer import Accumulator, Starts
 from accelsim.numerics.tile import block
-from accelsim.program.language.matmul import blame_product
 from accelsim.program.language.tiles import columns, rows_from
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
@@ -26,6 +25,7 @@ from accelsim.program.ops import (
 from accelsim.program.recording import (
     Recorder,
     Tile,
+    blame_product,
     differs,
     exists,
     has_extent,

@@ -15,6 +15,7 @@ from accelsim.program.ops import (
 from accelsim.program.recording import (
     Recorder,
     Tile,
+    blame_product,
     differs,
     elements_of,
     exists,
@@ -46,13 +47,6 @@ def matmul(p: Recorder, acc: Tile, a: Tile, b: Tile, accumulate: bool) -> None:
     record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << BITS_B_SHIFT))
     if fits:
         arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc.fmt, accumulate)
-
-
-@jit_inner
-def blame_product(p: Recorder, acc: Tile, a: Tile, b: Tile) -> None:
-    """Refuse the next op for the first of its tiles that has another extent than it needs."""
-    if exists(p, acc) and has_extent(p, a, acc.rows, a.cols):
-        has_extent(p, b, a.cols, acc.cols)
 
 
 @jit_inner

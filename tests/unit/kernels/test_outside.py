@@ -1,6 +1,5 @@
 """Kernels named by a file or brought by an installed package, and what is wrong with them."""
 
-import inspect
 import os
 import sys
 from importlib.metadata import EntryPoint
@@ -15,7 +14,6 @@ from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.library.recipe import Recipe
 from accelsim.program import language as ops
-from accelsim.program.old import block_ops, integer, row_ops, selection
 from accelsim.simulation import simulate
 from accelsim.sweeps.run import sweep
 
@@ -187,15 +185,6 @@ def test_only_whole_kernels_are_registered():
             pass
 
 
-@pytest.mark.parametrize("module", [ops, row_ops, block_ops, selection, integer])
-def test_the_language_has_every_op(module):
-    public = {
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and getattr(inspect.unwrap(getattr(value, "py_func", value)), "__module__", "")
-        == module.__name__
-    }
-    assert public
-    assert public <= set(language.__all__)
-    assert all(getattr(language, name) is getattr(module, name) for name in public)
+def test_the_facade_has_the_whole_language():
+    assert set(ops.__all__) <= set(language.__all__)
+    assert all(getattr(language, name) is getattr(ops, name) for name in ops.__all__)

@@ -5,10 +5,10 @@ import pytest
 
 from accelsim.errors import ProgramError
 from accelsim.jit import jit
-from accelsim.numerics.formats import FP16, Format
+from accelsim.numerics.formats import Format
 from accelsim.program import builder as builder_module
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import begin_item, fill, gather, load, tile
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_all_slots_of_a_word_can_be_used(builder):
 @jit
 def _fills(p, items, buffer):
     for turn in range(items):
-        begin_item(p, 0)
-        fill(p, tile(buffer, turn), 0.0, 1, turn + 1, FP16)
+        al.begin_item(p, 0)
+        al.fill(p, al.tile(buffer, turn, 1, turn + 1), 0.0)
 
 
 @pytest.mark.parametrize("announced", [2, 4])
@@ -84,9 +84,9 @@ def test_a_kernel_must_begin_the_items_it_announced(builder, announced):
 @jit
 def _mixed(p, indices, src, buffer):
     for turn in range(4):
-        begin_item(p, turn // 2)
-        load(p, tile(buffer, turn), src, turn, 0, 2, 8)
-        gather(p, tile(buffer, turn), src, tile(indices, 0), turn, 3, 0, 8)
+        al.begin_item(p, turn // 2)
+        al.load(p, al.tile(buffer, turn, 2, 8), src, turn, 0)
+        al.gather(p, al.tile(buffer, turn, 3, 8), src, al.tile(indices, 0, 1, 3), turn, 0)
 
 
 @pytest.mark.parametrize("capacity_ops", [0, 1, 7, 8, 9, 10, 100])

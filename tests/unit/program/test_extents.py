@@ -6,25 +6,18 @@ from inspect import isfunction
 import pytest
 
 from accelsim.errors import ProgramError
-from accelsim.program.old import block_ops, integer, language, quantizing, row_ops, selection
-from tests.calls import NEEDS, WITH_DEPTH, WITHOUT_COLS, Call, record
+from accelsim.program import language
+from tests.calls import MAY_BE_LARGER, WITH_DEPTH, WITHOUT_COLS, Call, needs, record
 
 
-def _is_call(function, module):
-    """Whether this is a function of a module whose first argument is the recorder."""
+def _is_call(function):
+    """Whether the first argument of a function is the recorder."""
     python = getattr(function, "py_func", function)
-    is_own = isfunction(python) and python.__module__ == module.__name__
-    return is_own and python.__code__.co_varnames[:1] == ("p",)
+    return isfunction(python) and python.__code__.co_varnames[:1] == ("p",)
 
 
 def test_every_call_is_here():
-    modules = (language, block_ops, integer, quantizing, row_ops, selection)
-    found = {
-        name
-        for module in modules
-        for name, each in vars(module).items()
-        if not name.startswith("_") and _is_call(each, module)
-    }
+    found = {name for name in language.__all__ if _is_call(getattr(language, name))}
     assert found - {"begin_item"} <= {call.name.lower().partition("_by_")[0] for call in Call}
     assert len(found) > 35
 
@@ -37,12 +30,12 @@ def refusal(*arguments, **changes):
 
 both = pytest.mark.parametrize("with_numbers", [False, True], ids=["cost only", "with numbers"])
 every_call = pytest.mark.parametrize("call", list(Call), ids=lambda call: call.name.lower())
-LACKS = [
-    (call, name, axis)
-    for call in Call
-    for name, size in NEEDS[call].items()
-    for axis in (0, 1)
-    if size[axis] > 1
+OPERANDS = [(call, name, axis) for call in Call for name in needs(call) for axis in (0, 1)]
+LACKS = [each for each in OPERANDS if needs(each[0])[each[1]][each[2]] > 1]
+TILES = [
+    each
+    for each in OPERANDS
+    if each not in MAY_BE_LARGER and each[1] not in ("src", "out") and len(needs(each[0])) > 1
 ]
 
 
@@ -55,12 +48,22 @@ def test_operands_of_just_the_right_size_pass(call, with_numbers):
 @both
 @pytest.mark.parametrize(("call", "name", "axis"), LACKS, ids=str)
 def test_an_operand_that_lacks_a_row_or_a_column_is_named(call, name, axis, with_numbers):
-    size = list(NEEDS[call][name])
+    size = list(needs(call)[name])
     size[axis] -= 1
     message = refusal(call, with_numbers, sizes={name: tuple(size)})
     asks = "read_element before" if call is Call.READ_ELEMENT else ""
-    place = name if name in ("src", "out") else rf"{name}\[0\]; allowed: "
+    place = name if name in ("src", "out") else rf"{name}\[0\], where there are "
     assert re.match(rf"extents: {asks} ?op \d+.*: asks for \d+x\d+ elements of {place}", message)
+
+
+@both
+@pytest.mark.parametrize(("call", "name", "axis"), TILES, ids=str)
+def test_a_tile_of_another_extent_than_the_call_needs_is_refused(call, name, axis, with_numbers):
+    """By one more, in a buffer that has it; in no other operand is anything wrong."""
+    extent = list(needs(call)[name])
+    extent[axis] += 1
+    changes = {"sizes": {name: tuple(extent)}, "asked": {name: tuple(extent)}}
+    assert "elements of" in refusal(call, with_numbers, **changes)
 
 
 @both

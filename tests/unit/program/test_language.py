@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 
 from accelsim.jit import jit
-from accelsim.numerics.formats import FP16, FP32, INT8, INT32, Format
-from accelsim.program import language as lang
+from accelsim.numerics.formats import FP16, Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.ops import FIRST_VECTOR_OP, Op, Unit
 from tests import handmade
-
-begin_item, tile = lang.begin_item, lang.tile
-load, gather, store, move = lang.load, lang.gather, lang.store, lang.move
-matmul, matmul_transposed = lang.matmul, lang.matmul_transposed
 
 
 @pytest.fixture
@@ -32,11 +28,12 @@ def _index_buffer(builder, numbers):
 
 @jit
 def _transfers(p, indices, src, dst, buffer):
-    begin_item(p, 0)
-    load(p, tile(buffer, 0), src, 3, 4, 5, 6)
-    gather(p, tile(buffer, 1), src, lang.columns(tile(indices, 0), 1), 10, 2, 4, 6)
-    gather(p, tile(buffer, 2), src, tile(indices, 0), 0, 3, 0, 8)
-    store(p, dst, 1, 2, tile(buffer, 3), 5, 6)
+    al.begin_item(p, 0)
+    numbers = al.tile(indices, 0, 1, 3)
+    al.load(p, al.tile(buffer, 0, 5, 6), src, 3, 4)
+    al.gather(p, al.tile(buffer, 1, 2, 6), src, al.columns(numbers, 1, 2), 10, 4)
+    al.gather(p, al.tile(buffer, 2, 3, 8), src, numbers, 0, 0)
+    al.store(p, dst, 1, 2, al.tile(buffer, 3, 5, 6))
 
 
 def test_transfers(builder):
@@ -61,8 +58,8 @@ def test_transfers(builder):
 
 @jit
 def _half_bytes(p, src, buffer):
-    begin_item(p, 0)
-    load(p, tile(buffer, 0), src, 1, 2, 2, 3)
+    al.begin_item(p, 0)
+    al.load(p, al.tile(buffer, 0, 2, 3), src, 1, 2)
 
 
 def test_a_row_of_four_bit_elements_is_packed_and_rounded_up_to_a_byte(builder):
@@ -73,15 +70,16 @@ def test_a_row_of_four_bit_elements_is_packed_and_rounded_up_to_a_byte(builder):
 
 @jit
 def _cube(p, a, b, acc, out):
-    begin_item(p, 0)
-    matmul(p, tile(acc, 0), tile(a, 0), tile(b, 0), 2, 3, 4, FP16, FP32, False)
-    matmul_transposed(p, tile(acc, 0), tile(a, 0), tile(b, 0), 2, 3, 4, INT8, INT32, True)
-    move(p, tile(out, 0), tile(acc, 0), 2, 3, INT32, FP16)
+    al.begin_item(p, 0)
+    left, sums = al.tile(a, 0, 2, 4), al.tile(acc, 0, 2, 3)
+    al.matmul(p, sums, left, al.tile(b, 0, 4, 3), False)
+    al.matmul_transposed(p, sums, left, al.tile(b, 0, 3, 4), True)
+    al.move(p, al.tile(out, 0, 2, 3), sums)
 
 
 def test_cube_and_move(builder):
     a = builder.buffer("a", 2, 4, Format.FP16)
-    b = builder.buffer("b", 4, 4, Format.INT8)
+    b = builder.buffer("b", 4, 4, Format.FP8_E4M3)
     acc = builder.buffer("acc", 2, 3, Format.FP32, memory="accumulator")
     out = builder.buffer("out", 2, 3, Format.FP16)
     program = builder.record(_cube, 1, a, b, acc, out)
@@ -90,31 +88,33 @@ def test_cube_and_move(builder):
     assert (first.reads, first.writes, first.a, first.b, first.c) == ((1, 2), (3,), 2, 3, 4)
     assert (first.operand_format, first.accumulator_format) == (Format.FP16, Format.FP32)
     assert (second.reads, second.writes) == ((1, 2, 3), (3,))
-    assert (second.operand_format, second.accumulator_format) == (Format.INT8, Format.INT32)
+    assert (second.operand_format, second.accumulator_format) == (Format.FP16, Format.FP32)
     assert (moved.unit, moved.reads, moved.writes) == (Unit.MOVE, (3,), (4,))
-    assert (moved.accumulator_format, moved.output_format) == (Format.INT32, Format.FP16)
+    assert (moved.accumulator_format, moved.output_format) == (Format.FP32, Format.FP16)
     assert (moved.a, moved.b, moved.c, moved.d) == (2, 3, 2 * 3 * 4, 2 * 3 * 2)
 
 
 @jit
 def _vector(p, x, y, column, wide):
-    begin_item(p, 0)
-    one, two, col, out = tile(x, 0), tile(y, 0), tile(column, 0), tile(wide, 0)
-    lang.add(p, out, one, two, 3, 5, FP16)
-    lang.subtract(p, out, one, two, 3, 5, FP16)
-    lang.multiply(p, out, one, two, 3, 5, FP16)
-    lang.maximum(p, out, one, two, 3, 5, FP16)
-    lang.subtract_column(p, out, one, col, 3, 5, FP16)
-    lang.subtract_row(p, out, one, two, 3, 5, FP16)
-    lang.multiply_column(p, out, one, col, 3, 5, FP16)
-    lang.divide_column(p, out, one, col, 3, 5, FP16)
-    lang.scale(p, out, one, 0.5, 3, 5, FP16)
-    lang.exp(p, out, one, 3, 5, FP16)
-    lang.row_max(p, col, one, 3, 5, FP16)
-    lang.row_sum(p, col, one, 3, 5, FP16)
-    lang.mask_above_diagonal(p, one, 0, 0, 3, 5, FP16)
-    lang.convert(p, out, one, 3, 5, FP32, FP16)
-    lang.fill(p, out, 1.0, 3, 5, FP16)
+    al.begin_item(p, 0)
+    one, two, col = al.tile(x, 0, 3, 5), al.tile(y, 0, 3, 5), al.tile(column, 0, 3, 1)
+    stored = al.tile(wide, 0, 3, 5)
+    out = al.computed_in(stored, FP16)
+    al.add(p, out, one, two)
+    al.subtract(p, out, one, two)
+    al.multiply(p, out, one, two)
+    al.maximum(p, out, one, two)
+    al.subtract_column(p, out, one, col)
+    al.subtract_row(p, out, one, al.rows_from(two, 0, 1))
+    al.multiply_column(p, out, one, col)
+    al.divide_column(p, out, one, col)
+    al.scale(p, out, one, 0.5)
+    al.exp(p, out, one)
+    al.row_max(p, col, one)
+    al.row_sum(p, col, one)
+    al.mask_above_diagonal(p, one, 0, 0)
+    al.convert(p, stored, one)
+    al.fill(p, stored, 1.0)
 
 
 def test_vector_ops(builder):
@@ -146,15 +146,15 @@ def test_vector_ops(builder):
     assert {op.op for op in program} == {op for op in Op if FIRST_VECTOR_OP <= op <= Op.FILL}
     assert {(op.unit, op.a, op.b) for op in program} == {(Unit.VECTOR, 3, 5)}
     formats = [op.operand_format for op in program]
-    assert formats == [Format.FP16] * 13 + [Format.FP32, Format.FP16]
+    assert formats == [Format.FP16] * 13 + [Format.FP32] * 2
 
 
 @jit
 def _items(p, phases, buffer):
     for phase in phases:
-        begin_item(p, phase)
+        al.begin_item(p, phase)
         for turn in range(phase):
-            lang.fill(p, tile(buffer, turn), 0.0, 1, 1, FP16)
+            al.fill(p, al.tile(buffer, turn, 1, 1), 0.0)
 
 
 def test_items_have_their_ops_and_phases(builder):

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from accelsim.jit import jit
-from accelsim.numerics.formats import FP16, FP32, Format
+from accelsim.numerics.formats import FP16, Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import begin_item, convert, tile
-from accelsim.program.old.quantizing import add_row, magnitude, multiply_row
 from accelsim.program.ops import Op
 
 
 @jit
 def _row_ops(p, x, row, wide):
-    begin_item(p, 0)
-    add_row(p, tile(wide, 0), tile(x, 0), tile(row, 0), 2, 3, FP32)
-    multiply_row(p, tile(wide, 1), tile(x, 0), tile(row, 0), 2, 3, FP16)
-    magnitude(p, tile(wide, 2), tile(x, 0), 2, 3, FP32)
+    al.begin_item(p, 0)
+    values, factors = al.tile(x, 0, 2, 3), al.tile(row, 0, 1, 3)
+    al.add_row(p, al.tile(wide, 0, 2, 3), values, factors)
+    al.multiply_row(p, al.computed_in(al.tile(wide, 1, 2, 3), FP16), values, factors)
+    al.magnitude(p, al.tile(wide, 2, 2, 3), values)
 
 
 def buffers_of(builder):
@@ -54,8 +54,8 @@ def test_numbers():
 
 @jit
 def _to_floats(p, sums, wide):
-    begin_item(p, 0)
-    convert(p, tile(wide, 0), tile(sums, 0), 1, 3, FP32, FP32)
+    al.begin_item(p, 0)
+    al.convert(p, al.tile(wide, 0, 1, 3), al.tile(sums, 0, 1, 3))
 
 
 @pytest.mark.parametrize("value", [2**24 + 1, 2**24 + 3, 2**31 - 1, -(2**31), 2**30 + 2**6])

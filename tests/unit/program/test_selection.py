@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.jit import jit
-from accelsim.numerics.formats import FP16, FP32, Format
-from accelsim.program import selection
+from accelsim.numerics.formats import FP16, Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import begin_item, fill, minimum, tile
-from accelsim.program.old.selection import Ranking, sort_width
+from accelsim.program.language import Ranking, sort_width
 from accelsim.program.ops import Op
 
 ROWS, COLS = 2, 6
@@ -31,10 +30,9 @@ def builder_with(values):
 
 @jit
 def _ranked(p, k, ranking, rows, cols, src, dst, column):
-    begin_item(p, 0)
-    selection.kth_largest(
-        p, tile(column, 0), tile(dst, 0), tile(src, 0), k, ranking, rows, cols, FP32
-    )
+    al.begin_item(p, 0)
+    keys = al.tile(dst, 0, rows, dst.cols)
+    al.kth_largest(p, al.tile(column, 0, rows, 1), keys, al.tile(src, 0, rows, cols), k, ranking)
 
 
 def kth_largest(values, k, ranking):
@@ -80,10 +78,9 @@ def test_half_precision_keys_have_two_digits():
 
 @jit
 def _kept_largest(p, count, cols, src, dst, column):
-    begin_item(p, 0)
-    selection.keep_largest(
-        p, tile(dst, 0), tile(src, 0), tile(column, 0), count, -1.0, 2, cols, FP32
-    )
+    al.begin_item(p, 0)
+    kept, values = al.tile(dst, 0, 2, cols), al.tile(src, 0, 2, cols)
+    al.keep_largest(p, kept, values, al.tile(column, 0, 2, 1), count, -1.0)
 
 
 def test_exactly_k_stay_and_of_equal_ones_the_first():
@@ -98,8 +95,9 @@ def test_exactly_k_stay_and_of_equal_ones_the_first():
 
 @jit
 def _kept_at_least(p, cols, src, dst, column):
-    begin_item(p, 0)
-    selection.keep_at_least(p, tile(dst, 0), tile(src, 0), tile(column, 0), 0.0, 2, cols, FP32)
+    al.begin_item(p, 0)
+    kept, values = al.tile(dst, 0, 2, cols), al.tile(src, 0, 2, cols)
+    al.keep_at_least(p, kept, values, al.tile(column, 0, 2, 1), 0.0)
 
 
 def test_nan_is_never_dropped():
@@ -115,11 +113,10 @@ def test_nan_is_never_dropped():
 
 @jit
 def _compacted(p, counts, assumed, cols, src, dst, indices):
-    begin_item(p, 0)
-    fill(p, tile(src, 0), 0.0, 1, 1, FP32)
-    counts[0] = selection.compact(
-        p, tile(dst, 0), tile(indices, 0), tile(src, 0), 0.0, assumed, 2, cols, FP32
-    )
+    al.begin_item(p, 0)
+    al.fill(p, al.tile(src, 0, 1, 1), 0.0)
+    kept, numbers = al.tile(dst, 0, 2, cols), al.tile(indices, 0, 1, cols)
+    counts[0] = al.compact(p, kept, numbers, al.tile(src, 0, 2, cols), 0.0, assumed)
 
 
 def test_compact_moves_the_columns_that_any_row_keeps_to_the_front():
@@ -146,8 +143,8 @@ def test_without_numbers_the_assumed_columns_are_evenly_spread():
 
 @jit
 def _expanded(p, indices, dst):
-    begin_item(p, 0)
-    selection.expand_runs(p, tile(dst, 0), tile(indices, 0), 2, 3)
+    al.begin_item(p, 0)
+    al.expand_runs(p, al.tile(dst, 0, 1, 6), al.tile(indices, 0, 1, 2), 3)
 
 
 def test_runs_expand_to_their_rows():
@@ -163,10 +160,11 @@ def test_runs_expand_to_their_rows():
 
 @jit
 def _control(p, values, read, src, dst, column):
-    begin_item(p, 0)
-    selection.write_column(p, tile(column, 0), values, 2, FP16)
-    read[0] = selection.read_element(p, tile(column, 0), 1)
-    minimum(p, tile(dst, 0), tile(src, 0), tile(column, 0), 2, 1, FP32)
+    al.begin_item(p, 0)
+    limits = al.tile(column, 0, 2, 1)
+    al.write_column(p, al.computed_in(limits, FP16), values)
+    read[0] = al.read_element(p, limits, 1)
+    al.minimum(p, al.tile(dst, 0, 2, 1), al.tile(src, 0, 2, 1), limits)
 
 
 def test_the_control_core_writes_a_rounded_column_and_reads_it_back():

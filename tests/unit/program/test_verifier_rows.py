@@ -4,9 +4,9 @@ import pytest
 
 from accelsim.errors import ProgramError
 from accelsim.jit import jit
-from accelsim.numerics.formats import FP16, Format
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import begin_item, fill, load, store, tile
 from accelsim.program.verifier import verify
 
 
@@ -14,12 +14,13 @@ from accelsim.program.verifier import verify
 def _turns(p, loaded_rows, partial, out, buffer):
     """Step i stores row i of `partial` in phase 2 i and loads another one in phase 2 i + 1."""
     for step in range(len(loaded_rows)):
-        begin_item(p, 2 * step)
-        fill(p, tile(buffer, 0), 1.0, 1, 8, FP16)
-        store(p, partial, step, 0, tile(buffer, 0), 1, 8)
-        begin_item(p, 2 * step + 1)
-        load(p, tile(buffer, 1), partial, loaded_rows[step], 0, 1, 8)
-        store(p, out, step, 0, tile(buffer, 1), 1, 8)
+        stored, loaded = al.tile(buffer, 0, 1, 8), al.tile(buffer, 1, 1, 8)
+        al.begin_item(p, 2 * step)
+        al.fill(p, stored, 1.0)
+        al.store(p, partial, step, 0, stored)
+        al.begin_item(p, 2 * step + 1)
+        al.load(p, loaded, partial, loaded_rows[step], 0)
+        al.store(p, out, step, 0, loaded)
 
 
 def program_of(loaded_rows):
