@@ -13,6 +13,7 @@ from rich.table import Table
 
 from benchmarks import commands, core
 from benchmarks.measure import Measurement
+from benchmarks.structure import structure
 
 BENCHMARKS = {
     each.__name__: each
@@ -29,6 +30,7 @@ BENCHMARKS = {
         commands.starting,
         commands.sweeping,
         commands.compiling,
+        structure,
     )
 }
 IN_THIS_PROCESS = "--in-this-process"
