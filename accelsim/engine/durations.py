@@ -85,16 +85,14 @@ def launch_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int6
     launches = np.zeros(int(program.item_phase.max(initial=-1)) + 1, np.int64)
     launches[program.item_phase] = round(machine.launch * machine.clock)
     if machine.cube:
-        products = np.flatnonzero(program.op_codes == Op.MATMUL)
-        items = np.searchsorted(program.item_start, products, side="right") - 1
         with_setup = round((machine.launch + machine.cube.setup) * machine.clock)
-        launches[program.item_phase[items]] = with_setup
+        launches[program.totals.has_product] = with_setup
     return launches
 
 
 def _check_ops(program: Program, machine: MachineSpec) -> None:
     """Refuse ops that no unit of the machine runs."""
-    counts = np.bincount(program.op_codes, minlength=NUM_OPS)
+    counts = program.totals.counts
     if counts[Op.MATMUL]:
         machine.cube_for(program.name)
     if counts[Op.INT_MATMUL]:

@@ -29,8 +29,9 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     depths += machine.cube.latency_cycles if machine.cube else 0
     depths += machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
     latency = float(machine.hbm_latency_cycles + machine.l2_latency_cycles + depths)
-    longest = cycles_per_byte * program.hbm_bytes.max(initial=0)
-    total = busy.sum(dtype=np.float64) + cycles_per_byte * program.hbm_bytes.sum(dtype=np.float64)
+    longest = cycles_per_byte * program.totals.most_bytes
+    moved_bytes = float(program.read_bytes + program.write_bytes)
+    total = busy.sum(dtype=np.float64) + cycles_per_byte * moved_bytes
     total += program.num_ops * latency
     launch = machine.launch + (machine.cube.setup if machine.cube else 0.0)
     total += len(np.unique(program.item_phase)) * launch * machine.clock

@@ -36,7 +36,7 @@ from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 from accelsim.program.activity import DramCommands, MemoryTraffic
-from accelsim.program.ops import B, C
+from accelsim.program.ops import FIRST_MEMORY_UNIT, B, C
 from accelsim.program.program import Program, Words
 from accelsim.program.transfer import row_address
 
@@ -141,9 +141,16 @@ def dram_commands(memory: Memory, machine: MachineSpec, cycles: int) -> DramComm
 
 def _most_pieces(program: Program, piece_bytes: int) -> int:
     """Return the most pieces of aligned bytes that any transfer touches, counted row by row."""
-    transfers = program.ops[program.hbm_bytes > 0]
-    pieces: Words = transfers[:, B] * (transfers[:, C] // piece_bytes + 2)
-    return int(pieces.max(initial=0))
+    return int(_most_pieces_of(program.ops, program.units, piece_bytes))
+
+
+@jit
+def _most_pieces_of(ops, units, piece_bytes):
+    most = 0
+    for i in range(len(ops)):
+        if units[i] >= FIRST_MEMORY_UNIT and ops[i, C] > 0:
+            most = max(most, ops[i, B] * (ops[i, C] // piece_bytes + 2))
+    return most
 
 
 def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:

@@ -4,10 +4,11 @@ import numpy as np
 
 from accelsim.engine.schedule import Cycles, Schedule
 from accelsim.jit import jit, jit_inner
-from accelsim.program.ops import READS, SLOT_BITS, SLOTS_PER_WORD, WRITES
+from accelsim.program.ops import READS, SLOT_BITS, SLOT_MASK, SLOTS_PER_WORD, WRITES
 
-_SLOT_MASK = (1 << SLOT_BITS) - 1
 _NOT_ALIVE = -1
+_DIGIT_BITS = 11
+_DIGIT_MASK = (1 << _DIGIT_BITS) - 1
 
 
 def scratchpad_use(schedule: Schedule) -> tuple[Cycles, Cycles, Cycles]:
@@ -15,50 +16,96 @@ def scratchpad_use(schedule: Schedule) -> tuple[Cycles, Cycles, Cycles]:
 
     A tile is in use from the start of the op that writes it anew to the end of its last reader.
     """
-    program = schedule.program
-    slot_bytes = np.zeros(program.num_slots + 1, np.int64)
-    for buffer in program.buffers:
-        if buffer.memory == "scratchpad":
-            slot_bytes[buffer.first_slot : buffer.first_slot + buffer.slots] = buffer.slot_bytes
-    core, begin, end, size = _lives(
-        program.ops, schedule.op_core, schedule.start, schedule.end, slot_bytes, schedule.cores
-    ).T
-    core, cycle = np.concatenate([core, core]), np.concatenate([begin, end])
-    change = np.concatenate([size, -size])
-    # What ends in a cycle makes room for what begins in it.
-    order = np.lexsort((change, cycle, core))
-    core, cycle, change = core[order], cycle[order], change[order]
-    # Every core ends with nothing in use, so one running sum serves all of them.
-    used = np.cumsum(change)
+    core, cycle, used = _use_by_core(schedule)
     in_time = np.argsort(cycle, kind="stable")
     return core[in_time], cycle[in_time], used[in_time]
 
 
 def scratchpad_held_peak_bytes(schedule: Schedule) -> int:
     """Return the most bytes that are in use at once on any core."""
-    return int(scratchpad_use(schedule)[2].max(initial=0))
+    return int(_use_by_core(schedule)[2].max(initial=0))
+
+
+def _use_by_core(schedule: Schedule) -> tuple[Cycles, Cycles, Cycles]:
+    """Return the same, one core after the other."""
+    program = schedule.program
+    slot_bytes = np.zeros(program.num_slots + 1, np.int64)
+    for buffer in program.buffers:
+        if buffer.memory == "scratchpad":
+            slot_bytes[buffer.first_slot : buffer.first_slot + buffer.slots] = buffer.slot_bytes
+    item_ops = (program.item_start, schedule.core, schedule.cores)
+    span = 2 * schedule.cycles + 2
+    moments, changes = _changes(
+        program.ops, item_ops, schedule.start, schedule.end, slot_bytes, span
+    )
+    core, half_cycle = np.divmod(moments, span)
+    # Every core ends with nothing in use, so one running sum serves all of them.
+    return core, half_cycle // 2, np.cumsum(changes)
 
 
 @jit
-def _lives(ops, cores, start, end, slot_bytes, num_cores):
+def _changes(ops, item_ops, start, end, slot_bytes, span):
+    """Moments at which a core uses more bytes of its scratchpad or fewer, in order, and how many.
+
+    A moment is core x span + 2 cycle, and 1 more where use begins: what ends in a cycle makes room
+    for what begins in it. item_ops: first op of every item, its core, and how many cores there are.
+    """
+    lives = _lives(ops, item_ops, start, end, slot_bytes)
+    moments, changes = np.empty(2 * len(lives), np.int64), np.empty(2 * len(lives), np.int64)
+    for i in range(len(lives)):
+        core, begin, last, size = lives[i]
+        moments[2 * i], changes[2 * i] = core * span + 2 * begin + 1, size
+        moments[2 * i + 1], changes[2 * i + 1] = core * span + 2 * last, -size
+    return _in_order(moments, changes)
+
+
+@jit_inner
+def _in_order(keys, values):
+    """Keys and values, sorted digit by digit: to compare keys takes thrice as long."""
+    sorted_keys, sorted_values = np.empty_like(keys), np.empty_like(values)
+    largest, shift = 0, 0
+    for key in keys:
+        largest = max(largest, key)
+    while largest >> shift:
+        places = np.zeros((1 << _DIGIT_BITS) + 1, np.int64)
+        for key in keys:
+            places[((key >> shift) & _DIGIT_MASK) + 1] += 1
+        places = np.cumsum(places)
+        for i in range(len(keys)):
+            digit = (keys[i] >> shift) & _DIGIT_MASK
+            sorted_keys[places[digit]], sorted_values[places[digit]] = keys[i], values[i]
+            places[digit] += 1
+        keys, sorted_keys = sorted_keys, keys
+        values, sorted_values = sorted_values, values
+        shift += _DIGIT_BITS
+    return keys, values
+
+
+@jit_inner
+def _lives(ops, item_ops, start, end, slot_bytes):
     """Rows (core, begin, end, bytes), one for every value that a slot of the scratchpad held."""
+    item_start, item_core, num_cores = item_ops
     slots = len(slot_bytes)
     begin = np.full((num_cores, slots), _NOT_ALIVE, np.int64)
     last = np.zeros((num_cores, slots), np.int64)
     lives = np.empty((SLOTS_PER_WORD * len(ops), 4), np.int64)  # each write begins at most one
     count = 0
     # Items are claimed in program order on every core, so op order is each core's order.
-    for i in range(len(ops)):
-        core = cores[i]
-        for shift in range(0, SLOTS_PER_WORD * SLOT_BITS, SLOT_BITS):
-            slot = (ops[i, WRITES] >> shift) & _SLOT_MASK
-            if slot_bytes[slot] and not _has(ops[i, READS], slot):
-                count = _end_life(lives, count, core, slot, begin, last, slot_bytes)
-                begin[core, slot], last[core, slot] = start[i], end[i]
-        for word in (READS, WRITES):
-            for shift in range(0, SLOTS_PER_WORD * SLOT_BITS, SLOT_BITS):
-                slot = (ops[i, word] >> shift) & _SLOT_MASK
+    for item in range(len(item_core)):
+        core = item_core[item]
+        for i in range(item_start[item], item_start[item + 1]):
+            reads, writes = ops[i, READS], ops[i, WRITES]
+            while writes:
+                slot = writes & SLOT_MASK
+                if slot_bytes[slot] and not _has(reads, slot):
+                    count = _end_life(lives, count, core, slot, begin, last, slot_bytes)
+                    begin[core, slot], last[core, slot] = start[i], end[i]
                 last[core, slot] = max(last[core, slot], end[i])
+                writes >>= SLOT_BITS
+            while reads:
+                slot = reads & SLOT_MASK
+                last[core, slot] = max(last[core, slot], end[i])
+                reads >>= SLOT_BITS
     for core in range(num_cores):
         for slot in range(slots):
             count = _end_life(lives, count, core, slot, begin, last, slot_bytes)
@@ -67,9 +114,10 @@ def _lives(ops, cores, start, end, slot_bytes, num_cores):
 
 @jit_inner
 def _has(word, slot):
-    for shift in range(0, SLOTS_PER_WORD * SLOT_BITS, SLOT_BITS):
-        if (word >> shift) & _SLOT_MASK == slot:
+    while word:
+        if word & SLOT_MASK == slot:
             return True
+        word >>= SLOT_BITS
     return False
 
 

@@ -31,8 +31,8 @@ from accelsim.program.ops import (
     Op,
     Unit,
 )
+from accelsim.program.totals import Totals, Words, totals_of
 
-Words = npt.NDArray[np.int64]
 Memory = Literal["scratchpad", "accumulator", "index_buffer"]
 _FORMATS = list(Format)
 
@@ -149,9 +149,18 @@ class Program:
         return (self.ops[:, HEAD] >> OP_SHIFT) & FIELD_MASK
 
     @cached_property
-    def units(self) -> Words:
+    def totals(self) -> Totals:
+        """What one walk over all ops counts."""
+        phases = int(self.item_phase.max(initial=-1)) + 1
+        found: Totals = totals_of(
+            self.ops, self.item_start, self.item_phase, phases, len(self.tensors)
+        )
+        return found
+
+    @property
+    def units(self) -> npt.NDArray[np.int8]:
         """Unit of every op."""
-        return np.asarray(UNIT_OF_OP, dtype=np.int64)[self.op_codes]
+        return self.totals.units
 
     @cached_property
     def operand_formats(self) -> Words:
@@ -172,20 +181,17 @@ class Program:
     @property
     def read_bytes(self) -> int:
         """Bytes that all loads and gathers move."""
-        return int(self.hbm_bytes[self.units == Unit.LOAD].sum())
+        return int(self.totals.read_bytes.sum())
 
     @property
     def write_bytes(self) -> int:
         """Bytes that all stores move."""
-        return int(self.hbm_bytes[self.units == Unit.STORE].sum())
+        return int(self.totals.write_bytes.sum())
 
-    @cached_property
+    @property
     def bytes_by_tensor(self) -> tuple[int, ...]:
         """Bytes of each tensor that all DMA ops move."""
-        is_memory = self.units >= Unit.LOAD
-        moved = np.zeros(len(self.tensors), np.int64)
-        np.add.at(moved, self.tensor_indices[is_memory], self.hbm_bytes[is_memory])
-        return tuple(moved.tolist())
+        return tuple((self.totals.read_bytes + self.totals.write_bytes).tolist())
 
     def memory_bytes(self, memory: str) -> int:
         """Return the bytes allocated in one of the memories on chip."""
