@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from accelsim.config.spec import (
     Bytes,
@@ -120,6 +120,8 @@ class SramTable(Spec):
     """Where all points come from."""
     points: tuple[SramPoint, ...] = Field(min_length=2)
     """Macros in the order of their capacity."""
+    _known: dict[int, SramPoint] = PrivateAttr(default_factory=dict)
+    """What was interpolated before, by capacity."""
 
     @model_validator(mode="after")
     def _capacities_rise(self) -> "SramTable":
@@ -136,11 +138,14 @@ class SramTable(Spec):
         Raises ValueError outside the table: a power law fitted to the last two macros can be wrong
         by several times one table length further, and would not look wrong.
         """
+        if capacity_bytes in self._known:
+            return self._known[capacity_bytes]
         capacities = [point.capacity for point in self.points]
         if not capacities[0] <= capacity_bytes <= capacities[-1]:
             raise ValueError(f"its table goes from {capacities[0]} to {capacities[-1]} bytes")
         above = max(bisect_left(capacities, capacity_bytes), 1)
-        return _interpolated(self.points[above - 1], self.points[above], capacity_bytes)
+        point = _interpolated(self.points[above - 1], self.points[above], capacity_bytes)
+        return self._known.setdefault(capacity_bytes, point)
 
 
 def _interpolated(low: SramPoint, high: SramPoint, capacity_bytes: int) -> SramPoint:

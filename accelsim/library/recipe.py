@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite, isnan
 from typing import Any
 
@@ -9,6 +10,7 @@ from accelsim.config.document import Document, parse
 from accelsim.config.loader import validate
 from accelsim.config.mistakes import show
 from accelsim.config.plain import plain
+from accelsim.config.spec import Spec
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
@@ -49,6 +51,10 @@ class Recipe:
     @classmethod
     def parse(cls, text: str) -> "Recipe":
         """Return the recipe that is written so; raises ConfigError for what is none."""
+        return _parsed(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> "Recipe":
         name, bracket, rest = (part.strip() for part in text.partition("("))
         if bracket and not rest.endswith(")"):
             raise _not_a_recipe(text, "no closing bracket")
@@ -93,8 +99,7 @@ class Recipe:
         A message starts with `label`; absent: with the name of the kernel.
         """
         label = f"{self.kernel}: " if label is None else label
-        given = {key: _thawed(value) for key, value in self.pairs if key != CODE}
-        return validate(self.algorithm.parameters, Document(given, {(): label}))
+        return _checked(self.algorithm, str(self), label)
 
     def estimated_cycles(self, problem: Any, machine: MachineSpec) -> float:
         """Return the estimate of a kernel that has one; raises DoesNotFitError."""
@@ -117,6 +122,18 @@ class Recipe:
     @property
     def _key(self) -> tuple[str, str]:
         return self.kernel, str(self)
+
+
+@lru_cache(1024)
+def _parsed(text: str) -> Recipe:
+    return Recipe._parse(text)
+
+
+@lru_cache(1024)
+def _checked(kernel: type[Kernel], recipe: str, label: str) -> Spec:
+    # A text tells apart what compares equal, such as 1 and true.
+    given = {key: _thawed(value) for key, value in _parsed(recipe).pairs if key != CODE}
+    return validate(kernel.parameters, Document(given, {(): label}))
 
 
 def asked_for(recipe: Recipe | str | None) -> Recipe | None:

@@ -31,7 +31,9 @@ from accelsim.program.ops import (
     Op,
     Unit,
 )
-from accelsim.program.totals import Totals, Words, totals_of
+from accelsim.program.totals import Totals, totals_of
+
+Words = npt.NDArray[np.int64]
 
 Memory = Literal["scratchpad", "accumulator", "index_buffer"]
 _FORMATS = list(Format)

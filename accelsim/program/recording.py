@@ -245,7 +245,7 @@ def record_reduction(
     Returns whether both tiles have the extents they need: if not, nothing may be computed. The
     functions below return the like.
     """
-    fits = (differs(dst, dst_rows, dst_cols) | is_off(src)) == 0
+    fits: bool = (differs(dst, dst_rows, dst_cols) | is_off(src)) == 0
     if not fits:
         _blame_reduction(p, dst, src, dst_rows, dst_cols)
     record_vector(p, op, dst, src.slot, src.bits * elements_of(src), src.rows, src.cols)
@@ -261,7 +261,8 @@ def _blame_reduction(p: Recorder, dst: Tile, src: Tile, dst_rows: int, dst_cols:
 @jit_inner
 def record_map(p: Recorder, op: int, dst: Tile, src: Tile) -> bool:
     """Record a vector op on one tile, element by element."""
-    return record_reduction(p, op, dst, src, src.rows, src.cols)
+    fits: bool = record_reduction(p, op, dst, src, src.rows, src.cols)
+    return fits
 
 
 @jit_inner
@@ -269,7 +270,7 @@ def record_with(
     p: Recorder, op: int, dst: Tile, a: Tile, b: Tile, b_rows: int, b_cols: int
 ) -> bool:
     """Record a vector op on the elements of a, with b of b_rows x b_cols."""
-    fits = (differs(dst, a.rows, a.cols) | differs(b, b_rows, b_cols) | is_off(a)) == 0
+    fits: bool = (differs(dst, a.rows, a.cols) | differs(b, b_rows, b_cols) | is_off(a)) == 0
     if not fits:
         _blame_pair(p, dst, a, b, b_rows, b_cols)
     reads = a.slot | (b.slot << SLOT_BITS)
@@ -287,16 +288,19 @@ def _blame_pair(p: Recorder, dst: Tile, a: Tile, b: Tile, b_rows: int, b_cols: i
 @jit_inner
 def record_pair(p: Recorder, op: int, dst: Tile, a: Tile, b: Tile) -> bool:
     """Record a vector op on two tiles, element by element."""
-    return record_with(p, op, dst, a, b, a.rows, a.cols)
+    fits: bool = record_with(p, op, dst, a, b, a.rows, a.cols)
+    return fits
 
 
 @jit_inner
 def record_with_column(p: Recorder, op: int, dst: Tile, a: Tile, column: Tile) -> bool:
     """Record a vector op on a tile and one number for each of its rows."""
-    return record_with(p, op, dst, a, column, a.rows, 1)
+    fits: bool = record_with(p, op, dst, a, column, a.rows, 1)
+    return fits
 
 
 @jit_inner
 def record_with_row(p: Recorder, op: int, dst: Tile, a: Tile, row: Tile) -> bool:
     """Record a vector op on a tile and one number for each of its columns."""
-    return record_with(p, op, dst, a, row, 1, a.cols)
+    fits: bool = record_with(p, op, dst, a, row, 1, a.cols)
+    return fits

@@ -120,8 +120,9 @@ def _has_rows(
     lowest = highest = numbers[0]
     for i in range(1, rows):
         lowest, highest = min(lowest, numbers[i]), max(highest, numbers[i])
-    has_lowest = has_block(p, src, first_row + lowest, col, 1, cols)
-    return has_lowest & has_block(p, src, first_row + highest, col, 1, cols)
+    has: bool = has_block(p, src, first_row + lowest, col, 1, cols)
+    has &= has_block(p, src, first_row + highest, col, 1, cols)
+    return has
 
 
 @jit_inner
