@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine import compiled, reference
-from accelsim.engine.memory import new_memory, request
+from accelsim.engine.memory.door import new_memory, request
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash import Flash, FlashParameters
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles

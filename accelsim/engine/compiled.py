@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
-from accelsim.engine.memory import borrowed_memory, ended, new_memory, request
+from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from accelsim.engine.cache import begin_transfer, borrowed_cache
-from accelsim.engine.memory import Direct, look_up, new_memory
+from accelsim.engine.memory.door import Direct, look_up, new_memory
+from accelsim.engine.memory.l2 import begin_transfer, borrowed_cache
 from accelsim.engine.schedule import Cycles, Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, jit

@@ -26,7 +26,7 @@ import simpy
 from simpy.core import NORMAL
 
 from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
-from accelsim.engine.memory import ended, new_memory, request
+from accelsim.engine.memory.door import ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import DmaSpec, MachineSpec

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import Field, PositiveFloat
 
 from accelsim.config.loader import load_spec
-from accelsim.engine.banked.stream import Accesses, stream_seconds
+from accelsim.engine.memory.hbm.stream import Accesses, stream_seconds
 from accelsim.errors import ConfigError
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.hbm import Detail

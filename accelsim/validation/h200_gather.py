@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from accelsim.engine.memory import new_memory, request, traffic_of
+from accelsim.engine.memory.door import new_memory, request, traffic_of
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import WORDS, Op

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from accelsim import Recipe, load_machine, load_workload, simulate
-from accelsim.engine.memory import dram_commands, new_memory, request
+from accelsim.engine.memory.door import dram_commands, new_memory, request
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import WORDS, Op
 from accelsim.program.program import Program

@@ -1,13 +1,13 @@
 """A controller written to be read: every tick is visited and every burst is an entry of its own.
 
-It shares the rules of the device (`accelsim.engine.banked.commands`) with the real one, and nothing
+It shares the rules of the device (`memory.hbm.commands.timing`) with the real one, and nothing
 of its queues. Run it with NUMBA_DISABLE_JIT, for the rules are compiled into their callers.
 """
 
 from dataclasses import dataclass
 
-from accelsim.engine.banked import commands
-from accelsim.engine.banked.state import CLOSED
+from accelsim.engine.memory.hbm.commands import timing
+from accelsim.engine.memory.hbm.state import CLOSED
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Controller:
             if not (self.stream or self.queues[False] or any(not b.is_write for b in self.opened)):
                 return max(self.last, self.now)
             if self.now >= self.channel.refresh_due and not self.opened:
-                self.now = commands.refresh(self.dram, 0, self.now)
+                self.now = timing.refresh(self.dram, 0, self.now)
             self.turn()
             self.issue_column()
             if self.now < self.channel.refresh_due:
@@ -65,10 +65,10 @@ class Controller:
             bank = self.dram.banks[burst.bank]
             if bank.row != burst.row:
                 continue
-            rule = commands.write_ready if burst.is_write else commands.read_ready
+            rule = timing.write_ready if burst.is_write else timing.read_ready
             ready = max(rule(self.dram, bank), self.channel.column_bus_free)
-            if commands.rounded_up(ready, self.t.clock) <= self.now:
-                act = commands.write if burst.is_write else commands.read
+            if timing.rounded_up(ready, self.t.clock) <= self.now:
+                act = timing.write if burst.is_write else timing.read
                 act(self.dram, self.channel, bank, self.now)
                 self.last = max(self.last, self.channel.done)
                 (self.opened if burst.is_opened else queue).remove(burst)
@@ -81,16 +81,16 @@ class Controller:
             if bank.row == burst.row:
                 continue
             if bank.row == CLOSED:
-                ready = max(commands.act_ready(self.dram, bank), self.channel.row_bus_free)
-                if commands.rounded_up(ready, self.t.clock) <= self.now:
-                    commands.activate(self.dram, self.channel, bank, burst.row, self.now)
+                ready = max(timing.act_ready(self.dram, bank), self.channel.row_bus_free)
+                if timing.rounded_up(ready, self.t.clock) <= self.now:
+                    timing.activate(self.dram, self.channel, bank, burst.row, self.now)
                     burst.is_opened = True
                     self.opened.append(queue.pop(place))
                     return
             elif self.may_close(bank, burst, queue, place):
-                ready = max(commands.pre_ready(self.dram, bank), self.channel.row_bus_free)
+                ready = max(timing.pre_ready(self.dram, bank), self.channel.row_bus_free)
                 if ready <= self.now:
-                    commands.precharge(self.dram, self.channel, bank, self.now)
+                    timing.precharge(self.dram, self.channel, bank, self.now)
                     return
 
     def may_close(self, bank, burst, queue, place):

@@ -1,6 +1,6 @@
 """Bursts placed one by one, written to be read: sets of taken slots, and one loop for one rule.
 
-It shares the numbers of the rules (`accelsim.engine.banked.rules`) with the compiled code, and none
+It shares the numbers of the rules (`memory.hbm.bursts.rules`) with the compiled code, and none
 of its calendars. What those forget is said here as the first slot from which they still know.
 """
 
@@ -8,8 +8,8 @@ import math
 from bisect import insort
 from dataclasses import dataclass, field
 
-from accelsim.engine.banked.rules import FACTOR_BITS, SLOT_TICKS
-from accelsim.engine.banked.slots import NUM_WORDS
+from accelsim.engine.memory.hbm.bursts.rules import FACTOR_BITS, SLOT_TICKS
+from accelsim.engine.memory.hbm.bursts.slots import NUM_WORDS
 
 WORD = 64
 HALF = NUM_WORDS // 2

@@ -1,10 +1,10 @@
 """Transfers through the door of the memory, by the compiled placement and by the one of sets."""
 
-from accelsim.engine.banked.hbm import counted
-from accelsim.engine.banked.parameters import parameters_of
-from accelsim.engine.banked.rules import rules_of
-from accelsim.engine.banked.slots import NUM_WORDS
-from accelsim.engine.memory import new_memory, request
+from accelsim.engine.memory.door import new_memory, request
+from accelsim.engine.memory.hbm.banked import counted
+from accelsim.engine.memory.hbm.bursts.rules import rules_of
+from accelsim.engine.memory.hbm.bursts.slots import NUM_WORDS
+from accelsim.engine.memory.hbm.parameters import parameters_of
 from accelsim.program.transfer import Transfer
 from tests.handmade import machine_of, program_of
 from tests.oracle.dram_addresses import place_of

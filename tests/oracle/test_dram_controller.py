@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim.engine.banked.device import new_dram
-from accelsim.engine.banked.parameters import parameters_of, ticks_per_clock
-from accelsim.engine.banked.stream import Accesses, stream_seconds
+from accelsim.engine.memory.hbm.commands.device import new_dram
+from accelsim.engine.memory.hbm.parameters import parameters_of, ticks_per_clock
+from accelsim.engine.memory.hbm.stream import Accesses, stream_seconds
 from accelsim.hardware.dram import ControllerSpec
 from accelsim.hardware.mapping import digits_of, field_sizes
 from tests.oracle.dram_addresses import place_of

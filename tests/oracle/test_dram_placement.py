@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.config.loader import load_spec
-from accelsim.engine.banked.parameters import parameters_of
-from accelsim.engine.banked.rules import rules_of, tick_seconds
-from accelsim.engine.banked.stream import Accesses, stream_seconds
+from accelsim.engine.memory.hbm.bursts.rules import rules_of, tick_seconds
+from accelsim.engine.memory.hbm.parameters import parameters_of
+from accelsim.engine.memory.hbm.stream import Accesses, stream_seconds
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.mapping import digits_of, field_sizes
 from tests.oracle.dram_addresses import place_of

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from accelsim.config.loader import load_spec
-from accelsim.engine.banked.stream import Accesses, stream_seconds
+from accelsim.engine.memory.hbm.stream import Accesses, stream_seconds
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.hbm import Detail
 from accelsim.validation.dram import REFERENCE, achieved_bytes_per_s

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled
-from accelsim.engine.banked.stream import Accesses, stream_seconds
+from accelsim.engine.memory.hbm.stream import Accesses, stream_seconds
 from accelsim.hardware.dram import ControllerSpec
 from accelsim.hardware.hbm import BankedHbmSpec, Detail
 from accelsim.kernels.registry import get_kernel

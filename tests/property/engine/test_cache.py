@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import cache, compiled, reference
-from accelsim.engine.memory import new_memory, request, traffic_of
+from accelsim.engine.memory.door import new_memory, request, traffic_of
 from accelsim.loading import load_machine
 from accelsim.program.transfer import Transfer
 from tests.handmade import cache_of, changed, gather, load, machine_of, program_of

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.engine.memory import new_memory, request
+from accelsim.engine.memory.door import new_memory, request
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.program.transfer import Transfer
 from tests.handmade import machine_of, program_of

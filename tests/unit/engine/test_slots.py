@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.engine.banked import slots
-from accelsim.engine.banked.slots import NUM_WORDS, lowest
+from accelsim.engine.memory.hbm.bursts import slots
+from accelsim.engine.memory.hbm.bursts.slots import NUM_WORDS, lowest
 from accelsim.jit import jit
 
 WORD = 64

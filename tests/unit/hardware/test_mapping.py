@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from accelsim.engine.banked import places
-from accelsim.engine.banked.places import new_places
+from accelsim.engine.memory.hbm import places
+from accelsim.engine.memory.hbm.places import new_places
 from accelsim.hardware.mapping import digits_of, field_sizes
 from accelsim.jit import jit
 from tests.strategies.memories import HASHED, MAPPINGS, device_of

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from accelsim.engine.banked import places
-from accelsim.engine.banked.places import new_places
+from accelsim.engine.memory.hbm import places
+from accelsim.engine.memory.hbm.places import new_places
 from accelsim.jit import jit
 from accelsim.kernels.estimate.banks import places_of_rows
 from accelsim.loading import load_machine

@@ -3,7 +3,7 @@
 Times are ticks; each rule is one JEDEC parameter, named in `accelsim.hardware.dram`.
 """
 
-from accelsim.engine.banked.state import CLOSED
+from accelsim.engine.memory.hbm.state import CLOSED
 from accelsim.jit import jit_inline
 
 

@@ -7,14 +7,14 @@ room. So a choice looks at banks with work and not at all that waits. The tick o
 before which it cannot be taken; it is found again whenever a command or an arrival changes it.
 """
 
-from accelsim.engine.banked.commands import (
+from accelsim.engine.memory.hbm.commands.timing import (
     act_ready,
     pre_ready,
     read_ready,
     rounded_up,
     write_ready,
 )
-from accelsim.engine.banked.state import CLOSED, FREE, NEVER, NONE, OPENED
+from accelsim.engine.memory.hbm.state import CLOSED, FREE, NEVER, NONE, OPENED
 from accelsim.jit import jit_inline
 
 

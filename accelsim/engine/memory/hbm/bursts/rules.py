@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from accelsim.engine.banked.parameters import ticks_per_clock
+from accelsim.engine.memory.hbm.parameters import ticks_per_clock
 from accelsim.hardware.dram import DramTiming
 
 SLOT_BITS = 6

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.banked.hbm import (
+from accelsim.engine.memory.hbm.banked import (
     BankedHbm,
     borrowed_banked_hbm,
     finished,
@@ -14,7 +14,7 @@ from accelsim.engine.banked.hbm import (
     serve_banked,
     take,
 )
-from accelsim.engine.flat import (
+from accelsim.engine.memory.hbm.flat import (
     FlatChannels,
     borrowed_flat,
     new_flat_hbm,

@@ -7,15 +7,7 @@ and whose row is open, and one row command, for the oldest burst that is ready a
 (FR-FCFS: Rixner et al., Memory access scheduling, ISCA 2000.)
 """
 
-from accelsim.engine.banked.commands import (
-    activate,
-    close_after_column,
-    precharge,
-    read,
-    refresh,
-    write,
-)
-from accelsim.engine.banked.queues import (
+from accelsim.engine.memory.hbm.commands.queues import (
     column_ready,
     enqueue,
     find_ticks,
@@ -27,7 +19,15 @@ from accelsim.engine.banked.queues import (
     row_ready,
     taken_out,
 )
-from accelsim.engine.banked.state import CLOSED, NEVER, NONE, OPENED
+from accelsim.engine.memory.hbm.commands.timing import (
+    activate,
+    close_after_column,
+    precharge,
+    read,
+    refresh,
+    write,
+)
+from accelsim.engine.memory.hbm.state import CLOSED, NEVER, NONE, OPENED
 from accelsim.jit import jit_inline
 
 

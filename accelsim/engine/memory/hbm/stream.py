@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelsim.engine.banked.controller import refresh_if_due, step, turn
-from accelsim.engine.banked.device import new_dram
-from accelsim.engine.banked.parameters import parameters_of, ticks_per_clock
-from accelsim.engine.banked.placement import place_run
-from accelsim.engine.banked.places import Words, borrowed_places, located, new_places
-from accelsim.engine.banked.plan import borrowed_plan, new_plan, real_tick
-from accelsim.engine.banked.queues import enqueue
-from accelsim.engine.banked.rules import tick_seconds
-from accelsim.engine.banked.state import NEVER, borrowed_dram
+from accelsim.engine.memory.hbm.bursts.placement import place_run
+from accelsim.engine.memory.hbm.bursts.plan import borrowed_plan, new_plan, real_tick
+from accelsim.engine.memory.hbm.bursts.rules import tick_seconds
+from accelsim.engine.memory.hbm.commands.controller import refresh_if_due, step, turn
+from accelsim.engine.memory.hbm.commands.device import new_dram
+from accelsim.engine.memory.hbm.commands.queues import enqueue
+from accelsim.engine.memory.hbm.parameters import parameters_of, ticks_per_clock
+from accelsim.engine.memory.hbm.places import Words, borrowed_places, located, new_places
+from accelsim.engine.memory.hbm.state import NEVER, borrowed_dram
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.hbm import Detail
 from accelsim.hardware.mapping import digits_of, field_sizes

@@ -6,8 +6,8 @@ burst is in sight of the controller once all but a window of those before it hav
 in a queue and are placed together, between reads.
 """
 
-from accelsim.engine.banked.rules import FACTOR_BITS, SLOT_BITS
-from accelsim.engine.banked.slots import (
+from accelsim.engine.memory.hbm.bursts.rules import FACTOR_BITS, SLOT_BITS
+from accelsim.engine.memory.hbm.bursts.slots import (
     KEPT_WORDS,
     NUM_WORDS,
     WORD_BITS,
@@ -17,8 +17,8 @@ from accelsim.engine.banked.slots import (
     take,
     take_around,
 )
-from accelsim.engine.banked.state import CLOSED, NEVER
-from accelsim.engine.banked.window import leave, room
+from accelsim.engine.memory.hbm.bursts.window import leave, room
+from accelsim.engine.memory.hbm.state import CLOSED, NEVER
 from accelsim.jit import jit_inline
 
 _AHEAD = NUM_WORDS - 2

@@ -1,6 +1,6 @@
 """State of channels whose bursts are placed one by one: records, and calendars of slots.
 
-All times are ticks of `accelsim.engine.banked.rules`; slot 0 begins at tick 0.
+All times are ticks of `accelsim.engine.memory.hbm.bursts.rules`; slot 0 begins at tick 0.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.banked.rules import Rules, rules_of
-from accelsim.engine.banked.slots import NUM_WORDS
-from accelsim.engine.banked.state import CLOSED, NUM_KINDS, Records, record, records
+from accelsim.engine.memory.hbm.bursts.rules import Rules, rules_of
+from accelsim.engine.memory.hbm.bursts.slots import NUM_WORDS
+from accelsim.engine.memory.hbm.state import CLOSED, NUM_KINDS, Records, record, records
 from accelsim.jit import borrow, jit_inline
 
 BANK = record(

@@ -4,8 +4,15 @@ A burst is in sight once all but as many as its queue has entries have left of t
 whatever order. Departures are bits of a calendar, so that the next one is found without a search.
 """
 
-from accelsim.engine.banked.rules import SLOT_BITS
-from accelsim.engine.banked.slots import KEPT_WORDS, NUM_WORDS, WORD_BITS, first_free, lowest, take
+from accelsim.engine.memory.hbm.bursts.rules import SLOT_BITS
+from accelsim.engine.memory.hbm.bursts.slots import (
+    KEPT_WORDS,
+    NUM_WORDS,
+    WORD_BITS,
+    first_free,
+    lowest,
+    take,
+)
 from accelsim.jit import jit_inline
 
 

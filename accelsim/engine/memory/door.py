@@ -9,8 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.engine.banked.hbm import BankedHbm, counted
-from accelsim.engine.cache import (
+from accelsim.engine.memory.hbm.banked import BankedHbm, counted
+from accelsim.engine.memory.hbm.door import (
+    BEGIN,
+    END,
+    Hbm,
+    borrowed_hbm,
+    new_hbm,
+    serve_pieces,
+    serve_transfer,
+)
+from accelsim.engine.memory.hbm.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
+from accelsim.engine.memory.l2 import (
     Cache,
     begin_transfer,
     borrowed_cache,
@@ -20,16 +30,6 @@ from accelsim.engine.cache import (
     new_cache,
     read_run,
     write_run,
-)
-from accelsim.engine.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
-from accelsim.engine.hbm import (
-    BEGIN,
-    END,
-    Hbm,
-    borrowed_hbm,
-    new_hbm,
-    serve_pieces,
-    serve_transfer,
 )
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec

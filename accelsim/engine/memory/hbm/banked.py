@@ -3,20 +3,20 @@
 from fractions import Fraction
 from typing import NamedTuple
 
-from accelsim.engine.banked.controller import drain, serve_runs
-from accelsim.engine.banked.device import new_dram
-from accelsim.engine.banked.parameters import parameters_of, ticks_per_clock
-from accelsim.engine.banked.placement import place_run, write_until
-from accelsim.engine.banked.places import Places, borrowed_places, located, new_places
-from accelsim.engine.banked.plan import (
+from accelsim.engine.memory.hbm.bursts.placement import place_run, write_until
+from accelsim.engine.memory.hbm.bursts.plan import (
     Plan,
     borrowed_plan,
     new_plan,
     real_tick,
     working_tick,
 )
-from accelsim.engine.banked.rules import tick_seconds
-from accelsim.engine.banked.state import NEVER, NONE, Dram, Records, borrowed_dram
+from accelsim.engine.memory.hbm.bursts.rules import tick_seconds
+from accelsim.engine.memory.hbm.commands.controller import drain, serve_runs
+from accelsim.engine.memory.hbm.commands.device import new_dram
+from accelsim.engine.memory.hbm.parameters import parameters_of, ticks_per_clock
+from accelsim.engine.memory.hbm.places import Places, borrowed_places, located, new_places
+from accelsim.engine.memory.hbm.state import NEVER, NONE, Dram, Records, borrowed_dram
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 from accelsim.program.transfer import row_address

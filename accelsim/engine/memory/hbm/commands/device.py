@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from accelsim.engine.banked.state import (
+from accelsim.engine.memory.hbm.state import (
     BANK,
     CHANNEL,
     CLOSED,

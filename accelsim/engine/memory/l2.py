@@ -2,7 +2,7 @@
 
 A line that is being fetched counts as there, and whoever hits it waits for the transfer that
 fetches it. The state is in arrays of records, because jitted functions pass plain arrays for free
-(docs/decisions/0002-two-engines.md); `accelsim.engine.memory` puts the cache in front of the HBM.
+(docs/decisions/0002-two-engines.md). The door of the memory puts the cache in front of the HBM.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.hbm import BEGIN, END, IS_WRITE, NUM_FIELDS
+from accelsim.engine.memory.hbm.door import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.hardware.l2 import L2Spec
 from accelsim.jit import borrow, jit_inline, jit_inner
 

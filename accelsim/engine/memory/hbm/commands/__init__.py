@@ -1,0 +1,1 @@
+"""Banks behind a controller that chooses command by command: the second opinion."""
