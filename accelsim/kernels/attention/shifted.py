@@ -29,7 +29,7 @@ from accelsim.kernels.attention.flash_estimate import (
     online_work,
     tilings_of,
 )
-from accelsim.kernels.attention.folding import check_length, query_heads
+from accelsim.kernels.attention.folding import query_heads
 from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
@@ -186,24 +186,17 @@ def _fastest(
     allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
 ) -> tuple[int, int, bool]:
     """Return the tiles of the lowest estimated time, and whether heads are folded."""
-    tilings = list(tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold, (1,)))
+    asked = tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold)
     if chosen.fold is None:
         # Estimates of whole tiles of one head are up to 13 % too high: fold where it clearly pays.
-        folded = [each.at(each.tile_q > problem.q_len) for each in tilings if each.fold]
-        tilings = [each for each in tilings if not each.fold]
-        tilings += [each for each in folded if len(each.tile_q)]
-    fits = [fitting(machine, lambda b, *own: allocate(b, own), *each[:2]) for each in tilings]
-    pairs = zip(tilings, fits, strict=True)
-    known = [each.at(own) for each, own in pairs if own.any()]
-    if not known:
-        smallest = int(tilings[0].tile_q.min()), int(tilings[0].tile_k.min())
+        asked = asked.at(~asked.fold | (asked.tile_q > problem.q_len))
+    known = asked.at(fitting(machine, lambda b, *own: allocate(b, own), *asked[:2]))
+    if not len(known.tile_q):
+        smallest = int(asked.tile_q.min()), int(asked.tile_k.min())
         raise misfit(name, machine, lambda builder: allocate(builder, smallest))
-    for each in known:
-        check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
-    online = OnlineEstimate(problem, machine, shifted_work(problem, formats))
-    best, index = fastest([online.of(each) for each in known])
-    own = known[best]
-    return int(own.tile_q[index]), int(own.tile_k[index]), own.fold
+    known.check_length(name, problem)
+    best = fastest(OnlineEstimate(problem, machine, shifted_work(problem, formats)).of(known))
+    return int(known.tile_q[best]), int(known.tile_k[best]), bool(known.fold[best])
 
 
 def shifted_work(
