@@ -7,12 +7,11 @@ import numpy as np
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
+from accelsim.kernels.attention.flash_blocks import Tiling, tilings_of
 from accelsim.kernels.attention.flash_estimate import (
     OnlineEstimate,
     Order,
-    Tiling,
     online_work,
-    tilings_of,
 )
 from accelsim.kernels.attention.online_softmax import allocate
 from accelsim.kernels.attention.turns import allocate_turns

@@ -28,7 +28,8 @@ from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention, step_formats
-from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work, tilings_of
+from accelsim.kernels.attention.flash_blocks import tilings_of
+from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work
 from accelsim.kernels.attention.int_operands import Coding, Plan, allocate_coding, declare
 from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.attention.online_softmax import (

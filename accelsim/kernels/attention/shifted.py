@@ -24,10 +24,10 @@ from accelsim.kernels.attention.common import (
     StepFormats,
     step_formats,
 )
+from accelsim.kernels.attention.flash_blocks import tilings_of
 from accelsim.kernels.attention.flash_estimate import (
     OnlineEstimate,
     online_work,
-    tilings_of,
 )
 from accelsim.kernels.attention.folding import query_heads
 from accelsim.kernels.attention.online_estimate import Work

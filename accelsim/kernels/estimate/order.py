@@ -16,14 +16,15 @@ class _State(NamedTuple):
     """What is known of the ops so far, which are numbered from 0."""
 
     slots: dict[str, int]
-    units: tuple[Unit, ...] = ()
-    users: dict[Use, Ops] = {}
+    units: tuple[Unit, ...]
+    """Of every op."""
+    users: dict[Use, Ops]
     """The last ones on what lies in a slot."""
-    writers: dict[Use, int] = {}
-    known: tuple[Ops, ...] = ()
-    """Those that have ended when an op begins."""
-    last: Ops = {}
-    first_of_item: int = 0
+    writers: dict[Use, int]
+    known: tuple[Ops, ...]
+    """Those that have ended when an op begins, for every op."""
+    last: Ops
+    first_of_item: int
 
     def slot(self, tile: Use) -> Use:
         """Return the place of a tile."""
@@ -32,7 +33,10 @@ class _State(NamedTuple):
 
 
 class Order:
-    """Ops in their order. What the last one waits for is found once for all that go the same way."""
+    """Ops in their order.
+
+    What the last one waits for is found once, and again known to all that go the same way.
+    """
 
     def __init__(self, state: _State, waits: tuple[int, ...], *, awaits_claim: bool) -> None:
         self.waits, self.awaits_claim = waits, awaits_claim
@@ -62,8 +66,9 @@ class Order:
         touched = [state.writers[slot] for slot in read]
         touched += state.users.get(written, {}).values() if written else ()
         own = self.last.get(unit)
+        others = _latest({state.units[op]: op} for op in touched if state.units[op] != unit)
+        # What has ended once the last op of this unit begins, and once what it waits for ends.
         begun = {} if own is None else state.known[own]
-        others = _latest(({state.units[op]: op} for op in touched if state.units[op] != unit))
         after = {op: _latest([state.known[op], {state.units[op]: op}]) for op in others.values()}
         waits = tuple(
             op
@@ -88,7 +93,8 @@ class Order:
 @cache
 def order_of_none(slots: tuple[tuple[str, int], ...]) -> Order:
     """Return the order of no ops. Slots: of each buffer; 1 where it is not named."""
-    return Order(_State(dict(slots)), (), awaits_claim=False)
+    state = _State(dict(slots), (), {}, {}, (), {}, 0)
+    return Order(state, (), awaits_claim=False)
 
 
 def _latest(ops: Iterable[Ops]) -> Ops:

@@ -52,14 +52,15 @@ def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
     counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
     free = np.repeat((times.steps @ counts / cores)[:, None], cores, axis=1)
     claimable = free.copy()
-    for first in range(before, len(kinds), cores):
-        is_last = first + cores >= len(kinds)
-        wave = kinds[first : first + cores]
-        steps = (times.last_steps if is_last else times.steps)[:, wave]
-        if first == 0:
-            steps = times.first_ends(wave)
-        own = _first_to_claim(claimable, len(wave)) if first else np.s_[:, : len(wave)]
-        _place(free, claimable, own, times.alone[:, wave], steps, times.claims[:, wave])
+    placed = kinds[before:]
+    alone, steps, last_steps, claims = (each[:, placed] for each in times[:4])
+    last = (len(placed) - 1) // cores * cores
+    steps[:, last:] = last_steps[:, last:]
+    if not before:
+        steps[:, :cores] = times.first_ends(placed[:cores])
+    for first in range(0, len(placed), cores):
+        wave = np.s_[:, first : first + cores]
+        _place(free, claimable, alone[wave], steps[wave], claims[wave])
     return np.asarray(free.max(axis=1))
 
 
@@ -78,16 +79,10 @@ def last_wave(items: Any, cores: int) -> Any:
     return (items - 1) % cores + 1
 
 
-def _first_to_claim(claimable: Cycles, count: int) -> tuple[Any, Any]:
-    """Return the places of the `count` cores of each candidate that can claim first."""
-    order = np.argsort(claimable, axis=1, kind="stable")[:, :count]
-    return np.arange(len(order))[:, None], order
-
-
-def _place(
-    free: Cycles, claimable: Cycles, own: Any, alone: Cycles, steps: Cycles, claims: Cycles
-) -> None:
-    """Give one item each to the cores at `own`; both arrays are [candidates, cores]."""
+def _place(free: Cycles, claimable: Cycles, alone: Cycles, steps: Cycles, claims: Cycles) -> None:
+    """Give one item each to the cores that can claim first; both arrays are [candidates, cores]."""
+    order = np.argsort(claimable, axis=1, kind="stable")[:, : alone.shape[1]]
+    own = np.arange(len(order))[:, None], order
     own_free = free[own]
     end = own_free + steps
     # Its loads wait for slots that the item before still uses.
