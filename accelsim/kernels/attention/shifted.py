@@ -136,8 +136,8 @@ class ShiftedParameters(Spec):
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
-    read K and V once; absent: if the rows of one head do not fill a tile and that is estimated to be
-    faster."""
+    read K and V once; absent: if the rows of one head do not fill a tile and that is estimated to
+    be faster."""
 
 
 def fit_shape(
