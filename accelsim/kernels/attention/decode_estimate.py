@@ -24,6 +24,7 @@ from accelsim.workload.problem import AttentionProblem
 _LATE_KEYS = 0.35
 """Of the time of a pair of tiles that is lost where one tile of keys more than there are slots for
 waits until the values of other cores are served (found by simulating: between 0.2 and 0.5)."""
+_SLOTS = {"queries": 2, "scores_acc": 2, "scores": 2}
 _STEPS = 6
 """Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
 between."""
@@ -159,12 +160,11 @@ class _Items(NamedTuple):
             for each in (self._tile(0), self._tile(self.counts - 1), self._rest())
         )
         found = np.zeros((3, len(waits)))
-        counts, stages = self.counts, self.tiling.stages
-        for count, own_stages in dict.fromkeys(zip(counts.tolist(), stages.tolist(), strict=True)):
-            own = np.flatnonzero((counts == count) & (stages == own_stages))
-            slots = {"keys": own_stages, "values": own_stages}
-            slots |= {"queries": 2, "scores_acc": 2, "scores": 2}
-            line = Timeline(self.step.machine, supply.behind(waits[own]), slots)
+        for count in np.unique(self.counts).tolist():
+            own = np.flatnonzero(self.counts == count)
+            stages, layout = np.unique(self.tiling.stages[own], return_inverse=True)
+            slots = [dict(_SLOTS, keys=each, values=each) for each in stages.tolist()]
+            line = Timeline(self.step.machine, supply.behind(waits[own]), *slots, layout=layout)
             tiles = [_Tile(*full[:, own])] * (count - 1) + [_Tile(*last[:, own])]
             ends, claims = [], []
             for item in range(2):

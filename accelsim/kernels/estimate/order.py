@@ -8,97 +8,117 @@ from accelsim.program.ops import Unit
 
 Use = tuple[str, int]
 """A tile: the name of its buffer and the number of its use; slots are used in turn."""
-Ops = dict[Unit, int]
+Slots = tuple[tuple[str, int], ...]
+"""Of each buffer; 1 where it is not named."""
+_Op = tuple[Unit, tuple[Use, ...], Use | None]
+"""Its unit, what it reads and what it writes."""
+_Last = dict[Unit, int]
 """Of each unit the number of an op; all its ops before have ended once this one has."""
 
 
+class _Found(NamedTuple):
+    """What an op waits for: numbers of ops of other units, and the claim of its work item."""
+
+    ops: tuple[int, ...]
+    claim: bool
+
+
 class _State(NamedTuple):
-    """What is known of the ops so far, which are numbered from 0."""
+    """What is known of the ops so far, which are numbered from 0, with buffers of some slots."""
 
     slots: dict[str, int]
     units: tuple[Unit, ...]
     """Of every op."""
-    users: dict[Use, Ops]
+    users: dict[Use, _Last]
     """The last ones on what lies in a slot."""
     writers: dict[Use, int]
-    known: tuple[Ops, ...]
+    known: tuple[_Last, ...]
     """Those that have ended when an op begins, for every op."""
-    last: Ops
+    last: _Last
     first_of_item: int
 
-    def slot(self, tile: Use) -> Use:
-        """Return the place of a tile."""
-        name, use = tile
-        return name, use % self.slots.get(name, 1)
+    def then(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> "_State":
+        """Return what is known with one op more."""
+        number, read, written = len(self.units), self._places(reads), self._places([writes])
+        own = {slot: self.users[slot] | {unit: number} for slot in read}
+        own |= {slot: {unit: number} for slot in written}
+        begun, after = self._before(unit, read, written)
+        return self._replace(
+            units=(*self.units, unit),
+            users=self.users | own,
+            writers=self.writers | dict.fromkeys(written, number),
+            known=(*self.known, _latest([begun, *after.values()])),
+            last=self.last | {unit: number},
+        )
+
+    def waits(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> _Found:
+        """Return what the next op waits for, without what has surely ended before that."""
+        begun, after = self._before(unit, self._places(reads), self._places([writes]))
+        ended = {op: [begun, *(each for by, each in after.items() if by != op)] for op in after}
+        ops = [op for op in after if _latest(ended[op]).get(self.units[op], -1) < op]
+        # What waits for an op of this item needs no look at the claim.
+        latest = max(*after, self.last.get(unit, -1), -1)
+        return _Found(tuple(ops), latest < self.first_of_item)
+
+    def _before(
+        self, unit: Unit, read: list[Use], written: list[Use]
+    ) -> tuple[_Last, dict[int, _Last]]:
+        """Return what has ended once the unit begins its last op, and once other ops have ended.
+
+        These are the ops that the next one waits for, the last of each unit.
+        """
+        touched = [self.writers[slot] for slot in read]
+        touched += [op for slot in written for op in self.users.get(slot, {}).values()]
+        others = _latest({self.units[op]: op} for op in touched if self.units[op] != unit)
+        begun = self.known[self.last[unit]] if unit in self.last else {}
+        return begun, {op: _latest([self.known[op], {by: op}]) for by, op in others.items()}
+
+    def _places(self, tiles: Iterable[Use | None]) -> list[Use]:
+        return [(tile[0], tile[1] % self.slots.get(tile[0], 1)) for tile in tiles if tile]
 
 
 class Order:
-    """Ops in their order.
+    """Ops in their order, with one or several layouts of buffers.
 
     What the last one waits for is found once, and again known to all that go the same way.
     """
 
-    def __init__(self, state: _State, waits: tuple[int, ...], *, awaits_claim: bool) -> None:
-        self.waits, self.awaits_claim = waits, awaits_claim
-        """Numbers of ops of other units, and whether it waits for the claim of its item."""
-        self.last = state.last
+    def __init__(self, states: tuple[_State, ...], found: tuple[_Found, ...] = ()) -> None:
+        self.waits = tuple(each.ops for each in found)
+        """Ops that it waits for: by layout, or once where they are the same for all."""
+        if len(set(self.waits)) == 1:
+            self.waits = self.waits[:1]
+        self.awaits_claim = any(each.claim for each in found)
+        self.last = states[0].last
         """Number of the last op of each unit."""
-        self._state = state
-        self._next: dict[tuple[Unit, tuple[Use, ...], Use | None] | None, Order] = {}
+        self._states = states
+        self._next: dict[_Op | None, Order] = {}
 
     def then(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> "Order":
         """Return the order with one op more."""
-        key = unit, reads, writes
-        if key not in self._next:
-            self._next[key] = self._longer(*key)
-        return self._next[key]
+        op = unit, reads, writes
+        if op not in self._next:
+            found = tuple(state.waits(*op) for state in self._states)
+            self._next[op] = Order(tuple(state.then(*op) for state in self._states), found)
+        return self._next[op]
 
     def then_claim(self) -> "Order":
         """Return the order where the next op is the first of a work item."""
         if None not in self._next:
-            state = self._state._replace(first_of_item=len(self._state.units))
-            self._next[None] = Order(state, (), awaits_claim=False)
+            first = len(self._states[0].units)
+            states = (state._replace(first_of_item=first) for state in self._states)
+            self._next[None] = Order(tuple(states))
         return self._next[None]
-
-    def _longer(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> "Order":
-        state, number = self._state, len(self._state.units)
-        read, written = [state.slot(tile) for tile in reads], writes and state.slot(writes)
-        touched = [state.writers[slot] for slot in read]
-        touched += state.users.get(written, {}).values() if written else ()
-        own = self.last.get(unit)
-        others = _latest({state.units[op]: op} for op in touched if state.units[op] != unit)
-        # What has ended once the last op of this unit begins, and once what it waits for ends.
-        begun = {} if own is None else state.known[own]
-        after = {op: _latest([state.known[op], {state.units[op]: op}]) for op in others.values()}
-        waits = tuple(
-            op
-            for each, op in others.items()
-            if begun.get(each, -1) < op
-            and all(known.get(each, -1) < op for other, known in after.items() if other != op)
-        )
-        users = {slot: state.users[slot] | {unit: number} for slot in read}
-        users |= {written: {unit: number}} if written else {}
-        longer = state._replace(
-            units=(*state.units, unit),
-            users=state.users | users,
-            writers=state.writers | ({written: number} if written else {}),
-            known=(*state.known, _latest([begun, *after.values()])),
-            last=state.last | {unit: number},
-        )
-        # What waits for an op of this item needs no look at the claim.
-        latest = max(*others.values(), -1 if own is None else own, -1)
-        return Order(longer, waits, awaits_claim=latest < state.first_of_item)
 
 
 @cache
-def order_of_none(slots: tuple[tuple[str, int], ...]) -> Order:
-    """Return the order of no ops. Slots: of each buffer; 1 where it is not named."""
-    state = _State(dict(slots), (), {}, {}, (), {}, 0)
-    return Order(state, (), awaits_claim=False)
+def order_of_none(*layouts: Slots) -> Order:
+    """Return the order of no ops, with these layouts of buffers."""
+    return Order(tuple(_State(dict(slots), (), {}, {}, (), {}, 0) for slots in layouts))
 
 
-def _latest(ops: Iterable[Ops]) -> Ops:
-    found: Ops = {}
+def _latest(ops: Iterable[_Last]) -> _Last:
+    found: _Last = {}
     for each in ops:
         found |= {unit: max(op, found.get(unit, op)) for unit, op in each.items()}
     return found

@@ -61,9 +61,14 @@ class _Queue:
 class Timeline:
     """One core. Times are cycles from the first claim, as arrays or as one number for all."""
 
-    def __init__(self, machine: MachineSpec, supply: Supply, slots: dict[str, int]) -> None:
-        """slots: of each buffer; 1 where it is not named."""
-        self._items_in_flight = machine.items_in_flight
+    def __init__(
+        self, machine: MachineSpec, supply: Supply, *slots: dict[str, int], layout: Any = 0
+    ) -> None:
+        """slots: of each buffer, 1 where it is not named, in one or several layouts.
+
+        layout: which of them candidates have, as an array if there are several.
+        """
+        self._layout, self._items_in_flight = layout, machine.items_in_flight
         self.waits = supply.begin_cycles
         """Before the memory begins with the first load."""
         self._latency = {
@@ -75,7 +80,7 @@ class Timeline:
         # What is stored goes to the next memory, whether or not it had it before.
         stored = supply._replace(latency_cycles=supply.port_latency_cycles, begin_cycles=0.0)
         self._load, self._store = _Queue(machine.load, supply), _Queue(machine.store, stored)
-        self._order = order_of_none(tuple(slots.items()))
+        self._order = order_of_none(*(tuple(each.items()) for each in slots))
         self._free: dict[Unit, Any] = {}
         self._ends: list[Any] = []
         """Of each op."""
@@ -122,5 +127,9 @@ class Timeline:
     def _waits(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> list[Any]:
         """Return what the next op waits for, but its own unit."""
         self._order = order = self._order.then(unit, reads, writes)
-        waits = [self._ends[number] for number in order.waits]
-        return [self._claimed, *waits] if order.awaits_claim else waits
+        waits = [[self._ends[number] for number in numbers] for numbers in order.waits]
+        claim = [self._claimed] if order.awaits_claim else []
+        if len(waits) == 1:
+            return waits[0] + claim
+        latest = [reduce(np.maximum, each, self._claimed) for each in waits]
+        return [np.choose(self._layout, latest)]
