@@ -37,41 +37,29 @@ class _State(NamedTuple):
     last: _Last
     first_of_item: int
 
-    def then(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> "_State":
-        """Return what is known with one op more."""
+    def then(
+        self, unit: Unit, reads: tuple[Use, ...], writes: Use | None
+    ) -> tuple["_State", _Found]:
+        """Return what is known with one op more, and what that op waits for."""
         number, read, written = len(self.units), self._places(reads), self._places([writes])
+        touched = [self.writers[slot] for slot in read]
+        touched += [op for slot in written for op in self.users.get(slot, {}).values()]
+        others = _latest({self.units[op]: op} for op in touched if self.units[op] != unit)
+        # What has ended once the unit begins its last op, and once each of the others has ended.
+        begun = self.known[self.last[unit]] if unit in self.last else {}
+        after = {op: _latest([self.known[op], {by: op}]) for by, op in others.items()}
         own = {slot: self.users[slot] | {unit: number} for slot in read}
         own |= {slot: {unit: number} for slot in written}
-        begun, after = self._before(unit, read, written)
-        return self._replace(
+        longer = self._replace(
             units=(*self.units, unit),
             users=self.users | own,
             writers=self.writers | dict.fromkeys(written, number),
             known=(*self.known, _latest([begun, *after.values()])),
             last=self.last | {unit: number},
         )
-
-    def waits(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> _Found:
-        """Return what the next op waits for, without what has surely ended before that."""
-        begun, after = self._before(unit, self._places(reads), self._places([writes]))
-        ended = {op: [begun, *(each for by, each in after.items() if by != op)] for op in after}
-        ops = [op for op in after if _latest(ended[op]).get(self.units[op], -1) < op]
         # What waits for an op of this item needs no look at the claim.
         latest = max(*after, self.last.get(unit, -1), -1)
-        return _Found(tuple(ops), latest < self.first_of_item)
-
-    def _before(
-        self, unit: Unit, read: list[Use], written: list[Use]
-    ) -> tuple[_Last, dict[int, _Last]]:
-        """Return what has ended once the unit begins its last op, and once other ops have ended.
-
-        These are the ops that the next one waits for, the last of each unit.
-        """
-        touched = [self.writers[slot] for slot in read]
-        touched += [op for slot in written for op in self.users.get(slot, {}).values()]
-        others = _latest({self.units[op]: op} for op in touched if self.units[op] != unit)
-        begun = self.known[self.last[unit]] if unit in self.last else {}
-        return begun, {op: _latest([self.known[op], {by: op}]) for by, op in others.items()}
+        return longer, _Found(_needed(others, begun, after), latest < self.first_of_item)
 
     def _places(self, tiles: Iterable[Use | None]) -> list[Use]:
         return [(tile[0], tile[1] % self.slots.get(tile[0], 1)) for tile in tiles if tile]
@@ -98,8 +86,7 @@ class Order:
         """Return the order with one op more."""
         op = unit, reads, writes
         if op not in self._next:
-            found = tuple(state.waits(*op) for state in self._states)
-            self._next[op] = Order(tuple(state.then(*op) for state in self._states), found)
+            self._next[op] = Order(*zip(*(state.then(*op) for state in self._states), strict=True))
         return self._next[op]
 
     def then_claim(self) -> "Order":
@@ -117,8 +104,20 @@ def order_of_none(*layouts: Slots) -> Order:
     return Order(tuple(_State(dict(slots), (), {}, {}, (), {}, 0) for slots in layouts))
 
 
+def _needed(others: _Last, begun: _Last, after: dict[int, _Last]) -> tuple[int, ...]:
+    """Return those of other units that have not surely ended before the rest of them."""
+    return tuple(
+        op
+        for by, op in others.items()
+        if begun.get(by, -1) < op
+        and all(ended.get(by, -1) < op for other, ended in after.items() if other != op)
+    )
+
+
 def _latest(ops: Iterable[_Last]) -> _Last:
     found: _Last = {}
     for each in ops:
-        found |= {unit: max(op, found.get(unit, op)) for unit, op in each.items()}
+        for unit, op in each.items():
+            if op > found.get(unit, -1):
+                found[unit] = op
     return found
