@@ -18,6 +18,7 @@ from accelsim.kernels.estimate.memory import (
     supply_of,
 )
 from accelsim.kernels.estimate.placement import last_end, last_wave, query_blocks
+from accelsim.kernels.estimate.timeline import Supply
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
@@ -168,20 +169,23 @@ class OnlineEstimate(NamedTuple):
         waits = np.tile(others, 2) * (turns[0].first_bytes(key_tiles) + turns[1].query_bytes)
         is_pair = np.tile(tiling.query_tiles == 2, 2)
         groups = [own for own in (np.flatnonzero(~is_pair), np.flatnonzero(is_pair)) if len(own)]
-        loops = []
-        for own in groups:
-            supply = supply_of(machine, shares[own]).behind(waits[own])
-            first, second = (work.at(own) for work in turns)
-            if is_pair[own[0]]:
-                loops.append(two_tiles(machine, supply, first, second))
-            else:
-                shared = self.shares_weights
-                loops.append(
-                    one_tile(machine, supply, first, unit=self.unit, shares_weights=shared)
-                )
-        return Loop(*(np.hstack(each) for each in zip(*loops, strict=True))).at(
-            np.argsort(np.concatenate(groups))
-        )
+        loops = [
+            self._followed(
+                supply_of(machine, shares[own]).behind(waits[own]),
+                *(work.at(own) for work in turns),
+                in_turn=is_pair[own[0]],
+            )
+            for own in groups
+        ]
+        order = np.argsort(np.concatenate(groups))
+        return Loop(*(np.hstack(each)[:, order] for each in zip(*loops, strict=True)))
+
+    def _followed(self, supply: Supply, first: Work, second: Work, *, in_turn: bool) -> Loop:
+        """Return the times of items of one query tile, or of two that take turns."""
+        if in_turn:
+            return two_tiles(self.machine, supply, first, second)
+        shared = self.shares_weights
+        return one_tile(self.machine, supply, first, unit=self.unit, shares_weights=shared)
 
     def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Loads:
         """Return the time to load K and V of a key tile.

@@ -96,18 +96,16 @@ def _fits(
     problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, asked: Tiling
 ) -> Any:
     """Return which candidates fit."""
-    alone, in_turn = (
-        fitting(
+
+    def fits(declare: Any) -> Any:
+        return fitting(
             machine,
-            lambda builder, *tiles, declare=declare: declare(
-                builder, problem.head_dim, formats, *tiles
-            ),
+            lambda builder, *tiles: declare(builder, problem.head_dim, formats, *tiles),
             asked.tile_q,
             asked.tile_k,
         )
-        for declare in (allocate, allocate_turns)
-    )
-    return np.where(asked.query_tiles == 2, in_turn, alone)
+
+    return np.where(asked.query_tiles == 2, fits(allocate_turns), fits(allocate))
 
 
 def _too_large(
