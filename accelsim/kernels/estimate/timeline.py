@@ -127,9 +127,9 @@ class Timeline:
     def _waits(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> list[Any]:
         """Return what the next op waits for, but its own unit."""
         self._order = order = self._order.then(unit, reads, writes)
-        waits = [[self._ends[number] for number in numbers] for numbers in order.waits]
-        claim = [self._claimed] if order.awaits_claim else []
-        if len(waits) == 1:
-            return waits[0] + claim
-        latest = [reduce(np.maximum, each, self._claimed) for each in waits]
+        if len(order.waits) == 1:
+            waits = [self._ends[number] for number in order.waits[0]]
+            return [self._claimed, *waits] if order.awaits_claim else waits
+        by_layout = ([self._ends[number] for number in numbers] for numbers in order.waits)
+        latest = [reduce(np.maximum, each, self._claimed) for each in by_layout]
         return [np.choose(self._layout, latest)]
