@@ -22,7 +22,7 @@ PLACES = {
     "per tensor, static": ((-8, -10), "right"),
     "weight-only W4": ((8, -10), "left"),
     "groups, explicit": ((8, -8), "left"),
-    "groups, shifts": ((8, -10), "left"),
+    "groups, shifts": ((-8, -10), "right"),
 }
 """Labels that would lie on others: offset in points, and alignment."""
 

@@ -1,7 +1,9 @@
-"""Perplexity of a real model with its linears in integers: `python run.py OUT`.
+"""Perplexity of a real model with its linears in integers: `python run.py OUT [STEP]`.
 
-Writes OUT/quality.csv, one row a scheme by its statement, and OUT/kernels.csv, one row a kernel; a
-run that was stopped goes on where it stopped. Needs the model (`accelsim model fetch smollm2`).
+STEP is `quality` or `kernels`; absent: both. `quality` writes OUT/quality.csv, one row a scheme by
+its statement, and `kernels` OUT/kernels.csv, one row a kernel with its costs. Each step makes only
+the calibrations that it needs; a run that was stopped goes on where it stopped. Needs the model
+(`accelsim model fetch smollm2`).
 """
 
 import hashlib
@@ -152,9 +154,9 @@ def all_schemes() -> list[Scheme]:
     ]
 
 
-def calibrations(model: LanguageModel, out: Path) -> dict[str, Calibration]:
-    """Return all calibrations, made in one pass over the text and kept in files."""
-    paths = {name: out / f"{name}.safetensors" for name in CALIBRATIONS}
+def calibrations(model: LanguageModel, out: Path, names: Iterable[str]) -> dict[str, Calibration]:
+    """Return these calibrations, made in one pass over the text and kept in files."""
+    paths = {name: out / f"{name}.safetensors" for name in names}
     missing = {name for name, path in paths.items() if not path.exists()}
     if missing:
         text = default_text()
@@ -194,16 +196,9 @@ def losses(model: LanguageModel, linear: LinearHook) -> Any:
         )
 
 
-def main() -> None:
-    """Run what the tables do not hold yet, and add it to them."""
-    out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        model = load_model(MODEL)
-    except WorkloadError as error:
-        print(f"nothing to run: {error}")
-        return
-    made, linears = calibrations(model, out), Linears(model)
+def run_quality(model: LanguageModel, out: Path) -> None:
+    """Add the schemes that the table of the quality does not hold yet."""
+    made, linears = calibrations(model, out, CALIBRATIONS), Linears(model)
     fp32 = losses(model, PLAIN.linear)
 
     def quality_of(scheme: Scheme) -> Row:
@@ -213,7 +208,27 @@ def main() -> None:
         return row_of(scheme, losses(model, hook), fp32)
 
     extend(out / "quality.csv", all_schemes(), SCHEME_KEY, quality_of)
+
+
+def run_kernels(model: LanguageModel, out: Path) -> None:
+    """Add the kernels that their table does not hold yet."""
+    calibrations(model, out, {point.calibration for point in kernels.points()} - {None})
     extend(out / "kernels.csv", kernels.points(), ("label",), lambda p: kernels.row_of(p, out))
+
+
+STEPS = {"quality": run_quality, "kernels": run_kernels}
+
+
+def main(out: Path, steps: Sequence[str]) -> None:
+    """Run steps, in folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        model = load_model(MODEL)
+    except WorkloadError as error:
+        print(f"nothing to run: {error}")
+        return
+    for step in steps:
+        STEPS[step](model, out)
 
 
 def extend(table: Path, points: Iterable[Any], key: Sequence[str], row: Callable[..., Row]) -> None:
@@ -238,4 +253,4 @@ def row_of(scheme: Scheme, found: Any, fp32: Any) -> Row:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), sys.argv[2:] or list(STEPS))

@@ -202,7 +202,7 @@ class Layout(NamedTuple):
             raise self._too_large(machine, tilings, keys)
         known = tilings.at(np.flatnonzero(fits))
         estimate = Step(self.problem, machine, self.formats, keys).estimate(known)
-        _, best = fastest([estimate])
+        best = fastest(estimate)
         sizes_of = {key: int(each[best]) for key, each in known._asdict().items()}
         return DecodeTiles(**sizes_of, cycles=float(estimate.cycles[best]))
 

@@ -24,6 +24,7 @@ from accelsim.workload.problem import AttentionProblem
 _LATE_KEYS = 0.35
 """Of the time of a pair of tiles that is lost where one tile of keys more than there are slots for
 waits until the values of other cores are served (found by simulating: between 0.2 and 0.5)."""
+_SLOTS = {"queries": 2, "scores_acc": 2, "scores": 2}
 _STEPS = 6
 """Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
 between."""
@@ -56,10 +57,12 @@ class Step(NamedTuple):
         length: Array = ceil_div(self.keys, tiling.splits)
         ranges: Array = ceil_div(self.keys, length)
         moved = self._moved_bytes(ranges)
-        times = self._times(tiling, length, ranges)
+        counts = np.minimum(ceil_div(length, tiling.tile_k), _STEPS)
+        times = _Items(self, OpCosts(machine), tiling, length, ranges, counts).times()
         cycles = last_equal_end(times, ranges * heads, machine.cores)
         cycles = launch_cycles(machine) + np.maximum(cycles, least_cycles(machine, moved, moved))
-        cycles = cycles + np.where(ranges > 1, self._merge_cycles(ranges), 0)
+        if np.any(ranges > 1):
+            cycles = cycles + np.where(ranges > 1, self._merge_cycles(ranges), 0)
         steps = heads * ranges * ceil_div(length, tiling.tile_k)
         return Estimate(problem.q_len * cycles, problem.q_len * moved, steps)
 
@@ -84,17 +87,6 @@ class Step(NamedTuple):
         moved = own + np.where(ranges > 1, 2 * ranges * partial, 0)
         return np.asarray(self.problem.batch * self.problem.kv_heads * moved)
 
-    def _times(self, tiling: DecodeTiling, length: Array, ranges: Array) -> ItemTimes:
-        """Return the times of an item of each candidate, [candidates, 1]."""
-        tiles = np.minimum(ceil_div(length, tiling.tile_k), _STEPS)
-        found = np.zeros((len(ItemTimes._fields), len(length)))
-        for count, stages in np.unique(np.stack([tiles, tiling.stages]), axis=1).T:
-            own = np.flatnonzero((tiles == count) & (tiling.stages == stages))
-            item = _Item(self, OpCosts(self.machine), tiling.at(own), length[own], ranges[own])
-            found[:, own] = item.times(int(count), int(stages))
-        times = ItemTimes(*(each[:, None] for each in found))
-        return times.limited(self.machine.items_in_flight)
-
     def _merge_cycles(self, ranges: Array) -> Array:
         """Return the time of the phase that merges the results of all ranges."""
         problem, machine = self.problem, self.machine
@@ -117,55 +109,83 @@ class _Tile(NamedTuple):
     weighted: Any
 
 
-class _Item(NamedTuple):
-    """Items of some candidates, which have equally many tiles or more than are followed."""
+class _Rest(NamedTuple):
+    """Cycles and bytes after the last tile of keys."""
+
+    softmax: Any
+    finish: Any
+    stored_bytes: Any
+
+
+class _Items(NamedTuple):
+    """Items of all candidates."""
 
     step: Step
     costs: OpCosts
     tiling: DecodeTiling
     length: Array
     ranges: Array
+    counts: Array
+    """Tiles that are followed."""
 
-    def times(self, count: int, stages: int) -> Array:
-        """Return the parts of `ItemTimes`, [5, candidates], following `count` tiles."""
-        machine, slots = self.step.machine, {"keys": stages, "values": stages}
+    def times(self) -> ItemTimes:
+        """Return their times, [candidates, 1]."""
+        machine, counts, stages = self.step.machine, self.counts, self.tiling.stages
         active, last, by_others = self._shared_cycles()
-        first_tiles = self._first_bytes(count, stages) / self._tile_bytes
-        waits = first_tiles * active * by_others
-        supply = supply_of(machine, 1.0).behind(waits)
-        line = Timeline(machine, supply, slots | {"queries": 2, "scores_acc": 2, "scores": 2})
-        ends, claims = [], []
-        tiles_of_keys = self._tiles_of_keys(count)
-        for item in range(2):
-            line.claim()
-            self._run(line, item, tiles_of_keys)
-            ends.append(line.retired)
-            claims.append(line.last_request)
+        waits = self._first_bytes() / self._tile_bytes * active * by_others
+        supply = supply_of(machine, 1.0)
+        first, second, claims = self._followed(supply, waits)
         tiles = self.length / self.tiling.tile_k
-        period = self._period(supply, stages)
-        more = np.maximum(tiles - count, 0) * (count == _STEPS) * period
-        alone, steps = ends[0] + more, np.minimum(ends[1] - ends[0], ends[0]) + more
+        period = self._period(supply)
+        more = np.maximum(tiles - counts, 0) * (counts == _STEPS) * period
+        alone, steps = first + more, np.minimum(second - first, first) + more
         # What is loaded before anything has arrived waits for other cores only once.
-        beyond = np.maximum(0, tiles - stages / 2) if count > stages else 0
-        if count == stages + 1:
-            beyond = beyond + _LATE_KEYS
+        beyond = np.where(counts > stages, np.maximum(0, tiles - stages / 2), 0)
+        beyond = beyond + _LATE_KEYS * (counts == stages + 1)
         of_core = tiles * self._items / machine.cores
         parts = (
             # The first loads wait for those of other cores, the others at each tile.
             alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period),
             contended(steps, tiles * active, by_others, of_core),
             contended(steps, tiles * last, by_others, of_core),
-            claims[0] + more,
+            claims + more,
             waits,
         )
-        return np.stack(np.broadcast_arrays(*parts, tiles)[: len(parts)])
+        return ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
 
-    def _first_bytes(self, count: int, stages: int) -> Any:
-        """Return what an item of `count` tiles loads before anything has arrived."""
-        keys = min(count, stages)
-        values = min(count, self.step.machine.load.in_flight - 1 - keys) if count <= stages else 0
-        rows = (keys + max(0, values)) * np.minimum(self.tiling.tile_k, self.length / count)
-        return (self.step.group + rows) * self.step.row_bytes
+    def _followed(self, supply: Supply, waits: Array) -> Array:
+        """Return the ends of two items, and when the first was claimed for, [3, candidates]."""
+        full, last, rest = (
+            np.stack(np.broadcast_arrays(*each, self.length)[:-1])
+            for each in (self._tile(0), self._tile(self.counts - 1), self._rest())
+        )
+        found = np.zeros((3, len(waits)))
+        for count in np.unique(self.counts).tolist():
+            own = np.flatnonzero(self.counts == count)
+            stages, layout = np.unique(self.tiling.stages[own], return_inverse=True)
+            slots = [dict(_SLOTS, keys=each, values=each) for each in stages.tolist()]
+            line = Timeline(self.step.machine, supply.behind(waits[own]), *slots, layout=layout)
+            tiles = [_Tile(*full[:, own])] * (count - 1) + [_Tile(*last[:, own])]
+            ends, claims = [], []
+            for item in range(2):
+                line.claim()
+                self._run(line, item, tiles, _Rest(*rest[:, own]))
+                ends.append(line.retired)
+                claims.append(line.last_request)
+            found[0, own], found[1, own], found[2, own] = *ends, claims[0]
+        return found
+
+    def _first_bytes(self) -> Any:
+        """Return what an item loads before anything has arrived."""
+        counts, stages, in_flight = (
+            self.counts,
+            self.tiling.stages,
+            self.step.machine.load.in_flight,
+        )
+        keys = np.minimum(counts, stages)
+        values = np.where(counts <= stages, np.minimum(counts, in_flight - 1 - keys), 0)
+        tile = np.minimum(self.tiling.tile_k, self.length / counts)
+        return (self.step.group + (keys + np.maximum(0, values)) * tile) * self.step.row_bytes
 
     @property
     def _tile_bytes(self) -> Any:
@@ -186,12 +206,12 @@ class _Item(NamedTuple):
         first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
         return self._tile_bytes * first, self._tile_bytes * second, 1 - 1 / active[0]
 
-    def _period(self, supply: Supply, stages: int) -> Any:
+    def _period(self, supply: Supply) -> Any:
         """Return what one more tile of keys and one of values take, each at its slowest part.
 
         A slot is loaded again once the tile `stages` before has been multiplied.
         """
-        machine, tile = self.step.machine, self.tiling.tile_k
+        machine, tile, stages = self.step.machine, self.tiling.tile_k, self.tiling.stages
         tile_bytes = tile * self.step.row_bytes
         served = tile_bytes * supply.cycles_per_byte
         passed = tile_bytes / machine.load.bandwidth
@@ -205,36 +225,32 @@ class _Item(NamedTuple):
         values = np.maximum(np.maximum(load, weighted), (arrival + weighted) / stages)
         return keys + values
 
-    def _tiles_of_keys(self, count: int) -> list["_Tile"]:
-        """Return what each tile takes: all are alike but the last one."""
-        full, last = (self._tile(self._keys(j, count)) for j in (0, count - 1))
-        return [full] * (count - 1) + [last]
-
-    def _tile(self, keys: Array) -> "_Tile":
+    def _tile(self, j: Any) -> _Tile:
+        """Return what tile j takes: the last one ends with the range, unless tiles are left out."""
+        left = np.where(self.counts == _STEPS, self.length, self.length - j * self.tiling.tile_k)
+        keys = np.minimum(self.tiling.tile_k, left)
         row_bytes, weighted = keys * self.step.row_bytes, self._weighted(keys)
         return _Tile(row_bytes, self._scores(keys), self._move(keys), self._scale(keys), weighted)
 
-    def _run(self, line: Timeline, item: int, tiles: list["_Tile"]) -> None:
+    def _run(self, line: Timeline, item: int, tiles: list[_Tile], rest: _Rest) -> None:
         """Run an item."""
-        line.load(self.step.group * self.step.row_bytes, ("queries", item))
+        group, dim, vector = self.step.group, self.step.dim, self.step.formats.vector
+        line.load(group * self.step.row_bytes, ("queries", item))
         for j, tile in enumerate(tiles):
             line.load(tile.loaded_bytes, ("keys", j))
             reads = ("queries", item), ("keys", j)
             line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
             line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
             line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
-        line.run(Unit.VECTOR, self._softmax(), (), ("weights", 0))
+        line.run(Unit.VECTOR, rest.softmax, (), ("weights", 0))
         for j, tile in enumerate(tiles):
             line.load(tile.loaded_bytes, ("values", j))
             reads = ("weights", 0), ("values", j)
             line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
-        self._finish(line, item)
-
-    def _keys(self, j: int, count: int) -> Array:
-        """Keys of tile j: the last one ends with the range, unless tiles are left out."""
-        if count == _STEPS:
-            return np.minimum(self.tiling.tile_k, self.length)
-        return np.minimum(self.tiling.tile_k, self.length - j * self.tiling.tile_k)
+        move = self.costs.move(group, dim, vector)
+        line.run(Unit.MOVE, move, (("output_acc", 0),), ("output", 0))
+        line.run(Unit.VECTOR, rest.finish, (("output", 0),), ("stored", 0))
+        line.store(rest.stored_bytes, ("stored", 0))
 
     def _scores(self, keys: Array) -> Any:
         stored = self.step.formats.stored
@@ -254,37 +270,21 @@ class _Item(NamedTuple):
         bits = self.step.formats.scores.bits + vector.bits
         return self.costs.vector("multiply", vector, self.step.group, keys, bits)
 
-    def _softmax(self) -> Any:
-        formats, group = self.step.formats, self.step.group
-        vector, width = formats.vector, formats.vector.bits
-
-        def on_scores(op: str, bits: int) -> Any:
-            return self.costs.vector(op, vector, group, self.length, bits)
-
-        cycles = 2 * on_scores("reduce", width)
-        cycles = cycles + on_scores("add", 2 * width) + on_scores("exp", 2 * width)
+    def _rest(self) -> _Rest:
+        """Return what follows the keys; a partial result is stored as it is."""
+        formats, group, dim = self.step.formats, self.step.group, self.step.dim
+        vector, width, is_whole = formats.vector, formats.vector.bits, self.ranges == 1
+        on_scores = self.costs.vector_on(vector, group, self.length)
+        softmax = 2 * on_scores("reduce", width)
+        softmax = softmax + on_scores("add", 2 * width) + on_scores("exp", 2 * width)
         if formats.weights != vector:
-            cycles = cycles + on_scores("convert", width + formats.weights.bits)
-        return cycles
-
-    def _finish(self, line: Timeline, item: int) -> None:
-        """Move the output and store it, or the partial result of a range."""
-        formats, group, dim = self.step.formats, self.step.group, self.step.problem.head_dim
-        vector, stored, is_whole = formats.vector, formats.output, self.ranges == 1
-        line.run(
-            Unit.MOVE,
-            self.costs.move(group, dim, vector),
-            (("output_acc", 0),),
-            ("output", 0),
-        )
-        cycles = self.costs.vector("divide", vector, group, dim, 2 * vector.bits)
-        if stored != vector:
-            bits = vector.bits + stored.bits
-            cycles = cycles + self.costs.vector("convert", vector, group, dim, bits)
-        line.run(Unit.VECTOR, np.where(is_whole, cycles, 0), (("output", 0),), ("stored", 0))
-        own = dim * stored.bits
-        size = np.where(is_whole, own, (dim + 2) * vector.bits)
-        line.store(group * size / BITS_PER_BYTE, ("stored", 0))
+            softmax = softmax + on_scores("convert", width + formats.weights.bits)
+        on_output = self.costs.vector_on(vector, group, dim)
+        finish = on_output("divide", 2 * width)
+        if formats.output != vector:
+            finish = finish + on_output("convert", width + formats.output.bits)
+        size = np.where(is_whole, dim * formats.output.bits, (dim + 2) * width)
+        return _Rest(softmax, np.where(is_whole, finish, 0), group * size / BITS_PER_BYTE)
 
 
 def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], float]:
@@ -304,7 +304,7 @@ def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], fl
     for j in range(_STEPS):
         for name, elements in sizes.items():
             line.load(elements * width / BITS_PER_BYTE, (name, j))
-        reads = [(name, j) for name in sizes]
+        reads = tuple((name, j) for name in sizes)
         line.run(Unit.VECTOR, cycles if j else 0, reads, ("merged", 0))
         marks.append(float(line.free(Unit.VECTOR)))
     finish = on("divide", dim, 2)

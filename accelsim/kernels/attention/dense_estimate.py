@@ -6,7 +6,7 @@ import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.folding import QueryHeads, query_heads
+from accelsim.kernels.attention.folding import QueryHeads
 from accelsim.kernels.attention.online_estimate import Loads, Loop, LoopNotes
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
@@ -41,14 +41,16 @@ class Dense(NamedTuple):
     problem: AttentionProblem
     machine: MachineSpec
     formats: StepFormats
-    fold: bool
+    heads: QueryHeads
+    """Query heads as the kernel goes through them, of every candidate."""
 
     def products(self, tile_q: Array, tile_k: Array) -> Estimate:
         """Return the estimate of the phases of both products."""
         block_rows = np.minimum(tile_q, self.heads.rows)
-        scores = self._cycles(self._scores, block_rows, tile_k, self._score_traffic(block_rows))
-        output = self._cycles(self._output, block_rows, tile_k, self._output_traffic(block_rows))
-        moved = self._score_traffic(block_rows).moved + self._output_traffic(block_rows).moved
+        first, last = self._score_traffic(block_rows), self._output_traffic(block_rows)
+        scores = self._cycles(self._scores, block_rows, tile_k, first)
+        output = self._cycles(self._output, block_rows, tile_k, last)
+        moved = first.moved + last.moved
         items = self.heads.heads * ceil_div(self.heads.rows, block_rows)
         return Estimate(scores + output, moved, items * ceil_div(self.problem.kv_len, tile_k))
 
@@ -81,13 +83,8 @@ class Dense(NamedTuple):
         return self._phase(cycles, traffic, with_products=False)
 
     @property
-    def heads(self) -> QueryHeads:
-        """Query heads as the kernel goes through them."""
-        return query_heads(self.problem, fold=self.fold)
-
-    @property
     def _all_rows(self) -> int:
-        return self.heads.heads * self.heads.rows
+        return self.problem.batch * self.problem.q_heads * self.problem.q_len
 
     @property
     def _score_bits(self) -> int:
@@ -214,10 +211,7 @@ class Dense(NamedTuple):
     def _softmax_item(self, line: Timeline, costs: OpCosts, rows: Array) -> None:
         formats, cols = self.formats, self.problem.kv_len
         vector, width = formats.vector, formats.vector.bits
-
-        def on(op: str, bits: int) -> Any:
-            return costs.vector(op, vector, rows, cols, bits)
-
+        on = costs.vector_on(vector, rows, cols)
         line.load(rows * cols * self._bytes(formats.scores.bits), ("scores", 0))
         scores = "scores" if formats.scores == vector else "x"
         line.run(

@@ -1,6 +1,5 @@
 """Which tiles the dense kernel takes: those of the lowest estimated time among those that fit."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,12 @@ from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.dense_estimate import Dense
-from accelsim.kernels.attention.folding import check_length, folds, query_heads
+from accelsim.kernels.attention.folding import (
+    check_length,
+    folds,
+    query_heads,
+    ways_through,
+)
 from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
@@ -67,11 +71,11 @@ class _Candidates(NamedTuple):
     tile_q: Array
     tile_k: Array
     softmax_rows: Array
-    fold: bool
+    fold: Array
 
     def at(self, own: Array) -> "_Candidates":
         """Return some candidates."""
-        return _Candidates(self.tile_q[own], self.tile_k[own], self.softmax_rows[own], self.fold)
+        return _Candidates(*(each[own] for each in self))
 
 
 @remembered
@@ -80,31 +84,32 @@ def dense_tiles(
 ) -> DenseTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
     formats = step_formats(problem.dtype, parameters.precision)
-    asked = list(_candidates(problem, parameters))
-    known = [_fitting(problem, machine, formats, each) for each in asked]
-    known = [each for each in known if len(each.tile_q)]
-    if not known:
-        raise _too_large(problem, machine, formats, asked[0])
-    for each in known:
-        check_length(f"dense on {problem.name}", problem, each.fold, each.tile_q, each.tile_k)
-    estimates = [_estimate(problem, machine, formats, each) for each in known]
-    best, index = fastest(estimates)
-    own = known[best]
-    tile_q, tile_k, softmax_rows = (int(each[index]) for each in own[:3])
-    cycles = float(estimates[best].cycles[index])
-    return DenseTiles(tile_q, tile_k, softmax_rows, own.fold, cycles)
+    asked = _candidates(problem, parameters)
+    known = _fitting(problem, machine, formats, asked)
+    if not len(known.fold):
+        raise _too_large(problem, machine, formats, asked)
+    for fold in np.unique(known.fold):
+        own = known.at(known.fold == fold)
+        check_length(f"dense on {problem.name}", problem, fold, own.tile_q, own.tile_k)
+    estimate = _estimate(problem, machine, formats, known)
+    best = fastest(estimate)
+    tile_q, tile_k, softmax_rows = (int(each[best]) for each in known[:3])
+    cycles = float(estimate.cycles[best])
+    return DenseTiles(tile_q, tile_k, softmax_rows, bool(known.fold[best]), cycles)
 
 
-def _candidates(problem: AttentionProblem, parameters: DenseParameters) -> Iterator[_Candidates]:
-    """Yield what may be chosen from."""
-    tile_k = sizes(parameters.tile_k, problem.kv_len)
+def _candidates(problem: AttentionProblem, parameters: DenseParameters) -> _Candidates:
+    """Return what may be chosen from."""
+    tile_k, ways = sizes(parameters.tile_k, problem.kv_len), []
     for fold in folds(problem, parameters.fold):
         rows = query_heads(problem, fold=fold).rows
         tile_q = sizes(parameters.tile_q, rows)
         own = parameters.softmax_rows
         softmax = np.unique(np.minimum([own] if own else _SOFTMAX_ROWS, rows))
-        axes = np.meshgrid(tile_q, tile_k, softmax, indexing="ij")
-        yield _Candidates(axes[0].ravel(), axes[1].ravel(), axes[2].ravel(), fold)
+        ways.append(np.meshgrid(tile_q, tile_k, softmax, fold, indexing="ij"))
+    return _Candidates(
+        *(np.concatenate([axis.ravel() for axis in axes]) for axes in zip(*ways, strict=True))
+    )
 
 
 def _fitting(
@@ -120,12 +125,15 @@ def _estimate(
     problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, own: _Candidates
 ) -> Estimate:
     """Return the estimate; phases are independent of each other, so each is asked once."""
-    dense = Dense(problem, machine, formats, own.fold)
-    pairs, of_pair = np.unique(np.stack([own.tile_q, own.tile_k]), axis=1, return_inverse=True)
-    rows, of_rows = np.unique(own.softmax_rows, return_inverse=True)
-    products, softmax = dense.products(*pairs), dense.softmax(rows)
-    cycles, loaded_bytes, steps = (each[of_pair] for each in products)
-    return Estimate(cycles + softmax[of_rows], loaded_bytes, steps)
+
+    def dense(*sizes: Array) -> tuple[Dense, list[Array], Array]:
+        (fold, *each), place = np.unique(np.stack([own.fold, *sizes]), axis=1, return_inverse=True)
+        return Dense(problem, machine, formats, ways_through(problem, fold)), each, place
+
+    products, pairs, of_pair = dense(own.tile_q, own.tile_k)
+    softmax, rows, of_rows = dense(own.softmax_rows)
+    cycles, loaded_bytes, steps = (each[of_pair] for each in products.products(*pairs))
+    return Estimate(cycles + softmax.softmax(*rows)[of_rows], loaded_bytes, steps)
 
 
 def _too_large(

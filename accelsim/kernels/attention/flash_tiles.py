@@ -2,17 +2,17 @@
 
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
+from accelsim.kernels.attention.flash_blocks import Tiling, tilings_of
 from accelsim.kernels.attention.flash_estimate import (
     OnlineEstimate,
     Order,
-    Tiling,
     online_work,
-    tilings_of,
 )
-from accelsim.kernels.attention.folding import check_length
 from accelsim.kernels.attention.online_softmax import allocate
 from accelsim.kernels.attention.turns import allocate_turns
 from accelsim.kernels.estimate.choice import fastest
@@ -66,53 +66,58 @@ def flash_tiles(
     problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
 ) -> FlashTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
+    name = f"flash on {problem.name}"
     formats = step_formats(problem.dtype, parameters.precision)
     counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
-    asked = parameters.tile_q, parameters.tile_k, parameters.fold
-    tilings = list(tilings_of(problem, *asked, counts, parameters.order))
-    fits = [_fitting(problem, machine, formats, each) for each in tilings]
-    known = [each for each in fits if len(each.tile_q)]
-    if not known:
-        raise _too_large(problem, machine, formats, tilings[0])
-    name = f"flash on {problem.name}"
-    for each in known:
-        check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
-    work = online_work(problem, formats, scale_query=parameters.scale_at == "query")
-    is_shared = formats.weights == formats.vector
-    online = OnlineEstimate(problem, machine, work, shares_weights=is_shared)
-    estimates = [online.of(each) for each in known]
-    best, index = fastest(estimates)
-    own = known[best]
-    return FlashTiles(
-        int(own.tile_q[index]),
-        int(own.tile_k[index]),
-        own.query_tiles,
-        own.fold,
-        float(estimates[best].cycles[index]),
-    )
-
-
-def _fitting(
-    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, tiling: Tiling
-) -> Tiling:
-    declare: Any = allocate_turns if tiling.query_tiles == 2 else allocate
-    fits = fitting(
+    asked = tilings_of(problem, parameters.tile_q, parameters.tile_k, parameters.fold, counts)
+    known = asked.at(_fits(problem, machine, formats, asked))
+    if not len(known.tile_q):
+        raise _too_large(name, problem, machine, formats, asked)
+    known.check_length(name, problem)
+    online = OnlineEstimate(
+        problem,
         machine,
-        lambda builder, *tiles: declare(builder, problem.head_dim, formats, *tiles),
-        tiling.tile_q,
-        tiling.tile_k,
+        online_work(problem, formats, scale_query=parameters.scale_at == "query"),
+        shares_weights=formats.weights == formats.vector,
+        order=parameters.order,
     )
-    return tiling.at(fits)
+    estimate = online.of(known)
+    best = fastest(estimate)
+    return FlashTiles(
+        tile_q=int(known.tile_q[best]),
+        tile_k=int(known.tile_k[best]),
+        query_tiles=int(known.query_tiles[best]),
+        fold=bool(known.fold[best]),
+        cycles=float(estimate.cycles[best]),
+    )
+
+
+def _fits(
+    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, asked: Tiling
+) -> Any:
+    """Return which candidates fit."""
+
+    def fits(declare: Any) -> Any:
+        return fitting(
+            machine,
+            lambda builder, *tiles: declare(builder, problem.head_dim, formats, *tiles),
+            asked.tile_q,
+            asked.tile_k,
+        )
+
+    return np.where(asked.query_tiles == 2, fits(allocate_turns), fits(allocate))
 
 
 def _too_large(
-    problem: AttentionProblem, machine: MachineSpec, formats: StepFormats, smallest: Tiling
+    name: str,
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    formats: StepFormats,
+    asked: Tiling,
 ) -> Exception:
     """Return the error of the smallest tiles."""
-    declare: Any = allocate_turns if smallest.query_tiles == 2 else allocate
-    tiles = int(smallest.tile_q[0]), int(smallest.tile_k[0])
+    tile_q, tile_k, _, query_tiles = (int(each[0]) for each in asked)
+    declare: Any = allocate_turns if query_tiles == 2 else allocate
     return misfit(
-        f"flash on {problem.name}",
-        machine,
-        lambda builder: declare(builder, problem.head_dim, formats, *tiles),
+        name, machine, lambda builder: declare(builder, problem.head_dim, formats, tile_q, tile_k)
     )

@@ -12,6 +12,7 @@ and `causal`.
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.jit import jit_inner
 from accelsim.program import language as al
@@ -27,11 +28,11 @@ _FEWEST_OPS = 8
 class QueryHeads(NamedTuple):
     """Query heads of all sequences, as a kernel goes through them."""
 
-    heads: int
+    heads: Any
     """Heads, or groups of them where they are folded."""
-    group: int
+    group: Any
     """Heads that share a KV head; 1 where they are folded."""
-    rows: int
+    rows: Any
     """Query rows of each."""
 
 
@@ -41,6 +42,12 @@ def query_heads(problem: AttentionProblem, *, fold: bool) -> QueryHeads:
     if fold:
         return QueryHeads(problem.batch * problem.kv_heads, 1, group * problem.q_len)
     return QueryHeads(problem.batch * problem.q_heads, group, problem.q_len)
+
+
+def ways_through(problem: AttentionProblem, fold: npt.NDArray[np.bool_]) -> QueryHeads:
+    """Return the query heads of a problem for every candidate, as arrays."""
+    folded, single = query_heads(problem, fold=True), query_heads(problem, fold=False)
+    return QueryHeads(*(np.where(fold, *each) for each in zip(folded, single, strict=True)))
 
 
 def folds(problem: AttentionProblem, asked: bool | None) -> tuple[bool, ...]:

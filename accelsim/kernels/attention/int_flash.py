@@ -28,8 +28,8 @@ from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention, step_formats
-from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work, tilings_of
-from accelsim.kernels.attention.folding import check_length
+from accelsim.kernels.attention.flash_blocks import tilings_of
+from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work
 from accelsim.kernels.attention.int_operands import Coding, Plan, allocate_coding, declare
 from accelsim.kernels.attention.old_online_softmax import (
     add_to_output,
@@ -293,17 +293,15 @@ def _fastest(
     allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
 ) -> tuple[int, int]:
     """Return the tiles of the lowest estimated time; raises DoesNotFitError if none fit."""
-    (tiling,) = tilings_of(problem, parameters.tile_q, parameters.tile_k, False, (1,))
-    fits = fitting(machine, lambda b, *own: allocate(b, own), *tiling[:2])
-    if not fits.any():
-        smallest = int(tiling.tile_q.min()), int(tiling.tile_k.min())
+    asked = tilings_of(problem, parameters.tile_q, parameters.tile_k, fold=False)
+    known = asked.at(fitting(machine, lambda b, *own: allocate(b, own), *asked[:2]))
+    if not len(known.tile_q):
+        smallest = int(asked.tile_q.min()), int(asked.tile_k.min())
         raise misfit(name, machine, lambda builder: allocate(builder, smallest))
+    known.check_length(name, problem)
     work = _work_of(problem, parameters)
-    known = tiling.at(fits)
-    check_length(name, problem, known.fold, known.tile_q * known.query_tiles, known.tile_k)
-    online = OnlineEstimate(problem, machine, work, Unit.INT_MAC)
-    _, index = fastest([online.of(known)])
-    return int(known.tile_q[index]), int(known.tile_k[index])
+    best = fastest(OnlineEstimate(problem, machine, work, Unit.INT_MAC).of(known))
+    return int(known.tile_q[best]), int(known.tile_k[best])
 
 
 def _work_of(

@@ -45,6 +45,10 @@ class Work(NamedTuple):
     """Vector unit, after the last key."""
     output_bytes: Any
 
+    def at(self, own: Any) -> "Work":
+        """Return that of some candidates."""
+        return Work(*(each[own] for each in self))
+
     @property
     def fixed_share(self) -> Any:
         """Part of a step on the vector unit that does not depend on how many keys it has."""
@@ -69,7 +73,7 @@ class Loop(NamedTuple):
     fixed: Cycles
     """Part of a step that does not depend on how many keys it has, [1, candidates]."""
 
-    def at(self, candidates: npt.NDArray[np.int64]) -> "Loop":
+    def at(self, candidates: Any) -> "Loop":
         """Return the times of some candidates."""
         return Loop(*(each[:, candidates] for each in self))
 
@@ -90,7 +94,8 @@ class Loop(NamedTuple):
             _continued(self.alone, worked),
             (self.alone[-1] - self.alone[-2])[:, None],
         )
-        steps = alone - np.clip(_continued(self.hidden, worked), 0, alone)
+        hidden = np.minimum(np.maximum(_continued(self.hidden, worked), 0), alone)
+        steps = alone - hidden
         # One tile, and the loads of all others at the fair share.
         slowed = self.alone[0][:, None] + (key_tiles - 1) * shared
         return ItemTimes(
@@ -122,7 +127,7 @@ class Loads(NamedTuple):
 def _continued(known: Cycles, tiles: Cycles) -> Cycles:
     """Return known[tiles - 1], in between along a line, and beyond with the last slope."""
     rows = np.arange(known.shape[1])[:, None]
-    low = np.clip(np.floor(tiles).astype(np.int64), 1, len(known) - 1)
+    low = np.minimum(np.maximum(tiles.astype(np.int64), 1), len(known) - 1)
     at, after = known[low - 1, rows], known[low, rows]
     result: Cycles = at + (tiles - low) * (after - at)
     return result

@@ -24,12 +24,12 @@ from accelsim.kernels.attention.common import (
     StepFormats,
     step_formats,
 )
+from accelsim.kernels.attention.flash_blocks import tilings_of
 from accelsim.kernels.attention.flash_estimate import (
     OnlineEstimate,
     online_work,
-    tilings_of,
 )
-from accelsim.kernels.attention.folding import check_length, query_heads
+from accelsim.kernels.attention.folding import query_heads
 from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
@@ -136,7 +136,8 @@ class ShiftedParameters(Spec):
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
-    read K and V once; absent: if that is estimated to be faster."""
+    read K and V once; absent: if the rows of one head do not fill a tile and that is estimated to
+    be faster."""
 
 
 def fit_shape(
@@ -186,24 +187,17 @@ def _fastest(
     allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
 ) -> tuple[int, int, bool]:
     """Return the tiles of the lowest estimated time, and whether heads are folded."""
-    tilings = list(tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold, (1,)))
+    asked = tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold)
     if chosen.fold is None:
         # Estimates of whole tiles of one head are up to 13 % too high: fold where it clearly pays.
-        folded = [each.at(each.tile_q > problem.q_len) for each in tilings if each.fold]
-        tilings = [each for each in tilings if not each.fold]
-        tilings += [each for each in folded if len(each.tile_q)]
-    fits = [fitting(machine, lambda b, *own: allocate(b, own), *each[:2]) for each in tilings]
-    pairs = zip(tilings, fits, strict=True)
-    known = [each.at(own) for each, own in pairs if own.any()]
-    if not known:
-        smallest = int(tilings[0].tile_q.min()), int(tilings[0].tile_k.min())
+        asked = asked.at(~asked.fold | (asked.tile_q > problem.q_len))
+    known = asked.at(fitting(machine, lambda b, *own: allocate(b, own), *asked[:2]))
+    if not len(known.tile_q):
+        smallest = int(asked.tile_q.min()), int(asked.tile_k.min())
         raise misfit(name, machine, lambda builder: allocate(builder, smallest))
-    for each in known:
-        check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
-    online = OnlineEstimate(problem, machine, shifted_work(problem, formats))
-    best, index = fastest([online.of(each) for each in known])
-    own = known[best]
-    return int(own.tile_q[index]), int(own.tile_k[index]), own.fold
+    known.check_length(name, problem)
+    best = fastest(OnlineEstimate(problem, machine, shifted_work(problem, formats)).of(known))
+    return int(known.tile_q[best]), int(known.tile_k[best]), bool(known.fold[best])
 
 
 def shifted_work(

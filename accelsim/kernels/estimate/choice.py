@@ -1,6 +1,5 @@
 """The candidate that a kernel takes."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,23 +43,11 @@ def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:
     return np.unique(np.minimum(even, length))
 
 
-def fastest(estimates: Sequence[Estimate]) -> tuple[int, int]:
-    """Return which estimate has the best candidate, and which of its candidates it is.
+def fastest(estimate: Estimate) -> int:
+    """Return the best candidate.
 
-    The best is the fastest, or one as fast that loads less or takes fewer steps.
+    It is the fastest, or one as fast that loads less or takes fewer steps.
     """
-    limit = _ALIKE * min(float(each.cycles.min()) for each in estimates)
-    best = [_least_loaded(each, limit) for each in estimates]
-    keys = [
-        (each.loaded_bytes[at], each.steps[at], each.cycles[at])
-        if each.cycles[at] <= limit
-        else (np.inf,)
-        for each, at in zip(estimates, best, strict=True)
-    ]
-    chosen = min(range(len(keys)), key=lambda index: keys[index])
-    return chosen, best[chosen]
-
-
-def _least_loaded(estimate: Estimate, limit: float) -> int:
-    loaded = np.where(estimate.cycles <= limit, estimate.loaded_bytes, np.inf)
-    return int(np.lexsort((estimate.cycles, estimate.steps, loaded))[0])
+    cycles = estimate.cycles
+    loaded = np.where(cycles <= _ALIKE * cycles.min(), estimate.loaded_bytes, np.inf)
+    return int(np.lexsort((cycles, estimate.steps, loaded))[0])

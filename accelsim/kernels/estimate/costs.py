@@ -1,5 +1,6 @@
 """How many cycles ops occupy their unit: the formulas of `hardware.timing`, for arrays of sizes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,19 @@ class OpCosts:
 
     def vector(self, op: str, fmt: Format, rows: Any, cols: Any, moved_bits: int) -> Any:
         """One vector op on rows x cols elements; moved_bits: read and written for each of them."""
+        return self.vector_on(fmt, rows, cols)(op, moved_bits)
+
+    def vector_on(self, fmt: Format, rows: Any, cols: Any) -> Callable[[str, int], Any]:
+        """Return the same for all ops on rows x cols elements, which are counted only once."""
         elements = rows * cols
-        groups = ceil_div(elements, self._vector.lanes.get(fmt, 1))
-        compute = np.ceil(groups * (getattr(self._vector.costs, op) or 1.0))
-        move = np.ceil(elements * moved_bits / BITS_PER_BYTE / self._port)
-        return np.where(elements > 0, self._vector.issue_cycles + np.maximum(compute, move), 0)
+        groups, is_any = ceil_div(elements, self._vector.lanes.get(fmt, 1)), elements > 0
+
+        def cycles(op: str, moved_bits: int) -> Any:
+            compute = np.ceil(groups * (getattr(self._vector.costs, op) or 1.0))
+            move = np.ceil(elements * moved_bits / BITS_PER_BYTE / self._port)
+            return np.where(is_any, self._vector.issue_cycles + np.maximum(compute, move), 0)
+
+        return cycles
 
     def product(self, m: Any, n: Any, k: Any, fmt: Format, bits: tuple[int, int]) -> Any:
         """One product on the matrix unit, operands multiplied in `fmt` and stored in `bits`."""

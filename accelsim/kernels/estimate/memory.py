@@ -84,7 +84,8 @@ def contended(own: Any, shared: Any, by_others: Any, steps: Any) -> Any:
     Where both are alike, a core waits for the memory at times and the memory for the cores at
     others, so it takes longer than either; over many steps the waits even out.
     """
-    power = np.clip(steps / _STEPS_PER_POWER, *_POWERS)
+    least, most = _POWERS
+    power = np.minimum(np.maximum(steps / _STEPS_PER_POWER, least), most)
     joined = (own**power + (shared * by_others) ** power) ** (1 / power)
     return np.maximum(shared, joined)
 

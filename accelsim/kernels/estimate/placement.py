@@ -46,17 +46,24 @@ class ItemTimes(NamedTuple):
 
 def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
     """Return when the last item has ended, [candidates]; kinds: of the items, in their order."""
+    if len(kinds) <= cores:
+        return times.first_ends(kinds).max(axis=1)
     before = max(0, ceil_div(len(kinds), cores) - _LAST_WAVES) * cores
-    counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
-    free = np.repeat((times.steps @ counts / cores)[:, None], cores, axis=1)
-    claimable = free.copy()
-    for first in range(before, len(kinds), cores):
-        is_last = first + cores >= len(kinds)
-        wave = kinds[first : first + cores]
-        steps = (times.last_steps if is_last else times.steps)[:, wave]
-        if first == 0:
-            steps = times.first_ends(wave)
-        _place(free, claimable, times.alone[:, wave], steps, times.claims[:, wave])
+    free = np.zeros((len(times.alone), cores))
+    if before:
+        counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
+        free += (times.steps @ counts / cores)[:, None]
+    claimable, placed = free.copy(), kinds[before:]
+    alone, steps, last_steps, claims = (each[:, placed] for each in times[:4])
+    last = (len(placed) - 1) // cores * cores
+    steps[:, last:] = last_steps[:, last:]
+    if not before:
+        steps[:, :cores] = times.first_ends(placed[:cores])
+    for first in range(0, len(placed), cores):
+        wave = np.s_[:, first : first + cores]
+        # At first all cores are alike.
+        own = _first_to_claim(claimable, len(placed[first : first + cores])) if first else wave
+        _place(free, claimable, own, alone[wave], steps[wave], claims[wave])
     return np.asarray(free.max(axis=1))
 
 
@@ -75,15 +82,21 @@ def last_wave(items: Any, cores: int) -> Any:
     return (items - 1) % cores + 1
 
 
-def _place(free: Cycles, claimable: Cycles, alone: Cycles, steps: Cycles, claims: Cycles) -> None:
-    """Give one item each to the cores that can claim first; both arrays are [candidates, cores]."""
-    order = np.argsort(claimable, axis=1, kind="stable")[:, : alone.shape[1]]
-    own_free = np.take_along_axis(free, order, axis=1)
+def _first_to_claim(claimable: Cycles, count: int) -> tuple[Any, Any]:
+    """Return the places of the `count` cores of each candidate that can claim first."""
+    order = np.argsort(claimable, axis=1, kind="stable")[:, :count]
+    return np.arange(len(order))[:, None], order
+
+
+def _place(
+    free: Cycles, claimable: Cycles, own: Any, alone: Cycles, steps: Cycles, claims: Cycles
+) -> None:
+    """Give one item each to the cores at the places `own`; both arrays are [candidates, cores]."""
+    own_free = free[own]
     end = own_free + steps
     # Its loads wait for slots that the item before still uses.
-    started = np.maximum(np.take_along_axis(claimable, order, axis=1), end - alone)
-    np.put_along_axis(free, order, end, axis=1)
-    np.put_along_axis(claimable, order, np.maximum(started + claims, own_free), axis=1)
+    started = np.maximum(claimable[own], end - alone)
+    free[own], claimable[own] = end, np.maximum(started + claims, own_free)
 
 
 def query_blocks(blocks: int, heads: int, *, by_head: bool) -> Kinds:

@@ -6,18 +6,17 @@ the rates of the queue and the memory. The core is alone here: what others take 
 a bound on whole items, because the waits of one are the work of another.
 """
 
-from collections.abc import Iterable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.hardware.machine import DmaSpec, MachineSpec
+from accelsim.kernels.estimate.order import Use, order_of_none
 from accelsim.program.ops import Unit
 
 Cycles = npt.NDArray[np.float64]
-Use = tuple[str, int]
-"""A tile: the name of its buffer and the number of its use; slots are used in turn."""
 
 
 class Supply(NamedTuple):
@@ -46,11 +45,11 @@ class _Queue:
         self.passed: Any = 0.0
         self.ends: list[Any] = []
 
-    def transfer(self, ready: Any, num_bytes: Any) -> Any:
-        """Return when a transfer that may be requested at `ready` has ended."""
+    def transfer(self, waits: list[Any], num_bytes: Any) -> Any:
+        """Return when a transfer has ended that may be requested once all `waits` have passed."""
         if len(self.ends) >= self.in_flight:
-            ready = np.maximum(ready, self.ends[-self.in_flight])
-        self.requested = np.maximum(self.requested, ready)
+            waits.append(self.ends[-self.in_flight])
+        self.requested = reduce(np.maximum, waits, self.requested)
         served = num_bytes * self.supply.cycles_per_byte
         self.served = np.maximum(self.served, self.requested) + served
         self.passed = np.maximum(self.passed, self.requested) + num_bytes / self.bandwidth
@@ -62,9 +61,14 @@ class _Queue:
 class Timeline:
     """One core. Times are cycles from the first claim, as arrays or as one number for all."""
 
-    def __init__(self, machine: MachineSpec, supply: Supply, slots: dict[str, int]) -> None:
-        """slots: of each buffer; 1 where it is not named."""
-        self._slots, self._items_in_flight = slots, machine.items_in_flight
+    def __init__(
+        self, machine: MachineSpec, supply: Supply, *slots: dict[str, int], layout: Any = 0
+    ) -> None:
+        """slots: of each buffer, 1 where it is not named, in one or several layouts.
+
+        layout: which of them candidates have, as an array if there are several.
+        """
+        self._layout, self._items_in_flight = layout, machine.items_in_flight
         self.waits = supply.begin_cycles
         """Before the memory begins with the first load."""
         self._latency = {
@@ -73,20 +77,24 @@ class Timeline:
             Unit.VECTOR: machine.vector.pipeline_depth_cycles,
             Unit.MOVE: 0,
         }
-        self._free: dict[Unit, Any] = dict.fromkeys(self._latency, 0.0)
         # What is stored goes to the next memory, whether or not it had it before.
         stored = supply._replace(latency_cycles=supply.port_latency_cycles, begin_cycles=0.0)
         self._load, self._store = _Queue(machine.load, supply), _Queue(machine.store, stored)
-        self._ends: dict[Use, dict[Unit, Any]] = {}
-        """Last op of each unit on what lies in a slot."""
-        self._writer: dict[Use, tuple[Unit, Any]] = {}
+        self._order = order_of_none(*(tuple(each.items()) for each in slots))
+        self._free: dict[Unit, Any] = {}
+        self._ends: list[Any] = []
+        """Of each op."""
         self._claimed: Any = 0.0
-        self.retired: Any = 0.0
 
     @property
     def last_request(self) -> Any:
         """When the last load was requested: then the core claims its next item."""
         return self._load.requested
+
+    @property
+    def retired(self) -> Any:
+        """When everything has ended."""
+        return reduce(np.maximum, [self._ends[last] for last in self._order.last.values()])
 
     def free(self, unit: Unit) -> Any:
         """When a compute unit is done with what it was given."""
@@ -94,45 +102,34 @@ class Timeline:
 
     def claim(self) -> None:
         """Begin the next work item; ops of the one before may still be under way."""
-        is_overlapped = self._items_in_flight > 1
-        self._claimed = self.last_request if is_overlapped else self.retired
+        if self._ends:
+            is_overlapped = self._items_in_flight > 1
+            self._claimed = self.last_request if is_overlapped else self.retired
+        self._order = self._order.then_claim()
 
-    def run(self, unit: Unit, cycles: Any, reads: Iterable[Use], writes: Use) -> None:
+    def run(self, unit: Unit, cycles: Any, reads: tuple[Use, ...], writes: Use) -> None:
         """Run one op of a compute unit."""
-        start = np.maximum(self._ready(unit, reads, writes), self._free[unit])
-        self._free[unit] = start + cycles
-        self._note(unit, self._free[unit] + self._latency[unit], reads, writes)
+        waits = self._waits(unit, reads, writes)
+        if unit in self._free:
+            waits.append(self._free[unit])
+        self._free[unit] = end = reduce(np.maximum, waits) + cycles
+        latency = self._latency[unit]
+        self._ends.append(end + latency if latency else end)
 
     def load(self, num_bytes: Any, tile: Use) -> None:
         """Load a tile."""
-        end = self._load.transfer(self._ready(Unit.LOAD, (), tile), num_bytes)
-        self._note(Unit.LOAD, end, (), tile)
+        self._ends.append(self._load.transfer(self._waits(Unit.LOAD, (), tile), num_bytes))
 
     def store(self, num_bytes: Any, tile: Use) -> None:
         """Store a tile."""
-        end = self._store.transfer(self._ready(Unit.STORE, (tile,), None), num_bytes)
-        self._note(Unit.STORE, end, (tile,), None)
+        self._ends.append(self._store.transfer(self._waits(Unit.STORE, (tile,), None), num_bytes))
 
-    def _ready(self, unit: Unit, reads: Iterable[Use], writes: Use | None) -> Any:
-        ready = self._claimed
-        for tile in reads:
-            writer, end = self._writer[self._slot(tile)]
-            if writer != unit:
-                ready = np.maximum(ready, end)
-        if writes is not None:
-            for other, end in self._ends.get(self._slot(writes), {}).items():
-                if other != unit:
-                    ready = np.maximum(ready, end)
-        return ready
-
-    def _note(self, unit: Unit, end: Any, reads: Iterable[Use], writes: Use | None) -> None:
-        for tile in reads:
-            self._ends[self._slot(tile)][unit] = end
-        if writes is not None:
-            self._ends[self._slot(writes)] = {unit: end}
-            self._writer[self._slot(writes)] = (unit, end)
-        self.retired = np.maximum(self.retired, end)
-
-    def _slot(self, tile: Use) -> Use:
-        name, use = tile
-        return name, use % self._slots.get(name, 1)
+    def _waits(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> list[Any]:
+        """Return what the next op waits for, but its own unit."""
+        self._order = order = self._order.then(unit, reads, writes)
+        if len(order.waits) == 1:
+            waits = [self._ends[number] for number in order.waits[0]]
+            return [self._claimed, *waits] if order.awaits_claim else waits
+        by_layout = ([self._ends[number] for number in numbers] for numbers in order.waits)
+        latest = [reduce(np.maximum, each, self._claimed) for each in by_layout]
+        return [np.choose(self._layout, latest)]

@@ -1,0 +1,156 @@
+"""How candidates of tiles cut the query rows into blocks, and how long each block takes."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from accelsim.kernels.attention.folding import (
+    QueryHeads,
+    check_length,
+    folds,
+    query_heads,
+    ways_through,
+)
+from accelsim.kernels.attention.online_estimate import Loads, Loop
+from accelsim.kernels.estimate.choice import Array, sizes
+from accelsim.kernels.estimate.placement import ItemTimes
+from accelsim.units import ceil_div
+from accelsim.workload.problem import AttentionProblem
+
+
+class Tiling(NamedTuple):
+    """Candidates; arrays with one element each, sizes in elements."""
+
+    tile_q: Array
+    tile_k: Array
+    fold: Array
+    query_tiles: Array
+
+    def at(self, own: Array) -> "Tiling":
+        """Return some candidates."""
+        return Tiling(*(each[own] for each in self))
+
+    @property
+    def ways(self) -> list[Array]:
+        """Candidates that go the same way through the query rows: their numbers."""
+        way = 2 * self.fold + self.query_tiles
+        return [np.flatnonzero(way == own) for own in dict.fromkeys(way.tolist())]
+
+    def check_length(self, name: str, problem: AttentionProblem) -> None:
+        """Refuse a problem of too many tiles one way or the other; raises DoesNotFitError."""
+        for way in self.ways:
+            own = self.at(way)
+            check_length(name, problem, own.fold[0], own.tile_q * own.query_tiles, own.tile_k)
+
+
+def tilings_of(
+    problem: AttentionProblem,
+    asked_q: int | None,
+    asked_k: int | None,
+    fold: bool | None,
+    query_tiles: tuple[int, ...] = (1,),
+) -> Tiling:
+    """Return what may be chosen from."""
+    tile_k, tilings = sizes(asked_k, problem.kv_len), []
+    for own in folds(problem, fold):
+        rows = query_heads(problem, fold=own).rows
+        tile_q = sizes(asked_q, rows)
+        for count in query_tiles:
+            # One tile of all rows leaves nothing for the second one of a pair.
+            paired = tile_q if count == 1 or len(query_tiles) == 1 else tile_q[tile_q < rows]
+            tilings.append(np.meshgrid(paired, tile_k, own, count, indexing="ij"))
+    return Tiling(
+        *(np.concatenate([one.ravel() for one in each]) for each in zip(*tilings, strict=True))
+    )
+
+
+class Cut(NamedTuple):
+    """Query rows of all heads, cut into blocks by all candidates."""
+
+    tiling: Tiling
+    heads: QueryHeads
+    block_rows: Array
+    counts: Array
+    """Blocks of a head."""
+    seen: Array
+    """Keys that a block sees in the mean."""
+
+    @classmethod
+    def of(cls, problem: AttentionProblem, tiling: Tiling) -> "Cut":
+        """Return how the candidates cut a problem."""
+        heads = ways_through(problem, tiling.fold)
+        block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
+        counts: Array = ceil_div(heads.rows, block_rows)
+        return cls(tiling, heads, block_rows, counts, _mean_keys(problem, block_rows))
+
+    @property
+    def both_rows(self) -> Array:
+        """Query rows of all blocks but the last ones, then of these."""
+        rest = self.heads.rows - (self.counts - 1) * self.block_rows
+        return np.concatenate([self.block_rows, rest])
+
+    @property
+    def items(self) -> Array:
+        """Work items."""
+        return self.heads.heads * self.counts
+
+
+class BlockTimes(NamedTuple):
+    """Times of all blocks of some candidates, one after the other."""
+
+    times: ItemTimes
+    begin: Array
+    """Of every candidate, where its first block is."""
+
+    def of(self, own: Array, count: int) -> ItemTimes:
+        """Return those of candidates with `count` blocks, [candidates, blocks]."""
+        place = self.begin[own, None] + np.arange(count)
+        return ItemTimes(*(each[place, 0] for each in self.times))
+
+
+class Blocks(NamedTuple):
+    """Blocks of the query rows of a head, of some candidates one after the other."""
+
+    candidate: Array
+    is_last: Array
+    key_tiles: Array
+    """Not whole where the last tile ends before its full size."""
+    masked: Array
+    """Key tiles that the diagonal crosses."""
+    begin: Array
+
+    @classmethod
+    def of(cls, problem: AttentionProblem, cut: Cut, some: Array) -> "Blocks":
+        """Return the blocks of some candidates."""
+        begin = np.zeros_like(cut.counts)
+        begin[some] = np.cumsum(cut.counts[some]) - cut.counts[some]
+        own = np.repeat(some, cut.counts[some])
+        number = np.arange(len(own)) - begin[own]
+        is_last, size = number == cut.counts[own] - 1, cut.tiling.tile_k[own]
+        if not problem.causal:
+            return cls(own, is_last, problem.kv_len / size, np.zeros(len(own)), begin)
+        first, hidden = number * cut.block_rows[own], problem.kv_len - problem.q_len
+        rows = np.minimum(cut.block_rows[own], cut.heads.rows[own] - first)
+        position = first % problem.q_len
+        ends_within = position + rows <= problem.q_len
+        seen = np.where(ends_within, position + rows, problem.q_len) + hidden
+        tiles = -(-seen // size)
+        clear = (np.where(ends_within, position, 0) + hidden + 1) // size
+        key_tiles, masked = np.minimum(tiles, problem.kv_len / size), np.maximum(0, tiles - clear)
+        return cls(own, is_last, key_tiles, masked, begin)
+
+    def times(self, loop: Loop, mask: Array, loads: Loads, items_in_flight: int) -> BlockTimes:
+        """Return their times; the last block of a candidate may have fewer rows than the others."""
+        column = self.candidate + self.is_last * len(loads.shared)
+        plain = loop.at(column).times(self.key_tiles[:, None], loads.at(self.candidate))
+        masked = (mask[column] * self.masked)[:, None]
+        alone, steps, last_steps = (each + masked for each in plain[:3])
+        times = plain._replace(alone=alone, steps=steps, last_steps=last_steps)
+        return BlockTimes(times.limited(items_in_flight), self.begin)
+
+
+def _mean_keys(problem: AttentionProblem, block_rows: Array) -> Array:
+    """Return the keys that a block sees in the mean."""
+    if not problem.causal:
+        return np.full(len(block_rows), float(problem.kv_len))
+    return problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2
