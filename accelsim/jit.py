@@ -10,6 +10,10 @@ from typing import Any
 
 import numba
 from numba.core import cgutils, event
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import AnalysisPass, register_pass
+from numba.core.typed_passes import IRLegalization
 from numba.core.types.misc import unliteral
 from numba.extending import intrinsic, overload
 
@@ -28,7 +32,7 @@ def jit_inner(function: Callable[..., Any]) -> Any:
     It cannot be called from Python once compiled, and takes a third of the time to compile, most of
     which would go into unpacking tuples of arguments.
     """
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compiled(function, **_INNER)
 
 
 def jit_inline(function: Callable[..., Any]) -> Any:
@@ -37,10 +41,50 @@ def jit_inline(function: Callable[..., Any]) -> Any:
     A tuple of arrays costs a copy of all their fields for each call that is not inlined. Code grows
     with the number of calls, so this is for small functions and for large ones with one caller.
     """
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+    return _compiled(function, **_INNER, forceinline=True)
 
 
-def _compiled(function: Callable[..., Any], **options: bool) -> Any:
+class _LinkedLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """Code that only its callers run. They optimize it, with their own, where it is linked in.
+
+    Numba would optimize a function once more at each level of the calls above it.
+    """
+
+    def _optimize_final_module(self) -> None:
+        """Leave the code as the passes over each of its functions have made it."""
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)  # type: ignore[untyped-decorator]
+class _ChooseLibrary(AnalysisPass):  # type: ignore[misc]
+    _name = "choose_library"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return False
+
+
+class _InnerCompiler(CompilerBase):  # type: ignore[misc]
+    """Numba's own compiler, with another library for the code."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.add_pass_after(_ChooseLibrary, IRLegalization)
+        passes.finalize()
+        return [passes]
+
+
+_INNER: dict[str, Any] = {
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": _InnerCompiler,
+}
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     compiled = numba.njit(fastmath=False, error_model="numpy", nogil=True, **options)(function)
     # With NUMBA_DISABLE_JIT the function stays what it is.
     return compiled if compiled is function else _for_any_constant(cached(compiled))
