@@ -8,52 +8,42 @@ HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 
 once; writes: S and P once, and S_q d b.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import (
+    Operands,
     declare_operands,
     score_factor,
     softmax_attention,
     step_formats,
 )
 from accelsim.kernels.attention.dense_tiles import DenseParameters, allocate, dense_tiles
-from accelsim.kernels.attention.folding import query_heads
-from accelsim.kernels.attention.old_online_softmax import mask_keys
+from accelsim.kernels.attention.folding import mask_keys, query_heads
+from accelsim.kernels.attention.online_softmax import Rows, keys_of
 from accelsim.kernels.base import Array, Kernel
-from accelsim.numerics.formats import FP32
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    begin_item,
-    convert,
-    divide_column,
-    exp,
-    load,
-    matmul,
-    matmul_transposed,
-    move,
-    row_max,
-    row_sum,
-    scale,
-    store,
-    subtract_column,
-    tile,
-)
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 
-class _Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head, or are folded as in `folding`."""
+class Layout(NamedTuple):
+    """Sizes in elements, tensors and tiles on chip.
+
+    `group` query heads share one KV head, or are folded as in `folding`.
+    """
 
     heads: int
     group: int
     q_len: int
     span: int
+    """Query rows that follow each other in time: after them the next folded head begins."""
     kv_len: int
     dim: int
     tile_q: int
@@ -61,91 +51,96 @@ class _Shape(NamedTuple):
     softmax_rows: int
     causal: bool
     factor: float
-
-
-class _Tensors(NamedTuple):
-    """Matrices in HBM, all heads one after the other."""
-
-    q: Any
-    k: Any
-    v: Any
-    o: Any
-    scores: Any
-    weights: Any
+    hbm: Operands
+    all_scores: Tensor
+    all_weights: Tensor
+    queries: Buffer
+    keys: Buffer
+    """Keys, and in the last phase values."""
+    acc: Buffer
+    scores: Buffer
+    weights: Buffer
+    output: Buffer
+    score_rows: Buffer
+    x: Buffer
+    """Whole rows of scores on their way to weights; buffers of one format are shared."""
+    weight_rows: Buffer
+    row_max: Buffer
+    row_sum: Buffer
 
 
 @jit
-def dense(p, shape, fmt, hbm, b):
+def dense(p, k):
     """Three phases; each needs all of the one before."""
-    tiles_q = -(-shape.q_len // shape.tile_q)
-    for item in range(shape.heads * tiles_q):
-        begin_item(p, 0)
-        _score_rows(p, item, item // tiles_q, item % tiles_q * shape.tile_q, shape, fmt, hbm, b)
-    softmax_tiles = -(-shape.q_len // shape.softmax_rows)
-    for item in range(shape.heads * softmax_tiles):
-        begin_item(p, 1)
-        row = item % softmax_tiles * shape.softmax_rows
-        _softmax_rows(p, item, item // softmax_tiles, row, shape, fmt, hbm, b)
-    for item in range(shape.heads * tiles_q):
-        begin_item(p, 2)
-        _output_rows(p, item, item // tiles_q, item % tiles_q * shape.tile_q, shape, fmt, hbm, b)
+    for item in range(k.heads * -(-k.q_len // k.tile_q)):
+        al.begin_item(p, 0)
+        _score_rows(p, _query_rows(item, k.tile_q, k), k)
+    for item in range(k.heads * -(-k.q_len // k.softmax_rows)):
+        al.begin_item(p, 1)
+        _softmax_rows(p, _query_rows(item, k.softmax_rows, k), k)
+    for item in range(k.heads * -(-k.q_len // k.tile_q)):
+        al.begin_item(p, 2)
+        _output_rows(p, _query_rows(item, k.tile_q, k), k)
 
 
 @jit_inner
-def _score_rows(p, item, head, row, shape, fmt, hbm, b):
-    """Scores of one tile of query rows against all keys."""
-    rows, q_row = min(shape.tile_q, shape.q_len - row), head * shape.q_len + row
-    queries, kv_row = tile(b.q, item), head // shape.group * shape.kv_len
-    load(p, queries, hbm.q, q_row, 0, rows, shape.dim)
-    for j in range(-(-shape.kv_len // shape.tile_k)):
-        start = j * shape.tile_k
-        cols = min(shape.tile_k, shape.kv_len - start)
-        keys, acc, scores = tile(b.kv, j), tile(b.acc, j), tile(b.scores, j)
-        load(p, keys, hbm.k, kv_row + start, 0, cols, shape.dim)
-        matmul_transposed(p, acc, queries, keys, rows, cols, shape.dim, fmt.stored, FP32, False)
-        move(p, scores, acc, rows, cols, FP32, fmt.scores)
-        store(p, hbm.scores, q_row, start, scores, rows, cols)
+def _query_rows(item, most, k):
+    """The tile of at most `most` query rows that is a work item; heads follow each other."""
+    tiles = -(-k.q_len // most)
+    head, first = item // tiles, item % tiles * most
+    rows = min(most, k.q_len - first)
+    return Rows(item, first, rows, head * k.q_len + first, head // k.group * k.kv_len)
 
 
 @jit_inner
-def _softmax_rows(p, item, head, row, shape, fmt, hbm, b):
-    """Softmax of whole rows of scores."""
-    rows, q_row = min(shape.softmax_rows, shape.q_len - row), head * shape.q_len + row
-    cols, vector = shape.kv_len, fmt.vector
-    scores, x, weights = tile(b.score_rows, item), tile(b.x, item), tile(b.weight_rows, item)
-    largest, total = tile(b.row_max, 0), tile(b.row_sum, 0)
-    load(p, scores, hbm.scores, q_row, 0, rows, cols)
-    scale(p, x, scores, shape.factor, rows, cols, vector)
-    if shape.causal:
-        mask_keys(p, x, row, rows, 0, cols, shape, vector)
-    row_max(p, largest, x, rows, cols, vector)
-    subtract_column(p, x, x, largest, rows, cols, vector)
-    exp(p, x, x, rows, cols, vector)
-    row_sum(p, total, x, rows, cols, vector)
-    divide_column(p, x, x, total, rows, cols, vector)
-    if fmt.weights != vector:
-        convert(p, weights, x, rows, cols, vector, fmt.weights)
-    store(p, hbm.weights, q_row, 0, weights, rows, cols)
+def _score_rows(p, at, k):
+    """S = Q K^T: scores of one tile of query rows against all keys."""
+    queries = al.tile(k.queries, at.item, at.rows, k.dim)
+    al.load(p, queries, k.hbm.q, at.q_row, 0)
+    for j in range(-(-k.kv_len // k.tile_k)):
+        start, cols = j * k.tile_k, keys_of(j, k)
+        keys, acc = al.tile(k.keys, j, cols, k.dim), al.tile(k.acc, j, at.rows, cols)
+        scores = al.tile(k.scores, j, at.rows, cols)
+        al.load(p, keys, k.hbm.k, at.kv_row + start, 0)
+        al.matmul_transposed(p, acc, queries, keys, False)
+        al.move(p, scores, acc)
+        al.store(p, k.all_scores, at.q_row, start, scores)
 
 
 @jit_inner
-def _output_rows(p, item, head, row, shape, fmt, hbm, b):
-    """Output of one tile of query rows."""
-    rows, q_row = min(shape.tile_q, shape.q_len - row), head * shape.q_len + row
-    kv_row, acc, output = (
-        head // shape.group * shape.kv_len,
-        tile(b.acc, item),
-        tile(b.output, item),
-    )
-    for j in range(-(-shape.kv_len // shape.tile_k)):
-        start = j * shape.tile_k
-        cols = min(shape.tile_k, shape.kv_len - start)
-        weights, values = tile(b.weights, j), tile(b.kv, j)
-        load(p, weights, hbm.weights, q_row, start, rows, cols)
-        load(p, values, hbm.v, kv_row + start, 0, cols, shape.dim)
-        matmul(p, acc, weights, values, rows, shape.dim, cols, fmt.output_operand, FP32, j > 0)
-    move(p, output, acc, rows, shape.dim, FP32, fmt.output)
-    store(p, hbm.o, q_row, 0, output, rows, shape.dim)
+def _softmax_rows(p, at, k):
+    """P = softmax(S / sqrt(d)) of whole rows."""
+    scores = al.tile(k.score_rows, at.item, at.rows, k.kv_len)
+    x = al.tile(k.x, at.item, at.rows, k.kv_len)
+    weights = al.tile(k.weight_rows, at.item, at.rows, k.kv_len)
+    largest, total = al.tile(k.row_max, 0, at.rows, 1), al.tile(k.row_sum, 0, at.rows, 1)
+    al.load(p, scores, k.all_scores, at.q_row, 0)
+    al.scale(p, x, scores, k.factor)
+    if k.causal:
+        mask_keys(p, x, 0, at, k)
+    al.row_max(p, largest, x)
+    al.subtract_column(p, x, x, largest)
+    al.exp(p, x, x)
+    al.row_sum(p, total, x)
+    al.divide_column(p, x, x, total)
+    if weights.fmt != x.fmt:
+        al.convert(p, weights, x)
+    al.store(p, k.all_weights, at.q_row, 0, weights)
+
+
+@jit_inner
+def _output_rows(p, at, k):
+    """O = P V: output of one tile of query rows."""
+    acc = al.tile(k.acc, at.item, at.rows, k.dim)
+    output = al.tile(k.output, at.item, at.rows, k.dim)
+    for j in range(-(-k.kv_len // k.tile_k)):
+        start, cols = j * k.tile_k, keys_of(j, k)
+        weights, values = al.tile(k.weights, j, at.rows, cols), al.tile(k.keys, j, cols, k.dim)
+        al.load(p, weights, k.all_weights, at.q_row, start)
+        al.load(p, values, k.hbm.v, at.kv_row + start, 0)
+        al.matmul(p, acc, weights, values, j > 0)
+    al.move(p, output, acc)
+    al.store(p, k.hbm.o, at.q_row, 0, output)
 
 
 class Dense(Kernel):
@@ -170,13 +165,7 @@ class Dense(Kernel):
         builder = ProgramBuilder(f"dense on {problem.name}", with_numbers=tensors is not None)
         own = query_heads(problem, fold=tiles.fold)
         rows, cols = own.heads * own.rows, problem.kv_len
-        hbm = _Tensors(
-            *declare_operands(builder, problem, tensors),
-            scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),
-            weights=builder.tensor("p", "intermediate", rows, cols, formats.weights),
-        )
-        buffers = allocate(builder, problem, formats, *tiles.sizes)
-        shape = _Shape(
+        layout = Layout(
             heads=own.heads,
             group=own.group,
             q_len=own.rows,
@@ -188,10 +177,14 @@ class Dense(Kernel):
             softmax_rows=tiles.softmax_rows,
             causal=problem.causal,
             factor=score_factor(problem, formats.vector),
+            hbm=declare_operands(builder, problem, tensors),
+            all_scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),
+            all_weights=builder.tensor("p", "intermediate", rows, cols, formats.weights),
+            **allocate(builder, problem, formats, *tiles.sizes),
         )
         items = 2 * ceil_div(own.rows, tiles.tile_q) + ceil_div(own.rows, tiles.softmax_rows)
-        program = builder.record(dense, own.heads * items, shape, formats.codes, hbm, buffers)
-        return program.with_parameters(**tiles.parameters), hbm.o.data
+        program = builder.record(dense, own.heads * items, layout)
+        return program.with_parameters(**tiles.parameters), layout.hbm.o.data
 
     @classmethod
     def estimated_cycles(
