@@ -20,133 +20,113 @@ only the key tiles at or below the diagonal; writes: S_q d b. `shift: once` read
 (S_k + T) d b' more for each KV head.
 """
 
-from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.centered_plan import CenteredKeys, CenteredParameters, Plan
-from accelsim.kernels.attention.common import softmax_attention
-from accelsim.kernels.attention.folding import seen_keys
-from accelsim.kernels.attention.old_online_softmax import finish_rows
-from accelsim.kernels.attention.shifted import num_items
+from accelsim.jit import jit_inner
+from accelsim.kernels.attention.common import Precision, softmax_attention
+from accelsim.kernels.attention.online_softmax import keys_of
+from accelsim.kernels.attention.shifted import Buffers, Frame, Sizes, allocate_shared
 from accelsim.kernels.attention.shifted_steps import (
+    Steps,
     begin_rows,
+    column,
     local_softmax,
     merge_factors,
-    merge_tile,
-    query_tile_of,
-    score_tile,
+    multiply_shifted,
+    number_of,
+    place_of,
 )
+from accelsim.kernels.attention.shifted_tiles import ShiftedParameters, shifted_formats
 from accelsim.kernels.base import Array, Kernel
-from accelsim.numerics.formats import FP32
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    add,
-    begin_item,
-    convert,
-    fill,
-    load,
-    matmul,
-    matmul_transposed,
-    maximum,
-    move,
-    scale,
-    store,
-    subtract,
-    subtract_row,
-    tile,
-)
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 
-@jit
-def centered(p, shape, fmt, hbm, b, own):
-    """Center the keys if it is due, then all query tiles of all heads."""
-    first_phase = 0
-    if shape.is_shifted_first:
-        center_keys(p, shape, fmt, hbm, b, own)
-        first_phase = 1
-    for item in range(-(-shape.q_len // shape.tile_q) * shape.heads):
-        begin_item(p, first_phase)
-        _query_tile(p, item, shape, fmt, hbm, b, own)
+class CenteredParameters(ShiftedParameters):
+    """Choices of the centered kernel."""
+
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16 but the offsets and maxima
+    of rows. Absent: fp16 for FP16 problems, fp32_scores for others. K' is in FP32 where scores are,
+    else in FP16."""
+    shift: Literal["once", "cached"] = "once"
+    """Where K' and the tile means are made: once per KV head, or before, in the KV cache."""
 
 
-@jit
-def center_keys(p, shape, fmt, hbm, b, own):
-    """Phase 0: means and K' of all key tiles of all KV heads."""
-    for item in range(shape.shift_items):
-        begin_item(p, 0)
-        fill(p, tile(own.ones, 0), 1.0, 1, shape.tile_k, fmt.vector)
-        for number in range(item, shape.kv_heads * shape.tiles_k, shape.shift_items):
-            _center_tile(p, number // shape.shift_items, number, shape, fmt, hbm, b, own)
+class Own(NamedTuple):
+    """What centering has beside the layout of the frame: tensors and tiles on chip."""
 
-
-@jit_inner
-def _center_tile(p, turn, number, shape, fmt, hbm, b, own):
-    """Mean and K' of one key tile; the mean is a product with ones, on the cube."""
-    start, dim = number % shape.tiles_k * shape.tile_k, shape.dim
-    keys = min(shape.tile_k, shape.kv_len - start)
-    row = number // shape.tiles_k * shape.kv_len + start
-    raw, sums, mean = tile(own.keys, turn), tile(own.sums, 0), tile(own.mean, turn)
-    acc, wide, shifted = tile(b.output_acc, turn), tile(own.wide, turn), tile(b.k, turn)
-    load(p, raw, hbm.k, row, 0, keys, dim)
-    matmul(p, acc, tile(own.ones, 0), raw, 1, dim, keys, fmt.shift_operand, FP32, False)
-    move(p, sums, acc, 1, dim, FP32, FP32)
-    scale(p, sums, sums, 1 / keys, 1, dim, FP32)
-    convert(p, mean, sums, 1, dim, FP32, fmt.shifted)
-    subtract_row(p, wide, raw, mean, keys, dim, FP32)
-    scale(p, wide, wide, shape.scale, keys, dim, FP32)
-    convert(p, shifted, wide, keys, dim, FP32, fmt.shifted)
-    store(p, hbm.shifted, row, 0, shifted, keys, dim)
-    store(p, hbm.means, number, 0, mean, 1, dim)
+    shifted: Tensor
+    means: Tensor
+    """A row for each key tile."""
+    ones: Buffer
+    sums: Buffer
+    wide: Buffer
+    mean: Buffer
+    offset: Buffer
 
 
 @jit_inner
-def _query_tile(p, item, shape, fmt, hbm, b, own):
-    """One tile of query rows against all the keys it sees."""
-    head, row = query_tile_of(item, shape)
-    rows = min(shape.tile_q, shape.q_len - row)
-    q_row, kv_head = head * shape.q_len + row, head // shape.group
-    tiles_k = -(-seen_keys(row, rows, shape) // shape.tile_k)
-    begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
-    _scores(p, 0, tile(b.q, item), rows, kv_head, shape, fmt, hbm, b, own)
-    for j in range(tiles_k):
-        if j + 1 < tiles_k:
-            _scores(p, j + 1, tile(b.q, item), rows, kv_head, shape, fmt, hbm, b, own)
-        local_softmax(p, j, rows, row, shape, fmt, b)
-        _change_frame(p, j, rows, fmt, b, own)
-        merge_tile(p, j, rows, kv_head * shape.kv_len, shape, fmt, hbm, b)
-    finish_rows(p, q_row, rows, shape, fmt, hbm, b)
+def _begin_centering(p, k):
+    """Fill a row with ones, whose product with keys is their sum."""
+    al.fill(p, al.computed_in(al.tile(k.own.ones, 0, 1, k.tile_k), k.x.fmt), 1.0)
 
 
 @jit_inner
-def _scores(p, j, queries, rows, kv_head, shape, fmt, hbm, b, own):
-    """S' of key tile j, and the offsets of its rows."""
-    start, dim = j * shape.tile_k, shape.dim
-    keys = min(shape.tile_k, shape.kv_len - start)
-    mean, acc, offset = tile(own.mean, j), tile(b.output_acc, j), tile(own.offset, j)
-    load(p, tile(b.k, j), hbm.shifted, kv_head * shape.kv_len + start, 0, keys, dim)
-    load(p, mean, hbm.means, kv_head * shape.tiles_k + j, 0, 1, dim)
-    score_tile(p, j, queries, rows, keys, shape, fmt, b)
-    matmul_transposed(p, acc, queries, mean, rows, 1, dim, fmt.score_operand, FP32, False)
-    move(p, offset, acc, rows, 1, FP32, FP32)
-    scale(p, offset, offset, shape.scale, rows, 1, FP32)
+def _center_keys(p, turn, number, k):
+    """kb and K' of a key tile; the mean is a product with ones, on the cube."""
+    (first, keys), own, dim = place_of(number, k), k.own, k.dim
+    raw, wide = al.tile(k.keys, turn, keys, dim), al.tile(own.wide, turn, keys, dim)
+    shifted, mean = al.tile(k.shifted_keys, turn, keys, dim), al.tile(own.mean, turn, 1, dim)
+    acc, sums = al.tile(k.output_acc, turn, 1, dim), al.tile(own.sums, 0, 1, dim)
+    al.load(p, raw, k.hbm.k, first, 0)
+    al.matmul(p, acc, al.tile(own.ones, 0, 1, keys), raw, False)
+    al.move(p, sums, acc)
+    al.scale(p, sums, sums, 1 / keys)
+    al.convert(p, mean, sums)
+    al.subtract_row(p, wide, raw, mean)
+    al.scale(p, wide, wide, k.scale)
+    al.convert(p, shifted, wide)
+    al.store(p, own.shifted, first, 0, shifted)
+    al.store(p, own.means, number, 0, mean)
 
 
 @jit_inner
-def _change_frame(p, j, rows, fmt, b, own):
-    """Bring the maximum of tile j into the true frame and update the running maximum."""
-    old_max, new_max = tile(b.row_max, j), tile(b.row_max, j + 1)
-    keep, enter = tile(b.wide_keep, 0), tile(b.wide_enter, 0)
-    add(p, enter, tile(b.wide_max, 0), tile(own.offset, j), rows, 1, FP32)
-    maximum(p, new_max, old_max, enter, rows, 1, FP32)
-    subtract(p, keep, old_max, new_max, rows, 1, FP32)
-    subtract(p, enter, enter, new_max, rows, 1, FP32)
-    merge_factors(p, rows, fmt, b)
+def _multiply_keys(p, j, at, k):
+    """S' of key tile j, and o_j, the offsets of its rows."""
+    keys, queries = keys_of(j, k), al.tile(k.queries, at.item, at.rows, k.dim)
+    mean, offset = al.tile(k.own.mean, j, 1, k.dim), column(k.own.offset, j, at)
+    shifted, acc = al.tile(k.shifted_keys, j, keys, k.dim), column(k.output_acc, j, at)
+    al.load(p, shifted, k.own.shifted, at.kv_row + j * k.tile_k, 0)
+    al.load(p, mean, k.own.means, number_of(j, at, k), 0)
+    multiply_shifted(p, j, keys, at, k)
+    al.matmul_transposed(p, acc, queries, mean, False)
+    al.move(p, offset, acc)
+    al.scale(p, offset, offset, k.scale)
+
+
+@jit_inner
+def _update_weights(p, j, at, k):
+    """Weights in the frame of key tile j, and its way into the true frame."""
+    old_max, new_max = column(k.row_max, j, at), column(k.row_max, j + 1, at)
+    keep, enter = column(k.wide_keep, 0, at), column(k.wide_enter, 0, at)
+    local_softmax(p, j, at, k)
+    al.add(p, enter, column(k.wide_max, 0, at), column(k.own.offset, j, at))
+    al.maximum(p, new_max, old_max, enter)
+    al.subtract(p, keep, old_max, new_max)
+    al.subtract(p, enter, enter, new_max)
+    merge_factors(p, at, k)
+
+
+_STEPS = Steps(_begin_centering, _center_keys, begin_rows, _multiply_keys, _update_weights)
 
 
 class Centered(Kernel):
@@ -166,15 +146,11 @@ class Centered(Kernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        plan = Plan.of(problem, machine, parameters)
-        cached = None
-        if not plan.shape.is_shifted_first and tensors is not None:
-            cached = _centered_keys(plan, tensors)
-        builder = ProgramBuilder(plan.name, with_numbers=tensors is not None)
-        hbm, buffers = plan.declare(builder, tensors, cached), plan.allocate(builder)
-        arguments = (plan.shape, plan.formats.codes, hbm, *buffers)
-        program = builder.record(centered, num_items(plan.shape), *arguments)
-        return program.with_parameters(**plan.shape.chosen), hbm.o.data
+        formats = shifted_formats(problem.dtype, parameters.precision, Format.FP32)
+        frame = Frame.prepare(
+            cls.name, problem, machine, parameters, formats, parameters.shift, _allocate
+        )
+        return frame.record(_STEPS, _own, tensors)
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
@@ -182,11 +158,28 @@ class Centered(Kernel):
         return softmax_attention(problem, tensors)
 
 
-def _centered_keys(plan: Plan, tensors: AttentionTensors) -> CenteredKeys:
-    """Return the K' and tile means that a cache would hold: what centering once stores."""
-    plan = replace(plan, shape=plan.shape._replace(is_shifted_first=True))
-    builder = ProgramBuilder(plan.name, with_numbers=True)
-    hbm, buffers = plan.declare(builder, tensors, None), plan.allocate(builder)
-    arguments = (plan.shape, plan.formats.codes, hbm, *buffers)
-    builder.record(center_keys, plan.shape.shift_items, *arguments)
-    return CenteredKeys(hbm.shifted.data, hbm.means.data)
+def _allocate(builder: ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
+    """Declare the buffers; without those that center keys where these are cached."""
+    dim, tile_k, fmt = sizes.dim, sizes.tile_k, sizes.formats.shifted
+
+    def centering(name: str, rows: Any, cols: Any, fmt: Format) -> Buffer:
+        return (
+            builder.buffer(name, rows, cols, fmt) if sizes.is_shifting else builder.no_buffer(fmt)
+        )
+
+    return allocate_shared(builder, sizes), {
+        "ones": centering("ones", 1, tile_k, fmt),
+        "sums": centering("sums", 1, dim, Format.FP32),
+        "wide": centering("wide", tile_k, dim, Format.FP32),
+        "mean": builder.buffer("mean", 1, dim, fmt, slots=2),
+        "offset": builder.buffer("offset", sizes.tile_q, 1, Format.FP32, slots=2),
+    }
+
+
+def _own(frame: Frame, builder: ProgramBuilder, buffers: Buffers) -> Own:
+    """Place K' and the tile means in HBM."""
+    return Own(
+        shifted=frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.problem.kv_len),
+        means=frame.made_keys(builder, "k_means", frame.kv_heads * frame.tiles_k),
+        **buffers,
+    )

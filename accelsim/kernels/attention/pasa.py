@@ -23,166 +23,194 @@ T n d b' more for each KV head, and reads M, n^2 b', with each work item that sh
 `shift: per_query_tile` reads K in place of K' (b for b'), and M with each query tile.
 """
 
-from dataclasses import replace
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
 
 from accelsim.config.spec import Spec
+from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import softmax_attention
-from accelsim.kernels.attention.folding import seen_keys
-from accelsim.kernels.attention.old_online_softmax import finish_rows
-from accelsim.kernels.attention.pasa_plan import PasaParameters, Plan
-from accelsim.kernels.attention.shifted import num_items
+from accelsim.jit import jit_inner
+from accelsim.kernels.attention.beta import Condition, PseudoAverage, solve_pseudo_average
+from accelsim.kernels.attention.common import Precision, softmax_attention
+from accelsim.kernels.attention.shifted import Buffers, Frame, Sizes, allocate_shared
 from accelsim.kernels.attention.shifted_steps import (
+    Steps,
     begin_rows,
+    column,
     local_softmax,
     merge_factors,
-    merge_tile,
-    query_tile_of,
-    score_tile,
+    multiply_shifted,
+    number_of,
+    place_of,
+)
+from accelsim.kernels.attention.shifted_tiles import (
+    ShiftedFormats,
+    ShiftedParameters,
+    shifted_formats,
 )
 from accelsim.kernels.base import Array, Kernel
-from accelsim.numerics.formats import FP32
+from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.rounding import round_array
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    add,
-    begin_item,
-    load,
-    matmul,
-    maximum,
-    move,
-    row_sum,
-    rows_from,
-    scale,
-    store,
-    subtract,
-    tile,
-)
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
-
-@jit
-def pasa(p, shape, constants, fmt, hbm, b, own):
-    """Make K' if it is due, then all query tiles of all heads."""
-    first_phase = 0
-    if shape.is_shifted_first:
-        shift_keys(p, shape, constants, fmt, hbm, b, own)
-        first_phase = 1
-    for item in range(-(-shape.q_len // shape.tile_q) * shape.heads):
-        begin_item(p, first_phase)
-        _query_tile(p, item, shape, constants, fmt, hbm, b, own)
+_COLUMNS = {"mean": 1, "frame": 2, "old_frame": 1, "tile_shift": 1, "old_shift": 1, "tile_end": 1}
+"""Slots of the buffers that have one number for each row."""
 
 
-@jit
-def shift_keys(p, shape, constants, fmt, hbm, b, own):
-    """Phase 0: K' = M K of all key tiles of all KV heads."""
-    keys = shape.tile_k
-    for item in range(shape.shift_items):
-        begin_item(p, 0)
-        load(p, tile(own.matrix, item), hbm.matrix, 0, 0, keys, keys)
-        for turn in range(item, shape.kv_heads * shape.tiles_k, shape.shift_items):
-            kv_row = turn // shape.tiles_k * shape.kv_len
-            slot = turn // shape.shift_items
-            _shift_tile(
-                p, slot, item, turn % shape.tiles_k, kv_row, shape, constants, fmt, hbm, b, own
-            )
-            store(p, hbm.shifted, turn * keys, 0, tile(b.k, slot), keys, shape.dim)
+class PasaParameters(ShiftedParameters):
+    """Choices of the pasa kernel."""
+
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16 for FP16
+    problems, fp32_scores for others. K' is in FP32 where scores are, else in FP16."""
+    statistics: Literal["fp16", "fp32"] | None = None
+    """Format of means, offsets and maxima of rows; absent: that of the vector path."""
+    beta: float = Field(default=0.9375, gt=0, lt=1)
+    """Share of the mean to take off, where the search for the condition starts. The default,
+    1 - 2^-4, multiplies the rounding of the row means least of the published three."""
+    condition: Condition = "corrected"
+    """Which beta is optimal: corrected accounts for the scale in M, published does not."""
+    shift: Literal["once", "per_query_tile", "cached"] = "once"
+    """Where K' is made: once per KV head, by every query tile, or before, in the KV cache."""
 
 
-@jit_inner
-def _shift_tile(p, slot, item, j, kv_row, shape, constants, fmt, hbm, b, own):
-    """Load key tile j of a head and put its K' into `slot` of b.k."""
-    keys, dim = shape.tile_k, shape.dim
-    raw, acc, matrix = tile(own.keys, slot), tile(b.output_acc, slot), tile(own.matrix, item)
-    first = kv_row + j * keys
-    if j < shape.tiles_k - 1 or constants.tail_copies == 0:
-        load(p, raw, hbm.k, first, 0, keys, dim)
-    else:
-        copies, end = constants.tail_copies, kv_row + shape.kv_len
-        load(p, raw, hbm.k, first, 0, keys - copies, dim)
-        load(p, rows_from(raw, keys - copies), hbm.k, end - copies, 0, copies, dim)
-    matmul(p, acc, matrix, raw, keys, dim, keys, fmt.shift_operand, FP32, False)
-    move(p, tile(b.k, slot), acc, keys, dim, FP32, fmt.shifted)
+class Own(NamedTuple):
+    """What PASA has beside the layout of the frame: constants, tensors and tiles on chip."""
 
-
-@jit_inner
-def _query_tile(p, item, shape, constants, fmt, hbm, b, own):
-    """One tile of query rows against all the keys it sees."""
-    head, row = query_tile_of(item, shape)
-    rows = min(shape.tile_q, shape.q_len - row)
-    q_row, kv_head = head * shape.q_len + row, head // shape.group
-    tiles_k = -(-seen_keys(row, rows, shape) // shape.tile_k)
-    begin_rows(p, item, q_row, rows, shape, fmt, hbm, b)
-    if constants.is_shifted_by_rows:
-        load(p, tile(own.matrix, item), hbm.matrix, 0, 0, shape.tile_k, shape.tile_k)
-    _scores(p, 0, item, rows, kv_head, shape, constants, fmt, hbm, b, own)
-    for j in range(tiles_k):
-        if j + 1 < tiles_k:
-            _scores(p, j + 1, item, rows, kv_head, shape, constants, fmt, hbm, b, own)
-        _row_mean(p, j, rows, shape, constants, fmt, b, own)
-        local_softmax(p, j, rows, row, shape, fmt, b)
-        _change_frame(p, j, rows, constants, fmt, b, own)
-        merge_tile(p, j, rows, kv_head * shape.kv_len, shape, fmt, hbm, b)
-    finish_rows(p, q_row, rows, shape, fmt, hbm, b)
+    recovery: float
+    """Inv."""
+    mean_share: float
+    """1 / n, by which a sum becomes a mean."""
+    shares: Any
+    """float32 [2, tiles_k]: weights of mu_j and F_j-1 in F_j."""
+    is_shifted_by_rows: bool
+    """Whether every query tile makes its own K'."""
+    m: Tensor
+    shifted: Tensor
+    """K' with the copies that fill up the last tiles."""
+    matrix: Buffer
+    mean: Buffer
+    frame: Buffer
+    old_frame: Buffer
+    tile_shift: Buffer
+    old_shift: Buffer
+    tile_end: Buffer
 
 
 @jit_inner
-def _scores(p, j, item, rows, kv_head, shape, constants, fmt, hbm, b, own):
+def _load_matrix(p, k):
+    """Load M."""
+    al.load(p, al.tile(k.own.matrix, 0, k.tile_k, k.tile_k), k.own.m, 0, 0)
+
+
+@jit_inner
+def _store_shifted(p, turn, number, k):
+    """Make K' of a key tile and store it."""
+    shifted = _shift_keys(p, turn, number, k)
+    al.store(p, k.own.shifted, number * k.tile_k, 0, shifted)
+
+
+@jit_inner
+def _shift_keys(p, turn, number, k):
+    """K' = M K of a key tile, the last of a head filled up with copies of its last keys."""
+    first, keys = place_of(number, k)
+    copies = k.tile_k - keys
+    raw, shifted = al.tile(k.keys, turn, k.tile_k, k.dim), _shifted(turn, k)
+    acc = al.tile(k.output_acc, turn, k.tile_k, k.dim)
+    al.load(p, al.rows_from(raw, 0, keys), k.hbm.k, first, 0)
+    if copies > 0:
+        al.load(p, al.rows_from(raw, keys, copies), k.hbm.k, first + keys - copies, 0)
+    al.matmul(p, acc, al.tile(k.own.matrix, 0, k.tile_k, k.tile_k), raw, False)
+    al.move(p, shifted, acc)
+    return shifted
+
+
+@jit_inner
+def _shifted(turn, k):
+    """A tile of K', copies included."""
+    return al.tile(k.shifted_keys, turn, k.tile_k, k.dim)
+
+
+@jit_inner
+def _begin_rows(p, at, k):
+    """Load a tile of query rows, and M where it makes its own K'."""
+    begin_rows(p, at, k)
+    if k.own.is_shifted_by_rows:
+        _load_matrix(p, k)
+
+
+@jit_inner
+def _multiply_keys(p, j, at, k):
     """S' of key tile j, the copies of a filled tile included."""
-    keys = shape.tile_k
-    if constants.is_shifted_by_rows:
-        kv_row = kv_head * shape.kv_len
-        _shift_tile(p, j, item, j, kv_row, shape, constants, fmt, hbm, b, own)
+    number = number_of(j, at, k)
+    if k.own.is_shifted_by_rows:
+        _shift_keys(p, j, number, k)
     else:
-        first = (kv_head * shape.tiles_k + j) * keys
-        load(p, tile(b.k, j), hbm.shifted, first, 0, keys, shape.dim)
-    score_tile(p, j, tile(b.q, item), rows, keys, shape, fmt, b)
+        al.load(p, _shifted(j, k), k.own.shifted, number * k.tile_k, 0)
+    multiply_shifted(p, j, k.tile_k, at, k)
 
 
 @jit_inner
-def _row_mean(p, j, rows, shape, constants, fmt, b, own):
-    """Mean of S' along the key tile."""
-    scores, x, mean = tile(b.scores, j), tile(b.x, j), tile(own.mean, 0)
-    keys, share = shape.tile_k, constants.mean_share
-    if fmt.statistics == FP32:
-        row_sum(p, mean, scores, rows, keys, FP32)
-        scale(p, mean, mean, share, rows, 1, FP32)
-    else:
-        scale(p, x, scores, share, rows, keys, fmt.vector)
-        row_sum(p, mean, x, rows, keys, fmt.vector)
+def _update_weights(p, j, at, k):
+    """Row means, weights in the frame of key tile j, and its way into the common frame."""
+    _row_mean(p, j, at, k)
+    local_softmax(p, j, at, k)
+    _change_frame(p, j, at, k)
 
 
 @jit_inner
-def _change_frame(p, j, rows, constants, fmt, b, own):
+def _row_mean(p, j, at, k):
+    """mu_j: mean of S' along key tile j."""
+    scores, mean = al.tile(k.scores, j, at.rows, k.tile_k), column(k.own.mean, 0, at)
+    if mean.fmt == FP32:
+        al.row_sum(p, mean, scores)
+        al.scale(p, mean, mean, k.own.mean_share)
+    else:
+        x = al.tile(k.x, j, at.rows, k.tile_k)
+        al.scale(p, x, scores, k.own.mean_share)
+        al.row_sum(p, mean, x)
+
+
+@jit_inner
+def _change_frame(p, j, at, k):
     """Update the pseudo-average and bring the maxima of the past and of tile j into its frame."""
-    statistics, recovery = fmt.statistics, constants.recovery
-    mean, frame, scratch = tile(own.mean, 0), tile(own.frame, j + 1), tile(own.old_frame, 0)
-    before = mean if j == 0 else tile(own.frame, j)
-    scale(p, frame, mean, constants.shares[0, j], rows, 1, statistics)
-    scale(p, scratch, before, constants.shares[1, j], rows, 1, statistics)
-    add(p, frame, frame, scratch, rows, 1, statistics)
+    own = k.own
+    mean, frame = column(own.mean, 0, at), column(own.frame, j + 1, at)
+    before = mean if j == 0 else column(own.frame, j, at)
+    scratch = column(own.old_frame, 0, at)
+    al.scale(p, frame, mean, own.shares[0, j])
+    al.scale(p, scratch, before, own.shares[1, j])
+    al.add(p, frame, frame, scratch)
 
-    tile_shift, old_shift = tile(own.tile_shift, 0), tile(own.old_shift, 0)
-    subtract(p, tile_shift, mean, frame, rows, 1, statistics)
-    scale(p, tile_shift, tile_shift, recovery, rows, 1, statistics)
-    subtract(p, old_shift, before, frame, rows, 1, statistics)
-    scale(p, old_shift, old_shift, recovery, rows, 1, statistics)
+    tile_shift, old_shift = column(own.tile_shift, 0, at), column(own.old_shift, 0, at)
+    for shift, average in ((tile_shift, mean), (old_shift, before)):
+        al.subtract(p, shift, average, frame)
+        al.scale(p, shift, shift, own.recovery)
 
-    old_max, new_max, tile_max = tile(b.row_max, j), tile(b.row_max, j + 1), tile(b.wide_max, 0)
-    tile_end = tile(own.tile_end, 0)
-    add(p, new_max, old_max, old_shift, rows, 1, statistics)
-    add(p, tile_end, tile_max, tile_shift, rows, 1, statistics)
-    maximum(p, new_max, new_max, tile_end, rows, 1, statistics)
-    # Not tile_end - new_max: adding the shift last brings back what rounding new_max lost.
-    keep, enter = tile(b.wide_keep, 0), tile(b.wide_enter, 0)
-    subtract(p, keep, old_max, new_max, rows, 1, statistics)
-    add(p, keep, keep, old_shift, rows, 1, statistics)
-    subtract(p, enter, tile_max, new_max, rows, 1, statistics)
-    add(p, enter, enter, tile_shift, rows, 1, statistics)
-    merge_factors(p, rows, fmt, b)
+    old_max, new_max = column(k.row_max, j, at), column(k.row_max, j + 1, at)
+    tile_max, tile_end = column(k.wide_max, 0, at), column(own.tile_end, 0, at)
+    al.add(p, new_max, old_max, old_shift)
+    al.add(p, tile_end, tile_max, tile_shift)
+    al.maximum(p, new_max, new_max, tile_end)
+
+    keep, enter = column(k.wide_keep, 0, at), column(k.wide_enter, 0, at)
+    for exponent, largest, shift in ((keep, old_max, old_shift), (enter, tile_max, tile_shift)):
+        # Adding the shift last brings back what rounding new_max lost.
+        al.subtract(p, exponent, largest, new_max)
+        al.add(p, exponent, exponent, shift)
+    merge_factors(p, at, k)
+
+
+_STEPS = Steps(_load_matrix, _store_shifted, _begin_rows, _multiply_keys, _update_weights)
 
 
 class Pasa(Kernel):
@@ -202,15 +230,15 @@ class Pasa(Kernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        plan = Plan.of(problem, machine, parameters)
-        cached = None
-        if plan.shift == "cached" and tensors is not None:
-            cached = _shifted_keys(plan, tensors)
-        builder = ProgramBuilder(plan.name, with_numbers=tensors is not None)
-        hbm, buffers = plan.declare(builder, tensors, cached), plan.allocate(builder)
-        arguments = (plan.shape, plan.constants, plan.formats.codes, hbm, *buffers)
-        program = builder.record(pasa, num_items(plan.shape), *arguments)
-        return program.with_parameters(**plan.chosen), hbm.o.data
+        formats = _formats(problem, parameters)
+        frame = Frame.prepare(
+            cls.name, problem, machine, parameters, formats, parameters.shift, _allocate
+        )
+        average = solve_pseudo_average(
+            parameters.beta, frame.sizes.tile_k, frame.scale, parameters.condition, formats.shifted
+        )
+        program, output = frame.record(_STEPS, partial(_own, average), tensors)
+        return program.with_parameters(statistics=str(formats.statistics)), output
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
@@ -218,11 +246,51 @@ class Pasa(Kernel):
         return softmax_attention(problem, tensors)
 
 
-def _shifted_keys(plan: Plan, tensors: AttentionTensors) -> Array:
-    """Return the K' that a cache would hold: what shifting once stores."""
-    plan = replace(plan, shift="once")
-    builder = ProgramBuilder(plan.name, with_numbers=True)
-    hbm, buffers = plan.declare(builder, tensors, None), plan.allocate(builder)
-    arguments = (plan.shape, plan.constants, plan.formats.codes, hbm, *buffers)
-    builder.record(shift_keys, plan.shape.shift_items, *arguments)
-    return hbm.shifted.data
+def _formats(problem: AttentionProblem, parameters: PasaParameters) -> ShiftedFormats:
+    """Return the format of every step; refuse statistics that hold less than what they are of."""
+    statistics = Format(parameters.statistics) if parameters.statistics else None
+    formats = shifted_formats(problem.dtype, parameters.precision, statistics)
+    if formats.statistics == Format.FP16 and formats.steps.vector != Format.FP16:
+        raise ConfigError(
+            [
+                f"statistics: found fp16 with a vector path in {formats.steps.vector}, "
+                f"allowed: fp32, or precision fp16"
+            ]
+        )
+    return formats
+
+
+def _allocate(builder: ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
+    """Declare the buffers, without M in them where K' is cached."""
+    keys, shifted, statistics = sizes.tile_k, sizes.formats.shifted, sizes.formats.statistics
+    shared = allocate_shared(builder, sizes, made_rows=keys if sizes.is_shifting else 0)
+    matrix = builder.no_buffer(shifted)
+    if sizes.is_shifting:
+        matrix = builder.buffer("m", keys, keys, shifted)
+    columns = {
+        name: builder.buffer(name, sizes.tile_q, 1, statistics, slots=slots)
+        for name, slots in _COLUMNS.items()
+    }
+    return shared, {"matrix": matrix, **columns}
+
+
+def _own(average: PseudoAverage, frame: Frame, builder: ProgramBuilder, buffers: Buffers) -> Own:
+    """Return the constants, rounded to the formats they are used in, with M and K'."""
+    keys, formats = frame.sizes.tile_k, frame.sizes.formats
+    count = np.arange(1, frame.tiles_k + 1)
+    recovery, mean_share = round_array([average.recovery, 1 / keys], formats.statistics)
+    m = shifted = builder.no_tensor(formats.shifted)
+    if frame.sizes.is_shifting:
+        m = builder.tensor("m", "input", keys, keys, formats.shifted, average.matrix())
+    is_shifted_by_rows = frame.sizes.shift == "per_query_tile"
+    if not is_shifted_by_rows:
+        shifted = frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.tiles_k * keys)
+    return Own(
+        recovery=float(recovery),
+        mean_share=float(mean_share),
+        shares=round_array([1 / count, (count - 1) / count], formats.statistics),
+        is_shifted_by_rows=is_shifted_by_rows,
+        m=m,
+        shifted=shifted,
+        **buffers,
+    )

@@ -1,4 +1,4 @@
-"""What attention over shifted keys shares: formats, sizes and buffers.
+"""What attention over shifted keys shares: a problem laid out on a machine.
 
 Shifted keys K' are scaled keys without (most of) the mean of their tile, so that the scores
 S' = q K'^T are small enough for FP16. Each key tile has its own frame then: the true scores of a
@@ -11,312 +11,282 @@ K' is made `once` for each KV head, stored, and loaded again by every query tile
 lying in the KV cache in place of K when the kernel starts.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import (
-    Precision,
-    StepFormats,
-    step_formats,
+from accelsim.kernels.attention.common import Operands, declare_operands
+from accelsim.kernels.attention.folding import query_heads
+from accelsim.kernels.attention.shifted_steps import Steps, attend, make_shifted_keys
+from accelsim.kernels.attention.shifted_tiles import (
+    ShiftedFormats,
+    ShiftedParameters,
+    fastest_tiles,
 )
-from accelsim.kernels.attention.flash_estimate import (
-    OnlineEstimate,
-    online_work,
-    tilings_of,
-)
-from accelsim.kernels.attention.folding import check_length, query_heads
-from accelsim.kernels.attention.online_estimate import Work
-from accelsim.kernels.estimate.choice import fastest
-from accelsim.kernels.estimate.costs import OpCosts
-from accelsim.kernels.estimate.footprint import fitting, larger
-from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.tiling import misfit
-from accelsim.numerics.formats import Format, common_format
+from accelsim.kernels.base import Array
+from accelsim.kernels.estimate.footprint import larger
+from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
 
 _LOWEST_FP16, _LOWEST_FP32 = -60000.0, -3e38
 """Below every score, and yet finite: near the end of each format."""
-_OFFSET_OPS = 12
-"""Ops on columns that find the offset of a tile and bring two frames together, more or fewer."""
+
+Shift = Literal["once", "per_query_tile", "cached"]
+"""Where K' is made: once per KV head, by every query tile, or before, in the KV cache."""
+Buffers = dict[str, Buffer]
 
 
-class FormatCodes(NamedTuple):
-    """Codes of the formats of `ShiftedFormats`, for jitted code."""
+class Layout(NamedTuple):
+    """Sizes in elements, operands in HBM and tiles on chip; all batches together.
 
-    stored: int
-    scores: int
-    vector: int
-    weights: int
-    output: int
-    output_operand: int
-    shifted: int
-    shift_operand: int
-    score_operand: int
-    statistics: int
-
-
-@dataclass(frozen=True, slots=True)
-class ShiftedFormats:
-    """Format of every step."""
-
-    steps: StepFormats
-    """Formats that every attention kernel has."""
-    shifted: Format
-    """K', and the matrix that makes it."""
-    statistics: Format
-    """Running row maximum and the offsets of rows: one number for each row."""
-
-    @property
-    def codes(self) -> FormatCodes:
-        """The same formats as jitted code knows them, with those the cube multiplies in."""
-        stored, shifted = self.steps.stored, self.shifted
-        operand = common_format(stored, shifted).code
-        return FormatCodes(*self.steps.codes, shifted.code, operand, operand, self.statistics.code)
-
-
-def shifted_formats(
-    stored: Format, precision: Precision | None, statistics: Format | None
-) -> ShiftedFormats:
-    """Return the formats that a precision stands for; statistics as the vector path if None.
-
-    K' is a difference of stored numbers, of which BF16 would keep too few digits.
-    """
-    steps = step_formats(stored, precision, of_fp16="fp16")
-    shifted = Format.FP32 if steps.scores == Format.FP32 else Format.FP16
-    return ShiftedFormats(steps, shifted, statistics or steps.vector)
-
-
-class Shape(NamedTuple):
-    """Sizes in elements; `group` query heads share one KV head, or are folded as in `folding`.
-
-    All batches together.
+    `group` query heads share one KV head, or are folded as in `folding`. Buffers of one format are
+    shared. Columns have one number for each row: `wide` ones are in the format of the statistics,
+    the others in that of the vector path.
     """
 
     heads: int
-    kv_heads: int
     group: int
     q_len: int
     span: int
+    """Query rows that follow each other in time: after them the next folded head begins."""
     kv_len: int
     dim: int
     tile_q: int
     tile_k: int
     tiles_k: int
+    """Key tiles of a KV head."""
+    key_tiles: int
+    """Key tiles of all KV heads."""
+    shift_items: int
+    """Work items of a phase before the attention that makes K', or 0; item i makes the tiles i,
+    i + shift_items, ..."""
     causal: bool
     scale: float
     """1 / sqrt(dim)."""
-    lowest: float
+    lowest_max: float
     """Least maximum of a masked row: a row without a visible key has weights 0, not NaN."""
-    is_shifted_first: bool
-    """Whether a phase before the attention makes K'."""
+    hbm: Operands
+    own: Any
+    """Constants, tensors and buffers of one kernel alone, a tuple with names."""
+    queries: Buffer
+    keys: Buffer
+    shifted_keys: Buffer
+    values: Buffer
+    scores_acc: Buffer
+    output_acc: Buffer
+    scores: Buffer
+    x: Buffer
+    """Scores on their way to weights."""
+    weights: Buffer
+    product: Buffer
+    output: Buffer
+    stored: Buffer
+    lowest: Buffer
+    row_max: Buffer
+    row_sum: Buffer
+    tile_max: Buffer
+    wide_max: Buffer
+    tile_sum: Buffer
+    keep: Buffer
+    enter: Buffer
+    wide_keep: Buffer
+    wide_enter: Buffer
 
-    shift_items: int
-    """Work items of that phase; item i makes the tiles i, i + shift_items, ..."""
+
+class Sizes(NamedTuple):
+    """What buffers are sized by; tiles may be arrays with one number for each candidate."""
+
+    dim: int
+    formats: ShiftedFormats
+    shift: Shift
+    tile_q: Any
+    tile_k: Any
 
     @property
-    def chosen(self) -> dict[str, int]:
-        """Values of the parameters that may be left to the kernel."""
-        sizes = {"tile_q": self.tile_q, "tile_k": self.tile_k}
-        return {**sizes, "fold": self.q_len > self.span}
+    def is_shifting(self) -> bool:
+        """Whether the kernel makes K'."""
+        return self.shift != "cached"
 
 
-class ShiftedParameters(Spec):
-    """Tiles of both kernels that shift keys."""
-
-    tile_q: Size | None = None
-    """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: Size | None = None
-    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
-    fold: bool | None = None
-    """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
-    read K and V once; absent: if that is estimated to be faster."""
+Allocate = Callable[[ProgramBuilder, Sizes], tuple[Buffers, Buffers]]
+"""Declares the buffers of a kernel: those of the layout, and its own."""
+Declare = Callable[["Frame", ProgramBuilder, Buffers], Any]
+"""Declares the tensors of a kernel beside the operands; returns all that it has of its own, its
+buffers included."""
 
 
-def fit_shape(
-    name: str,
-    problem: AttentionProblem,
-    machine: MachineSpec,
-    chosen: ShiftedParameters,
-    formats: ShiftedFormats,
-    allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
-    *,
-    is_shifted_first: bool,
-) -> Shape:
-    """Return the sizes with the tiles that were asked for, or those of the lowest estimated time.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The choices for one problem on one machine."""
 
-    Raises DoesNotFitError if none fit.
-    """
-    tile_q, tile_k, fold = _fastest(name, problem, machine, chosen, formats, allocate)
-    heads = query_heads(problem, fold=fold)
-    kv_heads, tiles_k = problem.batch * problem.kv_heads, ceil_div(problem.kv_len, tile_k)
-    return Shape(
-        heads=heads.heads,
-        kv_heads=kv_heads,
-        group=heads.group,
-        q_len=heads.rows,
-        span=problem.q_len,
-        kv_len=problem.kv_len,
-        dim=problem.head_dim,
-        tile_q=tile_q,
-        tile_k=tile_k,
-        tiles_k=tiles_k,
-        causal=problem.causal,
-        scale=1 / np.sqrt(problem.head_dim),
-        lowest=_LOWEST_FP16 if formats.steps.vector == Format.FP16 else _LOWEST_FP32,
-        is_shifted_first=is_shifted_first,
-        # As many as the cores hold at once, so that each loads its constants only once.
-        shift_items=min(kv_heads * tiles_k, machine.cores * machine.items_in_flight),
-    )
+    name: str
+    problem: AttentionProblem
+    sizes: Sizes
+    fold: bool
+    items_at_once: int
+    """Work items that the cores hold at once."""
+    allocate: Allocate
+    cache: Mapping[str, Array] = field(default_factory=dict)
+    """Values that lie in the KV cache, by the names of tensors; none: without numbers."""
 
+    @classmethod
+    def prepare(
+        cls,
+        kernel: str,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: ShiftedParameters,
+        formats: ShiftedFormats,
+        shift: Shift,
+        allocate: Allocate,
+    ) -> "Frame":
+        """Return the frame with the tiles that were asked for, or of the lowest estimated time.
 
-@remembered
-def _fastest(
-    name: str,
-    problem: AttentionProblem,
-    machine: MachineSpec,
-    chosen: ShiftedParameters,
-    formats: ShiftedFormats,
-    allocate: Callable[[ProgramBuilder, tuple[int, ...]], object],
-) -> tuple[int, int, bool]:
-    """Return the tiles of the lowest estimated time, and whether heads are folded."""
-    tilings = list(tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold, (1,)))
-    if chosen.fold is None:
-        # Estimates of whole tiles of one head are up to 13 % too high: fold where it clearly pays.
-        folded = [each.at(each.tile_q > problem.q_len) for each in tilings if each.fold]
-        tilings = [each for each in tilings if not each.fold]
-        tilings += [each for each in folded if len(each.tile_q)]
-    fits = [fitting(machine, lambda b, *own: allocate(b, own), *each[:2]) for each in tilings]
-    pairs = zip(tilings, fits, strict=True)
-    known = [each.at(own) for each, own in pairs if own.any()]
-    if not known:
-        smallest = int(tilings[0].tile_q.min()), int(tilings[0].tile_k.min())
-        raise misfit(name, machine, lambda builder: allocate(builder, smallest))
-    for each in known:
-        check_length(name, problem, each.fold, each.tile_q * each.query_tiles, each.tile_k)
-    online = OnlineEstimate(problem, machine, shifted_work(problem, formats))
-    best, index = fastest([online.of(each) for each in known])
-    own = known[best]
-    return int(own.tile_q[index]), int(own.tile_k[index]), own.fold
+        Raises DoesNotFitError if none fit.
+        """
+        name = f"{kernel} on {problem.name}"
+        sizes = partial(Sizes, problem.head_dim, formats, shift)
+        *tiles, fold = fastest_tiles(
+            name,
+            problem,
+            machine,
+            parameters,
+            formats,
+            lambda builder, *tiles: allocate(builder, sizes(*tiles)),
+        )
+        items = machine.cores * machine.items_in_flight
+        return cls(name, problem, sizes(*tiles), fold, items, allocate)
 
+    @property
+    def scale(self) -> float:
+        """1 / sqrt(head_dim)."""
+        return float(1 / np.sqrt(self.problem.head_dim))
 
-def shifted_work(
-    problem: AttentionProblem, formats: ShiftedFormats
-) -> Callable[[OpCosts, Any, Any], Work]:
-    """Return what gives the work of a query tile, where K' is made before."""
-    plain = online_work(problem, formats.steps, scale_query=True)
-    shifted, vector = formats.shifted, formats.steps.vector
-    width, statistics = vector.bits, formats.statistics
+    @property
+    def tiles_k(self) -> int:
+        """Key tiles of a KV head."""
+        return ceil_div(self.problem.kv_len, self.sizes.tile_k)
 
-    def work(costs: OpCosts, rows: Any, tile_k: Any) -> Work:
-        own, dim = plain(costs, rows, tile_k), problem.head_dim
-        operand = common_format(formats.steps.stored, shifted)
-        bits = formats.steps.stored.bits, shifted.bits
-        # The offsets of a tile: a pass over its scores, and columns of one number a row.
-        column = costs.vector("add", statistics, rows, 1, 3 * statistics.bits)
-        offsets = costs.vector("reduce", vector, rows, tile_k, width) + _OFFSET_OPS * column
-        scale = costs.vector("multiply", vector, rows, dim, 2 * width)
-        return own._replace(
-            key_bytes=tile_k * dim * shifted.bits / BITS_PER_BYTE,
-            scores=costs.product(rows, tile_k, dim, operand, bits),
-            softmax=own.softmax + offsets,
-            rescale=0 * scale,
-            merge=own.merge + 2 * scale,
+    @property
+    def kv_heads(self) -> int:
+        """KV heads of all batches."""
+        return self.problem.batch * self.problem.kv_heads
+
+    def record(
+        self, steps: Steps, declare: Declare, tensors: AttentionTensors | None
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        frame = self
+        if self.sizes.shift == "cached" and tensors is not None:
+            frame = replace(self, cache=self._cached(steps, declare, tensors))
+        builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
+        k = frame._layout(builder, declare, tensors)
+        items = k.shift_items + k.heads * ceil_div(k.q_len, k.tile_q)
+        program = builder.record(attend, items, steps, k)
+        chosen = program.with_parameters(tile_q=k.tile_q, tile_k=k.tile_k, fold=k.q_len > k.span)
+        return chosen, k.hbm.o.data
+
+    def made_keys(self, builder: ProgramBuilder, name: str, rows: int) -> Tensor:
+        """Place `rows` rows of what shifting makes: intermediate, or input where it is cached."""
+        dim, fmt = self.sizes.dim, self.sizes.formats.shifted
+        if self.sizes.is_shifting:
+            return builder.tensor(name, "intermediate", rows, dim, fmt)
+        return builder.tensor(name, "input", rows, dim, fmt, self.cache.get(name))
+
+    def _cached(
+        self, steps: Steps, declare: Declare, tensors: AttentionTensors
+    ) -> Mapping[str, Array]:
+        """Return what a cache would hold, by tensor: what shifting once stores."""
+        frame = replace(self, sizes=self.sizes._replace(shift="once"))
+        builder = ProgramBuilder(self.name, with_numbers=True)
+        k = frame._layout(builder, declare, tensors)
+        builder.record(make_shifted_keys, k.shift_items, steps, k)
+        return builder.data
+
+    def _layout(
+        self, builder: ProgramBuilder, declare: Declare, tensors: AttentionTensors | None
+    ) -> Layout:
+        """Declare tensors and buffers."""
+        problem, sizes = self.problem, self.sizes
+        heads, key_tiles = query_heads(problem, fold=self.fold), self.kv_heads * self.tiles_k
+        shared, own = self.allocate(builder, sizes)
+        hbm = declare_operands(builder, problem, tensors)
+        return Layout(
+            heads=heads.heads,
+            group=heads.group,
+            q_len=heads.rows,
+            span=problem.q_len,
+            kv_len=problem.kv_len,
+            dim=sizes.dim,
+            tile_q=sizes.tile_q,
+            tile_k=sizes.tile_k,
+            tiles_k=self.tiles_k,
+            key_tiles=key_tiles,
+            # As many as the cores hold at once, so that each loads its constants only once.
+            shift_items=min(key_tiles, self.items_at_once) if sizes.shift == "once" else 0,
+            causal=problem.causal,
+            scale=self.scale,
+            lowest_max=_LOWEST_FP16 if sizes.formats.steps.vector == Format.FP16 else _LOWEST_FP32,
+            hbm=hbm,
+            own=declare(self, builder, own),
+            **shared,
         )
 
-    return work
 
+def allocate_shared(builder: ProgramBuilder, sizes: Sizes, made_rows: int = 0) -> Buffers:
+    """Declare the buffers of the layout; K' comes out of a product of `made_rows` rows."""
+    dim, tile_q, tile_k = sizes.dim, sizes.tile_q, sizes.tile_k
+    steps, statistics = sizes.formats.steps, sizes.formats.statistics
+    vector = steps.vector
 
-def num_items(shape: Shape) -> int:
-    """Return the work items of a kernel: those that make K', if any, and the query tiles."""
-    query_items = shape.heads * ceil_div(shape.q_len, shape.tile_q)
-    return query_items + (shape.shift_items if shape.is_shifted_first else 0)
+    def rows(name: str, cols: Any, fmt: Format, slots: int = 1) -> Buffer:
+        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
 
+    def of_keys(name: str, fmt: Format) -> Buffer:
+        return builder.buffer(name, tile_k, dim, fmt, slots=2)
 
-class Steps(NamedTuple):
-    """On-chip tiles of the shared steps; those of one format are the same buffer.
+    def accumulator(name: str, rows: Any, cols: Any) -> Buffer:
+        return builder.buffer(name, rows, cols, Format.FP32, memory="accumulator")
 
-    Columns with one number for each row: `wide` ones are in the format of the statistics, the
-    others in that of the vector path.
-    """
+    def widened(name: str, narrow: Buffer) -> Buffer:
+        return narrow if statistics == vector else rows(name, 1, statistics)
 
-    q: Any
-    k: Any
-    v: Any
-    scores_acc: Any
-    output_acc: Any
-    scores: Any
-    x: Any
-    weights: Any
-    product: Any
-    output: Any
-    stored: Any
-    lowest: Any
-    row_max: Any
-    row_sum: Any
-    tile_max: Any
-    wide_max: Any
-    tile_sum: Any
-    keep: Any
-    enter: Any
-    wide_keep: Any
-    wide_enter: Any
-
-
-def allocate_steps(
-    builder: ProgramBuilder,
-    dim: int,
-    formats: ShiftedFormats,
-    tiles: tuple[int, ...],
-    acc_rows: int,
-) -> Steps:
-    """Declare the shared buffers; `output_acc` gets at least acc_rows rows."""
-    tile_q, tile_k = tiles
-    steps, statistics = formats.steps, formats.statistics
-    stored, vector = steps.stored, steps.vector
-
-    def column(name: str, fmt: Format, slots: int = 1) -> Any:
-        return builder.buffer(name, tile_q, 1, fmt, slots=slots)
-
-    def widened(name: str, narrow: Any) -> Any:
-        return narrow if statistics == vector else column(name, statistics)
-
-    x = builder.buffer("x", tile_q, tile_k, vector, slots=2)
-    weights = x
-    if steps.weights != vector:
-        weights = builder.buffer("weights", tile_q, tile_k, steps.weights, slots=2)
-    output = builder.buffer("output", tile_q, dim, vector)
-    tile_max, keep, enter = (column(name, vector) for name in ("tile_max", "keep", "enter"))
-    return Steps(
-        q=builder.buffer("q", tile_q, dim, stored, slots=2),
-        k=builder.buffer("shifted_k", tile_k, dim, formats.shifted, slots=2),
-        v=builder.buffer("v", tile_k, dim, stored, slots=2),
-        scores_acc=builder.buffer("scores_acc", tile_q, tile_k, Format.FP32, memory="accumulator"),
-        output_acc=builder.buffer(
-            "output_acc", larger(tile_q, acc_rows), dim, Format.FP32, memory="accumulator"
-        ),
-        scores=builder.buffer("scores", tile_q, tile_k, steps.scores, slots=2),
-        x=x,
-        weights=weights,
-        product=builder.buffer("product", tile_q, dim, vector),
-        output=output,
-        stored=output
-        if steps.output == vector
-        else builder.buffer("stored", tile_q, dim, steps.output),
-        lowest=column("lowest", vector),
-        row_max=column("row_max", statistics, slots=2),
-        row_sum=column("row_sum", vector),
-        tile_max=tile_max,
-        wide_max=widened("wide_max", tile_max),
-        tile_sum=column("tile_sum", vector),
-        keep=keep,
-        enter=enter,
-        wide_keep=widened("wide_keep", keep),
-        wide_enter=widened("wide_enter", enter),
-    )
+    x = rows("x", tile_k, vector, 2)
+    weights = x if steps.weights == vector else rows("weights", tile_k, steps.weights, 2)
+    output = rows("output", dim, vector)
+    tile_max, keep, enter = (rows(name, 1, vector) for name in ("tile_max", "keep", "enter"))
+    return {
+        "queries": rows("q", dim, steps.stored, 2),
+        "shifted_keys": of_keys("shifted_k", sizes.formats.shifted),
+        "values": of_keys("v", steps.stored),
+        "scores_acc": accumulator("scores_acc", tile_q, tile_k),
+        "output_acc": accumulator("output_acc", larger(tile_q, made_rows), dim),
+        "scores": rows("scores", tile_k, steps.scores, 2),
+        "x": x,
+        "weights": weights,
+        "product": rows("product", dim, vector),
+        "output": output,
+        "stored": output if steps.output == vector else rows("stored", dim, steps.output),
+        "lowest": rows("lowest", 1, vector),
+        "row_max": rows("row_max", 1, statistics, 2),
+        "row_sum": rows("row_sum", 1, vector),
+        "tile_max": tile_max,
+        "wide_max": widened("wide_max", tile_max),
+        "tile_sum": rows("tile_sum", 1, vector),
+        "keep": keep,
+        "enter": enter,
+        "wide_keep": widened("wide_keep", keep),
+        "wide_enter": widened("wide_enter", enter),
+        "keys": of_keys("k", steps.stored)
+        if sizes.is_shifting
+        else builder.no_buffer(steps.stored),
+    }

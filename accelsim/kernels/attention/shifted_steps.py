@@ -1,110 +1,154 @@
-"""The steps that attention kernels over shifted keys share, as `shifted` explains.
+"""The loop of attention over shifted keys, and the steps that its kernels share.
 
-`b` are the `Steps` buffers, `diagonal` is the last key that the first of the query rows sees.
+`k` is the `Layout` of the frame and `own` are the `Steps` of a kernel. `at` is a tile of query rows
+and `j` a key tile of its KV head; `number` is a key tile counted over all KV heads.
 """
 
-import numpy as np
+from typing import Any, NamedTuple
 
-from accelsim.jit import jit_inner
-from accelsim.kernels.attention.old_online_softmax import mask_keys
-from accelsim.numerics.formats import FP32
-from accelsim.program.old.language import (
-    add,
-    convert,
-    exp,
-    fill,
-    load,
-    matmul,
-    matmul_transposed,
-    maximum,
-    move,
-    multiply,
-    multiply_column,
-    row_max,
-    row_sum,
-    subtract_column,
-    tile,
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.folding import mask_keys
+from accelsim.kernels.attention.online_softmax import (
+    finish_rows,
+    keys_of,
+    load_values,
+    query_rows,
+    reset_rows,
+    seen_tiles,
+    weigh_values,
 )
+from accelsim.program import language as al
+
+
+class Steps(NamedTuple):
+    """What a kernel does in a way of its own: compiled functions."""
+
+    begin_shifting: Any
+    """(p, k): prepare a work item that makes K'."""
+    shift_keys: Any
+    """(p, turn, number, k): make K' of a key tile and store it."""
+    begin_rows: Any
+    """(p, at, k): load a tile of query rows and reset what runs along the keys."""
+    multiply_keys: Any
+    """(p, j, at, k): S' of key tile j."""
+    update_weights: Any
+    """(p, j, at, k): weights of key tile j, and the factors that merge it."""
+
+
+@jit
+def attend(p, own, k):
+    """Make K' if it is due, then all query tiles of all heads."""
+    make_shifted_keys(p, own, k)
+    tiles_q, phase = -(-k.q_len // k.tile_q), min(k.shift_items, 1)
+    for item in range(tiles_q * k.heads):
+        # Tiles that see the most keys come first.
+        first = (tiles_q - 1 - item // k.heads) * k.tile_q
+        al.begin_item(p, phase)
+        _query_tile(p, own, query_rows(item, item % k.heads, first, k), k)
+
+
+@jit
+def make_shifted_keys(p, own, k):
+    """Phase 0, if there is one: K' of all key tiles of all KV heads."""
+    for item in range(k.shift_items):
+        al.begin_item(p, 0)
+        own.begin_shifting(p, k)
+        for number in range(item, k.key_tiles, k.shift_items):
+            own.shift_keys(p, number // k.shift_items, number, k)
 
 
 @jit_inner
-def query_tile_of(item, shape):
-    """Head and first row of a work item; tiles that see the most keys come first."""
-    tiles_q = -(-shape.q_len // shape.tile_q)
-    return item % shape.heads, (tiles_q - 1 - item // shape.heads) * shape.tile_q
+def _query_tile(p, own, at, k):
+    """One tile of query rows against all the keys it sees."""
+    tiles_k = seen_tiles(at, k)
+    own.begin_rows(p, at, k)
+    own.multiply_keys(p, 0, at, k)
+    for j in range(tiles_k):
+        if j + 1 < tiles_k:
+            own.multiply_keys(p, j + 1, at, k)
+        own.update_weights(p, j, at, k)
+        _merge_tile(p, j, at, k)
+    finish_rows(p, at, k)
 
 
 @jit_inner
-def begin_rows(p, item, q_row, rows, shape, fmt, hbm, b):
-    """Load a query tile and clear its running result."""
-    load(p, tile(b.q, item), hbm.q, q_row, 0, rows, shape.dim)
-    fill(p, tile(b.row_max, 0), -np.inf, rows, 1, fmt.statistics)
-    fill(p, tile(b.row_sum, 0), 0.0, rows, 1, fmt.vector)
-    fill(p, tile(b.output, 0), 0.0, rows, shape.dim, fmt.vector)
-    if shape.causal:
-        fill(p, tile(b.lowest, 0), shape.lowest, rows, 1, fmt.vector)
+def column(buffer, turn, at):
+    """One number for each row of a tile of query rows."""
+    return al.tile(buffer, turn, at.rows, 1)
 
 
 @jit_inner
-def score_tile(p, j, queries, rows, keys, shape, fmt, b):
-    """S' of all `keys` rows of the key tile that lies in slot j of b.k."""
-    acc = tile(b.scores_acc, j)
-    dim = shape.dim
-    matmul_transposed(
-        p, acc, queries, tile(b.k, j), rows, keys, dim, fmt.score_operand, FP32, False
-    )
-    move(p, tile(b.scores, j), acc, rows, keys, FP32, fmt.scores)
+def number_of(j, at, k):
+    """Number of key tile j among those of all KV heads."""
+    return at.kv_row // k.kv_len * k.tiles_k + j
 
 
 @jit_inner
-def local_softmax(p, j, rows, row, shape, fmt, b):
-    """Weights of key tile j in its own frame: maximum, exponentials and their sum.
+def place_of(number, k):
+    """First row of a key tile in K, and its keys."""
+    head, j = number // k.tiles_k, number % k.tiles_k
+    return head * k.kv_len + j * k.tile_k, keys_of(j, k)
 
-    `row` is the first of the `rows` query rows, counted within its head.
-    """
-    start, vector = j * shape.tile_k, fmt.vector
-    cols = min(shape.tile_k, shape.kv_len - start)
-    scores, x, tile_max = tile(b.scores, j), tile(b.x, j), tile(b.tile_max, 0)
-    is_masked = False
-    if shape.causal:
-        is_masked = mask_keys(p, scores, row, rows, start, cols, shape, vector)
-    row_max(p, tile_max, scores, rows, cols, vector)
+
+@jit_inner
+def begin_rows(p, at, k):
+    """Load a tile of query rows and reset what runs along the keys."""
+    al.load(p, al.tile(k.queries, at.item, at.rows, k.dim), k.hbm.q, at.q_row, 0)
+    reset_rows(p, at.rows, k)
+    if k.causal:
+        al.fill(p, column(k.lowest, 0, at), k.lowest_max)
+
+
+@jit_inner
+def multiply_shifted(p, j, keys, at, k):
+    """S' = Q K'^T of key tile j, of which `keys` rows have been loaded or made."""
+    queries = al.tile(k.queries, at.item, at.rows, k.dim)
+    acc = al.tile(k.scores_acc, j, at.rows, keys)
+    al.matmul_transposed(p, acc, queries, al.tile(k.shifted_keys, j, keys, k.dim), False)
+    al.move(p, al.tile(k.scores, j, at.rows, keys), acc)
+
+
+@jit_inner
+def local_softmax(p, j, at, k):
+    """Weights of key tile j in its own frame: maximum, exponentials and their sum."""
+    rows, cols = at.rows, keys_of(j, k)
+    scores, x = al.tile(k.scores, j, rows, cols), al.tile(k.x, j, rows, cols)
+    tile_max, is_masked = column(k.tile_max, 0, at), False
+    if k.causal:
+        is_masked = mask_keys(p, al.computed_in(scores, x.fmt), j * k.tile_k, at, k)
+    al.row_max(p, tile_max, scores)
     if is_masked:
-        maximum(p, tile_max, tile_max, tile(b.lowest, 0), rows, 1, vector)
-    subtract_column(p, x, scores, tile_max, rows, cols, vector)
-    exp(p, x, x, rows, cols, vector)
-    row_sum(p, tile(b.tile_sum, 0), x, rows, cols, vector)
-    if fmt.weights != vector:
-        convert(p, tile(b.weights, j), x, rows, cols, vector, fmt.weights)
-    if fmt.statistics != vector:
-        convert(p, tile(b.wide_max, 0), tile_max, rows, 1, fmt.statistics, fmt.statistics)
+        al.maximum(p, tile_max, tile_max, column(k.lowest, 0, at))
+    al.subtract_column(p, x, scores, tile_max)
+    al.exp(p, x, x)
+    al.row_sum(p, column(k.tile_sum, 0, at), x)
+    if k.weights.fmt != x.fmt:
+        al.convert(p, al.tile(k.weights, j, rows, cols), x)
+    if k.wide_max.fmt != tile_max.fmt:
+        al.convert(p, column(k.wide_max, 0, at), tile_max)
 
 
 @jit_inner
-def merge_factors(p, rows, fmt, b):
+def merge_factors(p, at, k):
     """Turn the exponents in wide_keep and wide_enter into the factors of the vector path."""
-    statistics, vector = fmt.statistics, fmt.vector
-    for narrow, wide in ((b.keep, b.wide_keep), (b.enter, b.wide_enter)):
-        exp(p, tile(wide, 0), tile(wide, 0), rows, 1, statistics)
-        if statistics != vector:
-            convert(p, tile(narrow, 0), tile(wide, 0), rows, 1, statistics, vector)
+    for narrow, wide in ((k.keep, k.wide_keep), (k.enter, k.wide_enter)):
+        factor = column(wide, 0, at)
+        al.exp(p, factor, factor)
+        if narrow.fmt != wide.fmt:
+            al.convert(p, column(narrow, 0, at), factor)
 
 
 @jit_inner
-def merge_tile(p, j, rows, kv_row, shape, fmt, hbm, b):
+def _merge_tile(p, j, at, k):
     """Add key tile j to the running sum and output: keep times the old, enter times the new."""
-    start, dim, vector = j * shape.tile_k, shape.dim, fmt.vector
-    cols = min(shape.tile_k, shape.kv_len - start)
-    keep, enter = tile(b.keep, 0), tile(b.enter, 0)
-    total, tile_sum = tile(b.row_sum, 0), tile(b.tile_sum, 0)
-    multiply(p, total, total, keep, rows, 1, vector)
-    multiply(p, tile_sum, tile_sum, enter, rows, 1, vector)
-    add(p, total, total, tile_sum, rows, 1, vector)
-    values, acc = tile(b.v, j), tile(b.output_acc, j)
-    product, output = tile(b.product, j), tile(b.output, 0)
-    load(p, values, hbm.v, kv_row + start, 0, cols, dim)
-    matmul(p, acc, tile(b.weights, j), values, rows, dim, cols, fmt.output_operand, FP32, False)
-    move(p, product, acc, rows, dim, FP32, vector)
-    multiply_column(p, product, product, enter, rows, dim, vector)
-    multiply_column(p, output, output, keep, rows, dim, vector)
-    add(p, output, output, product, rows, dim, vector)
+    keep, enter = column(k.keep, 0, at), column(k.enter, 0, at)
+    total, tile_sum = column(k.row_sum, 0, at), column(k.tile_sum, 0, at)
+    output, product = al.tile(k.output, 0, at.rows, k.dim), al.tile(k.product, j, at.rows, k.dim)
+    al.multiply(p, total, total, keep)
+    al.multiply(p, tile_sum, tile_sum, enter)
+    al.add(p, total, total, tile_sum)
+    load_values(p, j, j, at, k)
+    weigh_values(p, j, j, at, k)
+    al.multiply_column(p, product, product, enter)
+    al.multiply_column(p, output, output, keep)
+    al.add(p, output, output, product)
