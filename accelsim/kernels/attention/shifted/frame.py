@@ -5,7 +5,7 @@ S' = q K'^T are small enough for FP16. Each key tile has its own frame then: the
 row are S' plus an offset of the row and the tile. So each tile gets its own softmax (maximum m_j,
 weights exp(S' - m_j), sum l_j), and is merged into the running result by two factors per row:
 `keep` for what is there and `enter` for what comes. How the offset is known is what the kernels
-differ in. The shared steps are in `accelsim.kernels.attention.shifted_steps`.
+differ in. The shared steps are in `accelsim.kernels.attention.shifted.steps`.
 
 K' is made `once` for each KV head, stored, and loaded again by every query tile; or it is `cached`,
 lying in the KV cache in place of K when the kernel starts.
@@ -21,8 +21,8 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Operands, declare_operands
 from accelsim.kernels.attention.folding import query_heads
-from accelsim.kernels.attention.shifted_steps import Steps, attend, make_shifted_keys
-from accelsim.kernels.attention.shifted_tiles import (
+from accelsim.kernels.attention.shifted.steps import Steps, attend, make_shifted_keys
+from accelsim.kernels.attention.shifted.tiles import (
     ShiftedFormats,
     ShiftedParameters,
     fastest_tiles,

@@ -10,7 +10,7 @@ order of operations the authors' `PASA_Verification.py` (github.com/chenglong92/
     m    = max(m_old + d_old, m_j + d_j), and so on as in online softmax
 
 The true scores are S' + Inv mu_j with Inv = beta / (1 - beta); all tiles together are kept relative
-to Inv F_j, which softmax does not see. M, beta and Inv: `accelsim.kernels.attention.beta`.
+to Inv F_j, which softmax does not see. M, beta and Inv: `accelsim.kernels.attention.shifted.beta`.
 
 The last key tile is filled up with copies of the last keys, as published: they take part in the
 mean only, and every tile has the same M, so the same Inv. In FP16 a sum of n scores may overflow
@@ -33,10 +33,10 @@ from accelsim.config.spec import Spec
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.beta import Condition, PseudoAverage, solve_pseudo_average
 from accelsim.kernels.attention.common import Precision, softmax_attention
-from accelsim.kernels.attention.shifted import Buffers, Frame, Sizes, allocate_shared
-from accelsim.kernels.attention.shifted_steps import (
+from accelsim.kernels.attention.shifted.beta import Condition, PseudoAverage, solve_pseudo_average
+from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
+from accelsim.kernels.attention.shifted.steps import (
     Steps,
     begin_rows,
     column,
@@ -46,7 +46,7 @@ from accelsim.kernels.attention.shifted_steps import (
     number_of,
     place_of,
 )
-from accelsim.kernels.attention.shifted_tiles import (
+from accelsim.kernels.attention.shifted.tiles import (
     ShiftedFormats,
     ShiftedParameters,
     shifted_formats,
@@ -124,7 +124,7 @@ def _shift_keys(p, turn, number, k):
     """K' = M K of a key tile, the last of a head filled up with copies of its last keys."""
     first, keys = place_of(number, k)
     copies = k.tile_k - keys
-    raw, shifted = al.tile(k.keys, turn, k.tile_k, k.dim), _shifted(turn, k)
+    raw, shifted = al.tile(k.keys, turn, k.tile_k, k.dim), _shifted_keys(turn, k)
     acc = al.tile(k.output_acc, turn, k.tile_k, k.dim)
     al.load(p, al.rows_from(raw, 0, keys), k.hbm.k, first, 0)
     if copies > 0:
@@ -135,7 +135,7 @@ def _shift_keys(p, turn, number, k):
 
 
 @jit_inner
-def _shifted(turn, k):
+def _shifted_keys(turn, k):
     """A tile of K', copies included."""
     return al.tile(k.shifted_keys, turn, k.tile_k, k.dim)
 
@@ -155,7 +155,7 @@ def _multiply_keys(p, j, at, k):
     if k.own.is_shifted_by_rows:
         _shift_keys(p, j, number, k)
     else:
-        al.load(p, _shifted(j, k), k.own.shifted, number * k.tile_k, 0)
+        al.load(p, _shifted_keys(j, k), k.own.shifted, number * k.tile_k, 0)
     multiply_shifted(p, j, k.tile_k, at, k)
 
 

@@ -20,7 +20,7 @@ from accelsim.kernels.attention.common import (
     softmax_attention,
     step_formats,
 )
-from accelsim.kernels.attention.dense_tiles import DenseParameters, allocate, dense_tiles
+from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
 from accelsim.kernels.attention.folding import mask_keys, query_heads
 from accelsim.kernels.attention.online_softmax import Rows, keys_of
 from accelsim.kernels.base import Array, Kernel

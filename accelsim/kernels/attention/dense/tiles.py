@@ -8,7 +8,7 @@ import numpy as np
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
-from accelsim.kernels.attention.dense_estimate import Dense
+from accelsim.kernels.attention.dense.estimate import Dense
 from accelsim.kernels.attention.folding import check_length, folds, query_heads
 from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger

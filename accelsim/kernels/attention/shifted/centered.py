@@ -27,8 +27,8 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit_inner
 from accelsim.kernels.attention.common import Precision, softmax_attention
 from accelsim.kernels.attention.online_softmax import keys_of
-from accelsim.kernels.attention.shifted import Buffers, Frame, Sizes, allocate_shared
-from accelsim.kernels.attention.shifted_steps import (
+from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
+from accelsim.kernels.attention.shifted.steps import (
     Steps,
     begin_rows,
     column,
@@ -38,7 +38,7 @@ from accelsim.kernels.attention.shifted_steps import (
     number_of,
     place_of,
 )
-from accelsim.kernels.attention.shifted_tiles import ShiftedParameters, shifted_formats
+from accelsim.kernels.attention.shifted.tiles import ShiftedParameters, shifted_formats
 from accelsim.kernels.base import Array, Kernel
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
