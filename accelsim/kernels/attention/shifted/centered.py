@@ -33,6 +33,7 @@ from accelsim.kernels.attention.shifted.steps import (
     begin_rows,
     column,
     local_softmax,
+    loops_of,
     merge_factors,
     multiply_shifted,
     number_of,
@@ -126,7 +127,9 @@ def _update_weights(p, j, at, k):
     merge_factors(p, at, k)
 
 
-_STEPS = Steps(_begin_centering, _center_keys, begin_rows, _multiply_keys, _update_weights)
+_LOOPS = loops_of(
+    Steps(_begin_centering, _center_keys, begin_rows, _multiply_keys, _update_weights)
+)
 
 
 class Centered(Kernel):
@@ -150,7 +153,7 @@ class Centered(Kernel):
         frame = Frame.prepare(
             cls.name, problem, machine, parameters, formats, parameters.shift, _allocate
         )
-        return frame.record(_STEPS, _own, tensors)
+        return frame.record(_LOOPS, _own, tensors)
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Operands, declare_operands
 from accelsim.kernels.attention.folding import query_heads
-from accelsim.kernels.attention.shifted.steps import Steps, attend, make_shifted_keys
+from accelsim.kernels.attention.shifted.steps import Loops
 from accelsim.kernels.attention.shifted.tiles import (
     ShiftedFormats,
     ShiftedParameters,
@@ -182,16 +182,16 @@ class Frame:
         return self.problem.batch * self.problem.kv_heads
 
     def record(
-        self, steps: Steps, declare: Declare, tensors: AttentionTensors | None
+        self, loops: Loops, declare: Declare, tensors: AttentionTensors | None
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         frame = self
         if self.sizes.shift == "cached" and tensors is not None:
-            frame = replace(self, cache=self._cached(steps, declare, tensors))
+            frame = replace(self, cache=self._cached(loops, declare, tensors))
         builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
         k = frame._layout(builder, declare, tensors)
         items = k.shift_items + k.heads * ceil_div(k.q_len, k.tile_q)
-        program = builder.record(attend, items, steps, k)
+        program = builder.record(loops.attend, items, k)
         chosen = program.with_parameters(tile_q=k.tile_q, tile_k=k.tile_k, fold=k.q_len > k.span)
         return chosen, k.hbm.o.data
 
@@ -203,13 +203,13 @@ class Frame:
         return builder.tensor(name, "input", rows, dim, fmt, self.cache.get(name))
 
     def _cached(
-        self, steps: Steps, declare: Declare, tensors: AttentionTensors
+        self, loops: Loops, declare: Declare, tensors: AttentionTensors
     ) -> Mapping[str, Array]:
         """Return what a cache would hold, by tensor: what shifting once stores."""
         frame = replace(self, sizes=self.sizes._replace(shift="once"))
         builder = ProgramBuilder(self.name, with_numbers=True)
         k = frame._layout(builder, declare, tensors)
-        builder.record(make_shifted_keys, k.shift_items, steps, k)
+        builder.record(loops.make_shifted_keys, k.shift_items, k)
         return builder.data
 
     def _layout(

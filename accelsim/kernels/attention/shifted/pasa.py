@@ -41,6 +41,7 @@ from accelsim.kernels.attention.shifted.steps import (
     begin_rows,
     column,
     local_softmax,
+    loops_of,
     merge_factors,
     multiply_shifted,
     number_of,
@@ -210,7 +211,7 @@ def _change_frame(p, j, at, k):
     merge_factors(p, at, k)
 
 
-_STEPS = Steps(_load_matrix, _store_shifted, _begin_rows, _multiply_keys, _update_weights)
+_LOOPS = loops_of(Steps(_load_matrix, _store_shifted, _begin_rows, _multiply_keys, _update_weights))
 
 
 class Pasa(Kernel):
@@ -237,7 +238,7 @@ class Pasa(Kernel):
         average = solve_pseudo_average(
             parameters.beta, frame.sizes.tile_k, frame.scale, parameters.condition, formats.shifted
         )
-        program, output = frame.record(_STEPS, partial(_own, average), tensors)
+        program, output = frame.record(_LOOPS, partial(_own, average), tensors)
         return program.with_parameters(statistics=str(formats.statistics)), output
 
     @classmethod

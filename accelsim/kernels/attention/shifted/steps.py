@@ -35,40 +35,54 @@ class Steps(NamedTuple):
     """(p, j, at, k): weights of key tile j, and the factors that merge it."""
 
 
-@jit
-def attend(p, own, k):
-    """Make K' if it is due, then all query tiles of all heads."""
-    make_shifted_keys(p, own, k)
-    tiles_q, phase = -(-k.q_len // k.tile_q), min(k.shift_items, 1)
-    for item in range(tiles_q * k.heads):
-        # Tiles that see the most keys come first.
-        first = (tiles_q - 1 - item // k.heads) * k.tile_q
-        al.begin_item(p, phase)
-        _query_tile(p, own, query_rows(item, item % k.heads, first, k), k)
+class Loops(NamedTuple):
+    """What the frame records: compiled functions of (p, k)."""
+
+    attend: Any
+    make_shifted_keys: Any
 
 
-@jit
-def make_shifted_keys(p, own, k):
-    """Phase 0, if there is one: K' of all key tiles of all KV heads."""
-    for item in range(k.shift_items):
-        al.begin_item(p, 0)
-        own.begin_shifting(p, k)
-        for number in range(item, k.key_tiles, k.shift_items):
-            own.shift_keys(p, number // k.shift_items, number, k)
+def loops_of(own: Steps) -> Loops:
+    """Return the loops of a kernel with steps of its own.
 
+    They are compiled for these steps. Given as arguments, steps would be found in no compiled code
+    on disk, because Numba knows them by their places in memory.
+    """
 
-@jit_inner
-def _query_tile(p, own, at, k):
-    """One tile of query rows against all the keys it sees."""
-    tiles_k = seen_tiles(at, k)
-    own.begin_rows(p, at, k)
-    own.multiply_keys(p, 0, at, k)
-    for j in range(tiles_k):
-        if j + 1 < tiles_k:
-            own.multiply_keys(p, j + 1, at, k)
-        own.update_weights(p, j, at, k)
-        _merge_tile(p, j, at, k)
-    finish_rows(p, at, k)
+    @jit
+    def attend(p, k):
+        """Make K' if it is due, then all query tiles of all heads."""
+        make_shifted_keys(p, k)
+        tiles_q, phase = -(-k.q_len // k.tile_q), min(k.shift_items, 1)
+        for item in range(tiles_q * k.heads):
+            # Tiles that see the most keys come first.
+            first = (tiles_q - 1 - item // k.heads) * k.tile_q
+            al.begin_item(p, phase)
+            query_tile(p, query_rows(item, item % k.heads, first, k), k)
+
+    @jit
+    def make_shifted_keys(p, k):
+        """Phase 0, if there is one: K' of all key tiles of all KV heads."""
+        for item in range(k.shift_items):
+            al.begin_item(p, 0)
+            own.begin_shifting(p, k)
+            for number in range(item, k.key_tiles, k.shift_items):
+                own.shift_keys(p, number // k.shift_items, number, k)
+
+    @jit_inner
+    def query_tile(p, at, k):
+        """One tile of query rows against all the keys it sees."""
+        tiles_k = seen_tiles(at, k)
+        own.begin_rows(p, at, k)
+        own.multiply_keys(p, 0, at, k)
+        for j in range(tiles_k):
+            if j + 1 < tiles_k:
+                own.multiply_keys(p, j + 1, at, k)
+            own.update_weights(p, j, at, k)
+            _merge_tile(p, j, at, k)
+        finish_rows(p, at, k)
+
+    return Loops(attend, make_shifted_keys)
 
 
 @jit_inner
