@@ -1,7 +1,7 @@
 """The loop of attention over shifted keys, and the steps that its kernels share.
 
-`k` is the `Layout` of the frame and `own` are the `Steps` of a kernel. `at` is a tile of query rows
-and `j` a key tile of its KV head; `number` is a key tile counted over all KV heads.
+`k` is the `Layout` of the frame. `at` is a tile of query rows and `j` a key tile of its KV head;
+`number` is a key tile counted over all KV heads.
 """
 
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ class Loops(NamedTuple):
     make_shifted_keys: Any
 
 
-def loops_of(own: Steps) -> Loops:
+def loops_of(steps: Steps) -> Loops:
     """Return the loops of a kernel with steps of its own.
 
     They are compiled for these steps. Given as arguments, steps would be found in no compiled code
@@ -65,20 +65,20 @@ def loops_of(own: Steps) -> Loops:
         """Phase 0, if there is one: K' of all key tiles of all KV heads."""
         for item in range(k.shift_items):
             al.begin_item(p, 0)
-            own.begin_shifting(p, k)
+            steps.begin_shifting(p, k)
             for number in range(item, k.key_tiles, k.shift_items):
-                own.shift_keys(p, number // k.shift_items, number, k)
+                steps.shift_keys(p, number // k.shift_items, number, k)
 
     @jit_inner
     def query_tile(p, at, k):
         """One tile of query rows against all the keys it sees."""
         tiles_k = seen_tiles(at, k)
-        own.begin_rows(p, at, k)
-        own.multiply_keys(p, 0, at, k)
+        steps.begin_rows(p, at, k)
+        steps.multiply_keys(p, 0, at, k)
         for j in range(tiles_k):
             if j + 1 < tiles_k:
-                own.multiply_keys(p, j + 1, at, k)
-            own.update_weights(p, j, at, k)
+                steps.multiply_keys(p, j + 1, at, k)
+            steps.update_weights(p, j, at, k)
             _merge_tile(p, j, at, k)
         finish_rows(p, at, k)
 
