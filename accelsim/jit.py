@@ -54,7 +54,7 @@ class _LinkedLibrary(JITCodeLibrary):  # type: ignore[misc]
         """Leave the code as the passes over each of its functions have made it."""
 
 
-@register_pass(mutates_CFG=False, analysis_only=True)  # type: ignore[untyped-decorator]
+@register_pass(mutates_CFG=False, analysis_only=True)
 class _ChooseLibrary(AnalysisPass):  # type: ignore[misc]
     _name = "choose_library"
 

@@ -1,12 +1,12 @@
 """The kernels by name."""
 
 from accelsim.errors import unknown_name
-from accelsim.kernels.attention.centered import Centered
-from accelsim.kernels.attention.dense import Dense
+from accelsim.kernels.attention.dense.dense import Dense
 from accelsim.kernels.attention.flash import Flash
 from accelsim.kernels.attention.int_flash import IntFlash
-from accelsim.kernels.attention.pasa import Pasa
 from accelsim.kernels.attention.quest import Quest
+from accelsim.kernels.attention.shifted.centered import Centered
+from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.kernels.attention.sift import Sift
 from accelsim.kernels.attention.sparse import Sparse
 from accelsim.kernels.attention.split_kv import SplitKv

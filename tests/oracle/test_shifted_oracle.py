@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.kernels.attention.beta import solve_pseudo_average
-from accelsim.kernels.attention.centered import Centered
 from accelsim.kernels.attention.common import softmax_attention
-from accelsim.kernels.attention.pasa import Pasa
+from accelsim.kernels.attention.shifted.beta import solve_pseudo_average
+from accelsim.kernels.attention.shifted.centered import Centered
+from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.loading import load_machine
 from accelsim.program.verifier import verify
 from accelsim.workload.problem import AttentionProblem

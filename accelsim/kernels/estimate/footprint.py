@@ -35,6 +35,10 @@ class Footprint:
         """Add the bytes of `slots` tiles of rows x cols elements."""
         size = slots * ceil_div(rows * cols * fmt.bits, BITS_PER_BYTE)
         self.used_bytes[memory] = self.used_bytes[memory] + size
+        return self.no_buffer(fmt)
+
+    def no_buffer(self, fmt: Format = Format.FP32) -> Buffer:
+        """Take no room on chip."""
         return Buffer(0, 1, 0, 0, fmt.code, fmt.bits, None)
 
     def tensor(self, *_: Any) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.errors import ConfigError
-from accelsim.kernels.attention.beta import solve_pseudo_average
+from accelsim.kernels.attention.shifted.beta import solve_pseudo_average
 
 SCALE_128 = 128**-0.5
 

@@ -5,8 +5,8 @@ import pytest
 
 from accelsim.engine import compiled, reference
 from accelsim.errors import ConfigError, DoesNotFitError
-from accelsim.kernels.attention.centered import Centered
-from accelsim.kernels.attention.pasa import Pasa
+from accelsim.kernels.attention.shifted.centered import Centered
+from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.loading import load_machine
 from accelsim.program.ops import Unit
 from accelsim.program.verifier import verify

@@ -1,13 +1,13 @@
 """Which tiles the dense kernel takes: those of the lowest estimated time among those that fit."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
-from accelsim.kernels.attention.dense_estimate import Dense
+from accelsim.kernels.attention.dense.estimate import Dense
 from accelsim.kernels.attention.folding import (
     check_length,
     folds,
@@ -20,6 +20,7 @@ from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer
 from accelsim.workload.problem import AttentionProblem
 
 _SOFTMAX_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -148,22 +149,6 @@ def _too_large(
     )
 
 
-class Buffers(NamedTuple):
-    """On-chip tiles."""
-
-    q: Any
-    kv: Any
-    acc: Any
-    scores: Any
-    weights: Any
-    output: Any
-    score_rows: Any
-    x: Any
-    weight_rows: Any
-    row_max: Any
-    row_sum: Any
-
-
 def allocate(
     builder: ProgramBuilder,
     problem: AttentionProblem,
@@ -171,26 +156,31 @@ def allocate(
     tile_q: int,
     tile_k: int,
     softmax_rows: int,
-) -> Buffers:
+) -> dict[str, Buffer]:
     """Declare the buffers of all three phases."""
     dim, cols, vector = problem.head_dim, problem.kv_len, formats.vector
-    score_rows = builder.buffer("score_rows", softmax_rows, cols, formats.scores)
-    x = score_rows if vector == formats.scores else builder.buffer("x", softmax_rows, cols, vector)
-    weight_rows = x
-    if formats.weights != vector:
-        weight_rows = builder.buffer("weight_rows", softmax_rows, cols, formats.weights)
-    return Buffers(
-        q=builder.buffer("q", tile_q, dim, formats.stored, slots=2),
-        kv=builder.buffer("kv", tile_k, dim, formats.stored, slots=2),
-        acc=builder.buffer(
+
+    def rows(name: str, cols: int, fmt: Format) -> Buffer:
+        return builder.buffer(name, softmax_rows, cols, fmt)
+
+    def tiles(name: str, rows: int, cols: int, fmt: Format) -> Buffer:
+        return builder.buffer(name, rows, cols, fmt, slots=2)
+
+    score_rows = rows("score_rows", cols, formats.scores)
+    x = score_rows if vector == formats.scores else rows("x", cols, vector)
+    weight_rows = x if formats.weights == vector else rows("weight_rows", cols, formats.weights)
+    return {
+        "queries": tiles("q", tile_q, dim, formats.stored),
+        "keys": tiles("kv", tile_k, dim, formats.stored),
+        "acc": builder.buffer(
             "acc", tile_q, larger(tile_k, dim), Format.FP32, slots=2, memory="accumulator"
         ),
-        scores=builder.buffer("scores", tile_q, tile_k, formats.scores, slots=2),
-        weights=builder.buffer("weights", tile_q, tile_k, formats.weights, slots=2),
-        output=builder.buffer("output", tile_q, dim, formats.output),
-        score_rows=score_rows,
-        x=x,
-        weight_rows=weight_rows,
-        row_max=builder.buffer("row_max", softmax_rows, 1, vector),
-        row_sum=builder.buffer("row_sum", softmax_rows, 1, vector),
-    )
+        "scores": tiles("scores", tile_q, tile_k, formats.scores),
+        "weights": tiles("weights", tile_q, tile_k, formats.weights),
+        "output": builder.buffer("output", tile_q, dim, formats.output),
+        "score_rows": score_rows,
+        "x": x,
+        "weight_rows": weight_rows,
+        "row_max": rows("row_max", 1, vector),
+        "row_sum": rows("row_sum", 1, vector),
+    }

@@ -16,7 +16,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from accelsim.errors import ConfigError
+from accelsim.kernels.base import Array
 from accelsim.numerics.formats import Format
 from accelsim.numerics.rounding import round_array
 
@@ -55,6 +58,12 @@ class PseudoAverage:
     def row_sum(self) -> float:
         """Sum of a row of the rounded matrix."""
         return self.diagonal + (self.rows - 1) * self.off_diagonal
+
+    def matrix(self) -> Array:
+        """Return the rounded matrix, float32 [rows, rows]."""
+        matrix = np.full((self.rows, self.rows), self.off_diagonal, np.float32)
+        np.fill_diagonal(matrix, self.diagonal)
+        return matrix
 
 
 def solve_pseudo_average(

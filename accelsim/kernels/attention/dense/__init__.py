@@ -1,0 +1,1 @@
+"""Textbook attention, whose scores and probabilities go through HBM."""

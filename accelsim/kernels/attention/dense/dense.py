@@ -1,0 +1,199 @@
+"""Attention as three kernels, the textbook baseline: scores and probabilities go through HBM.
+
+S = Q K^T is stored, P = softmax(S / sqrt(d)) is stored, then O = P V. Every pair of query and key
+is computed, also those that a causal mask hides. Source: standard attention in Dao et al.,
+"FlashAttention" (2022), Algorithm 0.
+
+HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b plus S and P
+once; writes: S and P once, and S_q d b.
+"""
+
+from typing import ClassVar, NamedTuple
+
+from accelsim.config.spec import Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.common import (
+    Operands,
+    declare_operands,
+    score_factor,
+    softmax_attention,
+    step_formats,
+)
+from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
+from accelsim.kernels.attention.folding import mask_keys, query_heads
+from accelsim.kernels.attention.online_softmax import Rows, keys_of
+from accelsim.kernels.base import Array, Kernel
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.units import ceil_div
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+
+class Layout(NamedTuple):
+    """Sizes in elements, tensors and tiles on chip.
+
+    `group` query heads share one KV head, or are folded as in `folding`.
+    """
+
+    heads: int
+    group: int
+    q_len: int
+    span: int
+    """Query rows that follow each other in time: after them the next folded head begins."""
+    kv_len: int
+    dim: int
+    tile_q: int
+    tile_k: int
+    softmax_rows: int
+    causal: bool
+    factor: float
+    hbm: Operands
+    all_scores: Tensor
+    all_weights: Tensor
+    queries: Buffer
+    keys: Buffer
+    """Keys, and in the last phase values."""
+    acc: Buffer
+    scores: Buffer
+    weights: Buffer
+    output: Buffer
+    score_rows: Buffer
+    x: Buffer
+    """Whole rows of scores on their way to weights; buffers of one format are shared."""
+    weight_rows: Buffer
+    row_max: Buffer
+    row_sum: Buffer
+
+
+@jit
+def dense(p, k):
+    """Three phases; each needs all of the one before."""
+    for item in range(k.heads * -(-k.q_len // k.tile_q)):
+        al.begin_item(p, 0)
+        _score_rows(p, _query_rows(item, k.tile_q, k), k)
+    for item in range(k.heads * -(-k.q_len // k.softmax_rows)):
+        al.begin_item(p, 1)
+        _softmax_rows(p, _query_rows(item, k.softmax_rows, k), k)
+    for item in range(k.heads * -(-k.q_len // k.tile_q)):
+        al.begin_item(p, 2)
+        _output_rows(p, _query_rows(item, k.tile_q, k), k)
+
+
+@jit_inner
+def _query_rows(item, most, k):
+    """The tile of at most `most` query rows that is a work item; heads follow each other."""
+    tiles = -(-k.q_len // most)
+    head, first = item // tiles, item % tiles * most
+    rows = min(most, k.q_len - first)
+    return Rows(item, first, rows, head * k.q_len + first, head // k.group * k.kv_len)
+
+
+@jit_inner
+def _score_rows(p, at, k):
+    """S = Q K^T: scores of one tile of query rows against all keys."""
+    queries = al.tile(k.queries, at.item, at.rows, k.dim)
+    al.load(p, queries, k.hbm.q, at.q_row, 0)
+    for j in range(-(-k.kv_len // k.tile_k)):
+        start, cols = j * k.tile_k, keys_of(j, k)
+        keys, acc = al.tile(k.keys, j, cols, k.dim), al.tile(k.acc, j, at.rows, cols)
+        scores = al.tile(k.scores, j, at.rows, cols)
+        al.load(p, keys, k.hbm.k, at.kv_row + start, 0)
+        al.matmul_transposed(p, acc, queries, keys, False)
+        al.move(p, scores, acc)
+        al.store(p, k.all_scores, at.q_row, start, scores)
+
+
+@jit_inner
+def _softmax_rows(p, at, k):
+    """P = softmax(S / sqrt(d)) of whole rows."""
+    scores = al.tile(k.score_rows, at.item, at.rows, k.kv_len)
+    x = al.tile(k.x, at.item, at.rows, k.kv_len)
+    weights = al.tile(k.weight_rows, at.item, at.rows, k.kv_len)
+    largest, total = al.tile(k.row_max, 0, at.rows, 1), al.tile(k.row_sum, 0, at.rows, 1)
+    al.load(p, scores, k.all_scores, at.q_row, 0)
+    al.scale(p, x, scores, k.factor)
+    if k.causal:
+        mask_keys(p, x, 0, at, k)
+    al.row_max(p, largest, x)
+    al.subtract_column(p, x, x, largest)
+    al.exp(p, x, x)
+    al.row_sum(p, total, x)
+    al.divide_column(p, x, x, total)
+    if weights.fmt != x.fmt:
+        al.convert(p, weights, x)
+    al.store(p, k.all_weights, at.q_row, 0, weights)
+
+
+@jit_inner
+def _output_rows(p, at, k):
+    """O = P V: output of one tile of query rows."""
+    acc = al.tile(k.acc, at.item, at.rows, k.dim)
+    output = al.tile(k.output, at.item, at.rows, k.dim)
+    for j in range(-(-k.kv_len // k.tile_k)):
+        start, cols = j * k.tile_k, keys_of(j, k)
+        weights, values = al.tile(k.weights, j, at.rows, cols), al.tile(k.keys, j, cols, k.dim)
+        al.load(p, weights, k.all_weights, at.q_row, start)
+        al.load(p, values, k.hbm.v, at.kv_row + start, 0)
+        al.matmul(p, acc, weights, values, j > 0)
+    al.move(p, output, acc)
+    al.store(p, k.hbm.o, at.q_row, 0, output)
+
+
+class Dense(Kernel):
+    """Attention with scores and probabilities in HBM."""
+
+    name: ClassVar[str] = "dense"
+    summary: ClassVar[str] = "textbook attention; scores and probabilities go through HBM"
+    problem_kind: ClassVar[str] = "attention"
+    parameters: ClassVar[type[Spec]] = DenseParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: DenseParameters,
+        tensors: AttentionTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        formats = step_formats(problem.dtype, parameters.precision)
+        tiles = dense_tiles(problem, machine, parameters)
+        builder = ProgramBuilder(f"dense on {problem.name}", with_numbers=tensors is not None)
+        own = query_heads(problem, fold=tiles.fold)
+        rows, cols = own.heads * own.rows, problem.kv_len
+        layout = Layout(
+            heads=own.heads,
+            group=own.group,
+            q_len=own.rows,
+            span=problem.q_len,
+            kv_len=problem.kv_len,
+            dim=problem.head_dim,
+            tile_q=tiles.tile_q,
+            tile_k=tiles.tile_k,
+            softmax_rows=tiles.softmax_rows,
+            causal=problem.causal,
+            factor=score_factor(problem, formats.vector),
+            hbm=declare_operands(builder, problem, tensors),
+            all_scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),
+            all_weights=builder.tensor("p", "intermediate", rows, cols, formats.weights),
+            **allocate(builder, problem, formats, *tiles.sizes),
+        )
+        items = 2 * ceil_div(own.rows, tiles.tile_q) + ceil_div(own.rows, tiles.softmax_rows)
+        program = builder.record(dense, own.heads * items, layout)
+        return program.with_parameters(**tiles.parameters), layout.hbm.o.data
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: AttentionProblem, machine: MachineSpec, parameters: DenseParameters
+    ) -> float:
+        """Return the estimated time with the tiles that `record` takes; raises as it does."""
+        return dense_tiles(problem, machine, parameters).cycles
+
+    @classmethod
+    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+        """Return softmax attention in float64."""
+        return softmax_attention(problem, tensors)

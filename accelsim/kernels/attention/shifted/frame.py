@@ -1,0 +1,292 @@
+"""What attention over shifted keys shares: a problem laid out on a machine.
+
+Shifted keys K' are scaled keys without (most of) the mean of their tile, so that the scores
+S' = q K'^T are small enough for FP16. Each key tile has its own frame then: the true scores of a
+row are S' plus an offset of the row and the tile. So each tile gets its own softmax (maximum m_j,
+weights exp(S' - m_j), sum l_j), and is merged into the running result by two factors per row:
+`keep` for what is there and `enter` for what comes. How the offset is known is what the kernels
+differ in. The shared steps are in `accelsim.kernels.attention.shifted.steps`.
+
+K' is made `once` for each KV head, stored, and loaded again by every query tile; or it is `cached`,
+lying in the KV cache in place of K when the kernel starts.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import Operands, declare_operands
+from accelsim.kernels.attention.folding import query_heads
+from accelsim.kernels.attention.shifted.steps import Loops
+from accelsim.kernels.attention.shifted.tiles import (
+    ShiftedFormats,
+    ShiftedParameters,
+    fastest_tiles,
+)
+from accelsim.kernels.base import Array
+from accelsim.kernels.estimate.footprint import larger
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.units import ceil_div
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+_LOWEST_FP16, _LOWEST_FP32 = -60000.0, -3e38
+"""Below every score, and yet finite: near the end of each format."""
+
+Shift = Literal["once", "per_query_tile", "cached"]
+"""Where K' is made: once per KV head, by every query tile, or before, in the KV cache."""
+Buffers = dict[str, Buffer]
+
+
+class Layout(NamedTuple):
+    """Sizes in elements, operands in HBM and tiles on chip; all batches together.
+
+    `group` query heads share one KV head, or are folded as in `folding`. Buffers of one format are
+    shared. Columns have one number for each row: `wide` ones are in the format of the statistics,
+    the others in that of the vector path.
+    """
+
+    heads: int
+    group: int
+    q_len: int
+    span: int
+    """Query rows that follow each other in time: after them the next folded head begins."""
+    kv_len: int
+    dim: int
+    tile_q: int
+    tile_k: int
+    tiles_k: int
+    """Key tiles of a KV head."""
+    key_tiles: int
+    """Key tiles of all KV heads."""
+    shift_items: int
+    """Work items of a phase before the attention that makes K', or 0; item i makes the tiles i,
+    i + shift_items, ..."""
+    causal: bool
+    scale: float
+    """1 / sqrt(dim)."""
+    lowest_max: float
+    """Least maximum of a masked row: a row without a visible key has weights 0, not NaN."""
+    hbm: Operands
+    own: Any
+    """Constants, tensors and buffers of one kernel alone, a tuple with names."""
+    queries: Buffer
+    keys: Buffer
+    shifted_keys: Buffer
+    values: Buffer
+    scores_acc: Buffer
+    output_acc: Buffer
+    scores: Buffer
+    x: Buffer
+    """Scores on their way to weights."""
+    weights: Buffer
+    product: Buffer
+    output: Buffer
+    stored: Buffer
+    lowest: Buffer
+    row_max: Buffer
+    row_sum: Buffer
+    tile_max: Buffer
+    wide_max: Buffer
+    tile_sum: Buffer
+    keep: Buffer
+    enter: Buffer
+    wide_keep: Buffer
+    wide_enter: Buffer
+
+
+class Sizes(NamedTuple):
+    """What buffers are sized by; tiles may be arrays with one number for each candidate."""
+
+    dim: int
+    formats: ShiftedFormats
+    shift: Shift
+    tile_q: Any
+    tile_k: Any
+
+    @property
+    def is_shifting(self) -> bool:
+        """Whether the kernel makes K'."""
+        return self.shift != "cached"
+
+
+Allocate = Callable[[ProgramBuilder, Sizes], tuple[Buffers, Buffers]]
+"""Declares the buffers of a kernel: those of the layout, and its own."""
+Declare = Callable[["Frame", ProgramBuilder, Buffers], Any]
+"""Declares the tensors of a kernel beside the operands; returns all that it has of its own, its
+buffers included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The choices for one problem on one machine."""
+
+    name: str
+    problem: AttentionProblem
+    sizes: Sizes
+    fold: bool
+    items_at_once: int
+    """Work items that the cores hold at once."""
+    allocate: Allocate
+    cache: Mapping[str, Array] = field(default_factory=dict)
+    """Values that lie in the KV cache, by the names of tensors; none: without numbers."""
+
+    @classmethod
+    def prepare(
+        cls,
+        kernel: str,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: ShiftedParameters,
+        formats: ShiftedFormats,
+        shift: Shift,
+        allocate: Allocate,
+    ) -> "Frame":
+        """Return the frame with the tiles that were asked for, or of the lowest estimated time.
+
+        Raises DoesNotFitError if none fit.
+        """
+        name = f"{kernel} on {problem.name}"
+        sizes = partial(Sizes, problem.head_dim, formats, shift)
+        *tiles, fold = fastest_tiles(
+            name,
+            problem,
+            machine,
+            parameters,
+            formats,
+            lambda builder, *tiles: allocate(builder, sizes(*tiles)),
+        )
+        items = machine.cores * machine.items_in_flight
+        return cls(name, problem, sizes(*tiles), fold, items, allocate)
+
+    @property
+    def scale(self) -> float:
+        """1 / sqrt(head_dim)."""
+        return float(1 / np.sqrt(self.problem.head_dim))
+
+    @property
+    def tiles_k(self) -> int:
+        """Key tiles of a KV head."""
+        return ceil_div(self.problem.kv_len, self.sizes.tile_k)
+
+    @property
+    def kv_heads(self) -> int:
+        """KV heads of all batches."""
+        return self.problem.batch * self.problem.kv_heads
+
+    def record(
+        self, loops: Loops, declare: Declare, tensors: AttentionTensors | None
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        frame = self
+        if self.sizes.shift == "cached" and tensors is not None:
+            frame = replace(self, cache=self._cached(loops, declare, tensors))
+        builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
+        k = frame._layout(builder, declare, tensors)
+        items = k.shift_items + k.heads * ceil_div(k.q_len, k.tile_q)
+        program = builder.record(loops.attend, items, k)
+        chosen = program.with_parameters(tile_q=k.tile_q, tile_k=k.tile_k, fold=k.q_len > k.span)
+        return chosen, k.hbm.o.data
+
+    def made_keys(self, builder: ProgramBuilder, name: str, rows: int) -> Tensor:
+        """Place `rows` rows of what shifting makes: intermediate, or input where it is cached."""
+        dim, fmt = self.sizes.dim, self.sizes.formats.shifted
+        if self.sizes.is_shifting:
+            return builder.tensor(name, "intermediate", rows, dim, fmt)
+        return builder.tensor(name, "input", rows, dim, fmt, self.cache.get(name))
+
+    def _cached(
+        self, loops: Loops, declare: Declare, tensors: AttentionTensors
+    ) -> Mapping[str, Array]:
+        """Return what a cache would hold, by tensor: what shifting once stores."""
+        frame = replace(self, sizes=self.sizes._replace(shift="once"))
+        builder = ProgramBuilder(self.name, with_numbers=True)
+        k = frame._layout(builder, declare, tensors)
+        builder.record(loops.make_shifted_keys, k.shift_items, k)
+        return builder.data
+
+    def _layout(
+        self, builder: ProgramBuilder, declare: Declare, tensors: AttentionTensors | None
+    ) -> Layout:
+        """Declare tensors and buffers."""
+        problem, sizes = self.problem, self.sizes
+        heads, key_tiles = query_heads(problem, fold=self.fold), self.kv_heads * self.tiles_k
+        shared, own = self.allocate(builder, sizes)
+        hbm = declare_operands(builder, problem, tensors)
+        return Layout(
+            heads=heads.heads,
+            group=heads.group,
+            q_len=heads.rows,
+            span=problem.q_len,
+            kv_len=problem.kv_len,
+            dim=sizes.dim,
+            tile_q=sizes.tile_q,
+            tile_k=sizes.tile_k,
+            tiles_k=self.tiles_k,
+            key_tiles=key_tiles,
+            # As many as the cores hold at once, so that each loads its constants only once.
+            shift_items=min(key_tiles, self.items_at_once) if sizes.shift == "once" else 0,
+            causal=problem.causal,
+            scale=self.scale,
+            lowest_max=_LOWEST_FP16 if sizes.formats.steps.vector == Format.FP16 else _LOWEST_FP32,
+            hbm=hbm,
+            own=declare(self, builder, own),
+            **shared,
+        )
+
+
+def allocate_shared(builder: ProgramBuilder, sizes: Sizes, made_rows: int = 0) -> Buffers:
+    """Declare the buffers of the layout; K' comes out of a product of `made_rows` rows."""
+    dim, tile_q, tile_k = sizes.dim, sizes.tile_q, sizes.tile_k
+    steps, statistics = sizes.formats.steps, sizes.formats.statistics
+    vector = steps.vector
+
+    def rows(name: str, cols: Any, fmt: Format, slots: int = 1) -> Buffer:
+        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
+
+    def of_keys(name: str, fmt: Format) -> Buffer:
+        return builder.buffer(name, tile_k, dim, fmt, slots=2)
+
+    def accumulator(name: str, rows: Any, cols: Any) -> Buffer:
+        return builder.buffer(name, rows, cols, Format.FP32, memory="accumulator")
+
+    def widened(name: str, narrow: Buffer) -> Buffer:
+        return narrow if statistics == vector else rows(name, 1, statistics)
+
+    x = rows("x", tile_k, vector, 2)
+    weights = x if steps.weights == vector else rows("weights", tile_k, steps.weights, 2)
+    output = rows("output", dim, vector)
+    tile_max, keep, enter = (rows(name, 1, vector) for name in ("tile_max", "keep", "enter"))
+    return {
+        "queries": rows("q", dim, steps.stored, 2),
+        "shifted_keys": of_keys("shifted_k", sizes.formats.shifted),
+        "values": of_keys("v", steps.stored),
+        "scores_acc": accumulator("scores_acc", tile_q, tile_k),
+        "output_acc": accumulator("output_acc", larger(tile_q, made_rows), dim),
+        "scores": rows("scores", tile_k, steps.scores, 2),
+        "x": x,
+        "weights": weights,
+        "product": rows("product", dim, vector),
+        "output": output,
+        "stored": output if steps.output == vector else rows("stored", dim, steps.output),
+        "lowest": rows("lowest", 1, vector),
+        "row_max": rows("row_max", 1, statistics, 2),
+        "row_sum": rows("row_sum", 1, vector),
+        "tile_max": tile_max,
+        "wide_max": widened("wide_max", tile_max),
+        "tile_sum": rows("tile_sum", 1, vector),
+        "keep": keep,
+        "enter": enter,
+        "wide_keep": widened("wide_keep", keep),
+        "wide_enter": widened("wide_enter", enter),
+        "keys": of_keys("k", steps.stored)
+        if sizes.is_shifting
+        else builder.no_buffer(steps.stored),
+    }

@@ -1,0 +1,119 @@
+"""Formats and tiles of attention over shifted keys: those of the lowest estimated time that fit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from accelsim.config.spec import Size, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import (
+    Precision,
+    StepFormats,
+    step_formats,
+)
+from accelsim.kernels.attention.flash_blocks import tilings_of
+from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work
+from accelsim.kernels.attention.online_estimate import Work
+from accelsim.kernels.estimate.choice import fastest
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.footprint import fitting
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.tiling import misfit
+from accelsim.numerics.formats import Format, common_format
+from accelsim.units import BITS_PER_BYTE
+from accelsim.workload.problem import AttentionProblem
+
+_OFFSET_OPS = 12
+"""Ops on columns that find the offset of a tile and bring two frames together, more or fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftedFormats:
+    """Format of every step."""
+
+    steps: StepFormats
+    """Formats that every attention kernel has."""
+    shifted: Format
+    """K', and the matrix that makes it."""
+    statistics: Format
+    """Running row maximum and the offsets of rows: one number for each row."""
+
+
+def shifted_formats(
+    stored: Format, precision: Precision | None, statistics: Format | None
+) -> ShiftedFormats:
+    """Return the formats that a precision stands for; statistics as the vector path if None.
+
+    K' is a difference of stored numbers, of which BF16 would keep too few digits.
+    """
+    steps = step_formats(stored, precision, of_fp16="fp16")
+    shifted = Format.FP32 if steps.scores == Format.FP32 else Format.FP16
+    return ShiftedFormats(steps, shifted, statistics or steps.vector)
+
+
+class ShiftedParameters(Spec):
+    """Tiles of both kernels that shift keys."""
+
+    tile_q: Size | None = None
+    """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
+    tile_k: Size | None = None
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
+    fold: bool | None = None
+    """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
+    read K and V once; absent: if the rows of one head do not fill a tile and that is estimated to
+    be faster."""
+
+
+@remembered
+def fastest_tiles(
+    name: str,
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    chosen: ShiftedParameters,
+    formats: ShiftedFormats,
+    allocate: Callable[..., object],
+) -> tuple[int, int, bool]:
+    """Return query and key rows of a tile, and whether heads are folded.
+
+    They are those that were asked for, else those of the lowest estimated time.
+    `allocate(builder, query rows, key rows)` declares the buffers. Raises DoesNotFitError if no
+    tiles fit.
+    """
+    asked = tilings_of(problem, chosen.tile_q, chosen.tile_k, chosen.fold)
+    if chosen.fold is None:
+        # Estimates of whole tiles of one head are up to 13 % too high: fold where it clearly pays.
+        asked = asked.at(~asked.fold | (asked.tile_q > problem.q_len))
+    known = asked.at(fitting(machine, allocate, *asked[:2]))
+    if not len(known.tile_q):
+        smallest = int(asked.tile_q.min()), int(asked.tile_k.min())
+        raise misfit(name, machine, lambda builder: allocate(builder, *smallest))
+    known.check_length(name, problem)
+    best = fastest(OnlineEstimate(problem, machine, shifted_work(problem, formats)).of(known))
+    return int(known.tile_q[best]), int(known.tile_k[best]), bool(known.fold[best])
+
+
+def shifted_work(
+    problem: AttentionProblem, formats: ShiftedFormats
+) -> Callable[[OpCosts, Any, Any], Work]:
+    """Return what gives the work of a query tile, where K' is made before."""
+    plain = online_work(problem, formats.steps, scale_query=True)
+    shifted, vector = formats.shifted, formats.steps.vector
+    width, statistics = vector.bits, formats.statistics
+
+    def work(costs: OpCosts, rows: Any, tile_k: Any) -> Work:
+        own, dim = plain(costs, rows, tile_k), problem.head_dim
+        operand = common_format(formats.steps.stored, shifted)
+        bits = formats.steps.stored.bits, shifted.bits
+        # The offsets of a tile: a pass over its scores, and columns of one number a row.
+        column = costs.vector("add", statistics, rows, 1, 3 * statistics.bits)
+        offsets = costs.vector("reduce", vector, rows, tile_k, width) + _OFFSET_OPS * column
+        scale = costs.vector("multiply", vector, rows, dim, 2 * width)
+        return own._replace(
+            key_bytes=tile_k * dim * shifted.bits / BITS_PER_BYTE,
+            scores=costs.product(rows, tile_k, dim, operand, bits),
+            softmax=own.softmax + offsets,
+            rescale=0 * scale,
+            merge=own.merge + 2 * scale,
+        )
+
+    return work
