@@ -11,7 +11,7 @@ HBM traffic that every step has, for n keys seen by each KV head: the query and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -33,15 +33,14 @@ from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
+from accelsim.program.program import Memory, Program
+from accelsim.program.recording import Buffer
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 _STAGES = (2, 3, 4)
 """Numbers of tiles on chip that are tried."""
-
-Declare = Callable[[ProgramBuilder, AttentionProblem, StepFormats], Any]
 
 
 class DecodeParameters(Spec):
@@ -58,54 +57,84 @@ class DecodeParameters(Spec):
     absent: as many as give the lowest estimated time."""
 
 
-class Shape(NamedTuple):
-    """Sizes in elements; `heads` are KV heads of all sequences, each with `group` query heads."""
+class Layout(NamedTuple):
+    """Sizes in elements, operands in HBM and tiles on chip.
+
+    `heads` are KV heads of all sequences; each has `group` query heads, the rows of most tiles.
+    """
 
     heads: int
     group: int
     steps: int
     kv_len: int
     dim: int
-    tile: int
+    tile_k: int
     causal: bool
     factor: float
+    hbm: Operands
+    queries: Buffer
+    keys: Buffer
+    values: Buffer
+    scores_acc: Buffer
+    output_acc: Buffer
+    scores: Buffer
+    x: Buffer
+    """Scores of all keys on their way to weights; buffers of one format are shared."""
+    weights: Buffer
+    largest: Buffer
+    total: Buffer
+    output: Buffer
+    stored: Buffer
+    own: Any
+    """What a kernel has beside these: its choices, tensors, buffers and state."""
+    mask: Any
+    """bool [batch x q_heads, steps, kv_len], the keys that were kept, or None; see `kept`."""
 
 
-class Buffers(NamedTuple):
-    """On-chip tiles. `x` holds scores of all keys on their way to weights."""
+class OnChip(NamedTuple):
+    """Declares buffers with a row for each query head of a group."""
 
-    queries: Any
-    keys: Any
-    values: Any
-    scores_acc: Any
-    output_acc: Any
-    scores: Any
-    x: Any
-    weights: Any
-    largest: Any
-    total: Any
-    output: Any
-    stored: Any
+    builder: ProgramBuilder
+    group: int
+    dim: int
+    formats: StepFormats
 
-
-def shape_of(problem: AttentionProblem, tile_rows: int) -> Shape:
-    """Return the sizes of a generation."""
-    return Shape(
-        heads=problem.batch * problem.kv_heads,
-        group=problem.q_heads // problem.kv_heads,
-        steps=problem.q_len,
-        kv_len=problem.kv_len,
-        dim=problem.head_dim,
-        tile=tile_rows,
-        causal=problem.causal,
-        factor=1 / np.sqrt(problem.head_dim),
-    )
+    def rows(
+        self,
+        name: str,
+        cols: Any,
+        fmt: Format | None = None,
+        *,
+        slots: int = 1,
+        memory: Memory = "scratchpad",
+    ) -> Buffer:
+        """Declare a buffer; fmt: absent for that of the vector path."""
+        fmt = fmt or self.formats.vector
+        return self.builder.buffer(name, self.group, cols, fmt, slots=slots, memory=memory)
 
 
-def seen_in_exact_steps(problem: AttentionProblem, steps: int) -> int:
-    """Return the most keys that any of the first `steps` steps sees; 0 where there are none."""
-    hidden = problem.q_len - steps if problem.causal else 0
-    return problem.kv_len - hidden if steps else 0
+Declare = Callable[[OnChip], Any]
+
+
+def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buffer]:
+    """Declare the buffers of the frame: tiles of tile_k keys or values, scores of `cols`."""
+    rows, dim, formats = chip.rows, chip.dim, chip.formats
+    stored, vector = formats.stored, formats.vector
+    x, output = rows("x", cols), rows("output", dim)
+    return {
+        "queries": rows("queries", dim, stored, slots=2),
+        "keys": chip.builder.buffer("keys", tile_k, dim, stored, slots=stages),
+        "values": chip.builder.buffer("values", tile_k, dim, stored, slots=stages),
+        "scores_acc": rows("scores_acc", tile_k, Format.FP32, slots=2, memory="accumulator"),
+        "output_acc": rows("output_acc", dim, Format.FP32, memory="accumulator"),
+        "scores": rows("scores", tile_k, formats.scores, slots=2),
+        "x": x,
+        "weights": x if formats.weights == vector else rows("weights", cols, formats.weights),
+        "largest": rows("largest", 1),
+        "total": rows("total", 1),
+        "output": output,
+        "stored": output if formats.output == vector else rows("stored", dim, formats.output),
+    }
 
 
 def declare_operands(
@@ -127,40 +156,11 @@ def declare_operands(
     )
 
 
-def allocate(
-    builder: ProgramBuilder,
-    problem: AttentionProblem,
-    formats: StepFormats,
-    tile_rows: int,
-    cols: int,
-    stages: int,
-) -> Buffers:
-    """Declare the buffers of the frame: tiles of `tile_rows` keys or values, scores of `cols`."""
-    dim = problem.head_dim
-    group = problem.q_heads // problem.kv_heads
-    stored, vector = formats.stored, formats.vector
-
-    def rows(name: str, width: int, fmt: Format, slots: int = 1) -> Any:
-        return builder.buffer(name, group, width, fmt, slots=slots)
-
-    def accumulator(name: str, width: int, slots: int) -> Any:
-        return builder.buffer(name, group, width, Format.FP32, slots=slots, memory="accumulator")
-
-    x, output = rows("x", cols, vector), rows("output", dim, vector)
-    return Buffers(
-        queries=rows("queries", dim, stored, slots=2),
-        keys=builder.buffer("keys", tile_rows, dim, stored, slots=stages),
-        values=builder.buffer("values", tile_rows, dim, stored, slots=stages),
-        scores_acc=accumulator("scores_acc", tile_rows, slots=2),
-        output_acc=accumulator("output_acc", dim, slots=1),
-        scores=rows("scores", tile_rows, formats.scores, slots=2),
-        x=x,
-        weights=x if formats.weights == vector else rows("weights", cols, formats.weights),
-        largest=rows("largest", 1, vector),
-        total=rows("total", 1, vector),
-        output=output,
-        stored=output if formats.output == vector else rows("stored", dim, formats.output),
-    )
+def seen_by_steps(problem: AttentionProblem) -> Array:
+    """Return the number of keys that each step sees."""
+    if not problem.causal:
+        return np.full(problem.q_len, problem.kv_len)
+    return np.arange(problem.kv_len - problem.q_len, problem.kv_len) + 1
 
 
 class DecodeTiles(NamedTuple):
@@ -172,32 +172,93 @@ class DecodeTiles(NamedTuple):
     cycles: float
 
 
-class Layout(NamedTuple):
-    """The buffers of a decode kernel, for tiles yet to be chosen."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A generation laid out on a machine, ready to be recorded."""
 
-    name: str
     problem: AttentionProblem
-    formats: StepFormats
-    declare_own: Declare | None
+    tensors: AttentionTensors | None
+    builder: ProgramBuilder
+    layout: Layout
 
-    def declare(
-        self, builder: ProgramBuilder, tile_rows: int, keys: int, stages: int
-    ) -> tuple[Buffers, Any]:
-        """Declare the buffers of the frame, and those that the kernel has beside them."""
-        buffers = allocate(builder, self.problem, self.formats, tile_rows, keys, stages)
-        own = self.declare_own
-        return buffers, own(builder, self.problem, self.formats) if own else None
+    def with_layout(self, **changes: Any) -> "Frame":
+        """Return the frame with other values of some fields of its layout."""
+        return replace(self, layout=self.layout._replace(**changes))
 
-    def fastest(
-        self, machine: MachineSpec, parameters: DecodeParameters, keys: int, splits: list[int]
-    ) -> DecodeTiles:
+    def record(self, kernel: Callable[..., None], num_items: int) -> Program:
+        """Record kernel(p, layout)."""
+        program = self.builder.record(kernel, num_items, self.layout)
+        return program.with_parameters(tile_k=self.layout.tile_k, stages=self.layout.keys.slots)
+
+    @property
+    def output(self) -> Array | None:
+        """What the kernel computed, [batch x q_heads x q_len, head_dim]; None without numbers."""
+        data: Array | None = self.layout.hbm.o.data
+        return None if data is None else data.reshape(-1, self.layout.dim)
+
+
+class Generation(NamedTuple):
+    """What a kernel computes, for tiles yet to be chosen."""
+
+    kernel: str
+    problem: AttentionProblem
+    parameters: DecodeParameters
+    declare_own: Declare
+    """Returns what the kernel has beside the frame; called for each way to lay it out."""
+
+    @property
+    def name(self) -> str:
+        """Name of the program."""
+        return f"{self.kernel} on {self.problem.name}"
+
+    @property
+    def formats(self) -> StepFormats:
+        """Formats of all steps."""
+        return step_formats(self.problem.dtype, self.parameters.precision)
+
+    def laid_out(
+        self, machine: MachineSpec, tensors: AttentionTensors | None, most_keys: int | None = None
+    ) -> Frame:
+        """Declare operands and buffers, with the tiles of the lowest estimated time.
+
+        most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
+        """
+        keys = most_keys or self.problem.kv_len
+        tiles = _fastest(
+            self.kernel, self.problem, machine, self.parameters, keys, self.fastest_tiles
+        )
+        return self.with_tiles(tiles, keys, tensors)
+
+    def with_tiles(self, tiles: DecodeTiles, keys: int, tensors: AttentionTensors | None) -> Frame:
+        """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
+        problem = self.problem
+        builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
+        hbm = declare_operands(builder, problem, tensors)
+        buffers, own = self._declare(builder, tiles.tile_k, keys, tiles.stages)
+        layout = Layout(
+            heads=problem.batch * problem.kv_heads,
+            group=problem.q_heads // problem.kv_heads,
+            steps=problem.q_len,
+            kv_len=problem.kv_len,
+            dim=problem.head_dim,
+            tile_k=tiles.tile_k,
+            causal=problem.causal,
+            factor=1 / np.sqrt(problem.head_dim),
+            hbm=hbm,
+            **buffers,
+            own=own,
+            mask=None,
+        )
+        return Frame(problem, tensors, builder, layout)
+
+    def fastest_tiles(self, machine: MachineSpec, keys: int, splits: list[int]) -> DecodeTiles:
         """Return the tiles of the lowest estimate for steps over `keys` keys, cut into `splits`.
 
         Raises DoesNotFitError if none of what was asked for fits.
         """
-        tilings = _tilings(parameters, keys, splits)
+        tilings = _tilings(self.parameters, keys, splits)
         length = -(-keys // tilings.splits)
-        fits = fitting(machine, self.declare, tilings.tile_k, length, tilings.stages)
+        fits = fitting(machine, self._declare, tilings.tile_k, length, tilings.stages)
         if not fits.any():
             raise self._too_large(machine, tilings, keys)
         known = tilings.at(np.flatnonzero(fits))
@@ -206,22 +267,19 @@ class Layout(NamedTuple):
         sizes_of = {key: int(each[best]) for key, each in known._asdict().items()}
         return DecodeTiles(**sizes_of, cycles=float(estimate.cycles[best]))
 
+    def _declare(
+        self, builder: ProgramBuilder, tile_k: int, keys: int, stages: int
+    ) -> tuple[dict[str, Buffer], Any]:
+        """Declare the buffers of the frame, and what the kernel has beside them."""
+        group = self.problem.q_heads // self.problem.kv_heads
+        chip = OnChip(builder, group, self.problem.head_dim, self.formats)
+        return allocate(chip, tile_k, keys, stages), self.declare_own(chip)
+
     def _too_large(self, machine: MachineSpec, tilings: DecodeTiling, keys: int) -> Exception:
         """Return the error of the smallest tiles and the shortest ranges."""
         length = ceil_div(keys, int(tilings.splits.max()))
         sizes = int(tilings.tile_k.min()), length, int(tilings.stages.min())
-        return misfit(self.name, machine, lambda builder: self.declare(builder, *sizes))
-
-
-def layout_of(
-    kernel: str,
-    problem: AttentionProblem,
-    parameters: DecodeParameters,
-    declare_own: Declare | None,
-) -> Layout:
-    """Return the layout of a kernel."""
-    formats = step_formats(problem.dtype, parameters.precision)
-    return Layout(f"{kernel} on {problem.name}", problem, formats, declare_own)
+        return misfit(self.name, machine, lambda builder: self._declare(builder, *sizes))
 
 
 @remembered
@@ -231,9 +289,9 @@ def _fastest(
     machine: MachineSpec,
     parameters: DecodeParameters,
     keys: int,
-    fastest: Callable[..., DecodeTiles],
+    choose: Callable[..., DecodeTiles],
 ) -> DecodeTiles:
-    return fastest(machine, parameters, keys, [1])
+    return choose(machine, keys, [1])
 
 
 def _tilings(parameters: DecodeParameters, keys: int, splits: list[int]) -> DecodeTiling:
@@ -246,68 +304,6 @@ def _tilings(parameters: DecodeParameters, keys: int, splits: list[int]) -> Deco
     tiles = ceil_div(ceil_div(keys, all_of_them.splits), all_of_them.tile_k)
     # A slot more than there are tiles is never used.
     return all_of_them.at(all_of_them.stages <= np.maximum(tiles, min(_STAGES)))
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A generation laid out on a machine, ready to be recorded."""
-
-    problem: AttentionProblem
-    tensors: AttentionTensors | None
-    builder: ProgramBuilder
-    formats: StepFormats
-    hbm: Operands
-    buffers: Buffers
-    own: Any
-    """What the kernel declared beside the buffers of the frame."""
-    shape: Shape
-
-    @classmethod
-    def prepare(
-        cls,
-        kernel: str,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: DecodeParameters,
-        tensors: AttentionTensors | None,
-        declare_own: Declare | None = None,
-        most_keys: int | None = None,
-    ) -> "Frame":
-        """Declare operands and buffers, with the tiles of the lowest estimated time.
-
-        declare_own: returns what the kernel has beside the buffers of the frame; absent: nothing.
-        most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
-        """
-        keys = most_keys or problem.kv_len
-        layout = layout_of(kernel, problem, parameters, declare_own)
-        tiles = _fastest(kernel, problem, machine, parameters, keys, layout.fastest)
-        return cls.laid_out(layout, tiles, keys, tensors)
-
-    @classmethod
-    def laid_out(
-        cls, layout: "Layout", tiles: "DecodeTiles", keys: int, tensors: AttentionTensors | None
-    ) -> "Frame":
-        """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
-        problem, formats = layout.problem, layout.formats
-        builder = ProgramBuilder(layout.name, with_numbers=tensors is not None)
-        hbm = declare_operands(builder, problem, tensors)
-        own = layout.declare(builder, tiles.tile_k, keys, tiles.stages)
-        shape = shape_of(problem, tiles.tile_k)
-        return cls(problem, tensors, builder, formats, hbm, *own, shape)
-
-    def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
-        """Record kernel(p, shape, formats, *arguments, hbm, buffers)."""
-        codes = self.formats.codes
-        program = self.builder.record(
-            kernel, num_items, self.shape, codes, *arguments, self.hbm, self.buffers
-        )
-        return program.with_parameters(tile_k=self.shape.tile, stages=self.buffers.keys.slots)
-
-    @property
-    def output(self) -> Array | None:
-        """What the kernel computed, [batch x q_heads x q_len, head_dim]; None without numbers."""
-        data: Array | None = self.hbm.o.data
-        return None if data is None else data.reshape(-1, self.shape.dim)
 
 
 class DecodeKernel(Kernel):

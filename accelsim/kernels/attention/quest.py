@@ -15,7 +15,7 @@ group d b + 2 m d b + 2 (U page + n - m page) d b, where U is the size of the un
 d b. Exact steps read 2 n d b for K and V.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -23,45 +23,31 @@ from pydantic import Field
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import Declare, DecodeKernel, Frame
+from accelsim.kernels.attention.decode import Generation, OnChip
 from accelsim.kernels.attention.kept import note_range, record_selection
 from accelsim.kernels.attention.selecting import (
     Picked,
+    SelectingKernel,
     SelectingParameters,
     allocate_picked,
     count_of,
+    keep_largest,
+    list_columns,
 )
 from accelsim.kernels.attention.steps import (
-    add_value_range,
-    add_value_rows,
-    as_operand,
+    Listed,
+    Range,
+    attend_to_both,
+    begin_step,
     exact_step,
-    exponentials,
-    load_queries,
-    score_range,
-    score_rows,
-    seen_keys,
-    store_output,
+    queries_of,
+    take_scores,
 )
 from accelsim.kernels.base import Array
-from accelsim.numerics.formats import FP32
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    begin_item,
-    columns,
-    fill,
-    load,
-    matmul_transposed,
-    maximum,
-    minimum,
-    move,
-    scale,
-    tile,
-)
-from accelsim.program.old.selection import Ranking, compact, expand_runs, keep_largest, kth_largest
+from accelsim.program import language as al
+from accelsim.program.language import Ranking
 from accelsim.program.program import Program
-from accelsim.program.recording import Tensor
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
@@ -79,120 +65,107 @@ class QuestParameters(SelectingParameters):
     """Full pages that each head keeps; absent: the share `kept`."""
 
 
-class _Choice(NamedTuple):
+class _Own(NamedTuple):
+    """What is kept, the bounds in HBM, and the tiles beside those of the frame."""
+
     page: int
     share: float
-    pages: int
+    wanted: int
+    """Full pages that each head keeps; 0: `share` of them."""
     exact_steps: int
     assumed_union: float
-
-
-class _Bounds(NamedTuple):
-    """Smallest and largest key of every full page in HBM, [kv_heads x pages, dim]."""
-
-    smallest: Tensor
-    largest: Tensor
     pages: int
-
-
-class _Own(NamedTuple):
-    """On-chip tiles beside those of the frame."""
-
+    """Full pages of a KV head at the end."""
+    smallest: Tensor
+    """Smallest key of every page in each channel, [kv_heads x pages, dim]."""
+    largest: Tensor
+    """Largest key, the same."""
     picked: Picked
-    zero: Any
-    positive: Any
-    negative: Any
-    rows: Any
+    zero: Buffer
+    positive: Buffer
+    negative: Buffer
+    rows: Buffer
 
 
 @jit
-def quest(p, shape, fmt, choice, bounds, own, mask, hbm, b):
+def quest(p, k):
     """All steps, one after the other."""
-    for item in range(shape.steps * shape.heads):
-        step, head = item // shape.heads, item % shape.heads
-        begin_item(p, step)
-        queries, cols = load_queries(p, step, head, shape, hbm, b), seen_keys(step, shape)
-        full = (cols - 1) // choice.page
-        wanted = choice.pages if choice.pages else count_of(choice.share, full)
-        if step < choice.exact_steps or wanted >= full:
-            note_range(mask, head * shape.group, step, shape.group, 0, cols)
-            exact_step(p, step, head, queries, shape, fmt, hbm, b)
+    for item in range(k.steps * k.heads):
+        at = begin_step(p, item, k)
+        full = (at.seen - 1) // k.own.page
+        wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, full)
+        if at.step < k.own.exact_steps or wanted >= full:
+            note_range(k.mask, 0, at.seen, at, k)
+            exact_step(p, at, k)
         else:
-            _bound_scores(p, head, full, queries, shape, fmt, bounds, own, b)
-            count = _pick_pages(p, full, wanted, shape, fmt, choice, own, b)
-            _note_pages(mask, step, head, full, count, cols, shape, choice, own)
-            _attend_to_pages(p, step, head, queries, full, count, shape, fmt, choice, own, hbm, b)
+            pages = _pick_pages(p, full, wanted, at, k)
+            _note_pages(k.mask, pages, full, at, k)
+            _attend_to_pages(p, pages, full, at, k)
 
 
 @jit_inner
-def _bound_scores(p, head, full, queries, shape, fmt, bounds, own, b):
-    """Upper bounds of the scores of all full pages, into the first columns of x."""
-    zero, positive, negative = tile(own.zero, 0), tile(own.positive, 0), tile(own.negative, 0)
-    group, dim, x = shape.group, shape.dim, tile(b.x, 0)
-    fill(p, zero, 0.0, group, dim, fmt.stored)
-    maximum(p, positive, queries, zero, group, dim, fmt.stored)
-    minimum(p, negative, queries, zero, group, dim, fmt.stored)
-    for j in range(-(-full // shape.tile)):
-        start = j * shape.tile
-        rows, row = min(shape.tile, full - start), head * bounds.pages + start
-        acc, scores = tile(b.scores_acc, j), tile(b.scores, j)
-        largest, smallest = tile(b.keys, 0), tile(b.keys, 1)
-        load(p, largest, bounds.largest, row, 0, rows, dim)
-        matmul_transposed(p, acc, positive, largest, group, rows, dim, fmt.stored, FP32, False)
-        load(p, smallest, bounds.smallest, row, 0, rows, dim)
-        matmul_transposed(p, acc, negative, smallest, group, rows, dim, fmt.stored, FP32, True)
-        move(p, scores, acc, group, rows, FP32, fmt.scores)
-        scale(p, columns(x, start), scores, shape.factor, group, rows, fmt.vector)
+def _pick_pages(p, full, wanted, at, k):
+    """The numbers of the pages that any head picks among the full ones."""
+    bounds = _bound_scores(p, full, at, k)
+    kept = keep_largest(p, bounds, wanted, _RADIX, k)
+    assumed = max(wanted, count_of(k.own.assumed_union, full))
+    return list_columns(p, kept, -np.inf, assumed, k)
 
 
 @jit_inner
-def _pick_pages(p, full, wanted, shape, fmt, choice, own, b):
-    """Put the numbers of the pages that any head picks into `indices`; return how many."""
-    x, kept, bound = tile(b.x, 0), tile(own.picked.kept, 0), tile(own.picked.bound, 0)
-    indices, group, vector = tile(own.picked.indices, 0), shape.group, fmt.vector
-    kth_largest(p, bound, kept, x, wanted, _RADIX, group, full, vector)
-    keep_largest(p, kept, x, bound, wanted, -np.inf, group, full, vector)
-    assumed = max(wanted, count_of(choice.assumed_union, full))
-    return compact(p, kept, indices, kept, -np.inf, assumed, group, full, vector)
+def _bound_scores(p, full, at, k):
+    """Upper bounds of the scores of all full pages, in the first columns of x."""
+    bounds = al.tile(k.x, 0, k.group, full)
+    positive, negative = _signed_queries(p, at, k)
+    for j in range(-(-full // k.tile_k)):
+        start = j * k.tile_k
+        count, row = min(k.tile_k, full - start), at.head * k.own.pages + start
+        acc = al.tile(k.scores_acc, j, k.group, count)
+        largest, smallest = al.tile(k.keys, 0, count, k.dim), al.tile(k.keys, 1, count, k.dim)
+        al.load(p, largest, k.own.largest, row, 0)
+        al.matmul_transposed(p, acc, positive, largest, False)
+        al.load(p, smallest, k.own.smallest, row, 0)
+        al.matmul_transposed(p, acc, negative, smallest, True)
+        take_scores(p, al.columns(bounds, start, count), j, acc, k)
+    return bounds
 
 
 @jit_inner
-def _note_pages(mask, step, head, full, count, cols, shape, choice, own):
-    first, page, indices = head * shape.group, choice.page, tile(own.picked.indices, 0)
-    for i in range(count):
-        start = indices.data[0, i] * page
-        note_range(mask, first, step, shape.group, start, start + page)
-    note_range(mask, first, step, shape.group, full * page, cols)
+def _signed_queries(p, at, k):
+    """The positive and the negative part of the queries."""
+    zero, queries = al.tile(k.own.zero, 0, k.group, k.dim), queries_of(at, k)
+    positive = al.tile(k.own.positive, 0, k.group, k.dim)
+    negative = al.tile(k.own.negative, 0, k.group, k.dim)
+    al.fill(p, zero, 0.0)
+    al.maximum(p, positive, queries, zero)
+    al.minimum(p, negative, queries, zero)
+    return positive, negative
 
 
 @jit_inner
-def _attend_to_pages(p, step, head, queries, full, count, shape, fmt, choice, own, hbm, b):
+def _note_pages(mask, pages, full, at, k):
+    for i in range(pages.cols):
+        start = pages.data[0, i] * k.own.page
+        note_range(mask, start, start + k.own.page, at, k)
+    note_range(mask, full * k.own.page, at.seen, at, k)
+
+
+@jit_inner
+def _attend_to_pages(p, pages, full, at, k):
     """Attention over the picked pages and the page being filled."""
-    x, rows, row = tile(b.x, 0), tile(own.rows, 0), head * shape.kv_len
-    picked, begin = count * choice.page, full * choice.page
-    latest = seen_keys(step, shape) - begin
-    expand_runs(p, rows, tile(own.picked.indices, 0), count, choice.page)
-    score_rows(p, x, queries, rows, row, picked, shape, fmt, hbm, b)
-    score_range(p, x, picked, queries, row + begin, latest, shape, fmt, hbm, b)
-    exponentials(p, x, picked + latest, shape, fmt, b)
-    weights = as_operand(p, x, picked + latest, shape, fmt, b)
-    add_value_rows(p, weights, rows, row, picked, shape, fmt, hbm, b)
-    add_value_range(p, weights, picked, row + begin, latest, True, shape, fmt, hbm, b)
-    store_output(p, step, head, tile(b.total, 0), shape, fmt, hbm, b)
+    picked, begin = pages.cols * k.own.page, full * k.own.page
+    rows = al.tile(k.own.rows, 0, 1, picked)
+    al.expand_runs(p, rows, pages, k.own.page)
+    latest = Range(at.kv_row + begin, at.seen - begin)
+    attend_to_both(p, Listed(at.kv_row, picked, rows), latest, at, k)
 
 
-class Quest(DecodeKernel):
+class Quest(SelectingKernel):
     """Decode over the pages that can hold large scores."""
 
     name: ClassVar[str] = "quest"
     summary: ClassVar[str] = "decode over pages of keys whose bounds on the scores are largest"
-    is_exact: ClassVar[bool] = False
     parameters: ClassVar[type[Spec]] = QuestParameters
-
-    @classmethod
-    def selects_by_values(cls, parameters: QuestParameters) -> bool:
-        """Return True: the scores say it."""
-        return True
 
     @classmethod
     def record(
@@ -203,53 +176,55 @@ class Quest(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(
-            cls.name, problem, machine, parameters, tensors, _own(parameters.page)
-        )
-        bounds = _declare_bounds(frame.builder, problem, parameters.page, tensors)
+        bounds = _bounds_of(problem, parameters.page, tensors)
         exact_steps = min(parameters.exact_steps, problem.q_len)
-        choice = _Choice(
-            page=parameters.page,
-            share=parameters.kept,
-            pages=parameters.pages or 0,
-            exact_steps=exact_steps,
-            assumed_union=parameters.assumed_union or 0.0,
-        )
-        program = record_selection(frame, quest, exact_steps, choice, bounds, frame.own)
-        return program, frame.output
+        frame = Generation(
+            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters, bounds)
+        ).laid_out(machine, tensors)
+        return record_selection(frame, quest, exact_steps), frame.output
 
 
-def _declare_bounds(
-    builder: ProgramBuilder, problem: AttentionProblem, page: int, tensors: AttentionTensors | None
-) -> _Bounds:
-    """Place the bounds of all full pages in HBM; a cache without one has a page that is unused."""
-    heads, dim = problem.batch * problem.kv_heads, problem.head_dim
-    pages = max(1, problem.kv_len // page)
-
-    def bound(name: str, extreme: Any) -> Tensor:
-        data = None
-        if tensors is not None:
-            keys = tensors.k[:, : pages * page].reshape(heads, pages, -1, dim)
-            data = extreme(keys, axis=2).reshape(-1, dim)
-        return builder.tensor(name, "input", heads * pages, dim, problem.dtype, data)
-
-    return _Bounds(bound("k_min", np.min), bound("k_max", np.max), pages)
+def _pages(problem: AttentionProblem, page: int) -> int:
+    """Return the full pages of a KV head at the end; a cache without one has one that is unused."""
+    return max(1, problem.kv_len // page)
 
 
-def _own(page: int) -> Declare:
-    """Return what declares the tiles beside those of the frame, for pages of some keys."""
-    return lambda builder, problem, formats: _allocate(builder, problem, formats, page)
+def _bounds_of(
+    problem: AttentionProblem, page: int, tensors: AttentionTensors | None
+) -> tuple[Array | None, Array | None]:
+    """Return the smallest and the largest key of every full page in each channel."""
+    if tensors is None:
+        return None, None
+    pages, dim = _pages(problem, page), problem.head_dim
+    keys = tensors.k[:, : pages * page].reshape(len(tensors.k), pages, -1, dim)
+    return keys.min(axis=2).reshape(-1, dim), keys.max(axis=2).reshape(-1, dim)
 
 
-def _allocate(
-    builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats, page: int
+def _declare(
+    chip: OnChip,
+    problem: AttentionProblem,
+    parameters: QuestParameters,
+    bounds: tuple[Array | None, Array | None],
 ) -> _Own:
-    pages = max(1, problem.kv_len // page)
-    group, dim = problem.q_heads // problem.kv_heads, problem.head_dim
+    """Place the bounds in HBM and declare the tiles beside those of the frame."""
+    pages, dim, stored = _pages(problem, parameters.page), chip.dim, problem.dtype
+
+    def bound(name: str, data: Array | None) -> Tensor:
+        rows = problem.batch * problem.kv_heads * pages
+        return chip.builder.tensor(name, "input", rows, dim, stored, data)
+
     return _Own(
-        picked=allocate_picked(builder, problem, formats, pages),
-        zero=builder.buffer("zero", group, dim, formats.stored),
-        positive=builder.buffer("positive", group, dim, formats.stored),
-        negative=builder.buffer("negative", group, dim, formats.stored),
-        rows=builder.index_buffer("rows", problem.kv_len),
+        page=parameters.page,
+        share=parameters.kept,
+        wanted=parameters.pages or 0,
+        exact_steps=parameters.exact_steps,
+        assumed_union=parameters.assumed_union or 0.0,
+        pages=pages,
+        smallest=bound("k_min", bounds[0]),
+        largest=bound("k_max", bounds[1]),
+        picked=allocate_picked(chip, pages),
+        zero=chip.rows("zero", dim, stored),
+        positive=chip.rows("positive", dim, stored),
+        negative=chip.rows("negative", dim, stored),
+        rows=chip.builder.index_buffer("rows", problem.kv_len),
     )

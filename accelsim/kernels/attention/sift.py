@@ -25,43 +25,31 @@ from pydantic import Field, model_validator
 from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, Frame, Shape
+from accelsim.kernels.attention.decode import DecodeParameters, Generation, Layout, OnChip
 from accelsim.kernels.attention.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.power_law import C_OVER_T, FIT, NUM_SUMS, fitted, observe, threshold
 from accelsim.kernels.attention.selecting import (
     Picked,
+    SelectingKernel,
     allocate_picked,
-    attend_to_rows,
+    attend_to_kept,
     count_of,
+    kept_tile,
+    kth_largest,
+    list_columns,
 )
 from accelsim.kernels.attention.steps import (
-    attend_to_all,
+    all_rows,
+    attend,
+    begin_step,
     exponentials,
-    load_queries,
-    score_range,
-    seen_keys,
+    score,
 )
 from accelsim.kernels.base import Array
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    begin_item,
-    divide_column,
-    fill,
-    minimum,
-    multiply,
-    row_sum,
-    tile,
-)
-from accelsim.program.old.selection import (
-    Ranking,
-    compact,
-    keep_at_least,
-    kth_largest,
-    read_element,
-    write_column,
-)
+from accelsim.program import language as al
+from accelsim.program.language import Ranking
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
@@ -110,8 +98,8 @@ class SiftParameters(DecodeParameters):
         return min(steps, default if self.warmup is None else self.warmup)
 
 
-class _Law(NamedTuple):
-    """How thresholds come about, with the state that lives from step to step."""
+class _Own(NamedTuple):
+    """How thresholds come about, the state that lives from step to step, and the tiles of both."""
 
     tau: float
     warmup: int
@@ -128,120 +116,89 @@ class _Law(NamedTuple):
     """float64 [group], of the step at hand."""
     fallbacks: Any
     """int64 [1], work items that fell back to all of V."""
-
-
-class _Own(NamedTuple):
-    """On-chip tiles beside those of the frame."""
-
     picked: Picked
-    one: Any
-    kept_total: Any
+    one: Buffer
+    kept_total: Buffer
 
 
 @jit
-def sift(p, shape, fmt, law, own, mask, hbm, b):
+def sift(p, k):
     """All steps, one after the other. The state is reset first: recording may run twice."""
-    law.sums[:] = 0.0
-    law.fallbacks[:] = 0
-    for item in range(shape.steps * shape.heads):
-        step, head = item // shape.heads, item % shape.heads
-        begin_item(p, step)
-        queries, cols, x = (
-            load_queries(p, step, head, shape, hbm, b),
-            seen_keys(step, shape),
-            tile(b.x, 0),
-        )
-        score_range(p, x, 0, queries, head * shape.kv_len, cols, shape, fmt, hbm, b)
-        exponentials(p, x, cols, shape, fmt, b)
-        if step < law.warmup:
-            _learn(p, head, x, cols, shape, fmt, law, own, b)
-            note_range(mask, head * shape.group, step, shape.group, 0, cols)
-            attend_to_all(p, step, head, x, cols, shape, fmt, hbm, b)
+    k.own.sums[:] = 0.0
+    k.own.fallbacks[:] = 0
+    for item in range(k.steps * k.heads):
+        at = begin_step(p, item, k)
+        x = al.tile(k.x, 0, k.group, at.seen)
+        score(p, x, all_rows(at), at, k)
+        total = exponentials(p, x, k)
+        if at.step < k.own.warmup:
+            _learn(p, x, total, at, k)
+            note_range(k.mask, 0, at.seen, at, k)
+            attend(p, x, all_rows(at), total, at, k)
         else:
-            _sift_values(p, step, head, x, cols, shape, fmt, law, mask, own, hbm, b)
+            _sift_values(p, x, total, at, k)
 
 
 @jit_inner
-def _learn(p, head, x, cols, shape, fmt, law, own, b):
+def _learn(p, x, total, at, k):
     """Observe the tau-quantile of the softmax weights of every head of a group."""
-    if cols < law.fit_from:
+    if at.seen < k.own.fit_from:
         return
-    bound, kept, group, vector = (
-        tile(own.picked.bound, 0),
-        tile(own.picked.kept, 0),
-        shape.group,
-        fmt.vector,
-    )
-    kth_largest(p, bound, kept, x, count_of(1 - law.tau, cols), _RADIX, group, cols, vector)
-    divide_column(p, bound, bound, tile(b.total, 0), group, 1, vector)
-    for r in range(group):
-        observe(law.sums[head * group + r], cols, read_element(p, bound, r))
+    quantile = kth_largest(p, x, count_of(1 - k.own.tau, at.seen), _RADIX, k)
+    al.divide(p, quantile, quantile, total)
+    for r in range(k.group):
+        observe(k.own.sums[at.q_row + r], at.seen, al.read_element(p, quantile, r))
 
 
 @jit_inner
-def _bounds(p, head, cols, shape, fmt, law, own, b):
+def _sift_values(p, x, total, at, k):
+    """Finish a step from its exponentials with the V rows above the threshold."""
+    kept, kept_total = kept_tile(at.seen, k), al.tile(k.own.kept_total, 0, k.group, 1)
+    al.keep_at_least(p, kept, x, _bounds(p, total, at, k), 0.0)
+    al.row_sum(p, kept_total, kept)
+    if _is_below_guard(p, kept_total, total, k):
+        k.own.fallbacks[0] += 1
+        note_range(k.mask, 0, at.seen, at, k)
+        attend_to_kept(p, list_columns(p, x, -1.0, at.seen, k), total, at, k)
+        return
+    note_columns(k.mask, kept, 0.0, at)
+    indices = list_columns(p, kept, 0.0, count_of(k.own.assumed_union, at.seen), k)
+    attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
+
+
+@jit_inner
+def _bounds(p, total, at, k):
     """Smallest weight, before division by the total, that each head of a group keeps."""
-    bound, one, group, vector = tile(own.picked.bound, 0), tile(own.one, 0), shape.group, fmt.vector
-    for r in range(group):
-        if law.rule == _GIVEN:
-            theta = law.c / cols
+    bound, one = al.tile(k.own.picked.bound, 0, k.group, 1), al.tile(k.own.one, 0, k.group, 1)
+    for r in range(k.group):
+        if k.own.rule == _GIVEN:
+            theta = k.own.c / at.seen
         else:
-            theta = threshold(law.sums[head * group + r], law.rule, cols)
-        law.thresholds[r] = law.factor * theta
-    write_column(p, bound, law.thresholds, group, vector)
-    multiply(p, bound, bound, tile(b.total, 0), group, 1, vector)
+            theta = threshold(k.own.sums[at.q_row + r], k.own.rule, at.seen)
+        k.own.thresholds[r] = k.own.factor * theta
+    al.write_column(p, bound, k.own.thresholds)
+    al.multiply(p, bound, bound, total)
     # The largest weight is 1, so that a threshold above all of them keeps this one.
-    fill(p, one, 1.0, group, 1, vector)
-    minimum(p, bound, bound, one, group, 1, vector)
+    al.fill(p, one, 1.0)
+    al.minimum(p, bound, bound, one)
     return bound
 
 
 @jit_inner
-def _sift_values(p, step, head, x, cols, shape, fmt, law, mask, own, hbm, b):
-    """Finish a step from its exponentials with the V rows above the threshold."""
-    group, vector, total = shape.group, fmt.vector, tile(b.total, 0)
-    kept, indices, kept_total = (
-        tile(own.picked.kept, 0),
-        tile(own.picked.indices, 0),
-        tile(own.kept_total, 0),
-    )
-    bound = _bounds(p, head, cols, shape, fmt, law, own, b)
-    keep_at_least(p, kept, x, bound, 0.0, group, cols, vector)
-    row_sum(p, kept_total, kept, group, cols, vector)
-    if _is_below_guard(p, kept_total, total, group, law):
-        law.fallbacks[0] += 1
-        note_range(mask, head * group, step, group, 0, cols)
-        count = compact(p, kept, indices, x, -1.0, cols, group, cols, vector)
-        attend_to_rows(p, step, head, kept, indices, count, total, shape, fmt, hbm, b)
-        return
-    note_columns(mask, head * group, step, group, kept.data, 0.0, cols)
-    assumed = count_of(law.assumed_union, cols)
-    count = compact(p, kept, indices, kept, 0.0, assumed, group, cols, vector)
-    divisor = kept_total if law.renormalize else total
-    attend_to_rows(p, step, head, kept, indices, count, divisor, shape, fmt, hbm, b)
-
-
-@jit_inner
-def _is_below_guard(p, kept_total, total, group, law):
+def _is_below_guard(p, kept_total, total, k):
     """Whether any head of a group keeps too little of its weight."""
-    for r in range(group):
-        if read_element(p, kept_total, r) < law.guard * read_element(p, total, r):
+    for r in range(k.group):
+        if al.read_element(p, kept_total, r) < k.own.guard * al.read_element(p, total, r):
             return True
     return False
 
 
-class Sift(DecodeKernel):
+class Sift(SelectingKernel):
     """SiftAttention."""
 
     name: ClassVar[str] = "sift"
     summary: ClassVar[str] = "decode that reads only the V rows above a learned threshold"
-    is_exact: ClassVar[bool] = False
     parameters: ClassVar[type[Spec]] = SiftParameters
-
-    @classmethod
-    def selects_by_values(cls, parameters: SiftParameters) -> bool:
-        """Return True: the scores say it."""
-        return True
 
     @classmethod
     def record(
@@ -252,34 +209,36 @@ class Sift(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, _allocate)
-        law = _law(problem, parameters, with_numbers=tensors is not None)
-        program = record_selection(frame, sift, law.warmup, law, frame.own)
-        program = program.with_parameters(warmup=law.warmup)
+        warmup = parameters.warmup_of(problem.q_len, with_numbers=tensors is not None)
+        frame = Generation(
+            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters, warmup)
+        ).laid_out(machine, tensors)
+        program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
         if tensors is not None:
-            shares = _shares(law, frame.shape)
+            shares = _shares(frame.layout)
             program = replace(program, selection={**program.selection, **shares})
         return program, frame.output
 
 
-def _shares(law: _Law, shape: Shape) -> dict[str, float]:
+def _shares(layout: Layout) -> dict[str, float]:
     """Return what a report shows of the thresholds, once they were computed."""
-    if law.warmup == shape.steps:
+    own, selecting_steps = layout.own, layout.steps - layout.own.warmup
+    if not selecting_steps:
         return {}
-    selecting = (shape.steps - law.warmup) * shape.heads
-    shares = {"fallback_fraction": float(law.fallbacks[0] / selecting)}
-    if law.rule != _GIVEN:
-        slopes = [fitted(sums, law.rule)[1] for sums in law.sums]
+    shares = {"fallback_fraction": float(own.fallbacks[0] / (selecting_steps * layout.heads))}
+    if own.rule != _GIVEN:
+        slopes = [fitted(sums, own.rule)[1] for sums in own.sums]
         shares["unfitted_fraction"] = float(np.isnan(slopes).mean())
     return shares
 
 
-def _law(problem: AttentionProblem, parameters: SiftParameters, *, with_numbers: bool) -> _Law:
-    """Return the choices of the kernel with empty state."""
-    heads, group = problem.batch * problem.q_heads, problem.q_heads // problem.kv_heads
-    return _Law(
+def _declare(
+    chip: OnChip, problem: AttentionProblem, parameters: SiftParameters, warmup: int
+) -> _Own:
+    """Return the choices of the kernel with empty state, and declare its tiles."""
+    return _Own(
         tau=parameters.tau,
-        warmup=parameters.warmup_of(problem.q_len, with_numbers=with_numbers),
+        warmup=warmup,
         rule=_RULES[parameters.rule],
         c=parameters.c or 0.0,
         fit_from=parameters.fit_from,
@@ -287,16 +246,10 @@ def _law(problem: AttentionProblem, parameters: SiftParameters, *, with_numbers:
         renormalize=parameters.renormalize,
         guard=parameters.guard,
         assumed_union=parameters.assumed_union or 1 - parameters.tau,
-        sums=np.zeros((heads, NUM_SUMS)),
-        thresholds=np.zeros(group),
+        sums=np.zeros((problem.batch * problem.q_heads, NUM_SUMS)),
+        thresholds=np.zeros(chip.group),
         fallbacks=np.zeros(1, np.int64),
-    )
-
-
-def _allocate(builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats) -> _Own:
-    group, vector = problem.q_heads // problem.kv_heads, formats.vector
-    return _Own(
-        picked=allocate_picked(builder, problem, formats, problem.kv_len),
-        one=builder.buffer("one", group, 1, vector),
-        kept_total=builder.buffer("kept_total", group, 1, vector),
+        picked=allocate_picked(chip, problem.kv_len),
+        one=chip.rows("one", 1),
+        kept_total=chip.rows("kept_total", 1),
     )

@@ -9,50 +9,38 @@ s group (d + 2) v of partial results with elements of v bytes, as wide as the ve
 were written before; the output is group d b. With one split: group d b + 2 n d b, no partials.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import StepFormats
 from accelsim.kernels.attention.decode import (
     DecodeKernel,
     DecodeParameters,
     DecodeTiles,
     Frame,
-    Shape,
-    layout_of,
+    Generation,
+    OnChip,
+    seen_by_steps,
 )
 from accelsim.kernels.attention.steps import (
-    add_value_range,
+    Range,
+    add_values,
     as_operand,
     exponentials,
+    item_at,
     load_queries,
-    score_range,
+    score,
     seen_keys,
     store_output,
+    store_quotient,
 )
 from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.numerics.formats import FP32
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    add,
-    begin_item,
-    convert,
-    divide_column,
-    exp,
-    load,
-    maximum,
-    move,
-    multiply,
-    multiply_column,
-    store,
-    subtract,
-    tile,
-)
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.program import Program
-from accelsim.program.recording import Tensor
+from accelsim.program.recording import Buffer, Tensor, Tile
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
@@ -80,13 +68,29 @@ class _Partials(NamedTuple):
 
 
 class _Merge(NamedTuple):
-    """On-chip tiles of the merge: a running result and that of the next split."""
+    """On-chip tiles of the merge: the result of the next split, and how it is added."""
 
-    output: Any
-    largest: Any
-    total: Any
-    new_largest: Any
-    rescale: Any
+    output: Buffer
+    largest: Buffer
+    total: Buffer
+    new_largest: Buffer
+    rescale: Buffer
+
+
+class _Own(NamedTuple):
+    """What the kernel has beside the frame."""
+
+    splits: int
+    partials: _Partials
+    merge: _Merge
+
+
+class _Result(NamedTuple):
+    """The result of some keys on chip: a sum of values, with its row maximum and row sum."""
+
+    output: Tile
+    largest: Tile
+    total: Tile
 
 
 @jit
@@ -102,95 +106,109 @@ def num_ranges(cols, splits):
 
 
 @jit
-def split_kv(p, shape, fmt, splits, partials, merge, hbm, b):
+def split_kv(p, k):
     """All steps, one after the other, each with a phase of ranges and one that merges them."""
-    for step in range(shape.steps):
-        cols = seen_keys(step, shape)
-        ranges, length = num_ranges(cols, splits), range_length(cols, splits)
-        for head in range(shape.heads):
+    for step in range(k.steps):
+        ranges = num_ranges(seen_keys(step, k), k.own.splits)
+        for item in range(step * k.heads, (step + 1) * k.heads):
             for split in range(ranges):
-                begin_item(p, 2 * step)
-                place = ((step * shape.heads + head) * splits + split) * shape.group
-                start = split * length
-                rows = min(length, cols - start)
-                _attend_to_range(p, step, head, start, rows, shape, fmt, hbm, b)
-                if ranges == 1:
-                    store_output(p, step, head, tile(b.total, 0), shape, fmt, hbm, b)
-                else:
-                    _store_partial(p, place, shape, fmt, partials, b)
+                al.begin_item(p, 2 * step)
+                _range_of_keys(p, split, ranges, item_at(item, k), k)
         if ranges > 1:
-            for head in range(shape.heads):
-                begin_item(p, 2 * step + 1)
-                place = (step * shape.heads + head) * splits * shape.group
-                _merge(p, step, head, place, ranges, shape, fmt, partials, merge, hbm, b)
+            for item in range(step * k.heads, (step + 1) * k.heads):
+                al.begin_item(p, 2 * step + 1)
+                _merge(p, ranges, item_at(item, k), k)
 
 
 @jit_inner
-def _attend_to_range(p, step, head, start, rows, shape, fmt, hbm, b):
-    """Weighted sum of the values of one range of keys, with its row maximum and sum."""
-    x, row = tile(b.x, 0), head * shape.kv_len + start
-    queries = load_queries(p, step, head, shape, hbm, b)
-    score_range(p, x, 0, queries, row, rows, shape, fmt, hbm, b)
-    exponentials(p, x, rows, shape, fmt, b)
-    weights = as_operand(p, x, rows, shape, fmt, b)
-    add_value_range(p, weights, 0, row, rows, False, shape, fmt, hbm, b)
+def _range_of_keys(p, split, ranges, at, k):
+    """Attention to one range of keys; its result is the output, if there is no other one."""
+    length = range_length(at.seen, k.own.splits)
+    start = split * length
+    load_queries(p, at, k)
+    total = _attend_to_range(p, Range(at.kv_row + start, min(length, at.seen - start)), at, k)
+    if ranges == 1:
+        store_output(p, total, at, k)
+    else:
+        _store_partial(p, split, at, k)
 
 
 @jit_inner
-def _store_partial(p, place, shape, fmt, partials, b):
-    output = tile(b.output, 0)
-    move(p, output, tile(b.output_acc, 0), shape.group, shape.dim, FP32, fmt.vector)
-    store(p, partials.output, place, 0, output, shape.group, shape.dim)
-    store(p, partials.largest, place, 0, tile(b.largest, 0), shape.group, 1)
-    store(p, partials.total, place, 0, tile(b.total, 0), shape.group, 1)
+def _attend_to_range(p, rows, at, k):
+    """Weighted sum of the values of one range of keys; returns its row sum."""
+    x = al.tile(k.x, 0, k.group, rows.size)
+    score(p, x, rows, at, k)
+    total = exponentials(p, x, k)
+    add_values(p, as_operand(p, x, k), rows, False, k)
+    return total
 
 
 @jit_inner
-def _merge(p, step, head, place, ranges, shape, fmt, partials, m, hbm, b):
-    """Merge the results of all ranges of one KV head into its output."""
-    group, dim, vector = shape.group, shape.dim, fmt.vector
-    output, largest, total = tile(b.output, 0), tile(b.largest, 0), tile(b.total, 0)
-    load(p, output, partials.output, place, 0, group, dim)
-    load(p, largest, partials.largest, place, 0, group, 1)
-    load(p, total, partials.total, place, 0, group, 1)
-    for split in range(1, ranges):
-        place += group
-        _merge_next(p, split, place, output, largest, total, shape, fmt, partials, m)
-    stored = tile(b.stored, 0)
-    divide_column(p, output, output, total, group, dim, vector)
-    if fmt.output != vector:
-        convert(p, stored, output, group, dim, FP32, fmt.output)
-    store(p, hbm.o, head * group, step * dim, stored, group, dim)
+def _partial_row(split, at, k):
+    """First row of the result of a split in HBM."""
+    return (at.number * k.own.splits + split) * k.group
 
 
 @jit_inner
-def _merge_next(p, split, place, output, largest, total, shape, fmt, partials, m):
-    """Bring the running result and that of one more range to a common maximum, and add them."""
-    group, dim, vector = shape.group, shape.dim, fmt.vector
-    next_output, next_largest, next_total = (
-        tile(m.output, split),
-        tile(m.largest, split),
-        tile(m.total, split),
+def _result(turn, buffers, k):
+    """The tiles of a result; buffers: the layout or the tiles of the merge."""
+    output = al.tile(buffers.output, turn, k.group, k.dim)
+    largest, total = (
+        al.tile(buffers.largest, turn, k.group, 1),
+        al.tile(buffers.total, turn, k.group, 1),
     )
-    new_largest, rescale = tile(m.new_largest, 0), tile(m.rescale, 0)
-    load(p, next_output, partials.output, place, 0, group, dim)
-    load(p, next_largest, partials.largest, place, 0, group, 1)
-    load(p, next_total, partials.total, place, 0, group, 1)
-    maximum(p, new_largest, largest, next_largest, group, 1, vector)
-    _rescale(p, rescale, largest, new_largest, output, total, shape, vector)
-    _rescale(p, rescale, next_largest, new_largest, next_output, next_total, shape, vector)
-    add(p, output, output, next_output, group, dim, vector)
-    add(p, total, total, next_total, group, 1, vector)
-    convert(p, largest, new_largest, group, 1, vector, vector)
+    return _Result(output, largest, total)
 
 
 @jit_inner
-def _rescale(p, rescale, largest, new_largest, output, total, shape, vector):
+def _store_partial(p, split, at, k):
+    result, row, partials = _result(0, k, k), _partial_row(split, at, k), k.own.partials
+    al.move(p, result.output, al.tile(k.output_acc, 0, k.group, k.dim))
+    al.store(p, partials.output, row, 0, result.output)
+    al.store(p, partials.largest, row, 0, result.largest)
+    al.store(p, partials.total, row, 0, result.total)
+
+
+@jit_inner
+def _load_partial(p, result, split, at, k):
+    row, partials = _partial_row(split, at, k), k.own.partials
+    al.load(p, result.output, partials.output, row, 0)
+    al.load(p, result.largest, partials.largest, row, 0)
+    al.load(p, result.total, partials.total, row, 0)
+
+
+@jit_inner
+def _merge(p, ranges, at, k):
+    """Merge the results of all ranges of one KV head into its output."""
+    merged = _result(0, k, k)
+    _load_partial(p, merged, 0, at, k)
+    for split in range(1, ranges):
+        following = _result(split, k.own.merge, k)
+        _load_partial(p, following, split, at, k)
+        _add_result(p, merged, following, k)
+    store_quotient(p, merged.output, merged.total, at, k)
+
+
+@jit_inner
+def _add_result(p, merged, following, k):
+    """Bring two results to a common maximum and add the second one to the first."""
+    new_largest = al.tile(k.own.merge.new_largest, 0, k.group, 1)
+    al.maximum(p, new_largest, merged.largest, following.largest)
+    _rescale(p, merged, new_largest, k)
+    _rescale(p, following, new_largest, k)
+    al.add(p, merged.output, merged.output, following.output)
+    al.add(p, merged.total, merged.total, following.total)
+    al.convert(p, merged.largest, new_largest)
+
+
+@jit_inner
+def _rescale(p, result, new_largest, k):
     """Refer a sum of weighted values and its total to a new maximum."""
-    subtract(p, rescale, largest, new_largest, shape.group, 1, vector)
-    exp(p, rescale, rescale, shape.group, 1, vector)
-    multiply_column(p, output, output, rescale, shape.group, shape.dim, vector)
-    multiply(p, total, total, rescale, shape.group, 1, vector)
+    rescale = al.tile(k.own.merge.rescale, 0, k.group, 1)
+    al.subtract(p, rescale, result.largest, new_largest)
+    al.exp(p, rescale, rescale)
+    al.multiply_column(p, result.output, result.output, rescale)
+    al.multiply(p, result.total, result.total, rescale)
 
 
 class SplitKv(DecodeKernel):
@@ -210,14 +228,14 @@ class SplitKv(DecodeKernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         tiles = split_tiles(problem, machine, parameters)
-        layout = layout_of(cls.name, problem, parameters, _allocate)
-        splits = tiles.splits
-        length = range_length(problem.kv_len, splits)
-        frame = Frame.laid_out(layout, tiles, length, tensors)
-        partials = _declare_partials(frame, splits)
-        items = _num_items(frame.shape, splits)
-        program = frame.record(split_kv, items, splits, partials, frame.own)
-        return program.with_parameters(splits=splits), frame.output
+        length = range_length(problem.kv_len, tiles.splits)
+        generation = Generation(cls.name, problem, parameters, _declare_merge)
+        frame = generation.with_tiles(tiles, length, tensors)
+        partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
+        own = _Own(tiles.splits, partials, frame.layout.own)
+        items = _num_items(problem, tiles.splits)
+        program = frame.with_layout(own=own).record(split_kv, items)
+        return program.with_parameters(splits=tiles.splits), frame.output
 
     @classmethod
     def estimated_cycles(
@@ -233,8 +251,8 @@ def split_tiles(
 ) -> DecodeTiles:
     """Return the tiles and splits; raises DoesNotFitError if none of what was asked for fits."""
     splits = [parameters.splits] if parameters.splits else _splits(problem, machine)
-    layout = layout_of(SplitKv.name, problem, parameters, _allocate)
-    return layout.fastest(machine, parameters, problem.kv_len, splits)
+    generation = Generation(SplitKv.name, problem, parameters, _declare_merge)
+    return generation.fastest_tiles(machine, problem.kv_len, splits)
 
 
 def _splits(problem: AttentionProblem, machine: MachineSpec) -> list[int]:
@@ -246,44 +264,33 @@ def _splits(problem: AttentionProblem, machine: MachineSpec) -> list[int]:
     return sorted({min(max(1, each), longest) for each in filling | set(_FEW_SPLITS)})
 
 
-def _num_items(shape: Shape, splits: int) -> int:
+def _num_items(problem: AttentionProblem, splits: int) -> int:
     """Return the work items of all steps."""
-    items = 0
-    for step in range(shape.steps):
-        hidden = shape.steps - step - 1 if shape.causal else 0
-        ranges = num_ranges(shape.kv_len - hidden, splits)
-        items += shape.heads * (ranges + 1 if ranges > 1 else 1)
-    return items
+    ranges = [int(num_ranges(seen, splits)) for seen in seen_by_steps(problem)]
+    return problem.batch * problem.kv_heads * sum(n + 1 if n > 1 else 1 for n in ranges)
 
 
-def _declare_partials(frame: Frame, splits: int) -> _Partials:
-    """Place the results of splits in HBM, where every step has its own rows.
+def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Partials:
+    """Place the results of splits in HBM, where every step has its own rows; none with one split.
 
-    With one split there are none; what stands for them is not touched.
+    fmt: the format of their elements.
     """
+    builder, k = frame.builder, frame.layout
     if splits == 1:
-        return _Partials(frame.hbm.o, frame.hbm.o, frame.hbm.o)
-    shape, fmt = frame.shape, frame.formats.vector
-    rows = shape.steps * shape.heads * splits * shape.group
-
-    def partial(name: str, cols: int) -> Tensor:
-        return frame.builder.tensor(name, "intermediate", rows, cols, fmt)
-
+        return _Partials(*(builder.no_tensor(fmt) for _ in _Partials._fields))
+    rows = k.steps * k.heads * splits * k.group
     return _Partials(
-        partial("partial_o", shape.dim), partial("partial_max", 1), partial("partial_sum", 1)
+        builder.tensor("partial_o", "intermediate", rows, k.dim, fmt),
+        builder.tensor("partial_max", "intermediate", rows, 1, fmt),
+        builder.tensor("partial_sum", "intermediate", rows, 1, fmt),
     )
 
 
-def _allocate(builder: ProgramBuilder, problem: AttentionProblem, formats: StepFormats) -> _Merge:
-    group, vector = problem.q_heads // problem.kv_heads, formats.vector
-
-    def rows(name: str, cols: int, slots: int) -> Any:
-        return builder.buffer(name, group, cols, vector, slots=slots)
-
+def _declare_merge(chip: OnChip) -> _Merge:
     return _Merge(
-        output=rows("next_output", problem.head_dim, 2),
-        largest=rows("next_largest", 1, 2),
-        total=rows("next_total", 1, 2),
-        new_largest=rows("new_largest", 1, 1),
-        rescale=rows("rescale", 1, 1),
+        output=chip.rows("next_output", chip.dim, slots=2),
+        largest=chip.rows("next_largest", 1, slots=2),
+        total=chip.rows("next_total", 1, slots=2),
+        new_largest=chip.rows("new_largest", 1),
+        rescale=chip.rows("rescale", 1),
     )

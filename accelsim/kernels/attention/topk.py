@@ -18,27 +18,29 @@ from pydantic import Field
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.decode import DecodeKernel, Frame
+from accelsim.kernels.attention.decode import Generation, OnChip
 from accelsim.kernels.attention.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.selecting import (
     Picked,
+    SelectingKernel,
     SelectingParameters,
     allocate_picked,
-    attend_to_rows,
+    attend_to_kept,
     count_of,
+    keep_largest,
+    kept_tile,
+    list_columns,
 )
 from accelsim.kernels.attention.steps import (
+    all_rows,
+    begin_step,
     exact_step,
     exponentials,
-    load_queries,
-    score_range,
-    seen_keys,
+    score,
 )
 from accelsim.kernels.base import Array
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import begin_item, tile
-from accelsim.program.old.selection import Ranking, compact, keep_largest, kth_largest
+from accelsim.program import language as al
+from accelsim.program.language import Ranking
 from accelsim.program.program import Program
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
@@ -55,57 +57,50 @@ class TopKParameters(SelectingParameters):
     """How the k-th largest score is found: radix select, sorting network, or merge sort."""
 
 
-class _Choice(NamedTuple):
+class _Own(NamedTuple):
+    """What is kept and how it is found, and the tiles beside those of the frame."""
+
     share: float
-    k: int
+    wanted: int
+    """Keys that each head keeps; 0: `share` of them."""
     ranking: int
     exact_steps: int
     assumed_union: float
+    picked: Picked
 
 
 @jit
-def top_k(p, shape, fmt, choice, picked, mask, hbm, b):
+def top_k(p, k):
     """All steps, one after the other."""
-    for item in range(shape.steps * shape.heads):
-        step, head = item // shape.heads, item % shape.heads
-        begin_item(p, step)
-        queries, cols = load_queries(p, step, head, shape, hbm, b), seen_keys(step, shape)
-        k = choice.k if choice.k else count_of(choice.share, cols)
-        if step < choice.exact_steps or k >= cols:
-            note_range(mask, head * shape.group, step, shape.group, 0, cols)
-            exact_step(p, step, head, queries, shape, fmt, hbm, b)
+    for item in range(k.steps * k.heads):
+        at = begin_step(p, item, k)
+        wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, at.seen)
+        if at.step < k.own.exact_steps or wanted >= at.seen:
+            note_range(k.mask, 0, at.seen, at, k)
+            exact_step(p, at, k)
         else:
-            _selecting_step(p, step, head, queries, k, shape, fmt, choice, mask, picked, hbm, b)
+            _selecting_step(p, wanted, at, k)
 
 
 @jit_inner
-def _selecting_step(p, step, head, queries, k, shape, fmt, choice, mask, picked, hbm, b):
-    cols, group, vector = seen_keys(step, shape), shape.group, fmt.vector
-    x, kept, bound = tile(b.x, 0), tile(picked.kept, 0), tile(picked.bound, 0)
-    indices = tile(picked.indices, 0)
-    score_range(p, x, 0, queries, head * shape.kv_len, cols, shape, fmt, hbm, b)
-    kth_largest(p, bound, kept, x, k, choice.ranking, group, cols, vector)
-    keep_largest(p, kept, x, bound, k, -np.inf, group, cols, vector)
-    note_columns(mask, head * group, step, group, kept.data, -np.inf, cols)
-    assumed = max(k, count_of(choice.assumed_union, cols))
-    count = compact(p, kept, indices, kept, -np.inf, assumed, group, cols, vector)
-    exponentials(p, kept, count, shape, fmt, b)
-    total = tile(b.total, 0)
-    attend_to_rows(p, step, head, kept, indices, count, total, shape, fmt, hbm, b)
+def _selecting_step(p, wanted, at, k):
+    """Attention of each head to its largest scores; V rows are those that any head keeps."""
+    x = al.tile(k.x, 0, k.group, at.seen)
+    score(p, x, all_rows(at), at, k)
+    kept = keep_largest(p, x, wanted, k.own.ranking, k)
+    note_columns(k.mask, kept, -np.inf, at)
+    assumed = max(wanted, count_of(k.own.assumed_union, at.seen))
+    indices = list_columns(p, kept, -np.inf, assumed, k)
+    total = exponentials(p, kept_tile(indices.cols, k), k)
+    attend_to_kept(p, indices, total, at, k)
 
 
-class TopK(DecodeKernel):
+class TopK(SelectingKernel):
     """Decode over the k largest scores of every head."""
 
     name: ClassVar[str] = "topk"
     summary: ClassVar[str] = "decode over the k largest scores of each head, found exactly"
-    is_exact: ClassVar[bool] = False
     parameters: ClassVar[type[Spec]] = TopKParameters
-
-    @classmethod
-    def selects_by_values(cls, parameters: TopKParameters) -> bool:
-        """Return True: the scores say it."""
-        return True
 
     @classmethod
     def record(
@@ -116,21 +111,19 @@ class TopK(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        is_sorted = parameters.ranking != "radix"
-
-        def allocate(
-            builder: ProgramBuilder, own: AttentionProblem, formats: StepFormats
-        ) -> Picked:
-            return allocate_picked(builder, own, formats, own.kv_len, is_sorted=is_sorted)
-
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, allocate)
         exact_steps = min(parameters.exact_steps, problem.q_len)
-        choice = _Choice(
-            share=parameters.kept,
-            k=parameters.k or 0,
-            ranking=Ranking[parameters.ranking.upper()].value,
-            exact_steps=exact_steps,
-            assumed_union=parameters.assumed_union or 0.0,
-        )
-        program = record_selection(frame, top_k, exact_steps, choice, frame.own)
-        return program, frame.output
+
+        def declare(chip: OnChip) -> _Own:
+            return _Own(
+                share=parameters.kept,
+                wanted=parameters.k or 0,
+                ranking=Ranking[parameters.ranking.upper()].value,
+                exact_steps=exact_steps,
+                assumed_union=parameters.assumed_union or 0.0,
+                picked=allocate_picked(
+                    chip, problem.kv_len, is_sorted=parameters.ranking != "radix"
+                ),
+            )
+
+        frame = Generation(cls.name, problem, parameters, declare).laid_out(machine, tensors)
+        return record_selection(frame, top_k, exact_steps), frame.output

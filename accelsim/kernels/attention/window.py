@@ -16,21 +16,12 @@ from accelsim.jit import jit
 from accelsim.kernels.attention.decode import (
     DecodeKernel,
     DecodeParameters,
-    Frame,
-    seen_in_exact_steps,
+    Generation,
+    seen_by_steps,
 )
 from accelsim.kernels.attention.kept import note_range, record_selection
-from accelsim.kernels.attention.steps import (
-    add_value_range,
-    as_operand,
-    exponentials,
-    load_queries,
-    score_range,
-    seen_keys,
-    store_output,
-)
+from accelsim.kernels.attention.steps import Range, attend_to_both, begin_step
 from accelsim.kernels.base import Array
-from accelsim.program.old.language import begin_item, tile
 from accelsim.program.program import Program
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
@@ -47,33 +38,26 @@ class WindowParameters(DecodeParameters):
     """First steps with attention over all keys, as a method that warms up has them."""
 
 
-class _Choice(NamedTuple):
+class _Own(NamedTuple):
+    """What a step attends to."""
+
     window: int
     sinks: int
     exact_steps: int
 
 
 @jit
-def window(p, shape, fmt, choice, mask, hbm, b):
+def window(p, k):
     """All steps, one after the other."""
-    for item in range(shape.steps * shape.heads):
-        step, head = item // shape.heads, item % shape.heads
-        begin_item(p, step)
-        cols, row, x = seen_keys(step, shape), head * shape.kv_len, tile(b.x, 0)
-        is_exact = step < choice.exact_steps
-        recent = 0 if is_exact else max(0, cols - choice.window)
-        sinks = min(choice.sinks, recent)
-        latest, kept = cols - recent, sinks + cols - recent
-        note_range(mask, head * shape.group, step, shape.group, 0, sinks)
-        note_range(mask, head * shape.group, step, shape.group, recent, cols)
-        queries = load_queries(p, step, head, shape, hbm, b)
-        score_range(p, x, 0, queries, row, sinks, shape, fmt, hbm, b)
-        score_range(p, x, sinks, queries, row + recent, latest, shape, fmt, hbm, b)
-        exponentials(p, x, kept, shape, fmt, b)
-        weights = as_operand(p, x, kept, shape, fmt, b)
-        add_value_range(p, weights, 0, row, sinks, False, shape, fmt, hbm, b)
-        add_value_range(p, weights, sinks, row + recent, latest, sinks > 0, shape, fmt, hbm, b)
-        store_output(p, step, head, tile(b.total, 0), shape, fmt, hbm, b)
+    for item in range(k.steps * k.heads):
+        at = begin_step(p, item, k)
+        is_exact = at.step < k.own.exact_steps
+        recent = 0 if is_exact else max(0, at.seen - k.own.window)
+        sinks = min(k.own.sinks, recent)
+        note_range(k.mask, 0, sinks, at, k)
+        note_range(k.mask, recent, at.seen, at, k)
+        latest = Range(at.kv_row + recent, at.seen - recent)
+        attend_to_both(p, Range(at.kv_row, sinks), latest, at, k)
 
 
 class Window(DecodeKernel):
@@ -94,10 +78,10 @@ class Window(DecodeKernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         exact_steps = min(parameters.exact_steps, problem.q_len)
-        most_keys = max(
-            min(problem.kv_len, parameters.sinks + parameters.window),
-            seen_in_exact_steps(problem, exact_steps),
-        )
-        frame = Frame.prepare(cls.name, problem, machine, parameters, tensors, most_keys=most_keys)
-        choice = _Choice(parameters.window, parameters.sinks, exact_steps)
-        return record_selection(frame, window, exact_steps, choice), frame.output
+        own = _Own(parameters.window, parameters.sinks, exact_steps)
+        most_keys = min(problem.kv_len, parameters.sinks + parameters.window)
+        if exact_steps:
+            most_keys = max(most_keys, int(seen_by_steps(problem)[exact_steps - 1]))
+        generation = Generation(cls.name, problem, parameters, lambda _: own)
+        frame = generation.laid_out(machine, tensors, most_keys)
+        return record_selection(frame, window, exact_steps), frame.output
