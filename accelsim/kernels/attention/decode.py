@@ -22,6 +22,7 @@ from accelsim.kernels.attention.common import (
     Operands,
     Precision,
     StepFormats,
+    declare_operands,
     softmax_attention,
     step_formats,
 )
@@ -85,6 +86,8 @@ class Layout(NamedTuple):
     total: Buffer
     output: Buffer
     stored: Buffer
+    exact_steps: int
+    """First steps that attend to all keys, in kernels that select some afterwards."""
     own: Any
     """What a kernel has beside these: its choices, tensors, buffers and state."""
     mask: Any
@@ -113,9 +116,6 @@ class OnChip(NamedTuple):
         return self.builder.buffer(name, self.group, cols, fmt, slots=slots, memory=memory)
 
 
-Declare = Callable[[OnChip], Any]
-
-
 def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buffer]:
     """Declare the buffers of the frame: tiles of tile_k keys or values, scores of `cols`."""
     rows, dim, formats = chip.rows, chip.dim, chip.formats
@@ -135,25 +135,6 @@ def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buf
         "output": output,
         "stored": output if formats.output == vector else rows("stored", dim, formats.output),
     }
-
-
-def declare_operands(
-    builder: ProgramBuilder, problem: AttentionProblem, tensors: AttentionTensors | None
-) -> Operands:
-    """Place the operands in HBM: Q and O with all steps of a head in one row."""
-    q_rows, kv_heads = problem.batch * problem.q_heads, problem.batch * problem.kv_heads
-    q_cols, dim, fmt = problem.q_len * problem.head_dim, problem.head_dim, problem.dtype
-
-    def matrix(name: str, cols: int) -> Array | None:
-        return None if tensors is None else getattr(tensors, name).reshape(-1, cols)
-
-    kv_rows = kv_heads * problem.kv_len
-    return Operands(
-        builder.tensor("q", "input", q_rows, q_cols, fmt, matrix("q", q_cols)),
-        builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k", dim)),
-        builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v", dim)),
-        builder.tensor("o", "output", q_rows, q_cols, problem.output_dtype),
-    )
 
 
 def seen_by_steps(problem: AttentionProblem) -> Array:
@@ -203,7 +184,7 @@ class Generation(NamedTuple):
     kernel: str
     problem: AttentionProblem
     parameters: DecodeParameters
-    declare_own: Declare
+    declare_own: Callable[[OnChip], Any]
     """Returns what the kernel has beside the frame; called for each way to lay it out."""
 
     @property
@@ -224,17 +205,14 @@ class Generation(NamedTuple):
         most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
         """
         keys = most_keys or self.problem.kv_len
-        tiles = _fastest(
-            self.kernel, self.problem, machine, self.parameters, keys, self.fastest_tiles
-        )
-        return self.with_tiles(tiles, keys, tensors)
+        return self.with_tiles(self.fastest_tiles(machine, keys), keys, tensors)
 
     def with_tiles(self, tiles: DecodeTiles, keys: int, tensors: AttentionTensors | None) -> Frame:
         """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
         problem = self.problem
         builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
-        hbm = declare_operands(builder, problem, tensors)
-        buffers, own = self._declare(builder, tiles.tile_k, keys, tiles.stages)
+        hbm = declare_operands(builder, problem, tensors, problem.q_len)
+        buffers, own = self.declare(builder, tiles.tile_k, keys, tiles.stages)
         layout = Layout(
             heads=problem.batch * problem.kv_heads,
             group=problem.q_heads // problem.kv_heads,
@@ -246,28 +224,24 @@ class Generation(NamedTuple):
             factor=1 / np.sqrt(problem.head_dim),
             hbm=hbm,
             **buffers,
+            exact_steps=problem.q_len,
             own=own,
             mask=None,
         )
         return Frame(problem, tensors, builder, layout)
 
-    def fastest_tiles(self, machine: MachineSpec, keys: int, splits: list[int]) -> DecodeTiles:
+    def fastest_tiles(
+        self, machine: MachineSpec, keys: int, splits: tuple[int, ...] = (1,)
+    ) -> DecodeTiles:
         """Return the tiles of the lowest estimate for steps over `keys` keys, cut into `splits`.
 
         Raises DoesNotFitError if none of what was asked for fits.
         """
-        tilings = _tilings(self.parameters, keys, splits)
-        length = -(-keys // tilings.splits)
-        fits = fitting(machine, self._declare, tilings.tile_k, length, tilings.stages)
-        if not fits.any():
-            raise self._too_large(machine, tilings, keys)
-        known = tilings.at(np.flatnonzero(fits))
-        estimate = Step(self.problem, machine, self.formats, keys).estimate(known)
-        _, best = fastest([estimate])
-        sizes_of = {key: int(each[best]) for key, each in known._asdict().items()}
-        return DecodeTiles(**sizes_of, cycles=float(estimate.cycles[best]))
+        return _fastest(
+            self.name, self.problem, machine, self.parameters, keys, splits, self.declare
+        )
 
-    def _declare(
+    def declare(
         self, builder: ProgramBuilder, tile_k: int, keys: int, stages: int
     ) -> tuple[dict[str, Buffer], Any]:
         """Declare the buffers of the frame, and what the kernel has beside them."""
@@ -275,26 +249,32 @@ class Generation(NamedTuple):
         chip = OnChip(builder, group, self.problem.head_dim, self.formats)
         return allocate(chip, tile_k, keys, stages), self.declare_own(chip)
 
-    def _too_large(self, machine: MachineSpec, tilings: DecodeTiling, keys: int) -> Exception:
-        """Return the error of the smallest tiles and the shortest ranges."""
-        length = ceil_div(keys, int(tilings.splits.max()))
-        sizes = int(tilings.tile_k.min()), length, int(tilings.stages.min())
-        return misfit(self.name, machine, lambda builder: self._declare(builder, *sizes))
-
 
 @remembered
 def _fastest(
-    kernel: str,
+    name: str,
     problem: AttentionProblem,
     machine: MachineSpec,
     parameters: DecodeParameters,
     keys: int,
-    choose: Callable[..., DecodeTiles],
+    splits: tuple[int, ...],
+    declare: Callable[..., object],
 ) -> DecodeTiles:
-    return choose(machine, keys, [1])
+    tilings = _tilings(parameters, keys, splits)
+    length = -(-keys // tilings.splits)
+    fits = fitting(machine, declare, tilings.tile_k, length, tilings.stages)
+    if not fits.any():
+        smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
+        raise misfit(name, machine, lambda builder: declare(builder, *smallest))
+    known = tilings.at(np.flatnonzero(fits))
+    formats = step_formats(problem.dtype, parameters.precision)
+    estimate = Step(problem, machine, formats, keys).estimate(known)
+    _, best = fastest([estimate])
+    chosen = {key: int(each[best]) for key, each in known._asdict().items()}
+    return DecodeTiles(**chosen, cycles=float(estimate.cycles[best]))
 
 
-def _tilings(parameters: DecodeParameters, keys: int, splits: list[int]) -> DecodeTiling:
+def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -> DecodeTiling:
     """Return what may be chosen from."""
     tile_k, stages = sizes(parameters.tile_k, keys), parameters.stages
     axes = np.meshgrid(tile_k, [stages] if stages else _STAGES, splits, indexing="ij")

@@ -14,18 +14,18 @@ from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 
-def record_selection(frame: Frame, kernel: Callable[..., None], first_step: int) -> Program:
+def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int) -> Program:
     """Record kernel(p, layout) with the shares of keys that it kept.
 
-    The kernel has a work item for every step of a KV head and selects from `first_step` on. It
-    notes what it keeps in the mask of the layout, which is None without tensors.
+    The kernel has a work item for every step of a KV head and selects after `exact_steps` of them.
+    It notes what it keeps in the mask of the layout, which is None without tensors.
     """
-    problem, tensors, layout, mask = frame.problem, frame.tensors, frame.layout, None
+    problem, tensors, k, mask = frame.problem, frame.tensors, frame.layout, None
     if tensors is not None:
-        rows = layout.heads * layout.group
-        mask = np.zeros((rows, problem.q_len, problem.kv_len), np.bool_)
-    program = frame.with_layout(mask=mask).record(kernel, layout.steps * layout.heads)
-    selection = _selection_shares(program, problem, tensors, mask, first_step)
+        mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
+    frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
+    program = frame.record(kernel, k.steps * k.heads)
+    selection = _selection_shares(program, problem, tensors, mask, exact_steps)
     return replace(program, selection=selection)
 
 
@@ -40,13 +40,13 @@ def note_range(mask, begin, end, at, k):
 
 
 @jit_inner
-def note_columns(mask, x, dropped, at):
-    """Note what each head of a group keeps: the columns of x that differ from `dropped`."""
+def note_columns(mask, x, indices, dropped, at):
+    """Note what each head of a group keeps of the keys in `indices`: where x is not `dropped`."""
     if mask is None:
         return
     for head in range(x.rows):
-        for key in range(x.cols):
-            mask[at.q_row + head, at.step, key] = x.data[head, key] != dropped
+        for i in range(indices.cols):
+            mask[at.q_row + head, at.step, indices.data[0, i]] = x.data[head, i] != dropped
 
 
 def _selection_shares(

@@ -17,7 +17,6 @@ d b. Exact steps read 2 n d b for K and V.
 
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
@@ -31,8 +30,7 @@ from accelsim.kernels.attention.selecting import (
     SelectingParameters,
     allocate_picked,
     count_of,
-    keep_largest,
-    list_columns,
+    pick,
 )
 from accelsim.kernels.attention.steps import (
     Listed,
@@ -45,13 +43,10 @@ from accelsim.kernels.attention.steps import (
 )
 from accelsim.kernels.base import Array
 from accelsim.program import language as al
-from accelsim.program.language import Ranking
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
-
-_RADIX = Ranking.RADIX.value
 
 
 class QuestParameters(SelectingParameters):
@@ -72,7 +67,6 @@ class _Own(NamedTuple):
     share: float
     wanted: int
     """Full pages that each head keeps; 0: `share` of them."""
-    exact_steps: int
     assumed_union: float
     pages: int
     """Full pages of a KV head at the end."""
@@ -94,22 +88,13 @@ def quest(p, k):
         at = begin_step(p, item, k)
         full = (at.seen - 1) // k.own.page
         wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, full)
-        if at.step < k.own.exact_steps or wanted >= full:
+        if at.step < k.exact_steps or wanted >= full:
             note_range(k.mask, 0, at.seen, at, k)
             exact_step(p, at, k)
         else:
-            pages = _pick_pages(p, full, wanted, at, k)
+            pages = pick(p, _bound_scores(p, full, at, k), wanted, k)
             _note_pages(k.mask, pages, full, at, k)
             _attend_to_pages(p, pages, full, at, k)
-
-
-@jit_inner
-def _pick_pages(p, full, wanted, at, k):
-    """The numbers of the pages that any head picks among the full ones."""
-    bounds = _bound_scores(p, full, at, k)
-    kept = keep_largest(p, bounds, wanted, _RADIX, k)
-    assumed = max(wanted, count_of(k.own.assumed_union, full))
-    return list_columns(p, kept, -np.inf, assumed, k)
 
 
 @jit_inner
@@ -217,7 +202,6 @@ def _declare(
         page=parameters.page,
         share=parameters.kept,
         wanted=parameters.pages or 0,
-        exact_steps=parameters.exact_steps,
         assumed_union=parameters.assumed_union or 0.0,
         pages=pages,
         smallest=bound("k_min", bounds[0]),

@@ -10,6 +10,7 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, OnChip
 from accelsim.kernels.attention.steps import Listed, attend
 from accelsim.program import language as al
+from accelsim.program.language import Ranking
 from accelsim.program.recording import Buffer
 
 _DECIMAL_ROUNDING = 1e-6
@@ -38,23 +39,20 @@ class SelectingKernel(DecodeKernel):
 
 
 class Picked(NamedTuple):
-    """On-chip tiles of a selection: what is kept of x, its bound, and the columns it came from."""
+    """How the largest of x are found, and tiles: what is kept, its bound, and where it was in x."""
 
+    ranking: int
     kept: Buffer
     bound: Buffer
     indices: Buffer
 
 
-def allocate_picked(chip: OnChip, cols: int, *, is_sorted: bool = False) -> Picked:
-    """Declare the buffers of a selection among `cols` columns.
-
-    is_sorted: `kept` is also where they are sorted, which takes a power of two of them.
-    """
-    return Picked(
-        kept=chip.rows("kept", al.sort_width(cols) if is_sorted else cols),
-        bound=chip.rows("bound", 1),
-        indices=chip.builder.index_buffer("indices", cols),
-    )
+def allocate_picked(chip: OnChip, cols: int, ranking: Ranking = Ranking.RADIX) -> Picked:
+    """Declare the buffers of a selection among `cols` columns."""
+    # They are sorted where those that are kept lie afterwards, which takes a power of two of them.
+    width = cols if ranking == Ranking.RADIX else al.sort_width(cols)
+    kept, bound = chip.rows("kept", width), chip.rows("bound", 1)
+    return Picked(ranking.value, kept, bound, chip.builder.index_buffer("indices", cols))
 
 
 @jit
@@ -65,31 +63,36 @@ def count_of(share, total):
 
 @jit_inner
 def kept_tile(cols, k):
-    """The tile of what is kept."""
+    """The first columns of what is kept."""
     return al.tile(k.own.picked.kept, 0, k.group, cols)
 
 
 @jit_inner
-def kth_largest(p, x, count, ranking, k):
+def kth_largest(p, x, count, k):
     """The smallest of the `count` largest of each row of x."""
-    bound = al.tile(k.own.picked.bound, 0, k.group, 1)
-    al.kth_largest(p, bound, kept_tile(k.own.picked.kept.cols, k), x, count, ranking)
+    picked = k.own.picked
+    bound = al.tile(picked.bound, 0, k.group, 1)
+    al.kth_largest(p, bound, kept_tile(picked.kept.cols, k), x, count, picked.ranking)
     return bound
 
 
 @jit_inner
-def keep_largest(p, x, count, ranking, k):
-    """The `count` largest of each row of x where they are in x, elsewhere -inf."""
-    bound, kept = kth_largest(p, x, count, ranking, k), kept_tile(x.cols, k)
+def pick(p, x, count, k):
+    """List the columns of x that are among the `count` largest of any head, and keep those.
+
+    What a head does not pick is -inf. Returns the tile of the numbers of the columns.
+    """
+    kept, bound = kept_tile(x.cols, k), kth_largest(p, x, count, k)
     al.keep_largest(p, kept, x, bound, count, -np.inf)
-    return kept
+    assumed = max(count, count_of(k.own.assumed_union, x.cols))
+    return list_columns(p, kept, -np.inf, assumed, k)
 
 
 @jit_inner
 def list_columns(p, x, dropped, assumed, k):
-    """Move the columns of x where any head has not `dropped` to the front of what is kept.
+    """Keep the columns of x where any head has not `dropped`, and return the tile of their numbers.
 
-    Returns the tile of their numbers; without numbers, `assumed` of them.
+    assumed: how many there are without numbers.
     """
     indices = al.tile(k.own.picked.indices, 0, 1, x.cols)
     count = al.compact(p, kept_tile(x.cols, k), indices, x, dropped, assumed)

@@ -47,13 +47,11 @@ from accelsim.kernels.attention.steps import (
 )
 from accelsim.kernels.base import Array
 from accelsim.program import language as al
-from accelsim.program.language import Ranking
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
-_RADIX = Ranking.RADIX.value
 _GIVEN = 2
 _RULES = {"fit": FIT, "c_over_t": C_OVER_T, "given": _GIVEN}
 _DEFAULT_WARMUP = 256
@@ -102,7 +100,6 @@ class _Own(NamedTuple):
     """How thresholds come about, the state that lives from step to step, and the tiles of both."""
 
     tau: float
-    warmup: int
     rule: int
     c: float
     fit_from: int
@@ -131,7 +128,7 @@ def sift(p, k):
         x = al.tile(k.x, 0, k.group, at.seen)
         score(p, x, all_rows(at), at, k)
         total = exponentials(p, x, k)
-        if at.step < k.own.warmup:
+        if at.step < k.exact_steps:
             _learn(p, x, total, at, k)
             note_range(k.mask, 0, at.seen, at, k)
             attend(p, x, all_rows(at), total, at, k)
@@ -144,7 +141,7 @@ def _learn(p, x, total, at, k):
     """Observe the tau-quantile of the softmax weights of every head of a group."""
     if at.seen < k.own.fit_from:
         return
-    quantile = kth_largest(p, x, count_of(1 - k.own.tau, at.seen), _RADIX, k)
+    quantile = kth_largest(p, x, count_of(1 - k.own.tau, at.seen), k)
     al.divide(p, quantile, quantile, total)
     for r in range(k.group):
         observe(k.own.sums[at.q_row + r], at.seen, al.read_element(p, quantile, r))
@@ -161,8 +158,8 @@ def _sift_values(p, x, total, at, k):
         note_range(k.mask, 0, at.seen, at, k)
         attend_to_kept(p, list_columns(p, x, -1.0, at.seen, k), total, at, k)
         return
-    note_columns(k.mask, kept, 0.0, at)
     indices = list_columns(p, kept, 0.0, count_of(k.own.assumed_union, at.seen), k)
+    note_columns(k.mask, kept, indices, 0.0, at)
     attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
 
 
@@ -210,35 +207,31 @@ class Sift(SelectingKernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         warmup = parameters.warmup_of(problem.q_len, with_numbers=tensors is not None)
-        frame = Generation(
-            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters, warmup)
-        ).laid_out(machine, tensors)
+        generation = Generation(
+            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters)
+        )
+        frame = generation.laid_out(machine, tensors)
         program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
-        if tensors is not None:
-            shares = _shares(frame.layout)
+        if tensors is not None and warmup < problem.q_len:
+            shares = _shares(frame.layout, problem.q_len - warmup)
             program = replace(program, selection={**program.selection, **shares})
         return program, frame.output
 
 
-def _shares(layout: Layout) -> dict[str, float]:
+def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:
     """Return what a report shows of the thresholds, once they were computed."""
-    own, selecting_steps = layout.own, layout.steps - layout.own.warmup
-    if not selecting_steps:
-        return {}
-    shares = {"fallback_fraction": float(own.fallbacks[0] / (selecting_steps * layout.heads))}
+    own = k.own
+    shares = {"fallback_fraction": float(own.fallbacks[0] / (selecting_steps * k.heads))}
     if own.rule != _GIVEN:
         slopes = [fitted(sums, own.rule)[1] for sums in own.sums]
         shares["unfitted_fraction"] = float(np.isnan(slopes).mean())
     return shares
 
 
-def _declare(
-    chip: OnChip, problem: AttentionProblem, parameters: SiftParameters, warmup: int
-) -> _Own:
+def _declare(chip: OnChip, problem: AttentionProblem, parameters: SiftParameters) -> _Own:
     """Return the choices of the kernel with empty state, and declare its tiles."""
     return _Own(
         tau=parameters.tau,
-        warmup=warmup,
         rule=_RULES[parameters.rule],
         c=parameters.c or 0.0,
         fit_from=parameters.fit_from,

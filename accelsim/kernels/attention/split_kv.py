@@ -9,7 +9,7 @@ s group (d + 2) v of partial results with elements of v bytes, as wide as the ve
 were written before; the output is group d b. With one split: group d b + 2 n d b, no partials.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
@@ -36,11 +36,10 @@ from accelsim.kernels.attention.steps import (
     store_quotient,
 )
 from accelsim.kernels.base import Array
-from accelsim.kernels.estimate.memo import remembered
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor, Tile
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
@@ -59,38 +58,27 @@ _SHORTEST_RANGE = 16
 """Keys of the shortest range that is tried."""
 
 
-class _Partials(NamedTuple):
-    """Results of splits in HBM: row ((step heads + head) splits + split) group + query head."""
+class _Result(NamedTuple):
+    """Results of ranges: sums of values with their row maxima and sums. Tensors, buffers or tiles.
 
-    output: Tensor
-    largest: Tensor
-    total: Tensor
+    In HBM they begin at row ((step heads + head) splits + split) group.
+    """
 
-
-class _Merge(NamedTuple):
-    """On-chip tiles of the merge: the result of the next split, and how it is added."""
-
-    output: Buffer
-    largest: Buffer
-    total: Buffer
-    new_largest: Buffer
-    rescale: Buffer
+    output: Any
+    largest: Any
+    total: Any
 
 
 class _Own(NamedTuple):
     """What the kernel has beside the frame."""
 
     splits: int
-    partials: _Partials
-    merge: _Merge
-
-
-class _Result(NamedTuple):
-    """The result of some keys on chip: a sum of values, with its row maximum and row sum."""
-
-    output: Tile
-    largest: Tile
-    total: Tile
+    partials: _Result
+    """In HBM."""
+    following: _Result
+    """Of the next split, in the merge."""
+    new_largest: Buffer
+    rescale: Buffer
 
 
 @jit
@@ -125,22 +113,16 @@ def _range_of_keys(p, split, ranges, at, k):
     """Attention to one range of keys; its result is the output, if there is no other one."""
     length = range_length(at.seen, k.own.splits)
     start = split * length
+    rows = Range(at.kv_row + start, min(length, at.seen - start))
+    x = al.tile(k.x, 0, k.group, rows.size)
     load_queries(p, at, k)
-    total = _attend_to_range(p, Range(at.kv_row + start, min(length, at.seen - start)), at, k)
+    score(p, x, rows, at, k)
+    total = exponentials(p, x, k)
+    add_values(p, as_operand(p, x, k), rows, False, k)
     if ranges == 1:
         store_output(p, total, at, k)
     else:
         _store_partial(p, split, at, k)
-
-
-@jit_inner
-def _attend_to_range(p, rows, at, k):
-    """Weighted sum of the values of one range of keys; returns its row sum."""
-    x = al.tile(k.x, 0, k.group, rows.size)
-    score(p, x, rows, at, k)
-    total = exponentials(p, x, k)
-    add_values(p, as_operand(p, x, k), rows, False, k)
-    return total
 
 
 @jit_inner
@@ -151,13 +133,10 @@ def _partial_row(split, at, k):
 
 @jit_inner
 def _result(turn, buffers, k):
-    """The tiles of a result; buffers: the layout or the tiles of the merge."""
+    """The tiles of a result; buffers: the layout, or those of the merge."""
     output = al.tile(buffers.output, turn, k.group, k.dim)
-    largest, total = (
-        al.tile(buffers.largest, turn, k.group, 1),
-        al.tile(buffers.total, turn, k.group, 1),
-    )
-    return _Result(output, largest, total)
+    largest = al.tile(buffers.largest, turn, k.group, 1)
+    return _Result(output, largest, al.tile(buffers.total, turn, k.group, 1))
 
 
 @jit_inner
@@ -183,7 +162,7 @@ def _merge(p, ranges, at, k):
     merged = _result(0, k, k)
     _load_partial(p, merged, 0, at, k)
     for split in range(1, ranges):
-        following = _result(split, k.own.merge, k)
+        following = _result(split, k.own.following, k)
         _load_partial(p, following, split, at, k)
         _add_result(p, merged, following, k)
     store_quotient(p, merged.output, merged.total, at, k)
@@ -192,7 +171,7 @@ def _merge(p, ranges, at, k):
 @jit_inner
 def _add_result(p, merged, following, k):
     """Bring two results to a common maximum and add the second one to the first."""
-    new_largest = al.tile(k.own.merge.new_largest, 0, k.group, 1)
+    new_largest = al.tile(k.own.new_largest, 0, k.group, 1)
     al.maximum(p, new_largest, merged.largest, following.largest)
     _rescale(p, merged, new_largest, k)
     _rescale(p, following, new_largest, k)
@@ -204,7 +183,7 @@ def _add_result(p, merged, following, k):
 @jit_inner
 def _rescale(p, result, new_largest, k):
     """Refer a sum of weighted values and its total to a new maximum."""
-    rescale = al.tile(k.own.merge.rescale, 0, k.group, 1)
+    rescale = al.tile(k.own.rescale, 0, k.group, 1)
     al.subtract(p, rescale, result.largest, new_largest)
     al.exp(p, rescale, rescale)
     al.multiply_column(p, result.output, result.output, rescale)
@@ -229,10 +208,10 @@ class SplitKv(DecodeKernel):
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         tiles = split_tiles(problem, machine, parameters)
         length = range_length(problem.kv_len, tiles.splits)
-        generation = Generation(cls.name, problem, parameters, _declare_merge)
+        generation = _generation(problem, parameters)
         frame = generation.with_tiles(tiles, length, tensors)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
-        own = _Own(tiles.splits, partials, frame.layout.own)
+        own = frame.layout.own._replace(splits=tiles.splits, partials=partials)
         items = _num_items(problem, tiles.splits)
         program = frame.with_layout(own=own).record(split_kv, items)
         return program.with_parameters(splits=tiles.splits), frame.output
@@ -245,23 +224,25 @@ class SplitKv(DecodeKernel):
         return split_tiles(problem, machine, parameters).cycles
 
 
-@remembered
 def split_tiles(
     problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
 ) -> DecodeTiles:
     """Return the tiles and splits; raises DoesNotFitError if none of what was asked for fits."""
-    splits = [parameters.splits] if parameters.splits else _splits(problem, machine)
-    generation = Generation(SplitKv.name, problem, parameters, _declare_merge)
-    return generation.fastest_tiles(machine, problem.kv_len, splits)
+    splits = (parameters.splits,) if parameters.splits else _splits(problem, machine)
+    return _generation(problem, parameters).fastest_tiles(machine, problem.kv_len, splits)
 
 
-def _splits(problem: AttentionProblem, machine: MachineSpec) -> list[int]:
+def _generation(problem: AttentionProblem, parameters: SplitKvParameters) -> Generation:
+    return Generation(SplitKv.name, problem, parameters, _declare)
+
+
+def _splits(problem: AttentionProblem, machine: MachineSpec) -> tuple[int, ...]:
     """Return the splits to choose from: few ones, and those that fill all cores evenly."""
     heads = problem.batch * problem.kv_heads
     filling = {items // heads for items in range(machine.cores, 5 * machine.cores, machine.cores)}
     filling |= {ceil_div(items, heads) for items in (machine.cores, 2 * machine.cores)}
     longest = ceil_div(problem.kv_len, _SHORTEST_RANGE)
-    return sorted({min(max(1, each), longest) for each in filling | set(_FEW_SPLITS)})
+    return tuple(sorted({min(max(1, n), longest) for n in filling | set(_FEW_SPLITS)}))
 
 
 def _num_items(problem: AttentionProblem, splits: int) -> int:
@@ -270,27 +251,27 @@ def _num_items(problem: AttentionProblem, splits: int) -> int:
     return problem.batch * problem.kv_heads * sum(n + 1 if n > 1 else 1 for n in ranges)
 
 
-def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Partials:
-    """Place the results of splits in HBM, where every step has its own rows; none with one split.
-
-    fmt: the format of their elements.
-    """
+def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Result:
+    """Place the results of splits in HBM, in a format; there are none with one split."""
     builder, k = frame.builder, frame.layout
-    if splits == 1:
-        return _Partials(*(builder.no_tensor(fmt) for _ in _Partials._fields))
     rows = k.steps * k.heads * splits * k.group
-    return _Partials(
-        builder.tensor("partial_o", "intermediate", rows, k.dim, fmt),
-        builder.tensor("partial_max", "intermediate", rows, 1, fmt),
-        builder.tensor("partial_sum", "intermediate", rows, 1, fmt),
+
+    def partial(name: str, cols: int) -> Tensor:
+        if splits == 1:
+            return builder.no_tensor(fmt)
+        return builder.tensor(name, "intermediate", rows, cols, fmt)
+
+    return _Result(
+        partial("partial_o", k.dim), partial("partial_max", 1), partial("partial_sum", 1)
     )
 
 
-def _declare_merge(chip: OnChip) -> _Merge:
-    return _Merge(
+def _declare(chip: OnChip) -> _Own:
+    """Declare the tiles of the merge; splits and results in HBM are not known yet."""
+    following = _Result(
         output=chip.rows("next_output", chip.dim, slots=2),
         largest=chip.rows("next_largest", 1, slots=2),
         total=chip.rows("next_total", 1, slots=2),
-        new_largest=chip.rows("new_largest", 1),
-        rescale=chip.rows("rescale", 1),
     )
+    unknown = _Result(None, None, None)
+    return _Own(1, unknown, following, chip.rows("new_largest", 1), chip.rows("rescale", 1))

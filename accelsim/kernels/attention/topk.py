@@ -27,9 +27,8 @@ from accelsim.kernels.attention.selecting import (
     allocate_picked,
     attend_to_kept,
     count_of,
-    keep_largest,
     kept_tile,
-    list_columns,
+    pick,
 )
 from accelsim.kernels.attention.steps import (
     all_rows,
@@ -58,13 +57,11 @@ class TopKParameters(SelectingParameters):
 
 
 class _Own(NamedTuple):
-    """What is kept and how it is found, and the tiles beside those of the frame."""
+    """What is kept, and the tiles beside those of the frame."""
 
     share: float
     wanted: int
     """Keys that each head keeps; 0: `share` of them."""
-    ranking: int
-    exact_steps: int
     assumed_union: float
     picked: Picked
 
@@ -75,7 +72,7 @@ def top_k(p, k):
     for item in range(k.steps * k.heads):
         at = begin_step(p, item, k)
         wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, at.seen)
-        if at.step < k.own.exact_steps or wanted >= at.seen:
+        if at.step < k.exact_steps or wanted >= at.seen:
             note_range(k.mask, 0, at.seen, at, k)
             exact_step(p, at, k)
         else:
@@ -87,12 +84,10 @@ def _selecting_step(p, wanted, at, k):
     """Attention of each head to its largest scores; V rows are those that any head keeps."""
     x = al.tile(k.x, 0, k.group, at.seen)
     score(p, x, all_rows(at), at, k)
-    kept = keep_largest(p, x, wanted, k.own.ranking, k)
-    note_columns(k.mask, kept, -np.inf, at)
-    assumed = max(wanted, count_of(k.own.assumed_union, at.seen))
-    indices = list_columns(p, kept, -np.inf, assumed, k)
-    total = exponentials(p, kept_tile(indices.cols, k), k)
-    attend_to_kept(p, indices, total, at, k)
+    indices = pick(p, x, wanted, k)
+    weights = kept_tile(indices.cols, k)
+    note_columns(k.mask, weights, indices, -np.inf, at)
+    attend_to_kept(p, indices, exponentials(p, weights, k), at, k)
 
 
 class TopK(SelectingKernel):
@@ -111,19 +106,13 @@ class TopK(SelectingKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        exact_steps = min(parameters.exact_steps, problem.q_len)
+        ranking = Ranking[parameters.ranking.upper()]
 
         def declare(chip: OnChip) -> _Own:
-            return _Own(
-                share=parameters.kept,
-                wanted=parameters.k or 0,
-                ranking=Ranking[parameters.ranking.upper()].value,
-                exact_steps=exact_steps,
-                assumed_union=parameters.assumed_union or 0.0,
-                picked=allocate_picked(
-                    chip, problem.kv_len, is_sorted=parameters.ranking != "radix"
-                ),
-            )
+            picked = allocate_picked(chip, problem.kv_len, ranking)
+            wanted, union = parameters.k or 0, parameters.assumed_union or 0.0
+            return _Own(parameters.kept, wanted, union, picked)
 
         frame = Generation(cls.name, problem, parameters, declare).laid_out(machine, tensors)
+        exact_steps = min(parameters.exact_steps, problem.q_len)
         return record_selection(frame, top_k, exact_steps), frame.output

@@ -39,11 +39,10 @@ class WindowParameters(DecodeParameters):
 
 
 class _Own(NamedTuple):
-    """What a step attends to."""
+    """Keys that a step attends to."""
 
     window: int
     sinks: int
-    exact_steps: int
 
 
 @jit
@@ -51,8 +50,7 @@ def window(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
         at = begin_step(p, item, k)
-        is_exact = at.step < k.own.exact_steps
-        recent = 0 if is_exact else max(0, at.seen - k.own.window)
+        recent = 0 if at.step < k.exact_steps else max(0, at.seen - k.own.window)
         sinks = min(k.own.sinks, recent)
         note_range(k.mask, 0, sinks, at, k)
         note_range(k.mask, recent, at.seen, at, k)
@@ -78,7 +76,7 @@ class Window(DecodeKernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         exact_steps = min(parameters.exact_steps, problem.q_len)
-        own = _Own(parameters.window, parameters.sinks, exact_steps)
+        own = _Own(parameters.window, parameters.sinks)
         most_keys = min(problem.kv_len, parameters.sinks + parameters.window)
         if exact_steps:
             most_keys = max(most_keys, int(seen_by_steps(problem)[exact_steps - 1]))
