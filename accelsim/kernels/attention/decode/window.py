@@ -13,14 +13,14 @@ from typing import ClassVar, NamedTuple
 from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
-from accelsim.kernels.attention.decode import (
+from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
     Generation,
     seen_by_steps,
 )
-from accelsim.kernels.attention.kept import note_range, record_selection
-from accelsim.kernels.attention.steps import Range, attend_to_both, begin_step
+from accelsim.kernels.attention.decode.kept import note_range, record_selection
+from accelsim.kernels.attention.decode.steps import Range, attend_to_both, begin_step
 from accelsim.kernels.base import Array
 from accelsim.program.program import Program
 from accelsim.workload.problem import AttentionProblem

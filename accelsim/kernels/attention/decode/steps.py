@@ -1,4 +1,4 @@
-"""The parts of one decode step, from the query to the output; the frame is in `decode`.
+"""The parts of one decode step, from the query to the output; the layout is in `frame`.
 
 `k` is the layout, `at` the work item. Scores and weights of all keys of an item lie in the columns
 of one tile. Rows of K and V follow each other and are loaded, or are listed and are gathered.

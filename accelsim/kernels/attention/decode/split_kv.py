@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode import (
+from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
     DecodeTiles,
@@ -23,7 +23,7 @@ from accelsim.kernels.attention.decode import (
     OnChip,
     seen_by_steps,
 )
-from accelsim.kernels.attention.steps import (
+from accelsim.kernels.attention.decode.steps import (
     Range,
     add_values,
     as_operand,

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from accelsim.config.spec import SizeOrZero
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode import DecodeKernel, DecodeParameters, OnChip
-from accelsim.kernels.attention.steps import Listed, attend
+from accelsim.kernels.attention.decode.frame import DecodeKernel, DecodeParameters, OnChip
+from accelsim.kernels.attention.decode.steps import Listed, attend
 from accelsim.program import language as al
 from accelsim.program.language import Ranking
 from accelsim.program.recording import Buffer

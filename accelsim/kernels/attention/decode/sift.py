@@ -25,10 +25,17 @@ from pydantic import Field, model_validator
 from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode import DecodeParameters, Generation, Layout, OnChip
-from accelsim.kernels.attention.kept import note_columns, note_range, record_selection
-from accelsim.kernels.attention.power_law import C_OVER_T, FIT, NUM_SUMS, fitted, observe, threshold
-from accelsim.kernels.attention.selecting import (
+from accelsim.kernels.attention.decode.frame import DecodeParameters, Generation, Layout, OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
+from accelsim.kernels.attention.decode.power_law import (
+    C_OVER_T,
+    FIT,
+    NUM_SUMS,
+    fitted,
+    observe,
+    threshold,
+)
+from accelsim.kernels.attention.decode.selecting import (
     Picked,
     SelectingKernel,
     allocate_picked,
@@ -38,7 +45,7 @@ from accelsim.kernels.attention.selecting import (
     kth_largest,
     list_columns,
 )
-from accelsim.kernels.attention.steps import (
+from accelsim.kernels.attention.decode.steps import (
     all_rows,
     attend,
     begin_step,

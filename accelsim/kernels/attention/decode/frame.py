@@ -26,7 +26,7 @@ from accelsim.kernels.attention.common import (
     softmax_attention,
     step_formats,
 )
-from accelsim.kernels.attention.decode_estimate import DecodeTiling, Step
+from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting

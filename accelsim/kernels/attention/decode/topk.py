@@ -18,9 +18,9 @@ from pydantic import Field
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode import Generation, OnChip
-from accelsim.kernels.attention.kept import note_columns, note_range, record_selection
-from accelsim.kernels.attention.selecting import (
+from accelsim.kernels.attention.decode.frame import Generation, OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
+from accelsim.kernels.attention.decode.selecting import (
     Picked,
     SelectingKernel,
     SelectingParameters,
@@ -30,7 +30,7 @@ from accelsim.kernels.attention.selecting import (
     kept_tile,
     pick,
 )
-from accelsim.kernels.attention.steps import (
+from accelsim.kernels.attention.decode.steps import (
     all_rows,
     begin_step,
     exact_step,

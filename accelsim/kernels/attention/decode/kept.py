@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.decode import Frame, seen_by_steps
+from accelsim.kernels.attention.decode.frame import Frame, seen_by_steps
 from accelsim.kernels.base import Array
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
