@@ -99,21 +99,27 @@ class Operands(NamedTuple):
 
 
 def declare_operands(
-    builder: ProgramBuilder, problem: AttentionProblem, tensors: AttentionTensors | None
+    builder: ProgramBuilder,
+    problem: AttentionProblem,
+    tensors: AttentionTensors | None,
+    q_rows_in_one: int = 1,
 ) -> Operands:
-    """Place the operands of a problem in HBM."""
-    q_rows = problem.batch * problem.q_heads * problem.q_len
-    kv_rows = problem.batch * problem.kv_heads * problem.kv_len
-    dim, fmt = problem.head_dim, problem.dtype
+    """Place the operands of a problem in HBM.
 
-    def matrix(name: str) -> Array | None:
-        return None if tensors is None else getattr(tensors, name).reshape(-1, dim)
+    q_rows_in_one: rows of a query head that are one row of Q and of the output.
+    """
+    dim, fmt = problem.head_dim, problem.dtype
+    q_rows = problem.batch * problem.q_heads * problem.q_len // q_rows_in_one
+    kv_rows, q_cols = problem.batch * problem.kv_heads * problem.kv_len, dim * q_rows_in_one
+
+    def matrix(name: str, cols: int) -> Array | None:
+        return None if tensors is None else getattr(tensors, name).reshape(-1, cols)
 
     return Operands(
-        builder.tensor("q", "input", q_rows, dim, fmt, matrix("q")),
-        builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k")),
-        builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v")),
-        builder.tensor("o", "output", q_rows, dim, problem.output_dtype),
+        builder.tensor("q", "input", q_rows, q_cols, fmt, matrix("q", q_cols)),
+        builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k", dim)),
+        builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v", dim)),
+        builder.tensor("o", "output", q_rows, q_cols, problem.output_dtype),
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from accelsim.kernels.attention.power_law import (
+from accelsim.kernels.attention.decode.power_law import (
     C_OVER_T,
     FIT,
     NUM_SUMS,

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.decode import Frame
+from accelsim.kernels.attention.decode.frame import Frame, seen_by_steps
 from accelsim.kernels.base import Array
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
@@ -15,41 +14,39 @@ from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 
-def record_selection(
-    frame: Frame, kernel: Callable[..., None], first_step: int, *arguments: Any
-) -> Program:
-    """Record kernel(p, shape, formats, *arguments, mask, hbm, buffers) with the shares it kept.
+def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int) -> Program:
+    """Record kernel(p, layout) with the shares of keys that it kept.
 
-    The kernel has a work item for every step of a KV head and selects from `first_step` on. It
-    notes what it keeps in mask, bool [batch x q_heads, q_len, kv_len], None without tensors.
+    The kernel has a work item for every step of a KV head and selects after `exact_steps` of them.
+    It notes what it keeps in the mask of the layout, which is None without tensors.
     """
-    problem, tensors, mask = frame.problem, frame.tensors, None
+    problem, tensors, k, mask = frame.problem, frame.tensors, frame.layout, None
     if tensors is not None:
-        rows = (problem.batch * problem.q_heads, problem.q_len)
-        mask = np.zeros((*rows, problem.kv_len), np.bool_)
-    program = frame.record(kernel, frame.shape.steps * frame.shape.heads, *arguments, mask)
-    selection = _selection_shares(program, problem, tensors, mask, first_step)
+        mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
+    frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
+    program = frame.record(kernel, k.steps * k.heads)
+    selection = _selection_shares(program, problem, tensors, mask, exact_steps)
     return replace(program, selection=selection)
 
 
 @jit_inner
-def note_range(mask, first_head, step, heads, begin, end):
+def note_range(mask, begin, end, at, k):
     """Note that all heads of a group keep the keys from `begin` to `end`."""
     if mask is None:
         return
-    for head in range(first_head, first_head + heads):
+    for head in range(at.q_row, at.q_row + k.group):
         for key in range(begin, end):
-            mask[head, step, key] = True
+            mask[head, at.step, key] = True
 
 
 @jit_inner
-def note_columns(mask, first_head, step, heads, x, dropped, cols):
-    """Note what each head of a group keeps: the columns of x that differ from `dropped`."""
+def note_columns(mask, x, indices, dropped, at):
+    """Note what each head of a group keeps of the keys in `indices`: where x is not `dropped`."""
     if mask is None:
         return
-    for head in range(heads):
-        for key in range(cols):
-            mask[first_head + head, step, key] = x[head, key] != dropped
+    for head in range(x.rows):
+        for i in range(indices.cols):
+            mask[at.q_row + head, at.step, indices.data[0, i]] = x.data[head, i] != dropped
 
 
 def _selection_shares(
@@ -68,7 +65,7 @@ def _selection_shares(
     shares = {"exact_fraction": first_step / problem.q_len}
     if first_step == problem.q_len:
         return shares
-    seen = _seen(problem)[first_step:]
+    seen = seen_by_steps(problem)[first_step:]
     rows = _value_rows(program, problem, first_step)
     shares["union_fraction"] = rows / (problem.batch * problem.kv_heads * int(seen.sum()))
     if mask is None or tensors is None:
@@ -79,13 +76,6 @@ def _selection_shares(
     if np.isfinite(mass).any():
         shares["kept_mass"] = float(mass[np.isfinite(mass)].mean())
     return shares
-
-
-def _seen(problem: AttentionProblem) -> Array:
-    """Return the number of keys that each step sees."""
-    if not problem.causal:
-        return np.full(problem.q_len, problem.kv_len)
-    return np.arange(problem.kv_len - problem.q_len, problem.kv_len) + 1
 
 
 def _value_rows(program: Program, problem: AttentionProblem, first_step: int) -> int:
@@ -102,7 +92,7 @@ def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, hea
     rows = kept.shape[1]
     queries = tensors.q[head, problem.q_len - rows :].astype(np.float64)
     keys = tensors.k[head // (problem.q_heads // problem.kv_heads)].astype(np.float64)
-    is_seen = np.arange(problem.kv_len) < _seen(problem)[-rows:, None]
+    is_seen = np.arange(problem.kv_len) < seen_by_steps(problem)[-rows:, None]
     with np.errstate(invalid="ignore", over="ignore"):
         scores = np.where(is_seen, queries @ keys.T / np.sqrt(problem.head_dim), -np.inf)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))

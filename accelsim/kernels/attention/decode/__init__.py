@@ -1,0 +1,1 @@
+"""Decode kernels: every row of Q is a step of a generation."""

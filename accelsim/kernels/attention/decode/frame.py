@@ -1,0 +1,298 @@
+"""What decode kernels share: a generation laid out on a machine. Its steps are in `steps`.
+
+A problem is a generation: `q_len` new tokens after kv_len - q_len cached ones. Step s computes row
+s of every head, which under a causal mask sees the first kv_len - q_len + s + 1 keys; it is a
+launch of its own, so it is a phase. A work item is one step of one KV head: K and V are read once
+for the group of query heads that share them. Scores of all keys stay in the scratchpad, in
+`group` rows. With q_len = kv_len the steps are all rows of a window.
+
+HBM traffic that every step has, for n keys seen by each KV head: the query and the output,
+2 group d b together. The exact step reads 2 n d b more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from accelsim.config.spec import Size, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.common import (
+    Operands,
+    Precision,
+    StepFormats,
+    declare_operands,
+    softmax_attention,
+    step_formats,
+)
+from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
+from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.estimate.choice import fastest, sizes
+from accelsim.kernels.estimate.footprint import fitting
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.tiling import misfit
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Memory, Program
+from accelsim.program.recording import Buffer
+from accelsim.units import ceil_div
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+_STAGES = (2, 3, 4)
+"""Numbers of tiles on chip that are tried."""
+
+
+class DecodeParameters(Spec):
+    """Choices of every decode kernel."""
+
+    tile_k: Size | None = None
+    """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
+    precision: Precision | None = None
+    """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
+    the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
+    problems, fp32_scores for others."""
+    stages: Size | None = None
+    """Tiles of keys, and of values, on chip at a time: one in use and the others on their way;
+    absent: as many as give the lowest estimated time."""
+
+
+class Layout(NamedTuple):
+    """Sizes in elements, operands in HBM and tiles on chip.
+
+    `heads` are KV heads of all sequences; each has `group` query heads, the rows of most tiles.
+    """
+
+    heads: int
+    group: int
+    steps: int
+    kv_len: int
+    dim: int
+    tile_k: int
+    causal: bool
+    factor: float
+    hbm: Operands
+    queries: Buffer
+    keys: Buffer
+    values: Buffer
+    scores_acc: Buffer
+    output_acc: Buffer
+    scores: Buffer
+    x: Buffer
+    """Scores of all keys on their way to weights; buffers of one format are shared."""
+    weights: Buffer
+    largest: Buffer
+    total: Buffer
+    output: Buffer
+    stored: Buffer
+    exact_steps: int
+    """First steps that attend to all keys, in kernels that select some afterwards."""
+    own: Any
+    """What a kernel has beside these: its choices, tensors, buffers and state."""
+    mask: Any
+    """bool [batch x q_heads, steps, kv_len], the keys that were kept, or None; see `kept`."""
+
+
+class OnChip(NamedTuple):
+    """Declares buffers with a row for each query head of a group."""
+
+    builder: ProgramBuilder
+    group: int
+    dim: int
+    formats: StepFormats
+
+    def rows(
+        self,
+        name: str,
+        cols: Any,
+        fmt: Format | None = None,
+        *,
+        slots: int = 1,
+        memory: Memory = "scratchpad",
+    ) -> Buffer:
+        """Declare a buffer; fmt: absent for that of the vector path."""
+        fmt = fmt or self.formats.vector
+        return self.builder.buffer(name, self.group, cols, fmt, slots=slots, memory=memory)
+
+
+def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buffer]:
+    """Declare the buffers of the frame: tiles of tile_k keys or values, scores of `cols`."""
+    rows, dim, formats = chip.rows, chip.dim, chip.formats
+    stored, vector = formats.stored, formats.vector
+    x, output = rows("x", cols), rows("output", dim)
+    return {
+        "queries": rows("queries", dim, stored, slots=2),
+        "keys": chip.builder.buffer("keys", tile_k, dim, stored, slots=stages),
+        "values": chip.builder.buffer("values", tile_k, dim, stored, slots=stages),
+        "scores_acc": rows("scores_acc", tile_k, Format.FP32, slots=2, memory="accumulator"),
+        "output_acc": rows("output_acc", dim, Format.FP32, memory="accumulator"),
+        "scores": rows("scores", tile_k, formats.scores, slots=2),
+        "x": x,
+        "weights": x if formats.weights == vector else rows("weights", cols, formats.weights),
+        "largest": rows("largest", 1),
+        "total": rows("total", 1),
+        "output": output,
+        "stored": output if formats.output == vector else rows("stored", dim, formats.output),
+    }
+
+
+def seen_by_steps(problem: AttentionProblem) -> Array:
+    """Return the number of keys that each step sees."""
+    if not problem.causal:
+        return np.full(problem.q_len, problem.kv_len)
+    return np.arange(problem.kv_len - problem.q_len, problem.kv_len) + 1
+
+
+class DecodeTiles(NamedTuple):
+    """What was chosen, and its estimate."""
+
+    tile_k: int
+    stages: int
+    splits: int
+    cycles: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A generation laid out on a machine, ready to be recorded."""
+
+    problem: AttentionProblem
+    tensors: AttentionTensors | None
+    builder: ProgramBuilder
+    layout: Layout
+
+    def with_layout(self, **changes: Any) -> "Frame":
+        """Return the frame with other values of some fields of its layout."""
+        return replace(self, layout=self.layout._replace(**changes))
+
+    def record(self, kernel: Callable[..., None], num_items: int) -> Program:
+        """Record kernel(p, layout)."""
+        program = self.builder.record(kernel, num_items, self.layout)
+        return program.with_parameters(tile_k=self.layout.tile_k, stages=self.layout.keys.slots)
+
+    @property
+    def output(self) -> Array | None:
+        """What the kernel computed, [batch x q_heads x q_len, head_dim]; None without numbers."""
+        data: Array | None = self.layout.hbm.o.data
+        return None if data is None else data.reshape(-1, self.layout.dim)
+
+
+class Generation(NamedTuple):
+    """What a kernel computes, for tiles yet to be chosen."""
+
+    kernel: str
+    problem: AttentionProblem
+    parameters: DecodeParameters
+    declare_own: Callable[[OnChip], Any]
+    """Returns what the kernel has beside the frame; called for each way to lay it out."""
+
+    @property
+    def name(self) -> str:
+        """Name of the program."""
+        return f"{self.kernel} on {self.problem.name}"
+
+    @property
+    def formats(self) -> StepFormats:
+        """Formats of all steps."""
+        return step_formats(self.problem.dtype, self.parameters.precision)
+
+    def laid_out(
+        self, machine: MachineSpec, tensors: AttentionTensors | None, most_keys: int | None = None
+    ) -> Frame:
+        """Declare operands and buffers, with the tiles of the lowest estimated time.
+
+        most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
+        """
+        keys = most_keys or self.problem.kv_len
+        return self.with_tiles(self.fastest_tiles(machine, keys), keys, tensors)
+
+    def with_tiles(self, tiles: DecodeTiles, keys: int, tensors: AttentionTensors | None) -> Frame:
+        """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
+        problem = self.problem
+        builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
+        hbm = declare_operands(builder, problem, tensors, problem.q_len)
+        buffers, own = self.declare(builder, tiles.tile_k, keys, tiles.stages)
+        layout = Layout(
+            heads=problem.batch * problem.kv_heads,
+            group=problem.q_heads // problem.kv_heads,
+            steps=problem.q_len,
+            kv_len=problem.kv_len,
+            dim=problem.head_dim,
+            tile_k=tiles.tile_k,
+            causal=problem.causal,
+            factor=1 / np.sqrt(problem.head_dim),
+            hbm=hbm,
+            **buffers,
+            exact_steps=problem.q_len,
+            own=own,
+            mask=None,
+        )
+        return Frame(problem, tensors, builder, layout)
+
+    def fastest_tiles(
+        self, machine: MachineSpec, keys: int, splits: tuple[int, ...] = (1,)
+    ) -> DecodeTiles:
+        """Return the tiles of the lowest estimate for steps over `keys` keys, cut into `splits`.
+
+        Raises DoesNotFitError if none of what was asked for fits.
+        """
+        return _fastest(
+            self.name, self.problem, machine, self.parameters, keys, splits, self.declare
+        )
+
+    def declare(
+        self, builder: ProgramBuilder, tile_k: int, keys: int, stages: int
+    ) -> tuple[dict[str, Buffer], Any]:
+        """Declare the buffers of the frame, and what the kernel has beside them."""
+        group = self.problem.q_heads // self.problem.kv_heads
+        chip = OnChip(builder, group, self.problem.head_dim, self.formats)
+        return allocate(chip, tile_k, keys, stages), self.declare_own(chip)
+
+
+@remembered
+def _fastest(
+    name: str,
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    parameters: DecodeParameters,
+    keys: int,
+    splits: tuple[int, ...],
+    declare: Callable[..., object],
+) -> DecodeTiles:
+    tilings = _tilings(parameters, keys, splits)
+    length = -(-keys // tilings.splits)
+    fits = fitting(machine, declare, tilings.tile_k, length, tilings.stages)
+    if not fits.any():
+        smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
+        raise misfit(name, machine, lambda builder: declare(builder, *smallest))
+    known = tilings.at(np.flatnonzero(fits))
+    formats = step_formats(problem.dtype, parameters.precision)
+    estimate = Step(problem, machine, formats, keys).estimate(known)
+    best = fastest(estimate)
+    chosen = {key: int(each[best]) for key, each in known._asdict().items()}
+    return DecodeTiles(**chosen, cycles=float(estimate.cycles[best]))
+
+
+def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -> DecodeTiling:
+    """Return what may be chosen from."""
+    tile_k, stages = sizes(parameters.tile_k, keys), parameters.stages
+    axes = np.meshgrid(tile_k, [stages] if stages else _STAGES, splits, indexing="ij")
+    all_of_them = DecodeTiling(*(each.ravel() for each in axes))
+    if stages:
+        return all_of_them
+    tiles = ceil_div(ceil_div(keys, all_of_them.splits), all_of_them.tile_k)
+    # A slot more than there are tiles is never used.
+    return all_of_them.at(all_of_them.stages <= np.maximum(tiles, min(_STAGES)))
+
+
+class DecodeKernel(Kernel):
+    """A kernel over the steps of a generation."""
+
+    problem_kind: ClassVar[str] = "attention"
+    phase: ClassVar[Literal["both", "decode"]] = "decode"
+
+    @classmethod
+    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+        """Return softmax attention over all keys in float64."""
+        return softmax_attention(problem, tensors)

@@ -1,0 +1,214 @@
+"""Quest: decode that reads only pages of keys that can hold large scores.
+
+Beside the KV cache lie the minimum and maximum of every key channel over each page of keys. Their
+product with a query bounds the scores of the page from above: sum_i max(q_i min_i, q_i max_i), two
+matrix products with the positive and the negative part of the query. Every head picks the pages
+with the largest bounds; keys and values of the union of the group's pages, and of the page being
+filled, are gathered, and all heads of the group attend to all of them. Source: Tang et al., "Quest:
+query-aware sparsity" (2024, arXiv 2406.10774).
+
+The bounds of full pages are inputs: whoever appends keys to the cache keeps them, which writes one
+row of each for every page of keys and is not counted here.
+
+HBM reads of a KV head in a step that sees n keys, m = floor((n - 1) / page) full pages among them:
+group d b + 2 m d b + 2 (U page + n - m page) d b, where U is the size of the union; writes: group
+d b. Exact steps read 2 n d b for K and V.
+"""
+
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field
+
+from accelsim.config.spec import Size, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.decode.frame import Generation, OnChip
+from accelsim.kernels.attention.decode.kept import note_range, record_selection
+from accelsim.kernels.attention.decode.selecting import (
+    Picked,
+    SelectingKernel,
+    SelectingParameters,
+    allocate_picked,
+    count_of,
+    pick,
+)
+from accelsim.kernels.attention.decode.steps import (
+    Listed,
+    Range,
+    attend_to_both,
+    begin_step,
+    exact_step,
+    queries_of,
+    take_scores,
+)
+from accelsim.kernels.base import Array
+from accelsim.program import language as al
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+
+class QuestParameters(SelectingParameters):
+    """Choices of the quest kernel."""
+
+    page: Size = 16
+    """Keys of a page."""
+    kept: float = Field(default=0.25, gt=0, le=1)
+    """Share of the full pages that each head keeps, rounded up to whole pages."""
+    pages: Size | None = None
+    """Full pages that each head keeps; absent: the share `kept`."""
+
+
+class _Own(NamedTuple):
+    """What is kept, the bounds in HBM, and the tiles beside those of the frame."""
+
+    page: int
+    share: float
+    wanted: int
+    """Full pages that each head keeps; 0: `share` of them."""
+    assumed_union: float
+    pages: int
+    """Full pages of a KV head at the end."""
+    smallest: Tensor
+    """Smallest key of every page in each channel, [kv_heads x pages, dim]."""
+    largest: Tensor
+    """Largest key, the same."""
+    picked: Picked
+    zero: Buffer
+    positive: Buffer
+    negative: Buffer
+    rows: Buffer
+
+
+@jit
+def quest(p, k):
+    """All steps, one after the other."""
+    for item in range(k.steps * k.heads):
+        at = begin_step(p, item, k)
+        full = (at.seen - 1) // k.own.page
+        wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, full)
+        if at.step < k.exact_steps or wanted >= full:
+            note_range(k.mask, 0, at.seen, at, k)
+            exact_step(p, at, k)
+        else:
+            pages = pick(p, _bound_scores(p, full, at, k), wanted, k)
+            _note_pages(k.mask, pages, full, at, k)
+            _attend_to_pages(p, pages, full, at, k)
+
+
+@jit_inner
+def _bound_scores(p, full, at, k):
+    """Upper bounds of the scores of all full pages, in the first columns of x."""
+    bounds = al.tile(k.x, 0, k.group, full)
+    positive, negative = _signed_queries(p, at, k)
+    for j in range(-(-full // k.tile_k)):
+        start = j * k.tile_k
+        count, row = min(k.tile_k, full - start), at.head * k.own.pages + start
+        acc = al.tile(k.scores_acc, j, k.group, count)
+        largest, smallest = al.tile(k.keys, 0, count, k.dim), al.tile(k.keys, 1, count, k.dim)
+        al.load(p, largest, k.own.largest, row, 0)
+        al.matmul_transposed(p, acc, positive, largest, False)
+        al.load(p, smallest, k.own.smallest, row, 0)
+        al.matmul_transposed(p, acc, negative, smallest, True)
+        take_scores(p, al.columns(bounds, start, count), j, acc, k)
+    return bounds
+
+
+@jit_inner
+def _signed_queries(p, at, k):
+    """The positive and the negative part of the queries."""
+    zero, queries = al.tile(k.own.zero, 0, k.group, k.dim), queries_of(at, k)
+    positive = al.tile(k.own.positive, 0, k.group, k.dim)
+    negative = al.tile(k.own.negative, 0, k.group, k.dim)
+    al.fill(p, zero, 0.0)
+    al.maximum(p, positive, queries, zero)
+    al.minimum(p, negative, queries, zero)
+    return positive, negative
+
+
+@jit_inner
+def _note_pages(mask, pages, full, at, k):
+    for i in range(pages.cols):
+        start = pages.data[0, i] * k.own.page
+        note_range(mask, start, start + k.own.page, at, k)
+    note_range(mask, full * k.own.page, at.seen, at, k)
+
+
+@jit_inner
+def _attend_to_pages(p, pages, full, at, k):
+    """Attention over the picked pages and the page being filled."""
+    picked, begin = pages.cols * k.own.page, full * k.own.page
+    rows = al.tile(k.own.rows, 0, 1, picked)
+    al.expand_runs(p, rows, pages, k.own.page)
+    latest = Range(at.kv_row + begin, at.seen - begin)
+    attend_to_both(p, Listed(at.kv_row, picked, rows), latest, at, k)
+
+
+class Quest(SelectingKernel):
+    """Decode over the pages that can hold large scores."""
+
+    name: ClassVar[str] = "quest"
+    summary: ClassVar[str] = "decode over pages of keys whose bounds on the scores are largest"
+    parameters: ClassVar[type[Spec]] = QuestParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: QuestParameters,
+        tensors: AttentionTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        bounds = _bounds_of(problem, parameters.page, tensors)
+        exact_steps = min(parameters.exact_steps, problem.q_len)
+        frame = Generation(
+            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters, bounds)
+        ).laid_out(machine, tensors)
+        return record_selection(frame, quest, exact_steps), frame.output
+
+
+def _pages(problem: AttentionProblem, page: int) -> int:
+    """Return the full pages of a KV head at the end; a cache without one has one that is unused."""
+    return max(1, problem.kv_len // page)
+
+
+def _bounds_of(
+    problem: AttentionProblem, page: int, tensors: AttentionTensors | None
+) -> tuple[Array | None, Array | None]:
+    """Return the smallest and the largest key of every full page in each channel."""
+    if tensors is None:
+        return None, None
+    pages, dim = _pages(problem, page), problem.head_dim
+    keys = tensors.k[:, : pages * page].reshape(len(tensors.k), pages, -1, dim)
+    return keys.min(axis=2).reshape(-1, dim), keys.max(axis=2).reshape(-1, dim)
+
+
+def _declare(
+    chip: OnChip,
+    problem: AttentionProblem,
+    parameters: QuestParameters,
+    bounds: tuple[Array | None, Array | None],
+) -> _Own:
+    """Place the bounds in HBM and declare the tiles beside those of the frame."""
+    pages, dim, stored = _pages(problem, parameters.page), chip.dim, problem.dtype
+
+    def bound(name: str, data: Array | None) -> Tensor:
+        rows = problem.batch * problem.kv_heads * pages
+        return chip.builder.tensor(name, "input", rows, dim, stored, data)
+
+    return _Own(
+        page=parameters.page,
+        share=parameters.kept,
+        wanted=parameters.pages or 0,
+        assumed_union=parameters.assumed_union or 0.0,
+        pages=pages,
+        smallest=bound("k_min", bounds[0]),
+        largest=bound("k_max", bounds[1]),
+        picked=allocate_picked(chip, pages),
+        zero=chip.rows("zero", dim, stored),
+        positive=chip.rows("positive", dim, stored),
+        negative=chip.rows("negative", dim, stored),
+        rows=chip.builder.index_buffer("rows", problem.kv_len),
+    )

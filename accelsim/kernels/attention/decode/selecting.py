@@ -1,0 +1,106 @@
+"""What decode kernels share that select by rank, or gather what they selected."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from accelsim.config.spec import SizeOrZero
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.decode.frame import DecodeKernel, DecodeParameters, OnChip
+from accelsim.kernels.attention.decode.steps import Listed, attend
+from accelsim.program import language as al
+from accelsim.program.language import Ranking
+from accelsim.program.recording import Buffer
+
+_DECIMAL_ROUNDING = 1e-6
+"""More than the rounding of share x total, less than a share that anyone means."""
+
+
+class SelectingParameters(DecodeParameters):
+    """Choices of kernels that select by rank."""
+
+    exact_steps: SizeOrZero = 0
+    """First steps with attention over all keys, as a method that warms up has them."""
+    assumed_union: float | None = Field(default=None, gt=0, le=1)
+    """Share that the heads of a group keep together, for runs without tensors; absent: as if all of
+    them kept the same."""
+
+
+class SelectingKernel(DecodeKernel):
+    """A kernel over the steps of a generation that selects keys by their scores."""
+
+    is_exact: ClassVar[bool] = False
+
+    @classmethod
+    def selects_by_values(cls, parameters: Any) -> bool:
+        """Return True: the scores say it."""
+        return True
+
+
+class Picked(NamedTuple):
+    """How the largest of x are found, and tiles: what is kept, its bound, and where it was in x."""
+
+    ranking: int
+    kept: Buffer
+    bound: Buffer
+    indices: Buffer
+
+
+def allocate_picked(chip: OnChip, cols: int, ranking: Ranking = Ranking.RADIX) -> Picked:
+    """Declare the buffers of a selection among `cols` columns."""
+    # They are sorted where those that are kept lie afterwards, which takes a power of two of them.
+    width = cols if ranking == Ranking.RADIX else al.sort_width(cols)
+    kept, bound = chip.rows("kept", width), chip.rows("bound", 1)
+    return Picked(ranking.value, kept, bound, chip.builder.index_buffer("indices", cols))
+
+
+@jit
+def count_of(share, total):
+    """Return `share` of `total`, rounded up and at least 1; exact where the share is decimal."""
+    return max(1, int(np.ceil(share * total - _DECIMAL_ROUNDING)))
+
+
+@jit_inner
+def kept_tile(cols, k):
+    """The first columns of what is kept."""
+    return al.tile(k.own.picked.kept, 0, k.group, cols)
+
+
+@jit_inner
+def kth_largest(p, x, count, k):
+    """The smallest of the `count` largest of each row of x."""
+    picked = k.own.picked
+    bound = al.tile(picked.bound, 0, k.group, 1)
+    al.kth_largest(p, bound, kept_tile(picked.kept.cols, k), x, count, picked.ranking)
+    return bound
+
+
+@jit_inner
+def pick(p, x, count, k):
+    """List the columns of x that are among the `count` largest of any head, and keep those.
+
+    What a head does not pick is -inf. Returns the tile of the numbers of the columns.
+    """
+    kept, bound = kept_tile(x.cols, k), kth_largest(p, x, count, k)
+    al.keep_largest(p, kept, x, bound, count, -np.inf)
+    assumed = max(count, count_of(k.own.assumed_union, x.cols))
+    return list_columns(p, kept, -np.inf, assumed, k)
+
+
+@jit_inner
+def list_columns(p, x, dropped, assumed, k):
+    """Keep the columns of x where any head has not `dropped`, and return the tile of their numbers.
+
+    assumed: how many there are without numbers.
+    """
+    indices = al.tile(k.own.picked.indices, 0, 1, x.cols)
+    count = al.compact(p, kept_tile(x.cols, k), indices, x, dropped, assumed)
+    return al.columns(indices, 0, count)
+
+
+@jit_inner
+def attend_to_kept(p, indices, divisor, at, k):
+    """Finish a step from what is kept, the weights of the rows of V in `indices`."""
+    rows = Listed(at.kv_row, indices.cols, indices)
+    attend(p, kept_tile(rows.size, k), rows, divisor, at, k)

@@ -1,0 +1,255 @@
+"""SiftAttention: decode that reads only the V rows above a learned threshold.
+
+Warm-up steps attend to all keys and observe, for every query head, the tau-quantile of its softmax
+weights: the smallest of the ceil((1 - tau) n) largest, found on the vector unit by radix select.
+Afterwards each step computes the weights of all keys, predicts the quantile by the law fitted to
+what was observed (`power_law`), and gathers from HBM only the V rows whose weight reaches it in any
+head of the group. Source: Koley, Singhania, Bhatele, "SiftAttention" (2025, arXiv 2506.05300),
+Algorithms 1 and 2. Beyond the paper: the rule c / t, a factor on the threshold, a guard on the kept
+mass, and that a head never drops its largest weight.
+
+The sums of the fit (a few numbers a head) and the thresholds live in the control core: reading a
+quantile and writing a threshold are not charged.
+
+HBM reads of a KV head in a step that sees n keys: group d b + n d b + U d b, where U is the union
+of what its heads keep; U = n in the steps of the warm-up and where the guard falls back. Writes:
+group d b.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.decode.frame import DecodeParameters, Generation, Layout, OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
+from accelsim.kernels.attention.decode.power_law import (
+    C_OVER_T,
+    FIT,
+    NUM_SUMS,
+    fitted,
+    observe,
+    threshold,
+)
+from accelsim.kernels.attention.decode.selecting import (
+    Picked,
+    SelectingKernel,
+    allocate_picked,
+    attend_to_kept,
+    count_of,
+    kept_tile,
+    kth_largest,
+    list_columns,
+)
+from accelsim.kernels.attention.decode.steps import (
+    all_rows,
+    attend,
+    begin_step,
+    exponentials,
+    score,
+)
+from accelsim.kernels.base import Array
+from accelsim.program import language as al
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+_GIVEN = 2
+_RULES = {"fit": FIT, "c_over_t": C_OVER_T, "given": _GIVEN}
+_DEFAULT_WARMUP = 256
+
+
+class SiftParameters(DecodeParameters):
+    """Choices of the sift kernel."""
+
+    tau: float = Field(default=0.75, gt=0, lt=1)
+    """Quantile of the weights that becomes the threshold: about 1 - tau of the rows are kept."""
+    warmup: SizeOrZero | None = None
+    """First steps, with all keys, from which the threshold is learned; absent: 256, or none without
+    tensors and with the rule `given`, which have nothing to learn."""
+    rule: Literal["fit", "c_over_t", "given"] = "fit"
+    """Threshold at context length t: a t^b fitted, c / t with c learned, or c / t with `c`."""
+    c: PositiveValue | None = None
+    """Numerator of the rule `given`; 1 keeps what is above the mean weight."""
+    fit_from: Size = 16
+    """Shortest context that is learned from: quantiles of a few weights are coarse."""
+    threshold_factor: PositiveValue = 1.0
+    """Factor on the threshold; below 1 keeps more."""
+    renormalize: bool = True
+    """Whether the output is divided by the kept mass instead of the whole."""
+    guard: float = Field(default=0.0, ge=0, lt=1)
+    """Kept mass of a head below which the step reads all of V; 0: never."""
+    assumed_union: float | None = Field(default=None, gt=0, le=1)
+    """Share that the heads of a group keep together, for runs without tensors; absent: 1 - tau."""
+
+    @model_validator(mode="after")
+    def _c_belongs_to_the_rule_given(self) -> "SiftParameters":
+        if (self.rule == "given") != (self.c is not None):
+            raise ValueError(
+                f"found rule {self.rule} {'with' if self.c else 'without'} c, allowed: "
+                "c with the rule given, and only with it"
+            )
+        return self
+
+    def warmup_of(self, steps: int, *, with_numbers: bool) -> int:
+        """Return the warm-up of a generation of `steps` steps."""
+        learns = with_numbers and self.rule != "given"
+        default = _DEFAULT_WARMUP if learns else 0
+        return min(steps, default if self.warmup is None else self.warmup)
+
+
+class _Own(NamedTuple):
+    """How thresholds come about, the state that lives from step to step, and the tiles of both."""
+
+    tau: float
+    rule: int
+    c: float
+    fit_from: int
+    factor: float
+    renormalize: bool
+    guard: float
+    assumed_union: float
+    sums: Any
+    """float64 [q_heads, NUM_SUMS], the sums of the fits."""
+    thresholds: Any
+    """float64 [group], of the step at hand."""
+    fallbacks: Any
+    """int64 [1], work items that fell back to all of V."""
+    picked: Picked
+    one: Buffer
+    kept_total: Buffer
+
+
+@jit
+def sift(p, k):
+    """All steps, one after the other. The state is reset first: recording may run twice."""
+    k.own.sums[:] = 0.0
+    k.own.fallbacks[:] = 0
+    for item in range(k.steps * k.heads):
+        at = begin_step(p, item, k)
+        x = al.tile(k.x, 0, k.group, at.seen)
+        score(p, x, all_rows(at), at, k)
+        total = exponentials(p, x, k)
+        if at.step < k.exact_steps:
+            _learn(p, x, total, at, k)
+            note_range(k.mask, 0, at.seen, at, k)
+            attend(p, x, all_rows(at), total, at, k)
+        else:
+            _sift_values(p, x, total, at, k)
+
+
+@jit_inner
+def _learn(p, x, total, at, k):
+    """Observe the tau-quantile of the softmax weights of every head of a group."""
+    if at.seen < k.own.fit_from:
+        return
+    quantile = kth_largest(p, x, count_of(1 - k.own.tau, at.seen), k)
+    al.divide(p, quantile, quantile, total)
+    for r in range(k.group):
+        observe(k.own.sums[at.q_row + r], at.seen, al.read_element(p, quantile, r))
+
+
+@jit_inner
+def _sift_values(p, x, total, at, k):
+    """Finish a step from its exponentials with the V rows above the threshold."""
+    kept, kept_total = kept_tile(at.seen, k), al.tile(k.own.kept_total, 0, k.group, 1)
+    al.keep_at_least(p, kept, x, _bounds(p, total, at, k), 0.0)
+    al.row_sum(p, kept_total, kept)
+    if _is_below_guard(p, kept_total, total, k):
+        k.own.fallbacks[0] += 1
+        note_range(k.mask, 0, at.seen, at, k)
+        attend_to_kept(p, list_columns(p, x, -1.0, at.seen, k), total, at, k)
+        return
+    indices = list_columns(p, kept, 0.0, count_of(k.own.assumed_union, at.seen), k)
+    note_columns(k.mask, kept, indices, 0.0, at)
+    attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
+
+
+@jit_inner
+def _bounds(p, total, at, k):
+    """Smallest weight, before division by the total, that each head of a group keeps."""
+    bound, one = al.tile(k.own.picked.bound, 0, k.group, 1), al.tile(k.own.one, 0, k.group, 1)
+    for r in range(k.group):
+        if k.own.rule == _GIVEN:
+            theta = k.own.c / at.seen
+        else:
+            theta = threshold(k.own.sums[at.q_row + r], k.own.rule, at.seen)
+        k.own.thresholds[r] = k.own.factor * theta
+    al.write_column(p, bound, k.own.thresholds)
+    al.multiply(p, bound, bound, total)
+    # The largest weight is 1, so that a threshold above all of them keeps this one.
+    al.fill(p, one, 1.0)
+    al.minimum(p, bound, bound, one)
+    return bound
+
+
+@jit_inner
+def _is_below_guard(p, kept_total, total, k):
+    """Whether any head of a group keeps too little of its weight."""
+    for r in range(k.group):
+        if al.read_element(p, kept_total, r) < k.own.guard * al.read_element(p, total, r):
+            return True
+    return False
+
+
+class Sift(SelectingKernel):
+    """SiftAttention."""
+
+    name: ClassVar[str] = "sift"
+    summary: ClassVar[str] = "decode that reads only the V rows above a learned threshold"
+    parameters: ClassVar[type[Spec]] = SiftParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: SiftParameters,
+        tensors: AttentionTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        warmup = parameters.warmup_of(problem.q_len, with_numbers=tensors is not None)
+        generation = Generation(
+            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters)
+        )
+        frame = generation.laid_out(machine, tensors)
+        program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
+        if tensors is not None and warmup < problem.q_len:
+            shares = _shares(frame.layout, problem.q_len - warmup)
+            program = replace(program, selection={**program.selection, **shares})
+        return program, frame.output
+
+
+def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:
+    """Return what a report shows of the thresholds, once they were computed."""
+    own = k.own
+    shares = {"fallback_fraction": float(own.fallbacks[0] / (selecting_steps * k.heads))}
+    if own.rule != _GIVEN:
+        slopes = [fitted(sums, own.rule)[1] for sums in own.sums]
+        shares["unfitted_fraction"] = float(np.isnan(slopes).mean())
+    return shares
+
+
+def _declare(chip: OnChip, problem: AttentionProblem, parameters: SiftParameters) -> _Own:
+    """Return the choices of the kernel with empty state, and declare its tiles."""
+    return _Own(
+        tau=parameters.tau,
+        rule=_RULES[parameters.rule],
+        c=parameters.c or 0.0,
+        fit_from=parameters.fit_from,
+        factor=parameters.threshold_factor,
+        renormalize=parameters.renormalize,
+        guard=parameters.guard,
+        assumed_union=parameters.assumed_union or 1 - parameters.tau,
+        sums=np.zeros((problem.batch * problem.q_heads, NUM_SUMS)),
+        thresholds=np.zeros(chip.group),
+        fallbacks=np.zeros(1, np.int64),
+        picked=allocate_picked(chip, problem.kv_len),
+        one=chip.rows("one", 1),
+        kept_total=chip.rows("kept_total", 1),
+    )

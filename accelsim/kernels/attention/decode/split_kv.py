@@ -1,0 +1,277 @@
+"""Decode whose keys are split over work items: FlashDecoding. Exact; one split is dense decode.
+
+A step has one work item for each KV head and split, which attends to its own range of keys and
+stores its unnormalized output, row maximum and row sum; a second phase merges them. Source: Dao et
+al., "Flash-Decoding for long-context inference" (2023).
+
+HBM reads of a KV head in a step that sees n keys in s > 1 splits: s group d b + 2 n d b, and
+s group (d + 2) v of partial results with elements of v bytes, as wide as the vector path, which
+were written before; the output is group d b. With one split: group d b + 2 n d b, no partials.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+from accelsim.config.spec import Size, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.decode.frame import (
+    DecodeKernel,
+    DecodeParameters,
+    DecodeTiles,
+    Frame,
+    Generation,
+    OnChip,
+    seen_by_steps,
+)
+from accelsim.kernels.attention.decode.steps import (
+    Range,
+    add_values,
+    as_operand,
+    exponentials,
+    item_at,
+    load_queries,
+    score,
+    seen_keys,
+    store_output,
+    store_quotient,
+)
+from accelsim.kernels.base import Array
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.units import ceil_div
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+
+class SplitKvParameters(DecodeParameters):
+    """Choices of the split_kv kernel."""
+
+    splits: Size | None = None
+    """Most ranges the keys of a step are split into; absent: as many as give the lowest estimated
+    time."""
+
+
+_FEW_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+_SHORTEST_RANGE = 16
+"""Keys of the shortest range that is tried."""
+
+
+class _Result(NamedTuple):
+    """Results of ranges: sums of values with their row maxima and sums. Tensors, buffers or tiles.
+
+    In HBM they begin at row ((step heads + head) splits + split) group.
+    """
+
+    output: Any
+    largest: Any
+    total: Any
+
+
+class _Own(NamedTuple):
+    """What the kernel has beside the frame."""
+
+    splits: int
+    partials: _Result
+    """In HBM."""
+    following: _Result
+    """Of the next split, in the merge."""
+    new_largest: Buffer
+    rescale: Buffer
+
+
+@jit
+def range_length(cols, splits):
+    """Keys of each range of a step that sees `cols` keys; the last one may be shorter."""
+    return -(-cols // splits)
+
+
+@jit
+def num_ranges(cols, splits):
+    """Ranges of a step that sees `cols` keys: fewer than `splits` where there are fewer keys."""
+    return -(-cols // range_length(cols, splits))
+
+
+@jit
+def split_kv(p, k):
+    """All steps, one after the other, each with a phase of ranges and one that merges them."""
+    for step in range(k.steps):
+        ranges = num_ranges(seen_keys(step, k), k.own.splits)
+        for item in range(step * k.heads, (step + 1) * k.heads):
+            for split in range(ranges):
+                al.begin_item(p, 2 * step)
+                _range_of_keys(p, split, ranges, item_at(item, k), k)
+        if ranges > 1:
+            for item in range(step * k.heads, (step + 1) * k.heads):
+                al.begin_item(p, 2 * step + 1)
+                _merge(p, ranges, item_at(item, k), k)
+
+
+@jit_inner
+def _range_of_keys(p, split, ranges, at, k):
+    """Attention to one range of keys; its result is the output, if there is no other one."""
+    length = range_length(at.seen, k.own.splits)
+    start = split * length
+    rows = Range(at.kv_row + start, min(length, at.seen - start))
+    x = al.tile(k.x, 0, k.group, rows.size)
+    load_queries(p, at, k)
+    score(p, x, rows, at, k)
+    total = exponentials(p, x, k)
+    add_values(p, as_operand(p, x, k), rows, False, k)
+    if ranges == 1:
+        store_output(p, total, at, k)
+    else:
+        _store_partial(p, split, at, k)
+
+
+@jit_inner
+def _partial_row(split, at, k):
+    """First row of the result of a split in HBM."""
+    return (at.number * k.own.splits + split) * k.group
+
+
+@jit_inner
+def _result(turn, buffers, k):
+    """The tiles of a result; buffers: the layout, or those of the merge."""
+    output = al.tile(buffers.output, turn, k.group, k.dim)
+    largest = al.tile(buffers.largest, turn, k.group, 1)
+    return _Result(output, largest, al.tile(buffers.total, turn, k.group, 1))
+
+
+@jit_inner
+def _store_partial(p, split, at, k):
+    result, row, partials = _result(0, k, k), _partial_row(split, at, k), k.own.partials
+    al.move(p, result.output, al.tile(k.output_acc, 0, k.group, k.dim))
+    al.store(p, partials.output, row, 0, result.output)
+    al.store(p, partials.largest, row, 0, result.largest)
+    al.store(p, partials.total, row, 0, result.total)
+
+
+@jit_inner
+def _load_partial(p, result, split, at, k):
+    row, partials = _partial_row(split, at, k), k.own.partials
+    al.load(p, result.output, partials.output, row, 0)
+    al.load(p, result.largest, partials.largest, row, 0)
+    al.load(p, result.total, partials.total, row, 0)
+
+
+@jit_inner
+def _merge(p, ranges, at, k):
+    """Merge the results of all ranges of one KV head into its output."""
+    merged = _result(0, k, k)
+    _load_partial(p, merged, 0, at, k)
+    for split in range(1, ranges):
+        following = _result(split, k.own.following, k)
+        _load_partial(p, following, split, at, k)
+        _add_result(p, merged, following, k)
+    store_quotient(p, merged.output, merged.total, at, k)
+
+
+@jit_inner
+def _add_result(p, merged, following, k):
+    """Bring two results to a common maximum and add the second one to the first."""
+    new_largest = al.tile(k.own.new_largest, 0, k.group, 1)
+    al.maximum(p, new_largest, merged.largest, following.largest)
+    _rescale(p, merged, new_largest, k)
+    _rescale(p, following, new_largest, k)
+    al.add(p, merged.output, merged.output, following.output)
+    al.add(p, merged.total, merged.total, following.total)
+    al.convert(p, merged.largest, new_largest)
+
+
+@jit_inner
+def _rescale(p, result, new_largest, k):
+    """Refer a sum of weighted values and its total to a new maximum."""
+    rescale = al.tile(k.own.rescale, 0, k.group, 1)
+    al.subtract(p, rescale, result.largest, new_largest)
+    al.exp(p, rescale, rescale)
+    al.multiply_column(p, result.output, result.output, rescale)
+    al.multiply(p, result.total, result.total, rescale)
+
+
+class SplitKv(DecodeKernel):
+    """Exact decode with keys split over work items."""
+
+    name: ClassVar[str] = "split_kv"
+    summary: ClassVar[str] = "exact decode, the keys of a step split over cores and merged"
+    parameters: ClassVar[type[Spec]] = SplitKvParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: SplitKvParameters,
+        tensors: AttentionTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        tiles = split_tiles(problem, machine, parameters)
+        length = range_length(problem.kv_len, tiles.splits)
+        generation = _generation(problem, parameters)
+        frame = generation.with_tiles(tiles, length, tensors)
+        partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
+        own = frame.layout.own._replace(splits=tiles.splits, partials=partials)
+        items = _num_items(problem, tiles.splits)
+        program = frame.with_layout(own=own).record(split_kv, items)
+        return program.with_parameters(splits=tiles.splits), frame.output
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
+    ) -> float:
+        """Return the estimated time with the tiles that `record` takes; raises as it does."""
+        return split_tiles(problem, machine, parameters).cycles
+
+
+def split_tiles(
+    problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
+) -> DecodeTiles:
+    """Return the tiles and splits; raises DoesNotFitError if none of what was asked for fits."""
+    splits = (parameters.splits,) if parameters.splits else _splits(problem, machine)
+    return _generation(problem, parameters).fastest_tiles(machine, problem.kv_len, splits)
+
+
+def _generation(problem: AttentionProblem, parameters: SplitKvParameters) -> Generation:
+    return Generation(SplitKv.name, problem, parameters, _declare)
+
+
+def _splits(problem: AttentionProblem, machine: MachineSpec) -> tuple[int, ...]:
+    """Return the splits to choose from: few ones, and those that fill all cores evenly."""
+    heads = problem.batch * problem.kv_heads
+    filling = {items // heads for items in range(machine.cores, 5 * machine.cores, machine.cores)}
+    filling |= {ceil_div(items, heads) for items in (machine.cores, 2 * machine.cores)}
+    longest = ceil_div(problem.kv_len, _SHORTEST_RANGE)
+    return tuple(sorted({min(max(1, n), longest) for n in filling | set(_FEW_SPLITS)}))
+
+
+def _num_items(problem: AttentionProblem, splits: int) -> int:
+    """Return the work items of all steps."""
+    ranges = [int(num_ranges(seen, splits)) for seen in seen_by_steps(problem)]
+    return problem.batch * problem.kv_heads * sum(n + 1 if n > 1 else 1 for n in ranges)
+
+
+def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Result:
+    """Place the results of splits in HBM, in a format; there are none with one split."""
+    builder, k = frame.builder, frame.layout
+    rows = k.steps * k.heads * splits * k.group
+
+    def partial(name: str, cols: int) -> Tensor:
+        if splits == 1:
+            return builder.no_tensor(fmt)
+        return builder.tensor(name, "intermediate", rows, cols, fmt)
+
+    return _Result(
+        partial("partial_o", k.dim), partial("partial_max", 1), partial("partial_sum", 1)
+    )
+
+
+def _declare(chip: OnChip) -> _Own:
+    """Declare the tiles of the merge; splits and results in HBM are not known yet."""
+    following = _Result(
+        output=chip.rows("next_output", chip.dim, slots=2),
+        largest=chip.rows("next_largest", 1, slots=2),
+        total=chip.rows("next_total", 1, slots=2),
+    )
+    unknown = _Result(None, None, None)
+    return _Own(1, unknown, following, chip.rows("new_largest", 1), chip.rows("rescale", 1))

@@ -1,0 +1,195 @@
+"""The parts of one decode step, from the query to the output; the layout is in `frame`.
+
+`k` is the layout, `at` the work item. Scores and weights of all keys of an item lie in the columns
+of one tile. Rows of K and V follow each other and are loaded, or are listed and are gathered.
+"""
+
+from typing import NamedTuple
+
+from accelsim.jit import chosen_by_type, jit_inner
+from accelsim.program import language as al
+from accelsim.program.recording import Tile
+
+
+class Item(NamedTuple):
+    """A work item: one step of one KV head."""
+
+    number: int
+    """Place among the items of all steps, if each head has one a step."""
+    step: int
+    head: int
+    seen: int
+    """Keys that the step sees."""
+    q_row: int
+    """First query head of the group, a row of Q."""
+    kv_row: int
+    """First row of the head in K and V."""
+
+
+class Range(NamedTuple):
+    """Rows of K and V that follow each other."""
+
+    first: int
+    size: int
+
+
+class Listed(NamedTuple):
+    """Rows of K and V whose numbers, counted from `first`, are listed."""
+
+    first: int
+    size: int
+    indices: Tile
+
+
+@jit_inner
+def seen_keys(step, k):
+    """Keys that the row of a step attends to."""
+    return k.kv_len - k.steps + step + 1 if k.causal else k.kv_len
+
+
+@jit_inner
+def item_at(number, k):
+    """Work item `number` of those of all steps, one after the other."""
+    step, head = number // k.heads, number % k.heads
+    return Item(number, step, head, seen_keys(step, k), head * k.group, head * k.kv_len)
+
+
+@jit_inner
+def begin_step(p, number, k):
+    """Begin a work item and load its queries."""
+    at = item_at(number, k)
+    al.begin_item(p, at.step)
+    load_queries(p, at, k)
+    return at
+
+
+@jit_inner
+def load_queries(p, at, k):
+    """Load one row of each query head of a group."""
+    al.load(p, queries_of(at, k), k.hbm.q, at.q_row, at.step * k.dim)
+
+
+@jit_inner
+def queries_of(at, k):
+    """The queries of a work item, which have been loaded."""
+    return al.tile(k.queries, at.number, k.group, k.dim)
+
+
+@jit_inner
+def all_rows(at):
+    """The rows of all keys that a step sees."""
+    return Range(at.kv_row, at.seen)
+
+
+@jit_inner
+def _load_rows(rows, p, dst, tensor, start):
+    al.load(p, dst, tensor, rows.first + start, 0)
+
+
+@jit_inner
+def _gather_rows(rows, p, dst, tensor, start):
+    al.gather(p, dst, tensor, al.columns(rows.indices, start, dst.rows), rows.first, 0)
+
+
+_fetch = chosen_by_type({Range: _load_rows, Listed: _gather_rows})
+"""Bring as many of the rows as dst has from K or V to it, from number `start` on."""
+
+
+@jit_inner
+def score(p, x, rows, at, k):
+    """x = Q K^T / sqrt(d), with a column for each of the rows of K."""
+    for j in range(-(-rows.size // k.tile_k)):
+        start = j * k.tile_k
+        count = min(k.tile_k, rows.size - start)
+        keys, acc = al.tile(k.keys, j, count, k.dim), al.tile(k.scores_acc, j, k.group, count)
+        _fetch(rows, p, keys, k.hbm.k, start)
+        al.matmul_transposed(p, acc, queries_of(at, k), keys, False)
+        take_scores(p, al.columns(x, start, count), j, acc, k)
+
+
+@jit_inner
+def take_scores(p, x, turn, acc, k):
+    """x = products / sqrt(d)."""
+    scores = al.tile(k.scores, turn, acc.rows, acc.cols)
+    al.move(p, scores, acc)
+    al.scale(p, x, scores, k.factor)
+
+
+@jit_inner
+def exponentials(p, x, k):
+    """x = exp(x - row maximum) in place; returns its row sums, the tile of `total`."""
+    largest, total = al.tile(k.largest, 0, k.group, 1), al.tile(k.total, 0, k.group, 1)
+    al.row_max(p, largest, x)
+    al.subtract_column(p, x, x, largest)
+    al.exp(p, x, x)
+    al.row_sum(p, total, x)
+    return total
+
+
+@jit_inner
+def as_operand(p, x, k):
+    """Return the weights x in the format in which the cube takes them."""
+    if k.weights.fmt == k.x.fmt:
+        return x
+    weights = al.tile(k.weights, 0, k.group, x.cols)
+    al.convert(p, weights, x)
+    return weights
+
+
+@jit_inner
+def add_values(p, weights, rows, accumulate, k):
+    """Sum of the rows of V, each weighted with its column; added to before if `accumulate`."""
+    acc = al.tile(k.output_acc, 0, k.group, k.dim)
+    for j in range(-(-rows.size // k.tile_k)):
+        start = j * k.tile_k
+        count = min(k.tile_k, rows.size - start)
+        values = al.tile(k.values, j, count, k.dim)
+        _fetch(rows, p, values, k.hbm.v, start)
+        al.matmul(p, acc, al.columns(weights, start, count), values, accumulate or j > 0)
+
+
+@jit_inner
+def store_output(p, divisor, at, k):
+    """Divide the sum of weighted values by `divisor` and store a row of each query head."""
+    output = al.tile(k.output, 0, k.group, k.dim)
+    al.move(p, output, al.tile(k.output_acc, 0, k.group, k.dim))
+    store_quotient(p, output, divisor, at, k)
+
+
+@jit_inner
+def store_quotient(p, output, divisor, at, k):
+    """Divide the rows of `output` by `divisor` and store them."""
+    stored = al.tile(k.stored, 0, k.group, k.dim)
+    al.divide_column(p, output, output, divisor)
+    if k.stored.fmt != k.output.fmt:
+        al.convert(p, stored, output)
+    al.store(p, k.hbm.o, at.q_row, at.step * k.dim, stored)
+
+
+@jit_inner
+def attend(p, x, rows, divisor, at, k):
+    """Finish a step from its exponentials x, one for each of the rows of V."""
+    add_values(p, as_operand(p, x, k), rows, False, k)
+    store_output(p, divisor, at, k)
+
+
+@jit_inner
+def attend_to_both(p, first, second, at, k):
+    """Softmax attention over rows of K and V in two parts, the first of which may be empty."""
+    x = al.tile(k.x, 0, k.group, first.size + second.size)
+    score(p, al.columns(x, 0, first.size), first, at, k)
+    score(p, al.columns(x, first.size, second.size), second, at, k)
+    total = exponentials(p, x, k)
+    weights = as_operand(p, x, k)
+    add_values(p, al.columns(weights, 0, first.size), first, False, k)
+    latest = al.columns(weights, first.size, second.size)
+    add_values(p, latest, second, first.size > 0, k)
+    store_output(p, total, at, k)
+
+
+@jit_inner
+def exact_step(p, at, k):
+    """Softmax attention over all keys that a step sees."""
+    rows, x = all_rows(at), al.tile(k.x, 0, k.group, at.seen)
+    score(p, x, rows, at, k)
+    attend(p, x, rows, exponentials(p, x, k), at, k)

@@ -1,0 +1,118 @@
+"""Decode with exact top-k: every head attends to its k largest scores.
+
+All scores are computed, the k-th largest of each row is found on the vector unit, and what reaches
+it is kept: exactly k keys a head, of equal scores the first ones. The softmax runs over the kept
+keys alone. Query heads of a group share rows: V rows are gathered for the union of what they keep.
+Source: the selection that sparse decode methods are compared with, such as Loki (Singhania et al.,
+2024, arXiv 2406.02542).
+
+HBM reads of a KV head in a step that sees n keys: group d b + n d b + U d b, where U, between k
+and group k, is the size of the union; writes: group d b. Exact steps read 2 n d b for K and V.
+"""
+
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from accelsim.config.spec import Size, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.decode.frame import Generation, OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
+from accelsim.kernels.attention.decode.selecting import (
+    Picked,
+    SelectingKernel,
+    SelectingParameters,
+    allocate_picked,
+    attend_to_kept,
+    count_of,
+    kept_tile,
+    pick,
+)
+from accelsim.kernels.attention.decode.steps import (
+    all_rows,
+    begin_step,
+    exact_step,
+    exponentials,
+    score,
+)
+from accelsim.kernels.base import Array
+from accelsim.program import language as al
+from accelsim.program.language import Ranking
+from accelsim.program.program import Program
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+
+class TopKParameters(SelectingParameters):
+    """Choices of the top-k kernel."""
+
+    kept: float = Field(default=0.25, gt=0, le=1)
+    """Share of the keys that each head keeps, rounded up to whole keys."""
+    k: Size | None = None
+    """Keys that each head keeps; absent: the share `kept`."""
+    ranking: Literal["radix", "bitonic", "merge"] = "radix"
+    """How the k-th largest score is found: radix select, sorting network, or merge sort."""
+
+
+class _Own(NamedTuple):
+    """What is kept, and the tiles beside those of the frame."""
+
+    share: float
+    wanted: int
+    """Keys that each head keeps; 0: `share` of them."""
+    assumed_union: float
+    picked: Picked
+
+
+@jit
+def top_k(p, k):
+    """All steps, one after the other."""
+    for item in range(k.steps * k.heads):
+        at = begin_step(p, item, k)
+        wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, at.seen)
+        if at.step < k.exact_steps or wanted >= at.seen:
+            note_range(k.mask, 0, at.seen, at, k)
+            exact_step(p, at, k)
+        else:
+            _selecting_step(p, wanted, at, k)
+
+
+@jit_inner
+def _selecting_step(p, wanted, at, k):
+    """Attention of each head to its largest scores; V rows are those that any head keeps."""
+    x = al.tile(k.x, 0, k.group, at.seen)
+    score(p, x, all_rows(at), at, k)
+    indices = pick(p, x, wanted, k)
+    weights = kept_tile(indices.cols, k)
+    note_columns(k.mask, weights, indices, -np.inf, at)
+    attend_to_kept(p, indices, exponentials(p, weights, k), at, k)
+
+
+class TopK(SelectingKernel):
+    """Decode over the k largest scores of every head."""
+
+    name: ClassVar[str] = "topk"
+    summary: ClassVar[str] = "decode over the k largest scores of each head, found exactly"
+    parameters: ClassVar[type[Spec]] = TopKParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: AttentionProblem,
+        machine: MachineSpec,
+        parameters: TopKParameters,
+        tensors: AttentionTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        ranking = Ranking[parameters.ranking.upper()]
+
+        def declare(chip: OnChip) -> _Own:
+            picked = allocate_picked(chip, problem.kv_len, ranking)
+            wanted, union = parameters.k or 0, parameters.assumed_union or 0.0
+            return _Own(parameters.kept, wanted, union, picked)
+
+        frame = Generation(cls.name, problem, parameters, declare).laid_out(machine, tensors)
+        exact_steps = min(parameters.exact_steps, problem.q_len)
+        return record_selection(frame, top_k, exact_steps), frame.output
