@@ -15,7 +15,7 @@ from accelsim.kernels.attention.window import Window
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.outlier_split import OutlierSplit
-from accelsim.kernels.linear.quantized import Uniform
+from accelsim.kernels.linear.quantized import Quantized
 from accelsim.kernels.linear.requantized import Requantized
 from accelsim.kernels.linear.smoothquant import SmoothQuant
 from accelsim.kernels.linear.tender import Tender
@@ -34,7 +34,7 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
     Tender,
     Requantized,
-    Uniform,
+    Quantized,
     SmoothQuant,
     OutlierSplit,
     WeightOnly,

@@ -22,6 +22,8 @@ from dataclasses import replace
 from math import log2
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
@@ -30,37 +32,41 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention, step_formats
 from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work, tilings_of
 from accelsim.kernels.attention.folding import check_length
-from accelsim.kernels.attention.int_operands import Coding, Plan, allocate_coding, declare
-from accelsim.kernels.attention.old_online_softmax import (
+from accelsim.kernels.attention.int_operands import Operands, Plan, allocate_coding, declare
+from accelsim.kernels.attention.online_estimate import Work
+from accelsim.kernels.attention.online_softmax import (
     add_to_output,
     exponentials,
     finish_rows,
+    keys_of,
+    load_keys,
+    load_values,
     reset_rows,
     seen_tiles,
-    shape_of,
 )
-from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.integer.bounds import warn_of_sums
-from accelsim.kernels.linear.integer.operands import row_tiles
+from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
+from accelsim.kernels.integer.chunks import RowTiles, row_tiles
+from accelsim.kernels.integer.phases import Loop, record_phases
 from accelsim.kernels.tiling import misfit
-from accelsim.numerics.formats import FP32, INT32, Format
-from accelsim.numerics.integer import Accumulator
+from accelsim.numerics.formats import Format
+from accelsim.numerics.integer import Accumulator, Starts
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.integer import int_matmul, shift_accumulate
-from accelsim.program.old.language import begin_item, convert, load, move, scale, tile, transposed
-from accelsim.program.old.quantizing import multiply_row
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer
 from accelsim.quantization.channel_groups import LARGEST_GROUPS, GroupOptions
 from accelsim.quantization.codes import largest_code
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
+
+Buffers = dict[str, Buffer]
 
 
 class IntFlashParameters(Spec):
@@ -90,137 +96,150 @@ class IntFlashParameters(Spec):
         )
 
 
-class _Formats(NamedTuple):
-    """Format codes."""
+class Layout(NamedTuple):
+    """Sizes in elements, operands in HBM and tiles on chip, as `online_softmax` has them.
 
-    output: int
-    vector: int
-    weights: int
+    Queries are quantized in chunks of rows, those of all heads one after the other.
+    """
 
-
-class _Queries(NamedTuple):
-    """How queries are quantized; chunks of all heads one after the other."""
-
+    heads: int
+    group: int
+    q_len: int
+    span: int
+    kv_len: int
+    dim: int
+    tile_k: int
+    causal: bool
+    row_tiles: RowTiles
+    """Query tiles of a head."""
     chunks: int
     """Chunks of a head."""
     groups: int
-    starts: Any
-    """Where groups start [chunks x (groups + 1)]."""
-    factors: Any
-    """What one unit of a sum is worth, over sqrt(head_dim) [chunks]."""
+    """Groups of channels of a chunk."""
+    starts: Starts
+    """Where groups start [heads x chunks x (groups + 1)]."""
+    factors: NDArray[np.float32]
+    """What one unit of a sum is worth, over sqrt(head_dim) [heads x chunks]."""
     largest_weight: float
     """Code of a softmax weight of 1."""
+    accumulator: Accumulator
+    hbm: Operands
+    queries: Buffer
+    order: Buffer
+    keys: Buffer
+    k_scale: Buffer
+    values: Buffer
+    v_scale: Buffer
+    scores_acc: Buffer
+    output_acc: Buffer
+    scores: Buffer
+    x: Buffer
+    """Scores on their way to weights."""
+    weights: Buffer
+    """Codes of the weights."""
+    sums: Buffer
+    product: Buffer
+    output: Buffer
+    stored: Buffer
+    row_max: Buffer
+    row_sum: Buffer
+    tile_sum: Buffer
+    rescale: Buffer
 
 
-class _Buffers(NamedTuple):
-    """On-chip tiles. `x` holds scores on their way to weights, `weights` their codes."""
+class Rows(NamedTuple):
+    """A tile of query rows, as `online_softmax` has it."""
 
-    q: Any
-    order: Any
-    k: Any
-    k_scale: Any
-    v: Any
-    v_scale: Any
-    scores_acc: Any
-    output_acc: Any
-    scores: Any
-    x: Any
-    weights: Any
-    sums: Any
-    product: Any
-    output: Any
-    stored: Any
-    row_max: Any
-    row_sum: Any
-    tile_sum: Any
-    rescale: Any
+    item: int
+    first: int
+    rows: int
+    q_row: int
+    kv_row: int
+    kv_head: int
+    chunk: int
+    """Counted through all heads."""
 
 
 @jit
-def int_flash(p, phase, tiles, accumulator, queries, shape, fmt, hbm, b):
-    """All query tiles of all heads; those that see the most keys under a causal mask come first.
-
-    tiles: chunk, first row and rows of every query tile of a head.
-    """
-    for item in range(len(tiles) * shape.heads):
-        begin_item(p, phase)
-        chunk, row, rows = tiles[len(tiles) - 1 - item // shape.heads]
-        head = item % shape.heads
-        _query_tile(p, item, head, chunk, row, rows, accumulator, queries, shape, fmt, hbm, b)
+def int_flash(p, phase, k):
+    """All query tiles of all heads; those that see the most keys under a causal mask come first."""
+    for item in range(len(k.row_tiles) * k.heads):
+        al.begin_item(p, phase)
+        _query_tile(p, _query_rows(item, k), k)
 
 
 @jit_inner
-def _query_tile(p, item, head, chunk, row, rows, accumulator, queries, shape, fmt, hbm, b):
-    """One tile of query rows against all the keys it sees."""
-    step, q_row, kv_head = shape.tile_k, head * shape.q_len + row, head // shape.group
-    tiles_k = seen_tiles(row, rows, shape)
-    of_head = head * queries.chunks + chunk
+def _query_rows(item, k):
+    """The tile of query rows that is a work item."""
+    chunk, first, rows = k.row_tiles[len(k.row_tiles) - 1 - item // k.heads]
+    head = item % k.heads
+    kv_head = head // k.group
+    q_row, kv_row = head * k.q_len + first, kv_head * k.kv_len
+    return Rows(item, first, rows, q_row, kv_row, kv_head, head * k.chunks + chunk)
 
-    load(p, tile(b.q, item), hbm.q, q_row, 0, rows, shape.dim)
-    load(p, tile(b.order, item), hbm.order, of_head, 0, 1, shape.dim)
-    reset_rows(p, rows, shape, fmt, b)
-    _multiply_keys(p, item, 0, rows, kv_head, of_head, accumulator, queries, shape, hbm, b)
+
+@jit_inner
+def _query_tile(p, at, k):
+    """One tile of query rows against all the keys it sees."""
+    tiles_k = seen_tiles(at, k)
+    al.load(p, al.tile(k.queries, at.item, at.rows, k.dim), k.hbm.q, at.q_row, 0)
+    al.load(p, al.tile(k.order, at.item, 1, k.dim), k.hbm.order, at.chunk, 0)
+    reset_rows(p, at.rows, k)
+    _multiply_keys(p, 0, at, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:
-            _multiply_keys(
-                p, item, j + 1, rows, kv_head, of_head, accumulator, queries, shape, hbm, b
-            )
-        _scale_scores(p, j, rows, queries.factors[of_head], shape, b)
-        exponentials(p, j, j * step, rows, row, shape, fmt, b)
-        _add_values(p, j, rows, kv_head, accumulator, queries, shape, fmt, hbm, b)
-    v_scale, output = tile(b.v_scale, item), tile(b.output, 0)
-    load(p, v_scale, hbm.v_scale, kv_head, 0, 1, shape.dim)
-    multiply_row(p, output, output, v_scale, rows, shape.dim, FP32)
-    finish_rows(p, q_row, rows, shape, fmt, hbm, b)
+            _multiply_keys(p, j + 1, at, k)
+        x = _scale_scores(p, j, at, k)
+        exponentials(p, x, j, j, at, k)
+        _add_values(p, x, j, at, k)
+    _scale_output(p, at, k)
+    finish_rows(p, at, k)
 
 
 @jit_inner
-def _multiply_keys(p, item, turn, rows, kv_head, of_head, accumulator, queries, shape, hbm, b):
-    """Load a key tile with its scales and multiply the queries with it, group by group."""
-    start, keys, acc = turn * shape.tile_k, tile(b.k, turn), tile(b.scores_acc, turn)
-    cols, groups = min(shape.tile_k, shape.kv_len - start), queries.groups
-    load(p, keys, hbm.k, kv_head * shape.kv_len + start, 0, cols, shape.dim)
-    load(p, tile(b.k_scale, turn), hbm.k_scale, kv_head, start, 1, cols)
-    shift_accumulate(
-        p,
-        acc,
-        tile(b.q, item),
-        transposed(keys, cols, shape.dim),
-        tile(b.order, item),
-        queries.starts,
-        of_head * (groups + 1),
-        groups,
-        rows,
-        cols,
-        accumulator,
-        False,
-    )
-    move(p, tile(b.scores, turn), acc, rows, cols, INT32, INT32)
+def _multiply_keys(p, j, at, k):
+    """Load key tile j with its scales and multiply the queries with it, group by group."""
+    cols = keys_of(j, k)
+    queries, keys = al.tile(k.queries, at.item, at.rows, k.dim), al.tile(k.keys, j, cols, k.dim)
+    acc, order = al.tile(k.scores_acc, j, at.rows, cols), al.tile(k.order, at.item, 1, k.dim)
+    groups = al.groups_from(order, k.starts, at.chunk * (k.groups + 1), k.groups)
+    load_keys(p, j, j, at, k)
+    al.load(p, al.tile(k.k_scale, j, 1, cols), k.hbm.k_scale, at.kv_head, j * k.tile_k)
+    al.shift_accumulate(p, acc, queries, al.transposed(keys), groups, k.accumulator, False)
+    al.move(p, al.tile(k.scores, j, at.rows, cols), acc)
 
 
 @jit_inner
-def _scale_scores(p, turn, rows, factor, shape, b):
-    """x = the sums of a key tile times the scales of queries and keys."""
-    cols = min(shape.tile_k, shape.kv_len - turn * shape.tile_k)
-    x, k_scale = tile(b.x, turn), tile(b.k_scale, turn)
-    scale(p, k_scale, k_scale, factor, 1, cols, FP32)
-    convert(p, x, tile(b.scores, turn), rows, cols, FP32, FP32)
-    multiply_row(p, x, x, k_scale, rows, cols, FP32)
+def _scale_scores(p, j, at, k):
+    """Return the sums of key tile j times the scales of queries and keys."""
+    cols = keys_of(j, k)
+    x, k_scale = al.tile(k.x, j, at.rows, cols), al.tile(k.k_scale, j, 1, cols)
+    al.scale(p, k_scale, k_scale, k.factors[at.chunk])
+    al.convert(p, x, al.tile(k.scores, j, at.rows, cols))
+    al.multiply_row(p, x, x, k_scale)
+    return x
 
 
 @jit_inner
-def _add_values(p, turn, rows, kv_head, accumulator, queries, shape, fmt, hbm, b):
-    """Turn weights into codes, and add the values weighted with them to the running output."""
-    start, x, weights = turn * shape.tile_k, tile(b.x, turn), tile(b.weights, turn)
-    cols, dim = min(shape.tile_k, shape.kv_len - start), shape.dim
-    values, acc, sums, product = tile(b.v, turn), tile(b.output_acc, turn), b.sums, b.product
-    scale(p, x, x, queries.largest_weight, rows, cols, FP32)
-    convert(p, weights, x, rows, cols, FP32, fmt.weights)
-    load(p, values, hbm.v, kv_head * shape.kv_len + start, 0, cols, dim)
-    int_matmul(p, acc, weights, values, rows, dim, cols, accumulator, False)
-    move(p, tile(sums, 0), acc, rows, dim, INT32, INT32)
-    convert(p, tile(product, 0), tile(sums, 0), rows, dim, FP32, FP32)
-    add_to_output(p, 0, tile(product, 0), rows, shape, fmt, b)
+def _add_values(p, x, j, at, k):
+    """Turn the weights x into codes, and add the values weighted with them to the output."""
+    weights, values = al.tile(k.weights, j, at.rows, x.cols), al.tile(k.values, j, x.cols, k.dim)
+    acc, sums = al.tile(k.output_acc, j, at.rows, k.dim), al.tile(k.sums, 0, at.rows, k.dim)
+    al.scale(p, x, x, k.largest_weight)
+    al.convert(p, weights, x)
+    load_values(p, j, j, at, k)
+    al.int_matmul(p, acc, weights, values, k.accumulator, False)
+    al.move(p, sums, acc)
+    al.convert(p, al.tile(k.product, j, at.rows, k.dim), sums)
+    add_to_output(p, j, at, k)
+
+
+@jit_inner
+def _scale_output(p, at, k):
+    """Multiply the output with the scales of weights and values."""
+    output, v_scale = al.tile(k.output, 0, at.rows, k.dim), al.tile(k.v_scale, at.item, 1, k.dim)
+    al.load(p, v_scale, k.hbm.v_scale, at.kv_head, 0)
+    al.multiply_row(p, output, output, v_scale)
 
 
 class IntFlash(Kernel):
@@ -244,33 +263,22 @@ class IntFlash(Kernel):
 
         Warns of sums that may not fit.
         """
-        name = f"int_flash on {problem.name}"
-        array = machine.int_mac_for(name)
+        name, weight_bits = f"int_flash on {problem.name}", parameters.weight_bits
+        accumulator = accumulator_of(name, machine)
         plan = Plan.of(problem, parameters.options, tensors)
 
-        def allocate(builder: ProgramBuilder, sizes: tuple[int, ...]) -> tuple[Any, _Buffers]:
-            is_made = parameters.input == "quantized"
-            coding = None if is_made else allocate_coding(builder, plan)
-            return coding, _allocate(builder, plan, parameters.weight_bits, *sizes)
+        def allocate(builder: ProgramBuilder, sizes: tuple[int, ...]) -> tuple[Buffers, Buffers]:
+            coding = allocate_coding(builder, plan) if parameters.input == "float" else {}
+            return coding, _allocate(builder, plan, weight_bits, *sizes)
 
         tile_q, tile_k = _fastest(name, problem, machine, parameters, allocate)
         largest = _largest_sum(name, machine, plan, parameters, tile_k)
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         coding_buffers, buffers = allocate(builder, (tile_q, tile_k))
-        hbm, codings = declare(builder, plan, parameters.weight_bits, coding_buffers)
-        tiles = row_tiles(plan.spans, tile_q)
-        arguments = (
-            tiles,
-            Accumulator(array.accumulator_bits, array.overflow == "saturate"),
-            _queries(plan, parameters.weight_bits),
-            shape_of(problem, step_formats(problem.dtype, "fp32"), tile_q, tile_k),
-            _Formats(problem.output_dtype.code, FP32, Format(f"int{parameters.weight_bits}").code),
-            hbm,
-            buffers,
-        )
-        codings.append(Coding(int_flash, len(tiles) * plan.heads, arguments))
-        items = sum(coding.items for coding in codings)
-        program = builder.record(_in_two_phases, items, codings)
+        hbm, coding = declare(builder, plan, weight_bits, coding_buffers)
+        layout = _layout(plan, accumulator, hbm, buffers)
+        attention = Loop(int_flash, len(layout.row_tiles) * plan.heads, (layout,))
+        program = record_phases(builder, [coding, [attention]])
         selection = {
             "accumulator_overflows": float(program.overflows),
             "accumulator_bound_bits": log2(largest),
@@ -349,49 +357,65 @@ def _largest_sum(
     return max(scores, output)
 
 
-def _in_two_phases(p: Any, codings: list[Coding]) -> None:
-    """Record what makes the codes, then the attention, which is the last."""
-    *before, attention = codings
-    for coding in before:
-        coding.kernel(p, 0, *coding.arguments)
-    attention.kernel(p, min(len(before), 1), *attention.arguments)
-
-
-def _queries(plan: Plan, weight_bits: int) -> _Queries:
-    return _Queries(
-        len(plan.spans),
-        plan.options.groups,
-        plan.order().starts,
-        plan.score_factors(),
-        float(largest_code(weight_bits)),
+def _layout(plan: Plan, accumulator: Accumulator, hbm: Operands, buffers: Buffers) -> Layout:
+    """Return the layout of a problem cut into the tiles of `buffers`."""
+    problem, order = plan.problem, plan.order()
+    return Layout(
+        heads=plan.heads,
+        group=problem.q_heads // problem.kv_heads,
+        q_len=problem.q_len,
+        span=problem.q_len,
+        kv_len=problem.kv_len,
+        dim=problem.head_dim,
+        tile_k=buffers["keys"].rows,
+        causal=problem.causal,
+        row_tiles=row_tiles(plan.spans, buffers["queries"].rows),
+        chunks=len(plan.spans),
+        groups=order.groups,
+        starts=order.starts,
+        factors=plan.score_factors(),
+        largest_weight=float(largest_code(buffers["weights"].bits)),
+        accumulator=accumulator,
+        hbm=hbm,
+        **buffers,
     )
 
 
 def _allocate(
     builder: ProgramBuilder, plan: Plan, weight_bits: int, tile_q: int, tile_k: int
-) -> _Buffers:
+) -> Buffers:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
     dim, code, stored = plan.problem.head_dim, plan.code_format, plan.problem.output_dtype
     fp32, int32 = Format.FP32, Format.INT32
-    output = builder.buffer("output", tile_q, dim, fp32)
-    return _Buffers(
-        q=builder.buffer("q", tile_q, dim, code, slots=2),
-        order=builder.buffer("order", 1, dim, int32, slots=2, memory="index_buffer"),
-        k=builder.buffer("k", tile_k, dim, code, slots=2),
-        k_scale=builder.buffer("k_scale", 1, tile_k, fp32, slots=2),
-        v=builder.buffer("v", tile_k, dim, code, slots=2),
-        v_scale=builder.buffer("v_scale", 1, dim, fp32, slots=2),
-        scores_acc=builder.buffer("scores_acc", tile_q, tile_k, int32, memory="accumulator"),
-        output_acc=builder.buffer("output_acc", tile_q, dim, int32, memory="accumulator"),
-        scores=builder.buffer("scores", tile_q, tile_k, int32, slots=2),
-        x=builder.buffer("x", tile_q, tile_k, fp32),
-        weights=builder.buffer("weights", tile_q, tile_k, Format(f"int{weight_bits}"), slots=2),
-        sums=builder.buffer("sums", tile_q, dim, int32),
-        product=builder.buffer("product", tile_q, dim, fp32),
-        output=output,
-        stored=output if stored == fp32 else builder.buffer("stored", tile_q, dim, stored),
-        row_max=builder.buffer("row_max", tile_q, 1, fp32, slots=2),
-        row_sum=builder.buffer("row_sum", tile_q, 1, fp32),
-        tile_sum=builder.buffer("tile_sum", tile_q, 1, fp32),
-        rescale=builder.buffer("rescale", tile_q, 1, fp32),
-    )
+
+    def rows(name: str, cols: int, fmt: Format = fp32, slots: int = 1) -> Buffer:
+        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
+
+    def keys(name: str, cols: int, fmt: Format) -> Buffer:
+        return builder.buffer(name, tile_k, cols, fmt, slots=2)
+
+    def accumulator(name: str, cols: int) -> Buffer:
+        return builder.buffer(name, tile_q, cols, int32, memory="accumulator")
+
+    output = rows("output", dim)
+    return {
+        "queries": rows("q", dim, code, 2),
+        "order": builder.buffer("order", 1, dim, int32, slots=2, memory="index_buffer"),
+        "keys": keys("k", dim, code),
+        "k_scale": builder.buffer("k_scale", 1, tile_k, fp32, slots=2),
+        "values": keys("v", dim, code),
+        "v_scale": builder.buffer("v_scale", 1, dim, fp32, slots=2),
+        "scores_acc": accumulator("scores_acc", tile_k),
+        "output_acc": accumulator("output_acc", dim),
+        "scores": rows("scores", tile_k, int32, 2),
+        "x": rows("x", tile_k),
+        "weights": rows("weights", tile_k, Format(f"int{weight_bits}"), 2),
+        "sums": rows("sums", dim, int32),
+        "product": rows("product", dim),
+        "output": output,
+        "stored": output if stored == fp32 else rows("stored", dim, stored),
+        "row_max": rows("row_max", 1, slots=2),
+        "row_sum": rows("row_sum", 1),
+        "tile_sum": rows("tile_sum", 1),
+        "rescale": rows("rescale", 1),
+    }

@@ -7,23 +7,17 @@ grow. A column of V has one scale for all keys of its head, known before: the ar
 so a scale that changed with them could not leave the sum.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels.linear.integer.codes import (
-    CodeBuffers,
-    CodeMatrices,
-    CodeShape,
-    quantize_dynamic,
-    quantize_static,
-)
-from accelsim.kernels.linear.integer.operands import Order, even_groups, ordered, row_tiles
+from accelsim.kernels.integer.chunks import Order, even_groups, ordered, row_tiles, spans_of
+from accelsim.kernels.integer.encoding import dynamic_loop, layout_of, static_loop
+from accelsim.kernels.integer.phases import Loop, Phase
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Tensor
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.channel_groups import GroupOptions, Span, channel_groups
 from accelsim.quantization.codes import (
     Codes,
@@ -42,8 +36,6 @@ from accelsim.workload.tensors import AttentionTensors
 
 _TILE_ROWS = 64
 """Rows of a tile of the quantizing phase: enough to hide the issue of an op."""
-
-Array = NDArray[Any]
 
 
 class Known(NamedTuple):
@@ -106,9 +98,7 @@ class Plan(NamedTuple):
     @property
     def spans(self) -> list[Span]:
         """Rows of the chunks of every head."""
-        starts = self.options.chunk_starts(self.problem.q_len)
-        ends = [*starts[1:], self.problem.q_len]
-        return [Span(*each) for each in zip(range(len(starts)), starts, ends, strict=True)]
+        return spans_of(self.options.chunk_starts(self.problem.q_len), self.problem.q_len)
 
     @property
     def code_format(self) -> Format:
@@ -120,8 +110,7 @@ class Plan(NamedTuple):
         dim, groups = self.problem.head_dim, self.options.groups
         if self.known is not None:
             return ordered(self.known.q_group, groups, dim)
-        even = even_groups(groups, dim)
-        return ordered(np.repeat(even, self.heads * len(self.spans), axis=0), groups, dim)
+        return ordered(even_groups(groups, dim, self.heads * len(self.spans)), groups, dim)
 
     def largest_score_sum(self) -> float:
         """Return a bound on any sum of scores, sum_g 2^(groups - 1 - g) K_g 2^(2 bits - 2)."""
@@ -143,56 +132,52 @@ class Plan(NamedTuple):
 class Operands(NamedTuple):
     """Matrices in HBM, all heads one after the other."""
 
-    q: Any
+    q: Tensor
     """Codes [heads x q_len, dim]."""
-    k: Any
+    k: Tensor
     """Codes [kv_heads x kv_len, dim]."""
-    v: Any
+    v: Tensor
     """Codes [kv_heads x kv_len, dim]."""
-    k_scale: Any
+    k_scale: Tensor
     """Step of every key [kv_heads, kv_len]: the column that keys were stored with, read as rows."""
-    v_scale: Any
+    v_scale: Tensor
     """Value of one step of weights and values together [kv_heads, dim]."""
-    order: Any
+    order: Tensor
     """Channels of Q by group [heads x chunks, dim]."""
-    o: Any
+    o: Tensor
     """[heads x q_len, dim]"""
 
 
-class Coding(NamedTuple):
-    """A loop of the quantizing phase: kernel(p, phase, *arguments)."""
-
-    kernel: Callable[..., None]
-    items: int
-    arguments: tuple[Any, ...]
-
-
 def declare(
-    builder: ProgramBuilder, plan: Plan, weight_bits: int, b: CodeBuffers | None
-) -> tuple[Operands, list[Coding]]:
-    """Place operands in HBM, and say what makes the codes: nothing if they are there already."""
+    builder: ProgramBuilder, plan: Plan, weight_bits: int, buffers: dict[str, Buffer]
+) -> tuple[Operands, Phase]:
+    """Place operands in HBM, and say what makes the codes.
+
+    buffers: those of `allocate_coding`; none: the codes are there already.
+    """
     problem, known, dim = plan.problem, plan.known, plan.problem.head_dim
-    (q, k, v, k_scale), codings = (
-        (_made_before(builder, plan), []) if b is None else _made_here(builder, plan, b)
+    (q, k, v, k_scale), coding = (
+        _made_here(builder, plan, buffers) if buffers else (_made_before(builder, plan), [])
     )
-    row_bytes = problem.kv_len * Format.FP32.bits // BITS_PER_BYTE
-    by_head = None if k_scale.data is None else k_scale.data.reshape(plan.kv_heads, -1)
-    chunks = plan.heads * len(plan.spans)
+    chunks, q_rows = plan.heads * len(plan.spans), plan.heads * problem.q_len
     v_scale = known and (known.v_steps / largest_code(weight_bits)).astype(np.float32)
-    order = known and plan.order().channels
-    q_rows = plan.heads * problem.q_len
     operands = Operands(
         q=q,
         k=k,
         v=v,
-        k_scale=k_scale._replace(
-            rows=plan.kv_heads, cols=problem.kv_len, row_bytes=row_bytes, data=by_head
-        ),
+        k_scale=_in_rows(k_scale, plan.kv_heads, problem.kv_len),
         v_scale=builder.tensor("v_scale", "input", plan.kv_heads, dim, Format.FP32, v_scale),
-        order=builder.tensor("order", "input", chunks, dim, Format.INT32, order),
+        order=builder.tensor("order", "input", chunks, dim, Format.INT32, plan.order().channels),
         o=builder.tensor("o", "output", q_rows, dim, problem.output_dtype),
     )
-    return operands, codings
+    return operands, coding
+
+
+def _in_rows(column: Tensor, rows: int, cols: int) -> Tensor:
+    """Return a column [rows x cols, 1] as the matrix [rows, cols] that lies there."""
+    data = None if column.data is None else column.data.reshape(rows, cols)
+    row_bytes = cols * column.bits // BITS_PER_BYTE
+    return column._replace(rows=rows, cols=cols, row_bytes=row_bytes, data=data)
 
 
 def _made_before(builder: ProgramBuilder, plan: Plan) -> tuple[Tensor, ...]:
@@ -226,54 +211,53 @@ def _value_codes(plan: Plan, known: Known) -> Codes:
 
 
 class _Coder(NamedTuple):
-    """Places matrices beside their codes and notes the loops that make these."""
+    """Places matrices beside their codes."""
 
     builder: ProgramBuilder
     plan: Plan
-    b: CodeBuffers
+    buffers: dict[str, Buffer]
 
     def static(
         self, name: str, data: Values | None, steps: Scales | None, spans: list[Span]
-    ) -> tuple[Tensor, Coding]:
-        """Quantize with steps that are known before; spans: rows of the chunks, in order."""
+    ) -> tuple[Tensor, Loop]:
+        """Quantize with steps that are known before; spans: rows of the chunks, in order.
+
+        Returns the codes and the loop that makes them.
+        """
         chunks, dim = spans[-1].chunk + 1, self.plan.problem.head_dim
         factors = None if steps is None else reciprocal(steps)
-        hbm = self._matrices(name, data, spans[-1].stop)._replace(
-            reciprocal=self.builder.tensor(
-                f"{name}_reciprocal", "input", chunks, dim, Format.FP32, factors
-            )
+        hbm = self._matrices(name, data, spans[-1].stop)
+        hbm["reciprocal"] = self.builder.tensor(
+            f"{name}_reciprocal", "input", chunks, dim, Format.FP32, factors
         )
         tiles = row_tiles(spans, _TILE_ROWS)
-        arguments = (tiles, False, self._shape, hbm, self.b)
-        return hbm.codes, Coding(quantize_static, len(tiles), arguments)
+        return hbm["codes"], static_loop(layout_of(self.builder, tiles, hbm, self.buffers))
 
-    def dynamic(self, name: str, data: Values | None, rows: int) -> tuple[Tensor, Tensor, Coding]:
+    def dynamic(self, name: str, data: Values | None, rows: int) -> tuple[Tensor, Tensor, Loop]:
         """Quantize every row by its own peak; returns codes, scales [rows, 1] and the loop."""
         scale = self.builder.tensor(f"{name}_scale", "intermediate", rows, 1, Format.FP32)
-        hbm = self._matrices(name, data, rows)._replace(row_scale=scale)
+        hbm = {**self._matrices(name, data, rows), "row_scale": scale}
         tiles = row_tiles([Span(0, 0, rows)], _TILE_ROWS)
-        arguments = (tiles, False, self._shape, hbm, self.b)
-        return hbm.codes, scale, Coding(quantize_dynamic, len(tiles), arguments)
+        loop = dynamic_loop(layout_of(self.builder, tiles, hbm, self.buffers))
+        return hbm["codes"], scale, loop
 
-    def _matrices(self, name: str, data: Values | None, rows: int) -> CodeMatrices:
-        problem = self.plan.problem
-        x = self.builder.tensor(name, "input", rows, problem.head_dim, problem.dtype, data)
-        codes = self.builder.tensor(
-            f"{name}_codes", "intermediate", rows, problem.head_dim, self.plan.code_format
+    def _matrices(self, name: str, data: Values | None, rows: int) -> dict[str, Tensor]:
+        dim, stored, code = (
+            self.plan.problem.head_dim,
+            self.plan.problem.dtype,
+            self.plan.code_format,
         )
-        return CodeMatrices(x, x, x, x, codes, codes)
-
-    @property
-    def _shape(self) -> CodeShape:
-        dim, largest = self.plan.problem.head_dim, largest_code(self.plan.options.bits)
-        return CodeShape(dim, dim, self.plan.code_format.code, float(largest))
+        return {
+            "x": self.builder.tensor(name, "input", rows, dim, stored, data),
+            "codes": self.builder.tensor(f"{name}_codes", "intermediate", rows, dim, code),
+        }
 
 
 def _made_here(
-    builder: ProgramBuilder, plan: Plan, b: CodeBuffers
-) -> tuple[tuple[Tensor, ...], list[Coding]]:
+    builder: ProgramBuilder, plan: Plan, buffers: dict[str, Buffer]
+) -> tuple[tuple[Tensor, ...], Phase]:
     """Place Q, K, V and their codes, and return the loops that make these."""
-    coder, known, kv_len = _Coder(builder, plan, b), plan.known, plan.problem.kv_len
+    coder, known, kv_len = _Coder(builder, plan, buffers), plan.known, plan.problem.kv_len
     chunks, q_len = len(plan.spans), plan.problem.q_len
     q_spans = [
         Span(head * chunks + span.chunk, head * q_len + span.start, head * q_len + span.stop)
@@ -281,26 +265,25 @@ def _made_here(
         for span in plan.spans
     ]
     v_spans = [Span(head, head * kv_len, (head + 1) * kv_len) for head in range(plan.kv_heads)]
-    q, q_coding = coder.static("q", known and known.q, known and known.q_steps, q_spans)
-    k, k_scale, k_coding = coder.dynamic("k", known and known.k, plan.kv_heads * kv_len)
-    v, v_coding = coder.static("v", known and known.v, known and known.v_steps, v_spans)
-    return (q, k, v, k_scale), [q_coding, k_coding, v_coding]
+    q, q_loop = coder.static("q", known and known.q, known and known.q_steps, q_spans)
+    k, k_scale, k_loop = coder.dynamic("k", known and known.k, plan.kv_heads * kv_len)
+    v, v_loop = coder.static("v", known and known.v, known and known.v_steps, v_spans)
+    return (q, k, v, k_scale), [q_loop, k_loop, v_loop]
 
 
-def allocate_coding(builder: ProgramBuilder, plan: Plan) -> CodeBuffers:
+def allocate_coding(builder: ProgramBuilder, plan: Plan) -> dict[str, Buffer]:
     """Declare the buffers of the quantizing phase, which Q, K and V use in turn."""
-    dim, fp32 = plan.problem.head_dim, Format.FP32
-    x = builder.buffer("source", _TILE_ROWS, dim, plan.problem.dtype, slots=2)
-    wide = builder.buffer("source_wide", _TILE_ROWS, dim, fp32, slots=2)
-    peak = builder.buffer("source_peak", _TILE_ROWS, 1, fp32, slots=2)
-    return CodeBuffers(
-        x=x,
-        wide=wide,
-        bias=wide,
-        reciprocal=builder.buffer("source_reciprocal", 1, dim, fp32, slots=2),
-        codes=builder.buffer("source_code", _TILE_ROWS, dim, plan.code_format, slots=2),
-        peak=peak,
-        part=builder.buffer("source_part", _TILE_ROWS, 1, fp32, slots=2),
-        scale=builder.buffer("source_step", _TILE_ROWS, 1, fp32, slots=2),
-        peaks=peak,
-    )
+    dim = plan.problem.head_dim
+
+    def double(name: str, rows: int, cols: int, fmt: Format = Format.FP32) -> Buffer:
+        return builder.buffer(f"source{name}", rows, cols, fmt, slots=2)
+
+    return {
+        "x": double("", _TILE_ROWS, dim, plan.problem.dtype),
+        "wide": double("_wide", _TILE_ROWS, dim),
+        "peak": double("_peak", _TILE_ROWS, 1),
+        "reciprocal": double("_reciprocal", 1, dim),
+        "codes": double("_code", _TILE_ROWS, dim, plan.code_format),
+        "part": double("_part", _TILE_ROWS, 1),
+        "scale": double("_step", _TILE_ROWS, 1),
+    }

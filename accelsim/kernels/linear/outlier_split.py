@@ -29,31 +29,37 @@ from accelsim.errors import QuantizationError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array
-from accelsim.kernels.linear.integer.bounds import largest_sum, warn_of_overflow, with_sums
+from accelsim.kernels.linear.integer.bounds import with_statistics
 from accelsim.kernels.linear.integer.frame import Frame, QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
     check_activations,
     column_epilogue,
+    dynamic_codes,
     quantized_weights,
 )
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters, input_peaks
-from accelsim.kernels.linear.integer.scheme import Numbers, Scheme, Work
+from accelsim.kernels.linear.integer.scheme import Numbers, Product, Scheme, Work
 from accelsim.kernels.linear.integer.steps import (
-    begin_strip,
-    columns_of,
     drain,
+    is_first_use,
     multiply_panels,
+    num_items,
+    place_of,
+    rows_turn,
     scale_sums,
     store_output,
+    tiles_of,
 )
 from accelsim.kernels.linear.integer.tiles import Tiles
 from accelsim.kernels.linear.quantized import quantized
-from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import add, load, matmul, move, tile
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.channel_groups import Span
-from accelsim.quantization.schemes import channels_above, per_row, top_channels
+from accelsim.quantization.schemes import channels_above, top_channels
+from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -79,50 +85,47 @@ class _Outliers(NamedTuple):
     channels: int
     step: int
     """Channels that are multiplied at once."""
-    fmt: int
-    """Code of their format."""
-    x: Any
+    steps: int
+    x: Tensor
     """[m, channels]"""
-    w: Any
+    w: Tensor
     """[channels, n]"""
-    left: Any
-    right: Any
-    acc: Any
-    sums: Any
+    left: Buffer
+    right: Buffer
+    acc: Buffer
+    sums: Buffer
 
 
 @jit
-def outlier_split(p, phase, row_tiles, accumulator, peak, outliers, has, shape, hbm, b):
+def outlier_split(p, phase, outliers, k):
     """All tiles of Y: the product of codes, and beside it that of the outliers."""
-    for item in range(len(row_tiles) * shape.blocks):
-        strip = begin_strip(p, phase, item, row_tiles, shape)
-        for col_tile in range(strip.first, strip.end):
-            rows, cols = strip.rows, columns_of(col_tile, shape)
-            acc = multiply_panels(p, strip, col_tile, accumulator, shape, hbm, b)
-            kept = _multiply_outliers(p, strip, col_tile, outliers, shape)
-            wide = drain(p, col_tile, acc, rows, cols, peak, b)
-            scale_sums(p, wide, strip, col_tile, has, shape, hbm, b)
-            add(p, wide, wide, kept, rows, cols, FP32)
-            store_output(p, wide, strip, col_tile, shape, hbm, b)
+    for item in range(num_items(k)):
+        al.begin_item(p, phase)
+        for number in range(tiles_of(item, k)):
+            at = place_of(item, number, k)
+            acc = multiply_panels(p, at, k)
+            kept = _multiply_outliers(p, at, outliers)
+            wide = drain(p, at.col_tile, acc, k)
+            scale_sums(p, wide, at, k)
+            al.add(p, wide, wide, kept)
+            store_output(p, wide, at, k)
 
 
 @jit_inner
-def _multiply_outliers(p, strip, col_tile, outliers, shape):
+def _multiply_outliers(p, at, k):
     """Return the product of the outlier channels of a tile in FP32."""
-    rows, col, cols = strip.rows, col_tile * shape.tile_n, columns_of(col_tile, shape)
-    acc, sums = tile(outliers.acc, col_tile), tile(outliers.sums, col_tile)
-    steps = -(-outliers.channels // outliers.step)
-    for step in range(steps):
-        start = step * outliers.step
-        depth = min(outliers.step, outliers.channels - start)
-        turn = (strip.item * shape.block + col_tile - strip.first) * steps + step
-        left = tile(outliers.left, turn if steps > 1 else strip.item)
-        right = tile(outliers.right, turn)
-        if steps > 1 or col_tile == strip.first:
-            load(p, left, outliers.x, strip.row, start, rows, depth)
-        load(p, right, outliers.w, start, col, depth, cols)
-        matmul(p, acc, left, right, rows, cols, depth, outliers.fmt, FP32, step > 0)
-    move(p, sums, acc, rows, cols, FP32, FP32)
+    acc = al.tile(k.acc, at.col_tile, at.rows, at.cols)
+    for step in range(k.steps):
+        start = step * k.step
+        depth = min(k.step, k.channels - start)
+        left = al.tile(k.left, rows_turn(step, k.steps, at), at.rows, depth)
+        right = al.tile(k.right, at.turn * k.steps + step, depth, at.cols)
+        if is_first_use(k.steps, at):
+            al.load(p, left, k.x, at.row, start)
+        al.load(p, right, k.w, start, at.col)
+        al.matmul(p, acc, left, right, step > 0)
+    sums = al.tile(k.sums, at.col_tile, at.rows, at.cols)
+    al.move(p, sums, acc)
     return sums
 
 
@@ -163,15 +166,10 @@ class OutlierSplit(QuantizedLinear):
 
         scheme = Scheme([Span(0, 0, problem.m)], Work(), range_of="row")
         frame = Frame.prepare(cls.name, rest, machine, parameters, scheme, beside, len(channels))
-        numbers, peak, largest = _numbers(parameters, tensors, channels), np.zeros(1, np.int64), 0.0
-        if numbers is not None:
-            bits: int = parameters.activation_bits
-            largest = largest_sum(np.ones((1, rest.k)), numbers.weights, bits)
-            warn_of_overflow(frame, largest, "fewer bits")
-        product = outlier_split if len(channels) else quantized
-        program, y = frame.record(numbers, product, frame.accumulator, peak)
-        share = len(channels) / problem.k
-        return with_sums(program, largest, peak, outlier_fraction=share), y
+        numbers = _numbers(parameters, tensors, channels)
+        product = Product(outlier_split if len(channels) else quantized)
+        program, y = frame.record(numbers, product)
+        return with_statistics(program, outlier_fraction=len(channels) / problem.k), y
 
 
 def _outlier_channels(
@@ -200,7 +198,7 @@ def _numbers(
         x=x,
         weights=weights.codes,
         epilogue=column_epilogue(weights, 1.0),
-        codes=per_row(x, parameters.activation_bits) if is_made else None,
+        codes=dynamic_codes(x, parameters.activation_bits, True) if is_made else None,
     )
 
 
@@ -219,7 +217,7 @@ def _declare(
     return _Outliers(
         channels=count,
         step=step,
-        fmt=fmt.code,
+        steps=ceil_div(count, step),
         x=builder.tensor("x_outliers", "input", m, count, fmt, x),
         w=builder.tensor("w_outliers", "input", count, n, fmt, w),
         left=builder.buffer("left", tiles.m, step, fmt, slots=2),

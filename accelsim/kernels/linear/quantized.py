@@ -28,30 +28,31 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.base import Array
-from accelsim.kernels.linear.integer.bounds import largest_sum, warn_of_overflow, with_sums
+from accelsim.kernels.integer.chunks import ordered
 from accelsim.kernels.linear.integer.frame import Frame, QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
     Activations,
-    Order,
     check_activations,
     column_epilogue,
-    ordered,
+    dynamic_codes,
     quantized_weights,
+    static_codes,
 )
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters, input_peaks
-from accelsim.kernels.linear.integer.scheme import Numbers, Scheme, Work
+from accelsim.kernels.linear.integer.scheme import Numbers, Product, Scheme, Work
 from accelsim.kernels.linear.integer.steps import (
-    begin_strip,
-    columns_of,
     drain,
     multiply_panels,
+    num_items,
+    place_of,
+    tiles_of,
     write_output,
 )
 from accelsim.kernels.linear.requantized import requantized
+from accelsim.program import language as al
 from accelsim.program.program import Program
 from accelsim.quantization.channel_groups import Span
-from accelsim.quantization.codes import Quantized, Scales, Values, encode, reciprocal, scale_of
-from accelsim.quantization.schemes import per_row, per_tensor
+from accelsim.quantization.codes import Scales, Values, reciprocal, scale_of
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -70,17 +71,17 @@ class UniformParameters(QuantizedParameters):
 
 
 @jit
-def quantized(p, phase, row_tiles, accumulator, peak, has, shape, hbm, b):
+def quantized(p, phase, k):
     """All tiles of Y: all channels in one product, panel by panel."""
-    for item in range(len(row_tiles) * shape.blocks):
-        strip = begin_strip(p, phase, item, row_tiles, shape)
-        for col_tile in range(strip.first, strip.end):
-            acc = multiply_panels(p, strip, col_tile, accumulator, shape, hbm, b)
-            wide = drain(p, col_tile, acc, strip.rows, columns_of(col_tile, shape), peak, b)
-            write_output(p, wide, strip, col_tile, has, shape, hbm, b)
+    for item in range(num_items(k)):
+        al.begin_item(p, phase)
+        for number in range(tiles_of(item, k)):
+            at = place_of(item, number, k)
+            wide = drain(p, at.col_tile, multiply_panels(p, at, k), k)
+            write_output(p, wide, at, k)
 
 
-class Uniform(QuantizedLinear):
+class Quantized(QuantizedLinear):
     """Quantized linear with scales per tensor, row or channel."""
 
     name: ClassVar[str] = "quantized"
@@ -115,23 +116,13 @@ def record_uniform(
     """Return the program and, with tensors, Y; peaks: calibrated magnitude of every channel [k]."""
     scheme = _scheme(problem, parameters)
     frame = Frame.prepare(kernel, problem, machine, parameters, scheme)
-    order, peak, largest = None, np.zeros(1, np.int64), 0.0
-    if scheme.has_order:
-        order = ordered(np.arange(problem.k)[None], problem.k, frame.tiles.k)
     steps = None if peaks is None else _steps(parameters, peaks)
-    numbers = None if tensors is None else _numbers(parameters, tensors, steps, order)
-    if numbers is not None:
-        ones = np.ones((1, problem.k))
-        largest = largest_sum(ones, numbers.weights, parameters.activation_bits)
-        warn_of_overflow(frame, largest, "fewer bits")
-    if order is None:
-        program, y = frame.record(numbers, quantized, frame.accumulator, peak)
-    else:
-        factors = np.ones((1, problem.k)) if steps is None else steps
-        program, y = frame.record(
-            numbers, requantized, factors, order.starts, frame.accumulator, peak
-        )
-    return with_sums(program, largest, peak), y
+    numbers = None if tensors is None else _numbers(parameters, tensors, scheme, steps)
+    if not scheme.has_order:
+        return frame.record(numbers, Product(quantized))
+    order = ordered(np.arange(problem.k)[None], problem.k, frame.tiles.k)
+    factors = np.ones((1, problem.k)) if steps is None else steps
+    return frame.record(numbers, Product(requantized, order, factors))
 
 
 def _scheme(problem: GemmProblem, parameters: UniformParameters) -> Scheme:
@@ -157,32 +148,20 @@ def _steps(parameters: UniformParameters, peaks: Values) -> Scales | None:
 
 
 def _numbers(
-    parameters: UniformParameters,
-    tensors: GemmTensors,
-    steps: Scales | None,
-    order: Order | None,
+    parameters: UniformParameters, tensors: GemmTensors, scheme: Scheme, steps: Scales | None
 ) -> Numbers:
     """Return what is known before the run; steps [1, k] leave the sum if they are all equal."""
+    x, bits = tensors.a, parameters.activation_bits
     weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
-    step = float(steps[0, 0]) if steps is not None and order is None else 1.0
+    step = float(steps[0, 0]) if steps is not None and not scheme.has_order else 1.0
+    codes = None
+    if parameters.input == "quantized":
+        is_by_row = scheme.range_of == "row"
+        codes = dynamic_codes(x, bits, is_by_row) if steps is None else static_codes(x, bits, steps)
     return Numbers(
-        x=tensors.a,
+        x=x,
         weights=weights.codes,
         epilogue=column_epilogue(weights, step),
         activations=None if steps is None else Activations(None, reciprocal(steps)),
-        codes=_made_codes(parameters, tensors, steps) if parameters.input == "quantized" else None,
-        order=order and order.channels,
+        codes=codes,
     )
-
-
-def _made_codes(
-    parameters: UniformParameters, tensors: GemmTensors, steps: Scales | None
-) -> Quantized:
-    """Return X as its producer quantized it, with scales [m, 1] if they are found in the run."""
-    x, bits = tensors.a, parameters.activation_bits
-    if steps is not None:
-        return Quantized(encode(x, steps, bits), steps)
-    if parameters.activation_scale == "row":
-        return per_row(x, bits)
-    codes, scale = per_tensor(x, bits)
-    return Quantized(codes, np.repeat(scale, len(x), axis=0))

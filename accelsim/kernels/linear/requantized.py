@@ -12,65 +12,65 @@ takes k + (G - 1) + rows + cols - 2 and one. HBM traffic is that of `tender`.
 
 from typing import ClassVar
 
-import numpy as np
-
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
+from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array
-from accelsim.kernels.linear.integer.bounds import warn_of_overflow, with_sums
-from accelsim.kernels.linear.integer.frame import Frame, QuantizedLinear
+from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.grouped import Grouped
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
 from accelsim.kernels.linear.integer.scheme import Work
 from accelsim.kernels.linear.integer.steps import (
-    begin_strip,
-    columns_of,
     drain,
+    first_start,
     load_operands,
     load_order,
+    num_items,
+    place_of,
+    tiles_of,
     write_output,
 )
-from accelsim.numerics.formats import FP32
-from accelsim.program.old.integer import shift_accumulate
-from accelsim.program.old.language import add, scale, tile
+from accelsim.program import language as al
 from accelsim.program.program import Program
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 
 @jit
-def requantized(p, phase, row_tiles, factors, starts, accumulator, peak, has, shape, hbm, b):
+def requantized(p, phase, k):
     """All tiles of Y: each group of every panel a product, scaled by its factor and added."""
-    groups = factors.shape[1]
-    for item in range(len(row_tiles) * shape.blocks):
-        strip = begin_strip(p, phase, item, row_tiles, shape)
+    for item in range(num_items(k)):
+        al.begin_item(p, phase)
         drained = 0
-        for col_tile in range(strip.first, strip.end):
-            rows, cols = strip.rows, columns_of(col_tile, shape)
-            total, is_empty = tile(b.total, 0), True
-            for panel in range(shape.panels):
-                x, w = load_operands(p, strip, col_tile, panel, shape, hbm, b)
-                order = load_order(p, strip, col_tile, panel, shape, hbm, b)
-                first = (strip.chunk * shape.panels + panel) * (groups + 1)
-                for group in range(groups):
-                    at = first + group
-                    if starts[at] == starts[at + 1]:
-                        continue
-                    acc = tile(b.acc, drained)
-                    shift_accumulate(
-                        p, acc, x, w, order, starts, at, 1, rows, cols, accumulator, False
-                    )
-                    part = drain(p, drained, acc, rows, cols, peak, b)
-                    factor = factors[strip.chunk, group]
-                    if is_empty:
-                        scale(p, total, part, factor, rows, cols, FP32)
-                    else:
-                        scale(p, part, part, factor, rows, cols, FP32)
-                        add(p, total, total, part, rows, cols, FP32)
-                    drained += 1
-                    is_empty = False
-            write_output(p, total, strip, col_tile, has, shape, hbm, b)
+        for number in range(tiles_of(item, k)):
+            at = place_of(item, number, k)
+            total = al.tile(k.total, 0, at.rows, at.cols)
+            drained = _sum_groups(p, total, drained, at, k)
+            write_output(p, total, at, k)
+
+
+@jit_inner
+def _sum_groups(p, total, drained, at, k):
+    """Sum up the groups of a tile of Y; `drained`, which is returned, counts those of its item."""
+    before = drained
+    for panel in range(k.panels):
+        x, w = load_operands(p, panel, at, k)
+        order = load_order(p, panel, at, k)
+        for group in range(k.groups):
+            start = first_start(panel, at, k) + group
+            if k.starts[start] == k.starts[start + 1]:
+                continue
+            acc = al.tile(k.acc, drained, at.rows, at.cols)
+            own = al.groups_from(order, k.starts, start, 1)
+            al.shift_accumulate(p, acc, x, w, own, k.accumulator, False)
+            part, factor = drain(p, drained, acc, k), k.factors[at.chunk, group]
+            if drained == before:
+                al.scale(p, total, part, factor)
+            else:
+                al.scale(p, part, part, factor)
+                al.add(p, total, total, part)
+            drained += 1
+    return drained
 
 
 class Requantized(QuantizedLinear):
@@ -90,16 +90,4 @@ class Requantized(QuantizedLinear):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
         grouped = Grouped.of(problem, parameters, tensors)
-        groups = grouped.options.groups
-        scheme = grouped.scheme(Work(drains=groups))
-        frame = Frame.prepare(cls.name, problem, machine, parameters, scheme)
-        order, peak = grouped.order(frame.tiles.k), np.zeros(1, np.int64)
-        largest = grouped.largest_sum(np.ones_like)
-        warn_of_overflow(frame, largest, "fewer bits")
-        # The scale of the output is that of the last group.
-        factors = np.tile(2.0 ** np.arange(groups)[::-1], (len(grouped.spans), 1))
-        program, y = frame.record(
-            grouped.numbers(order), requantized, factors, order.starts, frame.accumulator, peak
-        )
-        program = program.with_parameters(**grouped.chosen)
-        return with_sums(program, largest, peak, groups_used=grouped.groups_used), y
+        return grouped.record(cls.name, machine, requantized, Work(drains=grouped.options.groups))

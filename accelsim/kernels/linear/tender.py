@@ -19,49 +19,44 @@ weights, 8 R n for scale and bias; stores m k a / 8 for the codes, Y.
 
 from typing import ClassVar
 
-import numpy as np
-
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.base import Array
-from accelsim.kernels.linear.integer.bounds import warn_of_overflow, with_sums
-from accelsim.kernels.linear.integer.frame import Frame, QuantizedLinear
+from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.grouped import Grouped
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
 from accelsim.kernels.linear.integer.scheme import Work
 from accelsim.kernels.linear.integer.steps import (
-    begin_strip,
-    columns_of,
     drain,
+    first_start,
     load_operands,
     load_order,
+    num_items,
+    place_of,
+    tiles_of,
     write_output,
 )
-from accelsim.program.old.integer import shift_accumulate
-from accelsim.program.old.language import tile
+from accelsim.program import language as al
 from accelsim.program.program import Program
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 
 @jit
-def tender(p, phase, row_tiles, groups, starts, accumulator, peak, has, shape, hbm, b):
+def tender(p, phase, k):
     """All tiles of Y: the groups of every panel in one product, drained once."""
-    for item in range(len(row_tiles) * shape.blocks):
-        strip = begin_strip(p, phase, item, row_tiles, shape)
-        for col_tile in range(strip.first, strip.end):
-            rows, cols = strip.rows, columns_of(col_tile, shape)
-            acc = tile(b.acc, col_tile)
-            for panel in range(shape.panels):
-                x, w = load_operands(p, strip, col_tile, panel, shape, hbm, b)
-                order = load_order(p, strip, col_tile, panel, shape, hbm, b)
-                first = (strip.chunk * shape.panels + panel) * (groups + 1)
-                shift_accumulate(
-                    p, acc, x, w, order, starts, first, groups, rows, cols, accumulator, panel > 0
-                )
-            wide = drain(p, col_tile, acc, rows, cols, peak, b)
-            write_output(p, wide, strip, col_tile, has, shape, hbm, b)
+    for item in range(num_items(k)):
+        al.begin_item(p, phase)
+        for number in range(tiles_of(item, k)):
+            at = place_of(item, number, k)
+            acc = al.tile(k.acc, at.col_tile, at.rows, at.cols)
+            for panel in range(k.panels):
+                x, w = load_operands(p, panel, at, k)
+                order = load_order(p, panel, at, k)
+                groups = al.groups_from(order, k.starts, first_start(panel, at, k), k.groups)
+                al.shift_accumulate(p, acc, x, w, groups, k.accumulator, panel > 0)
+            write_output(p, drain(p, at.col_tile, acc, k), at, k)
 
 
 class Tender(QuantizedLinear):
@@ -81,14 +76,4 @@ class Tender(QuantizedLinear):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
         grouped = Grouped.of(problem, parameters, tensors)
-        groups = grouped.options.groups
-        scheme = grouped.scheme(Work(shifts=groups - 1))
-        frame = Frame.prepare(cls.name, problem, machine, parameters, scheme)
-        order, peak = grouped.order(frame.tiles.k), np.zeros(1, np.int64)
-        largest = grouped.largest_sum(lambda group: 2.0 ** (groups - 1 - group))
-        warn_of_overflow(frame, largest, "fewer groups or fewer bits")
-        program, y = frame.record(
-            grouped.numbers(order), tender, groups, order.starts, frame.accumulator, peak
-        )
-        program = program.with_parameters(**grouped.chosen)
-        return with_sums(program, largest, peak, groups_used=grouped.groups_used), y
+        return grouped.record(cls.name, machine, tender, Work(shifts=grouped.options.groups - 1))

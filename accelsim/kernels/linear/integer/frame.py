@@ -9,23 +9,27 @@ import numpy as np
 from accelsim.errors import DoesNotFitError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
+from accelsim.kernels.integer.chunks import row_tiles
+from accelsim.kernels.integer.phases import Loop, record_phases
+from accelsim.kernels.linear.integer.bounds import largest_sum, with_sums
 from accelsim.kernels.linear.integer.coding import Coded, Coding
-from accelsim.kernels.linear.integer.operands import column_tiles, row_tiles
+from accelsim.kernels.linear.integer.operands import column_tiles
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
-from accelsim.kernels.linear.integer.scheme import Numbers, Phase, Scheme, in_turn
-from accelsim.kernels.linear.integer.steps import Buffers, Epilogues, Matrices, Shape
+from accelsim.kernels.linear.integer.scheme import Numbers, Product, Scheme
+from accelsim.kernels.linear.integer.steps import Layout, Matrices
 from accelsim.kernels.linear.integer.tiles import Tiles, choose_tiles
 from accelsim.numerics.formats import Format
-from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.units import ceil_div
 from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 Beside = Callable[[ProgramBuilder, Tiles], tuple[Any, ...]]
 """Declares what a kernel has beside the matrices and buffers of the frame, for these tiles, and
-returns it as arguments of the kernel's product."""
+returns it as first arguments of the kernel's product."""
 
 
 def nothing_beside(_builder: ProgramBuilder, _tiles: Tiles) -> tuple[Any, ...]:
@@ -78,74 +82,99 @@ class Frame:
         tiles = choose_tiles(name, problem, machine, parameters, fixed, channels_beside, allocate)
         return cls(name, problem, machine, parameters, scheme, coding, tiles, beside)
 
-    @property
-    def shape(self) -> Shape:
-        """Sizes of the products."""
-        n, k, tiles = self.problem.n, self.problem.k, self.tiles
-        tiles_n = ceil_div(n, tiles.n)
-        panels, blocks = ceil_div(k, tiles.k), ceil_div(tiles_n, tiles.block)
-        output = self.problem.output_dtype.code
-        return Shape(n, k, tiles.n, tiles.k, tiles_n, panels, tiles.block, blocks, output)
+    def record(self, numbers: Numbers | None, product: Product) -> tuple[Program, Array | None]:
+        """Record the phases of X and the products.
 
-    @property
-    def accumulator(self) -> Accumulator:
-        """What an accumulator of the array holds."""
-        array = self.machine.int_mac_for(self.name)
-        return Accumulator(array.accumulator_bits, array.overflow == "saturate")
-
-    def record(
-        self, numbers: Numbers | None, product: Callable[..., None], *arguments: Any
-    ) -> tuple[Program, Array | None]:
-        """Record the phases of X and product(p, phase, row_tiles, *arguments, has, shape, hbm, b).
-
-        What `beside` declares comes last of the arguments.
-
-        Returns the program and, with numbers, Y [m, n].
+        Returns the program and, with numbers, Y [m, n]; warns of sums that may not fit.
         """
+        largest = self._largest_sum(numbers, product)
         builder = ProgramBuilder(self.name, with_numbers=numbers is not None)
         coded = self.coding.declare(builder, self.coding.allocate(builder), numbers)
-        hbm = self._declare(builder, coded, numbers)
+        hbm = self._declare(builder, coded, numbers, product)
         buffers = _allocate(builder, self.problem, self.parameters, self.scheme, self.tiles)
         beside = self.beside(builder, self.tiles)
-        tiles = row_tiles(self.scheme.spans, self.tiles.m)
-        has = Epilogues(self.scheme.is_dynamic, self.scheme.has_bias)
-        own = Phase(
-            product,
-            len(tiles) * self.shape.blocks,
-            (tiles, *arguments, *beside, has, self.shape, hbm, buffers),
-        )
-        phases = [*coded.phases, own]
-        program = builder.record(in_turn, sum(phase.items for phase in phases), phases)
+        layout = self._layout(builder, product, hbm, buffers)
+        items = len(layout.row_tiles) * layout.blocks
+        own = Loop(product.kernel, items, (*beside, layout))
+        program = record_phases(builder, [*coded.phases, [own]])
+        if largest:
+            program = with_sums(program, largest, layout.peak)
         chosen = {"tile_m": self.tiles.m, "tile_n": self.tiles.n, "tile_k": self.tiles.k}
-        return program.with_parameters(**chosen), hbm.y.data
+        return program.with_parameters(**chosen), layout.hbm.y.data
 
-    def _declare(self, builder: ProgramBuilder, coded: Coded, numbers: Numbers | None) -> Matrices:
+    def _largest_sum(self, numbers: Numbers | None, product: Product) -> float:
+        """Return a bound on any sum, and warn if an accumulator cannot hold it; 0: none known."""
+        if numbers is None:
+            return 0.0
+        growth, remedy = product.growth, "fewer groups or fewer bits"
+        if growth is None:
+            growth, remedy = np.ones((1, self.problem.k)), "fewer bits"
+        largest = largest_sum(growth, numbers.weights, self.parameters.activation_bits)
+        warn_of_sums(self.name, self.machine, self.parameters.formats, largest, remedy)
+        return largest
+
+    def _declare(
+        self, builder: ProgramBuilder, coded: Coded, numbers: Numbers | None, product: Product
+    ) -> Matrices:
         """Place the operands of the products in HBM."""
-        m, n, k = self.problem.m, self.problem.n, self.problem.k
-        chunks, tiles_n = len(self.scheme.spans), self.shape.tiles_n
-        lying = numbers and column_tiles(numbers.weights, self.tiles.n)
+        m, n, k, none = self.problem.m, self.problem.n, self.problem.k, builder.no_tensor()
+        chunks, tile_n, weight = len(self.scheme.spans), self.tiles.n, self.parameters.formats[1]
+        lying = numbers and column_tiles(numbers.weights, tile_n)
         epilogue = numbers and numbers.epilogue
-        factor = epilogue and epilogue.scale
+
+        def rows(name: str, cols: int, fmt: Format, data: Array | None) -> Tensor:
+            return builder.tensor(name, "input", chunks, cols, fmt, data)
+
         hbm = Matrices(
             codes=coded.codes,
             weights=builder.tensor(
-                "w_codes", "input", tiles_n * k, self.tiles.n, self.parameters.formats[1], lying
+                "w_codes", "input", ceil_div(n, tile_n) * k, tile_n, weight, lying
             ),
-            order=coded.codes,
-            scale=builder.tensor("scale", "input", chunks, n, Format.FP32, factor),
-            bias=coded.codes,
-            row_scale=coded.row_scale,
+            order=builder.no_tensor(Format.INT32),
+            scale=rows("scale", n, Format.FP32, epilogue and epilogue.scale),
+            bias=none,
+            row_scale=coded.row_scale or none,
             y=builder.tensor("y", "output", m, n, self.problem.output_dtype),
         )
         if self.scheme.has_order:
-            order = numbers and numbers.order
-            hbm = hbm._replace(
-                order=builder.tensor("order", "input", chunks, k, Format.INT32, order)
-            )
+            order = rows("order", k, Format.INT32, product.order.channels)
+            hbm = hbm._replace(order=order)
         if self.scheme.has_bias:
-            bias = epilogue and epilogue.bias
-            hbm = hbm._replace(bias=builder.tensor("bias", "input", chunks, n, Format.FP32, bias))
+            bias = rows("bias", n, Format.FP32, epilogue and epilogue.bias)
+            hbm = hbm._replace(bias=bias)
         return hbm
+
+    def _layout(
+        self,
+        builder: ProgramBuilder,
+        product: Product,
+        hbm: Matrices,
+        buffers: dict[str, Buffer],
+    ) -> Layout:
+        n, k, tiles, order = self.problem.n, self.problem.k, self.tiles, product.order
+        tiles_n, none = ceil_div(n, tiles.n), builder.no_buffer()
+        absent = {"total": none, "bias": none, "row_scale": none}
+        absent["order"] = builder.no_buffer(Format.INT32)
+        return Layout(
+            n=n,
+            channels=k,
+            tile_n=tiles.n,
+            tile_k=tiles.k,
+            tiles_n=tiles_n,
+            panels=ceil_div(k, tiles.k),
+            block=tiles.block,
+            blocks=ceil_div(tiles_n, tiles.block),
+            row_tiles=row_tiles(self.scheme.spans, tiles.m),
+            groups=order.groups,
+            starts=order.starts,
+            factors=product.factors,
+            accumulator=accumulator_of(self.name, self.machine),
+            peak=np.zeros(1, np.int64),
+            has_row_scale=self.scheme.is_dynamic,
+            has_bias=self.scheme.has_bias,
+            hbm=hbm,
+            **(absent | buffers),
+        )
 
 
 class QuantizedLinear(Kernel):
@@ -166,33 +195,28 @@ def _allocate(
     parameters: QuantizedParameters,
     scheme: Scheme,
     tiles: Tiles,
-) -> Buffers:
+) -> dict[str, Buffer]:
     """Declare the buffers of the products: operands and results double-buffered."""
-    code, weight = parameters.formats
     m, n, k, _ = tiles
-    codes = builder.buffer("codes", m, k, code, slots=2)
-    b = Buffers(
-        codes=codes,
-        weights=builder.buffer("weights", k, n, weight, slots=2),
-        order=codes,
-        acc=builder.buffer("acc", m, n, Format.INT32, slots=2, memory="accumulator"),
-        sums=builder.buffer("sums", m, n, Format.INT32, slots=2),
-        wide=builder.buffer("wide", m, n, Format.FP32),
-        total=codes,
-        scale=builder.buffer("scale", 1, n, Format.FP32, slots=2),
-        bias=codes,
-        row_scale=codes,
-        y=builder.buffer("y", m, n, problem.output_dtype, slots=2),
-    )
+    code, weight = parameters.formats
+    fp32, int32 = Format.FP32, Format.INT32
+    b = {
+        "codes": builder.buffer("codes", m, k, code, slots=2),
+        "weights": builder.buffer("weights", k, n, weight, slots=2),
+        "acc": builder.buffer("acc", m, n, int32, slots=2, memory="accumulator"),
+        "sums": builder.buffer("sums", m, n, int32, slots=2),
+        "wide": builder.buffer("wide", m, n, fp32),
+        "scale": builder.buffer("scale", 1, n, fp32, slots=2),
+        "y": builder.buffer("y", m, n, problem.output_dtype, slots=2),
+    }
     if scheme.has_order:
-        order = builder.buffer("order", 1, k, Format.INT32, slots=2, memory="index_buffer")
-        b = b._replace(order=order)
+        b["order"] = builder.buffer("order", 1, k, int32, slots=2, memory="index_buffer")
     if scheme.work.drains:
-        b = b._replace(total=builder.buffer("total", m, n, Format.FP32))
+        b["total"] = builder.buffer("total", m, n, fp32)
     if scheme.has_bias:
-        b = b._replace(bias=builder.buffer("bias", 1, n, Format.FP32, slots=2))
+        b["bias"] = builder.buffer("bias", 1, n, fp32, slots=2)
     if scheme.is_dynamic:
-        b = b._replace(row_scale=builder.buffer("row_scale", m, 1, Format.FP32, slots=2))
+        b["row_scale"] = builder.buffer("row_scale", m, 1, fp32, slots=2)
     return b
 
 

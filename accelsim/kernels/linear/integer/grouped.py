@@ -1,20 +1,22 @@
-"""What kernels over channel groups share: the calibration, the order of channels, the numbers."""
+"""What kernels over channel groups share: calibration, order of channels, numbers, recording."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from accelsim.kernels.linear.integer.bounds import largest_sum
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.base import Array
+from accelsim.kernels.integer.chunks import even_groups, ordered, spans_of
+from accelsim.kernels.linear.integer.bounds import with_statistics
+from accelsim.kernels.linear.integer.frame import Frame
 from accelsim.kernels.linear.integer.operands import (
-    Doubles,
-    Order,
     check_activations,
-    even_groups,
     grouped_activations,
     grouped_codes,
     grouped_epilogue,
-    ordered,
     quantized_weights,
 )
 from accelsim.kernels.linear.integer.parameters import (
@@ -22,15 +24,15 @@ from accelsim.kernels.linear.integer.parameters import (
     group_options,
     input_groups,
 )
-from accelsim.kernels.linear.integer.scheme import Numbers, Scheme, Work
+from accelsim.kernels.linear.integer.scheme import Numbers, Product, Scheme, Work
+from accelsim.program.program import Program
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
 from accelsim.quantization.codes import Quantized
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What is computed before the run, where numbers are."""
 
     tensors: GemmTensors
@@ -55,9 +57,7 @@ class Grouped:
         """Calibrate or load the groups and quantize the weights; raises QuantizationError."""
         if tensors is None:
             options = group_options(parameters)
-            starts = options.chunk_starts(problem.m)
-            ends = [*starts[1:], problem.m]
-            spans = [Span(*each) for each in zip(range(len(starts)), starts, ends, strict=True)]
+            spans = spans_of(options.chunk_starts(problem.m), problem.m)
             return cls(problem, parameters, options, spans, None)
         check_activations(tensors)
         groups = input_groups(parameters, tensors)
@@ -65,8 +65,24 @@ class Grouped:
         known = Known(tensors, groups, weights)
         return cls(problem, parameters, groups.options, list(groups.spans(problem.m)), known)
 
+    def record(
+        self, kernel: str, machine: MachineSpec, product: Callable[..., None], work: Work
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
+        scheme = Scheme(self.spans, work, has_order=True, has_bias=self.options.use_bias)
+        frame = Frame.prepare(kernel, self.problem, machine, self.parameters, scheme)
+        # The scale of the output is that of the last group.
+        worth = 2.0 ** np.arange(self.options.groups)[::-1]
+        factors = np.tile(worth, (len(self.spans), 1))
+        growth = None if work.drains else worth[self._group]
+        order = ordered(self._group, self.options.groups, frame.tiles.k)
+        program, y = frame.record(self._numbers, Product(product, order, factors, growth))
+        used = np.mean([len(np.unique(own)) for own in self._group])
+        program = with_statistics(program, groups_used=float(used))
+        return program.with_parameters(**self._chosen), y
+
     @property
-    def chosen(self) -> dict[str, int | str | bool]:
+    def _chosen(self) -> dict[str, int | str | bool]:
         """Values of the parameters that may be left to the kernel or to a calibration."""
         options = self.options
         return {
@@ -77,22 +93,19 @@ class Grouped:
             "first_rows": options.first_rows,
         }
 
-    def scheme(self, work: Work) -> Scheme:
-        """Return what the frame has to know."""
-        return Scheme(self.spans, work, has_order=True, has_bias=self.options.use_bias)
-
-    def order(self, tile_k: int) -> Order:
-        """Return the channels by group; equally many in each group where nothing is known."""
+    @property
+    def _group(self) -> NDArray[Any]:
+        """Group of every channel [chunks, k]; equally many in each where nothing is known."""
         if self.known is None:
-            even = even_groups(self.options.groups, self.problem.k)
-            return ordered(np.repeat(even, len(self.spans), axis=0), self.options.groups, tile_k)
-        return ordered(self.known.groups.group[: len(self.spans)], self.options.groups, tile_k)
+            return even_groups(self.options.groups, self.problem.k, len(self.spans))
+        return self.known.groups.group[: len(self.spans)]
 
-    def numbers(self, order: Order) -> Numbers | None:
-        """Return what the run starts from; None without numbers."""
+    @property
+    def _numbers(self) -> Numbers | None:
+        """What the run starts from; None without numbers."""
         if self.known is None:
             return None
-        (x, *_), groups, weights = self.known.tensors, self.known.groups, self.known.weights
+        (x, *_), groups, weights = self.known
         is_made = self.parameters.input == "quantized"
         return Numbers(
             x=x,
@@ -100,21 +113,4 @@ class Grouped:
             epilogue=grouped_epilogue(groups, weights, len(self.spans)),
             activations=grouped_activations(groups, len(self.spans)),
             codes=grouped_codes(x, groups) if is_made else None,
-            order=order.channels,
         )
-
-    def largest_sum(self, growth: Callable[[Doubles], Doubles]) -> float:
-        """Return a bound on any sum; growth: groups of channels -> factors of their products.
-
-        0 where nothing is known.
-        """
-        if self.known is None:
-            return 0.0
-        group = self.known.groups.group[: len(self.spans)].astype(np.float64)
-        return largest_sum(growth(group), self.known.weights.codes, self.parameters.activation_bits)
-
-    @property
-    def groups_used(self) -> float:
-        """Mean over chunks of the groups that have channels."""
-        group = self.order(self.problem.k).starts.reshape(len(self.spans), -1)
-        return float(np.count_nonzero(np.diff(group), axis=1).mean())

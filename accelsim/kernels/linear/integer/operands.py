@@ -1,18 +1,24 @@
 """What is computed before the run: codes and scales of weights, and rows of numbers per chunk."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.jit import jit
-from accelsim.quantization.channel_groups import ChannelGroups, Span
-from accelsim.quantization.codes import Codes, Quantized, Values, check_finite, reciprocal
-from accelsim.quantization.schemes import per_column, per_tensor
+from accelsim.quantization.channel_groups import ChannelGroups
+from accelsim.quantization.codes import (
+    Codes,
+    Quantized,
+    Scales,
+    Values,
+    check_finite,
+    encode,
+    reciprocal,
+)
+from accelsim.quantization.schemes import per_column, per_row, per_tensor
 from accelsim.workload.tensors import GemmTensors
 
-Starts = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 
@@ -32,15 +38,6 @@ class Epilogue(NamedTuple):
     """[chunks, n]"""
     bias: Values | None
     """[chunks, n]; None: nothing is added."""
-
-
-class Order(NamedTuple):
-    """Input channels by group, panel by panel."""
-
-    channels: NDArray[np.int32]
-    """[chunks, k]; within a panel counted from its first channel."""
-    starts: Starts
-    """[chunks x panels x (groups + 1)]: where each group starts in its panel, and the end."""
 
 
 def quantized_weights(w: Values, bits: int, shared_by: str) -> Quantized:
@@ -65,6 +62,17 @@ def grouped_codes(x: Values, groups: ChannelGroups) -> Quantized:
     """Return the codes of X [m, k] as its producer stores them; the epilogue has their scales."""
     codes = [groups.encode(x, span) for span in groups.spans(len(x))]
     return Quantized(np.concatenate(codes), np.ones((1, 1)))
+
+
+def static_codes(x: Values, bits: int, steps: Scales) -> Quantized:
+    """Return the codes of X [m, k] in steps [1, k]; the epilogue has their scales."""
+    return Quantized(encode(x, steps, bits), steps)
+
+
+def dynamic_codes(x: Values, bits: int, is_by_row: bool) -> Quantized:
+    """Return the codes of X [m, k] by the ranges found in it, with a scale for each row [m, 1]."""
+    codes, scale = per_row(x, bits) if is_by_row else per_tensor(x, bits)
+    return Quantized(codes, np.broadcast_to(scale, (len(x), 1)))
 
 
 def grouped_epilogue(groups: ChannelGroups, w: Quantized, chunks: int) -> Epilogue:
@@ -101,34 +109,6 @@ def row_products(rows: Doubles, codes: Codes) -> Doubles:
             for col in range(codes.shape[1]):
                 products[row, col] += left * codes[channel, col]
     return products
-
-
-def ordered(group: NDArray[Any], groups: int, tile_k: int) -> Order:
-    """Return the channels of group [chunks, k] by group, within panels of tile_k channels."""
-    channels, starts = np.empty(group.shape, np.int32), []
-    for chunk, own in enumerate(group):
-        for first in range(0, len(own), tile_k):
-            panel = own[first : first + tile_k]
-            order = np.argsort(panel, kind="stable")
-            channels[chunk, first : first + tile_k] = order
-            starts.append(np.searchsorted(panel[order], np.arange(groups + 1)))
-    return Order(channels, np.concatenate(starts).astype(np.int64))
-
-
-def even_groups(groups: int, k: int) -> NDArray[np.int64]:
-    """Return a group for every channel [1, k], equally many in each: what stands for no numbers."""
-    return (np.arange(k) * groups // k)[None]
-
-
-def row_tiles(spans: Sequence[Span], tile_rows: int) -> NDArray[np.int64]:
-    """Return (chunk, first row, rows) of every tile; none reaches into the next chunk."""
-    return np.array(
-        [
-            (chunk, row, min(tile_rows, stop - row))
-            for chunk, start, stop in spans
-            for row in range(start, stop, tile_rows)
-        ]
-    )
 
 
 def column_tiles(codes: Codes, tile_n: int) -> Codes:

@@ -1,11 +1,12 @@
-"""What a kernel tells the frame: its scheme, the numbers known before the run, its phases."""
+"""What a kernel tells the frame: its scheme, its products, and the numbers known before the run."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from numpy.typing import NDArray
+import numpy as np
 
-from accelsim.kernels.linear.integer.operands import Activations, Epilogue
+from accelsim.kernels.integer.chunks import NO_ORDER, Order
+from accelsim.kernels.linear.integer.operands import Activations, Doubles, Epilogue
 from accelsim.quantization.channel_groups import Span
 from accelsim.quantization.codes import Codes, Quantized, Values
 
@@ -39,6 +40,18 @@ class Scheme(NamedTuple):
         return self.range_of != "calibration"
 
 
+class Product(NamedTuple):
+    """The products of a kernel, and the channels that they read group by group."""
+
+    kernel: Callable[..., None]
+    """A compiled loop over work items: kernel(p, number of the phase, *beside, layout)."""
+    order: Order = NO_ORDER
+    factors: Doubles = np.zeros((0, 0))
+    """What one unit of the sums of every group is worth [chunks, groups]."""
+    growth: Doubles | None = None
+    """By how much the array doubles the product of every channel [chunks, k]; None: not at all."""
+
+
 class Numbers(NamedTuple):
     """What is known before the run."""
 
@@ -51,19 +64,3 @@ class Numbers(NamedTuple):
     """None: X is quantized by what is found in the run."""
     codes: Quantized | None = None
     """X as its producer quantized it, with scales [m, 1] if dynamic; None: quantized here."""
-    order: NDArray[Any] | None = None
-    """Channels in the order of the index buffer [chunks, k]; None: there is no order."""
-
-
-class Phase(NamedTuple):
-    """A compiled loop over work items: kernel(p, number of the phase, *arguments)."""
-
-    kernel: Callable[..., None]
-    items: int
-    arguments: tuple[Any, ...]
-
-
-def in_turn(p: Any, phases: list[Phase]) -> None:
-    """Record one phase after the other."""
-    for number, phase in enumerate(phases):
-        phase.kernel(p, number, *phase.arguments)
