@@ -26,19 +26,17 @@ from pydantic import Field
 
 from accelsim.config.spec import PositiveValue, Spec
 from accelsim.errors import QuantizationError
-from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.base import Array
-from accelsim.kernels.linear.integer.bounds import with_statistics
-from accelsim.kernels.linear.integer.frame import Frame, QuantizedLinear
+from accelsim.kernels.integer.known import Known, input_tensor
+from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
     check_activations,
-    column_epilogue,
+    column_scales,
     dynamic_codes,
     quantized_weights,
 )
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters, input_peaks
-from accelsim.kernels.linear.integer.scheme import Numbers, Product, Scheme, Work
+from accelsim.kernels.linear.integer.scheme import Plan, Scheme, Work, nothing_beside
 from accelsim.kernels.linear.integer.steps import (
     drain,
     is_first_use,
@@ -55,7 +53,6 @@ from accelsim.kernels.linear.quantized import quantized
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.channel_groups import Span
 from accelsim.quantization.schemes import channels_above, top_channels
@@ -135,6 +132,7 @@ class OutlierSplit(QuantizedLinear):
     name: ClassVar[str] = "outlier_split"
     summary: ClassVar[str] = "mixed precision: outlier channels on the cube, the rest in integers"
     parameters: ClassVar[type[Spec]] = OutlierSplitParameters
+    uses_cube: ClassVar[bool] = True
 
     @classmethod
     def selects_by_values(cls, parameters: OutlierSplitParameters) -> bool:
@@ -142,34 +140,31 @@ class OutlierSplit(QuantizedLinear):
         return parameters.outlier_magnitude is not None
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: OutlierSplitParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
-        name = f"{cls.name} on {problem.name}"
-        machine.int_mac_for(name)
-        machine.cube_for(name)
+    def plan(
+        cls, problem: GemmProblem, parameters: OutlierSplitParameters, tensors: GemmTensors | None
+    ) -> Plan:
+        """Return how the linear is computed; raises QuantizationError."""
         channels = _outlier_channels(problem, parameters, tensors)
-        if len(channels) == problem.k:
+        count = len(channels)
+        if count == problem.k:
             raise QuantizationError(
-                f"{name}: found all {problem.k} channels to be outliers; allowed: fewer, by a "
-                f"smaller outlier_share or a larger outlier_magnitude"
+                f"{cls.name} on {problem.name}: found all {problem.k} channels to be outliers; "
+                f"allowed: fewer, by a smaller outlier_share or a larger outlier_magnitude"
             )
-        rest = problem.model_copy(update={"k": problem.k - len(channels)})
+        known = {} if tensors is None else _known(parameters, tensors, channels)
 
-        def beside(builder: ProgramBuilder, tiles: Tiles) -> tuple[Any, ...]:
-            return (_declare(builder, problem, channels, tensors, tiles),) if len(channels) else ()
+        def beside(builder: ProgramBuilder, tiles: Tiles) -> tuple[_Outliers]:
+            return (_declare(builder, problem, count, known, tiles),)
 
-        scheme = Scheme([Span(0, 0, problem.m)], Work(), range_of="row")
-        frame = Frame.prepare(cls.name, rest, machine, parameters, scheme, beside, len(channels))
-        numbers = _numbers(parameters, tensors, channels)
-        product = Product(outlier_split if len(channels) else quantized)
-        program, y = frame.record(numbers, product)
-        return with_statistics(program, outlier_fraction=len(channels) / problem.k), y
+        return Plan(
+            problem.model_copy(update={"k": problem.k - count}),
+            Scheme([Span(0, 0, problem.m)], Work(), range_of="row"),
+            known,
+            outlier_split if count else quantized,
+            beside=beside if count else nothing_beside,
+            channels_beside=count,
+            statistics={"outlier_fraction": count / problem.k},
+        )
 
 
 def _outlier_channels(
@@ -185,45 +180,35 @@ def _outlier_channels(
     return top_channels(peaks, parameters.outlier_share)
 
 
-def _numbers(
-    parameters: OutlierSplitParameters, tensors: GemmTensors | None, channels: Any
-) -> Numbers | None:
-    """Return what is known of the other channels before the run."""
-    if tensors is None:
-        return None
+def _known(parameters: OutlierSplitParameters, tensors: GemmTensors, channels: Any) -> Known:
+    """Return what is known before the run: the outlier channels beside all others."""
     x, w = np.delete(tensors.a, channels, axis=1), np.delete(tensors.b, channels, axis=0)
     weights = quantized_weights(w, parameters.weight_bits, parameters.weight_scale)
     is_made = parameters.input == "quantized"
-    return Numbers(
-        x=x,
-        weights=weights.codes,
-        epilogue=column_epilogue(weights, 1.0),
-        codes=dynamic_codes(x, parameters.activation_bits, True) if is_made else None,
-    )
+    return {
+        "x": x,
+        "w_codes": weights.codes,
+        "scale": column_scales(weights, 1.0),
+        "x_outliers": np.ascontiguousarray(tensors.a[:, channels]),
+        "w_outliers": np.ascontiguousarray(tensors.b[channels]),
+        **(dynamic_codes(x, parameters.activation_bits, True) if is_made else {}),
+    }
 
 
 def _declare(
-    builder: ProgramBuilder,
-    problem: GemmProblem,
-    channels: Any,
-    tensors: GemmTensors | None,
-    tiles: Tiles,
+    builder: ProgramBuilder, problem: GemmProblem, count: int, known: Known, tiles: Tiles
 ) -> _Outliers:
     """Declare the matrices and tiles of the outlier channels."""
-    m, n, fmt, count = problem.m, problem.n, problem.dtype, len(channels)
-    step = min(count, _LARGEST_STEP)
-    x = None if tensors is None else np.ascontiguousarray(tensors.a[:, channels])
-    w = None if tensors is None else np.ascontiguousarray(tensors.b[channels])
+    m, n, fmt, fp32 = problem.m, problem.n, problem.dtype, Format.FP32
+    step, size = min(count, _LARGEST_STEP), (tiles.m, tiles.n)
     return _Outliers(
         channels=count,
         step=step,
         steps=ceil_div(count, step),
-        x=builder.tensor("x_outliers", "input", m, count, fmt, x),
-        w=builder.tensor("w_outliers", "input", count, n, fmt, w),
+        x=input_tensor(builder, known, "x_outliers", m, count, fmt),
+        w=input_tensor(builder, known, "w_outliers", count, n, fmt),
         left=builder.buffer("left", tiles.m, step, fmt, slots=2),
         right=builder.buffer("right", step, tiles.n, fmt, slots=2),
-        acc=builder.buffer(
-            "outlier_acc", tiles.m, tiles.n, Format.FP32, slots=2, memory="accumulator"
-        ),
-        sums=builder.buffer("outlier_sums", tiles.m, tiles.n, Format.FP32, slots=2),
+        acc=builder.buffer("outlier_acc", *size, fp32, slots=2, memory="accumulator"),
+        sums=builder.buffer("outlier_sums", *size, fp32, slots=2),
     )

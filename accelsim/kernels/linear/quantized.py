@@ -20,26 +20,23 @@ and, for `row`, a row does not fit the scratchpad; m k B a / 8, or T instead of 
 rows. Stores m k a / 8 for the codes, 4 m for the scales of rows, and Y.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
-from accelsim.kernels.base import Array
-from accelsim.kernels.integer.chunks import ordered
-from accelsim.kernels.linear.integer.frame import Frame, QuantizedLinear
+from accelsim.kernels.integer.known import Known
+from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
-    Activations,
     check_activations,
-    column_epilogue,
+    column_scales,
     dynamic_codes,
     quantized_weights,
-    static_codes,
 )
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters, input_peaks
-from accelsim.kernels.linear.integer.scheme import Numbers, Product, Scheme, Work
+from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
 from accelsim.kernels.linear.integer.steps import (
     drain,
     multiply_panels,
@@ -50,9 +47,8 @@ from accelsim.kernels.linear.integer.steps import (
 )
 from accelsim.kernels.linear.requantized import requantized
 from accelsim.program import language as al
-from accelsim.program.program import Program
 from accelsim.quantization.channel_groups import Span
-from accelsim.quantization.codes import Scales, Values, reciprocal, scale_of
+from accelsim.quantization.codes import Scales, Values, encode, reciprocal, scale_of
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -89,53 +85,43 @@ class Quantized(QuantizedLinear):
     parameters: ClassVar[type[Spec]] = UniformParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: UniformParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
+    def plan(
+        cls, problem: GemmProblem, parameters: UniformParameters, tensors: GemmTensors | None
+    ) -> Plan:
+        """Return how the linear is computed; raises QuantizationError."""
         peaks = None
         if tensors is not None:
             check_activations(tensors)
             if parameters.is_calibrated:
                 peaks = input_peaks(parameters, tensors)
-        return record_uniform(cls.name, problem, machine, parameters, tensors, peaks)
+        return uniform_plan(problem, parameters, tensors, peaks)
 
 
-def record_uniform(
-    kernel: str,
+_RANGES: Mapping[str, RangeOf] = {
+    "tensor": "calibration",
+    "dynamic_tensor": "tensor",
+    "row": "row",
+    "channel": "calibration",
+}
+"""activation_scale -> where the range of X comes from."""
+
+
+def uniform_plan(
     problem: GemmProblem,
-    machine: MachineSpec,
     parameters: UniformParameters,
     tensors: GemmTensors | None,
     peaks: Values | None,
-) -> tuple[Program, Array | None]:
-    """Return the program and, with tensors, Y; peaks: calibrated magnitude of every channel [k]."""
-    scheme = _scheme(problem, parameters)
-    frame = Frame.prepare(kernel, problem, machine, parameters, scheme)
+) -> Plan:
+    """Return how a linear is computed; peaks: calibrated magnitude of every channel [k]."""
+    is_by_channel = parameters.activation_scale == "channel"
+    work = Work(drains=problem.k if is_by_channel else 0)
+    scheme = Scheme([Span(0, 0, problem.m)], work, range_of=_RANGES[parameters.activation_scale])
     steps = None if peaks is None else _steps(parameters, peaks)
-    numbers = None if tensors is None else _numbers(parameters, tensors, scheme, steps)
-    if not scheme.has_order:
-        return frame.record(numbers, Product(quantized))
-    order = ordered(np.arange(problem.k)[None], problem.k, frame.tiles.k)
+    known = {} if tensors is None else _known(parameters, tensors, steps)
+    if not is_by_channel:
+        return Plan(problem, scheme, known, quantized)
     factors = np.ones((1, problem.k)) if steps is None else steps
-    return frame.record(numbers, Product(requantized, order, factors))
-
-
-def _scheme(problem: GemmProblem, parameters: UniformParameters) -> Scheme:
-    spans = [Span(0, 0, problem.m)]
-    match parameters.activation_scale:
-        case "tensor":
-            return Scheme(spans, Work())
-        case "dynamic_tensor":
-            return Scheme(spans, Work(), range_of="tensor")
-        case "row":
-            return Scheme(spans, Work(), range_of="row")
-        case "channel":
-            return Scheme(spans, Work(drains=problem.k), has_order=True)
+    return Plan(problem, scheme, known, requantized, np.arange(problem.k)[None], factors)
 
 
 def _steps(parameters: UniformParameters, peaks: Values) -> Scales | None:
@@ -147,21 +133,16 @@ def _steps(parameters: UniformParameters, peaks: Values) -> Scales | None:
     return scale_of(peaks[None], parameters.activation_bits)
 
 
-def _numbers(
-    parameters: UniformParameters, tensors: GemmTensors, scheme: Scheme, steps: Scales | None
-) -> Numbers:
+def _known(parameters: UniformParameters, tensors: GemmTensors, steps: Scales | None) -> Known:
     """Return what is known before the run; steps [1, k] leave the sum if they are all equal."""
     x, bits = tensors.a, parameters.activation_bits
     weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
-    step = float(steps[0, 0]) if steps is not None and not scheme.has_order else 1.0
-    codes = None
-    if parameters.input == "quantized":
-        is_by_row = scheme.range_of == "row"
-        codes = dynamic_codes(x, bits, is_by_row) if steps is None else static_codes(x, bits, steps)
-    return Numbers(
-        x=x,
-        weights=weights.codes,
-        epilogue=column_epilogue(weights, step),
-        activations=None if steps is None else Activations(None, reciprocal(steps)),
-        codes=codes,
-    )
+    step = 1.0 if steps is None or parameters.activation_scale == "channel" else float(steps[0, 0])
+    known = {"x": x, "w_codes": weights.codes, "scale": column_scales(weights, step)}
+    if steps is not None:
+        known["x_reciprocal"] = reciprocal(steps)
+    if parameters.input == "quantized" and steps is not None:
+        known["x_codes"] = encode(x, steps, bits)
+    elif parameters.input == "quantized":
+        known |= dynamic_codes(x, bits, parameters.activation_scale == "row")
+    return known

@@ -13,13 +13,11 @@ takes k + (G - 1) + rows + cols - 2 and one. HBM traffic is that of `tender`.
 from typing import ClassVar
 
 from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.base import Array
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
-from accelsim.kernels.linear.integer.grouped import Grouped
+from accelsim.kernels.linear.integer.grouped import grouped_plan
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
-from accelsim.kernels.linear.integer.scheme import Work
+from accelsim.kernels.linear.integer.scheme import Plan, Work
 from accelsim.kernels.linear.integer.steps import (
     drain,
     first_start,
@@ -31,7 +29,6 @@ from accelsim.kernels.linear.integer.steps import (
     write_output,
 )
 from accelsim.program import language as al
-from accelsim.program.program import Program
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -81,13 +78,12 @@ class Requantized(QuantizedLinear):
     parameters: ClassVar[type[Spec]] = GroupedParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: GroupedParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
-        grouped = Grouped.of(problem, parameters, tensors)
-        return grouped.record(cls.name, machine, requantized, Work(drains=grouped.options.groups))
+    def plan(
+        cls, problem: GemmProblem, parameters: GroupedParameters, tensors: GemmTensors | None
+    ) -> Plan:
+        """Return how the linear is computed; raises QuantizationError."""
+
+        def work(groups: int) -> Work:
+            return Work(drains=groups)
+
+        return grouped_plan(problem, parameters, tensors, requantized, work)

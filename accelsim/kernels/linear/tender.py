@@ -20,13 +20,11 @@ weights, 8 R n for scale and bias; stores m k a / 8 for the codes, Y.
 from typing import ClassVar
 
 from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
-from accelsim.kernels.base import Array
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
-from accelsim.kernels.linear.integer.grouped import Grouped
+from accelsim.kernels.linear.integer.grouped import grouped_plan
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
-from accelsim.kernels.linear.integer.scheme import Work
+from accelsim.kernels.linear.integer.scheme import Plan, Work
 from accelsim.kernels.linear.integer.steps import (
     drain,
     first_start,
@@ -38,7 +36,6 @@ from accelsim.kernels.linear.integer.steps import (
     write_output,
 )
 from accelsim.program import language as al
-from accelsim.program.program import Program
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -67,13 +64,12 @@ class Tender(QuantizedLinear):
     parameters: ClassVar[type[Spec]] = GroupedParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: GroupedParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
-        grouped = Grouped.of(problem, parameters, tensors)
-        return grouped.record(cls.name, machine, tender, Work(shifts=grouped.options.groups - 1))
+    def plan(
+        cls, problem: GemmProblem, parameters: GroupedParameters, tensors: GemmTensors | None
+    ) -> Plan:
+        """Return how the linear is computed; raises QuantizationError."""
+
+        def work(groups: int) -> Work:
+            return Work(shifts=groups - 1)
+
+        return grouped_plan(problem, parameters, tensors, tender, work)

@@ -1,19 +1,18 @@
 """Where the codes of X come from: the phases of `encoding`, or the producer of X."""
 
+from functools import partial
 from typing import NamedTuple
-
-import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.integer.chunks import row_tiles
 from accelsim.kernels.integer.encoding import dynamic_loop, layout_of, peak_loop, static_loop
+from accelsim.kernels.integer.known import input_tensor
 from accelsim.kernels.integer.phases import Phase
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
-from accelsim.kernels.linear.integer.scheme import Numbers, Scheme
+from accelsim.kernels.linear.integer.scheme import Plan
 from accelsim.numerics.formats import Format
-from accelsim.program.builder import Array, ProgramBuilder
+from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
-from accelsim.workload.problem import GemmProblem
 
 _SHARE = 8
 """Quantizing X gets one part in so many of the scratchpad: its tiles need only be long enough to
@@ -36,30 +35,23 @@ class Coded(NamedTuple):
 class Coding(NamedTuple):
     """How X becomes codes."""
 
-    problem: GemmProblem
     parameters: QuantizedParameters
-    scheme: Scheme
+    plan: Plan
     tile_rows: int
     tile_k: int
 
     @classmethod
-    def of(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: QuantizedParameters,
-        scheme: Scheme,
-    ) -> "Coding":
+    def of(cls, machine: MachineSpec, parameters: QuantizedParameters, plan: Plan) -> "Coding":
         """Choose the tiles of X: whole rows, as far as they fit, where a row is read twice."""
         elements = int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES)
         elements = 1 << max(elements, _FEWEST_ELEMENTS).bit_length() - 1
-        tile_k = min(problem.k, elements if scheme.is_dynamic else elements // _FEWEST_ROWS)
-        tile_rows = min(problem.m, elements // tile_k)
-        return cls(problem, parameters, scheme, tile_rows, tile_k)
+        widest = elements if plan.scheme.is_dynamic else elements // _FEWEST_ROWS
+        tile_k = min(plan.problem.k, widest)
+        return cls(parameters, plan, min(plan.problem.m, elements // tile_k), tile_k)
 
     def allocate(self, builder: ProgramBuilder) -> dict[str, Buffer]:
         """Declare the buffers: none if the producer of X has made the codes."""
-        rows, cols, scheme = self.tile_rows, self.tile_k, self.scheme
+        rows, cols, scheme = self.tile_rows, self.tile_k, self.plan.scheme
 
         def double(name: str, rows: int, cols: int, fmt: Format = Format.FP32) -> Buffer:
             return builder.buffer(f"x_{name}", rows, cols, fmt, slots=2)
@@ -67,9 +59,9 @@ class Coding(NamedTuple):
         if self.parameters.input == "quantized":
             return {}
         own = {
-            "x": builder.buffer("x", rows, cols, self.problem.dtype, slots=2),
+            "x": builder.buffer("x", rows, cols, self.plan.problem.dtype, slots=2),
             "wide": double("wide", rows, cols),
-            "codes": double("code", rows, cols, self._format),
+            "codes": double("code", rows, cols, self.parameters.formats[0]),
         }
         if scheme.is_dynamic:
             names = {"peak": "peak", "part": "part", "scale": "step"}
@@ -82,48 +74,28 @@ class Coding(NamedTuple):
             own["reciprocal"] = double("reciprocal", 1, cols)
         return own
 
-    def declare(
-        self, builder: ProgramBuilder, buffers: dict[str, Buffer], numbers: Numbers | None
-    ) -> Coded:
+    def declare(self, builder: ProgramBuilder, buffers: dict[str, Buffer]) -> Coded:
         """Place X, its codes and what they are made with in HBM."""
-        m, k = self.problem.m, self.problem.k
+        m, k, scheme = self.plan.problem.m, self.plan.problem.k, self.plan.scheme
+        place, fp32 = partial(input_tensor, builder, self.plan.known), Format.FP32
+        chunks, code = len(scheme.spans), self.parameters.formats[0]
         if not buffers:
-            return self._made_before(builder, numbers)
-        tiles = row_tiles(self.scheme.spans, self.tile_rows)
+            codes = place("x_codes", m, k, code)
+            return Coded(codes, place("x_scale", m, 1, fp32) if scheme.is_dynamic else None, [])
+        tiles = row_tiles(scheme.spans, self.tile_rows)
         hbm = {
-            "x": builder.tensor("x", "input", m, k, self.problem.dtype, numbers and numbers.x),
-            "codes": builder.tensor("x_codes", "intermediate", m, k, self._format),
+            "x": place("x", m, k, self.plan.problem.dtype),
+            "codes": builder.tensor("x_codes", "intermediate", m, k, code),
         }
-        if not self.scheme.is_dynamic:
-            hbm |= self._known_before(builder, numbers)
-            layout = layout_of(builder, tiles, hbm, buffers)
-            return Coded(hbm["codes"], None, [[static_loop(layout)]])
-        hbm["row_scale"] = builder.tensor("x_scale", "intermediate", m, 1, Format.FP32)
-        if self.scheme.range_of == "tensor":
-            hbm["peaks"] = builder.tensor("x_peaks", "intermediate", len(tiles), 1, Format.FP32)
+        if scheme.is_dynamic:
+            hbm["row_scale"] = builder.tensor("x_scale", "intermediate", m, 1, fp32)
+        else:
+            hbm["reciprocal"] = place("x_reciprocal", chunks, k, fp32)
+        if scheme.range_of == "tensor":
+            hbm["peaks"] = builder.tensor("x_peaks", "intermediate", len(tiles), 1, fp32)
+        if scheme.has_bias:
+            hbm["bias"] = place("x_bias", chunks, k, fp32)
         layout = layout_of(builder, tiles, hbm, buffers)
         peaks = [peak_loop(layout)] if layout.is_shared else []
-        return Coded(hbm["codes"], hbm["row_scale"], [peaks, [dynamic_loop(layout)]])
-
-    def _made_before(self, builder: ProgramBuilder, numbers: Numbers | None) -> Coded:
-        m, k, made = self.problem.m, self.problem.k, numbers and numbers.codes
-        codes = builder.tensor("x_codes", "input", m, k, self._format, made and made.codes)
-        if not self.scheme.is_dynamic:
-            return Coded(codes, None, [])
-        scale = made and made.scale.astype(np.float32)
-        return Coded(codes, builder.tensor("x_scale", "input", m, 1, Format.FP32, scale), [])
-
-    def _known_before(self, builder: ProgramBuilder, numbers: Numbers | None) -> dict[str, Tensor]:
-        known, chunks = numbers and numbers.activations, len(self.scheme.spans)
-
-        def rows(name: str, data: Array | None) -> Tensor:
-            return builder.tensor(f"x_{name}", "input", chunks, self.problem.k, Format.FP32, data)
-
-        own = {"reciprocal": rows("reciprocal", known and known.reciprocal)}
-        if self.scheme.has_bias:
-            own["bias"] = rows("bias", known and known.bias)
-        return own
-
-    @property
-    def _format(self) -> Format:
-        return self.parameters.formats[0]
+        loop = dynamic_loop(layout) if scheme.is_dynamic else static_loop(layout)
+        return Coded(hbm["codes"], hbm.get("row_scale"), [peaks, [loop]])

@@ -1,116 +1,100 @@
-"""What kernels over channel groups share: calibration, order of channels, numbers, recording."""
+"""What kernels over channel groups share: calibration, groups of channels, numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array
-from accelsim.kernels.integer.chunks import even_groups, ordered, spans_of
-from accelsim.kernels.linear.integer.bounds import with_statistics
-from accelsim.kernels.linear.integer.frame import Frame
+from accelsim.kernels.integer.chunks import even_groups, spans_of
+from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.operands import (
     check_activations,
-    grouped_activations,
-    grouped_codes,
-    grouped_epilogue,
+    column_scales,
     quantized_weights,
+    row_products,
 )
 from accelsim.kernels.linear.integer.parameters import (
     GroupedParameters,
     group_options,
     input_groups,
 )
-from accelsim.kernels.linear.integer.scheme import Numbers, Product, Scheme, Work
-from accelsim.program.program import Program
-from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
-from accelsim.quantization.codes import Quantized
+from accelsim.kernels.linear.integer.scheme import Plan, Scheme, Work
+from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions
+from accelsim.quantization.codes import reciprocal
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 
-class Known(NamedTuple):
-    """What is computed before the run, where numbers are."""
+def grouped_plan(
+    problem: GemmProblem,
+    parameters: GroupedParameters,
+    tensors: GemmTensors | None,
+    product: Callable[..., None],
+    work_of: Callable[[int], Work],
+) -> Plan:
+    """Calibrate or load the groups and quantize the weights; work_of: groups -> work.
 
-    tensors: GemmTensors
-    groups: ChannelGroups
-    weights: Quantized
-
-
-@dataclass(frozen=True, slots=True)
-class Grouped:
-    """A linear with its input channels in groups."""
-
-    problem: GemmProblem
-    parameters: GroupedParameters
-    options: GroupOptions
-    spans: list[Span]
-    known: Known | None
-
-    @classmethod
-    def of(
-        cls, problem: GemmProblem, parameters: GroupedParameters, tensors: GemmTensors | None
-    ) -> "Grouped":
-        """Calibrate or load the groups and quantize the weights; raises QuantizationError."""
-        if tensors is None:
-            options = group_options(parameters)
-            spans = spans_of(options.chunk_starts(problem.m), problem.m)
-            return cls(problem, parameters, options, spans, None)
+    Raises QuantizationError.
+    """
+    known: Known = {}
+    group: NDArray[Any]
+    if tensors is None:
+        options = group_options(parameters)
+        spans = spans_of(options.chunk_starts(problem.m), problem.m)
+        group = even_groups(options.groups, problem.k, len(spans))
+    else:
         check_activations(tensors)
         groups = input_groups(parameters, tensors)
-        weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
-        known = Known(tensors, groups, weights)
-        return cls(problem, parameters, groups.options, list(groups.spans(problem.m)), known)
+        options, spans = groups.options, list(groups.spans(problem.m))
+        group, known = groups.group[: len(spans)], _known(parameters, tensors, groups, len(spans))
+    # The scale of the output is that of the last group.
+    worth = 2.0 ** np.arange(options.groups)[::-1]
+    used = np.mean([len(np.unique(own)) for own in group])
+    return Plan(
+        problem,
+        Scheme(spans, work_of(options.groups), has_bias=options.use_bias),
+        known,
+        product,
+        group,
+        factors=np.tile(worth, (len(spans), 1)),
+        chosen=_chosen(options),
+        statistics={"groups_used": float(used)},
+    )
 
-    def record(
-        self, kernel: str, machine: MachineSpec, product: Callable[..., None], work: Work
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
-        scheme = Scheme(self.spans, work, has_order=True, has_bias=self.options.use_bias)
-        frame = Frame.prepare(kernel, self.problem, machine, self.parameters, scheme)
-        # The scale of the output is that of the last group.
-        worth = 2.0 ** np.arange(self.options.groups)[::-1]
-        factors = np.tile(worth, (len(self.spans), 1))
-        growth = None if work.drains else worth[self._group]
-        order = ordered(self._group, self.options.groups, frame.tiles.k)
-        program, y = frame.record(self._numbers, Product(product, order, factors, growth))
-        used = np.mean([len(np.unique(own)) for own in self._group])
-        program = with_statistics(program, groups_used=float(used))
-        return program.with_parameters(**self._chosen), y
 
-    @property
-    def _chosen(self) -> dict[str, int | str | bool]:
-        """Values of the parameters that may be left to the kernel or to a calibration."""
-        options = self.options
-        return {
-            "groups": options.groups,
-            "chunk_rows": options.chunk_rows,
-            "use_bias": options.use_bias,
-            "rounding": options.rounding,
-            "first_rows": options.first_rows,
-        }
+def _chosen(options: GroupOptions) -> dict[str, int | str | bool]:
+    return {
+        "groups": options.groups,
+        "chunk_rows": options.chunk_rows,
+        "use_bias": options.use_bias,
+        "rounding": options.rounding,
+        "first_rows": options.first_rows,
+    }
 
-    @property
-    def _group(self) -> NDArray[Any]:
-        """Group of every channel [chunks, k]; equally many in each where nothing is known."""
-        if self.known is None:
-            return even_groups(self.options.groups, self.problem.k, len(self.spans))
-        return self.known.groups.group[: len(self.spans)]
 
-    @property
-    def _numbers(self) -> Numbers | None:
-        """What the run starts from; None without numbers."""
-        if self.known is None:
-            return None
-        (x, *_), groups, weights = self.known
-        is_made = self.parameters.input == "quantized"
-        return Numbers(
-            x=x,
-            weights=weights.codes,
-            epilogue=grouped_epilogue(groups, weights, len(self.spans)),
-            activations=grouped_activations(groups, len(self.spans)),
-            codes=grouped_codes(x, groups) if is_made else None,
-        )
+def _known(
+    parameters: GroupedParameters, tensors: GemmTensors, groups: ChannelGroups, chunks: int
+) -> Known:
+    """Return what is known before the run.
+
+    The bias is multiplied with the quantized weights: what was taken from X is to come back through
+    the same weights.
+    """
+    x = tensors.a
+    weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
+    steps = np.stack([groups.channel_scales(chunk) for chunk in range(chunks)])
+    last = groups.scale[:chunks, None] * 2.0 ** (1 - groups.options.groups)
+    known = {
+        "x": x,
+        "x_reciprocal": reciprocal(steps),
+        "w_codes": weights.codes,
+        "scale": column_scales(weights, last),
+    }
+    if groups.options.use_bias:
+        products = row_products(groups.bias[:chunks].astype(np.float64), weights.codes)
+        known["x_bias"] = groups.bias[:chunks]
+        known["bias"] = (products * weights.scale).astype(np.float32)
+    if parameters.input == "quantized":
+        known["x_codes"] = np.concatenate([groups.encode(x, span) for span in groups.spans(len(x))])
+    return known

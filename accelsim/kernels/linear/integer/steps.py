@@ -5,9 +5,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accelsim.jit import jit_inner
 from accelsim.kernels.integer.chunks import RowTiles
-from accelsim.kernels.linear.integer.bounds import Peak
 from accelsim.kernels.linear.integer.operands import Doubles
 from accelsim.numerics.integer import Accumulator, Starts
 from accelsim.numerics.quantizing import note_peak
@@ -57,8 +59,8 @@ class Layout(NamedTuple):
     factors: Doubles
     """What one unit of the sums of every group is worth [chunks, groups]."""
     accumulator: Accumulator
-    peak: Peak
-    """Largest magnitude of any sum that was drained."""
+    peak: NDArray[np.int64]
+    """Largest magnitude of any sum that was drained [1]."""
     has_row_scale: bool
     has_bias: bool
     hbm: Matrices
