@@ -4,7 +4,7 @@ from accelsim.errors import unknown_name
 from accelsim.kernels.attention.centered import Centered
 from accelsim.kernels.attention.dense import Dense
 from accelsim.kernels.attention.flash import Flash
-from accelsim.kernels.attention.int_flash import IntFlash
+from accelsim.kernels.attention.integer.int_flash import IntFlash
 from accelsim.kernels.attention.pasa import Pasa
 from accelsim.kernels.attention.quest import Quest
 from accelsim.kernels.attention.sift import Sift
@@ -14,11 +14,11 @@ from accelsim.kernels.attention.topk import TopK
 from accelsim.kernels.attention.window import Window
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
-from accelsim.kernels.linear.outlier_split import OutlierSplit
-from accelsim.kernels.linear.quantized import Quantized
-from accelsim.kernels.linear.requantized import Requantized
-from accelsim.kernels.linear.smoothquant import SmoothQuant
-from accelsim.kernels.linear.tender import Tender
+from accelsim.kernels.linear.quantized.outlier_split import OutlierSplit
+from accelsim.kernels.linear.quantized.quantized import Quantized
+from accelsim.kernels.linear.quantized.requantized import Requantized
+from accelsim.kernels.linear.quantized.smoothquant import SmoothQuant
+from accelsim.kernels.linear.quantized.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.kernels.outside import (
     complete,

@@ -45,7 +45,7 @@ from accelsim.kernels.linear.integer.steps import (
     tiles_of,
     write_output,
 )
-from accelsim.kernels.linear.requantized import requantized
+from accelsim.kernels.linear.quantized.requantized import requantized
 from accelsim.program import language as al
 from accelsim.quantization.channel_groups import Span
 from accelsim.quantization.codes import Scales, Values, encode, reciprocal, scale_of

@@ -19,7 +19,7 @@ from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import check_activations
 from accelsim.kernels.linear.integer.parameters import input_peaks
 from accelsim.kernels.linear.integer.scheme import Plan
-from accelsim.kernels.linear.quantized import UniformParameters, uniform_plan
+from accelsim.kernels.linear.quantized.quantized import UniformParameters, uniform_plan
 from accelsim.numerics.rounding import round_array
 from accelsim.quantization.codes import check_finite
 from accelsim.quantization.schemes import MIGRATION_STRENGTH, migration_factors

@@ -28,9 +28,9 @@ from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.common import softmax_attention, step_formats
-from accelsim.kernels.attention.int_operands import Plan, Scales, allocate_coding, declare
-from accelsim.kernels.attention.int_parameters import IntFlashParameters
-from accelsim.kernels.attention.int_tiles import fastest_tiles
+from accelsim.kernels.attention.integer.operands import Plan, Scales, allocate_coding, declare
+from accelsim.kernels.attention.integer.parameters import IntFlashParameters
+from accelsim.kernels.attention.integer.tiles import fastest_tiles
 from accelsim.kernels.attention.online_softmax import (
     add_to_output,
     exponentials,

@@ -7,7 +7,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import step_formats
 from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work, tilings_of
 from accelsim.kernels.attention.folding import check_length
-from accelsim.kernels.attention.int_parameters import IntFlashParameters
+from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.online_estimate import Work
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts

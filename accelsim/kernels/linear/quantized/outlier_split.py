@@ -49,7 +49,7 @@ from accelsim.kernels.linear.integer.steps import (
     tiles_of,
 )
 from accelsim.kernels.linear.integer.tiles import Tiles
-from accelsim.kernels.linear.quantized import quantized
+from accelsim.kernels.linear.quantized.quantized import quantized
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
