@@ -236,7 +236,7 @@ def _largest_sum(name: str, machine: MachineSpec, plan: Plan, tile_k: int) -> fl
     Scores: sum over g of 2^(groups - 1 - g) K_g 2^(2 bits - 2), K_g channels of group g.
     """
     parameters = plan.parameters
-    channels = np.diff(plan.order().starts.reshape(-1, parameters.groups + 1), axis=1)
+    channels = np.diff(plan.order.starts.reshape(-1, parameters.groups + 1), axis=1)
     doubled = channels @ 2.0 ** np.arange(parameters.groups - 1, -1, -1)
     scores = float(doubled.max()) * 4 ** (parameters.bits - 1)
     output = float(tile_k << (parameters.bits + parameters.weight_bits - 2))
@@ -250,12 +250,11 @@ def _largest_sum(name: str, machine: MachineSpec, plan: Plan, tile_k: int) -> fl
 def _integers(
     plan: Plan, tile_q: int, accumulator: Accumulator, hbm: Scales, buffers: Buffers
 ) -> Integers:
-    order = plan.order()
     return Integers(
         row_tiles=row_tiles(plan.spans, tile_q),
         chunks=len(plan.spans),
-        groups=order.groups,
-        starts=order.starts,
+        groups=plan.order.groups,
+        starts=plan.order.starts,
         factors=plan.factors,
         largest_weight=float(largest_code(plan.parameters.weight_bits)),
         accumulator=accumulator,

@@ -8,7 +8,7 @@ so a scale that changed with them could not leave the sum.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,8 @@ class Plan(NamedTuple):
     problem: AttentionProblem
     parameters: IntFlashParameters
     known: Known
-    group: NDArray[Any]
-    """Group of every channel of Q [heads x chunks, dim]; equally many in each if not known."""
+    order: Order
+    """Channels of Q by group [heads x chunks, dim]; equally many in each group if not known."""
     factors: NDArray[np.float32]
     """What one unit of Q's sums is worth, over sqrt(head_dim) [heads x chunks]."""
 
@@ -52,18 +52,18 @@ class Plan(NamedTuple):
         tensors: AttentionTensors | None,
     ) -> "Plan":
         """Calibrate on the tensors; raises QuantizationError for values that are not finite."""
-        options = parameters.options
+        options, dim = parameters.options, problem.head_dim
         if tensors is None:
             rows = problem.batch * problem.q_heads * len(options.chunk_starts(problem.q_len))
-            group = even_groups(options.groups, problem.head_dim, rows)
-            return cls(problem, parameters, {}, group, np.ones(rows, np.float32))
+            even = ordered(even_groups(options.groups, dim, rows), options.groups, dim)
+            return cls(problem, parameters, {}, even, np.ones(rows, np.float32))
         for name in ("q", "k", "v"):
             check_finite(getattr(tensors, name), name)
         heads = [channel_groups(head[None], options) for head in tensors.q]
-        group = np.concatenate([head.group for head in heads])
+        order = ordered(np.concatenate([head.group for head in heads]), options.groups, dim)
         last = np.concatenate([head.scale for head in heads]) * 2.0 ** (1 - options.groups)
-        factors = (last / np.sqrt(problem.head_dim)).astype(np.float32)
-        return cls(problem, parameters, _known(parameters, tensors, heads), group, factors)
+        factors = (last / np.sqrt(dim)).astype(np.float32)
+        return cls(problem, parameters, _known(parameters, tensors, heads), order, factors)
 
     @property
     def heads(self) -> int:
@@ -80,10 +80,6 @@ class Plan(NamedTuple):
         """Rows of the chunks of every head."""
         starts = self.parameters.options.chunk_starts(self.problem.q_len)
         return spans_of(starts, self.problem.q_len)
-
-    def order(self) -> Order:
-        """Return the channels by group."""
-        return ordered(self.group, self.parameters.groups, self.problem.head_dim)
 
 
 def _known(
@@ -133,14 +129,14 @@ def declare(
     buffers: those of `allocate_coding`; none: the codes are there already.
     """
     problem, dim, fp32 = plan.problem, plan.problem.head_dim, Format.FP32
-    known = {**plan.known, "order": plan.order().channels}
+    known = {**plan.known, "order": plan.order.channels}
     place = partial(input_tensor, builder, known)
     coder = _Coder(builder, plan, buffers)
     q, k, v, k_scale = coder.make() if buffers else coder.made_before()
     scales = Scales(
         keys=_in_rows(k_scale, plan.kv_heads, problem.kv_len),
         values=place("v_scale", plan.kv_heads, dim, fp32),
-        order=place("order", len(plan.group), dim, Format.INT32),
+        order=place("order", len(plan.factors), dim, Format.INT32),
     )
     q_rows = plan.heads * problem.q_len
     o = builder.tensor("o", "output", q_rows, dim, problem.output_dtype)

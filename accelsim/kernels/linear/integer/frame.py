@@ -88,9 +88,10 @@ class _Frame:
         plan, tiles, largest = self.plan, self._tiles(), self._largest_sum()
         builder = ProgramBuilder(self.name, with_numbers=bool(plan.known))
         coded = self.coding.declare(builder, self.coding.allocate(builder))
-        hbm, buffers = self._declare(builder, coded, tiles), self._allocate(builder, tiles)
+        order = self._order(tiles)
+        hbm, buffers = self._declare(builder, coded, tiles, order), self._allocate(builder, tiles)
         beside = plan.beside(builder, tiles)
-        layout = self._layout(builder, tiles, hbm, buffers)
+        layout = self._layout(builder, tiles, order, hbm, buffers)
         items = len(layout.row_tiles) * layout.blocks
         own = Loop(plan.product, items, (*beside, layout))
         program = record_phases(builder, [*coded.phases, [own]])
@@ -122,15 +123,15 @@ class _Frame:
         warn_of_sums(self.name, self.machine, self.parameters.formats, largest, remedy)
         return largest
 
-    def _declare(self, builder: ProgramBuilder, coded: Coded, tiles: Tiles) -> Matrices:
+    def _declare(
+        self, builder: ProgramBuilder, coded: Coded, tiles: Tiles, order: Order
+    ) -> Matrices:
         """Place the operands of the products in HBM."""
         plan, chunks = self.plan, len(self.plan.scheme.spans)
         m, n, k, fp32 = plan.problem.m, plan.problem.n, plan.problem.k, Format.FP32
-        known, none = dict(plan.known), builder.no_tensor()
-        if known:
+        known, none = {**plan.known, "order": order.channels}, builder.no_tensor()
+        if plan.known:
             known["w_codes"] = column_tiles(known["w_codes"], tiles.n)
-        if plan.group is not None:
-            known["order"] = self._order(tiles).channels
         place, w_rows = partial(input_tensor, builder, known), ceil_div(n, tiles.n) * k
         hbm = Matrices(
             codes=coded.codes,
@@ -172,14 +173,20 @@ class _Frame:
         return own
 
     def _order(self, tiles: Tiles) -> Order:
+        """Return the channels by group, within the panels of these tiles."""
         if self.plan.group is None:
             return NO_ORDER
         return ordered(self.plan.group, self.plan.factors.shape[1], tiles.k)
 
     def _layout(
-        self, builder: ProgramBuilder, tiles: Tiles, hbm: Matrices, buffers: dict[str, Buffer]
+        self,
+        builder: ProgramBuilder,
+        tiles: Tiles,
+        order: Order,
+        hbm: Matrices,
+        buffers: dict[str, Buffer],
     ) -> Layout:
-        plan, order = self.plan, self._order(tiles)
+        plan = self.plan
         n, k, tiles_n = plan.problem.n, plan.problem.k, ceil_div(plan.problem.n, tiles.n)
         absent = dict.fromkeys(("total", "bias", "row_scale"), builder.no_buffer())
         absent["order"] = builder.no_buffer(Format.INT32)
