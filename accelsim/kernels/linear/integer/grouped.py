@@ -31,11 +31,12 @@ def grouped_plan(
     parameters: GroupedParameters,
     tensors: GemmTensors | None,
     product: Callable[..., None],
-    work_of: Callable[[int], Work],
+    *,
+    drains: bool,
 ) -> Plan:
-    """Calibrate or load the groups and quantize the weights; work_of: groups -> work.
+    """Calibrate or load the groups and quantize the weights; raises QuantizationError.
 
-    Raises QuantizationError.
+    drains: the sums of every group leave the array; if not, it doubles them between two groups.
     """
     known: Known = {}
     group: NDArray[Any]
@@ -48,12 +49,13 @@ def grouped_plan(
         groups = input_groups(parameters, tensors)
         options, spans = groups.options, list(groups.spans(problem.m))
         group, known = groups.group[: len(spans)], _known(parameters, tensors, groups, len(spans))
+    work = Work(drains=options.groups) if drains else Work(shifts=options.groups - 1)
     # The scale of the output is that of the last group.
     worth = 2.0 ** np.arange(options.groups)[::-1]
     used = np.mean([len(np.unique(own)) for own in group])
     return Plan(
         problem,
-        Scheme(spans, work_of(options.groups), has_bias=options.use_bias),
+        Scheme(spans, work, has_bias=options.use_bias),
         known,
         product,
         group,

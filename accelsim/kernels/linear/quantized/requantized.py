@@ -17,7 +17,7 @@ from accelsim.jit import jit, jit_inner
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.grouped import grouped_plan
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
-from accelsim.kernels.linear.integer.scheme import Plan, Work
+from accelsim.kernels.linear.integer.scheme import Plan
 from accelsim.kernels.linear.integer.steps import (
     drain,
     first_start,
@@ -82,8 +82,4 @@ class Requantized(QuantizedLinear):
         cls, problem: GemmProblem, parameters: GroupedParameters, tensors: GemmTensors | None
     ) -> Plan:
         """Return how the linear is computed; raises QuantizationError."""
-
-        def work(groups: int) -> Work:
-            return Work(drains=groups)
-
-        return grouped_plan(problem, parameters, tensors, requantized, work)
+        return grouped_plan(problem, parameters, tensors, requantized, drains=True)

@@ -24,7 +24,7 @@ from accelsim.jit import jit
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.grouped import grouped_plan
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
-from accelsim.kernels.linear.integer.scheme import Plan, Work
+from accelsim.kernels.linear.integer.scheme import Plan
 from accelsim.kernels.linear.integer.steps import (
     drain,
     first_start,
@@ -68,8 +68,4 @@ class Tender(QuantizedLinear):
         cls, problem: GemmProblem, parameters: GroupedParameters, tensors: GemmTensors | None
     ) -> Plan:
         """Return how the linear is computed; raises QuantizationError."""
-
-        def work(groups: int) -> Work:
-            return Work(shifts=groups - 1)
-
-        return grouped_plan(problem, parameters, tensors, tender, work)
+        return grouped_plan(problem, parameters, tensors, tender, drains=False)
