@@ -8,17 +8,17 @@ from accelsim.kernels.attention.decode.topk import TopK
 from accelsim.kernels.attention.decode.window import Window
 from accelsim.kernels.attention.dense.dense import Dense
 from accelsim.kernels.attention.flash import Flash
-from accelsim.kernels.attention.int_flash import IntFlash
+from accelsim.kernels.attention.integer.int_flash import IntFlash
 from accelsim.kernels.attention.shifted.centered import Centered
 from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.kernels.attention.sparse import Sparse
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
-from accelsim.kernels.linear.outlier_split import OutlierSplit
-from accelsim.kernels.linear.quantized import Uniform
-from accelsim.kernels.linear.requantized import Requantized
-from accelsim.kernels.linear.smoothquant import SmoothQuant
-from accelsim.kernels.linear.tender import Tender
+from accelsim.kernels.linear.quantized.outlier_split import OutlierSplit
+from accelsim.kernels.linear.quantized.quantized import Quantized
+from accelsim.kernels.linear.quantized.requantized import Requantized
+from accelsim.kernels.linear.quantized.smoothquant import SmoothQuant
+from accelsim.kernels.linear.quantized.tender import Tender
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.kernels.outside import (
     complete,
@@ -34,7 +34,7 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
     Tender,
     Requantized,
-    Uniform,
+    Quantized,
     SmoothQuant,
     OutlierSplit,
     WeightOnly,

@@ -13,16 +13,13 @@ from accelsim.numerics.integer import Accumulator, largest_sum, shift_accumulate
 @jit
 def accumulated(acc, a, b, order, starts, bits_a, bits_b, accumulator, accumulate):
     """Sums of all groups, and how many did not fit."""
-    m, n, groups = acc.shape[0], acc.shape[1], starts.size - 1
-    return shift_accumulate(
-        acc, a, b, order, starts, 0, groups, m, n, bits_a, bits_b, accumulator, accumulate
-    )
+    return shift_accumulate(acc, a, b, order, starts, bits_a + bits_b, accumulator, accumulate)
 
 
 @jit
 def bound(starts, bits_a, bits_b):
     """Largest magnitude of a sum."""
-    return largest_sum(starts, 0, starts.size - 1, bits_a, bits_b)
+    return largest_sum(starts, bits_a + bits_b)
 
 
 @st.composite

@@ -171,12 +171,12 @@ def test_a_lock_that_a_killed_process_left_stops_nobody(folder):
 
 def test_the_digest_follows_calls_of_compiled_functions():
     """The shipped code that was stale before: a constant of `quantization` in a kernel."""
-    from accelsim.kernels.linear.integer import codes
+    from accelsim.kernels.integer import encoding
     from accelsim.quantization import codes as constants
 
     function = next(
         each.py_func
-        for each in vars(codes).values()
+        for each in vars(encoding).values()
         if "SMALLEST_SCALE" in getattr(getattr(each, "py_func", None), "__code__", _NONE).co_names
     )
     before = closure_digest(function)

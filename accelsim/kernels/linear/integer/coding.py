@@ -1,26 +1,18 @@
-"""Where the codes of X come from: matrices, buffers and phases of `codes`, or the producer of X."""
+"""Where the codes of X come from: the phases of `encoding`, or the producer of X."""
 
-from typing import Any, NamedTuple
-
-import numpy as np
+from functools import partial
+from typing import NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.linear.integer.codes import (
-    CodeBuffers,
-    CodeMatrices,
-    CodeShape,
-    find_peaks,
-    quantize_dynamic,
-    quantize_static,
-)
-from accelsim.kernels.linear.integer.operands import row_tiles
+from accelsim.kernels.integer.chunks import row_tiles
+from accelsim.kernels.integer.encoding import dynamic_loop, layout_of, peak_loop, static_loop
+from accelsim.kernels.integer.known import input_tensor
+from accelsim.kernels.integer.phases import Phase
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
-from accelsim.kernels.linear.integer.scheme import Numbers, Phase, Scheme
+from accelsim.kernels.linear.integer.scheme import Plan
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.quantization.codes import largest_code
-from accelsim.units import ceil_div
-from accelsim.workload.problem import GemmProblem
+from accelsim.program.recording import Buffer, Tensor
 
 _SHARE = 8
 """Quantizing X gets one part in so many of the scratchpad: its tiles need only be long enough to
@@ -33,124 +25,77 @@ _FEWEST_ROWS = 16
 
 
 class Coded(NamedTuple):
-    """Codes of X in HBM, the scales of their rows, and the phases that make them."""
+    """Codes of X in HBM, the scales of their rows, if they have any, and what makes them."""
 
-    codes: Any
-    row_scale: Any
-    """The codes, if rows have no scale of their own."""
+    codes: Tensor
+    row_scale: Tensor | None
     phases: list[Phase]
 
 
 class Coding(NamedTuple):
     """How X becomes codes."""
 
-    problem: GemmProblem
     parameters: QuantizedParameters
-    scheme: Scheme
+    plan: Plan
     tile_rows: int
     tile_k: int
 
     @classmethod
-    def of(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: QuantizedParameters,
-        scheme: Scheme,
-    ) -> "Coding":
+    def of(cls, machine: MachineSpec, parameters: QuantizedParameters, plan: Plan) -> "Coding":
         """Choose the tiles of X: whole rows, as far as they fit, where a row is read twice."""
         elements = int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES)
         elements = 1 << max(elements, _FEWEST_ELEMENTS).bit_length() - 1
-        tile_k = min(problem.k, elements if scheme.is_dynamic else elements // _FEWEST_ROWS)
-        tile_rows = min(problem.m, elements // tile_k)
-        return cls(problem, parameters, scheme, tile_rows, tile_k)
+        widest = elements if plan.scheme.is_dynamic else elements // _FEWEST_ROWS
+        tile_k = min(plan.problem.k, widest)
+        return cls(parameters, plan, min(plan.problem.m, elements // tile_k), tile_k)
 
-    def allocate(self, builder: ProgramBuilder) -> CodeBuffers | None:
-        """Declare the buffers; None if the producer of X has made the codes."""
+    def allocate(self, builder: ProgramBuilder) -> dict[str, Buffer]:
+        """Declare the buffers: none if the producer of X has made the codes."""
+        rows, cols, scheme = self.tile_rows, self.tile_k, self.plan.scheme
+
+        def double(name: str, rows: int, cols: int, fmt: Format = Format.FP32) -> Buffer:
+            return builder.buffer(f"x_{name}", rows, cols, fmt, slots=2)
+
         if self.parameters.input == "quantized":
-            return None
-        rows, cols, fp32 = self.tile_rows, self.tile_k, Format.FP32
-        x = builder.buffer("x", rows, cols, self.problem.dtype, slots=2)
-        wide = builder.buffer("x_wide", rows, cols, fp32, slots=2)
-        codes = builder.buffer("x_code", rows, cols, self._format, slots=2)
-        b = CodeBuffers(x, wide, wide, wide, codes, wide, wide, wide, wide)
-        if self.scheme.is_dynamic:
-            b = b._replace(
-                peak=builder.buffer("x_peak", rows, 1, fp32, slots=2),
-                part=builder.buffer("x_part", rows, 1, fp32, slots=2),
-                scale=builder.buffer("x_step", rows, 1, fp32, slots=2),
-            )
-            if self.scheme.range_of == "tensor":
-                peaks = builder.buffer("x_peaks", len(self._tiles), 1, fp32, slots=2)
-                b = b._replace(peaks=peaks)
-            return b
-        if self.scheme.has_bias:
-            b = b._replace(bias=builder.buffer("x_bias", 1, cols, fp32, slots=2))
-        return b._replace(reciprocal=builder.buffer("x_reciprocal", 1, cols, fp32, slots=2))
+            return {}
+        own = {
+            "x": builder.buffer("x", rows, cols, self.plan.problem.dtype, slots=2),
+            "wide": double("wide", rows, cols),
+            "codes": double("code", rows, cols, self.parameters.formats[0]),
+        }
+        if scheme.is_dynamic:
+            names = {"peak": "peak", "part": "part", "scale": "step"}
+            own |= {key: double(name, rows, 1) for key, name in names.items()}
+        if scheme.range_of == "tensor":
+            own["peaks"] = double("peaks", len(row_tiles(scheme.spans, rows)), 1)
+        if scheme.has_bias:
+            own["bias"] = double("bias", 1, cols)
+        if not scheme.is_dynamic:
+            own["reciprocal"] = double("reciprocal", 1, cols)
+        return own
 
-    def declare(
-        self, builder: ProgramBuilder, b: CodeBuffers | None, numbers: Numbers | None
-    ) -> Coded:
+    def declare(self, builder: ProgramBuilder, buffers: dict[str, Buffer]) -> Coded:
         """Place X, its codes and what they are made with in HBM."""
-        m, k, fmt = self.problem.m, self.problem.k, self._format
-        if b is None:
-            return self._made_before(builder, numbers)
-        x = builder.tensor("x", "input", m, k, self.problem.dtype, numbers and numbers.x)
-        codes = builder.tensor("x_codes", "intermediate", m, k, fmt)
-        hbm = CodeMatrices(x, x, x, x, codes, codes)
-        if self.scheme.is_dynamic:
-            return self._dynamic(builder, hbm, b)
-        return self._static(builder, hbm, b, numbers)
-
-    def _made_before(self, builder: ProgramBuilder, numbers: Numbers | None) -> Coded:
-        m, k, made = self.problem.m, self.problem.k, numbers and numbers.codes
-        codes = builder.tensor("x_codes", "input", m, k, self._format, made and made.codes)
-        if not self.scheme.is_dynamic:
-            return Coded(codes, codes, [])
-        scale = made and made.scale.astype(np.float32)
-        return Coded(codes, builder.tensor("x_scale", "input", m, 1, Format.FP32, scale), [])
-
-    def _static(
-        self,
-        builder: ProgramBuilder,
-        hbm: CodeMatrices,
-        b: CodeBuffers,
-        numbers: Numbers | None,
-    ) -> Coded:
-        known = numbers and numbers.activations
-        chunks, k, has_bias = len(self.scheme.spans), self.problem.k, self.scheme.has_bias
-        factor = known and known.reciprocal
-        hbm = hbm._replace(
-            reciprocal=builder.tensor("x_reciprocal", "input", chunks, k, Format.FP32, factor)
-        )
-        if has_bias:
-            bias = builder.tensor("x_bias", "input", chunks, k, Format.FP32, known and known.bias)
-            hbm = hbm._replace(bias=bias)
-        items = len(self._tiles) * ceil_div(k, self.tile_k)
-        arguments = (self._tiles, has_bias, self._shape, hbm, b)
-        return Coded(hbm.codes, hbm.codes, [Phase(quantize_static, items, arguments)])
-
-    def _dynamic(self, builder: ProgramBuilder, hbm: CodeMatrices, b: CodeBuffers) -> Coded:
-        items, tiles, shape, phases = len(self._tiles), self._tiles, self._shape, []
-        is_shared = self.scheme.range_of == "tensor"
-        row_scale = builder.tensor("x_scale", "intermediate", self.problem.m, 1, Format.FP32)
-        hbm = hbm._replace(row_scale=row_scale)
-        if is_shared:
-            peaks = builder.tensor("x_peaks", "intermediate", items, 1, Format.FP32)
-            hbm = hbm._replace(peaks=peaks)
-            phases.append(Phase(find_peaks, items, (tiles, shape, hbm, b)))
-        phases.append(Phase(quantize_dynamic, items, (tiles, is_shared, shape, hbm, b)))
-        return Coded(hbm.codes, row_scale, phases)
-
-    @property
-    def _format(self) -> Format:
-        return self.parameters.formats[0]
-
-    @property
-    def _tiles(self) -> Any:
-        return row_tiles(self.scheme.spans, self.tile_rows)
-
-    @property
-    def _shape(self) -> CodeShape:
-        largest = float(largest_code(self.parameters.activation_bits))
-        return CodeShape(self.problem.k, self.tile_k, self._format.code, largest)
+        m, k, scheme = self.plan.problem.m, self.plan.problem.k, self.plan.scheme
+        place, fp32 = partial(input_tensor, builder, self.plan.known), Format.FP32
+        chunks, code = len(scheme.spans), self.parameters.formats[0]
+        if not buffers:
+            codes = place("x_codes", m, k, code)
+            return Coded(codes, place("x_scale", m, 1, fp32) if scheme.is_dynamic else None, [])
+        tiles = row_tiles(scheme.spans, self.tile_rows)
+        hbm = {
+            "x": place("x", m, k, self.plan.problem.dtype),
+            "codes": builder.tensor("x_codes", "intermediate", m, k, code),
+        }
+        if scheme.is_dynamic:
+            hbm["row_scale"] = builder.tensor("x_scale", "intermediate", m, 1, fp32)
+        else:
+            hbm["reciprocal"] = place("x_reciprocal", chunks, k, fp32)
+        if scheme.range_of == "tensor":
+            hbm["peaks"] = builder.tensor("x_peaks", "intermediate", len(tiles), 1, fp32)
+        if scheme.has_bias:
+            hbm["bias"] = place("x_bias", chunks, k, fp32)
+        layout = layout_of(builder, tiles, hbm, buffers)
+        peaks = [peak_loop(layout)] if layout.is_shared else []
+        loop = dynamic_loop(layout) if scheme.is_dynamic else static_loop(layout)
+        return Coded(hbm["codes"], hbm.get("row_scale"), [peaks, [loop]])

@@ -1,7 +1,9 @@
 """A quantized linear laid out on a machine: X becomes codes in HBM, then products become Y."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from functools import partial
+from math import log2
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,143 +11,23 @@ import numpy as np
 from accelsim.errors import DoesNotFitError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
+from accelsim.kernels.integer.chunks import NO_ORDER, Order, ordered, row_tiles
+from accelsim.kernels.integer.known import input_tensor
+from accelsim.kernels.integer.phases import Loop, record_phases
 from accelsim.kernels.linear.integer.coding import Coded, Coding
-from accelsim.kernels.linear.integer.operands import column_tiles, row_tiles
+from accelsim.kernels.linear.integer.operands import column_tiles, largest_sum
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
-from accelsim.kernels.linear.integer.scheme import Numbers, Phase, Scheme, in_turn
-from accelsim.kernels.linear.integer.steps import Buffers, Epilogues, Matrices, Shape
+from accelsim.kernels.linear.integer.scheme import Plan
+from accelsim.kernels.linear.integer.steps import Layout, Matrices
 from accelsim.kernels.linear.integer.tiles import Tiles, choose_tiles
 from accelsim.numerics.formats import Format
-from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer
 from accelsim.units import ceil_div
 from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
 from accelsim.workload.tensors import GemmTensors
-
-Beside = Callable[[ProgramBuilder, Tiles], tuple[Any, ...]]
-"""Declares what a kernel has beside the matrices and buffers of the frame, for these tiles, and
-returns it as arguments of the kernel's product."""
-
-
-def nothing_beside(_builder: ProgramBuilder, _tiles: Tiles) -> tuple[Any, ...]:
-    """Declare nothing."""
-    return ()
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """The choices for one linear on one machine."""
-
-    name: str
-    problem: GemmProblem
-    machine: MachineSpec
-    parameters: QuantizedParameters
-    scheme: Scheme
-    coding: Coding
-    tiles: Tiles
-    beside: Beside
-
-    @classmethod
-    def prepare(
-        cls,
-        kernel: str,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: QuantizedParameters,
-        scheme: Scheme,
-        beside: Beside = nothing_beside,
-        channels_beside: int = 0,
-    ) -> "Frame":
-        """Return the frame with the tiles of the lowest estimated time.
-
-        channels_beside: those that `beside` declares something for.
-        Raises DoesNotFitError, and WorkloadError for a problem that is in integers already.
-        """
-        name = f"{kernel} on {problem.name}"
-        _check_array(name, machine, parameters, scheme)
-        if problem.dtype not in FLOAT_FORMATS:
-            allowed = ", ".join(FLOAT_FORMATS)
-            raise WorkloadError(f"{name}: found dtype {problem.dtype}, allowed: {allowed}")
-        coding = Coding.of(problem, machine, parameters, scheme)
-
-        def allocate(builder: ProgramBuilder, tiles: Tiles) -> None:
-            coding.allocate(builder)
-            _allocate(builder, problem, parameters, scheme, tiles)
-            beside(builder, tiles)
-
-        fixed = scheme._replace(spans=tuple(scheme.spans))
-        tiles = choose_tiles(name, problem, machine, parameters, fixed, channels_beside, allocate)
-        return cls(name, problem, machine, parameters, scheme, coding, tiles, beside)
-
-    @property
-    def shape(self) -> Shape:
-        """Sizes of the products."""
-        n, k, tiles = self.problem.n, self.problem.k, self.tiles
-        tiles_n = ceil_div(n, tiles.n)
-        panels, blocks = ceil_div(k, tiles.k), ceil_div(tiles_n, tiles.block)
-        output = self.problem.output_dtype.code
-        return Shape(n, k, tiles.n, tiles.k, tiles_n, panels, tiles.block, blocks, output)
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """What an accumulator of the array holds."""
-        array = self.machine.int_mac_for(self.name)
-        return Accumulator(array.accumulator_bits, array.overflow == "saturate")
-
-    def record(
-        self, numbers: Numbers | None, product: Callable[..., None], *arguments: Any
-    ) -> tuple[Program, Array | None]:
-        """Record the phases of X and product(p, phase, row_tiles, *arguments, has, shape, hbm, b).
-
-        What `beside` declares comes last of the arguments.
-
-        Returns the program and, with numbers, Y [m, n].
-        """
-        builder = ProgramBuilder(self.name, with_numbers=numbers is not None)
-        coded = self.coding.declare(builder, self.coding.allocate(builder), numbers)
-        hbm = self._declare(builder, coded, numbers)
-        buffers = _allocate(builder, self.problem, self.parameters, self.scheme, self.tiles)
-        beside = self.beside(builder, self.tiles)
-        tiles = row_tiles(self.scheme.spans, self.tiles.m)
-        has = Epilogues(self.scheme.is_dynamic, self.scheme.has_bias)
-        own = Phase(
-            product,
-            len(tiles) * self.shape.blocks,
-            (tiles, *arguments, *beside, has, self.shape, hbm, buffers),
-        )
-        phases = [*coded.phases, own]
-        program = builder.record(in_turn, sum(phase.items for phase in phases), phases)
-        chosen = {"tile_m": self.tiles.m, "tile_n": self.tiles.n, "tile_k": self.tiles.k}
-        return program.with_parameters(**chosen), hbm.y.data
-
-    def _declare(self, builder: ProgramBuilder, coded: Coded, numbers: Numbers | None) -> Matrices:
-        """Place the operands of the products in HBM."""
-        m, n, k = self.problem.m, self.problem.n, self.problem.k
-        chunks, tiles_n = len(self.scheme.spans), self.shape.tiles_n
-        lying = numbers and column_tiles(numbers.weights, self.tiles.n)
-        epilogue = numbers and numbers.epilogue
-        factor = epilogue and epilogue.scale
-        hbm = Matrices(
-            codes=coded.codes,
-            weights=builder.tensor(
-                "w_codes", "input", tiles_n * k, self.tiles.n, self.parameters.formats[1], lying
-            ),
-            order=coded.codes,
-            scale=builder.tensor("scale", "input", chunks, n, Format.FP32, factor),
-            bias=coded.codes,
-            row_scale=coded.row_scale,
-            y=builder.tensor("y", "output", m, n, self.problem.output_dtype),
-        )
-        if self.scheme.has_order:
-            order = numbers and numbers.order
-            hbm = hbm._replace(
-                order=builder.tensor("order", "input", chunks, k, Format.INT32, order)
-            )
-        if self.scheme.has_bias:
-            bias = epilogue and epilogue.bias
-            hbm = hbm._replace(bias=builder.tensor("bias", "input", chunks, n, Format.FP32, bias))
-        return hbm
 
 
 class QuantizedLinear(Kernel):
@@ -153,6 +35,37 @@ class QuantizedLinear(Kernel):
 
     problem_kind: ClassVar[str] = "gemm"
     is_exact: ClassVar[bool] = False
+    uses_cube: ClassVar[bool] = False
+    """Whether it multiplies floating-point numbers as well."""
+
+    @classmethod
+    @abstractmethod
+    def plan(cls, problem: GemmProblem, parameters: Any, tensors: GemmTensors | None) -> Plan:
+        """Return how the linear is computed; raises QuantizationError."""
+
+    @classmethod
+    def record(
+        cls,
+        problem: GemmProblem,
+        machine: MachineSpec,
+        parameters: QuantizedParameters,
+        tensors: GemmTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit.
+
+        Raises DoesNotFitError, and WorkloadError for a problem that is in integers already.
+        """
+        name = f"{cls.name} on {problem.name}"
+        _check_array(name, machine, parameters)
+        if cls.uses_cube:
+            machine.cube_for(name)
+        if problem.dtype not in FLOAT_FORMATS:
+            allowed = ", ".join(FLOAT_FORMATS)
+            raise WorkloadError(f"{name}: found dtype {problem.dtype}, allowed: {allowed}")
+        plan = cls.plan(problem, parameters, tensors)
+        _check_shift(name, machine, plan)
+        coding = Coding.of(machine, parameters, plan)
+        return _Frame(name, machine, parameters, plan, coding).record()
 
     @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
@@ -160,46 +73,158 @@ class QuantizedLinear(Kernel):
         return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
 
 
-def _allocate(
-    builder: ProgramBuilder,
-    problem: GemmProblem,
-    parameters: QuantizedParameters,
-    scheme: Scheme,
-    tiles: Tiles,
-) -> Buffers:
-    """Declare the buffers of the products: operands and results double-buffered."""
-    code, weight = parameters.formats
-    m, n, k, _ = tiles
-    codes = builder.buffer("codes", m, k, code, slots=2)
-    b = Buffers(
-        codes=codes,
-        weights=builder.buffer("weights", k, n, weight, slots=2),
-        order=codes,
-        acc=builder.buffer("acc", m, n, Format.INT32, slots=2, memory="accumulator"),
-        sums=builder.buffer("sums", m, n, Format.INT32, slots=2),
-        wide=builder.buffer("wide", m, n, Format.FP32),
-        total=codes,
-        scale=builder.buffer("scale", 1, n, Format.FP32, slots=2),
-        bias=codes,
-        row_scale=codes,
-        y=builder.buffer("y", m, n, problem.output_dtype, slots=2),
-    )
-    if scheme.has_order:
-        order = builder.buffer("order", 1, k, Format.INT32, slots=2, memory="index_buffer")
-        b = b._replace(order=order)
-    if scheme.work.drains:
-        b = b._replace(total=builder.buffer("total", m, n, Format.FP32))
-    if scheme.has_bias:
-        b = b._replace(bias=builder.buffer("bias", 1, n, Format.FP32, slots=2))
-    if scheme.is_dynamic:
-        b = b._replace(row_scale=builder.buffer("row_scale", m, 1, Format.FP32, slots=2))
-    return b
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One linear on one machine."""
+
+    name: str
+    machine: MachineSpec
+    parameters: QuantizedParameters
+    plan: Plan
+    coding: Coding
+
+    def record(self) -> tuple[Program, Array | None]:
+        """Record the phases of X and the products, with the tiles of the lowest estimated time."""
+        plan, tiles, largest = self.plan, self._tiles(), self._largest_sum()
+        builder = ProgramBuilder(self.name, with_numbers=bool(plan.known))
+        coded = self.coding.declare(builder, self.coding.allocate(builder))
+        order = self._order(tiles)
+        hbm, buffers = self._declare(builder, coded, tiles, order), self._allocate(builder, tiles)
+        beside = plan.beside(builder, tiles)
+        layout = self._layout(builder, tiles, order, hbm, buffers)
+        items = len(layout.row_tiles) * layout.blocks
+        own = Loop(plan.product, items, (*beside, layout))
+        program = record_phases(builder, [*coded.phases, [own]])
+        told = {**_sums(program, largest, layout), **plan.statistics}
+        program = program.with_parameters(tile_m=tiles.m, tile_n=tiles.n, tile_k=tiles.k)
+        return replace(program.with_parameters(**plan.chosen), selection=told), layout.hbm.y.data
+
+    def _tiles(self) -> Tiles:
+        plan = self.plan
+        scheme = plan.scheme._replace(spans=tuple(plan.scheme.spans))
+
+        def allocate(builder: ProgramBuilder, tiles: Tiles) -> None:
+            self.coding.allocate(builder)
+            self._allocate(builder, tiles)
+            plan.beside(builder, tiles)
+
+        asked = (self.name, plan.problem, self.machine, self.parameters, scheme)
+        return choose_tiles(*asked, plan.channels_beside, allocate)
+
+    def _largest_sum(self) -> float:
+        """Return a bound on any sum, and warn if an accumulator cannot hold it; 0: none known."""
+        if not self.plan.known:
+            return 0.0
+        growth, remedy = self.plan.growth, "fewer groups or fewer bits"
+        if growth is None:
+            growth, remedy = np.ones((1, self.plan.problem.k)), "fewer bits"
+        bits: int = self.parameters.activation_bits
+        largest = largest_sum(growth, self.plan.known["w_codes"], bits)
+        warn_of_sums(self.name, self.machine, self.parameters.formats, largest, remedy)
+        return largest
+
+    def _declare(
+        self, builder: ProgramBuilder, coded: Coded, tiles: Tiles, order: Order
+    ) -> Matrices:
+        """Place the operands of the products in HBM."""
+        plan, chunks = self.plan, len(self.plan.scheme.spans)
+        m, n, k, fp32 = plan.problem.m, plan.problem.n, plan.problem.k, Format.FP32
+        known, none = {**plan.known, "order": order.channels}, builder.no_tensor()
+        if plan.known:
+            known["w_codes"] = column_tiles(known["w_codes"], tiles.n)
+        place, w_rows = partial(input_tensor, builder, known), ceil_div(n, tiles.n) * k
+        hbm = Matrices(
+            codes=coded.codes,
+            weights=place("w_codes", w_rows, tiles.n, self.parameters.formats[1]),
+            order=builder.no_tensor(Format.INT32),
+            scale=place("scale", chunks, n, fp32),
+            bias=none,
+            row_scale=coded.row_scale or none,
+            y=builder.tensor("y", "output", m, n, plan.problem.output_dtype),
+        )
+        if plan.group is not None:
+            hbm = hbm._replace(order=place("order", chunks, k, Format.INT32))
+        if plan.scheme.has_bias:
+            hbm = hbm._replace(bias=place("bias", chunks, n, fp32))
+        return hbm
+
+    def _allocate(self, builder: ProgramBuilder, tiles: Tiles) -> dict[str, Buffer]:
+        """Declare the buffers of the products: operands and results double-buffered."""
+        (m, n, k, _), scheme = tiles, self.plan.scheme
+        code, weight = self.parameters.formats
+        fp32, int32 = Format.FP32, Format.INT32
+        own = {
+            "codes": builder.buffer("codes", m, k, code, slots=2),
+            "weights": builder.buffer("weights", k, n, weight, slots=2),
+            "acc": builder.buffer("acc", m, n, int32, slots=2, memory="accumulator"),
+            "sums": builder.buffer("sums", m, n, int32, slots=2),
+            "wide": builder.buffer("wide", m, n, fp32),
+            "scale": builder.buffer("scale", 1, n, fp32, slots=2),
+            "y": builder.buffer("y", m, n, self.plan.problem.output_dtype, slots=2),
+        }
+        if self.plan.group is not None:
+            own["order"] = builder.buffer("order", 1, k, int32, slots=2, memory="index_buffer")
+        if scheme.work.drains:
+            own["total"] = builder.buffer("total", m, n, fp32)
+        if scheme.has_bias:
+            own["bias"] = builder.buffer("bias", 1, n, fp32, slots=2)
+        if scheme.is_dynamic:
+            own["row_scale"] = builder.buffer("row_scale", m, 1, fp32, slots=2)
+        return own
+
+    def _order(self, tiles: Tiles) -> Order:
+        """Return the channels by group, within the panels of these tiles."""
+        if self.plan.group is None:
+            return NO_ORDER
+        return ordered(self.plan.group, self.plan.factors.shape[1], tiles.k)
+
+    def _layout(
+        self,
+        builder: ProgramBuilder,
+        tiles: Tiles,
+        order: Order,
+        hbm: Matrices,
+        buffers: dict[str, Buffer],
+    ) -> Layout:
+        plan = self.plan
+        n, k, tiles_n = plan.problem.n, plan.problem.k, ceil_div(plan.problem.n, tiles.n)
+        absent = dict.fromkeys(("total", "bias", "row_scale"), builder.no_buffer())
+        absent["order"] = builder.no_buffer(Format.INT32)
+        return Layout(
+            n=n,
+            channels=k,
+            tile_n=tiles.n,
+            tile_k=tiles.k,
+            tiles_n=tiles_n,
+            panels=ceil_div(k, tiles.k),
+            block=tiles.block,
+            blocks=ceil_div(tiles_n, tiles.block),
+            row_tiles=row_tiles(plan.scheme.spans, tiles.m),
+            groups=order.groups,
+            starts=order.starts,
+            factors=plan.factors,
+            accumulator=accumulator_of(self.name, self.machine),
+            peak=np.zeros(1, np.int64),
+            has_row_scale=plan.scheme.is_dynamic,
+            has_bias=plan.scheme.has_bias,
+            hbm=hbm,
+            **(absent | buffers),
+        )
 
 
-def _check_array(
-    name: str, machine: MachineSpec, parameters: QuantizedParameters, scheme: Scheme
-) -> None:
-    """Refuse what the integer array of the machine cannot do, before anything is computed."""
+def _sums(program: Program, largest: float, layout: Layout) -> dict[str, float]:
+    """Return how large sums could be and were, as logarithms to base 2; nothing if unknown."""
+    if not largest:
+        return {}
+    return {
+        "accumulator_overflows": float(program.overflows),
+        "accumulator_bound_bits": log2(max(largest, 1)),
+        "accumulator_used_bits": log2(max(int(layout.peak[0]), 1)),
+    }
+
+
+def _check_array(name: str, machine: MachineSpec, parameters: QuantizedParameters) -> None:
+    """Refuse formats that the array of the machine has not, before anything is computed."""
     array = machine.int_mac_for(name)
     for fmt in parameters.formats:
         if fmt not in array.formats:
@@ -207,7 +232,10 @@ def _check_array(
                 f"machine {machine.name}: its int_mac unit has no {fmt}, which {name} uses; "
                 f"it has {', '.join(array.formats)}"
             )
-    if scheme.work.shifts and not array.can_shift:
+
+
+def _check_shift(name: str, machine: MachineSpec, plan: Plan) -> None:
+    if plan.scheme.work.shifts and not machine.int_mac_for(name).can_shift:
         raise DoesNotFitError(
             f"machine {machine.name}: its int_mac cannot shift its accumulators, which {name} "
             f"needs; set int_mac.can_shift"

@@ -1,120 +1,102 @@
-"""What kernels over channel groups share: the calibration, the order of channels, the numbers."""
+"""What kernels over channel groups share: calibration, groups of channels, numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from accelsim.kernels.linear.integer.bounds import largest_sum
+from accelsim.kernels.integer.chunks import even_groups, spans_of
+from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.operands import (
-    Doubles,
-    Order,
     check_activations,
-    even_groups,
-    grouped_activations,
-    grouped_codes,
-    grouped_epilogue,
-    ordered,
+    column_scales,
     quantized_weights,
+    row_products,
 )
 from accelsim.kernels.linear.integer.parameters import (
     GroupedParameters,
     group_options,
     input_groups,
 )
-from accelsim.kernels.linear.integer.scheme import Numbers, Scheme, Work
-from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
-from accelsim.quantization.codes import Quantized
+from accelsim.kernels.linear.integer.scheme import Plan, Scheme, Work
+from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions
+from accelsim.quantization.codes import reciprocal
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is computed before the run, where numbers are."""
+def grouped_plan(
+    problem: GemmProblem,
+    parameters: GroupedParameters,
+    tensors: GemmTensors | None,
+    product: Callable[..., None],
+    *,
+    drains: bool,
+) -> Plan:
+    """Calibrate or load the groups and quantize the weights; raises QuantizationError.
 
-    tensors: GemmTensors
-    groups: ChannelGroups
-    weights: Quantized
-
-
-@dataclass(frozen=True, slots=True)
-class Grouped:
-    """A linear with its input channels in groups."""
-
-    problem: GemmProblem
-    parameters: GroupedParameters
-    options: GroupOptions
-    spans: list[Span]
-    known: Known | None
-
-    @classmethod
-    def of(
-        cls, problem: GemmProblem, parameters: GroupedParameters, tensors: GemmTensors | None
-    ) -> "Grouped":
-        """Calibrate or load the groups and quantize the weights; raises QuantizationError."""
-        if tensors is None:
-            options = group_options(parameters)
-            starts = options.chunk_starts(problem.m)
-            ends = [*starts[1:], problem.m]
-            spans = [Span(*each) for each in zip(range(len(starts)), starts, ends, strict=True)]
-            return cls(problem, parameters, options, spans, None)
+    drains: the sums of every group leave the array; if not, it doubles them between two groups.
+    """
+    known: Known = {}
+    group: NDArray[Any]
+    if tensors is None:
+        options = group_options(parameters)
+        spans = spans_of(options.chunk_starts(problem.m), problem.m)
+        group = even_groups(options.groups, problem.k, len(spans))
+    else:
         check_activations(tensors)
         groups = input_groups(parameters, tensors)
-        weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
-        known = Known(tensors, groups, weights)
-        return cls(problem, parameters, groups.options, list(groups.spans(problem.m)), known)
+        options, spans = groups.options, list(groups.spans(problem.m))
+        group, known = groups.group[: len(spans)], _known(parameters, tensors, groups, len(spans))
+    work = Work(drains=options.groups) if drains else Work(shifts=options.groups - 1)
+    # The scale of the output is that of the last group.
+    worth = 2.0 ** np.arange(options.groups)[::-1]
+    used = np.mean([len(np.unique(own)) for own in group])
+    return Plan(
+        problem,
+        Scheme(spans, work, has_bias=options.use_bias),
+        known,
+        product,
+        group,
+        factors=np.tile(worth, (len(spans), 1)),
+        chosen=_chosen(options),
+        statistics={"groups_used": float(used)},
+    )
 
-    @property
-    def chosen(self) -> dict[str, int | str | bool]:
-        """Values of the parameters that may be left to the kernel or to a calibration."""
-        options = self.options
-        return {
-            "groups": options.groups,
-            "chunk_rows": options.chunk_rows,
-            "use_bias": options.use_bias,
-            "rounding": options.rounding,
-            "first_rows": options.first_rows,
-        }
 
-    def scheme(self, work: Work) -> Scheme:
-        """Return what the frame has to know."""
-        return Scheme(self.spans, work, has_order=True, has_bias=self.options.use_bias)
+def _chosen(options: GroupOptions) -> dict[str, int | str | bool]:
+    return {
+        "groups": options.groups,
+        "chunk_rows": options.chunk_rows,
+        "use_bias": options.use_bias,
+        "rounding": options.rounding,
+        "first_rows": options.first_rows,
+    }
 
-    def order(self, tile_k: int) -> Order:
-        """Return the channels by group; equally many in each group where nothing is known."""
-        if self.known is None:
-            even = even_groups(self.options.groups, self.problem.k)
-            return ordered(np.repeat(even, len(self.spans), axis=0), self.options.groups, tile_k)
-        return ordered(self.known.groups.group[: len(self.spans)], self.options.groups, tile_k)
 
-    def numbers(self, order: Order) -> Numbers | None:
-        """Return what the run starts from; None without numbers."""
-        if self.known is None:
-            return None
-        (x, *_), groups, weights = self.known.tensors, self.known.groups, self.known.weights
-        is_made = self.parameters.input == "quantized"
-        return Numbers(
-            x=x,
-            weights=weights.codes,
-            epilogue=grouped_epilogue(groups, weights, len(self.spans)),
-            activations=grouped_activations(groups, len(self.spans)),
-            codes=grouped_codes(x, groups) if is_made else None,
-            order=order.channels,
-        )
+def _known(
+    parameters: GroupedParameters, tensors: GemmTensors, groups: ChannelGroups, chunks: int
+) -> Known:
+    """Return what is known before the run.
 
-    def largest_sum(self, growth: Callable[[Doubles], Doubles]) -> float:
-        """Return a bound on any sum; growth: groups of channels -> factors of their products.
-
-        0 where nothing is known.
-        """
-        if self.known is None:
-            return 0.0
-        group = self.known.groups.group[: len(self.spans)].astype(np.float64)
-        return largest_sum(growth(group), self.known.weights.codes, self.parameters.activation_bits)
-
-    @property
-    def groups_used(self) -> float:
-        """Mean over chunks of the groups that have channels."""
-        group = self.order(self.problem.k).starts.reshape(len(self.spans), -1)
-        return float(np.count_nonzero(np.diff(group), axis=1).mean())
+    The bias is multiplied with the quantized weights: what was taken from X is to come back through
+    the same weights.
+    """
+    x = tensors.a
+    weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
+    steps = np.stack([groups.channel_scales(chunk) for chunk in range(chunks)])
+    last = groups.scale[:chunks, None] * 2.0 ** (1 - groups.options.groups)
+    known = {
+        "x": x,
+        "x_reciprocal": reciprocal(steps),
+        "w_codes": weights.codes,
+        "scale": column_scales(weights, last),
+    }
+    if groups.options.use_bias:
+        products = row_products(groups.bias[:chunks].astype(np.float64), weights.codes)
+        known["x_bias"] = groups.bias[:chunks]
+        known["bias"] = (products * weights.scale).astype(np.float32)
+    if parameters.input == "quantized":
+        known["x_codes"] = np.concatenate([groups.encode(x, span) for span in groups.spans(len(x))])
+    return known

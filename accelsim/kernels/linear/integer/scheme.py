@@ -1,13 +1,28 @@
-"""What a kernel tells the frame: its scheme, the numbers known before the run, its phases."""
+"""What a kernel tells the frame: how X and W are quantized, and its products."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels.linear.integer.operands import Activations, Epilogue
+from accelsim.kernels.integer.known import Known
+from accelsim.kernels.linear.integer.operands import Doubles
+from accelsim.program.builder import ProgramBuilder
 from accelsim.quantization.channel_groups import Span
-from accelsim.quantization.codes import Codes, Quantized, Values
+from accelsim.workload.problem import GemmProblem
+
+Beside = Callable[[ProgramBuilder, Any], tuple[Any, ...]]
+"""Declares what a kernel has beside the matrices and buffers of the frame, for these `Tiles`, and
+returns it as first arguments of the kernel's product."""
+
+
+def nothing_beside(_builder: ProgramBuilder, _tiles: Any) -> tuple[Any, ...]:
+    """Declare nothing."""
+    return ()
+
+
+RangeOf = Literal["calibration", "row", "tensor"]
 
 
 class Work(NamedTuple):
@@ -25,11 +40,9 @@ class Scheme(NamedTuple):
     spans: Sequence[Span]
     """Rows of the chunks."""
     work: Work
-    has_order: bool = False
-    """Whether products read channels through the index buffer."""
     has_bias: bool = False
     """Whether something is subtracted from X, and added to Y for it."""
-    range_of: Literal["calibration", "row", "tensor"] = "calibration"
+    range_of: RangeOf = "calibration"
     """Where the range of X comes from: known before the run, or found in it for every row or for
     all of X."""
 
@@ -39,31 +52,33 @@ class Scheme(NamedTuple):
         return self.range_of != "calibration"
 
 
-class Numbers(NamedTuple):
-    """What is known before the run."""
+class Plan(NamedTuple):
+    """A linear as its kernel computes it."""
 
-    x: Values
-    """[m, k]"""
-    weights: Codes
-    """[k, n]"""
-    epilogue: Epilogue
-    activations: Activations | None = None
-    """None: X is quantized by what is found in the run."""
-    codes: Quantized | None = None
-    """X as its producer quantized it, with scales [m, 1] if dynamic; None: quantized here."""
-    order: NDArray[Any] | None = None
-    """Channels in the order of the index buffer [chunks, k]; None: there is no order."""
+    problem: GemmProblem
+    scheme: Scheme
+    known: Known
+    """x [m, k] and w_codes [k, n]; of static ranges x_reciprocal and x_bias [chunks, k], for codes
+    are (x - bias) times reciprocal; if the producer of X has made the codes, x_codes [m, k] and, of
+    dynamic ranges, x_scale [m, 1]; scale and bias [chunks, n], for values are sums times scale,
+    plus bias."""
+    product: Callable[..., None]
+    """A compiled loop over work items: product(p, number of the phase, *beside, layout)."""
+    group: NDArray[Any] | None = None
+    """Group of every channel [chunks, k]; None: products read channels one after the other."""
+    factors: Doubles = np.zeros((0, 0))
+    """What one unit of the sums of every group is worth [chunks, groups]."""
+    beside: Beside = nothing_beside
+    channels_beside: int = 0
+    """Channels that `beside` declares something for."""
+    chosen: Mapping[str, int | str | bool] = {}
+    """Values of parameters that were left to the kernel or to a calibration."""
+    statistics: Mapping[str, float] = {}
+    """What else there is to tell of it."""
 
-
-class Phase(NamedTuple):
-    """A compiled loop over work items: kernel(p, number of the phase, *arguments)."""
-
-    kernel: Callable[..., None]
-    items: int
-    arguments: tuple[Any, ...]
-
-
-def in_turn(p: Any, phases: list[Phase]) -> None:
-    """Record one phase after the other."""
-    for number, phase in enumerate(phases):
-        phase.kernel(p, number, *phase.arguments)
+    @property
+    def growth(self) -> Doubles | None:
+        """By how much the array doubles the product of every channel [chunks, k]; None: by none."""
+        if self.group is None or self.scheme.work.drains:
+            return None
+        return np.take_along_axis(self.factors, self.group.astype(np.int64), axis=1)

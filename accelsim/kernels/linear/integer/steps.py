@@ -1,28 +1,46 @@
-"""The steps of quantized linears around their products: which tile, its operands, its result."""
+"""The steps of quantized linears around their products: which tile, its operands, its result.
 
-from typing import Any, NamedTuple
+`k` is the layout, `at` the tile of Y, `panel` a panel of input channels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.jit import jit_inner
-from accelsim.numerics.formats import FP32, INT32
+from accelsim.kernels.integer.chunks import RowTiles
+from accelsim.kernels.linear.integer.operands import Doubles
+from accelsim.numerics.integer import Accumulator, Starts
 from accelsim.numerics.quantizing import note_peak
-from accelsim.program.old.integer import int_matmul
-from accelsim.program.old.language import (
-    begin_item,
-    convert,
-    load,
-    move,
-    multiply_column,
-    store,
-    tile,
-)
-from accelsim.program.old.quantizing import add_row, multiply_row
+from accelsim.program import language as al
+from accelsim.program.recording import Buffer, Tensor
 
 
-class Shape(NamedTuple):
-    """Sizes in elements of the products Y [m, n] = X [m, k] W [k, n]."""
+class Matrices(NamedTuple):
+    """Matrices in HBM."""
+
+    codes: Tensor
+    """Codes of X [m, channels]."""
+    weights: Tensor
+    """Codes of W, column tile after column tile [tiles_n x channels, tile_n]."""
+    order: Tensor
+    """Channels by group [chunks, channels]."""
+    scale: Tensor
+    """Factor of every column [chunks, n]."""
+    bias: Tensor
+    """What is added to every column [chunks, n]."""
+    row_scale: Tensor
+    """Factor of every row [m, 1]."""
+    y: Tensor
+    """[m, n]"""
+
+
+class Layout(NamedTuple):
+    """Sizes in elements of the products Y [m, n] = X [m, channels] W [channels, n], and tiles."""
 
     n: int
-    k: int
+    channels: int
     tile_n: int
     tile_k: int
     tiles_n: int
@@ -33,172 +51,163 @@ class Shape(NamedTuple):
     """Column tiles of a work item."""
     blocks: int
     """Work items along a row of Y."""
-    output: int
-    """Code of the format of Y."""
-
-
-class Matrices(NamedTuple):
-    """Matrices in HBM; what a kernel has no use for is a matrix that it has."""
-
-    codes: Any
-    """Codes of X [m, k]."""
-    weights: Any
-    """Codes of W, column tile after column tile [tiles_n x k, tile_n]."""
-    order: Any
-    """Channels by group [chunks, k]."""
-    scale: Any
-    """Factor of every column [chunks, n]."""
-    bias: Any
-    """What is added to every column [chunks, n]."""
-    row_scale: Any
-    """Factor of every row [m, 1]."""
-    y: Any
-    """[m, n]"""
-
-
-class Buffers(NamedTuple):
-    """On-chip tiles; what a kernel has no use for is a buffer that it has."""
-
-    codes: Any
-    weights: Any
-    order: Any
-    acc: Any
-    sums: Any
-    wide: Any
-    total: Any
-    scale: Any
-    bias: Any
-    row_scale: Any
-    y: Any
-
-
-class Epilogues(NamedTuple):
-    """Which steps an epilogue has."""
-
+    row_tiles: RowTiles
+    groups: int
+    """Groups of channels; 0: channels are read one after the other."""
+    starts: Starts
+    """Where groups begin in the order of their panel [chunks x panels x (groups + 1)]."""
+    factors: Doubles
+    """What one unit of the sums of every group is worth [chunks, groups]."""
+    accumulator: Accumulator
+    peak: NDArray[np.int64]
+    """Largest magnitude of any sum that was drained [1]."""
     has_row_scale: bool
     has_bias: bool
+    hbm: Matrices
+    codes: Buffer
+    weights: Buffer
+    order: Buffer
+    acc: Buffer
+    sums: Buffer
+    wide: Buffer
+    total: Buffer
+    scale: Buffer
+    bias: Buffer
+    row_scale: Buffer
+    y: Buffer
 
 
-class Strip(NamedTuple):
-    """Rows and column tiles of Y that are one work item."""
+class Place(NamedTuple):
+    """A tile of Y."""
 
     item: int
+    """Work item that it belongs to."""
+    number: int
+    """Place among the tiles of its item."""
+    turn: int
+    """Place among all tiles of this core, were its items all of one length."""
     chunk: int
     row: int
     rows: int
-    first: int
-    """First column tile."""
-    end: int
+    col_tile: int
+    col: int
+    cols: int
 
 
 @jit_inner
-def begin_strip(p, phase, item, row_tiles, shape):
-    """Begin work item `item`: a row of row_tiles, and a block of column tiles."""
-    begin_item(p, phase)
-    at, first = item // shape.blocks, item % shape.blocks * shape.block
-    end = min(first + shape.block, shape.tiles_n)
-    return Strip(item, row_tiles[at, 0], row_tiles[at, 1], row_tiles[at, 2], first, end)
+def num_items(k):
+    """Work items: a row tile and a block of column tiles each."""
+    return len(k.row_tiles) * k.blocks
 
 
 @jit_inner
-def is_first_use(strip, col_tile, shape):
-    """Return whether what belongs to the rows has to be loaded: it stays if all channels fit."""
-    return shape.panels > 1 or col_tile == strip.first
+def tiles_of(item, k):
+    """Tiles of Y that are one work item."""
+    return min(k.block, k.tiles_n - item % k.blocks * k.block)
 
 
 @jit_inner
-def rows_turn(strip, turn, shape):
-    """Return the turn of what belongs to the rows, which changes with the item if it stays."""
-    return turn if shape.panels > 1 else strip.item
+def place_of(item, number, k):
+    """A tile of a work item."""
+    chunk, row, rows = k.row_tiles[item // k.blocks]
+    col_tile = item % k.blocks * k.block + number
+    col = col_tile * k.tile_n
+    cols, turn = min(k.tile_n, k.n - col), item * k.block + number
+    return Place(item, number, turn, chunk, row, rows, col_tile, col, cols)
 
 
 @jit_inner
-def columns_of(col_tile, shape):
-    """Return the columns of a column tile."""
-    return min(shape.tile_n, shape.n - col_tile * shape.tile_n)
+def is_first_use(panels, at):
+    """Whether what belongs to the rows has to be loaded: it stays if one panel has all channels."""
+    return panels > 1 or at.number == 0
 
 
 @jit_inner
-def load_operands(p, strip, col_tile, panel, shape, hbm, b):
+def rows_turn(panel, panels, at):
+    """The turn of what belongs to the rows, which changes with the item if it stays."""
+    return at.turn * panels + panel if panels > 1 else at.item
+
+
+@jit_inner
+def channels_of(panel, k):
+    """Channels of a panel."""
+    return min(k.tile_k, k.channels - panel * k.tile_k)
+
+
+@jit_inner
+def load_operands(p, panel, at, k):
     """Return the tiles of X and W of one panel, loaded; X only if it is not there."""
-    turn = turn_of(strip, col_tile, panel, shape)
-    start = panel * shape.tile_k
-    channels = min(shape.tile_k, shape.k - start)
-    left, right = tile(b.codes, rows_turn(strip, turn, shape)), tile(b.weights, turn)
-    if is_first_use(strip, col_tile, shape):
-        load(p, left, hbm.codes, strip.row, start, strip.rows, channels)
-    first_row = col_tile * shape.k + start
-    load(p, right, hbm.weights, first_row, 0, channels, columns_of(col_tile, shape))
-    return left, right
+    start, channels = panel * k.tile_k, channels_of(panel, k)
+    x = al.tile(k.codes, rows_turn(panel, k.panels, at), at.rows, channels)
+    w = al.tile(k.weights, at.turn * k.panels + panel, channels, at.cols)
+    if is_first_use(k.panels, at):
+        al.load(p, x, k.hbm.codes, at.row, start)
+    al.load(p, w, k.hbm.weights, at.col_tile * k.channels + start, 0)
+    return x, w
 
 
 @jit_inner
-def turn_of(strip, col_tile, panel, shape):
-    """Return the number of a panel among all of this core's, were its items all of one length."""
-    tiles = strip.item * shape.block + col_tile - strip.first
-    return tiles * shape.panels + panel
-
-
-@jit_inner
-def load_order(p, strip, col_tile, panel, shape, hbm, b):
+def load_order(p, panel, at, k):
     """Load the order of the channels of a panel, if it is not there."""
-    turn = rows_turn(strip, turn_of(strip, col_tile, panel, shape), shape)
-    order = tile(b.order, turn)
-    if is_first_use(strip, col_tile, shape):
-        start = panel * shape.tile_k
-        load(p, order, hbm.order, strip.chunk, start, 1, min(shape.tile_k, shape.k - start))
+    order = al.tile(k.order, rows_turn(panel, k.panels, at), 1, channels_of(panel, k))
+    if is_first_use(k.panels, at):
+        al.load(p, order, k.hbm.order, at.chunk, panel * k.tile_k)
     return order
 
 
 @jit_inner
-def drain(p, turn, acc, rows, cols, peak, b):
-    """Return the sums of an accumulator tile in FP32, rounded once; peak[0] notes the largest."""
-    sums, wide = tile(b.sums, turn), tile(b.wide, 0)
-    move(p, sums, acc, rows, cols, INT32, INT32)
-    note_peak(peak, sums.data, rows, cols)
-    convert(p, wide, sums, rows, cols, FP32, FP32)
-    return wide
+def first_start(panel, at, k):
+    """Where `starts` says of a panel at which position its first group begins."""
+    return (at.chunk * k.panels + panel) * (k.groups + 1)
 
 
 @jit_inner
-def multiply_panels(p, strip, col_tile, accumulator, shape, hbm, b):
+def multiply_panels(p, at, k):
     """Return an accumulator tile with the sums over all channels, panel by panel."""
-    rows, cols, acc = strip.rows, columns_of(col_tile, shape), tile(b.acc, col_tile)
-    for panel in range(shape.panels):
-        x, w = load_operands(p, strip, col_tile, panel, shape, hbm, b)
-        depth = min(shape.tile_k, shape.k - panel * shape.tile_k)
-        int_matmul(p, acc, x, w, rows, cols, depth, accumulator, panel > 0)
+    acc = al.tile(k.acc, at.col_tile, at.rows, at.cols)
+    for panel in range(k.panels):
+        x, w = load_operands(p, panel, at, k)
+        al.int_matmul(p, acc, x, w, k.accumulator, panel > 0)
     return acc
 
 
 @jit_inner
-def write_output(p, wide, strip, col_tile, has, shape, hbm, b):
+def drain(p, turn, acc, k):
+    """Return the sums of an accumulator tile in FP32, rounded once; `peak` notes the largest."""
+    sums, wide = al.tile(k.sums, turn, acc.rows, acc.cols), al.tile(k.wide, 0, acc.rows, acc.cols)
+    al.move(p, sums, acc)
+    note_peak(k.peak, sums.data, acc.rows, acc.cols)
+    al.convert(p, wide, sums)
+    return wide
+
+
+@jit_inner
+def write_output(p, wide, at, k):
     """Scale the sums of a tile in FP32, add the bias, and store them in the format of Y."""
-    scale_sums(p, wide, strip, col_tile, has, shape, hbm, b)
-    store_output(p, wide, strip, col_tile, shape, hbm, b)
+    scale_sums(p, wide, at, k)
+    store_output(p, wide, at, k)
 
 
 @jit_inner
-def scale_sums(p, wide, strip, col_tile, has, shape, hbm, b):
+def scale_sums(p, wide, at, k):
     """Scale the sums of a tile in FP32 and add the bias."""
-    rows, col, cols = strip.rows, col_tile * shape.tile_n, columns_of(col_tile, shape)
-    factor = tile(b.scale, col_tile)
-    load(p, factor, hbm.scale, strip.chunk, col, 1, cols)
-    multiply_row(p, wide, wide, factor, rows, cols, FP32)
-    if has.has_row_scale:
-        row_factor = tile(b.row_scale, strip.item)
-        if col_tile == strip.first:
-            load(p, row_factor, hbm.row_scale, strip.row, 0, rows, 1)
-        multiply_column(p, wide, wide, row_factor, rows, cols, FP32)
-    if has.has_bias:
-        bias = tile(b.bias, col_tile)
-        load(p, bias, hbm.bias, strip.chunk, col, 1, cols)
-        add_row(p, wide, wide, bias, rows, cols, FP32)
+    factor = al.tile(k.scale, at.col_tile, 1, at.cols)
+    al.load(p, factor, k.hbm.scale, at.chunk, at.col)
+    al.multiply_row(p, wide, wide, factor)
+    if k.has_row_scale:
+        row_factor = al.tile(k.row_scale, at.item, at.rows, 1)
+        if at.number == 0:
+            al.load(p, row_factor, k.hbm.row_scale, at.row, 0)
+        al.multiply_column(p, wide, wide, row_factor)
+    if k.has_bias:
+        bias = al.tile(k.bias, at.col_tile, 1, at.cols)
+        al.load(p, bias, k.hbm.bias, at.chunk, at.col)
+        al.add_row(p, wide, wide, bias)
 
 
 @jit_inner
-def store_output(p, wide, strip, col_tile, shape, hbm, b):
+def store_output(p, wide, at, k):
     """Store a tile of values in the format of Y."""
-    out, rows, cols = tile(b.y, col_tile), strip.rows, columns_of(col_tile, shape)
-    convert(p, out, wide, rows, cols, FP32, shape.output)
-    store(p, hbm.y, strip.row, col_tile * shape.tile_n, out, rows, cols)
+    y = al.tile(k.y, at.col_tile, at.rows, at.cols)
+    al.convert(p, y, wide)
+    al.store(p, k.hbm.y, at.row, at.col, y)

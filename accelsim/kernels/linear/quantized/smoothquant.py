@@ -15,14 +15,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import check_activations
 from accelsim.kernels.linear.integer.parameters import input_peaks
-from accelsim.kernels.linear.quantized import UniformParameters, record_uniform
+from accelsim.kernels.linear.integer.scheme import Plan
+from accelsim.kernels.linear.quantized.quantized import UniformParameters, uniform_plan
 from accelsim.numerics.rounding import round_array
-from accelsim.program.program import Program
 from accelsim.quantization.codes import check_finite
 from accelsim.quantization.schemes import MIGRATION_STRENGTH, migration_factors
 from accelsim.workload.problem import GemmProblem
@@ -47,16 +45,12 @@ class SmoothQuant(QuantizedLinear):
     parameters: ClassVar[type[Spec]] = SmoothQuantParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: SmoothQuantParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit."""
+    def plan(
+        cls, problem: GemmProblem, parameters: SmoothQuantParameters, tensors: GemmTensors | None
+    ) -> Plan:
+        """Return how the linear is computed; raises QuantizationError."""
         if tensors is None:
-            return record_uniform(cls.name, problem, machine, parameters, None, None)
+            return uniform_plan(problem, parameters, None, None)
         check_activations(tensors)
         check_finite(tensors.b, "weights")
         peaks = input_peaks(parameters, tensors)
@@ -64,4 +58,4 @@ class SmoothQuant(QuantizedLinear):
         migrated = tensors._replace(
             a=round_array(tensors.a / factors, problem.dtype), b=tensors.b * factors[:, None]
         )
-        return record_uniform(cls.name, problem, machine, parameters, migrated, peaks / factors)
+        return uniform_plan(problem, parameters, migrated, peaks / factors)

@@ -1,0 +1,1 @@
+"""Attention whose products are those of integers."""

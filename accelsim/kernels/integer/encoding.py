@@ -1,0 +1,220 @@
+"""The phases that turn X into codes in HBM: by numbers known before, or by peaks found on the way.
+
+A tile goes from HBM to codes in FP32: minus its bias, times the reciprocal of its step, rounded
+half to even and saturated.
+"""
+
+from typing import NamedTuple
+
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.integer.chunks import RowTiles
+from accelsim.kernels.integer.phases import Loop
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.quantization.codes import SMALLEST_SCALE, largest_code
+from accelsim.units import ceil_div
+
+
+class Matrices(NamedTuple):
+    """Matrices in HBM."""
+
+    x: Tensor
+    """[m, channels]"""
+    bias: Tensor
+    """[chunks, channels]"""
+    reciprocal: Tensor
+    """[chunks, channels]"""
+    peaks: Tensor
+    """Largest magnitude of the rows of every row tile [tiles, 1]."""
+    codes: Tensor
+    """[m, channels]"""
+    row_scale: Tensor
+    """[m, 1]"""
+
+
+class Layout(NamedTuple):
+    """Sizes in elements, matrices in HBM and tiles on chip."""
+
+    row_tiles: RowTiles
+    channels: int
+    tile_k: int
+    """Channels of a tile."""
+    panels: int
+    """Tiles along a row."""
+    largest: float
+    """Largest code."""
+    has_bias: bool
+    is_shared: bool
+    """Whether all rows have the step of the largest peak."""
+    hbm: Matrices
+    x: Buffer
+    wide: Buffer
+    bias: Buffer
+    reciprocal: Buffer
+    codes: Buffer
+    peak: Buffer
+    part: Buffer
+    scale: Buffer
+    peaks: Buffer
+
+
+class Piece(NamedTuple):
+    """A tile of X."""
+
+    turn: int
+    chunk: int
+    row: int
+    rows: int
+    col: int
+    cols: int
+
+
+_OPTIONAL = ("bias", "reciprocal", "peak", "part", "scale", "peaks")
+
+
+def layout_of(
+    builder: ProgramBuilder,
+    row_tiles: RowTiles,
+    hbm: dict[str, Tensor],
+    buffers: dict[str, Buffer],
+) -> Layout:
+    """Return the layout of X in these tiles; it does without what hbm and buffers lack."""
+    tensors = dict.fromkeys(Matrices._fields, builder.no_tensor()) | hbm
+    tiles = dict.fromkeys(_OPTIONAL, builder.no_buffer()) | buffers
+    return Layout(
+        row_tiles=row_tiles,
+        channels=hbm["x"].cols,
+        tile_k=buffers["x"].cols,
+        panels=ceil_div(hbm["x"].cols, buffers["x"].cols),
+        largest=float(largest_code(buffers["codes"].bits)),
+        has_bias="bias" in hbm,
+        is_shared="peaks" in hbm,
+        hbm=Matrices(**tensors),
+        **tiles,
+    )
+
+
+def static_loop(k: Layout) -> Loop:
+    """Return the loop that makes codes by numbers known before."""
+    return Loop(encode_static, len(k.row_tiles) * k.panels, (k,))
+
+
+def dynamic_loop(k: Layout) -> Loop:
+    """Return the loop that makes codes by the peaks of rows, or by the largest of `peak_loop`."""
+    return Loop(encode_dynamic, len(k.row_tiles), (k,))
+
+
+def peak_loop(k: Layout) -> Loop:
+    """Return the loop that finds what `dynamic_loop` needs where all rows share a step."""
+    return Loop(find_peaks, len(k.row_tiles), (k,))
+
+
+@jit
+def encode_static(p, phase, k):
+    """All tiles of X, a work item each."""
+    for item in range(len(k.row_tiles) * k.panels):
+        al.begin_item(p, phase)
+        at = _piece(item // k.panels, item % k.panels, k)
+        x, wide = _tiles(at, k)
+        factor = al.tile(k.reciprocal, at.turn, 1, at.cols)
+        al.load(p, x, k.hbm.x, at.row, at.col)
+        al.load(p, factor, k.hbm.reciprocal, at.chunk, at.col)
+        if k.has_bias:
+            bias = al.tile(k.bias, at.turn, 1, at.cols)
+            al.load(p, bias, k.hbm.bias, at.chunk, at.col)
+            al.subtract_row(p, wide, x, bias)
+            x = wide
+        al.multiply_row(p, wide, x, factor)
+        _store_codes(p, wide, at, k)
+
+
+@jit
+def find_peaks(p, phase, k):
+    """The largest magnitude in every row tile of X."""
+    for item in range(len(k.row_tiles)):
+        al.begin_item(p, phase)
+        part = al.tile(k.part, item, 1, 1)
+        al.tile_max(p, part, 0, _row_peaks(p, item, k))
+        al.store(p, k.hbm.peaks, item, 0, part)
+
+
+@jit
+def encode_dynamic(p, phase, k):
+    """All row tiles of X, each row by its own peak, or by the largest of `find_peaks` if shared."""
+    for item in range(len(k.row_tiles)):
+        al.begin_item(p, phase)
+        peak = _shared_peak(p, item, k) if k.is_shared else _row_peaks(p, item, k)
+        factor = _factors(p, item, peak, k)
+        for panel in range(k.panels):
+            at = _piece(item, panel, k)
+            x, wide = _tiles(at, k)
+            if k.is_shared or k.panels > 1:
+                al.load(p, x, k.hbm.x, at.row, at.col)
+            al.multiply_column(p, wide, x, factor)
+            _store_codes(p, wide, at, k)
+
+
+@jit_inner
+def _piece(row_tile, panel, k):
+    chunk, row, rows = k.row_tiles[row_tile]
+    col = panel * k.tile_k
+    return Piece(
+        row_tile * k.panels + panel, chunk, row, rows, col, min(k.tile_k, k.channels - col)
+    )
+
+
+@jit_inner
+def _tiles(at, k):
+    """A tile of X, as it comes and in FP32."""
+    return al.tile(k.x, at.turn, at.rows, at.cols), al.tile(k.wide, at.turn, at.rows, at.cols)
+
+
+@jit_inner
+def _row_peaks(p, item, k):
+    """Return the largest magnitude of every row of a row tile."""
+    rows = k.row_tiles[item, 2]
+    peak, part = al.tile(k.peak, item, rows, 1), al.tile(k.part, item, rows, 1)
+    for panel in range(k.panels):
+        at = _piece(item, panel, k)
+        x, wide = _tiles(at, k)
+        al.load(p, x, k.hbm.x, at.row, at.col)
+        al.magnitude(p, wide, x)
+        if panel == 0:
+            al.row_max(p, peak, wide)
+        else:
+            al.row_max(p, part, wide)
+            al.maximum(p, peak, peak, part)
+    return peak
+
+
+@jit_inner
+def _shared_peak(p, item, k):
+    """Return the largest of all peaks, for every row of a row tile."""
+    peak, part = al.tile(k.peak, item, k.row_tiles[item, 2], 1), al.tile(k.part, item, 1, 1)
+    peaks = al.tile(k.peaks, item, len(k.row_tiles), 1)
+    al.load(p, peaks, k.hbm.peaks, 0, 0)
+    al.tile_max(p, part, 0, peaks)
+    al.fill(p, peak, al.read_element(p, part, 0))
+    return peak
+
+
+@jit_inner
+def _factors(p, item, peak, k):
+    """Store the step of every row, peak / largest code, and return its reciprocal."""
+    part, scale = al.tile(k.part, item, peak.rows, 1), al.tile(k.scale, item, peak.rows, 1)
+    al.fill(p, part, k.largest)
+    al.divide_column(p, scale, peak, part)
+    al.fill(p, part, SMALLEST_SCALE)
+    al.maximum(p, scale, scale, part)
+    al.store(p, k.hbm.row_scale, k.row_tiles[item, 1], 0, scale)
+    al.fill(p, part, 1.0)
+    al.divide_column(p, part, part, scale)
+    return part
+
+
+@jit_inner
+def _store_codes(p, wide, at, k):
+    codes = al.tile(k.codes, at.turn, at.rows, at.cols)
+    al.convert(p, codes, wide)
+    al.store(p, k.hbm.codes, at.row, at.col, codes)

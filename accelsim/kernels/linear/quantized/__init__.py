@@ -1,0 +1,1 @@
+"""Linears in integers: each file is a way to quantize X and W."""
