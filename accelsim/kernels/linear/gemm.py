@@ -14,6 +14,7 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.blocks import block_at
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
     buffers_of,
@@ -66,15 +67,6 @@ class Layout(NamedTuple):
     """This one and the two above belong to the second phase."""
 
 
-class Block(NamedTuple):
-    """Rows and columns of C that a work item computes."""
-
-    row: int
-    col: int
-    rows: int
-    cols: int
-
-
 @jit
 def gemm(p, k):
     """All tiles of C, then the merge of the ranges of k if there are several."""
@@ -86,13 +78,7 @@ def gemm(p, k):
         for row in range(0, k.m, k.merge_m):
             for col in range(0, k.n, k.tiles.n):
                 al.begin_item(p, 1)
-                _merge(p, block_at(row, col, k.merge_m, k), k)
-
-
-@jit_inner
-def block_at(row, col, most_rows, k):
-    """The block of C from an element on, of a tile's columns and at most so many rows."""
-    return Block(row, col, min(most_rows, k.m - row), min(k.tiles.n, k.n - col))
+                _merge(p, block_at(k.hbm.c, row, col, k.merge_m, k.tiles.n), k)
 
 
 @jit_inner
@@ -103,7 +89,7 @@ def _place(index, k):
     height = min(swizzle, tiles_m - band * swizzle)
     within = index - band * swizzle * tiles_n
     row = (band * swizzle + within % height) * k.tiles.m
-    return block_at(row, within // height * k.tiles.n, k.tiles.m, k)
+    return block_at(k.hbm.c, row, within // height * k.tiles.n, k.tiles.m, k.tiles.n)
 
 
 @jit_inner

@@ -22,11 +22,11 @@ from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.choice import choose
 from accelsim.kernels.linear.estimate import Step, Work
-from accelsim.kernels.linear.gemm import block_at
 from accelsim.kernels.linear.tiles import (
     BufferSize,
     Choice,
@@ -97,7 +97,8 @@ def weight_only(p, k):
     tiles_n = -(-k.n // k.tiles.n)
     for item in range(-(-k.m // k.tiles.m) * tiles_n):
         al.begin_item(p, 0)
-        at = block_at(item // tiles_n * k.tiles.m, item % tiles_n * k.tiles.n, k.tiles.m, k)
+        row, col = item // tiles_n * k.tiles.m, item % tiles_n * k.tiles.n
+        at = block_at(k.hbm.c, row, col, k.tiles.m, k.tiles.n)
         acc, c = al.tile(k.acc, item, at.rows, at.cols), al.tile(k.c, item, at.rows, at.cols)
         for step in range(-(-k.depth // k.tiles.k)):
             start = step * k.tiles.k
