@@ -11,52 +11,55 @@ scores of these tiles, 4 bytes each, are written, and each query block reads tho
 that it sees; 4 n_q n_k bytes of scores are written.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from accelsim.errors import WorkloadError
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
-from accelsim.numerics.formats import FP32, Format
-from accelsim.program.old.block_ops import column_sum, load_strided, segment_sum
-from accelsim.program.old.language import (
-    begin_item,
-    fill,
-    load,
-    mask_above_diagonal,
-    matmul_transposed,
-    move,
-    scale,
-    store,
-    tile,
+from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting
+from accelsim.kernels.attention.masks.stages import (
+    SoftmaxBuffers,
+    count_tiles,
+    rows_at,
+    softmax_rows,
+    store_products,
 )
-from accelsim.program.recording import Recorder
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.recording import Buffer, Recorder
 from accelsim.units import ceil_div
 
 
-class _Groups(NamedTuple):
-    """Sizes in groups of `stride` tokens; `step` groups are a tile."""
+class GroupProducts(NamedTuple):
+    """Scores of groups of `stride` tokens: Q, K and results in HBM, tiles on chip."""
 
     stride: int
-    q_groups: int
-    k_groups: int
-    block: int
+    causal: bool
     offset: int
     """Group of the last key that the first query group sees."""
-    step: int
     factor: float
+    queries: Heads
+    keys: Heads
+    scores: Heads
+    """One row for each query group, one column for each key group."""
+    left: Buffer
+    """A slot for each token of a group."""
+    right: Buffer
+    acc: Buffer
+    out: Buffer
 
 
-class _Buffers(NamedTuple):
-    """Tiles; `queries` has a slot for each token of a group."""
+class BlockSums(NamedTuple):
+    """Scores of groups and of blocks in HBM, tiles on chip."""
 
-    queries: Any
-    keys: Any
-    acc: Any
-    products: Any
-    x: Any
-    sums: Any
-    row: Any
+    causal: bool
+    offset: int
+    """As in `GroupProducts`."""
+    groups: Heads
+    blocks: Heads
+    x: Buffer
+    """As many rows as a block has groups."""
+    sums: Buffer
+    row: Buffer
     statistics: SoftmaxBuffers
 
 
@@ -73,118 +76,112 @@ class AntidiagonalMask(ScoredMask):
                 f"mask antidiagonal: found stride {stride} with blocks of {grid.block}, allowed: "
                 f"a divisor of the block"
             )
-        self._setting = setting
-        self._groups = _Groups(
-            stride=stride,
-            q_groups=ceil_div(grid.q_len, stride),
-            k_groups=ceil_div(grid.kv_len, stride),
-            block=grid.block // stride,
-            offset=ceil_div(grid.offset, stride),
-            step=setting.rows,
-            factor=grid.dim**-0.5 / stride,
-        )
-        q_groups, k_groups = self._groups.q_groups, self._groups.k_groups
-        self._products = setting.builder.tensor(
-            "group_scores", "intermediate", grid.heads * q_groups, k_groups, Format.FP32
-        )
-        self._buffers = _allocate(setting, self._groups)
-        self.scores = setting.scores_tensor(grid.heads)
-        self.items = grid.heads * (ceil_div(q_groups, setting.rows) + grid.q_blocks)
+        self._groups = _groups_of(setting, stride)
+        self._blocks = _blocks_of(setting, self._groups)
+        self.scores = self._blocks.blocks
+        self.items = self._groups.scores.tiles(setting.rows) + self.scores.tiles(1)
 
     def record(self, p: Recorder) -> None:
         """Multiply groups, then sum their probabilities over blocks."""
-        setting = self._setting
-        multiply_groups(
-            p,
-            setting.hbm,
-            self._products,
-            setting.grid,
-            self._groups,
-            setting.formats.stored.code,
-            self._buffers,
-        )
-        sum_groups(p, self._products, self.scores, setting.grid, self._groups, self._buffers)
+        multiply_groups(p, self._groups)
+        sum_groups(p, self._blocks)
 
 
-def _allocate(setting: Setting, groups: _Groups) -> _Buffers:
+def _groups_of(setting: Setting, stride: int) -> GroupProducts:
     builder, grid, stored = setting.builder, setting.grid, setting.formats.stored
-    rows, block = setting.rows, groups.block
-    return _Buffers(
-        queries=builder.buffer("group_queries", rows, grid.dim, stored, slots=groups.stride),
-        keys=builder.buffer("group_keys", rows, grid.dim, stored, slots=2),
+    rows, dim, (q, k) = setting.rows, grid.dim, setting.operands
+    q_groups, k_groups = ceil_div(q.length, stride), ceil_div(k.length, stride)
+    return GroupProducts(
+        stride=stride,
+        causal=grid.causal,
+        offset=ceil_div(grid.offset, stride),
+        factor=dim**-0.5 / stride,
+        queries=q,
+        keys=k,
+        scores=setting.between_stages("group_scores", q.heads, q_groups, k_groups, Format.FP32),
+        left=builder.buffer("group_queries", rows, dim, stored, slots=stride),
+        right=builder.buffer("group_keys", rows, dim, stored, slots=2),
         acc=builder.buffer("group_acc", rows, rows, Format.FP32, memory="accumulator"),
-        products=builder.buffer("group_products", rows, rows, Format.FP32, slots=2),
-        x=builder.buffer("group_rows", block, groups.k_groups, Format.FP32, slots=2),
-        sums=builder.buffer("group_sums", block, grid.k_blocks, Format.FP32),
+        out=builder.buffer("group_products", rows, rows, Format.FP32, slots=2),
+    )
+
+
+def _blocks_of(setting: Setting, groups: GroupProducts) -> BlockSums:
+    builder, grid = setting.builder, setting.grid
+    rows, k_groups = grid.block // groups.stride, groups.scores.matrix.cols
+    return BlockSums(
+        causal=groups.causal,
+        offset=groups.offset,
+        groups=groups.scores,
+        blocks=setting.block_scores(grid.heads),
+        x=builder.buffer("group_rows", rows, k_groups, Format.FP32, slots=2),
+        sums=builder.buffer("group_sums", rows, grid.k_blocks, Format.FP32),
         row=builder.buffer("group_row", 1, grid.k_blocks, Format.FP32, slots=2),
         statistics=SoftmaxBuffers(
-            largest=builder.buffer("group_max", block, 1, Format.FP32),
-            total=builder.buffer("group_total", block, 1, Format.FP32),
+            largest=builder.buffer("group_max", rows, 1, Format.FP32),
+            total=builder.buffer("group_total", rows, 1, Format.FP32),
         ),
     )
 
 
-@jit_inner
-def _load_members(p, dst, src, first_row, member, length, group, count, stride, dim, stored):
-    """Load token `member` of `count` groups from `group` on; tokens past the end are zeros."""
-    start = group * stride + member
-    present = min(count, max(0, -(-(length - start) // stride)))
-    if present < count:
-        fill(p, dst, 0.0, count, dim, stored)
-    if present > 0:
-        load_strided(p, dst, src, first_row + start, stride, present, dim)
-
-
 @jit
-def multiply_groups(p, hbm, products, grid, groups, stored, b):
+def multiply_groups(p, k):
     """Antidiagonal sums of all pairs of groups that a causal mask leaves, tile by tile."""
-    step, stride, dim = groups.step, groups.stride, grid.dim
-    tiles = -(-groups.q_groups // step)
-    for item in range(grid.heads * tiles):
-        begin_item(p, 0)
-        head, first = item // tiles, item % tiles * step
-        rows = min(step, groups.q_groups - first)
-        q_row, kv_row = head * grid.q_len, head // grid.group * grid.kv_len
-        for i in range(stride):
-            queries = tile(b.queries, i)
-            _load_members(p, queries, hbm.q, q_row, i, grid.q_len, first, rows, stride, dim, stored)
-        seen = groups.k_groups
-        if grid.causal:
-            seen = min(seen, first + rows + groups.offset)
-        for j in range(-(-seen // step)):
-            start, out, acc = j * step, tile(b.products, j), tile(b.acc, 0)
-            cols = min(step, groups.k_groups - start)
-            for i in range(stride):
-                keys, member = tile(b.keys, i), stride - 1 - i
-                _load_members(
-                    p, keys, hbm.k, kv_row, member, grid.kv_len, start, cols, stride, dim, stored
-                )
-                matmul_transposed(
-                    p, acc, tile(b.queries, i), keys, rows, cols, dim, stored, FP32, i > 0
-                )
-            move(p, out, acc, rows, cols, FP32, FP32)
-            scale(p, out, out, groups.factor, rows, cols, FP32)
-            store(p, products, head * groups.q_groups + first, start, out, rows, cols)
+    step, dim, k_groups = k.left.rows, k.left.cols, k.scores.matrix.cols
+    for item in range(count_tiles(k.scores, step)):
+        al.begin_item(p, 0)
+        at = rows_at(item, k.scores, step)
+        kv_head = at.head * k.keys.heads // k.queries.heads
+        for i in range(k.stride):
+            queries = al.tile(k.left, i, at.rows, dim)
+            _load_members(p, queries, at.head, at.first * k.stride + i, k.queries, k.stride)
+        for j in range(-(-_seen_groups(at, k_groups, k) // step)):
+            cols = min(step, k_groups - j * step)
+            acc = al.tile(k.acc, 0, at.rows, cols)
+            for i in range(k.stride):
+                keys, member = al.tile(k.right, i, cols, dim), k.stride - 1 - i
+                _load_members(p, keys, kv_head, j * step * k.stride + member, k.keys, k.stride)
+                al.matmul_transposed(p, acc, al.tile(k.left, i, at.rows, dim), keys, i > 0)
+            store_products(p, acc, al.tile(k.out, j, at.rows, cols), at.row, j * step, k)
+
+
+@jit_inner
+def _load_members(p, dst, head, start, x, stride):
+    """Load every `stride`-th token of a head from `start` on; tokens past the end are zeros."""
+    present = min(dst.rows, max(0, -(-(x.length - start) // stride)))
+    if present < dst.rows:
+        al.fill(p, dst, 0.0)
+    if present > 0:
+        tokens = al.rows_from(dst, 0, present)
+        al.load_strided(p, tokens, x.matrix, head * x.length + start, stride)
+
+
+@jit_inner
+def _seen_groups(at, k_groups, k):
+    """Key groups that a tile of query groups sees."""
+    if k.causal:
+        return min(k_groups, at.first + at.rows + k.offset)
+    return k_groups
 
 
 @jit
-def sum_groups(p, products, scores, grid, groups, b):
+def sum_groups(p, k):
     """Softmax over key groups, summed over the key groups of a block, averaged over its queries."""
-    for item in range(grid.heads * grid.q_blocks):
-        begin_item(p, 1)
-        head, first = item // grid.q_blocks, item % grid.q_blocks * groups.block
-        rows = min(groups.block, groups.q_groups - first)
-        cols = groups.k_groups
-        if grid.causal:
-            cols = min(cols, first + rows + groups.offset)
-        x, sums, row = tile(b.x, item), tile(b.sums, 0), tile(b.row, item)
-        load(p, x, products, head * groups.q_groups + first, 0, rows, cols)
-        if grid.causal:
-            mask_above_diagonal(p, x, first + groups.offset, 0, rows, cols, FP32)
-        softmax_rows(p, x, rows, cols, b.statistics)
-        segment_sum(p, sums, x, rows, cols, groups.block, FP32)
-        blocks = -(-cols // groups.block)
-        fill(p, row, 0.0, 1, grid.k_blocks, FP32)
-        column_sum(p, row, sums, rows, blocks, FP32)
-        scale(p, row, row, 1 / rows, 1, blocks, FP32)
-        store(p, scores, item, 0, row, 1, grid.k_blocks)
+    block = k.x.rows
+    for item in range(count_tiles(k.groups, block)):
+        al.begin_item(p, 1)
+        at = rows_at(item, k.groups, block)
+        cols = _seen_groups(at, k.groups.matrix.cols, k)
+        blocks = -(-cols // block)
+        x, sums = al.tile(k.x, item, at.rows, cols), al.tile(k.sums, 0, at.rows, blocks)
+        row = al.tile(k.row, item, 1, k.row.cols)
+        seen = al.columns(row, 0, blocks)
+        al.load(p, x, k.groups.matrix, at.row, 0)
+        if k.causal:
+            al.mask_above_diagonal(p, x, at.first + k.offset, 0)
+        softmax_rows(p, x, k.statistics)
+        al.segment_sum(p, sums, x, block)
+        al.fill(p, row, 0.0)
+        al.column_sum(p, seen, sums)
+        al.scale(p, seen, seen, 1 / at.rows)
+        al.store(p, k.blocks.matrix, item, 0, row)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Operands, StepFormats
@@ -11,6 +11,20 @@ from accelsim.kernels.attention.masks.parameters import SparseParameters
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Recorder, Tensor
+from accelsim.units import ceil_div
+
+
+class Heads(NamedTuple):
+    """A matrix in HBM with the rows of several heads, one head after the other."""
+
+    matrix: Tensor
+    heads: int
+    length: int
+    """Rows of each head."""
+
+    def tiles(self, rows: int) -> int:
+        """Return how many tiles of so many rows all heads have."""
+        return self.heads * ceil_div(self.length, rows)
 
 
 @dataclass(frozen=True)
@@ -31,12 +45,24 @@ class Setting:
         """KV heads of all sequences."""
         return self.grid.heads // self.grid.group
 
-    def scores_tensor(self, heads: int) -> Tensor:
-        """Place the block scores of `heads` heads in HBM."""
-        rows = heads * self.grid.q_blocks
-        return self.builder.tensor(
-            "block_scores", "intermediate", rows, self.grid.k_blocks, Format.FP32
+    @property
+    def operands(self) -> tuple[Heads, Heads]:
+        """Q and K."""
+        grid = self.grid
+        return (
+            Heads(self.hbm.q, grid.heads, grid.q_len),
+            Heads(self.hbm.k, self.kv_heads, grid.kv_len),
         )
+
+    def between_stages(self, name: str, heads: int, length: int, cols: int, fmt: Format) -> Heads:
+        """Place a matrix in HBM that one stage writes and the next one reads."""
+        tensor = self.builder.tensor(name, "intermediate", heads * length, cols, fmt)
+        return Heads(tensor, heads, length)
+
+    def block_scores(self, heads: int) -> Heads:
+        """Place the block scores of `heads` heads in HBM."""
+        grid = self.grid
+        return self.between_stages("block_scores", heads, grid.q_blocks, grid.k_blocks, Format.FP32)
 
 
 class ScoredMask(ABC):
@@ -44,15 +70,15 @@ class ScoredMask(ABC):
 
     Contract: the constructor declares tensors and buffers and computes nothing. `record` appends
     `items` work items in the phases 0 to `phases` - 1 and leaves in `scores`, FP32 in HBM, one row
-    over the key blocks for every query block: logits or, with `are_logits` false, probabilities. A
-    row serves `share` neighboring query heads. Logits of blocks that a causal mask hides are
-    ignored, their probabilities are zero. NaN says that nothing is known of the block.
+    over the key blocks for every query block: logits or, with `are_logits` false, probabilities.
+    Where `scores` has fewer heads than Q, neighboring query heads share one of them. Logits of
+    blocks that a causal mask hides are ignored, their probabilities are zero. NaN says that nothing
+    is known of the block.
     """
 
     are_logits: ClassVar[bool] = True
     phases: ClassVar[int]
-    share: int = 1
-    scores: Tensor
+    scores: Heads
     items: int
 
     @abstractmethod

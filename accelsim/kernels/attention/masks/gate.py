@@ -14,14 +14,13 @@ from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.stages import (
     multiply_blocks,
     pool,
-    pool_buffers,
-    product_buffers,
+    pools_of,
+    product_of,
     project,
-    project_buffers,
+    projections_of,
 )
 from accelsim.kernels.attention.masks.weights import weights_tensor
 from accelsim.program.recording import Recorder
-from accelsim.units import ceil_div
 
 
 class GateMask(ScoredMask):
@@ -30,48 +29,25 @@ class GateMask(ScoredMask):
     phases: ClassVar[int] = 3
 
     def __init__(self, setting: Setting) -> None:
-        grid, stored, cols = setting.grid, setting.formats.stored, setting.parameters.gate_dim
-        self._setting = setting
-        q_rows, k_rows = grid.heads * grid.q_blocks, setting.kv_heads * grid.k_blocks
-        tensor = setting.builder.tensor
-        self._pooled_q = tensor("pooled_q", "intermediate", q_rows, grid.dim, stored)
-        self._pooled_k = tensor("pooled_k", "intermediate", k_rows, grid.dim, stored)
-        self._weights_q = weights_tensor(setting, "gate_q", grid.heads // grid.batch, cols)
-        self._weights_k = weights_tensor(setting, "gate_k", setting.kv_heads // grid.batch, cols)
-        self._queries = tensor("gated_q", "intermediate", q_rows, cols, stored)
-        self._keys = tensor("gated_k", "intermediate", k_rows, cols, stored)
-        self._pool = pool_buffers(setting)
-        self._project = project_buffers(setting, "gate", cols, stored)
-        self._product = product_buffers(setting, cols)
-        self.scores = setting.scores_tensor(grid.heads)
-        q_tiles = grid.heads * ceil_div(grid.q_blocks, setting.rows)
-        k_tiles = setting.kv_heads * ceil_div(grid.k_blocks, setting.rows)
-        self.items = q_rows + k_rows + q_tiles + k_tiles + q_tiles
+        batch, cols, rows = setting.grid.batch, setting.parameters.gate_dim, setting.rows
+        self._pools = pools_of(setting)
+        queries, keys = (each.means for each in self._pools)
+        weights = (
+            weights_tensor(setting, "gate_q", queries.heads // batch, cols),
+            weights_tensor(setting, "gate_k", keys.heads // batch, cols),
+        )
+        self._projections = projections_of(
+            setting, "gate", (queries, keys), weights, "gated", setting.formats.stored
+        )
+        self._product = product_of(setting, *(each.result for each in self._projections))
+        self.scores = self._product.scores
+        pooled = queries.tiles(1) + keys.tiles(1)
+        self.items = pooled + 2 * queries.tiles(rows) + keys.tiles(rows)
 
     def record(self, p: Recorder) -> None:
         """Pool, project, then multiply."""
-        setting, grid, hbm = self._setting, self._setting.grid, self._setting.hbm
-        stored, cols = setting.formats.stored.code, setting.parameters.gate_dim
-        sides = (
-            (hbm.q, self._pooled_q, self._weights_q, self._queries, grid.heads, grid.q_len),
-            (hbm.k, self._pooled_k, self._weights_k, self._keys, setting.kv_heads, grid.kv_len),
-        )
-        for x, pooled, _, _, heads, length in sides:
-            pool(p, 0, x, pooled, heads, length, grid.block, grid.dim, stored, self._pool)
-        for _, pooled, weights, gated, heads, length in sides:
-            blocks, rows = ceil_div(length, grid.block), setting.rows
-            sizes = (heads, 1, heads // grid.batch, blocks, grid.dim, cols, rows)
-            project(p, 1, pooled, weights, gated, *sizes, stored, stored, self._project)
-        multiply_blocks(
-            p,
-            2,
-            self._queries,
-            self._keys,
-            self.scores,
-            grid,
-            cols,
-            setting.rows,
-            cols**-0.5,
-            stored,
-            self._product,
-        )
+        for pooled in self._pools:
+            pool(p, 0, pooled)
+        for projected in self._projections:
+            project(p, 1, projected)
+        multiply_blocks(p, 2, self._product)

@@ -11,42 +11,42 @@ rows: reads (g S_q + S_k) d b, and a projection [d, index_dim] for every R rows 
 under a causal mask only blocks at or below the diagonal; 4 n_q n_k bytes of scores are written.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit
-from accelsim.kernels.attention.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.masks.stages import project, project_buffers
-from accelsim.kernels.attention.masks.weights import random_projection, weights_tensor
-from accelsim.numerics.formats import FP32, Format
-from accelsim.program.old.block_ops import tile_max
-from accelsim.program.old.language import (
-    add,
-    begin_item,
-    fill,
-    load,
-    matmul_transposed,
-    maximum,
-    move,
-    scale,
-    store,
-    tile,
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting
+from accelsim.kernels.attention.masks.stages import (
+    project,
+    projections_of,
 )
-from accelsim.program.recording import Recorder
-from accelsim.units import ceil_div
+from accelsim.kernels.attention.masks.weights import random_projection, weights_tensor
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.recording import Buffer, Recorder
 
 
-class _Buffers(NamedTuple):
-    """Tiles of `index_blocks`; `queries` has a slot for each query head of a group."""
+class Layout(NamedTuple):
+    """Index vectors and block scores in HBM; tiles on chip."""
 
-    queries: Any
-    keys: Any
-    acc: Any
-    head: Any
-    total: Any
-    zero: Any
-    row: Any
+    queries: Heads
+    keys: Heads
+    scores: Heads
+    causal: bool
+    offset: int
+    """Position of the first query row among the keys."""
+    factor: float
+    operand: int
+    """Format code of the products."""
+    left: Buffer
+    """A slot for each query head of a group, twice."""
+    right: Buffer
+    acc: Buffer
+    head: Buffer
+    total: Buffer
+    zero: Buffer
+    row: Buffer
 
 
 class IndexerMask(ScoredMask):
@@ -55,40 +55,25 @@ class IndexerMask(ScoredMask):
     phases: ClassVar[int] = 2
 
     def __init__(self, setting: Setting) -> None:
-        grid, parameters, builder = setting.grid, setting.parameters, setting.builder
-        cols, fmt = parameters.index_dim, parameters.index_format
-        self._setting, self.share = setting, grid.group
+        parameters, sides, rows = setting.parameters, setting.operands, setting.rows
         place = random_projection if parameters.weights is None else weights_tensor
-        kinds = setting.kv_heads // grid.batch
-        self._weights_q = place(setting, "index_q", kinds, cols)
-        self._weights_k = place(setting, "index_k", kinds, cols)
-        q_rows, k_rows = grid.heads * grid.q_len, setting.kv_heads * grid.kv_len
-        self._queries = builder.tensor("indexed_q", "intermediate", q_rows, cols, fmt)
-        self._keys = builder.tensor("indexed_k", "intermediate", k_rows, cols, fmt)
-        self._project = project_buffers(setting, "index", cols, fmt)
-        self._buffers = _allocate(setting)
-        self.scores = setting.scores_tensor(setting.kv_heads)
-        self.items = (
-            grid.heads * ceil_div(grid.q_len, setting.rows)
-            + setting.kv_heads * ceil_div(grid.kv_len, setting.rows)
-            + setting.kv_heads * grid.q_blocks
+        kinds = setting.kv_heads // setting.grid.batch
+        weights = (
+            place(setting, "index_q", kinds, parameters.index_dim),
+            place(setting, "index_k", kinds, parameters.index_dim),
         )
+        self._projections = projections_of(
+            setting, "index", sides, weights, "indexed", parameters.index_format
+        )
+        self._layout = _layout_of(setting, *(each.result for each in self._projections))
+        self.scores = self._layout.scores
+        self.items = sum(each.tiles(rows) for each in sides) + self.scores.tiles(1)
 
     def record(self, p: Recorder) -> None:
         """Project every token, then multiply and reduce."""
-        setting, grid, hbm = self._setting, self._setting.grid, self._setting.hbm
-        parameters, rows, kv_heads = setting.parameters, setting.rows, setting.kv_heads
-        formats = (setting.formats.stored.code, parameters.index_format.code)
-        cols, kinds = parameters.index_dim, kv_heads // grid.batch
-        sizes = (grid.heads, grid.group, kinds, grid.q_len, grid.dim, cols, rows)
-        project(p, 0, hbm.q, self._weights_q, self._queries, *sizes, *formats, self._project)
-        sizes = (kv_heads, 1, kinds, grid.kv_len, grid.dim, cols, rows)
-        project(p, 0, hbm.k, self._weights_k, self._keys, *sizes, *formats, self._project)
-        factor = grid.dim**-0.5 / grid.group
-        formats = (_operand_format(setting).code, setting.formats.scores.code)
-        index_blocks(
-            p, self._queries, self._keys, self.scores, grid, cols, factor, *formats, self._buffers
-        )
+        for each in self._projections:
+            project(p, 0, each)
+        index_blocks(p, self._layout)
 
 
 def _operand_format(setting: Setting) -> Format:
@@ -99,13 +84,20 @@ def _operand_format(setting: Setting) -> Format:
     return Format.FP16 if own.is_fp8 else Format.FP32
 
 
-def _allocate(setting: Setting) -> _Buffers:
-    builder, grid, parameters = setting.builder, setting.grid, setting.parameters
-    cols, fmt, scores = parameters.index_dim, parameters.index_format, setting.formats.scores
-    block = grid.block
-    return _Buffers(
-        queries=builder.buffer("index_queries", block, cols, fmt, slots=2 * grid.group),
-        keys=builder.buffer("index_keys", block, cols, fmt, slots=2),
+def _layout_of(setting: Setting, queries: Heads, keys: Heads) -> Layout:
+    builder, grid, block = setting.builder, setting.grid, setting.grid.block
+    cols, fmt = setting.parameters.index_dim, setting.parameters.index_format
+    scores = setting.formats.scores
+    return Layout(
+        queries=queries,
+        keys=keys,
+        scores=setting.block_scores(keys.heads),
+        causal=grid.causal,
+        offset=grid.offset,
+        factor=grid.dim**-0.5 / grid.group,
+        operand=_operand_format(setting).code,
+        left=builder.buffer("index_queries", block, cols, fmt, slots=2 * grid.group),
+        right=builder.buffer("index_keys", block, cols, fmt, slots=2),
         acc=builder.buffer("index_products", block, block, Format.FP32, memory="accumulator"),
         head=builder.buffer("index_head", block, block, scores, slots=2),
         total=builder.buffer("index_total", block, block, scores),
@@ -115,35 +107,49 @@ def _allocate(setting: Setting) -> _Buffers:
 
 
 @jit
-def index_blocks(p, queries, keys, scores, grid, dim, factor, operand, fmt, b):
+def index_blocks(p, k):
     """Largest index score of every pair of blocks, averaged over the query heads of a group."""
-    group, block = grid.group, grid.block
-    for item in range(grid.heads // group * grid.q_blocks):
-        begin_item(p, 1)
-        kv_head, start = item // grid.q_blocks, item % grid.q_blocks * block
-        rows = min(block, grid.q_len - start)
-        row, total, zero = tile(b.row, item), tile(b.total, 0), tile(b.zero, 0)
+    block, group = k.left.rows, k.queries.heads // k.keys.heads
+    for item in range(k.scores.heads * k.scores.length):
+        al.begin_item(p, 1)
+        kv_head, start = item // k.scores.length, item % k.scores.length * block
+        rows = min(block, k.queries.length - start)
         for h in range(group):
-            first_row = (kv_head * group + h) * grid.q_len + start
-            load(p, tile(b.queries, item * group + h), queries, first_row, 0, rows, dim)
-        fill(p, zero, 0.0, block, block, fmt)
-        fill(p, row, -np.inf, 1, grid.k_blocks, FP32)
-        seen = grid.kv_len
-        if grid.causal:
-            seen = min(seen, start + rows + grid.offset)
+            first_row = (kv_head * group + h) * k.queries.length + start
+            al.load(p, _vectors(k.left, item * group + h, rows, k), k.queries.matrix, first_row, 0)
+        row = al.tile(k.row, item, 1, k.row.cols)
+        al.fill(p, al.tile(k.zero, 0, block, block), 0.0)
+        al.fill(p, row, -np.inf)
+        seen = k.keys.length
+        if k.causal:
+            seen = min(seen, start + rows + k.offset)
         for j in range(-(-seen // block)):
-            cols = min(block, grid.kv_len - j * block)
-            load(p, tile(b.keys, j), keys, kv_head * grid.kv_len + j * block, 0, cols, dim)
-            fill(p, total, 0.0, rows, cols, fmt)
-            for h in range(group):
-                head, acc = tile(b.head, j * group + h), tile(b.acc, 0)
-                left = tile(b.queries, item * group + h)
-                matmul_transposed(
-                    p, acc, left, tile(b.keys, j), rows, cols, dim, operand, FP32, False
-                )
-                move(p, head, acc, rows, cols, FP32, fmt)
-                maximum(p, head, head, zero, rows, cols, fmt)
-                add(p, total, total, head, rows, cols, fmt)
-            tile_max(p, row, j, total, rows, cols, fmt)
-        scale(p, row, row, factor, 1, grid.k_blocks, FP32)
-        store(p, scores, item, 0, row, 1, grid.k_blocks)
+            keys = _vectors(k.right, j, min(block, k.keys.length - j * block), k)
+            al.load(p, keys, k.keys.matrix, kv_head * k.keys.length + j * block, 0)
+            total = _sum_heads(p, item, j, rows, keys, group, k)
+            al.tile_max(p, al.computed_in(row, total.fmt), j, total)
+        al.scale(p, row, row, k.factor)
+        al.store(p, k.scores.matrix, item, 0, row)
+
+
+@jit_inner
+def _vectors(buffer, turn, rows, k):
+    """Index vectors on chip, as the cube multiplies them."""
+    return al.computed_in(al.tile(buffer, turn, rows, buffer.cols), k.operand)
+
+
+@jit_inner
+def _sum_heads(p, item, j, rows, keys, group, k):
+    """Sum of ReLU(queries . keys) over the query heads of a group, for key block j."""
+    total, zero = al.tile(k.total, 0, rows, keys.rows), al.tile(k.zero, 0, rows, keys.rows)
+    al.fill(p, total, 0.0)
+    for h in range(group):
+        acc, head = (
+            al.tile(k.acc, 0, rows, keys.rows),
+            al.tile(k.head, j * group + h, rows, keys.rows),
+        )
+        al.matmul_transposed(p, acc, _vectors(k.left, item * group + h, rows, k), keys, False)
+        al.move(p, head, acc)
+        al.maximum(p, head, head, zero)
+        al.add(p, total, total, head)
+    return total

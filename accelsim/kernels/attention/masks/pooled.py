@@ -11,14 +11,8 @@ vectors written once and read by products of R x R blocks: (n_q + n_k) d b writt
 from typing import ClassVar
 
 from accelsim.kernels.attention.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.masks.stages import (
-    multiply_blocks,
-    pool,
-    pool_buffers,
-    product_buffers,
-)
+from accelsim.kernels.attention.masks.stages import multiply_blocks, pool, pools_of, product_of
 from accelsim.program.recording import Recorder
-from accelsim.units import ceil_div
 
 
 class PooledMask(ScoredMask):
@@ -27,46 +21,14 @@ class PooledMask(ScoredMask):
     phases: ClassVar[int] = 2
 
     def __init__(self, setting: Setting) -> None:
-        grid, stored = setting.grid, setting.formats.stored
-        self._setting = setting
-        q_rows, k_rows = grid.heads * grid.q_blocks, setting.kv_heads * grid.k_blocks
-        tensor = setting.builder.tensor
-        self._queries = tensor("pooled_q", "intermediate", q_rows, grid.dim, stored)
-        self._keys = tensor("pooled_k", "intermediate", k_rows, grid.dim, stored)
-        self._pool = pool_buffers(setting)
-        self._product = product_buffers(setting, grid.dim)
-        self.scores = setting.scores_tensor(grid.heads)
-        self.items = q_rows + k_rows + grid.heads * ceil_div(grid.q_blocks, setting.rows)
+        self._pools = pools_of(setting)
+        queries, keys = (each.means for each in self._pools)
+        self._product = product_of(setting, queries, keys)
+        self.scores = self._product.scores
+        self.items = queries.tiles(1) + keys.tiles(1) + queries.tiles(setting.rows)
 
     def record(self, p: Recorder) -> None:
         """Pool, then multiply."""
-        setting, grid, hbm = self._setting, self._setting.grid, self._setting.hbm
-        dim, stored = grid.dim, setting.formats.stored.code
-        pool(
-            p, 0, hbm.q, self._queries, grid.heads, grid.q_len, grid.block, dim, stored, self._pool
-        )
-        pool(
-            p,
-            0,
-            hbm.k,
-            self._keys,
-            setting.kv_heads,
-            grid.kv_len,
-            grid.block,
-            dim,
-            stored,
-            self._pool,
-        )
-        multiply_blocks(
-            p,
-            1,
-            self._queries,
-            self._keys,
-            self.scores,
-            grid,
-            dim,
-            setting.rows,
-            dim**-0.5,
-            stored,
-            self._product,
-        )
+        for each in self._pools:
+            pool(p, 0, each)
+        multiply_blocks(p, 1, self._product)

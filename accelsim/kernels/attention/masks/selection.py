@@ -11,29 +11,20 @@ HBM traffic: reads the scores, 4 n_q n_k bytes for every n_q x n_k grid of block
 bytes of map and, if fallback is asked for, n_q bytes of flags.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import ScoredMask, Setting
+from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting
 from accelsim.kernels.attention.masks.grid import Blocks
-from accelsim.kernels.attention.masks.stages import SoftmaxBuffers, softmax_rows
-from accelsim.numerics.formats import FP32, INT8, Format
-from accelsim.program.old.block_ops import at_least
-from accelsim.program.old.language import (
-    add,
-    begin_item,
-    convert,
-    fill,
-    load,
-    mask_above_diagonal,
-    multiply,
-    row_sum,
-    scale,
-    store,
-    subtract,
-    tile,
+from accelsim.kernels.attention.masks.stages import (
+    SoftmaxBuffers,
+    count_tiles,
+    rows_at,
+    softmax_rows,
 )
-from accelsim.program.recording import Recorder, Tensor
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.recording import Buffer, Recorder, Tensor
 from accelsim.units import ceil_div
 
 _SELECTS = ("coverage", "threshold", "budget")
@@ -42,31 +33,30 @@ _SEARCH_STEPS, _EXPONENT_RANGE = 16, 64
 _BELOW_EVERY_PROBABILITY = -1.0
 
 
-class _Rule(NamedTuple):
-    """How blocks are chosen."""
+class Layout(NamedTuple):
+    """How blocks are chosen; scores and what is chosen in HBM; tiles on chip."""
 
     select: int
     target: float
     fallback_below: float
+    """0: no row falls back."""
     are_logits: bool
+    causal: bool
     offset: int
     """Block of the last key that the first query block sees under a causal mask."""
-    step: int
-    """Rows of a tile."""
-
-
-class _Buffers(NamedTuple):
-    """Tiles [rows, k_blocks]: probabilities, kept, map; columns [rows, 1]: the others."""
-
-    scores: Any
-    kept: Any
-    map: Any
-    threshold: Any
-    candidate: Any
-    goal: Any
-    total: Any
-    enough: Any
-    flag: Any
+    scores: Heads
+    chosen: Tensor
+    trusted: Tensor
+    x: Buffer
+    """Probabilities [rows, k_blocks], as are `kept` and `map`; the others are columns [rows, 1]."""
+    kept: Buffer
+    map: Buffer
+    threshold: Buffer
+    candidate: Buffer
+    goal: Buffer
+    total: Buffer
+    enough: Buffer
+    flag: Buffer
     statistics: SoftmaxBuffers
 
 
@@ -74,139 +64,140 @@ class BlockSelection:
     """A scored mask with the stage after it, which leaves the map of kept blocks in HBM."""
 
     def __init__(self, setting: Setting, mask: ScoredMask) -> None:
-        grid, parameters = setting.grid, setting.parameters
-        self._grid, self._mask = grid, mask
-        self._heads = grid.heads // mask.share
-        rows = self._heads * grid.q_blocks
-        tensor = setting.builder.tensor
-        self.map: Tensor = tensor("block_map", "intermediate", rows, grid.k_blocks, Format.INT8)
+        self._grid, self._mask = setting.grid, mask
+        self._layout = _layout_of(setting, mask)
+        self.map: Tensor = self._layout.chosen
         """1 where a block is kept, [heads / share * q_blocks, k_blocks]."""
-        self.trusted: Tensor | None = None
-        """1 where the predicted coverage suffices, [heads / share * q_blocks, 1], if asked for."""
-        if parameters.fallback_below > 0:
-            self.trusted = tensor("trusted", "intermediate", rows, 1, Format.INT8)
-        self._rule = _rule(setting, mask.are_logits)
-        self._buffers = _allocate(setting)
-        self.share, self.phases = mask.share, mask.phases + 1
-        self.items = mask.items + self._heads * ceil_div(grid.q_blocks, setting.rows)
+        self.share = setting.grid.heads // mask.scores.heads
+        """Query heads that have one map."""
+        self.phases = mask.phases + 1
+        self.items = mask.items + mask.scores.tiles(setting.rows)
 
     def record(self, p: Recorder) -> None:
         """Score, then choose blocks for every query block."""
         self._mask.record(p)
-        phase, scores = self._mask.phases, self._mask.scores
-        tensors = (scores, self.map, self.trusted)
-        select_blocks(p, phase, self._heads, self._grid, self._rule, *tensors, self._buffers)
+        select_blocks(p, self._mask.phases, self._layout)
 
     def chosen(self) -> Blocks:
         """Return the recorded map as [heads, q_blocks, k_blocks]; needs numbers."""
-        grid = self._grid
-        chosen = self.map.data.reshape(self._heads, grid.q_blocks, grid.k_blocks) != 0
+        chosen = self.map.data.reshape(-1, self._grid.q_blocks, self._grid.k_blocks) != 0
         return chosen.repeat(self.share, axis=0)
 
     def fallback_fraction(self) -> float:
         """Return the share of query blocks that fell back; 0 if never asked, or without numbers."""
-        if self.trusted is None or self.trusted.data is None:
+        trusted = self._layout.trusted.data
+        if self._layout.fallback_below == 0 or trusted is None:
             return 0.0
-        return float(1 - self.trusted.data.mean())
+        return float(1 - trusted.mean())
 
 
-def _rule(setting: Setting, are_logits: bool) -> _Rule:
-    parameters, grid = setting.parameters, setting.grid
-    return _Rule(
+def _layout_of(setting: Setting, mask: ScoredMask) -> Layout:
+    builder, grid, parameters = setting.builder, setting.grid, setting.parameters
+    rows, cols, height = min(setting.rows, grid.q_blocks), grid.k_blocks, mask.scores.matrix.rows
+    chosen = builder.tensor("block_map", "intermediate", height, cols, Format.INT8)
+    trusted = builder.no_tensor(Format.INT8)
+    if parameters.fallback_below > 0:
+        trusted = builder.tensor("trusted", "intermediate", height, 1, Format.INT8)
+
+    def column(name: str, fmt: Format = Format.FP32) -> Buffer:
+        return builder.buffer(f"select_{name}", rows, 1, fmt)
+
+    return Layout(
         select=_SELECTS.index(parameters.select),
         target=float(getattr(parameters, parameters.select)),
         fallback_below=parameters.fallback_below,
-        are_logits=are_logits,
+        are_logits=mask.are_logits,
+        causal=grid.causal,
         offset=ceil_div(grid.offset, grid.block),
-        step=setting.rows,
-    )
-
-
-def _allocate(setting: Setting) -> _Buffers:
-    builder, cols = setting.builder, setting.grid.k_blocks
-    rows = min(setting.rows, setting.grid.q_blocks)
-
-    def column(name: str, fmt: Format = Format.FP32) -> Any:
-        return builder.buffer(name, rows, 1, fmt)
-
-    return _Buffers(
-        scores=builder.buffer("select_scores", rows, cols, Format.FP32, slots=2),
+        scores=mask.scores,
+        chosen=chosen,
+        trusted=trusted,
+        x=builder.buffer("select_scores", rows, cols, Format.FP32, slots=2),
         kept=builder.buffer("select_kept", rows, cols, Format.FP32),
         map=builder.buffer("select_map", rows, cols, Format.INT8, slots=2),
-        threshold=column("select_threshold"),
-        candidate=column("select_candidate"),
-        goal=column("select_goal"),
-        total=column("select_total"),
-        enough=column("select_enough"),
-        flag=column("select_flag", Format.INT8),
-        statistics=SoftmaxBuffers(column("select_max"), column("select_sum")),
+        threshold=column("threshold"),
+        candidate=column("candidate"),
+        goal=column("goal"),
+        total=column("total"),
+        enough=column("enough"),
+        flag=column("flag", Format.INT8),
+        statistics=SoftmaxBuffers(column("max"), column("sum")),
     )
 
 
 @jit
-def select_blocks(p, phase, heads, grid, rule, scores, chosen, trusted, b):
-    """Map of kept blocks for every query block of `heads` heads."""
-    tiles, cols = -(-grid.q_blocks // rule.step), grid.k_blocks
-    for item in range(heads * tiles):
-        begin_item(p, phase)
-        head, first = item // tiles, item % tiles * rule.step
-        rows, row = min(rule.step, grid.q_blocks - first), head * grid.q_blocks + first
-        x, kept, out = tile(b.scores, item), tile(b.kept, 0), tile(b.map, item)
-        load(p, x, scores, row, 0, rows, cols)
-        if rule.are_logits:
-            if grid.causal:
-                mask_above_diagonal(p, x, first + rule.offset, 0, rows, cols, FP32)
-            softmax_rows(p, x, rows, cols, b.statistics)
-        if rule.select == _THRESHOLD:
-            fill(p, tile(b.threshold, 0), rule.target, rows, 1, FP32)
+def select_blocks(p, phase, k):
+    """Map of kept blocks for every query block of all heads of the scores."""
+    for item in range(count_tiles(k.scores, k.x.rows)):
+        al.begin_item(p, phase)
+        at = rows_at(item, k.scores, k.x.rows)
+        x = al.tile(k.x, item, at.rows, k.x.cols)
+        kept, stored = al.tile(k.kept, 0, x.rows, x.cols), al.tile(k.map, item, x.rows, x.cols)
+        threshold = _column(k.threshold, x)
+        al.load(p, x, k.scores.matrix, at.row, 0)
+        if k.are_logits:
+            if k.causal:
+                al.mask_above_diagonal(p, x, at.first + k.offset, 0)
+            softmax_rows(p, x, k.statistics)
+        if k.select == _THRESHOLD:
+            al.fill(p, threshold, k.target)
         else:
-            _search_threshold(p, x, rows, cols, rule, b)
-        if trusted is not None:
-            _fall_back(p, x, row, rows, cols, rule, trusted, b)
-        at_least(p, kept, x, tile(b.threshold, 0), rows, cols, FP32)
-        convert(p, out, kept, rows, cols, FP32, INT8)
-        store(p, chosen, row, 0, out, rows, cols)
+            _search_threshold(p, threshold, x, k)
+        if k.fallback_below > 0:
+            _fall_back(p, threshold, x, at.row, k)
+        al.at_least(p, kept, x, threshold)
+        al.convert(p, stored, kept)
+        al.store(p, k.chosen, at.row, 0, stored)
 
 
 @jit_inner
-def _covered(p, x, column, rows, cols, counts, b):
-    """total = sum of the probabilities from `column` on, or how many they are."""
-    kept = tile(b.kept, 0)
-    at_least(p, kept, x, column, rows, cols, FP32)
+def _column(buffer, x):
+    """One number for each row of x."""
+    return al.tile(buffer, 0, x.rows, 1)
+
+
+@jit_inner
+def _covered(p, x, column, counts, k):
+    """Sum of the probabilities from `column` on, or how many they are."""
+    kept, total = al.tile(k.kept, 0, x.rows, x.cols), _column(k.total, x)
+    al.at_least(p, kept, x, column)
     if not counts:
-        multiply(p, kept, kept, x, rows, cols, FP32)
-    row_sum(p, tile(b.total, 0), kept, rows, cols, FP32)
+        al.multiply(p, kept, kept, x)
+    al.row_sum(p, total, kept)
+    return total
 
 
 @jit_inner
-def _search_threshold(p, x, rows, cols, rule, b):
+def _search_threshold(p, threshold, x, k):
     """Lower the threshold by ever smaller factors, as long as it keeps too little."""
-    threshold, candidate, goal = tile(b.threshold, 0), tile(b.candidate, 0), tile(b.goal, 0)
-    total, enough, width = tile(b.total, 0), tile(b.enough, 0), float(_EXPONENT_RANGE)
-    fill(p, threshold, 1.0, rows, 1, FP32)
-    fill(p, goal, rule.target, rows, 1, FP32)
+    candidate, goal, enough = _column(k.candidate, x), _column(k.goal, x), _column(k.enough, x)
+    width = float(_EXPONENT_RANGE)
+    al.fill(p, threshold, 1.0)
+    al.fill(p, goal, k.target)
     for _ in range(_SEARCH_STEPS):
         width /= 2
-        scale(p, candidate, threshold, 2.0**-width, rows, 1, FP32)
-        _covered(p, x, candidate, rows, cols, rule.select == _BUDGET, b)
-        at_least(p, enough, total, goal, rows, 1, FP32)
-        # threshold = threshold where the candidate keeps enough already, else the candidate
-        subtract(p, threshold, threshold, candidate, rows, 1, FP32)
-        multiply(p, threshold, threshold, enough, rows, 1, FP32)
-        add(p, threshold, threshold, candidate, rows, 1, FP32)
-    scale(p, threshold, threshold, 2.0**-width, rows, 1, FP32)
+        al.scale(p, candidate, threshold, 2.0**-width)
+        al.at_least(p, enough, _covered(p, x, candidate, k.select == _BUDGET, k), goal)
+        _keep_where(p, enough, threshold, candidate)
+    al.scale(p, threshold, threshold, 2.0**-width)
 
 
 @jit_inner
-def _fall_back(p, x, row, rows, cols, rule, trusted, b):
+def _fall_back(p, threshold, x, row, k):
     """Put the threshold of rows with too little predicted coverage below every probability."""
-    threshold, goal, enough = tile(b.threshold, 0), tile(b.goal, 0), tile(b.enough, 0)
-    _covered(p, x, threshold, rows, cols, False, b)
-    fill(p, goal, rule.fallback_below, rows, 1, FP32)
-    at_least(p, enough, tile(b.total, 0), goal, rows, 1, FP32)
-    convert(p, tile(b.flag, 0), enough, rows, 1, FP32, INT8)
-    store(p, trusted, row, 0, tile(b.flag, 0), rows, 1)
-    fill(p, goal, _BELOW_EVERY_PROBABILITY, rows, 1, FP32)
-    subtract(p, threshold, threshold, goal, rows, 1, FP32)
-    multiply(p, threshold, threshold, enough, rows, 1, FP32)
-    add(p, threshold, threshold, goal, rows, 1, FP32)
+    goal, enough, flag = _column(k.goal, x), _column(k.enough, x), _column(k.flag, x)
+    total = _covered(p, x, threshold, False, k)
+    al.fill(p, goal, k.fallback_below)
+    al.at_least(p, enough, total, goal)
+    al.convert(p, flag, enough)
+    al.store(p, k.trusted, row, 0, flag)
+    al.fill(p, goal, _BELOW_EVERY_PROBABILITY)
+    _keep_where(p, enough, threshold, goal)
+
+
+@jit_inner
+def _keep_where(p, is_kept, x, other):
+    """Keep the elements of x where `is_kept` is 1, and take those of `other` where it is 0."""
+    al.subtract(p, x, x, other)
+    al.multiply(p, x, x, is_kept)
+    al.add(p, x, x, other)

@@ -1,165 +1,217 @@
 """Stages that several scorers are made of: pooling, projection, and products of block vectors.
 
-Each is a loop over the work items of one phase. Vector steps are in FP32: there are few of them.
+Each is a loop over the work items of one phase, and `k` its layout. Vector steps are in FP32: there
+are few of them.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Setting
-from accelsim.numerics.formats import FP32, Format
-from accelsim.program.old.block_ops import column_sum
-from accelsim.program.old.language import (
-    begin_item,
-    convert,
-    divide_column,
-    exp,
-    load,
-    matmul,
-    matmul_transposed,
-    move,
-    row_max,
-    row_sum,
-    scale,
-    store,
-    subtract_column,
-    tile,
-)
+from accelsim.kernels.attention.masks.base import Heads, Setting
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.recording import Buffer, Tensor
 
 
-class PoolBuffers(NamedTuple):
-    """Tiles of `pool`."""
+class Rows(NamedTuple):
+    """A tile of rows of one head."""
 
-    rows: Any
-    mean: Any
-    stored: Any
-
-
-class ProjectBuffers(NamedTuple):
-    """Tiles of `project`."""
-
-    rows: Any
-    weights: Any
-    acc: Any
-    result: Any
+    head: int
+    first: int
+    """First row, counted within its head."""
+    rows: int
+    row: int
+    """First row in the matrix."""
 
 
-class ProductBuffers(NamedTuple):
-    """Tiles of `multiply_blocks`."""
+class Pool(NamedTuple):
+    """Rows and their means by blocks, in HBM; tiles of both on chip."""
 
-    queries: Any
-    keys: Any
-    acc: Any
-    scores: Any
+    x: Heads
+    means: Heads
+    rows: Buffer
+    mean: Buffer
+    stored: Buffer
+
+
+class Projection(NamedTuple):
+    """Rows, weights and results in HBM; tiles of all on chip."""
+
+    x: Heads
+    matrices: Tensor
+    """Weights [dim, cols], one below the other; heads take them in turn."""
+    share: int
+    """Neighboring heads that have the same weights."""
+    result: Heads
+    rows: Buffer
+    weights: Buffer
+    acc: Buffer
+    stored: Buffer
+
+
+class Product(NamedTuple):
+    """Block vectors and their scores in HBM; tiles of all on chip."""
+
+    queries: Heads
+    keys: Heads
+    scores: Heads
+    factor: float
+    left: Buffer
+    right: Buffer
+    acc: Buffer
+    out: Buffer
 
 
 class SoftmaxBuffers(NamedTuple):
     """Row statistics of `softmax_rows`, [rows, 1]."""
 
-    largest: Any
-    total: Any
+    largest: Buffer
+    total: Buffer
 
 
-def pool_buffers(setting: Setting) -> PoolBuffers:
-    """Declare the buffers to average the rows of a block."""
+def pools_of(setting: Setting) -> tuple[Pool, Pool]:
+    """Declare what it takes to average the rows of every block of Q and of K."""
     builder, grid, stored = setting.builder, setting.grid, setting.formats.stored
-    return PoolBuffers(
-        rows=builder.buffer("pool_rows", grid.block, grid.dim, stored, slots=2),
-        mean=builder.buffer("pool_mean", 1, grid.dim, Format.FP32),
-        stored=builder.buffer("pool_stored", 1, grid.dim, stored, slots=2),
+    means = (
+        setting.between_stages("pooled_q", grid.heads, grid.q_blocks, grid.dim, stored),
+        setting.between_stages("pooled_k", setting.kv_heads, grid.k_blocks, grid.dim, stored),
     )
-
-
-def project_buffers(setting: Setting, name: str, cols: int, result: Format) -> ProjectBuffers:
-    """Declare the buffers to multiply rows of head_dim elements by weights [head_dim, cols]."""
-    builder, dim, stored = setting.builder, setting.grid.dim, setting.formats.stored
-    return ProjectBuffers(
-        rows=builder.buffer(f"{name}_rows", setting.rows, dim, stored, slots=2),
-        weights=builder.buffer(f"{name}_weights", dim, cols, stored, slots=2),
-        acc=builder.buffer(f"{name}_acc", setting.rows, cols, Format.FP32, memory="accumulator"),
-        result=builder.buffer(f"{name}_result", setting.rows, cols, result, slots=2),
+    buffers = (
+        builder.buffer("pool_rows", grid.block, grid.dim, stored, slots=2),
+        builder.buffer("pool_mean", 1, grid.dim, Format.FP32),
+        builder.buffer("pool_stored", 1, grid.dim, stored, slots=2),
     )
+    q, k = setting.operands
+    return Pool(q, means[0], *buffers), Pool(k, means[1], *buffers)
 
 
-def product_buffers(setting: Setting, dim: int) -> ProductBuffers:
-    """Declare the buffers to multiply block vectors of `dim` elements."""
-    builder, rows, stored = setting.builder, setting.rows, setting.formats.stored
-    return ProductBuffers(
-        queries=builder.buffer("block_queries", rows, dim, stored, slots=2),
-        keys=builder.buffer("block_keys", rows, dim, stored, slots=2),
-        acc=builder.buffer("block_acc", rows, rows, Format.FP32, memory="accumulator"),
-        scores=builder.buffer("block_products", rows, rows, Format.FP32, slots=2),
-    )
+def projections_of(
+    setting: Setting,
+    name: str,
+    sides: tuple[Heads, Heads],
+    weights: tuple[Tensor, Tensor],
+    result: str,
+    fmt: Format,
+) -> tuple[Projection, Projection]:
+    """Declare what it takes to multiply rows of Q's heads and of K's by weights [dim, cols].
 
-
-@jit
-def pool(p, phase, src, dst, heads, length, block, dim, stored, b):
-    """dst[head, i] = mean of the rows of block i, for every block of `length` rows of each head."""
-    blocks = -(-length // block)
-    for item in range(heads * blocks):
-        begin_item(p, phase)
-        head, start = item // blocks, item % blocks * block
-        rows = min(block, length - start)
-        x, mean, out = tile(b.rows, item), tile(b.mean, 0), tile(b.stored, item)
-        load(p, x, src, head * length + start, 0, rows, dim)
-        column_sum(p, mean, x, rows, dim, FP32)
-        scale(p, mean, mean, 1 / rows, 1, dim, FP32)
-        convert(p, out, mean, 1, dim, FP32, stored)
-        store(p, dst, item, 0, out, 1, dim)
-
-
-@jit
-def project(p, phase, src, weights, dst, heads, share, kinds, length, dim, cols, step, fmt, out, b):
-    """dst = src times the weights [dim, cols] of its head, of which there are `kinds` in turn.
-
-    `share` neighboring heads have the same weights.
+    name, result: what the names of buffers and results begin with; fmt: format of the results.
     """
-    tiles = -(-length // step)
-    for item in range(heads * tiles):
-        begin_item(p, phase)
-        head, start = item // tiles, item % tiles * step
-        rows, row = min(step, length - start), head * length + start
-        x, w, acc, y = (
-            tile(b.rows, item),
-            tile(b.weights, item),
-            tile(b.acc, 0),
-            tile(b.result, item),
-        )
-        load(p, w, weights, head // share % kinds * dim, 0, dim, cols)
-        load(p, x, src, row, 0, rows, dim)
-        matmul(p, acc, x, w, rows, cols, dim, fmt, FP32, False)
-        move(p, y, acc, rows, cols, FP32, out)
-        store(p, dst, row, 0, y, rows, cols)
+    builder, stored, rows = setting.builder, setting.formats.stored, setting.rows
+    dim, cols = setting.grid.dim, weights[0].cols
+    results = [
+        setting.between_stages(f"{result}_{side}", x.heads, x.length, cols, fmt)
+        for side, x in zip("qk", sides, strict=True)
+    ]
+    buffers = (
+        builder.buffer(f"{name}_rows", rows, dim, stored, slots=2),
+        builder.buffer(f"{name}_weights", dim, cols, stored, slots=2),
+        builder.buffer(f"{name}_acc", rows, cols, Format.FP32, memory="accumulator"),
+        builder.buffer(f"{name}_result", rows, cols, fmt, slots=2),
+    )
+
+    def projection(side: int) -> Projection:
+        x, matrices = sides[side], weights[side]
+        share = x.heads // setting.grid.batch * dim // matrices.rows
+        return Projection(x, matrices, share, results[side], *buffers)
+
+    return projection(0), projection(1)
 
 
-@jit
-def multiply_blocks(p, phase, queries, keys, scores, grid, dim, step, factor, stored, b):
-    """Scores of all pairs of block vectors of a head, times `factor`."""
-    tiles = -(-grid.q_blocks // step)
-    for item in range(grid.heads * tiles):
-        begin_item(p, phase)
-        head, start = item // tiles, item % tiles * step
-        rows, row = min(step, grid.q_blocks - start), head * grid.q_blocks + start
-        load(p, tile(b.queries, item), queries, row, 0, rows, dim)
-        first_key = head // grid.group * grid.k_blocks
-        for j in range(-(-grid.k_blocks // step)):
-            cols = min(step, grid.k_blocks - j * step)
-            right, acc, out = tile(b.keys, j), tile(b.acc, 0), tile(b.scores, j)
-            load(p, right, keys, first_key + j * step, 0, cols, dim)
-            matmul_transposed(
-                p, acc, tile(b.queries, item), right, rows, cols, dim, stored, FP32, False
-            )
-            move(p, out, acc, rows, cols, FP32, FP32)
-            scale(p, out, out, factor, rows, cols, FP32)
-            store(p, scores, row, j * step, out, rows, cols)
+def product_of(setting: Setting, queries: Heads, keys: Heads) -> Product:
+    """Declare what it takes to multiply the block vectors of queries and keys."""
+    builder, rows, stored = setting.builder, setting.rows, setting.formats.stored
+    dim = queries.matrix.cols
+    return Product(
+        queries=queries,
+        keys=keys,
+        scores=setting.block_scores(queries.heads),
+        factor=dim**-0.5,
+        left=builder.buffer("block_queries", rows, dim, stored, slots=2),
+        right=builder.buffer("block_keys", rows, dim, stored, slots=2),
+        acc=builder.buffer("block_acc", rows, rows, Format.FP32, memory="accumulator"),
+        out=builder.buffer("block_products", rows, rows, Format.FP32, slots=2),
+    )
 
 
 @jit_inner
-def softmax_rows(p, x, rows, cols, b):
+def count_tiles(x, rows):
+    """Tiles of so many rows that all heads have."""
+    return x.heads * -(-x.length // rows)
+
+
+@jit_inner
+def rows_at(item, x, rows):
+    """Tile number `item` of so many rows of a head, or fewer at its end."""
+    tiles = -(-x.length // rows)
+    head, first = item // tiles, item % tiles * rows
+    return Rows(head, first, min(rows, x.length - first), head * x.length + first)
+
+
+@jit
+def pool(p, phase, k):
+    """Average the rows of every block of each head."""
+    block, dim = k.rows.rows, k.rows.cols
+    for item in range(count_tiles(k.x, block)):
+        al.begin_item(p, phase)
+        at = rows_at(item, k.x, block)
+        x = al.tile(k.rows, item, at.rows, dim)
+        mean, stored = al.tile(k.mean, 0, 1, dim), al.tile(k.stored, item, 1, dim)
+        al.load(p, x, k.x.matrix, at.row, 0)
+        al.column_sum(p, mean, x)
+        al.scale(p, mean, mean, 1 / at.rows)
+        al.convert(p, stored, mean)
+        al.store(p, k.means.matrix, item, 0, stored)
+
+
+@jit
+def project(p, phase, k):
+    """Multiply the rows of every head by its weights."""
+    dim, cols = k.weights.rows, k.weights.cols
+    for item in range(count_tiles(k.x, k.rows.rows)):
+        al.begin_item(p, phase)
+        at = rows_at(item, k.x, k.rows.rows)
+        x, weights = al.tile(k.rows, item, at.rows, dim), al.tile(k.weights, item, dim, cols)
+        acc, stored = al.tile(k.acc, 0, at.rows, cols), al.tile(k.stored, item, at.rows, cols)
+        al.load(p, weights, k.matrices, at.head // k.share * dim % k.matrices.rows, 0)
+        al.load(p, x, k.x.matrix, at.row, 0)
+        al.matmul(p, acc, x, weights, False)
+        al.move(p, stored, acc)
+        al.store(p, k.result.matrix, at.row, 0, stored)
+
+
+@jit
+def multiply_blocks(p, phase, k):
+    """Scores of all pairs of block vectors of a head, times `factor`."""
+    step, dim, k_blocks = k.left.rows, k.left.cols, k.keys.length
+    for item in range(count_tiles(k.queries, step)):
+        al.begin_item(p, phase)
+        at = rows_at(item, k.queries, step)
+        left = al.tile(k.left, item, at.rows, dim)
+        al.load(p, left, k.queries.matrix, at.row, 0)
+        first_key = at.head * k.keys.heads // k.queries.heads * k_blocks
+        for j in range(-(-k_blocks // step)):
+            cols = min(step, k_blocks - j * step)
+            right, acc = al.tile(k.right, j, cols, dim), al.tile(k.acc, 0, at.rows, cols)
+            al.load(p, right, k.keys.matrix, first_key + j * step, 0)
+            al.matmul_transposed(p, acc, left, right, False)
+            store_products(p, acc, al.tile(k.out, j, at.rows, cols), at.row, j * step, k)
+
+
+@jit_inner
+def store_products(p, acc, out, row, col, k):
+    """Store a tile of products, times `factor`, where the scores of the layout have it."""
+    al.move(p, out, acc)
+    al.scale(p, out, out, k.factor)
+    al.store(p, k.scores.matrix, row, col, out)
+
+
+@jit_inner
+def softmax_rows(p, x, k):
     """Replace rows of logits by their probabilities, in FP32."""
-    largest, total = tile(b.largest, 0), tile(b.total, 0)
-    row_max(p, largest, x, rows, cols, FP32)
-    subtract_column(p, x, x, largest, rows, cols, FP32)
-    exp(p, x, x, rows, cols, FP32)
-    row_sum(p, total, x, rows, cols, FP32)
-    divide_column(p, x, x, total, rows, cols, FP32)
+    largest, total = al.tile(k.largest, 0, x.rows, 1), al.tile(k.total, 0, x.rows, 1)
+    al.row_max(p, largest, x)
+    al.subtract_column(p, x, x, largest)
+    al.exp(p, x, x)
+    al.row_sum(p, total, x)
+    al.divide_column(p, x, x, total)

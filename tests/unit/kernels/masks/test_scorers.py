@@ -62,7 +62,7 @@ def scores_of(mask_class, problem, tensors, rows=3, **settings):
     mask = mask_class(Setting(builder, grid, hbm, formats, parameters, MACHINE, rows))
     program = builder.record(mask.record, mask.items)
     assert int(program.item_phase.max()) == mask.phases - 1
-    return mask.scores.data.reshape(-1, grid.q_blocks, grid.k_blocks)
+    return mask.scores.matrix.data.reshape(-1, grid.q_blocks, grid.k_blocks)
 
 
 def block_means(x, block=4):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.kernels.attention.common import declare_operands, step_formats
-from accelsim.kernels.attention.masks.base import ScoredMask, Setting
+from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting
 from accelsim.kernels.attention.masks.grid import grid_of
 from accelsim.kernels.attention.masks.parameters import SparseParameters
 from accelsim.kernels.attention.masks.selection import BlockSelection
@@ -29,7 +29,9 @@ class GivenScores(ScoredMask):
     def __init__(self, builder, scores, are_logits):
         heads, rows, cols = scores.shape
         data = scores.reshape(-1, cols).astype(np.float32)
-        self.scores = builder.tensor("block_scores", "input", heads * rows, cols, Format.FP32, data)
+        shape = (heads * rows, cols)
+        matrix = builder.tensor("block_scores", "input", *shape, Format.FP32, data)
+        self.scores = Heads(matrix, heads, rows)
         self.are_logits = are_logits
 
     def record(self, p):
