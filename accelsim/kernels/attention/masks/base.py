@@ -1,8 +1,8 @@
-"""What a mask is built from, and the contract of masks that score blocks from Q and K."""
+"""What a mask is built from, and what it is if it scores blocks from Q and K."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Operands, StepFormats
@@ -65,26 +65,42 @@ class Setting:
         return self.between_stages("block_scores", heads, grid.q_blocks, grid.k_blocks, Format.FP32)
 
 
-class ScoredMask(ABC):
+class Stage(NamedTuple):
+    """Work items of one phase, which `kernel(p, phase, items, layout)` records."""
+
+    phase: int
+    items: int
+    kernel: Callable[[Recorder, int, int, Any], None]
+    layout: Any
+
+
+@dataclass(frozen=True)
+class ScoredMask:
     """Predicts from Q and K which key blocks matter to each query block.
 
-    Contract: the constructor declares tensors and buffers and computes nothing. `record` appends
-    `items` work items in the phases 0 to `phases` - 1 and leaves in `scores`, FP32 in HBM, one row
-    over the key blocks for every query block: logits or, with `are_logits` false, probabilities.
     Where `scores` has fewer heads than Q, neighboring query heads share one of them. Logits of
     blocks that a causal mask hides are ignored, their probabilities are zero. NaN says that nothing
     is known of the block.
     """
 
-    are_logits: ClassVar[bool] = True
-    phases: ClassVar[int]
     scores: Heads
-    items: int
+    """What the stages leave in HBM in FP32: for every query block one row over the key blocks."""
+    stages: tuple[Stage, ...]
+    """In the order of their phases, which begin with 0."""
+    are_logits: bool = True
+    """False: scores are probabilities."""
 
-    @abstractmethod
-    def __init__(self, setting: Setting) -> None:
-        """Declare tensors and buffers."""
+    @property
+    def items(self) -> int:
+        """Work items of all stages."""
+        return sum(stage.items for stage in self.stages)
 
-    @abstractmethod
+    @property
+    def phases(self) -> int:
+        """Phases of all stages."""
+        return max((stage.phase + 1 for stage in self.stages), default=0)
+
     def record(self, p: Recorder) -> None:
         """Append the ops that compute the scores."""
+        for stage in self.stages:
+            stage.kernel(p, stage.phase, stage.items, stage.layout)

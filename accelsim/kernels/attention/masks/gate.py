@@ -8,46 +8,29 @@ HBM traffic: that of `pooled`, plus one pass through the linears, which reads po
 weights and writes gate vectors of `gate_dim` elements, on which the products work.
 """
 
-from typing import ClassVar
-
 from accelsim.kernels.attention.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.masks.stages import (
-    multiply_blocks,
-    pool,
+    multiplying,
+    pooling,
     pools_of,
     product_of,
-    project,
+    projecting,
     projections_of,
 )
 from accelsim.kernels.attention.masks.weights import weights_tensor
-from accelsim.program.recording import Recorder
 
 
-class GateMask(ScoredMask):
-    """A learned gate on pooled Q and K."""
-
-    phases: ClassVar[int] = 3
-
-    def __init__(self, setting: Setting) -> None:
-        batch, cols, rows = setting.grid.batch, setting.parameters.gate_dim, setting.rows
-        self._pools = pools_of(setting)
-        queries, keys = (each.means for each in self._pools)
-        weights = (
-            weights_tensor(setting, "gate_q", queries.heads // batch, cols),
-            weights_tensor(setting, "gate_k", keys.heads // batch, cols),
-        )
-        self._projections = projections_of(
-            setting, "gate", (queries, keys), weights, "gated", setting.formats.stored
-        )
-        self._product = product_of(setting, *(each.result for each in self._projections))
-        self.scores = self._product.scores
-        pooled = queries.tiles(1) + keys.tiles(1)
-        self.items = pooled + 2 * queries.tiles(rows) + keys.tiles(rows)
-
-    def record(self, p: Recorder) -> None:
-        """Pool, project, then multiply."""
-        for pooled in self._pools:
-            pool(p, 0, pooled)
-        for projected in self._projections:
-            project(p, 1, projected)
-        multiply_blocks(p, 2, self._product)
+def gate_mask(setting: Setting) -> ScoredMask:
+    """Declare the mask of a learned gate; raises WorkloadError where weights are missing."""
+    batch, cols = setting.grid.batch, setting.parameters.gate_dim
+    pools = pools_of(setting)
+    queries, keys = (each.means for each in pools)
+    weights = (
+        weights_tensor(setting, "gate_q", queries.heads // batch, cols),
+        weights_tensor(setting, "gate_k", keys.heads // batch, cols),
+    )
+    stored = setting.formats.stored
+    projections = projections_of(setting, "gate", (queries, keys), weights, "gated", stored)
+    product = product_of(setting, *(each.result for each in projections))
+    stages = (*pooling(pools), *projecting(1, projections), multiplying(2, product))
+    return ScoredMask(product.scores, stages)

@@ -11,20 +11,17 @@ rows: reads (g S_q + S_k) d b, and a projection [d, index_dim] for every R rows 
 under a causal mask only blocks at or below the diagonal; 4 n_q n_k bytes of scores are written.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting
-from accelsim.kernels.attention.masks.stages import (
-    project,
-    projections_of,
-)
+from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting, Stage
+from accelsim.kernels.attention.masks.stages import projecting, projections_of
 from accelsim.kernels.attention.masks.weights import random_projection, weights_tensor
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Recorder
+from accelsim.program.recording import Buffer
 
 
 class Layout(NamedTuple):
@@ -49,31 +46,19 @@ class Layout(NamedTuple):
     row: Buffer
 
 
-class IndexerMask(ScoredMask):
-    """A low-precision, low-dimensional indexer."""
-
-    phases: ClassVar[int] = 2
-
-    def __init__(self, setting: Setting) -> None:
-        parameters, sides, rows = setting.parameters, setting.operands, setting.rows
-        place = random_projection if parameters.weights is None else weights_tensor
-        kinds = setting.kv_heads // setting.grid.batch
-        weights = (
-            place(setting, "index_q", kinds, parameters.index_dim),
-            place(setting, "index_k", kinds, parameters.index_dim),
-        )
-        self._projections = projections_of(
-            setting, "index", sides, weights, "indexed", parameters.index_format
-        )
-        self._layout = _layout_of(setting, *(each.result for each in self._projections))
-        self.scores = self._layout.scores
-        self.items = sum(each.tiles(rows) for each in sides) + self.scores.tiles(1)
-
-    def record(self, p: Recorder) -> None:
-        """Project every token, then multiply and reduce."""
-        for each in self._projections:
-            project(p, 0, each)
-        index_blocks(p, self._layout)
+def indexer_mask(setting: Setting) -> ScoredMask:
+    """Declare the mask of a low-precision, low-dimensional indexer."""
+    parameters = setting.parameters
+    place = random_projection if parameters.weights is None else weights_tensor
+    kinds, fmt = setting.kv_heads // setting.grid.batch, parameters.index_format
+    weights = (
+        place(setting, "index_q", kinds, parameters.index_dim),
+        place(setting, "index_k", kinds, parameters.index_dim),
+    )
+    projections = projections_of(setting, "index", setting.operands, weights, "indexed", fmt)
+    layout = _layout_of(setting, *(each.result for each in projections))
+    indexing = Stage(1, layout.scores.tiles(1), index_blocks, layout)
+    return ScoredMask(layout.scores, (*projecting(0, projections), indexing))
 
 
 def _operand_format(setting: Setting) -> Format:
@@ -87,7 +72,7 @@ def _operand_format(setting: Setting) -> Format:
 def _layout_of(setting: Setting, queries: Heads, keys: Heads) -> Layout:
     builder, grid, block = setting.builder, setting.grid, setting.grid.block
     cols, fmt = setting.parameters.index_dim, setting.parameters.index_format
-    scores = setting.formats.scores
+    computed = setting.formats.scores
     return Layout(
         queries=queries,
         keys=keys,
@@ -99,25 +84,25 @@ def _layout_of(setting: Setting, queries: Heads, keys: Heads) -> Layout:
         left=builder.buffer("index_queries", block, cols, fmt, slots=2 * grid.group),
         right=builder.buffer("index_keys", block, cols, fmt, slots=2),
         acc=builder.buffer("index_products", block, block, Format.FP32, memory="accumulator"),
-        head=builder.buffer("index_head", block, block, scores, slots=2),
-        total=builder.buffer("index_total", block, block, scores),
-        zero=builder.buffer("index_zero", block, block, scores),
+        head=builder.buffer("index_head", block, block, computed, slots=2),
+        total=builder.buffer("index_total", block, block, computed),
+        zero=builder.buffer("index_zero", block, block, computed),
         row=builder.buffer("index_row", 1, grid.k_blocks, Format.FP32, slots=2),
     )
 
 
 @jit
-def index_blocks(p, k):
+def index_blocks(p, phase, items, k):
     """Largest index score of every pair of blocks, averaged over the query heads of a group."""
     block, group = k.left.rows, k.queries.heads // k.keys.heads
-    for item in range(k.scores.heads * k.scores.length):
-        al.begin_item(p, 1)
+    for item in range(items):
+        al.begin_item(p, phase)
         kv_head, start = item // k.scores.length, item % k.scores.length * block
-        rows = min(block, k.queries.length - start)
-        for h in range(group):
-            first_row = (kv_head * group + h) * k.queries.length + start
-            al.load(p, _vectors(k.left, item * group + h, rows, k), k.queries.matrix, first_row, 0)
-        row = al.tile(k.row, item, 1, k.row.cols)
+        rows, row = min(block, k.queries.length - start), al.tile(k.row, item, 1, k.row.cols)
+        for h in range(item * group, (item + 1) * group):
+            head = kv_head * group + h % group
+            queries = _vectors(k.left, h, rows, k)
+            al.load(p, queries, k.queries.matrix, head * k.queries.length + start, 0)
         al.fill(p, al.tile(k.zero, 0, block, block), 0.0)
         al.fill(p, row, -np.inf)
         seen = k.keys.length
@@ -126,7 +111,7 @@ def index_blocks(p, k):
         for j in range(-(-seen // block)):
             keys = _vectors(k.right, j, min(block, k.keys.length - j * block), k)
             al.load(p, keys, k.keys.matrix, kv_head * k.keys.length + j * block, 0)
-            total = _sum_heads(p, item, j, rows, keys, group, k)
+            total = _sum_heads(p, item * group, j * group, rows, keys, k)
             al.tile_max(p, al.computed_in(row, total.fmt), j, total)
         al.scale(p, row, row, k.factor)
         al.store(p, k.scores.matrix, item, 0, row)
@@ -139,16 +124,14 @@ def _vectors(buffer, turn, rows, k):
 
 
 @jit_inner
-def _sum_heads(p, item, j, rows, keys, group, k):
-    """Sum of ReLU(queries . keys) over the query heads of a group, for key block j."""
-    total, zero = al.tile(k.total, 0, rows, keys.rows), al.tile(k.zero, 0, rows, keys.rows)
+def _sum_heads(p, first_queries, turn, rows, keys, k):
+    """Sum of ReLU(queries . keys) over the query heads of a group."""
+    cols = keys.rows
+    total, zero = al.tile(k.total, 0, rows, cols), al.tile(k.zero, 0, rows, cols)
     al.fill(p, total, 0.0)
-    for h in range(group):
-        acc, head = (
-            al.tile(k.acc, 0, rows, keys.rows),
-            al.tile(k.head, j * group + h, rows, keys.rows),
-        )
-        al.matmul_transposed(p, acc, _vectors(k.left, item * group + h, rows, k), keys, False)
+    for h in range(k.queries.heads // k.keys.heads):
+        acc, head = al.tile(k.acc, 0, rows, cols), al.tile(k.head, turn + h, rows, cols)
+        al.matmul_transposed(p, acc, _vectors(k.left, first_queries + h, rows, k), keys, False)
         al.move(p, head, acc)
         al.maximum(p, head, head, zero)
         al.add(p, total, total, head)

@@ -8,27 +8,12 @@ vectors written once and read by products of R x R blocks: (n_q + n_k) d b writt
 (n_q + ceil(n_q / R) n_k) d b read, for n_q and n_k blocks; 4 n_q n_k bytes of scores are written.
 """
 
-from typing import ClassVar
-
 from accelsim.kernels.attention.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.masks.stages import multiply_blocks, pool, pools_of, product_of
-from accelsim.program.recording import Recorder
+from accelsim.kernels.attention.masks.stages import multiplying, pooling, pools_of, product_of
 
 
-class PooledMask(ScoredMask):
-    """Mean-pooled Q and K."""
-
-    phases: ClassVar[int] = 2
-
-    def __init__(self, setting: Setting) -> None:
-        self._pools = pools_of(setting)
-        queries, keys = (each.means for each in self._pools)
-        self._product = product_of(setting, queries, keys)
-        self.scores = self._product.scores
-        self.items = queries.tiles(1) + keys.tiles(1) + queries.tiles(setting.rows)
-
-    def record(self, p: Recorder) -> None:
-        """Pool, then multiply."""
-        for each in self._pools:
-            pool(p, 0, each)
-        multiply_blocks(p, 1, self._product)
+def pooled_mask(setting: Setting) -> ScoredMask:
+    """Declare the mask of mean-pooled Q and K."""
+    pools = pools_of(setting)
+    product = product_of(setting, *(each.means for each in pools))
+    return ScoredMask(product.scores, (*pooling(pools), multiplying(1, product)))

@@ -1,16 +1,16 @@
 """The masks that score blocks from Q and K, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from accelsim.kernels.attention.masks.antidiagonal import AntidiagonalMask
-from accelsim.kernels.attention.masks.base import ScoredMask
-from accelsim.kernels.attention.masks.gate import GateMask
-from accelsim.kernels.attention.masks.indexer import IndexerMask
-from accelsim.kernels.attention.masks.pooled import PooledMask
+from accelsim.kernels.attention.masks.antidiagonal import antidiagonal_mask
+from accelsim.kernels.attention.masks.base import ScoredMask, Setting
+from accelsim.kernels.attention.masks.gate import gate_mask
+from accelsim.kernels.attention.masks.indexer import indexer_mask
+from accelsim.kernels.attention.masks.pooled import pooled_mask
 
-SCORED_MASKS: Mapping[str, type[ScoredMask]] = {
-    "pooled": PooledMask,
-    "antidiagonal": AntidiagonalMask,
-    "indexer": IndexerMask,
-    "gate": GateMask,
+SCORED_MASKS: Mapping[str, Callable[[Setting], ScoredMask]] = {
+    "pooled": pooled_mask,
+    "antidiagonal": antidiagonal_mask,
+    "indexer": indexer_mask,
+    "gate": gate_mask,
 }

@@ -11,14 +11,13 @@ HBM traffic: reads the scores, 4 n_q n_k bytes for every n_q x n_k grid of block
 bytes of map and, if fallback is asked for, n_q bytes of flags.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting
+from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting, Stage
 from accelsim.kernels.attention.masks.grid import Blocks
 from accelsim.kernels.attention.masks.stages import (
-    SoftmaxBuffers,
-    count_tiles,
     rows_at,
     softmax_rows,
 )
@@ -57,26 +56,27 @@ class Layout(NamedTuple):
     total: Buffer
     enough: Buffer
     flag: Buffer
-    statistics: SoftmaxBuffers
+    row_max: Buffer
+    row_sum: Buffer
 
 
 class BlockSelection:
     """A scored mask with the stage after it, which leaves the map of kept blocks in HBM."""
 
     def __init__(self, setting: Setting, mask: ScoredMask) -> None:
-        self._grid, self._mask = setting.grid, mask
-        self._layout = _layout_of(setting, mask)
+        self._grid, self._layout = setting.grid, _layout_of(setting, mask)
+        items = mask.scores.tiles(setting.rows)
+        choosing = Stage(mask.phases, items, select_blocks, self._layout)
+        self._mask = replace(mask, stages=(*mask.stages, choosing))
         self.map: Tensor = self._layout.chosen
         """1 where a block is kept, [heads / share * q_blocks, k_blocks]."""
         self.share = setting.grid.heads // mask.scores.heads
         """Query heads that have one map."""
-        self.phases = mask.phases + 1
-        self.items = mask.items + mask.scores.tiles(setting.rows)
+        self.phases, self.items = self._mask.phases, self._mask.items
 
     def record(self, p: Recorder) -> None:
         """Score, then choose blocks for every query block."""
         self._mask.record(p)
-        select_blocks(p, self._mask.phases, self._layout)
 
     def chosen(self) -> Blocks:
         """Return the recorded map as [heads, q_blocks, k_blocks]; needs numbers."""
@@ -121,14 +121,15 @@ def _layout_of(setting: Setting, mask: ScoredMask) -> Layout:
         total=column("total"),
         enough=column("enough"),
         flag=column("flag", Format.INT8),
-        statistics=SoftmaxBuffers(column("max"), column("sum")),
+        row_max=column("max"),
+        row_sum=column("sum"),
     )
 
 
 @jit
-def select_blocks(p, phase, k):
+def select_blocks(p, phase, items, k):
     """Map of kept blocks for every query block of all heads of the scores."""
-    for item in range(count_tiles(k.scores, k.x.rows)):
+    for item in range(items):
         al.begin_item(p, phase)
         at = rows_at(item, k.scores, k.x.rows)
         x = al.tile(k.x, item, at.rows, k.x.cols)
@@ -138,7 +139,7 @@ def select_blocks(p, phase, k):
         if k.are_logits:
             if k.causal:
                 al.mask_above_diagonal(p, x, at.first + k.offset, 0)
-            softmax_rows(p, x, k.statistics)
+            softmax_rows(p, x, k)
         if k.select == _THRESHOLD:
             al.fill(p, threshold, k.target)
         else:

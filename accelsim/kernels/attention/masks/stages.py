@@ -7,7 +7,7 @@ are few of them.
 from typing import NamedTuple
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Heads, Setting
+from accelsim.kernels.attention.masks.base import Heads, Setting, Stage
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer, Tensor
@@ -62,13 +62,6 @@ class Product(NamedTuple):
     out: Buffer
 
 
-class SoftmaxBuffers(NamedTuple):
-    """Row statistics of `softmax_rows`, [rows, 1]."""
-
-    largest: Buffer
-    total: Buffer
-
-
 def pools_of(setting: Setting) -> tuple[Pool, Pool]:
     """Declare what it takes to average the rows of every block of Q and of K."""
     builder, grid, stored = setting.builder, setting.grid, setting.formats.stored
@@ -99,10 +92,6 @@ def projections_of(
     """
     builder, stored, rows = setting.builder, setting.formats.stored, setting.rows
     dim, cols = setting.grid.dim, weights[0].cols
-    results = [
-        setting.between_stages(f"{result}_{side}", x.heads, x.length, cols, fmt)
-        for side, x in zip("qk", sides, strict=True)
-    ]
     buffers = (
         builder.buffer(f"{name}_rows", rows, dim, stored, slots=2),
         builder.buffer(f"{name}_weights", dim, cols, stored, slots=2),
@@ -110,12 +99,12 @@ def projections_of(
         builder.buffer(f"{name}_result", rows, cols, fmt, slots=2),
     )
 
-    def projection(side: int) -> Projection:
-        x, matrices = sides[side], weights[side]
+    def projection(side: str, x: Heads, matrices: Tensor) -> Projection:
         share = x.heads // setting.grid.batch * dim // matrices.rows
-        return Projection(x, matrices, share, results[side], *buffers)
+        y = setting.between_stages(f"{result}_{side}", x.heads, x.length, cols, fmt)
+        return Projection(x, matrices, share, y, *buffers)
 
-    return projection(0), projection(1)
+    return projection("q", sides[0], weights[0]), projection("k", sides[1], weights[1])
 
 
 def product_of(setting: Setting, queries: Heads, keys: Heads) -> Product:
@@ -134,10 +123,19 @@ def product_of(setting: Setting, queries: Heads, keys: Heads) -> Product:
     )
 
 
-@jit_inner
-def count_tiles(x, rows):
-    """Tiles of so many rows that all heads have."""
-    return x.heads * -(-x.length // rows)
+def pooling(pools: tuple[Pool, ...]) -> tuple[Stage, ...]:
+    """Return the stages that average blocks, in phase 0."""
+    return tuple(Stage(0, each.means.tiles(1), pool, each) for each in pools)
+
+
+def projecting(phase: int, projections: tuple[Projection, ...]) -> tuple[Stage, ...]:
+    """Return the stages that multiply rows by weights."""
+    return tuple(Stage(phase, each.x.tiles(each.rows.rows), project, each) for each in projections)
+
+
+def multiplying(phase: int, product: Product) -> Stage:
+    """Return the stage that multiplies block vectors."""
+    return Stage(phase, product.queries.tiles(product.left.rows), multiply_blocks, product)
 
 
 @jit_inner
@@ -149,10 +147,10 @@ def rows_at(item, x, rows):
 
 
 @jit
-def pool(p, phase, k):
+def pool(p, phase, items, k):
     """Average the rows of every block of each head."""
     block, dim = k.rows.rows, k.rows.cols
-    for item in range(count_tiles(k.x, block)):
+    for item in range(items):
         al.begin_item(p, phase)
         at = rows_at(item, k.x, block)
         x = al.tile(k.rows, item, at.rows, dim)
@@ -165,10 +163,10 @@ def pool(p, phase, k):
 
 
 @jit
-def project(p, phase, k):
+def project(p, phase, items, k):
     """Multiply the rows of every head by its weights."""
     dim, cols = k.weights.rows, k.weights.cols
-    for item in range(count_tiles(k.x, k.rows.rows)):
+    for item in range(items):
         al.begin_item(p, phase)
         at = rows_at(item, k.x, k.rows.rows)
         x, weights = al.tile(k.rows, item, at.rows, dim), al.tile(k.weights, item, dim, cols)
@@ -181,10 +179,10 @@ def project(p, phase, k):
 
 
 @jit
-def multiply_blocks(p, phase, k):
+def multiply_blocks(p, phase, items, k):
     """Scores of all pairs of block vectors of a head, times `factor`."""
     step, dim, k_blocks = k.left.rows, k.left.cols, k.keys.length
-    for item in range(count_tiles(k.queries, step)):
+    for item in range(items):
         al.begin_item(p, phase)
         at = rows_at(item, k.queries, step)
         left = al.tile(k.left, item, at.rows, dim)
@@ -209,9 +207,9 @@ def store_products(p, acc, out, row, col, k):
 @jit_inner
 def softmax_rows(p, x, k):
     """Replace rows of logits by their probabilities, in FP32."""
-    largest, total = al.tile(k.largest, 0, x.rows, 1), al.tile(k.total, 0, x.rows, 1)
-    al.row_max(p, largest, x)
-    al.subtract_column(p, x, x, largest)
+    row_max, row_sum = al.tile(k.row_max, 0, x.rows, 1), al.tile(k.row_sum, 0, x.rows, 1)
+    al.row_max(p, row_max, x)
+    al.subtract_column(p, x, x, row_max)
     al.exp(p, x, x)
-    al.row_sum(p, total, x)
-    al.divide_column(p, x, x, total)
+    al.row_sum(p, row_sum, x)
+    al.divide_column(p, x, x, row_sum)

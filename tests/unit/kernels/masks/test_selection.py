@@ -21,21 +21,12 @@ STEP = 2.0 ** (64 / 2**16)
 """Resolution of a threshold, as the docstring of the selection says."""
 
 
-class GivenScores(ScoredMask):
-    """Scores that are in HBM already."""
-
-    phases, items = 0, 0
-
-    def __init__(self, builder, scores, are_logits):
-        heads, rows, cols = scores.shape
-        data = scores.reshape(-1, cols).astype(np.float32)
-        shape = (heads * rows, cols)
-        matrix = builder.tensor("block_scores", "input", *shape, Format.FP32, data)
-        self.scores = Heads(matrix, heads, rows)
-        self.are_logits = are_logits
-
-    def record(self, p):
-        pass
+def in_hbm(builder, scores, are_logits):
+    """A mask whose scores are in HBM already."""
+    heads, rows, cols = scores.shape
+    data = scores.reshape(-1, cols).astype(np.float32)
+    matrix = builder.tensor("block_scores", "input", heads * rows, cols, Format.FP32, data)
+    return ScoredMask(Heads(matrix, heads, rows), (), are_logits)
 
 
 def select(scores, *, causal=False, are_logits=False, rows=3, **choice):
@@ -57,7 +48,7 @@ def select(scores, *, causal=False, are_logits=False, rows=3, **choice):
     parameters = SparseParameters(block=1, **choice)
     grid, formats = grid_of(problem, 1), step_formats(Format.FP16, "fp16_fp32")
     setting = Setting(builder, grid, hbm, formats, parameters, MACHINE, rows)
-    selection = BlockSelection(setting, GivenScores(builder, scores, are_logits))
+    selection = BlockSelection(setting, in_hbm(builder, scores, are_logits))
     builder.record(selection.record, selection.items)
     return selection
 
