@@ -8,7 +8,7 @@ from accelsim.kernels.attention.int_flash import IntFlash
 from accelsim.kernels.attention.pasa import Pasa
 from accelsim.kernels.attention.quest import Quest
 from accelsim.kernels.attention.sift import Sift
-from accelsim.kernels.attention.sparse import Sparse
+from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.kernels.attention.split_kv import SplitKv
 from accelsim.kernels.attention.topk import TopK
 from accelsim.kernels.attention.window import Window

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from accelsim.kernels.attention.masks.grid import grid_of
-from accelsim.kernels.attention.masks.parameters import MASKS_WITH, SparseParameters
+from accelsim.kernels.attention.sparse.masks.grid import grid_of
+from accelsim.kernels.attention.sparse.masks.parameters import MASKS_WITH, SparseParameters
 from accelsim.program.ops import A, B, Unit
 from accelsim.units import ceil_div
 

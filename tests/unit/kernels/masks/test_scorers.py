@@ -5,13 +5,13 @@ import pytest
 
 from accelsim.errors import WorkloadError
 from accelsim.kernels.attention.common import declare_operands, step_formats
-from accelsim.kernels.attention.masks.antidiagonal import antidiagonal_mask
-from accelsim.kernels.attention.masks.base import Setting
-from accelsim.kernels.attention.masks.gate import gate_mask
-from accelsim.kernels.attention.masks.grid import grid_of
-from accelsim.kernels.attention.masks.indexer import indexer_mask
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.masks.pooled import pooled_mask
+from accelsim.kernels.attention.sparse.masks.antidiagonal import antidiagonal_mask
+from accelsim.kernels.attention.sparse.masks.base import Setting
+from accelsim.kernels.attention.sparse.masks.gate import gate_mask
+from accelsim.kernels.attention.sparse.masks.grid import grid_of
+from accelsim.kernels.attention.sparse.masks.indexer import indexer_mask
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.pooled import pooled_mask
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder

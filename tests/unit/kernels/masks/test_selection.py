@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.kernels.attention.common import declare_operands, step_formats
-from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting
-from accelsim.kernels.attention.masks.grid import grid_of
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.masks.selection import BlockSelection
+from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting
+from accelsim.kernels.attention.sparse.masks.grid import grid_of
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.selection import BlockSelection
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.kernels.attention.masks.fixed import FIXED_MASKS
-from accelsim.kernels.attention.masks.grid import Blocks, Grid, local_blocks, visible_blocks
-from accelsim.kernels.attention.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.fixed import FIXED_MASKS
+from accelsim.kernels.attention.sparse.masks.grid import Blocks, Grid, local_blocks, visible_blocks
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.workload.tensors import AttentionTensors
 
 

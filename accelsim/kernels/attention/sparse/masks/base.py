@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.common import Operands, StepFormats
-from accelsim.kernels.attention.masks.grid import Grid
-from accelsim.kernels.attention.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.grid import Grid
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Recorder, Tensor

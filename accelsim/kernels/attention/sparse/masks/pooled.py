@@ -8,8 +8,13 @@ vectors written once and read by products of R x R blocks: (n_q + n_k) d b writt
 (n_q + ceil(n_q / R) n_k) d b read, for n_q and n_k blocks; 4 n_q n_k bytes of scores are written.
 """
 
-from accelsim.kernels.attention.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.masks.stages import multiplying, pooling, pools_of, product_of
+from accelsim.kernels.attention.sparse.masks.base import ScoredMask, Setting
+from accelsim.kernels.attention.sparse.masks.stages import (
+    multiplying,
+    pooling,
+    pools_of,
+    product_of,
+)
 
 
 def pooled_mask(setting: Setting) -> ScoredMask:

@@ -8,8 +8,8 @@ HBM traffic: that of `pooled`, plus one pass through the linears, which reads po
 weights and writes gate vectors of `gate_dim` elements, on which the products work.
 """
 
-from accelsim.kernels.attention.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.masks.stages import (
+from accelsim.kernels.attention.sparse.masks.base import ScoredMask, Setting
+from accelsim.kernels.attention.sparse.masks.stages import (
     multiplying,
     pooling,
     pools_of,
@@ -17,7 +17,7 @@ from accelsim.kernels.attention.masks.stages import (
     projecting,
     projections_of,
 )
-from accelsim.kernels.attention.masks.weights import weights_tensor
+from accelsim.kernels.attention.sparse.masks.weights import weights_tensor
 
 
 def gate_mask(setting: Setting) -> ScoredMask:

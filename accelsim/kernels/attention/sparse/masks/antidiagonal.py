@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from accelsim.errors import WorkloadError
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting, Stage
-from accelsim.kernels.attention.masks.stages import (
+from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
+from accelsim.kernels.attention.sparse.masks.stages import (
     rows_at,
     softmax_rows,
     store_products,

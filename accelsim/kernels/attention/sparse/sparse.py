@@ -4,7 +4,7 @@ Skipped blocks are neither loaded nor multiplied. Fixed masks come from position
 ones are predicted from Q and K by ops of this program, in phases before the attention itself. The
 local blocks are always kept, with scored masks the first one too, so every query row sees a key.
 
-Sources: the masks name theirs (`accelsim.kernels.attention.masks`); the attention is that of
+Sources: the masks name theirs (`accelsim.kernels.attention.sparse.masks`); the attention is that of
 `flash` with square tiles, and its equal, op for op, if all blocks are kept.
 
 HBM traffic of one head with blocks of B rows, of which n are kept: reads S_q d b + 2 d b times the
@@ -26,18 +26,6 @@ from accelsim.kernels.attention.common import (
     softmax_attention,
     step_formats,
 )
-from accelsim.kernels.attention.masks.base import Setting
-from accelsim.kernels.attention.masks.grid import Blocks, grid_of
-from accelsim.kernels.attention.masks.keep import (
-    assumed_blocks,
-    chosen_blocks,
-    density,
-    fixed_blocks,
-    mass_kept,
-)
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.masks.scored import SCORED_MASKS
-from accelsim.kernels.attention.masks.selection import BlockSelection
 from accelsim.kernels.attention.online_softmax import (
     add_values,
     allocate,
@@ -48,6 +36,18 @@ from accelsim.kernels.attention.online_softmax import (
     query_rows,
     update_weights,
 )
+from accelsim.kernels.attention.sparse.masks.base import Setting
+from accelsim.kernels.attention.sparse.masks.grid import Blocks, grid_of
+from accelsim.kernels.attention.sparse.masks.keep import (
+    assumed_blocks,
+    chosen_blocks,
+    density,
+    fixed_blocks,
+    mass_kept,
+)
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.scored import SCORED_MASKS
+from accelsim.kernels.attention.sparse.masks.selection import BlockSelection
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit, tile_sizes
 from accelsim.numerics.formats import Format

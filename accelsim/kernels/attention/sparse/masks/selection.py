@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting, Stage
-from accelsim.kernels.attention.masks.grid import Blocks
-from accelsim.kernels.attention.masks.stages import (
+from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
+from accelsim.kernels.attention.sparse.masks.grid import Blocks
+from accelsim.kernels.attention.sparse.masks.stages import (
     rows_at,
     softmax_rows,
 )

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Heads, ScoredMask, Setting, Stage
-from accelsim.kernels.attention.masks.stages import projecting, projections_of
-from accelsim.kernels.attention.masks.weights import random_projection, weights_tensor
+from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
+from accelsim.kernels.attention.sparse.masks.stages import projecting, projections_of
+from accelsim.kernels.attention.sparse.masks.weights import random_projection, weights_tensor
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from accelsim.errors import WorkloadError
-from accelsim.kernels.attention.masks.grid import Blocks, Grid, block_distance, blocks_within
-from accelsim.kernels.attention.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.grid import Blocks, Grid, block_distance, blocks_within
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.kernels.files import find_parameter_file
 from accelsim.units import ceil_div
 from accelsim.workload.archives import read_arrays

@@ -7,7 +7,7 @@ are few of them.
 from typing import NamedTuple
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.masks.base import Heads, Setting, Stage
+from accelsim.kernels.attention.sparse.masks.base import Heads, Setting, Stage
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer, Tensor
