@@ -97,27 +97,22 @@ def _sum_range(p, item, split, at, k):
     """Products of one tile of C over one range of k."""
     acc, sums = al.tile(k.acc, item, at.rows, at.cols), al.tile(k.c, item, at.rows, at.cols)
     first = split * k.range_steps
+    # A call for every step would cost half as long again to record: it copies the whole layout.
     for step in range(first, min(first + k.range_steps, -(-k.depth // k.tiles.k))):
-        _multiply_step(p, acc, step, step > first, at, k)
+        start = step * k.tiles.k
+        depth = min(k.tiles.k, k.depth - start)
+        a = al.tile(k.a, step, at.rows, depth)
+        al.load(p, a, k.hbm.a, at.row, start)
+        if k.is_transposed:
+            b = al.tile(k.b, step, at.cols, depth)
+            al.load(p, b, k.hbm.b, at.col, start)
+            al.matmul_transposed(p, acc, a, b, step > first)
+        else:
+            b = al.tile(k.b, step, depth, at.cols)
+            al.load(p, b, k.hbm.b, start, at.col)
+            al.matmul(p, acc, a, b, step > first)
     al.move(p, sums, acc)
     al.store(p, k.hbm.sums, split * k.m + at.row, at.col, sums)
-
-
-@jit_inner
-def _multiply_step(p, acc, step, accumulate, at, k):
-    """Load one step along k of A and B, and multiply them."""
-    start = step * k.tiles.k
-    depth = min(k.tiles.k, k.depth - start)
-    a = al.tile(k.a, step, at.rows, depth)
-    al.load(p, a, k.hbm.a, at.row, start)
-    if k.is_transposed:
-        b = al.tile(k.b, step, at.cols, depth)
-        al.load(p, b, k.hbm.b, at.col, start)
-        al.matmul_transposed(p, acc, a, b, accumulate)
-    else:
-        b = al.tile(k.b, step, depth, at.cols)
-        al.load(p, b, k.hbm.b, start, at.col)
-        al.matmul(p, acc, a, b, accumulate)
 
 
 @jit_inner

@@ -48,23 +48,24 @@ class Layout(NamedTuple):
 @jit_inner
 def apply(p, x, y, k):
     """Compute the function of a tile; its result is in x."""
+    column, work = al.tile(k.column, 0, x.rows, 1), al.tile(k.work, 0, x.rows, x.cols)
     if k.function == SOFTMAX:
-        _softmax(p, x, k)
+        _softmax(p, x, column)
     elif k.function == RMSNORM:
-        _divide_by_root_mean_square(p, x, k)
+        _divide_by_root_mean_square(p, x, work, column, k.epsilon)
     elif k.function == LAYERNORM:
-        _subtract_mean(p, x, k)
-        _divide_by_root_mean_square(p, x, k)
+        _subtract_mean(p, x, column)
+        _divide_by_root_mean_square(p, x, work, column, k.epsilon)
     elif k.function == GELU:
-        _gelu(p, x, k)
+        _gelu(p, x, work)
     elif k.function == SILU_MUL:
-        _silu(p, x, k)
+        al.scale(p, work, x, -1.0)
+        _divide_by_one_plus_exp(p, x, work)
         al.multiply(p, x, x, y)
 
 
 @jit_inner
-def _softmax(p, x, k):
-    column = al.tile(k.column, 0, x.rows, 1)
+def _softmax(p, x, column):
     al.row_max(p, column, x)
     al.subtract_column(p, x, x, column)
     al.exp(p, x, x)
@@ -73,44 +74,34 @@ def _softmax(p, x, k):
 
 
 @jit_inner
-def _subtract_mean(p, x, k):
-    mean = al.tile(k.column, 0, x.rows, 1)
-    al.row_sum(p, mean, x)
-    al.scale(p, mean, mean, 1 / x.cols)
-    al.subtract_column(p, x, x, mean)
+def _subtract_mean(p, x, column):
+    al.row_sum(p, column, x)
+    al.scale(p, column, column, 1 / x.cols)
+    al.subtract_column(p, x, x, column)
 
 
 @jit_inner
-def _divide_by_root_mean_square(p, x, k):
-    squares, root = al.tile(k.work, 0, x.rows, x.cols), al.tile(k.column, 0, x.rows, 1)
+def _divide_by_root_mean_square(p, x, squares, column, epsilon):
     al.multiply(p, squares, x, x)
-    al.row_sum(p, root, squares)
-    root_of_mean(p, root, k)
-    al.divide_column(p, x, x, root)
+    al.row_sum(p, column, squares)
+    root_of_mean(p, column, x.cols, epsilon)
+    al.divide_column(p, x, x, column)
 
 
 @jit_inner
-def root_of_mean(p, column, k):
-    """Turn sums of squares along rows into what norms divide by, in place."""
-    al.scale(p, column, column, 1 / k.x.matrix.cols)
-    al.add_scalar(p, column, column, k.epsilon)
+def root_of_mean(p, column, cols, epsilon):
+    """Turn sums of squares along rows of `cols` elements into what norms divide by, in place."""
+    al.scale(p, column, column, 1 / cols)
+    al.add_scalar(p, column, column, epsilon)
     al.square_root(p, column, column)
 
 
 @jit_inner
-def _gelu(p, x, k):
-    work = al.tile(k.work, 0, x.rows, x.cols)
+def _gelu(p, x, work):
     al.multiply(p, work, x, x)
     al.scale(p, work, work, -_TANH_SCALE * _TANH_CUBIC)
     al.add_scalar(p, work, work, -_TANH_SCALE)
     al.multiply(p, work, work, x)
-    _divide_by_one_plus_exp(p, x, work)
-
-
-@jit_inner
-def _silu(p, x, k):
-    work = al.tile(k.work, 0, x.rows, x.cols)
-    al.scale(p, work, x, -1.0)
     _divide_by_one_plus_exp(p, x, work)
 
 

@@ -20,9 +20,9 @@ def computed(p, turn, at, operand):
 
 
 @jit_inner
-def store_result(p, turn, row, col, x, k):
-    """Store a tile of the vector path as the block of the result from (row, col) on."""
-    result = al.tile(k.result.stored, turn, x.rows, x.cols)
-    if k.result.stored.fmt != k.result.computed.fmt:
-        al.convert(p, result, x)
-    al.store(p, k.result.matrix, row, col, result)
+def store_result(p, turn, at, x, result):
+    """Store a tile of the vector path as a block of the result."""
+    stored = al.tile(result.stored, turn, at.rows, at.cols)
+    if result.stored.fmt != result.computed.fmt:
+        al.convert(p, stored, x)
+    al.store(p, result.matrix, at.row, at.col, stored)

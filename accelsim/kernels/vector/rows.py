@@ -63,7 +63,7 @@ def vector(p, k):
         x = computed(p, item, at, k.x)
         y = computed(p, item, at, k.y) if k.function == SILU_MUL else x
         apply(p, x, y, k)
-        store_result(p, item, row, col, x, k)
+        store_result(p, item, at, x, k.result)
 
 
 class Vector(Kernel):

@@ -61,14 +61,15 @@ def _sum_up(p, row, s, k):
     al.fill(p, s.center, _LOWEST if k.function == SOFTMAX else 0.0)
     al.fill(p, s.total, 0.0)
     for step in range(-(-k.x.matrix.cols // k.tile_cols)):
-        col = step * k.tile_cols
-        x = _load_step(p, step, row, col, k)
+        at = block_at(k.x.matrix, row, step * k.tile_cols, k.tile_rows, k.tile_cols)
+        load_operand(p, step, at, k.x)
+        x = computed(p, step, at, k.x)
         if k.function == SOFTMAX:
             _add_exponentials(p, x, s)
         else:
-            _add_squares(p, x, col, s, k)
+            _add_squares(p, x, at.col, k.function == LAYERNORM, s)
     if k.function != SOFTMAX:
-        root_of_mean(p, s.total, k)
+        root_of_mean(p, s.total, k.x.matrix.cols, k.epsilon)
 
 
 @jit_inner
@@ -76,22 +77,15 @@ def _store_results(p, row, s, k):
     """Read the rows again, and store what their statistics make of them."""
     steps = -(-k.x.matrix.cols // k.tile_cols)
     for step in range(steps):
-        col = step * k.tile_cols
-        x = _load_step(p, steps + step, row, col, k)
+        at = block_at(k.x.matrix, row, step * k.tile_cols, k.tile_rows, k.tile_cols)
+        load_operand(p, steps + step, at, k.x)
+        x = computed(p, steps + step, at, k.x)
         if k.function != RMSNORM:
             al.subtract_column(p, x, x, s.center)
         if k.function == SOFTMAX:
             al.exp(p, x, x)
         al.divide_column(p, x, x, s.total)
-        store_result(p, steps + step, row, col, x, k)
-
-
-@jit_inner
-def _load_step(p, turn, row, col, k):
-    """Load a step of the rows and return it as the vector path has it."""
-    at = block_at(k.x.matrix, row, col, k.tile_rows, k.tile_cols)
-    load_operand(p, turn, at, k.x)
-    return computed(p, turn, at, k.x)
+        store_result(p, steps + step, at, x, k.result)
 
 
 @jit_inner
@@ -110,9 +104,9 @@ def _add_exponentials(p, x, s):
 
 
 @jit_inner
-def _add_squares(p, x, col, s, k):
+def _add_squares(p, x, col, is_centered, s):
     """Bring the sums of squares, and the means they are taken from, up to date with a step."""
-    if k.function == LAYERNORM:
+    if is_centered:
         cols = x.cols
         al.row_sum(p, s.part, x)
         al.scale(p, s.part, s.part, 1 / cols)

@@ -111,7 +111,8 @@ def multiply_groups(p, phase, items, k):
                 keys, member = al.tile(k.right, i, cols, dim), k.stride - 1 - i
                 _load_members(p, keys, kv_head, j * step * k.stride + member, k.keys, k.stride)
                 al.matmul_transposed(p, acc, al.tile(k.left, i, at.rows, dim), keys, i > 0)
-            store_products(p, acc, al.tile(k.out, j, at.rows, cols), at.row, j * step, k)
+            out = al.tile(k.out, j, at.rows, cols)
+            store_products(p, acc, out, k.factor, k.scores.matrix, at.row, j * step)
 
 
 @jit_inner

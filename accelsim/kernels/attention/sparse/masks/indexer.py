@@ -101,7 +101,7 @@ def index_blocks(p, phase, items, k):
         rows, row = min(block, k.queries.length - start), al.tile(k.row, item, 1, k.row.cols)
         for h in range(item * group, (item + 1) * group):
             head = kv_head * group + h % group
-            queries = _vectors(k.left, h, rows, k)
+            queries = _vectors(k.left, h, rows, k.operand)
             al.load(p, queries, k.queries.matrix, head * k.queries.length + start, 0)
         al.fill(p, al.tile(k.zero, 0, block, block), 0.0)
         al.fill(p, row, -np.inf)
@@ -109,7 +109,7 @@ def index_blocks(p, phase, items, k):
         if k.causal:
             seen = min(seen, start + rows + k.offset)
         for j in range(-(-seen // block)):
-            keys = _vectors(k.right, j, min(block, k.keys.length - j * block), k)
+            keys = _vectors(k.right, j, min(block, k.keys.length - j * block), k.operand)
             al.load(p, keys, k.keys.matrix, kv_head * k.keys.length + j * block, 0)
             total = _sum_heads(p, item * group, j * group, rows, keys, k)
             al.tile_max(p, al.computed_in(row, total.fmt), j, total)
@@ -118,9 +118,9 @@ def index_blocks(p, phase, items, k):
 
 
 @jit_inner
-def _vectors(buffer, turn, rows, k):
+def _vectors(buffer, turn, rows, operand):
     """Index vectors on chip, as the cube multiplies them."""
-    return al.computed_in(al.tile(buffer, turn, rows, buffer.cols), k.operand)
+    return al.computed_in(al.tile(buffer, turn, rows, buffer.cols), operand)
 
 
 @jit_inner
@@ -131,7 +131,8 @@ def _sum_heads(p, first_queries, turn, rows, keys, k):
     al.fill(p, total, 0.0)
     for h in range(k.queries.heads // k.keys.heads):
         acc, head = al.tile(k.acc, 0, rows, cols), al.tile(k.head, turn + h, rows, cols)
-        al.matmul_transposed(p, acc, _vectors(k.left, first_queries + h, rows, k), keys, False)
+        queries = _vectors(k.left, first_queries + h, rows, k.operand)
+        al.matmul_transposed(p, acc, queries, keys, False)
         al.move(p, head, acc)
         al.maximum(p, head, head, zero)
         al.add(p, total, total, head)

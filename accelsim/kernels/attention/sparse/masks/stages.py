@@ -193,15 +193,16 @@ def multiply_blocks(p, phase, items, k):
             right, acc = al.tile(k.right, j, cols, dim), al.tile(k.acc, 0, at.rows, cols)
             al.load(p, right, k.keys.matrix, first_key + j * step, 0)
             al.matmul_transposed(p, acc, left, right, False)
-            store_products(p, acc, al.tile(k.out, j, at.rows, cols), at.row, j * step, k)
+            out = al.tile(k.out, j, at.rows, cols)
+            store_products(p, acc, out, k.factor, k.scores.matrix, at.row, j * step)
 
 
 @jit_inner
-def store_products(p, acc, out, row, col, k):
-    """Store a tile of products, times `factor`, where the scores of the layout have it."""
+def store_products(p, acc, out, factor, scores, row, col):
+    """Store a tile of products, times `factor`, at (row, col) of the scores."""
     al.move(p, out, acc)
-    al.scale(p, out, out, k.factor)
-    al.store(p, k.scores.matrix, row, col, out)
+    al.scale(p, out, out, factor)
+    al.store(p, scores, row, col, out)
 
 
 @jit_inner
