@@ -1,6 +1,6 @@
 """The vector functions on one tile: from operands `x` and `y` to a result in `x`.
 
-Reductions run along rows. `k` is the layout of the kernel.
+Reductions run along rows. `column` has one number for each row of x, `work` is as large as x.
 """
 
 from typing import NamedTuple
@@ -46,19 +46,18 @@ class Layout(NamedTuple):
 
 
 @jit_inner
-def apply(p, x, y, k):
-    """Compute the function of a tile; its result is in x."""
-    column, work = al.tile(k.column, 0, x.rows, 1), al.tile(k.work, 0, x.rows, x.cols)
-    if k.function == SOFTMAX:
+def apply(p, function, x, y, column, work, epsilon):
+    """Compute a function of FUNCTIONS; its result is in x."""
+    if function == SOFTMAX:
         _softmax(p, x, column)
-    elif k.function == RMSNORM:
-        _divide_by_root_mean_square(p, x, work, column, k.epsilon)
-    elif k.function == LAYERNORM:
+    elif function == RMSNORM:
+        _divide_by_root_mean_square(p, x, work, column, epsilon)
+    elif function == LAYERNORM:
         _subtract_mean(p, x, column)
-        _divide_by_root_mean_square(p, x, work, column, k.epsilon)
-    elif k.function == GELU:
+        _divide_by_root_mean_square(p, x, work, column, epsilon)
+    elif function == GELU:
         _gelu(p, x, work)
-    elif k.function == SILU_MUL:
+    elif function == SILU_MUL:
         al.scale(p, work, x, -1.0)
         _divide_by_one_plus_exp(p, x, work)
         al.multiply(p, x, x, y)

@@ -62,7 +62,8 @@ def vector(p, k):
             load_operand(p, item, at, k.y)
         x = computed(p, item, at, k.x)
         y = computed(p, item, at, k.y) if k.function == SILU_MUL else x
-        apply(p, x, y, k)
+        column, work = al.tile(k.column, 0, x.rows, 1), al.tile(k.work, 0, x.rows, x.cols)
+        apply(p, k.function, x, y, column, work, k.epsilon)
         store_result(p, item, at, x, k.result)
 
 
