@@ -10,12 +10,9 @@ weights and writes gate vectors of `gate_dim` elements, on which the products wo
 
 from accelsim.kernels.attention.sparse.masks.base import ScoredMask, Setting
 from accelsim.kernels.attention.sparse.masks.stages import (
-    multiplying,
-    pooling,
-    pools_of,
-    product_of,
-    projecting,
-    projections_of,
+    pool_stages,
+    product_stage,
+    project_stages,
 )
 from accelsim.kernels.attention.sparse.masks.weights import weights_tensor
 
@@ -23,14 +20,13 @@ from accelsim.kernels.attention.sparse.masks.weights import weights_tensor
 def gate_mask(setting: Setting) -> ScoredMask:
     """Declare the mask of a learned gate; raises WorkloadError where weights are missing."""
     batch, cols = setting.grid.batch, setting.parameters.gate_dim
-    pools = pools_of(setting)
-    queries, keys = (each.means for each in pools)
+    pools = pool_stages(setting)
+    means = queries, keys = pools[0].layout.means, pools[1].layout.means
     weights = (
         weights_tensor(setting, "gate_q", queries.heads // batch, cols),
         weights_tensor(setting, "gate_k", keys.heads // batch, cols),
     )
-    stored = setting.formats.stored
-    projections = projections_of(setting, "gate", (queries, keys), weights, "gated", stored)
-    product = product_of(setting, *(each.result for each in projections))
-    stages = (*pooling(pools), *projecting(1, projections), multiplying(2, product))
-    return ScoredMask(product.scores, stages)
+    stored, names = setting.formats.stored, ("gate", "gated")
+    projections = project_stages(setting, 1, names, means, weights, stored)
+    product = product_stage(setting, 2, *(each.layout.result for each in projections))
+    return ScoredMask(product.layout.scores, (*pools, *projections, product))

@@ -17,7 +17,7 @@ import numpy as np
 
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
-from accelsim.kernels.attention.sparse.masks.stages import projecting, projections_of
+from accelsim.kernels.attention.sparse.masks.stages import project_stages
 from accelsim.kernels.attention.sparse.masks.weights import random_projection, weights_tensor
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
@@ -55,10 +55,11 @@ def indexer_mask(setting: Setting) -> ScoredMask:
         place(setting, "index_q", kinds, parameters.index_dim),
         place(setting, "index_k", kinds, parameters.index_dim),
     )
-    projections = projections_of(setting, "index", setting.operands, weights, "indexed", fmt)
-    layout = _layout_of(setting, *(each.result for each in projections))
+    names, sides = ("index", "indexed"), setting.operands
+    projections = project_stages(setting, 0, names, sides, weights, fmt)
+    layout = _layout_of(setting, *(each.layout.result for each in projections))
     indexing = Stage(1, layout.scores.tiles(1), index_blocks, layout)
-    return ScoredMask(layout.scores, (*projecting(0, projections), indexing))
+    return ScoredMask(layout.scores, (*projections, indexing))
 
 
 def _operand_format(setting: Setting) -> Format:

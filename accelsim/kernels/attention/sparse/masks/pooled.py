@@ -9,16 +9,11 @@ vectors written once and read by products of R x R blocks: (n_q + n_k) d b writt
 """
 
 from accelsim.kernels.attention.sparse.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.sparse.masks.stages import (
-    multiplying,
-    pooling,
-    pools_of,
-    product_of,
-)
+from accelsim.kernels.attention.sparse.masks.stages import pool_stages, product_stage
 
 
 def pooled_mask(setting: Setting) -> ScoredMask:
     """Declare the mask of mean-pooled Q and K."""
-    pools = pools_of(setting)
-    product = product_of(setting, *(each.means for each in pools))
-    return ScoredMask(product.scores, (*pooling(pools), multiplying(1, product)))
+    pools = pool_stages(setting)
+    product = product_stage(setting, 1, *(each.layout.means for each in pools))
+    return ScoredMask(product.layout.scores, (*pools, product))

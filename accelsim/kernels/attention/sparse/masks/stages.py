@@ -62,8 +62,8 @@ class Product(NamedTuple):
     out: Buffer
 
 
-def pools_of(setting: Setting) -> tuple[Pool, Pool]:
-    """Declare what it takes to average the rows of every block of Q and of K."""
+def pool_stages(setting: Setting) -> tuple[Stage, Stage]:
+    """Declare the stages of phase 0 that average the rows of every block of Q and of K."""
     builder, grid, stored = setting.builder, setting.grid, setting.formats.stored
     means = (
         setting.between_stages("pooled_q", grid.heads, grid.q_blocks, grid.dim, stored),
@@ -74,44 +74,49 @@ def pools_of(setting: Setting) -> tuple[Pool, Pool]:
         builder.buffer("pool_mean", 1, grid.dim, Format.FP32),
         builder.buffer("pool_stored", 1, grid.dim, stored, slots=2),
     )
+
+    def stage(x: Heads, y: Heads) -> Stage:
+        return Stage(0, y.tiles(1), pool, Pool(x, y, *buffers))
+
     q, k = setting.operands
-    return Pool(q, means[0], *buffers), Pool(k, means[1], *buffers)
+    return stage(q, means[0]), stage(k, means[1])
 
 
-def projections_of(
+def project_stages(
     setting: Setting,
-    name: str,
+    phase: int,
+    names: tuple[str, str],
     sides: tuple[Heads, Heads],
     weights: tuple[Tensor, Tensor],
-    result: str,
     fmt: Format,
-) -> tuple[Projection, Projection]:
-    """Declare what it takes to multiply rows of Q's heads and of K's by weights [dim, cols].
+) -> tuple[Stage, Stage]:
+    """Declare the stages that multiply rows of Q's heads and of K's by weights [dim, cols].
 
-    name, result: what the names of buffers and results begin with; fmt: format of the results.
+    names: what those of buffers and of results begin with; fmt: format of the results.
     """
     builder, stored, rows = setting.builder, setting.formats.stored, setting.rows
     dim, cols = setting.grid.dim, weights[0].cols
     buffers = (
-        builder.buffer(f"{name}_rows", rows, dim, stored, slots=2),
-        builder.buffer(f"{name}_weights", dim, cols, stored, slots=2),
-        builder.buffer(f"{name}_acc", rows, cols, Format.FP32, memory="accumulator"),
-        builder.buffer(f"{name}_result", rows, cols, fmt, slots=2),
+        builder.buffer(f"{names[0]}_rows", rows, dim, stored, slots=2),
+        builder.buffer(f"{names[0]}_weights", dim, cols, stored, slots=2),
+        builder.buffer(f"{names[0]}_acc", rows, cols, Format.FP32, memory="accumulator"),
+        builder.buffer(f"{names[0]}_result", rows, cols, fmt, slots=2),
     )
 
-    def projection(side: str, x: Heads, matrices: Tensor) -> Projection:
+    def stage(side: str, x: Heads, matrices: Tensor) -> Stage:
         share = x.heads // setting.grid.batch * dim // matrices.rows
-        y = setting.between_stages(f"{result}_{side}", x.heads, x.length, cols, fmt)
-        return Projection(x, matrices, share, y, *buffers)
+        y = setting.between_stages(f"{names[1]}_{side}", x.heads, x.length, cols, fmt)
+        layout = Projection(x, matrices, share, y, *buffers)
+        return Stage(phase, x.tiles(rows), project, layout)
 
-    return projection("q", sides[0], weights[0]), projection("k", sides[1], weights[1])
+    return stage("q", sides[0], weights[0]), stage("k", sides[1], weights[1])
 
 
-def product_of(setting: Setting, queries: Heads, keys: Heads) -> Product:
-    """Declare what it takes to multiply the block vectors of queries and keys."""
+def product_stage(setting: Setting, phase: int, queries: Heads, keys: Heads) -> Stage:
+    """Declare the stage that multiplies the block vectors of queries and keys."""
     builder, rows, stored = setting.builder, setting.rows, setting.formats.stored
     dim = queries.matrix.cols
-    return Product(
+    layout = Product(
         queries=queries,
         keys=keys,
         scores=setting.block_scores(queries.heads),
@@ -121,21 +126,7 @@ def product_of(setting: Setting, queries: Heads, keys: Heads) -> Product:
         acc=builder.buffer("block_acc", rows, rows, Format.FP32, memory="accumulator"),
         out=builder.buffer("block_products", rows, rows, Format.FP32, slots=2),
     )
-
-
-def pooling(pools: tuple[Pool, ...]) -> tuple[Stage, ...]:
-    """Return the stages that average blocks, in phase 0."""
-    return tuple(Stage(0, each.means.tiles(1), pool, each) for each in pools)
-
-
-def projecting(phase: int, projections: tuple[Projection, ...]) -> tuple[Stage, ...]:
-    """Return the stages that multiply rows by weights."""
-    return tuple(Stage(phase, each.x.tiles(each.rows.rows), project, each) for each in projections)
-
-
-def multiplying(phase: int, product: Product) -> Stage:
-    """Return the stage that multiplies block vectors."""
-    return Stage(phase, product.queries.tiles(product.left.rows), multiply_blocks, product)
+    return Stage(phase, queries.tiles(rows), multiply_blocks, layout)
 
 
 @jit_inner
