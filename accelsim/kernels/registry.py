@@ -11,7 +11,7 @@ from accelsim.kernels.attention.flash import Flash
 from accelsim.kernels.attention.integer.int_flash import IntFlash
 from accelsim.kernels.attention.shifted.centered import Centered
 from accelsim.kernels.attention.shifted.pasa import Pasa
-from accelsim.kernels.attention.sparse import Sparse
+from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.quantized.outlier_split import OutlierSplit

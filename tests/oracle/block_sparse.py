@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from accelsim.kernels.attention.masks.grid import grid_of
+from accelsim.kernels.attention.sparse.masks.grid import grid_of
+from accelsim.kernels.attention.sparse.masks.parameters import MASKS_WITH, SparseParameters
 from accelsim.program.ops import A, B, Unit
 from accelsim.units import ceil_div
+
+
+def parameters_of(mask, **settings):
+    """The parameters of a mask, with those of the settings that it has."""
+    own = {name: value for name, value in settings.items() if mask in MASKS_WITH.get(name, (mask,))}
+    return SparseParameters(mask=mask, **own)
 
 
 def masked_attention(problem, tensors, kept, block):

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from accelsim.engine import compiled, reference
 from accelsim.kernels.attention.common import softmax_attention
 from accelsim.kernels.attention.flash import Flash, FlashParameters
-from accelsim.kernels.attention.masks.grid import grid_of, local_blocks, visible_blocks
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.sparse import Sparse
+from accelsim.kernels.attention.sparse.masks.grid import grid_of, local_blocks, visible_blocks
+from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import Unit
@@ -23,6 +22,7 @@ from tests.oracle.block_sparse import (
     key_rows,
     masked_attention,
     online_attention,
+    parameters_of,
 )
 
 MACHINE = load_machine("edge-npu")
@@ -53,8 +53,8 @@ def problems(draw):
 
 @st.composite
 def choices(draw, masks=FIXED + SCORED):
-    return SparseParameters(
-        mask=draw(st.sampled_from(masks)),
+    return parameters_of(
+        draw(st.sampled_from(masks)),
         block=draw(st.sampled_from([4, 8, 16])),
         precision="fp32",
         window=draw(st.integers(1, 40)),

@@ -1,17 +1,20 @@
 """Sparse attention at its edges: degenerate inputs, uneven work, cost-only runs, refusals."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from accelsim import load_machine, simulate
 from accelsim.errors import ConfigError, DoesNotFitError, WorkloadError
 from accelsim.kernels.attention.flash import Flash, FlashParameters
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.sparse import Sparse
+from accelsim.kernels.attention.sparse.masks.parameters import MASKS_WITH, SparseParameters
+from accelsim.kernels.attention.sparse.masks.scored import SCORED_MASKS
+from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.loading import LoadedWorkload
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
-from tests.oracle.block_sparse import kept_blocks
+from tests.oracle.block_sparse import kept_blocks, parameters_of
 
 SCORED = ("pooled", "antidiagonal", "indexer")
 MACHINE = load_machine("edge-npu")
@@ -40,7 +43,7 @@ def random_tensors(problem, seed=0):
 
 def record(problem, tensors, mask, **settings):
     settings = {"block": 8, "index_dim": 4, **settings}
-    return Sparse.record(problem, MACHINE, SparseParameters(mask=mask, **settings), tensors)
+    return Sparse.record(problem, MACHINE, parameters_of(mask, **settings), tensors)
 
 
 def flash(problem, tensors):
@@ -133,18 +136,14 @@ def test_infinite_keys_are_reported_and_never_make_other_columns_finite():
         assert not (found & ~bad).any()
 
 
-@pytest.mark.parametrize("mask", ["window", "sinks_window", "dilated", *SCORED, "gate"])
+@pytest.mark.parametrize("mask", [*SCORED, "gate"])
 def test_cost_only_runs_take_their_density_from_the_assumption(mask):
     problem = LoadedWorkload(problem_of(512, heads=3, dim=16), None)
     report = simulate("edge-npu", problem, f"sparse(mask={mask}, assumed_density=0.4)")
     assert report.accuracy is None
-    assert set(report.selection) <= {"density", "fallback_fraction"}
+    assert set(report.selection) == {"density", "fallback_fraction"}
     # Eight key blocks at most: the rounding of a row is at most half a block of its mean of 4.5.
-    assert report.selection["density"] == pytest.approx(0.4, abs=0.12) or mask in (
-        "window",
-        "sinks_window",
-        "dilated",
-    )
+    assert report.selection["density"] == pytest.approx(0.4, abs=0.12)
 
 
 def test_uneven_rows_are_seen_and_greedy_placement_evens_them_out():
@@ -192,3 +191,42 @@ def test_wrong_parameters_are_refused(parameter, message):
     with pytest.raises(ConfigError) as raised:
         simulate("edge-npu", LoadedWorkload(problem_of(64), None), f"sparse({parameter})")
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (
+            "sparse(mask=dilated, window=64, sinks=4)",
+            "sparse: parameters of mask dilated: found sinks, which only mask sinks_window has; "
+            "allowed: mask, block, precision, window, dilation",
+        ),
+        (
+            "sparse(mask=file, path=a.npz, weights=b.npz, coverage=0.9)",
+            "sparse: parameters of mask file: found coverage, which only masks pooled, "
+            "antidiagonal, indexer and gate have; found weights, which only masks indexer and gate "
+            "have; allowed: mask, block, precision, path",
+        ),
+        (
+            "sparse(window=256)",
+            "sparse: parameters of mask antidiagonal: found window, which only masks window, "
+            "sinks_window and dilated have; allowed: mask, block, precision, select, coverage, "
+            "threshold, budget, fallback_below, stride, assumed_density",
+        ),
+    ],
+)
+def test_settings_of_other_masks_are_refused_even_with_their_default(recipe, message):
+    with pytest.raises(ConfigError) as raised:
+        simulate("edge-npu", LoadedWorkload(problem_of(64), None), recipe)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("mask", get_args(SparseParameters.model_fields["mask"].annotation))
+def test_a_mask_takes_what_it_has_and_says_no_more(mask):
+    given = SparseParameters(mask=mask)
+    settings = given.model_dump()
+    assert SparseParameters(**settings) == given
+    assert set(settings) == {
+        name for name in SparseParameters.model_fields if mask in MASKS_WITH.get(name, (mask,))
+    }
+    assert ("coverage" in settings) == (mask in SCORED_MASKS)

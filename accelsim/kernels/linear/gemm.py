@@ -5,8 +5,7 @@ ranges of k (split-K) every range stores its 32-bit sums, s m n 4 bytes, which a
 An L2 turns repeated reads into hits, the more so the better `swizzle` suits it.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.blocks import block_at
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
     buffers_of,
@@ -25,18 +25,8 @@ from accelsim.kernels.linear.gemm_tiles import (
 )
 from accelsim.kernels.linear.tiles import Tiles
 from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    add,
-    begin_item,
-    convert,
-    load,
-    matmul,
-    matmul_transposed,
-    move,
-    store,
-    tile,
-)
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.units import ceil_div
@@ -46,118 +36,96 @@ from accelsim.workload.tensors import GemmTensors
 _INT32_LIMIT = 2**31
 
 
-class _Shape(NamedTuple):
-    """Sizes in elements, and how the tiles are walked."""
+class _Operands(NamedTuple):
+    """Matrices in HBM; sums of range s are rows s m to s m + m of `sums`, which is C if s is 1."""
+
+    a: Tensor
+    b: Tensor
+    c: Tensor
+    sums: Tensor
+
+
+class Layout(NamedTuple):
+    """Sizes in elements, matrices in HBM and tiles on chip."""
 
     m: int
     n: int
-    k: int
-    tile_m: int
-    tile_n: int
-    tile_k: int
-    splits: int
+    depth: int
+    tiles: Tiles
     range_steps: int
-    swizzle: int
     is_transposed: bool
     merge_m: int
-
-
-class _Formats(NamedTuple):
-    """Format codes of operands, accumulator and output."""
-
-    operand: int
-    accumulator: int
-    output: int
-
-
-class _Operands(NamedTuple):
-    """Matrices in HBM; sums of range s are rows s m to s m + m of `sums`."""
-
-    a: Any
-    b: Any
-    c: Any
-    sums: Any
-
-
-class _Buffers(NamedTuple):
-    """On-chip tiles; `total`, `part` and `merged` belong to the second phase."""
-
-    a: Any
-    b: Any
-    acc: Any
-    c: Any
-    total: Any
-    part: Any
-    merged: Any
+    hbm: _Operands
+    a: Buffer
+    b: Buffer
+    acc: Buffer
+    c: Buffer
+    """A tile of C, or of the sums of a range."""
+    total: Buffer
+    part: Buffer
+    merged: Buffer
+    """This one and the two above belong to the second phase."""
 
 
 @jit
-def gemm(p, shape, fmt, hbm, b):
+def gemm(p, k):
     """All tiles of C, then the merge of the ranges of k if there are several."""
-    tiles_m, tiles_n = -(-shape.m // shape.tile_m), -(-shape.n // shape.tile_n)
-    for item in range(tiles_m * tiles_n * shape.splits):
-        begin_item(p, 0)
-        row, col = _place(item // shape.splits, tiles_m, tiles_n, shape)
-        split = item % shape.splits
-        rows, cols = min(shape.tile_m, shape.m - row), min(shape.tile_n, shape.n - col)
-        acc, result = tile(b.acc, item), tile(b.c, item)
-        _sum_range(p, acc, row, col, rows, cols, split, shape, fmt, hbm, b)
-        if shape.splits == 1:
-            move(p, result, acc, rows, cols, fmt.accumulator, fmt.output)
-            store(p, hbm.c, row, col, result, rows, cols)
-        else:
-            move(p, result, acc, rows, cols, fmt.accumulator, fmt.accumulator)
-            store(p, hbm.sums, split * shape.m + row, col, result, rows, cols)
-    if shape.splits > 1:
-        for row in range(0, shape.m, shape.merge_m):
-            for col in range(0, shape.n, shape.tile_n):
-                begin_item(p, 1)
-                _merge(p, row, col, shape, fmt, hbm, b)
+    splits = k.tiles.splits
+    for item in range(-(-k.m // k.tiles.m) * -(-k.n // k.tiles.n) * splits):
+        al.begin_item(p, 0)
+        _sum_range(p, item, item % splits, _place(item // splits, k), k)
+    if splits > 1:
+        for row in range(0, k.m, k.merge_m):
+            for col in range(0, k.n, k.tiles.n):
+                al.begin_item(p, 1)
+                _merge(p, block_at(k.hbm.c, row, col, k.merge_m, k.tiles.n), k)
 
 
 @jit_inner
-def _place(index, tiles_m, tiles_n, shape):
-    """First row and column of a tile: column by column within bands of `swizzle` tile rows."""
-    band = index // (shape.swizzle * tiles_n)
-    height = min(shape.swizzle, tiles_m - band * shape.swizzle)
-    within = index - band * shape.swizzle * tiles_n
-    tile_row = band * shape.swizzle + within % height
-    return tile_row * shape.tile_m, within // height * shape.tile_n
+def _place(index, k):
+    """The tile of C at an index: column by column within bands of `swizzle` tile rows."""
+    tiles_m, tiles_n, swizzle = -(-k.m // k.tiles.m), -(-k.n // k.tiles.n), k.tiles.swizzle
+    band = index // (swizzle * tiles_n)
+    height = min(swizzle, tiles_m - band * swizzle)
+    within = index - band * swizzle * tiles_n
+    row = (band * swizzle + within % height) * k.tiles.m
+    return block_at(k.hbm.c, row, within // height * k.tiles.n, k.tiles.m, k.tiles.n)
 
 
 @jit_inner
-def _sum_range(p, acc, row, col, rows, cols, split, shape, fmt, hbm, b):
+def _sum_range(p, item, split, at, k):
     """Products of one tile of C over one range of k."""
-    first = split * shape.range_steps
-    last = min(first + shape.range_steps, -(-shape.k // shape.tile_k))
-    for step in range(first, last):
-        start = step * shape.tile_k
-        depth = min(shape.tile_k, shape.k - start)
-        left, right = tile(b.a, step), tile(b.b, step)
-        load(p, left, hbm.a, row, start, rows, depth)
-        accumulate = step > first
-        if shape.is_transposed:
-            load(p, right, hbm.b, col, start, cols, depth)
-            matmul_transposed(
-                p, acc, left, right, rows, cols, depth, fmt.operand, fmt.accumulator, accumulate
-            )
+    acc, sums = al.tile(k.acc, item, at.rows, at.cols), al.tile(k.c, item, at.rows, at.cols)
+    first = split * k.range_steps
+    # A call for every step would cost half as long again to record: it copies the whole layout.
+    for step in range(first, min(first + k.range_steps, -(-k.depth // k.tiles.k))):
+        start = step * k.tiles.k
+        depth = min(k.tiles.k, k.depth - start)
+        a = al.tile(k.a, step, at.rows, depth)
+        al.load(p, a, k.hbm.a, at.row, start)
+        if k.is_transposed:
+            b = al.tile(k.b, step, at.cols, depth)
+            al.load(p, b, k.hbm.b, at.col, start)
+            al.matmul_transposed(p, acc, a, b, step > first)
         else:
-            load(p, right, hbm.b, start, col, depth, cols)
-            matmul(p, acc, left, right, rows, cols, depth, fmt.operand, fmt.accumulator, accumulate)
+            b = al.tile(k.b, step, depth, at.cols)
+            al.load(p, b, k.hbm.b, start, at.col)
+            al.matmul(p, acc, a, b, step > first)
+    al.move(p, sums, acc)
+    al.store(p, k.hbm.sums, split * k.m + at.row, at.col, sums)
 
 
 @jit_inner
-def _merge(p, row, col, shape, fmt, hbm, b):
+def _merge(p, at, k):
     """Add the sums of all ranges for a block of C, and store it."""
-    rows, cols = min(shape.merge_m, shape.m - row), min(shape.tile_n, shape.n - col)
-    total, merged = tile(b.total, 0), tile(b.merged, 0)
-    load(p, total, hbm.sums, row, col, rows, cols)
-    for split in range(1, shape.splits):
-        part = tile(b.part, split)
-        load(p, part, hbm.sums, split * shape.m + row, col, rows, cols)
-        add(p, total, total, part, rows, cols, fmt.accumulator)
-    convert(p, merged, total, rows, cols, fmt.accumulator, fmt.output)
-    store(p, hbm.c, row, col, merged, rows, cols)
+    total, merged = al.tile(k.total, 0, at.rows, at.cols), al.tile(k.merged, 0, at.rows, at.cols)
+    al.load(p, total, k.hbm.sums, at.row, at.col)
+    for split in range(1, k.tiles.splits):
+        part = al.tile(k.part, split, at.rows, at.cols)
+        al.load(p, part, k.hbm.sums, split * k.m + at.row, at.col)
+        al.add(p, total, total, part)
+    al.convert(p, merged, total)
+    al.store(p, k.hbm.c, at.row, at.col, merged)
 
 
 class Gemm(Kernel):
@@ -182,17 +150,13 @@ class Gemm(Kernel):
         _check_accumulator(name, problem)
         tiles = choose_tiles(problem, machine, parameters).tiles
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        shape = _shape_of(problem, tiles, parameters.b_layout)
-        hbm = _declare_operands(builder, problem, shape, formats, tensors)
-        sizes = buffers_of(tiles, formats, parameters.b_layout)
-        buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
-        codes = _Formats(*(fmt.code for fmt in formats))
+        layout = _layout_of(builder, problem, parameters, tiles, tensors)
         columns = ceil_div(problem.n, tiles.n)
         items = ceil_div(problem.m, tiles.m) * columns * tiles.splits
         if tiles.splits > 1:
-            items += ceil_div(problem.m, shape.merge_m) * columns
-        program = builder.record(gemm, items, shape, codes, hbm, _used(buffers))
-        return program.with_parameters(**_chosen(tiles, formats)), hbm.c.data
+            items += ceil_div(problem.m, layout.merge_m) * columns
+        program = builder.record(gemm, items, layout)
+        return program.with_parameters(**_chosen(tiles, formats)), layout.hbm.c.data
 
     @classmethod
     def estimated_cycles(
@@ -225,44 +189,49 @@ def _check_accumulator(name: str, problem: GemmProblem) -> None:
             )
 
 
-def _shape_of(problem: GemmProblem, tiles: Tiles, b_layout: str) -> _Shape:
-    return _Shape(
+def _layout_of(
+    builder: ProgramBuilder,
+    problem: GemmProblem,
+    parameters: GemmParameters,
+    tiles: Tiles,
+    tensors: GemmTensors | None,
+) -> Layout:
+    """Declare tensors, and the buffers of the phases that there are."""
+    formats = formats_of(problem, parameters)
+    hbm = _declare_operands(builder, problem, parameters, tiles.splits, tensors)
+    sizes = buffers_of(tiles, formats, parameters.b_layout)
+    buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
+    merging = {"total": formats[1], "part": formats[1], "merged": formats[2]}
+    return Layout(
         m=problem.m,
         n=problem.n,
-        k=problem.k,
-        tile_m=tiles.m,
-        tile_n=tiles.n,
-        tile_k=tiles.k,
-        splits=tiles.splits,
+        depth=problem.k,
+        tiles=tiles,
         range_steps=range_steps(tiles, problem.k),
-        swizzle=tiles.swizzle,
-        is_transposed=b_layout == "nk",
+        is_transposed=parameters.b_layout == "nk",
         merge_m=merged_rows(tiles),
+        hbm=hbm,
+        **{name: builder.no_buffer(fmt) for name, fmt in merging.items()} | buffers,
     )
 
 
 def _declare_operands(
     builder: ProgramBuilder,
     problem: GemmProblem,
-    shape: _Shape,
-    formats: tuple[Format, Format, Format],
+    parameters: GemmParameters,
+    splits: int,
     tensors: GemmTensors | None,
 ) -> _Operands:
     """Place the matrices in HBM; sums of ranges only where there are several."""
     m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
+    _, accumulator, output = formats_of(problem, parameters)
     b_data, b_shape = tensors and tensors.b, (k, n)
-    if shape.is_transposed:
+    if parameters.b_layout == "nk":
         b_data, b_shape = tensors and np.ascontiguousarray(tensors.b.T), (n, k)
-    a: Tensor = builder.tensor("a", "input", m, k, dtype, tensors and tensors.a)
+    a = builder.tensor("a", "input", m, k, dtype, tensors and tensors.a)
     b = builder.tensor("b", "input", *b_shape, dtype, b_data)
-    c = builder.tensor("c", "output", m, n, formats[2])
+    c = builder.tensor("c", "output", m, n, output)
     sums = c
-    if shape.splits > 1:
-        sums = builder.tensor("sums", "intermediate", shape.splits * m, n, formats[1])
+    if splits > 1:
+        sums = builder.tensor("sums", "intermediate", splits * m, n, accumulator)
     return _Operands(a, b, c, sums)
-
-
-def _used(buffers: Mapping[str, Buffer]) -> _Buffers:
-    """Return the buffers as jitted code takes them; c stands for those of a phase not there."""
-    own = {name: buffers.get(name, buffers["c"]) for name in _Buffers._fields}
-    return _Buffers(**own)

@@ -22,6 +22,7 @@ from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.choice import choose
@@ -35,20 +36,11 @@ from accelsim.kernels.linear.tiles import (
     fitting,
     with_two_accumulators,
 )
-from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import (
-    begin_item,
-    convert,
-    load,
-    matmul,
-    move,
-    rows_from,
-    store,
-    tile,
-)
-from accelsim.program.old.quantizing import multiply_row
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite
 from accelsim.quantization.schemes import WEIGHT_GROUP, per_row_group
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -73,71 +65,70 @@ class WeightOnlyParameters(Spec):
     """Depth of one step, in elements; absent: chosen."""
 
 
-class _Shape(NamedTuple):
-    """Sizes in elements."""
-
-    m: int
-    n: int
-    k: int
-    tile_m: int
-    tile_n: int
-    tile_k: int
-    group_rows: int
-
-
 class _Operands(NamedTuple):
     """Matrices in HBM; `codes` [k, n] and `scales` [groups, n] stand for B."""
 
-    a: Any
-    codes: Any
-    scales: Any
-    c: Any
+    a: Tensor
+    codes: Tensor
+    scales: Tensor
+    c: Tensor
 
 
-class _Buffers(NamedTuple):
-    """On-chip tiles."""
+class Layout(NamedTuple):
+    """Sizes in elements, matrices in HBM and tiles on chip."""
 
-    a: Any
-    codes: Any
-    scales: Any
-    weights: Any
-    acc: Any
-    c: Any
+    m: int
+    n: int
+    depth: int
+    tiles: Tiles
+    group_rows: int
+    hbm: _Operands
+    a: Buffer
+    codes: Buffer
+    scales: Buffer
+    weights: Buffer
+    acc: Buffer
+    c: Buffer
 
 
 @jit
-def weight_only(p, shape, fmt, hbm, b):
+def weight_only(p, k):
     """All tiles of C, row by row."""
-    tiles_m, tiles_n = -(-shape.m // shape.tile_m), -(-shape.n // shape.tile_n)
-    for item in range(tiles_m * tiles_n):
-        begin_item(p, 0)
-        row, col = item // tiles_n * shape.tile_m, item % tiles_n * shape.tile_n
-        rows, cols = min(shape.tile_m, shape.m - row), min(shape.tile_n, shape.n - col)
-        acc, result = tile(b.acc, item), tile(b.c, item)
-        for step in range(-(-shape.k // shape.tile_k)):
-            start = step * shape.tile_k
-            depth = min(shape.tile_k, shape.k - start)
-            left, weights = tile(b.a, step), tile(b.weights, step)
-            load(p, left, hbm.a, row, start, rows, depth)
-            _dequantize(p, weights, step, start, depth, col, cols, shape, fmt, hbm, b)
-            matmul(p, acc, left, weights, rows, cols, depth, fmt, FP32, step > 0)
-        move(p, result, acc, rows, cols, FP32, fmt)
-        store(p, hbm.c, row, col, result, rows, cols)
+    tiles_n = -(-k.n // k.tiles.n)
+    for item in range(-(-k.m // k.tiles.m) * tiles_n):
+        al.begin_item(p, 0)
+        row, col = item // tiles_n * k.tiles.m, item % tiles_n * k.tiles.n
+        at = block_at(k.hbm.c, row, col, k.tiles.m, k.tiles.n)
+        acc, c = al.tile(k.acc, item, at.rows, at.cols), al.tile(k.c, item, at.rows, at.cols)
+        for step in range(-(-k.depth // k.tiles.k)):
+            start = step * k.tiles.k
+            depth = min(k.tiles.k, k.depth - start)
+            a, weights = (
+                al.tile(k.a, step, at.rows, depth),
+                al.tile(k.weights, step, depth, at.cols),
+            )
+            al.load(p, a, k.hbm.a, at.row, start)
+            _dequantize(p, weights, step, at, k)
+            al.matmul(p, acc, a, weights, step > 0)
+        al.move(p, c, acc)
+        al.store(p, k.hbm.c, at.row, at.col, c)
 
 
 @jit_inner
-def _dequantize(p, weights, step, start, depth, col, cols, shape, fmt, hbm, b):
-    """Load `depth` rows of codes from row `start` on and multiply them by the scales they share."""
-    codes, scales, size = tile(b.codes, step), tile(b.scales, step), shape.group_rows
+def _dequantize(p, weights, step, at, k):
+    """Load the codes of a step along k and multiply them by the scales that rows share."""
+    start, depth, size = step * k.tiles.k, weights.rows, k.group_rows
     first, last = start // size, (start + depth - 1) // size
-    load(p, codes, hbm.codes, start, col, depth, cols)
-    load(p, scales, hbm.scales, first, col, last - first + 1, cols)
-    convert(p, weights, codes, depth, cols, fmt, fmt)
+    codes = al.tile(k.codes, step, depth, at.cols)
+    scales = al.tile(k.scales, step, last - first + 1, at.cols)
+    al.load(p, codes, k.hbm.codes, start, at.col)
+    al.load(p, scales, k.hbm.scales, first, at.col)
+    al.convert(p, weights, codes)
     for group in range(first, last + 1):
         begin = max(group * size - start, 0)
-        rows = min((group + 1) * size - start, depth) - begin
-        part = rows_from(weights, begin)
-        multiply_row(p, part, part, rows_from(scales, group - first), rows, cols, fmt)
+        end = min((group + 1) * size - start, depth)
+        part = al.rows_from(weights, begin, end - begin)
+        al.multiply_row(p, part, part, al.rows_from(scales, group - first, 1))
 
 
 class WeightOnly(Kernel):
@@ -167,12 +158,17 @@ class WeightOnly(Kernel):
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         hbm = _declare_operands(builder, problem, parameters, tensors)
         sizes = _buffers(tiles, problem, parameters)
-        buffers = _Buffers(*(builder.buffer(**size._asdict()) for size in sizes))
-        shape = _Shape(
-            problem.m, problem.n, problem.k, tiles.m, tiles.n, tiles.k, parameters.group_rows
+        layout = Layout(
+            m=problem.m,
+            n=problem.n,
+            depth=problem.k,
+            tiles=tiles,
+            group_rows=parameters.group_rows,
+            hbm=hbm,
+            **{size.name: builder.buffer(**size._asdict()) for size in sizes},
         )
         items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-        program = builder.record(weight_only, items, shape, problem.dtype.code, hbm, buffers)
+        program = builder.record(weight_only, items, layout)
         chosen = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
         return program.with_parameters(**chosen), hbm.c.data
 
@@ -215,7 +211,7 @@ def _declare_operands(
 def _buffers(
     tiles: Tiles, problem: GemmProblem, parameters: WeightOnlyParameters
 ) -> list[BufferSize]:
-    """Return the buffers of a tiling, in the order of `_Buffers`."""
+    """Return the buffers of a tiling."""
     dtype, codes = problem.dtype, Format(f"int{parameters.bits}")
     scale_rows = _groups_of_step(tiles.k, problem, parameters)
     return [

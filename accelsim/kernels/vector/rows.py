@@ -6,14 +6,16 @@ one long row, cut anywhere. HBM traffic: every operand read once, or twice by ro
 steps, the result written once.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit
 from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.vector.functions import COPY, FUNCTIONS, SILU_MUL, Buffers, apply
+from accelsim.kernels.vector.functions import FUNCTIONS, SILU_MUL, Layout, Operand, apply
+from accelsim.kernels.vector.operands import computed, load_operand, store_result
 from accelsim.kernels.vector.oracle import exact_result
 from accelsim.kernels.vector.streamed import NUM_COLUMNS, streamed
 from accelsim.kernels.vector.tiles import (
@@ -23,11 +25,11 @@ from accelsim.kernels.vector.tiles import (
     in_steps,
     matrix_of,
 )
-from accelsim.numerics.formats import FP32, Format
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.old.language import begin_item, convert, load, store, tile
 from accelsim.program.program import Program
-from accelsim.program.recording import Tensor
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.units import ceil_div
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
@@ -47,50 +49,22 @@ class VectorParameters(Spec):
     """Elements of a tile of an element-wise function; absent: chosen."""
 
 
-class _Shape(NamedTuple):
-    """Sizes in elements, and the scalars of the norms."""
-
-    function: int
-    rows: int
-    cols: int
-    tile_rows: int
-    tile_cols: int
-    inverse_cols: float
-    epsilon: float
-
-
-class _Operands(NamedTuple):
-    """Matrices in HBM; without a second operand, y is x."""
-
-    x: Tensor
-    y: Tensor
-    result: Tensor
-
-
 @jit
-def vector(p, shape, stored, hbm, b):
-    """All tiles, row by row, computed in FP32; stored: format code of the tensors."""
-    blocks = -(-shape.cols // shape.tile_cols)
-    for item in range(-(-shape.rows // shape.tile_rows) * blocks):
-        begin_item(p, 0)
-        row, col = item // blocks * shape.tile_rows, item % blocks * shape.tile_cols
-        rows, cols = min(shape.tile_rows, shape.rows - row), min(shape.tile_cols, shape.cols - col)
-        x, y, result = tile(b.x_stored, item), tile(b.y_stored, item), tile(b.stored, item)
-        load(p, x, hbm.x, row, col, rows, cols)
-        if shape.function == SILU_MUL:
-            load(p, y, hbm.y, row, col, rows, cols)
-        if shape.function == COPY:
-            store(p, hbm.result, row, col, x, rows, cols)
-        else:
-            own_x, own_y = tile(b.x, item), tile(b.y, item)
-            if stored != FP32:
-                convert(p, own_x, x, rows, cols, FP32, FP32)
-                if shape.function == SILU_MUL:
-                    convert(p, own_y, y, rows, cols, FP32, FP32)
-            apply(p, shape.function, own_x, own_y, rows, cols, shape, FP32, b)
-            if stored != FP32:
-                convert(p, result, own_x, rows, cols, FP32, stored)
-            store(p, hbm.result, row, col, result, rows, cols)
+def vector(p, k):
+    """All tiles, row by row, computed in FP32."""
+    blocks = -(-k.x.matrix.cols // k.tile_cols)
+    for item in range(-(-k.x.matrix.rows // k.tile_rows) * blocks):
+        al.begin_item(p, 0)
+        row, col = item // blocks * k.tile_rows, item % blocks * k.tile_cols
+        at = block_at(k.x.matrix, row, col, k.tile_rows, k.tile_cols)
+        load_operand(p, item, at, k.x)
+        if k.function == SILU_MUL:
+            load_operand(p, item, at, k.y)
+        x = computed(p, item, at, k.x)
+        y = computed(p, item, at, k.y) if k.function == SILU_MUL else x
+        column, work = al.tile(k.column, 0, x.rows, 1), al.tile(k.work, 0, x.rows, x.cols)
+        apply(p, k.function, x, y, column, work, k.epsilon)
+        store_result(p, item, at, x, k.result)
 
 
 class Vector(Kernel):
@@ -113,15 +87,14 @@ class Vector(Kernel):
         name = f"vector on {problem.name}"
         tile_rows, tile_cols = _choose_tile(problem, machine, parameters)[0]
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        hbm = _declare_operands(builder, problem, tensors)
-        buffers = _allocate(builder, problem, parameters.stages, tile_rows, tile_cols)
-        shape = _shape_of(problem, tile_rows, tile_cols)
-        items, entry = ceil_div(shape.rows, tile_rows), streamed
+        layout = _layout_of(builder, problem, parameters.stages, tile_rows, tile_cols, tensors)
+        matrix = layout.result.matrix
+        items, entry = ceil_div(matrix.rows, tile_rows), streamed
         if not in_steps(problem, tile_cols):
-            items, entry = items * ceil_div(shape.cols, tile_cols), vector
-        program = builder.record(entry, items, shape, problem.dtype.code, hbm, buffers)
+            items, entry = items * ceil_div(matrix.cols, tile_cols), vector
+        program = builder.record(entry, items, layout)
         program = program.with_parameters(**_chosen(problem, tile_rows, tile_cols))
-        output = hbm.result.data
+        output = matrix.data
         return program, None if output is None else output.reshape(problem.rows, problem.cols)
 
     @classmethod
@@ -155,17 +128,6 @@ def _choose_tile(
     return choose_tile(f"vector on {problem.name}", problem, machine, asked, allocate)
 
 
-def _shape_of(problem: VectorProblem, tile_rows: int, tile_cols: int) -> _Shape:
-    return _Shape(
-        FUNCTIONS.index(problem.function),
-        *matrix_of(problem),
-        tile_rows,
-        tile_cols,
-        1 / problem.cols,
-        problem.epsilon,
-    )
-
-
 def _chosen(problem: VectorProblem, tile_rows: int, tile_cols: int) -> dict[str, int]:
     """Return the parameters that stand for a tile; whole rows on chip have no steps."""
     if problem.function not in ROW_FUNCTIONS:
@@ -174,9 +136,35 @@ def _chosen(problem: VectorProblem, tile_rows: int, tile_cols: int) -> dict[str,
     return {"tile_rows": tile_rows, **steps}
 
 
-def _declare_operands(
+def _layout_of(
+    builder: ProgramBuilder,
+    problem: VectorProblem,
+    stages: int,
+    tile_rows: int,
+    tile_cols: int,
+    tensors: VectorTensors | None,
+) -> Layout:
+    x, y, result = _declare_matrices(builder, problem, tensors)
+    own = _allocate(builder, problem, stages, tile_rows, tile_cols)
+    for name in ("y", "y_vector", "column", "work"):
+        own.setdefault(name, builder.no_buffer(problem.dtype if name == "y" else Format.FP32))
+    return Layout(
+        function=FUNCTIONS.index(problem.function),
+        epsilon=problem.epsilon,
+        tile_rows=tile_rows,
+        tile_cols=tile_cols,
+        x=Operand(x, own["x"], own["x_vector"]),
+        y=Operand(y, own["y"], own["y_vector"]),
+        result=Operand(result, own["result"], own["x_vector"]),
+        column=own["column"],
+        work=own["work"],
+    )
+
+
+def _declare_matrices(
     builder: ProgramBuilder, problem: VectorProblem, tensors: VectorTensors | None
-) -> _Operands:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Place x, y if the function has it, and the result in HBM."""
     shape, fmt = matrix_of(problem), problem.dtype
 
     def operand(name: str) -> Tensor:
@@ -184,26 +172,25 @@ def _declare_operands(
         return builder.tensor(name, "input", *shape, fmt, data)
 
     x = operand("x")
-    y = operand("y") if problem.function == "silu_mul" else x
-    return _Operands(x, y, builder.tensor("result", "output", *shape, fmt))
+    y = operand("y") if problem.function == "silu_mul" else builder.no_tensor(fmt)
+    return x, y, builder.tensor("result", "output", *shape, fmt)
 
 
 def _allocate(
     builder: ProgramBuilder, problem: VectorProblem, stages: int, rows: int, cols: int
-) -> Buffers:
-    """Declare the buffers that the function needs; those of `Buffers` it does not are shared."""
-    stored, fmt = problem.dtype, Format.FP32
-    is_mixed = stored != fmt
-    x_stored = builder.buffer("x", rows, cols, stored, slots=stages)
-    if problem.function == "copy":
-        return Buffers(*[x_stored] * 7)
-    has_y, has_column = problem.function == "silu_mul", problem.function in ROW_FUNCTIONS
-    y_stored = builder.buffer("y", rows, cols, stored, slots=stages) if has_y else x_stored
-    x = builder.buffer("x_vector", rows, cols, fmt) if is_mixed else x_stored
-    y = builder.buffer("y_vector", rows, cols, fmt) if is_mixed and has_y else y_stored
-    result = builder.buffer("result", rows, cols, stored, slots=2) if is_mixed else x_stored
-    columns = NUM_COLUMNS if in_steps(problem, cols) else 1
-    column = builder.buffer("column", rows, 1, fmt, slots=columns) if has_column else x
-    has_work = problem.function != "softmax" and not in_steps(problem, cols)
-    work = builder.buffer("work", rows, cols, fmt) if has_work else x
-    return Buffers(x_stored, y_stored, x, y, work, result, column)
+) -> dict[str, Buffer]:
+    """Declare the buffers that the function needs; what is not converted has one for both."""
+    stored, fmt, function = problem.dtype, Format.FP32, problem.function
+    is_mixed = stored != fmt and function != "copy"
+    operands = ("x", "y") if function == "silu_mul" else ("x",)
+    own = {name: builder.buffer(name, rows, cols, stored, slots=stages) for name in operands}
+    for name in operands:
+        converted = f"{name}_vector"
+        own[converted] = builder.buffer(converted, rows, cols, fmt) if is_mixed else own[name]
+    own["result"] = builder.buffer("result", rows, cols, stored, slots=2) if is_mixed else own["x"]
+    if function in ROW_FUNCTIONS:
+        slots = NUM_COLUMNS if in_steps(problem, cols) else 1
+        own["column"] = builder.buffer("column", rows, 1, fmt, slots=slots)
+    if function not in ("copy", "softmax") and not in_steps(problem, cols):
+        own["work"] = builder.buffer("work", rows, cols, fmt)
+    return own

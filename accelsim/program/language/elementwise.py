@@ -38,9 +38,15 @@ def fill(p: Recorder, dst: Tile, value: float) -> None:
 
 @jit_inner
 def convert(p: Recorder, dst: Tile, src: Tile) -> None:
-    """dst = src rounded to the format of dst, at the rate of the `common_format` of both."""
+    """dst = src rounded to the format of dst, at the rate of the wider of both.
+
+    Where both are as wide as each other, the rate is that of their `common_format`.
+    """
     fits = exists(p, src) and has_extent(p, dst, src.rows, src.cols)
-    wider = computed_in(dst, COMMON_FORMATS[dst.fmt, src.fmt])
+    fmt = dst.fmt if dst.bits > src.bits else src.fmt
+    if dst.bits == src.bits:
+        fmt = COMMON_FORMATS[dst.fmt, src.fmt]
+    wider = computed_in(dst, fmt)
     record_vector(p, _CONVERT, wider, src.slot, src.bits * elements_of(src), src.rows, src.cols)
     if fits:
         arithmetic.convert(dst.data, src.data, src.rows, src.cols, dst.fmt)

@@ -62,18 +62,22 @@ def test_the_bytes_of_tensor_files_are_part_of_the_contents(workload: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("kernel", "parameter"),
-    [("tender", "calibration"), ("sparse", "path"), ("sparse", "weights")],
+    ("kernel", "parameter", "others"),
+    [
+        ("tender", "calibration", {}),
+        ("sparse", "path", {"mask": "file"}),
+        ("sparse", "weights", {"mask": "gate"}),
+    ],
 )
 def test_the_bytes_of_the_file_of_a_parameter_are_part_of_the_contents(
-    kernel: str, parameter: str, tmp_path: Path
+    kernel: str, parameter: str, others: dict[str, str], tmp_path: Path
 ) -> None:
     """Points are not taken for finished after their calibration or mask was made anew."""
     file = tmp_path / "made.safetensors"
     found = []
     for data in (b"old", b"new"):
         file.write_bytes(data)
-        contents = read_contents("kernel", kernel, {parameter: str(file)})
+        contents = read_contents("kernel", kernel, {parameter: str(file), **others})
         found.append(contents["file_digests"])
     assert found == [[hashlib.sha256(data).hexdigest()] for data in (b"old", b"new")]
     assert "file_digests" not in read_contents("kernel", kernel, {})
@@ -83,7 +87,7 @@ def test_the_file_of_a_parameter_is_found_where_the_kernel_finds_it() -> None:
     """Beside the shipped workloads, from whatever directory the sweep runs."""
     shipped = "data/smollm2_masks.safetensors"
     data = (shipped_folder("workload") / shipped).read_bytes()
-    contents = read_contents("kernel", "sparse", {"weights": shipped})
+    contents = read_contents("kernel", "sparse", {"mask": "gate", "weights": shipped})
     assert contents["file_digests"] == [hashlib.sha256(data).hexdigest()]
 
 

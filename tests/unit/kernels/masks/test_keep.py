@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from accelsim.errors import WorkloadError
-from accelsim.kernels.attention.masks.grid import grid_of, local_blocks, visible_blocks
-from accelsim.kernels.attention.masks.keep import (
+from accelsim.kernels.attention.sparse.masks.grid import grid_of, local_blocks, visible_blocks
+from accelsim.kernels.attention.sparse.masks.keep import (
     assumed_blocks,
     chosen_blocks,
     density,
     fixed_blocks,
     mass_kept,
 )
-from accelsim.kernels.attention.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -5,13 +5,13 @@ import pytest
 
 from accelsim.errors import WorkloadError
 from accelsim.kernels.attention.common import declare_operands, step_formats
-from accelsim.kernels.attention.masks.antidiagonal import AntidiagonalMask
-from accelsim.kernels.attention.masks.base import Setting
-from accelsim.kernels.attention.masks.gate import GateMask
-from accelsim.kernels.attention.masks.grid import grid_of
-from accelsim.kernels.attention.masks.indexer import IndexerMask
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.masks.pooled import PooledMask
+from accelsim.kernels.attention.sparse.masks.antidiagonal import antidiagonal_mask
+from accelsim.kernels.attention.sparse.masks.base import Setting
+from accelsim.kernels.attention.sparse.masks.gate import gate_mask
+from accelsim.kernels.attention.sparse.masks.grid import grid_of
+from accelsim.kernels.attention.sparse.masks.indexer import indexer_mask
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.pooled import pooled_mask
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -53,16 +53,16 @@ def tensors_of(problem):
     )
 
 
-def scores_of(mask_class, problem, tensors, rows=3, **settings):
+def scores_of(mask_of, problem, tensors, rows=3, **settings):
     """Record a scorer alone; return its scores [heads, q_blocks, k_blocks]."""
     parameters = SparseParameters(block=4, precision="fp32", **settings)
     builder, grid = ProgramBuilder("scorer", with_numbers=True), grid_of(problem, 4)
     formats = step_formats(problem.dtype, "fp32")
     hbm = declare_operands(builder, problem, tensors)
-    mask = mask_class(Setting(builder, grid, hbm, formats, parameters, MACHINE, rows))
+    mask = mask_of(Setting(builder, grid, hbm, formats, parameters, MACHINE, rows))
     program = builder.record(mask.record, mask.items)
     assert int(program.item_phase.max()) == mask.phases - 1
-    return mask.scores.data.reshape(-1, grid.q_blocks, grid.k_blocks)
+    return mask.scores.matrix.data.reshape(-1, grid.q_blocks, grid.k_blocks)
 
 
 def block_means(x, block=4):
@@ -88,7 +88,7 @@ def test_pooled_scores_are_products_of_means(case):
     queries = block_means(tensors.q)
     keys = per_query_head(problem, block_means(tensors.k))
     expected = queries @ keys.transpose(0, 2, 1) / np.sqrt(6)
-    found = scores_of(PooledMask, problem, tensors, mask="pooled")
+    found = scores_of(pooled_mask, problem, tensors, mask="pooled")
     np.testing.assert_allclose(found, expected, atol=FP32_ERROR)
 
 
@@ -118,7 +118,7 @@ def test_antidiagonal_scores_are_probabilities_of_antidiagonal_sums(case, stride
         for i in range(grid.q_blocks):
             rows = weights[i * 4 // stride : (i + 1) * 4 // stride].mean(axis=0)
             expected[head, i] = np.add.reduceat(rows, np.arange(0, groups_k, 4 // stride))
-    found = scores_of(AntidiagonalMask, problem, tensors, mask="antidiagonal", stride=stride)
+    found = scores_of(antidiagonal_mask, problem, tensors, mask="antidiagonal", stride=stride)
     np.testing.assert_allclose(found, expected, atol=FP32_ERROR)
     np.testing.assert_allclose(found.sum(axis=2), 1, atol=FP32_ERROR)
 
@@ -146,7 +146,7 @@ def test_indexer_scores_with_fitted_weights(case, tmp_path):
     tokens = tokens.reshape(4, 2, problem.q_len, problem.kv_len).sum(axis=1)
     expected = largest_of_blocks(problem, tokens) / (np.sqrt(6) * 2)
     found = scores_of(
-        IndexerMask,
+        indexer_mask,
         problem,
         tensors,
         mask="indexer",
@@ -165,15 +165,15 @@ def test_the_random_projection_keeps_products_when_it_keeps_all_dimensions():
     problem = problem_of(q_len=12, kv_len=12, causal=False)
     tensors = tensors_of(problem)
     settings = {"mask": "indexer", "index_dim": 6, "index_format": "fp16"}
-    found = scores_of(IndexerMask, problem, tensors, **settings)
+    found = scores_of(indexer_mask, problem, tensors, **settings)
     keys = per_query_head(problem, tensors.k).astype(float)
     tokens = np.maximum(tensors.q.astype(float) @ keys.transpose(0, 2, 1), 0)
     tokens = tokens.reshape(4, 2, 12, 12).sum(axis=1)
     expected = largest_of_blocks(problem, tokens) / (np.sqrt(6) * 2)
     # FP16 vectors: each of six products of numbers of order 3 is off by 2 x 2^-11 of itself.
     np.testing.assert_allclose(found, expected, atol=6 * 9 * 2**-10)
-    other = scores_of(IndexerMask, problem, tensors, index_seed=1, **(settings | {"index_dim": 2}))
-    first = scores_of(IndexerMask, problem, tensors, index_seed=0, **(settings | {"index_dim": 2}))
+    other = scores_of(indexer_mask, problem, tensors, index_seed=1, **(settings | {"index_dim": 2}))
+    first = scores_of(indexer_mask, problem, tensors, index_seed=0, **(settings | {"index_dim": 2}))
     assert not np.array_equal(first, other)
 
 
@@ -187,7 +187,7 @@ def test_gate_scores_are_products_of_linear_maps_of_means(case, tmp_path):
     keys = block_means(tensors.k) @ np.concatenate([gate_k, gate_k])
     expected = queries @ per_query_head(problem, keys).transpose(0, 2, 1) / np.sqrt(5)
     found = scores_of(
-        GateMask, problem, tensors, mask="gate", gate_dim=5, weights=str(tmp_path / "gate.npz")
+        gate_mask, problem, tensors, mask="gate", gate_dim=5, weights=str(tmp_path / "gate.npz")
     )
     np.testing.assert_allclose(found, expected, atol=3 * FP32_ERROR)  # scores of order 3
 
@@ -195,7 +195,7 @@ def test_gate_scores_are_products_of_linear_maps_of_means(case, tmp_path):
 def test_a_gate_without_weights_is_refused():
     problem = problem_of(q_len=8, kv_len=8, causal=True)
     with pytest.raises(WorkloadError) as raised:
-        scores_of(GateMask, problem, tensors_of(problem), mask="gate", weights_prefix="layer1.")
+        scores_of(gate_mask, problem, tensors_of(problem), mask="gate", weights_prefix="layer1.")
     assert str(raised.value) == (
         "mask gate needs learned weights: sparse(mask=gate, weights=FILE), "
         "with the array 'layer1.gate_q' [4, 6, 32]"
@@ -207,7 +207,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
     path = tmp_path / "gate.npz"
     write_arrays(path, {"gate_q": np.zeros((4, 6, 7)), "gate_k": np.zeros((2, 6, 7))})
     with pytest.raises(WorkloadError) as raised:
-        scores_of(GateMask, problem, tensors_of(problem), mask="gate", weights=str(path))
+        scores_of(gate_mask, problem, tensors_of(problem), mask="gate", weights=str(path))
     assert str(raised.value) == (
         f"{path}: array 'gate_q' has shape [4, 6, 7], the workload says [4, 6, 32]"
     )
@@ -216,7 +216,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 def test_a_stride_that_does_not_divide_the_block_is_refused():
     problem = problem_of(q_len=8, kv_len=8, causal=True)
     with pytest.raises(WorkloadError) as raised:
-        scores_of(AntidiagonalMask, problem, tensors_of(problem), mask="antidiagonal", stride=3)
+        scores_of(antidiagonal_mask, problem, tensors_of(problem), mask="antidiagonal", stride=3)
     assert str(raised.value) == (
         "mask antidiagonal: found stride 3 with blocks of 4, allowed: a divisor of the block"
     )

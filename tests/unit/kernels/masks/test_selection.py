@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.kernels.attention.common import declare_operands, step_formats
-from accelsim.kernels.attention.masks.base import ScoredMask, Setting
-from accelsim.kernels.attention.masks.grid import grid_of
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.masks.selection import BlockSelection
+from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting
+from accelsim.kernels.attention.sparse.masks.grid import grid_of
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.selection import BlockSelection
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -21,19 +21,12 @@ STEP = 2.0 ** (64 / 2**16)
 """Resolution of a threshold, as the docstring of the selection says."""
 
 
-class GivenScores(ScoredMask):
-    """Scores that are in HBM already."""
-
-    phases, items = 0, 0
-
-    def __init__(self, builder, scores, are_logits):
-        heads, rows, cols = scores.shape
-        data = scores.reshape(-1, cols).astype(np.float32)
-        self.scores = builder.tensor("block_scores", "input", heads * rows, cols, Format.FP32, data)
-        self.are_logits = are_logits
-
-    def record(self, p):
-        pass
+def in_hbm(builder, scores, are_logits):
+    """A mask whose scores are in HBM already."""
+    heads, rows, cols = scores.shape
+    data = scores.reshape(-1, cols).astype(np.float32)
+    matrix = builder.tensor("block_scores", "input", heads * rows, cols, Format.FP32, data)
+    return ScoredMask(Heads(matrix, heads, rows), (), are_logits)
 
 
 def select(scores, *, causal=False, are_logits=False, rows=3, **choice):
@@ -55,7 +48,7 @@ def select(scores, *, causal=False, are_logits=False, rows=3, **choice):
     parameters = SparseParameters(block=1, **choice)
     grid, formats = grid_of(problem, 1), step_formats(Format.FP16, "fp16_fp32")
     setting = Setting(builder, grid, hbm, formats, parameters, MACHINE, rows)
-    selection = BlockSelection(setting, GivenScores(builder, scores, are_logits))
+    selection = BlockSelection(setting, in_hbm(builder, scores, are_logits))
     builder.record(selection.record, selection.items)
     return selection
 

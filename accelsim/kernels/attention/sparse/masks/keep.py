@@ -1,25 +1,12 @@
 """The blocks that are kept in the end, and how good a choice they are."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.kernels.attention.masks.dilated import dilated_blocks
-from accelsim.kernels.attention.masks.file import file_blocks
-from accelsim.kernels.attention.masks.grid import Blocks, Grid, local_blocks, visible_blocks
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.masks.sinks_window import sinks_window_blocks
-from accelsim.kernels.attention.masks.window import window_blocks
+from accelsim.kernels.attention.sparse.masks.fixed import FIXED_MASKS
+from accelsim.kernels.attention.sparse.masks.grid import Blocks, Grid, local_blocks, visible_blocks
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.workload.tensors import AttentionTensors
-
-FIXED_MASKS: Mapping[str, Callable[[Grid, SparseParameters], Blocks]] = {
-    "window": window_blocks,
-    "sinks_window": sinks_window_blocks,
-    "dilated": dilated_blocks,
-    "file": file_blocks,
-}
-"""Masks that do not look at Q and K."""
 
 
 def fixed_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from accelsim.errors import WorkloadError
-from accelsim.kernels.attention.masks.base import Setting
+from accelsim.kernels.attention.sparse.masks.base import Setting
 from accelsim.kernels.base import Array
 from accelsim.kernels.files import find_parameter_file
 from accelsim.program.recording import Tensor

@@ -4,7 +4,7 @@ Skipped blocks are neither loaded nor multiplied. Fixed masks come from position
 ones are predicted from Q and K by ops of this program, in phases before the attention itself. The
 local blocks are always kept, with scored masks the first one too, so every query row sees a key.
 
-Sources: the masks name theirs (`accelsim.kernels.attention.masks`); the attention is that of
+Sources: the masks name theirs (`accelsim.kernels.attention.sparse.masks`); the attention is that of
 `flash` with square tiles, and its equal, op for op, if all blocks are kept.
 
 HBM traffic of one head with blocks of B rows, of which n are kept: reads S_q d b + 2 d b times the
@@ -14,9 +14,10 @@ and selection state theirs.
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
@@ -26,18 +27,6 @@ from accelsim.kernels.attention.common import (
     softmax_attention,
     step_formats,
 )
-from accelsim.kernels.attention.masks.base import Setting
-from accelsim.kernels.attention.masks.grid import Blocks, grid_of
-from accelsim.kernels.attention.masks.keep import (
-    assumed_blocks,
-    chosen_blocks,
-    density,
-    fixed_blocks,
-    mass_kept,
-)
-from accelsim.kernels.attention.masks.parameters import SparseParameters
-from accelsim.kernels.attention.masks.scored import SCORED_MASKS
-from accelsim.kernels.attention.masks.selection import BlockSelection
 from accelsim.kernels.attention.online_softmax import (
     add_values,
     allocate,
@@ -48,6 +37,18 @@ from accelsim.kernels.attention.online_softmax import (
     query_rows,
     update_weights,
 )
+from accelsim.kernels.attention.sparse.masks.base import Setting
+from accelsim.kernels.attention.sparse.masks.grid import Blocks, grid_of
+from accelsim.kernels.attention.sparse.masks.keep import (
+    assumed_blocks,
+    chosen_blocks,
+    density,
+    fixed_blocks,
+    mass_kept,
+)
+from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
+from accelsim.kernels.attention.sparse.masks.scored import SCORED_MASKS
+from accelsim.kernels.attention.sparse.masks.selection import BlockSelection
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.tiling import first_fit, tile_sizes
 from accelsim.numerics.formats import Format
@@ -58,21 +59,23 @@ from accelsim.program.recording import Buffer, Recorder, Tensor
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
+Places = npt.NDArray[np.int64]
+
 _LARGEST_BLOCK, _LARGEST_SCORER_TILE, _SMALLEST_TILE = 64, 128, 16
 
 
 class Kept(NamedTuple):
     """The key blocks blocks[first[h, r]:first[h, r + 1]] that query block r of head h keeps."""
 
-    first: Any
+    first: Places
     """[heads, q_blocks + 1]"""
-    blocks: Any
+    blocks: Places
     share: int
     """Heads that share the rows of one map."""
-    map: Any
-    """The map in HBM, or None."""
-    row: Any
-    """On-chip tiles of its rows, or None."""
+    map: Tensor
+    """The map, if it is in HBM."""
+    row: Buffer
+    """On-chip tiles of its rows."""
 
 
 @jit
@@ -82,17 +85,11 @@ def attend(p, phase, kept, k):
     for item in range(q_blocks * k.heads):
         block, head = q_blocks - 1 - item // k.heads, item % k.heads
         al.begin_item(p, phase)
-        load_map(p, item, head // kept.share * q_blocks + block, kept.map, kept.row, k)
+        if kept.map.rows > 0:
+            row = al.tile(kept.row, item, 1, kept.row.cols)
+            al.load(p, row, kept.map, head // kept.share * q_blocks + block, 0)
         own = kept.blocks[kept.first[head, block] : kept.first[head, block + 1]]
         _query_block(p, own, query_rows(item, head, block * k.tile_q, k), k)
-
-
-@jit_inner
-def load_map(p, item, row, kept_map, map_row, k):
-    """Load which key blocks a query block keeps, where that lies in HBM."""
-    if kept_map is None:
-        return
-    al.load(p, al.tile(map_row, item, 1, -(-k.kv_len // k.tile_k)), kept_map, row, 0)
 
 
 @jit_inner
@@ -130,19 +127,19 @@ class _Plan:
             setting = Setting(builder, grid, self.hbm, self.formats, parameters, machine, rows)
             self.selection = BlockSelection(setting, SCORED_MASKS[parameters.mask](setting))
         self.map = self._map(builder)
-        self.map_row: Buffer | None = None
-        if self.map is not None:
+        self.map_row = builder.no_buffer(Format.INT8)
+        if self.map.rows > 0:
             self.map_row = builder.buffer("map", 1, grid.k_blocks, Format.INT8, slots=2)
         tile_q, tile_k = min(block, problem.q_len), min(block, problem.kv_len)
         buffers = allocate(builder, grid.dim, self.formats, tile_q, tile_k)
         self.layout = layout_of(problem, self.formats, self.hbm, buffers)
 
-    def _map(self, builder: ProgramBuilder) -> Tensor | None:
+    def _map(self, builder: ProgramBuilder) -> Tensor:
         """Return the map of kept blocks, if it is in HBM."""
         if self.selection is not None:
             return self.selection.map
         if self.parameters.mask != "file":
-            return None
+            return builder.no_tensor(Format.INT8)
         rows, cols = self.grid.heads * self.grid.q_blocks, self.grid.k_blocks
         data = self.kept().reshape(rows, cols).astype(np.int32) if builder.with_numbers else None
         return builder.tensor("block_map", "input", rows, cols, Format.INT8, data)
@@ -180,7 +177,7 @@ class _Plan:
         return found
 
 
-def _lists(kept: Blocks) -> tuple[Array, Array]:
+def _lists(kept: Blocks) -> tuple[Places, Places]:
     """Return where the list of every query block begins, [heads, q_blocks + 1], and the lists."""
     heads, q_blocks, _ = kept.shape
     counts = kept.sum(axis=2)

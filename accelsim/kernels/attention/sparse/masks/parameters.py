@@ -1,9 +1,10 @@
 """The parameters of the sparse kernel: which blocks to keep, and how to find them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from accelsim.config.spec import Seed, Size, Spec
 from accelsim.kernels.attention.common import Precision
@@ -13,8 +14,31 @@ Share = Annotated[float, Field(ge=0, le=1)]
 IndexFormat = Literal[Format.FP8_E4M3, Format.FP8_E5M2, Format.BF16, Format.FP16]
 
 
+_SCORED = ("pooled", "antidiagonal", "indexer", "gate")
+MASKS_WITH: Mapping[str, tuple[str, ...]] = {
+    "window": ("window", "sinks_window", "dilated"),
+    "sinks": ("sinks_window",),
+    "dilation": ("dilated",),
+    "path": ("file",),
+    "select": _SCORED,
+    "coverage": _SCORED,
+    "threshold": _SCORED,
+    "budget": _SCORED,
+    "fallback_below": _SCORED,
+    "stride": ("antidiagonal",),
+    "index_dim": ("indexer",),
+    "index_format": ("indexer",),
+    "index_seed": ("indexer",),
+    "weights": ("indexer", "gate"),
+    "weights_prefix": ("indexer", "gate"),
+    "gate_dim": ("gate",),
+    "assumed_density": _SCORED,
+}
+"""Parameter -> the masks that have it; what is not named, all have."""
+
+
 class SparseParameters(Spec):
-    """Choices of the sparse kernel; those of other masks than the chosen one have no effect."""
+    """Choices of the sparse kernel; those that the chosen mask does not have may not be given."""
 
     mask: Literal[
         "window",
@@ -68,3 +92,29 @@ class SparseParameters(Spec):
     """gate: elements of a gate vector, as in the weights."""
     assumed_density: Share = 0.25
     """Without tensors: share of its visible blocks that a query block keeps, evenly spread."""
+
+    @model_validator(mode="after")
+    def _the_mask_has_what_is_given(self) -> "SparseParameters":
+        own = [name for name in type(self).model_fields if self._has(name)]
+        others = [name for name in MASKS_WITH if name in self.model_fields_set - set(own)]
+        if others:
+            raise ValueError(
+                f"parameters of mask {self.mask}: {'; '.join(map(_of_other_masks, others))}; "
+                f"allowed: {', '.join(own)}"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_the_mask_has(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A report says what had an effect, and can be asked for again.
+        return {name: value for name, value in fields(self).items() if self._has(name)}
+
+    def _has(self, name: str) -> bool:
+        return self.mask in MASKS_WITH.get(name, (self.mask,))
+
+
+def _of_other_masks(name: str) -> str:
+    *others, last = MASKS_WITH[name]
+    if not others:
+        return f"found {name}, which only mask {last} has"
+    return f"found {name}, which only masks {', '.join(others)} and {last} have"

@@ -1,0 +1,1 @@
+"""Block-sparse attention, and the masks that say which blocks it keeps."""

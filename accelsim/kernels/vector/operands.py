@@ -1,0 +1,28 @@
+"""Tiles of operands on their way between HBM and the vector path."""
+
+from accelsim.jit import jit_inner
+from accelsim.program import language as al
+
+
+@jit_inner
+def load_operand(p, turn, at, operand):
+    """Load a block of an operand as it is stored."""
+    al.load(p, al.tile(operand.stored, turn, at.rows, at.cols), operand.matrix, at.row, at.col)
+
+
+@jit_inner
+def computed(p, turn, at, operand):
+    """The block of an operand that has been loaded, in the format of the vector path."""
+    x = al.tile(operand.computed, turn, at.rows, at.cols)
+    if operand.stored.fmt != operand.computed.fmt:
+        al.convert(p, x, al.tile(operand.stored, turn, at.rows, at.cols))
+    return x
+
+
+@jit_inner
+def store_result(p, turn, at, x, result):
+    """Store a tile of the vector path as a block of the result."""
+    stored = al.tile(result.stored, turn, at.rows, at.cols)
+    if result.stored.fmt != result.computed.fmt:
+        al.convert(p, stored, x)
+    al.store(p, result.matrix, at.row, at.col, stored)

@@ -1,1 +1,0 @@
-"""The kernel language whose ops are told extents and formats, until the last kernel is moved."""
