@@ -34,8 +34,8 @@ from accelsim.power import schedule_under_cap
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.build import build_report
-from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
+from accelsim.report.sequence import in_sequence
 from accelsim.workload.problem import LayerProblem, Problem
 from accelsim.workload.tensors import Tensors, load_counted_tensors
 
@@ -78,8 +78,10 @@ def simulate(
         _simulate(run.for_kind(part.kind), part, loaded.folder, engine, with_timeline=False)
         for part in problem.problems
     ]
-    counts = [part.count for part in problem.problems]
-    return combine_reports(reports, counts, problem.name, run.settings)
+    runs = [
+        report.repeated(part.count) for report, part in zip(reports, problem.problems, strict=True)
+    ]
+    return replace(in_sequence(runs, problem.name, run.settings), parts=tuple(reports))
 
 
 def record(
