@@ -34,8 +34,8 @@ from accelsim.power import schedule_under_cap
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.build import build_report
-from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
+from accelsim.report.sequence import in_sequence
 from accelsim.workload.problem import LayerProblem, Problem
 from accelsim.workload.tensors import Tensors, load_counted_tensors
 
@@ -74,12 +74,7 @@ def simulate(
         return _simulate(run, problem, loaded.folder, engine, timeline)
     if timeline:
         raise WorkloadError(f"{problem.name}: a layer has no single timeline; run one of its parts")
-    reports = [
-        _simulate(run.for_kind(part.kind), part, loaded.folder, engine, with_timeline=False)
-        for part in problem.problems
-    ]
-    counts = [part.count for part in problem.problems]
-    return combine_reports(reports, counts, problem.name, run.settings)
+    return _simulate_layer(run, problem, loaded.folder, engine)
 
 
 def record(
@@ -254,7 +249,8 @@ def _check_costs(machine: MachineSpec, technology: TechnologySpec) -> None:
 def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
     """Refuse a workload that has nothing for the kernel to do."""
     problem = workload.problem
-    kinds = {part.kind for part in getattr(problem, "problems", (problem,))}
+    parts = problem.problems if isinstance(problem, LayerProblem) else ()
+    kinds: set[str] = {part.problem.kind for part in parts} or {problem.kind}
     if kernel.problem_kind not in kinds:
         raise WorkloadError(
             f"kernel {kernel.name} is for {kernel.problem_kind} problems, but "
@@ -279,6 +275,16 @@ def _simulate(
             return report
         accuracy = compare(output, kernel.oracle(problem, tensors))
         return replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
+
+
+def _simulate_layer(run: Bench, layer: LayerProblem, folder: Path, engine: Engine) -> Report:
+    """Return the report of the parts one after the other, each of them `count` times."""
+    parts = [
+        _simulate(run.for_kind(part.problem.kind), part.problem, folder, engine, False)
+        for part in layer.problems
+    ]
+    runs = [report.repeated(part.count) for report, part in zip(parts, layer.problems, strict=True)]
+    return replace(in_sequence(runs, layer.name, run.settings), parts=tuple(parts))
 
 
 def _warn_of_prompts(kernel: type[Kernel], problem: Problem) -> None:

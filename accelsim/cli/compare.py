@@ -12,6 +12,7 @@ from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, note, print_json, progress, results
 from accelsim.cli.files import remove_file, write_csv
 from accelsim.report.quantity import quantity_of
+from accelsim.report.shown import further_columns
 from accelsim.report.subject import subject_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ SHOWN = (
     "selection.",
     "accuracy.",
 )
-"""Rows of the table, in order; a name that ends with a dot stands for all columns below it."""
+"""Rows of the table, in order; a name that ends with a dot stands for all columns below it.
+
+Other numbers that are measured follow."""
+_LEFT_OUT = ("hbm_utilization",)
+"""Measured as well; the bytes say it for each kernel."""
 
 Row = dict[str, object]
 
@@ -166,7 +171,7 @@ def _shown(rows: list[Row]) -> list[str]:
     known = list(dict.fromkeys(name for row in rows for name in row))
     return [
         name
-        for wanted in SHOWN
+        for wanted in (*SHOWN, *further_columns((*SHOWN, *_LEFT_OUT)))
         for name in known
         if name == wanted or (wanted.endswith(".") and name.startswith(wanted))
     ]

@@ -21,8 +21,8 @@ from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.hook import KernelHook
 from accelsim.quality.linear import KernelLinear
 from accelsim.quality.report import QualityReport
-from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
+from accelsim.report.sequence import in_sequence
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
 from accelsim.workload.model.forward import PLAIN, Hooks, token_losses
@@ -158,10 +158,9 @@ def _combined(hook: KernelHook | None, workload: str) -> Report | None:
     """Return one report for all layers and windows, which run one after the other."""
     if hook is None:
         return None
-    reports, run = hook.reports, hook.run
-    total = combine_reports(reports, [1] * len(reports), workload, run.settings)
-    selection = _mean([report.selection for report in reports], hook.rows)
-    return replace(total, selection=selection, parts=())
+    total = in_sequence(hook.reports, workload, hook.run.settings)
+    selection = _mean([report.selection for report in hook.reports], hook.rows)
+    return replace(total, selection=selection)
 
 
 def _mean(selections: Sequence[Mapping[str, float]], rows: Iterable[int]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from accelsim.report.quantity import quantity_of
 from accelsim.report.report import Report
+from accelsim.report.shown import further_columns
 from accelsim.report.subject import listed, subject_of
 
 _TOTALS = (
@@ -23,6 +24,7 @@ _TOTALS = (
     "energy_j",
     "area_mm2",
 )
+"""Numbers in the order in which they are shown; others that are measured follow."""
 
 
 def report_table(report: Report) -> Table:
@@ -55,7 +57,9 @@ def _totals(report: Report) -> Iterator[Row]:
     yield "recipe", f"{report.recipe}{chosen}", ""
     if report.power_cap != "none":
         yield quantity_of("power_cap").title, report.power_cap, ""
-    for name in _TOTALS:
+    further = [(name, getattr(report, name)) for name in further_columns(_TOTALS)]
+    numbers = [name for name, value in further if isinstance(value, int | float)]
+    for name in (*_TOTALS, *numbers):
         quantity = quantity_of(name)
         value = getattr(report, name)
         if name.endswith("utilization"):

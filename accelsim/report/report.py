@@ -1,11 +1,14 @@
 """The result of one run: a frozen record that becomes JSON, a table row, or a rich table."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from accelsim.numerics.metrics import Accuracy
+from accelsim.report.columns import column_names, plain_columns
+from accelsim.report.measured import Measured
+from accelsim.report.peaks import Peaks
 from accelsim.report.quantity import quantity_of
 from accelsim.report.timeline import Timeline
 
@@ -17,37 +20,12 @@ if TYPE_CHECKING:
 PowerCap = Literal["none", "met", "not met"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitReport:
-    """What one kind of unit did, on all cores together."""
+@dataclass(frozen=True, kw_only=True)
+class Report(Measured, Peaks):
+    """One kernel, or the kernels of a layer, on one machine: what was measured, with its names.
 
-    busy_cycles: int
-    """Cycles with work, summed over cores."""
-    utilization: float
-    """Share of the cycles of all cores with work."""
-    stall_cycles: Mapping[str, int]
-    """Cycles a compute unit was free while its next op waited, by what it waited for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DramReport:
-    """What a banked memory did."""
-
-    activations: int
-    """Rows opened."""
-    bursts: int
-    """Bursts read and written."""
-    row_hit_share: float
-    """Share of the bursts whose row had been opened for an earlier one."""
-    refresh_share: float
-    """Share of the time in which a bank was being refreshed."""
-    energy_pj_per_bit: float
-    """Energy of all commands, in picojoules for each bit that the queues asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One kernel, or the kernels of a layer, on one machine."""
+    The sum of reports is a `Measured`; `accelsim.report.sequence` gives it names again.
+    """
 
     machine: str
     workload: str
@@ -67,43 +45,12 @@ class Report:
     """All parameters of the kernel as it ran, those that it chose included; empty for a layer,
     whose parts have theirs."""
     cores: int
-    ops: int
-    """Ops of the tile program."""
-    cycles: int
-    time_s: float
-    clock_hz: float
-    """Clock of the run, lower than the machine's where a power cap binds."""
     power_cap: PowerCap
     """Whether the run keeps the machine's power cap: where it does not, the lowest clock allowed
     draws more."""
     bound_by: str
     """Busiest of the units, l2 and hbm; latency if none is half busy."""
-    hbm_read_bytes: int
-    hbm_write_bytes: int
-    compulsory_bytes: int
-    """Every input read once and every output written once, in the formats the kernel stores."""
-    hbm_bytes_by_tensor: Mapping[str, int]
-    """Bytes read from and written to the HBM; of what an L2 holds at the end, what is dirty."""
-    requested_bytes_by_tensor: Mapping[str, int]
-    """Bytes that the cores asked the L2 to read and write; empty without an L2."""
-    l2: Mapping[str, float]
-    """`read_bytes`, `write_bytes` and `hit_fraction` of the reads; empty without an L2."""
-    macs: int
-    peak_macs_per_s: float
-    """Rate of the cubes for the formats of this run."""
     peak_hbm_bytes_per_s: float
-    hbm_utilization: float
-    """Share of the HBM's peak bandwidth that was used, at most 1."""
-    units: Mapping[str, UnitReport]
-    core_balance: float
-    """Work of the mean core over that of the busiest, on the compute unit with most work."""
-    scratchpad_peak_bytes: int
-    """Bytes of all buffers of the scratchpad."""
-    scratchpad_held_peak_bytes: int
-    """Most bytes of tiles in use at once on a core, each from its write to its last read."""
-    accumulator_peak_bytes: int
-    energy_j: float
-    energy_by_component_j: Mapping[str, float]
     area_mm2: float
     is_exact: bool
     """Whether the kernel computes attention or the product up to rounding, leaving nothing out."""
@@ -113,32 +60,25 @@ class Report:
     """Whether that is assumed, because the run had no tensors to select by."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
-    inputs_out_of_range: int = 0
-    """Values of the tensors beyond the largest number of their format, which saturate in FP8 and
-    become infinite in others. The oracle has the inputs as they are stored."""
-    dram: DramReport | None = None
-    """Rows, refreshes and energy per bit of a banked memory; None where the memory is flat."""
     parts: "tuple[Report, ...]" = ()
     """Reports of the problems of a layer, each for one of its `count` equal ones."""
     timeline: Timeline | None = field(default=None, repr=False, compare=False)
     """When every op happened, if asked for."""
 
+    def __repr__(self) -> str:
+        """Show every column."""
+        names = column_names(type(self))
+        return f"Report({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    def repeated(self, count: int) -> "Report":
+        """Return the report of so many equal runs one after the other."""
+        return replace(self, **vars(count * self))
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the timeline as plain nested data for JSON."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("timeline", "parts", "units", "accuracy", "dram"):
-            del fields[name]
-        plain = {
-            name: dict(value) if isinstance(value, Mapping) else value
-            for name, value in fields.items()
-        }
-        plain["units"] = {name: asdict(unit) for name, unit in self.units.items()}
-        plain["accuracy"] = asdict(self.accuracy) if self.accuracy else None
-        if self.dram:
-            plain["dram"] = asdict(self.dram)
-        if self.parts:
-            plain["parts"] = [part.to_dict() for part in self.parts]
-        return plain
+        plain = plain_columns(self) | {"parts": [part.to_dict() for part in self.parts]}
+        absent = [name for name in ("dram", "parts") if not plain[name]]
+        return {name: value for name, value in plain.items() if name not in absent}
 
     def to_row(self) -> dict[str, Any]:
         """Return one flat row of scalars with dotted keys, for tables."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
+from accelsim.config.beside import KeysBeside
 from accelsim.config.spec import Name, PositiveValue, Size, Spec
 from accelsim.errors import did_you_mean
 from accelsim.numerics.formats import Format
@@ -216,28 +217,23 @@ class VectorProblem(_TensorProblem):
         return {"result": (self.rows, self.cols)}
 
 
-class LayerAttention(AttentionProblem):
-    """Attention as a part of a layer."""
+Problem = AttentionProblem | GemmProblem | VectorProblem
 
+_IN_A_LAYER = {
+    "LayerAttention": (AttentionProblem, "Attention as a part of a layer."),
+    "LayerGemm": (GemmProblem, "A matrix product as a part of a layer."),
+    "LayerVector": (VectorProblem, "A vector function as a part of a layer."),
+}
+"""Name of a part of a layer in the JSON Schema -> its problem, and what the schema says it is."""
+
+
+class LayerPart(Spec):
+    """A problem, and how many equal ones a layer holds; a file has both side by side."""
+
+    problem: Annotated[Problem, Field(discriminator="kind")]
+    """What each of them asks."""
     count: Size = 1
     """How many equal ones the layer holds."""
-
-
-class LayerGemm(GemmProblem):
-    """A matrix product as a part of a layer."""
-
-    count: Size = 1
-    """How many equal ones the layer holds."""
-
-
-class LayerVector(VectorProblem):
-    """A vector function as a part of a layer."""
-
-    count: Size = 1
-    """How many equal ones the layer holds."""
-
-
-LayerPart = Annotated[LayerAttention | LayerGemm | LayerVector, Field(discriminator="kind")]
 
 
 class LayerProblem(Spec):
@@ -247,19 +243,20 @@ class LayerProblem(Spec):
     """What is asked."""
     name: Name
     """Name shown in reports."""
-    problems: tuple[LayerPart, ...] = Field(min_length=1)
+    problems: tuple[Annotated[LayerPart, KeysBeside("problem", _IN_A_LAYER)], ...] = Field(
+        min_length=1
+    )
     """Parts of the layer in the order they run."""
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all parts."""
-        return sum(part.count * part.macs for part in self.problems)
+        return sum(part.count * part.problem.macs for part in self.problems)
 
     @property
     def compulsory_bytes(self) -> int:
         """HBM traffic that nothing can avoid as long as parts meet only in HBM."""
-        return sum(part.count * part.compulsory_bytes for part in self.problems)
+        return sum(part.count * part.problem.compulsory_bytes for part in self.problems)
 
 
-Problem = AttentionProblem | GemmProblem | VectorProblem
 Workload = Annotated[Problem | LayerProblem, Field(discriminator="kind")]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, replace
+from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +16,8 @@ from accelsim.hardware.technology import SramTable
 from accelsim.loading import load_technology
 from accelsim.power import CLOSE, schedule_under_cap
 from accelsim.report.build import build_report
-from accelsim.report.combine import combine_reports
 from accelsim.report.report import Report
+from accelsim.report.sequence import in_sequence
 from accelsim.simulation import simulate
 from tests.handmade import CLOCK_HZ
 from tests.strategies.machines import banked_machines, caches, machines
@@ -124,19 +125,19 @@ def test_a_layer_of_equal_parts_has_their_shares_and_so_many_times_their_amounts
 ):
     assume(program.num_ops)
     part = report_of(program, machine.model_copy(update={"power": power}))
-    layer = combine_reports([part], [count], "drawn", {})
+    layer = in_sequence([part.repeated(count)], "drawn", {})
     for name in ("bound_by", "power_cap", "is_exact"):
         assert getattr(layer, name) == getattr(part, name)
     for name in (*SHARES, *PEAKS, "area_mm2"):
-        assert_same(getattr(layer, name), getattr(part, name))
+        assert getattr(layer, name) == getattr(part, name)
     for name in AMOUNTS:
         assert_same(getattr(layer, name), count * getattr(part, name))
     for name in SUMS:
         assert_same(getattr(layer, name), {k: count * v for k, v in getattr(part, name).items()})
     for name, unit in part.units.items():
-        assert_same(layer.units[name].utilization, unit.utilization)
-        assert_same(layer.units[name].busy_cycles, count * unit.busy_cycles)
-    assert_same(layer.l2.get("hit_fraction", 0), part.l2.get("hit_fraction", 0))
+        assert layer.units[name].utilization == unit.utilization
+        assert layer.units[name].busy_cycles == count * unit.busy_cycles
+    assert layer.l2.get("hit_fraction") == part.l2.get("hit_fraction")
     assert (layer.dram is None) == (part.dram is None)
     for field in fields(part.dram) if part.dram else ():
         times = count if field.name in ("activations", "bursts") else 1
@@ -152,7 +153,10 @@ def test_a_layer_is_the_sum_of_its_parts(data, machine, power):
     parts = [report_of(program, machine) for program in drawn if program.num_ops]
     assume(parts)
     counts = data.draw(st.lists(st.integers(1, 9), min_size=len(parts), max_size=len(parts)))
-    layer = combine_reports(parts, counts, "drawn", {})
+    runs = [part.repeated(count) for part, count in zip(parts, counts, strict=True)]
+    layer = in_sequence(runs, "drawn", {})
+    assert 1 * layer == sum(count * part for part, count in zip(parts, counts, strict=True))
+    assert 1 * layer == 1 * in_sequence(runs[::-1], "drawn", {})
     for name in AMOUNTS:
         total = sum(n * getattr(part, name) for part, n in zip(parts, counts, strict=True))
         assert_same(getattr(layer, name), total)
@@ -160,6 +164,10 @@ def test_a_layer_is_the_sum_of_its_parts(data, machine, power):
     moved_bytes = layer.hbm_read_bytes + layer.hbm_write_bytes
     possible_bytes = layer.peak_hbm_bytes_per_s * layer.time_s
     assert_same(layer.hbm_utilization, moved_bytes / possible_bytes)
+    busiest = sum(
+        n * part.time_s * part.core_balance for part, n in zip(parts, counts, strict=True)
+    )
+    assert_same(layer.core_balance, busiest / layer.time_s)
     assert_possible(layer)
 
 
@@ -207,18 +215,20 @@ def test_a_capped_layer_of_one_part_uses_the_hbm_as_the_part_does(tmp_path):
 def test_a_layer_is_bound_by_what_bounds_the_part_that_takes_longest():
     """Under a cap more cycles can be less time."""
     one = simulate("ascend-910b", "gemm-1024", "gemm")
-    long = replace(one, cycles=10, time_s=2.0, bound_by="hbm")
-    short = replace(one, cycles=20, time_s=1.0, bound_by="cube")
-    assert combine_reports([short, long], [1, 1], "layer", {}).bound_by == "hbm"
+    long = replace(one, cycles=10, seconds=Fraction(2), bound_by="hbm")
+    short = replace(one, cycles=20, seconds=Fraction(1), bound_by="cube")
+    assert in_sequence([short, long], "layer", {}).bound_by == "hbm"
+    assert in_sequence([short.repeated(3), long], "layer", {}).bound_by == "cube"
 
 
 def test_a_layer_without_products_has_the_rate_of_an_idle_matrix_unit():
     one = simulate("ascend-910b", "rmsnorm-4096", "vector")
-    without = replace(one, peak_macs_per_s=0.0)
     assert one.macs == 0
-    assert combine_reports([without], [3], "layer", {}).peak_macs_per_s == 0
-    layer = combine_reports([one], [3], "layer", {})
-    assert layer.peak_macs_per_s == pytest.approx(one.peak_macs_per_s)
+    # 24 cores of 4096 FP16 MACs a cycle.
+    assert one.peak_macs_per_s == 24 * 4096 * 1.8e9
+    assert in_sequence([one.repeated(3), one], "layer", {}).peak_macs_per_s == one.peak_macs_per_s
+    without = replace(one, over_time={})
+    assert in_sequence([without.repeated(3)], "layer", {}).peak_macs_per_s == 0
 
 
 WRITTEN_BACK = {

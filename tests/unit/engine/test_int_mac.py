@@ -11,7 +11,7 @@ from accelsim.errors import DoesNotFitError
 from accelsim.loading import load_machine, load_technology
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import Unit
-from accelsim.report.peak import peak_macs_per_s
+from accelsim.report.matrix_peak import peak_macs_per_s
 from tests.handmade import changed, int_matmul, machine_of, program_of
 
 

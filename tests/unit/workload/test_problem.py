@@ -4,7 +4,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from accelsim.numerics.formats import Format
-from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem, Workload
+from accelsim.workload.problem import (
+    AttentionProblem,
+    GemmProblem,
+    LayerPart,
+    LayerProblem,
+    Workload,
+)
 from accelsim.workload.sources import HybridSource, ModelHeadsSource, UniformSource
 
 WORKLOAD = TypeAdapter(Workload)
@@ -97,9 +103,41 @@ def test_a_vector_function_stores_what_it_reads():
 def test_a_layer_adds_up_its_parts():
     layer = read(kind="layer", name="z", problems=[ATTENTION, GEMM | {"count": 2}])
     assert isinstance(layer, LayerProblem)
-    attention, gemm = layer.problems
+    attention, gemm = (part.problem for part in layer.problems)
     assert layer.macs == attention.macs + 2 * 105
     assert layer.compulsory_bytes == attention.compulsory_bytes + 2 * gemm.compulsory_bytes
+
+
+def test_a_part_of_a_layer_is_the_problem_alone_and_a_count():
+    """A file has `count` beside the keys of the problem; so has what is written again."""
+    layer = read(kind="layer", name="z", problems=[ATTENTION, GEMM | {"count": 2}])
+    assert layer.problems == (
+        LayerPart(problem=read(**ATTENTION)),
+        LayerPart(problem=read(**GEMM), count=2),
+    )
+    assert type(layer.problems[1].problem) is GemmProblem
+    written = layer.model_dump(mode="json")["problems"]
+    assert [part["count"] for part in written] == [1, 2]
+    assert written[1] == read(**GEMM).model_dump(mode="json") | {"count": 2}
+    assert LayerProblem.model_validate_json(layer.model_dump_json()) == layer
+
+
+def test_a_layer_is_made_of_parts_in_python():
+    parts = (LayerPart(problem=read(**GEMM), count=3), GEMM)
+    layer = LayerProblem(kind="layer", name="z", problems=parts)
+    assert layer.macs == 4 * 105
+    with pytest.raises(ValidationError):
+        LayerPart(problem=read(**GEMM), count=0)
+
+
+def test_mistakes_in_a_part_are_told_of_its_own_keys():
+    def where(**part):
+        return mistake(kind="layer", name="z", problems=[GEMM, part])
+
+    path = ("layer", "problems", 1, "gemm")
+    assert where(**GEMM, count=0) == ((*path, "count"), "Input should be greater than 0")
+    assert where(**GEMM | {"m": 0}) == ((*path, "m"), "Input should be greater than 0")
+    assert where(**GEMM, cuont=2) == ((*path, "cuont"), "Extra inputs are not permitted")
 
 
 def test_sources_are_told_apart_by_their_kind():
