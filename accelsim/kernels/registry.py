@@ -7,7 +7,7 @@ from accelsim.kernels.attention.decode.split_kv import SplitKv
 from accelsim.kernels.attention.decode.topk import TopK
 from accelsim.kernels.attention.decode.window import Window
 from accelsim.kernels.attention.dense.dense import Dense
-from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.kernels.attention.integer.int_flash import IntFlash
 from accelsim.kernels.attention.shifted.centered import Centered
 from accelsim.kernels.attention.shifted.pasa import Pasa

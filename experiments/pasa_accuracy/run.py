@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from accelsim import Recipe
-from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.loading import load_machine
 from accelsim.numerics.metrics import compare
 from accelsim.workload.problem import AttentionProblem

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.kernels.attention.common import softmax_attention, step_formats
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.registry import get_kernel
 from accelsim.numerics.formats import Format
 from accelsim.numerics.metrics import compare

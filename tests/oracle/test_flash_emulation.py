@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.workload.problem import AttentionProblem
 from tests.oracle.machines import any_format_machine
 from tests.oracle.test_attention_oracle import normal_tensors

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.loading import load_machine
 from accelsim.program.ops import Unit
 from accelsim.program.verifier import verify

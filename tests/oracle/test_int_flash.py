@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
 from accelsim.errors import AccumulatorWarning, ConfigError, DoesNotFitError, QuantizationError
-from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.loading import load_machine
 from accelsim.program.ops import Op
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups

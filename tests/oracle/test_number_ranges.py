@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from accelsim.kernels.attention.common import softmax_attention, step_formats
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format, common_format

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.shifted.beta import solve_pseudo_average
 from accelsim.kernels.attention.shifted.centered import Centered
 from accelsim.kernels.attention.shifted.pasa import Pasa

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
-from accelsim.kernels.attention.common import softmax_attention
-from accelsim.kernels.attention.flash import Flash, FlashParameters
+from accelsim.kernels.attention.flash.flash import Flash, FlashParameters
+from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.sparse.masks.grid import grid_of, local_blocks, visible_blocks
 from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.loading import load_machine

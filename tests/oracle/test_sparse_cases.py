@@ -7,7 +7,7 @@ import pytest
 
 from accelsim import load_machine, simulate
 from accelsim.errors import ConfigError, DoesNotFitError, WorkloadError
-from accelsim.kernels.attention.flash import Flash, FlashParameters
+from accelsim.kernels.attention.flash.flash import Flash, FlashParameters
 from accelsim.kernels.attention.sparse.masks.parameters import MASKS_WITH, SparseParameters
 from accelsim.kernels.attention.sparse.masks.scored import SCORED_MASKS
 from accelsim.kernels.attention.sparse.sparse import Sparse

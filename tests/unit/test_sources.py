@@ -9,7 +9,7 @@ import pytest
 
 from accelsim import sources
 from accelsim.kernels import registry
-from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.sources import PACKAGE, class_digest, deciding, package_digest, source_digest
 from tests.unit.test_layers import imports_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accelsim.kernels.attention.common import softmax_attention
+from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
 from accelsim.numerics.metrics import compare

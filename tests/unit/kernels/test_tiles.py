@@ -2,7 +2,7 @@
 
 import pytest
 
-from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.kernels.estimate.choice import sizes
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.tiling import tile_sizes

@@ -7,7 +7,7 @@ import pytest
 
 from accelsim.errors import AccelsimError
 from accelsim.kernels import registry
-from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.loading import LoadedWorkload
 from accelsim.quality.evaluate import evaluate
 from accelsim.simulation import simulate

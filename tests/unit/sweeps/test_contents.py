@@ -12,7 +12,7 @@ from accelsim.config.shipped import shipped_folder
 from accelsim.config.spec import Spec
 from accelsim.errors import AccelsimError, ConfigError, ShortageError
 from accelsim.kernels import registry
-from accelsim.kernels.attention.flash import Flash
+from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.loading import load_machine
 from accelsim.sources import class_digest
 from accelsim.sweeps.contents import load_sweep, read_contents

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import StepFormats
+from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (

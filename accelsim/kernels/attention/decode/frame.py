@@ -18,15 +18,10 @@ import numpy as np
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import (
-    Operands,
-    Precision,
-    StepFormats,
-    declare_operands,
-    softmax_attention,
-    step_formats,
-)
 from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
+from accelsim.kernels.attention.operands import Operands, declare_operands
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting

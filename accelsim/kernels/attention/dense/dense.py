@@ -13,16 +13,12 @@ from typing import ClassVar, NamedTuple
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import (
-    Operands,
-    declare_operands,
-    score_factor,
-    softmax_attention,
-    step_formats,
-)
 from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
+from accelsim.kernels.attention.flash.online_softmax import Rows, keys_of
 from accelsim.kernels.attention.folding import mask_keys, query_heads
-from accelsim.kernels.attention.online_softmax import Rows, keys_of
+from accelsim.kernels.attention.operands import Operands, declare_operands
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import score_factor, step_formats
 from accelsim.kernels.base import Array, Kernel
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder

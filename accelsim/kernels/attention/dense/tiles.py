@@ -6,7 +6,6 @@ import numpy as np
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.dense.estimate import Dense
 from accelsim.kernels.attention.folding import (
     check_length,
@@ -14,6 +13,7 @@ from accelsim.kernels.attention.folding import (
     query_heads,
     ways_through,
 )
+from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
 from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered

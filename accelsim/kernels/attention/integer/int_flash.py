@@ -27,11 +27,7 @@ from numpy.typing import NDArray
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import softmax_attention, step_formats
-from accelsim.kernels.attention.integer.operands import Plan, Scales, allocate_coding, declare
-from accelsim.kernels.attention.integer.parameters import IntFlashParameters
-from accelsim.kernels.attention.integer.tiles import fastest_tiles
-from accelsim.kernels.attention.online_softmax import (
+from accelsim.kernels.attention.flash.online_softmax import (
     add_to_output,
     exponentials,
     finish_rows,
@@ -42,6 +38,11 @@ from accelsim.kernels.attention.online_softmax import (
     reset_rows,
     seen_tiles,
 )
+from accelsim.kernels.attention.integer.operands import Plan, Scales, allocate_coding, declare
+from accelsim.kernels.attention.integer.parameters import IntFlashParameters
+from accelsim.kernels.attention.integer.tiles import fastest_tiles
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.chunks import RowTiles, row_tiles

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels.attention.common import Operands
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
+from accelsim.kernels.attention.operands import Operands
 from accelsim.kernels.integer.chunks import Order, even_groups, ordered, row_tiles, spans_of
 from accelsim.kernels.integer.encoding import dynamic_loop, layout_of, static_loop
 from accelsim.kernels.integer.known import Known, input_tensor

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import step_formats
-from accelsim.kernels.attention.flash_blocks import tilings_of
-from accelsim.kernels.attention.flash_estimate import OnlineEstimate, online_work
+from accelsim.kernels.attention.flash.blocks import tilings_of
+from accelsim.kernels.attention.flash.estimate import OnlineEstimate, online_work
+from accelsim.kernels.attention.flash.online_estimate import Work
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
-from accelsim.kernels.attention.online_estimate import Work
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import fitting

@@ -25,8 +25,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.common import Precision, softmax_attention
-from accelsim.kernels.attention.online_softmax import keys_of
+from accelsim.kernels.attention.flash.online_softmax import keys_of
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import Precision
 from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
 from accelsim.kernels.attention.shifted.steps import (
     Steps,

@@ -19,8 +19,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import Operands, declare_operands
 from accelsim.kernels.attention.folding import query_heads
+from accelsim.kernels.attention.operands import Operands, declare_operands
 from accelsim.kernels.attention.shifted.steps import Loops
 from accelsim.kernels.attention.shifted.tiles import (
     ShiftedFormats,

@@ -33,7 +33,8 @@ from accelsim.config.spec import Spec
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.common import Precision, softmax_attention
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import Precision
 from accelsim.kernels.attention.shifted.beta import Condition, PseudoAverage, solve_pseudo_average
 from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
 from accelsim.kernels.attention.shifted.steps import (

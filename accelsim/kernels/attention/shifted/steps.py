@@ -7,8 +7,7 @@
 from typing import Any, NamedTuple
 
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.folding import mask_keys
-from accelsim.kernels.attention.online_softmax import (
+from accelsim.kernels.attention.flash.online_softmax import (
     finish_rows,
     keys_of,
     load_values,
@@ -17,6 +16,7 @@ from accelsim.kernels.attention.online_softmax import (
     seen_tiles,
     weigh_values,
 )
+from accelsim.kernels.attention.folding import mask_keys
 from accelsim.program import language as al
 
 

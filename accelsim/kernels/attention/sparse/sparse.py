@@ -22,12 +22,7 @@ import numpy.typing as npt
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import (
-    declare_operands,
-    softmax_attention,
-    step_formats,
-)
-from accelsim.kernels.attention.online_softmax import (
+from accelsim.kernels.attention.flash.online_softmax import (
     add_values,
     allocate,
     begin_rows,
@@ -37,6 +32,9 @@ from accelsim.kernels.attention.online_softmax import (
     query_rows,
     update_weights,
 )
+from accelsim.kernels.attention.operands import declare_operands
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.attention.sparse.masks.base import Setting
 from accelsim.kernels.attention.sparse.masks.grid import Blocks, grid_of
 from accelsim.kernels.attention.sparse.masks.keep import (

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from accelsim.errors import WorkloadError
-from accelsim.kernels.attention.common import declare_operands, step_formats
+from accelsim.kernels.attention.operands import declare_operands
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.attention.sparse.masks.antidiagonal import antidiagonal_mask
 from accelsim.kernels.attention.sparse.masks.base import Setting
 from accelsim.kernels.attention.sparse.masks.gate import gate_mask

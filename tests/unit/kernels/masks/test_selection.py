@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.kernels.attention.common import declare_operands, step_formats
+from accelsim.kernels.attention.operands import declare_operands
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting
 from accelsim.kernels.attention.sparse.masks.grid import grid_of
 from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import Operands, StepFormats
+from accelsim.kernels.attention.operands import Operands
+from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.attention.sparse.masks.grid import Grid
 from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.numerics.formats import Format

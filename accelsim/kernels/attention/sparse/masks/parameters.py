@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from accelsim.config.spec import Seed, Size, Spec
-from accelsim.kernels.attention.common import Precision
+from accelsim.kernels.attention.precision import Precision
 from accelsim.numerics.formats import Format
 
 Share = Annotated[float, Field(ge=0, le=1)]

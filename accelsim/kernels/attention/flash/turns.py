@@ -6,8 +6,7 @@ softmax. Both share the loads of keys and values. The sums of each are those of 
 """
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.online_softmax import (
+from accelsim.kernels.attention.flash.online_softmax import (
     add_to_output,
     begin_rows,
     finish_rows,
@@ -19,6 +18,7 @@ from accelsim.kernels.attention.online_softmax import (
     update_weights,
     weigh_values,
 )
+from accelsim.kernels.attention.precision import StepFormats
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer

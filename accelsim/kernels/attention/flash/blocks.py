@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels.attention.flash.online_estimate import Loads, Loop
 from accelsim.kernels.attention.folding import (
     QueryHeads,
     check_length,
@@ -11,7 +12,6 @@ from accelsim.kernels.attention.folding import (
     query_heads,
     ways_through,
 )
-from accelsim.kernels.attention.online_estimate import Loads, Loop
 from accelsim.kernels.estimate.choice import Array, sizes
 from accelsim.kernels.estimate.placement import ItemTimes
 from accelsim.units import ceil_div

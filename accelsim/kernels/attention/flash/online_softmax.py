@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.common import Operands, StepFormats, score_factor
 from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
+from accelsim.kernels.attention.operands import Operands
+from accelsim.kernels.attention.precision import StepFormats, score_factor
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder

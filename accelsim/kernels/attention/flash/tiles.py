@@ -6,15 +6,15 @@ import numpy as np
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import Precision, StepFormats, step_formats
-from accelsim.kernels.attention.flash_blocks import Tiling, tilings_of
-from accelsim.kernels.attention.flash_estimate import (
+from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
+from accelsim.kernels.attention.flash.estimate import (
     OnlineEstimate,
     Order,
     online_work,
 )
-from accelsim.kernels.attention.online_softmax import allocate
-from accelsim.kernels.attention.turns import allocate_turns
+from accelsim.kernels.attention.flash.online_softmax import allocate
+from accelsim.kernels.attention.flash.turns import allocate_turns
+from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
 from accelsim.kernels.estimate.choice import fastest
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered

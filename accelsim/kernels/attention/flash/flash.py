@@ -15,13 +15,7 @@ from typing import Any, ClassVar
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.common import (
-    declare_operands,
-    softmax_attention,
-    step_formats,
-)
-from accelsim.kernels.attention.flash_tiles import FlashParameters, flash_tiles
-from accelsim.kernels.attention.online_softmax import (
+from accelsim.kernels.attention.flash.online_softmax import (
     add_values,
     allocate,
     begin_rows,
@@ -32,7 +26,11 @@ from accelsim.kernels.attention.online_softmax import (
     seen_tiles,
     update_weights,
 )
-from accelsim.kernels.attention.turns import allocate_turns, query_tiles_in_turn
+from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
+from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
+from accelsim.kernels.attention.operands import declare_operands
+from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.base import Array, Kernel
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder

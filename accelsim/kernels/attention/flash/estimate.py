@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.common import StepFormats
-from accelsim.kernels.attention.flash_blocks import Blocks, BlockTimes, Cut, Tiling
-from accelsim.kernels.attention.online_estimate import Loads, Loop, Work, one_tile, two_tiles
+from accelsim.kernels.attention.flash.blocks import Blocks, BlockTimes, Cut, Tiling
+from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, Work, one_tile, two_tiles
+from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (

@@ -1,0 +1,1 @@
+"""Attention with online softmax: its steps, its tiles and their estimate."""

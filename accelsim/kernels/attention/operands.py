@@ -1,0 +1,43 @@
+"""Q, K, V and the output in HBM."""
+
+from typing import NamedTuple
+
+from accelsim.kernels.base import Array
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Tensor
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+
+class Operands(NamedTuple):
+    """Q, K, V and the output, each a matrix of all heads one after the other."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+
+
+def declare_operands(
+    builder: ProgramBuilder,
+    problem: AttentionProblem,
+    tensors: AttentionTensors | None,
+    q_rows_in_one: int = 1,
+) -> Operands:
+    """Place the operands of a problem in HBM.
+
+    q_rows_in_one: rows of a query head that are one row of Q and of the output.
+    """
+    dim, fmt = problem.head_dim, problem.dtype
+    q_rows = problem.batch * problem.q_heads * problem.q_len // q_rows_in_one
+    kv_rows, q_cols = problem.batch * problem.kv_heads * problem.kv_len, dim * q_rows_in_one
+
+    def matrix(name: str, cols: int) -> Array | None:
+        return None if tensors is None else getattr(tensors, name).reshape(-1, cols)
+
+    return Operands(
+        builder.tensor("q", "input", q_rows, q_cols, fmt, matrix("q", q_cols)),
+        builder.tensor("k", "input", kv_rows, dim, fmt, matrix("k", dim)),
+        builder.tensor("v", "input", kv_rows, dim, fmt, matrix("v", dim)),
+        builder.tensor("o", "output", q_rows, q_cols, problem.output_dtype),
+    )

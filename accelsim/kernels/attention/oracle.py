@@ -1,0 +1,35 @@
+"""Softmax attention in float64, by which every kernel is judged."""
+
+import numpy as np
+
+from accelsim.kernels.base import Array
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+_ORACLE_ROWS = 1024
+"""Query rows that the oracle computes at once, which bounds its memory."""
+
+
+def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+    """Return softmax(Q K^T / sqrt(d)) V in float64, [batch * q_heads * q_len, head_dim]."""
+    output = np.empty(tensors.q.shape, np.float64)
+    for head, queries in enumerate(tensors.q.astype(np.float64)):
+        kv_head = head * problem.kv_heads // problem.q_heads
+        keys, values = (x[kv_head].astype(np.float64) for x in (tensors.k, tensors.v))
+        for start in range(0, problem.q_len, _ORACLE_ROWS):
+            rows = np.arange(start, min(start + _ORACLE_ROWS, problem.q_len))
+            is_masked = _hidden_keys(problem, rows)
+            # Infinite and NaN inputs are the user's to see, not ours to warn about.
+            with np.errstate(invalid="ignore", over="ignore"):
+                scores = queries[rows] @ keys.T / np.sqrt(problem.head_dim)
+                scores = np.where(is_masked, -np.inf, scores)
+                weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+                output[head, rows] = weights @ values / weights.sum(axis=1, keepdims=True)
+    return output.reshape(-1, problem.head_dim)
+
+
+def _hidden_keys(problem: AttentionProblem, rows: Array) -> Array | np.bool_:
+    """Where the causal mask hides a key from a query row, [rows, kv_len]."""
+    if not problem.causal:
+        return np.False_
+    return np.arange(problem.kv_len) > rows[:, None] + problem.kv_len - problem.q_len
