@@ -6,14 +6,14 @@ from statistics import median
 
 import numpy as np
 import numpy.typing as npt
-from accelsim.kernels.attention.pasa import Pasa
-from accelsim.kernels.attention.split_kv import SplitKv
 
 from accelsim.engine import compiled, reference
 from accelsim.engine.memory.door import new_memory, request
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.dense import Dense
+from accelsim.kernels.attention.decode.split_kv import SplitKv
+from accelsim.kernels.attention.dense.dense import Dense
 from accelsim.kernels.attention.flash.flash import Flash, FlashParameters
+from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
 from accelsim.loading import load_machine
