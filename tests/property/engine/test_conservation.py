@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from accelsim.energy.model import energy_by_component
 from accelsim.engine import compiled, reference
 from accelsim.engine.activity import count_activity
+from accelsim.engine.memory import door
 from accelsim.loading import load_technology
 from accelsim.program.ops import Op, Unit
 from accelsim.units import PICO
