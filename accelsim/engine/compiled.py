@@ -101,7 +101,7 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
     ops, items, cores = _new_ops(program, machine), _new_items(program), machine.cores
     memory = new_memory(machine, program)
-    deepest = max(machine.load.in_flight, machine.store.in_flight)
+    deepest = max(queue.in_flight for queue in machine.queues.values())
     _run(
         program.ops,
         ops,
@@ -152,7 +152,7 @@ def _new_units(machine: MachineSpec) -> np.recarray:
     units = np.zeros((machine.cores, NUM_UNITS), _UNIT).view(np.recarray)
     units.head = units.tail = _NONE
     units.latency = latency_cycles(machine)
-    for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
+    for unit, queue in machine.queues.items():
         units.in_flight[:, unit] = queue.in_flight
         units.rate[:, unit] = service_rate(queue.bandwidth)
     return units

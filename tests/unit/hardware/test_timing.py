@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
-from accelsim.hardware.timing import ceil_cycles, matrix_cycles, move_cycles, vector_cycles
+from accelsim.hardware.units.cube import Dataflow, MatrixUnit, matrix_cycles
+from accelsim.hardware.units.cycles import ceil_cycles
+from accelsim.hardware.units.move import move_cycles
+from accelsim.hardware.units.vector import vector_cycles
 
 WIDE = 1e9
 CUBE = MatrixUnit(Dataflow.CUBE, 16, 16, 16, overlaps_folds=False)

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from accelsim.hardware.timing import int_mac_cycles, matrix_cycles, move_cycles, vector_cycles
+from accelsim.hardware.units.cube import matrix_cycles
+from accelsim.hardware.units.int_mac import int_mac_cycles
+from accelsim.hardware.units.move import move_cycles
+from accelsim.hardware.units.vector import vector_cycles
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
