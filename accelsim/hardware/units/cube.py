@@ -243,21 +243,6 @@ _pass_cycles = jit_inner(pass_cycles)
 
 
 @jit
-def matrix_cycles(
-    m: int,
-    n: int,
-    k: int,
-    operand_bytes: float,
-    unit: MatrixUnit,
-    rate: float,
-    port_bytes_per_cycle: float,
-) -> int:
-    """Steps of the matrix unit over an m x n x k product, or the time to read its operands."""
-    steps = matrix_steps(m, n, k, unit)
-    return max(ceil_cycles(steps, rate), ceil_cycles(operand_bytes, port_bytes_per_cycle))
-
-
-@jit
 def matrix_steps(m: int, n: int, k: int, unit: MatrixUnit) -> int:
     """Cycles at rate 1 for which an m x n x k product occupies the matrix unit."""
     if unit.dataflow == _DATAFLOW_CUBE:
@@ -315,12 +300,13 @@ def _shape_of(spec: _MatrixSpec | None, port_bytes_per_cycle: float) -> CubeShap
 
 @jit_inner
 def _busy_cycles(op, shape):
-    bits_a, bits_b = bits_of(op)
-    operand_bytes = (op.a * op.c * bits_a + op.c * op.b * bits_b) / 8
-    rate, port = shape.rates[operand_format(op)], shape.port_bytes_per_cycle
-    return shape.issue_cycles + matrix_cycles(
-        op.a, op.b, op.c, operand_bytes, shape.unit, rate, port
-    )
+    """Steps of the unit over an m x n x k product, or the time to read its operands, plus issue."""
+    (m, n, k), (bits_a, bits_b) = (op.a, op.b, op.c), bits_of(op)
+    steps = float(matrix_steps(m, n, k, shape.unit))
+    operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
+    computing = ceil_cycles(steps, shape.rates[operand_format(op)])
+    reading = ceil_cycles(operand_bytes, shape.port_bytes_per_cycle)
+    return shape.issue_cycles + max(computing, reading)
 
 
 @jit_inner

@@ -25,7 +25,7 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.cycles import ceil_cycles, ceil_div
-from accelsim.jit import jit, jit_inner
+from accelsim.jit import jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import OUTPUT_SHIFT, SHIFTS_SHIFT, D, Op, Unit
@@ -148,44 +148,6 @@ class IntMacSpec(ArithmeticSpec):
         return self.rows * self.cols / block**2
 
 
-@jit_inner
-def array_passes(
-    m: int, n: int, bits_a: int, bits_b: int, rows: int, cols: int
-) -> tuple[int, int, int, int]:
-    """Return how often an m x n result covers an integer array, and the part of one covering.
-
-    As (passes along m, passes along n, rows of the result per pass, columns of it per pass); an
-    operand of 8 bits takes two rows or columns of 4-bit elements.
-    """
-    pass_rows = max(1, rows // ceil_div(bits_a, PE_BITS))
-    pass_cols = max(1, cols // ceil_div(bits_b, PE_BITS))
-    return ceil_div(m, pass_rows), ceil_div(n, pass_cols), pass_rows, pass_cols
-
-
-@jit
-def int_mac_cycles(
-    m: int,
-    n: int,
-    k: int,
-    shifts: int,
-    bits_a: int,
-    bits_b: int,
-    rows: int,
-    cols: int,
-    port_bytes_per_cycle: float,
-) -> int:
-    """Passes of an output-stationary integer array over an m x n x k product, or its operand reads.
-
-    A pass takes a cycle for each channel and each shift of all accumulators, and the skew of rows
-    and columns to fill and drain: k + shifts + rows + cols - 2 (Tender, ISCA 2024, section on the
-    Multi-Scale Systolic Array). Each pass streams its operands from the scratchpad.
-    """
-    along_m, along_n, pass_rows, pass_cols = array_passes(m, n, bits_a, bits_b, rows, cols)
-    steps = along_m * along_n * (k + shifts + pass_rows + pass_cols - 2)
-    operand_bytes = (along_n * m * k * bits_a + along_m * k * n * bits_b) / 8
-    return max(steps, ceil_cycles(operand_bytes, port_bytes_per_cycle))
-
-
 class ArrayShape(NamedTuple):
     """What compiled code needs of the array."""
 
@@ -200,17 +162,38 @@ def _shape_of(spec: IntMacSpec | None, port_bytes_per_cycle: float) -> ArrayShap
 
 
 @jit_inner
-def _busy_cycles(op, shape):
+def _passes(op, shape):
+    """Return how often the result covers the array, and the part of it of one covering.
+
+    As (passes along m, passes along n, rows of the result per pass, columns of it per pass); an
+    operand of 8 bits takes two rows or columns of 4-bit elements.
+    """
     bits_a, bits_b = bits_of(op)
-    rows, cols, port = shape
-    return int_mac_cycles(op.a, op.b, op.c, shifts_of(op), bits_a, bits_b, rows, cols, port)
+    rows = max(1, shape.rows // ceil_div(bits_a, PE_BITS))
+    cols = max(1, shape.cols // ceil_div(bits_b, PE_BITS))
+    return ceil_div(op.a, rows), ceil_div(op.b, cols), rows, cols
+
+
+@jit_inner
+def _busy_cycles(op, shape):
+    """Passes of the array over an m x n x k product, or the time to read its operands.
+
+    A pass takes a cycle for each channel and each shift of all accumulators, and the skew of rows
+    and columns to fill and drain: k + shifts + rows + cols - 2 (Tender, ISCA 2024, section on the
+    Multi-Scale Systolic Array). Each pass streams its operands from the scratchpad.
+    """
+    (m, n, k), (bits_a, bits_b) = (op.a, op.b, op.c), bits_of(op)
+    along_m, along_n, rows, cols = _passes(op, shape)
+    steps = along_m * along_n * (k + shifts_of(op) + rows + cols - 2)
+    operand_bytes = (along_n * m * k * bits_a + along_m * k * n * bits_b) / 8
+    return max(steps, ceil_cycles(operand_bytes, shape.port_bytes_per_cycle))
 
 
 @jit_inner
 def _count(op, shape, counts):
     """Operands stream from the scratchpad once for each pass; sums stay inside until it is over."""
     (m, n, k), (bits_a, bits_b) = (op.a, op.b, op.c), bits_of(op)
-    along_m, along_n, _, _ = array_passes(m, n, bits_a, bits_b, shape.rows, shape.cols)
+    along_m, along_n, _, _ = _passes(op, shape)
     right_format = format_in(op, OUTPUT_SHIFT)
     counts[_FIRST_MAC + operand_format(op) * NUM_FORMATS + right_format] += m * n * k
     left, right = (m * k * bits_a + 7) // 8, (k * n * bits_b + 7) // 8

@@ -12,7 +12,7 @@ from accelsim.hardware.units.base import (
     UnitSpec,
 )
 from accelsim.hardware.units.cycles import ceil_cycles
-from accelsim.jit import jit, jit_inner
+from accelsim.jit import jit_inner
 from accelsim.program.ops import Unit
 
 
@@ -30,20 +30,6 @@ class AccumulatorSpec(UnitSpec):
         return {"accumulator": Sram(("capacity",), self.capacity)}
 
 
-@jit
-def move_cycles(
-    read_bytes: float,
-    written_bytes: float,
-    accumulator_bytes_per_cycle: float,
-    port_bytes_per_cycle: float,
-) -> int:
-    """Cycles to read an accumulator tile and write it to the scratchpad."""
-    return max(
-        ceil_cycles(read_bytes, accumulator_bytes_per_cycle),
-        ceil_cycles(written_bytes, port_bytes_per_cycle),
-    )
-
-
 class MoveShape(NamedTuple):
     """What compiled code needs of the unit."""
 
@@ -57,7 +43,9 @@ def _shape_of(spec: AccumulatorSpec, port_bytes_per_cycle: float) -> MoveShape:
 
 @jit_inner
 def _busy_cycles(op, shape):
-    return move_cycles(op.c, op.d, shape.accumulator_bytes_per_cycle, shape.port_bytes_per_cycle)
+    """Cycles to read an accumulator tile or to write it to the scratchpad."""
+    reading = ceil_cycles(float(op.c), shape.accumulator_bytes_per_cycle)
+    return max(reading, ceil_cycles(float(op.d), shape.port_bytes_per_cycle))
 
 
 @jit_inner

@@ -27,7 +27,7 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.cycles import ceil_cycles, ceil_div
-from accelsim.jit import jit, jit_inner
+from accelsim.jit import jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import FIELD_MASK, NUM_OPS, VECTOR_OPS, Op, Unit, VectorOp
@@ -165,20 +165,6 @@ class VectorSpec(ArithmeticSpec):
         return max(count * costs[fmt].area.value for fmt, count in self.lanes.items())
 
 
-@jit
-def vector_cycles(
-    elements: int,
-    moved_bytes: float,
-    lanes: int,
-    cost: float,
-    issue_cycles: int,
-    port_bytes_per_cycle: float,
-) -> int:
-    """Groups of lanes times the cost of the op, or the time to move its tiles, plus the issue."""
-    compute = ceil_cycles(ceil_div(elements, lanes) * cost, 1.0)
-    return issue_cycles + max(compute, ceil_cycles(moved_bytes, port_bytes_per_cycle))
-
-
 class VectorShape(NamedTuple):
     """What compiled code needs of the unit."""
 
@@ -200,9 +186,11 @@ def _shape_of(spec: VectorSpec, port_bytes_per_cycle: float) -> VectorShape:
 
 @jit_inner
 def _busy_cycles(op, shape):
-    lanes, cost = shape.lanes[operand_format(op)], shape.costs[op.head & FIELD_MASK]
-    issue_cycles, port = shape.issue_cycles, shape.port_bytes_per_cycle
-    return vector_cycles(op.a * op.b, op.c + op.d, lanes, cost, issue_cycles, port)
+    """Groups of lanes times the cost of the op, or the time to move its tiles, plus the issue."""
+    groups = ceil_div(op.a * op.b, shape.lanes[operand_format(op)])
+    computing = ceil_cycles(groups * shape.costs[op.head & FIELD_MASK], 1.0)
+    moving = ceil_cycles(float(op.c + op.d), shape.port_bytes_per_cycle)
+    return shape.issue_cycles + max(computing, moving)
 
 
 @jit_inner
