@@ -1,5 +1,6 @@
 """Program and schedule to action counts: what every unit did, for the energy account."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import numpy as np
@@ -13,6 +14,8 @@ from accelsim.hardware.units.base import (
     FIRST_OWN,
     SCRATCHPAD_READ,
     SCRATCHPAD_WRITE,
+    Counts,
+    UnitModel,
 )
 from accelsim.hardware.units.dispatch import by_unit
 from accelsim.jit import borrow, jit
@@ -33,6 +36,7 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
     own = {name: n for model in UNITS for name, n in model.actions(counts[model.unit]).items()}
     return Activity(
         **own,
+        actions={name: n for model in UNITS for name, n in _named(model, counts) if n},
         scratchpad_read_bytes=int(of_all[SCRATCHPAD_READ]),
         scratchpad_write_bytes=int(of_all[SCRATCHPAD_WRITE]),
         accumulator_read_bytes=int(of_all[ACCUMULATOR_READ]),
@@ -41,6 +45,12 @@ def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
         seconds=schedule.cycles / machine.clock,
         dram=schedule.dram,
     )
+
+
+def _named(model: UnitModel, counts: Counts) -> Iterator[tuple[str, int]]:
+    """Yield the actions of a unit that have names."""
+    for name, column in model.named_actions.items():
+        yield name, int(counts[model.unit, column])
 
 
 @jit

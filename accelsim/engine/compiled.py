@@ -32,7 +32,7 @@ from accelsim.program.transfer import row_pitches, transfer_of
 _LOAD = Unit.LOAD.value
 _NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
 _SLOT_MASK = (1 << SLOT_BITS) - 1
-_UNIT_BITS, _CORE_BITS = 3, 16
+_UNIT_BITS, _CORE_BITS = (NUM_UNITS - 1).bit_length(), 16
 _CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
 _REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
 _TIME_SHIFT = _UNIT_BITS + _CORE_BITS + 1

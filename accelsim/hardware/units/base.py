@@ -1,7 +1,7 @@
 """What every unit of a core tells the engine, the accounts and the report."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -111,7 +111,9 @@ class UnitModel:
     """Adds the actions of an op: its words, shape, and the counts [unit, column]; compiled."""
     num_actions: int = 0
     """Columns of its own, from FIRST_OWN on."""
+    named_actions: Mapping[str, int] = field(default_factory=dict)
+    """Names under which an `Activity` has some of these columns."""
     actions: Callable[[Counts], dict[str, Any]] = lambda _: {}
-    """Those columns to fields of `Activity`."""
+    """The row of the unit to other fields of an `Activity`."""
     second_format_shift: int = OPERAND_SHIFT
     """Field of the head with the format of the right operand, if it may be another."""

@@ -36,6 +36,8 @@ PE_BITS = 4
 """Bits of both operands of one processing element."""
 _SHIFTED, _INDEX_READ, _FIRST_MAC = range(FIRST_OWN, FIRST_OWN + 3)
 _INDEX_BYTES = 4
+_SHIFTS = "accumulator_shifts"
+"""Accumulators that were doubled, each time counted."""
 
 
 class IntMacCost(Spec):
@@ -119,7 +121,7 @@ class IntMacSpec(ArithmeticSpec):
     def energy_pj(self, activity: Activity, technology: Technology) -> float:
         """Return the energy of all products, sums and shifts, in pJ."""
         cost: IntMacCost = technology.cost_of("int_mac")
-        energy_pj = activity.accumulator_shifts * cost.shift.value
+        energy_pj = activity.actions.get(_SHIFTS, 0) * cost.shift.value
         for (left, right), macs in activity.int_macs.items():
             products = self.block(left.bits) * self.block(right.bits)
             # Partial products of wider operands meet in adders of half the width.
@@ -216,7 +218,6 @@ def _actions(counts: Counts) -> dict[str, Any]:
             (formats[left], formats[right]): int(macs[left, right])
             for left, right in np.argwhere(macs)
         },
-        "accumulator_shifts": int(counts[_SHIFTED]),
         "index_buffer_read_bytes": int(counts[_INDEX_READ]),
     }
 
@@ -228,6 +229,7 @@ INT_MAC = UnitModel(
     busy_cycles=_busy_cycles,
     count=_count,
     num_actions=2 + NUM_FORMATS**2,
+    named_actions={_SHIFTS: _SHIFTED},
     actions=_actions,
     second_format_shift=OUTPUT_SHIFT,
 )
