@@ -20,5 +20,6 @@ def by_unit(functions: Sequence[Callable[..., Any]], *more: str) -> Any:
     asked = [f"    if unit == {i}: {call}" for i, call in enumerate(calls[:-1])]
     lines = [f"def call(unit, op, shapes{names}):", *asked, f"    {calls[-1]}"]
     scope: dict[str, Any] = {f"of_{i}": each for i, each in enumerate(functions)}
+    scope["__name__"] = __name__  # Code from the cache asks for the module of its function.
     exec("\n".join(lines), scope)
     return jit_inline(scope["call"])

@@ -4,8 +4,8 @@ Files say of each op what it costs. Where they have no key for an op with a cost
 much as that class.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,54 +34,58 @@ from accelsim.program.ops import FIELD_MASK, NUM_OPS, VECTOR_OPS, Op, Unit, Vect
 from accelsim.program.program import Program
 from accelsim.program.words import operand_format
 
-_NAMED_OPS = {op.name.lower(): about for op, about in VECTOR_OPS.items()}
+NAMED_OPS = {op.name.lower(): about for op, about in VECTOR_OPS.items()}
 
-OfOps = TypeVar("OfOps", bound="_CostsOfOps")
+Table = TypeVar("Table", bound="OpTable")
 
 
-class _CostsOfOps(Spec):
-    """A table with a key for each vector op."""
+class OpTable(Spec):
+    """What vector ops cost: a key for each of them, see `with_ops`."""
+
+    ops: ClassVar[Mapping[str, VectorOp]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _follow_classes(cls, given: Any) -> Any:
         """Give ops without a key what their class has."""
-        return given | _of_classes(given, _NAMED_OPS) if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        classes = {name: about.cost_class for name, about in cls.ops.items()}
+        return {name: given[own] for name, own in classes.items() if own in given} | given
 
     def of(self, op: str) -> Any:
         """Return what an op costs, by its name; None: the unit lacks it."""
         return getattr(self, op)
 
 
-def _of_classes(given: Mapping[str, Any], ops: Mapping[str, VectorOp]) -> dict[str, Any]:
-    """Return the costs of ops that have no key, where their classes have one."""
-    return {
-        name: given[about.cost_class]
-        for name, about in ops.items()
-        if name not in given and about.cost_class in given
-    }
+def with_ops(
+    ops: Mapping[str, VectorOp],
+    cost: Any,
+    describe: Callable[[VectorOp], str],
+    *,
+    may_be_absent: bool = False,
+) -> Callable[[type[Table]], type[Table]]:
+    """Return a decorator that adds a field of type `cost` for each op to a table.
 
-
-def _with_ops(cost: Any, describe: Any, optional: Iterable[str]) -> Any:
-    """Return a decorator that adds a field for each vector op to a table.
-
-    cost: type of a field. describe: its description, by the op. optional: ops that may be absent.
+    An op with a class needs no key. may_be_absent: neither does an op that a machine may lack.
     """
 
-    def added(table: type[OfOps]) -> type[OfOps]:
-        fields: dict[str, Any] = {
-            name: (cost | None, Field(default=None, description=describe(about)))
-            if name in optional or about.cost_class
-            else (cost, Field(description=describe(about)))
-            for name, about in _NAMED_OPS.items()
-        }
-        return create_model(
+    def field_of(about: VectorOp) -> tuple[Any, Any]:
+        if about.cost_class or (about.is_optional and may_be_absent):
+            return cost | None, Field(default=None, description=describe(about))
+        return cost, Field(description=describe(about))
+
+    def added(table: type[Table]) -> type[Table]:
+        fields: dict[str, Any] = {name: field_of(about) for name, about in ops.items()}
+        whole = create_model(
             table.__name__,
             __base__=table,
             __doc__=table.__doc__,
             __module__=table.__module__,
             **fields,
         )
+        whole.ops = ops
+        return whole
 
     return added
 
@@ -89,9 +93,7 @@ def _with_ops(cost: Any, describe: Any, optional: Iterable[str]) -> Any:
 def _meaning(about: VectorOp) -> str:
     if about.cost_class:
         return f"{about.meaning}; absent: as {about.cost_class}."
-    return (
-        f"{about.meaning}; absent: the unit cannot." if about.is_optional else f"{about.meaning}."
-    )
+    return f"{about.meaning}{'; absent: the unit cannot' if about.is_optional else ''}."
 
 
 def _energy(about: VectorOp) -> str:
@@ -99,13 +101,13 @@ def _energy(about: VectorOp) -> str:
     return f"Energy {about.energy}, in picojoules{as_class}."
 
 
-@_with_ops(Factor, _meaning, [name for name, op in _NAMED_OPS.items() if op.is_optional])
-class VectorCosts(_CostsOfOps):
+@with_ops(NAMED_OPS, Factor, _meaning, may_be_absent=True)
+class VectorCosts(OpTable):
     """Passes of all lanes that one vector op takes per group of lanes, in cycles."""
 
 
-@_with_ops(Sourced[Picojoules], _energy, [])
-class VectorLaneCost(_CostsOfOps):
+@with_ops(NAMED_OPS, Sourced[Picojoules], _energy)
+class VectorLaneCost(OpTable):
     """One lane of the vector unit for one format."""
 
     area: Sourced[SquareMillimetres]
