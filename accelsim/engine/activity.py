@@ -56,6 +56,7 @@ def _named(model: UnitModel, counts: Counts) -> Iterator[tuple[str, int]]:
 @jit
 def _count(ops, units, shapes):
     counts = np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64)
+    ops, shapes, rows = borrow(ops), borrow(shapes), borrow(counts)
     for i in range(len(ops)):
-        _count_op(units[i], words_of(ops, i), shapes, borrow(counts))
+        _count_op(units[i], words_of(ops, i), shapes, rows)
     return counts

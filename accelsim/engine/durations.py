@@ -9,7 +9,7 @@ from accelsim.engine.limits import check_length
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import UNITS, MachineSpec
 from accelsim.hardware.units.dispatch import by_unit
-from accelsim.jit import jit
+from accelsim.jit import borrow, jit
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, OPERAND_SHIFT, UNIT_NAMES
 from accelsim.program.program import Program
@@ -86,6 +86,7 @@ def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_])
 def _busy(ops, units, shapes):
     cycles = np.zeros(len(ops), np.int64)
     used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
+    ops, shapes = borrow(ops), borrow(shapes)
     for i in range(len(ops)):
         unit = units[i]
         if unit < FIRST_MEMORY_UNIT:

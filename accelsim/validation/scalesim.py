@@ -14,9 +14,9 @@ from accelsim.hardware.units.cube import Dataflow, MatrixUnit, matrix_steps
 from accelsim.validation.reference import Reference, Row
 
 _DATAFLOWS = {
-    "os": Dataflow.OUTPUT_STATIONARY,
-    "ws": Dataflow.WEIGHT_STATIONARY,
-    "is": Dataflow.INPUT_STATIONARY,
+    "os": Dataflow.OUTPUT_STATIONARY.value,
+    "ws": Dataflow.WEIGHT_STATIONARY.value,
+    "is": Dataflow.INPUT_STATIONARY.value,
 }
 
 

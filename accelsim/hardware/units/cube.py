@@ -73,7 +73,7 @@ class MatrixUnit(NamedTuple):
     overlaps_folds: bool
 
 
-NO_MATRIX_UNIT = MatrixUnit(Dataflow.CUBE, 1, 1, 1, overlaps_folds=False)
+NO_MATRIX_UNIT = MatrixUnit(Dataflow.CUBE.value, 1, 1, 1, overlaps_folds=False)
 """Stands in for the unit of a machine without one, whose programs have no products."""
 _DATAFLOW_CUBE = Dataflow.CUBE.value
 _OUTPUT_STATIONARY = Dataflow.OUTPUT_STATIONARY.value
@@ -169,7 +169,7 @@ class CubeSpec(_MatrixSpec):
     @property
     def unit(self) -> MatrixUnit:
         """What the timing formulas need."""
-        return MatrixUnit(Dataflow.CUBE, self.tile_m, self.tile_n, self.tile_k, False)
+        return MatrixUnit(Dataflow.CUBE.value, self.tile_m, self.tile_n, self.tile_k, False)
 
     @property
     def macs_per_step(self) -> int:
@@ -209,7 +209,7 @@ class SystolicSpec(_MatrixSpec):
     @property
     def unit(self) -> MatrixUnit:
         """What the timing formulas need."""
-        dataflow = Dataflow[self.dataflow.upper()]
+        dataflow = Dataflow[self.dataflow.upper()].value
         return MatrixUnit(dataflow, self.rows, self.cols, 1, self.overlap_folds)
 
     @property
