@@ -17,7 +17,7 @@ Path = tuple[str, ...]
 """Keys that lead to a field of a machine, or of one of its units."""
 Counts = npt.NDArray[np.int64]
 
-# Actions [unit, column]: bytes of the memories that units share, then what each counts of its own.
+# Columns of a unit's row of actions: bytes of the memories that units share, then its own.
 SCRATCHPAD_READ, SCRATCHPAD_WRITE, ACCUMULATOR_READ, ACCUMULATOR_WRITE, FIRST_OWN = range(5)
 NUM_FORMATS = len(Format)
 ACCUMULATOR_BYTES = 4
@@ -108,7 +108,7 @@ class UnitModel:
     busy_cycles: Callable[..., int]
     """Words of an op and shape to the cycles that the op occupies the unit; compiled."""
     count: Callable[..., None]
-    """Adds the actions of an op: its words, shape, and the counts [unit, column]; compiled."""
+    """Adds the actions of an op to the row of the unit: words, shape and the row; compiled."""
     num_actions: int = 0
     """Columns of its own, from FIRST_OWN on."""
     named_actions: Mapping[str, int] = field(default_factory=dict)
