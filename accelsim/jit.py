@@ -14,7 +14,9 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.typed_passes import IRLegalization
+from numba.core.types.containers import BaseTuple
 from numba.core.types.misc import unliteral
+from numba.core.types.npytypes import Array
 from numba.extending import intrinsic, overload
 
 from accelsim.closure import COMPILED_AS
@@ -103,30 +105,40 @@ def _for_any_constant(compiled: Any) -> Any:
     return compiled
 
 
-def borrow(array: Any) -> Any:
-    """Return `array` as a view that counts no references; for compiled code.
+def borrow(value: Any) -> Any:
+    """Return an array, or a tuple with arrays, as views that count no references; compiled code.
 
     Counting them costs an atomic instruction for each array argument of each call, which is most of
     the time of small functions. The caller must hold the array itself as long as the view is used.
     """
-    return array
+    return value
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _without_owner(typing_context: Any, array: Any) -> Any:
+def _without_owner(typing_context: Any, kind: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        view = context.make_array(array)(context, builder, arguments[0])
+        return _view(context, builder, kind, arguments[0])
+
+    return kind(kind), generate
+
+
+def _view(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Return a value of a type of Numba with the arrays in it as views."""
+    if isinstance(kind, Array):
+        view = context.make_array(kind)(context, builder, value)
         view.meminfo = cgutils.get_null_value(view.meminfo.type)
         view.parent = cgutils.get_null_value(view.parent.type)
         return view._getvalue()
-
-    return array(array), generate
+    for place, part in enumerate(kind) if isinstance(kind, BaseTuple) else ():
+        own = _view(context, builder, part, builder.extract_value(value, place))
+        value = builder.insert_value(value, own, place)
+    return value
 
 
 @overload(borrow)  # type: ignore[untyped-decorator]
-def _borrow_compiled(array: Any) -> Any:
-    def borrowed(array: Any) -> Any:
-        return _without_owner(array)
+def _borrow_compiled(value: Any) -> Any:
+    def borrowed(value: Any) -> Any:
+        return _without_owner(value)
 
     return borrowed
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.hardware.machine import MachineSpec, VectorCosts
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.units.vector import VectorCosts
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,

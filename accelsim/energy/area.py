@@ -2,9 +2,9 @@
 
 from accelsim.hardware.costs import sram_capacities
 from accelsim.hardware.l2 import L2Spec
-from accelsim.hardware.machine import IntMacSpec, MachineSpec
-from accelsim.hardware.matrix import Cube
+from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
+from accelsim.hardware.units.base import ArithmeticSpec
 
 
 def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> dict[str, float]:
@@ -26,29 +26,11 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
 
 def arithmetic_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> dict[str, float]:
     """Return the mm2 of the compute units of one core, by unit."""
-    area = {"cube": _cube_area_mm2(machine.cube, technology)} if machine.cube else {}
-    if machine.int_mac:
-        area["int_mac"] = _int_mac_area_mm2(machine.int_mac, technology)
-    return area | {"vector": _vector_area_mm2(machine, technology)}
-
-
-def _cube_area_mm2(cube: Cube, technology: TechnologySpec) -> float:
-    """Return the area of one cube: its formats share one array, so the widest one decides."""
-    rates = cube.rates.items()
-    return cube.macs_per_step * max(rate * technology.mac(f).area.value for f, rate in rates)
-
-
-def _int_mac_area_mm2(int_mac: IntMacSpec, technology: TechnologySpec) -> float:
-    """Return the area of one integer array, with what the shift takes of it if it has one."""
-    cost = technology.processing_element()
-    shift_mm2 = cost.shift_area.value if int_mac.can_shift else 0.0
-    return int_mac.rows * int_mac.cols * (cost.area.value + shift_mm2)
-
-
-def _vector_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> float:
-    """Return the area of one vector unit: its formats share the lanes, the widest one decides."""
-    lanes = machine.vector.lanes
-    return max(count * technology.vector_lane(f).area.value for f, count in lanes.items())
+    return {
+        model.key: spec.area_mm2(technology)
+        for model, spec in machine.units.items()
+        if isinstance(spec, ArithmeticSpec)
+    }
 
 
 def sram_points(machine: MachineSpec, technology: TechnologySpec) -> dict[str, SramPoint]:

@@ -2,8 +2,9 @@
 
 from accelsim.energy.area import arithmetic_area_mm2, l2_slice, sram_points
 from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
-from accelsim.hardware.machine import IntMacSpec, MachineSpec
+from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
+from accelsim.hardware.units.base import ArithmeticSpec
 from accelsim.program.activity import Activity, MemoryTraffic
 from accelsim.units import PICO
 
@@ -19,23 +20,16 @@ def energy_by_component(
     format or memory standard without costs, ConfigError for a capacity outside the SRAM table.
     """
     sram = sram_points(machine, technology)
-    dynamic_pj = _arithmetic_pj(activity, machine, technology)
-    dynamic_pj["scratchpad"] = _sram_pj(
-        sram["scratchpad"], activity.scratchpad_read_bytes, activity.scratchpad_write_bytes
-    )
-    if "operand_buffer" in sram:
-        dynamic_pj["operand_buffer"] = _sram_pj(
-            sram["operand_buffer"],
-            activity.operand_buffer_read_bytes,
-            activity.operand_buffer_write_bytes,
-        )
-    if "index_buffer" in sram:
-        dynamic_pj["index_buffer"] = _sram_pj(
-            sram["index_buffer"], activity.index_buffer_read_bytes, 0
-        )
-    dynamic_pj["accumulator"] = _sram_pj(
-        sram["accumulator"], activity.accumulator_read_bytes, activity.accumulator_write_bytes
-    )
+    dynamic_pj = {
+        model.key: spec.energy_pj(activity, technology)
+        for model, spec in machine.units.items()
+        if isinstance(spec, ArithmeticSpec)
+    }
+    for memory, point in sram.items():
+        read_bytes = getattr(activity, f"{memory}_read_bytes")
+        # An order of channels is written by loads, which count as bytes of the scratchpad.
+        written_bytes = getattr(activity, f"{memory}_write_bytes", 0)
+        dynamic_pj[memory] = _sram_pj(point, read_bytes, written_bytes)
     if machine.l2:
         dynamic_pj["l2"] = _l2_pj(l2_slice(machine.l2, technology), activity)
     dynamic_pj |= _hbm_pj(activity, machine.hbm, technology)
@@ -92,41 +86,6 @@ def _hbm_pj(activity: Activity, hbm: HbmSpec, technology: TechnologySpec) -> dic
         "hbm_activation": commands.activations * cost.activate,
         "hbm_refresh": commands.refreshes * cost.refresh,
     }
-
-
-def _arithmetic_pj(
-    activity: Activity, machine: MachineSpec, technology: TechnologySpec
-) -> dict[str, float]:
-    energy_pj = {"cube": _cube_pj(activity, technology)} if machine.cube else {}
-    if machine.int_mac:
-        energy_pj["int_mac"] = _int_mac_pj(activity, machine.int_mac, technology)
-    return energy_pj | {"vector": _vector_pj(activity, technology)}
-
-
-def _int_mac_pj(activity: Activity, int_mac: IntMacSpec, technology: TechnologySpec) -> float:
-    cost = technology.processing_element()
-    energy_pj = activity.accumulator_shifts * cost.shift.value
-    for (left, right), macs in activity.int_macs.items():
-        products = int_mac.block(left.bits) * int_mac.block(right.bits)
-        # Partial products of wider operands meet in adders of half the width.
-        additions = 1 + (products - 1) / 2
-        energy_pj += macs * (products * cost.multiply.value + additions * cost.accumulate.value)
-    return energy_pj
-
-
-def _cube_pj(activity: Activity, technology: TechnologySpec) -> float:
-    energy_pj = 0.0
-    for operand, macs in activity.macs.items():
-        cost = technology.mac(operand)
-        energy_pj += macs * (cost.multiply.value + cost.accumulate.value)
-    return energy_pj
-
-
-def _vector_pj(activity: Activity, technology: TechnologySpec) -> float:
-    energy_pj = 0.0
-    for (op, number_format), elements in activity.vector_elements.items():
-        energy_pj += elements * getattr(technology.vector_lane(number_format), op).value
-    return energy_pj
 
 
 def _l2_pj(point: SramPoint, traffic: MemoryTraffic) -> float:

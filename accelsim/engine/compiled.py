@@ -32,7 +32,7 @@ from accelsim.program.transfer import row_pitches, transfer_of
 
 _LOAD = Unit.LOAD.value
 _NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
-_UNIT_BITS, _CORE_BITS = 3, 16
+_UNIT_BITS, _CORE_BITS = (NUM_UNITS - 1).bit_length(), 16
 _CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
 _REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
 _TIME_SHIFT = _UNIT_BITS + _CORE_BITS + 1
@@ -135,7 +135,7 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
     ops, items, cores = _new_ops(program, machine), _new_items(program), machine.cores
     memory = new_memory(machine, program)
-    deepest = max(machine.load.in_flight, machine.store.in_flight)
+    deepest = max(queue.in_flight for queue in machine.queues.values())
     _run(
         _State(
             words=program.ops,
@@ -188,7 +188,7 @@ def _new_units(machine: MachineSpec) -> np.recarray:
     units = np.zeros((machine.cores, NUM_UNITS), _UNIT).view(np.recarray)
     units.head = units.tail = _NONE
     units.latency = latency_cycles(machine)
-    for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
+    for unit, queue in machine.queues.items():
         units.in_flight[:, unit] = queue.in_flight
         units.rate[:, unit] = service_rate(queue.bandwidth)
     return units
@@ -205,7 +205,7 @@ def _new_run(machine: MachineSpec) -> np.recarray:
 @jit
 def _run(state, memory):
     """Handle the events in order until none is left."""
-    s, memory = _borrowed(state), borrowed_memory(memory)
+    s, memory = borrow(state), borrowed_memory(memory)
     run, heap = s.run[0], s.heap
     if s.launches.size > 0:
         run.phase_opened_at = s.launches[0]
@@ -231,26 +231,6 @@ def _run(state, memory):
                 _offer_claim(claimer, s)
         else:
             _offer_claim(core, s)
-
-
-@jit_inline
-def _borrowed(s):
-    return _State(
-        borrow(s.words),
-        borrow(s.ops),
-        borrow(s.waits),
-        borrow(s.items),
-        borrow(s.phase_left),
-        borrow(s.launches),
-        borrow(s.cores),
-        borrow(s.units),
-        borrow(s.recent),
-        borrow(s.touched),
-        borrow(s.ends),
-        borrow(s.heap),
-        borrow(s.run),
-        borrow(s.pitches),
-    )
 
 
 @jit_inner

@@ -20,20 +20,18 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     channel, one slice of the L2 or one queue. Raises DoesNotFitError.
     """
     slowest_hbm = machine.hbm.slowest_bytes_per_s / machine.clock
-    slowest = min(slowest_hbm, machine.load.bandwidth, machine.store.bandwidth)
+    slowest = min([slowest_hbm, *(queue.bandwidth for queue in machine.queues.values())])
     if machine.l2 is not None:
         slowest = min(slowest, machine.l2.bandwidth / machine.clock / machine.l2.slices)
     with np.errstate(divide="ignore", over="ignore"):
         cycles_per_byte = 1 / np.float64(slowest)
-    depths = machine.vector.pipeline_depth_cycles
-    depths += machine.cube.latency_cycles if machine.cube else 0
-    depths += machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
+    depths = sum(spec.latency_cycles for spec in machine.units.values())
     latency = float(machine.hbm_latency_cycles + machine.l2_latency_cycles + depths)
     longest = cycles_per_byte * program.totals.most_bytes
     moved_bytes = float(program.read_bytes + program.write_bytes)
     total = busy.sum(dtype=np.float64) + cycles_per_byte * moved_bytes
     total += program.num_ops * latency
-    launch = machine.launch + (machine.cube.setup if machine.cube else 0.0)
+    launch = machine.launch + sum(spec.setup_s for spec in machine.units.values())
     total += len(np.unique(program.item_phase)) * launch * machine.clock
     for cycles, limit, what in (
         (longest, _MAX_TRANSFER_CYCLES, "one transfer"),

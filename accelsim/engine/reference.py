@@ -29,7 +29,7 @@ from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
 from accelsim.engine.memory.door import ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
-from accelsim.hardware.machine import DmaSpec, MachineSpec
+from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import FIRST_MEMORY_UNIT, Unit
 from accelsim.program.program import OpRecord, Program
 from accelsim.program.transfer import row_pitches, transfer_of
@@ -218,7 +218,7 @@ class _Simulation:
         return cause
 
     def _transfer(self, core: _Core, unit: Unit) -> Process:
-        queue: DmaSpec = self.machine.load if unit == Unit.LOAD else self.machine.store
+        queue = self.machine.queues[unit]
         requested: list[OpRecord] = []
         port_free = 0
         while True:

@@ -1,15 +1,14 @@
 """What a machine has that its technology does not know the cost of."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from accelsim.errors import ConfigError, UnknownNameError
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
+from accelsim.hardware.units.base import ArithmeticSpec, Path
 from accelsim.units import ceil_div
-
-Path = tuple[str, ...]
-"""Keys that lead to a field of a machine."""
 
 
 def sram_capacities(machine: MachineSpec) -> dict[str, tuple[Path, int]]:
@@ -17,11 +16,9 @@ def sram_capacities(machine: MachineSpec) -> dict[str, tuple[Path, int]]:
     found: dict[str, tuple[Path, int]] = {
         "scratchpad": (("scratchpad", "capacity"), machine.scratchpad.capacity)
     }
-    if machine.cube:
-        found["operand_buffer"] = ("cube", "operand_buffer"), machine.cube.operand_buffer
-    if machine.int_mac:
-        found["index_buffer"] = ("int_mac", "index_buffer"), machine.int_mac.index_buffer
-    found["accumulator"] = ("accumulator", "capacity"), machine.accumulator.capacity
+    for model, spec in machine.units.items():
+        for memory, sram in spec.srams.items():
+            found[memory] = (model.key, *sram.path), sram.capacity_bytes
     return found
 
 
@@ -40,15 +37,13 @@ def _needed(
     machine: MachineSpec, technology: TechnologySpec
 ) -> Iterator[tuple[Path, Callable[[], object]]]:
     """Yield the fields that decide on costs, with what looks the cost up or raises."""
-    for fmt in machine.cube.rates if machine.cube else ():
-        yield ("cube", "rates", fmt), lambda fmt=fmt: technology.mac(fmt)  # type: ignore[misc]
-    for fmt in machine.vector.lanes:
-        yield ("vector", "lanes", fmt), lambda fmt=fmt: technology.vector_lane(fmt)  # type: ignore[misc]
-    if machine.int_mac:
-        yield ("int_mac",), technology.processing_element
+    for model, spec in sorted(machine.units.items(), key=lambda each: each[0].unit):
+        if isinstance(spec, ArithmeticSpec):
+            for path, fmt in spec.costed.items():
+                yield (model.key, *path), partial(technology.cost_of, model.key, fmt)
     for memory, (path, size) in sram_capacities(machine).items():
-        yield path, lambda name=memory, size=size: technology.sram_of(name, size)  # type: ignore[misc]
-    yield ("hbm", "standard"), lambda: technology.memory(machine.hbm.technology_key)
+        yield path, partial(technology.sram_of, memory, size)
+    yield ("hbm", "standard"), partial(technology.memory, machine.hbm.technology_key)
 
 
 def _missing_l2(l2: L2Spec | None, technology: TechnologySpec) -> list[tuple[Path, str]]:

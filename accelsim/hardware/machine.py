@@ -1,6 +1,6 @@
 """What one NPU is: the specs of its units and memories. Nothing here knows a machine's name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,6 @@ from accelsim.config.spec import (
     Bytes,
     BytesPerCycle,
     ExtendableSpec,
-    Factor,
     Hertz,
     Name,
     Seconds,
@@ -16,89 +15,21 @@ from accelsim.config.spec import (
     Watts,
 )
 from accelsim.errors import DoesNotFitError
-from accelsim.hardware.counts import Count, Cycles
+from accelsim.hardware.counts import Count
 from accelsim.hardware.hbm import HbmSpec
 from accelsim.hardware.l2 import L2Spec
-from accelsim.hardware.matrix import Cube
-from accelsim.numerics.formats import Format
+from accelsim.hardware.units.base import UnitModel, UnitSpec
+from accelsim.hardware.units.cube import CUBE, Cube
+from accelsim.hardware.units.int_mac import INT_MAC, IntMacSpec
+from accelsim.hardware.units.move import MOVE, AccumulatorSpec
+from accelsim.hardware.units.queue import LOAD, STORE, DmaSpec
+from accelsim.hardware.units.vector import VECTOR, VectorSpec
+from accelsim.program.ops import Unit
 
-PE_BITS = 4
-"""Bits of both operands of one processing element of an integer array."""
+__all__ = ["UNITS", "DmaSpec", "MachineSpec", "PowerSpec", "ScratchpadSpec"]
 
-
-class IntMacSpec(Spec):
-    """Output-stationary array of 4-bit multipliers whose accumulators can be doubled in place.
-
-    After the Multi-Scale Systolic Array of Tender (ISCA 2024, arXiv 2406.12930): operands of 8 bits
-    take two rows or columns of elements, so that INT8 x INT8 runs on 2 x 2 of them.
-    """
-
-    rows: Count
-    """Rows of processing elements; each takes 4 bits of a row of the left operand."""
-    cols: Count
-    """Columns of processing elements; each takes 4 bits of a column of the right operand."""
-    formats: tuple[Literal[Format.INT4, Format.INT8], ...] = Field(
-        default=(Format.INT4, Format.INT8), min_length=1
-    )
-    """Operand formats; both operands of a product may differ."""
-    accumulator_bits: Annotated[int, Field(ge=8, le=32)] = 32
-    """Bits of an accumulator."""
-    overflow: Literal["wrap", "saturate"] = "wrap"
-    """What an accumulator does with a sum that it cannot hold; either is counted."""
-    can_shift: bool = True
-    """Whether accumulators can be doubled in place, in one cycle."""
-    pipeline_depth_cycles: Cycles
-    """Cycles from the last step of an op until its result can be read by another unit."""
-    index_buffer: Bytes
-    """Capacity of the memory for the order of channels, in bytes."""
-
-    def block(self, bits: int) -> int:
-        """Return the rows or columns of elements that an operand of `bits` takes."""
-        return -(-bits // PE_BITS)
-
-
-class VectorCosts(Spec):
-    """Passes of all lanes that one vector op takes per group of lanes, in cycles."""
-
-    add: Factor
-    """Addition or subtraction."""
-    multiply: Factor
-    """Multiplication."""
-    maximum: Factor
-    """Element-wise maximum."""
-    divide: Factor
-    """Division."""
-    exp: Factor
-    """Exponential."""
-    reduce: Factor
-    """Sum or maximum along a row, per input element."""
-    select: Factor
-    """Masking: choose between a value and a constant."""
-    convert: Factor
-    """Change of number format."""
-    fill: Factor
-    """Write of a constant."""
-    compact: Factor | None = None
-    """Columns of a mask moved to the front, with their numbers; absent: the unit cannot."""
-    exchange: Factor | None = None
-    """One pass of a sort: every element is compared and moved; absent: the unit cannot."""
-    histogram: Factor | None = None
-    """One pass of counting digits; absent: the unit cannot."""
-    square_root: Factor | None = None
-    """Square root; absent: the unit cannot."""
-
-
-class VectorSpec(Spec):
-    """Element-wise and reduction unit."""
-
-    lanes: dict[Format, Count] = Field(min_length=1)
-    """Elements processed per cycle for each format the unit supports."""
-    issue_cycles: Cycles
-    """Fixed cycles an op occupies the unit before its first element."""
-    pipeline_depth_cycles: Cycles
-    """Cycles from the last element of an op until its result can be read by another unit."""
-    costs: VectorCosts
-    """Cost table per operation."""
+UNITS: tuple[UnitModel, ...] = (CUBE, INT_MAC, VECTOR, MOVE, LOAD, STORE)
+"""The units of a core, in the order of a machine's file and of every account."""
 
 
 class ScratchpadSpec(Spec):
@@ -108,24 +39,6 @@ class ScratchpadSpec(Spec):
     """Size per core, in bytes."""
     bandwidth: BytesPerCycle
     """What each compute unit can read and write together, in bytes per cycle."""
-
-
-class AccumulatorSpec(Spec):
-    """SRAM beside the matrix unit that holds its 32-bit results."""
-
-    capacity: Bytes
-    """Size per core, in bytes."""
-    bandwidth: BytesPerCycle
-    """Rate of the move engine from the accumulator to the scratchpad, in bytes per cycle."""
-
-
-class DmaSpec(Spec):
-    """One in-order queue between HBM and the scratchpad."""
-
-    bandwidth: BytesPerCycle
-    """Peak rate of the queue of one core, in bytes per cycle."""
-    in_flight: Count
-    """Transfers that may be outstanding at once."""
 
 
 class PowerSpec(Spec):
@@ -208,22 +121,35 @@ class MachineSpec(ExtendableSpec):
             )
         return self
 
+    @property
+    def units(self) -> dict[UnitModel, UnitSpec]:
+        """The units that a core has, in the order of `UNITS`."""
+        found = {model: getattr(self, model.key) for model in UNITS}
+        return {model: spec for model, spec in found.items() if spec is not None}
+
+    @property
+    def queues(self) -> dict[Unit, DmaSpec]:
+        """The units whose ops take as long as the memory says."""
+        found = {model.unit: spec for model, spec in self.units.items()}
+        return {unit: spec for unit, spec in found.items() if isinstance(spec, DmaSpec)}
+
+    def unit_for(self, model: UnitModel, work: str) -> UnitSpec:
+        """Return a unit; raises DoesNotFitError if there is none for `work`."""
+        spec: UnitSpec | None = getattr(self, model.key)
+        if spec is None:
+            raise DoesNotFitError(
+                f"machine {self.name} has no {model.key}, which {work} uses; "
+                f"give machine.{model.key} to add one"
+            )
+        return spec
+
     def cube_for(self, work: str) -> Cube:
         """Return the matrix unit; raises DoesNotFitError if there is none for `work`."""
-        if self.cube is None:
-            raise DoesNotFitError(
-                f"machine {self.name} has no cube, which {work} uses; give machine.cube to add one"
-            )
-        return self.cube
+        return cast(Cube, self.unit_for(CUBE, work))
 
     def int_mac_for(self, work: str) -> IntMacSpec:
         """Return the integer array; raises DoesNotFitError if there is none for `work`."""
-        if self.int_mac is None:
-            raise DoesNotFitError(
-                f"machine {self.name} has no int_mac, which {work} uses; "
-                f"give machine.int_mac to add one"
-            )
-        return self.int_mac
+        return cast(IntMacSpec, self.unit_for(INT_MAC, work))
 
     @property
     def hbm_latency_cycles(self) -> int:

@@ -3,14 +3,13 @@
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from accelsim.config.spec import (
     Bytes,
     Name,
-    Picojoules,
     PicojoulesPerByte,
     Size,
     Spec,
@@ -18,84 +17,16 @@ from accelsim.config.spec import (
     Watts,
 )
 from accelsim.errors import ConfigError, UnknownNameError, unknown_name
+from accelsim.hardware.sourced import Sourced
+from accelsim.hardware.units.cube import MacCost
+from accelsim.hardware.units.int_mac import IntMacCost
+from accelsim.hardware.units.vector import VectorLaneCost
 from accelsim.numerics.formats import Format
 
 ASSUMPTION = "assumption: "
 UNVERIFIED = "from memory, unverified: "
 
 T = TypeVar("T")
-
-
-class Sourced(Spec, Generic[T]):
-    """A physical constant together with where it comes from."""
-
-    value: T
-    """The constant with its unit."""
-    source: str = Field(min_length=1)
-    """Key of `references` with details, `assumption: ...` or `from memory, unverified: ...`."""
-
-
-class MacCost(Spec):
-    """One multiply-accumulate unit of the cube for one format of its operands."""
-
-    multiply: Sourced[Picojoules]
-    """Energy of one product, in picojoules."""
-    accumulate: Sourced[Picojoules]
-    """Energy of adding one product to a 32-bit sum, in picojoules."""
-    area: Sourced[SquareMillimetres]
-    """Area of one multiplier and its 32-bit adder, in mm2."""
-
-
-class IntMacCost(Spec):
-    """One processing element of the integer array: a 4-bit multiplier and its accumulator.
-
-    A product of wider operands takes one multiplier for each pair of 4-bit parts, adds their
-    results in half as wide adders, and the sum to one accumulator.
-    """
-
-    multiply: Sourced[Picojoules]
-    """Energy of one 4-bit product, in picojoules."""
-    accumulate: Sourced[Picojoules]
-    """Energy of adding one product to a 32-bit accumulator, in picojoules."""
-    shift: Sourced[Picojoules]
-    """Energy of doubling one accumulator, in picojoules."""
-    area: Sourced[SquareMillimetres]
-    """Area of one multiplier and its accumulator, in mm2."""
-    shift_area: Sourced[SquareMillimetres]
-    """Area of what lets one accumulator shift, in mm2."""
-
-
-class VectorLaneCost(Spec):
-    """One lane of the vector unit for one format."""
-
-    area: Sourced[SquareMillimetres]
-    """Area of one lane with all its operations, in mm2."""
-    add: Sourced[Picojoules]
-    """Energy of one addition or subtraction, in picojoules."""
-    multiply: Sourced[Picojoules]
-    """Energy of one multiplication, in picojoules."""
-    maximum: Sourced[Picojoules]
-    """Energy of one maximum, in picojoules."""
-    divide: Sourced[Picojoules]
-    """Energy of one division, in picojoules."""
-    exp: Sourced[Picojoules]
-    """Energy of one exponential, in picojoules."""
-    reduce: Sourced[Picojoules]
-    """Energy per input element of a sum or maximum along a row, in picojoules."""
-    select: Sourced[Picojoules]
-    """Energy of one choice between two values, in picojoules."""
-    convert: Sourced[Picojoules]
-    """Energy of one change of number format, in picojoules."""
-    fill: Sourced[Picojoules]
-    """Energy of writing one constant, in picojoules."""
-    compact: Sourced[Picojoules]
-    """Energy per input element of moving kept columns to the front, in picojoules."""
-    exchange: Sourced[Picojoules]
-    """Energy per element of one pass of a sort, in picojoules."""
-    histogram: Sourced[Picojoules]
-    """Energy per element of one pass of counting digits, in picojoules."""
-    square_root: Sourced[Picojoules]
-    """Energy of one square root, in picojoules."""
 
 
 class SramPoint(Spec):
@@ -222,19 +153,18 @@ class TechnologySpec(Spec):
                 )
         return self
 
-    def mac(self, operand: Format) -> MacCost:
-        """Return the costs of a cube whose operands are `operand`; raises UnknownNameError."""
-        return self._named(self.cube, "cube format", operand)
+    def cost_of(self, unit: str, number_format: Format | None = None) -> Any:
+        """Return the costs of a unit, by its key, or those for one format.
 
-    def processing_element(self) -> IntMacCost:
-        """Return the costs of an element of an integer array; raises ConfigError without them."""
-        if self.int_mac is None:
-            raise ConfigError([f"technology '{self.name}' has no int_mac, which the machine needs"])
-        return self.int_mac
-
-    def vector_lane(self, number_format: Format) -> VectorLaneCost:
-        """Return the costs of a vector lane; raises UnknownNameError."""
-        return self._named(self.vector, "vector format", number_format)
+        Raises ConfigError for a unit without costs, UnknownNameError for a format without them.
+        """
+        costs = getattr(self, unit)
+        if costs is None:
+            found = f"technology '{self.name}' has no {unit}, which the machine needs"
+            raise ConfigError([found])
+        if number_format is None:
+            return costs
+        return self._named(costs, f"{unit} format", number_format)
 
     def memory(self, standard: str) -> DramCost:
         """Return the costs of an off-chip memory; raises UnknownNameError."""

@@ -46,10 +46,10 @@ class Activity(MemoryTraffic):
     """Multiply-accumulates of the cube by format of the operands."""
     int_macs: Mapping[tuple[Format, Format], int] = field(default_factory=dict)
     """Multiply-accumulates of the integer array by format of the left and the right operand."""
-    accumulator_shifts: int = 0
-    """Accumulators of the integer array that were doubled, each time counted."""
     index_buffer_read_bytes: int = 0
     """Bytes of channel numbers that the integer array read from its index buffer."""
+    actions: Mapping[str, int] = field(default_factory=dict)
+    """Other actions of single units by name, such as `accumulator_shifts` of the integer array."""
     vector_elements: Mapping[tuple[str, Format], int]
     """Elements by vector op, named as a field of `VectorCosts`, and format."""
     scratchpad_read_bytes: int

@@ -14,25 +14,17 @@ from accelsim.numerics.formats import Format
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
     FIELD_MASK,
-    HEAD,
     NUM_OPS,
     OPERAND_SHIFT,
     OUTPUT_SHIFT,
-    READS,
-    SLOT_BITS,
-    SLOT_MASK,
     SLOTS_PER_WORD,
     TENSOR_MASK,
     TENSOR_SHIFT,
     VECTOR_OPS,
-    WRITES,
-    A,
-    B,
-    C,
-    D,
     Op,
 )
 from accelsim.program.program import Program, Words
+from accelsim.program.words import slot_in, words_of
 
 
 class Rule(IntEnum):
@@ -51,18 +43,6 @@ class Rule(IntEnum):
     """It touches no more of a tile than there is."""
     TENSOR = 6
     """It stays inside its tensor."""
-
-
-class _Op(NamedTuple):
-    """The words of an op. Numbers cost less to hand on than a row of an array."""
-
-    head: int
-    reads: int
-    writes: int
-    a: int
-    b: int
-    c: int
-    d: int
 
 
 class Fault(NamedTuple):
@@ -133,20 +113,12 @@ def _first_fault(ops, item_start, gathered_rows, slots, tensors):
     tables = (borrow(gathered_rows), borrow(slots), borrow(tensors), borrow(written_by))
     for item in range(len(item_start) - 1):
         for index in range(item_start[item], item_start[item + 1]):
-            op = _Op(
-                ops[index, HEAD],
-                ops[index, READS],
-                ops[index, WRITES],
-                ops[index, A],
-                ops[index, B],
-                ops[index, C],
-                ops[index, D],
-            )
+            op = words_of(ops, index)
             rule, slot = _broken(op, item, *tables)
             if rule != 0:
                 return index, rule, slot
             for place in range(SLOTS_PER_WORD):
-                written_by[_slot(op.writes, place)] = item
+                written_by[slot_in(op.writes, place)] = item
     return len(ops), 0, 0
 
 
@@ -158,7 +130,7 @@ def _broken(op, item, gathered_rows, slots, tensors, written_by):
     if not _has_size(op):
         return _SIZE, 0
     for place in range(SLOTS_PER_WORD):
-        slot = _slot(op.reads, place)
+        slot = slot_in(op.reads, place)
         if slot != 0 and written_by[slot] != item:
             return _WRITTEN, slot
     slot = _misplaced(op, slots)
@@ -170,11 +142,6 @@ def _broken(op, item, gathered_rows, slots, tensors, written_by):
     if not _is_inside_its_tensor(op, gathered_rows, tensors):
         return _TENSOR, 0
     return 0, 0
-
-
-@jit_inline
-def _slot(word, place):
-    return (word >> (SLOT_BITS * place)) & SLOT_MASK
 
 
 @jit_inline
@@ -190,7 +157,7 @@ def _names_what_exists(op, num_slots, num_tensors):
         if (op.head >> shift) & FIELD_MASK >= _NUM_FORMATS:
             return False
     for place in range(SLOTS_PER_WORD):
-        if _slot(op.reads, place) >= num_slots or _slot(op.writes, place) >= num_slots:
+        if slot_in(op.reads, place) >= num_slots or slot_in(op.writes, place) >= num_slots:
             return False
     return _code(op) > _STORE or (op.head >> TENSOR_SHIFT) & TENSOR_MASK < num_tensors
 
@@ -206,7 +173,7 @@ def _has_size(op):
 def _misplaced(op, slots):
     code = _code(op)
     for place in range(SLOTS_PER_WORD):
-        read, written = _slot(op.reads, place), _slot(op.writes, place)
+        read, written = slot_in(op.reads, place), slot_in(op.writes, place)
         if read != 0 and slots[read, _PLACE] & _PLACES[code, 0, place] == 0:
             return read
         if written != 0 and slots[written, _PLACE] & _PLACES[code, 1, place] == 0:
@@ -223,7 +190,7 @@ def _outgrown(op, slots):
     if code in (_MATMUL, _INT_MATMUL):
         return _outgrown_by_product(op, slots)
     if code == _MOVE:
-        acc, dst = _slot(op.reads, 0), _slot(op.writes, 0)
+        acc, dst = slot_in(op.reads, 0), slot_in(op.writes, 0)
         return _first_of(acc, _holds(slots, acc, op.a, op.b), dst, _holds(slots, dst, op.a, op.b))
     return _outgrown_by_vector(op, slots)
 
@@ -242,11 +209,11 @@ def _holds(slots, slot, rows, cols):
 
 @jit_inline
 def _outgrown_by_transfer(op, slots):
-    numbers, slot = 0, _slot(op.writes, 0)
+    numbers, slot = 0, slot_in(op.writes, 0)
     if _code(op) == _STORE:
-        slot = _slot(op.reads, 0)
+        slot = slot_in(op.reads, 0)
     if _code(op) == _GATHER:
-        numbers = _slot(op.reads, 0)
+        numbers = slot_in(op.reads, 0)
     row_bytes = (slots[slot, _COLS] * slots[slot, _BITS] + 7) >> 3
     holds_rows = slot == 0 or (op.b <= slots[slot, _ROWS] and op.c <= row_bytes)
     return _first_of(slot, holds_rows, numbers, _holds(slots, numbers, 1, op.b))
@@ -255,13 +222,13 @@ def _outgrown_by_transfer(op, slots):
 @jit_inline
 def _outgrown_by_product(op, slots):
     m, n, k = op.a, op.b, op.c
-    acc, a, b = _slot(op.writes, 0), _slot(op.reads, 0), _slot(op.reads, 1)
+    acc, a, b = slot_in(op.writes, 0), slot_in(op.reads, 0), slot_in(op.reads, 1)
     # Matrix units read rows and columns alike.
     holds_a = _holds(slots, a, m, k) or _holds(slots, a, k, m)
     holds_b = _holds(slots, b, k, n) or _holds(slots, b, n, k)
     slot = _first_of(a, holds_a, b, holds_b)
     if slot == 0 and _code(op) == _INT_MATMUL:
-        order = _slot(op.reads, 2)
+        order = slot_in(op.reads, 2)
         slot = _first_of(order, _holds(slots, order, 1, k), 0, True)
     return slot if slot != 0 else _first_of(acc, _holds(slots, acc, m, n), 0, True)
 
@@ -269,7 +236,7 @@ def _outgrown_by_product(op, slots):
 @jit_inline
 def _outgrown_by_vector(op, slots):
     rows, cols, code = op.a, op.b, _code(op)
-    dst, a, b = _slot(op.writes, 0), _slot(op.reads, 0), _slot(op.reads, 1)
+    dst, a, b = slot_in(op.writes, 0), slot_in(op.reads, 0), slot_in(op.reads, 1)
     if _WRITES_ALL[code] and not _holds(slots, dst, rows, cols):
         return dst
     if dst != 0 and op.d > _held_bytes(op.writes, slots):
@@ -297,7 +264,7 @@ def _holds_operand(slots, slot, bits, rows, cols):
 def _held_bytes(word, slots):
     held_bits = 0
     for place in range(SLOTS_PER_WORD):
-        slot = _slot(word, place)
+        slot = slot_in(word, place)
         held_bits += slots[slot, _ROWS] * slots[slot, _COLS] * slots[slot, _BITS]
     return (held_bits + 7) >> 3
 

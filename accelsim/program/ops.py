@@ -15,6 +15,7 @@ An int_matmul has the words of a matmul, and in D its shifts above the bits of a
 """
 
 from enum import IntEnum
+from typing import NamedTuple
 
 WORDS = 7
 HEAD, READS, WRITES, A, B, C, D = range(WORDS)
@@ -68,8 +69,51 @@ class Op(IntEnum):
     INT_MATMUL = 18
 
 
-FIRST_VECTOR_OP, LAST_VECTOR_OP = Op.ADD.value, Op.SQUARE_ROOT.value
-VECTOR_OPS = tuple(op for op in Op if FIRST_VECTOR_OP <= op <= LAST_VECTOR_OP)
+class VectorOp(NamedTuple):
+    """What files say of one vector op: its keys in the tables of machines and technologies."""
+
+    meaning: str
+    energy: str
+    """What a technology gives the energy of."""
+    cost_class: str = ""
+    """The op that it costs as much as where a file has no key for it; empty: it needs its key."""
+    is_optional: bool = False
+    """Whether a machine may lack it; only of ops without a class."""
+
+
+VECTOR_OPS = {
+    Op.ADD: VectorOp("Addition or subtraction", "of one addition or subtraction"),
+    Op.MULTIPLY: VectorOp("Multiplication", "of one multiplication"),
+    Op.MAXIMUM: VectorOp("Element-wise maximum", "of one maximum"),
+    Op.DIVIDE: VectorOp("Division", "of one division"),
+    Op.EXP: VectorOp("Exponential", "of one exponential"),
+    Op.REDUCE: VectorOp(
+        "Sum or maximum along a row, per input element",
+        "per input element of a sum or maximum along a row",
+    ),
+    Op.SELECT: VectorOp(
+        "Masking: choose between a value and a constant", "of one choice between two values"
+    ),
+    Op.CONVERT: VectorOp("Change of number format", "of one change of number format"),
+    Op.FILL: VectorOp("Write of a constant", "of writing one constant"),
+    Op.COMPACT: VectorOp(
+        "Columns of a mask moved to the front, with their numbers",
+        "per input element of moving kept columns to the front",
+        is_optional=True,
+    ),
+    Op.EXCHANGE: VectorOp(
+        "One pass of a sort: every element is compared and moved",
+        "per element of one pass of a sort",
+        is_optional=True,
+    ),
+    Op.HISTOGRAM: VectorOp(
+        "One pass of counting digits",
+        "per element of one pass of counting digits",
+        is_optional=True,
+    ),
+    Op.SQUARE_ROOT: VectorOp("Square root", "of one square root", is_optional=True),
+}
+"""Every vector op. A new one with a class needs no change in any file of a machine."""
 NUM_OPS = len(Op)
 
 _UNIT_OF_OTHER_OPS = {

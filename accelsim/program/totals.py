@@ -11,16 +11,16 @@ from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
     HEAD,
     NUM_OPS,
+    NUM_UNITS,
     TENSOR_MASK,
     TENSOR_SHIFT,
     UNIT_OF_OP,
     B,
     C,
-    Op,
     Unit,
 )
 
-_MATMUL, _STORE = Op.MATMUL.value, Unit.STORE.value
+_STORE = Unit.STORE.value
 _UNITS = np.array(UNIT_OF_OP, np.int8)
 Words = npt.NDArray[np.int64]
 
@@ -38,8 +38,8 @@ class Totals(NamedTuple):
     """Bytes that stores move, by tensor."""
     most_bytes: int
     """Bytes of the largest transfer."""
-    has_product: npt.NDArray[np.bool_]
-    """Whether a phase has a product of the matrix unit."""
+    phases_with: npt.NDArray[np.bool_]
+    """Whether a phase has an op of a unit: [phase, unit]."""
 
 
 @jit
@@ -48,19 +48,18 @@ def totals_of(ops, item_start, item_phase, num_phases, num_tensors):
     units = np.empty(len(ops), np.int8)
     counts = np.zeros(NUM_OPS, np.int64)
     moved = np.zeros((2, num_tensors), np.int64)
-    has_product = np.zeros(num_phases, np.bool_)
+    phases_with = np.zeros((num_phases, NUM_UNITS), np.bool_)
     most_bytes = 0
     for item in range(len(item_phase)):
-        products = counts[_MATMUL]
         for i in range(item_start[item], item_start[item + 1]):
             op = ops[i, HEAD] & FIELD_MASK
             units[i] = _UNITS[op]
             counts[op] += 1
+            phases_with[item_phase[item], units[i]] = True
             if units[i] >= FIRST_MEMORY_UNIT:
                 tensor = (ops[i, HEAD] >> TENSOR_SHIFT) & TENSOR_MASK
                 own = ops[i, B] * ops[i, C]
                 most_bytes = max(most_bytes, own)
                 if tensor < num_tensors:  # The verifier tells of others.
                     moved[int(units[i] == _STORE), tensor] += own
-        has_product[item_phase[item]] |= counts[_MATMUL] > products
-    return Totals(units, counts, moved[0], moved[1], most_bytes, has_product)
+    return Totals(units, counts, moved[0], moved[1], most_bytes, phases_with)

@@ -10,14 +10,13 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from accelsim.hardware.counts import Count
-from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
-from accelsim.hardware.timing import matrix_steps
+from accelsim.hardware.units.cube import Dataflow, MatrixUnit, matrix_steps
 from accelsim.validation.reference import Reference, Row
 
 _DATAFLOWS = {
-    "os": Dataflow.OUTPUT_STATIONARY,
-    "ws": Dataflow.WEIGHT_STATIONARY,
-    "is": Dataflow.INPUT_STATIONARY,
+    "os": Dataflow.OUTPUT_STATIONARY.value,
+    "ws": Dataflow.WEIGHT_STATIONARY.value,
+    "is": Dataflow.INPUT_STATIONARY.value,
 }
 
 

@@ -44,7 +44,7 @@ vectors = st.builds(
     slots,
     sizes,
     reads=st.lists(slots, max_size=3),
-    op=st.sampled_from(VECTOR_OPS),
+    op=st.sampled_from(list(VECTOR_OPS)),
     read_bytes=st.integers(0, 60),
     written_bytes=sizes,
 )

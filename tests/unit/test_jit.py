@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 import numba
+import numpy as np
 import pytest
 from numba import types
 
 from accelsim.closure import closure_digest
-from accelsim.jit import chosen_by_type, jit, jit_inner
+from accelsim.jit import borrow, chosen_by_type, jit, jit_inner
 
 
 class Square(NamedTuple):
@@ -71,3 +72,17 @@ def test_constants_do_not_make_codes_of_their_own():
     for constant in (1, 2, 3):
         _plus.get_call_template((types.int64, types.literal(constant)), {})
     assert list(_plus.overloads) == [(types.int64, types.int64)]
+
+
+class Part(NamedTuple):
+    size: int
+    values: np.ndarray
+
+
+def test_a_borrowed_tuple_has_the_values_of_its_arrays_and_of_tuples_inside():
+    @jit
+    def total(parts):
+        one, other = borrow(parts)
+        return one.size + one.values.sum() + other[0] + other[1].sum()
+
+    assert total((Part(1, np.array([20, 300])), (4000, np.array([50000])))) == 54321

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from accelsim.hardware.technology import Sourced
+from accelsim.hardware.sourced import Sourced
 from accelsim.library.base import Hardware
 from accelsim.numerics.formats import Format
 
@@ -34,7 +34,7 @@ def with_vector_work(gpu: Hardware, share: float) -> Hardware:
     """Return the GPU whose vector ops take `share` times the cycles and the energy."""
     own = gpu.machine.vector.costs.model_dump(exclude_none=True)
     lanes = {
-        fmt: {op: _times(getattr(lane, op), share) for op in own}
+        fmt: {op: _times(lane.of(op), share) for op in own}
         for fmt, lane in gpu.technology.vector.items()
     }
     return _with_vector(gpu, {op: share * cost for op, cost in own.items()}, lanes)
@@ -47,7 +47,7 @@ def with_instructions(
 
     slots: what an instruction takes to issue, waits included; it costs as much as an addition.
     """
-    add = gpu.technology.vector_lane(fmt).add
+    add = gpu.technology.cost_of("vector", fmt).of("add")
     lanes = {fmt: {op: _times(add, count) for op, count in counts.items()}}
     return _with_vector(gpu, {op: slots * count for op, count in counts.items()}, lanes)
 
@@ -60,7 +60,7 @@ def _with_vector(
     unit = machine.vector
     unit = unit.model_copy(update={"costs": unit.costs.model_copy(update=dict(costs))})
     changed = {
-        fmt: technology.vector_lane(fmt).model_copy(update=dict(update))
+        fmt: technology.cost_of("vector", fmt).model_copy(update=dict(update))
         for fmt, update in lanes.items()
     }
     return Hardware(

@@ -40,7 +40,7 @@ def _products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
         return with_products(gpu, rate=1.0, energy=padding)
     older, newer = (
         cost.multiply.value + cost.accumulate.value
-        for cost in (gpu.technology.mac(Format.INT8), gpu.technology.mac(Format.FP8_E4M3))
+        for cost in (gpu.technology.cube[Format.INT8], gpu.technology.cube[Format.FP8_E4M3])
     )
     rate = rates[Format.INT8] / rates[Format.FP8_E4M3]
     return with_products(gpu, rate, padding * older / newer)

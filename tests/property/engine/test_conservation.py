@@ -74,7 +74,7 @@ def test_macs_of_the_program_are_counted_and_paid_for(program, machine):
     expected_pj = sum(
         op.a * op.b * op.c * (cost.multiply.value + cost.accumulate.value)
         for op in products
-        for cost in [TECHNOLOGY.mac(op.operand_format)]
+        for cost in [TECHNOLOGY.cost_of("cube", op.operand_format)]
     )
     # The account multiplies the sum, this test sums products: a rounding of a double per op.
     assert joules["cube"] == pytest.approx(expected_pj * PICO, rel=1e-13)

@@ -57,7 +57,7 @@ def test_actions_are_counted_for_each_pass():
         (Format.INT4, Format.INT4): 64 * 128 * 10,
         (Format.INT8, Format.INT8): 64 * 128 * 10,
     }
-    assert activity.accumulator_shifts == 3 * 64 * 128
+    assert activity.actions["accumulator_shifts"] == 3 * 64 * 128
     assert activity.index_buffer_read_bytes == 2 * 10 * 4
     assert activity.accumulator_write_bytes == 2 * 64 * 128 * 4
     assert activity.accumulator_read_bytes == 64 * 128 * 4

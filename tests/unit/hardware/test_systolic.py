@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.hardware.matrix import SystolicSpec
-from accelsim.hardware.timing import matrix_steps, operand_passes
+from accelsim.hardware.units.cube import SystolicSpec, matrix_steps, operand_passes
 
 sizes = st.integers(1, 40)
 DATAFLOWS = {

@@ -78,8 +78,8 @@ def test_a_source_that_is_no_reference_is_refused():
 @pytest.mark.parametrize(("number_format", "op"), list(HOROWITZ_45NM_PJ))
 def test_28_nm_arithmetic_lies_on_the_power_law_between_45_and_7_nm(number_format, op):
     at_45nm_pj = HOROWITZ_45NM_PJ[number_format, op]
-    at_7nm_pj = getattr(technology("7nm").vector_lane(Format(number_format)), op).value
-    at_28nm_pj = getattr(technology("28nm").vector_lane(Format(number_format)), op).value
+    at_7nm_pj = getattr(technology("7nm").cost_of("vector", Format(number_format)), op).value
+    at_28nm_pj = getattr(technology("28nm").cost_of("vector", Format(number_format)), op).value
     # log(28/45) / log(7/45) = 0.255
     assert at_28nm_pj == pytest.approx(at_45nm_pj**0.745 * at_7nm_pj**0.255, rel=2e-3)
 
@@ -140,12 +140,12 @@ def test_a_table_that_cannot_be_interpolated_is_refused(points, message):
     ("look_up", "message"),
     [
         (
-            lambda t: t.mac(Format.INT32),
+            lambda t: t.cost_of("cube", Format.INT32),
             "technology '7nm': unknown cube format 'int32', did you mean 'int8'?; "
             "known: bf16, fp16, fp32, fp8_e4m3, fp8_e5m2, int4, int8",
         ),
         (
-            lambda t: t.vector_lane(Format.INT8),
+            lambda t: t.cost_of("vector", Format.INT8),
             "technology '7nm': unknown vector format 'int8'; known: bf16, fp16, fp32",
         ),
         (

@@ -1,14 +1,16 @@
-"""The formulas of the units on scalars."""
+"""Cycles of single ops by the formulas of their units."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit
-from accelsim.hardware.timing import ceil_cycles, matrix_cycles, move_cycles, vector_cycles
+from accelsim.engine.durations import busy_cycles
+from accelsim.hardware.units.cycles import ceil_cycles
+from tests.handmade import machine_of, matmul, move, program_of, vector
 
-WIDE = 1e9
-CUBE = MatrixUnit(Dataflow.CUBE, 16, 16, 16, overlaps_folds=False)
+
+def cycles_of(op, **machine):
+    return int(busy_cycles(program_of([[op]]), machine_of(**machine))[0])
 
 
 @pytest.mark.parametrize(
@@ -27,18 +29,43 @@ def test_whole_cycles_are_the_fewest_that_suffice(amount, per_cycle):
     assert (cycles - 1) * per_cycle < amount * (1 + 2**-51)
 
 
-def test_the_cube_is_limited_by_steps_or_by_its_port():
-    assert matrix_cycles(17, 16, 16, 0, CUBE, 1.0, WIDE) == 2
-    assert matrix_cycles(16, 16, 16, 1024, CUBE, 1.0, 512) == 2
-    assert matrix_cycles(16, 16, 16, 1024, CUBE, 0.25, 512) == 4
+@pytest.mark.parametrize(
+    ("op", "machine", "expected"),
+    [
+        (matmul(1, 2, 3, 17, 16, 16), {}, 2),
+        (matmul(1, 2, 3, 16, 16, 16), {"scratchpad_bytes_per_cycle": 512}, 2),
+        (
+            matmul(1, 2, 3, 16, 16, 16),
+            {"scratchpad_bytes_per_cycle": 512, "cube_rates": {"fp16": 0.25}},
+            4,
+        ),
+    ],
+)
+def test_the_cube_is_limited_by_steps_or_by_its_port(op, machine, expected):
+    """Both operands of 16 x 16 x 16 have 1024 bytes."""
+    assert cycles_of(op, tile=(16, 16, 16), **machine) == expected
 
 
-def test_the_vector_unit_is_limited_by_lanes_or_by_its_port():
-    assert vector_cycles(65, 0, 64, 1.0, 0, WIDE) == 2
-    assert vector_cycles(64, 512, 64, 1.0, 0, 256) == 2
-    assert vector_cycles(64, 512, 64, 4.0, 8, 256) == 12
+@pytest.mark.parametrize(
+    ("elements", "num_bytes", "machine", "expected"),
+    [
+        (65, 0, {}, 2),
+        (64, 512, {"scratchpad_bytes_per_cycle": 256}, 2),
+        (64, 512, {"scratchpad_bytes_per_cycle": 256, "costs": {"add": 4}, "issue_cycles": 8}, 12),
+    ],
+)
+def test_the_vector_unit_is_limited_by_lanes_or_by_its_port(elements, num_bytes, machine, expected):
+    op = vector(1, elements, read_bytes=num_bytes, written_bytes=0)
+    assert cycles_of(op, lanes={"fp16": 64}, **machine) == expected
 
 
-def test_a_move_is_limited_by_either_side():
-    assert move_cycles(100, 0, 10, WIDE) == 10
-    assert move_cycles(0, 100, WIDE, 20) == 5
+@pytest.mark.parametrize(
+    ("read_bytes", "written_bytes", "machine", "expected"),
+    [
+        (100, 0, {"accumulator_bytes_per_cycle": 10}, 10),
+        (0, 100, {"scratchpad_bytes_per_cycle": 20}, 5),
+    ],
+)
+def test_a_move_is_limited_by_either_side(read_bytes, written_bytes, machine, expected):
+    op = move(1, 2, 4, 4, read_bytes=read_bytes, written_bytes=written_bytes)
+    assert cycles_of(op, **machine) == expected

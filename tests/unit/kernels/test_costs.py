@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from accelsim.hardware.timing import int_mac_cycles, matrix_cycles, move_cycles, vector_cycles
+from accelsim.engine.durations import busy_cycles
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
+from accelsim.program.ops import Op
+from tests.handmade import int_matmul, matmul, move, program_of, vector
 
 SIZES = [(1, 1, 1), (7, 33, 64), (16, 16, 16), (128, 96, 64), (200, 512, 128)]
+
+
+def cycles_of(machine, ops):
+    return busy_cycles(program_of([ops]), machine)
 
 
 def machines():
@@ -23,17 +29,7 @@ def machines():
 def test_products_take_what_the_engine_says(machine):
     fmt, bits = Format.FP16, (16, 16)
     m, n, k = np.array(SIZES).T
-    expected = [
-        machine.cube.issue_cycles
-        + matrix_cycles(
-            *(int(x) for x in size),
-            (size[0] * size[2] + size[2] * size[1]) * 2.0,
-            machine.cube.unit,
-            float(machine.cube.rates[fmt]),
-            float(machine.scratchpad.bandwidth),
-        )
-        for size in SIZES
-    ]
+    expected = cycles_of(machine, [matmul(1, 2, 3, *size, fmt=fmt, bits=bits) for size in SIZES])
     np.testing.assert_array_equal(OpCosts(machine).product(m, n, k, fmt, bits), expected)
 
 
@@ -41,18 +37,10 @@ def test_products_take_what_the_engine_says(machine):
 @pytest.mark.parametrize(("op", "bits"), [("exp", 64), ("add", 96), ("reduce", 32)])
 def test_vector_ops_take_what_the_engine_says(machine, op, bits):
     rows, cols, _ = np.array(SIZES).T
-    vector = machine.vector
-    expected = [
-        vector_cycles(
-            int(r * c),
-            r * c * bits / 8,
-            vector.lanes[Format.FP32],
-            float(getattr(vector.costs, op)),
-            vector.issue_cycles,
-            float(machine.scratchpad.bandwidth),
-        )
-        for r, c, _ in SIZES
-    ]
+    sizes = [(r * c, r * c * bits // 8) for r, c, _ in SIZES]
+    words = {"op": Op[op.upper()], "fmt": Format.FP32, "written_bytes": 0}
+    ops = [vector(1, each, read_bytes=num_bytes, **words) for each, num_bytes in sizes]
+    expected = cycles_of(machine, ops)
     found = OpCosts(machine).vector(op, Format.FP32, rows, cols, bits)
     np.testing.assert_array_equal(found, expected)
 
@@ -60,8 +48,8 @@ def test_vector_ops_take_what_the_engine_says(machine, op, bits):
 def test_moves_take_what_the_engine_says():
     machine = load_machine("ascend-910b")
     rows, cols, _ = np.array(SIZES).T
-    rates = float(machine.accumulator.bandwidth), float(machine.scratchpad.bandwidth)
-    expected = [move_cycles(r * c * 4.0, r * c * 2.0, *rates) for r, c, _ in SIZES]
+    ops = [move(1, 2, r, c, read_bytes=r * c * 4, written_bytes=r * c * 2) for r, c, _ in SIZES]
+    expected = cycles_of(machine, ops)
     np.testing.assert_array_equal(OpCosts(machine).move(rows, cols, Format.FP16), expected)
 
 
@@ -69,9 +57,5 @@ def test_moves_take_what_the_engine_says():
 def test_integer_products_take_what_the_engine_says(bits):
     machine = load_machine("tender-asic")
     m, n, k = np.array(SIZES).T
-    array, port = machine.int_mac, float(machine.scratchpad.bandwidth)
-    expected = [
-        int_mac_cycles(*(int(x) for x in size), 3, *bits, array.rows, array.cols, port)
-        for size in SIZES
-    ]
+    expected = cycles_of(machine, [int_matmul(1, 2, 3, *s, bits=bits, shifts=3) for s in SIZES])
     np.testing.assert_array_equal(OpCosts(machine).int_product(m, n, k, 3, bits), expected)

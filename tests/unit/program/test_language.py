@@ -7,7 +7,7 @@ from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.ops import FIRST_VECTOR_OP, Op, Unit
+from accelsim.program.ops import VECTOR_OPS, Op, Unit
 from tests import handmade
 
 
@@ -143,7 +143,7 @@ def test_vector_ops(builder):
         (Op.FILL, (), 0, *result),
     ]
     assert [(op.op, op.reads, op.c, op.writes, op.d) for op in program] == expected
-    assert {op.op for op in program} == {op for op in Op if FIRST_VECTOR_OP <= op <= Op.FILL}
+    assert {op.op for op in program} == {op for op in VECTOR_OPS if op <= Op.FILL}
     assert {(op.unit, op.a, op.b) for op in program} == {(Unit.VECTOR, 3, 5)}
     formats = [op.operand_format for op in program]
     assert formats == [Format.FP16] * 13 + [Format.FP32] * 2
