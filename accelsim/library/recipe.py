@@ -99,7 +99,7 @@ class Recipe:
         A message starts with `label`; absent: with the name of the kernel.
         """
         label = f"{self.kernel}: " if label is None else label
-        return _checked(self.algorithm, str(self), label)
+        return _checked(self.algorithm.parameters, str(self), label)
 
     def estimated_cycles(self, problem: Any, machine: MachineSpec) -> float:
         """Return the estimate of a kernel that has one; raises DoesNotFitError."""
@@ -130,10 +130,10 @@ def _parsed(text: str) -> Recipe:
 
 
 @lru_cache(1024)
-def _checked(kernel: type[Kernel], recipe: str, label: str) -> Spec:
+def _checked(parameters: type[Spec], recipe: str, label: str) -> Spec:
     # A text tells apart what compares equal, such as 1 and true.
     given = {key: _thawed(value) for key, value in _parsed(recipe).pairs if key != CODE}
-    return validate(kernel.parameters, Document(given, {(): label}))
+    return validate(parameters, Document(given, {(): label}))
 
 
 def asked_for(recipe: Recipe | str | None) -> Recipe | None:
