@@ -26,6 +26,7 @@ from accelsim.workload.problem import AttentionProblem
 class Layout(NamedTuple):
     """Sizes in elements, operands in HBM and tiles on chip.
 
+    `q_len`, `span` and `kv_len` are those of all sequences, or 0 where these differ.
     `group` query heads share one KV head. Where the query heads of a group are folded, the rows of
     all of them count as those of one head, which has its KV head for itself.
     """
