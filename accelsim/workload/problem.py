@@ -202,7 +202,7 @@ class AttentionProblem(_TensorProblem):
 
     @property
     def parts(self) -> tuple["AttentionProblem", ...]:
-        """Problems of equal sequences that it consists of, in order: itself, without `sequences`."""
+        """Problems of equal sequences that it consists of, in order; itself where all are equal."""
         if self.sequences is None:
             return (self,)
         return tuple(self.of_equal(*each) for each in self.lengths)

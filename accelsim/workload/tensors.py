@@ -46,7 +46,7 @@ class AttentionTensors(NamedTuple):
     """[batch x kv_heads, kv_len, head_dim]"""
 
     def parts(self, problem: AttentionProblem) -> Iterator[tuple[AttentionProblem, Self]]:
-        """Yield the parts of a problem, and the tensors of each, [batch x heads, rows, head_dim]."""
+        """Yield the parts of a problem and the tensors of each, [batch x heads, rows, head_dim]."""
         rows = {name: 0 for name in self._fields}
         for part in problem.parts:
             own = {}
