@@ -137,7 +137,7 @@ class AttentionProblem(_TensorProblem):
     kv_len: Size = Field(default=None, validate_default=True)
     """Key and value rows per head. Required without sequences."""
     causal: bool = False
-    """Whether query row i sees only the keys up to i + kv_len - q_len, those cached before it."""
+    """Whether query row i sees only the keys up to i + kv_len - q_len, or up to i + cached."""
     dtype: FloatFormat = Format.FP16
     """Number format of Q, K and V in HBM, and of the output, which is BF16 for FP8."""
     tensors: AttentionSource | None = None
