@@ -2,7 +2,7 @@
 
 import errno
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from accelsim.kernels.registry import is_shipped
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
+from accelsim.library.sequences import check_equal_work, check_sequences
 from accelsim.library.settings import check_settings
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
@@ -96,6 +97,29 @@ def record(
     return program
 
 
+def check_comparison(
+    machine: MachineSpec | str | Path,
+    workload: LoadedWorkload | str | Path,
+    recipes: Sequence[Recipe | str | None],
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse recipes that compute other work than each other; raises as `simulate` does.
+
+    One is WorkloadError: steps of a generation beside one pass over the same query rows.
+    """
+    ready = [_prepare(machine, workload, recipe, settings or {}) for recipe in recipes]
+    for each in zip(*(_parts_for(run, loaded.problem) for run, loaded in ready), strict=True):
+        kernels = [run.recipe_for(problem).algorithm for run, problem in each]
+        check_equal_work(kernels, each[0][1])
+
+
+def _parts_for(run: "Bench", problem: Problem | LayerProblem) -> list[tuple["Bench", Problem]]:
+    """Return the problems of a workload, each with what is asked for it."""
+    if not isinstance(problem, LayerProblem):
+        return [(run, problem)]
+    return [(run.for_kind(part.problem.kind), part.problem) for part in problem.problems]
+
+
 @contextmanager
 def shortages_explained(kernel: str) -> Iterator[None]:
     """Turn a lack of memory, or of disk space for compiled code, into an error that says so."""
@@ -159,11 +183,17 @@ class Bench:
         return replace(self, recipe=None)
 
     def recipe_for(self, problem: Problem) -> Recipe:
-        """Return the whole recipe of a problem: what is asked, and the library's for the rest."""
+        """Return the whole recipe of a problem: what is asked, and the library's for the rest.
+
+        Raises WorkloadError where its kernel cannot take the sequences.
+        """
         library = library_of(self.machine)
         if self.recipe is None:
-            return library.recipe(problem, self.machine)
-        return library.completed(self.recipe, problem, self.machine)
+            recipe = library.recipe(problem, self.machine)
+        else:
+            recipe = library.completed(self.recipe, problem, self.machine)
+        check_sequences(recipe.algorithm, problem)
+        return recipe
 
     def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
         """Return the machine, under the power limit in force, as the code of a recipe uses it."""
@@ -280,8 +310,7 @@ def _simulate(
 def _simulate_layer(run: Bench, layer: LayerProblem, folder: Path, engine: Engine) -> Report:
     """Return the report of the parts one after the other, each of them `count` times."""
     parts = [
-        _simulate(run.for_kind(part.problem.kind), part.problem, folder, engine, False)
-        for part in layer.problems
+        _simulate(own, problem, folder, engine, False) for own, problem in _parts_for(run, layer)
     ]
     runs = [report.repeated(part.count) for report, part in zip(parts, layer.problems, strict=True)]
     return replace(in_sequence(runs, layer.name, run.settings), parts=tuple(parts))

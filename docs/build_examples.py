@@ -94,6 +94,7 @@ def keys_of(kind: str) -> str:
 
 _WORKLOAD_PARTS = {
     "AttentionProblem": "`kind: attention`",
+    "SequenceSpec": "An entry of `sequences`",
     "GemmProblem": "`kind: gemm`",
     "VectorProblem": "`kind: vector`",
     "LayerProblem": "`kind: layer`",

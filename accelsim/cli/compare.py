@@ -86,8 +86,9 @@ def compare(
     rows = []
     with progress("comparing") as advance, compilation_noted():
         from accelsim.interruption import interruptible
-        from accelsim.simulation import simulate
+        from accelsim.simulation import check_comparison, simulate
 
+        interruptible(check_comparison, machine, workload, recipes, chosen)
         for count, recipe in enumerate(recipes):
             advance(count, len(recipes))
             report = interruptible(

@@ -107,9 +107,10 @@ def shape_of(workload: Any) -> str:
         return f"{workload.m} x {workload.n} x {workload.k}, {workload.dtype}"
     if workload.kind == "vector":
         return f"{workload.function} of {workload.rows} x {workload.cols}, {workload.dtype}"
-    heads = f"{workload.batch} x {workload.q_heads}/{workload.kv_heads} heads"
+    heads = f"{workload.num_sequences} x {workload.q_heads}/{workload.kv_heads} heads"
     mask = ", causal" if workload.causal else ""
-    lengths = f"{workload.q_len} x {workload.kv_len} x {workload.head_dim}"
+    up_to = "up to " if workload.sequences else ""
+    lengths = f"{up_to}{workload.most_queries} x {workload.most_keys} x {workload.head_dim}"
     return f"{heads}, {lengths}, {workload.dtype}{mask}"
 
 

@@ -27,6 +27,8 @@ class Kernel(ABC):
     """Whether the algorithm computes the oracle's function up to rounding."""
     phase: ClassVar[Literal["both", "decode"]] = "both"
     """Part of a generation it is made for: with `decode`, every row of Q is a step of its own."""
+    takes_sequences: ClassVar[bool] = False
+    """Whether sequences of attention may differ in length."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod

@@ -3,7 +3,7 @@
 Kernels choose their tiles by their own estimates. The library chooses among kernels by the same
 estimates: a decode step has one query row for each head, so its keys are split over the cores,
 unless folding the heads of a group into the rows of a tile is clearly faster. Several new tokens
-are one pass, a prefill.
+are one pass, a prefill, also of some sequences beside others with one.
 """
 
 from math import inf
@@ -38,7 +38,7 @@ class Npu(Library):
 def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     """Return flash for a prompt; for a step, the decode kernel unless flash is clearly faster."""
     flash, decode = Recipe("flash"), Recipe("split_kv")
-    if problem.q_len > 1:
+    if problem.most_queries > 1:
         return flash
     folded, split = (_estimated_cycles(each, problem, machine) for each in (flash, decode))
     return flash if folded < (1 - _CLEARLY) * split else decode

@@ -2,10 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,10 @@ OUTLIER_PROBABILITY = 0.001
 
 
 class AttentionTensors(NamedTuple):
-    """Inputs of attention, float32 holding values of the problem's format."""
+    """Inputs of attention, float32 holding values of the problem's format.
+
+    With `sequences`, each is a matrix of all rows, [heads x rows of all sequences, head_dim].
+    """
 
     q: NDArray[np.float32]
     """[batch x q_heads, q_len, head_dim]"""
@@ -41,6 +44,18 @@ class AttentionTensors(NamedTuple):
     """[batch x kv_heads, kv_len, head_dim]"""
     v: NDArray[np.float32]
     """[batch x kv_heads, kv_len, head_dim]"""
+
+    def parts(self, problem: AttentionProblem) -> Iterator[tuple[AttentionProblem, Self]]:
+        """Yield the parts of a problem and the tensors of each, [batch x heads, rows, head_dim]."""
+        rows = {name: 0 for name in self._fields}
+        for part in problem.parts:
+            own = {}
+            for name, shape in part.input_shapes.items():
+                first, count = rows[name], shape[0] * shape[1]
+                matrix = getattr(self, name).reshape(-1, problem.head_dim)
+                own[name] = matrix[first : first + count].reshape(shape)
+                rows[name] += count
+            yield part, type(self)(**own)
 
 
 class GemmTensors(NamedTuple):
@@ -186,7 +201,7 @@ def _check_captured(arrays: Arrays, shapes: Shapes) -> None:
 
 
 def _allowed_shapes(problem: Problem) -> AllowedShapes:
-    if not isinstance(problem, AttentionProblem):
+    if not isinstance(problem, AttentionProblem) or problem.sequences:
         return {name: (shape,) for name, shape in problem.input_shapes.items()}
     batch = problem.batch
     return {

@@ -5,8 +5,8 @@ K and V once where each head alone would read them: when there are few query row
 decode step, folding the group into the rows of a tile divides the reads by the size of the group
 (Dao, "FlashAttention-2", 2023; Ye et al., "FlashInfer", 2025, section 3.2.1).
 
-`k` in jitted code is the layout of a kernel: it has `span`, the query rows of one head, `kv_len`
-and `causal`.
+`at` in jitted code is a tile of query rows with the lengths of its sequence: `span`, the query rows
+of one head, and `kv_len`.
 """
 
 from typing import Any, NamedTuple
@@ -58,12 +58,12 @@ def folds(problem: AttentionProblem, asked: bool | None) -> tuple[bool, ...]:
 
 
 @jit_inner
-def seen_keys(row, rows, k):
-    """Keys that any of the `rows` query rows from `row` on sees."""
+def seen_keys(at, k):
+    """Keys that any of the query rows `at` sees."""
     if not k.causal:
-        return k.kv_len
-    last = min(row % k.span + rows, k.span)
-    return last + k.kv_len - k.span
+        return at.kv_len
+    last = min(at.first % at.span + at.rows, at.span)
+    return last + at.kv_len - at.span
 
 
 @jit_inner
@@ -74,9 +74,9 @@ def mask_keys(p, x, start, at, k):
     """
     is_masked, done = False, 0
     while done < at.rows:
-        position = (at.first + done) % k.span
-        own = min(at.rows - done, k.span - position)
-        diagonal = position + k.kv_len - k.span
+        position = (at.first + done) % at.span
+        own = min(at.rows - done, at.span - position)
+        diagonal = position + at.kv_len - at.span
         if start + x.cols > diagonal + 1:
             al.mask_above_diagonal(p, al.rows_from(x, done, own), diagonal, start)
             is_masked = True

@@ -1,5 +1,6 @@
 """Q, K, V and the output in HBM."""
 
+from math import prod
 from typing import NamedTuple
 
 from accelsim.kernels.base import Array
@@ -29,8 +30,9 @@ def declare_operands(
     q_rows_in_one: rows of a query head that are one row of Q and of the output.
     """
     dim, fmt = problem.head_dim, problem.dtype
-    q_rows = problem.batch * problem.q_heads * problem.q_len // q_rows_in_one
-    kv_rows, q_cols = problem.batch * problem.kv_heads * problem.kv_len, dim * q_rows_in_one
+    q_elements, kv_elements = (prod(problem.input_shapes[name]) for name in ("q", "k"))
+    q_cols, kv_rows = dim * q_rows_in_one, kv_elements // dim
+    q_rows = q_elements // q_cols
 
     def matrix(name: str, cols: int) -> Array | None:
         return None if tensors is None else getattr(tensors, name).reshape(-1, cols)

@@ -11,7 +11,15 @@ _ORACLE_ROWS = 1024
 
 
 def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-    """Return softmax(Q K^T / sqrt(d)) V in float64, [batch * q_heads * q_len, head_dim]."""
+    """Return softmax(Q K^T / sqrt(d)) V in float64, [rows of Q, head_dim].
+
+    Rows are those of all heads of all sequences: batch * q_heads * q_len without `sequences`.
+    """
+    return np.concatenate([_of_equal(*each) for each in tensors.parts(problem)])
+
+
+def _of_equal(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+    """Return the attention of sequences of one length."""
     output = np.empty(tensors.q.shape, np.float64)
     for head, queries in enumerate(tensors.q.astype(np.float64)):
         kv_head = head * problem.kv_heads // problem.q_heads

@@ -66,24 +66,24 @@ def gemm(problem: GemmProblem) -> Recipe:
 
 def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     """Return the recipe of a decode step where there is one query row, or of a prefill."""
-    if problem.q_len > 1:
+    if problem.most_queries > 1:
         return Recipe("flash", **_PREFILL)
     # As many ranges as run at once, of at least a tile and at most what fits.
-    at_once = max(1, machine.cores // (problem.batch * problem.kv_heads))
-    fewest = ceil_div(problem.kv_len, _LONGEST_RANGE)
-    splits = max(min(at_once, ceil_div(problem.kv_len, _DECODE_TILE)), fewest)
+    at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
+    fewest = ceil_div(problem.most_keys, _LONGEST_RANGE)
+    splits = max(min(at_once, ceil_div(problem.most_keys, _DECODE_TILE)), fewest)
     return Recipe("split_kv", splits=splits, tile_k=_DECODE_TILE)
 
 
 def flash_2(problem: AttentionProblem) -> Recipe:
     """Return what FlashAttention-2 says of itself, which was written before Hopper."""
-    if problem.q_len > 1:
+    if problem.most_queries > 1:
         return Recipe("flash", **_FLASH_2, code=WARPS)
     return Recipe("split_kv", **_FLASH_2_DECODE, code=WARPS)
 
 
 def of_warps(gpu: Hardware, problem: Problem) -> Hardware:
     """Return the GPU as code with the instructions of single warps uses it."""
-    if isinstance(problem, AttentionProblem) and problem.q_len == 1:
+    if isinstance(problem, AttentionProblem) and problem.most_queries == 1:
         return _decode_of_warps(gpu, problem.q_heads // problem.kv_heads)
     return _products_of_warps(gpu)

@@ -216,3 +216,57 @@ def test_every_field_says_what_it_means(model):
     for definition in definitions:
         for name, field in definition.get("properties", {}).items():
             assert field.get("description"), f"{definition['title']}.{name}"
+
+
+HEADS = {key: each for key, each in ATTENTION.items() if key not in ("q_len", "kv_len")}
+MIXED = ({"new": 1, "cached": 4}, {"new": 3, "count": 2})
+
+
+class TestSequences:
+    def test_shapes_bytes_and_macs_by_hand(self):
+        problem = read(**HEADS, sequences=MIXED)
+        # 1 + 2 x 3 query rows and 5 + 2 x 3 key rows a head; FP16.
+        assert problem.input_shapes == {"q": (42, 64), "k": (22, 64), "v": (22, 64)}
+        assert problem.output_shapes == {"o": (42, 64)}
+        assert problem.compulsory_bytes == 2 * 64 * (2 * 42 + 2 * 22)
+        assert problem.macs == 2 * 6 * 64 * (5 + 2 * 9)
+        assert (problem.num_sequences, problem.most_queries, problem.most_keys) == (3, 3, 5)
+
+    def test_a_causal_row_sees_what_is_cached_and_the_rows_up_to_it(self):
+        problem = read(**HEADS, sequences=[{"new": 3, "cached": 4}], causal=True)
+        assert problem.macs == 2 * 6 * 64 * (5 + 6 + 7)
+
+    def test_each_entry_is_a_uniform_problem(self):
+        problem = read(**HEADS, sequences=MIXED, causal=True)
+        uniform = read(**ATTENTION, causal=True)
+        assert problem.parts == (
+            uniform.model_copy(update={"q_len": 1, "kv_len": 5}),
+            uniform.model_copy(update={"batch": 2, "q_len": 3, "kv_len": 3}),
+        )
+        assert uniform.parts == (uniform,)
+
+    @pytest.mark.parametrize("key", ["batch", "q_len", "kv_len"])
+    def test_lengths_are_said_once(self, key):
+        location, text = mistake(**HEADS, sequences=MIXED, **{key: 2})
+        assert location == ("attention", key)
+        assert text == (
+            "Value error, found 2 beside sequences, allowed: sequences, or batch, q_len and kv_len"
+        )
+
+    @pytest.mark.parametrize("key", ["q_len", "kv_len"])
+    def test_lengths_are_said_somewhere(self, key):
+        rest = {name: value for name, value in ATTENTION.items() if name != key}
+        assert mistake(**rest) == (("attention", key), "Field required")
+
+    def test_lengths_of_a_file_can_be_taken_back(self):
+        taken_back = {"sequences": MIXED, "q_len": None, "kv_len": None}
+        assert read(**ATTENTION | taken_back) == read(**HEADS, sequences=MIXED)
+
+    def test_a_text_has_one_length(self):
+        source = {"source": "model", "layer": 1}
+        location, text = mistake(**HEADS, sequences=MIXED, tensors=source)
+        assert location == ("attention", "tensors")
+        assert text == (
+            "Value error, found source model with sequences, "
+            "allowed with them: uniform, hybrid, file"
+        )

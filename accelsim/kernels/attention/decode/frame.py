@@ -6,6 +6,8 @@ launch of its own, so it is a phase. A work item is one step of one KV head: K a
 for the group of query heads that share them. Scores of all keys stay in the scratchpad, in
 `group` rows. With q_len = kv_len the steps are all rows of a window.
 
+Sequences of different lengths have one new token each, so all of them take one step.
+
 HBM traffic that every step has, for n keys seen by each KV head: the query and the output,
 2 group d b together. The exact step reads 2 n d b more.
 """
@@ -22,6 +24,7 @@ from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
 from accelsim.kernels.attention.operands import Operands, declare_operands
 from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
+from accelsim.kernels.attention.stand_ins import stand_ins
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest, sizes
 from accelsim.kernels.estimate.footprint import fitting
@@ -62,7 +65,10 @@ class Layout(NamedTuple):
     heads: int
     group: int
     steps: int
+    caches: Any
+    """int64 [heads, 2]: where the keys of each begin in K and V, and how many there are."""
     kv_len: int
+    """Keys of the longest."""
     dim: int
     tile_k: int
     causal: bool
@@ -132,11 +138,25 @@ def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buf
     }
 
 
+def num_steps(problem: AttentionProblem) -> int:
+    """Return the steps of a generation; sequences of different lengths take one."""
+    return problem.most_queries
+
+
+def caches_of(problem: AttentionProblem) -> Array:
+    """Return the first row in K and V and the number of keys of each KV head, [heads, 2]."""
+    lengths = np.concatenate(
+        [np.full(each.batch * problem.kv_heads, each.kv_len) for each in problem.lengths]
+    )
+    return np.stack([np.cumsum(lengths) - lengths, lengths], axis=1)
+
+
 def seen_by_steps(problem: AttentionProblem) -> Array:
-    """Return the number of keys that each step sees."""
-    if not problem.causal:
-        return np.full(problem.q_len, problem.kv_len)
-    return np.arange(problem.kv_len - problem.q_len, problem.kv_len) + 1
+    """Return the number of keys that each step sees of each KV head, [steps, heads]."""
+    steps = num_steps(problem)
+    hidden = np.arange(steps)[::-1] if problem.causal else np.zeros(steps, np.int64)
+    seen: Array = caches_of(problem)[:, 1] - hidden[:, None]
+    return seen
 
 
 class DecodeTiles(NamedTuple):
@@ -168,7 +188,7 @@ class Frame:
 
     @property
     def output(self) -> Array | None:
-        """What the kernel computed, [batch x q_heads x q_len, head_dim]; None without numbers."""
+        """What the kernel computed, [rows of Q, head_dim]; None without numbers."""
         data: Array | None = self.layout.hbm.o.data
         return None if data is None else data.reshape(-1, self.layout.dim)
 
@@ -199,27 +219,29 @@ class Generation(NamedTuple):
 
         most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
         """
-        keys = most_keys or self.problem.kv_len
+        keys = most_keys or self.problem.most_keys
         return self.with_tiles(self.fastest_tiles(machine, keys), keys, tensors)
 
     def with_tiles(self, tiles: DecodeTiles, keys: int, tensors: AttentionTensors | None) -> Frame:
         """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
         problem = self.problem
         builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
-        hbm = declare_operands(builder, problem, tensors, problem.q_len)
+        steps = num_steps(problem)
+        hbm = declare_operands(builder, problem, tensors, steps)
         buffers, own = self.declare(builder, tiles.tile_k, keys, tiles.stages)
         layout = Layout(
-            heads=problem.batch * problem.kv_heads,
+            heads=problem.num_sequences * problem.kv_heads,
             group=problem.q_heads // problem.kv_heads,
-            steps=problem.q_len,
-            kv_len=problem.kv_len,
+            steps=steps,
+            caches=caches_of(problem),
+            kv_len=problem.most_keys,
             dim=problem.head_dim,
             tile_k=tiles.tile_k,
             causal=problem.causal,
             factor=1 / np.sqrt(problem.head_dim),
             hbm=hbm,
             **buffers,
-            exact_steps=problem.q_len,
+            exact_steps=steps,
             own=own,
             mask=None,
         )
@@ -263,7 +285,8 @@ def _fastest(
         raise misfit(name, machine, lambda builder: declare(builder, *smallest))
     known = tilings.at(np.flatnonzero(fits))
     formats = step_formats(problem.dtype, parameters.precision)
-    estimate = Step(problem, machine, formats, keys).estimate(known)
+    (sequences,) = stand_ins(problem)
+    estimate = Step(sequences, machine, formats, keys).estimate(known)
     best = fastest(estimate)
     chosen = {key: int(each[best]) for key, each in known._asdict().items()}
     return DecodeTiles(**chosen, cycles=float(estimate.cycles[best]))
@@ -286,6 +309,7 @@ class DecodeKernel(Kernel):
 
     problem_kind: ClassVar[str] = "attention"
     phase: ClassVar[Literal["both", "decode"]] = "decode"
+    takes_sequences: ClassVar[bool] = True
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

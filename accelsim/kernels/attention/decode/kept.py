@@ -1,12 +1,12 @@
 """What a selecting kernel kept: the mask it fills, and the shares a report shows of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from accelsim.jit import jit_inner
-from accelsim.kernels.attention.decode.frame import Frame, seen_by_steps
+from accelsim.kernels.attention.decode.frame import Frame, num_steps, seen_by_steps
 from accelsim.kernels.base import Array
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
@@ -62,17 +62,19 @@ def _selection_shares(
     head; kept_mass: their share of the softmax weight, in float64, mean over rows (not for rows
     that are not finite). exact_fraction: share of the steps before `first_step`.
     """
-    shares = {"exact_fraction": first_step / problem.q_len}
-    if first_step == problem.q_len:
+    steps = num_steps(problem)
+    shares = {"exact_fraction": first_step / steps}
+    if first_step == steps:
         return shares
     seen = seen_by_steps(problem)[first_step:]
     rows = _value_rows(program, problem, first_step)
-    shares["union_fraction"] = rows / (problem.batch * problem.kv_heads * int(seen.sum()))
+    shares["union_fraction"] = rows / int(seen.sum())
     if mask is None or tensors is None:
         return shares
     kept = mask[:, first_step:]
-    shares["kept_fraction"] = float(kept.sum() / (len(mask) * seen.sum()))
-    mass = np.concatenate([_mass(problem, tensors, kept, head) for head in range(len(mask))])
+    group = problem.q_heads // problem.kv_heads
+    shares["kept_fraction"] = float(kept.sum() / (group * seen.sum()))
+    mass = np.concatenate(list(_masses(problem, tensors, kept)))
     if np.isfinite(mass).any():
         shares["kept_mass"] = float(mass[np.isfinite(mass)].mean())
     return shares
@@ -87,14 +89,23 @@ def _value_rows(program: Program, problem: AttentionProblem, first_step: int) ->
     return int(program.hbm_bytes[reads].sum()) // program.tensors[number].row_bytes
 
 
+def _masses(problem: AttentionProblem, tensors: AttentionTensors, kept: Array) -> Iterator[Array]:
+    """Yield the softmax weight of the kept keys of every query head, as `_mass` has it."""
+    first = 0
+    for part, own in tensors.parts(problem):
+        for head in range(len(own.q)):
+            yield _mass(part, own, kept[first + head, :, : part.kv_len], head)
+        first += len(own.q)
+
+
 def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, head: int) -> Array:
-    """Return the softmax weight of the kept keys, for each of the last rows of a query head."""
-    rows = kept.shape[1]
+    """Return the softmax weight of the kept keys, [rows, kv_len], for the last rows of a head."""
+    rows, kv_head = len(kept), head // (problem.q_heads // problem.kv_heads)
     queries = tensors.q[head, problem.q_len - rows :].astype(np.float64)
-    keys = tensors.k[head // (problem.q_heads // problem.kv_heads)].astype(np.float64)
-    is_seen = np.arange(problem.kv_len) < seen_by_steps(problem)[-rows:, None]
+    keys = tensors.k[kv_head].astype(np.float64)
+    is_seen = np.arange(problem.kv_len) < seen_by_steps(problem)[-rows:, kv_head, None]
     with np.errstate(invalid="ignore", over="ignore"):
         scores = np.where(is_seen, queries @ keys.T / np.sqrt(problem.head_dim), -np.inf)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        mass: Array = (weights * kept[head]).sum(axis=1) / weights.sum(axis=1)
+        mass: Array = (weights * kept).sum(axis=1) / weights.sum(axis=1)
     return mass

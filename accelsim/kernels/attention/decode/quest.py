@@ -17,12 +17,13 @@ d b. Exact steps read 2 n d b for K and V.
 
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode.frame import Generation, OnChip
+from accelsim.kernels.attention.decode.frame import Generation, OnChip, num_steps
 from accelsim.kernels.attention.decode.kept import note_range, record_selection
 from accelsim.kernels.attention.decode.selecting import (
     Picked,
@@ -69,7 +70,7 @@ class _Own(NamedTuple):
     """Full pages that each head keeps; 0: `share` of them."""
     assumed_union: float
     pages: int
-    """Full pages of a KV head at the end."""
+    """Rows of a KV head in the bounds: the full pages of the longest one at the end."""
     smallest: Tensor
     """Smallest key of every page in each channel, [kv_heads x pages, dim]."""
     largest: Tensor
@@ -162,7 +163,7 @@ class Quest(SelectingKernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         bounds = _bounds_of(problem, parameters.page, tensors)
-        exact_steps = min(parameters.exact_steps, problem.q_len)
+        exact_steps = min(parameters.exact_steps, num_steps(problem))
         frame = Generation(
             cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters, bounds)
         ).laid_out(machine, tensors)
@@ -170,19 +171,32 @@ class Quest(SelectingKernel):
 
 
 def _pages(problem: AttentionProblem, page: int) -> int:
-    """Return the full pages of a KV head at the end; a cache without one has one that is unused."""
-    return max(1, problem.kv_len // page)
+    """Return the full pages of the longest KV head at the end; without any, one that is unused."""
+    return max(1, problem.most_keys // page)
 
 
 def _bounds_of(
     problem: AttentionProblem, page: int, tensors: AttentionTensors | None
 ) -> tuple[Array | None, Array | None]:
-    """Return the smallest and the largest key of every full page in each channel."""
+    """Return the smallest and the largest key of every full page in each channel.
+
+    Heads with fewer pages than the longest one have rows that nobody reads.
+    """
     if tensors is None:
         return None, None
     pages, dim = _pages(problem, page), problem.head_dim
-    keys = tensors.k[:, : pages * page].reshape(len(tensors.k), pages, -1, dim)
+    rows = [_in_pages(each.k, page, pages) for _, each in tensors.parts(problem)]
+    keys = np.concatenate(rows)
     return keys.min(axis=2).reshape(-1, dim), keys.max(axis=2).reshape(-1, dim)
+
+
+def _in_pages(keys: Array, page: int, most_pages: int) -> Array:
+    """Return the keys of heads, [heads, rows, dim], as [heads, most_pages, page, dim]."""
+    heads, rows, dim = keys.shape
+    paged = np.zeros((heads, most_pages, page, dim), keys.dtype)
+    full = rows // page
+    paged[:, :full] = keys[:, : full * page].reshape(heads, full, page, dim)
+    return paged
 
 
 def _declare(
@@ -195,7 +209,7 @@ def _declare(
     pages, dim, stored = _pages(problem, parameters.page), chip.dim, problem.dtype
 
     def bound(name: str, data: Array | None) -> Tensor:
-        rows = problem.batch * problem.kv_heads * pages
+        rows = problem.num_sequences * problem.kv_heads * pages
         return chip.builder.tensor(name, "input", rows, dim, stored, data)
 
     return _Own(
@@ -210,5 +224,5 @@ def _declare(
         zero=chip.rows("zero", dim, stored),
         positive=chip.rows("positive", dim, stored),
         negative=chip.rows("negative", dim, stored),
-        rows=chip.builder.index_buffer("rows", problem.kv_len),
+        rows=chip.builder.index_buffer("rows", problem.most_keys),
     )

@@ -25,7 +25,13 @@ from pydantic import Field, model_validator
 from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode.frame import DecodeParameters, Generation, Layout, OnChip
+from accelsim.kernels.attention.decode.frame import (
+    DecodeParameters,
+    Generation,
+    Layout,
+    OnChip,
+    num_steps,
+)
 from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.decode.power_law import (
     C_OVER_T,
@@ -213,14 +219,14 @@ class Sift(SelectingKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        warmup = parameters.warmup_of(problem.q_len, with_numbers=tensors is not None)
+        warmup = parameters.warmup_of(num_steps(problem), with_numbers=tensors is not None)
         generation = Generation(
             cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters)
         )
         frame = generation.laid_out(machine, tensors)
         program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
-        if tensors is not None and warmup < problem.q_len:
-            shares = _shares(frame.layout, problem.q_len - warmup)
+        if tensors is not None and warmup < num_steps(problem):
+            shares = _shares(frame.layout, num_steps(problem) - warmup)
             program = replace(program, selection={**program.selection, **shares})
         return program, frame.output
 
@@ -246,10 +252,10 @@ def _declare(chip: OnChip, problem: AttentionProblem, parameters: SiftParameters
         renormalize=parameters.renormalize,
         guard=parameters.guard,
         assumed_union=parameters.assumed_union or 1 - parameters.tau,
-        sums=np.zeros((problem.batch * problem.q_heads, NUM_SUMS)),
+        sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
         thresholds=np.zeros(chip.group),
         fallbacks=np.zeros(1, np.int64),
-        picked=allocate_picked(chip, problem.kv_len),
+        picked=allocate_picked(chip, problem.most_keys),
         one=chip.rows("one", 1),
         kept_total=chip.rows("kept_total", 1),
     )

@@ -28,13 +28,14 @@ from accelsim.kernels.attention.decode.steps import (
     add_values,
     as_operand,
     exponentials,
+    hidden_keys,
     item_at,
     load_queries,
     score,
-    seen_keys,
     store_output,
     store_quotient,
 )
+from accelsim.kernels.attention.stand_ins import stand_ins
 from accelsim.kernels.base import Array
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
@@ -83,35 +84,36 @@ class _Own(NamedTuple):
 
 @jit
 def range_length(cols, splits):
-    """Keys of each range of a step that sees `cols` keys; the last one may be shorter."""
+    """Keys of each range of a step that sees at most `cols` keys; the last one may be shorter."""
     return -(-cols // splits)
-
-
-@jit
-def num_ranges(cols, splits):
-    """Ranges of a step that sees `cols` keys: fewer than `splits` where there are fewer keys."""
-    return -(-cols // range_length(cols, splits))
 
 
 @jit
 def split_kv(p, k):
     """All steps, one after the other, each with a phase of ranges and one that merges them."""
     for step in range(k.steps):
-        ranges = num_ranges(seen_keys(step, k), k.own.splits)
+        length = range_length(k.kv_len - hidden_keys(step, k), k.own.splits)
         for item in range(step * k.heads, (step + 1) * k.heads):
-            for split in range(ranges):
+            at = item_at(item, k)
+            for split in range(_num_ranges(at, length)):
                 al.begin_item(p, 2 * step)
-                _range_of_keys(p, split, ranges, item_at(item, k), k)
-        if ranges > 1:
-            for item in range(step * k.heads, (step + 1) * k.heads):
+                _range_of_keys(p, split, length, at, k)
+        for item in range(step * k.heads, (step + 1) * k.heads):
+            at = item_at(item, k)
+            if at.seen > length:
                 al.begin_item(p, 2 * step + 1)
-                _merge(p, ranges, item_at(item, k), k)
+                _merge(p, _num_ranges(at, length), at, k)
 
 
 @jit_inner
-def _range_of_keys(p, split, ranges, at, k):
+def _num_ranges(at, length):
+    """Ranges of a head, each of `length` keys but for the last one."""
+    return -(-at.seen // length)
+
+
+@jit_inner
+def _range_of_keys(p, split, length, at, k):
     """Attention to one range of keys; its result is the output, if there is no other one."""
-    length = range_length(at.seen, k.own.splits)
     start = split * length
     rows = Range(at.kv_row + start, min(length, at.seen - start))
     x = al.tile(k.x, 0, k.group, rows.size)
@@ -119,7 +121,7 @@ def _range_of_keys(p, split, ranges, at, k):
     score(p, x, rows, at, k)
     total = exponentials(p, x, k)
     add_values(p, as_operand(p, x, k), rows, False, k)
-    if ranges == 1:
+    if at.seen <= length:
         store_output(p, total, at, k)
     else:
         _store_partial(p, split, at, k)
@@ -207,7 +209,7 @@ class SplitKv(DecodeKernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         tiles = split_tiles(problem, machine, parameters)
-        length = range_length(problem.kv_len, tiles.splits)
+        length = range_length(problem.most_keys, tiles.splits)
         generation = _generation(problem, parameters)
         frame = generation.with_tiles(tiles, length, tensors)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
@@ -227,9 +229,21 @@ class SplitKv(DecodeKernel):
 def split_tiles(
     problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
 ) -> DecodeTiles:
-    """Return the tiles and splits; raises DoesNotFitError if none of what was asked for fits."""
-    splits = (parameters.splits,) if parameters.splits else _splits(problem, machine)
-    return _generation(problem, parameters).fastest_tiles(machine, problem.kv_len, splits)
+    """Return the tiles, and the splits of the longest sequence.
+
+    Ranges are as long as the estimate finds for sequences of the mean length. Raises
+    DoesNotFitError if none of what was asked for fits.
+    """
+    generation = _generation(problem, parameters)
+    if parameters.splits:
+        return generation.fastest_tiles(machine, problem.most_keys, (parameters.splits,))
+    (sequences,) = stand_ins(problem)
+    splits = _splits(sequences, machine)
+    tiles = generation.fastest_tiles(machine, sequences.kv_len, splits)
+    length = range_length(sequences.kv_len, tiles.splits)
+    if problem.sequences is None:
+        return tiles
+    return tiles._replace(splits=ceil_div(problem.most_keys, length))
 
 
 def _generation(problem: AttentionProblem, parameters: SplitKvParameters) -> Generation:
@@ -246,9 +260,10 @@ def _splits(problem: AttentionProblem, machine: MachineSpec) -> tuple[int, ...]:
 
 
 def _num_items(problem: AttentionProblem, splits: int) -> int:
-    """Return the work items of all steps."""
-    ranges = [int(num_ranges(seen, splits)) for seen in seen_by_steps(problem)]
-    return problem.batch * problem.kv_heads * sum(n + 1 if n > 1 else 1 for n in ranges)
+    """Return the work items of all steps: ranges, and a merge where there are several."""
+    seen = seen_by_steps(problem)
+    ranges = -(-seen // range_length(seen.max(axis=1, keepdims=True), splits))
+    return int((ranges + (ranges > 1)).sum())
 
 
 def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Result:

@@ -42,16 +42,18 @@ class Listed(NamedTuple):
 
 
 @jit_inner
-def seen_keys(step, k):
-    """Keys that the row of a step attends to."""
-    return k.kv_len - k.steps + step + 1 if k.causal else k.kv_len
+def hidden_keys(step, k):
+    """Keys of later steps, which a causal mask hides."""
+    return k.steps - 1 - step if k.causal else 0
 
 
 @jit_inner
 def item_at(number, k):
     """Work item `number` of those of all steps, one after the other."""
     step, head = number // k.heads, number % k.heads
-    return Item(number, step, head, seen_keys(step, k), head * k.group, head * k.kv_len)
+    kv_row, kv_len = k.caches[head, 0], k.caches[head, 1]
+    seen = kv_len - hidden_keys(step, k)
+    return Item(number, step, head, seen, head * k.group, kv_row)
 
 
 @jit_inner

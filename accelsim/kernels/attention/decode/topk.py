@@ -18,7 +18,7 @@ from pydantic import Field
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
-from accelsim.kernels.attention.decode.frame import Generation, OnChip
+from accelsim.kernels.attention.decode.frame import Generation, OnChip, num_steps
 from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.decode.selecting import (
     Picked,
@@ -109,10 +109,10 @@ class TopK(SelectingKernel):
         ranking = Ranking[parameters.ranking.upper()]
 
         def declare(chip: OnChip) -> _Own:
-            picked = allocate_picked(chip, problem.kv_len, ranking)
+            picked = allocate_picked(chip, problem.most_keys, ranking)
             wanted, union = parameters.k or 0, parameters.assumed_union or 0.0
             return _Own(parameters.kept, wanted, union, picked)
 
         frame = Generation(cls.name, problem, parameters, declare).laid_out(machine, tensors)
-        exact_steps = min(parameters.exact_steps, problem.q_len)
+        exact_steps = min(parameters.exact_steps, num_steps(problem))
         return record_selection(frame, top_k, exact_steps), frame.output

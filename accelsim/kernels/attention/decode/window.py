@@ -17,6 +17,7 @@ from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
     Generation,
+    num_steps,
     seen_by_steps,
 )
 from accelsim.kernels.attention.decode.kept import note_range, record_selection
@@ -75,11 +76,11 @@ class Window(DecodeKernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        exact_steps = min(parameters.exact_steps, problem.q_len)
+        exact_steps = min(parameters.exact_steps, num_steps(problem))
         own = _Own(parameters.window, parameters.sinks)
-        most_keys = min(problem.kv_len, parameters.sinks + parameters.window)
+        most_keys = min(problem.most_keys, parameters.sinks + parameters.window)
         if exact_steps:
-            most_keys = max(most_keys, int(seen_by_steps(problem)[exact_steps - 1]))
+            most_keys = max(most_keys, int(seen_by_steps(problem)[exact_steps - 1].max()))
         generation = Generation(cls.name, problem, parameters, lambda _: own)
         frame = generation.laid_out(machine, tensors, most_keys)
         return record_selection(frame, window, exact_steps), frame.output

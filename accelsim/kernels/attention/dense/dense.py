@@ -85,7 +85,8 @@ def _query_rows(item, most, k):
     tiles = -(-k.q_len // most)
     head, first = item // tiles, item % tiles * most
     rows = min(most, k.q_len - first)
-    return Rows(item, first, rows, head * k.q_len + first, head // k.group * k.kv_len)
+    q_row, kv_row = head * k.q_len + first, head // k.group * k.kv_len
+    return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len)
 
 
 @jit_inner
@@ -94,7 +95,7 @@ def _score_rows(p, at, k):
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
     al.load(p, queries, k.hbm.q, at.q_row, 0)
     for j in range(-(-k.kv_len // k.tile_k)):
-        start, cols = j * k.tile_k, keys_of(j, k)
+        start, cols = j * k.tile_k, keys_of(j, at, k)
         keys, acc = al.tile(k.keys, j, cols, k.dim), al.tile(k.acc, j, at.rows, cols)
         scores = al.tile(k.scores, j, at.rows, cols)
         al.load(p, keys, k.hbm.k, at.kv_row + start, 0)
@@ -130,7 +131,7 @@ def _output_rows(p, at, k):
     acc = al.tile(k.acc, at.item, at.rows, k.dim)
     output = al.tile(k.output, at.item, at.rows, k.dim)
     for j in range(-(-k.kv_len // k.tile_k)):
-        start, cols = j * k.tile_k, keys_of(j, k)
+        start, cols = j * k.tile_k, keys_of(j, at, k)
         weights, values = al.tile(k.weights, j, at.rows, cols), al.tile(k.keys, j, cols, k.dim)
         al.load(p, weights, k.all_weights, at.q_row, start)
         al.load(p, values, k.hbm.v, at.kv_row + start, 0)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
+from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
 from accelsim.kernels.attention.flash.online_softmax import (
     add_values,
     allocate,
@@ -22,7 +23,6 @@ from accelsim.kernels.attention.flash.online_softmax import (
     finish_rows,
     layout_of,
     multiply_keys,
-    query_rows,
     seen_tiles,
     update_weights,
 )
@@ -35,27 +35,16 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
-from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
 
 @jit
-def flash(p, k, by_head):
+def flash(p, blocks, k):
     """All query tiles of all heads, one a work item."""
-    tiles_q = -(-k.q_len // k.tile_q)
-    for item in range(tiles_q * k.heads):
-        head, first = _place(item, tiles_q, k.tile_q, k.heads, by_head)
+    for item in range(len(blocks)):
         al.begin_item(p, 0)
-        _query_tile(p, query_rows(item, head, first, k), k)
-
-
-@jit_inner
-def _place(item, blocks, rows, heads, by_head):
-    """Head and first row of a work item; by default those with the most keys come first."""
-    if by_head:
-        return item // blocks, item % blocks * rows
-    return item % heads, (blocks - 1 - item // heads) * rows
+        _query_tile(p, block_of(item, blocks), k)
 
 
 @jit_inner
@@ -73,13 +62,11 @@ def _query_tile(p, at, k):
 
 
 @jit
-def flash_turns(p, first, second, by_head):
+def flash_turns(p, blocks, first, second):
     """All pairs of query tiles of all heads, one pair a work item."""
-    blocks = -(-first.q_len // (2 * first.tile_q))
-    for item in range(blocks * first.heads):
-        head, row = _place(item, blocks, 2 * first.tile_q, first.heads, by_head)
+    for item in range(len(blocks)):
         al.begin_item(p, 0)
-        query_tiles_in_turn(p, item, head, row, first, second)
+        query_tiles_in_turn(p, block_of(item, blocks), first, second)
 
 
 class Flash(Kernel):
@@ -89,6 +76,7 @@ class Flash(Kernel):
     summary: ClassVar[str] = "attention with online softmax; scores never leave the chip"
     problem_kind: ClassVar[str] = "attention"
     parameters: ClassVar[type[Spec]] = FlashParameters
+    takes_sequences: ClassVar[bool] = True
 
     @classmethod
     def record(
@@ -98,7 +86,7 @@ class Flash(Kernel):
         parameters: FlashParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         formats = step_formats(problem.dtype, parameters.precision)
         tiles = flash_tiles(problem, machine, parameters)
         tile_q, tile_k, query_tiles, fold, _ = tiles
@@ -112,9 +100,10 @@ class Flash(Kernel):
             layout_of(problem, formats, hbm, each, fold=fold, scale_query=scale_query)
             for each in own
         ]
-        items = layouts[0].heads * ceil_div(layouts[0].q_len, query_tiles * tile_q)
+        by_head = parameters.order == "by_head"
+        blocks = blocks_in_order(problem, query_tiles * tile_q, fold=fold, by_head=by_head)
         kernel = flash_turns if query_tiles == 2 else flash
-        program = builder.record(kernel, items, *layouts, parameters.order == "by_head")
+        program = builder.record(kernel, len(blocks), blocks, *layouts)
         return program.with_parameters(**tiles.parameters), hbm.o.data
 
     @classmethod

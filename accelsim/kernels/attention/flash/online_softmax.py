@@ -26,6 +26,7 @@ from accelsim.workload.problem import AttentionProblem
 class Layout(NamedTuple):
     """Sizes in elements, operands in HBM and tiles on chip.
 
+    `q_len`, `span` and `kv_len` are those of all sequences, or 0 where these differ.
     `group` query heads share one KV head. Where the query heads of a group are folded, the rows of
     all of them count as those of one head, which has its KV head for itself.
     """
@@ -73,6 +74,10 @@ class Rows(NamedTuple):
     """First row in Q."""
     kv_row: int
     """First row of its head in K and V."""
+    span: int
+    """Query rows that follow each other in time: after them the next folded head begins."""
+    kv_len: int
+    """Rows of its head in K and V."""
 
 
 def allocate(
@@ -146,19 +151,20 @@ def layout_of(
 def query_rows(item, head, first, k):
     """The tile of the query rows of a head from `first` on."""
     rows = min(k.tile_q, k.q_len - first)
-    return Rows(item, first, rows, head * k.q_len + first, head // k.group * k.kv_len)
+    q_row, kv_row = head * k.q_len + first, head // k.group * k.kv_len
+    return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len)
 
 
 @jit_inner
 def seen_tiles(at, k):
     """Key tiles that a tile of query rows sees."""
-    return -(-seen_keys(at.first, at.rows, k) // k.tile_k)
+    return -(-seen_keys(at, k) // k.tile_k)
 
 
 @jit_inner
-def keys_of(j, k):
-    """Keys of key tile j."""
-    return min(k.tile_k, k.kv_len - j * k.tile_k)
+def keys_of(j, at, k):
+    """Keys of key tile j of what `at` sees."""
+    return min(k.tile_k, at.kv_len - j * k.tile_k)
 
 
 @jit_inner
@@ -189,14 +195,14 @@ def multiply_keys(p, turn, j, at, k):
 @jit_inner
 def load_keys(p, turn, j, at, k):
     """Load key tile j."""
-    keys = al.tile(k.keys, turn, keys_of(j, k), k.dim)
+    keys = al.tile(k.keys, turn, keys_of(j, at, k), k.dim)
     al.load(p, keys, k.hbm.k, at.kv_row + j * k.tile_k, 0)
 
 
 @jit_inner
 def multiply_loaded_keys(p, turn, j, at, k):
     """Multiply the queries with key tile j, which has been loaded."""
-    cols = keys_of(j, k)
+    cols = keys_of(j, at, k)
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
     acc = al.tile(k.scores_acc, turn, at.rows, cols)
     al.matmul_transposed(p, acc, queries, al.tile(k.keys, turn, cols, k.dim), False)
@@ -206,7 +212,7 @@ def multiply_loaded_keys(p, turn, j, at, k):
 @jit_inner
 def update_weights(p, turn, j, at, k):
     """Turn the scores of key tile j into weights and bring the row statistics up to date."""
-    rows, cols = at.rows, keys_of(j, k)
+    rows, cols = at.rows, keys_of(j, at, k)
     scores, x = al.tile(k.scores, turn, rows, cols), al.tile(k.x, turn, rows, cols)
     if not k.scale_query:
         al.scale(p, x, scores, k.factor)
@@ -250,14 +256,14 @@ def add_values(p, turn, j, at, k):
 @jit_inner
 def load_values(p, turn, j, at, k):
     """Load value tile j."""
-    values = al.tile(k.values, turn, keys_of(j, k), k.dim)
+    values = al.tile(k.values, turn, keys_of(j, at, k), k.dim)
     al.load(p, values, k.hbm.v, at.kv_row + j * k.tile_k, 0)
 
 
 @jit_inner
 def weigh_values(p, turn, j, at, k):
     """Multiply the weights of key tile j with its values, which have been loaded."""
-    cols = keys_of(j, k)
+    cols = keys_of(j, at, k)
     weights, values = al.tile(k.weights, turn, at.rows, cols), al.tile(k.values, turn, cols, k.dim)
     acc = al.tile(k.output_acc, turn, at.rows, k.dim)
     al.matmul(p, acc, weights, values, False)

@@ -15,7 +15,8 @@ from accelsim.kernels.attention.flash.estimate import (
 from accelsim.kernels.attention.flash.online_softmax import allocate
 from accelsim.kernels.attention.flash.turns import allocate_turns
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
-from accelsim.kernels.estimate.choice import fastest
+from accelsim.kernels.attention.stand_ins import largest, stand_ins
+from accelsim.kernels.estimate.choice import Estimate, fastest, one_after_the_other
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -69,19 +70,17 @@ def flash_tiles(
     name = f"flash on {problem.name}"
     formats = step_formats(problem.dtype, parameters.precision)
     counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
-    asked = tilings_of(problem, parameters.tile_q, parameters.tile_k, parameters.fold, counts)
+    sizes = problem if problem.sequences is None else largest(problem)
+    asked = tilings_of(sizes, parameters.tile_q, parameters.tile_k, parameters.fold, counts)
     known = asked.at(_fits(problem, machine, formats, asked))
     if not len(known.tile_q):
         raise _too_large(name, problem, machine, formats, asked)
-    known.check_length(name, problem)
-    online = OnlineEstimate(
-        problem,
-        machine,
-        online_work(problem, formats, scale_query=parameters.scale_at == "query"),
-        shares_weights=formats.weights == formats.vector,
-        order=parameters.order,
+    parts = stand_ins(problem)
+    for part in parts:
+        known.check_length(name, part)
+    estimate = one_after_the_other(
+        [_estimate(part, machine, parameters, formats, known) for part in parts]
     )
-    estimate = online.of(known)
     best = fastest(estimate)
     return FlashTiles(
         tile_q=int(known.tile_q[best]),
@@ -90,6 +89,25 @@ def flash_tiles(
         fold=bool(known.fold[best]),
         cycles=float(estimate.cycles[best]),
     )
+
+
+def _estimate(
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    parameters: FlashParameters,
+    formats: StepFormats,
+    tiling: Tiling,
+) -> Estimate:
+    """Return the estimate of all candidates for sequences of one length."""
+    online = OnlineEstimate(
+        problem,
+        machine,
+        online_work(problem, formats, scale_query=parameters.scale_at == "query"),
+        shares_weights=formats.weights == formats.vector,
+        order=parameters.order,
+    )
+    # Longer tiles end where the keys do.
+    return online.of(tiling._replace(tile_k=np.minimum(tiling.tile_k, problem.kv_len)))
 
 
 def _fits(

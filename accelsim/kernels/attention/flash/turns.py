@@ -6,6 +6,7 @@ softmax. Both share the loads of keys and values. The sums of each are those of 
 """
 
 from accelsim.jit import jit_inner
+from accelsim.kernels.attention.flash.items import rows_of_block
 from accelsim.kernels.attention.flash.online_softmax import (
     add_to_output,
     begin_rows,
@@ -13,7 +14,6 @@ from accelsim.kernels.attention.flash.online_softmax import (
     load_keys,
     load_values,
     multiply_loaded_keys,
-    query_rows,
     seen_tiles,
     update_weights,
     weigh_values,
@@ -78,13 +78,13 @@ def _allocate_turn(
 
 
 @jit_inner
-def query_tiles_in_turn(p, item, head, row, first, second):
-    """Two tiles of query rows, from `row` on, against all the keys they see.
+def query_tiles_in_turn(p, block, first, second):
+    """The two tiles of a block of query rows against all the keys they see.
 
     first, second: the layouts of both tiles, which differ in their buffers alone.
     """
-    one = query_rows(item, head, row, first)
-    two = query_rows(item, head, row + one.rows, second)
+    one = rows_of_block(block, 0, first.tile_q)
+    two = rows_of_block(block, one.rows, second.tile_q)
     one_tiles = seen_tiles(one, first)
     two_tiles = seen_tiles(two, second) if two.rows > 0 else 0
 

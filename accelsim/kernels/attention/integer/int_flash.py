@@ -94,6 +94,8 @@ class Rows(NamedTuple):
     rows: int
     q_row: int
     kv_row: int
+    span: int
+    kv_len: int
     kv_head: int
     chunk: int
     """Counted through all heads."""
@@ -114,7 +116,8 @@ def _query_rows(item, own, k):
     head = item % k.heads
     kv_head = head // k.group
     q_row, kv_row = head * k.q_len + first, kv_head * k.kv_len
-    return Rows(item, first, rows, q_row, kv_row, kv_head, head * own.chunks + chunk)
+    number = head * own.chunks + chunk
+    return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len, kv_head, number)
 
 
 @jit_inner
@@ -138,7 +141,7 @@ def _query_tile(p, at, own, k):
 @jit_inner
 def _multiply_keys(p, j, at, own, k):
     """Load key tile j with its scales and multiply the queries with it, group by group."""
-    cols = keys_of(j, k)
+    cols = keys_of(j, at, k)
     queries, keys = al.tile(k.queries, at.item, at.rows, k.dim), al.tile(k.keys, j, cols, k.dim)
     acc, order = al.tile(k.scores_acc, j, at.rows, cols), al.tile(own.order, at.item, 1, k.dim)
     groups = al.groups_from(order, own.starts, at.chunk * (own.groups + 1), own.groups)
@@ -151,7 +154,7 @@ def _multiply_keys(p, j, at, own, k):
 @jit_inner
 def _scale_scores(p, j, at, own, k):
     """Return the sums of key tile j times the scales of queries and keys."""
-    cols = keys_of(j, k)
+    cols = keys_of(j, at, k)
     x, k_scale = al.tile(k.x, j, at.rows, cols), al.tile(own.k_scale, j, 1, cols)
     al.scale(p, k_scale, k_scale, own.factors[at.chunk])
     al.convert(p, x, al.tile(k.scores, j, at.rows, cols))

@@ -104,7 +104,7 @@ def _center_keys(p, turn, number, k):
 @jit_inner
 def _multiply_keys(p, j, at, k):
     """S' of key tile j, and o_j, the offsets of its rows."""
-    keys, queries = keys_of(j, k), al.tile(k.queries, at.item, at.rows, k.dim)
+    keys, queries = keys_of(j, at, k), al.tile(k.queries, at.item, at.rows, k.dim)
     mean, offset = al.tile(k.own.mean, j, 1, k.dim), column(k.own.offset, j, at)
     shifted, acc = al.tile(k.shifted_keys, j, keys, k.dim), column(k.output_acc, j, at)
     al.load(p, shifted, k.own.shifted, at.kv_row + j * k.tile_k, 0)

@@ -101,7 +101,7 @@ def number_of(j, at, k):
 def place_of(number, k):
     """First row of a key tile in K, and its keys."""
     head, j = number // k.tiles_k, number % k.tiles_k
-    return head * k.kv_len + j * k.tile_k, keys_of(j, k)
+    return head * k.kv_len + j * k.tile_k, min(k.tile_k, k.kv_len - j * k.tile_k)
 
 
 @jit_inner
@@ -125,7 +125,7 @@ def multiply_shifted(p, j, keys, at, k):
 @jit_inner
 def local_softmax(p, j, at, k):
     """Weights of key tile j in its own frame: maximum, exponentials and their sum."""
-    rows, cols = at.rows, keys_of(j, k)
+    rows, cols = at.rows, keys_of(j, at, k)
     scores, x = al.tile(k.scores, j, rows, cols), al.tile(k.x, j, rows, cols)
     tile_max, is_masked = column(k.tile_max, 0, at), False
     if k.causal:
