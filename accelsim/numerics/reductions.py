@@ -1,20 +1,43 @@
-"""Arithmetic on tiles for `accelsim.program.language`; the conventions of `numerics.tile` hold."""
+"""Sums and maxima of rows, columns and tiles; the conventions of `numerics.views` hold."""
 
 import numpy as np
 
 from accelsim.jit import jit_inner
+from accelsim.numerics.elementwise import larger
+from accelsim.numerics.movement import copy_block
 from accelsim.numerics.rounding import round_tile
-from accelsim.numerics.tile import Data, copy_block, larger, row_sum
+from accelsim.numerics.views import Data
 
 
 @jit_inner
-def copy_strided(dst: Data, src: Data, row: int, step: int, rows: int, cols: int) -> None:
-    """Copy the first `cols` elements of the rows src[row + r step] to the top of dst."""
+def row_max(dst: Data, src: Data, rows: int, cols: int) -> None:
+    """dst[r, 0] = maximum of row r; NaN wins."""
     if dst is None:
         return
     for r in range(rows):
+        best = src[r, 0]
+        for c in range(1, cols):
+            best = larger(best, src[r, c])
+        dst[r, 0] = best
+
+
+@jit_inner
+def row_sum(dst: Data, src: Data, rows: int, cols: int, fmt: int) -> None:
+    """dst[r, 0] = sum of row r by halving: the second half is added to the first, and so on."""
+    if dst is None:
+        return
+    work = np.empty((1, cols), src.dtype)
+    for r in range(rows):
         for c in range(cols):
-            dst[r, c] = src[row + r * step, c]
+            work[0, c] = src[r, c]
+        width = cols
+        while width > 1:
+            half = (width + 1) // 2
+            for c in range(width - half):
+                work[0, c] += work[0, c + half]
+            round_tile(work, 1, width - half, fmt)
+            width = half
+        dst[r, 0] = work[0, 0]
 
 
 @jit_inner
@@ -58,10 +81,10 @@ def tile_max(dst: Data, dst_col: int, src: Data, rows: int, cols: int) -> None:
 
 
 @jit_inner
-def at_least(dst: Data, a: Data, column: Data, rows: int, cols: int) -> None:
-    """dst[r, c] = 0 where a[r, c] < column[r, 0], else 1, also where either is NaN."""
-    if dst is None:
+def note_peak(peak: Data, src: Data, rows: int, cols: int) -> None:
+    """peak[0] = the larger of itself and the largest magnitude of a tile; int64 [1]."""
+    if src is None:
         return
     for r in range(rows):
         for c in range(cols):
-            dst[r, c] = 0.0 if a[r, c] < column[r, 0] else 1.0
+            peak[0] = max(peak[0], abs(int(src[r, c])))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accelsim.jit import jit_inner
 from accelsim.numerics.rounding import round_tile
-from accelsim.numerics.tile import Data
+from accelsim.numerics.views import Data
 
 _DIGIT_BITS = 8
 _KEY_BITS = 32

@@ -4,8 +4,7 @@ An op computes in the format of the tile that it writes, unless `computed_in` na
 """
 
 from accelsim.jit import jit_inner
-from accelsim.numerics import elementwise, quantizing, reductions
-from accelsim.numerics import tile as arithmetic
+from accelsim.numerics import elementwise as arithmetic
 from accelsim.numerics.formats import COMMON_FORMATS
 from accelsim.program.language.tiles import computed_in
 from accelsim.program.ops import Op
@@ -21,6 +20,30 @@ from accelsim.program.recording import (
     record_with_column,
     record_with_row,
 )
+
+__all__ = [
+    "add",
+    "add_row",
+    "add_scalar",
+    "at_least",
+    "convert",
+    "divide",
+    "divide_column",
+    "exp",
+    "fill",
+    "magnitude",
+    "mask_above_diagonal",
+    "maximum",
+    "minimum",
+    "multiply",
+    "multiply_column",
+    "multiply_row",
+    "scale",
+    "square_root",
+    "subtract",
+    "subtract_column",
+    "subtract_row",
+]
 
 _ADD, _MULTIPLY, _MAXIMUM = Op.ADD.value, Op.MULTIPLY.value, Op.MAXIMUM.value
 _DIVIDE, _EXP, _SQUARE_ROOT = Op.DIVIDE.value, Op.EXP.value, Op.SQUARE_ROOT.value
@@ -77,7 +100,7 @@ def multiply(p: Recorder, dst: Tile, a: Tile, b: Tile) -> None:
 def divide(p: Recorder, dst: Tile, a: Tile, b: Tile) -> None:
     """dst = a / b, element by element."""
     if record_pair(p, _DIVIDE, dst, a, b):
-        elementwise.divide(dst.data, a.data, b.data, a.rows, a.cols, dst.fmt)
+        arithmetic.divide(dst.data, a.data, b.data, a.rows, a.cols, dst.fmt)
 
 
 @jit_inner
@@ -119,7 +142,7 @@ def divide_column(p: Recorder, dst: Tile, a: Tile, column: Tile) -> None:
 def add_row(p: Recorder, dst: Tile, a: Tile, row: Tile) -> None:
     """Add row[0, c] to column c of a."""
     if record_with_row(p, _ADD, dst, a, row):
-        quantizing.add_row(dst.data, a.data, row.data, a.rows, a.cols, dst.fmt)
+        arithmetic.add_row(dst.data, a.data, row.data, a.rows, a.cols, dst.fmt)
 
 
 @jit_inner
@@ -133,14 +156,14 @@ def subtract_row(p: Recorder, dst: Tile, a: Tile, row: Tile) -> None:
 def multiply_row(p: Recorder, dst: Tile, a: Tile, row: Tile) -> None:
     """Multiply column c of a by row[0, c]."""
     if record_with_row(p, _MULTIPLY, dst, a, row):
-        quantizing.multiply_row(dst.data, a.data, row.data, a.rows, a.cols, dst.fmt)
+        arithmetic.multiply_row(dst.data, a.data, row.data, a.rows, a.cols, dst.fmt)
 
 
 @jit_inner
 def add_scalar(p: Recorder, dst: Tile, src: Tile, amount: float) -> None:
     """dst = src plus one scalar of the format of dst."""
     if record_map(p, _ADD, dst, src):
-        elementwise.add_scalar(dst.data, src.data, amount, src.rows, src.cols, dst.fmt)
+        arithmetic.add_scalar(dst.data, src.data, amount, src.rows, src.cols, dst.fmt)
 
 
 @jit_inner
@@ -159,23 +182,23 @@ def exp(p: Recorder, dst: Tile, src: Tile) -> None:
 
 @jit_inner
 def square_root(p: Recorder, dst: Tile, src: Tile) -> None:
-    """dst = square root of src."""
+    """dst = square root of src; NaN below zero."""
     if record_map(p, _SQUARE_ROOT, dst, src):
-        elementwise.square_root(dst.data, src.data, src.rows, src.cols, dst.fmt)
+        arithmetic.square_root(dst.data, src.data, src.rows, src.cols, dst.fmt)
 
 
 @jit_inner
 def magnitude(p: Recorder, dst: Tile, src: Tile) -> None:
     """dst = |src|, at the cost of a maximum: that of src and -src."""
     if record_map(p, _MAXIMUM, dst, src):
-        quantizing.magnitude(dst.data, src.data, src.rows, src.cols)
+        arithmetic.magnitude(dst.data, src.data, src.rows, src.cols)
 
 
 @jit_inner
 def at_least(p: Recorder, dst: Tile, a: Tile, column: Tile) -> None:
     """dst[r, c] = 0 where a[r, c] < column[r, 0], else 1; what cannot be compared gives 1."""
     if record_with_column(p, _SELECT, dst, a, column):
-        reductions.at_least(dst.data, a.data, column.data, a.rows, a.cols)
+        arithmetic.at_least(dst.data, a.data, column.data, a.rows, a.cols)
 
 
 @jit_inner

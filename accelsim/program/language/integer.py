@@ -10,7 +10,7 @@ from accelsim.jit import jit_inner
 from accelsim.numerics import integer as arithmetic
 from accelsim.numerics.formats import INT4, INT8, INT32
 from accelsim.numerics.integer import Accumulator, Starts
-from accelsim.numerics.tile import block
+from accelsim.numerics.views import block
 from accelsim.program.language.tiles import columns, rows_from
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
@@ -33,6 +33,13 @@ from accelsim.program.recording import (
     is_off,
     record_op,
 )
+
+__all__ = [
+    "Groups",
+    "groups_from",
+    "int_matmul",
+    "shift_accumulate",
+]
 
 _INT_MATMUL = Op.INT_MATMUL.value
 _NARROW_BITS = 4

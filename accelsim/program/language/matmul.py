@@ -1,8 +1,9 @@
 """Products of the matrix unit, and the way out of its accumulator."""
 
 from accelsim.jit import jit_inner
-from accelsim.numerics import tile as arithmetic
+from accelsim.numerics.elementwise import convert
 from accelsim.numerics.formats import COMMON_FORMATS
+from accelsim.numerics.matmul import multiply_accumulate
 from accelsim.program.language.tiles import transposed
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
@@ -25,6 +26,12 @@ from accelsim.program.recording import (
     stored_bytes,
 )
 
+__all__ = [
+    "matmul",
+    "matmul_transposed",
+    "move",
+]
+
 _MATMUL, _MOVE = Op.MATMUL.value, Op.MOVE.value
 _ACCUMULATOR_BITS = 32
 
@@ -46,7 +53,7 @@ def matmul(p: Recorder, acc: Tile, a: Tile, b: Tile, accumulate: bool) -> None:
     head = _MATMUL | (operand << OPERAND_SHIFT) | (acc.fmt << ACCUMULATOR_SHIFT)
     record_op(p, head, reads, acc.slot, m, n, k, a.bits | (b.bits << BITS_B_SHIFT))
     if fits:
-        arithmetic.multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc.fmt, accumulate)
+        multiply_accumulate(acc.data, a.data, b.data, m, n, k, acc.fmt, accumulate)
 
 
 @jit_inner
@@ -64,4 +71,4 @@ def move(p: Recorder, dst: Tile, acc: Tile) -> None:
     written_bytes = stored_bytes(dst.bits, elements_of(dst))
     record_op(p, head, acc.slot, dst.slot, acc.rows, acc.cols, read_bytes, written_bytes)
     if fits:
-        arithmetic.convert(dst.data, acc.data, acc.rows, acc.cols, dst.fmt)
+        convert(dst.data, acc.data, acc.rows, acc.cols, dst.fmt)

@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.jit import jit_inner
-from accelsim.numerics import reductions
-from accelsim.numerics import tile as arithmetic
+from accelsim.numerics import movement as arithmetic
 from accelsim.program.ops import (
     HEADER_WORDS,
     ITEM_CAPACITY,
@@ -31,6 +30,14 @@ from accelsim.program.recording import (
     record_op,
     stored_bytes,
 )
+
+__all__ = [
+    "begin_item",
+    "gather",
+    "load",
+    "load_strided",
+    "store",
+]
 
 _LOAD, _GATHER, _STORE = Op.LOAD.value, Op.GATHER.value, Op.STORE.value
 
@@ -82,7 +89,7 @@ def load_strided(p: Recorder, dst: Tile, src: Tensor, row: int, step: int) -> No
     head = _LOAD | (src.number << TENSOR_SHIFT)
     record_op(p, head, 0, dst.slot, address, rows, row_bytes, step * src.row_bytes)
     if fits:
-        reductions.copy_strided(dst.data, src.data, row, step, rows, cols)
+        arithmetic.copy_strided(dst.data, src.data, row, step, rows, cols)
 
 
 @jit_inner

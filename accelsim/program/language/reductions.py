@@ -1,11 +1,18 @@
 """Vector ops that reduce rows, columns or all of a tile."""
 
 from accelsim.jit import jit_inner
-from accelsim.numerics import reductions
-from accelsim.numerics import tile as arithmetic
+from accelsim.numerics import reductions as arithmetic
 from accelsim.program.language.tiles import columns
 from accelsim.program.ops import Op
 from accelsim.program.recording import Recorder, Tile, record_reduction
+
+__all__ = [
+    "column_sum",
+    "row_max",
+    "row_sum",
+    "segment_sum",
+    "tile_max",
+]
 
 _REDUCE = Op.REDUCE.value
 
@@ -28,7 +35,7 @@ def row_sum(p: Recorder, dst: Tile, src: Tile) -> None:
 def column_sum(p: Recorder, dst: Tile, src: Tile) -> None:
     """dst[0, c] = sum of column c, each partial sum rounded to the format of dst."""
     if record_reduction(p, _REDUCE, dst, src, 1, src.cols):
-        reductions.column_sum(dst.data, src.data, src.rows, src.cols, dst.fmt)
+        arithmetic.column_sum(dst.data, src.data, src.rows, src.cols, dst.fmt)
 
 
 @jit_inner
@@ -36,11 +43,11 @@ def segment_sum(p: Recorder, dst: Tile, src: Tile, segment: int) -> None:
     """dst[r, i] = sum of src[r, i * segment:(i + 1) * segment]; the last one may be shorter."""
     segments = -(-src.cols // segment) if segment > 0 else 0
     if record_reduction(p, _REDUCE, dst, src, src.rows, segments):
-        reductions.segment_sum(dst.data, src.data, src.rows, src.cols, segment, dst.fmt)
+        arithmetic.segment_sum(dst.data, src.data, src.rows, src.cols, segment, dst.fmt)
 
 
 @jit_inner
 def tile_max(p: Recorder, dst: Tile, dst_col: int, src: Tile) -> None:
     """dst[0, dst_col] = maximum of all elements."""
     if record_reduction(p, _REDUCE, columns(dst, dst_col, 1), src, 1, 1):
-        reductions.tile_max(dst.data, dst_col, src.data, src.rows, src.cols)
+        arithmetic.tile_max(dst.data, dst_col, src.data, src.rows, src.cols)

@@ -30,6 +30,18 @@ from accelsim.program.recording import (
     stored_bytes,
 )
 
+__all__ = [
+    "Ranking",
+    "compact",
+    "expand_runs",
+    "keep_at_least",
+    "keep_largest",
+    "kth_largest",
+    "read_element",
+    "sort_width",
+    "write_column",
+]
+
 _ADD, _SELECT, _FILL = Op.ADD.value, Op.SELECT.value, Op.FILL.value
 _COMPACT, _EXCHANGE, _HISTOGRAM = Op.COMPACT.value, Op.EXCHANGE.value, Op.HISTOGRAM.value
 _DIGIT_BITS = 8

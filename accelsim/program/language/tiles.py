@@ -5,15 +5,23 @@ neither. A tile that asks for more than its slot has is refused by the first op 
 """
 
 from accelsim.jit import jit_inner
-from accelsim.numerics import tile as arithmetic
+from accelsim.numerics import views
 from accelsim.program.recording import Buffer, Tile, asked_extent, held_extent, misfit
+
+__all__ = [
+    "columns",
+    "computed_in",
+    "rows_from",
+    "tile",
+    "transposed",
+]
 
 
 @jit_inner
 def tile(buffer: Buffer, turn: int, rows: int, cols: int) -> Tile:
     """Return rows x cols elements of a buffer for its use number `turn`; slots are used in turn."""
     slot = turn % buffer.slots
-    data = arithmetic.select(buffer.data, slot)
+    data = views.select(buffer.data, slot)
     number, fmt, bits = buffer.first_slot + slot, buffer.fmt, buffer.bits
     # Signs are joined to one branch: four comparisons take half as long again to record.
     if (rows - 1) | (cols - 1) | (buffer.rows - rows) | (buffer.cols - cols) < 0:
@@ -29,7 +37,7 @@ def columns(whole: Tile, first: int, cols: int) -> Tile:
         asked = first + cols if first >= 0 else first
         cols = misfit(asked, held_extent(whole.cols))
         rows, first = misfit(asked_extent(rows), held_extent(rows)), 0
-    data = arithmetic.columns_from(whole.data, first)
+    data = views.columns_from(whole.data, first)
     return Tile(whole.slot, rows, cols, whole.fmt, whole.bits, data)
 
 
@@ -41,7 +49,7 @@ def rows_from(whole: Tile, first: int, rows: int) -> Tile:
         asked = first + rows if first >= 0 else first
         rows = misfit(asked, held_extent(whole.rows))
         cols, first = misfit(asked_extent(cols), held_extent(cols)), 0
-    data = arithmetic.rows_from(whole.data, first)
+    data = views.rows_from(whole.data, first)
     return Tile(whole.slot, rows, cols, whole.fmt, whole.bits, data)
 
 
@@ -51,7 +59,7 @@ def transposed(whole: Tile) -> Tile:
 
     An op on it waits as for the whole tile.
     """
-    data = arithmetic.transposed(whole.data, max(whole.rows, 0), max(whole.cols, 0))
+    data = views.transposed(whole.data, max(whole.rows, 0), max(whole.cols, 0))
     return Tile(whole.slot, whole.cols, whole.rows, whole.fmt, whole.bits, data)
 
 

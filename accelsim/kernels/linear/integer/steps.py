@@ -12,7 +12,7 @@ from accelsim.jit import jit_inner
 from accelsim.kernels.integer.chunks import RowTiles
 from accelsim.kernels.linear.integer.operands import Doubles
 from accelsim.numerics.integer import Accumulator, Starts
-from accelsim.numerics.quantizing import note_peak
+from accelsim.numerics.reductions import note_peak
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer, Tensor
 
