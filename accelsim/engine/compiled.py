@@ -4,11 +4,11 @@ Compute ops are resolved as soon as what they wait for is. Only the events whose
 matters pass through a heap: memory requests and claims of work items. The key of an event is
 (time, claims before requests, core, unit) in one integer, so that ties have one answer.
 
-All state is in arrays of records, because jitted functions pass plain arrays for free, while each
-tuple of arrays costs reference counting (docs/decisions/0002-two-engines.md).
+All state is in one tuple of arrays of records. The arrays are borrowed, so that passing the tuple
+counts no references (docs/decisions/0002-two-engines.md).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,12 +17,13 @@ from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, requ
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit, jit_inner
+from accelsim.jit import borrow, jit, jit_inline, jit_inner
 from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
     NUM_UNITS,
     READS,
     SLOT_BITS,
+    SLOT_MASK,
     WRITES,
     Unit,
 )
@@ -31,7 +32,6 @@ from accelsim.program.transfer import row_pitches, transfer_of
 
 _LOAD = Unit.LOAD.value
 _NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
-_SLOT_MASK = (1 << SLOT_BITS) - 1
 _UNIT_BITS, _CORE_BITS = 3, 16
 _CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
 _REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
@@ -97,26 +97,62 @@ _RUN = _record(
 )
 
 
+class _State(NamedTuple):
+    """All that changes in a run but the memory, as arrays that jitted code passes for free."""
+
+    words: Any
+    """[op, word], the program"""
+    ops: Any
+    """[op], records"""
+    waits: Any
+    """[op, unit], the last op of each unit that an op waits for"""
+    items: Any
+    """[item], records"""
+    phase_left: Any
+    """[phase], items that have not retired"""
+    launches: Any
+    """[phase], cycles from the end of the phase before"""
+    cores: Any
+    """[core], records"""
+    units: Any
+    """[core, unit], records"""
+    recent: Any
+    """[core, i], ring of the items claimed last"""
+    touched: Any
+    """[core, slot, unit], the last op of each unit that read a slot since its last write, and that
+    write in the last place"""
+    ends: Any
+    """[core, unit, i], ring of the ends of a queue's transfers"""
+    heap: Any
+    """Events, the next one first"""
+    run: Any
+    """One record"""
+    pitches: Any
+    """[tensor], bytes from row to row"""
+
+
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
     ops, items, cores = _new_ops(program, machine), _new_items(program), machine.cores
     memory = new_memory(machine, program)
     deepest = max(machine.load.in_flight, machine.store.in_flight)
     _run(
-        program.ops,
-        ops,
-        np.empty((program.num_ops, NUM_UNITS), np.int32),
-        items,
-        np.bincount(program.item_phase).astype(np.int64),
-        launch_cycles(program, machine),
-        _new_cores(machine),
-        _new_units(machine),
-        np.zeros((cores, machine.items_in_flight), np.int64),
-        np.full((cores, program.num_slots + 1, NUM_UNITS + 1), _NONE, np.int32),
-        np.zeros((cores, NUM_UNITS, deepest), np.int64),
-        np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
-        _new_run(machine),
-        row_pitches(program),
+        _State(
+            words=program.ops,
+            ops=ops,
+            waits=np.empty((program.num_ops, NUM_UNITS), np.int32),
+            items=items,
+            phase_left=np.bincount(program.item_phase).astype(np.int64),
+            launches=launch_cycles(program, machine),
+            cores=_new_cores(machine),
+            units=_new_units(machine),
+            recent=np.zeros((cores, machine.items_in_flight), np.int64),
+            touched=np.full((cores, program.num_slots + 1, NUM_UNITS + 1), _NONE, np.int32),
+            ends=np.zeros((cores, NUM_UNITS, deepest), np.int64),
+            heap=np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
+            run=_new_run(machine),
+            pitches=row_pitches(program),
+        ),
         memory,
     )
     times = (ops.start, ops.end, ops.busy, ops.cause, items.core)
@@ -167,79 +203,60 @@ def _new_run(machine: MachineSpec) -> np.recarray:
 
 
 @jit
-def _run(
-    words,
-    ops,
-    waits,
-    items,
-    phase_left,
-    launches,
-    cores,
-    units,
-    recent,
-    touched,
-    ends,
-    heap,
-    run,
-    pitches,
-    memory,
-):
-    """Handle the events in order until none is left.
-
-    waits: [op, unit], the last op of each unit that an op waits for. recent: [core, i], ring of the
-    items claimed last. touched: [core, slot, unit], the last op of each unit that read a slot since
-    its last write, and that write in the last place. ends: [core, unit, i], ring of the ends of a
-    queue's transfers. pitches: [tensor], bytes from row to row.
-    """
-    words, ops, waits, items = borrow(words), borrow(ops), borrow(waits), borrow(items)
-    cores, units, recent, heap = borrow(cores), borrow(units), borrow(recent), borrow(heap)
-    phase_left, launches = borrow(phase_left), borrow(launches)
-    touched, ends = borrow(touched), borrow(ends)
-    state, pitches, memory = run[0], borrow(pitches), borrowed_memory(memory)
-    if launches.size > 0:
-        state.phase_opened_at = launches[0]
-    _open_phases(phase_left, launches, state)
-    for core in range(state.num_cores):
-        _offer_claim(core, items, cores, units, recent, heap, state)
-    while state.heap_size > 0:
+def _run(state, memory):
+    """Handle the events in order until none is left."""
+    s, memory = _borrowed(state), borrowed_memory(memory)
+    run, heap = s.run[0], s.heap
+    if s.launches.size > 0:
+        run.phase_opened_at = s.launches[0]
+    _open_phases(s)
+    for core in range(run.num_cores):
+        _offer_claim(core, s)
+    while run.heap_size > 0:
         event = heap[0]
-        _pop(heap, state)
+        _pop(heap, run)
         time = event >> _TIME_SHIFT
         core = (event >> _UNIT_BITS) & _CORE_MASK
         if event & _REQUEST_BIT:
             unit = event & _UNIT_MASK
-            transfer = transfer_of(words, units[core, unit].head, pitches)
-            _serve(time, core, unit, transfer, ops, items, phase_left, units, ends, state, memory)
+            _serve(time, core, unit, s, memory)
             if unit == _LOAD:
-                cores[core].gate = time
+                s.cores[core].gate = time
         else:
-            _claim(
-                time,
-                core,
-                words,
-                ops,
-                waits,
-                items,
-                phase_left,
-                cores,
-                units,
-                recent,
-                touched,
-                state,
-            )
-        _resolve_compute(core, ops, waits, items, phase_left, units, state)
-        _offer_requests(core, ops, waits, items, units, ends, heap, state)
-        if _open_phases(phase_left, launches, state):
-            for claimer in range(state.num_cores):
-                _offer_claim(claimer, items, cores, units, recent, heap, state)
+            _claim(time, core, s)
+        _resolve_compute(core, s)
+        _offer_requests(core, s)
+        if _open_phases(s):
+            for claimer in range(run.num_cores):
+                _offer_claim(claimer, s)
         else:
-            _offer_claim(core, items, cores, units, recent, heap, state)
+            _offer_claim(core, s)
+
+
+@jit_inline
+def _borrowed(s):
+    return _State(
+        borrow(s.words),
+        borrow(s.ops),
+        borrow(s.waits),
+        borrow(s.items),
+        borrow(s.phase_left),
+        borrow(s.launches),
+        borrow(s.cores),
+        borrow(s.units),
+        borrow(s.recent),
+        borrow(s.touched),
+        borrow(s.ends),
+        borrow(s.heap),
+        borrow(s.run),
+        borrow(s.pitches),
+    )
 
 
 @jit_inner
-def _push(heap, state, key):
-    at = state.heap_size
-    state.heap_size = at + 1
+def _push(heap, run, key):
+    at = run.heap_size
+    run.heap_size = at + 1
     while at > 0:
         parent = (at - 1) >> 1
         if heap[parent] <= key:
@@ -250,10 +267,10 @@ def _push(heap, state, key):
 
 
 @jit_inner
-def _pop(heap, state):
+def _pop(heap, run):
     """Remove the smallest key, which the caller has read from heap[0]."""
-    size = state.heap_size - 1
-    state.heap_size = size
+    size = run.heap_size - 1
+    run.heap_size = size
     key = heap[size]
     at = 0
     while True:
@@ -270,45 +287,45 @@ def _pop(heap, state):
 
 
 @jit_inner
-def _next_item(core, cores, state):
-    if state.is_static:
-        return cores[core].num_claimed * state.num_cores + core
-    return state.next_item
+def _next_item(core, cores, run):
+    if run.is_static:
+        return cores[core].num_claimed * run.num_cores + core
+    return run.next_item
 
 
 @jit_inner
-def _is_open(item, items, state):
-    return item < len(items) and items[item].phase == state.phase
+def _is_open(item, items, run):
+    return item < len(items) and items[item].phase == run.phase
 
 
-@jit_inner
-def _claim(time, core, words, ops, waits, items, phase_left, cores, units, recent, touched, state):
+@jit_inline
+def _claim(time, core, s):
     """Give the next work item to a core, if one is left, and queue its ops."""
-    own = cores[core]
+    own, run = s.cores[core], s.run[0]
     own.is_claiming = False
-    index = _next_item(core, cores, state)
+    index = _next_item(core, s.cores, run)
     # Another core may have taken the last item of the phase for which this claim was made.
-    if time < state.phase_opened_at or not _is_open(index, items, state):
+    if time < run.phase_opened_at or not _is_open(index, s.items, run):
         return
-    item = items[index]
-    state.next_item += 1
+    item = s.items[index]
+    run.next_item += 1
     item.core = core
     item.claimed_at = time
     item.retired_at = time
-    recent[core, own.num_claimed % state.items_in_flight] = index
+    s.recent[core, own.num_claimed % run.items_in_flight] = index
     own.num_claimed += 1
     own.gate = time
     for op in range(item.first_op, item.end_op):
-        ops[op].work_item = index
-        _link(op, words, ops, waits, core, touched)
-        unit = units[core, ops[op].unit]
+        s.ops[op].work_item = index
+        _link(op, core, s.words, s.ops, s.waits, s.touched)
+        unit = s.units[core, s.ops[op].unit]
         if unit.head < 0:
             unit.head = op
         else:
-            ops[unit.tail].successor = op
+            s.ops[unit.tail].successor = op
         unit.tail = op
     if item.unresolved == 0:
-        _retire(item, phase_left, state)
+        _retire(item, s.phase_left, run)
 
 
 @jit_inner
@@ -319,20 +336,20 @@ def _wait_for(other, op, ops, waits):
 
 
 @jit_inner
-def _link(op, words, ops, waits, core, touched):
+def _link(op, core, words, ops, waits, touched):
     """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
     unit = ops[op].unit
     for other in range(NUM_UNITS):
         waits[op, other] = _NONE
     word = words[op, READS]
     while word:
-        slot = word & _SLOT_MASK
+        slot = word & SLOT_MASK
         word >>= SLOT_BITS
         _wait_for(touched[core, slot, _WRITE], op, ops, waits)
         touched[core, slot, unit] = op
     word = words[op, WRITES]
     while word:
-        slot = word & _SLOT_MASK
+        slot = word & SLOT_MASK
         word >>= SLOT_BITS
         for other in range(NUM_UNITS + 1):
             _wait_for(touched[core, slot, other], op, ops, waits)
@@ -358,19 +375,21 @@ def _ready(op, ops, waits, ready):
     return ready, cause
 
 
-@jit_inner
-def _resolve_compute(core, ops, waits, items, phase_left, units, state):
+@jit_inline
+def _resolve_compute(core, s):
     """Fix the times of all compute ops of a core whose inputs are known by now."""
-    progress = True
+    progress, run = True, s.run[0]
     while progress:
         progress = False
         for unit in range(FIRST_MEMORY_UNIT):
-            if units[core, unit].head >= 0:
-                progress |= _resolve_unit(units[core, unit], ops, waits, items, phase_left, state)
+            if s.units[core, unit].head >= 0:
+                progress |= _resolve_unit(
+                    s.units[core, unit], s.ops, s.waits, s.items, s.phase_left, run
+                )
 
 
 @jit_inner
-def _resolve_unit(unit, ops, waits, items, phase_left, state):
+def _resolve_unit(unit, ops, waits, items, phase_left, run):
     """Fix the times of the next ops of one unit; return whether there was any."""
     first = index = unit.head
     free = unit.free
@@ -385,7 +404,7 @@ def _resolve_unit(unit, ops, waits, items, phase_left, state):
         op.cause = cause
         op.start = ready
         free = ready + op.busy
-        _resolved(op, free + unit.latency, item, phase_left, state)
+        _resolved(op, free + unit.latency, item, phase_left, run)
         index = op.successor
     unit.free = free
     unit.head = index
@@ -393,43 +412,43 @@ def _resolve_unit(unit, ops, waits, items, phase_left, state):
 
 
 @jit_inner
-def _resolved(op, end, item, phase_left, state):
+def _resolved(op, end, item, phase_left, run):
     op.end = end
     item.retired_at = max(item.retired_at, end)
     item.unresolved -= 1
     if item.unresolved == 0:
-        _retire(item, phase_left, state)
+        _retire(item, phase_left, run)
 
 
 @jit_inner
-def _retire(item, phase_left, state):
+def _retire(item, phase_left, run):
     phase_left[item.phase] -= 1
-    state.retired_at = max(state.retired_at, item.retired_at)
+    run.retired_at = max(run.retired_at, item.retired_at)
 
 
-@jit_inner
-def _offer_requests(core, ops, waits, items, units, ends, heap, state):
+@jit_inline
+def _offer_requests(core, s):
     """Put the next transfer of each DMA queue into the heap once its time is known."""
     for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
-        queue = units[core, unit]
+        queue = s.units[core, unit]
         if queue.head < 0 or queue.is_pending:
             continue
-        ready = max(queue.free, items[ops[queue.head].work_item].claimed_at)
+        ready = max(queue.free, s.items[s.ops[queue.head].work_item].claimed_at)
         if queue.num_requested >= queue.in_flight:
             oldest = queue.num_requested % queue.in_flight
-            ready = max(ready, ends[core, unit, oldest])
-        ready, _ = _ready(queue.head, ops, waits, ready)
+            ready = max(ready, s.ends[core, unit, oldest])
+        ready, _ = _ready(queue.head, s.ops, s.waits, ready)
         if ready != _UNRESOLVED:
             queue.is_pending = True
             key = (ready << _TIME_SHIFT) | _REQUEST_BIT | (core << _UNIT_BITS) | unit
-            _push(heap, state, key)
+            _push(s.heap, s.run[0], key)
 
 
-@jit_inner
-def _serve(time, core, unit, transfer, ops, items, phase_left, units, ends, state, memory):
+@jit_inline
+def _serve(time, core, unit, s, memory):
     """Hand the next transfer of a queue to the memory."""
-    queue = units[core, unit]
-    op = ops[queue.head]
+    queue = s.units[core, unit]
+    op, transfer = s.ops[queue.head], transfer_of(s.words, queue.head, s.pitches)
     num_bytes = transfer.rows * transfer.row_bytes
     done = request(memory, time, transfer)
     # The port of the queue works while the memory does; a queue retires in order.
@@ -438,40 +457,41 @@ def _serve(time, core, unit, transfer, ops, items, phase_left, units, ends, stat
     done = max(done, (port + SUBCYCLES - 1) // SUBCYCLES + memory.latency_cycles)
     count, limit = queue.num_requested, queue.in_flight
     if count > 0:
-        done = max(done, ends[core, unit, (count - 1) % limit])
-    ends[core, unit, count % limit] = done
+        done = max(done, s.ends[core, unit, (count - 1) % limit])
+    s.ends[core, unit, count % limit] = done
     queue.num_requested = count + 1
     op.start = time
-    _resolved(op, done, items[op.work_item], phase_left, state)
+    _resolved(op, done, s.items[op.work_item], s.phase_left, s.run[0])
     queue.free = time
     queue.is_pending = False
     queue.head = op.successor
 
 
-@jit_inner
-def _open_phases(phase_left, launches, state):
+@jit_inline
+def _open_phases(s):
     """Move on to the first phase with work left; return whether that is a new one."""
-    before = state.phase
-    while state.phase < len(phase_left) and phase_left[state.phase] == 0:
-        state.phase += 1
-        if state.phase < len(phase_left):
-            state.phase_opened_at = state.retired_at + launches[state.phase]
-    return state.phase != before
+    run, phase_left = s.run[0], s.phase_left
+    before = run.phase
+    while run.phase < len(phase_left) and phase_left[run.phase] == 0:
+        run.phase += 1
+        if run.phase < len(phase_left):
+            run.phase_opened_at = run.retired_at + s.launches[run.phase]
+    return run.phase != before
 
 
-@jit_inner
-def _offer_claim(core, items, cores, units, recent, heap, state):
+@jit_inline
+def _offer_claim(core, s):
     """Put a claim into the heap if a core can take another item, for the cycle it can do so."""
-    own = cores[core]
-    if own.is_claiming or units[core, _LOAD].head >= 0:
+    own, run = s.cores[core], s.run[0]
+    if own.is_claiming or s.units[core, _LOAD].head >= 0:
         return
-    if not _is_open(_next_item(core, cores, state), items, state):
+    if not _is_open(_next_item(core, s.cores, run), s.items, run):
         return
-    ready = max(own.gate + 1, state.phase_opened_at)
-    if own.num_claimed >= state.items_in_flight:
-        oldest = items[recent[core, own.num_claimed % state.items_in_flight]]
+    ready = max(own.gate + 1, run.phase_opened_at)
+    if own.num_claimed >= run.items_in_flight:
+        oldest = s.items[s.recent[core, own.num_claimed % run.items_in_flight]]
         if oldest.unresolved > 0:
             return
         ready = max(ready, oldest.retired_at)
     own.is_claiming = True
-    _push(heap, state, (ready << _TIME_SHIFT) | (core << _UNIT_BITS))
+    _push(s.heap, s.run[0], (ready << _TIME_SHIFT) | (core << _UNIT_BITS))
