@@ -4,7 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
+from accelsim.engine.occupancy import scratchpad_held_peak_bytes
 from accelsim.program.joining import Part, joined
+from accelsim.program.program import BufferInfo
+from tests.handmade import SLOTS, int_matmul, machine_of, move, program_of
 from tests.property.engine.test_agreement import assert_equal
 from tests.strategies.machines import banked_machines, caches, machines
 from tests.strategies.programs import programs
@@ -43,3 +46,17 @@ def test_parts_take_as_long_as_alone_where_nothing_carries_over(two, machine):
     whole = compiled.schedule(joined("both", two), machine).cycles
     alone = sum(part.runs * compiled.schedule(part.program, machine).cycles for part in two)
     assert alone - sum(part.runs for part in two) <= whole <= alone
+
+
+def test_the_largest_slots_may_stand_last_in_a_word():
+    many = BufferInfo("s", "scratchpad", 65_535 - SLOTS, 1, 1, 16, 1)
+    op = int_matmul(4, 1, 2, 2, 2, 2, order=3, accumulate=True)
+    two = [
+        Part("a", program_of([[op]], buffers=[many])),
+        Part("b", program_of([[op, move(5, 4, 1, 1)]])),
+    ]
+    program = joined("both", two)
+    assert program.decode(1).reads == tuple(65_535 - SLOTS + slot for slot in (1, 2, 3, 4))
+    run = compiled.schedule(program, machine_of())
+    assert_equal(run, reference.schedule(program, machine_of()))
+    assert scratchpad_held_peak_bytes(run) == 64 * 64 * 2
