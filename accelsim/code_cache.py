@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import pickle
+import re
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ from numba.core.sigutils import normalize_signature
 from accelsim.closure import UnknownDependencyError, closure_digest, describe_class
 
 _types: Any = numba.types
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _DIGEST_BYTES = 32
 _POLL_S, _LONGEST_WAIT_S = 0.05, 300.0
 """How often to look whether another process is done, and when to compile all the same."""
@@ -192,7 +194,8 @@ def _remove_unused(folder: Path) -> None:
 
 def _describe_type(kind: Any) -> str:
     """Return a type of Numba as text, with what its own text leaves out."""
-    return " ".join([str(kind), *_hidden(kind)])
+    # The text of a function has its address, which is another one in each process.
+    return " ".join([_ADDRESS.sub("", str(kind)), *_hidden(kind)])
 
 
 def _hidden(kind: Any) -> Iterator[str]:

@@ -118,6 +118,21 @@ def test_an_edit_of_whatever_code_bakes_in_is_noticed(folder, file, old, new, va
     assert compiled > 0
 
 
+def test_code_that_is_given_a_function_is_found_again(folder):
+    """The text of its type has the address of the function, which no other process has."""
+    called = "@jit\ndef called(function, x):\n    return function(x)\n\n@jit\ndef run"
+    folder.edit("kernel.py", "@jit\ndef run", called)
+    folder.edit(
+        "main.py",
+        "kernel.run(kernel.Pair(first=10.0, second=100.0))",
+        "kernel.called(kernel.helper.scaled, 10.0)",
+    )
+    assert folder.run() == (20.0, 2)
+    assert folder.run() == (20.0, 0)
+    folder.edit("helper.py", "SCALE = 2.0", "SCALE = 3.0")
+    assert folder.run() == (30.0, 2)
+
+
 def test_a_docstring_a_comment_and_a_new_function_compile_nothing(folder):
     folder.run()
     folder.edit("helper.py", '"""Scale."""', '"""Multiply by the scale."""\n    # as said')

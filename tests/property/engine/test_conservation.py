@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 
 from accelsim.energy.model import energy_by_component
-from accelsim.engine import compiled, memory, reference
+from accelsim.engine import compiled, reference
 from accelsim.engine.activity import count_activity
+from accelsim.engine.memory import door
 from accelsim.loading import load_technology
 from accelsim.program.ops import Op, Unit
 from accelsim.units import PICO
@@ -26,7 +27,7 @@ def test_the_memory_serves_every_transfer_of_the_program_once(program, machine):
 
     def request(state, time_cycles, transfer):
         served[transfer.address, transfer.rows * transfer.row_bytes, transfer.is_write] += 1
-        return memory.request(state, time_cycles, transfer)
+        return door.request(state, time_cycles, transfer)
 
     with patch.object(reference, "request", request):
         reference.schedule(program, machine)
@@ -41,7 +42,7 @@ def test_the_memory_serves_requests_in_the_order_of_time(program, machine):
 
     def request(state, time_cycles, transfer):
         times.append(time_cycles)
-        return memory.request(state, time_cycles, transfer)
+        return door.request(state, time_cycles, transfer)
 
     with patch.object(reference, "request", request):
         reference.schedule(program, machine)
