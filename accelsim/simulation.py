@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from accelsim.code_cache import cache_folder
 from accelsim.config.document import plain_settings
@@ -24,6 +24,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.registry import is_shipped
+from accelsim.layer import common_hardware, one_program, run_as_one
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
@@ -54,6 +55,7 @@ def simulate(
     *,
     engine: Engine = "compiled",
     timeline: bool = False,
+    one_program: bool = False,
 ) -> Report:
     """Simulate a kernel on a workload: when everything happens, what it costs, what it computes.
 
@@ -61,8 +63,12 @@ def simulate(
     return. `recipe` is a kernel with parameters, such as `flash(tile_q=128)`; without one, or with
     `library`, the library of the machine picks it. The library completes the recipe of a kernel
     of its own. Keys of `settings` are `machine.<field>` or `workload.<field>`; values may be text
-    as in a file. A layer runs its parts one after the other; the library picks the kernels of
-    parts that `recipe` is not for.
+    as in a file.
+
+    A layer runs its parts one after the other; the library picks the kernels of parts that `recipe`
+    is not for. Its report is the sum of theirs. With `one_program`, and with `timeline`, the layer
+    runs as one program: one schedule at one clock, in which a part finds the L2 and the DRAM as the
+    one before left them. `parts` then says what each takes alone.
 
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
     ShortageError for what this computer lacks.
@@ -72,9 +78,9 @@ def simulate(
     run, loaded = _prepare(machine, workload, recipe, settings or {})
     problem = loaded.problem
     if not isinstance(problem, LayerProblem):
-        return _simulate(run, problem, loaded.folder, engine, timeline)
-    if timeline:
-        raise WorkloadError(f"{problem.name}: a layer has no single timeline; run one of its parts")
+        return _simulate(run, problem, loaded.folder, engine, timeline).report
+    if timeline or one_program:
+        return _simulate_as_one(run, problem, loaded.folder, engine, timeline)
     return _simulate_layer(run, problem, loaded.folder, engine)
 
 
@@ -84,17 +90,14 @@ def record(
     recipe: Recipe | str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Program:
-    """Return the verified tile program of a recipe; raises as `simulate` does."""
+    """Return the verified tile program of a recipe, of a layer the one program of all its parts.
+
+    Raises as `simulate` does.
+    """
     run, loaded = _prepare(machine, workload, recipe, settings or {}, needs_costs=False)
-    problem = loaded.problem
-    if isinstance(problem, LayerProblem):
-        raise WorkloadError(f"{problem.name}: a layer has no single program; name one of its parts")
-    whole = run.recipe_for(problem)
-    with shortages_explained(whole.kernel):
-        machine = run.hardware_for(problem, whole).machine
-        program, _ = whole.algorithm.record(problem, machine, whole.parameters(), None)
-        verify(program)
-    return program
+    if isinstance(loaded.problem, LayerProblem):
+        return _record_layer(run, loaded.problem)
+    return _record(run, loaded.problem)
 
 
 def check_comparison(
@@ -215,15 +218,28 @@ class Bench:
         A program of a kernel written outside accelsim is verified, which takes less time than to
         record it; raises ProgramError.
         """
+        recorded = self.record(problem, tensors)
+        return self.report(problem, recorded, engine, with_timeline), recorded.output
+
+    def record(self, problem: Problem, tensors: Tensors | None = None) -> "Recorded":
+        """Return the program of a problem and, with tensors, its output; raises ProgramError."""
         recipe = self.recipe_for(problem)
-        machine, technology = self.hardware_for(problem, recipe)
-        _check_costs(machine, technology)
+        hardware = self.hardware_for(problem, recipe)
         parameters = recipe.parameters()
-        program, output = recipe.algorithm.record(problem, machine, parameters, tensors)
+        program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
         if not is_shipped(recipe.algorithm):
             verify(program)
+        return Recorded(recipe, hardware, program, output)
+
+    def report(
+        self, problem: Problem, recorded: "Recorded", engine: Engine, with_timeline: bool
+    ) -> Report:
+        """Return the report of a recorded problem, its accuracy not judged."""
+        recipe, (machine, technology), program, output = recorded
+        _check_costs(machine, technology)
+        parameters = recipe.parameters()
         capped = schedule_under_cap(program, machine, technology, _ENGINES[engine])
-        report = build_report(
+        return build_report(
             schedule=capped.schedule,
             machine=capped.machine,
             technology=technology,
@@ -232,7 +248,7 @@ class Bench:
             recipe=str(recipe),
             library="" if self.recipe else self.machine.library,
             is_exact=recipe.algorithm.is_exact,
-            selection_assumed=tensors is None and recipe.algorithm.selects_by_values(parameters),
+            selection_assumed=output is None and recipe.algorithm.selects_by_values(parameters),
             engine=engine,
             settings=self.settings,
             parameters=_resolved(parameters, program),
@@ -240,7 +256,25 @@ class Bench:
             accuracy=None,
             with_timeline=with_timeline,
         )
-        return report, output
+
+
+class Recorded(NamedTuple):
+    """What became of a problem on a machine."""
+
+    recipe: Recipe
+    """Whole."""
+    hardware: Hardware
+    """As the code of the recipe uses it."""
+    program: Program
+    output: Array | None
+    """None without tensors."""
+
+
+class _Run(NamedTuple):
+    """A problem that was run."""
+
+    report: Report
+    program: Program
 
 
 def _resolved(parameters: Any, program: Program) -> dict[str, Any]:
@@ -288,32 +322,78 @@ def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
         )
 
 
+def _record(run: Bench, problem: Problem) -> Program:
+    """Return the verified program of a problem, without numbers."""
+    with shortages_explained(run.recipe_for(problem).kernel):
+        program = run.record(problem).program
+        verify(program)
+    return program
+
+
+def _record_layer(run: Bench, layer: LayerProblem) -> Program:
+    """Return the verified program of all parts of a layer."""
+    _hardware_of(run, layer)
+    parts = [_record(run.for_kind(part.problem.kind), part.problem) for part in layer.problems]
+    with shortages_explained(layer.name):
+        program = one_program(layer, parts)
+        verify(program)
+    return program
+
+
+def _hardware_of(run: Bench, layer: LayerProblem) -> Hardware:
+    """Return the hardware as all parts of a layer use it; raises WorkloadError."""
+    problems = [part.problem for part in layer.problems]
+    recipes = [run.for_kind(problem.kind).recipe_for(problem) for problem in problems]
+    own = [run.hardware_for(*each) for each in zip(problems, recipes, strict=True)]
+    return common_hardware(layer, recipes, own)
+
+
 def _simulate(
     run: Bench,
     problem: Problem,
     folder: Path,
     engine: Engine,
     with_timeline: bool,
-) -> Report:
-    """Return the report of one problem, its output judged by the oracle of the kernel."""
+) -> _Run:
+    """Return the run of one problem, its output judged by the oracle of the kernel."""
     kernel = run.recipe_for(problem).algorithm
     _warn_of_prompts(kernel, problem)
     with shortages_explained(kernel.name):
         tensors, beyond = load_counted_tensors(problem, folder)
-        report, output = run.execute(problem, tensors, engine, with_timeline)
-        if output is None or tensors is None:
-            return report
-        accuracy = compare(output, kernel.oracle(problem, tensors))
-        return replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
+        recorded = run.record(problem, tensors)
+        report = run.report(problem, recorded, engine, with_timeline)
+        if recorded.output is not None and tensors is not None:
+            accuracy = compare(recorded.output, kernel.oracle(problem, tensors))
+            report = replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
+        return _Run(report, recorded.program)
 
 
 def _simulate_layer(run: Bench, layer: LayerProblem, folder: Path, engine: Engine) -> Report:
     """Return the report of the parts one after the other, each of them `count` times."""
     parts = [
-        _simulate(own, problem, folder, engine, False) for own, problem in _parts_for(run, layer)
+        _simulate(own, problem, folder, engine, False).report
+        for own, problem in _parts_for(run, layer)
     ]
+    return _sum_of(run, layer, parts)
+
+
+def _sum_of(run: Bench, layer: LayerProblem, parts: Sequence[Report]) -> Report:
     runs = [report.repeated(part.count) for report, part in zip(parts, layer.problems, strict=True)]
     return replace(in_sequence(runs, layer.name, run.settings), parts=tuple(parts))
+
+
+def _simulate_as_one(
+    run: Bench, layer: LayerProblem, folder: Path, engine: Engine, with_timeline: bool
+) -> Report:
+    """Return the report of a layer as one program, and of its parts alone."""
+    hardware = _hardware_of(run, layer)
+    parts = [
+        _simulate(own, problem, folder, engine, False) for own, problem in _parts_for(run, layer)
+    ]
+    total = _sum_of(run, layer, [part.report for part in parts])
+    with shortages_explained(total.kernel):
+        program = one_program(layer, [part.program for part in parts])
+        return run_as_one(total, program, hardware, _ENGINES[engine], with_timeline)
 
 
 def _warn_of_prompts(kernel: type[Kernel], problem: Problem) -> None:

@@ -74,7 +74,11 @@ def compare(
     engine: options.EngineOption = options.Engine.COMPILED,
     output: options.FormatOption = options.OutputFormat.TABLE,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Also draw the first ops of each kernel.")
+        bool,
+        typer.Option(
+            "--timeline",
+            help="Also draw the first ops of each kernel; a layer runs as one program.",
+        ),
     ] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -18,13 +18,16 @@ def run(
     settings: options.Settings = None,
     engine: options.EngineOption = options.Engine.COMPILED,
     output: options.FormatOption = options.OutputFormat.TABLE,
+    as_one: Annotated[
+        bool, typer.Option("--as-one", help="Run a layer as one program, as --trace does.")
+    ] = False,
     trace: Annotated[
         Path | None, typer.Option(help="Write the timeline to this file, for Perfetto.")
     ] = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Simulate one kernel: cycles, bytes, joules and what it does to the numbers."""
+    """Simulate one kernel, or a layer: cycles, bytes, joules and what it does to the numbers."""
     chosen = options.parse_settings(settings)
     started = perf_counter()
     with working(f"simulating {kernel or workload}"):
@@ -39,6 +42,7 @@ def run(
             chosen,
             engine=engine.value,
             timeline=trace is not None,
+            one_program=as_one,
         )
     detail(f"simulated in {perf_counter() - started:.2f} s")
     if output is options.OutputFormat.JSON:
@@ -63,7 +67,7 @@ def program(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Print the verified tile program of a kernel, one op a line."""
+    """Print the verified tile program of a kernel, or of all parts of a layer, one op a line."""
     chosen = options.parse_settings(settings)
     with working(f"recording {kernel or workload}"):
         from accelsim.interruption import interruptible

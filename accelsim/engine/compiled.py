@@ -20,6 +20,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import borrow, jit, jit_inline, jit_inner
 from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
+    LATER_SLOTS,
     NUM_UNITS,
     READS,
     SLOT_BITS,
@@ -324,13 +325,13 @@ def _link(op, core, words, ops, waits, touched):
     word = words[op, READS]
     while word:
         slot = word & SLOT_MASK
-        word >>= SLOT_BITS
+        word = (word >> SLOT_BITS) & LATER_SLOTS
         _wait_for(touched[core, slot, _WRITE], op, ops, waits)
         touched[core, slot, unit] = op
     word = words[op, WRITES]
     while word:
         slot = word & SLOT_MASK
-        word >>= SLOT_BITS
+        word = (word >> SLOT_BITS) & LATER_SLOTS
         for other in range(NUM_UNITS + 1):
             _wait_for(touched[core, slot, other], op, ops, waits)
             touched[core, slot, other] = _NONE

@@ -4,7 +4,14 @@ import numpy as np
 
 from accelsim.engine.schedule import Cycles, Schedule
 from accelsim.jit import jit, jit_inner
-from accelsim.program.ops import READS, SLOT_BITS, SLOT_MASK, SLOTS_PER_WORD, WRITES
+from accelsim.program.ops import (
+    LATER_SLOTS,
+    READS,
+    SLOT_BITS,
+    SLOT_MASK,
+    SLOTS_PER_WORD,
+    WRITES,
+)
 
 _NOT_ALIVE = -1
 _DIGIT_BITS = 11
@@ -101,11 +108,11 @@ def _lives(ops, item_ops, start, end, slot_bytes):
                     count = _end_life(lives, count, core, slot, begin, last, slot_bytes)
                     begin[core, slot], last[core, slot] = start[i], end[i]
                 last[core, slot] = max(last[core, slot], end[i])
-                writes >>= SLOT_BITS
+                writes = (writes >> SLOT_BITS) & LATER_SLOTS
             while reads:
                 slot = reads & SLOT_MASK
                 last[core, slot] = max(last[core, slot], end[i])
-                reads >>= SLOT_BITS
+                reads = (reads >> SLOT_BITS) & LATER_SLOTS
     for core in range(num_cores):
         for slot in range(slots):
             count = _end_life(lives, count, core, slot, begin, last, slot_bytes)
@@ -117,7 +124,7 @@ def _has(word, slot):
     while word:
         if word & SLOT_MASK == slot:
             return True
-        word >>= SLOT_BITS
+        word = (word >> SLOT_BITS) & LATER_SLOTS
     return False
 
 

@@ -32,7 +32,6 @@ from accelsim.program.refusal import refusal
 Array = npt.NDArray[Any]
 
 _FIRST_CAPACITY_OPS = 1 << 20
-_ADDRESS_ALIGNMENT_BYTES = 4096
 
 
 def too_long(name: str) -> DoesNotFitError:
@@ -55,7 +54,6 @@ class ProgramBuilder:
         self.tensors: list[TensorInfo] = []
         self.buffers: list[BufferInfo] = []
         self.data: dict[str, Array] = {}
-        self._next_address = 0
         self._next_slot = 1
 
     def tensor(
@@ -69,9 +67,8 @@ class ProgramBuilder:
     ) -> Tensor:
         """Place a rows x cols matrix in HBM; inputs bring their data when numbers are computed."""
         self._check_sizes(f"tensor {name}", rows, cols)
-        info = TensorInfo(name, role, rows, cols, fmt.bits, self._next_address)
-        blocks = -(-info.size_bytes // _ADDRESS_ALIGNMENT_BYTES)
-        self._next_address += blocks * _ADDRESS_ALIGNMENT_BYTES
+        address = self.tensors[-1].next_address if self.tensors else 0
+        info = TensorInfo(name, role, rows, cols, fmt.bits, address)
         if self.with_numbers:
             self.data[name] = data if data is not None else _zeros((rows, cols), fmt)
             self._check_shape(name, self.data[name], (rows, cols))

@@ -24,6 +24,8 @@ SLOT_BITS = 16
 SLOTS_PER_WORD = 4
 MAX_SLOTS = 1 << SLOT_BITS
 SLOT_MASK = MAX_SLOTS - 1
+LATER_SLOTS = (1 << SLOT_BITS * (SLOTS_PER_WORD - 1)) - 1
+"""Mask of a word without its first slot: a word is negative where its last slot is a large one."""
 NO_SLOT = 0
 """Slot number of an unused field; real slots count from 1."""
 

@@ -1,5 +1,6 @@
 """The tile program: what a kernel does on any machine, op by op, and never when."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -32,11 +33,13 @@ from accelsim.program.ops import (
     Unit,
 )
 from accelsim.program.totals import Totals, totals_of
+from accelsim.units import ceil_div
 
 Words = npt.NDArray[np.int64]
 
 Memory = Literal["scratchpad", "accumulator", "index_buffer"]
 _FORMATS = list(Format)
+_ADDRESS_ALIGNMENT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,12 @@ class TensorInfo:
         """Bytes of the whole tensor."""
         return self.rows * self.row_bytes
 
+    @property
+    def next_address(self) -> int:
+        """Where the tensor after this one begins."""
+        blocks = ceil_div(self.address + self.size_bytes, _ADDRESS_ALIGNMENT_BYTES)
+        return blocks * _ADDRESS_ALIGNMENT_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class BufferInfo:
@@ -72,6 +81,8 @@ class BufferInfo:
     cols: int
     bits: int
     first_slot: int
+    part: int = 0
+    """Part of the program that it belongs to: the buffers of each part have the memory in turn."""
 
     @property
     def slot_bytes(self) -> int:
@@ -196,8 +207,11 @@ class Program:
         return tuple((self.totals.read_bytes + self.totals.write_bytes).tolist())
 
     def memory_bytes(self, memory: str) -> int:
-        """Return the bytes allocated in one of the memories on chip."""
-        return sum(buffer.size_bytes for buffer in self.buffers if buffer.memory == memory)
+        """Return the bytes allocated in one of the memories on chip, by the part with most."""
+        by_part = Counter[int]()
+        for buffer in self.buffers:
+            by_part[buffer.part] += buffer.size_bytes if buffer.memory == memory else 0
+        return max(by_part.values(), default=0)
 
     def buffer_of(self, slot: int) -> BufferInfo | None:
         """Return the buffer of a slot number; None for a number that is not used."""

@@ -1,6 +1,7 @@
 """A schedule to the report of a run: what was measured, and what it is of."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from accelsim.energy.area import area_by_component_mm2
@@ -19,6 +20,8 @@ from accelsim.workload.problem import Problem
 
 _BOUND_FROM = 0.5
 """A resource bounds a run when it is busy for at least this share of it; else latency does."""
+_ABOUT = ("version", "machine", "workload", "kernel", "settings", "parameters")
+"""Fields of a report that a timeline tells of its run."""
 
 
 def build_report(
@@ -65,6 +68,30 @@ def build_report(
         selection=dict(schedule.program.selection),
         selection_assumed=selection_assumed,
         accuracy=accuracy,
+        timeline=build_timeline(schedule, machine, about) if with_timeline else None,
+    )
+
+
+def report_as_one(
+    total: Report,
+    schedule: Schedule,
+    machine: MachineSpec,
+    technology: TechnologySpec,
+    power_cap: PowerCap,
+    with_timeline: bool,
+) -> Report:
+    """Return the report of a layer as one program; total: that of its parts one after the other."""
+    measured = replace(
+        measured_of(schedule, machine, technology), inputs_out_of_range=total.inputs_out_of_range
+    )
+    about = {name: getattr(total, name) for name in _ABOUT}
+    return replace(
+        total,
+        **vars(measured),
+        **vars(_peaks(schedule)),
+        one_program=True,
+        power_cap=power_cap,
+        bound_by=_bound_by(schedule, machine),
         timeline=build_timeline(schedule, machine, about) if with_timeline else None,
     )
 

@@ -55,6 +55,8 @@ def _share(value: float, total: float) -> str:
 def _totals(report: Report) -> Iterator[Row]:
     chosen = f" (picked by library {report.library})" if report.library else ""
     yield "recipe", f"{report.recipe}{chosen}", ""
+    if report.one_program:
+        yield "run as", "one program", ""
     if report.power_cap != "none":
         yield quantity_of("power_cap").title, report.power_cap, ""
     further = [(name, getattr(report, name)) for name in further_columns(_TOTALS)]
@@ -125,4 +127,5 @@ def _accuracy(report: Report) -> Iterator[Row]:
 
 def _parts(report: Report) -> Iterator[Row]:
     for part in report.parts:
-        yield f"{part.kernel}: {part.workload}", f"{part.cycles:,} cycles", ""
+        alone = " alone" if report.one_program else ""
+        yield f"{part.kernel}: {part.workload}", f"{part.cycles:,} cycles{alone}", ""

@@ -102,7 +102,8 @@ def quantity_of(column: str) -> Quantity:
     if group in _GROUPS:
         suffix, title = _GROUPS[group]
         unit, prefixes = _SUFFIXES[suffix]
-        return Quantity(title.format(words(member)), unit, prefixes)
+        shown = ".".join(words(part) for part in member.split("."))
+        return Quantity(title.format(shown), unit, prefixes)
     name = column.removeprefix("machine.").removeprefix("workload.").removeprefix("units.")
     suffix = _suffix_of(name) or _suffix_of_field(column)
     title = words(name.removesuffix(suffix).rstrip("_") or name)

@@ -61,7 +61,9 @@ class Report(Measured, Peaks):
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
     parts: "tuple[Report, ...]" = ()
-    """Reports of the problems of a layer, each for one of its `count` equal ones."""
+    """Reports of the problems of a layer, each for one of its `count` equal ones, run alone."""
+    one_program: bool = False
+    """Whether a layer ran as one program, so that it is not the sum of its parts."""
     timeline: Timeline | None = field(default=None, repr=False, compare=False)
     """When every op happened, if asked for."""
 
@@ -77,7 +79,7 @@ class Report(Measured, Peaks):
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the timeline as plain nested data for JSON."""
         plain = plain_columns(self) | {"parts": [part.to_dict() for part in self.parts]}
-        absent = [name for name in ("dram", "parts") if not plain[name]]
+        absent = [name for name in ("dram", "parts", "one_program") if not plain[name]]
         return {name: value for name, value in plain.items() if name not in absent}
 
     def to_row(self) -> dict[str, Any]:

@@ -51,5 +51,5 @@ def build_timeline(schedule: Schedule, machine: MachineSpec, about: Mapping[str,
 def _label(program: Program, op: OpRecord) -> str:
     if op.unit in (Unit.LOAD, Unit.STORE):
         return f"{op.op.name.lower()} {program.tensors[op.tensor].name}"
-    target = program.slot_name(op.writes[0]).partition("[")[0]
-    return f"{op.op.name.lower()} {target}"
+    buffer = program.buffer_of(op.writes[0])
+    return f"{op.op.name.lower()} {buffer.name if buffer else op.writes[0]}"

@@ -48,6 +48,32 @@ def test_a_run_without_a_kernel_says_what_was_picked(accelsim_command):
     assert named == report | {"library": ""}
 
 
+LAYER = """
+kind: layer
+name: two-projections
+problems:
+  - {kind: gemm, name: up, m: 1, n: 64, k: 32, count: 2}
+  - {kind: gemm, name: down, m: 1, n: 32, k: 64}
+"""
+
+
+def test_a_layer_has_a_trace_and_a_program(accelsim_command, tmp_path):
+    (tmp_path / "layer.yaml").write_text(LAYER)
+    words = ("--machine", "edge-npu", "--workload", "layer.yaml")
+    table = cells(accelsim_command("run", *words, "--trace", "t.json").stdout)
+    assert table["run as"] == "one program"
+    assert "run as" not in cells(accelsim_command("run", *words).stdout)
+    assert cells(accelsim_command("run", *words, "--as-one").stdout) == table
+    trace = json.loads((tmp_path / "t.json").read_text())
+    ops = [event["name"] for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert ops.count("store 0.up[0].c") == ops.count("store 0.up[1].c") > 0
+    assert {"load 0.up.b", "matmul 0.up.acc", "load 1.down.b", "store 1.down.c"} <= set(ops)
+    program = accelsim_command("program", *words).stdout.splitlines()
+    assert program[0] == "program two-projections"
+    assert "  tensor 0.up[1].c output 1x64 x 16 bit at 12288" in program
+    assert "item 2 phase 2" in program
+
+
 def test_run_writes_a_trace_for_perfetto(accelsim_command, tmp_path):
     done = accelsim_command(*RUN, "--kernel", "flash", "--trace", "t.json")
     assert done.stderr == "wrote t.json; open it with Perfetto\n"

@@ -380,10 +380,6 @@ def model_path_of(name, cache):
             ".: cannot write the trace: Is a directory",
         ),
         (
-            (*GEMM, "llama-2-7b-decode-4096-layer", "--trace", "t.json"),
-            "llama-2-7b-decode-4096-layer: a layer has no single timeline; run one of its parts",
-        ),
-        (
             ("compare", *GEMM[1:3], "-w", "gemm-1024", "-k", "gemm", "-o", "/proc/out"),
             "/proc/out: cannot write to the folder: No such file or directory",
         ),

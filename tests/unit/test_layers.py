@@ -40,9 +40,10 @@ LAYERS = {
     "report": MODELS | {"workload", "engine", "energy"},
     "power": MODELS | {"engine", "energy"},
     "loading": SPECS | {"workload", "hardware"},
+    "layer": MODELS | {"workload", "library", "power", "report"},
     "simulation": MODELS
     | {"workload", "kernels", "library", "engine", "energy", "power", "report", "loading"}
-    | {"code_cache"},
+    | {"code_cache", "layer"},
     "sweeps": MODELS
     | {"sources", "workers", "workload", "kernels", "library", "energy", "report", "loading"}
     | {"simulation"},

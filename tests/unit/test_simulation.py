@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,17 @@ import pytest
 
 import accelsim
 from accelsim.config.shipped import known_names
-from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, ShortageError
+from accelsim.errors import (
+    AccelsimError,
+    ConfigError,
+    DoesNotFitError,
+    ShortageError,
+    WorkloadError,
+)
 from accelsim.kernels.registry import kernel_names
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine, load_workload
+from accelsim.power import CLOSE
 from accelsim.simulation import record, simulate
 
 SMALL = {"q_heads": 2, "kv_heads": 1, "head_dim": 16, "q_len": 48, "kv_len": 48, "causal": True}
@@ -310,13 +318,136 @@ class TestLayers:
         assert report.parts[0].cycles == coarse.parts[0].cycles
         assert report.parts[1].ops > coarse.parts[1].ops
 
-    def test_a_layer_has_no_timeline_and_no_program(self, layer):
-        assert str(refusal("edge-npu", layer, "flash", timeline=True)) == (
-            "both: a layer has no single timeline; run one of its parts"
+
+TWICE = {"kind": "gemm", "name": "up", "m": 64, "n": 512, "k": 512, "count": 2}
+"""A product whose operands fit the L2 of ascend-910b many times over."""
+EAGER = {"kind": "vector", "name": "norm", "function": "rmsnorm", "rows": 64, "cols": 512}
+
+
+class TestOneProgram:
+    """A layer as one program: one schedule, in which parts find what those before them left."""
+
+    @pytest.mark.parametrize("machine", ["edge-npu", "ascend-910b-no-l2"])
+    def test_takes_as_long_as_its_parts_where_nothing_carries_over(self, layer, machine):
+        total = simulate(machine, layer, "flash")
+        one = simulate(machine, layer, "flash", one_program=True)
+        # A phase begins a launch after all before it have ended, the first phase of a run too.
+        for name in ("cycles", "ops", "macs", "hbm_read_bytes", "hbm_write_bytes", "l2"):
+            assert getattr(one, name) == getattr(total, name), name
+        assert one.energy_j == pytest.approx(total.energy_j, rel=1e-12)
+        assert one.scratchpad_peak_bytes == total.scratchpad_peak_bytes
+        assert one.scratchpad_held_peak_bytes == total.scratchpad_held_peak_bytes
+        assert one.parts == total.parts
+        assert (one.kernel, one.recipe, one.library) == ("gemm, flash", "gemm, flash", "npu")
+
+    def test_says_that_it_is_one(self, layer):
+        total, one = (
+            simulate("edge-npu", layer, "flash", one_program=each) for each in (False, True)
         )
-        with pytest.raises(AccelsimError) as error:
-            record("edge-npu", layer, "flash")
-        assert str(error.value) == "both: a layer has no single program; name one of its parts"
+        assert (total.one_program, one.one_program) == (False, True)
+        assert "one_program" not in total.to_dict()
+        assert one.to_dict()["one_program"] is True
+
+    def test_counts_the_inputs_of_equal_parts_once(self, layer):
+        total, one = (
+            simulate("edge-npu", layer, "flash", one_program=each) for each in (False, True)
+        )
+        inputs = 48 * 32 * 2 + 32 * 64 * 2
+        assert total.compulsory_bytes - one.compulsory_bytes == 2 * inputs
+        assert one.hbm_bytes_by_tensor["0.qkv.b"] == total.hbm_bytes_by_tensor["b"]
+        assert one.hbm_bytes_by_tensor["0.qkv[2].c"] == 48 * 64 * 2
+        assert one.hbm_bytes_by_tensor["1.attention.q"] == total.hbm_bytes_by_tensor["q"]
+
+    def test_a_repeated_product_finds_its_weights_in_the_l2(self, tmp_path):
+        layer = write_workload(tmp_path, kind="layer", name="twice", problems=[TWICE])
+        total, one = (simulate("ascend-910b", layer, one_program=each) for each in (False, True))
+        (part,) = one.parts
+        assert total.hbm_read_bytes == 2 * part.hbm_read_bytes
+        assert one.hbm_read_bytes == part.hbm_read_bytes == 2 * (64 * 512 + 512 * 512)
+        assert one.l2["hit_fraction"] > total.l2["hit_fraction"]
+        assert one.cycles < total.cycles
+
+    def test_has_a_timeline_of_all_parts(self, layer):
+        report = simulate("edge-npu", layer, "flash", timeline=True)
+        assert report.one_program
+        timeline = report.timeline
+        assert timeline.cycles == report.cycles == timeline.end_cycle.max()
+        assert len(timeline.core) == report.ops
+        assert {"load 0.qkv.a", "matmul 0.qkv.acc", "store 0.qkv[2].c"} <= set(timeline.names)
+        assert {"load 1.attention.k", "store 1.attention.o"} <= set(timeline.names)
+        assert timeline.about["workload"] == "both"
+        names = [timeline.names[index] for index in timeline.name_index]
+        first = {name: timeline.start_cycle[names.index(name)] for name in timeline.names}
+        runs = report.parts[0].cycles
+        assert first["store 0.qkv[1].c"] - first["store 0.qkv[0].c"] == runs
+        assert first["load 1.attention.q"] >= 3 * runs
+
+    def test_is_the_program_that_is_recorded(self, layer):
+        program = record("edge-npu", layer, "flash")
+        assert (program.name, program.num_ops) == (
+            "both",
+            simulate("edge-npu", layer, "flash").ops,
+        )
+        assert [tensor.name for tensor in program.tensors] == [
+            *("0.qkv.a", "0.qkv.b", "0.qkv[0].c", "0.qkv[1].c", "0.qkv[2].c"),
+            *("1.attention.q", "1.attention.k", "1.attention.v", "1.attention.o"),
+        ]
+
+    def test_parts_with_tensors_are_judged(self, tmp_path):
+        family = {"source": "uniform", "seed": 5}
+        parts = [{**TWICE, "tensors": family}, EAGER]
+        layer = write_workload(tmp_path, kind="layer", name="judged", problems=parts)
+        report = simulate("edge-npu", layer, one_program=True)
+        assert report.parts[0].accuracy.relative_rmse < 2**-10
+        assert report.accuracy is report.parts[1].accuracy is None
+
+    def test_both_engines_give_one_report(self, layer):
+        compiled, reference = (
+            simulate("edge-npu", layer, "flash", engine=engine, one_program=True)
+            for engine in ("compiled", "reference")
+        )
+        assert replace(reference, engine="compiled", parts=()) == replace(compiled, parts=())
+
+    def test_changes_nothing_for_a_single_problem(self, small):
+        assert simulate("edge-npu", small, "flash", one_program=True) == simulate(
+            "edge-npu", small, "flash"
+        )
+
+    def test_runs_at_one_clock_under_a_power_cap(self, tmp_path):
+        """The product alone would draw more than the cap, and the norm alone less."""
+        parts = [{"kind": "gemm", "name": "up", "m": 1024, "n": 1024, "k": 1024}, EAGER]
+        layer = write_workload(tmp_path, kind="layer", name="capped", problems=parts)
+        free = simulate("ascend-910b-no-l2", layer)
+        cap_w = 0.8 * free.energy_j / free.time_s
+        power = {"lowest_clock": "100 MHz", "reference_clock": "1.8 GHz", "energy_exponent": 1.0}
+        settings = {f"machine.power.{key}": value for key, value in power.items()}
+        settings["machine.power.cap"] = f"{cap_w} W"
+        one = simulate("ascend-910b-no-l2", layer, None, settings, one_program=True)
+        assert one.power_cap == "met"
+        assert one.energy_j / one.time_s == pytest.approx(cap_w, rel=CLOSE)
+        product, norm = one.parts
+        assert product.clock_hz < one.clock_hz < norm.clock_hz == 1.8e9
+
+    @pytest.mark.parametrize("run", [record, partial(simulate, one_program=True)])
+    def test_parts_that_use_the_machine_in_different_ways_are_refused(self, tmp_path, run):
+        layer = write_workload(tmp_path, kind="layer", name="mixed", problems=[TWICE, EAGER])
+        with pytest.raises(WorkloadError) as error:
+            run("h200-sxm", layer)
+        product, norm = (str(part.recipe) for part in simulate("h200-sxm", layer).parts)
+        assert "code=eager" in norm
+        assert str(error.value) == (
+            f"mixed: its parts up ({product}) and norm ({norm}) use machine h200-sxm in different "
+            f"ways, so they cannot be one program; run the layer as the sum of its parts"
+        )
+
+    def test_a_layer_that_is_too_long_is_refused(self, tmp_path):
+        many = {**TWICE, "count": 10**7}
+        layer = write_workload(tmp_path, kind="layer", name="long", problems=[many])
+        ops = simulate("edge-npu", layer).ops
+        assert str(refusal("edge-npu", layer, one_program=True)) == (
+            f"long: found {ops} ops as one program, allowed: {2**25}; "
+            f"run its parts one by one, or give it fewer or smaller ones"
+        )
 
 
 class TestWhatComesBack:

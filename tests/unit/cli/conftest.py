@@ -102,10 +102,22 @@ class Simulator:
         self.calls = []
         self.failure = None
         self.num_set_aside, self.free_keys = 0, ()
+        self.one_program = False
 
-    def simulate(self, machine, workload, recipe, settings, *, engine="compiled", timeline=False):
+    def simulate(
+        self,
+        machine,
+        workload,
+        recipe,
+        settings,
+        *,
+        engine="compiled",
+        timeline=False,
+        one_program=False,
+    ):
         recipe = None if recipe is None else str(recipe)
         self.calls.append((machine, workload, recipe, settings, engine))
+        self.one_program = one_program
         if self.failure:
             raise self.failure
         return Report(machine, workload, recipe or PICKED, TIMELINE if timeline else None)

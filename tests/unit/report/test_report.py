@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,14 @@ def test_the_terminal_shows_the_parts_of_a_layer(layer):
     text = printed(layer)
     assert all(f"{part.kernel}: {part.workload}" in text for part in layer.parts)
     assert "no tensors" in text
+
+
+def test_the_terminal_says_that_a_layer_ran_as_one_program(layer):
+    text = printed(replace(layer, one_program=True, hbm_bytes_by_tensor={"0.qkv.k_scale": 1}))
+    assert "run as" not in printed(layer)
+    assert re.search(r"run as +│ +one program", text)
+    assert all(f"{part.cycles:,} cycles alone" in text for part in layer.parts)
+    assert "HBM bytes of 0.qkv.k scale" in text
 
 
 def test_a_notebook_shows_a_table(report):

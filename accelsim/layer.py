@@ -1,0 +1,50 @@
+"""A layer as one program: the programs of its parts joined, and scheduled at one clock."""
+
+from collections.abc import Sequence
+
+from accelsim.errors import WorkloadError
+from accelsim.library.base import Hardware
+from accelsim.library.recipe import Recipe
+from accelsim.power import Scheduler, schedule_under_cap
+from accelsim.program.joining import Part, joined
+from accelsim.program.program import Program
+from accelsim.report.build import report_as_one
+from accelsim.report.report import Report
+from accelsim.workload.problem import LayerProblem
+
+
+def one_program(layer: LayerProblem, programs: Sequence[Program]) -> Program:
+    """Return the program of a layer; programs: of its parts, in order.
+
+    Raises DoesNotFitError for more than a program may have.
+    """
+    parts = zip(layer.problems, programs, strict=True)
+    named = [Part(part.problem.name, program, part.count) for part, program in parts]
+    return joined(layer.name, named)
+
+
+def common_hardware(
+    layer: LayerProblem, recipes: Sequence[Recipe], hardware: Sequence[Hardware]
+) -> Hardware:
+    """Return the hardware that all parts of a layer see; raises WorkloadError where they differ.
+
+    recipes, hardware: of its parts, in order. One schedule has one machine: code that uses it in
+    another way has other rates, depths and latencies at the same time.
+    """
+    first, *others = hardware
+    for part, recipe, own in zip(layer.problems[1:], recipes[1:], others, strict=True):
+        if own != first:
+            raise WorkloadError(
+                f"{layer.name}: its parts {layer.problems[0].problem.name} ({recipes[0]}) and "
+                f"{part.problem.name} ({recipe}) use machine {first.machine.name} in different "
+                f"ways, so they cannot be one program; run the layer as the sum of its parts"
+            )
+    return first
+
+
+def run_as_one(
+    total: Report, program: Program, hardware: Hardware, schedule: Scheduler, with_timeline: bool
+) -> Report:
+    """Return the report of a layer as one program; total: that of its parts one after the other."""
+    run, machine, power_cap = schedule_under_cap(program, *hardware, schedule)
+    return report_as_one(total, run, machine, hardware.technology, power_cap, with_timeline)
