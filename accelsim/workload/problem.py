@@ -1,84 +1,30 @@
 """What is asked of a machine: attention, a matrix product, a vector function, or a layer."""
 
-from abc import ABC, abstractmethod
-from math import prod
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from accelsim.config.beside import KeysBeside
-from accelsim.config.spec import Name, PositiveValue, Size, Spec
-from accelsim.errors import did_you_mean
+from accelsim.config.spec import Name, Size, Spec
 from accelsim.numerics.formats import Format
-from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.sources import AttentionSource, GemmSource, VectorSource
+from accelsim.workload.base import FLOAT_FORMATS, FloatFormat, GemmFormat, Shapes, TensorProblem
+from accelsim.workload.sources import AttentionSource, GemmSource
+from accelsim.workload.vector import VectorProblem
 
-Shapes = dict[str, tuple[int, ...]]
-
-FLOAT_FORMATS = (Format.FP32, Format.BF16, Format.FP16, Format.FP8_E4M3, Format.FP8_E5M2)
-GEMM_FORMATS = (*FLOAT_FORMATS, Format.INT8, Format.INT4)
-
-
-def _one_of(formats: tuple[Format, ...]) -> BeforeValidator:
-    def check(found: object) -> object:
-        # Before the format is read, so that only what this problem allows is listed.
-        if isinstance(found, str) and found not in formats:
-            is_misspelt = found not in set(Format)
-            hint = did_you_mean(found, formats) if is_misspelt else ""
-            ending = f"{hint};" if hint else ","
-            raise ValueError(f"found '{found}'{ending} allowed: {', '.join(formats)}")
-        return found
-
-    return BeforeValidator(check)
+__all__ = [
+    "FLOAT_FORMATS",
+    "AttentionProblem",
+    "GemmProblem",
+    "LayerPart",
+    "LayerProblem",
+    "Problem",
+    "Shapes",
+    "VectorProblem",
+    "Workload",
+]
 
 
-def _names(formats: tuple[Format, ...]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "enum": [str(each) for each in formats]})
-
-
-FloatFormat = Annotated[Format, _one_of(FLOAT_FORMATS), _names(FLOAT_FORMATS)]
-GemmFormat = Annotated[Format, _one_of(GEMM_FORMATS), _names(GEMM_FORMATS)]
-
-
-def _bytes_of(shapes: Shapes, fmt: Format) -> dict[str, int]:
-    sizes = {name: prod(shape) * fmt.bits for name, shape in shapes.items()}
-    return {name: ceil_div(bits, BITS_PER_BYTE) for name, bits in sizes.items()}
-
-
-class _TensorProblem(Spec, ABC):
-    name: Name
-    """Name shown in reports."""
-    dtype: Format
-    """Number format of the tensors in HBM."""
-
-    @property
-    @abstractmethod
-    def input_shapes(self) -> Shapes:
-        """Shapes of the tensors to read."""
-
-    @property
-    @abstractmethod
-    def output_shapes(self) -> Shapes:
-        """Shapes of the tensors to write."""
-
-    @property
-    def output_dtype(self) -> Format:
-        """Number format of the outputs in HBM, unless a kernel is asked for another one."""
-        return self.dtype.of_results
-
-    @property
-    def tensor_bytes(self) -> dict[str, int]:
-        """Bytes of every input and output in its format."""
-        inputs = _bytes_of(self.input_shapes, self.dtype)
-        return inputs | _bytes_of(self.output_shapes, self.output_dtype)
-
-    @property
-    def compulsory_bytes(self) -> int:
-        """HBM traffic that nothing can avoid: each input read and each output written once."""
-        return sum(self.tensor_bytes.values())
-
-
-class AttentionProblem(_TensorProblem):
+class AttentionProblem(TensorProblem):
     """softmax(Q K^T / sqrt(head_dim)) V for every query head; KV heads may be shared (GQA)."""
 
     kind: Literal["attention"]
@@ -144,7 +90,7 @@ class AttentionProblem(_TensorProblem):
         return {"o": self.input_shapes["q"]}
 
 
-class GemmProblem(_TensorProblem):
+class GemmProblem(TensorProblem):
     """C = A B with A [m, k] and B [k, n]."""
 
     kind: Literal["gemm"]
@@ -174,47 +120,6 @@ class GemmProblem(_TensorProblem):
     def output_shapes(self) -> Shapes:
         """Shape of the product c."""
         return {"c": (self.m, self.n)}
-
-
-class VectorProblem(_TensorProblem):
-    """A function of each row, or of each element, of a matrix [rows, cols]."""
-
-    kind: Literal["vector"]
-    """What is asked."""
-    function: Literal["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul"]
-    """softmax and norms work along rows, norms without learned weights; gelu is its tanh form;
-    silu_mul is silu(x) y, the activation of a gated feed-forward."""
-    rows: Size
-    """Rows of the matrix; tokens."""
-    cols: Size
-    """Columns of the matrix; features."""
-    epsilon: PositiveValue = 1e-5
-    """What norms add to the mean square before its root."""
-    dtype: FloatFormat = Format.FP16
-    """Number format of inputs and output in HBM."""
-    tensors: VectorSource | None = None
-    """Where the values come from; absent: cost only, no accuracy."""
-
-    @property
-    def output_dtype(self) -> Format:
-        """Number format of the result in HBM."""
-        return self.dtype
-
-    @property
-    def macs(self) -> int:
-        """The matrix unit has nothing to do."""
-        return 0
-
-    @property
-    def input_shapes(self) -> Shapes:
-        """Shapes of x and, for silu_mul, y."""
-        names = ("x", "y") if self.function == "silu_mul" else ("x",)
-        return dict.fromkeys(names, (self.rows, self.cols))
-
-    @property
-    def output_shapes(self) -> Shapes:
-        """Shape of the result."""
-        return {"result": (self.rows, self.cols)}
 
 
 Problem = AttentionProblem | GemmProblem | VectorProblem
