@@ -49,6 +49,8 @@ class TensorInfo:
     cols: int
     bits: int
     address: int
+    needed_rows: int | None = None
+    """Rows that a run cannot do without, of a table that it touches in parts; None: all."""
 
     @property
     def row_bytes(self) -> int:
@@ -59,6 +61,12 @@ class TensorInfo:
     def size_bytes(self) -> int:
         """Bytes of the whole tensor."""
         return self.rows * self.row_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        """Bytes that a run cannot do without."""
+        rows = self.rows if self.needed_rows is None else self.needed_rows
+        return rows * self.row_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from accelsim.workload.vector import VectorProblem
 __all__ = [
     "FLOAT_FORMATS",
     "AttentionProblem",
+    "FloatFormat",
     "GemmProblem",
     "LayerPart",
     "LayerProblem",

@@ -12,8 +12,8 @@ from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.vector.base import VectorFunction, VectorParameters
-from accelsim.kernels.vector.functions import FUNCTIONS, SILU_MUL, Layout, Operand, apply
-from accelsim.kernels.vector.operands import computed, load_operand, store_result
+from accelsim.kernels.vector.functions import FUNCTIONS, SILU_MUL, Layout, apply
+from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.oracle import exact_result
 from accelsim.kernels.vector.streamed import NUM_COLUMNS, streamed
 from accelsim.kernels.vector.tiles import (

@@ -1,9 +1,16 @@
 """The vector functions by name."""
 
+from accelsim.kernels.vector.add_rmsnorm import AddRmsnorm
 from accelsim.kernels.vector.base import VectorFunction
+from accelsim.kernels.vector.embedding import Embedding
 from accelsim.kernels.vector.matrix import MatrixFunction
+from accelsim.kernels.vector.rotary import Rotary
 
-_OWN: dict[str, type[VectorFunction]] = {}
+_OWN: dict[str, type[VectorFunction]] = {
+    "add_rmsnorm": AddRmsnorm,
+    "rotary": Rotary,
+    "embedding": Embedding,
+}
 """Functions with a file of their own; all others are those of `MatrixFunction`."""
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.base import Hardware, Library
 from accelsim.library.hopper.matrix import WARPS, attention, gemm, of_warps
-from accelsim.library.hopper.vector import plain_code
+from accelsim.library.hopper.vector import EAGER_FUNCTIONS, plain_code
 from accelsim.library.recipe import CODE, Recipe
 from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem, VectorProblem
 
@@ -26,6 +26,8 @@ class Hopper(Library):
             return attention(problem, machine)
         if isinstance(problem, GemmProblem):
             return gemm(problem)
+        if not isinstance(problem, VectorProblem) or problem.function not in EAGER_FUNCTIONS:
+            return Recipe("vector")
         code = plain_code(problem, machine)
         return Recipe("vector", **code.settings, **{CODE: EAGER})
 
