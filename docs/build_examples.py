@@ -95,6 +95,7 @@ def keys_of(kind: str) -> str:
 _WORKLOAD_PARTS = {
     "AttentionProblem": "`kind: attention`",
     "GemmProblem": "`kind: gemm`",
+    "GroupedGemmProblem": "`kind: grouped_gemm`",
     "VectorProblem": "`kind: vector`",
     "LayerProblem": "`kind: layer`",
     "UniformSource": "`source: uniform`",

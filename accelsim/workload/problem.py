@@ -1,4 +1,4 @@
-"""What is asked of a machine: attention, a matrix product, a vector function, or a layer."""
+"""What is asked of a machine: attention, matrix products, a vector function, or a layer."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from accelsim.config.beside import KeysBeside
 from accelsim.config.spec import Name, Size, Spec
 from accelsim.numerics.formats import Format
 from accelsim.workload.base import FLOAT_FORMATS, FloatFormat, GemmFormat, Shapes, TensorProblem
+from accelsim.workload.grouped import GroupedGemmProblem
 from accelsim.workload.sources import AttentionSource, GemmSource
 from accelsim.workload.vector import VectorProblem
 
@@ -16,6 +17,7 @@ __all__ = [
     "AttentionProblem",
     "FloatFormat",
     "GemmProblem",
+    "GroupedGemmProblem",
     "LayerPart",
     "LayerProblem",
     "Problem",
@@ -123,11 +125,12 @@ class GemmProblem(TensorProblem):
         return {"c": (self.m, self.n)}
 
 
-Problem = AttentionProblem | GemmProblem | VectorProblem
+Problem = AttentionProblem | GemmProblem | GroupedGemmProblem | VectorProblem
 
 _IN_A_LAYER = {
     "LayerAttention": (AttentionProblem, "Attention as a part of a layer."),
     "LayerGemm": (GemmProblem, "A matrix product as a part of a layer."),
+    "LayerGroupedGemm": (GroupedGemmProblem, "Products of experts as a part of a layer."),
     "LayerVector": (VectorProblem, "A vector function as a part of a layer."),
 }
 """Name of a part of a layer in the JSON Schema -> its problem, and what the schema says it is."""

@@ -50,7 +50,7 @@ class GemmTensors(NamedTuple):
     a: NDArray[Any]
     """[m, k]"""
     b: NDArray[Any]
-    """[k, n]"""
+    """[k, n], or [experts, k, n]"""
     linear: str | None = None
     """Name of the linear of a model whose input and weights these are, such as `layer3.q`."""
     model: str | None = None
