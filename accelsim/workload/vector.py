@@ -41,6 +41,7 @@ class VectorProblem(TensorProblem):
         "rmsnorm",
         "layernorm",
         "gelu",
+        "silu",
         "silu_mul",
         "add_rmsnorm",
         "rotary",
@@ -48,10 +49,11 @@ class VectorProblem(TensorProblem):
         "kv_write",
         "argmax",
         "router",
-        "silu",
     ]
     """softmax and norms work along rows, norms without learned weights; gelu is its tanh form;
-    silu_mul is silu(x) y, the activation of a gated feed-forward. For the others see below."""
+    silu_mul is silu(x) y, the activation of a gated feed-forward; add_rmsnorm is a residual added
+    and rmsnorm; rotary turns heads of Q and K; embedding reads rows of a table, kv_write writes
+    rows to a cache; argmax is greedy sampling; router picks experts."""
     rows: Size
     """Rows of the matrix; tokens."""
     cols: Size

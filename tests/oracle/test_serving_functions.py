@@ -7,9 +7,10 @@ import pytest
 
 from accelsim.kernels.vector.rows import Vector
 from accelsim.loading import LoadedWorkload, load_machine
+from accelsim.program.ops import Op
 from accelsim.simulation import simulate
 from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import load_tensors
+from accelsim.workload.tensors import VectorTensors, load_tensors
 from tests.oracle.recorded import moved_bytes, run
 
 RANDOM = {"source": "uniform", "amplitude": 3, "seed": 5}
@@ -18,12 +19,18 @@ KEYS = {
     "add_rmsnorm": {"cols": 52},
     "rotary": {"cols": 60, "head_dim": 12, "table_rows": 50},
     "embedding": {"cols": 37, "table_rows": 23},
+    "kv_write": {"cols": 24, "table_rows": 60, "page": 4},
+    "argmax": {"cols": 301},
+    "router": {"cols": 13, "top_k": 3},
 }
 
 LARGE = {
     "add_rmsnorm": {"cols": 4096},
     "rotary": {"cols": 5120, "head_dim": 128, "table_rows": 8192},
     "embedding": {"cols": 4096, "table_rows": 32000},
+    "kv_write": {"cols": 1024, "table_rows": 8192, "page": 16},
+    "argmax": {"cols": 32000},
+    "router": {"cols": 64, "top_k": 6},
 }
 
 
@@ -143,3 +150,63 @@ def test_the_estimate_is_near_the_simulated_time(function, dtype, machine):
     report = simulate(loaded, LoadedWorkload(problem, Path()), "vector")
     estimate = Vector.estimated_cycles(problem, loaded, Vector.parameters())
     assert 0.8 < report.cycles / estimate < 1.2
+
+
+def test_kv_write_moves_new_rows_in_and_out_once():
+    problem = problem_of("kv_write", rows=300, cols=512, table_rows=4096, page=16, dtype="fp16")
+    one = 300 * 512 * 2
+    assert tensor_bytes_moved(problem) == {"x": one, "keys": one, "y": one, "values": one}
+    assert problem.compulsory_bytes == 4 * one
+
+
+def test_kv_write_stores_once_a_page_where_the_page_lies():
+    problem = problem_of("kv_write", rows=9, cols=6, table_rows=22, page=4, dtype="fp16")
+    program, _ = run("vector", problem, None)
+    # Nine rows fill two of the five whole pages and begin a third.
+    assert sorted(set(problem.row_numbers.tolist())) == sorted(problem.row_numbers.tolist())
+    stores = [op for op in program if op.op == Op.STORE]
+    assert sorted(op.b for op in stores) == [1, 1, 4, 4, 4, 4]
+    begins = [tensor.address for tensor in program.tensors if tensor.role == "output"]
+    pages = [page * 4 * 6 * 2 for page in problem.row_numbers]
+    assert sorted(op.a for op in stores) == sorted(
+        begin + page for begin in begins for page in pages
+    )
+
+
+def test_a_tile_holds_whole_pages():
+    program, _ = run("vector", problem_of("kv_write"), None, tile_rows=5)
+    assert program.parameters["tile_rows"] == 8
+
+
+def test_a_decode_step_writes_rows_of_sequences_of_their_own():
+    problem = problem_of("kv_write", rows=7, cols=6, table_rows=100, page=1)
+    program, _ = run("vector", problem, None)
+    assert sum(op.op == Op.STORE for op in program) == 2 * 7
+
+
+def test_argmax_reads_a_vocabulary_once():
+    problem = problem_of("argmax", rows=30, cols=9000, dtype="bf16")
+    moved = {"x": 30 * 9000 * 2, "result": 30 * 4}
+    assert tensor_bytes_moved(problem, tile_cols=700) == moved == problem.tensor_bytes
+
+
+@pytest.mark.parametrize("tile_cols", [3, 4, 100])
+def test_argmax_takes_the_first_of_equal_elements(tile_cols):
+    problem = problem_of("argmax", rows=4, cols=8)
+    x = np.float32([[2, 9, 1, 9, 9, 0, 0, 9], [0] * 8, [-5] * 7 + [-4], [-np.inf] * 8])
+    _, output = run("vector", problem, VectorTensors(x), tile_cols=tile_cols)
+    assert output.ravel().tolist() == [1, 0, 7, 0]
+
+
+def test_a_router_moves_scores_in_and_weights_and_experts_out():
+    problem = problem_of("router", rows=300, cols=64, top_k=6, dtype="bf16")
+    moved = {"x": 300 * 64 * 2, "result": 300 * 6 * 2, "experts": 300 * 6 * 4}
+    assert tensor_bytes_moved(problem) == moved == problem.tensor_bytes
+
+
+def test_a_router_takes_the_largest_scores_and_weights_that_add_up_to_one():
+    problem = problem_of("router", rows=2, cols=4, top_k=2)
+    x = np.log(np.float32([[1, 6, 2, 1], [3, 1, 3, 3]]))
+    _, (weights, experts) = run("vector", problem, VectorTensors(x))
+    assert experts.tolist() == [[1, 2], [0, 2]]
+    assert weights == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5]]), abs=1e-6)

@@ -115,12 +115,14 @@ def check_tiles(
 
 
 @remembered
-def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters) -> Choice:
+def choose_tiles(
+    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters, kernel: str = "gemm"
+) -> Choice:
     """Return the tiling of the lowest estimated time among those asked for that fit.
 
-    Raises DoesNotFitError.
+    Raises DoesNotFitError, which names the kernel.
     """
-    name = f"gemm on {problem.name}"
+    name = f"{kernel} on {problem.name}"
     machine.cube_for(name)
     formats = formats_of(problem, parameters)
     check_tiles(name, problem, parameters, formats)

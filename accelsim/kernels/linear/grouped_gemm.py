@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from accelsim.config.spec import MAX_SIZE, Size, Spec
+from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
@@ -154,10 +155,15 @@ def _choose(
     """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
     longest = max(problem.rows)
     heights = [parameters.tile_m] if parameters.tile_m else balanced(longest, _HEIGHTS).tolist()
-    return min(
-        (_choice(problem, machine, parameters, height) for height in heights),
-        key=lambda choice: choice.cycles,
-    )
+    found, error = [], None
+    for height in heights:
+        try:
+            found.append(_choice(problem, machine, parameters, height))
+        except DoesNotFitError as misfit:
+            error = misfit
+    if error and not found:
+        raise error
+    return min(found, key=lambda choice: choice.cycles)
 
 
 def _choice(
@@ -183,7 +189,7 @@ def _choice(
     own = parameters.model_dump(exclude={"tile_m"})
     swizzle = max(1, round(blocks / len(problem.used)))
     asked = GemmParameters(tile_m=height, splits=1, swizzle=swizzle, **own)
-    choice = choose_tiles(whole, machine, asked)
+    choice = choose_tiles(whole, machine, asked, GroupedGemm.name)
     least = problem.compulsory_bytes / sustained_bytes_per_cycle(machine) + miss_cycles(machine)
     return choice._replace(cycles=max(choice.cycles, least))
 

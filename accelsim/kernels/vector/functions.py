@@ -12,8 +12,8 @@ from accelsim.kernels.vector.operands import Operand
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer
 
-FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")
-COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU_MUL = range(len(FUNCTIONS))
+FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul")
+COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU, SILU_MUL = range(len(FUNCTIONS))
 
 _TANH_SCALE = float(2 * np.sqrt(2 / np.pi))
 _TANH_CUBIC = 0.044715
@@ -48,10 +48,11 @@ def apply(p, function, x, y, column, work, epsilon):
         divide_by_root_mean_square(p, x, work, column, epsilon)
     elif function == GELU:
         _gelu(p, x, work)
-    elif function == SILU_MUL:
+    elif function in (SILU, SILU_MUL):
         al.scale(p, work, x, -1.0)
         _divide_by_one_plus_exp(p, x, work)
-        al.multiply(p, x, x, y)
+        if function == SILU_MUL:
+            al.multiply(p, x, x, y)
 
 
 @jit_inner

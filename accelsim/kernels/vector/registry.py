@@ -1,15 +1,21 @@
 """The vector functions by name."""
 
 from accelsim.kernels.vector.add_rmsnorm import AddRmsnorm
+from accelsim.kernels.vector.argmax import Argmax
 from accelsim.kernels.vector.base import VectorFunction
 from accelsim.kernels.vector.embedding import Embedding
+from accelsim.kernels.vector.kv_write import KvWrite
 from accelsim.kernels.vector.matrix import MatrixFunction
 from accelsim.kernels.vector.rotary import Rotary
+from accelsim.kernels.vector.router import Router
 
 _OWN: dict[str, type[VectorFunction]] = {
     "add_rmsnorm": AddRmsnorm,
     "rotary": Rotary,
     "embedding": Embedding,
+    "kv_write": KvWrite,
+    "argmax": Argmax,
+    "router": Router,
 }
 """Functions with a file of their own; all others are those of `MatrixFunction`."""
 

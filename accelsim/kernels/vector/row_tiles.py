@@ -14,7 +14,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, fitting
-from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
+from accelsim.kernels.estimate.memory import launch_cycles, miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.tiling import misfit
 from accelsim.kernels.vector.base import VectorFunction, VectorParameters
 from accelsim.kernels.vector.tiles import MOVED_BITS, shares, slots_of_a_core
@@ -76,9 +76,14 @@ class RowFunction(VectorFunction):
         """Return the result, of the data of all tensors by name."""
 
     @classmethod
-    def num_rows(cls, problem: VectorProblem) -> int:
-        """Return how many rows are cut into tiles."""
-        return problem.rows
+    def unit(cls, problem: VectorProblem) -> int:
+        """Return how many rows no tile parts."""
+        return 1
+
+    @classmethod
+    def steps(cls, problem: VectorProblem, asked: VectorParameters) -> dict[str, int]:
+        """Return the parameters, beside the rows of a tile, that stand for what was chosen."""
+        return {}
 
     @classmethod
     def record(
@@ -93,8 +98,8 @@ class RowFunction(VectorFunction):
         builder = ProgramBuilder(f"vector on {problem.name}", with_numbers=tensors is not None)
         asked = parameters.model_copy(update={"tile_rows": rows})
         layout = cls.layout(builder, problem, asked, tensors)
-        program = builder.record(cls.entry, ceil_div(cls.num_rows(problem), rows), layout)
-        program = program.with_parameters(tile_rows=rows)
+        program = builder.record(cls.entry, ceil_div(problem.rows, rows), layout)
+        program = program.with_parameters(tile_rows=rows, **cls.steps(problem, asked))
         return program, None if tensors is None else cls.output(builder.data)
 
     @classmethod
@@ -113,22 +118,24 @@ class RowFunction(VectorFunction):
         def declare(room: Footprint, rows: Any) -> None:
             cls.buffers(cast(ProgramBuilder, room), problem, asked, rows)
 
-        tried = cls._heights(problem, machine, asked)
-        tried = tried[fitting(machine, declare, tried)]
+        heights = cls._heights(problem, machine, asked)
+        tried = heights[fitting(machine, declare, heights)]
         if not len(tried):
-            name, fewest = f"vector on {problem.name}", asked.tile_rows or 1
+            name, fewest = f"vector on {problem.name}", int(heights[-1])
             raise misfit(name, machine, lambda each: cls.buffers(each, problem, asked, fewest))
-        cycles = _estimate(cls.cost(problem), cls.num_rows(problem), machine, tried, asked.stages)
+        cycles = _estimate(cls.cost(problem), problem.rows, machine, tried, asked.stages)
         best = int(cycles.argmin())
         return int(tried[best]), float(cycles[best])
 
     @classmethod
     def _heights(cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters) -> Any:
-        rows = cls.num_rows(problem)
+        """Return the rows of tiles to try, the fewest last."""
+        unit = cls.unit(problem)
+        units = ceil_div(problem.rows, unit)
         if asked.tile_rows:
-            return np.array([min(asked.tile_rows, rows)])
-        heights = shares(rows, machine.cores, 1, max(1, _MOST_ELEMENTS // problem.cols))
-        return np.unique(np.minimum(heights, rows))[::-1]
+            return np.array([min(ceil_div(asked.tile_rows, unit), units) * unit])
+        most = max(1, _MOST_ELEMENTS // (problem.cols * unit))
+        return np.unique(np.minimum(shares(units, machine.cores, 1, most), units))[::-1] * unit
 
 
 def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages: int) -> Any:
@@ -151,7 +158,8 @@ def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages:
     item = np.maximum(step, whole / machine.items_in_flight)
     run = whole + (ceil_div(ceil_div(rows, tile), machine.cores) - 1) * item
     moved = rows * (cost.loaded_bytes + cost.stored_bytes) / sustained_bytes_per_cycle(machine)
-    return np.maximum(run, moved + 2 * latency + np.minimum(load, work) + store)
+    run = np.maximum(run, moved + 2 * latency + np.minimum(load, work) + store)
+    return launch_cycles(machine, with_products=False) + run
 
 
 def row_bytes(problem: VectorProblem, cols: int) -> float:

@@ -28,6 +28,7 @@ _OPS = {
     "rmsnorm": ("multiply", "reduce", "divide"),
     "layernorm": ("reduce", "add", "multiply", "reduce", "divide"),
     "gelu": ("multiply", "multiply", "add", "multiply", "exp", "add", "divide"),
+    "silu": ("multiply", "exp", "add", "divide"),
     "silu_mul": ("multiply", "exp", "add", "divide", "multiply"),
 }
 """Ops on all elements of a tile."""
