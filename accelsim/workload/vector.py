@@ -97,7 +97,9 @@ class VectorProblem(TensorProblem):
     def _belongs_to_the_function(cls, size: int | None, info: ValidationInfo) -> int | None:
         function, owners = info.data.get("function"), _OWNERS[str(info.field_name)]
         if function in owners and size is None:
-            raise ValueError(f"found none, allowed: a size, which function = {function} needs")
+            raise ValueError(
+                f"found no {info.field_name}, allowed: a size, which function = {function} needs"
+            )
         if function and function not in owners and size is not None:
             raise ValueError(
                 f"found {size} with function = {function}, allowed: only with {', '.join(owners)}"
@@ -198,10 +200,12 @@ class VectorProblem(TensorProblem):
         """
         table_rows, page = self.table_rows or 1, self.page or 1
         if self.function == "kv_write":
-            pages = np.arange(table_rows // page)
-            if self.order == "random":
-                pages = np.random.default_rng(self.seed).permutation(pages)
-            return pages[: ceil_div(self.rows, page)].astype(np.int32)
+            filled = ceil_div(self.rows, page)
+            if self.order == "sequential":
+                return np.arange(filled, dtype=np.int32)
+            # Without a list of all pages, of which a large cache has very many.
+            rng = np.random.default_rng(self.seed)
+            return rng.choice(table_rows // page, filled, replace=False).astype(np.int32)
         if self.order == "sequential":
             return (np.arange(self.rows) % table_rows).astype(np.int32)
         return np.random.default_rng(self.seed).integers(table_rows, size=self.rows, dtype=np.int32)

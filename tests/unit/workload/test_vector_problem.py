@@ -43,7 +43,7 @@ def mistake(make, *arguments, **keys):
 def test_a_function_needs_its_own_keys(function, keys, missing):
     assert mistake(vector, function, **keys) == (
         (missing,),
-        f"found none, allowed: a size, which function = {function} needs",
+        f"found no {missing}, allowed: a size, which function = {function} needs",
     )
 
 
