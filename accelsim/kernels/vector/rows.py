@@ -16,7 +16,7 @@ class Vector(Kernel):
     """A function of elements or rows."""
 
     name: ClassVar[str] = "vector"
-    summary: ClassVar[str] = "softmax, norms, activations and copies of a matrix, tile by tile"
+    summary: ClassVar[str] = "norms, activations, tables, choices: functions of rows, tile by tile"
     problem_kind: ClassVar[str] = "vector"
     parameters: ClassVar[type[Spec]] = VectorParameters
 
