@@ -96,6 +96,7 @@ _WORKLOAD_PARTS = {
     "AttentionProblem": "`kind: attention`",
     "SequenceSpec": "An entry of `sequences`",
     "GemmProblem": "`kind: gemm`",
+    "GroupedGemmProblem": "`kind: grouped_gemm`",
     "VectorProblem": "`kind: vector`",
     "LayerProblem": "`kind: layer`",
     "UniformSource": "`source: uniform`",

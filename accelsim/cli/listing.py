@@ -105,6 +105,9 @@ def shape_of(workload: Any) -> str:
         return f"{sum(part.count for part in workload.problems)} problems"
     if workload.kind == "gemm":
         return f"{workload.m} x {workload.n} x {workload.k}, {workload.dtype}"
+    if workload.kind == "grouped_gemm":
+        sizes = f"{workload.m} x {workload.n} x {workload.k}"
+        return f"{sizes} of {len(workload.rows)} experts, {workload.dtype}"
     if workload.kind == "vector":
         return f"{workload.function} of {workload.rows} x {workload.cols}, {workload.dtype}"
     heads = f"{workload.num_sequences} x {workload.q_heads}/{workload.kv_heads} heads"

@@ -39,8 +39,9 @@ Name = Annotated[str, AfterValidator(_shown_as_it_is), Field(json_schema_extra={
 
 # What compiled code computes with has bounds: 64-bit integers hold the product of any two sizes,
 # and no factor makes a time too long for them.
-Size = Annotated[int, Field(gt=0, lt=2**31)]
-SizeOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+MAX_SIZE = 2**31 - 1
+Size = Annotated[int, Field(gt=0, lt=MAX_SIZE + 1)]
+SizeOrZero = Annotated[int, Field(ge=0, lt=MAX_SIZE + 1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
 MAX_VALUE = 3.4028234663852886e38

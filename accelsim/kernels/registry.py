@@ -14,6 +14,7 @@ from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
+from accelsim.kernels.linear.grouped_gemm import GroupedGemm
 from accelsim.kernels.linear.quantized.outlier_split import OutlierSplit
 from accelsim.kernels.linear.quantized.quantized import Quantized
 from accelsim.kernels.linear.quantized.requantized import Requantized
@@ -32,6 +33,7 @@ from accelsim.sources import class_digest
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,
+    GroupedGemm,
     Tender,
     Requantized,
     Quantized,

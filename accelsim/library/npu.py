@@ -13,7 +13,7 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.base import Library
 from accelsim.library.recipe import Recipe
-from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem
+from accelsim.workload.problem import AttentionProblem, GemmProblem, GroupedGemmProblem, Problem
 
 _CLEARLY = 0.015
 """Share of the time by which estimates have to differ: they are no better than that."""
@@ -32,7 +32,7 @@ class Npu(Library):
             return Recipe("int_flash") if has_array_only else _attention(problem, machine)
         if isinstance(problem, GemmProblem):
             return Recipe("quantized" if has_array_only else "gemm")
-        return Recipe("vector")
+        return Recipe("grouped_gemm" if isinstance(problem, GroupedGemmProblem) else "vector")
 
 
 def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:

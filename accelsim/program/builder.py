@@ -64,11 +64,15 @@ class ProgramBuilder:
         cols: int,
         fmt: Format,
         data: Array | None = None,
+        needed_rows: int | None = None,
     ) -> Tensor:
-        """Place a rows x cols matrix in HBM; inputs bring their data when numbers are computed."""
+        """Place a rows x cols matrix in HBM; inputs bring their data when numbers are computed.
+
+        needed_rows: of a table that is touched in parts, the rows that a run cannot do without.
+        """
         self._check_sizes(f"tensor {name}", rows, cols)
         address = self.tensors[-1].next_address if self.tensors else 0
-        info = TensorInfo(name, role, rows, cols, fmt.bits, address)
+        info = TensorInfo(name, role, rows, cols, fmt.bits, address, needed_rows)
         if self.with_numbers:
             self.data[name] = data if data is not None else _zeros((rows, cols), fmt)
             self._check_shape(name, self.data[name], (rows, cols))
@@ -103,13 +107,21 @@ class ProgramBuilder:
         data = _zeros((slots, rows, cols), fmt) if self.with_numbers else None
         return Buffer(info.first_slot, slots, rows, cols, fmt.code, fmt.bits, data)
 
-    def index_buffer(self, name: str, capacity: int) -> Buffer:
-        """Allocate `capacity` 32-bit row numbers in the scratchpad, for `gather`.
+    def index_buffer(self, name: str, capacity: int, *, slots: int = 1) -> Buffer:
+        """Allocate tiles of `capacity` 32-bit row numbers in the scratchpad, for `gather`.
 
-        It holds data in any case, because the addresses of a gather follow from it.
+        They hold data in any case, because the addresses of a gather follow from it.
         """
-        numberless = self.buffer(name, 1, capacity, Format.INT32)
-        return numberless._replace(data=_zeros((1, 1, capacity), Format.INT32))
+        numberless = self.buffer(name, 1, capacity, Format.INT32, slots=slots)
+        return numberless._replace(data=_zeros((slots, 1, capacity), Format.INT32))
+
+    def index_tensor(self, name: str, numbers: Array) -> Tensor:
+        """Place 32-bit row numbers in HBM as one row, for tiles of an index buffer.
+
+        It holds data in any case, as those do. numbers: int32 [count].
+        """
+        row = np.ascontiguousarray(numbers, np.int32).reshape(1, -1)
+        return self.tensor(name, "input", *row.shape, Format.INT32, row)._replace(data=row)
 
     def no_buffer(self, fmt: Format = Format.FP32) -> Buffer:
         """Return what stands for a buffer that a kernel does without: it has no tile.

@@ -52,6 +52,8 @@ class TensorInfo:
     cols: int
     bits: int
     address: int
+    needed_rows: int | None = None
+    """Rows that a run cannot do without, of a table that it touches in parts; None: all."""
 
     @property
     def row_bytes(self) -> int:
@@ -68,6 +70,12 @@ class TensorInfo:
         """Where the tensor after this one begins."""
         blocks = ceil_div(self.address + self.size_bytes, _ADDRESS_ALIGNMENT_BYTES)
         return blocks * _ADDRESS_ALIGNMENT_BYTES
+
+    @property
+    def needed_bytes(self) -> int:
+        """Bytes that a run cannot do without."""
+        rows = self.rows if self.needed_rows is None else self.needed_rows
+        return rows * self.row_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def measured_of(schedule: Schedule, machine: MachineSpec, technology: Technology
         hbm_read_bytes=activity.hbm_read_bytes,
         hbm_write_bytes=activity.hbm_write_bytes,
         compulsory_bytes=sum(
-            tensor.size_bytes for tensor in program.tensors if tensor.role != "intermediate"
+            tensor.needed_bytes for tensor in program.tensors if tensor.role != "intermediate"
         ),
         hbm_bytes_by_tensor=_by_tensor(program, activity.hbm_bytes_by_tensor),
         requested_bytes_by_tensor=(

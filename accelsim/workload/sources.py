@@ -34,7 +34,7 @@ class HybridSource(Spec):
 
 
 class FileSource(Spec):
-    """Arrays of an .npz or .safetensors file: q, k, v for attention, a and b for a GEMM."""
+    """Arrays of an .npz or .safetensors file: q, k, v; a and b for products; x, y for vectors."""
 
     source: Literal["file"]
     """Values are read from a file."""

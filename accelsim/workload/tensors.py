@@ -27,6 +27,7 @@ from accelsim.workload.sources import (
     UniformSource,
 )
 from accelsim.workload.storage import count_beyond, largest_number, stored_values
+from accelsim.workload.vector import rotary_table
 
 OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
@@ -64,7 +65,7 @@ class GemmTensors(NamedTuple):
     a: NDArray[Any]
     """[m, k]"""
     b: NDArray[Any]
-    """[k, n]"""
+    """[k, n], or [experts, k, n]"""
     linear: str | None = None
     """Name of the linear of a model whose input and weights these are, such as `layer3.q`."""
     model: str | None = None
@@ -75,9 +76,10 @@ class VectorTensors(NamedTuple):
     """Inputs of a vector function."""
 
     x: NDArray[np.float32]
-    """[rows, cols]"""
+    """[rows, cols]; of embedding the table, [table_rows, cols]"""
     y: NDArray[np.float32] | None = None
-    """[rows, cols], the second operand of silu_mul."""
+    """[rows, cols], the second operand: of silu_mul a factor, of add_rmsnorm the residual, of
+    kv_write the rows of V; of rotary the table of cosines and sines, [table_rows, head_dim]."""
 
 
 Tensors = AttentionTensors | GemmTensors | VectorTensors
@@ -147,9 +149,9 @@ def _rounded(name: str, values: NDArray[Any], problem: Problem) -> NDArray[Any]:
 def _source_arrays(problem: Problem, folder: Path) -> Arrays | None:
     match problem.tensors:
         case UniformSource() as family:
-            return _seeded(_uniform, family, problem.input_shapes)
+            return _seeded(_uniform, family, problem.input_shapes) | _computed(problem)
         case HybridSource() as family:
-            return _seeded(_hybrid, family, problem.input_shapes)
+            return _seeded(_hybrid, family, problem.input_shapes) | _computed(problem)
         case ModelHeadsSource() as source:
             arrays = capture_heads(source, folder, problem.batch, problem.q_len, problem.kv_len)
         case ModelLinearSource() as source:
@@ -170,6 +172,13 @@ def _seeded(
         name: family(np.random.default_rng([source.seed, stream]), shape, source)
         for stream, (name, shape) in enumerate(shapes.items())
     }
+
+
+def _computed(problem: Problem) -> Arrays:
+    """Return the inputs that no family draws: the cosines and sines of rotary."""
+    if isinstance(problem, VectorProblem) and problem.function == "rotary":
+        return {"y": rotary_table(*problem.input_shapes["y"])}
+    return {}
 
 
 def _uniform(

@@ -257,9 +257,9 @@ def test_tiles_that_fit_no_scratchpad(accelsim_command):
         ("[" * 100 + "]" * 100, "w.yaml:1:22: nested deeper than the 20 levels allowed"),
         ("x" * 1_048_577, "w.yaml: found 1048577 bytes, allowed are 1048576"),
         ("kind: gem\n", "w.yaml:1:1: kind: found 'gem', did you mean 'gemm'?; allowed: "
-         "'attention', 'gemm', 'vector', 'layer'"),
+         "'attention', 'gemm', 'grouped_gemm', 'vector', 'layer'"),
         ("name: edge-npu\ncores: 1\n", "w.yaml:1:1: kind: missing; allowed: 'attention', 'gemm', "
-         "'layer', 'vector'"),
+         "'grouped_gemm', 'layer', 'vector'"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_workload(accelsim_command, file, content, message):
@@ -355,8 +355,9 @@ def model_path_of(name, cache):
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
-            "flash, gemm, int_flash, outlier_split, pasa, quantized, quest, requantized, sift, "
-            "smoothquant, sparse, split_kv, tender, topk, vector, weight_only, window",
+            "flash, gemm, grouped_gemm, int_flash, outlier_split, pasa, quantized, quest, "
+            "requantized, sift, smoothquant, sparse, split_kv, tender, topk, vector, "
+            "weight_only, window",
         ),
         (
             ("run", "-m", "edge-nup", "-w", "gemm-1024", "-k", "gemm"),

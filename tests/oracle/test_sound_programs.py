@@ -7,7 +7,12 @@ import pytest
 
 from accelsim.kernels.registry import get_kernel, is_shipped, kernel_names
 from accelsim.loading import load_machine
-from accelsim.workload.problem import AttentionProblem, GemmProblem, VectorProblem
+from accelsim.workload.problem import (
+    AttentionProblem,
+    GemmProblem,
+    GroupedGemmProblem,
+    VectorProblem,
+)
 from accelsim.workload.tensors import load_tensors
 from tests.oracle.recorded import run
 
@@ -18,6 +23,7 @@ TILES = {"tile_q": 5, "tile_k": 7}
 GROUPED = {"groups": 3, "chunk_rows": 5, "tile_n": 6, "tile_k": 7}
 RUNS = {
     "gemm": [{}, {"tile_m": 5, "tile_n": 4, "tile_k": 7}, {"b_layout": "nk", "tile_k": 6}],
+    "grouped_gemm": [{}, {"tile_m": 5, "tile_n": 4, "tile_k": 7}, {"b_layout": "nk"}],
     "tender": [GROUPED, {**GROUPED, "input": "quantized"}],
     "requantized": [GROUPED, {**GROUPED, "input": "quantized"}],
     "quantized": [{}, {"tile_n": 6, "tile_k": 7}],
@@ -42,7 +48,22 @@ RUNS = {
     "window": [{"tile_k": 7, "window": 9, "sinks": 2}],
 }
 DECODE = {"split_kv", "sift", "topk", "quest", "window"}
-FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")
+FUNCTIONS = {
+    "copy": {},
+    "softmax": {},
+    "rmsnorm": {},
+    "layernorm": {},
+    "gelu": {},
+    "silu": {},
+    "silu_mul": {},
+    "add_rmsnorm": {},
+    "argmax": {},
+    "rotary": {"cols": 18, "head_dim": 6, "table_rows": 7},
+    "embedding": {"table_rows": 7},
+    "kv_write": {"table_rows": 29, "page": 4},
+    "router": {"top_k": 3},
+}
+"""Function -> keys of its own."""
 
 
 def attention(q_len, *, causal):
@@ -56,8 +77,11 @@ def problems_of(kernel):
     if kind == "gemm":
         return [GemmProblem(kind="gemm", name="odd", m=13, n=10, k=17, tensors=RANDOM)]
     if kind == "vector":
-        sizes = {"rows": 11, "cols": 19, "tensors": RANDOM}
-        return [VectorProblem(kind="vector", name="odd", function=f, **sizes) for f in FUNCTIONS]
+        keys = {"kind": "vector", "name": "odd", "rows": 11, "cols": 19, "tensors": RANDOM}
+        return [VectorProblem(**keys | {"function": f} | own) for f, own in FUNCTIONS.items()]
+    if kind == "grouped_gemm":
+        sizes = {"rows": (13, 0, 1, 6), "n": 10, "k": 17, "tensors": RANDOM}
+        return [GroupedGemmProblem(kind="grouped_gemm", name="odd", **sizes)]
     q_len = 3 if kernel in DECODE else 11
     return [attention(q_len, causal=False), attention(q_len, causal=True)]
 

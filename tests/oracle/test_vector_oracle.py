@@ -14,7 +14,7 @@ from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 from tests.handmade import machine_of
 
-FUNCTIONS = ["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul"]
+FUNCTIONS = ["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul"]
 MACHINE = load_machine("edge-npu")
 ONE_STAGE = {"tile_cols": 7, "stages": 1}
 FP32_ERROR = 40 * 2**-24
@@ -56,6 +56,7 @@ def test_definitions_agree_with_values_known_from_outside():
         return Vector.oracle(problem_of(function, 1, 4), one)[0, 0]
 
     assert first("softmax") == 0.25
+    assert first("silu") == pytest.approx(0.7310586, abs=1e-7)
     assert first("gelu") == pytest.approx(0.841192, abs=1e-6)
     assert first("silu_mul") == pytest.approx(0.7310586, abs=1e-7)
     assert first("rmsnorm") == pytest.approx(1 / np.sqrt(1 + 1e-5), rel=1e-12)

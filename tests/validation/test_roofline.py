@@ -34,6 +34,7 @@ LINEAR = "smollm2-135m-prefill-4096-down"
 CASES = [
     *((machine, "gemm-1024", "gemm", "") for machine in MACHINES),
     *((machine, "llama-3-8b-prefill-4096-down", "gemm", "") for machine in MODELS),
+    *((machine, "experts-small", "grouped_gemm", "") for machine in MACHINES),
     *((machine, "gemm-1024", "weight_only", "") for machine in MODELS),
     *(("tender-asic", "gemm-1024", kernel, "") for kernel in INTEGER_LINEARS),
     *(("tender-asic", LINEAR, kernel, "") for kernel in INTEGER_LINEARS),
@@ -71,6 +72,13 @@ def gemm_work(problem, kernel):
         outliers = int(OUTLIERS * k) if kernel == "outlier_split" else 0
         weight_bytes = WIDTH_BYTES * outliers + CODE_BITS / 8 * (k - outliers)
     return m * n * k, int(WIDTH_BYTES * (m * k + m * n) + weight_bytes * n)
+
+
+def grouped_work(problem, _kernel):
+    """Rows of A and C once each, and the weights of every expert that has rows."""
+    rows, n, k = problem["rows"], problem["n"], problem["k"]
+    used = sum(each > 0 for each in rows)
+    return sum(rows) * n * k, WIDTH_BYTES * (sum(rows) * (n + k) + used * n * k)
 
 
 def vector_work(problem, _kernel):
@@ -141,7 +149,12 @@ def bound(machine_name, workload, kernel, settings):
     problem = yaml.safe_load((ROOT / f"workloads/{workload}.yaml").read_text())
     if settings == ARRAY:
         machine["int_mac"] = yaml.safe_load(ARRAY.partition("=")[2])
-    works = {"gemm": gemm_work, "attention": attention_work, "vector": vector_work}
+    works = {
+        "gemm": gemm_work,
+        "grouped_gemm": grouped_work,
+        "attention": attention_work,
+        "vector": vector_work,
+    }
     macs, moved = works[problem["kind"]](problem, kernel.partition("(")[0])
     rates = (f"{rate:.6g}" for rate in peak_rates(machine))
     return [machine_name, workload, kernel, settings, str(macs), str(moved), *rates]

@@ -44,9 +44,9 @@ class Footprint:
     def tensor(self, *_: Any) -> None:
         """Take no room on chip."""
 
-    def index_buffer(self, name: str, capacity: Any) -> Buffer:
-        """Add the bytes of `capacity` row numbers."""
-        return self.buffer(name, 1, capacity, Format.INT32)
+    def index_buffer(self, name: str, capacity: Any, *, slots: Any = 1) -> Buffer:
+        """Add the bytes of `slots` tiles of `capacity` row numbers."""
+        return self.buffer(name, 1, capacity, Format.INT32, slots=slots)
 
 
 def fitting(

@@ -28,7 +28,7 @@ from accelsim.kernels.linear.tiles import (
 )
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.problem import GemmProblem
+from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 
 _STAGES = (4, 3, 2)
 _MERGED_ELEMENTS = 4096
@@ -74,7 +74,9 @@ def merged_rows(tiles: Tiles) -> Any:
     return min(tiles.m, most) if isinstance(most, int) else np.minimum(tiles.m, most)
 
 
-def formats_of(problem: GemmProblem, parameters: GemmParameters) -> tuple[Format, Format, Format]:
+def formats_of(
+    problem: GemmProblem | GroupedGemmProblem, parameters: GemmParameters
+) -> tuple[Format, Format, Format]:
     """Return the formats of operands, accumulator and output."""
     accumulator = Format.INT32 if problem.dtype.is_integer else Format.FP32
     return problem.dtype, accumulator, parameters.output_format or problem.output_dtype
@@ -113,12 +115,14 @@ def check_tiles(
 
 
 @remembered
-def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters) -> Choice:
+def choose_tiles(
+    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters, kernel: str = "gemm"
+) -> Choice:
     """Return the tiling of the lowest estimated time among those asked for that fit.
 
-    Raises DoesNotFitError.
+    Raises DoesNotFitError, which names the kernel.
     """
-    name = f"gemm on {problem.name}"
+    name = f"{kernel} on {problem.name}"
     machine.cube_for(name)
     formats = formats_of(problem, parameters)
     check_tiles(name, problem, parameters, formats)

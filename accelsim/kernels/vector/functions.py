@@ -8,25 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.jit import jit_inner
+from accelsim.kernels.vector.operands import Operand
 from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
+from accelsim.program.recording import Buffer
 
-FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")
-COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU_MUL = range(len(FUNCTIONS))
+FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul")
+COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU, SILU_MUL = range(len(FUNCTIONS))
 
 _TANH_SCALE = float(2 * np.sqrt(2 / np.pi))
 _TANH_CUBIC = 0.044715
 """gelu(x) = x / (1 + exp(-a x (1 + b x^2))), the tanh form of Hendrycks and Gimpel (2016)."""
-
-
-class Operand(NamedTuple):
-    """A matrix in HBM with its tiles on chip."""
-
-    matrix: Tensor
-    stored: Buffer
-    """In the format of the matrix."""
-    computed: Buffer
-    """In that of the vector path; the same buffer where nothing is converted."""
 
 
 class Layout(NamedTuple):
@@ -51,16 +42,17 @@ def apply(p, function, x, y, column, work, epsilon):
     if function == SOFTMAX:
         _softmax(p, x, column)
     elif function == RMSNORM:
-        _divide_by_root_mean_square(p, x, work, column, epsilon)
+        divide_by_root_mean_square(p, x, work, column, epsilon)
     elif function == LAYERNORM:
         _subtract_mean(p, x, column)
-        _divide_by_root_mean_square(p, x, work, column, epsilon)
+        divide_by_root_mean_square(p, x, work, column, epsilon)
     elif function == GELU:
         _gelu(p, x, work)
-    elif function == SILU_MUL:
+    elif function in (SILU, SILU_MUL):
         al.scale(p, work, x, -1.0)
         _divide_by_one_plus_exp(p, x, work)
-        al.multiply(p, x, x, y)
+        if function == SILU_MUL:
+            al.multiply(p, x, x, y)
 
 
 @jit_inner
@@ -80,7 +72,8 @@ def _subtract_mean(p, x, column):
 
 
 @jit_inner
-def _divide_by_root_mean_square(p, x, squares, column, epsilon):
+def divide_by_root_mean_square(p, x, squares, column, epsilon):
+    """Divide each row of x by the root of its mean square plus epsilon, in place."""
     al.multiply(p, squares, x, x)
     al.row_sum(p, column, squares)
     root_of_mean(p, column, x.cols, epsilon)

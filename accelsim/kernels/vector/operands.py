@@ -1,7 +1,48 @@
-"""Tiles of operands on their way between HBM and the vector path."""
+"""Operands of a vector function: matrices, their tiles, and the way between HBM and the path."""
+
+from typing import NamedTuple
 
 from accelsim.jit import jit_inner
+from accelsim.numerics.formats import Format
 from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor
+
+
+class Operand(NamedTuple):
+    """A matrix in HBM with its tiles on chip."""
+
+    matrix: Tensor
+    stored: Buffer
+    """In the format of the matrix."""
+    computed: Buffer
+    """In that of the vector path; the same buffer where nothing is converted."""
+
+
+class Tiles(NamedTuple):
+    """The tiles of an operand."""
+
+    stored: Buffer
+    computed: Buffer
+
+
+def operand_tiles(
+    builder: ProgramBuilder, name: str, shape: tuple[int, int], fmt: Format, slots: int
+) -> Tiles:
+    """Declare the tiles of what is loaded in a format and computed in FP32; shape: of a tile."""
+    stored = builder.buffer(name, *shape, fmt, slots=slots)
+    if fmt == Format.FP32:
+        return Tiles(stored, stored)
+    return Tiles(stored, builder.buffer(f"{name}_vector", *shape, Format.FP32))
+
+
+def result_tiles(
+    builder: ProgramBuilder, name: str, shape: tuple[int, int], fmt: Format, computed: Buffer
+) -> Tiles:
+    """Declare the tiles in which what is computed in the tiles `computed` is stored."""
+    if fmt == Format.FP32:
+        return Tiles(computed, computed)
+    return Tiles(builder.buffer(name, *shape, fmt, slots=2), computed)
 
 
 @jit_inner

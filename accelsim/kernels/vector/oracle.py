@@ -22,6 +22,8 @@ def exact_result(problem: VectorProblem, tensors: VectorTensors) -> Array:
         case "gelu":
             inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
             return np.asarray(0.5 * x * (1 + np.tanh(inner)))
+        case "silu":
+            return np.asarray(x / (1 + np.exp(-x)))
         case "silu_mul" if tensors.y is not None:
             return np.asarray(x / (1 + np.exp(-x)) * tensors.y.astype(np.float64))
     return x

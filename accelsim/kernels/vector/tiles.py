@@ -28,6 +28,7 @@ _OPS = {
     "rmsnorm": ("multiply", "reduce", "divide"),
     "layernorm": ("reduce", "add", "multiply", "reduce", "divide"),
     "gelu": ("multiply", "multiply", "add", "multiply", "exp", "add", "divide"),
+    "silu": ("multiply", "exp", "add", "divide"),
     "silu_mul": ("multiply", "exp", "add", "divide", "multiply"),
 }
 """Ops on all elements of a tile."""
@@ -35,7 +36,7 @@ _SECOND_PASS = {"softmax": ("add", "exp"), "rmsnorm": (), "layernorm": ("add",)}
 """Ops that rows in steps take besides, when they are read again."""
 _COLUMN_OPS = {"softmax": (0, 7), "rmsnorm": (3, 1), "layernorm": (4, 10)}
 """Ops on one number a row: of whole rows, and of each step."""
-_MOVED_BITS = {"reduce": 32, "multiply": 96, "add": 96, "divide": 96}
+MOVED_BITS = {"reduce": 32, "multiply": 96, "add": 96, "divide": 96}
 """Of FP32 operands and results for each element; 64 for what is not named."""
 
 
@@ -118,7 +119,7 @@ def _candidates(
     own_rows, own_cols, own_elements, _ = asked
     rows, cols = matrix_of(problem)
     if problem.function in ROW_FUNCTIONS:
-        sizes = [own_rows] if own_rows else _shares(rows, machine.cores, 1, _LARGEST_ROWS)
+        sizes = [own_rows] if own_rows else shares(rows, machine.cores, 1, _LARGEST_ROWS)
         steps = [own_cols] if own_cols else _halvings(cols, _SHORTEST_STEP)
         grid = np.meshgrid(np.minimum(steps, cols), np.minimum(sizes, rows), indexing="ij")
         return Tile(grid[1].ravel(), grid[0].ravel())
@@ -127,7 +128,7 @@ def _candidates(
     return Tile(np.ones_like(each), each)
 
 
-def _shares(length: int, cores: int, multiple: int, largest: int) -> Sizes:
+def shares(length: int, cores: int, multiple: int, largest: int) -> Sizes:
     """Return sizes that give all cores as many pieces each, and a few more, the largest first."""
     powers = 1 << np.arange(largest.bit_length())
     pieces: Any = cores * _WAVES
@@ -137,7 +138,7 @@ def _shares(length: int, cores: int, multiple: int, largest: int) -> Sizes:
 
 
 def _element_shares(cols: int, cores: int) -> Sizes:
-    sizes = _shares(cols, cores, _MULTIPLE, _LARGEST_ELEMENTS)
+    sizes = shares(cols, cores, _MULTIPLE, _LARGEST_ELEMENTS)
     return sizes[sizes >= _SMALLEST_ELEMENTS]
 
 
@@ -166,9 +167,9 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     # What is converted leaves its slot then, and takes one of the result at the end.
     convert = _convert_cycles(problem, machine, tile)
     held = latency + load + (work + until_stored if in_place else operands * convert)
-    step = np.maximum(np.maximum(load, work), held / _slots(stages, machine, is_streamed))
+    step = np.maximum(np.maximum(load, work), held / slots_of_a_core(stages, machine, is_streamed))
     if not in_place:
-        step = np.maximum(step, (convert + until_stored) / _slots(2, machine, is_streamed))
+        step = np.maximum(step, (convert + until_stored) / slots_of_a_core(2, machine, is_streamed))
     item = passes * np.maximum(step, store / (2 if is_streamed else 1))
     whole = 2 * latency + load + passes * work + store
     item = np.maximum(item, whole / machine.items_in_flight)
@@ -184,7 +185,7 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     return np.maximum(run, by_memory + 2 * latency + np.minimum(load, work) + store)
 
 
-def _slots(slots: int, machine: MachineSpec, is_streamed: bool) -> int:
+def slots_of_a_core(slots: int, machine: MachineSpec, is_streamed: bool) -> int:
     """Return how many slots of a buffer one core has the use of.
 
     Items take them in turn, and cores take items in turn: with an even number of both, each core
@@ -201,12 +202,12 @@ def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> 
     ops += _SECOND_PASS[problem.function] if is_streamed else ()
     cycles = np.zeros(tile.rows.shape)
     for op in ops:
-        cycles = cycles + costs.vector(op, fp32, *tile, _MOVED_BITS.get(op, 64))
+        cycles = cycles + costs.vector(op, fp32, *tile, MOVED_BITS.get(op, 64))
     if problem.dtype != fp32 and ops:
         converts = 3 if is_streamed or problem.function == "silu_mul" else 2
         cycles = cycles + converts * _convert_cycles(problem, machine, tile)
     of_column = _COLUMN_OPS.get(problem.function, (0, 0))[is_streamed]
-    return cycles + of_column * costs.vector("add", fp32, tile.rows, 1, _MOVED_BITS["add"])
+    return cycles + of_column * costs.vector("add", fp32, tile.rows, 1, MOVED_BITS["add"])
 
 
 def _convert_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> Any:

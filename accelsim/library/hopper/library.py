@@ -4,10 +4,16 @@ from typing import ClassVar
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.base import Hardware, Library
-from accelsim.library.hopper.matrix import WARPS, attention, gemm, of_warps
-from accelsim.library.hopper.vector import plain_code
+from accelsim.library.hopper.matrix import WARPS, attention, gemm, grouped_gemm, of_warps
+from accelsim.library.hopper.vector import EAGER_FUNCTIONS, plain_code
 from accelsim.library.recipe import CODE, Recipe
-from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem, VectorProblem
+from accelsim.workload.problem import (
+    AttentionProblem,
+    GemmProblem,
+    GroupedGemmProblem,
+    Problem,
+    VectorProblem,
+)
 
 EAGER = "eager"
 """Plain code: blocks of threads load what they need themselves."""
@@ -26,6 +32,10 @@ class Hopper(Library):
             return attention(problem, machine)
         if isinstance(problem, GemmProblem):
             return gemm(problem)
+        if isinstance(problem, GroupedGemmProblem):
+            return grouped_gemm(problem)
+        if problem.function not in EAGER_FUNCTIONS:
+            return Recipe("vector")
         code = plain_code(problem, machine)
         return Recipe("vector", **code.settings, **{CODE: EAGER})
 

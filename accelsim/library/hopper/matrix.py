@@ -12,7 +12,7 @@ from accelsim.library.hopper.hardware import with_products, with_vector_work
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem
+from accelsim.workload.problem import AttentionProblem, GemmProblem, GroupedGemmProblem, Problem
 
 WARPS = "warps"
 """Code with the matrix instructions of single warps, as before Hopper."""
@@ -62,6 +62,12 @@ def gemm(problem: GemmProblem) -> Recipe:
     # The library's INT8 kernels have the instructions of single warps, and their tiles.
     sizes = "powers" if problem.dtype.is_integer else "warp_groups"
     return Recipe("gemm", **_GEMM, tile_k=step, tile_sizes=sizes)
+
+
+def grouped_gemm(problem: GroupedGemmProblem) -> Recipe:
+    """Return the recipe of the products of experts, with the pipeline of single products."""
+    step = _STEP_BYTES * BITS_PER_BYTE // problem.dtype.bits
+    return Recipe("grouped_gemm", stages=4, b_layout="nk", tile_k=step, tile_sizes="warp_groups")
 
 
 def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:

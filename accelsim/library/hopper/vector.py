@@ -15,6 +15,8 @@ from accelsim.library.hopper.plain import MOST_THREADS, REGISTERS, PlainCode
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import VectorProblem
 
+EAGER_FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")
+"""Functions whose eager kernels were measured; others run fused, as kernels of serving engines."""
 _BLOCK_THREADS, _MOST_SOFTMAX_THREADS = 128, 1024
 """Threads of a block: of element-wise kernels (thread_constants.h), of a softmax."""
 _BLOCK_ELEMENTS = 1024

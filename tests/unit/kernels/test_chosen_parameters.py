@@ -27,6 +27,7 @@ k: 160
 dtype: fp16
 tensors: {source: uniform, seed: 3}
 """
+EXPERTS = "{kind: grouped_gemm, name: experts, rows: [100, 0, 30], n: 96, k: 128}"
 VECTOR = """kind: vector
 name: small
 function: {function}
@@ -44,6 +45,7 @@ CHOSEN = {
     "sift": {"tile_k", "warmup"},
     "sparse": {"block"},
     "tender": {"tile_m", "tile_n", "tile_k", "groups", "chunk_rows", "use_bias", "rounding"},
+    "grouped_gemm": {"tile_m", "tile_n", "tile_k", "stages"},
     "vector": {"tile_elements"},
 }
 """Parameters that are absent by default and that a report must have."""
@@ -54,6 +56,7 @@ def workload_of(kernel, folder):
     texts = {
         "attention": ATTENTION.format(q_len=4 if kernel in DECODE else 160),
         "gemm": GEMM,
+        "grouped_gemm": EXPERTS,
         "vector": VECTOR.format(function="silu_mul", cols=96),
     }
     path = folder / "w.yaml"

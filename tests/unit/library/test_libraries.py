@@ -19,11 +19,19 @@ from accelsim.numerics.formats import Format
 from accelsim.quality.linear import KernelLinear
 from accelsim.simulation import Bench, record, simulate
 from accelsim.sweeps.outcome import simulate_point
-from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem, VectorProblem
+from accelsim.workload.problem import (
+    AttentionProblem,
+    GemmProblem,
+    GroupedGemmProblem,
+    LayerProblem,
+    VectorProblem,
+)
 
 HEADS = {"q_heads": 4, "kv_heads": 2, "head_dim": 64}
-WITHOUT_ROOTS = {("tender-asic", "rmsnorm"), ("tender-asic", "layernorm")}
+WITHOUT_ROOTS = {("tender-asic", name) for name in ("rmsnorm", "layernorm", "add_rmsnorm")}
 """Machine and function that no kernel could compute: the vector unit takes no square roots."""
+WITHOUT_CUBE = {("tender-asic", "experts")}
+"""No kernel computes products of experts on an integer array."""
 
 
 def attention(q_len, **keys):
@@ -35,8 +43,13 @@ def product(**keys):
     return GemmProblem(kind="gemm", name="product", m=48, n=64, k=96, **keys)
 
 
-def function(name):
-    return VectorProblem(kind="vector", name=name, function=name, rows=40, cols=256)
+def function(name, **keys):
+    return VectorProblem(kind="vector", name=name, function=name, rows=40, cols=256, **keys)
+
+
+def experts(**keys):
+    sizes = {"rows": (20, 0, 1, 27), "n": 64, "k": 96}
+    return GroupedGemmProblem(kind="grouped_gemm", name="experts", **sizes, **keys)
 
 
 PROBLEMS = {
@@ -44,7 +57,12 @@ PROBLEMS = {
     "decode": attention(1),
     "product": product(),
     **{name: function(name) for name in ("softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")},
-    "copy": function("copy"),
+    **{name: function(name) for name in ("copy", "silu", "add_rmsnorm", "argmax")},
+    "rotary": function("rotary", head_dim=64, table_rows=100),
+    "embedding": function("embedding", table_rows=100),
+    "kv_write": function("kv_write", table_rows=100, page=16),
+    "router": function("router", top_k=6),
+    "experts": experts(),
 }
 
 
@@ -53,7 +71,8 @@ def ran(machine, problem, recipe=None):
 
 
 @pytest.mark.parametrize(
-    ("machine", "name"), sorted({*product_of(known_names("machine"), PROBLEMS)} - WITHOUT_ROOTS)
+    ("machine", "name"),
+    sorted({*product_of(known_names("machine"), PROBLEMS)} - WITHOUT_ROOTS - WITHOUT_CUBE),
 )
 def test_what_a_library_picks_runs_and_is_what_it_says(machine, name):
     """The recipe of a report, given by the caller, gives the same report."""
@@ -88,6 +107,10 @@ def test_products_of_every_format_that_the_h200_has(fmt):
         ("ascend-910b", "decode", "split_kv"),
         ("ascend-910b", "product", "gemm"),
         ("ascend-910b", "softmax", "vector"),
+        ("ascend-910b", "rotary", "vector"),
+        ("ascend-910b", "experts", "grouped_gemm"),
+        ("h200-sxm", "experts", "grouped_gemm"),
+        ("h200-sxm", "argmax", "vector"),
         ("tender-asic", "prefill", "int_flash"),
         ("tender-asic", "decode", "int_flash"),
         ("tender-asic", "product", "quantized"),

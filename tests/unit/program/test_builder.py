@@ -117,3 +117,18 @@ def test_numbers_are_recorded_beside_the_program():
     assert given.data is values
     assert (made.data.dtype, made.data.shape) == (np.int32, (2, 3))
     assert (buffer.data.dtype, buffer.data.shape) == (np.float32, (2, 1, 3))
+
+
+def test_row_numbers_have_data_without_numbers_too(builder):
+    tensor = builder.index_tensor("numbers", np.array([4, 1, 3]))
+    assert (tensor.rows, tensor.cols, tensor.row_bytes) == (1, 3, 12)
+    assert tensor.data.dtype == np.int32
+    assert tensor.data.tolist() == [[4, 1, 3]]
+    assert builder.index_buffer("i", 3, slots=2).data.shape == (2, 1, 3)
+
+
+def test_a_table_needs_the_rows_that_it_says(builder):
+    builder.tensor("whole", "input", 9, 8, Format.FP16)
+    builder.tensor("table", "input", 9, 8, Format.FP16, needed_rows=2)
+    assert [tensor.needed_bytes for tensor in builder.tensors] == [144, 32]
+    assert [tensor.size_bytes for tensor in builder.tensors] == [144, 144]

@@ -1,5 +1,7 @@
 """Every rule of the verifier, each with a program that breaks it and the whole message."""
 
+from dataclasses import replace
+
 import pytest
 
 from accelsim.errors import ProgramError
@@ -269,3 +271,11 @@ def test_an_output_is_stored_whole():
     with pytest.raises(ProgramError) as error:
         checked([[LOAD, store(1, 4096, 16, rows=3)]])
     assert str(error.value) == "handmade: output y has 64 B, but 48 B are stored"
+
+
+def test_an_output_that_is_written_in_parts_has_as_many_rows_as_it_says():
+    parts = (TENSORS[0], replace(TENSORS[1], needed_rows=3))
+    verify(program_of([[LOAD, store(1, 4096, 16, rows=3)]], tensors=parts, buffers=BUFFERS))
+    with pytest.raises(ProgramError) as error:
+        verify(program_of([[LOAD, store(1, 4096, 16, rows=2)]], tensors=parts, buffers=BUFFERS))
+    assert str(error.value) == "handmade: output y has 48 B, but 32 B are stored"

@@ -7,8 +7,10 @@ from accelsim.numerics.formats import Format
 from accelsim.workload.problem import (
     AttentionProblem,
     GemmProblem,
+    GroupedGemmProblem,
     LayerPart,
     LayerProblem,
+    VectorProblem,
     Workload,
 )
 from accelsim.workload.sources import HybridSource, ModelHeadsSource, UniformSource
@@ -210,7 +212,9 @@ def test_a_gemm_takes_a_linear_of_the_model_and_no_heads():
     assert what == "Extra inputs are not permitted"
 
 
-@pytest.mark.parametrize("model", [AttentionProblem, GemmProblem, LayerProblem])
+@pytest.mark.parametrize(
+    "model", [AttentionProblem, GemmProblem, GroupedGemmProblem, VectorProblem, LayerProblem]
+)
 def test_every_field_says_what_it_means(model):
     definitions = [model.model_json_schema(), *model.model_json_schema()["$defs"].values()]
     for definition in definitions:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from accelsim.workload.problem import AttentionProblem, GemmProblem, LayerProblem, Workload
 from accelsim.workload.tensors import load_tensors
+from tests.routing import expert_rows
 
 FOLDER = Path(__file__).parents[3] / "workloads"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -68,6 +69,19 @@ def test_the_linears_fit_the_attention(model):
     assert qkv.n == (attention.q_heads + 2 * attention.kv_heads) * attention.head_dim
     assert o.k == attention.q_heads * attention.head_dim
     assert qkv.m == attention.q_len
+
+
+@pytest.mark.parametrize(("phase", "tokens"), [("prefill", 4096), ("decode", 4)])
+def test_rows_of_experts_are_those_of_a_seeded_router(phase, tokens):
+    """Figures of Mixtral-8x7B's card: hidden 4096, FFN 14336, 8 experts, 2 for each token."""
+    layer = read(f"mixtral-8x7b-{phase}-{tokens}-experts")
+    scores, router, gate_up, activation, down = (part.problem for part in layer.problems)
+    rows = expert_rows(tokens, experts=8, top_k=2, seed=0)
+    assert list(gate_up.rows) == list(down.rows) == rows
+    assert (scores.m, scores.n, scores.k) == (tokens, 8, 4096)
+    assert (router.rows, router.cols, router.top_k) == (tokens, 8, 2)
+    assert (gate_up.n, gate_up.k, down.n, down.k) == (2 * 14336, 4096, 4096, 14336)
+    assert (activation.rows, activation.cols) == (2 * tokens, 14336)
 
 
 @pytest.mark.parametrize(

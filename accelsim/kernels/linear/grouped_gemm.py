@@ -1,0 +1,241 @@
+"""Products of experts with their own rows: one work item per tile of a row block of an expert.
+
+Rows of an expert are quantised: its last row block is padded to the tile. Rows that are not there
+are not loaded or stored, but the matrix unit takes their steps, as grouped kernels of GPUs do (the
+grouped GEMM of CUTLASS 2.8, the fused experts of vLLM, after MegaBlocks: Gale et al., 2022, arXiv
+2211.15841). An expert without rows has no work.
+
+HBM reads with tiles of t_m x t_n, r_e rows of expert e: ceil(n / t_n) A + sum over e of
+ceil(r_e / t_m) B_e bytes; writes: C. Row blocks of an expert follow each other at every column of
+tiles, so that an L2 turns the second and later reads of B_e into hits.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from accelsim.config.spec import MAX_SIZE, Size, Spec
+from accelsim.errors import DoesNotFitError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
+from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
+from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.units import ceil_div
+from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
+from accelsim.workload.tensors import GemmTensors
+
+_HEIGHTS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
+"""Rows of a tile that are tried, and for the longest expert what cuts it as evenly."""
+
+
+class GroupedGemmParameters(Spec):
+    """Choices of the grouped kernel."""
+
+    tile_m: Size | None = None
+    """Rows of a tile of A and C, to which the rows of an expert are padded; absent: chosen."""
+    tile_n: Size | None = None
+    """Columns of a tile of B and C, in elements; absent: chosen."""
+    tile_k: Size | None = None
+    """Depth of one step, in elements; absent: chosen."""
+    tile_sizes: TileSizes = "balanced"
+    """Columns that are tried, as those of `gemm`."""
+    stages: Size | None = None
+    """Tiles of A and of B on chip at once; absent: chosen."""
+    b_layout: Literal["kn", "nk"] = "kn"
+    """Whether each B lies in HBM as [k, n] or, like the weights of a linear, as [n, k]."""
+
+
+class Layout(NamedTuple):
+    """Sizes in elements, work items, matrices in HBM and tiles on chip."""
+
+    tiles: Tiles
+    is_transposed: bool
+    items: Any
+    """First row, rows and matrix of B of each work item, and its first column [items, 4]."""
+    a: Tensor
+    b: Tensor
+    """The matrices of all experts with rows, one below the other."""
+    c: Tensor
+    depth: int
+    a_tile: Buffer
+    b_tile: Buffer
+    acc: Buffer
+    c_tile: Buffer
+
+
+@jit
+def grouped_gemm(p, k):
+    """All tiles of the row blocks of all experts."""
+    for item in range(len(k.items)):
+        al.begin_item(p, 0)
+        row, rows, expert, col = k.items[item]
+        cols = min(k.tiles.n, k.c.cols - col)
+        acc = al.tile(k.acc, item, k.tiles.m, cols)
+        _sum_products(p, acc, row, rows, expert, col, k)
+        c = al.tile(k.c_tile, item, rows, cols)
+        al.move(p, c, al.rows_from(acc, 0, rows))
+        al.store(p, k.c, row, col, c)
+
+
+@jit_inner
+def _sum_products(p, acc, row, rows, expert, col, k):
+    """Products of a row block and one matrix, step by step; the block is padded to the tile."""
+    for step in range(-(-k.depth // k.tiles.k)):
+        start = step * k.tiles.k
+        depth = min(k.tiles.k, k.depth - start)
+        a = al.tile(k.a_tile, step, k.tiles.m, depth)
+        al.load(p, al.rows_from(a, 0, rows), k.a, row, start)
+        if k.is_transposed:
+            b = al.tile(k.b_tile, step, acc.cols, depth)
+            al.load(p, b, k.b, expert * k.c.cols + col, start)
+            al.matmul_transposed(p, acc, a, b, step > 0)
+        else:
+            b = al.tile(k.b_tile, step, depth, acc.cols)
+            al.load(p, b, k.b, expert * k.depth + start, col)
+            al.matmul(p, acc, a, b, step > 0)
+
+
+class GroupedGemm(Kernel):
+    """Products of experts."""
+
+    name: ClassVar[str] = "grouped_gemm"
+    summary: ClassVar[str] = "products of experts with their own rows, padded to row blocks"
+    problem_kind: ClassVar[str] = "grouped_gemm"
+    parameters: ClassVar[type[Spec]] = GroupedGemmParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: GroupedGemmProblem,
+        machine: MachineSpec,
+        parameters: GroupedGemmParameters,
+        tensors: GemmTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, C [rows of all experts, n]."""
+        tiles = _choose(problem, machine, parameters).tiles
+        name = f"grouped_gemm on {problem.name}"
+        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+        layout = _layout_of(builder, problem, parameters, tiles, tensors)
+        program = builder.record(grouped_gemm, len(layout.items), layout)
+        sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k, "stages": tiles.stages}
+        return program.with_parameters(**sizes), layout.c.data
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: GroupedGemmProblem, machine: MachineSpec, parameters: GroupedGemmParameters
+    ) -> float:
+        """Return the time that the chosen tiles should take; raises DoesNotFitError."""
+        return _choose(problem, machine, parameters).cycles
+
+    @classmethod
+    def oracle(cls, problem: GroupedGemmProblem, tensors: GemmTensors) -> Array:
+        """Return A_e B_e of all experts in float64, one below the other."""
+        a, b = tensors.a.astype(np.float64), tensors.b.astype(np.float64)
+        parts = np.split(a, np.cumsum(problem.rows)[:-1])
+        return np.concatenate([part @ weights for part, weights in zip(parts, b, strict=True)])
+
+
+def row_blocks(problem: GroupedGemmProblem, tile_m: int) -> int:
+    """Return how many row blocks all experts have."""
+    return sum(ceil_div(rows, tile_m) for rows in problem.rows)
+
+
+@remembered
+def _choose(
+    problem: GroupedGemmProblem, machine: MachineSpec, parameters: GroupedGemmParameters
+) -> Choice:
+    """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+    longest = max(problem.rows)
+    heights = [parameters.tile_m] if parameters.tile_m else balanced(longest, _HEIGHTS).tolist()
+    found, error = [], None
+    for height in heights:
+        try:
+            found.append(_choice(problem, machine, parameters, height))
+        except DoesNotFitError as misfit:
+            error = misfit
+    if error and not found:
+        raise error
+    return min(found, key=lambda choice: choice.cycles)
+
+
+def _choice(
+    problem: GroupedGemmProblem,
+    machine: MachineSpec,
+    parameters: GroupedGemmParameters,
+    height: int,
+) -> Choice:
+    """Return the best tiling of one height: that of one product with as many whole row blocks.
+
+    Its estimate takes B for one matrix, which an L2 may keep; those of all experts come at least
+    once from the HBM.
+    """
+    blocks = row_blocks(problem, height)
+    whole = GemmProblem(
+        kind="gemm",
+        name=problem.name,
+        m=min(blocks * height, MAX_SIZE),
+        n=problem.n,
+        k=problem.k,
+        dtype=problem.dtype,
+    )
+    own = parameters.model_dump(exclude={"tile_m"})
+    swizzle = max(1, round(blocks / len(problem.used)))
+    asked = GemmParameters(tile_m=height, splits=1, swizzle=swizzle, **own)
+    choice = choose_tiles(whole, machine, asked, GroupedGemm.name)
+    least = problem.compulsory_bytes / sustained_bytes_per_cycle(machine) + miss_cycles(machine)
+    return choice._replace(cycles=max(choice.cycles, least))
+
+
+def _layout_of(
+    builder: ProgramBuilder,
+    problem: GroupedGemmProblem,
+    parameters: GroupedGemmParameters,
+    tiles: Tiles,
+    tensors: GemmTensors | None,
+) -> Layout:
+    """Place the matrices of experts with rows, and declare the tiles."""
+    m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
+    is_transposed = parameters.b_layout == "nk"
+    b_rows, b_cols = (n, k) if is_transposed else (k, n)
+    formats = formats_of(problem, GemmParameters())
+    sizes = buffers_of(tiles, formats, parameters.b_layout)
+    buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
+    b_data = tensors and _stacked(tensors.b[list(problem.used)], is_transposed)
+    return Layout(
+        tiles=tiles,
+        is_transposed=is_transposed,
+        items=np.array(list(_items(problem, tiles)), np.int64),
+        a=builder.tensor("a", "input", m, k, dtype, tensors and tensors.a),
+        b=builder.tensor("b", "input", len(problem.used) * b_rows, b_cols, dtype, b_data),
+        c=builder.tensor("c", "output", m, n, formats[2]),
+        depth=k,
+        a_tile=buffers["a"],
+        b_tile=buffers["b"],
+        acc=buffers["acc"],
+        c_tile=buffers["c"],
+    )
+
+
+def _stacked(matrices: Array, is_transposed: bool) -> Array:
+    """Return matrices one below the other, each transposed if asked."""
+    own = matrices.transpose(0, 2, 1) if is_transposed else matrices
+    return np.ascontiguousarray(own.reshape(-1, own.shape[2]))
+
+
+def _items(problem: GroupedGemmProblem, tiles: Tiles) -> Iterator[tuple[int, int, int, int]]:
+    """Yield first row, rows, matrix and first column: expert by expert, column by column."""
+    first = 0
+    for matrix, expert in enumerate(problem.used):
+        end = first + problem.rows[expert]
+        for col in range(0, problem.n, tiles.n):
+            for row in range(first, end, tiles.m):
+                yield row, min(tiles.m, end - row), matrix, col
+        first = end

@@ -1,0 +1,175 @@
+"""Greedy sampling: the column of the largest element of each row, of equal ones the first.
+
+A row, the scores of a vocabulary, is read once, in steps of `tile_cols` columns; a later step
+counts only where it is larger than all before. HBM traffic, with w bytes an element:
+rows (cols w + 4).
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.base import Array
+from accelsim.kernels.blocks import block_at
+from accelsim.kernels.vector.base import VectorParameters
+from accelsim.kernels.vector.first_maximum import (
+    Order,
+    column_of,
+    falling_order,
+    find_first,
+    order_tiles,
+)
+from accelsim.kernels.vector.operands import Operand, computed, load_operand, operand_tiles
+from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor, Tile
+from accelsim.units import ceil_div
+from accelsim.workload.problem import VectorProblem
+from accelsim.workload.tensors import VectorTensors
+from accelsim.workload.vector import NUMBER_BYTES
+
+_STEP_COLS = 4096
+"""Columns of a step, unless asked otherwise: long enough to hide the start of an op."""
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+class _Best(NamedTuple):
+    """One number for each row of a tile."""
+
+    value: Tile
+    """Largest element so far."""
+    column: Tile
+    """Its column."""
+    own: Tile
+    """Largest element of a step."""
+    own_column: Tile
+    stays: Tile
+    """1 where no element of a step is larger than those before, else 0."""
+
+
+class Layout(NamedTuple):
+    """Rows and columns of a tile, the operand, the result and what the search needs."""
+
+    tile_rows: int
+    tile_cols: int
+    x: Operand
+    result: Tensor
+    columns: Buffer
+    """INT32."""
+    best: Buffer
+    marks: Buffer
+    order: Order
+
+
+@jit
+def argmax(p, k):
+    """All tiles of rows, computed in FP32."""
+    for item in range(-(-k.x.matrix.rows // k.tile_rows)):
+        al.begin_item(p, 0)
+        row = item * k.tile_rows
+        rows = min(k.tile_rows, k.x.matrix.rows - row)
+        best = _nothing_yet(p, rows, k)
+        falling = falling_order(p, k.order, k.tile_cols)
+        for step in range(-(-k.x.matrix.cols // k.tile_cols)):
+            at = block_at(k.x.matrix, row, step * k.tile_cols, k.tile_rows, k.tile_cols)
+            load_operand(p, step, at, k.x)
+            _take_step(p, computed(p, step, at, k.x), at.col, falling, best, k)
+        columns = al.tile(k.columns, item, rows, 1)
+        al.convert(p, columns, best.column)
+        al.store(p, k.result, row, 0, columns)
+
+
+@jit_inner
+def _nothing_yet(p, rows, k):
+    """What is known of so many rows before the first step."""
+    value, column = al.tile(k.best, 0, rows, 1), al.tile(k.best, 1, rows, 1)
+    own, own_column = al.tile(k.best, 2, rows, 1), al.tile(k.best, 3, rows, 1)
+    al.fill(p, value, _LOWEST)
+    al.fill(p, column, 0.0)
+    return _Best(value, column, own, own_column, al.tile(k.best, 4, rows, 1))
+
+
+@jit_inner
+def _take_step(p, x, col, falling, best, k):
+    """Bring the maxima and their columns up to date with a step, which begins at a column."""
+    al.row_max(p, best.own, x)
+    marks, order = al.tile(k.marks, 0, x.rows, x.cols), al.columns(falling, 0, x.cols)
+    find_first(p, best.own_column, marks, x, best.own, order)
+    column_of(p, best.own_column, best.own_column, col + falling.cols)
+    al.at_least(p, best.stays, best.value, best.own)
+    # column = own_column + stays (column - own_column), exact as all are whole numbers.
+    al.subtract(p, best.column, best.column, best.own_column)
+    al.multiply(p, best.column, best.column, best.stays)
+    al.add(p, best.column, best.column, best.own_column)
+    al.maximum(p, best.value, best.value, best.own)
+
+
+class Argmax(RowFunction):
+    """Column of the largest element of each row."""
+
+    entry: ClassVar[Any] = staticmethod(argmax)
+
+    @classmethod
+    def steps(cls, problem: VectorProblem, asked: VectorParameters) -> dict[str, int]:
+        """Return the columns of a step."""
+        return {"tile_cols": min(asked.tile_cols or _STEP_COLS, problem.cols)}
+
+    @classmethod
+    def cost(cls, problem: VectorProblem) -> RowCost:
+        """Return what one row takes: four ops on its elements, eight on one number a step."""
+        ops = ["reduce", "select", "multiply", "reduce"]
+        if problem.dtype != Format.FP32:
+            ops += ["convert"]
+        of_step = [("add", 1)] * 8 * ceil_div(problem.cols, _STEP_COLS)
+        ops_of_row = (*((op, problem.cols) for op in ops), *of_step)
+        return RowCost(row_bytes(problem, problem.cols), NUMBER_BYTES, ops_of_row)
+
+    @classmethod
+    def buffers(
+        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
+    ) -> dict[str, Any]:
+        """Declare the tiles of so many rows."""
+        cols = cls.steps(problem, asked)["tile_cols"]
+        return {
+            "x": operand_tiles(builder, "x", (rows, cols), problem.dtype, asked.stages),
+            "columns": builder.buffer("columns", rows, 1, Format.INT32, slots=2),
+            "best": builder.buffer("best", rows, 1, Format.FP32, slots=len(_Best._fields)),
+            "marks": builder.buffer("marks", rows, cols, Format.FP32),
+            "order": order_tiles(builder, cols),
+        }
+
+    @classmethod
+    def layout(
+        cls,
+        builder: ProgramBuilder,
+        problem: VectorProblem,
+        asked: VectorParameters,
+        tensors: VectorTensors | None,
+    ) -> Layout:
+        """Place operand and result, and declare the tiles."""
+        rows, own = asked.tile_rows or 1, cls.buffers(builder, problem, asked, asked.tile_rows or 1)
+        data, fmt = tensors and tensors.x, problem.dtype
+        x = builder.tensor("x", "input", problem.rows, problem.cols, fmt, data)
+        return Layout(
+            tile_rows=rows,
+            **cls.steps(problem, asked),
+            x=Operand(x, *own["x"]),
+            result=builder.tensor("result", "output", problem.rows, 1, Format.INT32),
+            columns=own["columns"],
+            best=own["best"],
+            marks=own["marks"],
+            order=own["order"],
+        )
+
+    @classmethod
+    def output(cls, data: dict[str, Array]) -> Array:
+        """Return the columns, int32 [rows, 1]."""
+        return data["result"]
+
+    @classmethod
+    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+        """Return the columns, [rows, 1]."""
+        return tensors.x.argmax(axis=1, keepdims=True)

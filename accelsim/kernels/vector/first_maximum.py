@@ -1,0 +1,63 @@
+"""Where the maximum of each row is, of equal ones the first, found with ops of every vector unit.
+
+A mask of the maxima is multiplied by a row of numbers that fall to the right: its largest element
+tells the first of them. FP32 holds numbers up to 2^24.
+"""
+
+from typing import NamedTuple
+
+from accelsim.jit import jit_inner
+from accelsim.numerics.formats import FP32, Format
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer
+
+
+class Order(NamedTuple):
+    """Tiles for the numbers of columns."""
+
+    zero: Buffer
+    numbers: Buffer
+    """INT32."""
+    falling: Buffer
+    """FP32."""
+
+
+def order_tiles(builder: ProgramBuilder, cols: int) -> Order:
+    """Declare the tiles for so many columns."""
+    return Order(
+        builder.index_buffer("zero", 1),
+        builder.index_buffer("numbers", cols),
+        builder.buffer("falling", 1, cols, Format.FP32),
+    )
+
+
+@jit_inner
+def falling_order(p, order, cols):
+    """A row of so many numbers, cols, cols - 1, .., 1."""
+    zero, numbers = al.tile(order.zero, 0, 1, 1), al.tile(order.numbers, 0, 1, cols)
+    falling = al.tile(order.falling, 0, 1, cols)
+    al.fill(p, al.computed_in(zero, FP32), 0.0)
+    al.expand_runs(p, numbers, zero, cols)
+    al.convert(p, falling, numbers)
+    al.scale(p, falling, falling, -1.0)
+    al.add_scalar(p, falling, falling, float(cols))
+    return falling
+
+
+@jit_inner
+def find_first(p, place, marks, x, largest, falling):
+    """Find the number in `falling` of the first element of each row of x that is its `largest`.
+
+    marks: work tile as large as x; at the end it has that number in its place, and none larger.
+    """
+    al.at_least(p, marks, x, largest)
+    al.multiply_row(p, marks, marks, falling)
+    al.row_max(p, place, marks)
+
+
+@jit_inner
+def column_of(p, column, place, cols):
+    """Turn numbers of a falling row of `cols` columns into numbers of columns."""
+    al.scale(p, column, place, -1.0)
+    al.add_scalar(p, column, column, float(cols))

@@ -1,0 +1,123 @@
+"""Rows of K and V of new tokens, written to their places in a paged cache.
+
+Tokens fill pages of `page` rows one after the other; pages lie anywhere in the cache. The kernel
+language has no scattered store, so rows are stored one page at a time, which is what a copy engine
+takes anyway; the control core knows the numbers of pages. HBM traffic, with w bytes an element:
+rows of K and of V once in and once out, 4 rows cols w bytes.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.base import Array
+from accelsim.kernels.vector.base import VectorParameters
+from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.workload.problem import VectorProblem
+from accelsim.workload.tensors import VectorTensors
+
+
+class Side(NamedTuple):
+    """New rows of K or V, the cache they go to, and their tiles."""
+
+    new: Tensor
+    cache: Tensor
+    tile: Buffer
+
+
+class Layout(NamedTuple):
+    """Rows of a tile, which are whole pages, rows of a page, both sides, and numbers of pages."""
+
+    tile_rows: int
+    page: int
+    keys: Side
+    values: Side
+    pages: Any
+    """int32 [pages]"""
+
+
+@jit
+def kv_write(p, k):
+    """All tiles of pages."""
+    for item in range(-(-k.keys.new.rows // k.tile_rows)):
+        al.begin_item(p, 0)
+        _write(p, item, item * k.tile_rows, k.keys, k)
+        _write(p, item, item * k.tile_rows, k.values, k)
+
+
+@jit_inner
+def _write(p, turn, row, side, k):
+    """Load the rows of a tile and store them page by page."""
+    rows = min(k.tile_rows, side.new.rows - row)
+    new = al.tile(side.tile, turn, rows, side.new.cols)
+    al.load(p, new, side.new, row, 0)
+    for first in range(0, rows, k.page):
+        place = k.pages[(row + first) // k.page] * k.page
+        al.store(p, side.cache, place, 0, al.rows_from(new, first, min(k.page, rows - first)))
+
+
+class KvWrite(RowFunction):
+    """Rows of K and V to a paged cache."""
+
+    entry: ClassVar[Any] = staticmethod(kv_write)
+
+    @classmethod
+    def unit(cls, problem: VectorProblem) -> int:
+        """Return the rows of a page, which no tile parts."""
+        return problem.page or 1
+
+    @classmethod
+    def cost(cls, problem: VectorProblem) -> RowCost:
+        """Return what one token takes; nothing is computed."""
+        both = 2 * row_bytes(problem, problem.cols)
+        return RowCost(both, both, is_in_place=True)
+
+    @classmethod
+    def buffers(
+        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
+    ) -> dict[str, Buffer]:
+        """Declare the tiles of so many rows of K and of V."""
+        cols, fmt, slots = problem.cols, problem.dtype, asked.stages
+        return {
+            name: builder.buffer(name, rows, cols, fmt, slots=slots) for name in ("keys", "values")
+        }
+
+    @classmethod
+    def layout(
+        cls,
+        builder: ProgramBuilder,
+        problem: VectorProblem,
+        asked: VectorParameters,
+        tensors: VectorTensors | None,
+    ) -> Layout:
+        """Place new rows and both caches, and declare the tiles."""
+        rows, page = asked.tile_rows or 1, problem.page or 1
+        own = cls.buffers(builder, problem, asked, rows)
+        cached, cols, fmt = problem.table_rows or 1, problem.cols, problem.dtype
+
+        def side(name: str, source: str, new: Array | None) -> Side:
+            given = builder.tensor(source, "input", problem.rows, cols, fmt, new)
+            cache = builder.tensor(name, "output", cached, cols, fmt, None, problem.rows)
+            return Side(given, cache, own[name])
+
+        keys = side("keys", "x", tensors and tensors.x)
+        values = side("values", "y", tensors and tensors.y)
+        return Layout(rows, page, keys, values, problem.row_numbers)
+
+    @classmethod
+    def output(cls, data: dict[str, Array]) -> Array:
+        """Return both caches, which were all zeros, [2, table_rows, cols]."""
+        return np.stack([data["keys"], data["values"]])
+
+    @classmethod
+    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+        """Return both caches, [2, table_rows, cols]."""
+        caches = np.zeros((2, problem.table_rows or 1, problem.cols))
+        token, page = np.arange(problem.rows), problem.page or 1
+        places = problem.row_numbers[token // page] * page + token % page
+        caches[:, places] = tensors.x, tensors.y
+        return caches

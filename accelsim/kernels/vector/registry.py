@@ -1,0 +1,25 @@
+"""The vector functions by name."""
+
+from accelsim.kernels.vector.add_rmsnorm import AddRmsnorm
+from accelsim.kernels.vector.argmax import Argmax
+from accelsim.kernels.vector.base import VectorFunction
+from accelsim.kernels.vector.embedding import Embedding
+from accelsim.kernels.vector.kv_write import KvWrite
+from accelsim.kernels.vector.matrix import MatrixFunction
+from accelsim.kernels.vector.rotary import Rotary
+from accelsim.kernels.vector.router import Router
+
+_OWN: dict[str, type[VectorFunction]] = {
+    "add_rmsnorm": AddRmsnorm,
+    "rotary": Rotary,
+    "embedding": Embedding,
+    "kv_write": KvWrite,
+    "argmax": Argmax,
+    "router": Router,
+}
+"""Functions with a file of their own; all others are those of `MatrixFunction`."""
+
+
+def function_called(name: str) -> type[VectorFunction]:
+    """Return the function of that name."""
+    return _OWN.get(name, MatrixFunction)

@@ -1,0 +1,163 @@
+"""Rotary embedding: pairs of elements of every head of Q and K, turned by the token's position.
+
+Elements i and i + head_dim / 2 of a head are a pair, the half-split pairing of Llama and GPT-NeoX:
+(a, b) becomes (a cos - b sin, b cos + a sin). Row t of the table holds the cosines of position t,
+right of them the sines; its rows are gathered by the positions of the tokens. Source: Su et al.,
+"RoFormer" (2021), arXiv 2104.09864.
+
+HBM traffic, with w bytes an element: rows (2 cols w + head_dim w + 4): Q and K in and out, a row of
+the table and a position for each token.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.base import Array
+from accelsim.kernels.blocks import block_at
+from accelsim.kernels.vector.base import VectorParameters
+from accelsim.kernels.vector.operands import (
+    Operand,
+    computed,
+    load_operand,
+    operand_tiles,
+    result_tiles,
+    store_result,
+)
+from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.workload.problem import VectorProblem
+from accelsim.workload.tensors import VectorTensors
+from accelsim.workload.vector import NUMBER_BYTES
+
+
+class Layout(NamedTuple):
+    """Rows of a tile, operands, positions, and two tiles of half a head."""
+
+    tile_rows: int
+    head_dim: int
+    x: Operand
+    table: Operand
+    result: Operand
+    positions: Tensor
+    numbers: Buffer
+    work: Buffer
+
+
+@jit
+def rotary(p, k):
+    """All tiles of tokens, head by head, computed in FP32."""
+    for item in range(-(-k.x.matrix.rows // k.tile_rows)):
+        al.begin_item(p, 0)
+        at = block_at(k.x.matrix, item * k.tile_rows, 0, k.tile_rows, k.x.matrix.cols)
+        load_operand(p, item, at, k.x)
+        table = _rows_of_positions(p, item, at, k)
+        x = computed(p, item, at, k.x)
+        for head in range(at.cols // k.head_dim):
+            _rotate(p, al.columns(x, head * k.head_dim, k.head_dim), table, k)
+        store_result(p, item, at, x, k.result)
+
+
+@jit_inner
+def _rows_of_positions(p, item, at, k):
+    """The rows of the table of a tile of tokens."""
+    numbers = al.tile(k.numbers, item, 1, at.rows)
+    al.load(p, numbers, k.positions, 0, at.row)
+    stored = al.tile(k.table.stored, item, at.rows, k.head_dim)
+    al.gather(p, stored, k.table.matrix, numbers, 0, 0)
+    return computed(p, item, block_at(k.table.matrix, 0, 0, at.rows, k.head_dim), k.table)
+
+
+@jit_inner
+def _rotate(p, x, table, k):
+    """Turn one head of a tile of tokens, in place."""
+    half = k.head_dim // 2
+    a, b = al.columns(x, 0, half), al.columns(x, half, half)
+    cos, sin = al.columns(table, 0, half), al.columns(table, half, half)
+    a_sin, b_sin = al.tile(k.work, 0, x.rows, half), al.tile(k.work, 1, x.rows, half)
+    al.multiply(p, a_sin, a, sin)
+    al.multiply(p, b_sin, b, sin)
+    al.multiply(p, a, a, cos)
+    al.multiply(p, b, b, cos)
+    al.subtract(p, a, a, b_sin)
+    al.add(p, b, b, a_sin)
+
+
+class Rotary(RowFunction):
+    """Rotary embedding of Q and K."""
+
+    entry: ClassVar[Any] = staticmethod(rotary)
+
+    @classmethod
+    def cost(cls, problem: VectorProblem) -> RowCost:
+        """Return what one token takes: six ops on half of every head."""
+        dim = problem.head_dim or 2
+        of_head = [("multiply", dim // 2)] * 4 + [("add", dim // 2)] * 2
+        ops = of_head * (problem.cols // dim)
+        in_place = problem.dtype == Format.FP32
+        if not in_place:
+            ops += [("convert", problem.cols)] * 2 + [("convert", dim)]
+        moved = row_bytes(problem, problem.cols)
+        return RowCost(moved + row_bytes(problem, dim) + NUMBER_BYTES, moved, tuple(ops), in_place)
+
+    @classmethod
+    def buffers(
+        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
+    ) -> dict[str, Any]:
+        """Declare the tiles of so many tokens."""
+        dim, fmt, stages = problem.head_dim or 2, problem.dtype, asked.stages
+        shape = (rows, problem.cols)
+        x = operand_tiles(builder, "x", shape, fmt, stages)
+        return {
+            "x": x,
+            "table": operand_tiles(builder, "table", (rows, dim), fmt, stages),
+            "result": result_tiles(builder, "result", shape, fmt, x.computed),
+            "numbers": builder.index_buffer("numbers", rows, slots=stages),
+            "work": builder.buffer("work", rows, dim // 2, Format.FP32, slots=2),
+        }
+
+    @classmethod
+    def layout(
+        cls,
+        builder: ProgramBuilder,
+        problem: VectorProblem,
+        asked: VectorParameters,
+        tensors: VectorTensors | None,
+    ) -> Layout:
+        """Place Q and K, the table and the positions, and declare their tiles."""
+        rows, dim, fmt = asked.tile_rows or 1, problem.head_dim or 2, problem.dtype
+        shape, table_shape = (problem.rows, problem.cols), (problem.table_rows or 1, dim)
+        x = builder.tensor("x", "input", *shape, fmt, tensors and tensors.x)
+        y = tensors and tensors.y
+        table = builder.tensor("y", "input", *table_shape, fmt, y, problem.needed_rows)
+        result = builder.tensor("result", "output", *shape, fmt)
+        own = cls.buffers(builder, problem, asked, rows)
+        return Layout(
+            tile_rows=rows,
+            head_dim=dim,
+            x=Operand(x, *own["x"]),
+            table=Operand(table, *own["table"]),
+            result=Operand(result, *own["result"]),
+            positions=builder.index_tensor("numbers", problem.row_numbers),
+            numbers=own["numbers"],
+            work=own["work"],
+        )
+
+    @classmethod
+    def output(cls, data: dict[str, Array]) -> Array:
+        """Return Q and K, turned [rows, cols]."""
+        return data["result"]
+
+    @classmethod
+    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+        """Return the product of complex numbers in float64, [rows, cols]."""
+        half = (problem.head_dim or 2) // 2
+        x = tensors.x.astype(np.float64).reshape(problem.rows, -1, 2, half)
+        table = np.asarray(tensors.y, np.float64)[problem.row_numbers]
+        turn = table[:, None, :half] + 1j * table[:, None, half:]
+        turned = (x[:, :, 0] + 1j * x[:, :, 1]) * turn
+        return np.stack([turned.real, turned.imag], axis=2).reshape(problem.rows, problem.cols)

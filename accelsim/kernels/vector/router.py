@@ -1,0 +1,171 @@
+"""The router of experts: the top_k experts of each token, and their weights.
+
+Weights are the softmax over the top_k largest scores x [tokens, experts], as in Mixtral (arXiv
+2401.04088, section 2.1). A softmax over all experts of which the top_k are divided by their sum is
+the same; routers of DeepSeek with groups and biases are not. Experts are taken one after the other,
+the largest first, of equal ones the first; scores are finite. HBM traffic, with w bytes an element:
+rows (cols w + top_k (w + 4)): scores in, weights and numbers of experts out.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from accelsim.jit import jit, jit_inner
+from accelsim.kernels.base import Array
+from accelsim.kernels.blocks import Block, block_at
+from accelsim.kernels.vector.base import VectorParameters
+from accelsim.kernels.vector.first_maximum import (
+    Order,
+    column_of,
+    falling_order,
+    find_first,
+    order_tiles,
+)
+from accelsim.kernels.vector.operands import (
+    Operand,
+    computed,
+    load_operand,
+    operand_tiles,
+    result_tiles,
+    store_result,
+)
+from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.workload.problem import VectorProblem
+from accelsim.workload.tensors import VectorTensors
+from accelsim.workload.vector import NUMBER_BYTES
+
+_TAKEN = 3e38
+"""Taken off what has been chosen, so that it is below all others; FP32 reaches 3.4e38."""
+
+
+class Layout(NamedTuple):
+    """Rows of a tile, scores, weights and experts, and what the search needs."""
+
+    tile_rows: int
+    x: Operand
+    weights: Operand
+    experts: Tensor
+    chosen: Buffer
+    """Numbers of experts, INT32; FP32 while they are found:"""
+    found: Buffer
+    column: Buffer
+    marks: Buffer
+    order: Order
+
+
+@jit
+def router(p, k):
+    """All tiles of tokens, computed in FP32."""
+    for item in range(-(-k.x.matrix.rows // k.tile_rows)):
+        al.begin_item(p, 0)
+        at = block_at(k.x.matrix, item * k.tile_rows, 0, k.tile_rows, k.x.matrix.cols)
+        load_operand(p, item, at, k.x)
+        x, top_k = computed(p, item, at, k.x), k.experts.cols
+        weights = al.tile(k.weights.computed, item, at.rows, top_k)
+        found = al.tile(k.found, 0, at.rows, top_k)
+        falling = falling_order(p, k.order, at.cols)
+        for i in range(top_k):
+            _take_largest(p, al.columns(weights, i, 1), al.columns(found, i, 1), x, falling, k)
+        _softmax(p, weights, al.tile(k.column, 0, at.rows, 1))
+        store_result(p, item, Block(at.row, 0, at.rows, top_k), weights, k.weights)
+        chosen = al.tile(k.chosen, item, at.rows, top_k)
+        al.convert(p, chosen, found)
+        al.store(p, k.experts, at.row, 0, chosen)
+
+
+@jit_inner
+def _softmax(p, x, total):
+    """x = its softmax along rows; total: a number for each of them."""
+    al.row_max(p, total, x)
+    al.subtract_column(p, x, x, total)
+    al.exp(p, x, x)
+    al.row_sum(p, total, x)
+    al.divide_column(p, x, x, total)
+
+
+@jit_inner
+def _take_largest(p, weight, expert, x, falling, k):
+    """Find the largest of each row of x and its column, and take it out of x."""
+    marks, place = al.tile(k.marks, 0, x.rows, x.cols), al.tile(k.column, 1, x.rows, 1)
+    al.row_max(p, weight, x)
+    find_first(p, place, marks, x, weight, falling)
+    column_of(p, expert, place, x.cols)
+    al.at_least(p, marks, marks, place)
+    al.scale(p, marks, marks, _TAKEN)
+    al.subtract(p, x, x, marks)
+
+
+class Router(RowFunction):
+    """Experts of tokens."""
+
+    entry: ClassVar[Any] = staticmethod(router)
+
+    @classmethod
+    def cost(cls, problem: VectorProblem) -> RowCost:
+        """Return what one token takes: seven ops on all scores for every expert."""
+        cols, top_k = problem.cols, problem.top_k or 1
+        rounds = ["reduce", "select", "multiply", "reduce", "select", "multiply", "add"]
+        softmax = ["reduce", "add", "exp", "reduce", "divide", "convert"]
+        ops = [(op, cols) for op in rounds * top_k] + [("add", 1)] * 2 * top_k
+        ops += [(op, top_k) for op in softmax]
+        if problem.dtype != Format.FP32:
+            ops += [("convert", cols), ("convert", top_k)]
+        stored = row_bytes(problem, top_k) + top_k * NUMBER_BYTES
+        return RowCost(row_bytes(problem, cols), stored, tuple(ops))
+
+    @classmethod
+    def buffers(
+        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
+    ) -> dict[str, Any]:
+        """Declare the tiles of so many tokens."""
+        top_k, fmt, fp32 = problem.top_k or 1, problem.dtype, Format.FP32
+        computed_weights = builder.buffer("weights_vector", rows, top_k, fp32, slots=2)
+        return {
+            "x": operand_tiles(builder, "x", (rows, problem.cols), fmt, asked.stages),
+            "weights": result_tiles(builder, "weights", (rows, top_k), fmt, computed_weights),
+            "chosen": builder.buffer("chosen", rows, top_k, Format.INT32, slots=2),
+            "found": builder.buffer("found", rows, top_k, fp32),
+            "column": builder.buffer("column", rows, 1, fp32, slots=2),
+            "marks": builder.buffer("marks", rows, problem.cols, fp32),
+            "order": order_tiles(builder, problem.cols),
+        }
+
+    @classmethod
+    def layout(
+        cls,
+        builder: ProgramBuilder,
+        problem: VectorProblem,
+        asked: VectorParameters,
+        tensors: VectorTensors | None,
+    ) -> Layout:
+        """Place scores, weights and experts, and declare the tiles."""
+        tile_rows, top_k, fmt = asked.tile_rows or 1, problem.top_k or 1, problem.dtype
+        data = tensors and tensors.x
+        x = builder.tensor("x", "input", problem.rows, problem.cols, fmt, data)
+        weights = builder.tensor("result", "output", problem.rows, top_k, fmt)
+        own = cls.buffers(builder, problem, asked, tile_rows)
+        return Layout(
+            tile_rows=tile_rows,
+            x=Operand(x, *own.pop("x")),
+            weights=Operand(weights, *own.pop("weights")),
+            experts=builder.tensor("experts", "output", problem.rows, top_k, Format.INT32),
+            **own,
+        )
+
+    @classmethod
+    def output(cls, data: dict[str, Array]) -> Array:
+        """Return weights and numbers of experts, [2, rows, top_k]."""
+        return np.stack([data["result"], data["experts"].astype(np.float32)])
+
+    @classmethod
+    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+        """Return weights and numbers of experts in float64, [2, rows, top_k]."""
+        x = tensors.x.astype(np.float64)
+        experts = np.argsort(-x, axis=1, kind="stable")[:, : problem.top_k]
+        chosen = np.exp(np.take_along_axis(x, experts, axis=1) - x.max(axis=1, keepdims=True))
+        return np.stack([chosen / chosen.sum(axis=1, keepdims=True), experts])

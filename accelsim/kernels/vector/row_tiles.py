@@ -1,0 +1,167 @@
+"""Functions whose tiles are whole rows, and how many rows a tile should have.
+
+A work item is a tile of rows: its operands are loaded, computed and stored. Tiles are tried in all
+heights that share the rows out evenly; the estimate takes the slower of a core's items and of the
+bytes of all cores.
+"""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple, cast
+
+import numpy as np
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.base import Array
+from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.footprint import Footprint, fitting
+from accelsim.kernels.estimate.memory import launch_cycles, miss_cycles, sustained_bytes_per_cycle
+from accelsim.kernels.tiling import misfit
+from accelsim.kernels.vector.base import VectorFunction, VectorParameters
+from accelsim.kernels.vector.tiles import MOVED_BITS, shares, slots_of_a_core
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Program
+from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.workload.problem import VectorProblem
+from accelsim.workload.tensors import VectorTensors
+
+_RESULT_SLOTS = 2
+_MOST_ELEMENTS = 1 << 18
+"""Of the highest tile that is tried, beside one of a single row."""
+
+
+class RowCost(NamedTuple):
+    """What one row of a function takes."""
+
+    loaded_bytes: float
+    stored_bytes: float
+    ops: tuple[tuple[str, int], ...] = ()
+    """Vector ops in FP32, and how many elements of the row each of them has."""
+    is_in_place: bool = False
+    """Whether a tile keeps its slot from its load until it is stored, as nothing is converted."""
+
+
+class RowFunction(VectorFunction):
+    """A function that its tiles of rows say all about."""
+
+    entry: ClassVar[Any]
+    """Compiled loop over tiles, of a recorder and a layout."""
+
+    @classmethod
+    @abstractmethod
+    def cost(cls, problem: VectorProblem) -> RowCost:
+        """Return what one row takes."""
+
+    @classmethod
+    @abstractmethod
+    def buffers(
+        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
+    ) -> Any:
+        """Declare the tiles of so many rows, which may be an array where only bytes are asked."""
+
+    @classmethod
+    @abstractmethod
+    def layout(
+        cls,
+        builder: ProgramBuilder,
+        problem: VectorProblem,
+        asked: VectorParameters,
+        tensors: VectorTensors | None,
+    ) -> Any:
+        """Return what the loop needs; `asked` has the height of a tile."""
+
+    @classmethod
+    @abstractmethod
+    def output(cls, data: dict[str, Array]) -> Array:
+        """Return the result, of the data of all tensors by name."""
+
+    @classmethod
+    def unit(cls, problem: VectorProblem) -> int:
+        """Return how many rows no tile parts."""
+        return 1
+
+    @classmethod
+    def steps(cls, problem: VectorProblem, asked: VectorParameters) -> dict[str, int]:
+        """Return the parameters, beside the rows of a tile, that stand for what was chosen."""
+        return {}
+
+    @classmethod
+    def record(
+        cls,
+        problem: VectorProblem,
+        machine: MachineSpec,
+        parameters: VectorParameters,
+        tensors: VectorTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the result."""
+        rows = cls._choose(problem, machine, parameters)[0]
+        builder = ProgramBuilder(f"vector on {problem.name}", with_numbers=tensors is not None)
+        asked = parameters.model_copy(update={"tile_rows": rows})
+        layout = cls.layout(builder, problem, asked, tensors)
+        program = builder.record(cls.entry, ceil_div(problem.rows, rows), layout)
+        program = program.with_parameters(tile_rows=rows, **cls.steps(problem, asked))
+        return program, None if tensors is None else cls.output(builder.data)
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
+    ) -> float:
+        """Return the time that the chosen tile should take; raises DoesNotFitError."""
+        return cls._choose(problem, machine, parameters)[1]
+
+    @classmethod
+    def _choose(
+        cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters
+    ) -> tuple[int, float]:
+        """Return the rows of the fastest tile that fits, and its time; raises DoesNotFitError."""
+
+        def declare(room: Footprint, rows: Any) -> None:
+            cls.buffers(cast(ProgramBuilder, room), problem, asked, rows)
+
+        heights = cls._heights(problem, machine, asked)
+        tried = heights[fitting(machine, declare, heights)]
+        if not len(tried):
+            name, fewest = f"vector on {problem.name}", int(heights[-1])
+            raise misfit(name, machine, lambda each: cls.buffers(each, problem, asked, fewest))
+        cycles = _estimate(cls.cost(problem), problem.rows, machine, tried, asked.stages)
+        best = int(cycles.argmin())
+        return int(tried[best]), float(cycles[best])
+
+    @classmethod
+    def _heights(cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters) -> Any:
+        """Return the rows of tiles to try, the fewest last."""
+        unit = cls.unit(problem)
+        units = ceil_div(problem.rows, unit)
+        if asked.tile_rows:
+            return np.array([min(ceil_div(asked.tile_rows, unit), units) * unit])
+        most = max(1, _MOST_ELEMENTS // (problem.cols * unit))
+        return np.unique(np.minimum(shares(units, machine.cores, 1, most), units))[::-1] * unit
+
+
+def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages: int) -> Any:
+    """Return the cycles of a run for tiles of so many rows [tilings]."""
+    costs, latency = OpCosts(machine), miss_cycles(machine)
+    load = tile * cost.loaded_bytes / machine.load.bandwidth
+    store = tile * cost.stored_bytes / machine.store.bandwidth
+    work = np.zeros(tile.shape)
+    for op, cols in cost.ops:
+        work = work + costs.vector(op, Format.FP32, tile, cols, MOVED_BITS.get(op, 64))
+    whole = 2 * latency + load + work + store
+    slots = slots_of_a_core(stages, machine, is_streamed=False)
+    stored = latency + store
+    step = np.maximum(np.maximum(load, work), store)
+    held = latency + load + (work + stored if cost.is_in_place else 0)
+    step = np.maximum(step, held / slots)
+    if not cost.is_in_place:
+        own = slots_of_a_core(_RESULT_SLOTS, machine, is_streamed=False)
+        step = np.maximum(step, stored / own)
+    item = np.maximum(step, whole / machine.items_in_flight)
+    run = whole + (ceil_div(ceil_div(rows, tile), machine.cores) - 1) * item
+    moved = rows * (cost.loaded_bytes + cost.stored_bytes) / sustained_bytes_per_cycle(machine)
+    run = np.maximum(run, moved + 2 * latency + np.minimum(load, work) + store)
+    return launch_cycles(machine, with_products=False) + run
+
+
+def row_bytes(problem: VectorProblem, cols: int) -> float:
+    """Return the bytes of so many elements in the format of the problem."""
+    return cols * problem.dtype.bits / BITS_PER_BYTE

@@ -1,0 +1,181 @@
+"""Attention as it is asked of a machine: equal sequences, or a list of different ones."""
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic_core import PydanticCustomError
+
+from accelsim.config.spec import Size, SizeOrZero, Spec
+from accelsim.numerics.formats import Format
+from accelsim.workload.base import FloatFormat, Shapes, TensorProblem
+from accelsim.workload.sources import AttentionSource, ModelHeadsSource
+
+
+class SequenceSpec(Spec):
+    """Tokens of a sequence: those that are computed now, and those whose keys are there before."""
+
+    new: Size
+    """New tokens: query rows per head."""
+    cached: SizeOrZero = 0
+    """Tokens before them, whose keys and values are there."""
+    count: Size = 1
+    """How many equal sequences there are, one after the other."""
+
+
+class Lengths(NamedTuple):
+    """Equal sequences, one after the other."""
+
+    batch: int
+    q_len: int
+    """Query rows per head."""
+    kv_len: int
+    """Key and value rows per head."""
+
+    def score_pairs(self, *, causal: bool) -> int:
+        """Return the query-key pairs of a head of all of them that the mask lets through."""
+        unseen = self.q_len * (self.q_len - 1) // 2 if causal else 0
+        return self.batch * (self.q_len * self.kv_len - unseen)
+
+
+class AttentionProblem(TensorProblem):
+    """softmax(Q K^T / sqrt(head_dim)) V for every query head; KV heads may be shared (GQA)."""
+
+    kind: Literal["attention"]
+    """What is asked."""
+    sequences: tuple[SequenceSpec, ...] | None = Field(default=None, min_length=1)
+    """Sequences of different lengths, in the place of batch, q_len and kv_len."""
+    batch: Size = 1
+    """Independent sequences."""
+    q_heads: Size
+    """Query heads per sequence."""
+    kv_heads: Size
+    """Key and value heads per sequence; divides q_heads."""
+    head_dim: Size
+    """Elements of one query, key or value row."""
+    q_len: Size = Field(default=None, validate_default=True)
+    """Query rows per head; 1 for a decode step. Required without sequences."""
+    kv_len: Size = Field(default=None, validate_default=True)
+    """Key and value rows per head. Required without sequences."""
+    causal: bool = False
+    """Whether query row i sees only the keys up to i + kv_len - q_len, or up to i + cached."""
+    dtype: FloatFormat = Format.FP16
+    """Number format of Q, K and V in HBM, and of the output, which is BF16 for FP8."""
+    tensors: AttentionSource | None = None
+    """Where the values come from; absent: cost only, no accuracy."""
+
+    @field_validator("batch")
+    @classmethod
+    def _batch_is_said_once(cls, batch: int, info: ValidationInfo) -> int:
+        _refuse_beside_sequences(batch, info)
+        return batch
+
+    @field_validator("q_len", "kv_len", mode="wrap")
+    @classmethod
+    def _lengths_are_said_once(
+        cls, found: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> int:
+        if found is not None:
+            _refuse_beside_sequences(found, info)
+            return int(check(found))
+        if info.data.get("sequences", ()) is None:
+            raise PydanticCustomError("missing", "Field required")
+        return 0
+
+    @field_validator("kv_heads")
+    @classmethod
+    def _kv_heads_divide_q_heads(cls, kv_heads: int, info: ValidationInfo) -> int:
+        q_heads = info.data.get("q_heads", kv_heads)
+        if q_heads % kv_heads:
+            raise ValueError(f"found {kv_heads}, allowed: a divisor of q_heads = {q_heads}")
+        return kv_heads
+
+    @field_validator("causal")
+    @classmethod
+    def _causal_rows_see_a_key(cls, causal: bool, info: ValidationInfo) -> bool:
+        q_len, kv_len = info.data.get("q_len", 0), info.data.get("kv_len", 0)
+        if causal and q_len > kv_len > 0:
+            raise ValueError(
+                f"found true with q_len = {q_len} and kv_len = {kv_len}, "
+                "allowed: true only if kv_len >= q_len"
+            )
+        return causal
+
+    @field_validator("tensors")
+    @classmethod
+    def _a_text_has_one_length(
+        cls, source: AttentionSource | None, info: ValidationInfo
+    ) -> AttentionSource | None:
+        if isinstance(source, ModelHeadsSource) and info.data.get("sequences"):
+            raise ValueError(
+                "found source model with sequences, allowed with them: uniform, hybrid, file"
+            )
+        return source
+
+    @property
+    def lengths(self) -> tuple[Lengths, ...]:
+        """Lengths of all sequences, in order."""
+        if self.sequences is None:
+            return (Lengths(self.batch, self.q_len, self.kv_len),)
+        return tuple(
+            Lengths(each.count, each.new, each.cached + each.new) for each in self.sequences
+        )
+
+    @property
+    def parts(self) -> tuple["AttentionProblem", ...]:
+        """Problems of equal sequences that it consists of, in order; itself where all are equal."""
+        if self.sequences is None:
+            return (self,)
+        return tuple(self.of_equal(*each) for each in self.lengths)
+
+    def of_equal(self, batch: int, q_len: int, kv_len: int) -> "AttentionProblem":
+        """Return the problem with `batch` sequences of these lengths instead of its own."""
+        changed = {"sequences": None, "batch": batch, "q_len": q_len, "kv_len": kv_len}
+        return self.model_copy(update=changed)
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences, equal ones counted."""
+        return sum(each.batch for each in self.lengths)
+
+    @property
+    def most_queries(self) -> int:
+        """Query rows per head of the sequence that has the most."""
+        return max(each.q_len for each in self.lengths)
+
+    @property
+    def most_keys(self) -> int:
+        """Key rows per head of the sequence that has the most."""
+        return max(each.kv_len for each in self.lengths)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of both matrix products, masked pairs left out."""
+        pairs = sum(each.score_pairs(causal=self.causal) for each in self.lengths)
+        return 2 * self.q_heads * self.head_dim * pairs
+
+    @property
+    def input_shapes(self) -> Shapes:
+        """Shapes of q, k and v: [sequences x heads, rows, head_dim].
+
+        With `sequences` [heads x rows of all, head_dim]: sequences one after the other, in each its
+        heads, in each its rows.
+        """
+        if self.sequences is not None:
+            q_rows = sum(each.batch * each.q_len for each in self.lengths)
+            kv_rows = sum(each.batch * each.kv_len for each in self.lengths)
+            packed = (self.kv_heads * kv_rows, self.head_dim)
+            return {"q": (self.q_heads * q_rows, self.head_dim), "k": packed, "v": packed}
+        keys = (self.batch * self.kv_heads, self.kv_len, self.head_dim)
+        return {"q": (self.batch * self.q_heads, self.q_len, self.head_dim), "k": keys, "v": keys}
+
+    @property
+    def output_shapes(self) -> Shapes:
+        """Shape of the output o, the same as that of q."""
+        return {"o": self.input_shapes["q"]}
+
+
+def _refuse_beside_sequences(found: Any, info: ValidationInfo) -> None:
+    if info.data.get("sequences"):
+        raise ValueError(
+            f"found {found} beside sequences, allowed: sequences, or batch, q_len and kv_len"
+        )

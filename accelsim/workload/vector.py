@@ -1,0 +1,220 @@
+"""A function of the rows or the elements of a matrix, which the vector unit computes alone."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationInfo, field_validator
+
+from accelsim.config.spec import PositiveValue, Seed, Size
+from accelsim.numerics.formats import Format
+from accelsim.units import ceil_div
+from accelsim.workload.base import FloatFormat, Shapes, TensorProblem
+from accelsim.workload.sources import VectorSource
+
+Numbers = npt.NDArray[np.int32]
+
+_OWNERS = {
+    "head_dim": ("rotary",),
+    "table_rows": ("rotary", "embedding", "kv_write"),
+    "page": ("kv_write",),
+    "top_k": ("router",),
+}
+"""Key -> functions that need it; no other function takes it."""
+_TWO_OPERANDS = ("silu_mul", "add_rmsnorm", "kv_write")
+_TABLES = {"embedding": ("x",), "rotary": ("y",), "kv_write": ("keys", "values")}
+"""Function -> tensors of which it touches some rows."""
+NUMBER_BYTES = 4
+"""Bytes of the number of a row, a token or an expert."""
+_EXACT_COLUMNS = 2**24
+"""Numbers of columns up to here are exact in FP32, in which the vector unit finds them."""
+
+
+class VectorProblem(TensorProblem):
+    """A function of each row, or of each element, of a matrix [rows, cols]."""
+
+    kind: Literal["vector"]
+    """What is asked."""
+    function: Literal[
+        "copy",
+        "softmax",
+        "rmsnorm",
+        "layernorm",
+        "gelu",
+        "silu",
+        "silu_mul",
+        "add_rmsnorm",
+        "rotary",
+        "embedding",
+        "kv_write",
+        "argmax",
+        "router",
+    ]
+    """softmax and norms work along rows, norms without learned weights; gelu is its tanh form;
+    silu_mul is silu(x) y, the activation of a gated feed-forward; add_rmsnorm is a residual added
+    and rmsnorm; rotary turns heads of Q and K; embedding reads rows of a table, kv_write writes
+    rows to a cache; argmax is greedy sampling; router picks experts."""
+    rows: Size
+    """Rows of the matrix; tokens."""
+    cols: Size
+    """Columns of the matrix; features. Of rotary those of all heads of Q and K side by side, of
+    argmax the vocabulary, of router the experts."""
+    epsilon: PositiveValue = 1e-5
+    """What norms add to the mean square before its root."""
+    head_dim: Size | None = Field(default=None, validate_default=True)
+    """Columns of one head, for rotary; even, and divides cols."""
+    table_rows: Size | None = Field(default=None, validate_default=True)
+    """Rows of the table: the vocabulary of embedding, the positions of rotary, the rows of the
+    cache that kv_write writes to."""
+    page: Size | None = Field(default=None, validate_default=True)
+    """Rows that follow each other in the cache, for kv_write; 1 for a decode step, whose tokens
+    belong to sequences of their own."""
+    top_k: Size | None = Field(default=None, validate_default=True)
+    """Experts of a token, for router."""
+    order: Literal["random", "sequential"] = "random"
+    """Which rows of a table the tokens name: random ones, or from the first on, one after the
+    other, again and again."""
+    seed: Seed = 0
+    """Seed of random rows of a table."""
+    dtype: FloatFormat = Format.FP16
+    """Number format of inputs and output in HBM; numbers of tokens and experts are INT32."""
+    tensors: VectorSource | None = None
+    """Where the values come from; absent: cost only, no accuracy."""
+
+    @field_validator("cols")
+    @classmethod
+    def _columns_have_exact_numbers(cls, cols: int, info: ValidationInfo) -> int:
+        function = info.data.get("function")
+        if function in ("argmax", "router") and cols > _EXACT_COLUMNS:
+            raise ValueError(
+                f"found {cols} with function = {function}, allowed: at most {_EXACT_COLUMNS}, "
+                "whose numbers FP32 tells apart"
+            )
+        return cols
+
+    @field_validator(*_OWNERS)
+    @classmethod
+    def _belongs_to_the_function(cls, size: int | None, info: ValidationInfo) -> int | None:
+        function, owners = info.data.get("function"), _OWNERS[str(info.field_name)]
+        if function in owners and size is None:
+            raise ValueError(
+                f"found no {info.field_name}, allowed: a size, which function = {function} needs"
+            )
+        if function and function not in owners and size is not None:
+            raise ValueError(
+                f"found {size} with function = {function}, allowed: only with {', '.join(owners)}"
+            )
+        return size
+
+    @field_validator("head_dim")
+    @classmethod
+    def _heads_are_whole_and_have_halves(
+        cls, head_dim: int | None, info: ValidationInfo
+    ) -> int | None:
+        cols = info.data.get("cols")
+        if head_dim and cols and (head_dim % 2 or cols % head_dim):
+            raise ValueError(f"found {head_dim}, allowed: an even divisor of cols = {cols}")
+        return head_dim
+
+    @field_validator("page")
+    @classmethod
+    def _pages_hold_the_rows(cls, page: int | None, info: ValidationInfo) -> int | None:
+        rows, table_rows = info.data.get("rows"), info.data.get("table_rows")
+        if page and rows and table_rows and table_rows // page < ceil_div(rows, page):
+            raise ValueError(
+                f"found {page} with table_rows = {table_rows}, "
+                f"allowed: pages of which the cache has {ceil_div(rows, page)}, for rows = {rows}"
+            )
+        return page
+
+    @field_validator("top_k")
+    @classmethod
+    def _experts_are_there(cls, top_k: int | None, info: ValidationInfo) -> int | None:
+        cols = info.data.get("cols")
+        if top_k and cols and top_k > cols:
+            raise ValueError(f"found {top_k}, allowed: at most cols = {cols}, the experts")
+        return top_k
+
+    @property
+    def output_dtype(self) -> Format:
+        """Number format of the result in HBM."""
+        return Format.INT32 if self.function == "argmax" else self.dtype
+
+    @property
+    def macs(self) -> int:
+        """The matrix unit has nothing to do."""
+        return 0
+
+    @property
+    def input_shapes(self) -> Shapes:
+        """Shapes of x and, for functions of two matrices, y.
+
+        y is the residual of add_rmsnorm, V beside K of kv_write, and the table of rotary, cosines
+        left of sines. x is the table of embedding.
+        """
+        shapes: Shapes = {"x": (self.rows, self.cols)}
+        if self.function == "embedding":
+            shapes = {"x": (self.table_rows or 1, self.cols)}
+        if self.function in _TWO_OPERANDS:
+            shapes["y"] = (self.rows, self.cols)
+        if self.function == "rotary":
+            shapes["y"] = (self.table_rows or 1, self.head_dim or 2)
+        return shapes
+
+    @property
+    def output_shapes(self) -> Shapes:
+        """Shapes of the results."""
+        match self.function:
+            case "add_rmsnorm":
+                return dict.fromkeys(("sum", "result"), (self.rows, self.cols))
+            case "kv_write":
+                return dict.fromkeys(("keys", "values"), (self.table_rows or 1, self.cols))
+            case "argmax":
+                return {"result": (self.rows, 1)}
+            case "router":
+                return dict.fromkeys(("result", "experts"), (self.rows, self.top_k or 1))
+        return {"result": (self.rows, self.cols)}
+
+    @property
+    def tensor_bytes(self) -> dict[str, int]:
+        """Bytes of every input and output; of a table those of the rows that are named."""
+        sizes = super().tensor_bytes
+        for name in _TABLES.get(self.function, ()):
+            sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
+        if self.function in ("embedding", "rotary"):
+            sizes["numbers"] = self.rows * NUMBER_BYTES
+        if self.function == "router":
+            sizes["experts"] = self.rows * (self.top_k or 1) * NUMBER_BYTES
+        return sizes
+
+    @property
+    def needed_rows(self) -> int:
+        """Rows of the table that are named, each once."""
+        return self.rows if self.function == "kv_write" else len(np.unique(self.row_numbers))
+
+    @property
+    def row_numbers(self) -> Numbers:
+        """Row of the table for each token, int32 [rows]; for kv_write the page of each `page` rows.
+
+        Pages are all different; they begin where the rows of the cache do.
+        """
+        table_rows, page = self.table_rows or 1, self.page or 1
+        if self.function == "kv_write":
+            filled = ceil_div(self.rows, page)
+            if self.order == "sequential":
+                return np.arange(filled, dtype=np.int32)
+            # Without a list of all pages, of which a large cache has very many.
+            rng = np.random.default_rng(self.seed)
+            return rng.choice(table_rows // page, filled, replace=False).astype(np.int32)
+        if self.order == "sequential":
+            return (np.arange(self.rows) % table_rows).astype(np.int32)
+        return np.random.default_rng(self.seed).integers(table_rows, size=self.rows, dtype=np.int32)
+
+
+def rotary_table(positions: int, head_dim: int) -> npt.NDArray[np.float64]:
+    """Return cosines, right of them sines, of the angles of positions 0.. [positions, head_dim].
+
+    Angle i of position t is t 10000^(-2 i / head_dim) (Su et al., "RoFormer", 2021, equation 15).
+    """
+    angles = np.outer(np.arange(positions), 10000.0 ** (-np.arange(0, head_dim, 2) / head_dim))
+    return np.hstack([np.cos(angles), np.sin(angles)])
