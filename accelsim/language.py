@@ -23,11 +23,22 @@ from accelsim.numerics.formats import (
     Format,
 )
 from accelsim.numerics.integer import Accumulator
+from accelsim.numerics.rounding import round_tile
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import *
 from accelsim.program.language import __all__ as _OPS
+from accelsim.program.ops import Op
 from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor, Tile
+from accelsim.program.recording import (
+    Buffer,
+    Tensor,
+    Tile,
+    record_map,
+    record_pair,
+    record_reduction,
+    record_with_column,
+    record_with_row,
+)
 
 __all__ = [
     *_OPS,
@@ -44,6 +55,7 @@ __all__ = [
     "DoesNotFitError",
     "Format",
     "Kernel",
+    "Op",
     "Program",
     "ProgramBuilder",
     "Size",
@@ -55,5 +67,11 @@ __all__ = [
     "fit_error",
     "jit",
     "jit_inner",
+    "record_map",
+    "record_pair",
+    "record_reduction",
+    "record_with_column",
+    "record_with_row",
     "register",
+    "round_tile",
 ]
