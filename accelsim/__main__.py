@@ -1,6 +1,6 @@
 """The entry point of `accelsim` and `python -m accelsim`: hears Ctrl-C before all imports."""
 
-from accelsim.leaving import leave_on_interrupt
+from accelsim.runtime.leaving import leave_on_interrupt
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ Ops, formats, what a kernel declares, and how it is made known; see docs/kernel-
 
 from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.errors import DoesNotFitError
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.registry import register
 from accelsim.kernels.tiling import first_fit, fit_error
@@ -39,6 +38,7 @@ from accelsim.program.recording import (
     record_with_column,
     record_with_row,
 )
+from accelsim.runtime.jit import jit, jit_inner
 
 __all__ = [
     *_OPS,

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.errors import WorkloadError
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe
-from accelsim.power import Scheduler, schedule_under_cap
 from accelsim.program.joining import Part, joined
 from accelsim.program.program import Program
 from accelsim.report.build import report_as_one

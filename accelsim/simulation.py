@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from accelsim.code_cache import cache_folder
+from accelsim.accounts.power import schedule_under_cap
 from accelsim.config.document import plain_settings
 from accelsim.engine import compiled, reference
 from accelsim.errors import (
@@ -32,12 +32,12 @@ from accelsim.library.sequences import check_equal_work, check_sequences
 from accelsim.library.settings import check_settings
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.numerics.metrics import compare
-from accelsim.power import schedule_under_cap
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
+from accelsim.runtime.code_cache import cache_folder
 from accelsim.workload.problem import LayerProblem, Problem
 from accelsim.workload.tensors import Tensors, load_counted_tensors
 

@@ -8,11 +8,11 @@ from enum import IntEnum, auto
 
 import numpy as np
 
-from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.numerics.integer import Accumulator
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
+from accelsim.runtime.jit import jit, jit_inner
 
 ROWS, COLS, DEPTH = 4, 6, 5
 AMPLE = (12, 32)

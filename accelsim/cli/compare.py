@@ -89,7 +89,7 @@ def compare(
     folder = options.writable_folder(out)
     rows = []
     with progress("comparing") as advance, compilation_noted():
-        from accelsim.interruption import interruptible
+        from accelsim.runtime.interruption import interruptible
         from accelsim.simulation import check_comparison, simulate
 
         interruptible(check_comparison, machine, workload, recipes, chosen)

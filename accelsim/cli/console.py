@@ -97,8 +97,8 @@ def working(text: str) -> Iterator[None]:
 @contextmanager
 def compilation_noted() -> Iterator[None]:
     """Tell the user, once, when functions are compiled for the first use."""
-    from accelsim.code_cache import cache_folder
-    from accelsim.jit import compilation_reported
+    from accelsim.runtime.code_cache import cache_folder
+    from accelsim.runtime.jit import compilation_reported
 
     told = False
 

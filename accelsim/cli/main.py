@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep, validate
 from accelsim.cli.console import details, messages, warnings_in_a_line
 from accelsim.errors import AccelsimError, printable
-from accelsim.interruption import interrupts_raised, is_work_abandoned
-from accelsim.leaving import INTERRUPTED, MESSAGE
+from accelsim.runtime.interruption import interrupts_raised, is_work_abandoned
+from accelsim.runtime.leaving import INTERRUPTED, MESSAGE
 from accelsim.version import VERSION
 
 CLOSED_PIPE = 1

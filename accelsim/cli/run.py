@@ -31,7 +31,7 @@ def run(
     chosen = options.parse_settings(settings)
     started = perf_counter()
     with working(f"simulating {kernel or workload}"):
-        from accelsim.interruption import interruptible
+        from accelsim.runtime.interruption import interruptible
         from accelsim.simulation import simulate
 
         report = interruptible(
@@ -70,8 +70,8 @@ def program(
     """Print the verified tile program of a kernel, or of all parts of a layer, one op a line."""
     chosen = options.parse_settings(settings)
     with working(f"recording {kernel or workload}"):
-        from accelsim.interruption import interruptible
         from accelsim.program.printer import format_program
+        from accelsim.runtime.interruption import interruptible
         from accelsim.simulation import record
 
         recorded = interruptible(record, machine, workload, kernel, chosen)

@@ -17,7 +17,6 @@ from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, requ
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit, jit_inline, jit_inner
 from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
     LATER_SLOTS,
@@ -30,6 +29,7 @@ from accelsim.program.ops import (
 )
 from accelsim.program.program import Program
 from accelsim.program.transfer import row_pitches, transfer_of
+from accelsim.runtime.jit import borrow, jit, jit_inline, jit_inner
 
 _LOAD = Unit.LOAD.value
 _NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT

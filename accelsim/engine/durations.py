@@ -9,11 +9,11 @@ from accelsim.engine.limits import check_length
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import UNITS, MachineSpec
 from accelsim.hardware.units.dispatch import by_unit
-from accelsim.jit import borrow, jit
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, OPERAND_SHIFT, UNIT_NAMES
 from accelsim.program.program import Program
 from accelsim.program.words import format_in, words_of
+from accelsim.runtime.jit import borrow, jit
 
 _FORMATS = list(Format)
 _NUM_FORMATS = len(Format)

@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, UNIT_NAMES, B, C
 from accelsim.program.program import Program
+from accelsim.runtime.jit import jit
 
 Cycles = npt.NDArray[np.int64]
 

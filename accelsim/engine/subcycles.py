@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from accelsim.jit import jit
+from accelsim.runtime.jit import jit
 
 SUBCYCLES = 1024
 """Subcycles per cycle."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from accelsim.jit import jit_inner
+from accelsim.runtime.jit import jit_inner
 
 
 class Block(NamedTuple):

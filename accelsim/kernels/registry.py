@@ -29,7 +29,7 @@ from accelsim.kernels.outside import (
     packaged_kernels,
 )
 from accelsim.kernels.vector.rows import Vector
-from accelsim.sources import class_digest
+from accelsim.runtime.sources import class_digest
 
 _SHIPPED: tuple[type[Kernel], ...] = (
     Gemm,

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP32, INT4, INT8, INT32
 from accelsim.numerics.rounding import round_tile
 from accelsim.numerics.views import Data
+from accelsim.runtime.jit import jit_inner
 
 
 @jit_inner

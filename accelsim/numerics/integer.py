@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit_inner
+from accelsim.runtime.jit import jit_inner
 
 Data = Any
 """int32 [rows, cols], or None."""

@@ -1,9 +1,9 @@
 """Products of tiles; the conventions of `numerics.views` hold."""
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP16
 from accelsim.numerics.rounding import round_tile
 from accelsim.numerics.views import Data
+from accelsim.runtime.jit import jit_inner
 
 
 @jit_inner

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.views import Data
+from accelsim.runtime.jit import jit_inner
 
 
 @jit_inner

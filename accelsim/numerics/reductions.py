@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.elementwise import larger
 from accelsim.numerics.movement import copy_block
 from accelsim.numerics.rounding import round_tile
 from accelsim.numerics.views import Data
+from accelsim.runtime.jit import jit_inner
 
 
 @jit_inner

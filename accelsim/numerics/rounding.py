@@ -17,7 +17,6 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from accelsim.jit import jit
 from accelsim.numerics.formats import (
     BF16,
     FP8_E4M3,
@@ -29,6 +28,7 @@ from accelsim.numerics.formats import (
     INT32,
     Format,
 )
+from accelsim.runtime.jit import jit
 
 _FP32_MANTISSA_BITS = 23
 _EXPONENT_FIELD = np.uint32(0x7F800000)

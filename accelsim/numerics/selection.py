@@ -7,9 +7,9 @@ dropped: what cannot be compared stays, so that it shows in the result.
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.rounding import round_tile
 from accelsim.numerics.views import Data
+from accelsim.runtime.jit import jit_inner
 
 _DIGIT_BITS = 8
 _KEY_BITS = 32

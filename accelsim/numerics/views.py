@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.jit import jit_inner
+from accelsim.runtime.jit import jit_inner
 
 Data = Any
 """float32 or int32 [rows, cols], or None."""

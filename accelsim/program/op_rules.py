@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.jit import borrow, jit, jit_inline
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import (
     ACCUMULATOR_SHIFT,
@@ -25,6 +24,7 @@ from accelsim.program.ops import (
 )
 from accelsim.program.program import Program, Words
 from accelsim.program.words import slot_in, words_of
+from accelsim.runtime.jit import borrow, jit, jit_inline
 
 
 class Rule(IntEnum):

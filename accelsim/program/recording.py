@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit_inner
 from accelsim.program.ops import (
     ASKED_COL,
     ASKED_COLS,
@@ -25,6 +24,7 @@ from accelsim.program.ops import (
     SLOT_BITS,
     WORDS,
 )
+from accelsim.runtime.jit import jit_inner
 
 Recorder = npt.NDArray[np.int64]
 """The program being recorded; see `accelsim.program.ops`."""

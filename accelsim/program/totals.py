@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit
 from accelsim.program.ops import (
     FIELD_MASK,
     FIRST_MEMORY_UNIT,
@@ -19,6 +18,7 @@ from accelsim.program.ops import (
     C,
     Unit,
 )
+from accelsim.runtime.jit import jit
 
 _STORE = Unit.STORE.value
 _UNITS = np.array(UNIT_OF_OP, np.int8)

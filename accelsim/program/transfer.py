@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit, jit_inner
 from accelsim.program.ops import FIELD_MASK, HEAD, TENSOR_MASK, TENSOR_SHIFT, A, B, C, D, Op
 from accelsim.program.program import Program, Words
+from accelsim.runtime.jit import jit, jit_inner
 
 _GATHER, _STORE = Op.GATHER.value, Op.STORE.value
 _NO_INDEX = -1

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from accelsim.jit import jit_inline
 from accelsim.program.ops import (
     BITS_B_SHIFT,
     FIELD_MASK,
@@ -18,6 +17,7 @@ from accelsim.program.ops import (
     C,
     D,
 )
+from accelsim.runtime.jit import jit_inline
 
 
 class OpWords(NamedTuple):

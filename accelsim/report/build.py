@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from accelsim.energy.area import area_by_component_mm2
-from accelsim.engine.occupancy import scratchpad_held_peak_bytes
+from accelsim.accounts.area import area_by_component_mm2
+from accelsim.accounts.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec

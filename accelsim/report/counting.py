@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from accelsim.energy.model import energy_by_component
-from accelsim.engine.activity import count_activity
+from accelsim.accounts.activity import count_activity
+from accelsim.accounts.energy import energy_by_component
 from accelsim.engine.schedule import STALL_CAUSES, Cycles, Schedule
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.engine.hbm_bytes import hbm_bytes_of_ops
-from accelsim.engine.occupancy import scratchpad_use
+from accelsim.accounts.hbm_bytes import hbm_bytes_of_ops
+from accelsim.accounts.occupancy import scratchpad_use
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import UNIT_NAMES, Unit

@@ -60,7 +60,7 @@ def _read_workload(name: str, settings: Mapping[str, Any]) -> Contents:
 
 def _read_kernel(name: str, settings: Mapping[str, Any]) -> Contents:
     from accelsim.library.recipe import LIBRARY, Recipe
-    from accelsim.sources import class_digest
+    from accelsim.runtime.sources import class_digest
 
     if name == LIBRARY:
         return {}

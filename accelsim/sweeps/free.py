@@ -46,7 +46,7 @@ def _changed(contents: Contents, path: Sequence[str], value: Any) -> Contents:
 
 def _area_mm2(contents: Contents) -> float | None:
     """Return the area of a machine, or None of contents that are no machine."""
-    from accelsim.energy.area import area_by_component_mm2
+    from accelsim.accounts.area import area_by_component_mm2
     from accelsim.hardware.machine import MachineSpec
     from accelsim.loading import load_technology
 

@@ -16,7 +16,8 @@ from accelsim.errors import (
     ShortageError,
     SweepInterruptedError,
 )
-from accelsim.sources import accelsim_digest
+from accelsim.runtime.sources import accelsim_digest
+from accelsim.runtime.workers import LOST_WORKER, Workers, open_workers
 from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
 from accelsim.sweeps.outcome import Outcome, RunPoint, run_safely, simulate_point, unfinished
 from accelsim.sweeps.points import Grid, expand
@@ -24,7 +25,6 @@ from accelsim.sweeps.resolve import Point
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import Store
 from accelsim.sweeps.table import CSV_NAME, PARQUET_NAME, export, to_frame
-from accelsim.workers import LOST_WORKER, Workers, open_workers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ a byte costs from the memory to a core, and the idle board for the time that the
 
 from pydantic import PositiveFloat
 
-from accelsim.energy.model import static_power_w
+from accelsim.accounts.energy import static_power_w
 from accelsim.hardware.machine import MachineSpec
 from accelsim.loading import load_technology
 from accelsim.units import BITS_PER_BYTE, PICO

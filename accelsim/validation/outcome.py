@@ -11,10 +11,10 @@ import numpy as np
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.loading import load_machine
+from accelsim.runtime.workers import number_of_workers
 from accelsim.validation.predictions import Progress, RowError, predictions
 from accelsim.validation.reference import Reference
 from accelsim.validation.table import read_rows
-from accelsim.workers import number_of_workers
 
 PERCENT = 100.0
 _HIGH_PERCENTILE = 90

@@ -9,9 +9,9 @@ from typing import Any
 
 from accelsim.errors import AccelsimError, WorkersError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.runtime.workers import local_workers
 from accelsim.validation.reference import Reference, Row
 from accelsim.validation.registry import get_reference
-from accelsim.workers import local_workers
 
 Progress = Callable[[int, int], None]
 """(rows with a prediction, all rows), called at the start and after every row."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from accelsim import Recipe, simulate
-from accelsim.energy.area import arithmetic_area_mm2
+from accelsim.accounts.area import arithmetic_area_mm2
 from accelsim.errors import AccumulatorWarning, WorkloadError
 from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
 from accelsim.workload.problem import GemmProblem

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accelsim.accounts.energy import energy_by_component
 from accelsim.config.loader import load_spec
-from accelsim.energy.model import energy_by_component
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.numerics.formats import Format

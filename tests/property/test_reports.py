@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from accelsim.accounts.hbm_bytes import hbm_bytes_of_ops
+from accelsim.accounts.power import CLOSE, schedule_under_cap
 from accelsim.engine import compiled, reference
-from accelsim.engine.hbm_bytes import hbm_bytes_of_ops
 from accelsim.hardware.machine import PowerSpec
 from accelsim.hardware.technology import SramTable
 from accelsim.loading import load_technology
-from accelsim.power import CLOSE, schedule_under_cap
 from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from accelsim.jit import jit
 from accelsim.numerics.integer import Accumulator, largest_sum, shift_accumulate
+from accelsim.runtime.jit import jit
 
 
 @jit

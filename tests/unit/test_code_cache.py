@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from accelsim.closure import UnknownDependencyError, closure_digest
+from accelsim.runtime.closure import UnknownDependencyError, closure_digest
 
 ROOT = Path(__file__).parents[2]
 HELPER = '''
 """Helpers."""
-from accelsim.jit import jit_inner
+from accelsim.runtime.jit import jit_inner
 SCALE = 2.0
 
 @jit_inner
@@ -24,7 +24,7 @@ KERNEL = """
 from typing import NamedTuple
 import constants
 import helper
-from accelsim.jit import jit
+from accelsim.runtime.jit import jit
 
 class Pair(NamedTuple):
     first: float
@@ -36,7 +36,7 @@ def run(pair):
 """
 MAIN = """
 import sys
-from accelsim.jit import compilation_reported
+from accelsim.runtime.jit import compilation_reported
 import kernel
 compiled = []
 with compilation_reported(lambda: compiled.append(1)):

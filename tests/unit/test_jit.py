@@ -1,4 +1,4 @@
-"""What `accelsim.jit` adds to Numba: choices by type, and one code for all constants."""
+"""What `accelsim.runtime.jit` adds to Numba: choices by type, and one code for all constants."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numba import types
 
-from accelsim.closure import closure_digest
-from accelsim.jit import borrow, chosen_by_type, jit, jit_inner
+from accelsim.runtime.closure import closure_digest
+from accelsim.runtime.jit import borrow, chosen_by_type, jit, jit_inner
 
 
 class Square(NamedTuple):

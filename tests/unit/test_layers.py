@@ -12,61 +12,51 @@ import accelsim
 
 PACKAGE = Path(accelsim.__file__).parent
 
-GROUND = {"errors", "units", "version", "interruption", "leaving"}
+GROUND = {"errors", "units", "version", "runtime"}
 SPECS = GROUND | {"config", "numerics"}
-MODELS = SPECS | {"jit", "hardware", "program"}
+MODELS = SPECS | {"hardware", "program"}
 LAYERS = {
     "errors": set(),
     "units": {"errors"},
     "version": set(),
-    "closure": set(),
-    "code_cache": {"closure"},
-    "jit": {"closure", "code_cache"},
-    "sources": set(),
-    "interruption": set(),
-    "leaving": set(),
-    "workers": GROUND,
+    "runtime": {"errors", "units", "version"},
     "config": GROUND,
-    "numerics": GROUND | {"jit"},
+    "numerics": GROUND,
     "workload": SPECS,
     "quantization": SPECS | {"workload"},
-    "program": SPECS | {"jit"},
-    "hardware": SPECS | {"jit", "program"},
-    "kernels": MODELS | {"sources", "workload", "quantization"},
+    "program": SPECS,
+    "hardware": SPECS | {"program"},
+    "kernels": MODELS | {"workload", "quantization"},
     "language": MODELS | {"kernels"},
     "library": MODELS | {"workload", "kernels"},
     "engine": MODELS,
-    "energy": MODELS,
-    "report": MODELS | {"workload", "engine", "energy"},
-    "power": MODELS | {"engine", "energy"},
+    "accounts": MODELS | {"engine"},
+    "report": MODELS | {"workload", "engine", "accounts"},
     "loading": SPECS | {"workload", "hardware"},
-    "layer": MODELS | {"workload", "library", "power", "report"},
+    "layer": MODELS | {"workload", "library", "accounts", "report"},
     "simulation": MODELS
-    | {"workload", "kernels", "library", "engine", "energy", "power", "report", "loading"}
-    | {"code_cache", "layer"},
+    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading", "layer"},
     "sweeps": MODELS
-    | {"sources", "workers", "workload", "kernels", "library", "energy", "report", "loading"}
-    | {"simulation"},
+    | {"workload", "kernels", "library", "accounts", "report", "loading", "simulation"},
     "quality": MODELS | {"workload", "quantization", "kernels", "library", "report", "simulation"},
     "validation": MODELS
-    | {"workload", "kernels", "library", "engine", "energy", "report", "loading", "simulation"}
-    | {"workers"},
+    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading", "simulation"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
-    | {"sweeps", "quality", "plotting", "validation", "code_cache"},
-    "__main__": {"cli", "leaving"},
+    | {"sweeps", "quality", "plotting", "validation"},
+    "__main__": {"cli", "runtime"},
     "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 
-COMPILED = {"closure", "code_cache", "jit", "numerics", "hardware", "program", "kernels", "engine"}
+COMPILED = {"runtime", "numerics", "hardware", "program", "kernels", "engine", "accounts"}
 DOORS = {
     "simpy": {"engine"},
     "matplotlib": {"plotting"},
     "yaml": {"config"},
-    "dask": {"workers"},
-    "distributed": {"workers"},
+    "dask": {"runtime"},
+    "distributed": {"runtime"},
     "sqlite3": {"sweeps"},
     "numba": COMPILED,
     "llvmlite": COMPILED,
@@ -165,7 +155,7 @@ def test_everything_is_compiled_through_the_one_decorator():
     found = {
         str(path): bare_compilers(path)
         for path in PACKAGE.rglob("*.py")
-        if layer_of(path, PACKAGE) != "jit"
+        if layer_of(path, PACKAGE) != "runtime"
     }
     assert {path: names for path, names in found.items() if names} == {}
 

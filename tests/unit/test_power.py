@@ -2,10 +2,10 @@
 
 import pytest
 
+from accelsim.accounts.power import CLOSE, schedule_under_cap
 from accelsim.engine.compiled import schedule
 from accelsim.errors import ConfigError
 from accelsim.loading import load_machine, load_technology, load_workload
-from accelsim.power import CLOSE, schedule_under_cap
 from accelsim.simulation import record, simulate
 
 CAP = {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import accelsim
+from accelsim.accounts.power import CLOSE
 from accelsim.config.shipped import known_names
 from accelsim.errors import (
     AccelsimError,
@@ -20,7 +21,6 @@ from accelsim.errors import (
 from accelsim.kernels.registry import kernel_names
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine, load_workload
-from accelsim.power import CLOSE
 from accelsim.simulation import record, simulate
 
 SMALL = {"q_heads": 2, "kv_heads": 1, "head_dim": 16, "q_len": 48, "kv_len": 48, "causal": True}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from accelsim import sources
 from accelsim.kernels import registry
 from accelsim.kernels.attention.flash.flash import Flash
-from accelsim.sources import PACKAGE, class_digest, deciding, package_digest, source_digest
+from accelsim.runtime import sources
+from accelsim.runtime.sources import PACKAGE, class_digest, deciding, package_digest, source_digest
 from tests.unit.test_layers import imports_of
 
 CODE = '''\
@@ -68,7 +68,7 @@ def test_code_that_does_not_parse_has_the_digest_of_its_bytes() -> None:
         ("library/rules.yaml", False),
         ("sweeps/store.py", True),
         ("cli/run.py", True),
-        ("workers.py", True),
+        ("runtime/workers.py", True),
         ("_data/machines/edge-npu.yaml", True),
         ("numerics/__pycache__/rounding.pyc", True),
     ],
@@ -88,9 +88,9 @@ def test_a_package_is_the_files_that_can_move_a_number(
 
 def test_a_docstring_in_accelsim_is_the_same_accelsim(tmp_path: Path) -> None:
     package = tmp_path / "accelsim"
-    for folder in ("engine", "energy"):
+    for folder in ("engine", "accounts"):
         shutil.copytree(PACKAGE / folder, package / folder)
-    area = package / "energy" / "area.py"
+    area = package / "accounts" / "area.py"
     found = [package_digest(package)]
     for old, new in (("Die area by component", "Area"), ("machine.cores * area", "2 * area")):
         text = area.read_text()
@@ -129,7 +129,7 @@ def test_all_that_a_simulation_imports_is_part_of_it() -> None:
         if path is not None and path not in reached:
             reached.add(path)
             waiting += [name for name in imports_of(path) if name.startswith("accelsim.")]
-    aside = {PACKAGE / name for name in ("interruption.py",)}
+    aside = {PACKAGE / name for name in ("runtime/interruption.py",)}
     assert len(reached) > 100
     assert reached - set(deciding(PACKAGE)) <= aside
 

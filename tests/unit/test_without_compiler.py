@@ -12,14 +12,14 @@ import numba
 import numpy as np
 import pytest
 
+from accelsim.accounts.activity import count_activity
 from accelsim.engine import compiled, reference
-from accelsim.engine.activity import count_activity
-from accelsim.jit import jit
 from accelsim.kernels.registry import get_kernel
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
+from accelsim.runtime.jit import jit
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 from accelsim.workload.tensors import load_tensors
 

@@ -13,7 +13,7 @@ LOST = (
     "because a script that every worker reads starts them outside `if __name__ == '__main__':`"
 )
 WORKERS = """\
-from accelsim.workers import local_workers
+from accelsim.runtime.workers import local_workers
 
 with local_workers(2) as workers:
     while True:

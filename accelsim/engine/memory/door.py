@@ -34,11 +34,11 @@ from accelsim.engine.memory.l2 import (
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import FIRST_MEMORY_UNIT, B, C
 from accelsim.program.program import Program, Words
 from accelsim.program.transfer import row_address
+from accelsim.runtime.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 
 
 class Direct(NamedTuple):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from accelsim.engine.memory.hbm.door import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.hardware.l2 import L2Spec
-from accelsim.jit import borrow, jit_inline, jit_inner
+from accelsim.runtime.jit import borrow, jit_inline, jit_inner
 
 _EMPTY = 0
 """What nobody has written yet: so memory that is never looked at is never touched."""

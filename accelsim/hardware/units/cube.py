@@ -34,11 +34,11 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.cycles import ceil_cycles, ceil_div
-from accelsim.jit import jit, jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import Unit
 from accelsim.program.words import bits_of, operand_format, slot_in
+from accelsim.runtime.jit import jit, jit_inner
 
 _OPERAND_READ, _OPERAND_WRITE, _FIRST_MAC = range(FIRST_OWN, FIRST_OWN + 3)
 

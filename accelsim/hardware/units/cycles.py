@@ -1,7 +1,7 @@
 """Whole cycles of work at a rate, for plain Python and compiled code alike."""
 
 from accelsim import units
-from accelsim.jit import jit, jit_inner
+from accelsim.runtime.jit import jit, jit_inner
 
 ceil_div = jit_inner(units.ceil_div)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from accelsim.jit import jit_inline
+from accelsim.runtime.jit import jit_inline
 
 
 def by_unit(functions: Sequence[Callable[..., Any]], *more: str) -> Any:

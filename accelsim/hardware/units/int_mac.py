@@ -25,12 +25,12 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.cycles import ceil_cycles, ceil_div
-from accelsim.jit import jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import OUTPUT_SHIFT, SHIFTS_SHIFT, D, Op, Unit
 from accelsim.program.program import Program
 from accelsim.program.words import bits_of, format_in, operand_format, shifts_of, slot_in
+from accelsim.runtime.jit import jit_inner
 
 PE_BITS = 4
 """Bits of both operands of one processing element."""

@@ -12,8 +12,8 @@ from accelsim.hardware.units.base import (
     UnitSpec,
 )
 from accelsim.hardware.units.cycles import ceil_cycles
-from accelsim.jit import jit_inner
 from accelsim.program.ops import Unit
+from accelsim.runtime.jit import jit_inner
 
 
 class AccumulatorSpec(UnitSpec):

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from accelsim.config.spec import BytesPerCycle
 from accelsim.hardware.counts import Count
 from accelsim.hardware.units.base import SCRATCHPAD_READ, SCRATCHPAD_WRITE, UnitModel, UnitSpec
-from accelsim.jit import jit_inner
 from accelsim.program.ops import Unit
+from accelsim.runtime.jit import jit_inner
 
 
 class DmaSpec(UnitSpec):

@@ -27,12 +27,12 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.cycles import ceil_cycles, ceil_div
-from accelsim.jit import jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import FIELD_MASK, NUM_OPS, VECTOR_OPS, Op, Unit, VectorOp
 from accelsim.program.program import Program
 from accelsim.program.words import operand_format
+from accelsim.runtime.jit import jit_inner
 
 NAMED_OPS = {op.name.lower(): about for op, about in VECTOR_OPS.items()}
 

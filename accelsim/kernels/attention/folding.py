@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit_inner
 from accelsim.program import language as al
 from accelsim.program.builder import too_long
 from accelsim.program.ops import MAX_OPS
+from accelsim.runtime.jit import jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 

@@ -6,13 +6,13 @@ half to even and saturated.
 
 from typing import NamedTuple
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.integer.chunks import RowTiles
 from accelsim.kernels.integer.phases import Loop
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import SMALLEST_SCALE, largest_code
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from accelsim.config.spec import Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.linear.gemm_tiles import (
@@ -29,6 +28,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors

@@ -18,7 +18,6 @@ import numpy as np
 from accelsim.config.spec import MAX_SIZE, Size, Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
@@ -28,6 +27,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 from accelsim.workload.tensors import GemmTensors

@@ -20,7 +20,6 @@ import numpy as np
 from accelsim.config.spec import Size, Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
@@ -43,6 +42,7 @@ from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite
 from accelsim.quantization.schemes import WEIGHT_GROUP, per_row_group
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors

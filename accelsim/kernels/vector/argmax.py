@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.vector.base import VectorParameters
@@ -26,6 +25,7 @@ from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor, Tile
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors

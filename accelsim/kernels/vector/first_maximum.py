@@ -6,11 +6,11 @@ tells the first of them. FP32 holds numbers up to 2^24.
 
 from typing import NamedTuple
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit_inner
 
 
 class Order(NamedTuple):

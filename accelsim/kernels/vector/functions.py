@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit_inner
 from accelsim.kernels.vector.operands import Operand
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit_inner
 
 FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul")
 COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU, SILU_MUL = range(len(FUNCTIONS))

@@ -10,13 +10,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array
 from accelsim.kernels.vector.base import VectorParameters
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 

@@ -7,7 +7,6 @@ steps, the result written once.
 """
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.memo import remembered
@@ -28,6 +27,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit
 from accelsim.units import ceil_div
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit_inner
 
 
 class Operand(NamedTuple):

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import Block, block_at
 from accelsim.kernels.vector.base import VectorParameters
@@ -35,6 +34,7 @@ from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 from accelsim.workload.vector import NUMBER_BYTES

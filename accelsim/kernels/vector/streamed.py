@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.vector.functions import LAYERNORM, RMSNORM, SOFTMAX, root_of_mean
 from accelsim.kernels.vector.operands import computed, load_operand, store_result
 from accelsim.program import language as al
 from accelsim.program.recording import Tile
+from accelsim.runtime.jit import jit, jit_inner
 
 _LOWEST = float(np.finfo(np.float32).min)
 """Where maxima begin: from -inf, a step that is all -inf would make NaN."""

@@ -3,7 +3,6 @@
 An op computes in the format of the tile that it writes, unless `computed_in` names another one.
 """
 
-from accelsim.jit import jit_inner
 from accelsim.numerics import elementwise as arithmetic
 from accelsim.numerics.formats import COMMON_FORMATS
 from accelsim.program.language.tiles import computed_in
@@ -20,6 +19,7 @@ from accelsim.program.recording import (
     record_with_column,
     record_with_row,
 )
+from accelsim.runtime.jit import jit_inner
 
 __all__ = [
     "add",

@@ -6,7 +6,6 @@ the same width; results are 32-bit tiles of the accumulator.
 
 from typing import NamedTuple
 
-from accelsim.jit import jit_inner
 from accelsim.numerics import integer as arithmetic
 from accelsim.numerics.formats import INT4, INT8, INT32
 from accelsim.numerics.integer import Accumulator, Starts
@@ -33,6 +32,7 @@ from accelsim.program.recording import (
     is_off,
     record_op,
 )
+from accelsim.runtime.jit import jit_inner
 
 __all__ = [
     "Groups",

@@ -1,6 +1,5 @@
 """Products of the matrix unit, and the way out of its accumulator."""
 
-from accelsim.jit import jit_inner
 from accelsim.numerics.elementwise import convert
 from accelsim.numerics.formats import COMMON_FORMATS
 from accelsim.numerics.matmul import multiply_accumulate
@@ -25,6 +24,7 @@ from accelsim.program.recording import (
     record_op,
     stored_bytes,
 )
+from accelsim.runtime.jit import jit_inner
 
 __all__ = [
     "matmul",

@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit_inner
 from accelsim.numerics import movement as arithmetic
 from accelsim.program.ops import (
     HEADER_WORDS,
@@ -30,6 +29,7 @@ from accelsim.program.recording import (
     record_op,
     stored_bytes,
 )
+from accelsim.runtime.jit import jit_inner
 
 __all__ = [
     "begin_item",

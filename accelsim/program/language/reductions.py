@@ -1,10 +1,10 @@
 """Vector ops that reduce rows, columns or all of a tile."""
 
-from accelsim.jit import jit_inner
 from accelsim.numerics import reductions as arithmetic
 from accelsim.program.language.tiles import columns
 from accelsim.program.ops import Op
 from accelsim.program.recording import Recorder, Tile, record_reduction
+from accelsim.runtime.jit import jit_inner
 
 __all__ = [
     "column_sum",

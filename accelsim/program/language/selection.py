@@ -9,7 +9,6 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit, jit_inner
 from accelsim.numerics import selection as arithmetic
 from accelsim.numerics.formats import FP32
 from accelsim.program.language.elementwise import convert, fill
@@ -29,6 +28,7 @@ from accelsim.program.recording import (
     record_with_column,
     stored_bytes,
 )
+from accelsim.runtime.jit import jit, jit_inner
 
 __all__ = [
     "Ranking",

@@ -4,9 +4,9 @@ A tile knows how many rows and columns it has and in which format they are, so a
 neither. A tile that asks for more than its slot has is refused by the first op on it.
 """
 
-from accelsim.jit import jit_inner
 from accelsim.numerics import views
 from accelsim.program.recording import Buffer, Tile, asked_extent, held_extent, misfit
+from accelsim.runtime.jit import jit_inner
 
 __all__ = [
     "columns",

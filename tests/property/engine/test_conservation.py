@@ -7,9 +7,9 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 
-from accelsim.energy.model import energy_by_component
+from accelsim.accounts.activity import count_activity
+from accelsim.accounts.energy import energy_by_component
 from accelsim.engine import compiled, reference
-from accelsim.engine.activity import count_activity
 from accelsim.engine.memory import door
 from accelsim.loading import load_technology
 from accelsim.program.ops import Op, Unit

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accelsim.accounts.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine import compiled, reference
-from accelsim.engine.occupancy import scratchpad_held_peak_bytes
 from accelsim.program.joining import Part, joined
 from accelsim.program.program import BufferInfo
 from tests.handmade import SLOTS, int_matmul, machine_of, move, program_of

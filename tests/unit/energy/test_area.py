@@ -2,8 +2,8 @@
 
 import pytest
 
+from accelsim.accounts.area import area_by_component_mm2
 from accelsim.config.loader import load_spec
-from accelsim.energy.area import area_by_component_mm2
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 

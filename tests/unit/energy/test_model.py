@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from accelsim.config.loader import load_spec
-from accelsim.energy.model import (
+from accelsim.accounts.energy import (
     energy_by_component,
     memory_device_energy_j,
     memory_idle_power_w,
     static_power_w,
 )
+from accelsim.config.loader import load_spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.loading import load_machine, load_technology

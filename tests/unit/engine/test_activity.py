@@ -2,7 +2,7 @@
 
 import pytest
 
-from accelsim.engine.activity import count_activity
+from accelsim.accounts.activity import count_activity
 from accelsim.engine.compiled import schedule
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity

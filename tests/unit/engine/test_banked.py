@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from accelsim.energy.model import energy_by_component
+from accelsim.accounts.activity import count_activity
+from accelsim.accounts.energy import energy_by_component
 from accelsim.engine import compiled, reference
-from accelsim.engine.activity import count_activity
 from accelsim.hardware.hbm import Detail
 from accelsim.loading import load_technology
 from accelsim.program.transfer import row_pitches

@@ -2,10 +2,10 @@
 
 import pytest
 
-from accelsim.energy.area import arithmetic_area_mm2
-from accelsim.energy.model import energy_by_component
+from accelsim.accounts.activity import count_activity
+from accelsim.accounts.area import arithmetic_area_mm2
+from accelsim.accounts.energy import energy_by_component
 from accelsim.engine import compiled
-from accelsim.engine.activity import count_activity
 from accelsim.engine.durations import busy_cycles, latency_cycles
 from accelsim.errors import DoesNotFitError
 from accelsim.loading import load_machine, load_technology

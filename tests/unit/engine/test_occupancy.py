@@ -4,8 +4,8 @@ from collections import defaultdict
 
 from hypothesis import given, settings
 
+from accelsim.accounts.occupancy import scratchpad_held_peak_bytes, scratchpad_use
 from accelsim.engine import compiled
-from accelsim.engine.occupancy import scratchpad_held_peak_bytes, scratchpad_use
 from tests.strategies.machines import machines
 from tests.strategies.programs import programs
 

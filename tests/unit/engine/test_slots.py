@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from accelsim.engine.memory.hbm.bursts import slots
 from accelsim.engine.memory.hbm.bursts.slots import NUM_WORDS, lowest
-from accelsim.jit import jit
+from accelsim.runtime.jit import jit
 
 WORD = 64
 LAST_FREE = (NUM_WORDS - 1) * WORD

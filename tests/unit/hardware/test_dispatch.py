@@ -8,8 +8,8 @@ import numpy as np
 
 from accelsim.hardware.machine import UNITS
 from accelsim.hardware.units.dispatch import by_unit
-from accelsim.jit import jit, jit_inner
 from accelsim.program.ops import Unit
+from accelsim.runtime.jit import jit, jit_inner
 
 
 @jit_inner
@@ -44,7 +44,7 @@ def test_a_unit_gets_its_own_function_shape_and_row():
 
 SCRIPT = """
 from accelsim.hardware.units.dispatch import by_unit
-from accelsim.jit import jit, jit_inner
+from accelsim.runtime.jit import jit, jit_inner
 
 @jit_inner
 def same(op, shape):

@@ -6,7 +6,7 @@ import pytest
 from accelsim.engine.memory.hbm import places
 from accelsim.engine.memory.hbm.places import new_places
 from accelsim.hardware.mapping import digits_of, field_sizes
-from accelsim.jit import jit
+from accelsim.runtime.jit import jit
 from tests.strategies.memories import HASHED, MAPPINGS, device_of
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from accelsim.engine.memory.hbm import places
 from accelsim.engine.memory.hbm.places import new_places
-from accelsim.jit import jit
 from accelsim.kernels.estimate.banks import places_of_rows
 from accelsim.loading import load_machine
+from accelsim.runtime.jit import jit
 
 HBM = load_machine("ascend-910b-banked").hbm
 PIECE = 2048

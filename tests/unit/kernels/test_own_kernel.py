@@ -12,7 +12,6 @@ import pytest
 from accelsim import language as al
 from accelsim.config.spec import Size, Spec
 from accelsim.errors import DoesNotFitError, ProgramError
-from accelsim.jit import jit
 from accelsim.kernels import registry
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.registry import get_kernel, is_shipped, kernel_names, register
@@ -20,6 +19,7 @@ from accelsim.kernels.tiling import first_fit
 from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
+from accelsim.runtime.jit import jit
 from accelsim.simulation import record, simulate
 from accelsim.workload.problem import GemmProblem
 

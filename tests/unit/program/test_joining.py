@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from accelsim.accounts.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine.compiled import schedule
-from accelsim.engine.occupancy import scratchpad_held_peak_bytes
 from accelsim.errors import DoesNotFitError
 from accelsim.loading import load_machine
 from accelsim.program.joining import Part, joined

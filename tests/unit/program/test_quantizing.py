@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.ops import Op
+from accelsim.runtime.jit import jit
 
 
 @jit

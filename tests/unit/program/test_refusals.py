@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from accelsim.errors import ProgramError
-from accelsim.jit import jit
 from accelsim.numerics.formats import Format
 from accelsim.program import builder as builder_module
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
+from accelsim.runtime.jit import jit
 from tests.calls import Call, record
 
 both = pytest.mark.parametrize("with_numbers", [False, True], ids=["cost only", "with numbers"])

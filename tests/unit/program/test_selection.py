@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.jit import jit
 from accelsim.numerics.formats import FP16, Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import Ranking, sort_width
 from accelsim.program.ops import Op
+from accelsim.runtime.jit import jit
 
 ROWS, COLS = 2, 6
 NUMBERS = st.floats(width=32, allow_nan=False)

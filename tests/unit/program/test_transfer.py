@@ -1,8 +1,8 @@
 """What a DMA op moves, decoded from its words."""
 
-from accelsim.jit import jit
 from accelsim.program.program import TensorInfo
 from accelsim.program.transfer import Transfer, row_address, row_pitches, transfer_of
+from accelsim.runtime.jit import jit
 from tests.handmade import gather, load, program_of, store
 
 TENSORS = (

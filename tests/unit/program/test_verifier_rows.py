@@ -3,11 +3,11 @@
 import pytest
 
 from accelsim.errors import ProgramError
-from accelsim.jit import jit
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.verifier import verify
+from accelsim.runtime.jit import jit
 
 
 @jit

@@ -14,7 +14,7 @@ from accelsim.errors import AccelsimError, ConfigError, ShortageError
 from accelsim.kernels import registry
 from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.loading import load_machine
-from accelsim.sources import class_digest
+from accelsim.runtime.sources import class_digest
 from accelsim.sweeps.contents import load_sweep, read_contents
 from accelsim.sweeps.points import expand
 from accelsim.sweeps.resolve import digest

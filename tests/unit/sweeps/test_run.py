@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from accelsim import workers as workers_module
 from accelsim.errors import (
     DoesNotFitError,
     LostWorkerError,
@@ -23,6 +22,7 @@ from accelsim.errors import (
     UnknownNameError,
     WorkersError,
 )
+from accelsim.runtime import workers as workers_module
 from accelsim.sweeps import run as run_module
 from accelsim.sweeps.outcome import unfinished
 from accelsim.sweeps.points import expand

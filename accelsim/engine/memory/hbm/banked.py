@@ -18,8 +18,8 @@ from accelsim.engine.memory.hbm.parameters import parameters_of, ticks_per_clock
 from accelsim.engine.memory.hbm.places import Places, borrowed_places, located, new_places
 from accelsim.engine.memory.hbm.state import NEVER, NONE, Dram, Records, borrowed_dram
 from accelsim.hardware.hbm import BankedHbmSpec
-from accelsim.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 from accelsim.program.transfer import row_address
+from accelsim.runtime.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 
 _LARGEST_DENOMINATOR = 1 << 16
 

@@ -22,7 +22,7 @@ from accelsim.engine.memory.hbm.flat import (
 )
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, chosen_by_type, jit_inner
+from accelsim.runtime.jit import borrow, chosen_by_type, jit_inner
 
 NUM_FIELDS = 3
 BEGIN, END, IS_WRITE = range(NUM_FIELDS)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit_inline, jit_inner
+from accelsim.runtime.jit import borrow, jit_inline, jit_inner
 
 
 class FlatChannels(NamedTuple):

@@ -15,7 +15,7 @@ from accelsim.hardware.mapping import (
     bank_and_row,
     digit_table,
 )
-from accelsim.jit import borrow, jit, jit_inline
+from accelsim.runtime.jit import borrow, jit, jit_inline
 
 _TABLE_BITS = 6
 _ROW_SHIFT = 32

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import borrow, jit_inline
+from accelsim.runtime.jit import borrow, jit_inline
 
 Records = npt.NDArray[Any]
 

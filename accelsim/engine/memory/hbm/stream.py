@@ -16,7 +16,7 @@ from accelsim.engine.memory.hbm.state import NEVER, borrowed_dram
 from accelsim.hardware.dram import ControllerSpec, DramSpec
 from accelsim.hardware.hbm import Detail
 from accelsim.hardware.mapping import digits_of, field_sizes
-from accelsim.jit import borrow, jit, jit_inline
+from accelsim.runtime.jit import borrow, jit, jit_inline
 
 _POLICY = {"is_per_bank_refresh": 0, "is_closed_page": 0}
 

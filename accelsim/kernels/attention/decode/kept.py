@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from accelsim.jit import jit_inner
 from accelsim.kernels.attention.decode.frame import Frame, num_steps, seen_by_steps
 from accelsim.kernels.base import Array
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
+from accelsim.runtime.jit import jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -8,7 +8,7 @@ only those with z differ between heads: two numbers of state a head.
 
 import numpy as np
 
-from accelsim.jit import jit
+from accelsim.runtime.jit import jit
 
 NUM_SUMS = 5
 FIT, C_OVER_T = range(2)

@@ -22,7 +22,6 @@ from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.decode.frame import Generation, OnChip, num_steps
 from accelsim.kernels.attention.decode.kept import note_range, record_selection
 from accelsim.kernels.attention.decode.selecting import (
@@ -46,6 +45,7 @@ from accelsim.kernels.base import Array
 from accelsim.program import language as al
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -6,12 +6,12 @@ import numpy as np
 from pydantic import Field
 
 from accelsim.config.spec import SizeOrZero
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.decode.frame import DecodeKernel, DecodeParameters, OnChip
 from accelsim.kernels.attention.decode.steps import Listed, attend
 from accelsim.program import language as al
 from accelsim.program.language import Ranking
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit, jit_inner
 
 _DECIMAL_ROUNDING = 1e-6
 """More than the rounding of share x total, less than a share that anyone means."""

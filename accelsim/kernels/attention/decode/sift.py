@@ -24,7 +24,6 @@ from pydantic import Field, model_validator
 
 from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.decode.frame import (
     DecodeParameters,
     Generation,
@@ -62,6 +61,7 @@ from accelsim.kernels.base import Array
 from accelsim.program import language as al
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

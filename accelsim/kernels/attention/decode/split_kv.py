@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
@@ -41,6 +40,7 @@ from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors

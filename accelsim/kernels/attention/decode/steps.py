@@ -6,9 +6,9 @@ of one tile. Rows of K and V follow each other and are loaded, or are listed and
 
 from typing import NamedTuple
 
-from accelsim.jit import chosen_by_type, jit_inner
 from accelsim.program import language as al
 from accelsim.program.recording import Tile
+from accelsim.runtime.jit import chosen_by_type, jit_inner
 
 
 class Item(NamedTuple):

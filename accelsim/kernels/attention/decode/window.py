@@ -12,7 +12,6 @@ from typing import ClassVar, NamedTuple
 
 from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit
 from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
@@ -24,6 +23,7 @@ from accelsim.kernels.attention.decode.kept import note_range, record_selection
 from accelsim.kernels.attention.decode.steps import Range, attend_to_both, begin_step
 from accelsim.kernels.base import Array
 from accelsim.program.program import Program
+from accelsim.runtime.jit import jit
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -12,7 +12,6 @@ from typing import ClassVar, NamedTuple
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
 from accelsim.kernels.attention.flash.online_softmax import Rows, keys_of
 from accelsim.kernels.attention.folding import mask_keys, query_heads
@@ -24,6 +23,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors

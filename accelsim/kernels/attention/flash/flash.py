@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
 from accelsim.kernels.attention.flash.online_softmax import (
     add_values,
@@ -35,6 +34,7 @@ from accelsim.kernels.base import Array, Kernel
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.jit import jit_inner
 from accelsim.kernels.attention.flash.online_softmax import Rows
 from accelsim.kernels.attention.folding import query_heads
+from accelsim.runtime.jit import jit_inner
 from accelsim.workload.problem import AttentionProblem
 
 Places = npt.NDArray[np.int64]

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit_inner
 from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
 from accelsim.kernels.attention.operands import Operands
 from accelsim.kernels.attention.precision import StepFormats, score_factor
@@ -20,6 +19,7 @@ from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit_inner
 from accelsim.workload.problem import AttentionProblem
 
 

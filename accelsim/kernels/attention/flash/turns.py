@@ -5,7 +5,6 @@ products, weights times values and then queries times the next keys, while the o
 softmax. Both share the loads of keys and values. The sums of each are those of one tile alone.
 """
 
-from accelsim.jit import jit_inner
 from accelsim.kernels.attention.flash.items import rows_of_block
 from accelsim.kernels.attention.flash.online_softmax import (
     add_to_output,
@@ -22,6 +21,7 @@ from accelsim.kernels.attention.precision import StepFormats
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit_inner
 
 
 def allocate_turns(

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.flash.online_softmax import (
     add_to_output,
     exponentials,
@@ -54,6 +53,7 @@ from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer
 from accelsim.quantization.codes import largest_code
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

@@ -24,7 +24,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit_inner
 from accelsim.kernels.attention.flash.online_softmax import keys_of
 from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import Precision
@@ -47,6 +46,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

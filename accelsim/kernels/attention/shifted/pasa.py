@@ -32,7 +32,6 @@ from pydantic import Field
 from accelsim.config.spec import Spec
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit_inner
 from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import Precision
 from accelsim.kernels.attention.shifted.beta import Condition, PseudoAverage, solve_pseudo_average
@@ -60,6 +59,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

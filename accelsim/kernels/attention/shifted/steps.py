@@ -6,7 +6,6 @@
 
 from typing import Any, NamedTuple
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.flash.online_softmax import (
     finish_rows,
     keys_of,
@@ -18,6 +17,7 @@ from accelsim.kernels.attention.flash.online_softmax import (
 )
 from accelsim.kernels.attention.folding import mask_keys
 from accelsim.program import language as al
+from accelsim.runtime.jit import jit, jit_inner
 
 
 class Steps(NamedTuple):

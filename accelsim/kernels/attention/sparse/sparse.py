@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.flash.online_softmax import (
     add_values,
     allocate,
@@ -54,6 +53,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Recorder, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 

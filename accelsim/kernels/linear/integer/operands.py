@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.jit import jit
 from accelsim.kernels.integer.known import Known
 from accelsim.quantization.codes import Codes, Quantized, Values, check_finite
 from accelsim.quantization.schemes import per_column, per_row, per_tensor
+from accelsim.runtime.jit import jit
 from accelsim.workload.tensors import GemmTensors
 
 Doubles = NDArray[np.float64]

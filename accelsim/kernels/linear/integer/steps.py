@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.jit import jit_inner
 from accelsim.kernels.integer.chunks import RowTiles
 from accelsim.kernels.linear.integer.operands import Doubles
 from accelsim.numerics.integer import Accumulator, Starts
 from accelsim.numerics.reductions import note_peak
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit_inner
 
 
 class Matrices(NamedTuple):

@@ -26,7 +26,6 @@ from pydantic import Field
 
 from accelsim.config.spec import PositiveValue, Spec
 from accelsim.errors import QuantizationError
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.integer.known import Known, input_tensor
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
@@ -56,6 +55,7 @@ from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.channel_groups import Span
 from accelsim.quantization.schemes import channels_above, top_channels
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors

@@ -26,7 +26,6 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from accelsim.config.spec import Spec
-from accelsim.jit import jit
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
@@ -49,6 +48,7 @@ from accelsim.kernels.linear.quantized.requantized import requantized
 from accelsim.program import language as al
 from accelsim.quantization.channel_groups import Span
 from accelsim.quantization.codes import Scales, Values, encode, reciprocal, scale_of
+from accelsim.runtime.jit import jit
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 

@@ -13,7 +13,6 @@ takes k + (G - 1) + rows + cols - 2 and one. HBM traffic is that of `tender`.
 from typing import ClassVar
 
 from accelsim.config.spec import Spec
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.grouped import grouped_plan
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
@@ -29,6 +28,7 @@ from accelsim.kernels.linear.integer.steps import (
     write_output,
 )
 from accelsim.program import language as al
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 

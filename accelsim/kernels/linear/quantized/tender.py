@@ -20,7 +20,6 @@ weights, 8 R n for scale and bias; stores m k a / 8 for the codes, Y.
 from typing import ClassVar
 
 from accelsim.config.spec import Spec
-from accelsim.jit import jit
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.grouped import grouped_plan
 from accelsim.kernels.linear.integer.parameters import GroupedParameters
@@ -36,6 +35,7 @@ from accelsim.kernels.linear.integer.steps import (
     write_output,
 )
 from accelsim.program import language as al
+from accelsim.runtime.jit import jit
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 

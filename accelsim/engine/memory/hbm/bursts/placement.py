@@ -19,7 +19,7 @@ from accelsim.engine.memory.hbm.bursts.slots import (
 )
 from accelsim.engine.memory.hbm.bursts.window import leave, room
 from accelsim.engine.memory.hbm.state import CLOSED, NEVER
-from accelsim.jit import jit_inline
+from accelsim.runtime.jit import jit_inline
 
 _AHEAD = NUM_WORDS - 2
 """Words after its first that a calendar uses: the next is free, which ends every search."""

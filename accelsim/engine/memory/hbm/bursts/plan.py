@@ -12,7 +12,7 @@ import numpy.typing as npt
 from accelsim.engine.memory.hbm.bursts.rules import Rules, rules_of
 from accelsim.engine.memory.hbm.bursts.slots import NUM_WORDS
 from accelsim.engine.memory.hbm.state import CLOSED, NUM_KINDS, Records, record, records
-from accelsim.jit import borrow, jit_inline
+from accelsim.runtime.jit import borrow, jit_inline
 
 BANK = record(
     "row",  # opened last, or CLOSED

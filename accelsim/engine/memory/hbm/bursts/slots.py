@@ -10,7 +10,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from accelsim.jit import jit_inline
+from accelsim.runtime.jit import jit_inline
 
 WORD_BITS = 6
 WORD_SLOTS = 1 << WORD_BITS

@@ -13,7 +13,7 @@ from accelsim.engine.memory.hbm.bursts.slots import (
     lowest,
     take,
 )
-from accelsim.jit import jit_inline
+from accelsim.runtime.jit import jit_inline
 
 
 @jit_inline

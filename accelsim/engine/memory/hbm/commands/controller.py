@@ -28,7 +28,7 @@ from accelsim.engine.memory.hbm.commands.timing import (
     write,
 )
 from accelsim.engine.memory.hbm.state import CLOSED, NEVER, NONE, OPENED
-from accelsim.jit import jit_inline
+from accelsim.runtime.jit import jit_inline
 
 
 @jit_inline

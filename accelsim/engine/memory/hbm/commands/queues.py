@@ -15,7 +15,7 @@ from accelsim.engine.memory.hbm.commands.timing import (
     write_ready,
 )
 from accelsim.engine.memory.hbm.state import CLOSED, FREE, NEVER, NONE, OPENED
-from accelsim.jit import jit_inline
+from accelsim.runtime.jit import jit_inline
 
 
 @jit_inline

@@ -4,7 +4,7 @@ Times are ticks; each rule is one JEDEC parameter, named in `accelsim.hardware.d
 """
 
 from accelsim.engine.memory.hbm.state import CLOSED
-from accelsim.jit import jit_inline
+from accelsim.runtime.jit import jit_inline
 
 
 @jit_inline

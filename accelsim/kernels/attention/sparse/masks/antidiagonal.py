@@ -14,7 +14,6 @@ that it sees; 4 n_q n_k bytes of scores are written.
 from typing import NamedTuple
 
 from accelsim.errors import WorkloadError
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
 from accelsim.kernels.attention.sparse.masks.stages import (
     rows_at,
@@ -24,6 +23,7 @@ from accelsim.kernels.attention.sparse.masks.stages import (
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 
 

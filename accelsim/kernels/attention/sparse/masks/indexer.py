@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
 from accelsim.kernels.attention.sparse.masks.stages import project_stages
 from accelsim.kernels.attention.sparse.masks.weights import random_projection, weights_tensor
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer
+from accelsim.runtime.jit import jit, jit_inner
 
 
 class Layout(NamedTuple):

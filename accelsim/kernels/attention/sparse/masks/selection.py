@@ -14,7 +14,6 @@ bytes of map and, if fallback is asked for, n_q bytes of flags.
 from dataclasses import replace
 from typing import NamedTuple
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
 from accelsim.kernels.attention.sparse.masks.grid import Blocks
 from accelsim.kernels.attention.sparse.masks.stages import (
@@ -24,6 +23,7 @@ from accelsim.kernels.attention.sparse.masks.stages import (
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer, Recorder, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 
 _SELECTS = ("coverage", "threshold", "budget")

@@ -6,11 +6,11 @@ are few of them.
 
 from typing import NamedTuple
 
-from accelsim.jit import jit, jit_inner
 from accelsim.kernels.attention.sparse.masks.base import Heads, Setting, Stage
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit, jit_inner
 
 
 class Rows(NamedTuple):

@@ -20,7 +20,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 _APART = (
     "cli",
@@ -29,8 +29,8 @@ _APART = (
     "sweeps",
     "validation",
     "_data",
-    "interruption.py",
-    "workers.py",
+    "runtime/interruption.py",
+    "runtime/workers.py",
     "__main__.py",
 )
 """What cannot move a number of a simulation. Shipped files count where a point names them."""
@@ -60,10 +60,14 @@ def deciding(package: Path) -> list[Path]:
     return sorted(
         path
         for path in package.rglob("*")
-        if path.relative_to(package).parts[0] not in _APART
+        if not _is_apart(path.relative_to(package))
         and "__pycache__" not in path.parts
         and path.is_file()
     )
+
+
+def _is_apart(path: Path) -> bool:
+    return path.parts[0] in _APART or path.as_posix() in _APART
 
 
 @cache

@@ -18,10 +18,10 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.dispatch import by_unit
-from accelsim.jit import borrow, jit
 from accelsim.program.activity import Activity
 from accelsim.program.ops import NUM_UNITS
 from accelsim.program.words import words_of
+from accelsim.runtime.jit import borrow, jit
 
 _MODELS = sorted(UNITS, key=lambda model: model.unit)
 _count_op = by_unit([model.count for model in _MODELS], "counts")

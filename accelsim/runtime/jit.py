@@ -1,6 +1,6 @@
 """The one way accelsim compiles: strict floating point, cached on disk, never stale.
 
-Numba's own cache does not notice an edited callee in another module; `accelsim.code_cache` does.
+Numba's own cache does not notice an edited callee in another module; `runtime.code_cache` does.
 See docs/decisions/0003-compiled-cache.md.
 """
 
@@ -19,8 +19,8 @@ from numba.core.types.misc import unliteral
 from numba.core.types.npytypes import Array
 from numba.extending import intrinsic, overload
 
-from accelsim.closure import COMPILED_AS
-from accelsim.code_cache import cached
+from accelsim.runtime.closure import COMPILED_AS
+from accelsim.runtime.code_cache import cached
 
 
 def jit(function: Callable[..., Any]) -> Any:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from math import sqrt
 from typing import Literal, NamedTuple
 
-from accelsim.energy.model import (
+from accelsim.accounts.activity import count_activity
+from accelsim.accounts.energy import (
     energy_by_component,
     memory_device_energy_j,
     memory_idle_power_w,
     static_power_w,
 )
-from accelsim.engine.activity import count_activity
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec, PowerSpec
 from accelsim.hardware.technology import TechnologySpec

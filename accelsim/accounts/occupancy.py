@@ -3,7 +3,6 @@
 import numpy as np
 
 from accelsim.engine.schedule import Cycles, Schedule
-from accelsim.jit import jit, jit_inner
 from accelsim.program.ops import (
     LATER_SLOTS,
     READS,
@@ -12,6 +11,7 @@ from accelsim.program.ops import (
     SLOTS_PER_WORD,
     WRITES,
 )
+from accelsim.runtime.jit import jit, jit_inner
 
 _NOT_ALIVE = -1
 _DIGIT_BITS = 11

@@ -1,6 +1,6 @@
 """Action counts times cost per action: joules by component."""
 
-from accelsim.energy.area import arithmetic_area_mm2, l2_slice, sram_points
+from accelsim.accounts.area import arithmetic_area_mm2, l2_slice, sram_points
 from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec

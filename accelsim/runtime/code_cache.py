@@ -30,7 +30,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
-from accelsim.closure import UnknownDependencyError, closure_digest, describe_class
+from accelsim.runtime.closure import UnknownDependencyError, closure_digest, describe_class
 
 _types: Any = numba.types
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

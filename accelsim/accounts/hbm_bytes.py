@@ -6,9 +6,9 @@ from accelsim.engine.memory.door import Direct, look_up, new_memory
 from accelsim.engine.memory.l2 import begin_transfer, borrowed_cache
 from accelsim.engine.schedule import Cycles, Schedule
 from accelsim.hardware.machine import MachineSpec
-from accelsim.jit import borrow, jit
 from accelsim.program.ops import Unit
 from accelsim.program.transfer import row_pitches, transfer_of
+from accelsim.runtime.jit import borrow, jit
 
 
 def hbm_bytes_of_ops(schedule: Schedule, machine: MachineSpec) -> Cycles:

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
 from accelsim.errors import LostWorkerError, WorkersError, unknown_name
-from accelsim.interruption import interruptible
+from accelsim.runtime.interruption import interruptible
 
 _CONNECT_TIMEOUT_S = 10
 LOST_WORKER = (BrokenExecutor, CancelledError)

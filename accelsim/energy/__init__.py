@@ -1,1 +1,0 @@
-"""Activity to joules, and area, from sourced cost tables."""

@@ -1,0 +1,1 @@
+"""How accelsim runs: compiled code and its cache, worker processes, interruptions."""
