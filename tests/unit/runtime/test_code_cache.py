@@ -9,7 +9,7 @@ import pytest
 
 from accelsim.runtime.closure import UnknownDependencyError, closure_digest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HELPER = '''
 """Helpers."""
 from accelsim.runtime.jit import jit_inner

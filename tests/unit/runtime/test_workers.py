@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOST = (
     "a worker process ended abruptly: for lack of memory, which fewer workers need less of, or "
     "because a script that every worker reads starts them outside `if __name__ == '__main__':`"
