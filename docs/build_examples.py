@@ -179,10 +179,15 @@ def _value(field: Schema, root: Schema) -> str:
     return words.get(field.get("type", ""), field.get("type", ""))
 
 
+_LANGUAGES = {".yaml": "yaml", ".patch": "diff", ".out": "text"}
+"""Languages of the blocks of files, but for Python."""
+
+
 def file_of(path: str) -> str:
     """Return a file as a block; that of a Python file without its first docstring."""
-    if path.endswith(".yaml"):
-        return f"```yaml\n{(ROOT / path).read_text().strip()}\n```"
+    suffix = Path(path).suffix
+    if suffix in _LANGUAGES:
+        return f"```{_LANGUAGES[suffix]}\n{(ROOT / path).read_text().strip()}\n```"
     source = (ROOT / path).read_text()
     first = ast.parse(source).body[0]
     lines = source.splitlines()[first.end_lineno or 0 :]
