@@ -7,10 +7,10 @@ import numpy as np
 
 from accelsim import language as al
 from accelsim import load_machine
-from accelsim.energy.area import area_by_component_mm2
-from accelsim.energy.model import energy_by_component
+from accelsim.accounts.activity import count_activity
+from accelsim.accounts.area import area_by_component_mm2
+from accelsim.accounts.energy import energy_by_component
 from accelsim.engine import compiled, reference
-from accelsim.engine.activity import count_activity
 from accelsim.loading import load_technology
 from accelsim.program.ops import Unit
 from accelsim.program.verifier import verify
