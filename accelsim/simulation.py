@@ -4,47 +4,35 @@ import errno
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from accelsim.accounts.power import schedule_under_cap
-from accelsim.config.document import plain_settings
-from accelsim.engine import compiled, reference
+from accelsim.bench import ENGINES, Bench, Engine, already_loaded, settings_below
 from accelsim.errors import (
-    ConfigError,
     GenerationWarning,
     OutputError,
     ShortageError,
     UnknownNameError,
     WorkloadError,
 )
-from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.technology import TechnologySpec
-from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.registry import is_shipped
+from accelsim.kernels.base import Kernel
 from accelsim.layer import common_hardware, one_program, run_as_one
 from accelsim.library.base import Hardware
-from accelsim.library.recipe import Recipe, asked_for
-from accelsim.library.registry import library_of
-from accelsim.library.sequences import check_equal_work, check_sequences
-from accelsim.library.settings import check_settings
-from accelsim.loading import LoadedWorkload, load_machine, load_technology, load_workload
+from accelsim.library.recipe import Recipe
+from accelsim.library.sequences import check_equal_work
+from accelsim.loading import LoadedWorkload, load_workload
 from accelsim.numerics.metrics import compare
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
-from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
 from accelsim.runtime.code_cache import cache_folder
 from accelsim.workload.problem import LayerProblem, Problem
-from accelsim.workload.tensors import Tensors, load_counted_tensors
+from accelsim.workload.tensors import load_counted_tensors
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-Engine = Literal["compiled", "reference"]
-_ENGINES = {"compiled": compiled.schedule, "reference": reference.schedule}
 
 
 def simulate(
@@ -73,8 +61,8 @@ def simulate(
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
     ShortageError for what this computer lacks.
     """
-    if engine not in _ENGINES:
-        raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(_ENGINES)}")
+    if engine not in ENGINES:
+        raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
     run, loaded = _prepare(machine, workload, recipe, settings or {})
     problem = loaded.problem
     if not isinstance(problem, LayerProblem):
@@ -142,145 +130,11 @@ def shortages_explained(kernel: str) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A machine with its library, and what is asked of the kernels: ready for any problem."""
-
-    machine: MachineSpec
-    recipe: Recipe | None = None
-    """What is asked; None: the library picks the kernel of each problem."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """What the caller changed of machine and workload, as the report tells it."""
-
-    @classmethod
-    def prepare(
-        cls,
-        machine: MachineSpec | str | Path,
-        recipe: Recipe | str | None = None,
-        settings: Mapping[str, Any] | None = None,
-        *,
-        needs_costs: bool = True,
-    ) -> "Bench":
-        """Check recipe and `settings`: `machine.<field>`; others are the caller's.
-
-        needs_costs: see `load_machine`. Raises ConfigError, UnknownNameError.
-        """
-        settings = plain_settings(settings or {}, "--set ")
-        asked = asked_for(recipe)
-        if asked is not None:
-            asked.parameters()
-        check_settings(settings, asked)
-        machine_settings = settings_below("machine", settings)
-        if not isinstance(machine, MachineSpec):
-            machine = load_machine(
-                machine, machine_settings, "--set machine.", needs_costs=needs_costs
-            )
-        elif machine_settings:
-            raise _already_loaded("machine", machine_settings)
-        return cls(machine, asked, settings)
-
-    def for_kind(self, problem_kind: str) -> "Bench":
-        """Return what is asked for a kind of problem: the recipe, or the choice of the library."""
-        if self.recipe is None or self.recipe.algorithm.problem_kind == problem_kind:
-            return self
-        return replace(self, recipe=None)
-
-    def recipe_for(self, problem: Problem) -> Recipe:
-        """Return the whole recipe of a problem: what is asked, and the library's for the rest.
-
-        Raises WorkloadError where its kernel cannot take the sequences.
-        """
-        library = library_of(self.machine)
-        if self.recipe is None:
-            recipe = library.recipe(problem, self.machine)
-        else:
-            recipe = library.completed(self.recipe, problem, self.machine)
-        check_sequences(recipe.algorithm, problem)
-        return recipe
-
-    def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
-        """Return the machine, under the power limit in force, as the code of a recipe uses it."""
-        machine = self.machine
-        if machine.power:
-            machine = machine.model_copy(update={"power": machine.power.in_force})
-        own = Hardware(machine, load_technology(machine.technology))
-        return library_of(machine).hardware(problem, recipe, own)
-
-    def execute(
-        self,
-        problem: Problem,
-        tensors: Tensors | None = None,
-        engine: Engine = "compiled",
-        with_timeline: bool = False,
-    ) -> tuple[Report, Array | None]:
-        """Return the report, its accuracy not judged, and with tensors the output.
-
-        A program of a kernel written outside accelsim is verified, which takes less time than to
-        record it; raises ProgramError.
-        """
-        recorded = self.record(problem, tensors)
-        return self.report(problem, recorded, engine, with_timeline), recorded.output
-
-    def record(self, problem: Problem, tensors: Tensors | None = None) -> "Recorded":
-        """Return the program of a problem and, with tensors, its output; raises ProgramError."""
-        recipe = self.recipe_for(problem)
-        hardware = self.hardware_for(problem, recipe)
-        parameters = recipe.parameters()
-        program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
-        if not is_shipped(recipe.algorithm):
-            verify(program)
-        return Recorded(recipe, hardware, program, output)
-
-    def report(
-        self, problem: Problem, recorded: "Recorded", engine: Engine, with_timeline: bool
-    ) -> Report:
-        """Return the report of a recorded problem, its accuracy not judged."""
-        recipe, (machine, technology), program, output = recorded
-        _check_costs(machine, technology)
-        parameters = recipe.parameters()
-        capped = schedule_under_cap(program, machine, technology, _ENGINES[engine])
-        return build_report(
-            schedule=capped.schedule,
-            machine=capped.machine,
-            technology=technology,
-            problem=problem,
-            kernel=recipe.kernel,
-            recipe=str(recipe),
-            library="" if self.recipe else self.machine.library,
-            is_exact=recipe.algorithm.is_exact,
-            selection_assumed=output is None and recipe.algorithm.selects_by_values(parameters),
-            engine=engine,
-            settings=self.settings,
-            parameters=_resolved(parameters, program),
-            power_cap=capped.power_cap,
-            accuracy=None,
-            with_timeline=with_timeline,
-        )
-
-
-class Recorded(NamedTuple):
-    """What became of a problem on a machine."""
-
-    recipe: Recipe
-    """Whole."""
-    hardware: Hardware
-    """As the code of the recipe uses it."""
-    program: Program
-    output: Array | None
-    """None without tensors."""
-
-
 class _Run(NamedTuple):
     """A problem that was run."""
 
     report: Report
     program: Program
-
-
-def _resolved(parameters: Any, program: Program) -> dict[str, Any]:
-    """Return what a program was recorded with: what was given, the defaults, the chosen."""
-    given: dict[str, Any] = parameters.model_dump(mode="json", exclude_none=True)
-    return given | dict(program.parameters)
 
 
 def _prepare(
@@ -296,18 +150,10 @@ def _prepare(
     if not isinstance(workload, LoadedWorkload):
         workload = load_workload(workload, workload_settings, "--set workload.")
     elif workload_settings:
-        raise _already_loaded("workload", workload_settings)
+        raise already_loaded("workload", workload_settings)
     if run.recipe is not None:
         _check_kind(run.recipe.algorithm, workload)
     return run, workload
-
-
-def _check_costs(machine: MachineSpec, technology: TechnologySpec) -> None:
-    """Refuse a machine, however it was made, that the technology has no costs for."""
-    missing = missing_costs(machine, technology)
-    if missing:
-        start = f"machine {machine.name}: "
-        raise ConfigError([f"{start}{'.'.join(path)}: {text}" for path, text in missing])
 
 
 def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
@@ -393,7 +239,7 @@ def _simulate_as_one(
     total = _sum_of(run, layer, [part.report for part in parts])
     with shortages_explained(total.kernel):
         program = one_program(layer, [part.program for part in parts])
-        return run_as_one(total, program, hardware, _ENGINES[engine], with_timeline)
+        return run_as_one(total, program, hardware, ENGINES[engine], with_timeline)
 
 
 def _warn_of_prompts(kernel: type[Kernel], problem: Problem) -> None:
@@ -405,15 +251,3 @@ def _warn_of_prompts(kernel: type[Kernel], problem: Problem) -> None:
             f"kernels of prefill compute all rows in one pass"
         )
         warnings.warn(text, GenerationWarning, stacklevel=2)
-
-
-def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings whose keys start with `root.`, without it."""
-    prefix = f"{root}."
-    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
-
-
-def _already_loaded(root: str, settings: Mapping[str, Any]) -> ConfigError:
-    return ConfigError(
-        f"{root}.{key}: the {root} is loaded already; override it when loading" for key in settings
-    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from accelsim.bench import Bench, settings_below
 from accelsim.config.document import Document, plain_settings
 from accelsim.config.loader import validate
 from accelsim.config.spec import Spec
@@ -13,7 +14,6 @@ from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.library.recipe import Recipe
 from accelsim.library.settings import check_settings
 from accelsim.numerics.formats import Format
-from accelsim.simulation import Bench, settings_below
 from accelsim.workload.problem import FloatFormat
 
 _PART_OF_KIND = {"attention": "the attention", "gemm": "the linears"}

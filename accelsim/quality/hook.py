@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.bench import Bench
 from accelsim.numerics.formats import Format
 from accelsim.report.report import Report
-from accelsim.simulation import Bench
 from accelsim.workload.model.llama import Array
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 from accelsim.workload.storage import stored_values

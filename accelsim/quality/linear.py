@@ -1,8 +1,8 @@
 """The linears of a model's layers, computed and timed by a kernel."""
 
+from accelsim.bench import Bench
 from accelsim.numerics.formats import Format
 from accelsim.quality.hook import KernelHook
-from accelsim.simulation import Bench
 from accelsim.workload.model.llama import Array
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors

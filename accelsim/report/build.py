@@ -1,7 +1,7 @@
 """A schedule to the report of a run: what was measured, and what it is of."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accelsim.accounts.area import area_by_component_mm2
@@ -9,7 +9,6 @@ from accelsim.accounts.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
-from accelsim.numerics.metrics import Accuracy
 from accelsim.program.ops import UNIT_NAMES, Unit
 from accelsim.report.counting import hbm_utilization, measured_of
 from accelsim.report.peaks import Peaks
@@ -24,51 +23,51 @@ _ABOUT = ("version", "machine", "workload", "kernel", "settings", "parameters")
 """Fields of a report that a timeline tells of its run."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a run is called: fields of its report that nobody counted."""
+
+    kernel: str
+    recipe: str
+    library: str
+    is_exact: bool
+    selection_assumed: bool
+    engine: str
+    settings: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    power_cap: PowerCap
+
+
 def build_report(
-    *,
     schedule: Schedule,
     machine: MachineSpec,
     technology: TechnologySpec,
     problem: Problem,
-    kernel: str,
-    recipe: str,
-    library: str,
-    is_exact: bool,
-    selection_assumed: bool,
-    engine: str,
-    settings: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    power_cap: PowerCap,
-    accuracy: Accuracy | None,
+    about: About,
+    *,
     with_timeline: bool,
 ) -> Report:
-    """Return the report of one kernel on one problem."""
-    about: dict[str, Any] = {
+    """Return the report of one kernel on one problem, its accuracy not judged."""
+    shown: dict[str, Any] = {
         "version": VERSION,
         "machine": machine.name,
         "workload": problem.name,
-        "kernel": kernel,
-        "settings": dict(settings),
-        "parameters": dict(parameters),
+        "kernel": about.kernel,
+        "settings": about.settings,
+        "parameters": about.parameters,
     }
     return Report(
-        **about,
+        **{**vars(about), **shown},
         **vars(measured_of(schedule, machine, technology)),
         **vars(_peaks(schedule)),
-        recipe=recipe,
-        library=library,
         seed=getattr(problem.tensors, "seed", None),
-        engine=engine,
         cores=machine.cores,
-        power_cap=power_cap,
         bound_by=_bound_by(schedule, machine),
         peak_hbm_bytes_per_s=machine.hbm.bandwidth,
         area_mm2=sum(area_by_component_mm2(machine, technology).values()),
-        is_exact=is_exact,
         selection=dict(schedule.program.selection),
-        selection_assumed=selection_assumed,
-        accuracy=accuracy,
-        timeline=build_timeline(schedule, machine, about) if with_timeline else None,
+        accuracy=None,
+        timeline=build_timeline(schedule, machine, shown) if with_timeline else None,
     )
 
 

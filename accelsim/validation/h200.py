@@ -10,9 +10,9 @@ from typing import Literal, Self
 
 from pydantic import PositiveFloat, model_validator
 
+from accelsim.bench import Bench
 from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
-from accelsim.simulation import Bench
 from accelsim.units import MICRO
 from accelsim.validation.problems import Dtype, attention, gemm, vector
 from accelsim.validation.reference import Reference, Row

@@ -10,10 +10,10 @@ from typing import Literal, Self, cast
 
 from pydantic import NonNegativeFloat, model_validator
 
+from accelsim.bench import Bench
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.hopper.matrix import flash_2
 from accelsim.library.recipe import Recipe
-from accelsim.simulation import Bench
 from accelsim.validation.problems import Dtype, attention, gemm, vector
 from accelsim.validation.reference import Reference, Row
 from accelsim.workload.problem import AttentionProblem, Problem

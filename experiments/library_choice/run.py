@@ -15,10 +15,10 @@ from typing import Any
 
 from operations import MACHINES, OPERATIONS, by_hand
 
+from accelsim.bench import Bench
 from accelsim.errors import DoesNotFitError
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine
-from accelsim.simulation import Bench
 from accelsim.workload.problem import Problem
 
 Job = tuple[str, str, Problem]

@@ -34,13 +34,16 @@ LAYERS = {
     "report": MODELS | {"workload", "engine", "accounts"},
     "loading": SPECS | {"workload", "hardware"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
+    "bench": MODELS | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"},
     "simulation": MODELS
-    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading", "layer"},
+    | {"workload", "kernels", "library", "report", "loading", "layer", "bench"},
     "sweeps": MODELS
     | {"workload", "kernels", "library", "accounts", "report", "loading", "simulation"},
-    "quality": MODELS | {"workload", "quantization", "kernels", "library", "report", "simulation"},
+    "quality": MODELS
+    | {"workload", "quantization", "kernels", "library", "report", "bench", "simulation"},
     "validation": MODELS
-    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading", "simulation"},
+    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading", "bench"}
+    | {"simulation"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}

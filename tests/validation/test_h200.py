@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.errors import ConfigError
 from accelsim.library.hopper.matrix import flash_2
 from accelsim.loading import load_machine, load_technology
-from accelsim.simulation import Bench
 from accelsim.validation.h200 import REFERENCE, KernelRow, faster_variants, predict
 from accelsim.validation.h200_energy import REFERENCE as ENERGY
 from accelsim.validation.problems import attention, vector

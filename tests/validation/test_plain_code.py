@@ -2,11 +2,11 @@
 
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.library.base import Hardware
 from accelsim.library.hopper.plain import PlainCode, instruction_cycles
 from accelsim.library.hopper.vector import plain_code
 from accelsim.loading import load_machine, load_technology
-from accelsim.simulation import Bench
 from accelsim.validation.problems import vector
 
 H200 = load_machine("h200-sxm")

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.config.document import Document
 from accelsim.config.plain import MAX_BYTES, MAX_DEPTH
 from accelsim.errors import ConfigError
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine
 from accelsim.quality.chosen import choose_kernels
-from accelsim.simulation import Bench
 from accelsim.sweeps.axis import AxisRange
 from accelsim.sweeps.spec import SweepSpec
 

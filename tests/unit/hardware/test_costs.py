@@ -2,9 +2,10 @@
 
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.loading import load_machine
-from accelsim.simulation import Bench, record, simulate
+from accelsim.simulation import record, simulate
 
 L2 = "l2: {{capacity: {}, line: 512 B, sector: 512 B, ways: 2, slices: {}, bandwidth: 5 TB/s, "
 L2 += "latency: 100 ns}}"

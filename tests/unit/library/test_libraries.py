@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.config.shipped import known_names
 from accelsim.errors import AccelsimError, DoesNotFitError, UnknownNameError
 from accelsim.kernels.base import Kernel
@@ -17,7 +18,7 @@ from accelsim.library.registry import library_names, library_of, register_librar
 from accelsim.loading import LoadedWorkload, load_machine
 from accelsim.numerics.formats import Format
 from accelsim.quality.linear import KernelLinear
-from accelsim.simulation import Bench, record, simulate
+from accelsim.simulation import record, simulate
 from accelsim.sweeps.outcome import simulate_point
 from accelsim.workload.problem import (
     AttentionProblem,

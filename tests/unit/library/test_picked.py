@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.loading import LoadedWorkload, load_machine
-from accelsim.simulation import Bench, simulate
+from accelsim.simulation import simulate
 from accelsim.workload.problem import AttentionProblem, LayerProblem
 
 QWEN2 = {"q_heads": 28, "kv_heads": 4, "head_dim": 128}

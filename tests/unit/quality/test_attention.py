@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.quality.attention import KernelAttention
-from accelsim.simulation import Bench
 from accelsim.workload.model.forward import Hooks, hidden_states, token_losses
 from accelsim.workload.model.language import load_model
 from tests.unit.quality.decoding import decoded_states

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.errors import AccelsimError
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
@@ -15,7 +16,6 @@ from accelsim.quantization.calibration_file import save_calibration
 from accelsim.quantization.channel_groups import GroupOptions
 from accelsim.quantization.schemes import per_column
 from accelsim.quantization.statements import grouped_product
-from accelsim.simulation import Bench
 from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import load_model
 from tests.tiny_model import TEXT

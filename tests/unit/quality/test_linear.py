@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from accelsim.bench import Bench
 from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import Format
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
-from accelsim.simulation import Bench, simulate
+from accelsim.simulation import simulate
 from accelsim.workload.model.forward import Hooks, token_losses
 from accelsim.workload.model.language import load_model
 from accelsim.workload.problem import GemmProblem

@@ -1,0 +1,183 @@
+"""A machine with its library, ready to record a problem and to report on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from accelsim.accounts.power import schedule_under_cap
+from accelsim.config.document import plain_settings
+from accelsim.engine import compiled, reference
+from accelsim.errors import ConfigError
+from accelsim.hardware.costs import missing_costs
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.technology import TechnologySpec
+from accelsim.kernels.base import Array
+from accelsim.kernels.registry import is_shipped
+from accelsim.library.base import Hardware
+from accelsim.library.recipe import Recipe, asked_for
+from accelsim.library.registry import library_of
+from accelsim.library.sequences import check_sequences
+from accelsim.library.settings import check_settings
+from accelsim.loading import load_machine, load_technology
+from accelsim.program.program import Program
+from accelsim.program.verifier import verify
+from accelsim.report.build import About, build_report
+from accelsim.report.report import Report
+from accelsim.workload.problem import Problem
+from accelsim.workload.tensors import Tensors
+
+Engine = Literal["compiled", "reference"]
+ENGINES = {"compiled": compiled.schedule, "reference": reference.schedule}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A machine with its library, and what is asked of the kernels: ready for any problem."""
+
+    machine: MachineSpec
+    recipe: Recipe | None = None
+    """What is asked; None: the library picks the kernel of each problem."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the caller changed of machine and workload, as the report tells it."""
+
+    @classmethod
+    def prepare(
+        cls,
+        machine: MachineSpec | str | Path,
+        recipe: Recipe | str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        needs_costs: bool = True,
+    ) -> "Bench":
+        """Check recipe and `settings`: `machine.<field>`; others are the caller's.
+
+        needs_costs: see `load_machine`. Raises ConfigError, UnknownNameError.
+        """
+        settings = plain_settings(settings or {}, "--set ")
+        asked = asked_for(recipe)
+        if asked is not None:
+            asked.parameters()
+        check_settings(settings, asked)
+        machine_settings = settings_below("machine", settings)
+        if not isinstance(machine, MachineSpec):
+            machine = load_machine(
+                machine, machine_settings, "--set machine.", needs_costs=needs_costs
+            )
+        elif machine_settings:
+            raise already_loaded("machine", machine_settings)
+        return cls(machine, asked, settings)
+
+    def for_kind(self, problem_kind: str) -> "Bench":
+        """Return what is asked for a kind of problem: the recipe, or the choice of the library."""
+        if self.recipe is None or self.recipe.algorithm.problem_kind == problem_kind:
+            return self
+        return replace(self, recipe=None)
+
+    def recipe_for(self, problem: Problem) -> Recipe:
+        """Return the whole recipe of a problem: what is asked, and the library's for the rest.
+
+        Raises WorkloadError where its kernel cannot take the sequences.
+        """
+        library = library_of(self.machine)
+        if self.recipe is None:
+            recipe = library.recipe(problem, self.machine)
+        else:
+            recipe = library.completed(self.recipe, problem, self.machine)
+        check_sequences(recipe.algorithm, problem)
+        return recipe
+
+    def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
+        """Return the machine, under the power limit in force, as the code of a recipe uses it."""
+        machine = self.machine
+        if machine.power:
+            machine = machine.model_copy(update={"power": machine.power.in_force})
+        own = Hardware(machine, load_technology(machine.technology))
+        return library_of(machine).hardware(problem, recipe, own)
+
+    def execute(
+        self,
+        problem: Problem,
+        tensors: Tensors | None = None,
+        engine: Engine = "compiled",
+        with_timeline: bool = False,
+    ) -> tuple[Report, Array | None]:
+        """Return the report, its accuracy not judged, and with tensors the output.
+
+        A program of a kernel written outside accelsim is verified, which takes less time than to
+        record it; raises ProgramError.
+        """
+        recorded = self.record(problem, tensors)
+        return self.report(problem, recorded, engine, with_timeline), recorded.output
+
+    def record(self, problem: Problem, tensors: Tensors | None = None) -> "Recorded":
+        """Return the program of a problem and, with tensors, its output; raises ProgramError."""
+        recipe = self.recipe_for(problem)
+        hardware = self.hardware_for(problem, recipe)
+        parameters = recipe.parameters()
+        program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
+        if not is_shipped(recipe.algorithm):
+            verify(program)
+        return Recorded(recipe, hardware, program, output)
+
+    def report(
+        self, problem: Problem, recorded: "Recorded", engine: Engine, with_timeline: bool
+    ) -> Report:
+        """Return the report of a recorded problem, its accuracy not judged."""
+        recipe, (machine, technology), program, output = recorded
+        _check_costs(machine, technology)
+        parameters = recipe.parameters()
+        capped = schedule_under_cap(program, machine, technology, ENGINES[engine])
+        about = About(
+            kernel=recipe.kernel,
+            recipe=str(recipe),
+            library="" if self.recipe else self.machine.library,
+            is_exact=recipe.algorithm.is_exact,
+            selection_assumed=output is None and recipe.algorithm.selects_by_values(parameters),
+            engine=engine,
+            settings=dict(self.settings),
+            parameters=_resolved(parameters, program),
+            power_cap=capped.power_cap,
+        )
+        return build_report(
+            capped.schedule, capped.machine, technology, problem, about, with_timeline=with_timeline
+        )
+
+
+class Recorded(NamedTuple):
+    """What became of a problem on a machine."""
+
+    recipe: Recipe
+    """Whole."""
+    hardware: Hardware
+    """As the code of the recipe uses it."""
+    program: Program
+    output: Array | None
+    """None without tensors."""
+
+
+def _resolved(parameters: Any, program: Program) -> dict[str, Any]:
+    """Return what a program was recorded with: what was given, the defaults, the chosen."""
+    given: dict[str, Any] = parameters.model_dump(mode="json", exclude_none=True)
+    return given | dict(program.parameters)
+
+
+def _check_costs(machine: MachineSpec, technology: TechnologySpec) -> None:
+    """Refuse a machine, however it was made, that the technology has no costs for."""
+    missing = missing_costs(machine, technology)
+    if missing:
+        start = f"machine {machine.name}: "
+        raise ConfigError([f"{start}{'.'.join(path)}: {text}" for path, text in missing])
+
+
+def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings whose keys start with `root.`, without it."""
+    prefix = f"{root}."
+    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
+
+
+def already_loaded(root: str, settings: Mapping[str, Any]) -> ConfigError:
+    """Return the error of settings of what was loaded before."""
+    return ConfigError(
+        f"{root}.{key}: the {root} is loaded already; override it when loading" for key in settings
+    )
