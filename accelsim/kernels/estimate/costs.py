@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.matrix_unit import Dataflow, MatrixUnit, pass_cycles
+from accelsim.hardware.units.cube import Dataflow, MatrixUnit, pass_cycles
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
 
