@@ -110,10 +110,18 @@ class Bench:
         recorded = self.record(problem, tensors)
         return self.report(problem, recorded, engine, with_timeline), recorded.output
 
-    def record(self, problem: Problem, tensors: Tensors | None = None) -> "Recorded":
-        """Return the program of a problem and, with tensors, its output; raises ProgramError."""
+    def record(
+        self, problem: Problem, tensors: Tensors | None = None, *, needs_costs: bool = True
+    ) -> "Recorded":
+        """Return the program of a problem and, with tensors, its output.
+
+        needs_costs: whether the technology must have costs for the machine; raises ConfigError if
+        it has not, and ProgramError.
+        """
         recipe = self.recipe_for(problem)
         hardware = self.hardware_for(problem, recipe)
+        if needs_costs:
+            _check_costs(*hardware)
         parameters = recipe.parameters()
         program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
         if not is_shipped(recipe.algorithm):
@@ -125,7 +133,6 @@ class Bench:
     ) -> Report:
         """Return the report of a recorded problem, its accuracy not judged."""
         recipe, (machine, technology), program, output = recorded
-        _check_costs(machine, technology)
         parameters = recipe.parameters()
         capped = schedule_under_cap(program, machine, technology, ENGINES[engine])
         about = About(

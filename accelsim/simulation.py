@@ -171,7 +171,7 @@ def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
 def _record(run: Bench, problem: Problem) -> Program:
     """Return the verified program of a problem, without numbers."""
     with shortages_explained(run.recipe_for(problem).kernel):
-        program = run.record(problem).program
+        program = run.record(problem, needs_costs=False).program
         verify(program)
     return program
 

@@ -15,7 +15,7 @@ from accelsim.engine import compiled, reference
 from accelsim.hardware.machine import PowerSpec
 from accelsim.hardware.technology import SramTable
 from accelsim.loading import load_technology
-from accelsim.report.build import build_report
+from accelsim.report.build import About, build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
 from accelsim.simulation import simulate
@@ -57,11 +57,7 @@ powers = st.builds(
 
 def report_of(program, machine, *, with_timeline=False) -> Report:
     capped = schedule_under_cap(program, machine, TECHNOLOGY, compiled.schedule)
-    return build_report(
-        schedule=capped.schedule,
-        machine=capped.machine,
-        technology=TECHNOLOGY,
-        problem=SimpleNamespace(name="drawn", tensors=None),
+    about = About(
         kernel="drawn",
         recipe="drawn",
         library="",
@@ -71,8 +67,10 @@ def report_of(program, machine, *, with_timeline=False) -> Report:
         settings={},
         parameters={},
         power_cap=capped.power_cap,
-        accuracy=None,
-        with_timeline=with_timeline,
+    )
+    problem = SimpleNamespace(name="drawn", tensors=None)
+    return build_report(
+        capped.schedule, capped.machine, TECHNOLOGY, problem, about, with_timeline=with_timeline
     )
 
 

@@ -120,7 +120,8 @@ def test_the_entry_point_imports_nothing_before_it_hears():
     )
     _, printed, _ = run(program)
     assert printed == (
-        "['accelsim', 'accelsim.__main__', 'accelsim.runtime.leaving', 'accelsim.version']\n"
+        "['accelsim', 'accelsim.__main__', 'accelsim.runtime', 'accelsim.runtime.leaving', "
+        "'accelsim.version']\n"
     )
 
 
