@@ -1,5 +1,7 @@
 """How many bytes of the scratchpad hold something that is still needed, over the time of a run."""
 
+from typing import Any
+
 import numpy as np
 
 from accelsim.engine.schedule import Cycles, Schedule
@@ -14,7 +16,7 @@ from accelsim.program.ops import (
 from accelsim.runtime.jit import jit, jit_inner
 
 _NOT_ALIVE = -1
-_DIGIT_BITS = 11
+_DIGIT_BITS = 14
 _DIGIT_MASK = (1 << _DIGIT_BITS) - 1
 
 
@@ -30,11 +32,21 @@ def scratchpad_use(schedule: Schedule) -> tuple[Cycles, Cycles, Cycles]:
 
 def scratchpad_held_peak_bytes(schedule: Schedule) -> int:
     """Return the most bytes that are in use at once on any core."""
-    return int(_use_by_core(schedule)[2].max(initial=0))
+    _, changes = _changes(*_arguments(schedule))
+    return int(_highest_sum(changes))
 
 
 def _use_by_core(schedule: Schedule) -> tuple[Cycles, Cycles, Cycles]:
-    """Return the same, one core after the other."""
+    """Return what `scratchpad_use` returns, but one core after the other."""
+    *ops, span = _arguments(schedule)
+    moments, changes = _changes(*ops, span)
+    core, half_cycle = np.divmod(moments, span)
+    # Every core ends with nothing in use, so one running sum serves all of them.
+    return core, half_cycle // 2, np.cumsum(changes)
+
+
+def _arguments(schedule: Schedule) -> tuple[Any, ...]:
+    """Return what `_changes` takes."""
     program = schedule.program
     slot_bytes = np.zeros(program.num_slots + 1, np.int64)
     for buffer in program.buffers:
@@ -42,12 +54,16 @@ def _use_by_core(schedule: Schedule) -> tuple[Cycles, Cycles, Cycles]:
             slot_bytes[buffer.first_slot : buffer.first_slot + buffer.slots] = buffer.slot_bytes
     item_ops = (program.item_start, schedule.core, schedule.cores)
     span = 2 * schedule.cycles + 2
-    moments, changes = _changes(
-        program.ops, item_ops, schedule.start, schedule.end, slot_bytes, span
-    )
-    core, half_cycle = np.divmod(moments, span)
-    # Every core ends with nothing in use, so one running sum serves all of them.
-    return core, half_cycle // 2, np.cumsum(changes)
+    return program.ops, item_ops, schedule.start, schedule.end, slot_bytes, span
+
+
+@jit
+def _highest_sum(changes):
+    total, highest = 0, 0
+    for change in changes:
+        total += change
+        highest = max(highest, total)
+    return highest
 
 
 @jit
