@@ -16,7 +16,7 @@ from accelsim.program.ops import (
 from accelsim.runtime.jit import jit, jit_inner
 
 _NOT_ALIVE = -1
-_DIGIT_BITS = 14
+_DIGIT_BITS = 14  # two digits for most runs, with places that a core's cache holds
 _DIGIT_MASK = (1 << _DIGIT_BITS) - 1
 
 

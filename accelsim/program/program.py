@@ -184,11 +184,6 @@ class Program:
         return self.totals.units
 
     @cached_property
-    def operand_formats(self) -> Words:
-        """Code of the operand or element format of every op."""
-        return (self.ops[:, HEAD] >> OPERAND_SHIFT) & FIELD_MASK
-
-    @cached_property
     def tensor_indices(self) -> Words:
         """Tensor of every op; meaningful for DMA ops."""
         return (self.ops[:, HEAD] >> TENSOR_SHIFT) & TENSOR_MASK

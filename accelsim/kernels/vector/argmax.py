@@ -165,11 +165,6 @@ class Argmax(RowFunction):
         )
 
     @classmethod
-    def output(cls, data: dict[str, Array]) -> Array:
-        """Return the columns, int32 [rows, 1]."""
-        return data["result"]
-
-    @classmethod
     def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
         """Return the columns, [rows, 1]."""
         return tensors.x.argmax(axis=1, keepdims=True)

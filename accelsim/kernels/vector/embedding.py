@@ -83,11 +83,6 @@ class Embedding(RowFunction):
         return Layout(rows, tokens, table, result, *cls.buffers(builder, problem, asked, rows))
 
     @classmethod
-    def output(cls, data: dict[str, Array]) -> Array:
-        """Return the rows, [rows, cols]."""
-        return data["result"]
-
-    @classmethod
     def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
         """Return the rows, [rows, cols]."""
         return tensors.x.astype(np.float64)[problem.row_numbers]

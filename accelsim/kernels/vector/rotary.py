@@ -148,11 +148,6 @@ class Rotary(RowFunction):
         )
 
     @classmethod
-    def output(cls, data: dict[str, Array]) -> Array:
-        """Return Q and K, turned [rows, cols]."""
-        return data["result"]
-
-    @classmethod
     def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
         """Return the product of complex numbers in float64, [rows, cols]."""
         half = (problem.head_dim or 2) // 2
