@@ -1,12 +1,16 @@
 """The number formats of the machines: names, widths and the codes used inside jitted code."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
 
 class Format(StrEnum):
-    """A number format, by the name it has in files and on the command line."""
+    """A number format, by the name it has in files and on the command line.
+
+    Codes inside jitted code count in this order, so a new format comes last.
+    """
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -16,6 +20,15 @@ class Format(StrEnum):
     INT32 = "int32"
     INT8 = "int8"
     INT4 = "int4"
+    FP6_E3M2 = "fp6_e3m2"
+    FP6_E2M3 = "fp6_e2m3"
+    FP4_E2M1 = "fp4_e2m1"
+    E8M0 = "e8m0"
+
+    @property
+    def layout(self) -> "ElementLayout":
+        """What one element is made of."""
+        return _LAYOUTS[self]
 
     @property
     def code(self) -> int:
@@ -25,12 +38,12 @@ class Format(StrEnum):
     @property
     def bits(self) -> int:
         """Width of one stored element."""
-        return _BITS[self]
+        return self.layout.bits
 
     @property
     def is_integer(self) -> bool:
         """Whether elements are two's complement integers."""
-        return self in (Format.INT32, Format.INT8, Format.INT4)
+        return self.layout.exponent_bits == 0
 
     @property
     def is_fp8(self) -> bool:
@@ -41,25 +54,49 @@ class Format(StrEnum):
     def of_results(self) -> "Format":
         """Format of what is computed from such operands, unless another one is asked for.
 
-        FP8 gives BF16 and integers give INT32, as products on hardware do: they have scaled or
-        quantized operands, and sums of products have neither their range nor their scale.
+        Floating-point numbers of 8 bits and fewer give BF16 and integers give INT32, as products on
+        hardware do: they have scaled or quantized operands, and sums of products have neither their
+        range nor their scale.
         """
-        if self.is_fp8:
-            return Format.BF16
-        return Format.INT32 if self.is_integer else self
+        if self.is_integer:
+            return Format.INT32
+        return Format.BF16 if self.bits <= _NARROW_BITS else self
 
 
-_CODES = {fmt: code for code, fmt in enumerate(Format)}
-_BITS = {
-    Format.FP32: 32,
-    Format.BF16: 16,
-    Format.FP16: 16,
-    Format.FP8_E4M3: 8,
-    Format.FP8_E5M2: 8,
-    Format.INT32: 32,
-    Format.INT8: 8,
-    Format.INT4: 4,
+class ElementLayout(NamedTuple):
+    """A row of the table of formats: one element."""
+
+    bits: int
+    """Width of a stored element."""
+    exponent_bits: int
+    """0: a two's complement integer."""
+    mantissa_bits: int
+    """Bits after the leading one; of an integer all but the sign."""
+    largest: float
+    """Largest finite number."""
+    saturates: bool
+    """Whether what lies beyond becomes the largest number; else infinity."""
+
+
+_LAYOUTS = {
+    Format.FP32: ElementLayout(32, 8, 23, (2 - 2.0**-23) * 2.0**127, saturates=False),
+    Format.BF16: ElementLayout(16, 8, 7, (2 - 2.0**-7) * 2.0**127, saturates=False),
+    Format.FP16: ElementLayout(16, 5, 10, 65504.0, saturates=False),
+    # Micikevicius et al., "FP8 Formats for Deep Learning", 2022, Table 1.
+    Format.FP8_E4M3: ElementLayout(8, 4, 3, 448.0, saturates=True),
+    Format.FP8_E5M2: ElementLayout(8, 5, 2, 57344.0, saturates=True),
+    Format.INT32: ElementLayout(32, 0, 31, 2.0**31 - 1, saturates=True),
+    Format.INT8: ElementLayout(8, 0, 7, 127.0, saturates=True),
+    Format.INT4: ElementLayout(4, 0, 3, 7.0, saturates=True),
+    # OCP Microscaling Formats (MX) Specification v1.0, 2023, section 5.3.
+    Format.FP6_E3M2: ElementLayout(6, 3, 2, 28.0, saturates=True),
+    Format.FP6_E2M3: ElementLayout(6, 2, 3, 7.5, saturates=True),
+    Format.FP4_E2M1: ElementLayout(4, 2, 1, 6.0, saturates=True),
+    # The same, section 5.4.1: an exponent without sign, 2^-127 to 2^127, and NaN.
+    Format.E8M0: ElementLayout(8, 8, 0, 2.0**127, saturates=True),
 }
+_NARROW_BITS = 8
+_CODES = {fmt: code for code, fmt in enumerate(Format)}
 
 # Plain integers, because jitted code cannot read an enumeration's properties.
 FP32 = Format.FP32.code
@@ -70,9 +107,10 @@ FP8_E5M2 = Format.FP8_E5M2.code
 INT32 = Format.INT32.code
 INT8 = Format.INT8.code
 INT4 = Format.INT4.code
-
-
-_NARROW_BITS = 8
+FP6_E3M2 = Format.FP6_E3M2.code
+FP6_E2M3 = Format.FP6_E2M3.code
+FP4_E2M1 = Format.FP4_E2M1.code
+E8M0 = Format.E8M0.code
 
 
 def common_format(a: Format, b: Format) -> Format:
