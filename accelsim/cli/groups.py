@@ -13,7 +13,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     The fields are options as arguments are, and stand where the dataclass does.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     options: list[Parameter] = []
     for name, parameter in signature(command).parameters.items():
         if name in groups:
