@@ -115,7 +115,8 @@ def _lacks_channels(a: Tile, b: Tile, groups: Groups) -> int:
     if lack < 0:
         return -1
     lowest, highest = arithmetic.channel_range(order.data, begin, end)
-    return (lowest | highest | (a.cols - 1 - highest) | (b.rows - 1 - highest)) >> 63
+    lack = lowest | highest | (a.cols - 1 - highest) | (b.rows - 1 - highest)
+    return -1 if lack < 0 else 0
 
 
 @jit_inner
