@@ -20,6 +20,7 @@ BENCHMARKS = {
     for each in (
         core.recording,
         core.scheduling,
+        core.accounting,
         core.head,
         core.product,
         core.choosing,

@@ -80,8 +80,8 @@ def compare(
             help="Also draw the first ops of each kernel; a layer runs as one program.",
         ),
     ] = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    notes: options.Notes,
 ) -> None:
     """Simulate several kernels on one workload: table, compare.csv and figures."""
     recipes = recipe_list(kernels)

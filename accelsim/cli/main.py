@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep, validate
 from accelsim.cli.console import details, messages, warnings_in_a_line
+from accelsim.cli.groups import spread
 from accelsim.errors import AccelsimError, printable
 from accelsim.runtime.interruption import interrupts_raised, is_work_abandoned
 from accelsim.runtime.leaving import INTERRUPTED, MESSAGE
@@ -61,7 +62,7 @@ for command in (
     listing.formats,
     listing.schema,
 ):
-    app.command()(command)
+    app.command()(spread(command))
 app.add_typer(model.app, name="model")
 
 

@@ -7,6 +7,7 @@ import typer
 
 from accelsim.cli import options
 from accelsim.cli.console import messages, note, progress, results
+from accelsim.cli.groups import spread
 
 app = typer.Typer(no_args_is_help=True, help="Fetch a real model and capture its tensors.")
 
@@ -14,7 +15,8 @@ Name = Annotated[str, typer.Argument(help="Name of the model, such as smollm2.")
 
 
 @app.command()
-def fetch(name: Name, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+@spread
+def fetch(name: Name, *, notes: options.Notes) -> None:
     """Download a model, verify it and keep it in the user cache."""
     from accelsim.workload.model.release import fetch_model
 
@@ -24,17 +26,15 @@ def fetch(name: Name, quiet: options.Quiet = False, verbose: options.Verbose = F
 
 
 @app.command()
+@spread
 def tensors(
     name: Name,
     out: Annotated[Path, typer.Option("--out", "-o", help="An .npz or .safetensors file.")],
-    text: Annotated[
-        Path | None,
-        typer.Option(help="Text to read.", show_default="the Python language reference"),
-    ] = None,
+    text: options.Text = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to read.")] = 1024,
     layers: Annotated[str, typer.Option(help="Numbers of layers, separated by commas.")] = "0",
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    notes: options.Notes,
 ) -> None:
     """Write Q, K, V (after RoPE) and the inputs of the linears of some layers for a text."""
     from accelsim.workload.model.capture import capture_tensors

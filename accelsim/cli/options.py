@@ -1,6 +1,7 @@
 """Options that several commands share, and the meaning of `--set`."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,12 +98,43 @@ FormatOption = Annotated[
     OutputFormat, typer.Option("--format", help="json prints nothing but JSON on stdout.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and figures.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No notes, no progress.", callback=_silence)
+Text = Annotated[
+    Path | None,
+    typer.Option(help="Text to read.", show_default="the Python language reference"),
 ]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say more on the way.", callback=_tell_more)
-]
+Model = Annotated[str, typer.Option(help="A model that `accelsim model fetch` has fetched.")]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a command says on the way; the options themselves see to it."""
+
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No notes, no progress.", callback=_silence)
+    ] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say more on the way.", callback=_tell_more)
+    ] = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be simulated."""
+
+    machine: Machine
+    workload: Workload
+    kernel: Kernel = None
+    settings: Settings = None
+
+    @property
+    def name(self) -> str:
+        """What it is called while it runs."""
+        return self.kernel or self.workload
+
+    @property
+    def arguments(self) -> tuple[str, str, str | None, dict[str, object]]:
+        """The arguments of `simulate` and `record`; raises OptionError."""
+        return self.machine, self.workload, self.kernel, parse_settings(self.settings)
 
 
 def parse_settings(texts: Iterable[str] | None) -> dict[str, object]:

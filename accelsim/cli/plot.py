@@ -27,8 +27,8 @@ def plot(
     maximize: Annotated[
         Columns, typer.Option(help="Column where more is better. Repeatable.")
     ] = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    notes: options.Notes,
 ) -> None:
     """Draw figures from the table in a folder, as PNG and SVG beside it.
 

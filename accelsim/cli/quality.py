@@ -1,6 +1,6 @@
 """`accelsim quality`: a real model with kernels in it, its perplexity and the cost of the pass."""
 
-from pathlib import Path
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Annotated
 
@@ -8,6 +8,15 @@ import typer
 
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, detail, print_json, progress, results
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model reads."""
+
+    text: options.Text = None
+    tokens: Annotated[int, typer.Option(help="Tokens to read; as many are predicted.")] = 1024
+    window: Annotated[int, typer.Option(help="Tokens the model sees at once.")] = 1024
 
 
 def quality(
@@ -29,20 +38,13 @@ def quality(
             autocompletion=options.kernels_from,
         ),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A model that `accelsim model fetch` has fetched.")
-    ] = "smollm2",
+    model: options.Model = "smollm2",
     machine: options.Machine = "ascend-910b",
     settings: options.Settings = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="Text to read.", show_default="the Python language reference"),
-    ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to read; as many are predicted.")] = 1024,
-    window: Annotated[int, typer.Option(help="Tokens the model sees at once.")] = 1024,
+    *,
+    reading: Reading,
     output: options.FormatOption = options.OutputFormat.TABLE,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    notes: options.Notes,
 ) -> None:
     """Run a real model with its attention, its linears or both computed by kernels.
 
@@ -56,9 +58,17 @@ def quality(
         from accelsim.quality.evaluate import evaluate
 
         report = evaluate(
-            model, kernel, chosen, machine, text, tokens, window, linear=linear, progress=advance
+            model,
+            kernel,
+            chosen,
+            machine,
+            reading.text,
+            reading.tokens,
+            reading.window,
+            linear=linear,
+            progress=advance,
         )
-    detail(f"read {tokens:,} tokens in {perf_counter() - started:.1f} s")
+    detail(f"read {reading.tokens:,} tokens in {perf_counter() - started:.1f} s")
     if output is options.OutputFormat.JSON:
         print_json(report.to_dict())
     else:

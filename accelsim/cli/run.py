@@ -12,10 +12,7 @@ from accelsim.cli.console import detail, note, print_json, results, working
 
 
 def run(
-    machine: options.Machine,
-    workload: options.Workload,
-    kernel: options.Kernel = None,
-    settings: options.Settings = None,
+    asked: options.Asked,
     engine: options.EngineOption = options.Engine.COMPILED,
     output: options.FormatOption = options.OutputFormat.TABLE,
     as_one: Annotated[
@@ -24,22 +21,19 @@ def run(
     trace: Annotated[
         Path | None, typer.Option(help="Write the timeline to this file, for Perfetto.")
     ] = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    notes: options.Notes,
 ) -> None:
     """Simulate one kernel, or a layer: cycles, bytes, joules and what it does to the numbers."""
-    chosen = options.parse_settings(settings)
+    arguments = asked.arguments
     started = perf_counter()
-    with working(f"simulating {kernel or workload}"):
+    with working(f"simulating {asked.name}"):
         from accelsim.runtime.interruption import interruptible
         from accelsim.simulation import simulate
 
         report = interruptible(
             simulate,
-            machine,
-            workload,
-            kernel,
-            chosen,
+            *arguments,
             engine=engine.value,
             timeline=trace is not None,
             one_program=as_one,
@@ -57,23 +51,20 @@ def run(
 
 
 def program(
-    machine: options.Machine,
-    workload: options.Workload,
-    kernel: options.Kernel = None,
-    settings: options.Settings = None,
+    asked: options.Asked,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Print only so many ops.", show_default="all")
     ] = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    notes: options.Notes,
 ) -> None:
     """Print the verified tile program of a kernel, or of all parts of a layer, one op a line."""
-    chosen = options.parse_settings(settings)
-    with working(f"recording {kernel or workload}"):
+    arguments = asked.arguments
+    with working(f"recording {asked.name}"):
         from accelsim.program.printer import format_program
         from accelsim.runtime.interruption import interruptible
         from accelsim.simulation import record
 
-        recorded = interruptible(record, machine, workload, kernel, chosen)
+        recorded = interruptible(record, *arguments)
         text = format_program(recorded, limit=limit)
     sys.stdout.write(text.rstrip("\n") + "\n")

@@ -30,8 +30,8 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes to use.", show_default="all cores")
     ] = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    notes: options.Notes,
 ) -> None:
     """Run a sweep; run it again to continue where it stopped."""
     if address is not None and executor is not Executor.DASK:

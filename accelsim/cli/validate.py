@@ -56,8 +56,8 @@ def validate(
         typer.Option("--workers", "-w", min=1, help="Processes to use.", show_default="all cores"),
     ] = None,
     output: options.FormatOption = options.OutputFormat.TABLE,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    notes: options.Notes,
 ) -> None:
     """Hold the model against measurements or another simulator: errors of each kind of row.
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
+from accelsim.engine.durations import latency_cycles, launch_cycles, work_of
 from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
@@ -103,8 +103,12 @@ class _State(NamedTuple):
 
     words: Any
     """[op, word], the program"""
+    kinds: Any
+    """[op], the unit of each"""
+    busy_cycles: Any
+    """[op], how long it occupies its unit"""
     ops: Any
-    """[op], records"""
+    """[op], records, made when their item is claimed"""
     waits: Any
     """[op, unit], the last op of each unit that an op waits for"""
     items: Any
@@ -134,12 +138,15 @@ class _State(NamedTuple):
 
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
-    ops, items, cores = _new_ops(program, machine), _new_items(program), machine.cores
+    busy_cycles, actions = work_of(program, machine)
+    ops, items, cores = np.recarray(program.num_ops, _OP), _new_items(program), machine.cores
     memory = new_memory(machine, program)
     deepest = max(queue.in_flight for queue in machine.queues.values())
     _run(
         _State(
             words=program.ops,
+            kinds=program.units,
+            busy_cycles=busy_cycles,
             ops=ops,
             waits=np.empty((program.num_ops, NUM_UNITS), np.int32),
             items=items,
@@ -156,18 +163,10 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         ),
         memory,
     )
-    times = (ops.start, ops.end, ops.busy, ops.cause, items.core)
-    return Schedule(program, cores, *times, *ended(memory, program, machine, ops.end))
-
-
-def _new_ops(program: Program, machine: MachineSpec) -> np.recarray:
-    ops = np.recarray(program.num_ops, _OP)
-    ops.end = _UNRESOLVED
-    ops.busy = busy_cycles(program, machine)
-    ops.successor = _NONE
-    ops.unit = program.units
-    ops.cause = NOT_STALLED
-    return ops
+    times = (ops.start, ops.end, ops.busy, ops.cause)
+    return Schedule(
+        program, cores, *times, actions, items.core, *ended(memory, program, machine, ops.end)
+    )
 
 
 def _new_items(program: Program) -> np.recarray:
@@ -297,7 +296,7 @@ def _claim(time, core, s):
     own.num_claimed += 1
     own.gate = time
     for op in range(item.first_op, item.end_op):
-        s.ops[op].work_item = index
+        _begin(s.ops[op], s.kinds[op], s.busy_cycles[op], index)
         _link(op, core, s.words, s.ops, s.waits, s.touched)
         unit = s.units[core, s.ops[op].unit]
         if unit.head < 0:
@@ -307,6 +306,16 @@ def _claim(time, core, s):
         unit.tail = op
     if item.unresolved == 0:
         _retire(item, s.phase_left, run)
+
+
+@jit_inner
+def _begin(op, unit, busy, item):
+    op.end = _UNRESOLVED
+    op.busy = busy
+    op.successor = _NONE
+    op.work_item = item
+    op.unit = unit
+    op.cause = NOT_STALLED
 
 
 @jit_inner

@@ -1,6 +1,6 @@
-"""Program and machine to the cycles that each compute op occupies its unit."""
+"""Program and machine to what each op takes, whenever it runs: cycles of its unit, and actions."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from accelsim.engine.limits import check_length
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import UNITS, MachineSpec
+from accelsim.hardware.units.base import FIRST_OWN, Counts
 from accelsim.hardware.units.dispatch import by_unit
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, OPERAND_SHIFT, UNIT_NAMES
@@ -20,19 +21,30 @@ _NUM_FORMATS = len(Format)
 _MODELS = sorted(UNITS, key=lambda model: model.unit)
 _SECOND_FORMATS = np.array([model.second_format_shift for model in _MODELS])
 _cycles = by_unit([model.busy_cycles for model in _MODELS[:FIRST_MEMORY_UNIT]])
+_count = by_unit([model.count for model in _MODELS], "counts")
+_NUM_COLUMNS = FIRST_OWN + max(model.num_actions for model in UNITS)
 
 
-def busy_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
-    """Return the cycles every compute op occupies its unit; 0 for DMA ops.
+class Work(NamedTuple):
+    """What the ops of a program take on a machine."""
+
+    busy_cycles: npt.NDArray[np.int64]
+    """Cycles that every compute op occupies its unit; 0 for DMA ops."""
+    actions: Counts
+    """Rows of the units in the table of actions: see `UnitModel.count`."""
+
+
+def work_of(program: Program, machine: MachineSpec) -> Work:
+    """Return what the ops of a program take on a machine.
 
     Raises DoesNotFitError when a unit of the machine lacks a format or an op that the program uses,
     or when the program could take more cycles than an engine can count.
     """
     _check_units(program, machine)
-    cycles, used = _busy(program.ops, program.units, shapes_of(machine))
+    cycles, actions, used = _work(program.ops, program.units, _shapes_of(machine))
     _check_formats(program.name, machine, used)
     check_length(program, machine, cycles)
-    return cycles
+    return Work(cycles, actions)
 
 
 def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
@@ -55,7 +67,7 @@ def launch_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int6
     return np.rint(seconds * machine.clock).astype(np.int64)
 
 
-def shapes_of(machine: MachineSpec) -> tuple[Any, ...]:
+def _shapes_of(machine: MachineSpec) -> tuple[Any, ...]:
     """Return what compiled code needs of every unit, in the order of `Unit`."""
     port = float(machine.scratchpad.bandwidth)
     return tuple(model.shape_of(getattr(machine, model.key), port) for model in _MODELS)
@@ -83,15 +95,16 @@ def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_])
 
 
 @jit
-def _busy(ops, units, shapes):
+def _work(ops, units, shapes):
     cycles = np.zeros(len(ops), np.int64)
+    actions = np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64)
     used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
-    ops, shapes = borrow(ops), borrow(shapes)
+    ops, shapes, rows = borrow(ops), borrow(shapes), borrow(actions)
     for i in range(len(ops)):
-        unit = units[i]
+        unit, op = units[i], words_of(ops, i)
+        _count(unit, op, shapes, rows)
         if unit < FIRST_MEMORY_UNIT:
-            op = words_of(ops, i)
             used[unit, format_in(op, OPERAND_SHIFT)] = True
             used[unit, format_in(op, _SECOND_FORMATS[unit])] = True
             cycles[i] = _cycles(unit, op, shapes)
-    return cycles, used
+    return cycles, actions, used

@@ -25,7 +25,7 @@ import numpy as np
 import simpy
 from simpy.core import NORMAL
 
-from accelsim.engine.durations import busy_cycles, latency_cycles, launch_cycles
+from accelsim.engine.durations import latency_cycles, launch_cycles, work_of
 from accelsim.engine.memory.door import ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
@@ -113,7 +113,8 @@ class _Simulation:
         self.memory = new_memory(machine, program)
         self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
-        self.busy, self.latency = busy_cycles(program, machine), latency_cycles(machine)
+        self.busy, self.actions = work_of(program, machine)
+        self.latency = latency_cycles(machine)
         self.launches = launch_cycles(program, machine)
         self.start = np.zeros(program.num_ops, np.int64)
         self.end = np.zeros(program.num_ops, np.int64)
@@ -142,6 +143,7 @@ class _Simulation:
             self.end,
             self.busy,
             self.cause,
+            self.actions,
             self.item_core,
             *ended(self.memory, self.program, self.machine, self.end),
         )

@@ -6,10 +6,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.engine.account import Accounts, Run, account
+from accelsim.engine.holding import new_holding
+from accelsim.hardware.units.base import Counts
 from accelsim.program.activity import DramCommands, MemoryTraffic
-from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, UNIT_NAMES, B, C
+from accelsim.program.ops import NUM_UNITS, UNIT_NAMES
 from accelsim.program.program import Program
-from accelsim.runtime.jit import jit
 
 Cycles = npt.NDArray[np.int64]
 
@@ -34,6 +36,8 @@ class Schedule:
     busy: Cycles
     """Cycles a compute op occupies its unit; 0 for DMA ops."""
     cause: npt.NDArray[np.int8]
+    actions: Counts
+    """What the units did, see `UnitModel.count`."""
     core: npt.NDArray[np.int64]
     """Core of every work item."""
     cycles: int
@@ -48,52 +52,40 @@ class Schedule:
         """Core of every op."""
         return np.repeat(self.core, np.diff(self.program.item_start))
 
-    @cached_property
+    @property
     def busy_by_core(self) -> Cycles:
         """Cycles [core, unit] in which a unit works; a DMA queue works while it has transfers."""
-        return self._accounts[0]
+        return self.accounts.busy
 
-    @cached_property
+    @property
     def hbm_bytes_by_core(self) -> Cycles:
         """Bytes [core, unit] that the DMA queues moved."""
-        return self._accounts[2]
+        return self.accounts.moved_bytes
 
-    @cached_property
+    @property
     def stalls(self) -> Cycles:
         """Cycles [unit, cause], over cores, that a compute unit was free but its next op waited."""
-        return self._accounts[1]
+        return self.accounts.stalls
+
+    @property
+    def scratchpad_held_peak_bytes(self) -> int:
+        """Most bytes of the scratchpad that are in use at once on any core."""
+        return self.accounts.held_peak_bytes
 
     @cached_property
-    def _accounts(self) -> tuple[Cycles, Cycles, Cycles]:
-        result: tuple[Cycles, Cycles, Cycles] = _account(
-            self.program.ops,
-            self.program.units,
-            self.op_core,
-            self.start,
-            self.end,
-            self.busy,
-            self.cause,
-            self.cores,
-        )
-        return result
+    def items_by_core(self) -> tuple[Cycles, Cycles]:
+        """Items of one core after the other, as each claimed them, and where those of each begin.
 
+        Items are claimed in program order on every core.
+        """
+        first = np.append(0, np.cumsum(np.bincount(self.core, minlength=self.cores)))
+        return np.argsort(self.core, kind="stable"), first
 
-@jit
-def _account(ops, units, cores, start, end, busy, cause, num_cores):
-    work = np.zeros((num_cores, NUM_UNITS), np.int64)
-    stalls = np.zeros((NUM_UNITS, NUM_UNITS + 1), np.int64)
-    moved = np.zeros((num_cores, NUM_UNITS), np.int64)
-    free = np.zeros((num_cores, NUM_UNITS), np.int64)
-    for i in range(len(units)):
-        unit, core = units[i], cores[i]
-        if unit >= FIRST_MEMORY_UNIT:
-            # Transfers overlap: count the union of their intervals, which are in order.
-            work[core, unit] += end[i] - max(start[i], free[core, unit])
-            free[core, unit] = end[i]
-            moved[core, unit] += ops[i, B] * ops[i, C]
-        else:
-            work[core, unit] += busy[i]
-            if cause[i] >= 0:
-                stalls[unit, cause[i]] += start[i] - free[core, unit]
-            free[core, unit] = start[i] + busy[i]
-    return work, stalls, moved
+    @cached_property
+    def accounts(self) -> Accounts:
+        """What one walk over all ops finds."""
+        program, (items, first) = self.program, self.items_by_core
+        times = (self.start, self.end, self.busy, self.cause)
+        run = Run(program.ops, program.units, *times, program.item_start, items, first)
+        ops = np.append(0, np.cumsum(np.diff(program.item_start)[items]))[first]
+        return Accounts(*account(run, new_holding(program, int(np.diff(ops).max()))))

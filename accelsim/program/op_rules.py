@@ -103,14 +103,15 @@ def first_fault(program: Program) -> Fault:
         )
     rows = [(each.address, each.size_bytes, each.row_bytes) for each in program.tensors]
     tensors = np.array(rows, np.int64).reshape(-1, 3)
-    fault = _first_fault(program.ops, program.item_start, program.gathered_rows, slots, tensors)
-    return Fault(*fault)
+    written_by = np.full(len(slots), -1)
+    tables = (program.gathered_rows, slots, tensors, written_by)
+    return Fault(*_first_fault(program.ops, program.item_start, tables))
 
 
 @jit
-def _first_fault(ops, item_start, gathered_rows, slots, tensors):
-    written_by = np.full(len(slots), -1)
-    tables = (borrow(gathered_rows), borrow(slots), borrow(tensors), borrow(written_by))
+def _first_fault(ops, item_start, tables):
+    tables = borrow(tables)
+    written_by = tables[3]
     for item in range(len(item_start) - 1):
         for index in range(item_start[item], item_start[item + 1]):
             op = words_of(ops, index)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from accelsim.accounts.area import area_by_component_mm2
-from accelsim.accounts.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine.schedule import Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
@@ -98,7 +97,7 @@ def report_as_one(
 def _peaks(schedule: Schedule) -> Peaks:
     return Peaks(
         scratchpad_peak_bytes=schedule.program.memory_bytes("scratchpad"),
-        scratchpad_held_peak_bytes=scratchpad_held_peak_bytes(schedule),
+        scratchpad_held_peak_bytes=schedule.scratchpad_held_peak_bytes,
         accumulator_peak_bytes=schedule.program.memory_bytes("accumulator"),
     )
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled
-from accelsim.engine.durations import busy_cycles
+from accelsim.engine.durations import work_of
 from accelsim.loading import load_machine
 from accelsim.program.ops import Op
 from accelsim.workload.problem import GemmProblem
@@ -23,7 +23,7 @@ def problem_of(m, n, k):
 def array_cycles(name, problem, **settings):
     """Return the cycles of every product of a program."""
     program, _ = run(name, problem, None, machine=MACHINE, **settings)
-    cycles = busy_cycles(program, MACHINE)
+    cycles = work_of(program, MACHINE).busy_cycles
     return [int(each) for each in cycles[program.op_codes == Op.INT_MATMUL]]
 
 

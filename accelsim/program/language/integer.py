@@ -78,11 +78,12 @@ def shift_accumulate(
     moving them, and doubles all accumulators between two groups.
     """
     starts, k = groups.starts, 0
-    fits = exists(p, acc) and has_numbers(p, starts.size, 0, 2)
-    fits = fits and has_extent(p, a, acc.rows, a.cols) and has_extent(p, b, b.rows, acc.cols)
-    fits = fits and _has_channels(p, a, b, groups)
+    fits = (differs(a, acc.rows, a.cols) | differs(b, b.rows, acc.cols)) == 0
+    fits = fits and (is_off(acc) | is_off(a) | is_off(b) | _lacks_channels(a, b, groups)) == 0
     if fits:
         k = starts[starts.size - 1] - starts[0]
+    else:
+        _blame_groups(p, acc, a, b, groups)
     reads = groups.order.slot << (2 * SLOT_BITS)
     _record(p, acc, a, b, k, reads, starts.size - 2, accumulate)
     if fits:
@@ -99,19 +100,46 @@ def shift_accumulate(
 
 
 @jit_inner
-def _has_channels(p: Recorder, a: Tile, b: Tile, groups: Groups) -> bool:
-    """Return whether the order has all positions of the groups, and a and b the channels there."""
+def _lacks_channels(a: Tile, b: Tile, groups: Groups) -> int:
+    """Return a number that is not 0 where the order lacks a position, or a or b a channel of it.
+
+    Numbers below zero are joined, so that an op takes few branches: see `differs`.
+    """
+    starts, order = groups.starts, groups.order
+    if starts.size < 2:
+        return -1
+    begin, end = starts[0], starts[starts.size - 1]
+    lack = begin | (end - 1) | order.rows | (order.cols - end)
+    for g in range(starts.size - 1):
+        lack |= starts[g + 1] - starts[g]
+    if lack < 0:
+        return -1
+    lowest, highest = arithmetic.channel_range(order.data, begin, end)
+    lack = lowest | highest | (a.cols - 1 - highest) | (b.rows - 1 - highest)
+    return -1 if lack < 0 else 0
+
+
+@jit_inner
+def _blame_groups(p: Recorder, acc: Tile, a: Tile, b: Tile, groups: Groups) -> None:
+    """Refuse the next op for the first of its tiles, or groups, that is not what it needs."""
+    fits = exists(p, acc) and has_numbers(p, groups.starts.size, 0, 2)
+    fits = fits and has_extent(p, a, acc.rows, a.cols) and has_extent(p, b, b.rows, acc.cols)
+    if fits:
+        _blame_channels(p, a, b, groups)
+
+
+@jit_inner
+def _blame_channels(p: Recorder, a: Tile, b: Tile, groups: Groups) -> None:
     starts = groups.starts
     begin, end = starts[0], starts[starts.size - 1]
     asked = end
     for g in range(starts.size - 1):
         shortest = min(begin, starts[g + 1] - starts[g])
         asked = shortest if shortest < 0 else asked
-    if not exists(p, columns(groups.order, 0, asked)):
-        return False
-    lowest, highest = arithmetic.channel_range(groups.order.data, begin, end)
-    fits: bool = exists(p, columns(a, 0, lowest + 1)) and exists(p, columns(a, 0, highest + 1))
-    return fits and exists(p, rows_from(b, 0, highest + 1))
+    if exists(p, columns(groups.order, 0, asked)):
+        lowest, highest = arithmetic.channel_range(groups.order.data, begin, end)
+        if exists(p, columns(a, 0, lowest + 1)) and exists(p, columns(a, 0, highest + 1)):
+            exists(p, rows_from(b, 0, highest + 1))
 
 
 @jit_inner

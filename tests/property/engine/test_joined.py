@@ -3,7 +3,6 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.accounts.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine import compiled, reference
 from accelsim.program.joining import Part, joined
 from accelsim.program.program import BufferInfo
@@ -59,4 +58,4 @@ def test_the_largest_slots_may_stand_last_in_a_word():
     assert program.decode(1).reads == tuple(65_535 - SLOTS + slot for slot in (1, 2, 3, 4))
     run = compiled.schedule(program, machine_of())
     assert_equal(run, reference.schedule(program, machine_of()))
-    assert scratchpad_held_peak_bytes(run) == 64 * 64 * 2
+    assert run.scratchpad_held_peak_bytes == 64 * 64 * 2

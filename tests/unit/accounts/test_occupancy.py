@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from hypothesis import given, settings
 
-from accelsim.accounts.occupancy import scratchpad_held_peak_bytes, scratchpad_use
+from accelsim.accounts.occupancy import scratchpad_use
 from accelsim.engine import compiled
 from tests.strategies.machines import machines
 from tests.strategies.programs import programs
@@ -51,4 +51,4 @@ def test_use_is_the_sum_of_the_tiles_that_are_still_needed(program, machine):
         )
         assert used == expected
     assert {(c, t) for c, begin, end, _ in lives for t in (begin, end)} == set(last)
-    assert scratchpad_held_peak_bytes(schedule) == max(last.values(), default=0)
+    assert schedule.scratchpad_held_peak_bytes == max(last.values(), default=0)

@@ -3,7 +3,7 @@
 import pytest
 
 from accelsim.engine import compiled, reference
-from accelsim.engine.durations import busy_cycles, latency_cycles
+from accelsim.engine.durations import latency_cycles, work_of
 from accelsim.errors import DoesNotFitError
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import VECTOR_OPS, Unit
@@ -19,14 +19,14 @@ def test_every_op_is_occupied_for_the_cycles_of_its_unit():
         vector(4, 17, reads=[3]),
         store(4, 0, 64),
     ]
-    assert busy_cycles(program_of([item]), machine).tolist() == [0, 8, 8, 5, 0]
+    assert work_of(program_of([item]), machine).busy_cycles.tolist() == [0, 8, 8, 5, 0]
 
 
 def test_every_vector_op_has_a_cost_of_its_own():
     ops = VECTOR_OPS
     costs = {op.name.lower(): 10 + op for op in ops}
     program = program_of([[vector(1, 1, op=op) for op in ops]])
-    assert busy_cycles(program, machine_of(costs=costs)).tolist() == [10 + op for op in ops]
+    assert work_of(program, machine_of(costs=costs)).busy_cycles.tolist() == [10 + op for op in ops]
 
 
 def test_lanes_and_rates_are_those_of_the_format():
@@ -37,14 +37,14 @@ def test_lanes_and_rates_are_those_of_the_format():
         matmul(2, 1, 1, 2, 2, 2),
         matmul(2, 1, 1, 2, 2, 2, fmt=Format.INT8),
     ]
-    assert busy_cycles(program_of([item]), machine).tolist() == [2, 8, 8, 2]
+    assert work_of(program_of([item]), machine).busy_cycles.tolist() == [2, 8, 8, 2]
 
 
 def test_four_bit_operands_take_half_a_byte():
     machine = machine_of(tile=(16, 16, 16), scratchpad_bytes_per_cycle=1)
     product = matmul(2, 1, 1, 3, 1, 1, bits=(4, 8))
     # 12 bits and 8 bits are two and a half bytes.
-    assert busy_cycles(program_of([[product]]), machine).tolist() == [3]
+    assert work_of(program_of([[product]]), machine).busy_cycles.tolist() == [3]
 
 
 def test_only_compute_units_have_a_pipeline():
@@ -76,4 +76,4 @@ def test_a_format_that_the_machine_lacks_is_refused(engine, op, message):
 
 def test_a_product_occupies_the_cube_for_its_issue_and_its_steps():
     program = program_of([[matmul(1, 2, 3, 4, 5, 6)]])
-    assert busy_cycles(program, machine_of(cube_issue_cycles=7)).tolist() == [7 + 4 * 5 * 6]
+    assert work_of(program, machine_of(cube_issue_cycles=7)).busy_cycles.tolist() == [7 + 4 * 5 * 6]

@@ -6,7 +6,7 @@ from accelsim.accounts.activity import count_activity
 from accelsim.accounts.area import arithmetic_area_mm2
 from accelsim.accounts.energy import energy_by_component
 from accelsim.engine import compiled
-from accelsim.engine.durations import busy_cycles, latency_cycles
+from accelsim.engine.durations import latency_cycles, work_of
 from accelsim.errors import DoesNotFitError
 from accelsim.loading import load_machine, load_technology
 from accelsim.numerics.formats import Format
@@ -16,7 +16,7 @@ from tests.handmade import changed, int_matmul, machine_of, program_of
 
 
 def busy(*ops, **machine):
-    return busy_cycles(program_of([ops]), machine_of(**machine)).tolist()
+    return work_of(program_of([ops]), machine_of(**machine)).busy_cycles.tolist()
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(4096, 1), (4096, 8), (11008, 16), (1, 16)])
@@ -93,7 +93,7 @@ def test_the_peak_is_that_of_the_operands(bits, per_cycle):
 
 def refusal(machine, *ops):
     with pytest.raises(DoesNotFitError) as error:
-        busy_cycles(program_of([ops]), machine)
+        work_of(program_of([ops]), machine)
     return str(error.value)
 
 
@@ -113,7 +113,9 @@ def test_a_format_that_the_array_lacks_is_named():
 
 def test_shifts_need_an_array_that_can_shift():
     machine = changed(machine_of(), "int_mac.can_shift", lambda _: False)
-    assert busy_cycles(program_of([[int_matmul(3, 1, 2, 1, 1, 1)]]), machine).tolist() == [127]
+    assert work_of(program_of([[int_matmul(3, 1, 2, 1, 1, 1)]]), machine).busy_cycles.tolist() == [
+        127
+    ]
     assert refusal(machine, int_matmul(3, 1, 2, 1, 1, 1, shifts=1)) == (
         "machine handmade: its int_mac cannot shift its accumulators, which handmade needs; "
         "set int_mac.can_shift"

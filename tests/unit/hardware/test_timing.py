@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.engine.durations import busy_cycles
+from accelsim.engine.durations import work_of
 from accelsim.hardware.units.cycles import ceil_cycles
 from tests.handmade import machine_of, matmul, move, program_of, vector
 
 
 def cycles_of(op, **machine):
-    return int(busy_cycles(program_of([[op]]), machine_of(**machine))[0])
+    return int(work_of(program_of([[op]]), machine_of(**machine)).busy_cycles[0])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from accelsim.engine.durations import busy_cycles
+from accelsim.engine.durations import work_of
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
@@ -14,7 +14,7 @@ SIZES = [(1, 1, 1), (7, 33, 64), (16, 16, 16), (128, 96, 64), (200, 512, 128)]
 
 
 def cycles_of(machine, ops):
-    return busy_cycles(program_of([ops]), machine)
+    return work_of(program_of([ops]), machine).busy_cycles
 
 
 def machines():

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from accelsim.accounts.occupancy import scratchpad_held_peak_bytes
 from accelsim.engine.compiled import schedule
 from accelsim.errors import DoesNotFitError
 from accelsim.loading import load_machine
@@ -129,8 +128,8 @@ def test_kernels_of_many_phases_can_be_joined():
     program = joined("all", [Part("p", each, 2) for each in programs])
     verify(program)
     machine = load_machine("edge-npu")
-    held = [scratchpad_held_peak_bytes(schedule(each, machine)) for each in programs]
-    assert scratchpad_held_peak_bytes(schedule(program, machine)) == max(held)
+    held = [schedule(each, machine).scratchpad_held_peak_bytes for each in programs]
+    assert schedule(program, machine).scratchpad_held_peak_bytes == max(held)
 
 
 @pytest.mark.parametrize(
