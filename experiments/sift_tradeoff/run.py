@@ -51,7 +51,7 @@ def quality() -> Iterator[Row]:
             point, law = Point(heads, tau, warmup), {"tau": tau, "warmup": warmup}
             for rule in ("fit", "c_over_t"):
                 sift = generation(point, f"sift {rule}", Recipe("sift", rule=rule, **law))
-                same = {"kept": sift["selection.kept_fraction"], "exact_steps": warmup}
+                same = {"kept": sift["statistics.kept_fraction"], "exact_steps": warmup}
                 yield sift
                 yield generation(point, f"topk as {rule}", Recipe("topk", **same))
             plain = Recipe("sift", renormalize=False, **law)

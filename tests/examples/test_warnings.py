@@ -29,7 +29,7 @@ def test_an_accumulator_that_may_overflow_is_one_line(accelsim_command, file, tm
         "run", *TENDER, "tender(groups=16, use_bias=false)", "--format", "json"
     )
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["selection"]["accumulator_overflows"] > 0
+    assert json.loads(result.stdout)["statistics"]["accumulator_overflows"] > 0
     lines = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
     assert len(lines) == 1
     assert lines[0].startswith(WARNING)
@@ -86,7 +86,7 @@ def test_a_sweep_has_it_in_its_columns(accelsim_command, file, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "warning" not in result.stderr.lower()
     header, *rows = (tmp_path / "found/results.csv").read_text().splitlines()
-    assert "selection.accumulator_overflows" in header
+    assert "statistics.accumulator_overflows" in header
     assert len(rows) == 2
 
 

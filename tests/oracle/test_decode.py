@@ -105,10 +105,10 @@ def test_topk_attends_to_exactly_the_k_largest(problem, seed, tile_k, ranking, k
     )
     assert moved_bytes(program, "v") == union(problem, mask).sum() * row_bytes(problem)
     assert_query_and_output_move_once(problem, program)
-    assert program.selection["kept_fraction"] == pytest.approx(
+    assert program.statistics["kept_fraction"] == pytest.approx(
         mask.sum() / full_mask(problem).sum(), rel=1e-12
     )
-    assert program.selection["union_fraction"] == pytest.approx(
+    assert program.statistics["union_fraction"] == pytest.approx(
         union(problem, mask).sum() / union(problem, full_mask(problem)).sum(), rel=1e-12
     )
 
@@ -181,7 +181,7 @@ def test_sift_keeps_what_reaches_the_threshold(
     np.testing.assert_allclose(output, expected, rtol=0, atol=TOLERANCE)
     if warmup < problem.q_len:
         kept, all_keys = mask[:, warmup:], full_mask(problem)[:, warmup:]
-        assert program.selection["kept_fraction"] == pytest.approx(kept.sum() / all_keys.sum())
+        assert program.statistics["kept_fraction"] == pytest.approx(kept.sum() / all_keys.sum())
         mass = [
             softmax(scores_of(problem, tensors, head, step))[
                 mask[head, step, : seen(problem, step)]
@@ -189,7 +189,7 @@ def test_sift_keeps_what_reaches_the_threshold(
             for head in range(problem.q_heads)
             for step in range(warmup, problem.q_len)
         ]
-        assert program.selection["kept_mass"] == pytest.approx(np.mean(mass), abs=1e-12)
+        assert program.statistics["kept_mass"] == pytest.approx(np.mean(mass), abs=1e-12)
 
 
 def test_half_precision_stays_within_its_rounding():

@@ -25,8 +25,8 @@ def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int
         mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
     frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
     program = frame.record(kernel, k.steps * k.heads)
-    selection = _selection_shares(program, problem, tensors, mask, exact_steps)
-    return replace(program, selection=selection)
+    statistics = _selection_shares(program, problem, tensors, mask, exact_steps)
+    return replace(program, statistics=statistics)
 
 
 @jit_inner

@@ -227,7 +227,7 @@ class Sift(SelectingKernel):
         program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
         if tensors is not None and warmup < num_steps(problem):
             shares = _shares(frame.layout, num_steps(problem) - warmup)
-            program = replace(program, selection={**program.selection, **shares})
+            program = replace(program, statistics={**program.statistics, **shares})
         return program, frame.output
 
 
