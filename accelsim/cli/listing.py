@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from accelsim.hardware.machine import MachineSpec
 
 
-_PHASES = {"both": "prefill, decode", "decode": "decode"}
-"""Phase of a kernel -> what it is called in a table."""
+_PHASES = {"any": "prefill, decode", "equal": "decode", "one": "decode"}
+"""Query rows that a kernel takes -> what it is for, in a table."""
 
 
 class SchemaKind(StrEnum):
@@ -40,7 +40,7 @@ def kernels() -> None:
         lines = _parameters(kernel.parameters) or [("", "", "")]
         table.add_section()
         is_exact = "yes" if kernel.is_exact else "no"
-        about = (kernel.problem_kind, _PHASES[kernel.phase], is_exact, kernel.summary)
+        about = (kernel.problem_kind, _PHASES[kernel.query_rows], is_exact, kernel.summary)
         table.add_row(name, *about, *lines[0])
         for line in lines[1:]:
             table.add_row("", *("" for _ in about), *line)

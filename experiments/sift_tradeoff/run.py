@@ -16,8 +16,12 @@ import pandas as pd
 from accelsim import Recipe, load_machine, load_workload, simulate
 
 MACHINE = load_machine("ascend-910b-no-l2")
-HEADS = {"broad": load_workload("smollm2-real"), "sink": load_workload("smollm2-real-sink")}
 TOKENS = 1024
+GENERATION = {"q_len": 1, "steps": TOKENS}
+HEADS = {
+    "broad": load_workload("smollm2-real", GENERATION),
+    "sink": load_workload("smollm2-real-sink", GENERATION),
+}
 TAUS = (0.5, 0.75, 0.9, 0.95)
 WARMUPS = (64, 128, 256)
 PEER_WARMUP = 256

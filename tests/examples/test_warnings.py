@@ -88,15 +88,3 @@ def test_a_sweep_has_it_in_its_columns(accelsim_command, file, tmp_path):
     header, *rows = (tmp_path / "found/results.csv").read_text().splitlines()
     assert "statistics.accumulator_overflows" in header
     assert len(rows) == 2
-
-
-def test_a_decode_kernel_that_gets_a_prompt_says_so(accelsim_command):
-    words = ("-m", "ascend-910b", "-w", "attention-2048", "-k", "split_kv")
-    sizes = ("--set", "workload.q_len=8", "--set", "workload.kv_len=8")
-    done = accelsim_command("-q", "run", *words, *sizes)
-    assert done.exit_code == 0
-    assert done.stderr == (
-        "warning: split_kv on attention-2048 computes 8 decode steps, one after the other; "
-        "kernels of prefill compute all rows in one pass\n"
-    )
-    assert accelsim_command("-q", "run", *words, "--set", "workload.q_len=8").stderr == ""

@@ -41,6 +41,8 @@ PICK = program_of(
     gathered_rows=[3, 1],
 )
 
+GENERATION = {"workload.q_len": 1, "workload.steps": 256}
+
 JOINED = """\
 program both
   tensor 0.pick.i input 1x2 x 16 bit at 0
@@ -113,7 +115,7 @@ def test_what_programs_counted_is_counted_as_often_as_they_run():
 
 
 def test_one_part_is_the_program_itself_but_for_its_names():
-    program = record("edge-npu", "attention-uniform-small", "sift")
+    program = record("edge-npu", "attention-uniform-small", "sift", GENERATION)
     alone = joined("alone", [Part("p", program)])
     np.testing.assert_array_equal(alone.ops, program.ops)
     np.testing.assert_array_equal(alone.item_start, program.item_start)
@@ -125,7 +127,8 @@ def test_one_part_is_the_program_itself_but_for_its_names():
 def test_kernels_of_many_phases_can_be_joined():
     """Kernels that gather rows, and kernels of several phases."""
     names = ("sift", "dense", "pasa")
-    programs = [record("edge-npu", "attention-uniform-small", name) for name in names]
+    ways = zip(names, (GENERATION, {}, {}), strict=True)
+    programs = [record("edge-npu", "attention-uniform-small", *way) for way in ways]
     program = joined("all", [Part("p", each, 2) for each in programs])
     verify(program)
     machine = load_machine("edge-npu")
