@@ -16,10 +16,11 @@ from accelsim.workload.problem import LayerProblem
 def one_program(layer: LayerProblem, programs: Sequence[Program]) -> Program:
     """Return the program of a layer; programs: of its parts, in order.
 
-    Raises DoesNotFitError for more than a program may have.
+    Raises DoesNotFitError for more than a program may have, and WorkloadError for an input that is
+    not the output that it is said to be.
     """
     parts = zip(layer.problems, programs, strict=True)
-    named = [Part(part.problem.name, program, part.count) for part, program in parts]
+    named = [Part(part.problem.name, program, part.count, part.reads) for part, program in parts]
     return joined(layer.name, named)
 
 

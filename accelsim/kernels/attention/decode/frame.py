@@ -286,7 +286,7 @@ def _fastest(
 ) -> DecodeTiles:
     tilings = _tilings(parameters, keys, splits)
     later = later_keys(problem)
-    length: Array = ceil_div(keys - later, tilings.splits) + later
+    length = -(-(keys - later) // tilings.splits) + later
     fits = fitting(machine, declare, tilings.tile_k, length, tilings.stages)
     if not fits.any():
         smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
