@@ -40,10 +40,7 @@ class Lengths(NamedTuple):
 
 
 class AttentionProblem(TensorProblem):
-    """softmax(Q K^T / sqrt(head_dim)) V for every query head; KV heads may be shared (GQA).
-
-    A generation is a list of steps, one after the other: each is a problem of its own, `at_step`.
-    """
+    """softmax(Q K^T / sqrt(head_dim)) V for every query head; KV heads may be shared (GQA)."""
 
     kind: Literal["attention"]
     """What is asked."""
