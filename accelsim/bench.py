@@ -1,9 +1,11 @@
 """A machine with its library, ready to record a problem and to report on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from accelsim.accounts.power import schedule_under_cap
 from accelsim.config.document import plain_settings
@@ -17,13 +19,14 @@ from accelsim.kernels.registry import is_shipped
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
-from accelsim.library.sequences import check_sequences
+from accelsim.library.sequences import check_sequences, one_after_another
 from accelsim.library.settings import check_settings
 from accelsim.loading import load_machine, load_technology
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.build import About, build_report
 from accelsim.report.report import Report
+from accelsim.report.sequence import in_sequence
 from accelsim.workload.problem import Problem
 from accelsim.workload.tensors import Tensors
 
@@ -101,24 +104,44 @@ class Bench:
         tensors: Tensors | None = None,
         engine: Engine = "compiled",
         with_timeline: bool = False,
+        keep: Callable[[Program], object] = lambda program: None,
     ) -> tuple[Report, Array | None]:
         """Return the report, its accuracy not judged, and with tensors the output.
 
-        A program of a kernel written outside accelsim is verified, which takes less time than to
-        record it; raises ProgramError.
+        Steps of a generation that are programs of their own run one after the other, and their
+        reports add up. A program of a kernel written outside accelsim is verified, which takes less
+        time than to record it; raises ProgramError. keep: is given each program that ran.
         """
-        recorded = self.record(problem, tensors)
-        return self.report(problem, recorded, engine, with_timeline), recorded.output
+        reports, outputs = [], []
+        for recorded in self.record(problem, tensors):
+            reports.append(self._report(recorded, engine, with_timeline))
+            outputs.append(recorded.output)
+            keep(recorded.program)
+        return self._total(problem, reports), _stacked(outputs)
+
+    def _total(self, problem: Problem, reports: Sequence[Report]) -> Report:
+        """Return the report of a problem; reports: of it, or of its steps."""
+        if len(reports) == 1:
+            return reports[0]
+        return replace(in_sequence(reports, problem.name, self.settings), seed=reports[0].seed)
 
     def record(
         self, problem: Problem, tensors: Tensors | None = None, *, needs_costs: bool = True
-    ) -> "Recorded":
-        """Return the program of a problem and, with tensors, its output.
+    ) -> Iterator["Recorded"]:
+        """Yield the program of a problem with its output, or those of each step of a generation.
+
+        Steps have the recipe of the whole generation.
 
         needs_costs: whether the technology must have costs for the machine; raises ConfigError if
         it has not, and ProgramError.
         """
         recipe = self.recipe_for(problem)
+        for step, values in one_after_another(recipe.algorithm, problem, tensors):
+            yield self._recorded(step, recipe, values, needs_costs)
+
+    def _recorded(
+        self, problem: Problem, recipe: Recipe, tensors: Tensors | None, needs_costs: bool
+    ) -> "Recorded":
         hardware = self.hardware_for(problem, recipe)
         if needs_costs:
             _check_costs(*hardware)
@@ -126,13 +149,11 @@ class Bench:
         program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
         if not is_shipped(recipe.algorithm):
             verify(program)
-        return Recorded(recipe, hardware, program, output)
+        return Recorded(problem, recipe, hardware, program, output)
 
-    def report(
-        self, problem: Problem, recorded: "Recorded", engine: Engine, with_timeline: bool
-    ) -> Report:
+    def _report(self, recorded: "Recorded", engine: Engine, with_timeline: bool) -> Report:
         """Return the report of a recorded problem, its accuracy not judged."""
-        recipe, (machine, technology), program, output = recorded
+        problem, recipe, (machine, technology), program, output = recorded
         parameters = recipe.parameters()
         capped = schedule_under_cap(program, machine, technology, ENGINES[engine])
         about = About(
@@ -154,6 +175,7 @@ class Bench:
 class Recorded(NamedTuple):
     """What became of a problem on a machine."""
 
+    problem: Problem
     recipe: Recipe
     """Whole."""
     hardware: Hardware
@@ -161,6 +183,18 @@ class Recorded(NamedTuple):
     program: Program
     output: Array | None
     """None without tensors."""
+
+
+def _stacked(outputs: Sequence[Array | None]) -> Array | None:
+    """Return the output of steps, in each of which a head has one row; None without tensors.
+
+    outputs: [heads, head_dim] of each; one alone is that of the whole problem.
+    """
+    found = [each for each in outputs if each is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    stacked = np.stack(found, axis=1)
+    return stacked.reshape(-1, stacked.shape[-1])
 
 
 def _resolved(parameters: Any, program: Program) -> dict[str, Any]:

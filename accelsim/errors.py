@@ -83,10 +83,6 @@ class InputRangeWarning(AccelsimWarning):
     """Inputs lie beyond the largest number of the format in which they are stored."""
 
 
-class GenerationWarning(AccelsimWarning):
-    """A kernel of decode steps computes a whole prompt, row by row."""
-
-
 class OutputError(AccelsimError):
     """An output folder, file or store cannot be written."""
 

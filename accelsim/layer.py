@@ -1,4 +1,4 @@
-"""A layer as one program: the programs of its parts joined, and scheduled at one clock."""
+"""A layer, or a generation, as one program: those of its parts joined, scheduled at one clock."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,22 @@ from accelsim.workload.problem import LayerProblem
 def one_program(layer: LayerProblem, programs: Sequence[Program]) -> Program:
     """Return the program of a layer; programs: of its parts, in order.
 
-    Raises DoesNotFitError for more than a program may have.
+    Raises DoesNotFitError for more than a program may have, and WorkloadError for an input that is
+    not the output that it is said to be.
     """
     parts = zip(layer.problems, programs, strict=True)
-    named = [Part(part.problem.name, program, part.count) for part, program in parts]
+    named = [Part(part.problem.name, program, part.count, part.reads) for part, program in parts]
     return joined(layer.name, named)
+
+
+def program_of_steps(name: str, programs: Sequence[Program]) -> Program:
+    """Return the program of a problem; programs: of it, or of each step of a generation, in order.
+
+    Raises DoesNotFitError for more than a program may have.
+    """
+    if len(programs) == 1:
+        return programs[0]
+    return joined(name, [Part("step", program) for program in programs])
 
 
 def common_hardware(

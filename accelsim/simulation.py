@@ -1,7 +1,6 @@
 """Joins the parts: machine, workload and recipe to a report."""
 
 import errno
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import Any, NamedTuple
 
 from accelsim.bench import ENGINES, Bench, Engine, already_loaded, settings_below
 from accelsim.errors import (
-    GenerationWarning,
     OutputError,
     ShortageError,
     UnknownNameError,
@@ -18,10 +16,9 @@ from accelsim.errors import (
 )
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
-from accelsim.layer import common_hardware, one_program, run_as_one
+from accelsim.layer import common_hardware, one_program, program_of_steps, run_as_one
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe
-from accelsim.library.sequences import check_equal_work
 from accelsim.loading import LoadedWorkload, load_workload
 from accelsim.numerics.metrics import compare
 from accelsim.program.program import Program
@@ -58,16 +55,19 @@ def simulate(
     runs as one program: one schedule at one clock, in which a part finds the L2 and the DRAM as the
     one before left them. `parts` then says what each takes alone.
 
+    Kernels without a program for all steps of a generation run a program for each of them, and the
+    report is the sum, or that of one program in the same cases as of a layer.
+
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
     ShortageError for what this computer lacks.
     """
     if engine not in ENGINES:
         raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
     run, loaded = _prepare(machine, workload, recipe, settings or {})
-    problem = loaded.problem
+    problem, as_one = loaded.problem, timeline or one_program
     if not isinstance(problem, LayerProblem):
-        return _simulate(run, problem, loaded.folder, engine, timeline).report
-    if timeline or one_program:
+        return _simulate_problem(run, problem, loaded.folder, engine, as_one, timeline)
+    if as_one:
         return _simulate_as_one(run, problem, loaded.folder, engine, timeline)
     return _simulate_layer(run, problem, loaded.folder, engine)
 
@@ -79,6 +79,8 @@ def record(
     settings: Mapping[str, Any] | None = None,
 ) -> Program:
     """Return the verified tile program of a recipe, of a layer the one program of all its parts.
+
+    So it is of a generation whose steps are programs of their own.
 
     Raises as `simulate` does.
     """
@@ -94,14 +96,15 @@ def check_comparison(
     recipes: Sequence[Recipe | str | None],
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Refuse recipes that compute other work than each other; raises as `simulate` does.
+    """Refuse what any of the recipes refuses, before one of them runs; raises as `simulate` does.
 
-    One is WorkloadError: steps of a generation beside one pass over the same query rows.
+    Whatever computes a workload does the same work: what is new, and how many steps there are, has
+    one meaning for all kernels.
     """
-    ready = [_prepare(machine, workload, recipe, settings or {}) for recipe in recipes]
-    for each in zip(*(_parts_for(run, loaded.problem) for run, loaded in ready), strict=True):
-        kernels = [run.recipe_for(problem).algorithm for run, problem in each]
-        check_equal_work(kernels, each[0][1])
+    for recipe in recipes:
+        run, loaded = _prepare(machine, workload, recipe, settings or {})
+        for own, problem in _parts_for(run, loaded.problem):
+            own.recipe_for(problem)
 
 
 def _parts_for(run: "Bench", problem: Problem | LayerProblem) -> list[tuple["Bench", Problem]]:
@@ -134,7 +137,13 @@ class _Run(NamedTuple):
     """A problem that was run."""
 
     report: Report
-    program: Program
+    programs: Sequence[Program]
+    """Of the steps that were programs of their own, else of the whole; empty if not kept."""
+
+    @property
+    def program(self) -> Program:
+        """The programs as one."""
+        return program_of_steps(self.report.workload, self.programs)
 
 
 def _prepare(
@@ -171,7 +180,8 @@ def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
 def _record(run: Bench, problem: Problem) -> Program:
     """Return the verified program of a problem, without numbers."""
     with shortages_explained(run.recipe_for(problem).kernel):
-        program = run.record(problem, needs_costs=False).program
+        steps = [recorded.program for recorded in run.record(problem, needs_costs=False)]
+        program = program_of_steps(problem.name, steps)
         verify(program)
     return program
 
@@ -194,24 +204,41 @@ def _hardware_of(run: Bench, layer: LayerProblem) -> Hardware:
     return common_hardware(layer, recipes, own)
 
 
+def _simulate_problem(
+    run: Bench, problem: Problem, folder: Path, engine: Engine, as_one: bool, with_timeline: bool
+) -> Report:
+    """Return the report of one problem; as_one: also where its steps are programs of their own."""
+    done = _simulate(run, problem, folder, engine, with_timeline, keeps_programs=as_one)
+    if len(done.programs) < 2:
+        return done.report
+    hardware = run.hardware_for(problem, run.recipe_for(problem))
+    with shortages_explained(done.report.kernel):
+        return run_as_one(done.report, done.program, hardware, ENGINES[engine], with_timeline)
+
+
 def _simulate(
     run: Bench,
     problem: Problem,
     folder: Path,
     engine: Engine,
     with_timeline: bool,
+    *,
+    keeps_programs: bool = False,
 ) -> _Run:
     """Return the run of one problem, its output judged by the oracle of the kernel."""
-    kernel = run.recipe_for(problem).algorithm
-    _warn_of_prompts(kernel, problem)
+    kernel, programs = run.recipe_for(problem).algorithm, list[Program]()
+    keep = programs.append if keeps_programs else _forget
     with shortages_explained(kernel.name):
         tensors, beyond = load_counted_tensors(problem, folder)
-        recorded = run.record(problem, tensors)
-        report = run.report(problem, recorded, engine, with_timeline)
-        if recorded.output is not None and tensors is not None:
-            accuracy = compare(recorded.output, kernel.oracle(problem, tensors))
+        report, output = run.execute(problem, tensors, engine, with_timeline, keep)
+        if output is not None and tensors is not None:
+            accuracy = compare(output, kernel.oracle(problem, tensors))
             report = replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
-        return _Run(report, recorded.program)
+        return _Run(report, programs)
+
+
+def _forget(program: Program) -> None:
+    """Keep no program: those of a long generation are large."""
 
 
 def _simulate_layer(run: Bench, layer: LayerProblem, folder: Path, engine: Engine) -> Report:
@@ -234,20 +261,10 @@ def _simulate_as_one(
     """Return the report of a layer as one program, and of its parts alone."""
     hardware = _hardware_of(run, layer)
     parts = [
-        _simulate(own, problem, folder, engine, False) for own, problem in _parts_for(run, layer)
+        _simulate(own, problem, folder, engine, False, keeps_programs=True)
+        for own, problem in _parts_for(run, layer)
     ]
     total = _sum_of(run, layer, [part.report for part in parts])
     with shortages_explained(total.kernel):
         program = one_program(layer, [part.program for part in parts])
         return run_as_one(total, program, hardware, ENGINES[engine], with_timeline)
-
-
-def _warn_of_prompts(kernel: type[Kernel], problem: Problem) -> None:
-    """Say so where a kernel of decode steps gets a prompt that is nobody's generation."""
-    q_len = getattr(problem, "q_len", 1)
-    if kernel.phase == "decode" and q_len > 1 and q_len == getattr(problem, "kv_len", 0):
-        text = (
-            f"{kernel.name} on {problem.name} computes {q_len} decode steps, one after the other; "
-            f"kernels of prefill compute all rows in one pass"
-        )
-        warnings.warn(text, GenerationWarning, stacklevel=2)

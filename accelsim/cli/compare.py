@@ -46,7 +46,7 @@ SHOWN = (
     *(f"parameters.{name}" for name in ("tile_q", "tile_k", "tile_m", "tile_n", "tile_rows")),
     *(f"parameters.{name}" for name in ("tile_cols", "tile_elements", "softmax_rows", "block")),
     *(f"parameters.{name}" for name in ("query_tiles", "fold", "splits", "stages", "swizzle")),
-    "selection.",
+    "statistics.",
     "accuracy.",
 )
 """Rows of the table, in order; a name that ends with a dot stands for all columns below it.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from accelsim.numerics.formats import Format
 
 
-_PHASES = {"both": "prefill, decode", "decode": "decode"}
-"""Phase of a kernel -> what it is called in a table."""
+_PHASES = {"any": "prefill, decode", "equal": "decode", "one": "decode"}
+"""Query rows that a kernel takes -> what it is for, in a table."""
 
 
 _LARGEST_DIGITS = 5
@@ -46,7 +46,7 @@ def kernels() -> None:
         lines = _parameters(kernel.parameters) or [("", "", "")]
         table.add_section()
         is_exact = "yes" if kernel.is_exact else "no"
-        about = (kernel.problem_kind, _PHASES[kernel.phase], is_exact, kernel.summary)
+        about = (kernel.problem_kind, _PHASES[kernel.query_rows], is_exact, kernel.summary)
         table.add_row(name, *about, *lines[0])
         for line in lines[1:]:
             table.add_row("", *("" for _ in about), *line)

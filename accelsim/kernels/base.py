@@ -25,10 +25,12 @@ class Kernel(ABC):
     problem_kind: ClassVar[str]
     is_exact: ClassVar[bool] = True
     """Whether the algorithm computes the oracle's function up to rounding."""
-    phase: ClassVar[Literal["both", "decode"]] = "both"
-    """Part of a generation it is made for: with `decode`, every row of Q is a step of its own."""
     takes_sequences: ClassVar[bool] = False
     """Whether sequences of attention may differ in length."""
+    query_rows: ClassVar[Literal["any", "equal", "one"]] = "any"
+    """Query rows that a sequence of attention may have: any, as many as all others, or one."""
+    takes_steps: ClassVar[bool] = False
+    """Whether one program runs all steps of a generation; for others each step is a program."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod

@@ -36,11 +36,15 @@ class Npu(Library):
 
 
 def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
-    """Return flash for a prompt; for a step, the decode kernel unless flash is clearly faster."""
+    """Return flash for a prompt; for a step, the decode kernel unless flash is clearly faster.
+
+    Of a generation the last step decides, which sees the most keys.
+    """
     flash, decode = Recipe("flash"), Recipe("split_kv")
     if problem.most_queries > 1:
         return flash
-    folded, split = (_estimated_cycles(each, problem, machine) for each in (flash, decode))
+    last = problem.at_step(problem.steps - 1)
+    folded, split = (_estimated_cycles(each, last, machine) for each in (flash, decode))
     return flash if folded < (1 - _CLEARLY) * split else decode
 
 

@@ -1,50 +1,61 @@
-"""Which kernels can compute the sequences of a problem."""
+"""Which kernels can compute the sequences of a problem, and what they have a program for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from accelsim.errors import WorkloadError
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.workload.problem import AttentionProblem, Problem
+from accelsim.workload.tensors import AttentionTensors, Tensors
 
 
 def check_sequences(kernel: type[Kernel], problem: Problem) -> None:
-    """Refuse sequences of different lengths that a kernel cannot take; raises WorkloadError."""
+    """Refuse sequences that a kernel cannot take; raises WorkloadError.
+
+    They differ in length, or have more query rows in a step than it takes.
+    """
     if not isinstance(problem, AttentionProblem) or _takes(kernel, problem):
         return
     able = [name for name in kernel_names() if _takes(get_kernel(name), problem)]
-    if kernel.takes_sequences:
-        found = f"takes one new token of each sequence, but one has {problem.most_queries}"
-    else:
-        found = "takes sequences of one length, not a list of them"
     raise WorkloadError(
-        f"workload {problem.name}: kernel {kernel.name} {found}; "
+        f"workload {problem.name}: kernel {kernel.name} {_refusal(kernel, problem)}; "
         f"kernels that can: {', '.join(able)}"
     )
 
 
-def check_equal_work(kernels: Sequence[type[Kernel]], problem: Problem) -> None:
-    """Refuse to put steps of a generation beside one pass over the same query rows.
-
-    Kernels of decode compute a step for each query row of a head, others all rows at once. Raises
-    WorkloadError.
-    """
-    if not isinstance(problem, AttentionProblem) or problem.most_queries == 1:
+def one_after_another(
+    kernel: type[Kernel], problem: Problem, tensors: Tensors | None
+) -> Iterator[tuple[Problem, Tensors | None]]:
+    """Yield what a kernel has a program for: a problem with its tensors, or each of its steps."""
+    if not isinstance(problem, AttentionProblem) or problem.steps == 1 or kernel.takes_steps:
+        yield problem, tensors
         return
-    in_steps = list(dict.fromkeys(each.name for each in kernels if each.phase == "decode"))
-    at_once = list(dict.fromkeys(each.name for each in kernels if each.phase != "decode"))
-    if in_steps and at_once:
-        raise WorkloadError(
-            f"workload {problem.name}: its {problem.most_queries} query rows are as many steps of "
-            f"a generation for {', '.join(in_steps)}, and one pass for {', '.join(at_once)}, which "
-            f"is other work; compare either kind by itself, or one query row"
-        )
+    for step in range(problem.steps):
+        own = tensors.at_step(problem, step) if isinstance(tensors, AttentionTensors) else None
+        yield problem.at_step(step), own
+
+
+def _refusal(kernel: type[Kernel], problem: AttentionProblem) -> str:
+    """Return what a kernel takes, and what it found."""
+    if problem.sequences is not None and not kernel.takes_sequences:
+        return "takes sequences of one length, not a list of them"
+    most = problem.most_queries
+    if kernel.query_rows == "equal":
+        fewest = min(each.q_len for each in problem.lengths)
+        return f"takes as many new tokens of each sequence, but found {fewest} and {most}"
+    rows = "q_len: 1" if problem.sequences is None else "new: 1"
+    return (
+        f"takes one new token of each sequence, but one has {most}; "
+        f"tokens that are generated one after the other are steps: {most} with {rows}"
+    )
 
 
 def _takes(kernel: type[Kernel], problem: AttentionProblem) -> bool:
     """Return whether a kernel can compute the sequences of a problem."""
     if kernel.problem_kind != problem.kind:
         return False
-    if problem.sequences is None:
-        return True
-    return kernel.takes_sequences and (kernel.phase != "decode" or problem.most_queries == 1)
+    if problem.sequences is not None and not kernel.takes_sequences:
+        return False
+    rows = {each.q_len for each in problem.lengths}
+    is_equal = len(rows) == 1
+    return {"any": True, "equal": is_equal, "one": rows == {1}}[kernel.query_rows]

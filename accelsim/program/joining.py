@@ -1,12 +1,13 @@
 """Several programs as one: phases one after another, tensors and slots side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.errors import DoesNotFitError
+from accelsim.errors import DoesNotFitError, WorkloadError
 from accelsim.program.ops import (
     HEAD,
     MAX_OPS,
@@ -33,6 +34,9 @@ class Part(NamedTuple):
     name: str
     program: Program
     runs: int = 1
+    reads: Mapping[str, str] = MappingProxyType({})
+    """Input -> the earlier part whose output it is, `part.tensor` where that has several; where
+    parts have one name the latest, of several runs the last."""
 
 
 def joined(name: str, parts: Sequence[Part]) -> Program:
@@ -40,14 +44,15 @@ def joined(name: str, parts: Sequence[Part]) -> Program:
 
     The tensor `a` of the first part, qkv, is `0.qkv.a`, and so are buffers named. Runs of one part
     have their inputs and buffers in common, and every run its own `0.qkv[1].c`. Buffers of
-    different parts take turns in the memories on chip. Raises DoesNotFitError for more ops, slots
-    or tensors than a program may have.
+    different parts take turns in the memories on chip. An input that is the output of an earlier
+    part is that tensor. Raises DoesNotFitError for more ops, slots or tensors than a program
+    may have, and WorkloadError for an input that is not what it is said to be.
     """
     _check_limits(name, parts)
-    joint = _Joint(sum(part.runs * part.program.num_ops for part in parts))
+    joint = _Joint(name, sum(part.runs * part.program.num_ops for part in parts))
     for part in parts:
         joint.add(part)
-    return joint.program(name)
+    return joint.program()
 
 
 def _check_limits(name: str, parts: Sequence[Part]) -> None:
@@ -72,7 +77,8 @@ def _num_tensors(part: Part) -> int:
 class _Joint:
     """A program that grows run by run."""
 
-    def __init__(self, num_ops: int) -> None:
+    def __init__(self, name: str, num_ops: int) -> None:
+        self.name = name
         self.ops = np.empty((num_ops, WORDS), np.int64)
         self.item_ends: list[Words] = [np.zeros(1, np.int64)]
         self.item_phases: list[Words] = [np.zeros(0, np.int64)]
@@ -82,6 +88,9 @@ class _Joint:
         self.overflows = 0
         self._num_parts = self._num_ops = self._num_phases = 0
         self._num_slots = self._num_gathered = 0
+        self._next_address = 0
+        self._outputs: dict[str, dict[str, int]] = {}
+        """Numbers of those of each part, in its last run, by their own names."""
 
     def add(self, part: Part) -> None:
         """Append all runs of a part."""
@@ -90,18 +99,23 @@ class _Joint:
         numbers: list[int] = []
         for run in range(part.runs):
             own = f"{name}[{run}]" if part.runs > 1 else name
-            numbers = self._placed(program, name, own, numbers)
+            numbers = self._placed(part, name, own, numbers)
             self._append(program, ops, numbers)
+        self._outputs[part.name] = {
+            tensor.name: number
+            for tensor, number in zip(program.tensors, numbers, strict=True)
+            if tensor.role == "output"
+        }
         self._add_buffers(program, name)
         self.gathered_rows.append(program.gathered_rows)
         self._num_gathered += len(program.gathered_rows)
         self.overflows += part.runs * program.overflows
         self._num_parts += 1
 
-    def program(self, name: str) -> Program:
+    def program(self) -> Program:
         """Return what has grown."""
         return Program(
-            name=name,
+            name=self.name,
             ops=self.ops,
             item_start=np.concatenate(self.item_ends),
             item_phase=np.concatenate(self.item_phases),
@@ -119,22 +133,69 @@ class _Joint:
         ops[program.op_codes == Op.GATHER, D] += self._num_gathered
         return ops
 
-    def _placed(self, program: Program, name: str, own: str, earlier: list[int]) -> list[int]:
+    def _placed(self, part: Part, name: str, own: str, earlier: list[int]) -> list[int]:
         """Return the numbers of the tensors of a run, after placing those that it begins with.
 
         earlier: of the run before, which had the same inputs; empty for the first run.
         """
-        return [
-            earlier[number]
-            if earlier and tensor.role == "input"
-            else self._place(tensor, name if tensor.role == "input" else own)
-            for number, tensor in enumerate(program.tensors)
-        ]
+        sources = {} if earlier else self._sources(part)
+        numbers = []
+        for number, tensor in enumerate(part.program.tensors):
+            if tensor.role != "input":
+                numbers.append(self._place(tensor, own))
+            elif earlier:
+                numbers.append(earlier[number])
+            elif tensor.name in sources:
+                numbers.append(sources[tensor.name])
+            else:
+                numbers.append(self._place(tensor, name))
+        return numbers
 
     def _place(self, tensor: TensorInfo, prefix: str) -> int:
-        address = self.tensors[-1].next_address if self.tensors else 0
-        self.tensors.append(replace(tensor, name=f"{prefix}.{tensor.name}", address=address))
+        placed = replace(tensor, name=f"{prefix}.{tensor.name}", address=self._next_address)
+        self.tensors.append(placed)
+        self._next_address = placed.next_address
         return len(self.tensors) - 1
+
+    def _sources(self, part: Part) -> dict[str, int]:
+        """Return the numbers of the outputs that are inputs of a part, by names of the inputs."""
+        inputs = {each.name: each for each in part.program.tensors if each.role == "input"}
+        found = {}
+        for name, text in part.reads.items():
+            start = f"{self.name}: part {part.name} reads {name} from {text}"
+            if name not in inputs:
+                raise WorkloadError(f"{start}: found no input {name}, allowed: {', '.join(inputs)}")
+            found[name] = self._output(text, start)
+            self._check_extents(part.program, inputs[name], self.tensors[found[name]], start)
+        return found
+
+    def _check_extents(
+        self, program: Program, own: TensorInfo, source: TensorInfo, start: str
+    ) -> None:
+        """Refuse an output of other bytes than the input, or of other rows if they are picked."""
+        is_equal = (own.size_bytes, own.bits) == (source.size_bytes, source.bits)
+        gathered = program.tensor_indices[program.op_codes == Op.GATHER]
+        has_rows = program.tensors.index(own) in gathered and own.row_bytes != source.row_bytes
+        if not is_equal or has_rows:
+            rows = ", in the same rows" if has_rows else ""
+            raise WorkloadError(
+                f"{start}: found {own.rows}x{own.cols} x {own.bits} bit and {source.name} of "
+                f"{source.rows}x{source.cols} x {source.bits} bit, "
+                f"allowed: equally many elements of equal width{rows}"
+            )
+
+    def _output(self, text: str, start: str) -> int:
+        """Return the number of the output that a text names: `part`, or `part.tensor`."""
+        part, _, tensor = (text, "", "") if text in self._outputs else text.rpartition(".")
+        outputs = self._outputs.get(part, {})
+        if tensor in outputs:
+            return outputs[tensor]
+        if len(outputs) == 1 and not tensor:
+            return next(iter(outputs.values()))
+        allowed = [f"{own}.{each}" for own, tensors in self._outputs.items() for each in tensors]
+        raise WorkloadError(
+            f"{start}: found no such output, allowed: {', '.join(allowed) or 'none, it is first'}"
+        )
 
     def _append(self, program: Program, ops: Words, numbers: list[int]) -> None:
         """Append a run; numbers: of its tensors."""

@@ -140,8 +140,8 @@ class Program:
     """Row indices of all gathers, in program order."""
     overflows: int = 0
     """Sums that an accumulator of the integer array could not hold."""
-    selection: Mapping[str, float] = field(default_factory=dict)
-    """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    """What a kernel says of its values, such as kept_fraction or accumulator_overflows."""
     parameters: Mapping[str, int | str | bool] = field(default_factory=dict)
     """What the kernel chose for those of its parameters that nobody gave, such as tile sizes."""
 

@@ -32,7 +32,7 @@ def quality_table(report: "QualityReport") -> Table:
     sections = [_text(report), _quality(report)]
     for part, cost in (("attention", report.attention), ("linears", report.linears)):
         if cost is not None:
-            sections += [_selection(cost), _cost(part, cost)]
+            sections += [_statistics(cost), _cost(part, cost)]
     for section in sections:
         for row in section:
             table.add_row(*map(escape, row))
@@ -55,8 +55,8 @@ def _quality(report: "QualityReport") -> Iterator[Row]:
     yield "outputs not finite", f"{report.nonfinite_outputs:,}"
 
 
-def _selection(cost: "Report") -> Iterator[Row]:
-    for name, value in cost.selection.items():
+def _statistics(cost: "Report") -> Iterator[Row]:
+    for name, value in cost.statistics.items():
         yield f"mean {words(name)}", f"{value:.4g}"
 
 

@@ -159,14 +159,14 @@ def _combined(hook: KernelHook | None, workload: str) -> Report | None:
     if hook is None:
         return None
     total = in_sequence(hook.reports, workload, hook.run.settings)
-    selection = _mean([report.selection for report in hook.reports], hook.rows)
-    return replace(total, selection=selection)
+    statistics = _mean([report.statistics for report in hook.reports], hook.rows)
+    return replace(total, statistics=statistics)
 
 
-def _mean(selections: Sequence[Mapping[str, float]], rows: Iterable[int]) -> dict[str, float]:
+def _mean(statistics: Sequence[Mapping[str, float]], rows: Iterable[int]) -> dict[str, float]:
     """Return the mean of every statistic over all rows."""
-    names, weights = selections[0], list(rows)
+    names, weights = statistics[0], list(rows)
     return {
-        name: float(np.average([each[name] for each in selections], weights=weights))
+        name: float(np.average([each[name] for each in statistics], weights=weights))
         for name in names
     }

@@ -49,7 +49,7 @@ class QualityReport:
     nonfinite_outputs: int
     """Elements of the kernels' outputs, over all layers, that are infinite or NaN."""
     attention: Report | None
-    """Cost of the attention of all layers and windows, one after the other; mean selection."""
+    """Cost of the attention of all layers and windows, one after the other; mean statistics."""
     linears: Report | None
     """The same of the linears, the output projection not among them."""
 

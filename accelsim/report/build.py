@@ -64,7 +64,7 @@ def build_report(
         bound_by=_bound_by(schedule, machine),
         peak_hbm_bytes_per_s=machine.hbm.bandwidth,
         area_mm2=sum(area_by_component_mm2(machine, technology).values()),
-        selection=dict(schedule.program.selection),
+        statistics=dict(schedule.program.statistics),
         accuracy=None,
         timeline=build_timeline(schedule, machine, shown) if with_timeline else None,
     )

@@ -38,7 +38,7 @@ def report_table(report: Report) -> Table:
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("share", justify="right")
-    for section in (_totals, _units, _traffic, _dram, _energy, _selection, _accuracy, _parts):
+    for section in (_totals, _units, _traffic, _dram, _energy, _statistics, _accuracy, _parts):
         for row in section(report):
             table.add_row(*map(escape, row))
         table.add_section()
@@ -108,9 +108,9 @@ def _energy(report: Report) -> Iterator[Row]:
         yield f"energy of {name}", shown, _share(joules, report.energy_j)
 
 
-def _selection(report: Report) -> Iterator[Row]:
-    for name, value in report.selection.items():
-        quantity = quantity_of(f"selection.{name}")
+def _statistics(report: Report) -> Iterator[Row]:
+    for name, value in report.statistics.items():
+        quantity = quantity_of(f"statistics.{name}")
         yield quantity.title, quantity.show(value), ""
 
 

@@ -54,10 +54,10 @@ class Report(Measured, Peaks):
     area_mm2: float
     is_exact: bool
     """Whether the kernel computes attention or the product up to rounding, leaving nothing out."""
-    selection: Mapping[str, float]
-    """What a data-dependent kernel selected, such as kept_fraction; empty for others."""
+    statistics: Mapping[str, float]
+    """What a kernel says of its values, such as kept_fraction or accumulator_overflows."""
     selection_assumed: bool
-    """Whether that is assumed, because the run had no tensors to select by."""
+    """Whether what is selected is assumed, because the run had no tensors to select by."""
     accuracy: Accuracy | None
     """Output against the float64 oracle; None without tensors."""
     parts: "tuple[Report, ...]" = ()

@@ -32,7 +32,7 @@ def in_sequence(runs: Sequence[Report], workload: str, settings: Mapping[str, An
         power_cap=_power_cap(runs),
         bound_by=max(runs, key=lambda run: run.seconds).bound_by,
         is_exact=all(run.is_exact for run in runs),
-        selection={},
+        statistics={},
         selection_assumed=any(run.selection_assumed for run in runs),
         accuracy=None,
         parts=(),

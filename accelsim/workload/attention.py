@@ -29,12 +29,14 @@ class Lengths(NamedTuple):
     q_len: int
     """Query rows per head."""
     kv_len: int
-    """Key and value rows per head."""
+    """Key and value rows per head, those of the last step among them."""
 
-    def score_pairs(self, *, causal: bool) -> int:
-        """Return the query-key pairs of a head of all of them that the mask lets through."""
+    def score_pairs(self, steps: int, *, causal: bool) -> int:
+        """Return the query-key pairs of a head in all steps that the mask lets through."""
+        rows = self.q_len * steps
+        later = self.q_len * rows * (steps - 1) // 2
         unseen = self.q_len * (self.q_len - 1) // 2 if causal else 0
-        return self.batch * (self.q_len * self.kv_len - unseen)
+        return self.batch * (rows * self.kv_len - later - steps * unseen)
 
 
 class AttentionProblem(TensorProblem):
@@ -53,9 +55,12 @@ class AttentionProblem(TensorProblem):
     head_dim: Size
     """Elements of one query, key or value row."""
     q_len: Size = Field(default=None, validate_default=True)
-    """Query rows per head; 1 for a decode step. Required without sequences."""
+    """Query rows per head: new tokens, which are computed at once. Required without sequences."""
     kv_len: Size = Field(default=None, validate_default=True)
-    """Key and value rows per head. Required without sequences."""
+    """Key and value rows per head, new tokens included. Required without sequences."""
+    steps: Size = 1
+    """Decode steps of a generation, one after the other: each has one new token of every sequence,
+    and sees those before it. The last one sees all kv_len keys."""
     causal: bool = False
     """Whether query row i sees only the keys up to i + kv_len - q_len, or up to i + cached."""
     dtype: FloatFormat = Format.FP16
@@ -80,6 +85,19 @@ class AttentionProblem(TensorProblem):
         if info.data.get("sequences", ()) is None:
             raise PydanticCustomError("missing", "Field required")
         return 0
+
+    @field_validator("steps")
+    @classmethod
+    def _a_step_has_one_new_token(cls, steps: int, info: ValidationInfo) -> int:
+        # Fields that are wrong themselves are not here, and have their own message.
+        sequences, kv_len = info.data.get("sequences"), info.data.get("kv_len", 0)
+        new = max((each.new for each in sequences or ()), default=info.data.get("q_len", 1))
+        if steps > 1 and new > 1:
+            name = "a sequence of" if sequences else "q_len ="
+            raise ValueError(f"found {steps} with {name} {new} new tokens, allowed: one in a step")
+        if steps > kv_len > 0:
+            raise ValueError(f"found {steps} with kv_len = {kv_len}, allowed: up to kv_len")
+        return steps
 
     @field_validator("kv_heads")
     @classmethod
@@ -113,11 +131,12 @@ class AttentionProblem(TensorProblem):
 
     @property
     def lengths(self) -> tuple[Lengths, ...]:
-        """Lengths of all sequences, in order."""
+        """Lengths of all sequences in the last step, in order."""
         if self.sequences is None:
             return (Lengths(self.batch, self.q_len, self.kv_len),)
         return tuple(
-            Lengths(each.count, each.new, each.cached + each.new) for each in self.sequences
+            Lengths(each.count, each.new, each.cached + self.steps * each.new)
+            for each in self.sequences
         )
 
     @property
@@ -132,6 +151,18 @@ class AttentionProblem(TensorProblem):
         changed = {"sequences": None, "batch": batch, "q_len": q_len, "kv_len": kv_len}
         return self.model_copy(update=changed)
 
+    def at_step(self, step: int) -> "AttentionProblem":
+        """Return the problem of one step alone, counted from 0, with the cache as it is then."""
+        if self.steps == 1:
+            return self
+        if self.sequences is None:
+            kv_len = self.kv_len - (self.steps - 1 - step)
+            return self.model_copy(update={"steps": 1, "kv_len": kv_len})
+        grown = tuple(
+            each.model_copy(update={"cached": each.cached + step}) for each in self.sequences
+        )
+        return self.model_copy(update={"steps": 1, "sequences": grown})
+
     @property
     def num_sequences(self) -> int:
         """Sequences, equal ones counted."""
@@ -139,34 +170,35 @@ class AttentionProblem(TensorProblem):
 
     @property
     def most_queries(self) -> int:
-        """Query rows per head of the sequence that has the most."""
+        """Query rows per head, in a step, of the sequence that has the most."""
         return max(each.q_len for each in self.lengths)
 
     @property
     def most_keys(self) -> int:
-        """Key rows per head of the sequence that has the most."""
+        """Key rows per head, in the last step, of the sequence that has the most."""
         return max(each.kv_len for each in self.lengths)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of both matrix products, masked pairs left out."""
-        pairs = sum(each.score_pairs(causal=self.causal) for each in self.lengths)
+        """Multiply-accumulates of both matrix products in all steps, masked pairs left out."""
+        pairs = sum(each.score_pairs(self.steps, causal=self.causal) for each in self.lengths)
         return 2 * self.q_heads * self.head_dim * pairs
 
     @property
     def input_shapes(self) -> Shapes:
-        """Shapes of q, k and v: [sequences x heads, rows, head_dim].
+        """Shapes of q, k and v: [sequences x heads, rows, head_dim]; a step has one row of q.
 
         With `sequences` [heads x rows of all, head_dim]: sequences one after the other, in each its
         heads, in each its rows.
         """
         if self.sequences is not None:
-            q_rows = sum(each.batch * each.q_len for each in self.lengths)
+            q_rows = self.steps * sum(each.batch * each.q_len for each in self.lengths)
             kv_rows = sum(each.batch * each.kv_len for each in self.lengths)
             packed = (self.kv_heads * kv_rows, self.head_dim)
             return {"q": (self.q_heads * q_rows, self.head_dim), "k": packed, "v": packed}
         keys = (self.batch * self.kv_heads, self.kv_len, self.head_dim)
-        return {"q": (self.batch * self.q_heads, self.q_len, self.head_dim), "k": keys, "v": keys}
+        q_rows = self.steps * self.q_len
+        return {"q": (self.batch * self.q_heads, q_rows, self.head_dim), "k": keys, "v": keys}
 
     @property
     def output_shapes(self) -> Shapes:

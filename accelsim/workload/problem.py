@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from accelsim.config.beside import KeysBeside
 from accelsim.config.spec import Name, Size, Spec
@@ -80,6 +80,9 @@ class LayerPart(Spec):
     """What each of them asks."""
     count: Size = 1
     """How many equal ones the layer holds."""
+    reads: dict[str, str] = Field(default_factory=dict)
+    """Inputs that an earlier part stores, by their names in the program: {a: norm}, or
+    {a: norm.sum} where norm has several outputs. As one program, a is what norm stored."""
 
 
 class LayerProblem(Spec):
@@ -93,6 +96,20 @@ class LayerProblem(Spec):
         min_length=1
     )
     """Parts of the layer in the order they run."""
+
+    @field_validator("problems")
+    @classmethod
+    def _parts_read_from_earlier_ones(cls, parts: tuple[LayerPart, ...]) -> tuple[LayerPart, ...]:
+        earlier: list[str] = []
+        for part in parts:
+            for name, source in part.reads.items():
+                if source not in earlier and source.rpartition(".")[0] not in earlier:
+                    raise ValueError(
+                        f"found {part.problem.name} that reads {name} from {source}, "
+                        f"allowed: an earlier part: {', '.join(earlier) or 'none, it is first'}"
+                    )
+            earlier.append(part.problem.name)
+        return parts
 
     @property
     def macs(self) -> int:

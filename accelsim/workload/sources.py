@@ -56,7 +56,7 @@ class _ModelSource(Spec):
 
 
 class ModelHeadsSource(_ModelSource):
-    """Q, K and V of the first kv_len tokens of a text; Q holds the last q_len of them."""
+    """Q, K and V of the first kv_len tokens of a text; Q holds the last of them, steps x q_len."""
 
     heads: tuple[SizeOrZero, ...] | None = Field(default=None, min_length=1)
     """KV heads to take, each with its group of query heads; absent: all of them."""

@@ -40,7 +40,7 @@ class AttentionTensors(NamedTuple):
     """
 
     q: NDArray[np.float32]
-    """[batch x q_heads, q_len, head_dim]"""
+    """[batch x q_heads, steps x q_len, head_dim]"""
     k: NDArray[np.float32]
     """[batch x kv_heads, kv_len, head_dim]"""
     v: NDArray[np.float32]
@@ -57,6 +57,26 @@ class AttentionTensors(NamedTuple):
                 own[name] = matrix[first : first + count].reshape(shape)
                 rows[name] += count
             yield part, type(self)(**own)
+
+    def at_step(self, problem: AttentionProblem, step: int) -> Self:
+        """Return the tensors of one step of a problem: its rows of Q, and the cache as it is then.
+
+        Their shapes are those of `problem.at_step(step)`.
+        """
+        if problem.steps == 1:
+            return self
+        rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self._fields}
+        for part, own in self.parts(problem):
+            seen = part.at_step(step).kv_len
+            rows["q"].append(own.q[:, step : step + 1])
+            rows["k"].append(own.k[:, :seen])
+            rows["v"].append(own.v[:, :seen])
+        shapes = problem.at_step(step).input_shapes
+        joined = {
+            name: np.concatenate([each.reshape(-1, problem.head_dim) for each in found])
+            for name, found in rows.items()
+        }
+        return type(self)(**{name: each.reshape(shapes[name]) for name, each in joined.items()})
 
 
 class GemmTensors(NamedTuple):
@@ -153,7 +173,8 @@ def _source_arrays(problem: Problem, folder: Path) -> Arrays | None:
         case HybridSource() as family:
             return _seeded(_hybrid, family, problem.input_shapes) | _computed(problem)
         case ModelHeadsSource() as source:
-            arrays = capture_heads(source, folder, problem.batch, problem.q_len, problem.kv_len)
+            rows = problem.steps * problem.q_len
+            arrays = capture_heads(source, folder, problem.batch, rows, problem.kv_len)
         case ModelLinearSource() as source:
             arrays = capture_linear(source, folder, problem.m)
         case FileSource() as source:

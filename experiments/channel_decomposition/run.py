@@ -167,7 +167,7 @@ def error_points(folder: Path) -> Iterator[Point]:
                 "groups": groups,
                 "share": own.get("outlier_share", 0),
                 "relative_rmse": report.accuracy.relative_rmse,
-                "overflows": report.selection["accumulator_overflows"],
+                "overflows": report.statistics["accumulator_overflows"],
             }
 
 

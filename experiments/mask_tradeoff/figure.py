@@ -92,7 +92,7 @@ def main(results: Path, out: Path) -> None:
         (panels[0, 0], broad, "a. Mass kept, broad attention (layer 11)"),
         (panels[0, 1], sink, "b. Mass kept, attention sink (layer 18)"),
     ):
-        sweep(axes, points, "selection.density", "selection.kept_mass")
+        sweep(axes, points, "statistics.density", "statistics.kept_mass")
         dress(axes, title, "density: kept share of blocks", "kept share of attention mass")
         axes.set(xlim=(0, 1), ylim=(None, 1.005))
     sweep(panels[0, 2], broad, "cycles", "accuracy.relative_rmse")
@@ -103,7 +103,7 @@ def main(results: Path, out: Path) -> None:
         (panels[1, 0], "hbm_bytes", "d. Traffic (layer 11)"),
         (panels[1, 1], "energy_j", "e. Energy (layer 11)"),
     ):
-        sweep(axes, broad, "selection.density", column)
+        sweep(axes, broad, "statistics.density", column)
         dress(axes, title, "density: kept share of blocks", SCALED[column])
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set(xlim=(0, 1), ylim=(0, None))

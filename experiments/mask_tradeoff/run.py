@@ -40,9 +40,9 @@ COLUMNS = (
     "scratchpad_held_peak_bytes",
     "core_balance",
     "bound_by",
-    "selection.density",
-    "selection.kept_mass",
-    "selection.recall",
+    "statistics.density",
+    "statistics.kept_mass",
+    "statistics.recall",
     "accuracy.relative_rmse",
 )
 

@@ -22,9 +22,9 @@ NAMES = {
 def draw_error(axes: Axes, frame: pd.DataFrame) -> None:
     chosen = frame[(frame["heads"] == "broad") & (frame["warmup"] == WARMUP)]
     for method, color in ERROR.items():
-        line = chosen[chosen["method"] == method].sort_values("selection.union_fraction")
+        line = chosen[chosen["method"] == method].sort_values("statistics.union_fraction")
         axes.plot(
-            100 * line["selection.union_fraction"],
+            100 * line["statistics.union_fraction"],
             100 * line["accuracy.relative_rmse"],
             marker="o",
             color=color_of(color),
@@ -45,7 +45,7 @@ def draw_kept(axes: Axes, frame: pd.DataFrame) -> None:
                 line = line[line["heads"] == heads]
                 axes.plot(
                     100 * (1 - line["tau"]),
-                    100 * line["selection.kept_fraction"],
+                    100 * line["statistics.kept_fraction"],
                     marker=marker,
                     linestyle=style,
                     color=color_of(color),
@@ -67,7 +67,7 @@ def draw_time(axes: Axes, frame: pd.DataFrame, batch: int, title: str) -> None:
     dense = chosen[chosen["method"] == "split over cores"]["cycles"].iloc[0]
     for method, color in COST.items():
         line = chosen[chosen["method"] == method].sort_values("union")
-        share = 100 * line["selection.union_fraction"]
+        share = 100 * line["statistics.union_fraction"]
         axes.plot(share, line["cycles"] / dense, marker="o", color=color_of(color), label=method)
     axes.axhline(1.0, color=INK, linewidth=1)
     axes.text(99, 1.02, "dense, split over cores", ha="right", va="bottom", fontsize=SMALL)

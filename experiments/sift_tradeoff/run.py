@@ -16,8 +16,12 @@ import pandas as pd
 from accelsim import Recipe, load_machine, load_workload, simulate
 
 MACHINE = load_machine("ascend-910b-no-l2")
-HEADS = {"broad": load_workload("smollm2-real"), "sink": load_workload("smollm2-real-sink")}
 TOKENS = 1024
+GENERATION = {"q_len": 1, "steps": TOKENS}
+HEADS = {
+    "broad": load_workload("smollm2-real", GENERATION),
+    "sink": load_workload("smollm2-real-sink", GENERATION),
+}
 TAUS = (0.5, 0.75, 0.9, 0.95)
 WARMUPS = (64, 128, 256)
 PEER_WARMUP = 256
@@ -51,7 +55,7 @@ def quality() -> Iterator[Row]:
             point, law = Point(heads, tau, warmup), {"tau": tau, "warmup": warmup}
             for rule in ("fit", "c_over_t"):
                 sift = generation(point, f"sift {rule}", Recipe("sift", rule=rule, **law))
-                same = {"kept": sift["selection.kept_fraction"], "exact_steps": warmup}
+                same = {"kept": sift["statistics.kept_fraction"], "exact_steps": warmup}
                 yield sift
                 yield generation(point, f"topk as {rule}", Recipe("topk", **same))
             plain = Recipe("sift", renormalize=False, **law)

@@ -29,7 +29,7 @@ def test_an_accumulator_that_may_overflow_is_one_line(accelsim_command, file, tm
         "run", *TENDER, "tender(groups=16, use_bias=false)", "--format", "json"
     )
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["selection"]["accumulator_overflows"] > 0
+    assert json.loads(result.stdout)["statistics"]["accumulator_overflows"] > 0
     lines = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
     assert len(lines) == 1
     assert lines[0].startswith(WARNING)
@@ -86,17 +86,5 @@ def test_a_sweep_has_it_in_its_columns(accelsim_command, file, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "warning" not in result.stderr.lower()
     header, *rows = (tmp_path / "found/results.csv").read_text().splitlines()
-    assert "selection.accumulator_overflows" in header
+    assert "statistics.accumulator_overflows" in header
     assert len(rows) == 2
-
-
-def test_a_decode_kernel_that_gets_a_prompt_says_so(accelsim_command):
-    words = ("-m", "ascend-910b", "-w", "attention-2048", "-k", "split_kv")
-    sizes = ("--set", "workload.q_len=8", "--set", "workload.kv_len=8")
-    done = accelsim_command("-q", "run", *words, *sizes)
-    assert done.exit_code == 0
-    assert done.stderr == (
-        "warning: split_kv on attention-2048 computes 8 decode steps, one after the other; "
-        "kernels of prefill compute all rows in one pass\n"
-    )
-    assert accelsim_command("-q", "run", *words, "--set", "workload.q_len=8").stderr == ""

@@ -33,7 +33,7 @@ def moved_bytes(program, name):
 def gathered_keys(problem, program, name):
     """Return the rows of a tensor that each KV head gathers in each step, as a mask."""
     number = [tensor.name for tensor in program.tensors].index(name)
-    found = np.zeros((problem.kv_heads, problem.q_len, problem.kv_len), bool)
+    found = np.zeros((problem.kv_heads, problem.steps, problem.kv_len), bool)
     item = np.repeat(np.arange(program.num_items), np.diff(program.item_start))
     for op in program:
         if op.op == Op.GATHER and op.tensor == number:
@@ -43,7 +43,7 @@ def gathered_keys(problem, program, name):
 
 
 def seen_in_all_steps(problem):
-    return sum(seen(problem, step) for step in range(problem.q_len))
+    return sum(seen(problem, step) for step in range(problem.steps))
 
 
 def row_bytes(problem):
@@ -51,5 +51,5 @@ def row_bytes(problem):
 
 
 def assert_query_and_output_move_once(problem, program):
-    size = problem.q_heads * problem.q_len * row_bytes(problem)
+    size = problem.q_heads * problem.steps * row_bytes(problem)
     assert moved_bytes(program, "q") == moved_bytes(program, "o") == size

@@ -1,6 +1,6 @@
 """The decode algorithms in float64 NumPy, written for reading: what the kernels are judged by.
 
-Nothing here is shared with accelsim.kernels. Masks are bool [q_heads, q_len, kv_len].
+Nothing here is shared with accelsim.kernels. Masks are bool [q_heads, steps, kv_len].
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from accelsim.workload.tensors import AttentionTensors
 
 
 def generation(
-    q_len: int,
+    steps: int,
     kv_len: int,
     *,
     heads: int = 1,
@@ -19,7 +19,7 @@ def generation(
     causal: bool = True,
     dtype: str = "fp32",
 ) -> AttentionProblem:
-    """Return the problem of q_len steps, the last of which sees kv_len keys."""
+    """Return the problem of so many steps, the last of which sees kv_len keys."""
     return AttentionProblem.model_validate(
         {
             "kind": "attention",
@@ -27,8 +27,9 @@ def generation(
             "q_heads": heads * group,
             "kv_heads": heads,
             "head_dim": dim,
-            "q_len": q_len,
+            "q_len": 1,
             "kv_len": kv_len,
+            "steps": steps,
             "causal": causal,
             "dtype": dtype,
         }
@@ -47,7 +48,7 @@ def normal_tensors(problem: AttentionProblem, seed: int, spread: float = 1.0) ->
 
 def seen(problem: AttentionProblem, step: int) -> int:
     """Return the keys that a step sees."""
-    return problem.kv_len - problem.q_len + step + 1 if problem.causal else problem.kv_len
+    return problem.kv_len - problem.steps + step + 1
 
 
 def scores_of(problem: AttentionProblem, tensors: AttentionTensors, head: int, step: int):
@@ -63,11 +64,11 @@ def softmax(scores):
 
 
 def attention_over(problem, tensors, mask, *, renormalize=True):
-    """Return attention in which every head sees only what `mask` keeps, [q_heads q_len, dim]."""
+    """Return attention in which every head sees only what `mask` keeps, [q_heads steps, dim]."""
     output = np.zeros(tensors.q.shape)
     for head in range(problem.q_heads):
         values = tensors.v[head // (problem.q_heads // problem.kv_heads)].astype(np.float64)
-        for step in range(problem.q_len):
+        for step in range(problem.steps):
             count = seen(problem, step)
             weights = softmax(scores_of(problem, tensors, head, step)) * mask[head, step, :count]
             divisor = weights.sum() if renormalize else 1.0
@@ -76,14 +77,14 @@ def attention_over(problem, tensors, mask, *, renormalize=True):
 
 
 def full_mask(problem):
-    mask = np.zeros((problem.q_heads, problem.q_len, problem.kv_len), bool)
-    for step in range(problem.q_len):
+    mask = np.zeros((problem.q_heads, problem.steps, problem.kv_len), bool)
+    for step in range(problem.steps):
         mask[:, step, : seen(problem, step)] = True
     return mask
 
 
 def union(problem, mask):
-    """Return what the heads of each group keep together, [kv_heads, q_len, kv_len]."""
+    """Return what the heads of each group keep together, [kv_heads, steps, kv_len]."""
     return mask.reshape(problem.kv_heads, -1, *mask.shape[1:]).any(axis=1)
 
 
@@ -104,7 +105,7 @@ def topk_mask(problem, tensors, keep, exact_steps=0):
     """Keep the keep(n) largest of n scores, of equal ones the first."""
     mask = full_mask(problem)
     for head in range(problem.q_heads):
-        for step in range(exact_steps, problem.q_len):
+        for step in range(exact_steps, problem.steps):
             scores = scores_of(problem, tensors, head, step)
             order = np.argsort(-scores, kind="stable")
             mask[head, step, order[keep(len(scores)) :]] = False
@@ -113,7 +114,7 @@ def topk_mask(problem, tensors, keep, exact_steps=0):
 
 def window_mask(problem, window, sinks):
     mask = full_mask(problem)
-    for step in range(problem.q_len):
+    for step in range(problem.steps):
         mask[:, step, sinks : max(sinks, seen(problem, step) - window)] = False
     return mask
 
@@ -130,7 +131,7 @@ def sift_mask(problem, tensors, tau, warmup, rule, *, fit_from=1, factor=1.0, c=
                 lengths.append(len(weights))
                 quantiles.append(np.sort(weights)[-max(rank, 1)])
         theta = _law(np.array(lengths), np.array(quantiles), rule, c)
-        for step in range(warmup, problem.q_len):
+        for step in range(warmup, problem.steps):
             weights = softmax(scores_of(problem, tensors, head, step))
             bound = min(factor * theta(len(weights)), weights.max())
             mask[head, step, : len(weights)] = weights >= bound
@@ -155,7 +156,7 @@ def quest_masks(problem, tensors, page, keep):
     for kv_head in range(problem.kv_heads):
         group = problem.q_heads // problem.kv_heads
         heads = range(kv_head * group, (kv_head + 1) * group)
-        for step in range(problem.q_len):
+        for step in range(problem.steps):
             full = (seen(problem, step) - 1) // page
             if keep(full) >= full:
                 continue

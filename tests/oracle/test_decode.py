@@ -75,7 +75,7 @@ def test_traffic_of_split_kv(problem, splits, precision):
     """Every split reads the query; partials are written and read once, d + 2 numbers a row."""
     program, _ = run("split_kv", problem, None, splits=splits, precision=precision)
     rows = parts = 0
-    for step in range(problem.q_len):
+    for step in range(problem.steps):
         length = math.ceil(seen(problem, step) / splits)
         ranges = math.ceil(seen(problem, step) / length)
         rows += ranges
@@ -85,7 +85,7 @@ def test_traffic_of_split_kv(problem, splits, precision):
     cached = problem.kv_heads * seen_in_all_steps(problem) * size
     assert moved_bytes(program, "k") == moved_bytes(program, "v") == cached
     assert moved_bytes(program, "q") == problem.q_heads * rows * size
-    assert moved_bytes(program, "o") == problem.q_heads * problem.q_len * size
+    assert moved_bytes(program, "o") == problem.q_heads * problem.steps * size
     names = [tensor.name for tensor in program.tensors if tensor.role == "intermediate"]
     assert len(names) == (3 if splits > 1 else 0)
     partials = sum(moved_bytes(program, name) for name in names)
@@ -105,10 +105,10 @@ def test_topk_attends_to_exactly_the_k_largest(problem, seed, tile_k, ranking, k
     )
     assert moved_bytes(program, "v") == union(problem, mask).sum() * row_bytes(problem)
     assert_query_and_output_move_once(problem, program)
-    assert program.selection["kept_fraction"] == pytest.approx(
+    assert program.statistics["kept_fraction"] == pytest.approx(
         mask.sum() / full_mask(problem).sum(), rel=1e-12
     )
-    assert program.selection["union_fraction"] == pytest.approx(
+    assert program.statistics["union_fraction"] == pytest.approx(
         union(problem, mask).sum() / union(problem, full_mask(problem)).sum(), rel=1e-12
     )
 
@@ -120,7 +120,7 @@ def test_window_attends_to_sinks_and_latest(problem, seed, window, sinks):
     mask = window_mask(problem, window, sinks)
     expected = attention_over(problem, tensors, mask)
     np.testing.assert_allclose(output, expected, rtol=0, atol=TOLERANCE)
-    kept = sum(min(seen(problem, s), sinks + window) for s in range(problem.q_len))
+    kept = sum(min(seen(problem, s), sinks + window) for s in range(problem.steps))
     size = problem.kv_heads * kept * row_bytes(problem)
     assert moved_bytes(program, "k") == moved_bytes(program, "v") == size
     assert_query_and_output_move_once(problem, program)
@@ -135,7 +135,7 @@ def test_quest_attends_to_the_pages_with_the_largest_bounds(problem, seed, tile_
     np.testing.assert_allclose(output, expected, rtol=0, atol=TOLERANCE)
     kept = union(problem, mask).sum() * row_bytes(problem)
     assert moved_bytes(program, "k") == moved_bytes(program, "v") == kept
-    full = [(seen(problem, step) - 1) // page for step in range(problem.q_len)]
+    full = [(seen(problem, step) - 1) // page for step in range(problem.steps)]
     scored = problem.kv_heads * sum(m for m in full if m > pages) * row_bytes(problem)
     assert moved_bytes(program, "k_min") == moved_bytes(program, "k_max") == scored
     assert_query_and_output_move_once(problem, program)
@@ -155,7 +155,7 @@ def test_sift_keeps_what_reaches_the_threshold(
     problem, seed, rule, tau, warmup, factor, renormalize
 ):
     tensors = normal_tensors(problem, seed)
-    warmup = min(warmup, problem.q_len)
+    warmup = min(warmup, problem.steps)
     program, output = run(
         "sift",
         problem,
@@ -179,17 +179,17 @@ def test_sift_keeps_what_reaches_the_threshold(
     )
     expected = attention_over(problem, tensors, mask, renormalize=renormalize)
     np.testing.assert_allclose(output, expected, rtol=0, atol=TOLERANCE)
-    if warmup < problem.q_len:
+    if warmup < problem.steps:
         kept, all_keys = mask[:, warmup:], full_mask(problem)[:, warmup:]
-        assert program.selection["kept_fraction"] == pytest.approx(kept.sum() / all_keys.sum())
+        assert program.statistics["kept_fraction"] == pytest.approx(kept.sum() / all_keys.sum())
         mass = [
             softmax(scores_of(problem, tensors, head, step))[
                 mask[head, step, : seen(problem, step)]
             ].sum()
             for head in range(problem.q_heads)
-            for step in range(warmup, problem.q_len)
+            for step in range(warmup, problem.steps)
         ]
-        assert program.selection["kept_mass"] == pytest.approx(np.mean(mass), abs=1e-12)
+        assert program.statistics["kept_mass"] == pytest.approx(np.mean(mass), abs=1e-12)
 
 
 def test_half_precision_stays_within_its_rounding():

@@ -253,7 +253,7 @@ def test_a_small_accumulator_overflows_and_says_so():
     problem = problem_of()
     with pytest.warns(AccumulatorWarning) as warned:
         program, _ = int_flash(problem, normal_tensors(problem), machine=machine, tile_k=16)
-    assert program.overflows == program.selection["accumulator_overflows"] > 0
+    assert program.overflows == program.statistics["accumulator_overflows"] > 0
     assert [str(warning.message).partition("; ")[0] for warning in warned] == [
         "int_flash on p: sums of int8 x int8 products can reach 2^18.5, an accumulator of machine "
         "tender-asic holds less than 2^11",
@@ -261,7 +261,7 @@ def test_a_small_accumulator_overflows_and_says_so():
         "tender-asic holds less than 2^11",
     ]
     program, _ = int_flash(problem, normal_tensors(problem), tile_k=16)
-    assert program.selection == {
+    assert program.statistics == {
         "accumulator_overflows": 0,
         "accumulator_bound_bits": pytest.approx(14 + math.log2(23)),
     }

@@ -79,7 +79,7 @@ def test_outliers_are_exact_and_the_rest_integers(m, n, k, share, of_x, of_w, gi
         tile_n=tile,
         tile_k=tile,
     )
-    assert program.selection["outlier_fraction"] == len(outliers) / k
+    assert program.statistics["outlier_fraction"] == len(outliers) / k
     np.testing.assert_array_equal(output, split_result(tensors, outliers, of_x, of_w))
 
 

@@ -42,8 +42,10 @@ KERNELS = {
 scores of these problems are so far apart that only the largest ones do."""
 
 
-def problem_of(dtype, **sizes):
-    defaults = {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 4, "kv_len": 300}
+def problem_of(dtype, kernel, **sizes):
+    """Four query rows a head: steps of a generation for kernels of one new token."""
+    rows = {"q_len": 4} if get_kernel(kernel).query_rows == "any" else {"q_len": 1, "steps": 4}
+    defaults = {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "kv_len": 300, **rows}
     return AttentionProblem(
         kind="attention", name="wide", causal=True, dtype=dtype, **(defaults | sizes)
     )
@@ -73,9 +75,9 @@ def attend(kernel, problem, tensors, machine, **parameters):
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 @pytest.mark.parametrize("machine", ["ascend-910b-no-l2", "h200-sxm"])
 def test_a_massive_channel_leaves_the_output_right(machine, dtype, name):
-    problem = problem_of(dtype)
-    tensors = massive(problem)
     kernel, parameters = KERNELS[name]
+    problem = problem_of(dtype, kernel)
+    tensors = massive(problem)
     _, output = attend(kernel, problem, tensors, load_machine(machine), **parameters)
     found = compare(output, softmax_attention(problem, tensors))
     assert found.nonfinite_fraction == 0
@@ -89,11 +91,11 @@ def test_a_massive_channel_leaves_the_output_right(machine, dtype, name):
 @pytest.mark.parametrize("name", [name for name in KERNELS if not name.startswith("pasa")])
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_scores_of_1e30_pick_the_right_value(dtype, name):
-    problem = problem_of(dtype, head_dim=16)
+    kernel, parameters = KERNELS[name]
+    problem = problem_of(dtype, kernel, head_dim=16)
     rng = np.random.default_rng(12)
     q, k, v = (rng.standard_normal(shape) for shape in problem.input_shapes.values())
     tensors = rounded(problem, 1e15 * q, 1e15 * k, v)
-    kernel, parameters = KERNELS[name]
     _, output = attend(kernel, problem, tensors, any_format_machine(), **parameters)
     # Scores are 1e28 apart, so that every weight is 0 or 1.
     np.testing.assert_array_equal(output, softmax_attention(problem, tensors).astype(np.float32))
@@ -102,13 +104,13 @@ def test_scores_of_1e30_pick_the_right_value(dtype, name):
 @pytest.mark.parametrize("dtype", ["fp8_e4m3", "fp8_e5m2"])
 @pytest.mark.parametrize("name", KERNELS)
 def test_fp8_operands_that_fill_their_range_give_a_finite_output_in_bf16(name, dtype):
-    problem = problem_of(dtype)
+    kernel, parameters = KERNELS[name]
+    problem = problem_of(dtype, kernel)
     rng = np.random.default_rng(13)
     q, k, v = (rng.standard_normal(shape) for shape in problem.input_shapes.values())
     # Operands are scaled so that their largest value is the largest of E4M3: scores reach 1e6.
     q, k = (448 * each / np.abs(each).max() for each in (q, k))
     tensors = rounded(problem, q, k, v)
-    kernel, parameters = KERNELS[name]
     program, output = attend(kernel, problem, tensors, any_format_machine(), **parameters)
     (stored,) = (tensor for tensor in program.tensors if tensor.name == "o")
     assert stored.size_bytes == 2 * output.size
@@ -119,7 +121,7 @@ def test_fp8_operands_that_fill_their_range_give_a_finite_output_in_bf16(name, d
 
 
 def test_a_scaled_query_has_the_range_of_its_format():
-    problem = problem_of("bf16")
+    problem = problem_of("bf16", "flash")
     tensors, machine = massive(problem), any_format_machine()
     _, output = attend("flash", problem, tensors, machine, scale_at="query")
     found = compare(output, softmax_attention(problem, tensors))
@@ -132,7 +134,7 @@ def test_a_scaled_query_has_the_range_of_its_format():
 @pytest.mark.parametrize("precision", ["fp16_fp32", "fp16"])
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_a_precision_that_is_asked_for_is_obeyed(dtype, precision):
-    problem = problem_of(dtype)
+    problem = problem_of(dtype, "flash")
     tensors, machine = massive(problem), any_format_machine()
     _, output = attend("flash", problem, tensors, machine, precision=precision)
     assert np.isnan(output).all()

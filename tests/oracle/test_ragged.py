@@ -111,7 +111,7 @@ def test_equal_sequences_are_the_uniform_batch_to_the_word(kernel, choices, caus
         outputs.append(output)
     np.testing.assert_array_equal(programs[0].ops, programs[1].ops)
     np.testing.assert_array_equal(programs[0].gathered_rows, programs[1].gathered_rows)
-    assert programs[0].selection == programs[1].selection
+    assert programs[0].statistics == programs[1].statistics
     assert dict(programs[0].parameters) == dict(programs[1].parameters)
     np.testing.assert_array_equal(*outputs)
 

@@ -66,8 +66,8 @@ FUNCTIONS = {
 """Function -> keys of its own."""
 
 
-def attention(q_len, *, causal):
-    sizes = {"q_heads": 6, "kv_heads": 2, "head_dim": 10, "q_len": q_len, "kv_len": 23}
+def attention(*, causal, **lengths):
+    sizes = {"q_heads": 6, "kv_heads": 2, "head_dim": 10, "kv_len": 23, **lengths}
     return AttentionProblem(kind="attention", name="odd", causal=causal, tensors=RANDOM, **sizes)
 
 
@@ -82,8 +82,10 @@ def problems_of(kernel):
     if kind == "grouped_gemm":
         sizes = {"rows": (13, 0, 1, 6), "n": 10, "k": 17, "tensors": RANDOM}
         return [GroupedGemmProblem(kind="grouped_gemm", name="odd", **sizes)]
-    q_len = 3 if kernel in DECODE else 11
-    return [attention(q_len, causal=False), attention(q_len, causal=True)]
+    several = {"q_len": 1, "steps": 3} if kernel in DECODE else {"q_len": 11}
+    drafted = [{"q_len": 4}] if kernel == "split_kv" else []
+    causes = (False, True)
+    return [attention(causal=causal, **own) for own in (several, *drafted) for causal in causes]
 
 
 def test_every_kernel_is_here():

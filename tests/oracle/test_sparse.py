@@ -106,7 +106,7 @@ def test_the_output_is_attention_over_the_blocks_that_are_loaded(problem, parame
     assert (kept | ~local_blocks(grid)).all()
     assert not (kept & ~visible_blocks(grid)).any()
     assert kept[:, :, 0].all() or parameters.mask in FIXED
-    assert program.selection["density"] == pytest.approx(
+    assert program.statistics["density"] == pytest.approx(
         kept.sum() / (visible_blocks(grid).sum() * grid.heads)
     )
 

@@ -56,7 +56,7 @@ def test_one_token_attends_to_itself(mask):
     tensors = random_tensors(problem)
     program, output = record(problem, tensors, mask)
     np.testing.assert_array_equal(output, np.repeat(tensors.v[0], 2, axis=0))
-    assert program.selection["density"] == program.selection["kept_mass"] == 1.0
+    assert program.statistics["density"] == program.statistics["kept_mass"] == 1.0
 
 
 @pytest.mark.parametrize("mask", SCORED)
@@ -95,7 +95,7 @@ def test_a_dominating_key_is_found(mask):
     kept = kept_blocks(program, problem, 8)
     assert kept[0, 3:, 2].all()
     # Rows 16 to 18 stand before the key in its block and may miss all else.
-    assert program.selection["kept_mass"] > 1 - 3 / 64
+    assert program.statistics["kept_mass"] > 1 - 3 / 64
 
 
 @pytest.mark.parametrize("mask", SCORED)
@@ -107,7 +107,7 @@ def test_nan_spreads_exactly_as_in_dense_attention(mask, name):
     program, output = record(problem, tensors, mask, select="budget", budget=1)
     np.testing.assert_array_equal(np.isnan(output), np.isnan(flash(problem, tensors)))
     assert np.isnan(output).any()
-    assert "kept_mass" not in program.selection
+    assert "kept_mass" not in program.statistics
 
 
 @pytest.mark.parametrize("mask", ["window", *SCORED])
@@ -141,9 +141,9 @@ def test_cost_only_runs_take_their_density_from_the_assumption(mask):
     problem = LoadedWorkload(problem_of(512, heads=3, dim=16), None)
     report = simulate("edge-npu", problem, f"sparse(mask={mask}, assumed_density=0.4)")
     assert report.accuracy is None
-    assert set(report.selection) == {"density", "fallback_fraction"}
+    assert set(report.statistics) == {"density", "fallback_fraction"}
     # Eight key blocks at most: the rounding of a row is at most half a block of its mean of 4.5.
-    assert report.selection["density"] == pytest.approx(0.4, abs=0.12)
+    assert report.statistics["density"] == pytest.approx(0.4, abs=0.12)
 
 
 def test_uneven_rows_are_seen_and_greedy_placement_evens_them_out():

@@ -13,7 +13,8 @@ _ORACLE_ROWS = 1024
 def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
     """Return softmax(Q K^T / sqrt(d)) V in float64, [rows of Q, head_dim].
 
-    Rows are those of all heads of all sequences: batch * q_heads * q_len without `sequences`.
+    Rows are those of all heads of all sequences: batch * q_heads * q_len without `sequences`. A row
+    of a generation is a step, and is that of the step alone.
     """
     return np.concatenate([_of_equal(*each) for each in tensors.parts(problem)])
 
@@ -24,8 +25,8 @@ def _of_equal(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
     for head, queries in enumerate(tensors.q.astype(np.float64)):
         kv_head = head * problem.kv_heads // problem.q_heads
         keys, values = (x[kv_head].astype(np.float64) for x in (tensors.k, tensors.v))
-        for start in range(0, problem.q_len, _ORACLE_ROWS):
-            rows = np.arange(start, min(start + _ORACLE_ROWS, problem.q_len))
+        for start in range(0, len(queries), _ORACLE_ROWS):
+            rows = np.arange(start, min(start + _ORACLE_ROWS, len(queries)))
             is_masked = _hidden_keys(problem, rows)
             # Infinite and NaN inputs are the user's to see, not ours to warn about.
             with np.errstate(invalid="ignore", over="ignore"):
@@ -37,7 +38,8 @@ def _of_equal(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
 
 
 def _hidden_keys(problem: AttentionProblem, rows: Array) -> Array | np.bool_:
-    """Where the causal mask hides a key from a query row, [rows, kv_len]."""
-    if not problem.causal:
+    """Where a key is of a later step, or behind the causal mask, [rows, kv_len]."""
+    if problem.steps == 1 and not problem.causal:
         return np.False_
-    return np.arange(problem.kv_len) > rows[:, None] + problem.kv_len - problem.q_len
+    cached = problem.kv_len - problem.steps * problem.q_len
+    return np.arange(problem.kv_len) > cached + rows[:, None]

@@ -48,7 +48,7 @@ def capture_tensors(
 
 
 def capture_heads(
-    source: ModelHeadsSource, folder: Path, batch: int, q_len: int, kv_len: int
+    source: ModelHeadsSource, folder: Path, batch: int, q_rows: int, kv_len: int
 ) -> Arrays:
     """Return q, k and v [batch x heads, rows, head_dim] of `batch` consecutive parts of a text."""
     model = load_model(source.model)
@@ -58,7 +58,7 @@ def capture_heads(
         for seen in _seen_by_layer(model, text, batch, kv_len, source.layer, ("q", "k", "v"))
     ]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in "qkv"}
-    return arrays | {"q": arrays["q"][:, max(0, kv_len - q_len) :]}
+    return arrays | {"q": arrays["q"][:, max(0, kv_len - q_rows) :]}
 
 
 def capture_linear(source: ModelLinearSource, folder: Path, rows: int) -> Arrays:

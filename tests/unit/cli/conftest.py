@@ -157,7 +157,7 @@ def get_kernel(name):
         name=name,
         summary=f"{name} attention",
         problem_kind="attention",
-        phase="both" if name == "dense" else "decode",
+        query_rows="any" if name == "dense" else "one",
         is_exact=name == "dense",
         parameters=Parameters,
     )

@@ -13,7 +13,7 @@ name: small
 q_heads: 4
 kv_heads: 2
 head_dim: 32
-q_len: {q_len}
+{lengths}
 kv_len: 160
 causal: true
 dtype: fp16
@@ -53,8 +53,9 @@ CHOSEN = {
 
 def workload_of(kernel, folder):
     kind = get_kernel(kernel).problem_kind
+    lengths = "q_len: 1\nsteps: 4" if kernel in DECODE else "q_len: 160"
     texts = {
-        "attention": ATTENTION.format(q_len=4 if kernel in DECODE else 160),
+        "attention": ATTENTION.format(lengths=lengths),
         "gemm": GEMM,
         "grouped_gemm": EXPERTS,
         "vector": VECTOR.format(function="silu_mul", cols=96),

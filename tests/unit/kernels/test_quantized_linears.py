@@ -136,7 +136,7 @@ def test_what_fits_nowhere_names_its_buffers():
 def test_a_calibration_is_used_for_its_linear_alone(calibration):
     problem, tensors = linear_of("toy")
     program, _ = run("tender", problem, tensors, machine=MACHINE, calibration=str(calibration))
-    assert program.selection["groups_used"] <= 4
+    assert program.statistics["groups_used"] <= 4
     cases = [
         (linear_of("other"), "is of model 'toy', found layer0.q of model 'other'"),
         (linear_of("toy", k=11), "has 10 input channels, found 11"),
@@ -193,7 +193,7 @@ def test_sums_that_may_not_fit_are_warned_of_before_the_run_and_counted_in_it():
         "machine tender-asic holds less than 2^31; fewer groups or fewer bits, or "
         "int_mac.overflow: saturate would help"
     )
-    assert program.overflows == program.selection["accumulator_overflows"] > 0
+    assert program.overflows == program.statistics["accumulator_overflows"] > 0
     saturating = changed(MACHINE, "int_mac.overflow", lambda _: "saturate")
     with pytest.warns(AccumulatorWarning):
         _, saturated = run("tender", problem, tensors, machine=saturating, **chosen)
@@ -210,17 +210,17 @@ def test_what_is_not_warned_of_fits():
     groups, weights = channel_groups(tensors.a[None], options), per_column(tensors.b, 8)
     (span,) = groups.spans(20)
     sums = shifted_sums(groups.encode(tensors.a, span), weights.codes, groups.group[0], 8)
-    used, bound = (program.selection[f"accumulator_{each}_bits"] for each in ("used", "bound"))
+    used, bound = (program.statistics[f"accumulator_{each}_bits"] for each in ("used", "bound"))
     assert used == pytest.approx(np.log2(np.abs(sums).max()))
     assert used < bound < 31
-    assert program.selection["groups_used"] == len(np.unique(groups.group))
+    assert program.statistics["groups_used"] == len(np.unique(groups.group))
 
 
 def test_without_numbers_groups_are_even_and_sums_unknown():
     problem, _ = linear(20, 12, 200, seed=5)
     program, output = run("tender", problem, None, machine=MACHINE, groups=16)
     assert output is None
-    assert dict(program.selection) == {"groups_used": 16}
+    assert dict(program.statistics) == {"groups_used": 16}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accelsim.engine.compiled import schedule
-from accelsim.errors import DoesNotFitError
+from accelsim.errors import DoesNotFitError, WorkloadError
 from accelsim.loading import load_machine
 from accelsim.program.joining import Part, joined
 from accelsim.program.ops import MAX_OPS, Op
@@ -39,6 +39,8 @@ PICK = program_of(
     ),
     gathered_rows=[3, 1],
 )
+
+GENERATION = {"workload.q_len": 1, "workload.steps": 256}
 
 JOINED = """\
 program both
@@ -112,7 +114,7 @@ def test_what_programs_counted_is_counted_as_often_as_they_run():
 
 
 def test_one_part_is_the_program_itself_but_for_its_names():
-    program = record("edge-npu", "attention-uniform-small", "sift")
+    program = record("edge-npu", "attention-uniform-small", "sift", GENERATION)
     alone = joined("alone", [Part("p", program)])
     np.testing.assert_array_equal(alone.ops, program.ops)
     np.testing.assert_array_equal(alone.item_start, program.item_start)
@@ -124,7 +126,8 @@ def test_one_part_is_the_program_itself_but_for_its_names():
 def test_kernels_of_many_phases_can_be_joined():
     """Kernels that gather rows, and kernels of several phases."""
     names = ("sift", "dense", "pasa")
-    programs = [record("edge-npu", "attention-uniform-small", name) for name in names]
+    ways = zip(names, (GENERATION, {}, {}), strict=True)
+    programs = [record("edge-npu", "attention-uniform-small", *way) for way in ways]
     program = joined("all", [Part("p", each, 2) for each in programs])
     verify(program)
     machine = load_machine("edge-npu")
@@ -148,4 +151,64 @@ def test_what_no_program_can_hold_is_refused(part, found):
         joined("both", [part])
     assert str(error.value) == (
         f"both: found {found}; run its parts one by one, or give it fewer or smaller ones"
+    )
+
+
+CHAIN = TensorInfo("x", "input", 8, 4, 16, 0)
+"""As many elements as the output of COPY, in other rows."""
+
+
+def test_an_input_is_the_tensor_that_an_earlier_part_stored():
+    taken = replace(COPY, tensors=(CHAIN, COPY.tensors[1]))
+    parts = [Part("a", COPY, 2), Part("b", taken, 2, {"x": "a"}), Part("c", COPY, 1, {"x": "b.y"})]
+    program = joined("chain", parts)
+    verify(program)
+    names = ["0.a.x", "0.a[0].y", "0.a[1].y", "1.b[0].y", "1.b[1].y", "2.c.y"]
+    assert [tensor.name for tensor in program.tensors] == names
+    assert [tensor.address for tensor in program.tensors] == [4096 * each for each in range(6)]
+    # Every run loads, and then stores.
+    moves = [(program.tensor_name(op.tensor), op.a) for op in program]
+    assert [name for name, _ in moves[::2]] == [
+        *("0.a.x", "0.a.x", "0.a[1].y", "0.a[1].y", "1.b[1].y")
+    ]
+    assert [address for _, address in moves[::2]] == [0, 0, 8192, 8192, 16384]
+
+
+def test_rows_that_are_picked_are_those_that_were_stored():
+    """Row numbers count rows of the input, so an output of other rows would be read elsewhere."""
+    other = replace(COPY.tensors[1], rows=8, cols=4)
+    long = replace(COPY, tensors=(COPY.tensors[0], other))
+    verify(joined("both", [Part("copy", COPY), Part("pick", PICK, 1, {"x": "copy"})]))
+    with pytest.raises(WorkloadError) as error:
+        joined("both", [Part("copy", long), Part("pick", PICK, 1, {"x": "copy"})])
+    assert str(error.value) == (
+        "both: part pick reads x from copy: found 4x8 x 16 bit and 0.copy.y of 8x4 x 16 bit, "
+        "allowed: equally many elements of equal width, in the same rows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reads", "found"),
+    [
+        ({"z": "copy"}, "reads z from copy: found no input z, allowed: i, x"),
+        ({"x": "cop"}, "reads x from cop: found no such output, allowed: copy.y"),
+        ({"x": "copy.x"}, "reads x from copy.x: found no such output, allowed: copy.y"),
+        (
+            {"i": "copy"},
+            "reads i from copy: found 1x2 x 16 bit and 0.copy.y of 4x8 x 16 bit, "
+            "allowed: equally many elements of equal width",
+        ),
+    ],
+)
+def test_what_does_not_flow_is_refused(reads, found):
+    with pytest.raises(WorkloadError) as error:
+        joined("both", [Part("copy", COPY), Part("pick", PICK, 1, reads)])
+    assert str(error.value) == f"both: part pick {found}"
+
+
+def test_the_first_part_reads_nothing_of_others():
+    with pytest.raises(WorkloadError) as error:
+        joined("both", [Part("copy", COPY, 1, {"x": "copy"})])
+    assert str(error.value) == (
+        "both: part copy reads x from copy: found no such output, allowed: none, it is first"
     )

@@ -76,15 +76,15 @@ class Keeping(Flash):
     @classmethod
     def record(cls, problem, machine, parameters, tensors):
         program, output = super().record(problem, machine, parameters, tensors)
-        return replace(program, selection={"kept_fraction": 1 / problem.kv_len}), output
+        return replace(program, statistics={"kept_fraction": 1 / problem.kv_len}), output
 
 
 def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
     monkeypatch.setitem(registry._KERNELS, "keeping", Keeping)
     report = evaluate("smollm2", "keeping", None, "ascend-910b-no-l2", text, tokens=6, window=4)
     # 4 rows kept 1/4 and 2 rows kept 1/2.
-    assert report.attention.selection == {"kept_fraction": pytest.approx((1 + 1) / 6)}
-    assert report.to_dict()["attention"]["selection"] == report.attention.selection
+    assert report.attention.statistics == {"kept_fraction": pytest.approx((1 + 1) / 6)}
+    assert report.to_dict()["attention"]["statistics"] == report.attention.statistics
 
 
 def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):

@@ -22,7 +22,7 @@ def cost(tmp_path_factory):
     report = simulate(
         "ascend-910b-no-l2", LoadedWorkload(problem, tmp_path_factory.mktemp("x")), "flash"
     )
-    return replace(report, selection={"kept_fraction": 0.25})
+    return replace(report, statistics={"kept_fraction": 0.25})
 
 
 def report_of(cost, losses):

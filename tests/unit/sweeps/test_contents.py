@@ -158,7 +158,7 @@ def test_a_mask_that_changed_is_run_again(tmp_path: Path) -> None:
     np.savez(masks[1], blocks=np.eye(4)[None])
     again = sweep(spec, folder, workers=1)
     assert (again.num_run, again.num_by_status) == (1, {"ok": 2})
-    found = sorted((row["path"], row["selection.density"]) for row in again.rows)
+    found = sorted((row["path"], row["statistics.density"]) for row in again.rows)
     assert found == [(str(masks[1]), 0.25), (str(masks[0]), 1.0)]
     assert again.num_set_aside == 1
 

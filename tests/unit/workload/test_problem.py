@@ -120,7 +120,7 @@ def test_a_part_of_a_layer_is_the_problem_alone_and_a_count():
     assert type(layer.problems[1].problem) is GemmProblem
     written = layer.model_dump(mode="json")["problems"]
     assert [part["count"] for part in written] == [1, 2]
-    assert written[1] == read(**GEMM).model_dump(mode="json") | {"count": 2}
+    assert written[1] == read(**GEMM).model_dump(mode="json") | {"count": 2, "reads": {}}
     assert LayerProblem.model_validate_json(layer.model_dump_json()) == layer
 
 
@@ -273,4 +273,71 @@ class TestSequences:
         assert text == (
             "Value error, found source model with sequences, "
             "allowed with them: uniform, hybrid, file"
+        )
+
+
+PARTS = [
+    {"kind": "vector", "name": "norm", "function": "rmsnorm", "rows": 4, "cols": 8},
+    {"kind": "gemm", "name": "up", "m": 4, "n": 4, "k": 8},
+]
+
+
+class TestWhatFlows:
+    @pytest.mark.parametrize("source", ["norm", "norm.result"])
+    def test_a_part_reads_what_an_earlier_one_stores(self, source):
+        first, second = PARTS
+        layer = {
+            "kind": "layer",
+            "name": "l",
+            "problems": [first, second | {"reads": {"a": source}}],
+        }
+        parts = read(**layer).problems
+        assert [part.reads for part in parts] == [{}, {"a": source}]
+
+    @pytest.mark.parametrize(
+        ("place", "source", "allowed"),
+        [(1, "nrom", "norm"), (1, "up", "norm"), (0, "up", "none, it is first")],
+    )
+    def test_no_part_reads_from_a_later_one(self, place, source, allowed):
+        parts = [dict(each) for each in PARTS]
+        parts[place]["reads"] = {"a": source}
+        location, text = mistake(kind="layer", name="l", problems=parts)
+        assert location == ("layer", "problems")
+        assert text == (
+            f"Value error, found {parts[place]['name']} that reads a from {source}, "
+            f"allowed: an earlier part: {allowed}"
+        )
+
+
+class TestSteps:
+    def test_shapes_and_macs_by_hand(self):
+        problem = read(**ATTENTION | {"q_len": 1}, steps=3)
+        kv_len = ATTENTION["kv_len"]
+        assert problem.input_shapes["q"][1] == 3
+        assert problem.input_shapes["k"][1] == kv_len
+        pairs = (kv_len - 2) + (kv_len - 1) + kv_len
+        assert problem.macs == 2 * problem.q_heads * problem.head_dim * pairs
+        assert [problem.at_step(each).kv_len for each in range(3)] == [
+            kv_len - 2,
+            kv_len - 1,
+            kv_len,
+        ]
+
+    @pytest.mark.parametrize(
+        ("keys", "found"),
+        [
+            ({"q_len": 3}, "found 2 with q_len = 3 new tokens, allowed: one in a step"),
+            ({"q_len": 1, "kv_len": 1}, "found 2 with kv_len = 1, allowed: up to kv_len"),
+        ],
+    )
+    def test_a_step_has_one_new_token_and_is_in_the_cache(self, keys, found):
+        assert mistake(**ATTENTION | keys, steps=2) == (
+            ("attention", "steps"),
+            f"Value error, {found}",
+        )
+
+    def test_a_step_of_a_list_has_one_new_token_each(self):
+        assert mistake(**HEADS, sequences=MIXED, steps=2) == (
+            ("attention", "steps"),
+            "Value error, found 2 with a sequence of 3 new tokens, allowed: one in a step",
         )

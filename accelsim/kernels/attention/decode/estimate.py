@@ -64,12 +64,12 @@ class Step(NamedTuple):
         if np.any(ranges > 1):
             cycles = cycles + np.where(ranges > 1, self._merge_cycles(ranges), 0)
         steps = heads * ranges * ceil_div(length, tiling.tile_k)
-        return Estimate(problem.q_len * cycles, problem.q_len * moved, steps)
+        return Estimate(problem.steps * cycles, problem.steps * moved, steps)
 
     @property
     def group(self) -> int:
-        """Query heads of a KV head."""
-        return self.problem.q_heads // self.problem.kv_heads
+        """Query rows of a KV head."""
+        return self.problem.q_heads // self.problem.kv_heads * self.problem.q_len
 
     @property
     def dim(self) -> int:

@@ -1,12 +1,12 @@
 """What decode kernels share: a generation laid out on a machine. Its steps are in `steps`.
 
-A problem is a generation: `q_len` new tokens after kv_len - q_len cached ones. Step s computes row
-s of every head, which under a causal mask sees the first kv_len - q_len + s + 1 keys; it is a
-launch of its own, so it is a phase. A work item is one step of one KV head: K and V are read once
-for the group of query heads that share them. Scores of all keys stay in the scratchpad, in
-`group` rows. With q_len = kv_len the steps are all rows of a window.
+A problem is a generation of `steps` tokens. Step s computes row s of every head, which sees the
+first kv_len - steps + s + 1 keys; it is a launch of its own, so it is a phase. A work item is one
+step of one KV head: K and V are read once for the group of query heads that share them. Scores of
+all keys stay in the scratchpad, in `group` rows. With steps = kv_len they are all rows of a window.
 
-Sequences of different lengths have one new token each, so all of them take one step.
+A kernel may take several new tokens in one step: their rows are folded into the group, as those of
+the heads are.
 
 HBM traffic that every step has, for n keys seen by each KV head: the query and the output,
 2 group d b together. The exact step reads 2 n d b more.
@@ -59,11 +59,14 @@ class DecodeParameters(Spec):
 class Layout(NamedTuple):
     """Sizes in elements, operands in HBM and tiles on chip.
 
-    `heads` are KV heads of all sequences; each has `group` query heads, the rows of most tiles.
+    `heads` are KV heads of all sequences; each has `group` query rows, the rows of most tiles.
     """
 
     heads: int
     group: int
+    """Query heads of a KV head, times the new tokens of a step."""
+    span: int
+    """New tokens of a step, rows of one query head."""
     steps: int
     caches: Any
     """int64 [heads, 2]: where the keys of each begin in K and V, and how many there are."""
@@ -72,6 +75,7 @@ class Layout(NamedTuple):
     dim: int
     tile_k: int
     causal: bool
+    """Whether the rows of a head in one step see only the tokens up to their own."""
     factor: float
     hbm: Operands
     queries: Buffer
@@ -96,7 +100,7 @@ class Layout(NamedTuple):
 
 
 class OnChip(NamedTuple):
-    """Declares buffers with a row for each query head of a group."""
+    """Declares buffers with the query rows of a KV head."""
 
     builder: ProgramBuilder
     group: int
@@ -138,9 +142,14 @@ def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buf
     }
 
 
-def num_steps(problem: AttentionProblem) -> int:
-    """Return the steps of a generation; sequences of different lengths take one."""
-    return problem.most_queries
+def group_of(problem: AttentionProblem) -> int:
+    """Return the query rows of a KV head in a step; all sequences have as many."""
+    return problem.q_heads // problem.kv_heads * problem.most_queries
+
+
+def later_keys(problem: AttentionProblem) -> int:
+    """Return the keys that the last query row of a step sees and the first one does not."""
+    return problem.most_queries - 1 if problem.causal else 0
 
 
 def caches_of(problem: AttentionProblem) -> Array:
@@ -153,9 +162,8 @@ def caches_of(problem: AttentionProblem) -> Array:
 
 def seen_by_steps(problem: AttentionProblem) -> Array:
     """Return the number of keys that each step sees of each KV head, [steps, heads]."""
-    steps = num_steps(problem)
-    hidden = np.arange(steps)[::-1] if problem.causal else np.zeros(steps, np.int64)
-    seen: Array = caches_of(problem)[:, 1] - hidden[:, None]
+    later = np.arange(problem.steps)[::-1]
+    seen: Array = caches_of(problem)[:, 1] - later[:, None]
     return seen
 
 
@@ -226,13 +234,13 @@ class Generation(NamedTuple):
         """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
         problem = self.problem
         builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
-        steps = num_steps(problem)
-        hbm = declare_operands(builder, problem, tensors, steps)
+        hbm = declare_operands(builder, problem, tensors, problem.steps)
         buffers, own = self.declare(builder, tiles.tile_k, keys, tiles.stages)
         layout = Layout(
             heads=problem.num_sequences * problem.kv_heads,
-            group=problem.q_heads // problem.kv_heads,
-            steps=steps,
+            group=group_of(problem),
+            span=problem.most_queries,
+            steps=problem.steps,
             caches=caches_of(problem),
             kv_len=problem.most_keys,
             dim=problem.head_dim,
@@ -241,7 +249,7 @@ class Generation(NamedTuple):
             factor=1 / np.sqrt(problem.head_dim),
             hbm=hbm,
             **buffers,
-            exact_steps=steps,
+            exact_steps=problem.steps,
             own=own,
             mask=None,
         )
@@ -262,8 +270,7 @@ class Generation(NamedTuple):
         self, builder: ProgramBuilder, tile_k: int, keys: int, stages: int
     ) -> tuple[dict[str, Buffer], Any]:
         """Declare the buffers of the frame, and what the kernel has beside them."""
-        group = self.problem.q_heads // self.problem.kv_heads
-        chip = OnChip(builder, group, self.problem.head_dim, self.formats)
+        chip = OnChip(builder, group_of(self.problem), self.problem.head_dim, self.formats)
         return allocate(chip, tile_k, keys, stages), self.declare_own(chip)
 
 
@@ -278,7 +285,8 @@ def _fastest(
     declare: Callable[..., object],
 ) -> DecodeTiles:
     tilings = _tilings(parameters, keys, splits)
-    length = -(-keys // tilings.splits)
+    later = later_keys(problem)
+    length = -(-(keys - later) // tilings.splits) + later
     fits = fitting(machine, declare, tilings.tile_k, length, tilings.stages)
     if not fits.any():
         smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
@@ -308,8 +316,9 @@ class DecodeKernel(Kernel):
     """A kernel over the steps of a generation."""
 
     problem_kind: ClassVar[str] = "attention"
-    phase: ClassVar[Literal["both", "decode"]] = "decode"
     takes_sequences: ClassVar[bool] = True
+    query_rows: ClassVar[Literal["any", "equal", "one"]] = "one"
+    takes_steps: ClassVar[bool] = True
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from accelsim.kernels.attention.decode.frame import Frame, num_steps, seen_by_steps
+from accelsim.kernels.attention.decode.frame import Frame, seen_by_steps
 from accelsim.kernels.base import Array
 from accelsim.program.ops import Unit
 from accelsim.program.program import Program
@@ -25,8 +25,8 @@ def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int
         mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
     frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
     program = frame.record(kernel, k.steps * k.heads)
-    selection = _selection_shares(program, problem, tensors, mask, exact_steps)
-    return replace(program, selection=selection)
+    statistics = _selection_shares(program, problem, tensors, mask, exact_steps)
+    return replace(program, statistics=statistics)
 
 
 @jit_inner
@@ -62,9 +62,8 @@ def _selection_shares(
     head; kept_mass: their share of the softmax weight, in float64, mean over rows (not for rows
     that are not finite). exact_fraction: share of the steps before `first_step`.
     """
-    steps = num_steps(problem)
-    shares = {"exact_fraction": first_step / steps}
-    if first_step == steps:
+    shares = {"exact_fraction": first_step / problem.steps}
+    if first_step == problem.steps:
         return shares
     seen = seen_by_steps(problem)[first_step:]
     rows = _value_rows(program, problem, first_step)
@@ -101,7 +100,7 @@ def _masses(problem: AttentionProblem, tensors: AttentionTensors, kept: Array) -
 def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, head: int) -> Array:
     """Return the softmax weight of the kept keys, [rows, kv_len], for the last rows of a head."""
     rows, kv_head = len(kept), head // (problem.q_heads // problem.kv_heads)
-    queries = tensors.q[head, problem.q_len - rows :].astype(np.float64)
+    queries = tensors.q[head, problem.steps - rows :].astype(np.float64)
     keys = tensors.k[kv_head].astype(np.float64)
     is_seen = np.arange(problem.kv_len) < seen_by_steps(problem)[-rows:, kv_head, None]
     with np.errstate(invalid="ignore", over="ignore"):

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.decode.frame import Generation, OnChip, num_steps
+from accelsim.kernels.attention.decode.frame import Generation, OnChip
 from accelsim.kernels.attention.decode.kept import note_range, record_selection
 from accelsim.kernels.attention.decode.selecting import (
     Picked,
@@ -161,9 +161,9 @@ class Quest(SelectingKernel):
         parameters: QuestParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         bounds = _bounds_of(problem, parameters.page, tensors)
-        exact_steps = min(parameters.exact_steps, num_steps(problem))
+        exact_steps = min(parameters.exact_steps, problem.steps)
         frame = Generation(
             cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters, bounds)
         ).laid_out(machine, tensors)

@@ -29,7 +29,6 @@ from accelsim.kernels.attention.decode.frame import (
     Generation,
     Layout,
     OnChip,
-    num_steps,
 )
 from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.decode.power_law import (
@@ -218,16 +217,16 @@ class Sift(SelectingKernel):
         parameters: SiftParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        warmup = parameters.warmup_of(num_steps(problem), with_numbers=tensors is not None)
+        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
+        warmup = parameters.warmup_of(problem.steps, with_numbers=tensors is not None)
         generation = Generation(
             cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters)
         )
         frame = generation.laid_out(machine, tensors)
         program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
-        if tensors is not None and warmup < num_steps(problem):
-            shares = _shares(frame.layout, num_steps(problem) - warmup)
-            program = replace(program, selection={**program.selection, **shares})
+        if tensors is not None and warmup < problem.steps:
+            shares = _shares(frame.layout, problem.steps - warmup)
+            program = replace(program, statistics={**program.statistics, **shares})
         return program, frame.output
 
 

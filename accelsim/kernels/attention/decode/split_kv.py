@@ -7,9 +7,14 @@ al., "Flash-Decoding for long-context inference" (2023).
 HBM reads of a KV head in a step that sees n keys in s > 1 splits: s group d b + 2 n d b, and
 s group (d + 2) v of partial results with elements of v bytes, as wide as the vector path, which
 were written before; the output is group d b. With one split: group d b + 2 n d b, no partials.
+
+A step may have several new tokens, as when a draft is verified: group counts the rows of all. Under
+a causal mask the keys that the first of them does not see are in the last range, so every row sees
+a key of each range. Source: Leviathan et al., "Fast Inference from Transformers via Speculative
+Decoding" (2023).
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
@@ -20,6 +25,7 @@ from accelsim.kernels.attention.decode.frame import (
     Frame,
     Generation,
     OnChip,
+    later_keys,
     seen_by_steps,
 )
 from accelsim.kernels.attention.decode.steps import (
@@ -34,6 +40,7 @@ from accelsim.kernels.attention.decode.steps import (
     store_output,
     store_quotient,
 )
+from accelsim.kernels.attention.folding import mask_keys
 from accelsim.kernels.attention.stand_ins import stand_ins
 from accelsim.kernels.base import Array
 from accelsim.numerics.formats import Format
@@ -73,6 +80,8 @@ class _Result(NamedTuple):
 class _Own(NamedTuple):
     """What the kernel has beside the frame."""
 
+    later: int
+    """Keys that the first query row of a step does not see; they are in the last range."""
     splits: int
     partials: _Result
     """In HBM."""
@@ -82,9 +91,21 @@ class _Own(NamedTuple):
     rescale: Buffer
 
 
+class _Queries(NamedTuple):
+    """Query rows of a KV head, as a causal mask asks for them; see `folding`."""
+
+    first: int
+    rows: int
+    span: int
+    kv_len: int
+
+
 @jit
 def range_length(cols, splits):
-    """Keys of each range of a step that sees at most `cols` keys; the last one may be shorter."""
+    """Keys of each range of a step whose first rows see at most `cols` keys.
+
+    The last range may be shorter, and has those besides that the first rows do not see.
+    """
     return -(-cols // splits)
 
 
@@ -92,36 +113,39 @@ def range_length(cols, splits):
 def split_kv(p, k):
     """All steps, one after the other, each with a phase of ranges and one that merges them."""
     for step in range(k.steps):
-        length = range_length(k.kv_len - hidden_keys(step, k), k.own.splits)
+        length = range_length(k.kv_len - hidden_keys(step, k) - k.own.later, k.own.splits)
         for item in range(step * k.heads, (step + 1) * k.heads):
             at = item_at(item, k)
-            for split in range(_num_ranges(at, length)):
+            for split in range(_num_ranges(at, length, k)):
                 al.begin_item(p, 2 * step)
                 _range_of_keys(p, split, length, at, k)
         for item in range(step * k.heads, (step + 1) * k.heads):
             at = item_at(item, k)
-            if at.seen > length:
+            ranges = _num_ranges(at, length, k)
+            if ranges > 1:
                 al.begin_item(p, 2 * step + 1)
-                _merge(p, _num_ranges(at, length), at, k)
+                _merge(p, ranges, at, k)
 
 
 @jit_inner
-def _num_ranges(at, length):
+def _num_ranges(at, length, k):
     """Ranges of a head, each of `length` keys but for the last one."""
-    return -(-at.seen // length)
+    return -(-(at.seen - k.own.later) // length)
 
 
 @jit_inner
 def _range_of_keys(p, split, length, at, k):
     """Attention to one range of keys; its result is the output, if there is no other one."""
-    start = split * length
-    rows = Range(at.kv_row + start, min(length, at.seen - start))
+    start, ranges = split * length, _num_ranges(at, length, k)
+    rows = Range(at.kv_row + start, length if split + 1 < ranges else at.seen - start)
     x = al.tile(k.x, 0, k.group, rows.size)
     load_queries(p, at, k)
     score(p, x, rows, at, k)
+    if k.own.later:
+        mask_keys(p, x, start, _Queries(0, k.group, k.span, at.seen), k)
     total = exponentials(p, x, k)
     add_values(p, as_operand(p, x, k), rows, False, k)
-    if at.seen <= length:
+    if ranges == 1:
         store_output(p, total, at, k)
     else:
         _store_partial(p, split, at, k)
@@ -197,6 +221,7 @@ class SplitKv(DecodeKernel):
 
     name: ClassVar[str] = "split_kv"
     summary: ClassVar[str] = "exact decode, the keys of a step split over cores and merged"
+    query_rows: ClassVar[Literal["any", "equal", "one"]] = "equal"
     parameters: ClassVar[type[Spec]] = SplitKvParameters
 
     @classmethod
@@ -207,13 +232,14 @@ class SplitKv(DecodeKernel):
         parameters: SplitKvParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         tiles = split_tiles(problem, machine, parameters)
-        length = range_length(problem.most_keys, tiles.splits)
+        later = later_keys(problem)
+        length = range_length(problem.most_keys - later, tiles.splits) + later
         generation = _generation(problem, parameters)
         frame = generation.with_tiles(tiles, length, tensors)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
-        own = frame.layout.own._replace(splits=tiles.splits, partials=partials)
+        own = frame.layout.own._replace(later=later, splits=tiles.splits, partials=partials)
         items = _num_items(problem, tiles.splits)
         program = frame.with_layout(own=own).record(split_kv, items)
         return program.with_parameters(splits=tiles.splits), frame.output
@@ -240,10 +266,11 @@ def split_tiles(
     (sequences,) = stand_ins(problem)
     splits = _splits(sequences, machine)
     tiles = generation.fastest_tiles(machine, sequences.kv_len, splits)
-    length = range_length(sequences.kv_len, tiles.splits)
     if problem.sequences is None:
         return tiles
-    return tiles._replace(splits=ceil_div(problem.most_keys, length))
+    later = later_keys(problem)
+    length = range_length(sequences.kv_len - later, tiles.splits)
+    return tiles._replace(splits=ceil_div(problem.most_keys - later, length))
 
 
 def _generation(problem: AttentionProblem, parameters: SplitKvParameters) -> Generation:
@@ -261,7 +288,7 @@ def _splits(problem: AttentionProblem, machine: MachineSpec) -> tuple[int, ...]:
 
 def _num_items(problem: AttentionProblem, splits: int) -> int:
     """Return the work items of all steps: ranges, and a merge where there are several."""
-    seen = seen_by_steps(problem)
+    seen = seen_by_steps(problem) - later_keys(problem)
     ranges = -(-seen // range_length(seen.max(axis=1, keepdims=True), splits))
     return int((ranges + (ranges > 1)).sum())
 
@@ -289,4 +316,4 @@ def _declare(chip: OnChip) -> _Own:
         total=chip.rows("next_total", 1, slots=2),
     )
     unknown = _Result(None, None, None)
-    return _Own(1, unknown, following, chip.rows("new_largest", 1), chip.rows("rescale", 1))
+    return _Own(0, 1, unknown, following, chip.rows("new_largest", 1), chip.rows("rescale", 1))

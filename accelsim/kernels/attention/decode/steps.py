@@ -21,7 +21,7 @@ class Item(NamedTuple):
     seen: int
     """Keys that the step sees."""
     q_row: int
-    """First query head of the group, a row of Q."""
+    """First row of the group in Q."""
     kv_row: int
     """First row of the head in K and V."""
 
@@ -43,8 +43,8 @@ class Listed(NamedTuple):
 
 @jit_inner
 def hidden_keys(step, k):
-    """Keys of later steps, which a causal mask hides."""
-    return k.steps - 1 - step if k.causal else 0
+    """Keys of later steps."""
+    return k.steps - 1 - step
 
 
 @jit_inner
@@ -67,7 +67,7 @@ def begin_step(p, number, k):
 
 @jit_inner
 def load_queries(p, at, k):
-    """Load one row of each query head of a group."""
+    """Load the query rows of a KV head."""
     al.load(p, queries_of(at, k), k.hbm.q, at.q_row, at.step * k.dim)
 
 
@@ -152,7 +152,7 @@ def add_values(p, weights, rows, accumulate, k):
 
 @jit_inner
 def store_output(p, divisor, at, k):
-    """Divide the sum of weighted values by `divisor` and store a row of each query head."""
+    """Divide the sum of weighted values by `divisor` and store the rows of a KV head."""
     output = al.tile(k.output, 0, k.group, k.dim)
     al.move(p, output, al.tile(k.output_acc, 0, k.group, k.dim))
     store_quotient(p, output, divisor, at, k)

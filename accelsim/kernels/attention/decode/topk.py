@@ -17,7 +17,7 @@ from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.decode.frame import Generation, OnChip, num_steps
+from accelsim.kernels.attention.decode.frame import Generation, OnChip
 from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
 from accelsim.kernels.attention.decode.selecting import (
     Picked,
@@ -105,7 +105,7 @@ class TopK(SelectingKernel):
         parameters: TopKParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         ranking = Ranking[parameters.ranking.upper()]
 
         def declare(chip: OnChip) -> _Own:
@@ -114,5 +114,5 @@ class TopK(SelectingKernel):
             return _Own(parameters.kept, wanted, union, picked)
 
         frame = Generation(cls.name, problem, parameters, declare).laid_out(machine, tensors)
-        exact_steps = min(parameters.exact_steps, num_steps(problem))
+        exact_steps = min(parameters.exact_steps, problem.steps)
         return record_selection(frame, top_k, exact_steps), frame.output

@@ -16,7 +16,6 @@ from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
     Generation,
-    num_steps,
     seen_by_steps,
 )
 from accelsim.kernels.attention.decode.kept import note_range, record_selection
@@ -75,8 +74,8 @@ class Window(DecodeKernel):
         parameters: WindowParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        exact_steps = min(parameters.exact_steps, num_steps(problem))
+        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
+        exact_steps = min(parameters.exact_steps, problem.steps)
         own = _Own(parameters.window, parameters.sinks)
         most_keys = min(problem.most_keys, parameters.sinks + parameters.window)
         if exact_steps:

@@ -221,12 +221,12 @@ class IntFlash(Kernel):
         layout = layout_of(problem, step_formats(problem.dtype, "fp32"), hbm, buffers)
         attention = Loop(int_flash, len(own.row_tiles) * plan.heads, (own, layout))
         program = record_phases(builder, [coding, [attention]])
-        selection = {
+        statistics = {
             "accumulator_overflows": float(program.overflows),
             "accumulator_bound_bits": log2(largest),
         }
         program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
-        return replace(program, selection=selection), hbm.o.data
+        return replace(program, statistics=statistics), hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

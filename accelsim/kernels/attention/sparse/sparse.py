@@ -208,7 +208,7 @@ class Sparse(Kernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 
-        The selection holds density, the share of visible blocks that is kept; of scored masks
+        Its statistics are density, the share of visible blocks that is kept; of scored masks
         fallback_fraction, the share of query blocks that fell back to all of their keys; and with
         tensors kept_mass and recall, see `mass_kept`.
         """
@@ -222,7 +222,7 @@ class Sparse(Kernel):
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         plan = _Plan(builder, problem, machine, parameters, tensors, *sizes)
         program = builder.record(plan.run, plan.items).with_parameters(block=sizes[0])
-        return replace(program, selection=plan.summary()), plan.hbm.o.data
+        return replace(program, statistics=plan.summary()), plan.hbm.o.data
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -97,7 +97,7 @@ class _Frame:
         program = record_phases(builder, [*coded.phases, [own]])
         told = {**_sums(program, largest, layout), **plan.statistics}
         program = program.with_parameters(tile_m=tiles.m, tile_n=tiles.n, tile_k=tiles.k)
-        return replace(program.with_parameters(**plan.chosen), selection=told), layout.hbm.y.data
+        return replace(program.with_parameters(**plan.chosen), statistics=told), layout.hbm.y.data
 
     def _tiles(self) -> Tiles:
         plan = self.plan
