@@ -6,17 +6,29 @@ the rates of the queue and the memory. The core is alone here: what others take 
 a bound on whole items, because the waits of one are the work of another.
 """
 
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.hardware.machine import DmaSpec, MachineSpec
-from accelsim.kernels.estimate.order import Use, order_of_none
-from accelsim.program.ops import Unit
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.order import (
+    CLAIM,
+    COST,
+    KIND,
+    NOTE_FREE,
+    NOTE_REQUEST,
+    WAITS,
+    Orders,
+)
+from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, Unit
+from accelsim.runtime.jit import jit, jit_inner
 
 Cycles = npt.NDArray[np.float64]
+
+_TOGETHER = 64
+"""Candidates that are followed together: their times stay near the core that computes them."""
 
 
 class Supply(NamedTuple):
@@ -35,101 +47,169 @@ class Supply(NamedTuple):
         return self._replace(begin_cycles=begin_cycles)
 
 
-class _Queue:
-    """One DMA queue."""
+class _Core(NamedTuple):
+    """What compiled code needs of a machine; of both queues, loads first."""
 
-    def __init__(self, queue: DmaSpec, supply: Supply) -> None:
-        self.supply, self.bandwidth, self.in_flight = supply, queue.bandwidth, queue.in_flight
-        self.requested: Any = 0.0
-        self.served: Any = supply.begin_cycles
-        self.passed: Any = 0.0
-        self.ends: list[Any] = []
-
-    def transfer(self, waits: list[Any], num_bytes: Any) -> Any:
-        """Return when a transfer has ended that may be requested once all `waits` have passed."""
-        if len(self.ends) >= self.in_flight:
-            waits.append(self.ends[-self.in_flight])
-        self.requested = reduce(np.maximum, waits, self.requested)
-        served = num_bytes * self.supply.cycles_per_byte
-        self.served = np.maximum(self.served, self.requested) + served
-        self.passed = np.maximum(self.passed, self.requested) + num_bytes / self.bandwidth
-        arrival = self.served + self.supply.latency_cycles
-        self.ends.append(np.maximum(arrival, self.passed + self.supply.port_latency_cycles))
-        return self.ends[-1]
+    latency: Cycles
+    """Of every unit."""
+    bandwidth: Cycles
+    in_flight: npt.NDArray[np.int64]
+    is_overlapped: bool
+    """Whether an item is claimed before the one before has ended."""
+    cycles_per_byte: float
+    port_latency: float
 
 
-class Timeline:
-    """One core. Times are cycles from the first claim, as arrays or as one number for all."""
+def follow(
+    orders: Orders, which: Any, machine: MachineSpec, supply: Supply, costs: Sequence[Any]
+) -> Cycles:
+    """Return what the orders note, [notes, candidates]: cycles from the first claim.
 
-    def __init__(
-        self, machine: MachineSpec, supply: Supply, *slots: dict[str, int], layout: Any = 0
-    ) -> None:
-        """slots: of each buffer, 1 where it is not named, in one or several layouts.
+    which: the order of every candidate. costs: cycles or bytes, a number or an array for each.
+    """
+    matrix, served = np.empty((len(costs), len(which))), np.empty((2, len(which)))
+    for row, cost in zip(matrix, costs, strict=True):
+        row[:] = cost
+    served[0], served[1] = supply.latency_cycles, supply.begin_cycles
+    return np.asarray(_follow(orders, which, _core(machine, supply), matrix, served))
 
-        layout: which of them candidates have, as an array if there are several.
-        """
-        self._layout, self._items_in_flight = layout, machine.items_in_flight
-        self.waits = supply.begin_cycles
-        """Before the memory begins with the first load."""
-        self._latency = {
-            Unit.CUBE: machine.cube.latency_cycles if machine.cube else 0,
-            Unit.INT_MAC: machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0,
-            Unit.VECTOR: machine.vector.pipeline_depth_cycles,
-            Unit.MOVE: 0,
-        }
+
+def _core(machine: MachineSpec, supply: Supply) -> _Core:
+    latency = np.zeros(NUM_UNITS)
+    latency[Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
+    latency[Unit.INT_MAC] = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
+    latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
+    queues = machine.load, machine.store
+    return _Core(
+        latency,
+        np.array([float(queue.bandwidth) for queue in queues]),
+        np.array([queue.in_flight for queue in queues]),
+        machine.items_in_flight > 1,
+        float(supply.cycles_per_byte),
+        float(supply.port_latency_cycles),
+    )
+
+
+class _Times(NamedTuple):
+    """Of some candidates that are followed together; of both queues, loads first."""
+
+    claimed: Cycles
+    retired: Cycles
+    """When everything so far has ended."""
+    free: Cycles
+    """Of every unit, when it is done with what it was given."""
+    requested: Cycles
+    served: Cycles
+    """By the memory."""
+    passed: Cycles
+    """Through the queue."""
+    latency: Cycles
+    ends: Cycles
+    """Of every row of the order."""
+    cost: Cycles
+    """Of the op at hand."""
+
+
+@jit
+def _follow(orders, which, core, costs, served):
+    """All candidates, as many together as have the same order."""
+    notes = np.empty((orders.num_notes, len(which)))
+    own = np.empty(_TOGETHER, np.int64)
+    for number in range(len(orders.begins) - 1):
+        rows, found = orders.rows[orders.begins[number] : orders.begins[number + 1]], 0
+        for candidate in range(len(which)):
+            if which[candidate] == number:
+                own[found] = candidate
+                found += 1
+            if found == _TOGETHER or (found > 0 and candidate == len(which) - 1):
+                _follow_some(rows, own[:found], core, costs, served, notes)
+                found = 0
+    return notes
+
+
+@jit_inner
+def _follow_some(rows, own, core, costs, served, notes):
+    """Candidates of one order."""
+    times, note = _start(len(rows), own, core, served), 0
+    transfers, counts = np.empty((2, len(rows)), np.int64), np.zeros(2, np.int64)
+    for number in range(len(rows)):
+        row, end = rows[number], times.ends[number]
+        kind = row[KIND]
+        if kind == CLAIM:
+            times.claimed[:] = times.requested[0] if core.is_overlapped else times.retired
+        elif kind > CLAIM:
+            noted = _noted(row, times)
+            for i in range(len(own)):
+                notes[note, own[i]] = noted[i]
+            note += 1
+        else:
+            for i in range(len(own)):
+                times.cost[i] = costs[row[COST], own[i]]
+            _await_tiles(row, end, times)
+            if kind < FIRST_MEMORY_UNIT:
+                _compute(times.free[kind], end, times.cost, core.latency[kind])
+            else:
+                queue = kind - FIRST_MEMORY_UNIT
+                before = counts[queue] - core.in_flight[queue]
+                if before >= 0:
+                    _delay(end, times.ends[transfers[queue, before]])
+                transfers[queue, counts[queue]] = number
+                counts[queue] += 1
+                _transfer(queue, end, times, core)
+            _delay(times.retired, end)
+
+
+@jit_inner
+def _start(num_rows, own, core, served):
+    count = len(own)
+    queues, ends = np.zeros((4, 2, count)), np.empty((num_rows, count))
+    units = np.zeros((NUM_UNITS + 3, count))
+    for i in range(count):
+        queues[1, 0, i], queues[3, 0, i] = served[1, own[i]], served[0, own[i]]
         # What is stored goes to the next memory, whether or not it had it before.
-        stored = supply._replace(latency_cycles=supply.port_latency_cycles, begin_cycles=0.0)
-        self._load, self._store = _Queue(machine.load, supply), _Queue(machine.store, stored)
-        self._order = order_of_none(*(tuple(each.items()) for each in slots))
-        self._free: dict[Unit, Any] = {}
-        self._ends: list[Any] = []
-        """Of each op."""
-        self._claimed: Any = 0.0
+        queues[3, 1, i] = core.port_latency
+    return _Times(
+        units[0], units[1], units[3:], queues[0], queues[1], queues[2], queues[3], ends, units[2]
+    )
 
-    @property
-    def last_request(self) -> Any:
-        """When the last load was requested: then the core claims its next item."""
-        return self._load.requested
 
-    @property
-    def retired(self) -> Any:
-        """When everything has ended."""
-        return reduce(np.maximum, [self._ends[last] for last in self._order.last.values()])
+@jit_inner
+def _noted(row, times):
+    if row[KIND] == NOTE_FREE:
+        return times.free[row[COST]]
+    return times.requested[0] if row[KIND] == NOTE_REQUEST else times.retired
 
-    def free(self, unit: Unit) -> Any:
-        """When a compute unit is done with what it was given."""
-        return self._free[unit]
 
-    def claim(self) -> None:
-        """Begin the next work item; ops of the one before may still be under way."""
-        if self._ends:
-            is_overlapped = self._items_in_flight > 1
-            self._claimed = self.last_request if is_overlapped else self.retired
-        self._order = self._order.then_claim()
+@jit_inner
+def _await_tiles(row, end, times):
+    """When other units have done what an op waits for."""
+    end[:] = times.claimed
+    for unit in range(NUM_UNITS):
+        if row[WAITS + unit] >= 0:
+            _delay(end, times.ends[row[WAITS + unit]])
 
-    def run(self, unit: Unit, cycles: Any, reads: tuple[Use, ...], writes: Use) -> None:
-        """Run one op of a compute unit."""
-        waits = self._waits(unit, reads, writes)
-        if unit in self._free:
-            waits.append(self._free[unit])
-        self._free[unit] = end = reduce(np.maximum, waits) + cycles
-        latency = self._latency[unit]
-        self._ends.append(end + latency if latency else end)
 
-    def load(self, num_bytes: Any, tile: Use) -> None:
-        """Load a tile."""
-        self._ends.append(self._load.transfer(self._waits(Unit.LOAD, (), tile), num_bytes))
+@jit_inner
+def _delay(end, other):
+    """The later of both."""
+    for i in range(len(end)):
+        end[i] = end[i] if end[i] > other[i] else other[i]
 
-    def store(self, num_bytes: Any, tile: Use) -> None:
-        """Store a tile."""
-        self._ends.append(self._store.transfer(self._waits(Unit.STORE, (tile,), None), num_bytes))
 
-    def _waits(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> list[Any]:
-        """Return what the next op waits for, but its own unit."""
-        self._order = order = self._order.then(unit, reads, writes)
-        if len(order.waits) == 1:
-            waits = [self._ends[number] for number in order.waits[0]]
-            return [self._claimed, *waits] if order.awaits_claim else waits
-        by_layout = ([self._ends[number] for number in numbers] for numbers in order.waits)
-        latest = [reduce(np.maximum, each, self._claimed) for each in by_layout]
-        return [np.choose(self._layout, latest)]
+@jit_inner
+def _compute(free, end, cost, latency):
+    for i in range(len(end)):
+        free[i] = (free[i] if free[i] > end[i] else end[i]) + cost[i]
+        end[i] = free[i] + latency
+
+
+@jit_inner
+def _transfer(queue, end, times, core):
+    """A transfer that may be requested at `end`."""
+    requested, served, passed = times.requested[queue], times.served[queue], times.passed[queue]
+    for i in range(len(end)):
+        requested[i] = max(requested[i], end[i])
+        served[i] = max(served[i], requested[i]) + times.cost[i] * core.cycles_per_byte
+        passed[i] = max(passed[i], requested[i]) + times.cost[i] / core.bandwidth[queue]
+        arrival = served[i] + times.latency[queue, i]
+        end[i] = max(arrival, passed[i] + core.port_latency)

@@ -7,7 +7,7 @@ import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Blocks, BlockTimes, Cut, Tiling
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, Work, one_tile, two_tiles
+from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, Work, online_orders
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
@@ -18,7 +18,6 @@ from accelsim.kernels.estimate.memory import (
     supply_of,
 )
 from accelsim.kernels.estimate.placement import last_end, last_wave, query_blocks
-from accelsim.kernels.estimate.timeline import Supply
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
@@ -167,25 +166,10 @@ class OnlineEstimate(NamedTuple):
         shares = np.tile(np.minimum(1.0, machine.cores / cut.items), 2)
         key_tiles = np.tile(np.ceil(self.problem.kv_len / tiling.tile_k), 2)
         waits = np.tile(others, 2) * (turns[0].first_bytes(key_tiles) + turns[1].query_bytes)
-        is_pair = np.tile(tiling.query_tiles == 2, 2)
-        groups = [own for own in (np.flatnonzero(~is_pair), np.flatnonzero(is_pair)) if len(own)]
-        loops = [
-            self._followed(
-                supply_of(machine, shares[own]).behind(waits[own]),
-                *(work.at(own) for work in turns),
-                in_turn=is_pair[own[0]],
-            )
-            for own in groups
-        ]
-        order = np.argsort(np.concatenate(groups))
-        return Loop(*(np.hstack(each)[:, order] for each in zip(*loops, strict=True)))
-
-    def _followed(self, supply: Supply, first: Work, second: Work, *, in_turn: bool) -> Loop:
-        """Return the times of items of one query tile, or of two that take turns."""
-        if in_turn:
-            return two_tiles(self.machine, supply, first, second)
-        shared = self.shares_weights
-        return one_tile(self.machine, supply, first, unit=self.unit, shares_weights=shared)
+        is_pair = np.tile(tiling.query_tiles - 1, 2)
+        supply = supply_of(machine, shares).behind(waits)
+        orders = online_orders(self.unit, shares_weights=self.shares_weights)
+        return orders.followed(is_pair, machine, supply, *turns)
 
     def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Loads:
         """Return the time to load K and V of a key tile.
