@@ -23,7 +23,7 @@ from accelsim.kernels.estimate.order import (
     Orders,
 )
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, Unit
-from accelsim.runtime.jit import jit, jit_inner
+from accelsim.runtime.jit import jit, jit_inline
 
 Cycles = npt.NDArray[np.float64]
 
@@ -48,16 +48,38 @@ class Supply(NamedTuple):
 
 
 class _Core(NamedTuple):
-    """What compiled code needs of a machine; of both queues, loads first."""
+    """What compiled code needs of a machine and its memory; of both queues, that of loads first."""
 
     latency: Cycles
-    """Of every unit."""
+    """Of every compute unit."""
     bandwidth: Cycles
     in_flight: npt.NDArray[np.int64]
     is_overlapped: bool
     """Whether an item is claimed before the one before has ended."""
     cycles_per_byte: float
     port_latency: float
+
+
+class _Group(NamedTuple):
+    """Candidates of one order that are followed together, and what is known of them."""
+
+    own: npt.NDArray[np.int64]
+    """Their numbers."""
+    now: Cycles
+    """Times at the op at hand; rows are those below."""
+    ends: Cycles
+    """Of every row of the order."""
+    transfers: npt.NDArray[np.int64]
+    """Rows of the transfers of both queues so far."""
+    begun: npt.NDArray[np.int64]
+    """How many these are."""
+
+
+_CLAIMED, _RETIRED = 0, 1
+_REQUESTED, _SERVED, _PASSED, _LATENCY = 2, 4, 6, 8
+"""Of the queue of loads; the next row is that of stores."""
+_FREE = 10
+"""Of the first unit."""
 
 
 def follow(
@@ -67,15 +89,16 @@ def follow(
 
     which: the order of every candidate. costs: cycles or bytes, a number or an array for each.
     """
-    matrix, served = np.empty((len(costs), len(which))), np.empty((2, len(which)))
-    for row, cost in zip(matrix, costs, strict=True):
+    matrix = np.empty((len(costs) + 2, len(which)))
+    for row, cost in zip(
+        matrix, (*costs, supply.begin_cycles, supply.latency_cycles), strict=True
+    ):
         row[:] = cost
-    served[0], served[1] = supply.latency_cycles, supply.begin_cycles
-    return np.asarray(_follow(orders, which, _core(machine, supply), matrix, served))
+    return np.asarray(_follow(*orders, which, _core_of(machine, supply), matrix))
 
 
-def _core(machine: MachineSpec, supply: Supply) -> _Core:
-    latency = np.zeros(NUM_UNITS)
+def _core_of(machine: MachineSpec, supply: Supply) -> _Core:
+    latency = np.zeros(FIRST_MEMORY_UNIT)
     latency[Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
     latency[Unit.INT_MAC] = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
     latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
@@ -90,126 +113,116 @@ def _core(machine: MachineSpec, supply: Supply) -> _Core:
     )
 
 
-class _Times(NamedTuple):
-    """Of some candidates that are followed together; of both queues, loads first."""
-
-    claimed: Cycles
-    retired: Cycles
-    """When everything so far has ended."""
-    free: Cycles
-    """Of every unit, when it is done with what it was given."""
-    requested: Cycles
-    served: Cycles
-    """By the memory."""
-    passed: Cycles
-    """Through the queue."""
-    latency: Cycles
-    ends: Cycles
-    """Of every row of the order."""
-    cost: Cycles
-    """Of the op at hand."""
-
-
 @jit
-def _follow(orders, which, core, costs, served):
-    """All candidates, as many together as have the same order."""
-    notes = np.empty((orders.num_notes, len(which)))
-    own = np.empty(_TOGETHER, np.int64)
-    for number in range(len(orders.begins) - 1):
-        rows, found = orders.rows[orders.begins[number] : orders.begins[number + 1]], 0
+def _follow(rows, begins, num_notes, which, core, costs):
+    """All candidates, as many together as have the same order.
+
+    costs: also when the memory begins with each of them, and its latency.
+    """
+    notes, most = np.empty((num_notes, len(which))), len(rows)
+    group = _Group(
+        np.empty(_TOGETHER, np.int64),
+        np.empty((_FREE + FIRST_MEMORY_UNIT, _TOGETHER)),
+        np.empty((most, _TOGETHER)),
+        np.empty((2, most), np.int64),
+        np.empty(2, np.int64),
+    )
+    for order in range(len(begins) - 1):
+        count = 0
         for candidate in range(len(which)):
-            if which[candidate] == number:
-                own[found] = candidate
-                found += 1
-            if found == _TOGETHER or (found > 0 and candidate == len(which) - 1):
-                _follow_some(rows, own[:found], core, costs, served, notes)
-                found = 0
+            if which[candidate] == order:
+                group.own[count] = candidate
+                count += 1
+            if count == _TOGETHER or (count > 0 and candidate == len(which) - 1):
+                _begin(group, count, core, costs)
+                _run(group, count, rows, begins[order], begins[order + 1], core, costs, notes)
+                count = 0
     return notes
 
 
-@jit_inner
-def _follow_some(rows, own, core, costs, served, notes):
-    """Candidates of one order."""
-    times, note = _start(len(rows), own, core, served), 0
-    transfers, counts = np.empty((2, len(rows)), np.int64), np.zeros(2, np.int64)
-    for number in range(len(rows)):
-        row, end = rows[number], times.ends[number]
+@jit_inline
+def _begin(group, count, core, costs):
+    group.begun[0] = group.begun[1] = 0
+    for row in range(len(group.now)):
+        for i in range(count):
+            group.now[row, i] = 0.0
+    for i in range(count):
+        group.now[_SERVED, i] = costs[-2, group.own[i]]
+        group.now[_LATENCY, i] = costs[-1, group.own[i]]
+        # What is stored goes to the next memory, whether or not it had it before.
+        group.now[_LATENCY + 1, i] = core.port_latency
+
+
+@jit_inline
+def _run(group, count, rows, begin, end, core, costs, notes):
+    """The ops of an order; their costs are those of the candidates of the group."""
+    note = 0
+    for op in range(end - begin):
+        row = rows[begin + op]
         kind = row[KIND]
         if kind == CLAIM:
-            times.claimed[:] = times.requested[0] if core.is_overlapped else times.retired
+            source = _REQUESTED if core.is_overlapped else _RETIRED
+            for i in range(count):
+                group.now[_CLAIMED, i] = group.now[source, i]
         elif kind > CLAIM:
-            noted = _noted(row, times)
-            for i in range(len(own)):
-                notes[note, own[i]] = noted[i]
+            source = _noted(row)
+            for i in range(count):
+                notes[note, group.own[i]] = group.now[source, i]
             note += 1
         else:
-            for i in range(len(own)):
-                times.cost[i] = costs[row[COST], own[i]]
-            _await_tiles(row, end, times)
+            for i in range(count):
+                group.ends[op, i] = group.now[_CLAIMED, i]
+            for unit in range(NUM_UNITS):
+                if row[WAITS + unit] >= 0:
+                    _delay(group.ends, op, group.ends, row[WAITS + unit], count)
             if kind < FIRST_MEMORY_UNIT:
-                _compute(times.free[kind], end, times.cost, core.latency[kind])
+                _compute(group, count, op, row, core, costs)
             else:
-                queue = kind - FIRST_MEMORY_UNIT
-                before = counts[queue] - core.in_flight[queue]
-                if before >= 0:
-                    _delay(end, times.ends[transfers[queue, before]])
-                transfers[queue, counts[queue]] = number
-                counts[queue] += 1
-                _transfer(queue, end, times, core)
-            _delay(times.retired, end)
+                _transfer(group, count, op, row, core, costs)
+            _delay(group.now, _RETIRED, group.ends, op, count)
 
 
-@jit_inner
-def _start(num_rows, own, core, served):
-    count = len(own)
-    queues, ends = np.zeros((4, 2, count)), np.empty((num_rows, count))
-    units = np.zeros((NUM_UNITS + 3, count))
-    for i in range(count):
-        queues[1, 0, i], queues[3, 0, i] = served[1, own[i]], served[0, own[i]]
-        # What is stored goes to the next memory, whether or not it had it before.
-        queues[3, 1, i] = core.port_latency
-    return _Times(
-        units[0], units[1], units[3:], queues[0], queues[1], queues[2], queues[3], ends, units[2]
-    )
-
-
-@jit_inner
-def _noted(row, times):
+@jit_inline
+def _noted(row):
+    """Where the time is that is noted."""
     if row[KIND] == NOTE_FREE:
-        return times.free[row[COST]]
-    return times.requested[0] if row[KIND] == NOTE_REQUEST else times.retired
+        return _FREE + row[COST]
+    return _REQUESTED if row[KIND] == NOTE_REQUEST else _RETIRED
 
 
-@jit_inner
-def _await_tiles(row, end, times):
-    """When other units have done what an op waits for."""
-    end[:] = times.claimed
-    for unit in range(NUM_UNITS):
-        if row[WAITS + unit] >= 0:
-            _delay(end, times.ends[row[WAITS + unit]])
+@jit_inline
+def _delay(times, row, others, other, count):
+    """The later of two times."""
+    for i in range(count):
+        times[row, i] = max(times[row, i], others[other, i])
 
 
-@jit_inner
-def _delay(end, other):
-    """The later of both."""
-    for i in range(len(end)):
-        end[i] = end[i] if end[i] > other[i] else other[i]
+@jit_inline
+def _compute(group, count, op, row, core, costs):
+    """An op of a compute unit, whose tiles are ready at `ends`."""
+    unit = row[KIND]
+    for i in range(count):
+        start = max(group.now[_FREE + unit, i], group.ends[op, i])
+        free = start + costs[row[COST], group.own[i]]
+        group.now[_FREE + unit, i] = free
+        group.ends[op, i] = free + core.latency[unit]
 
 
-@jit_inner
-def _compute(free, end, cost, latency):
-    for i in range(len(end)):
-        free[i] = (free[i] if free[i] > end[i] else end[i]) + cost[i]
-        end[i] = free[i] + latency
-
-
-@jit_inner
-def _transfer(queue, end, times, core):
-    """A transfer that may be requested at `end`."""
-    requested, served, passed = times.requested[queue], times.served[queue], times.passed[queue]
-    for i in range(len(end)):
-        requested[i] = max(requested[i], end[i])
-        served[i] = max(served[i], requested[i]) + times.cost[i] * core.cycles_per_byte
-        passed[i] = max(passed[i], requested[i]) + times.cost[i] / core.bandwidth[queue]
-        arrival = served[i] + times.latency[queue, i]
-        end[i] = max(arrival, passed[i] + core.port_latency)
+@jit_inline
+def _transfer(group, count, op, row, core, costs):
+    """A transfer, whose tile is ready at `ends`."""
+    now, ends, queue = group.now, group.ends, row[KIND] - FIRST_MEMORY_UNIT
+    before = group.begun[queue] - core.in_flight[queue]
+    if before >= 0:
+        _delay(ends, op, ends, group.transfers[queue, before], count)
+    group.transfers[queue, group.begun[queue]] = op
+    group.begun[queue] += 1
+    for i in range(count):
+        num_bytes = costs[row[COST], group.own[i]]
+        requested = max(now[_REQUESTED + queue, i], ends[op, i])
+        served = max(now[_SERVED + queue, i], requested) + num_bytes * core.cycles_per_byte
+        passed = max(now[_PASSED + queue, i], requested) + num_bytes / core.bandwidth[queue]
+        now[_REQUESTED + queue, i] = requested
+        now[_SERVED + queue, i] = served
+        now[_PASSED + queue, i] = passed
+        ends[op, i] = max(served + now[_LATENCY + queue, i], passed + core.port_latency)
