@@ -17,7 +17,7 @@ from accelsim.kernels.estimate.memory import (
     supply_of,
 )
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
-from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
 from accelsim.kernels.estimate.timeline import Supply, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -171,7 +171,7 @@ class _Items(NamedTuple):
     """Tiles that are followed."""
 
     def times(self) -> ItemTimes:
-        """Return their times, [candidates, 1]."""
+        """Return their times, [candidates]."""
         machine, counts, stages = self.step.machine, self.counts, self.tiling.stages
         active, last, by_others = self._shared_cycles()
         waits = self._first_bytes() / self._tile_bytes * active * by_others
@@ -193,7 +193,7 @@ class _Items(NamedTuple):
             claims + more,
             waits,
         )
-        return ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
+        return limited(ItemTimes(*parts), machine.items_in_flight)
 
     def _followed(self, supply: Supply, waits: Array) -> Array:
         """Return the end of an item, when it was claimed for, and the end of one behind it."""

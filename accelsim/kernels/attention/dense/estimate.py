@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, loop_of
+from accelsim.kernels.attention.flash.loop import FOLLOWED, Loads, Loop, times_in_loop
 from accelsim.kernels.attention.folding import QueryHeads
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
@@ -20,13 +20,11 @@ from accelsim.kernels.estimate.memory import (
     supply_of,
 )
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
-from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
 from accelsim.kernels.estimate.timeline import follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
-
-_STEPS = 5
 
 
 class Traffic(NamedTuple):
@@ -76,10 +74,10 @@ class Dense(NamedTuple):
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others, waves) for each in (active, last))
-        parts = (alone, *both, 0 * alone, waits + 0 * alone)
-        whole = ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
+        parts = (alone, *both, 0 * alone, waits)
+        whole = limited(ItemTimes(*parts), machine.items_in_flight)
         # The last tile of a head may have fewer rows: the mean is that of all rows.
-        mean = (self.heads.rows / counts / rows)[:, None]
+        mean = self.heads.rows / counts / rows
         cycles = _placed(whole, items, machine.cores, mean)
         return self._phase(cycles, traffic, with_products=False)
 
@@ -111,17 +109,13 @@ class Dense(NamedTuple):
         """Return the time of a phase of products; phase: what one of its items is made of."""
         counts = ceil_div(self.heads.rows, block_rows)
         items = self.heads.heads * counts
-        tiles = (self.problem.kv_len / tile_k)[:, None]
-        item_bytes = traffic.moved / items / tiles[:, 0]
+        tiles = self.problem.kv_len / tile_k
+        item_bytes = traffic.moved / items / tiles
         loads = self._loads(item_bytes, items, traffic)
         others = loads.shared * loads.by_others / item_bytes
-        which = np.zeros(len(tile_k), np.int64)
-        single, loop = (
-            self._loop(phase(block_rows, tile_k, steps), which, others, steps)
-            for steps in (1, _STEPS)
-        )
-        times = loop.after(single).times(tiles, loads).limited(self.machine.items_in_flight)
-        mean = (self.heads.rows / counts / block_rows)[:, None]
+        loop = self._loop(phase(block_rows, tile_k), others)
+        times = ItemTimes(*times_in_loop(loop, tiles, loads, self.machine.items_in_flight))
+        mean = self.heads.rows / counts / block_rows
         return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
 
     def _loads(self, num_bytes: Array, items: Array, traffic: Traffic) -> Loads:
@@ -166,13 +160,17 @@ class Dense(NamedTuple):
     def _stored_bits(self) -> int:
         return self.formats.stored.bits
 
-    def _loop(self, phase: "_Phase", which: Array, others: Array, steps: int) -> Loop:
-        """Return the times of an item of some steps."""
-        supply = supply_of(self.machine, phase.first_share).behind(others * phase.first_bytes)
-        notes = follow(phase.order(steps), which, self.machine, supply, phase.costs)
-        return loop_of(notes, steps, supply.begin_cycles)
+    def _loop(self, phase: "_Phase", others: Array) -> Loop:
+        """Return the times of items with few and with many key tiles."""
+        supply, which = supply_of(self.machine, phase.first_share), np.zeros(len(others), np.int64)
+        waits = [others * each for each in phase.first_bytes]
+        notes = (
+            follow(phase.order(steps), which, self.machine, supply.behind(own), phase.costs)
+            for steps, own in zip((1, FOLLOWED), waits, strict=True)
+        )
+        return Loop.of(*notes, waits[0])
 
-    def _scores(self, rows: Array, tile_k: Array, steps: int) -> "_Phase":
+    def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the first phase: a tile of queries meets all tiles of keys."""
         costs, dim, bits = OpCosts(self.machine), self.problem.head_dim, self._stored_bits
         row_bytes = dim * self._bytes(bits)
@@ -183,10 +181,10 @@ class Dense(NamedTuple):
             move=costs.move(rows, tile_k, self.formats.scores),
             stored_bytes=rows * tile_k * self._bytes(self.formats.scores.bits),
         )
-        first_bytes = (rows + min(steps, 2) * tile_k) * row_bytes
+        first_bytes = [(rows + ahead * tile_k) * row_bytes for ahead in (1, 2)]
         return _Phase(own, _scores_order, first_bytes, 1.0)
 
-    def _output(self, rows: Array, tile_k: Array, steps: int) -> "_Phase":
+    def _output(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the last phase: weights and values of all tiles of keys."""
         costs, dim, formats = OpCosts(self.machine), self.problem.head_dim, self.formats
         bits, row_bytes = (
@@ -200,7 +198,7 @@ class Dense(NamedTuple):
             move=costs.move(rows, dim, formats.stored),
             stored_bytes=rows * row_bytes,
         )
-        first_bytes = min(steps, 2) * (own.query_bytes + own.tile_bytes)
+        first_bytes = [ahead * (own.query_bytes + own.tile_bytes) for ahead in (1, 2)]
         return _Phase(own, _output_order, first_bytes, float(not self._stays))
 
     def _softmax_costs(self, costs: OpCosts, rows: Array) -> "_SoftmaxCosts":
@@ -237,8 +235,8 @@ class _Phase(NamedTuple):
     costs: _Costs
     order: Callable[[int], Orders]
     """For some steps."""
-    first_bytes: Array
-    """That it loads before anything has arrived."""
+    first_bytes: list[Array]
+    """That it loads before anything has arrived, with one step and with several."""
     first_share: float
     """Of what it loads, that comes for the first time."""
 

@@ -1,10 +1,9 @@
-"""How candidates of tiles cut the query rows into blocks, and how long each block takes."""
+"""How candidates of tiles cut the query rows into blocks."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop
 from accelsim.kernels.attention.folding import (
     QueryHeads,
     check_length,
@@ -13,7 +12,6 @@ from accelsim.kernels.attention.folding import (
     ways_through,
 )
 from accelsim.kernels.estimate.choice import Array, sizes
-from accelsim.kernels.estimate.placement import ItemTimes
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 
@@ -93,60 +91,6 @@ class Cut(NamedTuple):
     def items(self) -> Array:
         """Work items."""
         return self.heads.heads * self.counts
-
-
-class BlockTimes(NamedTuple):
-    """Times of all blocks of some candidates, one after the other."""
-
-    times: ItemTimes
-    begin: Array
-    """Of every candidate, where its first block is."""
-
-    def of(self, own: Array, count: int) -> ItemTimes:
-        """Return those of candidates with `count` blocks, [candidates, blocks]."""
-        place = self.begin[own, None] + np.arange(count)
-        return ItemTimes(*(each[place, 0] for each in self.times))
-
-
-class Blocks(NamedTuple):
-    """Blocks of the query rows of a head, of some candidates one after the other."""
-
-    candidate: Array
-    is_last: Array
-    key_tiles: Array
-    """Not whole where the last tile ends before its full size."""
-    masked: Array
-    """Key tiles that the diagonal crosses."""
-    begin: Array
-
-    @classmethod
-    def of(cls, problem: AttentionProblem, cut: Cut, some: Array) -> "Blocks":
-        """Return the blocks of some candidates."""
-        begin = np.zeros_like(cut.counts)
-        begin[some] = np.cumsum(cut.counts[some]) - cut.counts[some]
-        own = np.repeat(some, cut.counts[some])
-        number = np.arange(len(own)) - begin[own]
-        is_last, size = number == cut.counts[own] - 1, cut.tiling.tile_k[own]
-        if not problem.causal:
-            return cls(own, is_last, problem.kv_len / size, np.zeros(len(own)), begin)
-        first, hidden = number * cut.block_rows[own], problem.kv_len - problem.q_len
-        rows = np.minimum(cut.block_rows[own], cut.heads.rows[own] - first)
-        position = first % problem.q_len
-        ends_within = position + rows <= problem.q_len
-        seen = np.where(ends_within, position + rows, problem.q_len) + hidden
-        tiles = -(-seen // size)
-        clear = (np.where(ends_within, position, 0) + hidden + 1) // size
-        key_tiles, masked = np.minimum(tiles, problem.kv_len / size), np.maximum(0, tiles - clear)
-        return cls(own, is_last, key_tiles, masked, begin)
-
-    def times(self, loop: Loop, mask: Array, loads: Loads, items_in_flight: int) -> BlockTimes:
-        """Return their times; the last block of a candidate may have fewer rows than the others."""
-        column = self.candidate + self.is_last * len(loads.shared)
-        plain = loop.at(column).times(self.key_tiles[:, None], loads.at(self.candidate))
-        masked = (mask[column] * self.masked)[:, None]
-        alone, steps, last_steps = (each + masked for each in plain[:3])
-        times = plain._replace(alone=alone, steps=steps, last_steps=last_steps)
-        return BlockTimes(times.limited(items_in_flight), self.begin)
 
 
 def _mean_keys(problem: AttentionProblem, block_rows: Array) -> Array:

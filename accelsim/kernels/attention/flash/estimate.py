@@ -6,8 +6,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.blocks import Blocks, BlockTimes, Cut, Tiling
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, Work, online_orders
+from accelsim.kernels.attention.flash.blocks import Cut, Tiling
+from accelsim.kernels.attention.flash.loop import Loads, Loop
+from accelsim.kernels.attention.flash.online_estimate import Work, online_orders
+from accelsim.kernels.attention.flash.placing import Cuts, Run, placed
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
@@ -17,7 +19,7 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import last_end, last_wave, query_blocks
+from accelsim.kernels.estimate.placement import last_wave
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
@@ -122,43 +124,15 @@ class OnlineEstimate(NamedTuple):
         return work.at(slice(len(rows))), work.at(slice(len(rows), None))
 
     def _placed(self, cut: Cut, loop: Loop, mask: Array, loads: Loads) -> Array:
-        """Return when the last item has ended; where it cannot be the first, a bound on that.
-
-        All items over all cores are a bound from below; with whole tiles of keys, full blocks and
-        the longest item more they are one from above (Graham, "Bounds on multiprocessing timing
-        anomalies", 1969).
-        """
-        problem, tiling = self.problem, cut.tiling
-        tiles, least_tiles = problem.kv_len / tiling.tile_k, cut.seen / tiling.tile_k
-        bounds = np.stack([tiles, least_tiles, np.minimum(tiles, least_tiles + 1)], axis=1)
-        times = loop.at(slice(len(tiles))).times(bounds, loads)
-        longest, even, most = times.alone[:, 0], times.steps[:, 1], times.steps[:, 2]
-        share = cut.items / self.machine.cores
-        cycles = most * share + longest
-        # Under a mask the last block, which sees all keys, may have few rows.
-        hidden = problem.causal * np.minimum(cut.block_rows, problem.q_len)
-        least = np.maximum(
-            even * cut.heads.rows / (cut.counts * cut.block_rows) * share,
-            longest * (1 - hidden / problem.kv_len),
-        )
-        ways = [way[least[way] <= cycles[way].min()] for way in tiling.ways]
-        blocks = Blocks.of(problem, cut, np.concatenate(ways))
-        block_times = blocks.times(loop, mask, loads, self.machine.items_in_flight)
-        for way in ways:
-            best = np.inf
-            for count in _most_promising(cut.counts[way], least[way]):
-                own = way[(cut.counts[way] == count) & (least[way] <= best)]
-                if len(own):
-                    cycles[own] = self._last_end(cut, block_times, own)
-                    best = min(best, float(cycles[own].min()))
-        return cycles
-
-    def _last_end(self, cut: Cut, times: BlockTimes, own: Array) -> Array:
-        """Return when the last item has ended, of some candidates with equally many blocks."""
-        machine, count = self.machine, int(cut.counts[own[0]])
-        heads = int(cut.heads.heads[own[0]])
-        kinds = query_blocks(count, heads, by_head=self.order == "by_head")
-        return last_end(times.of(own, count), kinds, machine.cores)
+        """Return when the last item has ended; where it cannot be the first, a bound on that."""
+        problem, machine, tiling = self.problem, self.machine, cut.tiling
+        by_head = self.order == "by_head"
+        own = problem.q_len, problem.kv_len, problem.causal, by_head
+        run = Run(*own, machine.cores, machine.items_in_flight)
+        way = 2 * tiling.fold + tiling.query_tiles
+        heads = cut.heads.heads, cut.heads.rows
+        cuts = Cuts(way, tiling.tile_k, cut.block_rows, *heads, cut.counts, cut.seen)
+        return placed(run, cuts, loop, mask, loads)
 
     def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Loop:
         """Return the times of all blocks but the last ones, then of these."""
@@ -188,12 +162,6 @@ class OnlineEstimate(NamedTuple):
         first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
         by_others = np.maximum(0, 1 - 1 / active)
         return Loads(tile_bytes * first, tile_bytes * second, by_others, items / cores)
-
-
-def _most_promising(counts: Array, least: Array) -> list[int]:
-    """Return the counts, those of the lowest bound first."""
-    order = counts[np.argsort(least, kind="stable")]
-    return list(dict.fromkeys(order.tolist()))
 
 
 def _fetched_share(online: OnlineEstimate, cut: Cut, loaded_bytes: Array) -> Array:

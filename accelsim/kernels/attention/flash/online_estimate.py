@@ -4,21 +4,15 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.estimate.memory import contended
+from accelsim.kernels.attention.flash.loop import FOLLOWED, Loop
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
-from accelsim.kernels.estimate.placement import ItemTimes
 from accelsim.kernels.estimate.timeline import Supply, follow
 from accelsim.program.ops import Unit
 
-_STEPS = 5
-"""Key tiles that are followed op by op; after them each one takes as long as the one before."""
 _AHEAD = 2
 """Key tiles on chip: so many are loaded at the start."""
-
-Cycles = npt.NDArray[np.float64]
 
 
 class Work(NamedTuple):
@@ -69,97 +63,6 @@ _COSTS = tuple(
 """Where the costs of the first and the second query tile of an item are among all."""
 
 
-class Loop(NamedTuple):
-    """Times of an item by the number of its key tiles, [key tiles - 1, candidates]."""
-
-    alone: Cycles
-    claims: Cycles
-    hidden: Cycles
-    """Part of `alone` that passes while the item before is at work."""
-    waits: Cycles
-    """Part of `alone` that passes before the memory begins, [1, candidates]."""
-    fixed: Cycles
-    """Part of a step that does not depend on how many keys it has, [1, candidates]."""
-
-    def at(self, candidates: Any) -> "Loop":
-        """Return the times of some candidates."""
-        return Loop(*(each[:, candidates] for each in self))
-
-    def after(self, single: "Loop") -> "Loop":
-        """Return the same with the times of one key tile, whose keys nothing hides."""
-        alone, *others = (
-            np.vstack([first, each[1:]]) for first, each in zip(single, self, strict=True)
-        )
-        return Loop(np.maximum.accumulate(alone), *others)
-
-    def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
-        """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        shared, last_shared, by_others, waves = (each[:, None] for each in loads)
-        whole = np.floor(key_tiles)
-        part, fixed = key_tiles - whole, self.fixed.T
-        worked = whole + np.where(part > 0, fixed + (1 - fixed) * part, 0)
-        alone, period = (
-            _continued(self.alone, worked),
-            (self.alone[-1] - self.alone[-2])[:, None],
-        )
-        hidden = np.minimum(np.maximum(_continued(self.hidden, worked), 0), alone)
-        steps = alone - hidden
-        # One tile, and the loads of all others at the fair share.
-        slowed = self.alone[0][:, None] + (key_tiles - 1) * shared
-        return ItemTimes(
-            np.maximum(alone, slowed),
-            contended(steps, key_tiles * shared, by_others, waves * key_tiles),
-            contended(steps, key_tiles * last_shared, by_others, waves * key_tiles),
-            _continued(self.claims, worked) * np.maximum(1, shared / period),
-            np.broadcast_to(self.waits.T, alone.shape),
-        )
-
-
-class Loads(NamedTuple):
-    """Cycles to load what belongs to a key tile, [candidates]."""
-
-    shared: Cycles
-    """Where all cores that have work share the memory."""
-    last_shared: Cycles
-    """Where those of the last wave do."""
-    by_others: Cycles
-    """Part of `shared` that is of other cores."""
-    waves: Cycles
-    """Work items of a core."""
-
-    def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
-        """Return those of some candidates."""
-        return Loads(*(each[candidates] for each in self))
-
-
-def _continued(known: Cycles, tiles: Cycles) -> Cycles:
-    """Return known[tiles - 1], in between along a line, and beyond with the last slope."""
-    rows = np.arange(known.shape[1])[:, None]
-    low = np.minimum(np.maximum(tiles.astype(np.int64), 1), len(known) - 1)
-    at, after = known[low - 1, rows], known[low, rows]
-    result: Cycles = at + (tiles - low) * (after - at)
-    return result
-
-
-def loop_of(notes: Cycles, steps: int, waits: Any, fixed: Any = 0.0) -> Loop:
-    """Return the times of an item from what is noted while two equal ones of some steps run.
-
-    notes: of each step of the first its end and when its loads were requested, then the end of
-    each item. waits: before the memory begins; fixed: part of a step that does not depend on how
-    many keys it has.
-    """
-    ends, claims, first, second = notes[: 2 * steps : 2], notes[1 : 2 * steps : 2], *notes[-2:]
-    shares = (np.broadcast_to(each, (1, len(first))) for each in (waits, fixed))
-    if steps == 1:
-        return Loop(first[None], claims, 2 * first[None] - second, *shares)
-    # Slots are used in turn, so two steps together are what repeats. The last one may be another.
-    after = (ends[-2] - ends[-4]) / 2
-    gaps = np.diff(ends[:-1], axis=0)
-    since = np.cumsum(np.vstack([0 * after[None], gaps[:1], gaps, after[None]]), axis=0)
-    hidden = np.broadcast_to(2 * first - second, claims.shape)
-    return Loop(first + since - since[-2], claims, hidden, *shares)
-
-
 class OnlineOrders(NamedTuple):
     """Of items of one query tile, and of two that take turns."""
 
@@ -172,12 +75,12 @@ class OnlineOrders(NamedTuple):
         self, which: Any, machine: MachineSpec, supply: Supply, first: Work, second: Work
     ) -> Loop:
         """Return the times of items; which: 0 where they have one query tile, 1 where two."""
-        costs, share = (*first, *second), first.fixed_share
-        single, loop = (
-            loop_of(follow(orders, which, machine, supply, costs), steps, supply.begin_cycles, share)
-            for orders, steps in ((self.single, 1), (self.loop, _STEPS))
+        costs = (*first, *second)
+        return Loop.of(
+            *(follow(orders, which, machine, supply, costs) for orders in self),
+            supply.begin_cycles,
+            first.fixed_share,
         )
-        return loop.after(single)
 
 
 @cache
@@ -185,7 +88,7 @@ def online_orders(unit: Unit, *, shares_weights: bool) -> OnlineOrders:
     """Return the orders of `flash` and its kin; unit: which multiplies."""
     single, loop = (
         orders_of([_one_tile(unit, steps, shares_weights), _two_tiles(steps)])
-        for steps in (1, _STEPS)
+        for steps in (1, FOLLOWED)
     )
     return OnlineOrders(single, loop)
 
