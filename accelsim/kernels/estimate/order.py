@@ -17,9 +17,13 @@ Use = tuple[str, int]
 """A tile: the name of its buffer and the number of its use; slots are used in turn."""
 
 KIND, COST, WAITS = 0, 1, 2
-"""Words of a row: a unit or one of the kinds below, the cost of an op or the unit of a note, and
-from WAITS on, of every unit, the row of the last op that is waited for; -1: none."""
-CLAIM, NOTE_FREE, NOTE_REQUEST, NOTE_RETIRED = range(NUM_UNITS, NUM_UNITS + 4)
+"""Words of a row: a unit or one of the kinds below; the cost of an op, or the time that is noted;
+and from WAITS on, of every unit, the row of the last op that is waited for, or -1."""
+CLAIM, NOTE = NUM_UNITS, NUM_UNITS + 1
+CLAIMED, RETIRED, REQUESTED = 0, 1, 2
+"""Times that are known at every row: of the last claim, of the end of all ops so far, of the last
+request of every unit, and of when every unit is done with what it was given."""
+DONE = REQUESTED + NUM_UNITS
 
 
 class Orders(NamedTuple):
@@ -48,11 +52,11 @@ class Order:
 
     def note_free(self, unit: Unit) -> None:
         """Note when a compute unit is done with what it was given."""
-        self._add(NOTE_FREE, unit)
+        self._add(NOTE, DONE + unit)
 
     def note_request(self) -> None:
         """Note when the last load was requested: then the core claims its next item."""
-        self._add(NOTE_REQUEST)
+        self._add(NOTE, REQUESTED + Unit.LOAD)
 
     def note_step(self, unit: Unit, item: int) -> None:
         """Note both at the end of a step of the first item."""
@@ -62,7 +66,7 @@ class Order:
 
     def note_retired(self) -> None:
         """Note when everything has ended."""
-        self._add(NOTE_RETIRED)
+        self._add(NOTE, RETIRED)
 
     def load(self, cost: int, tile: Use) -> None:
         """Load a tile."""
@@ -99,6 +103,6 @@ class Order:
 def orders_of(orders: Sequence[Order]) -> Orders:
     """Return the tables of several orders with equally many notes."""
     begins = np.cumsum([0, *(len(each.rows) for each in orders)])
-    notes = {sum(row[KIND] > CLAIM for row in each.rows) for each in orders}
+    notes = {sum(row[KIND] == NOTE for row in each.rows) for each in orders}
     (num_notes,) = notes
     return Orders(np.array([row for each in orders for row in each.rows]), begins, num_notes)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.runtime.jit import jit_inline
+from accelsim.runtime.jit import jit_inner
 from accelsim.units import ceil_div
 
 _LAST_WAVES = 8
@@ -27,92 +27,69 @@ class ItemTimes(NamedTuple):
     """Part of `alone` in which the memory serves what all others asked for before, at the start."""
 
 
-def limited(times, items_in_flight):
+ALONE, STEPS, LAST_STEPS, CLAIMS, WAITS = range(len(ItemTimes._fields))
+"""Rows of the same as an array."""
+
+
+def limited(times: ItemTimes, items_in_flight: int) -> ItemTimes:
     """Return the times where a core has so many items at a time, and the next one waits.
 
     Only at the start all cores ask at once.
     """
     least = (times.alone - times.waits) / items_in_flight
-    return ItemTimes(
-        times.alone,
-        np.maximum(times.steps, least),
-        np.maximum(times.last_steps, least),
-        times.claims,
-        times.waits,
-    )
+    steps, last_steps = np.maximum(times.steps, least), np.maximum(times.last_steps, least)
+    return times._replace(steps=steps, last_steps=last_steps)
 
 
-limited_inside = jit_inline(limited)
-"""The same in compiled code."""
+@jit_inner
+def last_end(times, kinds, heads, by_head, cores, rank):
+    """When the last item has ended.
 
-
-class Items(NamedTuple):
-    """The work items of a candidate: as many of each kind as there are heads."""
-
-    kinds: int
-    heads: int
-    by_head: bool
-    """Whether all kinds of a head come first, or the last kind of all heads."""
-
-
-@jit_inline
-def _kind_of(item, items):
-    if items.by_head:
-        return item % items.kinds
-    return items.kinds - 1 - item // items.heads
-
-
-@jit_inline
-def _number_before(item, kind, items):
-    """How many of a kind come before an item."""
-    if items.by_head:
-        return item // items.kinds + (kind < item % items.kinds)
-    return min(max(item - (items.kinds - 1 - kind) * items.heads, 0), items.heads)
-
-
-@jit_inline
-def last_end(times, items, cores):
-    """When the last item has ended; times: rows of `ItemTimes`, [5, kinds]."""
-    count = items.kinds * items.heads
-    before = max(0, -(-count // cores) - _LAST_WAVES) * cores
+    times: rows of `ItemTimes`; each head has an item of each of `kinds`. by_head: whether all kinds
+    of a head come first, or the last kind of all heads. cores: room for when each is free and can
+    claim; rank: room for their order.
+    """
+    free, claimable, count = cores[0], cores[1], kinds * heads
+    before = max(0, -(-count // len(rank)) - _LAST_WAVES) * len(rank)
     start, end = 0.0, 0.0
-    for kind in range(items.kinds if before else 0):
-        start += times[1, kind] * _number_before(before, kind, items) / cores
-    free, claimable, rank = np.empty(cores), np.empty(cores), np.empty(cores, np.int64)
-    for core in range(cores):
-        free[core], claimable[core], rank[core] = start, start, core
-    for first in range(before, count, cores):
-        wave = min(cores, count - first)
-        if first > before:
+    for kind in range(kinds if before > 0 else 0):
+        others = min(max(before - (kinds - 1 - kind) * heads, 0), heads)
+        if by_head:
+            others = before // kinds + (kind < before % kinds)
+        start += times[STEPS, kind] * others / len(rank)
+    for core in range(len(rank)):
+        free[core] = claimable[core] = start
+        rank[core] = core
+    for item in range(before, count):
+        place = (item - before) % len(rank)
+        if place == 0 and item > before:
             _sort(rank, claimable)
-        for place in range(wave):
-            kind, core = _kind_of(first + place, items), rank[place]
-            alone, steps = times[0, kind], times[2 if first + cores >= count else 1, kind]
-            if first == 0:
-                # The memory serves one core after the other.
-                steps = alone - times[4, kind] * (1 - (place + 1) / wave)
-            own_free = free[core]
-            free[core] = own_free + steps
-            # Its loads wait for slots that the item before still uses.
-            started = max(claimable[core], free[core] - alone)
-            claimable[core] = max(started + times[3, kind], own_free)
-            end = max(end, free[core])
+        kind, core = item % kinds if by_head else kinds - 1 - item // heads, rank[place]
+        steps = times[LAST_STEPS if item - place + len(rank) >= count else STEPS, kind]
+        if item < len(rank):
+            # The memory serves one core after the other.
+            later = 1 - (place + 1) / min(count, len(rank))
+            steps = times[ALONE, kind] - times[WAITS, kind] * later
+        own_free = free[core]
+        free[core] = own_free + steps
+        # Its loads wait for slots that the item before still uses.
+        started = max(claimable[core], free[core] - times[ALONE, kind])
+        claimable[core] = max(started + times[CLAIMS, kind], own_free)
+        end = max(end, free[core])
     return end
 
 
-@jit_inline
+@jit_inner
 def _sort(rank, claimable):
     """Order cores by when they can claim. It changes little from wave to wave."""
-    for place in range(1, len(rank)):
-        core = rank[place]
-        time = claimable[core]
-        while place > 0 and (
-            claimable[rank[place - 1]] > time
-            or (claimable[rank[place - 1]] == time and rank[place - 1] > core)
-        ):
-            rank[place] = rank[place - 1]
-            place -= 1
-        rank[place] = core
+    for last in range(1, len(rank)):
+        for place in range(last, 0, -1):
+            core, other = rank[place], rank[place - 1]
+            if claimable[other] < claimable[core]:
+                break
+            if claimable[other] == claimable[core] and other < core:
+                break
+            rank[place - 1], rank[place] = core, other
 
 
 def last_equal_end(times: ItemTimes, items: Any, cores: int) -> Any:

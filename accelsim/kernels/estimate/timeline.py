@@ -15,18 +15,22 @@ import numpy.typing as npt
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.order import (
     CLAIM,
+    CLAIMED,
     COST,
+    DONE,
     KIND,
-    NOTE_FREE,
-    NOTE_REQUEST,
+    NOTE,
+    REQUESTED,
+    RETIRED,
     WAITS,
     Orders,
 )
-from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, Unit
+from accelsim.program.ops import NUM_UNITS, Unit
 from accelsim.runtime.jit import jit, jit_inline
 
 Cycles = npt.NDArray[np.float64]
 
+_LOAD = Unit.LOAD.value
 _TOGETHER = 64
 """Candidates that are followed together: their times stay near the core that computes them."""
 
@@ -47,39 +51,14 @@ class Supply(NamedTuple):
         return self._replace(begin_cycles=begin_cycles)
 
 
-class _Core(NamedTuple):
-    """What compiled code needs of a machine and its memory; of both queues, that of loads first."""
-
-    latency: Cycles
-    """Of every compute unit."""
-    bandwidth: Cycles
-    in_flight: npt.NDArray[np.int64]
-    is_overlapped: bool
-    """Whether an item is claimed before the one before has ended."""
-    cycles_per_byte: float
-    port_latency: float
-
-
-class _Group(NamedTuple):
-    """Candidates of one order that are followed together, and what is known of them."""
-
-    own: npt.NDArray[np.int64]
-    """Their numbers."""
-    now: Cycles
-    """Times at the op at hand; rows are those below."""
-    ends: Cycles
-    """Of every row of the order."""
-    transfers: npt.NDArray[np.int64]
-    """Rows of the transfers of both queues so far."""
-    begun: npt.NDArray[np.int64]
-    """How many these are."""
-
-
-_CLAIMED, _RETIRED = 0, 1
-_REQUESTED, _SERVED, _PASSED, _LATENCY = 2, 4, 6, 8
-"""Of the queue of loads; the next row is that of stores."""
-_FREE = 10
-"""Of the first unit."""
+_RATE, _BANDWIDTH, _LATENCY, _PORT, _IN_FLIGHT = range(5)
+"""Rows of what units do: cycles for a unit of cost, cost that passes in a cycle beside that, cycles
+from the end of either to that of the op, and ops under way."""
+_PASSED = DONE + NUM_UNITS
+_LATE = _PASSED + NUM_UNITS
+_ENDS = _LATE + NUM_UNITS
+"""Rows of times beside those that are noted: of every unit when the last op has passed, and its
+latency; then the end of each op."""
 
 
 def follow(
@@ -90,139 +69,96 @@ def follow(
     which: the order of every candidate. costs: cycles or bytes, a number or an array for each.
     """
     matrix = np.empty((len(costs) + 2, len(which)))
-    for row, cost in zip(
-        matrix, (*costs, supply.begin_cycles, supply.latency_cycles), strict=True
-    ):
+    for row, cost in zip(matrix, (*costs, supply.begin_cycles, supply.latency_cycles), strict=True):
         row[:] = cost
-    return np.asarray(_follow(*orders, which, _core_of(machine, supply), matrix))
-
-
-def _core_of(machine: MachineSpec, supply: Supply) -> _Core:
-    latency = np.zeros(FIRST_MEMORY_UNIT)
-    latency[Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
-    latency[Unit.INT_MAC] = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
-    latency[Unit.VECTOR] = machine.vector.pipeline_depth_cycles
-    queues = machine.load, machine.store
-    return _Core(
-        latency,
-        np.array([float(queue.bandwidth) for queue in queues]),
-        np.array([queue.in_flight for queue in queues]),
-        machine.items_in_flight > 1,
-        float(supply.cycles_per_byte),
-        float(supply.port_latency_cycles),
-    )
-
-
-@jit
-def _follow(rows, begins, num_notes, which, core, costs):
-    """All candidates, as many together as have the same order.
-
-    costs: also when the memory begins with each of them, and its latency.
-    """
-    notes, most = np.empty((num_notes, len(which))), len(rows)
-    group = _Group(
-        np.empty(_TOGETHER, np.int64),
-        np.empty((_FREE + FIRST_MEMORY_UNIT, _TOGETHER)),
-        np.empty((most, _TOGETHER)),
-        np.empty((2, most), np.int64),
-        np.empty(2, np.int64),
-    )
-    for order in range(len(begins) - 1):
-        count = 0
-        for candidate in range(len(which)):
-            if which[candidate] == order:
-                group.own[count] = candidate
-                count += 1
-            if count == _TOGETHER or (count > 0 and candidate == len(which) - 1):
-                _begin(group, count, core, costs)
-                _run(group, count, rows, begins[order], begins[order + 1], core, costs, notes)
-                count = 0
+    rows, begins, num_notes = orders
+    notes, times = np.empty((num_notes, len(which))), np.empty((_ENDS + len(rows), _TOGETHER))
+    runs = np.empty((NUM_UNITS + 1, max(len(rows) + 1, _TOGETHER)), np.int64)
+    units, is_overlapped = _units(machine, supply), machine.items_in_flight > 1
+    _follow(rows, begins, notes, which, units, is_overlapped, matrix, times, runs)
     return notes
 
 
-@jit_inline
-def _begin(group, count, core, costs):
-    group.begun[0] = group.begun[1] = 0
-    for row in range(len(group.now)):
-        for i in range(count):
-            group.now[row, i] = 0.0
-    for i in range(count):
-        group.now[_SERVED, i] = costs[-2, group.own[i]]
-        group.now[_LATENCY, i] = costs[-1, group.own[i]]
+def _units(machine: MachineSpec, supply: Supply) -> Cycles:
+    """Return what all units do. A compute unit is a queue where nothing passes beside the work."""
+    units = np.zeros((5, NUM_UNITS))
+    units[_RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
+    units[_LATENCY, Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
+    pipeline = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
+    units[_LATENCY, Unit.INT_MAC] = pipeline
+    units[_LATENCY, Unit.VECTOR] = machine.vector.pipeline_depth_cycles
+    for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
         # What is stored goes to the next memory, whether or not it had it before.
-        group.now[_LATENCY + 1, i] = core.port_latency
+        port = supply.port_latency_cycles
+        units[:, unit] = supply.cycles_per_byte, queue.bandwidth, port, port, queue.in_flight
+    return units
+
+
+@jit
+def _follow(rows, begins, notes, which, units, is_overlapped, costs, times, runs):
+    """All candidates, as many together as have the same order.
+
+    costs: also when the memory begins with each of them, and the latency of its loads. times: room
+    for what is known, [times, _TOGETHER]. runs: room for the ops of each unit and their number.
+    """
+    own, count = runs[-1], 0
+    for order in range(len(begins) - 1):
+        for candidate in range(len(which)):
+            if which[candidate] == order:
+                own[count] = candidate
+                count += 1
+            if count == _TOGETHER or (count > 0 and candidate == len(which) - 1):
+                for i in range(count):
+                    for row in range(_ENDS):
+                        times[row, i] = 0.0
+                    for unit in range(NUM_UNITS):
+                        times[_LATE + unit, i] = units[_LATENCY, unit]
+                        runs[unit, 0] = 0
+                    times[DONE + _LOAD, i] = costs[-2, own[i]]
+                    times[_LATE + _LOAD, i] = costs[-1, own[i]]
+                bounds = begins[order], begins[order + 1]
+                _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs)
+                count = 0
 
 
 @jit_inline
-def _run(group, count, rows, begin, end, core, costs, notes):
-    """The ops of an order; their costs are those of the candidates of the group."""
-    note = 0
-    for op in range(end - begin):
-        row = rows[begin + op]
-        kind = row[KIND]
-        if kind == CLAIM:
-            source = _REQUESTED if core.is_overlapped else _RETIRED
+def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
+    """The ops of an order, at the costs of some candidates."""
+    note, own = 0, runs[-1]
+    for op in range(bounds[0], bounds[1]):
+        unit, cost, end = rows[op, KIND], rows[op, COST], _ENDS + op - bounds[0]
+        if unit == NOTE:
             for i in range(count):
-                group.now[_CLAIMED, i] = group.now[source, i]
-        elif kind > CLAIM:
-            source = _noted(row)
-            for i in range(count):
-                notes[note, group.own[i]] = group.now[source, i]
+                notes[note, own[i]] = times[cost, i]
             note += 1
+        elif unit == CLAIM:
+            _delay(times, CLAIMED, REQUESTED + _LOAD if is_overlapped else RETIRED, count)
         else:
             for i in range(count):
-                group.ends[op, i] = group.now[_CLAIMED, i]
-            for unit in range(NUM_UNITS):
-                if row[WAITS + unit] >= 0:
-                    _delay(group.ends, op, group.ends, row[WAITS + unit], count)
-            if kind < FIRST_MEMORY_UNIT:
-                _compute(group, count, op, row, core, costs)
-            else:
-                _transfer(group, count, op, row, core, costs)
-            _delay(group.now, _RETIRED, group.ends, op, count)
+                times[end, i] = times[CLAIMED, i]
+            for other in range(NUM_UNITS):
+                if rows[op, WAITS + other] >= 0:
+                    _delay(times, end, _ENDS + rows[op, WAITS + other], count)
+            number = runs[unit, 0] + 1
+            runs[unit, 0], runs[unit, number] = number, end
+            if number > units[_IN_FLIGHT, unit]:
+                _delay(times, end, runs[unit, number - int(units[_IN_FLIGHT, unit])], count)
+            for i in range(count):
+                work = costs[cost, own[i]]
+                requested = max(times[REQUESTED + unit, i], times[end, i])
+                done = max(times[DONE + unit, i], requested) + work * units[_RATE, unit]
+                passed = max(times[_PASSED + unit, i], requested) + work / units[_BANDWIDTH, unit]
+                times[REQUESTED + unit, i] = requested
+                times[DONE + unit, i] = done
+                times[_PASSED + unit, i] = passed
+                times[end, i] = max(
+                    done + times[_LATE + unit, i], passed + units[_PORT, unit]
+                )
+            _delay(times, RETIRED, end, count)
 
 
 @jit_inline
-def _noted(row):
-    """Where the time is that is noted."""
-    if row[KIND] == NOTE_FREE:
-        return _FREE + row[COST]
-    return _REQUESTED if row[KIND] == NOTE_REQUEST else _RETIRED
-
-
-@jit_inline
-def _delay(times, row, others, other, count):
+def _delay(times, row, other, count):
     """The later of two times."""
     for i in range(count):
-        times[row, i] = max(times[row, i], others[other, i])
-
-
-@jit_inline
-def _compute(group, count, op, row, core, costs):
-    """An op of a compute unit, whose tiles are ready at `ends`."""
-    unit = row[KIND]
-    for i in range(count):
-        start = max(group.now[_FREE + unit, i], group.ends[op, i])
-        free = start + costs[row[COST], group.own[i]]
-        group.now[_FREE + unit, i] = free
-        group.ends[op, i] = free + core.latency[unit]
-
-
-@jit_inline
-def _transfer(group, count, op, row, core, costs):
-    """A transfer, whose tile is ready at `ends`."""
-    now, ends, queue = group.now, group.ends, row[KIND] - FIRST_MEMORY_UNIT
-    before = group.begun[queue] - core.in_flight[queue]
-    if before >= 0:
-        _delay(ends, op, ends, group.transfers[queue, before], count)
-    group.transfers[queue, group.begun[queue]] = op
-    group.begun[queue] += 1
-    for i in range(count):
-        num_bytes = costs[row[COST], group.own[i]]
-        requested = max(now[_REQUESTED + queue, i], ends[op, i])
-        served = max(now[_SERVED + queue, i], requested) + num_bytes * core.cycles_per_byte
-        passed = max(now[_PASSED + queue, i], requested) + num_bytes / core.bandwidth[queue]
-        now[_REQUESTED + queue, i] = requested
-        now[_SERVED + queue, i] = served
-        now[_PASSED + queue, i] = passed
-        ends[op, i] = max(served + now[_LATENCY + queue, i], passed + core.port_latency)
+        times[row, i] = max(times[row, i], times[other, i])

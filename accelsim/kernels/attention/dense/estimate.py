@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.loop import FOLLOWED, Loads, Loop, times_in_loop
+from accelsim.kernels.attention.flash.loop import BY_OTHERS, FOLLOWED, SHARED, fill_times, loop_of
 from accelsim.kernels.attention.folding import QueryHeads
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
@@ -112,19 +112,20 @@ class Dense(NamedTuple):
         tiles = self.problem.kv_len / tile_k
         item_bytes = traffic.moved / items / tiles
         loads = self._loads(item_bytes, items, traffic)
-        others = loads.shared * loads.by_others / item_bytes
-        loop = self._loop(phase(block_rows, tile_k), others)
-        times = ItemTimes(*times_in_loop(loop, tiles, loads, self.machine.items_in_flight))
+        others = loads[SHARED] * loads[BY_OTHERS] / item_bytes
+        loop, times = self._loop(phase(block_rows, tile_k), others), np.empty((5, len(tiles)))
+        fill_times(loop, tiles, loads, float(self.machine.items_in_flight), times)
         mean = self.heads.rows / counts / block_rows
-        return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
+        cycles = _placed(ItemTimes(*times), items, self.machine.cores, mean)
+        return self._phase(cycles, traffic)
 
-    def _loads(self, num_bytes: Array, items: Array, traffic: Traffic) -> Loads:
-        """Return the time of some bytes where cores share the memory."""
+    def _loads(self, num_bytes: Array, items: Array, traffic: Traffic) -> Array:
+        """Return the time of some bytes where cores share the memory, see `loop`."""
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
         first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
         waves = items / self.machine.cores
-        return Loads(num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves)
+        return np.array([num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves])
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -160,15 +161,15 @@ class Dense(NamedTuple):
     def _stored_bits(self) -> int:
         return self.formats.stored.bits
 
-    def _loop(self, phase: "_Phase", others: Array) -> Loop:
-        """Return the times of items with few and with many key tiles."""
+    def _loop(self, phase: "_Phase", others: Array) -> Array:
+        """Return what is known of items with few and with many key tiles."""
         supply, which = supply_of(self.machine, phase.first_share), np.zeros(len(others), np.int64)
         waits = [others * each for each in phase.first_bytes]
         notes = (
             follow(phase.order(steps), which, self.machine, supply.behind(own), phase.costs)
             for steps, own in zip((1, FOLLOWED), waits, strict=True)
         )
-        return Loop.of(*notes, waits[0])
+        return loop_of(*notes, waits[0])
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the first phase: a tile of queries meets all tiles of keys."""

@@ -7,9 +7,9 @@ import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Cut, Tiling
-from accelsim.kernels.attention.flash.loop import Loads, Loop
+from accelsim.kernels.attention.flash.loop import BY_OTHERS, SHARED, loop_of
 from accelsim.kernels.attention.flash.online_estimate import Work, online_orders
-from accelsim.kernels.attention.flash.placing import Cuts, Run, placed
+from accelsim.kernels.attention.flash.placing import Run, placed
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
@@ -20,6 +20,7 @@ from accelsim.kernels.estimate.memory import (
     supply_of,
 )
 from accelsim.kernels.estimate.placement import last_wave
+from accelsim.kernels.estimate.timeline import follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
@@ -106,9 +107,9 @@ class OnlineEstimate(NamedTuple):
         read = cut.heads.rows * row_bytes + cut.counts * keys * (tile_bytes / tiling.tile_k)
         loaded = cut.heads.heads * read
         loads = self._loads(cut, loaded, tile_bytes)
-        loop = self._loop(cut, turns, loads.shared * loads.by_others / tile_bytes)
+        others = loads[SHARED] * loads[BY_OTHERS] / tile_bytes
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        cycles = np.maximum(self._placed(cut, loop, turns[0].mask + turns[1].mask, loads), least)
+        cycles = np.maximum(self._placed(cut, turns, loads, others), least)
         steps = cut.items * np.ceil(cut.seen / tiling.tile_k)
         return Estimate(launch_cycles(machine) + cycles, loaded, steps)
 
@@ -123,30 +124,30 @@ class OnlineEstimate(NamedTuple):
         work = self.work(OpCosts(self.machine), both, np.tile(cut.tiling.tile_k, 4))
         return work.at(slice(len(rows))), work.at(slice(len(rows), None))
 
-    def _placed(self, cut: Cut, loop: Loop, mask: Array, loads: Loads) -> Array:
+    def _placed(self, cut: Cut, turns: tuple[Work, Work], loads: Array, others: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that."""
         problem, machine, tiling = self.problem, self.machine, cut.tiling
         by_head = self.order == "by_head"
         own = problem.q_len, problem.kv_len, problem.causal, by_head
-        run = Run(*own, machine.cores, machine.items_in_flight)
-        way = 2 * tiling.fold + tiling.query_tiles
+        way = 2 * tiling.fold + tiling.query_tiles - 1
         heads = cut.heads.heads, cut.heads.rows
-        cuts = Cuts(way, tiling.tile_k, cut.block_rows, *heads, cut.counts, cut.seen)
-        return placed(run, cuts, loop, mask, loads)
+        cuts = np.array([way, tiling.tile_k, cut.block_rows, *heads, cut.counts])
+        run, loop = Run(*own, machine.items_in_flight), self._loop(cut, turns, others)
+        return placed(run, cuts, loop, loads, machine.cores)
 
-    def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Loop:
-        """Return the times of all blocks but the last ones, then of these."""
-        machine, tiling = self.machine, cut.tiling
+    def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Array:
+        """Return what is known of all blocks but the last ones, then of these."""
+        machine, tiling, (first, second) = self.machine, cut.tiling, turns
         shares = np.tile(np.minimum(1.0, machine.cores / cut.items), 2)
         key_tiles = np.tile(np.ceil(self.problem.kv_len / tiling.tile_k), 2)
-        waits = np.tile(others, 2) * (turns[0].first_bytes(key_tiles) + turns[1].query_bytes)
-        is_pair = np.tile(tiling.query_tiles - 1, 2)
-        supply = supply_of(machine, shares).behind(waits)
+        waits = np.tile(others, 2) * (first.first_bytes(key_tiles) + second.query_bytes)
+        supply, which = supply_of(machine, shares).behind(waits), np.tile(tiling.query_tiles - 1, 2)
         orders = online_orders(self.unit, shares_weights=self.shares_weights)
-        return orders.followed(is_pair, machine, supply, *turns)
+        notes = (follow(each, which, machine, supply, (*first, *second)) for each in orders)
+        return loop_of(*notes, waits, first.fixed_share, first.mask + second.mask)
 
-    def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Loads:
-        """Return the time to load K and V of a key tile.
+    def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
+        """Return the time to load K and V of a key tile, see `loop`.
 
         Under a causal mask items differ, and short ones end while the longest still runs.
         """
@@ -161,7 +162,7 @@ class OnlineEstimate(NamedTuple):
         parts = (active, np.where(items > cores, last, active))
         first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
         by_others = np.maximum(0, 1 - 1 / active)
-        return Loads(tile_bytes * first, tile_bytes * second, by_others, items / cores)
+        return np.array([tile_bytes * first, tile_bytes * second, by_others, items / cores])
 
 
 def _fetched_share(online: OnlineEstimate, cut: Cut, loaded_bytes: Array) -> Array:

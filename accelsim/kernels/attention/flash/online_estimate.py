@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.loop import FOLLOWED, Loop
+from accelsim.kernels.attention.flash.loop import FOLLOWED
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
 from accelsim.kernels.estimate.timeline import Supply, follow
 from accelsim.program.ops import Unit
@@ -70,17 +70,6 @@ class OnlineOrders(NamedTuple):
     """With one key tile."""
     loop: Orders
     """With as many as are followed op by op."""
-
-    def followed(
-        self, which: Any, machine: MachineSpec, supply: Supply, first: Work, second: Work
-    ) -> Loop:
-        """Return the times of items; which: 0 where they have one query tile, 1 where two."""
-        costs = (*first, *second)
-        return Loop.of(
-            *(follow(orders, which, machine, supply, costs) for orders in self),
-            supply.begin_cycles,
-            first.fixed_share,
-        )
 
 
 @cache

@@ -5,11 +5,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.kernels.attention.flash.loop import alone_of, times_of
-from accelsim.kernels.estimate.placement import Items, ItemTimes, last_end, limited_inside
-from accelsim.runtime.jit import jit, jit_inline
+from accelsim.kernels.attention.flash.loop import WAVES, fill_alone, write_times
+from accelsim.kernels.estimate.placement import ALONE, STEPS, WAITS, last_end
+from accelsim.runtime.jit import jit, jit_inner
 
-Integers = npt.NDArray[np.int64]
+NUM_WAYS = 4
+"""Through the query rows: one query tile or two, of one head or of folded ones."""
+WAY, TILE_K, BLOCK_ROWS, HEADS, ROWS, COUNT = range(6)
+"""Rows of cuts: the way through the query rows, the rows of a key tile and of a block, the heads,
+their rows, and how many blocks these are."""
+_CYCLES, _LEAST = 0, 1
+"""Rows of what is found: when the last item has ended, and a bound from below."""
 
 
 class Run(NamedTuple):
@@ -20,140 +26,108 @@ class Run(NamedTuple):
     causal: bool
     by_head: bool
     """Whether all blocks of a head come first, or the last block of all heads."""
-    cores: int
     items_in_flight: int
 
 
-class Cuts(NamedTuple):
-    """How the candidates cut the query rows, [candidates]."""
+def placed(
+    run: Run,
+    cuts: npt.NDArray[np.int64],
+    loop: npt.NDArray[np.float64],
+    loads: npt.NDArray[np.float64],
+    cores: int,
+) -> npt.NDArray[np.float64]:
+    """Return when the last item has ended; where it cannot be the first, a bound on that.
 
-    way: Integers
-    """Candidates that go the same way through the query rows have the same number."""
-    tile_k: Integers
-    block_rows: Integers
-    heads: Integers
-    rows: Integers
-    """Of a head."""
-    counts: Integers
-    """Blocks of a head."""
-    seen: npt.NDArray[np.float64]
-    """Keys that a block sees in the mean."""
+    cuts, loads: [rows, candidates]. loop: of full blocks of all candidates, then of the last
+    blocks, which may have fewer rows.
+    """
+    found, is_done = np.empty((2, cuts.shape[1])), np.zeros(cuts.shape[1], np.bool_)
+    times = np.empty((5, max(3, int(cuts[COUNT].max()))))
+    room = np.empty((2, cores)), np.empty(cores, np.int64)
+    _place(run, cuts, loop, loads, found, is_done, times, *room)
+    return np.asarray(found[_CYCLES])
 
 
 @jit
-def placed(run, cuts, loop, mask, loads):
-    """When the last item has ended; where it cannot be the first, a bound on that.
-
-    loop, mask: of full blocks of all candidates, then of the last ones, which may have fewer rows;
-    mask: cycles of a key tile that the diagonal crosses.
-    """
-    cycles, least = np.empty(len(cuts.way)), np.empty(len(cuts.way))
-    for own in range(len(cycles)):
-        cycles[own], least[own] = _bounds(own, run, cuts, loop, loads)
-    is_done = np.zeros(len(cycles), np.bool_)
-    for way in range(cuts.way.max() + 1):
-        _leave_out(way, cuts, least, cycles, is_done)
+def _place(run, cuts, loop, loads, found, is_done, times, cores, rank):
+    for column in range(loop.shape[1]):
+        fill_alone(loop, column)
+    for own in range(len(is_done)):
+        _bound(own, run, cuts, loop, loads, found, times)
+    for way in range(NUM_WAYS):
         best = np.inf
-        while True:
-            lead = _most_promising(way, cuts, least, is_done)
-            if lead < 0:
-                break
+        for own in range(len(is_done)):
+            if cuts[WAY, own] == way:
+                best = min(best, found[_CYCLES, own])
+        for own in range(len(is_done)):
+            is_done[own] |= cuts[WAY, own] == way and found[_LEAST, own] > best
+        lead, best = _most_promising(way, cuts, found, is_done), np.inf
+        while lead >= 0:
             most = best
-            for own in range(len(cycles)):
-                is_next = cuts.way[own] == way and cuts.counts[own] == cuts.counts[lead]
+            for own in range(len(is_done)):
+                is_next = cuts[WAY, own] == way and cuts[COUNT, own] == cuts[COUNT, lead]
                 if is_next and not is_done[own]:
                     is_done[own] = True
-                    if least[own] <= most:
-                        times = _block_times(own, run, cuts, loop, mask, loads)
-                        items = Items(cuts.counts[own], cuts.heads[own], run.by_head)
-                        cycles[own] = last_end(times, items, run.cores)
-                        best = min(best, cycles[own])
-    return cycles
+                    if found[_LEAST, own] <= most:
+                        _time_blocks(own, run, cuts, loop, loads, times)
+                        count, heads = cuts[COUNT, own], cuts[HEADS, own]
+                        end = last_end(times, count, heads, run.by_head, cores, rank)
+                        found[_CYCLES, own], best = end, min(best, end)
+            lead = _most_promising(way, cuts, found, is_done)
 
 
-@jit_inline
-def _bounds(own, run, cuts, loop, loads):
-    """Bounds from above and from below on when the last item has ended.
+@jit_inner
+def _bound(own, run, cuts, loop, loads, found, times):
+    """Find bounds from above and from below on when the last item has ended.
 
     All items over all cores are a bound from below; with whole tiles of keys, full blocks and
     the longest item more they are one from above (Graham, "Bounds on multiprocessing timing
     anomalies", 1969).
     """
-    tiles, least_tiles = run.kv_len / cuts.tile_k[own], cuts.seen[own] / cuts.tile_k[own]
-    alone, full = alone_of(loop, own), cuts.counts[own] * cuts.block_rows[own]
-    longest = times_of(loop, own, alone, tiles, loads, own).alone
-    even = times_of(loop, own, alone, least_tiles, loads, own).steps
-    most = times_of(loop, own, alone, min(tiles, least_tiles + 1), loads, own).steps
-    share = cuts.heads[own] * cuts.counts[own] / run.cores
     # Under a mask the last block, which sees all keys, may have few rows.
-    hidden = run.causal * min(cuts.block_rows[own], run.q_len)
-    least = max(
-        even * cuts.rows[own] / full * share,
-        longest * (1 - hidden / run.kv_len),
-    )
-    return most * share + longest, least
+    rows = min(cuts[BLOCK_ROWS, own], run.q_len) if run.causal else 0
+    hidden = (run.q_len - rows) / 2 if run.causal else 0.0
+    tiles, fewer = run.kv_len / cuts[TILE_K, own], (run.kv_len - hidden) / cuts[TILE_K, own]
+    for place, keys in enumerate((tiles, fewer, min(tiles, fewer + 1))):
+        write_times(loop, own, keys, 0, loads, own, np.inf, times, place)
+    longest, share = times[ALONE, 0], loads[WAVES, own]
+    found[_CYCLES, own] = times[STEPS, 2] * share + longest
+    full = cuts[COUNT, own] * cuts[BLOCK_ROWS, own]
+    even = times[STEPS, 1] * cuts[ROWS, own] / full * share
+    found[_LEAST, own] = max(even, longest * (1 - rows / run.kv_len))
 
 
-@jit_inline
-def _leave_out(way, cuts, least, cycles, is_done):
-    """Leave out candidates that cannot be the best of their way."""
-    best = np.inf
-    for own in range(len(cycles)):
-        if cuts.way[own] == way:
-            best = min(best, cycles[own])
-    for own in range(len(cycles)):
-        is_done[own] |= cuts.way[own] == way and not least[own] <= best
-
-
-@jit_inline
-def _most_promising(way, cuts, least, is_done):
+@jit_inner
+def _most_promising(way, cuts, found, is_done):
     """The candidate of the lowest bound; -1: all are done."""
-    found = -1
-    for own in range(len(least)):
-        if cuts.way[own] == way and not is_done[own]:
-            if found < 0 or least[own] < least[found]:
-                found = own
-    return found
+    lead = -1
+    for own in range(len(is_done)):
+        if cuts[WAY, own] == way and not is_done[own]:
+            if lead < 0 or found[_LEAST, own] < found[_LEAST, lead]:
+                lead = own
+    return lead
 
 
-@jit_inline
-def _block_times(own, run, cuts, loop, mask, loads):
-    """Times of all blocks of a head, rows of `ItemTimes`."""
-    found, count = np.empty((5, cuts.counts[own])), cuts.counts[own]
+@jit_inner
+def _time_blocks(own, run, cuts, loop, loads, times):
+    """Write the times of all blocks of a head."""
+    count, size, hidden = cuts[COUNT, own], cuts[TILE_K, own], run.kv_len - run.q_len
     for block in range(count):
         is_last = block == count - 1
-        if not (run.causal or is_last or block == 0):
-            found[:, block] = found[:, 0]
+        if not run.causal and not is_last and block > 0:
+            for row in range(len(times)):
+                times[row, block] = times[row, 0]
             continue
-        column = own + is_last * len(cuts.way)
-        key_tiles, masked = _keys_of(own, block, run, cuts)
-        alone = alone_of(loop, column)
-        times = times_of(loop, column, alone, key_tiles, loads, own)
-        times = _longer(times, mask[column] * masked)
-        for row, value in enumerate(limited_inside(times, run.items_in_flight)):
-            found[row, block] = value
-    return found
-
-
-@jit_inline
-def _longer(times, more):
-    """Times with some cycles of masks."""
-    return ItemTimes(
-        times.alone + more, times.steps + more, times.last_steps + more, times.claims, times.waits
-    )
-
-
-@jit_inline
-def _keys_of(own, block, run, cuts):
-    """Key tiles of a block, not whole where the last tile ends before its full size, and those
-    that the diagonal crosses."""
-    size = cuts.tile_k[own]
-    if not run.causal:
-        return run.kv_len / size, 0
-    first, hidden = block * cuts.block_rows[own], run.kv_len - run.q_len
-    rows, position = min(cuts.block_rows[own], cuts.rows[own] - first), first % run.q_len
-    ends_within = position + rows <= run.q_len
-    seen = (position + rows if ends_within else run.q_len) + hidden
-    tiles = -(-seen // size)
-    clear = ((position if ends_within else 0) + hidden + 1) // size
-    return min(float(tiles), run.kv_len / size), max(0, tiles - clear)
+        keys, masked = run.kv_len / size, 0
+        if run.causal:
+            first = block * cuts[BLOCK_ROWS, own]
+            rows = min(cuts[BLOCK_ROWS, own], cuts[ROWS, own] - first)
+            begin, end = first % run.q_len, first % run.q_len + rows
+            if end > run.q_len:
+                begin, end = 0, run.q_len
+            tiles = -(-(end + hidden) // size)
+            keys, masked = min(keys, float(tiles)), max(0, tiles - (begin + hidden + 1) // size)
+        column = own + is_last * cuts.shape[1]
+        write_times(
+            loop, column, keys, masked, loads, own, float(run.items_in_flight), times, block
+        )
