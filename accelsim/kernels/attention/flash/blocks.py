@@ -49,17 +49,16 @@ def tilings_of(
     query_tiles: tuple[int, ...] = (1,),
 ) -> Tiling:
     """Return what may be chosen from."""
-    tile_k, tilings = sizes(asked_k, problem.kv_len), []
+    tile_k, ways = sizes(asked_k, problem.kv_len), []
     for own in folds(problem, fold):
         rows = query_heads(problem, fold=own).rows
-        tile_q = sizes(asked_q, rows)
         for count in query_tiles:
             # One tile of all rows leaves nothing for the second one of a pair.
-            paired = tile_q if count == 1 or len(query_tiles) == 1 else tile_q[tile_q < rows]
-            tilings.append(np.meshgrid(paired, tile_k, own, count, indexing="ij"))
-    return Tiling(
-        *(np.concatenate([one.ravel() for one in each]) for each in zip(*tilings, strict=True))
-    )
+            most = rows if count == 1 or len(query_tiles) == 1 else rows - 1
+            tile_q = (size for size in sizes(asked_q, rows).tolist() if size <= most)
+            ways += [(size, own, count) for size in tile_q]
+    tile_q, folded, counts = (np.repeat(each, len(tile_k)) for each in zip(*ways, strict=True))
+    return Tiling(tile_q, np.tile(tile_k, len(ways)), folded, counts)
 
 
 class Cut(NamedTuple):
