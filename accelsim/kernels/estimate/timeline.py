@@ -61,21 +61,36 @@ _ENDS = _LATE + NUM_UNITS
 latency; then the end of each op."""
 
 
-def follow(
-    orders: Orders, which: Any, machine: MachineSpec, supply: Supply, costs: Sequence[Any]
-) -> Cycles:
+class Costs(NamedTuple):
+    """Cycles or bytes of ops, and what the memory gives; arrays for compiled code."""
+
+    units: Cycles
+    """[rows above, units]"""
+    is_overlapped: bool
+    """Whether an item is claimed before the one before has ended."""
+    matrix: Cycles
+    """[costs, candidates]; then when the memory begins, and the latency of loads."""
+
+    @classmethod
+    def of(
+        cls, machine: MachineSpec, supply: Supply, costs: Sequence[Any], num_candidates: int
+    ) -> "Costs":
+        """Return costs; of each candidate, or numbers where all have the same."""
+        matrix = np.empty((len(costs) + 2, num_candidates))
+        for row, cost in enumerate((*costs, supply.begin_cycles, supply.latency_cycles)):
+            matrix[row] = cost
+        return cls(_units(machine, supply), machine.items_in_flight > 1, matrix)
+
+
+def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
     """Return what the orders note, [notes, candidates]: cycles from the first claim.
 
-    which: the order of every candidate. costs: cycles or bytes, a number or an array for each.
+    which: the order of every candidate.
     """
-    matrix = np.empty((len(costs) + 2, len(which)))
-    for row, cost in zip(matrix, (*costs, supply.begin_cycles, supply.latency_cycles), strict=True):
-        row[:] = cost
     rows, begins, num_notes = orders
     notes, times = np.empty((num_notes, len(which))), np.empty((_ENDS + len(rows), _TOGETHER))
     runs = np.empty((NUM_UNITS + 1, max(len(rows) + 1, _TOGETHER)), np.int64)
-    units, is_overlapped = _units(machine, supply), machine.items_in_flight > 1
-    _follow(rows, begins, notes, which, units, is_overlapped, matrix, times, runs)
+    _follow(rows, begins, notes, which, *costs, times, runs)
     return notes
 
 

@@ -18,7 +18,7 @@ from accelsim.kernels.estimate.memory import (
 )
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
-from accelsim.kernels.estimate.timeline import Supply, follow
+from accelsim.kernels.estimate.timeline import Costs, Supply, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -199,9 +199,9 @@ class _Items(NamedTuple):
         """Return the end of an item, when it was claimed for, and the end of one behind it."""
         stages = np.unique(self.tiling.stages)
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
-        costs = (*self._tile(0), *self._tile(self.counts - 1), *self._rest())
-        orders = _item_orders(tuple(stages.tolist()))
-        return follow(orders, which, self.step.machine, supply.behind(waits), costs)
+        own = (*self._tile(0), *self._tile(self.counts - 1), *self._rest())
+        costs = Costs.of(self.step.machine, supply.behind(waits), own, len(which))
+        return follow(_item_orders(tuple(stages.tolist())), which, costs)
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -315,7 +315,7 @@ def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], fl
     finish = on("divide", dim, 2)
     if step.formats.output != vector:
         finish = finish + on("convert", dim, 2)
-    costs = _MergeCosts(
+    own = _MergeCosts(
         output_bytes=group * dim * width / BITS_PER_BYTE,
         column_bytes=group * width / BITS_PER_BYTE,
         first=0,
@@ -323,7 +323,8 @@ def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], fl
         finish=finish,
         stored_bytes=group * dim * step.formats.output.bits / BITS_PER_BYTE,
     )
-    notes = follow(_merge_order(), np.zeros(1, np.int64), step.machine, supply, costs)
+    costs = Costs.of(step.machine, supply, own, 1)
+    notes = follow(_merge_order(), np.zeros(1, np.int64), costs)
     *marks, end = notes[:, 0].tolist()
     return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2
 

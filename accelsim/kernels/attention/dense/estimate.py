@@ -21,7 +21,7 @@ from accelsim.kernels.estimate.memory import (
 )
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
-from accelsim.kernels.estimate.timeline import follow
+from accelsim.kernels.estimate.timeline import Costs, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -70,7 +70,7 @@ class Dense(NamedTuple):
         vector, which = self.formats.vector, np.zeros(len(rows), np.int64)
         x = "scores" if self.formats.scores == vector else "x"
         order = _softmax_order(x, x if self.formats.weights == vector else "weights")
-        ends = follow(order, which, machine, supply.behind(waits), own)
+        ends = follow(order, which, Costs.of(machine, supply.behind(waits), own, len(which)))
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others, waves) for each in (active, last))
@@ -165,10 +165,10 @@ class Dense(NamedTuple):
         """Return what is known of items with few and with many key tiles."""
         supply, which = supply_of(self.machine, phase.first_share), np.zeros(len(others), np.int64)
         waits = [others * each for each in phase.first_bytes]
-        notes = (
-            follow(phase.order(steps), which, self.machine, supply.behind(own), phase.costs)
-            for steps, own in zip((1, FOLLOWED), waits, strict=True)
-        )
+        notes = []
+        for steps, own in zip((1, FOLLOWED), waits, strict=True):
+            costs = Costs.of(self.machine, supply.behind(own), phase.costs, len(which))
+            notes.append(follow(phase.order(steps), which, costs))
         return loop_of(*notes, waits[0])
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":

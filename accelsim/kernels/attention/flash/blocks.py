@@ -8,6 +8,7 @@ from accelsim.kernels.attention.folding import (
     QueryHeads,
     check_length,
     folds,
+    is_short,
     query_heads,
     ways_through,
 )
@@ -36,6 +37,8 @@ class Tiling(NamedTuple):
 
     def check_length(self, name: str, problem: AttentionProblem) -> None:
         """Refuse a problem of too many tiles one way or the other; raises DoesNotFitError."""
+        if is_short(problem, int((self.tile_q * self.query_tiles).min()), int(self.tile_k.min())):
+            return
         for way in self.ways:
             own = self.at(way)
             check_length(name, problem, own.fold[0], own.tile_q * own.query_tiles, own.tile_k)

@@ -12,7 +12,7 @@ from accelsim.kernels.attention.flash.online_estimate import Work, online_orders
 from accelsim.kernels.attention.flash.placing import Run, placed
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
-from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.costs import OpCosts, VectorOps
 from accelsim.kernels.estimate.memory import (
     launch_cycles,
     least_cycles,
@@ -20,10 +20,14 @@ from accelsim.kernels.estimate.memory import (
     supply_of,
 )
 from accelsim.kernels.estimate.placement import last_wave
-from accelsim.kernels.estimate.timeline import follow
+from accelsim.kernels.estimate.timeline import Costs, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
+
+
+_SCORES, _OUTPUT, _COLUMN = range(3)
+"""What vector ops work on: a tile of scores, one of the output, or a number for each row."""
 
 
 def online_work(
@@ -43,25 +47,38 @@ def _work(
 ) -> Work:
     dim, vector, stored = problem.head_dim, formats.vector, formats.stored
     width = vector.bits
-    on_scores, on_output, on_rows = (
-        costs.vector_on(vector, rows, cols) for cols in (tile_k, dim, 1)
-    )
-    softmax = 2 * on_scores("reduce", width) + on_scores("exp", 2 * width)
-    softmax += on_scores("add", 2 * width)
+    softmax = [
+        VectorOps("reduce", _SCORES, width, 2),
+        VectorOps("exp", _SCORES, 2 * width),
+        VectorOps("add", _SCORES, 2 * width),
+        VectorOps("maximum", _COLUMN, 3 * width),
+        VectorOps("add", _COLUMN, 3 * width, 2),
+        VectorOps("exp", _COLUMN, 2 * width),
+        VectorOps("multiply", _COLUMN, 3 * width),
+    ]
     if not scale_query:
-        softmax += on_scores("multiply", width + formats.scores.bits)
+        softmax.append(VectorOps("multiply", _SCORES, width + formats.scores.bits))
     elif formats.scores != vector:
-        softmax += on_scores("convert", width + formats.scores.bits)
+        softmax.append(VectorOps("convert", _SCORES, width + formats.scores.bits))
     if formats.weights != vector:
-        softmax += on_scores("convert", width + formats.weights.bits)
-    softmax += on_rows("maximum", 3 * width) + 2 * on_rows("add", 3 * width)
-    softmax += on_rows("exp", 2 * width) + on_rows("multiply", 3 * width)
-    begin = 2 * on_rows("fill", width) + on_output("fill", width)
-    if scale_query:
-        begin += costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
-    finish = on_output("divide", 2 * width)
+        softmax.append(VectorOps("convert", _SCORES, width + formats.weights.bits))
+    finish = [VectorOps("divide", _OUTPUT, 2 * width)]
     if formats.output != vector:
-        finish += costs.vector("convert", vector, rows, dim, width + formats.output.bits)
+        finish.append(VectorOps("convert", _OUTPUT, width + formats.output.bits))
+    begin, softmax_cycles, mask, rescale, merge, finish_cycles = costs.vector_sums(
+        vector,
+        (rows * tile_k, rows * dim, rows),
+        (
+            [VectorOps("fill", _COLUMN, width, 2), VectorOps("fill", _OUTPUT, width)],
+            softmax,
+            [VectorOps("select", _SCORES, 2 * width)],
+            [VectorOps("multiply", _OUTPUT, 2 * width)],
+            [VectorOps("add", _OUTPUT, 3 * width)],
+            finish,
+        ),
+    )
+    if scale_query:
+        begin = begin + costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
     operand, row_bytes = formats.output_operand, dim * stored.bits / BITS_PER_BYTE
     return Work(
         query_bytes=rows * row_bytes,
@@ -69,14 +86,14 @@ def _work(
         key_bytes=tile_k * row_bytes,
         scores=costs.product(rows, tile_k, dim, stored, (stored.bits, stored.bits)),
         scores_move=costs.move(rows, tile_k, formats.scores),
-        softmax=softmax,
-        mask=on_scores("select", 2 * width),
+        softmax=softmax_cycles,
+        mask=mask,
         value_bytes=tile_k * row_bytes,
         weighted=costs.product(rows, dim, tile_k, operand, (formats.weights.bits, stored.bits)),
         weighted_move=costs.move(rows, dim, vector),
-        rescale=on_output("multiply", 2 * width),
-        merge=on_output("add", 3 * width),
-        finish=finish,
+        rescale=rescale,
+        merge=merge,
+        finish=finish_cycles,
         output_bytes=rows * dim * formats.output.bits / BITS_PER_BYTE,
     )
 
@@ -143,7 +160,8 @@ class OnlineEstimate(NamedTuple):
         waits = np.tile(others, 2) * (first.first_bytes(key_tiles) + second.query_bytes)
         supply, which = supply_of(machine, shares).behind(waits), np.tile(tiling.query_tiles - 1, 2)
         orders = online_orders(self.unit, shares_weights=self.shares_weights)
-        notes = (follow(each, which, machine, supply, (*first, *second)) for each in orders)
+        costs = Costs.of(machine, supply, (*first, *second), len(which))
+        notes = (follow(each, which, costs) for each in orders)
         return loop_of(*notes, waits, first.fixed_share, first.mask + second.mask)
 
     def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
