@@ -30,6 +30,7 @@ from accelsim.runtime.jit import jit, jit_inline
 
 Cycles = npt.NDArray[np.float64]
 
+NOT_FOLLOWED = -1
 _LOAD = Unit.LOAD.value
 _TOGETHER = 64
 """Candidates that are followed together: their times stay near the core that computes them."""
@@ -85,10 +86,10 @@ class Costs(NamedTuple):
 def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
     """Return what the orders note, [notes, candidates]: cycles from the first claim.
 
-    which: the order of every candidate.
+    which: the order of every candidate, or NOT_FOLLOWED, whose notes then mean nothing.
     """
     rows, begins, num_notes = orders
-    notes, times = np.empty((num_notes, len(which))), np.empty((_ENDS + len(rows), _TOGETHER))
+    notes, times = np.zeros((num_notes, len(which))), np.empty((_ENDS + len(rows), _TOGETHER))
     runs = np.empty((NUM_UNITS + 1, max(len(rows) + 1, _TOGETHER)), np.int64)
     _follow(rows, begins, notes, which, *costs, times, runs)
     return notes

@@ -20,7 +20,7 @@ from accelsim.kernels.estimate.memory import (
     supply_of,
 )
 from accelsim.kernels.estimate.placement import last_wave
-from accelsim.kernels.estimate.timeline import Costs, follow
+from accelsim.kernels.estimate.timeline import NOT_FOLLOWED, Costs, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
@@ -158,7 +158,11 @@ class OnlineEstimate(NamedTuple):
         shares = np.tile(np.minimum(1.0, machine.cores / cut.items), 2)
         key_tiles = np.tile(np.ceil(self.problem.kv_len / tiling.tile_k), 2)
         waits = np.tile(others, 2) * (first.first_bytes(key_tiles) + second.query_bytes)
-        supply, which = supply_of(machine, shares).behind(waits), np.tile(tiling.query_tiles - 1, 2)
+        supply = supply_of(machine, shares).behind(waits)
+        is_shorter = cut.counts * cut.block_rows > cut.heads.rows
+        which = np.concatenate(
+            [tiling.query_tiles - 1, np.where(is_shorter, tiling.query_tiles - 1, NOT_FOLLOWED)]
+        )
         orders = online_orders(self.unit, shares_weights=self.shares_weights)
         costs = Costs.of(machine, supply, (*first, *second), len(which))
         notes = (follow(each, which, costs) for each in orders)

@@ -39,7 +39,7 @@ def placed(
     """Return when the last item has ended; where it cannot be the first, a bound on that.
 
     cuts, loads: [rows, candidates]. loop: of full blocks of all candidates, then of the last
-    blocks, which may have fewer rows.
+    blocks, which are looked at where they have fewer rows.
     """
     found, is_done = np.empty((2, cuts.shape[1])), np.zeros(cuts.shape[1], np.bool_)
     times = np.empty((5, max(3, int(cuts[COUNT].max()))))
@@ -112,22 +112,27 @@ def _most_promising(way, cuts, found, is_done):
 def _time_blocks(own, run, cuts, loop, loads, times):
     """Write the times of all blocks of a head."""
     count, size, hidden = cuts[COUNT, own], cuts[TILE_K, own], run.kv_len - run.q_len
+    block_rows = cuts[BLOCK_ROWS, own]
+    is_even = count * block_rows == cuts[ROWS, own]
+    # Blocks at the same place in their heads are alike; without a mask all are.
+    period = 1 if not run.causal else run.q_len // block_rows
+    if run.causal and period * block_rows != run.q_len:
+        period = count
     for block in range(count):
-        is_last = block == count - 1
-        if not run.causal and not is_last and block > 0:
+        is_shorter = block == count - 1 and not is_even
+        if block >= period and not is_shorter:
             for row in range(len(times)):
-                times[row, block] = times[row, 0]
+                times[row, block] = times[row, block - period]
             continue
         keys, masked = run.kv_len / size, 0
         if run.causal:
-            first = block * cuts[BLOCK_ROWS, own]
-            rows = min(cuts[BLOCK_ROWS, own], cuts[ROWS, own] - first)
-            begin, end = first % run.q_len, first % run.q_len + rows
+            begin = block * block_rows % run.q_len
+            end = begin + min(block_rows, cuts[ROWS, own] - block * block_rows)
             if end > run.q_len:
                 begin, end = 0, run.q_len
             tiles = -(-(end + hidden) // size)
             keys, masked = min(keys, float(tiles)), max(0, tiles - (begin + hidden + 1) // size)
-        column = own + is_last * cuts.shape[1]
+        column = own + is_shorter * cuts.shape[1]
         write_times(
             loop, column, keys, masked, loads, own, float(run.items_in_flight), times, block
         )
