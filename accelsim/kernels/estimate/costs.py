@@ -55,11 +55,12 @@ class OpCosts:
 
         elements: numbers of elements that ops work on, each of all candidates.
         """
-        ops, sizes = [op for each in sums for op in each], np.array(elements)
+        sizes: Any = np.array(elements)
+        ops = [op for each in sums for op in each]
         own = [op.size for op in ops]
         costs = np.array([[getattr(self._vector.costs, op.name) or 1.0] for op in ops])
         bits = np.array([[op.moved_bits] for op in ops])
-        groups = ceil_div(sizes, self._vector.lanes.get(fmt, 1))
+        groups: Any = ceil_div(sizes, self._vector.lanes.get(fmt, 1))
         compute = np.ceil(groups[own] * costs)
         move = np.ceil(sizes[own] * bits / BITS_PER_BYTE / self._port)
         busy = self._vector.issue_cycles + np.maximum(compute, move)

@@ -167,9 +167,7 @@ def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
                 times[REQUESTED + unit, i] = requested
                 times[DONE + unit, i] = done
                 times[_PASSED + unit, i] = passed
-                times[end, i] = max(
-                    done + times[_LATE + unit, i], passed + units[_PORT, unit]
-                )
+                times[end, i] = max(done + times[_LATE + unit, i], passed + units[_PORT, unit])
             _delay(times, RETIRED, end, count)
 
 

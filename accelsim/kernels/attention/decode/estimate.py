@@ -323,8 +323,8 @@ def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], fl
         finish=finish,
         stored_bytes=group * dim * step.formats.output.bits / BITS_PER_BYTE,
     )
-    costs = Costs.of(step.machine, supply, own, 1)
-    notes = follow(_merge_order(), np.zeros(1, np.int64), costs)
+    followed = Costs.of(step.machine, supply, own, 1)
+    notes = follow(_merge_order(), np.zeros(1, np.int64), followed)
     *marks, end = notes[:, 0].tolist()
     return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2
 
@@ -332,13 +332,13 @@ def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], fl
 class _MergeCosts(NamedTuple):
     """Bytes and cycles to merge results."""
 
-    output_bytes: float
-    column_bytes: float
+    output_bytes: Any
+    column_bytes: Any
     first: Any
     """Vector unit: nothing is merged with the first result."""
     merge: Any
     finish: Any
-    stored_bytes: float
+    stored_bytes: Any
 
 
 @cache

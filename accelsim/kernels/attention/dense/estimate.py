@@ -169,7 +169,8 @@ class Dense(NamedTuple):
         for steps, own in zip((1, FOLLOWED), waits, strict=True):
             costs = Costs.of(self.machine, supply.behind(own), phase.costs, len(which))
             notes.append(follow(phase.order(steps), which, costs))
-        return loop_of(*notes, waits[0])
+        single, several = notes
+        return loop_of(single, several, waits[0])
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the first phase: a tile of queries meets all tiles of keys."""

@@ -58,8 +58,8 @@ def tilings_of(
         for count in query_tiles:
             # One tile of all rows leaves nothing for the second one of a pair.
             most = rows if count == 1 or len(query_tiles) == 1 else rows - 1
-            tile_q = (size for size in sizes(asked_q, rows).tolist() if size <= most)
-            ways += [(size, own, count) for size in tile_q]
+            fitting = [size for size in sizes(asked_q, rows).tolist() if size <= most]
+            ways += [(size, own, count) for size in fitting]
     tile_q, folded, counts = (np.repeat(each, len(tile_k)) for each in zip(*ways, strict=True))
     return Tiling(tile_q, np.tile(tile_k, len(ways)), folded, counts)
 

@@ -25,7 +25,6 @@ from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
 
-
 _SCORES, _OUTPUT, _COLUMN = range(3)
 """What vector ops work on: a tile of scores, one of the output, or a number for each row."""
 
@@ -165,8 +164,8 @@ class OnlineEstimate(NamedTuple):
         )
         orders = online_orders(self.unit, shares_weights=self.shares_weights)
         costs = Costs.of(machine, supply, (*first, *second), len(which))
-        notes = (follow(each, which, costs) for each in orders)
-        return loop_of(*notes, waits, first.fixed_share, first.mask + second.mask)
+        single, loop = (follow(each, which, costs) for each in orders)
+        return loop_of(single, loop, waits, first.fixed_share, first.mask + second.mask)
 
     def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
         """Return the time to load K and V of a key tile, see `loop`.

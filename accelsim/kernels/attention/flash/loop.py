@@ -24,7 +24,9 @@ SHARED, LAST_SHARED, BY_OTHERS, WAVES = range(4)
 memory, and where those of the last wave do; the part that is of other cores; items of a core."""
 
 
-def loop_of(single: Cycles, several: Cycles, waits: Any, fixed: Any = 0.0, mask: Any = 0.0) -> Cycles:
+def loop_of(
+    single: Cycles, several: Cycles, waits: Any, fixed: Any = 0.0, mask: Any = 0.0
+) -> Cycles:
     """Return what is known of items, [rows, columns]; a column is an item.
 
     single, several: what was noted while two equal items ran, one after the other, with one key
@@ -60,7 +62,7 @@ def fill_alone(loop, column):
 
 @jit_inner
 def write_times(loop, column, tiles, masked, loads, own, items_in_flight, times, place):
-    """Write the times of an item with so many key tiles, not always whole, of which some are masked.
+    """Write the times of an item with so many key tiles, not always whole, some of them masked.
 
     own: the candidate among loads; times: rows of `ItemTimes`, where the item has a place.
     """

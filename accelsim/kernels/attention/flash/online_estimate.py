@@ -5,10 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.loop import FOLLOWED
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
-from accelsim.kernels.estimate.timeline import Supply, follow
 from accelsim.program.ops import Unit
 
 _AHEAD = 2
@@ -57,9 +55,7 @@ class Work(NamedTuple):
         return self.query_bytes + keys + self.value_bytes
 
 
-_COSTS = tuple(
-    Work(*range(first, first + len(Work._fields))) for first in (0, len(Work._fields))
-)
+_COSTS = tuple(Work(*range(first, first + len(Work._fields))) for first in (0, len(Work._fields)))
 """Where the costs of the first and the second query tile of an item are among all."""
 
 

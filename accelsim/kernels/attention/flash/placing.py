@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.kernels.attention.flash.loop import WAVES, fill_alone, write_times
-from accelsim.kernels.estimate.placement import ALONE, STEPS, WAITS, last_end
+from accelsim.kernels.estimate.placement import ALONE, STEPS, last_end
 from accelsim.runtime.jit import jit, jit_inner
 
 NUM_WAYS = 4
@@ -88,7 +88,8 @@ def _bound(own, run, cuts, loop, loads, found, times):
     rows = min(cuts[BLOCK_ROWS, own], run.q_len) if run.causal else 0
     hidden = (run.q_len - rows) / 2 if run.causal else 0.0
     tiles, fewer = run.kv_len / cuts[TILE_K, own], (run.kv_len - hidden) / cuts[TILE_K, own]
-    for place, keys in enumerate((tiles, fewer, min(tiles, fewer + 1))):
+    for place in range(3):
+        keys = tiles if place == 0 else min(tiles, fewer + (place - 1))
         write_times(loop, own, keys, 0, loads, own, np.inf, times, place)
     longest, share = times[ALONE, 0], loads[WAVES, own]
     found[_CYCLES, own] = times[STEPS, 2] * share + longest
@@ -102,9 +103,9 @@ def _most_promising(way, cuts, found, is_done):
     """The candidate of the lowest bound; -1: all are done."""
     lead = -1
     for own in range(len(is_done)):
-        if cuts[WAY, own] == way and not is_done[own]:
-            if lead < 0 or found[_LEAST, own] < found[_LEAST, lead]:
-                lead = own
+        is_less = lead < 0 or found[_LEAST, own] < found[_LEAST, lead]
+        if is_less and cuts[WAY, own] == way and not is_done[own]:
+            lead = own
     return lead
 
 
