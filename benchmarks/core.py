@@ -15,6 +15,7 @@ from accelsim.kernels.attention.dense.dense import Dense
 from accelsim.kernels.attention.flash.flash import Flash, FlashParameters
 from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.kernels.base import Kernel
+from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
 from accelsim.loading import LoadedWorkload, load_machine
 from accelsim.program.ops import Op
@@ -23,7 +24,7 @@ from accelsim.program.transfer import Transfer
 from accelsim.simulation import simulate
 from accelsim.workload.problem import AttentionProblem, GemmProblem
 from accelsim.workload.tensors import load_tensors
-from benchmarks.measure import Measurement, peak_mb, seconds, seconds_once
+from benchmarks.measure import Measurement, cpu_seconds_once, peak_mb, seconds, seconds_once
 
 MACHINE, BANKED = "ascend-910b-no-l2", "ascend-910b-banked"
 BURST_BYTES, ROW_BYTES, NUM_BURSTS = 32, 256, 2**18
@@ -140,46 +141,67 @@ def product() -> list[Measurement]:
     return [Measurement(name=name, samples=samples, unit="ms", target="< 20")]
 
 
-ATTENTION: tuple[tuple[type[Kernel], dict[str, int]], ...] = (
-    (Flash, {"q_heads": 2, "kv_heads": 2, "head_dim": 64, "q_len": 128, "kv_len": 128}),
-    (Flash, {"q_heads": 8, "kv_heads": 8, "head_dim": 64, "q_len": 512, "kv_len": 512}),
-    (Flash, {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 512, "kv_len": 512}),
-    (Flash, {"q_heads": 32, "kv_heads": 8, "head_dim": 128, "q_len": 4096, "kv_len": 4096}),
-    (Dense, {"q_heads": 8, "kv_heads": 2, "head_dim": 64, "q_len": 512, "kv_len": 512}),
-    (Pasa, {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 512, "kv_len": 512}),
+CHOSEN: tuple[tuple[type[Kernel], dict[str, int]], ...] = (
+    (Gemm, {"m": 128, "n": 512, "k": 512}),
+    (Gemm, {"m": 1024, "n": 1024, "k": 1024}),
+    (Flash, {"q_heads": 2, "kv_heads": 2, "head_dim": 64, "q_len": 128}),
+    (Flash, {"q_heads": 8, "kv_heads": 8, "head_dim": 64, "q_len": 512}),
+    (Flash, {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 512}),
+    (Flash, {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 512, "causal": True}),
+    (Flash, {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 1024, "causal": True}),
+    (Flash, {"q_heads": 32, "kv_heads": 8, "head_dim": 128, "q_len": 4096}),
+    (Dense, {"q_heads": 8, "kv_heads": 2, "head_dim": 64, "q_len": 512}),
+    (Pasa, {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 512}),
     (SplitKv, {"q_heads": 8, "kv_heads": 2, "head_dim": 128, "q_len": 1, "kv_len": 1024}),
     (SplitKv, {"q_heads": 32, "kv_heads": 8, "head_dim": 128, "q_len": 1, "kv_len": 4096}),
 )
-"""Problems whose tiles are chosen, from small to large; all without a mask."""
+"""Problems whose tiles are chosen, from small to large."""
 
 
 def choosing() -> list[Measurement]:
     """What the choice of tiles takes for problems not seen before."""
-    return [_share_of_products(), *chain(*(_choice_and_recording(*each) for each in ATTENTION))]
+    return [_share_of_products(), *chain(*(_choice_and_recording(*each) for each in CHOSEN))]
 
 
 def _choice_and_recording(kernel: type[Kernel], sizes: dict[str, int]) -> list[Measurement]:
     """Return the time of the first choice, in a process that is warm, and that of recording."""
     machine, parameters = load_machine("ascend-910b"), kernel.parameters()
     chosen, recorded = [], []
-    for i in range(2 * REPEATS):
+    for i in range(3 * REPEATS):
         # Under another name nothing is remembered.
-        problem = AttentionProblem(kind="attention", name=f"number {i}", **sizes)
+        problem = _problem(kernel, f"number {i}", sizes)
         first, again = (
-            seconds_once(lambda: kernel.record(problem, machine, parameters, None))  # noqa: B023
+            cpu_seconds_once(lambda: kernel.record(problem, machine, parameters, None))  # noqa: B023
             for _ in range(2)
         )
         chosen.append(1e3 * (first - again))
         recorded.append(1e3 * again)
-    heads, rows = (
-        f"{problem.q_heads}/{problem.kv_heads} heads",
-        f"{problem.q_len} x {problem.kv_len}",
-    )
-    name = f"{kernel.name} of {heads}, {rows} scores"
     return [
-        Measurement(name=f"choice of tiles, {name}", samples=chosen[1:], unit="ms"),
-        Measurement(name="recording it, cost only", samples=recorded[1:], unit="ms"),
+        Measurement(
+            name=f"choice of tiles, {kernel.name} of {_shape(problem)}",
+            samples=chosen[1:],
+            unit="CPU ms",
+        ),
+        Measurement(name="recording it, cost only", samples=recorded[1:], unit="CPU ms"),
     ]
+
+
+def _problem(
+    kernel: type[Kernel], name: str, sizes: dict[str, int]
+) -> AttentionProblem | GemmProblem:
+    """Return a problem of a kernel; there are as many keys as queries if nothing else is said."""
+    if kernel.problem_kind == "gemm":
+        return GemmProblem.model_validate({"kind": "gemm", "name": name, **sizes})
+    own = {"kind": "attention", "name": name, "kv_len": sizes["q_len"]}
+    return AttentionProblem.model_validate(own | sizes)
+
+
+def _shape(problem: AttentionProblem | GemmProblem) -> str:
+    """Return the sizes of a problem as text."""
+    if isinstance(problem, GemmProblem):
+        return f"{problem.m} x {problem.n} x {problem.k}"
+    heads, mask = f"{problem.q_heads}/{problem.kv_heads} heads", "causal " * problem.causal
+    return f"{heads}, {mask}{problem.q_len} x {problem.kv_len}"
 
 
 def _share_of_products() -> Measurement:

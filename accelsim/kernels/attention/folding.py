@@ -91,9 +91,19 @@ def check_length(
 
     block_rows, tile_k: query rows of a work item and key rows of a tile, of every candidate.
     """
+    if np.min(_fewest_ops(problem, fold, block_rows, tile_k)) > MAX_OPS:
+        raise too_long(name)
+
+
+def is_short(problem: AttentionProblem, block_rows: int, tile_k: int) -> bool:
+    """Whether no tiles of so many rows or more are too many, folded or not."""
+    both = (_fewest_ops(problem, fold, block_rows, tile_k) for fold in (False, True))
+    return bool(max(both) <= MAX_OPS)
+
+
+def _fewest_ops(problem: AttentionProblem, fold: bool, block_rows: Any, tile_k: Any) -> Any:
     own = query_heads(problem, fold=fold)
     items = float(own.heads) * ceil_div(own.rows, np.minimum(block_rows, own.rows))
     # A causal mask hides at most half of the key tiles of the mean item.
     key_tiles = problem.kv_len / (2 if problem.causal else 1) / np.asarray(tile_k)
-    if np.min(items * np.maximum(key_tiles, 1.0)) * _FEWEST_OPS > MAX_OPS:
-        raise too_long(name)
+    return items * np.maximum(key_tiles, 1.0) * _FEWEST_OPS

@@ -43,10 +43,9 @@ def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:
     """
     if asked:
         return np.array([min(asked, length)])
-    longest: Any = np.minimum(TILE_SIZES, length)
-    pieces = ceil_div(length, longest)
-    even = ceil_div(ceil_div(length, pieces), _MULTIPLE) * _MULTIPLE
-    return np.unique(np.minimum(even, length))
+    pieces = {ceil_div(length, min(longest, length)) for longest in TILE_SIZES}
+    even = (ceil_div(ceil_div(length, count), _MULTIPLE) * _MULTIPLE for count in pieces)
+    return np.array(sorted({min(size, length) for size in even}))
 
 
 def fastest(estimate: Estimate) -> int:

@@ -1,7 +1,7 @@
 """How many cycles ops occupy their unit: the formulas of `hardware.timing`, for arrays of sizes."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,17 @@ from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
 
 _SUM_BITS = 32
+
+
+class VectorOps(NamedTuple):
+    """Equal ops of the vector unit, one after the other."""
+
+    name: str
+    size: int
+    """Which of several numbers of elements they work on."""
+    moved_bits: int
+    """Read and written for each element."""
+    times: int = 1
 
 
 class OpCosts:
@@ -36,6 +47,29 @@ class OpCosts:
             return np.where(is_any, self._vector.issue_cycles + np.maximum(compute, move), 0)
 
         return cycles
+
+    def vector_sums(
+        self, fmt: Format, elements: Sequence[Any], sums: Sequence[Sequence[VectorOps]]
+    ) -> Any:
+        """Return the cycles of ops one after the other, a row for each of `sums`.
+
+        elements: numbers of elements that ops work on, each of all candidates.
+        """
+        sizes: Any = np.array(elements)
+        ops = [op for each in sums for op in each]
+        own = [op.size for op in ops]
+        costs = np.array([[getattr(self._vector.costs, op.name) or 1.0] for op in ops])
+        bits = np.array([[op.moved_bits] for op in ops])
+        groups: Any = ceil_div(sizes, self._vector.lanes.get(fmt, 1))
+        compute = np.ceil(groups[own] * costs)
+        move = np.ceil(sizes[own] * bits / BITS_PER_BYTE / self._port)
+        busy = self._vector.issue_cycles + np.maximum(compute, move)
+        busy *= (sizes > 0)[own]
+        times = np.zeros((len(sums), len(ops)))
+        times[[row for row, each in enumerate(sums) for _ in each], range(len(ops))] = [
+            op.times for op in ops
+        ]
+        return times @ busy
 
     def product(self, m: Any, n: Any, k: Any, fmt: Format, bits: tuple[int, int]) -> Any:
         """One product on the matrix unit, operands multiplied in `fmt` and stored in `bits`."""

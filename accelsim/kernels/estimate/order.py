@@ -1,123 +1,108 @@
-"""Which ops an op of a core waits for: that follows from the tiles they touch, not from times."""
+"""The ops of a core in their order, what each costs and what it waits for: a table for all times.
 
-from collections.abc import Iterable
-from functools import cache
+What an op waits for follows from the tiles it touches: the last write of what it reads, and the
+last write and all reads since of what it writes. A cost is the number of a row of a matrix, which
+has the cycles or bytes of every candidate.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from accelsim.program.ops import Unit
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.program.ops import NUM_UNITS, Unit
 
 Use = tuple[str, int]
 """A tile: the name of its buffer and the number of its use; slots are used in turn."""
-Slots = tuple[tuple[str, int], ...]
-"""Of each buffer; 1 where it is not named."""
-_Op = tuple[Unit, tuple[Use, ...], Use | None]
-"""Its unit, what it reads and what it writes."""
-_Last = dict[Unit, int]
-"""Of each unit the number of an op; all its ops before have ended once this one has."""
+
+KIND, COST, WAITS = 0, 1, 2
+"""Words of a row: a unit or one of the kinds below; the cost of an op, or the time that is noted;
+and from WAITS on, of every unit, the row of the last op that is waited for, or -1."""
+CLAIM, NOTE = NUM_UNITS, NUM_UNITS + 1
+CLAIMED, RETIRED, REQUESTED = 0, 1, 2
+"""Times that are known at every row: of the last claim, of the end of all ops so far, of the last
+request of every unit, and of when every unit is done with what it was given."""
+DONE = REQUESTED + NUM_UNITS
 
 
-class _Found(NamedTuple):
-    """What an op waits for: numbers of ops of other units, and the claim of its work item."""
+class Orders(NamedTuple):
+    """Tables of several orders, one after the other; candidates have one of them each."""
 
-    ops: tuple[int, ...]
-    claim: bool
-
-
-class _State(NamedTuple):
-    """What is known of the ops so far, which are numbered from 0, with buffers of some slots."""
-
-    slots: dict[str, int]
-    units: tuple[Unit, ...]
-    """Of every op."""
-    users: dict[Use, _Last]
-    """The last ones on what lies in a slot."""
-    writers: dict[Use, int]
-    known: tuple[_Last, ...]
-    """Those that have ended when an op begins, for every op."""
-    last: _Last
-    first_of_item: int
-
-    def then(
-        self, unit: Unit, reads: tuple[Use, ...], writes: Use | None
-    ) -> tuple["_State", _Found]:
-        """Return what is known with one op more, and what that op waits for."""
-        number, read, written = len(self.units), self._places(reads), self._places([writes])
-        touched = [self.writers[slot] for slot in read]
-        touched += [op for slot in written for op in self.users.get(slot, {}).values()]
-        others = _latest({self.units[op]: op} for op in touched if self.units[op] != unit)
-        # What has ended once the unit begins its last op, and once each of the others has ended.
-        begun = self.known[self.last[unit]] if unit in self.last else {}
-        after = {op: _latest([self.known[op], {by: op}]) for by, op in others.items()}
-        own = {slot: self.users[slot] | {unit: number} for slot in read}
-        own |= {slot: {unit: number} for slot in written}
-        longer = self._replace(
-            units=(*self.units, unit),
-            users=self.users | own,
-            writers=self.writers | dict.fromkeys(written, number),
-            known=(*self.known, _latest([begun, *after.values()])),
-            last=self.last | {unit: number},
-        )
-        # What waits for an op of this item needs no look at the claim.
-        latest = max(*after, self.last.get(unit, -1), -1)
-        return longer, _Found(_needed(others, begun, after), latest < self.first_of_item)
-
-    def _places(self, tiles: Iterable[Use | None]) -> list[Use]:
-        return [(tile[0], tile[1] % self.slots.get(tile[0], 1)) for tile in tiles if tile]
+    rows: npt.NDArray[np.int64]
+    begins: npt.NDArray[np.int64]
+    """Of every order where it begins, and the end."""
+    num_notes: int
+    """Of each order; all have as many."""
 
 
 class Order:
-    """Ops in their order, with one or several layouts of buffers.
+    """Ops of one core; slots: of each buffer, 1 where it is not named."""
 
-    What the last one waits for is found once, and again known to all that go the same way.
-    """
+    def __init__(self, slots: Mapping[str, int]) -> None:
+        self._slots = slots
+        self.rows: list[list[int]] = []
+        self._users: dict[Use, dict[Unit, int]] = {}
+        """Of a slot the last ops of each unit on what lies there."""
+        self._writers: dict[Use, tuple[Unit, int]] = {}
 
-    def __init__(self, states: tuple[_State, ...], found: tuple[_Found, ...] = ()) -> None:
-        self.waits = tuple(each.ops for each in found)
-        """Ops that it waits for: by layout, or once where they are the same for all."""
-        if len(set(self.waits)) == 1:
-            self.waits = self.waits[:1]
-        self.awaits_claim = any(each.claim for each in found)
-        self.last = states[0].last
-        """Number of the last op of each unit."""
-        self._states = states
-        self._next: dict[_Op | None, Order] = {}
+    def claim(self) -> None:
+        """Begin the next work item; ops of the one before may still be under way."""
+        self._add(CLAIM)
 
-    def then(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> "Order":
-        """Return the order with one op more."""
-        op = unit, reads, writes
-        if op not in self._next:
-            self._next[op] = Order(*zip(*(state.then(*op) for state in self._states), strict=True))
-        return self._next[op]
+    def note_free(self, unit: Unit) -> None:
+        """Note when a compute unit is done with what it was given."""
+        self._add(NOTE, DONE + unit)
 
-    def then_claim(self) -> "Order":
-        """Return the order where the next op is the first of a work item."""
-        if None not in self._next:
-            first = len(self._states[0].units)
-            states = (state._replace(first_of_item=first) for state in self._states)
-            self._next[None] = Order(tuple(states))
-        return self._next[None]
+    def note_request(self) -> None:
+        """Note when the last load was requested: then the core claims its next item."""
+        self._add(NOTE, REQUESTED + Unit.LOAD)
+
+    def note_step(self, unit: Unit, item: int) -> None:
+        """Note both at the end of a step of the first item."""
+        if item == 0:
+            self.note_free(unit)
+            self.note_request()
+
+    def note_retired(self) -> None:
+        """Note when everything has ended."""
+        self._add(NOTE, RETIRED)
+
+    def load(self, cost: int, tile: Use) -> None:
+        """Load a tile."""
+        self.run(Unit.LOAD, cost, (), tile)
+
+    def store(self, cost: int, tile: Use) -> None:
+        """Store a tile."""
+        self.run(Unit.STORE, cost, (tile,), None)
+
+    def run(self, unit: Unit, cost: int, reads: Iterable[Use], writes: Use | None) -> None:
+        """Run one op of a unit."""
+        number = len(self.rows)
+        read = [self._slot(tile) for tile in reads]
+        touched = [self._writers[slot] for slot in read]
+        if writes:
+            written = self._slot(writes)
+            touched += self._users.get(written, {}).items()
+        self._add(unit, cost, [each for each in touched if each[0] != unit])
+        for slot in read:
+            self._users[slot][unit] = number
+        if writes:
+            self._users[written], self._writers[written] = {unit: number}, (unit, number)
+
+    def _slot(self, tile: Use) -> Use:
+        return tile[0], tile[1] % self._slots.get(tile[0], 1)
+
+    def _add(self, kind: int, cost: int = 0, waits: Iterable[tuple[Unit, int]] = ()) -> None:
+        last = [-1] * NUM_UNITS
+        for unit, number in waits:
+            last[unit] = max(last[unit], number)
+        self.rows.append([kind, cost, *last])
 
 
-@cache
-def order_of_none(*layouts: Slots) -> Order:
-    """Return the order of no ops, with these layouts of buffers."""
-    return Order(tuple(_State(dict(slots), (), {}, {}, (), {}, 0) for slots in layouts))
-
-
-def _needed(others: _Last, begun: _Last, after: dict[int, _Last]) -> tuple[int, ...]:
-    """Return those of other units that have not surely ended before the rest of them."""
-    return tuple(
-        op
-        for by, op in others.items()
-        if begun.get(by, -1) < op
-        and all(ended.get(by, -1) < op for other, ended in after.items() if other != op)
-    )
-
-
-def _latest(ops: Iterable[_Last]) -> _Last:
-    found: _Last = {}
-    for each in ops:
-        for unit, op in each.items():
-            if op > found.get(unit, -1):
-                found[unit] = op
-    return found
+def orders_of(orders: Sequence[Order]) -> Orders:
+    """Return the tables of several orders with equally many notes."""
+    begins = np.cumsum([0, *(len(each.rows) for each in orders)])
+    notes = {sum(row[KIND] == NOTE for row in each.rows) for each in orders}
+    (num_notes,) = notes
+    return Orders(np.array([row for each in orders for row in each.rows]), begins, num_notes)

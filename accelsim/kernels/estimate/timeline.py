@@ -6,17 +6,34 @@ the rates of the queue and the memory. The core is alone here: what others take 
 a bound on whole items, because the waits of one are the work of another.
 """
 
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.hardware.machine import DmaSpec, MachineSpec
-from accelsim.kernels.estimate.order import Use, order_of_none
-from accelsim.program.ops import Unit
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.order import (
+    CLAIM,
+    CLAIMED,
+    COST,
+    DONE,
+    KIND,
+    NOTE,
+    REQUESTED,
+    RETIRED,
+    WAITS,
+    Orders,
+)
+from accelsim.program.ops import NUM_UNITS, Unit
+from accelsim.runtime.jit import jit, jit_inline
 
 Cycles = npt.NDArray[np.float64]
+
+NOT_FOLLOWED = -1
+_LOAD = Unit.LOAD.value
+_TOGETHER = 64
+"""Candidates that are followed together: their times stay near the core that computes them."""
 
 
 class Supply(NamedTuple):
@@ -35,101 +52,127 @@ class Supply(NamedTuple):
         return self._replace(begin_cycles=begin_cycles)
 
 
-class _Queue:
-    """One DMA queue."""
-
-    def __init__(self, queue: DmaSpec, supply: Supply) -> None:
-        self.supply, self.bandwidth, self.in_flight = supply, queue.bandwidth, queue.in_flight
-        self.requested: Any = 0.0
-        self.served: Any = supply.begin_cycles
-        self.passed: Any = 0.0
-        self.ends: list[Any] = []
-
-    def transfer(self, waits: list[Any], num_bytes: Any) -> Any:
-        """Return when a transfer has ended that may be requested once all `waits` have passed."""
-        if len(self.ends) >= self.in_flight:
-            waits.append(self.ends[-self.in_flight])
-        self.requested = reduce(np.maximum, waits, self.requested)
-        served = num_bytes * self.supply.cycles_per_byte
-        self.served = np.maximum(self.served, self.requested) + served
-        self.passed = np.maximum(self.passed, self.requested) + num_bytes / self.bandwidth
-        arrival = self.served + self.supply.latency_cycles
-        self.ends.append(np.maximum(arrival, self.passed + self.supply.port_latency_cycles))
-        return self.ends[-1]
+_RATE, _BANDWIDTH, _LATENCY, _PORT, _IN_FLIGHT = range(5)
+"""Rows of what units do: cycles for a unit of cost, cost that passes in a cycle beside that, cycles
+from the end of either to that of the op, and ops under way."""
+_PASSED = DONE + NUM_UNITS
+_LATE = _PASSED + NUM_UNITS
+_ENDS = _LATE + NUM_UNITS
+"""Rows of times beside those that are noted: of every unit when the last op has passed, and its
+latency; then the end of each op."""
 
 
-class Timeline:
-    """One core. Times are cycles from the first claim, as arrays or as one number for all."""
+class Costs(NamedTuple):
+    """Cycles or bytes of ops, and what the memory gives; arrays for compiled code."""
 
-    def __init__(
-        self, machine: MachineSpec, supply: Supply, *slots: dict[str, int], layout: Any = 0
-    ) -> None:
-        """slots: of each buffer, 1 where it is not named, in one or several layouts.
+    units: Cycles
+    """[rows above, units]"""
+    is_overlapped: bool
+    """Whether an item is claimed before the one before has ended."""
+    matrix: Cycles
+    """[costs, candidates]; then when the memory begins, and the latency of loads."""
 
-        layout: which of them candidates have, as an array if there are several.
-        """
-        self._layout, self._items_in_flight = layout, machine.items_in_flight
-        self.waits = supply.begin_cycles
-        """Before the memory begins with the first load."""
-        self._latency = {
-            Unit.CUBE: machine.cube.latency_cycles if machine.cube else 0,
-            Unit.INT_MAC: machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0,
-            Unit.VECTOR: machine.vector.pipeline_depth_cycles,
-            Unit.MOVE: 0,
-        }
+    @classmethod
+    def of(
+        cls, machine: MachineSpec, supply: Supply, costs: Sequence[Any], num_candidates: int
+    ) -> "Costs":
+        """Return costs; of each candidate, or numbers where all have the same."""
+        matrix = np.empty((len(costs) + 2, num_candidates))
+        for row, cost in enumerate((*costs, supply.begin_cycles, supply.latency_cycles)):
+            matrix[row] = cost
+        return cls(_units(machine, supply), machine.items_in_flight > 1, matrix)
+
+
+def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
+    """Return what the orders note, [notes, candidates]: cycles from the first claim.
+
+    which: the order of every candidate, or NOT_FOLLOWED, whose notes then mean nothing.
+    """
+    rows, begins, num_notes = orders
+    notes, times = np.zeros((num_notes, len(which))), np.empty((_ENDS + len(rows), _TOGETHER))
+    runs = np.empty((NUM_UNITS + 1, max(len(rows) + 1, _TOGETHER)), np.int64)
+    _follow(rows, begins, notes, which, *costs, times, runs)
+    return notes
+
+
+def _units(machine: MachineSpec, supply: Supply) -> Cycles:
+    """Return what all units do. A compute unit is a queue where nothing passes beside the work."""
+    units = np.zeros((5, NUM_UNITS))
+    units[_RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
+    units[_LATENCY, Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
+    pipeline = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
+    units[_LATENCY, Unit.INT_MAC] = pipeline
+    units[_LATENCY, Unit.VECTOR] = machine.vector.pipeline_depth_cycles
+    for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
         # What is stored goes to the next memory, whether or not it had it before.
-        stored = supply._replace(latency_cycles=supply.port_latency_cycles, begin_cycles=0.0)
-        self._load, self._store = _Queue(machine.load, supply), _Queue(machine.store, stored)
-        self._order = order_of_none(*(tuple(each.items()) for each in slots))
-        self._free: dict[Unit, Any] = {}
-        self._ends: list[Any] = []
-        """Of each op."""
-        self._claimed: Any = 0.0
+        port = supply.port_latency_cycles
+        units[:, unit] = supply.cycles_per_byte, queue.bandwidth, port, port, queue.in_flight
+    return units
 
-    @property
-    def last_request(self) -> Any:
-        """When the last load was requested: then the core claims its next item."""
-        return self._load.requested
 
-    @property
-    def retired(self) -> Any:
-        """When everything has ended."""
-        return reduce(np.maximum, [self._ends[last] for last in self._order.last.values()])
+@jit
+def _follow(rows, begins, notes, which, units, is_overlapped, costs, times, runs):
+    """All candidates, as many together as have the same order.
 
-    def free(self, unit: Unit) -> Any:
-        """When a compute unit is done with what it was given."""
-        return self._free[unit]
+    costs: also when the memory begins with each of them, and the latency of its loads. times: room
+    for what is known, [times, _TOGETHER]. runs: room for the ops of each unit and their number.
+    """
+    own, count = runs[-1], 0
+    for order in range(len(begins) - 1):
+        for candidate in range(len(which)):
+            if which[candidate] == order:
+                own[count] = candidate
+                count += 1
+            if count == _TOGETHER or (count > 0 and candidate == len(which) - 1):
+                for i in range(count):
+                    for row in range(_ENDS):
+                        times[row, i] = 0.0
+                    for unit in range(NUM_UNITS):
+                        times[_LATE + unit, i] = units[_LATENCY, unit]
+                        runs[unit, 0] = 0
+                    times[DONE + _LOAD, i] = costs[-2, own[i]]
+                    times[_LATE + _LOAD, i] = costs[-1, own[i]]
+                bounds = begins[order], begins[order + 1]
+                _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs)
+                count = 0
 
-    def claim(self) -> None:
-        """Begin the next work item; ops of the one before may still be under way."""
-        if self._ends:
-            is_overlapped = self._items_in_flight > 1
-            self._claimed = self.last_request if is_overlapped else self.retired
-        self._order = self._order.then_claim()
 
-    def run(self, unit: Unit, cycles: Any, reads: tuple[Use, ...], writes: Use) -> None:
-        """Run one op of a compute unit."""
-        waits = self._waits(unit, reads, writes)
-        if unit in self._free:
-            waits.append(self._free[unit])
-        self._free[unit] = end = reduce(np.maximum, waits) + cycles
-        latency = self._latency[unit]
-        self._ends.append(end + latency if latency else end)
+@jit_inline
+def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
+    """The ops of an order, at the costs of some candidates."""
+    note, own = 0, runs[-1]
+    for op in range(bounds[0], bounds[1]):
+        unit, cost, end = rows[op, KIND], rows[op, COST], _ENDS + op - bounds[0]
+        if unit == NOTE:
+            for i in range(count):
+                notes[note, own[i]] = times[cost, i]
+            note += 1
+        elif unit == CLAIM:
+            _delay(times, CLAIMED, REQUESTED + _LOAD if is_overlapped else RETIRED, count)
+        else:
+            for i in range(count):
+                times[end, i] = times[CLAIMED, i]
+            for other in range(NUM_UNITS):
+                if rows[op, WAITS + other] >= 0:
+                    _delay(times, end, _ENDS + rows[op, WAITS + other], count)
+            number = runs[unit, 0] + 1
+            runs[unit, 0], runs[unit, number] = number, end
+            if number > units[_IN_FLIGHT, unit]:
+                _delay(times, end, runs[unit, number - int(units[_IN_FLIGHT, unit])], count)
+            for i in range(count):
+                work = costs[cost, own[i]]
+                requested = max(times[REQUESTED + unit, i], times[end, i])
+                done = max(times[DONE + unit, i], requested) + work * units[_RATE, unit]
+                passed = max(times[_PASSED + unit, i], requested) + work / units[_BANDWIDTH, unit]
+                times[REQUESTED + unit, i] = requested
+                times[DONE + unit, i] = done
+                times[_PASSED + unit, i] = passed
+                times[end, i] = max(done + times[_LATE + unit, i], passed + units[_PORT, unit])
+            _delay(times, RETIRED, end, count)
 
-    def load(self, num_bytes: Any, tile: Use) -> None:
-        """Load a tile."""
-        self._ends.append(self._load.transfer(self._waits(Unit.LOAD, (), tile), num_bytes))
 
-    def store(self, num_bytes: Any, tile: Use) -> None:
-        """Store a tile."""
-        self._ends.append(self._store.transfer(self._waits(Unit.STORE, (tile,), None), num_bytes))
-
-    def _waits(self, unit: Unit, reads: tuple[Use, ...], writes: Use | None) -> list[Any]:
-        """Return what the next op waits for, but its own unit."""
-        self._order = order = self._order.then(unit, reads, writes)
-        if len(order.waits) == 1:
-            waits = [self._ends[number] for number in order.waits[0]]
-            return [self._claimed, *waits] if order.awaits_claim else waits
-        by_layout = ([self._ends[number] for number in numbers] for numbers in order.waits)
-        latest = [reduce(np.maximum, each, self._claimed) for each in by_layout]
-        return [np.choose(self._layout, latest)]
+@jit_inline
+def _delay(times, row, other, count):
+    """The later of two times."""
+    for i in range(count):
+        times[row, i] = max(times[row, i], times[other, i])

@@ -1,63 +1,71 @@
 """What an op of a core waits for, by the tiles it touches."""
 
-from accelsim.kernels.estimate.order import order_of_none
+import pytest
+
+from accelsim.kernels.estimate.order import KIND, NOTE, WAITS, Order, orders_of
 from accelsim.program.ops import Unit
 
-TWO_SLOTS = (("a", 2),)
+
+def waits_of(order, number=-1):
+    """Return the ops that one waits for, by their units."""
+    waits = order.rows[number][WAITS:]
+    return {unit: waits[unit] for unit in Unit if waits[unit] >= 0}
 
 
-def test_a_product_waits_for_the_last_of_its_operands_and_no_longer_for_the_claim():
-    loaded = order_of_none(TWO_SLOTS).then_claim().then(Unit.LOAD, (), ("a", 0))
-    both = loaded.then(Unit.LOAD, (), ("b", 0))
-    product = both.then(Unit.CUBE, (("a", 0), ("b", 0)), ("sum", 0))
-
-    assert loaded.awaits_claim
-    assert loaded.waits == ((),)
-    assert product.waits == ((1,),)
-    assert not product.awaits_claim
+def used_in_turn(slots, uses):
+    """Return an order that loads tiles of a buffer and multiplies each."""
+    order = Order({"a": slots})
+    for use in range(uses):
+        order.load(0, ("a", use))
+        order.run(Unit.CUBE, 1, (("a", use),), ("sum", 0))
+    return order
 
 
-def test_a_tile_is_loaded_into_a_slot_once_what_was_there_has_been_read():
-    order = order_of_none(TWO_SLOTS).then_claim()
-    for use in range(2):
-        order = order.then(Unit.LOAD, (), ("a", use))
-        order = order.then(Unit.CUBE, (("a", use),), ("sum", 0))
-    third = order.then(Unit.LOAD, (), ("a", 2))
+def test_a_product_waits_for_its_operands():
+    order = Order({"a": 2})
+    order.load(0, ("a", 0))
+    order.load(0, ("b", 0))
+    order.run(Unit.CUBE, 1, (("a", 0), ("b", 0)), ("sum", 0))
 
-    assert third.waits == ((1,),)
-
-
-def test_what_has_surely_ended_is_not_waited_for():
-    order = order_of_none(()).then_claim().then(Unit.LOAD, (), ("a", 0))
-    order = order.then(Unit.CUBE, (("a", 0),), ("sum", 0))
-    order = order.then(Unit.MOVE, (("sum", 0),), ("x", 0))
-    both = order.then(Unit.VECTOR, (("a", 0), ("x", 0)), ("y", 0))
-
-    assert both.waits == ((2,),)
+    assert waits_of(order, 0) == {}
+    assert waits_of(order) == {Unit.LOAD: 1}
 
 
-def test_the_next_item_waits_for_its_claim_where_nothing_of_its_own_came_before():
-    order = order_of_none(()).then_claim().then(Unit.LOAD, (), ("a", 0)).then_claim()
-    first = order.then(Unit.LOAD, (), ("a", 1))
-    second = first.then(Unit.LOAD, (), ("b", 1))
+@pytest.mark.parametrize(("slots", "waits"), [(1, {Unit.CUBE: 3}), (2, {Unit.CUBE: 1}), (3, {})])
+def test_a_tile_is_loaded_into_a_slot_once_what_was_there_has_been_read(slots, waits):
+    order = used_in_turn(slots, 2)
+    order.load(0, ("a", 2))
 
-    assert first.awaits_claim
-    assert not second.awaits_claim
-
-
-def test_the_same_ops_are_the_same_order():
-    first, again = (
-        order_of_none(TWO_SLOTS).then_claim().then(Unit.LOAD, (), ("a", 0)) for _ in range(2)
-    )
-
-    assert first is again
+    assert waits_of(order) == waits
 
 
-def test_layouts_of_more_slots_wait_for_ops_before_or_for_none():
-    order = order_of_none((("a", 1),), (("a", 2),), (("a", 3),)).then_claim()
-    for use in range(2):
-        order = order.then(Unit.LOAD, (), ("a", use))
-        order = order.then(Unit.CUBE, (("a", use),), ("sum", 0))
-    third = order.then(Unit.LOAD, (), ("a", 2))
+def test_an_op_waits_for_all_reads_since_the_last_write():
+    order = Order({})
+    order.load(0, ("a", 0))
+    order.run(Unit.CUBE, 1, (("a", 0),), ("sum", 0))
+    order.run(Unit.VECTOR, 1, (("a", 0),), ("x", 0))
+    order.load(0, ("a", 0))
+    order.load(0, ("a", 0))
 
-    assert third.waits == ((3,), (1,), ())
+    assert waits_of(order, 3) == {Unit.CUBE: 1, Unit.VECTOR: 2}
+    assert waits_of(order, 4) == {}
+
+
+def test_a_unit_never_waits_for_itself():
+    order = Order({})
+    order.run(Unit.VECTOR, 0, (), ("x", 0))
+    order.run(Unit.VECTOR, 0, (("x", 0),), ("x", 0))
+
+    assert waits_of(order) == {}
+
+
+def test_tables_of_several_orders_follow_each_other():
+    orders = []
+    for uses in (1, 2):
+        orders.append(used_in_turn(2, uses))
+        orders[-1].note_retired()
+    tables = orders_of(orders)
+
+    assert tables.begins.tolist() == [0, 3, 8]
+    assert tables.rows[[2, 7], KIND].tolist() == [NOTE, NOTE]
+    assert tables.num_notes == 1

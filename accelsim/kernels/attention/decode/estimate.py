@@ -1,5 +1,6 @@
 """How long a decode step takes with candidates of its tiles, by the order of ops of the frame."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
-from accelsim.kernels.estimate.timeline import Supply, Timeline
+from accelsim.kernels.estimate.order import Order, Orders, orders_of
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
+from accelsim.kernels.estimate.timeline import Costs, Supply, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -110,11 +112,51 @@ class _Tile(NamedTuple):
 
 
 class _Rest(NamedTuple):
-    """Cycles and bytes after the last tile of keys."""
+    """Cycles and bytes of an item beside its tiles."""
 
+    query_bytes: Any
     softmax: Any
+    move: Any
     finish: Any
     stored_bytes: Any
+
+
+_FULL, _LAST = _Tile(0, 1, 2, 3, 4), _Tile(5, 6, 7, 8, 9)
+_REST = _Rest(10, 11, 12, 13, 14)
+"""Where the costs of whole tiles, of the last one and of the rest are among all."""
+
+
+@cache
+def _item_orders(stages: tuple[int, ...]) -> Orders:
+    """Return the orders of two items with 1 to _STEPS tiles each, for each number of slots."""
+    counts = range(1, _STEPS + 1)
+    return orders_of([_two_items(slots, count) for slots in stages for count in counts])
+
+
+def _two_items(stages: int, count: int) -> Order:
+    line = Order(dict(_SLOTS, keys=stages, values=stages))
+    tiles = [_FULL] * (count - 1) + [_LAST]
+    for item in range(2):
+        line.claim()
+        line.load(_REST.query_bytes, ("queries", item))
+        for j, tile in enumerate(tiles):
+            line.load(tile.loaded_bytes, ("keys", j))
+            reads = ("queries", item), ("keys", j)
+            line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
+            line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
+            line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
+        line.run(Unit.VECTOR, _REST.softmax, (), ("weights", 0))
+        for j, tile in enumerate(tiles):
+            line.load(tile.loaded_bytes, ("values", j))
+            reads = ("weights", 0), ("values", j)
+            line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
+        line.run(Unit.MOVE, _REST.move, (("output_acc", 0),), ("output", 0))
+        line.run(Unit.VECTOR, _REST.finish, (("output", 0),), ("stored", 0))
+        line.store(_REST.stored_bytes, ("stored", 0))
+        line.note_retired()
+        if item == 0:
+            line.note_request()
+    return line
 
 
 class _Items(NamedTuple):
@@ -129,12 +171,12 @@ class _Items(NamedTuple):
     """Tiles that are followed."""
 
     def times(self) -> ItemTimes:
-        """Return their times, [candidates, 1]."""
+        """Return their times, [candidates]."""
         machine, counts, stages = self.step.machine, self.counts, self.tiling.stages
         active, last, by_others = self._shared_cycles()
         waits = self._first_bytes() / self._tile_bytes * active * by_others
         supply = supply_of(machine, 1.0)
-        first, second, claims = self._followed(supply, waits)
+        first, claims, second = self._followed(supply, waits)
         tiles = self.length / self.tiling.tile_k
         period = self._period(supply)
         more = np.maximum(tiles - counts, 0) * (counts == _STEPS) * period
@@ -151,29 +193,15 @@ class _Items(NamedTuple):
             claims + more,
             waits,
         )
-        return ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
+        return limited(ItemTimes(*parts), machine.items_in_flight)
 
     def _followed(self, supply: Supply, waits: Array) -> Array:
-        """Return the ends of two items, and when the first was claimed for, [3, candidates]."""
-        full, last, rest = (
-            np.stack(np.broadcast_arrays(*each, self.length)[:-1])
-            for each in (self._tile(0), self._tile(self.counts - 1), self._rest())
-        )
-        found = np.zeros((3, len(waits)))
-        for count in np.unique(self.counts).tolist():
-            own = np.flatnonzero(self.counts == count)
-            stages, layout = np.unique(self.tiling.stages[own], return_inverse=True)
-            slots = [dict(_SLOTS, keys=each, values=each) for each in stages.tolist()]
-            line = Timeline(self.step.machine, supply.behind(waits[own]), *slots, layout=layout)
-            tiles = [_Tile(*full[:, own])] * (count - 1) + [_Tile(*last[:, own])]
-            ends, claims = [], []
-            for item in range(2):
-                line.claim()
-                self._run(line, item, tiles, _Rest(*rest[:, own]))
-                ends.append(line.retired)
-                claims.append(line.last_request)
-            found[0, own], found[1, own], found[2, own] = *ends, claims[0]
-        return found
+        """Return the end of an item, when it was claimed for, and the end of one behind it."""
+        stages = np.unique(self.tiling.stages)
+        which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
+        own = (*self._tile(0), *self._tile(self.counts - 1), *self._rest())
+        costs = Costs.of(self.step.machine, supply.behind(waits), own, len(which))
+        return follow(_item_orders(tuple(stages.tolist())), which, costs)
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -232,26 +260,6 @@ class _Items(NamedTuple):
         row_bytes, weighted = keys * self.step.row_bytes, self._weighted(keys)
         return _Tile(row_bytes, self._scores(keys), self._move(keys), self._scale(keys), weighted)
 
-    def _run(self, line: Timeline, item: int, tiles: list[_Tile], rest: _Rest) -> None:
-        """Run an item."""
-        group, dim, vector = self.step.group, self.step.dim, self.step.formats.vector
-        line.load(group * self.step.row_bytes, ("queries", item))
-        for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("keys", j))
-            reads = ("queries", item), ("keys", j)
-            line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
-            line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
-            line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
-        line.run(Unit.VECTOR, rest.softmax, (), ("weights", 0))
-        for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("values", j))
-            reads = ("weights", 0), ("values", j)
-            line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
-        move = self.costs.move(group, dim, vector)
-        line.run(Unit.MOVE, move, (("output_acc", 0),), ("output", 0))
-        line.run(Unit.VECTOR, rest.finish, (("output", 0),), ("stored", 0))
-        line.store(rest.stored_bytes, ("stored", 0))
-
     def _scores(self, keys: Array) -> Any:
         stored = self.step.formats.stored
         bits = stored.bits, stored.bits
@@ -271,7 +279,7 @@ class _Items(NamedTuple):
         return self.costs.vector("multiply", vector, self.step.group, keys, bits)
 
     def _rest(self) -> _Rest:
-        """Return what follows the keys; a partial result is stored as it is."""
+        """Return what is beside the tiles; a partial result is stored as it is."""
         formats, group, dim = self.step.formats, self.step.group, self.step.dim
         vector, width, is_whole = formats.vector, formats.vector.bits, self.ranges == 1
         on_scores = self.costs.vector_on(vector, group, self.length)
@@ -284,7 +292,13 @@ class _Items(NamedTuple):
         if formats.output != vector:
             finish = finish + on_output("convert", width + formats.output.bits)
         size = np.where(is_whole, dim * formats.output.bits, (dim + 2) * width)
-        return _Rest(softmax, np.where(is_whole, finish, 0), group * size / BITS_PER_BYTE)
+        return _Rest(
+            query_bytes=group * self.step.row_bytes,
+            softmax=softmax,
+            move=self.costs.move(group, dim, vector),
+            finish=np.where(is_whole, finish, 0),
+            stored_bytes=group * size / BITS_PER_BYTE,
+        )
 
 
 def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], float]:
@@ -298,19 +312,48 @@ def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], fl
     rescale = on("add", 1, 3) + on("exp", 1, 2) + on("multiply", dim, 2) + on("multiply", 1, 3)
     cycles = on("maximum", 1, 3) + 2 * rescale + on("add", dim, 3) + on("add", 1, 3)
     cycles = cycles + on("convert", 1, 2)
-    sizes = {"o": group * dim, "max": group, "sum": group}
-    line = Timeline(step.machine, supply, dict.fromkeys(sizes, 2))
-    marks: list[float] = []
-    for j in range(_STEPS):
-        for name, elements in sizes.items():
-            line.load(elements * width / BITS_PER_BYTE, (name, j))
-        reads = tuple((name, j) for name in sizes)
-        line.run(Unit.VECTOR, cycles if j else 0, reads, ("merged", 0))
-        marks.append(float(line.free(Unit.VECTOR)))
     finish = on("divide", dim, 2)
     if step.formats.output != vector:
         finish = finish + on("convert", dim, 2)
-    line.run(Unit.VECTOR, finish, (), ("stored", 0))
-    line.store(group * dim * step.formats.output.bits / BITS_PER_BYTE, ("stored", 0))
-    rest = float(line.retired) - marks[-1]
-    return [mark + rest for mark in marks], (marks[-1] - marks[-3]) / 2
+    own = _MergeCosts(
+        output_bytes=group * dim * width / BITS_PER_BYTE,
+        column_bytes=group * width / BITS_PER_BYTE,
+        first=0,
+        merge=cycles,
+        finish=finish,
+        stored_bytes=group * dim * step.formats.output.bits / BITS_PER_BYTE,
+    )
+    followed = Costs.of(step.machine, supply, own, 1)
+    notes = follow(_merge_order(), np.zeros(1, np.int64), followed)
+    *marks, end = notes[:, 0].tolist()
+    return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2
+
+
+class _MergeCosts(NamedTuple):
+    """Bytes and cycles to merge results."""
+
+    output_bytes: Any
+    column_bytes: Any
+    first: Any
+    """Vector unit: nothing is merged with the first result."""
+    merge: Any
+    finish: Any
+    stored_bytes: Any
+
+
+@cache
+def _merge_order() -> Orders:
+    """Return the order of merging _STEPS results."""
+    costs = _MergeCosts(*range(len(_MergeCosts._fields)))
+    loaded = {"o": costs.output_bytes, "max": costs.column_bytes, "sum": costs.column_bytes}
+    line = Order(dict.fromkeys(loaded, 2))
+    for j in range(_STEPS):
+        for name, num_bytes in loaded.items():
+            line.load(num_bytes, (name, j))
+        reads = tuple((name, j) for name in loaded)
+        line.run(Unit.VECTOR, costs.merge if j else costs.first, reads, ("merged", 0))
+        line.note_free(Unit.VECTOR)
+    line.run(Unit.VECTOR, costs.finish, (), ("stored", 0))
+    line.store(costs.stored_bytes, ("stored", 0))
+    line.note_retired()
+    return orders_of([line])

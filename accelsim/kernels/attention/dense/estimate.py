@@ -1,11 +1,13 @@
 """How long the three phases of the dense kernel take, for candidates of their tiles."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, LoopNotes
+from accelsim.kernels.attention.flash.loop import BY_OTHERS, FOLLOWED, SHARED, fill_times, loop_of
 from accelsim.kernels.attention.folding import QueryHeads
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
@@ -17,13 +19,12 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
-from accelsim.kernels.estimate.timeline import Timeline
+from accelsim.kernels.estimate.order import Order, Orders, orders_of
+from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
+from accelsim.kernels.estimate.timeline import Costs, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
-
-_STEPS = 5
 
 
 class Traffic(NamedTuple):
@@ -65,20 +66,18 @@ class Dense(NamedTuple):
         first_share = self.formats.scores.bits / self._score_bits
         supply = supply_of(machine, float(not self._stays))
         waits = first_share * active * by_others
-        supply = supply.behind(waits)
-        line = Timeline(machine, supply, {})
-        ends = []
-        for _ in range(2):
-            line.claim()
-            self._softmax_item(line, costs, rows)
-            ends.append(line.retired)
+        own = self._softmax_costs(costs, rows)
+        vector, which = self.formats.vector, np.zeros(len(rows), np.int64)
+        x = "scores" if self.formats.scores == vector else "x"
+        order = _softmax_order(x, x if self.formats.weights == vector else "weights")
+        ends = follow(order, which, Costs.of(machine, supply.behind(waits), own, len(which)))
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others, waves) for each in (active, last))
-        parts = (alone, *both, 0 * alone, waits + 0 * alone)
-        whole = ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
+        parts = (alone, *both, 0 * alone, waits)
+        whole = limited(ItemTimes(*parts), machine.items_in_flight)
         # The last tile of a head may have fewer rows: the mean is that of all rows.
-        mean = (self.heads.rows / counts / rows)[:, None]
+        mean = self.heads.rows / counts / rows
         cycles = _placed(whole, items, machine.cores, mean)
         return self._phase(cycles, traffic, with_products=False)
 
@@ -106,26 +105,27 @@ class Dense(NamedTuple):
     def _bytes(bits: int) -> float:
         return bits / BITS_PER_BYTE
 
-    def _cycles(self, follow: Any, block_rows: Array, tile_k: Array, traffic: Traffic) -> Array:
-        """Return the time of a phase of products; follow: gives the loop of one of its items."""
+    def _cycles(self, phase: Any, block_rows: Array, tile_k: Array, traffic: Traffic) -> Array:
+        """Return the time of a phase of products; phase: what one of its items is made of."""
         counts = ceil_div(self.heads.rows, block_rows)
         items = self.heads.heads * counts
-        tiles = (self.problem.kv_len / tile_k)[:, None]
-        item_bytes = traffic.moved / items / tiles[:, 0]
+        tiles = self.problem.kv_len / tile_k
+        item_bytes = traffic.moved / items / tiles
         loads = self._loads(item_bytes, items, traffic)
-        others = loads.shared * loads.by_others / item_bytes
-        single, loop = (follow(block_rows, tile_k, others, steps) for steps in (1, _STEPS))
-        times = loop.after(single).times(tiles, loads).limited(self.machine.items_in_flight)
-        mean = (self.heads.rows / counts / block_rows)[:, None]
-        return self._phase(_placed(times, items, self.machine.cores, mean), traffic)
+        others = loads[SHARED] * loads[BY_OTHERS] / item_bytes
+        loop, times = self._loop(phase(block_rows, tile_k), others), np.empty((5, len(tiles)))
+        fill_times(loop, tiles, loads, float(self.machine.items_in_flight), times)
+        mean = self.heads.rows / counts / block_rows
+        cycles = _placed(ItemTimes(*times), items, self.machine.cores, mean)
+        return self._phase(cycles, traffic)
 
-    def _loads(self, num_bytes: Array, items: Array, traffic: Traffic) -> Loads:
-        """Return the time of some bytes where cores share the memory."""
+    def _loads(self, num_bytes: Array, items: Array, traffic: Traffic) -> Array:
+        """Return the time of some bytes where cores share the memory, see `loop`."""
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
         first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
         waves = items / self.machine.cores
-        return Loads(num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves)
+        return np.array([num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves])
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -161,72 +161,147 @@ class Dense(NamedTuple):
     def _stored_bits(self) -> int:
         return self.formats.stored.bits
 
-    def _scores(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
-        """Follow the first phase: a tile of queries meets all tiles of keys."""
-        machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
-        row_bytes, bits = dim * self._bytes(self._stored_bits), self._stored_bits
-        product = costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits))
-        move = costs.move(rows, tile_k, self.formats.scores)
-        stored_bytes = rows * tile_k * self._bytes(self.formats.scores.bits)
-        first_bytes = (rows + min(steps, 2) * tile_k) * row_bytes
-        supply = supply_of(machine, 1.0).behind(others * first_bytes)
-        line = Timeline(machine, supply, dict.fromkeys(("q", "k", "acc", "s"), 2))
-        notes = LoopNotes(line)
-        for item in range(2):
-            line.claim()
-            line.load(rows * row_bytes, ("q", item))
-            for j in range(steps):
-                line.load(tile_k * row_bytes, ("k", j))
-                line.run(Unit.CUBE, product, (("q", item), ("k", j)), ("acc", j))
-                line.run(Unit.MOVE, move, (("acc", j),), ("s", j))
-                line.store(stored_bytes, ("s", j))
-                notes.note_step(line.free(Unit.MOVE))
-            notes.end_item()
-        return notes.loop()
+    def _loop(self, phase: "_Phase", others: Array) -> Array:
+        """Return what is known of items with few and with many key tiles."""
+        supply, which = supply_of(self.machine, phase.first_share), np.zeros(len(others), np.int64)
+        waits = [others * each for each in phase.first_bytes]
+        notes = []
+        for steps, own in zip((1, FOLLOWED), waits, strict=True):
+            costs = Costs.of(self.machine, supply.behind(own), phase.costs, len(which))
+            notes.append(follow(phase.order(steps), which, costs))
+        single, several = notes
+        return loop_of(single, several, waits[0])
 
-    def _output(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
-        """Follow the last phase: weights and values of all tiles of keys."""
-        machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
-        formats, row_bytes = self.formats, dim * self._bytes(self._stored_bits)
-        bits = formats.weights.bits, formats.stored.bits
-        product = costs.product(rows, dim, tile_k, formats.output_operand, bits)
-        loaded_bytes = rows * tile_k * self._bytes(formats.weights.bits)
-        first_bytes = min(steps, 2) * (loaded_bytes + tile_k * row_bytes)
-        supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
-        line = Timeline(machine, supply, dict.fromkeys(("w", "v", "acc"), 2))
-        notes = LoopNotes(line)
-        for item in range(2):
-            line.claim()
-            for j in range(steps):
-                line.load(loaded_bytes, ("w", j))
-                line.load(tile_k * row_bytes, ("v", j))
-                line.run(Unit.CUBE, product, (("w", j), ("v", j)), ("acc", item))
-                notes.note_step(line.free(Unit.CUBE))
-            move = costs.move(rows, dim, formats.stored)
-            line.run(Unit.MOVE, move, (("acc", item),), ("o", 0))
-            line.store(rows * row_bytes, ("o", 0))
-            notes.end_item()
-        return notes.loop()
-
-    def _softmax_item(self, line: Timeline, costs: OpCosts, rows: Array) -> None:
-        formats, cols = self.formats, self.problem.kv_len
-        vector, width = formats.vector, formats.vector.bits
-        on = costs.vector_on(vector, rows, cols)
-        line.load(rows * cols * self._bytes(formats.scores.bits), ("scores", 0))
-        scores = "scores" if formats.scores == vector else "x"
-        line.run(
-            Unit.VECTOR, on("multiply", formats.scores.bits + width), (("scores", 0),), (scores, 0)
+    def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
+        """Return the first phase: a tile of queries meets all tiles of keys."""
+        costs, dim, bits = OpCosts(self.machine), self.problem.head_dim, self._stored_bits
+        row_bytes = dim * self._bytes(bits)
+        own = _Costs(
+            query_bytes=rows * row_bytes,
+            tile_bytes=tile_k * row_bytes,
+            product=costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits)),
+            move=costs.move(rows, tile_k, self.formats.scores),
+            stored_bytes=rows * tile_k * self._bytes(self.formats.scores.bits),
         )
+        first_bytes = [(rows + ahead * tile_k) * row_bytes for ahead in (1, 2)]
+        return _Phase(own, _scores_order, first_bytes, 1.0)
+
+    def _output(self, rows: Array, tile_k: Array) -> "_Phase":
+        """Return the last phase: weights and values of all tiles of keys."""
+        costs, dim, formats = OpCosts(self.machine), self.problem.head_dim, self.formats
+        bits, row_bytes = (
+            (formats.weights.bits, formats.stored.bits),
+            dim * self._bytes(self._stored_bits),
+        )
+        own = _Costs(
+            query_bytes=rows * tile_k * self._bytes(formats.weights.bits),
+            tile_bytes=tile_k * row_bytes,
+            product=costs.product(rows, dim, tile_k, formats.output_operand, bits),
+            move=costs.move(rows, dim, formats.stored),
+            stored_bytes=rows * row_bytes,
+        )
+        first_bytes = [ahead * (own.query_bytes + own.tile_bytes) for ahead in (1, 2)]
+        return _Phase(own, _output_order, first_bytes, float(not self._stays))
+
+    def _softmax_costs(self, costs: OpCosts, rows: Array) -> "_SoftmaxCosts":
+        formats, cols = self.formats, self.problem.kv_len
+        width, elements = formats.vector.bits, rows * cols
+        on = costs.vector_on(formats.vector, rows, cols)
         rest = 2 * on("reduce", width) + on("add", 2 * width) + on("exp", 2 * width)
         rest = rest + on("divide", 2 * width)
         if self.problem.causal:
             rest = rest + on("select", 2 * width)
-        line.run(Unit.VECTOR, rest, (), (scores, 0))
-        weights = scores
-        if formats.weights != vector:
-            weights = "weights"
-            line.run(Unit.VECTOR, on("convert", width + formats.weights.bits), (), (weights, 0))
-        line.store(rows * cols * self._bytes(formats.weights.bits), (weights, 0))
+        return _SoftmaxCosts(
+            loaded_bytes=elements * self._bytes(formats.scores.bits),
+            scale=on("multiply", formats.scores.bits + width),
+            rest=rest,
+            convert=on("convert", width + formats.weights.bits),
+            stored_bytes=elements * self._bytes(formats.weights.bits),
+        )
+
+
+class _Costs(NamedTuple):
+    """Bytes and cycles in a phase of products."""
+
+    query_bytes: Any
+    """Of the queries of an item, or of the weights of a step."""
+    tile_bytes: Any
+    product: Any
+    move: Any
+    stored_bytes: Any
+
+
+class _Phase(NamedTuple):
+    """What an item of a phase of products is made of."""
+
+    costs: _Costs
+    order: Callable[[int], Orders]
+    """For some steps."""
+    first_bytes: list[Array]
+    """That it loads before anything has arrived, with one step and with several."""
+    first_share: float
+    """Of what it loads, that comes for the first time."""
+
+
+class _SoftmaxCosts(NamedTuple):
+    """Bytes and cycles of a tile of the softmax."""
+
+    loaded_bytes: Any
+    scale: Any
+    rest: Any
+    convert: Any
+    stored_bytes: Any
+
+
+_COSTS = _Costs(*range(len(_Costs._fields)))
+
+
+@cache
+def _scores_order(steps: int) -> Orders:
+    line = Order(dict.fromkeys(("q", "k", "acc", "s"), 2))
+    for item in range(2):
+        line.claim()
+        line.load(_COSTS.query_bytes, ("q", item))
+        for j in range(steps):
+            line.load(_COSTS.tile_bytes, ("k", j))
+            line.run(Unit.CUBE, _COSTS.product, (("q", item), ("k", j)), ("acc", j))
+            line.run(Unit.MOVE, _COSTS.move, (("acc", j),), ("s", j))
+            line.store(_COSTS.stored_bytes, ("s", j))
+            line.note_step(Unit.MOVE, item)
+        line.note_retired()
+    return orders_of([line])
+
+
+@cache
+def _output_order(steps: int) -> Orders:
+    line = Order(dict.fromkeys(("w", "v", "acc"), 2))
+    for item in range(2):
+        line.claim()
+        for j in range(steps):
+            line.load(_COSTS.query_bytes, ("w", j))
+            line.load(_COSTS.tile_bytes, ("v", j))
+            line.run(Unit.CUBE, _COSTS.product, (("w", j), ("v", j)), ("acc", item))
+            line.note_step(Unit.CUBE, item)
+        line.run(Unit.MOVE, _COSTS.move, (("acc", item),), ("o", 0))
+        line.store(_COSTS.stored_bytes, ("o", 0))
+        line.note_retired()
+    return orders_of([line])
+
+
+@cache
+def _softmax_order(x: str, weights: str) -> Orders:
+    """x, weights: buffers where scores become weights, and of the weights; both may be one."""
+    line, cost = Order({}), _SoftmaxCosts(*range(len(_SoftmaxCosts._fields)))
+    for _ in range(2):
+        line.claim()
+        line.load(cost.loaded_bytes, ("scores", 0))
+        line.run(Unit.VECTOR, cost.scale, (("scores", 0),), (x, 0))
+        line.run(Unit.VECTOR, cost.rest, (), (x, 0))
+        if weights != x:
+            line.run(Unit.VECTOR, cost.convert, (), (weights, 0))
+        line.store(cost.stored_bytes, (weights, 0))
+        line.note_retired()
+    return orders_of([line])
 
 
 def _placed(times: ItemTimes, items: Array, cores: int, mean: Array) -> Array:

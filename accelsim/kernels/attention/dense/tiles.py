@@ -128,8 +128,13 @@ def _estimate(
     """Return the estimate; phases are independent of each other, so each is asked once."""
 
     def dense(*sizes: Array) -> tuple[Dense, list[Array], Array]:
-        (fold, *each), place = np.unique(np.stack([own.fold, *sizes]), axis=1, return_inverse=True)
-        return Dense(problem, machine, formats, ways_through(problem, fold)), each, place
+        longest = max(problem.kv_len, own.tile_q.max(), own.softmax_rows.max()) + 1
+        number = own.fold.astype(np.int64)
+        for each in sizes:
+            number = number * longest + each
+        _, first, place = np.unique(number, return_index=True, return_inverse=True)
+        heads = ways_through(problem, own.fold[first])
+        return Dense(problem, machine, formats, heads), [each[first] for each in sizes], place
 
     products, pairs, of_pair = dense(own.tile_q, own.tile_k)
     softmax, rows, of_rows = dense(own.softmax_rows)

@@ -1,19 +1,18 @@
-"""How candidates of tiles cut the query rows into blocks, and how long each block takes."""
+"""How candidates of tiles cut the query rows into blocks."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop
 from accelsim.kernels.attention.folding import (
     QueryHeads,
     check_length,
     folds,
+    is_short,
     query_heads,
     ways_through,
 )
 from accelsim.kernels.estimate.choice import Array, sizes
-from accelsim.kernels.estimate.placement import ItemTimes
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 
@@ -38,6 +37,8 @@ class Tiling(NamedTuple):
 
     def check_length(self, name: str, problem: AttentionProblem) -> None:
         """Refuse a problem of too many tiles one way or the other; raises DoesNotFitError."""
+        if is_short(problem, int((self.tile_q * self.query_tiles).min()), int(self.tile_k.min())):
+            return
         for way in self.ways:
             own = self.at(way)
             check_length(name, problem, own.fold[0], own.tile_q * own.query_tiles, own.tile_k)
@@ -51,17 +52,16 @@ def tilings_of(
     query_tiles: tuple[int, ...] = (1,),
 ) -> Tiling:
     """Return what may be chosen from."""
-    tile_k, tilings = sizes(asked_k, problem.kv_len), []
+    tile_k, ways = sizes(asked_k, problem.kv_len), []
     for own in folds(problem, fold):
         rows = query_heads(problem, fold=own).rows
-        tile_q = sizes(asked_q, rows)
         for count in query_tiles:
             # One tile of all rows leaves nothing for the second one of a pair.
-            paired = tile_q if count == 1 or len(query_tiles) == 1 else tile_q[tile_q < rows]
-            tilings.append(np.meshgrid(paired, tile_k, own, count, indexing="ij"))
-    return Tiling(
-        *(np.concatenate([one.ravel() for one in each]) for each in zip(*tilings, strict=True))
-    )
+            most = rows if count == 1 or len(query_tiles) == 1 else rows - 1
+            fitting = [size for size in sizes(asked_q, rows).tolist() if size <= most]
+            ways += [(size, own, count) for size in fitting]
+    tile_q, folded, counts = (np.repeat(each, len(tile_k)) for each in zip(*ways, strict=True))
+    return Tiling(tile_q, np.tile(tile_k, len(ways)), folded, counts)
 
 
 class Cut(NamedTuple):
@@ -93,60 +93,6 @@ class Cut(NamedTuple):
     def items(self) -> Array:
         """Work items."""
         return self.heads.heads * self.counts
-
-
-class BlockTimes(NamedTuple):
-    """Times of all blocks of some candidates, one after the other."""
-
-    times: ItemTimes
-    begin: Array
-    """Of every candidate, where its first block is."""
-
-    def of(self, own: Array, count: int) -> ItemTimes:
-        """Return those of candidates with `count` blocks, [candidates, blocks]."""
-        place = self.begin[own, None] + np.arange(count)
-        return ItemTimes(*(each[place, 0] for each in self.times))
-
-
-class Blocks(NamedTuple):
-    """Blocks of the query rows of a head, of some candidates one after the other."""
-
-    candidate: Array
-    is_last: Array
-    key_tiles: Array
-    """Not whole where the last tile ends before its full size."""
-    masked: Array
-    """Key tiles that the diagonal crosses."""
-    begin: Array
-
-    @classmethod
-    def of(cls, problem: AttentionProblem, cut: Cut, some: Array) -> "Blocks":
-        """Return the blocks of some candidates."""
-        begin = np.zeros_like(cut.counts)
-        begin[some] = np.cumsum(cut.counts[some]) - cut.counts[some]
-        own = np.repeat(some, cut.counts[some])
-        number = np.arange(len(own)) - begin[own]
-        is_last, size = number == cut.counts[own] - 1, cut.tiling.tile_k[own]
-        if not problem.causal:
-            return cls(own, is_last, problem.kv_len / size, np.zeros(len(own)), begin)
-        first, hidden = number * cut.block_rows[own], problem.kv_len - problem.q_len
-        rows = np.minimum(cut.block_rows[own], cut.heads.rows[own] - first)
-        position = first % problem.q_len
-        ends_within = position + rows <= problem.q_len
-        seen = np.where(ends_within, position + rows, problem.q_len) + hidden
-        tiles = -(-seen // size)
-        clear = (np.where(ends_within, position, 0) + hidden + 1) // size
-        key_tiles, masked = np.minimum(tiles, problem.kv_len / size), np.maximum(0, tiles - clear)
-        return cls(own, is_last, key_tiles, masked, begin)
-
-    def times(self, loop: Loop, mask: Array, loads: Loads, items_in_flight: int) -> BlockTimes:
-        """Return their times; the last block of a candidate may have fewer rows than the others."""
-        column = self.candidate + self.is_last * len(loads.shared)
-        plain = loop.at(column).times(self.key_tiles[:, None], loads.at(self.candidate))
-        masked = (mask[column] * self.masked)[:, None]
-        alone, steps, last_steps = (each + masked for each in plain[:3])
-        times = plain._replace(alone=alone, steps=steps, last_steps=last_steps)
-        return BlockTimes(times.limited(items_in_flight), self.begin)
 
 
 def _mean_keys(problem: AttentionProblem, block_rows: Array) -> Array:

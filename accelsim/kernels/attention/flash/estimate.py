@@ -6,22 +6,27 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.blocks import Blocks, BlockTimes, Cut, Tiling
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, Work, one_tile, two_tiles
+from accelsim.kernels.attention.flash.blocks import Cut, Tiling
+from accelsim.kernels.attention.flash.loop import BY_OTHERS, SHARED, loop_of
+from accelsim.kernels.attention.flash.online_estimate import Work, online_orders
+from accelsim.kernels.attention.flash.placing import Run, placed
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
-from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.costs import OpCosts, VectorOps
 from accelsim.kernels.estimate.memory import (
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.placement import last_end, last_wave, query_blocks
-from accelsim.kernels.estimate.timeline import Supply
+from accelsim.kernels.estimate.placement import last_wave
+from accelsim.kernels.estimate.timeline import NOT_FOLLOWED, Costs, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
+
+_SCORES, _OUTPUT, _COLUMN = range(3)
+"""What vector ops work on: a tile of scores, one of the output, or a number for each row."""
 
 
 def online_work(
@@ -41,25 +46,38 @@ def _work(
 ) -> Work:
     dim, vector, stored = problem.head_dim, formats.vector, formats.stored
     width = vector.bits
-    on_scores, on_output, on_rows = (
-        costs.vector_on(vector, rows, cols) for cols in (tile_k, dim, 1)
-    )
-    softmax = 2 * on_scores("reduce", width) + on_scores("exp", 2 * width)
-    softmax += on_scores("add", 2 * width)
+    softmax = [
+        VectorOps("reduce", _SCORES, width, 2),
+        VectorOps("exp", _SCORES, 2 * width),
+        VectorOps("add", _SCORES, 2 * width),
+        VectorOps("maximum", _COLUMN, 3 * width),
+        VectorOps("add", _COLUMN, 3 * width, 2),
+        VectorOps("exp", _COLUMN, 2 * width),
+        VectorOps("multiply", _COLUMN, 3 * width),
+    ]
     if not scale_query:
-        softmax += on_scores("multiply", width + formats.scores.bits)
+        softmax.append(VectorOps("multiply", _SCORES, width + formats.scores.bits))
     elif formats.scores != vector:
-        softmax += on_scores("convert", width + formats.scores.bits)
+        softmax.append(VectorOps("convert", _SCORES, width + formats.scores.bits))
     if formats.weights != vector:
-        softmax += on_scores("convert", width + formats.weights.bits)
-    softmax += on_rows("maximum", 3 * width) + 2 * on_rows("add", 3 * width)
-    softmax += on_rows("exp", 2 * width) + on_rows("multiply", 3 * width)
-    begin = 2 * on_rows("fill", width) + on_output("fill", width)
-    if scale_query:
-        begin += costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
-    finish = on_output("divide", 2 * width)
+        softmax.append(VectorOps("convert", _SCORES, width + formats.weights.bits))
+    finish = [VectorOps("divide", _OUTPUT, 2 * width)]
     if formats.output != vector:
-        finish += costs.vector("convert", vector, rows, dim, width + formats.output.bits)
+        finish.append(VectorOps("convert", _OUTPUT, width + formats.output.bits))
+    begin, softmax_cycles, mask, rescale, merge, finish_cycles = costs.vector_sums(
+        vector,
+        (rows * tile_k, rows * dim, rows),
+        (
+            [VectorOps("fill", _COLUMN, width, 2), VectorOps("fill", _OUTPUT, width)],
+            softmax,
+            [VectorOps("select", _SCORES, 2 * width)],
+            [VectorOps("multiply", _OUTPUT, 2 * width)],
+            [VectorOps("add", _OUTPUT, 3 * width)],
+            finish,
+        ),
+    )
+    if scale_query:
+        begin = begin + costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
     operand, row_bytes = formats.output_operand, dim * stored.bits / BITS_PER_BYTE
     return Work(
         query_bytes=rows * row_bytes,
@@ -67,14 +85,14 @@ def _work(
         key_bytes=tile_k * row_bytes,
         scores=costs.product(rows, tile_k, dim, stored, (stored.bits, stored.bits)),
         scores_move=costs.move(rows, tile_k, formats.scores),
-        softmax=softmax,
-        mask=on_scores("select", 2 * width),
+        softmax=softmax_cycles,
+        mask=mask,
         value_bytes=tile_k * row_bytes,
         weighted=costs.product(rows, dim, tile_k, operand, (formats.weights.bits, stored.bits)),
         weighted_move=costs.move(rows, dim, vector),
-        rescale=on_output("multiply", 2 * width),
-        merge=on_output("add", 3 * width),
-        finish=finish,
+        rescale=rescale,
+        merge=merge,
+        finish=finish_cycles,
         output_bytes=rows * dim * formats.output.bits / BITS_PER_BYTE,
     )
 
@@ -105,9 +123,9 @@ class OnlineEstimate(NamedTuple):
         read = cut.heads.rows * row_bytes + cut.counts * keys * (tile_bytes / tiling.tile_k)
         loaded = cut.heads.heads * read
         loads = self._loads(cut, loaded, tile_bytes)
-        loop = self._loop(cut, turns, loads.shared * loads.by_others / tile_bytes)
+        others = loads[SHARED] * loads[BY_OTHERS] / tile_bytes
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        cycles = np.maximum(self._placed(cut, loop, turns[0].mask + turns[1].mask, loads), least)
+        cycles = np.maximum(self._placed(cut, turns, loads, others), least)
         steps = cut.items * np.ceil(cut.seen / tiling.tile_k)
         return Estimate(launch_cycles(machine) + cycles, loaded, steps)
 
@@ -122,73 +140,35 @@ class OnlineEstimate(NamedTuple):
         work = self.work(OpCosts(self.machine), both, np.tile(cut.tiling.tile_k, 4))
         return work.at(slice(len(rows))), work.at(slice(len(rows), None))
 
-    def _placed(self, cut: Cut, loop: Loop, mask: Array, loads: Loads) -> Array:
-        """Return when the last item has ended; where it cannot be the first, a bound on that.
+    def _placed(self, cut: Cut, turns: tuple[Work, Work], loads: Array, others: Array) -> Array:
+        """Return when the last item has ended; where it cannot be the first, a bound on that."""
+        problem, machine, tiling = self.problem, self.machine, cut.tiling
+        by_head = self.order == "by_head"
+        own = problem.q_len, problem.kv_len, problem.causal, by_head
+        way = 2 * tiling.fold + tiling.query_tiles - 1
+        heads = cut.heads.heads, cut.heads.rows
+        cuts = np.array([way, tiling.tile_k, cut.block_rows, *heads, cut.counts])
+        run, loop = Run(*own, machine.items_in_flight), self._loop(cut, turns, others)
+        return placed(run, cuts, loop, loads, machine.cores)
 
-        All items over all cores are a bound from below; with whole tiles of keys, full blocks and
-        the longest item more they are one from above (Graham, "Bounds on multiprocessing timing
-        anomalies", 1969).
-        """
-        problem, tiling = self.problem, cut.tiling
-        tiles, least_tiles = problem.kv_len / tiling.tile_k, cut.seen / tiling.tile_k
-        bounds = np.stack([tiles, least_tiles, np.minimum(tiles, least_tiles + 1)], axis=1)
-        times = loop.at(slice(len(tiles))).times(bounds, loads)
-        longest, even, most = times.alone[:, 0], times.steps[:, 1], times.steps[:, 2]
-        share = cut.items / self.machine.cores
-        cycles = most * share + longest
-        # Under a mask the last block, which sees all keys, may have few rows.
-        hidden = problem.causal * np.minimum(cut.block_rows, problem.q_len)
-        least = np.maximum(
-            even * cut.heads.rows / (cut.counts * cut.block_rows) * share,
-            longest * (1 - hidden / problem.kv_len),
-        )
-        ways = [way[least[way] <= cycles[way].min()] for way in tiling.ways]
-        blocks = Blocks.of(problem, cut, np.concatenate(ways))
-        block_times = blocks.times(loop, mask, loads, self.machine.items_in_flight)
-        for way in ways:
-            best = np.inf
-            for count in _most_promising(cut.counts[way], least[way]):
-                own = way[(cut.counts[way] == count) & (least[way] <= best)]
-                if len(own):
-                    cycles[own] = self._last_end(cut, block_times, own)
-                    best = min(best, float(cycles[own].min()))
-        return cycles
-
-    def _last_end(self, cut: Cut, times: BlockTimes, own: Array) -> Array:
-        """Return when the last item has ended, of some candidates with equally many blocks."""
-        machine, count = self.machine, int(cut.counts[own[0]])
-        heads = int(cut.heads.heads[own[0]])
-        kinds = query_blocks(count, heads, by_head=self.order == "by_head")
-        return last_end(times.of(own, count), kinds, machine.cores)
-
-    def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Loop:
-        """Return the times of all blocks but the last ones, then of these."""
-        machine, tiling = self.machine, cut.tiling
+    def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Array:
+        """Return what is known of all blocks but the last ones, then of these."""
+        machine, tiling, (first, second) = self.machine, cut.tiling, turns
         shares = np.tile(np.minimum(1.0, machine.cores / cut.items), 2)
         key_tiles = np.tile(np.ceil(self.problem.kv_len / tiling.tile_k), 2)
-        waits = np.tile(others, 2) * (turns[0].first_bytes(key_tiles) + turns[1].query_bytes)
-        is_pair = np.tile(tiling.query_tiles == 2, 2)
-        groups = [own for own in (np.flatnonzero(~is_pair), np.flatnonzero(is_pair)) if len(own)]
-        loops = [
-            self._followed(
-                supply_of(machine, shares[own]).behind(waits[own]),
-                *(work.at(own) for work in turns),
-                in_turn=is_pair[own[0]],
-            )
-            for own in groups
-        ]
-        order = np.argsort(np.concatenate(groups))
-        return Loop(*(np.hstack(each)[:, order] for each in zip(*loops, strict=True)))
+        waits = np.tile(others, 2) * (first.first_bytes(key_tiles) + second.query_bytes)
+        supply = supply_of(machine, shares).behind(waits)
+        is_shorter = cut.counts * cut.block_rows > cut.heads.rows
+        which = np.concatenate(
+            [tiling.query_tiles - 1, np.where(is_shorter, tiling.query_tiles - 1, NOT_FOLLOWED)]
+        )
+        orders = online_orders(self.unit, shares_weights=self.shares_weights)
+        costs = Costs.of(machine, supply, (*first, *second), len(which))
+        single, loop = (follow(each, which, costs) for each in orders)
+        return loop_of(single, loop, waits, first.fixed_share, first.mask + second.mask)
 
-    def _followed(self, supply: Supply, first: Work, second: Work, *, in_turn: bool) -> Loop:
-        """Return the times of items of one query tile, or of two that take turns."""
-        if in_turn:
-            return two_tiles(self.machine, supply, first, second)
-        shared = self.shares_weights
-        return one_tile(self.machine, supply, first, unit=self.unit, shares_weights=shared)
-
-    def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Loads:
-        """Return the time to load K and V of a key tile.
+    def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
+        """Return the time to load K and V of a key tile, see `loop`.
 
         Under a causal mask items differ, and short ones end while the longest still runs.
         """
@@ -203,13 +183,7 @@ class OnlineEstimate(NamedTuple):
         parts = (active, np.where(items > cores, last, active))
         first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
         by_others = np.maximum(0, 1 - 1 / active)
-        return Loads(tile_bytes * first, tile_bytes * second, by_others, items / cores)
-
-
-def _most_promising(counts: Array, least: Array) -> list[int]:
-    """Return the counts, those of the lowest bound first."""
-    order = counts[np.argsort(least, kind="stable")]
-    return list(dict.fromkeys(order.tolist()))
+        return np.array([tile_bytes * first, tile_bytes * second, by_others, items / cores])
 
 
 def _fetched_share(online: OnlineEstimate, cut: Cut, loaded_bytes: Array) -> Array:

@@ -1,22 +1,16 @@
 """How long a tile of query rows takes to meet its key tiles, by the order of ops of the kernels."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.estimate.memory import contended
-from accelsim.kernels.estimate.placement import ItemTimes
-from accelsim.kernels.estimate.timeline import Supply, Timeline
+from accelsim.kernels.attention.flash.loop import FOLLOWED
+from accelsim.kernels.estimate.order import Order, Orders, orders_of
 from accelsim.program.ops import Unit
 
-_STEPS = 5
-"""Key tiles that are followed op by op; after them each one takes as long as the one before."""
 _AHEAD = 2
 """Key tiles on chip: so many are loaded at the start."""
-
-Cycles = npt.NDArray[np.float64]
 
 
 class Work(NamedTuple):
@@ -61,137 +55,33 @@ class Work(NamedTuple):
         return self.query_bytes + keys + self.value_bytes
 
 
-class Loop(NamedTuple):
-    """Times of an item by the number of its key tiles, [key tiles - 1, candidates]."""
-
-    alone: Cycles
-    claims: Cycles
-    hidden: Cycles
-    """Part of `alone` that passes while the item before is at work."""
-    waits: Cycles
-    """Part of `alone` that passes before the memory begins, [1, candidates]."""
-    fixed: Cycles
-    """Part of a step that does not depend on how many keys it has, [1, candidates]."""
-
-    def at(self, candidates: Any) -> "Loop":
-        """Return the times of some candidates."""
-        return Loop(*(each[:, candidates] for each in self))
-
-    def after(self, single: "Loop") -> "Loop":
-        """Return the same with the times of one key tile, whose keys nothing hides."""
-        alone, *others = (
-            np.vstack([first, each[1:]]) for first, each in zip(single, self, strict=True)
-        )
-        return Loop(np.maximum.accumulate(alone), *others)
-
-    def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
-        """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        shared, last_shared, by_others, waves = (each[:, None] for each in loads)
-        whole = np.floor(key_tiles)
-        part, fixed = key_tiles - whole, self.fixed.T
-        worked = whole + np.where(part > 0, fixed + (1 - fixed) * part, 0)
-        alone, period = (
-            _continued(self.alone, worked),
-            (self.alone[-1] - self.alone[-2])[:, None],
-        )
-        hidden = np.minimum(np.maximum(_continued(self.hidden, worked), 0), alone)
-        steps = alone - hidden
-        # One tile, and the loads of all others at the fair share.
-        slowed = self.alone[0][:, None] + (key_tiles - 1) * shared
-        return ItemTimes(
-            np.maximum(alone, slowed),
-            contended(steps, key_tiles * shared, by_others, waves * key_tiles),
-            contended(steps, key_tiles * last_shared, by_others, waves * key_tiles),
-            _continued(self.claims, worked) * np.maximum(1, shared / period),
-            np.broadcast_to(self.waits.T, alone.shape),
-        )
+_COSTS = tuple(Work(*range(first, first + len(Work._fields))) for first in (0, len(Work._fields)))
+"""Where the costs of the first and the second query tile of an item are among all."""
 
 
-class Loads(NamedTuple):
-    """Cycles to load what belongs to a key tile, [candidates]."""
+class OnlineOrders(NamedTuple):
+    """Of items of one query tile, and of two that take turns."""
 
-    shared: Cycles
-    """Where all cores that have work share the memory."""
-    last_shared: Cycles
-    """Where those of the last wave do."""
-    by_others: Cycles
-    """Part of `shared` that is of other cores."""
-    waves: Cycles
-    """Work items of a core."""
-
-    def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
-        """Return those of some candidates."""
-        return Loads(*(each[candidates] for each in self))
+    single: Orders
+    """With one key tile."""
+    loop: Orders
+    """With as many as are followed op by op."""
 
 
-def _continued(known: Cycles, tiles: Cycles) -> Cycles:
-    """Return known[tiles - 1], in between along a line, and beyond with the last slope."""
-    rows = np.arange(known.shape[1])[:, None]
-    low = np.minimum(np.maximum(tiles.astype(np.int64), 1), len(known) - 1)
-    at, after = known[low - 1, rows], known[low, rows]
-    result: Cycles = at + (tiles - low) * (after - at)
-    return result
-
-
-class LoopNotes:
-    """What is noted while the first of two equal items runs on a timeline, and then the other."""
-
-    def __init__(self, line: Timeline) -> None:
-        self._line = line
-        self._steps: list[Any] = []
-        self._claims: list[Any] = []
-        self._ends: list[Any] = []
-
-    def note_step(self, end: Any) -> None:
-        """Note the end of a step, and when its loads were requested."""
-        self._steps.append(end)
-        self._claims.append(self._line.last_request)
-
-    def end_item(self) -> None:
-        """Note the end of an item."""
-        self._ends.append(self._line.retired)
-
-    def loop(self, fixed: Any = 0.0) -> Loop:
-        """Return the times. An item with other steps has more or fewer of those in the middle.
-
-        fixed: part of a step that does not depend on how many keys it has.
-        """
-        count = len(self._steps) // 2
-        if count == 1:
-            first, second = _rows(self._ends)
-            claims = np.broadcast_to(_rows(self._claims[:1]), (1, len(first)))
-            return Loop(first[None], claims, 2 * first[None] - second, *self._shares(claims, fixed))
-        steps, claims = _rows(self._steps[: count - 1]), _rows(self._claims[:count])
-        first, second = _rows(self._ends)
-        gaps = np.diff(steps, axis=0)
-        # Slots are used in turn, so two steps together are what repeats.
-        after = (steps[-1:] - steps[-3:-2]) / 2
-        since = np.cumsum(np.vstack([0 * after, gaps[:1], gaps, after]), axis=0)
-        hidden = np.broadcast_to(2 * first - second, claims.shape)
-        return Loop(first + since - since[-2], claims, hidden, *self._shares(claims, fixed))
-
-    def _shares(self, claims: Cycles, fixed: Any) -> tuple[Cycles, Cycles]:
-        one = claims[:1].shape
-        return np.broadcast_to(self._line.waits, one), np.broadcast_to(fixed, one)
-
-
-def _rows(each: list[Any]) -> Cycles:
-    return np.stack(np.broadcast_arrays(*(np.atleast_1d(one) for one in each)))
-
-
-def one_tile(
-    machine: MachineSpec, supply: Supply, work: Work, *, unit: Unit, shares_weights: bool
-) -> Loop:
-    """Follow `flash` and its kin: the scores of the next key tile are computed ahead."""
-    slots = dict.fromkeys(("q", "k", "v", "scores"), 2) | {"weights": 1 if shares_weights else 2}
+@cache
+def online_orders(unit: Unit, *, shares_weights: bool) -> OnlineOrders:
+    """Return the orders of `flash` and its kin; unit: which multiplies."""
     single, loop = (
-        _steps_of_one(Timeline(machine, supply, slots), work, unit, steps) for steps in (1, _STEPS)
+        orders_of([_one_tile(unit, steps, shares_weights), _two_tiles(steps)])
+        for steps in (1, FOLLOWED)
     )
-    return loop.after(single)
+    return OnlineOrders(single, loop)
 
 
-def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> Loop:
-    notes = LoopNotes(line)
+def _one_tile(unit: Unit, steps: int, shares_weights: bool) -> Order:
+    """The scores of the next key tile are computed ahead."""
+    slots = dict.fromkeys(("q", "k", "v", "scores"), 2) | {"weights": 1 if shares_weights else 2}
+    line, work = Order(slots), _COSTS[0]
     for item in range(2):
         line.claim()
         line.load(work.query_bytes, ("q", item))
@@ -206,31 +96,23 @@ def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> Loop:
             line.run(Unit.MOVE, work.weighted_move, (("output_acc", j),), ("product", j))
             line.run(Unit.VECTOR, work.rescale, (), ("state", 0))
             line.run(Unit.VECTOR, work.merge, (("product", j),), ("state", 0))
-            notes.note_step(line.free(Unit.VECTOR))
+            line.note_step(Unit.VECTOR, item)
         line.run(Unit.VECTOR, work.finish, (("state", 0),), ("stored", item))
         line.store(work.output_bytes, ("stored", item))
-        notes.end_item()
-    return notes.loop(work.fixed_share)
+        line.note_retired()
+    return line
 
 
-def _multiply_keys(line: Timeline, work: Work, unit: Unit, item: int, j: int) -> None:
+def _multiply_keys(line: Order, work: Work, unit: Unit, item: int, j: int) -> None:
     line.load(work.key_bytes, ("k", j))
     line.run(unit, work.scores, (("q", item), ("k", j)), ("scores_acc", j))
     line.run(Unit.MOVE, work.scores_move, (("scores_acc", j),), ("scores", j))
 
 
-def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -> Loop:
-    """Follow `turns`: two query tiles share K and V, and alternate on matrix and vector unit."""
-    slots = dict.fromkeys(("k", "v", "q0", "q1"), 2)
-    single, loop = (
-        _steps_of_two(Timeline(machine, supply, slots), first, second, steps)
-        for steps in (1, _STEPS)
-    )
-    return loop.after(single)
-
-
-def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> Loop:
-    notes, pair = LoopNotes(line), (first, second)
+def _two_tiles(steps: int) -> Order:
+    """Two query tiles share K and V, and alternate on matrix and vector unit, as in `turns`."""
+    line, pair = Order(dict.fromkeys(("k", "v", "q0", "q1"), 2)), _COSTS
+    first, _ = pair
     for item in range(2):
         line.claim()
         line.load(first.key_bytes, ("k", 0))
@@ -245,17 +127,18 @@ def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> Loop
                 line.load(first.key_bytes, ("k", j + 1))
             for t, work in enumerate(pair):
                 _turn(line, work, t, item, j, is_last=is_last)
-            notes.note_step(line.free(Unit.VECTOR))
+            line.note_step(Unit.VECTOR, item)
         for t, work in enumerate(pair):
             product, stored = (f"product{t}", j), (f"stored{t}", item)
             line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
-            line.run(Unit.VECTOR, work.merge + work.finish, (product,), stored)
+            line.run(Unit.VECTOR, work.merge, (product,), stored)
+            line.run(Unit.VECTOR, work.finish, (), stored)
             line.store(work.output_bytes, stored)
-        notes.end_item()
-    return notes.loop(first.fixed_share)
+        line.note_retired()
+    return line
 
 
-def _turn(line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:
+def _turn(line: Order, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:
     line.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
     if j > 0:
         line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
@@ -266,6 +149,6 @@ def _turn(line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: boo
         _multiply_loaded(line, work, t, item, j + 1)
 
 
-def _multiply_loaded(line: Timeline, work: Work, t: int, item: int, j: int) -> None:
+def _multiply_loaded(line: Order, work: Work, t: int, item: int, j: int) -> None:
     line.run(Unit.CUBE, work.scores, ((f"q{t}", item), ("k", j)), (f"scores_acc{t}", j))
     line.run(Unit.MOVE, work.scores_move, ((f"scores_acc{t}", j),), (f"scores{t}", j))
