@@ -21,6 +21,8 @@ RADIX, BITONIC = al.Ranking.RADIX.value, al.Ranking.BITONIC.value
 ORDER = [4, 1, 0, 2, 3]
 FLOATS = ("dst", "a", "b", "acc", "indices", "runs")
 INTEGERS = ("a", "b", "acc", "order")
+SCALED = ("a", "b", "acc", "scales_a", "scales_b")
+BLOCK = 4
 
 
 class Call(IntEnum):
@@ -70,6 +72,8 @@ class Call(IntEnum):
     READ_ELEMENT = auto()
     INT_MATMUL = auto()
     SHIFT_ACCUMULATE = auto()
+    SCALED_MATMUL = auto()
+    ALIGNED_MATMUL = auto()
 
 
 def _among(call, first, last):
@@ -80,6 +84,8 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
     """Return rows and columns of the tiles, and of the tensors, that a call needs."""
     whole, column, row = (rows, cols), (rows, 1), (1, cols)
     product = {"acc": whole, "a": (rows, depth), "b": (depth, cols)}
+    blocks = -(-depth // BLOCK)
+    scales = {"scales_a": (rows, blocks), "scales_b": (blocks, -(-cols // BLOCK))}
     if _among(call, Call.ADD, Call.KEEP_LARGEST):
         return {"dst": whole, "a": whole, "b": whole if call <= Call.DIVIDE else column}
     if _among(call, Call.SUBTRACT_ROW, Call.MULTIPLY_ROW):
@@ -112,6 +118,8 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
         Call.READ_ELEMENT: {"dst": column},
         Call.INT_MATMUL: product,
         Call.SHIFT_ACCUMULATE: product | {"order": (1, depth)},
+        Call.SCALED_MATMUL: product | scales,
+        Call.ALIGNED_MATMUL: product | scales,
     }[call]
 
 
@@ -120,8 +128,15 @@ def _width(cols):
 
 
 WITHOUT_COLS = {Call.WRITE_COLUMN, Call.READ_ELEMENT}
-WITH_DEPTH = {Call.MATMUL, Call.MATMUL_TRANSPOSED, Call.TRANSPOSED, Call.INT_MATMUL}
-INTEGER = {Call.INT_MATMUL, Call.SHIFT_ACCUMULATE}
+WITH_SCALES = {Call.SCALED_MATMUL, Call.ALIGNED_MATMUL}
+WITH_DEPTH = {
+    *WITH_SCALES,
+    Call.MATMUL,
+    Call.MATMUL_TRANSPOSED,
+    Call.TRANSPOSED,
+    Call.INT_MATMUL,
+}
+INTEGER = {Call.INT_MATMUL, Call.SHIFT_ACCUMULATE, Call.ALIGNED_MATMUL}
 MAY_BE_LARGER = {
     (Call.ROW_MAX, "a", 1),
     (Call.ROW_SUM, "a", 1),
@@ -285,6 +300,22 @@ def _integers(p, call, asked, first, starts, accumulator, a, b, acc, order):
         al.shift_accumulate(p, acc, a, b, groups, accumulator, False)
 
 
+@jit
+def _scaled(p, asked, a, b, acc, scales_a, scales_b):
+    al.begin_item(p, 0)
+    left = al.Scaled(_asked(a, 0, asked), _asked(scales_a, 3, asked), BLOCK, 1)
+    right = al.Scaled(_asked(b, 1, asked), _asked(scales_b, 4, asked), BLOCK, BLOCK)
+    al.scaled_matmul(p, _asked(acc, 2, asked), left, right, False)
+
+
+@jit
+def _aligned(p, asked, a, b, acc, scales_a, scales_b):
+    al.begin_item(p, 0)
+    left = al.Scaled(_asked(a, 0, asked), _asked(scales_a, 3, asked), BLOCK, 1)
+    right = al.Scaled(_asked(b, 1, asked), _asked(scales_b, 4, asked), BLOCK, BLOCK)
+    al.aligned_matmul(p, _asked(acc, 2, asked), left, right, 0, Accumulator(32, False), False)
+
+
 def _as_array(names, asked):
     clipped = [
         [max(-LARGEST, min(each, LARGEST)) for each in asked.get(name, (1, 1))] for name in names
@@ -318,6 +349,12 @@ def record(
     a, b = buffer("a"), buffer("b")
     if with_numbers:
         b.data[:] = 1
+    if call in WITH_SCALES:
+        sums = Format.INT32 if call in INTEGER else Format.FP32
+        acc = buffer("acc", "accumulator", sums)
+        scales = [buffer(name, fmt=Format.E8M0) for name in ("scales_a", "scales_b")]
+        kernel = _aligned if call in INTEGER else _scaled
+        return builder.record(kernel, 1, _as_array(SCALED, asked), a, b, acc, *scales)
     if call in INTEGER:
         acc = buffer("acc", "accumulator", Format.INT32)
         channels = buffer("order", "index_buffer", Format.INT32)

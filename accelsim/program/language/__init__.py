@@ -19,6 +19,8 @@ from accelsim.program.language.movement import *
 from accelsim.program.language.movement import __all__ as _movement
 from accelsim.program.language.reductions import *
 from accelsim.program.language.reductions import __all__ as _reductions
+from accelsim.program.language.scaled import *
+from accelsim.program.language.scaled import __all__ as _scaled
 from accelsim.program.language.selection import *
 from accelsim.program.language.selection import __all__ as _selection
 from accelsim.program.language.tiles import *
@@ -30,6 +32,7 @@ __all__ = [
     *_matmul,
     *_movement,
     *_reductions,
+    *_scaled,
     *_selection,
     *_tiles,
 ]
