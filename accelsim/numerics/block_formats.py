@@ -5,10 +5,12 @@ MXINT8); NVIDIA, "Introducing NVFP4", 2025, and the PTX ISA, `mxf4nvf4` (NVFP4);
 Technical Report, 2024, section 3.3.2 (FP8 with FP32 scales for 1 x 128 and 128 x 128 elements).
 """
 
+import math
 from enum import StrEnum
 from typing import NamedTuple
 
 from accelsim.numerics.formats import Format
+from accelsim.units import BITS_PER_BYTE, ceil_div
 
 
 class BlockLayout(NamedTuple):
@@ -30,6 +32,33 @@ class BlockLayout(NamedTuple):
     def bits(self) -> float:
         """Bits that an element takes, with its part of the scale."""
         return self.element.bits + self.scale.bits / (self.block * self.across)
+
+    @property
+    def largest(self) -> float:
+        """Largest number that an element stands for under a scale of 1."""
+        return self.element.layout.largest * self.unit
+
+    @property
+    def largest_exponent(self) -> int:
+        """Exponent of the largest power of two that an element stands for under a scale of 1."""
+        return math.frexp(self.largest)[1] - 1
+
+    def block_shape(self, axis: int) -> tuple[int, int]:
+        """Return rows and columns of a block of a matrix that is summed over `axis`."""
+        return (self.block, self.across) if axis == 0 else (self.across, self.block)
+
+    def scale_shape(self, rows: int, cols: int, axis: int) -> tuple[int, int]:
+        """Return the shape of the scales of a matrix; the last blocks may be short."""
+        block_rows, block_cols = self.block_shape(axis)
+        return ceil_div(rows, block_rows), ceil_div(cols, block_cols)
+
+    def stored_bytes(self, rows: int, cols: int, axis: int) -> int:
+        """Return the bytes of elements and scales; the rows of both begin at whole bytes."""
+        scale_rows, scale_cols = self.scale_shape(rows, cols, axis)
+        elements = rows * ceil_div(cols * self.element.bits, BITS_PER_BYTE)
+        scales = scale_rows * ceil_div(scale_cols * self.scale.bits, BITS_PER_BYTE)
+        tensor_scale = Format.FP32.bits // BITS_PER_BYTE if self.has_tensor_scale else 0
+        return elements + scales + tensor_scale
 
 
 class BlockFormat(StrEnum):

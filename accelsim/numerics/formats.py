@@ -77,6 +77,22 @@ class ElementLayout(NamedTuple):
     saturates: bool
     """Whether what lies beyond becomes the largest number; else infinity."""
 
+    @property
+    def is_narrow_float(self) -> bool:
+        """Whether elements are floating-point numbers with a sign and at most 8 bits."""
+        return self.bits <= _NARROW_BITS and self.exponent_bits > 0 and self.mantissa_bits > 0
+
+    @property
+    def smallest_normal(self) -> float:
+        """Smallest number with a leading one, by the bias 2^(exponent_bits - 1) - 1 of IEEE 754."""
+        return 2.0 ** (2 - 2 ** (self.exponent_bits - 1))
+
+    @property
+    def has_nan(self) -> bool:
+        """Whether a floating-point format leaves patterns for NaN: the largest one is no number."""
+        top_binade = 2.0 ** (2**self.exponent_bits - 2) * self.smallest_normal
+        return self.largest < top_binade * (2 - 2.0**-self.mantissa_bits)
+
 
 _LAYOUTS = {
     Format.FP32: ElementLayout(32, 8, 23, (2 - 2.0**-23) * 2.0**127, saturates=False),

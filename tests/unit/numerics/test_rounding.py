@@ -26,12 +26,23 @@ DTYPES = {
     Format.BF16: ml_dtypes.bfloat16,
     Format.FP8_E4M3: ml_dtypes.float8_e4m3fn,
     Format.FP8_E5M2: ml_dtypes.float8_e5m2,
+    Format.FP6_E3M2: ml_dtypes.float6_e3m2fn,
+    Format.FP6_E2M3: ml_dtypes.float6_e2m3fn,
+    Format.FP4_E2M1: ml_dtypes.float4_e2m1fn,
 }
-LARGEST = {Format.FP8_E4M3: 448, Format.FP8_E5M2: 57344}
+LARGEST = {
+    Format.FP8_E4M3: 448,
+    Format.FP8_E5M2: 57344,
+    Format.FP6_E3M2: 28,
+    Format.FP6_E2M3: 7.5,
+    Format.FP4_E2M1: 6,
+}
 """What saturates, and at what number: `cvt` to these formats in the PTX ISA has `.satfinite`."""
+WITHOUT_NAN = {Format.FP6_E3M2, Format.FP6_E2M3, Format.FP4_E2M1}
+"""NaN becomes the largest number, as in the PTX ISA; ml_dtypes makes it a zero."""
 RANGES = {Format.INT32: (-(2**31), 2**31 - 128), Format.INT8: (-128, 127), Format.INT4: (-8, 7)}
 SCALARS: dict[Format, Callable[[np.float32], np.float32]] = {
-    fmt: getattr(rounding, f"to_{fmt.value}") for fmt in [*DTYPES, *RANGES]
+    fmt: getattr(rounding, f"to_{fmt.value}") for fmt in [*DTYPES, *RANGES, Format.E8M0]
 }
 
 
@@ -39,11 +50,23 @@ def oracle(values: np.ndarray, fmt: Format) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         if fmt in LARGEST:
             values = np.clip(values, -LARGEST[fmt], LARGEST[fmt])
+        if fmt == Format.E8M0:
+            return nearest_power(values)
         if fmt in DTYPES:
-            return values.astype(DTYPES[fmt]).astype(np.float32)
+            rounded = values.astype(DTYPES[fmt]).astype(np.float32)
+            is_largest = np.isnan(values) & (fmt in WITHOUT_NAN)
+            return np.where(is_largest, np.float32(LARGEST.get(fmt, 0)), rounded)
         low, high = RANGES[fmt]
         rounded = np.clip(np.rint(values.astype(np.float64)), low, high)
         return np.nan_to_num(rounded, nan=0.0).astype(np.float32) + np.float32(0)
+
+
+def nearest_power(values: np.ndarray) -> np.ndarray:
+    """Nearest power of two from 2^-127 to 2^127, ties up; NaN below zero."""
+    wide = np.clip(np.where(values < 0, np.nan, values).astype(np.float64), 2.0**-127, 2.0**127)
+    mantissa, exponent = np.frexp(wide)
+    powers = np.ldexp(1.0, exponent - 1 + (mantissa >= 0.75))
+    return np.where(np.isnan(wide), wide, powers).astype(np.float32)
 
 
 def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
@@ -56,7 +79,8 @@ def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
 def values_of(fmt: Format) -> np.ndarray:
     """Every value of a floating format, as FP32."""
     bits = np.uint16 if fmt.bits == 16 else np.uint8
-    patterns = np.arange(2**fmt.bits, dtype=np.uint32)[::EVERY].astype(bits)
+    step = EVERY if fmt.bits == 16 else 1
+    patterns = np.arange(2**fmt.bits, dtype=np.uint32)[::step].astype(bits)
     return patterns.view(DTYPES[fmt]).astype(np.float32)
 
 
@@ -101,6 +125,41 @@ def test_inputs_of_every_exponent(fmt: Format, inputs: np.ndarray) -> None:
     assert_same_bits(rounding.round_array(inputs, fmt), oracle(inputs, fmt))
 
 
+def test_powers_of_two_are_those_of_another_implementation() -> None:
+    powers = np.arange(2**8 - 1, dtype=np.uint8).view(ml_dtypes.float8_e8m0fnu)
+    values = powers.astype(np.float32)
+    assert_same_bits(rounding.round_array(values, Format.E8M0), values)
+    inputs = np.concatenate([near_ties(values), np.abs(random_patterns())])
+    # It makes NaN of zero and of what is too large, and rounds up right above the smallest power.
+    is_common = (inputs >= 2.0**-126) & (inputs < 1.5 * 2.0**127)
+    expected = inputs[is_common].astype(ml_dtypes.float8_e8m0fnu).astype(np.float32)
+    assert_same_bits(rounding.round_array(inputs[is_common], Format.E8M0), expected)
+
+
+def test_scales_saturate_and_have_no_sign() -> None:
+    inputs = np.array([0, -0.0, 1e-45, 1.49 * 2.0**-127, 1.5 * 2.0**-127, 3e38, np.inf, -1, np.nan])
+    found = rounding.round_array(inputs, Format.E8M0)
+    expected = [2.0**-127] * 4 + [2.0**-126, 2.0**127, 2.0**127, np.nan, np.nan]
+    assert_same_bits(found, np.float32(expected))
+
+
+def test_nan_becomes_the_largest_number_where_there_is_none() -> None:
+    nan = np.array([np.nan, -np.nan], np.float32)
+    for fmt in WITHOUT_NAN:
+        assert rounding.round_array(nan, fmt).tolist() == [fmt.layout.largest] * 2
+
+
+@pytest.mark.parametrize("fmt", DTYPES)
+def test_the_table_says_what_the_formats_are(fmt: Format) -> None:
+    info = ml_dtypes.finfo(DTYPES[fmt])
+    layout = fmt.layout
+    assert (layout.bits, layout.mantissa_bits) == (info.bits, info.nmant)
+    assert layout.largest == float(info.max)
+    assert layout.smallest_normal == float(info.smallest_normal)
+    assert layout.has_nan == (fmt not in WITHOUT_NAN)
+    assert layout.saturates == (fmt in LARGEST)
+
+
 @pytest.mark.parametrize("fmt", RANGES)
 def test_integers_near_ties_and_ends(fmt: Format) -> None:
     low, high = (float(end) for end in RANGES[fmt])
@@ -125,6 +184,9 @@ def test_the_scalar_form_agrees_with_the_array_form(fmt: Format) -> None:
         (Format.FP8_E5M2, 57344, np.inf, 57344),
         (Format.FP8_E4M3, 448, 465, 448),
         (Format.FP8_E4M3, 448, np.inf, 448),
+        (Format.FP6_E3M2, 28, np.inf, 28),
+        (Format.FP6_E2M3, 7.5, 7.75, 7.5),
+        (Format.FP4_E2M1, 6, 1e9, 6),
         (Format.INT8, 127, 1e9, 127),
         (Format.INT4, 7, 1e9, 7),
     ],
