@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from accelsim.numerics.formats import Format
-from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.units import ceil_div
 
 
 class BlockLayout(NamedTuple):
@@ -55,10 +55,9 @@ class BlockLayout(NamedTuple):
     def stored_bytes(self, rows: int, cols: int, axis: int) -> int:
         """Return the bytes of elements and scales; the rows of both begin at whole bytes."""
         scale_rows, scale_cols = self.scale_shape(rows, cols, axis)
-        elements = rows * ceil_div(cols * self.element.bits, BITS_PER_BYTE)
-        scales = scale_rows * ceil_div(scale_cols * self.scale.bits, BITS_PER_BYTE)
-        tensor_scale = Format.FP32.bits // BITS_PER_BYTE if self.has_tensor_scale else 0
-        return elements + scales + tensor_scale
+        elements = rows * self.element.row_bytes(cols)
+        scales = scale_rows * self.scale.row_bytes(scale_cols)
+        return elements + scales + Format.FP32.row_bytes(1) * self.has_tensor_scale
 
 
 class BlockFormat(StrEnum):

@@ -59,6 +59,11 @@ class Blocks(NamedTuple):
     axis: int
     """Axis over which the matrix is summed, 0 or 1."""
 
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """What the elements stand for, exactly, in float64 [rows, cols]."""
+        return decode_blocks(self)
+
 
 class ScaleRule(NamedTuple):
     """How the scale of a block follows from its peak, for compiled code; from `scale_rule`."""
@@ -87,8 +92,8 @@ def encode_blocks(
 ) -> Blocks:
     """Return a matrix [rows, cols], taken as FP32, in a block format.
 
-    It is summed over `axis`, along which blocks lie. `across` rows or columns share a scale; where it
-    is not given, as many as the format says. Raises QuantizationError for what is no matrix, for
+    It is summed over `axis`, along which blocks lie. `across` rows or columns share a scale; where
+    it is not given, as many as the format says. Raises QuantizationError for what is no matrix, for
     another axis than 0, 1 and -1, for `across` below 1, and for `rounds_up` where scales are no
     powers of two.
     """

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.units import BITS_PER_BYTE, ceil_div
+
 
 class Format(StrEnum):
     """A number format, by the name it has in files and on the command line.
@@ -49,6 +51,10 @@ class Format(StrEnum):
     def is_fp8(self) -> bool:
         """Whether elements are floating-point numbers of 8 bits."""
         return self in (Format.FP8_E4M3, Format.FP8_E5M2)
+
+    def row_bytes(self, cols: int) -> int:
+        """Return the bytes of a stored row of `cols` elements, which begins at a whole byte."""
+        return ceil_div(cols * self.bits, BITS_PER_BYTE)
 
     @property
     def of_results(self) -> "Format":

@@ -1,10 +1,10 @@
 """Stochastic rounding of FP32 to the floating-point formats of at most 16 bits, compiled.
 
 Random bits are added below the last place of the format, and the sum is truncated. So a number of
-the format stays what it is, any other becomes one of its two neighbors, and the mean over all random
-bits is the number itself, if there are as many bits as FP32 has below that place. Sources: the PTX
-ISA, `cvt.rs`; Croci, Fasi, Higham, Mary and Mikaitis, "Stochastic rounding: implementation, error
-analysis and applications", Royal Society Open Science 9, 2022, section 7.
+the format stays what it is, and any other becomes one of its two neighbors. The mean over all
+random bits is the number itself, if there are as many bits as FP32 has below that place. Sources:
+the PTX ISA, `cvt.rs`; Croci, Fasi, Higham, Mary and Mikaitis, "Stochastic rounding: implementation,
+error analysis and applications", Royal Society Open Science 9, 2022.
 
 With fewer random bits r the probability of the larger neighbor is cut to a multiple of 2^-r, as in
 hardware: `cvt.rs` has 8 for FP4, 16 for FP6, FP8 and BF16, 13 for FP16.

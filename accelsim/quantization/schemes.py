@@ -1,13 +1,16 @@
 """The quantizers that several schemes share, for activations x [rows, k] and weights w [k, n].
 
-Static schemes take peaks that a calibration has seen; without them the peaks are those of the
-values at hand, which a machine must find first (dynamic).
+Schemes are named by what shares a scale: tensor, row, column, rows of a column, block; channel
+groups (Tender) have a module of their own. Static schemes take peaks that a calibration has seen;
+without them the peaks are those of the values at hand, which a machine must find first (dynamic).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import QuantizationError
+from accelsim.numerics.block_formats import BlockFormat
+from accelsim.numerics.blocks import Blocks, encode_blocks
 from accelsim.numerics.formats import Format
 from accelsim.quantization.codes import (
     SMALLEST_SCALE,
@@ -64,6 +67,23 @@ def per_row_group(
     starts = np.arange(0, k, group_rows)
     peaks = np.maximum.reduceat(np.abs(weight), starts, axis=0)
     return _encoded(weight, np.repeat(peaks, group_rows, axis=0)[:k], bits, fmt)
+
+
+def per_block(
+    values: Values,
+    fmt: BlockFormat,
+    axis: int,
+    across: int | None = None,
+    rounds_up: bool = False,
+) -> Blocks:
+    """Return elements of a block format, one scale for the elements of a block along `axis`.
+
+    Activations [rows, k] are summed over axis 1, weights [k, n] over axis 0. `across` is how many
+    rows or columns share a scale too, 128 for the weights of DeepSeek-V3. `rounds_up` asks for
+    scales that are powers of two by which no element is clamped (`numerics.blocks`).
+    """
+    check_finite(values)
+    return encode_blocks(values, fmt, axis, across, rounds_up)
 
 
 def migration_factors(

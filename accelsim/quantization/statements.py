@@ -7,6 +7,7 @@ are exact in float64 (sums of 2^53 / 2^14 products at least), so only the scalin
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.numerics.blocks import Blocks
 from accelsim.quantization.channel_groups import ChannelGroups
 from accelsim.quantization.codes import Codes, Quantized, Values
 from accelsim.quantization.schemes import per_column, per_row
@@ -14,7 +15,7 @@ from accelsim.quantization.schemes import per_column, per_row
 Result = NDArray[np.float64]
 
 
-def scaled_product(x: Quantized, w: Quantized) -> Result:
+def scaled_product(x: Quantized | Blocks, w: Quantized | Blocks) -> Result:
     """Return the product of what both operands stand for, whatever shares a scale in each."""
     return x.values @ w.values
 

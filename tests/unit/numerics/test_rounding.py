@@ -1,6 +1,6 @@
 """Rounding against NumPy's float16 and ml_dtypes, bit for bit.
 
-The module runs a second time without compilation, on fewer values (see the last test).
+This and other modules run a second time without compilation, on fewer values (see the last test).
 """
 
 import os
@@ -20,6 +20,9 @@ from accelsim.numerics.formats import Format
 COMPILED = not numba.config.DISABLE_JIT
 RANDOM_VALUES = 2_000_000 if COMPILED else 2_000
 EVERY = 1 if COMPILED else 97
+
+UNCOMPILED = ("rounding", "blocks", "stochastic")
+"""Modules of this folder whose tests run without compilation too."""
 
 DTYPES = {
     Format.FP16: np.float16,
@@ -231,7 +234,8 @@ def test_round_array_leaves_its_input_alone_and_keeps_the_shape() -> None:
 
 @pytest.mark.skipif(not COMPILED, reason="this is the uncompiled run")
 def test_the_same_bits_without_compilation() -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))]
+    modules = [Path(__file__).with_name(f"test_{name}.py") for name in UNCOMPILED]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, modules)]
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout

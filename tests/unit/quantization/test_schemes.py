@@ -6,12 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.errors import QuantizationError
+from accelsim.numerics.block_formats import BlockFormat
+from accelsim.numerics.blocks import decode_blocks
 from accelsim.numerics.formats import Format
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.quantization.codes import encode, scale_of
 from accelsim.quantization.schemes import (
     channels_above,
     migration_factors,
+    per_block,
     per_column,
     per_row,
     per_row_group,
@@ -87,6 +90,24 @@ def test_codes_stand_for_values_within_half_a_step(seed, bits, group_rows):
         # The quotient is rounded to FP32 before it is rounded to an integer.
         bound = found.scale * (0.5 + 127 * 2.0**-23)
         assert (np.abs(found.values - values) <= bound).all()
+
+
+def test_blocks_share_a_scale_along_the_summed_axis():
+    x, w = activations(), weights()
+    left, right = per_block(x, BlockFormat.MXFP8_E4M3, 1), per_block(w, BlockFormat.MXFP8_E4M3, 0)
+    assert (left.scales.shape, right.scales.shape) == ((64, 4), (4, 32))
+    np.testing.assert_array_equal(left.values, decode_blocks(left))
+    found = scaled_product(left, right)
+    np.testing.assert_array_equal(found, left.values @ right.values)
+    # Elements keep 4 significant bits, but those below 2^-14 of the largest of a block.
+    steps = np.repeat(left.scales, 32, axis=1) * 2.0**-6
+    clamped = np.abs(x) > 448 * np.repeat(left.scales, 32, axis=1)
+    bound = np.maximum(np.abs(x), steps) * 2.0**-4
+    assert (np.abs(left.values - x) <= bound)[~clamped].all()
+    squares = per_block(w, BlockFormat.FP8_BLOCK128, 0, across=128)
+    assert squares.scales.shape == (1, 1)
+    raised = per_block(x, BlockFormat.MXFP8_E4M3, 1, rounds_up=True)
+    assert (np.abs(raised.values - x) <= np.maximum(np.abs(x), 2 * steps) * 2.0**-4).all()
 
 
 def test_migration_moves_the_range_and_keeps_the_product():
@@ -203,6 +224,10 @@ def test_zeros_have_a_scale():
         (lambda: per_tensor(VALUES, 16), "bits: found 16, allowed: 4 or 8"),
         (
             lambda: per_row(np.array([[1, np.nan]], np.float32), 8),
+            "values: found 1 of 2 infinite or NaN, allowed: finite numbers",
+        ),
+        (
+            lambda: per_block(np.array([[1, np.inf]], np.float32), BlockFormat.MXFP4, 1),
             "values: found 1 of 2 infinite or NaN, allowed: finite numbers",
         ),
         (lambda: per_row_group(VALUES, 4, 0), "group_rows: found 0, allowed: 1 or more"),
