@@ -277,9 +277,14 @@ def _outgrown_by_vector(op, slots):
 
 @jit_inline
 def _holds_operand(slots, slot, bits, rows, cols):
-    """Whether a tile has what is read of it: as many elements, or else a column or a row."""
+    """Whether a tile has what is read of it: as many elements, or else a column or a row.
+
+    What is less than either is a number for each run of columns, which words do not tell of.
+    """
     if bits >= rows * cols * slots[slot, _BITS]:
         return _holds(slots, slot, rows, cols)
+    if bits < min(rows, cols) * slots[slot, _BITS]:
+        return bits <= slots[slot, _ROWS] * slots[slot, _COLS] * slots[slot, _BITS]
     return _holds(slots, slot, rows, 1) or _holds(slots, slot, 1, cols)
 
 

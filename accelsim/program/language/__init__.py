@@ -9,6 +9,8 @@ recorded, by the same code.
 Worked example: docs/kernel-language.md.
 """
 
+from accelsim.program.language.blocks import *
+from accelsim.program.language.blocks import __all__ as _blocks
 from accelsim.program.language.elementwise import *
 from accelsim.program.language.elementwise import __all__ as _elementwise
 from accelsim.program.language.integer import *
@@ -27,6 +29,7 @@ from accelsim.program.language.tiles import *
 from accelsim.program.language.tiles import __all__ as _tiles
 
 __all__ = [
+    *_blocks,
     *_elementwise,
     *_integer,
     *_matmul,

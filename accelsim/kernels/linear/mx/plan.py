@@ -1,0 +1,118 @@
+"""How a linear with shared scales is computed on a machine: by which unit, and who scales."""
+
+from typing import NamedTuple
+
+from accelsim.errors import DoesNotFitError, WorkloadError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.linear.mx.parameters import MxParameters
+from accelsim.numerics.block_formats import BlockFormat, BlockLayout
+from accelsim.numerics.formats import Format, common_format
+from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
+
+
+class Plan(NamedTuple):
+    """Formats and units."""
+
+    name: str
+    """The kernel and its problem, for messages."""
+    activations: BlockFormat
+    weights: BlockFormat
+    on_array: bool
+    """Whether the integer array multiplies; else the cube."""
+    in_unit: bool
+    """Whether that unit applies the scales; else blocks are drained, and the vector unit does."""
+
+    @property
+    def x(self) -> BlockLayout:
+        """What shares a scale in X: elements of a row."""
+        return self.activations.layout
+
+    @property
+    def w(self) -> BlockLayout:
+        """What shares a scale in W: elements of a column, or of a square (DeepSeek-V3)."""
+        layout = self.weights.layout
+        return layout._replace(across=layout.block) if layout.scale == Format.FP32 else layout
+
+    @property
+    def block(self) -> int:
+        """Elements along k that are summed before they are scaled."""
+        return min(self.x.block, self.w.block)
+
+    @property
+    def whole(self) -> int:
+        """Elements along k that are whole blocks of both."""
+        return max(self.x.block, self.w.block)
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether scales are those over the largest of their row or column."""
+        return self.on_array and self.in_unit
+
+    @property
+    def product_format(self) -> Format:
+        """Format at whose rate the cube multiplies."""
+        if not self.in_unit:
+            return common_format(self.x.element, self.w.element)
+        return self.x.element if self.x.element.bits >= self.w.element.bits else self.w.element
+
+    @property
+    def blocks(self) -> str:
+        """Formats, as messages tell them."""
+        return f"{self.activations} x {self.weights}"
+
+
+def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters) -> Plan:
+    """Return how a linear is computed.
+
+    Raises WorkloadError for a problem in integers, DoesNotFitError for formats that the machine has
+    no unit for, and for both kinds of them at once.
+    """
+    name = f"mx on {problem.name}"
+    if problem.dtype not in FLOAT_FORMATS:
+        allowed = ", ".join(FLOAT_FORMATS)
+        raise WorkloadError(f"{name}: found dtype {problem.dtype}, allowed: {allowed}")
+    has_array_only = machine.cube is None and machine.int_mac is not None
+    usual = BlockFormat.MXINT8 if has_array_only else BlockFormat.MXFP8_E4M3
+    activations = parameters.activations or usual
+    weights = parameters.weights or activations
+    elements = (activations.layout.element, weights.layout.element)
+    on_array = elements[0].is_integer
+    if on_array != elements[1].is_integer:
+        raise DoesNotFitError(
+            f"{name}: found activations = {activations} and weights = {weights}, allowed: elements "
+            f"that are integers in both, for an integer array, or floating-point numbers in both"
+        )
+    plan = Plan(name, activations, weights, on_array, in_unit=False)
+    return (
+        plan._replace(in_unit=_scales_in_unit(plan, machine))
+        if on_array
+        else _on_cube(plan, machine)
+    )
+
+
+def _on_cube(plan: Plan, machine: MachineSpec) -> Plan:
+    cube = machine.cube_for(plan.name)
+    plan = plan._replace(in_unit=_scales_in_unit(plan, machine))
+    used = {plan.x.element, plan.w.element} if plan.in_unit else {plan.product_format}
+    for fmt in sorted(used):
+        if fmt not in cube.rates:
+            raise DoesNotFitError(
+                f"machine {machine.name}: its cube unit has no {fmt}, which {plan.name} uses for "
+                f"{plan.blocks}; it has {', '.join(cube.rates)}"
+            )
+    return plan
+
+
+def _scales_in_unit(plan: Plan, machine: MachineSpec) -> bool:
+    """Return whether the unit applies both scales itself."""
+    if plan.on_array:
+        array = machine.int_mac_for(plan.name)
+        for fmt in (plan.x.element, plan.w.element):
+            if fmt not in array.formats:
+                raise DoesNotFitError(
+                    f"machine {machine.name}: its int_mac unit has no {fmt}, which {plan.name} "
+                    f"uses for {plan.blocks}; it has {', '.join(array.formats)}"
+                )
+        return array.can_align and {plan.x.scale, plan.w.scale} == {Format.E8M0}
+    fewest = {str(fmt): least for fmt, least in machine.cube_for(plan.name).scales.items()}
+    return all(fewest.get(each.scale, each.block + 1) <= each.block for each in (plan.x, plan.w))
