@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, core
+from benchmarks import commands, core, formats
 from benchmarks.measure import Measurement
 from benchmarks.structure import structure
 
@@ -27,6 +27,7 @@ BENCHMARKS = {
         core.cached_layer,
         core.bursts,
         core.numbers,
+        formats.formats,
         commands.starting,
         commands.sweeping,
         commands.compiling,

@@ -1,4 +1,4 @@
-"""What there is to choose from: kernels, machines, workloads, and the schemas of files."""
+"""What there is to choose from: kernels, machines, workloads, formats, and schemas of files."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +13,16 @@ from accelsim.report.quantity import quantity_of
 
 if TYPE_CHECKING:
     from accelsim.hardware.machine import MachineSpec
+    from accelsim.numerics.block_formats import BlockLayout
+    from accelsim.numerics.formats import Format
 
 
 _PHASES = {"both": "prefill, decode", "decode": "decode"}
 """Phase of a kernel -> what it is called in a table."""
+
+
+_LARGEST_DIGITS = 5
+"""Enough for the largest numbers of 16 bits and fewer."""
 
 
 class SchemaKind(StrEnum):
@@ -115,6 +121,45 @@ def shape_of(workload: Any) -> str:
     up_to = "up to " if workload.sequences else ""
     lengths = f"{up_to}{workload.most_queries} x {workload.most_keys} x {workload.head_dim}"
     return f"{heads}, {lengths}, {workload.dtype}{mask}"
+
+
+def formats() -> None:
+    """List the number formats, and those whose elements share scales."""
+    from accelsim.numerics.block_formats import BlockFormat
+    from accelsim.numerics.formats import Format
+
+    elements = Table(_named("format"), "bits", "exponent", "mantissa", "largest", "beyond", "NaN")
+    for fmt in Format:
+        elements.add_row(fmt, *_element_cells(fmt))
+    titles = ("element", "scale", "block", "bits an element", "largest", "scale of the tensor")
+    blocks = Table(_named("format with scales"), *titles)
+    for block_format in BlockFormat:
+        blocks.add_row(block_format, *_block_cells(block_format.layout))
+    results.print(elements, blocks)
+
+
+def _element_cells(fmt: "Format") -> list[str]:
+    layout = fmt.layout
+    of_nan = "NaN" if layout.has_nan else "largest"
+    return [
+        str(layout.bits),
+        str(layout.exponent_bits or ""),
+        str(layout.mantissa_bits),
+        f"{layout.largest:.{_LARGEST_DIGITS}g}",
+        "largest" if layout.saturates else "infinity",
+        "0" if fmt.is_integer else of_nan,
+    ]
+
+
+def _block_cells(layout: "BlockLayout") -> list[str]:
+    return [
+        layout.element,
+        layout.scale,
+        str(layout.block * layout.across),
+        f"{layout.bits:g}",
+        f"{layout.largest:.{_LARGEST_DIGITS}g}",
+        "fp32" if layout.has_tensor_scale else "",
+    ]
 
 
 def schema(

@@ -58,6 +58,7 @@ for command in (
     listing.kernels,
     listing.machines,
     listing.workloads,
+    listing.formats,
     listing.schema,
 ):
     app.command()(command)

@@ -95,7 +95,7 @@ class ElementLayout(NamedTuple):
 
     @property
     def has_nan(self) -> bool:
-        """Whether a floating-point format leaves patterns for NaN: the largest one is no number."""
+        """Whether a floating-point format leaves patterns for NaN: the last one is no number."""
         top_binade = 2.0 ** (2**self.exponent_bits - 2) * self.smallest_normal
         return self.largest < top_binade * (2 - 2.0**-self.mantissa_bits)
 

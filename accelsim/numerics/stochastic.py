@@ -25,7 +25,11 @@ from accelsim.runtime.jit import jit
 MOST_RANDOM_BITS = 24
 """As many as FP32 has below the last place of a normal number of any of the formats."""
 
-_ALLOWED = [fmt for fmt in Format if fmt.layout.is_narrow_float] + [Format.BF16, Format.FP16]
+STOCHASTIC_FORMATS = (
+    *(fmt for fmt in Format if fmt.layout.is_narrow_float),
+    Format.BF16,
+    Format.FP16,
+)
 _LAYOUTS = [fmt.layout for fmt in Format]
 _STEPS = np.array([2.0**each.mantissa_bits for each in _LAYOUTS], np.float32)
 """Numbers of a binade, by the code of a format; the next by the same."""
@@ -51,8 +55,8 @@ def round_stochastic(
     QuantizationError for a format of integers, of scales or of 32 bits, and for fewer than 1 or
     more than 24 random bits.
     """
-    if fmt not in _ALLOWED:
-        allowed = ", ".join(_ALLOWED)
+    if fmt not in STOCHASTIC_FORMATS:
+        allowed = ", ".join(STOCHASTIC_FORMATS)
         raise QuantizationError(f"stochastic rounding: found {fmt}, allowed: {allowed}")
     if not 1 <= random_bits <= MOST_RANDOM_BITS:
         raise QuantizationError(

@@ -31,8 +31,7 @@ class Rotation(NamedTuple):
         parity = np.bitwise_count(places[:, None] & places) % 2
         hadamard = (1 - 2.0 * parity) / np.sqrt(self.block)
         blocks = np.eye(len(self.signs) // self.block)
-        rotation: NDArray[np.float64] = self.signs[:, None] * np.kron(blocks, hadamard)
-        return rotation
+        return self.signs.astype(np.float64)[:, None] * np.kron(blocks, hadamard)
 
     def of_activations(self, x: Values, fmt: Format = Format.FP32) -> Values:
         """Return x Q [rows, k], every stage of the fast transform rounded to `fmt`."""

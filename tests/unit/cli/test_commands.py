@@ -1,12 +1,15 @@
 """What each command passes on, prints and writes."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from accelsim.cli.options import kernels_from
+from accelsim.numerics.block_formats import BlockFormat
+from accelsim.numerics.formats import Format
 from accelsim.plotting.table import comparison_subject
 from accelsim.version import VERSION
 
@@ -254,6 +257,20 @@ def test_workloads_are_listed_by_their_whole_names(accelsim_command):
     printed = accelsim_command("workloads").stdout
     assert "llama-2-7b-prefill-4096-attention" in printed
     assert "4096 x 4096 x 128, fp16, causal" in printed
+
+
+def test_formats_are_listed_with_what_they_are_made_of(accelsim_command):
+    rows = [
+        re.split(r" *│ *", line)[1:-1] for line in accelsim_command("formats").stdout.split("\n")
+    ]
+    found = {cells[0]: cells[1:] for cells in rows if cells}
+    assert set(found) == {*Format, *BlockFormat}
+    assert found["fp6_e3m2"] == ["6", "3", "2", "28", "largest", "largest"]
+    assert found["fp8_e4m3"] == ["8", "4", "3", "448", "largest", "NaN"]
+    assert found["fp16"] == ["16", "5", "10", "65504", "infinity", "NaN"]
+    assert found["int8"] == ["8", "", "7", "127", "largest", "0"]
+    assert found["nvfp4"] == ["fp4_e2m1", "fp8_e4m3", "16", "4.5", "6", "fp32"]
+    assert found["mxint8"] == ["int8", "e8m0", "32", "8.25", "1.9844", ""]
 
 
 @pytest.mark.parametrize(("kind", "key"), [("machine", "scratchpad"), ("workload", "oneOf")])
