@@ -32,7 +32,7 @@ RUNS = {
     "weight_only": [{"tile_m": 5, "tile_n": 6, "tile_k": 7, "group_rows": 3}],
     "mx": [
         {},
-        {"tile_m": 5, "tile_n": 6, "weights": "fp8_block128"},
+        {"tile_m": 5, "tile_n": 4, "weights": "fp8_block128"},
         {"activations": "mxint8", "tile_m": 5, "tile_n": 6},
         {"input": "quantized", "tile_m": 5},
     ],
