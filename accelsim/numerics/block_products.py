@@ -11,7 +11,7 @@ import numpy as np
 
 from accelsim.numerics.integer import Accumulator, held
 from accelsim.numerics.views import Data
-from accelsim.runtime.jit import jit_inner
+from accelsim.runtime.jit import jit, jit_inner
 
 _EXPONENT_SHIFT, _EXPONENT_MASK, _BIAS = 23, 0xFF, 127
 _LONGEST_SHIFT = 31
@@ -44,34 +44,44 @@ def scaled_multiply_accumulate(
     """
     if acc is None:
         return
-    m, n, k = acc.shape[0], acc.shape[1], a.shape[1]
+    if not accumulate:
+        acc[:, :] = 0
+    _add_blocks(acc, a, b, scales_a, _by_column(scales_b, acc.shape[1], runs.across), runs)
+
+
+# Compiled on its own: as a part of its caller, the sums would not use vectors.
+@jit
+def _add_blocks(acc: Data, a: Data, b: Data, scales_a: Data, scales_b: Data, runs: Runs) -> None:
+    """The same with a scale in float64 for every column of b."""
+    k, n, block = a.shape[1], acc.shape[1], min(runs.of_a, runs.of_b)
     sums = np.empty(n, np.float32)
-    block = min(runs.of_a, runs.of_b)
-    for i in range(m):
-        if not accumulate:
-            for j in range(n):
-                acc[i, j] = 0
+    for i in range(acc.shape[0]):
         for start in range(0, k, block):
+            _sum_block(sums, a[i], b, start, min(start + block, k))
+            left, row = np.float64(scales_a[i, start // runs.of_a]), scales_b[start // runs.of_b]
             for j in range(n):
-                sums[j] = 0
-            for step in range(start, min(start + block, k)):
-                left = a[i, step]
-                for j in range(n):
-                    sums[j] += left * b[step, j]
-            scale = np.float64(scales_a[i, start // runs.of_a])
-            _add_scaled(acc[i], sums, scale, scales_b[start // runs.of_b], runs.across)
+                acc[i, j] += np.float32(sums[j] * (left * row[j]))
 
 
 @jit_inner
-def _add_scaled(acc, sums, scale, scales_b, across):
-    if across == 1:
+def _by_column(scales, n, across):
+    """Scales with one for each of n columns, in float64."""
+    columns = np.empty((scales.shape[0], n))
+    for row in range(scales.shape[0]):
+        for col in range(n):
+            columns[row, col] = scales[row, col // across]
+    return columns
+
+
+@jit_inner
+def _sum_block(sums, left, b, start, stop):
+    """sums[j] = sum of left[step] b[step, j] from `start` to `stop`, in the order of the steps."""
+    for j in range(sums.size):
+        sums[j] = 0
+    for step in range(start, stop):
+        factor = left[step]
         for j in range(sums.size):
-            acc[j] += np.float32(sums[j] * (scale * scales_b[j]))
-    else:
-        for first in range(0, sums.size, across):
-            both = scale * scales_b[first // across]
-            for j in range(first, min(first + across, sums.size)):
-                acc[j] += np.float32(sums[j] * both)
+            sums[j] += factor * b[step, j]
 
 
 @jit_inner
@@ -87,10 +97,10 @@ def aligned(total, exponent):
 
     So the last bit that a shift loses is the carry into the addition that follows.
     """
-    if exponent >= 0:
-        return np.int64(total) << min(exponent, _LONGEST_SHIFT)
-    lost = min(-exponent, _LONGEST_SHIFT)
-    return (np.int64(total) + (np.int64(1) << (lost - 1))) >> lost
+    one = total - total + 1
+    left = min(max(exponent, 0), _LONGEST_SHIFT)
+    right = min(max(-exponent, 0), _LONGEST_SHIFT)
+    return ((total << left) + ((one << right) >> 1)) >> right
 
 
 @jit_inner
@@ -115,22 +125,20 @@ def aligned_multiply_accumulate(
         return 0
     m, n, k = acc.shape[0], acc.shape[1], a.shape[1]
     block = min(runs.of_a, runs.of_b)
-    sums, right = np.empty(n, np.int32), _exponents(scales_b)
+    sums, left, right = np.empty(n, np.int32), _exponents(scales_a), _exponents(scales_b)
+    if not accumulate:
+        acc[:, :] = 0
+    is_safe = _fits_always(acc, a, b, left.max() + right.max() + guard_bits, accumulator)
     overflows = 0
     for i in range(m):
-        if not accumulate:
-            for j in range(n):
-                acc[i, j] = 0
         for start in range(0, k, block):
-            for j in range(n):
-                sums[j] = 0
-            for step in range(start, min(start + block, k)):
-                left = a[i, step]
-                for j in range(n):
-                    sums[j] += left * b[step, j]
-            exponent = exponent_of(scales_a[i, start // runs.of_a]) + guard_bits
+            _sum_block(sums, a[i], b, start, min(start + block, k))
+            exponent = left[i, start // runs.of_a] + guard_bits
             row = right[start // runs.of_b]
-            overflows += _add_aligned(acc[i], sums, exponent, row, runs.across, accumulator)
+            if is_safe and runs.across == 1:
+                _add_aligned(acc[i], sums, exponent, row)
+            else:
+                overflows += _add_checked(acc[i], sums, exponent, row, runs.across, accumulator)
     return overflows
 
 
@@ -144,10 +152,34 @@ def _exponents(scales):
 
 
 @jit_inner
-def _add_aligned(acc, sums, exponent, exponents_b, across, accumulator):
+def _fits_always(acc, a, b, exponent, accumulator):
+    """Whether no sum can leave an accumulator, or 31 bits on its way: then none is checked."""
+    k = a.shape[1]
+    largest = np.int64(_largest(a)) * _largest(b) * k
+    grown = (largest << min(max(exponent, 0), _LONGEST_SHIFT)) + k + _largest(acc)
+    return largest < 1 << 30 and grown < 1 << (accumulator.bits - 1) and exponent <= _LONGEST_SHIFT
+
+
+@jit_inner
+def _largest(values):
+    found = np.int64(0)
+    for row in range(values.shape[0]):
+        for col in range(values.shape[1]):
+            found = max(found, abs(np.int64(values[row, col])))
+    return found
+
+
+@jit_inner
+def _add_aligned(acc, sums, exponent, exponents_b):
+    for j in range(sums.size):
+        acc[j] += aligned(sums[j], np.int32(exponent + exponents_b[j]))
+
+
+@jit_inner
+def _add_checked(acc, sums, exponent, exponents_b, across, accumulator):
     overflows = 0
     for j in range(sums.size):
-        total = acc[j] + aligned(sums[j], exponent + exponents_b[j // across])
+        total = acc[j] + aligned(np.int64(sums[j]), exponent + exponents_b[j // across])
         acc[j] = held(total, accumulator)
         overflows += acc[j] != total
     return overflows

@@ -21,6 +21,8 @@ from accelsim.program.language.movement import *
 from accelsim.program.language.movement import __all__ as _movement
 from accelsim.program.language.reductions import *
 from accelsim.program.language.reductions import __all__ as _reductions
+from accelsim.program.language.rotation import *
+from accelsim.program.language.rotation import __all__ as _rotation
 from accelsim.program.language.scaled import *
 from accelsim.program.language.scaled import __all__ as _scaled
 from accelsim.program.language.selection import *
@@ -35,6 +37,7 @@ __all__ = [
     *_matmul,
     *_movement,
     *_reductions,
+    *_rotation,
     *_scaled,
     *_selection,
     *_tiles,

@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accelsim.config.spec import Size, Spec
+from accelsim.config.spec import Size
+from accelsim.kernels.linear.rotation import RotationParameters
 from accelsim.numerics.block_formats import BlockFormat
 from accelsim.numerics.formats import Format
 
 
-class MxParameters(Spec):
+class MxParameters(RotationParameters):
     """Choices of the mx kernel."""
 
     activations: BlockFormat | None = None
@@ -24,6 +25,9 @@ class MxParameters(Spec):
     guard_bits: Annotated[int, Field(ge=-16, le=16)] | None = None
     """On an integer array that aligns: bits below the unit of a product under the largest scales of
     its row and column; absent: as many as no sum can fill the accumulator with."""
+    rotate_on: Literal["vector", "cube"] | None = None
+    """Unit that rotates X: butterflies on the vector unit, or products with the matrix on the cube;
+    absent: the one that should take less time."""
     tile_m: Size | None = None
     """Rows of a tile of X and Y, in elements; absent: chosen."""
     tile_n: Size | None = None

@@ -4,10 +4,15 @@ from typing import NamedTuple
 
 from accelsim.errors import DoesNotFitError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.linear.mx.parameters import MxParameters
 from accelsim.numerics.block_formats import BlockFormat, BlockLayout
 from accelsim.numerics.formats import Format, common_format
 from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
+
+
+_ROWS = 64
+"""Of X, for which two ways to rotate it are compared."""
 
 
 class Plan(NamedTuple):
@@ -21,6 +26,9 @@ class Plan(NamedTuple):
     """Whether the integer array multiplies; else the cube."""
     in_unit: bool
     """Whether that unit applies the scales; else blocks are drained, and the vector unit does."""
+    rotation: int = 0
+    """Channels that are rotated together; 0: none are."""
+    rotates_on_cube: bool = False
 
     @property
     def x(self) -> BlockLayout:
@@ -83,11 +91,34 @@ def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
             f"that are integers in both, for an integer array, or floating-point numbers in both"
         )
     plan = Plan(name, activations, weights, on_array, in_unit=False)
+    rotation = parameters.rotation_of(problem)
+    if rotation is not None:
+        on_cube = parameters.rotate_on == "cube"
+        if parameters.rotate_on is None:
+            on_cube = is_faster_on_cube(machine, problem.dtype, rotation.block)
+        if on_cube:
+            machine.cube_for(f"{name} with rotate_on = cube")
+        plan = plan._replace(rotation=rotation.block, rotates_on_cube=on_cube)
     return (
         plan._replace(in_unit=_scales_in_unit(plan, machine))
         if on_array
         else _on_cube(plan, machine)
     )
+
+
+def is_faster_on_cube(machine: MachineSpec, dtype: Format, size: int) -> bool:
+    """Return whether a product with the Hadamard matrix should take less time than butterflies.
+
+    A product is moved out of the accumulator; units work at the same time, so the slowest counts.
+    """
+    if machine.cube is None or dtype not in machine.cube.rates:
+        return False
+    costs, rows = OpCosts(machine), _ROWS
+    stage = costs.vector("add", Format.FP32, rows, size, 2 * Format.FP32.bits)
+    last = costs.vector("multiply", Format.FP32, rows, size, 2 * Format.FP32.bits)
+    product = costs.product(rows, size, size, dtype, (dtype.bits, dtype.bits))
+    on_cube = max(product, costs.move(rows, size, Format.FP32), last)
+    return bool(on_cube < (size.bit_length() - 1) * stage + last)
 
 
 def _on_cube(plan: Plan, machine: MachineSpec) -> Plan:
