@@ -75,6 +75,7 @@ class Call(IntEnum):
     READ_ELEMENT = auto()
     INT_MATMUL = auto()
     SHIFT_ACCUMULATE = auto()
+    HADAMARD = auto()
     RUN_PEAKS = auto()
     BLOCK_SCALES = auto()
     BLOCK_STEPS = auto()
@@ -126,6 +127,7 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
         Call.READ_ELEMENT: {"dst": column},
         Call.INT_MATMUL: product,
         Call.SHIFT_ACCUMULATE: product | {"order": (1, depth)},
+        Call.HADAMARD: {"dst": whole, "a": whole},
         Call.RUN_PEAKS: {"dst": of_runs, "a": whole},
         Call.BLOCK_SCALES: {"dst": whole, "a": whole},
         Call.BLOCK_STEPS: {"dst": whole, "a": whole},
@@ -142,6 +144,7 @@ def _width(cols):
 
 WITHOUT_COLS = {Call.WRITE_COLUMN, Call.READ_ELEMENT}
 WITH_BLOCKS = {
+    Call.HADAMARD,
     Call.RUN_PEAKS,
     Call.BLOCK_SCALES,
     Call.BLOCK_STEPS,
@@ -326,7 +329,9 @@ def _in_blocks(p, call, asked, rule, dst, a, b, wide):
     al.begin_item(p, 0)
     dst, a = _asked(dst, 0, asked), _asked(a, 1, asked)
     b, wide = _asked(b, 2, asked), _asked(wide, 3, asked)
-    if call == Call.RUN_PEAKS:
+    if call == Call.HADAMARD:
+        al.hadamard(p, dst, a, 2)
+    elif call == Call.RUN_PEAKS:
         al.run_peaks(p, dst, a, BLOCK)
     elif call == Call.BLOCK_SCALES:
         al.block_scales(p, dst, a, rule, 1.0)

@@ -78,3 +78,14 @@ def in_array(tensors, guard_bits, output=Format.BF16, fmt=BlockFormat.MXINT8):
     unit = x.layout.unit * w.layout.unit * 2.0**-guard_bits
     values = total.astype(np.float32) * (column * unit).astype(np.float32) * row
     return round_array(values, output)
+
+
+def turned_on_cube(x, block):
+    """Return X rotated by products with the matrix of signs, summed in the order of k in FP32."""
+    places = np.arange(block)
+    parity = np.bitwise_count(places[:, None] & places) % 2
+    signs = (1 - 2.0 * parity).astype(np.float32)
+    parts = []
+    for first in range(0, x.shape[1], block):
+        parts.append(block_sum(x[:, first : first + block], signs))
+    return np.concatenate(parts, axis=1) * np.float32(1 / np.sqrt(block))

@@ -8,6 +8,8 @@ one holds the row, makes elements.
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.integer.known import Known, input_tensor
@@ -19,6 +21,7 @@ from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.quantization.rotation import hadamard_rotation
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
@@ -28,6 +31,7 @@ _SHARE = 8
 _ELEMENT_BYTES = 12
 """Of the scratchpad per element of a tile: twice 16 bits, 32 bits, twice 8 bits, and the scales."""
 _FEWEST_ROWS = 16
+_OPTIONAL = ("relative", "largest", "turned", "hadamard", "acc")
 
 
 class Matrices(NamedTuple):
@@ -41,6 +45,8 @@ class Matrices(NamedTuple):
     """[m, k / block]"""
     largest: Tensor
     """Largest scale of every row [m, 1]."""
+    hadamard: Tensor
+    """[rotation, rotation], +1 and -1."""
 
 
 class Layout(NamedTuple):
@@ -57,6 +63,9 @@ class Layout(NamedTuple):
     unit: float
     has_powers: bool
     """Whether scales are powers of two."""
+    rotation: int
+    """Channels that are rotated together; 0: none are."""
+    rotates_on_cube: bool
     hbm: Matrices
     x: Buffer
     wide: Buffer
@@ -66,6 +75,9 @@ class Layout(NamedTuple):
     relative: Buffer
     steps: Buffer
     largest: Buffer
+    turned: Buffer
+    hadamard: Buffer
+    acc: Buffer
 
 
 class Encoding(NamedTuple):
@@ -80,7 +92,7 @@ class Encoding(NamedTuple):
     def of(cls, machine: MachineSpec, plan: Plan, problem: GemmProblem) -> "Encoding":
         """Choose the tiles of X: whole blocks, and long rows of them."""
         elements = max(1, int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES))
-        run = plan.x.block
+        run = max(plan.x.block, plan.rotation)
         cols = max(run, elements // _FEWEST_ROWS // run * run)
         tile_k = min(problem.k, cols)
         blocks = ceil_div(problem.k, run) if plan.is_relative else 0
@@ -103,6 +115,12 @@ class Encoding(NamedTuple):
         if self.plan.is_relative:
             own.append(BufferSize("relative", rows, blocks, self.plan.x.scale, 2))
             own.append(BufferSize("largest", rows, 1, fp32, 2))
+        if self.plan.rotation:
+            own.append(BufferSize("turned", rows, self.tile_k, fp32))
+        if self.plan.rotates_on_cube:
+            size = self.plan.rotation
+            own.append(BufferSize("hadamard", size, size, self.problem.dtype, 2))
+            own.append(BufferSize("acc", rows, size, fp32, 2, "accumulator"))
         return [each._replace(name=f"encode_{each.name}") for each in own]
 
     def loop(
@@ -110,7 +128,7 @@ class Encoding(NamedTuple):
     ) -> Loop:
         """Return the loop over X; made: what it stores, in HBM."""
         m, k, x = self.problem.m, self.problem.k, self.plan.x
-        own: dict[str, Any] = {"relative": builder.no_buffer(), "largest": builder.no_buffer()}
+        own: dict[str, Any] = dict.fromkeys(_OPTIONAL, builder.no_buffer())
         for size in self.buffers():
             own[size.name.removeprefix("encode_")] = buffers[size.name]
         panels, tiles = ceil_div(k, self.tile_k), ceil_div(m, self.tile_m)
@@ -123,12 +141,26 @@ class Encoding(NamedTuple):
             tensor_scale=float(known.get("x_tensor_scale", 1.0)),
             unit=x.unit,
             has_powers=x.scale == Format.E8M0,
-            hbm=made._replace(x=input_tensor(builder, known, "x", m, k, self.problem.dtype)),
+            rotation=self.plan.rotation,
+            rotates_on_cube=self.plan.rotates_on_cube,
+            hbm=made._replace(
+                x=input_tensor(builder, known, "x", m, k, self.problem.dtype),
+                hadamard=self._hadamard(builder),
+            ),
             **own,
         )
         if self.plan.is_relative:
             return Loop(encode_relative, tiles, (layout,))
         return Loop(encode, tiles * panels, (layout,))
+
+    def _hadamard(self, builder: ProgramBuilder) -> Tensor:
+        """Place the matrix of a rotation in HBM, if the cube multiplies with it."""
+        if not self.plan.rotates_on_cube:
+            return builder.no_tensor()
+        size = self.plan.rotation
+        signs = np.sign(hadamard_rotation(size).matrix).astype(np.float32)
+        data = signs if builder.with_numbers else None
+        return builder.tensor("hadamard", "input", size, size, self.problem.dtype, data)
 
 
 def place_input(
@@ -147,7 +179,7 @@ def place_input(
     elements, scales = place("x_elements", k, x.element), place("x_scales", blocks, x.scale)
     if plan.is_relative:
         largest = place("x_largest", 1, Format.FP32)
-    return Matrices(none, elements, scales, largest)
+    return Matrices(none, elements, scales, largest, none)
 
 
 @jit
@@ -190,7 +222,7 @@ def encode_relative(p, phase, k):
         for panel in range(k.panels):
             at, turn = _piece(item, panel, k), item * k.panels + panel
             own = al.columns(steps, at.col // k.run, -(-at.cols // k.run))
-            x = al.tile(k.x, turn, at.rows, at.cols)
+            x = al.tile(k.turned if k.rotation > 0 else k.x, turn, at.rows, at.cols)
             if k.panels > 1:
                 x = _loaded(p, turn, at, k)
             _store_elements(p, turn, x, own, at, k)
@@ -203,9 +235,30 @@ def _piece(row_tile, panel, k):
 
 @jit_inner
 def _loaded(p, turn, at, k):
+    """Return a tile of X, rotated if X is."""
     x = al.tile(k.x, turn, at.rows, at.cols)
     al.load(p, x, k.hbm.x, at.row, at.col)
+    if k.rotation > 0:
+        turned = al.tile(k.turned, 0, at.rows, at.cols)
+        if k.rotates_on_cube:
+            _rotate_on_cube(p, turn, turned, x, k)
+        else:
+            al.hadamard(p, turned, x, k.rotation)
+        x = turned
     return x
+
+
+@jit_inner
+def _rotate_on_cube(p, turn, turned, x, k):
+    """Multiply every block of channels with the matrix of signs, and all of it with its norm."""
+    size = k.rotation
+    matrix = al.tile(k.hadamard, turn, size, size)
+    al.load(p, matrix, k.hbm.hadamard, 0, 0)
+    for block in range(x.cols // size):
+        acc = al.tile(k.acc, block, x.rows, size)
+        al.matmul(p, acc, al.columns(x, block * size, size), matrix, False)
+        al.move(p, al.columns(turned, block * size, size), acc)
+    al.scale(p, turned, turned, 1 / np.sqrt(size))
 
 
 @jit_inner

@@ -39,6 +39,7 @@ from accelsim.kernels.linear.mx.plan import Plan, plan_of
 from accelsim.kernels.linear.mx.products import in_array, in_cube, out_of_array, out_of_cube
 from accelsim.kernels.linear.mx.steps import Layout, Operand
 from accelsim.kernels.linear.mx.tiles import choose_tiles, has_factor, product_buffers
+from accelsim.kernels.linear.rotation import rotated
 from accelsim.kernels.linear.tiles import Tiles
 from accelsim.numerics.block_formats import BlockLayout
 from accelsim.numerics.formats import Format
@@ -46,6 +47,7 @@ from accelsim.numerics.integer import Accumulator
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.quantization.codes import check_finite
 from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
@@ -80,7 +82,7 @@ class Mx(Kernel):
         plan = plan_of(problem, machine, parameters)
         tiles = choose_tiles(problem, machine, parameters).tiles
         is_made = parameters.input == "quantized"
-        known = {} if tensors is None else known_of(plan, tensors, is_made)
+        known = _known(plan, problem, parameters, tensors)
         builder = ProgramBuilder(plan.name, with_numbers=tensors is not None)
         encoding = None if is_made else Encoding.of(machine, plan, problem)
         sizes = product_buffers(plan, parameters, tiles)
@@ -108,6 +110,18 @@ class Mx(Kernel):
         return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
 
 
+def _known(
+    plan: Plan, problem: GemmProblem, parameters: MxParameters, tensors: GemmTensors | None
+) -> Known:
+    """Return what is known before the run: of rotated operands, but for X as it is loaded."""
+    if tensors is None:
+        return {}
+    check_finite(tensors.a, f"{plan.name}: activations")
+    check_finite(tensors.b, f"{plan.name}: weights")
+    turned = rotated(tensors, parameters.rotation_of(problem))
+    return {**known_of(plan, turned, parameters.input == "quantized"), "x": tensors.a}
+
+
 def num_tiles(layout: Layout) -> int:
     """Return the tiles of Y."""
     return ceil_div(layout.output.rows, layout.tile_m) * layout.tiles_n
@@ -118,7 +132,11 @@ def _chosen(plan: Plan, tiles: Tiles, layout: Layout) -> dict[str, int | str]:
     formats = {"activations": str(plan.activations), "weights": str(plan.weights)}
     sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
     guard = {"guard_bits": layout.guard_bits} if plan.is_relative else {}
-    return {**formats, **sizes, **guard}
+    turned = {}
+    if plan.rotation:
+        unit = "cube" if plan.rotates_on_cube else "vector"
+        turned = {"rotation_block": plan.rotation, "rotate_on": unit}
+    return {**formats, **sizes, **guard, **turned}
 
 
 class _Frame(NamedTuple):

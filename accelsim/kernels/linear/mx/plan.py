@@ -10,7 +10,6 @@ from accelsim.numerics.block_formats import BlockFormat, BlockLayout
 from accelsim.numerics.formats import Format, common_format
 from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
 
-
 _ROWS = 64
 """Of X, for which two ways to rotate it are compared."""
 
@@ -91,19 +90,24 @@ def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
             f"that are integers in both, for an integer array, or floating-point numbers in both"
         )
     plan = Plan(name, activations, weights, on_array, in_unit=False)
+    plan = plan._replace(in_unit=_scales_in_unit(plan, machine))
+    if not on_array:
+        _check_elements(plan, machine)
+    return _with_rotation(plan, problem, machine, parameters)
+
+
+def _with_rotation(
+    plan: Plan, problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
+) -> Plan:
     rotation = parameters.rotation_of(problem)
-    if rotation is not None:
-        on_cube = parameters.rotate_on == "cube"
-        if parameters.rotate_on is None:
-            on_cube = is_faster_on_cube(machine, problem.dtype, rotation.block)
-        if on_cube:
-            machine.cube_for(f"{name} with rotate_on = cube")
-        plan = plan._replace(rotation=rotation.block, rotates_on_cube=on_cube)
-    return (
-        plan._replace(in_unit=_scales_in_unit(plan, machine))
-        if on_array
-        else _on_cube(plan, machine)
-    )
+    if rotation is None:
+        return plan
+    on_cube = parameters.rotate_on == "cube"
+    if parameters.rotate_on is None:
+        on_cube = is_faster_on_cube(machine, problem.dtype, rotation.block)
+    if on_cube:
+        machine.cube_for(f"{plan.name} with rotate_on = cube")
+    return plan._replace(rotation=rotation.block, rotates_on_cube=on_cube)
 
 
 def is_faster_on_cube(machine: MachineSpec, dtype: Format, size: int) -> bool:
@@ -121,9 +125,9 @@ def is_faster_on_cube(machine: MachineSpec, dtype: Format, size: int) -> bool:
     return bool(on_cube < (size.bit_length() - 1) * stage + last)
 
 
-def _on_cube(plan: Plan, machine: MachineSpec) -> Plan:
+def _check_elements(plan: Plan, machine: MachineSpec) -> None:
+    """Refuse elements that the cube of the machine has not."""
     cube = machine.cube_for(plan.name)
-    plan = plan._replace(in_unit=_scales_in_unit(plan, machine))
     used = {plan.x.element, plan.w.element} if plan.in_unit else {plan.product_format}
     for fmt in sorted(used):
         if fmt not in cube.rates:
@@ -131,7 +135,6 @@ def _on_cube(plan: Plan, machine: MachineSpec) -> Plan:
                 f"machine {machine.name}: its cube unit has no {fmt}, which {plan.name} uses for "
                 f"{plan.blocks}; it has {', '.join(cube.rates)}"
             )
-    return plan
 
 
 def _scales_in_unit(plan: Plan, machine: MachineSpec) -> bool:
