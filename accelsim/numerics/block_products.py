@@ -97,10 +97,10 @@ def aligned(total, exponent):
 
     So the last bit that a shift loses is the carry into the addition that follows.
     """
-    one = total - total + 1
+    wide, one = np.int64(total), np.int64(1)
     left = min(max(exponent, 0), _LONGEST_SHIFT)
     right = min(max(-exponent, 0), _LONGEST_SHIFT)
-    return ((total << left) + ((one << right) >> 1)) >> right
+    return ((wide << left) + ((one << right) >> 1)) >> right
 
 
 @jit_inner
@@ -123,22 +123,40 @@ def aligned_multiply_accumulate(
     """
     if acc is None:
         return 0
-    m, n, k = acc.shape[0], acc.shape[1], a.shape[1]
-    block = min(runs.of_a, runs.of_b)
-    sums, left, right = np.empty(n, np.int32), _exponents(scales_a), _exponents(scales_b)
     if not accumulate:
         acc[:, :] = 0
-    is_safe = _fits_always(acc, a, b, left.max() + right.max() + guard_bits, accumulator)
-    overflows = 0
-    for i in range(m):
+    left, right = _exponents(scales_a) + guard_bits, _exponents(scales_b)
+    if runs.across == 1 and _fits_always(acc, a, b, left.max() + right.max(), accumulator):
+        _align_blocks(acc, a, b, left, right, runs)
+        return 0
+    return _align_checked(acc, a, b, left, right, runs, accumulator)
+
+
+@jit
+def _align_blocks(acc: Data, a: Data, b: Data, left: Data, right: Data, runs: Runs) -> None:
+    """Add the blocks of a product whose exponents are left and right; all sums fit."""
+    k, n, block = a.shape[1], acc.shape[1], min(runs.of_a, runs.of_b)
+    sums = np.empty(n, np.int32)
+    for i in range(acc.shape[0]):
         for start in range(0, k, block):
             _sum_block(sums, a[i], b, start, min(start + block, k))
-            exponent = left[i, start // runs.of_a] + guard_bits
-            row = right[start // runs.of_b]
-            if is_safe and runs.across == 1:
-                _add_aligned(acc[i], sums, exponent, row)
-            else:
-                overflows += _add_checked(acc[i], sums, exponent, row, runs.across, accumulator)
+            exponent, row = left[i, start // runs.of_a], right[start // runs.of_b]
+            for j in range(n):
+                acc[i, j] += aligned(sums[j], exponent + row[j])
+
+
+@jit_inner
+def _align_checked(acc, a, b, left, right, runs, accumulator):
+    k, n, block, overflows = a.shape[1], acc.shape[1], min(runs.of_a, runs.of_b), 0
+    sums = np.empty(n, np.int32)
+    for i in range(acc.shape[0]):
+        for start in range(0, k, block):
+            _sum_block(sums, a[i], b, start, min(start + block, k))
+            exponent, row = left[i, start // runs.of_a], right[start // runs.of_b]
+            for j in range(n):
+                total = acc[i, j] + aligned(sums[j], exponent + row[j // runs.across])
+                acc[i, j] = held(total, accumulator)
+                overflows += acc[i, j] != total
     return overflows
 
 
@@ -167,19 +185,3 @@ def _largest(values):
         for col in range(values.shape[1]):
             found = max(found, abs(np.int64(values[row, col])))
     return found
-
-
-@jit_inner
-def _add_aligned(acc, sums, exponent, exponents_b):
-    for j in range(sums.size):
-        acc[j] += aligned(sums[j], np.int32(exponent + exponents_b[j]))
-
-
-@jit_inner
-def _add_checked(acc, sums, exponent, exponents_b, across, accumulator):
-    overflows = 0
-    for j in range(sums.size):
-        total = acc[j] + aligned(np.int64(sums[j]), exponent + exponents_b[j // across])
-        acc[j] = held(total, accumulator)
-        overflows += acc[j] != total
-    return overflows
