@@ -8,12 +8,13 @@ from accelsim.numerics.formats import Format
 from accelsim.numerics.rounding import round_array
 
 
-def operands(tensors, activations, weights):
+def operands(tensors, activations, weights, rounds_up=False):
     """Return X and W in their formats; of FP32 scales, columns of W share one too."""
     layout = weights.layout
     across = layout.block if layout.scale == Format.FP32 else 1
-    x = encode_blocks(tensors.a, activations, axis=1)
-    return x, encode_blocks(tensors.b, weights, axis=0, across=across)
+    up = [rounds_up and fmt.layout.scale == Format.E8M0 for fmt in (activations, weights)]
+    x = encode_blocks(tensors.a, activations, axis=1, rounds_up=up[0])
+    return x, encode_blocks(tensors.b, weights, axis=0, across=across, rounds_up=up[1])
 
 
 def blocks_of(x, w):
@@ -38,9 +39,9 @@ def block_sum(left, right):
     return total
 
 
-def in_cube(tensors, activations, weights, output=Format.BF16):
+def in_cube(tensors, activations, weights, output=Format.BF16, rounds_up=False):
     """Return Y where the cube multiplies each sum by both scales, rounded once."""
-    x, w = operands(tensors, activations, weights)
+    x, w = operands(tensors, activations, weights, rounds_up)
     total = 0
     for left, right, x_scale, w_scale in blocks_of(x, w):
         both = x_scale.astype(np.float64) * w_scale

@@ -58,6 +58,15 @@ def test_the_cube_scales_sums_of_blocks(m, n, k, of_x, of_w, given_as, tile, ste
     np.testing.assert_array_equal(output, statement(tensors, of_x, of_w))
 
 
+@settings(max_examples=25)
+@given(sides, sides, depths, formats, formats, inputs, seeds)
+def test_scales_may_be_such_that_nothing_is_clamped(m, n, k, of_x, of_w, given_as, seed):
+    problem, tensors = linear(m, n, k, seed)
+    chosen = {"activations": of_x, "weights": of_w, "input": given_as, "rounds_up": True}
+    _, output = run("mx", problem, tensors, machine=SCALING, **chosen)
+    np.testing.assert_array_equal(output, stated.in_cube(tensors, of_x, of_w, rounds_up=True))
+
+
 @settings(max_examples=60)
 @given(
     sides,

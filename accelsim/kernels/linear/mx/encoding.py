@@ -137,7 +137,7 @@ class Encoding(NamedTuple):
             tile_k=self.tile_k,
             panels=panels,
             run=x.block,
-            rule=scale_rule(x),
+            rule=scale_rule(x, self.plan.rounds_up_in(x)),
             tensor_scale=float(known.get("x_tensor_scale", 1.0)),
             unit=x.unit,
             has_powers=x.scale == Format.E8M0,

@@ -36,7 +36,8 @@ def known_of(plan: Plan, tensors: GemmTensors, is_made: bool) -> Known:
     x_tensor_scale, the number that all scales of X are relative to, comes from a calibration, here
     of X itself, as `input_scale` of published NVFP4 models does.
     """
-    x, w = tensors.a, encode_blocks(tensors.b, plan.weights, axis=0, across=plan.w.across)
+    x, across = tensors.a, plan.w.across
+    w = encode_blocks(tensors.b, plan.weights, 0, across, plan.rounds_up_in(plan.w))
     x_tensor_scale = tensor_scale_of(np.abs(x), plan.x)
     known: dict[str, Any] = {
         "w_elements": w.elements,
@@ -47,7 +48,7 @@ def known_of(plan: Plan, tensors: GemmTensors, is_made: bool) -> Known:
     if plan.is_relative:
         known["w_scales"], known["w_largest"] = relative(w.scales, axis=0)
     if is_made:
-        blocks = encode_blocks(x, plan.activations, axis=1)
+        blocks = encode_blocks(x, plan.activations, 1, rounds_up=plan.rounds_up_in(plan.x))
         known["x_elements"], known["x_scales"] = blocks.elements, blocks.scales
         if plan.is_relative:
             known["x_scales"], known["x_largest"] = relative(blocks.scales, axis=1)

@@ -14,9 +14,12 @@ class MxParameters(RotationParameters):
     """Choices of the mx kernel."""
 
     activations: BlockFormat | None = None
-    """Format of X; absent: mxfp8_e4m3, or mxint8 where there is an integer array alone."""
+    """Format of X; absent: mxfp8_e4m3, or mxint8 where there is an integer array and no FP8."""
     weights: BlockFormat | None = None
     """Format of W, which may be another; absent: that of X."""
+    rounds_up: bool = False
+    """Whether scales that are powers of two are such that no element is clamped (Mishra et al.,
+    2025); else they follow the exponent of the peak, as the MX specification says."""
     input: Literal["float", "quantized"] = "float"
     """X in the problem's format, to be encoded first; or elements and scales in HBM, because the
     kernel that made X encoded it before it stored it."""

@@ -25,6 +25,8 @@ class Plan(NamedTuple):
     """Whether the integer array multiplies; else the cube."""
     in_unit: bool
     """Whether that unit applies the scales; else blocks are drained, and the vector unit does."""
+    rounds_up: bool = False
+    """Whether scales that are powers of two are such that no element is clamped."""
     rotation: int = 0
     """Channels that are rotated together; 0: none are."""
     rotates_on_cube: bool = False
@@ -39,6 +41,10 @@ class Plan(NamedTuple):
         """What shares a scale in W: elements of a column, or of a square (DeepSeek-V3)."""
         layout = self.weights.layout
         return layout._replace(across=layout.block) if layout.scale == Format.FP32 else layout
+
+    def rounds_up_in(self, layout: BlockLayout) -> bool:
+        """Return whether scales of a format are rounded up: others are no powers of two."""
+        return self.rounds_up and layout.scale == Format.E8M0
 
     @property
     def block(self) -> int:
@@ -78,9 +84,7 @@ def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
     if problem.dtype not in FLOAT_FORMATS:
         allowed = ", ".join(FLOAT_FORMATS)
         raise WorkloadError(f"{name}: found dtype {problem.dtype}, allowed: {allowed}")
-    has_array_only = machine.cube is None and machine.int_mac is not None
-    usual = BlockFormat.MXINT8 if has_array_only else BlockFormat.MXFP8_E4M3
-    activations = parameters.activations or usual
+    activations = parameters.activations or _usual_format(machine)
     weights = parameters.weights or activations
     elements = (activations.layout.element, weights.layout.element)
     on_array = elements[0].is_integer
@@ -89,11 +93,19 @@ def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
             f"{name}: found activations = {activations} and weights = {weights}, allowed: elements "
             f"that are integers in both, for an integer array, or floating-point numbers in both"
         )
-    plan = Plan(name, activations, weights, on_array, in_unit=False)
+    plan = Plan(name, activations, weights, on_array, False, parameters.rounds_up)
     plan = plan._replace(in_unit=_scales_in_unit(plan, machine))
     if not on_array:
         _check_elements(plan, machine)
     return _with_rotation(plan, problem, machine, parameters)
+
+
+def _usual_format(machine: MachineSpec) -> BlockFormat:
+    """Return MXFP8 where the cube has FP8, else MXINT8 where there is an integer array."""
+    has_fp8 = machine.cube is not None and Format.FP8_E4M3 in machine.cube.rates
+    if machine.int_mac is None or has_fp8:
+        return BlockFormat.MXFP8_E4M3
+    return BlockFormat.MXINT8
 
 
 def _with_rotation(
