@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, core, formats
+from benchmarks import commands, core, formats, products
 from benchmarks.measure import Measurement
 from benchmarks.structure import structure
 
@@ -29,6 +29,7 @@ BENCHMARKS = {
         core.bursts,
         core.numbers,
         formats.formats,
+        products.products,
         commands.starting,
         commands.sweeping,
         commands.compiling,

@@ -8,6 +8,8 @@ from enum import IntEnum, auto
 
 import numpy as np
 
+from accelsim.numerics.block_formats import BlockFormat
+from accelsim.numerics.blocks import scale_rule
 from accelsim.numerics.formats import Format
 from accelsim.numerics.integer import Accumulator
 from accelsim.program import language as al
@@ -21,6 +23,9 @@ RADIX, BITONIC = al.Ranking.RADIX.value, al.Ranking.BITONIC.value
 ORDER = [4, 1, 0, 2, 3]
 FLOATS = ("dst", "a", "b", "acc", "indices", "runs")
 INTEGERS = ("a", "b", "acc", "order")
+SCALED = ("a", "b", "acc", "scales_a", "scales_b")
+IN_BLOCKS = ("dst", "a", "b", "wide")
+BLOCK = 4
 
 
 class Call(IntEnum):
@@ -70,6 +75,14 @@ class Call(IntEnum):
     READ_ELEMENT = auto()
     INT_MATMUL = auto()
     SHIFT_ACCUMULATE = auto()
+    HADAMARD = auto()
+    RUN_PEAKS = auto()
+    BLOCK_SCALES = auto()
+    BLOCK_STEPS = auto()
+    BLOCK_ELEMENTS = auto()
+    MULTIPLY_ROW_RUNS = auto()
+    SCALED_MATMUL = auto()
+    ALIGNED_MATMUL = auto()
 
 
 def _among(call, first, last):
@@ -80,6 +93,8 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
     """Return rows and columns of the tiles, and of the tensors, that a call needs."""
     whole, column, row = (rows, cols), (rows, 1), (1, cols)
     product = {"acc": whole, "a": (rows, depth), "b": (depth, cols)}
+    blocks, of_runs = -(-depth // BLOCK), (rows, -(-cols // BLOCK))
+    scales = {"scales_a": (rows, blocks), "scales_b": (blocks, -(-cols // BLOCK))}
     if _among(call, Call.ADD, Call.KEEP_LARGEST):
         return {"dst": whole, "a": whole, "b": whole if call <= Call.DIVIDE else column}
     if _among(call, Call.SUBTRACT_ROW, Call.MULTIPLY_ROW):
@@ -112,6 +127,14 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
         Call.READ_ELEMENT: {"dst": column},
         Call.INT_MATMUL: product,
         Call.SHIFT_ACCUMULATE: product | {"order": (1, depth)},
+        Call.HADAMARD: {"dst": whole, "a": whole},
+        Call.RUN_PEAKS: {"dst": of_runs, "a": whole},
+        Call.BLOCK_SCALES: {"dst": whole, "a": whole},
+        Call.BLOCK_STEPS: {"dst": whole, "a": whole},
+        Call.BLOCK_ELEMENTS: {"dst": whole, "a": whole, "b": of_runs, "wide": whole},
+        Call.MULTIPLY_ROW_RUNS: {"dst": whole, "a": whole, "b": (1, of_runs[1])},
+        Call.SCALED_MATMUL: product | scales,
+        Call.ALIGNED_MATMUL: product | scales,
     }[call]
 
 
@@ -120,13 +143,29 @@ def _width(cols):
 
 
 WITHOUT_COLS = {Call.WRITE_COLUMN, Call.READ_ELEMENT}
-WITH_DEPTH = {Call.MATMUL, Call.MATMUL_TRANSPOSED, Call.TRANSPOSED, Call.INT_MATMUL}
-INTEGER = {Call.INT_MATMUL, Call.SHIFT_ACCUMULATE}
+WITH_BLOCKS = {
+    Call.HADAMARD,
+    Call.RUN_PEAKS,
+    Call.BLOCK_SCALES,
+    Call.BLOCK_STEPS,
+    Call.BLOCK_ELEMENTS,
+    Call.MULTIPLY_ROW_RUNS,
+}
+WITH_SCALES = {Call.SCALED_MATMUL, Call.ALIGNED_MATMUL}
+WITH_DEPTH = {
+    *WITH_SCALES,
+    Call.MATMUL,
+    Call.MATMUL_TRANSPOSED,
+    Call.TRANSPOSED,
+    Call.INT_MATMUL,
+}
+INTEGER = {Call.INT_MATMUL, Call.SHIFT_ACCUMULATE, Call.ALIGNED_MATMUL}
 MAY_BE_LARGER = {
     (Call.ROW_MAX, "a", 1),
     (Call.ROW_SUM, "a", 1),
     (Call.COLUMN_SUM, "a", 0),
     (Call.SEGMENT_SUM, "a", 1),  # 7 columns have as many segments as 6
+    (Call.RUN_PEAKS, "a", 1),
     (Call.TILE_MAX, "a", 0),
     (Call.TILE_MAX, "a", 1),
     (Call.TILE_MAX, "dst", 1),  # one of its columns is written
@@ -285,6 +324,41 @@ def _integers(p, call, asked, first, starts, accumulator, a, b, acc, order):
         al.shift_accumulate(p, acc, a, b, groups, accumulator, False)
 
 
+@jit
+def _in_blocks(p, call, asked, rule, dst, a, b, wide):
+    al.begin_item(p, 0)
+    dst, a = _asked(dst, 0, asked), _asked(a, 1, asked)
+    b, wide = _asked(b, 2, asked), _asked(wide, 3, asked)
+    if call == Call.HADAMARD:
+        al.hadamard(p, dst, a, 2)
+    elif call == Call.RUN_PEAKS:
+        al.run_peaks(p, dst, a, BLOCK)
+    elif call == Call.BLOCK_SCALES:
+        al.block_scales(p, dst, a, rule, 1.0)
+    elif call == Call.BLOCK_STEPS:
+        al.block_steps(p, dst, a, 1.0, 1.0)
+    elif call == Call.BLOCK_ELEMENTS:
+        al.block_elements(p, dst, wide, a, b, BLOCK, False)
+    elif call == Call.MULTIPLY_ROW_RUNS:
+        al.multiply_row_runs(p, dst, a, b, BLOCK)
+
+
+@jit
+def _scaled(p, asked, a, b, acc, scales_a, scales_b):
+    al.begin_item(p, 0)
+    left = al.Scaled(_asked(a, 0, asked), _asked(scales_a, 3, asked), BLOCK, 1)
+    right = al.Scaled(_asked(b, 1, asked), _asked(scales_b, 4, asked), BLOCK, BLOCK)
+    al.scaled_matmul(p, _asked(acc, 2, asked), left, right, False)
+
+
+@jit
+def _aligned(p, asked, a, b, acc, scales_a, scales_b):
+    al.begin_item(p, 0)
+    left = al.Scaled(_asked(a, 0, asked), _asked(scales_a, 3, asked), BLOCK, 1)
+    right = al.Scaled(_asked(b, 1, asked), _asked(scales_b, 4, asked), BLOCK, BLOCK)
+    al.aligned_matmul(p, _asked(acc, 2, asked), left, right, 0, Accumulator(32, False), False)
+
+
 def _as_array(names, asked):
     clipped = [
         [max(-LARGEST, min(each, LARGEST)) for each in asked.get(name, (1, 1))] for name in names
@@ -318,6 +392,16 @@ def record(
     a, b = buffer("a"), buffer("b")
     if with_numbers:
         b.data[:] = 1
+    if call in WITH_BLOCKS:
+        rule, fours = scale_rule(BlockFormat.NVFP4.layout), _as_array(IN_BLOCKS, asked)
+        buffers = (buffer("dst"), a, b, buffer("wide"))
+        return builder.record(_in_blocks, 1, call.value, fours, rule, *buffers)
+    if call in WITH_SCALES:
+        sums = Format.INT32 if call in INTEGER else Format.FP32
+        acc = buffer("acc", "accumulator", sums)
+        scales = [buffer(name, fmt=Format.E8M0) for name in ("scales_a", "scales_b")]
+        kernel = _aligned if call in INTEGER else _scaled
+        return builder.record(kernel, 1, _as_array(SCALED, asked), a, b, acc, *scales)
     if call in INTEGER:
         acc = buffer("acc", "accumulator", Format.INT32)
         channels = buffer("order", "index_buffer", Format.INT32)

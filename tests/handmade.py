@@ -219,6 +219,32 @@ def int_matmul(
     return (head | Format.INT32.code << ACCUMULATOR_SHIFT, reads, acc, m, n, k, sizes)
 
 
+def scaled_matmul(
+    acc: int,
+    reads: tuple[int, int, int, int],
+    sizes: tuple[int, int, int],
+    *,
+    op: Op = Op.SCALED_MATMUL,
+    formats: tuple[Format, Format] = (Format.FP8_E4M3, Format.FP8_E4M3),
+    scales: tuple[Format, Format] = (Format.E8M0, Format.E8M0),
+    runs: tuple[int, int, int] = (32, 32, 1),
+    accumulate: bool = False,
+) -> Words:
+    """Return the words of a product with shared scales; reads: a, b and their scales.
+
+    formats: of the elements of a and b; runs: elements of a and of b along k that share a scale,
+    and columns of b that do.
+    """
+    is_swapped = op == Op.SCALED_MATMUL and formats[0].bits < formats[1].bits
+    first, second = formats[::-1] if is_swapped else formats
+    sums = Format.FP32 if op == Op.SCALED_MATMUL else Format.INT32
+    head = op | first.code << OPERAND_SHIFT | second.code << OUTPUT_SHIFT
+    d = formats[0].bits | formats[1].bits << BITS_B_SHIFT
+    d |= runs[0] << 16 | runs[1] << 27 | runs[2] << 50 | accumulate << 61
+    d |= scales[0].code << 38 | scales[1].code << 44
+    return (head | sums.code << ACCUMULATOR_SHIFT, packed(reads), acc, *sizes, d)
+
+
 def move(
     dst: int, acc: int, rows: int, cols: int, *, read_bytes: int = 1, written_bytes: int = 1
 ) -> Words:

@@ -41,6 +41,8 @@ def _needed(
         if isinstance(spec, ArithmeticSpec):
             for path, fmt in spec.costed.items():
                 yield (model.key, *path), partial(technology.cost_of, model.key, fmt)
+            for path, (key, fmt) in spec.costed_elsewhere.items():
+                yield (model.key, *path), partial(technology.cost_of, key, fmt)
     for memory, (path, size) in sram_capacities(machine).items():
         yield path, partial(technology.sram_of, memory, size)
     yield ("hbm", "standard"), partial(technology.memory, machine.hbm.technology_key)

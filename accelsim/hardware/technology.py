@@ -19,7 +19,8 @@ from accelsim.config.spec import (
 from accelsim.errors import ConfigError, UnknownNameError, unknown_name
 from accelsim.hardware.sourced import Sourced
 from accelsim.hardware.units.cube import MacCost
-from accelsim.hardware.units.int_mac import IntMacCost
+from accelsim.hardware.units.int_mac import IntAlignCost, IntMacCost
+from accelsim.hardware.units.shared_scales import ScaleCost
 from accelsim.hardware.units.vector import VectorLaneCost
 from accelsim.numerics.formats import Format
 
@@ -132,6 +133,10 @@ class TechnologySpec(Spec):
     """Multiply-accumulate units by format of the operands."""
     int_mac: IntMacCost | None = None
     """Processing element of an integer array; absent: machines of this technology have none."""
+    block_scale: dict[Format, ScaleCost] = Field(default_factory=dict)
+    """Scales that a matrix unit applies to the sums of blocks, by format; absent: none can."""
+    int_align: IntAlignCost | None = None
+    """What aligns the sums of blocks in an integer array; absent: none can."""
     vector: dict[Format, VectorLaneCost] = Field(min_length=1)
     """Vector lanes by format."""
     logic_static_power_per_mm2: Sourced[Watts]

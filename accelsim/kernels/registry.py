@@ -15,6 +15,7 @@ from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.grouped_gemm import GroupedGemm
+from accelsim.kernels.linear.mx.mx import Mx
 from accelsim.kernels.linear.quantized.outlier_split import OutlierSplit
 from accelsim.kernels.linear.quantized.quantized import Quantized
 from accelsim.kernels.linear.quantized.requantized import Requantized
@@ -40,6 +41,7 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     SmoothQuant,
     OutlierSplit,
     WeightOnly,
+    Mx,
     Vector,
     Dense,
     Flash,

@@ -31,8 +31,14 @@ class Npu(Library):
         if isinstance(problem, AttentionProblem):
             return Recipe("int_flash") if has_array_only else _attention(problem, machine)
         if isinstance(problem, GemmProblem):
-            return Recipe("quantized" if has_array_only else "gemm")
+            return Recipe(_integer_linear(machine) if has_array_only else "gemm")
         return Recipe("grouped_gemm" if isinstance(problem, GroupedGemmProblem) else "vector")
+
+
+def _integer_linear(machine: MachineSpec) -> str:
+    """Return the linear that an integer array is built for: one that aligns has MXINT8."""
+    can_align = machine.int_mac is not None and machine.int_mac.can_align
+    return "mx" if can_align else "quantized"
 
 
 def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:

@@ -187,6 +187,19 @@ def multiply_row(dst: Data, a: Data, row: Data, rows: int, cols: int, fmt: int) 
 
 
 @jit_inner
+def multiply_row_runs(
+    dst: Data, a: Data, row: Data, rows: int, cols: int, run: int, fmt: int
+) -> None:
+    """Multiply column c by row[0, c // run]."""
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = a[r, c] * row[0, c // run]
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit_inner
 def add_scalar(dst: Data, src: Data, amount: float, rows: int, cols: int, fmt: int) -> None:
     """Add one scalar, which is in format `fmt` already."""
     if dst is None:

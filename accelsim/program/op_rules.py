@@ -23,7 +23,13 @@ from accelsim.program.ops import (
     Op,
 )
 from accelsim.program.program import Program, Words
-from accelsim.program.words import slot_in, words_of
+from accelsim.program.words import (
+    adds_to_result,
+    has_shared_scales,
+    shared_scales_of,
+    slot_in,
+    words_of,
+)
 from accelsim.runtime.jit import borrow, jit, jit_inline
 
 
@@ -78,7 +84,8 @@ def _places() -> Words:
         _ACCUMULATOR,
         (_INDEX_BUFFER, _ACCUMULATOR),
     )
-    places[[Op.MATMUL, Op.INT_MATMUL], 1] = _ACCUMULATOR
+    products = [Op.MATMUL, Op.INT_MATMUL, Op.SCALED_MATMUL, Op.ALIGNED_MATMUL]
+    places[products, 1] = _ACCUMULATOR
     places[Op.MOVE, 0] = _ACCUMULATOR
     return places
 
@@ -134,6 +141,9 @@ def _broken(op, item, gathered_rows, slots, tensors, written_by):
         slot = slot_in(op.reads, place)
         if slot != 0 and written_by[slot] != item:
             return _WRITTEN, slot
+    result = slot_in(op.writes, 0)
+    if has_shared_scales(op) and adds_to_result(op) and written_by[result] != item:
+        return _WRITTEN, result
     slot = _misplaced(op, slots)
     if slot != 0:
         return _MEMORY, slot
@@ -188,7 +198,7 @@ def _outgrown(op, slots):
     code = _code(op)
     if code <= _STORE:
         return _outgrown_by_transfer(op, slots)
-    if code in (_MATMUL, _INT_MATMUL):
+    if code in (_MATMUL, _INT_MATMUL) or has_shared_scales(op):
         return _outgrown_by_product(op, slots)
     if code == _MOVE:
         acc, dst = slot_in(op.reads, 0), slot_in(op.writes, 0)
@@ -231,7 +241,20 @@ def _outgrown_by_product(op, slots):
     if slot == 0 and _code(op) == _INT_MATMUL:
         order = slot_in(op.reads, 2)
         slot = _first_of(order, _holds(slots, order, 1, k), 0, True)
+    if slot == 0 and has_shared_scales(op):
+        slot = _outgrown_scales(op, slots)
     return slot if slot != 0 else _first_of(acc, _holds(slots, acc, m, n), 0, True)
+
+
+@jit_inline
+def _outgrown_scales(op, slots):
+    scales = shared_scales_of(op)
+    of_a, of_b = slot_in(op.reads, 2), slot_in(op.reads, 3)
+    if min(scales.block_a, scales.block_b, scales.across) < 1:
+        return of_a
+    a_cols, b_rows = -(-op.c // scales.block_a), -(-op.c // scales.block_b)
+    holds_b = _holds(slots, of_b, b_rows, -(-op.b // scales.across))
+    return _first_of(of_a, _holds(slots, of_a, op.a, a_cols), of_b, holds_b)
 
 
 @jit_inline
@@ -255,9 +278,14 @@ def _outgrown_by_vector(op, slots):
 
 @jit_inline
 def _holds_operand(slots, slot, bits, rows, cols):
-    """Whether a tile has what is read of it: as many elements, or else a column or a row."""
+    """Whether a tile has what is read of it: as many elements, or else a column or a row.
+
+    What is less than either is a number for each run of columns, which words do not tell of.
+    """
     if bits >= rows * cols * slots[slot, _BITS]:
         return _holds(slots, slot, rows, cols)
+    if bits < min(rows, cols) * slots[slot, _BITS]:
+        return bits <= slots[slot, _ROWS] * slots[slot, _COLS] * slots[slot, _BITS]
     return _holds(slots, slot, rows, 1) or _holds(slots, slot, 1, cols)
 
 

@@ -11,7 +11,10 @@ An op is seven 64-bit words, so that recording is a handful of stores into one p
     C        bytes of a row          bytes of a row     k                bytes read
     D        bytes from row to row   first index        bits of a, b     bytes written
 
-An int_matmul has the words of a matmul, and in D its shifts above the bits of a and b.
+An int_matmul has the words of a matmul, and in D its shifts above the bits of a and b. Products of
+operands with shared scales, scaled_matmul and aligned_matmul, read a, b and the scales of both; D
+says above the bits how many elements share a scale, the formats of the scales, and whether the
+result, which only WRITES names, is added to.
 """
 
 from enum import IntEnum
@@ -69,6 +72,8 @@ class Op(IntEnum):
     HISTOGRAM = 16
     SQUARE_ROOT = 17
     INT_MATMUL = 18
+    SCALED_MATMUL = 19
+    ALIGNED_MATMUL = 20
 
 
 class VectorOp(NamedTuple):
@@ -125,6 +130,8 @@ _UNIT_OF_OTHER_OPS = {
     Op.MATMUL: Unit.CUBE,
     Op.MOVE: Unit.MOVE,
     Op.INT_MATMUL: Unit.INT_MAC,
+    Op.SCALED_MATMUL: Unit.CUBE,
+    Op.ALIGNED_MATMUL: Unit.INT_MAC,
 }
 UNIT_OF_OP = tuple(_UNIT_OF_OTHER_OPS.get(op, Unit.VECTOR).value for op in Op)
 """Unit that runs each op, indexed by op code."""
@@ -138,6 +145,11 @@ KERNEL_ARRAY = MAX_SLOTS
 """Place of an array of the kernel, where slots and tensors have theirs."""
 BITS_B_SHIFT, SHIFTS_SHIFT = 8, 16
 """Fields of word D of a matrix product, above the bits of a."""
+BLOCK_A_SHIFT, BLOCK_B_SHIFT, ACROSS_SHIFT, ACCUMULATES_SHIFT = 16, 27, 50, 61
+SCALE_A_SHIFT, SCALE_B_SHIFT = 38, 44
+BLOCK_MASK, SCALE_MASK = (1 << 11) - 1, (1 << 6) - 1
+"""The same of products with shared scales: elements along k that share one, columns of b that do,
+and codes of the formats of the scales."""
 
 MAX_OPS = 1 << 25
 """Most ops of a program: recording and scheduling them takes about 200 bytes each."""

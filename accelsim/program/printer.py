@@ -1,7 +1,20 @@
 """A tile program as text: one op a line, stable, to be read and compared."""
 
 from accelsim.numerics.formats import Format
-from accelsim.program.ops import BITS_B_SHIFT, FIELD_MASK, SHIFTS_SHIFT, Op
+from accelsim.program.ops import (
+    ACCUMULATES_SHIFT,
+    ACROSS_SHIFT,
+    BITS_B_SHIFT,
+    BLOCK_A_SHIFT,
+    BLOCK_B_SHIFT,
+    BLOCK_MASK,
+    FIELD_MASK,
+    SCALE_A_SHIFT,
+    SCALE_B_SHIFT,
+    SCALE_MASK,
+    SHIFTS_SHIFT,
+    Op,
+)
 from accelsim.program.program import OpRecord, Program
 
 
@@ -62,6 +75,19 @@ def _size(op: OpRecord) -> str:
     if op.op == Op.INT_MATMUL:
         formats = f"{op.operand_format} x {op.output_format} -> {op.accumulator_format}"
         return f"{op.a}x{op.b}x{op.c} {formats}, {op.d >> SHIFTS_SHIFT} shifts"
+    if op.op in (Op.SCALED_MATMUL, Op.ALIGNED_MATMUL):
+        formats = f"{op.operand_format} x {op.output_format} -> {op.accumulator_format}"
+        return f"{op.a}x{op.b}x{op.c} {formats}, {_scales(op.d)}"
     if op.op == Op.MOVE:
         return f"{op.a}x{op.b} {op.accumulator_format} -> {op.output_format}"
     return f"{op.a}x{op.b} {Format(op.operand_format)}"
+
+
+def _scales(d: int) -> str:
+    formats = list(Format)
+    left, right = (formats[d >> shift & SCALE_MASK] for shift in (SCALE_A_SHIFT, SCALE_B_SHIFT))
+    of_a, of_b, across = (
+        d >> shift & BLOCK_MASK for shift in (BLOCK_A_SHIFT, BLOCK_B_SHIFT, ACROSS_SHIFT)
+    )
+    added = " added" if d >> ACCUMULATES_SHIFT else ""
+    return f"scales {left} 1x{of_a}, {right} {of_b}x{across}{added}"

@@ -13,6 +13,8 @@ _MEMORIES = {
     Op.LOAD: "a load writes the scratchpad or the index buffer",
     Op.MATMUL: _PRODUCT,
     Op.INT_MATMUL: f"{_PRODUCT}, and has its order in the index buffer",
+    Op.SCALED_MATMUL: _PRODUCT,
+    Op.ALIGNED_MATMUL: _PRODUCT,
     Op.MOVE: "a move reads the accumulator and writes the scratchpad",
 }
 

@@ -3,11 +3,19 @@
 from typing import NamedTuple
 
 from accelsim.program.ops import (
+    ACCUMULATES_SHIFT,
+    ACROSS_SHIFT,
     BITS_B_SHIFT,
+    BLOCK_A_SHIFT,
+    BLOCK_B_SHIFT,
+    BLOCK_MASK,
     FIELD_MASK,
     HEAD,
     OPERAND_SHIFT,
     READS,
+    SCALE_A_SHIFT,
+    SCALE_B_SHIFT,
+    SCALE_MASK,
     SHIFTS_SHIFT,
     SLOT_BITS,
     SLOT_MASK,
@@ -16,8 +24,11 @@ from accelsim.program.ops import (
     B,
     C,
     D,
+    Op,
 )
 from accelsim.runtime.jit import jit_inline
+
+_SCALED_MATMUL, _ALIGNED_MATMUL = Op.SCALED_MATMUL.value, Op.ALIGNED_MATMUL.value
 
 
 class OpWords(NamedTuple):
@@ -74,3 +85,48 @@ def bits_of(op):
 def shifts_of(op):
     """Return how often an int_matmul doubles its accumulators."""
     return op.d >> SHIFTS_SHIFT
+
+
+class SharedScales(NamedTuple):
+    """What the words of a product say of its scales."""
+
+    block_a: int
+    """Elements along k that share one, of the left operand."""
+    block_b: int
+    across: int
+    """Columns of the right operand that share one too."""
+    format_a: int
+    """Code of the format of the scales of the left operand."""
+    format_b: int
+
+
+@jit_inline
+def has_shared_scales(op):
+    """Return whether an op is a product of operands with shared scales."""
+    code = op.head & FIELD_MASK
+    return code in (_SCALED_MATMUL, _ALIGNED_MATMUL)
+
+
+@jit_inline
+def shared_scales_of(op):
+    """Return the scales of a product that has them."""
+    return SharedScales(
+        (op.d >> BLOCK_A_SHIFT) & BLOCK_MASK,
+        (op.d >> BLOCK_B_SHIFT) & BLOCK_MASK,
+        (op.d >> ACROSS_SHIFT) & BLOCK_MASK,
+        (op.d >> SCALE_A_SHIFT) & SCALE_MASK,
+        (op.d >> SCALE_B_SHIFT) & SCALE_MASK,
+    )
+
+
+@jit_inline
+def adds_to_result(op):
+    """Return whether a product with shared scales adds to what it writes."""
+    return op.d >> ACCUMULATES_SHIFT != 0
+
+
+@jit_inline
+def num_blocks(k, scales):
+    """Return the sums along k that are scaled on their own: the smaller block decides."""
+    block = min(scales.block_a, scales.block_b)
+    return (k + block - 1) // block

@@ -17,7 +17,7 @@ from accelsim.workload.tensors import load_tensors
 from tests.oracle.recorded import run
 
 ARRAY = "{rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}"
-MACHINE = load_machine("ascend-910b-no-l2", {"int_mac": ARRAY})
+MACHINE = load_machine("ascend-910b-no-l2", {"int_mac": ARRAY, "cube.rates.fp8_e4m3": 2})
 RANDOM = {"source": "uniform", "amplitude": 2, "seed": 5}
 TILES = {"tile_q": 5, "tile_k": 7}
 GROUPED = {"groups": 3, "chunk_rows": 5, "tile_n": 6, "tile_k": 7}
@@ -30,6 +30,12 @@ RUNS = {
     "smoothquant": [{"tile_n": 6, "tile_k": 7}],
     "outlier_split": [{"tile_m": 5, "tile_n": 6, "outlier_share": 0.2}],
     "weight_only": [{"tile_m": 5, "tile_n": 6, "tile_k": 7, "group_rows": 3}],
+    "mx": [
+        {},
+        {"tile_m": 5, "tile_n": 4, "weights": "fp8_block128"},
+        {"activations": "mxint8", "tile_m": 5, "tile_n": 6},
+        {"input": "quantized", "tile_m": 5},
+    ],
     "vector": [{}, {"tile_rows": 3}, {"tile_cols": 7}],
     "dense": [{}, TILES],
     "flash": [{}, TILES, {**TILES, "precision": "fp16", "scale_at": "query"}],

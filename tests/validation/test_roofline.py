@@ -38,6 +38,7 @@ CASES = [
     *((machine, "gemm-1024", "weight_only", "") for machine in MODELS),
     *(("tender-asic", "gemm-1024", kernel, "") for kernel in INTEGER_LINEARS),
     *(("tender-asic", LINEAR, kernel, "") for kernel in INTEGER_LINEARS),
+    *(("tender-asic", workload, "mx", "") for workload in ("gemm-1024", LINEAR)),
     *(
         (machine, "gemm-1024", "outlier_split", ARRAY)
         for machine in ("ascend-910b-no-l2", "edge-npu")
@@ -62,12 +63,14 @@ def gemm_work(problem, kernel):
     """A and B read once, C written once.
 
     B is in 4 bits for weight_only and in codes for integer linears, some of it in FP16 for
-    outlier_split.
+    outlier_split; 32 codes of mx, in MXINT8, have 8 bits more.
     """
     m, n, k = problem["m"], problem["n"], problem["k"]
     weight_bytes = WIDTH_BYTES * k
     if kernel == "weight_only":
         weight_bytes = k / 2
+    elif kernel == "mx":
+        weight_bytes = k + -(-k // 32)
     elif kernel in (*INTEGER_LINEARS, "outlier_split"):
         outliers = int(OUTLIERS * k) if kernel == "outlier_split" else 0
         weight_bytes = WIDTH_BYTES * outliers + CODE_BITS / 8 * (k - outliers)

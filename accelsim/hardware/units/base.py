@@ -77,6 +77,11 @@ class ArithmeticSpec(UnitSpec):
         """Fields that need costs of the technology, with the format whose costs they need."""
         raise NotImplementedError
 
+    @property
+    def costed_elsewhere(self) -> Mapping[Path, tuple[str, Format | None]]:
+        """Fields that need costs under another key of the technology: the key, and the format."""
+        return {}
+
     def energy_pj(self, activity: Activity, technology: Technology) -> float:
         """Return the energy of the logic, in pJ."""
         raise NotImplementedError

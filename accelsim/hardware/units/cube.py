@@ -17,6 +17,7 @@ from accelsim.config.spec import (
     SquareMillimetres,
     kind_or,
 )
+from accelsim.errors import DoesNotFitError
 from accelsim.hardware.counts import Count, Cycles
 from accelsim.hardware.sourced import Sourced
 from accelsim.hardware.units.base import (
@@ -34,13 +35,34 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.cycles import ceil_cycles, ceil_div
+from accelsim.hardware.units.shared_scales import (
+    SCALE_FORMATS,
+    ScaleFormat,
+    elements_in,
+    scale_bytes,
+    scales_in,
+    sums_scaled,
+)
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
-from accelsim.program.ops import Unit
-from accelsim.program.words import bits_of, operand_format, slot_in
+from accelsim.program.ops import OUTPUT_SHIFT, Op, Unit
+from accelsim.program.program import Program
+from accelsim.program.words import (
+    adds_to_result,
+    bits_of,
+    format_in,
+    has_shared_scales,
+    operand_format,
+    shared_scales_of,
+    slot_in,
+)
 from accelsim.runtime.jit import jit, jit_inner
 
 _OPERAND_READ, _OPERAND_WRITE, _FIRST_MAC = range(FIRST_OWN, FIRST_OWN + 3)
+_FIRST_SCALE = _FIRST_MAC + NUM_FORMATS
+_NARROW_BITS = 8
+_SCALED = {fmt: f"sums_scaled_by_{fmt}" for fmt in SCALE_FORMATS}
+"""Sums of blocks that were multiplied by a scale of a format, once for each of both operands."""
 
 
 class MacCost(Spec):
@@ -93,6 +115,14 @@ class _MatrixSpec(ArithmeticSpec):
         operand_buffer: Bytes
 
     @property
+    def scales(self) -> Mapping[ScaleFormat, int]:
+        """Formats of shared scales that the unit applies; the fewest elements that share one.
+
+        A systolic array has none: its sums pass from element to element, over all of its rows.
+        """
+        return {}
+
+    @property
     def unit(self) -> MatrixUnit:
         """What the timing formulas need."""
         raise NotImplementedError
@@ -122,20 +152,68 @@ class _MatrixSpec(ArithmeticSpec):
         """Each format has costs."""
         return {("rates", fmt): fmt for fmt in self.rates}
 
+    def check(self, program: Program, machine: str) -> None:
+        """Refuse shared scales and formats of elements that the unit has not."""
+        for scale in scales_in(program, Op.SCALED_MATMUL):
+            self.check_scale(scale.fmt, scale.block, program.name, machine)
+        for fmt in elements_in(program, Op.SCALED_MATMUL):
+            if fmt not in self.rates:
+                raise DoesNotFitError(
+                    f"machine {machine}: its cube unit has no {fmt}, which {program.name} uses; "
+                    f"it has {', '.join(self.rates)}"
+                )
+
+    def check_scale(self, fmt: Format, block: int, work: str, machine: str) -> None:
+        """Refuse scales of a format that `block` elements share if the unit cannot apply them."""
+        fewest = {str(each): least for each, least in self.scales.items()}
+        if fmt not in fewest:
+            found = ", ".join(fewest) or "no scales at all"
+            raise DoesNotFitError(
+                f"machine {machine}: its cube applies no {fmt} scales, which {work} uses; it "
+                f"applies {found}; see cube.block_scales"
+            )
+        if block < fewest[fmt]:
+            raise DoesNotFitError(
+                f"machine {machine}: its cube applies a scale of {fmt} to {fewest[fmt]} elements "
+                f"or more, {work} has one for {block}; see cube.block_scales"
+            )
+
+    @property
+    def costed_elsewhere(self) -> Mapping[Path, tuple[str, Format | None]]:
+        """Each format of shared scales has costs."""
+        return {("block_scales", fmt): ("block_scale", Format(fmt)) for fmt in self.scales}
+
     def energy_pj(self, activity: Activity, technology: Technology) -> float:
         """Return the energy of all products and sums, in pJ."""
         energy_pj = 0.0
         for operand, macs in activity.macs.items():
             cost: MacCost = technology.cost_of("cube", operand)
             energy_pj += macs * (cost.multiply.value + cost.accumulate.value)
+        for fmt, name in _SCALED.items():
+            if sums := activity.actions.get(name, 0):
+                energy_pj += sums * technology.cost_of("block_scale", fmt).energy.value
         return energy_pj
 
     def area_mm2(self, technology: Technology) -> float:
-        """Return the area of one unit: its formats share one array, so the widest one decides."""
+        """Return the area of one unit: its formats share one array, so the widest one decides.
+
+        Beside it stand multipliers for the scales of both operands, of each format as many as the
+        sums that blocks of elements of up to 8 bits give in a cycle.
+        """
         costs: dict[Format, MacCost] = {f: technology.cost_of("cube", f) for f in self.rates}
-        return self.macs_per_step * max(
+        array_mm2 = self.macs_per_step * max(
             rate * costs[fmt].area.value for fmt, rate in self.rates.items()
         )
+        return array_mm2 + self._scales_mm2(technology)
+
+    def _scales_mm2(self, technology: Technology) -> float:
+        narrow = [rate for fmt, rate in self.rates.items() if fmt.bits <= _NARROW_BITS]
+        macs_per_cycle = self.macs_per_step * max(narrow, default=0.0)
+        each_mm2 = (
+            technology.cost_of("block_scale", fmt).area.value / fewest
+            for fmt, fewest in self.scales.items()
+        )
+        return 2 * macs_per_cycle * sum(each_mm2)
 
     def peak_cycles(self, activity: Activity) -> float:
         """Return the cycles of full steps for the MACs of each format."""
@@ -165,6 +243,14 @@ class CubeSpec(_MatrixSpec):
     """Cycles from the last step of an op until its result can be read by another unit."""
     operand_buffer: Bytes
     """Capacity of the operand buffers next to the array (L0A and L0B together), in bytes."""
+    block_scales: dict[ScaleFormat, Count] = Field(default_factory=dict)
+    """Formats of the scales that the unit applies to sums of products, and the fewest elements
+    along k that may share one; absent: none, and scales are applied on the way out."""
+
+    @property
+    def scales(self) -> Mapping[ScaleFormat, int]:
+        """Formats of shared scales, and the fewest elements that share one."""
+        return self.block_scales
 
     @property
     def unit(self) -> MatrixUnit:
@@ -304,18 +390,33 @@ def _busy_cycles(op, shape):
     (m, n, k), (bits_a, bits_b) = (op.a, op.b, op.c), bits_of(op)
     steps = float(matrix_steps(m, n, k, shape.unit))
     operand_bytes = (m * k * bits_a + k * n * bits_b) / 8
-    computing = ceil_cycles(steps, shape.rates[operand_format(op)])
+    rate = shape.rates[operand_format(op)]
+    if has_shared_scales(op):
+        left, right = scale_bytes(op)
+        operand_bytes += left + right
+        rate = min(rate, shape.rates[format_in(op, OUTPUT_SHIFT)])
+    computing = ceil_cycles(steps, rate)
     reading = ceil_cycles(operand_bytes, shape.port_bytes_per_cycle)
     return shape.issue_cycles + max(computing, reading)
 
 
 @jit_inner
 def _count(op, shape, counts):
-    """Operands go to their buffers once for each op, and are read from there in every pass."""
+    """Operands go to their buffers once for each op, and are read from there in every pass.
+
+    Shared scales go with their elements. Products of two formats count as the wider one.
+    """
     (m, n, k), (bits_a, bits_b) = (op.a, op.b, op.c), bits_of(op)
     left, right = (m * k * bits_a + 7) // 8, (k * n * bits_b + 7) // 8
     left_passes, right_passes, steps = operand_passes(m, n, k, shape.unit)
     accumulates = slot_in(op.reads, 2) != 0
+    if has_shared_scales(op):
+        accumulates = adds_to_result(op)
+        of_left, of_right = scale_bytes(op)
+        left, right = left + of_left, right + of_right
+        scales = shared_scales_of(op)
+        counts[_FIRST_SCALE + scales.format_a] += sums_scaled(op)
+        counts[_FIRST_SCALE + scales.format_b] += sums_scaled(op)
     result = m * n * ACCUMULATOR_BYTES
     counts[_FIRST_MAC + operand_format(op)] += m * n * k
     counts[SCRATCHPAD_READ] += left + right
@@ -340,6 +441,7 @@ CUBE = UnitModel(
     shape_of=_shape_of,
     busy_cycles=_busy_cycles,
     count=_count,
-    num_actions=2 + NUM_FORMATS,
+    num_actions=2 + 2 * NUM_FORMATS,
+    named_actions={name: _FIRST_SCALE + fmt.code for fmt, name in _SCALED.items()},
     actions=_actions,
 )

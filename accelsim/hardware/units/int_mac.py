@@ -25,19 +25,32 @@ from accelsim.hardware.units.base import (
     UnitModel,
 )
 from accelsim.hardware.units.cycles import ceil_cycles, ceil_div
+from accelsim.hardware.units.shared_scales import scale_bytes, scales_in, sums_scaled
 from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import OUTPUT_SHIFT, SHIFTS_SHIFT, D, Op, Unit
 from accelsim.program.program import Program
-from accelsim.program.words import bits_of, format_in, operand_format, shifts_of, slot_in
+from accelsim.program.words import (
+    adds_to_result,
+    bits_of,
+    format_in,
+    has_shared_scales,
+    num_blocks,
+    operand_format,
+    shared_scales_of,
+    shifts_of,
+    slot_in,
+)
 from accelsim.runtime.jit import jit_inner
 
 PE_BITS = 4
 """Bits of both operands of one processing element."""
-_SHIFTED, _INDEX_READ, _FIRST_MAC = range(FIRST_OWN, FIRST_OWN + 3)
+_SHIFTED, _INDEX_READ, _ALIGNED, _FIRST_MAC = range(FIRST_OWN, FIRST_OWN + 4)
 _INDEX_BYTES = 4
 _SHIFTS = "accumulator_shifts"
 """Accumulators that were doubled, each time counted."""
+_ALIGNMENTS = "sums_aligned"
+"""Sums of blocks that were shifted and added to an accumulator."""
 
 
 class IntMacCost(Spec):
@@ -57,6 +70,18 @@ class IntMacCost(Spec):
     """Area of one multiplier and its accumulator, in mm2."""
     shift_area: Sourced[SquareMillimetres]
     """Area of what lets one accumulator shift, in mm2."""
+
+
+class IntAlignCost(Spec):
+    """What lets one element of the integer array add up blocks with scales of their own.
+
+    The sum of a block has a register. A barrel shifter brings it to the unit of the accumulator.
+    """
+
+    energy: Sourced[Picojoules]
+    """Energy of shifting one sum and adding it to its accumulator, in picojoules."""
+    area: Sourced[SquareMillimetres]
+    """Area of the shifter and the register of one element, in mm2."""
 
 
 class IntMacSpec(ArithmeticSpec):
@@ -80,6 +105,9 @@ class IntMacSpec(ArithmeticSpec):
     """What an accumulator does with a sum that it cannot hold; either is counted."""
     can_shift: bool = True
     """Whether accumulators can be doubled in place, in one cycle."""
+    can_align: bool = False
+    """Whether the sum of a block is shifted by the exponents of its scales before it is added to
+    its accumulator, in one cycle (MXINT8: elements share a scale that is a power of two)."""
     pipeline_depth_cycles: Cycles
     """Cycles from the last step of an op until its result can be read by another unit."""
     index_buffer: Bytes
@@ -110,7 +138,9 @@ class IntMacSpec(ArithmeticSpec):
         return {(): None}
 
     def check(self, program: Program, machine: str) -> None:
-        """Refuse shifts of an array that cannot."""
+        """Refuse shifts and shared scales of an array that cannot."""
+        for scale in scales_in(program, Op.ALIGNED_MATMUL):
+            self.check_scale(scale.fmt, program.name, machine)
         is_product = program.op_codes == Op.INT_MATMUL
         if not self.can_shift and np.any(program.ops[is_product, D] >> SHIFTS_SHIFT):
             raise DoesNotFitError(
@@ -118,10 +148,30 @@ class IntMacSpec(ArithmeticSpec):
                 f"{program.name} needs; set int_mac.can_shift"
             )
 
+    def check_scale(self, fmt: Format, work: str, machine: str) -> None:
+        """Refuse shared scales of a format that the array cannot apply."""
+        if not self.can_align:
+            raise DoesNotFitError(
+                f"machine {machine}: its int_mac cannot align sums of blocks, which {work} needs; "
+                f"set int_mac.can_align"
+            )
+        if fmt != Format.E8M0:
+            raise DoesNotFitError(
+                f"machine {machine}: its int_mac aligns sums by scales of {Format.E8M0} alone, "
+                f"{work} has scales of {fmt}"
+            )
+
+    @property
+    def costed_elsewhere(self) -> Mapping[Path, tuple[str, Format | None]]:
+        """What aligns sums has costs of its own."""
+        return {("can_align",): ("int_align", None)} if self.can_align else {}
+
     def energy_pj(self, activity: Activity, technology: Technology) -> float:
         """Return the energy of all products, sums and shifts, in pJ."""
         cost: IntMacCost = technology.cost_of("int_mac")
         energy_pj = activity.actions.get(_SHIFTS, 0) * cost.shift.value
+        if alignments := activity.actions.get(_ALIGNMENTS, 0):
+            energy_pj += alignments * technology.cost_of("int_align").energy.value
         for (left, right), macs in activity.int_macs.items():
             products = self.block(left.bits) * self.block(right.bits)
             # Partial products of wider operands meet in adders of half the width.
@@ -130,10 +180,14 @@ class IntMacSpec(ArithmeticSpec):
         return energy_pj
 
     def area_mm2(self, technology: Technology) -> float:
-        """Return the area of one array, with what the shift takes of it if it has one."""
+        """Return the area of one array, with what shifts and aligns take of it if it has them."""
         cost: IntMacCost = technology.cost_of("int_mac")
-        shift_mm2 = cost.shift_area.value if self.can_shift else 0.0
-        return self.rows * self.cols * (cost.area.value + shift_mm2)
+        element_mm2 = cost.area.value
+        if self.can_shift:
+            element_mm2 += cost.shift_area.value
+        if self.can_align:
+            element_mm2 += technology.cost_of("int_align").area.value
+        return self.rows * self.cols * element_mm2
 
     def peak_cycles(self, activity: Activity) -> float:
         """Return the cycles of a full array for the MACs of each pair of formats."""
@@ -182,12 +236,19 @@ def _busy_cycles(op, shape):
 
     A pass takes a cycle for each channel and each shift of all accumulators, and the skew of rows
     and columns to fill and drain: k + shifts + rows + cols - 2 (Tender, ISCA 2024, section on the
-    Multi-Scale Systolic Array). Each pass streams its operands from the scratchpad.
+    Multi-Scale Systolic Array). Each pass streams its operands from the scratchpad. The sum of a
+    block that has scales of its own takes a cycle in place of the shift.
     """
     (m, n, k), (bits_a, bits_b) = (op.a, op.b, op.c), bits_of(op)
     along_m, along_n, rows, cols = _passes(op, shape)
-    steps = along_m * along_n * (k + shifts_of(op) + rows + cols - 2)
     operand_bytes = (along_n * m * k * bits_a + along_m * k * n * bits_b) / 8
+    if has_shared_scales(op):
+        between = num_blocks(k, shared_scales_of(op))
+        left, right = scale_bytes(op)
+        operand_bytes += along_n * left + along_m * right
+    else:
+        between = shifts_of(op)
+    steps = along_m * along_n * (k + between + rows + cols - 2)
     return max(steps, ceil_cycles(operand_bytes, shape.port_bytes_per_cycle))
 
 
@@ -199,9 +260,15 @@ def _count(op, shape, counts):
     right_format = format_in(op, OUTPUT_SHIFT)
     counts[_FIRST_MAC + operand_format(op) * NUM_FORMATS + right_format] += m * n * k
     left, right = (m * k * bits_a + 7) // 8, (k * n * bits_b + 7) // 8
+    counts[ACCUMULATOR_WRITE] += m * n * ACCUMULATOR_BYTES
+    if has_shared_scales(op):
+        of_left, of_right = scale_bytes(op)
+        counts[SCRATCHPAD_READ] += along_n * (left + of_left) + along_m * (right + of_right)
+        counts[_ALIGNED] += sums_scaled(op)
+        counts[ACCUMULATOR_READ] += m * n * ACCUMULATOR_BYTES * adds_to_result(op)
+        return
     counts[SCRATCHPAD_READ] += along_n * left + along_m * right
     counts[_SHIFTED] += shifts_of(op) * m * n
-    counts[ACCUMULATOR_WRITE] += m * n * ACCUMULATOR_BYTES
     third, fourth = slot_in(op.reads, 2), slot_in(op.reads, 3)
     accumulates = op.writes in (third, fourth)
     if accumulates:
@@ -228,8 +295,8 @@ INT_MAC = UnitModel(
     shape_of=_shape_of,
     busy_cycles=_busy_cycles,
     count=_count,
-    num_actions=2 + NUM_FORMATS**2,
-    named_actions={_SHIFTS: _SHIFTED},
+    num_actions=3 + NUM_FORMATS**2,
+    named_actions={_SHIFTS: _SHIFTED, _ALIGNMENTS: _ALIGNED},
     actions=_actions,
     second_format_shift=OUTPUT_SHIFT,
 )

@@ -80,6 +80,13 @@ class OpCosts:
         cycles = self._cube.issue_cycles + np.ceil(np.maximum(steps, read))
         return np.where(m * n * k > 0, cycles, 0)
 
+    def scaled_product(self, m: Any, n: Any, k: Any, elements: tuple[Format, Format]) -> Any:
+        """One product with shared scales, which take no time of the matrix unit."""
+        if self._cube is None:
+            return 0 * m * n * k
+        slower = min(elements, key=lambda fmt: self._cube.rates.get(fmt, 1.0))  # type: ignore[union-attr]
+        return self.product(m, n, k, slower, (elements[0].bits, elements[1].bits))
+
     def int_product(self, m: Any, n: Any, k: Any, shifts: int, bits: tuple[int, int]) -> Any:
         """One product on the integer array, whose accumulators are doubled `shifts` times."""
         if self._int_mac is None:

@@ -47,6 +47,8 @@ class Layout(NamedTuple):
     has_bias: bool
     is_shared: bool
     """Whether all rows have the step of the largest peak."""
+    rotation: int
+    """Channels that are rotated together first; 0: none are."""
     hbm: Matrices
     x: Buffer
     wide: Buffer
@@ -57,6 +59,7 @@ class Layout(NamedTuple):
     part: Buffer
     scale: Buffer
     peaks: Buffer
+    turned: Buffer
 
 
 class Piece(NamedTuple):
@@ -70,7 +73,7 @@ class Piece(NamedTuple):
     cols: int
 
 
-_OPTIONAL = ("bias", "reciprocal", "peak", "part", "scale", "peaks")
+_OPTIONAL = ("bias", "reciprocal", "peak", "part", "scale", "peaks", "turned")
 
 
 def layout_of(
@@ -78,6 +81,7 @@ def layout_of(
     row_tiles: RowTiles,
     hbm: dict[str, Tensor],
     buffers: dict[str, Buffer],
+    rotation: int = 0,
 ) -> Layout:
     """Return the layout of X in these tiles; it does without what hbm and buffers lack."""
     tensors = dict.fromkeys(Matrices._fields, builder.no_tensor()) | hbm
@@ -90,6 +94,7 @@ def layout_of(
         largest=float(largest_code(buffers["codes"].bits)),
         has_bias="bias" in hbm,
         is_shared="peaks" in hbm,
+        rotation=rotation,
         hbm=Matrices(**tensors),
         **tiles,
     )
@@ -119,6 +124,7 @@ def encode_static(p, phase, k):
         x, wide = _tiles(at, k)
         factor = al.tile(k.reciprocal, at.turn, 1, at.cols)
         al.load(p, x, k.hbm.x, at.row, at.col)
+        x = _turned(p, x, k)
         al.load(p, factor, k.hbm.reciprocal, at.chunk, at.col)
         if k.has_bias:
             bias = al.tile(k.bias, at.turn, 1, at.cols)
@@ -151,6 +157,9 @@ def encode_dynamic(p, phase, k):
             x, wide = _tiles(at, k)
             if k.is_shared or k.panels > 1:
                 al.load(p, x, k.hbm.x, at.row, at.col)
+                x = _turned(p, x, k)
+            elif k.rotation > 0:
+                x = al.tile(k.turned, 0, at.rows, at.cols)
             al.multiply_column(p, wide, x, factor)
             _store_codes(p, wide, at, k)
 
@@ -171,6 +180,16 @@ def _tiles(at, k):
 
 
 @jit_inner
+def _turned(p, x, k):
+    """Return a tile of X as it is encoded: rotated, if X is."""
+    if k.rotation > 0:
+        turned = al.tile(k.turned, 0, x.rows, x.cols)
+        al.hadamard(p, turned, x, k.rotation)
+        x = turned
+    return x
+
+
+@jit_inner
 def _row_peaks(p, item, k):
     """Return the largest magnitude of every row of a row tile."""
     rows = k.row_tiles[item, 2]
@@ -179,7 +198,7 @@ def _row_peaks(p, item, k):
         at = _piece(item, panel, k)
         x, wide = _tiles(at, k)
         al.load(p, x, k.hbm.x, at.row, at.col)
-        al.magnitude(p, wide, x)
+        al.magnitude(p, wide, _turned(p, x, k))
         if panel == 0:
             al.row_max(p, peak, wide)
         else:

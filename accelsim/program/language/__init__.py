@@ -9,6 +9,8 @@ recorded, by the same code.
 Worked example: docs/kernel-language.md.
 """
 
+from accelsim.program.language.blocks import *
+from accelsim.program.language.blocks import __all__ as _blocks
 from accelsim.program.language.elementwise import *
 from accelsim.program.language.elementwise import __all__ as _elementwise
 from accelsim.program.language.integer import *
@@ -19,17 +21,24 @@ from accelsim.program.language.movement import *
 from accelsim.program.language.movement import __all__ as _movement
 from accelsim.program.language.reductions import *
 from accelsim.program.language.reductions import __all__ as _reductions
+from accelsim.program.language.rotation import *
+from accelsim.program.language.rotation import __all__ as _rotation
+from accelsim.program.language.scaled import *
+from accelsim.program.language.scaled import __all__ as _scaled
 from accelsim.program.language.selection import *
 from accelsim.program.language.selection import __all__ as _selection
 from accelsim.program.language.tiles import *
 from accelsim.program.language.tiles import __all__ as _tiles
 
 __all__ = [
+    *_blocks,
     *_elementwise,
     *_integer,
     *_matmul,
     *_movement,
     *_reductions,
+    *_rotation,
+    *_scaled,
     *_selection,
     *_tiles,
 ]

@@ -112,7 +112,8 @@ parts:
         "d.yaml:1:1: name: missing; expected: What it is called.",
         "d.yaml:2:1: cores: found 0, expected a value greater than 0",
         "d.yaml:3:9: rates.fp61: found 'fp61', did you mean 'fp16'?; allowed: 'fp32', 'bf16', "
-        "'fp16', 'fp8_e4m3', 'fp8_e5m2', 'int32', 'int8' or 'int4'",
+        "'fp16', 'fp8_e4m3', 'fp8_e5m2', 'int32', 'int8', 'int4', 'fp6_e3m2', 'fp6_e2m3', "
+        "'fp4_e2m1' or 'e8m0'",
         "d.yaml:3:18: rates.fp16: found 'fast', expected a valid number",
         "d.yaml:4:1: share: found nan, expected a finite number",
         "d.yaml:5:1: is_fast: found 'yes', expected true or false",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from accelsim.accounts.area import arithmetic_area_mm2
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import known_names
 from accelsim.hardware.machine import MachineSpec
@@ -75,3 +76,17 @@ def test_a_latency_below_one_cycle_is_refused():
         "edge-npu.yaml:1:1: found hbm.latency = 1e-10 s with clock = 1e+09 Hz, "
         "allowed: a latency of at least one cycle of the clock"
     )
+
+
+@pytest.mark.parametrize("name", ["mx-asic", "mxint-asic"])
+def test_arrays_for_shared_scales_have_the_area_of_the_one_they_replace(name):
+    technology = load_spec(TechnologySpec, "28nm", kind="technology")
+    machines = [load_spec(MachineSpec, each, kind="machine") for each in (name, "tender-asic")]
+    own, replaced = (sum(arithmetic_area_mm2(each, technology).values()) for each in machines)
+    assert own == pytest.approx(replaced, rel=0.006)
+
+
+def test_the_mx_machine_has_the_ratios_of_its_formats():
+    rates = load_spec(MachineSpec, "mx-npu", kind="machine").cube.rates
+    assert rates[Format.FP4_E2M1] == 2 * rates[Format.FP8_E4M3] == 4 * rates[Format.BF16]
+    assert rates[Format.FP6_E2M3] == rates[Format.FP8_E4M3]

@@ -142,7 +142,7 @@ def test_a_table_that_cannot_be_interpolated_is_refused(points, message):
         (
             lambda t: t.cost_of("cube", Format.INT32),
             "technology '7nm': unknown cube format 'int32', did you mean 'int8'?; "
-            "known: bf16, fp16, fp32, fp8_e4m3, fp8_e5m2, int4, int8",
+            "known: bf16, fp16, fp32, fp4_e2m1, fp6_e2m3, fp6_e3m2, fp8_e4m3, fp8_e5m2, int4, int8",
         ),
         (
             lambda t: t.cost_of("vector", Format.INT8),

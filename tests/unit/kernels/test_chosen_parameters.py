@@ -46,6 +46,7 @@ CHOSEN = {
     "sparse": {"block"},
     "tender": {"tile_m", "tile_n", "tile_k", "groups", "chunk_rows", "use_bias", "rounding"},
     "grouped_gemm": {"tile_m", "tile_n", "tile_k", "stages"},
+    "mx": {"activations", "weights", "tile_m", "tile_n", "tile_k"},
     "vector": {"tile_elements"},
 }
 """Parameters that are absent by default and that a report must have."""

@@ -29,10 +29,14 @@ from accelsim.workload.problem import (
 )
 
 HEADS = {"q_heads": 4, "kv_heads": 2, "head_dim": 64}
-WITHOUT_ROOTS = {("tender-asic", name) for name in ("rmsnorm", "layernorm", "add_rmsnorm")}
+ASICS = ("tender-asic", "mx-asic", "mxint-asic")
+WITHOUT_ROOTS = {*product_of(ASICS, ("rmsnorm", "layernorm", "add_rmsnorm"))}
 """Machine and function that no kernel could compute: the vector unit takes no square roots."""
-WITHOUT_CUBE = {("tender-asic", "experts")}
+WITHOUT_CUBE = {("tender-asic", "experts"), ("mxint-asic", "experts")}
 """No kernel computes products of experts on an integer array."""
+WITHOUT_SHIFTS = {("mxint-asic", "prefill"), ("mxint-asic", "decode")}
+"""Attention in integers doubles accumulators between two groups of channels."""
+LACKING = WITHOUT_ROOTS | WITHOUT_CUBE | WITHOUT_SHIFTS
 
 
 def attention(q_len, **keys):
@@ -73,7 +77,7 @@ def ran(machine, problem, recipe=None):
 
 @pytest.mark.parametrize(
     ("machine", "name"),
-    sorted({*product_of(known_names("machine"), PROBLEMS)} - WITHOUT_ROOTS - WITHOUT_CUBE),
+    sorted({*product_of(known_names("machine"), PROBLEMS)} - LACKING),
 )
 def test_what_a_library_picks_runs_and_is_what_it_says(machine, name):
     """The recipe of a report, given by the caller, gives the same report."""
@@ -89,7 +93,7 @@ def test_what_no_kernel_could_compute_is_said_by_the_kernel(machine, name):
     with pytest.raises(DoesNotFitError) as found:
         ran(machine, PROBLEMS[name])
     assert str(found.value) == (
-        f"machine tender-asic: its vector unit has no square_root, which vector on {name} uses; "
+        f"machine {machine}: its vector unit has no square_root, which vector on {name} uses; "
         "give vector.costs.square_root to add it"
     )
 
@@ -115,6 +119,8 @@ def test_products_of_every_format_that_the_h200_has(fmt):
         ("tender-asic", "prefill", "int_flash"),
         ("tender-asic", "decode", "int_flash"),
         ("tender-asic", "product", "quantized"),
+        ("mxint-asic", "product", "mx"),
+        ("mx-npu", "product", "gemm"),
         ("h200-sxm", "prefill", "flash"),
         ("h200-sxm", "decode", "split_kv"),
         ("h200-sxm", "product", "gemm"),

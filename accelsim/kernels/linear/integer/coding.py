@@ -46,8 +46,10 @@ class Coding(NamedTuple):
         elements = int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES)
         elements = 1 << max(elements, _FEWEST_ELEMENTS).bit_length() - 1
         widest = elements if plan.scheme.is_dynamic else elements // _FEWEST_ROWS
+        if plan.rotation:
+            widest = max(plan.rotation, widest // plan.rotation * plan.rotation)
         tile_k = min(plan.problem.k, widest)
-        return cls(parameters, plan, min(plan.problem.m, elements // tile_k), tile_k)
+        return cls(parameters, plan, min(plan.problem.m, max(1, elements // tile_k)), tile_k)
 
     def allocate(self, builder: ProgramBuilder) -> dict[str, Buffer]:
         """Declare the buffers: none if the producer of X has made the codes."""
@@ -63,6 +65,8 @@ class Coding(NamedTuple):
             "wide": double("wide", rows, cols),
             "codes": double("code", rows, cols, self.parameters.formats[0]),
         }
+        if self.plan.rotation:
+            own["turned"] = builder.buffer("x_turned", rows, cols, Format.FP32)
         if scheme.is_dynamic:
             names = {"peak": "peak", "part": "part", "scale": "step"}
             own |= {key: double(name, rows, 1) for key, name in names.items()}
@@ -95,7 +99,7 @@ class Coding(NamedTuple):
             hbm["peaks"] = builder.tensor("x_peaks", "intermediate", len(tiles), 1, fp32)
         if scheme.has_bias:
             hbm["bias"] = place("x_bias", chunks, k, fp32)
-        layout = layout_of(builder, tiles, hbm, buffers)
+        layout = layout_of(builder, tiles, hbm, buffers, self.plan.rotation)
         peaks = [peak_loop(layout)] if layout.is_shared else []
         loop = dynamic_loop(layout) if scheme.is_dynamic else static_loop(layout)
         return Coded(hbm["codes"], hbm.get("row_scale"), [peaks, [loop]])

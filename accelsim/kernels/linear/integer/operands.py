@@ -1,5 +1,7 @@
 """What is computed before the run: codes and scales of weights and activations."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from accelsim.runtime.jit import jit
 from accelsim.workload.tensors import GemmTensors
 
 Doubles = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 
 def quantized_weights(w: Values, bits: int, shared_by: str) -> Quantized:
@@ -57,7 +60,7 @@ def row_products(rows: Doubles, codes: Codes) -> Doubles:
     return products
 
 
-def column_tiles(codes: Codes, tile_n: int) -> Codes:
+def column_tiles(codes: NDArray[T], tile_n: int) -> NDArray[T]:
     """Return codes [k, n] as they lie in HBM: column tile after column tile, the last one padded.
 
     [tiles x k, tile_n], so that a panel of a tile is one run of bytes.

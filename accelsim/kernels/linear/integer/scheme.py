@@ -69,6 +69,8 @@ class Plan(NamedTuple):
     factors: Doubles = np.zeros((0, 0))
     """What one unit of the sums of every group is worth [chunks, groups]."""
     beside: Beside = nothing_beside
+    rotation: int = 0
+    """Channels of X that are rotated together before they become codes; 0: none are."""
     channels_beside: int = 0
     """Channels that `beside` declares something for."""
     chosen: Mapping[str, int | str | bool] = {}

@@ -13,6 +13,10 @@ the scales into the weights is another scheme: SmoothQuant.)
 Sources: Dettmers et al., LLM.int8(), arXiv 2208.07339, section 2 (per tensor and per row); Yao et
 al., ZeroQuant, arXiv 2206.01861, section 4.1 (a scale per token, found in the run).
 
+With `rotation: hadamard`, blocks of channels are rotated first (`linear.rotation`): W before the
+run, X by butterflies on the vector unit on its way to codes, log2(block) additions and a product an
+element, twice where a row is read twice. Outliers of few channels are spread over their block.
+
 HBM traffic in bytes, with codes of a and w bits, an element of X of x bytes, R row tiles, P panels
 of k, and B blocks of the T column tiles: loads m k x, once more if the range is found in the run
 and, for `row`, a row does not fit the scratchpad; m k B a / 8, or T instead of B if P > 1; R k n w
@@ -26,6 +30,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from accelsim.config.spec import Spec
+from accelsim.errors import QuantizationError
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
@@ -45,6 +50,7 @@ from accelsim.kernels.linear.integer.steps import (
     write_output,
 )
 from accelsim.kernels.linear.quantized.requantized import requantized
+from accelsim.kernels.linear.rotation import RotationParameters, rotated
 from accelsim.program import language as al
 from accelsim.quantization.channel_groups import Span
 from accelsim.quantization.codes import Scales, Values, encode, reciprocal, scale_of
@@ -54,7 +60,7 @@ from accelsim.workload.tensors import GemmTensors
 
 
 class UniformParameters(QuantizedParameters):
-    """Choices of the quantized kernel."""
+    """Choices of the kernels with scales that leave the sum."""
 
     activation_scale: Literal["tensor", "dynamic_tensor", "row", "channel"] = "row"
     """What shares a scale in X: all of it, calibrated or found in the run; a row, found in the run;
@@ -64,6 +70,10 @@ class UniformParameters(QuantizedParameters):
     def is_calibrated(self) -> bool:
         """Whether the ranges of X are known before the run."""
         return self.activation_scale in ("tensor", "channel")
+
+
+class RotatedParameters(RotationParameters, UniformParameters):
+    """Choices of the quantized kernel."""
 
 
 @jit
@@ -82,19 +92,32 @@ class Quantized(QuantizedLinear):
 
     name: ClassVar[str] = "quantized"
     summary: ClassVar[str] = "quantized linear, one scale for a tensor, a row or a channel"
-    parameters: ClassVar[type[Spec]] = UniformParameters
+    parameters: ClassVar[type[Spec]] = RotatedParameters
 
     @classmethod
     def plan(
-        cls, problem: GemmProblem, parameters: UniformParameters, tensors: GemmTensors | None
+        cls, problem: GemmProblem, parameters: RotatedParameters, tensors: GemmTensors | None
     ) -> Plan:
         """Return how the linear is computed; raises QuantizationError."""
-        peaks = None
-        if tensors is not None:
+        rotation, peaks = parameters.rotation_of(problem), None
+        if rotation is not None and parameters.calibration is not None:
+            raise QuantizationError(
+                f"{cls.name} on {problem.name}: found a calibration beside rotation = "
+                f"{parameters.rotation}, allowed: one of both; a calibration has the ranges of "
+                f"channels before they are rotated"
+            )
+        if tensors is None:
+            plan = uniform_plan(problem, parameters, None, None)
+        else:
             check_activations(tensors)
+            turned = rotated(tensors, rotation)
             if parameters.is_calibrated:
-                peaks = input_peaks(parameters, tensors)
-        return uniform_plan(problem, parameters, tensors, peaks)
+                peaks = input_peaks(parameters, turned)
+            plan = uniform_plan(problem, parameters, turned, peaks)
+            plan = plan._replace(known={**plan.known, "x": tensors.a})
+        if rotation is None:
+            return plan
+        return plan._replace(rotation=rotation.block, chosen={"rotation_block": rotation.block})
 
 
 _RANGES: Mapping[str, RangeOf] = {

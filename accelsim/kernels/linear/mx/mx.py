@@ -1,0 +1,222 @@
+"""Linear whose operands have shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4, FP8 in blocks.
+
+Y = X W. X is encoded on the chip in a phase of its own, W before the run; elements and scales are
+two matrices each. Elements that are floating-point numbers are multiplied by the cube, integers by
+the integer array. Either applies the scales itself where the machine has what that takes; if not,
+the sums of each block are drained and the vector unit scales and adds them.
+
+Sources: OCP Microscaling Formats (MX) Specification v1.0, 2023; Rouhani et al., "Microscaling Data
+Formats for Deep Learning", 2023, arXiv 2310.10537; NVIDIA, "Pretraining Large Language Models with
+NVFP4", 2025; DeepSeek-V3 Technical Report, 2024, section 3.3.2.
+
+HBM traffic in bytes, with e_x and e_w bits an element, s_x and s_w bytes a scale, runs of b_x and
+b_w elements (of W also c columns), tiles of t_m x t_n, R = ceil(m / t_m) and T = ceil(n / t_n):
+loads T m (k e_x / 8 + ceil(k / b_x) s_x) and R (k n e_w / 8 + ceil(k / b_w) n / c s_w); stores Y.
+Encoding loads X, twice where scales are over the largest of a row and it takes several tiles, and
+stores m (k e_x / 8 + ceil(k / b_x) s_x). With scales over the largest of their row and column there
+are 4 T m and 4 R n bytes more to load and 4 m to store.
+
+The cube takes ceil(t_m / M) ceil(t_n / N) ceil(t_k / K) / rate cycles a step, the scales none. The
+array takes t_k + ceil(t_k / b) + rows + cols - 2 for each tile of it.
+"""
+
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from accelsim.config.spec import Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.integer.accumulator import accumulator_of
+from accelsim.kernels.integer.known import Known, input_tensor
+from accelsim.kernels.integer.phases import Loop, record_phases
+from accelsim.kernels.linear.integer.operands import column_tiles
+from accelsim.kernels.linear.mx.encoding import Encoding, Matrices, place_input
+from accelsim.kernels.linear.mx.operands import known_of, most_guard_bits, scale_tiles
+from accelsim.kernels.linear.mx.parameters import MxParameters
+from accelsim.kernels.linear.mx.plan import Plan, plan_of
+from accelsim.kernels.linear.mx.products import in_array, in_cube, out_of_array, out_of_cube
+from accelsim.kernels.linear.mx.steps import Layout, Operand
+from accelsim.kernels.linear.mx.tiles import choose_tiles, has_factor, product_buffers
+from accelsim.kernels.linear.rotation import rotated
+from accelsim.kernels.linear.tiles import Tiles
+from accelsim.numerics.block_formats import BlockLayout
+from accelsim.numerics.formats import Format
+from accelsim.numerics.integer import Accumulator
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Program
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.quantization.codes import check_finite
+from accelsim.units import ceil_div
+from accelsim.workload.problem import GemmProblem
+from accelsim.workload.tensors import GemmTensors
+
+_LOOPS = {
+    (False, True): in_cube,
+    (False, False): out_of_cube,
+    (True, True): in_array,
+    (True, False): out_of_array,
+}
+"""(the integer array multiplies, the unit applies the scales) -> the loop."""
+
+
+class Mx(Kernel):
+    """Linear with shared scales."""
+
+    name: ClassVar[str] = "mx"
+    summary: ClassVar[str] = "linear with shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4"
+    problem_kind: ClassVar[str] = "gemm"
+    is_exact: ClassVar[bool] = False
+    parameters: ClassVar[type[Spec]] = MxParameters
+
+    @classmethod
+    def record(
+        cls,
+        problem: GemmProblem,
+        machine: MachineSpec,
+        parameters: MxParameters,
+        tensors: GemmTensors | None,
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, Y [m, n]."""
+        plan = plan_of(problem, machine, parameters)
+        tiles = choose_tiles(problem, machine, parameters).tiles
+        is_made = parameters.input == "quantized"
+        known = _known(plan, problem, parameters, tensors)
+        builder = ProgramBuilder(plan.name, with_numbers=tensors is not None)
+        encoding = None if is_made else Encoding.of(machine, plan, problem)
+        sizes = product_buffers(plan, parameters, tiles)
+        sizes += encoding.buffers() if encoding else []
+        buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
+        phases, made = [], place_input(builder, plan, problem, known, is_made)
+        if encoding:
+            phases.append([encoding.loop(builder, known, made, buffers)])
+        frame = _Frame(builder, plan, problem, tiles, known, buffers)
+        layout = frame.layout(made, machine, parameters)
+        loop = Loop(_LOOPS[plan.on_array, plan.in_unit], num_tiles(layout), (layout,))
+        program = record_phases(builder, [*phases, [loop]])
+        return program.with_parameters(**_chosen(plan, tiles, layout)), layout.output.data
+
+    @classmethod
+    def estimated_cycles(
+        cls, problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
+    ) -> float:
+        """Return the time that the products should take with the chosen tiles."""
+        return choose_tiles(problem, machine, parameters).cycles
+
+    @classmethod
+    def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
+        """Return A B in float64."""
+        return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
+
+
+def _known(
+    plan: Plan, problem: GemmProblem, parameters: MxParameters, tensors: GemmTensors | None
+) -> Known:
+    """Return what is known before the run: of rotated operands, but for X as it is loaded."""
+    if tensors is None:
+        return {}
+    check_finite(tensors.a, f"{plan.name}: activations")
+    check_finite(tensors.b, f"{plan.name}: weights")
+    turned = rotated(tensors, parameters.rotation_of(problem))
+    return {**known_of(plan, turned, parameters.input == "quantized"), "x": tensors.a}
+
+
+def num_tiles(layout: Layout) -> int:
+    """Return the tiles of Y."""
+    return ceil_div(layout.output.rows, layout.tile_m) * layout.tiles_n
+
+
+def _chosen(plan: Plan, tiles: Tiles, layout: Layout) -> dict[str, int | str]:
+    """Return the values of the parameters that were left to the kernel."""
+    formats = {"activations": str(plan.activations), "weights": str(plan.weights)}
+    sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
+    guard = {"guard_bits": layout.guard_bits} if plan.is_relative else {}
+    turned = {}
+    if plan.rotation:
+        unit = "cube" if plan.rotates_on_cube else "vector"
+        turned = {"rotation_block": plan.rotation, "rotate_on": unit}
+    return {**formats, **sizes, **guard, **turned}
+
+
+class _Frame(NamedTuple):
+    """A linear that is being laid out."""
+
+    builder: ProgramBuilder
+    plan: Plan
+    problem: GemmProblem
+    tiles: Tiles
+    known: Known
+    buffers: dict[str, Buffer]
+
+    def layout(self, made: Matrices, machine: MachineSpec, parameters: MxParameters) -> Layout:
+        """Place W and Y in HBM, and return the layout of the products."""
+        plan, (m, n, k) = self.plan, (self.problem.m, self.problem.n, self.problem.k)
+        guard_bits, accumulator = 0, Accumulator(32, False)
+        if plan.on_array:
+            accumulator = accumulator_of(plan.name, machine)
+            guard_bits = most_guard_bits(plan, k, accumulator.bits)
+            if parameters.guard_bits is not None:
+                guard_bits = parameters.guard_bits
+        none = self.builder.no_buffer()
+        sums = self.builder.no_buffer(Format.INT32 if plan.on_array else Format.FP32)
+        unit = plan.x.unit * plan.w.unit
+        return Layout(
+            depth=k,
+            tile_m=self.tiles.m,
+            tile_n=self.tiles.n,
+            tile_k=self.tiles.k,
+            tiles_n=ceil_div(n, self.tiles.n),
+            block=plan.block,
+            x=self._operand("x", (made.elements, made.scales), plan.x, 1),
+            w=self._weights(),
+            factor=unit * float(self.known.get("tensor_scales", 1.0)),
+            has_factor=has_factor(plan),
+            guard_bits=guard_bits,
+            accumulator=accumulator,
+            output=self.builder.tensor("y", "output", m, n, Format(parameters.output_format)),
+            row_scale=made.largest,
+            column_scale=self._column_scale(unit * 2.0**-guard_bits),
+            acc=self.buffers["acc"],
+            sums=self.buffers.get("sums", sums),
+            y=self.buffers["y"],
+            **{
+                name: self.buffers.get(name, none)
+                for name in ("wide", "total", "row_tile", "column_tile")
+            },
+        )
+
+    def _operand(
+        self, name: str, hbm: tuple[Tensor, Tensor], layout: BlockLayout, across: int
+    ) -> Operand:
+        return Operand(
+            elements=hbm[0],
+            scales=hbm[1],
+            tile=self.buffers[name],
+            scale_tile=self.buffers[f"{name}_scales"],
+            block=layout.block,
+            across=across,
+            blocks=ceil_div(self.problem.k, layout.block),
+        )
+
+    def _weights(self) -> Operand:
+        """Place W in HBM, column tile after column tile."""
+        w, n, k, tile_n = self.plan.w, self.problem.n, self.problem.k, self.tiles.n
+        known = dict(self.known)
+        if known:
+            known["w_elements"] = column_tiles(known["w_elements"], tile_n)
+            known["w_scales"] = scale_tiles(known["w_scales"], n, tile_n, w.across)
+        tiles_n, across = ceil_div(n, tile_n), min(w.across, tile_n)
+        place, blocks = partial(input_tensor, self.builder, known), ceil_div(k, w.block)
+        elements = place("w_elements", tiles_n * k, tile_n, w.element)
+        scales = place("w_scales", tiles_n * blocks, ceil_div(tile_n, across), w.scale)
+        return self._operand("w", (elements, scales), w, across)
+
+    def _column_scale(self, unit: float) -> Tensor:
+        """Place what the largest scale of a column makes of a unit of the accumulators."""
+        if not self.plan.is_relative:
+            return self.builder.no_tensor()
+        known = dict(self.known)
+        if known:
+            known["w_largest"] = (known["w_largest"] * unit).astype(np.float32)
+        return input_tensor(self.builder, known, "w_largest", 1, self.problem.n, Format.FP32)

@@ -1,0 +1,146 @@
+"""Rotated linears against their statements, bit by bit; what rotation costs and what it is for."""
+
+from math import log2
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accelsim.errors import AccelsimError
+from accelsim.loading import load_machine
+from accelsim.numerics.block_formats import BlockFormat
+from accelsim.program.ops import Op
+from accelsim.quantization.rotation import hadamard_rotation
+from accelsim.quantization.schemes import per_row, per_tensor
+from tests.oracle import mx_statements as stated
+from tests.oracle.linear_statements import linear, uniform_result, weights_of
+from tests.oracle.recorded import run
+
+MX, ASIC = load_machine("mx-npu"), load_machine("tender-asic")
+ALIGNING = load_machine("mxint-asic")
+sides, blocks = st.integers(1, 30), st.sampled_from([1, 2, 8, 64])
+depths, seeds = st.integers(1, 5), st.integers(0, 2**32)
+inputs = st.sampled_from(["float", "quantized"])
+
+
+def turned(tensors, block):
+    rotation = hadamard_rotation(tensors.a.shape[1], block)
+    return tensors._replace(a=rotation.of_activations(tensors.a), b=rotation.of_weights(tensors.b))
+
+
+@settings(max_examples=25)
+@given(sides, sides, depths, blocks, st.sampled_from(["vector", "cube"]), inputs, seeds)
+def test_x_is_rotated_before_it_is_encoded(m, n, k, block, unit, given_as, seed):
+    problem, tensors = linear(m, n, k * 64, seed)
+    choices = {"rotation": "hadamard", "rotation_block": block, "rotate_on": unit}
+    _, output = run(
+        "mx", problem, tensors, machine=MX, activations="mxfp4", input=given_as, **choices
+    )
+    expected = turned(tensors, block)
+    if unit == "cube" and given_as == "float":
+        expected = expected._replace(a=stated.turned_on_cube(tensors.a, block))
+    both = (BlockFormat.MXFP4, BlockFormat.MXFP4)
+    np.testing.assert_array_equal(output, stated.in_cube(expected, *both))
+
+
+@settings(max_examples=10)
+@given(sides, sides, depths, blocks, inputs, seeds)
+def test_scales_of_rows_are_those_of_the_rotated(m, n, k, block, given_as, seed):
+    problem, tensors = linear(m, n, k * 64, seed)
+    choices = {"rotation": "hadamard", "rotation_block": block, "input": given_as}
+    program, output = run("mx", problem, tensors, machine=ALIGNING, **choices)
+    guard_bits = program.parameters["guard_bits"]
+    np.testing.assert_array_equal(output, stated.in_array(turned(tensors, block), guard_bits))
+
+
+@settings(max_examples=25)
+@given(
+    sides,
+    sides,
+    depths,
+    blocks,
+    st.sampled_from(["tensor", "dynamic_tensor", "row"]),
+    st.sampled_from([4, 8]),
+    inputs,
+    seeds,
+)
+def test_integers_are_those_of_the_rotated(m, n, k, block, shared, bits, given_as, seed):
+    problem, tensors = linear(m, n, k * 64, seed)
+    choices = {"rotation": "hadamard", "rotation_block": block, "input": given_as}
+    widths = {"activation_bits": bits, "weight_bits": bits, "activation_scale": shared}
+    _, output = run("quantized", problem, tensors, machine=ASIC, **choices, **widths)
+    expected = turned(tensors, block)
+    x = per_row(expected.a, bits) if shared == "row" else per_tensor(expected.a, bits)
+    np.testing.assert_array_equal(
+        output, uniform_result(x, weights_of(expected, bits), shared != "tensor")
+    )
+
+
+@pytest.mark.parametrize(("kernel", "machine"), [("mx", MX), ("quantized", ASIC)])
+def test_butterflies_are_counted(kernel, machine):
+    """log2(64) stages and one product for every element of X, which is there once."""
+    problem, _ = linear(16, 8, 256, seed=0)
+    choices = {"rotation": "hadamard", "rotation_block": 64, "rotate_on": "vector"}
+    if kernel == "quantized":
+        del choices["rotate_on"]
+    elements = []
+    for given_choices in ({}, choices):
+        program, _ = run(kernel, problem, None, machine=machine, **given_choices)
+        sizes = program.ops[:, 3] * program.ops[:, 4]
+        elements.append([sizes[program.op_codes == op].sum() for op in (Op.ADD, Op.MULTIPLY)])
+    added, multiplied = np.subtract(*elements[::-1])
+    assert (added, multiplied) == (log2(64) * 16 * 256, 16 * 256)
+
+
+def test_the_cube_rotates_by_products():
+    problem, _ = linear(16, 8, 256, seed=0)
+    choices = {"rotation": "hadamard", "rotation_block": 64, "rotate_on": "cube"}
+    program, _ = run("mx", problem, None, machine=MX, **choices)
+    is_product = program.op_codes == Op.MATMUL
+    assert program.ops[is_product, 3:6].prod(1).sum() == 16 * 256 * 64
+
+
+def test_rotation_is_for_outliers():
+    """A scale a row in 4 bits suffers from the channels that are 60 times as large as others."""
+    problem, tensors = linear(32, 32, 256, seed=4)
+    exact = tensors.a.astype(np.float64) @ tensors.b
+    errors = []
+    for rotation in ("none", "hadamard"):
+        choices = {"rotation": rotation, "activation_bits": 4}
+        _, output = run("quantized", problem, tensors, machine=ASIC, **choices)
+        errors.append(np.linalg.norm(output - exact) / np.linalg.norm(exact))
+    assert errors[1] < errors[0]
+
+
+def test_what_is_not_given_is_chosen():
+    problem, _ = linear(16, 8, 96, seed=0)
+    program, _ = run("mx", problem, None, machine=MX, rotation="hadamard")
+    assert program.parameters["rotation_block"] == 32
+    assert program.parameters["rotate_on"] in ("vector", "cube")
+    program, _ = run("quantized", problem, None, machine=ASIC, rotation="hadamard")
+    assert program.parameters["rotation_block"] == 32
+
+
+def refusal(*arguments, **settings):
+    with pytest.raises(AccelsimError) as error:
+        run(*arguments, **settings)
+    return str(error.value)
+
+
+def test_mistakes_are_named(tmp_path):
+    problem, _ = linear(16, 8, 96, seed=0)
+    choices = {"rotation": "hadamard", "rotation_block": 64}
+    assert refusal("mx", problem, None, machine=MX, **choices) == (
+        "rotation: block: found 64 of 96 channels, allowed: powers of two up to 32"
+    )
+    choices = {"rotation": "hadamard", "rotate_on": "cube"}
+    assert refusal("mx", problem, None, machine=ALIGNING, **choices) == (
+        "machine mxint-asic has no cube, which mx on drawn with rotate_on = cube uses; give "
+        "machine.cube to add one"
+    )
+    choices = {"rotation": "hadamard", "calibration": str(tmp_path / "some.npz")}
+    assert refusal("quantized", problem, None, machine=ASIC, **choices) == (
+        "quantized on drawn: found a calibration beside rotation = hadamard, allowed: one of "
+        "both; a calibration has the ranges of channels before they are rotated"
+    )
