@@ -87,6 +87,14 @@ class GenerationWarning(AccelsimWarning):
     """A kernel of decode steps computes a whole prompt, row by row."""
 
 
+class SamePagesWarning(AccelsimWarning):
+    """A text is evaluated on pages that the kernels were calibrated on."""
+
+
+class ClippingWarning(AccelsimWarning):
+    """Codes are clipped much more often than in the calibration."""
+
+
 class OutputError(AccelsimError):
     """An output folder, file or store cannot be written."""
 

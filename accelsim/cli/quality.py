@@ -1,6 +1,5 @@
 """`accelsim quality`: a real model with kernels in it, its perplexity and the cost of the pass."""
 
-from pathlib import Path
 from time import perf_counter
 from typing import Annotated
 
@@ -34,11 +33,10 @@ def quality(
     ] = "smollm2",
     machine: options.Machine = "ascend-910b",
     settings: options.Settings = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="Text to read.", show_default="the Python language reference"),
-    ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to read; as many are predicted.")] = 1024,
+    text: options.Texts = None,
+    tokens: Annotated[
+        int, typer.Option(help="Tokens to read of every text; as many are predicted.")
+    ] = 1024,
     window: Annotated[int, typer.Option(help="Tokens the model sees at once.")] = 1024,
     output: options.FormatOption = options.OutputFormat.TABLE,
     quiet: options.Quiet = False,
@@ -46,17 +44,20 @@ def quality(
 ) -> None:
     """Run a real model with its attention, its linears or both computed by kernels.
 
-    Prints the perplexity, and what the same attention and linears cost. The only setting of a
-    workload is workload.dtype, the format of inputs, weights and outputs in HBM.
+    Prints the perplexity of one text or of several, and what the same attention and linears
+    cost. The only setting of a workload is workload.dtype, the format of inputs, weights and
+    outputs in HBM.
     """
     chosen = options.parse_settings(settings)
     started = perf_counter()
     names = " and ".join(name for name in (kernel, linear) if name is not None)
     with progress(f"{names} in {model}: layers") as advance, compilation_noted():
         from accelsim.quality.evaluate import evaluate
+        from accelsim.workload.model.texts import DEFAULT_KIND
 
+        texts = text or [DEFAULT_KIND]
         report = evaluate(
-            model, kernel, chosen, machine, text, tokens, window, linear=linear, progress=advance
+            model, kernel, chosen, machine, texts, tokens, window, linear=linear, progress=advance
         )
     detail(f"read {tokens:,} tokens in {perf_counter() - started:.1f} s")
     if output is options.OutputFormat.JSON:
