@@ -17,7 +17,7 @@ another kind, where a static range clips. Sums of one group still become those o
 shift.
 
 With few levels the largest value of a row should be clipped. So a row may try several bases,
-TMax_r / 2^(i/2) for i = 0, 1, ..., and take the one of the smallest squared error. For the same
+TMax_r / 2^(i/4) for i = 0, 1, ..., and take the one of the smallest squared error. For the same
 reason the range of a channel may leave out its rarest values: a quantile of their magnitudes.
 """
 

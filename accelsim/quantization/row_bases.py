@@ -1,6 +1,6 @@
 """The best of several bases for every row of scaled channels, in FP32 as a kernel computes it.
 
-Candidate i of a row is its largest magnitude over 2^(i/2); the row takes the one of the smallest
+Candidate i of a row is its largest magnitude over 2^(i/4); the row takes the one of the smallest
 squared error, of equal ones the largest base. What is scaled is judged as it was before: a channel
 that was multiplied by a factor has its error divided by that factor.
 """
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from accelsim.quantization.codes import Quantized, Scales, Values, encode, scale_of
 
-SHRINK = [float(np.float32(2.0 ** (-i / 2))) for i in range(8)]
+SHRINK = [float(np.float32(2.0 ** (-i / 4))) for i in range(8)]
 """By what the largest magnitude of a row is multiplied for candidate i, in FP32."""
 
 

@@ -1,6 +1,6 @@
 """The phase that turns X into codes of channel groups, every row by the best of several bases.
 
-Candidate i is the largest magnitude of a row, channels scaled by their group, over 2^(i/2). The row
+Candidate i is the largest magnitude of a row, channels scaled by their group, over 2^(i/4). The row
 is encoded with each, decoded, and the squares of what is lost are added; channels count as they
 were before they were scaled. Eight vector ops an element and candidate.
 """

@@ -82,7 +82,7 @@ class GroupedParameters(QuantizedParameters):
     """Share of the values of a channel that its range holds; absent: 1, or as in the
     calibration."""
     candidates: Annotated[int, Field(ge=1, le=LARGEST_CANDIDATES)] | None = None
-    """Bases that a row tries, its largest magnitude over 2^(i/2), to take that of the smallest
+    """Bases that a row tries, its largest magnitude over 2^(i/4), to take that of the smallest
     squared error; absent: 1, or as in the calibration."""
 
     @property
