@@ -1,11 +1,11 @@
-"""What INT8 linears lose on texts of one kind that were calibrated on another.
+"""What integer linears lose on texts of one kind that were calibrated on another.
 
-    python run.py OUT [statements] [kernels]
+    python run.py OUT [statements] [kernels] [four_bits]
 
 `statements` replaces the operands of all linears by what their codes stand for: every kind of text
 that is calibrated on, with every kind that is evaluated. `kernels` runs `accelsim.evaluate` with
-the mixture that `accelsim calibrate` reads by default. A run that was stopped goes on where it
-stopped.
+the mixture that `accelsim calibrate` reads by default. `four_bits` replaces the operands by those
+of INT4, with and without a rotation. A run that was stopped goes on where it stopped.
 """
 
 import sys
@@ -30,6 +30,7 @@ from accelsim.quantization.calibration import (
 )
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, channel_groups
+from accelsim.quantization.row_bases import best_rows
 from accelsim.quantization.schemes import per_column, per_row
 from accelsim.quantization.statements import grouped_values
 from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, token_losses
@@ -49,9 +50,18 @@ Row = dict[str, Any]
 FORMS = {
     "static": GroupOptions(base="static", use_bias=True, first_rows=1, rounding="best"),
     "row": GroupOptions(),
+    "static, INT4": GroupOptions(
+        bits=4, base="static", use_bias=True, first_rows=1, rounding="best"
+    ),
+    "row, INT4": GroupOptions(bits=4),
+    "row, best of 6, INT4": GroupOptions(bits=4, candidates=6, quantile=0.999),
 }
 """Channel groups with a calibrated range, as `accelsim calibrate` made them by default before; and
 with the base of every row."""
+ROTATED = "rotated, row, best of 6, INT4"
+"""No groups: a Hadamard rotation of blocks of channels, then the best of six bases of every row."""
+EIGHT_BITS = [name for name, options in FORMS.items() if options.bits == 8]
+FOUR_BITS = [name for name in FORMS if name not in EIGHT_BITS]
 
 
 class Point(NamedTuple):
@@ -61,6 +71,8 @@ class Point(NamedTuple):
     form: str
     calibrated_on: str
     evaluated_on: str
+    weight_bits: int = 8
+    """16: weights stay as they are."""
 
 
 def statement_points() -> Iterator[Point]:
@@ -68,7 +80,7 @@ def statement_points() -> Iterator[Point]:
     for kind in KINDS:
         yield Point("statements", "per row", NOTHING, kind)
     for source in (MIXTURE, *KINDS):
-        for form in FORMS:
+        for form in EIGHT_BITS:
             yield from (Point("statements", form, source, kind) for kind in KINDS)
 
 
@@ -78,23 +90,46 @@ def kernel_points() -> Iterator[Point]:
         yield from (Point("kernels", form, source, kind) for kind in KINDS)
 
 
+def four_bit_points() -> Iterator[Point]:
+    """Yield forms of INT4 with weights as they are, and in INT4 too."""
+    for weight_bits in (16, 4):
+        for form in (*FOUR_BITS, ROTATED):
+            source = NOTHING if form == ROTATED else MIXTURE
+            for kind in KINDS:
+                yield Point("statements", form, source, kind, weight_bits)
+
+
 def calibrated(form: str, source: str, folder: Path) -> Path:
-    """Return the file of a calibration; both forms are made of what is read once."""
-    paths = {each: folder / f"{each}-{source}.safetensors" for each in FORMS}
+    """Return the file of a calibration; forms of equal bits are made of what is read once."""
+    forms = EIGHT_BITS if form in EIGHT_BITS else FOUR_BITS
+    paths = {each: folder / f"{each}-{source}.safetensors" for each in forms}
     if not paths[form].exists():
         model = load_model(MODEL)
         texts = read_texts(CALIBRATED_KINDS if source == MIXTURE else [source])
         sampling = replace(PAGES, windows=-(-PAGES.windows // len(texts)))
         windows = np.concatenate([sampled_windows(model, text, sampling) for text in texts])
-        inputs: dict[str, dict[str, ChannelGroups]] = {each: {} for each in FORMS}
+        inputs: dict[str, dict[str, ChannelGroups]] = {each: {} for each in forms}
         for layer, seen in enumerate(inputs_of_layers(model.weights, windows)):
             for name, samples in seen.items():
-                for each, options in FORMS.items():
-                    inputs[each][f"layer{layer}.{name}"] = channel_groups(samples, options)
-        for each, options in FORMS.items():
-            provenance = provenance_of(MODEL, texts, sampling, options)
+                for each in forms:
+                    inputs[each][f"layer{layer}.{name}"] = channel_groups(samples, FORMS[each])
+        for each in forms:
+            provenance = provenance_of(MODEL, texts, sampling, FORMS[each])
             save_calibration(Calibration(provenance, inputs[each]), paths[each])
     return paths[form]
+
+
+def rotated(x: Array) -> Array:
+    """Return x [rows, k] times a Hadamard matrix for each block of channels, as large as k allows.
+
+    It is orthonormal: x and w rotated alike have the product that they had.
+    """
+    block = x.shape[1] & -x.shape[1]
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < block:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    parts = x.reshape(-1, block) @ (matrix / np.float32(np.sqrt(block)))
+    return np.ascontiguousarray(parts.reshape(x.shape))
 
 
 class Statements:
@@ -106,9 +141,10 @@ class Statements:
         self._fp32 = lru_cache(maxsize=None)(lambda kind: self._losses(kind, PLAIN.linear))
         self._weights = lru_cache(maxsize=7 * model.weights.config.layers)(self._code)
 
-    def quality(self, kind: str, calibration: Calibration | None) -> Quality:
+    def quality(self, point: Point, calibration: Calibration | None) -> Quality:
         """Return what a kind of text loses."""
-        return Quality.of(self._losses(kind, self._linear(calibration)), self._fp32(kind))
+        kind = point.evaluated_on
+        return Quality.of(self._losses(kind, self._linear(point, calibration)), self._fp32(kind))
 
     def _read(self, kind: str) -> list[int]:
         (text,) = read_texts([kind])
@@ -118,13 +154,20 @@ class Statements:
         with np.errstate(over="ignore", invalid="ignore"):
             return token_losses(self._model.weights, self._ids(kind), Hooks(linear=linear))
 
-    def _code(self, layer: int, name: str) -> Array:
+    def _code(self, layer: int, name: str, bits: int, is_rotated: bool) -> Array:
         weight = self._model.weights.layers[layer].linears[name]
-        return per_column(weight.T, 8).values.astype(np.float32)
+        weight = rotated(weight) if is_rotated else weight
+        coded = weight.T if bits == 16 else per_column(weight.T, bits).values
+        return np.ascontiguousarray(coded, np.float32)
 
-    def _linear(self, calibration: Calibration | None) -> LinearHook:
+    def _linear(self, point: Point, calibration: Calibration | None) -> LinearHook:
+        is_rotated = point.form == ROTATED
+
         def linear(layer: int, name: str, x: Array, weight: Array) -> Array:
-            coded = self._weights(layer, name)
+            coded = self._weights(layer, name, point.weight_bits, is_rotated)
+            if is_rotated:
+                ones = np.ones(x.shape[1], np.float32)
+                return best_rows(rotated(x), ones, 4, 6).values.astype(np.float32) @ coded
             if calibration is None:
                 return per_row(x, 8).values.astype(np.float32) @ coded
             tensors = GemmTensors(x, coded, f"layer{layer}.{name}", MODEL)
@@ -154,14 +197,16 @@ def main(out: Path, steps: Sequence[str]) -> None:
 
     def statement_quality(point: Point) -> Quality:
         if point.form not in FORMS:
-            return statements.quality(point.evaluated_on, None)
+            return statements.quality(point, None)
         path = calibrated(point.form, point.calibrated_on, out)
-        return statements.quality(point.evaluated_on, load_calibration(path))
+        return statements.quality(point, load_calibration(path))
 
     if "statements" in steps:
         extend(out / "matrix.csv", statement_points(), statement_quality)
+    if "four_bits" in steps:
+        extend(out / "four_bits.csv", four_bit_points(), statement_quality)
     if "kernels" in steps:
-        extend(out / "matrix.csv", kernel_points(), lambda point: kernel_quality(point, out))
+        extend(out / "kernels.csv", kernel_points(), lambda point: kernel_quality(point, out))
 
 
 def extend(table: Path, points: Iterator[Point], quality: Callable[[Point], Quality]) -> None:
@@ -176,4 +221,4 @@ def extend(table: Path, points: Iterator[Point], quality: Callable[[Point], Qual
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or ("statements", "kernels"))
+    main(Path(sys.argv[1]), sys.argv[2:] or ("statements", "kernels", "four_bits"))
