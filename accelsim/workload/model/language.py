@@ -10,6 +10,7 @@ from accelsim.workload.model.llama import LlamaWeights, read_llama
 from accelsim.workload.model.release import model_path
 from accelsim.workload.model.tokenizer import Tokenizer
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LanguageModel:
     """A model that can read text."""

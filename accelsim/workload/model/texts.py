@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.workload.model.language import default_text, read_text
 
 _CODE_MODULES = (
@@ -107,7 +107,7 @@ def _content(name: str) -> str:
         return KINDS[name]()
     try:
         return read_text(Path(name))
-    except WorkloadError as error:
+    except AccelsimError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
         raise WorkloadError(

@@ -18,11 +18,11 @@ beside a scale per row; the base of the row leaves the sum. With `candidates` a 
 at eight vector ops an element each.
 
 HBM traffic in bytes, with codes of a and w bits, R row tiles in C chunks, P panels of k, and B
-blocks of the T column tiles of t_n columns: loads X, 4 k for the reciprocal, or 2^group, of each row
-tile of the quantizing phase, 4 k more for a bias, (m a / 8 + 4 R) k B, or T instead of B if P > 1,
-R k n w / 8 for the weights, 4 R n for the scale, 4 R n for a bias; stores m k a / 8 for the codes,
-Y. With bases of rows also 4 m for them, stored once and loaded B times, and X and its rows of
-numbers again if a row does not fit the scratchpad.
+blocks of the T column tiles of t_n columns: loads X, 4 k for the reciprocal, or 2^group, of each
+row tile of the quantizing phase, 4 k more for a bias, (m a / 8 + 4 R) k B, or T instead of B if
+P > 1, R k n w / 8 for the weights, 4 R n for the scale, 4 R n for a bias; stores m k a / 8 for the
+codes, Y. With bases of rows also 4 m for them, stored once and loaded B times, and X and its rows
+of numbers again if a row does not fit the scratchpad.
 """
 
 from typing import ClassVar
