@@ -20,7 +20,8 @@ from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import load_model
 from tests.tiny_model import TEXT
 
-SAMPLING = Sampling(windows=2, window=8, first_token=0)
+SAMPLING = Sampling(windows=1, window=8, first_token=8)
+"""What lies before is evaluated."""
 
 
 @pytest.fixture
@@ -36,10 +37,10 @@ def calibrated(text, tmp_path):
     return make
 
 
-def evaluated(text, path, **parameters):
+def evaluated(text, path, tokens=8, **parameters):
     recipe = Recipe("tender", calibration=path, **parameters)
     settings = {"workload.dtype": "fp32"}
-    return evaluate("smollm2", None, settings, "tender-asic", text, tokens=8, linear=recipe)
+    return evaluate("smollm2", None, settings, "tender-asic", text, tokens, linear=recipe)
 
 
 def test_a_linear_is_computed_with_the_groups_of_its_name(calibrated):
@@ -85,21 +86,18 @@ def test_a_text_is_known_by_its_content_and_pages_are_warned_of(calibrated, text
     copy.write_text(TEXT)
     other.write_text(TEXT[::-1])
     with pytest.warns(SamePagesWarning) as caught:
-        report = evaluated([copy, other], path)
+        report = evaluated([copy, other], path, tokens=9)
     assert [each.is_calibrated_on for each in report.texts] == [True, False]
     assert report.unseen.nll == report.texts[1].nll
     (warning,) = caught
     assert str(warning.message) == (
-        f"text {copy}: tokens from 0 on were calibrated on, and 8 are evaluated; read fewer, or "
-        f"another text"
+        f"text {copy}: tokens from 8 on were calibrated on, and 9 are evaluated; read fewer, or "
+        "another text"
     )
 
 
-def test_other_pages_of_the_same_text_are_no_reason_to_warn(text, tmp_path):
-    sampling = replace(SAMPLING, windows=1, first_token=8)
-    path = tmp_path / "later.safetensors"
-    save_calibration(calibrate("smollm2", GroupOptions(), sampling, text), path)
-    assert evaluated(text, path).texts[0].is_calibrated_on
+def test_other_pages_of_the_same_text_are_no_reason_to_warn(calibrated, text):
+    assert evaluated(text, calibrated()[1]).texts[0].is_calibrated_on
 
 
 def test_codes_that_are_clipped_more_often_than_in_the_calibration(text, tmp_path):
@@ -109,7 +107,7 @@ def test_codes_that_are_clipped_more_often_than_in_the_calibration(text, tmp_pat
     loud.write_text("w" * 30)
     options = GroupOptions(base="static", groups=2)
     path = tmp_path / "quiet.safetensors"
-    sampling = replace(SAMPLING, windows=1, window=5)
+    sampling = replace(SAMPLING, window=5, first_token=0)
     save_calibration(calibrate("smollm2", options, sampling, quiet), path)
     with pytest.warns(ClippingWarning) as caught:
         found = evaluated(loud, path).linears.selection
