@@ -14,6 +14,7 @@ NOTHING, MIXTURE = "nothing", "mixture"
 CHANGE = "change of the perplexity, percent"
 LARGEST_PERCENT = 50
 INT4 = ", INT4"
+PRINTED_WIDTH = 140
 
 
 def table(frame: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
@@ -48,20 +49,23 @@ def spans(axes: Axes, changes: pd.DataFrame, title: str) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8.5)
     dress(axes, title, CHANGE, "")
     axes.set_xscale("log")
+    axes.set_xlim(left=10)
 
 
 def main(results: Path, out: Path) -> None:
     """Draw the figure of the tables in `results` into `out`, and print them."""
     matrix = pd.read_csv(results / "matrix.csv")
     four = pd.read_csv(results / "four_bits.csv")
+    pd.set_option("display.width", PRINTED_WIDTH)
     figure = new_figure(14, 4.6)
     panels = figure.subplots(1, 3)
     for axes, form, letter in zip(panels, ("static", "row"), "ab", strict=False):
         changes = table(matrix[matrix["form"] == form], ["calibrated_on"])
+        changes = changes.reindex([MIXTURE, *changes.columns])
         heat(axes, changes, f"{letter}. INT8, base: {form}")
         print(changes.round(2), "\n")
     activations = four[four["weight_bits"] == 16]
-    spans(panels[2], table(activations, ["form"]), "c. INT4 activations: texts and their mean")
+    spans(panels[2], table(activations, ["form"]), "c. INT4 activations")
     print(table(matrix[matrix["calibrated_on"] == NOTHING], ["form"]).round(2), "\n")
     print(table(four, ["weight_bits", "form"]).round(1), "\n")
     print(table(pd.read_csv(results / "kernels.csv"), ["form"]).round(2))

@@ -91,9 +91,9 @@ def kernel_points() -> Iterator[Point]:
 
 
 def four_bit_points() -> Iterator[Point]:
-    """Yield forms of INT4 with weights as they are, and in INT4 too."""
-    for weight_bits in (16, 4):
-        for form in (*FOUR_BITS, ROTATED):
+    """Yield forms of INT4 with weights as they are, and the better ones with weights in INT4."""
+    for weight_bits, forms in ((16, (*FOUR_BITS, ROTATED)), (4, (FOUR_BITS[-1], ROTATED))):
+        for form in forms:
             source = NOTHING if form == ROTATED else MIXTURE
             for kind in KINDS:
                 yield Point("statements", form, source, kind, weight_bits)
