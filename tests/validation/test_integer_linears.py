@@ -68,7 +68,7 @@ def expected_bytes(program, problem, chunk_rows, x_bits, w_bits, form):
     blocks = tiles_n if tile.cols < k else products // rows
     ranges = {"x_reciprocal": 4 * code_rows * k}
     if form:
-        ranges = range_bytes(form, 4 * code_rows * k, 4 * m * (1 + blocks))
+        ranges = range_bytes(form, 4 * code_rows * k, 4 * m * (1 + products // rows))
         ranges |= {
             "order": 4 * rows * k * blocks,
             "bias": 4 * rows * n,
