@@ -83,6 +83,14 @@ class InputRangeWarning(AccelsimWarning):
     """Inputs lie beyond the largest number of the format in which they are stored."""
 
 
+class SamePagesWarning(AccelsimWarning):
+    """A text is evaluated on pages that the kernels were calibrated on."""
+
+
+class ClippingWarning(AccelsimWarning):
+    """Codes are clipped much more often than in the calibration."""
+
+
 class OutputError(AccelsimError):
     """An output folder, file or store cannot be written."""
 

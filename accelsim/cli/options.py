@@ -74,6 +74,14 @@ Workload = Annotated[
         "--workload", "-w", help="Name or file of the workload.", autocompletion=_workloads
     ),
 ]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        help="Kind of text (reference, code, novel, legal, manual or all) or file; repeatable.",
+        show_default=False,
+    ),
+]
 Kernel = Annotated[
     str | None,
     typer.Option(

@@ -14,8 +14,10 @@ from accelsim.cli.console import compilation_noted, detail, print_json, progress
 class Reading:
     """What the model reads."""
 
-    text: options.Text = None
-    tokens: Annotated[int, typer.Option(help="Tokens to read; as many are predicted.")] = 1024
+    text: options.Texts = None
+    tokens: Annotated[
+        int, typer.Option(help="Tokens to read of every text; as many are predicted.")
+    ] = 1024
     window: Annotated[int, typer.Option(help="Tokens the model sees at once.")] = 1024
 
 
@@ -48,21 +50,24 @@ def quality(
 ) -> None:
     """Run a real model with its attention, its linears or both computed by kernels.
 
-    Prints the perplexity, and what the same attention and linears cost. The only setting of a
-    workload is workload.dtype, the format of inputs, weights and outputs in HBM.
+    Prints the perplexity of one text or of several, and what the same attention and linears
+    cost. The only setting of a workload is workload.dtype, the format of inputs, weights and
+    outputs in HBM.
     """
     chosen = options.parse_settings(settings)
     started = perf_counter()
     names = " and ".join(name for name in (kernel, linear) if name is not None)
     with progress(f"{names} in {model}: layers") as advance, compilation_noted():
         from accelsim.quality.evaluate import evaluate
+        from accelsim.workload.model.texts import DEFAULT_KIND
 
+        texts = reading.text or [DEFAULT_KIND]
         report = evaluate(
             model,
             kernel,
             chosen,
             machine,
-            reading.text,
+            texts,
             reading.tokens,
             reading.window,
             linear=linear,

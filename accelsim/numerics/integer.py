@@ -162,3 +162,19 @@ def _add_row(acc, sums, accumulator, accumulate):
         acc[j] = held(total, accumulator)
         overflows += acc[j] != total
     return overflows
+
+
+@jit_inner
+def note_clipped(clipped: Any, src: Data, rows: int, cols: int, largest: float) -> None:
+    """clipped[0] += values of a tile that no code stands for; int64 [1].
+
+    Codes reach from -largest - 1 to largest, and values are rounded half to even first.
+    """
+    if src is None:
+        return
+    count = 0
+    for r in range(rows):
+        for c in range(cols):
+            code = np.rint(src[r, c])
+            count += code > largest or code < -largest - 1
+    clipped[0] += count

@@ -142,10 +142,10 @@ class Program:
     """Sums that an accumulator of the integer array could not hold."""
     statistics: Mapping[str, float] = field(default_factory=dict)
     """What a kernel says of its values, such as kept_fraction or accumulator_overflows."""
-    parameters: Mapping[str, int | str | bool] = field(default_factory=dict)
+    parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
     """What the kernel chose for those of its parameters that nobody gave, such as tile sizes."""
 
-    def with_parameters(self, **chosen: int | str | bool) -> "Program":
+    def with_parameters(self, **chosen: int | str | bool | float) -> "Program":
         """Return the same program with more of what its kernel chose."""
         return replace(self, parameters={**self.parameters, **chosen})
 

@@ -3,7 +3,6 @@
 Kernels enter through the hooks of the forward pass: `KernelAttention` and `KernelLinear`.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -11,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.recipe import Recipe
 from accelsim.quality.attention import KernelAttention
+from accelsim.quality.calibrated import Calibrated, warn_of_clipping
 from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.hook import KernelHook
 from accelsim.quality.linear import KernelLinear
-from accelsim.quality.report import QualityReport
+from accelsim.quality.losses import Losses
+from accelsim.quality.report import QualityReport, TextQuality
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
 from accelsim.workload.model.forward import PLAIN, Hooks, token_losses
-from accelsim.workload.model.language import DEFAULT_TEXT, LanguageModel, load_model, read_text
+from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array
-
-Losses = NDArray[np.float64]
+from accelsim.workload.model.texts import DEFAULT_KIND, Sources, Text, read_texts
 
 FEWEST_TOKENS = 2
 """With one prediction a mean has no standard error."""
@@ -40,46 +39,50 @@ def evaluate(
     kernel: Recipe | str | None = None,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
-    text: str | Path | None = None,
+    text: Sources = DEFAULT_KIND,
     tokens: int = 1024,
     window: int = 1024,
     *,
     linear: Recipe | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> QualityReport:
-    """Return what kernels do to a model that reads a text.
+    """Return what kernels do to a model that reads texts.
 
     `kernel` is the recipe of the attention of every layer, `linear` that of all linears but the
-    output projection; the part without one is computed in FP32. The model reads the first `tokens`
-    tokens of the file `text` (of the Python language reference without one) in windows of `window`
-    that know nothing of each other, and predicts the token after each. It does so in FP32 too, for
+    output projection; the part without one is computed in FP32. Of every `text`, a kind or a file,
+    one or several, the model reads the first `tokens` tokens in windows of `window` that know
+    nothing of each other, and predicts the token after each. It does so in FP32 too, for
     comparison. Keys of `settings` are `machine.<field>` and `workload.dtype`. `progress` takes the
     layers done and all layers.
 
-    Raises an AccelsimError for anything that is wrong with the input.
+    Warns of pages that the kernels were calibrated on, and of codes that are clipped more often
+    than there. Raises an AccelsimError for anything that is wrong with the input.
     """
     chosen = choose_kernels(kernel, linear, settings or {}, machine)
     _check_sizes(tokens, window)
+    calibrated = Calibrated.of(chosen.linear)
     network = load_model(model)
-    content = read_text(None if text is None else Path(text))
-    name = DEFAULT_TEXT if text is None else str(text)
-    ids = _token_ids(network, content, name, tokens, window)
-    layers = network.weights.config.layers * ceil_div(tokens, window)
+    texts = read_texts(text)
+    ids = [_token_ids(network, each, tokens, window) for each in texts]
+    for each in texts:
+        calibrated.warn_of_pages(each, tokens)
+    layers = network.weights.config.layers * ceil_div(tokens, window) * len(texts)
     passes = _Passes(network, chosen, _counter(2 * layers, progress))
+    found = []
     with shortages_explained(chosen.names):
-        for start in range(0, tokens, window):
-            passes.read(ids[start : start + window + 1])
-    workload = f"{model} on {name}"
-    return QualityReport.of(
-        losses=np.concatenate(passes.losses),
-        fp32_losses=np.concatenate(passes.fp32_losses),
+        for each, own in zip(texts, ids, strict=True):
+            found.append(_quality(passes, each, own, window, calibrated))
+    workload = f"{model} on {', '.join(each.name for each in texts)}"
+    linears = _combined(passes.linear, workload)
+    if linears is not None:
+        warn_of_clipping(linears)
+    return QualityReport.of_texts(
+        tuple(found),
         attention=_combined(passes.attention, workload),
-        linears=_combined(passes.linear, workload),
+        linears=linears,
         nonfinite_outputs=passes.nonfinite_outputs,
         model=model,
         dtype=chosen.dtype,
-        text=name,
-        text_sha256=hashlib.sha256(content.encode()).hexdigest(),
         window=int(window),
     )
 
@@ -98,16 +101,14 @@ class _Passes:
             self.attention = KernelAttention(chosen.attention, chosen.dtype)
         if chosen.linear is not None:
             self.linear = KernelLinear(chosen.linear, chosen.dtype, network.name)
-        self.losses: list[Losses] = []
-        self.fp32_losses: list[Losses] = []
 
-    def read(self, ids: Sequence[int]) -> None:
-        """Predict every token of a window but the first, both ways."""
-        self.fp32_losses.append(self._losses(ids, PLAIN))
+    def read(self, ids: Sequence[int]) -> tuple[Losses, Losses]:
+        """Predict all tokens of a window but the first; return losses with kernels and in FP32."""
+        fp32_losses = self._losses(ids, PLAIN)
         hooks = Hooks(self.linear or PLAIN.linear, self.attention or PLAIN.attention)
         # A kernel may overflow its formats: what is not finite is counted, not warned about.
         with np.errstate(over="ignore", invalid="ignore"):
-            self.losses.append(self._losses(ids, hooks))
+            return self._losses(ids, hooks), fp32_losses
 
     @property
     def nonfinite_outputs(self) -> int:
@@ -123,15 +124,30 @@ class _Passes:
         return token_losses(self._weights, ids, Hooks(hooks.linear, attention))
 
 
+def _quality(
+    passes: _Passes, text: Text, ids: Sequence[int], window: int, calibrated: Calibrated
+) -> TextQuality:
+    """Return what kernels do to the tokens of a text."""
+    starts = range(0, len(ids) - 1, window)
+    losses, fp32_losses = zip(
+        *(passes.read(ids[start : start + window + 1]) for start in starts), strict=True
+    )
+    return TextQuality.of(
+        np.concatenate(losses),
+        np.concatenate(fp32_losses),
+        text=text.name,
+        text_sha256=text.sha256,
+        is_calibrated_on=calibrated.knows(text),
+    )
+
+
 def _check_sizes(tokens: int, window: int) -> None:
     for name, found, fewest in (("tokens", tokens, FEWEST_TOKENS), ("window", window, 1)):
         if found < fewest:
             raise WorkloadError(f"{name}: found {found}, allowed: {fewest} or more")
 
 
-def _token_ids(
-    network: LanguageModel, content: str, name: str, tokens: int, window: int
-) -> list[int]:
+def _token_ids(network: LanguageModel, text: Text, tokens: int, window: int) -> list[int]:
     """Return the tokens to read and the one after them."""
     longest = network.weights.config.context
     if min(tokens, window) > longest:
@@ -139,10 +155,10 @@ def _token_ids(
             f"window: found {window} tokens, allowed: up to {longest}, as many as model "
             f"'{network.name}' reads at once"
         )
-    ids = network.tokenizer.encode(content)
+    ids = network.tokenizer.encode(text.content)
     if tokens >= len(ids):
         raise WorkloadError(
-            f"text {name} has {len(ids)} tokens; found tokens = {tokens}, "
+            f"text {text.name} has {len(ids)} tokens; found tokens = {tokens}, "
             f"allowed: fewer than it has, so that one is left to predict"
         )
     return ids[: tokens + 1]

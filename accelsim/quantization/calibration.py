@@ -1,9 +1,7 @@
 """The calibration of a whole model: what the input of every linear is to be quantized with."""
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +17,9 @@ from accelsim.workload.model.forward import (
     plain_linear,
     rope_rotation,
 )
-from accelsim.workload.model.language import DEFAULT_TEXT, LanguageModel, load_model, read_text
+from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array, LlamaWeights
+from accelsim.workload.model.texts import CALIBRATED_KINDS, Sources, Text, read_texts
 from accelsim.workload.tensors import GemmTensors
 
 TokenIds = NDArray[np.int64]
@@ -28,10 +27,10 @@ TokenIds = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """What of a text is read. Raises QuantizationError for what is impossible."""
+    """What of every text is read. Raises QuantizationError for what is impossible."""
 
-    windows: int = 64
-    """Windows of text."""
+    windows: int = 4
+    """Windows of every text."""
     window: int = 1024
     """Tokens in a window."""
     first_token: int = 8192
@@ -46,15 +45,23 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SampledText:
+    """A text that was read."""
+
+    name: str
+    """Its kind, or its file."""
+    sha256: str
+    """Hash of all of it in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Where a calibration comes from."""
 
     model: str
     """Name of the model."""
-    text: str
-    """File that was read, or the module of the default text."""
-    text_sha256: str
-    """Hash of that text in UTF-8."""
+    texts: tuple[SampledText, ...]
+    """The mixture that was read."""
     sampling: Sampling
     options: GroupOptions
     version: str = VERSION
@@ -107,16 +114,16 @@ def calibrate(
     model: str,
     options: GroupOptions,
     sampling: Sampling,
-    text: Path | None = None,
+    text: Sources = CALIBRATED_KINDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Return the groups of all linears of a fetched model, from what it sees of a text in FP32.
+    """Return the groups of all linears of a fetched model, from what it sees of texts in FP32.
 
-    Without a file the text is the Python language reference. `progress` takes the layers done and
-    all layers. The inputs of one layer are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
+    `text` is one or several kinds or files. `progress` takes the layers done and all layers. The
+    inputs of one layer are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
     """
-    network, content = load_model(model), read_text(text)
-    windows = sampled_windows(network, content, sampling)
+    network, mixture = load_model(model), read_texts(text)
+    windows = np.concatenate([sampled_windows(network, text, sampling) for text in mixture])
     layers = network.weights.config.layers
     inputs = {}
     progress(0, layers)
@@ -125,17 +132,18 @@ def calibrate(
             key = f"layer{layer}.{name}"
             inputs[key] = _groups(key, samples, options)
         progress(layer + 1, layers)
-    provenance = Provenance(
-        model=model,
-        text=DEFAULT_TEXT if text is None else str(text),
-        text_sha256=hashlib.sha256(content.encode()).hexdigest(),
-        sampling=sampling,
-        options=options,
-    )
-    return Calibration(provenance, inputs)
+    return Calibration(provenance_of(model, mixture, sampling, options), inputs)
 
 
-def sampled_windows(network: LanguageModel, content: str, sampling: Sampling) -> TokenIds:
+def provenance_of(
+    model: str, texts: Sequence[Text], sampling: Sampling, options: GroupOptions
+) -> Provenance:
+    """Return where a calibration comes from that read such texts."""
+    read = tuple(SampledText(name=text.name, sha256=text.sha256) for text in texts)
+    return Provenance(model=model, texts=read, sampling=sampling, options=options)
+
+
+def sampled_windows(network: LanguageModel, text: Text, sampling: Sampling) -> TokenIds:
     """Return the token ids [windows, window] to read of a text.
 
     Raises an AccelsimError for windows longer than the model can read, or a text that is too short.
@@ -147,8 +155,13 @@ def sampled_windows(network: LanguageModel, content: str, sampling: Sampling) ->
             f"'{network.name}' reads at once"
         )
     stop = sampling.first_token + sampling.windows * sampling.window
-    ids = network.token_ids(content, stop)[sampling.first_token :]
-    return np.reshape(ids, (sampling.windows, sampling.window))
+    ids = network.tokenizer.encode(text.content)
+    if len(ids) < stop:
+        raise QuantizationError(
+            f"text {text.name} has {len(ids)} tokens, found windows up to token {stop}; allowed: "
+            f"as many windows as it has tokens for, or a smaller first_token"
+        )
+    return np.reshape(ids[sampling.first_token : stop], (sampling.windows, sampling.window))
 
 
 def _groups(name: str, samples: Array, options: GroupOptions) -> ChannelGroups:

@@ -24,6 +24,7 @@ _PARTS = {
     "group": np.uint8,
     "scale": np.float64,
     "channel_peaks": np.float32,
+    "clipped": np.float64,
 }
 
 
@@ -82,6 +83,11 @@ def _provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
         raise QuantizationError(
             f"{path}: found no calibration; allowed: what `accelsim calibrate` wrote"
         )
+    if '"text_sha256"' in metadata[_KEY]:
+        raise QuantizationError(
+            f"{path}: found a calibration of accelsim 0.2.0 or before, which does not say what was "
+            f"clipped; allowed: what `accelsim calibrate` writes now"
+        )
     try:
         return _PROVENANCE.validate_json(metadata[_KEY])
     except (ValidationError, QuantizationError) as error:
@@ -94,6 +100,7 @@ def _groups(name: str, arrays: Arrays, provenance: Provenance) -> ChannelGroups:
     parts = {part: _part(name, part, arrays) for part in _PARTS}
     chunks, k = parts["bias"].shape if parts["bias"].ndim == 2 else (0, 0)
     shapes = {"bias": (chunks, k), "group": (chunks, k), "scale": (chunks,), "channel_peaks": (k,)}
+    shapes["clipped"] = (chunks,)
     for part, shape in shapes.items():
         if parts[part].shape != shape or not chunks * k:
             raise QuantizationError(

@@ -8,6 +8,17 @@ one group become those of the next by a shift of one bit.
 
 Source: Lee, Lee and Sim, "Tender: Accelerating Large Language Models via Tensor Decomposition and
 Runtime Requantization", ISCA 2024, arXiv 2406.12930, section III.
+
+That is `base: static`. With `base: row`, which is not in the paper, groups stay static and TMax
+does not: every row r finds its own, max_c |x_rc - bias_c| 2^g_c, as a scale per token is found
+(ZeroQuant, arXiv 2206.01861, section 4.1). How much larger one channel is than another is a
+property of the model, how large all of them are one of the token; so the groups hold for text of
+another kind, where a static range clips. Sums of one group still become those of the next by a
+shift.
+
+With few levels the largest value of a row should be clipped. So a row may try several bases,
+TMax_r / 2^(i/4) for i = 0, 1, ..., and take the one of the smallest squared error. For the same
+reason the range of a channel may leave out its rarest values: a quantile of their magnitudes.
 """
 
 from collections.abc import Iterator
@@ -21,16 +32,22 @@ from accelsim.errors import QuantizationError
 from accelsim.quantization.codes import (
     SMALLEST_SCALE,
     Codes,
+    Quantized,
     Scales,
     Values,
     check_finite,
+    clipped_share,
     encode,
     largest_code,
 )
+from accelsim.quantization.row_bases import best_rows
 
 GroupRounding = Literal["up", "down", "best"]
 """Which scale a channel gets: the next larger power of two, the next smaller one, which clips its
 ends, or for every channel that of the two with the smaller squared error."""
+GroupBase = Literal["row", "static"]
+"""Where the scale of group 0 comes from: every row finds it in the run, or it is calibrated."""
+LARGEST_CANDIDATES = 8
 LARGEST_GROUPS = 32
 """A 32-bit accumulator holds nothing that was shifted further."""
 
@@ -51,19 +68,30 @@ class GroupOptions:
 
     bits: int = 8
     """Bits of a code: 4 or 8."""
+    base: GroupBase = "row"
+    """Where the scale of group 0 comes from."""
     groups: int = 8
     """Groups of channels."""
-    chunk_rows: int = 256
-    """Rows that share bias, scale and groups."""
+    chunk_rows: int = 1024
+    """Rows that share bias, groups and, if it is static, the scale."""
     first_rows: int = 0
     """Rows at the start of a text that are a chunk of their own; 0: none."""
-    use_bias: bool = True
+    use_bias: bool = False
     """Whether every channel is shifted by the middle of its range."""
     rounding: GroupRounding = "up"
     """How the range of a channel becomes a scale."""
+    quantile: float = 1.0
+    """Share of the values of a channel that its range holds."""
+    candidates: int = 1
+    """Bases that a row tries, if it finds its own."""
 
     def __post_init__(self) -> None:
         largest_code(self.bits)
+        self._check_base()
+        if not 0 < self.quantile <= 1:
+            raise QuantizationError(
+                f"quantile: found {self.quantile}, allowed: above 0, and 1 at most"
+            )
         if not 1 <= self.groups <= LARGEST_GROUPS:
             raise QuantizationError(f"groups: found {self.groups}, allowed: 1 to {LARGEST_GROUPS}")
         if self.chunk_rows < 1:
@@ -73,9 +101,26 @@ class GroupOptions:
                 f"first_rows: found {self.first_rows}, "
                 f"allowed: 0 to {self.chunk_rows - 1}, fewer than chunk_rows"
             )
-        if self.rounding not in get_args(GroupRounding):
-            allowed = ", ".join(get_args(GroupRounding))
-            raise QuantizationError(f"rounding: found '{self.rounding}', allowed: {allowed}")
+        for name, words in (("rounding", GroupRounding), ("base", GroupBase)):
+            if (found := getattr(self, name)) not in get_args(words):
+                allowed = ", ".join(get_args(words))
+                raise QuantizationError(f"{name}: found '{found}', allowed: {allowed}")
+
+    def _check_base(self) -> None:
+        if not 1 <= self.candidates <= LARGEST_CANDIDATES:
+            raise QuantizationError(
+                f"candidates: found {self.candidates}, allowed: 1 to {LARGEST_CANDIDATES}"
+            )
+        if self.base == "static" and self.candidates > 1:
+            raise QuantizationError(
+                f"candidates: found {self.candidates} with base = static, allowed: 1; "
+                f"with base = row every row takes the best of them"
+            )
+        if self.base == "row" and self.rounding == "best":
+            raise QuantizationError(
+                "rounding: found best with base = row, allowed: up, down; what a channel loses is "
+                "judged with a scale that is known before"
+            )
 
     def chunk_starts(self, rows: int) -> list[int]:
         """Return the first row of every chunk of so many rows."""
@@ -96,9 +141,12 @@ class ChannelGroups:
     group: Indices
     """Group of every channel [chunks, k]; 0 has the largest scale."""
     scale: Scales
-    """Value of one step in group 0 [chunks], FP32 numbers; that of group g is scale / 2^g."""
+    """Value of one step in group 0 [chunks], FP32 numbers; that of group g is scale / 2^g. If every
+    row finds its own, that of the row with the largest."""
     channel_peaks: Values
     """Largest magnitude of every channel before the bias [k], which other schemes go by."""
+    clipped: NDArray[np.float64]
+    """Share of the codes that the calibration saw clipped [chunks]."""
 
     @property
     def chunks(self) -> int:
@@ -123,13 +171,32 @@ class ChannelGroups:
         return np.argsort(group, kind="stable").astype(np.int32), starts.astype(np.int64)
 
     def channel_scales(self, chunk: int) -> Scales:
-        """Return the value of one step of every channel [k]."""
+        """Return the calibrated value of one step of every channel [k]."""
         return _steps(float(self.scale[chunk]), self.group[chunk])
+
+    def channel_factors(self, chunk: int) -> Values:
+        """Return 2^group of every channel [k], by which groups become as large as group 0."""
+        factors: Values = np.exp2(self.group[chunk].astype(np.float32))
+        return factors
+
+    def quantize(self, x: Values, span: Span) -> Quantized:
+        """Return the codes of the rows of a span of x [rows, k], less their bias.
+
+        The scale is [1, k], or [rows, k] if every row has its own.
+        """
+        check_finite(x[span.start : span.stop])
+        rows = x[span.start : span.stop] - self.bias[span.chunk]
+        bits = self.options.bits
+        if self.options.base == "static":
+            scale = self.channel_scales(span.chunk)[None]
+            return Quantized(encode(rows, scale, bits), scale)
+        factors = self.channel_factors(span.chunk)
+        codes, scale = best_rows(rows * factors, factors, bits, self.options.candidates)
+        return Quantized(codes, scale / factors)
 
     def encode(self, x: Values, span: Span) -> Codes:
         """Return the codes of the rows of a span of x [rows, k]."""
-        rows = x[span.start : span.stop] - self.bias[span.chunk]
-        return encode(rows, self.channel_scales(span.chunk), self.options.bits)
+        return self.quantize(x, span).codes
 
 
 def channel_groups(samples: Values, options: GroupOptions) -> ChannelGroups:
@@ -151,13 +218,33 @@ def channel_groups(samples: Values, options: GroupOptions) -> ChannelGroups:
         check_finite(samples, "activations")
     chunks = [_chunk(*each, options) for each in zip(parts, low, high, strict=True)]
     bias, group, scale = zip(*chunks, strict=True)
+    clipped = [_clipped(part, *own, options) for part, own in zip(parts, chunks, strict=True)]
     return ChannelGroups(
         options=options,
         bias=np.stack(bias),
         group=np.stack(group),
         scale=np.array(scale),
         channel_peaks=peaks.astype(np.float32),
+        clipped=np.array(clipped),
     )
+
+
+def _clipped(
+    samples: Values, bias: Values, group: Indices, scale: float, options: GroupOptions
+) -> float:
+    """Return the share of codes of a chunk that are clipped: none if the range is the row's."""
+    bits, factors = options.bits, np.exp2(group.astype(np.float32))
+
+    def share(rows: Values) -> float:
+        if options.base == "static":
+            return clipped_share(rows, _steps(scale, group), bits)
+        scaled = rows * factors
+        return clipped_share(scaled, best_rows(scaled, factors, bits, options.candidates)[1], bits)
+
+    if options.base == "row" and options.candidates == 1:
+        return 0.0
+    # One sample after the other: the numbers in between are larger than the samples.
+    return float(np.mean([share(each - bias) for each in samples]))
 
 
 def _chunk(
@@ -170,6 +257,9 @@ def _chunk(
     low, high = lowest.astype(np.float64), highest.astype(np.float64)
     bias = ((low + high) / 2 * options.use_bias).astype(np.float32)
     ranges = np.maximum(high - bias, bias - low)
+    if options.quantile < 1:
+        flat = np.abs(samples - bias).reshape(-1, samples.shape[-1])
+        ranges = np.quantile(flat, options.quantile, axis=0).astype(np.float64)
     # The last group's scale is still a normal FP32 number.
     floor = SMALLEST_SCALE * 2.0 ** (options.groups - 1)
     scale = float(np.float32(max(ranges.max() / largest_code(options.bits), floor)))

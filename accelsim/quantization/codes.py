@@ -73,6 +73,14 @@ def encode(values: Values, scale: Any, bits: int) -> Codes:
     return codes
 
 
+def clipped_share(values: Values, scale: Any, bits: int) -> float:
+    """Return how many of the values are clipped when they become codes, as a share of all."""
+    largest = largest_code(bits)
+    with np.errstate(over="ignore"):
+        steps = np.rint(np.asarray(values, np.float32) * reciprocal(scale))
+    return float(np.mean((steps > largest) | (steps < -largest - 1)))
+
+
 def check_finite(values: NDArray[Any], what: str = "values") -> None:
     """Raise QuantizationError if any of `values` is infinite or NaN."""
     wrong = int(np.count_nonzero(~np.isfinite(values)))

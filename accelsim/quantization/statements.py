@@ -33,8 +33,7 @@ def grouped_values(x: Values, groups: ChannelGroups) -> Result:
     """Return what the codes of x in channel groups stand for, the bias added back [rows, k]."""
     values = np.empty(x.shape)
     for span in groups.spans(len(x)):
-        steps = groups.encode(x, span) * groups.channel_scales(span.chunk)
-        values[span.start : span.stop] = steps + groups.bias[span.chunk]
+        values[span.start : span.stop] = groups.quantize(x, span).values + groups.bias[span.chunk]
     return values
 
 

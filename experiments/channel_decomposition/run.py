@@ -84,6 +84,8 @@ elements without it; the cubes are as large as lets them keep up with what is le
 
 
 Point = dict[str, object]
+PUBLISHED: Point = {"base": "static", "use_bias": True, "chunk_rows": 256}
+"""Channel groups as their paper has them."""
 
 
 def schemes(with_fp16: bool) -> Iterator[tuple[str, str, int, int, dict[str, object]]]:
@@ -94,8 +96,9 @@ def schemes(with_fp16: bool) -> Iterator[tuple[str, str, int, int, dict[str, obj
         own = {"activation_bits": bits, "weight_bits": bits, "input": "quantized"}
         yield "no shift", "quantized", bits, 0, own
         for groups in GROUPS:
-            yield "shift", "tender", bits, groups, own | {"groups": groups}
-            yield "no shift", "requantized", bits, groups, own | {"groups": groups}
+            grouped = own | PUBLISHED | {"groups": groups}
+            yield "shift", "tender", bits, groups, grouped
+            yield "no shift", "requantized", bits, groups, grouped
         for share in SHARES:
             split = own | {"outlier_share": share}
             yield f"mixed {100 * share:.0f} %", "outlier_split", bits, 0, split

@@ -6,7 +6,6 @@ the calibrations that it needs; a run that was stopped goes on where it stopped.
 (`accelsim model fetch smollm2`).
 """
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,21 +20,17 @@ from schemes import Linears, Operands
 from accelsim.errors import WorkloadError
 from accelsim.quantization.calibration import (
     Calibration,
-    Provenance,
     Sampling,
     inputs_of_layers,
+    provenance_of,
     sampled_windows,
 )
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.quantization.schemes import MIGRATION_STRENGTH
 from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, token_losses
-from accelsim.workload.model.language import (
-    DEFAULT_TEXT,
-    LanguageModel,
-    default_text,
-    load_model,
-)
+from accelsim.workload.model.language import LanguageModel, default_text, load_model
+from accelsim.workload.model.texts import DEFAULT_KIND, read_texts
 
 MODEL = "smollm2"
 WINDOWS, WINDOW = 4, 1024
@@ -64,7 +59,8 @@ class Choice(NamedTuple):
 
 
 def choice(windows: int = 64, **options: Any) -> Choice:
-    return Choice(windows, GroupOptions(**{"first_rows": 1, "chunk_rows": WINDOW} | options))
+    plain = {"base": "static", "first_rows": 1, "chunk_rows": WINDOW, "use_bias": True}
+    return Choice(windows, GroupOptions(**plain | options))
 
 
 CALIBRATIONS = {
@@ -159,11 +155,11 @@ def calibrations(model: LanguageModel, out: Path, names: Iterable[str]) -> dict[
     paths = {name: out / f"{name}.safetensors" for name in names}
     missing = {name for name, path in paths.items() if not path.exists()}
     if missing:
-        text = default_text()
+        texts = read_texts(DEFAULT_KIND)
         sampling = Sampling(windows=max(CALIBRATIONS[name].windows for name in missing))
         made: dict[str, dict[str, Any]] = {name: {} for name in missing}
         for layer, seen in enumerate(
-            inputs_of_layers(model.weights, sampled_windows(model, text, sampling))
+            inputs_of_layers(model.weights, sampled_windows(model, texts[0], sampling))
         ):
             print(f"calibrating layer {layer}", flush=True)
             for input_name, samples in seen.items():
@@ -173,13 +169,7 @@ def calibrations(model: LanguageModel, out: Path, names: Iterable[str]) -> dict[
                     made[name][f"layer{layer}.{input_name}"] = groups
         for name, inputs in made.items():
             windows, options = CALIBRATIONS[name]
-            provenance = Provenance(
-                model=MODEL,
-                text=DEFAULT_TEXT,
-                text_sha256=hashlib.sha256(text.encode()).hexdigest(),
-                sampling=Sampling(windows=windows),
-                options=options,
-            )
+            provenance = provenance_of(MODEL, texts, Sampling(windows=windows), options)
             save_calibration(Calibration(provenance, inputs), paths[name])
     return {name: load_calibration(path) for name, path in paths.items()}
 

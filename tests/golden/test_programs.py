@@ -20,6 +20,8 @@ def attention(**sizes):
     return AttentionProblem(kind="attention", name="tiny", **sizes)
 
 
+PUBLISHED = {"groups": 2, "chunk_rows": 2, "base": "static", "use_bias": True}
+"""Channel groups as their paper has them."""
 PROGRAMS = {
     "gemm": (
         GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=7),
@@ -43,11 +45,19 @@ PROGRAMS = {
     ),
     "tender": (
         GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=6),
-        {"groups": 2, "chunk_rows": 2, "tile_n": 4, "tile_k": 4, "activation_bits": 4},
+        {"tile_n": 4, "tile_k": 4, "activation_bits": 4, **PUBLISHED},
+    ),
+    "tender-row": (
+        GemmProblem(kind="gemm", name="tiny", m=3, n=5, k=6),
+        {"groups": 2, "tile_n": 4, "activation_bits": 4},
+    ),
+    "tender-candidates": (
+        GemmProblem(kind="gemm", name="tiny", m=2, n=3, k=4),
+        {"groups": 2, "activation_bits": 4, "candidates": 2},
     ),
     "requantized": (
         GemmProblem(kind="gemm", name="tiny", m=2, n=3, k=4),
-        {"groups": 2, "input": "quantized"},
+        {"input": "quantized", **PUBLISHED},
     ),
     "quantized": (GemmProblem(kind="gemm", name="tiny", m=2, n=3, k=4), {}),
     "int_flash": (

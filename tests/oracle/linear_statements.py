@@ -27,6 +27,20 @@ def weights_of(tensors, bits, shared_by="column"):
     return quantize(tensors.b, bits)
 
 
+def rows_scale(quantized, groups, chunk):
+    """Return the scale of group 0 of every row in FP32 [rows, 1], where rows find their own."""
+    return (quantized.scale[:, :1] * groups.channel_factors(chunk)[0]).astype(np.float32)
+
+
+def scaled_sums(sums, x, groups, span, weights):
+    """Return sums of the unit of the last group as values in FP32, as the epilogue scales them."""
+    last, chunk = 2.0 ** (1 - groups.options.groups), span.chunk
+    if groups.options.base == "static":
+        return sums * (groups.scale[chunk] * last * weights.scale).astype(np.float32)
+    values = sums * (last * weights.scale).astype(np.float32)
+    return values * rows_scale(groups.quantize(x, span), groups, chunk)
+
+
 def shifted_result(tensors, options, weights):
     """Return tender's Y bit by bit: exact sums, then FP32 for scale and bias, then FP16."""
     groups = channel_groups(tensors.a[None], options)
@@ -34,8 +48,7 @@ def shifted_result(tensors, options, weights):
     for span in groups.spans(len(tensors.a)):
         group = groups.group[span.chunk]
         sums = shifted_sums(groups.encode(tensors.a, span), weights.codes, group, options.groups)
-        last = groups.scale[span.chunk] * 2.0 ** (1 - options.groups)
-        values = sums.astype(np.float32) * (last * weights.scale).astype(np.float32)
+        values = scaled_sums(sums.astype(np.float32), tensors.a, groups, span, weights)
         parts.append(values + _bias_row(groups, span.chunk, weights))
     return np.concatenate(parts).astype(np.float16).astype(np.float32)
 
@@ -64,8 +77,7 @@ def requantized_result(tensors, options, weights):
             members = group == index
             sums = codes[:, members] @ weights.codes[members]
             total += sums.astype(np.float32) * np.float32(2.0 ** (options.groups - 1 - index))
-        last = groups.scale[span.chunk] * 2.0 ** (1 - options.groups)
-        values = total * (last * weights.scale).astype(np.float32)
+        values = scaled_sums(total, tensors.a, groups, span, weights)
         parts.append(values + _bias_row(groups, span.chunk, weights))
     return np.concatenate(parts).astype(np.float16).astype(np.float32)
 

@@ -101,7 +101,7 @@ def emulated_head(q, k, v, v_steps, causal, options, weight_bits, tile_k):
 def test_every_bit_is_as_specified(bits, weight_bits, groups, causal):
     problem = problem_of(heads=2, group=2, causal=causal)
     tensors = normal_tensors(problem)
-    options = GroupOptions(bits=bits, groups=groups, chunk_rows=6, use_bias=False)
+    options = GroupOptions(bits=bits, base="static", groups=groups, chunk_rows=6)
     expected = []
     for head, q in enumerate(tensors.q):
         k, v = tensors.k[head // 2], tensors.v[head // 2]

@@ -225,9 +225,7 @@ def calibration(tmp_path):
     """A file in which channel 7 has the largest values, 40, and all others 1."""
     options, samples = GroupOptions(), np.ones((1, 4, 10), SINGLE)
     samples[..., 7] = 40
-    provenance = Provenance(
-        model="toy", text="t", text_sha256="0", sampling=Sampling(), options=options
-    )
+    provenance = Provenance(model="toy", texts=(), sampling=Sampling(), options=options)
     path = tmp_path / "toy.safetensors"
     groups = {"layer0.qkv_input": channel_groups(samples, options)}
     save_calibration(Calibration(provenance, groups), path)

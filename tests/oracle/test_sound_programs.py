@@ -24,7 +24,12 @@ GROUPED = {"groups": 3, "chunk_rows": 5, "tile_n": 6, "tile_k": 7}
 RUNS = {
     "gemm": [{}, {"tile_m": 5, "tile_n": 4, "tile_k": 7}, {"b_layout": "nk", "tile_k": 6}],
     "grouped_gemm": [{}, {"tile_m": 5, "tile_n": 4, "tile_k": 7}, {"b_layout": "nk"}],
-    "tender": [GROUPED, {**GROUPED, "input": "quantized"}],
+    "tender": [
+        GROUPED,
+        {**GROUPED, "input": "quantized"},
+        {**GROUPED, "base": "static", "use_bias": True},
+        {**GROUPED, "candidates": 3},
+    ],
     "requantized": [GROUPED, {**GROUPED, "input": "quantized"}],
     "quantized": [{}, {"tile_n": 6, "tile_k": 7}],
     "smoothquant": [{"tile_n": 6, "tile_k": 7}],

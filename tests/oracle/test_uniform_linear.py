@@ -29,7 +29,8 @@ seeds = st.integers(0, 2**32)
 @given(sides, sides, st.integers(1, 60), bits, bits, st.integers(1, 16), st.integers(1, 40), seeds)
 def test_explicit_requantization_needs_no_shift(m, n, k, of_x, of_w, groups, chunk_rows, seed):
     problem, tensors = linear(m, n, k, seed)
-    chosen = {"groups": groups, "chunk_rows": chunk_rows}
+    chosen = {"groups": groups, "chunk_rows": chunk_rows, "use_bias": seed % 3 == 0}
+    chosen["base"] = "row" if seed % 2 else "static"
     _, output = run(
         "requantized",
         problem,

@@ -39,7 +39,8 @@ def relative_error(scheme, bits, seed):
     problem, tensors = linear(1024, 256, 512, seed, outliers=6, dtype=Format.FP32)
     chosen = {"activation_bits": bits, "weight_bits": bits}
     if isinstance(scheme, int):
-        kernel, chosen["groups"] = "tender", scheme
+        kernel = "tender"
+        chosen |= {"groups": scheme, "base": "static", "use_bias": True, "chunk_rows": 256}
     else:
         kernel, chosen["activation_scale"] = "quantized", scheme
     _, output = run(kernel, problem, tensors, machine=MACHINE, **chosen)

@@ -4,10 +4,15 @@ A tile goes from HBM to codes in FP32: minus its bias, times the reciprocal of i
 half to even and saturated.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.kernels.integer.chunks import RowTiles
 from accelsim.kernels.integer.phases import Loop
+from accelsim.numerics.integer import note_clipped
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
@@ -24,7 +29,9 @@ class Matrices(NamedTuple):
     bias: Tensor
     """[chunks, channels]"""
     reciprocal: Tensor
-    """[chunks, channels]"""
+    """[chunks, channels]; or 2^group, where rows find their base."""
+    worth: Tensor
+    """One over what channels are multiplied by [chunks, channels]."""
     peaks: Tensor
     """Largest magnitude of the rows of every row tile [tiles, 1]."""
     codes: Tensor
@@ -49,6 +56,10 @@ class Layout(NamedTuple):
     """Whether all rows have the step of the largest peak."""
     rotation: int
     """Channels that are rotated together first; 0: none are."""
+    shrink: NDArray[np.float64]
+    """By what the largest magnitude of a row is multiplied for each base that it tries."""
+    clipped: NDArray[np.int64]
+    """How many codes were clipped, where there are numbers [1]."""
     hbm: Matrices
     x: Buffer
     wide: Buffer
@@ -60,6 +71,10 @@ class Layout(NamedTuple):
     scale: Buffer
     peaks: Buffer
     turned: Buffer
+    large: Buffer
+    tried: Buffer
+    worth: Buffer
+    choice: Buffer
 
 
 class Piece(NamedTuple):
@@ -73,7 +88,19 @@ class Piece(NamedTuple):
     cols: int
 
 
-_OPTIONAL = ("bias", "reciprocal", "peak", "part", "scale", "peaks", "turned")
+_OPTIONAL = (
+    "bias",
+    "reciprocal",
+    "peak",
+    "part",
+    "scale",
+    "peaks",
+    "turned",
+    "large",
+    "tried",
+    "worth",
+    "choice",
+)
 
 
 def layout_of(
@@ -82,6 +109,7 @@ def layout_of(
     hbm: dict[str, Tensor],
     buffers: dict[str, Buffer],
     rotation: int = 0,
+    shrink: Sequence[float] = (1.0,),
 ) -> Layout:
     """Return the layout of X in these tiles; it does without what hbm and buffers lack."""
     tensors = dict.fromkeys(Matrices._fields, builder.no_tensor()) | hbm
@@ -95,6 +123,8 @@ def layout_of(
         has_bias="bias" in hbm,
         is_shared="peaks" in hbm,
         rotation=rotation,
+        shrink=np.array(shrink),
+        clipped=np.zeros(1, np.int64),
         hbm=Matrices(**tensors),
         **tiles,
     )
@@ -120,8 +150,8 @@ def encode_static(p, phase, k):
     """All tiles of X, a work item each."""
     for item in range(len(k.row_tiles) * k.panels):
         al.begin_item(p, phase)
-        at = _piece(item // k.panels, item % k.panels, k)
-        x, wide = _tiles(at, k)
+        at = piece_at(item // k.panels, item % k.panels, k)
+        x, wide = tiles_at(at, k)
         factor = al.tile(k.reciprocal, at.turn, 1, at.cols)
         al.load(p, x, k.hbm.x, at.row, at.col)
         x = _turned(p, x, k)
@@ -132,7 +162,7 @@ def encode_static(p, phase, k):
             al.subtract_row(p, wide, x, bias)
             x = wide
         al.multiply_row(p, wide, x, factor)
-        _store_codes(p, wide, at, k)
+        store_codes(p, wide, at, k)
 
 
 @jit
@@ -151,21 +181,22 @@ def encode_dynamic(p, phase, k):
     for item in range(len(k.row_tiles)):
         al.begin_item(p, phase)
         peak = _shared_peak(p, item, k) if k.is_shared else _row_peaks(p, item, k)
-        factor = _factors(p, item, peak, k)
+        factor = row_factors(p, item, peak, k)
         for panel in range(k.panels):
-            at = _piece(item, panel, k)
-            x, wide = _tiles(at, k)
+            at = piece_at(item, panel, k)
+            x, wide = tiles_at(at, k)
             if k.is_shared or k.panels > 1:
                 al.load(p, x, k.hbm.x, at.row, at.col)
                 x = _turned(p, x, k)
             elif k.rotation > 0:
                 x = al.tile(k.turned, 0, at.rows, at.cols)
             al.multiply_column(p, wide, x, factor)
-            _store_codes(p, wide, at, k)
+            store_codes(p, wide, at, k)
 
 
 @jit_inner
-def _piece(row_tile, panel, k):
+def piece_at(row_tile, panel, k):
+    """A tile of X by its place."""
     chunk, row, rows = k.row_tiles[row_tile]
     col = panel * k.tile_k
     return Piece(
@@ -174,7 +205,7 @@ def _piece(row_tile, panel, k):
 
 
 @jit_inner
-def _tiles(at, k):
+def tiles_at(at, k):
     """A tile of X, as it comes and in FP32."""
     return al.tile(k.x, at.turn, at.rows, at.cols), al.tile(k.wide, at.turn, at.rows, at.cols)
 
@@ -195,8 +226,8 @@ def _row_peaks(p, item, k):
     rows = k.row_tiles[item, 2]
     peak, part = al.tile(k.peak, item, rows, 1), al.tile(k.part, item, rows, 1)
     for panel in range(k.panels):
-        at = _piece(item, panel, k)
-        x, wide = _tiles(at, k)
+        at = piece_at(item, panel, k)
+        x, wide = tiles_at(at, k)
         al.load(p, x, k.hbm.x, at.row, at.col)
         al.magnitude(p, wide, _turned(p, x, k))
         if panel == 0:
@@ -219,7 +250,7 @@ def _shared_peak(p, item, k):
 
 
 @jit_inner
-def _factors(p, item, peak, k):
+def row_factors(p, item, peak, k):
     """Store the step of every row, peak / largest code, and return its reciprocal."""
     part, scale = al.tile(k.part, item, peak.rows, 1), al.tile(k.scale, item, peak.rows, 1)
     al.fill(p, part, k.largest)
@@ -233,7 +264,9 @@ def _factors(p, item, peak, k):
 
 
 @jit_inner
-def _store_codes(p, wide, at, k):
+def store_codes(p, wide, at, k):
+    """Store what was divided by its step as codes."""
+    note_clipped(k.clipped, wide.data, at.rows, at.cols, k.largest)
     codes = al.tile(k.codes, at.turn, at.rows, at.cols)
     al.convert(p, codes, wide)
     al.store(p, k.hbm.codes, at.row, at.col, codes)

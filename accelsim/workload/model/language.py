@@ -10,9 +10,6 @@ from accelsim.workload.model.llama import LlamaWeights, read_llama
 from accelsim.workload.model.release import model_path
 from accelsim.workload.model.tokenizer import Tokenizer
 
-DEFAULT_TEXT = "pydoc_data.topics"
-"""Module whose texts are read when no file is named; every Python carries it."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LanguageModel:
@@ -64,7 +61,7 @@ def read_text(path: Path | None) -> str:
 
 
 def default_text() -> str:
-    """Return the language reference that comes with this Python, its topics in sorted order."""
+    """Return the language reference that comes with every Python, its topics in sorted order."""
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))

@@ -281,13 +281,15 @@ def test_schema_is_json(accelsim_command, kind, key):
 def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command, simulator):
     done = accelsim_command("quality", "--kernel", "flash")
     assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n")
-    assert simulator.calls == [("smollm2", "flash", {}, "ascend-910b", None, 1024, 1024, None)]
+    assert simulator.calls == [
+        ("smollm2", "flash", {}, "ascend-910b", ["reference"], 1024, 1024, None)
+    ]
     assert "flash in smollm2" in done.stderr
 
 
 def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
     done = accelsim_command("quality", "--linear", "gemm(tile_m=64)")
-    expected = ("smollm2", None, {}, "ascend-910b", None, 1024, 1024, "gemm(tile_m=64)")
+    expected = ("smollm2", None, {}, "ascend-910b", ["reference"], 1024, 1024, "gemm(tile_m=64)")
     assert simulator.calls == [expected]
     assert "gemm(tile_m=64) in smollm2" in done.stderr
 
@@ -303,7 +305,17 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
         "--set",
         "machine.cores=4",
     )
-    words += ("--text", tmp_path / "t.txt", "--window", "4", "--format", "json", "--verbose")
+    words += (
+        "--text",
+        tmp_path / "t.txt",
+        "--text",
+        "legal",
+        "--window",
+        "4",
+        "--format",
+        "json",
+        "--verbose",
+    )
     done = accelsim_command("quality", "--kernel", "flash", *words)
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
     expected = (
@@ -311,7 +323,7 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
         "flash",
         {"machine.cores": "4"},
         "edge-npu",
-        tmp_path / "t.txt",
+        [str(tmp_path / "t.txt"), "legal"],
         8,
         4,
         None,
@@ -359,16 +371,25 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
 
     monkeypatch.setattr(calibration, "calibrate", calibrate)
     monkeypatch.setattr(calibration_file, "save_calibration", lambda *call: calls.append(call))
-    words = ("--bits", "4", "--groups", "6", "--chunk-rows", "64", "--first-rows", "0", "--no-bias")
-    words += ("--rounding", "best", "--windows", "3", "--window", "32", "--first-token", "7")
-    done = accelsim_command("calibrate", "--out", path, *words, "--text", tmp_path / "t.txt")
+    words = ("--bits", "4", "--groups", "6", "--chunk-rows", "64", "--first-rows", "1", "--bias")
+    words += ("--base", "static", "--rounding", "best", "--quantile", "0.9")
+    words += ("--windows", "3", "--window", "32", "--first-token", "7")
+    texts = ("--text", tmp_path / "t.txt", "--text", "code")
+    done = accelsim_command("calibrate", "--out", path, *words, *texts)
     assert done.exit_code == 0
     options = GroupOptions(
-        bits=4, groups=6, chunk_rows=64, first_rows=0, use_bias=False, rounding="best"
+        bits=4,
+        base="static",
+        groups=6,
+        chunk_rows=64,
+        first_rows=1,
+        use_bias=True,
+        rounding="best",
+        quantile=0.9,
     )
     sampling = Sampling(windows=3, window=32, first_token=7)
     (arguments, (_, written)) = calls
-    assert arguments == ("smollm2", options, sampling, tmp_path / "t.txt")
+    assert arguments == ("smollm2", options, sampling, [str(tmp_path / "t.txt"), "code"])
     assert written == path
     assert f"wrote 8 inputs of linears to {path}" in done.stderr.replace("\n", "")
 
@@ -378,6 +399,7 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
     [
         (("--bits", "5"), "bits: found 5, allowed: 4 or 8"),
         (("--rounding", "x"), "rounding: found 'x', allowed: up, down, best"),
+        (("--base", "x"), "base: found 'x', allowed: row, static"),
         (("--windows", "0"), "windows: found 0, allowed: 1 or more"),
         (("--out", "c.npz"), "c.npz: found the ending '.npz', allowed: .safetensors"),
     ],

@@ -44,7 +44,8 @@ CHOSEN = {
     "split_kv": {"tile_k", "splits", "stages"},
     "sift": {"tile_k", "warmup"},
     "sparse": {"block"},
-    "tender": {"tile_m", "tile_n", "tile_k", "groups", "chunk_rows", "use_bias", "rounding"},
+    "tender": {"tile_m", "tile_n", "tile_k", "base", "groups", "chunk_rows", "use_bias"}
+    | {"rounding", "quantile", "candidates"},
     "grouped_gemm": {"tile_m", "tile_n", "tile_k", "stages"},
     "mx": {"activations", "weights", "tile_m", "tile_n", "tile_k"},
     "vector": {"tile_elements"},

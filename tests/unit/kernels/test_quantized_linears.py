@@ -41,9 +41,7 @@ def calibration(tmp_path):
     """A file with the groups of 3 x 8 samples of 10 channels, made with 4 groups of 8 bits."""
     options, rng = GroupOptions(bits=8, groups=4, chunk_rows=5), np.random.default_rng(1)
     groups = channel_groups(rng.normal(0, 1, (3, 8, 10)).astype(np.float32), options)
-    provenance = Provenance(
-        model="toy", text="t", text_sha256="0", sampling=Sampling(), options=options
-    )
+    provenance = Provenance(model="toy", texts=(), sampling=Sampling(), options=options)
     path = tmp_path / "toy.safetensors"
     save_calibration(Calibration(provenance, {"layer0.qkv_input": groups}), path)
     return path

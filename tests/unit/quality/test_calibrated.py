@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accelsim.bench import Bench
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, ClippingWarning, SamePagesWarning
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.quality.evaluate import evaluate
@@ -20,7 +20,8 @@ from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import load_model
 from tests.tiny_model import TEXT
 
-SAMPLING = Sampling(windows=2, window=8, first_token=0)
+SAMPLING = Sampling(windows=1, window=8, first_token=8)
+"""What lies before is evaluated."""
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def calibrated(text, tmp_path):
     """Make a calibration, and return it with its file."""
 
     def make(**options):
-        made = calibrate("smollm2", GroupOptions(**{"first_rows": 1} | options), SAMPLING, text)
+        made = calibrate("smollm2", GroupOptions(**options), SAMPLING, text)
         path = tmp_path / f"{options.get('bits', 8)}.safetensors"
         save_calibration(made, path)
         return made, path
@@ -36,10 +37,10 @@ def calibrated(text, tmp_path):
     return make
 
 
-def evaluated(text, path, **parameters):
+def evaluated(text, path, tokens=8, **parameters):
     recipe = Recipe("tender", calibration=path, **parameters)
     settings = {"workload.dtype": "fp32"}
-    return evaluate("smollm2", None, settings, "tender-asic", text, tokens=8, linear=recipe)
+    return evaluate("smollm2", None, settings, "tender-asic", text, tokens, linear=recipe)
 
 
 def test_a_linear_is_computed_with_the_groups_of_its_name(calibrated):
@@ -76,4 +77,43 @@ def test_a_calibration_of_another_model(calibrated, text):
         evaluated(text, path)
     assert str(raised.value) == (
         "the calibration is of model 'other', found layer0.q of model 'smollm2'"
+    )
+
+
+def test_a_text_is_known_by_its_content_and_pages_are_warned_of(calibrated, text, tmp_path):
+    path = calibrated()[1]
+    copy, other = tmp_path / "copy.txt", tmp_path / "other.txt"
+    copy.write_text(TEXT)
+    other.write_text(TEXT[::-1])
+    with pytest.warns(SamePagesWarning) as caught:
+        report = evaluated([copy, other], path, tokens=9)
+    assert [each.is_calibrated_on for each in report.texts] == [True, False]
+    assert report.unseen.nll == report.texts[1].nll
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"text {copy}: tokens from 8 on were calibrated on, and 9 are evaluated; read fewer, or "
+        "another text"
+    )
+
+
+def test_other_pages_of_the_same_text_are_no_reason_to_warn(calibrated, text):
+    assert evaluated(text, calibrated()[1]).texts[0].is_calibrated_on
+
+
+def test_codes_that_are_clipped_more_often_than_in_the_calibration(text, tmp_path):
+    """One word again and again shows little of what another has."""
+    quiet, loud = tmp_path / "quiet.txt", tmp_path / "loud.txt"
+    quiet.write_text("hello hello hello hello hello hello")
+    loud.write_text("w" * 30)
+    options = GroupOptions(base="static", groups=2)
+    path = tmp_path / "quiet.safetensors"
+    sampling = replace(SAMPLING, window=5, first_token=0)
+    save_calibration(calibrate("smollm2", options, sampling, quiet), path)
+    with pytest.warns(ClippingWarning) as caught:
+        found = evaluated(loud, path).linears.selection
+    assert found["codes_clipped"] > 2 * found["codes_clipped_in_calibration"]
+    assert str(caught[0].message) == (
+        f"tender: {found['codes_clipped']:.3%} of the codes are clipped, 0.000% in the "
+        "calibration: it has not seen such text; calibrate on more kinds of text, or take "
+        "base=row, whose range follows the text"
     )

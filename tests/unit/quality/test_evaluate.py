@@ -99,13 +99,27 @@ def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):
 
 def test_the_hash_is_that_of_the_file(text):
     report = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=8)
-    assert report.text == str(text)
-    assert report.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
+    (found,) = report.texts
+    assert found.text == str(text)
+    assert found.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
 
 
 def test_without_a_file_the_language_reference_is_read(installed):
     report = evaluate(installed, EXACT, IN_FP32, "edge-npu", tokens=4)
-    assert report.text == "pydoc_data.topics"
+    assert [each.text for each in report.texts] == ["reference"]
+
+
+def test_several_texts_are_read_one_after_the_other(text, tmp_path):
+    other = tmp_path / "o.txt"
+    other.write_text(TEXT[::-1])
+    names = (EXACT, IN_FP32, "edge-npu")
+    both = evaluate("smollm2", *names, [text, other], tokens=6, window=4)
+    alone = [evaluate("smollm2", *names, each, tokens=6, window=4) for each in (text, other)]
+    assert both.texts == tuple(each.texts[0] for each in alone)
+    assert both.tokens == 12
+    assert both.nll_change == pytest.approx(sum(each.nll_change for each in alone) / 2)
+    assert both.attention.cycles == sum(each.attention.cycles for each in alone)
+    assert both.unseen.nll == both.nll
 
 
 def test_progress_counts_the_layers_of_both_passes_of_every_window(text):

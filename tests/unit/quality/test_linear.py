@@ -6,6 +6,7 @@ import pytest
 from accelsim.bench import Bench
 from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import Format
+from accelsim.quality.display import quality_table
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
 from accelsim.simulation import simulate
@@ -106,7 +107,7 @@ def test_both_parts_may_have_kernels_with_their_own_settings(text):
     assert report.attention.recipe == "flash(precision=fp32)"
     assert report.linears.recipe == "gemm(tile_n=16)"
     shown = {"attention: cycles", "linears: cycles"}
-    table = report.__rich__()
+    table = quality_table(report)
     assert shown <= set(table.columns[0]._cells)
     assert table.title == "flash and gemm in smollm2 on ascend-910b-no-l2"
 

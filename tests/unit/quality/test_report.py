@@ -6,8 +6,9 @@ import pytest
 
 from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import Format
-from accelsim.quality.display import quality_table
-from accelsim.quality.report import QualityReport
+from accelsim.quality.display import quality_table, texts_table
+from accelsim.quality.losses import MEASURED
+from accelsim.quality.report import QualityReport, TextQuality
 from accelsim.simulation import simulate
 from accelsim.workload.problem import AttentionProblem
 
@@ -25,17 +26,25 @@ def cost(tmp_path_factory):
     return replace(report, statistics={"kept_fraction": 0.25})
 
 
-def report_of(cost, losses):
-    return QualityReport.of(
-        losses=losses,
-        fp32_losses=FP32_LOSSES,
+def text_of(losses, name="t.txt", is_calibrated_on=False):
+    return TextQuality.of(
+        losses,
+        FP32_LOSSES,
+        text=name,
+        text_sha256="00ff" * 16,
+        is_calibrated_on=is_calibrated_on,
+    )
+
+
+def report_of(cost, *texts):
+    texts = [each if isinstance(each, TextQuality) else text_of(each) for each in texts]
+    return QualityReport.of_texts(
+        tuple(texts),
         attention=cost,
         linears=None,
         nonfinite_outputs=3,
         model="smollm2",
         dtype=Format.FP16,
-        text="t.txt",
-        text_sha256="00ff" * 16,
         window=2,
     )
 
@@ -50,6 +59,36 @@ def test_the_mean_change_and_its_standard_error(cost):
     assert report.perplexity == pytest.approx(np.exp(3.25), rel=1e-15)
     assert report.fp32_perplexity == pytest.approx(np.exp(3.0), rel=1e-15)
     assert report.perplexity_change == pytest.approx(np.exp(0.25) - 1, rel=1e-14)
+    expected = np.exp(0.25) * (0.875 / 3 / 4) ** 0.5
+    assert report.perplexity_change_se == pytest.approx(expected, rel=1e-14)
+    assert report.spread is None
+
+
+def test_of_several_texts_all_is_the_mean_and_what_was_not_calibrated_on_is_apart(cost):
+    seen = text_of(FP32_LOSSES + CHANGES - 0.25, "seen", is_calibrated_on=True)
+    one, other = (text_of(FP32_LOSSES + CHANGES + more, str(more)) for more in (0.25, 0.75))
+    report = report_of(cost, seen, one, other)
+    se = (0.875 / 3 / 4) ** 0.5
+    assert (report.tokens, report.nll_change) == (12, pytest.approx((0 + 0.5 + 1) / 3))
+    assert report.nll_change_se == pytest.approx(se * 3**0.5 / 3, rel=1e-14)
+    assert (report.unseen.tokens, report.unseen.nll_change) == (8, 0.75)
+    assert report.unseen.nll_change_se == pytest.approx(se / 2**0.5, rel=1e-14)
+    # Two numbers differ from their mean by half their distance each.
+    assert report.spread == pytest.approx((np.e - np.e**0.5) / 2**0.5, rel=1e-14)
+
+
+def test_where_all_was_calibrated_on_nothing_is_apart(cost):
+    texts = [text_of(FP32_LOSSES + more, str(more), is_calibrated_on=True) for more in (0, 1)]
+    report = report_of(cost, *texts)
+    assert report.unseen is None
+    assert report.to_dict()["unseen"] is None
+    assert report.spread == pytest.approx((np.e - 1) / 2**0.5, rel=1e-14)
+
+
+def test_one_text_without_a_finite_loss_leaves_no_mean(cost):
+    report = report_of(cost, FP32_LOSSES, text_of(FP32_LOSSES * np.nan, "other"))
+    assert (report.nll, report.nll_change_se, report.spread) == (None, None, None)
+    assert report.nonfinite_losses == 4
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -72,19 +111,24 @@ def test_the_dictionary_holds_quality_and_cost_as_plain_data(cost):
     own = {
         "model": "smollm2",
         "dtype": "fp16",
-        "text": "t.txt",
-        "text_sha256": "00ff" * 16,
         "tokens": 4,
         "window": 2,
         "nonfinite_losses": 0,
         "nonfinite_outputs": 3,
+        "spread": None,
     }
     assert own.items() <= found.items()
-    measured = {"nll", "fp32_nll", "nll_change", "nll_change_se"}
-    measured |= {"perplexity", "fp32_perplexity", "perplexity_change"}
+    (text,) = found["texts"]
+    assert text == {
+        "text": "t.txt",
+        "text_sha256": "00ff" * 16,
+        "is_calibrated_on": False,
+    } | {name: found[name] for name in MEASURED}
+    assert found["unseen"] == {name: found[name] for name in MEASURED}
     of_cost = cost.to_dict()
     shared = set(of_cost) - {"workload", "seed", "accuracy"}
-    assert set(found) == set(own) | measured | {"attention", "linears"}
+    others = {"texts", "unseen", "attention", "linears"}
+    assert set(found) == set(own) | set(MEASURED) | others
     assert found["attention"] == {name: of_cost[name] for name in shared}
     assert found["linears"] is None
 
@@ -111,6 +155,24 @@ def test_the_table_shows_text_quality_selection_and_cost(cost):
     }
     assert shown.items() <= rows.items()
     assert table.caption == "t.txt, SHA-256 00ff00ff00ff00ff"
+    assert not [name for name in rows if "calibrated" in name or "spread" in name]
+
+
+def test_of_several_texts_each_has_a_row_and_the_headline_is_what_is_new(cost):
+    seen = text_of(FP32_LOSSES, "seen", is_calibrated_on=True)
+    report = report_of(cost, seen, text_of(FP32_LOSSES + CHANGES, "new"))
+    columns = [column._cells for column in texts_table(report).columns]
+    first, second = zip(*columns, strict=True)
+    assert first == ("seen", "20.0855", "20.0855", "+0.000%", "0.000%", "yes", "00ff" * 4)
+    assert second == ("new", "20.0855", "25.7903", "+28.403%", "34.673%", "no", "00ff" * 4)
+    names, values = (column._cells for column in quality_table(report).columns)
+    headline = list(zip(names, values, strict=True))[:3]
+    assert headline == [
+        ("change on texts not calibrated on", "+28.403%"),
+        ("its standard error", "34.673%"),
+        ("spread over those texts", "-"),
+    ]
+    assert len(report.__rich__().renderables) == 2
 
 
 def test_the_table_shows_what_does_not_exist_as_a_dash(cost):

@@ -7,18 +7,21 @@ import numpy as np
 import pytest
 
 from accelsim.errors import AccelsimError
-from accelsim.quantization.calibration import Calibration, Sampling, calibrate
+from accelsim.quantization.calibration import Calibration, SampledText, Sampling, calibrate
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.version import VERSION
 from accelsim.workload.archives import read_arrays, write_safetensors
 from accelsim.workload.model.capture import capture_ids
 from accelsim.workload.model.language import load_model
+from accelsim.workload.model.texts import CALIBRATED_KINDS, KINDS
 from accelsim.workload.safetensors_file import read_header, read_metadata
 from accelsim.workload.tensors import GemmTensors
 from tests.tiny_model import FFN, HIDDEN, TEXT
 
-OPTIONS = GroupOptions(groups=4, chunk_rows=4, first_rows=1)
+OPTIONS = GroupOptions(
+    base="static", groups=4, chunk_rows=4, first_rows=1, use_bias=True, rounding="best"
+)
 SAMPLING = Sampling(windows=2, window=6, first_token=3)
 INPUTS = ("qkv_input", "o_input", "gate_up_input", "down_input")
 
@@ -33,7 +36,7 @@ def tensors(linear, model="smollm2", k=HIDDEN):
 
 
 def same(one, other):
-    parts = ("bias", "group", "scale", "channel_peaks")
+    parts = ("bias", "group", "scale", "channel_peaks", "clipped")
     equal = (np.array_equal(getattr(one, part), getattr(other, part)) for part in parts)
     return one.options == other.options and all(equal)
 
@@ -57,18 +60,40 @@ def test_linears_that_share_an_input_share_its_groups(calibration):
 
 def test_where_it_comes_from_is_told(calibration, text):
     provenance = calibration.provenance
-    assert (provenance.model, provenance.text, provenance.version) == (
-        "smollm2",
-        str(text),
-        VERSION,
-    )
-    assert provenance.text_sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert (provenance.model, provenance.version) == ("smollm2", VERSION)
+    digest = hashlib.sha256(TEXT.encode()).hexdigest()
+    assert provenance.texts == (SampledText(name=str(text), sha256=digest),)
     assert (provenance.options, provenance.sampling) == (OPTIONS, SAMPLING)
 
 
-def test_without_a_file_the_language_reference_is_read(installed):
+def test_without_a_text_a_mixture_is_read_and_others_are_left_to_be_judged_on(installed):
     found = calibrate(installed, OPTIONS, SAMPLING)
-    assert found.provenance.text == "pydoc_data.topics"
+    assert [text.name for text in found.provenance.texts] == ["reference", "code", "novel"]
+    assert set(CALIBRATED_KINDS) < set(KINDS)
+
+
+def test_a_mixture_is_all_windows_of_all_texts(text, tmp_path):
+    other = tmp_path / "o.txt"
+    other.write_text(TEXT[::-1])
+    found = calibrate("smollm2", OPTIONS, SAMPLING, [text, other])
+    alone = [calibrate("smollm2", OPTIONS, SAMPLING, each) for each in (text, other)]
+    for name, groups in found.inputs.items():
+        peaks = np.maximum(*(each.inputs[name].channel_peaks for each in alone))
+        np.testing.assert_array_equal(groups.channel_peaks, peaks)
+
+
+def test_the_share_of_clipped_codes_is_kept(calibration, tmp_path):
+    """Rounding by error clips; of what the calibration saw, as many as the groups say."""
+    model = load_model("smollm2")
+    ids = model.tokenizer.encode(TEXT)
+    seen = [capture_ids(model, ids[start : start + 6], [0, 1]) for start in (3, 9)]
+    for name, groups in calibration.inputs.items():
+        for span in groups.spans(6):
+            rows = np.stack([each[name][span.start : span.stop] for each in seen])
+            values = (rows - groups.bias[span.chunk]) / groups.channel_scales(span.chunk)
+            beyond = (values > 127.5) | (values < -128.5)
+            assert groups.clipped[span.chunk] == pytest.approx(beyond.mean(), abs=1e-12)
+    assert max(groups.clipped.max() for groups in calibration.inputs.values()) > 0
 
 
 def test_progress_counts_the_layers(text):
@@ -148,7 +173,8 @@ def test_samplings_that_make_no_sense(changed, expected):
 def test_a_text_that_is_too_short(text):
     sampling = replace(SAMPLING, windows=3)
     assert message(calibrate, "smollm2", OPTIONS, sampling, text) == (
-        "the text has 20 tokens, 21 are needed"
+        f"text {text} has 20 tokens, found windows up to token 21; allowed: as many windows as it "
+        "has tokens for, or a smaller first_token"
     )
 
 
@@ -232,6 +258,11 @@ def copied(arrays, change):
             "column 1)",
         ),
         ({"accelsim calibration": "{}"}, "its provenance is damaged (Field required)"),
+        (
+            {"accelsim calibration": '{"text_sha256": ""}'},
+            "found a calibration of accelsim 0.2.0 or before, which does not say what was clipped; "
+            "allowed: what `accelsim calibrate` writes now",
+        ),
     ],
 )
 def test_a_file_without_its_provenance(calibration, tmp_path, metadata, expected):

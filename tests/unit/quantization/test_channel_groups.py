@@ -1,5 +1,7 @@
 """Groups of channels against the rules they are made by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,6 +32,7 @@ def samples(draw):
 def options(draw, **fixed):
     drawn = {
         "bits": draw(st.sampled_from([4, 8])),
+        "base": "static",
         "groups": draw(st.integers(1, 16)),
         "chunk_rows": draw(st.integers(2, 6)),
         "first_rows": draw(st.integers(0, 1)),
@@ -65,23 +68,23 @@ def test_the_best_rounding_is_chosen_by_channel():
     # that fills its range would lose its ends.
     narrow = np.where(np.arange(500) == 0, 4.001, np.linspace(-3.9, 3.9, 500))
     given = np.stack([wide, narrow], axis=1)[None].astype(np.float32)
-    options = GroupOptions(groups=4, chunk_rows=500, use_bias=False, rounding="best")
+    options = GroupOptions(groups=4, chunk_rows=500, base="static", rounding="best")
     found = channel_groups(given, options)
     assert found.group.tolist() == [[0, 1]]
 
 
 def test_the_bias_is_the_middle_of_the_range():
     given = np.array([[[1, -2], [5, -2], [2, -2]]], np.float32)
-    found = channel_groups(given, GroupOptions(groups=4))
+    found = channel_groups(given, GroupOptions(groups=4, use_bias=True))
     assert found.bias.tolist() == [[3, -2]]
     assert found.scale.tolist() == [np.float32(2 / 127)]
     assert found.group.tolist() == [[0, 3]]
-    assert channel_groups(given, GroupOptions(use_bias=False)).bias.tolist() == [[0, 0]]
+    assert channel_groups(given, GroupOptions()).bias.tolist() == [[0, 0]]
 
 
 def test_chunks_are_of_positions_and_the_last_serves_what_follows():
     given = np.arange(5, dtype=np.float32).reshape(1, 5, 1)
-    found = channel_groups(given, GroupOptions(chunk_rows=2))
+    found = channel_groups(given, GroupOptions(chunk_rows=2, use_bias=True))
     assert found.bias.tolist() == [[0.5], [2.5], [4]]
     assert list(found.spans(3)) == [Span(0, 0, 2), Span(1, 2, 3)]
     assert list(found.spans(9)) == [Span(0, 0, 2), Span(1, 2, 4), Span(2, 4, 9)]
@@ -89,7 +92,7 @@ def test_chunks_are_of_positions_and_the_last_serves_what_follows():
 
 def test_the_first_rows_may_be_a_chunk_of_their_own():
     given = np.arange(5, dtype=np.float32).reshape(1, 5, 1)
-    found = channel_groups(given, GroupOptions(chunk_rows=3, first_rows=1))
+    found = channel_groups(given, GroupOptions(chunk_rows=3, first_rows=1, use_bias=True))
     assert found.bias.tolist() == [[0], [1.5], [3.5]]
     assert list(found.spans(1)) == [Span(0, 0, 1)]
     assert list(found.spans(7)) == [Span(0, 0, 1), Span(1, 1, 3), Span(2, 3, 7)]
@@ -110,6 +113,61 @@ def test_what_was_seen_is_off_by_half_a_step_at_most(values, chosen):
             error = np.abs(restored - x[span.start : span.stop])
             # Half a step, and the rounding to FP32 of x - bias and of the quotient.
             assert (error <= steps / 2 + (127 * steps + np.abs(x).max()) * FP32_STEP).all()
+
+
+@given(samples(), st.integers(1, 16), st.booleans())
+def test_of_a_row_nothing_is_clipped_and_all_is_off_by_half_a_step(values, groups, use_bias):
+    """Also of rows that are many times what was seen."""
+    found = channel_groups(values, GroupOptions(groups=groups, use_bias=use_bias))
+    for x in (*values, 1000 * values[0]):
+        for span in found.spans(len(x)):
+            codes, scale = found.quantize(x, span)
+            rows, bias = x[span.start : span.stop], found.bias[span.chunk].astype(np.float64)
+            assert np.abs(codes).max() <= 127
+            error = np.abs(codes * scale + bias - rows)
+            # Half a step, and the rounding to FP32 of x - bias, of the step and of the quotient.
+            assert (error <= scale / 2 + (254 * scale + np.abs(x).max()) * FP32_STEP).all()
+
+
+def test_a_row_finds_the_largest_of_its_scaled_channels():
+    found = channel_groups(ranged(8, 1), GroupOptions(groups=4))
+    assert found.group.tolist() == [[0, 3]]
+    # 2 x 2^0 and 0.5 x 2^3, so the second channel is the larger one.
+    codes, scale = found.quantize(np.array([[2, 0.5]], np.float32), Span(0, 0, 1))
+    assert codes.tolist() == [[64, 127]]
+    np.testing.assert_array_equal(scale, np.float64(np.float32(4 / 127)) / [[1, 8]])
+
+
+def test_a_row_takes_the_base_of_the_least_error():
+    """Worked by hand: 4 bits, a row of 1 once and 0.1 nine times, one group."""
+    x = np.array([[1.0] + [0.1] * 9], np.float32)
+    whole = GroupOptions(bits=4, groups=1)
+    codes, scale = channel_groups(x[None], whole).quantize(x, Span(0, 0, 1))
+    # Steps of 1 / 7: 0.1 becomes 0.143.
+    assert codes.tolist() == [[7] + [1] * 9]
+    several = replace(whole, candidates=3)
+    codes, scale = channel_groups(x[None], several).quantize(x, Span(0, 0, 1))
+    # Steps of 0.120 clip 1 to 0.841, an error of 0.025; whole steps lose 9 x 0.043^2 = 0.017.
+    assert codes.tolist() == [[7] + [1] * 9]
+    many = np.array([[1.0] + [0.1] * 900], np.float32)
+    found = channel_groups(many[None], several)
+    codes, scale = found.quantize(many, Span(0, 0, 1))
+    # Now whole steps lose 900 x 0.043^2 = 1.65, those of 0.120 still 0.39; of 0.101 0.087, nearly
+    # all of it because 1 is clipped to 0.707.
+    assert scale[0, 0] == np.float32(np.float32(0.5**0.5) / np.float32(7))
+    assert codes.tolist() == [[7] + [1] * 900]
+    assert found.clipped.tolist() == [1 / 901]
+
+
+def test_the_range_may_leave_out_the_rarest_values():
+    """Of 0, 1, ..., 100 the quantile 0.9 is 90; the other channel has 45."""
+    values = np.arange(101, dtype=np.float32)
+    samples = np.stack([values, values / 2], axis=1)[None]
+    found = channel_groups(samples, GroupOptions(base="static", quantile=0.9))
+    assert found.scale.tolist() == [np.float32(90 / 127)]
+    assert found.group.tolist() == [[0, 1]]
+    # Codes above 127.5 are those of 91, ..., 100: 90.35 is the largest that is not clipped.
+    assert found.clipped.tolist() == [10 / 101]
 
 
 @given(samples(), options())
@@ -171,12 +229,26 @@ def test_extreme_values_have_codes(value):
         ({"groups": 0}, "groups: found 0, allowed: 1 to 32"),
         ({"groups": 33}, "groups: found 33, allowed: 1 to 32"),
         ({"chunk_rows": 0}, "chunk_rows: found 0, allowed: 1 or more"),
-        ({"first_rows": -1}, "first_rows: found -1, allowed: 0 to 255, fewer than chunk_rows"),
+        ({"first_rows": -1}, "first_rows: found -1, allowed: 0 to 1023, fewer than chunk_rows"),
         (
             {"chunk_rows": 4, "first_rows": 4},
             "first_rows: found 4, allowed: 0 to 3, fewer than chunk_rows",
         ),
         ({"rounding": "nearest"}, "rounding: found 'nearest', allowed: up, down, best"),
+        ({"base": "column"}, "base: found 'column', allowed: row, static"),
+        ({"quantile": 0}, "quantile: found 0, allowed: above 0, and 1 at most"),
+        ({"quantile": 1.5}, "quantile: found 1.5, allowed: above 0, and 1 at most"),
+        ({"candidates": 9}, "candidates: found 9, allowed: 1 to 8"),
+        (
+            {"base": "static", "candidates": 2},
+            "candidates: found 2 with base = static, allowed: 1; with base = row every row takes "
+            "the best of them",
+        ),
+        (
+            {"rounding": "best"},
+            "rounding: found best with base = row, allowed: up, down; what a channel loses is "
+            "judged with a scale that is known before",
+        ),
     ],
 )
 def test_options_that_make_no_sense(chosen, expected):

@@ -145,15 +145,19 @@ def test_shifted_sums_are_the_explicit_ones(seed, bits, groups, k):
     np.testing.assert_array_equal(shifted_sums(x, w, group, groups), (x * weight_of_group) @ w)
 
 
+@pytest.mark.parametrize("base", ["row", "static"])
 @pytest.mark.parametrize("bits", [4, 8])
-def test_shifting_and_scaling_once_is_the_grouped_product(bits):
+def test_shifting_and_scaling_once_is_the_grouped_product(bits, base):
     x, w = activations() + np.float32(1.5), per_column(weights(), bits)
-    groups = channel_groups(x[None], GroupOptions(bits=bits, groups=6, chunk_rows=50, first_rows=1))
+    cut = {"groups": 6, "chunk_rows": 50, "first_rows": 1, "use_bias": True}
+    groups = channel_groups(x[None], GroupOptions(bits=bits, base=base, **cut))
     parts = []
     for span in groups.spans(len(x)):
-        sums = shifted_sums(groups.encode(x, span), w.codes, groups.group[span.chunk], 6)
+        codes, scale = groups.quantize(x, span)
+        sums = shifted_sums(codes, w.codes, groups.group[span.chunk], 6)
+        largest = scale[:, :1] * groups.channel_factors(span.chunk)[0]
         bias = groups.bias[span.chunk].astype(np.float64) @ w.values
-        parts.append(sums * (groups.scale[span.chunk] / 2**5) * w.scale + bias)
+        parts.append(sums * (largest / 2**5) * w.scale + bias)
     found = grouped_product(x, w, groups)
     np.testing.assert_allclose(np.concatenate(parts), found, atol=1e-12 * np.abs(found).max())
 
@@ -179,7 +183,7 @@ def _errors(seed, bits):
     found = []
     for scheme in (per_tensor, per_row, per_column):
         found.append(relative_error(scaled_product(scheme(x, bits), columns), x, w))
-    options = GroupOptions(bits=bits, groups=8, chunk_rows=256)
+    options = GroupOptions(bits=bits, base="static", groups=8, chunk_rows=256, use_bias=True)
     groups = channel_groups(x[None], options)
     found.append(relative_error(grouped_product(x, columns, groups), x, w))
     return found

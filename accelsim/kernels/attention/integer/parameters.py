@@ -32,7 +32,7 @@ class IntFlashParameters(Spec):
     def options(self) -> GroupOptions:
         """How queries become groups of channels."""
         return GroupOptions(
-            bits=self.bits, groups=self.groups, chunk_rows=self.chunk_rows, use_bias=False
+            bits=self.bits, base="static", groups=self.groups, chunk_rows=self.chunk_rows
         )
 
     @property

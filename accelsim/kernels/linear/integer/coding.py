@@ -3,16 +3,28 @@
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.integer.chunks import row_tiles
-from accelsim.kernels.integer.encoding import dynamic_loop, layout_of, peak_loop, static_loop
+from accelsim.kernels.integer.encoding import (
+    Layout,
+    dynamic_loop,
+    layout_of,
+    peak_loop,
+    static_loop,
+)
 from accelsim.kernels.integer.known import input_tensor
 from accelsim.kernels.integer.phases import Phase
+from accelsim.kernels.integer.row_base import base_loop
+from accelsim.kernels.integer.row_choice import COLUMNS, choice_loop
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
-from accelsim.kernels.linear.integer.scheme import Plan
+from accelsim.kernels.linear.integer.scheme import Plan, Scheme
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.quantization.row_bases import SHRINK
 
 _SHARE = 8
 """Quantizing X gets one part in so many of the scratchpad: its tiles need only be long enough to
@@ -30,6 +42,8 @@ class Coded(NamedTuple):
     codes: Tensor
     row_scale: Tensor | None
     phases: list[Phase]
+    clipped: NDArray[np.int64] | None
+    """How many codes were clipped, counted in the run [1]; None: they were made before."""
 
 
 class Coding(NamedTuple):
@@ -76,6 +90,13 @@ class Coding(NamedTuple):
             own["bias"] = double("bias", 1, cols)
         if not scheme.is_dynamic:
             own["reciprocal"] = double("reciprocal", 1, cols)
+        if scheme.range_of == "scaled_row":
+            own["reciprocal"] = double("factor", 1, cols)
+            own["large"] = builder.buffer("x_large", rows, cols, Format.FP32)
+        if scheme.candidates > 1:
+            own["tried"] = builder.buffer("x_tried", rows, cols, self.parameters.formats[0])
+            own["worth"] = double("worth", 1, cols)
+            own["choice"] = builder.buffer("x_choice", rows, 1, Format.FP32, slots=COLUMNS)
         return own
 
     def declare(self, builder: ProgramBuilder, buffers: dict[str, Buffer]) -> Coded:
@@ -85,7 +106,8 @@ class Coding(NamedTuple):
         chunks, code = len(scheme.spans), self.parameters.formats[0]
         if not buffers:
             codes = place("x_codes", m, k, code)
-            return Coded(codes, place("x_scale", m, 1, fp32) if scheme.is_dynamic else None, [])
+            row_scale = place("x_scale", m, 1, fp32) if scheme.is_dynamic else None
+            return Coded(codes, row_scale, [], None)
         tiles = row_tiles(scheme.spans, self.tile_rows)
         hbm = {
             "x": place("x", m, k, self.plan.problem.dtype),
@@ -95,11 +117,28 @@ class Coding(NamedTuple):
             hbm["row_scale"] = builder.tensor("x_scale", "intermediate", m, 1, fp32)
         else:
             hbm["reciprocal"] = place("x_reciprocal", chunks, k, fp32)
+        if scheme.range_of == "scaled_row":
+            hbm["reciprocal"] = place("x_factor", chunks, k, fp32)
+        if scheme.candidates > 1:
+            hbm["worth"] = place("x_worth", chunks, k, fp32)
         if scheme.range_of == "tensor":
             hbm["peaks"] = builder.tensor("x_peaks", "intermediate", len(tiles), 1, fp32)
         if scheme.has_bias:
             hbm["bias"] = place("x_bias", chunks, k, fp32)
-        layout = layout_of(builder, tiles, hbm, buffers, self.plan.rotation)
-        peaks = [peak_loop(layout)] if layout.is_shared else []
-        loop = dynamic_loop(layout) if scheme.is_dynamic else static_loop(layout)
-        return Coded(hbm["codes"], hbm.get("row_scale"), [peaks, [loop]])
+        layout = layout_of(
+            builder, tiles, hbm, buffers, self.plan.rotation, SHRINK[: scheme.candidates]
+        )
+        return Coded(hbm["codes"], hbm.get("row_scale"), _phases(scheme, layout), layout.clipped)
+
+
+def _phases(scheme: Scheme, layout: Layout) -> list[Phase]:
+    """Return what makes the codes, by where their ranges come from."""
+    match scheme.range_of:
+        case "calibration":
+            return [[static_loop(layout)]]
+        case "row":
+            return [[dynamic_loop(layout)]]
+        case "scaled_row":
+            return [[base_loop(layout) if scheme.candidates == 1 else choice_loop(layout)]]
+        case "tensor":
+            return [[peak_loop(layout)], [dynamic_loop(layout)]]

@@ -95,7 +95,7 @@ class _Frame:
         items = len(layout.row_tiles) * layout.blocks
         own = Loop(plan.product, items, (*beside, layout))
         program = record_phases(builder, [*coded.phases, [own]])
-        told = {**_sums(program, largest, layout), **plan.statistics}
+        told = {**_sums(program, largest, layout), **plan.statistics, **self._clipped(coded)}
         program = program.with_parameters(tile_m=tiles.m, tile_n=tiles.n, tile_k=tiles.k)
         return replace(program.with_parameters(**plan.chosen), statistics=told), layout.hbm.y.data
 
@@ -122,6 +122,13 @@ class _Frame:
         largest = largest_sum(growth, self.plan.known["w_codes"], bits)
         warn_of_sums(self.name, self.machine, self.parameters.formats, largest, remedy)
         return largest
+
+    def _clipped(self, coded: Coded) -> dict[str, float]:
+        """Return the share of the codes of X that were clipped, if that can be and was counted."""
+        if coded.clipped is None or not (self.plan.known and self.plan.scheme.can_clip):
+            return {}
+        problem = self.plan.problem
+        return {"codes_clipped": float(coded.clipped[0]) / (problem.m * problem.k)}
 
     def _declare(
         self, builder: ProgramBuilder, coded: Coded, tiles: Tiles, order: Order

@@ -1,6 +1,6 @@
 """What kernels over channel groups share: calibration, groups of channels, numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from accelsim.kernels.linear.integer.parameters import (
     group_options,
     input_groups,
 )
-from accelsim.kernels.linear.integer.scheme import Plan, Scheme, Work
-from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions
-from accelsim.quantization.codes import reciprocal
+from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
+from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
+from accelsim.quantization.codes import Quantized, Values, reciprocal
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -39,6 +39,7 @@ def grouped_plan(
     drains: the sums of every group leave the array; if not, it doubles them between two groups.
     """
     known: Known = {}
+    groups: ChannelGroups | None = None
     group: NDArray[Any]
     if tensors is None:
         options = group_options(parameters)
@@ -52,26 +53,39 @@ def grouped_plan(
     work = Work(drains=options.groups) if drains else Work(shifts=options.groups - 1)
     # The scale of the output is that of the last group.
     worth = 2.0 ** np.arange(options.groups)[::-1]
-    used = np.mean([len(np.unique(own)) for own in group])
+    statistics = {"groups_used": float(np.mean([len(np.unique(own)) for own in group]))}
+    range_of: RangeOf = "scaled_row" if options.base == "row" else "calibration"
     return Plan(
         problem,
-        Scheme(spans, work, has_bias=options.use_bias),
+        Scheme(spans, work, options.use_bias, range_of, options.candidates),
         known,
         product,
         group,
         factors=np.tile(worth, (len(spans), 1)),
         chosen=_chosen(options),
-        statistics={"groups_used": float(used)},
+        statistics=statistics | _clipping(groups, spans),
     )
 
 
-def _chosen(options: GroupOptions) -> dict[str, int | str | bool]:
+def _clipping(groups: ChannelGroups | None, spans: Sequence[Span]) -> dict[str, float]:
+    """Return how often the calibration saw codes clipped, as a mean over the rows at hand."""
+    if groups is None or (groups.options.base, groups.options.candidates) == ("row", 1):
+        return {}
+    rows = [span.stop - span.start for span in spans]
+    share = np.average(groups.clipped[: len(spans)], weights=rows)
+    return {"codes_clipped_in_calibration": float(share)}
+
+
+def _chosen(options: GroupOptions) -> dict[str, int | str | bool | float]:
     return {
+        "base": options.base,
         "groups": options.groups,
         "chunk_rows": options.chunk_rows,
         "use_bias": options.use_bias,
         "rounding": options.rounding,
         "first_rows": options.first_rows,
+        "quantile": options.quantile,
+        "candidates": options.candidates,
     }
 
 
@@ -85,18 +99,33 @@ def _known(
     """
     x = tensors.a
     weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
-    steps = np.stack([groups.channel_scales(chunk) for chunk in range(chunks)])
-    last = groups.scale[:chunks, None] * 2.0 ** (1 - groups.options.groups)
-    known = {
-        "x": x,
-        "x_reciprocal": reciprocal(steps),
-        "w_codes": weights.codes,
-        "scale": column_scales(weights, last),
-    }
+    known = {"x": x, "w_codes": weights.codes, **_ranges(groups, weights, chunks)}
     if groups.options.use_bias:
         products = row_products(groups.bias[:chunks].astype(np.float64), weights.codes)
         known["x_bias"] = groups.bias[:chunks]
         known["bias"] = (products * weights.scale).astype(np.float32)
     if parameters.input == "quantized":
-        known["x_codes"] = np.concatenate([groups.encode(x, span) for span in groups.spans(len(x))])
+        known |= dict(_coded(x, groups))
+    return known
+
+
+def _ranges(groups: ChannelGroups, weights: Quantized, chunks: int) -> Known:
+    """Return what makes codes of X, and values of sums, whose unit is that of the last group."""
+    last = 2.0 ** (1 - groups.options.groups)
+    if groups.options.base == "row":
+        factors = np.stack([groups.channel_factors(chunk) for chunk in range(chunks)])
+        scale = column_scales(weights, np.full((chunks, 1), last))
+        return {"x_factor": factors, "x_worth": reciprocal(factors), "scale": scale}
+    steps = np.stack([groups.channel_scales(chunk) for chunk in range(chunks)])
+    scale = column_scales(weights, groups.scale[:chunks, None] * last)
+    return {"x_reciprocal": reciprocal(steps), "scale": scale}
+
+
+def _coded(x: Values, groups: ChannelGroups) -> Known:
+    """Return X as its producer stores it: codes and, if rows find it, the scale of group 0."""
+    parts = [(span, groups.quantize(x, span)) for span in groups.spans(len(x))]
+    known = {"x_codes": np.concatenate([own.codes for _, own in parts])}
+    if groups.options.base == "row":
+        scales = [own.scale[:, :1] * groups.channel_factors(span.chunk)[0] for span, own in parts]
+        known["x_scale"] = np.concatenate(scales).astype(np.float32)
     return known

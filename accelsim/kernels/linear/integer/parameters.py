@@ -13,8 +13,10 @@ from accelsim.numerics.formats import Format
 from accelsim.quantization.calibration import Calibration
 from accelsim.quantization.calibration_file import load_calibration
 from accelsim.quantization.channel_groups import (
+    LARGEST_CANDIDATES,
     LARGEST_GROUPS,
     ChannelGroups,
+    GroupBase,
     GroupOptions,
     GroupRounding,
     channel_groups,
@@ -60,17 +62,28 @@ class GroupedParameters(QuantizedParameters):
     Beside a calibration file, what is given must agree with the file.
     """
 
+    base: GroupBase | None = None
+    """Where the scale of the largest channels comes from: every row finds it in the run, or it is
+    calibrated; absent: row, or as in the calibration."""
     groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] | None = None
     """Groups of channels; absent: 8, or those of the calibration."""
     chunk_rows: Size | None = None
-    """Rows that share bias, scale and groups; absent: 256, or those of the calibration."""
+    """Rows that share bias, groups and a static scale; absent: 1024, or those of the
+    calibration."""
     use_bias: bool | None = None
-    """Whether channels are shifted by the middle of their range; absent: they are, or as in the
+    """Whether channels are shifted by the middle of their range; absent: they are not, or as in the
     calibration."""
     rounding: GroupRounding | None = None
     """How the range of a channel becomes a scale; absent: up, or as in the calibration."""
     first_rows: SizeOrZero | None = None
     """Rows at the start that are a chunk of their own; absent: none, or as in the calibration."""
+
+    quantile: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the values of a channel that its range holds; absent: 1, or as in the
+    calibration."""
+    candidates: Annotated[int, Field(ge=1, le=LARGEST_CANDIDATES)] | None = None
+    """Bases that a row tries, its largest magnitude over 2^(i/4), to take that of the smallest
+    squared error; absent: 1, or as in the calibration."""
 
     @property
     def options(self) -> GroupOptions:
@@ -99,14 +112,14 @@ def input_peaks(parameters: QuantizedParameters, tensors: GemmTensors) -> Values
     if parameters.calibration is None:
         peaks: Values = np.abs(tensors.a).max(0)
         return peaks
-    return _load(parameters.calibration).groups_of(tensors).channel_peaks
+    return load_named(parameters.calibration).groups_of(tensors).channel_peaks
 
 
 def group_options(parameters: GroupedParameters) -> GroupOptions:
     """Return how channels are grouped, from the calibration file or the parameters alone."""
     if parameters.calibration is None:
         return parameters.options
-    calibrated = _load(parameters.calibration).provenance.options
+    calibrated = load_named(parameters.calibration).provenance.options
     parameters.check_agreement(calibrated)
     return calibrated
 
@@ -115,10 +128,11 @@ def input_groups(parameters: GroupedParameters, tensors: GemmTensors) -> Channel
     """Return the groups of the channels of X, from the file or from X itself."""
     if parameters.calibration is None:
         return channel_groups(tensors.a[None], parameters.options)
-    found = _load(parameters.calibration).groups_of(tensors)
+    found = load_named(parameters.calibration).groups_of(tensors)
     parameters.check_agreement(found.options)
     return found
 
 
-def _load(calibration: Path) -> Calibration:
+def load_named(calibration: Path) -> Calibration:
+    """Return the calibration that a parameter names; raises an AccelsimError."""
     return load_calibration(find_parameter_file(calibration))

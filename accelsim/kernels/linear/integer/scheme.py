@@ -22,7 +22,7 @@ def nothing_beside(_builder: ProgramBuilder, _tiles: Any) -> tuple[Any, ...]:
     return ()
 
 
-RangeOf = Literal["calibration", "row", "tensor"]
+RangeOf = Literal["calibration", "row", "scaled_row", "tensor"]
 
 
 class Work(NamedTuple):
@@ -43,13 +43,20 @@ class Scheme(NamedTuple):
     has_bias: bool = False
     """Whether something is subtracted from X, and added to Y for it."""
     range_of: RangeOf = "calibration"
-    """Where the range of X comes from: known before the run, or found in it for every row or for
-    all of X."""
+    """Where the range of X comes from: known before the run, or found in it for every row, for
+    every row with its channels scaled by their group, or for all of X."""
+    candidates: int = 1
+    """Bases that a row of scaled channels tries."""
 
     @property
     def is_dynamic(self) -> bool:
         """Whether the scales of X are found in the run; every row has one then."""
         return self.range_of != "calibration"
+
+    @property
+    def can_clip(self) -> bool:
+        """Whether values may lie beyond their range: it is not that of the largest of them."""
+        return self.range_of == "calibration" or self.candidates > 1
 
 
 class Plan(NamedTuple):
@@ -59,7 +66,9 @@ class Plan(NamedTuple):
     scheme: Scheme
     known: Known
     """x [m, k] and w_codes [k, n]; of static ranges x_reciprocal and x_bias [chunks, k], for codes
-    are (x - bias) times reciprocal; if the producer of X has made the codes, x_codes [m, k] and, of
+    are (x - bias) times reciprocal; of scaled rows x_factor in its place, for their base is the
+    largest magnitude of (x - bias) times factor, and x_worth, 1 / factor, if they try several; if
+    the producer of X has made the codes, x_codes [m, k] and, of
     dynamic ranges, x_scale [m, 1]; scale and bias [chunks, n], for values are sums times scale,
     plus bias."""
     product: Callable[..., None]
@@ -73,7 +82,7 @@ class Plan(NamedTuple):
     """Channels of X that are rotated together before they become codes; 0: none are."""
     channels_beside: int = 0
     """Channels that `beside` declares something for."""
-    chosen: Mapping[str, int | str | bool] = {}
+    chosen: Mapping[str, int | str | bool | float] = {}
     """Values of parameters that were left to the kernel or to a calibration."""
     statistics: Mapping[str, float] = {}
     """What else there is to tell of it."""

@@ -1,9 +1,9 @@
 """Tender's channel groups requantized explicitly: what its shift avoids.
 
 Every group is a product of its own, whose sums leave the integer array, become FP32, are scaled and
-added to those of the groups before, on the vector unit. Empty groups are skipped. Codes, scales and
-bias are those of `tender`, so the results differ by the roundings of the additions alone; the array
-needs no shift.
+added to those of the groups before, on the vector unit. Empty groups are skipped. Codes, scales,
+bases and bias are those of `tender`, so the results differ by the roundings of the additions alone;
+the array needs no shift.
 
 A product over k channels in G groups that are not empty takes k + G (rows + cols - 2) cycles of the
 array, and four vector ops over the result for each group (three for the first), where `tender`

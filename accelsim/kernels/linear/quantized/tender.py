@@ -11,10 +11,18 @@ A product over k channels in G groups takes k + (G - 1) + rows + cols - 2 cycles
 rows x cols results. If not all channels fit the scratchpad, each panel of them takes all shifts and
 the way through the array, and its sums are added in the accumulator.
 
+Codes of X come from `base`. `static`: the range of every group is calibrated, as published. `row`,
+the default, which is not in the paper: only groups are, and every row finds its own base in the run
+(`accelsim.quantization.channel_groups`), which costs one product an element on the vector unit
+beside a scale per row; the base of the row leaves the sum. With `candidates` a row tries several,
+at eight vector ops an element each.
+
 HBM traffic in bytes, with codes of a and w bits, R row tiles in C chunks, P panels of k, and B
-blocks of the T column tiles of t_n columns: loads X, 8 k for the bias and reciprocal of each row
-tile of the quantizing phase, (m a / 8 + 4 R) k B, or T instead of B if P > 1, R k n w / 8 for the
-weights, 8 R n for scale and bias; stores m k a / 8 for the codes, Y.
+blocks of the T column tiles of t_n columns: loads X, 4 k for the reciprocal, or 2^group, of each
+row tile of the quantizing phase, 4 k more for a bias, (m a / 8 + 4 R) k B, or T instead of B if
+P > 1, R k n w / 8 for the weights, 4 R n for the scale, 4 R n for a bias; stores m k a / 8 for the
+codes, Y. With bases of rows also 4 m for them, stored once and loaded B times, and X and its rows
+of numbers again if a row does not fit the scratchpad.
 """
 
 from typing import ClassVar

@@ -1,0 +1,116 @@
+"""Texts of several kinds that a model can read: what one kind says of a kernel, another may not.
+
+Excerpts lie in `accelsim/workload/texts`, their origins in NOTICE there; `reference` and `code`
+come with every Python and differ from one release to the next. A text is known by its content.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from accelsim.errors import AccelsimError, WorkloadError
+from accelsim.workload.model.language import default_text, read_text
+
+_CODE_MODULES = (
+    "statistics",
+    "fractions",
+    "configparser",
+    "difflib",
+    "textwrap",
+    "tarfile",
+    "argparse",
+)
+"""Pure Python, long, by different authors, and in every release."""
+EVERY_KIND = "all"
+"""Stands for all kinds."""
+DEFAULT_KIND = "reference"
+"""What is read if nothing else is asked for."""
+CALIBRATED_KINDS = ("reference", "code", "novel")
+"""What a calibration reads if nothing else is asked for; on the others it is judged."""
+
+
+Sources = str | Path | Sequence[str | Path]
+"""One or several kinds or files."""
+
+
+class Text(NamedTuple):
+    """What a model reads."""
+
+    name: str
+    """The kind, or the file."""
+    content: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content in UTF-8, which is what a text is known by."""
+        return hashlib.sha256(self.content.encode()).hexdigest()
+
+
+def _excerpt(name: str) -> str:
+    return (files("accelsim.workload") / "texts" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _standard_library() -> str:
+    """Return the sources of some modules, one after the other; raises WorkloadError."""
+    return "\n\n".join(_source_of(name) for name in _CODE_MODULES)
+
+
+def _source_of(module: str) -> str:
+    spec = find_spec(module)
+    if spec is None or not spec.origin:
+        raise WorkloadError(f"text code: this Python has no source of its module {module}")
+    return read_text(Path(spec.origin))
+
+
+KINDS: dict[str, Callable[[], str]] = {
+    "reference": default_text,
+    "code": _standard_library,
+    "novel": partial(_excerpt, "novel"),
+    "legal": partial(_excerpt, "legal"),
+    "manual": partial(_excerpt, "manual"),
+}
+"""Kind -> its text: the language reference of Python, sources of its library, a novel with much
+dialogue, licences, a technical manual."""
+
+
+def read_texts(sources: Sources) -> list[Text]:
+    """Return texts by kind or file, `all` being every kind.
+
+    A name that is no kind is a file; `./legal` is a file too. Raises WorkloadError for none and for
+    the same text twice, and what `read_text` raises.
+    """
+    given = [sources] if isinstance(sources, str | Path) else sources
+    names = [str(name) for source in given for name in _each(source)]
+    if not names:
+        raise WorkloadError(f"found no text; allowed: {', '.join(KINDS)}, or a file")
+    texts = [Text(name, _content(name)) for name in names]
+    first: dict[str, str] = {}
+    for name, content in texts:
+        if content in first:
+            raise WorkloadError(
+                f"text {name}: found the text of {first[content]} again; allowed: every text once"
+            )
+        first[content] = name
+    return texts
+
+
+def _each(source: str | Path) -> Sequence[str | Path]:
+    return list(KINDS) if source == EVERY_KIND else [source]
+
+
+def _content(name: str) -> str:
+    if name in KINDS:
+        return KINDS[name]()
+    try:
+        return read_text(Path(name))
+    except AccelsimError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise WorkloadError(
+            f"text {name}: found no such kind and no such file; "
+            f"allowed: {', '.join(KINDS)}, {EVERY_KIND}, or a file of UTF-8 text"
+        ) from error
