@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 from accelsim.errors import WorkloadError
 from accelsim.numerics.formats import Format
 
-QUANTIZED_MAX = {Format.INT8: 127, Format.INT4: 7}
-"""Largest magnitude of symmetric quantization; the most negative code stays unused."""
-
 
 def stored_values(values: NDArray[Any], dtype: Format) -> NDArray[Any]:
     """Return `values` as `dtype` holds them, in an array wide enough to compute with.
@@ -21,7 +18,7 @@ def stored_values(values: NDArray[Any], dtype: Format) -> NDArray[Any]:
     if dtype.is_integer:
         return quantize(values, dtype)
     if dtype.is_fp8:
-        values = np.clip(values, -largest_number(dtype), largest_number(dtype))
+        values = np.clip(values, -dtype.layout.largest, dtype.layout.largest)
     return _cast(values, dtype)
 
 
@@ -32,13 +29,6 @@ def count_beyond(values: NDArray[Any], dtype: Format) -> int:
     """
     is_asked = ~np.isnan(values) if dtype.is_fp8 else np.isfinite(values)
     return int(np.count_nonzero(is_asked & ~np.isfinite(_cast(values, dtype))))
-
-
-def largest_number(dtype: Format) -> float:
-    """Return the largest finite number of a float format."""
-    import ml_dtypes
-
-    return float(ml_dtypes.finfo(_stored_type(dtype)).max)
 
 
 def _cast(values: NDArray[Any], dtype: Format) -> NDArray[np.float32]:
@@ -57,13 +47,13 @@ def quantize(values: NDArray[Any], dtype: Format) -> NDArray[np.int32]:
     peak = float(np.abs(values).max())
     if not np.isfinite(peak):
         raise WorkloadError(f"found values that are not finite, which {dtype} cannot hold")
-    scale = peak / QUANTIZED_MAX[dtype]
+    scale = peak / int(dtype.layout.largest)
     return np.rint(values / scale if scale else values).astype(np.int32)
 
 
 def _checked_codes(values: NDArray[Any], dtype: Format) -> NDArray[np.int32]:
     low, high = int(values.min()), int(values.max())
-    largest = QUANTIZED_MAX[dtype]
+    largest = int(dtype.layout.largest)
     if low < -largest - 1 or high > largest:
         raise WorkloadError(
             f"found integers from {low} to {high}, allowed for {dtype}: {-largest - 1} to {largest}"

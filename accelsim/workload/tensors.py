@@ -26,7 +26,7 @@ from accelsim.workload.sources import (
     ModelLinearSource,
     UniformSource,
 )
-from accelsim.workload.storage import count_beyond, largest_number, stored_values
+from accelsim.workload.storage import count_beyond, stored_values
 from accelsim.workload.vector import rotary_table
 
 OUTLIER_PROBABILITY = 0.001
@@ -149,7 +149,7 @@ def _count_beyond(problem: Problem, values: Arrays) -> int:
     found = [f"{n} of {values[name].size} in {name}" for name, n in counts.items() if n]
     if found:
         warnings.warn(
-            f"workload '{problem.name}': values beyond {largest_number(dtype):g}, the largest "
+            f"workload '{problem.name}': values beyond {dtype.layout.largest:g}, the largest "
             f"number of {dtype}, {'saturate' if dtype.is_fp8 else 'become infinite'}: "
             f"{', '.join(found)}",
             InputRangeWarning,

@@ -3,7 +3,7 @@
 from accelsim.numerics.hadamard import hadamard_rows
 from accelsim.numerics.movement import copy_block
 from accelsim.program.ops import Op
-from accelsim.program.recording import Recorder, Tile, has_numbers, record_map
+from accelsim.program.recording import Recorder, Tile, exists, has_extent, has_numbers, record_map
 from accelsim.runtime.jit import jit_inner
 
 __all__ = ["hadamard"]
@@ -19,7 +19,7 @@ def hadamard(p: Recorder, dst: Tile, src: Tile, size: int) -> None:
     subtraction an element each, then a product with 1 / sqrt(size) (`numerics.hadamard`).
     """
     is_whole = size >= 1 and src.cols % size == 0 and size & (size - 1) == 0
-    if not is_whole:
+    if not is_whole and exists(p, src) and has_extent(p, dst, src.rows, src.cols):
         has_numbers(p, max(src.cols, 0), 0, max(size, src.cols + 1))
     fits, distance = is_whole, 1
     while is_whole and distance < size:
