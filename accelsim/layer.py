@@ -8,7 +8,8 @@ from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe
 from accelsim.program.joining import Part, joined
 from accelsim.program.program import Program
-from accelsim.report.build import report_as_one
+from accelsim.report.about import About
+from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.workload.problem import LayerProblem
 
@@ -54,8 +55,10 @@ def common_hardware(
 
 
 def run_as_one(
-    total: Report, program: Program, hardware: Hardware, schedule: Scheduler, with_timeline: bool
+    about: About, program: Program, hardware: Hardware, schedule: Scheduler, with_timeline: bool
 ) -> Report:
-    """Return the report of a layer as one program; total: that of its parts one after the other."""
-    run, machine, power_cap = schedule_under_cap(program, *hardware, schedule)
-    return report_as_one(total, run, machine, hardware.technology, power_cap, with_timeline)
+    """Return the report of programs that were joined to one; about: what they are together."""
+    run = schedule_under_cap(program, *hardware, schedule)
+    return build_report(
+        run, hardware.technology, about, one_program=True, with_timeline=with_timeline
+    )

@@ -23,11 +23,16 @@ def check_sequences(kernel: type[Kernel], problem: Problem) -> None:
     )
 
 
+def has_one_program(kernel: type[Kernel], problem: Problem) -> bool:
+    """Whether a kernel has one program for a problem, and not one for each of its steps."""
+    return not isinstance(problem, AttentionProblem) or problem.steps == 1 or kernel.takes_steps
+
+
 def one_after_another(
     kernel: type[Kernel], problem: Problem, tensors: Tensors | None
 ) -> Iterator[tuple[Problem, Tensors | None]]:
     """Yield what a kernel has a program for: a problem with its tensors, or each of its steps."""
-    if not isinstance(problem, AttentionProblem) or problem.steps == 1 or kernel.takes_steps:
+    if not isinstance(problem, AttentionProblem) or has_one_program(kernel, problem):
         yield problem, tensors
         return
     for step in range(problem.steps):

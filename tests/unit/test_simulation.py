@@ -10,6 +10,7 @@ import pytest
 
 import accelsim
 from accelsim.accounts.power import CLOSE
+from accelsim.bench import ENGINES
 from accelsim.config.shipped import known_names
 from accelsim.errors import (
     AccelsimError,
@@ -330,7 +331,7 @@ class TestOneProgram:
     @pytest.mark.parametrize("machine", ["edge-npu", "ascend-910b-no-l2"])
     def test_takes_as_long_as_its_parts_where_nothing_carries_over(self, layer, machine):
         total = simulate(machine, layer, "flash")
-        one = simulate(machine, layer, "flash", one_program=True)
+        one = simulate(machine, layer, "flash", one_program=True, with_parts=True)
         # A phase begins a launch after all before it have ended, the first phase of a run too.
         for name in ("cycles", "ops", "macs", "hbm_read_bytes", "hbm_write_bytes", "l2"):
             assert getattr(one, name) == getattr(total, name), name
@@ -361,7 +362,7 @@ class TestOneProgram:
     def test_a_repeated_product_finds_its_weights_in_the_l2(self, tmp_path):
         layer = write_workload(tmp_path, kind="layer", name="twice", problems=[TWICE])
         total, one = (simulate("ascend-910b", layer, one_program=each) for each in (False, True))
-        (part,) = one.parts
+        (part,) = total.parts
         assert total.hbm_read_bytes == 2 * part.hbm_read_bytes
         assert one.hbm_read_bytes == part.hbm_read_bytes == 2 * (64 * 512 + 512 * 512)
         assert one.l2["hit_fraction"] > total.l2["hit_fraction"]
@@ -401,7 +402,7 @@ class TestOneProgram:
         assert timeline.about["workload"] == "both"
         names = [timeline.names[index] for index in timeline.name_index]
         first = {name: timeline.start_cycle[names.index(name)] for name in timeline.names}
-        runs = report.parts[0].cycles
+        runs = simulate("edge-npu", layer, "flash").parts[0].cycles
         assert first["store 0.qkv[1].c"] - first["store 0.qkv[0].c"] == runs
         assert first["load 1.attention.q"] >= 3 * runs
 
@@ -420,7 +421,7 @@ class TestOneProgram:
         family = {"source": "uniform", "seed": 5}
         parts = [{**TWICE, "tensors": family}, EAGER]
         layer = write_workload(tmp_path, kind="layer", name="judged", problems=parts)
-        report = simulate("edge-npu", layer, one_program=True)
+        report = simulate("edge-npu", layer, one_program=True, with_parts=True)
         assert report.parts[0].accuracy.relative_rmse < 2**-10
         assert report.accuracy is report.parts[1].accuracy is None
 
@@ -429,7 +430,22 @@ class TestOneProgram:
             simulate("edge-npu", layer, "flash", engine=engine, one_program=True)
             for engine in ("compiled", "reference")
         )
-        assert replace(reference, engine="compiled", parts=()) == replace(compiled, parts=())
+        assert replace(reference, engine="compiled") == compiled
+
+    def test_is_scheduled_once(self, layer, monkeypatch):
+        """Names of the report follow from what is asked and recorded, and not from reports."""
+        scheduled = []
+
+        def counted(program, machine):
+            scheduled.append(program.name)
+            return ENGINES["reference"](program, machine)
+
+        monkeypatch.setitem(ENGINES, "compiled", counted)
+        one = simulate("edge-npu", layer, "flash", one_program=True)
+        assert (scheduled, one.parts) == (["both"], ())
+        together = simulate("edge-npu", layer, "flash", one_program=True, with_parts=True)
+        assert scheduled[1:] == ["both", "gemm on qkv", "flash on attention"]
+        assert replace(together, parts=()) == one
 
     def test_changes_nothing_for_a_single_problem(self, small):
         assert simulate("edge-npu", small, "flash", one_program=True) == simulate(
@@ -448,7 +464,7 @@ class TestOneProgram:
         one = simulate("ascend-910b-no-l2", layer, None, settings, one_program=True)
         assert one.power_cap == "met"
         assert one.energy_j / one.time_s == pytest.approx(cap_w, rel=CLOSE)
-        product, norm = one.parts
+        product, norm = simulate("ascend-910b-no-l2", layer, None, settings).parts
         assert product.clock_hz < one.clock_hz < norm.clock_hz == 1.8e9
 
     @pytest.mark.parametrize("run", [record, partial(simulate, one_program=True)])
