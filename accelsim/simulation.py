@@ -16,7 +16,14 @@ from accelsim.errors import (
 )
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array, Kernel
-from accelsim.layer import common_hardware, one_program, program_of_steps, run_as_one
+from accelsim.layer import (
+    common_hardware,
+    flows_of,
+    one_program,
+    program_of_steps,
+    reads_of,
+    run_as_one,
+)
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe
 from accelsim.library.sequences import has_one_program
@@ -182,20 +189,20 @@ def _record(run: Bench, problem: Problem) -> Program:
 
 def _record_layer(run: Bench, layer: LayerProblem) -> Program:
     """Return the verified program of all parts of a layer."""
-    _hardware_of(run, layer)
-    parts = [_record(run.for_kind(part.problem.kind), part.problem) for part in layer.problems]
+    recipes, _ = _recipes_of(run, layer)
+    parts = [_record(*part) for part in _parts_for(run, layer)]
     with shortages_explained(layer.name):
-        program = one_program(layer, parts)
+        program = one_program(layer, parts, flows_of(layer, recipes, parts))
         verify(program)
     return program
 
 
-def _hardware_of(run: Bench, layer: LayerProblem) -> Hardware:
-    """Return the hardware as all parts of a layer use it; raises WorkloadError."""
+def _recipes_of(run: Bench, layer: LayerProblem) -> tuple[list[Recipe], Hardware]:
+    """Return the recipes of the parts and the hardware as all use it; raises WorkloadError."""
     problems = [part.problem for part in layer.problems]
-    recipes = [run.for_kind(problem.kind).recipe_for(problem) for problem in problems]
-    own = [run.hardware_for(*each) for each in zip(problems, recipes, strict=True)]
-    return common_hardware(layer, recipes, own)
+    recipes = [own.recipe_for(problem) for own, problem in _parts_for(run, layer)]
+    hardware = [run.hardware_for(*each) for each in zip(problems, recipes, strict=True)]
+    return recipes, common_hardware(layer, recipes, hardware)
 
 
 def _simulate_problem(
@@ -253,7 +260,7 @@ def _simulate_as_one(
     run: Bench, layer: LayerProblem, folder: Path, engine: Engine, with_timeline: bool
 ) -> Report:
     """Return the report of a layer as one program: each part recorded, all scheduled once."""
-    hardware = _hardware_of(run, layer)
+    recipes, hardware = _recipes_of(run, layer)
     programs, abouts, beyond = [], [], 0
     for part, (own, problem) in zip(layer.problems, _parts_for(run, layer), strict=True):
         with shortages_explained(own.recipe_for(problem).kernel):
@@ -262,8 +269,8 @@ def _simulate_as_one(
             programs.append(program_of_steps(problem.name, recorded.programs))
         abouts.append(recorded.about)
         beyond += part.count * own_beyond
-    about = about_all(abouts, layer.name, run.settings)
+    about, flows = about_all(abouts, layer.name, run.settings), flows_of(layer, recipes, programs)
     with shortages_explained(about.kernel):
-        program = one_program(layer, programs)
+        program = one_program(layer, programs, flows)
         report = run_as_one(about, program, hardware, ENGINES[engine], with_timeline)
-    return replace(report, inputs_out_of_range=beyond)
+    return replace(report, inputs_out_of_range=beyond, reads=reads_of(layer, flows))

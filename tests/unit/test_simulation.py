@@ -391,6 +391,58 @@ class TestOneProgram:
         # Without one program each part begins with an empty L2.
         assert simulate(machine, flowing) == simulate(machine, apart)
 
+    @pytest.mark.parametrize(
+        ("workload", "columns"),
+        [
+            # One token: Q of qkv, and the inputs of o, gate-up and down; keys are in the cache.
+            ("smollm2-135m-decode-4096-layer", 576 + 576 + 576 + 1536),
+            ("llama-3-8b-decode-4096-layer", 4096 + 4096 + 4096 + 14336),
+        ],
+    )
+    def test_the_l2_saves_each_activation_once(self, workload, columns):
+        loaded = load_workload(workload)
+        silent = [part.model_copy(update={"reads": {}}) for part in loaded.problem.problems]
+        problem = loaded.problem.model_copy(update={"problems": tuple(silent)})
+        apart = replace(loaded, problem=problem)
+        flowing, alone = (
+            simulate("ascend-910b", each, one_program=True) for each in (loaded, apart)
+        )
+        assert alone.hbm_read_bytes - flowing.hbm_read_bytes == columns * 2
+        assert alone.compulsory_bytes - flowing.compulsory_bytes == columns * 2
+        assert flowing.hbm_write_bytes == alone.hbm_write_bytes
+        assert flowing.cycles < alone.cycles
+        assert alone.reads == {}
+        assert list(flowing.reads) == ["1.attention.q", "2.o.a", "3.gate-up.a", "4.down.a"]
+        assert flowing.reads["2.o.a"] == "attention"
+        totals = [simulate("ascend-910b", each) for each in (loaded, apart)]
+        assert totals[0] == totals[1]
+        assert totals[0].reads is None
+
+    @pytest.mark.parametrize(
+        ("machine", "recipe", "apart"),
+        [
+            ("edge-npu", "gemm", []),
+            ("edge-npu", "weight_only", []),
+            ("tender-asic", "quantized", []),
+            ("tender-asic", "quantized(input=quantized)", ["1.up.x_codes"]),
+        ],
+    )
+    def test_kernels_read_what_they_store_as_the_problem_says(
+        self, tmp_path, machine, recipe, apart
+    ):
+        """Codes are no numbers that a part before stored, so they lie at their own addresses."""
+        copy = {**EAGER, "function": "copy"}
+        up = {**TWICE, "count": 1, "reads": {"a": "norm"}}
+        parts = [copy, up, {**copy, "name": "last", "reads": {"x": "up"}}]
+        path = write_workload(tmp_path, kind="layer", name="mixed", problems=parts)
+        report = simulate(machine, path, recipe, one_program=True)
+        assert report.reads == {"1.up.a": "" if apart else "norm", "2.last.x": "up"}
+        # It is verified: nothing is read before it is stored, or outside its tensor.
+        tensors = record(machine, path, recipe).tensors
+        inputs = [tensor.name for tensor in tensors if tensor.role == "input"]
+        known = {"1.up.a", "1.up.x", "1.up.x_codes", "2.last.x"}
+        assert [name for name in inputs if name in known] == apart
+
     def test_has_a_timeline_of_all_parts(self, layer):
         report = simulate("edge-npu", layer, "flash", timeline=True)
         assert report.one_program
