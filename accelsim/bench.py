@@ -1,6 +1,6 @@
 """A machine with its library, ready to record a problem and to report on it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,7 +24,8 @@ from accelsim.library.settings import check_settings
 from accelsim.loading import load_machine, load_technology
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
-from accelsim.report.build import About, build_report
+from accelsim.report.about import About, about_all
+from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
 from accelsim.workload.problem import Problem
@@ -104,26 +105,35 @@ class Bench:
         tensors: Tensors | None = None,
         engine: Engine = "compiled",
         with_timeline: bool = False,
-        keep: Callable[[Program], object] = lambda program: None,
     ) -> tuple[Report, Array | None]:
         """Return the report, its accuracy not judged, and with tensors the output.
 
         Steps of a generation that are programs of their own run one after the other, and their
         reports add up. A program of a kernel written outside accelsim is verified, which takes less
-        time than to record it; raises ProgramError. keep: is given each program that ran.
+        time than to record it; raises ProgramError.
         """
         reports, outputs = [], []
+        # One by one: the programs of a long generation are large.
         for recorded in self.record(problem, tensors):
             reports.append(self._report(recorded, engine, with_timeline))
             outputs.append(recorded.output)
-            keep(recorded.program)
-        return self._total(problem, reports), _stacked(outputs)
-
-    def _total(self, problem: Problem, reports: Sequence[Report]) -> Report:
-        """Return the report of a problem; reports: of it, or of its steps."""
         if len(reports) == 1:
-            return reports[0]
-        return replace(in_sequence(reports, problem.name, self.settings), seed=reports[0].seed)
+            return reports[0], outputs[0]
+        total = in_sequence(reports, problem.name, self.settings)
+        return replace(total, seed=reports[0].seed), _stacked(outputs)
+
+    def record_whole(
+        self, problem: Problem, tensors: Tensors | None = None, engine: Engine = "compiled"
+    ) -> "Whole":
+        """Return what `record` yields together, and what its report will say without a schedule."""
+        steps = list(self.record(problem, tensors))
+        programs = [step.program for step in steps]
+        about = self._about(steps[0], engine)
+        if len(steps) == 1:
+            return Whole(programs, about, steps[0].output)
+        abouts = [self._about(step, engine) for step in steps]
+        whole = replace(about_all(abouts, problem.name, self.settings), seed=about.seed)
+        return Whole(programs, whole, _stacked([step.output for step in steps]))
 
     def record(
         self, problem: Problem, tensors: Tensors | None = None, *, needs_costs: bool = True
@@ -153,22 +163,25 @@ class Bench:
 
     def _report(self, recorded: "Recorded", engine: Engine, with_timeline: bool) -> Report:
         """Return the report of a recorded problem, its accuracy not judged."""
-        problem, recipe, (machine, technology), program, output = recorded
+        machine, technology = recorded.hardware
+        run = schedule_under_cap(recorded.program, machine, technology, ENGINES[engine])
+        about = self._about(recorded, engine)
+        return build_report(run, technology, about, with_timeline=with_timeline)
+
+    def _about(self, recorded: "Recorded", engine: Engine) -> About:
+        problem, recipe, _, program, output = recorded
         parameters = recipe.parameters()
-        capped = schedule_under_cap(program, machine, technology, ENGINES[engine])
-        about = About(
+        return About(
+            workload=problem.name,
             kernel=recipe.kernel,
             recipe=str(recipe),
             library="" if self.recipe else self.machine.library,
             is_exact=recipe.algorithm.is_exact,
             selection_assumed=output is None and recipe.algorithm.selects_by_values(parameters),
             engine=engine,
+            seed=getattr(problem.tensors, "seed", None),
             settings=dict(self.settings),
             parameters=_resolved(parameters, program),
-            power_cap=capped.power_cap,
-        )
-        return build_report(
-            capped.schedule, capped.machine, technology, problem, about, with_timeline=with_timeline
         )
 
 
@@ -185,14 +198,24 @@ class Recorded(NamedTuple):
     """None without tensors."""
 
 
+class Whole(NamedTuple):
+    """A problem that was recorded and not scheduled."""
+
+    programs: Sequence[Program]
+    """Of the steps of a generation that are programs of their own, else one."""
+    about: About
+    output: Array | None
+    """None without tensors."""
+
+
 def _stacked(outputs: Sequence[Array | None]) -> Array | None:
     """Return the output of steps, in each of which a head has one row; None without tensors.
 
-    outputs: [heads, head_dim] of each; one alone is that of the whole problem.
+    outputs: [heads, head_dim] of each.
     """
     found = [each for each in outputs if each is not None]
-    if len(found) < 2:
-        return found[0] if found else None
+    if not found:
+        return None
     stacked = np.stack(found, axis=1)
     return stacked.reshape(-1, stacked.shape[-1])
 

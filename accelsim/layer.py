@@ -1,27 +1,92 @@
 """A layer, or a generation, as one program: those of its parts joined, scheduled at one clock."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.errors import WorkloadError
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe
-from accelsim.program.joining import Part, joined
+from accelsim.program.joining import Part, Stored, can_read, joined
 from accelsim.program.program import Program
-from accelsim.report.build import report_as_one
+from accelsim.report.about import About
+from accelsim.report.build import build_report
 from accelsim.report.report import Report
+from accelsim.workload.flow import Source
 from accelsim.workload.problem import LayerProblem
 
 
-def one_program(layer: LayerProblem, programs: Sequence[Program]) -> Program:
+class Flow(NamedTuple):
+    """An input of a part of a layer that an earlier part is said to store."""
+
+    part: int
+    name: str
+    """Of the input in the problem."""
+    source: str
+    """As the workload says it."""
+    tensor: str
+    """The input in the program of the part."""
+    stored: Stored | None
+    """What it is there; None where one of both is stored in another form, such as codes."""
+
+
+def flows_of(
+    layer: LayerProblem, recipes: Sequence[Recipe], programs: Sequence[Program]
+) -> list[Flow]:
+    """Return what flows from part to part; recipes, programs: of the parts, in order."""
+    flows = []
+    for number, sources in enumerate(layer.sources):
+        for name, source in sources.items():
+            tensor = _stored_as(recipes[number], name)
+            output = _stored_as(recipes[source.part], source.output)
+            stored = _stored(source, output, programs[source.part], programs[number], tensor)
+            flows.append(Flow(number, name, layer.problems[number].reads[name], tensor, stored))
+    return flows
+
+
+def _stored_as(recipe: Recipe, name: str) -> str:
+    """Return the name in a program of a tensor of its problem."""
+    return recipe.algorithm.stored_as.get(name, name)
+
+
+def _stored(
+    source: Source, output: str, program: Program, reader: Program, name: str
+) -> Stored | None:
+    """Return where a program has an output, or columns of it; None if `reader` cannot read it.
+
+    Columns are taken to lie one after another, each with its rows: what is stored by a product
+    is read by parts whose rows are others, such as those of heads.
+    """
+    for tensor in program.tensors:
+        if (tensor.name, tensor.role) == (output, "output"):
+            first_byte = tensor.size_bytes * source.start // source.columns
+            size_bytes = tensor.size_bytes * source.stop // source.columns - first_byte
+            if can_read(reader, name, tensor, size_bytes):
+                return Stored(source.part, output, first_byte)
+    return None
+
+
+def one_program(layer: LayerProblem, programs: Sequence[Program], flows: Sequence[Flow]) -> Program:
     """Return the program of a layer; programs: of its parts, in order.
 
-    Raises DoesNotFitError for more than a program may have, and WorkloadError for an input that is
-    not the output that it is said to be.
+    Raises DoesNotFitError for more than a program may have.
     """
-    parts = zip(layer.problems, programs, strict=True)
-    named = [Part(part.problem.name, program, part.count, part.reads) for part, program in parts]
+    reads: list[dict[str, Stored]] = [{} for _ in programs]
+    for flow in flows:
+        if flow.stored:
+            reads[flow.part][flow.tensor] = flow.stored
+    parts = zip(layer.problems, programs, reads, strict=True)
+    named = [Part(part.problem.name, program, part.count, own) for part, program, own in parts]
     return joined(layer.name, named)
+
+
+def reads_of(layer: LayerProblem, flows: Sequence[Flow]) -> dict[str, str]:
+    """Return each input that is said to flow, and what it is; empty where it lies by itself."""
+    names = [part.problem.name for part in layer.problems]
+    return {
+        f"{flow.part}.{names[flow.part]}.{flow.name}": flow.source if flow.stored else ""
+        for flow in flows
+    }
 
 
 def program_of_steps(name: str, programs: Sequence[Program]) -> Program:
@@ -54,8 +119,10 @@ def common_hardware(
 
 
 def run_as_one(
-    total: Report, program: Program, hardware: Hardware, schedule: Scheduler, with_timeline: bool
+    about: About, program: Program, hardware: Hardware, schedule: Scheduler, with_timeline: bool
 ) -> Report:
-    """Return the report of a layer as one program; total: that of its parts one after the other."""
-    run, machine, power_cap = schedule_under_cap(program, *hardware, schedule)
-    return report_as_one(total, run, machine, hardware.technology, power_cap, with_timeline)
+    """Return the report of programs that were joined to one; about: what they are together."""
+    run = schedule_under_cap(program, *hardware, schedule)
+    return build_report(
+        run, hardware.technology, about, one_program=True, with_timeline=with_timeline
+    )

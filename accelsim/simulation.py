@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from accelsim.bench import ENGINES, Bench, Engine, already_loaded, settings_below
 from accelsim.errors import (
@@ -15,19 +15,28 @@ from accelsim.errors import (
     WorkloadError,
 )
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Kernel
-from accelsim.layer import common_hardware, one_program, program_of_steps, run_as_one
+from accelsim.kernels.base import Array, Kernel
+from accelsim.layer import (
+    common_hardware,
+    flows_of,
+    one_program,
+    program_of_steps,
+    reads_of,
+    run_as_one,
+)
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe
+from accelsim.library.sequences import has_one_program
 from accelsim.loading import LoadedWorkload, load_workload
 from accelsim.numerics.metrics import compare
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
+from accelsim.report.about import about_all
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
 from accelsim.runtime.code_cache import cache_folder
 from accelsim.workload.problem import LayerProblem, Problem
-from accelsim.workload.tensors import load_counted_tensors
+from accelsim.workload.tensors import Tensors, load_counted_tensors
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -41,6 +50,7 @@ def simulate(
     engine: Engine = "compiled",
     timeline: bool = False,
     one_program: bool = False,
+    with_parts: bool = False,
 ) -> Report:
     """Simulate a kernel on a workload: when everything happens, what it costs, what it computes.
 
@@ -53,7 +63,8 @@ def simulate(
     A layer runs its parts one after the other; the library picks the kernels of parts that `recipe`
     is not for. Its report is the sum of theirs. With `one_program`, and with `timeline`, the layer
     runs as one program: one schedule at one clock, in which a part finds the L2 and the DRAM as the
-    one before left them. `parts` then says what each takes alone.
+    one before left them. Its report has `parts`, which say what each takes alone and how accurate
+    it is, only `with_parts`, because they are recorded and scheduled for that.
 
     Kernels without a program for all steps of a generation run a program for each of them, and the
     report is the sum, or that of one program in the same cases as of a layer.
@@ -67,9 +78,12 @@ def simulate(
     problem, as_one = loaded.problem, timeline or one_program
     if not isinstance(problem, LayerProblem):
         return _simulate_problem(run, problem, loaded.folder, engine, as_one, timeline)
-    if as_one:
-        return _simulate_as_one(run, problem, loaded.folder, engine, timeline)
-    return _simulate_layer(run, problem, loaded.folder, engine)
+    if not as_one:
+        return _simulate_layer(run, problem, loaded.folder, engine)
+    report = _simulate_as_one(run, problem, loaded.folder, engine, timeline)
+    if not with_parts:
+        return report
+    return replace(report, parts=_simulate_layer(run, problem, loaded.folder, engine).parts)
 
 
 def record(
@@ -133,19 +147,6 @@ def shortages_explained(kernel: str) -> Iterator[None]:
         ) from error
 
 
-class _Run(NamedTuple):
-    """A problem that was run."""
-
-    report: Report
-    programs: Sequence[Program]
-    """Of the steps that were programs of their own, else of the whole; empty if not kept."""
-
-    @property
-    def program(self) -> Program:
-        """The programs as one."""
-        return program_of_steps(self.report.workload, self.programs)
-
-
 def _prepare(
     machine: MachineSpec | str | Path,
     workload: LoadedWorkload | str | Path,
@@ -188,69 +189,69 @@ def _record(run: Bench, problem: Problem) -> Program:
 
 def _record_layer(run: Bench, layer: LayerProblem) -> Program:
     """Return the verified program of all parts of a layer."""
-    _hardware_of(run, layer)
-    parts = [_record(run.for_kind(part.problem.kind), part.problem) for part in layer.problems]
+    recipes, _ = _recipes_of(run, layer)
+    parts = [_record(*part) for part in _parts_for(run, layer)]
     with shortages_explained(layer.name):
-        program = one_program(layer, parts)
+        program = one_program(layer, parts, flows_of(layer, recipes, parts))
         verify(program)
     return program
 
 
-def _hardware_of(run: Bench, layer: LayerProblem) -> Hardware:
-    """Return the hardware as all parts of a layer use it; raises WorkloadError."""
+def _recipes_of(run: Bench, layer: LayerProblem) -> tuple[list[Recipe], Hardware]:
+    """Return the recipes of the parts and the hardware as all use it; raises WorkloadError."""
     problems = [part.problem for part in layer.problems]
-    recipes = [run.for_kind(problem.kind).recipe_for(problem) for problem in problems]
-    own = [run.hardware_for(*each) for each in zip(problems, recipes, strict=True)]
-    return common_hardware(layer, recipes, own)
+    recipes = [own.recipe_for(problem) for own, problem in _parts_for(run, layer)]
+    hardware = [run.hardware_for(*each) for each in zip(problems, recipes, strict=True)]
+    return recipes, common_hardware(layer, recipes, hardware)
 
 
 def _simulate_problem(
     run: Bench, problem: Problem, folder: Path, engine: Engine, as_one: bool, with_timeline: bool
 ) -> Report:
     """Return the report of one problem; as_one: also where its steps are programs of their own."""
-    done = _simulate(run, problem, folder, engine, with_timeline, keeps_programs=as_one)
-    if len(done.programs) < 2:
-        return done.report
-    hardware = run.hardware_for(problem, run.recipe_for(problem))
-    with shortages_explained(done.report.kernel):
-        return run_as_one(done.report, done.program, hardware, ENGINES[engine], with_timeline)
+    recipe = run.recipe_for(problem)
+    if not as_one or has_one_program(recipe.algorithm, problem):
+        return _simulate(run, problem, folder, engine, with_timeline)
+    with shortages_explained(recipe.kernel):
+        tensors, beyond = load_counted_tensors(problem, folder)
+        programs, about, output = run.record_whole(problem, tensors, engine)
+        program, hardware = (
+            program_of_steps(problem.name, programs),
+            run.hardware_for(problem, recipe),
+        )
+        report = run_as_one(about, program, hardware, ENGINES[engine], with_timeline)
+        return _judged(report, problem, recipe, tensors, output, beyond)
 
 
 def _simulate(
-    run: Bench,
-    problem: Problem,
-    folder: Path,
-    engine: Engine,
-    with_timeline: bool,
-    *,
-    keeps_programs: bool = False,
-) -> _Run:
-    """Return the run of one problem, its output judged by the oracle of the kernel."""
-    kernel, programs = run.recipe_for(problem).algorithm, list[Program]()
-    keep = programs.append if keeps_programs else _forget
-    with shortages_explained(kernel.name):
+    run: Bench, problem: Problem, folder: Path, engine: Engine, with_timeline: bool = False
+) -> Report:
+    """Return the report of one problem, its output judged by the oracle of the kernel."""
+    recipe = run.recipe_for(problem)
+    with shortages_explained(recipe.kernel):
         tensors, beyond = load_counted_tensors(problem, folder)
-        report, output = run.execute(problem, tensors, engine, with_timeline, keep)
-        if output is not None and tensors is not None:
-            accuracy = compare(output, kernel.oracle(problem, tensors))
-            report = replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
-        return _Run(report, programs)
+        report, output = run.execute(problem, tensors, engine, with_timeline)
+        return _judged(report, problem, recipe, tensors, output, beyond)
 
 
-def _forget(program: Program) -> None:
-    """Keep no program: those of a long generation are large."""
+def _judged(
+    report: Report,
+    problem: Problem,
+    recipe: Recipe,
+    tensors: Tensors | None,
+    output: Array | None,
+    beyond: int,
+) -> Report:
+    """Return the report with the accuracy of the output; beyond: inputs out of range."""
+    if output is None or tensors is None:
+        return report
+    accuracy = compare(output, recipe.algorithm.oracle(problem, tensors))
+    return replace(report, accuracy=accuracy, inputs_out_of_range=beyond)
 
 
 def _simulate_layer(run: Bench, layer: LayerProblem, folder: Path, engine: Engine) -> Report:
     """Return the report of the parts one after the other, each of them `count` times."""
-    parts = [
-        _simulate(own, problem, folder, engine, False).report
-        for own, problem in _parts_for(run, layer)
-    ]
-    return _sum_of(run, layer, parts)
-
-
-def _sum_of(run: Bench, layer: LayerProblem, parts: Sequence[Report]) -> Report:
+    parts = [_simulate(own, problem, folder, engine) for own, problem in _parts_for(run, layer)]
     runs = [report.repeated(part.count) for report, part in zip(parts, layer.problems, strict=True)]
     return replace(in_sequence(runs, layer.name, run.settings), parts=tuple(parts))
 
@@ -258,13 +259,18 @@ def _sum_of(run: Bench, layer: LayerProblem, parts: Sequence[Report]) -> Report:
 def _simulate_as_one(
     run: Bench, layer: LayerProblem, folder: Path, engine: Engine, with_timeline: bool
 ) -> Report:
-    """Return the report of a layer as one program, and of its parts alone."""
-    hardware = _hardware_of(run, layer)
-    parts = [
-        _simulate(own, problem, folder, engine, False, keeps_programs=True)
-        for own, problem in _parts_for(run, layer)
-    ]
-    total = _sum_of(run, layer, [part.report for part in parts])
-    with shortages_explained(total.kernel):
-        program = one_program(layer, [part.program for part in parts])
-        return run_as_one(total, program, hardware, ENGINES[engine], with_timeline)
+    """Return the report of a layer as one program: each part recorded, all scheduled once."""
+    recipes, hardware = _recipes_of(run, layer)
+    programs, abouts, beyond = [], [], 0
+    for part, (own, problem) in zip(layer.problems, _parts_for(run, layer), strict=True):
+        with shortages_explained(own.recipe_for(problem).kernel):
+            tensors, own_beyond = load_counted_tensors(problem, folder)
+            recorded = own.record_whole(problem, tensors, engine)
+            programs.append(program_of_steps(problem.name, recorded.programs))
+        abouts.append(recorded.about)
+        beyond += part.count * own_beyond
+    about, flows = about_all(abouts, layer.name, run.settings), flows_of(layer, recipes, programs)
+    with shortages_explained(about.kernel):
+        program = one_program(layer, programs, flows)
+        report = run_as_one(about, program, hardware, ENGINES[engine], with_timeline)
+    return replace(report, inputs_out_of_range=beyond, reads=reads_of(layer, flows))

@@ -18,6 +18,10 @@ def run(
     as_one: Annotated[
         bool, typer.Option("--as-one", help="Run a layer as one program, as --trace does.")
     ] = False,
+    with_parts: Annotated[
+        bool,
+        typer.Option("--with-parts", help="Of one program, also say what each part takes alone."),
+    ] = False,
     trace: Annotated[
         Path | None, typer.Option(help="Write the timeline to this file, for Perfetto.")
     ] = None,
@@ -37,6 +41,7 @@ def run(
             engine=engine.value,
             timeline=trace is not None,
             one_program=as_one,
+            with_parts=with_parts,
         )
     detail(f"simulated in {perf_counter() - started:.2f} s")
     if output is options.OutputFormat.JSON:

@@ -1,6 +1,8 @@
 """What a kernel is: one algorithm, its parameters, and how it becomes a recorded program."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy.typing as npt
@@ -31,6 +33,8 @@ class Kernel(ABC):
     """Query rows that a sequence of attention may have: any, as many as all others, or one."""
     takes_steps: ClassVar[bool] = False
     """Whether one program runs all steps of a generation; for others each step is a program."""
+    stored_as: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Tensor of the problem -> its name in the program, where that is another one."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod

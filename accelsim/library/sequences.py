@@ -23,11 +23,16 @@ def check_sequences(kernel: type[Kernel], problem: Problem) -> None:
     )
 
 
+def has_one_program(kernel: type[Kernel], problem: Problem) -> bool:
+    """Whether a kernel has one program for a problem, and not one for each of its steps."""
+    return not isinstance(problem, AttentionProblem) or problem.steps == 1 or kernel.takes_steps
+
+
 def one_after_another(
     kernel: type[Kernel], problem: Problem, tensors: Tensors | None
 ) -> Iterator[tuple[Problem, Tensors | None]]:
     """Yield what a kernel has a program for: a problem with its tensors, or each of its steps."""
-    if not isinstance(problem, AttentionProblem) or problem.steps == 1 or kernel.takes_steps:
+    if not isinstance(problem, AttentionProblem) or has_one_program(kernel, problem):
         yield problem, tensors
         return
     for step in range(problem.steps):
@@ -41,7 +46,7 @@ def _refusal(kernel: type[Kernel], problem: AttentionProblem) -> str:
         return "takes sequences of one length, not a list of them"
     most = problem.most_queries
     if kernel.query_rows == "equal":
-        fewest = min(each.q_len for each in problem.lengths)
+        fewest = problem.fewest_queries
         return f"takes as many new tokens of each sequence, but found {fewest} and {most}"
     rows = "q_len: 1" if problem.sequences is None else "new: 1"
     return (
@@ -56,6 +61,5 @@ def _takes(kernel: type[Kernel], problem: AttentionProblem) -> bool:
         return False
     if problem.sequences is not None and not kernel.takes_sequences:
         return False
-    rows = {each.q_len for each in problem.lengths}
-    is_equal = len(rows) == 1
-    return {"any": True, "equal": is_equal, "one": rows == {1}}[kernel.query_rows]
+    fewest, most = problem.fewest_queries, problem.most_queries
+    return {"any": True, "equal": fewest == most, "one": most == 1}[kernel.query_rows]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.errors import DoesNotFitError, WorkloadError
+from accelsim.errors import DoesNotFitError
 from accelsim.program.ops import (
     HEAD,
     MAX_OPS,
@@ -28,15 +28,45 @@ from accelsim.program.ops import (
 from accelsim.program.program import BufferInfo, Program, TensorInfo, Words
 
 
+class Stored(NamedTuple):
+    """What an earlier part stored, in the last of its runs."""
+
+    part: int
+    """Number of the part."""
+    tensor: str
+    first_byte: int = 0
+    """Where in the tensor it begins."""
+
+
 class Part(NamedTuple):
     """A sound program that runs `runs` times in a row."""
 
     name: str
     program: Program
     runs: int = 1
-    reads: Mapping[str, str] = MappingProxyType({})
-    """Input -> the earlier part whose output it is, `part.tensor` where that has several; where
-    parts have one name the latest, of several runs the last."""
+    reads: Mapping[str, Stored] = MappingProxyType({})
+    """Input -> what it is; it must be readable from there, see `can_read`."""
+
+
+class _Place(NamedTuple):
+    """Where a tensor of a part lies in the program of all."""
+
+    tensor: int
+    first_byte: int = 0
+
+
+def can_read(program: Program, name: str, stored: TensorInfo, size_bytes: int) -> bool:
+    """Return whether an input can be `size_bytes` of what another program stored.
+
+    It has elements of that width in as many bytes, and, where rows are picked by their numbers, in
+    the same rows. False where the program has no such input.
+    """
+    for number, own in enumerate(program.tensors):
+        if (own.name, own.role) == (name, "input"):
+            gathered = program.tensor_indices[program.op_codes == Op.GATHER]
+            has_rows = number not in gathered or own.row_bytes == stored.row_bytes
+            return (own.size_bytes, own.bits) == (size_bytes, stored.bits) and has_rows
+    return False
 
 
 def joined(name: str, parts: Sequence[Part]) -> Program:
@@ -46,7 +76,7 @@ def joined(name: str, parts: Sequence[Part]) -> Program:
     have their inputs and buffers in common, and every run its own `0.qkv[1].c`. Buffers of
     different parts take turns in the memories on chip. An input that is the output of an earlier
     part is that tensor. Raises DoesNotFitError for more ops, slots or tensors than a program
-    may have, and WorkloadError for an input that is not what it is said to be.
+    may have.
     """
     _check_limits(name, parts)
     joint = _Joint(name, sum(part.runs * part.program.num_ops for part in parts))
@@ -89,23 +119,20 @@ class _Joint:
         self._num_parts = self._num_ops = self._num_phases = 0
         self._num_slots = self._num_gathered = 0
         self._next_address = 0
-        self._outputs: dict[str, dict[str, int]] = {}
-        """Numbers of those of each part, in its last run, by their own names."""
+        self._stored: list[dict[str, int]] = []
+        """Numbers of the tensors of each part, in its last run, by their own names."""
 
     def add(self, part: Part) -> None:
         """Append all runs of a part."""
         program, name = part.program, f"{self._num_parts}.{part.name}"
         ops = self._with_own_slots(program)
-        numbers: list[int] = []
+        places: list[_Place] = []
         for run in range(part.runs):
             own = f"{name}[{run}]" if part.runs > 1 else name
-            numbers = self._placed(part, name, own, numbers)
-            self._append(program, ops, numbers)
-        self._outputs[part.name] = {
-            tensor.name: number
-            for tensor, number in zip(program.tensors, numbers, strict=True)
-            if tensor.role == "output"
-        }
+            places = self._placed(part, name, own, places)
+            self._append(program, ops, places)
+        named = zip(program.tensors, places, strict=True)
+        self._stored.append({tensor.name: place.tensor for tensor, place in named})
         self._add_buffers(program, name)
         self.gathered_rows.append(program.gathered_rows)
         self._num_gathered += len(program.gathered_rows)
@@ -133,88 +160,51 @@ class _Joint:
         ops[program.op_codes == Op.GATHER, D] += self._num_gathered
         return ops
 
-    def _placed(self, part: Part, name: str, own: str, earlier: list[int]) -> list[int]:
-        """Return the numbers of the tensors of a run, after placing those that it begins with.
+    def _placed(self, part: Part, name: str, own: str, earlier: list[_Place]) -> list[_Place]:
+        """Return where the tensors of a run lie, after placing those that it begins with.
 
         earlier: of the run before, which had the same inputs; empty for the first run.
         """
-        sources = {} if earlier else self._sources(part)
-        numbers = []
+        places = []
         for number, tensor in enumerate(part.program.tensors):
             if tensor.role != "input":
-                numbers.append(self._place(tensor, own))
+                places.append(self._place(tensor, own))
             elif earlier:
-                numbers.append(earlier[number])
-            elif tensor.name in sources:
-                numbers.append(sources[tensor.name])
+                places.append(earlier[number])
+            elif tensor.name in part.reads:
+                source, stored, first_byte = part.reads[tensor.name]
+                places.append(_Place(self._stored[source][stored], first_byte))
             else:
-                numbers.append(self._place(tensor, name))
-        return numbers
+                places.append(self._place(tensor, name))
+        return places
 
-    def _place(self, tensor: TensorInfo, prefix: str) -> int:
+    def _place(self, tensor: TensorInfo, prefix: str) -> _Place:
         placed = replace(tensor, name=f"{prefix}.{tensor.name}", address=self._next_address)
         self.tensors.append(placed)
         self._next_address = placed.next_address
-        return len(self.tensors) - 1
+        return _Place(len(self.tensors) - 1)
 
-    def _sources(self, part: Part) -> dict[str, int]:
-        """Return the numbers of the outputs that are inputs of a part, by names of the inputs."""
-        inputs = {each.name: each for each in part.program.tensors if each.role == "input"}
-        found = {}
-        for name, text in part.reads.items():
-            start = f"{self.name}: part {part.name} reads {name} from {text}"
-            if name not in inputs:
-                raise WorkloadError(f"{start}: found no input {name}, allowed: {', '.join(inputs)}")
-            found[name] = self._output(text, start)
-            self._check_extents(part.program, inputs[name], self.tensors[found[name]], start)
-        return found
-
-    def _check_extents(
-        self, program: Program, own: TensorInfo, source: TensorInfo, start: str
-    ) -> None:
-        """Refuse an output of other bytes than the input, or of other rows if they are picked."""
-        is_equal = (own.size_bytes, own.bits) == (source.size_bytes, source.bits)
-        gathered = program.tensor_indices[program.op_codes == Op.GATHER]
-        has_rows = program.tensors.index(own) in gathered and own.row_bytes != source.row_bytes
-        if not is_equal or has_rows:
-            rows = ", in the same rows" if has_rows else ""
-            raise WorkloadError(
-                f"{start}: found {own.rows}x{own.cols} x {own.bits} bit and {source.name} of "
-                f"{source.rows}x{source.cols} x {source.bits} bit, "
-                f"allowed: equally many elements of equal width{rows}"
-            )
-
-    def _output(self, text: str, start: str) -> int:
-        """Return the number of the output that a text names: `part`, or `part.tensor`."""
-        part, _, tensor = (text, "", "") if text in self._outputs else text.rpartition(".")
-        outputs = self._outputs.get(part, {})
-        if tensor in outputs:
-            return outputs[tensor]
-        if len(outputs) == 1 and not tensor:
-            return next(iter(outputs.values()))
-        allowed = [f"{own}.{each}" for own, tensors in self._outputs.items() for each in tensors]
-        raise WorkloadError(
-            f"{start}: found no such output, allowed: {', '.join(allowed) or 'none, it is first'}"
-        )
-
-    def _append(self, program: Program, ops: Words, numbers: list[int]) -> None:
-        """Append a run; numbers: of its tensors."""
+    def _append(self, program: Program, ops: Words, places: list[_Place]) -> None:
+        """Append a run; places: of its tensors."""
         end = self._num_ops + len(ops)
         own = self.ops[self._num_ops : end]
         own[:] = ops
         moves = np.flatnonzero(program.units >= Unit.LOAD)
         tensors = program.tensor_indices[moves]
-        own[moves, HEAD] += (np.array(numbers, np.int64)[tensors] - tensors) << TENSOR_SHIFT
-        own[moves, A] += self._address_shifts(program, numbers)[tensors]
+        numbers = np.array([place.tensor for place in places], np.int64)
+        own[moves, HEAD] += (numbers[tensors] - tensors) << TENSOR_SHIFT
+        own[moves, A] += self._address_shifts(program, places)[tensors]
         self.item_ends.append(program.item_start[1:] + self._num_ops)
         self.item_phases.append(program.item_phase + self._num_phases)
         self._num_ops = end
         self._num_phases += int(program.item_phase.max(initial=-1)) + 1
 
-    def _address_shifts(self, program: Program, numbers: list[int]) -> Words:
+    def _address_shifts(self, program: Program, places: list[_Place]) -> Words:
         """Return how many bytes every tensor lies behind where it lay."""
-        earlier = zip(program.tensors, numbers, strict=True)
-        shifts = [self.tensors[number].address - tensor.address for tensor, number in earlier]
+        shifts = [
+            self.tensors[number].address + first_byte - tensor.address
+            for tensor, (number, first_byte) in zip(program.tensors, places, strict=True)
+        ]
         return np.array(shifts, np.int64)
 
     def _add_buffers(self, program: Program, name: str) -> None:

@@ -1,6 +1,6 @@
 """A report as a table for the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.markup import escape
 from rich.table import Table
@@ -57,6 +57,7 @@ def _totals(report: Report) -> Iterator[Row]:
     yield "recipe", f"{report.recipe}{chosen}", ""
     if report.one_program:
         yield "run as", "one program", ""
+        yield from _reads(report.reads)
     if report.power_cap != "none":
         yield quantity_of("power_cap").title, report.power_cap, ""
     further = [(name, getattr(report, name)) for name in further_columns(_TOTALS)]
@@ -68,6 +69,14 @@ def _totals(report: Report) -> Iterator[Row]:
             yield quantity.title, "", f"{value:.1%}"
         else:
             yield quantity.title, quantity.show(value), ""
+
+
+def _reads(reads: Mapping[str, str] | None) -> Iterator[Row]:
+    """Say what flows from part to part of a layer."""
+    if reads is not None and not any(reads.values()):
+        yield "activations", "no part reads where one stored", ""
+    for name, source in (reads or {}).items():
+        yield f"{name} is", source or "stored in another form, apart", ""
 
 
 def _units(report: Report) -> Iterator[Row]:

@@ -64,6 +64,10 @@ class Report(Measured, Peaks):
     """Reports of the problems of a layer, each for one of its `count` equal ones, run alone."""
     one_program: bool = False
     """Whether a layer ran as one program, so that it is not the sum of its parts."""
+    reads: Mapping[str, str] | None = None
+    """Of a layer as one program, the inputs that an earlier part stores and its name, empty where
+    a kernel stores one of both in another form. All other inputs, and those, lie at addresses of
+    their own and are read from the HBM. None for what is no such layer."""
     timeline: Timeline | None = field(default=None, repr=False, compare=False)
     """When every op happened, if asked for."""
 
@@ -80,12 +84,14 @@ class Report(Measured, Peaks):
         """Return everything but the timeline as plain nested data for JSON."""
         plain = plain_columns(self) | {"parts": [part.to_dict() for part in self.parts]}
         absent = [name for name in ("dram", "parts", "one_program") if not plain[name]]
+        absent += ["reads"] if self.reads is None else []
         return {name: value for name, value in plain.items() if name not in absent}
 
     def to_row(self) -> dict[str, Any]:
         """Return one flat row of scalars with dotted keys, for tables."""
         nested = self.to_dict()
         nested.pop("parts", None)
+        nested.pop("reads", None)
         nested.pop("settings")
         nested["accuracy"] = nested["accuracy"] or dict.fromkeys(Accuracy.__dataclass_fields__)
         return dict(_flat(nested))

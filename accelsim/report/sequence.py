@@ -1,11 +1,12 @@
 """The reports of runs that follow one another to one report of all."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from functools import reduce
 from operator import or_
 from typing import Any
 
+from accelsim.report.about import About, about_all
 from accelsim.report.measured import Measured
 from accelsim.report.peaks import Peaks
 from accelsim.report.report import PowerCap, Report
@@ -22,27 +23,18 @@ def in_sequence(runs: Sequence[Report], workload: str, settings: Mapping[str, An
         runs[0],
         **vars(total),
         **vars(peaks),
-        workload=workload,
-        kernel=_joined(run.kernel for run in runs),
-        recipe=_joined(run.recipe for run in runs),
-        library=_joined(run.library for run in runs),
-        seed=None,
-        settings=dict(settings),
-        parameters={},
+        **vars(about_all([_about(run) for run in runs], workload, settings)),
         power_cap=_power_cap(runs),
         bound_by=max(runs, key=lambda run: run.seconds).bound_by,
-        is_exact=all(run.is_exact for run in runs),
         statistics={},
-        selection_assumed=any(run.selection_assumed for run in runs),
         accuracy=None,
         parts=(),
         timeline=None,
     )
 
 
-def _joined(names: Iterable[str]) -> str:
-    """Return the distinct names of the runs."""
-    return ", ".join(dict.fromkeys(filter(None, names)))
+def _about(run: Report) -> About:
+    return About(**{each.name: getattr(run, each.name) for each in fields(About)})
 
 
 def _power_cap(runs: Sequence[Report]) -> PowerCap:

@@ -174,6 +174,11 @@ class AttentionProblem(TensorProblem):
         return max(each.q_len for each in self.lengths)
 
     @property
+    def fewest_queries(self) -> int:
+        """Query rows per head, in a step, of the sequence that has the fewest."""
+        return min(each.q_len for each in self.lengths)
+
+    @property
     def most_keys(self) -> int:
         """Key rows per head, in the last step, of the sequence that has the most."""
         return max(each.kv_len for each in self.lengths)

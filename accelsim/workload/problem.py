@@ -9,6 +9,7 @@ from accelsim.config.spec import Name, Size, Spec
 from accelsim.numerics.formats import Format
 from accelsim.workload.attention import AttentionProblem, Lengths, SequenceSpec
 from accelsim.workload.base import FLOAT_FORMATS, FloatFormat, GemmFormat, Shapes, TensorProblem
+from accelsim.workload.flow import Source, source_of
 from accelsim.workload.grouped import GroupedGemmProblem
 from accelsim.workload.sources import GemmSource
 from accelsim.workload.vector import VectorProblem
@@ -81,8 +82,9 @@ class LayerPart(Spec):
     count: Size = 1
     """How many equal ones the layer holds."""
     reads: dict[str, str] = Field(default_factory=dict)
-    """Inputs that an earlier part stores, by their names in the program: {a: norm}, or
-    {a: norm.sum} where norm has several outputs. As one program, a is what norm stored."""
+    """Inputs that an earlier part stores, by their names in the problem: {a: norm}, or
+    {a: norm.sum} where norm has several outputs, or {q: "qkv[0:4096]"} for columns of it. As one
+    program, a is what norm stored."""
 
 
 class LayerProblem(Spec):
@@ -100,16 +102,15 @@ class LayerProblem(Spec):
     @field_validator("problems")
     @classmethod
     def _parts_read_from_earlier_ones(cls, parts: tuple[LayerPart, ...]) -> tuple[LayerPart, ...]:
-        earlier: list[str] = []
-        for part in parts:
-            for name, source in part.reads.items():
-                if source not in earlier and source.rpartition(".")[0] not in earlier:
-                    raise ValueError(
-                        f"found {part.problem.name} that reads {name} from {source}, "
-                        f"allowed: an earlier part: {', '.join(earlier) or 'none, it is first'}"
-                    )
-            earlier.append(part.problem.name)
+        for number, part in enumerate(parts):
+            _sources(part, parts[:number])
         return parts
+
+    @property
+    def sources(self) -> tuple[dict[str, Source], ...]:
+        """What each part reads of earlier ones, by names of its inputs."""
+        parts = self.problems
+        return tuple(_sources(part, parts[:number]) for number, part in enumerate(parts))
 
     @property
     def macs(self) -> int:
@@ -120,6 +121,13 @@ class LayerProblem(Spec):
     def compulsory_bytes(self) -> int:
         """HBM traffic that nothing can avoid as long as parts meet only in HBM."""
         return sum(part.count * part.problem.compulsory_bytes for part in self.problems)
+
+
+def _sources(part: LayerPart, earlier: tuple[LayerPart, ...]) -> dict[str, Source]:
+    problems = [each.problem for each in earlier]
+    return {
+        name: source_of(name, text, part.problem, problems) for name, text in part.reads.items()
+    }
 
 
 Workload = Annotated[Problem | LayerProblem, Field(discriminator="kind")]

@@ -3,7 +3,6 @@
 import math
 from dataclasses import fields, replace
 from fractions import Fraction
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -15,7 +14,8 @@ from accelsim.engine import compiled, reference
 from accelsim.hardware.machine import PowerSpec
 from accelsim.hardware.technology import SramTable
 from accelsim.loading import load_technology
-from accelsim.report.build import About, build_report
+from accelsim.report.about import About
+from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
 from accelsim.simulation import simulate
@@ -58,20 +58,18 @@ powers = st.builds(
 def report_of(program, machine, *, with_timeline=False) -> Report:
     capped = schedule_under_cap(program, machine, TECHNOLOGY, compiled.schedule)
     about = About(
+        workload="drawn",
         kernel="drawn",
         recipe="drawn",
         library="",
         is_exact=True,
         selection_assumed=False,
         engine="compiled",
+        seed=None,
         settings={},
         parameters={},
-        power_cap=capped.power_cap,
     )
-    problem = SimpleNamespace(name="drawn", tensors=None)
-    return build_report(
-        capped.schedule, capped.machine, TECHNOLOGY, problem, about, with_timeline=with_timeline
-    )
+    return build_report(capped, TECHNOLOGY, about, with_timeline=with_timeline)
 
 
 def assert_possible(report):

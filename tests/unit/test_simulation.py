@@ -10,6 +10,7 @@ import pytest
 
 import accelsim
 from accelsim.accounts.power import CLOSE
+from accelsim.bench import ENGINES
 from accelsim.config.shipped import known_names
 from accelsim.errors import (
     AccelsimError,
@@ -330,7 +331,7 @@ class TestOneProgram:
     @pytest.mark.parametrize("machine", ["edge-npu", "ascend-910b-no-l2"])
     def test_takes_as_long_as_its_parts_where_nothing_carries_over(self, layer, machine):
         total = simulate(machine, layer, "flash")
-        one = simulate(machine, layer, "flash", one_program=True)
+        one = simulate(machine, layer, "flash", one_program=True, with_parts=True)
         # A phase begins a launch after all before it have ended, the first phase of a run too.
         for name in ("cycles", "ops", "macs", "hbm_read_bytes", "hbm_write_bytes", "l2"):
             assert getattr(one, name) == getattr(total, name), name
@@ -361,7 +362,7 @@ class TestOneProgram:
     def test_a_repeated_product_finds_its_weights_in_the_l2(self, tmp_path):
         layer = write_workload(tmp_path, kind="layer", name="twice", problems=[TWICE])
         total, one = (simulate("ascend-910b", layer, one_program=each) for each in (False, True))
-        (part,) = one.parts
+        (part,) = total.parts
         assert total.hbm_read_bytes == 2 * part.hbm_read_bytes
         assert one.hbm_read_bytes == part.hbm_read_bytes == 2 * (64 * 512 + 512 * 512)
         assert one.l2["hit_fraction"] > total.l2["hit_fraction"]
@@ -390,6 +391,58 @@ class TestOneProgram:
         # Without one program each part begins with an empty L2.
         assert simulate(machine, flowing) == simulate(machine, apart)
 
+    @pytest.mark.parametrize(
+        ("workload", "columns"),
+        [
+            # One token: Q of qkv, and the inputs of o, gate-up and down; keys are in the cache.
+            ("smollm2-135m-decode-4096-layer", 576 + 576 + 576 + 1536),
+            ("llama-3-8b-decode-4096-layer", 4096 + 4096 + 4096 + 14336),
+        ],
+    )
+    def test_the_l2_saves_each_activation_once(self, workload, columns):
+        loaded = load_workload(workload)
+        silent = [part.model_copy(update={"reads": {}}) for part in loaded.problem.problems]
+        problem = loaded.problem.model_copy(update={"problems": tuple(silent)})
+        apart = replace(loaded, problem=problem)
+        flowing, alone = (
+            simulate("ascend-910b", each, one_program=True) for each in (loaded, apart)
+        )
+        assert alone.hbm_read_bytes - flowing.hbm_read_bytes == columns * 2
+        assert alone.compulsory_bytes - flowing.compulsory_bytes == columns * 2
+        assert flowing.hbm_write_bytes == alone.hbm_write_bytes
+        assert flowing.cycles < alone.cycles
+        assert alone.reads == {}
+        assert list(flowing.reads) == ["1.attention.q", "2.o.a", "3.gate-up.a", "4.down.a"]
+        assert flowing.reads["2.o.a"] == "attention"
+        totals = [simulate("ascend-910b", each) for each in (loaded, apart)]
+        assert totals[0] == totals[1]
+        assert totals[0].reads is None
+
+    @pytest.mark.parametrize(
+        ("machine", "recipe", "apart"),
+        [
+            ("edge-npu", "gemm", []),
+            ("edge-npu", "weight_only", []),
+            ("tender-asic", "quantized", []),
+            ("tender-asic", "quantized(input=quantized)", ["1.up.x_codes"]),
+        ],
+    )
+    def test_kernels_read_what_they_store_as_the_problem_says(
+        self, tmp_path, machine, recipe, apart
+    ):
+        """Codes are no numbers that a part before stored, so they lie at their own addresses."""
+        copy = {**EAGER, "function": "copy"}
+        up = {**TWICE, "count": 1, "reads": {"a": "norm"}}
+        parts = [copy, up, {**copy, "name": "last", "reads": {"x": "up"}}]
+        path = write_workload(tmp_path, kind="layer", name="mixed", problems=parts)
+        report = simulate(machine, path, recipe, one_program=True)
+        assert report.reads == {"1.up.a": "" if apart else "norm", "2.last.x": "up"}
+        # It is verified: nothing is read before it is stored, or outside its tensor.
+        tensors = record(machine, path, recipe).tensors
+        inputs = [tensor.name for tensor in tensors if tensor.role == "input"]
+        known = {"1.up.a", "1.up.x", "1.up.x_codes", "2.last.x"}
+        assert [name for name in inputs if name in known] == apart
+
     def test_has_a_timeline_of_all_parts(self, layer):
         report = simulate("edge-npu", layer, "flash", timeline=True)
         assert report.one_program
@@ -401,7 +454,7 @@ class TestOneProgram:
         assert timeline.about["workload"] == "both"
         names = [timeline.names[index] for index in timeline.name_index]
         first = {name: timeline.start_cycle[names.index(name)] for name in timeline.names}
-        runs = report.parts[0].cycles
+        runs = simulate("edge-npu", layer, "flash").parts[0].cycles
         assert first["store 0.qkv[1].c"] - first["store 0.qkv[0].c"] == runs
         assert first["load 1.attention.q"] >= 3 * runs
 
@@ -420,7 +473,7 @@ class TestOneProgram:
         family = {"source": "uniform", "seed": 5}
         parts = [{**TWICE, "tensors": family}, EAGER]
         layer = write_workload(tmp_path, kind="layer", name="judged", problems=parts)
-        report = simulate("edge-npu", layer, one_program=True)
+        report = simulate("edge-npu", layer, one_program=True, with_parts=True)
         assert report.parts[0].accuracy.relative_rmse < 2**-10
         assert report.accuracy is report.parts[1].accuracy is None
 
@@ -429,7 +482,22 @@ class TestOneProgram:
             simulate("edge-npu", layer, "flash", engine=engine, one_program=True)
             for engine in ("compiled", "reference")
         )
-        assert replace(reference, engine="compiled", parts=()) == replace(compiled, parts=())
+        assert replace(reference, engine="compiled") == compiled
+
+    def test_is_scheduled_once(self, layer, monkeypatch):
+        """Names of the report follow from what is asked and recorded, and not from reports."""
+        scheduled = []
+
+        def counted(program, machine):
+            scheduled.append(program.name)
+            return ENGINES["reference"](program, machine)
+
+        monkeypatch.setitem(ENGINES, "compiled", counted)
+        one = simulate("edge-npu", layer, "flash", one_program=True)
+        assert (scheduled, one.parts) == (["both"], ())
+        together = simulate("edge-npu", layer, "flash", one_program=True, with_parts=True)
+        assert scheduled[1:] == ["both", "gemm on qkv", "flash on attention"]
+        assert replace(together, parts=()) == one
 
     def test_changes_nothing_for_a_single_problem(self, small):
         assert simulate("edge-npu", small, "flash", one_program=True) == simulate(
@@ -448,7 +516,7 @@ class TestOneProgram:
         one = simulate("ascend-910b-no-l2", layer, None, settings, one_program=True)
         assert one.power_cap == "met"
         assert one.energy_j / one.time_s == pytest.approx(cap_w, rel=CLOSE)
-        product, norm = one.parts
+        product, norm = simulate("ascend-910b-no-l2", layer, None, settings).parts
         assert product.clock_hz < one.clock_hz < norm.clock_hz == 1.8e9
 
     @pytest.mark.parametrize("run", [record, partial(simulate, one_program=True)])

@@ -102,7 +102,7 @@ class Simulator:
         self.calls = []
         self.failure = None
         self.num_set_aside, self.free_keys = 0, ()
-        self.one_program = False
+        self.one_program = self.with_parts = False
 
     def simulate(
         self,
@@ -114,10 +114,11 @@ class Simulator:
         engine="compiled",
         timeline=False,
         one_program=False,
+        with_parts=False,
     ):
         recipe = None if recipe is None else str(recipe)
         self.calls.append((machine, workload, recipe, settings, engine))
-        self.one_program = one_program
+        self.one_program, self.with_parts = one_program, with_parts
         if self.failure:
             raise self.failure
         return Report(machine, workload, recipe or PICKED, TIMELINE if timeline else None)

@@ -40,10 +40,17 @@ def test_run_passes_a_recipe_on(accelsim_command, simulator):
     assert simulator.calls == [("edge-npu", "w", "flash(tile_q=64)", {}, "compiled")]
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), False), (("--as-one",), True)])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), (False, False)),
+        (("--as-one",), (True, False)),
+        (("--as-one", "--with-parts"), (True, True)),
+    ],
+)
 def test_run_asks_for_one_program_where_the_user_does(accelsim_command, simulator, words, expected):
     accelsim_command("run", *ONE, *words)
-    assert simulator.one_program is expected
+    assert (simulator.one_program, simulator.with_parts) == expected
 
 
 def test_a_kernel_need_not_be_named(accelsim_command, simulator):

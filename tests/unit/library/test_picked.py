@@ -51,9 +51,38 @@ def test_the_kernel_of_a_decode_step_is_the_faster_of_both(kv_len, batch):
     assert picked <= 1.05 * min(others)
 
 
-def test_several_new_tokens_are_one_pass():
+@pytest.mark.parametrize("kv_len", [4096, 32768])
+@pytest.mark.parametrize(("q_heads", "kv_heads"), [(28, 4), (32, 8), (32, 32)])
+@pytest.mark.parametrize("q_len", [2, 8])
+def test_the_kernel_of_a_draft_is_the_faster_of_both(kv_len, q_heads, kv_heads, q_len):
+    """Of few heads, keys are split: flash has an item for each, and leaves cores without one."""
+    sizes = {"q_heads": q_heads, "kv_heads": kv_heads, "q_len": q_len, "causal": True}
+    problem, machine = step(kv_len, **sizes), load_machine("ascend-910b")
+    picked, *others = (
+        Bench(machine, asked_for(recipe)).execute(problem)[0].cycles
+        for recipe in ("library", "split_kv", "flash")
+    )
+    assert picked <= 1.05 * min(others)
+
+
+def test_few_heads_of_a_draft_are_split_over_the_cores():
     machine = load_machine("ascend-910b")
-    assert Bench(machine).recipe_for(step(1024, causal=True, q_len=4)) == Recipe("flash")
+    drafts = [step(32768, causal=True, q_len=each) for each in (2, 8, 9)]
+    recipes = [Bench(machine).recipe_for(draft) for draft in drafts]
+    assert recipes == [Recipe("split_kv"), Recipe("split_kv"), Recipe("flash")]
+
+
+def test_drafts_of_different_lengths_are_one_pass():
+    machine = load_machine("ascend-910b")
+    equal = [{"new": 2, "cached": 32766}]
+    mixed = [*equal, {"new": 1, "cached": 32767}]
+    picked = [
+        Bench(machine).recipe_for(
+            AttentionProblem(kind="attention", name="d", causal=True, sequences=each, **QWEN2)
+        )
+        for each in (mixed, equal)
+    ]
+    assert picked == [Recipe("flash"), Recipe("split_kv")]
 
 
 def test_the_word_library_stands_for_no_recipe():

@@ -140,6 +140,19 @@ def test_the_terminal_says_that_a_layer_ran_as_one_program(layer):
     assert "HBM bytes of 0.qkv.k scale" in text
 
 
+def test_the_terminal_says_what_flows_in_one_program(layer):
+    one = replace(layer, one_program=True, reads={})
+    assert re.search(r"activations +│ +no part reads where one stored", printed(one))
+    assert "activations" not in printed(layer)
+    told = printed(replace(one, reads={"2.o.a": "attention", "3.up.a": ""}))
+    assert re.search(r"2\.o\.a is +│ +attention", told)
+    assert re.search(r"3\.up\.a is +│ +stored in another form, apart", told)
+    assert "activations" not in told
+    assert one.to_dict()["reads"] == {}
+    assert "reads" not in layer.to_dict()
+    assert "reads" not in one.to_row()
+
+
 def test_a_notebook_shows_a_table(report):
     html = report._repr_html_()
     assert html.startswith("<table><tr><th>machine</th><td>edge-npu</td></tr>")

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from accelsim.numerics.formats import Format
+from accelsim.workload.flow import Source
 from accelsim.workload.problem import (
     AttentionProblem,
     GemmProblem,
@@ -307,6 +308,51 @@ class TestWhatFlows:
             f"Value error, found {parts[place]['name']} that reads a from {source}, "
             f"allowed: an earlier part: {allowed}"
         )
+
+    @pytest.mark.parametrize(
+        ("reads", "found"),
+        [
+            ({"x": "norm"}, "that reads x from norm, allowed: inputs a, b"),
+            ({"a": "norm.sum"}, "that reads a from norm.sum, allowed: norm.result"),
+            (
+                {"a": "norm[0:4]"},
+                "that reads a of {a} elements from norm[0:4] of {rows}x4, "
+                "allowed: equally many elements; norm[0:n] are the first n columns",
+            ),
+            (
+                {"a": "norm[3:3]"},
+                "that reads a from norm[3:3], allowed: columns within 0:{cols}, one or more",
+            ),
+            (
+                {"a": "norm.result[0:99999]"},
+                "that reads a from norm.result[0:99999], "
+                "allowed: columns within 0:{cols}, one or more",
+            ),
+        ],
+    )
+    def test_what_cannot_flow_is_refused(self, reads, found):
+        first, second = PARTS
+        location, text = mistake(
+            kind="layer", name="l", problems=[first, second | {"reads": reads}]
+        )
+        sizes = {"a": f"{second['m']}x{second['k']}", "rows": first["rows"], "cols": first["cols"]}
+        assert location == ("layer", "problems")
+        assert text == f"Value error, found up {found.format(**sizes)}"
+
+    def test_an_output_of_several_has_its_name(self):
+        norm = {"kind": "vector", "name": "n", "function": "add_rmsnorm", "rows": 2, "cols": 8}
+        up = {"kind": "gemm", "name": "up", "m": 2, "n": 3, "k": 8}
+        text = mistake(kind="layer", name="l", problems=[norm, up | {"reads": {"a": "n"}}])[1]
+        assert text.endswith("found up that reads a from n, allowed: n.sum, n.result")
+        layer = read(kind="layer", name="l", problems=[norm, up | {"reads": {"a": "n.result"}}])
+        assert layer.sources == ({}, {"a": Source(0, "result", 0, 8, 8)})
+
+    def test_columns_of_the_latest_part_of_a_name(self):
+        wide = {"kind": "gemm", "name": "qkv.c", "m": 2, "n": 24, "k": 8}
+        up = {"kind": "gemm", "name": "up", "m": 2, "n": 3, "k": 8}
+        parts = [wide, wide, up | {"reads": {"a": "qkv.c.c[8:16]", "b": "qkv.c[0:12]"}}]
+        layer = read(kind="layer", name="l", problems=parts)
+        assert layer.sources[2] == {"a": Source(1, "c", 8, 16, 24), "b": Source(1, "c", 0, 12, 24)}
 
 
 class TestSteps:

@@ -1,9 +1,11 @@
 """A quantized linear laid out on a machine: X becomes codes in HBM, then products become Y."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import log2
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +37,7 @@ class QuantizedLinear(Kernel):
 
     problem_kind: ClassVar[str] = "gemm"
     is_exact: ClassVar[bool] = False
+    stored_as: ClassVar[Mapping[str, str]] = MappingProxyType({"a": "x", "c": "y"})
     uses_cube: ClassVar[bool] = False
     """Whether it multiplies floating-point numbers as well."""
 
