@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.units.cube import Dataflow, MatrixUnit, pass_cycles
+from accelsim.hardware.units.int_mac import IntMacSpec
 from accelsim.numerics.formats import Format
 from accelsim.runtime.jit import jit
 from accelsim.units import BITS_PER_BYTE
@@ -144,36 +145,33 @@ class CostTable:
 
 
 def _row_of(machine: MachineSpec, op: OpCost, number: int, times: int) -> _Row:
-    port, bits = machine.scratchpad.bandwidth, op.bits
-    sizes = (*op.extents, ONE)[:3]
+    m, n, k = (*op.extents, ONE)[:3]
+    own = _Row(_PRODUCT, number, times, m, n, k, *op.bits, machine.scratchpad.bandwidth)
     match op.unit:
         case "bytes":
-            return _Row(_BYTES, number, times, *sizes, *bits, port)
+            return own._replace(kind=_BYTES)
         case "move":
-            factor = _SUM_BITS / BITS_PER_BYTE
-            rate = machine.accumulator.bandwidth
-            own = _Row(_ELEMENTS, number, times, *sizes, *bits, port)
-            return own._replace(factor=factor, rate=rate)
+            factor, rate = _SUM_BITS / BITS_PER_BYTE, machine.accumulator.bandwidth
+            return own._replace(kind=_ELEMENTS, factor=factor, rate=rate)
         case "cube" if machine.cube:
-            rate, issue = machine.cube.rates.get(op.fmt, 1.0), machine.cube.issue_cycles
-            own = _Row(_PRODUCT, number, times, *sizes, *bits, port, issue, rate=rate)
+            rate, issue_cycles = machine.cube.rates.get(op.fmt, 1.0), machine.cube.issue_cycles
+            own = own._replace(rate=rate, issue_cycles=issue_cycles)
             return _on_matrix_unit(own, machine.cube.unit)
         case "int_mac" if machine.int_mac:
-            unit = machine.int_mac
-            rows, cols = (
-                max(1, size // unit.block(each))
-                for size, each in zip((unit.rows, unit.cols), bits, strict=True)
-            )
-            own = _Row(_PRODUCT, number, times, *sizes, *bits, port, reads_again=True)
-            passes = op.shifts + rows + cols - 2
-            own = own._replace(rows=rows, cols=cols, pass_cycles=passes)
-            return _holding(own, own.m, own.n, own.k)
+            return _on_integer_array(own, machine.int_mac, op.shifts)
         case "cube" | "int_mac":
-            return _Row(_PRODUCT, number, 0, *sizes, *bits, port)
+            return own._replace(times=0)
     vector = machine.vector
-    lanes, factor = vector.lanes.get(op.fmt, 1), getattr(vector.costs, op.unit) or 1.0
-    own = _Row(_ELEMENTS, number, times, *sizes, *bits, port, vector.issue_cycles)
-    return own._replace(lanes=lanes, factor=factor)
+    lanes, factor = vector.lanes.get(op.fmt, 1), vector.costs.of(op.unit) or 1.0
+    own = own._replace(kind=_ELEMENTS, lanes=lanes, factor=factor)
+    return own._replace(issue_cycles=vector.issue_cycles)
+
+
+def _on_integer_array(row: _Row, unit: IntMacSpec, shifts: int) -> _Row:
+    rows = max(1, unit.rows // unit.block(row.bits_a))
+    cols = max(1, unit.cols // unit.block(row.bits_b))
+    row = _holding(row, row.m, row.n, row.k)._replace(rows=rows, cols=cols, reads_again=True)
+    return row._replace(pass_cycles=shifts + rows + cols - 2)
 
 
 def _on_matrix_unit(row: _Row, unit: MatrixUnit) -> _Row:

@@ -7,11 +7,7 @@ import numpy as np
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
-from accelsim.kernels.attention.flash.estimate import (
-    OnlineEstimate,
-    Order,
-    online_work,
-)
+from accelsim.kernels.attention.flash.estimate import OnlineEstimate, Order, online_costs
 from accelsim.kernels.attention.flash.online_softmax import allocate
 from accelsim.kernels.attention.flash.turns import allocate_turns
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
@@ -102,7 +98,7 @@ def _estimate(
     online = OnlineEstimate(
         problem,
         machine,
-        online_work(problem, formats, scale_query=parameters.scale_at == "query"),
+        online_costs(formats, scale_query=parameters.scale_at == "query"),
         shares_weights=formats.weights == formats.vector,
         order=parameters.order,
     )
