@@ -259,10 +259,10 @@ class _Items(NamedTuple):
 
     def _followed(self, costs: Array, supply: Supply, waits: Array) -> Array:
         """Return the end of an item, when it was claimed for, and the end of one behind it."""
-        stages = np.unique(self.tiling.stages)
+        stages = sorted(set(self.tiling.stages.tolist()))
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
         own = Costs.of(self.step.machine, supply.behind(waits), costs)
-        return follow(_item_orders(tuple(stages.tolist())), which, own)
+        return follow(_item_orders(tuple(stages)), which, own)
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
