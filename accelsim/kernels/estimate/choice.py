@@ -67,6 +67,6 @@ def fastest(estimate: Estimate) -> int:
 
     It is the fastest, or one as fast that loads less or takes fewer steps.
     """
-    cycles = estimate.cycles
-    loaded = np.where(cycles <= _ALIKE * cycles.min(), estimate.loaded_bytes, np.inf)
-    return int(np.lexsort((cycles, estimate.steps, loaded))[0])
+    near = np.flatnonzero(estimate.cycles <= _ALIKE * estimate.cycles.min())
+    keys = (estimate.cycles, estimate.steps, estimate.loaded_bytes)
+    return int(near[np.lexsort([key[near] for key in keys])[0]])

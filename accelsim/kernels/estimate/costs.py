@@ -203,38 +203,44 @@ _ROWS, _COLS, _DEPTH, _PASS, _LEAST, _READS_AGAIN = range(16, 22)
 @jit
 def _fill(table, sizes, found):
     """Add up the ops of a table; sizes: [extents, candidates]."""
-    count = found.shape[1]
     for cost in range(len(found)):
-        for i in range(count):
+        for i in range(found.shape[1]):
             found[cost, i] = 0.0
     for op in range(len(table)):
-        cost, times, bits_a, bits_b = (
+        cost, m, n, k = (
             int(table[op, _COST]),
-            table[op, _TIMES],
-            table[op, _BITS_A] / BITS_PER_BYTE,
-            table[op, _BITS_B] / BITS_PER_BYTE,
+            int(table[op, _M]),
+            int(table[op, _N]),
+            int(table[op, _K]),
         )
-        m, n, k = int(table[op, _M]), int(table[op, _N]), int(table[op, _K])
-        held_rows, held_cols = int(table[op, _HELD_ROWS]), int(table[op, _HELD_COLS])
-        streamed, again = int(table[op, _STREAMED]), table[op, _READS_AGAIN] != 0
-        for i in range(count):
-            a, b, c = sizes[m, i], sizes[n, i], sizes[k, i]
-            if table[op, _KIND] == _BYTES:
-                found[cost, i] += times * (a * b * bits_a)
-                continue
-            if table[op, _KIND] == _ELEMENTS:
-                groups = np.ceil(a * b / table[op, _LANES])
-                steps, moved = groups * table[op, _FACTOR], a * b * bits_a
-            else:
-                along_rows = np.ceil(sizes[held_rows, i] / table[op, _ROWS])
-                along_cols = np.ceil(sizes[held_cols, i] / table[op, _COLS])
-                fold = np.ceil(sizes[streamed, i] / table[op, _DEPTH]) + table[op, _PASS]
+        times, issue_cycles = table[op, _TIMES], table[op, _ISSUE]
+        rate, bandwidth = table[op, _RATE], table[op, _BANDWIDTH]
+        bytes_a, bytes_b = table[op, _BITS_A] / BITS_PER_BYTE, table[op, _BITS_B] / BITS_PER_BYTE
+        if table[op, _KIND] == _BYTES:
+            for i in range(found.shape[1]):
+                found[cost, i] += times * (sizes[m, i] * sizes[n, i] * bytes_a)
+        elif table[op, _KIND] == _ELEMENTS:
+            lanes, factor = table[op, _LANES], table[op, _FACTOR]
+            for i in range(found.shape[1]):
+                elements = sizes[m, i] * sizes[n, i]
+                steps, moved_bytes = np.ceil(elements / lanes) * factor, elements * bytes_a
+                busy = issue_cycles + np.ceil(max(steps / rate, moved_bytes / bandwidth))
+                found[cost, i] += times * busy if elements > 0 else 0.0
+        else:
+            rows, cols, depth = table[op, _ROWS], table[op, _COLS], table[op, _DEPTH]
+            held_rows, held_cols = int(table[op, _HELD_ROWS]), int(table[op, _HELD_COLS])
+            streamed, reads_again = int(table[op, _STREAMED]), table[op, _READS_AGAIN] != 0
+            for i in range(found.shape[1]):
+                along_rows = np.ceil(sizes[held_rows, i] / rows)
+                along_cols = np.ceil(sizes[held_cols, i] / cols)
+                fold = np.ceil(sizes[streamed, i] / depth) + table[op, _PASS]
                 steps = along_rows * along_cols * max(fold, table[op, _LEAST])
-                left, right = (along_cols, along_rows) if again else (1.0, 1.0)
-                moved = left * a * c * bits_a + right * c * b * bits_b
-            busy = np.ceil(max(steps / table[op, _RATE], moved / table[op, _BANDWIDTH]))
-            if a * b * c > 0:
-                found[cost, i] += times * (table[op, _ISSUE] + busy)
+                left, right = sizes[m, i] * sizes[k, i], sizes[k, i] * sizes[n, i]
+                if reads_again:
+                    left, right = along_cols * left, along_rows * right
+                moved_bytes = left * bytes_a + right * bytes_b
+                busy = issue_cycles + np.ceil(max(steps / rate, moved_bytes / bandwidth))
+                found[cost, i] += times * busy if left * right > 0 else 0.0
 
 
 @cache
