@@ -1,6 +1,6 @@
 """The candidate that a kernel takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -60,6 +60,11 @@ def grid(*axes: Array) -> list[Array]:
 @lru_cache(256)
 def _places(*lengths: int) -> Array:
     return np.indices(lengths).reshape(len(lengths), -1)
+
+
+def fastest_of(num_candidates: int, estimate: Callable[[], Estimate]) -> int:
+    """Return the best candidate; a single one needs no estimate."""
+    return 0 if num_candidates == 1 else fastest(estimate())
 
 
 def fastest(estimate: Estimate) -> int:

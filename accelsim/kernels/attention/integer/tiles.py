@@ -15,7 +15,7 @@ from accelsim.kernels.attention.flash.estimate import (
 from accelsim.kernels.attention.flash.online_estimate import Work
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.precision import step_formats
-from accelsim.kernels.estimate.choice import fastest
+from accelsim.kernels.estimate.choice import fastest_of
 from accelsim.kernels.estimate.costs import (
     ONE,
     Cost,
@@ -49,7 +49,8 @@ def fastest_tiles(
         raise misfit(name, machine, lambda builder: allocate(builder, smallest))
     known.check_length(name, problem)
     costs = _costs(problem.dtype, parameters.bits, parameters.weight_bits, parameters.groups)
-    best = fastest(OnlineEstimate(problem, machine, costs, Unit.INT_MAC).of(known))
+    online = OnlineEstimate(problem, machine, costs, Unit.INT_MAC)
+    best = fastest_of(len(known.tile_q), lambda: online.of(known))
     return int(known.tile_q[best]), int(known.tile_k[best])
 
 

@@ -16,7 +16,7 @@ from accelsim.kernels.attention.flash.estimate import (
 )
 from accelsim.kernels.attention.flash.online_estimate import Work
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
-from accelsim.kernels.estimate.choice import fastest
+from accelsim.kernels.estimate.choice import fastest_of
 from accelsim.kernels.estimate.costs import ONE, CostTable, moved_bytes, product, vector_op
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
@@ -89,7 +89,8 @@ def fastest_tiles(
         smallest = int(asked.tile_q.min()), int(asked.tile_k.min())
         raise misfit(name, machine, lambda builder: allocate(builder, *smallest))
     known.check_length(name, problem)
-    best = fastest(OnlineEstimate(problem, machine, shifted_costs(formats)).of(known))
+    online = OnlineEstimate(problem, machine, shifted_costs(formats))
+    best = fastest_of(len(known.tile_q), lambda: online.of(known))
     return int(known.tile_q[best]), int(known.tile_k[best]), bool(known.fold[best])
 
 
