@@ -113,11 +113,7 @@ def fitting_again(
 
     It does nothing with sizes but declare buffers of them.
     """
-    footprint = _declared(declare, known, len(sizes))
-    largest = footprint.used_bytes(tuple(max(size.tolist()) for size in sizes))
-    if all(used <= capacity_bytes(machine, memory) for memory, used in largest.items()):
-        return np.ones(len(sizes[0]), bool)
-    return footprint.fits(machine, sizes)
+    return _declared(declare, known, len(sizes)).fits(machine, sizes)
 
 
 @lru_cache(256)

@@ -93,17 +93,17 @@ def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
 
 def _units(machine: MachineSpec, supply: Supply) -> Cycles:
     """Return what all units do. A compute unit is a queue where nothing passes beside the work."""
-    latency: dict[int, float] = {Unit.VECTOR: machine.vector.pipeline_depth_cycles}
-    if machine.cube:
-        latency[Unit.CUBE] = machine.cube.latency_cycles
-    if machine.int_mac:
-        latency[Unit.INT_MAC] = machine.int_mac.pipeline_depth_cycles
-    units = [(1.0, np.inf, latency.get(unit, 0), 0.0, np.inf) for unit in range(NUM_UNITS)]
-    for unit, queue in ((_LOAD, machine.load), (Unit.STORE.value, machine.store)):
+    units = np.zeros((5, NUM_UNITS))
+    units[_RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
+    units[_LATENCY, Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
+    pipeline = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
+    units[_LATENCY, Unit.INT_MAC] = pipeline
+    units[_LATENCY, Unit.VECTOR] = machine.vector.pipeline_depth_cycles
+    for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
         # What is stored goes to the next memory, whether or not it had it before.
         port = supply.port_latency_cycles
-        units[unit] = supply.cycles_per_byte, queue.bandwidth, port, port, queue.in_flight
-    return np.ascontiguousarray(np.array(units, float).T)
+        units[:, unit] = supply.cycles_per_byte, queue.bandwidth, port, port, queue.in_flight
+    return units
 
 
 @jit
