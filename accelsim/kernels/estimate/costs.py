@@ -167,32 +167,26 @@ def _row_of(machine: MachineSpec, op: OpCost, number: int, times: int) -> _Row:
     return own._replace(issue_cycles=vector.issue_cycles)
 
 
+def _on_matrix_unit(row: _Row, unit: MatrixUnit) -> _Row:
+    """Return a product as `timing.matrix_steps` counts it."""
+    m, n, k = row.m, row.n, row.k
+    held_rows, held_cols, streamed = {
+        Dataflow.WEIGHT_STATIONARY.value: (k, n, m),
+        Dataflow.INPUT_STATIONARY.value: (k, m, n),
+    }.get(unit.dataflow, (m, n, k))
+    row = row._replace(held_rows=held_rows, held_cols=held_cols, streamed=streamed)
+    row = row._replace(rows=unit.rows, cols=unit.cols, depth=unit.depth)
+    if unit.overlaps_folds:
+        return row._replace(least=unit.rows)
+    is_cube = unit.dataflow == Dataflow.CUBE.value
+    return row._replace(pass_cycles=0 if is_cube else pass_cycles(unit))
+
+
 def _on_integer_array(row: _Row, unit: IntMacSpec, shifts: int) -> _Row:
     rows = max(1, unit.rows // unit.block(row.bits_a))
     cols = max(1, unit.cols // unit.block(row.bits_b))
-    row = _holding(row, row.m, row.n, row.k)._replace(rows=rows, cols=cols, reads_again=True)
-    return row._replace(pass_cycles=shifts + rows + cols - 2)
-
-
-def _on_matrix_unit(row: _Row, unit: MatrixUnit) -> _Row:
-    """Return a product as `timing.matrix_steps` counts it."""
-    row = row._replace(rows=unit.rows, cols=unit.cols)
-    match unit.dataflow:
-        case Dataflow.CUBE.value:
-            return _holding(row._replace(depth=unit.depth), row.m, row.n, row.k)
-        case Dataflow.OUTPUT_STATIONARY.value:
-            row = _holding(row, row.m, row.n, row.k)
-        case Dataflow.WEIGHT_STATIONARY.value:
-            row = _holding(row, row.k, row.n, row.m)
-        case _:
-            row = _holding(row, row.k, row.m, row.n)
-    if unit.overlaps_folds:
-        return row._replace(least=unit.rows)
-    return row._replace(pass_cycles=pass_cycles(unit))
-
-
-def _holding(row: _Row, rows: int, cols: int, streamed: int) -> _Row:
-    return row._replace(held_rows=rows, held_cols=cols, streamed=streamed)
+    row = row._replace(held_rows=row.m, held_cols=row.n, streamed=row.k, reads_again=True)
+    return row._replace(rows=rows, cols=cols, pass_cycles=shifts + rows + cols - 2)
 
 
 _KIND, _COST, _TIMES, _M, _N, _K, _BITS_A, _BITS_B, _BANDWIDTH, _ISSUE = range(10)

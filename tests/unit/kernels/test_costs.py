@@ -87,9 +87,9 @@ def test_a_cost_is_the_sum_of_its_ops():
 
 
 def test_nothing_and_units_that_a_machine_lacks_cost_nothing():
-    sizes = np.array([[16, 0, 16], [16, 16, 0]])
+    m, n = np.array([[16, 0, 16], [16, 16, 0]])
     bits, fmt = (16, 16), Format.FP16
-    found = OpCosts(load_machine("ascend-910b")).product(*sizes, 16, fmt, bits)
+    found = OpCosts(load_machine("ascend-910b")).product(m, n, 16, fmt, bits)
     assert (found > 0).tolist() == [True, False, False]
     whole = product(1, 1, 1, fmt, bits), int_product(1, 1, 1, 0, (8, 8))
     for name, missing in (("tender-asic", 0), ("ascend-910b", 1)):
