@@ -118,17 +118,21 @@ class CostTable:
         self._last: tuple[MachineSpec | None, Any] = None, None
         """The machine that was asked for last, and the ops on it."""
 
-    def of(self, machine: MachineSpec, *extents: Any) -> npt.NDArray[np.float64]:
+    def of(self, machine: MachineSpec, *extents: Any) -> Any:
         """Return the cycles or bytes of all costs, [costs + SPARE_ROWS, candidates].
 
         extents: of each candidate, or numbers where all have the same; the last one is an array.
         """
-        sizes = np.empty((len(extents) + 1, len(extents[-1])))
+        return self.of_shape((len(extents[-1]),), machine, *extents)
+
+    def of_shape(self, shape: tuple[int, ...], machine: MachineSpec, *extents: Any) -> Any:
+        """Return the same of candidates in any shape, [costs + SPARE_ROWS, *shape]."""
+        sizes = np.empty((len(extents) + 1, *shape))
         sizes[ONE] = 1
         for row, extent in enumerate(extents):
             sizes[row + 1] = extent
-        found = np.empty((len(self._costs) + SPARE_ROWS, sizes.shape[1]))
-        _fill(self._on(machine), sizes, found)
+        found = np.empty((len(self._costs) + SPARE_ROWS, *shape))
+        _fill(self._on(machine), sizes.reshape(len(sizes), -1), found.reshape(len(found), -1))
         return found
 
     def _on(self, machine: MachineSpec) -> npt.NDArray[np.float64]:
@@ -265,6 +269,4 @@ class OpCosts:
         return self._of(move(1, 2, written), rows, cols)
 
     def _of(self, cost: Cost, *extents: Any) -> Any:
-        sizes = np.broadcast_arrays(*extents)
-        found = _alone(cost).of(self._machine, *(each.ravel() for each in sizes))
-        return found[0].reshape(sizes[0].shape)
+        return _alone(cost).of_shape(np.broadcast(*extents).shape, self._machine, *extents)[0]
