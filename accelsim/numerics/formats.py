@@ -27,6 +27,8 @@ class Format(StrEnum):
     FP4_E2M1 = "fp4_e2m1"
     E8M0 = "e8m0"
 
+    __hash__ = str.__hash__  # That of equal text, and faster than that of an enumeration.
+
     @property
     def layout(self) -> "ElementLayout":
         """What one element is made of."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accelsim.kernels.estimate.costs import SPARE_ROWS
 from accelsim.kernels.estimate.order import Order, orders_of
 from accelsim.kernels.estimate.placement import last_end
 from accelsim.kernels.estimate.timeline import NOT_FOLLOWED, Costs, Supply, follow
@@ -117,6 +118,10 @@ def order_of(ops):
     return order, kept
 
 
+def costs_of(machine, supply, costs):
+    return Costs.of(machine, supply, np.vstack([*costs, *SPARE_ROWS * [costs[0]]]))
+
+
 def plain_notes(ops, machine, supply, costs):
     core, notes = PlainCore(machine, supply, costs), []
     for op in ops:
@@ -145,7 +150,7 @@ def test_ops_end_when_plain_rules_say(ops, costs, waits, in_flight, items_in_fli
         begin_cycles=np.append(supply.begin_cycles, 0),
     )
     own = [np.append(row, 0) for row in each]
-    notes = follow(orders, which, Costs.of(machine, wide, own, 3))
+    notes = follow(orders, which, costs_of(machine, wide, own))
     for i in range(2):
         alone = supply._replace(
             latency_cycles=supply.latency_cycles[i], begin_cycles=supply.begin_cycles[i]
@@ -165,10 +170,10 @@ def test_candidates_are_followed_by_orders_of_their_own():
         orders[-1].note_retired()
     which = np.arange(500) % 3
     costs = np.arange(500) * 7.0, np.arange(500) % 11 + 1.0
-    found = follow(orders_of(orders), which, Costs.of(machine, supply, costs, 500))
+    found = follow(orders_of(orders), which, costs_of(machine, supply, costs))
     for number, order in enumerate(orders):
         own = which == number
-        alone = Costs.of(machine, supply, [each[own] for each in costs], own.sum())
+        alone = costs_of(machine, supply, [each[own] for each in costs])
         notes = follow(orders_of([order]), np.zeros(own.sum(), np.int64), alone)
         np.testing.assert_array_equal(found[:, own], notes)
 

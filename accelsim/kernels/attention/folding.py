@@ -97,13 +97,17 @@ def check_length(
 
 def is_short(problem: AttentionProblem, block_rows: int, tile_k: int) -> bool:
     """Whether no tiles of so many rows or more are too many, folded or not."""
-    both = (_fewest_ops(problem, fold, block_rows, tile_k) for fold in (False, True))
-    return bool(max(both) <= MAX_OPS)
+    both = (query_heads(problem, fold=fold) for fold in (False, True))
+    blocks = max(own.heads * ceil_div(own.rows, min(block_rows, own.rows)) for own in both)
+    return bool(blocks * max(_key_tiles(problem, tile_k), 1.0) * _FEWEST_OPS <= MAX_OPS)
 
 
 def _fewest_ops(problem: AttentionProblem, fold: bool, block_rows: Any, tile_k: Any) -> Any:
     own = query_heads(problem, fold=fold)
     items = float(own.heads) * ceil_div(own.rows, np.minimum(block_rows, own.rows))
-    # A causal mask hides at most half of the key tiles of the mean item.
-    key_tiles = problem.kv_len / (2 if problem.causal else 1) / np.asarray(tile_k)
-    return items * np.maximum(key_tiles, 1.0) * _FEWEST_OPS
+    return items * np.maximum(_key_tiles(problem, np.asarray(tile_k)), 1.0) * _FEWEST_OPS
+
+
+def _key_tiles(problem: AttentionProblem, tile_k: Any) -> Any:
+    """Return the key tiles of the mean item: a causal mask hides at most half of them."""
+    return problem.kv_len / (2 if problem.causal else 1) / tile_k

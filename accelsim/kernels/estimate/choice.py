@@ -1,6 +1,7 @@
 """The candidate that a kernel takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,16 +37,34 @@ _MULTIPLE = 16
 """Of the sizes of a tile: the side of a cube, and whole bytes of every format."""
 
 
+@lru_cache(4096)
 def sizes(asked: int | None, length: int) -> npt.NDArray[np.int64]:
     """Return the sizes of a tile along an axis: the one asked for, or those to choose from.
 
     Each is as small as cuts the axis into as few pieces, so that the last one is nearly as long.
     """
-    if asked:
-        return np.array([min(asked, length)])
     pieces = {ceil_div(length, min(longest, length)) for longest in TILE_SIZES}
     even = (ceil_div(ceil_div(length, count), _MULTIPLE) * _MULTIPLE for count in pieces)
-    return np.array(sorted({min(size, length) for size in even}))
+    own = [asked] if asked else sorted({min(size, length) for size in even})
+    found = np.minimum(own, length)
+    found.flags.writeable = False  # All callers share it.
+    return found
+
+
+def grid(*axes: Array) -> list[Array]:
+    """Return all combinations of what may be chosen along some axes, the last axis first."""
+    places = _places(*(len(axis) for axis in axes))
+    return [axis[place] for axis, place in zip(axes, places, strict=True)]
+
+
+@lru_cache(256)
+def _places(*lengths: int) -> Array:
+    return np.indices(lengths).reshape(len(lengths), -1)
+
+
+def fastest_of(num_candidates: int, estimate: Callable[[], Estimate]) -> int:
+    """Return the best candidate; a single one needs no estimate."""
+    return 0 if num_candidates == 1 else fastest(estimate())
 
 
 def fastest(estimate: Estimate) -> int:
@@ -53,6 +72,6 @@ def fastest(estimate: Estimate) -> int:
 
     It is the fastest, or one as fast that loads less or takes fewer steps.
     """
-    cycles = estimate.cycles
-    loaded = np.where(cycles <= _ALIKE * cycles.min(), estimate.loaded_bytes, np.inf)
-    return int(np.lexsort((cycles, estimate.steps, loaded))[0])
+    near = np.flatnonzero(estimate.cycles <= _ALIKE * estimate.cycles.min())
+    keys = (estimate.cycles, estimate.steps, estimate.loaded_bytes)
+    return int(near[np.lexsort([key[near] for key in keys])[0]])

@@ -1,84 +1,264 @@
-"""How many cycles ops occupy their unit: the formulas of `hardware.timing`, for arrays of sizes."""
+"""How many cycles ops occupy their unit, for many candidates at once.
 
-from collections.abc import Callable, Sequence
+The formulas are those of `hardware.timing`, for sizes as floating-point numbers, which are exact.
+A kernel says once what its ops are: a cost is a tuple of ops, so `2 * cost + other` means what it
+says. Compiled code fills in the cycles of all costs for all candidates.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.units.cube import Dataflow, MatrixUnit, pass_cycles
+from accelsim.hardware.units.int_mac import IntMacSpec
 from accelsim.numerics.formats import Format
-from accelsim.units import BITS_PER_BYTE, ceil_div
+from accelsim.runtime.jit import jit
+from accelsim.units import BITS_PER_BYTE
 
 _SUM_BITS = 32
+_BYTES, _ELEMENTS, _PRODUCT = range(3)
+"""Kinds of ops: bytes that a queue moves, ops on elements, and products."""
+ONE = 0
+"""The extent that is 1 for all candidates; the others count from 1 on, in the order in which they
+are given."""
+SPARE_ROWS = 2
+"""Rows behind those of the costs, for what else is known of each candidate."""
 
 
-class VectorOps(NamedTuple):
-    """Equal ops of the vector unit, one after the other."""
+class OpCost(NamedTuple):
+    """One op: extents are numbers of rows of what all candidates are asked with."""
 
-    name: str
-    size: int
-    """Which of several numbers of elements they work on."""
-    moved_bits: int
-    """Read and written for each element."""
-    times: int = 1
+    unit: str
+    """bytes, move, cube, int_mac, or the name of a vector op."""
+    extents: tuple[int, ...]
+    """Rows and columns, or m, n and k."""
+    bits: tuple[int, int]
+    """Of each element: all that are moved, in the first; or of both operands."""
+    fmt: Format = Format.FP32
+    shifts: int = 0
+    """How often the accumulators of the integer array are doubled."""
+
+
+Cost = tuple[OpCost, ...]
+"""Ops one after the other on one unit."""
+
+
+def moved_bytes(rows: int, cols: int, bits: int) -> Cost:
+    """Return the bytes of rows x cols elements, which a queue loads or stores."""
+    return (OpCost("bytes", (rows, cols), (bits, 0)),)
+
+
+def vector_op(op: str, fmt: Format, rows: int, cols: int, moved_bits: int) -> Cost:
+    """Return a vector op on rows x cols elements; moved_bits: read and written for each of them."""
+    return (OpCost(op, (rows, cols), (moved_bits, 0), fmt),)
+
+
+def product(m: int, n: int, k: int, fmt: Format, bits: tuple[int, int]) -> Cost:
+    """Return a product on the matrix unit, operands multiplied in `fmt` and stored in `bits`."""
+    return (OpCost("cube", (m, n, k), bits, fmt),)
+
+
+def int_product(m: int, n: int, k: int, shifts: int, bits: tuple[int, int]) -> Cost:
+    """Return a product on the integer array, whose accumulators are doubled `shifts` times."""
+    return (OpCost("int_mac", (m, n, k), bits, shifts=shifts),)
+
+
+def move(rows: int, cols: int, written: Format) -> Cost:
+    """Return a move of rows x cols sums from the accumulator to the scratchpad."""
+    return (OpCost("move", (rows, cols), (written.bits, 0)),)
+
+
+class _Row(NamedTuple):
+    """What compiled code knows of an op on a machine, one number each."""
+
+    kind: int
+    cost: int
+    """Which it is a part of."""
+    times: int
+    """How often; 0: the machine lacks the unit, and the engine refuses the op."""
+    m: int
+    """Extents; of elements rows and columns."""
+    n: int
+    k: int
+    bits_a: int
+    bits_b: int
+    bandwidth: float
+    """Of the port, in bytes a cycle."""
+    issue_cycles: int = 0
+    lanes: int = 1
+    factor: float = 1.0
+    """Steps of a group of lanes."""
+    rate: float = 1.0
+    """Steps a cycle."""
+    held_rows: int = 0
+    """Extents along the rows and columns of the array, and of what streams past."""
+    held_cols: int = 0
+    streamed: int = 0
+    rows: int = 1
+    """Sizes of the unit, see `MatrixUnit`."""
+    cols: int = 1
+    depth: int = 1
+    pass_cycles: int = 0
+    least: int = 0
+    """Of the steps of a fold."""
+    reads_again: bool = False
+    """Whether operands are read for every fold."""
+
+
+class CostTable:
+    """The ops of costs, as compiled code takes them."""
+
+    def __init__(self, costs: Sequence[Cost]) -> None:
+        self._costs = [Counter(cost) for cost in costs]
+        self._last: tuple[MachineSpec | None, Any] = None, None
+        """The machine that was asked for last, and the ops on it."""
+
+    def of(self, machine: MachineSpec, *extents: Any) -> Any:
+        """Return the cycles or bytes of all costs, [costs + SPARE_ROWS, candidates].
+
+        extents: of each candidate, or numbers where all have the same; the last one is an array.
+        """
+        return self.of_shape((len(extents[-1]),), machine, *extents)
+
+    def of_shape(self, shape: tuple[int, ...], machine: MachineSpec, *extents: Any) -> Any:
+        """Return the same of candidates in any shape, [costs + SPARE_ROWS, *shape]."""
+        sizes = np.empty((len(extents) + 1, *shape))
+        sizes[ONE] = 1
+        for row, extent in enumerate(extents):
+            sizes[row + 1] = extent
+        found = np.empty((len(self._costs) + SPARE_ROWS, *shape))
+        _fill(self._on(machine), sizes.reshape(len(sizes), -1), found.reshape(len(found), -1))
+        return found
+
+    def _on(self, machine: MachineSpec) -> npt.NDArray[np.float64]:
+        known, rows = self._last
+        if known is not machine:
+            rows = [
+                _row_of(machine, op, number, times)
+                for number, cost in enumerate(self._costs)
+                for op, times in cost.items()
+            ]
+            rows = np.array(rows, float).reshape(len(rows), len(_Row._fields))
+            self._last = machine, rows
+        return np.asarray(rows)
+
+
+def _row_of(machine: MachineSpec, op: OpCost, number: int, times: int) -> _Row:
+    m, n, k = (*op.extents, ONE)[:3]
+    own = _Row(_PRODUCT, number, times, m, n, k, *op.bits, machine.scratchpad.bandwidth)
+    match op.unit:
+        case "bytes":
+            return own._replace(kind=_BYTES)
+        case "move":
+            factor, rate = _SUM_BITS / BITS_PER_BYTE, machine.accumulator.bandwidth
+            return own._replace(kind=_ELEMENTS, factor=factor, rate=rate)
+        case "cube" if machine.cube:
+            rate, issue_cycles = machine.cube.rates.get(op.fmt, 1.0), machine.cube.issue_cycles
+            own = own._replace(rate=rate, issue_cycles=issue_cycles)
+            return _on_matrix_unit(own, machine.cube.unit)
+        case "int_mac" if machine.int_mac:
+            return _on_integer_array(own, machine.int_mac, op.shifts)
+        case "cube" | "int_mac":
+            return own._replace(times=0)
+    vector = machine.vector
+    lanes, factor = vector.lanes.get(op.fmt, 1), vector.costs.of(op.unit) or 1.0
+    own = own._replace(kind=_ELEMENTS, lanes=lanes, factor=factor)
+    return own._replace(issue_cycles=vector.issue_cycles)
+
+
+def _on_matrix_unit(row: _Row, unit: MatrixUnit) -> _Row:
+    """Return a product as `timing.matrix_steps` counts it."""
+    m, n, k = row.m, row.n, row.k
+    held_rows, held_cols, streamed = {
+        Dataflow.WEIGHT_STATIONARY.value: (k, n, m),
+        Dataflow.INPUT_STATIONARY.value: (k, m, n),
+    }.get(unit.dataflow, (m, n, k))
+    row = row._replace(held_rows=held_rows, held_cols=held_cols, streamed=streamed)
+    row = row._replace(rows=unit.rows, cols=unit.cols, depth=unit.depth)
+    if unit.overlaps_folds:
+        return row._replace(least=unit.rows)
+    is_cube = unit.dataflow == Dataflow.CUBE.value
+    return row._replace(pass_cycles=0 if is_cube else pass_cycles(unit))
+
+
+def _on_integer_array(row: _Row, unit: IntMacSpec, shifts: int) -> _Row:
+    rows = max(1, unit.rows // unit.block(row.bits_a))
+    cols = max(1, unit.cols // unit.block(row.bits_b))
+    row = row._replace(held_rows=row.m, held_cols=row.n, streamed=row.k, reads_again=True)
+    return row._replace(rows=rows, cols=cols, pass_cycles=shifts + rows + cols - 2)
+
+
+_KIND, _COST, _TIMES, _M, _N, _K, _BITS_A, _BITS_B, _BANDWIDTH, _ISSUE = range(10)
+_LANES, _FACTOR, _RATE, _HELD_ROWS, _HELD_COLS, _STREAMED = range(10, 16)
+_ROWS, _COLS, _DEPTH, _PASS, _LEAST, _READS_AGAIN = range(16, 22)
+
+
+@jit
+def _fill(table, sizes, found):
+    """Add up the ops of a table; sizes: [extents, candidates]."""
+    for cost in range(len(found)):
+        for i in range(found.shape[1]):
+            found[cost, i] = 0.0
+    for op in range(len(table)):
+        cost, m, n, k = (
+            int(table[op, _COST]),
+            int(table[op, _M]),
+            int(table[op, _N]),
+            int(table[op, _K]),
+        )
+        times, issue_cycles = table[op, _TIMES], table[op, _ISSUE]
+        rate, bandwidth = table[op, _RATE], table[op, _BANDWIDTH]
+        bytes_a, bytes_b = table[op, _BITS_A] / BITS_PER_BYTE, table[op, _BITS_B] / BITS_PER_BYTE
+        if table[op, _KIND] == _BYTES:
+            for i in range(found.shape[1]):
+                found[cost, i] += times * (sizes[m, i] * sizes[n, i] * bytes_a)
+        elif table[op, _KIND] == _ELEMENTS:
+            lanes, factor = table[op, _LANES], table[op, _FACTOR]
+            for i in range(found.shape[1]):
+                elements = sizes[m, i] * sizes[n, i]
+                steps, moved_bytes = np.ceil(elements / lanes) * factor, elements * bytes_a
+                busy = issue_cycles + np.ceil(max(steps / rate, moved_bytes / bandwidth))
+                found[cost, i] += times * busy if elements > 0 else 0.0
+        else:
+            rows, cols, depth = table[op, _ROWS], table[op, _COLS], table[op, _DEPTH]
+            held_rows, held_cols = int(table[op, _HELD_ROWS]), int(table[op, _HELD_COLS])
+            streamed, reads_again = int(table[op, _STREAMED]), table[op, _READS_AGAIN] != 0
+            for i in range(found.shape[1]):
+                along_rows = np.ceil(sizes[held_rows, i] / rows)
+                along_cols = np.ceil(sizes[held_cols, i] / cols)
+                fold = np.ceil(sizes[streamed, i] / depth) + table[op, _PASS]
+                steps = along_rows * along_cols * max(fold, table[op, _LEAST])
+                left, right = sizes[m, i] * sizes[k, i], sizes[k, i] * sizes[n, i]
+                if reads_again:
+                    left, right = along_cols * left, along_rows * right
+                moved_bytes = left * bytes_a + right * bytes_b
+                busy = issue_cycles + np.ceil(max(steps / rate, moved_bytes / bandwidth))
+                found[cost, i] += times * busy if left * right > 0 else 0.0
+
+
+@cache
+def _alone(cost: Cost) -> CostTable:
+    return CostTable([cost])
 
 
 class OpCosts:
-    """Cycles of ops on one machine. A unit that it lacks costs nothing: the engine refuses it."""
+    """Cycles of single ops on one machine, whose extents are arrays or numbers."""
 
     def __init__(self, machine: MachineSpec) -> None:
-        self._cube, self._vector, self._int_mac = machine.cube, machine.vector, machine.int_mac
-        self._port = float(machine.scratchpad.bandwidth)
-        self._accumulator = float(machine.accumulator.bandwidth)
+        self._machine = machine
 
     def vector(self, op: str, fmt: Format, rows: Any, cols: Any, moved_bits: int) -> Any:
-        """One vector op on rows x cols elements; moved_bits: read and written for each of them."""
-        return self.vector_on(fmt, rows, cols)(op, moved_bits)
-
-    def vector_on(self, fmt: Format, rows: Any, cols: Any) -> Callable[[str, int], Any]:
-        """Return the same for all ops on rows x cols elements, which are counted only once."""
-        elements = rows * cols
-        groups, is_any = ceil_div(elements, self._vector.lanes.get(fmt, 1)), elements > 0
-
-        def cycles(op: str, moved_bits: int) -> Any:
-            compute = np.ceil(groups * (getattr(self._vector.costs, op) or 1.0))
-            move = np.ceil(elements * moved_bits / BITS_PER_BYTE / self._port)
-            return np.where(is_any, self._vector.issue_cycles + np.maximum(compute, move), 0)
-
-        return cycles
-
-    def vector_sums(
-        self, fmt: Format, elements: Sequence[Any], sums: Sequence[Sequence[VectorOps]]
-    ) -> Any:
-        """Return the cycles of ops one after the other, a row for each of `sums`.
-
-        elements: numbers of elements that ops work on, each of all candidates.
-        """
-        sizes: Any = np.array(elements)
-        ops = [op for each in sums for op in each]
-        own = [op.size for op in ops]
-        costs = np.array([[getattr(self._vector.costs, op.name) or 1.0] for op in ops])
-        bits = np.array([[op.moved_bits] for op in ops])
-        groups: Any = ceil_div(sizes, self._vector.lanes.get(fmt, 1))
-        compute = np.ceil(groups[own] * costs)
-        move = np.ceil(sizes[own] * bits / BITS_PER_BYTE / self._port)
-        busy = self._vector.issue_cycles + np.maximum(compute, move)
-        busy *= (sizes > 0)[own]
-        times = np.zeros((len(sums), len(ops)))
-        times[[row for row, each in enumerate(sums) for _ in each], range(len(ops))] = [
-            op.times for op in ops
-        ]
-        return times @ busy
+        """As `vector_op`."""
+        return self._of(vector_op(op, fmt, 1, 2, moved_bits), rows, cols)
 
     def product(self, m: Any, n: Any, k: Any, fmt: Format, bits: tuple[int, int]) -> Any:
-        """One product on the matrix unit, operands multiplied in `fmt` and stored in `bits`."""
-        if self._cube is None:
-            return 0 * m * n * k
-        steps = _matrix_steps(m, n, k, self._cube.unit) / self._cube.rates.get(fmt, 1.0)
-        read = (m * k * bits[0] + k * n * bits[1]) / BITS_PER_BYTE / self._port
-        cycles = self._cube.issue_cycles + np.ceil(np.maximum(steps, read))
-        return np.where(m * n * k > 0, cycles, 0)
+        """As `product`."""
+        return self._of(product(1, 2, 3, fmt, bits), m, n, k)
 
     def scaled_product(self, m: Any, n: Any, k: Any, elements: tuple[Format, Format]) -> Any:
         """One product with shared scales, which take no time of the matrix unit."""
@@ -88,34 +268,12 @@ class OpCosts:
         return self.product(m, n, k, slower, (elements[0].bits, elements[1].bits))
 
     def int_product(self, m: Any, n: Any, k: Any, shifts: int, bits: tuple[int, int]) -> Any:
-        """One product on the integer array, whose accumulators are doubled `shifts` times."""
-        if self._int_mac is None:
-            return 0 * m * n * k
-        rows = max(1, self._int_mac.rows // self._int_mac.block(bits[0]))
-        cols = max(1, self._int_mac.cols // self._int_mac.block(bits[1]))
-        along_m, along_n = ceil_div(m, rows), ceil_div(n, cols)
-        steps = along_m * along_n * (k + shifts + rows + cols - 2)
-        read = (along_n * m * k * bits[0] + along_m * k * n * bits[1]) / BITS_PER_BYTE
-        return np.where(m * n * k > 0, np.maximum(steps, np.ceil(read / self._port)), 0)
+        """As `int_product`."""
+        return self._of(int_product(1, 2, 3, shifts, bits), m, n, k)
 
     def move(self, rows: Any, cols: Any, written: Format) -> Any:
-        """Move rows x cols sums from the accumulator to the scratchpad."""
-        elements = rows * cols / BITS_PER_BYTE
-        read, write = elements * _SUM_BITS / self._accumulator, elements * written.bits / self._port
-        return np.ceil(np.maximum(read, write))
+        """As `move`."""
+        return self._of(move(1, 2, written), rows, cols)
 
-
-def _matrix_steps(m: Any, n: Any, k: Any, unit: MatrixUnit) -> Any:
-    """Cycles at rate 1, as `timing.matrix_steps`."""
-    if unit.dataflow == Dataflow.CUBE.value:
-        # Faster than whole numbers, and as exact.
-        return np.ceil(m / unit.rows) * np.ceil(n / unit.cols) * np.ceil(k / unit.depth)
-    held, streamed = {
-        Dataflow.OUTPUT_STATIONARY.value: ((m, n), k),
-        Dataflow.WEIGHT_STATIONARY.value: ((k, n), m),
-        Dataflow.INPUT_STATIONARY.value: ((k, m), n),
-    }[unit.dataflow]
-    folds = ceil_div(held[0], unit.rows) * ceil_div(held[1], unit.cols)
-    if unit.overlaps_folds:
-        return folds * np.maximum(streamed, unit.rows)
-    return folds * (streamed + pass_cycles(unit))
+    def _of(self, cost: Cost, *extents: Any) -> Any:
+        return _alone(cost).of_shape(np.broadcast(*extents).shape, self._machine, *extents)[0]

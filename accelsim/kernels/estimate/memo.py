@@ -30,5 +30,18 @@ def remembered(choose: Callable[..., _T]) -> Callable[..., _T]:
     return chosen
 
 
+_texts: dict[int, tuple[BaseModel, str]] = {}
+"""Specs that were asked for last, by their identity, with their text: they do not change."""
+_MOST_TEXTS = 64
+
+
 def _key(argument: Any) -> Any:
-    return argument.model_dump_json() if isinstance(argument, BaseModel) else argument
+    if not isinstance(argument, BaseModel):
+        return argument
+    known, text = _texts.get(id(argument), (None, ""))
+    if known is not argument:
+        if len(_texts) >= _MOST_TEXTS:
+            _texts.clear()
+        text = argument.model_dump_json()
+        _texts[id(argument)] = argument, text
+    return text

@@ -6,13 +6,13 @@ the rates of the queue and the memory. The core is alone here: what others take 
 a bound on whole items, because the waits of one are the work of another.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.costs import SPARE_ROWS
 from accelsim.kernels.estimate.order import (
     CLAIM,
     CLAIMED,
@@ -70,16 +70,12 @@ class Costs(NamedTuple):
     is_overlapped: bool
     """Whether an item is claimed before the one before has ended."""
     matrix: Cycles
-    """[costs, candidates]; then when the memory begins, and the latency of loads."""
+    """[costs + SPARE_ROWS, candidates]; last when the memory begins, and the latency of loads."""
 
     @classmethod
-    def of(
-        cls, machine: MachineSpec, supply: Supply, costs: Sequence[Any], num_candidates: int
-    ) -> "Costs":
-        """Return costs; of each candidate, or numbers where all have the same."""
-        matrix = np.empty((len(costs) + 2, num_candidates))
-        for row, cost in enumerate((*costs, supply.begin_cycles, supply.latency_cycles)):
-            matrix[row] = cost
+    def of(cls, machine: MachineSpec, supply: Supply, matrix: Cycles) -> "Costs":
+        """Return costs as `CostTable` gives them, whose spare rows are filled in."""
+        matrix[-SPARE_ROWS], matrix[-1] = supply.begin_cycles, supply.latency_cycles
         return cls(_units(machine, supply), machine.items_in_flight > 1, matrix)
 
 

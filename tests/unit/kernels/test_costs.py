@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from accelsim.engine.durations import work_of
-from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.costs import (
+    ONE,
+    SPARE_ROWS,
+    CostTable,
+    OpCosts,
+    int_product,
+    moved_bytes,
+    product,
+    vector_op,
+)
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import Op
@@ -59,3 +68,30 @@ def test_integer_products_take_what_the_engine_says(bits):
     m, n, k = np.array(SIZES).T
     expected = cycles_of(machine, [int_matmul(1, 2, 3, *s, bits=bits, shifts=3) for s in SIZES])
     np.testing.assert_array_equal(OpCosts(machine).int_product(m, n, k, 3, bits), expected)
+
+
+def test_a_cost_is_the_sum_of_its_ops():
+    rows, cols = np.array([1, 7, 128]), np.array([64, 33, 0])
+    add, column = vector_op("add", Format.FP32, 1, 2, 96), vector_op("exp", Format.FP32, 1, ONE, 64)
+    table = CostTable([2 * add + column, (), moved_bytes(1, 2, 4)])
+    first, second = load_machine("ascend-910b"), load_machine("edge-npu")
+    for machine in (first, second, first):
+        own = OpCosts(machine)
+        found = table.of(machine, rows, cols)
+        assert found.shape == (3 + SPARE_ROWS, 3)
+        expected = 2 * own.vector("add", Format.FP32, rows, cols, 96)
+        expected = expected + own.vector("exp", Format.FP32, rows, 1, 64)
+        np.testing.assert_array_equal(found[0], expected)
+        np.testing.assert_array_equal(found[1], 0)
+        np.testing.assert_array_equal(found[2], rows * cols / 2)
+
+
+def test_nothing_and_units_that_a_machine_lacks_cost_nothing():
+    m, n = np.array([[16, 0, 16], [16, 16, 0]])
+    bits, fmt = (16, 16), Format.FP16
+    found = OpCosts(load_machine("ascend-910b")).product(m, n, 16, fmt, bits)
+    assert (found > 0).tolist() == [True, False, False]
+    whole = product(1, 1, 1, fmt, bits), int_product(1, 1, 1, 0, (8, 8))
+    for name, missing in (("tender-asic", 0), ("ascend-910b", 1)):
+        found = CostTable(whole).of(load_machine(name), np.array([32]))[:2, 0]
+        assert (found > 0).tolist() == [missing != 0, missing != 1]

@@ -8,7 +8,15 @@ import numpy as np
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
-from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.costs import (
+    ONE,
+    Cost,
+    CostTable,
+    move,
+    moved_bytes,
+    product,
+    vector_op,
+)
 from accelsim.kernels.estimate.memory import (
     contended,
     launch_cycles,
@@ -60,7 +68,7 @@ class Step(NamedTuple):
         ranges: Array = ceil_div(self.keys, length)
         moved = self._moved_bytes(ranges)
         counts = np.minimum(ceil_div(length, tiling.tile_k), _STEPS)
-        times = _Items(self, OpCosts(machine), tiling, length, ranges, counts).times()
+        times = _Items(self, tiling, length, ranges, counts).times()
         cycles = last_equal_end(times, ranges * heads, machine.cores)
         cycles = launch_cycles(machine) + np.maximum(cycles, least_cycles(machine, moved, moved))
         if np.any(ranges > 1):
@@ -94,7 +102,7 @@ class Step(NamedTuple):
         problem, machine = self.problem, self.machine
         heads = problem.batch * problem.kv_heads
         supply = supply_of(machine, 0.0)
-        ends, period = _merged(self, OpCosts(machine), supply)
+        ends, period = _merged(self, supply)
         more = np.maximum(ranges - len(ends), 0) * period
         alone = np.array(ends)[np.minimum(ranges, len(ends)) - 1] + more
         cycles = ceil_div(heads, machine.cores) * alone
@@ -123,7 +131,49 @@ class _Rest(NamedTuple):
 
 _FULL, _LAST = _Tile(0, 1, 2, 3, 4), _Tile(5, 6, 7, 8, 9)
 _REST = _Rest(10, 11, 12, 13, 14)
-"""Where the costs of whole tiles, of the last one and of the rest are among all."""
+_PARTIAL_BYTES, _REPEATED = 15, slice(16, 21)
+"""Where the costs of whole tiles, of the last one and of the rest are among all; then what is
+stored of a partial result, and the costs of a tile of many."""
+_GROUP, _DIM, _FULL_KEYS, _LAST_KEYS, _TILE_KEYS, _LENGTH = range(ONE + 1, ONE + 7)
+"""Extents: query rows, elements of each, and keys of tiles and of a range."""
+
+
+@cache
+def _costs(formats: StepFormats) -> CostTable:
+    vector, width = formats.vector, formats.vector.bits
+
+    def on(op: str, cols: int, moved_bits: int) -> Cost:
+        return vector_op(op, vector, _GROUP, cols, moved_bits)
+
+    softmax = 2 * on("reduce", _LENGTH, width)
+    softmax += on("add", _LENGTH, 2 * width) + on("exp", _LENGTH, 2 * width)
+    if formats.weights != vector:
+        softmax += on("convert", _LENGTH, width + formats.weights.bits)
+    finish = on("divide", _DIM, 2 * width)
+    if formats.output != vector:
+        finish += on("convert", _DIM, width + formats.output.bits)
+    rest = _Rest(
+        query_bytes=moved_bytes(_GROUP, _DIM, formats.stored.bits),
+        softmax=softmax,
+        move=move(_GROUP, _DIM, vector),
+        finish=finish,
+        stored_bytes=moved_bytes(_GROUP, _DIM, formats.output.bits),
+    )
+    partial = moved_bytes(_GROUP, _DIM, width) + 2 * moved_bytes(_GROUP, ONE, width)
+    full, last, repeated = (_tile(formats, keys) for keys in (_FULL_KEYS, _LAST_KEYS, _TILE_KEYS))
+    return CostTable((*full, *last, *rest, partial, *repeated))
+
+
+def _tile(formats: StepFormats, keys: int) -> _Tile:
+    stored, vector, scores = formats.stored, formats.vector, formats.scores
+    bits = formats.weights.bits, stored.bits
+    return _Tile(
+        loaded_bytes=moved_bytes(keys, _DIM, stored.bits),
+        scores=product(_GROUP, keys, _DIM, stored, (stored.bits, stored.bits)),
+        move=move(_GROUP, keys, scores),
+        scale=vector_op("multiply", vector, _GROUP, keys, scores.bits + vector.bits),
+        weighted=product(_GROUP, _DIM, keys, formats.output_operand, bits),
+    )
 
 
 @cache
@@ -163,7 +213,6 @@ class _Items(NamedTuple):
     """Items of all candidates."""
 
     step: Step
-    costs: OpCosts
     tiling: DecodeTiling
     length: Array
     ranges: Array
@@ -176,9 +225,10 @@ class _Items(NamedTuple):
         active, last, by_others = self._shared_cycles()
         waits = self._first_bytes() / self._tile_bytes * active * by_others
         supply = supply_of(machine, 1.0)
-        first, claims, second = self._followed(supply, waits)
+        costs = self._costs()
+        first, claims, second = self._followed(costs, supply, waits)
         tiles = self.length / self.tiling.tile_k
-        period = self._period(supply)
+        period = self._period(supply, _Tile(*costs[_REPEATED]))
         more = np.maximum(tiles - counts, 0) * (counts == _STEPS) * period
         alone, steps = first + more, np.minimum(second - first, first) + more
         # What is loaded before anything has arrived waits for other cores only once.
@@ -195,13 +245,24 @@ class _Items(NamedTuple):
         )
         return limited(ItemTimes(*parts), machine.items_in_flight)
 
-    def _followed(self, supply: Supply, waits: Array) -> Array:
+    def _costs(self) -> Array:
+        """Return all costs; the last tile ends with the range, unless tiles are left out."""
+        step, tile_k, length = self.step, self.tiling.tile_k, self.length
+        left = np.where(self.counts == _STEPS, length, length - (self.counts - 1) * tile_k)
+        keys = np.minimum(tile_k, length), np.minimum(tile_k, left), tile_k
+        costs = _costs(step.formats).of(step.machine, step.group, step.dim, *keys, length)
+        # A partial result is stored as it is.
+        is_partial = self.ranges > 1
+        costs[_REST.finish, is_partial] = 0
+        costs[_REST.stored_bytes, is_partial] = costs[_PARTIAL_BYTES, is_partial]
+        return costs
+
+    def _followed(self, costs: Array, supply: Supply, waits: Array) -> Array:
         """Return the end of an item, when it was claimed for, and the end of one behind it."""
-        stages = np.unique(self.tiling.stages)
+        stages = sorted(set(self.tiling.stages.tolist()))
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
-        own = (*self._tile(0), *self._tile(self.counts - 1), *self._rest())
-        costs = Costs.of(self.step.machine, supply.behind(waits), own, len(which))
-        return follow(_item_orders(tuple(stages.tolist())), which, costs)
+        own = Costs.of(self.step.machine, supply.behind(waits), costs)
+        return follow(_item_orders(tuple(stages)), which, own)
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -234,96 +295,28 @@ class _Items(NamedTuple):
         first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
         return self._tile_bytes * first, self._tile_bytes * second, 1 - 1 / active[0]
 
-    def _period(self, supply: Supply) -> Any:
+    def _period(self, supply: Supply, tile: _Tile) -> Any:
         """Return what one more tile of keys and one of values take, each at its slowest part.
 
         A slot is loaded again once the tile `stages` before has been multiplied.
         """
-        machine, tile, stages = self.step.machine, self.tiling.tile_k, self.tiling.stages
-        tile_bytes = tile * self.step.row_bytes
-        served = tile_bytes * supply.cycles_per_byte
-        passed = tile_bytes / machine.load.bandwidth
+        machine, stages = self.step.machine, self.tiling.stages
+        served = tile.loaded_bytes * supply.cycles_per_byte
+        passed = tile.loaded_bytes / machine.load.bandwidth
         arrival = np.maximum(
             served + supply.latency_cycles, passed + supply.port_latency_cycles
         ) + (machine.cube.latency_cycles if machine.cube else 0)
         load = np.maximum(served, passed)
-        scores, weighted = self._scores(tile), self._weighted(tile)
-        keys = np.maximum(np.maximum(load, self._scale(tile)), self._move(tile))
-        keys = np.maximum(np.maximum(keys, scores), (arrival + scores) / stages)
-        values = np.maximum(np.maximum(load, weighted), (arrival + weighted) / stages)
-        return keys + values
-
-    def _tile(self, j: Any) -> _Tile:
-        """Return what tile j takes: the last one ends with the range, unless tiles are left out."""
-        left = np.where(self.counts == _STEPS, self.length, self.length - j * self.tiling.tile_k)
-        keys = np.minimum(self.tiling.tile_k, left)
-        row_bytes, weighted = keys * self.step.row_bytes, self._weighted(keys)
-        return _Tile(row_bytes, self._scores(keys), self._move(keys), self._scale(keys), weighted)
-
-    def _scores(self, keys: Array) -> Any:
-        stored = self.step.formats.stored
-        bits = stored.bits, stored.bits
-        return self.costs.product(self.step.group, keys, self.step.dim, stored, bits)
-
-    def _move(self, keys: Array) -> Any:
-        return self.costs.move(self.step.group, keys, self.step.formats.scores)
-
-    def _weighted(self, keys: Array) -> Any:
-        formats = self.step.formats
-        bits, operand = (formats.weights.bits, formats.stored.bits), formats.output_operand
-        return self.costs.product(self.step.group, self.step.dim, keys, operand, bits)
-
-    def _scale(self, keys: Array) -> Any:
-        vector = self.step.formats.vector
-        bits = self.step.formats.scores.bits + vector.bits
-        return self.costs.vector("multiply", vector, self.step.group, keys, bits)
-
-    def _rest(self) -> _Rest:
-        """Return what is beside the tiles; a partial result is stored as it is."""
-        formats, group, dim = self.step.formats, self.step.group, self.step.dim
-        vector, width, is_whole = formats.vector, formats.vector.bits, self.ranges == 1
-        on_scores = self.costs.vector_on(vector, group, self.length)
-        softmax = 2 * on_scores("reduce", width)
-        softmax = softmax + on_scores("add", 2 * width) + on_scores("exp", 2 * width)
-        if formats.weights != vector:
-            softmax = softmax + on_scores("convert", width + formats.weights.bits)
-        on_output = self.costs.vector_on(vector, group, dim)
-        finish = on_output("divide", 2 * width)
-        if formats.output != vector:
-            finish = finish + on_output("convert", width + formats.output.bits)
-        size = np.where(is_whole, dim * formats.output.bits, (dim + 2) * width)
-        return _Rest(
-            query_bytes=group * self.step.row_bytes,
-            softmax=softmax,
-            move=self.costs.move(group, dim, vector),
-            finish=np.where(is_whole, finish, 0),
-            stored_bytes=group * size / BITS_PER_BYTE,
-        )
+        keys = np.maximum(np.maximum(load, tile.scale), tile.move)
+        keys = np.maximum(np.maximum(keys, tile.scores), (arrival + tile.scores) / stages)
+        waits = (arrival + tile.weighted) / stages
+        return keys + np.maximum(np.maximum(load, tile.weighted), waits)
 
 
-def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], float]:
+def _merged(step: Step, supply: Supply) -> tuple[list[float], float]:
     """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
-    vector, group, dim = step.formats.vector, step.group, step.problem.head_dim
-    width = vector.bits
-
-    def on(op: str, cols: int, operands: int) -> Any:
-        return costs.vector(op, vector, group, cols, operands * width)
-
-    rescale = on("add", 1, 3) + on("exp", 1, 2) + on("multiply", dim, 2) + on("multiply", 1, 3)
-    cycles = on("maximum", 1, 3) + 2 * rescale + on("add", dim, 3) + on("add", 1, 3)
-    cycles = cycles + on("convert", 1, 2)
-    finish = on("divide", dim, 2)
-    if step.formats.output != vector:
-        finish = finish + on("convert", dim, 2)
-    own = _MergeCosts(
-        output_bytes=group * dim * width / BITS_PER_BYTE,
-        column_bytes=group * width / BITS_PER_BYTE,
-        first=0,
-        merge=cycles,
-        finish=finish,
-        stored_bytes=group * dim * step.formats.output.bits / BITS_PER_BYTE,
-    )
-    followed = Costs.of(step.machine, supply, own, 1)
+    costs = _merge_costs(step.formats).of(step.machine, step.dim, np.array([step.group]))
+    followed = Costs.of(step.machine, supply, costs)
     notes = follow(_merge_order(), np.zeros(1, np.int64), followed)
     *marks, end = notes[:, 0].tolist()
     return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2
@@ -339,6 +332,29 @@ class _MergeCosts(NamedTuple):
     merge: Any
     finish: Any
     stored_bytes: Any
+
+
+@cache
+def _merge_costs(formats: StepFormats) -> CostTable:
+    """Return the costs; extents are the elements of a row, and the query rows."""
+    vector, width, dim, group = formats.vector, formats.vector.bits, ONE + 1, ONE + 2
+
+    def on(op: str, cols: int, operands: int) -> Cost:
+        return vector_op(op, vector, group, cols, operands * width)
+
+    rescale = on("add", ONE, 3) + on("exp", ONE, 2) + on("multiply", dim, 2)
+    rescale += on("multiply", ONE, 3)
+    merge = on("maximum", ONE, 3) + 2 * rescale + on("add", dim, 3) + on("add", ONE, 3)
+    is_converted = formats.output != vector
+    own = _MergeCosts(
+        output_bytes=moved_bytes(group, dim, width),
+        column_bytes=moved_bytes(group, ONE, width),
+        first=(),
+        merge=merge + on("convert", ONE, 2),
+        finish=on("divide", dim, 2) + is_converted * on("convert", dim, 2),
+        stored_bytes=moved_bytes(group, dim, formats.output.bits),
+    )
+    return CostTable(own)
 
 
 @cache

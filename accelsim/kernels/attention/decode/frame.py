@@ -26,7 +26,7 @@ from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.stand_ins import stand_ins
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.estimate.choice import fastest, sizes
+from accelsim.kernels.estimate.choice import fastest, grid, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -303,8 +303,9 @@ def _fastest(
 def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -> DecodeTiling:
     """Return what may be chosen from."""
     tile_k, stages = sizes(parameters.tile_k, keys), parameters.stages
-    axes = np.meshgrid(tile_k, [stages] if stages else _STAGES, splits, indexing="ij")
-    all_of_them = DecodeTiling(*(each.ravel() for each in axes))
+    all_of_them = DecodeTiling(
+        *grid(tile_k, np.array([stages] if stages else _STAGES), np.array(splits))
+    )
     if stages:
         return all_of_them
     tiles = ceil_div(ceil_div(keys, all_of_them.splits), all_of_them.tile_k)

@@ -11,7 +11,15 @@ from accelsim.kernels.attention.flash.loop import BY_OTHERS, FOLLOWED, SHARED, f
 from accelsim.kernels.attention.folding import QueryHeads
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
-from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.costs import (
+    ONE,
+    Cost,
+    CostTable,
+    move,
+    moved_bytes,
+    product,
+    vector_op,
+)
 from accelsim.kernels.estimate.memory import (
     contended,
     launch_cycles,
@@ -57,7 +65,7 @@ class Dense(NamedTuple):
 
     def softmax(self, rows: Array) -> Array:
         """Return the estimate of the phase of the softmax, in tiles of some rows."""
-        machine, costs = self.machine, OpCosts(self.machine)
+        machine = self.machine
         item_bytes = rows * self.problem.kv_len * self._bytes(self._score_bits)
         traffic = self._softmax_traffic()
         counts = ceil_div(self.heads.rows, rows)
@@ -66,11 +74,14 @@ class Dense(NamedTuple):
         first_share = self.formats.scores.bits / self._score_bits
         supply = supply_of(machine, float(not self._stays))
         waits = first_share * active * by_others
-        own = self._softmax_costs(costs, rows)
+        table = _softmax_costs(self.formats, self.problem.causal)
+        costs = Costs.of(
+            machine, supply.behind(waits), table.of(machine, self.problem.kv_len, rows)
+        )
         vector, which = self.formats.vector, np.zeros(len(rows), np.int64)
         x = "scores" if self.formats.scores == vector else "x"
         order = _softmax_order(x, x if self.formats.weights == vector else "weights")
-        ends = follow(order, which, Costs.of(machine, supply.behind(waits), own, len(which)))
+        ends = follow(order, which, costs)
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others, waves) for each in (active, last))
@@ -167,57 +178,24 @@ class Dense(NamedTuple):
         waits = [others * each for each in phase.first_bytes]
         notes = []
         for steps, own in zip((1, FOLLOWED), waits, strict=True):
-            costs = Costs.of(self.machine, supply.behind(own), phase.costs, len(which))
+            costs = Costs.of(self.machine, supply.behind(own), phase.costs)
             notes.append(follow(phase.order(steps), which, costs))
         single, several = notes
         return loop_of(single, several, waits[0])
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the first phase: a tile of queries meets all tiles of keys."""
-        costs, dim, bits = OpCosts(self.machine), self.problem.head_dim, self._stored_bits
-        row_bytes = dim * self._bytes(bits)
-        own = _Costs(
-            query_bytes=rows * row_bytes,
-            tile_bytes=tile_k * row_bytes,
-            product=costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits)),
-            move=costs.move(rows, tile_k, self.formats.scores),
-            stored_bytes=rows * tile_k * self._bytes(self.formats.scores.bits),
-        )
-        first_bytes = [(rows + ahead * tile_k) * row_bytes for ahead in (1, 2)]
-        return _Phase(own, _scores_order, first_bytes, 1.0)
+        costs = _score_costs(self.formats).of(self.machine, self.problem.head_dim, tile_k, rows)
+        query_bytes, tile_bytes = costs[:2]
+        first_bytes = [query_bytes + ahead * tile_bytes for ahead in (1, 2)]
+        return _Phase(costs, _scores_order, first_bytes, 1.0)
 
     def _output(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the last phase: weights and values of all tiles of keys."""
-        costs, dim, formats = OpCosts(self.machine), self.problem.head_dim, self.formats
-        bits, row_bytes = (
-            (formats.weights.bits, formats.stored.bits),
-            dim * self._bytes(self._stored_bits),
-        )
-        own = _Costs(
-            query_bytes=rows * tile_k * self._bytes(formats.weights.bits),
-            tile_bytes=tile_k * row_bytes,
-            product=costs.product(rows, dim, tile_k, formats.output_operand, bits),
-            move=costs.move(rows, dim, formats.stored),
-            stored_bytes=rows * row_bytes,
-        )
-        first_bytes = [ahead * (own.query_bytes + own.tile_bytes) for ahead in (1, 2)]
-        return _Phase(own, _output_order, first_bytes, float(not self._stays))
-
-    def _softmax_costs(self, costs: OpCosts, rows: Array) -> "_SoftmaxCosts":
-        formats, cols = self.formats, self.problem.kv_len
-        width, elements = formats.vector.bits, rows * cols
-        on = costs.vector_on(formats.vector, rows, cols)
-        rest = 2 * on("reduce", width) + on("add", 2 * width) + on("exp", 2 * width)
-        rest = rest + on("divide", 2 * width)
-        if self.problem.causal:
-            rest = rest + on("select", 2 * width)
-        return _SoftmaxCosts(
-            loaded_bytes=elements * self._bytes(formats.scores.bits),
-            scale=on("multiply", formats.scores.bits + width),
-            rest=rest,
-            convert=on("convert", width + formats.weights.bits),
-            stored_bytes=elements * self._bytes(formats.weights.bits),
-        )
+        costs = _output_costs(self.formats).of(self.machine, self.problem.head_dim, tile_k, rows)
+        query_bytes, tile_bytes = costs[:2]
+        first_bytes = [ahead * (query_bytes + tile_bytes) for ahead in (1, 2)]
+        return _Phase(costs, _output_order, first_bytes, float(not self._stays))
 
 
 class _Costs(NamedTuple):
@@ -234,7 +212,8 @@ class _Costs(NamedTuple):
 class _Phase(NamedTuple):
     """What an item of a phase of products is made of."""
 
-    costs: _Costs
+    costs: Array
+    """Rows as of `_Costs`."""
     order: Callable[[int], Orders]
     """For some steps."""
     first_bytes: list[Array]
@@ -254,6 +233,55 @@ class _SoftmaxCosts(NamedTuple):
 
 
 _COSTS = _Costs(*range(len(_Costs._fields)))
+_DIM, _KEYS, _ROWS = range(ONE + 1, ONE + 4)
+"""Extents of products: elements of a row, and rows of keys and queries of a tile; of the softmax
+all keys and the rows of a tile."""
+_COLS, _SOFTMAX_ROWS = range(ONE + 1, ONE + 3)
+
+
+@cache
+def _score_costs(formats: StepFormats) -> CostTable:
+    stored, scores = formats.stored, formats.scores
+    own = _Costs(
+        query_bytes=moved_bytes(_ROWS, _DIM, stored.bits),
+        tile_bytes=moved_bytes(_KEYS, _DIM, stored.bits),
+        product=product(_ROWS, _KEYS, _DIM, stored, (stored.bits, stored.bits)),
+        move=move(_ROWS, _KEYS, scores),
+        stored_bytes=moved_bytes(_ROWS, _KEYS, scores.bits),
+    )
+    return CostTable(own)
+
+
+@cache
+def _output_costs(formats: StepFormats) -> CostTable:
+    stored, weights = formats.stored, formats.weights
+    bits = weights.bits, stored.bits
+    own = _Costs(
+        query_bytes=moved_bytes(_ROWS, _KEYS, weights.bits),
+        tile_bytes=moved_bytes(_KEYS, _DIM, stored.bits),
+        product=product(_ROWS, _DIM, _KEYS, formats.output_operand, bits),
+        move=move(_ROWS, _DIM, stored),
+        stored_bytes=moved_bytes(_ROWS, _DIM, stored.bits),
+    )
+    return CostTable(own)
+
+
+@cache
+def _softmax_costs(formats: StepFormats, causal: bool) -> CostTable:
+    width = formats.vector.bits
+
+    def on(op: str, moved_bits: int) -> Cost:
+        return vector_op(op, formats.vector, _SOFTMAX_ROWS, _COLS, moved_bits)
+
+    rest = 2 * on("reduce", width) + on("add", 2 * width) + on("exp", 2 * width)
+    own = _SoftmaxCosts(
+        loaded_bytes=moved_bytes(_SOFTMAX_ROWS, _COLS, formats.scores.bits),
+        scale=on("multiply", formats.scores.bits + width),
+        rest=rest + on("divide", 2 * width) + causal * on("select", 2 * width),
+        convert=on("convert", width + formats.weights.bits),
+        stored_bytes=moved_bytes(_SOFTMAX_ROWS, _COLS, formats.weights.bits),
+    )
+    return CostTable(own)
 
 
 @cache

@@ -10,11 +10,12 @@ from accelsim.kernels.attention.dense.estimate import Dense
 from accelsim.kernels.attention.folding import (
     check_length,
     folds,
+    is_short,
     query_heads,
     ways_through,
 )
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
-from accelsim.kernels.estimate.choice import Array, Estimate, fastest, sizes
+from accelsim.kernels.estimate.choice import Array, Estimate, fastest, grid, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -73,6 +74,10 @@ class _Candidates(NamedTuple):
     tile_k: Array
     softmax_rows: Array
     fold: Array
+    pair: Array
+    """Number of the tiles of products, each with its own fold."""
+    height: Array
+    """Number of the tile of the softmax."""
 
     def at(self, own: Array) -> "_Candidates":
         """Return some candidates."""
@@ -89,9 +94,7 @@ def dense_tiles(
     known = _fitting(problem, machine, formats, asked)
     if not len(known.fold):
         raise _too_large(problem, machine, formats, asked)
-    for fold in np.unique(known.fold):
-        own = known.at(known.fold == fold)
-        check_length(f"dense on {problem.name}", problem, fold, own.tile_q, own.tile_k)
+    _check_length(problem, known)
     estimate = _estimate(problem, machine, formats, known)
     best = fastest(estimate)
     tile_q, tile_k, softmax_rows = (int(each[best]) for each in known[:3])
@@ -99,18 +102,28 @@ def dense_tiles(
     return DenseTiles(tile_q, tile_k, softmax_rows, bool(known.fold[best]), cycles)
 
 
+def _check_length(problem: AttentionProblem, known: _Candidates) -> None:
+    """Refuse a problem of too many tiles; raises DoesNotFitError."""
+    if is_short(problem, int(known.tile_q.min()), int(known.tile_k.min())):
+        return
+    for fold in np.unique(known.fold):
+        own = known.at(known.fold == fold)
+        check_length(f"dense on {problem.name}", problem, fold, own.tile_q, own.tile_k)
+
+
 def _candidates(problem: AttentionProblem, parameters: DenseParameters) -> _Candidates:
     """Return what may be chosen from."""
-    tile_k, ways = sizes(parameters.tile_k, problem.kv_len), []
+    tile_k, ways, begins = sizes(parameters.tile_k, problem.kv_len), [], (0, 0)
     for fold in folds(problem, parameters.fold):
         rows = query_heads(problem, fold=fold).rows
-        tile_q = sizes(parameters.tile_q, rows)
-        own = parameters.softmax_rows
+        tile_q, own = sizes(parameters.tile_q, rows), parameters.softmax_rows
         softmax = np.unique(np.minimum([own] if own else _SOFTMAX_ROWS, rows))
-        ways.append(np.meshgrid(tile_q, tile_k, softmax, fold, indexing="ij"))
-    return _Candidates(
-        *(np.concatenate([axis.ravel() for axis in axes]) for axes in zip(*ways, strict=True))
-    )
+        pairs = grid(tile_q, tile_k)
+        pair, height = grid(np.arange(len(pairs[0])), np.arange(len(softmax)))
+        each = (*(axis[pair] for axis in pairs), softmax[height], np.full(len(pair), fold))
+        ways.append((*each, pair + begins[0], height + begins[1]))
+        begins = len(pairs[0]), len(softmax)
+    return _Candidates(*(np.concatenate(axes) for axes in zip(*ways, strict=True)))
 
 
 def _fitting(
@@ -127,19 +140,17 @@ def _estimate(
 ) -> Estimate:
     """Return the estimate; phases are independent of each other, so each is asked once."""
 
-    def dense(*sizes: Array) -> tuple[Dense, list[Array], Array]:
-        longest = max(problem.kv_len, own.tile_q.max(), own.softmax_rows.max()) + 1
-        number = own.fold.astype(np.int64)
-        for each in sizes:
-            number = number * longest + each
-        _, first, place = np.unique(number, return_index=True, return_inverse=True)
-        heads = ways_through(problem, own.fold[first])
-        return Dense(problem, machine, formats, heads), [each[first] for each in sizes], place
+    def dense(numbers: Array, *sizes: Array) -> tuple[Dense, list[Array]]:
+        # Of each number one candidate; those that do not fit are another one.
+        own_candidate = np.zeros(numbers.max() + 1, np.int64)
+        own_candidate[numbers] = np.arange(len(numbers))
+        heads = ways_through(problem, own.fold[own_candidate])
+        return Dense(problem, machine, formats, heads), [each[own_candidate] for each in sizes]
 
-    products, pairs, of_pair = dense(own.tile_q, own.tile_k)
-    softmax, rows, of_rows = dense(own.softmax_rows)
-    cycles, loaded_bytes, steps = (each[of_pair] for each in products.products(*pairs))
-    return Estimate(cycles + softmax.softmax(*rows)[of_rows], loaded_bytes, steps)
+    products, pairs = dense(own.pair, own.tile_q, own.tile_k)
+    softmax, rows = dense(own.height, own.softmax_rows)
+    cycles, loaded_bytes, steps = (each[own.pair] for each in products.products(*pairs))
+    return Estimate(cycles + softmax.softmax(*rows)[own.height], loaded_bytes, steps)
 
 
 def _too_large(

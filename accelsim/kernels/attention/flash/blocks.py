@@ -12,7 +12,7 @@ from accelsim.kernels.attention.folding import (
     query_heads,
     ways_through,
 )
-from accelsim.kernels.estimate.choice import Array, sizes
+from accelsim.kernels.estimate.choice import Array, grid, sizes
 from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 
@@ -58,10 +58,10 @@ def tilings_of(
         for count in query_tiles:
             # One tile of all rows leaves nothing for the second one of a pair.
             most = rows if count == 1 or len(query_tiles) == 1 else rows - 1
-            fitting = [size for size in sizes(asked_q, rows).tolist() if size <= most]
-            ways += [(size, own, count) for size in fitting]
-    tile_q, folded, counts = (np.repeat(each, len(tile_k)) for each in zip(*ways, strict=True))
-    return Tiling(tile_q, np.tile(tile_k, len(ways)), folded, counts)
+            ways += [(size, own, count) for size in sizes(asked_q, rows).tolist() if size <= most]
+    way, own_k = grid(np.array(ways), tile_k)
+    tile_q, folded, counts = way.T
+    return Tiling(tile_q, own_k, folded.astype(bool), counts)
 
 
 class Cut(NamedTuple):

@@ -1,6 +1,7 @@
 """Tiles of the flash kernel: those of the lowest estimated time among those that fit."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +13,15 @@ from accelsim.kernels.attention.flash.online_estimate import Work, online_orders
 from accelsim.kernels.attention.flash.placing import Run, placed
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
-from accelsim.kernels.estimate.costs import OpCosts, VectorOps
+from accelsim.kernels.estimate.costs import (
+    ONE,
+    Cost,
+    CostTable,
+    move,
+    moved_bytes,
+    product,
+    vector_op,
+)
 from accelsim.kernels.estimate.memory import (
     launch_cycles,
     least_cycles,
@@ -22,78 +31,62 @@ from accelsim.kernels.estimate.memory import (
 from accelsim.kernels.estimate.placement import last_wave
 from accelsim.kernels.estimate.timeline import NOT_FOLLOWED, Costs, follow
 from accelsim.program.ops import Unit
-from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
 
-_SCORES, _OUTPUT, _COLUMN = range(3)
-"""What vector ops work on: a tile of scores, one of the output, or a number for each row."""
+DIM, KEYS, ROWS, SECOND_ROWS = range(ONE + 1, ONE + 5)
+"""Extents: elements of a row, key rows of a tile, and query rows of both tiles of a work item."""
 
 
-def online_work(
-    problem: AttentionProblem, formats: StepFormats, *, scale_query: bool
-) -> Callable[[OpCosts, Array, Array], Work]:
-    """Return what gives the work of `online_softmax`."""
-    return lambda costs, rows, tile_k: _work(problem, formats, scale_query, costs, rows, tile_k)
+@cache
+def online_costs(formats: StepFormats, *, scale_query: bool) -> CostTable:
+    """Return the costs of `online_softmax`."""
+    return of_both_tiles(lambda rows: online_work(formats, rows, scale_query=scale_query))
 
 
-def _work(
-    problem: AttentionProblem,
-    formats: StepFormats,
-    scale_query: bool,
-    costs: OpCosts,
-    rows: Array,
-    tile_k: Array,
-) -> Work:
-    dim, vector, stored = problem.head_dim, formats.vector, formats.stored
-    width = vector.bits
-    softmax = [
-        VectorOps("reduce", _SCORES, width, 2),
-        VectorOps("exp", _SCORES, 2 * width),
-        VectorOps("add", _SCORES, 2 * width),
-        VectorOps("maximum", _COLUMN, 3 * width),
-        VectorOps("add", _COLUMN, 3 * width, 2),
-        VectorOps("exp", _COLUMN, 2 * width),
-        VectorOps("multiply", _COLUMN, 3 * width),
-    ]
-    if not scale_query:
-        softmax.append(VectorOps("multiply", _SCORES, width + formats.scores.bits))
-    elif formats.scores != vector:
-        softmax.append(VectorOps("convert", _SCORES, width + formats.scores.bits))
-    if formats.weights != vector:
-        softmax.append(VectorOps("convert", _SCORES, width + formats.weights.bits))
-    finish = [VectorOps("divide", _OUTPUT, 2 * width)]
-    if formats.output != vector:
-        finish.append(VectorOps("convert", _OUTPUT, width + formats.output.bits))
-    begin, softmax_cycles, mask, rescale, merge, finish_cycles = costs.vector_sums(
-        vector,
-        (rows * tile_k, rows * dim, rows),
-        (
-            [VectorOps("fill", _COLUMN, width, 2), VectorOps("fill", _OUTPUT, width)],
-            softmax,
-            [VectorOps("select", _SCORES, 2 * width)],
-            [VectorOps("multiply", _OUTPUT, 2 * width)],
-            [VectorOps("add", _OUTPUT, 3 * width)],
-            finish,
-        ),
-    )
+def of_both_tiles(work_of: Callable[[int], Work]) -> CostTable:
+    """Return the costs of both query tiles of a work item; work_of: of one, by its rows."""
+    return CostTable((*work_of(ROWS), *work_of(SECOND_ROWS)))
+
+
+def online_work(formats: StepFormats, rows: int, *, scale_query: bool) -> Work:
+    """Return the ops of a query tile of `online_softmax`."""
+    vector, stored, width = formats.vector, formats.stored, formats.vector.bits
+
+    def on(op: str, cols: int, moved_bits: int) -> Cost:
+        return vector_op(op, vector, rows, cols, moved_bits)
+
+    begin = 2 * on("fill", ONE, width) + on("fill", DIM, width)
     if scale_query:
-        begin = begin + costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
-    operand, row_bytes = formats.output_operand, dim * stored.bits / BITS_PER_BYTE
+        begin += vector_op("multiply", stored, rows, DIM, 2 * stored.bits)
+    softmax = 2 * on("reduce", KEYS, width) + on("exp", KEYS, 2 * width)
+    softmax += on("add", KEYS, 2 * width) + on("maximum", ONE, 3 * width)
+    softmax += 2 * on("add", ONE, 3 * width) + on("exp", ONE, 2 * width)
+    softmax += on("multiply", ONE, 3 * width)
+    if not scale_query:
+        softmax += on("multiply", KEYS, width + formats.scores.bits)
+    elif formats.scores != vector:
+        softmax += on("convert", KEYS, width + formats.scores.bits)
+    if formats.weights != vector:
+        softmax += on("convert", KEYS, width + formats.weights.bits)
+    finish = on("divide", DIM, 2 * width)
+    if formats.output != vector:
+        finish += on("convert", DIM, width + formats.output.bits)
+    operand, bits = formats.output_operand, (formats.weights.bits, stored.bits)
     return Work(
-        query_bytes=rows * row_bytes,
+        query_bytes=moved_bytes(rows, DIM, stored.bits),
         begin=begin,
-        key_bytes=tile_k * row_bytes,
-        scores=costs.product(rows, tile_k, dim, stored, (stored.bits, stored.bits)),
-        scores_move=costs.move(rows, tile_k, formats.scores),
-        softmax=softmax_cycles,
-        mask=mask,
-        value_bytes=tile_k * row_bytes,
-        weighted=costs.product(rows, dim, tile_k, operand, (formats.weights.bits, stored.bits)),
-        weighted_move=costs.move(rows, dim, vector),
-        rescale=rescale,
-        merge=merge,
-        finish=finish_cycles,
-        output_bytes=rows * dim * formats.output.bits / BITS_PER_BYTE,
+        key_bytes=moved_bytes(KEYS, DIM, stored.bits),
+        scores=product(rows, KEYS, DIM, stored, (stored.bits, stored.bits)),
+        scores_move=move(rows, KEYS, formats.scores),
+        softmax=softmax,
+        mask=on("select", KEYS, 2 * width),
+        value_bytes=moved_bytes(KEYS, DIM, stored.bits),
+        weighted=product(rows, DIM, KEYS, operand, bits),
+        weighted_move=move(rows, DIM, vector),
+        rescale=on("multiply", DIM, 2 * width),
+        merge=on("add", DIM, 3 * width),
+        finish=finish,
+        output_bytes=moved_bytes(rows, DIM, formats.output.bits),
     )
 
 
@@ -105,8 +98,8 @@ class OnlineEstimate(NamedTuple):
 
     problem: AttentionProblem
     machine: MachineSpec
-    work: Callable[[OpCosts, Array, Array], Work]
-    """Of query tiles of some rows with key tiles of some rows."""
+    costs: CostTable
+    """Of both query tiles of a work item."""
     unit: Unit = Unit.CUBE
     """Which multiplies."""
     shares_weights: bool = False
@@ -116,31 +109,30 @@ class OnlineEstimate(NamedTuple):
     def of(self, tiling: Tiling) -> Estimate:
         """Return the estimate of all candidates."""
         problem, machine, cut = self.problem, self.machine, Cut.of(self.problem, tiling)
-        turns, whole = self._turns(cut), slice(len(cut.counts))
-        tile_bytes = (turns[0].key_bytes + turns[0].value_bytes)[whole]
-        row_bytes = turns[0].query_bytes[whole] / np.minimum(tiling.tile_q, cut.block_rows)
+        costs, whole = self._costs(cut), slice(len(cut.counts))
+        first = Work(*costs[: len(Work._fields)])
+        tile_bytes = (first.key_bytes + first.value_bytes)[whole]
+        row_bytes = first.query_bytes[whole] / np.minimum(tiling.tile_q, cut.block_rows)
         keys = np.minimum(problem.kv_len, cut.seen + tiling.tile_k / 2)
         read = cut.heads.rows * row_bytes + cut.counts * keys * (tile_bytes / tiling.tile_k)
         loaded = cut.heads.heads * read
         loads = self._loads(cut, loaded, tile_bytes)
         others = loads[SHARED] * loads[BY_OTHERS] / tile_bytes
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        cycles = np.maximum(self._placed(cut, turns, loads, others), least)
+        cycles = np.maximum(self._placed(cut, costs, loads, others), least)
         steps = cut.items * np.ceil(cut.seen / tiling.tile_k)
         return Estimate(launch_cycles(machine) + cycles, loaded, steps)
 
-    def _turns(self, cut: Cut) -> tuple[Work, Work]:
-        """Return the work of the first query tile of a block and of the second, if it has one.
+    def _costs(self, cut: Cut) -> Array:
+        """Return the costs of both query tiles of a block, where the second may have no rows.
 
-        That of all blocks but the last ones, then of these.
+        Those of all blocks but the last ones, then of these.
         """
-        rows, tile_q = cut.both_rows, np.tile(cut.tiling.tile_q, 2)
-        first = np.minimum(tile_q, rows)
-        both = np.concatenate([first, rows - first])
-        work = self.work(OpCosts(self.machine), both, np.tile(cut.tiling.tile_k, 4))
-        return work.at(slice(len(rows))), work.at(slice(len(rows), None))
+        rows, tile_k = cut.both_rows, _twice(cut.tiling.tile_k)
+        first = np.minimum(_twice(cut.tiling.tile_q), rows)
+        return self.costs.of(self.machine, self.problem.head_dim, tile_k, first, rows - first)
 
-    def _placed(self, cut: Cut, turns: tuple[Work, Work], loads: Array, others: Array) -> Array:
+    def _placed(self, cut: Cut, costs: Array, loads: Array, others: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that."""
         problem, machine, tiling = self.problem, self.machine, cut.tiling
         by_head = self.order == "by_head"
@@ -148,23 +140,23 @@ class OnlineEstimate(NamedTuple):
         way = 2 * tiling.fold + tiling.query_tiles - 1
         heads = cut.heads.heads, cut.heads.rows
         cuts = np.array([way, tiling.tile_k, cut.block_rows, *heads, cut.counts])
-        run, loop = Run(*own, machine.items_in_flight), self._loop(cut, turns, others)
+        run, loop = Run(*own, machine.items_in_flight), self._loop(cut, costs, others)
         return placed(run, cuts, loop, loads, machine.cores)
 
-    def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Array:
+    def _loop(self, cut: Cut, costs: Array, others: Array) -> Array:
         """Return what is known of all blocks but the last ones, then of these."""
-        machine, tiling, (first, second) = self.machine, cut.tiling, turns
-        shares = np.tile(np.minimum(1.0, machine.cores / cut.items), 2)
-        key_tiles = np.tile(np.ceil(self.problem.kv_len / tiling.tile_k), 2)
-        waits = np.tile(others, 2) * (first.first_bytes(key_tiles) + second.query_bytes)
+        machine, tiling, num_costs = self.machine, cut.tiling, len(Work._fields)
+        first, second = (Work(*costs[row : row + num_costs]) for row in (0, num_costs))
+        shares = _twice(np.minimum(1.0, machine.cores / cut.items))
+        key_tiles = _twice(np.ceil(self.problem.kv_len / tiling.tile_k))
+        waits = _twice(others) * (first.first_bytes(key_tiles) + second.query_bytes)
         supply = supply_of(machine, shares).behind(waits)
         is_shorter = cut.counts * cut.block_rows > cut.heads.rows
-        which = np.concatenate(
-            [tiling.query_tiles - 1, np.where(is_shorter, tiling.query_tiles - 1, NOT_FOLLOWED)]
-        )
+        own = tiling.query_tiles - 1
+        which = np.concatenate((own, np.where(is_shorter, own, NOT_FOLLOWED)))
         orders = online_orders(self.unit, shares_weights=self.shares_weights)
-        costs = Costs.of(machine, supply, (*first, *second), len(which))
-        single, loop = (follow(each, which, costs) for each in orders)
+        followed = Costs.of(machine, supply, costs)
+        single, loop = (follow(each, which, followed) for each in orders)
         return loop_of(single, loop, waits, first.fixed_share, first.mask + second.mask)
 
     def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
@@ -200,3 +192,8 @@ def _fetched_share(online: OnlineEstimate, cut: Cut, loaded_bytes: Array) -> Arr
     is_kept = online.order == "by_head" or sizes["k"] + sizes["v"] <= l2.capacity
     share = distinct / loaded_bytes
     return np.minimum(1.0, share if is_kept else np.maximum(share, 1 / cut.heads.group))
+
+
+def _twice(each: Array) -> Array:
+    """Return the same for all blocks but the last ones, and for these."""
+    return np.concatenate((each, each))

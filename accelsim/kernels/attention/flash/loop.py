@@ -82,7 +82,10 @@ def write_times(loop, column, tiles, masked, loads, own, items_in_flight, times,
     least = (alone_or_slowed + more - waits) / items_in_flight
     by_others, waves, steps = loads[BY_OTHERS, own], loads[WAVES, own] * tiles, alone - hidden
     own_steps = _contended(steps, tiles * shared, by_others, waves)
-    last_steps = _contended(steps, tiles * loads[LAST_SHARED, own], by_others, waves)
+    last_steps = own_steps
+    # A bound, without a limit of items, asks for no last wave.
+    if loads[LAST_SHARED, own] != loads[SHARED, own] and items_in_flight < np.inf:
+        last_steps = _contended(steps, tiles * loads[LAST_SHARED, own], by_others, waves)
     times[ALONE, place] = alone_or_slowed + more
     times[STEPS, place] = max(own_steps + more, least)
     times[LAST_STEPS, place] = max(last_steps + more, least)

@@ -14,7 +14,7 @@ _AHEAD = 2
 
 
 class Work(NamedTuple):
-    """Bytes and cycles of a query tile, and of each key tile that it meets; arrays."""
+    """Bytes and cycles of a query tile, and of each key tile that it meets: ops, or arrays."""
 
     query_bytes: Any
     begin: Any
@@ -38,10 +38,6 @@ class Work(NamedTuple):
     finish: Any
     """Vector unit, after the last key."""
     output_bytes: Any
-
-    def at(self, own: Any) -> "Work":
-        """Return that of some candidates."""
-        return Work(*(each[own] for each in self))
 
     @property
     def fixed_share(self) -> Any:

@@ -88,13 +88,15 @@ def _bound(own, run, cuts, loop, loads, found, times):
     rows = min(cuts[BLOCK_ROWS, own], run.q_len) if run.causal else 0
     hidden = (run.q_len - rows) / 2 if run.causal else 0.0
     tiles, fewer = run.kv_len / cuts[TILE_K, own], (run.kv_len - hidden) / cuts[TILE_K, own]
-    for place in range(3):
+    # Without a mask all of them are the same.
+    even_place, most_place = (1, 2) if run.causal else (0, 0)
+    for place in range(most_place + 1):
         keys = tiles if place == 0 else min(tiles, fewer + (place - 1))
         write_times(loop, own, keys, 0, loads, own, np.inf, times, place)
     longest, share = times[ALONE, 0], loads[WAVES, own]
-    found[_CYCLES, own] = times[STEPS, 2] * share + longest
+    found[_CYCLES, own] = times[STEPS, most_place] * share + longest
     full = cuts[COUNT, own] * cuts[BLOCK_ROWS, own]
-    even = times[STEPS, 1] * cuts[ROWS, own] / full * share
+    even = times[STEPS, even_place] * cuts[ROWS, own] / full * share
     found[_LEAST, own] = max(even, longest * (1 - rows / run.kv_len))
 
 

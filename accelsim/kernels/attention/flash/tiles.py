@@ -7,17 +7,13 @@ import numpy as np
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
-from accelsim.kernels.attention.flash.estimate import (
-    OnlineEstimate,
-    Order,
-    online_work,
-)
+from accelsim.kernels.attention.flash.estimate import OnlineEstimate, Order, online_costs
 from accelsim.kernels.attention.flash.online_softmax import allocate
 from accelsim.kernels.attention.flash.turns import allocate_turns
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
 from accelsim.kernels.attention.stand_ins import largest, stand_ins
 from accelsim.kernels.estimate.choice import Estimate, fastest, one_after_the_other
-from accelsim.kernels.estimate.footprint import fitting
+from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
 from accelsim.workload.problem import AttentionProblem
@@ -102,7 +98,7 @@ def _estimate(
     online = OnlineEstimate(
         problem,
         machine,
-        online_work(problem, formats, scale_query=parameters.scale_at == "query"),
+        online_costs(formats, scale_query=parameters.scale_at == "query"),
         shares_weights=formats.weights == formats.vector,
         order=parameters.order,
     )
@@ -116,12 +112,8 @@ def _fits(
     """Return which candidates fit."""
 
     def fits(declare: Any) -> Any:
-        return fitting(
-            machine,
-            lambda builder, *tiles: declare(builder, problem.head_dim, formats, *tiles),
-            asked.tile_q,
-            asked.tile_k,
-        )
+        known = problem.head_dim, formats
+        return fitting_again(machine, declare, known, asked.tile_q, asked.tile_k)
 
     return np.where(asked.query_tiles == 2, fits(allocate_turns), fits(allocate))
 

@@ -2,21 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import tilings_of
-from accelsim.kernels.attention.flash.estimate import OnlineEstimate, online_work
+from accelsim.kernels.attention.flash.estimate import (
+    DIM,
+    KEYS,
+    OnlineEstimate,
+    of_both_tiles,
+    online_work,
+)
 from accelsim.kernels.attention.flash.online_estimate import Work
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
-from accelsim.kernels.estimate.choice import fastest
-from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.choice import fastest_of
+from accelsim.kernels.estimate.costs import ONE, CostTable, moved_bytes, product, vector_op
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format, common_format
-from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
 
 _OFFSET_OPS = 12
@@ -84,32 +89,28 @@ def fastest_tiles(
         smallest = int(asked.tile_q.min()), int(asked.tile_k.min())
         raise misfit(name, machine, lambda builder: allocate(builder, *smallest))
     known.check_length(name, problem)
-    best = fastest(OnlineEstimate(problem, machine, shifted_work(problem, formats)).of(known))
+    online = OnlineEstimate(problem, machine, shifted_costs(formats))
+    best = fastest_of(len(known.tile_q), lambda: online.of(known))
     return int(known.tile_q[best]), int(known.tile_k[best]), bool(known.fold[best])
 
 
-def shifted_work(
-    problem: AttentionProblem, formats: ShiftedFormats
-) -> Callable[[OpCosts, Any, Any], Work]:
-    """Return what gives the work of a query tile, where K' is made before."""
-    plain = online_work(problem, formats.steps, scale_query=True)
-    shifted, vector = formats.shifted, formats.steps.vector
-    width, statistics = vector.bits, formats.statistics
+@cache
+def shifted_costs(formats: ShiftedFormats) -> CostTable:
+    """Return the costs of query tiles, where K' is made before."""
+    return of_both_tiles(lambda rows: _work(formats, rows))
 
-    def work(costs: OpCosts, rows: Any, tile_k: Any) -> Work:
-        own, dim = plain(costs, rows, tile_k), problem.head_dim
-        operand = common_format(formats.steps.stored, shifted)
-        bits = formats.steps.stored.bits, shifted.bits
-        # The offsets of a tile: a pass over its scores, and columns of one number a row.
-        column = costs.vector("add", statistics, rows, 1, 3 * statistics.bits)
-        offsets = costs.vector("reduce", vector, rows, tile_k, width) + _OFFSET_OPS * column
-        scale = costs.vector("multiply", vector, rows, dim, 2 * width)
-        return own._replace(
-            key_bytes=tile_k * dim * shifted.bits / BITS_PER_BYTE,
-            scores=costs.product(rows, tile_k, dim, operand, bits),
-            softmax=own.softmax + offsets,
-            rescale=0 * scale,
-            merge=own.merge + 2 * scale,
-        )
 
-    return work
+def _work(formats: ShiftedFormats, rows: int) -> Work:
+    plain = online_work(formats.steps, rows, scale_query=True)
+    stored, vector, statistics = formats.steps.stored, formats.steps.vector, formats.statistics
+    bits = stored.bits, formats.shifted.bits
+    # The offsets of a tile: a pass over its scores, and columns of one number a row.
+    column = vector_op("add", statistics, rows, ONE, 3 * statistics.bits)
+    offsets = vector_op("reduce", vector, rows, KEYS, vector.bits) + _OFFSET_OPS * column
+    return plain._replace(
+        key_bytes=moved_bytes(KEYS, DIM, formats.shifted.bits),
+        scores=product(rows, KEYS, DIM, common_format(stored, formats.shifted), bits),
+        softmax=plain.softmax + offsets,
+        rescale=(),
+        merge=plain.merge + 2 * vector_op("multiply", vector, rows, DIM, 2 * vector.bits),
+    )
