@@ -262,9 +262,8 @@ class OpCosts:
 
     def scaled_product(self, m: Any, n: Any, k: Any, elements: tuple[Format, Format]) -> Any:
         """One product with shared scales, which take no time of the matrix unit."""
-        if self._cube is None:
-            return 0 * m * n * k
-        slower = min(elements, key=lambda fmt: self._cube.rates.get(fmt, 1.0))  # type: ignore[union-attr]
+        rates = self._machine.cube.rates if self._machine.cube else {}
+        slower = min(elements, key=lambda fmt: rates.get(fmt, 1.0))
         return self.product(m, n, k, slower, (elements[0].bits, elements[1].bits))
 
     def int_product(self, m: Any, n: Any, k: Any, shifts: int, bits: tuple[int, int]) -> Any:
