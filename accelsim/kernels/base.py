@@ -29,6 +29,8 @@ class Kernel(ABC):
     """Part of a generation it is made for: with `decode`, every row of Q is a step of its own."""
     takes_sequences: ClassVar[bool] = False
     """Whether sequences of attention may differ in length."""
+    takes_any_kv: ClassVar[bool] = False
+    """Whether K and V of attention may differ from Q in format and in width, and have scales."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod

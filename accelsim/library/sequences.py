@@ -1,4 +1,4 @@
-"""Which kernels can compute the sequences of a problem."""
+"""Which kernels can compute the sequences of a problem, and read its K and V."""
 
 from collections.abc import Sequence
 
@@ -23,6 +23,23 @@ def check_sequences(kernel: type[Kernel], problem: Problem) -> None:
     )
 
 
+def check_kv(kernel: type[Kernel], problem: Problem) -> None:
+    """Refuse K and V that a kernel cannot read; raises WorkloadError.
+
+    Those whose format or width is another than that of Q, or that have scales.
+    """
+    if not isinstance(problem, AttentionProblem) or _reads(kernel, problem):
+        return
+    able = [name for name in kernel_names() if _reads(get_kernel(name), problem)]
+    found = f"{problem.kv_format} (kv_scales {problem.kv_scales})"
+    raise WorkloadError(
+        f"workload {problem.name}: kernel {kernel.name} reads K and V of the format and width of Q "
+        f"without scales, found K and V in {found} with rows of {problem.widths.key} and "
+        f"{problem.widths.value} elements beside Q in {problem.dtype}; "
+        f"kernels that read these: {', '.join(able)}"
+    )
+
+
 def check_equal_work(kernels: Sequence[type[Kernel]], problem: Problem) -> None:
     """Refuse to put steps of a generation beside one pass over the same query rows.
 
@@ -39,6 +56,11 @@ def check_equal_work(kernels: Sequence[type[Kernel]], problem: Problem) -> None:
             f"a generation for {', '.join(in_steps)}, and one pass for {', '.join(at_once)}, which "
             f"is other work; compare either kind by itself, or one query row"
         )
+
+
+def _reads(kernel: type[Kernel], problem: AttentionProblem) -> bool:
+    """Return whether a kernel can read the K and V of a problem."""
+    return _takes(kernel, problem) and (kernel.takes_any_kv or problem.has_plain_kv)
 
 
 def _takes(kernel: type[Kernel], problem: AttentionProblem) -> bool:

@@ -17,6 +17,7 @@ from accelsim.kernels.estimate.memory import (
 )
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
 from accelsim.kernels.estimate.timeline import Supply, Timeline
+from accelsim.numerics.formats import Format
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -24,6 +25,7 @@ from accelsim.workload.problem import AttentionProblem
 _LATE_KEYS = 0.35
 """Of the time of a pair of tiles that is lost where one tile of keys more than there are slots for
 waits until the values of other cores are served (found by simulating: between 0.2 and 0.5)."""
+_STAGED = "keys", "values", "keys_operands", "values_operands"
 _SLOTS = {"queries": 2, "scores_acc": 2, "scores": 2}
 _STEPS = 6
 """Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
@@ -72,18 +74,30 @@ class Step(NamedTuple):
         return self.problem.q_heads // self.problem.kv_heads
 
     @property
-    def dim(self) -> int:
-        """Elements of a row."""
-        return self.problem.head_dim
+    def query_bytes(self) -> float:
+        """Bytes of a row of Q."""
+        return self.problem.head_dim * self.problem.dtype.bits / BITS_PER_BYTE
 
     @property
-    def row_bytes(self) -> float:
-        """Bytes of a row."""
-        return self.dim * self.problem.dtype.bits / BITS_PER_BYTE
+    def key_bytes(self) -> float:
+        """Bytes of a row of K."""
+        return self.problem.head_dim * self.formats.kv.bits / BITS_PER_BYTE
+
+    @property
+    def value_bytes(self) -> float:
+        """Bytes of a row of V."""
+        return self.problem.widths.value * self.formats.kv.bits / BITS_PER_BYTE
+
+    @property
+    def pair_bytes(self) -> float:
+        """Bytes of a row of K and one of V."""
+        return self.key_bytes + self.value_bytes
 
     def _moved_bytes(self, ranges: Array) -> Array:
-        partial = self.group * (self.dim + 2) * self.formats.vector.bits / BITS_PER_BYTE
-        own = 2 * (self.keys + self.group) * self.row_bytes
+        value_dim = self.problem.widths.value
+        partial = self.group * (value_dim + 2) * self.formats.vector.bits / BITS_PER_BYTE
+        output = value_dim * self.problem.dtype.bits / BITS_PER_BYTE
+        own = self.keys * self.pair_bytes + self.group * (self.query_bytes + output)
         moved = own + np.where(ranges > 1, 2 * ranges * partial, 0)
         return np.asarray(self.problem.batch * self.problem.kv_heads * moved)
 
@@ -102,10 +116,14 @@ class Step(NamedTuple):
 class _Tile(NamedTuple):
     """Bytes and cycles of a tile of keys and of the values that belong to it."""
 
-    loaded_bytes: Any
+    keys_bytes: Any
+    values_bytes: Any
+    widen_keys: Any
+    """Vector unit: keys to what the matrix unit takes."""
     scores: Any
     move: Any
     scale: Any
+    widen_values: Any
     weighted: Any
 
 
@@ -163,7 +181,7 @@ class _Items(NamedTuple):
         for count in np.unique(self.counts).tolist():
             own = np.flatnonzero(self.counts == count)
             stages, layout = np.unique(self.tiling.stages[own], return_inverse=True)
-            slots = [dict(_SLOTS, keys=each, values=each) for each in stages.tolist()]
+            slots = [_SLOTS | dict.fromkeys(_STAGED, each) for each in stages.tolist()]
             line = Timeline(self.step.machine, supply.behind(waits[own]), *slots, layout=layout)
             tiles = [_Tile(*full[:, own])] * (count - 1) + [_Tile(*last[:, own])]
             ends, claims = [], []
@@ -185,11 +203,12 @@ class _Items(NamedTuple):
         keys = np.minimum(counts, stages)
         values = np.where(counts <= stages, np.minimum(counts, in_flight - 1 - keys), 0)
         tile = np.minimum(self.tiling.tile_k, self.length / counts)
-        return (self.step.group + (keys + np.maximum(0, values)) * tile) * self.step.row_bytes
+        of_row = keys * self.step.key_bytes + np.maximum(0, values) * self.step.value_bytes
+        return self.step.group * self.step.query_bytes + of_row * tile
 
     @property
     def _tile_bytes(self) -> Any:
-        return 2 * self.tiling.tile_k * self.step.row_bytes
+        return self.tiling.tile_k * self.step.pair_bytes
 
     @property
     def _items(self) -> Array:
@@ -212,58 +231,88 @@ class _Items(NamedTuple):
         A slot is loaded again once the tile `stages` before has been multiplied.
         """
         machine, tile, stages = self.step.machine, self.tiling.tile_k, self.tiling.stages
-        tile_bytes = tile * self.step.row_bytes
-        served = tile_bytes * supply.cycles_per_byte
-        passed = tile_bytes / machine.load.bandwidth
-        arrival = np.maximum(
-            served + supply.latency_cycles, passed + supply.port_latency_cycles
-        ) + (machine.cube.latency_cycles if machine.cube else 0)
-        load = np.maximum(served, passed)
-        scores, weighted = self._scores(tile), self._weighted(tile)
-        keys = np.maximum(np.maximum(load, self._scale(tile)), self._move(tile))
-        keys = np.maximum(np.maximum(keys, scores), (arrival + scores) / stages)
-        values = np.maximum(np.maximum(load, weighted), (arrival + weighted) / stages)
-        return keys + values
+
+        def slowest(row_bytes: float, product: Any, *others: Any) -> Any:
+            served = tile * row_bytes * supply.cycles_per_byte
+            passed = tile * row_bytes / machine.load.bandwidth
+            arrival = np.maximum(
+                served + supply.latency_cycles, passed + supply.port_latency_cycles
+            ) + (machine.cube.latency_cycles if machine.cube else 0)
+            load = np.maximum(served, passed)
+            return np.maximum.reduce(
+                np.broadcast_arrays(load, product, (arrival + product) / stages, *others)
+            )
+
+        widen_keys, widen_values = self._widen(tile)
+        on_vector = self._scale(tile) + widen_keys
+        keys = slowest(self.step.key_bytes, self._scores(tile), on_vector, self._move(tile))
+        return keys + slowest(self.step.value_bytes, self._weighted(tile), widen_values)
 
     def _tile(self, j: Any) -> _Tile:
         """Return what tile j takes: the last one ends with the range, unless tiles are left out."""
         left = np.where(self.counts == _STEPS, self.length, self.length - j * self.tiling.tile_k)
         keys = np.minimum(self.tiling.tile_k, left)
-        row_bytes, weighted = keys * self.step.row_bytes, self._weighted(keys)
-        return _Tile(row_bytes, self._scores(keys), self._move(keys), self._scale(keys), weighted)
+        widen_keys, widen_values = self._widen(keys)
+        return _Tile(
+            keys_bytes=keys * self.step.key_bytes,
+            values_bytes=keys * self.step.value_bytes,
+            widen_keys=widen_keys,
+            scores=self._scores(keys),
+            move=self._move(keys),
+            scale=self._scale(keys),
+            widen_values=widen_values,
+            weighted=self._weighted(keys),
+        )
 
     def _run(self, line: Timeline, item: int, tiles: list[_Tile], rest: _Rest) -> None:
         """Run an item."""
-        group, dim, vector = self.step.group, self.step.dim, self.step.formats.vector
-        line.load(group * self.step.row_bytes, ("queries", item))
+        group, formats = self.step.group, self.step.formats
+        line.load(group * self.step.query_bytes, ("queries", item))
+        key_operands, value_operands = (
+            f"{name}_operands" if formats.widens_kv else name for name in ("keys", "values")
+        )
         for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("keys", j))
-            reads = ("queries", item), ("keys", j)
+            line.load(tile.keys_bytes, ("keys", j))
+            if formats.widens_kv:
+                line.run(Unit.VECTOR, tile.widen_keys, (("keys", j),), (key_operands, j))
+            reads = ("queries", item), (key_operands, j)
             line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
             line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
             line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
         line.run(Unit.VECTOR, rest.softmax, (), ("weights", 0))
         for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("values", j))
-            reads = ("weights", 0), ("values", j)
+            line.load(tile.values_bytes, ("values", j))
+            if formats.widens_kv:
+                line.run(Unit.VECTOR, tile.widen_values, (("values", j),), (value_operands, j))
+            reads = ("weights", 0), (value_operands, j)
             line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
-        move = self.costs.move(group, dim, vector)
+        move = self.costs.move(group, self.step.problem.widths.value, formats.vector)
         line.run(Unit.MOVE, move, (("output_acc", 0),), ("output", 0))
         line.run(Unit.VECTOR, rest.finish, (("output", 0),), ("stored", 0))
         line.store(rest.stored_bytes, ("stored", 0))
 
     def _scores(self, keys: Array) -> Any:
-        stored = self.step.formats.stored
-        bits = stored.bits, stored.bits
-        return self.costs.product(self.step.group, keys, self.step.dim, stored, bits)
+        formats, dim = self.step.formats, self.step.problem.head_dim
+        bits = formats.stored.bits, formats.keys.bits
+        return self.costs.product(self.step.group, keys, dim, formats.stored, bits)
 
     def _move(self, keys: Array) -> Any:
         return self.costs.move(self.step.group, keys, self.step.formats.scores)
 
     def _weighted(self, keys: Array) -> Any:
-        formats = self.step.formats
-        bits, operand = (formats.weights.bits, formats.stored.bits), formats.output_operand
-        return self.costs.product(self.step.group, self.step.dim, keys, operand, bits)
+        formats, value_dim = self.step.formats, self.step.problem.widths.value
+        bits, operand = (formats.weights.bits, formats.values.bits), formats.output_operand
+        return self.costs.product(self.step.group, value_dim, keys, operand, bits)
+
+    def _widen(self, keys: Array) -> tuple[Any, Any]:
+        """Return what it takes to convert keys, and values."""
+        formats, widths = self.step.formats, self.step.problem.widths
+
+        def cycles(cols: int, operand: Format) -> Any:
+            bits = formats.kv.bits + operand.bits
+            return self.costs.vector("convert", operand, keys, cols, bits) * (operand != formats.kv)
+
+        return cycles(widths.key, formats.keys), cycles(widths.value, formats.values)
 
     def _scale(self, keys: Array) -> Any:
         vector = self.step.formats.vector
@@ -272,7 +321,7 @@ class _Items(NamedTuple):
 
     def _rest(self) -> _Rest:
         """Return what follows the keys; a partial result is stored as it is."""
-        formats, group, dim = self.step.formats, self.step.group, self.step.dim
+        formats, group, dim = self.step.formats, self.step.group, self.step.problem.widths.value
         vector, width, is_whole = formats.vector, formats.vector.bits, self.ranges == 1
         on_scores = self.costs.vector_on(vector, group, self.length)
         softmax = 2 * on_scores("reduce", width)
@@ -289,7 +338,7 @@ class _Items(NamedTuple):
 
 def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], float]:
     """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
-    vector, group, dim = step.formats.vector, step.group, step.problem.head_dim
+    vector, group, dim = step.formats.vector, step.group, step.problem.widths.value
     width = vector.bits
 
     def on(op: str, cols: int, operands: int) -> Any:

@@ -221,9 +221,9 @@ class Sift(SelectingKernel):
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         warmup = parameters.warmup_of(num_steps(problem), with_numbers=tensors is not None)
         generation = Generation(
-            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters)
+            cls.name, problem, machine, parameters, lambda chip: _declare(chip, problem, parameters)
         )
-        frame = generation.laid_out(machine, tensors)
+        frame = generation.laid_out(tensors)
         program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
         if tensors is not None and warmup < num_steps(problem):
             shares = _shares(frame.layout, num_steps(problem) - warmup)

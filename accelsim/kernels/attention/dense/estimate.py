@@ -19,6 +19,7 @@ from accelsim.kernels.estimate.memory import (
 )
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave
 from accelsim.kernels.estimate.timeline import Timeline
+from accelsim.numerics.formats import Format
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -33,6 +34,14 @@ class Traffic(NamedTuple):
     """Over the ports of the cores."""
     fetched: Any
     """Over those of the HBM, behind an L2."""
+
+
+class RowBytes(NamedTuple):
+    """Bytes of one row of Q, K and V in HBM."""
+
+    query: float
+    key: float
+    value: float
 
 
 class Dense(NamedTuple):
@@ -133,21 +142,20 @@ class Dense(NamedTuple):
         return np.asarray(launch + np.maximum(cycles, least))
 
     def _score_traffic(self, block_rows: Array) -> Traffic:
-        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        problem, sizes = self.problem, self.problem.tensor_bytes
         blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
         stored = self._all_rows * problem.kv_len * self._bytes(self.formats.scores.bits)
-        loaded = self._all_rows * row_bytes + blocks * problem.kv_len * row_bytes
-        first = (self._all_rows + problem.batch * problem.kv_heads * problem.kv_len) * row_bytes
+        loaded = sizes["q"] + blocks * problem.kv_len * self._row_bytes.key
+        first = sizes["q"] + sizes["k"]
         return Traffic(loaded + stored, np.minimum(loaded, first) + stored * self._stores_pass)
 
     def _output_traffic(self, block_rows: Array) -> Traffic:
-        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        problem, sizes = self.problem, self.problem.tensor_bytes
         blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
         weights = self._all_rows * problem.kv_len * self._bytes(self.formats.weights.bits)
-        values = blocks * problem.kv_len * row_bytes
-        output = self._all_rows * row_bytes
-        first = problem.batch * problem.kv_heads * problem.kv_len * row_bytes
-        fetched = np.minimum(values, first) + weights * (not self._stays) + output
+        values = blocks * problem.kv_len * self._row_bytes.value
+        output = self._all_rows * problem.widths.value * self._bytes(self.formats.stored.bits)
+        fetched = np.minimum(values, sizes["v"]) + weights * (not self._stays) + output
         return Traffic(weights + values + output, fetched)
 
     def _softmax_traffic(self) -> Traffic:
@@ -158,26 +166,39 @@ class Dense(NamedTuple):
         return Traffic(loaded + stored, fetched)
 
     @property
-    def _stored_bits(self) -> int:
-        return self.formats.stored.bits
+    def _row_bytes(self) -> RowBytes:
+        widths, formats = self.problem.widths, self.formats
+        of_kv = self._bytes(formats.kv.bits)
+        query = widths.key * self._bytes(formats.stored.bits)
+        return RowBytes(query, widths.key * of_kv, widths.value * of_kv)
+
+    def _widen(self, costs: OpCosts, tile_k: Array, cols: int, operand: Format) -> Array:
+        """Return the time in which the vector unit converts a tile of keys or values."""
+        bits = self.formats.kv.bits + operand.bits
+        return np.asarray(costs.vector("convert", operand, tile_k, cols, bits))
 
     def _scores(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
         """Follow the first phase: a tile of queries meets all tiles of keys."""
         machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
-        row_bytes, bits = dim * self._bytes(self._stored_bits), self._stored_bits
-        product = costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits))
+        row_bytes, formats = self._row_bytes, self.formats
+        is_widened, keys = formats.keys != formats.kv, "k" if formats.keys == formats.kv else "ko"
+        widen = self._widen(costs, tile_k, dim, formats.keys)
+        bits = formats.stored.bits, formats.keys.bits
+        product = costs.product(rows, tile_k, dim, formats.stored, bits)
         move = costs.move(rows, tile_k, self.formats.scores)
         stored_bytes = rows * tile_k * self._bytes(self.formats.scores.bits)
-        first_bytes = (rows + min(steps, 2) * tile_k) * row_bytes
+        first_bytes = rows * row_bytes.query + min(steps, 2) * tile_k * row_bytes.key
         supply = supply_of(machine, 1.0).behind(others * first_bytes)
-        line = Timeline(machine, supply, dict.fromkeys(("q", "k", "acc", "s"), 2))
+        line = Timeline(machine, supply, dict.fromkeys(("q", "k", "ko", "acc", "s"), 2))
         notes = LoopNotes(line)
         for item in range(2):
             line.claim()
-            line.load(rows * row_bytes, ("q", item))
+            line.load(rows * row_bytes.query, ("q", item))
             for j in range(steps):
-                line.load(tile_k * row_bytes, ("k", j))
-                line.run(Unit.CUBE, product, (("q", item), ("k", j)), ("acc", j))
+                line.load(tile_k * row_bytes.key, ("k", j))
+                if is_widened:
+                    line.run(Unit.VECTOR, widen, (("k", j),), (keys, j))
+                line.run(Unit.CUBE, product, (("q", item), (keys, j)), ("acc", j))
                 line.run(Unit.MOVE, move, (("acc", j),), ("s", j))
                 line.store(stored_bytes, ("s", j))
                 notes.note_step(line.free(Unit.MOVE))
@@ -186,25 +207,30 @@ class Dense(NamedTuple):
 
     def _output(self, rows: Array, tile_k: Array, others: Array, steps: int) -> Loop:
         """Follow the last phase: weights and values of all tiles of keys."""
-        machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.head_dim
-        formats, row_bytes = self.formats, dim * self._bytes(self._stored_bits)
-        bits = formats.weights.bits, formats.stored.bits
+        machine, costs, dim = self.machine, OpCosts(self.machine), self.problem.widths.value
+        formats, row_bytes = self.formats, self._row_bytes.value
+        is_widened, values = formats.values != formats.kv, "vo"
+        values = values if is_widened else "v"
+        widen = self._widen(costs, tile_k, dim, formats.values)
+        bits = formats.weights.bits, formats.values.bits
         product = costs.product(rows, dim, tile_k, formats.output_operand, bits)
         loaded_bytes = rows * tile_k * self._bytes(formats.weights.bits)
         first_bytes = min(steps, 2) * (loaded_bytes + tile_k * row_bytes)
         supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
-        line = Timeline(machine, supply, dict.fromkeys(("w", "v", "acc"), 2))
+        line = Timeline(machine, supply, dict.fromkeys(("w", "v", "vo", "acc"), 2))
         notes = LoopNotes(line)
         for item in range(2):
             line.claim()
             for j in range(steps):
                 line.load(loaded_bytes, ("w", j))
                 line.load(tile_k * row_bytes, ("v", j))
-                line.run(Unit.CUBE, product, (("w", j), ("v", j)), ("acc", item))
+                if is_widened:
+                    line.run(Unit.VECTOR, widen, (("v", j),), (values, j))
+                line.run(Unit.CUBE, product, (("w", j), (values, j)), ("acc", item))
                 notes.note_step(line.free(Unit.CUBE))
             move = costs.move(rows, dim, formats.stored)
             line.run(Unit.MOVE, move, (("acc", item),), ("o", 0))
-            line.store(rows * row_bytes, ("o", 0))
+            line.store(rows * dim * self._bytes(formats.stored.bits), ("o", 0))
             notes.end_item()
         return notes.loop()
 

@@ -39,10 +39,10 @@ def _work(
     rows: Array,
     tile_k: Array,
 ) -> Work:
-    dim, vector, stored = problem.head_dim, formats.vector, formats.stored
-    width = vector.bits
+    (dim, value_dim), vector, stored = problem.widths, formats.vector, formats.stored
+    width, kv_bytes = vector.bits, formats.kv.bits / BITS_PER_BYTE
     on_scores, on_output, on_rows = (
-        costs.vector_on(vector, rows, cols) for cols in (tile_k, dim, 1)
+        costs.vector_on(vector, rows, cols) for cols in (tile_k, value_dim, 1)
     )
     softmax = 2 * on_scores("reduce", width) + on_scores("exp", 2 * width)
     softmax += on_scores("add", 2 * width)
@@ -59,24 +59,36 @@ def _work(
         begin += costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
     finish = on_output("divide", 2 * width)
     if formats.output != vector:
-        finish += costs.vector("convert", vector, rows, dim, width + formats.output.bits)
-    operand, row_bytes = formats.output_operand, dim * stored.bits / BITS_PER_BYTE
+        finish += costs.vector("convert", vector, rows, value_dim, width + formats.output.bits)
+    operand, bits = formats.output_operand, (formats.weights.bits, formats.values.bits)
     return Work(
-        query_bytes=rows * row_bytes,
+        query_bytes=rows * (dim * stored.bits / BITS_PER_BYTE),
         begin=begin,
-        key_bytes=tile_k * row_bytes,
-        scores=costs.product(rows, tile_k, dim, stored, (stored.bits, stored.bits)),
+        key_bytes=tile_k * (dim * kv_bytes),
+        scores=costs.product(rows, tile_k, dim, stored, (stored.bits, formats.keys.bits)),
         scores_move=costs.move(rows, tile_k, formats.scores),
         softmax=softmax,
+        widen=_widen(costs, problem, formats, tile_k),
         mask=on_scores("select", 2 * width),
-        value_bytes=tile_k * row_bytes,
-        weighted=costs.product(rows, dim, tile_k, operand, (formats.weights.bits, stored.bits)),
-        weighted_move=costs.move(rows, dim, vector),
+        value_bytes=tile_k * (value_dim * kv_bytes),
+        weighted=costs.product(rows, value_dim, tile_k, operand, bits),
+        weighted_move=costs.move(rows, value_dim, vector),
         rescale=on_output("multiply", 2 * width),
         merge=on_output("add", 3 * width),
         finish=finish,
-        output_bytes=rows * dim * formats.output.bits / BITS_PER_BYTE,
+        output_bytes=rows * value_dim * formats.output.bits / BITS_PER_BYTE,
     )
+
+
+def _widen(costs: OpCosts, problem: AttentionProblem, formats: StepFormats, tile_k: Array) -> Array:
+    """Return the time in which the vector unit converts a tile of keys and one of values."""
+    cycles: Array = 0.0 * tile_k
+    operands = zip(problem.widths, (formats.keys, formats.values), strict=True)
+    for cols, operand in operands:
+        if operand != formats.kv:
+            moved_bits = formats.kv.bits + operand.bits
+            cycles = cycles + costs.vector("convert", operand, tile_k, cols, moved_bits)
+    return cycles
 
 
 Order = Literal["longest_first", "by_head"]

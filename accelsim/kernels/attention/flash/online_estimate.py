@@ -31,6 +31,8 @@ class Work(NamedTuple):
     scores_move: Any
     softmax: Any
     """Vector unit: from scores to weights."""
+    widen: Any
+    """Vector unit: keys and values to what the matrix unit takes, once for all query tiles."""
     mask: Any
     """Vector unit, where the diagonal crosses the tile."""
     value_bytes: Any
@@ -200,7 +202,7 @@ def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> Loop:
         for j in range(steps):
             if j + 1 < steps:
                 _multiply_keys(line, work, unit, item, j + 1)
-            line.run(Unit.VECTOR, work.softmax, (("scores", j),), ("weights", j))
+            line.run(Unit.VECTOR, work.softmax + work.widen, (("scores", j),), ("weights", j))
             line.load(work.value_bytes, ("v", j))
             line.run(unit, work.weighted, (("weights", j), ("v", j)), ("output_acc", j))
             line.run(Unit.MOVE, work.weighted_move, (("output_acc", j),), ("product", j))
@@ -256,7 +258,8 @@ def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> Loop
 
 
 def _turn(line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:
-    line.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
+    softmax = work.softmax if t else work.softmax + work.widen
+    line.run(Unit.VECTOR, softmax, ((f"scores{t}", j),), (f"weights{t}", j))
     if j > 0:
         line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
         line.run(Unit.VECTOR, work.merge, ((f"product{t}", j - 1),), (f"state{t}", 0))
