@@ -258,7 +258,8 @@ def test_a_score_factor_that_is_lost_is_refused():
         recorded("flash", problem, scale_at="query")
     factor = load_tensors(problem, Path()).k_scale / np.sqrt(24)
     assert str(refusal.value) == (
-        f"workload p: 1/sqrt(head_dim) times the scale of K is {factor:.3g}, which is 0 in fp8_e4m3; "
+        f"workload p: 1/sqrt(head_dim) times the scale of K is {factor:.3g}, "
+        "which is 0 in fp8_e4m3; "
         "allowed: a precision with a vector path in fp32, scale_at = scores, or kv_scales = one"
     )
 
