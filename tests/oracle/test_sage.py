@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from accelsim.engine import compiled, reference
 from accelsim.errors import DoesNotFitError, QuantizationError
 from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.shifted.beta import solve_pseudo_average
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.numerics.metrics import compare
@@ -363,3 +364,25 @@ def test_values_that_are_not_finite_are_refused(name):
     getattr(tensors, name)[0, 3, 2] = np.inf
     with pytest.raises(QuantizationError, match=f"{name}: found 1 of .* infinite or NaN"):
         sage(problem, tensors)
+
+
+@pytest.mark.parametrize("beta", [1 - 2.0**-4, 1 - 2.0**-6, 1 - 2.0**-10])
+def test_smoothing_is_the_limit_of_pasa_over_one_tile(beta):
+    """M K = K - beta mean(K), so what PASA leaves more is 1 - beta of the mean."""
+    keys = normal_tensors(problem_of(kv_len=64, dtype="fp32"), mean=8).k[0].astype(np.float64)
+    average = solve_pseudo_average(beta, 64, 1.0, "corrected", Format.FP32)
+    left = average.matrix() @ keys - (keys - keys.mean(axis=0))
+    np.testing.assert_allclose(left, np.tile((1 - beta) * keys.mean(axis=0), (64, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("common", "drift", "smaller"), [(8, 0, "sage"), (8, 8, "pasa")])
+def test_which_leaves_less_follows_from_the_drift_of_tile_means(common, drift, smaller):
+    """Sage leaves the drift of a tile's mean, PASA 1 - beta = 1/16 of that mean."""
+    rng = np.random.default_rng(3)
+    tiles = rng.standard_normal((4, 32, 16)) / 8 + common
+    tiles += drift * np.array([1, -1, 1, -1])[:, None, None]
+    left = {
+        "sage": np.abs(tiles - tiles.mean(axis=(0, 1))).max(),
+        "pasa": np.abs(tiles - 15 / 16 * tiles.mean(axis=1, keepdims=True)).max(),
+    }
+    assert min(left, key=left.get) == smaller
