@@ -38,15 +38,29 @@ class Coder(NamedTuple):
 
 
 def allocate_coder(
-    builder: ProgramBuilder, name: str, rows: Any, dim: Any, codes: Buffer
+    builder: ProgramBuilder,
+    name: str,
+    shape: tuple[Any, Any],
+    codes: Buffer,
+    *,
+    has_peaks: bool = True,
 ) -> dict[str, Any]:
-    """Declare the tiles in which up to `rows` rows become codes."""
+    """Declare the tiles in which rows become codes.
 
-    def tiles(part: str, cols: Any) -> Buffer:
-        return builder.buffer(f"{name}_{part}", rows, cols, Format.FP32)
+    shape: rows and columns, at most. has_peaks: whether each row finds its own scale.
+    """
+    rows, dim = shape
 
-    columns = {part: tiles(part, 1) for part in ("peak", "scale", "part")}
-    return {"wide": tiles("wide", dim), "magnitudes": tiles("size", dim), **columns, "codes": codes}
+    def column(part: str) -> Buffer:
+        if not has_peaks:
+            return builder.no_buffer()
+        return builder.buffer(f"{name}_{part}", rows, 1, Format.FP32)
+
+    wide, magnitudes = (
+        builder.buffer(f"{name}_{part}", rows, dim, Format.FP32) for part in ("wide", "magnitudes")
+    )
+    columns = {part: column(part) for part in ("peak", "scale", "part")}
+    return {"wide": wide, "magnitudes": magnitudes, **columns, "codes": codes}
 
 
 @jit_inner

@@ -184,20 +184,27 @@ def code_values(p, phase, k):
 def allocate_making(
     builder: ProgramBuilder, name: str, sizes: tuple[Any, Any, Any], stored: Format, made: Format
 ) -> dict[str, Any]:
-    """Declare the tiles of both phases; sizes: rows and columns of a tile, and parts of a head."""
+    """Declare the tiles of both phases of K or V, by its name.
+
+    sizes: rows and columns of a tile, and parts of a head.
+    """
     rows, dim, parts = sizes
 
     def row(part: str, rows: Any = 1, slots: int = 1) -> Buffer:
         return builder.buffer(f"{name}_{part}", rows, dim, Format.FP32, slots=slots)
 
-    codes = builder.buffer(f"{name}_codes", rows, dim, made, slots=2)
+    codes = builder.buffer(f"{name}_made", rows, dim, made, slots=2)
+    coder = allocate_coder(builder, name, (rows, dim), codes, has_peaks=name == "k")
+    own = {"tile_total": builder.no_buffer(), "kept": builder.no_buffer()}
+    if name == "k":
+        own["tile_total"] = row("tile_total")
+        own["kept"] = builder.buffer("k_kept", rows, 1, Format.FP32, slots=2)
     return {
-        "coder": allocate_coder(builder, name, rows, dim, codes),
+        "coder": coder,
         "raw": builder.buffer(f"{name}_raw", rows, dim, stored, slots=2),
         "own_total": row("own_total", slots=2),
-        "tile_total": row("tile_total"),
         "all_totals": row("all_totals", parts, slots=2),
         "joined": row("joined"),
-        "factor": row("factor"),
-        "kept": builder.buffer(f"{name}_kept", rows, 1, Format.FP32, slots=2),
+        "factor": row("factor") if name == "v" else builder.no_buffer(),
+        **own,
     }

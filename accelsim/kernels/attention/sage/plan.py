@@ -133,9 +133,9 @@ class Plan:
         }
         kept = (1, tile_k) if is_row else (self.tile_scales, 1)
         own = {
-            "coder": self._coder(allocate_coder(builder, "q", tile_q, dim, queries)),
+            "coder": self._coder(allocate_coder(builder, "q", (tile_q, dim), queries)),
             "raw": rows("q", dim, stored, 2),
-            "kept": builder.buffer("k_scale", *kept, fp32, slots=2),
+            "kept": builder.buffer("k_scales", *kept, fp32, slots=2),
             "k_row": builder.buffer("k_row", 1, tile_k, fp32),
             "v_row": builder.buffer("v_row", 1, dim, fp32, slots=2),
             "shifted_max": rows("shifted_max", 1),
