@@ -31,6 +31,8 @@ class Kernel(ABC):
     """Query rows that a sequence of attention may have: any, as many as all others, or one."""
     takes_steps: ClassVar[bool] = False
     """Whether one program runs all steps of a generation; for others each step is a program."""
+    takes_any_kv: ClassVar[bool] = False
+    """Whether K and V of attention may differ from Q in format and in width, and have scales."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod

@@ -16,9 +16,10 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.order import Order, Orders, orders_of
+from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
 from accelsim.kernels.estimate.timeline import Costs, Supply, follow
+from accelsim.numerics.formats import Format
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -26,6 +27,7 @@ from accelsim.workload.problem import AttentionProblem
 _LATE_KEYS = 0.35
 """Of the time of a pair of tiles that is lost where one tile of keys more than there are slots for
 waits until the values of other cores are served (found by simulating: between 0.2 and 0.5)."""
+_STAGED = "keys", "values", "keys_operands", "values_operands"
 _SLOTS = {"queries": 2, "scores_acc": 2, "scores": 2}
 _STEPS = 6
 """Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
@@ -74,18 +76,30 @@ class Step(NamedTuple):
         return self.problem.q_heads // self.problem.kv_heads * self.problem.q_len
 
     @property
-    def dim(self) -> int:
-        """Elements of a row."""
-        return self.problem.head_dim
+    def query_bytes(self) -> float:
+        """Bytes of a row of Q."""
+        return self.problem.head_dim * self.problem.dtype.bits / BITS_PER_BYTE
 
     @property
-    def row_bytes(self) -> float:
-        """Bytes of a row."""
-        return self.dim * self.problem.dtype.bits / BITS_PER_BYTE
+    def key_bytes(self) -> float:
+        """Bytes of a row of K."""
+        return self.problem.head_dim * self.formats.kv.bits / BITS_PER_BYTE
+
+    @property
+    def value_bytes(self) -> float:
+        """Bytes of a row of V."""
+        return self.problem.widths.value * self.formats.kv.bits / BITS_PER_BYTE
+
+    @property
+    def pair_bytes(self) -> float:
+        """Bytes of a row of K and one of V."""
+        return self.key_bytes + self.value_bytes
 
     def _moved_bytes(self, ranges: Array) -> Array:
-        partial = self.group * (self.dim + 2) * self.formats.vector.bits / BITS_PER_BYTE
-        own = 2 * (self.keys + self.group) * self.row_bytes
+        value_dim = self.problem.widths.value
+        partial = self.group * (value_dim + 2) * self.formats.vector.bits / BITS_PER_BYTE
+        output = value_dim * self.problem.dtype.bits / BITS_PER_BYTE
+        own = self.keys * self.pair_bytes + self.group * (self.query_bytes + output)
         moved = own + np.where(ranges > 1, 2 * ranges * partial, 0)
         return np.asarray(self.problem.batch * self.problem.kv_heads * moved)
 
@@ -104,10 +118,14 @@ class Step(NamedTuple):
 class _Tile(NamedTuple):
     """Bytes and cycles of a tile of keys and of the values that belong to it."""
 
-    loaded_bytes: Any
+    keys_bytes: Any
+    values_bytes: Any
+    widen_keys: Any
+    """Vector unit: keys to what the matrix unit takes."""
     scores: Any
     move: Any
     scale: Any
+    widen_values: Any
     weighted: Any
 
 
@@ -121,34 +139,34 @@ class _Rest(NamedTuple):
     stored_bytes: Any
 
 
-_FULL, _LAST = _Tile(0, 1, 2, 3, 4), _Tile(5, 6, 7, 8, 9)
-_REST = _Rest(10, 11, 12, 13, 14)
+_FULL, _LAST = _Tile(*range(8)), _Tile(*range(8, 16))
+_REST = _Rest(*range(16, 21))
 """Where the costs of whole tiles, of the last one and of the rest are among all."""
 
 
 @cache
-def _item_orders(stages: tuple[int, ...]) -> Orders:
+def _item_orders(stages: tuple[int, ...], widens: bool) -> Orders:
     """Return the orders of two items with 1 to _STEPS tiles each, for each number of slots."""
     counts = range(1, _STEPS + 1)
-    return orders_of([_two_items(slots, count) for slots in stages for count in counts])
+    return orders_of([_two_items(slots, count, widens) for slots in stages for count in counts])
 
 
-def _two_items(stages: int, count: int) -> Order:
-    line = Order(dict(_SLOTS, keys=stages, values=stages))
+def _two_items(stages: int, count: int, widens: bool) -> Order:
+    line = Order(_SLOTS | dict.fromkeys(_STAGED, stages))
     tiles = [_FULL] * (count - 1) + [_LAST]
     for item in range(2):
         line.claim()
         line.load(_REST.query_bytes, ("queries", item))
         for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("keys", j))
-            reads = ("queries", item), ("keys", j)
+            keys = _load_operand(line, ("keys", j), tile.keys_bytes, tile.widen_keys, widens)
+            reads = ("queries", item), keys
             line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
             line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
             line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
         line.run(Unit.VECTOR, _REST.softmax, (), ("weights", 0))
         for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("values", j))
-            reads = ("weights", 0), ("values", j)
+            values = ("values", j), tile.values_bytes, tile.widen_values
+            reads = ("weights", 0), _load_operand(line, *values, widens)
             line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
         line.run(Unit.MOVE, _REST.move, (("output_acc", 0),), ("output", 0))
         line.run(Unit.VECTOR, _REST.finish, (("output", 0),), ("stored", 0))
@@ -157,6 +175,16 @@ def _two_items(stages: int, count: int) -> Order:
         if item == 0:
             line.note_request()
     return line
+
+
+def _load_operand(line: Order, tile: Use, loaded_bytes: int, widen: int, widens: bool) -> Use:
+    """Load keys or values; return where the matrix unit finds them."""
+    line.load(loaded_bytes, tile)
+    if not widens:
+        return tile
+    operand = f"{tile[0]}_operands", tile[1]
+    line.run(Unit.VECTOR, widen, (tile,), operand)
+    return operand
 
 
 class _Items(NamedTuple):
@@ -201,7 +229,8 @@ class _Items(NamedTuple):
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
         own = (*self._tile(0), *self._tile(self.counts - 1), *self._rest())
         costs = Costs.of(self.step.machine, supply.behind(waits), own, len(which))
-        return follow(_item_orders(tuple(stages.tolist())), which, costs)
+        orders = _item_orders(tuple(stages.tolist()), self.step.formats.widens_kv)
+        return follow(orders, which, costs)
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -213,11 +242,12 @@ class _Items(NamedTuple):
         keys = np.minimum(counts, stages)
         values = np.where(counts <= stages, np.minimum(counts, in_flight - 1 - keys), 0)
         tile = np.minimum(self.tiling.tile_k, self.length / counts)
-        return (self.step.group + (keys + np.maximum(0, values)) * tile) * self.step.row_bytes
+        of_row = keys * self.step.key_bytes + np.maximum(0, values) * self.step.value_bytes
+        return self.step.group * self.step.query_bytes + of_row * tile
 
     @property
     def _tile_bytes(self) -> Any:
-        return 2 * self.tiling.tile_k * self.step.row_bytes
+        return self.tiling.tile_k * self.step.pair_bytes
 
     @property
     def _items(self) -> Array:
@@ -240,38 +270,61 @@ class _Items(NamedTuple):
         A slot is loaded again once the tile `stages` before has been multiplied.
         """
         machine, tile, stages = self.step.machine, self.tiling.tile_k, self.tiling.stages
-        tile_bytes = tile * self.step.row_bytes
-        served = tile_bytes * supply.cycles_per_byte
-        passed = tile_bytes / machine.load.bandwidth
-        arrival = np.maximum(
-            served + supply.latency_cycles, passed + supply.port_latency_cycles
-        ) + (machine.cube.latency_cycles if machine.cube else 0)
-        load = np.maximum(served, passed)
-        scores, weighted = self._scores(tile), self._weighted(tile)
-        keys = np.maximum(np.maximum(load, self._scale(tile)), self._move(tile))
-        keys = np.maximum(np.maximum(keys, scores), (arrival + scores) / stages)
-        values = np.maximum(np.maximum(load, weighted), (arrival + weighted) / stages)
-        return keys + values
+
+        def slowest(row_bytes: float, product: Any, *others: Any) -> Any:
+            served = tile * row_bytes * supply.cycles_per_byte
+            passed = tile * row_bytes / machine.load.bandwidth
+            arrival = np.maximum(
+                served + supply.latency_cycles, passed + supply.port_latency_cycles
+            ) + (machine.cube.latency_cycles if machine.cube else 0)
+            load = np.maximum(served, passed)
+            return np.maximum.reduce(
+                np.broadcast_arrays(load, product, (arrival + product) / stages, *others)
+            )
+
+        widen_keys, widen_values = self._widen(tile)
+        on_vector = self._scale(tile) + widen_keys
+        keys = slowest(self.step.key_bytes, self._scores(tile), on_vector, self._move(tile))
+        return keys + slowest(self.step.value_bytes, self._weighted(tile), widen_values)
 
     def _tile(self, j: Any) -> _Tile:
         """Return what tile j takes: the last one ends with the range, unless tiles are left out."""
         left = np.where(self.counts == _STEPS, self.length, self.length - j * self.tiling.tile_k)
         keys = np.minimum(self.tiling.tile_k, left)
-        row_bytes, weighted = keys * self.step.row_bytes, self._weighted(keys)
-        return _Tile(row_bytes, self._scores(keys), self._move(keys), self._scale(keys), weighted)
+        widen_keys, widen_values = self._widen(keys)
+        return _Tile(
+            keys_bytes=keys * self.step.key_bytes,
+            values_bytes=keys * self.step.value_bytes,
+            widen_keys=widen_keys,
+            scores=self._scores(keys),
+            move=self._move(keys),
+            scale=self._scale(keys),
+            widen_values=widen_values,
+            weighted=self._weighted(keys),
+        )
 
     def _scores(self, keys: Array) -> Any:
-        stored = self.step.formats.stored
-        bits = stored.bits, stored.bits
-        return self.costs.product(self.step.group, keys, self.step.dim, stored, bits)
+        formats, dim = self.step.formats, self.step.problem.head_dim
+        bits = formats.stored.bits, formats.keys.bits
+        return self.costs.product(self.step.group, keys, dim, formats.stored, bits)
 
     def _move(self, keys: Array) -> Any:
         return self.costs.move(self.step.group, keys, self.step.formats.scores)
 
     def _weighted(self, keys: Array) -> Any:
-        formats = self.step.formats
-        bits, operand = (formats.weights.bits, formats.stored.bits), formats.output_operand
-        return self.costs.product(self.step.group, self.step.dim, keys, operand, bits)
+        formats, value_dim = self.step.formats, self.step.problem.widths.value
+        bits, operand = (formats.weights.bits, formats.values.bits), formats.output_operand
+        return self.costs.product(self.step.group, value_dim, keys, operand, bits)
+
+    def _widen(self, keys: Array) -> tuple[Any, Any]:
+        """Return what it takes to convert keys, and values."""
+        formats, widths = self.step.formats, self.step.problem.widths
+
+        def cycles(cols: int, operand: Format) -> Any:
+            bits = formats.kv.bits + operand.bits
+            return self.costs.vector("convert", operand, keys, cols, bits) * (operand != formats.kv)
+
+        return cycles(widths.key, formats.keys), cycles(widths.value, formats.values)
 
     def _scale(self, keys: Array) -> Any:
         vector = self.step.formats.vector
@@ -280,7 +333,7 @@ class _Items(NamedTuple):
 
     def _rest(self) -> _Rest:
         """Return what is beside the tiles; a partial result is stored as it is."""
-        formats, group, dim = self.step.formats, self.step.group, self.step.dim
+        formats, group, dim = self.step.formats, self.step.group, self.step.problem.widths.value
         vector, width, is_whole = formats.vector, formats.vector.bits, self.ranges == 1
         on_scores = self.costs.vector_on(vector, group, self.length)
         softmax = 2 * on_scores("reduce", width)
@@ -293,7 +346,7 @@ class _Items(NamedTuple):
             finish = finish + on_output("convert", width + formats.output.bits)
         size = np.where(is_whole, dim * formats.output.bits, (dim + 2) * width)
         return _Rest(
-            query_bytes=group * self.step.row_bytes,
+            query_bytes=group * self.step.query_bytes,
             softmax=softmax,
             move=self.costs.move(group, dim, vector),
             finish=np.where(is_whole, finish, 0),
@@ -303,7 +356,7 @@ class _Items(NamedTuple):
 
 def _merged(step: Step, costs: OpCosts, supply: Supply) -> tuple[list[float], float]:
     """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
-    vector, group, dim = step.formats.vector, step.group, step.problem.head_dim
+    vector, group, dim = step.formats.vector, step.group, step.problem.widths.value
     width = vector.bits
 
     def on(op: str, cols: int, operands: int) -> Any:

@@ -19,9 +19,10 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.order import Order, Orders, orders_of
+from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
 from accelsim.kernels.estimate.timeline import Costs, follow
+from accelsim.numerics.formats import Format
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -34,6 +35,14 @@ class Traffic(NamedTuple):
     """Over the ports of the cores."""
     fetched: Any
     """Over those of the HBM, behind an L2."""
+
+
+class RowBytes(NamedTuple):
+    """Bytes of one row of Q, K and V in HBM."""
+
+    query: float
+    key: float
+    value: float
 
 
 class Dense(NamedTuple):
@@ -133,21 +142,20 @@ class Dense(NamedTuple):
         return np.asarray(launch + np.maximum(cycles, least))
 
     def _score_traffic(self, block_rows: Array) -> Traffic:
-        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        problem, sizes = self.problem, self.problem.tensor_bytes
         blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
         stored = self._all_rows * problem.kv_len * self._bytes(self.formats.scores.bits)
-        loaded = self._all_rows * row_bytes + blocks * problem.kv_len * row_bytes
-        first = (self._all_rows + problem.batch * problem.kv_heads * problem.kv_len) * row_bytes
+        loaded = sizes["q"] + blocks * problem.kv_len * self._row_bytes.key
+        first = sizes["q"] + sizes["k"]
         return Traffic(loaded + stored, np.minimum(loaded, first) + stored * self._stores_pass)
 
     def _output_traffic(self, block_rows: Array) -> Traffic:
-        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        problem, sizes = self.problem, self.problem.tensor_bytes
         blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
         weights = self._all_rows * problem.kv_len * self._bytes(self.formats.weights.bits)
-        values = blocks * problem.kv_len * row_bytes
-        output = self._all_rows * row_bytes
-        first = problem.batch * problem.kv_heads * problem.kv_len * row_bytes
-        fetched = np.minimum(values, first) + weights * (not self._stays) + output
+        values = blocks * problem.kv_len * self._row_bytes.value
+        output = self._all_rows * problem.widths.value * self._bytes(self.formats.stored.bits)
+        fetched = np.minimum(values, sizes["v"]) + weights * (not self._stays) + output
         return Traffic(weights + values + output, fetched)
 
     def _softmax_traffic(self) -> Traffic:
@@ -158,8 +166,16 @@ class Dense(NamedTuple):
         return Traffic(loaded + stored, fetched)
 
     @property
-    def _stored_bits(self) -> int:
-        return self.formats.stored.bits
+    def _row_bytes(self) -> RowBytes:
+        widths, formats = self.problem.widths, self.formats
+        of_kv = self._bytes(formats.kv.bits)
+        query = widths.key * self._bytes(formats.stored.bits)
+        return RowBytes(query, widths.key * of_kv, widths.value * of_kv)
+
+    def _widen(self, costs: OpCosts, tile_k: Array, cols: int, operand: Format) -> Array:
+        """Return the time in which the vector unit converts a tile of keys or values."""
+        bits = self.formats.kv.bits + operand.bits
+        return np.asarray(costs.vector("convert", operand, tile_k, cols, bits))
 
     def _loop(self, phase: "_Phase", others: Array) -> Array:
         """Return what is known of items with few and with many key tiles."""
@@ -168,40 +184,40 @@ class Dense(NamedTuple):
         notes = []
         for steps, own in zip((1, FOLLOWED), waits, strict=True):
             costs = Costs.of(self.machine, supply.behind(own), phase.costs, len(which))
-            notes.append(follow(phase.order(steps), which, costs))
+            notes.append(follow(phase.order(steps, phase.widens), which, costs))
         single, several = notes
         return loop_of(single, several, waits[0])
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the first phase: a tile of queries meets all tiles of keys."""
-        costs, dim, bits = OpCosts(self.machine), self.problem.head_dim, self._stored_bits
-        row_bytes = dim * self._bytes(bits)
+        costs, dim, formats = OpCosts(self.machine), self.problem.head_dim, self.formats
+        row_bytes, bits = self._row_bytes, (formats.stored.bits, formats.keys.bits)
         own = _Costs(
-            query_bytes=rows * row_bytes,
-            tile_bytes=tile_k * row_bytes,
-            product=costs.product(rows, tile_k, dim, self.formats.stored, (bits, bits)),
-            move=costs.move(rows, tile_k, self.formats.scores),
-            stored_bytes=rows * tile_k * self._bytes(self.formats.scores.bits),
+            query_bytes=rows * row_bytes.query,
+            tile_bytes=tile_k * row_bytes.key,
+            widen=self._widen(costs, tile_k, dim, formats.keys),
+            product=costs.product(rows, tile_k, dim, formats.stored, bits),
+            move=costs.move(rows, tile_k, formats.scores),
+            stored_bytes=rows * tile_k * self._bytes(formats.scores.bits),
         )
-        first_bytes = [(rows + ahead * tile_k) * row_bytes for ahead in (1, 2)]
-        return _Phase(own, _scores_order, first_bytes, 1.0)
+        first_bytes = [own.query_bytes + ahead * own.tile_bytes for ahead in (1, 2)]
+        return _Phase(own, _scores_order, formats.keys != formats.kv, first_bytes, 1.0)
 
     def _output(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the last phase: weights and values of all tiles of keys."""
-        costs, dim, formats = OpCosts(self.machine), self.problem.head_dim, self.formats
-        bits, row_bytes = (
-            (formats.weights.bits, formats.stored.bits),
-            dim * self._bytes(self._stored_bits),
-        )
+        costs, dim, formats = OpCosts(self.machine), self.problem.widths.value, self.formats
+        bits = formats.weights.bits, formats.values.bits
         own = _Costs(
             query_bytes=rows * tile_k * self._bytes(formats.weights.bits),
-            tile_bytes=tile_k * row_bytes,
+            tile_bytes=tile_k * self._row_bytes.value,
+            widen=self._widen(costs, tile_k, dim, formats.values),
             product=costs.product(rows, dim, tile_k, formats.output_operand, bits),
             move=costs.move(rows, dim, formats.stored),
-            stored_bytes=rows * row_bytes,
+            stored_bytes=rows * dim * self._bytes(formats.stored.bits),
         )
         first_bytes = [ahead * (own.query_bytes + own.tile_bytes) for ahead in (1, 2)]
-        return _Phase(own, _output_order, first_bytes, float(not self._stays))
+        is_widened, first_share = formats.values != formats.kv, float(not self._stays)
+        return _Phase(own, _output_order, is_widened, first_bytes, first_share)
 
     def _softmax_costs(self, costs: OpCosts, rows: Array) -> "_SoftmaxCosts":
         formats, cols = self.formats, self.problem.kv_len
@@ -226,6 +242,8 @@ class _Costs(NamedTuple):
     query_bytes: Any
     """Of the queries of an item, or of the weights of a step."""
     tile_bytes: Any
+    widen: Any
+    """Vector unit: keys or values to what the matrix unit takes."""
     product: Any
     move: Any
     stored_bytes: Any
@@ -235,8 +253,9 @@ class _Phase(NamedTuple):
     """What an item of a phase of products is made of."""
 
     costs: _Costs
-    order: Callable[[int], Orders]
-    """For some steps."""
+    order: Callable[[int, bool], Orders]
+    """For some steps, with keys or values that are widened or are not."""
+    widens: bool
     first_bytes: list[Array]
     """That it loads before anything has arrived, with one step and with several."""
     first_share: float
@@ -257,14 +276,14 @@ _COSTS = _Costs(*range(len(_Costs._fields)))
 
 
 @cache
-def _scores_order(steps: int) -> Orders:
-    line = Order(dict.fromkeys(("q", "k", "acc", "s"), 2))
+def _scores_order(steps: int, widens: bool) -> Orders:
+    line = Order(dict.fromkeys(("q", "k", "operand", "acc", "s"), 2))
     for item in range(2):
         line.claim()
         line.load(_COSTS.query_bytes, ("q", item))
         for j in range(steps):
-            line.load(_COSTS.tile_bytes, ("k", j))
-            line.run(Unit.CUBE, _COSTS.product, (("q", item), ("k", j)), ("acc", j))
+            keys = _load_operand(line, ("k", j), widens)
+            line.run(Unit.CUBE, _COSTS.product, (("q", item), keys), ("acc", j))
             line.run(Unit.MOVE, _COSTS.move, (("acc", j),), ("s", j))
             line.store(_COSTS.stored_bytes, ("s", j))
             line.note_step(Unit.MOVE, item)
@@ -273,19 +292,29 @@ def _scores_order(steps: int) -> Orders:
 
 
 @cache
-def _output_order(steps: int) -> Orders:
-    line = Order(dict.fromkeys(("w", "v", "acc"), 2))
+def _output_order(steps: int, widens: bool) -> Orders:
+    line = Order(dict.fromkeys(("w", "v", "operand", "acc"), 2))
     for item in range(2):
         line.claim()
         for j in range(steps):
             line.load(_COSTS.query_bytes, ("w", j))
-            line.load(_COSTS.tile_bytes, ("v", j))
-            line.run(Unit.CUBE, _COSTS.product, (("w", j), ("v", j)), ("acc", item))
+            values = _load_operand(line, ("v", j), widens)
+            line.run(Unit.CUBE, _COSTS.product, (("w", j), values), ("acc", item))
             line.note_step(Unit.CUBE, item)
         line.run(Unit.MOVE, _COSTS.move, (("acc", item),), ("o", 0))
         line.store(_COSTS.stored_bytes, ("o", 0))
         line.note_retired()
     return orders_of([line])
+
+
+def _load_operand(line: Order, tile: Use, widens: bool) -> Use:
+    """Load keys or values; return where the matrix unit finds them."""
+    line.load(_COSTS.tile_bytes, tile)
+    if not widens:
+        return tile
+    operand = "operand", tile[1]
+    line.run(Unit.VECTOR, _COSTS.widen, (tile,), operand)
+    return operand
 
 
 @cache

@@ -44,8 +44,8 @@ def _work(
     rows: Array,
     tile_k: Array,
 ) -> Work:
-    dim, vector, stored = problem.head_dim, formats.vector, formats.stored
-    width = vector.bits
+    (dim, value_dim), vector, stored = problem.widths, formats.vector, formats.stored
+    width, kv_bytes = vector.bits, formats.kv.bits / BITS_PER_BYTE
     softmax = [
         VectorOps("reduce", _SCORES, width, 2),
         VectorOps("exp", _SCORES, 2 * width),
@@ -66,7 +66,7 @@ def _work(
         finish.append(VectorOps("convert", _OUTPUT, width + formats.output.bits))
     begin, softmax_cycles, mask, rescale, merge, finish_cycles = costs.vector_sums(
         vector,
-        (rows * tile_k, rows * dim, rows),
+        (rows * tile_k, rows * value_dim, rows),
         (
             [VectorOps("fill", _COLUMN, width, 2), VectorOps("fill", _OUTPUT, width)],
             softmax,
@@ -78,23 +78,35 @@ def _work(
     )
     if scale_query:
         begin = begin + costs.vector("multiply", stored, rows, dim, 2 * stored.bits)
-    operand, row_bytes = formats.output_operand, dim * stored.bits / BITS_PER_BYTE
+    operand, bits = formats.output_operand, (formats.weights.bits, formats.values.bits)
     return Work(
-        query_bytes=rows * row_bytes,
+        query_bytes=rows * (dim * stored.bits / BITS_PER_BYTE),
         begin=begin,
-        key_bytes=tile_k * row_bytes,
-        scores=costs.product(rows, tile_k, dim, stored, (stored.bits, stored.bits)),
+        key_bytes=tile_k * (dim * kv_bytes),
+        scores=costs.product(rows, tile_k, dim, stored, (stored.bits, formats.keys.bits)),
         scores_move=costs.move(rows, tile_k, formats.scores),
         softmax=softmax_cycles,
+        widen=_widen(costs, problem, formats, tile_k),
         mask=mask,
-        value_bytes=tile_k * row_bytes,
-        weighted=costs.product(rows, dim, tile_k, operand, (formats.weights.bits, stored.bits)),
-        weighted_move=costs.move(rows, dim, vector),
+        value_bytes=tile_k * (value_dim * kv_bytes),
+        weighted=costs.product(rows, value_dim, tile_k, operand, bits),
+        weighted_move=costs.move(rows, value_dim, vector),
         rescale=rescale,
         merge=merge,
         finish=finish_cycles,
-        output_bytes=rows * dim * formats.output.bits / BITS_PER_BYTE,
+        output_bytes=rows * value_dim * formats.output.bits / BITS_PER_BYTE,
     )
+
+
+def _widen(costs: OpCosts, problem: AttentionProblem, formats: StepFormats, tile_k: Array) -> Array:
+    """Return the time in which the vector unit converts a tile of keys and one of values."""
+    cycles: Array = 0.0 * tile_k
+    operands = zip(problem.widths, (formats.keys, formats.values), strict=True)
+    for cols, operand in operands:
+        if operand != formats.kv:
+            moved_bits = formats.kv.bits + operand.bits
+            cycles = cycles + costs.vector("convert", operand, tile_k, cols, moved_bits)
+    return cycles
 
 
 Order = Literal["longest_first", "by_head"]
@@ -163,7 +175,8 @@ class OnlineEstimate(NamedTuple):
             [tiling.query_tiles - 1, np.where(is_shorter, tiling.query_tiles - 1, NOT_FOLLOWED)]
         )
         orders = online_orders(self.unit, shares_weights=self.shares_weights)
-        costs = Costs.of(machine, supply, (*first, *second), len(which))
+        widened = first._replace(softmax=first.softmax + first.widen)
+        costs = Costs.of(machine, supply, (*widened, *second), len(which))
         single, loop = (follow(each, which, costs) for each in orders)
         return loop_of(single, loop, waits, first.fixed_share, first.mask + second.mask)
 
