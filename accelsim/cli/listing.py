@@ -119,8 +119,10 @@ def shape_of(workload: Any) -> str:
     heads = f"{workload.num_sequences} x {workload.q_heads}/{workload.kv_heads} heads"
     mask = ", causal" if workload.causal else ""
     up_to = "up to " if workload.sequences else ""
-    lengths = f"{up_to}{workload.most_queries} x {workload.most_keys} x {workload.head_dim}"
-    return f"{heads}, {lengths}, {workload.dtype}{mask}"
+    widths = "/".join(str(each) for each in dict.fromkeys(workload.widths))
+    lengths = f"{up_to}{workload.most_queries} x {workload.most_keys} x {widths}"
+    formats = " over ".join(dict.fromkeys((workload.dtype, workload.kv_format)))
+    return f"{heads}, {lengths}, {formats}{mask}"
 
 
 def formats() -> None:

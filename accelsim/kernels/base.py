@@ -35,6 +35,8 @@ class Kernel(ABC):
     """Whether one program runs all steps of a generation; for others each step is a program."""
     stored_as: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Tensor of the problem -> its name in the program, where that is another one."""
+    takes_any_kv: ClassVar[bool] = False
+    """Whether K and V of attention may differ from Q in format and in width, and have scales."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod

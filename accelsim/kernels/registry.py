@@ -9,6 +9,7 @@ from accelsim.kernels.attention.decode.window import Window
 from accelsim.kernels.attention.dense.dense import Dense
 from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.kernels.attention.integer.int_flash import IntFlash
+from accelsim.kernels.attention.sage.sage import Sage
 from accelsim.kernels.attention.shifted.centered import Centered
 from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.kernels.attention.sparse.sparse import Sparse
@@ -46,6 +47,7 @@ _SHIPPED: tuple[type[Kernel], ...] = (
     Dense,
     Flash,
     IntFlash,
+    Sage,
     Pasa,
     Centered,
     Sparse,

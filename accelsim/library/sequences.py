@@ -1,4 +1,4 @@
-"""Which kernels can compute the sequences of a problem, and what they have a program for."""
+"""Which kernels can compute the sequences of a problem and read its K and V, in which programs."""
 
 from collections.abc import Iterator
 
@@ -28,6 +28,23 @@ def has_one_program(kernel: type[Kernel], problem: Problem) -> bool:
     return not isinstance(problem, AttentionProblem) or problem.steps == 1 or kernel.takes_steps
 
 
+def check_kv(kernel: type[Kernel], problem: Problem) -> None:
+    """Refuse K and V that a kernel cannot read; raises WorkloadError.
+
+    Those whose format or width is another than that of Q, or that have scales.
+    """
+    if not isinstance(problem, AttentionProblem) or _reads(kernel, problem):
+        return
+    able = [name for name in kernel_names() if _reads(get_kernel(name), problem)]
+    found = f"{problem.kv_format} (kv_scales {problem.kv_scales})"
+    raise WorkloadError(
+        f"workload {problem.name}: kernel {kernel.name} reads K and V of the format and width of Q "
+        f"without scales, found K and V in {found} with rows of {problem.widths.key} and "
+        f"{problem.widths.value} elements beside Q in {problem.dtype}; "
+        f"kernels that read these: {', '.join(able)}"
+    )
+
+
 def one_after_another(
     kernel: type[Kernel], problem: Problem, tensors: Tensors | None
 ) -> Iterator[tuple[Problem, Tensors | None]]:
@@ -53,6 +70,11 @@ def _refusal(kernel: type[Kernel], problem: AttentionProblem) -> str:
         f"takes one new token of each sequence, but one has {most}; "
         f"tokens that are generated one after the other are steps: {most} with {rows}"
     )
+
+
+def _reads(kernel: type[Kernel], problem: AttentionProblem) -> bool:
+    """Return whether a kernel can read the K and V of a problem."""
+    return _takes(kernel, problem) and (kernel.takes_any_kv or problem.has_plain_kv)
 
 
 def _takes(kernel: type[Kernel], problem: AttentionProblem) -> bool:

@@ -6,8 +6,8 @@ from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_
 from pydantic_core import PydanticCustomError
 
 from accelsim.config.spec import Size, SizeOrZero, Spec
-from accelsim.numerics.formats import Format
-from accelsim.workload.base import FloatFormat, Shapes, TensorProblem
+from accelsim.numerics.formats import Format, common_format
+from accelsim.workload.base import FLOAT_FORMATS, FloatFormat, Shapes, TensorProblem
 from accelsim.workload.sources import AttentionSource, ModelHeadsSource
 
 
@@ -39,6 +39,15 @@ class Lengths(NamedTuple):
         return self.batch * (rows * self.kv_len - later - steps * unseen)
 
 
+class RowWidths(NamedTuple):
+    """Elements of a row."""
+
+    key: int
+    """Of Q and K."""
+    value: int
+    """Of V and the output."""
+
+
 class AttentionProblem(TensorProblem):
     """softmax(Q K^T / sqrt(head_dim)) V for every query head; KV heads may be shared (GQA)."""
 
@@ -53,7 +62,9 @@ class AttentionProblem(TensorProblem):
     kv_heads: Size
     """Key and value heads per sequence; divides q_heads."""
     head_dim: Size
-    """Elements of one query, key or value row."""
+    """Elements of one query or key row, and of a value row unless value_dim says otherwise."""
+    value_dim: Size | None = None
+    """Elements of one row of V and of the output; absent: head_dim."""
     q_len: Size = Field(default=None, validate_default=True)
     """Query rows per head: new tokens, which are computed at once. Required without sequences."""
     kv_len: Size = Field(default=None, validate_default=True)
@@ -65,6 +76,11 @@ class AttentionProblem(TensorProblem):
     """Whether query row i sees only the keys up to i + kv_len - q_len, or up to i + cached."""
     dtype: FloatFormat = Format.FP16
     """Number format of Q, K and V in HBM, and of the output, which is BF16 for FP8."""
+    kv_dtype: FloatFormat | None = None
+    """Number format of K and V in HBM, whose values dtype holds too; absent: dtype."""
+    kv_scales: Literal["one", "peak"] = "one"
+    """What K and V in FP8 were divided by before they were rounded: nothing, or each its largest
+    magnitude over the largest number of the format."""
     tensors: AttentionSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
 
@@ -118,6 +134,25 @@ class AttentionProblem(TensorProblem):
             )
         return causal
 
+    @field_validator("kv_dtype")
+    @classmethod
+    def _queries_hold_keys(cls, found: Format | None, info: ValidationInfo) -> Format | None:
+        if found is None or "dtype" not in info.data:
+            return found
+        dtype: Format = info.data["dtype"]
+        if common_format(dtype, found) != dtype:
+            allowed = [str(each) for each in FLOAT_FORMATS if common_format(dtype, each) == dtype]
+            raise ValueError(f"found '{found}' with dtype = {dtype}, allowed: {', '.join(allowed)}")
+        return found
+
+    @field_validator("kv_scales")
+    @classmethod
+    def _scales_are_of_fp8(cls, found: str, info: ValidationInfo) -> str:
+        own = info.data.get("kv_dtype") or info.data.get("dtype", Format.FP8_E4M3)
+        if found == "peak" and not own.is_fp8:
+            raise ValueError(f"found 'peak' with K and V in {own}, allowed: one, or K and V in FP8")
+        return found
+
     @field_validator("tensors")
     @classmethod
     def _a_text_has_one_length(
@@ -164,6 +199,27 @@ class AttentionProblem(TensorProblem):
         return self.model_copy(update={"steps": 1, "sequences": grown})
 
     @property
+    def widths(self) -> RowWidths:
+        """Elements of the rows of all tensors."""
+        return RowWidths(self.head_dim, self.value_dim or self.head_dim)
+
+    @property
+    def kv_format(self) -> Format:
+        """Number format of K and V in HBM."""
+        return self.kv_dtype or self.dtype
+
+    @property
+    def has_plain_kv(self) -> bool:
+        """Whether rows of V have the width of K, and both the format of Q and no scale."""
+        same_width = self.widths.value == self.head_dim
+        return same_width and self.kv_format == self.dtype and self.kv_scales == "one"
+
+    @property
+    def input_dtypes(self) -> dict[str, Format]:
+        """Number formats of q, k and v in HBM."""
+        return {"q": self.dtype, "k": self.kv_format, "v": self.kv_format}
+
+    @property
     def num_sequences(self) -> int:
         """Sequences, equal ones counted."""
         return sum(each.batch for each in self.lengths)
@@ -187,28 +243,39 @@ class AttentionProblem(TensorProblem):
     def macs(self) -> int:
         """Multiply-accumulates of both matrix products in all steps, masked pairs left out."""
         pairs = sum(each.score_pairs(self.steps, causal=self.causal) for each in self.lengths)
-        return 2 * self.q_heads * self.head_dim * pairs
+        return self.q_heads * sum(self.widths) * pairs
 
     @property
     def input_shapes(self) -> Shapes:
-        """Shapes of q, k and v: [sequences x heads, rows, head_dim]; a step has one row of q.
+        """Shapes of q, k and v: [sequences x heads, rows, head_dim], of v [.., value_dim]; a
+        step has one row of q.
 
-        With `sequences` [heads x rows of all, head_dim]: sequences one after the other, in each its
+        With `sequences` [heads x rows of all, ..]: sequences one after the other, in each its
         heads, in each its rows.
         """
-        if self.sequences is not None:
-            q_rows = self.steps * sum(each.batch * each.q_len for each in self.lengths)
-            kv_rows = sum(each.batch * each.kv_len for each in self.lengths)
-            packed = (self.kv_heads * kv_rows, self.head_dim)
-            return {"q": (self.q_heads * q_rows, self.head_dim), "k": packed, "v": packed}
-        keys = (self.batch * self.kv_heads, self.kv_len, self.head_dim)
-        q_rows = self.steps * self.q_len
-        return {"q": (self.batch * self.q_heads, q_rows, self.head_dim), "k": keys, "v": keys}
+        kv_rows, widths = self._kv_rows, self.widths
+        keys, values = (*kv_rows, widths.key), (*kv_rows, widths.value)
+        return {"q": (*self._q_rows, widths.key), "k": keys, "v": values}
 
     @property
     def output_shapes(self) -> Shapes:
-        """Shape of the output o, the same as that of q."""
-        return {"o": self.input_shapes["q"]}
+        """Shape of the output o: rows of q, of the width of v."""
+        return {"o": (*self._q_rows, self.widths.value)}
+
+    @property
+    def _q_rows(self) -> tuple[int, ...]:
+        """Shape of q, but for its last axis."""
+        if self.sequences is None:
+            return self.batch * self.q_heads, self.steps * self.q_len
+        new = sum(each.batch * each.q_len for each in self.lengths)
+        return (self.q_heads * self.steps * new,)
+
+    @property
+    def _kv_rows(self) -> tuple[int, ...]:
+        """Shape of k and v, but for their last axis."""
+        if self.sequences is None:
+            return self.batch * self.kv_heads, self.kv_len
+        return (self.kv_heads * sum(each.batch * each.kv_len for each in self.lengths),)
 
 
 def _refuse_beside_sequences(found: Any, info: ValidationInfo) -> None:

@@ -1,6 +1,7 @@
 """What all problems with tensors share: formats, shapes and bytes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from math import prod
 from typing import Annotated
 
@@ -38,14 +39,14 @@ FloatFormat = Annotated[Format, _one_of(FLOAT_FORMATS), _names(FLOAT_FORMATS)]
 GemmFormat = Annotated[Format, _one_of(GEMM_FORMATS), _names(GEMM_FORMATS)]
 
 
-def bytes_of(shapes: Shapes, fmt: Format) -> dict[str, int]:
+def bytes_of(shapes: Shapes, dtypes: Mapping[str, Format]) -> dict[str, int]:
     """Return the bytes of each tensor, packed."""
-    sizes = {name: prod(shape) * fmt.bits for name, shape in shapes.items()}
+    sizes = {name: prod(shape) * dtypes[name].bits for name, shape in shapes.items()}
     return {name: ceil_div(bits, BITS_PER_BYTE) for name, bits in sizes.items()}
 
 
 class TensorProblem(Spec, ABC):
-    """A problem whose tensors have one format in HBM."""
+    """A problem whose tensors have one format in HBM, unless it says otherwise of some."""
 
     name: Name
     """Name shown in reports."""
@@ -63,6 +64,11 @@ class TensorProblem(Spec, ABC):
         """Shapes of the tensors to write."""
 
     @property
+    def input_dtypes(self) -> dict[str, Format]:
+        """Number format in HBM of each tensor to read."""
+        return dict.fromkeys(self.input_shapes, self.dtype)
+
+    @property
     def output_dtype(self) -> Format:
         """Number format of the outputs in HBM, unless a kernel is asked for another one."""
         return self.dtype.of_results
@@ -70,8 +76,9 @@ class TensorProblem(Spec, ABC):
     @property
     def tensor_bytes(self) -> dict[str, int]:
         """Bytes of every input and output in its format."""
-        inputs = bytes_of(self.input_shapes, self.dtype)
-        return inputs | bytes_of(self.output_shapes, self.output_dtype)
+        outputs = dict.fromkeys(self.output_shapes, self.output_dtype)
+        shapes = self.input_shapes | self.output_shapes
+        return bytes_of(shapes, self.input_dtypes | outputs)
 
     @property
     def compulsory_bytes(self) -> int:

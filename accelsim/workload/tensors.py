@@ -1,8 +1,8 @@
-"""The values of a problem's tensors, rounded to the problem's format."""
+"""The values of a problem's tensors, rounded to their formats in HBM."""
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputRangeWarning, ShortageError, WorkloadError
+from accelsim.numerics.formats import Format
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
 from accelsim.workload.model.capture import capture_heads, capture_linear
 from accelsim.workload.problem import (
@@ -29,14 +30,16 @@ from accelsim.workload.sources import (
 from accelsim.workload.storage import count_beyond, stored_values
 from accelsim.workload.vector import rotary_table
 
+_SCALED = "k", "v"
 OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
 
 
 class AttentionTensors(NamedTuple):
-    """Inputs of attention, float32 holding values of the problem's format.
+    """Inputs of attention, float32 holding values of their format in HBM.
 
-    With `sequences`, each is a matrix of all rows, [heads x rows of all sequences, head_dim].
+    The keys are k times k_scale, the values v times v_scale. With `sequences`, each is a matrix of
+    all rows, [heads x rows of all sequences, head_dim].
     """
 
     q: NDArray[np.float32]
@@ -44,19 +47,23 @@ class AttentionTensors(NamedTuple):
     k: NDArray[np.float32]
     """[batch x kv_heads, kv_len, head_dim]"""
     v: NDArray[np.float32]
-    """[batch x kv_heads, kv_len, head_dim]"""
+    """[batch x kv_heads, kv_len, value_dim]"""
+    k_scale: float = 1.0
+    """What the keys were divided by when they were stored."""
+    v_scale: float = 1.0
+    """What the values were divided by."""
 
     def parts(self, problem: AttentionProblem) -> Iterator[tuple[AttentionProblem, Self]]:
-        """Yield the parts of a problem and the tensors of each, [batch x heads, rows, head_dim]."""
-        rows = {name: 0 for name in self._fields}
+        """Yield the parts of a problem and the tensors of each, [batch x heads, rows, width]."""
+        rows = dict.fromkeys(problem.input_shapes, 0)
         for part in problem.parts:
             own = {}
             for name, shape in part.input_shapes.items():
                 first, count = rows[name], shape[0] * shape[1]
-                matrix = getattr(self, name).reshape(-1, problem.head_dim)
+                matrix = getattr(self, name).reshape(-1, shape[2])
                 own[name] = matrix[first : first + count].reshape(shape)
                 rows[name] += count
-            yield part, type(self)(**own)
+            yield part, self._replace(**own)
 
     def at_step(self, problem: AttentionProblem, step: int) -> Self:
         """Return the tensors of one step of a problem: its rows of Q, and the cache as it is then.
@@ -65,18 +72,19 @@ class AttentionTensors(NamedTuple):
         """
         if problem.steps == 1:
             return self
-        rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self._fields}
+        shapes = problem.at_step(step).input_shapes
+        rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in shapes}
         for part, own in self.parts(problem):
             seen = part.at_step(step).kv_len
             rows["q"].append(own.q[:, step : step + 1])
             rows["k"].append(own.k[:, :seen])
             rows["v"].append(own.v[:, :seen])
-        shapes = problem.at_step(step).input_shapes
         joined = {
-            name: np.concatenate([each.reshape(-1, problem.head_dim) for each in found])
+            name: np.concatenate([each.reshape(-1, shapes[name][-1]) for each in found])
             for name, found in rows.items()
         }
-        return type(self)(**{name: each.reshape(shapes[name]) for name, each in joined.items()})
+        q, k, v = (joined[name].reshape(shape) for name, shape in shapes.items())
+        return self._replace(q=q, k=k, v=v)
 
 
 class GemmTensors(NamedTuple):
@@ -123,15 +131,33 @@ def load_counted_tensors(problem: Problem, folder: Path) -> tuple[Tensors | None
         values = _source_arrays(problem, folder)
         if values is None:
             return None, 0
+        scales = _scales(problem, values)
+        values |= {name: values[name] / scales[f"{name}_scale"] for name in _SCALED if scales}
         arrays = {name: _rounded(name, each, problem) for name, each in values.items()}
     except (WorkloadError, ShortageError) as error:
         raise error.at(f"workload '{problem.name}'") from error
-    return _tensors(problem, arrays), _count_beyond(problem, values)
+    return _tensors(problem, arrays, scales), _count_beyond(problem, values)
 
 
-def _tensors(problem: Problem, arrays: Arrays) -> Tensors:
+def _scales(problem: Problem, values: Arrays) -> dict[str, float]:
+    """Return the scales of `AttentionTensors`, if K and V are divided by any when stored.
+
+    Infinities and NaN have no part in a peak. Numbers of FP32, as a cache keeps them.
+    """
+    if not isinstance(problem, AttentionProblem) or problem.kv_scales == "one":
+        return {}
+    peaks = {f"{name}_scale": _finite_peak(values[name]) for name in _SCALED}
+    largest = problem.kv_format.layout.largest
+    return {name: float(np.float32(peak / largest)) or 1.0 for name, peak in peaks.items()}
+
+
+def _finite_peak(values: NDArray[Any]) -> float:
+    return float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
+
+
+def _tensors(problem: Problem, arrays: Arrays, scales: Mapping[str, float]) -> Tensors:
     if isinstance(problem, AttentionProblem):
-        return AttentionTensors(**arrays)
+        return AttentionTensors(arrays["q"], arrays["k"], arrays["v"], **scales)
     if isinstance(problem, VectorProblem):
         return VectorTensors(**arrays)
     tensors = GemmTensors(arrays["a"], arrays["b"])
@@ -142,25 +168,31 @@ def _tensors(problem: Problem, arrays: Arrays) -> Tensors:
 
 
 def _count_beyond(problem: Problem, values: Arrays) -> int:
-    dtype = problem.dtype
-    if dtype.is_integer:
-        return 0
+    """Return how many values lie beyond their format; warns once for each format."""
+    total = 0
+    for dtype in dict.fromkeys(problem.input_dtypes.values()):
+        own = {name: values[name] for name, fmt in problem.input_dtypes.items() if fmt == dtype}
+        total += 0 if dtype.is_integer else _count_of_format(problem.name, dtype, own)
+    return total
+
+
+def _count_of_format(workload: str, dtype: Format, values: Arrays) -> int:
     counts = {name: count_beyond(each, dtype) for name, each in values.items()}
     found = [f"{n} of {values[name].size} in {name}" for name, n in counts.items() if n]
     if found:
         warnings.warn(
-            f"workload '{problem.name}': values beyond {dtype.layout.largest:g}, the largest "
+            f"workload '{workload}': values beyond {dtype.layout.largest:g}, the largest "
             f"number of {dtype}, {'saturate' if dtype.is_fp8 else 'become infinite'}: "
             f"{', '.join(found)}",
             InputRangeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return sum(counts.values())
 
 
 def _rounded(name: str, values: NDArray[Any], problem: Problem) -> NDArray[Any]:
     try:
-        rounded = stored_values(values, problem.dtype)
+        rounded = stored_values(values, problem.input_dtypes[name])
     except WorkloadError as error:
         raise WorkloadError(f"array '{name}': {error}") from error
     return np.ascontiguousarray(rounded.reshape(problem.input_shapes[name]))

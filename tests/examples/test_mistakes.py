@@ -356,7 +356,7 @@ def model_path_of(name, cache):
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
             "flash, gemm, grouped_gemm, int_flash, outlier_split, pasa, quantized, quest, "
-            "requantized, sift, smoothquant, sparse, split_kv, tender, topk, vector, "
+            "requantized, sage, sift, smoothquant, sparse, split_kv, tender, topk, vector, "
             "weight_only, window",
         ),
         (

@@ -64,6 +64,24 @@ PROGRAMS = {
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3),
         {"tile_q": 2, "tile_k": 2, "groups": 2},
     ),
+    "sage": (
+        attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=3),
+        {"tile_q": 2, "tile_k": 2, "pv": "fp8"},
+    ),
+    "flash-narrow-kv": (
+        attention(
+            q_heads=1,
+            kv_heads=1,
+            head_dim=4,
+            value_dim=2,
+            q_len=2,
+            kv_len=3,
+            dtype="bf16",
+            kv_dtype="fp8_e4m3",
+            kv_scales="peak",
+        ),
+        {"tile_q": 2, "tile_k": 3},
+    ),
     "dense": (
         attention(q_heads=1, kv_heads=1, head_dim=4, q_len=2, kv_len=5),
         {"tile_q": 2, "tile_k": 3, "softmax_rows": 2},

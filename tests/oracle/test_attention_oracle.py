@@ -109,7 +109,7 @@ def test_flash_is_softmax_attention_up_to_rounding(
     )
     steps = steps_of(problem, precision, tile_k, scale_query=scale_at == "query")
     error = np.abs(output - softmax_attention(problem, tensors)).max()
-    assert error <= flash_bound(*tensors, steps)
+    assert error <= flash_bound(*tensors[:3], steps)
 
 
 @settings(max_examples=300)
@@ -128,7 +128,7 @@ def test_dense_is_softmax_attention_up_to_rounding(
         precision=precision,
     )
     error = np.abs(output - softmax_attention(problem, tensors)).max()
-    assert error <= dense_bound(*tensors, steps_of(problem, precision, tile_k))
+    assert error <= dense_bound(*tensors[:3], steps_of(problem, precision, tile_k))
 
 
 @pytest.mark.parametrize("kernel", ["flash", "dense"])

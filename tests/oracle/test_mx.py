@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
-from accelsim.engine.durations import busy_cycles
+from accelsim.engine.durations import work_of
 from accelsim.errors import AccelsimError
 from accelsim.kernels.linear.mx.mx import Mx
 from accelsim.loading import load_machine
@@ -206,7 +206,7 @@ def test_cycles_of_the_cube_are_those_of_its_tiles(m, n, k):
         sum(ceil(min(tile, size - at) / own) for at in range(0, size, tile))
         for size, tile, own in ((m, 16, cube.tile_m), (n, 32, cube.tile_n), (k, 128, cube.tile_k))
     ]
-    busy = busy_cycles(program, machine)
+    busy = work_of(program, machine).busy_cycles
     assert busy[program.units == Unit.CUBE].sum() == np.prod(sides)
 
 
@@ -214,7 +214,7 @@ def test_cycles_of_the_array_are_its_channels_and_blocks():
     problem, _ = linear(64, 64, 512, seed=0)
     choices = {"tile_m": 32, "tile_n": 32, "tile_k": 512}
     program, _ = run("mx", problem, None, machine=ALIGNING, **choices)
-    busy = busy_cycles(program, ALIGNING)
+    busy = work_of(program, ALIGNING).busy_cycles
     assert busy[program.units == Unit.INT_MAC].tolist() == [512 + 512 // 32 + 62] * 4
 
 

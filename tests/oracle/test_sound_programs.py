@@ -45,6 +45,7 @@ RUNS = {
     "dense": [{}, TILES],
     "flash": [{}, TILES, {**TILES, "precision": "fp16", "scale_at": "query"}],
     "int_flash": [TILES, {**TILES, "groups": 3}],
+    "sage": [TILES, {**TILES, "granularity": "thread", "pv": "fp8"}],
     "pasa": [TILES],
     "centered": [TILES],
     "sparse": [

@@ -48,6 +48,7 @@ CASES = [
     *((machine, "attention-2048", "flash", "") for machine in MACHINES),
     *((machine, PREFILL, "flash", "") for machine in MODELS),
     *(("tender-asic", workload, "int_flash", "") for workload in ("attention-2048", PREFILL)),
+    *((machine, "attention-2048", "sage", "") for machine in ("ascend-910b-no-l2", "edge-npu")),
     *((machine, "attention-2048", "pasa", "") for machine in MODELS),
     *((machine, "attention-2048", "centered", "") for machine in MODELS),
     *((machine, PREFILL, "sparse(mask=sinks_window)", "") for machine in MODELS),
@@ -116,6 +117,8 @@ def attention_work(problem, kernel):
     # Scores and weights of dense go to HBM and come back: 4 S^2.
     scores = 4 * heads * queries * keys if kernel == "dense" else 0
     macs = (1 if kernel in {"sift", "topk"} else 2) * heads * d * pairs
+    if kernel == "sage":
+        macs = macs * 3 // 4  # scores of codes of 8 bits at twice the rate of FP16
     return macs, WIDTH_BYTES * ((rows + kv_heads * kept) * d + scores)
 
 

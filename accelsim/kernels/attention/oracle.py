@@ -11,7 +11,7 @@ _ORACLE_ROWS = 1024
 
 
 def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-    """Return softmax(Q K^T / sqrt(d)) V in float64, [rows of Q, head_dim].
+    """Return softmax(Q K^T / sqrt(d)) V in float64, [rows of Q, value_dim].
 
     Rows are those of all heads of all sequences: batch * q_heads * q_len without `sequences`. A row
     of a generation is a step, and is that of the step alone.
@@ -21,10 +21,11 @@ def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> A
 
 def _of_equal(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
     """Return the attention of sequences of one length."""
-    output = np.empty(tensors.q.shape, np.float64)
+    output = np.empty(problem.output_shapes["o"], np.float64)
     for head, queries in enumerate(tensors.q.astype(np.float64)):
         kv_head = head * problem.kv_heads // problem.q_heads
-        keys, values = (x[kv_head].astype(np.float64) for x in (tensors.k, tensors.v))
+        keys = tensors.k[kv_head].astype(np.float64) * tensors.k_scale
+        values = tensors.v[kv_head].astype(np.float64) * tensors.v_scale
         for start in range(0, len(queries), _ORACLE_ROWS):
             rows = np.arange(start, min(start + _ORACLE_ROWS, len(queries)))
             is_masked = _hidden_keys(problem, rows)
@@ -34,7 +35,7 @@ def _of_equal(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
                 scores = np.where(is_masked, -np.inf, scores)
                 weights = np.exp(scores - scores.max(axis=1, keepdims=True))
                 output[head, rows] = weights @ values / weights.sum(axis=1, keepdims=True)
-    return output.reshape(-1, problem.head_dim)
+    return output.reshape(-1, problem.widths.value)
 
 
 def _hidden_keys(problem: AttentionProblem, rows: Array) -> Array | np.bool_:

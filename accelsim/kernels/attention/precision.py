@@ -1,10 +1,12 @@
 """The format of every step of attention, by what is asked of its precision."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from accelsim.errors import WorkloadError
+from accelsim.hardware.machine import MachineSpec
 from accelsim.numerics.formats import Format, common_format
 from accelsim.numerics.rounding import round_array
 from accelsim.workload.problem import AttentionProblem
@@ -20,13 +22,17 @@ class StepFormats:
     """Format of every step of attention."""
 
     stored: Format
-    """Q, K and V in HBM."""
+    """Q in HBM, in which the cube multiplies queries and keys."""
     scores: Format
     """Scores as they leave the cube."""
     vector: Format
     """Vector path: scaling, exponentials, row statistics, running output."""
     weights: Format
     """Softmax weights as operand of the second product."""
+    kv: Format
+    """K and V in HBM."""
+    widens_kv: bool = False
+    """Whether the vector unit converts K and V before the cube multiplies them."""
 
     @property
     def output(self) -> Format:
@@ -36,7 +42,35 @@ class StepFormats:
     @property
     def output_operand(self) -> Format:
         """Format in which the cube multiplies weights and values."""
-        return common_format(self.weights, self.stored)
+        return common_format(self.weights, self.kv)
+
+    @property
+    def keys(self) -> Format:
+        """Keys as operand of the first product."""
+        return self.stored if self.widens_kv else self.kv
+
+    @property
+    def values(self) -> Format:
+        """Values as operand of the second product."""
+        return self.output_operand if self.widens_kv else self.kv
+
+
+def formats_of(
+    problem: AttentionProblem, machine: MachineSpec, precision: Precision | None
+) -> StepFormats:
+    """Return the formats that a precision stands for, with K and V in the format of a problem.
+
+    A cube that takes operands of that format widens them on their way in; else the vector unit
+    does, before the product. Keys over a scale can be larger than keys, so that scores are FP32
+    then, unless a precision is asked for.
+    """
+    if problem.kv_scales != "one":
+        precision = precision or "fp32_scores"
+    formats, kv = step_formats(problem.dtype, precision), problem.kv_format
+    if kv == problem.dtype:
+        return formats
+    is_taken = machine.cube is None or kv in machine.cube.rates
+    return replace(formats, kv=kv, widens_kv=not is_taken)
 
 
 def step_formats(
@@ -44,22 +78,34 @@ def step_formats(
 ) -> StepFormats:
     """Return the formats that a precision stands for.
 
-    Without one, no step has a smaller range than Q, K and V: `of_fp16` for FP16, and fp32_scores
-    for all others. Sources: Dao, "FlashAttention-2" (2023), for BF16; FP8 is as in Shah et al.,
-    "FlashAttention-3" (2024), but for the weights, which are BF16 here and FP8 there.
+    K and V are stored as Q is. Without a precision, no step has a smaller range than Q: `of_fp16`
+    for FP16, and fp32_scores for all others. Sources: Dao, "FlashAttention-2" (2023), for BF16;
+    FP8 is as in Shah et al., "FlashAttention-3" (2024), but for the weights, which are BF16 here
+    and FP8 there.
     """
     match precision or (of_fp16 if stored == Format.FP16 else "fp32_scores"):
         case "fp32":
-            return StepFormats(stored, Format.FP32, Format.FP32, Format.FP32)
+            return StepFormats(stored, Format.FP32, Format.FP32, Format.FP32, stored)
         case "fp32_scores":
-            return StepFormats(stored, Format.FP32, Format.FP32, stored.of_results)
+            return StepFormats(stored, Format.FP32, Format.FP32, stored.of_results, stored)
         case "fp16_fp32":
             weights = stored if stored == Format.BF16 else Format.FP16
-            return StepFormats(stored, Format.FP16, Format.FP32, weights)
+            return StepFormats(stored, Format.FP16, Format.FP32, weights, stored)
         case "fp16":
-            return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16)
+            return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16, stored)
 
 
-def score_factor(problem: AttentionProblem, fmt: Format) -> float:
-    """Return 1 / sqrt(head_dim) as the scalar operand of a product in `fmt`."""
-    return float(round_array(1 / np.sqrt(problem.head_dim), fmt))
+def score_factor(problem: AttentionProblem, fmt: Format, k_scale: float = 1.0) -> float:
+    """Return k_scale / sqrt(head_dim) as the scalar operand of a product in `fmt`.
+
+    Raises WorkloadError where the format has no number for it.
+    """
+    factor = k_scale / np.sqrt(problem.head_dim)
+    rounded = float(round_array(factor, fmt))
+    if rounded == 0:
+        raise WorkloadError(
+            f"workload {problem.name}: 1/sqrt(head_dim) times the scale of K is {factor:.3g}, "
+            f"which is 0 in {fmt}; allowed: a precision with a vector path in fp32, "
+            f"scale_at = scores, or kv_scales = one"
+        )
+    return rounded

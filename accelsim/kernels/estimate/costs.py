@@ -58,6 +58,13 @@ def vector_op(op: str, fmt: Format, rows: int, cols: int, moved_bits: int) -> Co
     return (OpCost(op, (rows, cols), (moved_bits, 0), fmt),)
 
 
+def widen_op(stored: Format, operand: Format, rows: int, cols: int) -> Cost:
+    """Return what the vector unit does so that the matrix unit takes rows x cols elements."""
+    if operand == stored:
+        return ()
+    return vector_op("convert", operand, rows, cols, stored.bits + operand.bits)
+
+
 def product(m: int, n: int, k: int, fmt: Format, bits: tuple[int, int]) -> Cost:
     """Return a product on the matrix unit, operands multiplied in `fmt` and stored in `bits`."""
     return (OpCost("cube", (m, n, k), bits, fmt),)

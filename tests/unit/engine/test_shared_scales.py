@@ -6,7 +6,7 @@ from accelsim.accounts.activity import count_activity
 from accelsim.accounts.area import arithmetic_area_mm2
 from accelsim.accounts.energy import energy_by_component
 from accelsim.engine import compiled
-from accelsim.engine.durations import busy_cycles
+from accelsim.engine.durations import work_of
 from accelsim.errors import DoesNotFitError
 from accelsim.loading import load_technology
 from accelsim.numerics.formats import Format
@@ -47,13 +47,15 @@ def counted(machine, op):
 def test_scales_take_no_time_of_the_cube_and_the_slower_format_sets_the_rate(formats, rate):
     steps = 4 * 4 * 8
     op = product(64, 32, 128, formats=formats)
-    assert busy_cycles(program_of([[op]]), machine_with_scales()).tolist() == [steps // rate]
+    assert work_of(program_of([[op]]), machine_with_scales()).busy_cycles.tolist() == [
+        steps // rate
+    ]
 
 
 def test_a_narrow_port_reads_scales_beside_elements():
     machine = machine_with_scales(scratchpad_bytes_per_cycle=1)
     # 16 x 64 and 64 x 8 bytes of elements, 16 x 2 and 2 x 8 bytes of scales.
-    assert busy_cycles(program_of([[product(16, 8, 64)]]), machine).tolist() == [1536 + 48]
+    assert work_of(program_of([[product(16, 8, 64)]]), machine).busy_cycles.tolist() == [1536 + 48]
 
 
 def test_sums_of_blocks_are_counted_once_for_each_scale():
@@ -95,7 +97,7 @@ def test_energy_and_area_of_the_multipliers_for_scales():
 def test_the_array_takes_a_cycle_for_each_block(k, blocks):
     op = aligned(32, 32, k)
     machine = aligning()
-    assert busy_cycles(program_of([[op]]), machine).tolist() == [k + blocks + 2 * 32 - 2]
+    assert work_of(program_of([[op]]), machine).busy_cycles.tolist() == [k + blocks + 2 * 32 - 2]
 
 
 def test_the_array_counts_what_it_aligns():
@@ -117,7 +119,7 @@ def test_the_array_counts_what_it_aligns():
 
 def refusal(machine, op):
     with pytest.raises(DoesNotFitError) as error:
-        busy_cycles(program_of([[op]]), machine)
+        work_of(program_of([[op]]), machine)
     return str(error.value)
 
 

@@ -46,7 +46,7 @@ def test_kernels_of_one_new_token_name_steps(workload, run, kernel):
     assert message(run, workload(**UNIFORM), kernel) == (
         f"workload r: kernel {kernel} takes one new token of each sequence, but one has 8; "
         "tokens that are generated one after the other are steps: 8 with q_len: 1; "
-        "kernels that can: dense, flash, int_flash, pasa, centered, sparse, split_kv"
+        "kernels that can: dense, flash, int_flash, sage, pasa, centered, sparse, split_kv"
     )
 
 

@@ -387,3 +387,60 @@ class TestSteps:
             ("attention", "steps"),
             "Value error, found 2 with a sequence of 3 new tokens, allowed: one in a step",
         )
+
+
+class TestKeysAndValues:
+    """K and V may have another format than Q, V another width than K, and FP8 scales."""
+
+    def test_shapes_and_bytes_by_hand(self):
+        keys = ATTENTION | {"head_dim": 192, "value_dim": 128}
+        problem = read(**keys, batch=2, dtype="bf16", kv_dtype="fp8_e4m3")
+        assert problem.input_shapes == {"q": (12, 3, 192), "k": (4, 5, 192), "v": (4, 5, 128)}
+        assert problem.output_shapes == {"o": (12, 3, 128)}
+        assert problem.tensor_bytes == {"q": 13824, "k": 3840, "v": 2560, "o": 9216}
+        assert problem.compulsory_bytes == 29440
+        assert problem.macs == 2 * 6 * 3 * 5 * (192 + 128)
+
+    def test_sequences_have_the_same_rows(self):
+        sequences = [{"new": 3, "cached": 2}, {"new": 1}]
+        lengths = {"q_len": 3, "kv_len": 5}
+        keys = {key: value for key, value in ATTENTION.items() if key not in lengths}
+        problem = read(**keys, sequences=sequences, value_dim=16, kv_dtype="fp8_e5m2")
+        assert problem.input_shapes == {"q": (24, 64), "k": (12, 64), "v": (12, 16)}
+        assert problem.output_shapes == {"o": (24, 16)}
+        assert problem.compulsory_bytes == sum(each.compulsory_bytes for each in problem.parts)
+
+    def test_what_is_not_said_is_that_of_q(self):
+        problem = read(**ATTENTION, dtype="bf16")
+        assert problem.kv_format == "bf16"
+        assert problem.widths == (64, 64)
+        assert problem.has_plain_kv
+        assert read(**ATTENTION, dtype="bf16", kv_dtype="bf16", value_dim=64).has_plain_kv
+        for own in ({"value_dim": 32}, {"kv_dtype": "fp8_e4m3"}):
+            assert not read(**ATTENTION, **own).has_plain_kv
+
+    @pytest.mark.parametrize(
+        ("dtype", "kv_dtype", "allowed"),
+        [
+            ("fp16", "bf16", "fp16, fp8_e4m3, fp8_e5m2"),
+            ("bf16", "fp32", "bf16, fp8_e4m3, fp8_e5m2"),
+            ("fp8_e4m3", "fp8_e5m2", "fp8_e4m3"),
+        ],
+    )
+    def test_q_holds_what_keys_hold(self, dtype, kv_dtype, allowed):
+        assert mistake(**ATTENTION, dtype=dtype, kv_dtype=kv_dtype) == (
+            ("attention", "kv_dtype"),
+            f"Value error, found '{kv_dtype}' with dtype = {dtype}, allowed: {allowed}",
+        )
+
+    def test_formats_are_those_of_floating_point(self):
+        path, message = mistake(**ATTENTION, kv_dtype="int8")
+        assert path == ("attention", "kv_dtype")
+        assert message.endswith("found 'int8', allowed: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2")
+
+    def test_only_fp8_has_scales(self):
+        assert read(**ATTENTION, dtype="fp8_e4m3", kv_scales="peak").kv_scales == "peak"
+        assert mistake(**ATTENTION, dtype="bf16", kv_scales="peak") == (
+            ("attention", "kv_scales"),
+            "Value error, found 'peak' with K and V in bf16, allowed: one, or K and V in FP8",
+        )

@@ -83,8 +83,9 @@ def test_values_within_the_format_are_not_told_of(tmp_path):
 def test_seeded_attention_has_the_shapes_of_the_problem(tmp_path):
     loaded = load_tensors(attention({"source": "uniform"}, batch=2), tmp_path)
     assert isinstance(loaded, AttentionTensors)
-    assert [each.shape for each in loaded] == [(8, 3, 8), (4, 5, 8), (4, 5, 8)]
-    assert {each.dtype for each in loaded} == {np.dtype(np.float32)}
+    assert [each.shape for each in loaded[:3]] == [(8, 3, 8), (4, 5, 8), (4, 5, 8)]
+    assert {each.dtype for each in loaded[:3]} == {np.dtype(np.float32)}
+    assert loaded[3:] == (1.0, 1.0)
 
 
 def test_uniform_values_fill_their_range(tmp_path):
@@ -186,3 +187,46 @@ def test_tensors_beyond_memory_are_refused_before_they_are_made(tmp_path, monkey
         "workload 'x': tensors a, b take 400000 bytes while they are made, "
         "more than the 399999 bytes of memory here"
     )
+
+
+class TestKeysAndValues:
+    """Each tensor is rounded to its own format, K and V divided by their scales before."""
+
+    def save_cache(self, tmp_path, **arrays):
+        shapes = {"q": (4, 3, 8), "k": (2, 5, 8), "v": (2, 5, 6)}
+        values = {name: np.ones(shape) for name, shape in shapes.items()}
+        for name, value in arrays.items():
+            values[name][0, 0, 0] = value
+        save(tmp_path / "x.npz", **values)
+
+    def problem(self, **keys):
+        source = {"source": "file", "path": "x.npz"}
+        return attention(source, dtype="bf16", kv_dtype="fp8_e4m3", value_dim=6, **keys)
+
+    def test_every_tensor_has_its_own_format(self, tmp_path):
+        self.save_cache(tmp_path, q=1 + 2.0**-7, k=1 + 2.0**-4, v=1 + 2.0**-3)
+        loaded = load_tensors(self.problem(), tmp_path)
+        firsts = [float(each[0, 0, 0]) for each in loaded[:3]]
+        assert firsts == [1 + 2.0**-7, 1, 1 + 2.0**-3]
+
+    def test_values_beyond_their_own_format_are_told_of(self, tmp_path):
+        self.save_cache(tmp_path, q=1000, k=1000, v=-600)
+        text = "workload 'x': values beyond 448, the largest number of fp8_e4m3, saturate: "
+        with pytest.warns(InputRangeWarning) as warned:
+            loaded, count = load_counted_tensors(self.problem(), tmp_path)
+        assert [str(each.message) for each in warned] == [text + "1 of 80 in k, 1 of 60 in v"]
+        assert (count, loaded.q[0, 0, 0], loaded.k[0, 0, 0]) == (2, 1000, 448)
+
+    def test_a_scale_brings_the_peak_to_the_largest_number(self, tmp_path):
+        self.save_cache(tmp_path, k=-896, v=np.inf)
+        with pytest.warns(InputRangeWarning, match="1 of 60 in v"):
+            loaded, count = load_counted_tensors(self.problem(kv_scales="peak"), tmp_path)
+        assert (loaded.k_scale, loaded.v_scale) == (2, np.float32(1 / 448))
+        assert (loaded.k[0, 0, 0], loaded.k[0, 0, 1]) == (-448, 0.5)
+        assert (loaded.v[0, 0, 1], count) == (448, 1)
+
+    def test_zeros_have_the_scale_one(self, tmp_path):
+        shapes = {"q": (4, 3, 8), "k": (2, 5, 8), "v": (2, 5, 6)}
+        save(tmp_path / "x.npz", **{name: np.zeros(shape) for name, shape in shapes.items()})
+        loaded = load_tensors(self.problem(kv_scales="peak"), tmp_path)
+        assert loaded[3:] == (1.0, 1.0)

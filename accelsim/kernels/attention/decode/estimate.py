@@ -16,6 +16,7 @@ from accelsim.kernels.estimate.costs import (
     moved_bytes,
     product,
     vector_op,
+    widen_op,
 )
 from accelsim.kernels.estimate.memory import (
     contended,
@@ -24,7 +25,7 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.order import Order, Orders, orders_of
+from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
 from accelsim.kernels.estimate.timeline import Costs, Supply, follow
 from accelsim.program.ops import Unit
@@ -34,6 +35,7 @@ from accelsim.workload.problem import AttentionProblem
 _LATE_KEYS = 0.35
 """Of the time of a pair of tiles that is lost where one tile of keys more than there are slots for
 waits until the values of other cores are served (found by simulating: between 0.2 and 0.5)."""
+_STAGED = "keys", "values", "keys_operands", "values_operands"
 _SLOTS = {"queries": 2, "scores_acc": 2, "scores": 2}
 _STEPS = 6
 """Tiles of keys, and of values, that are followed op by op; a longer item repeats what is
@@ -82,18 +84,30 @@ class Step(NamedTuple):
         return self.problem.q_heads // self.problem.kv_heads * self.problem.q_len
 
     @property
-    def dim(self) -> int:
-        """Elements of a row."""
-        return self.problem.head_dim
+    def query_bytes(self) -> float:
+        """Bytes of a row of Q."""
+        return self.problem.head_dim * self.problem.dtype.bits / BITS_PER_BYTE
 
     @property
-    def row_bytes(self) -> float:
-        """Bytes of a row."""
-        return self.dim * self.problem.dtype.bits / BITS_PER_BYTE
+    def key_bytes(self) -> float:
+        """Bytes of a row of K."""
+        return self.problem.head_dim * self.formats.kv.bits / BITS_PER_BYTE
+
+    @property
+    def value_bytes(self) -> float:
+        """Bytes of a row of V."""
+        return self.problem.widths.value * self.formats.kv.bits / BITS_PER_BYTE
+
+    @property
+    def pair_bytes(self) -> float:
+        """Bytes of a row of K and one of V."""
+        return self.key_bytes + self.value_bytes
 
     def _moved_bytes(self, ranges: Array) -> Array:
-        partial = self.group * (self.dim + 2) * self.formats.vector.bits / BITS_PER_BYTE
-        own = 2 * (self.keys + self.group) * self.row_bytes
+        value_dim = self.problem.widths.value
+        partial = self.group * (value_dim + 2) * self.formats.vector.bits / BITS_PER_BYTE
+        output = value_dim * self.problem.dtype.bits / BITS_PER_BYTE
+        own = self.keys * self.pair_bytes + self.group * (self.query_bytes + output)
         moved = own + np.where(ranges > 1, 2 * ranges * partial, 0)
         return np.asarray(self.problem.batch * self.problem.kv_heads * moved)
 
@@ -112,10 +126,14 @@ class Step(NamedTuple):
 class _Tile(NamedTuple):
     """Bytes and cycles of a tile of keys and of the values that belong to it."""
 
-    loaded_bytes: Any
+    keys_bytes: Any
+    values_bytes: Any
+    widen_keys: Any
+    """Vector unit: keys to what the matrix unit takes."""
     scores: Any
     move: Any
     scale: Any
+    widen_values: Any
     weighted: Any
 
 
@@ -129,13 +147,13 @@ class _Rest(NamedTuple):
     stored_bytes: Any
 
 
-_FULL, _LAST = _Tile(0, 1, 2, 3, 4), _Tile(5, 6, 7, 8, 9)
-_REST = _Rest(10, 11, 12, 13, 14)
-_PARTIAL_BYTES, _REPEATED = 15, slice(16, 21)
+_FULL, _LAST = _Tile(*range(8)), _Tile(*range(8, 16))
+_REST = _Rest(*range(16, 21))
+_PARTIAL_BYTES, _REPEATED = 21, slice(22, 30)
 """Where the costs of whole tiles, of the last one and of the rest are among all; then what is
 stored of a partial result, and the costs of a tile of many."""
-_GROUP, _DIM, _FULL_KEYS, _LAST_KEYS, _TILE_KEYS, _LENGTH = range(ONE + 1, ONE + 7)
-"""Extents: query rows, elements of each, and keys of tiles and of a range."""
+_GROUP, _DIM, _VALUE_DIM, _FULL_KEYS, _LAST_KEYS, _TILE_KEYS, _LENGTH = range(ONE + 1, ONE + 8)
+"""Extents: query rows, elements of a row of Q and K and of V, and keys of tiles and of a range."""
 
 
 @cache
@@ -149,56 +167,59 @@ def _costs(formats: StepFormats) -> CostTable:
     softmax += on("add", _LENGTH, 2 * width) + on("exp", _LENGTH, 2 * width)
     if formats.weights != vector:
         softmax += on("convert", _LENGTH, width + formats.weights.bits)
-    finish = on("divide", _DIM, 2 * width)
+    finish = on("divide", _VALUE_DIM, 2 * width)
     if formats.output != vector:
-        finish += on("convert", _DIM, width + formats.output.bits)
+        finish += on("convert", _VALUE_DIM, width + formats.output.bits)
     rest = _Rest(
         query_bytes=moved_bytes(_GROUP, _DIM, formats.stored.bits),
         softmax=softmax,
-        move=move(_GROUP, _DIM, vector),
+        move=move(_GROUP, _VALUE_DIM, vector),
         finish=finish,
-        stored_bytes=moved_bytes(_GROUP, _DIM, formats.output.bits),
+        stored_bytes=moved_bytes(_GROUP, _VALUE_DIM, formats.output.bits),
     )
-    partial = moved_bytes(_GROUP, _DIM, width) + 2 * moved_bytes(_GROUP, ONE, width)
+    partial = moved_bytes(_GROUP, _VALUE_DIM, width) + 2 * moved_bytes(_GROUP, ONE, width)
     full, last, repeated = (_tile(formats, keys) for keys in (_FULL_KEYS, _LAST_KEYS, _TILE_KEYS))
     return CostTable((*full, *last, *rest, partial, *repeated))
 
 
 def _tile(formats: StepFormats, keys: int) -> _Tile:
-    stored, vector, scores = formats.stored, formats.vector, formats.scores
-    bits = formats.weights.bits, stored.bits
+    stored, vector, scores, kv = formats.stored, formats.vector, formats.scores, formats.kv
+    bits = formats.weights.bits, formats.values.bits
     return _Tile(
-        loaded_bytes=moved_bytes(keys, _DIM, stored.bits),
-        scores=product(_GROUP, keys, _DIM, stored, (stored.bits, stored.bits)),
+        keys_bytes=moved_bytes(keys, _DIM, kv.bits),
+        values_bytes=moved_bytes(keys, _VALUE_DIM, kv.bits),
+        widen_keys=widen_op(kv, formats.keys, keys, _DIM),
+        scores=product(_GROUP, keys, _DIM, stored, (stored.bits, formats.keys.bits)),
         move=move(_GROUP, keys, scores),
         scale=vector_op("multiply", vector, _GROUP, keys, scores.bits + vector.bits),
-        weighted=product(_GROUP, _DIM, keys, formats.output_operand, bits),
+        widen_values=widen_op(kv, formats.values, keys, _VALUE_DIM),
+        weighted=product(_GROUP, _VALUE_DIM, keys, formats.output_operand, bits),
     )
 
 
 @cache
-def _item_orders(stages: tuple[int, ...]) -> Orders:
+def _item_orders(stages: tuple[int, ...], widens: bool) -> Orders:
     """Return the orders of two items with 1 to _STEPS tiles each, for each number of slots."""
     counts = range(1, _STEPS + 1)
-    return orders_of([_two_items(slots, count) for slots in stages for count in counts])
+    return orders_of([_two_items(slots, count, widens) for slots in stages for count in counts])
 
 
-def _two_items(stages: int, count: int) -> Order:
-    line = Order(dict(_SLOTS, keys=stages, values=stages))
+def _two_items(stages: int, count: int, widens: bool) -> Order:
+    line = Order(_SLOTS | dict.fromkeys(_STAGED, stages))
     tiles = [_FULL] * (count - 1) + [_LAST]
     for item in range(2):
         line.claim()
         line.load(_REST.query_bytes, ("queries", item))
         for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("keys", j))
-            reads = ("queries", item), ("keys", j)
+            keys = _load_operand(line, ("keys", j), tile.keys_bytes, tile.widen_keys, widens)
+            reads = ("queries", item), keys
             line.run(Unit.CUBE, tile.scores, reads, ("scores_acc", j))
             line.run(Unit.MOVE, tile.move, (("scores_acc", j),), ("scores", j))
             line.run(Unit.VECTOR, tile.scale, (("scores", j),), ("x", 0))
         line.run(Unit.VECTOR, _REST.softmax, (), ("weights", 0))
         for j, tile in enumerate(tiles):
-            line.load(tile.loaded_bytes, ("values", j))
-            reads = ("weights", 0), ("values", j)
+            values = ("values", j), tile.values_bytes, tile.widen_values
+            reads = ("weights", 0), _load_operand(line, *values, widens)
             line.run(Unit.CUBE, tile.weighted, reads, ("output_acc", 0))
         line.run(Unit.MOVE, _REST.move, (("output_acc", 0),), ("output", 0))
         line.run(Unit.VECTOR, _REST.finish, (("output", 0),), ("stored", 0))
@@ -207,6 +228,16 @@ def _two_items(stages: int, count: int) -> Order:
         if item == 0:
             line.note_request()
     return line
+
+
+def _load_operand(line: Order, tile: Use, loaded_bytes: int, widen: int, widens: bool) -> Use:
+    """Load keys or values; return where the matrix unit finds them."""
+    line.load(loaded_bytes, tile)
+    if not widens:
+        return tile
+    operand = f"{tile[0]}_operands", tile[1]
+    line.run(Unit.VECTOR, widen, (tile,), operand)
+    return operand
 
 
 class _Items(NamedTuple):
@@ -250,7 +281,9 @@ class _Items(NamedTuple):
         step, tile_k, length = self.step, self.tiling.tile_k, self.length
         left = np.where(self.counts == _STEPS, length, length - (self.counts - 1) * tile_k)
         keys = np.minimum(tile_k, length), np.minimum(tile_k, left), tile_k
-        costs = _costs(step.formats).of(step.machine, step.group, step.dim, *keys, length)
+        costs = _costs(step.formats).of(
+            step.machine, step.group, *step.problem.widths, *keys, length
+        )
         # A partial result is stored as it is.
         is_partial = self.ranges > 1
         costs[_REST.finish, is_partial] = 0
@@ -262,7 +295,7 @@ class _Items(NamedTuple):
         stages = sorted(set(self.tiling.stages.tolist()))
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
         own = Costs.of(self.step.machine, supply.behind(waits), costs)
-        return follow(_item_orders(tuple(stages)), which, own)
+        return follow(_item_orders(tuple(stages), self.step.formats.widens_kv), which, own)
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -274,11 +307,12 @@ class _Items(NamedTuple):
         keys = np.minimum(counts, stages)
         values = np.where(counts <= stages, np.minimum(counts, in_flight - 1 - keys), 0)
         tile = np.minimum(self.tiling.tile_k, self.length / counts)
-        return (self.step.group + (keys + np.maximum(0, values)) * tile) * self.step.row_bytes
+        of_row = keys * self.step.key_bytes + np.maximum(0, values) * self.step.value_bytes
+        return self.step.group * self.step.query_bytes + of_row * tile
 
     @property
     def _tile_bytes(self) -> Any:
-        return 2 * self.tiling.tile_k * self.step.row_bytes
+        return self.tiling.tile_k * self.step.pair_bytes
 
     @property
     def _items(self) -> Array:
@@ -301,22 +335,27 @@ class _Items(NamedTuple):
         A slot is loaded again once the tile `stages` before has been multiplied.
         """
         machine, stages = self.step.machine, self.tiling.stages
-        served = tile.loaded_bytes * supply.cycles_per_byte
-        passed = tile.loaded_bytes / machine.load.bandwidth
-        arrival = np.maximum(
-            served + supply.latency_cycles, passed + supply.port_latency_cycles
-        ) + (machine.cube.latency_cycles if machine.cube else 0)
-        load = np.maximum(served, passed)
-        keys = np.maximum(np.maximum(load, tile.scale), tile.move)
-        keys = np.maximum(np.maximum(keys, tile.scores), (arrival + tile.scores) / stages)
-        waits = (arrival + tile.weighted) / stages
-        return keys + np.maximum(np.maximum(load, tile.weighted), waits)
+
+        def slowest(loaded_bytes: Any, product: Any, *others: Any) -> Any:
+            served = loaded_bytes * supply.cycles_per_byte
+            passed = loaded_bytes / machine.load.bandwidth
+            arrival = np.maximum(
+                served + supply.latency_cycles, passed + supply.port_latency_cycles
+            ) + (machine.cube.latency_cycles if machine.cube else 0)
+            most = np.maximum(np.maximum(served, passed), (arrival + product) / stages)
+            for each in (product, *others):
+                most = np.maximum(most, each)
+            return most
+
+        keys = slowest(tile.keys_bytes, tile.scores, tile.scale + tile.widen_keys, tile.move)
+        return keys + slowest(tile.values_bytes, tile.weighted, tile.widen_values)
 
 
 def _merged(step: Step, supply: Supply) -> tuple[list[float], float]:
     """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
-    costs = _merge_costs(step.formats).of(step.machine, step.dim, np.array([step.group]))
-    followed = Costs.of(step.machine, supply, costs)
+    costs = _merge_costs(step.formats)
+    own = costs.of(step.machine, step.problem.widths.value, np.array([step.group]))
+    followed = Costs.of(step.machine, supply, own)
     notes = follow(_merge_order(), np.zeros(1, np.int64), followed)
     *marks, end = notes[:, 0].tolist()
     return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2

@@ -9,7 +9,8 @@ A kernel may take several new tokens in one step: their rows are folded into the
 the heads are.
 
 HBM traffic that every step has, for n keys seen by each KV head: the query and the output,
-2 group d b together. The exact step reads 2 n d b more.
+2 group d b together. The exact step reads 2 n d b more; with K and V of c bytes an element and
+values of d_v elements, n (d + d_v) c.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,14 @@ import numpy as np
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
-from accelsim.kernels.attention.operands import Operands, declare_operands
+from accelsim.kernels.attention.operands import (
+    Operands,
+    allocate_keys_and_values,
+    declare_operands,
+    scales_of,
+)
 from accelsim.kernels.attention.oracle import softmax_attention
-from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
+from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import stand_ins
 from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest, grid, sizes
@@ -35,6 +41,7 @@ from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Memory, Program
 from accelsim.program.recording import Buffer
 from accelsim.units import ceil_div
+from accelsim.workload.attention import RowWidths
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
@@ -73,14 +80,23 @@ class Layout(NamedTuple):
     kv_len: int
     """Keys of the longest."""
     dim: int
+    value_dim: int
     tile_k: int
     causal: bool
     """Whether the rows of a head in one step see only the tokens up to their own."""
     factor: float
+    """What products become scores by: 1/sqrt(d) times the scale of K."""
+    divides_by_scale: bool
+    """Whether values were divided by a scale when they were stored."""
+    sum_factor: float
+    """1 / that scale, which divisors are multiplied by."""
     hbm: Operands
     queries: Buffer
     keys: Buffer
     values: Buffer
+    key_operands: Buffer
+    """Keys as the cube takes them: those that are loaded, unless they are converted first."""
+    value_operands: Buffer
     scores_acc: Buffer
     output_acc: Buffer
     scores: Buffer
@@ -104,7 +120,7 @@ class OnChip(NamedTuple):
 
     builder: ProgramBuilder
     group: int
-    dim: int
+    widths: RowWidths
     formats: StepFormats
 
     def rows(
@@ -123,22 +139,23 @@ class OnChip(NamedTuple):
 
 def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buffer]:
     """Declare the buffers of the frame: tiles of tile_k keys or values, scores of `cols`."""
-    rows, dim, formats = chip.rows, chip.dim, chip.formats
-    stored, vector = formats.stored, formats.vector
-    x, output = rows("x", cols), rows("output", dim)
+    rows, widths, formats = chip.rows, chip.widths, chip.formats
+    vector, names = formats.vector, ("keys", "values")
+    x, output = rows("x", cols), rows("output", widths.value)
     return {
-        "queries": rows("queries", dim, stored, slots=2),
-        "keys": chip.builder.buffer("keys", tile_k, dim, stored, slots=stages),
-        "values": chip.builder.buffer("values", tile_k, dim, stored, slots=stages),
+        "queries": rows("queries", widths.key, formats.stored, slots=2),
+        **allocate_keys_and_values(chip.builder, widths, formats, tile_k, stages, names),
         "scores_acc": rows("scores_acc", tile_k, Format.FP32, slots=2, memory="accumulator"),
-        "output_acc": rows("output_acc", dim, Format.FP32, memory="accumulator"),
+        "output_acc": rows("output_acc", widths.value, Format.FP32, memory="accumulator"),
         "scores": rows("scores", tile_k, formats.scores, slots=2),
         "x": x,
         "weights": x if formats.weights == vector else rows("weights", cols, formats.weights),
         "largest": rows("largest", 1),
         "total": rows("total", 1),
         "output": output,
-        "stored": output if formats.output == vector else rows("stored", dim, formats.output),
+        "stored": output
+        if formats.output == vector
+        else rows("stored", widths.value, formats.output),
     }
 
 
@@ -196,9 +213,9 @@ class Frame:
 
     @property
     def output(self) -> Array | None:
-        """What the kernel computed, [rows of Q, head_dim]; None without numbers."""
+        """What the kernel computed, [rows of Q, value_dim]; None without numbers."""
         data: Array | None = self.layout.hbm.o.data
-        return None if data is None else data.reshape(-1, self.layout.dim)
+        return None if data is None else data.reshape(-1, self.layout.value_dim)
 
 
 class Generation(NamedTuple):
@@ -206,6 +223,7 @@ class Generation(NamedTuple):
 
     kernel: str
     problem: AttentionProblem
+    machine: MachineSpec
     parameters: DecodeParameters
     declare_own: Callable[[OnChip], Any]
     """Returns what the kernel has beside the frame; called for each way to lay it out."""
@@ -218,22 +236,21 @@ class Generation(NamedTuple):
     @property
     def formats(self) -> StepFormats:
         """Formats of all steps."""
-        return step_formats(self.problem.dtype, self.parameters.precision)
+        return formats_of(self.problem, self.machine, self.parameters.precision)
 
-    def laid_out(
-        self, machine: MachineSpec, tensors: AttentionTensors | None, most_keys: int | None = None
-    ) -> Frame:
+    def laid_out(self, tensors: AttentionTensors | None, most_keys: int | None = None) -> Frame:
         """Declare operands and buffers, with the tiles of the lowest estimated time.
 
         most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
         """
         keys = most_keys or self.problem.most_keys
-        return self.with_tiles(self.fastest_tiles(machine, keys), keys, tensors)
+        return self.with_tiles(self.fastest_tiles(keys), keys, tensors)
 
     def with_tiles(self, tiles: DecodeTiles, keys: int, tensors: AttentionTensors | None) -> Frame:
         """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
         problem = self.problem
         builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
+        k_scale, v_scale = scales_of(tensors)
         hbm = declare_operands(builder, problem, tensors, problem.steps)
         buffers, own = self.declare(builder, tiles.tile_k, keys, tiles.stages)
         layout = Layout(
@@ -244,9 +261,12 @@ class Generation(NamedTuple):
             caches=caches_of(problem),
             kv_len=problem.most_keys,
             dim=problem.head_dim,
+            value_dim=problem.widths.value,
             tile_k=tiles.tile_k,
             causal=problem.causal,
-            factor=1 / np.sqrt(problem.head_dim),
+            factor=k_scale / np.sqrt(problem.head_dim),
+            divides_by_scale=problem.kv_scales != "one",
+            sum_factor=1 / v_scale,
             hbm=hbm,
             **buffers,
             exact_steps=problem.steps,
@@ -255,22 +275,20 @@ class Generation(NamedTuple):
         )
         return Frame(problem, tensors, builder, layout)
 
-    def fastest_tiles(
-        self, machine: MachineSpec, keys: int, splits: tuple[int, ...] = (1,)
-    ) -> DecodeTiles:
+    def fastest_tiles(self, keys: int, splits: tuple[int, ...] = (1,)) -> DecodeTiles:
         """Return the tiles of the lowest estimate for steps over `keys` keys, cut into `splits`.
 
         Raises DoesNotFitError if none of what was asked for fits.
         """
         return _fastest(
-            self.name, self.problem, machine, self.parameters, keys, splits, self.declare
+            self.name, self.problem, self.machine, self.parameters, keys, splits, self.declare
         )
 
     def declare(
         self, builder: ProgramBuilder, tile_k: int, keys: int, stages: int
     ) -> tuple[dict[str, Buffer], Any]:
         """Declare the buffers of the frame, and what the kernel has beside them."""
-        chip = OnChip(builder, group_of(self.problem), self.problem.head_dim, self.formats)
+        chip = OnChip(builder, group_of(self.problem), self.problem.widths, self.formats)
         return allocate(chip, tile_k, keys, stages), self.declare_own(chip)
 
 
@@ -292,7 +310,7 @@ def _fastest(
         smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
         raise misfit(name, machine, lambda builder: declare(builder, *smallest))
     known = tilings.at(np.flatnonzero(fits))
-    formats = step_formats(problem.dtype, parameters.precision)
+    formats = formats_of(problem, machine, parameters.precision)
     (sequences,) = stand_ins(problem)
     estimate = Step(sequences, machine, formats, keys).estimate(known)
     best = fastest(estimate)
@@ -320,6 +338,7 @@ class DecodeKernel(Kernel):
     takes_sequences: ClassVar[bool] = True
     query_rows: ClassVar[Literal["any", "equal", "one"]] = "one"
     takes_steps: ClassVar[bool] = True
+    takes_any_kv: ClassVar[bool] = True
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:

@@ -101,7 +101,7 @@ def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, hea
     """Return the softmax weight of the kept keys, [rows, kv_len], for the last rows of a head."""
     rows, kv_head = len(kept), head // (problem.q_heads // problem.kv_heads)
     queries = tensors.q[head, problem.steps - rows :].astype(np.float64)
-    keys = tensors.k[kv_head].astype(np.float64)
+    keys = tensors.k[kv_head].astype(np.float64) * tensors.k_scale
     is_seen = np.arange(problem.kv_len) < seen_by_steps(problem)[-rows:, kv_head, None]
     with np.errstate(invalid="ignore", over="ignore"):
         scores = np.where(is_seen, queries @ keys.T / np.sqrt(problem.head_dim), -np.inf)

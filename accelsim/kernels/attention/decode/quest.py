@@ -41,6 +41,7 @@ from accelsim.kernels.attention.decode.steps import (
     queries_of,
     take_scores,
 )
+from accelsim.kernels.attention.operands import as_cube_operand
 from accelsim.kernels.base import Array
 from accelsim.program import language as al
 from accelsim.program.program import Program
@@ -109,8 +110,10 @@ def _bound_scores(p, full, at, k):
         acc = al.tile(k.scores_acc, j, k.group, count)
         largest, smallest = al.tile(k.keys, 0, count, k.dim), al.tile(k.keys, 1, count, k.dim)
         al.load(p, largest, k.own.largest, row, 0)
+        largest = as_cube_operand(p, largest, k.key_operands, 0)
         al.matmul_transposed(p, acc, positive, largest, False)
         al.load(p, smallest, k.own.smallest, row, 0)
+        smallest = as_cube_operand(p, smallest, k.key_operands, 1)
         al.matmul_transposed(p, acc, negative, smallest, True)
         take_scores(p, al.columns(bounds, start, count), j, acc, k)
     return bounds
@@ -164,9 +167,14 @@ class Quest(SelectingKernel):
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         bounds = _bounds_of(problem, parameters.page, tensors)
         exact_steps = min(parameters.exact_steps, problem.steps)
-        frame = Generation(
-            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters, bounds)
-        ).laid_out(machine, tensors)
+        generation = Generation(
+            cls.name,
+            problem,
+            machine,
+            parameters,
+            lambda chip: _declare(chip, problem, parameters, bounds),
+        )
+        frame = generation.laid_out(tensors)
         return record_selection(frame, quest, exact_steps), frame.output
 
 
@@ -206,11 +214,11 @@ def _declare(
     bounds: tuple[Array | None, Array | None],
 ) -> _Own:
     """Place the bounds in HBM and declare the tiles beside those of the frame."""
-    pages, dim, stored = _pages(problem, parameters.page), chip.dim, problem.dtype
+    pages, dim, stored = _pages(problem, parameters.page), problem.head_dim, problem.dtype
 
     def bound(name: str, data: Array | None) -> Tensor:
         rows = problem.num_sequences * problem.kv_heads * pages
-        return chip.builder.tensor(name, "input", rows, dim, stored, data)
+        return chip.builder.tensor(name, "input", rows, dim, problem.kv_format, data)
 
     return _Own(
         page=parameters.page,

@@ -220,9 +220,9 @@ class Sift(SelectingKernel):
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         warmup = parameters.warmup_of(problem.steps, with_numbers=tensors is not None)
         generation = Generation(
-            cls.name, problem, parameters, lambda chip: _declare(chip, problem, parameters)
+            cls.name, problem, machine, parameters, lambda chip: _declare(chip, problem, parameters)
         )
-        frame = generation.laid_out(machine, tensors)
+        frame = generation.laid_out(tensors)
         program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
         if tensors is not None and warmup < problem.steps:
             shares = _shares(frame.layout, problem.steps - warmup)

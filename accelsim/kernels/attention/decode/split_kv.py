@@ -6,7 +6,9 @@ al., "Flash-Decoding for long-context inference" (2023).
 
 HBM reads of a KV head in a step that sees n keys in s > 1 splits: s group d b + 2 n d b, and
 s group (d + 2) v of partial results with elements of v bytes, as wide as the vector path, which
-were written before; the output is group d b. With one split: group d b + 2 n d b, no partials.
+were written before; the output is group d b. With one split: group d b + 2 n d b, no partials. With
+K and V of c bytes an element and values of d_v elements: n (d + d_v) c for 2 n d b, d_v for d in
+partial results and output.
 
 A step may have several new tokens, as when a draft is verified: group counts the rows of all. Under
 a causal mask the keys that the first of them does not see are in the last range, so every row sees
@@ -160,7 +162,7 @@ def _partial_row(split, at, k):
 @jit_inner
 def _result(turn, buffers, k):
     """The tiles of a result; buffers: the layout, or those of the merge."""
-    output = al.tile(buffers.output, turn, k.group, k.dim)
+    output = al.tile(buffers.output, turn, k.group, k.value_dim)
     largest = al.tile(buffers.largest, turn, k.group, 1)
     return _Result(output, largest, al.tile(buffers.total, turn, k.group, 1))
 
@@ -168,7 +170,7 @@ def _result(turn, buffers, k):
 @jit_inner
 def _store_partial(p, split, at, k):
     result, row, partials = _result(0, k, k), _partial_row(split, at, k), k.own.partials
-    al.move(p, result.output, al.tile(k.output_acc, 0, k.group, k.dim))
+    al.move(p, result.output, al.tile(k.output_acc, 0, k.group, k.value_dim))
     al.store(p, partials.output, row, 0, result.output)
     al.store(p, partials.largest, row, 0, result.largest)
     al.store(p, partials.total, row, 0, result.total)
@@ -236,7 +238,7 @@ class SplitKv(DecodeKernel):
         tiles = split_tiles(problem, machine, parameters)
         later = later_keys(problem)
         length = range_length(problem.most_keys - later, tiles.splits) + later
-        generation = _generation(problem, parameters)
+        generation = _generation(problem, machine, parameters)
         frame = generation.with_tiles(tiles, length, tensors)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
         own = frame.layout.own._replace(later=later, splits=tiles.splits, partials=partials)
@@ -260,12 +262,12 @@ def split_tiles(
     Ranges are as long as the estimate finds for sequences of the mean length. Raises
     DoesNotFitError if none of what was asked for fits.
     """
-    generation = _generation(problem, parameters)
+    generation = _generation(problem, machine, parameters)
     if parameters.splits:
-        return generation.fastest_tiles(machine, problem.most_keys, (parameters.splits,))
+        return generation.fastest_tiles(problem.most_keys, (parameters.splits,))
     (sequences,) = stand_ins(problem)
     splits = _splits(sequences, machine)
-    tiles = generation.fastest_tiles(machine, sequences.kv_len, splits)
+    tiles = generation.fastest_tiles(sequences.kv_len, splits)
     if problem.sequences is None:
         return tiles
     later = later_keys(problem)
@@ -273,8 +275,10 @@ def split_tiles(
     return tiles._replace(splits=ceil_div(problem.most_keys - later, length))
 
 
-def _generation(problem: AttentionProblem, parameters: SplitKvParameters) -> Generation:
-    return Generation(SplitKv.name, problem, parameters, _declare)
+def _generation(
+    problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
+) -> Generation:
+    return Generation(SplitKv.name, problem, machine, parameters, _declare)
 
 
 def _splits(problem: AttentionProblem, machine: MachineSpec) -> tuple[int, ...]:
@@ -304,14 +308,14 @@ def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Result:
         return builder.tensor(name, "intermediate", rows, cols, fmt)
 
     return _Result(
-        partial("partial_o", k.dim), partial("partial_max", 1), partial("partial_sum", 1)
+        partial("partial_o", k.value_dim), partial("partial_max", 1), partial("partial_sum", 1)
     )
 
 
 def _declare(chip: OnChip) -> _Own:
     """Declare the tiles of the merge; splits and results in HBM are not known yet."""
     following = _Result(
-        output=chip.rows("next_output", chip.dim, slots=2),
+        output=chip.rows("next_output", chip.widths.value, slots=2),
         largest=chip.rows("next_largest", 1, slots=2),
         total=chip.rows("next_total", 1, slots=2),
     )

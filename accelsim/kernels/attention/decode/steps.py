@@ -6,6 +6,7 @@ of one tile. Rows of K and V follow each other and are loaded, or are listed and
 
 from typing import NamedTuple
 
+from accelsim.kernels.attention.operands import as_cube_operand
 from accelsim.program import language as al
 from accelsim.program.recording import Tile
 from accelsim.runtime.jit import chosen_by_type, jit_inner
@@ -105,6 +106,7 @@ def score(p, x, rows, at, k):
         count = min(k.tile_k, rows.size - start)
         keys, acc = al.tile(k.keys, j, count, k.dim), al.tile(k.scores_acc, j, k.group, count)
         _fetch(rows, p, keys, k.hbm.k, start)
+        keys = as_cube_operand(p, keys, k.key_operands, j)
         al.matmul_transposed(p, acc, queries_of(at, k), keys, False)
         take_scores(p, al.columns(x, start, count), j, acc, k)
 
@@ -141,31 +143,34 @@ def as_operand(p, x, k):
 @jit_inner
 def add_values(p, weights, rows, accumulate, k):
     """Sum of the rows of V, each weighted with its column; added to before if `accumulate`."""
-    acc = al.tile(k.output_acc, 0, k.group, k.dim)
+    acc = al.tile(k.output_acc, 0, k.group, k.value_dim)
     for j in range(-(-rows.size // k.tile_k)):
         start = j * k.tile_k
         count = min(k.tile_k, rows.size - start)
-        values = al.tile(k.values, j, count, k.dim)
+        values = al.tile(k.values, j, count, k.value_dim)
         _fetch(rows, p, values, k.hbm.v, start)
+        values = as_cube_operand(p, values, k.value_operands, j)
         al.matmul(p, acc, al.columns(weights, start, count), values, accumulate or j > 0)
 
 
 @jit_inner
 def store_output(p, divisor, at, k):
     """Divide the sum of weighted values by `divisor` and store the rows of a KV head."""
-    output = al.tile(k.output, 0, k.group, k.dim)
-    al.move(p, output, al.tile(k.output_acc, 0, k.group, k.dim))
+    output = al.tile(k.output, 0, k.group, k.value_dim)
+    al.move(p, output, al.tile(k.output_acc, 0, k.group, k.value_dim))
     store_quotient(p, output, divisor, at, k)
 
 
 @jit_inner
 def store_quotient(p, output, divisor, at, k):
-    """Divide the rows of `output` by `divisor` and store them."""
-    stored = al.tile(k.stored, 0, k.group, k.dim)
+    """Divide the rows of `output` by `divisor`, which nobody reads after, and store them."""
+    stored = al.tile(k.stored, 0, k.group, k.value_dim)
+    if k.divides_by_scale:
+        al.scale(p, divisor, divisor, k.sum_factor)
     al.divide_column(p, output, output, divisor)
     if k.stored.fmt != k.output.fmt:
         al.convert(p, stored, output)
-    al.store(p, k.hbm.o, at.q_row, at.step * k.dim, stored)
+    al.store(p, k.hbm.o, at.q_row, at.step * k.value_dim, stored)
 
 
 @jit_inner

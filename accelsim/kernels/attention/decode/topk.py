@@ -113,6 +113,6 @@ class TopK(SelectingKernel):
             wanted, union = parameters.k or 0, parameters.assumed_union or 0.0
             return _Own(parameters.kept, wanted, union, picked)
 
-        frame = Generation(cls.name, problem, parameters, declare).laid_out(machine, tensors)
+        frame = Generation(cls.name, problem, machine, parameters, declare).laid_out(tensors)
         exact_steps = min(parameters.exact_steps, problem.steps)
         return record_selection(frame, top_k, exact_steps), frame.output

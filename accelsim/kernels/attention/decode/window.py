@@ -80,6 +80,6 @@ class Window(DecodeKernel):
         most_keys = min(problem.most_keys, parameters.sinks + parameters.window)
         if exact_steps:
             most_keys = max(most_keys, int(seen_by_steps(problem)[exact_steps - 1].max()))
-        generation = Generation(cls.name, problem, parameters, lambda _: own)
-        frame = generation.laid_out(machine, tensors, most_keys)
+        generation = Generation(cls.name, problem, machine, parameters, lambda _: own)
+        frame = generation.laid_out(tensors, most_keys)
         return record_selection(frame, window, exact_steps), frame.output

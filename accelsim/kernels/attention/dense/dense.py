@@ -5,7 +5,8 @@ is computed, also those that a causal mask hides. Source: standard attention in 
 "FlashAttention" (2022), Algorithm 0.
 
 HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b plus S and P
-once; writes: S and P once, and S_q d b.
+once; writes: S and P once, and S_q d b. With K and V of c bytes an element and values of d_v
+elements, S_k (d + d_v) c stands for 2 S_k d b, and S_q d_v b is written.
 """
 
 from typing import ClassVar, NamedTuple
@@ -15,9 +16,14 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
 from accelsim.kernels.attention.flash.online_softmax import Rows, keys_of
 from accelsim.kernels.attention.folding import mask_keys, query_heads
-from accelsim.kernels.attention.operands import Operands, declare_operands
+from accelsim.kernels.attention.operands import (
+    Operands,
+    as_cube_operand,
+    declare_operands,
+    scales_of,
+)
 from accelsim.kernels.attention.oracle import softmax_attention
-from accelsim.kernels.attention.precision import score_factor, step_formats
+from accelsim.kernels.attention.precision import formats_of, score_factor
 from accelsim.kernels.base import Array, Kernel
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
@@ -42,17 +48,25 @@ class Layout(NamedTuple):
     """Query rows that follow each other in time: after them the next folded head begins."""
     kv_len: int
     dim: int
+    value_dim: int
     tile_q: int
     tile_k: int
     softmax_rows: int
     causal: bool
     factor: float
+    divides_by_scale: bool
+    """Whether values were divided by a scale when they were stored."""
+    sum_factor: float
+    """1 / that scale, which row sums are multiplied by."""
     hbm: Operands
     all_scores: Tensor
     all_weights: Tensor
     queries: Buffer
     keys: Buffer
     """Keys, and in the last phase values."""
+    key_operands: Buffer
+    """The same as the cube takes them: what is loaded, unless it is converted first."""
+    value_operands: Buffer
     acc: Buffer
     scores: Buffer
     weights: Buffer
@@ -99,6 +113,7 @@ def _score_rows(p, at, k):
         keys, acc = al.tile(k.keys, j, cols, k.dim), al.tile(k.acc, j, at.rows, cols)
         scores = al.tile(k.scores, j, at.rows, cols)
         al.load(p, keys, k.hbm.k, at.kv_row + start, 0)
+        keys = as_cube_operand(p, keys, k.key_operands, j)
         al.matmul_transposed(p, acc, queries, keys, False)
         al.move(p, scores, acc)
         al.store(p, k.all_scores, at.q_row, start, scores)
@@ -119,6 +134,8 @@ def _softmax_rows(p, at, k):
     al.subtract_column(p, x, x, largest)
     al.exp(p, x, x)
     al.row_sum(p, total, x)
+    if k.divides_by_scale:
+        al.scale(p, total, total, k.sum_factor)
     al.divide_column(p, x, x, total)
     if weights.fmt != x.fmt:
         al.convert(p, weights, x)
@@ -128,13 +145,15 @@ def _softmax_rows(p, at, k):
 @jit_inner
 def _output_rows(p, at, k):
     """O = P V: output of one tile of query rows."""
-    acc = al.tile(k.acc, at.item, at.rows, k.dim)
-    output = al.tile(k.output, at.item, at.rows, k.dim)
+    acc = al.tile(k.acc, at.item, at.rows, k.value_dim)
+    output = al.tile(k.output, at.item, at.rows, k.value_dim)
     for j in range(-(-k.kv_len // k.tile_k)):
         start, cols = j * k.tile_k, keys_of(j, at, k)
-        weights, values = al.tile(k.weights, j, at.rows, cols), al.tile(k.keys, j, cols, k.dim)
+        weights = al.tile(k.weights, j, at.rows, cols)
+        values = al.tile(k.keys, j, cols, k.value_dim)
         al.load(p, weights, k.all_weights, at.q_row, start)
         al.load(p, values, k.hbm.v, at.kv_row + start, 0)
+        values = as_cube_operand(p, values, k.value_operands, j)
         al.matmul(p, acc, weights, values, j > 0)
     al.move(p, output, acc)
     al.store(p, k.hbm.o, at.q_row, 0, output)
@@ -147,6 +166,7 @@ class Dense(Kernel):
     summary: ClassVar[str] = "textbook attention; scores and probabilities go through HBM"
     problem_kind: ClassVar[str] = "attention"
     parameters: ClassVar[type[Spec]] = DenseParameters
+    takes_any_kv: ClassVar[bool] = True
 
     @classmethod
     def record(
@@ -156,8 +176,9 @@ class Dense(Kernel):
         parameters: DenseParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        formats = step_formats(problem.dtype, parameters.precision)
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, value_dim]."""
+        formats = formats_of(problem, machine, parameters.precision)
+        k_scale, v_scale = scales_of(tensors)
         tiles = dense_tiles(problem, machine, parameters)
         builder = ProgramBuilder(f"dense on {problem.name}", with_numbers=tensors is not None)
         own = query_heads(problem, fold=tiles.fold)
@@ -169,11 +190,14 @@ class Dense(Kernel):
             span=problem.q_len,
             kv_len=problem.kv_len,
             dim=problem.head_dim,
+            value_dim=problem.widths.value,
             tile_q=tiles.tile_q,
             tile_k=tiles.tile_k,
             softmax_rows=tiles.softmax_rows,
             causal=problem.causal,
-            factor=score_factor(problem, formats.vector),
+            factor=score_factor(problem, formats.vector, k_scale),
+            divides_by_scale=problem.kv_scales != "one",
+            sum_factor=1 / v_scale,
             hbm=declare_operands(builder, problem, tensors),
             all_scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),
             all_weights=builder.tensor("p", "intermediate", rows, cols, formats.weights),

@@ -19,6 +19,7 @@ from accelsim.kernels.estimate.costs import (
     moved_bytes,
     product,
     vector_op,
+    widen_op,
 )
 from accelsim.kernels.estimate.memory import (
     contended,
@@ -27,7 +28,7 @@ from accelsim.kernels.estimate.memory import (
     shared_cycles_per_byte,
     supply_of,
 )
-from accelsim.kernels.estimate.order import Order, Orders, orders_of
+from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
 from accelsim.kernels.estimate.timeline import Costs, follow
 from accelsim.program.ops import Unit
@@ -42,6 +43,14 @@ class Traffic(NamedTuple):
     """Over the ports of the cores."""
     fetched: Any
     """Over those of the HBM, behind an L2."""
+
+
+class RowBytes(NamedTuple):
+    """Bytes of one row of Q, K and V in HBM."""
+
+    query: float
+    key: float
+    value: float
 
 
 class Dense(NamedTuple):
@@ -144,21 +153,20 @@ class Dense(NamedTuple):
         return np.asarray(launch + np.maximum(cycles, least))
 
     def _score_traffic(self, block_rows: Array) -> Traffic:
-        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        problem, sizes = self.problem, self.problem.tensor_bytes
         blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
         stored = self._all_rows * problem.kv_len * self._bytes(self.formats.scores.bits)
-        loaded = self._all_rows * row_bytes + blocks * problem.kv_len * row_bytes
-        first = (self._all_rows + problem.batch * problem.kv_heads * problem.kv_len) * row_bytes
+        loaded = sizes["q"] + blocks * problem.kv_len * self._row_bytes.key
+        first = sizes["q"] + sizes["k"]
         return Traffic(loaded + stored, np.minimum(loaded, first) + stored * self._stores_pass)
 
     def _output_traffic(self, block_rows: Array) -> Traffic:
-        problem, row_bytes = self.problem, self.problem.head_dim * self._bytes(self._stored_bits)
+        problem, sizes = self.problem, self.problem.tensor_bytes
         blocks = self.heads.heads * ceil_div(self.heads.rows, block_rows)
         weights = self._all_rows * problem.kv_len * self._bytes(self.formats.weights.bits)
-        values = blocks * problem.kv_len * row_bytes
-        output = self._all_rows * row_bytes
-        first = problem.batch * problem.kv_heads * problem.kv_len * row_bytes
-        fetched = np.minimum(values, first) + weights * (not self._stays) + output
+        values = blocks * problem.kv_len * self._row_bytes.value
+        output = self._all_rows * problem.widths.value * self._bytes(self.formats.stored.bits)
+        fetched = np.minimum(values, sizes["v"]) + weights * (not self._stays) + output
         return Traffic(weights + values + output, fetched)
 
     def _softmax_traffic(self) -> Traffic:
@@ -169,8 +177,11 @@ class Dense(NamedTuple):
         return Traffic(loaded + stored, fetched)
 
     @property
-    def _stored_bits(self) -> int:
-        return self.formats.stored.bits
+    def _row_bytes(self) -> RowBytes:
+        widths, formats = self.problem.widths, self.formats
+        of_kv = self._bytes(formats.kv.bits)
+        query = widths.key * self._bytes(formats.stored.bits)
+        return RowBytes(query, widths.key * of_kv, widths.value * of_kv)
 
     def _loop(self, phase: "_Phase", others: Array) -> Array:
         """Return what is known of items with few and with many key tiles."""
@@ -179,23 +190,26 @@ class Dense(NamedTuple):
         notes = []
         for steps, own in zip((1, FOLLOWED), waits, strict=True):
             costs = Costs.of(self.machine, supply.behind(own), phase.costs)
-            notes.append(follow(phase.order(steps), which, costs))
+            notes.append(follow(phase.order(steps, phase.widens), which, costs))
         single, several = notes
         return loop_of(single, several, waits[0])
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the first phase: a tile of queries meets all tiles of keys."""
-        costs = _score_costs(self.formats).of(self.machine, self.problem.head_dim, tile_k, rows)
+        formats, dim = self.formats, self.problem.widths.key
+        costs = _score_costs(formats).of(self.machine, dim, tile_k, rows)
         query_bytes, tile_bytes = costs[:2]
         first_bytes = [query_bytes + ahead * tile_bytes for ahead in (1, 2)]
-        return _Phase(costs, _scores_order, first_bytes, 1.0)
+        return _Phase(costs, _scores_order, formats.keys != formats.kv, first_bytes, 1.0)
 
     def _output(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the last phase: weights and values of all tiles of keys."""
-        costs = _output_costs(self.formats).of(self.machine, self.problem.head_dim, tile_k, rows)
+        formats, dim = self.formats, self.problem.widths.value
+        costs = _output_costs(formats).of(self.machine, dim, tile_k, rows)
         query_bytes, tile_bytes = costs[:2]
         first_bytes = [ahead * (query_bytes + tile_bytes) for ahead in (1, 2)]
-        return _Phase(costs, _output_order, first_bytes, float(not self._stays))
+        is_widened, first_share = formats.values != formats.kv, float(not self._stays)
+        return _Phase(costs, _output_order, is_widened, first_bytes, first_share)
 
 
 class _Costs(NamedTuple):
@@ -204,6 +218,8 @@ class _Costs(NamedTuple):
     query_bytes: Any
     """Of the queries of an item, or of the weights of a step."""
     tile_bytes: Any
+    widen: Any
+    """Vector unit: keys or values to what the matrix unit takes."""
     product: Any
     move: Any
     stored_bytes: Any
@@ -214,8 +230,9 @@ class _Phase(NamedTuple):
 
     costs: Array
     """Rows as of `_Costs`."""
-    order: Callable[[int], Orders]
-    """For some steps."""
+    order: Callable[[int, bool], Orders]
+    """For some steps, with keys or values that are widened or are not."""
+    widens: bool
     first_bytes: list[Array]
     """That it loads before anything has arrived, with one step and with several."""
     first_share: float
@@ -244,8 +261,9 @@ def _score_costs(formats: StepFormats) -> CostTable:
     stored, scores = formats.stored, formats.scores
     own = _Costs(
         query_bytes=moved_bytes(_ROWS, _DIM, stored.bits),
-        tile_bytes=moved_bytes(_KEYS, _DIM, stored.bits),
-        product=product(_ROWS, _KEYS, _DIM, stored, (stored.bits, stored.bits)),
+        tile_bytes=moved_bytes(_KEYS, _DIM, formats.kv.bits),
+        widen=widen_op(formats.kv, formats.keys, _KEYS, _DIM),
+        product=product(_ROWS, _KEYS, _DIM, stored, (stored.bits, formats.keys.bits)),
         move=move(_ROWS, _KEYS, scores),
         stored_bytes=moved_bytes(_ROWS, _KEYS, scores.bits),
     )
@@ -255,10 +273,11 @@ def _score_costs(formats: StepFormats) -> CostTable:
 @cache
 def _output_costs(formats: StepFormats) -> CostTable:
     stored, weights = formats.stored, formats.weights
-    bits = weights.bits, stored.bits
+    bits = weights.bits, formats.values.bits
     own = _Costs(
         query_bytes=moved_bytes(_ROWS, _KEYS, weights.bits),
-        tile_bytes=moved_bytes(_KEYS, _DIM, stored.bits),
+        tile_bytes=moved_bytes(_KEYS, _DIM, formats.kv.bits),
+        widen=widen_op(formats.kv, formats.values, _KEYS, _DIM),
         product=product(_ROWS, _DIM, _KEYS, formats.output_operand, bits),
         move=move(_ROWS, _DIM, stored),
         stored_bytes=moved_bytes(_ROWS, _DIM, stored.bits),
@@ -285,14 +304,14 @@ def _softmax_costs(formats: StepFormats, causal: bool) -> CostTable:
 
 
 @cache
-def _scores_order(steps: int) -> Orders:
-    line = Order(dict.fromkeys(("q", "k", "acc", "s"), 2))
+def _scores_order(steps: int, widens: bool) -> Orders:
+    line = Order(dict.fromkeys(("q", "k", "operand", "acc", "s"), 2))
     for item in range(2):
         line.claim()
         line.load(_COSTS.query_bytes, ("q", item))
         for j in range(steps):
-            line.load(_COSTS.tile_bytes, ("k", j))
-            line.run(Unit.CUBE, _COSTS.product, (("q", item), ("k", j)), ("acc", j))
+            keys = _load_operand(line, ("k", j), widens)
+            line.run(Unit.CUBE, _COSTS.product, (("q", item), keys), ("acc", j))
             line.run(Unit.MOVE, _COSTS.move, (("acc", j),), ("s", j))
             line.store(_COSTS.stored_bytes, ("s", j))
             line.note_step(Unit.MOVE, item)
@@ -301,19 +320,29 @@ def _scores_order(steps: int) -> Orders:
 
 
 @cache
-def _output_order(steps: int) -> Orders:
-    line = Order(dict.fromkeys(("w", "v", "acc"), 2))
+def _output_order(steps: int, widens: bool) -> Orders:
+    line = Order(dict.fromkeys(("w", "v", "operand", "acc"), 2))
     for item in range(2):
         line.claim()
         for j in range(steps):
             line.load(_COSTS.query_bytes, ("w", j))
-            line.load(_COSTS.tile_bytes, ("v", j))
-            line.run(Unit.CUBE, _COSTS.product, (("w", j), ("v", j)), ("acc", item))
+            values = _load_operand(line, ("v", j), widens)
+            line.run(Unit.CUBE, _COSTS.product, (("w", j), values), ("acc", item))
             line.note_step(Unit.CUBE, item)
         line.run(Unit.MOVE, _COSTS.move, (("acc", item),), ("o", 0))
         line.store(_COSTS.stored_bytes, ("o", 0))
         line.note_retired()
     return orders_of([line])
+
+
+def _load_operand(line: Order, tile: Use, widens: bool) -> Use:
+    """Load keys or values; return where the matrix unit finds them."""
+    line.load(_COSTS.tile_bytes, tile)
+    if not widens:
+        return tile
+    operand = "operand", tile[1]
+    line.run(Unit.VECTOR, _COSTS.widen, (tile,), operand)
+    return operand
 
 
 @cache

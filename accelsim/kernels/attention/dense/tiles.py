@@ -14,7 +14,7 @@ from accelsim.kernels.attention.folding import (
     query_heads,
     ways_through,
 )
-from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
+from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.estimate.choice import Array, Estimate, fastest, grid, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
@@ -89,7 +89,7 @@ def dense_tiles(
     problem: AttentionProblem, machine: MachineSpec, parameters: DenseParameters
 ) -> DenseTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
-    formats = step_formats(problem.dtype, parameters.precision)
+    formats = formats_of(problem, machine, parameters.precision)
     asked = _candidates(problem, parameters)
     known = _fitting(problem, machine, formats, asked)
     if not len(known.fold):
@@ -174,7 +174,8 @@ def allocate(
     softmax_rows: int,
 ) -> dict[str, Buffer]:
     """Declare the buffers of all three phases."""
-    dim, cols, vector = problem.head_dim, problem.kv_len, formats.vector
+    (dim, value_dim), cols, vector = problem.widths, problem.kv_len, formats.vector
+    widest = max(problem.widths)
 
     def rows(name: str, cols: int, fmt: Format) -> Buffer:
         return builder.buffer(name, softmax_rows, cols, fmt)
@@ -185,15 +186,22 @@ def allocate(
     score_rows = rows("score_rows", cols, formats.scores)
     x = score_rows if vector == formats.scores else rows("x", cols, vector)
     weight_rows = x if formats.weights == vector else rows("weight_rows", cols, formats.weights)
+    queries, keys = tiles("q", tile_q, dim, formats.stored), tiles("kv", tile_k, widest, formats.kv)
     return {
-        "queries": tiles("q", tile_q, dim, formats.stored),
-        "keys": tiles("kv", tile_k, dim, formats.stored),
+        "queries": queries,
+        "keys": keys,
+        "key_operands": keys
+        if formats.keys == formats.kv
+        else tiles("k_operand", tile_k, dim, formats.keys),
+        "value_operands": keys
+        if formats.values == formats.kv
+        else tiles("v_operand", tile_k, value_dim, formats.values),
         "acc": builder.buffer(
-            "acc", tile_q, larger(tile_k, dim), Format.FP32, slots=2, memory="accumulator"
+            "acc", tile_q, larger(tile_k, value_dim), Format.FP32, slots=2, memory="accumulator"
         ),
         "scores": tiles("scores", tile_q, tile_k, formats.scores),
         "weights": tiles("weights", tile_q, tile_k, formats.weights),
-        "output": builder.buffer("output", tile_q, dim, formats.output),
+        "output": builder.buffer("output", tile_q, value_dim, formats.output),
         "score_rows": score_rows,
         "x": x,
         "weight_rows": weight_rows,

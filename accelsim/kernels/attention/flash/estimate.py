@@ -21,6 +21,7 @@ from accelsim.kernels.estimate.costs import (
     moved_bytes,
     product,
     vector_op,
+    widen_op,
 )
 from accelsim.kernels.estimate.memory import (
     launch_cycles,
@@ -33,8 +34,11 @@ from accelsim.kernels.estimate.timeline import NOT_FOLLOWED, Costs, follow
 from accelsim.program.ops import Unit
 from accelsim.workload.problem import AttentionProblem
 
-DIM, KEYS, ROWS, SECOND_ROWS = range(ONE + 1, ONE + 5)
-"""Extents: elements of a row, key rows of a tile, and query rows of both tiles of a work item."""
+DIM, VALUE_DIM, KEYS, ROWS, SECOND_ROWS = range(ONE + 1, ONE + 6)
+"""Extents: elements of a row of Q and K and of V, key rows of a tile, and query rows of both tiles
+of a work item."""
+_WIDENED = Work._fields.index("softmax")
+"""Cost that passes between the scores and the weights of the first query tile."""
 
 
 @cache
@@ -55,7 +59,7 @@ def online_work(formats: StepFormats, rows: int, *, scale_query: bool) -> Work:
     def on(op: str, cols: int, moved_bits: int) -> Cost:
         return vector_op(op, vector, rows, cols, moved_bits)
 
-    begin = 2 * on("fill", ONE, width) + on("fill", DIM, width)
+    begin = 2 * on("fill", ONE, width) + on("fill", VALUE_DIM, width)
     if scale_query:
         begin += vector_op("multiply", stored, rows, DIM, 2 * stored.bits)
     softmax = 2 * on("reduce", KEYS, width) + on("exp", KEYS, 2 * width)
@@ -68,25 +72,27 @@ def online_work(formats: StepFormats, rows: int, *, scale_query: bool) -> Work:
         softmax += on("convert", KEYS, width + formats.scores.bits)
     if formats.weights != vector:
         softmax += on("convert", KEYS, width + formats.weights.bits)
-    finish = on("divide", DIM, 2 * width)
+    finish = on("divide", VALUE_DIM, 2 * width)
     if formats.output != vector:
-        finish += on("convert", DIM, width + formats.output.bits)
-    operand, bits = formats.output_operand, (formats.weights.bits, stored.bits)
+        finish += on("convert", VALUE_DIM, width + formats.output.bits)
+    operand, bits = formats.output_operand, (formats.weights.bits, formats.values.bits)
     return Work(
         query_bytes=moved_bytes(rows, DIM, stored.bits),
         begin=begin,
-        key_bytes=moved_bytes(KEYS, DIM, stored.bits),
-        scores=product(rows, KEYS, DIM, stored, (stored.bits, stored.bits)),
+        key_bytes=moved_bytes(KEYS, DIM, formats.kv.bits),
+        scores=product(rows, KEYS, DIM, stored, (stored.bits, formats.keys.bits)),
         scores_move=move(rows, KEYS, formats.scores),
         softmax=softmax,
+        widen=widen_op(formats.kv, formats.keys, KEYS, DIM)
+        + widen_op(formats.kv, formats.values, KEYS, VALUE_DIM),
         mask=on("select", KEYS, 2 * width),
-        value_bytes=moved_bytes(KEYS, DIM, stored.bits),
-        weighted=product(rows, DIM, KEYS, operand, bits),
-        weighted_move=move(rows, DIM, vector),
-        rescale=on("multiply", DIM, 2 * width),
-        merge=on("add", DIM, 3 * width),
+        value_bytes=moved_bytes(KEYS, VALUE_DIM, formats.kv.bits),
+        weighted=product(rows, VALUE_DIM, KEYS, operand, bits),
+        weighted_move=move(rows, VALUE_DIM, vector),
+        rescale=on("multiply", VALUE_DIM, 2 * width),
+        merge=on("add", VALUE_DIM, 3 * width),
         finish=finish,
-        output_bytes=moved_bytes(rows, DIM, formats.output.bits),
+        output_bytes=moved_bytes(rows, VALUE_DIM, formats.output.bits),
     )
 
 
@@ -130,7 +136,7 @@ class OnlineEstimate(NamedTuple):
         """
         rows, tile_k = cut.both_rows, _twice(cut.tiling.tile_k)
         first = np.minimum(_twice(cut.tiling.tile_q), rows)
-        return self.costs.of(self.machine, self.problem.head_dim, tile_k, first, rows - first)
+        return self.costs.of(self.machine, *self.problem.widths, tile_k, first, rows - first)
 
     def _placed(self, cut: Cut, costs: Array, loads: Array, others: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that."""
@@ -155,9 +161,11 @@ class OnlineEstimate(NamedTuple):
         own = tiling.query_tiles - 1
         which = np.concatenate((own, np.where(is_shorter, own, NOT_FOLLOWED)))
         orders = online_orders(self.unit, shares_weights=self.shares_weights)
+        share, mask = first.fixed_share, first.mask + second.mask
+        costs[_WIDENED] += first.widen
         followed = Costs.of(machine, supply, costs)
         single, loop = (follow(each, which, followed) for each in orders)
-        return loop_of(single, loop, waits, first.fixed_share, first.mask + second.mask)
+        return loop_of(single, loop, waits, share, mask)
 
     def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
         """Return the time to load K and V of a key tile, see `loop`.

@@ -7,7 +7,8 @@ Sources: Dao et al., "FlashAttention" (2022), Algorithm 1; Dao, "FlashAttention-
 HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b, under a
 causal mask only the key tiles at or below the diagonal; writes: S_q d b. Where the G query heads of
 a KV head are folded, it is G S_q rows that are cut into tiles: G S_q d b + ceil(G S_q / B_r) 2 S_k
-d b for all of them.
+d b for all of them. With K and V of c bytes an element and values of d_v elements, S_k (d + d_v) c
+stands for 2 S_k d b, and S_q d_v b is written.
 """
 
 from typing import Any, ClassVar
@@ -27,9 +28,9 @@ from accelsim.kernels.attention.flash.online_softmax import (
 )
 from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
-from accelsim.kernels.attention.operands import declare_operands
+from accelsim.kernels.attention.operands import declare_operands, scales_of
 from accelsim.kernels.attention.oracle import softmax_attention
-from accelsim.kernels.attention.precision import step_formats
+from accelsim.kernels.attention.precision import formats_of
 from accelsim.kernels.base import Array, Kernel
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
@@ -77,6 +78,7 @@ class Flash(Kernel):
     problem_kind: ClassVar[str] = "attention"
     parameters: ClassVar[type[Spec]] = FlashParameters
     takes_sequences: ClassVar[bool] = True
+    takes_any_kv: ClassVar[bool] = True
 
     @classmethod
     def record(
@@ -86,20 +88,18 @@ class Flash(Kernel):
         parameters: FlashParameters,
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        formats = step_formats(problem.dtype, parameters.precision)
+        """Return the program and, with tensors, the output [rows of Q, value_dim]."""
+        formats = formats_of(problem, machine, parameters.precision)
         tiles = flash_tiles(problem, machine, parameters)
         tile_q, tile_k, query_tiles, fold, _ = tiles
         declare: Any = allocate_turns if query_tiles == 2 else allocate
         builder = ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
-        buffers = declare(builder, problem.head_dim, formats, tile_q, tile_k)
+        buffers = declare(builder, problem.widths, formats, tile_q, tile_k)
         own = buffers if query_tiles == 2 else (buffers,)
-        scale_query = parameters.scale_at == "query"
-        layouts = [
-            layout_of(problem, formats, hbm, each, fold=fold, scale_query=scale_query)
-            for each in own
-        ]
+        asked = {"fold": fold, "scale_query": parameters.scale_at == "query"}
+        scales = scales_of(tensors)
+        layouts = [layout_of(problem, formats, hbm, each, **asked, scales=scales) for each in own]
         by_head = parameters.order == "by_head"
         blocks = blocks_in_order(problem, query_tiles * tile_q, fold=fold, by_head=by_head)
         kernel = flash_turns if query_tiles == 2 else flash

@@ -25,6 +25,9 @@ class Work(NamedTuple):
     scores_move: Any
     softmax: Any
     """Vector unit: from scores to weights."""
+    widen: Any
+    """Vector unit: keys and values to what the matrix unit takes, before the softmax of the first
+    query tile; the second one finds them."""
     mask: Any
     """Vector unit, where the diagonal crosses the tile."""
     value_bytes: Any

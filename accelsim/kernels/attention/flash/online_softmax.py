@@ -13,13 +13,18 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
-from accelsim.kernels.attention.operands import Operands
+from accelsim.kernels.attention.operands import (
+    Operands,
+    allocate_keys_and_values,
+    as_cube_operand,
+)
 from accelsim.kernels.attention.precision import StepFormats, score_factor
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer
 from accelsim.runtime.jit import jit_inner
+from accelsim.workload.attention import RowWidths
 from accelsim.workload.problem import AttentionProblem
 
 
@@ -38,15 +43,23 @@ class Layout(NamedTuple):
     """Query rows that follow each other in time: after them the next folded head begins."""
     kv_len: int
     dim: int
+    value_dim: int
     tile_q: int
     tile_k: int
     causal: bool
     scale_query: bool
     factor: float
+    divides_by_scale: bool
+    """Whether values were divided by a scale when they were stored."""
+    sum_factor: float
+    """1 / that scale, which row sums are multiplied by before the output is divided by them."""
     hbm: Operands
     queries: Buffer
     keys: Buffer
     values: Buffer
+    key_operands: Buffer
+    """Keys as the cube takes them: those that are loaded, unless they are converted first."""
+    value_operands: Buffer
     scores_acc: Buffer
     output_acc: Buffer
     scores: Buffer
@@ -81,10 +94,10 @@ class Rows(NamedTuple):
 
 
 def allocate(
-    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
+    builder: ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
 ) -> dict[str, Buffer]:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
-    stored, vector = formats.stored, formats.vector
+    vector = formats.vector
 
     def rows(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
         return builder.buffer(name, tile_q, cols, fmt, slots=slots)
@@ -94,21 +107,22 @@ def allocate(
 
     scores = rows("scores", tile_k, formats.scores, slots=2)
     x = scores if vector == formats.scores else rows("x", tile_k, vector)
-    output = rows("output", dim, vector)
+    output = rows("output", widths.value, vector)
     return {
-        "queries": rows("q", dim, stored, slots=2),
-        "keys": builder.buffer("k", tile_k, dim, stored, slots=2),
-        "values": builder.buffer("v", tile_k, dim, stored, slots=2),
+        "queries": rows("q", widths.key, formats.stored, slots=2),
+        **allocate_keys_and_values(builder, widths, formats, tile_k),
         "scores_acc": accumulator("scores_acc", tile_k),
-        "output_acc": accumulator("output_acc", dim),
+        "output_acc": accumulator("output_acc", widths.value),
         "scores": scores,
         "x": x,
         "weights": x
         if formats.weights == vector
         else rows("weights", tile_k, formats.weights, slots=2),
-        "product": rows("product", dim, vector),
+        "product": rows("product", widths.value, vector),
         "output": output,
-        "stored": output if formats.output == vector else rows("stored", dim, formats.output),
+        "stored": output
+        if formats.output == vector
+        else rows("stored", widths.value, formats.output),
         "row_max": rows("row_max", 1, vector, slots=2),
         "row_sum": rows("row_sum", 1, vector),
         "tile_sum": rows("tile_sum", 1, vector),
@@ -124,12 +138,16 @@ def layout_of(
     *,
     fold: bool = False,
     scale_query: bool = False,
+    scales: tuple[float, float] = (1.0, 1.0),
 ) -> Layout:
     """Return the layout of a problem cut into the tiles of `buffers`.
 
     fold: the query heads of a group as one. scale_query: the queries are scaled, not the scores.
+    scales: what K and V were divided by.
     """
     heads = query_heads(problem, fold=fold)
+    operands = {"key_operands": buffers["keys"], "value_operands": buffers["values"]}
+    scaled = formats.stored if scale_query else formats.vector
     return Layout(
         heads=heads.heads,
         group=heads.group,
@@ -137,13 +155,16 @@ def layout_of(
         span=problem.q_len,
         kv_len=problem.kv_len,
         dim=problem.head_dim,
+        value_dim=problem.widths.value,
         tile_q=buffers["queries"].rows,
         tile_k=buffers["keys"].rows,
         causal=problem.causal,
         scale_query=scale_query,
-        factor=score_factor(problem, formats.stored if scale_query else formats.vector),
+        factor=score_factor(problem, scaled, scales[0]),
+        divides_by_scale=problem.kv_scales != "one",
+        sum_factor=1 / scales[1],
         hbm=hbm,
-        **buffers,
+        **(operands | buffers),
     )
 
 
@@ -182,7 +203,7 @@ def reset_rows(p, rows, k):
     """Set maxima, sums and output to what they are before the first key."""
     al.fill(p, al.tile(k.row_max, 0, rows, 1), -np.inf)
     al.fill(p, al.tile(k.row_sum, 0, rows, 1), 0.0)
-    al.fill(p, al.tile(k.output, 0, rows, k.dim), 0.0)
+    al.fill(p, al.tile(k.output, 0, rows, k.value_dim), 0.0)
 
 
 @jit_inner
@@ -197,6 +218,7 @@ def load_keys(p, turn, j, at, k):
     """Load key tile j."""
     keys = al.tile(k.keys, turn, keys_of(j, at, k), k.dim)
     al.load(p, keys, k.hbm.k, at.kv_row + j * k.tile_k, 0)
+    as_cube_operand(p, keys, k.key_operands, turn)
 
 
 @jit_inner
@@ -205,7 +227,7 @@ def multiply_loaded_keys(p, turn, j, at, k):
     cols = keys_of(j, at, k)
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
     acc = al.tile(k.scores_acc, turn, at.rows, cols)
-    al.matmul_transposed(p, acc, queries, al.tile(k.keys, turn, cols, k.dim), False)
+    al.matmul_transposed(p, acc, queries, al.tile(k.key_operands, turn, cols, k.dim), False)
     al.move(p, al.tile(k.scores, turn, at.rows, cols), acc)
 
 
@@ -256,33 +278,40 @@ def add_values(p, turn, j, at, k):
 @jit_inner
 def load_values(p, turn, j, at, k):
     """Load value tile j."""
-    values = al.tile(k.values, turn, keys_of(j, at, k), k.dim)
+    values = al.tile(k.values, turn, keys_of(j, at, k), k.value_dim)
     al.load(p, values, k.hbm.v, at.kv_row + j * k.tile_k, 0)
+    as_cube_operand(p, values, k.value_operands, turn)
 
 
 @jit_inner
 def weigh_values(p, turn, j, at, k):
     """Multiply the weights of key tile j with its values, which have been loaded."""
     cols = keys_of(j, at, k)
-    weights, values = al.tile(k.weights, turn, at.rows, cols), al.tile(k.values, turn, cols, k.dim)
-    acc = al.tile(k.output_acc, turn, at.rows, k.dim)
+    weights, values = (
+        al.tile(k.weights, turn, at.rows, cols),
+        al.tile(k.value_operands, turn, cols, k.value_dim),
+    )
+    acc = al.tile(k.output_acc, turn, at.rows, k.value_dim)
     al.matmul(p, acc, weights, values, False)
-    al.move(p, al.tile(k.product, turn, at.rows, k.dim), acc)
+    al.move(p, al.tile(k.product, turn, at.rows, k.value_dim), acc)
 
 
 @jit_inner
 def add_to_output(p, turn, at, k):
     """Rescale the running output and add the weighted values of a key tile."""
-    output, rescale = al.tile(k.output, 0, at.rows, k.dim), al.tile(k.rescale, turn, at.rows, 1)
-    al.multiply_column(p, output, output, rescale)
-    al.add(p, output, output, al.tile(k.product, turn, at.rows, k.dim))
+    output = al.tile(k.output, 0, at.rows, k.value_dim)
+    al.multiply_column(p, output, output, al.tile(k.rescale, turn, at.rows, 1))
+    al.add(p, output, output, al.tile(k.product, turn, at.rows, k.value_dim))
 
 
 @jit_inner
 def finish_rows(p, at, k):
     """Divide the output by the row sums and store it."""
-    output, stored = al.tile(k.output, 0, at.rows, k.dim), al.tile(k.stored, 0, at.rows, k.dim)
-    al.divide_column(p, output, output, al.tile(k.row_sum, 0, at.rows, 1))
+    output = al.tile(k.output, 0, at.rows, k.value_dim)
+    stored, total = al.tile(k.stored, 0, at.rows, k.value_dim), al.tile(k.row_sum, 0, at.rows, 1)
+    if k.divides_by_scale:
+        al.scale(p, total, total, k.sum_factor)
+    al.divide_column(p, output, output, total)
     if k.stored.fmt != k.output.fmt:
         al.convert(p, stored, output)
     al.store(p, k.hbm.o, at.q_row, 0, stored)

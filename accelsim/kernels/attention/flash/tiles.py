@@ -10,7 +10,7 @@ from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
 from accelsim.kernels.attention.flash.estimate import OnlineEstimate, Order, online_costs
 from accelsim.kernels.attention.flash.online_softmax import allocate
 from accelsim.kernels.attention.flash.turns import allocate_turns
-from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
+from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import largest, stand_ins
 from accelsim.kernels.estimate.choice import Estimate, fastest, one_after_the_other
 from accelsim.kernels.estimate.footprint import fitting_again
@@ -64,7 +64,7 @@ def flash_tiles(
 ) -> FlashTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
     name = f"flash on {problem.name}"
-    formats = step_formats(problem.dtype, parameters.precision)
+    formats = formats_of(problem, machine, parameters.precision)
     counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
     sizes = problem if problem.sequences is None else largest(problem)
     asked = tilings_of(sizes, parameters.tile_q, parameters.tile_k, parameters.fold, counts)
@@ -112,7 +112,7 @@ def _fits(
     """Return which candidates fit."""
 
     def fits(declare: Any) -> Any:
-        known = problem.head_dim, formats
+        known = problem.widths, formats
         return fitting_again(machine, declare, known, asked.tile_q, asked.tile_k)
 
     return np.where(asked.query_tiles == 2, fits(allocate_turns), fits(allocate))
@@ -129,5 +129,5 @@ def _too_large(
     tile_q, tile_k, _, query_tiles = (int(each[0]) for each in asked)
     declare: Any = allocate_turns if query_tiles == 2 else allocate
     return misfit(
-        name, machine, lambda builder: declare(builder, problem.head_dim, formats, tile_q, tile_k)
+        name, machine, lambda builder: declare(builder, problem.widths, formats, tile_q, tile_k)
     )

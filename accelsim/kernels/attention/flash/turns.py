@@ -17,39 +17,38 @@ from accelsim.kernels.attention.flash.online_softmax import (
     update_weights,
     weigh_values,
 )
+from accelsim.kernels.attention.operands import allocate_keys_and_values
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer
 from accelsim.runtime.jit import jit_inner
+from accelsim.workload.attention import RowWidths
 
 
 def allocate_turns(
-    builder: ProgramBuilder, dim: int, formats: StepFormats, tile_q: int, tile_k: int
+    builder: ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
 ) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
     """Declare the buffers of two query tiles that take turns and share keys and values.
 
     A tile computes nothing ahead of its own turn, so one slot of most buffers is enough.
     """
-    first = _allocate_turn(builder, dim, formats, tile_q, tile_k, "first_")
-    shared = {
-        "keys": builder.buffer("k", tile_k, dim, formats.stored, slots=2),
-        "values": builder.buffer("v", tile_k, dim, formats.stored, slots=2),
-    }
-    second = _allocate_turn(builder, dim, formats, tile_q, tile_k, "second_")
+    first = _allocate_turn(builder, widths, formats, tile_q, tile_k, "first_")
+    shared = allocate_keys_and_values(builder, widths, formats, tile_k)
+    second = _allocate_turn(builder, widths, formats, tile_q, tile_k, "second_")
     return first | shared, second | shared
 
 
 def _allocate_turn(
     builder: ProgramBuilder,
-    dim: int,
+    widths: RowWidths,
     formats: StepFormats,
     tile_q: int,
     tile_k: int,
     prefix: str,
 ) -> dict[str, Buffer]:
     """Declare what one of two query tiles has for itself."""
-    stored, vector = formats.stored, formats.vector
+    vector = formats.vector
 
     def own(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
         return builder.buffer(prefix + name, tile_q, cols, fmt, slots=slots)
@@ -57,19 +56,21 @@ def _allocate_turn(
     def accumulator(name: str, cols: int) -> Buffer:
         return builder.buffer(prefix + name, tile_q, cols, Format.FP32, memory="accumulator")
 
-    queries, scores = own("q", dim, stored, 2), own("scores", tile_k, formats.scores)
+    queries, scores = own("q", widths.key, formats.stored, 2), own("scores", tile_k, formats.scores)
     x = scores if vector == formats.scores else own("x", tile_k, vector)
-    output = own("output", dim, vector)
+    output = own("output", widths.value, vector)
     return {
         "queries": queries,
         "scores_acc": accumulator("scores_acc", tile_k),
-        "output_acc": accumulator("output_acc", dim),
+        "output_acc": accumulator("output_acc", widths.value),
         "scores": scores,
         "x": x,
         "weights": x if formats.weights == vector else own("weights", tile_k, formats.weights),
-        "product": own("product", dim, vector),
+        "product": own("product", widths.value, vector),
         "output": output,
-        "stored": output if formats.output == vector else own("stored", dim, formats.output),
+        "stored": output
+        if formats.output == vector
+        else own("stored", widths.value, formats.output),
         "row_max": own("row_max", 1, vector, 2),
         "row_sum": own("row_sum", 1, vector),
         "tile_sum": own("tile_sum", 1, vector),

@@ -17,7 +17,7 @@ from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.operands import Operands
 from accelsim.kernels.integer.chunks import Order, even_groups, ordered, row_tiles, spans_of
 from accelsim.kernels.integer.encoding import dynamic_loop, layout_of, static_loop
-from accelsim.kernels.integer.known import Known, input_tensor
+from accelsim.kernels.integer.known import Known, in_rows, input_tensor
 from accelsim.kernels.integer.phases import Phase
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -25,7 +25,6 @@ from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.channel_groups import ChannelGroups, Span, channel_groups
 from accelsim.quantization.codes import check_finite, encode, largest_code, reciprocal, scale_of
 from accelsim.quantization.schemes import per_row
-from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
 from accelsim.workload.tensors import AttentionTensors
 
@@ -134,20 +133,13 @@ def declare(
     coder = _Coder(builder, plan, buffers)
     q, k, v, k_scale = coder.make() if buffers else coder.made_before()
     scales = Scales(
-        keys=_in_rows(k_scale, plan.kv_heads, problem.kv_len),
+        keys=in_rows(k_scale, plan.kv_heads, problem.kv_len),
         values=place("v_scale", plan.kv_heads, dim, fp32),
         order=place("order", len(plan.factors), dim, Format.INT32),
     )
     q_rows = plan.heads * problem.q_len
     o = builder.tensor("o", "output", q_rows, dim, problem.output_dtype)
     return Operands(q, k, v, o), scales, coder.phase
-
-
-def _in_rows(column: Tensor, rows: int, cols: int) -> Tensor:
-    """Return a column [rows x cols, 1] as the matrix [rows, cols] that lies there."""
-    data = None if column.data is None else column.data.reshape(rows, cols)
-    row_bytes = cols * column.bits // BITS_PER_BYTE
-    return column._replace(rows=rows, cols=cols, row_bytes=row_bytes, data=data)
 
 
 class _Coder:

@@ -60,6 +60,7 @@ class Layout(NamedTuple):
     """Query rows that follow each other in time: after them the next folded head begins."""
     kv_len: int
     dim: int
+    value_dim: int
     tile_q: int
     tile_k: int
     tiles_k: int
@@ -74,6 +75,8 @@ class Layout(NamedTuple):
     """1 / sqrt(dim)."""
     lowest_max: float
     """Least maximum of a masked row: a row without a visible key has weights 0, not NaN."""
+    divides_by_scale: bool
+    sum_factor: float
     hbm: Operands
     own: Any
     """Constants, tensors and buffers of one kernel alone, a tuple with names."""
@@ -81,6 +84,7 @@ class Layout(NamedTuple):
     keys: Buffer
     shifted_keys: Buffer
     values: Buffer
+    value_operands: Buffer
     scores_acc: Buffer
     output_acc: Buffer
     scores: Buffer
@@ -227,6 +231,7 @@ class Frame:
             span=problem.q_len,
             kv_len=problem.kv_len,
             dim=sizes.dim,
+            value_dim=sizes.dim,
             tile_q=sizes.tile_q,
             tile_k=sizes.tile_k,
             tiles_k=self.tiles_k,
@@ -236,9 +241,12 @@ class Frame:
             causal=problem.causal,
             scale=self.scale,
             lowest_max=_LOWEST_FP16 if sizes.formats.steps.vector == Format.FP16 else _LOWEST_FP32,
+            divides_by_scale=False,
+            sum_factor=1.0,
             hbm=hbm,
             own=declare(self, builder, own),
             **shared,
+            value_operands=shared["values"],
         )
 
 

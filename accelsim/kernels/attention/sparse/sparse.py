@@ -129,7 +129,7 @@ class _Plan:
         if self.map.rows > 0:
             self.map_row = builder.buffer("map", 1, grid.k_blocks, Format.INT8, slots=2)
         tile_q, tile_k = min(block, problem.q_len), min(block, problem.kv_len)
-        buffers = allocate(builder, grid.dim, self.formats, tile_q, tile_k)
+        buffers = allocate(builder, problem.widths, self.formats, tile_q, tile_k)
         self.layout = layout_of(problem, self.formats, self.hbm, buffers)
 
     def _map(self, builder: ProgramBuilder) -> Tensor:

@@ -1,0 +1,264 @@
+"""One problem for SageAttention on a machine: buffers, matrices in HBM and phases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.operands import Operands, declare_operands
+from accelsim.kernels.attention.sage.coding import (
+    SHARED_BY,
+    THREAD_SCALES,
+    Coder,
+    allocate_coder,
+)
+from accelsim.kernels.attention.sage.making import (
+    Making,
+    allocate_making,
+    code_keys,
+    code_values,
+    peaks_of_values,
+    sum_keys,
+)
+from accelsim.kernels.attention.sage.parameters import SageParameters
+from accelsim.kernels.base import Array
+from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
+from accelsim.kernels.integer.known import in_rows, input_tensor
+from accelsim.kernels.integer.phases import Loop, Phase, record_phases
+from accelsim.numerics.formats import Format
+from accelsim.numerics.integer import Accumulator
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.quantization.codes import check_finite, largest_code
+from accelsim.units import ceil_div
+from accelsim.workload.problem import AttentionProblem
+from accelsim.workload.tensors import AttentionTensors
+
+Parts = dict[str, Any]
+Attention = Callable[[Parts, Parts], Loop]
+"""Returns the loop of the attention of what was made and the buffers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One problem, its parameters and what the machine says of them."""
+
+    name: str
+    problem: AttentionProblem
+    parameters: SageParameters
+    tensors: AttentionTensors | None
+    uses_array: bool
+    accumulator: Accumulator
+    items_at_once: int
+    """Work items that the cores hold at once."""
+
+    @property
+    def kv_heads(self) -> int:
+        """KV heads of all sequences."""
+        return self.problem.batch * self.problem.kv_heads
+
+    @property
+    def has_fp8(self) -> bool:
+        """Whether weights and values are FP8."""
+        return self.parameters.pv == "fp8"
+
+    @property
+    def tile_scales(self) -> int:
+        """Scales of a key tile; 0: one for each key."""
+        return {"block": 1, "thread": THREAD_SCALES, "token": 0}[self.parameters.granularity]
+
+    def parts(self, tile_k: Any) -> Any:
+        """Return into how many work items sums over the keys of a head are cut, at most."""
+        tiles_k = ceil_div(self.problem.kv_len, tile_k)
+        return np.minimum(tiles_k, max(1, self.items_at_once // self.kv_heads))
+
+    def allocate(self, builder: ProgramBuilder, sizes: tuple[int, ...]) -> Parts:
+        """Declare the buffers for tiles of some query and key rows."""
+        tile_q, tile_k = sizes
+        problem, dim = self.problem, self.problem.head_dim
+        buffers: Parts = {"making": {}}
+        if self.parameters.shift == "once":
+            own = (tile_k, dim, int(self.parts(tile_k)))
+            code = self.parameters.code_format
+            buffers["making"]["k"] = allocate_making(builder, "k", own, problem.dtype, code)
+            if self.has_fp8:
+                fp8 = Format.FP8_E4M3
+                buffers["making"]["v"] = allocate_making(builder, "v", own, problem.dtype, fp8)
+        buffers["shared"], buffers["own"] = self._allocate_attention(builder, tile_q, tile_k)
+        return buffers
+
+    def _allocate_attention(
+        self, builder: ProgramBuilder, tile_q: int, tile_k: int
+    ) -> tuple[Parts, Parts]:
+        """Declare the buffers of the layout of `online_softmax`, and of what sage has beside it."""
+        dim, stored, parameters = self.problem.head_dim, self.problem.dtype, self.parameters
+        fp32, int32, code = Format.FP32, Format.INT32, parameters.code_format
+
+        def rows(name: str, cols: int, fmt: Format = fp32, slots: int = 1) -> Buffer:
+            return builder.buffer(name, tile_q, cols, fmt, slots=slots)
+
+        def accumulator(name: str, cols: int, fmt: Format) -> Buffer:
+            return builder.buffer(name, tile_q, cols, fmt, memory="accumulator")
+
+        def keys(name: str, cols: int, fmt: Format) -> Buffer:
+            return builder.buffer(name, tile_k, cols, fmt, slots=2)
+
+        queries, output = rows("q_codes", dim, code, 2), rows("output", dim)
+        weight = parameters.weight_format
+        values = keys("v", dim, weight if self.has_fp8 else stored)
+        result = self.problem.output_dtype
+        is_row = self.tile_scales == 0
+        shared = {
+            "queries": queries,
+            "keys": keys("k", dim, code),
+            "values": values,
+            "value_operands": values
+            if self.has_fp8 or stored == weight
+            else keys("v_operand", dim, weight),
+            "scores_acc": accumulator("scores_acc", tile_k, int32),
+            "output_acc": accumulator("output_acc", dim, fp32),
+            "scores": rows("scores", tile_k, int32, 2),
+            "x": rows("x", tile_k),
+            "weights": rows("weights", tile_k, weight, 2),
+            "product": rows("product", dim, parameters.product_format),
+            "output": output,
+            "stored": output if result == fp32 else rows("stored", dim, result),
+            "row_max": rows("row_max", 1, slots=2),
+            "row_sum": rows("row_sum", 1),
+            "tile_sum": rows("tile_sum", 1),
+            "rescale": rows("rescale", 1),
+        }
+        kept = (1, tile_k) if is_row else (self.tile_scales, 1)
+        own = {
+            "coder": self._coder(allocate_coder(builder, "q", (tile_q, dim), queries)),
+            "raw": rows("q", dim, stored, 2),
+            "kept": builder.buffer("k_scales", *kept, fp32, slots=2),
+            "k_row": builder.buffer("k_row", 1, tile_k, fp32),
+            "v_row": builder.buffer("v_row", 1, dim, fp32, slots=2),
+            "shifted_max": rows("shifted_max", 1),
+        }
+        return shared, own
+
+    def _coder(self, buffers: Parts) -> Coder:
+        shared_by = SHARED_BY[self.parameters.granularity]
+        return Coder(shared_by, float(largest_code(self.parameters.code_format.bits)), **buffers)
+
+    def laid_out(
+        self, builder: ProgramBuilder, sizes: tuple[int, ...], attention: Attention
+    ) -> tuple[list[Phase], Tensor]:
+        """Place all matrices in HBM; returns the phases and the output."""
+        buffers = self.allocate(builder, sizes)
+        hbm = declare_operands(builder, self.problem, self.tensors)
+        made, phases = self._made(builder, buffers["making"], sizes, hbm)
+        return [*phases, [attention(made, buffers)]], hbm.o
+
+    def _made(
+        self, builder: ProgramBuilder, buffers: Parts, sizes: tuple[int, ...], hbm: Operands
+    ) -> tuple[Parts, list[Phase]]:
+        """Place codes and scales in HBM, and return them with the phases that make them."""
+        heads, rows = self.kv_heads, self.kv_heads * self.problem.kv_len
+        place = self._placing(builder, sizes)
+        count = heads * ceil_div(self.problem.kv_len, sizes[1]) * self.tile_scales or rows
+        dim, code = self.problem.head_dim, self.parameters.code_format
+        k, k_scales = place("k_codes", rows, dim, code), place("k_scales", count, 1, Format.FP32)
+        v, v_scales = hbm.v, builder.no_tensor(Format.FP32)
+        if self.has_fp8:
+            v = place("v_codes", rows, dim, Format.FP8_E4M3)
+            v_scales = place("v_scales", heads, dim, Format.FP32)
+        first: Phase = []
+        second: Phase = []
+        if "k" in buffers:
+            making = self._making(builder, "k", (hbm.k, k, k_scales), buffers["k"])
+            if making.is_smoothed:
+                first.append(Loop(sum_keys, heads * making.parts, (making,)))
+            second.append(Loop(code_keys, heads * making.tiles_k, (making,)))
+        if "v" in buffers:
+            making = self._making(builder, "v", (hbm.v, v, v_scales), buffers["v"])
+            first.append(Loop(peaks_of_values, heads * making.parts, (making,)))
+            second.append(Loop(code_values, heads * making.tiles_k, (making,)))
+        if self.tile_scales == 0:
+            k_scales = in_rows(k_scales, heads, self.problem.kv_len)
+        made = {"hbm": hbm._replace(k=k, v=v), "k_scales": k_scales, "v_scales": v_scales}
+        return made, [first, second]
+
+    def _placing(
+        self, builder: ProgramBuilder, sizes: tuple[int, ...]
+    ) -> Callable[[str, int, int, Format], Tensor]:
+        """Return what places a matrix that is made in the run, or that the cache holds."""
+        if self.parameters.shift == "once":
+            return lambda name, *matrix: builder.tensor(name, "intermediate", *matrix)
+        known = self._cached(sizes) if self.tensors is not None else {}
+        return partial(input_tensor, builder, known)
+
+    def _cached(self, sizes: tuple[int, ...]) -> dict[str, Array]:
+        """Return what the cache holds, by tensor: what making it in the run stores."""
+        own = self.parameters.model_copy(update={"shift": "once"})
+        plan, builder = replace(self, parameters=own), ProgramBuilder(self.name, with_numbers=True)
+        buffers = plan.allocate(builder, sizes)
+        hbm = declare_operands(builder, self.problem, self.tensors)
+        record_phases(builder, plan._made(builder, buffers["making"], sizes, hbm)[1])
+        return builder.data
+
+    def _making(
+        self,
+        builder: ProgramBuilder,
+        name: str,
+        matrices: tuple[Tensor, Tensor, Tensor],
+        buffers: Parts,
+    ) -> Making:
+        """Return the layout of the phases that make codes; matrices: of values, codes and scales.
+
+        Sums and peaks are only stored where a phase makes them.
+        """
+        problem, (x, made, scales) = self.problem, matrices
+        tile_k, dim = buffers["raw"].rows, problem.head_dim
+        tiles_k, parts = ceil_div(problem.kv_len, tile_k), int(self.parts(tile_k))
+        part_tiles = ceil_div(tiles_k, parts)
+        parts = ceil_div(tiles_k, part_tiles)
+        is_smoothed = name == "k" and self.parameters.smoothing == "k"
+        totals = builder.no_tensor(Format.FP32)
+        if is_smoothed or name == "v":
+            rows = self.kv_heads * parts
+            totals = builder.tensor(f"{name}_totals", "intermediate", rows, dim, Format.FP32)
+        return Making(
+            heads=self.kv_heads,
+            kv_len=problem.kv_len,
+            dim=dim,
+            tile_k=tile_k,
+            tiles_k=tiles_k,
+            parts=parts,
+            part_tiles=part_tiles,
+            is_smoothed=is_smoothed,
+            x=x,
+            totals=totals,
+            made=made,
+            scales=scales,
+            **(buffers | {"coder": self._coder(buffers["coder"])}),
+        )
+
+
+def plan_of(
+    name: str,
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    parameters: SageParameters,
+    tensors: AttentionTensors | None,
+) -> Plan:
+    """Return the plan; raises QuantizationError for values that are not finite.
+
+    Scores are of the integer array where a machine has one, else of its cube.
+    """
+    if tensors is not None:
+        for each in ("q", "k", "v"):
+            check_finite(getattr(tensors, each), each)
+    uses_array, accumulator = machine.int_mac is not None, Accumulator(32, False)
+    if uses_array:
+        accumulator = accumulator_of(name, machine)
+        code = parameters.code_format
+        largest = float(problem.head_dim * largest_code(code.bits) ** 2)
+        warn_of_sums(name, machine, (code, code), largest, "fewer bits")
+    at_once = machine.cores * machine.items_in_flight
+    return Plan(name, problem, parameters, tensors, uses_array, accumulator, at_once)
