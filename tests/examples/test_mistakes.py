@@ -104,7 +104,7 @@ def refused(done):
             "machine.cube.tilem=8",
             "--set machine.cube.tilem: unknown key, did you mean 'tile_m'?; allowed: "
             "issue_cycles, setup, kind, tile_m, tile_n, tile_k, rates, pipeline_depth_cycles, "
-            "operand_buffer",
+            "operand_buffer, block_scales",
         ),
         (
             "tile_q=64",
@@ -355,7 +355,7 @@ def model_path_of(name, cache):
         (
             ("run", "-m", "edge-npu", "-w", "gemm-1024", "-k", "falsh"),
             "unknown kernel 'falsh', did you mean 'flash'?; known: centered, dense, "
-            "flash, gemm, grouped_gemm, int_flash, outlier_split, pasa, quantized, quest, "
+            "flash, gemm, grouped_gemm, int_flash, mx, outlier_split, pasa, quantized, quest, "
             "requantized, sage, sift, smoothquant, sparse, split_kv, tender, topk, vector, "
             "weight_only, window",
         ),

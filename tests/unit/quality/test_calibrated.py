@@ -110,7 +110,7 @@ def test_codes_that_are_clipped_more_often_than_in_the_calibration(text, tmp_pat
     sampling = replace(SAMPLING, window=5, first_token=0)
     save_calibration(calibrate("smollm2", options, sampling, quiet), path)
     with pytest.warns(ClippingWarning) as caught:
-        found = evaluated(loud, path).linears.selection
+        found = evaluated(loud, path).linears.statistics
     assert found["codes_clipped"] > 2 * found["codes_clipped_in_calibration"]
     assert str(caught[0].message) == (
         f"tender: {found['codes_clipped']:.3%} of the codes are clipped, 0.000% in the "
