@@ -273,9 +273,14 @@ class OpCosts:
         slower = min(elements, key=lambda fmt: rates.get(fmt, 1.0))
         return self.product(m, n, k, slower, (elements[0].bits, elements[1].bits))
 
-    def int_product(self, m: Any, n: Any, k: Any, shifts: int, bits: tuple[int, int]) -> Any:
-        """As `int_product`."""
-        return self._of(int_product(1, 2, 3, shifts, bits), m, n, k)
+    def int_product(self, m: Any, n: Any, k: Any, shifts: Any, bits: tuple[int, int]) -> Any:
+        """As `int_product`; shifts may be an array too."""
+        shifts, *extents = np.broadcast_arrays(shifts, m, n, k)
+        cycles = np.empty(shifts.shape)
+        for each in np.unique(shifts).tolist():
+            own, cost = shifts == each, int_product(1, 2, 3, each, bits)
+            cycles[own] = self._of(cost, *(extent[own] for extent in extents))
+        return cycles
 
     def move(self, rows: Any, cols: Any, written: Format) -> Any:
         """As `move`."""
