@@ -51,8 +51,8 @@ def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
     before = max(0, ceil_div(len(kinds), cores) - _LAST_WAVES) * cores
     free = np.zeros((len(times.alone), cores))
     if before:
-        counts = np.bincount(kinds[:before], minlength=times.alone.shape[1])
-        free += (times.steps @ counts / cores)[:, None]
+        counts = np.bincount(kinds[cores:before], minlength=times.alone.shape[1])
+        free += times.first_ends(kinds[:cores]) + (times.steps @ counts / cores)[:, None]
     claimable, placed = free.copy(), kinds[before:]
     alone, steps, last_steps, claims = (each[:, placed] for each in times[:4])
     last = (len(placed) - 1) // cores * cores
@@ -62,7 +62,8 @@ def last_end(times: ItemTimes, kinds: Kinds, cores: int) -> Cycles:
     for first in range(0, len(placed), cores):
         wave = np.s_[:, first : first + cores]
         # At first all cores are alike.
-        own = _first_to_claim(claimable, len(placed[first : first + cores])) if first else wave
+        is_first = not (first or before)
+        own = wave if is_first else _first_to_claim(claimable, len(placed[first : first + cores]))
         _place(free, claimable, own, alone[wave], steps[wave], claims[wave])
     return np.asarray(free.max(axis=1))
 
