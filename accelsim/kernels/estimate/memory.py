@@ -77,6 +77,16 @@ def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_shar
     return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
 
 
+def crowd_share(machine: MachineSpec, cycles_per_byte: Any, active_cores: Any) -> Any:
+    """Return the part of the time of its loads that a core waits for others.
+
+    cycles_per_byte: of each of the cores that share the memory. What the memory serves while a
+    queue passes on what came before keeps no core waiting.
+    """
+    by_others = 1 - np.maximum(1 / active_cores, 1 / (machine.load.bandwidth * cycles_per_byte))
+    return np.maximum(0, by_others)
+
+
 def contended(own: Any, shared: Any, by_others: Any, steps: Any) -> Any:
     """Return the time of loads that take `own` alone, where cores share the memory.
 

@@ -12,6 +12,7 @@ from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memory import (
+    crowd_share,
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
@@ -105,7 +106,7 @@ class OnlineEstimate(NamedTuple):
         read = cut.heads.rows * row_bytes + cut.counts * keys * (tile_bytes / tiling.tile_k)
         loaded = cut.heads.heads * read
         loads = self._loads(cut, loaded, tile_bytes)
-        loop = self._loop(cut, turns, loads.shared * loads.by_others / tile_bytes)
+        loop = self._loop(cut, turns, loads.at_start / tile_bytes)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         cycles = np.maximum(self._placed(cut, loop, turns[0].mask + turns[1].mask, loads), least)
         steps = cut.items * np.ceil(cut.seen / tiling.tile_k)
@@ -202,8 +203,9 @@ class OnlineEstimate(NamedTuple):
         fetched = _fetched_share(self, cut, loaded_bytes)
         parts = (active, np.where(items > cores, last, active))
         first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
-        by_others = np.maximum(0, 1 - 1 / active)
-        return Loads(tile_bytes * first, tile_bytes * second, by_others, items / cores)
+        by_others = crowd_share(self.machine, first, active)
+        at_start = tile_bytes * first * np.maximum(0, 1 - 1 / active)
+        return Loads(tile_bytes * first, tile_bytes * second, by_others, items / cores, at_start)
 
 
 def _most_promising(counts: Array, least: Array) -> list[int]:

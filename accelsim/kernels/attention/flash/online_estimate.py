@@ -86,7 +86,7 @@ class Loop(NamedTuple):
 
     def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
         """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        shared, last_shared, by_others, waves = (each[:, None] for each in loads)
+        shared, last_shared, by_others, waves, _ = (each[:, None] for each in loads)
         whole = np.floor(key_tiles)
         part, fixed = key_tiles - whole, self.fixed.T
         worked = whole + np.where(part > 0, fixed + (1 - fixed) * part, 0)
@@ -115,9 +115,11 @@ class Loads(NamedTuple):
     last_shared: Cycles
     """Where those of the last wave do."""
     by_others: Cycles
-    """Part of `shared` that is of other cores."""
+    """Part of `shared` in which the memory keeps a core waiting for others."""
     waves: Cycles
     """Work items of a core."""
+    at_start: Cycles
+    """What others take of the memory, which all ask at once at the start."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
         """Return those of some candidates."""
