@@ -30,10 +30,6 @@ class Supply(NamedTuple):
     begin_cycles: Any = 0.0
     """When it has served what other cores asked for at the same time, and before this one."""
 
-    def behind(self, begin_cycles: Any) -> "Supply":
-        """Return the same behind what others asked for before."""
-        return self._replace(begin_cycles=begin_cycles)
-
 
 class _Queue:
     """One DMA queue."""

@@ -134,7 +134,7 @@ class _Items(NamedTuple):
         active, last, by_others = self._shared_cycles()
         waits = self._first_bytes() / self._tile_bytes * active * by_others
         supply = supply_of(machine, 1.0)
-        first, second, claims = self._followed(supply, waits)
+        first, second, claims = self._followed(waits)
         tiles = self.length / self.tiling.tile_k
         period = self._period(supply)
         more = np.maximum(tiles - counts, 0) * (counts == _STEPS) * period
@@ -153,7 +153,7 @@ class _Items(NamedTuple):
         )
         return ItemTimes(*(each[:, None] for each in parts)).limited(machine.items_in_flight)
 
-    def _followed(self, supply: Supply, waits: Array) -> Array:
+    def _followed(self, waits: Array) -> Array:
         """Return the ends of two items, and when the first was claimed for, [3, candidates]."""
         full, last, rest = (
             np.stack(np.broadcast_arrays(*each, self.length)[:-1])
@@ -164,7 +164,8 @@ class _Items(NamedTuple):
             own = np.flatnonzero(self.counts == count)
             stages, layout = np.unique(self.tiling.stages[own], return_inverse=True)
             slots = [dict(_SLOTS, keys=each, values=each) for each in stages.tolist()]
-            line = Timeline(self.step.machine, supply.behind(waits[own]), *slots, layout=layout)
+            supply = supply_of(self.step.machine, 1.0, waits[own])
+            line = Timeline(self.step.machine, supply, *slots, layout=layout)
             tiles = [_Tile(*full[:, own])] * (count - 1) + [_Tile(*last[:, own])]
             ends, claims = [], []
             for item in range(2):

@@ -61,11 +61,10 @@ class Dense(NamedTuple):
         traffic = self._softmax_traffic()
         counts = ceil_div(self.heads.rows, rows)
         items = self.heads.heads * counts
-        active, last, by_others, waves = self._loads(item_bytes, items, traffic)
+        active, last, by_others, waves, _ = self._loads(item_bytes, items, traffic)
         first_share = self.formats.scores.bits / self._score_bits
-        supply = supply_of(machine, float(not self._stays))
         waits = first_share * active * by_others
-        supply = supply.behind(waits)
+        supply = supply_of(machine, float(not self._stays), waits)
         line = Timeline(machine, supply, {})
         ends = []
         for _ in range(2):
@@ -125,7 +124,9 @@ class Dense(NamedTuple):
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
         first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
         waves = items / self.machine.cores
-        return Loads(num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves)
+        return Loads(
+            num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves, np.ones_like(waves)
+        )
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -169,7 +170,7 @@ class Dense(NamedTuple):
         move = costs.move(rows, tile_k, self.formats.scores)
         stored_bytes = rows * tile_k * self._bytes(self.formats.scores.bits)
         first_bytes = (rows + min(steps, 2) * tile_k) * row_bytes
-        supply = supply_of(machine, 1.0).behind(others * first_bytes)
+        supply = supply_of(machine, 1.0, others * first_bytes)
         line = Timeline(machine, supply, dict.fromkeys(("q", "k", "acc", "s"), 2))
         notes = LoopNotes(line)
         for item in range(2):
@@ -192,7 +193,7 @@ class Dense(NamedTuple):
         product = costs.product(rows, dim, tile_k, formats.output_operand, bits)
         loaded_bytes = rows * tile_k * self._bytes(formats.weights.bits)
         first_bytes = min(steps, 2) * (loaded_bytes + tile_k * row_bytes)
-        supply = supply_of(machine, float(not self._stays)).behind(others * first_bytes)
+        supply = supply_of(machine, float(not self._stays), others * first_bytes)
         line = Timeline(machine, supply, dict.fromkeys(("w", "v", "acc"), 2))
         notes = LoopNotes(line)
         for item in range(2):

@@ -7,7 +7,14 @@ import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Blocks, BlockTimes, Cut, Tiling
-from accelsim.kernels.attention.flash.online_estimate import Loads, Loop, Work, one_tile, two_tiles
+from accelsim.kernels.attention.flash.online_estimate import (
+    Ahead,
+    Loads,
+    Loop,
+    Work,
+    one_tile,
+    two_tiles,
+)
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts
@@ -105,8 +112,10 @@ class OnlineEstimate(NamedTuple):
         keys = np.minimum(problem.kv_len, cut.seen + tiling.tile_k / 2)
         read = cut.heads.rows * row_bytes + cut.counts * keys * (tile_bytes / tiling.tile_k)
         loaded = cut.heads.heads * read
-        loads = self._loads(cut, loaded, tile_bytes)
-        loop = self._loop(cut, turns, loads.at_start / tile_bytes)
+        fetched = _fetched_share(self, cut, loaded)
+        ahead = Ahead.of(np.ceil(problem.kv_len / tiling.tile_k), tiling.query_tiles == 2)
+        loads = self._loads(cut, fetched, tile_bytes, ahead)
+        loop = self._loop(cut, turns, fetched, ahead)
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
         cycles = np.maximum(self._placed(cut, loop, turns[0].mask + turns[1].mask, loads), least)
         steps = cut.items * np.ceil(cut.seen / tiling.tile_k)
@@ -162,17 +171,21 @@ class OnlineEstimate(NamedTuple):
         kinds = query_blocks(count, heads, by_head=self.order == "by_head")
         return last_end(times.of(own, count), kinds, machine.cores)
 
-    def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Loop:
+    def _loop(self, cut: Cut, turns: tuple[Work, Work], fetched: Array, ahead: Ahead) -> Loop:
         """Return the times of all blocks but the last ones, then of these."""
         machine, tiling = self.machine, cut.tiling
-        shares = np.tile(np.minimum(1.0, machine.cores / cut.items), 2)
-        key_tiles = np.tile(np.ceil(self.problem.kv_len / tiling.tile_k), 2)
-        waits = np.tile(others, 2) * (turns[0].first_bytes(key_tiles) + turns[1].query_bytes)
+        first_bytes = turns[0].first_bytes(Ahead(*(np.tile(each, 2) for each in ahead)))
+        first_bytes = first_bytes + turns[1].query_bytes
+        # All that have work ask for their first tiles at once.
+        at_once = np.minimum(cut.items, machine.cores)
+        others = shared_cycles_per_byte(machine, at_once, fetched) * (1 - 1 / at_once)
+        waits, fetched = first_bytes * np.tile(others, 2), np.tile(fetched, 2)
+        shares = np.tile(at_once / cut.items, 2)
         is_pair = np.tile(tiling.query_tiles == 2, 2)
         groups = [own for own in (np.flatnonzero(~is_pair), np.flatnonzero(is_pair)) if len(own)]
         loops = [
             self._followed(
-                supply_of(machine, shares[own]).behind(waits[own]),
+                supply_of(machine, shares[own], waits[own], fetched[own]),
                 *(work.at(own) for work in turns),
                 in_turn=is_pair[own[0]],
             )
@@ -188,24 +201,23 @@ class OnlineEstimate(NamedTuple):
         shared = self.shares_weights
         return one_tile(self.machine, supply, first, unit=self.unit, shares_weights=shared)
 
-    def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Loads:
+    def _loads(self, cut: Cut, fetched: Array, tile_bytes: Array, ahead: Ahead) -> Loads:
         """Return the time to load K and V of a key tile.
 
         Under a causal mask items differ, and short ones end while the longest still runs.
         """
-        problem, cores, items = self.problem, self.machine.cores, cut.items
+        problem, machine, items = self.problem, self.machine, cut.items
         shortest: Any = 1.0
         if problem.causal:
             own = np.minimum(cut.block_rows, problem.q_len)
             shortest = 1 - (problem.q_len - own) / problem.kv_len
-        active = np.minimum(items * (1 + shortest) / 2, cores)
-        last = active + shortest * (last_wave(items, cores) - active)
-        fetched = _fetched_share(self, cut, loaded_bytes)
-        parts = (active, np.where(items > cores, last, active))
-        first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
-        by_others = crowd_share(self.machine, first, active)
-        at_start = tile_bytes * first * np.maximum(0, 1 - 1 / active)
-        return Loads(tile_bytes * first, tile_bytes * second, by_others, items / cores, at_start)
+        active = np.minimum(items * (1 + shortest) / 2, machine.cores)
+        last = active + shortest * (last_wave(items, machine.cores) - active)
+        parts = (active, np.where(items > machine.cores, last, active))
+        first, second = (shared_cycles_per_byte(machine, part, fetched) for part in parts)
+        by_others = crowd_share(machine, first, active)
+        times, waves = (tile_bytes * first, tile_bytes * second), items / machine.cores
+        return Loads(*times, by_others, waves, (ahead.keys + ahead.values) / 2)
 
 
 def _most_promising(counts: Array, least: Array) -> list[int]:

@@ -55,10 +55,25 @@ class Work(NamedTuple):
         fixed = self.rescale + self.merge
         return fixed / (fixed + self.softmax)
 
-    def first_bytes(self, key_tiles: Any) -> Any:
-        """Return what an item with so many key tiles loads before anything has arrived."""
-        keys = np.minimum(key_tiles, _AHEAD) * self.key_bytes
-        return self.query_bytes + keys + self.value_bytes
+    def first_bytes(self, ahead: "Ahead") -> Any:
+        """Return what an item loads before anything has arrived."""
+        return self.query_bytes + ahead.keys * self.key_bytes + ahead.values * self.value_bytes
+
+
+class Ahead(NamedTuple):
+    """Tiles of keys and of values that an item loads before anything has arrived."""
+
+    keys: Any
+    values: Any
+
+    @classmethod
+    def of(cls, key_tiles: Any, in_turn: Any) -> "Ahead":
+        """Return those of items with so many key tiles; in_turn: of two query tiles.
+
+        Keys that wait for a slot come before the second values, unless query tiles take turns.
+        """
+        keys = np.minimum(key_tiles, _AHEAD)
+        return cls(keys, np.where(in_turn | (key_tiles <= _AHEAD), keys, 1))
 
 
 class Loop(NamedTuple):
@@ -77,16 +92,20 @@ class Loop(NamedTuple):
         """Return the times of some candidates."""
         return Loop(*(each[:, candidates] for each in self))
 
-    def after(self, single: "Loop") -> "Loop":
-        """Return the same with the times of one key tile, whose keys nothing hides."""
-        alone, *others = (
-            np.vstack([first, each[1:]]) for first, each in zip(single, self, strict=True)
+    def after(self, *shorter: "Loop") -> "Loop":
+        """Return the same with the times of fewer key tiles: of 1, of 2 and so on, a row of each.
+
+        Nothing hides the keys of one, and no keys are ahead of the second values of two.
+        """
+        alone, claims, hidden = (
+            np.vstack([*rows, own[len(shorter) :]])
+            for *rows, own in zip(*(each[:3] for each in (*shorter, self)), strict=True)
         )
-        return Loop(np.maximum.accumulate(alone), *others)
+        return Loop(np.maximum.accumulate(alone), claims, hidden, self.waits, self.fixed)
 
     def times(self, key_tiles: Cycles, loads: "Loads") -> ItemTimes:
         """Return the times of kinds of items; key_tiles: [candidates, kinds], not always whole."""
-        shared, last_shared, by_others, waves, _ = (each[:, None] for each in loads)
+        shared, last_shared, by_others, waves, ahead = (each[:, None] for each in loads)
         whole = np.floor(key_tiles)
         part, fixed = key_tiles - whole, self.fixed.T
         worked = whole + np.where(part > 0, fixed + (1 - fixed) * part, 0)
@@ -96,8 +115,8 @@ class Loop(NamedTuple):
         )
         hidden = np.minimum(np.maximum(_continued(self.hidden, worked), 0), alone)
         steps = alone - hidden
-        # One tile, and the loads of all others at the fair share.
-        slowed = self.alone[0][:, None] + (key_tiles - 1) * shared
+        # One tile, behind what all ask for at the start, and the other loads at the fair share.
+        slowed = self.alone[0][:, None] + np.maximum(0, key_tiles - ahead) * shared
         return ItemTimes(
             np.maximum(alone, slowed),
             contended(steps, key_tiles * shared, by_others, waves * key_tiles),
@@ -118,8 +137,8 @@ class Loads(NamedTuple):
     """Part of `shared` in which the memory keeps a core waiting for others."""
     waves: Cycles
     """Work items of a core."""
-    at_start: Cycles
-    """What others take of the memory, which all ask at once at the start."""
+    ahead: Any
+    """Key tiles of all cores that an item waits for at the start."""
 
     def at(self, candidates: npt.NDArray[np.int64]) -> "Loads":
         """Return those of some candidates."""
@@ -153,16 +172,23 @@ class LoopNotes:
         """Note the end of an item."""
         self._ends.append(self._line.retired)
 
-    def loop(self, fixed: Any = 0.0) -> Loop:
-        """Return the times. An item with other steps has more or fewer of those in the middle.
+    def item(self, fixed: Any = 0.0) -> Loop:
+        """Return the times of an item with so many steps alone, a row of each.
 
         fixed: part of a step that does not depend on how many keys it has.
         """
+        (first, second), count = _rows(self._ends), len(self._steps) // 2
+        claims = np.broadcast_to(_rows(self._claims[count - 1 : count]), (1, len(first)))
+        return Loop(first[None], claims, 2 * first[None] - second, *self._shares(claims, fixed))
+
+    def loop(self, fixed: Any = 0.0) -> Loop:
+        """Return the times. An item with other steps has more or fewer of those in the middle.
+
+        fixed: as of `item`.
+        """
         count = len(self._steps) // 2
         if count == 1:
-            first, second = _rows(self._ends)
-            claims = np.broadcast_to(_rows(self._claims[:1]), (1, len(first)))
-            return Loop(first[None], claims, 2 * first[None] - second, *self._shares(claims, fixed))
+            return self.item(fixed)
         steps, claims = _rows(self._steps[: count - 1]), _rows(self._claims[:count])
         first, second = _rows(self._ends)
         gaps = np.diff(steps, axis=0)
@@ -186,13 +212,14 @@ def one_tile(
 ) -> Loop:
     """Follow `flash` and its kin: the scores of the next key tile are computed ahead."""
     slots = dict.fromkeys(("q", "k", "v", "scores"), 2) | {"weights": 1 if shares_weights else 2}
-    single, loop = (
-        _steps_of_one(Timeline(machine, supply, slots), work, unit, steps) for steps in (1, _STEPS)
+    *shorter, longest = (
+        _steps_of_one(Timeline(machine, supply, slots), work, unit, steps + 1)
+        for steps in range(_STEPS)
     )
-    return loop.after(single)
+    return longest.loop(work.fixed_share).after(*(each.item() for each in shorter))
 
 
-def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> Loop:
+def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> LoopNotes:
     notes = LoopNotes(line)
     for item in range(2):
         line.claim()
@@ -212,7 +239,7 @@ def _steps_of_one(line: Timeline, work: Work, unit: Unit, steps: int) -> Loop:
         line.run(Unit.VECTOR, work.finish, (("state", 0),), ("stored", item))
         line.store(work.output_bytes, ("stored", item))
         notes.end_item()
-    return notes.loop(work.fixed_share)
+    return notes
 
 
 def _multiply_keys(line: Timeline, work: Work, unit: Unit, item: int, j: int) -> None:
@@ -224,14 +251,14 @@ def _multiply_keys(line: Timeline, work: Work, unit: Unit, item: int, j: int) ->
 def two_tiles(machine: MachineSpec, supply: Supply, first: Work, second: Work) -> Loop:
     """Follow `turns`: two query tiles share K and V, and alternate on matrix and vector unit."""
     slots = dict.fromkeys(("k", "v", "q0", "q1"), 2)
-    single, loop = (
-        _steps_of_two(Timeline(machine, supply, slots), first, second, steps)
-        for steps in (1, _STEPS)
+    *shorter, longest = (
+        _steps_of_two(Timeline(machine, supply, slots), first, second, steps + 1)
+        for steps in range(_STEPS)
     )
-    return loop.after(single)
+    return longest.loop(first.fixed_share).after(*(each.item() for each in shorter))
 
 
-def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> Loop:
+def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> LoopNotes:
     notes, pair = LoopNotes(line), (first, second)
     for item in range(2):
         line.claim()
@@ -254,7 +281,7 @@ def _steps_of_two(line: Timeline, first: Work, second: Work, steps: int) -> Loop
             line.run(Unit.VECTOR, work.merge + work.finish, (product,), stored)
             line.store(work.output_bytes, stored)
         notes.end_item()
-    return notes.loop(first.fixed_share)
+    return notes
 
 
 def _turn(line: Timeline, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:
