@@ -73,8 +73,8 @@ def last_equal_end(times: ItemTimes, items: Any, cores: int) -> Cycles:
     waves = ceil_div(items, cores)
     alone, steps, last_steps, _, waits = (each[:, 0] for each in times)
     whole = alone + np.maximum(waves - 2, 0) * steps
-    # Cores that were served first have an item more.
-    first = whole - waits * (1 - last_wave(items, cores) / cores) + last_steps
+    # Cores that were served first have an item more, and are half as far ahead at the end.
+    first = whole - waits / 2 * (1 - last_wave(items, cores) / cores) + last_steps
     return np.asarray(np.where(waves > 1, np.maximum(whole, first), alone))
 
 

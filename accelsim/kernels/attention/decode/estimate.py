@@ -143,9 +143,14 @@ class _Items(NamedTuple):
         beyond = np.where(counts > stages, np.maximum(0, tiles - stages / 2), 0)
         beyond = beyond + _LATE_KEYS * (counts == stages + 1)
         of_core = tiles * self._items / machine.cores
+        # The first loads wait for those of other cores, the others at each tile.
+        whole = alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period)
+        # While a core computes, others load; in the softmax of all, until their slots are full.
+        fair = contended(alone - waits, tiles * active, by_others, tiles)
+        fair = fair + np.maximum(0, self._rest().softmax - stages * active / 2)
+        fair = np.where(tiles > 2 * stages, fair + 2 * supply.latency_cycles, np.inf)
         parts = (
-            # The first loads wait for those of other cores, the others at each tile.
-            alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period),
+            np.minimum(whole, fair),
             contended(steps, tiles * active, by_others, of_core),
             contended(steps, tiles * last, by_others, of_core),
             claims + more,
