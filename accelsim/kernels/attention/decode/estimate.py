@@ -176,7 +176,7 @@ class _Items(NamedTuple):
         active, last, by_others = self._shared_cycles()
         waits = self._first_bytes() / self._tile_bytes * active * by_others
         supply = supply_of(machine, 1.0)
-        first, claims, second = self._followed(supply, waits)
+        first, claims, second = self._followed(waits)
         tiles = self.length / self.tiling.tile_k
         period = self._period(supply)
         more = np.maximum(tiles - counts, 0) * (counts == _STEPS) * period
@@ -185,9 +185,14 @@ class _Items(NamedTuple):
         beyond = np.where(counts > stages, np.maximum(0, tiles - stages / 2), 0)
         beyond = beyond + _LATE_KEYS * (counts == stages + 1)
         of_core = tiles * self._items / machine.cores
+        # The first loads wait for those of other cores, the others at each tile.
+        whole = alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period)
+        # While a core computes, others load; in the softmax of all, until their slots are full.
+        fair = contended(alone - waits, tiles * active, by_others, tiles)
+        fair = fair + np.maximum(0, self._rest().softmax - stages * active / 2)
+        fair = np.where(tiles > 2 * stages, fair + 2 * supply.latency_cycles, np.inf)
         parts = (
-            # The first loads wait for those of other cores, the others at each tile.
-            alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period),
+            np.minimum(whole, fair),
             contended(steps, tiles * active, by_others, of_core),
             contended(steps, tiles * last, by_others, of_core),
             claims + more,
@@ -195,12 +200,13 @@ class _Items(NamedTuple):
         )
         return limited(ItemTimes(*parts), machine.items_in_flight)
 
-    def _followed(self, supply: Supply, waits: Array) -> Array:
+    def _followed(self, waits: Array) -> Array:
         """Return the end of an item, when it was claimed for, and the end of one behind it."""
         stages = np.unique(self.tiling.stages)
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
         own = (*self._tile(0), *self._tile(self.counts - 1), *self._rest())
-        costs = Costs.of(self.step.machine, supply.behind(waits), own, len(which))
+        supply = supply_of(self.step.machine, 1.0, waits)
+        costs = Costs.of(self.step.machine, supply, own, len(which))
         return follow(_item_orders(tuple(stages.tolist())), which, costs)
 
     def _first_bytes(self) -> Any:

@@ -7,20 +7,21 @@ import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Cut, Tiling
-from accelsim.kernels.attention.flash.loop import BY_OTHERS, SHARED, loop_of
-from accelsim.kernels.attention.flash.online_estimate import Work, online_orders
+from accelsim.kernels.attention.flash.loop import loop_of
+from accelsim.kernels.attention.flash.online_estimate import Ahead, Work, followed
 from accelsim.kernels.attention.flash.placing import Run, placed
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import OpCosts, VectorOps
 from accelsim.kernels.estimate.memory import (
+    crowd_share,
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
     supply_of,
 )
 from accelsim.kernels.estimate.placement import last_wave
-from accelsim.kernels.estimate.timeline import NOT_FOLLOWED, Costs, follow
+from accelsim.kernels.estimate.timeline import Costs
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE
 from accelsim.workload.problem import AttentionProblem
@@ -122,10 +123,14 @@ class OnlineEstimate(NamedTuple):
         keys = np.minimum(problem.kv_len, cut.seen + tiling.tile_k / 2)
         read = cut.heads.rows * row_bytes + cut.counts * keys * (tile_bytes / tiling.tile_k)
         loaded = cut.heads.heads * read
-        loads = self._loads(cut, loaded, tile_bytes)
-        others = loads[SHARED] * loads[BY_OTHERS] / tile_bytes
+        fetched = _fetched_share(self, cut, loaded)
+        ahead = Ahead.of(np.ceil(problem.kv_len / tiling.tile_k), tiling.query_tiles == 2)
+        loads, loop = (
+            self._loads(cut, fetched, tile_bytes, ahead),
+            self._loop(cut, turns, fetched, ahead),
+        )
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        cycles = np.maximum(self._placed(cut, turns, loads, others), least)
+        cycles = np.maximum(self._placed(cut, loop, loads), least)
         steps = cut.items * np.ceil(cut.seen / tiling.tile_k)
         return Estimate(launch_cycles(machine) + cycles, loaded, steps)
 
@@ -140,7 +145,7 @@ class OnlineEstimate(NamedTuple):
         work = self.work(OpCosts(self.machine), both, np.tile(cut.tiling.tile_k, 4))
         return work.at(slice(len(rows))), work.at(slice(len(rows), None))
 
-    def _placed(self, cut: Cut, turns: tuple[Work, Work], loads: Array, others: Array) -> Array:
+    def _placed(self, cut: Cut, loop: Array, loads: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that."""
         problem, machine, tiling = self.problem, self.machine, cut.tiling
         by_head = self.order == "by_head"
@@ -148,42 +153,41 @@ class OnlineEstimate(NamedTuple):
         way = 2 * tiling.fold + tiling.query_tiles - 1
         heads = cut.heads.heads, cut.heads.rows
         cuts = np.array([way, tiling.tile_k, cut.block_rows, *heads, cut.counts])
-        run, loop = Run(*own, machine.items_in_flight), self._loop(cut, turns, others)
-        return placed(run, cuts, loop, loads, machine.cores)
+        return placed(Run(*own, machine.items_in_flight), cuts, loop, loads, machine.cores)
 
-    def _loop(self, cut: Cut, turns: tuple[Work, Work], others: Array) -> Array:
+    def _loop(self, cut: Cut, turns: tuple[Work, Work], fetched: Array, ahead: Ahead) -> Array:
         """Return what is known of all blocks but the last ones, then of these."""
         machine, tiling, (first, second) = self.machine, cut.tiling, turns
-        shares = np.tile(np.minimum(1.0, machine.cores / cut.items), 2)
-        key_tiles = np.tile(np.ceil(self.problem.kv_len / tiling.tile_k), 2)
-        waits = np.tile(others, 2) * (first.first_bytes(key_tiles) + second.query_bytes)
-        supply = supply_of(machine, shares).behind(waits)
+        first_bytes = first.first_bytes(Ahead(*(np.tile(each, 2) for each in ahead)))
+        first_bytes = first_bytes + second.query_bytes
+        # All that have work ask for their first tiles at once.
+        at_once = np.minimum(cut.items, machine.cores)
+        others = shared_cycles_per_byte(machine, at_once, fetched) * (1 - 1 / at_once)
+        waits, shares = first_bytes * np.tile(others, 2), np.tile(at_once / cut.items, 2)
+        supply = supply_of(machine, shares, waits, np.tile(fetched, 2))
         is_shorter = cut.counts * cut.block_rows > cut.heads.rows
-        which = np.concatenate(
-            [tiling.query_tiles - 1, np.where(is_shorter, tiling.query_tiles - 1, NOT_FOLLOWED)]
-        )
-        orders = online_orders(self.unit, shares_weights=self.shares_weights)
-        costs = Costs.of(machine, supply, (*first, *second), len(which))
-        single, loop = (follow(each, which, costs) for each in orders)
-        return loop_of(single, loop, waits, first.fixed_share, first.mask + second.mask)
+        query_tiles = np.concatenate([tiling.query_tiles, tiling.query_tiles * is_shorter])
+        costs = Costs.of(machine, supply, (*first, *second), len(query_tiles))
+        items = followed(self.unit, costs, query_tiles, shares_weights=self.shares_weights)
+        return loop_of(items, supply.begin_cycles, first.fixed_share, first.mask + second.mask)
 
-    def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
+    def _loads(self, cut: Cut, fetched: Array, tile_bytes: Array, ahead: Ahead) -> Array:
         """Return the time to load K and V of a key tile, see `loop`.
 
         Under a causal mask items differ, and short ones end while the longest still runs.
         """
-        problem, cores, items = self.problem, self.machine.cores, cut.items
+        problem, machine, items = self.problem, self.machine, cut.items
         shortest: Any = 1.0
         if problem.causal:
             own = np.minimum(cut.block_rows, problem.q_len)
             shortest = 1 - (problem.q_len - own) / problem.kv_len
-        active = np.minimum(items * (1 + shortest) / 2, cores)
-        last = active + shortest * (last_wave(items, cores) - active)
-        fetched = _fetched_share(self, cut, loaded_bytes)
-        parts = (active, np.where(items > cores, last, active))
-        first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
-        by_others = np.maximum(0, 1 - 1 / active)
-        return np.array([tile_bytes * first, tile_bytes * second, by_others, items / cores])
+        active = np.minimum(items * (1 + shortest) / 2, machine.cores)
+        last = active + shortest * (last_wave(items, machine.cores) - active)
+        parts = (active, np.where(items > machine.cores, last, active))
+        first, second = (shared_cycles_per_byte(machine, part, fetched) for part in parts)
+        by_others = crowd_share(machine, first, active)
+        times, waves = (tile_bytes * first, tile_bytes * second), items / machine.cores
+        return np.array([*times, by_others, waves, (ahead.keys + ahead.values) / 2])
 
 
 def _fetched_share(online: OnlineEstimate, cut: Cut, loaded_bytes: Array) -> Array:

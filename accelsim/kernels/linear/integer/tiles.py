@@ -10,6 +10,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, fitting
 from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.estimate.memory import miss_cycles
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Scheme
 from accelsim.kernels.linear.tiles import Cost, Sizes, balanced, check_packing, fastest_of
@@ -127,17 +128,22 @@ def _estimate(work: Work, tiles: Tiles) -> Cost:
     """Return cycles and bytes loaded: all work items over the cores, each at its slowest unit.
 
     An item has the rows of its tile, which the end of a chunk may cut short. The busiest core has
-    its share of the work, and of the items so tall or taller it has a whole number.
+    its share of the work, and of the items so tall or taller it has a whole number. What an
+    item takes alone, beyond the step to the next one, passes once.
     """
     cores = work.machine.cores
     blocks = ceil_div(ceil_div(work.problem.n, tiles.n), tiles.block)
     rows, counts = _tile_rows(work.scheme, tiles.m)
     counts = counts * blocks
     active_cores = np.minimum(cores, counts.sum(0))
-    cycles, loads = _item(work, tiles, rows, active_cores)
+    alone, step, loads = _item(work, tiles, rows, active_cores)
+    in_flight = work.machine.items_in_flight
+    cycles = np.maximum(step, alone / in_flight)
     together: Any = counts.cumsum(0)
     so_tall = np.where(counts > 0, ceil_div(together, cores) * cycles, 0)
     run = np.maximum(so_tall.max(0), (counts * cycles).sum(0) / cores)
+    if in_flight > 1:
+        run = run + np.maximum(0, alone - cycles)[0]
     steps = counts.sum(0) * tiles.block * ceil_div(work.problem.k, tiles.k)
     return Cost(run, (counts * loads).sum(0), steps)
 
@@ -163,8 +169,9 @@ def _heights(scheme: Scheme, tile_m: int) -> Counter[int]:
     return +counts
 
 
-def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, Any]:
-    """Return cycles and bytes loaded of items of `rows` while `active_cores` have one each."""
+def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, Any, Any]:
+    """Return of items of `rows`, while `active_cores` have one each, the cycles of one alone, those
+    from one to the next, and the bytes loaded."""
     problem, machine, parameters, own = *work[:3], work.scheme.work
     panels = ceil_div(problem.k, tiles.k)
     passes = max(1, own.drains)
@@ -174,7 +181,7 @@ def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, 
     )
     outputs = rows * tiles.n
     drains = panels * own.drains + 1
-    lanes = machine.vector.lanes.get(Format.FP32, 1)
+    lanes, miss = machine.vector.lanes.get(Format.FP32, 1), miss_cycles(machine)
     vector = drains * _VECTOR_OPS * (ceil_div(outputs, lanes) + machine.vector.issue_cycles)
     move = drains * outputs * 4 / machine.accumulator.bandwidth
     rate = np.minimum(machine.load.bandwidth, machine.hbm_bytes_per_cycle / active_cores)
@@ -183,4 +190,11 @@ def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, 
     # With several panels, the rows of X come again for every column tile.
     loads = tiles.block * w_bytes + x_bytes * np.where(panels > 1, tiles.block, 1)
     slowest = np.maximum(panels * passes * product, np.maximum(vector, move))
-    return np.maximum(tiles.block * slowest, loads / rate), loads
+    products, first = tiles.block * slowest, (w_bytes + x_bytes) / panels / rate
+    stored = outputs * problem.output_dtype.bits / BITS_PER_BYTE / machine.store.bandwidth
+    alone = np.maximum(first + products, loads / rate + slowest) + 2 * miss + stored
+    # With an even number of cores, the items of a core come to the same slot again and again.
+    is_held = (panels == 1) & (machine.cores % 2 == 0)
+    held = x_bytes + np.where(tiles.block > 1, 0, w_bytes)
+    step = products + np.where(is_held, miss + held / rate, 0)
+    return alone, np.maximum(step, loads / rate), loads
