@@ -77,7 +77,7 @@ def test_a_vector_function_is_not_slower_on_a_better_machine(function, rows, col
 @given(
     m=st.sampled_from([8, 64, 200]),
     n=st.sampled_from([64, 256, 1000]),
-    k=st.sampled_from([256, 1024]),
+    k=st.sampled_from([256, 1024, 2048]),
     field=st.sampled_from(list(ARRAY)),
 )
 @settings(max_examples=15, deadline=None, derandomize=True)
