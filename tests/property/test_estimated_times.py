@@ -219,3 +219,12 @@ def test_items_are_placed_on_the_core_that_claims_first(kinds, heads, by_head, c
         times, kinds, heads, by_head, np.empty((2, cores)), np.empty(cores, np.int64)
     )
     assert found == pytest.approx(plain_end(times, kinds, heads, by_head, cores), rel=1e-12)
+
+
+@pytest.mark.parametrize("waves", [2, 8, 9, 30])
+def test_the_first_item_of_a_core_takes_its_whole_time_however_many_follow(waves):
+    cores, alone, steps, last, waits = 4, 100.0, 30.0, 20.0, 40.0
+    times = np.array([[alone], [steps], [last], [10.0], [waits]])
+    room = np.empty((2, cores)), np.empty(cores, np.int64)
+    # The memory serves the last core when it has served all others.
+    assert placed_end(times, 1, waves * cores, True, *room) == alone + (waves - 2) * steps + last
