@@ -28,7 +28,7 @@ class PlainOp(NamedTuple):
     writes: tuple | None
 
 
-CLAIMS = st.just("claim")
+CLAIMS = st.sampled_from(["claim", "claim", "restart"])
 COMPUTE_OPS = st.builds(
     PlainOp,
     st.sampled_from(COMPUTE),
@@ -105,6 +105,9 @@ def order_of(ops):
     for op in ops:
         if op == "claim":
             order.claim()
+        elif op == "restart":
+            order.restart()
+            written.clear()
         elif all(PlainCore.slot(None, each) in written for each in op.reads):
             order.run(*op)
             written.add(PlainCore.slot(None, op.writes))
@@ -125,7 +128,10 @@ def costs_of(machine, supply, costs):
 def plain_notes(ops, machine, supply, costs):
     core, notes = PlainCore(machine, supply, costs), []
     for op in ops:
-        core.claim() if op == "claim" else core.run(op)
+        if op == "restart":
+            core = PlainCore(machine, supply, costs)
+        else:
+            core.claim() if op == "claim" else core.run(op)
         notes += [core.retired, core.requested[Unit.LOAD]]
     return notes + [core.free[unit] for unit in COMPUTE]
 
@@ -142,19 +148,13 @@ def test_ops_end_when_plain_rules_say(ops, costs, waits, in_flight, items_in_fli
     changes = {"load.in_flight": in_flight, "items_in_flight": items_in_flight}
     machine = load_machine("ascend-910b", changes)
     each = np.array(costs, float).reshape(NUM_COSTS, 2)
-    supply = Supply(0.25, np.array([300.0, 200.0]), 200.0, np.array(waits, float))
+    supply = Supply(0.25, *np.array([[300, 200, 0], [200, 150, 0], [*waits, 0]], float))
     order, kept = order_of(ops)
     orders, which = orders_of([order]), np.array([0, 0, NOT_FOLLOWED])
-    wide = supply._replace(
-        latency_cycles=np.append(supply.latency_cycles, 0),
-        begin_cycles=np.append(supply.begin_cycles, 0),
-    )
     own = [np.append(row, 0) for row in each]
-    notes = follow(orders, which, costs_of(machine, wide, own))
+    notes = follow(orders, which, costs_of(machine, supply, own))
     for i in range(2):
-        alone = supply._replace(
-            latency_cycles=supply.latency_cycles[i], begin_cycles=supply.begin_cycles[i]
-        )
+        alone = Supply(0.25, *(row[i] for row in supply[1:]))
         assert notes[:, i].tolist() == plain_notes(kept, machine, alone, each[:, i])
 
 
@@ -188,17 +188,19 @@ def plain_end(times, kinds, heads, by_head, cores):
     alone, steps, last_steps, claims, waits = times
     of_head = list(range(kinds))
     items = of_head * heads if by_head else [k for k in reversed(of_head) for _ in range(heads)]
-    waves = -(-len(items) // cores)
-    before = max(0, waves - 8) * cores
-    start = sum(steps[kind] for kind in items[:before]) / cores
-    free, claimable = [start] * cores, [start] * cores
+    waves, first_wave = -(-len(items) // cores), items[:cores]
+    before = max(1, waves - 8) * cores
+    between = sum(steps[kind] for kind in items[cores:before]) / cores
+    free = [
+        alone[kind] - waits[kind] * (1 - (place + 1) / len(first_wave)) + between
+        for place, kind in enumerate(first_wave)
+    ]
+    claimable = list(free) if waves > 8 else [claims[kind] for kind in first_wave]
     for first in range(before, len(items), cores):
         wave = items[first : first + cores]
         order = sorted(range(cores), key=lambda core: (claimable[core], core))
-        for place, (kind, core) in enumerate(zip(wave, order, strict=False)):
+        for kind, core in zip(wave, order, strict=False):
             own = last_steps[kind] if first + cores >= len(items) else steps[kind]
-            if first == 0:
-                own = alone[kind] - waits[kind] * (1 - (place + 1) / len(wave))
             end = free[core] + own
             started = max(claimable[core], end - alone[kind])
             claimable[core] = max(started + claims[kind], free[core])
@@ -222,3 +224,12 @@ def test_items_are_placed_on_the_core_that_claims_first(kinds, heads, by_head, c
         times, kinds, heads, by_head, np.empty((2, cores)), np.empty(cores, np.int64)
     )
     assert found == pytest.approx(plain_end(times, kinds, heads, by_head, cores), rel=1e-12)
+
+
+@pytest.mark.parametrize("waves", [2, 8, 9, 30])
+def test_the_first_item_of_a_core_takes_its_whole_time_however_many_follow(waves):
+    cores, alone, steps, last, waits = 4, 100.0, 30.0, 20.0, 40.0
+    times = np.array([[alone], [steps], [last], [10.0], [waits]])
+    room = np.empty((2, cores)), np.empty(cores, np.int64)
+    # The memory serves the last core when it has served all others.
+    assert placed_end(times, 1, waves * cores, True, *room) == alone + (waves - 2) * steps + last

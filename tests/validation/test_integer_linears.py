@@ -31,7 +31,8 @@ def array_cycles(name, problem, **settings):
 
 @pytest.mark.parametrize(("k", "groups"), [(4096, 8), (4096, 16), (512, 1)])
 def test_a_tile_takes_its_channels_a_cycle_for_each_shift_and_the_skew(k, groups):
-    problem, narrow = problem_of(64, 64, k), {"activation_bits": 4, "weight_bits": 4}
+    problem = problem_of(64, 64, k)
+    narrow = {"activation_bits": 4, "weight_bits": 4, "tile_k": k}
     shifted = array_cycles("tender", problem, groups=groups, **narrow)
     assert shifted == [k + (groups - 1) + 2 * 63]
     explicit = array_cycles("requantized", problem, groups=groups, **narrow)

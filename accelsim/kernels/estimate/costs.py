@@ -26,7 +26,7 @@ _BYTES, _ELEMENTS, _PRODUCT = range(3)
 ONE = 0
 """The extent that is 1 for all candidates; the others count from 1 on, in the order in which they
 are given."""
-SPARE_ROWS = 2
+SPARE_ROWS = 3
 """Rows behind those of the costs, for what else is known of each candidate."""
 
 

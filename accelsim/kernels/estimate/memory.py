@@ -43,17 +43,25 @@ def shared_bytes_per_cycle(machine: MachineSpec) -> float:
     return sustained_bytes_per_cycle(machine)
 
 
-def supply_of(machine: MachineSpec, first_share: Any) -> Supply:
-    """Return what one core gets that asks alone.
+def supply_of(
+    machine: MachineSpec, first_share: Any, begin_cycles: Any = 0.0, fetched_share: Any = 1.0
+) -> Supply:
+    """Return what one core gets that asks alone, or behind what others ask for at the same time.
 
-    With an L2, first_share of the loads waits for the HBM: those of what comes for the first time,
-    and of cores that ask for the same at the same time.
+    begin_cycles: when the memory has served them. With an L2, first_share of the loads waits for
+    the HBM: those of what comes for the first time, and of cores that ask for the same at the same
+    time. fetched_share: of the bytes that all ask for, those that come from there.
     """
-    miss, hit = miss_cycles(machine) + _piece_cycles(machine), float(hit_cycles(machine))
+    hit = float(hit_cycles(machine))
+    # While a channel serves the bytes in a row of others, this core's channel serves its own.
+    miss = miss_cycles(machine) + np.maximum(0, _piece_cycles(machine) - begin_cycles)
     if machine.l2 is None:
-        return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss)
-    latency = hit + first_share * (miss - hit)
-    return Supply(machine.clock / machine.l2.bandwidth, latency, hit)
+        return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss, begin_cycles)
+    cycles_per_byte, away = machine.clock / machine.l2.bandwidth, first_share * (miss - hit)
+    # The HBM fetches while the L2 serves others, and may be done with it sooner.
+    busy = np.minimum(1, fetched_share / sustained_bytes_per_cycle(machine) / cycles_per_byte)
+    begin_cycles = np.maximum(begin_cycles * busy, begin_cycles - away)
+    return Supply(cycles_per_byte, hit + away, hit, begin_cycles)
 
 
 def _piece_cycles(machine: MachineSpec) -> float:
@@ -75,6 +83,16 @@ def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_shar
     if machine.l2 is None:
         return hbm
     return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
+
+
+def crowd_share(machine: MachineSpec, cycles_per_byte: Any, active_cores: Any) -> Any:
+    """Return the part of the time of its loads that a core waits for others.
+
+    cycles_per_byte: of each of the cores that share the memory. What the memory serves while a
+    queue passes on what came before keeps no core waiting.
+    """
+    by_others = 1 - np.maximum(1 / active_cores, 1 / (machine.load.bandwidth * cycles_per_byte))
+    return np.maximum(0, by_others)
 
 
 def contended(own: Any, shared: Any, by_others: Any, steps: Any) -> Any:

@@ -19,7 +19,7 @@ Use = tuple[str, int]
 KIND, COST, WAITS = 0, 1, 2
 """Words of a row: a unit or one of the kinds below; the cost of an op, or the time that is noted;
 and from WAITS on, of every unit, the row of the last op that is waited for, or -1."""
-CLAIM, NOTE = NUM_UNITS, NUM_UNITS + 1
+CLAIM, NOTE, RESTART = NUM_UNITS, NUM_UNITS + 1, NUM_UNITS + 2
 CLAIMED, RETIRED, REQUESTED = 0, 1, 2
 """Times that are known at every row: of the last claim, of the end of all ops so far, of the last
 request of every unit, and of when every unit is done with what it was given."""
@@ -45,6 +45,11 @@ class Order:
         self._users: dict[Use, dict[Unit, int]] = {}
         """Of a slot the last ops of each unit on what lies there."""
         self._writers: dict[Use, tuple[Unit, int]] = {}
+
+    def restart(self) -> None:
+        """Begin anew on a core that has done nothing so far."""
+        self._users, self._writers = {}, {}
+        self._add(RESTART)
 
     def claim(self) -> None:
         """Begin the next work item; ops of the one before may still be under way."""

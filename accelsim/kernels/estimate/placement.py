@@ -8,8 +8,9 @@ from accelsim.runtime.jit import jit_inner
 from accelsim.units import ceil_div
 
 _LAST_WAVES = 8
-"""Items a core that are placed one by one at the end. Those before leave no core behind, as each
-goes to the core that is free first; how the last ones fall decides what is lost."""
+"""Items a core that are placed one by one at the end. Those between them and the first ones leave
+no core behind, as each goes to the core that is free first; how the last ones fall decides what is
+lost."""
 
 
 class ItemTimes(NamedTuple):
@@ -50,26 +51,26 @@ def last_end(times, kinds, heads, by_head, cores, rank):
     claim; rank: room for their order.
     """
     free, claimable, count = cores[0], cores[1], kinds * heads
-    before = max(0, -(-count // len(rank)) - _LAST_WAVES) * len(rank)
-    start, end = 0.0, 0.0
-    for kind in range(kinds if before > 0 else 0):
-        others = min(max(before - (kinds - 1 - kind) * heads, 0), heads)
-        if by_head:
-            others = before // kinds + (kind < before % kinds)
-        start += times[STEPS, kind] * others / len(rank)
-    for core in range(len(rank)):
-        free[core] = claimable[core] = start
-        rank[core] = core
+    waves = -(-count // len(rank))
+    before, end = max(1, waves - _LAST_WAVES) * len(rank), 0.0
+    between = 0.0
+    for kind in range(kinds if before > len(rank) else 0):
+        others = _number(kind, before, kinds, heads, by_head)
+        others -= _number(kind, len(rank), kinds, heads, by_head)
+        between += times[STEPS, kind] * others / len(rank)
+    first = min(count, len(rank))
+    for core in range(first):
+        # The memory serves one core after the other.
+        kind, later = _kind(core, kinds, heads, by_head), 1 - (core + 1) / first
+        free[core] = times[ALONE, kind] - times[WAITS, kind] * later + between
+        claimable[core] = free[core] if waves > _LAST_WAVES else times[CLAIMS, kind]
+        rank[core], end = core, max(end, free[core])
     for item in range(before, count):
-        place = (item - before) % len(rank)
-        if place == 0 and item > before:
+        place = item % len(rank)
+        if place == 0:
             _sort(rank, claimable)
-        kind, core = item % kinds if by_head else kinds - 1 - item // heads, rank[place]
+        kind, core = _kind(item, kinds, heads, by_head), rank[place]
         steps = times[LAST_STEPS if item - place + len(rank) >= count else STEPS, kind]
-        if item < len(rank):
-            # The memory serves one core after the other.
-            later = 1 - (place + 1) / min(count, len(rank))
-            steps = times[ALONE, kind] - times[WAITS, kind] * later
         own_free = free[core]
         free[core] = own_free + steps
         # Its loads wait for slots that the item before still uses.
@@ -77,6 +78,20 @@ def last_end(times, kinds, heads, by_head, cores, rank):
         claimable[core] = max(started + times[CLAIMS, kind], own_free)
         end = max(end, free[core])
     return end
+
+
+@jit_inner
+def _kind(item, kinds, heads, by_head):
+    """The kind of an item."""
+    return item % kinds if by_head else kinds - 1 - item // heads
+
+
+@jit_inner
+def _number(kind, items, kinds, heads, by_head):
+    """How many of the first items are of a kind."""
+    if by_head:
+        return items // kinds + (kind < items % kinds)
+    return min(max(items - (kinds - 1 - kind) * heads, 0), heads)
 
 
 @jit_inner
@@ -96,8 +111,8 @@ def last_equal_end(times: ItemTimes, items: Any, cores: int) -> Any:
     """Return when the last of equal items has ended, [candidates]."""
     waves = ceil_div(items, cores)
     whole = times.alone + np.maximum(waves - 2, 0) * times.steps
-    # Cores that were served first have an item more.
-    first = whole - times.waits * (1 - last_wave(items, cores) / cores) + times.last_steps
+    # Cores that were served first have an item more, and are half as far ahead at the end.
+    first = whole - times.waits / 2 * (1 - last_wave(items, cores) / cores) + times.last_steps
     return np.where(waves > 1, np.maximum(whole, first), times.alone)
 
 

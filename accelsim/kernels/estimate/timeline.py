@@ -21,17 +21,18 @@ from accelsim.kernels.estimate.order import (
     KIND,
     NOTE,
     REQUESTED,
+    RESTART,
     RETIRED,
     WAITS,
     Orders,
 )
 from accelsim.program.ops import NUM_UNITS, Unit
-from accelsim.runtime.jit import jit, jit_inline
+from accelsim.runtime.jit import jit, jit_inline, jit_inner
 
 Cycles = npt.NDArray[np.float64]
 
 NOT_FOLLOWED = -1
-_LOAD = Unit.LOAD.value
+_LOAD, _STORE = Unit.LOAD.value, Unit.STORE.value
 _TOGETHER = 64
 """Candidates that are followed together: their times stay near the core that computes them."""
 
@@ -42,24 +43,22 @@ class Supply(NamedTuple):
     cycles_per_byte: float
     latency_cycles: Any
     """From the memory that serves, be it the L2 or what lies behind it."""
-    port_latency_cycles: float
+    port_latency_cycles: Any
     """From the memory next to the core, which its queue is in step with."""
     begin_cycles: Any = 0.0
     """When it has served what other cores asked for at the same time, and before this one."""
 
-    def behind(self, begin_cycles: Any) -> "Supply":
-        """Return the same behind what others asked for before."""
-        return self._replace(begin_cycles=begin_cycles)
 
-
-_RATE, _BANDWIDTH, _LATENCY, _PORT, _IN_FLIGHT = range(5)
+_RATE, _BANDWIDTH, _LATENCY, _IN_FLIGHT = range(4)
 """Rows of what units do: cycles for a unit of cost, cost that passes in a cycle beside that, cycles
-from the end of either to that of the op, and ops under way."""
+from the end of a compute op to that of its unit's pipeline, and ops under way."""
 _PASSED = DONE + NUM_UNITS
 _LATE = _PASSED + NUM_UNITS
-_ENDS = _LATE + NUM_UNITS
-"""Rows of times beside those that are noted: of every unit when the last op has passed, and its
-latency; then the end of each op."""
+_PORT = _LATE + NUM_UNITS
+_ENDS = _PORT + NUM_UNITS
+"""Rows of times beside those that are noted: of every unit when the last op has passed, and the
+cycles to the end of an op from when it is done and from when it has passed; then the end of each
+op."""
 
 
 class Costs(NamedTuple):
@@ -70,12 +69,14 @@ class Costs(NamedTuple):
     is_overlapped: bool
     """Whether an item is claimed before the one before has ended."""
     matrix: Cycles
-    """[costs + SPARE_ROWS, candidates]; last when the memory begins, and the latency of loads."""
+    """[costs + SPARE_ROWS, candidates]; last the rest of the supply: latency, that of the port, and
+    when the memory begins."""
 
     @classmethod
     def of(cls, machine: MachineSpec, supply: Supply, matrix: Cycles) -> "Costs":
         """Return costs as `CostTable` gives them, whose spare rows are filled in."""
-        matrix[-SPARE_ROWS], matrix[-1] = supply.begin_cycles, supply.latency_cycles
+        for row, each in enumerate(supply[1:]):
+            matrix[row - SPARE_ROWS] = each
         return cls(_units(machine, supply), machine.items_in_flight > 1, matrix)
 
 
@@ -93,16 +94,14 @@ def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
 
 def _units(machine: MachineSpec, supply: Supply) -> Cycles:
     """Return what all units do. A compute unit is a queue where nothing passes beside the work."""
-    units = np.zeros((5, NUM_UNITS))
+    units = np.zeros((4, NUM_UNITS))
     units[_RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
     units[_LATENCY, Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
     pipeline = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
     units[_LATENCY, Unit.INT_MAC] = pipeline
     units[_LATENCY, Unit.VECTOR] = machine.vector.pipeline_depth_cycles
     for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
-        # What is stored goes to the next memory, whether or not it had it before.
-        port = supply.port_latency_cycles
-        units[:, unit] = supply.cycles_per_byte, queue.bandwidth, port, port, queue.in_flight
+        units[:, unit] = supply.cycles_per_byte, queue.bandwidth, 0, queue.in_flight
     return units
 
 
@@ -110,8 +109,8 @@ def _units(machine: MachineSpec, supply: Supply) -> Cycles:
 def _follow(rows, begins, notes, which, units, is_overlapped, costs, times, runs):
     """All candidates, as many together as have the same order.
 
-    costs: also when the memory begins with each of them, and the latency of its loads. times: room
-    for what is known, [times, _TOGETHER]. runs: room for the ops of each unit and their number.
+    costs: also what the memory gives each of them. times: room for what is known, [times,
+    _TOGETHER]. runs: room for the ops of each unit and their number.
     """
     own, count = runs[-1], 0
     for order in range(len(begins) - 1):
@@ -120,17 +119,30 @@ def _follow(rows, begins, notes, which, units, is_overlapped, costs, times, runs
                 own[count] = candidate
                 count += 1
             if count == _TOGETHER or (count > 0 and candidate == len(which) - 1):
-                for i in range(count):
-                    for row in range(_ENDS):
-                        times[row, i] = 0.0
-                    for unit in range(NUM_UNITS):
-                        times[_LATE + unit, i] = units[_LATENCY, unit]
-                        runs[unit, 0] = 0
-                    times[DONE + _LOAD, i] = costs[-2, own[i]]
-                    times[_LATE + _LOAD, i] = costs[-1, own[i]]
+                _restart(count, units, costs, times, runs)
                 bounds = begins[order], begins[order + 1]
                 _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs)
                 count = 0
+
+
+@jit_inner
+def _restart(count, units, costs, times, runs):
+    """A core that has done nothing so far."""
+    for unit in range(NUM_UNITS):
+        runs[unit, 0] = 0
+    for i in range(count):
+        for row in range(_ENDS):
+            times[row, i] = 0.0
+        for unit in range(NUM_UNITS):
+            times[_LATE + unit, i] = units[_LATENCY, unit]
+        latency, port, begin = (
+            costs[-3, runs[-1, i]],
+            costs[-2, runs[-1, i]],
+            costs[-1, runs[-1, i]],
+        )
+        times[DONE + _LOAD, i], times[_LATE + _LOAD, i] = begin, latency
+        # What is stored goes to the next memory, whether or not it had it before.
+        times[_PORT + _LOAD, i] = times[_LATE + _STORE, i] = times[_PORT + _STORE, i] = port
 
 
 @jit_inline
@@ -143,6 +155,8 @@ def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
             for i in range(count):
                 notes[note, own[i]] = times[cost, i]
             note += 1
+        elif unit == RESTART:
+            _restart(count, units, costs, times, runs)
         elif unit == CLAIM:
             _delay(times, CLAIMED, REQUESTED + _LOAD if is_overlapped else RETIRED, count)
         else:
@@ -163,7 +177,7 @@ def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
                 times[REQUESTED + unit, i] = requested
                 times[DONE + unit, i] = done
                 times[_PASSED + unit, i] = passed
-                times[end, i] = max(done + times[_LATE + unit, i], passed + units[_PORT, unit])
+                times[end, i] = max(done + times[_LATE + unit, i], passed + times[_PORT + unit, i])
             _delay(times, RETIRED, end, count)
 
 

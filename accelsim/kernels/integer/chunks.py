@@ -40,6 +40,20 @@ def ordered(group: NDArray[Any], groups: int, tile_k: int) -> Order:
     return Order(channels, np.concatenate(starts).astype(np.int64), groups)
 
 
+def products_of(group: NDArray[Any], sizes: Sequence[int]) -> tuple[tuple[int, float], ...]:
+    """Return for every size of a panel how many groups [chunks, k] have channels in the panels.
+
+    The numbers of all panels together, in the mean of all chunks.
+    """
+    channels, groups = np.arange(group.shape[1]), int(group.max()) + 1
+    found = []
+    for size in sizes:
+        is_there = np.zeros((len(group), -(-len(channels) // size), groups), bool)
+        is_there[np.arange(len(group))[:, None], channels // size, group] = True
+        found.append((size, float(is_there.sum() / len(group))))
+    return tuple(found)
+
+
 def even_groups(groups: int, k: int, chunks: int) -> NDArray[np.int64]:
     """Return a group for every channel [chunks, k], equally many in each.
 

@@ -171,7 +171,8 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     if not in_place:
         step = np.maximum(step, (convert + until_stored) / slots_of_a_core(2, machine, is_streamed))
     item = passes * np.maximum(step, store / (2 if is_streamed else 1))
-    whole = 2 * latency + load + passes * work + store
+    # Steps follow each other as items do, also in the first item.
+    whole = 2 * latency + load + (item if is_streamed else work) + store
     item = np.maximum(item, whole / machine.items_in_flight)
     total = rows * cols * problem.dtype.bits / BITS_PER_BYTE
     moved = total * (operands * (1 if machine.l2 or not is_streamed else 2) + (machine.l2 is None))

@@ -257,7 +257,7 @@ class _Items(NamedTuple):
         waits = self._first_bytes() / self._tile_bytes * active * by_others
         supply = supply_of(machine, 1.0)
         costs = self._costs()
-        first, claims, second = self._followed(costs, supply, waits)
+        first, claims, second = self._followed(costs, waits)
         tiles = self.length / self.tiling.tile_k
         period = self._period(supply, _Tile(*costs[_REPEATED]))
         more = np.maximum(tiles - counts, 0) * (counts == _STEPS) * period
@@ -266,9 +266,14 @@ class _Items(NamedTuple):
         beyond = np.where(counts > stages, np.maximum(0, tiles - stages / 2), 0)
         beyond = beyond + _LATE_KEYS * (counts == stages + 1)
         of_core = tiles * self._items / machine.cores
+        # The first loads wait for those of other cores, the others at each tile.
+        whole = alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period)
+        # While a core computes, others load; in the softmax of all, until their slots are full.
+        fair = contended(alone - waits, tiles * active, by_others, tiles)
+        fair = fair + np.maximum(0, costs[_REST.softmax] - stages * active / 2)
+        fair = np.where(tiles > 2 * stages, fair + 2 * supply.latency_cycles, np.inf)
         parts = (
-            # The first loads wait for those of other cores, the others at each tile.
-            alone + beyond * (contended(period, active, np.ceil(by_others), tiles) - period),
+            np.minimum(whole, fair),
             contended(steps, tiles * active, by_others, of_core),
             contended(steps, tiles * last, by_others, of_core),
             claims + more,
@@ -290,11 +295,11 @@ class _Items(NamedTuple):
         costs[_REST.stored_bytes, is_partial] = costs[_PARTIAL_BYTES, is_partial]
         return costs
 
-    def _followed(self, costs: Array, supply: Supply, waits: Array) -> Array:
+    def _followed(self, costs: Array, waits: Array) -> Array:
         """Return the end of an item, when it was claimed for, and the end of one behind it."""
         stages = sorted(set(self.tiling.stages.tolist()))
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
-        own = Costs.of(self.step.machine, supply.behind(waits), costs)
+        own = Costs.of(self.step.machine, supply_of(self.step.machine, 1.0, waits), costs)
         return follow(_item_orders(tuple(stages), self.step.formats.widens_kv), which, own)
 
     def _first_bytes(self) -> Any:

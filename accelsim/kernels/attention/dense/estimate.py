@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.loop import BY_OTHERS, FOLLOWED, SHARED, fill_times, loop_of
+from accelsim.kernels.attention.flash.loop import (
+    BY_OTHERS,
+    FOLLOWED,
+    SHARED,
+    Followed,
+    fill_times,
+    loop_of,
+)
 from accelsim.kernels.attention.folding import QueryHeads
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
@@ -79,14 +86,12 @@ class Dense(NamedTuple):
         traffic = self._softmax_traffic()
         counts = ceil_div(self.heads.rows, rows)
         items = self.heads.heads * counts
-        active, last, by_others, waves = self._loads(item_bytes, items, traffic)
+        active, last, by_others, waves, _ = self._loads(item_bytes, items, traffic)
         first_share = self.formats.scores.bits / self._score_bits
-        supply = supply_of(machine, float(not self._stays))
         waits = first_share * active * by_others
         table = _softmax_costs(self.formats, self.problem.causal)
-        costs = Costs.of(
-            machine, supply.behind(waits), table.of(machine, self.problem.kv_len, rows)
-        )
+        supply = supply_of(machine, float(not self._stays), waits)
+        costs = Costs.of(machine, supply, table.of(machine, self.problem.kv_len, rows))
         vector, which = self.formats.vector, np.zeros(len(rows), np.int64)
         x = "scores" if self.formats.scores == vector else "x"
         order = _softmax_order(x, x if self.formats.weights == vector else "weights")
@@ -145,7 +150,8 @@ class Dense(NamedTuple):
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
         first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
         waves = items / self.machine.cores
-        return np.array([num_bytes * first, num_bytes * second, 1 - 1 / active[0], waves])
+        times, by_others = (num_bytes * first, num_bytes * second), 1 - 1 / active[0]
+        return np.array([*times, by_others, waves, np.ones_like(waves)])
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -185,14 +191,12 @@ class Dense(NamedTuple):
 
     def _loop(self, phase: "_Phase", others: Array) -> Array:
         """Return what is known of items with few and with many key tiles."""
-        supply, which = supply_of(self.machine, phase.first_share), np.zeros(len(others), np.int64)
-        waits = [others * each for each in phase.first_bytes]
-        notes = []
-        for steps, own in zip((1, FOLLOWED), waits, strict=True):
-            costs = Costs.of(self.machine, supply.behind(own), phase.costs)
+        which, notes = np.zeros(len(others), np.int64), []
+        for steps, first_bytes in zip((1, FOLLOWED), phase.first_bytes, strict=True):
+            supply = supply_of(self.machine, phase.first_share, others * first_bytes)
+            costs = Costs.of(self.machine, supply, phase.costs)
             notes.append(follow(phase.order(steps, phase.widens), which, costs))
-        single, several = notes
-        return loop_of(single, several, waits[0])
+        return loop_of(_between(*notes), supply.begin_cycles)
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
         """Return the first phase: a tile of queries meets all tiles of keys."""
@@ -359,6 +363,21 @@ def _softmax_order(x: str, weights: str) -> Orders:
         line.store(cost.stored_bytes, (weights, 0))
         line.note_retired()
     return orders_of([line])
+
+
+def _between(single: Array, several: Array) -> Followed:
+    """Return what is known of items of all lengths from those of 1 and of FOLLOWED steps.
+
+    The others have fewer of the steps in the middle. Nothing hides the loads of one.
+    """
+    *steps, end, both = several
+    free, claims = np.array(steps[::2]), np.array(steps[1::2])
+    ends = np.concatenate([single[2:3], end + free[:-1] - free[-2]])
+    hidden = np.concatenate([single[2:3], np.broadcast_to(end, free[1:].shape)])
+    hidden = 2 * hidden - np.concatenate([single[3:4], np.broadcast_to(both, free[1:].shape)])
+    claims[0] = single[1]
+    # Slots are used in turn, so two steps together are what repeats. The last may be another.
+    return Followed(claims, ends, hidden, (free[-2] - free[-4]) / 2)
 
 
 def _placed(times: ItemTimes, items: Array, cores: int, mean: Array) -> Array:

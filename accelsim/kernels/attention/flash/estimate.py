@@ -8,8 +8,8 @@ import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Cut, Tiling
-from accelsim.kernels.attention.flash.loop import BY_OTHERS, SHARED, loop_of
-from accelsim.kernels.attention.flash.online_estimate import Work, online_orders
+from accelsim.kernels.attention.flash.loop import loop_of
+from accelsim.kernels.attention.flash.online_estimate import Ahead, Work, followed
 from accelsim.kernels.attention.flash.placing import Run, placed
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
@@ -24,13 +24,14 @@ from accelsim.kernels.estimate.costs import (
     widen_op,
 )
 from accelsim.kernels.estimate.memory import (
+    crowd_share,
     launch_cycles,
     least_cycles,
     shared_cycles_per_byte,
     supply_of,
 )
 from accelsim.kernels.estimate.placement import last_wave
-from accelsim.kernels.estimate.timeline import NOT_FOLLOWED, Costs, follow
+from accelsim.kernels.estimate.timeline import Costs
 from accelsim.program.ops import Unit
 from accelsim.workload.problem import AttentionProblem
 
@@ -122,10 +123,14 @@ class OnlineEstimate(NamedTuple):
         keys = np.minimum(problem.kv_len, cut.seen + tiling.tile_k / 2)
         read = cut.heads.rows * row_bytes + cut.counts * keys * (tile_bytes / tiling.tile_k)
         loaded = cut.heads.heads * read
-        loads = self._loads(cut, loaded, tile_bytes)
-        others = loads[SHARED] * loads[BY_OTHERS] / tile_bytes
+        fetched = _fetched_share(self, cut, loaded)
+        ahead = Ahead.of(np.ceil(problem.kv_len / tiling.tile_k), tiling.query_tiles == 2)
+        loads, loop = (
+            self._loads(cut, fetched, tile_bytes, ahead),
+            self._loop(cut, costs, fetched, ahead),
+        )
         least = least_cycles(machine, loaded, problem.compulsory_bytes)
-        cycles = np.maximum(self._placed(cut, costs, loads, others), least)
+        cycles = np.maximum(self._placed(cut, loop, loads), least)
         steps = cut.items * np.ceil(cut.seen / tiling.tile_k)
         return Estimate(launch_cycles(machine) + cycles, loaded, steps)
 
@@ -138,7 +143,7 @@ class OnlineEstimate(NamedTuple):
         first = np.minimum(_twice(cut.tiling.tile_q), rows)
         return self.costs.of(self.machine, *self.problem.widths, tile_k, first, rows - first)
 
-    def _placed(self, cut: Cut, costs: Array, loads: Array, others: Array) -> Array:
+    def _placed(self, cut: Cut, loop: Array, loads: Array) -> Array:
         """Return when the last item has ended; where it cannot be the first, a bound on that."""
         problem, machine, tiling = self.problem, self.machine, cut.tiling
         by_head = self.order == "by_head"
@@ -146,44 +151,43 @@ class OnlineEstimate(NamedTuple):
         way = 2 * tiling.fold + tiling.query_tiles - 1
         heads = cut.heads.heads, cut.heads.rows
         cuts = np.array([way, tiling.tile_k, cut.block_rows, *heads, cut.counts])
-        run, loop = Run(*own, machine.items_in_flight), self._loop(cut, costs, others)
-        return placed(run, cuts, loop, loads, machine.cores)
+        return placed(Run(*own, machine.items_in_flight), cuts, loop, loads, machine.cores)
 
-    def _loop(self, cut: Cut, costs: Array, others: Array) -> Array:
+    def _loop(self, cut: Cut, costs: Array, fetched: Array, ahead: Ahead) -> Array:
         """Return what is known of all blocks but the last ones, then of these."""
         machine, tiling, num_costs = self.machine, cut.tiling, len(Work._fields)
         first, second = (Work(*costs[row : row + num_costs]) for row in (0, num_costs))
-        shares = _twice(np.minimum(1.0, machine.cores / cut.items))
-        key_tiles = _twice(np.ceil(self.problem.kv_len / tiling.tile_k))
-        waits = _twice(others) * (first.first_bytes(key_tiles) + second.query_bytes)
-        supply = supply_of(machine, shares).behind(waits)
+        first_bytes = first.first_bytes(Ahead(*map(_twice, ahead))) + second.query_bytes
+        # All that have work ask for their first tiles at once.
+        at_once = np.minimum(cut.items, machine.cores)
+        others = shared_cycles_per_byte(machine, at_once, fetched) * (1 - 1 / at_once)
+        waits, shares = first_bytes * _twice(others), _twice(at_once / cut.items)
+        supply = supply_of(machine, shares, waits, _twice(fetched))
         is_shorter = cut.counts * cut.block_rows > cut.heads.rows
-        own = tiling.query_tiles - 1
-        which = np.concatenate((own, np.where(is_shorter, own, NOT_FOLLOWED)))
-        orders = online_orders(self.unit, shares_weights=self.shares_weights)
+        query_tiles = np.concatenate((tiling.query_tiles, tiling.query_tiles * is_shorter))
         share, mask = first.fixed_share, first.mask + second.mask
         costs[_WIDENED] += first.widen
-        followed = Costs.of(machine, supply, costs)
-        single, loop = (follow(each, which, followed) for each in orders)
-        return loop_of(single, loop, waits, share, mask)
+        own = Costs.of(machine, supply, costs)
+        items = followed(self.unit, own, query_tiles, shares_weights=self.shares_weights)
+        return loop_of(items, supply.begin_cycles, share, mask)
 
-    def _loads(self, cut: Cut, loaded_bytes: Array, tile_bytes: Array) -> Array:
+    def _loads(self, cut: Cut, fetched: Array, tile_bytes: Array, ahead: Ahead) -> Array:
         """Return the time to load K and V of a key tile, see `loop`.
 
         Under a causal mask items differ, and short ones end while the longest still runs.
         """
-        problem, cores, items = self.problem, self.machine.cores, cut.items
+        problem, machine, items = self.problem, self.machine, cut.items
         shortest: Any = 1.0
         if problem.causal:
             own = np.minimum(cut.block_rows, problem.q_len)
             shortest = 1 - (problem.q_len - own) / problem.kv_len
-        active = np.minimum(items * (1 + shortest) / 2, cores)
-        last = active + shortest * (last_wave(items, cores) - active)
-        fetched = _fetched_share(self, cut, loaded_bytes)
-        parts = (active, np.where(items > cores, last, active))
-        first, second = (shared_cycles_per_byte(self.machine, part, fetched) for part in parts)
-        by_others = np.maximum(0, 1 - 1 / active)
-        return np.array([tile_bytes * first, tile_bytes * second, by_others, items / cores])
+        active = np.minimum(items * (1 + shortest) / 2, machine.cores)
+        last = active + shortest * (last_wave(items, machine.cores) - active)
+        parts = (active, np.where(items > machine.cores, last, active))
+        first, second = (shared_cycles_per_byte(machine, part, fetched) for part in parts)
+        by_others = crowd_share(machine, first, active)
+        times, waves = (tile_bytes * first, tile_bytes * second), items / machine.cores
+        return np.array([*times, by_others, waves, (ahead.keys + ahead.values) / 2])
 
 
 def _fetched_share(online: OnlineEstimate, cut: Cut, loaded_bytes: Array) -> Array:

@@ -1,6 +1,6 @@
 """How long items take by the number of their key tiles, of which a few were followed op by op."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,49 +15,51 @@ FOLLOWED = 5
 Cycles = npt.NDArray[np.float64]
 
 _contended = jit_inner(contended)
-_SINGLE, _SEVERAL = 0, 4
-_WAITS, _FIXED, MASK, _ALONE = range(_SEVERAL + 2 * FOLLOWED + 2, _SEVERAL + 2 * FOLLOWED + 6)
+_WAITS, _FIXED, MASK = range(3)
+_CLAIMS = MASK + 1
+_HIDDEN = _CLAIMS + FOLLOWED
+_ALONE = _HIDDEN + FOLLOWED
 _NUM_ROWS = _ALONE + FOLLOWED + 1
 """Rows of a loop, see `loop_of`."""
-SHARED, LAST_SHARED, BY_OTHERS, WAVES = range(4)
+SHARED, LAST_SHARED, BY_OTHERS, WAVES, AHEAD = range(5)
 """Rows of loads: cycles to load what belongs to a key tile where all cores that have work share the
-memory, and where those of the last wave do; the part that is of other cores; items of a core."""
+memory, and where those of the last wave do; the part in which the memory keeps a core waiting for
+others; items of a core; key tiles of all cores that an item waits for at the start."""
 
 
-def loop_of(
-    single: Cycles, several: Cycles, waits: Any, fixed: Any = 0.0, mask: Any = 0.0
-) -> Cycles:
+class Followed(NamedTuple):
+    """What was seen of items with 1 to FOLLOWED key tiles, [key tiles - 1, columns]."""
+
+    claims: Cycles
+    """When the next item can be claimed."""
+    ends: Cycles
+    """Of an item on an idle core."""
+    hidden: Cycles
+    """Part of it that passes while an equal item before is at work."""
+    more: Cycles
+    """What each further key tile takes, [columns]."""
+
+
+def loop_of(followed: Followed, waits: Any, fixed: Any = 0.0, mask: Any = 0.0) -> Cycles:
     """Return what is known of items, [rows, columns]; a column is an item.
 
-    single, several: what was noted while two equal items ran, one after the other, with one key
-    tile, which nothing hides, and with FOLLOWED. That is of each key tile of the first its end and
-    when its loads were requested, then the end of both items. waits: the part of an item that
-    passes before the memory begins; fixed: the part of a step that does not depend on how many keys
-    it has; mask: cycles of a key tile that the diagonal crosses.
+    waits: the part of an item that passes before the memory begins; fixed: the part of a step that
+    does not depend on how many keys it has; mask: cycles of a key tile that the diagonal crosses.
     """
-    loop = np.empty((_NUM_ROWS, single.shape[1]))
-    loop[_SINGLE:_SEVERAL], loop[_SEVERAL:_WAITS] = single, several
+    loop = np.empty((_NUM_ROWS, len(followed.more)))
     loop[_WAITS], loop[_FIXED], loop[MASK] = waits, fixed, mask
+    loop[_CLAIMS:_HIDDEN], loop[_HIDDEN:_ALONE] = followed.claims, followed.hidden
+    loop[_ALONE:-1], loop[-1] = followed.ends, followed.ends[-1] + followed.more
+    np.maximum.accumulate(loop[_ALONE:], out=loop[_ALONE:])
     return loop
 
 
 @jit_inner
-def fill_alone(loop, column):
-    """Find the cycles of items with 1, 2, ... FOLLOWED + 1 key tiles, each on an idle core.
-
-    Those with fewer or more steps than were followed have fewer or more of those in the middle.
-    """
-    last, whole = _ALONE + FOLLOWED, loop[_WAITS - 2, column]
-    # Slots are used in turn, so two steps together are what repeats. The last one may be another.
-    two = loop[_SEVERAL + 2 * FOLLOWED - 4, column] - loop[_SEVERAL + 2 * FOLLOWED - 8, column]
-    loop[last, column], loop[last - 1, column] = whole + two / 2, whole
-    for tiles in range(FOLLOWED - 2, 0, -1):
-        end = _SEVERAL + 2 * tiles
-        step = loop[end, column] - loop[end - 2, column]
-        loop[_ALONE + tiles, column] = loop[_ALONE + tiles + 1, column] - step
-    loop[_ALONE, column] = loop[_SINGLE + 2, column]
-    for row in range(_ALONE + 1, last + 1):
-        loop[row, column] = max(loop[row, column], loop[row - 1, column])
+def _continued(loop, known, length, column, tiles):
+    """What is known of some key tiles, in between along a line, and beyond with the last slope."""
+    low = min(max(int(tiles), 1), length - 1)
+    before, after = loop[known + low - 1, column], loop[known + low, column]
+    return before + (tiles - low) * (after - before)
 
 
 @jit_inner
@@ -68,16 +70,12 @@ def write_times(loop, column, tiles, masked, loads, own, items_in_flight, times,
     """
     whole, fixed, more = int(tiles), loop[_FIXED, column], loop[MASK, column] * masked
     worked = tiles if whole == tiles else whole + fixed + (1 - fixed) * (tiles - whole)
-    low = min(max(int(worked), 1), FOLLOWED)
-    before, after = loop[_ALONE + low - 1, column], loop[_ALONE + low, column]
-    alone = before + (worked - low) * (after - before)
-    # Part of it passes while the item before is at work.
-    one = 2 * loop[_SINGLE + 2, column] - loop[_SINGLE + 3, column]
-    several = 2 * loop[_WAITS - 2, column] - loop[_WAITS - 1, column]
-    hidden = min(max(one + min(worked - 1, 1.0) * (several - one), 0.0), alone)
-    # One tile, and the loads of all others at the fair share.
+    alone = _continued(loop, _ALONE, FOLLOWED + 1, column, worked)
+    hidden = min(max(_continued(loop, _HIDDEN, FOLLOWED, column, worked), 0.0), alone)
+    # One tile, behind what all ask for at the start, and the other loads at the fair share.
     shared = loads[SHARED, own]
-    alone_or_slowed = max(alone, loop[_ALONE, column] + (tiles - 1) * shared)
+    slowed = loop[_ALONE, column] + max(0.0, tiles - loads[AHEAD, own]) * shared
+    alone_or_slowed = max(alone, slowed)
     waits = loop[_WAITS, column]
     least = (alone_or_slowed + more - waits) / items_in_flight
     by_others, waves, steps = loads[BY_OTHERS, own], loads[WAVES, own] * tiles, alone - hidden
@@ -90,16 +88,13 @@ def write_times(loop, column, tiles, masked, loads, own, items_in_flight, times,
     times[STEPS, place] = max(own_steps + more, least)
     times[LAST_STEPS, place] = max(last_steps + more, least)
     times[WAITS, place] = waits
-    low = min(low, FOLLOWED - 1)
-    before = loop[_SINGLE + 1 if low == 1 else _SEVERAL + 2 * low - 1, column]
-    after = loop[_SEVERAL + 2 * low + 1, column]
     period = loop[_ALONE + FOLLOWED, column] - loop[_ALONE + FOLLOWED - 1, column]
-    times[CLAIMS, place] = (before + (worked - low) * (after - before)) * max(1.0, shared / period)
+    claims = _continued(loop, _CLAIMS, FOLLOWED, column, worked)
+    times[CLAIMS, place] = claims * max(1.0, shared / period)
 
 
 @jit
 def fill_times(loop, tiles, loads, items_in_flight, times):
     """Write the times of one item of each candidate, with so many key tiles."""
     for own in range(len(tiles)):
-        fill_alone(loop, own)
         write_times(loop, own, tiles[own], 0, loads, own, items_in_flight, times, own)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.kernels.attention.flash.loop import WAVES, fill_alone, write_times
+from accelsim.kernels.attention.flash.loop import WAVES, write_times
 from accelsim.kernels.estimate.placement import ALONE, STEPS, last_end
 from accelsim.runtime.jit import jit, jit_inner
 
@@ -50,8 +50,6 @@ def placed(
 
 @jit
 def _place(run, cuts, loop, loads, found, is_done, times, cores, rank):
-    for column in range(loop.shape[1]):
-        fill_alone(loop, column)
     for own in range(len(is_done)):
         _bound(own, run, cuts, loop, loads, found, times)
     for way in range(NUM_WAYS):

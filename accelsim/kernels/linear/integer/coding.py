@@ -56,14 +56,20 @@ class Coding(NamedTuple):
 
     @classmethod
     def of(cls, machine: MachineSpec, parameters: QuantizedParameters, plan: Plan) -> "Coding":
-        """Choose the tiles of X: whole rows, as far as they fit, where a row is read twice."""
+        """Choose the tiles of X: whole rows, as far as they fit, where a row is read twice.
+
+        None is larger than the share of a core.
+        """
+        m, k, is_dynamic = plan.problem.m, plan.problem.k, plan.scheme.is_dynamic
         elements = int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES)
         elements = 1 << max(elements, _FEWEST_ELEMENTS).bit_length() - 1
-        widest = elements if plan.scheme.is_dynamic else elements // _FEWEST_ROWS
+        share = max(m, _FEWEST_ROWS) * k // machine.cores
+        elements = min(elements, max(share, k if is_dynamic else _FEWEST_ELEMENTS))
+        widest = elements if is_dynamic else elements // _FEWEST_ROWS
         if plan.rotation:
             widest = max(plan.rotation, widest // plan.rotation * plan.rotation)
-        tile_k = min(plan.problem.k, widest)
-        return cls(parameters, plan, min(plan.problem.m, max(1, elements // tile_k)), tile_k)
+        tile_k = min(k, widest)
+        return cls(parameters, plan, min(m, max(1, elements // tile_k)), tile_k)
 
     def allocate(self, builder: ProgramBuilder) -> dict[str, Buffer]:
         """Declare the buffers: none if the producer of X has made the codes."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels.integer.chunks import even_groups, spans_of
+from accelsim.kernels.integer.chunks import even_groups, products_of, spans_of
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.operands import (
     check_activations,
@@ -20,6 +20,7 @@ from accelsim.kernels.linear.integer.parameters import (
     input_groups,
 )
 from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
+from accelsim.kernels.linear.integer.tiles import panel_sizes
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
 from accelsim.quantization.codes import Quantized, Values, reciprocal
 from accelsim.workload.problem import GemmProblem
@@ -50,7 +51,8 @@ def grouped_plan(
         groups = input_groups(parameters, tensors)
         options, spans = groups.options, list(groups.spans(problem.m))
         group, known = groups.group[: len(spans)], _known(parameters, tensors, groups, len(spans))
-    work = Work(drains=options.groups) if drains else Work(shifts=options.groups - 1)
+    sizes = panel_sizes(problem, parameters).tolist()
+    work = Work(drains=products_of(group, sizes)) if drains else Work(shifts=options.groups - 1)
     # The scale of the output is that of the last group.
     worth = 2.0 ** np.arange(options.groups)[::-1]
     statistics = {"groups_used": float(np.mean([len(np.unique(own)) for own in group]))}

@@ -30,8 +30,10 @@ class Work(NamedTuple):
 
     shifts: int = 0
     """Doublings of the sums in one panel of channels."""
-    drains: int = 0
-    """Products of one panel that are drained each; 0: one product, drained after all panels."""
+    drains: tuple[tuple[int, float], ...] = ()
+    """For every size of a panel, the products of all panels, which are drained each: one for each
+    group that has channels in it, in the mean of all chunks. Empty: one product, drained after all
+    panels."""
 
 
 class Scheme(NamedTuple):

@@ -10,6 +10,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, fitting
 from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.estimate.memory import miss_cycles
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Scheme
 from accelsim.kernels.linear.tiles import Cost, Sizes, balanced, check_packing, fastest_of
@@ -88,8 +89,7 @@ def _candidates(
     longest = max(stop - start for _, start, stop in scheme.spans)
     sides_m = _asked(parameters.tile_m, problem.m, balanced(longest, _SIDES))
     sides_n = _asked(parameters.tile_n, problem.n, balanced(problem.n, _SIDES))
-    panels = _asked(parameters.tile_k, problem.k, _panels(problem))
-    grid = np.meshgrid(sides_m, sides_n, panels, indexing="ij")
+    grid = np.meshgrid(sides_m, sides_n, panel_sizes(problem, parameters), indexing="ij")
     tile_m, tile_n, tile_k = (each.ravel() for each in grid)
     blocks = [_blocks(ceil_div(problem.n, int(n)), cores) for n in sides_n]
     block = np.array([blocks[at] for at in np.searchsorted(-sides_n, -tile_n)])
@@ -102,8 +102,10 @@ def _asked(size: int | None, length: int, chosen: Sizes) -> Sizes:
     return np.array([min(size, length)]) if size else chosen
 
 
-def _panels(problem: GemmProblem) -> Sizes:
+def panel_sizes(problem: GemmProblem, parameters: QuantizedParameters) -> Sizes:
     """Return the channels of a panel: all, or equal shares that begin with a whole byte."""
+    if parameters.tile_k:
+        return np.array([min(parameters.tile_k, problem.k)])
     sizes, panels = [problem.k], 2
     while (channels := ceil_div(problem.k, panels)) >= _NARROWEST_PANEL:
         sizes.append(ceil_div(channels, _NARROWEST_PANEL) * _NARROWEST_PANEL)
@@ -127,17 +129,22 @@ def _estimate(work: Work, tiles: Tiles) -> Cost:
     """Return cycles and bytes loaded: all work items over the cores, each at its slowest unit.
 
     An item has the rows of its tile, which the end of a chunk may cut short. The busiest core has
-    its share of the work, and of the items so tall or taller it has a whole number.
+    its share of the work, and of the items so tall or taller it has a whole number. What an
+    item takes alone, beyond the step to the next one, passes once.
     """
     cores = work.machine.cores
     blocks = ceil_div(ceil_div(work.problem.n, tiles.n), tiles.block)
     rows, counts = _tile_rows(work.scheme, tiles.m)
     counts = counts * blocks
     active_cores = np.minimum(cores, counts.sum(0))
-    cycles, loads = _item(work, tiles, rows, active_cores)
+    alone, step, loads = _item(work, tiles, rows, active_cores)
+    in_flight = work.machine.items_in_flight
+    cycles = np.maximum(step, alone / in_flight)
     together: Any = counts.cumsum(0)
     so_tall = np.where(counts > 0, ceil_div(together, cores) * cycles, 0)
     run = np.maximum(so_tall.max(0), (counts * cycles).sum(0) / cores)
+    if in_flight > 1:
+        run = run + np.maximum(0, alone - cycles)[0]
     steps = counts.sum(0) * tiles.block * ceil_div(work.problem.k, tiles.k)
     return Cost(run, (counts * loads).sum(0), steps)
 
@@ -163,18 +170,19 @@ def _heights(scheme: Scheme, tile_m: int) -> Counter[int]:
     return +counts
 
 
-def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, Any]:
-    """Return cycles and bytes loaded of items of `rows` while `active_cores` have one each."""
+def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, Any, Any]:
+    """Return of items of `rows`, while `active_cores` have one each, the cycles of one alone, those
+    from one to the next, and the bytes loaded."""
     problem, machine, parameters, own = *work[:3], work.scheme.work
     panels = ceil_div(problem.k, tiles.k)
-    passes = max(1, own.drains)
+    products = _products(own.drains, tiles.k) if own.drains else panels
     bits = (parameters.activation_bits, parameters.weight_bits)
     product = OpCosts(machine).int_product(
-        rows, tiles.n, ceil_div(tiles.k, passes), own.shifts, bits
+        rows, tiles.n, np.ceil(tiles.k * panels / products), own.shifts, bits
     )
     outputs = rows * tiles.n
-    drains = panels * own.drains + 1
-    lanes = machine.vector.lanes.get(Format.FP32, 1)
+    drains = products * bool(own.drains) + 1
+    lanes, miss = machine.vector.lanes.get(Format.FP32, 1), miss_cycles(machine)
     vector = drains * _VECTOR_OPS * (ceil_div(outputs, lanes) + machine.vector.issue_cycles)
     move = drains * outputs * 4 / machine.accumulator.bandwidth
     rate = np.minimum(machine.load.bandwidth, machine.hbm_bytes_per_cycle / active_cores)
@@ -182,5 +190,19 @@ def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, 
     w_bytes = tiles.n * problem.k * bits[1] / BITS_PER_BYTE
     # With several panels, the rows of X come again for every column tile.
     loads = tiles.block * w_bytes + x_bytes * np.where(panels > 1, tiles.block, 1)
-    slowest = np.maximum(panels * passes * product, np.maximum(vector, move))
-    return np.maximum(tiles.block * slowest, loads / rate), loads
+    slowest = np.maximum(products * product, np.maximum(vector, move))
+    work_cycles, first = tiles.block * slowest, (w_bytes + x_bytes) / panels / rate
+    stored = outputs * problem.output_dtype.bits / BITS_PER_BYTE / machine.store.bandwidth
+    alone = np.maximum(first + work_cycles, loads / rate + slowest / panels) + 2 * miss + stored
+    # With an even number of cores, the items of a core come to the same slot again and again.
+    is_held = (panels == 1) & (machine.cores % 2 == 0)
+    held = x_bytes + np.where(tiles.block > 1, 0, w_bytes)
+    step = work_cycles + np.where(is_held, miss + held / rate, 0)
+    return alone, np.maximum(step, loads / rate), loads
+
+
+def _products(drains: tuple[tuple[int, float], ...], tile_k: Sizes) -> Any:
+    """Return the products of all panels of each tiling."""
+    sizes, places = np.unique(tile_k, return_inverse=True)
+    of_size = dict(drains)
+    return np.array([of_size[size] for size in sizes.tolist()])[places]

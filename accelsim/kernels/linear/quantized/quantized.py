@@ -31,6 +31,7 @@ import numpy as np
 
 from accelsim.config.spec import Spec
 from accelsim.errors import QuantizationError
+from accelsim.kernels.integer.chunks import products_of
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
@@ -49,6 +50,7 @@ from accelsim.kernels.linear.integer.steps import (
     tiles_of,
     write_output,
 )
+from accelsim.kernels.linear.integer.tiles import panel_sizes
 from accelsim.kernels.linear.quantized.requantized import requantized
 from accelsim.kernels.linear.rotation import RotationParameters, rotated
 from accelsim.program import language as al
@@ -137,14 +139,15 @@ def uniform_plan(
 ) -> Plan:
     """Return how a linear is computed; peaks: calibrated magnitude of every channel [k]."""
     is_by_channel = parameters.activation_scale == "channel"
-    work = Work(drains=problem.k if is_by_channel else 0)
+    group, sizes = np.arange(problem.k)[None], panel_sizes(problem, parameters).tolist()
+    work = Work(drains=products_of(group, sizes) if is_by_channel else ())
     scheme = Scheme([Span(0, 0, problem.m)], work, range_of=_RANGES[parameters.activation_scale])
     steps = None if peaks is None else _steps(parameters, peaks)
     known = {} if tensors is None else _known(parameters, tensors, steps)
     if not is_by_channel:
         return Plan(problem, scheme, known, quantized)
     factors = np.ones((1, problem.k)) if steps is None else steps
-    return Plan(problem, scheme, known, requantized, np.arange(problem.k)[None], factors)
+    return Plan(problem, scheme, known, requantized, group, factors)
 
 
 def _steps(parameters: UniformParameters, peaks: Values) -> Scales | None:
