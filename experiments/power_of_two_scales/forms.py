@@ -28,7 +28,7 @@ GROUPS = {
 }
 """Bits -> channel groups with the base of every row; in 4 bits a row takes the best of six."""
 
-Encoder = Callable[[Array, ChannelGroups | None], Any]
+Encoder = Callable[[Array, Any], Any]
 """(x [rows, k], groups of its channels) -> what its codes stand for"""
 
 
@@ -71,7 +71,7 @@ def rotation_of(k: int) -> Rotation:
 
 
 def _rows(bits: int, tries: int = 1) -> Encoder:
-    def encode(x: Array, _groups: ChannelGroups | None) -> Any:
+    def encode(x: Array, _groups: None) -> Any:
         if tries == 1:
             return per_row(x, bits).values
         return best_rows(x, np.ones(x.shape[1], np.float32), bits, tries).values
@@ -79,8 +79,7 @@ def _rows(bits: int, tries: int = 1) -> Encoder:
     return encode
 
 
-def _grouped(x: Array, groups: ChannelGroups | None) -> Any:
-    assert groups is not None
+def _grouped(x: Array, groups: ChannelGroups) -> Any:
     return grouped_values(x, groups)
 
 

@@ -2,9 +2,9 @@
 
 `activations`, `both` and `weights` replace the operands of all linears of a real model by what
 their codes stand for: X alone, X and W, W alone. Each writes a table of its name, a row for a
-form, a text and a window. `kernels` runs some forms by `accelsim.evaluate`, and `costs` writes what the linears
-of a small and of a large model take. Absent: all steps. A run that was stopped goes on where it
-stopped. Quality needs the model (`accelsim model fetch smollm2`).
+form, a text and a window. `kernels` runs some forms by `accelsim.evaluate`, and `costs` writes what
+the linears of a small and of a large model take. Absent: all steps. A run that was stopped goes on
+where it stopped. Quality needs the model (`accelsim model fetch smollm2`).
 """
 
 import sys
