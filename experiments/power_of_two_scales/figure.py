@@ -20,6 +20,15 @@ FAMILIES = {
 }
 MARKED = {"activations": "full", "both": "none"}
 FONT = 8
+X_TICKS = [30, 50, 100, 200, 400, 800]
+Y_TICKS = [0, 1, 3, 10, 30, 100, 300, 1_000, 10_000]
+PLACES = {
+    "INT8 row, rotated": ((-3, -17), "left"),
+    "INT4 groups, best of 6": ((-8, -3), "right"),
+    "MXFP4": ((-8, -3), "right"),
+    "NVFP4": ((-8, -3), "right"),
+}
+"""Numbers that would lie on others: offset in points, and alignment."""
 NUMBERS = {name: str(number) for number, name in enumerate(FORMS, 1)}
 PRINTED_WIDTH = 160
 
@@ -85,20 +94,24 @@ def against(
                 linewidth=1,
             )
         if places:
+            offset, side = PLACES.get(str(form), ((7, -3), "left"))
             axes.annotate(
                 NUMBERS[str(form)],
                 (at, places[0]["percent"]),
-                xytext=(7, -3),
+                xytext=offset,
+                ha=side,
                 textcoords="offset points",
                 fontsize=FONT + 1,
                 color=INK,
             )
     dress(axes, title, x_label, CHANGE)
-    axes.set(xscale="log", yscale="symlog")
-    axes.set_yscale("symlog", linthresh=1)
-    axes.set_yticks(
-        [0, 1, 3, 10, 30, 100, 300, 1000], ["0", "1", "3", "10", "30", "100", "300", "1,000"]
-    )
+    axes.set_xscale("log")
+    axes.set_xticks(X_TICKS, [str(tick) for tick in X_TICKS])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(0.85 * cost.min(), 1.25 * cost.max())
+    axes.set_yscale("symlog", linthresh=1, linscale=0.7)
+    axes.set_yticks(Y_TICKS, [f"{tick:,}" for tick in Y_TICKS])
+    axes.set_ylim(-0.7, 8e4)
     axes.axhline(0, color=INK, linewidth=0.8)
 
 
@@ -124,7 +137,12 @@ def time_bars(axes: Axes, frame: pd.DataFrame) -> None:
     other = other[other["phase"] == "prefill"].set_index("form")["us_per_token"] / 1e3
     rows = [list(FORMS).index(form) for form in other.index]
     axes.plot(
-        other, rows, "|", color=INK, markersize=14, label="if the shift takes 2.9 % of an element"
+        other,
+        rows,
+        "|",
+        color=INK,
+        markersize=14,
+        label="if shifters are as small as a synthesis says",
     )
     dress(axes, f"c. Time of a token, {LARGE}, prefill", "ms (pale: X is encoded)", "")
     largest = whole.drop("MXFP8").max()
@@ -169,7 +187,7 @@ def legend(axes: Axes) -> None:
         axes.plot([], [], marker, color=color, label=label)
     axes.plot([], [], "o", color=INK, label="filled: X alone")
     axes.plot([], [], "o", color=INK, fillstyle="none", label="hollow: X and W")
-    axes.legend(fontsize=FONT, frameon=True, edgecolor=GRID, loc="upper right")
+    axes.legend(fontsize=FONT, frameon=True, edgecolor=GRID, loc="upper right", ncols=2)
 
 
 def main(results: Path, out: Path) -> None:
@@ -182,16 +200,16 @@ def main(results: Path, out: Path) -> None:
     figure = new_figure(14, 10)
     panels = figure.subplots(2, 2)
     cost = costs(frame, SMALL, "prefill")
-    where = f"{SMALL}, linears of a prefill"
+    where = f"all linears of {SMALL}, prefill"
     against(
-        panels[0, 0], drawn, cost["us_per_token"], f"a. Quality and time, {where}", "us per token"
+        panels[0, 0], drawn, cost["us_per_token"], "a. Quality and time", f"us per token, {where}"
     )
     against(
         panels[0, 1],
         drawn,
         cost["uj_per_token"],
-        f"b. Quality and energy, {where}",
-        "uJ per token",
+        "b. Quality and energy",
+        f"uJ per token, {where}",
     )
     legend(panels[0, 0])
     time_bars(panels[1, 0], frame)

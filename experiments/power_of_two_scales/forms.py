@@ -130,6 +130,7 @@ FORMS = {
         _block_form("MXINT8", BlockFormat.MXINT8, "aligns sums"),
         _block_form("MXFP8", BlockFormat.MXFP8_E4M3),
         _block_form("MXFP6", BlockFormat.MXFP6_E2M3),
+        _block_form("MXFP6, rotated", BlockFormat.MXFP6_E2M3, is_rotated=True),
         _row_form("INT4 row", 4),
         _row_form("INT4 row, rotated", 4, is_rotated=True),
         _group_form("INT4 groups, best of 6", 4),
