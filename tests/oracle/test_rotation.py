@@ -11,10 +11,19 @@ from accelsim.errors import AccelsimError
 from accelsim.loading import load_machine
 from accelsim.numerics.block_formats import BlockFormat
 from accelsim.program.ops import Op
+from accelsim.quantization.calibration import Calibration, Sampling, provenance_of
+from accelsim.quantization.calibration_file import save_calibration
+from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.quantization.rotation import hadamard_rotation
 from accelsim.quantization.schemes import per_row, per_tensor
 from tests.oracle import mx_statements as stated
-from tests.oracle.linear_statements import linear, uniform_result, weights_of
+from tests.oracle.linear_statements import (
+    linear,
+    requantized_result,
+    shifted_result,
+    uniform_result,
+    weights_of,
+)
 from tests.oracle.recorded import run
 
 MX, ASIC = load_machine("mx-npu"), load_machine("tender-asic")
@@ -77,16 +86,75 @@ def test_integers_are_those_of_the_rotated(m, n, k, block, shared, bits, given_a
     )
 
 
-@pytest.mark.parametrize(("kernel", "machine"), [("mx", MX), ("quantized", ASIC)])
-def test_butterflies_are_counted(kernel, machine):
+forms = st.sampled_from(
+    [
+        {"base": "row", "candidates": 1},
+        {"base": "row", "candidates": 1, "use_bias": True},
+        {"base": "row", "candidates": 6},
+        {"base": "static", "use_bias": True},
+    ]
+)
+
+
+@settings(max_examples=40)
+@given(
+    sides, sides, depths, blocks, forms, st.integers(1, 8), st.sampled_from([4, 8]), inputs, seeds
+)
+def test_groups_and_bases_are_those_of_the_rotated(
+    m, n, k, block, form, groups, bits, given_as, seed
+):
+    problem, tensors = linear(m, n, k * 64, seed)
+    own = {"groups": groups, **form}
+    widths = {"activation_bits": bits, "weight_bits": bits, "input": given_as}
+    choices = {"rotation": "hadamard", "rotation_block": block}
+    _, output = run("tender", problem, tensors, machine=ASIC, **own, **widths, **choices)
+    expected, options = turned(tensors, block), GroupOptions(bits=bits, **own)
+    np.testing.assert_array_equal(
+        output, shifted_result(expected, options, weights_of(expected, bits))
+    )
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_a_row_of_several_tiles_is_rotated_tile_by_tile(candidates):
+    """Its base needs all of it, so every tile is loaded and rotated again when it is encoded."""
+    machine = load_machine("tender-asic", {"scratchpad.capacity": "32 KiB"})
+    problem, tensors = linear(5, 9, 1024, seed=6)
+    own = {"groups": 2, "candidates": candidates, "rotation": "hadamard", "rotation_block": 64}
+    program, output = run("tender", problem, tensors, machine=machine, tile_n=8, tile_k=64, **own)
+    assert max(buffer.cols for buffer in program.buffers if buffer.name == "x") < 1024
+    options, expected = GroupOptions(groups=2, candidates=candidates), turned(tensors, 64)
+    np.testing.assert_array_equal(
+        output, shifted_result(expected, options, weights_of(expected, 8))
+    )
+
+
+def test_groups_that_are_drained_are_those_of_the_rotated():
+    problem, tensors = linear(20, 30, 128, seed=5)
+    choices = {"rotation": "hadamard", "groups": 3, "candidates": 2}
+    _, output = run("requantized", problem, tensors, machine=ASIC, **choices)
+    options, expected = GroupOptions(groups=3, candidates=2), turned(tensors, 128)
+    np.testing.assert_array_equal(
+        output, requantized_result(expected, options, weights_of(expected, 8))
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "machine", "own"),
+    [
+        ("mx", MX, {"rotate_on": "vector"}),
+        ("quantized", ASIC, {}),
+        ("tender", ASIC, {}),
+        ("tender", ASIC, {"base": "static"}),
+        ("tender", ASIC, {"candidates": 6}),
+    ],
+)
+def test_butterflies_are_counted(kernel, machine, own):
     """log2(64) stages and one product for every element of X, which is there once."""
     problem, _ = linear(16, 8, 256, seed=0)
-    choices = {"rotation": "hadamard", "rotation_block": 64, "rotate_on": "vector"}
-    if kernel == "quantized":
-        del choices["rotate_on"]
+    choices = {"rotation": "hadamard", "rotation_block": 64}
     elements = []
     for given_choices in ({}, choices):
-        program, _ = run(kernel, problem, None, machine=machine, **given_choices)
+        program, _ = run(kernel, problem, None, machine=machine, **own, **given_choices)
         sizes = program.ops[:, 3] * program.ops[:, 4]
         elements.append([sizes[program.op_codes == op].sum() for op in (Op.ADD, Op.MULTIPLY)])
     added, multiplied = np.subtract(*elements[::-1])
@@ -118,8 +186,9 @@ def test_what_is_not_given_is_chosen():
     program, _ = run("mx", problem, None, machine=MX, rotation="hadamard")
     assert program.parameters["rotation_block"] == 32
     assert program.parameters["rotate_on"] in ("vector", "cube")
-    program, _ = run("quantized", problem, None, machine=ASIC, rotation="hadamard")
-    assert program.parameters["rotation_block"] == 32
+    for kernel in ("quantized", "tender"):
+        program, _ = run(kernel, problem, None, machine=ASIC, rotation="hadamard")
+        assert program.parameters["rotation_block"] == 32
 
 
 def refusal(*arguments, **settings):
@@ -144,3 +213,34 @@ def test_mistakes_are_named(tmp_path):
         "quantized on drawn: found a calibration beside rotation = hadamard, allowed: one of "
         "both; a calibration has the ranges of channels before they are rotated"
     )
+
+
+def calibrated(tensors, options, folder):
+    """Return the file of a calibration on unrotated X, and the tensors it is for."""
+    path = folder / f"{options.groups}.safetensors"
+    groups = channel_groups(tensors.a[None], options)
+    provenance = provenance_of("drawn", [], Sampling(), options)
+    save_calibration(Calibration(provenance, {"layer0.down_input": groups}), path)
+    return str(path), tensors._replace(linear="layer0.down", model="drawn")
+
+
+def test_groups_of_channels_before_they_are_rotated_are_refused(tmp_path):
+    problem, tensors = linear(16, 8, 128, seed=0)
+    path, tensors = calibrated(tensors, GroupOptions(groups=4), tmp_path)
+    choices = {"rotation": "hadamard", "calibration": path}
+    for given_tensors in (tensors, None):
+        assert refusal("tender", problem, given_tensors, machine=ASIC, **choices) == (
+            "tender on drawn: found a calibration with groups = 4, base = row without a bias "
+            "beside rotation = hadamard, allowed: none, or one with groups = 1, base = row without "
+            "a bias; others are of channels before they are rotated"
+        )
+
+
+def test_one_group_with_the_base_of_a_row_is_that_of_any_x(tmp_path):
+    problem, tensors = linear(16, 8, 128, seed=0)
+    options = GroupOptions(bits=4, groups=1, candidates=6)
+    path, named = calibrated(tensors, options, tmp_path)
+    own = {"rotation": "hadamard", "activation_bits": 4}
+    _, by_file = run("tender", problem, named, machine=ASIC, calibration=path, **own)
+    _, without = run("tender", problem, tensors, machine=ASIC, groups=1, candidates=6, **own)
+    np.testing.assert_array_equal(by_file, without)

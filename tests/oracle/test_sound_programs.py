@@ -29,6 +29,7 @@ RUNS = {
         {**GROUPED, "input": "quantized"},
         {**GROUPED, "base": "static", "use_bias": True},
         {**GROUPED, "candidates": 3},
+        {**GROUPED, "candidates": 3, "rotation": "hadamard"},
     ],
     "requantized": [GROUPED, {**GROUPED, "input": "quantized"}],
     "quantized": [{}, {"tile_n": 6, "tile_k": 7}],

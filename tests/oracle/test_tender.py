@@ -137,12 +137,12 @@ def test_several_bases_lose_no_more_than_one_of_what_they_judge_by():
 def test_clipped_codes_are_counted_as_the_calibration_counts_them(form):
     """Calibrated on the X of the problem itself, so that both have seen the same."""
     problem, tensors = linear(40, 30, 70, seed=5)
-    found = tender(problem, tensors, **form)[0].selection
+    found = tender(problem, tensors, **form)[0].statistics
     assert found["codes_clipped"] == found["codes_clipped_in_calibration"] > 0
-    given = tender(problem, tensors, input="quantized", **form)[0].selection
+    given = tender(problem, tensors, input="quantized", **form)[0].statistics
     assert "codes_clipped" not in given
 
 
 def test_nothing_is_clipped_where_the_range_is_that_of_the_row():
     problem, tensors = linear(40, 30, 70, seed=5)
-    assert not [name for name in tender(problem, tensors)[0].selection if "clipped" in name]
+    assert not [name for name in tender(problem, tensors)[0].statistics if "clipped" in name]

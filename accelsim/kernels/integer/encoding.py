@@ -154,7 +154,7 @@ def encode_static(p, phase, k):
         x, wide = tiles_at(at, k)
         factor = al.tile(k.reciprocal, at.turn, 1, at.cols)
         al.load(p, x, k.hbm.x, at.row, at.col)
-        x = _turned(p, x, k)
+        x = rotated_tile(p, x, k)
         al.load(p, factor, k.hbm.reciprocal, at.chunk, at.col)
         if k.has_bias:
             bias = al.tile(k.bias, at.turn, 1, at.cols)
@@ -187,7 +187,7 @@ def encode_dynamic(p, phase, k):
             x, wide = tiles_at(at, k)
             if k.is_shared or k.panels > 1:
                 al.load(p, x, k.hbm.x, at.row, at.col)
-                x = _turned(p, x, k)
+                x = rotated_tile(p, x, k)
             elif k.rotation > 0:
                 x = al.tile(k.turned, 0, at.rows, at.cols)
             al.multiply_column(p, wide, x, factor)
@@ -211,8 +211,8 @@ def tiles_at(at, k):
 
 
 @jit_inner
-def _turned(p, x, k):
-    """Return a tile of X as it is encoded: rotated, if X is."""
+def rotated_tile(p, x, k):
+    """Return a tile of X, loaded, as it is encoded: rotated, if X is."""
     if k.rotation > 0:
         turned = al.tile(k.turned, 0, x.rows, x.cols)
         al.hadamard(p, turned, x, k.rotation)
@@ -229,7 +229,7 @@ def _row_peaks(p, item, k):
         at = piece_at(item, panel, k)
         x, wide = tiles_at(at, k)
         al.load(p, x, k.hbm.x, at.row, at.col)
-        al.magnitude(p, wide, _turned(p, x, k))
+        al.magnitude(p, wide, rotated_tile(p, x, k))
         if panel == 0:
             al.row_max(p, peak, wide)
         else:

@@ -1,12 +1,14 @@
 """The phase that turns X into codes of channel groups whose base every row finds for itself.
 
-A row is centered, its channels are multiplied by 2^group, exactly, and what is then its largest
-magnitude is the base: beside a scale per row that is one product an element more.
+A row is rotated, if X is, and centered, its channels are multiplied by 2^group, exactly, and what
+is then its largest magnitude is the base: beside a scale per row that is one product an element
+more.
 """
 
 from accelsim.kernels.integer.encoding import (
     Layout,
     piece_at,
+    rotated_tile,
     row_factors,
     store_codes,
     tiles_at,
@@ -55,10 +57,11 @@ def row_bases(p, item, k):
 
 @jit_inner
 def scaled_tile(p, at, k):
-    """Return a tile of X, loaded, less its bias, every channel times 2^group."""
+    """Return a tile of X, loaded and rotated, less its bias, every channel times 2^group."""
     x, wide = tiles_at(at, k)
     factor = al.tile(k.reciprocal, at.turn, 1, at.cols)
     al.load(p, x, k.hbm.x, at.row, at.col)
+    x = rotated_tile(p, x, k)
     al.load(p, factor, k.hbm.reciprocal, at.chunk, at.col)
     if k.has_bias:
         bias = al.tile(k.bias, at.turn, 1, at.cols)

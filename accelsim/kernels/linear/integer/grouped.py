@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.errors import QuantizationError
 from accelsim.kernels.integer.chunks import even_groups, products_of, spans_of
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.operands import (
@@ -21,6 +22,7 @@ from accelsim.kernels.linear.integer.parameters import (
 )
 from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
 from accelsim.kernels.linear.integer.tiles import panel_sizes
+from accelsim.kernels.linear.rotation import rotated
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
 from accelsim.quantization.codes import Quantized, Values, reciprocal
 from accelsim.workload.problem import GemmProblem
@@ -37,8 +39,43 @@ def grouped_plan(
 ) -> Plan:
     """Calibrate or load the groups and quantize the weights; raises QuantizationError.
 
-    drains: the sums of every group leave the array; if not, it doubles them between two groups.
+    drains: the sums of every group leave the array; if not, it doubles them between two groups. If
+    X is rotated, groups are those of the rotated X.
     """
+    rotation, kernel = parameters.rotation_of(problem), product.__name__
+    if rotation is not None:
+        _check_calibration(parameters, f"{kernel} on {problem.name}")
+    given = None if tensors is None else tensors.a
+    if tensors is not None:
+        check_activations(tensors)
+        tensors = rotated(tensors, rotation)
+    plan = _plan(problem, parameters, tensors, product, drains=drains)
+    return plan.of_rotated(rotation, given)
+
+
+def _check_calibration(parameters: GroupedParameters, name: str) -> None:
+    """Refuse the groups of an X that was not rotated; one group with the base of a row is any."""
+    if parameters.calibration is None:
+        return
+    options = group_options(parameters)
+    if (options.groups, options.base, options.use_bias) != (1, "row", False):
+        bias = "with" if options.use_bias else "without"
+        raise QuantizationError(
+            f"{name}: found a calibration with groups = {options.groups}, base = {options.base} "
+            f"{bias} a bias beside rotation = {parameters.rotation}, allowed: none, or one with "
+            f"groups = 1, base = row without a bias; others are of channels before they are rotated"
+        )
+
+
+def _plan(
+    problem: GemmProblem,
+    parameters: GroupedParameters,
+    tensors: GemmTensors | None,
+    product: Callable[..., None],
+    *,
+    drains: bool,
+) -> Plan:
+    """Return the plan of X and W as they are quantized."""
     known: Known = {}
     groups: ChannelGroups | None = None
     group: NDArray[Any]
@@ -47,7 +84,6 @@ def grouped_plan(
         spans = spans_of(options.chunk_starts(problem.m), problem.m)
         group = even_groups(options.groups, problem.k, len(spans))
     else:
-        check_activations(tensors)
         groups = input_groups(parameters, tensors)
         options, spans = groups.options, list(groups.spans(problem.m))
         group, known = groups.group[: len(spans)], _known(parameters, tensors, groups, len(spans))

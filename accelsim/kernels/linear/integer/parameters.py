@@ -1,5 +1,6 @@
 """Parameters of quantized linears, and the calibration that they name."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field
 from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.errors import QuantizationError
 from accelsim.kernels.files import find_parameter_file
+from accelsim.kernels.linear.rotation import RotationParameters
 from accelsim.numerics.formats import Format
 from accelsim.quantization.calibration import Calibration
 from accelsim.quantization.calibration_file import load_calibration
@@ -56,7 +58,7 @@ class QuantizedParameters(Spec):
         return CODE_FORMATS[self.activation_bits], CODE_FORMATS[self.weight_bits]
 
 
-class GroupedParameters(QuantizedParameters):
+class GroupedParameters(RotationParameters, QuantizedParameters):
     """Choices of the linears whose input channels are in groups.
 
     Beside a calibration file, what is given must agree with the file.
@@ -92,7 +94,7 @@ class GroupedParameters(QuantizedParameters):
 
     @property
     def _asked(self) -> dict[str, Any]:
-        names = set(GroupedParameters.model_fields) - set(QuantizedParameters.model_fields)
+        names = [field.name for field in fields(GroupOptions) if field.name != "bits"]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def check_agreement(self, calibrated: GroupOptions) -> None:

@@ -10,6 +10,8 @@ from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.operands import Doubles
 from accelsim.program.builder import ProgramBuilder
 from accelsim.quantization.channel_groups import Span
+from accelsim.quantization.codes import Values
+from accelsim.quantization.rotation import Rotation
 from accelsim.workload.problem import GemmProblem
 
 Beside = Callable[[ProgramBuilder, Any], tuple[Any, ...]]
@@ -88,6 +90,14 @@ class Plan(NamedTuple):
     """Values of parameters that were left to the kernel or to a calibration."""
     statistics: Mapping[str, float] = {}
     """What else there is to tell of it."""
+
+    def of_rotated(self, rotation: Rotation | None, x: Values | None) -> "Plan":
+        """Return this plan of operands that were rotated, which begins with x [m, k] as it is."""
+        if rotation is None:
+            return self
+        known = self.known if x is None else {**self.known, "x": x}
+        chosen = {**self.chosen, "rotation_block": rotation.block}
+        return self._replace(known=known, rotation=rotation.block, chosen=chosen)
 
     @property
     def growth(self) -> Doubles | None:

@@ -109,17 +109,12 @@ class Quantized(QuantizedLinear):
                 f"channels before they are rotated"
             )
         if tensors is None:
-            plan = uniform_plan(problem, parameters, None, None)
-        else:
-            check_activations(tensors)
-            turned = rotated(tensors, rotation)
-            if parameters.is_calibrated:
-                peaks = input_peaks(parameters, turned)
-            plan = uniform_plan(problem, parameters, turned, peaks)
-            plan = plan._replace(known={**plan.known, "x": tensors.a})
-        if rotation is None:
-            return plan
-        return plan._replace(rotation=rotation.block, chosen={"rotation_block": rotation.block})
+            return uniform_plan(problem, parameters, None, None).of_rotated(rotation, None)
+        check_activations(tensors)
+        turned = rotated(tensors, rotation)
+        if parameters.is_calibrated:
+            peaks = input_peaks(parameters, turned)
+        return uniform_plan(problem, parameters, turned, peaks).of_rotated(rotation, tensors.a)
 
 
 _RANGES: Mapping[str, RangeOf] = {

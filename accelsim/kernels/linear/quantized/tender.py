@@ -15,7 +15,8 @@ Codes of X come from `base`. `static`: the range of every group is calibrated, a
 the default, which is not in the paper: only groups are, and every row finds its own base in the run
 (`accelsim.quantization.channel_groups`), which costs one product an element on the vector unit
 beside a scale per row; the base of the row leaves the sum. With `candidates` a row tries several,
-at eight vector ops an element each.
+at eight vector ops an element each. With `rotation: hadamard` blocks of channels are rotated first
+(`linear.rotation`), and groups are those of the rotated X.
 
 HBM traffic in bytes, with codes of a and w bits, R row tiles in C chunks, P panels of k, and B
 blocks of the T column tiles of t_n columns: loads X, 4 k for the reciprocal, or 2^group, of each
