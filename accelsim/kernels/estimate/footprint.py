@@ -11,10 +11,11 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.tiling import capacity_bytes
 from accelsim.numerics.formats import Format
 from accelsim.program.program import Memory
-from accelsim.program.recording import Buffer
+from accelsim.program.recording import Buffer, Tensor
 from accelsim.units import BITS_PER_BYTE, ceil_div
 
 Sizes = npt.NDArray[np.int64]
+_NO_TENSOR = Tensor(0, 0, 0, 0, 0, 0, None)
 
 
 class Size(NamedTuple):
@@ -84,8 +85,13 @@ class Footprint:
         """Take no room on chip."""
         return _no_buffer(fmt)
 
-    def tensor(self, *_: Any) -> None:
+    def tensor(self, *_: Any) -> Tensor:
         """Take no room on chip."""
+        return _NO_TENSOR
+
+    def no_tensor(self, fmt: Format = Format.FP32) -> Tensor:
+        """Take no room on chip."""
+        return _NO_TENSOR
 
     def index_buffer(self, name: str, capacity: Any, *, slots: Any = 1) -> Buffer:
         """Add the bytes of `slots` tiles of `capacity` row numbers."""

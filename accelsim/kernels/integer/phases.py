@@ -22,11 +22,16 @@ Phase = list[Loop]
 
 def record_phases(builder: ProgramBuilder, phases: list[Phase]) -> Program:
     """Record one phase after the other; those without a loop are left out."""
+    return builder.record(*in_turn(phases))
+
+
+def in_turn(phases: list[Phase]) -> tuple[Callable[..., None], int, list[Phase]]:
+    """Return what `ProgramBuilder.record` takes to record one phase after the other."""
     items = sum(loop.items for phase in phases for loop in phase)
-    return builder.record(_in_turn, items, [phase for phase in phases if phase])
+    return _one_by_one, items, [phase for phase in phases if phase]
 
 
-def _in_turn(p: Recorder, phases: list[Phase]) -> None:
+def _one_by_one(p: Recorder, phases: list[Phase]) -> None:
     for number, phase in enumerate(phases):
         for loop in phase:
             loop.kernel(p, number, *loop.arguments)

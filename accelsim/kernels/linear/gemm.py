@@ -5,14 +5,13 @@ ranges of k (split-K) every range stores its 32-bit sums, s m n 4 bytes, which a
 An L2 turns repeated reads into hits, the more so the better `swizzle` suits it.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from accelsim.config.spec import Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
@@ -22,16 +21,14 @@ from accelsim.kernels.linear.gemm_tiles import (
     merged_rows,
     range_steps,
 )
-from accelsim.kernels.linear.tiles import Tiles
+from accelsim.kernels.linear.product import ProductKernel, Workspace
+from accelsim.kernels.linear.tiles import Choice, Tiles, declare
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
-from accelsim.workload.tensors import GemmTensors
 
 _INT32_LIMIT = 2**31
 
@@ -128,110 +125,77 @@ def _merge(p, at, k):
     al.store(p, k.hbm.c, at.row, at.col, merged)
 
 
-class Gemm(Kernel):
+_Workspace = Workspace[GemmProblem, GemmParameters]
+
+
+class Gemm(ProductKernel):
     """Matrix product."""
 
     name: ClassVar[str] = "gemm"
     summary: ClassVar[str] = "matrix product, output-stationary, double-buffered"
-    problem_kind: ClassVar[str] = "gemm"
     parameters: ClassVar[type[Spec]] = GemmParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: GemmParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, C [m, n]."""
-        name = f"gemm on {problem.name}"
-        formats = formats_of(problem, parameters)
-        _check_accumulator(name, problem)
-        tiles = choose_tiles(problem, machine, parameters).tiles
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        layout = _layout_of(builder, problem, parameters, tiles, tensors)
+    def check(cls, problem: GemmProblem) -> None:
+        """Refuse integer sums that some input could push out of the 32-bit accumulator."""
+        if problem.dtype.is_integer:
+            worst = problem.k * 4 ** (problem.dtype.bits - 1)
+            if worst >= _INT32_LIMIT:
+                raise DoesNotFitError(
+                    f"gemm on {problem.name}: sums over k = {problem.k} products of "
+                    f"{problem.dtype} can reach {worst}, more than a 32-bit accumulator holds"
+                )
+
+    @classmethod
+    def choose(
+        cls, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
+    ) -> Choice:
+        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+        return choose_tiles(problem, machine, parameters)
+
+    @classmethod
+    def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:
+        """Place A, B and C, and declare the tiles of the phases that there are."""
+        problem, tiles, b_layout = at.problem, at.tiles, at.parameters.b_layout
+        formats = formats_of(problem, at.parameters)
+        merging = {"total": formats[1], "part": formats[1], "merged": formats[2]}
+        none = {name: at.builder.no_buffer(fmt) for name, fmt in merging.items()}
+        layout = Layout(
+            m=problem.m,
+            n=problem.n,
+            depth=problem.k,
+            tiles=tiles,
+            range_steps=range_steps(tiles, problem.k),
+            is_transposed=b_layout == "nk",
+            merge_m=merged_rows(tiles),
+            hbm=_operands_of(at, formats),
+            **none | declare(at.builder, buffers_of(tiles, formats, b_layout)),
+        )
         columns = ceil_div(problem.n, tiles.n)
         items = ceil_div(problem.m, tiles.m) * columns * tiles.splits
         if tiles.splits > 1:
             items += ceil_div(problem.m, layout.merge_m) * columns
-        program = builder.record(gemm, items, layout)
-        return program.with_parameters(**_chosen(tiles, formats)), layout.hbm.c.data
+        return gemm, items, layout
 
     @classmethod
-    def estimated_cycles(
-        cls, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
-    ) -> float:
-        """Return the time that the chosen tiles should take; raises DoesNotFitError."""
-        return choose_tiles(problem, machine, parameters).cycles
-
-    @classmethod
-    def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
-        """Return A B in float64."""
-        return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
+    def chosen(cls, at: _Workspace) -> dict[str, int | str]:
+        """Return the values of the parameters that may be left to the kernel."""
+        walk = {"splits": at.tiles.splits, "stages": at.tiles.stages, "swizzle": at.tiles.swizzle}
+        output = formats_of(at.problem, at.parameters)[2]
+        return {**super().chosen(at), **walk, "output_format": str(output)}
 
 
-def _chosen(tiles: Tiles, formats: tuple[Format, Format, Format]) -> dict[str, int | str]:
-    """Return the values of the parameters that may be left to the kernel."""
-    sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k, "splits": tiles.splits}
-    walk = {"stages": tiles.stages, "swizzle": tiles.swizzle}
-    return {**sizes, **walk, "output_format": str(formats[2])}
-
-
-def _check_accumulator(name: str, problem: GemmProblem) -> None:
-    """Refuse integer sums that some input could push out of the 32-bit accumulator."""
-    if problem.dtype.is_integer:
-        worst = problem.k * 4 ** (problem.dtype.bits - 1)
-        if worst >= _INT32_LIMIT:
-            raise DoesNotFitError(
-                f"{name}: sums over k = {problem.k} products of {problem.dtype} can reach {worst}, "
-                f"more than a 32-bit accumulator holds"
-            )
-
-
-def _layout_of(
-    builder: ProgramBuilder,
-    problem: GemmProblem,
-    parameters: GemmParameters,
-    tiles: Tiles,
-    tensors: GemmTensors | None,
-) -> Layout:
-    """Declare tensors, and the buffers of the phases that there are."""
-    formats = formats_of(problem, parameters)
-    hbm = _declare_operands(builder, problem, parameters, tiles.splits, tensors)
-    sizes = buffers_of(tiles, formats, parameters.b_layout)
-    buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
-    merging = {"total": formats[1], "part": formats[1], "merged": formats[2]}
-    return Layout(
-        m=problem.m,
-        n=problem.n,
-        depth=problem.k,
-        tiles=tiles,
-        range_steps=range_steps(tiles, problem.k),
-        is_transposed=parameters.b_layout == "nk",
-        merge_m=merged_rows(tiles),
-        hbm=hbm,
-        **{name: builder.no_buffer(fmt) for name, fmt in merging.items()} | buffers,
-    )
-
-
-def _declare_operands(
-    builder: ProgramBuilder,
-    problem: GemmProblem,
-    parameters: GemmParameters,
-    splits: int,
-    tensors: GemmTensors | None,
-) -> _Operands:
+def _operands_of(at: _Workspace, formats: tuple[Format, Format, Format]) -> _Operands:
     """Place the matrices in HBM; sums of ranges only where there are several."""
-    m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
-    _, accumulator, output = formats_of(problem, parameters)
-    b_data, b_shape = tensors and tensors.b, (k, n)
-    if parameters.b_layout == "nk":
-        b_data, b_shape = tensors and np.ascontiguousarray(tensors.b.T), (n, k)
-    a = builder.tensor("a", "input", m, k, dtype, tensors and tensors.a)
-    b = builder.tensor("b", "input", *b_shape, dtype, b_data)
-    c = builder.tensor("c", "output", m, n, output)
+    m, n, k, splits = at.problem.m, at.problem.n, at.problem.k, at.tiles.splits
+    dtype, accumulator, output = formats
+    b_data, b_shape = at.tensors and at.tensors.b, (k, n)
+    if at.parameters.b_layout == "nk":
+        b_data, b_shape = at.tensors and np.ascontiguousarray(at.tensors.b.T), (n, k)
+    a = at.builder.tensor("a", "input", m, k, dtype, at.tensors and at.tensors.a)
+    b = at.builder.tensor("b", "input", *b_shape, dtype, b_data)
+    c = at.builder.tensor("c", "output", m, n, output)
     sums = c
     if splits > 1:
-        sums = builder.tensor("sums", "intermediate", splits * m, n, accumulator)
+        sums = at.builder.tensor("sums", "intermediate", splits * m, n, accumulator)
     return _Operands(a, b, c, sums)

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from accelsim.config.spec import Size, Spec
+from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.choice import choose
 from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.tiles import (
     BufferSize,
     Choice,
@@ -35,15 +36,9 @@ _MERGED_ELEMENTS = 4096
 """Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
 
 
-class GemmParameters(Spec):
+class GemmParameters(TileParameters):
     """Choices of the gemm kernel."""
 
-    tile_m: Size | None = None
-    """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: Size | None = None
-    """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: Size | None = None
-    """Depth of one step, in elements; absent: chosen."""
     tile_sizes: TileSizes = "balanced"
     """Rows and columns that are tried: multiples of 16 that cut the matrix into pieces of about
     equal size, powers of two, or those of products of Hopper's warp groups, multiples of 64 along
@@ -145,8 +140,7 @@ def _fitting(
     name: str, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
 ) -> Tiles:
     """Return the tilings to choose from."""
-    asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    tiles = candidates(problem, asked, parameters.tile_sizes)
+    tiles = candidates(problem, parameters.tile, parameters.tile_sizes)
     tiles = with_two_accumulators(tiles, machine)._replace(swizzle=parameters.swizzle or 1)
     steps = ceil_div(problem.k, tiles.k)
     splits = parameters.splits

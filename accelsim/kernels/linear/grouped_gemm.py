@@ -18,14 +18,13 @@ import numpy as np
 from accelsim.config.spec import MAX_SIZE, Size, Spec
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
-from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced
+from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
+from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
@@ -36,15 +35,11 @@ _HEIGHTS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
 """Rows of a tile that are tried, and for the longest expert what cuts it as evenly."""
 
 
-class GroupedGemmParameters(Spec):
+class GroupedGemmParameters(TileParameters):
     """Choices of the grouped kernel."""
 
     tile_m: Size | None = None
     """Rows of a tile of A and C, to which the rows of an expert are padded; absent: chosen."""
-    tile_n: Size | None = None
-    """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: Size | None = None
-    """Depth of one step, in elements; absent: chosen."""
     tile_sizes: TileSizes = "balanced"
     """Columns that are tried, as those of `gemm`."""
     stages: Size | None = None
@@ -67,7 +62,7 @@ class Layout(NamedTuple):
     depth: int
     a_tile: Buffer
     b_tile: Buffer
-    acc: Buffer
+    acc_tile: Buffer
     c_tile: Buffer
 
 
@@ -78,7 +73,7 @@ def grouped_gemm(p, k):
         al.begin_item(p, 0)
         row, rows, expert, col = k.items[item]
         cols = min(k.tiles.n, k.c.cols - col)
-        acc = al.tile(k.acc, item, k.tiles.m, cols)
+        acc = al.tile(k.acc_tile, item, k.tiles.m, cols)
         _sum_products(p, acc, row, rows, expert, col, k)
         c = al.tile(k.c_tile, item, rows, cols)
         al.move(p, c, al.rows_from(acc, 0, rows))
@@ -103,7 +98,10 @@ def _sum_products(p, acc, row, rows, expert, col, k):
             al.matmul(p, acc, a, b, step > 0)
 
 
-class GroupedGemm(Kernel):
+_Workspace = Workspace[GroupedGemmProblem, GroupedGemmParameters]
+
+
+class GroupedGemm(ProductKernel):
     """Products of experts."""
 
     name: ClassVar[str] = "grouped_gemm"
@@ -112,28 +110,49 @@ class GroupedGemm(Kernel):
     parameters: ClassVar[type[Spec]] = GroupedGemmParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GroupedGemmProblem,
-        machine: MachineSpec,
-        parameters: GroupedGemmParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, C [rows of all experts, n]."""
-        tiles = _choose(problem, machine, parameters).tiles
-        name = f"grouped_gemm on {problem.name}"
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        layout = _layout_of(builder, problem, parameters, tiles, tensors)
-        program = builder.record(grouped_gemm, len(layout.items), layout)
-        sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k, "stages": tiles.stages}
-        return program.with_parameters(**sizes), layout.c.data
+    @remembered
+    def choose(
+        cls, problem: GroupedGemmProblem, machine: MachineSpec, parameters: GroupedGemmParameters
+    ) -> Choice:
+        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+        longest = max(problem.rows)
+        heights = [parameters.tile_m] if parameters.tile_m else balanced(longest, _HEIGHTS).tolist()
+        found, error = [], None
+        for height in heights:
+            try:
+                found.append(_choice(problem, machine, parameters, height))
+            except DoesNotFitError as misfit:
+                error = misfit
+        if error and not found:
+            raise error
+        return min(found, key=lambda choice: choice.cycles)
 
     @classmethod
-    def estimated_cycles(
-        cls, problem: GroupedGemmProblem, machine: MachineSpec, parameters: GroupedGemmParameters
-    ) -> float:
-        """Return the time that the chosen tiles should take; raises DoesNotFitError."""
-        return _choose(problem, machine, parameters).cycles
+    def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:
+        """Place the matrices of experts with rows, and declare the tiles."""
+        n, k, tensors, b_layout = at.problem.n, at.problem.k, at.tensors, at.parameters.b_layout
+        is_transposed, used = b_layout == "nk", list(at.problem.used)
+        b_rows, b_cols = (n, k) if is_transposed else (k, n)
+        dtype, accumulator, output = formats_of(at.problem, GemmParameters())
+        sizes = buffers_of(at.tiles, (dtype, accumulator, output), b_layout)
+        b_data = tensors and _stacked(tensors.b[used], is_transposed)
+        tensor, items = at.builder.tensor, np.array(list(_items(at.problem, at.tiles)), np.int64)
+        layout = Layout(
+            tiles=at.tiles,
+            is_transposed=is_transposed,
+            items=items,
+            a=tensor("a", "input", at.problem.m, k, dtype, tensors and tensors.a),
+            b=tensor("b", "input", len(used) * b_rows, b_cols, dtype, b_data),
+            c=tensor("c", "output", at.problem.m, n, output),
+            depth=k,
+            **{f"{name}_tile": each for name, each in declare(at.builder, sizes).items()},
+        )
+        return grouped_gemm, len(items), layout
+
+    @classmethod
+    def chosen(cls, at: _Workspace) -> dict[str, int | str]:
+        """Return the values of the parameters that may be left to the kernel."""
+        return {**super().chosen(at), "stages": at.tiles.stages}
 
     @classmethod
     def oracle(cls, problem: GroupedGemmProblem, tensors: GemmTensors) -> Array:
@@ -146,24 +165,6 @@ class GroupedGemm(Kernel):
 def row_blocks(problem: GroupedGemmProblem, tile_m: int) -> int:
     """Return how many row blocks all experts have."""
     return sum(ceil_div(rows, tile_m) for rows in problem.rows)
-
-
-@remembered
-def _choose(
-    problem: GroupedGemmProblem, machine: MachineSpec, parameters: GroupedGemmParameters
-) -> Choice:
-    """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
-    longest = max(problem.rows)
-    heights = [parameters.tile_m] if parameters.tile_m else balanced(longest, _HEIGHTS).tolist()
-    found, error = [], None
-    for height in heights:
-        try:
-            found.append(_choice(problem, machine, parameters, height))
-        except DoesNotFitError as misfit:
-            error = misfit
-    if error and not found:
-        raise error
-    return min(found, key=lambda choice: choice.cycles)
 
 
 def _choice(
@@ -192,36 +193,6 @@ def _choice(
     choice = choose_tiles(whole, machine, asked, GroupedGemm.name)
     least = problem.compulsory_bytes / sustained_bytes_per_cycle(machine) + miss_cycles(machine)
     return choice._replace(cycles=max(choice.cycles, least))
-
-
-def _layout_of(
-    builder: ProgramBuilder,
-    problem: GroupedGemmProblem,
-    parameters: GroupedGemmParameters,
-    tiles: Tiles,
-    tensors: GemmTensors | None,
-) -> Layout:
-    """Place the matrices of experts with rows, and declare the tiles."""
-    m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
-    is_transposed = parameters.b_layout == "nk"
-    b_rows, b_cols = (n, k) if is_transposed else (k, n)
-    formats = formats_of(problem, GemmParameters())
-    sizes = buffers_of(tiles, formats, parameters.b_layout)
-    buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
-    b_data = tensors and _stacked(tensors.b[list(problem.used)], is_transposed)
-    return Layout(
-        tiles=tiles,
-        is_transposed=is_transposed,
-        items=np.array(list(_items(problem, tiles)), np.int64),
-        a=builder.tensor("a", "input", m, k, dtype, tensors and tensors.a),
-        b=builder.tensor("b", "input", len(problem.used) * b_rows, b_cols, dtype, b_data),
-        c=builder.tensor("c", "output", m, n, formats[2]),
-        depth=k,
-        a_tile=buffers["a"],
-        b_tile=buffers["b"],
-        acc=buffers["acc"],
-        c_tile=buffers["c"],
-    )
 
 
 def _stacked(matrices: Array, is_transposed: bool) -> Array:

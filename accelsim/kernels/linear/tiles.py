@@ -16,6 +16,7 @@ from accelsim.kernels.tiling import capacity_bytes, misfit, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Memory
+from accelsim.program.recording import Buffer
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
@@ -243,13 +244,15 @@ def fitting(
 
 def too_large(name: str, machine: MachineSpec, sizes: Sequence[BufferSize]) -> Exception:
     """Return the error of buffers that do not fit."""
+    return misfit(name, machine, lambda builder: declare(builder, sizes))
 
-    def declare(builder: ProgramBuilder) -> None:
-        for size in sizes:
-            numbers = size._replace(rows=int(size.rows), cols=int(size.cols), slots=int(size.slots))
-            builder.buffer(**numbers._asdict())
 
-    return misfit(name, machine, declare)
+def declare(builder: ProgramBuilder, sizes: Sequence[BufferSize]) -> dict[str, Buffer]:
+    """Declare the buffers of one tiling, and return them by name."""
+    return {
+        name: builder.buffer(name, int(rows), int(cols), fmt, slots=int(slots), memory=memory)
+        for name, rows, cols, fmt, slots, memory in sizes
+    }
 
 
 def fastest(tiles: Tiles, cost: Cost) -> Choice:

@@ -20,49 +20,41 @@ import numpy as np
 from accelsim.config.spec import Size, Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.choice import choose
 from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import (
     BufferSize,
     Choice,
     Tiles,
     candidates,
     check_packing,
+    declare,
     fitting,
     with_two_accumulators,
 )
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite
 from accelsim.quantization.schemes import WEIGHT_GROUP, per_row_group
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
-from accelsim.workload.tensors import GemmTensors
 
 _FORMATS = (Format.FP32, Format.BF16, Format.FP16)
 
 
-class WeightOnlyParameters(Spec):
+class WeightOnlyParameters(TileParameters):
     """Choices of the weight_only kernel."""
 
     bits: Literal[4, 8] = 4
     """Bits of a weight."""
     group_rows: Size = WEIGHT_GROUP
     """Rows of B, input features, that share a scale in every column."""
-    tile_m: Size | None = None
-    """Rows of a tile of A and C, in elements; absent: chosen."""
-    tile_n: Size | None = None
-    """Columns of a tile of B and C, in elements; absent: chosen."""
-    tile_k: Size | None = None
-    """Depth of one step, in elements; absent: chosen."""
 
 
 class _Operands(NamedTuple):
@@ -131,80 +123,74 @@ def _dequantize(p, weights, step, at, k):
         al.multiply_row(p, part, part, al.rows_from(scales, group - first, 1))
 
 
-class WeightOnly(Kernel):
-    """Matrix product with weights dequantized on the chip."""
+_Workspace = Workspace[GemmProblem, WeightOnlyParameters]
+
+
+class WeightOnly(ProductKernel):
+    """Matrix product with weights dequantized on the chip; B is quantized before the run."""
 
     name: ClassVar[str] = "weight_only"
     summary: ClassVar[str] = "matrix product; INT4 or INT8 weights, dequantized by the vector unit"
-    problem_kind: ClassVar[str] = "gemm"
     is_exact: ClassVar[bool] = False
     parameters: ClassVar[type[Spec]] = WeightOnlyParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: WeightOnlyParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, C [m, n]; B is quantized before the run."""
-        name = f"weight_only on {problem.name}"
+    def check(cls, problem: GemmProblem) -> None:
+        """Refuse formats that the vector unit does not convert integers to."""
         if problem.dtype not in _FORMATS:
             raise WorkloadError(
-                f"{name}: found dtype = {problem.dtype}, allowed: {', '.join(_FORMATS)}"
+                f"weight_only on {problem.name}: found dtype = {problem.dtype}, "
+                f"allowed: {', '.join(_FORMATS)}"
             )
-        tiles = _choose_tiles(problem, machine, parameters).tiles
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        hbm = _declare_operands(builder, problem, parameters, tensors)
-        sizes = _buffers(tiles, problem, parameters)
+
+    @classmethod
+    @remembered
+    def choose(
+        cls, problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
+    ) -> Choice:
+        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+        name = f"weight_only on {problem.name}"
+        check_packing(name, {"tile_n": (parameters.tile_n, problem.n, parameters.bits)})
+        machine.cube_for(name)
+
+        def step(tiles: Tiles) -> Step:
+            return _step(problem, machine, parameters, tiles)
+
+        tiles = with_two_accumulators(candidates(problem, parameters.tile), machine)
+        tiles = fitting(name, machine, tiles, lambda each: _buffers(each, problem, parameters))
+        work = Work(problem, machine, step, problem.dtype.bits)
+        return choose(work, tiles, can_reorder=False)
+
+    @classmethod
+    def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:
+        """Place A, the quantized B and C, and declare the tiles."""
+        problem, tiles = at.problem, at.tiles
         layout = Layout(
             m=problem.m,
             n=problem.n,
             depth=problem.k,
             tiles=tiles,
-            group_rows=parameters.group_rows,
-            hbm=hbm,
-            **{size.name: builder.buffer(**size._asdict()) for size in sizes},
+            group_rows=at.parameters.group_rows,
+            hbm=_operands_of(at),
+            **declare(at.builder, _buffers(tiles, problem, at.parameters)),
         )
         items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-        program = builder.record(weight_only, items, layout)
-        chosen = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
-        return program.with_parameters(**chosen), hbm.c.data
-
-    @classmethod
-    def estimated_cycles(
-        cls, problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
-    ) -> float:
-        """Return the time that the chosen tiles should take; raises DoesNotFitError."""
-        return _choose_tiles(problem, machine, parameters).cycles
-
-    @classmethod
-    def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
-        """Return A B in float64, B as it was before its quantization."""
-        return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
+        return weight_only, items, layout
 
 
-def _declare_operands(
-    builder: ProgramBuilder,
-    problem: GemmProblem,
-    parameters: WeightOnlyParameters,
-    tensors: GemmTensors | None,
-) -> _Operands:
-    """Place A, the quantized B and C in HBM."""
+def _operands_of(at: _Workspace) -> _Operands:
+    bits, rows, dtype = at.parameters.bits, at.parameters.group_rows, at.problem.dtype
     codes = scales = None
-    if tensors is not None:
-        check_finite(tensors.b, f"{builder.name}: weights")
-        weights = per_row_group(tensors.b, parameters.bits, parameters.group_rows, problem.dtype)
-        codes = weights.codes
-        scales = weights.scale[:: parameters.group_rows].astype(np.float32)
-    m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
-    groups = ceil_div(k, parameters.group_rows)
+    if at.tensors is not None:
+        check_finite(at.tensors.b, f"{at.builder.name}: weights")
+        weights = per_row_group(at.tensors.b, bits, rows, dtype)
+        codes, scales = weights.codes, weights.scale[::rows].astype(np.float32)
+    m, n, k, tensor = at.problem.m, at.problem.n, at.problem.k, at.builder.tensor
     return _Operands(
-        builder.tensor("a", "input", m, k, dtype, tensors and tensors.a),
-        builder.tensor("codes", "input", k, n, Format(f"int{parameters.bits}"), codes),
-        builder.tensor("scales", "input", groups, n, dtype, scales),
-        builder.tensor("c", "output", m, n, dtype),
+        tensor("a", "input", m, k, dtype, at.tensors and at.tensors.a),
+        tensor("codes", "input", k, n, Format(f"int{bits}"), codes),
+        tensor("scales", "input", ceil_div(k, rows), n, dtype, scales),
+        tensor("c", "output", m, n, dtype),
     )
 
 
@@ -233,25 +219,6 @@ def _groups_of_step(depth: Any, problem: GemmProblem, parameters: WeightOnlyPara
     size = parameters.group_rows
     starts = range(0, problem.k, depth)
     return max((min(at + depth, problem.k) - 1) // size - at // size + 1 for at in starts)
-
-
-@remembered
-def _choose_tiles(
-    problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
-) -> Choice:
-    """Return the tiling of the lowest estimated cost among those asked for that fit."""
-    name = f"weight_only on {problem.name}"
-    check_packing(name, {"tile_n": (parameters.tile_n, problem.n, parameters.bits)})
-    machine.cube_for(name)
-
-    def step(tiles: Tiles) -> Step:
-        return _step(problem, machine, parameters, tiles)
-
-    asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    tiles = with_two_accumulators(candidates(problem, asked), machine)
-    tiles = fitting(name, machine, tiles, lambda each: _buffers(each, problem, parameters))
-    work = Work(problem, machine, step, problem.dtype.bits)
-    return choose(work, tiles, can_reorder=False)
 
 
 def _step(

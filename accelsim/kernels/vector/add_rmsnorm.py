@@ -11,20 +11,12 @@ import numpy as np
 
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import block_at
-from accelsim.kernels.vector.base import VectorParameters
 from accelsim.kernels.vector.functions import divide_by_root_mean_square
-from accelsim.kernels.vector.operands import (
-    Operand,
-    computed,
-    load_operand,
-    operand_tiles,
-    result_tiles,
-    store_result,
-)
+from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer
 from accelsim.runtime.jit import jit
 from accelsim.workload.problem import VectorProblem
@@ -78,44 +70,22 @@ class AddRmsnorm(RowFunction):
         return RowCost(both, both, (*((op, problem.cols) for op in ops), *of_column), in_place)
 
     @classmethod
-    def buffers(
-        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
-    ) -> dict[str, Any]:
-        """Declare the tiles of so many rows."""
-        shape, fmt = (rows, problem.cols), problem.dtype
-        x = operand_tiles(builder, "x", shape, fmt, asked.stages)
-        return {
-            "x": x,
-            "y": operand_tiles(builder, "y", shape, fmt, asked.stages),
-            "sum": result_tiles(builder, "sum", shape, fmt, x.computed),
-            "result": result_tiles(builder, "result", shape, fmt, x.computed),
-            "column": builder.buffer("column", rows, 1, Format.FP32),
-            "work": builder.buffer("work", *shape, Format.FP32),
-        }
-
-    @classmethod
-    def layout(
-        cls,
-        builder: ProgramBuilder,
-        problem: VectorProblem,
-        asked: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> Layout:
+    def layout(cls, at: Workspace) -> Layout:
         """Place both operands and both results, and declare their tiles."""
-        rows = asked.tile_rows or 1
-        shape, fmt = (problem.rows, problem.cols), problem.dtype
-        matrices = {
-            "x": builder.tensor("x", "input", *shape, fmt, tensors and tensors.x),
-            "y": builder.tensor("y", "input", *shape, fmt, tensors and tensors.y),
-            "sum": builder.tensor("sum", "output", *shape, fmt),
-            "result": builder.tensor("result", "output", *shape, fmt),
-        }
-        own = cls.buffers(builder, problem, asked, rows)
-        operands = {name: Operand(each, *own[name]) for name, each in matrices.items()}
-        return Layout(rows, problem.epsilon, **operands, column=own["column"], work=own["work"])
+        x = at.loaded("x")
+        return Layout(
+            tile_rows=at.tile.rows,
+            epsilon=at.problem.epsilon,
+            x=x,
+            y=at.loaded("y"),
+            sum=at.stored("sum", at.made("sum"), x.computed),
+            result=at.stored("result", at.made("result"), x.computed),
+            column=at.buffer("column", 1),
+            work=at.buffer("work", at.problem.cols),
+        )
 
     @classmethod
-    def output(cls, data: dict[str, Array]) -> Array:
+    def output(cls, problem: VectorProblem, data: dict[str, Array]) -> Array:
         """Return sum and norm, [2, rows, cols]."""
         return np.stack([data["sum"], data["result"]])
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import block_at
-from accelsim.kernels.vector.base import VectorParameters
 from accelsim.kernels.vector.first_maximum import (
     Order,
     column_of,
@@ -19,11 +18,12 @@ from accelsim.kernels.vector.first_maximum import (
     find_first,
     order_tiles,
 )
-from accelsim.kernels.vector.operands import Operand, computed, load_operand, operand_tiles
+from accelsim.kernels.vector.operands import Operand, computed, load_operand
+from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor, Tile
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.units import ceil_div
@@ -128,40 +128,17 @@ class Argmax(RowFunction):
         return RowCost(row_bytes(problem, problem.cols), NUMBER_BYTES, ops_of_row)
 
     @classmethod
-    def buffers(
-        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
-    ) -> dict[str, Any]:
-        """Declare the tiles of so many rows."""
-        cols = cls.steps(problem, asked)["tile_cols"]
-        return {
-            "x": operand_tiles(builder, "x", (rows, cols), problem.dtype, asked.stages),
-            "columns": builder.buffer("columns", rows, 1, Format.INT32, slots=2),
-            "best": builder.buffer("best", rows, 1, Format.FP32, slots=len(_Best._fields)),
-            "marks": builder.buffer("marks", rows, cols, Format.FP32),
-            "order": order_tiles(builder, cols),
-        }
-
-    @classmethod
-    def layout(
-        cls,
-        builder: ProgramBuilder,
-        problem: VectorProblem,
-        asked: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> Layout:
+    def layout(cls, at: Workspace) -> Layout:
         """Place operand and result, and declare the tiles."""
-        rows, own = asked.tile_rows or 1, cls.buffers(builder, problem, asked, asked.tile_rows or 1)
-        data, fmt = tensors and tensors.x, problem.dtype
-        x = builder.tensor("x", "input", problem.rows, problem.cols, fmt, data)
         return Layout(
-            tile_rows=rows,
-            **cls.steps(problem, asked),
-            x=Operand(x, *own["x"]),
-            result=builder.tensor("result", "output", problem.rows, 1, Format.INT32),
-            columns=own["columns"],
-            best=own["best"],
-            marks=own["marks"],
-            order=own["order"],
+            tile_rows=at.tile.rows,
+            tile_cols=at.tile.cols,
+            x=at.loaded("x"),
+            result=at.made("result", 1, Format.INT32),
+            columns=at.buffer("columns", 1, Format.INT32, slots=2),
+            best=at.buffer("best", 1, slots=len(_Best._fields)),
+            marks=at.buffer("marks", at.tile.cols),
+            order=order_tiles(at.builder, at.tile.cols),
         )
 
     @classmethod

@@ -1,27 +1,15 @@
-"""What a vector function is to the kernel `vector`: a program, an estimate and a definition."""
+"""What a vector function is to the kernel `vector`: tiles, a loop over them and a definition."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
-from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array
-from accelsim.program.program import Program
+from accelsim.kernels.vector.parameters import VectorParameters
+from accelsim.kernels.vector.tiles import Tile
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
-
-
-class VectorParameters(Spec):
-    """Choices of the vector kernel."""
-
-    tile_rows: Size | None = None
-    """Rows of a tile of a row function; absent: chosen."""
-    tile_cols: Size | None = None
-    """Columns of a step of a row function, whose rows are then read twice; absent: whole rows on
-    chip, or chosen where these do not fit or take longer."""
-    stages: Size = 2
-    """Steps or tiles of the operands on chip at a time, one in use and the others on their way."""
-    tile_elements: Size | None = None
-    """Elements of a tile of an element-wise function; absent: chosen."""
 
 
 class VectorFunction(ABC):
@@ -29,21 +17,25 @@ class VectorFunction(ABC):
 
     @classmethod
     @abstractmethod
-    def record(
-        cls,
-        problem: VectorProblem,
-        machine: MachineSpec,
-        parameters: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the result; raises DoesNotFitError."""
+    def choose(
+        cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters
+    ) -> tuple[Tile, float]:
+        """Return the fastest tile that fits, and its estimated time; raises DoesNotFitError."""
 
     @classmethod
     @abstractmethod
-    def estimated_cycles(
-        cls, problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
-    ) -> float:
-        """Return the time that the chosen tile should take; raises DoesNotFitError."""
+    def loop(cls, at: Workspace) -> tuple[Any, int, Any]:
+        """Return the compiled loop over tiles, its work items and its layout."""
+
+    @classmethod
+    @abstractmethod
+    def chosen(cls, at: Workspace) -> dict[str, int]:
+        """Return the parameters that stand for a tile."""
+
+    @classmethod
+    def output(cls, problem: VectorProblem, data: dict[str, Array]) -> Array:
+        """Return the result, of the data of all tensors by name: `result`, with the rows of x."""
+        return data["result"].reshape(problem.rows, -1)
 
     @classmethod
     @abstractmethod

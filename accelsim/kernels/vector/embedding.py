@@ -9,10 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from accelsim.kernels.base import Array
-from accelsim.kernels.vector.base import VectorParameters
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit
 from accelsim.workload.problem import VectorProblem
@@ -57,30 +56,17 @@ class Embedding(RowFunction):
         return RowCost(moved + NUMBER_BYTES, moved, is_in_place=True)
 
     @classmethod
-    def buffers(
-        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
-    ) -> tuple[Buffer, Buffer]:
-        """Declare the tiles of so many tokens: their numbers, and their rows."""
-        return (
-            builder.index_buffer("numbers", rows, slots=asked.stages),
-            builder.buffer("x", rows, problem.cols, problem.dtype, slots=asked.stages),
+    def layout(cls, at: Workspace) -> Layout:
+        """Place tokens, table and result, and declare the tiles of numbers and rows."""
+        rows, cols, slots = at.tile.rows, at.problem.cols, at.asked.stages
+        return Layout(
+            tile_rows=rows,
+            tokens=at.numbers(),
+            table=at.table("x", cols),
+            result=at.made("result", cols),
+            numbers=at.builder.index_buffer("numbers", rows, slots=slots),
+            x=at.buffer("x", cols, at.problem.dtype, slots),
         )
-
-    @classmethod
-    def layout(
-        cls,
-        builder: ProgramBuilder,
-        problem: VectorProblem,
-        asked: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> Layout:
-        """Place tokens, table and result, and declare their tiles."""
-        rows, cols, fmt = asked.tile_rows or 1, problem.cols, problem.dtype
-        x, needed, vocabulary = tensors and tensors.x, problem.needed_rows, problem.table_rows or 1
-        tokens = builder.index_tensor("numbers", problem.row_numbers)
-        table = builder.tensor("x", "input", vocabulary, cols, fmt, x, needed)
-        result = builder.tensor("result", "output", problem.rows, cols, fmt)
-        return Layout(rows, tokens, table, result, *cls.buffers(builder, problem, asked, rows))
 
     @classmethod
     def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:

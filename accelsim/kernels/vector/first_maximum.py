@@ -6,6 +6,7 @@ tells the first of them. FP32 holds numbers up to 2^24.
 
 from typing import NamedTuple
 
+from accelsim.kernels.estimate.footprint import Footprint
 from accelsim.numerics.formats import FP32, Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
@@ -23,7 +24,7 @@ class Order(NamedTuple):
     """FP32."""
 
 
-def order_tiles(builder: ProgramBuilder, cols: int) -> Order:
+def order_tiles(builder: ProgramBuilder | Footprint, cols: int) -> Order:
     """Declare the tiles for so many columns."""
     return Order(
         builder.index_buffer("zero", 1),

@@ -40,7 +40,7 @@ class Layout(NamedTuple):
 def apply(p, function, x, y, column, work, epsilon):
     """Compute a function of FUNCTIONS; its result is in x."""
     if function == SOFTMAX:
-        _softmax(p, x, column)
+        softmax(p, x, column)
     elif function == RMSNORM:
         divide_by_root_mean_square(p, x, work, column, epsilon)
     elif function == LAYERNORM:
@@ -56,7 +56,8 @@ def apply(p, function, x, y, column, work, epsilon):
 
 
 @jit_inner
-def _softmax(p, x, column):
+def softmax(p, x, column):
+    """x = its softmax along rows."""
     al.row_max(p, column, x)
     al.subtract_column(p, x, x, column)
     al.exp(p, x, x)

@@ -11,10 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from accelsim.kernels.base import Array
-from accelsim.kernels.vector.base import VectorParameters
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import VectorProblem
@@ -77,39 +76,26 @@ class KvWrite(RowFunction):
         return RowCost(both, both, is_in_place=True)
 
     @classmethod
-    def buffers(
-        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
-    ) -> dict[str, Buffer]:
-        """Declare the tiles of so many rows of K and of V."""
-        cols, fmt, slots = problem.cols, problem.dtype, asked.stages
-        return {
-            name: builder.buffer(name, rows, cols, fmt, slots=slots) for name in ("keys", "values")
-        }
-
-    @classmethod
-    def layout(
-        cls,
-        builder: ProgramBuilder,
-        problem: VectorProblem,
-        asked: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> Layout:
+    def layout(cls, at: Workspace) -> Layout:
         """Place new rows and both caches, and declare the tiles."""
-        rows, page = asked.tile_rows or 1, problem.page or 1
-        own = cls.buffers(builder, problem, asked, rows)
+        problem = at.problem
         cached, cols, fmt = problem.table_rows or 1, problem.cols, problem.dtype
 
-        def side(name: str, source: str, new: Array | None) -> Side:
-            given = builder.tensor(source, "input", problem.rows, cols, fmt, new)
-            cache = builder.tensor(name, "output", cached, cols, fmt, None, problem.rows)
-            return Side(given, cache, own[name])
+        def side(name: str, source: str) -> Side:
+            new = at.given(source)
+            cache = at.builder.tensor(name, "output", cached, cols, fmt, None, problem.rows)
+            return Side(new, cache, at.buffer(name, cols, fmt, at.asked.stages))
 
-        keys = side("keys", "x", tensors and tensors.x)
-        values = side("values", "y", tensors and tensors.y)
-        return Layout(rows, page, keys, values, problem.row_numbers)
+        return Layout(
+            tile_rows=at.tile.rows,
+            page=problem.page or 1,
+            keys=side("keys", "x"),
+            values=side("values", "y"),
+            pages=at.row_numbers,
+        )
 
     @classmethod
-    def output(cls, data: dict[str, Array]) -> Array:
+    def output(cls, problem: VectorProblem, data: dict[str, Array]) -> Array:
         """Return both caches, which were all zeros, [2, table_rows, cols]."""
         return np.stack([data["keys"], data["values"]])
 

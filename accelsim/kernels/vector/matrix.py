@@ -6,27 +6,24 @@ one long row, cut anywhere. HBM traffic: every operand read once, or twice by ro
 steps, the result written once.
 """
 
+from typing import Any
+
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import block_at
+from accelsim.kernels.estimate.footprint import Footprint
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.vector.base import VectorFunction, VectorParameters
+from accelsim.kernels.vector.base import VectorFunction
 from accelsim.kernels.vector.functions import FUNCTIONS, SILU_MUL, Layout, apply
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.oracle import exact_result
+from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.streamed import NUM_COLUMNS, streamed
-from accelsim.kernels.vector.tiles import (
-    ROW_FUNCTIONS,
-    Tile,
-    choose_tile,
-    in_steps,
-    matrix_of,
-)
+from accelsim.kernels.vector.tiles import ROW_FUNCTIONS, Tile, choose_tile, in_steps, matrix_of
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit
 from accelsim.units import ceil_div
 from accelsim.workload.problem import VectorProblem
@@ -55,33 +52,28 @@ class MatrixFunction(VectorFunction):
     """A function of FUNCTIONS."""
 
     @classmethod
-    def record(
-        cls,
-        problem: VectorProblem,
-        machine: MachineSpec,
-        parameters: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the result [rows, cols]."""
-        name = f"vector on {problem.name}"
-        tile_rows, tile_cols = _choose_tile(problem, machine, parameters)[0]
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        layout = _layout_of(builder, problem, parameters.stages, tile_rows, tile_cols, tensors)
-        matrix = layout.result.matrix
-        items, entry = ceil_div(matrix.rows, tile_rows), streamed
-        if not in_steps(problem, tile_cols):
-            items, entry = items * ceil_div(matrix.cols, tile_cols), vector
-        program = builder.record(entry, items, layout)
-        program = program.with_parameters(**_chosen(problem, tile_rows, tile_cols))
-        output = matrix.data
-        return program, None if output is None else output.reshape(problem.rows, problem.cols)
+    def choose(
+        cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters
+    ) -> tuple[Tile, float]:
+        """Return the fastest tile that fits, and its estimated time; raises DoesNotFitError."""
+        return _choose(problem, machine, asked)
 
     @classmethod
-    def estimated_cycles(
-        cls, problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
-    ) -> float:
-        """Return the time that the chosen tile should take; raises DoesNotFitError."""
-        return _choose_tile(problem, machine, parameters)[1]
+    def loop(cls, at: Workspace) -> tuple[Any, int, Layout]:
+        """Return the loop over tiles or over steps of rows, its work items and its layout."""
+        matrix = matrix_of(at.problem)
+        items = ceil_div(matrix.rows, at.tile.rows)
+        if in_steps(at.problem, at.tile.cols):
+            return streamed, items, _layout_of(at)
+        return vector, items * ceil_div(matrix.cols, at.tile.cols), _layout_of(at)
+
+    @classmethod
+    def chosen(cls, at: Workspace) -> dict[str, int]:
+        """Return the parameters that stand for a tile; whole rows on chip have no steps."""
+        if at.problem.function not in ROW_FUNCTIONS:
+            return {"tile_elements": at.tile.cols}
+        steps = {"tile_cols": at.tile.cols} if in_steps(at.problem, at.tile.cols) else {}
+        return {"tile_rows": at.tile.rows, **steps}
 
     @classmethod
     def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
@@ -90,86 +82,41 @@ class MatrixFunction(VectorFunction):
 
 
 @remembered
-def _choose_tile(
-    problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
+def _choose(
+    problem: VectorProblem, machine: MachineSpec, asked: VectorParameters
 ) -> tuple[Tile, float]:
-    """Return the tile of the lowest estimated time, and that time; raises DoesNotFitError."""
-    asked = (
-        parameters.tile_rows,
-        parameters.tile_cols,
-        parameters.tile_elements,
-        parameters.stages,
-    )
+    def declare(builder: ProgramBuilder | Footprint, rows: Any, cols: Any) -> None:
+        _layout_of(Workspace(builder, problem, asked, Tile(rows, cols)))
 
-    def allocate(builder: ProgramBuilder, rows: int, cols: int) -> None:
-        _allocate(builder, problem, parameters.stages, rows, cols)
-
-    return choose_tile(f"vector on {problem.name}", problem, machine, asked, allocate)
+    return choose_tile(f"vector on {problem.name}", problem, machine, asked, declare)
 
 
-def _chosen(problem: VectorProblem, tile_rows: int, tile_cols: int) -> dict[str, int]:
-    """Return the parameters that stand for a tile; whole rows on chip have no steps."""
-    if problem.function not in ROW_FUNCTIONS:
-        return {"tile_elements": tile_cols}
-    steps = {"tile_cols": tile_cols} if in_steps(problem, tile_cols) else {}
-    return {"tile_rows": tile_rows, **steps}
-
-
-def _layout_of(
-    builder: ProgramBuilder,
-    problem: VectorProblem,
-    stages: int,
-    tile_rows: int,
-    tile_cols: int,
-    tensors: VectorTensors | None,
-) -> Layout:
-    x, y, result = _declare_matrices(builder, problem, tensors)
-    own = _allocate(builder, problem, stages, tile_rows, tile_cols)
-    for name in ("y", "y_vector", "column", "work"):
-        own.setdefault(name, builder.no_buffer(problem.dtype if name == "y" else Format.FP32))
-    return Layout(
-        function=FUNCTIONS.index(problem.function),
-        epsilon=problem.epsilon,
-        tile_rows=tile_rows,
-        tile_cols=tile_cols,
-        x=Operand(x, own["x"], own["x_vector"]),
-        y=Operand(y, own["y"], own["y_vector"]),
-        result=Operand(result, own["result"], own["x_vector"]),
-        column=own["column"],
-        work=own["work"],
-    )
-
-
-def _declare_matrices(
-    builder: ProgramBuilder, problem: VectorProblem, tensors: VectorTensors | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Place x, y if the function has it, and the result in HBM."""
-    shape, fmt = matrix_of(problem), problem.dtype
-
-    def operand(name: str) -> Tensor:
-        data = None if tensors is None else getattr(tensors, name).reshape(shape)
-        return builder.tensor(name, "input", *shape, fmt, data)
-
-    x = operand("x")
-    y = operand("y") if problem.function == "silu_mul" else builder.no_tensor(fmt)
-    return x, y, builder.tensor("result", "output", *shape, fmt)
-
-
-def _allocate(
-    builder: ProgramBuilder, problem: VectorProblem, stages: int, rows: int, cols: int
-) -> dict[str, Buffer]:
-    """Declare the buffers that the function needs; what is not converted has one for both."""
-    stored, fmt, function = problem.dtype, Format.FP32, problem.function
-    is_mixed = stored != fmt and function != "copy"
-    operands = ("x", "y") if function == "silu_mul" else ("x",)
-    own = {name: builder.buffer(name, rows, cols, stored, slots=stages) for name in operands}
-    for name in operands:
-        converted = f"{name}_vector"
-        own[converted] = builder.buffer(converted, rows, cols, fmt) if is_mixed else own[name]
-    own["result"] = builder.buffer("result", rows, cols, stored, slots=2) if is_mixed else own["x"]
+def _layout_of(at: Workspace) -> Layout:
+    """Place the matrices and declare what the function needs; what is not converted has one buffer
+    for both formats."""
+    function, fmt, cols = at.problem.function, at.problem.dtype, at.tile.cols
+    is_stepped, none = in_steps(at.problem, cols), at.builder.no_buffer()
+    names = ("x", "y") if function == "silu_mul" else ("x",)
+    stored = {name: at.buffer(name, cols, fmt, at.asked.stages) for name in names}
+    own, result = stored, stored["x"]
+    if fmt != Format.FP32 and function != "copy":
+        own = {name: at.buffer(f"{name}_vector", cols) for name in names}
+        result = at.buffer("result", cols, fmt, slots=2)
+    operands = {name: Operand(at.given(name), stored[name], own[name]) for name in names}
+    absent = Operand(at.builder.no_tensor(fmt), at.builder.no_buffer(fmt), none)
+    column, work = none, none
     if function in ROW_FUNCTIONS:
-        slots = NUM_COLUMNS if in_steps(problem, cols) else 1
-        own["column"] = builder.buffer("column", rows, 1, fmt, slots=slots)
-    if function not in ("copy", "softmax") and not in_steps(problem, cols):
-        own["work"] = builder.buffer("work", rows, cols, fmt)
-    return own
+        column = at.buffer("column", 1, slots=NUM_COLUMNS if is_stepped else 1)
+    if function not in ("copy", "softmax") and not is_stepped:
+        work = at.buffer("work", cols)
+    return Layout(
+        function=FUNCTIONS.index(function),
+        epsilon=at.problem.epsilon,
+        tile_rows=at.tile.rows,
+        tile_cols=cols,
+        x=operands["x"],
+        y=operands.get("y", absent),
+        result=Operand(at.made("result"), result, own["x"]),
+        column=column,
+        work=work,
+    )

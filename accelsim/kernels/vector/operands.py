@@ -2,9 +2,7 @@
 
 from typing import NamedTuple
 
-from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit_inner
 
@@ -17,32 +15,6 @@ class Operand(NamedTuple):
     """In the format of the matrix."""
     computed: Buffer
     """In that of the vector path; the same buffer where nothing is converted."""
-
-
-class Tiles(NamedTuple):
-    """The tiles of an operand."""
-
-    stored: Buffer
-    computed: Buffer
-
-
-def operand_tiles(
-    builder: ProgramBuilder, name: str, shape: tuple[int, int], fmt: Format, slots: int
-) -> Tiles:
-    """Declare the tiles of what is loaded in a format and computed in FP32; shape: of a tile."""
-    stored = builder.buffer(name, *shape, fmt, slots=slots)
-    if fmt == Format.FP32:
-        return Tiles(stored, stored)
-    return Tiles(stored, builder.buffer(f"{name}_vector", *shape, Format.FP32))
-
-
-def result_tiles(
-    builder: ProgramBuilder, name: str, shape: tuple[int, int], fmt: Format, computed: Buffer
-) -> Tiles:
-    """Declare the tiles in which what is computed in the tiles `computed` is stored."""
-    if fmt == Format.FP32:
-        return Tiles(computed, computed)
-    return Tiles(builder.buffer(name, *shape, fmt, slots=2), computed)
 
 
 @jit_inner

@@ -15,19 +15,11 @@ import numpy as np
 
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import block_at
-from accelsim.kernels.vector.base import VectorParameters
-from accelsim.kernels.vector.operands import (
-    Operand,
-    computed,
-    load_operand,
-    operand_tiles,
-    result_tiles,
-    store_result,
-)
+from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import VectorProblem
@@ -105,46 +97,19 @@ class Rotary(RowFunction):
         return RowCost(moved + row_bytes(problem, dim) + NUMBER_BYTES, moved, tuple(ops), in_place)
 
     @classmethod
-    def buffers(
-        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
-    ) -> dict[str, Any]:
-        """Declare the tiles of so many tokens."""
-        dim, fmt, stages = problem.head_dim or 2, problem.dtype, asked.stages
-        shape = (rows, problem.cols)
-        x = operand_tiles(builder, "x", shape, fmt, stages)
-        return {
-            "x": x,
-            "table": operand_tiles(builder, "table", (rows, dim), fmt, stages),
-            "result": result_tiles(builder, "result", shape, fmt, x.computed),
-            "numbers": builder.index_buffer("numbers", rows, slots=stages),
-            "work": builder.buffer("work", rows, dim // 2, Format.FP32, slots=2),
-        }
-
-    @classmethod
-    def layout(
-        cls,
-        builder: ProgramBuilder,
-        problem: VectorProblem,
-        asked: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> Layout:
+    def layout(cls, at: Workspace) -> Layout:
         """Place Q and K, the table and the positions, and declare their tiles."""
-        rows, dim, fmt = asked.tile_rows or 1, problem.head_dim or 2, problem.dtype
-        shape, table_shape = (problem.rows, problem.cols), (problem.table_rows or 1, dim)
-        x = builder.tensor("x", "input", *shape, fmt, tensors and tensors.x)
-        y = tensors and tensors.y
-        table = builder.tensor("y", "input", *table_shape, fmt, y, problem.needed_rows)
-        result = builder.tensor("result", "output", *shape, fmt)
-        own = cls.buffers(builder, problem, asked, rows)
+        dim, slots = at.problem.head_dim or 2, at.asked.stages
+        x = at.loaded("x")
         return Layout(
-            tile_rows=rows,
+            tile_rows=at.tile.rows,
             head_dim=dim,
-            x=Operand(x, *own["x"]),
-            table=Operand(table, *own["table"]),
-            result=Operand(result, *own["result"]),
-            positions=builder.index_tensor("numbers", problem.row_numbers),
-            numbers=own["numbers"],
-            work=own["work"],
+            x=x,
+            table=at.loaded("table", at.table("y", dim), dim),
+            result=at.stored("result", at.made("result"), x.computed),
+            positions=at.numbers(),
+            numbers=at.builder.index_buffer("numbers", at.tile.rows, slots=slots),
+            work=at.buffer("work", dim // 2, slots=2),
         )
 
     @classmethod

@@ -13,7 +13,6 @@ import numpy as np
 
 from accelsim.kernels.base import Array
 from accelsim.kernels.blocks import Block, block_at
-from accelsim.kernels.vector.base import VectorParameters
 from accelsim.kernels.vector.first_maximum import (
     Order,
     column_of,
@@ -21,18 +20,12 @@ from accelsim.kernels.vector.first_maximum import (
     find_first,
     order_tiles,
 )
-from accelsim.kernels.vector.operands import (
-    Operand,
-    computed,
-    load_operand,
-    operand_tiles,
-    result_tiles,
-    store_result,
-)
+from accelsim.kernels.vector.functions import softmax
+from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.numerics.formats import Format
 from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit, jit_inner
 from accelsim.workload.problem import VectorProblem
@@ -71,21 +64,11 @@ def router(p, k):
         falling = falling_order(p, k.order, at.cols)
         for i in range(top_k):
             _take_largest(p, al.columns(weights, i, 1), al.columns(found, i, 1), x, falling, k)
-        _softmax(p, weights, al.tile(k.column, 0, at.rows, 1))
+        softmax(p, weights, al.tile(k.column, 0, at.rows, 1))
         store_result(p, item, Block(at.row, 0, at.rows, top_k), weights, k.weights)
         chosen = al.tile(k.chosen, item, at.rows, top_k)
         al.convert(p, chosen, found)
         al.store(p, k.experts, at.row, 0, chosen)
-
-
-@jit_inner
-def _softmax(p, x, total):
-    """x = its softmax along rows; total: a number for each of them."""
-    al.row_max(p, total, x)
-    al.subtract_column(p, x, x, total)
-    al.exp(p, x, x)
-    al.row_sum(p, total, x)
-    al.divide_column(p, x, x, total)
 
 
 @jit_inner
@@ -110,55 +93,33 @@ class Router(RowFunction):
         """Return what one token takes: seven ops on all scores for every expert."""
         cols, top_k = problem.cols, problem.top_k or 1
         rounds = ["reduce", "select", "multiply", "reduce", "select", "multiply", "add"]
-        softmax = ["reduce", "add", "exp", "reduce", "divide", "convert"]
+        of_weights = ["reduce", "add", "exp", "reduce", "divide", "convert"]
         ops = [(op, cols) for op in rounds * top_k] + [("add", 1)] * 2 * top_k
-        ops += [(op, top_k) for op in softmax]
+        ops += [(op, top_k) for op in of_weights]
         if problem.dtype != Format.FP32:
             ops += [("convert", cols), ("convert", top_k)]
         stored = row_bytes(problem, top_k) + top_k * NUMBER_BYTES
         return RowCost(row_bytes(problem, cols), stored, tuple(ops))
 
     @classmethod
-    def buffers(
-        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
-    ) -> dict[str, Any]:
-        """Declare the tiles of so many tokens."""
-        top_k, fmt, fp32 = problem.top_k or 1, problem.dtype, Format.FP32
-        computed_weights = builder.buffer("weights_vector", rows, top_k, fp32, slots=2)
-        return {
-            "x": operand_tiles(builder, "x", (rows, problem.cols), fmt, asked.stages),
-            "weights": result_tiles(builder, "weights", (rows, top_k), fmt, computed_weights),
-            "chosen": builder.buffer("chosen", rows, top_k, Format.INT32, slots=2),
-            "found": builder.buffer("found", rows, top_k, fp32),
-            "column": builder.buffer("column", rows, 1, fp32, slots=2),
-            "marks": builder.buffer("marks", rows, problem.cols, fp32),
-            "order": order_tiles(builder, problem.cols),
-        }
-
-    @classmethod
-    def layout(
-        cls,
-        builder: ProgramBuilder,
-        problem: VectorProblem,
-        asked: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> Layout:
+    def layout(cls, at: Workspace) -> Layout:
         """Place scores, weights and experts, and declare the tiles."""
-        tile_rows, top_k, fmt = asked.tile_rows or 1, problem.top_k or 1, problem.dtype
-        data = tensors and tensors.x
-        x = builder.tensor("x", "input", problem.rows, problem.cols, fmt, data)
-        weights = builder.tensor("result", "output", problem.rows, top_k, fmt)
-        own = cls.buffers(builder, problem, asked, tile_rows)
+        cols, top_k = at.problem.cols, at.problem.top_k or 1
+        computed_weights = at.buffer("weights_vector", top_k, slots=2)
         return Layout(
-            tile_rows=tile_rows,
-            x=Operand(x, *own.pop("x")),
-            weights=Operand(weights, *own.pop("weights")),
-            experts=builder.tensor("experts", "output", problem.rows, top_k, Format.INT32),
-            **own,
+            tile_rows=at.tile.rows,
+            x=at.loaded("x"),
+            weights=at.stored("weights", at.made("result", top_k), computed_weights, top_k),
+            experts=at.made("experts", top_k, Format.INT32),
+            chosen=at.buffer("chosen", top_k, Format.INT32, slots=2),
+            found=at.buffer("found", top_k),
+            column=at.buffer("column", 1, slots=2),
+            marks=at.buffer("marks", cols),
+            order=order_tiles(at.builder, cols),
         )
 
     @classmethod
-    def output(cls, data: dict[str, Array]) -> Array:
+    def output(cls, problem: VectorProblem, data: dict[str, Array]) -> Array:
         """Return weights and numbers of experts, [2, rows, top_k]."""
         return np.stack([data["result"], data["experts"].astype(np.float32)])
 

@@ -6,24 +6,23 @@ bytes of all cores.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, fitting
 from accelsim.kernels.estimate.memory import launch_cycles, miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.tiling import misfit
-from accelsim.kernels.vector.base import VectorFunction, VectorParameters
-from accelsim.kernels.vector.tiles import MOVED_BITS, shares, slots_of_a_core
+from accelsim.kernels.vector.base import VectorFunction
+from accelsim.kernels.vector.parameters import VectorParameters
+from accelsim.kernels.vector.tiles import MOVED_BITS, Tile, shares, slots_of_a_core
+from accelsim.kernels.vector.workspace import Workspace
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
 
 _RESULT_SLOTS = 2
 _MOST_ELEMENTS = 1 << 18
@@ -54,26 +53,8 @@ class RowFunction(VectorFunction):
 
     @classmethod
     @abstractmethod
-    def buffers(
-        cls, builder: ProgramBuilder, problem: VectorProblem, asked: VectorParameters, rows: int
-    ) -> Any:
-        """Declare the tiles of so many rows, which may be an array where only bytes are asked."""
-
-    @classmethod
-    @abstractmethod
-    def layout(
-        cls,
-        builder: ProgramBuilder,
-        problem: VectorProblem,
-        asked: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> Any:
-        """Return what the loop needs; `asked` has the height of a tile."""
-
-    @classmethod
-    def output(cls, data: dict[str, Array]) -> Array:
-        """Return the result, of the data of all tensors by name; the tensor `result` as it is."""
-        return data["result"]
+    def layout(cls, at: Workspace) -> Any:
+        """Return what the loop needs."""
 
     @classmethod
     def unit(cls, problem: VectorProblem) -> int:
@@ -86,46 +67,33 @@ class RowFunction(VectorFunction):
         return {}
 
     @classmethod
-    def record(
-        cls,
-        problem: VectorProblem,
-        machine: MachineSpec,
-        parameters: VectorParameters,
-        tensors: VectorTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the result."""
-        rows = cls._choose(problem, machine, parameters)[0]
-        builder = ProgramBuilder(f"vector on {problem.name}", with_numbers=tensors is not None)
-        asked = parameters.model_copy(update={"tile_rows": rows})
-        layout = cls.layout(builder, problem, asked, tensors)
-        program = builder.record(cls.entry, ceil_div(problem.rows, rows), layout)
-        program = program.with_parameters(tile_rows=rows, **cls.steps(problem, asked))
-        return program, None if tensors is None else cls.output(builder.data)
+    def loop(cls, at: Workspace) -> tuple[Any, int, Any]:
+        """Return the compiled loop over tiles of rows, their number and the layout."""
+        return cls.entry, ceil_div(at.problem.rows, at.tile.rows), cls.layout(at)
 
     @classmethod
-    def estimated_cycles(
-        cls, problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
-    ) -> float:
-        """Return the time that the chosen tile should take; raises DoesNotFitError."""
-        return cls._choose(problem, machine, parameters)[1]
+    def chosen(cls, at: Workspace) -> dict[str, int]:
+        """Return the parameters that stand for a tile."""
+        return {"tile_rows": at.tile.rows, **cls.steps(at.problem, at.asked)}
 
     @classmethod
-    def _choose(
+    def choose(
         cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters
-    ) -> tuple[int, float]:
-        """Return the rows of the fastest tile that fits, and its time; raises DoesNotFitError."""
+    ) -> tuple[Tile, float]:
+        """Return the fastest tile that fits, and its estimated time; raises DoesNotFitError."""
+        cols = cls.steps(problem, asked).get("tile_cols", problem.cols)
 
-        def declare(room: Footprint, rows: Any) -> None:
-            cls.buffers(cast(ProgramBuilder, room), problem, asked, rows)
+        def declare(builder: ProgramBuilder | Footprint, rows: Any) -> None:
+            cls.layout(Workspace(builder, problem, asked, Tile(rows, cols)))
 
         heights = cls._heights(problem, machine, asked)
         tried = heights[fitting(machine, declare, heights)]
         if not len(tried):
             name, fewest = f"vector on {problem.name}", int(heights[-1])
-            raise misfit(name, machine, lambda each: cls.buffers(each, problem, asked, fewest))
+            raise misfit(name, machine, lambda builder: declare(builder, fewest))
         cycles = _estimate(cls.cost(problem), problem.rows, machine, tried, asked.stages)
         best = int(cycles.argmin())
-        return int(tried[best]), float(cycles[best])
+        return Tile(int(tried[best]), cols), float(cycles[best])
 
     @classmethod
     def _heights(cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters) -> Any:

@@ -5,8 +5,10 @@ from typing import ClassVar
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.vector.base import VectorParameters
+from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.registry import function_called
+from accelsim.kernels.vector.workspace import Workspace
+from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
@@ -30,14 +32,18 @@ class Vector(Kernel):
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the result."""
         function = function_called(problem.function)
-        return function.record(problem, machine, parameters, tensors)
+        tile, _ = function.choose(problem, machine, parameters)
+        builder = ProgramBuilder(f"vector on {problem.name}", with_numbers=tensors is not None)
+        at = Workspace(builder, problem, parameters, tile, tensors)
+        program = builder.record(*function.loop(at)).with_parameters(**function.chosen(at))
+        return program, None if tensors is None else function.output(problem, builder.data)
 
     @classmethod
     def estimated_cycles(
         cls, problem: VectorProblem, machine: MachineSpec, parameters: VectorParameters
     ) -> float:
         """Return the time that the chosen tile should take; raises DoesNotFitError."""
-        return function_called(problem.function).estimated_cycles(problem, machine, parameters)
+        return function_called(problem.function).choose(problem, machine, parameters)[1]
 
     @classmethod
     def oracle(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:

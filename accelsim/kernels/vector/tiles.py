@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, Sizes, fitting
 from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.tiling import misfit
+from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import VectorProblem
 
 ROW_FUNCTIONS = ("softmax", "rmsnorm", "layernorm")
+_ELEMENT_FUNCTIONS = ("copy", "gelu", "silu", "silu_mul")
 _LARGEST_ROWS, _LARGEST_ELEMENTS, _SMALLEST_ELEMENTS = 64, 1 << 16, 256
 _SHORTEST_STEP = 64
 _WAVES = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128])
@@ -47,14 +49,14 @@ class Tile(NamedTuple):
     cols: Any
 
 
-Allocate = Callable[[ProgramBuilder, int, int], object]
+Declare = Callable[[ProgramBuilder | Footprint, Any, Any], object]
 
 
 def matrix_of(problem: VectorProblem) -> Tile:
     """Return rows and columns as the kernel sees them: without rows, all is one long row."""
-    if problem.function in ROW_FUNCTIONS:
-        return Tile(problem.rows, problem.cols)
-    return Tile(1, problem.rows * problem.cols)
+    if problem.function in _ELEMENT_FUNCTIONS:
+        return Tile(1, problem.rows * problem.cols)
+    return Tile(problem.rows, problem.cols)
 
 
 def in_steps(problem: VectorProblem, tile_cols: Any) -> bool:
@@ -69,23 +71,23 @@ def choose_tile(
     name: str,
     problem: VectorProblem,
     machine: MachineSpec,
-    asked: tuple[int | None, int | None, int | None, int],
-    allocate: Allocate,
+    asked: VectorParameters,
+    declare: Declare,
 ) -> tuple[Tile, float]:
     """Return the tile of the lowest estimated time of those asked for that fit, and that time.
 
-    asked: tile_rows, tile_cols, tile_elements and stages. Raises DoesNotFitError.
+    Raises DoesNotFitError.
     """
     tried = _candidates(problem, machine, asked)
     best = [
-        _fastest(problem, machine, asked[3], Tile(*(each[group] for each in tried)), allocate)
+        _fastest(problem, machine, asked.stages, Tile(*(each[group] for each in tried)), declare)
         for group in _groups(problem, tried)
     ]
     found = [each for each in best if each]
     if found:
         return min(found, key=lambda each: each[1])
     smallest = int(tried.rows[-1]), int(tried.cols[-1])
-    raise misfit(name, machine, lambda builder: allocate(builder, *smallest))
+    raise misfit(name, machine, lambda builder: declare(builder, *smallest))
 
 
 def _groups(problem: VectorProblem, tile: Tile) -> list[Sizes]:
@@ -95,11 +97,8 @@ def _groups(problem: VectorProblem, tile: Tile) -> list[Sizes]:
 
 
 def _fastest(
-    problem: VectorProblem, machine: MachineSpec, stages: int, tile: Tile, allocate: Allocate
+    problem: VectorProblem, machine: MachineSpec, stages: int, tile: Tile, declare: Declare
 ) -> tuple[Tile, float] | None:
-    def declare(room: Footprint, rows: Any, cols: Any) -> None:
-        allocate(cast(ProgramBuilder, room), rows, cols)
-
     fits = np.flatnonzero(fitting(machine, declare, *tile))
     if not len(fits):
         return None
@@ -110,21 +109,17 @@ def _fastest(
     return Tile(int(tile.rows[best]), int(tile.cols[best])), float(cycles[best])
 
 
-def _candidates(
-    problem: VectorProblem,
-    machine: MachineSpec,
-    asked: tuple[int | None, int | None, int | None, int],
-) -> Tile:
+def _candidates(problem: VectorProblem, machine: MachineSpec, asked: VectorParameters) -> Tile:
     """Return tiles, the smallest last: what was asked for, or even shares of the cores."""
-    own_rows, own_cols, own_elements, _ = asked
     rows, cols = matrix_of(problem)
     if problem.function in ROW_FUNCTIONS:
-        sizes = [own_rows] if own_rows else shares(rows, machine.cores, 1, _LARGEST_ROWS)
-        steps = [own_cols] if own_cols else _halvings(cols, _SHORTEST_STEP)
+        even = shares(rows, machine.cores, 1, _LARGEST_ROWS)
+        sizes = [asked.tile_rows] if asked.tile_rows else even
+        steps = [asked.tile_cols] if asked.tile_cols else _halvings(cols, _SHORTEST_STEP)
         grid = np.meshgrid(np.minimum(steps, cols), np.minimum(sizes, rows), indexing="ij")
         return Tile(grid[1].ravel(), grid[0].ravel())
-    elements = [own_elements] if own_elements else _element_shares(cols, machine.cores)
-    each = np.minimum(elements, cols)
+    own = asked.tile_elements
+    each = np.minimum([own] if own else _element_shares(cols, machine.cores), cols)
     return Tile(np.ones_like(each), each)
 
 

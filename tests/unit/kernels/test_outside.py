@@ -19,6 +19,7 @@ from accelsim.sweeps.run import sweep
 
 WHOLE = """
 from helper_of_a_file import SUMMARY
+from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
 
 
@@ -27,7 +28,7 @@ class Mine(Gemm):
     summary = SUMMARY
 
 
-class Partial(Gemm.__mro__[1]):
+class Partial(Kernel):
     name = "partial"
 """
 

@@ -21,16 +21,15 @@ array takes t_k + ceil(t_k / b) + rows + cols - 2 for each tile of it.
 """
 
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.integer.accumulator import accumulator_of
 from accelsim.kernels.integer.known import Known, input_tensor
-from accelsim.kernels.integer.phases import Loop, record_phases
+from accelsim.kernels.integer.phases import Loop, in_turn
 from accelsim.kernels.linear.integer.operands import column_tiles
 from accelsim.kernels.linear.mx.encoding import Encoding, Matrices, place_input
 from accelsim.kernels.linear.mx.operands import known_of, most_guard_bits, scale_tiles
@@ -39,18 +38,16 @@ from accelsim.kernels.linear.mx.plan import Plan, plan_of
 from accelsim.kernels.linear.mx.products import in_array, in_cube, out_of_array, out_of_cube
 from accelsim.kernels.linear.mx.steps import Layout, Operand
 from accelsim.kernels.linear.mx.tiles import choose_tiles, has_factor, product_buffers
+from accelsim.kernels.linear.product import ProductKernel, Workspace
 from accelsim.kernels.linear.rotation import rotated
-from accelsim.kernels.linear.tiles import Tiles
+from accelsim.kernels.linear.tiles import Choice, declare
 from accelsim.numerics.block_formats import BlockLayout
 from accelsim.numerics.formats import Format
 from accelsim.numerics.integer import Accumulator
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite
 from accelsim.units import ceil_div
 from accelsim.workload.problem import GemmProblem
-from accelsim.workload.tensors import GemmTensors
 
 _LOOPS = {
     (False, True): in_cube,
@@ -61,65 +58,72 @@ _LOOPS = {
 """(the integer array multiplies, the unit applies the scales) -> the loop."""
 
 
-class Mx(Kernel):
+_Workspace = Workspace[GemmProblem, MxParameters]
+
+
+class Mx(ProductKernel):
     """Linear with shared scales."""
 
     name: ClassVar[str] = "mx"
     summary: ClassVar[str] = "linear with shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4"
-    problem_kind: ClassVar[str] = "gemm"
+    output: ClassVar[str] = "y"
     is_exact: ClassVar[bool] = False
     parameters: ClassVar[type[Spec]] = MxParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: GemmProblem,
-        machine: MachineSpec,
-        parameters: MxParameters,
-        tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, Y [m, n]."""
-        plan = plan_of(problem, machine, parameters)
-        tiles = choose_tiles(problem, machine, parameters).tiles
-        is_made = parameters.input == "quantized"
-        known = _known(plan, problem, parameters, tensors)
-        builder = ProgramBuilder(plan.name, with_numbers=tensors is not None)
-        encoding = None if is_made else Encoding.of(machine, plan, problem)
-        sizes = product_buffers(plan, parameters, tiles)
-        sizes += encoding.buffers() if encoding else []
-        buffers = {size.name: builder.buffer(**size._asdict()) for size in sizes}
-        phases, made = [], place_input(builder, plan, problem, known, is_made)
-        if encoding:
-            phases.append([encoding.loop(builder, known, made, buffers)])
-        frame = _Frame(builder, plan, problem, tiles, known, buffers)
-        layout = frame.layout(made, machine, parameters)
+    def choose(cls, problem: GemmProblem, machine: MachineSpec, parameters: MxParameters) -> Choice:
+        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+        return choose_tiles(problem, machine, parameters)
+
+    @classmethod
+    def loop(cls, at: _Workspace) -> tuple[Any, int, Any]:
+        """Place X, W and Y, and encode X in a phase of its own unless the producer of X has."""
+        plan, is_made = _plan_of(at), at.parameters.input == "quantized"
+        known = _known(plan, at)
+        encoding = None if is_made else Encoding.of(at.machine, plan, at.problem)
+        sizes = product_buffers(plan, at.parameters, at.tiles)
+        buffers = declare(at.builder, [*sizes, *(encoding.buffers() if encoding else [])])
+        made = place_input(at.builder, plan, at.problem, known, is_made)
+        phases = [[encoding.loop(at.builder, known, made, buffers)]] if encoding else []
+        layout = _Frame(at, plan, known, buffers).layout(made)
         loop = Loop(_LOOPS[plan.on_array, plan.in_unit], num_tiles(layout), (layout,))
-        program = record_phases(builder, [*phases, [loop]])
-        return program.with_parameters(**_chosen(plan, tiles, layout)), layout.output.data
+        return in_turn([*phases, [loop]])
 
     @classmethod
-    def estimated_cycles(
-        cls, problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
-    ) -> float:
-        """Return the time that the products should take with the chosen tiles."""
-        return choose_tiles(problem, machine, parameters).cycles
+    def chosen(cls, at: _Workspace) -> dict[str, int | str]:
+        """Return the values of the parameters that were left to the kernel."""
+        plan = _plan_of(at)
+        formats = {"activations": str(plan.activations), "weights": str(plan.weights)}
+        guard = {"guard_bits": _sums(plan, at)[0]} if plan.is_relative else {}
+        turned: dict[str, int | str] = {}
+        if plan.rotation:
+            unit = "cube" if plan.rotates_on_cube else "vector"
+            turned = {"rotation_block": plan.rotation, "rotate_on": unit}
+        return {**formats, **super().chosen(at), **guard, **turned}
 
-    @classmethod
-    def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
-        """Return A B in float64."""
-        return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
+
+def _plan_of(at: _Workspace) -> Plan:
+    return plan_of(at.problem, at.machine, at.parameters)
 
 
-def _known(
-    plan: Plan, problem: GemmProblem, parameters: MxParameters, tensors: GemmTensors | None
-) -> Known:
+def _sums(plan: Plan, at: _Workspace) -> tuple[int, Accumulator]:
+    """Return the guard bits of sums on the integer array, and its accumulator."""
+    if not plan.on_array:
+        return 0, Accumulator(32, False)
+    accumulator = accumulator_of(plan.name, at.machine)
+    asked = at.parameters.guard_bits
+    most = most_guard_bits(plan, at.problem.k, accumulator.bits)
+    return most if asked is None else asked, accumulator
+
+
+def _known(plan: Plan, at: _Workspace) -> Known:
     """Return what is known before the run: of rotated operands, but for X as it is loaded."""
-    if tensors is None:
+    if at.tensors is None:
         return {}
-    check_finite(tensors.a, f"{plan.name}: activations")
-    check_finite(tensors.b, f"{plan.name}: weights")
-    turned = rotated(tensors, parameters.rotation_of(problem))
-    return {**known_of(plan, turned, parameters.input == "quantized"), "x": tensors.a}
+    check_finite(at.tensors.a, f"{plan.name}: activations")
+    check_finite(at.tensors.b, f"{plan.name}: weights")
+    turned = rotated(at.tensors, at.parameters.rotation_of(at.problem))
+    return {**known_of(plan, turned, at.parameters.input == "quantized"), "x": at.tensors.a}
 
 
 def num_tiles(layout: Layout) -> int:
@@ -127,46 +131,27 @@ def num_tiles(layout: Layout) -> int:
     return ceil_div(layout.output.rows, layout.tile_m) * layout.tiles_n
 
 
-def _chosen(plan: Plan, tiles: Tiles, layout: Layout) -> dict[str, int | str]:
-    """Return the values of the parameters that were left to the kernel."""
-    formats = {"activations": str(plan.activations), "weights": str(plan.weights)}
-    sizes = {"tile_m": tiles.m, "tile_n": tiles.n, "tile_k": tiles.k}
-    guard = {"guard_bits": layout.guard_bits} if plan.is_relative else {}
-    turned = {}
-    if plan.rotation:
-        unit = "cube" if plan.rotates_on_cube else "vector"
-        turned = {"rotation_block": plan.rotation, "rotate_on": unit}
-    return {**formats, **sizes, **guard, **turned}
-
-
 class _Frame(NamedTuple):
     """A linear that is being laid out."""
 
-    builder: ProgramBuilder
+    at: _Workspace
     plan: Plan
-    problem: GemmProblem
-    tiles: Tiles
     known: Known
     buffers: dict[str, Buffer]
 
-    def layout(self, made: Matrices, machine: MachineSpec, parameters: MxParameters) -> Layout:
+    def layout(self, made: Matrices) -> Layout:
         """Place W and Y in HBM, and return the layout of the products."""
-        plan, (m, n, k) = self.plan, (self.problem.m, self.problem.n, self.problem.k)
-        guard_bits, accumulator = 0, Accumulator(32, False)
-        if plan.on_array:
-            accumulator = accumulator_of(plan.name, machine)
-            guard_bits = most_guard_bits(plan, k, accumulator.bits)
-            if parameters.guard_bits is not None:
-                guard_bits = parameters.guard_bits
-        none = self.builder.no_buffer()
-        sums = self.builder.no_buffer(Format.INT32 if plan.on_array else Format.FP32)
+        plan, builder, tiles, (m, n, k) = self.plan, self.at.builder, self.at.tiles, self._sizes
+        guard_bits, accumulator = _sums(plan, self.at)
+        none = dict.fromkeys(("wide", "total", "row_tile", "column_tile"), builder.no_buffer())
+        none["sums"] = builder.no_buffer(Format.INT32 if plan.on_array else Format.FP32)
         unit = plan.x.unit * plan.w.unit
         return Layout(
             depth=k,
-            tile_m=self.tiles.m,
-            tile_n=self.tiles.n,
-            tile_k=self.tiles.k,
-            tiles_n=ceil_div(n, self.tiles.n),
+            tile_m=tiles.m,
+            tile_n=tiles.n,
+            tile_k=tiles.k,
+            tiles_n=ceil_div(n, tiles.n),
             block=plan.block,
             x=self._operand("x", (made.elements, made.scales), plan.x, 1),
             w=self._weights(),
@@ -174,17 +159,17 @@ class _Frame(NamedTuple):
             has_factor=has_factor(plan),
             guard_bits=guard_bits,
             accumulator=accumulator,
-            output=self.builder.tensor("y", "output", m, n, Format(parameters.output_format)),
+            output=builder.tensor("y", "output", m, n, Format(self.at.parameters.output_format)),
             row_scale=made.largest,
             column_scale=self._column_scale(unit * 2.0**-guard_bits),
             acc=self.buffers["acc"],
-            sums=self.buffers.get("sums", sums),
             y=self.buffers["y"],
-            **{
-                name: self.buffers.get(name, none)
-                for name in ("wide", "total", "row_tile", "column_tile")
-            },
+            **{name: self.buffers.get(name, each) for name, each in none.items()},
         )
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        return self.at.problem.m, self.at.problem.n, self.at.problem.k
 
     def _operand(
         self, name: str, hbm: tuple[Tensor, Tensor], layout: BlockLayout, across: int
@@ -196,27 +181,28 @@ class _Frame(NamedTuple):
             scale_tile=self.buffers[f"{name}_scales"],
             block=layout.block,
             across=across,
-            blocks=ceil_div(self.problem.k, layout.block),
+            blocks=ceil_div(self.at.problem.k, layout.block),
         )
 
     def _weights(self) -> Operand:
         """Place W in HBM, column tile after column tile."""
-        w, n, k, tile_n = self.plan.w, self.problem.n, self.problem.k, self.tiles.n
+        w, (_, n, k), tile_n = self.plan.w, self._sizes, self.at.tiles.n
         known = dict(self.known)
         if known:
             known["w_elements"] = column_tiles(known["w_elements"], tile_n)
             known["w_scales"] = scale_tiles(known["w_scales"], n, tile_n, w.across)
         tiles_n, across = ceil_div(n, tile_n), min(w.across, tile_n)
-        place, blocks = partial(input_tensor, self.builder, known), ceil_div(k, w.block)
+        place, blocks = partial(input_tensor, self.at.builder, known), ceil_div(k, w.block)
         elements = place("w_elements", tiles_n * k, tile_n, w.element)
         scales = place("w_scales", tiles_n * blocks, ceil_div(tile_n, across), w.scale)
         return self._operand("w", (elements, scales), w, across)
 
     def _column_scale(self, unit: float) -> Tensor:
         """Place what the largest scale of a column makes of a unit of the accumulators."""
+        builder = self.at.builder
         if not self.plan.is_relative:
-            return self.builder.no_tensor()
+            return builder.no_tensor()
         known = dict(self.known)
         if known:
             known["w_largest"] = (known["w_largest"] * unit).astype(np.float32)
-        return input_tensor(self.builder, known, "w_largest", 1, self.problem.n, Format.FP32)
+        return input_tensor(builder, known, "w_largest", 1, self.at.problem.n, Format.FP32)

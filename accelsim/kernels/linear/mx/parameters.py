@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from accelsim.config.spec import Size
+from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.rotation import RotationParameters
 from accelsim.numerics.block_formats import BlockFormat
 from accelsim.numerics.formats import Format
 
 
-class MxParameters(RotationParameters):
+class MxParameters(RotationParameters, TileParameters):
     """Choices of the mx kernel."""
 
     activations: BlockFormat | None = None
@@ -31,9 +32,5 @@ class MxParameters(RotationParameters):
     rotate_on: Literal["vector", "cube"] | None = None
     """Unit that rotates X: butterflies on the vector unit, or products with the matrix on the cube;
     absent: the one that should take less time."""
-    tile_m: Size | None = None
-    """Rows of a tile of X and Y, in elements; absent: chosen."""
-    tile_n: Size | None = None
-    """Columns of a tile of W and Y, in elements; absent: chosen."""
     tile_k: Size | None = None
     """Depth of one step, whole blocks of both formats; absent: chosen."""

@@ -61,6 +61,8 @@ def in_array(p, phase, k):
         write_output(p, wide, at, k)
 
 
+# The next two are two loops, since sums in FP32 and in INT32 are tiles of different types, and the
+# cache on disk does not find a compiled function again that is an argument.
 @jit
 def out_of_cube(p, phase, k):
     """All tiles of Y, each block drained from the cube and scaled by the vector unit."""

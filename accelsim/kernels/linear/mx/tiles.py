@@ -71,8 +71,7 @@ def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: MxParam
     def buffers(tiles: Tiles) -> list[BufferSize]:
         return [*beside, *product_buffers(plan, parameters, tiles)]
 
-    asked = (parameters.tile_m, parameters.tile_n, parameters.tile_k)
-    tiles = _whole_blocks(plan, problem, candidates(problem, asked))
+    tiles = _whole_blocks(plan, problem, candidates(problem, parameters.tile))
     tiles = fitting(plan.name, machine, with_two_accumulators(tiles, machine), buffers)
     work = Work(problem, machine, lambda each: _step(plan, machine, each), _output_bits(parameters))
     return choose(work, tiles, can_reorder=False)

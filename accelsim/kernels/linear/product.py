@@ -1,0 +1,94 @@
+"""What kernels of a matrix product share: sizes of tiles, the way to a program, and A B."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from accelsim.config.spec import Size, Spec
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.linear.tiles import Choice, Tiles
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.program import Program
+from accelsim.workload.tensors import GemmTensors
+
+_Problem = TypeVar("_Problem")
+_Parameters = TypeVar("_Parameters")
+
+
+class TileParameters(Spec):
+    """Sizes of tiles that may be left to the kernel."""
+
+    tile_m: Size | None = None
+    """Rows of a tile of the left operand and the result, in elements; absent: chosen."""
+    tile_n: Size | None = None
+    """Columns of a tile of the right operand and the result, in elements; absent: chosen."""
+    tile_k: Size | None = None
+    """Depth of one step, in elements; absent: chosen."""
+
+    @property
+    def tile(self) -> tuple[int | None, int | None, int | None]:
+        """Sizes along m, n and k."""
+        return self.tile_m, self.tile_n, self.tile_k
+
+
+class Workspace(NamedTuple, Generic[_Problem, _Parameters]):
+    """A product that is laid out with a tiling."""
+
+    builder: ProgramBuilder
+    machine: MachineSpec
+    problem: _Problem
+    parameters: _Parameters
+    tiles: Tiles
+    tensors: GemmTensors | None
+
+
+class ProductKernel(Kernel):
+    """A product that one loop computes, whose tiles are chosen by an estimate."""
+
+    problem_kind: ClassVar[str] = "gemm"
+    output: ClassVar[str] = "c"
+    """Name of the product in the program."""
+
+    @classmethod
+    @abstractmethod
+    def choose(cls, problem: Any, machine: MachineSpec, parameters: Any) -> Choice:
+        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+
+    @classmethod
+    @abstractmethod
+    def loop(cls, at: Workspace[Any, Any]) -> tuple[Any, int, Any]:
+        """Place the matrices, declare the tiles, and return the compiled loop over them, its work
+        items and its layout."""
+
+    @classmethod
+    def check(cls, problem: Any) -> None:
+        """Raise an AccelsimError for a problem that the kernel does not compute."""
+
+    @classmethod
+    def chosen(cls, at: Workspace[Any, Any]) -> dict[str, int | str]:
+        """Return the values of the parameters that may be left to the kernel."""
+        return {"tile_m": at.tiles.m, "tile_n": at.tiles.n, "tile_k": at.tiles.k}
+
+    @classmethod
+    def record(
+        cls, problem: Any, machine: MachineSpec, parameters: Any, tensors: GemmTensors | None
+    ) -> tuple[Program, Array | None]:
+        """Return the program and, with tensors, the product [m, n]."""
+        cls.check(problem)
+        tiles = cls.choose(problem, machine, parameters).tiles
+        builder = ProgramBuilder(f"{cls.name} on {problem.name}", with_numbers=tensors is not None)
+        at = Workspace(builder, machine, problem, parameters, tiles, tensors)
+        program = builder.record(*cls.loop(at)).with_parameters(**cls.chosen(at))
+        return program, builder.data.get(cls.output)
+
+    @classmethod
+    def estimated_cycles(cls, problem: Any, machine: MachineSpec, parameters: Any) -> float:
+        """Return the time that the chosen tiles should take; raises DoesNotFitError."""
+        return cls.choose(problem, machine, parameters).cycles
+
+    @classmethod
+    def oracle(cls, problem: Any, tensors: GemmTensors) -> Array:
+        """Return A B in float64."""
+        return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)
