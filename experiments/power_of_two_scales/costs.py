@@ -116,6 +116,9 @@ def cost_row(point: CostPoint) -> dict[str, Any]:
         "arithmetic_mm2": _arithmetic_mm2(machine, tuple(settings.items())),
         "us_per_token": 1e6 * per_token * sum(part.time_s for part in parts),
         "uj_per_token": 1e6 * per_token * sum(part.energy_j for part in parts),
+        "accumulator_uj_per_token": 1e6
+        * per_token
+        * sum(part.energy_by_component_j["accumulator"] for part in parts),
         "hbm_bytes_per_token": per_token
         * sum(part.hbm_read_bytes + part.hbm_write_bytes for part in parts),
     }

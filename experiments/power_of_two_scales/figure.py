@@ -27,6 +27,8 @@ PLACES = {
     "INT4 groups, best of 6": ((-8, -3), "right"),
     "MXFP4": ((-8, -3), "right"),
     "NVFP4": ((-8, -3), "right"),
+    "MXFP4, rotated": ((5, -15), "left"),
+    "MXFP6": ((-8, 4), "right"),
 }
 """Numbers that would lie on others: offset in points, and alignment."""
 NUMBERS = {name: str(number) for number, name in enumerate(FORMS, 1)}

@@ -37,7 +37,7 @@ from accelsim.workload.model.llama import Array
 from accelsim.workload.model.texts import CALIBRATED_KINDS, KINDS, read_texts
 
 MODEL = "smollm2"
-WINDOW, WINDOWS = 512, 1
+WINDOW, WINDOWS = 512, 2
 PAGES = Sampling(windows=3, window=WINDOW, first_token=4096)
 """Of each of the texts that are calibrated on; what is evaluated lies before."""
 OPERANDS = ("activations", "both", "weights")
