@@ -230,12 +230,18 @@ def _row_peaks(p, item, k):
         x, wide = tiles_at(at, k)
         al.load(p, x, k.hbm.x, at.row, at.col)
         al.magnitude(p, wide, rotated_tile(p, x, k))
-        if panel == 0:
-            al.row_max(p, peak, wide)
-        else:
-            al.row_max(p, part, wide)
-            al.maximum(p, peak, peak, part)
+        raise_peaks(p, panel, peak, part, wide)
     return peak
+
+
+@jit_inner
+def raise_peaks(p, panel, peak, part, magnitudes):
+    """Bring the peaks of rows up to date with one more panel; `part` is overwritten."""
+    if panel == 0:
+        al.row_max(p, peak, magnitudes)
+    else:
+        al.row_max(p, part, magnitudes)
+        al.maximum(p, peak, peak, part)
 
 
 @jit_inner
@@ -253,14 +259,20 @@ def _shared_peak(p, item, k):
 def row_factors(p, item, peak, k):
     """Store the step of every row, peak / largest code, and return its reciprocal."""
     part, scale = al.tile(k.part, item, peak.rows, 1), al.tile(k.scale, item, peak.rows, 1)
-    al.fill(p, part, k.largest)
-    al.divide_column(p, scale, peak, part)
-    al.fill(p, part, SMALLEST_SCALE)
-    al.maximum(p, scale, scale, part)
+    steps_of(p, scale, peak, part, k)
     al.store(p, k.hbm.row_scale, k.row_tiles[item, 1], 0, scale)
     al.fill(p, part, 1.0)
     al.divide_column(p, part, part, scale)
     return part
+
+
+@jit_inner
+def steps_of(p, step, peak, part, k):
+    """step = peak / largest code of every row, above 0; `part` is overwritten."""
+    al.fill(p, part, k.largest)
+    al.divide_column(p, step, peak, part)
+    al.fill(p, part, SMALLEST_SCALE)
+    al.maximum(p, step, step, part)
 
 
 @jit_inner

@@ -8,6 +8,7 @@ more.
 from accelsim.kernels.integer.encoding import (
     Layout,
     piece_at,
+    raise_peaks,
     rotated_tile,
     row_factors,
     store_codes,
@@ -47,11 +48,7 @@ def row_bases(p, item, k):
         at = piece_at(item, panel, k)
         large = al.tile(k.large, at.turn, at.rows, at.cols)
         al.magnitude(p, large, scaled_tile(p, at, k))
-        if panel == 0:
-            al.row_max(p, base, large)
-        else:
-            al.row_max(p, part, large)
-            al.maximum(p, base, base, part)
+        raise_peaks(p, panel, base, part, large)
     return base
 
 

@@ -5,11 +5,10 @@ is encoded with each, decoded, and the squares of what is lost are added; channe
 were before they were scaled. Eight vector ops an element and candidate.
 """
 
-from accelsim.kernels.integer.encoding import Layout, piece_at, store_codes, tiles_at
+from accelsim.kernels.integer.encoding import Layout, piece_at, steps_of, store_codes, tiles_at
 from accelsim.kernels.integer.phases import Loop
 from accelsim.kernels.integer.row_base import row_bases, scaled_tile
 from accelsim.program import language as al
-from accelsim.quantization.codes import SMALLEST_SCALE
 from accelsim.runtime.jit import jit, jit_inner
 
 COLUMNS = 8
@@ -48,10 +47,7 @@ def _try(p, item, peak, index, k):
     step, error = _column(_STEP, rows, k), _column(_ERROR, rows, k)
     base, part = _column(_BASE, rows, k), _column(_PART, rows, k)
     al.scale(p, base, peak, k.shrink[index])
-    al.fill(p, part, k.largest)
-    al.divide_column(p, step, base, part)
-    al.fill(p, part, SMALLEST_SCALE)
-    al.maximum(p, step, step, part)
+    steps_of(p, step, base, part, k)
     factor = _inverse(p, step, k)
     for panel in range(k.panels):
         lost = _lost(p, piece_at(item, panel, k), step, factor, k)
