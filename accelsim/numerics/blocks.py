@@ -34,15 +34,14 @@ import numpy.typing as npt
 
 from accelsim.errors import QuantizationError
 from accelsim.numerics.block_formats import BlockFormat, BlockLayout
-from accelsim.numerics.formats import E8M0, FP32, Format
+from accelsim.numerics.formats import E8M0, FP32, SMALLEST_POWER, Format
 from accelsim.numerics.rounding import round_tile, to_fp8_e4m3
 from accelsim.numerics.views import Data
 from accelsim.runtime.jit import jit
 
-_EXPONENT_BIAS = 127
 _MANTISSA_BITS = 23
-_SMALLEST_POWER = np.float32(2.0**-127)
-_LARGEST_POWER = np.float32(2.0**127)
+_SMALLEST_POWER = np.float32(SMALLEST_POWER)
+_LARGEST_POWER = np.float32(Format.E8M0.layout.largest)
 _SMALLEST_NORMAL = np.float32(Format.FP32.layout.smallest_normal)
 
 

@@ -119,6 +119,8 @@ _LAYOUTS = {
     # The same, section 5.4.1: an exponent without sign, 2^-127 to 2^127, and NaN.
     Format.E8M0: ElementLayout(8, 8, 0, 2.0**127, saturates=True),
 }
+SMALLEST_POWER = 1 / _LAYOUTS[Format.E8M0].largest
+"""Smallest number of E8M0: its exponents are as far below 1 as above it."""
 _NARROW_BITS = 8
 _CODES = {fmt: code for code, fmt in enumerate(Format)}
 

@@ -29,6 +29,7 @@ from accelsim.numerics.formats import (
     INT4,
     INT8,
     INT32,
+    SMALLEST_POWER,
     Format,
 )
 from accelsim.runtime.jit import jit
@@ -74,7 +75,7 @@ _SHIFTS, _SMALLEST_NORMALS, _LARGEST, _HAVE_NAN = (
 )
 """The same by the code of a format, for loops; only those of narrow formats are read."""
 _LARGEST_E8M0 = np.float32(Format.E8M0.layout.largest)
-_SMALLEST_E8M0 = np.float32(2.0**-127)
+_SMALLEST_E8M0 = np.float32(SMALLEST_POWER)
 _SMALLEST_FP32 = np.float32(Format.FP32.layout.smallest_normal)
 _EXPONENT_STEP = np.uint32(1 << _FP32_MANTISSA_BITS)
 _INT32_RANGE = _integer_range(Format.INT32)

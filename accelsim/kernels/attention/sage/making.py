@@ -21,7 +21,7 @@ from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import SMALLEST_SCALE
 from accelsim.runtime.jit import jit, jit_inner
 
-LARGEST_WEIGHT = 448.0
+LARGEST_WEIGHT = Format.FP8_E4M3.layout.largest
 """Largest number of E4M3, which stands for a weight of 1 and for the peak of a column of V."""
 
 

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.mx.plan import Plan
 from accelsim.numerics.blocks import encode_blocks, tensor_scale_of
+from accelsim.numerics.formats import SMALLEST_POWER
 from accelsim.units import ceil_div
 from accelsim.workload.tensors import GemmTensors
 
 Scales = NDArray[np.float32]
-
-_SMALLEST_POWER = 2.0**-127
 
 
 class Relative(NamedTuple):
@@ -26,7 +25,7 @@ class Relative(NamedTuple):
 def relative(scales: Scales, axis: int) -> Relative:
     """Return scales over the largest along an axis, none below the smallest power of E8M0."""
     largest = scales.max(axis, keepdims=True)
-    over = np.maximum(scales.astype(np.float64) / largest, _SMALLEST_POWER)
+    over = np.maximum(scales.astype(np.float64) / largest, SMALLEST_POWER)
     return Relative(over.astype(np.float32), largest)
 
 
