@@ -11,8 +11,8 @@ from accelsim.kernels.estimate.timeline import Supply
 _BANKED_SHARE = 0.9
 """Of the peak that a memory with banks and refresh sustains (assumption)."""
 _STEPS_PER_POWER = 8
-_POWERS = (3.0, 8.0)
-"""Least and largest exponent by which times that overlap are joined: of two equal ones 26 % and 9 %
+_POWERS = (4.0, 8.0)
+"""Least and largest exponent by which times that overlap are joined: of two equal ones 19 % and 9 %
 are lost (assumption, as is the one above)."""
 
 
@@ -54,7 +54,7 @@ def supply_of(
     """
     hit = float(hit_cycles(machine))
     # While a channel serves the bytes in a row of others, this core's channel serves its own.
-    miss = miss_cycles(machine) + np.maximum(0, _piece_cycles(machine) - begin_cycles)
+    miss = miss_cycles(machine) + np.maximum(0, piece_cycles(machine) - begin_cycles)
     if machine.l2 is None:
         return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss, begin_cycles)
     cycles_per_byte, away = machine.clock / machine.l2.bandwidth, first_share * (miss - hit)
@@ -64,7 +64,7 @@ def supply_of(
     return Supply(cycles_per_byte, hit + away, hit, begin_cycles)
 
 
-def _piece_cycles(machine: MachineSpec) -> float:
+def piece_cycles(machine: MachineSpec) -> float:
     """Return the time of the bytes in a row that one channel of a banked HBM serves alone."""
     hbm = machine.hbm
     if hbm.kind == "flat":

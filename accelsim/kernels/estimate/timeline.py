@@ -20,13 +20,14 @@ from accelsim.kernels.estimate.order import (
     DONE,
     KIND,
     NOTE,
+    PLACE,
     REQUESTED,
     RESTART,
     RETIRED,
     WAITS,
     Orders,
 )
-from accelsim.program.ops import NUM_UNITS, Unit
+from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, Unit
 from accelsim.runtime.jit import jit, jit_inline, jit_inner
 
 Cycles = npt.NDArray[np.float64]
@@ -47,9 +48,15 @@ class Supply(NamedTuple):
     """From the memory next to the core, which its queue is in step with."""
     begin_cycles: Any = 0.0
     """When it has served what other cores asked for at the same time, and before this one."""
+    port_begin_cycles: Any = 0.0
+    """The same of the memory next to the core, beyond what its queue takes by then."""
+    late_cycles: Any = 0.0
+    """By how much later loads arrive that are the first ones of what they load."""
 
 
-_RATE, _BANDWIDTH, _LATENCY, _IN_FLIGHT = range(4)
+LATENCY, PORT_LATENCY, BEGIN, PORT_BEGIN, LATE = range(-SPARE_ROWS, 0)
+"""Rows of costs that say what the memory gives each candidate, see `Supply`."""
+RATE, _BANDWIDTH, _LATENCY, _IN_FLIGHT = range(4)
 """Rows of what units do: cycles for a unit of cost, cost that passes in a cycle beside that, cycles
 from the end of a compute op to that of its unit's pipeline, and ops under way."""
 _PASSED = DONE + NUM_UNITS
@@ -69,15 +76,16 @@ class Costs(NamedTuple):
     is_overlapped: bool
     """Whether an item is claimed before the one before has ended."""
     matrix: Cycles
-    """[costs + SPARE_ROWS, candidates]; last the rest of the supply: latency, that of the port, and
-    when the memory begins."""
+    """[costs + SPARE_ROWS, candidates]; last the rest of the supply, in the order of its fields."""
 
     @classmethod
     def of(cls, machine: MachineSpec, supply: Supply, matrix: Cycles) -> "Costs":
         """Return costs as `CostTable` gives them, whose spare rows are filled in."""
         for row, each in enumerate(supply[1:]):
             matrix[row - SPARE_ROWS] = each
-        return cls(_units(machine, supply), machine.items_in_flight > 1, matrix)
+        units = units_of(machine)
+        units[RATE, FIRST_MEMORY_UNIT:] = supply.cycles_per_byte
+        return cls(units, machine.items_in_flight > 1, matrix)
 
 
 def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
@@ -86,27 +94,47 @@ def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
     which: the order of every candidate, or NOT_FOLLOWED, whose notes then mean nothing.
     """
     rows, begins, num_notes = orders
-    notes, times = np.zeros((num_notes, len(which))), np.empty((_ENDS + len(rows), _TOGETHER))
-    runs = np.empty((NUM_UNITS + 1, max(len(rows) + 1, _TOGETHER)), np.int64)
-    _follow(rows, begins, notes, which, *costs, times, runs)
+    notes = np.zeros((num_notes, len(which)))
+    _follow(rows, begins, notes, which, *costs, *room_for(orders))
     return notes
 
 
-def _units(machine: MachineSpec, supply: Supply) -> Cycles:
-    """Return what all units do. A compute unit is a queue where nothing passes beside the work."""
+def room_for(
+    orders: Orders, columns: int = 0, rows: int = 0
+) -> tuple[Cycles, npt.NDArray[np.int64]]:
+    """Return the room for times, and for the ops of each unit, that following takes.
+
+    columns, rows: of what else needs the room, at other times.
+    """
+    count = len(orders.rows)
+    times = np.empty((max(rows, _ENDS + count), max(columns, _TOGETHER)))
+    return times, np.empty((NUM_UNITS + 1, max(count + 1, _TOGETHER)), np.int64)
+
+
+def units_of(machine: MachineSpec) -> Cycles:
+    """Return what all units do. A compute unit is a queue where nothing passes beside the work.
+
+    The rate of the memory is that of one byte a cycle.
+    """
     units = np.zeros((4, NUM_UNITS))
-    units[_RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
+    units[RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
     units[_LATENCY, Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
     pipeline = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
     units[_LATENCY, Unit.INT_MAC] = pipeline
     units[_LATENCY, Unit.VECTOR] = machine.vector.pipeline_depth_cycles
     for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
-        units[:, unit] = supply.cycles_per_byte, queue.bandwidth, 0, queue.in_flight
+        units[_BANDWIDTH, unit], units[_IN_FLIGHT, unit] = queue.bandwidth, queue.in_flight
     return units
 
 
 @jit
 def _follow(rows, begins, notes, which, units, is_overlapped, costs, times, runs):
+    """As `follow_all`, called from Python."""
+    follow_all(rows, begins, notes, which, units, is_overlapped, costs, times, runs)
+
+
+@jit_inner
+def follow_all(rows, begins, notes, which, units, is_overlapped, costs, times, runs):
     """All candidates, as many together as have the same order.
 
     costs: also what the memory gives each of them. times: room for what is known, [times,
@@ -135,12 +163,10 @@ def _restart(count, units, costs, times, runs):
             times[row, i] = 0.0
         for unit in range(NUM_UNITS):
             times[_LATE + unit, i] = units[_LATENCY, unit]
-        latency, port, begin = (
-            costs[-3, runs[-1, i]],
-            costs[-2, runs[-1, i]],
-            costs[-1, runs[-1, i]],
-        )
-        times[DONE + _LOAD, i], times[_LATE + _LOAD, i] = begin, latency
+        column = runs[-1, i]
+        port = costs[PORT_LATENCY, column]
+        times[DONE + _LOAD, i], times[_LATE + _LOAD, i] = costs[BEGIN, column], costs[LATENCY, column]
+        times[_PASSED + _LOAD, i] = costs[PORT_BEGIN, column]
         # What is stored goes to the next memory, whether or not it had it before.
         times[_PORT + _LOAD, i] = times[_LATE + _STORE, i] = times[_PORT + _STORE, i] = port
 
@@ -148,13 +174,12 @@ def _restart(count, units, costs, times, runs):
 @jit_inline
 def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
     """The ops of an order, at the costs of some candidates."""
-    note, own = 0, runs[-1]
+    own = runs[-1]
     for op in range(bounds[0], bounds[1]):
         unit, cost, end = rows[op, KIND], rows[op, COST], _ENDS + op - bounds[0]
         if unit == NOTE:
             for i in range(count):
-                notes[note, own[i]] = times[cost, i]
-            note += 1
+                notes[rows[op, PLACE], own[i]] = times[cost, i]
         elif unit == RESTART:
             _restart(count, units, costs, times, runs)
         elif unit == CLAIM:
@@ -172,12 +197,18 @@ def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
             for i in range(count):
                 work = costs[cost, own[i]]
                 requested = max(times[REQUESTED + unit, i], times[end, i])
-                done = max(times[DONE + unit, i], requested) + work * units[_RATE, unit]
+                done = max(times[DONE + unit, i], requested) + work * units[RATE, unit]
                 passed = max(times[_PASSED + unit, i], requested) + work / units[_BANDWIDTH, unit]
                 times[REQUESTED + unit, i] = requested
                 times[DONE + unit, i] = done
                 times[_PASSED + unit, i] = passed
                 times[end, i] = max(done + times[_LATE + unit, i], passed + times[_PORT + unit, i])
+            if unit == _LOAD and rows[op, PLACE] == 1:
+                for i in range(count):
+                    times[end, i] += costs[LATE, own[i]]
+            # Ops of a unit end in their order.
+            if unit == _LOAD and number > 1:
+                _delay(times, end, runs[unit, number - 1], count)
             _delay(times, RETIRED, end, count)
 
 

@@ -224,9 +224,9 @@ def _two_items(stages: int, count: int, widens: bool) -> Order:
         line.run(Unit.MOVE, _REST.move, (("output_acc", 0),), ("output", 0))
         line.run(Unit.VECTOR, _REST.finish, (("output", 0),), ("stored", 0))
         line.store(_REST.stored_bytes, ("stored", 0))
-        line.note_retired()
+        line.note_retired(2 * item)
         if item == 0:
-            line.note_request()
+            line.note_request(1)
     return line
 
 
@@ -276,6 +276,7 @@ class _Items(NamedTuple):
             np.minimum(whole, fair),
             contended(steps, tiles * active, by_others, of_core),
             contended(steps, tiles * last, by_others, of_core),
+            claims + more,
             claims + more,
             waits,
         )
@@ -412,8 +413,8 @@ def _merge_order() -> Orders:
             line.load(num_bytes, (name, j))
         reads = tuple((name, j) for name in loaded)
         line.run(Unit.VECTOR, costs.merge if j else costs.first, reads, ("merged", 0))
-        line.note_free(Unit.VECTOR)
+        line.note_free(j, Unit.VECTOR)
     line.run(Unit.VECTOR, costs.finish, (), ("stored", 0))
     line.store(costs.stored_bytes, ("stored", 0))
-    line.note_retired()
+    line.note_retired(_STEPS)
     return orders_of([line])

@@ -99,7 +99,7 @@ class Dense(NamedTuple):
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others, waves) for each in (active, last))
-        parts = (alone, *both, 0 * alone, waits)
+        parts = (alone, *both, 0 * alone, 0 * alone, waits)
         whole = limited(ItemTimes(*parts), machine.items_in_flight)
         # The last tile of a head may have fewer rows: the mean is that of all rows.
         mean = self.heads.rows / counts / rows
@@ -138,7 +138,7 @@ class Dense(NamedTuple):
         item_bytes = traffic.moved / items / tiles
         loads = self._loads(item_bytes, items, traffic)
         others = loads[SHARED] * loads[BY_OTHERS] / item_bytes
-        loop, times = self._loop(phase(block_rows, tile_k), others), np.empty((5, len(tiles)))
+        loop, times = self._loop(phase(block_rows, tile_k), others), np.empty((6, len(tiles)))
         fill_times(loop, tiles, loads, float(self.machine.items_in_flight), times)
         mean = self.heads.rows / counts / block_rows
         cycles = _placed(ItemTimes(*times), items, self.machine.cores, mean)
@@ -318,8 +318,10 @@ def _scores_order(steps: int, widens: bool) -> Orders:
             line.run(Unit.CUBE, _COSTS.product, (("q", item), keys), ("acc", j))
             line.run(Unit.MOVE, _COSTS.move, (("acc", j),), ("s", j))
             line.store(_COSTS.stored_bytes, ("s", j))
-            line.note_step(Unit.MOVE, item)
-        line.note_retired()
+            if item == 0:
+                line.note_free(2 * j, Unit.MOVE)
+                line.note_request(2 * j + 1)
+        line.note_retired(2 * steps + item)
     return orders_of([line])
 
 
@@ -332,10 +334,12 @@ def _output_order(steps: int, widens: bool) -> Orders:
             line.load(_COSTS.query_bytes, ("w", j))
             values = _load_operand(line, ("v", j), widens)
             line.run(Unit.CUBE, _COSTS.product, (("w", j), values), ("acc", item))
-            line.note_step(Unit.CUBE, item)
+            if item == 0:
+                line.note_free(2 * j, Unit.CUBE)
+                line.note_request(2 * j + 1)
         line.run(Unit.MOVE, _COSTS.move, (("acc", item),), ("o", 0))
         line.store(_COSTS.stored_bytes, ("o", 0))
-        line.note_retired()
+        line.note_retired(2 * steps + item)
     return orders_of([line])
 
 
@@ -353,7 +357,7 @@ def _load_operand(line: Order, tile: Use, widens: bool) -> Use:
 def _softmax_order(x: str, weights: str) -> Orders:
     """x, weights: buffers where scores become weights, and of the weights; both may be one."""
     line, cost = Order({}), _SoftmaxCosts(*range(len(_SoftmaxCosts._fields)))
-    for _ in range(2):
+    for item in range(2):
         line.claim()
         line.load(cost.loaded_bytes, ("scores", 0))
         line.run(Unit.VECTOR, cost.scale, (("scores", 0),), (x, 0))
@@ -361,7 +365,7 @@ def _softmax_order(x: str, weights: str) -> Orders:
         if weights != x:
             line.run(Unit.VECTOR, cost.convert, (), (weights, 0))
         line.store(cost.stored_bytes, (weights, 0))
-        line.note_retired()
+        line.note_retired(item)
     return orders_of([line])
 
 

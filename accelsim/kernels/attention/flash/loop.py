@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.kernels.estimate.memory import contended
-from accelsim.kernels.estimate.placement import ALONE, CLAIMS, LAST_STEPS, STEPS, WAITS
 from accelsim.runtime.jit import jit, jit_inner
 
 FOLLOWED = 5
@@ -15,6 +14,7 @@ FOLLOWED = 5
 Cycles = npt.NDArray[np.float64]
 
 _contended = jit_inner(contended)
+ALONE, STEPS, LAST_STEPS, CLAIMS, OPENS, WAITS = range(6)
 _WAITS, _FIXED, MASK = range(3)
 _CLAIMS = MASK + 1
 _HIDDEN = _CLAIMS + FOLLOWED
@@ -90,7 +90,7 @@ def write_times(loop, column, tiles, masked, loads, own, items_in_flight, times,
     times[WAITS, place] = waits
     period = loop[_ALONE + FOLLOWED, column] - loop[_ALONE + FOLLOWED - 1, column]
     claims = _continued(loop, _CLAIMS, FOLLOWED, column, worked)
-    times[CLAIMS, place] = claims * max(1.0, shared / period)
+    times[CLAIMS, place] = times[OPENS, place] = claims * max(1.0, shared / period)
 
 
 @jit

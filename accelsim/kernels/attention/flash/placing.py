@@ -1,139 +1,466 @@
-"""When the last block of query rows has ended, for all candidates."""
+"""How long candidates of tiles take: compiled code.
+
+The items of one core are followed op by op (`online_estimate`), then the items of all cores are
+placed. What cores do to each other is in a few numbers of an item: how long it waits at the start,
+when all ask at once; the bytes of all where the memory is the slowest; and whether its keys come
+from the HBM or lie in an L2.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from accelsim.kernels.attention.flash.loop import WAVES, write_times
-from accelsim.kernels.estimate.placement import ALONE, STEPS, last_end
+from accelsim.kernels.attention.flash.online_estimate import (
+    BOTH,
+    CLAIMS,
+    END,
+    FEW,
+    FOURTH,
+    LAST,
+    LONGEST,
+    NOTES,
+    NUM_NOTES,
+    NUM_WORK,
+    OPENS,
+    SECOND,
+    WHOLE,
+)
+from accelsim.kernels.estimate.memory import contended
+from accelsim.kernels.estimate.placement import (
+    COLD,
+    IS_COLD,
+    ITEMS,
+    ORDER,
+    WARM,
+    ItemTimes,
+    last_end,
+)
+from accelsim.kernels.estimate.rates import Rates, queued_cycles, shared_cycles
+from accelsim.kernels.estimate.timeline import (
+    BEGIN,
+    LATE,
+    LATENCY,
+    NOT_FOLLOWED,
+    PORT_BEGIN,
+    PORT_LATENCY,
+    RATE,
+    follow_all,
+)
+from accelsim.program.ops import Unit
 from accelsim.runtime.jit import jit, jit_inner
 
-NUM_WAYS = 4
-"""Through the query rows: one query tile or two, of one head or of folded ones."""
-WAY, TILE_K, BLOCK_ROWS, HEADS, ROWS, COUNT = range(6)
-"""Rows of cuts: the way through the query rows, the rows of a key tile and of a block, the heads,
-their rows, and how many blocks these are."""
-_CYCLES, _LEAST = 0, 1
-"""Rows of what is found: when the last item has ended, and a bound from below."""
+_contended = jit_inner(contended)
+_shared_cycles, _queued_cycles = jit_inner(shared_cycles), jit_inner(queued_cycles)
+_LOAD, _STORE = Unit.LOAD.value, Unit.STORE.value
+TILE_Q, TILE_K, FOLD, QUERY_TILES = range(4)
+"""Rows of candidates."""
+BATCH, Q_LEN, KV_LEN = range(3)
+"""Columns of parts."""
+_WORK = WHOLE[0]
+_SECOND = NUM_WORK
+"""The costs of the second query tile lie so many rows behind those of the first one."""
+_ALONE, _STEPS, _LAST_STEPS, _CLAIMS, _OPENS, _WAITS = range(len(ItemTimes._fields))
+_FACTS = 4 * NUM_WORK
+_WAIT, _OTHER_KEYS, _AHEAD, _MASK, _PERIOD, _LONE, _LONE_OF_SECOND = range(_FACTS, _FACTS + 7)
+_SHARED, _LAST_SHARED, _BY_OTHERS = range(_FACTS + 7, _FACTS + 10)
+_OF_WARM = 3
+"""Rows behind the costs, what else is known of a block: how long it waits at the start; keys that
+make as many bytes as its queries and its output, and keys that it asks for at the start; cycles of
+a masked tile, the least of any tile, and those of a tile that one of two query tiles meets alone.
+Then the time of a key where cores share the memory, all of them or those of the last wave, and the
+part of it in which a core waits for others; the same of items that find their keys in an L2."""
+CYCLES, BYTES, STEPS, _LEAST, _IS_DONE, _NUM_ITEMS = range(_FACTS + 13, _FACTS + 19)
+"""Rows of what is found of a candidate: its time, the bytes that are loaded, the tiles of keys that
+all items meet, a bound on the time, whether it was looked at, and its items."""
+_WHICH = _FACTS + 19
+_NOTED = _WHICH + 1
+"""The order of each column, and notes of items whose keys come from the HBM and from an L2."""
+ROOM = _NOTED + 2 * NUM_NOTES - _FACTS
+_ALIKE = 1.02
+"""Estimates that differ by less are taken for equal, see `estimate.choice`."""
+_FIRST_LOOK = 1.1
+"""Candidates are followed first whose bound is at most so many times the lowest one."""
 
 
 class Run(NamedTuple):
     """What is the same for all candidates."""
 
-    q_len: int
-    kv_len: int
+    q_heads: int
+    """Of a sequence."""
+    group: int
+    """Query heads that share a KV head."""
     causal: bool
     by_head: bool
-    """Whether all blocks of a head come first, or the last block of all heads."""
-    items_in_flight: int
+    """Whether all blocks of a head come first, or the last blocks of all heads."""
+    stays: bool
+    """Whether K and V of all heads stay in an L2."""
+    compulsory_bytes: float
+    output_bytes: float
+    step_latency_cycles: float
+    """Of the units in a step that waits for each of them."""
+    rates: Rates
 
 
-def placed(
-    run: Run,
-    cuts: npt.NDArray[np.int64],
-    loop: npt.NDArray[np.float64],
-    loads: npt.NDArray[np.float64],
-    cores: int,
-) -> npt.NDArray[np.float64]:
-    """Return when the last item has ended; where it cannot be the first, a bound on that.
+class Cut(NamedTuple):
+    """The query rows of equal sequences, as a candidate cuts them."""
 
-    cuts, loads: [rows, candidates]. loop: of full blocks of all candidates, then of the last
-    blocks, which are looked at where they have fewer rows.
-    """
-    found, is_done = np.empty((2, cuts.shape[1])), np.zeros(cuts.shape[1], np.bool_)
-    times = np.empty((5, max(3, int(cuts[COUNT].max()))))
-    room = np.empty((2, cores)), np.empty(cores, np.int64)
-    _place(run, cuts, loop, loads, found, is_done, times, *room)
-    return np.asarray(found[_CYCLES])
+    heads: int
+    """Heads that are gone through: those of a group count as one where they are folded."""
+    group: int
+    """Heads that share a KV head."""
+    rows: int
+    """Query rows of each."""
+    block_rows: int
+    count: int
+    """Blocks of a head."""
+    size: int
+    """Keys of a tile."""
+    tiles: int
+    """Key tiles of a head; the last one may be shorter."""
+    q_len: int
+    kv_len: int
+
+
+@jit_inner
+def cut_of(run, part, candidates, i):
+    """How candidate i cuts equal sequences."""
+    heads, group, rows = run.q_heads * part[BATCH], run.group, part[Q_LEN]
+    if candidates[FOLD, i]:
+        heads, group, rows = heads // group, 1, rows * group
+    block_rows = min(candidates[TILE_Q, i] * candidates[QUERY_TILES, i], rows)
+    size = min(candidates[TILE_K, i], part[KV_LEN])
+    count, tiles = -(-rows // block_rows), -(-part[KV_LEN] // size)
+    return Cut(heads, group, rows, block_rows, count, size, tiles, part[Q_LEN], part[KV_LEN])
 
 
 @jit
-def _place(run, cuts, loop, loads, found, is_done, times, cores, rank):
-    for own in range(len(is_done)):
-        _bound(own, run, cuts, loop, loads, found, times)
-    for way in range(NUM_WAYS):
-        best = np.inf
-        for own in range(len(is_done)):
-            if cuts[WAY, own] == way:
-                best = min(best, found[_CYCLES, own])
-        for own in range(len(is_done)):
-            is_done[own] |= cuts[WAY, own] == way and found[_LEAST, own] > best
-        lead, best = _most_promising(way, cuts, found, is_done), np.inf
-        while lead >= 0:
-            most = best
-            for own in range(len(is_done)):
-                is_next = cuts[WAY, own] == way and cuts[COUNT, own] == cuts[COUNT, lead]
-                if is_next and not is_done[own]:
-                    is_done[own] = True
-                    if found[_LEAST, own] <= most:
-                        _time_blocks(own, run, cuts, loop, loads, times)
-                        count, heads = cuts[COUNT, own], cuts[HEADS, own]
-                        end = last_end(times, count, heads, run.by_head, cores, rank)
-                        found[_CYCLES, own], best = end, min(best, end)
-            lead = _most_promising(way, cuts, found, is_done)
+def write_extents(run, parts, candidates, extents):
+    """Write the extents of costs from that of keys on, [extents, columns].
 
-
-@jit_inner
-def _bound(own, run, cuts, loop, loads, found, times):
-    """Find bounds from above and from below on when the last item has ended.
-
-    All items over all cores are a bound from below; with whole tiles of keys, full blocks and
-    the longest item more they are one from above (Graham, "Bounds on multiprocessing timing
-    anomalies", 1969).
+    A part has a column for the blocks of each candidate, then one for the last blocks, which may
+    have fewer rows.
     """
-    # Under a mask the last block, which sees all keys, may have few rows.
-    rows = min(cuts[BLOCK_ROWS, own], run.q_len) if run.causal else 0
-    hidden = (run.q_len - rows) / 2 if run.causal else 0.0
-    tiles, fewer = run.kv_len / cuts[TILE_K, own], (run.kv_len - hidden) / cuts[TILE_K, own]
-    # Without a mask all of them are the same.
-    even_place, most_place = (1, 2) if run.causal else (0, 0)
-    for place in range(most_place + 1):
-        keys = tiles if place == 0 else min(tiles, fewer + (place - 1))
-        write_times(loop, own, keys, 0, loads, own, np.inf, times, place)
-    longest, share = times[ALONE, 0], loads[WAVES, own]
-    found[_CYCLES, own] = times[STEPS, most_place] * share + longest
-    full = cuts[COUNT, own] * cuts[BLOCK_ROWS, own]
-    even = times[STEPS, even_place] * cuts[ROWS, own] / full * share
-    found[_LEAST, own] = max(even, longest * (1 - rows / run.kv_len))
+    num = candidates.shape[1]
+    for part in range(len(parts)):
+        for i in range(num):
+            cut = cut_of(run, parts[part], candidates, i)
+            for last in range(2):
+                column = (2 * part + last) * num + i
+                rows = cut.rows - (cut.count - 1) * cut.block_rows if last else cut.block_rows
+                first = min(candidates[TILE_Q, i], rows)
+                extents[0, column], extents[1, column] = cut.size, first
+                extents[2, column] = rows - first
+                extents[3, column] = cut.kv_len - (cut.tiles - 1) * cut.size
+
+
+@jit
+def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
+    """Find the time of all candidates, or a bound on it where that is not the lowest.
+
+    parts: equal sequences, [parts, 3]. rows, begins: the orders of items, see `orders_of_items`.
+    known: costs, and room for what is found, [rows as above, columns]. room, runs: for what follows
+    candidates, and places their items.
+    """
+    num, lowest, best = candidates.shape[1], np.inf, np.inf
+    for i in range(num):
+        _write_facts(run, parts, candidates, known, i)
+        lowest = min(lowest, known[_LEAST, i])
+    # A bound on one of several parts says nothing of all.
+    limit = _FIRST_LOOK * lowest if len(parts) == 1 else np.inf
+    for _ in range(2):
+        for temperature in range(2):
+            _choose_orders(run, parts, candidates, known, limit, temperature)
+            first = _NOTED + temperature * NUM_NOTES
+            noted, is_overlapped = known[first : first + NUM_NOTES], run.rates.items_in_flight > 1
+            units[RATE, _LOAD] = units[RATE, _STORE] = (
+                run.rates.l2 if temperature else run.rates.hbm
+            )
+            follow_all(
+                rows, begins, noted, known[_WHICH], units, is_overlapped, known, room, runs
+            )
+        for i in range(num):
+            if known[_IS_DONE, i] == 0 and known[_LEAST, i] <= limit:
+                known[_IS_DONE, i] = 1
+                end = _placed(run, parts, candidates, known, i, room)
+                known[CYCLES, i] = max(known[_LEAST, i], run.rates.launch_cycles + end)
+                best = min(best, known[CYCLES, i])
+        limit = _ALIKE * best
 
 
 @jit_inner
-def _most_promising(way, cuts, found, is_done):
-    """The candidate of the lowest bound; -1: all are done."""
-    lead = -1
-    for own in range(len(is_done)):
-        is_less = lead < 0 or found[_LEAST, own] < found[_LEAST, lead]
-        if is_less and cuts[WAY, own] == way and not is_done[own]:
-            lead = own
-    return lead
+def _choose_orders(run, parts, candidates, known, limit, temperature):
+    """Which order every column follows; and what the memory gives to warm items."""
+    num = candidates.shape[1]
+    for part in range(len(parts)):
+        for i in range(num):
+            cut = cut_of(run, parts[part], candidates, i)
+            is_asked = known[_IS_DONE, i] == 0 and known[_LEAST, i] <= limit
+            if temperature:
+                is_asked &= run.stays and known[_NUM_ITEMS, i] > run.rates.cores
+            for last in range(2):
+                column = (2 * part + last) * num + i
+                known[_WHICH, column] = NOT_FOLLOWED
+                if is_asked and (last == 0 or cut.count * cut.block_rows > cut.rows):
+                    order = (candidates[QUERY_TILES, i] - 1) * LONGEST
+                    known[_WHICH, column] = order + min(cut.tiles, LONGEST) - 1
+                    if temperature:
+                        known[LATENCY, column] = run.rates.hit_cycles
+                        known[BEGIN, column] = known[PORT_BEGIN, column] = 0.0
+                        known[LATE, column] = run.rates.miss_cycles - run.rates.hit_cycles
 
 
 @jit_inner
-def _time_blocks(own, run, cuts, loop, loads, times):
-    """Write the times of all blocks of a head."""
-    count, size, hidden = cuts[COUNT, own], cuts[TILE_K, own], run.kv_len - run.q_len
-    block_rows = cuts[BLOCK_ROWS, own]
-    is_even = count * block_rows == cuts[ROWS, own]
-    # Blocks at the same place in their heads are alike; without a mask all are.
-    period = 1 if not run.causal else run.q_len // block_rows
-    if run.causal and period * block_rows != run.q_len:
-        period = count
-    for block in range(count):
-        is_shorter = block == count - 1 and not is_even
-        if block >= period and not is_shorter:
-            for row in range(len(times)):
-                times[row, block] = times[row, block - period]
-            continue
-        keys, masked = run.kv_len / size, 0
-        if run.causal:
-            begin = block * block_rows % run.q_len
-            end = begin + min(block_rows, cuts[ROWS, own] - block * block_rows)
-            if end > run.q_len:
-                begin, end = 0, run.q_len
-            tiles = -(-(end + hidden) // size)
-            keys, masked = min(keys, float(tiles)), max(0, tiles - (begin + hidden + 1) // size)
-        column = own + is_shorter * cuts.shape[1]
-        write_times(
-            loop, column, keys, masked, loads, own, float(run.items_in_flight), times, block
-        )
+def _write_facts(run, parts, candidates, known, i):
+    """What is known of a candidate before it is followed, and a bound on its time."""
+    num, rates = candidates.shape[1], run.rates
+    items, loaded, steps, vector, matrix = 0, 0.0, 0.0, 0.0, 0.0
+    for part in range(len(parts)):
+        cut = cut_of(run, parts[part], candidates, i)
+        items += cut.heads * cut.count
+    known[_NUM_ITEMS, i] = items
+    for part in range(len(parts)):
+        cut, column = cut_of(run, parts[part], candidates, i), 2 * part * num + i
+        _write_shares(run, cut, candidates[QUERY_TILES, i], known, column, items)
+        _write_shares(run, cut, candidates[QUERY_TILES, i], known, column + num, items)
+        of_key = (known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]) / cut.size
+        of_row = known[_WORK.query_bytes, column] / min(candidates[TILE_Q, i], cut.block_rows)
+        keys = _mean_keys(run, cut)
+        loaded += cut.heads * (cut.rows * of_row + cut.count * keys * of_key)
+        steps += cut.heads * cut.count * np.ceil((keys - cut.size / 2) / cut.size)
+        tiles = (cut.kv_len - cut.q_len / 2) / cut.size if run.causal else float(cut.tiles - 1)
+        for last in range(2):
+            blocks = cut.heads * (1 if last else cut.count - 1)
+            at = column + last * num
+            vector += blocks * (_vector_cycles(known, at) * tiles + _of_both(known, _WORK.finish, at))
+            matrix += blocks * _matrix_cycles(known, at) * tiles
+    moved = loaded + run.output_bytes
+    if rates.has_l2:
+        least = max(moved * rates.l2, run.compulsory_bytes * rates.sustained)
+    else:
+        least = moved * rates.sustained
+    least = max(rates.miss_cycles + least, vector / rates.cores, matrix / rates.cores)
+    known[BYTES, i], known[STEPS, i], known[_IS_DONE, i] = loaded, steps, 0.0
+    known[_LEAST, i] = known[CYCLES, i] = rates.launch_cycles + least
+
+
+@jit_inner
+def _mean_keys(run, cut):
+    """Keys of the tiles that a block meets, in the mean."""
+    seen = float(cut.kv_len)
+    if run.causal:
+        seen -= (cut.q_len - min(cut.block_rows, cut.q_len)) / 2
+    return min(float(cut.kv_len), seen + cut.size / 2)
+
+
+@jit_inner
+def _of_both(known, cost, column):
+    """A cost of both query tiles."""
+    return known[cost, column] + known[cost + _SECOND, column]
+
+
+@jit_inner
+def _vector_cycles(known, column):
+    """Of the vector unit, with a tile of keys."""
+    found = _of_both(known, _WORK.softmax, column) + _of_both(known, _WORK.rescale, column)
+    return found + _of_both(known, _WORK.merge, column)
+
+
+@jit_inner
+def _matrix_cycles(known, column):
+    """Of the matrix unit, with a tile of keys."""
+    return _of_both(known, _WORK.scores, column) + _of_both(known, _WORK.weighted, column)
+
+
+@jit_inner
+def _write_shares(run, cut, query_tiles, known, column, items):
+    """How cores share the memory at a block, and the least time of its steps."""
+    rates, active = run.rates, float(min(items, run.rates.cores))
+    keys_bytes, values_bytes = known[_WORK.key_bytes, column], known[_WORK.value_bytes, column]
+    queries_bytes = _of_both(known, _WORK.query_bytes, column)
+    output_bytes = _of_both(known, _WORK.output_bytes, column)
+    of_key = (keys_bytes + values_bytes) / cut.size
+    all_bytes = queries_bytes + _mean_keys(run, cut) * of_key
+    # Keys that wait for a slot come before the second values, unless query tiles take turns.
+    keys = min(2 * cut.size, cut.kv_len)
+    values = keys if query_tiles == 2 or cut.tiles <= 2 else cut.size
+    first_bytes = queries_bytes + (keys * keys_bytes + values * values_bytes) / cut.size
+    # Heads that run at the same time share what they have in common.
+    shared = 1.0
+    if rates.has_l2:
+        shared = max(1.0, np.ceil(min(float(cut.heads), active) / cut.group)) / active
+    others = active - 1
+    waits = others * rates.sustained * (queries_bytes + shared * (first_bytes - queries_bytes))
+    ahead = (keys_bytes + known[_WORK.query_bytes, column]) * rates.port
+    port_waits = max(0.0, others * rates.l2 * first_bytes - ahead) if rates.has_l2 else 0.0
+    # While a channel serves the bytes in a row of others, this core's channel serves its own.
+    known[LATENCY, column] = rates.miss_cycles + max(0.0, rates.piece_cycles - waits)
+    known[PORT_LATENCY, column], known[LATE, column] = rates.hit_cycles, 0.0
+    known[BEGIN, column], known[PORT_BEGIN, column] = waits, port_waits
+    away = rates.miss_cycles - rates.hit_cycles
+    known[_WAIT, column] = max(0.0, waits - away, port_waits)
+    known[_OTHER_KEYS, column] = (queries_bytes + output_bytes) / of_key
+    known[_AHEAD, column] = (keys + values) / 2
+    last = float((items - 1) % rates.cores + 1)
+    step = _vector_cycles(known, column) + _matrix_cycles(known, column)
+    outstanding, think = queries_bytes + 2 * cut.size * of_key, rates.miss_cycles + step / 2
+    for warm in range(2):
+        share = queries_bytes / all_bytes
+        if not warm or not run.stays:
+            share += shared * (1 - share)
+        at, by_all = warm * _OF_WARM, _shared_cycles(rates, active, share)
+        by_last = _shared_cycles(rates, last, share)
+        if rates.piece_cycles > 0 and not warm:
+            by_all = max(by_all, _queued_cycles(rates, active * share, outstanding, think))
+            by_last = max(by_last, _queued_cycles(rates, last * share, outstanding, think))
+        known[_SHARED + at, column] = of_key * by_all
+        known[_LAST_SHARED + at, column] = of_key * (by_last if items > rates.cores else by_all)
+        known[_BY_OTHERS + at, column] = max(0.0, 1 - max(1 / active, rates.port / by_all))
+    _write_steps(run, known, column)
+
+
+@jit_inner
+def _write_steps(run, known, column):
+    """The least time of a step, and that of one where the other query tile sees no keys."""
+    period = max(_vector_cycles(known, column), _matrix_cycles(known, column))
+    tile_bytes = known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]
+    known[_PERIOD, column] = max(period, tile_bytes * run.rates.port)
+    known[_MASK, column] = _of_both(known, _WORK.mask, column)
+    for tile in range(2):
+        second = tile * _SECOND
+        vector = known[_WORK.softmax + second, column] + known[_WORK.rescale + second, column]
+        vector += known[_WORK.merge + second, column]
+        chain = known[_WORK.softmax + second, column] + known[_WORK.weighted + second, column]
+        chain += known[_WORK.scores + second, column] + known[_WORK.scores_move + second, column]
+        known[_LONE + tile, column] = max(vector, chain + run.step_latency_cycles)
+
+
+@jit_inner
+def _placed(run, parts, candidates, known, i, times):
+    """When the last item of a candidate has ended."""
+    num, kinds = candidates.shape[1], 0
+    waves = known[_NUM_ITEMS, i] / run.rates.cores
+    for part in range(len(parts)):
+        cut = cut_of(run, parts[part], candidates, i)
+        is_even = cut.count * cut.block_rows == cut.rows
+        # Blocks at the same place in their heads are alike; without a mask all are.
+        period = cut.q_len // cut.block_rows if run.causal else 1
+        if run.causal and period * cut.block_rows != cut.q_len:
+            period = cut.count
+        for block in range(cut.count):
+            is_last = block == cut.count - 1 and not is_even
+            if block < period or is_last:
+                column = (2 * part + is_last) * num + i
+                seen = _seen(run, cut, candidates[TILE_Q, i], block)
+                for warm in range(2):
+                    _write_times(run, cut, seen, known, column, waves, warm, times, kinds)
+            else:
+                for row in range(ITEMS):
+                    times[row, kinds] = times[row, kinds - period]
+            times[ITEMS, kinds] = cut.heads
+            times[IS_COLD, kinds] = run.stays and block == (0 if run.by_head else cut.count - 1)
+            times[ORDER, kinds] = kinds
+            kinds += 1
+    if len(parts) > 1:
+        _sort(times, kinds)
+    elif not run.by_head:
+        for kind in range(kinds):
+            times[ORDER, kind] = kinds - 1 - kind
+    return last_end(times, kinds, run.by_head and len(parts) == 1, run.rates.cores)
+
+
+class Seen(NamedTuple):
+    """What a block sees."""
+
+    keys: float
+    """Of the tiles that it meets."""
+    tiles: int
+    masked: float
+    """Tiles that the diagonal crosses, each by the share of the rows that it hides keys of."""
+    fewer: int
+    """By how many tiles one of two query tiles sees less than the other."""
+    is_first: bool
+    """Whether it is the first one that sees more."""
+
+
+@jit_inner
+def _seen(run, cut, tile_q, block):
+    """What a block sees."""
+    if not run.causal:
+        return Seen(float(cut.kv_len), cut.tiles, 0.0, 0, True)
+    begin = block * cut.block_rows
+    rows, hidden = min(cut.block_rows, cut.rows - begin), cut.kv_len - cut.q_len
+    first, masked, done = min(tile_q, rows), 0.0, 0
+    one = _tiles_seen(cut, begin, first)
+    two = _tiles_seen(cut, begin + first, rows - first) if rows > first else one
+    tiles = max(one, two)
+    # Each head among the rows has its own diagonal.
+    while done < rows:
+        position = (begin + done) % cut.q_len
+        own = min(rows - done, cut.q_len - position)
+        masked += own / rows * max(0, tiles - (position + hidden + 1) // cut.size)
+        done += own
+    keys = float(min(cut.kv_len, tiles * cut.size))
+    return Seen(keys, tiles, masked, abs(one - two), one > two)
+
+
+@jit_inner
+def _tiles_seen(cut, begin, rows):
+    """Key tiles that some query rows see, as `online_softmax` counts them."""
+    last = min(begin % cut.q_len + rows, cut.q_len)
+    return -(-(last + cut.kv_len - cut.q_len) // cut.size)
+
+
+@jit_inner
+def _write_times(run, cut, seen, known, column, waves, warm, times, kind):
+    """Write the times of an item that sees so much."""
+    noted = _NOTED + (NUM_NOTES if warm and run.stays else 0)
+    is_end = seen.tiles == cut.tiles
+    few, place = FEW, noted + NOTES * (min(seen.tiles, FEW) - 1)
+    if is_end:
+        few, place = LONGEST, noted + LAST
+    period = known[_PERIOD, column]
+    if cut.tiles >= LONGEST:
+        period = max(period, (known[noted + FOURTH, column] - known[noted + SECOND, column]) / 2)
+    lone = known[_LONE if seen.is_first else _LONE_OF_SECOND, column]
+    more = max(0, seen.tiles - few) * period - seen.fewer * max(0.0, period - lone)
+    end, both = known[place + END, column], known[place + BOTH, column]
+    hidden = min(max(0.0, 2 * end - both), end + more)
+    waits = 0.0 if warm and run.stays else known[_WAIT, column]
+    at = _OF_WARM * warm
+    by_others, shared = known[_BY_OTHERS + at, column], known[_SHARED + at, column]
+    steps, keys = end + more - hidden, seen.keys + known[_OTHER_KEYS, column]
+    # One tile, behind what all ask for at the start, and the other loads at the fair share.
+    slowed = known[noted + END, column] + max(0.0, seen.keys - known[_AHEAD, column]) * shared
+    masks, first = known[_MASK, column] * seen.masked, WARM if warm else COLD
+    last_shared = known[_LAST_SHARED + at, column]
+    own_steps = last_steps = _contended(steps, keys * shared, by_others, waves)
+    if last_shared != shared:
+        last_steps = _contended(steps, keys * last_shared, by_others, waves)
+    times[first + _ALONE, kind] = max(end + more, slowed) + masks
+    times[first + _STEPS, kind], times[first + _LAST_STEPS, kind] = (
+        own_steps + masks,
+        last_steps + masks,
+    )
+    times[first + _CLAIMS, kind] = max(0.0, known[place + CLAIMS, column] + more)
+    times[first + _OPENS, kind] = max(0.0, known[place + OPENS, column] + more)
+    times[first + _WAITS, kind] = waits
+
+
+@jit_inner
+def _sort(times, kinds):
+    """Put kinds that see more keys first (Shell, 1959)."""
+    gap = kinds // 2
+    while gap > 0:
+        for last in range(gap, kinds):
+            own, place = times[ORDER, last], last
+            while place >= gap and _sees_more(times, own, times[ORDER, place - gap]):
+                times[ORDER, place] = times[ORDER, place - gap]
+                place -= gap
+            times[ORDER, place] = own
+        gap //= 2
+
+
+@jit_inner
+def _sees_more(times, kind, other):
+    """Whether a kind comes before another one: items that see more take longer."""
+    return times[WARM + _ALONE, int(kind)] > times[WARM + _ALONE, int(other)]

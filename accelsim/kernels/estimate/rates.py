@@ -1,0 +1,85 @@
+"""What the memory of a machine gives its cores, as numbers for compiled code and for arrays."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.memory import (
+    hit_cycles,
+    launch_cycles,
+    miss_cycles,
+    piece_cycles,
+    sustained_bytes_per_cycle,
+)
+
+
+class Rates(NamedTuple):
+    """Numbers of one machine."""
+
+    cores: int
+    items_in_flight: int
+    has_l2: bool
+    hit_cycles: float
+    """Latency of what is on the chip, if anything is."""
+    miss_cycles: float
+    hbm: float
+    """Cycles of a byte at the peak of the HBM."""
+    sustained: float
+    """The same of what banks and refresh leave."""
+    l2: float
+    """The same of the L2; 0 without one."""
+    port: float
+    """The same of the queue of one core."""
+    piece_cycles: float
+    """Time in which one channel serves the bytes of a row that lie in it; 0 for a flat HBM."""
+    launch_cycles: float
+
+
+_last: tuple[MachineSpec | None, Rates | None] = None, None
+"""The machine that was asked for last."""
+
+
+def rates_of(machine: MachineSpec) -> Rates:
+    """Return the numbers of a machine."""
+    global _last
+    known, rates = _last
+    if known is not machine or rates is None:
+        rates = Rates(
+            machine.cores,
+            machine.items_in_flight,
+            machine.l2 is not None,
+            float(hit_cycles(machine)),
+            float(miss_cycles(machine)),
+            1 / machine.hbm_bytes_per_cycle,
+            1 / sustained_bytes_per_cycle(machine),
+            machine.clock / machine.l2.bandwidth if machine.l2 else 0.0,
+            1 / machine.load.bandwidth,
+            piece_cycles(machine),
+            float(launch_cycles(machine)),
+        )
+        _last = machine, rates
+    return rates
+
+
+def shared_cycles(rates: Rates, active: Any, fetched: Any) -> Any:
+    """Return the time of a byte for each of `active` cores that share the memory.
+
+    fetched: share of the bytes that comes from the HBM.
+    """
+    return np.maximum(active * fetched * rates.sustained, active * rates.l2)
+
+
+def queued_cycles(rates: Rates, active: Any, outstanding: Any, think: Any) -> Any:
+    """Return the same of bytes that come from an HBM whose channels have queues of their own.
+
+    outstanding: bytes that a core has asked for at a time; think: cycles from when some arrive to
+    the request for the next ones. Pieces of bytes are the customers of a closed network: where one
+    takes s cycles, the share u of the peak is that for which u (think + s / (1 - u)) is the time
+    of all outstanding bytes at the peak (Reiser and Lavenberg, "Mean-value analysis of closed
+    multichain queuing networks", 1980, for many customers).
+    """
+    backlog = active * outstanding * rates.hbm
+    total = think + rates.piece_cycles + backlog
+    used = (total - np.sqrt(total * total - 4 * think * backlog)) / (2 * think)
+    return active * rates.hbm / used
