@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
 from accelsim.program.ops import Unit
 
-FEW = 5
+FEW = 3
 """Key tiles of the longest item that is followed from end to end, all of them whole."""
-LONGEST = FEW + 1
+LONGEST = 6
 """Key tiles of the longest item that is followed with the last tile of keys; of longer ones each
 further tile takes as long as those in the middle."""
 CLAIMS, OPENS, END, BOTH = range(4)
@@ -78,21 +78,32 @@ def orders_of_items(units: Units, *, shares_weights: bool, causal: bool) -> Orde
     """Return the orders of items of one query tile, then of two that take turns.
 
     An order is of items with 1, 2, ... LONGEST key tiles, of which the last one has costs of its
-    own. It begins with an item of one whole tile; under a causal mask with items of each number of
-    whole tiles, which blocks of query rows see that end before the last keys.
+    own. It begins with an item of one whole tile. Under a causal mask the same orders follow, which
+    begin with items of each number of whole tiles: those of blocks that end before the last keys.
     """
+    found = []
+    for has_all in (False, True) if causal else (False,):
+        found += _orders_of_items(units, shares_weights, has_all)
+    return orders_of(found)
+
+
+def _orders_of_items(units: Units, shares_weights: bool, has_all: bool) -> list[Order]:
     found = []
     for query_tiles in (1, 2):
         for longest in range(1, LONGEST + 1):
             names = ("q", "k", "v", "scores") if query_tiles == 1 else ("k", "v", "q0", "q1")
             slots = dict.fromkeys(names, 2) | {"weights": 1 if shares_weights else 2}
             line = _Items(Order(slots), units, query_tiles)
-            whole = range(1, max(1, min(longest - 1, FEW)) + 1) if causal else (1,)
+            whole = range(1, max(1, min(longest - 1, FEW)) + 1) if has_all else (1,)
             for steps in whole:
                 line.pair(steps, steps, NOTES * (steps - 1))
             line.pair(longest, longest - 1, LAST)
             found.append(line.order)
-    return orders_of(found)
+    return found
+
+
+NUM_ORDERS = 2 * LONGEST
+"""Without those of a causal mask."""
 
 
 class _Items(NamedTuple):

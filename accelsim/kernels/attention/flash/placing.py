@@ -20,12 +20,13 @@ from accelsim.kernels.attention.flash.online_estimate import (
     LONGEST,
     NOTES,
     NUM_NOTES,
+    NUM_ORDERS,
     NUM_WORK,
     OPENS,
     SECOND,
     WHOLE,
 )
-from accelsim.kernels.estimate.memory import contended
+from accelsim.kernels.estimate.rates import joined
 from accelsim.kernels.estimate.placement import (
     COLD,
     IS_COLD,
@@ -49,7 +50,7 @@ from accelsim.kernels.estimate.timeline import (
 from accelsim.program.ops import Unit
 from accelsim.runtime.jit import jit, jit_inner
 
-_contended = jit_inner(contended)
+_contended = jit_inner(joined)
 _shared_cycles, _queued_cycles = jit_inner(shared_cycles), jit_inner(queued_cycles)
 _LOAD, _STORE = Unit.LOAD.value, Unit.STORE.value
 TILE_Q, TILE_K, FOLD, QUERY_TILES = range(4)
@@ -58,27 +59,32 @@ BATCH, Q_LEN, KV_LEN = range(3)
 """Columns of parts."""
 _WORK = WHOLE[0]
 _SECOND = NUM_WORK
-"""The costs of the second query tile lie so many rows behind those of the first one."""
+_LAST = 2 * NUM_WORK
+"""So many rows behind the costs of the first query tile and a whole tile of keys are those of the
+second query tile, and those of the last tile of keys."""
 _ALONE, _STEPS, _LAST_STEPS, _CLAIMS, _OPENS, _WAITS = range(len(ItemTimes._fields))
 _FACTS = 4 * NUM_WORK
 _WAIT, _OTHER_KEYS, _AHEAD, _MASK, _PERIOD, _LONE, _LONE_OF_SECOND = range(_FACTS, _FACTS + 7)
-_SHARED, _LAST_SHARED, _BY_OTHERS = range(_FACTS + 7, _FACTS + 10)
+_STEP, _LAST_STEP = range(_FACTS + 7, _FACTS + 9)
+_SHARED, _LAST_SHARED, _BY_OTHERS = range(_FACTS + 9, _FACTS + 12)
 _OF_WARM = 3
 """Rows behind the costs, what else is known of a block: how long it waits at the start; keys that
 make as many bytes as its queries and its output, and keys that it asks for at the start; cycles of
 a masked tile, the least of any tile, and those of a tile that one of two query tiles meets alone.
 Then the time of a key where cores share the memory, all of them or those of the last wave, and the
 part of it in which a core waits for others; the same of items that find their keys in an L2."""
-CYCLES, BYTES, STEPS, _LEAST, _IS_DONE, _NUM_ITEMS = range(_FACTS + 13, _FACTS + 19)
+CYCLES, BYTES, STEPS, _LEAST, _IS_DONE, _NUM_ITEMS = range(_FACTS + 15, _FACTS + 21)
 """Rows of what is found of a candidate: its time, the bytes that are loaded, the tiles of keys that
 all items meet, a bound on the time, whether it was looked at, and its items."""
-_WHICH = _FACTS + 19
+_WHICH = _FACTS + 21
 _NOTED = _WHICH + 1
 """The order of each column, and notes of items whose keys come from the HBM and from an L2."""
 ROOM = _NOTED + 2 * NUM_NOTES - _FACTS
 _ALIKE = 1.02
 """Estimates that differ by less are taken for equal, see `estimate.choice`."""
-_FIRST_LOOK = 1.1
+_MOST_COUNTED = 64
+"""Blocks of a head whose key tiles are counted one by one."""
+_FIRST_LOOK, _NEXT_LOOK = 1.03, 1.1
 """Candidates are followed first whose bound is at most so many times the lowest one."""
 
 
@@ -167,13 +173,13 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
         lowest = min(lowest, known[_LEAST, i])
     # A bound on one of several parts says nothing of all.
     limit = _FIRST_LOOK * lowest if len(parts) == 1 else np.inf
-    for _ in range(2):
-        for temperature in range(2):
-            _choose_orders(run, parts, candidates, known, limit, temperature)
-            first = _NOTED + temperature * NUM_NOTES
+    for look in range(3):
+        for is_warm in (False, True):
+            _choose_orders(run, parts, candidates, known, limit, is_warm)
+            first = _NOTED + NUM_NOTES * is_warm
             noted, is_overlapped = known[first : first + NUM_NOTES], run.rates.items_in_flight > 1
             units[RATE, _LOAD] = units[RATE, _STORE] = (
-                run.rates.l2 if temperature else run.rates.hbm
+                run.rates.l2 if is_warm else run.rates.hbm
             )
             follow_all(
                 rows, begins, noted, known[_WHICH], units, is_overlapped, known, room, runs
@@ -184,63 +190,133 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
                 end = _placed(run, parts, candidates, known, i, room)
                 known[CYCLES, i] = max(known[_LEAST, i], run.rates.launch_cycles + end)
                 best = min(best, known[CYCLES, i])
-        limit = _ALIKE * best
+        limit = _ALIKE * best if look else min(_ALIKE * best, _NEXT_LOOK * lowest)
 
 
 @jit_inner
-def _choose_orders(run, parts, candidates, known, limit, temperature):
-    """Which order every column follows; and what the memory gives to warm items."""
-    num = candidates.shape[1]
+def _choose_orders(run, parts, candidates, known, limit, is_warm):
+    """Which order every column follows; and what the memory gives to warm items.
+
+    Items of some whole tiles are followed once: warm, where an L2 keeps what they load.
+    """
+    num, rates = candidates.shape[1], run.rates
+    has_all = run.causal and is_warm == run.stays
     for part in range(len(parts)):
         for i in range(num):
             cut = cut_of(run, parts[part], candidates, i)
             is_asked = known[_IS_DONE, i] == 0 and known[_LEAST, i] <= limit
-            if temperature:
-                is_asked &= run.stays and known[_NUM_ITEMS, i] > run.rates.cores
+            if is_warm:
+                is_asked &= run.stays and (has_all or known[_NUM_ITEMS, i] > rates.cores)
+            order = (candidates[QUERY_TILES, i] - 1) * LONGEST + min(cut.tiles, LONGEST) - 1
             for last in range(2):
                 column = (2 * part + last) * num + i
                 known[_WHICH, column] = NOT_FOLLOWED
                 if is_asked and (last == 0 or cut.count * cut.block_rows > cut.rows):
-                    order = (candidates[QUERY_TILES, i] - 1) * LONGEST
-                    known[_WHICH, column] = order + min(cut.tiles, LONGEST) - 1
-                    if temperature:
-                        known[LATENCY, column] = run.rates.hit_cycles
+                    known[_WHICH, column] = order + NUM_ORDERS * has_all
+                    if is_warm:
+                        known[LATENCY, column] = rates.hit_cycles
                         known[BEGIN, column] = known[PORT_BEGIN, column] = 0.0
-                        known[LATE, column] = run.rates.miss_cycles - run.rates.hit_cycles
+                        known[LATE, column] = rates.miss_cycles - rates.hit_cycles
 
 
 @jit_inner
 def _write_facts(run, parts, candidates, known, i):
-    """What is known of a candidate before it is followed, and a bound on its time."""
-    num, rates = candidates.shape[1], run.rates
-    items, loaded, steps, vector, matrix = 0, 0.0, 0.0, 0.0, 0.0
+    """What is known of a candidate before it is followed, and a bound on its time.
+
+    A core works through its items step by step, behind the loads of the first one.
+    """
+    num, rates, query_tiles = candidates.shape[1], run.rates, candidates[QUERY_TILES, i]
+    items, loaded, steps, work, longest = 0, 0.0, 0.0, 0.0, 0.0
     for part in range(len(parts)):
         cut = cut_of(run, parts[part], candidates, i)
         items += cut.heads * cut.count
     known[_NUM_ITEMS, i] = items
     for part in range(len(parts)):
-        cut, column = cut_of(run, parts[part], candidates, i), 2 * part * num + i
-        _write_shares(run, cut, candidates[QUERY_TILES, i], known, column, items)
-        _write_shares(run, cut, candidates[QUERY_TILES, i], known, column + num, items)
+        cut = cut_of(run, parts[part], candidates, i)
+        keys = _mean_keys(run, cut)
+        for last in range(2):
+            column, blocks = (2 * part + last) * num + i, 1
+            if cut.count * cut.block_rows == cut.rows:
+                blocks = 0 if last else cut.count
+            elif not last:
+                blocks = cut.count - 1
+            if blocks == 0:
+                continue
+            _write_shares(run, cut, query_tiles, known, column, items)
+            first = cut.count - 1 if last else 0
+            tile_q, blocks = candidates[TILE_Q, i], (first, first + blocks)
+            own, whole = _work_of_blocks(run, cut, tile_q, known, column, blocks)
+            if len(parts) == 1 and not run.causal:
+                whole *= np.ceil(cut.heads * (blocks[1] - blocks[0]) / rates.cores)
+            work += cut.heads * own
+            longest = max(longest, whole)
+        column = 2 * part * num + i
         of_key = (known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]) / cut.size
         of_row = known[_WORK.query_bytes, column] / min(candidates[TILE_Q, i], cut.block_rows)
-        keys = _mean_keys(run, cut)
         loaded += cut.heads * (cut.rows * of_row + cut.count * keys * of_key)
         steps += cut.heads * cut.count * np.ceil((keys - cut.size / 2) / cut.size)
-        tiles = (cut.kv_len - cut.q_len / 2) / cut.size if run.causal else float(cut.tiles - 1)
-        for last in range(2):
-            blocks = cut.heads * (1 if last else cut.count - 1)
-            at = column + last * num
-            vector += blocks * (_vector_cycles(known, at) * tiles + _of_both(known, _WORK.finish, at))
-            matrix += blocks * _matrix_cycles(known, at) * tiles
     moved = loaded + run.output_bytes
-    if rates.has_l2:
-        least = max(moved * rates.l2, run.compulsory_bytes * rates.sustained)
-    else:
+    least = max(moved * rates.l2, run.compulsory_bytes * rates.sustained)
+    if not rates.has_l2:
         least = moved * rates.sustained
-    least = max(rates.miss_cycles + least, vector / rates.cores, matrix / rates.cores)
+    least = max(rates.miss_cycles + least, _ends(run, known, i) + max(work / rates.cores, longest))
     known[BYTES, i], known[STEPS, i], known[_IS_DONE, i] = loaded, steps, 0.0
     known[_LEAST, i] = known[CYCLES, i] = rates.launch_cycles + least
+
+
+@jit_inner
+def _ends(run, known, i):
+    """The least time before the first softmax of a core and after its last op."""
+    rates = run.rates
+    first_bytes = known[_WORK.query_bytes, i] + known[_WORK.key_bytes, i]
+    scores = known[_WORK.scores, i] + known[_WORK.scores_move, i] + run.step_latency_cycles
+    arrival = max(rates.miss_cycles, rates.hit_cycles + first_bytes * rates.port)
+    return arrival + scores + rates.hit_cycles
+
+
+@jit_inner
+def _work_of_blocks(run, cut, tile_q, known, column, blocks):
+    """The least time of some blocks of a head, one after the other, and of the longest of them."""
+    step, saved = known[_STEP, column], known[_STEP, column] - known[_LAST_STEP, column]
+    ends = known[_WORK.begin, column] + known[_WORK.finish, column]
+    longest = ends + cut.tiles * step - saved
+    count = blocks[1] - blocks[0]
+    if not run.causal:
+        return count * longest, longest
+    if count > _MOST_COUNTED:
+        seen = cut.kv_len - (cut.q_len - min(tile_q, cut.q_len)) / 2
+        return count * (ends + seen / cut.size * step - saved), longest - cut.tiles * step / 2
+    work = longest = 0.0
+    for block in range(blocks[0], blocks[1]):
+        begin = block * cut.block_rows
+        rows = min(cut.block_rows, cut.rows - begin)
+        first = min(tile_q, rows)
+        one = two = _tiles_seen(cut, begin, first)
+        if rows > first:
+            two = _tiles_seen(cut, begin + first, rows - first)
+        tiles = max(one, two)
+        own = ends + tiles * step - (tiles == cut.tiles) * saved
+        lone = known[_LONE if one > two else _LONE_OF_SECOND, column]
+        own -= abs(one - two) * max(0.0, step - lone)
+        work, longest = work + own, max(longest, own)
+    return work, longest
+
+
+@jit_inner
+def _step(run, known, query_tiles, column, last):
+    """The least time of a key tile on vector and matrix unit: of a whole one, or of the last one."""
+    softmax, weighted = known[_WORK.softmax + last, column], known[_WORK.weighted + last, column]
+    rescale, merge = known[_WORK.rescale, column], known[_WORK.merge, column]
+    if query_tiles == 1:
+        # The output waits for the weighted values.
+        product = weighted + known[_WORK.weighted_move, column] + run.step_latency_cycles
+        return softmax + merge + max(rescale, product)
+    second = last + _SECOND
+    vector = softmax + rescale + merge + known[_WORK.softmax + second, column]
+    vector += known[_WORK.rescale + _SECOND, column] + known[_WORK.merge + _SECOND, column]
+    matrix = weighted + known[_WORK.scores + last, column]
+    matrix += known[_WORK.weighted + second, column] + known[_WORK.scores + second, column]
+    return max(vector, matrix)
 
 
 @jit_inner
@@ -273,7 +349,7 @@ def _matrix_cycles(known, column):
 
 @jit_inner
 def _write_shares(run, cut, query_tiles, known, column, items):
-    """How cores share the memory at a block, and the least time of its steps."""
+    """How cores share the memory at a block."""
     rates, active = run.rates, float(min(items, run.rates.cores))
     keys_bytes, values_bytes = known[_WORK.key_bytes, column], known[_WORK.value_bytes, column]
     queries_bytes = _of_both(known, _WORK.query_bytes, column)
@@ -315,15 +391,16 @@ def _write_shares(run, cut, query_tiles, known, column, items):
         known[_SHARED + at, column] = of_key * by_all
         known[_LAST_SHARED + at, column] = of_key * (by_last if items > rates.cores else by_all)
         known[_BY_OTHERS + at, column] = max(0.0, 1 - max(1 / active, rates.port / by_all))
-    _write_steps(run, known, column)
+    _write_steps(run, known, query_tiles, column)
 
 
 @jit_inner
-def _write_steps(run, known, column):
-    """The least time of a step, and that of one where the other query tile sees no keys."""
-    period = max(_vector_cycles(known, column), _matrix_cycles(known, column))
-    tile_bytes = known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]
-    known[_PERIOD, column] = max(period, tile_bytes * run.rates.port)
+def _write_steps(run, known, query_tiles, column):
+    """The least times of steps."""
+    loads = known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]
+    known[_STEP, column] = _step(run, known, query_tiles, column, 0)
+    known[_LAST_STEP, column] = _step(run, known, query_tiles, column, _LAST)
+    known[_PERIOD, column] = max(known[_STEP, column], loads * run.rates.port)
     known[_MASK, column] = _of_both(known, _WORK.mask, column)
     for tile in range(2):
         second = tile * _SECOND
@@ -338,7 +415,6 @@ def _write_steps(run, known, column):
 def _placed(run, parts, candidates, known, i, times):
     """When the last item of a candidate has ended."""
     num, kinds = candidates.shape[1], 0
-    waves = known[_NUM_ITEMS, i] / run.rates.cores
     for part in range(len(parts)):
         cut = cut_of(run, parts[part], candidates, i)
         is_even = cut.count * cut.block_rows == cut.rows
@@ -352,7 +428,7 @@ def _placed(run, parts, candidates, known, i, times):
                 column = (2 * part + is_last) * num + i
                 seen = _seen(run, cut, candidates[TILE_Q, i], block)
                 for warm in range(2):
-                    _write_times(run, cut, seen, known, column, waves, warm, times, kinds)
+                    _write_times(run, cut, seen, known, column, warm, times, kinds)
             else:
                 for row in range(ITEMS):
                     times[row, kinds] = times[row, kinds - period]
@@ -411,13 +487,15 @@ def _tiles_seen(cut, begin, rows):
 
 
 @jit_inner
-def _write_times(run, cut, seen, known, column, waves, warm, times, kind):
+def _write_times(run, cut, seen, known, column, warm, times, kind):
     """Write the times of an item that sees so much."""
     noted = _NOTED + (NUM_NOTES if warm and run.stays else 0)
-    is_end = seen.tiles == cut.tiles
-    few, place = FEW, noted + NOTES * (min(seen.tiles, FEW) - 1)
-    if is_end:
-        few, place = LONGEST, noted + LAST
+    few, place, later = LONGEST, noted + LAST, 0.0
+    if seen.tiles < cut.tiles:
+        if run.stays and not warm:
+            later = known[place + END, column] - known[place + NUM_NOTES + END, column]
+            noted += NUM_NOTES
+        few, place = FEW, noted + NOTES * (min(seen.tiles, FEW) - 1)
     period = known[_PERIOD, column]
     if cut.tiles >= LONGEST:
         period = max(period, (known[noted + FOURTH, column] - known[noted + SECOND, column]) / 2)
@@ -433,16 +511,16 @@ def _write_times(run, cut, seen, known, column, waves, warm, times, kind):
     slowed = known[noted + END, column] + max(0.0, seen.keys - known[_AHEAD, column]) * shared
     masks, first = known[_MASK, column] * seen.masked, WARM if warm else COLD
     last_shared = known[_LAST_SHARED + at, column]
-    own_steps = last_steps = _contended(steps, keys * shared, by_others, waves)
+    own_steps = last_steps = _contended(steps, keys * shared, by_others)
     if last_shared != shared:
-        last_steps = _contended(steps, keys * last_shared, by_others, waves)
-    times[first + _ALONE, kind] = max(end + more, slowed) + masks
+        last_steps = _contended(steps, keys * last_shared, by_others)
+    times[first + _ALONE, kind] = max(end + more + later, slowed) + masks
     times[first + _STEPS, kind], times[first + _LAST_STEPS, kind] = (
         own_steps + masks,
         last_steps + masks,
     )
-    times[first + _CLAIMS, kind] = max(0.0, known[place + CLAIMS, column] + more)
-    times[first + _OPENS, kind] = max(0.0, known[place + OPENS, column] + more)
+    times[first + _CLAIMS, kind] = max(0.0, known[place + CLAIMS, column] + more + later)
+    times[first + _OPENS, kind] = max(0.0, known[place + OPENS, column] + more + later)
     times[first + _WAITS, kind] = waits
 
 
