@@ -18,9 +18,9 @@ Use = tuple[str, int]
 
 KIND, COST, PLACE, WAITS = 0, 1, 2, 3
 """Words of a row: a unit or one of the kinds below; the cost of an op, or the time that is noted;
-the place of a note, or 1 for a load that comes late; and from WAITS on, of every unit, the row of
-the last op that is waited for, or -1."""
-CLAIM, NOTE, RESTART = NUM_UNITS, NUM_UNITS + 1, NUM_UNITS + 2
+the place of a note, or 1 for a load that comes late; and from WAITS on the rows of the ops that are
+waited for, of each unit the last one; then -1."""
+CLAIM, NOTE = NUM_UNITS, NUM_UNITS + 1
 CLAIMED, RETIRED, REQUESTED = 0, 1, 2
 """Times that are known at every row: of the last claim, of the end of all ops so far, of the last
 request of every unit, and of when every unit is done with what it was given."""
@@ -46,11 +46,6 @@ class Order:
         self._users: dict[Use, dict[Unit, int]] = {}
         """Of a slot the last ops of each unit on what lies there."""
         self._writers: dict[Use, tuple[Unit, int]] = {}
-
-    def restart(self) -> None:
-        """Begin anew on a core that has done nothing so far."""
-        self._users, self._writers = {}, {}
-        self._add(RESTART)
 
     def claim(self) -> None:
         """Begin the next work item; ops of the one before may still be under way."""
@@ -97,10 +92,11 @@ class Order:
     def _add(
         self, kind: int, cost: int = 0, place: int = 0, waits: Iterable[tuple[Unit, int]] = ()
     ) -> None:
-        last = [-1] * NUM_UNITS
+        last: dict[Unit, int] = {}
         for unit, number in waits:
-            last[unit] = max(last[unit], number)
-        self.rows.append([kind, cost, place, *last])
+            last[unit] = max(last.get(unit, -1), number)
+        none = [-1] * (NUM_UNITS - len(last))
+        self.rows.append([kind, cost, place, *last.values(), *none])
 
 
 def orders_of(orders: Sequence[Order]) -> Orders:

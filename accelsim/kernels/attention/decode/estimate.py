@@ -27,7 +27,7 @@ from accelsim.kernels.estimate.memory import (
 )
 from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
-from accelsim.kernels.estimate.timeline import Costs, Supply, follow
+from accelsim.kernels.estimate.timeline import Supply, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -300,8 +300,8 @@ class _Items(NamedTuple):
         """Return the end of an item, when it was claimed for, and the end of one behind it."""
         stages = sorted(set(self.tiling.stages.tolist()))
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
-        own = Costs.of(self.step.machine, supply_of(self.step.machine, 1.0, waits), costs)
-        return follow(_item_orders(tuple(stages), self.step.formats.widens_kv), which, own)
+        machine = self.step.machine
+        return follow(_item_orders(tuple(stages), self.step.formats.widens_kv), which, machine, supply_of(machine, 1.0, waits), costs)
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -361,8 +361,7 @@ def _merged(step: Step, supply: Supply) -> tuple[list[float], float]:
     """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
     costs = _merge_costs(step.formats)
     own = costs.of(step.machine, step.problem.widths.value, np.array([step.group]))
-    followed = Costs.of(step.machine, supply, own)
-    notes = follow(_merge_order(), np.zeros(1, np.int64), followed)
+    notes = follow(_merge_order(), np.zeros(1, np.int64), step.machine, supply, own)
     *marks, end = notes[:, 0].tolist()
     return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2
 

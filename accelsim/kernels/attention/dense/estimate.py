@@ -37,7 +37,7 @@ from accelsim.kernels.estimate.memory import (
 )
 from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
-from accelsim.kernels.estimate.timeline import Costs, follow
+from accelsim.kernels.estimate.timeline import follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -91,11 +91,11 @@ class Dense(NamedTuple):
         waits = first_share * active * by_others
         table = _softmax_costs(self.formats, self.problem.causal)
         supply = supply_of(machine, float(not self._stays), waits)
-        costs = Costs.of(machine, supply, table.of(machine, self.problem.kv_len, rows))
+        costs = table.of(machine, self.problem.kv_len, rows)
         vector, which = self.formats.vector, np.zeros(len(rows), np.int64)
         x = "scores" if self.formats.scores == vector else "x"
         order = _softmax_order(x, x if self.formats.weights == vector else "weights")
-        ends = follow(order, which, costs)
+        ends = follow(order, which, machine, supply, costs)
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others, waves) for each in (active, last))
@@ -194,8 +194,7 @@ class Dense(NamedTuple):
         which, notes = np.zeros(len(others), np.int64), []
         for steps, first_bytes in zip((1, FOLLOWED), phase.first_bytes, strict=True):
             supply = supply_of(self.machine, phase.first_share, others * first_bytes)
-            costs = Costs.of(self.machine, supply, phase.costs)
-            notes.append(follow(phase.order(steps, phase.widens), which, costs))
+            notes.append(follow(phase.order(steps, phase.widens), which, self.machine, supply, phase.costs))
         return loop_of(_between(*notes), supply.begin_cycles)
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":

@@ -123,13 +123,10 @@ class OnlineEstimate(NamedTuple):
         extents[ONE], extents[DIM], extents[VALUE_DIM] = 1, *problem.widths
         write_extents(run, parts, candidates, extents[KEYS:])
         known = self.costs.filled(machine, extents)
-        orders = orders_of_items(
-            self.units, shares_weights=self.shares_weights, causal=problem.causal
-        )
-        times, runs = room_for(orders, self._most_kinds(parts, tiling), NUM_ROWS)
-        estimate(
-            run, parts, candidates, orders.rows, orders.begins, units_of(machine), known, times, runs
-        )
+        rows, begins, _ = orders = orders_of_items(self.units, shares_weights=self.shares_weights)
+        times, runs = room_for(orders)
+        room = np.empty((NUM_ROWS, max(len(times), self._most_kinds(parts, tiling))))
+        estimate(run, parts, candidates, rows, begins, units_of(machine), known, room, runs)
         found = known[:, : candidates.shape[1]]
         return Estimate(found[CYCLES], found[BYTES], found[STEPS])
 

@@ -74,36 +74,46 @@ class Units(NamedTuple):
 
 
 @cache
-def orders_of_items(units: Units, *, shares_weights: bool, causal: bool) -> Orders:
+def orders_of_items(units: Units, *, shares_weights: bool) -> Orders:
     """Return the orders of items of one query tile, then of two that take turns.
 
-    An order is of items with 1, 2, ... LONGEST key tiles, of which the last one has costs of its
-    own. It begins with an item of one whole tile. Under a causal mask the same orders follow, which
-    begin with items of each number of whole tiles: those of blocks that end before the last keys.
+    An order is of items with so many whole key tiles, up to FEW, or with so many of which the last
+    one has costs of its own, up to LONGEST. Blocks of query rows under a causal mask meet the former
+    where they end before the last keys.
     """
     found = []
-    for has_all in (False, True) if causal else (False,):
-        found += _orders_of_items(units, shares_weights, has_all)
+    for query_tiles in (1, 2):
+        names = ("q", "k", "v", "scores") if query_tiles == 1 else ("k", "v", "q0", "q1")
+        slots = dict.fromkeys(names, 2) | {"weights": 1 if shares_weights else 2}
+        for steps in range(1, FEW + 1):
+            found.append(_pair(slots, units, query_tiles, steps, steps, NOTES * (steps - 1)))
+        for steps in range(1, LONGEST + 1):
+            found.append(_pair(slots, units, query_tiles, steps, steps - 1, LAST))
     return orders_of(found)
 
 
-def _orders_of_items(units: Units, shares_weights: bool, has_all: bool) -> list[Order]:
-    found = []
-    for query_tiles in (1, 2):
-        for longest in range(1, LONGEST + 1):
-            names = ("q", "k", "v", "scores") if query_tiles == 1 else ("k", "v", "q0", "q1")
-            slots = dict.fromkeys(names, 2) | {"weights": 1 if shares_weights else 2}
-            line = _Items(Order(slots), units, query_tiles)
-            whole = range(1, max(1, min(longest - 1, FEW)) + 1) if has_all else (1,)
-            for steps in whole:
-                line.pair(steps, steps, NOTES * (steps - 1))
-            line.pair(longest, longest - 1, LAST)
-            found.append(line.order)
-    return found
+NUM_ORDERS = FEW + LONGEST
+"""Of items of one query tile, or of two."""
 
 
-NUM_ORDERS = 2 * LONGEST
-"""Without those of a causal mask."""
+def _pair(
+    slots: dict[str, int], units: Units, query_tiles: int, steps: int, whole: int, place: int
+) -> Order:
+    """Return the order of two items with so many key tiles, of which so many are whole.
+
+    place: where the notes of the items begin.
+    """
+    line = _Items(Order(slots), units, query_tiles)
+    for item in range(2):
+        line.order.claim()
+        if query_tiles == 1:
+            _one_tile(line, item, steps, whole, place)
+        else:
+            _two_tiles(line, item, steps, whole, place)
+        if item == 0:
+            line.order.note_request(place + CLAIMS)
+        line.order.note_retired(place + (BOTH if item else END))
+    return line.order
 
 
 class _Items(NamedTuple):
@@ -112,19 +122,6 @@ class _Items(NamedTuple):
     order: Order
     units: Units
     query_tiles: int
-
-    def pair(self, steps: int, whole: int, place: int) -> None:
-        """Two items with so many key tiles, of which so many are whole; notes begin at a place."""
-        self.order.restart()
-        for item in range(2):
-            self.order.claim()
-            if self.query_tiles == 1:
-                _one_tile(self, item, steps, whole, place)
-            else:
-                _two_tiles(self, item, steps, whole, place)
-            if item == 0:
-                self.order.note_request(place + CLAIMS)
-            self.order.note_retired(place + (BOTH if item else END))
 
     def note_step(self, item: int, j: int, steps: int, place: int) -> None:
         """Note the ends of two steps of the longest item."""

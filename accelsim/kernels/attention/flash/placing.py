@@ -41,11 +41,10 @@ from accelsim.kernels.estimate.timeline import (
     BEGIN,
     LATE,
     LATENCY,
-    NOT_FOLLOWED,
     PORT_BEGIN,
     PORT_LATENCY,
     RATE,
-    follow_all,
+    follow_order,
 )
 from accelsim.program.ops import Unit
 from accelsim.runtime.jit import jit, jit_inner
@@ -76,16 +75,13 @@ part of it in which a core waits for others; the same of items that find their k
 CYCLES, BYTES, STEPS, _LEAST, _IS_DONE, _NUM_ITEMS = range(_FACTS + 15, _FACTS + 21)
 """Rows of what is found of a candidate: its time, the bytes that are loaded, the tiles of keys that
 all items meet, a bound on the time, whether it was looked at, and its items."""
-_WHICH = _FACTS + 21
-_NOTED = _WHICH + 1
-"""The order of each column, and notes of items whose keys come from the HBM and from an L2."""
+_NOTED = _FACTS + 21
+"""Notes of items whose keys come from the HBM, and of those that find them in an L2."""
 ROOM = _NOTED + 2 * NUM_NOTES - _FACTS
 _ALIKE = 1.02
 """Estimates that differ by less are taken for equal, see `estimate.choice`."""
 _MOST_COUNTED = 64
 """Blocks of a head whose key tiles are counted one by one."""
-_FIRST_LOOK, _NEXT_LOOK = 1.03, 1.1
-"""Candidates are followed first whose bound is at most so many times the lowest one."""
 
 
 class Run(NamedTuple):
@@ -116,9 +112,13 @@ class Cut(NamedTuple):
     """Heads that share a KV head."""
     rows: int
     """Query rows of each."""
+    tile_q: int
+    query_tiles: int
     block_rows: int
     count: int
     """Blocks of a head."""
+    whole: int
+    """Those with as many rows as fit; the last one may have fewer."""
     size: int
     """Keys of a tile."""
     tiles: int
@@ -133,10 +133,23 @@ def cut_of(run, part, candidates, i):
     heads, group, rows = run.q_heads * part[BATCH], run.group, part[Q_LEN]
     if candidates[FOLD, i]:
         heads, group, rows = heads // group, 1, rows * group
-    block_rows = min(candidates[TILE_Q, i] * candidates[QUERY_TILES, i], rows)
-    size = min(candidates[TILE_K, i], part[KV_LEN])
-    count, tiles = -(-rows // block_rows), -(-part[KV_LEN] // size)
-    return Cut(heads, group, rows, block_rows, count, size, tiles, part[Q_LEN], part[KV_LEN])
+    tile_q, query_tiles = candidates[TILE_Q, i], candidates[QUERY_TILES, i]
+    block_rows, size = min(tile_q * query_tiles, rows), min(candidates[TILE_K, i], part[KV_LEN])
+    count, tiles, whole = -(-rows // block_rows), -(-part[KV_LEN] // size), rows // block_rows
+    return Cut(
+        heads,
+        group,
+        rows,
+        tile_q,
+        query_tiles,
+        block_rows,
+        count,
+        whole,
+        size,
+        tiles,
+        part[Q_LEN],
+        part[KV_LEN],
+    )
 
 
 @jit
@@ -153,7 +166,7 @@ def write_extents(run, parts, candidates, extents):
             for last in range(2):
                 column = (2 * part + last) * num + i
                 rows = cut.rows - (cut.count - 1) * cut.block_rows if last else cut.block_rows
-                first = min(candidates[TILE_Q, i], rows)
+                first = min(cut.tile_q, rows)
                 extents[0, column], extents[1, column] = cut.size, first
                 extents[2, column] = rows - first
                 extents[3, column] = cut.kv_len - (cut.tiles - 1) * cut.size
@@ -167,100 +180,95 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
     known: costs, and room for what is found, [rows as above, columns]. room, runs: for what follows
     candidates, and places their items.
     """
-    num, lowest, best = candidates.shape[1], np.inf, np.inf
+    num, best = candidates.shape[1], np.inf
     for i in range(num):
-        _write_facts(run, parts, candidates, known, i)
-        lowest = min(lowest, known[_LEAST, i])
-    # A bound on one of several parts says nothing of all.
-    limit = _FIRST_LOOK * lowest if len(parts) == 1 else np.inf
-    for look in range(3):
-        for is_warm in (False, True):
-            _choose_orders(run, parts, candidates, known, limit, is_warm)
-            first = _NOTED + NUM_NOTES * is_warm
-            noted, is_overlapped = known[first : first + NUM_NOTES], run.rates.items_in_flight > 1
-            units[RATE, _LOAD] = units[RATE, _STORE] = (
-                run.rates.l2 if is_warm else run.rates.hbm
-            )
-            follow_all(
-                rows, begins, noted, known[_WHICH], units, is_overlapped, known, room, runs
-            )
-        for i in range(num):
-            if known[_IS_DONE, i] == 0 and known[_LEAST, i] <= limit:
-                known[_IS_DONE, i] = 1
-                end = _placed(run, parts, candidates, known, i, room)
-                known[CYCLES, i] = max(known[_LEAST, i], run.rates.launch_cycles + end)
-                best = min(best, known[CYCLES, i])
-        limit = _ALIKE * best if look else min(_ALIKE * best, _NEXT_LOOK * lowest)
+        _write_bound(run, parts, candidates, known, i)
+    while True:
+        i = _next(known, num)
+        # A bound on one of several parts says nothing of all.
+        if i < 0 or (known[_LEAST, i] > _ALIKE * best and len(parts) == 1):
+            break
+        known[_IS_DONE, i] = 1
+        for part in range(len(parts)):
+            cut = cut_of(run, parts[part], candidates, i)
+            for last in range(cut.whole == 0, 1 + (cut.count > cut.whole)):
+                column = (2 * part + last) * num + i
+                _write_shares(run, cut, known, column, known[_NUM_ITEMS, i])
+                _follow(run, cut, rows, begins, units, known, column, room, runs)
+        end = _placed(run, parts, candidates, known, i, room)
+        known[CYCLES, i] = max(known[_LEAST, i], run.rates.launch_cycles + end)
+        best = min(best, known[CYCLES, i])
 
 
 @jit_inner
-def _choose_orders(run, parts, candidates, known, limit, is_warm):
-    """Which order every column follows; and what the memory gives to warm items.
+def _next(known, num):
+    """The candidate with the lowest bound; -1: all are done."""
+    found = -1
+    for i in range(num):
+        if known[_IS_DONE, i] == 0 and (found < 0 or known[_LEAST, i] < known[_LEAST, found]):
+            found = i
+    return found
+
+
+@jit_inner
+def _follow(run, cut, rows, begins, units, known, column, room, runs):
+    """Follow the items of a column, first those whose keys come from the HBM.
 
     Items of some whole tiles are followed once: warm, where an L2 keeps what they load.
     """
-    num, rates = candidates.shape[1], run.rates
-    has_all = run.causal and is_warm == run.stays
-    for part in range(len(parts)):
-        for i in range(num):
-            cut = cut_of(run, parts[part], candidates, i)
-            is_asked = known[_IS_DONE, i] == 0 and known[_LEAST, i] <= limit
-            if is_warm:
-                is_asked &= run.stays and (has_all or known[_NUM_ITEMS, i] > rates.cores)
-            order = (candidates[QUERY_TILES, i] - 1) * LONGEST + min(cut.tiles, LONGEST) - 1
-            for last in range(2):
-                column = (2 * part + last) * num + i
-                known[_WHICH, column] = NOT_FOLLOWED
-                if is_asked and (last == 0 or cut.count * cut.block_rows > cut.rows):
-                    known[_WHICH, column] = order + NUM_ORDERS * has_all
-                    if is_warm:
-                        known[LATENCY, column] = rates.hit_cycles
-                        known[BEGIN, column] = known[PORT_BEGIN, column] = 0.0
-                        known[LATE, column] = rates.miss_cycles - rates.hit_cycles
+    rates, overlaps = run.rates, run.rates.items_in_flight > 1
+    first = (cut.query_tiles - 1) * NUM_ORDERS
+    for warm in range(1 + run.stays):
+        place = _NOTED + NUM_NOTES * warm
+        notes = known[place : place + NUM_NOTES]
+        units[RATE, _LOAD] = units[RATE, _STORE] = rates.l2 if warm else rates.hbm
+        if warm:
+            known[LATENCY, column] = rates.hit_cycles
+            known[BEGIN, column] = known[PORT_BEGIN, column] = 0.0
+            known[LATE, column] = rates.miss_cycles - rates.hit_cycles
+        whole = 1
+        if run.causal and warm == run.stays:
+            whole = max(1, min(cut.tiles - 1, FEW))
+        for steps in range(whole + 1):
+            order = first + (steps if steps < whole else FEW + min(cut.tiles, LONGEST) - 1)
+            bounds = begins[order], begins[order + 1]
+            follow_order(rows, bounds, units, overlaps, known, column, notes, room[0], runs)
 
 
 @jit_inner
-def _write_facts(run, parts, candidates, known, i):
-    """What is known of a candidate before it is followed, and a bound on its time.
+def _write_bound(run, parts, candidates, known, i):
+    """Find a bound on the time of a candidate, which loads so many bytes.
 
     A core works through its items step by step, behind the loads of the first one.
     """
-    num, rates, query_tiles = candidates.shape[1], run.rates, candidates[QUERY_TILES, i]
+    num, rates = candidates.shape[1], run.rates
     items, loaded, steps, work, longest = 0, 0.0, 0.0, 0.0, 0.0
     for part in range(len(parts)):
         cut = cut_of(run, parts[part], candidates, i)
         items += cut.heads * cut.count
-    known[_NUM_ITEMS, i] = items
-    for part in range(len(parts)):
-        cut = cut_of(run, parts[part], candidates, i)
-        keys = _mean_keys(run, cut)
         for last in range(2):
-            column, blocks = (2 * part + last) * num + i, 1
-            if cut.count * cut.block_rows == cut.rows:
-                blocks = 0 if last else cut.count
-            elif not last:
-                blocks = cut.count - 1
-            if blocks == 0:
+            column = (2 * part + last) * num + i
+            blocks = (cut.whole, cut.count) if last else (0, cut.whole)
+            if blocks[0] == blocks[1]:
                 continue
-            _write_shares(run, cut, query_tiles, known, column, items)
-            first = cut.count - 1 if last else 0
-            tile_q, blocks = candidates[TILE_Q, i], (first, first + blocks)
-            own, whole = _work_of_blocks(run, cut, tile_q, known, column, blocks)
+            _write_steps(run, cut, known, column)
+            own = _work_of_blocks(run, cut, known, column, blocks)
+            whole = own.longest
             if len(parts) == 1 and not run.causal:
                 whole *= np.ceil(cut.heads * (blocks[1] - blocks[0]) / rates.cores)
-            work += cut.heads * own
+            work += cut.heads * own.cycles
             longest = max(longest, whole)
-        column = 2 * part * num + i
-        of_key = (known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]) / cut.size
-        of_row = known[_WORK.query_bytes, column] / min(candidates[TILE_Q, i], cut.block_rows)
-        loaded += cut.heads * (cut.rows * of_row + cut.count * keys * of_key)
-        steps += cut.heads * cut.count * np.ceil((keys - cut.size / 2) / cut.size)
+            of_key = (known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]) / cut.size
+            queries = (blocks[1] - blocks[0]) * _of_both(known, _WORK.query_bytes, column)
+            loaded += cut.heads * (queries + own.keys * of_key)
+            steps += cut.heads * np.ceil(own.keys / cut.size)
+    known[_NUM_ITEMS, i], known[_IS_DONE, i] = items, 0.0
     moved = loaded + run.output_bytes
     least = max(moved * rates.l2, run.compulsory_bytes * rates.sustained)
     if not rates.has_l2:
         least = moved * rates.sustained
     least = max(rates.miss_cycles + least, _ends(run, known, i) + max(work / rates.cores, longest))
-    known[BYTES, i], known[STEPS, i], known[_IS_DONE, i] = loaded, steps, 0.0
+    known[BYTES, i], known[STEPS, i] = loaded, steps
     known[_LEAST, i] = known[CYCLES, i] = rates.launch_cycles + least
 
 
@@ -274,40 +282,44 @@ def _ends(run, known, i):
     return arrival + scores + rates.hit_cycles
 
 
+class Blocks(NamedTuple):
+    """What some blocks of a head take at least."""
+
+    cycles: float
+    """Of all, one after the other."""
+    longest: float
+    keys: float
+    """That they meet, in whole tiles."""
+
+
 @jit_inner
-def _work_of_blocks(run, cut, tile_q, known, column, blocks):
-    """The least time of some blocks of a head, one after the other, and of the longest of them."""
+def _work_of_blocks(run, cut, known, column, blocks):
+    """What blocks from one to before another one take, which have the costs of a column."""
     step, saved = known[_STEP, column], known[_STEP, column] - known[_LAST_STEP, column]
     ends = known[_WORK.begin, column] + known[_WORK.finish, column]
-    longest = ends + cut.tiles * step - saved
-    count = blocks[1] - blocks[0]
+    longest, count = ends + cut.tiles * step - saved, blocks[1] - blocks[0]
     if not run.causal:
-        return count * longest, longest
+        return Blocks(count * longest, longest, float(count * cut.kv_len))
     if count > _MOST_COUNTED:
-        seen = cut.kv_len - (cut.q_len - min(tile_q, cut.q_len)) / 2
-        return count * (ends + seen / cut.size * step - saved), longest - cut.tiles * step / 2
-    work = longest = 0.0
+        seen = cut.kv_len - (cut.q_len - min(cut.tile_q, cut.q_len)) / 2
+        least = ends + seen / cut.size * step - saved
+        return Blocks(count * least, longest - cut.tiles * step / 2, count * _mean_keys(run, cut))
+    work = longest = keys = 0.0
     for block in range(blocks[0], blocks[1]):
-        begin = block * cut.block_rows
-        rows = min(cut.block_rows, cut.rows - begin)
-        first = min(tile_q, rows)
-        one = two = _tiles_seen(cut, begin, first)
-        if rows > first:
-            two = _tiles_seen(cut, begin + first, rows - first)
-        tiles = max(one, two)
-        own = ends + tiles * step - (tiles == cut.tiles) * saved
-        lone = known[_LONE if one > two else _LONE_OF_SECOND, column]
-        own -= abs(one - two) * max(0.0, step - lone)
-        work, longest = work + own, max(longest, own)
-    return work, longest
+        seen = _seen(run, cut, block)
+        own = ends + seen.tiles * step - (seen.tiles == cut.tiles) * saved
+        lone = known[_LONE if seen.is_first else _LONE_OF_SECOND, column]
+        own += known[_MASK, column] * seen.masked - seen.fewer * max(0.0, step - lone)
+        work, longest, keys = work + own, max(longest, own), keys + seen.keys
+    return Blocks(work, longest, keys)
 
 
 @jit_inner
-def _step(run, known, query_tiles, column, last):
+def _step(run, cut, known, column, last):
     """The least time of a key tile on vector and matrix unit: of a whole one, or of the last one."""
     softmax, weighted = known[_WORK.softmax + last, column], known[_WORK.weighted + last, column]
     rescale, merge = known[_WORK.rescale, column], known[_WORK.merge, column]
-    if query_tiles == 1:
+    if cut.query_tiles == 1:
         # The output waits for the weighted values.
         product = weighted + known[_WORK.weighted_move, column] + run.step_latency_cycles
         return softmax + merge + max(rescale, product)
@@ -348,7 +360,7 @@ def _matrix_cycles(known, column):
 
 
 @jit_inner
-def _write_shares(run, cut, query_tiles, known, column, items):
+def _write_shares(run, cut, known, column, items):
     """How cores share the memory at a block."""
     rates, active = run.rates, float(min(items, run.rates.cores))
     keys_bytes, values_bytes = known[_WORK.key_bytes, column], known[_WORK.value_bytes, column]
@@ -358,7 +370,7 @@ def _write_shares(run, cut, query_tiles, known, column, items):
     all_bytes = queries_bytes + _mean_keys(run, cut) * of_key
     # Keys that wait for a slot come before the second values, unless query tiles take turns.
     keys = min(2 * cut.size, cut.kv_len)
-    values = keys if query_tiles == 2 or cut.tiles <= 2 else cut.size
+    values = keys if cut.query_tiles == 2 or cut.tiles <= 2 else cut.size
     first_bytes = queries_bytes + (keys * keys_bytes + values * values_bytes) / cut.size
     # Heads that run at the same time share what they have in common.
     shared = 1.0
@@ -391,15 +403,14 @@ def _write_shares(run, cut, query_tiles, known, column, items):
         known[_SHARED + at, column] = of_key * by_all
         known[_LAST_SHARED + at, column] = of_key * (by_last if items > rates.cores else by_all)
         known[_BY_OTHERS + at, column] = max(0.0, 1 - max(1 / active, rates.port / by_all))
-    _write_steps(run, known, query_tiles, column)
 
 
 @jit_inner
-def _write_steps(run, known, query_tiles, column):
+def _write_steps(run, cut, known, column):
     """The least times of steps."""
     loads = known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]
-    known[_STEP, column] = _step(run, known, query_tiles, column, 0)
-    known[_LAST_STEP, column] = _step(run, known, query_tiles, column, _LAST)
+    known[_STEP, column] = _step(run, cut, known, column, 0)
+    known[_LAST_STEP, column] = _step(run, cut, known, column, _LAST)
     known[_PERIOD, column] = max(known[_STEP, column], loads * run.rates.port)
     known[_MASK, column] = _of_both(known, _WORK.mask, column)
     for tile in range(2):
@@ -417,16 +428,15 @@ def _placed(run, parts, candidates, known, i, times):
     num, kinds = candidates.shape[1], 0
     for part in range(len(parts)):
         cut = cut_of(run, parts[part], candidates, i)
-        is_even = cut.count * cut.block_rows == cut.rows
         # Blocks at the same place in their heads are alike; without a mask all are.
         period = cut.q_len // cut.block_rows if run.causal else 1
         if run.causal and period * cut.block_rows != cut.q_len:
             period = cut.count
         for block in range(cut.count):
-            is_last = block == cut.count - 1 and not is_even
+            is_last = block == cut.whole
             if block < period or is_last:
                 column = (2 * part + is_last) * num + i
-                seen = _seen(run, cut, candidates[TILE_Q, i], block)
+                seen = _seen(run, cut, block)
                 for warm in range(2):
                     _write_times(run, cut, seen, known, column, warm, times, kinds)
             else:
@@ -459,13 +469,13 @@ class Seen(NamedTuple):
 
 
 @jit_inner
-def _seen(run, cut, tile_q, block):
+def _seen(run, cut, block):
     """What a block sees."""
     if not run.causal:
         return Seen(float(cut.kv_len), cut.tiles, 0.0, 0, True)
     begin = block * cut.block_rows
     rows, hidden = min(cut.block_rows, cut.rows - begin), cut.kv_len - cut.q_len
-    first, masked, done = min(tile_q, rows), 0.0, 0
+    first, masked, done = min(cut.tile_q, rows), 0.0, 0
     one = _tiles_seen(cut, begin, first)
     two = _tiles_seen(cut, begin + first, rows - first) if rows > first else one
     tiles = max(one, two)
