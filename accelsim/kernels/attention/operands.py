@@ -3,30 +3,24 @@
 from math import prod
 from typing import NamedTuple
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.precision import StepFormats
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit_inner
 from accelsim.workload.attention import RowWidths
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
 class Operands(NamedTuple):
     """Q, K, V and the output, each a matrix of all heads one after the other."""
 
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    o: Tensor
+    q: al.Tensor
+    k: al.Tensor
+    v: al.Tensor
+    o: al.Tensor
 
 
 def declare_operands(
-    builder: ProgramBuilder,
-    problem: AttentionProblem,
-    tensors: AttentionTensors | None,
+    builder: al.ProgramBuilder,
+    problem: al.AttentionProblem,
+    tensors: al.AttentionTensors | None,
     q_rows_in_one: int = 1,
 ) -> Operands:
     """Place the operands of a problem in HBM.
@@ -35,7 +29,7 @@ def declare_operands(
     """
     widths, dtypes = problem.widths, problem.input_dtypes
 
-    def place(name: str, cols: int) -> Tensor:
+    def place(name: str, cols: int) -> al.Tensor:
         rows = prod(problem.input_shapes[name]) // cols
         data = None if tensors is None else getattr(tensors, name).reshape(-1, cols)
         return builder.tensor(name, "input", rows, cols, dtypes[name], data)
@@ -49,22 +43,22 @@ def declare_operands(
     )
 
 
-def scales_of(tensors: AttentionTensors | None) -> tuple[float, float]:
+def scales_of(tensors: al.AttentionTensors | None) -> tuple[float, float]:
     """Return what K and V were divided by when they were stored; 1 where nothing is known."""
     return (1.0, 1.0) if tensors is None else (tensors.k_scale, tensors.v_scale)
 
 
 def allocate_keys_and_values(
-    builder: ProgramBuilder,
+    builder: al.ProgramBuilder,
     widths: RowWidths,
     formats: StepFormats,
     rows: int,
     slots: int = 2,
     names: tuple[str, str] = ("k", "v"),
-) -> dict[str, Buffer]:
+) -> dict[str, al.Buffer]:
     """Declare the tiles of keys and values: as they are loaded, and as the cube takes them."""
 
-    def tiles(name: str, cols: int, operand: Format) -> tuple[Buffer, Buffer]:
+    def tiles(name: str, cols: int, operand: al.Format) -> tuple[al.Buffer, al.Buffer]:
         loaded = builder.buffer(name, rows, cols, formats.kv, slots=slots)
         if operand == formats.kv:
             return loaded, loaded
@@ -80,7 +74,7 @@ def allocate_keys_and_values(
     }
 
 
-@jit_inner
+@al.jit_inner
 def as_cube_operand(p, loaded, operands, turn):
     """Return a tile of keys or values as the cube takes it; operands: the buffer for that."""
     if operands.fmt == loaded.fmt:

@@ -13,34 +13,17 @@ stands for 2 S_k d b, and S_q d_v b is written.
 
 from typing import Any, ClassVar
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
-from accelsim.kernels.attention.flash.online_softmax import (
-    add_values,
-    allocate,
-    begin_rows,
-    finish_rows,
-    layout_of,
-    multiply_keys,
-    seen_tiles,
-    update_weights,
-)
 from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.attention.operands import declare_operands, scales_of
 from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import formats_of
-from accelsim.kernels.base import Array, Kernel
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
-@jit
+@al.jit
 def flash(p, blocks, k):
     """All query tiles of all heads, one a work item."""
     for item in range(len(blocks)):
@@ -48,21 +31,21 @@ def flash(p, blocks, k):
         _query_tile(p, block_of(item, blocks), k)
 
 
-@jit_inner
+@al.jit_inner
 def _query_tile(p, at, k):
     """One tile of query rows against all the keys it sees."""
-    tiles_k = seen_tiles(at, k)
-    begin_rows(p, at, k)
-    multiply_keys(p, 0, 0, at, k)
+    tiles_k = online.seen_tiles(at, k)
+    online.begin_rows(p, at, k)
+    online.multiply_keys(p, 0, 0, at, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:
-            multiply_keys(p, j + 1, j + 1, at, k)
-        update_weights(p, j, j, at, k)
-        add_values(p, j, j, at, k)
-    finish_rows(p, at, k)
+            online.multiply_keys(p, j + 1, j + 1, at, k)
+        online.update_weights(p, j, j, at, k)
+        online.add_values(p, j, j, at, k)
+    online.finish_rows(p, at, k)
 
 
-@jit
+@al.jit
 def flash_turns(p, blocks, first, second):
     """All pairs of query tiles of all heads, one pair a work item."""
     for item in range(len(blocks)):
@@ -70,36 +53,38 @@ def flash_turns(p, blocks, first, second):
         query_tiles_in_turn(p, block_of(item, blocks), first, second)
 
 
-class Flash(Kernel):
+class Flash(al.Kernel):
     """Attention with online softmax."""
 
     name: ClassVar[str] = "flash"
     summary: ClassVar[str] = "attention with online softmax; scores never leave the chip"
     problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[Spec]] = FlashParameters
+    parameters: ClassVar[type[al.Spec]] = FlashParameters
     takes_sequences: ClassVar[bool] = True
     takes_any_kv: ClassVar[bool] = True
 
     @classmethod
     def record(
         cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
+        problem: al.AttentionProblem,
+        machine: al.MachineSpec,
         parameters: FlashParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+        tensors: al.AttentionTensors | None,
+    ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
         formats = formats_of(problem, machine, parameters.precision)
         tiles = flash_tiles(problem, machine, parameters)
         tile_q, tile_k, query_tiles, fold, _ = tiles
-        declare: Any = allocate_turns if query_tiles == 2 else allocate
-        builder = ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
+        declare: Any = allocate_turns if query_tiles == 2 else online.allocate
+        builder = al.ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
         hbm = declare_operands(builder, problem, tensors)
         buffers = declare(builder, problem.widths, formats, tile_q, tile_k)
         own = buffers if query_tiles == 2 else (buffers,)
         asked = {"fold": fold, "scale_query": parameters.scale_at == "query"}
         scales = scales_of(tensors)
-        layouts = [layout_of(problem, formats, hbm, each, **asked, scales=scales) for each in own]
+        layouts = [
+            online.layout_of(problem, formats, hbm, each, **asked, scales=scales) for each in own
+        ]
         by_head = parameters.order == "by_head"
         blocks = blocks_in_order(problem, query_tiles * tile_q, fold=fold, by_head=by_head)
         kernel = flash_turns if query_tiles == 2 else flash
@@ -108,12 +93,12 @@ class Flash(Kernel):
 
     @classmethod
     def estimated_cycles(
-        cls, problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: FlashParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
         return flash_tiles(problem, machine, parameters).cycles
 
     @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
         """Return softmax attention in float64."""
         return softmax_attention(problem, tensors)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
 from accelsim.kernels.attention.operands import (
     Operands,
@@ -19,13 +20,7 @@ from accelsim.kernels.attention.operands import (
     as_cube_operand,
 )
 from accelsim.kernels.attention.precision import StepFormats, score_factor
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit_inner
 from accelsim.workload.attention import RowWidths
-from accelsim.workload.problem import AttentionProblem
 
 
 class Layout(NamedTuple):
@@ -54,25 +49,25 @@ class Layout(NamedTuple):
     sum_factor: float
     """1 / that scale, which row sums are multiplied by before the output is divided by them."""
     hbm: Operands
-    queries: Buffer
-    keys: Buffer
-    values: Buffer
-    key_operands: Buffer
+    queries: al.Buffer
+    keys: al.Buffer
+    values: al.Buffer
+    key_operands: al.Buffer
     """Keys as the cube takes them: those that are loaded, unless they are converted first."""
-    value_operands: Buffer
-    scores_acc: Buffer
-    output_acc: Buffer
-    scores: Buffer
-    x: Buffer
+    value_operands: al.Buffer
+    scores_acc: al.Buffer
+    output_acc: al.Buffer
+    scores: al.Buffer
+    x: al.Buffer
     """Scores on their way to weights; buffers of one format are shared."""
-    weights: Buffer
-    product: Buffer
-    output: Buffer
-    stored: Buffer
-    row_max: Buffer
-    row_sum: Buffer
-    tile_sum: Buffer
-    rescale: Buffer
+    weights: al.Buffer
+    product: al.Buffer
+    output: al.Buffer
+    stored: al.Buffer
+    row_max: al.Buffer
+    row_sum: al.Buffer
+    tile_sum: al.Buffer
+    rescale: al.Buffer
 
 
 class Rows(NamedTuple):
@@ -94,16 +89,16 @@ class Rows(NamedTuple):
 
 
 def allocate(
-    builder: ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
-) -> dict[str, Buffer]:
+    builder: al.ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
+) -> dict[str, al.Buffer]:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
     vector = formats.vector
 
-    def rows(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
+    def rows(name: str, cols: int, fmt: al.Format, slots: int = 1) -> al.Buffer:
         return builder.buffer(name, tile_q, cols, fmt, slots=slots)
 
-    def accumulator(name: str, cols: int) -> Buffer:
-        return builder.buffer(name, tile_q, cols, Format.FP32, memory="accumulator")
+    def accumulator(name: str, cols: int) -> al.Buffer:
+        return builder.buffer(name, tile_q, cols, al.Format.FP32, memory="accumulator")
 
     scores = rows("scores", tile_k, formats.scores, slots=2)
     x = scores if vector == formats.scores else rows("x", tile_k, vector)
@@ -131,10 +126,10 @@ def allocate(
 
 
 def layout_of(
-    problem: AttentionProblem,
+    problem: al.AttentionProblem,
     formats: StepFormats,
     hbm: Operands,
-    buffers: dict[str, Buffer],
+    buffers: dict[str, al.Buffer],
     *,
     fold: bool = False,
     scale_query: bool = False,
@@ -168,7 +163,7 @@ def layout_of(
     )
 
 
-@jit_inner
+@al.jit_inner
 def query_rows(item, head, first, k):
     """The tile of the query rows of a head from `first` on."""
     rows = min(k.tile_q, k.q_len - first)
@@ -176,19 +171,19 @@ def query_rows(item, head, first, k):
     return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len)
 
 
-@jit_inner
+@al.jit_inner
 def seen_tiles(at, k):
     """Key tiles that a tile of query rows sees."""
     return -(-seen_keys(at, k) // k.tile_k)
 
 
-@jit_inner
+@al.jit_inner
 def keys_of(j, at, k):
     """Keys of key tile j of what `at` sees."""
     return min(k.tile_k, at.kv_len - j * k.tile_k)
 
 
-@jit_inner
+@al.jit_inner
 def begin_rows(p, at, k):
     """Load a tile of query rows and reset what runs along the keys."""
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
@@ -198,7 +193,7 @@ def begin_rows(p, at, k):
     reset_rows(p, at.rows, k)
 
 
-@jit_inner
+@al.jit_inner
 def reset_rows(p, rows, k):
     """Set maxima, sums and output to what they are before the first key."""
     al.fill(p, al.tile(k.row_max, 0, rows, 1), -np.inf)
@@ -206,14 +201,14 @@ def reset_rows(p, rows, k):
     al.fill(p, al.tile(k.output, 0, rows, k.value_dim), 0.0)
 
 
-@jit_inner
+@al.jit_inner
 def multiply_keys(p, turn, j, at, k):
     """Load key tile j and multiply the queries with it."""
     load_keys(p, turn, j, at, k)
     multiply_loaded_keys(p, turn, j, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def load_keys(p, turn, j, at, k):
     """Load key tile j."""
     keys = al.tile(k.keys, turn, keys_of(j, at, k), k.dim)
@@ -221,7 +216,7 @@ def load_keys(p, turn, j, at, k):
     as_cube_operand(p, keys, k.key_operands, turn)
 
 
-@jit_inner
+@al.jit_inner
 def multiply_loaded_keys(p, turn, j, at, k):
     """Multiply the queries with key tile j, which has been loaded."""
     cols = keys_of(j, at, k)
@@ -231,7 +226,7 @@ def multiply_loaded_keys(p, turn, j, at, k):
     al.move(p, al.tile(k.scores, turn, at.rows, cols), acc)
 
 
-@jit_inner
+@al.jit_inner
 def update_weights(p, turn, j, at, k):
     """Turn the scores of key tile j into weights and bring the row statistics up to date."""
     rows, cols = at.rows, keys_of(j, at, k)
@@ -245,7 +240,7 @@ def update_weights(p, turn, j, at, k):
         al.convert(p, al.tile(k.weights, turn, rows, cols), x)
 
 
-@jit_inner
+@al.jit_inner
 def exponentials(p, x, turn, j, at, k):
     """Turn the scaled scores x of key tile j into weights in place; update the statistics.
 
@@ -267,7 +262,7 @@ def exponentials(p, x, turn, j, at, k):
     al.add(p, total, total, tile_total)
 
 
-@jit_inner
+@al.jit_inner
 def add_values(p, turn, j, at, k):
     """Load value tile j, rescale the running output and add the weighted values."""
     load_values(p, turn, j, at, k)
@@ -275,7 +270,7 @@ def add_values(p, turn, j, at, k):
     add_to_output(p, turn, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def load_values(p, turn, j, at, k):
     """Load value tile j."""
     values = al.tile(k.values, turn, keys_of(j, at, k), k.value_dim)
@@ -283,7 +278,7 @@ def load_values(p, turn, j, at, k):
     as_cube_operand(p, values, k.value_operands, turn)
 
 
-@jit_inner
+@al.jit_inner
 def weigh_values(p, turn, j, at, k):
     """Multiply the weights of key tile j with its values, which have been loaded."""
     cols = keys_of(j, at, k)
@@ -296,7 +291,7 @@ def weigh_values(p, turn, j, at, k):
     al.move(p, al.tile(k.product, turn, at.rows, k.value_dim), acc)
 
 
-@jit_inner
+@al.jit_inner
 def add_to_output(p, turn, at, k):
     """Rescale the running output and add the weighted values of a key tile."""
     output = al.tile(k.output, 0, at.rows, k.value_dim)
@@ -304,7 +299,7 @@ def add_to_output(p, turn, at, k):
     al.add(p, output, output, al.tile(k.product, turn, at.rows, k.value_dim))
 
 
-@jit_inner
+@al.jit_inner
 def finish_rows(p, at, k):
     """Divide the output by the row sums and store it."""
     output = al.tile(k.output, 0, at.rows, k.value_dim)

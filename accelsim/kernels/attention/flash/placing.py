@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash.loop import WAVES, write_times
 from accelsim.kernels.estimate.placement import ALONE, STEPS, last_end
-from accelsim.runtime.jit import jit, jit_inner
 
 NUM_WAYS = 4
 """Through the query rows: one query tile or two, of one head or of folded ones."""
@@ -48,7 +48,7 @@ def placed(
     return np.asarray(found[_CYCLES])
 
 
-@jit
+@al.jit
 def _place(run, cuts, loop, loads, found, is_done, times, cores, rank):
     for own in range(len(is_done)):
         _bound(own, run, cuts, loop, loads, found, times)
@@ -74,7 +74,7 @@ def _place(run, cuts, loop, loads, found, is_done, times, cores, rank):
             lead = _most_promising(way, cuts, found, is_done)
 
 
-@jit_inner
+@al.jit_inner
 def _bound(own, run, cuts, loop, loads, found, times):
     """Find bounds from above and from below on when the last item has ended.
 
@@ -98,7 +98,7 @@ def _bound(own, run, cuts, loop, loads, found, times):
     found[_LEAST, own] = max(even, longest * (1 - rows / run.kv_len))
 
 
-@jit_inner
+@al.jit_inner
 def _most_promising(way, cuts, found, is_done):
     """The candidate of the lowest bound; -1: all are done."""
     lead = -1
@@ -109,7 +109,7 @@ def _most_promising(way, cuts, found, is_done):
     return lead
 
 
-@jit_inner
+@al.jit_inner
 def _time_blocks(own, run, cuts, loop, loads, times):
     """Write the times of all blocks of a head."""
     count, size, hidden = cuts[COUNT, own], cuts[TILE_K, own], run.kv_len - run.q_len
