@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode import selecting, steps
 from accelsim.kernels.attention.decode.frame import (
     DecodeParameters,
     Generation,
@@ -39,30 +39,6 @@ from accelsim.kernels.attention.decode.power_law import (
     observe,
     threshold,
 )
-from accelsim.kernels.attention.decode.selecting import (
-    Picked,
-    SelectingKernel,
-    allocate_picked,
-    attend_to_kept,
-    count_of,
-    kept_tile,
-    kth_largest,
-    list_columns,
-)
-from accelsim.kernels.attention.decode.steps import (
-    all_rows,
-    attend,
-    begin_step,
-    exponentials,
-    score,
-)
-from accelsim.kernels.base import Array
-from accelsim.program import language as al
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 _GIVEN = 2
 _RULES = {"fit": FIT, "c_over_t": C_OVER_T, "given": _GIVEN}
@@ -74,16 +50,16 @@ class SiftParameters(DecodeParameters):
 
     tau: float = Field(default=0.75, gt=0, lt=1)
     """Quantile of the weights that becomes the threshold: about 1 - tau of the rows are kept."""
-    warmup: SizeOrZero | None = None
+    warmup: al.SizeOrZero | None = None
     """First steps, with all keys, from which the threshold is learned; absent: 256, or none without
     tensors and with the rule `given`, which have nothing to learn."""
     rule: Literal["fit", "c_over_t", "given"] = "fit"
     """Threshold at context length t: a t^b fitted, c / t with c learned, or c / t with `c`."""
-    c: PositiveValue | None = None
+    c: al.PositiveValue | None = None
     """Numerator of the rule `given`; 1 keeps what is above the mean weight."""
-    fit_from: Size = 16
+    fit_from: al.Size = 16
     """Shortest context that is learned from: quantiles of a few weights are coarse."""
-    threshold_factor: PositiveValue = 1.0
+    threshold_factor: al.PositiveValue = 1.0
     """Factor on the threshold; below 1 keeps more."""
     renormalize: bool = True
     """Whether the output is divided by the kept mass instead of the whole."""
@@ -125,57 +101,59 @@ class _Own(NamedTuple):
     """float64 [group], of the step at hand."""
     fallbacks: Any
     """int64 [1], work items that fell back to all of V."""
-    picked: Picked
-    one: Buffer
-    kept_total: Buffer
+    picked: selecting.Picked
+    one: al.Buffer
+    kept_total: al.Buffer
 
 
-@jit
+@al.jit
 def sift(p, k):
     """All steps, one after the other. The state is reset first: recording may run twice."""
     k.own.sums[:] = 0.0
     k.own.fallbacks[:] = 0
     for item in range(k.steps * k.heads):
-        at = begin_step(p, item, k)
+        at = steps.begin_step(p, item, k)
         x = al.tile(k.x, 0, k.group, at.seen)
-        score(p, x, all_rows(at), at, k)
-        total = exponentials(p, x, k)
+        steps.score(p, x, steps.all_rows(at), at, k)
+        total = steps.exponentials(p, x, k)
         if at.step < k.exact_steps:
             _learn(p, x, total, at, k)
             note_range(k.mask, 0, at.seen, at, k)
-            attend(p, x, all_rows(at), total, at, k)
+            steps.attend(p, x, steps.all_rows(at), total, at, k)
         else:
             _sift_values(p, x, total, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _learn(p, x, total, at, k):
     """Observe the tau-quantile of the softmax weights of every head of a group."""
     if at.seen < k.own.fit_from:
         return
-    quantile = kth_largest(p, x, count_of(1 - k.own.tau, at.seen), k)
+    quantile = selecting.kth_largest(p, x, selecting.count_of(1 - k.own.tau, at.seen), k)
     al.divide(p, quantile, quantile, total)
     for r in range(k.group):
         observe(k.own.sums[at.q_row + r], at.seen, al.read_element(p, quantile, r))
 
 
-@jit_inner
+@al.jit_inner
 def _sift_values(p, x, total, at, k):
     """Finish a step from its exponentials with the V rows above the threshold."""
-    kept, kept_total = kept_tile(at.seen, k), al.tile(k.own.kept_total, 0, k.group, 1)
+    kept, kept_total = selecting.kept_tile(at.seen, k), al.tile(k.own.kept_total, 0, k.group, 1)
     al.keep_at_least(p, kept, x, _bounds(p, total, at, k), 0.0)
     al.row_sum(p, kept_total, kept)
     if _is_below_guard(p, kept_total, total, k):
         k.own.fallbacks[0] += 1
         note_range(k.mask, 0, at.seen, at, k)
-        attend_to_kept(p, list_columns(p, x, -1.0, at.seen, k), total, at, k)
+        selecting.attend_to_kept(p, selecting.list_columns(p, x, -1.0, at.seen, k), total, at, k)
         return
-    indices = list_columns(p, kept, 0.0, count_of(k.own.assumed_union, at.seen), k)
+    indices = selecting.list_columns(
+        p, kept, 0.0, selecting.count_of(k.own.assumed_union, at.seen), k
+    )
     note_columns(k.mask, kept, indices, 0.0, at)
-    attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
+    selecting.attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _bounds(p, total, at, k):
     """Smallest weight, before division by the total, that each head of a group keeps."""
     bound, one = al.tile(k.own.picked.bound, 0, k.group, 1), al.tile(k.own.one, 0, k.group, 1)
@@ -193,7 +171,7 @@ def _bounds(p, total, at, k):
     return bound
 
 
-@jit_inner
+@al.jit_inner
 def _is_below_guard(p, kept_total, total, k):
     """Whether any head of a group keeps too little of its weight."""
     for r in range(k.group):
@@ -202,21 +180,21 @@ def _is_below_guard(p, kept_total, total, k):
     return False
 
 
-class Sift(SelectingKernel):
+class Sift(selecting.SelectingKernel):
     """SiftAttention."""
 
     name: ClassVar[str] = "sift"
     summary: ClassVar[str] = "decode that reads only the V rows above a learned threshold"
-    parameters: ClassVar[type[Spec]] = SiftParameters
+    parameters: ClassVar[type[al.Spec]] = SiftParameters
 
     @classmethod
     def record(
         cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
+        problem: al.AttentionProblem,
+        machine: al.MachineSpec,
         parameters: SiftParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+        tensors: al.AttentionTensors | None,
+    ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         warmup = parameters.warmup_of(problem.steps, with_numbers=tensors is not None)
         generation = Generation(
@@ -240,7 +218,7 @@ def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:
     return shares
 
 
-def _declare(chip: OnChip, problem: AttentionProblem, parameters: SiftParameters) -> _Own:
+def _declare(chip: OnChip, problem: al.AttentionProblem, parameters: SiftParameters) -> _Own:
     """Return the choices of the kernel with empty state, and declare its tiles."""
     return _Own(
         tau=parameters.tau,
@@ -254,7 +232,7 @@ def _declare(chip: OnChip, problem: AttentionProblem, parameters: SiftParameters
         sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
         thresholds=np.zeros(chip.group),
         fallbacks=np.zeros(1, np.int64),
-        picked=allocate_picked(chip, problem.most_keys),
+        picked=selecting.allocate_picked(chip, problem.most_keys),
         one=chip.rows("one", 1),
         kept_total=chip.rows("kept_total", 1),
     )

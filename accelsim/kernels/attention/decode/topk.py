@@ -15,42 +15,18 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from accelsim.config.spec import Size, Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode import selecting, steps
 from accelsim.kernels.attention.decode.frame import Generation, OnChip
 from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
-from accelsim.kernels.attention.decode.selecting import (
-    Picked,
-    SelectingKernel,
-    SelectingParameters,
-    allocate_picked,
-    attend_to_kept,
-    count_of,
-    kept_tile,
-    pick,
-)
-from accelsim.kernels.attention.decode.steps import (
-    all_rows,
-    begin_step,
-    exact_step,
-    exponentials,
-    score,
-)
-from accelsim.kernels.base import Array
-from accelsim.program import language as al
-from accelsim.program.language import Ranking
-from accelsim.program.program import Program
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
-class TopKParameters(SelectingParameters):
+class TopKParameters(selecting.SelectingParameters):
     """Choices of the top-k kernel."""
 
     kept: float = Field(default=0.25, gt=0, le=1)
     """Share of the keys that each head keeps, rounded up to whole keys."""
-    k: Size | None = None
+    k: al.Size | None = None
     """Keys that each head keeps; absent: the share `kept`."""
     ranking: Literal["radix", "bitonic", "merge"] = "radix"
     """How the k-th largest score is found: radix select, sorting network, or merge sort."""
@@ -63,53 +39,53 @@ class _Own(NamedTuple):
     wanted: int
     """Keys that each head keeps; 0: `share` of them."""
     assumed_union: float
-    picked: Picked
+    picked: selecting.Picked
 
 
-@jit
+@al.jit
 def top_k(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
-        at = begin_step(p, item, k)
-        wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, at.seen)
+        at = steps.begin_step(p, item, k)
+        wanted = k.own.wanted if k.own.wanted else selecting.count_of(k.own.share, at.seen)
         if at.step < k.exact_steps or wanted >= at.seen:
             note_range(k.mask, 0, at.seen, at, k)
-            exact_step(p, at, k)
+            steps.exact_step(p, at, k)
         else:
             _selecting_step(p, wanted, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _selecting_step(p, wanted, at, k):
     """Attention of each head to its largest scores; V rows are those that any head keeps."""
     x = al.tile(k.x, 0, k.group, at.seen)
-    score(p, x, all_rows(at), at, k)
-    indices = pick(p, x, wanted, k)
-    weights = kept_tile(indices.cols, k)
+    steps.score(p, x, steps.all_rows(at), at, k)
+    indices = selecting.pick(p, x, wanted, k)
+    weights = selecting.kept_tile(indices.cols, k)
     note_columns(k.mask, weights, indices, -np.inf, at)
-    attend_to_kept(p, indices, exponentials(p, weights, k), at, k)
+    selecting.attend_to_kept(p, indices, steps.exponentials(p, weights, k), at, k)
 
 
-class TopK(SelectingKernel):
+class TopK(selecting.SelectingKernel):
     """Decode over the k largest scores of every head."""
 
     name: ClassVar[str] = "topk"
     summary: ClassVar[str] = "decode over the k largest scores of each head, found exactly"
-    parameters: ClassVar[type[Spec]] = TopKParameters
+    parameters: ClassVar[type[al.Spec]] = TopKParameters
 
     @classmethod
     def record(
         cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
+        problem: al.AttentionProblem,
+        machine: al.MachineSpec,
         parameters: TopKParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+        tensors: al.AttentionTensors | None,
+    ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        ranking = Ranking[parameters.ranking.upper()]
+        ranking = al.Ranking[parameters.ranking.upper()]
 
         def declare(chip: OnChip) -> _Own:
-            picked = allocate_picked(chip, problem.most_keys, ranking)
+            picked = selecting.allocate_picked(chip, problem.most_keys, ranking)
             wanted, union = parameters.k or 0, parameters.assumed_union or 0.0
             return _Own(parameters.kept, wanted, union, picked)
 

@@ -10,8 +10,7 @@ writes: group d b.
 
 from typing import ClassVar, NamedTuple
 
-from accelsim.config.spec import Size, SizeOrZero, Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
@@ -20,21 +19,16 @@ from accelsim.kernels.attention.decode.frame import (
 )
 from accelsim.kernels.attention.decode.kept import note_range, record_selection
 from accelsim.kernels.attention.decode.steps import Range, attend_to_both, begin_step
-from accelsim.kernels.base import Array
-from accelsim.program.program import Program
-from accelsim.runtime.jit import jit
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
 class WindowParameters(DecodeParameters):
     """Choices of the window kernel."""
 
-    window: Size = 256
+    window: al.Size = 256
     """Latest keys that a step attends to, its own among them."""
-    sinks: SizeOrZero = 4
+    sinks: al.SizeOrZero = 4
     """First keys that every step attends to."""
-    exact_steps: SizeOrZero = 0
+    exact_steps: al.SizeOrZero = 0
     """First steps with attention over all keys, as a method that warms up has them."""
 
 
@@ -45,7 +39,7 @@ class _Own(NamedTuple):
     sinks: int
 
 
-@jit
+@al.jit
 def window(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
@@ -64,16 +58,16 @@ class Window(DecodeKernel):
     name: ClassVar[str] = "window"
     summary: ClassVar[str] = "decode over the latest tokens and the first ones"
     is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[Spec]] = WindowParameters
+    parameters: ClassVar[type[al.Spec]] = WindowParameters
 
     @classmethod
     def record(
         cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
+        problem: al.AttentionProblem,
+        machine: al.MachineSpec,
         parameters: WindowParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+        tensors: al.AttentionTensors | None,
+    ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         exact_steps = min(parameters.exact_steps, problem.steps)
         own = _Own(parameters.window, parameters.sinks)
