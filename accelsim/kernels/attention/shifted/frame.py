@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.folding import query_heads
 from accelsim.kernels.attention.operands import Operands, declare_operands
 from accelsim.kernels.attention.shifted.steps import Loops
@@ -27,22 +27,14 @@ from accelsim.kernels.attention.shifted.tiles import (
     ShiftedParameters,
     fastest_tiles,
 )
-from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.footprint import larger
-from accelsim.numerics.formats import Format
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 _LOWEST_FP16, _LOWEST_FP32 = -60000.0, -3e38
 """Below every score, and yet finite: near the end of each format."""
 
 Shift = Literal["once", "per_query_tile", "cached"]
 """Where K' is made: once per KV head, by every query tile, or before, in the KV cache."""
-Buffers = dict[str, Buffer]
+Buffers = dict[str, al.Buffer]
 
 
 class Layout(NamedTuple):
@@ -80,30 +72,30 @@ class Layout(NamedTuple):
     hbm: Operands
     own: Any
     """Constants, tensors and buffers of one kernel alone, a tuple with names."""
-    queries: Buffer
-    keys: Buffer
-    shifted_keys: Buffer
-    values: Buffer
-    value_operands: Buffer
-    scores_acc: Buffer
-    output_acc: Buffer
-    scores: Buffer
-    x: Buffer
+    queries: al.Buffer
+    keys: al.Buffer
+    shifted_keys: al.Buffer
+    values: al.Buffer
+    value_operands: al.Buffer
+    scores_acc: al.Buffer
+    output_acc: al.Buffer
+    scores: al.Buffer
+    x: al.Buffer
     """Scores on their way to weights."""
-    weights: Buffer
-    product: Buffer
-    output: Buffer
-    stored: Buffer
-    lowest: Buffer
-    row_max: Buffer
-    row_sum: Buffer
-    tile_max: Buffer
-    wide_max: Buffer
-    tile_sum: Buffer
-    keep: Buffer
-    enter: Buffer
-    wide_keep: Buffer
-    wide_enter: Buffer
+    weights: al.Buffer
+    product: al.Buffer
+    output: al.Buffer
+    stored: al.Buffer
+    lowest: al.Buffer
+    row_max: al.Buffer
+    row_sum: al.Buffer
+    tile_max: al.Buffer
+    wide_max: al.Buffer
+    tile_sum: al.Buffer
+    keep: al.Buffer
+    enter: al.Buffer
+    wide_keep: al.Buffer
+    wide_enter: al.Buffer
 
 
 class Sizes(NamedTuple):
@@ -121,9 +113,9 @@ class Sizes(NamedTuple):
         return self.shift != "cached"
 
 
-Allocate = Callable[[ProgramBuilder, Sizes], tuple[Buffers, Buffers]]
+Allocate = Callable[[al.ProgramBuilder, Sizes], tuple[Buffers, Buffers]]
 """Declares the buffers of a kernel: those of the layout, and its own."""
-Declare = Callable[["Frame", ProgramBuilder, Buffers], Any]
+Declare = Callable[["Frame", al.ProgramBuilder, Buffers], Any]
 """Declares the tensors of a kernel beside the operands; returns all that it has of its own, its
 buffers included."""
 
@@ -133,21 +125,21 @@ class Frame:
     """The choices for one problem on one machine."""
 
     name: str
-    problem: AttentionProblem
+    problem: al.AttentionProblem
     sizes: Sizes
     fold: bool
     items_at_once: int
     """Work items that the cores hold at once."""
     allocate: Allocate
-    cache: Mapping[str, Array] = field(default_factory=dict)
+    cache: Mapping[str, al.Array] = field(default_factory=dict)
     """Values that lie in the KV cache, by the names of tensors; none: without numbers."""
 
     @classmethod
     def prepare(
         cls,
         kernel: str,
-        problem: AttentionProblem,
-        machine: MachineSpec,
+        problem: al.AttentionProblem,
+        machine: al.MachineSpec,
         parameters: ShiftedParameters,
         formats: ShiftedFormats,
         shift: Shift,
@@ -178,7 +170,7 @@ class Frame:
     @property
     def tiles_k(self) -> int:
         """Key tiles of a KV head."""
-        return ceil_div(self.problem.kv_len, self.sizes.tile_k)
+        return al.ceil_div(self.problem.kv_len, self.sizes.tile_k)
 
     @property
     def kv_heads(self) -> int:
@@ -186,20 +178,20 @@ class Frame:
         return self.problem.batch * self.problem.kv_heads
 
     def record(
-        self, loops: Loops, declare: Declare, tensors: AttentionTensors | None
-    ) -> tuple[Program, Array | None]:
+        self, loops: Loops, declare: Declare, tensors: al.AttentionTensors | None
+    ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
         frame = self
         if self.sizes.shift == "cached" and tensors is not None:
             frame = replace(self, cache=self._cached(loops, declare, tensors))
-        builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
+        builder = al.ProgramBuilder(self.name, with_numbers=tensors is not None)
         k = frame._layout(builder, declare, tensors)
-        items = k.shift_items + k.heads * ceil_div(k.q_len, k.tile_q)
+        items = k.shift_items + k.heads * al.ceil_div(k.q_len, k.tile_q)
         program = builder.record(loops.attend, items, k)
         chosen = program.with_parameters(tile_q=k.tile_q, tile_k=k.tile_k, fold=k.q_len > k.span)
         return chosen, k.hbm.o.data
 
-    def made_keys(self, builder: ProgramBuilder, name: str, rows: int) -> Tensor:
+    def made_keys(self, builder: al.ProgramBuilder, name: str, rows: int) -> al.Tensor:
         """Place `rows` rows of what shifting makes: intermediate, or input where it is cached."""
         dim, fmt = self.sizes.dim, self.sizes.formats.shifted
         if self.sizes.is_shifting:
@@ -207,17 +199,17 @@ class Frame:
         return builder.tensor(name, "input", rows, dim, fmt, self.cache.get(name))
 
     def _cached(
-        self, loops: Loops, declare: Declare, tensors: AttentionTensors
-    ) -> Mapping[str, Array]:
+        self, loops: Loops, declare: Declare, tensors: al.AttentionTensors
+    ) -> Mapping[str, al.Array]:
         """Return what a cache would hold, by tensor: what shifting once stores."""
         frame = replace(self, sizes=self.sizes._replace(shift="once"))
-        builder = ProgramBuilder(self.name, with_numbers=True)
+        builder = al.ProgramBuilder(self.name, with_numbers=True)
         k = frame._layout(builder, declare, tensors)
         builder.record(loops.make_shifted_keys, k.shift_items, k)
         return builder.data
 
     def _layout(
-        self, builder: ProgramBuilder, declare: Declare, tensors: AttentionTensors | None
+        self, builder: al.ProgramBuilder, declare: Declare, tensors: al.AttentionTensors | None
     ) -> Layout:
         """Declare tensors and buffers."""
         problem, sizes = self.problem, self.sizes
@@ -240,7 +232,9 @@ class Frame:
             shift_items=min(key_tiles, self.items_at_once) if sizes.shift == "once" else 0,
             causal=problem.causal,
             scale=self.scale,
-            lowest_max=_LOWEST_FP16 if sizes.formats.steps.vector == Format.FP16 else _LOWEST_FP32,
+            lowest_max=_LOWEST_FP16
+            if sizes.formats.steps.vector == al.Format.FP16
+            else _LOWEST_FP32,
             divides_by_scale=False,
             sum_factor=1.0,
             hbm=hbm,
@@ -250,22 +244,22 @@ class Frame:
         )
 
 
-def allocate_shared(builder: ProgramBuilder, sizes: Sizes, made_rows: int = 0) -> Buffers:
+def allocate_shared(builder: al.ProgramBuilder, sizes: Sizes, made_rows: int = 0) -> Buffers:
     """Declare the buffers of the layout; K' comes out of a product of `made_rows` rows."""
     dim, tile_q, tile_k = sizes.dim, sizes.tile_q, sizes.tile_k
     steps, statistics = sizes.formats.steps, sizes.formats.statistics
     vector = steps.vector
 
-    def rows(name: str, cols: Any, fmt: Format, slots: int = 1) -> Buffer:
+    def rows(name: str, cols: Any, fmt: al.Format, slots: int = 1) -> al.Buffer:
         return builder.buffer(name, tile_q, cols, fmt, slots=slots)
 
-    def of_keys(name: str, fmt: Format) -> Buffer:
+    def of_keys(name: str, fmt: al.Format) -> al.Buffer:
         return builder.buffer(name, tile_k, dim, fmt, slots=2)
 
-    def accumulator(name: str, rows: Any, cols: Any) -> Buffer:
-        return builder.buffer(name, rows, cols, Format.FP32, memory="accumulator")
+    def accumulator(name: str, rows: Any, cols: Any) -> al.Buffer:
+        return builder.buffer(name, rows, cols, al.Format.FP32, memory="accumulator")
 
-    def widened(name: str, narrow: Buffer) -> Buffer:
+    def widened(name: str, narrow: al.Buffer) -> al.Buffer:
         return narrow if statistics == vector else rows(name, 1, statistics)
 
     x = rows("x", tile_k, vector, 2)
