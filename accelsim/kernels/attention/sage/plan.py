@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.operands import Operands, declare_operands
-from accelsim.kernels.attention.sage.coding import (
-    SHARED_BY,
-    THREAD_SCALES,
-    Coder,
-    allocate_coder,
-)
+from accelsim.kernels.attention.sage import coding
 from accelsim.kernels.attention.sage.making import (
     Making,
     allocate_making,
@@ -24,18 +19,10 @@ from accelsim.kernels.attention.sage.making import (
     sum_keys,
 )
 from accelsim.kernels.attention.sage.parameters import SageParameters
-from accelsim.kernels.base import Array
 from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.known import in_rows, input_tensor
 from accelsim.kernels.integer.phases import Loop, Phase, record_phases
-from accelsim.numerics.formats import Format
-from accelsim.numerics.integer import Accumulator
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite, largest_code
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 Parts = dict[str, Any]
 Attention = Callable[[Parts, Parts], Loop]
@@ -47,11 +34,11 @@ class Plan:
     """One problem, its parameters and what the machine says of them."""
 
     name: str
-    problem: AttentionProblem
+    problem: al.AttentionProblem
     parameters: SageParameters
-    tensors: AttentionTensors | None
+    tensors: al.AttentionTensors | None
     uses_array: bool
-    accumulator: Accumulator
+    accumulator: al.Accumulator
     items_at_once: int
     """Work items that the cores hold at once."""
 
@@ -68,14 +55,14 @@ class Plan:
     @property
     def tile_scales(self) -> int:
         """Scales of a key tile; 0: one for each key."""
-        return {"block": 1, "thread": THREAD_SCALES, "token": 0}[self.parameters.granularity]
+        return {"block": 1, "thread": coding.THREAD_SCALES, "token": 0}[self.parameters.granularity]
 
     def parts(self, tile_k: Any) -> Any:
         """Return into how many work items sums over the keys of a head are cut, at most."""
-        tiles_k = ceil_div(self.problem.kv_len, tile_k)
+        tiles_k = al.ceil_div(self.problem.kv_len, tile_k)
         return np.minimum(tiles_k, max(1, self.items_at_once // self.kv_heads))
 
-    def allocate(self, builder: ProgramBuilder, sizes: tuple[int, ...]) -> Parts:
+    def allocate(self, builder: al.ProgramBuilder, sizes: tuple[int, ...]) -> Parts:
         """Declare the buffers for tiles of some query and key rows."""
         tile_q, tile_k = sizes
         problem, dim = self.problem, self.problem.head_dim
@@ -85,25 +72,25 @@ class Plan:
             code = self.parameters.code_format
             buffers["making"]["k"] = allocate_making(builder, "k", own, problem.dtype, code)
             if self.has_fp8:
-                fp8 = Format.FP8_E4M3
+                fp8 = al.Format.FP8_E4M3
                 buffers["making"]["v"] = allocate_making(builder, "v", own, problem.dtype, fp8)
         buffers["shared"], buffers["own"] = self._allocate_attention(builder, tile_q, tile_k)
         return buffers
 
     def _allocate_attention(
-        self, builder: ProgramBuilder, tile_q: int, tile_k: int
+        self, builder: al.ProgramBuilder, tile_q: int, tile_k: int
     ) -> tuple[Parts, Parts]:
         """Declare the buffers of the layout of `online_softmax`, and of what sage has beside it."""
         dim, stored, parameters = self.problem.head_dim, self.problem.dtype, self.parameters
-        fp32, int32, code = Format.FP32, Format.INT32, parameters.code_format
+        fp32, int32, code = al.Format.FP32, al.Format.INT32, parameters.code_format
 
-        def rows(name: str, cols: int, fmt: Format = fp32, slots: int = 1) -> Buffer:
+        def rows(name: str, cols: int, fmt: al.Format = fp32, slots: int = 1) -> al.Buffer:
             return builder.buffer(name, tile_q, cols, fmt, slots=slots)
 
-        def accumulator(name: str, cols: int, fmt: Format) -> Buffer:
+        def accumulator(name: str, cols: int, fmt: al.Format) -> al.Buffer:
             return builder.buffer(name, tile_q, cols, fmt, memory="accumulator")
 
-        def keys(name: str, cols: int, fmt: Format) -> Buffer:
+        def keys(name: str, cols: int, fmt: al.Format) -> al.Buffer:
             return builder.buffer(name, tile_k, cols, fmt, slots=2)
 
         queries, output = rows("q_codes", dim, code, 2), rows("output", dim)
@@ -133,7 +120,7 @@ class Plan:
         }
         kept = (1, tile_k) if is_row else (self.tile_scales, 1)
         own = {
-            "coder": self._coder(allocate_coder(builder, "q", (tile_q, dim), queries)),
+            "coder": self._coder(coding.allocate_coder(builder, "q", (tile_q, dim), queries)),
             "raw": rows("q", dim, stored, 2),
             "kept": builder.buffer("k_scales", *kept, fp32, slots=2),
             "k_row": builder.buffer("k_row", 1, tile_k, fp32),
@@ -142,13 +129,15 @@ class Plan:
         }
         return shared, own
 
-    def _coder(self, buffers: Parts) -> Coder:
-        shared_by = SHARED_BY[self.parameters.granularity]
-        return Coder(shared_by, float(largest_code(self.parameters.code_format.bits)), **buffers)
+    def _coder(self, buffers: Parts) -> coding.Coder:
+        shared_by = coding.SHARED_BY[self.parameters.granularity]
+        return coding.Coder(
+            shared_by, float(largest_code(self.parameters.code_format.bits)), **buffers
+        )
 
     def laid_out(
-        self, builder: ProgramBuilder, sizes: tuple[int, ...], attention: Attention
-    ) -> tuple[list[Phase], Tensor]:
+        self, builder: al.ProgramBuilder, sizes: tuple[int, ...], attention: Attention
+    ) -> tuple[list[Phase], al.Tensor]:
         """Place all matrices in HBM; returns the phases and the output."""
         buffers = self.allocate(builder, sizes)
         hbm = declare_operands(builder, self.problem, self.tensors)
@@ -156,18 +145,18 @@ class Plan:
         return [*phases, [attention(made, buffers)]], hbm.o
 
     def _made(
-        self, builder: ProgramBuilder, buffers: Parts, sizes: tuple[int, ...], hbm: Operands
+        self, builder: al.ProgramBuilder, buffers: Parts, sizes: tuple[int, ...], hbm: Operands
     ) -> tuple[Parts, list[Phase]]:
         """Place codes and scales in HBM, and return them with the phases that make them."""
         heads, rows = self.kv_heads, self.kv_heads * self.problem.kv_len
         place = self._placing(builder, sizes)
-        count = heads * ceil_div(self.problem.kv_len, sizes[1]) * self.tile_scales or rows
+        count = heads * al.ceil_div(self.problem.kv_len, sizes[1]) * self.tile_scales or rows
         dim, code = self.problem.head_dim, self.parameters.code_format
-        k, k_scales = place("k_codes", rows, dim, code), place("k_scales", count, 1, Format.FP32)
-        v, v_scales = hbm.v, builder.no_tensor(Format.FP32)
+        k, k_scales = place("k_codes", rows, dim, code), place("k_scales", count, 1, al.Format.FP32)
+        v, v_scales = hbm.v, builder.no_tensor(al.Format.FP32)
         if self.has_fp8:
-            v = place("v_codes", rows, dim, Format.FP8_E4M3)
-            v_scales = place("v_scales", heads, dim, Format.FP32)
+            v = place("v_codes", rows, dim, al.Format.FP8_E4M3)
+            v_scales = place("v_scales", heads, dim, al.Format.FP32)
         first: Phase = []
         second: Phase = []
         if "k" in buffers:
@@ -185,18 +174,21 @@ class Plan:
         return made, [first, second]
 
     def _placing(
-        self, builder: ProgramBuilder, sizes: tuple[int, ...]
-    ) -> Callable[[str, int, int, Format], Tensor]:
+        self, builder: al.ProgramBuilder, sizes: tuple[int, ...]
+    ) -> Callable[[str, int, int, al.Format], al.Tensor]:
         """Return what places a matrix that is made in the run, or that the cache holds."""
         if self.parameters.shift == "once":
             return lambda name, *matrix: builder.tensor(name, "intermediate", *matrix)
         known = self._cached(sizes) if self.tensors is not None else {}
         return partial(input_tensor, builder, known)
 
-    def _cached(self, sizes: tuple[int, ...]) -> dict[str, Array]:
+    def _cached(self, sizes: tuple[int, ...]) -> dict[str, al.Array]:
         """Return what the cache holds, by tensor: what making it in the run stores."""
         own = self.parameters.model_copy(update={"shift": "once"})
-        plan, builder = replace(self, parameters=own), ProgramBuilder(self.name, with_numbers=True)
+        plan, builder = (
+            replace(self, parameters=own),
+            al.ProgramBuilder(self.name, with_numbers=True),
+        )
         buffers = plan.allocate(builder, sizes)
         hbm = declare_operands(builder, self.problem, self.tensors)
         record_phases(builder, plan._made(builder, buffers["making"], sizes, hbm)[1])
@@ -204,9 +196,9 @@ class Plan:
 
     def _making(
         self,
-        builder: ProgramBuilder,
+        builder: al.ProgramBuilder,
         name: str,
-        matrices: tuple[Tensor, Tensor, Tensor],
+        matrices: tuple[al.Tensor, al.Tensor, al.Tensor],
         buffers: Parts,
     ) -> Making:
         """Return the layout of the phases that make codes; matrices: of values, codes and scales.
@@ -215,14 +207,14 @@ class Plan:
         """
         problem, (x, made, scales) = self.problem, matrices
         tile_k, dim = buffers["raw"].rows, problem.head_dim
-        tiles_k, parts = ceil_div(problem.kv_len, tile_k), int(self.parts(tile_k))
-        part_tiles = ceil_div(tiles_k, parts)
-        parts = ceil_div(tiles_k, part_tiles)
+        tiles_k, parts = al.ceil_div(problem.kv_len, tile_k), int(self.parts(tile_k))
+        part_tiles = al.ceil_div(tiles_k, parts)
+        parts = al.ceil_div(tiles_k, part_tiles)
         is_smoothed = name == "k" and self.parameters.smoothing == "k"
-        totals = builder.no_tensor(Format.FP32)
+        totals = builder.no_tensor(al.Format.FP32)
         if is_smoothed or name == "v":
             rows = self.kv_heads * parts
-            totals = builder.tensor(f"{name}_totals", "intermediate", rows, dim, Format.FP32)
+            totals = builder.tensor(f"{name}_totals", "intermediate", rows, dim, al.Format.FP32)
         return Making(
             heads=self.kv_heads,
             kv_len=problem.kv_len,
@@ -242,10 +234,10 @@ class Plan:
 
 def plan_of(
     name: str,
-    problem: AttentionProblem,
-    machine: MachineSpec,
+    problem: al.AttentionProblem,
+    machine: al.MachineSpec,
     parameters: SageParameters,
-    tensors: AttentionTensors | None,
+    tensors: al.AttentionTensors | None,
 ) -> Plan:
     """Return the plan; raises QuantizationError for values that are not finite.
 
@@ -254,7 +246,7 @@ def plan_of(
     if tensors is not None:
         for each in ("q", "k", "v"):
             check_finite(getattr(tensors, each), each)
-    uses_array, accumulator = machine.int_mac is not None, Accumulator(32, False)
+    uses_array, accumulator = machine.int_mac is not None, al.Accumulator(32, False)
     if uses_array:
         accumulator = accumulator_of(name, machine)
         code = parameters.code_format
