@@ -9,18 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.base import Array
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.vector.functions import divide_by_root_mean_square
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.kernels.vector.workspace import Workspace
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit
-from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
 
 
 class Layout(NamedTuple):
@@ -32,11 +26,11 @@ class Layout(NamedTuple):
     y: Operand
     sum: Operand
     result: Operand
-    column: Buffer
-    work: Buffer
+    column: al.Buffer
+    work: al.Buffer
 
 
-@jit
+@al.jit
 def add_rmsnorm(p, k):
     """All tiles of rows, computed in FP32."""
     rows, cols = k.x.matrix.rows, k.x.matrix.cols
@@ -59,11 +53,11 @@ class AddRmsnorm(RowFunction):
     entry: ClassVar[Any] = staticmethod(add_rmsnorm)
 
     @classmethod
-    def cost(cls, problem: VectorProblem) -> RowCost:
+    def cost(cls, problem: al.VectorProblem) -> RowCost:
         """Return what one row takes: both operands, and both results."""
         both = 2 * row_bytes(problem, problem.cols)
         ops = ["add", "multiply", "reduce", "divide"]
-        in_place = problem.dtype == Format.FP32
+        in_place = problem.dtype == al.Format.FP32
         if not in_place:
             ops += 4 * ["convert"]
         of_column = (("multiply", 1), ("add", 1), ("square_root", 1))
@@ -85,12 +79,12 @@ class AddRmsnorm(RowFunction):
         )
 
     @classmethod
-    def output(cls, problem: VectorProblem, data: dict[str, Array]) -> Array:
+    def output(cls, problem: al.VectorProblem, data: dict[str, al.Array]) -> al.Array:
         """Return sum and norm, [2, rows, cols]."""
         return np.stack([data["sum"], data["result"]])
 
     @classmethod
-    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+    def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
         """Return sum and norm in float64, [2, rows, cols]."""
         total = tensors.x.astype(np.float64) + np.asarray(tensors.y, np.float64)
         mean = (total**2).mean(axis=1, keepdims=True)
