@@ -41,6 +41,25 @@ def query_heads(problem: al.AttentionProblem, *, fold: bool) -> QueryHeads:
     return QueryHeads(problem.batch * problem.q_heads, group, problem.q_len)
 
 
+def shared_fields(
+    problem: al.AttentionProblem, *, fold: bool, v_scale: float = 1.0
+) -> dict[str, Any]:
+    """Return the fields that all layouts over query heads have; v_scale: what V was divided by."""
+    heads = query_heads(problem, fold=fold)
+    return {
+        "heads": heads.heads,
+        "group": heads.group,
+        "q_len": heads.rows,
+        "span": problem.q_len,
+        "kv_len": problem.kv_len,
+        "dim": problem.head_dim,
+        "value_dim": problem.widths.value,
+        "causal": problem.causal,
+        "divides_by_scale": problem.kv_scales != "one",
+        "sum_factor": 1 / v_scale,
+    }
+
+
 def ways_through(problem: al.AttentionProblem, fold: npt.NDArray[np.bool_]) -> QueryHeads:
     """Return the query heads of a problem for every candidate, as arrays."""
     folded, single = query_heads(problem, fold=True), query_heads(problem, fold=False)

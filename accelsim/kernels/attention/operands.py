@@ -1,7 +1,7 @@
 """Q, K, V and the output in HBM, and the tiles from which the cube takes keys and values."""
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.precision import StepFormats
@@ -43,9 +43,36 @@ def declare_operands(
     )
 
 
-def scales_of(tensors: al.AttentionTensors | None) -> tuple[float, float]:
-    """Return what K and V were divided by when they were stored; 1 where nothing is known."""
-    return (1.0, 1.0) if tensors is None else (tensors.k_scale, tensors.v_scale)
+class TilesOf(NamedTuple):
+    """Declares buffers whose tiles have the same number of rows."""
+
+    builder: al.ProgramBuilder
+    height: Any
+    """Rows of a tile, in elements."""
+    fmt: al.Format
+    """Format of what is not said to have another one: that of the vector path."""
+    prefix: str = ""
+    """What all names begin with."""
+
+    def __call__(
+        self, name: str, cols: Any, fmt: al.Format | None = None, slots: int = 1
+    ) -> al.Buffer:
+        """Declare a buffer in the scratchpad."""
+        fmt = fmt or self.fmt
+        return self.builder.buffer(self.prefix + name, self.height, cols, fmt, slots=slots)
+
+    def shared(
+        self, buffer: al.Buffer, name: str, cols: Any, fmt: al.Format, slots: int = 1
+    ) -> al.Buffer:
+        """Return a buffer if it has that format, else declare another one."""
+        return buffer if buffer.fmt == fmt.code else self(name, cols, fmt, slots)
+
+    def sums(
+        self, name: str, cols: Any, fmt: al.Format = al.Format.FP32, slots: int = 1
+    ) -> al.Buffer:
+        """Declare a buffer in the accumulator."""
+        name, height = self.prefix + name, self.height
+        return self.builder.buffer(name, height, cols, fmt, slots=slots, memory="accumulator")
 
 
 def allocate_keys_and_values(

@@ -28,6 +28,8 @@ class Size(NamedTuple):
 class Footprint:
     """Stands for a `ProgramBuilder` where only the bytes on chip are asked."""
 
+    with_numbers = False
+
     def __init__(self) -> None:
         self._even: dict[tuple[Memory, int, int], list[Any]] = {}
         """Of buffers of whole bytes: two sizes, of which the second one may be the number 1, and

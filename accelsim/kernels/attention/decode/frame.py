@@ -21,13 +21,13 @@ import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
+from accelsim.kernels.attention.kernel import AttentionKernel, Task
 from accelsim.kernels.attention.operands import (
     Operands,
+    TilesOf,
     allocate_keys_and_values,
     declare_operands,
-    scales_of,
 )
-from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import stand_ins
 from accelsim.kernels.estimate.choice import fastest, grid, sizes
@@ -107,46 +107,32 @@ class Layout(NamedTuple):
 
 
 class OnChip(NamedTuple):
-    """Declares buffers with the query rows of a KV head."""
+    """Where buffers are declared, and what they are sized by."""
 
     builder: al.ProgramBuilder
-    group: int
+    rows: TilesOf
+    """Declares tiles of the query rows of a KV head."""
     widths: RowWidths
     formats: StepFormats
-
-    def rows(
-        self,
-        name: str,
-        cols: Any,
-        fmt: al.Format | None = None,
-        *,
-        slots: int = 1,
-        memory: al.Memory = "scratchpad",
-    ) -> al.Buffer:
-        """Declare a buffer; fmt: absent for that of the vector path."""
-        fmt = fmt or self.formats.vector
-        return self.builder.buffer(name, self.group, cols, fmt, slots=slots, memory=memory)
 
 
 def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, al.Buffer]:
     """Declare the buffers of the frame: tiles of tile_k keys or values, scores of `cols`."""
     rows, widths, formats = chip.rows, chip.widths, chip.formats
-    vector, names = formats.vector, ("keys", "values")
+    names = ("keys", "values")
     x, output = rows("x", cols), rows("output", widths.value)
     return {
         "queries": rows("queries", widths.key, formats.stored, slots=2),
         **allocate_keys_and_values(chip.builder, widths, formats, tile_k, stages, names),
-        "scores_acc": rows("scores_acc", tile_k, al.Format.FP32, slots=2, memory="accumulator"),
-        "output_acc": rows("output_acc", widths.value, al.Format.FP32, memory="accumulator"),
+        "scores_acc": rows.sums("scores_acc", tile_k, slots=2),
+        "output_acc": rows.sums("output_acc", widths.value),
         "scores": rows("scores", tile_k, formats.scores, slots=2),
         "x": x,
-        "weights": x if formats.weights == vector else rows("weights", cols, formats.weights),
+        "weights": rows.shared(x, "weights", cols, formats.weights),
         "largest": rows("largest", 1),
         "total": rows("total", 1),
         "output": output,
-        "stored": output
-        if formats.output == vector
-        else rows("stored", widths.value, formats.output),
+        "stored": rows.shared(output, "stored", widths.value, formats.output),
     }
 
 
@@ -188,8 +174,7 @@ class DecodeTiles(NamedTuple):
 class Frame:
     """A generation laid out on a machine, ready to be recorded."""
 
-    problem: al.AttentionProblem
-    tensors: al.AttentionTensors | None
+    task: Task[Any]
     builder: al.ProgramBuilder
     layout: Layout
 
@@ -212,39 +197,27 @@ class Frame:
 class Generation(NamedTuple):
     """What a kernel computes, for tiles yet to be chosen."""
 
-    kernel: str
-    problem: al.AttentionProblem
-    machine: al.MachineSpec
-    parameters: DecodeParameters
-    declare_own: Callable[[OnChip], Any]
+    task: Task[Any]
+    declare_own: Callable[[OnChip, Task[Any]], Any]
     """Returns what the kernel has beside the frame; called for each way to lay it out."""
-
-    @property
-    def name(self) -> str:
-        """Name of the program."""
-        return f"{self.kernel} on {self.problem.name}"
 
     @property
     def formats(self) -> StepFormats:
         """Formats of all steps."""
-        return formats_of(self.problem, self.machine, self.parameters.precision)
+        return formats_of(self.task.problem, self.task.machine, self.task.parameters.precision)
 
-    def laid_out(self, tensors: al.AttentionTensors | None, most_keys: int | None = None) -> Frame:
+    def laid_out(self, keys: int) -> Frame:
         """Declare operands and buffers, with the tiles of the lowest estimated time.
 
-        most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
+        keys: the most whose scores a work item holds. Raises DoesNotFitError.
         """
-        keys = most_keys or self.problem.most_keys
-        return self.with_tiles(self.fastest_tiles(keys), keys, tensors)
+        return self.with_tiles(self.fastest_tiles(keys), keys)
 
-    def with_tiles(
-        self, tiles: DecodeTiles, keys: int, tensors: al.AttentionTensors | None
-    ) -> Frame:
+    def with_tiles(self, tiles: DecodeTiles, keys: int) -> Frame:
         """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
-        problem = self.problem
-        builder = al.ProgramBuilder(self.name, with_numbers=tensors is not None)
-        k_scale, v_scale = scales_of(tensors)
-        hbm = declare_operands(builder, problem, tensors, problem.steps)
+        problem, builder = self.task.problem, self.task.builder()
+        k_scale, v_scale = self.task.scales
+        hbm = declare_operands(builder, problem, self.task.tensors, problem.steps)
         buffers, own = self.declare(builder, tiles.tile_k, keys, tiles.stages)
         layout = Layout(
             heads=problem.num_sequences * problem.kv_heads,
@@ -266,23 +239,24 @@ class Generation(NamedTuple):
             own=own,
             mask=None,
         )
-        return Frame(problem, tensors, builder, layout)
+        return Frame(self.task, builder, layout)
 
     def fastest_tiles(self, keys: int, splits: tuple[int, ...] = (1,)) -> DecodeTiles:
         """Return the tiles of the lowest estimate for steps over `keys` keys, cut into `splits`.
 
         Raises DoesNotFitError if none of what was asked for fits.
         """
-        return _fastest(
-            self.name, self.problem, self.machine, self.parameters, keys, splits, self.declare
-        )
+        name, (_, problem, machine, parameters, _) = self.task.name, self.task
+        return _fastest(name, problem, machine, parameters, keys, splits, self.declare)
 
     def declare(
         self, builder: al.ProgramBuilder, tile_k: int, keys: int, stages: int
     ) -> tuple[dict[str, al.Buffer], Any]:
         """Declare the buffers of the frame, and what the kernel has beside them."""
-        chip = OnChip(builder, group_of(self.problem), self.problem.widths, self.formats)
-        return allocate(chip, tile_k, keys, stages), self.declare_own(chip)
+        problem, formats = self.task.problem, self.formats
+        rows = TilesOf(builder, group_of(problem), formats.vector)
+        chip = OnChip(builder, rows, problem.widths, formats)
+        return allocate(chip, tile_k, keys, stages), self.declare_own(chip, self.task)
 
 
 @remembered
@@ -324,16 +298,10 @@ def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -
     return all_of_them.at(all_of_them.stages <= np.maximum(tiles, min(_STAGES)))
 
 
-class DecodeKernel(al.Kernel):
+class DecodeKernel(AttentionKernel):
     """A kernel over the steps of a generation."""
 
-    problem_kind: ClassVar[str] = "attention"
-    takes_sequences: ClassVar[bool] = True
+    takes_sequences = True
     query_rows: ClassVar[Literal["any", "equal", "one"]] = "one"
-    takes_steps: ClassVar[bool] = True
-    takes_any_kv: ClassVar[bool] = True
-
-    @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention over all keys in float64."""
-        return softmax_attention(problem, tensors)
+    takes_steps = True
+    takes_any_kv = True

@@ -1,13 +1,58 @@
 """What a selecting kernel kept: the mask it fills, and the shares a report shows of it."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.decode.frame import Frame, seen_by_steps
+from accelsim.kernels.attention.decode.frame import (
+    DecodeKernel,
+    Frame,
+    Generation,
+    Layout,
+    OnChip,
+    seen_by_steps,
+)
+from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.program.ops import Unit
+
+
+class KeepingKernel(DecodeKernel):
+    """A kernel over the steps of a generation that attends to some of the keys, and says which."""
+
+    is_exact = False
+    loop: ClassVar[Any]
+    """Compiled loop over the steps of all KV heads, of a recorder and the layout of the frame."""
+
+    @classmethod
+    @abstractmethod
+    def declare(cls, chip: OnChip, task: Task[Any]) -> Any:
+        """Return what the kernel has beside the frame; called for each way to lay it out."""
+
+    @classmethod
+    def exact_steps(cls, task: Task[Any]) -> int:
+        """Return how many steps at the start attend to all keys."""
+        return int(min(task.parameters.exact_steps, task.problem.steps))
+
+    @classmethod
+    def most_keys(cls, task: Task[Any]) -> int:
+        """Return the most keys whose scores a work item holds."""
+        return task.problem.most_keys
+
+    @classmethod
+    def told(cls, program: al.Program, task: Task[Any], k: Layout) -> al.Program:
+        """Return the program with what else there is to tell of it; k: the layout it had."""
+        return program
+
+    @classmethod
+    def recorded(cls, task: Task[Any]) -> Recording:
+        """Return the program, with the shares of keys that it kept, and the output."""
+        frame = Generation(task, cls.declare).laid_out(cls.most_keys(task))
+        program = record_selection(frame, cls.loop, cls.exact_steps(task))
+        return cls.told(program, task, frame.layout), frame.output
 
 
 def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int) -> al.Program:
@@ -16,7 +61,7 @@ def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int
     The kernel has a work item for every step of a KV head and selects after `exact_steps` of them.
     It notes what it keeps in the mask of the layout, which is None without tensors.
     """
-    problem, tensors, k, mask = frame.problem, frame.tensors, frame.layout, None
+    problem, tensors, k, mask = frame.task.problem, frame.task.tensors, frame.layout, None
     if tensors is not None:
         mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
     frame = frame.with_layout(mask=mask, exact_steps=exact_steps)

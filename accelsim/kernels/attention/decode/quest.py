@@ -15,15 +15,16 @@ group d b + 2 m d b + 2 (U page + n - m page) d b, where U is the size of the un
 d b. Exact steps read 2 n d b for K and V.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode import selecting, steps
-from accelsim.kernels.attention.decode.frame import Generation, OnChip
-from accelsim.kernels.attention.decode.kept import note_range, record_selection
+from accelsim.kernels.attention.decode.frame import OnChip
+from accelsim.kernels.attention.decode.kept import note_range
+from accelsim.kernels.attention.kernel import Task
 from accelsim.kernels.attention.operands import as_cube_operand
 
 
@@ -128,30 +129,37 @@ def _attend_to_pages(p, pages, full, at, k):
 class Quest(selecting.SelectingKernel):
     """Decode over the pages that can hold large scores."""
 
-    name: ClassVar[str] = "quest"
-    summary: ClassVar[str] = "decode over pages of keys whose bounds on the scores are largest"
-    parameters: ClassVar[type[al.Spec]] = QuestParameters
+    name = "quest"
+    summary = "decode over pages of keys whose bounds on the scores are largest"
+    parameters = QuestParameters
+    loop = staticmethod(quest)
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: QuestParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        bounds = _bounds_of(problem, parameters.page, tensors)
-        exact_steps = min(parameters.exact_steps, problem.steps)
-        generation = Generation(
-            cls.name,
-            problem,
-            machine,
-            parameters,
-            lambda chip: _declare(chip, problem, parameters, bounds),
+    def declare(cls, chip: OnChip, task: Task[QuestParameters]) -> _Own:
+        """Place the bounds in HBM and declare the tiles beside those of the frame."""
+        problem, parameters = task.problem, task.parameters
+        pages, dim, stored = _pages(problem, parameters.page), problem.head_dim, problem.dtype
+        rows = problem.num_sequences * problem.kv_heads * pages
+        tensors = task.tensors if chip.builder.with_numbers else None
+        smallest, largest = _bounds_of(problem, parameters.page, tensors)
+
+        def bound(name: str, data: al.Array | None) -> al.Tensor:
+            return chip.builder.tensor(name, "input", rows, dim, problem.kv_format, data)
+
+        return _Own(
+            page=parameters.page,
+            share=parameters.kept,
+            wanted=parameters.pages or 0,
+            assumed_union=parameters.assumed_union or 0.0,
+            pages=pages,
+            smallest=bound("k_min", smallest),
+            largest=bound("k_max", largest),
+            picked=selecting.allocate_picked(chip, pages),
+            zero=chip.rows("zero", dim, stored),
+            positive=chip.rows("positive", dim, stored),
+            negative=chip.rows("negative", dim, stored),
+            rows=chip.builder.index_buffer("rows", problem.most_keys),
         )
-        frame = generation.laid_out(tensors)
-        return record_selection(frame, quest, exact_steps), frame.output
 
 
 def _pages(problem: al.AttentionProblem, page: int) -> int:
@@ -181,32 +189,3 @@ def _in_pages(keys: al.Array, page: int, most_pages: int) -> al.Array:
     full = rows // page
     paged[:, :full] = keys[:, : full * page].reshape(heads, full, page, dim)
     return paged
-
-
-def _declare(
-    chip: OnChip,
-    problem: al.AttentionProblem,
-    parameters: QuestParameters,
-    bounds: tuple[al.Array | None, al.Array | None],
-) -> _Own:
-    """Place the bounds in HBM and declare the tiles beside those of the frame."""
-    pages, dim, stored = _pages(problem, parameters.page), problem.head_dim, problem.dtype
-
-    def bound(name: str, data: al.Array | None) -> al.Tensor:
-        rows = problem.num_sequences * problem.kv_heads * pages
-        return chip.builder.tensor(name, "input", rows, dim, problem.kv_format, data)
-
-    return _Own(
-        page=parameters.page,
-        share=parameters.kept,
-        wanted=parameters.pages or 0,
-        assumed_union=parameters.assumed_union or 0.0,
-        pages=pages,
-        smallest=bound("k_min", bounds[0]),
-        largest=bound("k_max", bounds[1]),
-        picked=selecting.allocate_picked(chip, pages),
-        zero=chip.rows("zero", dim, stored),
-        positive=chip.rows("positive", dim, stored),
-        negative=chip.rows("negative", dim, stored),
-        rows=chip.builder.index_buffer("rows", problem.most_keys),
-    )

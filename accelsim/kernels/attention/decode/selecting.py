@@ -1,12 +1,13 @@
 """What decode kernels share that select by rank, or gather what they selected."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.decode.frame import DecodeKernel, DecodeParameters, OnChip
+from accelsim.kernels.attention.decode.frame import DecodeParameters, OnChip
+from accelsim.kernels.attention.decode.kept import KeepingKernel
 from accelsim.kernels.attention.decode.steps import Listed, attend
 
 _DECIMAL_ROUNDING = 1e-6
@@ -23,10 +24,8 @@ class SelectingParameters(DecodeParameters):
     them kept the same."""
 
 
-class SelectingKernel(DecodeKernel):
+class SelectingKernel(KeepingKernel):
     """A kernel over the steps of a generation that selects keys by their scores."""
-
-    is_exact: ClassVar[bool] = False
 
     @classmethod
     def selects_by_values(cls, parameters: Any) -> bool:

@@ -17,20 +17,15 @@ group d b.
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode import selecting, steps
-from accelsim.kernels.attention.decode.frame import (
-    DecodeParameters,
-    Generation,
-    Layout,
-    OnChip,
-)
-from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
+from accelsim.kernels.attention.decode.frame import DecodeParameters, Layout, OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range
 from accelsim.kernels.attention.decode.power_law import (
     C_OVER_T,
     FIT,
@@ -39,6 +34,7 @@ from accelsim.kernels.attention.decode.power_law import (
     observe,
     threshold,
 )
+from accelsim.kernels.attention.kernel import Task
 
 _GIVEN = 2
 _RULES = {"fit": FIT, "c_over_t": C_OVER_T, "given": _GIVEN}
@@ -183,29 +179,45 @@ def _is_below_guard(p, kept_total, total, k):
 class Sift(selecting.SelectingKernel):
     """SiftAttention."""
 
-    name: ClassVar[str] = "sift"
-    summary: ClassVar[str] = "decode that reads only the V rows above a learned threshold"
-    parameters: ClassVar[type[al.Spec]] = SiftParameters
+    name = "sift"
+    summary = "decode that reads only the V rows above a learned threshold"
+    parameters = SiftParameters
+    loop = staticmethod(sift)
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: SiftParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        warmup = parameters.warmup_of(problem.steps, with_numbers=tensors is not None)
-        generation = Generation(
-            cls.name, problem, machine, parameters, lambda chip: _declare(chip, problem, parameters)
+    def exact_steps(cls, task: Task[SiftParameters]) -> int:
+        """Return the steps of the warm-up."""
+        with_numbers = task.tensors is not None
+        return task.parameters.warmup_of(task.problem.steps, with_numbers=with_numbers)
+
+    @classmethod
+    def told(cls, program: al.Program, task: Task[SiftParameters], k: Layout) -> al.Program:
+        """Return the program with the warm-up and, with tensors, what became of the thresholds."""
+        warmup, shares = cls.exact_steps(task), dict(program.statistics)
+        if task.tensors is not None and warmup < task.problem.steps:
+            shares |= _shares(k, task.problem.steps - warmup)
+        return replace(program.with_parameters(warmup=warmup), statistics=shares)
+
+    @classmethod
+    def declare(cls, chip: OnChip, task: Task[SiftParameters]) -> _Own:
+        """Return the choices of the kernel with empty state, and declare its tiles."""
+        problem, parameters = task.problem, task.parameters
+        return _Own(
+            tau=parameters.tau,
+            rule=_RULES[parameters.rule],
+            c=parameters.c or 0.0,
+            fit_from=parameters.fit_from,
+            factor=parameters.threshold_factor,
+            renormalize=parameters.renormalize,
+            guard=parameters.guard,
+            assumed_union=parameters.assumed_union or 1 - parameters.tau,
+            sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
+            thresholds=np.zeros(chip.rows.height),
+            fallbacks=np.zeros(1, np.int64),
+            picked=selecting.allocate_picked(chip, problem.most_keys),
+            one=chip.rows("one", 1),
+            kept_total=chip.rows("kept_total", 1),
         )
-        frame = generation.laid_out(tensors)
-        program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
-        if tensors is not None and warmup < problem.steps:
-            shares = _shares(frame.layout, problem.steps - warmup)
-            program = replace(program, statistics={**program.statistics, **shares})
-        return program, frame.output
 
 
 def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:
@@ -216,23 +228,3 @@ def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:
         slopes = [fitted(sums, own.rule)[1] for sums in own.sums]
         shares["unfitted_fraction"] = float(np.isnan(slopes).mean())
     return shares
-
-
-def _declare(chip: OnChip, problem: al.AttentionProblem, parameters: SiftParameters) -> _Own:
-    """Return the choices of the kernel with empty state, and declare its tiles."""
-    return _Own(
-        tau=parameters.tau,
-        rule=_RULES[parameters.rule],
-        c=parameters.c or 0.0,
-        fit_from=parameters.fit_from,
-        factor=parameters.threshold_factor,
-        renormalize=parameters.renormalize,
-        guard=parameters.guard,
-        assumed_union=parameters.assumed_union or 1 - parameters.tau,
-        sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
-        thresholds=np.zeros(chip.group),
-        fallbacks=np.zeros(1, np.int64),
-        picked=selecting.allocate_picked(chip, problem.most_keys),
-        one=chip.rows("one", 1),
-        kept_total=chip.rows("kept_total", 1),
-    )

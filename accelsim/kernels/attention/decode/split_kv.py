@@ -16,7 +16,7 @@ a key of each range. Source: Leviathan et al., "Fast Inference from Transformers
 Decoding" (2023).
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode import steps
@@ -31,6 +31,7 @@ from accelsim.kernels.attention.decode.frame import (
     seen_by_steps,
 )
 from accelsim.kernels.attention.folding import mask_keys
+from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.kernels.attention.stand_ins import stand_ins
 
 
@@ -200,25 +201,18 @@ def _rescale(p, result, new_largest, k):
 class SplitKv(DecodeKernel):
     """Exact decode with keys split over work items."""
 
-    name: ClassVar[str] = "split_kv"
-    summary: ClassVar[str] = "exact decode, the keys of a step split over cores and merged"
-    query_rows: ClassVar[Literal["any", "equal", "one"]] = "equal"
-    parameters: ClassVar[type[al.Spec]] = SplitKvParameters
+    name = "split_kv"
+    summary = "exact decode, the keys of a step split over cores and merged"
+    query_rows = "equal"
+    parameters = SplitKvParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: SplitKvParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
+    def recorded(cls, task: Task[SplitKvParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        tiles = split_tiles(problem, machine, parameters)
-        later = later_keys(problem)
+        problem, tiles, later = task.problem, split_tiles(task), later_keys(task.problem)
         length = range_length(problem.most_keys - later, tiles.splits) + later
-        generation = _generation(problem, machine, parameters)
-        frame = generation.with_tiles(tiles, length, tensors)
+        generation = Generation(task, _declare)
+        frame = generation.with_tiles(tiles, length)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
         own = frame.layout.own._replace(later=later, splits=tiles.splits, partials=partials)
         items = _num_items(problem, tiles.splits)
@@ -230,34 +224,26 @@ class SplitKv(DecodeKernel):
         cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: SplitKvParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
-        return split_tiles(problem, machine, parameters).cycles
+        return split_tiles(Task(cls.name, problem, machine, parameters, None)).cycles
 
 
-def split_tiles(
-    problem: al.AttentionProblem, machine: al.MachineSpec, parameters: SplitKvParameters
-) -> DecodeTiles:
+def split_tiles(task: Task[SplitKvParameters]) -> DecodeTiles:
     """Return the tiles, and the splits of the longest sequence.
 
     Ranges are as long as the estimate finds for sequences of the mean length. Raises
     DoesNotFitError if none of what was asked for fits.
     """
-    generation = _generation(problem, machine, parameters)
-    if parameters.splits:
-        return generation.fastest_tiles(problem.most_keys, (parameters.splits,))
+    generation, problem, asked = Generation(task, _declare), task.problem, task.parameters.splits
+    if asked:
+        return generation.fastest_tiles(problem.most_keys, (asked,))
     (sequences,) = stand_ins(problem)
-    splits = _splits(sequences, machine)
+    splits = _splits(sequences, task.machine)
     tiles = generation.fastest_tiles(sequences.kv_len, splits)
     if problem.sequences is None:
         return tiles
     later = later_keys(problem)
     length = range_length(sequences.kv_len - later, tiles.splits)
     return tiles._replace(splits=al.ceil_div(problem.most_keys - later, length))
-
-
-def _generation(
-    problem: al.AttentionProblem, machine: al.MachineSpec, parameters: SplitKvParameters
-) -> Generation:
-    return Generation(SplitKv.name, problem, machine, parameters, _declare)
 
 
 def _splits(problem: al.AttentionProblem, machine: al.MachineSpec) -> tuple[int, ...]:
@@ -291,7 +277,7 @@ def _declare_partials(frame: Frame, fmt: al.Format, splits: int) -> _Result:
     )
 
 
-def _declare(chip: OnChip) -> _Own:
+def _declare(chip: OnChip, _task: Task[SplitKvParameters]) -> _Own:
     """Declare the tiles of the merge; splits and results in HBM are not known yet."""
     following = _Result(
         output=chip.rows("next_output", chip.widths.value, slots=2),

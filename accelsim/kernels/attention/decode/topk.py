@@ -10,15 +10,16 @@ HBM reads of a KV head in a step that sees n keys: group d b + n d b + U d b, wh
 and group k, is the size of the union; writes: group d b. Exact steps read 2 n d b for K and V.
 """
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode import selecting, steps
-from accelsim.kernels.attention.decode.frame import Generation, OnChip
-from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
+from accelsim.kernels.attention.decode.frame import OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range
+from accelsim.kernels.attention.kernel import Task
 
 
 class TopKParameters(selecting.SelectingParameters):
@@ -69,26 +70,15 @@ def _selecting_step(p, wanted, at, k):
 class TopK(selecting.SelectingKernel):
     """Decode over the k largest scores of every head."""
 
-    name: ClassVar[str] = "topk"
-    summary: ClassVar[str] = "decode over the k largest scores of each head, found exactly"
-    parameters: ClassVar[type[al.Spec]] = TopKParameters
+    name = "topk"
+    summary = "decode over the k largest scores of each head, found exactly"
+    parameters = TopKParameters
+    loop = staticmethod(top_k)
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: TopKParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
+    def declare(cls, chip: OnChip, task: Task[TopKParameters]) -> _Own:
+        """Return what is kept, and declare the tiles beside those of the frame."""
+        parameters = task.parameters
         ranking = al.Ranking[parameters.ranking.upper()]
-
-        def declare(chip: OnChip) -> _Own:
-            picked = selecting.allocate_picked(chip, problem.most_keys, ranking)
-            wanted, union = parameters.k or 0, parameters.assumed_union or 0.0
-            return _Own(parameters.kept, wanted, union, picked)
-
-        frame = Generation(cls.name, problem, machine, parameters, declare).laid_out(tensors)
-        exact_steps = min(parameters.exact_steps, problem.steps)
-        return record_selection(frame, top_k, exact_steps), frame.output
+        picked = selecting.allocate_picked(chip, task.problem.most_keys, ranking)
+        return _Own(parameters.kept, parameters.k or 0, parameters.assumed_union or 0.0, picked)

@@ -9,19 +9,14 @@ once; writes: S and P once, and S_q d b. With K and V of c bytes an element and 
 elements, S_k (d + d_v) c stands for 2 S_k d b, and S_q d_v b is written.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
 from accelsim.kernels.attention.flash.online_softmax import Rows, keys_of
-from accelsim.kernels.attention.folding import mask_keys, query_heads
-from accelsim.kernels.attention.operands import (
-    Operands,
-    as_cube_operand,
-    declare_operands,
-    scales_of,
-)
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.folding import mask_keys, query_heads, shared_fields
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
+from accelsim.kernels.attention.operands import Operands, as_cube_operand, declare_operands
 from accelsim.kernels.attention.precision import formats_of, score_factor
 
 
@@ -149,49 +144,32 @@ def _output_rows(p, at, k):
     al.store(p, k.hbm.o, at.q_row, 0, output)
 
 
-class Dense(al.Kernel):
+class Dense(AttentionKernel):
     """Attention with scores and probabilities in HBM."""
 
-    name: ClassVar[str] = "dense"
-    summary: ClassVar[str] = "textbook attention; scores and probabilities go through HBM"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[al.Spec]] = DenseParameters
-    takes_any_kv: ClassVar[bool] = True
+    name = "dense"
+    summary = "textbook attention; scores and probabilities go through HBM"
+    parameters = DenseParameters
+    takes_any_kv = True
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: DenseParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
+    def recorded(cls, task: Task[DenseParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, value_dim]."""
-        formats = formats_of(problem, machine, parameters.precision)
-        k_scale, v_scale = scales_of(tensors)
-        tiles = dense_tiles(problem, machine, parameters)
-        builder = al.ProgramBuilder(f"dense on {problem.name}", with_numbers=tensors is not None)
+        problem, builder, (k_scale, v_scale) = task.problem, task.builder(), task.scales
+        formats = formats_of(problem, task.machine, task.parameters.precision)
+        tiles = dense_tiles(problem, task.machine, task.parameters)
         own = query_heads(problem, fold=tiles.fold)
         rows, cols = own.heads * own.rows, problem.kv_len
         layout = Layout(
-            heads=own.heads,
-            group=own.group,
-            q_len=own.rows,
-            span=problem.q_len,
-            kv_len=problem.kv_len,
-            dim=problem.head_dim,
-            value_dim=problem.widths.value,
             tile_q=tiles.tile_q,
             tile_k=tiles.tile_k,
             softmax_rows=tiles.softmax_rows,
-            causal=problem.causal,
             factor=score_factor(problem, formats.vector, k_scale),
-            divides_by_scale=problem.kv_scales != "one",
-            sum_factor=1 / v_scale,
-            hbm=declare_operands(builder, problem, tensors),
+            hbm=declare_operands(builder, problem, task.tensors),
             all_scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),
             all_weights=builder.tensor("p", "intermediate", rows, cols, formats.weights),
-            **allocate(builder, problem, formats, *tiles.sizes),
+            **shared_fields(problem, fold=tiles.fold, v_scale=v_scale)
+            | allocate(builder, problem, formats, *tiles.sizes),
         )
         items = 2 * al.ceil_div(own.rows, tiles.tile_q) + al.ceil_div(own.rows, tiles.softmax_rows)
         program = builder.record(dense, own.heads * items, layout)
@@ -203,8 +181,3 @@ class Dense(al.Kernel):
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
         return dense_tiles(problem, machine, parameters).cycles
-
-    @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)

@@ -11,15 +11,16 @@ d b for all of them. With K and V of c bytes an element and values of d_v elemen
 stands for 2 S_k d b, and S_q d_v b is written.
 """
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
 from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
-from accelsim.kernels.attention.operands import declare_operands, scales_of
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
+from accelsim.kernels.attention.operands import declare_operands
 from accelsim.kernels.attention.precision import formats_of
 
 
@@ -53,38 +54,30 @@ def flash_turns(p, blocks, first, second):
         query_tiles_in_turn(p, block_of(item, blocks), first, second)
 
 
-class Flash(al.Kernel):
+class Flash(AttentionKernel):
     """Attention with online softmax."""
 
-    name: ClassVar[str] = "flash"
-    summary: ClassVar[str] = "attention with online softmax; scores never leave the chip"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[al.Spec]] = FlashParameters
-    takes_sequences: ClassVar[bool] = True
-    takes_any_kv: ClassVar[bool] = True
+    name = "flash"
+    summary = "attention with online softmax; scores never leave the chip"
+    parameters = FlashParameters
+    takes_sequences = True
+    takes_any_kv = True
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: FlashParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
+    def recorded(cls, task: Task[FlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
+        problem, machine, parameters = task.problem, task.machine, task.parameters
         formats = formats_of(problem, machine, parameters.precision)
         tiles = flash_tiles(problem, machine, parameters)
         tile_q, tile_k, query_tiles, fold, _ = tiles
         declare: Any = allocate_turns if query_tiles == 2 else online.allocate
-        builder = al.ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
-        hbm = declare_operands(builder, problem, tensors)
+        builder = task.builder()
+        hbm = declare_operands(builder, problem, task.tensors)
         buffers = declare(builder, problem.widths, formats, tile_q, tile_k)
         own = buffers if query_tiles == 2 else (buffers,)
-        asked = {"fold": fold, "scale_query": parameters.scale_at == "query"}
-        scales = scales_of(tensors)
-        layouts = [
-            online.layout_of(problem, formats, hbm, each, **asked, scales=scales) for each in own
-        ]
+        layout = partial(online.layout_of, problem, formats, hbm, fold=fold, scales=task.scales)
+        scale_query = parameters.scale_at == "query"
+        layouts = [layout(each, scale_query=scale_query) for each in own]
         by_head = parameters.order == "by_head"
         blocks = blocks_in_order(problem, query_tiles * tile_q, fold=fold, by_head=by_head)
         kernel = flash_turns if query_tiles == 2 else flash
@@ -97,8 +90,3 @@ class Flash(al.Kernel):
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
         return flash_tiles(problem, machine, parameters).cycles
-
-    @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)

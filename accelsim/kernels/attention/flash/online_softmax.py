@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
+from accelsim.kernels.attention.folding import mask_keys, seen_keys, shared_fields
 from accelsim.kernels.attention.operands import (
     Operands,
+    TilesOf,
     allocate_keys_and_values,
     as_cube_operand,
 )
@@ -92,36 +93,24 @@ def allocate(
     builder: al.ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
 ) -> dict[str, al.Buffer]:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
-    vector = formats.vector
-
-    def rows(name: str, cols: int, fmt: al.Format, slots: int = 1) -> al.Buffer:
-        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
-
-    def accumulator(name: str, cols: int) -> al.Buffer:
-        return builder.buffer(name, tile_q, cols, al.Format.FP32, memory="accumulator")
-
+    rows = TilesOf(builder, tile_q, formats.vector)
     scores = rows("scores", tile_k, formats.scores, slots=2)
-    x = scores if vector == formats.scores else rows("x", tile_k, vector)
-    output = rows("output", widths.value, vector)
+    x, output = rows.shared(scores, "x", tile_k, formats.vector), rows("output", widths.value)
     return {
         "queries": rows("q", widths.key, formats.stored, slots=2),
         **allocate_keys_and_values(builder, widths, formats, tile_k),
-        "scores_acc": accumulator("scores_acc", tile_k),
-        "output_acc": accumulator("output_acc", widths.value),
+        "scores_acc": rows.sums("scores_acc", tile_k),
+        "output_acc": rows.sums("output_acc", widths.value),
         "scores": scores,
         "x": x,
-        "weights": x
-        if formats.weights == vector
-        else rows("weights", tile_k, formats.weights, slots=2),
-        "product": rows("product", widths.value, vector),
+        "weights": rows.shared(x, "weights", tile_k, formats.weights, slots=2),
+        "product": rows("product", widths.value),
         "output": output,
-        "stored": output
-        if formats.output == vector
-        else rows("stored", widths.value, formats.output),
-        "row_max": rows("row_max", 1, vector, slots=2),
-        "row_sum": rows("row_sum", 1, vector),
-        "tile_sum": rows("tile_sum", 1, vector),
-        "rescale": rows("rescale", 1, vector),
+        "stored": rows.shared(output, "stored", widths.value, formats.output),
+        "row_max": rows("row_max", 1, slots=2),
+        "row_sum": rows("row_sum", 1),
+        "tile_sum": rows("tile_sum", 1),
+        "rescale": rows("rescale", 1),
     }
 
 
@@ -140,26 +129,16 @@ def layout_of(
     fold: the query heads of a group as one. scale_query: the queries are scaled, not the scores.
     scales: what K and V were divided by.
     """
-    heads = query_heads(problem, fold=fold)
-    operands = {"key_operands": buffers["keys"], "value_operands": buffers["values"]}
+    fields = shared_fields(problem, fold=fold, v_scale=scales[1])
+    fields |= {"key_operands": buffers["keys"], "value_operands": buffers["values"], **buffers}
     scaled = formats.stored if scale_query else formats.vector
     return Layout(
-        heads=heads.heads,
-        group=heads.group,
-        q_len=heads.rows,
-        span=problem.q_len,
-        kv_len=problem.kv_len,
-        dim=problem.head_dim,
-        value_dim=problem.widths.value,
         tile_q=buffers["queries"].rows,
         tile_k=buffers["keys"].rows,
-        causal=problem.causal,
         scale_query=scale_query,
         factor=score_factor(problem, scaled, scales[0]),
-        divides_by_scale=problem.kv_scales != "one",
-        sum_factor=1 / scales[1],
         hbm=hbm,
-        **(operands | buffers),
+        **fields,
     )
 
 

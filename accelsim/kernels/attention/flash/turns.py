@@ -8,7 +8,7 @@ softmax. Both share the loads of keys and values. The sums of each are those of 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import rows_of_block
-from accelsim.kernels.attention.operands import allocate_keys_and_values
+from accelsim.kernels.attention.operands import TilesOf, allocate_keys_and_values
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.workload.attention import RowWidths
 
@@ -35,33 +35,23 @@ def _allocate_turn(
     prefix: str,
 ) -> dict[str, al.Buffer]:
     """Declare what one of two query tiles has for itself."""
-    vector = formats.vector
-
-    def own(name: str, cols: int, fmt: al.Format, slots: int = 1) -> al.Buffer:
-        return builder.buffer(prefix + name, tile_q, cols, fmt, slots=slots)
-
-    def accumulator(name: str, cols: int) -> al.Buffer:
-        return builder.buffer(prefix + name, tile_q, cols, al.Format.FP32, memory="accumulator")
-
+    own = TilesOf(builder, tile_q, formats.vector, prefix)
     queries, scores = own("q", widths.key, formats.stored, 2), own("scores", tile_k, formats.scores)
-    x = scores if vector == formats.scores else own("x", tile_k, vector)
-    output = own("output", widths.value, vector)
+    x, output = own.shared(scores, "x", tile_k, formats.vector), own("output", widths.value)
     return {
         "queries": queries,
-        "scores_acc": accumulator("scores_acc", tile_k),
-        "output_acc": accumulator("output_acc", widths.value),
+        "scores_acc": own.sums("scores_acc", tile_k),
+        "output_acc": own.sums("output_acc", widths.value),
         "scores": scores,
         "x": x,
-        "weights": x if formats.weights == vector else own("weights", tile_k, formats.weights),
-        "product": own("product", widths.value, vector),
+        "weights": own.shared(x, "weights", tile_k, formats.weights),
+        "product": own("product", widths.value),
         "output": output,
-        "stored": output
-        if formats.output == vector
-        else own("stored", widths.value, formats.output),
-        "row_max": own("row_max", 1, vector, 2),
-        "row_sum": own("row_sum", 1, vector),
-        "tile_sum": own("tile_sum", 1, vector),
-        "rescale": own("rescale", 1, vector, 2),
+        "stored": own.shared(output, "stored", widths.value, formats.output),
+        "row_max": own("row_max", 1, slots=2),
+        "row_sum": own("row_sum", 1),
+        "tile_sum": own("tile_sum", 1),
+        "rescale": own("rescale", 1, slots=2),
     }
 
 
