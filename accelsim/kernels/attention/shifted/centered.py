@@ -20,15 +20,25 @@ only the key tiles at or below the diagonal; writes: S_q d b. `shift: once` read
 (S_k + T) d b' more for each KV head.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash.online_softmax import keys_of
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import Task
 from accelsim.kernels.attention.precision import Precision
 from accelsim.kernels.attention.shifted import steps
-from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
-from accelsim.kernels.attention.shifted.tiles import ShiftedParameters, shifted_formats
+from accelsim.kernels.attention.shifted.frame import (
+    Buffers,
+    Frame,
+    ShiftedKernel,
+    Sizes,
+    allocate_shared,
+)
+from accelsim.kernels.attention.shifted.tiles import (
+    ShiftedFormats,
+    ShiftedParameters,
+    shifted_formats,
+)
 
 
 class CenteredParameters(ShiftedParameters):
@@ -113,57 +123,42 @@ _LOOPS = steps.loops_of(
 )
 
 
-class Centered(al.Kernel):
+class Centered(ShiftedKernel):
     """Attention over centered keys with exact offsets."""
 
-    name: ClassVar[str] = "centered"
-    summary: ClassVar[str] = "FP16 attention, tile means of keys taken off and kept as FP32 offsets"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[al.Spec]] = CenteredParameters
+    name = "centered"
+    summary = "FP16 attention, tile means of keys taken off and kept as FP32 offsets"
+    parameters = CenteredParameters
+    loops = _LOOPS
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: CenteredParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        formats = shifted_formats(problem.dtype, parameters.precision, al.Format.FP32)
-        frame = Frame.prepare(
-            cls.name, problem, machine, parameters, formats, parameters.shift, _allocate
-        )
-        return frame.record(_LOOPS, _own, tensors)
+    def formats(cls, task: Task[CenteredParameters]) -> ShiftedFormats:
+        """Return the format of every step; offsets and maxima are FP32."""
+        return shifted_formats(task.problem.dtype, task.parameters.precision, al.Format.FP32)
 
     @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
+    def allocate(cls, builder: al.ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
+        """Declare the buffers; without those that center keys where these are cached."""
+        dim, tile_k, fmt = sizes.dim, sizes.tile_k, sizes.formats.shifted
 
+        def centering(name: str, rows: Any, cols: Any, fmt: al.Format) -> al.Buffer:
+            is_there = sizes.is_shifting
+            return builder.buffer(name, rows, cols, fmt) if is_there else builder.no_buffer(fmt)
 
-def _allocate(builder: al.ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
-    """Declare the buffers; without those that center keys where these are cached."""
-    dim, tile_k, fmt = sizes.dim, sizes.tile_k, sizes.formats.shifted
+        return allocate_shared(builder, sizes), {
+            "ones": centering("ones", 1, tile_k, fmt),
+            "sums": centering("sums", 1, dim, al.Format.FP32),
+            "wide": centering("wide", tile_k, dim, al.Format.FP32),
+            "mean": builder.buffer("mean", 1, dim, fmt, slots=2),
+            "offset": builder.buffer("offset", sizes.tile_q, 1, al.Format.FP32, slots=2),
+        }
 
-    def centering(name: str, rows: Any, cols: Any, fmt: al.Format) -> al.Buffer:
-        return (
-            builder.buffer(name, rows, cols, fmt) if sizes.is_shifting else builder.no_buffer(fmt)
+    @classmethod
+    def declare(cls, frame: Frame, builder: al.ProgramBuilder, own: Buffers) -> Own:
+        """Place K' and the tile means in HBM."""
+        keys = frame.kv_heads * frame.task.problem.kv_len
+        return Own(
+            shifted=frame.made_keys(builder, "k_shifted", keys),
+            means=frame.made_keys(builder, "k_means", frame.kv_heads * frame.tiles_k),
+            **own,
         )
-
-    return allocate_shared(builder, sizes), {
-        "ones": centering("ones", 1, tile_k, fmt),
-        "sums": centering("sums", 1, dim, al.Format.FP32),
-        "wide": centering("wide", tile_k, dim, al.Format.FP32),
-        "mean": builder.buffer("mean", 1, dim, fmt, slots=2),
-        "offset": builder.buffer("offset", sizes.tile_q, 1, al.Format.FP32, slots=2),
-    }
-
-
-def _own(frame: Frame, builder: al.ProgramBuilder, buffers: Buffers) -> Own:
-    """Place K' and the tile means in HBM."""
-    return Own(
-        shifted=frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.problem.kv_len),
-        means=frame.made_keys(builder, "k_means", frame.kv_heads * frame.tiles_k),
-        **buffers,
-    )

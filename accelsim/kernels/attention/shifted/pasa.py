@@ -23,18 +23,23 @@ T n d b' more for each KV head, and reads M, n^2 b', with each work item that sh
 `shift: per_query_tile` reads K in place of K' (b for b'), and M with each query tile.
 """
 
-from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.kernels.attention.precision import Precision
 from accelsim.kernels.attention.shifted import steps
-from accelsim.kernels.attention.shifted.beta import Condition, PseudoAverage, solve_pseudo_average
-from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
+from accelsim.kernels.attention.shifted.beta import Condition, solve_pseudo_average
+from accelsim.kernels.attention.shifted.frame import (
+    Buffers,
+    Frame,
+    ShiftedKernel,
+    Sizes,
+    allocate_shared,
+)
 from accelsim.kernels.attention.shifted.tiles import (
     ShiftedFormats,
     ShiftedParameters,
@@ -196,84 +201,70 @@ _LOOPS = steps.loops_of(
 )
 
 
-class Pasa(al.Kernel):
+class Pasa(ShiftedKernel):
     """Attention over pseudo-average shifted keys."""
 
-    name: ClassVar[str] = "pasa"
-    summary: ClassVar[str] = "flash attention in FP16 throughout, keys shifted by their tile mean"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[al.Spec]] = PasaParameters
+    name = "pasa"
+    summary = "flash attention in FP16 throughout, keys shifted by their tile mean"
+    parameters = PasaParameters
+    loops = _LOOPS
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: PasaParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        formats = _formats(problem, parameters)
-        frame = Frame.prepare(
-            cls.name, problem, machine, parameters, formats, parameters.shift, _allocate
-        )
+    def formats(cls, task: Task[PasaParameters]) -> ShiftedFormats:
+        """Return the format of every step; refuse statistics of fewer bits than the vector path."""
+        asked = task.parameters.statistics
+        statistics = al.Format(asked) if asked else None
+        formats = shifted_formats(task.problem.dtype, task.parameters.precision, statistics)
+        if formats.statistics == al.Format.FP16 and formats.steps.vector != al.Format.FP16:
+            raise al.ConfigError(
+                [
+                    f"statistics: found fp16 with a vector path in {formats.steps.vector}, "
+                    f"allowed: fp32, or precision fp16"
+                ]
+            )
+        return formats
+
+    @classmethod
+    def allocate(cls, builder: al.ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
+        """Declare the buffers, without M in them where K' is cached."""
+        keys, shifted, statistics = sizes.tile_k, sizes.formats.shifted, sizes.formats.statistics
+        shared = allocate_shared(builder, sizes, made_rows=keys if sizes.is_shifting else 0)
+        matrix = builder.no_buffer(shifted)
+        if sizes.is_shifting:
+            matrix = builder.buffer("m", keys, keys, shifted)
+        columns = {
+            name: builder.buffer(name, sizes.tile_q, 1, statistics, slots=slots)
+            for name, slots in _COLUMNS.items()
+        }
+        return shared, {"matrix": matrix, **columns}
+
+    @classmethod
+    def declare(cls, frame: Frame, builder: al.ProgramBuilder, own: Buffers) -> Own:
+        """Return the constants, rounded to the formats they are used in, with M and K'."""
+        keys, formats, asked = frame.sizes.tile_k, frame.sizes.formats, frame.task.parameters
         average = solve_pseudo_average(
-            parameters.beta, frame.sizes.tile_k, frame.scale, parameters.condition, formats.shifted
+            asked.beta, keys, frame.scale, asked.condition, formats.shifted
         )
-        program, output = frame.record(_LOOPS, partial(_own, average), tensors)
-        return program.with_parameters(statistics=str(formats.statistics)), output
+        count = np.arange(1, frame.tiles_k + 1)
+        recovery, mean_share = round_array([average.recovery, 1 / keys], formats.statistics)
+        m = shifted = builder.no_tensor(formats.shifted)
+        if frame.sizes.is_shifting:
+            m = builder.tensor("m", "input", keys, keys, formats.shifted, average.matrix())
+        is_shifted_by_rows = frame.sizes.shift == "per_query_tile"
+        if not is_shifted_by_rows:
+            shifted = frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.tiles_k * keys)
+        return Own(
+            recovery=float(recovery),
+            mean_share=float(mean_share),
+            shares=round_array([1 / count, (count - 1) / count], formats.statistics),
+            is_shifted_by_rows=is_shifted_by_rows,
+            m=m,
+            shifted=shifted,
+            **own,
+        )
 
     @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
-
-
-def _formats(problem: al.AttentionProblem, parameters: PasaParameters) -> ShiftedFormats:
-    """Return the format of every step; refuse statistics that hold less than what they are of."""
-    statistics = al.Format(parameters.statistics) if parameters.statistics else None
-    formats = shifted_formats(problem.dtype, parameters.precision, statistics)
-    if formats.statistics == al.Format.FP16 and formats.steps.vector != al.Format.FP16:
-        raise al.ConfigError(
-            [
-                f"statistics: found fp16 with a vector path in {formats.steps.vector}, "
-                f"allowed: fp32, or precision fp16"
-            ]
-        )
-    return formats
-
-
-def _allocate(builder: al.ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
-    """Declare the buffers, without M in them where K' is cached."""
-    keys, shifted, statistics = sizes.tile_k, sizes.formats.shifted, sizes.formats.statistics
-    shared = allocate_shared(builder, sizes, made_rows=keys if sizes.is_shifting else 0)
-    matrix = builder.no_buffer(shifted)
-    if sizes.is_shifting:
-        matrix = builder.buffer("m", keys, keys, shifted)
-    columns = {
-        name: builder.buffer(name, sizes.tile_q, 1, statistics, slots=slots)
-        for name, slots in _COLUMNS.items()
-    }
-    return shared, {"matrix": matrix, **columns}
-
-
-def _own(average: PseudoAverage, frame: Frame, builder: al.ProgramBuilder, buffers: Buffers) -> Own:
-    """Return the constants, rounded to the formats they are used in, with M and K'."""
-    keys, formats = frame.sizes.tile_k, frame.sizes.formats
-    count = np.arange(1, frame.tiles_k + 1)
-    recovery, mean_share = round_array([average.recovery, 1 / keys], formats.statistics)
-    m = shifted = builder.no_tensor(formats.shifted)
-    if frame.sizes.is_shifting:
-        m = builder.tensor("m", "input", keys, keys, formats.shifted, average.matrix())
-    is_shifted_by_rows = frame.sizes.shift == "per_query_tile"
-    if not is_shifted_by_rows:
-        shifted = frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.tiles_k * keys)
-    return Own(
-        recovery=float(recovery),
-        mean_share=float(mean_share),
-        shares=round_array([1 / count, (count - 1) / count], formats.statistics),
-        is_shifted_by_rows=is_shifted_by_rows,
-        m=m,
-        shifted=shifted,
-        **buffers,
-    )
+    def recorded(cls, task: Task[PasaParameters]) -> Recording:
+        """Return the program, with the format of its statistics, and the output."""
+        program, output = super().recorded(task)
+        return program.with_parameters(statistics=str(cls.formats(task).statistics)), output
