@@ -19,7 +19,7 @@ for each key; it reads 4 d bytes more for each of its tiles of Q and V.
 
 from dataclasses import replace
 from math import log2
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.integer.operands import Plan, Scales, allocate_coding, declare
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.integer.tiles import fastest_tiles
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
+from accelsim.kernels.attention.operands import TilesOf
 from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.chunks import RowTiles, row_tiles
@@ -164,28 +165,21 @@ def _scale_output(p, at, own, k):
     al.multiply_row(p, output, output, v_scale)
 
 
-class IntFlash(al.Kernel):
+class IntFlash(AttentionKernel):
     """Attention with online softmax, in integers."""
 
-    name: ClassVar[str] = "int_flash"
-    summary: ClassVar[str] = "flash attention with both products on the integer array"
-    problem_kind: ClassVar[str] = "attention"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[al.Spec]] = IntFlashParameters
+    name = "int_flash"
+    summary = "flash attention with both products on the integer array"
+    is_exact = False
+    parameters = IntFlashParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: IntFlashParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
+    def recorded(cls, task: Task[IntFlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 
         Warns of sums that may not fit.
         """
-        name = f"{cls.name} on {problem.name}"
+        name, (_, problem, machine, parameters, tensors) = task.name, task
         accumulator, plan = accumulator_of(name, machine), Plan.of(problem, parameters, tensors)
 
         def allocate(builder: al.ProgramBuilder, sizes: tuple[int, ...]) -> tuple[Buffers, ...]:
@@ -194,7 +188,7 @@ class IntFlash(al.Kernel):
 
         tile_q, tile_k = fastest_tiles(name, problem, machine, parameters, allocate)
         largest = _largest_sum(name, machine, plan, tile_k)
-        builder = al.ProgramBuilder(name, with_numbers=tensors is not None)
+        builder = task.builder()
         coding_buffers, own_buffers, buffers = allocate(builder, (tile_q, tile_k))
         hbm, scales, coding = declare(builder, plan, coding_buffers)
         own = _integers(plan, tile_q, accumulator, scales, own_buffers)
@@ -207,11 +201,6 @@ class IntFlash(al.Kernel):
         }
         program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
         return replace(program, statistics=statistics), hbm.o.data
-
-    @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
 
 
 def _largest_sum(name: str, machine: al.MachineSpec, plan: Plan, tile_k: int) -> float:
@@ -258,32 +247,24 @@ def _allocate(
     fp32, int32 = al.Format.FP32, al.Format.INT32
     code, weight = plan.parameters.code_format, plan.parameters.weight_format
 
-    def rows(name: str, cols: int, fmt: al.Format = fp32, slots: int = 1) -> al.Buffer:
-        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
-
-    def keys(name: str, cols: int, fmt: al.Format) -> al.Buffer:
-        return builder.buffer(name, tile_k, cols, fmt, slots=2)
-
-    def accumulator(name: str, cols: int) -> al.Buffer:
-        return builder.buffer(name, tile_q, cols, int32, memory="accumulator")
-
+    rows, keys = TilesOf(builder, tile_q, fp32), TilesOf(builder, tile_k, code)
     output = rows("output", dim)
     buffers = {
         "queries": rows("q", dim, code, 2),
         "order": builder.buffer("order", 1, dim, int32, slots=2, memory="index_buffer"),
-        "keys": keys("k", dim, code),
+        "keys": keys("k", dim, slots=2),
         "k_scale": builder.buffer("k_scale", 1, tile_k, fp32, slots=2),
-        "values": keys("v", dim, code),
+        "values": keys("v", dim, slots=2),
         "v_scale": builder.buffer("v_scale", 1, dim, fp32, slots=2),
-        "scores_acc": accumulator("scores_acc", tile_k),
-        "output_acc": accumulator("output_acc", dim),
+        "scores_acc": rows.sums("scores_acc", tile_k, int32),
+        "output_acc": rows.sums("output_acc", dim, int32),
         "scores": rows("scores", tile_k, int32, 2),
         "x": rows("x", tile_k),
         "weights": rows("weights", tile_k, weight, 2),
         "sums": rows("sums", dim, int32),
         "product": rows("product", dim),
         "output": output,
-        "stored": output if stored == fp32 else rows("stored", dim, stored),
+        "stored": rows.shared(output, "stored", dim, stored),
         "row_max": rows("row_max", 1, slots=2),
         "row_sum": rows("row_sum", 1),
         "tile_sum": rows("tile_sum", 1),

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.operands import Operands, declare_operands
+from accelsim.kernels.attention.kernel import Task
+from accelsim.kernels.attention.operands import Operands, TilesOf, declare_operands
 from accelsim.kernels.attention.sage import coding
 from accelsim.kernels.attention.sage.making import (
     Making,
@@ -33,14 +34,33 @@ Attention = Callable[[Parts, Parts], Loop]
 class Plan:
     """One problem, its parameters and what the machine says of them."""
 
-    name: str
-    problem: al.AttentionProblem
-    parameters: SageParameters
-    tensors: al.AttentionTensors | None
+    task: Task[SageParameters]
     uses_array: bool
+    """Whether scores are of the integer array: where a machine has one, else of its cube."""
     accumulator: al.Accumulator
-    items_at_once: int
-    """Work items that the cores hold at once."""
+
+    @classmethod
+    def of(cls, task: Task[SageParameters]) -> "Plan":
+        """Return the plan; raises QuantizationError for values that are not finite."""
+        if task.tensors is not None:
+            for each in ("q", "k", "v"):
+                check_finite(getattr(task.tensors, each), each)
+        if task.machine.int_mac is None:
+            return cls(task, False, al.Accumulator(32, False))
+        code, accumulator = task.parameters.code_format, accumulator_of(task.name, task.machine)
+        largest = float(task.problem.head_dim * largest_code(code.bits) ** 2)
+        warn_of_sums(task.name, task.machine, (code, code), largest, "fewer bits")
+        return cls(task, True, accumulator)
+
+    @property
+    def problem(self) -> al.AttentionProblem:
+        """The problem of the task."""
+        return self.task.problem
+
+    @property
+    def parameters(self) -> SageParameters:
+        """The parameters of the task."""
+        return self.task.parameters
 
     @property
     def kv_heads(self) -> int:
@@ -59,8 +79,10 @@ class Plan:
 
     def parts(self, tile_k: Any) -> Any:
         """Return into how many work items sums over the keys of a head are cut, at most."""
+        machine = self.task.machine
+        items_at_once = machine.cores * machine.items_in_flight
         tiles_k = al.ceil_div(self.problem.kv_len, tile_k)
-        return np.minimum(tiles_k, max(1, self.items_at_once // self.kv_heads))
+        return np.minimum(tiles_k, max(1, items_at_once // self.kv_heads))
 
     def allocate(self, builder: al.ProgramBuilder, sizes: tuple[int, ...]) -> Parts:
         """Declare the buffers for tiles of some query and key rows."""
@@ -84,35 +106,25 @@ class Plan:
         dim, stored, parameters = self.problem.head_dim, self.problem.dtype, self.parameters
         fp32, int32, code = al.Format.FP32, al.Format.INT32, parameters.code_format
 
-        def rows(name: str, cols: int, fmt: al.Format = fp32, slots: int = 1) -> al.Buffer:
-            return builder.buffer(name, tile_q, cols, fmt, slots=slots)
-
-        def accumulator(name: str, cols: int, fmt: al.Format) -> al.Buffer:
-            return builder.buffer(name, tile_q, cols, fmt, memory="accumulator")
-
-        def keys(name: str, cols: int, fmt: al.Format) -> al.Buffer:
-            return builder.buffer(name, tile_k, cols, fmt, slots=2)
-
+        rows, keys = TilesOf(builder, tile_q, fp32), TilesOf(builder, tile_k, code)
         queries, output = rows("q_codes", dim, code, 2), rows("output", dim)
         weight = parameters.weight_format
-        values = keys("v", dim, weight if self.has_fp8 else stored)
+        values = keys("v", dim, weight if self.has_fp8 else stored, 2)
         result = self.problem.output_dtype
         is_row = self.tile_scales == 0
         shared = {
             "queries": queries,
-            "keys": keys("k", dim, code),
+            "keys": keys("k", dim, slots=2),
             "values": values,
-            "value_operands": values
-            if self.has_fp8 or stored == weight
-            else keys("v_operand", dim, weight),
-            "scores_acc": accumulator("scores_acc", tile_k, int32),
-            "output_acc": accumulator("output_acc", dim, fp32),
+            "value_operands": keys.shared(values, "v_operand", dim, weight, 2),
+            "scores_acc": rows.sums("scores_acc", tile_k, int32),
+            "output_acc": rows.sums("output_acc", dim),
             "scores": rows("scores", tile_k, int32, 2),
             "x": rows("x", tile_k),
             "weights": rows("weights", tile_k, weight, 2),
             "product": rows("product", dim, parameters.product_format),
             "output": output,
-            "stored": output if result == fp32 else rows("stored", dim, result),
+            "stored": rows.shared(output, "stored", dim, result),
             "row_max": rows("row_max", 1, slots=2),
             "row_sum": rows("row_sum", 1),
             "tile_sum": rows("tile_sum", 1),
@@ -140,7 +152,7 @@ class Plan:
     ) -> tuple[list[Phase], al.Tensor]:
         """Place all matrices in HBM; returns the phases and the output."""
         buffers = self.allocate(builder, sizes)
-        hbm = declare_operands(builder, self.problem, self.tensors)
+        hbm = declare_operands(builder, self.problem, self.task.tensors)
         made, phases = self._made(builder, buffers["making"], sizes, hbm)
         return [*phases, [attention(made, buffers)]], hbm.o
 
@@ -179,18 +191,15 @@ class Plan:
         """Return what places a matrix that is made in the run, or that the cache holds."""
         if self.parameters.shift == "once":
             return lambda name, *matrix: builder.tensor(name, "intermediate", *matrix)
-        known = self._cached(sizes) if self.tensors is not None else {}
+        known = self._cached(sizes) if self.task.tensors is not None else {}
         return partial(input_tensor, builder, known)
 
     def _cached(self, sizes: tuple[int, ...]) -> dict[str, al.Array]:
         """Return what the cache holds, by tensor: what making it in the run stores."""
         own = self.parameters.model_copy(update={"shift": "once"})
-        plan, builder = (
-            replace(self, parameters=own),
-            al.ProgramBuilder(self.name, with_numbers=True),
-        )
+        plan, builder = replace(self, task=self.task._replace(parameters=own)), self.task.builder()
         buffers = plan.allocate(builder, sizes)
-        hbm = declare_operands(builder, self.problem, self.tensors)
+        hbm = declare_operands(builder, self.problem, self.task.tensors)
         record_phases(builder, plan._made(builder, buffers["making"], sizes, hbm)[1])
         return builder.data
 
@@ -230,27 +239,3 @@ class Plan:
             scales=scales,
             **(buffers | {"coder": self._coder(buffers["coder"])}),
         )
-
-
-def plan_of(
-    name: str,
-    problem: al.AttentionProblem,
-    machine: al.MachineSpec,
-    parameters: SageParameters,
-    tensors: al.AttentionTensors | None,
-) -> Plan:
-    """Return the plan; raises QuantizationError for values that are not finite.
-
-    Scores are of the integer array where a machine has one, else of its cube.
-    """
-    if tensors is not None:
-        for each in ("q", "k", "v"):
-            check_finite(getattr(tensors, each), each)
-    uses_array, accumulator = machine.int_mac is not None, al.Accumulator(32, False)
-    if uses_array:
-        accumulator = accumulator_of(name, machine)
-        code = parameters.code_format
-        largest = float(problem.head_dim * largest_code(code.bits) ** 2)
-        warn_of_sums(name, machine, (code, code), largest, "fewer bits")
-    at_once = machine.cores * machine.items_in_flight
-    return Plan(name, problem, parameters, tensors, uses_array, accumulator, at_once)

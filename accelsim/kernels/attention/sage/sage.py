@@ -23,19 +23,19 @@ are written once and read with each key tile. V in FP8 the same, with 4 d bytes 
 
 from functools import partial
 from math import log
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.folding import mask_keys
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
 from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.attention.sage.coding import BLOCK, THREAD, Coder, code_rows, spread_scales
 from accelsim.kernels.attention.sage.making import LARGEST_WEIGHT
 from accelsim.kernels.attention.sage.parameters import SageParameters
-from accelsim.kernels.attention.sage.plan import Plan, plan_of
+from accelsim.kernels.attention.sage.plan import Plan
 from accelsim.kernels.integer.phases import Loop, record_phases
 
 _MOST_QUERIES, _MOST_KEYS, _FEWEST_ROWS = 128, 64, 16
@@ -173,44 +173,31 @@ def _exponentials(p, x, j, at, own, k):
     al.add(p, total, total, tile_total)
 
 
-class Sage(al.Kernel):
+class Sage(AttentionKernel):
     """SageAttention."""
 
-    name: ClassVar[str] = "sage"
-    summary: ClassVar[str] = "flash attention with integer scores over smoothed keys"
-    problem_kind: ClassVar[str] = "attention"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[al.Spec]] = SageParameters
+    name = "sage"
+    summary = "flash attention with integer scores over smoothed keys"
+    is_exact = False
+    parameters = SageParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: SageParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
+    def recorded(cls, task: Task[SageParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 
         Raises QuantizationError for values that are not finite.
         """
-        name = f"{cls.name} on {problem.name}"
-        machine.cube_for(name)
-        plan = plan_of(name, problem, machine, parameters, tensors)
-        sizes = al.first_fit(name, _candidates(problem, parameters), plan.allocate, machine)
-        builder = al.ProgramBuilder(name, with_numbers=tensors is not None)
+        task.machine.cube_for(task.name)
+        plan, builder, asked = Plan.of(task), task.builder(), _candidates(task)
+        sizes = al.first_fit(task.name, asked, plan.allocate, task.machine)
         phases, output = plan.laid_out(builder, sizes, partial(_attention, plan))
         program = record_phases(builder, phases)
         return program.with_parameters(tile_q=sizes[0], tile_k=sizes[1]), output.data
 
-    @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
 
-
-def _candidates(problem: al.AttentionProblem, parameters: SageParameters) -> list[tuple[int, int]]:
+def _candidates(task: Task[SageParameters]) -> list[tuple[int, int]]:
     """Return pairs of query and key rows of a tile, the largest first."""
+    problem, parameters = task.problem, task.parameters
 
     def sizes(asked: int | None, most: int, rows: int) -> list[int]:
         each = [asked] if asked else al.tile_sizes(most, _FEWEST_ROWS)
