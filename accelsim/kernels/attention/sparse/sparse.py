@@ -14,15 +14,15 @@ and selection state theirs.
 """
 
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash import online_softmax as online
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
 from accelsim.kernels.attention.operands import declare_operands
-from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.attention.sparse.masks.base import Setting
 from accelsim.kernels.attention.sparse.masks.grid import Blocks, grid_of
@@ -87,15 +87,9 @@ class _Plan:
     """Tensors, buffers and stages of one problem cut into blocks."""
 
     def __init__(
-        self,
-        builder: al.ProgramBuilder,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: SparseParameters,
-        tensors: al.AttentionTensors | None,
-        block: int,
-        rows: int,
+        self, builder: al.ProgramBuilder, task: Task[SparseParameters], block: int, rows: int
     ) -> None:
+        _, problem, machine, parameters, tensors = task
         grid = grid_of(problem, block)
         self.grid, self.parameters, self.tensors = grid, parameters, tensors
         self.formats = step_formats(problem.dtype, parameters.precision)
@@ -164,14 +158,13 @@ def _lists(kept: Blocks) -> tuple[Places, Places]:
     return first.astype(np.int64), np.nonzero(kept)[2].astype(np.int64)
 
 
-class Sparse(al.Kernel):
+class Sparse(AttentionKernel):
     """Block-sparse attention."""
 
-    name: ClassVar[str] = "sparse"
-    summary: ClassVar[str] = "online softmax over key blocks kept by a fixed or predicted mask"
-    problem_kind: ClassVar[str] = "attention"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[al.Spec]] = SparseParameters
+    name = "sparse"
+    summary = "online softmax over key blocks kept by a fixed or predicted mask"
+    is_exact = False
+    parameters = SparseParameters
 
     @classmethod
     def selects_by_values(cls, parameters: SparseParameters) -> bool:
@@ -179,35 +172,21 @@ class Sparse(al.Kernel):
         return parameters.mask in SCORED_MASKS
 
     @classmethod
-    def record(
-        cls,
-        problem: al.AttentionProblem,
-        machine: al.MachineSpec,
-        parameters: SparseParameters,
-        tensors: al.AttentionTensors | None,
-    ) -> tuple[al.Program, al.Array | None]:
+    def recorded(cls, task: Task[SparseParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 
         Its statistics are density, the share of visible blocks that is kept; of scored masks
         fallback_fraction, the share of query blocks that fell back to all of their keys; and with
         tensors kept_mass and recall, see `mass_kept`.
         """
-        name = f"sparse on {problem.name}"
+        alone, asked = task._replace(tensors=None), _tile_candidates(task.parameters)
         sizes = al.first_fit(
-            name,
-            _tile_candidates(parameters),
-            lambda builder, pair: _Plan(builder, problem, machine, parameters, None, *pair),
-            machine,
+            task.name, asked, lambda builder, pair: _Plan(builder, alone, *pair), task.machine
         )
-        builder = al.ProgramBuilder(name, with_numbers=tensors is not None)
-        plan = _Plan(builder, problem, machine, parameters, tensors, *sizes)
+        builder = task.builder()
+        plan = _Plan(builder, task, *sizes)
         program = builder.record(plan.run, plan.items).with_parameters(block=sizes[0])
         return replace(program, statistics=plan.summary()), plan.hbm.o.data
-
-    @classmethod
-    def oracle(cls, problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
-        """Return softmax attention over all keys in float64."""
-        return softmax_attention(problem, tensors)
 
 
 def _tile_candidates(parameters: SparseParameters) -> list[tuple[int, int]]:

@@ -15,11 +15,7 @@ from typing import NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
-from accelsim.kernels.attention.sparse.masks.stages import (
-    rows_at,
-    softmax_rows,
-    store_products,
-)
+from accelsim.kernels.attention.sparse.masks.stages import rows_at, softmax_rows, store_products
 
 
 class Layout(NamedTuple):

@@ -17,10 +17,7 @@ from typing import NamedTuple
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
 from accelsim.kernels.attention.sparse.masks.grid import Blocks
-from accelsim.kernels.attention.sparse.masks.stages import (
-    rows_at,
-    softmax_rows,
-)
+from accelsim.kernels.attention.sparse.masks.stages import rows_at, softmax_rows
 
 _SELECTS = ("coverage", "threshold", "budget")
 _COVERAGE, _THRESHOLD, _BUDGET = range(3)
