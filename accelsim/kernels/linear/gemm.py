@@ -5,7 +5,7 @@ ranges of k (split-K) every range stores its 32-bit sums, s m n 4 bytes, which a
 An L2 turns repeated reads into hits, the more so the better `swizzle` suits it.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,9 +123,9 @@ _Workspace = Workspace[al.GemmProblem, GemmParameters]
 class Gemm(ProductKernel):
     """Matrix product."""
 
-    name: ClassVar[str] = "gemm"
-    summary: ClassVar[str] = "matrix product, output-stationary, double-buffered"
-    parameters: ClassVar[type[al.Spec]] = GemmParameters
+    name = "gemm"
+    summary = "matrix product, output-stationary, double-buffered"
+    parameters = GemmParameters
 
     @classmethod
     def check(cls, problem: al.GemmProblem) -> None:

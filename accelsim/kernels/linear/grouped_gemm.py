@@ -11,7 +11,7 @@ tiles, so that an L2 turns the second and later reads of B_e into hits.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -96,10 +96,10 @@ _Workspace = Workspace[al.GroupedGemmProblem, GroupedGemmParameters]
 class GroupedGemm(ProductKernel):
     """Products of experts."""
 
-    name: ClassVar[str] = "grouped_gemm"
-    summary: ClassVar[str] = "products of experts with their own rows, padded to row blocks"
-    problem_kind: ClassVar[str] = "grouped_gemm"
-    parameters: ClassVar[type[al.Spec]] = GroupedGemmParameters
+    name = "grouped_gemm"
+    summary = "products of experts with their own rows, padded to row blocks"
+    problem_kind = "grouped_gemm"
+    parameters = GroupedGemmParameters
 
     @classmethod
     @remembered

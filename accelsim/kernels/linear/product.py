@@ -42,7 +42,7 @@ class Workspace(NamedTuple, Generic[_Problem, _Parameters]):
 class ProductKernel(al.Kernel):
     """A product that one loop computes, whose tiles are chosen by an estimate."""
 
-    problem_kind: ClassVar[str] = "gemm"
+    problem_kind = "gemm"
     output: ClassVar[str] = "c"
     """Name of the product in the program."""
 

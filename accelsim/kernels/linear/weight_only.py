@@ -13,7 +13,7 @@ ceil(n / t_n) m k w + ceil(m / t_m) (k n b / 8 + scales) bytes, where scales = c
 steps along k begin where groups do; writes: C.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -121,10 +121,10 @@ _Workspace = Workspace[al.GemmProblem, WeightOnlyParameters]
 class WeightOnly(ProductKernel):
     """Matrix product with weights dequantized on the chip; B is quantized before the run."""
 
-    name: ClassVar[str] = "weight_only"
-    summary: ClassVar[str] = "matrix product; INT4 or INT8 weights, dequantized by the vector unit"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[al.Spec]] = WeightOnlyParameters
+    name = "weight_only"
+    summary = "matrix product; INT4 or INT8 weights, dequantized by the vector unit"
+    is_exact = False
+    parameters = WeightOnlyParameters
 
     @classmethod
     def check(cls, problem: al.GemmProblem) -> None:

@@ -5,7 +5,7 @@ is of the sum in FP32, before it is rounded, as FlashInfer's FusedAddRMSNorm tak
 weights. HBM traffic: x, y, sum and result once each, 4 rows cols w bytes with w bytes an element.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def add_rmsnorm(p, k):
 class AddRmsnorm(RowFunction):
     """RMS norm of x and a residual."""
 
-    entry: ClassVar[Any] = staticmethod(add_rmsnorm)
+    entry = staticmethod(add_rmsnorm)
 
     @classmethod
     def cost(cls, problem: al.VectorProblem) -> RowCost:

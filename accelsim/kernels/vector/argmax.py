@@ -5,7 +5,7 @@ counts only where it is larger than all before. HBM traffic, with w bytes an ele
 rows (cols w + 4).
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _take_step(p, x, col, falling, best, k):
 class Argmax(RowFunction):
     """Column of the largest element of each row."""
 
-    entry: ClassVar[Any] = staticmethod(argmax)
+    entry = staticmethod(argmax)
 
     @classmethod
     def steps(cls, problem: al.VectorProblem, asked: VectorParameters) -> dict[str, int]:

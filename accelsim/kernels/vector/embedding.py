@@ -4,7 +4,7 @@ The numbers are loaded, and the rows gathered from their real addresses. HBM tra
 an element: rows (2 cols w + 4), a row in and out and a number for each token.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def embedding(p, k):
 class Embedding(RowFunction):
     """Rows of a table."""
 
-    entry: ClassVar[Any] = staticmethod(embedding)
+    entry = staticmethod(embedding)
 
     @classmethod
     def cost(cls, problem: al.VectorProblem) -> RowCost:

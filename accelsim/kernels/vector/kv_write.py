@@ -6,7 +6,7 @@ takes anyway; the control core knows the numbers of pages. HBM traffic, with w b
 rows of K and of V once in and once out, 4 rows cols w bytes.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def _write(p, turn, row, side, k):
 class KvWrite(RowFunction):
     """Rows of K and V to a paged cache."""
 
-    entry: ClassVar[Any] = staticmethod(kv_write)
+    entry = staticmethod(kv_write)
 
     @classmethod
     def unit(cls, problem: al.VectorProblem) -> int:

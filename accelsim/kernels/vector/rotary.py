@@ -9,7 +9,7 @@ HBM traffic, with w bytes an element: rows (2 cols w + head_dim w + 4): Q and K 
 the table and a position for each token.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def _rotate(p, x, table, k):
 class Rotary(RowFunction):
     """Rotary embedding of Q and K."""
 
-    entry: ClassVar[Any] = staticmethod(rotary)
+    entry = staticmethod(rotary)
 
     @classmethod
     def cost(cls, problem: al.VectorProblem) -> RowCost:

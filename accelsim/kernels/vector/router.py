@@ -7,7 +7,7 @@ the largest first, of equal ones the first; scores are finite. HBM traffic, with
 rows (cols w + top_k (w + 4)): scores in, weights and numbers of experts out.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def _take_largest(p, weight, expert, x, falling, k):
 class Router(RowFunction):
     """Experts of tokens."""
 
-    entry: ClassVar[Any] = staticmethod(router)
+    entry = staticmethod(router)
 
     @classmethod
     def cost(cls, problem: al.VectorProblem) -> RowCost:

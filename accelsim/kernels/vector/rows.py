@@ -1,7 +1,5 @@
 """Functions of the elements or rows of a matrix, each as its own file records it."""
 
-from typing import ClassVar
-
 from accelsim.kernels import language as al
 from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.registry import function_called
@@ -11,10 +9,10 @@ from accelsim.kernels.vector.workspace import Workspace
 class Vector(al.Kernel):
     """A function of elements or rows."""
 
-    name: ClassVar[str] = "vector"
-    summary: ClassVar[str] = "norms, activations, tables, choices: functions of rows, tile by tile"
-    problem_kind: ClassVar[str] = "vector"
-    parameters: ClassVar[type[al.Spec]] = VectorParameters
+    name = "vector"
+    summary = "norms, activations, tables, choices: functions of rows, tile by tile"
+    problem_kind = "vector"
+    parameters = VectorParameters
 
     @classmethod
     def record(

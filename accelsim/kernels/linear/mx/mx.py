@@ -58,11 +58,11 @@ _Workspace = Workspace[al.GemmProblem, MxParameters]
 class Mx(ProductKernel):
     """Linear with shared scales."""
 
-    name: ClassVar[str] = "mx"
-    summary: ClassVar[str] = "linear with shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4"
+    name = "mx"
+    summary = "linear with shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4"
     output: ClassVar[str] = "y"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[al.Spec]] = MxParameters
+    is_exact = False
+    parameters = MxParameters
 
     @classmethod
     def choose(
