@@ -5,6 +5,8 @@
 Kernels outside accelsim have the same names from `accelsim.language`; see docs/kernel-language.md.
 """
 
+from typing import TYPE_CHECKING
+
 from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
 from accelsim.errors import ConfigError, DoesNotFitError, QuantizationError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
@@ -24,17 +26,8 @@ from accelsim.numerics.formats import (
 from accelsim.numerics.integer import Accumulator
 from accelsim.numerics.rounding import round_tile
 from accelsim.program.builder import ProgramBuilder
+from accelsim.program.language import *
 from accelsim.program.language import __all__ as _OPS
-from accelsim.program.language.blocks import *
-from accelsim.program.language.elementwise import *
-from accelsim.program.language.integer import *
-from accelsim.program.language.matmul import *
-from accelsim.program.language.movement import *
-from accelsim.program.language.reductions import *
-from accelsim.program.language.rotation import *
-from accelsim.program.language.scaled import *
-from accelsim.program.language.selection import *
-from accelsim.program.language.tiles import *
 from accelsim.program.ops import Op
 from accelsim.program.program import Memory, Program
 from accelsim.program.recording import (
@@ -57,6 +50,18 @@ from accelsim.workload.problem import (
     VectorProblem,
 )
 from accelsim.workload.tensors import AttentionTensors, GemmTensors, VectorTensors
+
+if TYPE_CHECKING:  # Type checkers do not follow a list of names that is made of lists.
+    from accelsim.program.language.blocks import *
+    from accelsim.program.language.elementwise import *
+    from accelsim.program.language.integer import *
+    from accelsim.program.language.matmul import *
+    from accelsim.program.language.movement import *
+    from accelsim.program.language.reductions import *
+    from accelsim.program.language.rotation import *
+    from accelsim.program.language.scaled import *
+    from accelsim.program.language.selection import *
+    from accelsim.program.language.tiles import *
 
 __all__ = [
     *_OPS,
