@@ -5,9 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from accelsim.kernels import language as al
-from accelsim.numerics.formats import common_format
+from accelsim.errors import WorkloadError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.numerics.formats import Format, common_format
 from accelsim.numerics.rounding import round_array
+from accelsim.workload.problem import AttentionProblem
 
 Precision = Literal["fp32", "fp32_scores", "fp16_fp32", "fp16"]
 """fp32: every step in FP32. fp32_scores: scores and vector path in FP32, weights in the format of
@@ -19,42 +21,42 @@ FP32. fp16: everything in FP16, except that the cube accumulates in FP32."""
 class StepFormats:
     """Format of every step of attention."""
 
-    stored: al.Format
+    stored: Format
     """Q in HBM, in which the cube multiplies queries and keys."""
-    scores: al.Format
+    scores: Format
     """Scores as they leave the cube."""
-    vector: al.Format
+    vector: Format
     """Vector path: scaling, exponentials, row statistics, running output."""
-    weights: al.Format
+    weights: Format
     """Softmax weights as operand of the second product."""
-    kv: al.Format
+    kv: Format
     """K and V in HBM."""
     widens_kv: bool = False
     """Whether the vector unit converts K and V before the cube multiplies them."""
 
     @property
-    def output(self) -> al.Format:
+    def output(self) -> Format:
         """The output in HBM."""
         return self.stored.of_results
 
     @property
-    def output_operand(self) -> al.Format:
+    def output_operand(self) -> Format:
         """Format in which the cube multiplies weights and values."""
         return common_format(self.weights, self.kv)
 
     @property
-    def keys(self) -> al.Format:
+    def keys(self) -> Format:
         """Keys as operand of the first product."""
         return self.stored if self.widens_kv else self.kv
 
     @property
-    def values(self) -> al.Format:
+    def values(self) -> Format:
         """Values as operand of the second product."""
         return self.output_operand if self.widens_kv else self.kv
 
 
 def formats_of(
-    problem: al.AttentionProblem, machine: al.MachineSpec, precision: Precision | None
+    problem: AttentionProblem, machine: MachineSpec, precision: Precision | None
 ) -> StepFormats:
     """Return the formats that a precision stands for, with K and V in the format of a problem.
 
@@ -72,7 +74,7 @@ def formats_of(
 
 
 def step_formats(
-    stored: al.Format, precision: Precision | None, of_fp16: Precision = "fp16_fp32"
+    stored: Format, precision: Precision | None, of_fp16: Precision = "fp16_fp32"
 ) -> StepFormats:
     """Return the formats that a precision stands for.
 
@@ -81,19 +83,19 @@ def step_formats(
     FP8 is as in Shah et al., "FlashAttention-3" (2024), but for the weights, which are BF16 here
     and FP8 there.
     """
-    match precision or (of_fp16 if stored == al.Format.FP16 else "fp32_scores"):
+    match precision or (of_fp16 if stored == Format.FP16 else "fp32_scores"):
         case "fp32":
-            return StepFormats(stored, al.Format.FP32, al.Format.FP32, al.Format.FP32, stored)
+            return StepFormats(stored, Format.FP32, Format.FP32, Format.FP32, stored)
         case "fp32_scores":
-            return StepFormats(stored, al.Format.FP32, al.Format.FP32, stored.of_results, stored)
+            return StepFormats(stored, Format.FP32, Format.FP32, stored.of_results, stored)
         case "fp16_fp32":
-            weights = stored if stored == al.Format.BF16 else al.Format.FP16
-            return StepFormats(stored, al.Format.FP16, al.Format.FP32, weights, stored)
+            weights = stored if stored == Format.BF16 else Format.FP16
+            return StepFormats(stored, Format.FP16, Format.FP32, weights, stored)
         case "fp16":
-            return StepFormats(stored, al.Format.FP16, al.Format.FP16, al.Format.FP16, stored)
+            return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16, stored)
 
 
-def score_factor(problem: al.AttentionProblem, fmt: al.Format, k_scale: float = 1.0) -> float:
+def score_factor(problem: AttentionProblem, fmt: Format, k_scale: float = 1.0) -> float:
     """Return k_scale / sqrt(head_dim) as the scalar operand of a product in `fmt`.
 
     Raises WorkloadError where the format has no number for it.
@@ -101,7 +103,7 @@ def score_factor(problem: al.AttentionProblem, fmt: al.Format, k_scale: float = 
     factor = k_scale / np.sqrt(problem.head_dim)
     rounded = float(round_array(factor, fmt))
     if rounded == 0:
-        raise al.WorkloadError(
+        raise WorkloadError(
             f"workload {problem.name}: 1/sqrt(head_dim) times the scale of K is {factor:.3g}, "
             f"which is 0 in {fmt}; allowed: a precision with a vector path in fp32, "
             f"scale_at = scores, or kv_scales = one"

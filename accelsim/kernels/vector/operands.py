@@ -2,26 +2,28 @@
 
 from typing import NamedTuple
 
-from accelsim.kernels import language as al
+from accelsim.program import language as al
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit_inner
 
 
 class Operand(NamedTuple):
     """A matrix in HBM with its tiles on chip."""
 
-    matrix: al.Tensor
-    stored: al.Buffer
+    matrix: Tensor
+    stored: Buffer
     """In the format of the matrix."""
-    computed: al.Buffer
+    computed: Buffer
     """In that of the vector path; the same buffer where nothing is converted."""
 
 
-@al.jit_inner
+@jit_inner
 def load_operand(p, turn, at, operand):
     """Load a block of an operand as it is stored."""
     al.load(p, al.tile(operand.stored, turn, at.rows, at.cols), operand.matrix, at.row, at.col)
 
 
-@al.jit_inner
+@jit_inner
 def computed(p, turn, at, operand):
     """The block of an operand that has been loaded, in the format of the vector path."""
     x = al.tile(operand.computed, turn, at.rows, at.cols)
@@ -30,7 +32,7 @@ def computed(p, turn, at, operand):
     return x
 
 
-@al.jit_inner
+@jit_inner
 def store_result(p, turn, at, x, result):
     """Store a tile of the vector path as a block of the result."""
     stored = al.tile(result.stored, turn, at.rows, at.cols)

@@ -1,17 +1,17 @@
 """Parameters of the vector kernel."""
 
-from accelsim.kernels import language as al
+from accelsim.config.spec import Size, Spec
 
 
-class VectorParameters(al.Spec):
+class VectorParameters(Spec):
     """Choices of the vector kernel."""
 
-    tile_rows: al.Size | None = None
+    tile_rows: Size | None = None
     """Rows of a tile of a row function; absent: chosen."""
-    tile_cols: al.Size | None = None
+    tile_cols: Size | None = None
     """Columns of a step of a row function, whose rows are then read twice; absent: whole rows on
     chip, or chosen where these do not fit or take longer."""
-    stages: al.Size = 2
+    stages: Size = 2
     """Steps or tiles of the operands on chip at a time, one in use and the others on their way."""
-    tile_elements: al.Size | None = None
+    tile_elements: Size | None = None
     """Elements of a tile of an element-wise function; absent: chosen."""

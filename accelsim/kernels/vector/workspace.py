@@ -4,11 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels import language as al
+from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.footprint import Footprint
 from accelsim.kernels.vector.operands import Operand
 from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.tiles import Tile, matrix_of
+from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.workload.problem import VectorProblem
+from accelsim.workload.tensors import VectorTensors
 
 
 class Workspace(NamedTuple):
@@ -18,19 +23,19 @@ class Workspace(NamedTuple):
     arrays, and nothing is placed in HBM.
     """
 
-    builder: al.ProgramBuilder | Footprint
-    problem: al.VectorProblem
+    builder: ProgramBuilder | Footprint
+    problem: VectorProblem
     asked: VectorParameters
     tile: Tile
-    tensors: al.VectorTensors | None = None
+    tensors: VectorTensors | None = None
 
-    def given(self, name: str) -> al.Tensor:
+    def given(self, name: str) -> Tensor:
         """Place x or y in HBM, with the shape that the function sees."""
         shape, data = matrix_of(self.problem), self._data(name)
         data = None if data is None else data.reshape(shape)
         return self.builder.tensor(name, "input", *shape, self.problem.dtype, data)
 
-    def table(self, name: str, cols: int) -> al.Tensor:
+    def table(self, name: str, cols: int) -> Tensor:
         """Place x or y in HBM where it is a table, of which a run needs the rows that are named."""
         if isinstance(self.builder, Footprint):
             return self.builder.no_tensor()
@@ -41,48 +46,44 @@ class Workspace(NamedTuple):
         )
         return self.builder.tensor(name, "input", rows, cols, self.problem.dtype, data, needed)
 
-    def _data(self, name: str) -> al.Array | None:
+    def _data(self, name: str) -> Array | None:
         return None if self.tensors is None else getattr(self.tensors, name)
 
     @property
-    def row_numbers(self) -> al.Array:
+    def row_numbers(self) -> Array:
         """Rows that tokens name; none where only bytes are asked, for to draw them takes long."""
         is_measured = isinstance(self.builder, Footprint)
         return np.zeros(0, np.int32) if is_measured else self.problem.row_numbers
 
-    def numbers(self) -> al.Tensor:
+    def numbers(self) -> Tensor:
         """Place the numbers of the rows that tokens name in HBM."""
         if isinstance(self.builder, Footprint):
             return self.builder.no_tensor()
         return self.builder.index_tensor("numbers", self.row_numbers)
 
-    def made(self, name: str, cols: int | None = None, fmt: al.Format | None = None) -> al.Tensor:
+    def made(self, name: str, cols: int | None = None, fmt: Format | None = None) -> Tensor:
         """Place a result in HBM: of so many columns, or of the shape of x."""
         rows, all_cols = matrix_of(self.problem)
         fmt = fmt or self.problem.dtype
         return self.builder.tensor(name, "output", rows, cols or all_cols, fmt)
 
-    def buffer(
-        self, name: str, cols: int, fmt: al.Format = al.Format.FP32, slots: int = 1
-    ) -> al.Buffer:
+    def buffer(self, name: str, cols: int, fmt: Format = Format.FP32, slots: int = 1) -> Buffer:
         """Declare tiles with the rows of all, and so many columns."""
         return self.builder.buffer(name, self.tile.rows, cols, fmt, slots=slots)
 
-    def loaded(
-        self, name: str, matrix: al.Tensor | None = None, cols: int | None = None
-    ) -> Operand:
+    def loaded(self, name: str, matrix: Tensor | None = None, cols: int | None = None) -> Operand:
         """Return what is loaded in its format and computed in FP32: x or y, if nothing is said."""
         matrix, cols = matrix or self.given(name), cols or self.tile.cols
         stored = self.buffer(name, cols, self.problem.dtype, self.asked.stages)
-        if self.problem.dtype == al.Format.FP32:
+        if self.problem.dtype == Format.FP32:
             return Operand(matrix, stored, stored)
         return Operand(matrix, stored, self.buffer(f"{name}_vector", cols))
 
     def stored(
-        self, name: str, matrix: al.Tensor, computed: al.Buffer, cols: int | None = None
+        self, name: str, matrix: Tensor, computed: Buffer, cols: int | None = None
     ) -> Operand:
         """Return what is computed in the tiles `computed`, and stored in the format of x."""
-        if self.problem.dtype == al.Format.FP32:
+        if self.problem.dtype == Format.FP32:
             return Operand(matrix, computed, computed)
         stored = self.buffer(name, cols or self.tile.cols, self.problem.dtype, 2)
         return Operand(matrix, stored, computed)

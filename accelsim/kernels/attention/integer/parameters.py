@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accelsim.kernels import language as al
+from accelsim.config.spec import Size, Spec
+from accelsim.numerics.formats import Format
 from accelsim.quantization.channel_groups import LARGEST_GROUPS, GroupOptions
 
 
-class IntFlashParameters(al.Spec):
+class IntFlashParameters(Spec):
     """Choices of the int_flash kernel."""
 
     bits: Literal[4, 8] = 8
@@ -17,14 +18,14 @@ class IntFlashParameters(al.Spec):
     """Bits of a code of a softmax weight, of which the sign is not used."""
     groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] = 4
     """Groups of the channels of Q."""
-    chunk_rows: al.Size = 256
+    chunk_rows: Size = 256
     """Rows of Q that share scale and groups."""
     input: Literal["float", "quantized"] = "float"
     """Q, K and V in the problem's format, to be quantized first; or codes in HBM, because what made
     them quantized them: for decode, a cache of codes."""
-    tile_q: al.Size | None = None
+    tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
-    tile_k: al.Size | None = None
+    tile_k: Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
 
     @property
@@ -35,11 +36,11 @@ class IntFlashParameters(al.Spec):
         )
 
     @property
-    def code_format(self) -> al.Format:
+    def code_format(self) -> Format:
         """Format of the codes of Q, K and V."""
-        return al.Format(f"int{self.bits}")
+        return Format(f"int{self.bits}")
 
     @property
-    def weight_format(self) -> al.Format:
+    def weight_format(self) -> Format:
         """Format of the codes of softmax weights."""
-        return al.Format(f"int{self.weight_bits}")
+        return Format(f"int{self.weight_bits}")
