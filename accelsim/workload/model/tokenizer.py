@@ -132,8 +132,9 @@ def _rule(file: GgufFile) -> _Rule:
 def _byte_level(file: GgufFile) -> Any:
     tokenizers = import_extra("tokenizers", "a language model")
     parts, rule = tokenizers.pre_tokenizers, _rule(file)
+    vocabulary = _vocabulary(file)
     merges = _listed_merges(file)
-    bpe = tokenizers.models.BPE(_vocabulary(file), merges, ignore_merges=rule.whole_first)
+    bpe = tokenizers.models.BPE(vocabulary, merges, ignore_merges=rule.whole_first)
     library = tokenizers.Tokenizer(bpe)
     if rule.composes:
         library.normalizer = tokenizers.normalizers.NFC()
