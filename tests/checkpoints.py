@@ -183,13 +183,14 @@ def write_gguf(path, config, tensors):
     writer.add_token_merges(MERGES)
     for name, values in tensors.items():
         new = _gguf_name(name, is_gemma=kind == "gemma3")
+        stored = values
         if kind == "llama" and ("attn_q." in new or "attn_k." in new):
             own = config["num_key_value_heads"] if "attn_k." in new else heads
             halves = values.reshape(own, 2, head_dim // 2, -1)
-            values = halves.swapaxes(1, 2).reshape(values.shape)
+            stored = halves.swapaxes(1, 2).reshape(values.shape)
         if kind == "gemma3" and new.endswith("norm.weight"):
-            values = values + 1
-        writer.add_tensor(new, np.ascontiguousarray(values))
+            stored = values + 1
+        writer.add_tensor(new, np.ascontiguousarray(stored))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

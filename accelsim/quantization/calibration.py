@@ -120,8 +120,9 @@ def calibrate(
 ) -> Calibration:
     """Return the groups of all linears of a model, from what it sees of texts in FP32.
 
-    `model` is the name of a fetched one, or a path. `text` is one or several kinds or files. `progress` takes the layers done and all layers. The
-    inputs of one layer are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
+    `model` is the name of a fetched one, or a path; `text` is one or several kinds or files.
+    `progress` takes the layers done and all layers. The inputs of one layer are in memory at once:
+    tokens x (3 hidden + ffn) x 4 bytes.
     """
     network, mixture = load_model(model), read_texts(text)
     windows = np.concatenate([sampled_windows(network, text, sampling) for text in mixture])

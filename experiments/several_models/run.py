@@ -2,8 +2,8 @@
 
     python run.py OUT [model ...]
 
-A model is the name of a fetched one, or a path; without any, all that can be fetched. A run that was
-stopped goes on where it stopped.
+A model is the name of a fetched one, or a path; without any, all that can be fetched. A run that
+was stopped goes on where it stopped.
 """
 
 import sys
@@ -49,10 +49,10 @@ class Point(NamedTuple):
 
 
 def points(models: Sequence[str]) -> Iterator[Point]:
-    """Yield every model with every kernel and every kind of text."""
+    """Yield every model with every kind of text and every kernel."""
     for model in models:
-        for kernel in KERNELS:
-            yield from (Point(model, kernel, kind) for kind in KINDS)
+        for kind in reversed(KINDS):
+            yield from (Point(model, kernel, kind) for kernel in KERNELS)
 
 
 def recipe_of(point: Point, folder: Path) -> Recipe:
@@ -71,9 +71,7 @@ def quality(point: Point, folder: Path) -> QualityReport:
     recipe = recipe_of(point, folder)
     attention, linear = (recipe, None) if part == "attention" else (None, recipe)
     machine = MACHINES[part]
-    return evaluate(
-        point.model, attention, {}, machine, point.text, WINDOW, WINDOW, linear=linear
-    )
+    return evaluate(point.model, attention, {}, machine, point.text, WINDOW, WINDOW, linear=linear)
 
 
 def main(out: Path, models: Sequence[str]) -> None:

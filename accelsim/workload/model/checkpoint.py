@@ -261,9 +261,7 @@ def _full_layers(keys: _Keys, layers: int) -> list[bool]:
     return [kind == "full_attention" for kind in kinds]
 
 
-def _frequencies(
-    keys: _Keys, head_dim: int, base: float, rope: Mapping[str, Any]
-) -> Frequencies:
+def _frequencies(keys: _Keys, head_dim: int, base: float, rope: Mapping[str, Any]) -> Frequencies:
     """Return the frequencies that a description of RoPE stands for, with `base` if it has none."""
     refuse_others(keys.path, "RoPE key", set(rope), _ROPE_KEYS)
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -323,8 +321,7 @@ class _Shards:
             )
         if entry.type_name not in _FLOATS:
             raise WorkloadError(
-                f"{path}: tensor '{name}' has type {entry.type_name}, "
-                f"allowed: {', '.join(_FLOATS)}"
+                f"{path}: tensor '{name}' has type {entry.type_name}, allowed: {', '.join(_FLOATS)}"
             )
         try:
             values = read_array(path, entry).astype(np.float32)

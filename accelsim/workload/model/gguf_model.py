@@ -1,7 +1,8 @@
 """A model of Llama's family in a GGUF file.
 
-Keys are those of the GGUF specification (github.com/ggml-org/ggml, docs/gguf.md); what a file leaves
-out has the value that llama.cpp gives it. A key of the model that is not understood is refused.
+Keys are those of the GGUF specification (github.com/ggml-org/ggml, docs/gguf.md); what a file
+leaves out has the value that llama.cpp gives it. A key of the model that is not understood is
+refused.
 """
 
 from dataclasses import dataclass, replace
@@ -64,9 +65,7 @@ def read_gguf_weights(file: GgufFile) -> LlamaWeights:
     layout = replace(_LAYOUT, turns_neighbours=family.rotates_neighbours)
     frequencies = _read_frequencies(keys, config)
     keys.refuse_unread()
-    refuse_others(
-        file.path, "tensor", file.names(), known_names(layout, config) | {_DIVISORS}
-    )
+    refuse_others(file.path, "tensor", file.names(), known_names(layout, config) | {_DIVISORS})
     is_tied = layout.head not in file.names()
     return read_weights(file, layout, config, frequencies, tied=is_tied)
 

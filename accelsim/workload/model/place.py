@@ -46,8 +46,8 @@ def find_model(model: str, folder: Path = Path()) -> ModelPlace:
     """Return where the model is: a release by its name, anything else by its path.
 
     A path is relative to `folder` or to the working directory. Raises ShortageError for a release
-    that was not fetched, UnknownNameError for what is neither and WorkloadError for a folder without
-    a model.
+    that was not fetched, UnknownNameError for what is neither and WorkloadError for a folder
+    without a model.
     """
     if model in RELEASES:
         path = model_path(model)

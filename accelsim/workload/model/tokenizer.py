@@ -1,7 +1,7 @@
 """Text to token ids, as the model's own tokenizer would: from GGUF metadata or a tokenizer.json.
 
-The `tokenizers` package does the work. Of GGUF files two kinds are understood: byte-level BPE, whose
-rule of splitting a text is named by `tokenizer.ggml.pre`, and SentencePiece's BPE with scores.
+The `tokenizers` package does the work. Of GGUF files two kinds are understood: byte-level BPE,
+whose rule of splitting a text is named by `tokenizer.ggml.pre`, and SentencePiece's BPE with scores.
 Rules: llama.cpp, src/llama-vocab.cpp, which has them from the tokenizer.json of each model.
 """
 
@@ -123,8 +123,7 @@ def _rule(file: GgufFile) -> _Rule:
     name = file.value("tokenizer.ggml.pre", str)
     if name not in _RULES:
         raise WorkloadError(
-            f"{file.path}: metadata 'tokenizer.ggml.pre' is '{name}', "
-            f"allowed: {', '.join(_RULES)}"
+            f"{file.path}: metadata 'tokenizer.ggml.pre' is '{name}', allowed: {', '.join(_RULES)}"
         )
     return _RULES[name]
 

@@ -74,9 +74,7 @@ def test_layers_of_one_kind_share_their_rotation(tmp_path):
     assert [layer.frequencies is first for layer in weights.layers] == [True] * 5 + [False, True]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "bits"), [(np.float16, 11), (np.float64, 53), ("bfloat16", 8)]
-)
+@pytest.mark.parametrize(("dtype", "bits"), [(np.float16, 11), (np.float64, 53), ("bfloat16", 8)])
 def test_other_floats_of_a_checkpoint(dtype, bits, tmp_path):
     import ml_dtypes
 
