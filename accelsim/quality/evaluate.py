@@ -48,7 +48,7 @@ def evaluate(
 ) -> QualityReport:
     """Return what kernels do to a model that reads texts.
 
-    `model` is the name of a fetched one, or the path of a GGUF file or of a folder with config.json.
+    `model` is the name of a fetched one, or the path of a GGUF file or of a checkpoint's folder.
     `kernel` is the recipe of the attention of every layer, `linear` that of all linears but the
     output projection; the part without one is computed in FP32. Of every `text`, a kind or a file,
     one or several, the model reads the first `tokens` tokens in windows of `window` that know

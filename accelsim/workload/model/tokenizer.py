@@ -1,8 +1,8 @@
 """Text to token ids, as the model's own tokenizer would: from GGUF metadata or a tokenizer.json.
 
 The `tokenizers` package does the work. Of GGUF files two kinds are understood: byte-level BPE,
-whose rule of splitting a text is named by `tokenizer.ggml.pre`, and SentencePiece's BPE with scores.
-Rules: llama.cpp, src/llama-vocab.cpp, which has them from the tokenizer.json of each model.
+whose rule of splitting a text is named by `tokenizer.ggml.pre`, and SentencePiece's BPE with
+scores. Rules: llama.cpp, src/llama-vocab.cpp, which has them from the tokenizer.json of each model.
 """
 
 from collections.abc import Callable, Sequence
