@@ -351,7 +351,11 @@ def test_model_fetch_says_where_it_is(accelsim_command, monkeypatch, tmp_path):
     )
 
 
-def test_model_list_says_what_can_be_fetched(accelsim_command, installed):
+def test_model_list_says_what_can_be_fetched(accelsim_command, monkeypatch):
+    installed = "smollm2"
+    monkeypatch.setattr(
+        "accelsim.workload.model.release.is_fetched", lambda name: name == installed
+    )
     lines = accelsim_command("model", "list").stdout.splitlines()
     rows = {name: line for line in lines for name in (installed, "gemma3-270m") if name in line}
     assert "Apache-2.0" in rows[installed]
