@@ -110,7 +110,13 @@ Text = Annotated[
     Path | None,
     typer.Option(help="Text to read.", show_default="the Python language reference"),
 ]
-Model = Annotated[str, typer.Option(help="A model that `accelsim model fetch` has fetched.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A model that `accelsim model fetch` has fetched, or a path: a GGUF file, or a folder "
+        "with config.json."
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def evaluate(
 ) -> QualityReport:
     """Return what kernels do to a model that reads texts.
 
+    `model` is the name of a fetched one, or the path of a GGUF file or of a checkpoint's folder.
     `kernel` is the recipe of the attention of every layer, `linear` that of all linears but the
     output projection; the part without one is computed in FP32. Of every `text`, a kind or a file,
     one or several, the model reads the first `tokens` tokens in windows of `window` that know
@@ -72,7 +73,7 @@ def evaluate(
     with shortages_explained(chosen.names):
         for each, own in zip(texts, ids, strict=True):
             found.append(_quality(passes, each, own, window, calibrated))
-    workload = f"{model} on {', '.join(each.name for each in texts)}"
+    workload = f"{network.name} on {', '.join(each.name for each in texts)}"
     linears = _combined(passes.linear, workload)
     if linears is not None:
         warn_of_clipping(linears)
@@ -81,7 +82,7 @@ def evaluate(
         attention=_combined(passes.attention, workload),
         linears=linears,
         nonfinite_outputs=passes.nonfinite_outputs,
-        model=model,
+        model=network.name,
         dtype=chosen.dtype,
         window=int(window),
     )
@@ -93,7 +94,7 @@ class _Passes:
     def __init__(
         self, network: LanguageModel, chosen: ChosenKernels, advance: Callable[[], None]
     ) -> None:
-        self._weights = network.weights
+        self._network = network
         self._advance = advance
         self.attention: KernelAttention | None = None
         self.linear: KernelLinear | None = None
@@ -104,6 +105,7 @@ class _Passes:
 
     def read(self, ids: Sequence[int]) -> tuple[Losses, Losses]:
         """Predict all tokens of a window but the first; return losses with kernels and in FP32."""
+        ids = self._network.opened(ids)
         fp32_losses = self._losses(ids, PLAIN)
         hooks = Hooks(self.linear or PLAIN.linear, self.attention or PLAIN.attention)
         # A kernel may overflow its formats: what is not finite is counted, not warned about.
@@ -121,7 +123,7 @@ class _Passes:
             self._advance()
             return output
 
-        return token_losses(self._weights, ids, Hooks(hooks.linear, attention))
+        return token_losses(self._network.weights, ids, Hooks(hooks.linear, attention))
 
 
 def _quality(

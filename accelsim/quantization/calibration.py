@@ -13,9 +13,10 @@ from accelsim.workload.model.capture import INPUT_OF
 from accelsim.workload.model.forward import (
     Hooks,
     decoder_layer,
+    embedded,
+    layer_rotations,
     one_blas_thread,
     plain_linear,
-    rope_rotation,
 )
 from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array, LlamaWeights
@@ -117,10 +118,11 @@ def calibrate(
     text: Sources = CALIBRATED_KINDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Return the groups of all linears of a fetched model, from what it sees of texts in FP32.
+    """Return the groups of all linears of a model, from what it sees of texts in FP32.
 
-    `text` is one or several kinds or files. `progress` takes the layers done and all layers. The
-    inputs of one layer are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
+    `model` is the name of a fetched one, or a path; `text` is one or several kinds or files.
+    `progress` takes the layers done and all layers. The inputs of one layer are in memory at once:
+    tokens x (3 hidden + ffn) x 4 bytes.
     """
     network, mixture = load_model(model), read_texts(text)
     windows = np.concatenate([sampled_windows(network, text, sampling) for text in mixture])
@@ -132,7 +134,7 @@ def calibrate(
             key = f"layer{layer}.{name}"
             inputs[key] = _groups(key, samples, options)
         progress(layer + 1, layers)
-    return Calibration(provenance_of(model, mixture, sampling, options), inputs)
+    return Calibration(provenance_of(network.name, mixture, sampling, options), inputs)
 
 
 def provenance_of(
@@ -161,7 +163,8 @@ def sampled_windows(network: LanguageModel, text: Text, sampling: Sampling) -> T
             f"text {text.name} has {len(ids)} tokens, found windows up to token {stop}; allowed: "
             f"as many windows as it has tokens for, or a smaller first_token"
         )
-    return np.reshape(ids[sampling.first_token : stop], (sampling.windows, sampling.window))
+    starts = range(sampling.first_token, stop, sampling.window)
+    return np.array([network.opened(ids[start : start + sampling.window]) for start in starts])
 
 
 def _groups(name: str, samples: Array, options: GroupOptions) -> ChannelGroups:
@@ -177,15 +180,15 @@ def inputs_of_layers(weights: LlamaWeights, windows: TokenIds) -> Iterator[dict[
     windows: token ids [windows, window]. All windows pass a layer before the next, so that no more
     than the inputs of one layer are kept.
     """
-    states = weights.embedding[windows]
-    rotation = rope_rotation(windows.shape[1], weights.config)
+    states = embedded(weights, windows)
+    rotations = layer_rotations(weights, windows.shape[1])
     for layer in range(weights.config.layers):
         seen: dict[str, list[Array]] = {}
         # What overflows is found in the samples, with the name of the input.
         with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
             for window, state in enumerate(states):
                 hooks = Hooks(linear=_recording(seen, window))
-                states[window] = decoder_layer(weights, layer, state, rotation, hooks)
+                states[window] = decoder_layer(weights, layer, state, rotations[layer], hooks)
         yield {name: np.stack(samples) for name, samples in seen.items()}
 
 

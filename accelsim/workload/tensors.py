@@ -14,6 +14,7 @@ from accelsim.errors import InputRangeWarning, ShortageError, WorkloadError
 from accelsim.numerics.formats import Format
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
 from accelsim.workload.model.capture import capture_heads, capture_linear
+from accelsim.workload.model.place import find_model
 from accelsim.workload.problem import (
     AttentionProblem,
     Problem,
@@ -136,7 +137,7 @@ def load_counted_tensors(problem: Problem, folder: Path) -> tuple[Tensors | None
         arrays = {name: _rounded(name, each, problem) for name, each in values.items()}
     except (WorkloadError, ShortageError) as error:
         raise error.at(f"workload '{problem.name}'") from error
-    return _tensors(problem, arrays, scales), _count_beyond(problem, values)
+    return _tensors(problem, arrays, scales, folder), _count_beyond(problem, values)
 
 
 def _scales(problem: Problem, values: Arrays) -> dict[str, float]:
@@ -155,7 +156,9 @@ def _finite_peak(values: NDArray[Any]) -> float:
     return float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
 
 
-def _tensors(problem: Problem, arrays: Arrays, scales: Mapping[str, float]) -> Tensors:
+def _tensors(
+    problem: Problem, arrays: Arrays, scales: Mapping[str, float], folder: Path
+) -> Tensors:
     if isinstance(problem, AttentionProblem):
         return AttentionTensors(arrays["q"], arrays["k"], arrays["v"], **scales)
     if isinstance(problem, VectorProblem):
@@ -163,7 +166,8 @@ def _tensors(problem: Problem, arrays: Arrays, scales: Mapping[str, float]) -> T
     tensors = GemmTensors(arrays["a"], arrays["b"])
     if isinstance(problem.tensors, ModelLinearSource):
         source = problem.tensors
-        return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=source.model)
+        model = find_model(source.model, folder).name
+        return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=model)
     return tensors
 
 

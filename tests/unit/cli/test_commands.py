@@ -346,7 +346,23 @@ def test_model_fetch_says_where_it_is(accelsim_command, monkeypatch, tmp_path):
 
     monkeypatch.setattr("accelsim.workload.model.release.fetch_model", fetch)
     done = accelsim_command("model", "fetch", "smollm2")
-    assert done.stderr.endswith(f"smollm2 is in {tmp_path}/smollm2\n")
+    assert done.stderr.endswith(
+        f"smollm2 is in {tmp_path}/smollm2; license of the weights: Apache-2.0\n"
+    )
+
+
+def test_model_list_says_what_can_be_fetched(accelsim_command, monkeypatch):
+    installed = "smollm2"
+    monkeypatch.setattr(
+        "accelsim.workload.model.release.is_fetched", lambda name: name == installed
+    )
+    lines = accelsim_command("model", "list").stdout.splitlines()
+    rows = {name: line for line in lines for name in (installed, "gemma3-270m") if name in line}
+    assert "Apache-2.0" in rows[installed]
+    assert "134,515,008" in rows[installed]
+    assert rows[installed].rstrip("\u2502 ").endswith("yes")
+    assert "Gemma Terms of Use" in rows["gemma3-270m"]
+    assert rows["gemma3-270m"].rstrip("\u2502 ").endswith("no")
 
 
 def test_model_tensors_lists_what_was_written(accelsim_command, monkeypatch, tmp_path):

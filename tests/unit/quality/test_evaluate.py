@@ -164,7 +164,12 @@ def message(*arguments, **keys):
             {"tokens": 40, "window": 33},
             "window: found 33 tokens, allowed: up to 32, as many as model 'smollm2' reads at once",
         ),
-        ({"model": "smollm"}, "unknown model 'smollm', did you mean 'smollm2'?; known: smollm2"),
+        (
+            {"model": "smollm"},
+            "unknown model 'smollm', did you mean 'smollm2'?; known: gemma3-270m, "
+            "qwen2.5-coder-0.5b, smollm2, or the path of a GGUF file or of a folder with "
+            "config.json",
+        ),
         (
             {"kernel": "gemm"},
             "kernel gemm is for gemm problems, but it is to compute the attention of a model; "

@@ -1,0 +1,107 @@
+"""What kernels do to several models: one window of every kind of text, in each of them.
+
+    python run.py OUT [model ...]
+
+A model is the name of a fetched one, or a path; without any, all that can be fetched. A run that
+was stopped goes on where it stopped.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import process_time
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from accelsim import Recipe, evaluate
+from accelsim.errors import AccelsimError
+from accelsim.quality.losses import measured
+from accelsim.quality.report import QualityReport
+from accelsim.quantization.calibration import Sampling, calibrate
+from accelsim.quantization.calibration_file import save_calibration
+from accelsim.quantization.channel_groups import GroupOptions
+from accelsim.workload.model.place import find_model
+from accelsim.workload.model.release import RELEASES
+from accelsim.workload.model.texts import KINDS
+
+WINDOW = 512
+"""As many tokens as Gemma 3 reads at once without a sliding window."""
+PAGES = Sampling(windows=8, window=WINDOW)
+"""As many tokens as `accelsim calibrate` reads of every text."""
+MACHINES = {"attention": "ascend-910b", "linear": "tender-asic"}
+KERNELS = {
+    "flash(precision=fp16)": "attention",
+    "pasa": "attention",
+    "sift": "attention",
+    "quantized": "linear",
+    "tender": "linear",
+}
+"""Recipe -> what of the network it computes; all else is in FP32."""
+
+
+class Point(NamedTuple):
+    """A row of the table."""
+
+    model: str
+    kernel: str
+    text: str
+
+
+def points(models: Sequence[str]) -> Iterator[Point]:
+    """Yield every model with every kind of text and every kernel."""
+    for model in models:
+        for kind in reversed(KINDS):
+            yield from (Point(model, kernel, kind) for kernel in KERNELS)
+
+
+def recipe_of(point: Point, folder: Path) -> Recipe:
+    """Return the kernel with its defaults, calibrated on the model if it needs that."""
+    if point.kernel != "tender":
+        return Recipe.parse(point.kernel)
+    path = folder / f"{Path(point.model).name}.safetensors"
+    if not path.exists():
+        save_calibration(calibrate(point.model, GroupOptions(), PAGES), path)
+    return Recipe("tender", calibration=path)
+
+
+def quality(point: Point, folder: Path) -> QualityReport:
+    """Return what a kernel does to a model that reads a text."""
+    part = KERNELS[point.kernel]
+    recipe = recipe_of(point, folder)
+    attention, linear = (recipe, None) if part == "attention" else (None, recipe)
+    machine = MACHINES[part]
+    return evaluate(point.model, attention, {}, machine, point.text, WINDOW, WINDOW, linear=linear)
+
+
+def main(out: Path, models: Sequence[str]) -> None:
+    """Add the rows that the table does not hold yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    table = out / "models.csv"
+    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+    done = {tuple(row[name] for name in Point._fields) for row in rows}
+    for point in points([model for model in models if _is_there(model)]):
+        if tuple(point) not in done:
+            rows.append(_row(point, out))
+            print(rows[-1], flush=True)
+            pd.DataFrame(rows).to_csv(table, index=False)
+
+
+def _row(point: Point, out: Path) -> dict[str, Any]:
+    started = process_time()
+    found = quality(point, out).texts[0]
+    about = {"seconds": process_time() - started, "text_sha256": found.text_sha256}
+    return point._asdict() | measured(found) | about
+
+
+def _is_there(model: str) -> bool:
+    try:
+        find_model(model)
+    except AccelsimError as error:
+        print(f"left out: {error}")
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:] or list(RELEASES))
