@@ -19,13 +19,13 @@ from accelsim.quality.calibrated import Calibrated, warn_of_clipping
 from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.hook import KernelHook
 from accelsim.quality.linear import KernelLinear
-from accelsim.quality.losses import Losses
+from accelsim.quality.predictions import Predictions, compare_predictions
 from accelsim.quality.report import QualityReport, TextQuality
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
-from accelsim.workload.model.forward import PLAIN, Hooks, token_losses
+from accelsim.workload.model.forward import PLAIN, Hooks, final_states
 from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array
 from accelsim.workload.model.texts import DEFAULT_KIND, Sources, Text, read_texts
@@ -102,26 +102,27 @@ class _Passes:
         if chosen.linear is not None:
             self.linear = KernelLinear(chosen.linear, chosen.dtype, network.name)
 
-    def read(self, ids: Sequence[int]) -> tuple[Losses, Losses]:
-        """Predict all tokens of a window but the first; return losses with kernels and in FP32."""
-        fp32_losses = self._losses(ids, PLAIN)
+    def read(self, ids: Sequence[int]) -> Predictions:
+        """Predict all tokens of a window but the first, with kernels and in FP32."""
+        fp32_states = self._states(ids[:-1], PLAIN)
         hooks = Hooks(self.linear or PLAIN.linear, self.attention or PLAIN.attention)
         # A kernel may overflow its formats: what is not finite is counted, not warned about.
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._losses(ids, hooks), fp32_losses
+            states = self._states(ids[:-1], hooks)
+            return compare_predictions(self._weights, states, fp32_states, ids[1:])
 
     @property
     def nonfinite_outputs(self) -> int:
         """Elements of the kernels' outputs that are infinite or NaN."""
         return sum(hook.nonfinite_outputs for hook in (self.attention, self.linear) if hook)
 
-    def _losses(self, ids: Sequence[int], hooks: Hooks) -> Losses:
+    def _states(self, ids: Sequence[int], hooks: Hooks) -> Array:
         def attention(layer: int, q: Array, k: Array, v: Array) -> Array:
             output = hooks.attention(layer, q, k, v)
             self._advance()
             return output
 
-        return token_losses(self._weights, ids, Hooks(hooks.linear, attention))
+        return final_states(self._weights, ids, Hooks(hooks.linear, attention))
 
 
 def _quality(
@@ -129,12 +130,8 @@ def _quality(
 ) -> TextQuality:
     """Return what kernels do to the tokens of a text."""
     starts = range(0, len(ids) - 1, window)
-    losses, fp32_losses = zip(
-        *(passes.read(ids[start : start + window + 1]) for start in starts), strict=True
-    )
     return TextQuality.of(
-        np.concatenate(losses),
-        np.concatenate(fp32_losses),
+        [passes.read(ids[start : start + window + 1]) for start in starts],
         text=text.name,
         text_sha256=text.sha256,
         is_calibrated_on=calibrated.knows(text),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accelsim.numerics.formats import Format
-from accelsim.quality.losses import Quality, measured, spread
+from accelsim.quality.summary import Quality, measured, spread
 from accelsim.report.report import Report
 
 if TYPE_CHECKING:
