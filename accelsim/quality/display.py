@@ -45,10 +45,10 @@ def _text_row(text: "TextQuality") -> Iterator[str]:
     yield text.text
     yield _number(text.fp32_perplexity, ".4f")
     yield _number(text.perplexity, ".4f")
-    yield _with_error(change, "+.3%")
+    yield with_error(change, "+.3%")
     yield _error(change.token_se, "+.3%")
-    yield _with_error(text.greedy_agreement, ".2%")
-    yield _with_error(text.kl, ".2e")
+    yield with_error(text.greedy_agreement, ".2%")
+    yield with_error(text.kl, ".2e")
     yield "yes" if text.is_calibrated_on else "no"
     yield text.text_sha256[:16]
 
@@ -82,7 +82,7 @@ def _headline(report: "QualityReport") -> Iterator[Row]:
     if any(text.is_calibrated_on for text in report.texts):
         unseen = report.unseen
         name = "change on texts not calibrated on"
-        yield name, "-" if unseen is None else _with_error(unseen.perplexity_change, "+.3%")
+        yield name, "-" if unseen is None else with_error(unseen.perplexity_change, "+.3%")
     if len(report.texts) > 1:
         yield "spread over those texts", _number(report.spread, ".3%")
 
@@ -103,14 +103,14 @@ def _quality(report: "QualityReport") -> Iterator[Row]:
         ("KL divergence from FP32 in nats", report.kl, ".2e"),
         ("KL divergence of 99% is below", report.kl_p99, ".2e"),
     ):
-        yield name, _with_error(estimate, form)
+        yield name, with_error(estimate, form)
         if report.se_unit != "tokens":
             yield "its standard error by token", _error(estimate.token_se, form)
     yield "tokens without a finite loss", f"{report.nonfinite_losses:,}"
     yield "outputs not finite", f"{report.nonfinite_outputs:,}"
 
 
-def _with_error(estimate: "Estimate", form: str) -> str:
+def with_error(estimate: "Estimate", form: str) -> str:
     """Return a value and its standard error."""
     if estimate.value is None:
         return "-"

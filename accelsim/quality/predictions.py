@@ -21,10 +21,19 @@ class Predictions(NamedTuple):
     """Negative log likelihood with the kernels, nats."""
     fp32_losses: Values
     """The same in FP32."""
+    hits: Values
+    """1 where the most likely token is the one that came, else 0."""
+    fp32_hits: Values
+    """The same in FP32."""
     agrees: Values
     """1 where the most likely token is that of FP32, else 0."""
     kl: Values
     """KL divergence of the distribution with kernels from that of FP32, nats."""
+
+    @property
+    def changes(self) -> Values:
+        """Loss with the kernels minus the loss in FP32, nats."""
+        return self.losses - self.fp32_losses
 
 
 @one_blas_thread()
@@ -48,18 +57,21 @@ def compare_logits(logits: Array, fp32_logits: Array, targets: NDArray[np.int64]
     """Return what logits [tokens, vocabulary] predict, computed in float64.
 
     The divergence is sum p (ln p - ln q), p being FP32's. Where logits are not finite, the loss and
-    the divergence are not either, and the token does not agree.
+    the divergence are not either, and the token neither agrees nor hits.
     """
     chosen = targets[:, None]
     log_q, log_p = (_log_probabilities(each) for each in (logits, fp32_logits))
     losses, fp32_losses = (
         -np.take_along_axis(each, chosen, axis=1)[:, 0] for each in (log_q, log_p)
     )
-    agrees = np.isfinite(losses) & (logits.argmax(axis=1) == fp32_logits.argmax(axis=1))
+    greedy, fp32_greedy = (each.argmax(axis=1) for each in (logits, fp32_logits))
+    known = np.isfinite(losses)
+    matches = (known & (greedy == targets), fp32_greedy == targets, known & (greedy == fp32_greedy))
+    hits, fp32_hits, agrees = (each.astype(np.float64) for each in matches)
     log_q -= log_p
     # Not below zero but for rounding: sums of p and of q differ from one by 1e-16.
     kl = np.maximum(-np.sum(np.exp(log_p) * log_q, axis=1), 0)
-    return Predictions(losses, fp32_losses, agrees.astype(np.float64), kl)
+    return Predictions(losses, fp32_losses, hits, fp32_hits, agrees, kl)
 
 
 def _log_probabilities(logits: Array) -> Values:

@@ -50,16 +50,17 @@ class Quality:
     @classmethod
     def of(cls, windows: Sequence[Predictions], **others: object) -> Self:
         """Return what the windows of one text say."""
-        losses, fp32_losses, agrees, kl = (list(each) for each in zip(*windows, strict=True))
+        losses = [each.losses for each in windows]
+        fp32_losses = [each.fp32_losses for each in windows]
+        kl = [each.kl for each in windows]
         tokens = sum(map(len, losses))
         single = len(windows) == 1
-        changes = [ours - theirs for ours, theirs in zip(losses, fp32_losses, strict=True)]
         return cls(
             tokens=tokens,
             nll=mean_over_windows(losses).value,
             fp32_nll=mean_over_windows(fp32_losses).value,
-            nll_change=mean_over_windows(changes),
-            greedy_agreement=mean_over_windows(agrees),
+            nll_change=mean_over_windows([each.changes for each in windows]),
+            greedy_agreement=mean_over_windows([each.agrees for each in windows]),
             kl=mean_over_windows(kl),
             kl_p99=quantile_over_windows(kl, TAIL),
             se_unit="tokens" if single else "windows",

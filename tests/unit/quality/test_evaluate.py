@@ -220,6 +220,14 @@ def test_as_many_tokens_as_the_text_has(text):
     )
 
 
+@pytest.mark.parametrize(("content", "found"), [("", 0), ("ab", 2)])
+def test_a_text_with_next_to_nothing_in_it(text, content, found):
+    text.write_text(content)
+    assert message("smollm2", "flash", text=text) == (
+        f"text {text}: found {found} tokens, allowed: 3 or more, so that there are 2 to predict"
+    )
+
+
 def test_a_file_that_is_not_text(text):
     text.write_bytes(b"\xff")
     assert message("smollm2", "flash", text=text) == (
@@ -232,7 +240,7 @@ def test_too_little_memory_is_said(text, monkeypatch):
     def fails(*_):
         raise MemoryError("Unable to allocate 9 TiB")
 
-    monkeypatch.setattr("accelsim.quality.evaluate.final_states", fails)
+    monkeypatch.setattr("accelsim.quality.passes.final_states", fails)
     assert message("smollm2", "flash", text=text, tokens=8) == (
         "kernel flash: this computer has too little memory free (Unable to allocate 9 TiB); "
         "choose a smaller problem, or one without tensors"

@@ -35,6 +35,8 @@ def test_losses_and_divergence_are_those_of_the_definition(nearness):
         assert found.kl[row] > 0
         assert found.losses[row] == pytest.approx(-log(q[target]), rel=1e-13)
         assert found.fp32_losses[row] == pytest.approx(-log(p[target]), rel=1e-13)
+        assert found.hits[row] == (q.index(max(q)) == target)
+        assert found.fp32_hits[row] == (p.index(max(p)) == target)
         assert found.agrees[row] == (q.index(max(q)) == p.index(max(p)))
 
 
@@ -70,7 +72,9 @@ def test_the_divergence_is_never_below_zero_by_rounding():
 def test_another_greedy_token_does_not_agree():
     fp32 = np.float32([[1, 2, 0], [5, 1, 0]])
     ours = np.float32([[2, 1, 0], [3, 1, 0]])
-    assert compare_logits(ours, fp32, np.array([0, 0])).agrees.tolist() == [0.0, 1.0]
+    found = compare_logits(ours, fp32, np.array([0, 1]))
+    assert found.agrees.tolist() == [0.0, 1.0]
+    assert (found.hits.tolist(), found.fp32_hits.tolist()) == ([1.0, 0.0], [0.0, 0.0])
 
 
 @pytest.mark.parametrize("bad", [nan, inf])
@@ -80,6 +84,7 @@ def test_what_is_not_finite_neither_agrees_nor_has_a_divergence(bad):
     with np.errstate(invalid="ignore"):
         found = compare_logits(ours, fp32, np.array([0, 0]))
     assert found.agrees.tolist() == [0.0, 1.0]
+    assert found.hits.tolist() == [0.0, 0.0]
     assert np.isfinite(found.kl).tolist() == [False, True]
     assert np.isfinite(found.losses).tolist() == [False, True]
 
