@@ -1,15 +1,19 @@
 """`accelsim needle`: whether a real model with kernels in it finds what lies far back in a text."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, print_json, progress, results
+from accelsim.quality.search import Search
 
-if TYPE_CHECKING:
-    from accelsim.quality.needle import Search
+_DEFAULT = Search()
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ", ".join(map(str, values))
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,21 @@ class Planting:
     text: options.Texts = None
     length: Annotated[
         list[int] | None,
-        typer.Option(help="Tokens of a prompt; repeatable.", show_default="512 and 1024"),
+        typer.Option(
+            help="Tokens of a prompt; repeatable.", show_default=_listed(_DEFAULT.lengths)
+        ),
     ] = None
     depth: Annotated[
         list[float] | None,
         typer.Option(
-            help="Share of the text before the key; repeatable.", show_default="0.1, 0.5 and 0.9"
+            help="Share of the text before the key; repeatable.",
+            show_default=_listed(_DEFAULT.depths),
         ),
     ] = None
     trials: Annotated[
         int, typer.Option(help="Prompts of every length and depth from every text.")
-    ] = 4
-    seed: Annotated[int, typer.Option(help="Of the keys.")] = 0
+    ] = _DEFAULT.trials
+    seed: Annotated[int, typer.Option(help="Of the keys.")] = _DEFAULT.seed
 
 
 def needle(
@@ -52,7 +59,7 @@ def needle(
     chosen = options.parse_settings(settings)
     names = " and ".join(name for name in (kernel, linear) if name is not None)
     with progress(f"{names} in {model}: layers") as advance, compilation_noted():
-        from accelsim.quality.needle import Search, find_needles
+        from accelsim.quality.needle import find_needles
         from accelsim.workload.model.texts import DEFAULT_KIND
 
         report = find_needles(
@@ -61,7 +68,7 @@ def needle(
             chosen,
             machine,
             planting.text or [DEFAULT_KIND],
-            _search(planting, Search()),
+            _search(planting),
             linear=linear,
             progress=advance,
         )
@@ -71,8 +78,10 @@ def needle(
         results.print(report)
 
 
-def _search(planting: Planting, default: "Search") -> "Search":
-    lengths, depths = planting.length or default.lengths, planting.depth or default.depths
-    return default._replace(
-        lengths=tuple(lengths), depths=tuple(depths), trials=planting.trials, seed=planting.seed
+def _search(planting: Planting) -> Search:
+    return Search(
+        tuple(planting.length or _DEFAULT.lengths),
+        tuple(planting.depth or _DEFAULT.depths),
+        planting.trials,
+        planting.seed,
     )

@@ -20,6 +20,7 @@ from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.needle_report import NeedleReport, Retrieval
 from accelsim.quality.passes import Passes, Progress, ignored
 from accelsim.quality.predictions import Predictions
+from accelsim.quality.search import Search
 from accelsim.simulation import shortages_explained
 from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.texts import DEFAULT_KIND, Sources, Text, read_texts
@@ -30,19 +31,6 @@ _ANSWER = " {key}"
 _DIGITS = 5
 FEWEST_TRIALS = 2
 """One trial has no standard error."""
-
-
-class Search(NamedTuple):
-    """Where needles are planted."""
-
-    lengths: tuple[int, ...] = (512, 1024)
-    """Tokens of a prompt: text, needle and question."""
-    depths: tuple[float, ...] = (0.1, 0.5, 0.9)
-    """Share of the text that is before the needle."""
-    trials: int = 4
-    """Prompts of every length and depth from every text, each with pages and a key of its own."""
-    seed: int = 0
-    """Of the keys."""
 
 
 class _Prompt(NamedTuple):

@@ -11,10 +11,11 @@ from accelsim.errors import AccelsimError
 from accelsim.kernels import registry
 from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.quality import needle
-from accelsim.quality.needle import Search, find_needles
+from accelsim.quality.needle import find_needles
 from accelsim.quality.needle_display import needle_table
 from accelsim.quality.needle_report import Retrieval
 from accelsim.quality.predictions import Predictions
+from accelsim.quality.search import Search
 from accelsim.workload.model.forward import final_states
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.release import model_path
