@@ -97,6 +97,18 @@ def decoder_layer(
     return x + block.normed(block.ffn(x), "post_ffn")
 
 
+def final_states(weights: LlamaWeights, token_ids: Sequence[int], hooks: Hooks = PLAIN) -> Array:
+    """Return what the output projection takes in, [tokens, hidden]."""
+    states = hidden_states(weights, token_ids, hooks)
+    return rms_norm(states, weights.final_norm, weights.config.norm_epsilon)
+
+
+def logits_of(weights: LlamaWeights, states: Array) -> Array:
+    """Return the logits [tokens, vocabulary] of final states; the caller holds one BLAS thread."""
+    logits: Array = states @ weights.head.T
+    return logits
+
+
 @one_blas_thread()
 def token_losses(
     weights: LlamaWeights, token_ids: Sequence[int], hooks: Hooks = PLAIN
@@ -106,15 +118,14 @@ def token_losses(
     The perplexity of the text is exp(mean). Logits are made for a few rows at a time: all of
     them would take tokens x vocabulary x 4 bytes.
     """
-    states = hidden_states(weights, token_ids[:-1], hooks)
-    states = rms_norm(states, weights.final_norm, weights.config.norm_epsilon)
+    states = final_states(weights, token_ids[:-1], hooks)
     targets = np.asarray(token_ids[1:])
     losses = np.empty(len(targets))
     for start in range(0, len(targets), _LOGIT_ROWS):
         rows = slice(start, start + _LOGIT_ROWS)
-        logits = states[rows] @ weights.head.T
+        logits = logits_of(weights, states[rows])
         chosen = np.take_along_axis(logits, targets[rows, None], axis=1)[:, 0]
-        losses[rows] = _log_sum_exp(logits) - chosen
+        losses[rows] = log_sum_exp(logits) - chosen
     return losses
 
 
@@ -186,7 +197,8 @@ def _gelu(x: Array) -> Array:
 _ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"silu": _silu, "gelu": _gelu}
 
 
-def _log_sum_exp(logits: Array) -> NDArray[np.float64]:
+def log_sum_exp(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return ln sum exp of every row; exponentials in the precision of the logits."""
     peak = logits.max(axis=-1, keepdims=True)
     total = np.exp(logits - peak).sum(axis=-1, dtype=np.float64)
     result: NDArray[np.float64] = peak[:, 0] + np.log(total)

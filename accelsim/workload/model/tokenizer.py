@@ -38,6 +38,11 @@ class Tokenizer:
         ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
         return ids
 
+    @property
+    def opening_tokens(self) -> int:
+        """How many tokens open every text."""
+        return len(self._opening)
+
     def opened(self, ids: Sequence[int]) -> list[int]:
         """Return as many ids, with the tokens that open every text before them."""
         return [*self._opening, *ids][: len(ids)]
