@@ -20,7 +20,6 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
@@ -175,8 +174,7 @@ def _choice(
 ) -> Choice:
     """Return the best tiling of one height: that of one product with as many whole row blocks.
 
-    Its estimate takes B for one matrix, which an L2 may keep; those of all experts come at least
-    once from the HBM.
+    Each band of tile rows has the matrix of an expert.
     """
     blocks = row_blocks(problem, height)
     whole = GemmProblem(
@@ -190,9 +188,7 @@ def _choice(
     own = parameters.model_dump(exclude={"tile_m"})
     swizzle = max(1, round(blocks / len(problem.used)))
     asked = GemmParameters(tile_m=height, splits=1, swizzle=swizzle, **own)
-    choice = choose_tiles(whole, machine, asked, GroupedGemm.name)
-    least = problem.compulsory_bytes / sustained_bytes_per_cycle(machine) + miss_cycles(machine)
-    return choice._replace(cycles=max(choice.cycles, least))
+    return choose_tiles(whole, machine, asked, GroupedGemm.name, True)
 
 
 def _stacked(matrices: Array, is_transposed: bool) -> Array:
