@@ -124,6 +124,13 @@ def fitting_again(
     return _declared(declare, known, len(sizes)).fits(machine, sizes)
 
 
+def bytes_again(
+    declare: Callable[..., object], known: tuple[Any, ...], *sizes: Any
+) -> dict[Memory, Any]:
+    """Return the bytes of the same in each memory."""
+    return _declared(declare, known, len(sizes)).used_bytes(sizes)
+
+
 @lru_cache(256)
 def _declared(declare: Callable[..., object], known: tuple[Any, ...], num_sizes: int) -> Footprint:
     footprint = Footprint()

@@ -8,11 +8,13 @@ import numpy as np
 from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.estimate import Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.tiles import (
+    SUM_BYTES,
     BufferSize,
     Choice,
     Tiles,
@@ -20,14 +22,12 @@ from accelsim.kernels.linear.tiles import (
     candidates,
     check_packing,
     even_ranges,
-    fits,
-    fitting,
     too_large,
-    with_ranges,
-    with_stages,
     with_two_accumulators,
 )
+from accelsim.kernels.tiling import capacity_bytes
 from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 
@@ -77,12 +77,17 @@ def formats_of(
     return problem.dtype, accumulator, parameters.output_format or problem.output_dtype
 
 
-def buffers_of(tiles: Tiles, formats: Sequence[Format], b_layout: str) -> list[BufferSize]:
-    """Return the buffers of a tiling; formats: of operands, accumulator and output."""
+def buffers_of(
+    tiles: Tiles, formats: Sequence[Format], b_layout: str, merged: Any = None
+) -> list[BufferSize]:
+    """Return the buffers of a tiling; formats: of operands, accumulator and output.
+
+    merged: rows of a work item of the second phase, where they are known.
+    """
     operand, accumulator, output = formats
     b_shape = (tiles.k, tiles.n) if b_layout == "kn" else (tiles.n, tiles.k)
     is_whole, is_split = 1 * (tiles.splits == 1), 1 * (tiles.splits > 1)
-    rows = merged_rows(tiles)
+    rows = merged_rows(tiles) if merged is None else merged
     sizes = [
         BufferSize("a", tiles.m, tiles.k, operand, tiles.stages),
         BufferSize("b", *b_shape, operand, tiles.stages),
@@ -111,11 +116,16 @@ def check_tiles(
 
 @remembered
 def choose_tiles(
-    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters, kernel: str = "gemm"
+    problem: GemmProblem,
+    machine: MachineSpec,
+    parameters: GemmParameters,
+    kernel: str = "gemm",
+    is_grouped: bool = False,
 ) -> Choice:
     """Return the tiling of the lowest estimated time among those asked for that fit.
 
-    Raises DoesNotFitError, which names the kernel.
+    is_grouped: each band of `swizzle` tile rows has a B of its own. Raises DoesNotFitError, which
+    names the kernel.
     """
     name = f"{kernel} on {problem.name}"
     machine.cube_for(name)
@@ -131,31 +141,51 @@ def choose_tiles(
             (tiles.m * side_bytes, tiles.n * side_bytes),
         )
 
-    work = Work(problem, machine, step, formats[2].bits, parameters.b_layout == "nk")
-    tiles = _fitting(name, problem, machine, parameters)
-    return choose(work, tiles, can_reorder=parameters.swizzle is None)
+    b_is_transposed = parameters.b_layout == "nk"
+    work = Work(problem, machine, step, formats[2].bits, b_is_transposed, is_grouped)
+    return choose(work, *_fitting(name, problem, machine, parameters))
 
 
 def _fitting(
     name: str, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
-) -> Tiles:
-    """Return the tilings to choose from."""
-    tiles = candidates(problem, parameters.tile, parameters.tile_sizes)
-    tiles = with_two_accumulators(tiles, machine)._replace(swizzle=parameters.swizzle or 1)
-    steps = ceil_div(problem.k, tiles.k)
-    splits = parameters.splits
-    if isinstance(splits, int):
-        tiles = tiles._replace(splits=even_ranges(splits, steps))
-    formats = formats_of(problem, parameters)
+) -> tuple[Tiles, Slots]:
+    """Return the tilings to choose from, and how many slots they may have."""
+    tiles = with_two_accumulators(
+        candidates(problem, parameters.tile, parameters.tile_sizes), machine
+    )
+    splits, swizzle = 0, parameters.swizzle or (0 if machine.l2 else 1)
+    if isinstance(parameters.splits, int):
+        splits = even_ranges(parameters.splits, ceil_div(problem.k, tiles.k))
+    tiles = tiles._replace(splits=splits, swizzle=swizzle)
+    known = formats_of(problem, parameters), parameters.b_layout
 
-    def buffers(tiles: Tiles) -> list[BufferSize]:
-        return buffers_of(tiles, formats, parameters.b_layout)
+    def used_bytes(stages: int, splits: int) -> Any:
+        sizes = tiles.m, tiles.n, tiles.k, merged_rows(tiles)
+        return bytes_again(_declare, (*known, stages, splits), *sizes)["scratchpad"]
 
-    stages = (parameters.stages,) if parameters.stages else _STAGES
-    found = with_stages(tiles, problem, stages, lambda each: fits(machine, buffers(each)))
-    if not len(found.m):
-        raise too_large(name, machine, buffers(tiles.at(-1)._replace(stages=stages[-1])))
-    if isinstance(splits, int):
-        return found
-    ranged = with_ranges(found, problem, machine.cores)
-    return ranged if np.all(ranged.splits == 1) else fitting(name, machine, ranged, buffers)
+    most, fewest = (parameters.stages,) * 2 if parameters.stages else (_STAGES[0], _STAGES[-1])
+    beside, ranged = used_bytes(0, 1), used_bytes(0, 2)
+    slots = Slots(most, fewest, used_bytes(1, 1) - beside, beside, ranged)
+    least = fewest * slots.slot_bytes + np.where(splits > 1, ranged, beside)
+    fits = least <= capacity_bytes(machine, "scratchpad")
+    fits &= tiles.m * tiles.n * SUM_BYTES <= capacity_bytes(machine, "accumulator")
+    kept = np.flatnonzero(fits)
+    if not len(kept):
+        smallest = tiles._replace(stages=fewest, splits=np.maximum(splits, 1)).at(-1)
+        raise too_large(name, machine, buffers_of(smallest, *known))
+    return tiles.at(kept), Slots(most, fewest, *(each[kept] for each in slots[2:]))
+
+
+def _declare(
+    builder: ProgramBuilder,
+    formats: Sequence[Format],
+    b_layout: str,
+    stages: int,
+    splits: int,
+    *sizes: Any,
+) -> None:
+    """Declare the buffers of tiles of m, n and k, and of a row block of the second phase."""
+    m, n, k, merged = sizes
+    tiles = Tiles(m, n, k, 1, stages, splits)
+    for name, rows, cols, fmt, slots, memory in buffers_of(tiles, formats, b_layout, merged):
+        builder.buffer(name, rows, cols, fmt, slots=slots, memory=memory)

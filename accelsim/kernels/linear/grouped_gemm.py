@@ -18,7 +18,6 @@ import numpy as np
 from accelsim.config.spec import MAX_SIZE
 from accelsim.kernels import language as al
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
@@ -170,8 +169,7 @@ def _choice(
 ) -> Choice:
     """Return the best tiling of one height: that of one product with as many whole row blocks.
 
-    Its estimate takes B for one matrix, which an L2 may keep; those of all experts come at least
-    once from the HBM.
+    Each band of tile rows has the matrix of an expert.
     """
     blocks = row_blocks(problem, height)
     whole = al.GemmProblem(
@@ -185,9 +183,7 @@ def _choice(
     own = parameters.model_dump(exclude={"tile_m"})
     swizzle = max(1, round(blocks / len(problem.used)))
     asked = GemmParameters(tile_m=height, splits=1, swizzle=swizzle, **own)
-    choice = choose_tiles(whole, machine, asked, GroupedGemm.name)
-    least = problem.compulsory_bytes / sustained_bytes_per_cycle(machine) + miss_cycles(machine)
-    return choice._replace(cycles=max(choice.cycles, least))
+    return choose_tiles(whole, machine, asked, GroupedGemm.name, True)
 
 
 def _stacked(matrices: al.Array, is_transposed: bool) -> al.Array:

@@ -32,8 +32,6 @@ _WARP_GROUP_COLS = np.arange(8, 256 + 1, 8)
 """The sides of a tile of wgmma.m64nNk16 and its kin, N from 8 to 256 by 8 (PTX ISA 8.0)."""
 _INDIFFERENCE = 0.005
 """Estimates that differ by less are taken for equal."""
-_SPLITS = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128])
-_FEW_STEPS = 4
 _BEYOND = 2**31
 """More than the side of any tile."""
 
@@ -117,52 +115,6 @@ def with_two_accumulators(tiles: Tiles, machine: MachineSpec) -> Tiles:
     """Return the tilings with an accumulator that is double-buffered where that fits."""
     room = capacity_bytes(machine, "accumulator")
     return tiles._replace(acc_slots=np.where(2 * tiles.m * tiles.n * SUM_BYTES <= room, 2, 1))
-
-
-def with_stages(
-    tiles: Tiles, problem: GemmProblem, stages: Sequence[int], fits: Callable[[Tiles], Any]
-) -> Tiles:
-    """Return the tilings that fit with the most stages, and fewer where k has but a few steps.
-
-    stages: the most first. Their number matters beside that of the steps, for each item begins
-    again with the first slot.
-    """
-    steps = ceil_div(problem.k, tiles.k)
-    numbers = np.array(stages)[:, None]
-    # Slots beyond the number of steps would stay empty.
-    fitting = fits(tiles._replace(stages=numbers)) & (numbers <= np.maximum(steps, stages[-1]))
-    is_deepest = np.cumsum(fitting, axis=0) == 1
-    number, own = np.nonzero(fitting & (is_deepest | (steps <= _FEW_STEPS)))
-    return tiles.at(own)._replace(stages=numbers[number, 0])
-
-
-def _joined(parts: Sequence[Tiles]) -> Tiles:
-    fields = zip(*parts, strict=True)
-    return Tiles(
-        *(np.concatenate(each) if isinstance(each[0], np.ndarray) else each[0] for each in fields)
-    )
-
-
-def with_ranges(tiles: Tiles, problem: GemmProblem, cores: int) -> Tiles:
-    """Return the tilings with ranges of k as well, where cores want for tiles of C.
-
-    More ranges than two waves of work items would only add sums to merge.
-    """
-    steps: Any = ceil_div(problem.k, tiles.k)
-    items: Any = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-    whole = tiles._replace(splits=np.ones_like(items))
-    few = np.flatnonzero(items < cores)
-    if not len(few):
-        return whole
-    steps, items = steps[few], items[few]
-    tried = np.broadcast_to(_SPLITS[:, None], (len(_SPLITS), len(few)))
-    filling = even_ranges(np.minimum(cores // items, steps), steps)
-    is_new = (tried * items <= 2 * cores) & (tried != filling)
-    is_new &= even_ranges(tried, steps) == tried
-    tried = np.concatenate([tried, filling[None]])
-    splits = np.where(np.concatenate([is_new, filling[None] > 1]), tried, 0)
-    row, own = np.nonzero(splits)
-    return _joined([whole, tiles.at(few[own])._replace(splits=splits[row, own])])
 
 
 def even_ranges(splits: Any, steps: Any) -> Any:
@@ -253,12 +205,6 @@ def declare(builder: ProgramBuilder, sizes: Sequence[BufferSize]) -> dict[str, B
         name: builder.buffer(name, int(rows), int(cols), fmt, slots=int(slots), memory=memory)
         for name, rows, cols, fmt, slots, memory in sizes
     }
-
-
-def fastest(tiles: Tiles, cost: Cost) -> Choice:
-    """Return the tiling that `fastest_of` names."""
-    best = fastest_of(cost)
-    return Choice(Tiles(*(int(each) for each in tiles.at(best))), float(cost.cycles[best]))
 
 
 def fastest_of(cost: Cost) -> Any:
