@@ -173,6 +173,16 @@ class _Keys:
         self._read.update(keys)
         return next((self._values[key] for key in keys if self._values.get(key) is not None), None)
 
+    def mapping(self, *keys: str) -> Mapping[str, Any]:
+        """Return the mapping under the first of several spellings, or an empty one."""
+        return self.checked_mapping(keys[0], self.any_of(*keys))
+
+    def checked_mapping(self, key: str, value: object) -> Mapping[str, Any]:
+        """Return a value that must be a mapping or null; raise WorkloadError."""
+        if value is not None and not isinstance(value, dict):
+            raise self.mistake(key, value, "a mapping")
+        return value or {}
+
     def mistake(self, key: str, value: object, allowed: str) -> WorkloadError:
         return WorkloadError(f"{self.path}: '{key}' is {value}, allowed: {allowed}")
 
@@ -189,7 +199,7 @@ def _read_config(keys: _Keys) -> LlamaConfig:
     family = keys.family
     head_dim = keys.size("head_dim", -(-hidden // q_heads))
     activation = keys.any_of("hidden_activation", "hidden_act")
-    if _ACTIVATIONS.get(activation) != family.activation:
+    if _ACTIVATIONS.get(str(activation)) != family.activation:
         allowed = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}[family.activation]
         raise keys.mistake("hidden_act", activation, allowed)
     scale = keys.any_of("query_pre_attn_scalar")
@@ -237,23 +247,25 @@ def _read_context(keys: _Keys) -> int:
 def _read_frequencies(keys: _Keys, config: LlamaConfig) -> tuple[Frequencies, ...]:
     """Return the RoPE frequencies of every layer."""
     is_gemma = keys.family is GEMMA3
-    whole = keys.any_of("rope_parameters", "rope_scaling") or {}
-    ropes = whole if {"full_attention", "sliding_attention"} & set(whole) else {}
-    full, sliding = ropes.get("full_attention", whole), ropes.get("sliding_attention", {})
+    whole = keys.mapping("rope_parameters", "rope_scaling")
+    full, sliding = whole, {}
+    if {"full_attention", "sliding_attention"} & set(whole):
+        full, sliding = whole.get("full_attention"), whole.get("sliding_attention")
     base = keys.constant("rope_theta", 1e6 if is_gemma else 1e4)
-    own = _frequencies(keys, config.head_dim, base, full)
+    own = _Rope(keys, full).frequencies(config.head_dim, base)
     if not is_gemma:
         return (own,) * config.layers
     base = keys.constant("rope_local_base_freq", 1e4)
-    local = _frequencies(keys, config.head_dim, base, sliding)
+    local = _Rope(keys, sliding).frequencies(config.head_dim, base)
     return tuple(own if is_full else local for is_full in _full_layers(keys, config.layers))
 
 
 def _full_layers(keys: _Keys, layers: int) -> list[bool]:
     """Return which layers see all tokens."""
-    every = keys.any_of("sliding_window_pattern", "_sliding_window_pattern")
-    every = every or keys.family.global_layer_every
     kinds = keys.any_of("layer_types")
+    every = keys.family.global_layer_every
+    for spelling in ("_sliding_window_pattern", "sliding_window_pattern"):
+        every = keys.size(spelling, every)
     if kinds is None:
         return [layer % every == every - 1 for layer in range(layers)]
     if not isinstance(kinds, list) or len(kinds) != layers:
@@ -261,28 +273,39 @@ def _full_layers(keys: _Keys, layers: int) -> list[bool]:
     return [kind == "full_attention" for kind in kinds]
 
 
-def _frequencies(keys: _Keys, head_dim: int, base: float, rope: Mapping[str, Any]) -> Frequencies:
-    """Return the frequencies that a description of RoPE stands for, with `base` if it has none."""
-    refuse_others(keys.path, "RoPE key", set(rope), _ROPE_KEYS)
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    try:
-        plain = rope_frequencies(head_dim, float(rope.get("rope_theta", base)))
+class _Rope:
+    """A description of RoPE in config.json, which may lack everything."""
+
+    def __init__(self, keys: _Keys, values: object) -> None:
+        self._keys = keys
+        self._values = keys.checked_mapping("rope_parameters", values)
+        refuse_others(keys.path, "RoPE key", set(self._values), _ROPE_KEYS)
+
+    def frequencies(self, head_dim: int, base: float) -> Frequencies:
+        """Return the frequencies of a head; `base` is for a description that has none."""
+        kind = self._values.get("rope_type", self._values.get("type", "default"))
+        plain = rope_frequencies(head_dim, self._number("rope_theta", base))
         match kind:
             case "default":
                 return plain
             case "linear":
-                return plain / float(rope["factor"])
+                return plain / self._number("factor")
             case "llama3":
-                return stretched_by_parts(
-                    plain,
-                    float(rope["factor"]),
-                    float(rope["low_freq_factor"]),
-                    float(rope["high_freq_factor"]),
-                    int(rope["original_max_position_embeddings"]),
-                )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise WorkloadError(f"{keys.path}: RoPE of type {kind} lacks a number: {error}") from error
-    raise keys.mistake("rope_type", kind, "default, linear, llama3")
+                return self._stretched(plain)
+        raise self._keys.mistake("rope_type", kind, "default, linear, llama3")
+
+    def _stretched(self, plain: Frequencies) -> Frequencies:
+        low, high = self._number("low_freq_factor"), self._number("high_freq_factor")
+        if low >= high:
+            raise self._keys.mistake("low_freq_factor", low, f"below high_freq_factor, {high}")
+        context = self._number("original_max_position_embeddings")
+        return stretched_by_parts(plain, self._number("factor"), low, high, context)
+
+    def _number(self, key: str, default: float | None = None) -> float:
+        value = self._values.get(key, default)
+        if type(value) not in (int, float) or not 0 < value < inf:
+            raise self._keys.mistake(key, value, "a number above 0, finite")
+        return float(value)
 
 
 class _Shards:

@@ -173,7 +173,12 @@ def _read_frequencies(keys: _Keys, config: LlamaConfig) -> tuple[Frequencies, ..
     if scaling == "linear":
         own = own / keys.constant("rope.scaling.factor")
     if _DIVISORS in keys.file.names():
-        own = own / keys.file.read(_DIVISORS, own.shape).astype(np.float64)
+        divisors = keys.file.read(_DIVISORS, own.shape).astype(np.float64)
+        if divisors.min() <= 0:
+            raise WorkloadError(
+                f"{keys.file.path}: tensor '{_DIVISORS}' holds {divisors.min():g}, allowed: above 0"
+            )
+        own = own / divisors
     every = config.family.global_layer_every
     if every == 1:
         return (own,) * config.layers

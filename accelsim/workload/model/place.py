@@ -59,8 +59,9 @@ def find_model(model: str, folder: Path = Path()) -> ModelPlace:
 
 def _existing(model: str, folder: Path) -> Path:
     for start in (folder, Path.cwd()):
-        if model and os.path.exists(start / model):  # unlike Path.exists, never raises
-            return (start / model).resolve()
+        path = str(start / model)
+        if model and (os.path.isfile(path) or os.path.isdir(path)):  # no pipe, no device
+            return Path(path).resolve()
     raise UnknownNameError(
         f"unknown model '{model}'{did_you_mean(model, RELEASES)}; known: "
         f"{', '.join(sorted(RELEASES))}, or the path of a GGUF file or of a folder with config.json"

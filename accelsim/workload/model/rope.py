@@ -19,7 +19,7 @@ def rope_frequencies(head_dim: int, base: float) -> Frequencies:
 
 
 def stretched_by_parts(
-    frequencies: Frequencies, factor: float, low: float, high: float, context: int
+    frequencies: Frequencies, factor: float, low: float, high: float, context: float
 ) -> Frequencies:
     """Return the frequencies of Llama 3.1, which reads more tokens than the `context` of Llama 3.
 

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from accelsim.errors import ShortageError, WorkloadError
@@ -61,7 +63,18 @@ def refused(folder):
         (
             "llama",
             {"rope_scaling": {"type": "linear"}},
-            "RoPE of type linear lacks a number: 'factor'",
+            "'factor' is None, allowed: a number above 0, finite",
+        ),
+        (
+            "llama_long",
+            {"rope_scaling": CONFIGS["llama_long"]["rope_scaling"] | {"low_freq_factor": 4}},
+            "'low_freq_factor' is 4.0, allowed: below high_freq_factor, 4.0",
+        ),
+        ("llama", {"rope_scaling": [1]}, "'rope_parameters' is [1], allowed: a mapping"),
+        (
+            "gemma3",
+            {"rope_parameters": {"full_attention": {}, "sliding_attention": 3}},
+            "'rope_parameters' is 3, allowed: a mapping",
         ),
         (
             "llama",
@@ -86,6 +99,38 @@ def test_config(case, changes, message, tmp_path):
     config = CONFIGS[case] | changes
     folder = write_folder(tmp_path / "x", config, tensors_of(CONFIGS[case]))
     assert refused(folder) == f"config.json: {message}"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 70) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=3,
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(case=st.sampled_from(sorted(CONFIGS)), data=st.data())
+def test_any_value_of_any_key_is_read_or_reported_but_never_crashes(case, data, tmp_path):
+    folder = tmp_path / case
+    if not folder.exists():
+        write_folder(folder, CONFIGS[case], tensors_of(CONFIGS[case]))
+    key = data.draw(st.sampled_from(sorted(CONFIGS[case])))
+    inner = CONFIGS[case][key]
+    value = data.draw(JSON)
+    if isinstance(inner, dict) and data.draw(st.booleans()):
+        value = inner | {data.draw(st.sampled_from(sorted(inner))): value}
+    (folder / "config.json").write_text(json.dumps(CONFIGS[case] | {key: value}))
+    report = str(folder)
+    try:
+        read_checkpoint(folder)
+    except WorkloadError as error:
+        report = str(error)
+    assert str(folder) in report
 
 
 def test_a_config_that_is_no_object(tmp_path):

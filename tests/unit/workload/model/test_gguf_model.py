@@ -142,3 +142,8 @@ def test_the_writer_knows_every_format_that_is_read():
 
     names = {number: gguf.GGMLQuantizationType(number).name for number in READABLE_TYPES}
     assert names == READABLE_TYPES
+
+
+def test_frequencies_are_not_divided_by_nothing(tiny, tmp_path):
+    tiny.tensors["rope_freqs.weight"] = np.arange(8, dtype=np.float32)
+    assert message(tiny, tmp_path) == "tensor 'rope_freqs.weight' holds 0, allowed: above 0"
