@@ -125,7 +125,7 @@ def token_losses(
         rows = slice(start, start + _LOGIT_ROWS)
         logits = logits_of(weights, states[rows])
         chosen = np.take_along_axis(logits, targets[rows, None], axis=1)[:, 0]
-        losses[rows] = log_sum_exp(logits) - chosen
+        losses[rows] = _log_sum_exp(logits) - chosen
     return losses
 
 
@@ -197,8 +197,7 @@ def _gelu(x: Array) -> Array:
 _ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"silu": _silu, "gelu": _gelu}
 
 
-def log_sum_exp(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return ln sum exp of every row; exponentials in the precision of the logits."""
+def _log_sum_exp(logits: Array) -> NDArray[np.float64]:
     peak = logits.max(axis=-1, keepdims=True)
     total = np.exp(logits - peak).sum(axis=-1, dtype=np.float64)
     result: NDArray[np.float64] = peak[:, 0] + np.log(total)

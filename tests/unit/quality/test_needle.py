@@ -223,3 +223,20 @@ def test_a_text_that_is_too_short(text, short_pieces):
 
 def test_without_a_kernel(text):
     assert message(text, SEARCH, kernel=None).startswith("found no kernel; allowed: --kernel")
+
+
+@pytest.mark.slow
+def test_the_real_model_finds_what_its_attention_sees_and_loses_what_it_does_not():
+    try:
+        model_path("smollm2")
+    except AccelsimError as missing:
+        pytest.skip(str(missing))
+    search = Search(lengths=(256,), depths=(0.1,), trials=2)
+    exact, near = (
+        find_needles("smollm2", kernel, None, "ascend-910b", "novel", search).total
+        for kernel in ("flash(precision=fp16)", "window(window=64, sinks=4)")
+    )
+    assert exact.fp32_found == exact.found == 2
+    # The key lies some 200 tokens before the question, which sees 64 and the first 4.
+    assert (near.fp32_found, near.found) == (2, 0)
+    assert near.nll_change.value > 1
