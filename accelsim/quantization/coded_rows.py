@@ -32,8 +32,8 @@ class CodedRows(NamedTuple):
     def values(self) -> NDArray[np.float64]:
         """What the codes stand for [rows, channels], channels scaled by their groups."""
         run = self.codes.shape[1] // self.scale.shape[1]
-        values: NDArray[np.float64] = self.codes * np.repeat(self.scale, run, axis=1)
-        return values
+        steps: Scales = np.repeat(self.scale, run, axis=1)
+        return self.codes * steps
 
 
 def coded_rows(scaled: Values, factors: Values, bits: int, candidates: int = 1) -> CodedRows:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.coded import CodedHeads
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
 from accelsim.kernels.attention.flash.online_softmax import (
     add_values,
@@ -89,14 +90,17 @@ class Flash(Kernel):
         tensors: AttentionTensors | None,
     ) -> tuple[Program, Array | None]:
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
-        formats = formats_of(problem, machine, parameters.precision)
+        form = parameters.form
+        formats = formats_of(problem, machine, parameters.precision, form)
         tiles = flash_tiles(problem, machine, parameters)
         tile_q, tile_k, query_tiles, fold, _ = tiles
         declare: Any = allocate_turns if query_tiles == 2 else allocate
         builder = ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
-        hbm = declare_operands(builder, problem, tensors)
+        hbm = declare_operands(builder, problem, tensors, is_coded=form is not None)
+        coded = form and CodedHeads.placed(builder, problem, form, tensors)
         buffers = declare(builder, problem.widths, formats, tile_q, tile_k)
         own = buffers if query_tiles == 2 else (buffers,)
+        own = [coded.with_coder(builder, each) for each in own] if coded else own
         asked = {"fold": fold, "scale_query": parameters.scale_at == "query"}
         scales = scales_of(tensors)
         layouts = [layout_of(problem, formats, hbm, each, **asked, scales=scales) for each in own]
@@ -104,7 +108,8 @@ class Flash(Kernel):
         blocks = blocks_in_order(problem, query_tiles * tile_q, fold=fold, by_head=by_head)
         kernel = flash_turns if query_tiles == 2 else flash
         program = builder.record(kernel, len(blocks), blocks, *layouts)
-        return program.with_parameters(**tiles.parameters), hbm.o.data
+        output = coded.values(builder.data) if coded and tensors else hbm.o.data
+        return program.with_parameters(**tiles.parameters), output
 
     @classmethod
     def estimated_cycles(

@@ -5,6 +5,7 @@ products, weights times values and then queries times the next keys, while the o
 softmax. Both share the loads of keys and values. The sums of each are those of one tile alone.
 """
 
+from accelsim.kernels.attention.coded import allocate_output
 from accelsim.kernels.attention.flash.items import rows_of_block
 from accelsim.kernels.attention.flash.online_softmax import (
     add_to_output,
@@ -68,9 +69,7 @@ def _allocate_turn(
         "weights": x if formats.weights == vector else own("weights", tile_k, formats.weights),
         "product": own("product", widths.value, vector),
         "output": output,
-        "stored": output
-        if formats.output == vector
-        else own("stored", widths.value, formats.output),
+        **allocate_output(builder, formats, output, (tile_q, widths.value), prefix),
         "row_max": own("row_max", 1, vector, 2),
         "row_sum": own("row_sum", 1, vector),
         "tile_sum": own("tile_sum", 1, vector),

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.coded import CodedHeads, allocate_output, check_coded
 from accelsim.kernels.attention.flash.online_softmax import (
     add_to_output,
     exponentials,
@@ -205,7 +206,8 @@ class IntFlash(Kernel):
 
         Warns of sums that may not fit.
         """
-        name = f"{cls.name} on {problem.name}"
+        name, form = f"{cls.name} on {problem.name}", parameters.form
+        check_coded(name, problem, form, Format.FP32)
         accumulator, plan = accumulator_of(name, machine), Plan.of(problem, parameters, tensors)
 
         def allocate(builder: ProgramBuilder, sizes: tuple[int, ...]) -> tuple[Buffers, ...]:
@@ -217,6 +219,8 @@ class IntFlash(Kernel):
         builder = ProgramBuilder(name, with_numbers=tensors is not None)
         coding_buffers, own_buffers, buffers = allocate(builder, (tile_q, tile_k))
         hbm, scales, coding = declare(builder, plan, coding_buffers)
+        coded = form and CodedHeads.placed(builder, problem, form, tensors)
+        buffers = coded.with_coder(builder, buffers) if coded else buffers
         own = _integers(plan, tile_q, accumulator, scales, own_buffers)
         layout = layout_of(problem, step_formats(problem.dtype, "fp32"), hbm, buffers)
         attention = Loop(int_flash, len(own.row_tiles) * plan.heads, (own, layout))
@@ -226,7 +230,8 @@ class IntFlash(Kernel):
             "accumulator_bound_bits": log2(largest),
         }
         program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
-        return replace(program, statistics=statistics), hbm.o.data
+        output = coded.values(builder.data) if coded and tensors else hbm.o.data
+        return replace(program, statistics=statistics), output
 
     @classmethod
     def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
@@ -274,7 +279,8 @@ def _allocate(
 
     Returns those of `Integers` and those of the layout of `online_softmax`.
     """
-    dim, stored = plan.problem.head_dim, plan.problem.output_dtype
+    dim = plan.problem.head_dim
+    formats = step_formats(plan.problem.dtype, "fp32", coded=plan.parameters.form)
     fp32, int32 = Format.FP32, Format.INT32
     code, weight = plan.parameters.code_format, plan.parameters.weight_format
 
@@ -303,7 +309,7 @@ def _allocate(
         "sums": rows("sums", dim, int32),
         "product": rows("product", dim),
         "output": output,
-        "stored": output if stored == fp32 else rows("stored", dim, stored),
+        **allocate_output(builder, formats, output, (tile_q, dim)),
         "row_max": rows("row_max", 1, slots=2),
         "row_sum": rows("row_sum", 1),
         "tile_sum": rows("tile_sum", 1),
