@@ -111,8 +111,9 @@ class Coding(NamedTuple):
         place, fp32 = partial(input_tensor, builder, self.plan.known), Format.FP32
         chunks, code = len(scheme.spans), self.parameters.formats[0]
         if not buffers:
-            codes = place("x_codes", m, k, code)
-            row_scale = place("x_scale", m, 1, fp32) if scheme.is_dynamic else None
+            runs = k // scheme.run if scheme.run else 1
+            codes = place("x_codes", m, k, Format.INT8 if scheme.run else code)
+            row_scale = place("x_scale", m, runs, fp32) if scheme.is_dynamic else None
             return Coded(codes, row_scale, [], None)
         tiles = row_tiles(scheme.spans, self.tile_rows)
         hbm = {

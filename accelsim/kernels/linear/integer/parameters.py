@@ -57,8 +57,26 @@ class QuantizedParameters(Spec):
         """Formats of the codes of X and W."""
         return CODE_FORMATS[self.activation_bits], CODE_FORMATS[self.weight_bits]
 
+    @property
+    def run(self) -> int:
+        """Channels of a row of X that share a scale; 0: all of them."""
+        return 0
 
-class GroupedParameters(RotationParameters, QuantizedParameters):
+
+class CodedInput(QuantizedParameters):
+    """Choices of the linears that read rows that their producer has coded."""
+
+    input_run: Size | None = None
+    """Channels of a row of quantized X that share a scale, such as those of a head, in codes of 8
+    bits; absent: all of them."""
+
+    @property
+    def run(self) -> int:
+        """Channels of a row of X that share a scale; 0: all of them."""
+        return self.input_run or 0
+
+
+class GroupedParameters(RotationParameters, CodedInput):
     """Choices of the linears whose input channels are in groups.
 
     Beside a calibration file, what is given must agree with the file.

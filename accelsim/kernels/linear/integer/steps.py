@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from accelsim.kernels.integer.chunks import RowTiles
 from accelsim.kernels.linear.integer.operands import Doubles
+from accelsim.kernels.linear.integer.runs import Runs, WholeRows, load_row_scale, load_rows
 from accelsim.numerics.integer import Accumulator, Starts
 from accelsim.numerics.reductions import note_peak
 from accelsim.program import language as al
@@ -31,7 +32,7 @@ class Matrices(NamedTuple):
     bias: Tensor
     """What is added to every column [chunks, n]."""
     row_scale: Tensor
-    """Factor of every row [m, 1]."""
+    """Factor of every row [m, 1]; of every run of a row [m, runs]."""
     y: Tensor
     """[m, n]"""
 
@@ -63,6 +64,8 @@ class Layout(NamedTuple):
     """Largest magnitude of any sum that was drained [1]."""
     has_row_scale: bool
     has_bias: bool
+    source: WholeRows | Runs
+    """What shares a scale in a row of X, and how it becomes one."""
     hbm: Matrices
     codes: Buffer
     weights: Buffer
@@ -138,10 +141,11 @@ def channels_of(panel, k):
 def load_operands(p, panel, at, k):
     """Return the tiles of X and W of one panel, loaded; X only if it is not there."""
     start, channels = panel * k.tile_k, channels_of(panel, k)
-    x = al.tile(k.codes, rows_turn(panel, k.panels, at), at.rows, channels)
+    turn = rows_turn(panel, k.panels, at)
+    x = al.tile(k.codes, turn, at.rows, channels)
     w = al.tile(k.weights, at.turn * k.panels + panel, channels, at.cols)
     if is_first_use(k.panels, at):
-        al.load(p, x, k.hbm.codes, at.row, start)
+        load_rows(k.source, p, x, turn, start, at, k)
     al.load(p, w, k.hbm.weights, at.col_tile * k.channels + start, 0)
     return x, w
 
@@ -197,7 +201,7 @@ def scale_sums(p, wide, at, k):
     if k.has_row_scale:
         row_factor = al.tile(k.row_scale, at.item, at.rows, 1)
         if at.number == 0:
-            al.load(p, row_factor, k.hbm.row_scale, at.row, 0)
+            load_row_scale(k.source, p, row_factor, at, k)
         al.multiply_column(p, wide, wide, row_factor)
     if k.has_bias:
         bias = al.tile(k.bias, at.col_tile, 1, at.cols)
