@@ -188,8 +188,7 @@ class _Frame:
         if scheme.is_dynamic:
             own["row_scale"] = builder.buffer("row_scale", m, 1, fp32, slots=2)
         if scheme.run:
-            shape = (m, k, self.plan.problem.k // scheme.run)
-            own["source"] = allocate_runs(builder, shape, scheme.run, own["codes"], code)
+            own["source"] = allocate_runs(builder, m, self.plan.problem.k, scheme.run, code)
         return own
 
     def _order(self, tiles: Tiles) -> Order:

@@ -1,9 +1,9 @@
 """Rows of X whose scales are of runs of channels, such as heads, brought to one scale on chip.
 
 Attention finds a base for each row of a head. What multiplies a row of all heads needs one: the
-largest of their scales. When a tile of codes has been loaded, the codes of each run are multiplied
-with the ratio of its scale to that of the row, and rounded: three vector ops an element. The
-statement is `quantization.coded_rows.aligned`.
+largest of their scales. Codes are loaded run by run, multiplied with the ratio of their scale to
+that of the row, and rounded: three vector ops an element. The statement is
+`quantization.coded_rows.aligned`.
 """
 
 from typing import Any, NamedTuple
@@ -22,6 +22,8 @@ from accelsim.workload.problem import GemmProblem
 
 ALIGNING_OPS = 3
 """On each element: to FP32, a product, and back."""
+_RUNS_AHEAD = 4
+"""Runs on chip at a time, one in use and others on their way."""
 
 
 class WholeRows(NamedTuple):
@@ -43,9 +45,9 @@ class Runs(NamedTuple):
     widening: float
     """Steps of a code as it was loaded in one of a code that is multiplied."""
     stored: Buffer
-    """Codes as they are loaded; those that are multiplied, where both have 8 bits."""
+    """Codes of one run as they are loaded."""
     wide: Buffer
-    """Codes of one run in FP32."""
+    """The same in FP32."""
     scale: Buffer
     """[rows, runs]"""
     ratio: Buffer
@@ -83,23 +85,14 @@ def check_scales(name: str, scheme: Scheme) -> None:
         )
 
 
-def allocate_runs(
-    builder: ProgramBuilder, shape: tuple[Any, Any, int], run: int, codes: Buffer, code: Format
-) -> Runs:
-    """Declare what brings a tile to one scale.
-
-    shape: rows and channels of a tile, runs of a row. codes: buffer of what is multiplied, of
-    format `code`.
-    """
-    rows, channels, runs = shape
-    fp32, stored = Format.FP32, codes
-    if code.bits != RUN_BITS:
-        stored = builder.buffer("run_codes", rows, channels, Format.INT8, slots=2)
+def allocate_runs(builder: ProgramBuilder, rows: Any, k: int, run: int, code: Format) -> Runs:
+    """Declare what brings rows of k channels to one scale; code: format of what is multiplied."""
+    fp32, runs = Format.FP32, k // run
     return Runs(
         run=run,
         runs=runs,
         widening=largest_code(RUN_BITS) / largest_code(code.bits),
-        stored=stored,
+        stored=builder.buffer("run_codes", rows, run, Format.INT8, slots=_RUNS_AHEAD),
         wide=builder.buffer("run_wide", rows, run, fp32, slots=2),
         scale=builder.buffer("run_scale", rows, runs, fp32, slots=2),
         ratio=builder.buffer("run_ratio", rows, runs, fp32, slots=2),
@@ -107,20 +100,20 @@ def allocate_runs(
 
 
 @jit_inner
-def _load_codes(_source, p, x, _turn, start, at, k):
+def _load_codes(_source, p, x, start, at, k):
     al.load(p, x, k.hbm.codes, at.row, start)
 
 
 @jit_inner
-def _load_and_align(source, p, x, turn, start, at, k):
-    stored = al.tile(source.stored, turn, x.rows, x.cols)
-    al.load(p, stored, k.hbm.codes, at.row, start)
+def _load_and_align(source, p, x, start, at, k):
     ratio = al.tile(source.ratio, at.item, at.rows, source.runs)
     if at.number == 0 and start == 0:
         _find_ratios(p, ratio, source, at, k)
     for number in range(x.cols // source.run):
         first, wide = number * source.run, al.tile(source.wide, number, x.rows, source.run)
-        al.convert(p, wide, al.columns(stored, first, source.run))
+        stored = al.tile(source.stored, number, x.rows, source.run)
+        al.load(p, stored, k.hbm.codes, at.row, start + first)
+        al.convert(p, wide, stored)
         own = al.columns(ratio, start // source.run + number, 1)
         al.multiply_column(p, wide, wide, own)
         al.convert(p, al.columns(x, first, source.run), wide)
@@ -141,7 +134,7 @@ def _find_ratios(p, ratio, source, at, k):
 
 
 load_rows = chosen_by_type({WholeRows: _load_codes, Runs: _load_and_align})
-"""load_rows(source, p, x, turn, start, at, k): load channels of X from `start` on as one scale a
+"""load_rows(source, p, x, start, at, k): load channels of X from `start` on as one scale a
 row has them."""
 
 

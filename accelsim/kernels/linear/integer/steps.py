@@ -141,11 +141,10 @@ def channels_of(panel, k):
 def load_operands(p, panel, at, k):
     """Return the tiles of X and W of one panel, loaded; X only if it is not there."""
     start, channels = panel * k.tile_k, channels_of(panel, k)
-    turn = rows_turn(panel, k.panels, at)
-    x = al.tile(k.codes, turn, at.rows, channels)
+    x = al.tile(k.codes, rows_turn(panel, k.panels, at), at.rows, channels)
     w = al.tile(k.weights, at.turn * k.panels + panel, channels, at.cols)
     if is_first_use(k.panels, at):
-        load_rows(k.source, p, x, turn, start, at, k)
+        load_rows(k.source, p, x, start, at, k)
     al.load(p, w, k.hbm.weights, at.col_tile * k.channels + start, 0)
     return x, w
 
