@@ -5,7 +5,7 @@ from `CodedOutput`; a layer completes the second from the first.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -93,6 +93,9 @@ class CodeForm(NamedTuple):
 class CodedOutput(Spec):
     """Choices of a kernel that can store its output as codes, for the linear that reads it."""
 
+    coded_name: ClassVar[str] = "result"
+    """Output of the problem that is coded."""
+
     codes: Literal["int4", "int8"] | None = None
     """Format of the codes that the output is stored as, with a scale for each row, for an integer
     linear with `input: quantized`; absent: the output is stored in the format of the problem."""
@@ -123,12 +126,23 @@ class CodedOutput(Spec):
             self.code_groups,
             self.code_candidates,
             self.code_rotation or 0,
-            self.code_calibration,
+            self.code_calibration if self.code_groups > 1 else None,
         )
+
+    def stored_form(self, _problem: Any) -> CodeForm | None:
+        """Return how the output of a problem is coded; None: it is not."""
+        return self.form
 
 
 class CodedHeads(CodedOutput):
     """The same of attention, whose rows are those of one head."""
+
+    coded_name: ClassVar[str] = "o"
+    """Output of the problem that is coded."""
+
+    def stored_form(self, problem: Any) -> CodeForm | None:
+        """Return how the output of a problem is coded; None: it is not."""
+        return self.form and self.form._replace(run=problem.widths.value)
 
     @field_validator("codes")
     @classmethod

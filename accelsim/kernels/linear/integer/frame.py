@@ -17,21 +17,17 @@ from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.chunks import NO_ORDER, Order, ordered, row_tiles
 from accelsim.kernels.integer.known import input_tensor
 from accelsim.kernels.integer.phases import Loop, record_phases
+from accelsim.kernels.linear.integer.alignment import check_run, check_scales
 from accelsim.kernels.linear.integer.coding import Coded, Coding
 from accelsim.kernels.linear.integer.operands import column_tiles, largest_sum
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
-from accelsim.kernels.linear.integer.runs import (
-    WHOLE_ROWS,
-    allocate_runs,
-    check_run,
-    check_scales,
-)
 from accelsim.kernels.linear.integer.scheme import Plan
 from accelsim.kernels.linear.integer.steps import Layout, Matrices
 from accelsim.kernels.linear.integer.tiles import Tiles, choose_tiles
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.program import Program
+from accelsim.program.recording import Buffer
 from accelsim.units import ceil_div
 from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
 from accelsim.workload.tensors import GemmTensors
@@ -165,12 +161,12 @@ class _Frame:
             hbm = hbm._replace(bias=place("bias", chunks, n, fp32))
         return hbm
 
-    def _allocate(self, builder: ProgramBuilder, tiles: Tiles) -> dict[str, Any]:
+    def _allocate(self, builder: ProgramBuilder, tiles: Tiles) -> dict[str, Buffer]:
         """Declare the buffers of the products: operands and results double-buffered."""
         (m, n, k, _), scheme = tiles, self.plan.scheme
         code, weight = self.parameters.formats
         fp32, int32 = Format.FP32, Format.INT32
-        own: dict[str, Any] = {
+        own = {
             "codes": builder.buffer("codes", m, k, code, slots=2),
             "weights": builder.buffer("weights", k, n, weight, slots=2),
             "acc": builder.buffer("acc", m, n, int32, slots=2, memory="accumulator"),
@@ -187,8 +183,6 @@ class _Frame:
             own["bias"] = builder.buffer("bias", 1, n, fp32, slots=2)
         if scheme.is_dynamic:
             own["row_scale"] = builder.buffer("row_scale", m, 1, fp32, slots=2)
-        if scheme.run:
-            own["source"] = allocate_runs(builder, m, self.plan.problem.k, scheme.run, code)
         return own
 
     def _order(self, tiles: Tiles) -> Order:
@@ -203,13 +197,12 @@ class _Frame:
         tiles: Tiles,
         order: Order,
         hbm: Matrices,
-        buffers: dict[str, Any],
+        buffers: dict[str, Buffer],
     ) -> Layout:
         plan = self.plan
         n, k, tiles_n = plan.problem.n, plan.problem.k, ceil_div(plan.problem.n, tiles.n)
-        absent: dict[str, Any] = dict.fromkeys(("total", "bias", "row_scale"), builder.no_buffer())
+        absent = dict.fromkeys(("total", "bias", "row_scale"), builder.no_buffer())
         absent["order"] = builder.no_buffer(Format.INT32)
-        absent["source"] = WHOLE_ROWS
         return Layout(
             n=n,
             channels=k,

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from accelsim.kernels.integer.chunks import RowTiles
 from accelsim.kernels.linear.integer.operands import Doubles
-from accelsim.kernels.linear.integer.runs import Runs, WholeRows, load_row_scale, load_rows
 from accelsim.numerics.integer import Accumulator, Starts
 from accelsim.numerics.reductions import note_peak
 from accelsim.program import language as al
@@ -32,7 +31,7 @@ class Matrices(NamedTuple):
     bias: Tensor
     """What is added to every column [chunks, n]."""
     row_scale: Tensor
-    """Factor of every row [m, 1]; of every run of a row [m, runs]."""
+    """Factor of every row [m, 1]."""
     y: Tensor
     """[m, n]"""
 
@@ -64,8 +63,6 @@ class Layout(NamedTuple):
     """Largest magnitude of any sum that was drained [1]."""
     has_row_scale: bool
     has_bias: bool
-    source: WholeRows | Runs
-    """What shares a scale in a row of X, and how it becomes one."""
     hbm: Matrices
     codes: Buffer
     weights: Buffer
@@ -144,7 +141,7 @@ def load_operands(p, panel, at, k):
     x = al.tile(k.codes, rows_turn(panel, k.panels, at), at.rows, channels)
     w = al.tile(k.weights, at.turn * k.panels + panel, channels, at.cols)
     if is_first_use(k.panels, at):
-        load_rows(k.source, p, x, start, at, k)
+        al.load(p, x, k.hbm.codes, at.row, start)
     al.load(p, w, k.hbm.weights, at.col_tile * k.channels + start, 0)
     return x, w
 
@@ -200,7 +197,7 @@ def scale_sums(p, wide, at, k):
     if k.has_row_scale:
         row_factor = al.tile(k.row_scale, at.item, at.rows, 1)
         if at.number == 0:
-            load_row_scale(k.source, p, row_factor, at, k)
+            al.load(p, row_factor, k.hbm.row_scale, at.row, 0)
         al.multiply_column(p, wide, wide, row_factor)
     if k.has_bias:
         bias = al.tile(k.bias, at.col_tile, 1, at.cols)

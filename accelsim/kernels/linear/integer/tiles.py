@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from math import lcm
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -13,13 +12,11 @@ from accelsim.kernels.estimate.footprint import Footprint, fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.estimate.memory import miss_cycles
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
-from accelsim.kernels.linear.integer.runs import ALIGNING_OPS
 from accelsim.kernels.linear.integer.scheme import Scheme
 from accelsim.kernels.linear.tiles import Cost, Sizes, balanced, check_packing, fastest_of
 from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.quantization.coded_rows import RUN_BITS
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
@@ -106,13 +103,12 @@ def _asked(size: int | None, length: int, chosen: Sizes) -> Sizes:
 
 
 def panel_sizes(problem: GemmProblem, parameters: QuantizedParameters) -> Sizes:
-    """Return the channels of a panel: all, or equal shares that begin with a whole byte and run."""
+    """Return the channels of a panel: all, or equal shares that begin with a whole byte."""
     if parameters.tile_k:
         return np.array([min(parameters.tile_k, problem.k)])
-    narrowest = lcm(_NARROWEST_PANEL, parameters.run or 1)
     sizes, panels = [problem.k], 2
-    while (channels := ceil_div(problem.k, panels)) >= narrowest:
-        sizes.append(ceil_div(channels, narrowest) * narrowest)
+    while (channels := ceil_div(problem.k, panels)) >= _NARROWEST_PANEL:
+        sizes.append(ceil_div(channels, _NARROWEST_PANEL) * _NARROWEST_PANEL)
         panels += 1 if panels < 8 else panels // 4
     return np.unique(np.minimum(sizes, problem.k))[::-1]
 
@@ -188,14 +184,9 @@ def _item(work: Work, tiles: Tiles, rows: Any, active_cores: Any) -> tuple[Any, 
     drains = products * bool(own.drains) + 1
     lanes, miss = machine.vector.lanes.get(Format.FP32, 1), miss_cycles(machine)
     vector = drains * _VECTOR_OPS * (ceil_div(outputs, lanes) + machine.vector.issue_cycles)
-    runs = problem.k // parameters.run if parameters.run else 0
-    if runs:
-        # With several panels, the rows of X are brought to one scale for every column tile.
-        aligned = ceil_div(rows * problem.k, lanes) + runs * machine.vector.issue_cycles
-        vector = vector + ALIGNING_OPS * aligned / np.where(panels > 1, 1, tiles.block)
     move = drains * outputs * 4 / machine.accumulator.bandwidth
     rate = np.minimum(machine.load.bandwidth, machine.hbm_bytes_per_cycle / active_cores)
-    x_bytes = rows * problem.k * (RUN_BITS if runs else bits[0]) / BITS_PER_BYTE
+    x_bytes = rows * problem.k * bits[0] / BITS_PER_BYTE
     w_bytes = tiles.n * problem.k * bits[1] / BITS_PER_BYTE
     # With several panels, the rows of X come again for every column tile.
     loads = tiles.block * w_bytes + x_bytes * np.where(panels > 1, tiles.block, 1)

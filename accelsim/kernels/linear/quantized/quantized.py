@@ -32,6 +32,7 @@ import numpy as np
 from accelsim.config.spec import Spec
 from accelsim.errors import QuantizationError
 from accelsim.kernels.integer.chunks import products_of
+from accelsim.kernels.integer.code_form import CodeForm
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
@@ -81,6 +82,16 @@ class UniformParameters(QuantizedParameters):
 
 class RotatedParameters(RotationParameters, CodedInput, UniformParameters):
     """Choices of the quantized kernel."""
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether X is codes of rows that found their scale, as producers make them."""
+        return (self.input, self.activation_scale) == ("quantized", "row")
+
+    def read_form(self, problem: GemmProblem) -> CodeForm:
+        """Return how X is coded."""
+        rotation = self.rotation_of(problem)
+        return super().read_form(problem)._replace(rotation=rotation.block if rotation else 0)
 
 
 @jit
