@@ -424,13 +424,18 @@ class TestOneProgram:
             ("edge-npu", "gemm", []),
             ("edge-npu", "weight_only", []),
             ("tender-asic", "quantized", []),
-            ("tender-asic", "quantized(input=quantized)", ["1.up.x_codes"]),
+            ("tender-asic", "quantized(input=quantized)", []),
+            (
+                "tender-asic",
+                "quantized(input=quantized, activation_scale=tensor)",
+                ["1.up.x_codes"],
+            ),
         ],
     )
     def test_kernels_read_what_they_store_as_the_problem_says(
         self, tmp_path, machine, recipe, apart
     ):
-        """Codes are no numbers that a part before stored, so they lie at their own addresses."""
+        """Codes of one static scale are nothing that a part before stores, so they lie apart."""
         copy = {**EAGER, "function": "copy"}
         up = {**TWICE, "count": 1, "reads": {"a": "norm"}}
         parts = [copy, up, {**copy, "name": "last", "reads": {"x": "up"}}]
