@@ -99,10 +99,10 @@ class CodedOutput(Spec):
     codes: Literal["int4", "int8"] | None = None
     """Format of the codes that the output is stored as, with a scale for each row, for an integer
     linear with `input: quantized`; absent: the output is stored in the format of the problem."""
-    code_groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] = 1
-    """Groups of channels whose scales are powers of two apart."""
-    code_candidates: Annotated[int, Field(ge=1, le=LARGEST_CANDIDATES)] = 1
-    """Bases that a row tries."""
+    code_groups: Annotated[int, Field(ge=1, le=LARGEST_GROUPS)] | None = None
+    """Groups of channels whose scales are powers of two apart; absent: 1."""
+    code_candidates: Annotated[int, Field(ge=1, le=LARGEST_CANDIDATES)] | None = None
+    """Bases that a row tries; absent: 1."""
     code_rotation: Size | None = None
     """Channels that are multiplied by a Hadamard matrix before they are coded; absent: none."""
     code_calibration: Path | None = None
@@ -111,8 +111,7 @@ class CodedOutput(Spec):
     @field_validator("code_groups", "code_candidates", "code_rotation", "code_calibration")
     @classmethod
     def _belongs_to_codes(cls, value: Any, info: ValidationInfo) -> Any:
-        is_given = value != cls.model_fields[str(info.field_name)].default
-        if is_given and "codes" in info.data and info.data["codes"] is None:
+        if value is not None and "codes" in info.data and info.data["codes"] is None:
             raise ValueError(f"found {value} without codes, allowed: beside codes")
         return value
 
@@ -123,10 +122,10 @@ class CodedOutput(Spec):
             return None
         return CodeForm(
             Format(self.codes).bits,
-            self.code_groups,
-            self.code_candidates,
+            self.code_groups or 1,
+            self.code_candidates or 1,
             self.code_rotation or 0,
-            self.code_calibration if self.code_groups > 1 else None,
+            self.code_calibration if (self.code_groups or 1) > 1 else None,
         )
 
     def stored_form(self, _problem: Any) -> CodeForm | None:
@@ -156,7 +155,7 @@ class CodedHeads(CodedOutput):
 
     @field_validator("code_candidates")
     @classmethod
-    def _has_one_base(cls, candidates: int) -> int:
-        if candidates > 1:
+    def _has_one_base(cls, candidates: int | None) -> int | None:
+        if candidates is not None and candidates > 1:
             raise ValueError(f"found {candidates}, allowed: 1, for a row of one head")
         return candidates
