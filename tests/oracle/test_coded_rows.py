@@ -1,6 +1,8 @@
 """Vector functions that store codes: their statement bit by bit, their bytes, and the chain that
 they are a part of: norm, codes, linear."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,13 @@ from accelsim.kernels.linear.quantized.quantized import Quantized
 from accelsim.kernels.linear.quantized.tender import Tender
 from accelsim.kernels.vector.coded import CODED
 from accelsim.kernels.vector.rows import Vector
-from accelsim.loading import load_machine
+from accelsim.library.recipe import Recipe
+from accelsim.loading import LoadedWorkload, load_machine
 from accelsim.numerics.formats import Format
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.quantization.coded_rows import coded_rows
 from accelsim.quantization.rotation import hadamard_rotation
+from accelsim.simulation import simulate
 from accelsim.workload.problem import GemmProblem, VectorProblem
 from accelsim.workload.tensors import GemmTensors, VectorTensors
 from tests.handmade import machine_of
@@ -177,3 +181,29 @@ def test_rows_that_do_not_fit_are_refused_with_their_buffers():
 def test_a_form_without_codes_is_refused(key, value):
     with pytest.raises(ConfigError, match=f"{key}: found {value} without codes, allowed: beside c"):
         run("vector", problem_of("rmsnorm"), None, **{key: value})
+
+
+@pytest.mark.parametrize("name", ["ascend-910b", "ascend-910b-no-l2", "tpu-like-128"])
+@pytest.mark.parametrize(
+    ("function", "cols"), [("rmsnorm", 4096), ("add_rmsnorm", 4096), ("silu_mul", 14336)]
+)
+def test_the_estimate_is_within_a_fifth(name, function, cols):
+    """As that of functions whose rows are not coded (docs/algorithms/vector.md)."""
+    problem, machine = problem_of(function, 2048, cols, Format.FP16), load_machine(name)
+    recipe = Recipe("vector", codes="int8", code_groups=8)
+    cycles = simulate(machine, LoadedWorkload(problem, Path()), recipe).cycles
+    assert recipe.estimated_cycles(problem, machine) == pytest.approx(cycles, rel=0.2)
+
+
+def test_rounding_to_fp16_first_moves_no_code_by_more_than_one():
+    """So codes of the producer and codes of what it would have stored differ by one at most."""
+    problem = problem_of("silu_mul", 200, 64, Format.FP16)
+    tensors = tensors_of(problem, 5)
+    x = plain_result(problem, tensors)
+    ones = np.ones(64, np.float32)
+    exact = coded_rows(x, ones, 8)
+    rounded = coded_rows(x.astype(np.float16).astype(np.float32), ones, 8)
+    change = np.abs(exact.codes - rounded.codes)
+    assert change.max() == 1
+    # A code moves where a value is within a rounding of FP16 of a tie: 127 x 2^-11 x 2 at most.
+    assert 0 < change.mean() < 127 * 2**-10

@@ -14,8 +14,13 @@ from accelsim.kernels.estimate.costs import ONE, Cost, moved_bytes, vector_op
 from accelsim.numerics.formats import Format
 from accelsim.quantization.channel_groups import LARGEST_CANDIDATES, LARGEST_GROUPS
 
-_TRIED = ("multiply", "convert", "convert", "multiply", "add", "multiply", "multiply", "reduce")
-"""Ops on each element for each base that a row tries."""
+_ONE, _PAIR, _REDUCED = 64, 96, 32
+"""Bits that an op in FP32 moves for each element: of one operand or two with its result, of one
+operand that is reduced."""
+
+
+COLUMN_OPS = 4
+"""Ops on one number a row: its step, a bound on it, and its reciprocal."""
 
 
 class CodeForm(NamedTuple):
@@ -54,13 +59,16 @@ class CodeForm(NamedTuple):
         return told
 
     @property
-    def ops(self) -> tuple[str, ...]:
-        """Vector ops on each element from a value in FP32 to its code."""
-        rotated = ("add",) * (self.rotation.bit_length() - 1) + ("multiply",)
-        scaled = ("multiply",) * (self.groups > 1)
-        tried = self.candidates * _TRIED if self.candidates > 1 else ()
-        found = ("maximum", "reduce", *tried, "multiply", "convert")
-        return (*(rotated if self.rotation else ()), *scaled, *found)
+    def ops(self) -> tuple[tuple[str, int], ...]:
+        """Vector ops on each element from a value in FP32 to its code, and the bits each moves."""
+        scaled, rounded = ("multiply", _ONE), ("convert", Format.FP32.bits + self.bits)
+        stages = (self.rotation.bit_length() - 1) * (("add", _ONE),) + (scaled,)
+        grouped = (scaled,) * (self.groups > 1)
+        lost = (("add", _PAIR), scaled, ("multiply", _PAIR), ("reduce", _REDUCED))
+        tried = (scaled, rounded, rounded, scaled, *lost)
+        tries = self.candidates * tried if self.candidates > 1 else ()
+        found = (("maximum", _ONE), ("reduce", _REDUCED), *tries, scaled, rounded)
+        return (*(stages if self.rotation else ()), *grouped, *found)
 
     def cost(self, rows: int, cols: int) -> Cost:
         """Return the ops between values and codes, as an estimate has them, without the last.
@@ -68,11 +76,10 @@ class CodeForm(NamedTuple):
         rows, cols: extents of `estimate.costs`. The last one, which rounds, is there for any format
         of an output.
         """
-        width = Format.FP32.bits
         cost: Cost = ()
-        for op in self.ops[:-1]:
-            cost += vector_op(op, Format.FP32, rows, cols, width if op == "reduce" else 2 * width)
-        return cost + 4 * vector_op("divide", Format.FP32, rows, ONE, 3 * width)
+        for op, moved_bits in self.ops[:-1]:
+            cost += vector_op(op, Format.FP32, rows, cols, moved_bits)
+        return cost + COLUMN_OPS * vector_op("divide", Format.FP32, rows, ONE, _PAIR)
 
     def scale_bytes(self, rows: int) -> Cost:
         """Return the bytes of the scales of rows."""

@@ -14,7 +14,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, fitting
 from accelsim.kernels.estimate.memory import launch_cycles, miss_cycles, sustained_bytes_per_cycle
-from accelsim.kernels.integer.code_form import CodeForm
+from accelsim.kernels.integer.code_form import COLUMN_OPS, CodeForm
 from accelsim.kernels.tiling import misfit
 from accelsim.kernels.vector.base import VectorFunction
 from accelsim.kernels.vector.parameters import VectorParameters
@@ -41,8 +41,10 @@ class RowCost(NamedTuple):
     """Whether a tile keeps its slot from its load until it is stored, as nothing is converted."""
     tile_bytes: float = 0
     """Loaded once for all rows of a tile."""
+    coded: tuple[tuple[str, int, int], ...] = ()
+    """Ops that code a result, elements of the row and bits that each moves for one of them."""
 
-    def coded(self, problem: VectorProblem, form: CodeForm) -> "RowCost":
+    def with_codes(self, problem: VectorProblem, form: CodeForm) -> "RowCost":
         """Return the cost with a result of all columns stored as codes, with a scale."""
         cols, in_place = problem.cols, problem.dtype == Format.FP32
         ops = list(self.ops)
@@ -52,7 +54,8 @@ class RowCost(NamedTuple):
         rows_of_powers = (form.groups > 1) + (form.candidates > 1)
         return self._replace(
             stored_bytes=self.stored_bytes - row_bytes(problem, cols) + codes_bytes,
-            ops=(*ops, *((op, cols) for op in form.ops), *(4 * (("divide", 1),))),
+            ops=(*ops, *(COLUMN_OPS * (("divide", 1),))),
+            coded=tuple((op, cols, bits) for op, bits in form.ops),
             is_in_place=in_place,
             tile_bytes=rows_of_powers * cols * Format.E8M0.bits / BITS_PER_BYTE,
         )
@@ -110,7 +113,7 @@ class RowFunction(VectorFunction):
             name, fewest = f"vector on {problem.name}", int(heights[-1])
             raise misfit(name, machine, lambda builder: declare(builder, fewest))
         cost, form = cls.cost(problem), asked.form
-        cost = cost if form is None else cost.coded(problem, form)
+        cost = cost if form is None else cost.with_codes(problem, form)
         cycles = _estimate(cost, problem.rows, machine, tried, asked.stages)
         best = int(cycles.argmin())
         return Tile(int(tried[best]), cols), float(cycles[best])
@@ -134,6 +137,8 @@ def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages:
     work = np.zeros(tile.shape)
     for op, cols in cost.ops:
         work = work + costs.vector(op, Format.FP32, tile, cols, MOVED_BITS.get(op, 64))
+    for op, cols, moved_bits in cost.coded:
+        work = work + costs.vector(op, Format.FP32, tile, cols, moved_bits)
     whole = 2 * latency + load + work + store
     slots = slots_of_a_core(stages, machine, is_streamed=False)
     stored = latency + store
