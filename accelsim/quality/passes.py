@@ -40,9 +40,11 @@ class Passes:
         self.attention: KernelAttention | None = None
         self.linear: KernelLinear | None = None
         if chosen.attention is not None:
-            self.attention = KernelAttention(chosen.attention, chosen.dtype)
+            told = (network.name, chosen.linear)
+            self.attention = KernelAttention(chosen.attention, chosen.dtype, *told)
         if chosen.linear is not None:
-            self.linear = KernelLinear(chosen.linear, chosen.dtype, network.name)
+            head_dim = network.weights.config.head_dim
+            self.linear = KernelLinear(chosen.linear, chosen.dtype, network.name, head_dim)
 
     def read(self, ids: Sequence[int], last: int | None = None) -> Predictions:
         """Predict all tokens of a window but the first, or only the last few of them."""

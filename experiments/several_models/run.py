@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from accelsim.quality.losses import Losses, Quality, measured
 
 from accelsim import Recipe
 from accelsim.errors import AccelsimError
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.linear import KernelLinear
-from accelsim.quality.losses import Losses, Quality, measured
 from accelsim.quantization.calibration import Sampling, calibrate
 from accelsim.quantization.calibration_file import save_calibration
 from accelsim.quantization.channel_groups import GroupOptions

@@ -22,10 +22,13 @@ def declare_operands(
     problem: al.AttentionProblem,
     tensors: al.AttentionTensors | None,
     q_rows_in_one: int = 1,
+    *,
+    is_coded: bool = False,
 ) -> Operands:
     """Place the operands of a problem in HBM.
 
-    q_rows_in_one: rows of a query head that are one row of Q and of the output.
+    q_rows_in_one: rows of a query head that are one row of Q and of the output. is_coded: a coder
+    has matrices for the output.
     """
     widths, dtypes = problem.widths, problem.input_dtypes
 
@@ -35,12 +38,11 @@ def declare_operands(
         return builder.tensor(name, "input", rows, cols, dtypes[name], data)
 
     q = place("q", widths.key * q_rows_in_one)
-    return Operands(
-        q,
-        place("k", widths.key),
-        place("v", widths.value),
-        builder.tensor("o", "output", q.rows, widths.value * q_rows_in_one, problem.output_dtype),
-    )
+    k, v = place("k", widths.key), place("v", widths.value)
+    if is_coded:
+        return Operands(q, k, v, builder.no_tensor(problem.output_dtype))
+    shape = (q.rows, widths.value * q_rows_in_one)
+    return Operands(q, k, v, builder.tensor("o", "output", *shape, problem.output_dtype))
 
 
 class TilesOf(NamedTuple):

@@ -1,9 +1,10 @@
 """Parameters of the vector kernel."""
 
-from accelsim.config.spec import Size, Spec
+from accelsim.config.spec import Size
+from accelsim.kernels.integer.code_form import CodedOutput
 
 
-class VectorParameters(Spec):
+class VectorParameters(CodedOutput):
     """Choices of the vector kernel."""
 
     tile_rows: Size | None = None

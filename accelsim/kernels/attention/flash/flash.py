@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from accelsim.kernels import language as al
+from accelsim.kernels.attention.coded import CodedHeads
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
 from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
@@ -67,14 +68,17 @@ class Flash(AttentionKernel):
     def recorded(cls, task: Task[FlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
         problem, machine, parameters = task.problem, task.machine, task.parameters
-        formats = formats_of(problem, machine, parameters.precision)
+        form = parameters.form
+        formats = formats_of(problem, machine, parameters.precision, form)
         tiles = flash_tiles(problem, machine, parameters)
         tile_q, tile_k, query_tiles, fold, _ = tiles
         declare: Any = allocate_turns if query_tiles == 2 else online.allocate
         builder = task.builder()
-        hbm = declare_operands(builder, problem, task.tensors)
+        hbm = declare_operands(builder, problem, task.tensors, is_coded=form is not None)
+        coded = form and CodedHeads.placed(builder, problem, form, task.tensors)
         buffers = declare(builder, problem.widths, formats, tile_q, tile_k)
         own = buffers if query_tiles == 2 else (buffers,)
+        own = [coded.with_coder(builder, each) for each in own] if coded else own
         layout = partial(online.layout_of, problem, formats, hbm, fold=fold, scales=task.scales)
         scale_query = parameters.scale_at == "query"
         layouts = [layout(each, scale_query=scale_query) for each in own]
@@ -82,7 +86,8 @@ class Flash(AttentionKernel):
         blocks = blocks_in_order(problem, query_tiles * tile_q, fold=fold, by_head=by_head)
         kernel = flash_turns if query_tiles == 2 else flash
         program = builder.record(kernel, len(blocks), blocks, *layouts)
-        return program.with_parameters(**tiles.parameters), hbm.o.data
+        output = coded.values(builder.data) if coded and task.tensors else hbm.o.data
+        return program.with_parameters(**tiles.parameters), output
 
     @classmethod
     def estimated_cycles(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.kernels import language as al
+from accelsim.kernels.attention.coded import allocate_output
 from accelsim.kernels.attention.folding import mask_keys, seen_keys, shared_fields
 from accelsim.kernels.attention.operands import (
     Operands,
@@ -21,6 +22,7 @@ from accelsim.kernels.attention.operands import (
     as_cube_operand,
 )
 from accelsim.kernels.attention.precision import StepFormats, score_factor
+from accelsim.kernels.integer.coder import Coder, Piece, store_rows
 from accelsim.workload.attention import RowWidths
 
 
@@ -64,7 +66,8 @@ class Layout(NamedTuple):
     weights: al.Buffer
     product: al.Buffer
     output: al.Buffer
-    stored: al.Buffer
+    stored: al.Buffer | Coder
+    """The output as it is stored; or what codes it, which has matrices of its own."""
     row_max: al.Buffer
     row_sum: al.Buffer
     tile_sum: al.Buffer
@@ -106,7 +109,7 @@ def allocate(
         "weights": rows.shared(x, "weights", tile_k, formats.weights, slots=2),
         "product": rows("product", widths.value),
         "output": output,
-        "stored": rows.shared(output, "stored", widths.value, formats.output),
+        **allocate_output(rows, formats, output, widths.value),
         "row_max": rows("row_max", 1, slots=2),
         "row_sum": rows("row_sum", 1),
         "tile_sum": rows("tile_sum", 1),
@@ -281,11 +284,9 @@ def add_to_output(p, turn, at, k):
 @al.jit_inner
 def finish_rows(p, at, k):
     """Divide the output by the row sums and store it."""
-    output = al.tile(k.output, 0, at.rows, k.value_dim)
-    stored, total = al.tile(k.stored, 0, at.rows, k.value_dim), al.tile(k.row_sum, 0, at.rows, 1)
+    output, total = al.tile(k.output, 0, at.rows, k.value_dim), al.tile(k.row_sum, 0, at.rows, 1)
     if k.divides_by_scale:
         al.scale(p, total, total, k.sum_factor)
     al.divide_column(p, output, output, total)
-    if k.stored.fmt != k.output.fmt:
-        al.convert(p, stored, output)
-    al.store(p, k.hbm.o, at.q_row, 0, stored)
+    piece = Piece(at.item, at.q_row, at.rows, 0, k.value_dim)
+    store_rows(k.stored, p, k.hbm.o, piece, output)

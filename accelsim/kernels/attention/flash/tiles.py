@@ -4,8 +4,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Size, Spec
+from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.coded import check_coded
 from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
 from accelsim.kernels.attention.flash.estimate import OnlineEstimate, Order, online_costs
 from accelsim.kernels.attention.flash.online_softmax import allocate
@@ -15,11 +16,12 @@ from accelsim.kernels.attention.stand_ins import largest, stand_ins
 from accelsim.kernels.estimate.choice import Estimate, fastest, one_after_the_other
 from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.integer.code_form import CodedHeads
 from accelsim.kernels.tiling import misfit
 from accelsim.workload.problem import AttentionProblem
 
 
-class FlashParameters(Spec):
+class FlashParameters(CodedHeads):
     """Choices of the flash kernel."""
 
     tile_q: Size | None = None
@@ -64,7 +66,8 @@ def flash_tiles(
 ) -> FlashTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
     name = f"flash on {problem.name}"
-    formats = formats_of(problem, machine, parameters.precision)
+    formats = formats_of(problem, machine, parameters.precision, parameters.form)
+    check_coded(name, problem, parameters.form, formats.vector)
     counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
     sizes = problem if problem.sequences is None else largest(problem)
     asked = tilings_of(sizes, parameters.tile_q, parameters.tile_k, parameters.fold, counts)

@@ -6,6 +6,7 @@ softmax. Both share the loads of keys and values. The sums of each are those of 
 """
 
 from accelsim.kernels import language as al
+from accelsim.kernels.attention.coded import allocate_output
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import rows_of_block
 from accelsim.kernels.attention.operands import TilesOf, allocate_keys_and_values
@@ -47,7 +48,7 @@ def _allocate_turn(
         "weights": own.shared(x, "weights", tile_k, formats.weights),
         "product": own("product", widths.value),
         "output": output,
-        "stored": own.shared(output, "stored", widths.value, formats.output),
+        **allocate_output(own, formats, output, widths.value),
         "row_max": own("row_max", 1, slots=2),
         "row_sum": own("row_sum", 1),
         "tile_sum": own("tile_sum", 1),

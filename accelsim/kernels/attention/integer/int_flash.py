@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.kernels import language as al
+from accelsim.kernels.attention.coded import CodedHeads, allocate_output, check_coded
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.integer.operands import Plan, Scales, allocate_coding, declare
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
@@ -180,6 +181,8 @@ class IntFlash(AttentionKernel):
         Warns of sums that may not fit.
         """
         name, (_, problem, machine, parameters, tensors) = task.name, task
+        form = parameters.form
+        check_coded(name, problem, form, al.Format.FP32)
         accumulator, plan = accumulator_of(name, machine), Plan.of(problem, parameters, tensors)
 
         def allocate(builder: al.ProgramBuilder, sizes: tuple[int, ...]) -> tuple[Buffers, ...]:
@@ -191,6 +194,8 @@ class IntFlash(AttentionKernel):
         builder = task.builder()
         coding_buffers, own_buffers, buffers = allocate(builder, (tile_q, tile_k))
         hbm, scales, coding = declare(builder, plan, coding_buffers)
+        coded = form and CodedHeads.placed(builder, problem, form, tensors)
+        buffers = coded.with_coder(builder, buffers) if coded else buffers
         own = _integers(plan, tile_q, accumulator, scales, own_buffers)
         layout = online.layout_of(problem, step_formats(problem.dtype, "fp32"), hbm, buffers)
         attention = Loop(int_flash, len(own.row_tiles) * plan.heads, (own, layout))
@@ -200,7 +205,8 @@ class IntFlash(AttentionKernel):
             "accumulator_bound_bits": log2(largest),
         }
         program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
-        return replace(program, statistics=statistics), hbm.o.data
+        output = coded.values(builder.data) if coded and tensors else hbm.o.data
+        return replace(program, statistics=statistics), output
 
 
 def _largest_sum(name: str, machine: al.MachineSpec, plan: Plan, tile_k: int) -> float:
@@ -243,7 +249,8 @@ def _allocate(
 
     Returns those of `Integers` and those of the layout of `online_softmax`.
     """
-    dim, stored = plan.problem.head_dim, plan.problem.output_dtype
+    dim = plan.problem.head_dim
+    formats = step_formats(plan.problem.dtype, "fp32", coded=plan.parameters.form)
     fp32, int32 = al.Format.FP32, al.Format.INT32
     code, weight = plan.parameters.code_format, plan.parameters.weight_format
 
@@ -264,7 +271,7 @@ def _allocate(
         "sums": rows("sums", dim, int32),
         "product": rows("product", dim),
         "output": output,
-        "stored": rows.shared(output, "stored", dim, stored),
+        **allocate_output(rows, formats, output, dim),
         "row_max": rows("row_max", 1, slots=2),
         "row_sum": rows("row_sum", 1),
         "tile_sum": rows("tile_sum", 1),

@@ -134,7 +134,9 @@ def declare(
         order=place("order", len(plan.factors), dim, al.Format.INT32),
     )
     q_rows = plan.heads * problem.q_len
-    o = builder.tensor("o", "output", q_rows, dim, problem.output_dtype)
+    o = builder.no_tensor(problem.output_dtype)
+    if plan.parameters.form is None:
+        o = builder.tensor("o", "output", q_rows, dim, problem.output_dtype)
     return Operands(q, k, v, o), scales, coder.phase
 
 

@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accelsim.config.spec import Size, Spec
+from accelsim.config.spec import Size
+from accelsim.kernels.integer.code_form import CodedHeads
 from accelsim.numerics.formats import Format
 from accelsim.quantization.channel_groups import LARGEST_GROUPS, GroupOptions
 
 
-class IntFlashParameters(Spec):
+class IntFlashParameters(CodedHeads):
     """Choices of the int_flash kernel."""
 
     bits: Literal[4, 8] = 8

@@ -24,7 +24,8 @@ from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
 from accelsim.kernels.linear.integer.tiles import panel_sizes
 from accelsim.kernels.linear.rotation import rotated
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
-from accelsim.quantization.codes import Quantized, Values, reciprocal
+from accelsim.quantization.coded_rows import coded_runs
+from accelsim.quantization.codes import Quantized, Values, check_finite, reciprocal
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -95,7 +96,7 @@ def _plan(
     range_of: RangeOf = "scaled_row" if options.base == "row" else "calibration"
     return Plan(
         problem,
-        Scheme(spans, work, options.use_bias, range_of, options.candidates),
+        Scheme(spans, work, options.use_bias, range_of, options.candidates, parameters.run),
         known,
         product,
         group,
@@ -143,7 +144,9 @@ def _known(
         known["x_bias"] = groups.bias[:chunks]
         known["bias"] = (products * weights.scale).astype(np.float32)
     if parameters.input == "quantized":
-        known |= dict(_coded(x, groups))
+        known |= dict(
+            _coded_runs(x, groups, parameters.run) if parameters.run else _coded(x, groups)
+        )
     return known
 
 
@@ -157,6 +160,17 @@ def _ranges(groups: ChannelGroups, weights: Quantized, chunks: int) -> Known:
     steps = np.stack([groups.channel_scales(chunk) for chunk in range(chunks)])
     scale = column_scales(weights, groups.scale[:chunks, None] * last)
     return {"x_reciprocal": reciprocal(steps), "scale": scale}
+
+
+def _coded_runs(x: Values, groups: ChannelGroups, run: int) -> Known:
+    """Return X as attention stores it: codes, and the scales of group 0 of every run of a row."""
+    check_finite(x)
+    parts = [
+        coded_runs((x[start:stop] - groups.bias[chunk]) * groups.channel_factors(chunk), run)
+        for chunk, start, stop in groups.spans(len(x))
+    ]
+    scale = np.concatenate([own.scale for own in parts]).astype(np.float32)
+    return {"x_codes": np.concatenate([own.codes for own in parts]), "x_scale": scale}
 
 
 def _coded(x: Values, groups: ChannelGroups) -> Known:

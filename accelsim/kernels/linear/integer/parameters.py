@@ -10,6 +10,7 @@ from pydantic import Field
 from accelsim.config.spec import Size, SizeOrZero, Spec
 from accelsim.errors import QuantizationError
 from accelsim.kernels.files import find_parameter_file
+from accelsim.kernels.integer.code_form import CodeForm
 from accelsim.kernels.linear.rotation import RotationParameters
 from accelsim.numerics.formats import Format
 from accelsim.quantization.calibration import Calibration
@@ -23,7 +24,9 @@ from accelsim.quantization.channel_groups import (
     GroupRounding,
     channel_groups,
 )
+from accelsim.quantization.coded_rows import RUN_BITS
 from accelsim.quantization.codes import Values
+from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
 CODE_FORMATS = {4: Format.INT4, 8: Format.INT8}
@@ -57,8 +60,40 @@ class QuantizedParameters(Spec):
         """Formats of the codes of X and W."""
         return CODE_FORMATS[self.activation_bits], CODE_FORMATS[self.weight_bits]
 
+    @property
+    def run(self) -> int:
+        """Channels of a row of X that share a scale; 0: all of them."""
+        return 0
 
-class GroupedParameters(RotationParameters, QuantizedParameters):
+
+class CodedInput(QuantizedParameters):
+    """Choices of the linears that read rows that their producer has coded."""
+
+    input_run: Size | None = None
+    """Channels of a row of quantized X that share a scale, such as those of a head, in codes of 8
+    bits; absent: all of them."""
+
+    @property
+    def run(self) -> int:
+        """Channels of a row of X that share a scale; 0: all of them."""
+        return self.input_run or 0
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether X is codes of rows that found their base, as producers make them."""
+        return False
+
+    def read_form(self, problem: GemmProblem) -> CodeForm:
+        """Return how X is coded, if `reads_rows`; raises an AccelsimError."""
+        bits = RUN_BITS if self.run else self.activation_bits
+        return CodeForm(bits=bits, run=self.run)
+
+    def completed(self, problem: GemmProblem, run: int) -> dict[str, Any]:
+        """Return what a recipe is to say besides, if a producer codes X with such runs."""
+        return {"input_run": run} if run and self.input_run is None else {}
+
+
+class GroupedParameters(RotationParameters, CodedInput):
     """Choices of the linears whose input channels are in groups.
 
     Beside a calibration file, what is given must agree with the file.
@@ -96,6 +131,41 @@ class GroupedParameters(RotationParameters, QuantizedParameters):
     def _asked(self) -> dict[str, Any]:
         names = [field.name for field in fields(GroupOptions) if field.name != "bits"]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether X is codes of rows that found their base, as producers make them."""
+        options = group_options(self)
+        return (self.input, options.base, options.use_bias) == ("quantized", "row", False)
+
+    def read_form(self, problem: GemmProblem) -> CodeForm:
+        """Return how X is coded; raises QuantizationError for more than one chunk of rows."""
+        options = group_options(self)
+        chunks = len(options.chunk_starts(problem.m))
+        if self.calibration is None and chunks > 1:
+            raise QuantizationError(
+                f"{problem.name}: found {chunks} chunks of {options.chunk_rows} rows, allowed: "
+                f"one, whose groups the producer of X knows; such as chunk_rows = {problem.m}"
+            )
+        rotation = self.rotation_of(problem)
+        return (
+            super()
+            .read_form(problem)
+            ._replace(
+                groups=options.groups,
+                candidates=options.candidates,
+                rotation=rotation.block if rotation else 0,
+                calibration=self.calibration if options.groups > 1 else None,
+            )
+        )
+
+    def completed(self, problem: GemmProblem, run: int) -> dict[str, Any]:
+        """Return what a recipe is to say besides, if a producer codes X with such runs."""
+        told = super().completed(problem, run)
+        is_free = self.calibration is None and self.chunk_rows is None
+        if is_free and problem.m > self.options.chunk_rows:
+            told["chunk_rows"] = problem.m
+        return told
 
     def check_agreement(self, calibrated: GroupOptions) -> None:
         """Raise QuantizationError where a calibration was made with other options."""
