@@ -248,9 +248,9 @@ def _read_frequencies(keys: _Keys, config: LlamaConfig) -> tuple[Frequencies, ..
     """Return the RoPE frequencies of every layer."""
     is_gemma = keys.family is GEMMA3
     whole = keys.mapping("rope_parameters", "rope_scaling")
-    full, sliding = whole, {}
-    if {"full_attention", "sliding_attention"} & set(whole):
-        full, sliding = whole.get("full_attention"), whole.get("sliding_attention")
+    is_split = bool({"full_attention", "sliding_attention"} & set(whole))
+    full = whole.get("full_attention") if is_split else whole
+    sliding = whole.get("sliding_attention") if is_split else None
     base = keys.constant("rope_theta", 1e6 if is_gemma else 1e4)
     own = _Rope(keys, full).frequencies(config.head_dim, base)
     if not is_gemma:
