@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from accelsim import evaluate, simulate
+from accelsim.errors import WorkloadError
 from accelsim.quality.losses import Quality, measured
 from accelsim.quantization.calibration import (
     Calibration,
@@ -273,6 +274,11 @@ def costs(point: Point) -> Row:
 def main(folder: Path, steps: set[str]) -> None:
     """Measure what is not in the tables of `folder` yet."""
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        load_model(MODEL)
+    except WorkloadError as error:
+        print(f"costs alone are run: {error}")
+        steps = steps & {"costs"}
     network = lru_cache(maxsize=1)(lambda: Network(folder))
     for point in points(steps):
         path = folder / f"{point.step}.csv"
