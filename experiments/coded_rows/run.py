@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from accelsim.quality.losses import Quality, measured
 
 from accelsim import evaluate, simulate
+from accelsim.errors import WorkloadError
+from accelsim.quality.predictions import compare_predictions
+from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration import (
     Calibration,
     Sampling,
@@ -30,7 +32,7 @@ from accelsim.quantization.channel_groups import GroupOptions
 from accelsim.quantization.coded_rows import RUN_BITS, aligned, coded_rows, coded_runs
 from accelsim.quantization.codes import encode, largest_code, scale_of
 from accelsim.quantization.statements import grouped_values
-from accelsim.workload.model.forward import Hooks, causal_attention, token_losses
+from accelsim.workload.model.forward import Hooks, causal_attention, final_states
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.llama import Array
 from accelsim.workload.model.texts import KINDS, read_texts
@@ -180,23 +182,25 @@ class Network:
         """Return the row of a point: the loss of the text, and the mean error of the outputs."""
         self._errors = []
         linear = self._heads(point) if point.step == "heads" else self._rounded(point)
-        losses = self._losses(point.text, linear)
-        quality = Quality.of(losses, self._fp32(point.text))
+        states, targets = self._states(point.text, linear), self._ids(point.text)[1:]
+        fp32_states = self._fp32(point.text)
+        predictions = compare_predictions(self._model.weights, states, fp32_states, targets)
+        quality = Quality.of([predictions])
         return {**measured(quality), "output_error": float(np.mean(self._errors))}
 
     def _read(self, kind: str) -> list[int]:
         (text,) = read_texts([kind])
         return self._model.tokenizer.encode(text.content)[: WINDOW + 1]
 
-    def _plain(self, kind: str) -> Any:
-        return self._losses(kind, lambda _layer, _name, x, weight: x @ weight.T)
+    def _plain(self, kind: str) -> Array:
+        return self._states(kind, lambda _layer, _name, x, weight: x @ weight.T)
 
-    def _losses(self, kind: str, linear: Linear) -> Any:
+    def _states(self, kind: str, linear: Linear) -> Array:
         def attention(layer: int, q: Array, k: Array, v: Array) -> Array:
             self._values[layer] = v
             return causal_attention(layer, q, k, v)
 
-        return token_losses(self._model.weights, self._ids(kind), Hooks(linear, attention))
+        return final_states(self._model.weights, self._ids(kind)[:-1], Hooks(linear, attention))
 
     def _calibration(self, name: str, options: GroupOptions) -> Calibration:
         return load_calibration(calibrated(options, name, self._folder))
@@ -273,6 +277,11 @@ def costs(point: Point) -> Row:
 def main(folder: Path, steps: set[str]) -> None:
     """Measure what is not in the tables of `folder` yet."""
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        load_model(MODEL)
+    except WorkloadError as error:
+        print(f"costs alone are run: {error}")
+        steps = steps & {"costs"}
     network = lru_cache(maxsize=1)(lambda: Network(folder))
     for point in points(steps):
         path = folder / f"{point.step}.csv"

@@ -15,18 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from accelsim.quality.losses import Losses, Quality, measured
 
 from accelsim import Recipe
 from accelsim.errors import AccelsimError
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.linear import KernelLinear
+from accelsim.quality.predictions import compare_predictions
+from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration import Sampling, calibrate
 from accelsim.quantization.calibration_file import save_calibration
 from accelsim.quantization.channel_groups import GroupOptions
-from accelsim.workload.model.forward import PLAIN, Hooks, token_losses
+from accelsim.workload.model.forward import PLAIN, Hooks, final_states
 from accelsim.workload.model.language import load_model
+from accelsim.workload.model.llama import Array
 from accelsim.workload.model.place import find_model
 from accelsim.workload.model.release import RELEASES
 from accelsim.workload.model.texts import KINDS, read_texts
@@ -82,22 +84,24 @@ def quality(point: Point, folder: Path) -> Quality:
     if chosen.linear is not None:
         name = find_model(point.model).name
         hooks = Hooks(linear=KernelLinear(chosen.linear, chosen.dtype, name))
+    ids = window(point.model, point.text)
     with np.errstate(over="ignore", invalid="ignore"):
-        found = losses(point.model, point.text, hooks)
-    return Quality.of(found, fp32_losses(point.model, point.text))
+        weights = load_model(point.model).weights
+        states = final_states(weights, ids[:-1], hooks)
+        fp32 = fp32_states(point.model, point.text)
+        return Quality.of([compare_predictions(weights, states, fp32, ids[1:])])
 
 
-def losses(model: str, kind: str, hooks: Hooks) -> Losses:
-    """Return the losses of the first tokens of a text."""
+def window(model: str, kind: str) -> list[int]:
+    """Return the ids of the first tokens of a text and of the one after them."""
     network, (text,) = load_model(model), read_texts(kind)
-    ids = network.opened(network.token_ids(text.content, WINDOW + 1))
-    return token_losses(network.weights, ids, hooks)
+    return network.opened(network.token_ids(text.content, WINDOW + 1))
 
 
 @lru_cache
-def fp32_losses(model: str, kind: str) -> Losses:
-    """Return the losses of the same network without kernels."""
-    return losses(model, kind, PLAIN)
+def fp32_states(model: str, kind: str) -> Array:
+    """Return the final states of the same network without kernels."""
+    return final_states(load_model(model).weights, window(model, kind)[:-1])
 
 
 def main(out: Path, models: Sequence[str]) -> None:

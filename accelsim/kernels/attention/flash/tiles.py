@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Size
+from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.coded import check_coded
 from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
@@ -21,8 +21,8 @@ from accelsim.kernels.tiling import misfit
 from accelsim.workload.problem import AttentionProblem
 
 
-class FlashParameters(CodedHeads):
-    """Choices of the flash kernel."""
+class FlashChoices(Spec):
+    """Choices of the flash kernel, the form of its output apart."""
 
     tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
@@ -42,6 +42,10 @@ class FlashParameters(CodedHeads):
     """Which query tiles come first: those that see most keys, or all those of the first head."""
     scale_at: Literal["scores", "query"] = "scores"
     """Where 1/sqrt(d) is multiplied: to the scores, or to the query before the first product."""
+
+
+class FlashParameters(CodedHeads, FlashChoices):
+    """Choices of the flash kernel."""
 
 
 class FlashTiles(NamedTuple):

@@ -140,12 +140,15 @@ class GroupedParameters(RotationParameters, CodedInput):
 
     def read_form(self, problem: GemmProblem) -> CodeForm:
         """Return how X is coded; raises QuantizationError for more than one chunk of rows."""
-        options = group_options(self)
+        options, hint = group_options(self), f"such as chunk_rows = {problem.m}"
         chunks = len(options.chunk_starts(problem.m))
-        if self.calibration is None and chunks > 1:
+        if self.calibration is not None:
+            hint = f"with {self.calibration}"
+            chunks = max(each.chunks for each in load_named(self.calibration).inputs.values())
+        if chunks > 1:
             raise QuantizationError(
                 f"{problem.name}: found {chunks} chunks of {options.chunk_rows} rows, allowed: "
-                f"one, whose groups the producer of X knows; such as chunk_rows = {problem.m}"
+                f"one, whose groups the producer of X knows; {hint}"
             )
         rotation = self.rotation_of(problem)
         return (
