@@ -7,12 +7,9 @@ Sources: Ashkboos et al., "QuaRot", 2024, arXiv 2404.00456; Liu et al., "SpinQua
 from typing import Literal
 
 from accelsim.config.spec import Size, Spec
-from accelsim.quantization.rotation import Rotation, hadamard_rotation
+from accelsim.quantization.rotation import Rotation, hadamard_rotation, usual_block
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
-
-_USUAL = 128
-"""Channels of a block, if no other number is given and they are that many."""
 
 
 class RotationParameters(Spec):
@@ -28,8 +25,7 @@ class RotationParameters(Spec):
         """Return the rotation of a linear, if there is one; raises QuantizationError."""
         if self.rotation == "none":
             return None
-        block = self.rotation_block or min(problem.k & -problem.k, _USUAL)
-        return hadamard_rotation(problem.k, block)
+        return hadamard_rotation(problem.k, self.rotation_block or usual_block(problem.k))
 
 
 def rotated(tensors: GemmTensors, rotation: Rotation | None) -> GemmTensors:
