@@ -70,7 +70,7 @@ class Weighting:
 class Reading:
     """What the model reads: the fields of a `Sampling`."""
 
-    windows: Annotated[int, typer.Option(help="Windows to read of every text.")] = 4
+    windows: Annotated[int, typer.Option(help="Windows to read of every text.")] = 2
     window: Annotated[int, typer.Option(help="Tokens in a window.")] = 1024
     first_token: Annotated[
         int,

@@ -33,7 +33,7 @@ TokenIds = NDArray[np.int64]
 class Sampling:
     """What of every text is read. Raises QuantizationError for what is impossible."""
 
-    windows: int = 4
+    windows: int = 2
     """Windows of every text."""
     window: int = 1024
     """Tokens in a window."""

@@ -14,6 +14,8 @@ of a few fractions of its largest magnitude, by the squared errors weighted with
 Channels are encoded by falling diagonal, as the authors' program does by `act-order`.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,7 @@ from accelsim.quantization.codes import (
     scale_of,
 )
 
-Moments = NDArray[np.float64]
+Moments = NDArray[np.floating[Any]]
 """Mean of x_r x_r^T over rows, each relative to its RMS [k, k]."""
 
 _DAMPING = 0.01
@@ -68,12 +70,27 @@ def clipped_scale(weight: Values, importance: NDArray[np.float64], bits: int) ->
 
 
 def _factor(moments: Moments) -> Moments:
-    """Return the upper Cholesky factor of the inverse of the damped moments."""
+    """Return U, upper triangular, with U^T U the inverse of the damped moments.
+
+    With the channels in reverse order, moments are L L^T; U is the inverse of L, reversed back.
+    """
     k = len(moments)
     damping = max(_DAMPING * float(np.trace(moments)) / k, SMALLEST_SCALE)
-    inverse = np.linalg.inv(moments + damping * np.eye(k))
-    upper: Moments = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float64)
-    return upper
+    lower = np.linalg.cholesky((moments + damping * np.eye(k))[::-1, ::-1])
+    return _inverse_of_lower(lower)[::-1, ::-1]
+
+
+def _inverse_of_lower(lower: Moments) -> Moments:
+    """Return the inverse of a lower triangular matrix, half by half."""
+    k = len(lower)
+    if k <= _BLOCK:
+        inverse: Moments = np.linalg.inv(lower)
+        return inverse
+    half, found = k // 2, np.zeros((k, k))
+    found[:half, :half] = _inverse_of_lower(lower[:half, :half])
+    found[half:, half:] = _inverse_of_lower(lower[half:, half:])
+    found[half:, :half] = -found[half:, half:] @ lower[half:, :half] @ found[:half, :half]
+    return found
 
 
 def _encode(

@@ -12,7 +12,7 @@ BLOCK_AND_MORE = 70
 
 
 def inputs(seed, rows=300, k=BLOCK_AND_MORE):
-    """Inputs whose channels depend on each other, as after a linear, some far larger than others."""
+    """Inputs whose channels depend on each other, some far larger than others."""
     rng = np.random.default_rng(seed)
     mixed = rng.normal(0, 1, (rows, k // 2)) @ rng.normal(0, 1, (k // 2, k))
     mixed += rng.normal(0, 0.5, (rows, k))

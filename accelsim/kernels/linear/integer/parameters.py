@@ -128,13 +128,13 @@ class GroupedParameters(QuantizedParameters):
             self._check_same("weight_bits", self.weight_bits, calibrated.weight_bits)
             self._check_same("weight_scale", self.weight_scale, "column")
 
-    def takes_weights(self, calibrated: Provenance) -> bool:
+    def takes_weights(self, calibrated: Provenance | None) -> bool:
         """Return whether the codes of W are those of a calibration; raises QuantizationError."""
-        is_there = calibrated.weight_bits is not None
+        is_there = calibrated is not None and calibrated.weight_bits is not None
         if self.weight_rounding == "gptq" and not is_there:
             raise QuantizationError(
-                f"{self.calibration}: found weight_rounding = gptq and a calibration without "
-                f"weights, allowed: nearest, or one made with `--weights gptq`"
+                f"weight_rounding: found gptq, and calibration = {self.calibration} has no "
+                f"weights; allowed: nearest, or a calibration made with `--weights gptq`"
             )
         return is_there and self.weight_rounding != "nearest"
 
@@ -163,6 +163,7 @@ def input_peaks(parameters: QuantizedParameters, tensors: GemmTensors) -> Values
 def group_options(parameters: GroupedParameters) -> GroupOptions:
     """Return how channels are grouped, from the calibration file or the parameters alone."""
     if parameters.calibration is None:
+        parameters.takes_weights(None)
         return parameters.options
     calibrated = load_named(parameters.calibration).provenance
     parameters.check_agreement(calibrated)
@@ -180,19 +181,9 @@ def input_groups(parameters: GroupedParameters, tensors: GemmTensors) -> Channel
 
 
 def stored_weights(parameters: GroupedParameters, tensors: GemmTensors) -> Quantized | None:
-    """Return the codes of W that the calibration has, or None if they are to be rounded here.
-
-    Raises QuantizationError for weights that are asked for and are not there.
-    """
-    if parameters.calibration is None:
-        if parameters.weight_rounding == "gptq":
-            raise QuantizationError(
-                "weight_rounding: found gptq without a calibration, allowed: nearest, or a "
-                "calibration made with `--weights gptq`"
-            )
-        return None
-    calibration = load_named(parameters.calibration)
-    if not parameters.takes_weights(calibration.provenance):
+    """Return the codes of W that the calibration has, or None if they are to be rounded here."""
+    calibration = parameters.calibration and load_named(parameters.calibration)
+    if not calibration or not parameters.takes_weights(calibration.provenance):
         return None
     return calibration.weights_of(tensors)
 
