@@ -83,6 +83,18 @@ def decoder_layer(
     return x + _ffn_block(index, x, layer, config, hooks)
 
 
+def final_states(weights: LlamaWeights, token_ids: Sequence[int], hooks: Hooks = PLAIN) -> Array:
+    """Return what the output projection takes in, [tokens, hidden]."""
+    states = hidden_states(weights, token_ids, hooks)
+    return rms_norm(states, weights.final_norm, weights.config.norm_epsilon)
+
+
+def logits_of(weights: LlamaWeights, states: Array) -> Array:
+    """Return the logits [tokens, vocabulary] of final states; the caller holds one BLAS thread."""
+    logits: Array = states @ weights.embedding.T
+    return logits
+
+
 @one_blas_thread()
 def token_losses(
     weights: LlamaWeights, token_ids: Sequence[int], hooks: Hooks = PLAIN
@@ -92,13 +104,12 @@ def token_losses(
     The perplexity of the text is exp(mean). Logits are made for a few rows at a time: all of
     them would take tokens x vocabulary x 4 bytes.
     """
-    states = hidden_states(weights, token_ids[:-1], hooks)
-    states = rms_norm(states, weights.final_norm, weights.config.norm_epsilon)
+    states = final_states(weights, token_ids[:-1], hooks)
     targets = np.asarray(token_ids[1:])
     losses = np.empty(len(targets))
     for start in range(0, len(targets), _LOGIT_ROWS):
         rows = slice(start, start + _LOGIT_ROWS)
-        logits = states[rows] @ weights.embedding.T
+        logits = logits_of(weights, states[rows])
         chosen = np.take_along_axis(logits, targets[rows, None], axis=1)[:, 0]
         losses[rows] = _log_sum_exp(logits) - chosen
     return losses

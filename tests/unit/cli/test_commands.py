@@ -2,7 +2,8 @@
 
 import json
 import re
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -337,6 +338,42 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
     )
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
+
+
+def test_needle_passes_everything_on(accelsim_command, monkeypatch):
+    from accelsim.quality.search import Search
+
+    calls = []
+
+    def find_needles(*arguments, progress, **others):
+        progress(60, 60)
+        calls.append((arguments, others))
+        return SimpleNamespace(to_dict=lambda: {"found": 1}, __rich__=lambda: "found 1")
+
+    module = ModuleType("accelsim.quality.needle")
+    module.find_needles = find_needles
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    done = accelsim_command("needle", "--kernel", "sift", "--format", "json")
+    assert json.loads(done.stdout) == {"found": 1}
+    defaults = ("smollm2", "sift", {}, "ascend-910b", ["reference"], Search())
+    assert calls.pop() == (defaults, {"linear": None})
+    words = ("--linear", "gemm", "--machine", "edge-npu", "--set", "workload.dtype=fp32")
+    words += ("--text", "novel", "--text", "legal", "--length", "300", "--length", "600")
+    words += ("--depth", "0", "--depth", "1", "--trials", "3", "--seed", "5", "--model", "other")
+    done = accelsim_command("needle", *words)
+    assert "gemm in other" in done.stderr
+    search = Search(lengths=(300, 600), depths=(0.0, 1.0), trials=3, seed=5)
+    settings = {"workload.dtype": "fp32"}
+    expected = ("other", None, settings, "edge-npu", ["novel", "legal"], search)
+    assert calls == [(expected, {"linear": "gemm"})]
+
+
+@pytest.mark.parametrize("command", ["quality", "needle", "calibrate"])
+def test_help_names_every_kind_of_text(accelsim_command, command):
+    from accelsim.workload.model.texts import EVERY_KIND, KINDS
+
+    words = re.sub(r"[\s│,()]+", " ", accelsim_command(command, "--help").stdout)
+    assert f"Kind of text {' '.join(KINDS)} or {EVERY_KIND} or file" in words
 
 
 def test_model_fetch_says_where_it_is(accelsim_command, monkeypatch, tmp_path):
