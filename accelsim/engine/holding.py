@@ -122,7 +122,12 @@ def highest_use(holding, highest):
     between any two of them does the order of the changes matter. These are cut again, down to
     single moments. The changes are used up.
     """
-    moments, changes, cells, starts = holding.moments, holding.changes, holding.cells, holding.starts
+    moments, changes, cells, starts = (
+        holding.moments,
+        holding.changes,
+        holding.cells,
+        holding.starts,
+    )
     count, kept, shift = holding.count[0], 1, _bits_of_latest(holding)
     holding.count[0] = 0
     highest = max(highest, 0)
@@ -157,7 +162,12 @@ def _sum_up(count, kept, bits, shift, holding, highest):
 
     Returns the most in use between two cells.
     """
-    moments, changes, cells, starts = holding.moments, holding.changes, holding.cells, holding.starts
+    moments, changes, cells, starts = (
+        holding.moments,
+        holding.changes,
+        holding.cells,
+        holding.starts,
+    )
     for cell in range(kept << bits):
         cells[cell, _START] = cells[cell, _MOST] = 0
     for i in range(count):

@@ -119,7 +119,12 @@ class _Simulation:
         self.times.unit, self.times.cause = program.units, NOT_STALLED
         self.times.busy, self.actions = work_of(program, machine)
         times = self.times
-        self.start, self.end, self.busy, self.cause = times.start, times.end, times.busy, times.cause
+        self.start, self.end, self.busy, self.cause = (
+            times.start,
+            times.end,
+            times.busy,
+            times.cause,
+        )
         self.item_core = np.full(program.num_items, -1, np.int64)
         self.done = [self.env.event() for _ in range(program.num_ops)]
         self.retired = [self.env.event() for _ in range(program.num_items)]

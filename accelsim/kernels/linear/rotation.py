@@ -7,10 +7,7 @@ Sources: Ashkboos et al., "QuaRot", 2024, arXiv 2404.00456; Liu et al., "SpinQua
 from typing import Literal
 
 from accelsim.kernels import language as al
-from accelsim.quantization.rotation import Rotation, hadamard_rotation
-
-_USUAL = 128
-"""Channels of a block, if no other number is given and they are that many."""
+from accelsim.quantization.rotation import Rotation, hadamard_rotation, usual_block
 
 
 class RotationParameters(al.Spec):
@@ -26,8 +23,7 @@ class RotationParameters(al.Spec):
         """Return the rotation of a linear, if there is one; raises QuantizationError."""
         if self.rotation == "none":
             return None
-        block = self.rotation_block or min(problem.k & -problem.k, _USUAL)
-        return hadamard_rotation(problem.k, block)
+        return hadamard_rotation(problem.k, self.rotation_block or usual_block(problem.k))
 
 
 def rotated(tensors: al.GemmTensors, rotation: Rotation | None) -> al.GemmTensors:

@@ -423,16 +423,17 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
 
     calls, path = [], tmp_path / "c.safetensors"
 
-    def calibrate(*arguments):
+    def calibrate(*arguments, weight_bits):
         *passed, progress = arguments
         progress(2, 2)
-        calls.append(tuple(passed))
-        return SimpleNamespace(inputs=range(8))
+        calls.append((*passed, weight_bits))
+        return SimpleNamespace(inputs=range(8), weights=range(14))
 
     monkeypatch.setattr(calibration, "calibrate", calibrate)
     monkeypatch.setattr(calibration_file, "save_calibration", lambda *call: calls.append(call))
     words = ("--bits", "4", "--groups", "6", "--chunk-rows", "64", "--first-rows", "1", "--bias")
     words += ("--base", "static", "--rounding", "best", "--quantile", "0.9")
+    words += ("--rotation", "hadamard", "--rotation-block", "32", "--weight-bits", "4")
     words += ("--windows", "3", "--window", "32", "--first-token", "7")
     texts = ("--text", tmp_path / "t.txt", "--text", "code")
     done = accelsim_command("calibrate", "--out", path, *words, *texts)
@@ -446,12 +447,57 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
         use_bias=True,
         rounding="best",
         quantile=0.9,
+        rotation="hadamard",
+        rotation_block=32,
     )
     sampling = Sampling(windows=3, window=32, first_token=7)
     (arguments, (_, written)) = calls
-    assert arguments == ("smollm2", options, sampling, [str(tmp_path / "t.txt"), "code"])
+    assert arguments == ("smollm2", options, sampling, [str(tmp_path / "t.txt"), "code"], 4)
     assert written == path
-    assert f"wrote 8 inputs of linears to {path}" in done.stderr.replace("\n", "")
+    told = f"wrote 8 inputs of linears, and 14 linears in codes of 4 bits to {path}"
+    assert told in done.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "weight_bits"),
+    [
+        ((), {"groups": 1, "rotation": "hadamard"}, 8),
+        (
+            ("--bits", "4", "--weights", "nearest"),
+            {
+                "bits": 4,
+                "groups": 4,
+                "ranges": "typical",
+                "candidates": 6,
+                "rotation": "hadamard",
+            },
+            None,
+        ),
+        (
+            ("--bits", "4", "--groups", "8", "--ranges", "largest", "--candidates", "2"),
+            {"bits": 4, "candidates": 2, "rotation": "hadamard"},
+            8,
+        ),
+        (("--base", "static"), {"base": "static"}, 8),
+    ],
+)
+def test_calibrate_takes_the_best_form_but_for_what_is_asked(
+    accelsim_command, monkeypatch, tmp_path, words, options, weight_bits
+):
+    from accelsim.quantization import calibration, calibration_file
+    from accelsim.quantization.channel_groups import GroupOptions
+
+    calls = []
+
+    def calibrate(model, chosen, *others, weight_bits):
+        calls.append((chosen, weight_bits))
+        return SimpleNamespace(inputs=range(8), weights=())
+
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    monkeypatch.setattr(calibration_file, "save_calibration", lambda *call: None)
+    done = accelsim_command("calibrate", "--out", tmp_path / "c.safetensors", *words)
+    assert done.exit_code == 0
+    assert calls == [(GroupOptions(**options), weight_bits)]
 
 
 @pytest.mark.parametrize(
@@ -460,6 +506,12 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
         (("--bits", "5"), "bits: found 5, allowed: 4 or 8"),
         (("--rounding", "x"), "rounding: found 'x', allowed: up, down, best"),
         (("--base", "x"), "base: found 'x', allowed: row, static"),
+        (("--groups", "0"), "groups: found 0, allowed: 1 to 32"),
+        (("--ranges", "x"), "ranges: found 'x', allowed: largest, typical"),
+        (("--rotation", "x"), "rotation: found 'x', allowed: none, hadamard"),
+        (("--quantile", "nan"), "quantile: found nan, allowed: above 0, and 1 at most"),
+        (("--weights", "x"), "--weights: found 'x', allowed: gptq, nearest"),
+        (("--weight-bits", "5"), "bits: found 5, allowed: 4 or 8"),
         (("--windows", "0"), "windows: found 0, allowed: 1 or more"),
         (("--out", "c.npz"), "c.npz: found the ending '.npz', allowed: .safetensors"),
     ],

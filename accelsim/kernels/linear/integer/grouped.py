@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import QuantizationError
 from accelsim.kernels.integer.chunks import even_groups, products_of, spans_of
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.operands import (
@@ -19,6 +18,7 @@ from accelsim.kernels.linear.integer.parameters import (
     GroupedParameters,
     group_options,
     input_groups,
+    stored_weights,
 )
 from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
 from accelsim.kernels.linear.integer.tiles import panel_sizes
@@ -43,29 +43,13 @@ def grouped_plan(
     drains: the sums of every group leave the array; if not, it doubles them between two groups. If
     X is rotated, groups are those of the rotated X.
     """
-    rotation, kernel = parameters.rotation_of(problem), product.__name__
-    if rotation is not None:
-        _check_calibration(parameters, f"{kernel} on {problem.name}")
+    rotation = parameters.rotation_of(problem)
     given = None if tensors is None else tensors.a
     if tensors is not None:
         check_activations(tensors)
         tensors = rotated(tensors, rotation)
     plan = _plan(problem, parameters, tensors, product, drains=drains)
     return plan.of_rotated(rotation, given)
-
-
-def _check_calibration(parameters: GroupedParameters, name: str) -> None:
-    """Refuse the groups of an X that was not rotated; one group with the base of a row is any."""
-    if parameters.calibration is None:
-        return
-    options = group_options(parameters)
-    if (options.groups, options.base, options.use_bias) != (1, "row", False):
-        bias = "with" if options.use_bias else "without"
-        raise QuantizationError(
-            f"{name}: found a calibration with groups = {options.groups}, base = {options.base} "
-            f"{bias} a bias beside rotation = {parameters.rotation}, allowed: none, or one with "
-            f"groups = 1, base = row without a bias; others are of channels before they are rotated"
-        )
 
 
 def _plan(
@@ -80,13 +64,13 @@ def _plan(
     known: Known = {}
     groups: ChannelGroups | None = None
     group: NDArray[Any]
+    options = group_options(parameters)
     if tensors is None:
-        options = group_options(parameters)
         spans = spans_of(options.chunk_starts(problem.m), problem.m)
         group = even_groups(options.groups, problem.k, len(spans))
     else:
         groups = input_groups(parameters, tensors)
-        options, spans = groups.options, list(groups.spans(problem.m))
+        spans = list(groups.spans(problem.m))
         group, known = groups.group[: len(spans)], _known(parameters, tensors, groups, len(spans))
     sizes = panel_sizes(problem, parameters).tolist()
     work = Work(drains=products_of(group, sizes)) if drains else Work(shifts=options.groups - 1)
@@ -123,8 +107,10 @@ def _chosen(options: GroupOptions) -> dict[str, int | str | bool | float]:
         "use_bias": options.use_bias,
         "rounding": options.rounding,
         "first_rows": options.first_rows,
+        "ranges": options.ranges,
         "quantile": options.quantile,
         "candidates": options.candidates,
+        "rotation": options.rotation,
     }
 
 
@@ -137,7 +123,9 @@ def _known(
     the same weights.
     """
     x = tensors.a
-    weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
+    weights = stored_weights(parameters, tensors)
+    if weights is None:
+        weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
     known = {"x": x, "w_codes": weights.codes, **_ranges(groups, weights, chunks)}
     if groups.options.use_bias:
         products = row_products(groups.bias[:chunks].astype(np.float64), weights.codes)
