@@ -49,7 +49,7 @@ def second_moments(x: Values) -> Moments:
 
 def compensated(weight: Values, moments: Moments, bits: int) -> Quantized:
     """Return codes of w [k, n] with a scale a column [1, n]."""
-    importance = np.diag(moments)
+    importance = np.asarray(np.diag(moments), np.float64)
     order = np.argsort(-importance, kind="stable")
     factor = _factor(moments[order][:, order])
     scale = clipped_scale(weight, importance, bits)
