@@ -30,8 +30,8 @@ from accelsim.kernels.linear.facts import (
 )
 from accelsim.runtime.jit import borrow, jit, jit_inner
 
-CYCLES, LOADED, STEPS, BEST_STAGES, BEST_SPLITS, BEST_SWIZZLE = range(6)
-NUM_FOUND = 6
+CYCLES, LOADED, STEPS, BEST_STAGES, BEST_SPLITS, BEST_SWIZZLE, BEST_SUM_SLOTS = range(7)
+NUM_FOUND = 7
 """Rows of what is found."""
 ROOM = 2 + 5
 """Rows of room: times of the last core, what is known of a tiling on the way, and of channels."""
@@ -71,6 +71,12 @@ def estimate(tilings, splits, facts, layout, found, room):
         steps = np.ceil(facts.k / tilings[K, i])
         tiles = np.ceil(facts.m / tilings[M, i]) * np.ceil(facts.n / tilings[N, i])
         most = min(tilings[STAGES, i], max(steps, tilings[FEWEST, i]))
+        sums_bytes = _SUM_BYTES * tilings[M, i] * tilings[N, i]
+        if tilings[SUM_SLOTS, i] == 0:
+            tilings[SUM_SLOTS, i] = min(2.0, np.floor(facts.accumulator_bytes / sums_bytes))
+        found[BEST_SUM_SLOTS, i] = tilings[SUM_SLOTS, i]
+        if tilings[SUM_SLOTS, i] == 0:
+            continue
         asked = tilings[SPLITS, i]
         for place in range(len(splits) if tiles < facts.cores and asked == 0 else 1):
             ranges = asked
@@ -138,15 +144,21 @@ def _cycles(i, stages, ranges, limit, tilings, facts, layout, room):
     """The time of one tiling, or a bound beyond the limit."""
     tile_m = tilings[M, i]
     tile_n = tilings[N, i]
-    tile_k = tilings[K, i]
     left_bytes = tilings[LEFT, i]
     right_bytes = tilings[RIGHT, i]
     along_m = np.ceil(facts.m / tile_m)
     along_n = np.ceil(facts.n / tile_n)
-    along_k = facts.k / tile_k
+    along_k = facts.k / tilings[K, i]
     steps = np.ceil(np.ceil(along_k) / ranges)
+    steps_of_item = min(along_k, steps)
     items = along_m * along_n * ranges
     cores = min(facts.cores, items)
+    load = (left_bytes + right_bytes) / facts.load
+    fixed = facts.launch + _merge_cycles(ranges, cores, facts)
+    least = np.ceil(items / cores) * steps_of_item * max(tilings[PRODUCT, i], load)
+    least += fixed + facts.miss + facts.hit
+    if least > limit:
+        return least
     at_once = max(1.0, np.floor(cores / ranges))
     band = tilings[SWIZZLE, i]
     if band == 0:
@@ -158,14 +170,12 @@ def _cycles(i, stages, ranges, limit, tilings, facts, layout, room):
     # Tiles at the edges end with the operand; these are mean ones.
     left = left_bytes * facts.m / (along_m * tile_m)
     right = right_bytes * facts.n / (along_n * tile_n)
-    steps_of_item = min(along_k, steps)
     left_once = left * along_m * along_k
     right_once = right * along_n * along_k
     loaded = left_once * along_n + right_once * along_m
     room[1, _LOADED] = loaded
     room[1, _STEPS] = items * steps
     wave = Wave(cores, min(ranges, cores), rows, cols, steps, stages)
-    load = (left_bytes + right_bytes) / facts.load
     first = loaded / items / steps_of_item * cores
     moved = _Moved(first, first, first, left + right)
     stored = facts.m * facts.n * facts.out_bytes
@@ -183,9 +193,8 @@ def _cycles(i, stages, ranges, limit, tilings, facts, layout, room):
         first = min(wave.ranges * (rows * left + cols * right), fetched / steps_of_item)
         later = max(0.0, fetched / steps_of_item - first) / max(items / cores - 1, _TINY)
         moved = _Moved(moved.asked, first, later, right)
-    least = facts.launch + max((fetched + stored) / facts.hbm, loaded / rate)
-    work = items / cores * steps_of_item * max(tilings[PRODUCT, i], load)
-    least = max(least, facts.launch + work)
+    served = max((fetched + stored) / facts.hbm, loaded / rate)
+    least = max(least, fixed + facts.miss + facts.hit + served)
     if least > limit:
         return least
     out_bytes = tile_m * tile_n * (_SUM_BYTES if ranges > 1 else facts.out_bytes)
@@ -198,7 +207,6 @@ def _cycles(i, stages, ranges, limit, tilings, facts, layout, room):
         out_bytes,
         on_channel(left_bytes, layout, facts.hbm) + on_channel(right_bytes, layout, facts.hbm),
     )
-    fixed = _merge_cycles(ranges, cores, facts)
     cycles = _followed(steps_of_item, items, wave, core, moved, 1.0, facts, room[0]) + fixed
     if layout.channels > 1 and cycles < limit:
         uneven = crowding(layout, wave, tilings, i, facts, room)
@@ -225,12 +233,13 @@ def _followed(steps, items, wave, core, moved, uneven, facts, times):
 
     steps: of an item, the last one as the part that is there. times: of the last core.
     """
-    for j in range(len(times)):
-        times[j] = 0.0
     has_l2 = facts.l2 > 0
     hbm = facts.hbm / uneven
     in_flight = int(facts.in_flight)
     stages = int(wave.stages)
+    known = _SLOTS + stages + in_flight
+    for j in range(known):
+        times[j] = 0.0
     begun = min(stages, min(int(wave.steps), in_flight))
     shown = min(int(wave.steps), _FOLLOWED)
     half = shown // 2
@@ -257,7 +266,7 @@ def _followed(steps, items, wave, core, moved, uneven, facts, times):
         if count > 0:
             # Cores that are done first take what is left.
             end = max(end, times[_MOVED] + beyond)
-            for j in range(len(times)):
+            for j in range(known):
                 times[j] -= lead * (1 - part)
             sums = _SUMS + kind % core.sum_slots
             times[_READY] = times[sums]
@@ -301,4 +310,4 @@ def _followed(steps, items, wave, core, moved, uneven, facts, times):
             if not facts.overlaps:
                 times[_REQUESTED] = done + core.out_bytes / facts.store + facts.hit
     end = max(end, times[_MOVED] + beyond)
-    return facts.launch + end + max(stored, core.out_bytes / facts.store) + facts.hit
+    return end + max(stored, core.out_bytes / facts.store) + facts.hit
