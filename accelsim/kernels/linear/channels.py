@@ -67,13 +67,6 @@ class _Loads(NamedTuple):
     """Of a tile, where there is a grain."""
 
 
-@jit_inline
-def on_channel(num_bytes, layout, rate):
-    """The cycles that a load alone takes on the busiest of its channels."""
-    rounds = np.floor(num_bytes / (layout.piece * layout.channels))
-    return min(num_bytes, layout.piece * (1 + rounds)) * layout.channels / rate
-
-
 @jit_inner
 def _on_channels(layout, wave, tilings, i, facts, room):
     """As many steps are under way as there are slots; each channel serves one after the other."""
@@ -105,16 +98,10 @@ def _on_channels(layout, wave, tilings, i, facts, room):
     end = 0.0
     for step in range(steps):
         begun = done[step % int(wave.stages)]
-        turn_a = step * step_a
-        turn_b = step * step_b
-        at_a = channels - 1 - int(turn_a) % channels
-        at_b = channels - 1 - int(turn_b) % channels
-        part_a = turn_a - np.floor(turn_a)
-        part_b = turn_b - np.floor(turn_b)
+        at_a = channels - int(step * step_a) % channels
+        at_b = channels - int(step * step_b) % channels
         for j in range(channels):
-            load = a[at_a + j + 1] * (1 - part_a) + a[at_a + j] * part_a
-            load += b[at_b + j + 1] * (1 - part_b) + b[at_b + j] * part_b
-            free[j] = max(free[j], begun) + load
+            free[j] = max(free[j], begun) + a[at_a + j] + b[at_b + j]
         for j in range(channels):
             end = max(end, free[j])
         done[step % int(wave.stages)] = end
@@ -148,7 +135,6 @@ def _lay(operand, wave, has_l2, channels, loads, edges):
         loads[j] = load
         loads[j + channels] = load
         mean += load / channels
-    loads[2 * channels] = loads[0]
     return mean
 
 

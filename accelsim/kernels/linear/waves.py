@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.linear.channels import crowding, on_channel
+from accelsim.kernels.linear.channels import crowding
 from accelsim.kernels.linear.facts import (
     BESIDE,
     FEWEST,
@@ -48,7 +48,7 @@ _SUM_BYTES = 4
 _TINY = 1e-9
 _FOLLOWED = 16
 """Steps of an item that are followed; all others take as long as the second half of them."""
-_FEW_STEPS = 4
+_FEW_STEPS = 8
 """Of an item, where the number of slots matters beside that of the steps, for each item begins
 again with the first slot."""
 _NEAR = 1.005
@@ -205,7 +205,7 @@ def _cycles(i, stages, ranges, limit, tilings, facts, layout, room):
         load,
         tile_m * tile_n * _SUM_BYTES / facts.accumulator,
         out_bytes,
-        on_channel(left_bytes, layout, facts.hbm) + on_channel(right_bytes, layout, facts.hbm),
+        (left_bytes + right_bytes + layout.channels * layout.piece) / facts.hbm,
     )
     cycles = _followed(steps_of_item, items, wave, core, moved, 1.0, facts, room[0]) + fixed
     if layout.channels > 1 and cycles < limit:
