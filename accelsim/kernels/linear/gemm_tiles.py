@@ -10,8 +10,8 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Slots, Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.tiles import (
     BufferSize,
@@ -21,6 +21,7 @@ from accelsim.kernels.linear.tiles import (
     candidates,
     check_packing,
     even_ranges,
+    sum_slots,
     too_large,
 )
 from accelsim.numerics.formats import Format
@@ -145,7 +146,8 @@ def choose_tiles(
     splits, swizzle = 0, parameters.swizzle or (0 if machine.l2 else 1)
     if isinstance(parameters.splits, int):
         splits = even_ranges(parameters.splits, ceil_div(problem.k, tiles.k))
-    tiles = tiles._replace(acc_slots=0, splits=splits, swizzle=swizzle)
+    own = sum_slots(tiles, machine)
+    tiles = tiles._replace(acc_slots=own, splits=splits, swizzle=swizzle)
     slots = _slots(problem, machine, parameters, tiles)
     choice = choose(work, tiles, slots)
     if choice.cycles == np.inf:

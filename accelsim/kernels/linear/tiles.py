@@ -118,8 +118,13 @@ def candidates(
 
 def with_two_accumulators(tiles: Tiles, machine: MachineSpec) -> Tiles:
     """Return the tilings with an accumulator that is double-buffered where that fits."""
-    room = capacity_bytes(machine, "accumulator")
-    return tiles._replace(acc_slots=np.where(2 * tiles.m * tiles.n * SUM_BYTES <= room, 2, 1))
+    return tiles._replace(acc_slots=np.maximum(sum_slots(tiles, machine), 1))
+
+
+def sum_slots(tiles: Tiles, machine: MachineSpec) -> Any:
+    """Return how many slots the accumulator has: two where they fit, 0 where not even one does."""
+    sums_bytes = tiles.m * tiles.n * SUM_BYTES
+    return np.minimum(capacity_bytes(machine, "accumulator") // sums_bytes, 2)
 
 
 def even_ranges(splits: Any, steps: Any) -> Any:

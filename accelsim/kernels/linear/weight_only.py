@@ -23,8 +23,8 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Step, Work
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import (
     BufferSize,

@@ -8,8 +8,8 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Step, Work
 from accelsim.kernels.linear.mx.encoding import Encoding
 from accelsim.kernels.linear.mx.parameters import MxParameters
 from accelsim.kernels.linear.mx.plan import Plan, plan_of

@@ -33,7 +33,6 @@ class Facts(NamedTuple):
     """Of stores of all cores, in the memory that takes them."""
     accumulator: float
     scratchpad_bytes: float
-    accumulator_bytes: float
     hbm: float
     l2: float
     """0: there is none."""

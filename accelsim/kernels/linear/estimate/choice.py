@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from accelsim.kernels.linear import waves
-from accelsim.kernels.linear.estimate import KEPT_SHARE, TWO_SLOTS, Slots, Work, estimates
+from accelsim.kernels.linear.estimate import waves
+from accelsim.kernels.linear.estimate.products import KEPT_SHARE, TWO_SLOTS, Slots, Work, estimates
 from accelsim.kernels.linear.tiles import Choice, Cost, Tiles, fastest_of
 from accelsim.units import BITS_PER_BYTE
 
@@ -35,6 +35,6 @@ def _may_leave(work: Work) -> bool:
 def _fastest(work: Work, tiles: Tiles, slots: Slots) -> Choice:
     found = estimates(work, tiles, slots)
     best = fastest_of(Cost(*found[: waves.STEPS + 1]))
-    cycles, _, _, stages, splits, swizzle, sum_slots = found[:, best].tolist()
-    sizes = (int(tiles.m[best]), int(tiles.n[best]), int(tiles.k[best]), int(sum_slots))
-    return Choice(Tiles(*sizes, int(stages), int(splits), int(swizzle)), cycles)
+    cycles, _, _, stages, splits, swizzle = found[:, best].tolist()
+    own = tiles.at(best)._replace(stages=stages, splits=splits, swizzle=swizzle)
+    return Choice(Tiles(*(int(each) for each in own)), cycles)

@@ -16,9 +16,9 @@ from accelsim.kernels.estimate.memory import (
     miss_cycles,
     sustained_bytes_per_cycle,
 )
-from accelsim.kernels.linear import facts, waves
-from accelsim.kernels.linear.channels import DEPTHS, BankedLayout, FlatLayout
-from accelsim.kernels.linear.facts import Facts
+from accelsim.kernels.linear.estimate import facts, waves
+from accelsim.kernels.linear.estimate.channels import DEPTHS, BankedLayout, FlatLayout
+from accelsim.kernels.linear.estimate.facts import Facts
 from accelsim.kernels.linear.tiles import Cost, Tiles
 from accelsim.kernels.tiling import capacity_bytes
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -101,7 +101,7 @@ def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]
     layout = _banked(work, known) if work.machine.hbm.kind == "banked" else _flat(work, known)
     found, own = np.empty((waves.NUM_FOUND, len(tiles.m))), _facts(work, 1 + len(others))
     times = waves.NUM_TIMES + int(known[facts.STAGES].max() + own.in_flight)
-    room = np.empty((waves.ROOM, max(times, 2 * int(layout.channels) + 2)))
+    room = np.empty(times + 8 * int(layout.channels) + 6)
     waves.estimate(known, _SPLITS, own, layout, found, room)
     return found
 
@@ -124,7 +124,6 @@ def _facts(work: Work, loads: int) -> Facts:
         results=hbm if l2 is None or l2.writes == "through" else l2.bandwidth / machine.clock,
         accumulator=float(machine.accumulator.bandwidth),
         scratchpad_bytes=float(capacity_bytes(machine, "scratchpad")),
-        accumulator_bytes=float(capacity_bytes(machine, "accumulator")),
         hbm=hbm,
         l2=l2.bandwidth / machine.clock if l2 else 0.0,
         kept_bytes=KEPT_SHARE * l2.capacity if l2 else 0.0,
