@@ -10,11 +10,10 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Slots, Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.tiles import (
-    SUM_BYTES,
     BufferSize,
     Choice,
     Tiles,
@@ -22,10 +21,9 @@ from accelsim.kernels.linear.tiles import (
     candidates,
     check_packing,
     even_ranges,
+    sum_slots,
     too_large,
-    with_two_accumulators,
 )
-from accelsim.kernels.tiling import capacity_bytes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -65,8 +63,9 @@ def range_steps(tiles: Tiles, k: int) -> int:
 
 def merged_rows(tiles: Tiles) -> Any:
     """Return the rows of C that one work item of the second phase sums."""
-    most = ceil_div(_MERGED_ELEMENTS, tiles.n)
-    return min(tiles.m, most) if isinstance(most, int) else np.minimum(tiles.m, most)
+    if isinstance(tiles.n, int):
+        return min(tiles.m, ceil_div(_MERGED_ELEMENTS, tiles.n))
+    return np.minimum(tiles.m, np.ceil(_MERGED_ELEMENTS / tiles.n))
 
 
 def formats_of(
@@ -141,51 +140,45 @@ def choose_tiles(
             (tiles.m * side_bytes, tiles.n * side_bytes),
         )
 
-    b_is_transposed = parameters.b_layout == "nk"
-    work = Work(problem, machine, step, formats[2].bits, b_is_transposed, is_grouped)
-    return choose(work, *_fitting(name, problem, machine, parameters))
-
-
-def _fitting(
-    name: str, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
-) -> tuple[Tiles, Slots]:
-    """Return the tilings to choose from, and how many slots they may have."""
-    tiles = with_two_accumulators(
-        candidates(problem, parameters.tile, parameters.tile_sizes), machine
-    )
+    is_transposed = parameters.b_layout == "nk"
+    work = Work(problem, machine, step, formats[2].bits, is_transposed, is_grouped)
+    tiles = candidates(problem, parameters.tile, parameters.tile_sizes)
     splits, swizzle = 0, parameters.swizzle or (0 if machine.l2 else 1)
     if isinstance(parameters.splits, int):
         splits = even_ranges(parameters.splits, ceil_div(problem.k, tiles.k))
-    tiles = tiles._replace(splits=splits, swizzle=swizzle)
-    known = formats_of(problem, parameters), parameters.b_layout
+    own = sum_slots(tiles, machine)
+    tiles = tiles._replace(acc_slots=own, splits=splits, swizzle=swizzle)
+    slots = _slots(problem, machine, parameters, tiles)
+    choice = choose(work, tiles, slots)
+    if choice.cycles == np.inf:
+        smallest = tiles._replace(stages=slots.fewest, splits=np.maximum(splits, 1), acc_slots=1)
+        sizes = buffers_of(smallest.at(-1), formats, parameters.b_layout)
+        raise too_large(name, machine, sizes)
+    return choice
 
-    def used_bytes(stages: int, splits: int) -> Any:
-        sizes = tiles.m, tiles.n, tiles.k, merged_rows(tiles)
-        return bytes_again(_declare, (*known, stages, splits), *sizes)["scratchpad"]
 
+def _slots(
+    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters, tiles: Tiles
+) -> Slots:
+    """Return how many slots the operands of tilings may have, and what is on chip beside them."""
     most, fewest = (parameters.stages,) * 2 if parameters.stages else (_STAGES[0], _STAGES[-1])
-    beside, ranged = used_bytes(0, 1), used_bytes(0, 2)
-    slots = Slots(most, fewest, used_bytes(1, 1) - beside, beside, ranged)
-    least = fewest * slots.slot_bytes + np.where(splits > 1, ranged, beside)
-    fits = least <= capacity_bytes(machine, "scratchpad")
-    fits &= tiles.m * tiles.n * SUM_BYTES <= capacity_bytes(machine, "accumulator")
-    kept = np.flatnonzero(fits)
-    if not len(kept):
-        smallest = tiles._replace(stages=fewest, splits=np.maximum(splits, 1)).at(-1)
-        raise too_large(name, machine, buffers_of(smallest, *known))
-    return tiles.at(kept), Slots(most, fewest, *(each[kept] for each in slots[2:]))
+    known, merged = (formats_of(problem, parameters), parameters.b_layout), merged_rows(tiles)
+    beside, ranged = (
+        bytes_again(_declare, (*known, splits), tiles.m, tiles.n, tiles.k, merged)["scratchpad"]
+        for splits in (1, 2)
+    )
+    return Slots(most, fewest, 1, beside, ranged)
 
 
 def _declare(
     builder: ProgramBuilder,
     formats: Sequence[Format],
     b_layout: str,
-    stages: int,
     splits: int,
     *sizes: Any,
 ) -> None:
-    """Declare the buffers of tiles of m, n and k, and of a row block of the second phase."""
+    """Declare all buffers but those of operands; sizes: m, n and k, and rows that are merged."""
     m, n, k, merged = sizes
-    tiles = Tiles(m, n, k, 1, stages, splits)
+    tiles = Tiles(m, n, k, 1, 0, splits)
     for name, rows, cols, fmt, slots, memory in buffers_of(tiles, formats, b_layout, merged):
         builder.buffer(name, rows, cols, fmt, slots=slots, memory=memory)

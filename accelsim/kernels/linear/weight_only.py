@@ -21,8 +21,8 @@ from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Slots, Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Step, Work
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import (
     BufferSize,
@@ -151,7 +151,7 @@ class WeightOnly(ProductKernel):
         tiles = with_two_accumulators(candidates(problem, parameters.tile), machine)
         tiles = fitting(name, machine, tiles, lambda each: _buffers(each, problem, parameters))
         work = Work(problem, machine, step, problem.dtype.bits)
-        return choose(work, tiles, Slots(2, 2))
+        return choose(work, tiles)
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:

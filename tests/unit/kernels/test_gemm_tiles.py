@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from accelsim.engine.compiled import schedule
-from accelsim.kernels.linear import waves
-from accelsim.kernels.linear.estimate import Slots, Step, Work, cost_of, estimates
+from accelsim.kernels.linear.estimate import waves
+from accelsim.kernels.linear.estimate.products import Slots, Step, Work, cost_of, estimates
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
 from accelsim.kernels.linear.tiles import Cost, Tiles, balanced, candidates, fastest_of

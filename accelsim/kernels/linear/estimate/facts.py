@@ -6,9 +6,9 @@ M, N, K, STAGES, FEWEST, SPLITS, SWIZZLE, SUM_SLOTS, PRODUCT, LATENCY = range(10
 LEFT, RIGHT, SLOT, BESIDE, RANGED = range(10, 15)
 NUM_FIELDS = 15
 """Rows of what is known of a tiling: sizes; the most and the fewest slots of the operands that are
-tried; ranges of k, and tile rows that are walked together, or 0 where they are chosen; slots of the
-accumulator; cycles of the product of a step, and from its end until others see the sums; bytes of a
-load of each operand; on chip bytes of a slot of both operands, and of all beside them with one
+tried; ranges of k, tile rows that are walked together, and slots of the accumulator, 0 where they
+are chosen; cycles of the product of a step, and from its end until others see the sums; bytes of a
+load of each operand; bytes on chip of a slot of both operands, and of all beside them with one
 range and with several."""
 
 

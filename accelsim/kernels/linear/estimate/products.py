@@ -6,17 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.banks import crowding_in_view, piece_bytes, places_of, view_bytes
+from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.estimate.memory import (
     hit_cycles,
     launch_cycles,
     miss_cycles,
     sustained_bytes_per_cycle,
 )
-from accelsim.kernels.linear import facts, waves
-from accelsim.kernels.linear.channels import DEPTHS, BankedLayout, FlatLayout
-from accelsim.kernels.linear.facts import Facts
+from accelsim.kernels.linear.estimate import facts, waves
+from accelsim.kernels.linear.estimate.channels import DEPTHS, BankedLayout, FlatLayout
+from accelsim.kernels.linear.estimate.facts import Facts
 from accelsim.kernels.linear.tiles import Cost, Tiles
 from accelsim.kernels.tiling import capacity_bytes
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -61,12 +63,16 @@ class Slots(NamedTuple):
 
     most: Any
     fewest: Any
-    slot_bytes: Any = 0
-    """On chip, of one slot of both operands."""
+    on_chip: float = 0.0
+    """Bytes on chip of a slot of both operands, in those that are loaded; 0: all tilings fit."""
     beside_bytes: Any = 0
     """Of all other buffers."""
     ranged_bytes: Any = 0
     """The same with several ranges of k."""
+
+
+TWO_SLOTS = Slots(2, 2)
+"""Double buffering, of tilings that are known to fit."""
 
 
 def cost_of(work: Work, tiles: Tiles) -> Cost:
@@ -90,12 +96,12 @@ def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]
     known[facts.SUM_SLOTS] = tiles.acc_slots
     known[facts.PRODUCT], known[facts.LATENCY] = step.compute_cycles, step.latency_cycles
     known[facts.LEFT], known[facts.RIGHT] = left, sum(others)
-    known[facts.SLOT], known[facts.BESIDE] = slots.slot_bytes, slots.beside_bytes
-    known[facts.RANGED] = slots.ranged_bytes
+    known[facts.SLOT] = slots.on_chip * (left + known[facts.RIGHT])
+    known[facts.BESIDE], known[facts.RANGED] = slots.beside_bytes, slots.ranged_bytes
     layout = _banked(work, known) if work.machine.hbm.kind == "banked" else _flat(work, known)
     found, own = np.empty((waves.NUM_FOUND, len(tiles.m))), _facts(work, 1 + len(others))
     times = waves.NUM_TIMES + int(known[facts.STAGES].max() + own.in_flight)
-    room = np.empty((waves.ROOM, max(times, 2 * int(layout.channels) + 2)))
+    room = np.empty(times + 8 * int(layout.channels) + 6)
     waves.estimate(known, _SPLITS, own, layout, found, room)
     return found
 
@@ -130,8 +136,9 @@ def _facts(work: Work, loads: int) -> Facts:
 
 def _elements_bytes(known: Any) -> tuple[float, float]:
     """Return the bytes of an element of A and of B."""
-    m, n, k, left, right = known[[facts.M, facts.N, facts.K, facts.LEFT, facts.RIGHT], 0].tolist()
-    return left / (m * k), right / (n * k)
+    depth = known.item(facts.K, 0)
+    left, right = known.item(facts.LEFT, 0), known.item(facts.RIGHT, 0)
+    return left / (known.item(facts.M, 0) * depth), right / (known.item(facts.N, 0) * depth)
 
 
 def _flat(work: Work, known: Any) -> FlatLayout:
@@ -149,19 +156,26 @@ def _flat(work: Work, known: Any) -> FlatLayout:
 
 def _banked(work: Work, known: Any) -> BankedLayout:
     problem, hbm = work.problem, work.machine.hbm
-    _, b_bytes = _elements_bytes(known)
+    b_bytes = _elements_bytes(known)[1]
     row_bytes = b_bytes * (problem.k if work.is_transposed else problem.n)
-    rows, widths = DEPTHS, view_bytes(hbm) / DEPTHS
-    if work.is_transposed:
-        widths = b_bytes * DEPTHS
-        rows = view_bytes(hbm) / widths
     places = places_of(hbm, row_bytes)
-    views = crowding_in_view(hbm, places, rows, widths, is_swept=not work.is_transposed)
     return BankedLayout(
         channels=float(places.loads.shape[2]),
         piece=float(piece_bytes(hbm)),
         column=float(places.column_bytes),
         is_transposed=work.is_transposed,
         places=places.loads,
-        views=views,
+        views=_views(hbm, row_bytes, b_bytes if work.is_transposed else 0.0),
     )
+
+
+@remembered
+def _views(hbm: BankedHbmSpec, row_bytes: float, element_bytes: float) -> Any:
+    """Return how much longer B takes by the depth that cores ask for; element_bytes: of one along
+    a row, if depths lie along rows, else 0."""
+    rows, widths = DEPTHS, view_bytes(hbm) / DEPTHS
+    if element_bytes:
+        widths = element_bytes * DEPTHS
+        rows = view_bytes(hbm) / widths
+    places = places_of(hbm, row_bytes)
+    return crowding_in_view(hbm, places, rows, widths, is_swept=not element_bytes)
