@@ -10,11 +10,14 @@ from typing import Any
 
 import numba
 from numba.core import cgutils, event
-from numba.core.types import Any as AnyType, VarArg, Dispatcher as DispatcherType, Function as FunctionType
-from numba.core.typing.templates import AbstractTemplate, infer, infer_global
+from numba.core.types import Any as AnyType
+from numba.core.types import Dispatcher as DispatcherType
+from numba.core.types import Function as FunctionType
+from numba.core.types import VarArg  # type: ignore[attr-defined]
 from numba.core.types.containers import BaseTuple
 from numba.core.types.misc import unliteral
 from numba.core.types.npytypes import Array
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global
 from numba.extending import lower_builtin, type_callable
 
 from accelsim.runtime.closure import COMPILED_AS

@@ -108,7 +108,8 @@ def candidates(
         sides = _SIDES if is_balanced else _POWERS
         sides_m = _lengths(own_m, problem.m, sides, is_balanced=is_balanced)
         sides_n = _lengths(own_n, problem.n, sides, is_balanced=is_balanced)
-        return Tiles(*grid(sides_m, sides_n, depths), 1)
+        all_m, all_n, all_k = grid(sides_m, sides_n, depths)
+        return Tiles(all_m, all_n, all_k, 1)
     tile_m, tile_n = _warp_group_sides(problem)
     tile_m, tile_n = np.minimum(own_m or tile_m, problem.m), np.minimum(own_n or tile_n, problem.n)
     tile_m, tile_n = np.divmod(np.unique(tile_m * _BEYOND + tile_n)[::-1], _BEYOND)

@@ -98,7 +98,9 @@ def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]
     known[facts.LEFT], known[facts.RIGHT] = left, sum(others)
     known[facts.SLOT] = slots.on_chip * (left + known[facts.RIGHT])
     known[facts.BESIDE], known[facts.RANGED] = slots.beside_bytes, slots.ranged_bytes
-    layout = _banked(work, known) if work.machine.hbm.kind == "banked" else _flat(work, known)
+    hbm = work.machine.hbm
+    is_banked = isinstance(hbm, BankedHbmSpec)
+    layout = _banked(work, hbm, known) if is_banked else _flat(work, known)
     found, own = np.empty((waves.NUM_FOUND, len(tiles.m))), _facts(work, 1 + len(others))
     times = waves.NUM_TIMES + int(known[facts.STAGES].max() + own.in_flight)
     room = np.empty(times + 8 * int(layout.channels) + 6)
@@ -154,8 +156,8 @@ def _flat(work: Work, known: Any) -> FlatLayout:
     )
 
 
-def _banked(work: Work, known: Any) -> BankedLayout:
-    problem, hbm = work.problem, work.machine.hbm
+def _banked(work: Work, hbm: BankedHbmSpec, known: Any) -> BankedLayout:
+    problem = work.problem
     b_bytes = _elements_bytes(known)[1]
     row_bytes = b_bytes * (problem.k if work.is_transposed else problem.n)
     places = places_of(hbm, row_bytes)

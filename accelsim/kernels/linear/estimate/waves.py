@@ -89,7 +89,8 @@ def _even_ranges(wanted, steps, tiles, cores):
     ranges = min(wanted if wanted > 0 else np.floor(cores / tiles), steps)
     even = np.ceil(steps / np.ceil(steps / ranges))
     is_new = wanted == 1 or (even > 1 and tiles < cores and even * tiles <= 2 * cores)
-    return even if is_new and (wanted == 0 or even == wanted) else 0.0
+    asked = even if wanted == 0 else wanted
+    return even if is_new and asked == even else 0.0
 
 
 class _Core(NamedTuple):
