@@ -99,11 +99,7 @@ def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]
     known[facts.SLOT] = slots.on_chip * (left + known[facts.RIGHT])
     known[facts.BESIDE], known[facts.RANGED] = slots.beside_bytes, slots.ranged_bytes
     hbm = work.machine.hbm
-    layout: Any
-    if isinstance(hbm, BankedHbmSpec):
-        layout = _banked(work, hbm, known)
-    else:
-        layout = _flat(work, known)
+    layout = _banked(work, hbm, known) if isinstance(hbm, BankedHbmSpec) else _flat(work, known)
     found, own = np.empty((waves.NUM_FOUND, len(tiles.m))), _facts(work, 1 + len(others))
     times = waves.NUM_TIMES + int(known[facts.STAGES].max() + own.in_flight)
     room = np.empty(times + 8 * int(layout.channels) + 6)
