@@ -232,3 +232,25 @@ def test_a_recipe_of_a_part_for_another_kind_is_refused(tmp_path):
 def test_a_recipe_of_a_part_that_is_none_is_refused(tmp_path):
     message = refused(tmp_path, fused_parts(norm={"recipe": "vector(tile_row=3)"}))
     assert message.startswith("part norm: vector: tile_row: unknown key")
+
+
+def two_readers(tmp_path, *recipes):
+    both = [
+        linear(name, HIDDEN, HIDDEN, {"a": "norm.result"}, recipe=recipe)
+        for name, recipe in zip(("gate", "up"), recipes, strict=True)
+    ]
+    return layer_of(tmp_path, [vector("norm", "add_rmsnorm", HIDDEN, {}), *both])
+
+
+def test_two_linears_may_read_the_same_codes(tmp_path):
+    layer = two_readers(tmp_path, FUSED, f"{FUSED[:-1]}, weight_bits=4)")
+    report = simulate(MACHINE, layer, one_program=True)
+    assert report.reads == {"1.gate.a": "norm.result", "2.up.a": "norm.result"}
+
+
+def test_two_linears_that_read_other_codes_are_refused(tmp_path):
+    layer = two_readers(tmp_path, FUSED, "tender(input=quantized, groups=3)")
+    with pytest.raises(
+        AccelsimError, match=r"^up .* reads int8 codes in 3 .* norm stores"
+    ):
+        simulate(MACHINE, layer)
