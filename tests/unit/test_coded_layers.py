@@ -250,7 +250,5 @@ def test_two_linears_may_read_the_same_codes(tmp_path):
 
 def test_two_linears_that_read_other_codes_are_refused(tmp_path):
     layer = two_readers(tmp_path, FUSED, "tender(input=quantized, groups=3)")
-    with pytest.raises(
-        AccelsimError, match=r"^up .* reads int8 codes in 3 .* norm stores"
-    ):
+    with pytest.raises(AccelsimError, match=r"^up .* reads int8 codes in 3 .* norm stores"):
         simulate(MACHINE, layer)
