@@ -247,6 +247,7 @@ def _groups(name: str, samples: Array, options: GroupOptions) -> tuple[ChannelGr
     return replace(groups, channel_peaks=np.abs(samples).max((0, 1))), turned
 
 
+@one_blas_thread()
 def _weights(
     linears: Mapping[str, Array], samples: Array, rotation: Rotation | None, bits: int
 ) -> dict[str, StoredWeights]:
