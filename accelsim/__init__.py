@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
     from accelsim.quality.evaluate import evaluate
+    from accelsim.quality.needle import find_needles
     from accelsim.report.report import Report
     from accelsim.simulation import simulate
     from accelsim.sweeps.run import sweep
@@ -18,6 +19,7 @@ __all__ = [
     "Report",
     "__version__",
     "evaluate",
+    "find_needles",
     "load_machine",
     "load_workload",
     "simulate",
@@ -28,6 +30,7 @@ _HOMES = {
     "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
     "evaluate": "accelsim.quality.evaluate",
+    "find_needles": "accelsim.quality.needle",
     "load_machine": "accelsim.loading",
     "load_workload": "accelsim.loading",
     "simulate": "accelsim.simulation",

@@ -10,7 +10,7 @@ import numpy as np
 from accelsim.accounts.power import schedule_under_cap
 from accelsim.config.document import plain_settings
 from accelsim.engine import compiled, reference
-from accelsim.errors import ConfigError
+from accelsim.errors import AccelsimError, ConfigError, WorkloadError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
@@ -28,7 +28,7 @@ from accelsim.report.about import About, about_all
 from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
-from accelsim.workload.problem import Problem
+from accelsim.workload.problem import LayerPart, Problem
 from accelsim.workload.tensors import Tensors
 
 Engine = Literal["compiled", "reference"]
@@ -44,6 +44,8 @@ class Bench:
     """What is asked; None: the library picks the kernel of each problem."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the caller changed of machine and workload, as the report tells it."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What any recipe says besides, because of other parts of a layer or a model."""
 
     @classmethod
     def prepare(
@@ -72,11 +74,27 @@ class Bench:
             raise already_loaded("machine", machine_settings)
         return cls(machine, asked, settings)
 
-    def for_kind(self, problem_kind: str) -> "Bench":
-        """Return what is asked for a kind of problem: the recipe, or the choice of the library."""
-        if self.recipe is None or self.recipe.algorithm.problem_kind == problem_kind:
+    def for_part(self, part: LayerPart) -> "Bench":
+        """Return what is asked for a part of a layer: the recipe, or that of the part, or the
+        choice of the library.
+
+        Raises an AccelsimError for a recipe of the part that is none, or is for other problems.
+        """
+        kind = part.problem.kind
+        if self.recipe is not None and self.recipe.algorithm.problem_kind == kind:
             return self
-        return replace(self, recipe=None)
+        try:
+            own = asked_for(part.recipe)
+            if own is not None:
+                own.parameters()
+        except AccelsimError as error:
+            raise error.at(f"part {part.problem.name}") from error
+        if own is not None and own.algorithm.problem_kind != kind:
+            raise WorkloadError(
+                f"part {part.problem.name}: found recipe {own}, whose kernel is for "
+                f"{own.algorithm.problem_kind} problems, allowed: kernels for {kind} problems"
+            )
+        return replace(self, recipe=own)
 
     def recipe_for(self, problem: Problem) -> Recipe:
         """Return the whole recipe of a problem: what is asked, and the library's for the rest.
@@ -88,6 +106,7 @@ class Bench:
             recipe = library.recipe(problem, self.machine)
         else:
             recipe = library.completed(self.recipe, problem, self.machine)
+        recipe = recipe.updated(self.beside)
         check_sequences(recipe.algorithm, problem)
         check_kv(recipe.algorithm, problem)
         return recipe

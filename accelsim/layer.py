@@ -6,6 +6,7 @@ from typing import NamedTuple
 from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.errors import WorkloadError
 from accelsim.library.base import Hardware
+from accelsim.library.coded import tensors_of_codes
 from accelsim.library.recipe import Recipe
 from accelsim.program.joining import Part, Stored, can_read, joined
 from accelsim.program.program import Program
@@ -24,10 +25,8 @@ class Flow(NamedTuple):
     """Of the input in the problem."""
     source: str
     """As the workload says it."""
-    tensor: str
-    """The input in the program of the part."""
-    stored: Stored | None
-    """What it is there; None where one of both is stored in another form, such as codes."""
+    stored: dict[str, Stored]
+    """What its tensors are in the program of the part; none where they are in another form."""
 
 
 def flows_of(
@@ -37,16 +36,23 @@ def flows_of(
     flows = []
     for number, sources in enumerate(layer.sources):
         for name, source in sources.items():
-            tensor = _stored_as(recipes[number], name)
-            output = _stored_as(recipes[source.part], source.output)
-            stored = _stored(source, output, programs[source.part], programs[number], tensor)
-            flows.append(Flow(number, name, layer.problems[number].reads[name], tensor, stored))
+            tensors = _stored_as(recipes[number], name, is_input=True)
+            outputs = _stored_as(recipes[source.part], source.output, is_input=False)
+            both = programs[source.part], programs[number]
+            found = {}
+            for tensor, output in zip(tensors, outputs, strict=False):
+                if stored := _stored(source, output, *both, tensor):
+                    found[tensor] = stored
+            is_whole = len(found) == len(tensors) == len(outputs)
+            text = layer.problems[number].reads[name]
+            flows.append(Flow(number, name, text, found if is_whole else {}))
     return flows
 
 
-def _stored_as(recipe: Recipe, name: str) -> str:
-    """Return the name in a program of a tensor of its problem."""
-    return recipe.algorithm.stored_as.get(name, name)
+def _stored_as(recipe: Recipe, name: str, *, is_input: bool) -> tuple[str, ...]:
+    """Return the names in a program of what a tensor of its problem is there."""
+    coded = tensors_of_codes(recipe, name, is_input=is_input)
+    return coded or (recipe.algorithm.stored_as.get(name, name),)
 
 
 def _stored(
@@ -73,8 +79,7 @@ def one_program(layer: LayerProblem, programs: Sequence[Program], flows: Sequenc
     """
     reads: list[dict[str, Stored]] = [{} for _ in programs]
     for flow in flows:
-        if flow.stored:
-            reads[flow.part][flow.tensor] = flow.stored
+        reads[flow.part].update(flow.stored)
     parts = zip(layer.problems, programs, reads, strict=True)
     named = [Part(part.problem.name, program, part.count, own) for part, program, own in parts]
     return joined(layer.name, named)

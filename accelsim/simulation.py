@@ -25,6 +25,7 @@ from accelsim.layer import (
     run_as_one,
 )
 from accelsim.library.base import Hardware
+from accelsim.library.coded import Part, completions
 from accelsim.library.recipe import Recipe
 from accelsim.library.sequences import has_one_program
 from accelsim.loading import LoadedWorkload, load_workload
@@ -125,7 +126,14 @@ def _parts_for(run: "Bench", problem: Problem | LayerProblem) -> list[tuple["Ben
     """Return the problems of a workload, each with what is asked for it."""
     if not isinstance(problem, LayerProblem):
         return [(run, problem)]
-    return [(run.for_kind(part.problem.kind), part.problem) for part in problem.problems]
+    benches = [run.for_part(part) for part in problem.problems]
+    asked = zip(benches, problem.problems, problem.sources, strict=True)
+    parts = [Part(own.problem, bench.recipe_for(own.problem), reads) for bench, own, reads in asked]
+    told = completions(parts)
+    return [
+        (replace(bench, beside=own), part.problem)
+        for bench, own, part in zip(benches, told, parts, strict=True)
+    ]
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def _kind(node: ast.AST) -> str | None:
 
 
 def _is_data(base: str) -> bool:
-    return base.startswith(("NamedTuple", "Spec")) or base.endswith("Parameters")
+    return base.startswith("NamedTuple") or base.endswith(("Spec", "Parameters"))
 
 
 def _is_jitted(node: ast.FunctionDef) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 
 HIDDEN, Q_HEADS, KV_HEADS, FFN, LAYERS = 64, 4, 2, 96, 2
 KV_WIDTH = HIDDEN // Q_HEADS * KV_HEADS
@@ -32,6 +33,18 @@ MERGES = ["h e", "l l", "he ll", "hell o", "\u0120 w"]
 TOKENS = byte_alphabet() + [merge.replace(" ", "") for merge in MERGES]
 
 
+def byte_level_json():
+    """Return a tokenizer.json of these tokens, which splits as `smollm` does."""
+    bpe = tokenizers.models.BPE(
+        {token: index for index, token in enumerate(TOKENS)},
+        [tuple(merge.split()) for merge in MERGES],
+    )
+    tokenizer = tokenizers.Tokenizer(bpe)
+    parts = tokenizers.pre_tokenizers
+    tokenizer.pre_tokenizer = parts.Sequence([parts.Digits(True), parts.ByteLevel(False)])
+    return tokenizer.to_str()
+
+
 @dataclass
 class TinyModel:
     """What goes into the file; a test changes what it wants before `write`."""
@@ -43,7 +56,12 @@ class TinyModel:
     def write(self, path: Path) -> Path:
         writer = gguf.GGUFWriter(path, self.metadata.get("general.architecture", "llama"))
         for key, value in self.metadata.items():
-            add = {int: writer.add_uint32, float: writer.add_float32, list: writer.add_array}
+            add = {
+                bool: writer.add_bool,
+                int: writer.add_uint32,
+                float: writer.add_float32,
+                list: writer.add_array,
+            }
             if key != "general.architecture":
                 add.get(type(value), writer.add_string)(key, value)
         for name, values in self.tensors.items():
@@ -57,8 +75,8 @@ class TinyModel:
         return path
 
 
-@pytest.fixture
-def tiny():
+def tiny_model():
+    """Return the model whose file a test may change before it is written."""
     rng = np.random.default_rng(20)
     model = TinyModel()
     model.metadata = {
@@ -89,6 +107,11 @@ def tiny():
             model.types[f"blk.{layer}.{name}.weight"] = "Q4_1"
     model.tensors["output_norm.weight"] = 1 + normal(HIDDEN)
     return model
+
+
+@pytest.fixture
+def tiny():
+    return tiny_model()
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ def _find_changes(words, start, end, item_start, items, first, holding, ends):
     """Find the changes of one core after the other; ends: where those of each end."""
     holding = borrow(holding)
     for core in range(len(ends)):
-        for item in items[first[core] : first[core + 1]]:
+        for place in range(first[core], first[core + 1]):
+            item = items[place]
             for op in range(item_start[item], item_start[item + 1]):
                 touch(words[op, READS], words[op, WRITES], start[op], end[op], holding)
         end_all_uses(holding)

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from accelsim.cli import calibrate, compare, listing, model, plot, quality, run, sweep, validate
+from accelsim.cli import (
+    calibrate,
+    compare,
+    listing,
+    model,
+    needle,
+    plot,
+    quality,
+    run,
+    sweep,
+    validate,
+)
 from accelsim.cli.console import details, messages, warnings_in_a_line
 from accelsim.cli.groups import spread
 from accelsim.errors import AccelsimError, printable
@@ -53,6 +64,7 @@ for command in (
     sweep.sweep,
     plot.plot,
     quality.quality,
+    needle.needle,
     calibrate.calibrate,
     validate.validate,
     run.program,

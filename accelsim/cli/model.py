@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Column, Table
 
 from accelsim.cli import options
 from accelsim.cli.console import messages, note, progress, results
@@ -12,23 +13,39 @@ from accelsim.cli.groups import spread
 app = typer.Typer(no_args_is_help=True, help="Fetch a real model and capture its tensors.")
 
 Name = Annotated[str, typer.Argument(help="Name of the model, such as smollm2.")]
+NameOrPath = Annotated[
+    str, typer.Argument(help="Name of a fetched model, or a GGUF file or folder.")
+]
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the models that can be fetched."""
+    from accelsim.workload.model.release import RELEASES, is_fetched
+
+    title = Column("model", no_wrap=True, overflow="ignore")
+    table = Table(title, "what it is", "parameters", "weights", "license of the weights", "fetched")
+    for name, release in RELEASES.items():
+        about = (release.title, f"{release.parameters:,}", release.weights, release.license)
+        table.add_row(name, *about, "yes" if is_fetched(name) else "no")
+    results.print(table)
 
 
 @app.command()
 @spread
 def fetch(name: Name, *, notes: options.Notes) -> None:
     """Download a model, verify it and keep it in the user cache."""
-    from accelsim.workload.model.release import fetch_model
+    from accelsim.workload.model.release import RELEASES, fetch_model
 
     with progress(f"fetching {name}", in_bytes=True) as advance:
         path = fetch_model(name, advance)
-    note(f"{name} is in {path}")
+    note(f"{name} is in {path}; license of the weights: {RELEASES[name].license}")
 
 
 @app.command()
 @spread
 def tensors(
-    name: Name,
+    name: NameOrPath,
     out: Annotated[Path, typer.Option("--out", "-o", help="An .npz or .safetensors file.")],
     text: options.Text = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to read.")] = 1024,

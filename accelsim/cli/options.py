@@ -78,7 +78,8 @@ Texts = Annotated[
     list[str] | None,
     typer.Option(
         "--text",
-        help="Kind of text (reference, code, novel, legal, manual or all) or file; repeatable.",
+        help="Kind of text (reference, code, novel, legal, manual, play, science, c or all) or "
+        "file; repeatable.",
         show_default=False,
     ),
 ]
@@ -89,6 +90,24 @@ Kernel = Annotated[
         "-k",
         help='The kernel, with parameters where they are given: flash or "flash(tile_q=128)".',
         show_default="what the library of the machine picks",
+        autocompletion=kernels_from,
+    ),
+]
+AttentionKernel = Annotated[
+    str | None,
+    typer.Option(
+        "--kernel",
+        "-k",
+        help="Kernel for the attention, such as flash(precision=fp16); FP32 without one.",
+        autocompletion=kernels_from,
+    ),
+]
+LinearKernel = Annotated[
+    str | None,
+    typer.Option(
+        "--linear",
+        "-l",
+        help="Kernel for the linears, such as tender(activation_bits=4); FP32 without one.",
         autocompletion=kernels_from,
     ),
 ]
@@ -110,7 +129,13 @@ Text = Annotated[
     Path | None,
     typer.Option(help="Text to read.", show_default="the Python language reference"),
 ]
-Model = Annotated[str, typer.Option(help="A model that `accelsim model fetch` has fetched.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A model that `accelsim model fetch` has fetched, or a path: a GGUF file, or a folder "
+        "with config.json."
+    ),
+]
 
 
 @dataclass(frozen=True)

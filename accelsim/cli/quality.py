@@ -22,24 +22,8 @@ class Reading:
 
 
 def quality(
-    kernel: Annotated[
-        str | None,
-        typer.Option(
-            "--kernel",
-            "-k",
-            help="Kernel for the attention, such as flash(precision=fp16); FP32 without one.",
-            autocompletion=options.kernels_from,
-        ),
-    ] = None,
-    linear: Annotated[
-        str | None,
-        typer.Option(
-            "--linear",
-            "-l",
-            help="Kernel for the linears, such as tender(activation_bits=4); FP32 without one.",
-            autocompletion=options.kernels_from,
-        ),
-    ] = None,
+    kernel: options.AttentionKernel = None,
+    linear: options.LinearKernel = None,
     model: options.Model = "smollm2",
     machine: options.Machine = "ascend-910b",
     settings: options.Settings = None,

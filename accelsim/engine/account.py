@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.holding import end_all_uses, highest_use, touch
+from accelsim.engine.holding import Holding, end_all_uses, highest_use, touch
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, READS, WRITES, B, C
 from accelsim.runtime.jit import borrow, jit, jit_inline
 
@@ -30,16 +30,8 @@ class Run(NamedTuple):
 
     words: Any
     """[op, word], the program"""
-    units: Any
-    """[op]"""
-    start: Any
-    """[op]"""
-    end: Any
-    """[op]"""
-    busy: Any
-    """[op]"""
-    cause: Any
-    """[op]"""
+    times: Any
+    """[op], records"""
     item_start: Any
     """[item]"""
     items: Any
@@ -61,38 +53,43 @@ class _Sums(NamedTuple):
     """[core, unit], when a unit has done the ops before"""
 
 
-@jit
-def account(run, holding):
+def account(run: Run, holding: Holding) -> Accounts:
     """Return the accounts of a run; holding: room for the changes of one core."""
-    run, cores = borrow(run), len(run.first) - 1
-    busy, moved, free = np.zeros((3, cores, NUM_UNITS), np.int64)
+    busy, moved, free = np.zeros((3, len(run.first) - 1, NUM_UNITS), np.int64)
     stalls = np.zeros((NUM_UNITS, NUM_UNITS + 1), np.int64)
-    sums = borrow(_Sums(busy, stalls, moved, free))
-    holding, highest = borrow(holding), 0
-    for core in range(cores):
-        holding.count[0] = 0
-        for item in run.items[run.first[core] : run.first[core + 1]]:
+    highest = _walk(run, _Sums(busy, stalls, moved, free), holding)
+    return Accounts(busy, stalls, moved, highest)
+
+
+@jit
+def _walk(run, sums, holding):
+    """Add up the ops; return the most bytes in use on any core."""
+    run, sums, holding, highest = borrow(run), borrow(sums), borrow(holding), 0
+    for core in range(len(run.first) - 1):
+        for place in range(run.first[core], run.first[core + 1]):
+            item = run.items[place]
             for op in range(run.item_start[item], run.item_start[item + 1]):
+                times = run.times[op]
                 reads, writes = run.words[op, READS], run.words[op, WRITES]
-                touch(reads, writes, run.start[op], run.end[op], holding)
-                _add(op, core, run.units[op], run, sums)
+                touch(reads, writes, times.start, times.end, holding)
+                _add(op, core, times, run, sums)
         end_all_uses(holding)
-        count = holding.count[0]
-        highest = highest_use(holding.moments[:count], holding.changes[:count], highest)
-    return busy, stalls, moved, highest
+        highest = highest_use(holding, highest)
+    return highest
 
 
 @jit_inline
-def _add(op, core, unit, run, sums):
+def _add(op, core, times, run, sums):
     """Add the times of an op, and its bytes."""
-    start, free = run.start[op], sums.free[core, unit]
+    unit, start = times.unit, times.start
+    free = sums.free[core, unit]
     if unit >= FIRST_MEMORY_UNIT:
         # Transfers overlap: count the union of their intervals, which are in order.
-        sums.busy[core, unit] += run.end[op] - max(start, free)
-        sums.free[core, unit] = run.end[op]
+        sums.busy[core, unit] += times.end - max(start, free)
+        sums.free[core, unit] = times.end
         sums.moved[core, unit] += run.words[op, B] * run.words[op, C]
     else:
-        sums.busy[core, unit] += run.busy[op]
-        if run.cause[op] >= 0:
-            sums.stalls[unit, run.cause[op]] += start - free
-        sums.free[core, unit] = start + run.busy[op]
+        sums.busy[core, unit] += times.busy
+        if times.cause >= 0:
+            sums.stalls[unit, times.cause] += start - free
+        sums.free[core, unit] = start + times.busy

@@ -14,7 +14,7 @@ import numpy as np
 
 from accelsim.engine.durations import latency_cycles, launch_cycles, work_of
 from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, request
-from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
+from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import (
@@ -43,22 +43,7 @@ _WRITE = NUM_UNITS
 """Place of the last write of a slot, after the last reads by each unit."""
 
 
-def _record(*fields: tuple[str, type]) -> np.dtype[Any]:
-    """Return the type of records whose fields are attributes, without the compiler too."""
-    return np.dtype((np.record, np.dtype(list(fields), align=True)))
-
-
-_OP = _record(
-    ("start", np.int64),
-    ("end", np.int64),
-    ("busy", np.int64),
-    ("successor", np.int32),  # next op of the same unit and core
-    ("work_item", np.int32),
-    ("unit", np.int8),
-    ("cause", np.int8),
-)
-
-_ITEM = _record(
+_ITEM = record(
     ("first_op", np.int64),
     ("end_op", np.int64),
     ("phase", np.int64),
@@ -68,7 +53,7 @@ _ITEM = _record(
     ("retired_at", np.int64),
 )
 
-_UNIT = _record(
+_UNIT = record(
     ("head", np.int64),  # next op whose times are not known yet
     ("tail", np.int64),
     ("free", np.int64),  # when the unit can start its next op
@@ -80,13 +65,13 @@ _UNIT = _record(
     ("is_pending", np.int64),  # its next request is in the heap
 )
 
-_CORE = _record(
+_CORE = record(
     ("is_claiming", np.int64),  # its claim is in the heap
     ("num_claimed", np.int64),
     ("gate", np.int64),  # last claim or load request: more work is wanted after it
 )
 
-_RUN = _record(
+_RUN = record(
     ("num_cores", np.int64),
     ("items_in_flight", np.int64),
     ("is_static", np.int64),
@@ -139,7 +124,7 @@ class _State(NamedTuple):
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
     busy_cycles, actions = work_of(program, machine)
-    ops, items, cores = np.recarray(program.num_ops, _OP), _new_items(program), machine.cores
+    ops, items, cores = np.recarray(program.num_ops, TIMES), _new_items(program), machine.cores
     memory = new_memory(machine, program)
     deepest = max(queue.in_flight for queue in machine.queues.values())
     _run(
@@ -163,10 +148,8 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
         ),
         memory,
     )
-    times = (ops.start, ops.end, ops.busy, ops.cause)
-    return Schedule(
-        program, cores, *times, actions, items.core, *ended(memory, program, machine, ops.end)
-    )
+    run = ended(memory, program, machine, ops.end)
+    return Schedule(program, cores, ops, actions, items.core, *run)
 
 
 def _new_items(program: Program) -> np.recarray:

@@ -41,7 +41,10 @@ def work_of(program: Program, machine: MachineSpec) -> Work:
     or when the program could take more cycles than an engine can count.
     """
     _check_units(program, machine)
-    cycles, actions, used = _work(program.ops, program.units, _shapes_of(machine))
+    cycles = np.zeros(program.num_ops, np.int64)
+    actions = np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64)
+    used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
+    _work(program.ops, program.units, _shapes_of(machine), cycles, actions, used)
     _check_formats(program.name, machine, used)
     check_length(program, machine, cycles)
     return Work(cycles, actions)
@@ -95,10 +98,8 @@ def _check_formats(name: str, machine: MachineSpec, used: npt.NDArray[np.bool_])
 
 
 @jit
-def _work(ops, units, shapes):
-    cycles = np.zeros(len(ops), np.int64)
-    actions = np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64)
-    used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
+def _work(ops, units, shapes, cycles, actions, used):
+    """Fill in the cycles of all ops, the actions of units, and the formats [unit, format] used."""
     ops, shapes, rows = borrow(ops), borrow(shapes), borrow(actions)
     for i in range(len(ops)):
         unit, op = units[i], words_of(ops, i)
@@ -107,4 +108,3 @@ def _work(ops, units, shapes):
             used[unit, format_in(op, OPERAND_SHIFT)] = True
             used[unit, format_in(op, _SECOND_FORMATS[unit])] = True
             cycles[i] = _cycles(unit, op, shapes)
-    return cycles, actions, used

@@ -12,11 +12,12 @@ from accelsim.program.ops import LATER_SLOTS, SLOT_BITS, SLOT_MASK, SLOTS_PER_WO
 from accelsim.program.program import Program
 from accelsim.runtime.jit import jit_inline, jit_inner
 
-_NOT_IN_USE = -1
-_NET, _MOST = range(2)
-"""Of a span: what it adds to what is in use, and the most that could be in use within it."""
-_DIGIT_BITS = 11  # two digits for most cores
-_DIGIT_MASK = (1 << _DIGIT_BITS) - 1
+_NEVER = -1
+_START, _MOST = range(2)
+"""Of a cell of time: what is in use at its begin, and the most that could be within it."""
+_NUMBER = _MOST
+"""In the place of the most: which of the cells it is that are cut again."""
+_LEFT_OUT = -1
 
 
 class Holding(NamedTuple):
@@ -34,15 +35,27 @@ class Holding(NamedTuple):
     """[change], bytes that come in use at that moment, or less than 0"""
     count: Any
     """Changes found, one number"""
+    cells: Any
+    """[cell, 2], room for what is known of cells of time"""
+    starts: Any
+    """[cell], room for what is in use where those begin that are cut again"""
 
 
 def new_holding(program: Program, num_ops: int) -> Holding:
     """Return the empty slots of a core, with room for the changes of so many ops."""
     slot_bytes = _slot_bytes(program)
-    begin = np.full(len(slot_bytes), _NOT_IN_USE)
+    begin = np.full(len(slot_bytes), _NEVER)
     most = 2 * SLOTS_PER_WORD * num_ops  # Each write begins one use at most.
-    moments, changes = np.empty(most, np.int64), np.empty(most, np.int64)
-    return Holding(slot_bytes, begin, np.zeros_like(begin), moments, changes, np.zeros(1, np.int64))
+    return Holding(
+        slot_bytes=slot_bytes,
+        begin=begin,
+        last=begin.copy(),
+        moments=np.empty(most, np.int64),
+        changes=np.empty(most, np.int64),
+        count=np.zeros(1, np.int64),
+        cells=np.empty((most, 2), np.int64),
+        starts=np.empty(most // 2 + 1, np.int64),
+    )
 
 
 def _slot_bytes(program: Program) -> npt.NDArray[np.int64]:
@@ -61,8 +74,11 @@ def touch(reads, writes, start, end, holding):
         slot = word & SLOT_MASK
         word = (word >> SLOT_BITS) & LATER_SLOTS
         if holding.slot_bytes[slot] and not _has(reads, slot):
-            _end_use(slot, holding)
-            holding.begin[slot], holding.last[slot] = start, end
+            # A use that ends as the next one begins leaves nothing free in between.
+            if holding.begin[slot] == _NEVER or holding.last[slot] != start:
+                _end_use(slot, holding)
+                holding.begin[slot] = start
+            holding.last[slot] = end
         holding.last[slot] = max(holding.last[slot], end)
     word = reads
     while word:
@@ -76,6 +92,7 @@ def end_all_uses(holding):
     """Note that nothing is needed once all ops of a core have gone by."""
     for slot in range(holding.slot_bytes.size):
         _end_use(slot, holding)
+        holding.last[slot] = _NEVER
 
 
 @jit_inline
@@ -89,86 +106,90 @@ def _has(word, slot):
 
 @jit_inline
 def _end_use(slot, holding):
-    if holding.begin[slot] != _NOT_IN_USE:
+    if holding.begin[slot] != _NEVER:
         at, size = holding.count[0], holding.slot_bytes[slot]
         holding.moments[at], holding.changes[at] = 2 * holding.begin[slot] + 1, size
         holding.moments[at + 1], holding.changes[at + 1] = 2 * holding.last[slot], -size
         holding.count[0] = at + 2
-        holding.begin[slot] = _NOT_IN_USE
+        holding.begin[slot] = _NEVER
 
 
 @jit_inner
-def highest_use(moments, changes, highest):
-    """Return the most bytes in use after any change, if that is more than `highest`.
+def highest_use(holding, highest):
+    """Return the most bytes in use after any change that was found, if that is above `highest`.
 
-    Time is cut into spans, about two changes each. Only in spans that could exceed what is in use
-    between any two of them does the order of the changes matter; few are left.
+    Time is cut into cells, about as many as changes. Only in cells that could exceed what is in use
+    between any two of them does the order of the changes matter. These are cut again, down to
+    single moments. The changes are used up.
     """
-    shift, num_spans = _spans(moments)
-    spans = np.zeros((num_spans, 2), np.int64)
-    for i in range(len(moments)):
-        span = moments[i] >> shift
-        spans[span, _NET] += changes[i]
-        spans[span, _MOST] += max(changes[i], 0)
-    in_use = 0
-    for span in range(num_spans):
-        spans[span, _MOST] += in_use
-        in_use += spans[span, _NET]
-        highest = max(highest, in_use)
-    return _highest_within(moments, changes, highest, shift, spans)
-
-
-@jit_inner
-def _spans(moments):
-    """Return the bits of a moment within a span, and the number of spans."""
-    latest, shift = 0, 0
-    for moment in moments:
-        latest = max(latest, moment)
-    while (latest >> shift) > len(moments):
-        shift += 1
-    return shift, (latest >> shift) + 1
-
-
-@jit_inner
-def _highest_within(moments, changes, highest, shift, spans):
-    """Return the most in use within the spans that could exceed `highest`."""
-    kept, count = np.empty((2, len(moments) + len(spans)), np.int64), 0
-    in_use, followed = 0, 0
-    for span in range(len(spans)):
-        if spans[span, _MOST] > highest:
-            # One change for all spans left out before this one.
-            kept[0, count], kept[1, count] = span << shift, in_use - followed
-            count += 1
-            followed = in_use + spans[span, _NET]
-        in_use += spans[span, _NET]
-    for i in range(len(moments) if count else 0):
-        if spans[moments[i] >> shift, _MOST] > highest:
-            kept[0, count], kept[1, count] = moments[i], changes[i]
-            count += 1
-    in_use = 0
-    for change in _in_order(kept[0, :count], kept[1, :count]):
-        in_use += change
-        highest = max(highest, in_use)
+    moments, changes, cells, starts = (
+        holding.moments,
+        holding.changes,
+        holding.cells,
+        holding.starts,
+    )
+    count, kept, shift = holding.count[0], 1, _bits_of_latest(holding)
+    holding.count[0] = 0
+    highest = max(highest, 0)
+    if count > 0:
+        starts[0] = 0  # One cell, which begins with nothing in use.
+    while count > 0:
+        bits = 1
+        while bits < shift and kept << (bits + 1) <= count:
+            bits += 1
+        shift -= bits
+        highest = _sum_up(count, kept, bits, shift, holding, highest)
+        num_cells, kept = kept << bits, 0
+        for cell in range(num_cells):
+            number = _LEFT_OUT
+            if cells[cell, _MOST] > highest:
+                starts[kept], number = cells[cell, _START], kept
+                kept += 1
+            cells[cell, _NUMBER] = number
+        left, mask = 0, (1 << shift) - 1
+        for i in range(count):
+            number = cells[moments[i] >> shift, _NUMBER]
+            if number != _LEFT_OUT:
+                moments[left], changes[left] = number << shift | moments[i] & mask, changes[i]
+                left += 1
+        count = left
     return highest
 
 
 @jit_inner
-def _in_order(keys, values):
-    """Return values in the order of their keys, sorted digit by digit."""
-    sorted_keys, sorted_values = np.empty_like(keys), np.empty_like(values)
-    largest, shift = 0, 0
-    for key in keys:
-        largest = max(largest, key)
-    while largest >> shift:
-        places = np.zeros((1 << _DIGIT_BITS) + 1, np.int64)
-        for key in keys:
-            places[((key >> shift) & _DIGIT_MASK) + 1] += 1
-        places = np.cumsum(places)
-        for i in range(len(keys)):
-            digit = (keys[i] >> shift) & _DIGIT_MASK
-            sorted_keys[places[digit]], sorted_values[places[digit]] = keys[i], values[i]
-            places[digit] += 1
-        keys, sorted_keys = sorted_keys, keys
-        values, sorted_values = sorted_values, values
-        shift += _DIGIT_BITS
-    return values
+def _sum_up(count, kept, bits, shift, holding, highest):
+    """Find what is in use where cells begin, and the most that could be within them.
+
+    Returns the most in use between two cells.
+    """
+    moments, changes, cells, starts = (
+        holding.moments,
+        holding.changes,
+        holding.cells,
+        holding.starts,
+    )
+    for cell in range(kept << bits):
+        cells[cell, _START] = cells[cell, _MOST] = 0
+    for i in range(count):
+        cell = moments[i] >> shift
+        cells[cell, _START] += changes[i]
+        cells[cell, _MOST] += max(changes[i], 0)
+    for first in range(kept):
+        in_use = starts[first]
+        for cell in range(first << bits, (first + 1) << bits):
+            net = cells[cell, _START]
+            cells[cell, _START] = in_use
+            cells[cell, _MOST] += in_use
+            in_use += net
+            highest = max(highest, in_use)
+    return highest
+
+
+@jit_inner
+def _bits_of_latest(holding):
+    latest, bits = 0, 1
+    for i in range(holding.count[0]):
+        latest = max(latest, holding.moments[i])
+    while latest >> bits:
+        bits += 1
+    return bits

@@ -27,7 +27,7 @@ from simpy.core import NORMAL
 
 from accelsim.engine.durations import latency_cycles, launch_cycles, work_of
 from accelsim.engine.memory.door import ended, new_memory, request
-from accelsim.engine.schedule import NO_WORK, NOT_STALLED, Schedule
+from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import FIRST_MEMORY_UNIT, Unit
@@ -113,12 +113,18 @@ class _Simulation:
         self.memory = new_memory(machine, program)
         self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
-        self.busy, self.actions = work_of(program, machine)
         self.latency = latency_cycles(machine)
         self.launches = launch_cycles(program, machine)
-        self.start = np.zeros(program.num_ops, np.int64)
-        self.end = np.zeros(program.num_ops, np.int64)
-        self.cause = np.full(program.num_ops, NOT_STALLED, np.int8)
+        self.times = np.zeros(program.num_ops, TIMES).view(np.recarray)
+        self.times.unit, self.times.cause = program.units, NOT_STALLED
+        self.times.busy, self.actions = work_of(program, machine)
+        times = self.times
+        self.start, self.end, self.busy, self.cause = (
+            times.start,
+            times.end,
+            times.busy,
+            times.cause,
+        )
         self.item_core = np.full(program.num_items, -1, np.int64)
         self.done = [self.env.event() for _ in range(program.num_ops)]
         self.retired = [self.env.event() for _ in range(program.num_items)]
@@ -139,10 +145,7 @@ class _Simulation:
         return Schedule(
             self.program,
             self.machine.cores,
-            self.start,
-            self.end,
-            self.busy,
-            self.cause,
+            self.times,
             self.actions,
             self.item_core,
             *ended(self.memory, self.program, self.machine, self.end),

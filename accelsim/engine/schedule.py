@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,22 @@ from accelsim.program.program import Program
 
 Cycles = npt.NDArray[np.int64]
 
+
+def record(*fields: tuple[str, type]) -> np.dtype[Any]:
+    """Return the type of records whose fields are attributes, without the compiler too."""
+    return np.dtype((np.record, np.dtype(list(fields), align=True)))
+
+
+TIMES = record(
+    ("start", np.int64),
+    ("end", np.int64),
+    ("busy", np.int64),
+    ("successor", np.int32),  # next op of the same unit and core; for engines alone
+    ("work_item", np.int32),
+    ("unit", np.int8),
+    ("cause", np.int8),
+)
+"""What is found of an op."""
 NOT_STALLED = -1
 NO_WORK = NUM_UNITS
 """Cause of a wait for the next work item to be claimed; causes below are units waited for."""
@@ -31,11 +48,8 @@ class Schedule:
 
     program: Program
     cores: int
-    start: Cycles
-    end: Cycles
-    busy: Cycles
-    """Cycles a compute op occupies its unit; 0 for DMA ops."""
-    cause: npt.NDArray[np.int8]
+    times: np.recarray
+    """Records of every op, see `TIMES`."""
     actions: Counts
     """What the units did, see `UnitModel.count`."""
     core: npt.NDArray[np.int64]
@@ -46,6 +60,26 @@ class Schedule:
     """Bytes over each level of the memory."""
     dram: DramCommands | None
     """What a banked memory did; None where the memory is flat."""
+
+    @property
+    def start(self) -> Cycles:
+        """Cycle at which every op starts."""
+        return self.times.start
+
+    @property
+    def end(self) -> Cycles:
+        """Cycle at which every op ends."""
+        return self.times.end
+
+    @property
+    def busy(self) -> Cycles:
+        """Cycles a compute op occupies its unit; 0 for DMA ops."""
+        return self.times.busy
+
+    @property
+    def cause(self) -> npt.NDArray[np.int8]:
+        """What every compute op waited for last."""
+        return self.times.cause
 
     @cached_property
     def op_core(self) -> Cycles:
@@ -85,7 +119,6 @@ class Schedule:
     def accounts(self) -> Accounts:
         """What one walk over all ops finds."""
         program, (items, first) = self.program, self.items_by_core
-        times = (self.start, self.end, self.busy, self.cause)
-        run = Run(program.ops, program.units, *times, program.item_start, items, first)
+        run = Run(program.ops, self.times, program.item_start, items, first)
         ops = np.append(0, np.cumsum(np.diff(program.item_start)[items]))[first]
-        return Accounts(*account(run, new_holding(program, int(np.diff(ops).max()))))
+        return account(run, new_holding(program, int(np.diff(ops).max())))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from accelsim.runtime.jit import jit_inner
+from accelsim.kernels import language as al
 
 
 class Block(NamedTuple):
@@ -14,7 +14,7 @@ class Block(NamedTuple):
     cols: int
 
 
-@jit_inner
+@al.jit_inner
 def block_at(matrix, row, col, rows, cols):
     """The block of a matrix from an element on, of at most so many rows and columns."""
     return Block(row, col, min(rows, matrix.rows - row), min(cols, matrix.cols - col))

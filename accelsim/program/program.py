@@ -173,10 +173,7 @@ class Program:
     def totals(self) -> Totals:
         """What one walk over all ops counts."""
         phases = int(self.item_phase.max(initial=-1)) + 1
-        found: Totals = totals_of(
-            self.ops, self.item_start, self.item_phase, phases, len(self.tensors)
-        )
-        return found
+        return totals_of(self.ops, self.item_start, self.item_phase, phases, len(self.tensors))
 
     @property
     def units(self) -> npt.NDArray[np.int8]:

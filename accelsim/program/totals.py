@@ -42,13 +42,20 @@ class Totals(NamedTuple):
     """Whether a phase has an op of a unit: [phase, unit]."""
 
 
-@jit
-def totals_of(ops, item_start, item_phase, num_phases, num_tensors):
+def totals_of(
+    ops: Words, item_start: Words, item_phase: Words, num_phases: int, num_tensors: int
+) -> Totals:
     """Return the totals of the ops of all items, which begin at item_start."""
-    units = np.empty(len(ops), np.int8)
-    counts = np.zeros(NUM_OPS, np.int64)
+    units, counts = np.empty(len(ops), np.int8), np.zeros(NUM_OPS, np.int64)
     moved = np.zeros((2, num_tensors), np.int64)
     phases_with = np.zeros((num_phases, NUM_UNITS), np.bool_)
+    most_bytes = _walk(ops, item_start, item_phase, units, counts, moved, phases_with)
+    return Totals(units, counts, moved[0], moved[1], most_bytes, phases_with)
+
+
+@jit
+def _walk(ops, item_start, item_phase, units, counts, moved, phases_with):
+    """Note and count all ops; return the bytes of the largest transfer."""
     most_bytes = 0
     for item in range(len(item_phase)):
         for i in range(item_start[item], item_start[item + 1]):
@@ -60,6 +67,6 @@ def totals_of(ops, item_start, item_phase, num_phases, num_tensors):
                 tensor = (ops[i, HEAD] >> TENSOR_SHIFT) & TENSOR_MASK
                 own = ops[i, B] * ops[i, C]
                 most_bytes = max(most_bytes, own)
-                if tensor < num_tensors:  # The verifier tells of others.
+                if tensor < moved.shape[1]:  # The verifier tells of others.
                     moved[int(units[i] == _STORE), tensor] += own
-    return Totals(units, counts, moved[0], moved[1], most_bytes, phases_with)
+    return most_bytes

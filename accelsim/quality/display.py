@@ -10,8 +10,8 @@ from rich.table import Table
 from accelsim.report.quantity import quantity_of, words
 
 if TYPE_CHECKING:
-    from accelsim.quality.losses import Quality
-    from accelsim.quality.report import QualityReport
+    from accelsim.quality.estimate import Estimate
+    from accelsim.quality.report import QualityReport, TextQuality
     from accelsim.report.report import Report
 
 _COST = ("recipe", "cycles", "time_s", "bound_by", "hbm_read_bytes", "hbm_write_bytes", "energy_j")
@@ -31,14 +31,26 @@ def texts_table(report: "QualityReport") -> Table:
         report, title=f"change of the perplexity, {report.texts[0].tokens:,} tokens a text"
     )
     table.add_column("text")
-    for name in ("in FP32", "with kernels", "change", "its standard error"):
+    for name in ("in FP32", "with kernels", "change", "by token", "same greedy token", "KL, nats"):
         table.add_column(name, justify="right")
     table.add_column("calibrated on")
     table.add_column("SHA-256")
     for text in report.texts:
-        known = "yes" if text.is_calibrated_on else "no"
-        table.add_row(*map(escape, (text.text, *_changes(text), known, text.text_sha256[:16])))
+        table.add_row(*map(escape, _text_row(text)))
     return table
+
+
+def _text_row(text: "TextQuality") -> Iterator[str]:
+    change = text.perplexity_change
+    yield text.text
+    yield _number(text.fp32_perplexity, ".4f")
+    yield _number(text.perplexity, ".4f")
+    yield with_error(change, "+.3%")
+    yield _error(change.token_se, "+.3%")
+    yield with_error(text.greedy_agreement, ".2%")
+    yield with_error(text.kl, ".2e")
+    yield "yes" if text.is_calibrated_on else "no"
+    yield text.text_sha256[:16]
 
 
 def quality_table(report: "QualityReport") -> Table:
@@ -69,11 +81,8 @@ def _headline(report: "QualityReport") -> Iterator[Row]:
     """Yield the loss on what was not calibrated on, where that is not simply all there is."""
     if any(text.is_calibrated_on for text in report.texts):
         unseen = report.unseen
-        change = se = "-"
-        if unseen is not None:
-            _, _, change, se = _changes(unseen)
-        yield "change on texts not calibrated on", change
-        yield "its standard error", se
+        name = "change on texts not calibrated on"
+        yield name, "-" if unseen is None else with_error(unseen.perplexity_change, "+.3%")
     if len(report.texts) > 1:
         yield "spread over those texts", _number(report.spread, ".3%")
 
@@ -86,21 +95,30 @@ def _text(report: "QualityReport") -> Iterator[Row]:
 def _quality(report: "QualityReport") -> Iterator[Row]:
     yield "perplexity in FP32", _number(report.fp32_perplexity, ".4f")
     yield "perplexity", _number(report.perplexity, ".4f")
-    yield "change of the perplexity", _number(report.perplexity_change, "+.3%")
-    yield "change of the NLL in nats", _number(report.nll_change, "+.2e")
-    yield "its standard error", _number(report.nll_change_se, ".2e")
+    yield "standard errors are over", f"{report.se_units:,} {report.se_unit}"
+    for name, estimate, form in (
+        ("change of the perplexity", report.perplexity_change, "+.3%"),
+        ("change of the NLL in nats", report.nll_change, "+.2e"),
+        ("same greedy token as in FP32", report.greedy_agreement, ".2%"),
+        ("KL divergence from FP32 in nats", report.kl, ".2e"),
+        ("KL divergence of 99% is below", report.kl_p99, ".2e"),
+    ):
+        yield name, with_error(estimate, form)
+        if report.se_unit != "tokens":
+            yield "its standard error by token", _error(estimate.token_se, form)
     yield "tokens without a finite loss", f"{report.nonfinite_losses:,}"
     yield "outputs not finite", f"{report.nonfinite_outputs:,}"
 
 
-def _changes(quality: "Quality") -> tuple[str, str, str, str]:
-    """Return perplexity in FP32 and with kernels, its change and the standard error of that."""
-    return (
-        _number(quality.fp32_perplexity, ".4f"),
-        _number(quality.perplexity, ".4f"),
-        _number(quality.perplexity_change, "+.3%"),
-        _number(quality.perplexity_change_se, ".3%"),
-    )
+def with_error(estimate: "Estimate", form: str) -> str:
+    """Return a value and its standard error."""
+    if estimate.value is None:
+        return "-"
+    return f"{format(estimate.value, form)} ± {_error(estimate.se, form)}"
+
+
+def _error(se: float | None, form: str) -> str:
+    return _number(se, form.removeprefix("+"))
 
 
 def _statistics(cost: "Report") -> Iterator[Row]:

@@ -1,5 +1,8 @@
 """What the hooks of the forward pass have in common: a kernel, and the reports of its runs."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,8 +38,10 @@ class KernelHook:
         problem: AttentionProblem | GemmProblem,
         tensors: AttentionTensors | GemmTensors,
         rows: int,
+        beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> Array:
-        report, output = self.run.execute(problem, tensors)
+        """Return the output of the kernel; beside: what its recipe says besides."""
+        report, output = replace(self.run, beside=beside).execute(problem, tensors)
         if output is None:
             raise ValueError(f"kernel {report.kernel} returned no output for its tensors")
         self.reports.append(report)

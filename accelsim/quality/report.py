@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accelsim.numerics.formats import Format
-from accelsim.quality.losses import Quality, measured, spread
+from accelsim.quality.summary import Quality, measured, spread
 from accelsim.report.report import Report
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class QualityReport(Quality):
             "unseen": None if unseen is None else measured(unseen),
             "spread": self.spread,
             "nonfinite_outputs": self.nonfinite_outputs,
-            "attention": _cost(self.attention),
-            "linears": _cost(self.linears),
+            "attention": plain_cost(self.attention),
+            "linears": plain_cost(self.linears),
         }
 
     def __rich__(self) -> "Group":
@@ -95,7 +95,8 @@ class QualityReport(Quality):
         return quality_tables(self)
 
 
-def _cost(report: Report | None) -> dict[str, Any] | None:
+def plain_cost(report: Report | None) -> dict[str, Any] | None:
+    """Return the cost of a part of a model as plain data; None stays None."""
     if report is None:
         return None
     return {key: value for key, value in report.to_dict().items() if key not in _OF_ONE_PROBLEM}

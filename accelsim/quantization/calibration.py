@@ -1,21 +1,26 @@
 """The calibration of a whole model: what the input of every linear is to be quantized with."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import QuantizationError, unknown_name
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, channel_groups
+from accelsim.quantization.codes import Quantized, Scales, check_finite, largest_code
+from accelsim.quantization.gptq import compensated, second_moments
+from accelsim.quantization.rotation import Rotation
 from accelsim.version import VERSION
 from accelsim.workload.model.capture import INPUT_OF
 from accelsim.workload.model.forward import (
     Hooks,
     decoder_layer,
+    embedded,
+    layer_rotations,
     one_blas_thread,
     plain_linear,
-    rope_rotation,
 )
 from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array, LlamaWeights
@@ -29,7 +34,7 @@ TokenIds = NDArray[np.int64]
 class Sampling:
     """What of every text is read. Raises QuantizationError for what is impossible."""
 
-    windows: int = 4
+    windows: int = 2
     """Windows of every text."""
     window: int = 1024
     """Tokens in a window."""
@@ -64,8 +69,19 @@ class Provenance:
     """The mixture that was read."""
     sampling: Sampling
     options: GroupOptions
+    weight_bits: int | None = None
+    """Bits of the codes of weights that it holds; None: it holds none."""
     version: str = VERSION
     """Version of accelsim that made it."""
+
+
+class StoredWeights(NamedTuple):
+    """Codes of the weights of a linear, a byte each as a file has them."""
+
+    codes: NDArray[np.int8]
+    """[k, n], rotated as the input is."""
+    scale: Scales
+    """[1, n]"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +91,8 @@ class Calibration:
     provenance: Provenance
     inputs: dict[str, ChannelGroups]
     """Name of an input as captured tensors have it, such as `layer3.qkv_input` -> groups."""
+    weights: dict[str, StoredWeights] = field(default_factory=dict)
+    """Linear, such as `layer3.q` -> its weights; empty: they are rounded where they are used."""
 
     def groups_of(self, tensors: GemmTensors) -> ChannelGroups:
         """Return the groups of the linear that `tensors` belong to.
@@ -82,6 +100,33 @@ class Calibration:
         Raises QuantizationError for tensors of no linear, of another model or of another shape,
         and UnknownNameError for a linear that the calibration does not know.
         """
+        self._check_model(tensors)
+        found = self._of_linear(str(tensors.linear))
+        if found.k != tensors.a.shape[1]:
+            raise QuantizationError(
+                f"{tensors.linear}: the calibration has {found.k} input channels, "
+                f"found {tensors.a.shape[1]}"
+            )
+        return found
+
+    def weights_of(self, tensors: GemmTensors) -> Quantized:
+        """Return the weights of the linear that `tensors` belong to.
+
+        Raises QuantizationError for tensors of no linear, of another model or of another shape.
+        """
+        self._check_model(tensors)
+        linear = str(tensors.linear)
+        if linear not in self.weights:
+            raise unknown_name("linear of the calibration", linear, list(self.weights))
+        found = self.weights[linear]
+        if found.codes.shape != tensors.b.shape:
+            raise QuantizationError(
+                f"{linear}: the calibration has weights {list(found.codes.shape)}, "
+                f"found {list(tensors.b.shape)}"
+            )
+        return Quantized(found.codes.astype(np.int32), found.scale)
+
+    def _check_model(self, tensors: GemmTensors) -> None:
         if tensors.linear is None:
             raise QuantizationError(
                 "a calibration is for the linears of a model, found tensors from elsewhere; "
@@ -92,13 +137,6 @@ class Calibration:
                 f"the calibration is of model '{self.provenance.model}', "
                 f"found {tensors.linear} of model '{tensors.model}'"
             )
-        found = self._of_linear(tensors.linear)
-        if found.k != tensors.a.shape[1]:
-            raise QuantizationError(
-                f"{tensors.linear}: the calibration has {found.k} input channels, "
-                f"found {tensors.a.shape[1]}"
-            )
-        return found
 
     def _of_linear(self, linear: str) -> ChannelGroups:
         layer, _, name = linear.partition(".")
@@ -110,29 +148,53 @@ class Calibration:
         return self.inputs[key]
 
 
+def best_options(bits: int) -> GroupOptions:
+    """Return the form of so many bits that loses least on texts that were not calibrated on.
+
+    docs/quantization.md tells what was compared.
+    """
+    if bits == 4:
+        form: dict[str, Any] = {"groups": 4, "ranges": "typical", "candidates": 6}
+        return GroupOptions(bits=bits, rotation="hadamard", **form)
+    return GroupOptions(bits=bits, rotation="hadamard", groups=1)
+
+
 def calibrate(
     model: str,
     options: GroupOptions,
     sampling: Sampling,
     text: Sources = CALIBRATED_KINDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    weight_bits: int | None = None,
 ) -> Calibration:
-    """Return the groups of all linears of a fetched model, from what it sees of texts in FP32.
+    """Return the groups of all linears of a model, from what it sees of texts in FP32.
 
-    `text` is one or several kinds or files. `progress` takes the layers done and all layers. The
-    inputs of one layer are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
+    `model` is the name of a fetched one, or a path; `text` is one or several kinds or files. With
+    `weight_bits` the weights become codes as well, whose roundings compensate each other
+    (`quantization.gptq`). `progress` takes the layers done and all layers. The inputs of one layer
+    are in memory at once: tokens x (3 hidden + ffn) x 4 bytes.
     """
+    if weight_bits is not None:
+        largest_code(weight_bits)
     network, mixture = load_model(model), read_texts(text)
     windows = np.concatenate([sampled_windows(network, text, sampling) for text in mixture])
     layers = network.weights.config.layers
-    inputs = {}
+    inputs: dict[str, ChannelGroups] = {}
+    weights: dict[str, StoredWeights] = {}
     progress(0, layers)
     for layer, seen in enumerate(inputs_of_layers(network.weights, windows)):
+        linears = network.weights.layers[layer].linears
         for name, samples in seen.items():
             key = f"layer{layer}.{name}"
-            inputs[key] = _groups(key, samples, options)
+            inputs[key], turned = _groups(key, samples, options)
+            if weight_bits is not None:
+                own = {each: linears[each] for each, read in INPUT_OF.items() if read == name}
+                coded = _weights(own, turned, options.rotation_of(inputs[key].k), weight_bits)
+                weights |= {f"layer{layer}.{each}": codes for each, codes in coded.items()}
         progress(layer + 1, layers)
-    return Calibration(provenance_of(model, mixture, sampling, options), inputs)
+    provenance = provenance_of(network.name, mixture, sampling, options)
+    return Calibration(replace(provenance, weight_bits=weight_bits), inputs, weights)
 
 
 def provenance_of(
@@ -161,14 +223,43 @@ def sampled_windows(network: LanguageModel, text: Text, sampling: Sampling) -> T
             f"text {text.name} has {len(ids)} tokens, found windows up to token {stop}; allowed: "
             f"as many windows as it has tokens for, or a smaller first_token"
         )
-    return np.reshape(ids[sampling.first_token : stop], (sampling.windows, sampling.window))
+    starts = range(sampling.first_token, stop, sampling.window)
+    return np.array([network.opened(ids[start : start + sampling.window]) for start in starts])
 
 
-def _groups(name: str, samples: Array, options: GroupOptions) -> ChannelGroups:
+def _groups(name: str, samples: Array, options: GroupOptions) -> tuple[ChannelGroups, Array]:
+    """Return the groups of an input, and the samples as they were grouped, rotated or not."""
+    k = samples.shape[-1]
     try:
-        return channel_groups(samples, options)
+        if options.groups > k:
+            raise QuantizationError(
+                f"groups: found {options.groups} of {k} channels, allowed: up to {k}"
+            )
+        rotation = options.rotation_of(k)
+        if rotation is None:
+            return channel_groups(samples, options), samples
+        check_finite(samples, "activations")
+        turned = rotation.of_activations(samples.reshape(-1, k)).reshape(samples.shape)
+        groups = channel_groups(turned, options)
     except QuantizationError as error:
         raise QuantizationError(f"{name}: {error}") from error
+    # Other schemes go by channels as they are.
+    return replace(groups, channel_peaks=np.abs(samples).max((0, 1))), turned
+
+
+@one_blas_thread()
+def _weights(
+    linears: Mapping[str, Array], samples: Array, rotation: Rotation | None, bits: int
+) -> dict[str, StoredWeights]:
+    """Return the codes of linears [n, k] that share an input, by its samples."""
+    weight = np.concatenate(list(linears.values())).T
+    if rotation is not None:
+        weight = rotation.of_weights(weight)
+    moments = second_moments(samples.reshape(-1, samples.shape[-1]))
+    codes, scale = compensated(weight, moments, bits)
+    ends = np.cumsum([len(each) for each in linears.values()])[:-1]
+    parts = zip(linears, np.split(codes, ends, 1), np.split(scale, ends, 1), strict=True)
+    return {name: StoredWeights(own.astype(np.int8), step) for name, own, step in parts}
 
 
 def inputs_of_layers(weights: LlamaWeights, windows: TokenIds) -> Iterator[dict[str, Array]]:
@@ -177,15 +268,15 @@ def inputs_of_layers(weights: LlamaWeights, windows: TokenIds) -> Iterator[dict[
     windows: token ids [windows, window]. All windows pass a layer before the next, so that no more
     than the inputs of one layer are kept.
     """
-    states = weights.embedding[windows]
-    rotation = rope_rotation(windows.shape[1], weights.config)
+    states = embedded(weights, windows)
+    rotations = layer_rotations(weights, windows.shape[1])
     for layer in range(weights.config.layers):
         seen: dict[str, list[Array]] = {}
         # What overflows is found in the samples, with the name of the input.
         with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
             for window, state in enumerate(states):
                 hooks = Hooks(linear=_recording(seen, window))
-                states[window] = decoder_layer(weights, layer, state, rotation, hooks)
+                states[window] = decoder_layer(weights, layer, state, rotations[layer], hooks)
         yield {name: np.stack(samples) for name, samples in seen.items()}
 
 

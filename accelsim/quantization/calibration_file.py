@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from accelsim.errors import FILE_ERRORS, QuantizationError, ShortageError, is_refusal, reason_of
-from accelsim.quantization.calibration import Calibration, Provenance
+from accelsim.quantization.calibration import Calibration, Provenance, StoredWeights
 from accelsim.quantization.channel_groups import ChannelGroups
-from accelsim.quantization.codes import check_finite
+from accelsim.quantization.codes import check_finite, largest_code
 from accelsim.workload.archives import Arrays, read_arrays, write_safetensors
 from accelsim.workload.safetensors_file import read_header, read_metadata
 
@@ -26,6 +26,8 @@ _PARTS = {
     "channel_peaks": np.float32,
     "clipped": np.float64,
 }
+_WEIGHT_PARTS = {"weight_codes": np.int8, "weight_scale": np.float64}
+"""Of every linear, if the file has codes of weights."""
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
@@ -36,6 +38,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         for name, groups in calibration.inputs.items()
         for part in _PARTS
     }
+    for name, (codes, scale) in calibration.weights.items():
+        arrays |= {f"{name}.weight_codes": codes, f"{name}.weight_scale": scale}
     provenance = _PROVENANCE.dump_json(calibration.provenance).decode()
     write_safetensors(path, arrays, {_KEY: provenance})
 
@@ -71,11 +75,21 @@ def _load(path: Path, _modified_ns: int, _size_bytes: int) -> Calibration:
         raise QuantizationError(f"{path}: damaged or not a safetensors file ({damage})") from damage
     provenance = _provenance(path, metadata)
     arrays = read_arrays(path, shapes)
-    names = dict.fromkeys(name.rpartition(".")[0] for name in arrays)
+    names = _names(arrays, is_of_weights=False)
+    linears = _names(arrays, is_of_weights=True)
     try:
-        return Calibration(provenance, {name: _groups(name, arrays, provenance) for name in names})
+        inputs = {name: _groups(name, arrays, provenance) for name in names}
+        weights = {name: _weights(name, arrays, provenance) for name in linears}
     except QuantizationError as error:
         raise QuantizationError(f"{path}: {error}") from error
+    return Calibration(provenance, inputs, weights)
+
+
+def _names(arrays: Arrays, *, is_of_weights: bool) -> list[str]:
+    """Return the inputs, or the linears with weights, that the file has arrays of."""
+    parts = [name.rpartition(".") for name in arrays]
+    found = (name for name, _, part in parts if (part in _WEIGHT_PARTS) is is_of_weights)
+    return list(dict.fromkeys(found))
 
 
 def _provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
@@ -116,9 +130,29 @@ def _groups(name: str, arrays: Arrays, provenance: Provenance) -> ChannelGroups:
     return ChannelGroups(options=provenance.options, **parts)
 
 
+def _weights(name: str, arrays: Arrays, provenance: Provenance) -> StoredWeights:
+    """Return the weights of one linear, whose arrays are checked against each other."""
+    codes, scale = (_part(name, part, arrays) for part in _WEIGHT_PARTS)
+    if codes.ndim != 2 or not codes.size or scale.shape != (1, codes.shape[1]):
+        raise QuantizationError(
+            f"{name}.weight_scale has shape {list(scale.shape)} "
+            f"beside codes of shape {list(codes.shape)}"
+        )
+    check_finite(scale, f"{name}.weight_scale")
+    if provenance.weight_bits is None:
+        raise QuantizationError(f"{name}: found codes of weights, and no bits of them")
+    largest, most = largest_code(provenance.weight_bits), int(np.abs(codes.astype(int)).max())
+    if most > largest + 1 or scale.min() <= 0:
+        raise QuantizationError(
+            f"{name}: found a weight of {most} and scale {scale.min()}, "
+            f"allowed: up to {largest + 1} and scales above 0"
+        )
+    return StoredWeights(codes, scale)
+
+
 def _part(name: str, part: str, arrays: Arrays) -> NDArray[Any]:
     found = arrays.get(f"{name}.{part}")
-    dtype = _PARTS[part]
+    dtype = (_PARTS | _WEIGHT_PARTS)[part]
     if found is None or found.dtype != dtype:
         raise QuantizationError(
             f"array '{name}.{part}' is {'missing' if found is None else found.dtype}, "

@@ -19,11 +19,16 @@ shift.
 With few levels the largest value of a row should be clipped. So a row may try several bases,
 TMax_r / 2^(i/4) for i = 0, 1, ..., and take the one of the smallest squared error. For the same
 reason the range of a channel may leave out its rarest values: a quantile of their magnitudes.
+
+Only ratios count where rows find their base, and the largest value that a channel ever had says
+little of them: that is a few rows, often of one channel each. `ranges: typical` takes the
+fourth-power mean over the rows of |x_rc - bias_c| / RMS_r instead. What is grouped may be rotated
+first (`quantization.rotation`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +45,7 @@ from accelsim.quantization.codes import (
     encode,
     largest_code,
 )
+from accelsim.quantization.rotation import Rotation, hadamard_rotation, usual_block
 from accelsim.quantization.row_bases import best_rows
 
 GroupRounding = Literal["up", "down", "best"]
@@ -47,7 +53,14 @@ GroupRounding = Literal["up", "down", "best"]
 ends, or for every channel that of the two with the smaller squared error."""
 GroupBase = Literal["row", "static"]
 """Where the scale of group 0 comes from: every row finds it in the run, or it is calibrated."""
+GroupRanges = Literal["largest", "typical"]
+"""Range of a channel: its largest magnitude, or a quantile; the fourth-power mean of what it is of
+the root mean square of its row."""
+GroupRotation = Literal["none", "hadamard"]
+"""What is done to the channels before they are grouped."""
 LARGEST_CANDIDATES = 8
+_POWER = 4
+"""Of the mean of a typical range: the larger, the more the rare values count."""
 LARGEST_GROUPS = 32
 """A 32-bit accumulator holds nothing that was shifted further."""
 
@@ -60,6 +73,14 @@ class Span(NamedTuple):
     chunk: int
     start: int
     stop: int
+
+
+_WORDS: dict[str, Any] = {
+    "rounding": GroupRounding,
+    "base": GroupBase,
+    "ranges": GroupRanges,
+    "rotation": GroupRotation,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +101,16 @@ class GroupOptions:
     """Whether every channel is shifted by the middle of its range."""
     rounding: GroupRounding = "up"
     """How the range of a channel becomes a scale."""
+    ranges: GroupRanges = "largest"
+    """What the range of a channel is."""
     quantile: float = 1.0
-    """Share of the values of a channel that its range holds."""
+    """Share of the values of a channel that its largest range holds."""
     candidates: int = 1
     """Bases that a row tries, if it finds its own."""
+    rotation: GroupRotation = "none"
+    """Whether blocks of channels are multiplied by a Hadamard matrix before they are grouped."""
+    rotation_block: int | None = None
+    """Channels of a block; None: 128, or fewer if need be."""
 
     def __post_init__(self) -> None:
         largest_code(self.bits)
@@ -101,10 +128,11 @@ class GroupOptions:
                 f"first_rows: found {self.first_rows}, "
                 f"allowed: 0 to {self.chunk_rows - 1}, fewer than chunk_rows"
             )
-        for name, words in (("rounding", GroupRounding), ("base", GroupBase)):
+        for name, words in _WORDS.items():
             if (found := getattr(self, name)) not in get_args(words):
                 allowed = ", ".join(get_args(words))
                 raise QuantizationError(f"{name}: found '{found}', allowed: {allowed}")
+        self._check_ranges()
 
     def _check_base(self) -> None:
         if not 1 <= self.candidates <= LARGEST_CANDIDATES:
@@ -121,6 +149,20 @@ class GroupOptions:
                 "rounding: found best with base = row, allowed: up, down; what a channel loses is "
                 "judged with a scale that is known before"
             )
+
+    def _check_ranges(self) -> None:
+        if self.ranges == "typical" and (self.base == "static" or self.quantile < 1):
+            beside = "base = static" if self.base == "static" else f"quantile = {self.quantile}"
+            raise QuantizationError(
+                f"ranges: found typical with {beside}, allowed: largest; a typical range is none "
+                f"that values stay in"
+            )
+
+    def rotation_of(self, k: int) -> Rotation | None:
+        """Return how k channels are rotated, if they are; raises QuantizationError."""
+        if self.rotation == "none":
+            return None
+        return hadamard_rotation(k, self.rotation_block or usual_block(k))
 
     def chunk_starts(self, rows: int) -> list[int]:
         """Return the first row of every chunk of so many rows."""
@@ -200,7 +242,7 @@ class ChannelGroups:
 
 
 def channel_groups(samples: Values, options: GroupOptions) -> ChannelGroups:
-    """Return the groups of what a linear was seen to take in.
+    """Return the groups of what a linear was seen to take in, rotated if the options say so.
 
     samples [samples, rows, k]: the position of a row counts, for a chunk is made of the same rows
     of every sample. Raises QuantizationError for samples that are not finite or not there.
@@ -256,27 +298,53 @@ def _chunk(
     """
     low, high = lowest.astype(np.float64), highest.astype(np.float64)
     bias = ((low + high) / 2 * options.use_bias).astype(np.float32)
-    ranges = np.maximum(high - bias, bias - low)
-    if options.quantile < 1:
-        flat = np.abs(samples - bias).reshape(-1, samples.shape[-1])
-        ranges = np.quantile(flat, options.quantile, axis=0).astype(np.float64)
-    # The last group's scale is still a normal FP32 number.
-    floor = SMALLEST_SCALE * 2.0 ** (options.groups - 1)
-    scale = float(np.float32(max(ranges.max() / largest_code(options.bits), floor)))
+    largest = np.maximum(high - bias, bias - low)
+    ranges = _ranges(samples, bias, largest, options)
     thresholds = ranges.max() * 2.0 ** -np.arange(1, options.groups)
     up = np.count_nonzero(ranges <= thresholds[:, None], axis=0).astype(np.uint8)
     down = np.minimum(up + 1, options.groups - 1).astype(np.uint8)
     match options.rounding:
         case "up":
-            return bias, up, scale
+            group = up
         case "down":
-            return bias, down, scale
+            group = down
         case "best":
-            choices = (up, down)
+            choices, scale = (up, down), _largest_scale(ranges, options)
             # One sample after the other: the numbers in between are larger than the samples.
             parts = [_squared_errors(each - bias, choices, scale, options) for each in samples]
             errors = np.sum(parts, axis=0)
-            return bias, np.where(errors[1] < errors[0], down, up), scale
+            group = np.where(errors[1] < errors[0], down, up)
+    of_groups = largest * 2.0**group if options.base == "row" else ranges
+    return bias, group, _largest_scale(of_groups, options)
+
+
+def _ranges(
+    samples: Values, bias: Values, largest: Scales, options: GroupOptions
+) -> NDArray[np.float64]:
+    """Return the range of every channel [k]; largest: its largest magnitude."""
+    if options.ranges == "typical":
+        # One sample after the other: the numbers in between are larger than the samples.
+        powers: Scales = np.mean([_fourth_powers(each - bias) for each in samples], axis=0)
+        return powers ** (1 / _POWER)
+    if options.quantile == 1:
+        return largest
+    flat = np.abs(samples - bias).reshape(-1, samples.shape[-1])
+    quantiles: Scales = np.quantile(flat, options.quantile, axis=0).astype(np.float64)
+    return quantiles
+
+
+def _fourth_powers(centered: Values) -> NDArray[np.float64]:
+    """Return the mean over rows of what the channels [k] are of the RMS of their row, to the 4."""
+    rms = np.sqrt(np.mean(np.square(centered, dtype=np.float64), axis=1, keepdims=True))
+    relative = centered / np.maximum(rms, SMALLEST_SCALE)
+    powers: NDArray[np.float64] = np.mean(relative**_POWER, axis=0)
+    return powers
+
+
+def _largest_scale(ranges: Scales, options: GroupOptions) -> float:
+    """Return the scale of group 0 of these ranges; that of the last is still a normal number."""
+    floor = SMALLEST_SCALE * 2.0 ** (options.groups - 1)
+    return float(np.float32(max(ranges.max() / largest_code(options.bits), floor)))
 
 
 def _squared_errors(

@@ -54,6 +54,15 @@ class Rotation(NamedTuple):
             )
 
 
+_USUAL_BLOCK = 128
+"""Channels of a block, if no other number is given and they are that many."""
+
+
+def usual_block(k: int) -> int:
+    """Return the channels of a block of k, if no other number is given."""
+    return min(k & -k, _USUAL_BLOCK)
+
+
 def hadamard_rotation(k: int, block: int | None = None, seed: int | None = None) -> Rotation:
     """Return a rotation of k channels in blocks of a power of two, the largest if not given.
 

@@ -26,11 +26,11 @@ import numba
 import numpy as np
 from numba.core import event
 from numba.core.caching import _Cache
-from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
 from accelsim.runtime.closure import UnknownDependencyError, closure_digest, describe_class
+from accelsim.runtime.compilers import rebuilt
 
 _types: Any = numba.types
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -99,7 +99,7 @@ class CodeCache(_Cache):  # type: ignore[misc]
         if payload is None:
             return None
         self._release(path)
-        return CompileResult._rebuild(target, *pickle.loads(payload))
+        return rebuilt(target, pickle.loads(payload))
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Write the code of a function that was compiled; raises OSError where it cannot."""

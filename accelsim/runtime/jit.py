@@ -10,22 +10,24 @@ from typing import Any
 
 import numba
 from numba.core import cgutils, event
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import AnalysisPass, register_pass
-from numba.core.typed_passes import IRLegalization
+from numba.core.types import Any as AnyType
+from numba.core.types import Dispatcher as DispatcherType
+from numba.core.types import Function as FunctionType
+from numba.core.types import VarArg  # type: ignore[attr-defined]
 from numba.core.types.containers import BaseTuple
 from numba.core.types.misc import unliteral
 from numba.core.types.npytypes import Array
-from numba.extending import intrinsic, overload
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global
+from numba.extending import lower_builtin, type_callable
 
 from accelsim.runtime.closure import COMPILED_AS
 from accelsim.runtime.code_cache import cached
+from accelsim.runtime.compilers import InlineCompiler, InnerCompiler, JitCompiler
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile `function` on first call, without fast-math and without the interpreter."""
-    return _compiled(function)
+    return _compiled(function, JitCompiler)
 
 
 def jit_inner(function: Callable[..., Any]) -> Any:
@@ -34,7 +36,7 @@ def jit_inner(function: Callable[..., Any]) -> Any:
     It cannot be called from Python once compiled, and takes a third of the time to compile, most of
     which would go into unpacking tuples of arguments.
     """
-    return _compiled(function, **_INNER)
+    return _compiled(function, InnerCompiler)
 
 
 def jit_inline(function: Callable[..., Any]) -> Any:
@@ -43,51 +45,21 @@ def jit_inline(function: Callable[..., Any]) -> Any:
     A tuple of arrays costs a copy of all their fields for each call that is not inlined. Code grows
     with the number of calls, so this is for small functions and for large ones with one caller.
     """
-    return _compiled(function, **_INNER, forceinline=True)
+    return _compiled(function, InlineCompiler)
 
 
-class _LinkedLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """Code that only its callers run. They optimize it, with their own, where it is linked in.
-
-    Numba would optimize a function once more at each level of the calls above it.
-    """
-
-    def _optimize_final_module(self) -> None:
-        """Leave the code as the passes over each of its functions have made it."""
-
-
-@register_pass(mutates_CFG=False, analysis_only=True)
-class _ChooseLibrary(AnalysisPass):  # type: ignore[misc]
-    _name = "choose_library"
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def run_pass(self, state: Any) -> bool:
-        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.library.enable_object_caching()
-        return False
-
-
-class _InnerCompiler(CompilerBase):  # type: ignore[misc]
-    """Numba's own compiler, with another library for the code."""
-
-    def define_pipelines(self) -> list[Any]:
-        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        passes.add_pass_after(_ChooseLibrary, IRLegalization)
-        passes.finalize()
-        return [passes]
-
-
-_INNER: dict[str, Any] = {
-    "no_cpython_wrapper": True,
+_OPTIONS: dict[str, Any] = {
+    "fastmath": False,
+    "error_model": "numpy",
+    "nogil": True,
+    "no_cpython_wrapper": True,  # `JitCompiler` makes one all the same.
     "no_cfunc_wrapper": True,
-    "pipeline_class": _InnerCompiler,
 }
+"""The same for all: what Numba brings along is compiled anew for each choice of options."""
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    compiled = numba.njit(fastmath=False, error_model="numpy", nogil=True, **options)(function)
+def _compiled(function: Callable[..., Any], compiler: type) -> Any:
+    compiled = numba.njit(pipeline_class=compiler, **_OPTIONS)(function)
     # With NUMBA_DISABLE_JIT the function stays what it is.
     return compiled if compiled is function else _for_any_constant(cached(compiled))
 
@@ -114,12 +86,17 @@ def borrow(value: Any) -> Any:
     return value
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _without_owner(typing_context: Any, kind: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _view(context, builder, kind, arguments[0])
+@type_callable(borrow)  # type: ignore[untyped-decorator]
+def _type_borrow(_context: Any) -> Any:
+    def typer(value: Any) -> Any:
+        return value
 
-    return kind(kind), generate
+    return typer
+
+
+@lower_builtin(borrow, AnyType)  # type: ignore[untyped-decorator]
+def _lower_borrow(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    return _view(context, builder, signature.return_type, arguments[0])
 
 
 def _view(context: Any, builder: Any, kind: Any, value: Any) -> Any:
@@ -135,15 +112,7 @@ def _view(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return value
 
 
-@overload(borrow)  # type: ignore[untyped-decorator]
-def _borrow_compiled(value: Any) -> Any:
-    def borrowed(value: Any) -> Any:
-        return _without_owner(value)
-
-    return borrowed
-
-
-setattr(borrow, COMPILED_AS, (_borrow_compiled,))
+setattr(borrow, COMPILED_AS, (_lower_borrow,))
 
 
 def chosen_by_type(choices: Mapping[type, Callable[..., Any]]) -> Callable[..., Any]:
@@ -155,15 +124,21 @@ def chosen_by_type(choices: Mapping[type, Callable[..., Any]]) -> Callable[..., 
     def chosen(value: Any, *others: Any) -> Any:
         return choices[type(value)](value, *others)
 
-    def compiled(value: Any, *others: Any) -> Any:
-        choice = choices[value.instance_class]
+    class Chosen(AbstractTemplate):  # type: ignore[misc]
+        key = chosen
 
-        def call(value: Any, *others: Any) -> Any:
-            return choice(value, *others)
+        def generic(self, args: Any, kws: Any) -> Any:
+            return self.context.resolve_function_type(_choice(args), args, kws)
 
-        return call
+    def _choice(arguments: Any) -> Any:
+        return DispatcherType(choices[arguments[0].instance_class])
 
-    overload(chosen, jit_options={"forceinline": True, "error_model": "numpy"})(compiled)
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_function(_choice(signature.args), signature)(builder, arguments)
+
+    infer(Chosen)
+    infer_global(chosen, FunctionType(Chosen))
+    lower_builtin(chosen, VarArg(AnyType))(lower)
     functions = tuple(getattr(each, "py_func", each) for each in choices.values())
     setattr(chosen, COMPILED_AS, functions)
     return chosen

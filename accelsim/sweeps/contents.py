@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -103,26 +103,18 @@ def _read_by(source: Contents, folder: Path) -> Iterator[str]:
     if source["source"] == "file":
         yield _digest(partial(find_file, source["path"], folder))
     elif source["source"] == "model":
-        yield _model_digest(source["model"])
+        yield _model_digest(source["model"], folder)
         text = source["text"]
         yield _digest(partial(find_file, text, folder)) if text else _default_text_digest()
 
 
-def _model_digest(name: str) -> str:
-    from accelsim.workload.model.release import model_path
+def _model_digest(model: str, folder: Path) -> str:
+    from accelsim.workload.model.place import find_model
 
     try:
-        path = model_path(name)
-        status = path.stat()
-    except (AccelsimError, OSError) as error:
+        return find_model(model, folder).digest()
+    except AccelsimError as error:
         return str(error)
-    return _large_file_digest(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=4)
-def _large_file_digest(path: Path, _modified_ns: int, _size_bytes: int) -> str:
-    """A fetched model is read by many workloads, is large, and is never written twice."""
-    return _file_digest(path)
 
 
 @cache

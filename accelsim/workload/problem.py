@@ -85,6 +85,9 @@ class LayerPart(Spec):
     """Inputs that an earlier part stores, by their names in the problem: {a: norm}, or
     {a: norm.sum} where norm has several outputs, or {q: "qkv[0:4096]"} for columns of it. As one
     program, a is what norm stored."""
+    recipe: str | None = None
+    """Kernel of this part with its parameters, such as tender(input=quantized), where none is
+    asked for its kind; absent: the library of the machine picks it."""
 
 
 class LayerProblem(Spec):

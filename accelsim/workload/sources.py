@@ -48,7 +48,8 @@ class _ModelSource(Spec):
     source: Literal["model"]
     """Values are captured from a run of a real language model."""
     model: str = "smollm2"
-    """Name of a model that `accelsim model fetch` can fetch."""
+    """Name of a model that `accelsim model fetch` can fetch, or a path, found like that of a file
+    source: a GGUF file, or a folder with config.json."""
     layer: SizeOrZero
     """Decoder layer to capture, counted from 0."""
     text: str | None = None

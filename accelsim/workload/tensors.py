@@ -14,6 +14,7 @@ from accelsim.errors import InputRangeWarning, ShortageError, WorkloadError
 from accelsim.numerics.formats import Format
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
 from accelsim.workload.model.capture import capture_heads, capture_linear
+from accelsim.workload.model.place import find_model
 from accelsim.workload.problem import (
     AttentionProblem,
     Problem,
@@ -35,6 +36,14 @@ OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
 
 
+class Reader(NamedTuple):
+    """The linear of a model that reads an output."""
+
+    linear: str
+    """Such as `layer3.o`."""
+    model: str
+
+
 class AttentionTensors(NamedTuple):
     """Inputs of attention, float32 holding values of their format in HBM.
 
@@ -52,6 +61,8 @@ class AttentionTensors(NamedTuple):
     """What the keys were divided by when they were stored."""
     v_scale: float = 1.0
     """What the values were divided by."""
+    reader: Reader | None = None
+    """Who reads the output, for what is known of its channels from a calibration."""
 
     def parts(self, problem: AttentionProblem) -> Iterator[tuple[AttentionProblem, Self]]:
         """Yield the parts of a problem and the tensors of each, [batch x heads, rows, width]."""
@@ -108,6 +119,8 @@ class VectorTensors(NamedTuple):
     y: NDArray[np.float32] | None = None
     """[rows, cols], the second operand: of silu_mul a factor, of add_rmsnorm the residual, of
     kv_write the rows of V; of rotary the table of cosines and sines, [table_rows, head_dim]."""
+    reader: Reader | None = None
+    """Who reads the result, for what is known of its channels from a calibration."""
 
 
 Tensors = AttentionTensors | GemmTensors | VectorTensors
@@ -136,7 +149,7 @@ def load_counted_tensors(problem: Problem, folder: Path) -> tuple[Tensors | None
         arrays = {name: _rounded(name, each, problem) for name, each in values.items()}
     except (WorkloadError, ShortageError) as error:
         raise error.at(f"workload '{problem.name}'") from error
-    return _tensors(problem, arrays, scales), _count_beyond(problem, values)
+    return _tensors(problem, arrays, scales, folder), _count_beyond(problem, values)
 
 
 def _scales(problem: Problem, values: Arrays) -> dict[str, float]:
@@ -155,15 +168,19 @@ def _finite_peak(values: NDArray[Any]) -> float:
     return float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
 
 
-def _tensors(problem: Problem, arrays: Arrays, scales: Mapping[str, float]) -> Tensors:
+def _tensors(
+    problem: Problem, arrays: Arrays, scales: Mapping[str, float], folder: Path
+) -> Tensors:
     if isinstance(problem, AttentionProblem):
-        return AttentionTensors(arrays["q"], arrays["k"], arrays["v"], **scales)
+        k_scale, v_scale = (scales.get(f"{name}_scale", 1.0) for name in _SCALED)
+        return AttentionTensors(arrays["q"], arrays["k"], arrays["v"], k_scale, v_scale)
     if isinstance(problem, VectorProblem):
-        return VectorTensors(**arrays)
+        return VectorTensors(arrays["x"], arrays.get("y"))
     tensors = GemmTensors(arrays["a"], arrays["b"])
     if isinstance(problem.tensors, ModelLinearSource):
         source = problem.tensors
-        return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=source.model)
+        model = find_model(source.model, folder).name
+        return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=model)
     return tensors
 
 

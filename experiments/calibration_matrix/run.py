@@ -20,7 +20,8 @@ import pandas as pd
 
 from accelsim import Recipe, evaluate
 from accelsim.errors import WorkloadError
-from accelsim.quality.losses import Quality, measured
+from accelsim.quality.predictions import compare_predictions
+from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration import (
     Calibration,
     Sampling,
@@ -33,7 +34,7 @@ from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, ch
 from accelsim.quantization.row_bases import best_rows
 from accelsim.quantization.schemes import per_column, per_row
 from accelsim.quantization.statements import grouped_values
-from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, token_losses
+from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, final_states
 from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array
 from accelsim.workload.model.texts import CALIBRATED_KINDS, KINDS, read_texts
@@ -138,21 +139,25 @@ class Statements:
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self._ids = lru_cache(maxsize=None)(self._read)
-        self._fp32 = lru_cache(maxsize=None)(lambda kind: self._losses(kind, PLAIN.linear))
+        self._fp32 = lru_cache(maxsize=None)(lambda kind: self._states(kind, PLAIN.linear))
         self._weights = lru_cache(maxsize=7 * model.weights.config.layers)(self._code)
 
     def quality(self, point: Point, calibration: Calibration | None) -> Quality:
         """Return what a kind of text loses."""
         kind = point.evaluated_on
-        return Quality.of(self._losses(kind, self._linear(point, calibration)), self._fp32(kind))
+        states = self._states(kind, self._linear(point, calibration))
+        found = compare_predictions(
+            self._model.weights, states, self._fp32(kind), self._ids(kind)[1:]
+        )
+        return Quality.of([found])
 
     def _read(self, kind: str) -> list[int]:
         (text,) = read_texts([kind])
         return self._model.tokenizer.encode(text.content)[: WINDOW + 1]
 
-    def _losses(self, kind: str, linear: LinearHook) -> Any:
+    def _states(self, kind: str, linear: LinearHook) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
-            return token_losses(self._model.weights, self._ids(kind), Hooks(linear=linear))
+            return final_states(self._model.weights, self._ids(kind)[:-1], Hooks(linear=linear))
 
     def _code(self, layer: int, name: str, bits: int, is_rotated: bool) -> Array:
         weight = self._model.weights.layers[layer].linears[name]

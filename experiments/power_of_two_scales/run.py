@@ -20,7 +20,8 @@ from forms import DESIGNS, FORMS, GROUPS, OWN_WEIGHTS, Form, rotation_of
 
 from accelsim import evaluate
 from accelsim.errors import WorkloadError
-from accelsim.quality.losses import Quality, measured
+from accelsim.quality.predictions import compare_predictions
+from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration import (
     Calibration,
     Sampling,
@@ -31,7 +32,7 @@ from accelsim.quantization.calibration import (
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
 from accelsim.quantization.channel_groups import ChannelGroups, channel_groups
 from accelsim.workload.model.capture import INPUT_OF
-from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, token_losses
+from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, final_states
 from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array
 from accelsim.workload.model.texts import CALIBRATED_KINDS, KINDS, read_texts
@@ -77,27 +78,31 @@ class Statements:
         self._model = model
         self._folder = folder
         self._ids = lru_cache(maxsize=None)(self._read)
-        self._fp32 = lru_cache(maxsize=None)(self._losses_in_fp32)
+        self._fp32 = lru_cache(maxsize=None)(self._states_in_fp32)
         self._weights = lru_cache(maxsize=7 * model.weights.config.layers)(self._code)
         self._seen: tuple[Array | None, Any] = (None, None)
 
     def quality(self, point: Point) -> Quality:
         """Return what a window of a text loses."""
-        losses = self._losses(point, self._linear(FORMS[point.form], point.operands))
-        return Quality.of(losses, self._fp32(point.text, point.window))
+        states = self._states(point, self._linear(FORMS[point.form], point.operands))
+        fp32_states = self._fp32(point.text, point.window)
+        targets = self._window(point)[1:]
+        return Quality.of([compare_predictions(self._model.weights, states, fp32_states, targets)])
 
     def _read(self, text: str) -> list[int]:
         (found,) = read_texts([text])
         return self._model.tokenizer.encode(found.content)[: WINDOWS * WINDOW + 1]
 
-    def _losses_in_fp32(self, text: str, window: int) -> Any:
-        return self._losses(Point("", window, "", text), PLAIN.linear)
+    def _states_in_fp32(self, text: str, window: int) -> Array:
+        return self._states(Point("", window, "", text), PLAIN.linear)
 
-    def _losses(self, point: Point, linear: LinearHook) -> Any:
+    def _window(self, point: Point) -> list[int]:
         start = point.window * WINDOW
-        ids = self._ids(point.text)[start : start + WINDOW + 1]
+        return self._ids(point.text)[start : start + WINDOW + 1]
+
+    def _states(self, point: Point, linear: LinearHook) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
-            return token_losses(self._model.weights, ids, Hooks(linear=linear))
+            return final_states(self._model.weights, self._window(point)[:-1], Hooks(linear=linear))
 
     def _code(self, layer: int, name: str, form_name: str, is_coded: bool) -> Array:
         form = FORMS[form_name]

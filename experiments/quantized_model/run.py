@@ -30,7 +30,7 @@ from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.quantization.schemes import MIGRATION_STRENGTH
 from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, token_losses
 from accelsim.workload.model.language import LanguageModel, default_text, load_model
-from accelsim.workload.model.texts import DEFAULT_KIND, read_texts
+from accelsim.workload.model.texts import Text
 
 MODEL = "smollm2"
 WINDOWS, WINDOW = 4, 1024
@@ -155,7 +155,7 @@ def calibrations(model: LanguageModel, out: Path, names: Iterable[str]) -> dict[
     paths = {name: out / f"{name}.safetensors" for name in names}
     missing = {name for name, path in paths.items() if not path.exists()}
     if missing:
-        texts = read_texts(DEFAULT_KIND)
+        texts = [Text("all of the language reference", default_text())]
         sampling = Sampling(windows=max(CALIBRATIONS[name].windows for name in missing))
         made: dict[str, dict[str, Any]] = {name: {} for name in missing}
         for layer, seen in enumerate(

@@ -1,18 +1,25 @@
 """Rotated linears against their statements, bit by bit; what rotation costs and what it is for."""
 
+from dataclasses import replace
 from math import log2
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import AccelsimError
 from accelsim.loading import load_machine
 from accelsim.numerics.block_formats import BlockFormat
 from accelsim.program.ops import Op
-from accelsim.quantization.calibration import Calibration, Sampling, provenance_of
-from accelsim.quantization.calibration_file import save_calibration
+from accelsim.quantization.calibration import (
+    Calibration,
+    Sampling,
+    StoredWeights,
+    provenance_of,
+)
+from accelsim.quantization.calibration_file import load_calibration, save_calibration
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups
 from accelsim.quantization.rotation import hadamard_rotation
 from accelsim.quantization.schemes import per_row, per_tensor
@@ -215,25 +222,143 @@ def test_mistakes_are_named(tmp_path):
     )
 
 
-def calibrated(tensors, options, folder):
-    """Return the file of a calibration on unrotated X, and the tensors it is for."""
+def calibrated(tensors, options, folder, weight_bits=None):
+    """Return the file of a calibration on X, and the tensors it is for.
+
+    Its weights, if it has any, are none that rounding would give.
+    """
     path = folder / f"{options.groups}.safetensors"
-    groups = channel_groups(tensors.a[None], options)
+    rotation = options.rotation_of(tensors.a.shape[1])
+    x = tensors.a if rotation is None else rotation.of_activations(tensors.a)
     provenance = provenance_of("drawn", [], Sampling(), options)
-    save_calibration(Calibration(provenance, {"layer0.down_input": groups}), path)
+    inputs, weights = {"layer0.down_input": channel_groups(x[None], options)}, {}
+    if weight_bits is not None:
+        provenance = replace(provenance, weight_bits=weight_bits)
+        rng, largest = np.random.default_rng(9), 2 ** (weight_bits - 1)
+        codes = rng.integers(-largest, largest, tensors.b.shape).astype(np.int8)
+        scale = rng.uniform(1e-4, 1e-3, (1, codes.shape[1])).astype(np.float32).astype(float)
+        weights = {"layer0.down": StoredWeights(codes, scale)}
+    save_calibration(Calibration(provenance, inputs, weights), path)
     return str(path), tensors._replace(linear="layer0.down", model="drawn")
 
 
-def test_groups_of_channels_before_they_are_rotated_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("made", "asked", "key", "found"),
+    [
+        ({}, {"rotation": "hadamard"}, "rotation", "none"),
+        ({"rotation": "hadamard"}, {"rotation": "none"}, "rotation", "hadamard"),
+        ({"rotation": "hadamard"}, {"rotation_block": 64}, "rotation_block", None),
+    ],
+)
+def test_groups_of_channels_that_were_rotated_otherwise_are_refused(
+    made, asked, key, found, tmp_path
+):
     problem, tensors = linear(16, 8, 128, seed=0)
-    path, tensors = calibrated(tensors, GroupOptions(groups=4), tmp_path)
-    choices = {"rotation": "hadamard", "calibration": path}
+    path, tensors = calibrated(tensors, GroupOptions(groups=4, **made), tmp_path)
+    ((_, value),) = asked.items()
     for given_tensors in (tensors, None):
-        assert refusal("tender", problem, given_tensors, machine=ASIC, **choices) == (
-            "tender on drawn: found a calibration with groups = 4, base = row without a bias "
-            "beside rotation = hadamard, allowed: none, or one with groups = 1, base = row without "
-            "a bias; others are of channels before they are rotated"
+        settings = {"machine": ASIC, "calibration": path, **asked}
+        assert refusal("tender", problem, given_tensors, **settings) == (
+            f"{path}: was made with {key} = {found}, found {key} = {value}; allowed: the same, or "
+            f"a calibration made with {value}"
         )
+
+
+GROUPED = {"tender": shifted_result, "requantized": requantized_result}
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sides,
+    sides,
+    depths,
+    st.sampled_from([2, 64]),
+    st.sampled_from([(8, 1, 1, "largest"), (4, 4, 6, "typical"), (4, 16, 2, "typical")]),
+    st.sampled_from([None, 4, 8]),
+    st.sampled_from(sorted(GROUPED)),
+    seeds,
+)
+def test_a_calibration_says_how_x_is_rotated_and_what_w_is(
+    tmp_path, m, n, k, block, form, weight_bits, kernel, seed
+):
+    """The forms that `accelsim calibrate` makes by default, bit by bit."""
+    problem, tensors = linear(m, n, k * 64, seed)
+    bits, groups, candidates, ranges = form
+    options = GroupOptions(
+        bits=bits,
+        groups=groups,
+        candidates=candidates,
+        ranges=ranges,
+        rotation="hadamard",
+        rotation_block=block,
+    )
+    path, named = calibrated(tensors, options, tmp_path, weight_bits)
+    settings = {"calibration": path, "activation_bits": bits, "weight_bits": weight_bits or 8}
+    program, output = run(kernel, problem, named, machine=ASIC, tile_k=problem.k, **settings)
+    expected = turned(tensors, block)
+    weights = weights_of(expected, 8)
+    if weight_bits:
+        weights = load_calibration(Path(path)).weights_of(named)
+    np.testing.assert_array_equal(output, GROUPED[kernel](expected, options, weights))
+    assert program.parameters["rotation"] == "hadamard"
+    assert program.parameters["rotation_block"] == block
+
+
+def test_weights_of_a_calibration_may_be_left_there(tmp_path):
+    problem, tensors = linear(16, 8, 128, seed=0)
+    options = GroupOptions(groups=4, rotation="hadamard")
+    path, named = calibrated(tensors, options, tmp_path, 8)
+    _, nearest = run(
+        "tender", problem, named, machine=ASIC, calibration=path, weight_rounding="nearest"
+    )
+    own = {"groups": 4, "rotation": "hadamard"}
+    _, without = run("tender", problem, tensors, machine=ASIC, **own)
+    np.testing.assert_array_equal(nearest, without)
+
+
+@pytest.mark.parametrize(
+    ("weight_bits", "chosen", "expected"),
+    [
+        (
+            4,
+            {},
+            "{path}: was made with weight_bits = 4, found weight_bits = 8; allowed: the same, or "
+            "a calibration made with 8",
+        ),
+        (
+            8,
+            {"weight_scale": "tensor"},
+            "{path}: was made with weight_scale = column, found weight_scale = tensor; allowed: "
+            "the same, or a calibration made with tensor",
+        ),
+        (
+            None,
+            {"weight_rounding": "gptq"},
+            "weight_rounding: found gptq, and calibration = {path} has no weights; allowed: "
+            "nearest, or a calibration made with `--weights gptq`",
+        ),
+        (
+            None,
+            {"weight_rounding": "gptq", "calibration": None},
+            "weight_rounding: found gptq, and calibration = None has no weights; allowed: "
+            "nearest, or a calibration made with `--weights gptq`",
+        ),
+    ],
+)
+def test_weights_that_are_not_there_are_refused(weight_bits, chosen, expected, tmp_path):
+    problem, tensors = linear(16, 8, 128, seed=0)
+    path, named = calibrated(tensors, GroupOptions(groups=4), tmp_path, weight_bits)
+    settings = {"machine": ASIC, "calibration": path, **chosen}
+    for given_tensors in (named, None):
+        assert refusal("tender", problem, given_tensors, **settings) == expected.format(path=path)
+
+
+def test_one_group_whose_weights_were_rotated_is_not_that_of_any_x(tmp_path):
+    problem, tensors = linear(16, 8, 128, seed=0)
+    path, named = calibrated(tensors, GroupOptions(groups=1, rotation="hadamard"), tmp_path, 8)
+    assert "was made with rotation = hadamard, found rotation = none" in refusal(
+        "tender", problem, named, machine=ASIC, calibration=path, rotation="none"
+    )
 
 
 def test_one_group_with_the_base_of_a_row_is_that_of_any_x(tmp_path):

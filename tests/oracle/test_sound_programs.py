@@ -6,6 +6,7 @@ Shapes are odd, so that tiles are ragged; settings are those that change what is
 import pytest
 
 from accelsim.kernels.registry import get_kernel, is_shipped, kernel_names
+from accelsim.kernels.vector.coded import CODED
 from accelsim.loading import load_machine
 from accelsim.workload.problem import (
     AttentionProblem,
@@ -20,6 +21,7 @@ ARRAY = "{rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}"
 MACHINE = load_machine("ascend-910b-no-l2", {"int_mac": ARRAY, "cube.rates.fp8_e4m3": 2})
 RANDOM = {"source": "uniform", "amplitude": 2, "seed": 5}
 TILES = {"tile_q": 5, "tile_k": 7}
+CODES = {"codes": "int8", "code_groups": 3}
 GROUPED = {"groups": 3, "chunk_rows": 5, "tile_n": 6, "tile_k": 7}
 RUNS = {
     "gemm": [{}, {"tile_m": 5, "tile_n": 4, "tile_k": 7}, {"b_layout": "nk", "tile_k": 6}],
@@ -30,6 +32,7 @@ RUNS = {
         {**GROUPED, "base": "static", "use_bias": True},
         {**GROUPED, "candidates": 3},
         {**GROUPED, "candidates": 3, "rotation": "hadamard"},
+        {**GROUPED, "input": "quantized", "input_run": 1},
     ],
     "requantized": [GROUPED, {**GROUPED, "input": "quantized"}],
     "quantized": [{}, {"tile_n": 6, "tile_k": 7}],
@@ -42,10 +45,21 @@ RUNS = {
         {"activations": "mxint8", "tile_m": 5, "tile_n": 6},
         {"input": "quantized", "tile_m": 5},
     ],
-    "vector": [{}, {"tile_rows": 3}, {"tile_cols": 7}],
+    "vector": [
+        {},
+        {"tile_rows": 3},
+        {"tile_cols": 7},
+        {**CODES, "tile_rows": 3},
+        {**CODES, "codes": "int4", "code_candidates": 3},
+    ],
     "dense": [{}, TILES],
-    "flash": [{}, TILES, {**TILES, "precision": "fp16", "scale_at": "query"}],
-    "int_flash": [TILES, {**TILES, "groups": 3}],
+    "flash": [
+        {},
+        TILES,
+        {**TILES, "precision": "fp16", "scale_at": "query"},
+        *({**TILES, **CODES, "query_tiles": count, "fold": True} for count in (1, 2)),
+    ],
+    "int_flash": [TILES, {**TILES, "groups": 3}, {**TILES, **CODES}],
     "sage": [TILES, {**TILES, "granularity": "thread", "pv": "fp8"}],
     "pasa": [TILES],
     "centered": [TILES],
@@ -110,7 +124,10 @@ def test_every_kernel_is_here():
     ("kernel", "settings"), [(kernel, each) for kernel, runs in RUNS.items() for each in runs]
 )
 def test_programs_are_sound(kernel, settings, with_numbers, tmp_path):
-    for problem in problems_of(kernel):
+    problems = problems_of(kernel)
+    if kernel == "vector" and "codes" in settings:
+        problems = [problem for problem in problems if problem.function in CODED]
+    for problem in problems:
         tensors = load_tensors(problem, tmp_path) if with_numbers else None
         program, output = run(kernel, problem, tensors, machine=MACHINE, **settings)
         assert program.num_ops

@@ -1,5 +1,7 @@
 """The tender kernel against its statement: bit by bit, and within rounding of float64."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +28,9 @@ def drawn_bases(draw):
     """Where the scale of group 0 comes from."""
     base = draw(st.sampled_from(["row", "static"]))
     candidates = draw(st.integers(1, 8)) if base == "row" else 1
-    return {"base": base, "candidates": candidates, "quantile": draw(st.sampled_from([0.9, 1]))}
+    ranges = draw(st.sampled_from(["largest", "typical"])) if base == "row" else "largest"
+    quantile = draw(st.sampled_from([0.9, 1])) if ranges == "largest" else 1
+    return {"base": base, "candidates": candidates, "ranges": ranges, "quantile": quantile}
 
 
 @st.composite
@@ -52,7 +56,7 @@ def options_of(chosen):
         bits=chosen["activation_bits"],
         **{
             name: chosen[name]
-            for name in ("base", "candidates", "quantile", "groups", "chunk_rows", "use_bias")
+            for name in chosen.keys() & {field.name for field in fields(GroupOptions)}
         },
     )
 

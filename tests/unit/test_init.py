@@ -15,6 +15,7 @@ def test_public_names_are_listed():
         "Report",
         "__version__",
         "evaluate",
+        "find_needles",
         "load_machine",
         "load_workload",
         "simulate",

@@ -14,12 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.program import language as al
+from accelsim.kernels import language as al
 from accelsim.program.builder import too_long
 from accelsim.program.ops import MAX_OPS
-from accelsim.runtime.jit import jit_inner
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
 
 _FEWEST_OPS = 8
 """Ops of a query tile and a key tile, in any kernel at least."""
@@ -36,7 +33,7 @@ class QueryHeads(NamedTuple):
     """Query rows of each."""
 
 
-def query_heads(problem: AttentionProblem, *, fold: bool) -> QueryHeads:
+def query_heads(problem: al.AttentionProblem, *, fold: bool) -> QueryHeads:
     """Return the query heads of a problem; fold: those of a group as one."""
     group = problem.q_heads // problem.kv_heads
     if fold:
@@ -44,20 +41,39 @@ def query_heads(problem: AttentionProblem, *, fold: bool) -> QueryHeads:
     return QueryHeads(problem.batch * problem.q_heads, group, problem.q_len)
 
 
-def ways_through(problem: AttentionProblem, fold: npt.NDArray[np.bool_]) -> QueryHeads:
+def shared_fields(
+    problem: al.AttentionProblem, *, fold: bool, v_scale: float = 1.0
+) -> dict[str, Any]:
+    """Return the fields that all layouts over query heads have; v_scale: what V was divided by."""
+    heads = query_heads(problem, fold=fold)
+    return {
+        "heads": heads.heads,
+        "group": heads.group,
+        "q_len": heads.rows,
+        "span": problem.q_len,
+        "kv_len": problem.kv_len,
+        "dim": problem.head_dim,
+        "value_dim": problem.widths.value,
+        "causal": problem.causal,
+        "divides_by_scale": problem.kv_scales != "one",
+        "sum_factor": 1 / v_scale,
+    }
+
+
+def ways_through(problem: al.AttentionProblem, fold: npt.NDArray[np.bool_]) -> QueryHeads:
     """Return the query heads of a problem for every candidate, as arrays."""
     folded, single = query_heads(problem, fold=True), query_heads(problem, fold=False)
     return QueryHeads(*(np.where(fold, *each) for each in zip(folded, single, strict=True)))
 
 
-def folds(problem: AttentionProblem, asked: bool | None) -> tuple[bool, ...]:
+def folds(problem: al.AttentionProblem, asked: bool | None) -> tuple[bool, ...]:
     """Return the ways to choose from: both where nobody asked and heads share a KV head."""
     if asked is not None:
         return (asked,)
     return (False,) if problem.q_heads == problem.kv_heads else (False, True)
 
 
-@jit_inner
+@al.jit_inner
 def seen_keys(at, k):
     """Keys that any of the query rows `at` sees."""
     if not k.causal:
@@ -66,7 +82,7 @@ def seen_keys(at, k):
     return last + at.kv_len - at.span
 
 
-@jit_inner
+@al.jit_inner
 def mask_keys(p, x, start, at, k):
     """Hide what a causal mask hides of scores x, whose columns are the keys from `start` on.
 
@@ -85,7 +101,7 @@ def mask_keys(p, x, start, at, k):
 
 
 def check_length(
-    name: str, problem: AttentionProblem, fold: bool, block_rows: Any, tile_k: Any
+    name: str, problem: al.AttentionProblem, fold: bool, block_rows: Any, tile_k: Any
 ) -> None:
     """Refuse a problem of too many tiles before any is looked at closely; raises DoesNotFitError.
 
@@ -95,19 +111,19 @@ def check_length(
         raise too_long(name)
 
 
-def is_short(problem: AttentionProblem, block_rows: int, tile_k: int) -> bool:
+def is_short(problem: al.AttentionProblem, block_rows: int, tile_k: int) -> bool:
     """Whether no tiles of so many rows or more are too many, folded or not."""
     both = (query_heads(problem, fold=fold) for fold in (False, True))
-    blocks = max(own.heads * ceil_div(own.rows, min(block_rows, own.rows)) for own in both)
+    blocks = max(own.heads * al.ceil_div(own.rows, min(block_rows, own.rows)) for own in both)
     return bool(blocks * max(_key_tiles(problem, tile_k), 1.0) * _FEWEST_OPS <= MAX_OPS)
 
 
-def _fewest_ops(problem: AttentionProblem, fold: bool, block_rows: Any, tile_k: Any) -> Any:
+def _fewest_ops(problem: al.AttentionProblem, fold: bool, block_rows: Any, tile_k: Any) -> Any:
     own = query_heads(problem, fold=fold)
-    items = float(own.heads) * ceil_div(own.rows, np.minimum(block_rows, own.rows))
+    items = float(own.heads) * al.ceil_div(own.rows, np.minimum(block_rows, own.rows))
     return items * np.maximum(_key_tiles(problem, np.asarray(tile_k)), 1.0) * _FEWEST_OPS
 
 
-def _key_tiles(problem: AttentionProblem, tile_k: Any) -> Any:
+def _key_tiles(problem: al.AttentionProblem, tile_k: Any) -> Any:
     """Return the key tiles of the mean item: a causal mask hides at most half of them."""
     return problem.kv_len / (2 if problem.causal else 1) / tile_k

@@ -1,70 +1,93 @@
 """Q, K, V and the output in HBM, and the tiles from which the cube takes keys and values."""
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.precision import StepFormats
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit_inner
 from accelsim.workload.attention import RowWidths
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
 class Operands(NamedTuple):
     """Q, K, V and the output, each a matrix of all heads one after the other."""
 
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    o: Tensor
+    q: al.Tensor
+    k: al.Tensor
+    v: al.Tensor
+    o: al.Tensor
 
 
 def declare_operands(
-    builder: ProgramBuilder,
-    problem: AttentionProblem,
-    tensors: AttentionTensors | None,
+    builder: al.ProgramBuilder,
+    problem: al.AttentionProblem,
+    tensors: al.AttentionTensors | None,
     q_rows_in_one: int = 1,
+    *,
+    is_coded: bool = False,
 ) -> Operands:
     """Place the operands of a problem in HBM.
 
-    q_rows_in_one: rows of a query head that are one row of Q and of the output.
+    q_rows_in_one: rows of a query head that are one row of Q and of the output. is_coded: a coder
+    has matrices for the output.
     """
     widths, dtypes = problem.widths, problem.input_dtypes
 
-    def place(name: str, cols: int) -> Tensor:
+    def place(name: str, cols: int) -> al.Tensor:
         rows = prod(problem.input_shapes[name]) // cols
         data = None if tensors is None else getattr(tensors, name).reshape(-1, cols)
         return builder.tensor(name, "input", rows, cols, dtypes[name], data)
 
     q = place("q", widths.key * q_rows_in_one)
-    return Operands(
-        q,
-        place("k", widths.key),
-        place("v", widths.value),
-        builder.tensor("o", "output", q.rows, widths.value * q_rows_in_one, problem.output_dtype),
-    )
+    k, v = place("k", widths.key), place("v", widths.value)
+    if is_coded:
+        return Operands(q, k, v, builder.no_tensor(problem.output_dtype))
+    shape = (q.rows, widths.value * q_rows_in_one)
+    return Operands(q, k, v, builder.tensor("o", "output", *shape, problem.output_dtype))
 
 
-def scales_of(tensors: AttentionTensors | None) -> tuple[float, float]:
-    """Return what K and V were divided by when they were stored; 1 where nothing is known."""
-    return (1.0, 1.0) if tensors is None else (tensors.k_scale, tensors.v_scale)
+class TilesOf(NamedTuple):
+    """Declares buffers whose tiles have the same number of rows."""
+
+    builder: al.ProgramBuilder
+    height: Any
+    """Rows of a tile, in elements."""
+    fmt: al.Format
+    """Format of what is not said to have another one: that of the vector path."""
+    prefix: str = ""
+    """What all names begin with."""
+
+    def __call__(
+        self, name: str, cols: Any, fmt: al.Format | None = None, slots: int = 1
+    ) -> al.Buffer:
+        """Declare a buffer in the scratchpad."""
+        fmt = fmt or self.fmt
+        return self.builder.buffer(self.prefix + name, self.height, cols, fmt, slots=slots)
+
+    def shared(
+        self, buffer: al.Buffer, name: str, cols: Any, fmt: al.Format, slots: int = 1
+    ) -> al.Buffer:
+        """Return a buffer if it has that format, else declare another one."""
+        return buffer if buffer.fmt == fmt.code else self(name, cols, fmt, slots)
+
+    def sums(
+        self, name: str, cols: Any, fmt: al.Format = al.Format.FP32, slots: int = 1
+    ) -> al.Buffer:
+        """Declare a buffer in the accumulator."""
+        name, height = self.prefix + name, self.height
+        return self.builder.buffer(name, height, cols, fmt, slots=slots, memory="accumulator")
 
 
 def allocate_keys_and_values(
-    builder: ProgramBuilder,
+    builder: al.ProgramBuilder,
     widths: RowWidths,
     formats: StepFormats,
     rows: int,
     slots: int = 2,
     names: tuple[str, str] = ("k", "v"),
-) -> dict[str, Buffer]:
+) -> dict[str, al.Buffer]:
     """Declare the tiles of keys and values: as they are loaded, and as the cube takes them."""
 
-    def tiles(name: str, cols: int, operand: Format) -> tuple[Buffer, Buffer]:
+    def tiles(name: str, cols: int, operand: al.Format) -> tuple[al.Buffer, al.Buffer]:
         loaded = builder.buffer(name, rows, cols, formats.kv, slots=slots)
         if operand == formats.kv:
             return loaded, loaded
@@ -80,7 +103,7 @@ def allocate_keys_and_values(
     }
 
 
-@jit_inner
+@al.jit_inner
 def as_cube_operand(p, loaded, operands, turn):
     """Return a tile of keys or values as the cube takes it; operands: the buffer for that."""
     if operands.fmt == loaded.fmt:

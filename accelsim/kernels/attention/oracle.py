@@ -2,15 +2,13 @@
 
 import numpy as np
 
-from accelsim.kernels.base import Array
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
+from accelsim.kernels import language as al
 
 _ORACLE_ROWS = 1024
 """Query rows that the oracle computes at once, which bounds its memory."""
 
 
-def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+def softmax_attention(problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
     """Return softmax(Q K^T / sqrt(d)) V in float64, [rows of Q, value_dim].
 
     Rows are those of all heads of all sequences: batch * q_heads * q_len without `sequences`. A row
@@ -19,7 +17,7 @@ def softmax_attention(problem: AttentionProblem, tensors: AttentionTensors) -> A
     return np.concatenate([_of_equal(*each) for each in tensors.parts(problem)])
 
 
-def _of_equal(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
+def _of_equal(problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
     """Return the attention of sequences of one length."""
     output = np.empty(problem.output_shapes["o"], np.float64)
     for head, queries in enumerate(tensors.q.astype(np.float64)):
@@ -38,7 +36,7 @@ def _of_equal(problem: AttentionProblem, tensors: AttentionTensors) -> Array:
     return output.reshape(-1, problem.widths.value)
 
 
-def _hidden_keys(problem: AttentionProblem, rows: Array) -> Array | np.bool_:
+def _hidden_keys(problem: al.AttentionProblem, rows: al.Array) -> al.Array | np.bool_:
     """Where a key is of a later step, or behind the causal mask, [rows, kv_len]."""
     if problem.steps == 1 and not problem.causal:
         return np.False_

@@ -7,6 +7,7 @@ import numpy as np
 
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.integer.code_form import CodeForm
 from accelsim.numerics.formats import Format, common_format
 from accelsim.numerics.rounding import round_array
 from accelsim.workload.problem import AttentionProblem
@@ -33,11 +34,13 @@ class StepFormats:
     """K and V in HBM."""
     widens_kv: bool = False
     """Whether the vector unit converts K and V before the cube multiplies them."""
+    coded: CodeForm | None = None
+    """How the output is coded, if it is."""
 
     @property
     def output(self) -> Format:
         """The output in HBM."""
-        return self.stored.of_results
+        return self.stored.of_results if self.coded is None else self.coded.format
 
     @property
     def output_operand(self) -> Format:
@@ -56,7 +59,10 @@ class StepFormats:
 
 
 def formats_of(
-    problem: AttentionProblem, machine: MachineSpec, precision: Precision | None
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    precision: Precision | None,
+    coded: CodeForm | None = None,
 ) -> StepFormats:
     """Return the formats that a precision stands for, with K and V in the format of a problem.
 
@@ -66,7 +72,7 @@ def formats_of(
     """
     if problem.kv_scales != "one":
         precision = precision or "fp32_scores"
-    formats, kv = step_formats(problem.dtype, precision), problem.kv_format
+    formats, kv = step_formats(problem.dtype, precision, coded=coded), problem.kv_format
     if kv == problem.dtype:
         return formats
     is_taken = machine.cube is None or kv in machine.cube.rates
@@ -74,25 +80,29 @@ def formats_of(
 
 
 def step_formats(
-    stored: Format, precision: Precision | None, of_fp16: Precision = "fp16_fp32"
+    stored: Format,
+    precision: Precision | None,
+    of_fp16: Precision = "fp16_fp32",
+    coded: CodeForm | None = None,
 ) -> StepFormats:
     """Return the formats that a precision stands for.
 
     K and V are stored as Q is. Without a precision, no step has a smaller range than Q: `of_fp16`
     for FP16, and fp32_scores for all others. Sources: Dao, "FlashAttention-2" (2023), for BF16;
     FP8 is as in Shah et al., "FlashAttention-3" (2024), but for the weights, which are BF16 here
-    and FP8 there.
+    and FP8 there. coded: how the output is stored as codes.
     """
-    match precision or (of_fp16 if stored == Format.FP16 else "fp32_scores"):
+    fp32, fp16 = Format.FP32, Format.FP16
+    match precision or (of_fp16 if stored == fp16 else "fp32_scores"):
         case "fp32":
-            return StepFormats(stored, Format.FP32, Format.FP32, Format.FP32, stored)
+            return StepFormats(stored, fp32, fp32, fp32, stored, coded=coded)
         case "fp32_scores":
-            return StepFormats(stored, Format.FP32, Format.FP32, stored.of_results, stored)
+            return StepFormats(stored, fp32, fp32, stored.of_results, stored, coded=coded)
         case "fp16_fp32":
-            weights = stored if stored == Format.BF16 else Format.FP16
-            return StepFormats(stored, Format.FP16, Format.FP32, weights, stored)
+            weights = stored if stored == Format.BF16 else fp16
+            return StepFormats(stored, fp16, fp32, weights, stored, coded=coded)
         case "fp16":
-            return StepFormats(stored, Format.FP16, Format.FP16, Format.FP16, stored)
+            return StepFormats(stored, fp16, fp16, fp16, stored, coded=coded)
 
 
 def score_factor(problem: AttentionProblem, fmt: Format, k_scale: float = 1.0) -> float:

@@ -6,11 +6,11 @@ and all others, each with the mean lengths of its sequences. A problem without `
 for itself.
 """
 
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem, Lengths
+from accelsim.kernels import language as al
+from accelsim.workload.problem import Lengths
 
 
-def stand_ins(problem: AttentionProblem) -> tuple[AttentionProblem, ...]:
+def stand_ins(problem: al.AttentionProblem) -> tuple[al.AttentionProblem, ...]:
     """Return the uniform problems that stand for a problem in estimates."""
     if problem.sequences is None:
         return (problem,)
@@ -19,7 +19,7 @@ def stand_ins(problem: AttentionProblem) -> tuple[AttentionProblem, ...]:
     return tuple(problem.of_equal(*_mean(own)) for own in (single, several) if own)
 
 
-def largest(problem: AttentionProblem) -> AttentionProblem:
+def largest(problem: al.AttentionProblem) -> al.AttentionProblem:
     """Return one sequence that has the most query rows and the most keys."""
     return problem.of_equal(1, problem.most_queries, problem.most_keys)
 
@@ -29,4 +29,4 @@ def _mean(lengths: list[Lengths]) -> Lengths:
     batch = sum(each.batch for each in lengths)
     rows = sum(each.batch * each.q_len for each in lengths)
     keys = sum(each.batch * each.kv_len for each in lengths)
-    return Lengths(batch, ceil_div(rows, batch), ceil_div(keys, batch))
+    return Lengths(batch, al.ceil_div(rows, batch), al.ceil_div(keys, batch))

@@ -28,6 +28,8 @@ class Size(NamedTuple):
 class Footprint:
     """Stands for a `ProgramBuilder` where only the bytes on chip are asked."""
 
+    with_numbers = False
+
     def __init__(self) -> None:
         self._even: dict[tuple[Memory, int, int], list[Any]] = {}
         """Of buffers of whole bytes: two sizes, of which the second one may be the number 1, and
@@ -120,6 +122,13 @@ def fitting_again(
     It does nothing with sizes but declare buffers of them.
     """
     return _declared(declare, known, len(sizes)).fits(machine, sizes)
+
+
+def bytes_again(
+    declare: Callable[..., object], known: tuple[Any, ...], *sizes: Any
+) -> dict[Memory, Any]:
+    """Return the bytes of the same in each memory."""
+    return _declared(declare, known, len(sizes)).used_bytes(sizes)
 
 
 @lru_cache(256)

@@ -181,7 +181,7 @@ def encode_dynamic(p, phase, k):
     for item in range(len(k.row_tiles)):
         al.begin_item(p, phase)
         peak = _shared_peak(p, item, k) if k.is_shared else _row_peaks(p, item, k)
-        factor = row_factors(p, item, peak, k)
+        factor = row_factors(p, item, k.row_tiles[item, 1], peak, k)
         for panel in range(k.panels):
             at = piece_at(item, panel, k)
             x, wide = tiles_at(at, k)
@@ -256,11 +256,11 @@ def _shared_peak(p, item, k):
 
 
 @jit_inner
-def row_factors(p, item, peak, k):
-    """Store the step of every row, peak / largest code, and return its reciprocal."""
-    part, scale = al.tile(k.part, item, peak.rows, 1), al.tile(k.scale, item, peak.rows, 1)
+def row_factors(p, turn, row, peak, k):
+    """Store the step of the rows from `row` on, peak / largest code, and return its reciprocal."""
+    part, scale = al.tile(k.part, turn, peak.rows, 1), al.tile(k.scale, turn, peak.rows, 1)
     steps_of(p, scale, peak, part, k)
-    al.store(p, k.hbm.row_scale, k.row_tiles[item, 1], 0, scale)
+    al.store(p, k.hbm.row_scale, row, 0, scale)
     al.fill(p, part, 1.0)
     al.divide_column(p, part, part, scale)
     return part

@@ -29,7 +29,7 @@ def encode_by_base(p, phase, k):
     """All row tiles of X, a work item each."""
     for item in range(len(k.row_tiles)):
         al.begin_item(p, phase)
-        factor = row_factors(p, item, row_bases(p, item, k), k)
+        factor = row_factors(p, item, k.row_tiles[item, 1], row_bases(p, item, k), k)
         for panel in range(k.panels):
             at = piece_at(item, panel, k)
             wide = tiles_at(at, k)[1]

@@ -5,10 +5,13 @@ is encoded with each, decoded, and the squares of what is lost are added; channe
 were before they were scaled. Eight vector ops an element and candidate.
 """
 
+from typing import NamedTuple
+
 from accelsim.kernels.integer.encoding import Layout, piece_at, steps_of, store_codes, tiles_at
 from accelsim.kernels.integer.phases import Loop
 from accelsim.kernels.integer.row_base import row_bases, scaled_tile
 from accelsim.program import language as al
+from accelsim.program.recording import Tile
 from accelsim.runtime.jit import jit, jit_inner
 
 COLUMNS = 8
@@ -30,9 +33,7 @@ def encode_by_choice(p, phase, k):
         peak = row_bases(p, item, k)
         for index in range(len(k.shrink)):
             _try(p, item, peak, index, k)
-        step = _column(_BEST_STEP, rows, k)
-        al.store(p, k.hbm.row_scale, k.row_tiles[item, 1], 0, step)
-        factor = _inverse(p, step, k)
+        factor = best_factors(p, k.row_tiles[item, 1], rows, k)
         for panel in range(k.panels):
             at = piece_at(item, panel, k)
             wide = _there(p, at, k)
@@ -43,29 +44,39 @@ def encode_by_choice(p, phase, k):
 @jit_inner
 def _try(p, item, peak, index, k):
     """Take candidate `index` where it loses less than those before."""
-    rows = peak.rows
-    step, error = _column(_STEP, rows, k), _column(_ERROR, rows, k)
-    base, part = _column(_BASE, rows, k), _column(_PART, rows, k)
-    al.scale(p, base, peak, k.shrink[index])
-    steps_of(p, step, base, part, k)
-    factor = _inverse(p, step, k)
+    candidate = candidate_of(p, index, peak, k)
     for panel in range(k.panels):
-        lost = _lost(p, piece_at(item, panel, k), step, factor, k)
-        if panel == 0:
-            al.row_sum(p, error, lost)
-        else:
-            al.row_sum(p, part, lost)
-            al.add(p, error, error, part)
-    _take(p, index, step, error, k)
+        at = piece_at(item, panel, k)
+        wide, worth = _there(p, at, k), al.tile(k.worth, at.turn, 1, at.cols)
+        al.load(p, worth, k.hbm.worth, at.chunk, at.col)
+        add_lost(p, panel, at.turn, wide, worth, candidate, k)
+    take_better(p, index, candidate, k)
+
+
+class Candidate(NamedTuple):
+    """Steps that rows try, their reciprocals, and what they lose; a number for each row."""
+
+    step: Tile
+    factor: Tile
+    error: Tile
 
 
 @jit_inner
-def _lost(p, at, step, factor, k):
-    """Return the squares of what codes of these steps lose of a tile."""
-    wide, lost = _there(p, at, k), al.tile(k.large, at.turn, at.rows, at.cols)
-    codes = al.tile(k.tried, at.turn, at.rows, at.cols)
-    worth = al.tile(k.worth, at.turn, 1, at.cols)
-    al.load(p, worth, k.hbm.worth, at.chunk, at.col)
+def candidate_of(p, index, peak, k):
+    """Return candidate `index` of rows with these largest magnitudes."""
+    rows = peak.rows
+    step, base = _column(_STEP, rows, k), _column(_BASE, rows, k)
+    al.scale(p, base, peak, k.shrink[index])
+    steps_of(p, step, base, _column(_PART, rows, k), k)
+    return Candidate(step, _inverse(p, step, k), _column(_ERROR, rows, k))
+
+
+@jit_inner
+def add_lost(p, panel, turn, wide, worth, candidate, k):
+    """Add the squares of what codes lose of one more panel of scaled X to the error of its rows."""
+    step, factor, error = candidate
+    lost = al.tile(k.large, turn, wide.rows, wide.cols)
+    codes = al.tile(k.tried, turn, wide.rows, wide.cols)
     al.multiply_column(p, lost, wide, factor)
     al.convert(p, codes, lost)
     al.convert(p, lost, codes)
@@ -73,13 +84,18 @@ def _lost(p, at, step, factor, k):
     al.subtract(p, lost, lost, wide)
     al.multiply_row(p, lost, lost, worth)
     al.multiply(p, lost, lost, lost)
-    return lost
+    if panel == 0:
+        al.row_sum(p, error, lost)
+    else:
+        part = _column(_PART, wide.rows, k)
+        al.row_sum(p, part, lost)
+        al.add(p, error, error, part)
 
 
 @jit_inner
-def _take(p, index, step, error, k):
+def take_better(p, index, candidate, k):
     """Keep the best step and the least error of every row; the first ones are those so far."""
-    rows = step.rows
+    step, error, rows = candidate.step, candidate.error, candidate.step.rows
     best, least = _column(_BEST_STEP, rows, k), _column(_LEAST_ERROR, rows, k)
     if index == 0:
         al.scale(p, best, step, 1.0)
@@ -99,6 +115,14 @@ def _pick(p, so_far, new, kept, taken):
     al.multiply(p, so_far, so_far, kept)
     al.multiply(p, new, new, taken)
     al.add(p, so_far, so_far, new)
+
+
+@jit_inner
+def best_factors(p, row, rows, k):
+    """Store the best steps of the rows from `row` on, and return their reciprocals."""
+    step = _column(_BEST_STEP, rows, k)
+    al.store(p, k.hbm.row_scale, row, 0, step)
+    return _inverse(p, step, k)
 
 
 @jit_inner

@@ -5,13 +5,11 @@ ranges of k (split-K) every range stores its 32-bit sums, s m n 4 bytes, which a
 An L2 turns repeated reads into hits, the more so the better `swizzle` suits it.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Spec
-from accelsim.errors import DoesNotFitError
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
@@ -23,12 +21,6 @@ from accelsim.kernels.linear.gemm_tiles import (
 )
 from accelsim.kernels.linear.product import ProductKernel, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, declare
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import ceil_div
-from accelsim.workload.problem import GemmProblem
 
 _INT32_LIMIT = 2**31
 
@@ -36,10 +28,10 @@ _INT32_LIMIT = 2**31
 class _Operands(NamedTuple):
     """Matrices in HBM; sums of range s are rows s m to s m + m of `sums`, which is C if s is 1."""
 
-    a: Tensor
-    b: Tensor
-    c: Tensor
-    sums: Tensor
+    a: al.Tensor
+    b: al.Tensor
+    c: al.Tensor
+    sums: al.Tensor
 
 
 class Layout(NamedTuple):
@@ -53,18 +45,18 @@ class Layout(NamedTuple):
     is_transposed: bool
     merge_m: int
     hbm: _Operands
-    a: Buffer
-    b: Buffer
-    acc: Buffer
-    c: Buffer
+    a: al.Buffer
+    b: al.Buffer
+    acc: al.Buffer
+    c: al.Buffer
     """A tile of C, or of the sums of a range."""
-    total: Buffer
-    part: Buffer
-    merged: Buffer
+    total: al.Buffer
+    part: al.Buffer
+    merged: al.Buffer
     """This one and the two above belong to the second phase."""
 
 
-@jit
+@al.jit
 def gemm(p, k):
     """All tiles of C, then the merge of the ranges of k if there are several."""
     splits = k.tiles.splits
@@ -78,7 +70,7 @@ def gemm(p, k):
                 _merge(p, block_at(k.hbm.c, row, col, k.merge_m, k.tiles.n), k)
 
 
-@jit_inner
+@al.jit_inner
 def _place(index, k):
     """The tile of C at an index: column by column within bands of `swizzle` tile rows."""
     tiles_m, tiles_n, swizzle = -(-k.m // k.tiles.m), -(-k.n // k.tiles.n), k.tiles.swizzle
@@ -89,7 +81,7 @@ def _place(index, k):
     return block_at(k.hbm.c, row, within // height * k.tiles.n, k.tiles.m, k.tiles.n)
 
 
-@jit_inner
+@al.jit_inner
 def _sum_range(p, item, split, at, k):
     """Products of one tile of C over one range of k."""
     acc, sums = al.tile(k.acc, item, at.rows, at.cols), al.tile(k.c, item, at.rows, at.cols)
@@ -112,7 +104,7 @@ def _sum_range(p, item, split, at, k):
     al.store(p, k.hbm.sums, split * k.m + at.row, at.col, sums)
 
 
-@jit_inner
+@al.jit_inner
 def _merge(p, at, k):
     """Add the sums of all ranges for a block of C, and store it."""
     total, merged = al.tile(k.total, 0, at.rows, at.cols), al.tile(k.merged, 0, at.rows, at.cols)
@@ -125,30 +117,30 @@ def _merge(p, at, k):
     al.store(p, k.hbm.c, at.row, at.col, merged)
 
 
-_Workspace = Workspace[GemmProblem, GemmParameters]
+_Workspace = Workspace[al.GemmProblem, GemmParameters]
 
 
 class Gemm(ProductKernel):
     """Matrix product."""
 
-    name: ClassVar[str] = "gemm"
-    summary: ClassVar[str] = "matrix product, output-stationary, double-buffered"
-    parameters: ClassVar[type[Spec]] = GemmParameters
+    name = "gemm"
+    summary = "matrix product, output-stationary, double-buffered"
+    parameters = GemmParameters
 
     @classmethod
-    def check(cls, problem: GemmProblem) -> None:
+    def check(cls, problem: al.GemmProblem) -> None:
         """Refuse integer sums that some input could push out of the 32-bit accumulator."""
         if problem.dtype.is_integer:
             worst = problem.k * 4 ** (problem.dtype.bits - 1)
             if worst >= _INT32_LIMIT:
-                raise DoesNotFitError(
+                raise al.DoesNotFitError(
                     f"gemm on {problem.name}: sums over k = {problem.k} products of "
                     f"{problem.dtype} can reach {worst}, more than a 32-bit accumulator holds"
                 )
 
     @classmethod
     def choose(
-        cls, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
+        cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: GemmParameters
     ) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
         return choose_tiles(problem, machine, parameters)
@@ -171,10 +163,10 @@ class Gemm(ProductKernel):
             hbm=_operands_of(at, formats),
             **none | declare(at.builder, buffers_of(tiles, formats, b_layout)),
         )
-        columns = ceil_div(problem.n, tiles.n)
-        items = ceil_div(problem.m, tiles.m) * columns * tiles.splits
+        columns = al.ceil_div(problem.n, tiles.n)
+        items = al.ceil_div(problem.m, tiles.m) * columns * tiles.splits
         if tiles.splits > 1:
-            items += ceil_div(problem.m, layout.merge_m) * columns
+            items += al.ceil_div(problem.m, layout.merge_m) * columns
         return gemm, items, layout
 
     @classmethod
@@ -185,7 +177,7 @@ class Gemm(ProductKernel):
         return {**super().chosen(at), **walk, "output_format": str(output)}
 
 
-def _operands_of(at: _Workspace, formats: tuple[Format, Format, Format]) -> _Operands:
+def _operands_of(at: _Workspace, formats: tuple[al.Format, al.Format, al.Format]) -> _Operands:
     """Place the matrices in HBM; sums of ranges only where there are several."""
     m, n, k, splits = at.problem.m, at.problem.n, at.problem.k, at.tiles.splits
     dtype, accumulator, output = formats

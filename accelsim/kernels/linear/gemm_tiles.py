@@ -8,9 +8,10 @@ import numpy as np
 from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
+from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.tiles import (
     BufferSize,
@@ -20,14 +21,11 @@ from accelsim.kernels.linear.tiles import (
     candidates,
     check_packing,
     even_ranges,
-    fits,
-    fitting,
+    sum_slots,
     too_large,
-    with_ranges,
-    with_stages,
-    with_two_accumulators,
 )
 from accelsim.numerics.formats import Format
+from accelsim.program.builder import ProgramBuilder
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 
@@ -65,8 +63,9 @@ def range_steps(tiles: Tiles, k: int) -> int:
 
 def merged_rows(tiles: Tiles) -> Any:
     """Return the rows of C that one work item of the second phase sums."""
-    most = ceil_div(_MERGED_ELEMENTS, tiles.n)
-    return min(tiles.m, most) if isinstance(most, int) else np.minimum(tiles.m, most)
+    if isinstance(tiles.n, int):
+        return min(tiles.m, ceil_div(_MERGED_ELEMENTS, tiles.n))
+    return np.minimum(tiles.m, np.ceil(_MERGED_ELEMENTS / tiles.n))
 
 
 def formats_of(
@@ -77,12 +76,17 @@ def formats_of(
     return problem.dtype, accumulator, parameters.output_format or problem.output_dtype
 
 
-def buffers_of(tiles: Tiles, formats: Sequence[Format], b_layout: str) -> list[BufferSize]:
-    """Return the buffers of a tiling; formats: of operands, accumulator and output."""
+def buffers_of(
+    tiles: Tiles, formats: Sequence[Format], b_layout: str, merged: Any = None
+) -> list[BufferSize]:
+    """Return the buffers of a tiling; formats: of operands, accumulator and output.
+
+    merged: rows of a work item of the second phase, where they are known.
+    """
     operand, accumulator, output = formats
     b_shape = (tiles.k, tiles.n) if b_layout == "kn" else (tiles.n, tiles.k)
     is_whole, is_split = 1 * (tiles.splits == 1), 1 * (tiles.splits > 1)
-    rows = merged_rows(tiles)
+    rows = merged_rows(tiles) if merged is None else merged
     sizes = [
         BufferSize("a", tiles.m, tiles.k, operand, tiles.stages),
         BufferSize("b", *b_shape, operand, tiles.stages),
@@ -111,11 +115,16 @@ def check_tiles(
 
 @remembered
 def choose_tiles(
-    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters, kernel: str = "gemm"
+    problem: GemmProblem,
+    machine: MachineSpec,
+    parameters: GemmParameters,
+    kernel: str = "gemm",
+    is_grouped: bool = False,
 ) -> Choice:
     """Return the tiling of the lowest estimated time among those asked for that fit.
 
-    Raises DoesNotFitError, which names the kernel.
+    is_grouped: each band of `swizzle` tile rows has a B of its own. Raises DoesNotFitError, which
+    names the kernel.
     """
     name = f"{kernel} on {problem.name}"
     machine.cube_for(name)
@@ -131,31 +140,45 @@ def choose_tiles(
             (tiles.m * side_bytes, tiles.n * side_bytes),
         )
 
-    work = Work(problem, machine, step, formats[2].bits, parameters.b_layout == "nk")
-    tiles = _fitting(name, problem, machine, parameters)
-    return choose(work, tiles, can_reorder=parameters.swizzle is None)
-
-
-def _fitting(
-    name: str, problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
-) -> Tiles:
-    """Return the tilings to choose from."""
+    is_transposed = parameters.b_layout == "nk"
+    work = Work(problem, machine, step, formats[2].bits, is_transposed, is_grouped)
     tiles = candidates(problem, parameters.tile, parameters.tile_sizes)
-    tiles = with_two_accumulators(tiles, machine)._replace(swizzle=parameters.swizzle or 1)
-    steps = ceil_div(problem.k, tiles.k)
-    splits = parameters.splits
-    if isinstance(splits, int):
-        tiles = tiles._replace(splits=even_ranges(splits, steps))
-    formats = formats_of(problem, parameters)
+    splits, swizzle = 0, parameters.swizzle or (0 if machine.l2 else 1)
+    if isinstance(parameters.splits, int):
+        splits = even_ranges(parameters.splits, ceil_div(problem.k, tiles.k))
+    own = sum_slots(tiles, machine)
+    tiles = tiles._replace(acc_slots=own, splits=splits, swizzle=swizzle)
+    slots = _slots(problem, machine, parameters, tiles)
+    choice = choose(work, tiles, slots)
+    if choice.cycles == np.inf:
+        smallest = tiles._replace(stages=slots.fewest, splits=np.maximum(splits, 1), acc_slots=1)
+        sizes = buffers_of(smallest.at(-1), formats, parameters.b_layout)
+        raise too_large(name, machine, sizes)
+    return choice
 
-    def buffers(tiles: Tiles) -> list[BufferSize]:
-        return buffers_of(tiles, formats, parameters.b_layout)
 
-    stages = (parameters.stages,) if parameters.stages else _STAGES
-    found = with_stages(tiles, problem, stages, lambda each: fits(machine, buffers(each)))
-    if not len(found.m):
-        raise too_large(name, machine, buffers(tiles.at(-1)._replace(stages=stages[-1])))
-    if isinstance(splits, int):
-        return found
-    ranged = with_ranges(found, problem, machine.cores)
-    return ranged if np.all(ranged.splits == 1) else fitting(name, machine, ranged, buffers)
+def _slots(
+    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters, tiles: Tiles
+) -> Slots:
+    """Return how many slots the operands of tilings may have, and what is on chip beside them."""
+    most, fewest = (parameters.stages,) * 2 if parameters.stages else (_STAGES[0], _STAGES[-1])
+    known, merged = (formats_of(problem, parameters), parameters.b_layout), merged_rows(tiles)
+    beside, ranged = (
+        bytes_again(_declare, (*known, splits), tiles.m, tiles.n, tiles.k, merged)["scratchpad"]
+        for splits in (1, 2)
+    )
+    return Slots(most, fewest, 1, beside, ranged)
+
+
+def _declare(
+    builder: ProgramBuilder,
+    formats: Sequence[Format],
+    b_layout: str,
+    splits: int,
+    *sizes: Any,
+) -> None:
+    """Declare all buffers but those of operands; sizes: m, n and k, and rows that are merged."""
+    m, n, k, merged = sizes
+    tiles = Tiles(m, n, k, 1, 0, splits)
+    for name, rows, cols, fmt, slots, memory in buffers_of(tiles, formats, b_layout, merged):
+        builder.buffer(name, rows, cols, fmt, slots=slots, memory=memory)

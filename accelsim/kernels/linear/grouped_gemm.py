@@ -11,25 +11,16 @@ tiles, so that an L2 turns the second and later reads of B_e into hits.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import MAX_SIZE, Size, Spec
-from accelsim.errors import DoesNotFitError
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array
+from accelsim.config.spec import MAX_SIZE
+from accelsim.kernels import language as al
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import ceil_div
-from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
-from accelsim.workload.tensors import GemmTensors
 
 _HEIGHTS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
 """Rows of a tile that are tried, and for the longest expert what cuts it as evenly."""
@@ -38,11 +29,11 @@ _HEIGHTS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
 class GroupedGemmParameters(TileParameters):
     """Choices of the grouped kernel."""
 
-    tile_m: Size | None = None
+    tile_m: al.Size | None = None
     """Rows of a tile of A and C, to which the rows of an expert are padded; absent: chosen."""
     tile_sizes: TileSizes = "balanced"
     """Columns that are tried, as those of `gemm`."""
-    stages: Size | None = None
+    stages: al.Size | None = None
     """Tiles of A and of B on chip at once; absent: chosen."""
     b_layout: Literal["kn", "nk"] = "kn"
     """Whether each B lies in HBM as [k, n] or, like the weights of a linear, as [n, k]."""
@@ -55,18 +46,18 @@ class Layout(NamedTuple):
     is_transposed: bool
     items: Any
     """First row, rows and matrix of B of each work item, and its first column [items, 4]."""
-    a: Tensor
-    b: Tensor
+    a: al.Tensor
+    b: al.Tensor
     """The matrices of all experts with rows, one below the other."""
-    c: Tensor
+    c: al.Tensor
     depth: int
-    a_tile: Buffer
-    b_tile: Buffer
-    acc_tile: Buffer
-    c_tile: Buffer
+    a_tile: al.Buffer
+    b_tile: al.Buffer
+    acc_tile: al.Buffer
+    c_tile: al.Buffer
 
 
-@jit
+@al.jit
 def grouped_gemm(p, k):
     """All tiles of the row blocks of all experts."""
     for item in range(len(k.items)):
@@ -80,7 +71,7 @@ def grouped_gemm(p, k):
         al.store(p, k.c, row, col, c)
 
 
-@jit_inner
+@al.jit_inner
 def _sum_products(p, acc, row, rows, expert, col, k):
     """Products of a row block and one matrix, step by step; the block is padded to the tile."""
     for step in range(-(-k.depth // k.tiles.k)):
@@ -98,21 +89,24 @@ def _sum_products(p, acc, row, rows, expert, col, k):
             al.matmul(p, acc, a, b, step > 0)
 
 
-_Workspace = Workspace[GroupedGemmProblem, GroupedGemmParameters]
+_Workspace = Workspace[al.GroupedGemmProblem, GroupedGemmParameters]
 
 
 class GroupedGemm(ProductKernel):
     """Products of experts."""
 
-    name: ClassVar[str] = "grouped_gemm"
-    summary: ClassVar[str] = "products of experts with their own rows, padded to row blocks"
-    problem_kind: ClassVar[str] = "grouped_gemm"
-    parameters: ClassVar[type[Spec]] = GroupedGemmParameters
+    name = "grouped_gemm"
+    summary = "products of experts with their own rows, padded to row blocks"
+    problem_kind = "grouped_gemm"
+    parameters = GroupedGemmParameters
 
     @classmethod
     @remembered
     def choose(
-        cls, problem: GroupedGemmProblem, machine: MachineSpec, parameters: GroupedGemmParameters
+        cls,
+        problem: al.GroupedGemmProblem,
+        machine: al.MachineSpec,
+        parameters: GroupedGemmParameters,
     ) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
         longest = max(problem.rows)
@@ -121,7 +115,7 @@ class GroupedGemm(ProductKernel):
         for height in heights:
             try:
                 found.append(_choice(problem, machine, parameters, height))
-            except DoesNotFitError as misfit:
+            except al.DoesNotFitError as misfit:
                 error = misfit
         if error and not found:
             raise error
@@ -155,31 +149,30 @@ class GroupedGemm(ProductKernel):
         return {**super().chosen(at), "stages": at.tiles.stages}
 
     @classmethod
-    def oracle(cls, problem: GroupedGemmProblem, tensors: GemmTensors) -> Array:
+    def oracle(cls, problem: al.GroupedGemmProblem, tensors: al.GemmTensors) -> al.Array:
         """Return A_e B_e of all experts in float64, one below the other."""
         a, b = tensors.a.astype(np.float64), tensors.b.astype(np.float64)
         parts = np.split(a, np.cumsum(problem.rows)[:-1])
         return np.concatenate([part @ weights for part, weights in zip(parts, b, strict=True)])
 
 
-def row_blocks(problem: GroupedGemmProblem, tile_m: int) -> int:
+def row_blocks(problem: al.GroupedGemmProblem, tile_m: int) -> int:
     """Return how many row blocks all experts have."""
-    return sum(ceil_div(rows, tile_m) for rows in problem.rows)
+    return sum(al.ceil_div(rows, tile_m) for rows in problem.rows)
 
 
 def _choice(
-    problem: GroupedGemmProblem,
-    machine: MachineSpec,
+    problem: al.GroupedGemmProblem,
+    machine: al.MachineSpec,
     parameters: GroupedGemmParameters,
     height: int,
 ) -> Choice:
     """Return the best tiling of one height: that of one product with as many whole row blocks.
 
-    Its estimate takes B for one matrix, which an L2 may keep; those of all experts come at least
-    once from the HBM.
+    Each band of tile rows has the matrix of an expert.
     """
     blocks = row_blocks(problem, height)
-    whole = GemmProblem(
+    whole = al.GemmProblem(
         kind="gemm",
         name=problem.name,
         m=min(blocks * height, MAX_SIZE),
@@ -190,18 +183,16 @@ def _choice(
     own = parameters.model_dump(exclude={"tile_m"})
     swizzle = max(1, round(blocks / len(problem.used)))
     asked = GemmParameters(tile_m=height, splits=1, swizzle=swizzle, **own)
-    choice = choose_tiles(whole, machine, asked, GroupedGemm.name)
-    least = problem.compulsory_bytes / sustained_bytes_per_cycle(machine) + miss_cycles(machine)
-    return choice._replace(cycles=max(choice.cycles, least))
+    return choose_tiles(whole, machine, asked, GroupedGemm.name, True)
 
 
-def _stacked(matrices: Array, is_transposed: bool) -> Array:
+def _stacked(matrices: al.Array, is_transposed: bool) -> al.Array:
     """Return matrices one below the other, each transposed if asked."""
     own = matrices.transpose(0, 2, 1) if is_transposed else matrices
     return np.ascontiguousarray(own.reshape(-1, own.shape[2]))
 
 
-def _items(problem: GroupedGemmProblem, tiles: Tiles) -> Iterator[tuple[int, int, int, int]]:
+def _items(problem: al.GroupedGemmProblem, tiles: Tiles) -> Iterator[tuple[int, int, int, int]]:
     """Yield first row, rows, matrix and first column: expert by expert, column by column."""
     first = 0
     for matrix, expert in enumerate(problem.used):

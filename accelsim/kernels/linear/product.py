@@ -5,26 +5,21 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from accelsim.config.spec import Size, Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels import language as al
 from accelsim.kernels.linear.tiles import Choice, Tiles
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.workload.tensors import GemmTensors
 
 _Problem = TypeVar("_Problem")
 _Parameters = TypeVar("_Parameters")
 
 
-class TileParameters(Spec):
+class TileParameters(al.Spec):
     """Sizes of tiles that may be left to the kernel."""
 
-    tile_m: Size | None = None
+    tile_m: al.Size | None = None
     """Rows of a tile of the left operand and the result, in elements; absent: chosen."""
-    tile_n: Size | None = None
+    tile_n: al.Size | None = None
     """Columns of a tile of the right operand and the result, in elements; absent: chosen."""
-    tile_k: Size | None = None
+    tile_k: al.Size | None = None
     """Depth of one step, in elements; absent: chosen."""
 
     @property
@@ -36,24 +31,24 @@ class TileParameters(Spec):
 class Workspace(NamedTuple, Generic[_Problem, _Parameters]):
     """A product that is laid out with a tiling."""
 
-    builder: ProgramBuilder
-    machine: MachineSpec
+    builder: al.ProgramBuilder
+    machine: al.MachineSpec
     problem: _Problem
     parameters: _Parameters
     tiles: Tiles
-    tensors: GemmTensors | None
+    tensors: al.GemmTensors | None
 
 
-class ProductKernel(Kernel):
+class ProductKernel(al.Kernel):
     """A product that one loop computes, whose tiles are chosen by an estimate."""
 
-    problem_kind: ClassVar[str] = "gemm"
+    problem_kind = "gemm"
     output: ClassVar[str] = "c"
     """Name of the product in the program."""
 
     @classmethod
     @abstractmethod
-    def choose(cls, problem: Any, machine: MachineSpec, parameters: Any) -> Choice:
+    def choose(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
 
     @classmethod
@@ -73,22 +68,24 @@ class ProductKernel(Kernel):
 
     @classmethod
     def record(
-        cls, problem: Any, machine: MachineSpec, parameters: Any, tensors: GemmTensors | None
-    ) -> tuple[Program, Array | None]:
+        cls, problem: Any, machine: al.MachineSpec, parameters: Any, tensors: al.GemmTensors | None
+    ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the product [m, n]."""
         cls.check(problem)
         tiles = cls.choose(problem, machine, parameters).tiles
-        builder = ProgramBuilder(f"{cls.name} on {problem.name}", with_numbers=tensors is not None)
+        builder = al.ProgramBuilder(
+            f"{cls.name} on {problem.name}", with_numbers=tensors is not None
+        )
         at = Workspace(builder, machine, problem, parameters, tiles, tensors)
         program = builder.record(*cls.loop(at)).with_parameters(**cls.chosen(at))
         return program, builder.data.get(cls.output)
 
     @classmethod
-    def estimated_cycles(cls, problem: Any, machine: MachineSpec, parameters: Any) -> float:
+    def estimated_cycles(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> float:
         """Return the time that the chosen tiles should take; raises DoesNotFitError."""
         return cls.choose(problem, machine, parameters).cycles
 
     @classmethod
-    def oracle(cls, problem: Any, tensors: GemmTensors) -> Array:
+    def oracle(cls, problem: Any, tensors: al.GemmTensors) -> al.Array:
         """Return A B in float64."""
         return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)

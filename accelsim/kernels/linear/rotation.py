@@ -6,33 +6,27 @@ Sources: Ashkboos et al., "QuaRot", 2024, arXiv 2404.00456; Liu et al., "SpinQua
 
 from typing import Literal
 
-from accelsim.config.spec import Size, Spec
-from accelsim.quantization.rotation import Rotation, hadamard_rotation
-from accelsim.workload.problem import GemmProblem
-from accelsim.workload.tensors import GemmTensors
-
-_USUAL = 128
-"""Channels of a block, if no other number is given and they are that many."""
+from accelsim.kernels import language as al
+from accelsim.quantization.rotation import Rotation, hadamard_rotation, usual_block
 
 
-class RotationParameters(Spec):
+class RotationParameters(al.Spec):
     """How input channels are rotated."""
 
     rotation: Literal["none", "hadamard"] = "none"
     """Whether blocks of channels are multiplied by a Hadamard matrix before X and W are quantized:
     X in the run, W before it."""
-    rotation_block: Size | None = None
+    rotation_block: al.Size | None = None
     """Channels of a block, a power of two that divides them; absent: 128, or fewer if need be."""
 
-    def rotation_of(self, problem: GemmProblem) -> Rotation | None:
+    def rotation_of(self, problem: al.GemmProblem) -> Rotation | None:
         """Return the rotation of a linear, if there is one; raises QuantizationError."""
         if self.rotation == "none":
             return None
-        block = self.rotation_block or min(problem.k & -problem.k, _USUAL)
-        return hadamard_rotation(problem.k, block)
+        return hadamard_rotation(problem.k, self.rotation_block or usual_block(problem.k))
 
 
-def rotated(tensors: GemmTensors, rotation: Rotation | None) -> GemmTensors:
+def rotated(tensors: al.GemmTensors, rotation: Rotation | None) -> al.GemmTensors:
     """Return X and W as they are quantized."""
     if rotation is None:
         return tensors

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.choice import grid
 from accelsim.kernels.tiling import capacity_bytes, misfit, tile_sizes
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -32,8 +33,6 @@ _WARP_GROUP_COLS = np.arange(8, 256 + 1, 8)
 """The sides of a tile of wgmma.m64nNk16 and its kin, N from 8 to 256 by 8 (PTX ISA 8.0)."""
 _INDIFFERENCE = 0.005
 """Estimates that differ by less are taken for equal."""
-_SPLITS = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128])
-_FEW_STEPS = 4
 _BEYOND = 2**31
 """More than the side of any tile."""
 
@@ -103,66 +102,30 @@ def candidates(
     asked: sizes along m, n and k that the user gave, or None. sizes: those tried along m and n.
     """
     own_m, own_n, own_k = asked
-    sides = _sides(problem, sizes)
-    tile_m = np.minimum(own_m or sides[0], problem.m)
-    tile_n = np.minimum(own_n or sides[1], problem.n)
+    is_balanced = sizes == "balanced"
+    depths = _lengths(own_k, problem.k, _POWERS, is_balanced=is_balanced)
+    if sizes != "warp_groups":
+        sides = _SIDES if is_balanced else _POWERS
+        sides_m = _lengths(own_m, problem.m, sides, is_balanced=is_balanced)
+        sides_n = _lengths(own_n, problem.n, sides, is_balanced=is_balanced)
+        all_m, all_n, all_k = grid(sides_m, sides_n, depths)
+        return Tiles(all_m, all_n, all_k, 1)
+    tile_m, tile_n = _warp_group_sides(problem)
+    tile_m, tile_n = np.minimum(own_m or tile_m, problem.m), np.minimum(own_n or tile_n, problem.n)
     tile_m, tile_n = np.divmod(np.unique(tile_m * _BEYOND + tile_n)[::-1], _BEYOND)
-    depths = _lengths(problem.k, _POWERS, is_balanced=sizes == "balanced")
-    depths = np.array([min(own_k, problem.k)]) if own_k else depths
-    (tile_m, depth), (tile_n, _) = _pairs(tile_m, depths), _pairs(tile_n, depths)
-    return Tiles(tile_m, tile_n, depth, 1)
+    (place, depth) = grid(np.arange(len(tile_m)), depths)
+    return Tiles(tile_m[place], tile_n[place], depth, 1)
 
 
 def with_two_accumulators(tiles: Tiles, machine: MachineSpec) -> Tiles:
     """Return the tilings with an accumulator that is double-buffered where that fits."""
-    room = capacity_bytes(machine, "accumulator")
-    return tiles._replace(acc_slots=np.where(2 * tiles.m * tiles.n * SUM_BYTES <= room, 2, 1))
+    return tiles._replace(acc_slots=np.maximum(sum_slots(tiles, machine), 1))
 
 
-def with_stages(
-    tiles: Tiles, problem: GemmProblem, stages: Sequence[int], fits: Callable[[Tiles], Any]
-) -> Tiles:
-    """Return the tilings that fit with the most stages, and fewer where k has but a few steps.
-
-    stages: the most first. Their number matters beside that of the steps, for each item begins
-    again with the first slot.
-    """
-    steps = ceil_div(problem.k, tiles.k)
-    numbers = np.array(stages)[:, None]
-    # Slots beyond the number of steps would stay empty.
-    fitting = fits(tiles._replace(stages=numbers)) & (numbers <= np.maximum(steps, stages[-1]))
-    is_deepest = np.cumsum(fitting, axis=0) == 1
-    number, own = np.nonzero(fitting & (is_deepest | (steps <= _FEW_STEPS)))
-    return tiles.at(own)._replace(stages=numbers[number, 0])
-
-
-def _joined(parts: Sequence[Tiles]) -> Tiles:
-    fields = zip(*parts, strict=True)
-    return Tiles(
-        *(np.concatenate(each) if isinstance(each[0], np.ndarray) else each[0] for each in fields)
-    )
-
-
-def with_ranges(tiles: Tiles, problem: GemmProblem, cores: int) -> Tiles:
-    """Return the tilings with ranges of k as well, where cores want for tiles of C.
-
-    More ranges than two waves of work items would only add sums to merge.
-    """
-    steps: Any = ceil_div(problem.k, tiles.k)
-    items: Any = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
-    whole = tiles._replace(splits=np.ones_like(items))
-    few = np.flatnonzero(items < cores)
-    if not len(few):
-        return whole
-    steps, items = steps[few], items[few]
-    tried = np.broadcast_to(_SPLITS[:, None], (len(_SPLITS), len(few)))
-    filling = even_ranges(np.minimum(cores // items, steps), steps)
-    is_new = (tried * items <= 2 * cores) & (tried != filling)
-    is_new &= even_ranges(tried, steps) == tried
-    tried = np.concatenate([tried, filling[None]])
-    splits = np.where(np.concatenate([is_new, filling[None] > 1]), tried, 0)
-    row, own = np.nonzero(splits)
-    return _joined([whole, tiles.at(few[own])._replace(splits=splits[row, own])])
+def sum_slots(tiles: Tiles, machine: MachineSpec) -> Any:
+    """Return how many slots the accumulator has: two where they fit, 0 where not even one does."""
+    sums_bytes = tiles.m * tiles.n * SUM_BYTES
+    return np.minimum(capacity_bytes(machine, "accumulator") // sums_bytes, 2)
 
 
 def even_ranges(splits: Any, steps: Any) -> Any:
@@ -173,18 +136,6 @@ def even_ranges(splits: Any, steps: Any) -> Any:
 def quotient(numerator: Any, denominator: Any) -> Any:
     """Return the quotient of whole numbers, rounded up, as floats: integers divide slowly."""
     return np.ceil(numerator / denominator)
-
-
-def _sides(problem: GemmProblem, sizes: TileSizes) -> Sizes:
-    """Return sizes of a tile along m and n [2, tilings]."""
-    if sizes == "warp_groups":
-        return _warp_group_sides(problem)
-    lengths = _POWERS if sizes == "powers" else _SIDES
-    is_balanced = sizes == "balanced"
-    return _pairs(
-        _lengths(problem.m, lengths, is_balanced=is_balanced),
-        _lengths(problem.n, lengths, is_balanced=is_balanced),
-    )
 
 
 def _warp_group_sides(problem: GemmProblem) -> Sizes:
@@ -202,8 +153,10 @@ def _pairs(a: Sizes, b: Sizes) -> Sizes:
     return np.array([np.repeat(a, len(b)), np.tile(b, len(a))])
 
 
-def _lengths(length: int, sizes: tuple[int, ...], *, is_balanced: bool) -> Sizes:
-    """Return the sizes, the largest first."""
+def _lengths(asked: int | None, length: int, sizes: tuple[int, ...], *, is_balanced: bool) -> Sizes:
+    """Return the size that was asked for, or those to choose from, the largest first."""
+    if asked:
+        return np.array([min(asked, length)])
     return balanced(length, sizes) if is_balanced else np.unique(np.minimum(sizes, length))[::-1]
 
 
@@ -255,18 +208,14 @@ def declare(builder: ProgramBuilder, sizes: Sequence[BufferSize]) -> dict[str, B
     }
 
 
-def fastest(tiles: Tiles, cost: Cost) -> Choice:
-    """Return the tiling that `fastest_of` names."""
-    best = fastest_of(cost)
-    return Choice(Tiles(*(int(each) for each in tiles.at(best))), float(cost.cycles[best]))
-
-
 def fastest_of(cost: Cost) -> Any:
     """Return the place of the lowest time, or of one that the estimate cannot tell from it.
 
     Of these the one that loads least, of equal ones that of fewest steps.
     """
     near = np.flatnonzero(cost.cycles <= cost.cycles.min() * (1 + _INDIFFERENCE))
+    if len(near) == 1:
+        return near[0]
     fields = (cost.cycles, cost.steps, cost.loaded_bytes)
     return near[np.lexsort([each[near] for each in fields])[0]]
 

@@ -13,18 +13,16 @@ ceil(n / t_n) m k w + ceil(m / t_m) (k n b / 8 + scales) bytes, where scales = c
 steps along k begin where groups do; writes: C.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Size, Spec
-from accelsim.errors import WorkloadError
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Step, Work
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import (
     BufferSize,
@@ -36,16 +34,10 @@ from accelsim.kernels.linear.tiles import (
     fitting,
     with_two_accumulators,
 )
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite
 from accelsim.quantization.schemes import WEIGHT_GROUP, per_row_group
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.problem import GemmProblem
 
-_FORMATS = (Format.FP32, Format.BF16, Format.FP16)
+_FORMATS = (al.Format.FP32, al.Format.BF16, al.Format.FP16)
 
 
 class WeightOnlyParameters(TileParameters):
@@ -53,17 +45,17 @@ class WeightOnlyParameters(TileParameters):
 
     bits: Literal[4, 8] = 4
     """Bits of a weight."""
-    group_rows: Size = WEIGHT_GROUP
+    group_rows: al.Size = WEIGHT_GROUP
     """Rows of B, input features, that share a scale in every column."""
 
 
 class _Operands(NamedTuple):
     """Matrices in HBM; `codes` [k, n] and `scales` [groups, n] stand for B."""
 
-    a: Tensor
-    codes: Tensor
-    scales: Tensor
-    c: Tensor
+    a: al.Tensor
+    codes: al.Tensor
+    scales: al.Tensor
+    c: al.Tensor
 
 
 class Layout(NamedTuple):
@@ -75,15 +67,15 @@ class Layout(NamedTuple):
     tiles: Tiles
     group_rows: int
     hbm: _Operands
-    a: Buffer
-    codes: Buffer
-    scales: Buffer
-    weights: Buffer
-    acc: Buffer
-    c: Buffer
+    a: al.Buffer
+    codes: al.Buffer
+    scales: al.Buffer
+    weights: al.Buffer
+    acc: al.Buffer
+    c: al.Buffer
 
 
-@jit
+@al.jit
 def weight_only(p, k):
     """All tiles of C, row by row."""
     tiles_n = -(-k.n // k.tiles.n)
@@ -106,7 +98,7 @@ def weight_only(p, k):
         al.store(p, k.hbm.c, at.row, at.col, c)
 
 
-@jit_inner
+@al.jit_inner
 def _dequantize(p, weights, step, at, k):
     """Load the codes of a step along k and multiply them by the scales that rows share."""
     start, depth, size = step * k.tiles.k, weights.rows, k.group_rows
@@ -123,22 +115,22 @@ def _dequantize(p, weights, step, at, k):
         al.multiply_row(p, part, part, al.rows_from(scales, group - first, 1))
 
 
-_Workspace = Workspace[GemmProblem, WeightOnlyParameters]
+_Workspace = Workspace[al.GemmProblem, WeightOnlyParameters]
 
 
 class WeightOnly(ProductKernel):
     """Matrix product with weights dequantized on the chip; B is quantized before the run."""
 
-    name: ClassVar[str] = "weight_only"
-    summary: ClassVar[str] = "matrix product; INT4 or INT8 weights, dequantized by the vector unit"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[Spec]] = WeightOnlyParameters
+    name = "weight_only"
+    summary = "matrix product; INT4 or INT8 weights, dequantized by the vector unit"
+    is_exact = False
+    parameters = WeightOnlyParameters
 
     @classmethod
-    def check(cls, problem: GemmProblem) -> None:
+    def check(cls, problem: al.GemmProblem) -> None:
         """Refuse formats that the vector unit does not convert integers to."""
         if problem.dtype not in _FORMATS:
-            raise WorkloadError(
+            raise al.WorkloadError(
                 f"weight_only on {problem.name}: found dtype = {problem.dtype}, "
                 f"allowed: {', '.join(_FORMATS)}"
             )
@@ -146,7 +138,7 @@ class WeightOnly(ProductKernel):
     @classmethod
     @remembered
     def choose(
-        cls, problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters
+        cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: WeightOnlyParameters
     ) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
         name = f"weight_only on {problem.name}"
@@ -159,7 +151,7 @@ class WeightOnly(ProductKernel):
         tiles = with_two_accumulators(candidates(problem, parameters.tile), machine)
         tiles = fitting(name, machine, tiles, lambda each: _buffers(each, problem, parameters))
         work = Work(problem, machine, step, problem.dtype.bits)
-        return choose(work, tiles, can_reorder=False)
+        return choose(work, tiles)
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:
@@ -174,7 +166,7 @@ class WeightOnly(ProductKernel):
             hbm=_operands_of(at),
             **declare(at.builder, _buffers(tiles, problem, at.parameters)),
         )
-        items = ceil_div(problem.m, tiles.m) * ceil_div(problem.n, tiles.n)
+        items = al.ceil_div(problem.m, tiles.m) * al.ceil_div(problem.n, tiles.n)
         return weight_only, items, layout
 
 
@@ -188,29 +180,29 @@ def _operands_of(at: _Workspace) -> _Operands:
     m, n, k, tensor = at.problem.m, at.problem.n, at.problem.k, at.builder.tensor
     return _Operands(
         tensor("a", "input", m, k, dtype, at.tensors and at.tensors.a),
-        tensor("codes", "input", k, n, Format(f"int{bits}"), codes),
-        tensor("scales", "input", ceil_div(k, rows), n, dtype, scales),
+        tensor("codes", "input", k, n, al.Format(f"int{bits}"), codes),
+        tensor("scales", "input", al.ceil_div(k, rows), n, dtype, scales),
         tensor("c", "output", m, n, dtype),
     )
 
 
 def _buffers(
-    tiles: Tiles, problem: GemmProblem, parameters: WeightOnlyParameters
+    tiles: Tiles, problem: al.GemmProblem, parameters: WeightOnlyParameters
 ) -> list[BufferSize]:
     """Return the buffers of a tiling."""
-    dtype, codes = problem.dtype, Format(f"int{parameters.bits}")
+    dtype, codes = problem.dtype, al.Format(f"int{parameters.bits}")
     scale_rows = _groups_of_step(tiles.k, problem, parameters)
     return [
         BufferSize("a", tiles.m, tiles.k, dtype, 2),
         BufferSize("codes", tiles.k, tiles.n, codes, 2),
         BufferSize("scales", scale_rows, tiles.n, dtype, 2),
         BufferSize("weights", tiles.k, tiles.n, dtype, 2),
-        BufferSize("acc", tiles.m, tiles.n, Format.FP32, tiles.acc_slots, "accumulator"),
+        BufferSize("acc", tiles.m, tiles.n, al.Format.FP32, tiles.acc_slots, "accumulator"),
         BufferSize("c", tiles.m, tiles.n, dtype, 2),
     ]
 
 
-def _groups_of_step(depth: Any, problem: GemmProblem, parameters: WeightOnlyParameters) -> Any:
+def _groups_of_step(depth: Any, problem: al.GemmProblem, parameters: WeightOnlyParameters) -> Any:
     """Return the most groups of rows that the rows of one step of this depth belong to."""
     if np.ndim(depth):
         found, places = np.unique(depth, return_inverse=True)
@@ -222,7 +214,7 @@ def _groups_of_step(depth: Any, problem: GemmProblem, parameters: WeightOnlyPara
 
 
 def _step(
-    problem: GemmProblem, machine: MachineSpec, parameters: WeightOnlyParameters, tiles: Tiles
+    problem: al.GemmProblem, machine: al.MachineSpec, parameters: WeightOnlyParameters, tiles: Tiles
 ) -> Step:
     """Return what one step along k asks of the cube, the vector unit and the load queue."""
     costs, fmt = OpCosts(machine), problem.dtype
@@ -239,8 +231,8 @@ def _step(
         compute_cycles=np.maximum(product, dequantize),
         latency_cycles=np.minimum(product, dequantize) + depths,
         operand_bytes=(
-            tiles.m * tiles.k * fmt.bits / BITS_PER_BYTE,
-            tiles.k * tiles.n * parameters.bits / BITS_PER_BYTE,
-            groups * tiles.n * fmt.bits / BITS_PER_BYTE,
+            tiles.m * tiles.k * fmt.bits / al.BITS_PER_BYTE,
+            tiles.k * tiles.n * parameters.bits / al.BITS_PER_BYTE,
+            groups * tiles.n * fmt.bits / al.BITS_PER_BYTE,
         ),
     )

@@ -5,22 +5,16 @@ is of the sum in FP32, before it is rounded, as FlashInfer's FusedAddRMSNorm tak
 weights. HBM traffic: x, y, sum and result once each, 4 rows cols w bytes with w bytes an element.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.base import Array
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.vector.functions import divide_by_root_mean_square
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.kernels.vector.workspace import Workspace
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit
-from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
 
 
 class Layout(NamedTuple):
@@ -32,11 +26,11 @@ class Layout(NamedTuple):
     y: Operand
     sum: Operand
     result: Operand
-    column: Buffer
-    work: Buffer
+    column: al.Buffer
+    work: al.Buffer
 
 
-@jit
+@al.jit
 def add_rmsnorm(p, k):
     """All tiles of rows, computed in FP32."""
     rows, cols = k.x.matrix.rows, k.x.matrix.cols
@@ -56,14 +50,14 @@ def add_rmsnorm(p, k):
 class AddRmsnorm(RowFunction):
     """RMS norm of x and a residual."""
 
-    entry: ClassVar[Any] = staticmethod(add_rmsnorm)
+    entry = staticmethod(add_rmsnorm)
 
     @classmethod
-    def cost(cls, problem: VectorProblem) -> RowCost:
+    def cost(cls, problem: al.VectorProblem) -> RowCost:
         """Return what one row takes: both operands, and both results."""
         both = 2 * row_bytes(problem, problem.cols)
         ops = ["add", "multiply", "reduce", "divide"]
-        in_place = problem.dtype == Format.FP32
+        in_place = problem.dtype == al.Format.FP32
         if not in_place:
             ops += 4 * ["convert"]
         of_column = (("multiply", 1), ("add", 1), ("square_root", 1))
@@ -72,26 +66,35 @@ class AddRmsnorm(RowFunction):
     @classmethod
     def layout(cls, at: Workspace) -> Layout:
         """Place both operands and both results, and declare their tiles."""
-        x = at.loaded("x")
+        x, y = at.loaded("x"), at.loaded("y")
+        total, plain = at.stored("sum", at.made("sum"), x.computed), None
+        if at.asked.form is None:
+            plain = at.stored("result", at.made("result"), x.computed)
+        column, work = at.buffer("column", 1), at.buffer("work", at.problem.cols)
         return Layout(
             tile_rows=at.tile.rows,
             epsilon=at.problem.epsilon,
             x=x,
-            y=at.loaded("y"),
-            sum=at.stored("sum", at.made("sum"), x.computed),
-            result=at.stored("result", at.made("result"), x.computed),
-            column=at.buffer("column", 1),
-            work=at.buffer("work", at.problem.cols),
+            y=y,
+            sum=total,
+            result=plain or at.coded("result", x.computed, work),
+            column=column,
+            work=work,
         )
 
     @classmethod
-    def output(cls, problem: VectorProblem, data: dict[str, Array]) -> Array:
+    def output(cls, problem: al.VectorProblem, data: dict[str, al.Array]) -> al.Array:
         """Return sum and norm, [2, rows, cols]."""
         return np.stack([data["sum"], data["result"]])
 
     @classmethod
-    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+    def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
         """Return sum and norm in float64, [2, rows, cols]."""
         total = tensors.x.astype(np.float64) + np.asarray(tensors.y, np.float64)
         mean = (total**2).mean(axis=1, keepdims=True)
         return np.stack([total, total / np.sqrt(mean + problem.epsilon)])
+
+    @classmethod
+    def exact_result(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
+        """Return the norm in float64."""
+        return np.asarray(cls.exact(problem, tensors)[1])

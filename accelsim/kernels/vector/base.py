@@ -41,3 +41,8 @@ class VectorFunction(ABC):
     @abstractmethod
     def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
         """Return the result in float64."""
+
+    @classmethod
+    def exact_result(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+        """Return in float64 what is stored as `result`."""
+        return cls.exact(problem, tensors)

@@ -4,18 +4,13 @@ The numbers are loaded, and the rows gathered from their real addresses. HBM tra
 an element: rows (2 cols w + 4), a row in and out and a number for each token.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.base import Array
+from accelsim.kernels import language as al
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.kernels.vector.workspace import Workspace
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit
-from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
 from accelsim.workload.vector import NUMBER_BYTES
 
 
@@ -23,14 +18,14 @@ class Layout(NamedTuple):
     """Rows of a tile, matrices in HBM and their tiles."""
 
     tile_rows: int
-    tokens: Tensor
-    table: Tensor
-    result: Tensor
-    numbers: Buffer
-    x: Buffer
+    tokens: al.Tensor
+    table: al.Tensor
+    result: al.Tensor
+    numbers: al.Buffer
+    x: al.Buffer
 
 
-@jit
+@al.jit
 def embedding(p, k):
     """All tiles of tokens."""
     rows, cols = k.result.rows, k.result.cols
@@ -47,10 +42,10 @@ def embedding(p, k):
 class Embedding(RowFunction):
     """Rows of a table."""
 
-    entry: ClassVar[Any] = staticmethod(embedding)
+    entry = staticmethod(embedding)
 
     @classmethod
-    def cost(cls, problem: VectorProblem) -> RowCost:
+    def cost(cls, problem: al.VectorProblem) -> RowCost:
         """Return what one token takes; nothing is computed."""
         moved = row_bytes(problem, problem.cols)
         return RowCost(moved + NUMBER_BYTES, moved, is_in_place=True)
@@ -69,6 +64,6 @@ class Embedding(RowFunction):
         )
 
     @classmethod
-    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+    def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
         """Return the rows, [rows, cols]."""
         return tensors.x.astype(np.float64)[problem.row_numbers]

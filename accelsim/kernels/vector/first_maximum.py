@@ -6,39 +6,35 @@ tells the first of them. FP32 holds numbers up to 2^24.
 
 from typing import NamedTuple
 
+from accelsim.kernels import language as al
 from accelsim.kernels.estimate.footprint import Footprint
-from accelsim.numerics.formats import FP32, Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit_inner
 
 
 class Order(NamedTuple):
     """Tiles for the numbers of columns."""
 
-    zero: Buffer
-    numbers: Buffer
+    zero: al.Buffer
+    numbers: al.Buffer
     """INT32."""
-    falling: Buffer
+    falling: al.Buffer
     """FP32."""
 
 
-def order_tiles(builder: ProgramBuilder | Footprint, cols: int) -> Order:
+def order_tiles(builder: al.ProgramBuilder | Footprint, cols: int) -> Order:
     """Declare the tiles for so many columns."""
     return Order(
         builder.index_buffer("zero", 1),
         builder.index_buffer("numbers", cols),
-        builder.buffer("falling", 1, cols, Format.FP32),
+        builder.buffer("falling", 1, cols, al.Format.FP32),
     )
 
 
-@jit_inner
+@al.jit_inner
 def falling_order(p, order, cols):
     """A row of so many numbers, cols, cols - 1, .., 1."""
     zero, numbers = al.tile(order.zero, 0, 1, 1), al.tile(order.numbers, 0, 1, cols)
     falling = al.tile(order.falling, 0, 1, cols)
-    al.fill(p, al.computed_in(zero, FP32), 0.0)
+    al.fill(p, al.computed_in(zero, al.FP32), 0.0)
     al.expand_runs(p, numbers, zero, cols)
     al.convert(p, falling, numbers)
     al.scale(p, falling, falling, -1.0)
@@ -46,7 +42,7 @@ def falling_order(p, order, cols):
     return falling
 
 
-@jit_inner
+@al.jit_inner
 def find_first(p, place, marks, x, largest, falling):
     """Find the number in `falling` of the first element of each row of x that is its `largest`.
 
@@ -57,7 +53,7 @@ def find_first(p, place, marks, x, largest, falling):
     al.row_max(p, place, marks)
 
 
-@jit_inner
+@al.jit_inner
 def column_of(p, column, place, cols):
     """Turn numbers of a falling row of `cols` columns into numbers of columns."""
     al.scale(p, column, place, -1.0)

@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels import language as al
 from accelsim.kernels.vector.operands import Operand
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit_inner
 
 FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul")
 COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU, SILU_MUL = range(len(FUNCTIONS))
@@ -32,11 +30,11 @@ class Layout(NamedTuple):
     y: Operand
     result: Operand
     """Computed in the tiles of x."""
-    column: Buffer
-    work: Buffer
+    column: al.Buffer
+    work: al.Buffer
 
 
-@jit_inner
+@al.jit_inner
 def apply(p, function, x, y, column, work, epsilon):
     """Compute a function of FUNCTIONS; its result is in x."""
     if function == SOFTMAX:
@@ -55,7 +53,7 @@ def apply(p, function, x, y, column, work, epsilon):
             al.multiply(p, x, x, y)
 
 
-@jit_inner
+@al.jit_inner
 def softmax(p, x, column):
     """x = its softmax along rows."""
     al.row_max(p, column, x)
@@ -65,14 +63,14 @@ def softmax(p, x, column):
     al.divide_column(p, x, x, column)
 
 
-@jit_inner
+@al.jit_inner
 def _subtract_mean(p, x, column):
     al.row_sum(p, column, x)
     al.scale(p, column, column, 1 / x.cols)
     al.subtract_column(p, x, x, column)
 
 
-@jit_inner
+@al.jit_inner
 def divide_by_root_mean_square(p, x, squares, column, epsilon):
     """Divide each row of x by the root of its mean square plus epsilon, in place."""
     al.multiply(p, squares, x, x)
@@ -81,7 +79,7 @@ def divide_by_root_mean_square(p, x, squares, column, epsilon):
     al.divide_column(p, x, x, column)
 
 
-@jit_inner
+@al.jit_inner
 def root_of_mean(p, column, cols, epsilon):
     """Turn sums of squares along rows of `cols` elements into what norms divide by, in place."""
     al.scale(p, column, column, 1 / cols)
@@ -89,7 +87,7 @@ def root_of_mean(p, column, cols, epsilon):
     al.square_root(p, column, column)
 
 
-@jit_inner
+@al.jit_inner
 def _gelu(p, x, work):
     al.multiply(p, work, x, x)
     al.scale(p, work, work, -_TANH_SCALE * _TANH_CUBIC)
@@ -98,7 +96,7 @@ def _gelu(p, x, work):
     _divide_by_one_plus_exp(p, x, work)
 
 
-@jit_inner
+@al.jit_inner
 def _divide_by_one_plus_exp(p, x, exponent):
     """x = x / (1 + e^exponent), which a logistic function multiplies with."""
     al.exp(p, exponent, exponent)

@@ -6,26 +6,21 @@ takes anyway; the control core knows the numbers of pages. HBM traffic, with w b
 rows of K and of V once in and once out, 4 rows cols w bytes.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.base import Array
+from accelsim.kernels import language as al
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.kernels.vector.workspace import Workspace
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
 
 
 class Side(NamedTuple):
     """New rows of K or V, the cache they go to, and their tiles."""
 
-    new: Tensor
-    cache: Tensor
-    tile: Buffer
+    new: al.Tensor
+    cache: al.Tensor
+    tile: al.Buffer
 
 
 class Layout(NamedTuple):
@@ -39,7 +34,7 @@ class Layout(NamedTuple):
     """int32 [pages]"""
 
 
-@jit
+@al.jit
 def kv_write(p, k):
     """All tiles of pages."""
     for item in range(-(-k.keys.new.rows // k.tile_rows)):
@@ -48,7 +43,7 @@ def kv_write(p, k):
         _write(p, item, item * k.tile_rows, k.values, k)
 
 
-@jit_inner
+@al.jit_inner
 def _write(p, turn, row, side, k):
     """Load the rows of a tile and store them page by page."""
     rows = min(k.tile_rows, side.new.rows - row)
@@ -62,15 +57,15 @@ def _write(p, turn, row, side, k):
 class KvWrite(RowFunction):
     """Rows of K and V to a paged cache."""
 
-    entry: ClassVar[Any] = staticmethod(kv_write)
+    entry = staticmethod(kv_write)
 
     @classmethod
-    def unit(cls, problem: VectorProblem) -> int:
+    def unit(cls, problem: al.VectorProblem) -> int:
         """Return the rows of a page, which no tile parts."""
         return problem.page or 1
 
     @classmethod
-    def cost(cls, problem: VectorProblem) -> RowCost:
+    def cost(cls, problem: al.VectorProblem) -> RowCost:
         """Return what one token takes; nothing is computed."""
         both = 2 * row_bytes(problem, problem.cols)
         return RowCost(both, both, is_in_place=True)
@@ -95,12 +90,12 @@ class KvWrite(RowFunction):
         )
 
     @classmethod
-    def output(cls, problem: VectorProblem, data: dict[str, Array]) -> Array:
+    def output(cls, problem: al.VectorProblem, data: dict[str, al.Array]) -> al.Array:
         """Return both caches, which were all zeros, [2, table_rows, cols]."""
         return np.stack([data["keys"], data["values"]])
 
     @classmethod
-    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+    def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
         """Return both caches, [2, table_rows, cols]."""
         caches = np.zeros((2, problem.table_rows or 1, problem.cols))
         token, page = np.arange(problem.rows), problem.page or 1

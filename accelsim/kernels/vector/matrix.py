@@ -8,8 +8,7 @@ steps, the result written once.
 
 from typing import Any
 
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.base import Array
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.footprint import Footprint
 from accelsim.kernels.estimate.memo import remembered
@@ -21,16 +20,9 @@ from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.streamed import NUM_COLUMNS, streamed
 from accelsim.kernels.vector.tiles import ROW_FUNCTIONS, Tile, choose_tile, in_steps, matrix_of
 from accelsim.kernels.vector.workspace import Workspace
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.runtime.jit import jit
-from accelsim.units import ceil_div
-from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
 
 
-@jit
+@al.jit
 def vector(p, k):
     """All tiles, row by row, computed in FP32."""
     blocks = -(-k.x.matrix.cols // k.tile_cols)
@@ -53,7 +45,7 @@ class MatrixFunction(VectorFunction):
 
     @classmethod
     def choose(
-        cls, problem: VectorProblem, machine: MachineSpec, asked: VectorParameters
+        cls, problem: al.VectorProblem, machine: al.MachineSpec, asked: VectorParameters
     ) -> tuple[Tile, float]:
         """Return the fastest tile that fits, and its estimated time; raises DoesNotFitError."""
         return _choose(problem, machine, asked)
@@ -62,10 +54,10 @@ class MatrixFunction(VectorFunction):
     def loop(cls, at: Workspace) -> tuple[Any, int, Layout]:
         """Return the loop over tiles or over steps of rows, its work items and its layout."""
         matrix = matrix_of(at.problem)
-        items = ceil_div(matrix.rows, at.tile.rows)
+        items = al.ceil_div(matrix.rows, at.tile.rows)
         if in_steps(at.problem, at.tile.cols):
             return streamed, items, _layout_of(at)
-        return vector, items * ceil_div(matrix.cols, at.tile.cols), _layout_of(at)
+        return vector, items * al.ceil_div(matrix.cols, at.tile.cols), _layout_of(at)
 
     @classmethod
     def chosen(cls, at: Workspace) -> dict[str, int]:
@@ -76,16 +68,16 @@ class MatrixFunction(VectorFunction):
         return {"tile_rows": at.tile.rows, **steps}
 
     @classmethod
-    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+    def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
         """Return the function in float64."""
         return exact_result(problem, tensors)
 
 
 @remembered
 def _choose(
-    problem: VectorProblem, machine: MachineSpec, asked: VectorParameters
+    problem: al.VectorProblem, machine: al.MachineSpec, asked: VectorParameters
 ) -> tuple[Tile, float]:
-    def declare(builder: ProgramBuilder | Footprint, rows: Any, cols: Any) -> None:
+    def declare(builder: al.ProgramBuilder | Footprint, rows: Any, cols: Any) -> None:
         _layout_of(Workspace(builder, problem, asked, Tile(rows, cols)))
 
     return choose_tile(f"vector on {problem.name}", problem, machine, asked, declare)
@@ -99,7 +91,7 @@ def _layout_of(at: Workspace) -> Layout:
     names = ("x", "y") if function == "silu_mul" else ("x",)
     stored = {name: at.buffer(name, cols, fmt, at.asked.stages) for name in names}
     own, result = stored, stored["x"]
-    if fmt != Format.FP32 and function != "copy":
+    if fmt != al.Format.FP32 and function != "copy":
         own = {name: at.buffer(f"{name}_vector", cols) for name in names}
         result = at.buffer("result", cols, fmt, slots=2)
     operands = {name: Operand(at.given(name), stored[name], own[name]) for name in names}

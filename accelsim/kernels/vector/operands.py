@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from accelsim.kernels.integer.coder import Coder, Piece, store_rows
 from accelsim.program import language as al
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.runtime.jit import jit_inner
@@ -11,8 +12,8 @@ class Operand(NamedTuple):
     """A matrix in HBM with its tiles on chip."""
 
     matrix: Tensor
-    stored: Buffer
-    """In the format of the matrix."""
+    stored: Buffer | Coder
+    """In the format of the matrix; or what codes a result, which has matrices of its own."""
     computed: Buffer
     """In that of the vector path; the same buffer where nothing is converted."""
 
@@ -35,7 +36,4 @@ def computed(p, turn, at, operand):
 @jit_inner
 def store_result(p, turn, at, x, result):
     """Store a tile of the vector path as a block of the result."""
-    stored = al.tile(result.stored, turn, at.rows, at.cols)
-    if result.stored.fmt != result.computed.fmt:
-        al.convert(p, stored, x)
-    al.store(p, result.matrix, at.row, at.col, stored)
+    store_rows(result.stored, p, result.matrix, Piece(turn, at.row, at.rows, at.col, at.cols), x)

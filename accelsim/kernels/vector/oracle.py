@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from accelsim.kernels.base import Array
-from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
+from accelsim.kernels import language as al
 
 
-def exact_result(problem: VectorProblem, tensors: VectorTensors) -> Array:
+def exact_result(problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
     """Return the function of a problem in float64, [rows, cols]."""
     x = tensors.x.astype(np.float64)
     match problem.function:
@@ -29,5 +27,5 @@ def exact_result(problem: VectorProblem, tensors: VectorTensors) -> Array:
     return x
 
 
-def _mean(x: Array) -> Array:
+def _mean(x: al.Array) -> al.Array:
     return np.asarray(x.mean(axis=1, keepdims=True))

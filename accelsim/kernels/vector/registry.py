@@ -3,6 +3,7 @@
 from accelsim.kernels.vector.add_rmsnorm import AddRmsnorm
 from accelsim.kernels.vector.argmax import Argmax
 from accelsim.kernels.vector.base import VectorFunction
+from accelsim.kernels.vector.coded import CodedMatrix
 from accelsim.kernels.vector.embedding import Embedding
 from accelsim.kernels.vector.kv_write import KvWrite
 from accelsim.kernels.vector.matrix import MatrixFunction
@@ -20,6 +21,6 @@ _OWN: dict[str, type[VectorFunction]] = {
 """Functions with a file of their own; all others are those of `MatrixFunction`."""
 
 
-def function_called(name: str) -> type[VectorFunction]:
-    """Return the function of that name."""
-    return _OWN.get(name, MatrixFunction)
+def function_called(name: str, *, is_coded: bool = False) -> type[VectorFunction]:
+    """Return the function of that name; is_coded: its result is stored as codes."""
+    return _OWN.get(name, CodedMatrix if is_coded else MatrixFunction)

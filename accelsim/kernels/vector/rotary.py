@@ -9,21 +9,15 @@ HBM traffic, with w bytes an element: rows (2 cols w + head_dim w + 4): Q and K 
 the table and a position for each token.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.base import Array
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.kernels.vector.workspace import Workspace
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import VectorProblem
-from accelsim.workload.tensors import VectorTensors
 from accelsim.workload.vector import NUMBER_BYTES
 
 
@@ -35,12 +29,12 @@ class Layout(NamedTuple):
     x: Operand
     table: Operand
     result: Operand
-    positions: Tensor
-    numbers: Buffer
-    work: Buffer
+    positions: al.Tensor
+    numbers: al.Buffer
+    work: al.Buffer
 
 
-@jit
+@al.jit
 def rotary(p, k):
     """All tiles of tokens, head by head, computed in FP32."""
     for item in range(-(-k.x.matrix.rows // k.tile_rows)):
@@ -54,7 +48,7 @@ def rotary(p, k):
         store_result(p, item, at, x, k.result)
 
 
-@jit_inner
+@al.jit_inner
 def _rows_of_positions(p, item, at, k):
     """The rows of the table of a tile of tokens."""
     numbers = al.tile(k.numbers, item, 1, at.rows)
@@ -64,7 +58,7 @@ def _rows_of_positions(p, item, at, k):
     return computed(p, item, block_at(k.table.matrix, 0, 0, at.rows, k.head_dim), k.table)
 
 
-@jit_inner
+@al.jit_inner
 def _rotate(p, x, table, k):
     """Turn one head of a tile of tokens, in place."""
     half = k.head_dim // 2
@@ -82,15 +76,15 @@ def _rotate(p, x, table, k):
 class Rotary(RowFunction):
     """Rotary embedding of Q and K."""
 
-    entry: ClassVar[Any] = staticmethod(rotary)
+    entry = staticmethod(rotary)
 
     @classmethod
-    def cost(cls, problem: VectorProblem) -> RowCost:
+    def cost(cls, problem: al.VectorProblem) -> RowCost:
         """Return what one token takes: six ops on half of every head."""
         dim = problem.head_dim or 2
         of_head = [("multiply", dim // 2)] * 4 + [("add", dim // 2)] * 2
         ops = of_head * (problem.cols // dim)
-        in_place = problem.dtype == Format.FP32
+        in_place = problem.dtype == al.Format.FP32
         if not in_place:
             ops += [("convert", problem.cols)] * 2 + [("convert", dim)]
         moved = row_bytes(problem, problem.cols)
@@ -113,7 +107,7 @@ class Rotary(RowFunction):
         )
 
     @classmethod
-    def exact(cls, problem: VectorProblem, tensors: VectorTensors) -> Array:
+    def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
         """Return the product of complex numbers in float64, [rows, cols]."""
         half = (problem.head_dim or 2) // 2
         x = tensors.x.astype(np.float64).reshape(problem.rows, -1, 2, half)

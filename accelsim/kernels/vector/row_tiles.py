@@ -14,6 +14,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, fitting
 from accelsim.kernels.estimate.memory import launch_cycles, miss_cycles, sustained_bytes_per_cycle
+from accelsim.kernels.integer.code_form import COLUMN_OPS, CodeForm
 from accelsim.kernels.tiling import misfit
 from accelsim.kernels.vector.base import VectorFunction
 from accelsim.kernels.vector.parameters import VectorParameters
@@ -38,6 +39,26 @@ class RowCost(NamedTuple):
     """Vector ops in FP32, and how many elements of the row each of them has."""
     is_in_place: bool = False
     """Whether a tile keeps its slot from its load until it is stored, as nothing is converted."""
+    tile_bytes: float = 0
+    """Loaded once for all rows of a tile."""
+    coded: tuple[tuple[str, int, int], ...] = ()
+    """Ops that code a result, elements of the row and bits that each moves for one of them."""
+
+    def with_codes(self, problem: VectorProblem, form: CodeForm) -> "RowCost":
+        """Return the cost with a result of all columns stored as codes, with a scale."""
+        cols, in_place = problem.cols, problem.dtype == Format.FP32
+        ops = list(self.ops)
+        if not in_place:
+            ops.remove(("convert", cols))
+        codes_bytes = ceil_div(cols * form.bits, BITS_PER_BYTE) + Format.FP32.bits // BITS_PER_BYTE
+        rows_of_powers = (form.groups > 1) + (form.candidates > 1)
+        return self._replace(
+            stored_bytes=self.stored_bytes - row_bytes(problem, cols) + codes_bytes,
+            ops=(*ops, *(COLUMN_OPS * (("divide", 1),))),
+            coded=tuple((op, cols, bits) for op, bits in form.ops),
+            is_in_place=in_place,
+            tile_bytes=rows_of_powers * cols * Format.E8M0.bits / BITS_PER_BYTE,
+        )
 
 
 class RowFunction(VectorFunction):
@@ -91,7 +112,9 @@ class RowFunction(VectorFunction):
         if not len(tried):
             name, fewest = f"vector on {problem.name}", int(heights[-1])
             raise misfit(name, machine, lambda builder: declare(builder, fewest))
-        cycles = _estimate(cls.cost(problem), problem.rows, machine, tried, asked.stages)
+        cost, form = cls.cost(problem), asked.form
+        cost = cost if form is None else cost.with_codes(problem, form)
+        cycles = _estimate(cost, problem.rows, machine, tried, asked.stages)
         best = int(cycles.argmin())
         return Tile(int(tried[best]), cols), float(cycles[best])
 
@@ -109,11 +132,13 @@ class RowFunction(VectorFunction):
 def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages: int) -> Any:
     """Return the cycles of a run for tiles of so many rows [tilings]."""
     costs, latency = OpCosts(machine), miss_cycles(machine)
-    load = tile * cost.loaded_bytes / machine.load.bandwidth
+    load = (tile * cost.loaded_bytes + cost.tile_bytes) / machine.load.bandwidth
     store = tile * cost.stored_bytes / machine.store.bandwidth
     work = np.zeros(tile.shape)
     for op, cols in cost.ops:
         work = work + costs.vector(op, Format.FP32, tile, cols, MOVED_BITS.get(op, 64))
+    for op, cols, moved_bits in cost.coded:
+        work = work + costs.vector(op, Format.FP32, tile, cols, moved_bits)
     whole = 2 * latency + load + work + store
     slots = slots_of_a_core(stages, machine, is_streamed=False)
     stored = latency + store
@@ -125,7 +150,8 @@ def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages:
         step = np.maximum(step, stored / own)
     item = np.maximum(step, whole / machine.items_in_flight)
     run = whole + (ceil_div(ceil_div(rows, tile), machine.cores) - 1) * item
-    moved = rows * (cost.loaded_bytes + cost.stored_bytes) / sustained_bytes_per_cycle(machine)
+    moved = rows * (cost.loaded_bytes + cost.stored_bytes) + ceil_div(rows, tile) * cost.tile_bytes
+    moved = moved / sustained_bytes_per_cycle(machine)
     run = np.maximum(run, moved + 2 * latency + np.minimum(load, work) + store)
     return launch_cycles(machine, with_products=False) + run
 

@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.vector.functions import LAYERNORM, RMSNORM, SOFTMAX, root_of_mean
 from accelsim.kernels.vector.operands import computed, load_operand, store_result
-from accelsim.program import language as al
-from accelsim.program.recording import Tile
-from accelsim.runtime.jit import jit, jit_inner
 
 _LOWEST = float(np.finfo(np.float32).min)
 """Where maxima begin: from -inf, a step that is all -inf would make NaN."""
@@ -24,20 +22,20 @@ _LOWEST = float(np.finfo(np.float32).min)
 class _Statistics(NamedTuple):
     """One number for each row of a tile."""
 
-    center: Tile
+    center: al.Tile
     """Maximum or mean so far."""
-    total: Tile
+    total: al.Tile
     """Sum of the exponentials or of the squared distances from the mean."""
-    change: Tile
+    change: al.Tile
     """How far a step moves the center."""
-    part: Tile
+    part: al.Tile
     """What a step adds to the total."""
 
 
 NUM_COLUMNS = len(_Statistics._fields)
 
 
-@jit
+@al.jit
 def streamed(p, k):
     """All row tiles, computed in FP32."""
     for item in range(-(-k.x.matrix.rows // k.tile_rows)):
@@ -48,14 +46,14 @@ def streamed(p, k):
         _store_results(p, row, statistics, k)
 
 
-@jit_inner
+@al.jit_inner
 def _statistics(rows, k):
     """The statistics of a tile of rows."""
     center, total = al.tile(k.column, 0, rows, 1), al.tile(k.column, 1, rows, 1)
     return _Statistics(center, total, al.tile(k.column, 2, rows, 1), al.tile(k.column, 3, rows, 1))
 
 
-@jit_inner
+@al.jit_inner
 def _sum_up(p, row, s, k):
     """Find the statistics of a tile of rows."""
     al.fill(p, s.center, _LOWEST if k.function == SOFTMAX else 0.0)
@@ -72,7 +70,7 @@ def _sum_up(p, row, s, k):
         root_of_mean(p, s.total, k.x.matrix.cols, k.epsilon)
 
 
-@jit_inner
+@al.jit_inner
 def _store_results(p, row, s, k):
     """Read the rows again, and store what their statistics make of them."""
     steps = -(-k.x.matrix.cols // k.tile_cols)
@@ -88,7 +86,7 @@ def _store_results(p, row, s, k):
         store_result(p, steps + step, at, x, k.result)
 
 
-@jit_inner
+@al.jit_inner
 def _add_exponentials(p, x, s):
     """Bring the maxima and the sums of exponentials up to date with a step, which is used up."""
     al.row_max(p, s.part, x)
@@ -103,7 +101,7 @@ def _add_exponentials(p, x, s):
     al.add(p, s.total, s.total, s.part)
 
 
-@jit_inner
+@al.jit_inner
 def _add_squares(p, x, col, is_centered, s):
     """Bring the sums of squares, and the means they are taken from, up to date with a step."""
     if is_centered:

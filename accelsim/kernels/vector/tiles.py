@@ -24,7 +24,7 @@ _SHORTEST_STEP = 64
 _WAVES = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128])
 _MULTIPLE = 128
 """Of the elements of a tile: whole bytes of every format, and whole groups of lanes."""
-_OPS = {
+OPS = {
     "copy": (),
     "softmax": ("reduce", "add", "exp", "reduce", "divide"),
     "rmsnorm": ("multiply", "reduce", "divide"),
@@ -36,7 +36,7 @@ _OPS = {
 """Ops on all elements of a tile."""
 _SECOND_PASS = {"softmax": ("add", "exp"), "rmsnorm": (), "layernorm": ("add",)}
 """Ops that rows in steps take besides, when they are read again."""
-_COLUMN_OPS = {"softmax": (0, 7), "rmsnorm": (3, 1), "layernorm": (4, 10)}
+COLUMN_OPS = {"softmax": (0, 7), "rmsnorm": (3, 1), "layernorm": (4, 10)}
 """Ops on one number a row: of whole rows, and of each step."""
 MOVED_BITS = {"reduce": 32, "multiply": 96, "add": 96, "divide": 96}
 """Of FP32 operands and results for each element; 64 for what is not named."""
@@ -194,7 +194,7 @@ def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> 
     """Return the cycles of the vector unit for a tile, which rows in steps pass twice."""
     costs, fp32 = OpCosts(machine), Format.FP32
     is_streamed = in_steps(problem, tile.cols)
-    ops = list(_OPS[problem.function])
+    ops = list(OPS[problem.function])
     ops += _SECOND_PASS[problem.function] if is_streamed else ()
     cycles = np.zeros(tile.rows.shape)
     for op in ops:
@@ -202,7 +202,7 @@ def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> 
     if problem.dtype != fp32 and ops:
         converts = 3 if is_streamed or problem.function == "silu_mul" else 2
         cycles = cycles + converts * _convert_cycles(problem, machine, tile)
-    of_column = _COLUMN_OPS.get(problem.function, (0, 0))[is_streamed]
+    of_column = COLUMN_OPS.get(problem.function, (0, 0))[is_streamed]
     return cycles + of_column * costs.vector("add", fp32, tile.rows, 1, MOVED_BITS["add"])
 
 

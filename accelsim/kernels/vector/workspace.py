@@ -6,12 +6,16 @@ import numpy as np
 
 from accelsim.kernels.base import Array
 from accelsim.kernels.estimate.footprint import Footprint
+from accelsim.kernels.integer.code_form import CodeForm
+from accelsim.kernels.integer.coded_output import coded_matrices
+from accelsim.kernels.integer.coder import allocate_coder, coder_of
 from accelsim.kernels.vector.operands import Operand
 from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.tiles import Tile, matrix_of
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.recording import Buffer, Tensor
+from accelsim.quantization.codes import Values
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 
@@ -28,10 +32,12 @@ class Workspace(NamedTuple):
     asked: VectorParameters
     tile: Tile
     tensors: VectorTensors | None = None
+    factors: Values | None = None
+    """2^group of the channels of a coded result, where there are numbers [cols]."""
 
-    def given(self, name: str) -> Tensor:
+    def given(self, name: str, shape: tuple[int, int] | None = None) -> Tensor:
         """Place x or y in HBM, with the shape that the function sees."""
-        shape, data = matrix_of(self.problem), self._data(name)
+        shape, data = shape or matrix_of(self.problem), self._data(name)
         data = None if data is None else data.reshape(shape)
         return self.builder.tensor(name, "input", *shape, self.problem.dtype, data)
 
@@ -78,6 +84,21 @@ class Workspace(NamedTuple):
         if self.problem.dtype == Format.FP32:
             return Operand(matrix, stored, stored)
         return Operand(matrix, stored, self.buffer(f"{name}_vector", cols))
+
+    def coded(self, name: str, computed: Buffer, large: Buffer) -> Operand:
+        """Return what is computed in the tiles `computed` in FP32, and stored as codes.
+
+        large: tiles as large as these, which nobody needs any more when a result is stored.
+        """
+        form, problem = self.asked.form or CodeForm(), self.problem
+        powers = None if self.factors is None else self.factors[None]
+        shape = (problem.rows, problem.cols)
+        hbm = coded_matrices(self.builder, name, shape, form, (1, powers))
+        own = allocate_coder(self.builder, form, self.tile.rows, problem.cols)
+        columns = {key: self.buffer(f"code_{key}", 1) for key in ("peak", "part")}
+        buffers = {"large": large, **own, **columns}
+        coder = coder_of(self.builder, form, hbm, problem.rows, buffers)
+        return Operand(self.builder.no_tensor(), coder, computed)
 
     def stored(
         self, name: str, matrix: Tensor, computed: Buffer, cols: int | None = None

@@ -35,7 +35,7 @@ def capture(model: LanguageModel, text: str, tokens: int, layers: Sequence[int])
     rotary embedding; inputs of linears `.qkv_input`, `.o_input`, `.gate_up_input` [tokens, hidden]
     and `.down_input` [tokens, ffn].
     """
-    return capture_ids(model, model.token_ids(text, tokens), layers)
+    return capture_ids(model, model.opened(model.token_ids(text, tokens)), layers)
 
 
 def capture_tensors(
@@ -51,7 +51,7 @@ def capture_heads(
     source: ModelHeadsSource, folder: Path, batch: int, q_rows: int, kv_len: int
 ) -> Arrays:
     """Return q, k and v [batch x heads, rows, head_dim] of `batch` consecutive parts of a text."""
-    model = load_model(source.model)
+    model = load_model(source.model, folder)
     text = _source_text(source, folder)
     parts = [
         _heads(model, source, seen)
@@ -63,7 +63,7 @@ def capture_heads(
 
 def capture_linear(source: ModelLinearSource, folder: Path, rows: int) -> Arrays:
     """Return a [rows, in], the input of a linear, and b [in, out], its weights."""
-    model = load_model(source.model)
+    model = load_model(source.model, folder)
     name = INPUT_OF[source.linear]
     (seen,) = _seen_by_layer(model, _source_text(source, folder), 1, rows, source.layer, (name,))
     return {"a": seen[name], "b": model.weights.layers[source.layer].linears[source.linear].T}
@@ -78,9 +78,9 @@ def _seen_by_layer(
     They are kept, because the points of a sweep ask for the same ones, and read-only.
     """
     ids = model.token_ids(text, parts * tokens)
+    windows = (model.opened(ids[start : start + tokens]) for start in range(0, len(ids), tokens))
     return tuple(
-        _read_only(capture_ids(model, ids[start : start + tokens], [layer]), layer, names)
-        for start in range(0, len(ids), tokens)
+        _read_only(capture_ids(model, window, [layer]), layer, names) for window in windows
     )
 
 

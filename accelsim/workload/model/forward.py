@@ -1,4 +1,4 @@
-"""The float32 forward pass of a Llama model, with replaceable linears and attention."""
+"""The float32 forward pass of Llama's family, with replaceable linears and attention."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.workload.extras import import_extra
+from accelsim.workload.model.families import Activation
 from accelsim.workload.model.llama import Array, LayerWeights, LlamaConfig, LlamaWeights
+from accelsim.workload.model.rope import Rotation, rotate, rotations
 
 LinearHook = Callable[[int, str, Array, Array], Array]
 """(layer, name, x [tokens, in], weight [out, in]) -> [tokens, out]"""
@@ -63,24 +65,48 @@ def hidden_states(
     num_layers: int | None = None,
 ) -> Array:
     """Return the residual stream [tokens, hidden] after the first `num_layers` layers (all)."""
-    config = weights.config
-    x: Array = weights.embedding[np.asarray(token_ids)]
-    rotation = rope_rotation(len(token_ids), config)
+    x = embedded(weights, np.asarray(token_ids))
+    turns = layer_rotations(weights, len(token_ids))
     for index in range(len(weights.layers[:num_layers])):
-        x = decoder_layer(weights, index, x, rotation, hooks)
+        x = decoder_layer(weights, index, x, turns[index], hooks)
     return x
 
 
+def embedded(weights: LlamaWeights, token_ids: NDArray[np.int64]) -> Array:
+    """Return the residual stream [..., hidden] before the first layer, of ids of any shape."""
+    states: Array = weights.embedding[token_ids]
+    if weights.config.family.scales_embedding:
+        states *= np.sqrt(np.float32(weights.config.hidden))
+    return states
+
+
+def layer_rotations(weights: LlamaWeights, tokens: int) -> list[Rotation]:
+    """Return the rotary embedding of each layer, for positions from 0."""
+    return rotations(tokens, [layer.frequencies for layer in weights.layers])
+
+
 def decoder_layer(
-    weights: LlamaWeights, index: int, x: Array, rotation: tuple[Array, Array], hooks: Hooks = PLAIN
+    weights: LlamaWeights, index: int, x: Array, rotation: Rotation, hooks: Hooks = PLAIN
 ) -> Array:
     """Return the residual stream [tokens, hidden] after layer `index`, given the one before.
 
     The caller sees to `one_blas_thread`, which takes a while to set up.
     """
-    layer, config = weights.layers[index], weights.config
-    x = x + _attention_block(index, x, layer, config, rotation, hooks)
-    return x + _ffn_block(index, x, layer, config, hooks)
+    block = _Block(index, weights.layers[index], weights.config, hooks)
+    x = x + block.normed(block.attention(x, rotation), "post_attention")
+    return x + block.normed(block.ffn(x), "post_ffn")
+
+
+def final_states(weights: LlamaWeights, token_ids: Sequence[int], hooks: Hooks = PLAIN) -> Array:
+    """Return what the output projection takes in, [tokens, hidden]."""
+    states = hidden_states(weights, token_ids, hooks)
+    return rms_norm(states, weights.final_norm, weights.config.norm_epsilon)
+
+
+def logits_of(weights: LlamaWeights, states: Array) -> Array:
+    """Return the logits [tokens, vocabulary] of final states; the caller holds one BLAS thread."""
+    logits: Array = states @ weights.head.T
+    return logits
 
 
 @one_blas_thread()
@@ -92,13 +118,12 @@ def token_losses(
     The perplexity of the text is exp(mean). Logits are made for a few rows at a time: all of
     them would take tokens x vocabulary x 4 bytes.
     """
-    states = hidden_states(weights, token_ids[:-1], hooks)
-    states = rms_norm(states, weights.final_norm, weights.config.norm_epsilon)
+    states = final_states(weights, token_ids[:-1], hooks)
     targets = np.asarray(token_ids[1:])
     losses = np.empty(len(targets))
     for start in range(0, len(targets), _LOGIT_ROWS):
         rows = slice(start, start + _LOGIT_ROWS)
-        logits = states[rows] @ weights.embedding.T
+        logits = logits_of(weights, states[rows])
         chosen = np.take_along_axis(logits, targets[rows, None], axis=1)[:, 0]
         losses[rows] = _log_sum_exp(logits) - chosen
     return losses
@@ -118,52 +143,41 @@ def softmax(scores: Array) -> Array:
     return normed
 
 
-def rope_rotation(tokens: int, config: LlamaConfig) -> tuple[Array, Array]:
-    """Return cosines and sines [tokens, head_dim / 2] of rotary embedding (arXiv 2104.09864)."""
-    half = config.head_dim // 2
-    frequencies = config.rope_theta ** (-np.arange(half) / half)
-    angles = np.outer(np.arange(tokens), frequencies)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What one layer computes."""
 
+    index: int
+    layer: LayerWeights
+    config: LlamaConfig
+    hooks: Hooks
 
-def rotate(x: Array, rotation: tuple[Array, Array]) -> Array:
-    """Return x [heads, tokens, head_dim] with element i and i + head_dim / 2 rotated as a pair."""
-    cosines, sines = rotation
-    first, second = np.split(x, 2, axis=-1)
-    return np.concatenate(
-        (first * cosines - second * sines, second * cosines + first * sines), axis=-1
-    )
+    def attention(self, x: Array, rotation: Rotation) -> Array:
+        normed = rms_norm(x, self.layer.attention_norm, self.config.norm_epsilon)
+        q, k, v = (self._heads(name, normed) for name in ("q", "k", "v"))
+        q, k = (rotate(self.normed(each, name), rotation) for each, name in ((q, "q"), (k, "k")))
+        heads = self.hooks.attention(self.index, q, k, v)
+        return self._linear("o", heads.swapaxes(0, 1).reshape(len(x), -1))
 
+    def ffn(self, x: Array) -> Array:
+        normed = rms_norm(x, self.layer.ffn_norm, self.config.norm_epsilon)
+        gate = _ACTIVATIONS[self.config.family.activation](self._linear("gate", normed))
+        return self._linear("down", gate * self._linear("up", normed))
 
-def _attention_block(
-    index: int,
-    x: Array,
-    layer: LayerWeights,
-    config: LlamaConfig,
-    rotation: tuple[Array, Array],
-    hooks: Hooks,
-) -> Array:
-    normed = rms_norm(x, layer.attention_norm, config.norm_epsilon)
-    q, k, v = (
-        _split_heads(hooks.linear(index, name, normed, layer.linears[name]), config.head_dim)
-        for name in ("q", "k", "v")
-    )
-    heads = hooks.attention(index, rotate(q, rotation), rotate(k, rotation), v)
-    merged = heads.swapaxes(0, 1).reshape(x.shape)
-    return hooks.linear(index, "o", merged, layer.linears["o"])
+    def normed(self, x: Array, name: str) -> Array:
+        """Return x under a norm that some families have, row by row."""
+        scale = self.layer.norms.get(name)
+        return x if scale is None else rms_norm(x, scale, self.config.norm_epsilon)
 
+    def _heads(self, name: str, x: Array) -> Array:
+        """Return the heads [heads, tokens, head_dim] of a linear."""
+        heads = self._linear(name, x).reshape(len(x), -1, self.config.head_dim)
+        return np.ascontiguousarray(heads.swapaxes(0, 1))
 
-def _ffn_block(
-    index: int, x: Array, layer: LayerWeights, config: LlamaConfig, hooks: Hooks
-) -> Array:
-    normed = rms_norm(x, layer.ffn_norm, config.norm_epsilon)
-    gate = hooks.linear(index, "gate", normed, layer.linears["gate"])
-    up = hooks.linear(index, "up", normed, layer.linears["up"])
-    return hooks.linear(index, "down", _silu(gate) * up, layer.linears["down"])
-
-
-def _split_heads(x: Array, head_dim: int) -> Array:
-    return np.ascontiguousarray(x.reshape(len(x), -1, head_dim).swapaxes(0, 1))
+    def _linear(self, name: str, x: Array) -> Array:
+        output = self.hooks.linear(self.index, name, x, self.layer.linears[name])
+        bias = self.layer.biases.get(name)
+        return output if bias is None else output + bias
 
 
 def _silu(x: Array) -> Array:
@@ -171,6 +185,16 @@ def _silu(x: Array) -> Array:
     half = np.float32(0.5)
     activated: Array = x * (half + half * np.tanh(half * x))
     return activated
+
+
+def _gelu(x: Array) -> Array:
+    """Return GELU as approximated by tanh (arXiv 1606.08415, section 2)."""
+    half, root, cubic = np.float32(0.5), np.sqrt(np.float32(2 / np.pi)), np.float32(0.044715)
+    activated: Array = half * x * (1 + np.tanh(root * (x + cubic * x * x * x)))
+    return activated
+
+
+_ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"silu": _silu, "gelu": _gelu}
 
 
 def _log_sum_exp(logits: Array) -> NDArray[np.float64]:

@@ -16,11 +16,26 @@ from numpy.typing import NDArray
 from accelsim.errors import WorkloadError
 from accelsim.workload.extras import import_extra
 
-READABLE_TYPES = {0: "F32", 3: "Q4_1", 8: "Q8_0"}
+READABLE_TYPES = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    6: "Q5_0",
+    7: "Q5_1",
+    8: "Q8_0",
+    10: "Q2_K",
+    11: "Q3_K",
+    12: "Q4_K",
+    13: "Q5_K",
+    14: "Q6_K",
+    30: "BF16",
+}
 """GGML type number -> name of the tensor formats that are read."""
 
 _MAGIC = b"GGUF"
-_VERSION = 3
+_VERSIONS = (2, 3)
+"""Version 3 brought files of big-endian machines, and nothing else."""
 _MAX_DIMENSIONS = 4
 _DEFAULT_ALIGNMENT_BYTES = 32
 _STRING, _ARRAY = 8, 9
@@ -75,6 +90,14 @@ class GgufFile:
                 f"{self.path}: metadata '{key}' is {_type_name(found)}, expected {kind.__name__}"
             )
         return found
+
+    def optional(self, key: str, kind: type, default: Any) -> Any:
+        """Return the metadata value `key`, or `default` if there is none."""
+        return self.value(key, kind) if key in self.metadata else default
+
+    def names(self) -> set[str]:
+        """Return the names of all tensors."""
+        return set(self.tensors)
 
     def read(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return a tensor as float32; raise WorkloadError unless it has `shape`, all finite."""
@@ -142,8 +165,8 @@ class _Cursor:
         """Return the numbers of tensors and of metadata fields."""
         if (magic := self.take(len(_MAGIC), "the magic")) != _MAGIC:
             raise self.damaged(f"it begins with {magic!r}")
-        if (version := self.number("<u4")) != _VERSION:
-            raise self.damaged(f"version is {version}, allowed: {_VERSION}")
+        if (version := self.number("<u4")) not in _VERSIONS:
+            raise self.damaged(f"version is {version}, allowed: 2, 3")
         return self.number("<u8"), self.number("<u8")
 
     def take(self, num_bytes: int, what: str) -> bytes:

@@ -1,14 +1,17 @@
-"""A fetched language model in memory, and the text that it reads."""
+"""A language model in memory, and the text that it reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from accelsim.errors import FILE_ERRORS, ShortageError, WorkloadError, is_refusal
+from accelsim.workload.model.checkpoint import TOKENIZER, read_checkpoint
 from accelsim.workload.model.gguf_file import GgufFile
-from accelsim.workload.model.llama import LlamaWeights, read_llama
-from accelsim.workload.model.release import model_path
-from accelsim.workload.model.tokenizer import Tokenizer
+from accelsim.workload.model.gguf_model import read_gguf_weights
+from accelsim.workload.model.llama import LlamaWeights
+from accelsim.workload.model.place import ModelPlace, find_model
+from accelsim.workload.model.tokenizer import Tokenizer, gguf_tokenizer, json_tokenizer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,6 +19,7 @@ class LanguageModel:
     """A model that can read text."""
 
     name: str
+    """Name of a release; of other models one that says what the files hold, not where they lie."""
     weights: LlamaWeights
     tokenizer: Tokenizer
 
@@ -26,24 +30,40 @@ class LanguageModel:
             raise WorkloadError(f"the text has {len(ids)} tokens, {count} are needed")
         return ids[:count]
 
+    def opened(self, ids: Sequence[int]) -> list[int]:
+        """Return as many ids, beginning as the model was trained to see every text begin.
 
-def load_model(name: str) -> LanguageModel:
-    """Return a fetched model, its weights as float32. Raises ShortageError if damaged.
+        Some families open a text with a token of its own; where they do, the last id is left out.
+        """
+        return self.tokenizer.opened(ids)
 
-    The last model stays in memory, so that the points of a sweep read its file once.
+
+def load_model(model: str, folder: Path = Path()) -> LanguageModel:
+    """Return a fetched model by its name, or one by its path, its weights as float32.
+
+    A path is that of a GGUF file or of a folder with config.json, relative to `folder` or to the
+    working directory. Raises UnknownNameError for neither, ShortageError for a copy of a release
+    that is damaged, WorkloadError for a model that is damaged or not understood. The last model
+    stays in memory, so that the points of a sweep read its file once.
     """
-    path = model_path(name)
-    status = path.stat()
+    place = find_model(model, folder)
     try:
-        return _read_model(name, path, status.st_mtime_ns, status.st_size)
+        return _read_model(place, place.stamp())
     except WorkloadError as error:  # a release is one file for ever: only this copy can be wrong
+        if not place.is_release:
+            raise
         raise ShortageError(str(error)) from error
 
 
 @lru_cache(maxsize=1)
-def _read_model(name: str, path: Path, _modified_ns: int, _size_bytes: int) -> LanguageModel:
-    file = GgufFile(path)
-    return LanguageModel(name, read_llama(file), Tokenizer(file))
+def _read_model(place: ModelPlace, _stamp: tuple[int, ...]) -> LanguageModel:
+    path = place.path
+    if path.is_dir():
+        weights, tokenizer = read_checkpoint(path), json_tokenizer(path / TOKENIZER)
+    else:
+        file = GgufFile(path)
+        weights, tokenizer = read_gguf_weights(file), gguf_tokenizer(file)
+    return LanguageModel(place.name, weights, tokenizer)
 
 
 def read_text(path: Path | None) -> str:

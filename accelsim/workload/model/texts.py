@@ -1,30 +1,21 @@
 """Texts of several kinds that a model can read: what one kind says of a kernel, another may not.
 
-Excerpts lie in `accelsim/workload/texts`, their origins in NOTICE there; `reference` and `code`
-come with every Python and differ from one release to the next. A text is known by its content.
+They lie in `accelsim/workload/texts`, their origins in NOTICE there, and never change: a text is
+known by its content, and what was measured on it can be measured again under any Python.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from accelsim.errors import AccelsimError, WorkloadError
-from accelsim.workload.model.language import default_text, read_text
+from accelsim.workload.model.language import read_text
 
-_CODE_MODULES = (
-    "statistics",
-    "fractions",
-    "configparser",
-    "difflib",
-    "textwrap",
-    "tarfile",
-    "argparse",
-)
-"""Pure Python, long, by different authors, and in every release."""
+KINDS = ("reference", "code", "novel", "legal", "manual", "play", "science", "c")
+"""The language reference of Python, sources of its library, a novel with much dialogue, licences, a
+technical manual, a play, a book of physics, sources in C."""
 EVERY_KIND = "all"
 """Stands for all kinds."""
 DEFAULT_KIND = "reference"
@@ -48,33 +39,6 @@ class Text(NamedTuple):
     def sha256(self) -> str:
         """Hash of the content in UTF-8, which is what a text is known by."""
         return hashlib.sha256(self.content.encode()).hexdigest()
-
-
-def _excerpt(name: str) -> str:
-    return (files("accelsim.workload") / "texts" / f"{name}.txt").read_text(encoding="utf-8")
-
-
-def _standard_library() -> str:
-    """Return the sources of some modules, one after the other; raises WorkloadError."""
-    return "\n\n".join(_source_of(name) for name in _CODE_MODULES)
-
-
-def _source_of(module: str) -> str:
-    spec = find_spec(module)
-    if spec is None or not spec.origin:
-        raise WorkloadError(f"text code: this Python has no source of its module {module}")
-    return read_text(Path(spec.origin))
-
-
-KINDS: dict[str, Callable[[], str]] = {
-    "reference": default_text,
-    "code": _standard_library,
-    "novel": partial(_excerpt, "novel"),
-    "legal": partial(_excerpt, "legal"),
-    "manual": partial(_excerpt, "manual"),
-}
-"""Kind -> its text: the language reference of Python, sources of its library, a novel with much
-dialogue, licences, a technical manual."""
 
 
 def read_texts(sources: Sources) -> list[Text]:
@@ -104,7 +68,7 @@ def _each(source: str | Path) -> Sequence[str | Path]:
 
 def _content(name: str) -> str:
     if name in KINDS:
-        return KINDS[name]()
+        return (files("accelsim.workload") / "texts" / f"{name}.txt").read_text(encoding="utf-8")
     try:
         return read_text(Path(name))
     except AccelsimError as error:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -339,6 +340,42 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
     assert "read 8 tokens in " in done.stderr
 
 
+def test_needle_passes_everything_on(accelsim_command, monkeypatch):
+    from accelsim.quality.search import Search
+
+    calls = []
+
+    def find_needles(*arguments, progress, **others):
+        progress(60, 60)
+        calls.append((arguments, others))
+        return SimpleNamespace(to_dict=lambda: {"found": 1}, __rich__=lambda: "found 1")
+
+    module = ModuleType("accelsim.quality.needle")
+    module.find_needles = find_needles
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    done = accelsim_command("needle", "--kernel", "sift", "--format", "json")
+    assert json.loads(done.stdout) == {"found": 1}
+    defaults = ("smollm2", "sift", {}, "ascend-910b", ["reference"], Search())
+    assert calls.pop() == (defaults, {"linear": None})
+    words = ("--linear", "gemm", "--machine", "edge-npu", "--set", "workload.dtype=fp32")
+    words += ("--text", "novel", "--text", "legal", "--length", "300", "--length", "600")
+    words += ("--depth", "0", "--depth", "1", "--trials", "3", "--seed", "5", "--model", "other")
+    done = accelsim_command("needle", *words)
+    assert "gemm in other" in done.stderr
+    search = Search(lengths=(300, 600), depths=(0.0, 1.0), trials=3, seed=5)
+    settings = {"workload.dtype": "fp32"}
+    expected = ("other", None, settings, "edge-npu", ["novel", "legal"], search)
+    assert calls == [(expected, {"linear": "gemm"})]
+
+
+@pytest.mark.parametrize("command", ["quality", "needle", "calibrate"])
+def test_help_names_every_kind_of_text(accelsim_command, command):
+    from accelsim.workload.model.texts import EVERY_KIND, KINDS
+
+    words = re.sub(r"[\s│,()]+", " ", accelsim_command(command, "--help").stdout)
+    assert f"Kind of text {' '.join(KINDS)} or {EVERY_KIND} or file" in words
+
+
 def test_model_fetch_says_where_it_is(accelsim_command, monkeypatch, tmp_path):
     def fetch(name, progress):
         progress(5, 10)
@@ -346,7 +383,23 @@ def test_model_fetch_says_where_it_is(accelsim_command, monkeypatch, tmp_path):
 
     monkeypatch.setattr("accelsim.workload.model.release.fetch_model", fetch)
     done = accelsim_command("model", "fetch", "smollm2")
-    assert done.stderr.endswith(f"smollm2 is in {tmp_path}/smollm2\n")
+    assert done.stderr.endswith(
+        f"smollm2 is in {tmp_path}/smollm2; license of the weights: Apache-2.0\n"
+    )
+
+
+def test_model_list_says_what_can_be_fetched(accelsim_command, monkeypatch):
+    installed = "smollm2"
+    monkeypatch.setattr(
+        "accelsim.workload.model.release.is_fetched", lambda name: name == installed
+    )
+    lines = accelsim_command("model", "list").stdout.splitlines()
+    rows = {name: line for line in lines for name in (installed, "gemma3-270m") if name in line}
+    assert "Apache-2.0" in rows[installed]
+    assert "134,515,008" in rows[installed]
+    assert rows[installed].rstrip("\u2502 ").endswith("yes")
+    assert "Gemma Terms of Use" in rows["gemma3-270m"]
+    assert rows["gemma3-270m"].rstrip("\u2502 ").endswith("no")
 
 
 def test_model_tensors_lists_what_was_written(accelsim_command, monkeypatch, tmp_path):
@@ -370,16 +423,17 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
 
     calls, path = [], tmp_path / "c.safetensors"
 
-    def calibrate(*arguments):
+    def calibrate(*arguments, weight_bits):
         *passed, progress = arguments
         progress(2, 2)
-        calls.append(tuple(passed))
-        return SimpleNamespace(inputs=range(8))
+        calls.append((*passed, weight_bits))
+        return SimpleNamespace(inputs=range(8), weights=range(14))
 
     monkeypatch.setattr(calibration, "calibrate", calibrate)
     monkeypatch.setattr(calibration_file, "save_calibration", lambda *call: calls.append(call))
     words = ("--bits", "4", "--groups", "6", "--chunk-rows", "64", "--first-rows", "1", "--bias")
     words += ("--base", "static", "--rounding", "best", "--quantile", "0.9")
+    words += ("--rotation", "hadamard", "--rotation-block", "32", "--weight-bits", "4")
     words += ("--windows", "3", "--window", "32", "--first-token", "7")
     texts = ("--text", tmp_path / "t.txt", "--text", "code")
     done = accelsim_command("calibrate", "--out", path, *words, *texts)
@@ -393,12 +447,57 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
         use_bias=True,
         rounding="best",
         quantile=0.9,
+        rotation="hadamard",
+        rotation_block=32,
     )
     sampling = Sampling(windows=3, window=32, first_token=7)
     (arguments, (_, written)) = calls
-    assert arguments == ("smollm2", options, sampling, [str(tmp_path / "t.txt"), "code"])
+    assert arguments == ("smollm2", options, sampling, [str(tmp_path / "t.txt"), "code"], 4)
     assert written == path
-    assert f"wrote 8 inputs of linears to {path}" in done.stderr.replace("\n", "")
+    told = f"wrote 8 inputs of linears, and 14 linears in codes of 4 bits to {path}"
+    assert told in done.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "weight_bits"),
+    [
+        ((), {"groups": 1, "rotation": "hadamard"}, 8),
+        (
+            ("--bits", "4", "--weights", "nearest"),
+            {
+                "bits": 4,
+                "groups": 4,
+                "ranges": "typical",
+                "candidates": 6,
+                "rotation": "hadamard",
+            },
+            None,
+        ),
+        (
+            ("--bits", "4", "--groups", "8", "--ranges", "largest", "--candidates", "2"),
+            {"bits": 4, "candidates": 2, "rotation": "hadamard"},
+            8,
+        ),
+        (("--base", "static"), {"base": "static"}, 8),
+    ],
+)
+def test_calibrate_takes_the_best_form_but_for_what_is_asked(
+    accelsim_command, monkeypatch, tmp_path, words, options, weight_bits
+):
+    from accelsim.quantization import calibration, calibration_file
+    from accelsim.quantization.channel_groups import GroupOptions
+
+    calls = []
+
+    def calibrate(model, chosen, *others, weight_bits):
+        calls.append((chosen, weight_bits))
+        return SimpleNamespace(inputs=range(8), weights=())
+
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    monkeypatch.setattr(calibration_file, "save_calibration", lambda *call: None)
+    done = accelsim_command("calibrate", "--out", tmp_path / "c.safetensors", *words)
+    assert done.exit_code == 0
+    assert calls == [(GroupOptions(**options), weight_bits)]
 
 
 @pytest.mark.parametrize(
@@ -407,6 +506,12 @@ def test_calibrate_passes_everything_on_and_writes_the_file(
         (("--bits", "5"), "bits: found 5, allowed: 4 or 8"),
         (("--rounding", "x"), "rounding: found 'x', allowed: up, down, best"),
         (("--base", "x"), "base: found 'x', allowed: row, static"),
+        (("--groups", "0"), "groups: found 0, allowed: 1 to 32"),
+        (("--ranges", "x"), "ranges: found 'x', allowed: largest, typical"),
+        (("--rotation", "x"), "rotation: found 'x', allowed: none, hadamard"),
+        (("--quantile", "nan"), "quantile: found nan, allowed: above 0, and 1 at most"),
+        (("--weights", "x"), "--weights: found 'x', allowed: gptq, nearest"),
+        (("--weight-bits", "5"), "bits: found 5, allowed: 4 or 8"),
         (("--windows", "0"), "windows: found 0, allowed: 1 or more"),
         (("--out", "c.npz"), "c.npz: found the ending '.npz', allowed: .safetensors"),
     ],

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from accelsim.engine.compiled import schedule
-from accelsim.kernels.linear.estimate import Step, Work, cost_of
+from accelsim.kernels.linear.estimate import waves
+from accelsim.kernels.linear.estimate.products import Slots, Step, Work, cost_of, estimates
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
-from accelsim.kernels.linear.tiles import Cost, Tiles, balanced, candidates, fastest, with_ranges
+from accelsim.kernels.linear.tiles import Cost, Tiles, balanced, candidates, fastest_of
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
@@ -123,10 +124,18 @@ def test_a_tile_that_was_asked_for_is_taken_whatever_sizes_are_tried():
 )
 def test_of_equally_fast_tiles_those_that_load_least_are_taken(costs, best):
     """Half a percent is more than the estimate can tell."""
-    sizes = np.array(list(costs))
-    tiles = Tiles(sizes, sizes, sizes, 1)
     cost = Cost(*(np.array(each) for each in zip(*costs.values(), strict=True)))
-    assert fastest(tiles, cost).tiles == Tiles(best, best, best, 1)
+    assert list(costs)[fastest_of(cost)] == best
+
+
+def step_of(work):
+    """Return what a step takes with one cycle for each element of C."""
+
+    def step(tiles):
+        side_bytes = tiles.k * work.dtype.bits / BITS_PER_BYTE
+        return Step(tiles.m * tiles.n, 0.0, (tiles.m * side_bytes, tiles.n * side_bytes))
+
+    return step
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(512, 512, 512), (300, 200, 100), (1, 700, 96)])
@@ -136,12 +145,8 @@ def test_the_bytes_that_decide_are_those_that_the_program_loads(m, n, k):
     program, _ = Gemm.record(work, machine, Gemm.parameters(**one), None)
     stored = m * n * work.dtype.bits / BITS_PER_BYTE
 
-    def step(tiles):
-        side_bytes = tiles.k * work.dtype.bits / BITS_PER_BYTE
-        return Step(tiles.m * tiles.n, 0.0, (tiles.m * side_bytes, tiles.n * side_bytes))
-
     tiles = Tiles(*(np.array([each]) for each in (one["tile_m"], 128, 32, 1, 2, 1, 1)))
-    cost = cost_of(Work(work, machine, step, work.dtype.bits), tiles)
+    cost = cost_of(Work(work, machine, step_of(work), work.dtype.bits), tiles)
     assert cost.loaded_bytes == pytest.approx(program.hbm_bytes.sum() - stored)
 
 
@@ -158,14 +163,35 @@ def test_balanced_sizes_cut_a_length_into_pieces_of_about_equal_size(length, siz
     assert balanced(length, sizes).tolist() == expected
 
 
-def test_ranges_are_tried_where_cores_want_for_tiles():
-    work = problem(16, 256, 4096)
-    few, many = Tiles(16, 64, 64, 1), Tiles(16, 16, 64, 1)
-    tiles = Tiles(*(np.array(each) for each in zip(few, many, strict=True)))
-    tried = with_ranges(tiles, work, cores=8)
-    assert sorted(tried.splits[tried.n == 64]) == [1, 2, 3, 4]
-    assert tried.splits[tried.n == 16].tolist() == [1]
-    assert set(with_ranges(tiles, work, cores=1).splits) == {1}
+def chosen_ranges(cores, depth=4096):
+    """Return the ranges of k of four tiles and of sixteen."""
+    machine, work = load_machine("ascend-910b", {"cores": cores}), problem(16, 256, depth)
+    tiles = Tiles(np.array([16, 16]), np.array([64, 16]), np.array([64, 64]), 1, splits=0)
+    own = Work(work, machine, step_of(work), work.dtype.bits)
+    return estimates(own, tiles, Slots(4, 2))[waves.BEST_SPLITS].tolist()
+
+
+def test_ranges_of_k_are_chosen_where_cores_want_for_tiles():
+    assert chosen_ranges(cores=8) == [2, 1]
+    assert chosen_ranges(cores=1) == [1, 1]
+
+
+def test_ranges_of_k_are_not_more_than_there_are_steps():
+    assert chosen_ranges(cores=64, depth=128) == [1, 1]
+
+
+def test_an_estimate_of_given_choices_is_not_below_that_of_the_best_ones():
+    machine, work = load_machine("ascend-910b"), problem(64, 512, 2048)
+    own = Work(work, machine, step_of(work), work.dtype.bits)
+    tiles = Tiles(*(np.array([each]) for each in (64, 64, 128)), 2, splits=0, swizzle=0)
+    best = estimates(own, tiles, Slots(4, 2))[:, 0]
+    tried = [
+        cost_of(own, tiles._replace(stages=stages, splits=splits, swizzle=np.array([swizzle])))
+        for stages in (2, 3, 4)
+        for splits in (1, 2, 4)
+        for swizzle in (1, 5)
+    ]
+    assert best[waves.CYCLES] <= min(each.cycles[0] for each in tried)
 
 
 RECIPES = {

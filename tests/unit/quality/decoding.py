@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from accelsim.workload.model.forward import Hooks, hidden_states, rope_rotation, rotate
+from accelsim.workload.model.forward import Hooks, hidden_states, layer_rotations
+from accelsim.workload.model.rope import rotate
 
 
 def decoded_states(weights, ids, attention):
@@ -11,12 +12,12 @@ def decoded_states(weights, ids, attention):
     A step runs the network on one token, which it takes for the first; turning q and k on by the
     true position inside the hook puts them right.
     """
-    rotation = rope_rotation(len(ids), weights.config)
+    rotations = layer_rotations(weights, len(ids))
     cache = {}
     position = 0
 
     def step(layer, q, k, v):
-        turn = tuple(part[position : position + 1] for part in rotation)
+        turn = tuple(part[position : position + 1] for part in rotations[layer])
         keys, values = cache.get(layer, (k[:, :0], v[:, :0]))
         keys = np.concatenate((keys, rotate(k, turn)), axis=1)
         values = np.concatenate((values, v), axis=1)

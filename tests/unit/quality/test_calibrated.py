@@ -64,7 +64,7 @@ def test_eight_bits_cost_little_and_four_bits_more(calibrated, text):
     four = evaluated(text, calibrated(bits=4)[1], activation_bits=4, weight_bits=4)
     # The perplexity of random weights is that of a guess: either may gain. Losses move by what the
     # steps are worth, 2^4 times as much with 4 bits.
-    assert 0 < abs(eight.nll_change) < abs(four.nll_change)
+    assert 0 < abs(eight.nll_change.value) < abs(four.nll_change.value)
     assert eight.nonfinite_outputs == four.nonfinite_outputs == 0
     assert four.linears.hbm_read_bytes < eight.linears.hbm_read_bytes
 

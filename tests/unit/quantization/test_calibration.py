@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 
 from accelsim.errors import AccelsimError
-from accelsim.quantization.calibration import Calibration, SampledText, Sampling, calibrate
+from accelsim.quantization import channel_groups as channel_groups_module
+from accelsim.quantization.calibration import (
+    Calibration,
+    SampledText,
+    Sampling,
+    StoredWeights,
+    calibrate,
+)
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
 from accelsim.quantization.channel_groups import GroupOptions, channel_groups
+from accelsim.quantization.gptq import compensated, second_moments
+from accelsim.quantization.rotation import hadamard_rotation
 from accelsim.version import VERSION
 from accelsim.workload.archives import read_arrays, write_safetensors
-from accelsim.workload.model.capture import capture_ids
+from accelsim.workload.model.capture import INPUT_OF, capture_ids
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.texts import CALIBRATED_KINDS, KINDS
 from accelsim.workload.safetensors_file import read_header, read_metadata
@@ -31,8 +40,21 @@ def calibration(text):
     return calibrate("smollm2", OPTIONS, SAMPLING, text)
 
 
-def tensors(linear, model="smollm2", k=HIDDEN):
-    return GemmTensors(np.zeros((3, k)), np.zeros((k, 2)), linear, model)
+@pytest.fixture
+def coded(text):
+    """A calibration that has weights."""
+    return calibrate("smollm2", GroupOptions(groups=1), SAMPLING, text, weight_bits=4)
+
+
+def tensors(linear, model="smollm2", k=HIDDEN, n=2):
+    return GemmTensors(np.zeros((3, k)), np.zeros((k, n)), linear, model)
+
+
+def seen_in_windows():
+    """Return what the linears take in while the windows of SAMPLING are read, window by window."""
+    model = load_model("smollm2")
+    ids = model.tokenizer.encode(TEXT)
+    return [capture_ids(model, ids[start : start + 6], [0, 1]) for start in (3, 9)]
 
 
 def same(one, other):
@@ -42,14 +64,46 @@ def same(one, other):
 
 
 def test_groups_are_those_of_the_inputs_that_windows_capture(calibration):
-    model = load_model("smollm2")
-    ids = model.tokenizer.encode(TEXT)
-    seen = [capture_ids(model, ids[start : start + 6], [0, 1]) for start in (3, 9)]
+    seen = seen_in_windows()
     names = [f"layer{layer}.{name}" for layer in (0, 1) for name in INPUTS]
     assert list(calibration.inputs) == names
     for name in names:
         expected = channel_groups(np.stack([each[name] for each in seen]), OPTIONS)
         assert same(calibration.inputs[name], expected), name
+
+
+def test_rotated_groups_are_those_of_rotated_inputs_and_peaks_of_inputs_as_they_are(text):
+    options = GroupOptions(groups=4, ranges="typical", rotation="hadamard", rotation_block=16)
+    made, seen = calibrate("smollm2", options, SAMPLING, text), seen_in_windows()
+    for name, found in made.inputs.items():
+        rotation = hadamard_rotation(found.k, 16)
+        samples = [rotation.of_activations(each[name]) for each in seen]
+        expected = channel_groups(np.stack(samples), options)
+        peaks = np.abs([each[name] for each in seen]).max((0, 1))
+        assert same(found, replace(expected, channel_peaks=peaks)), name
+
+
+@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+def test_weights_are_coded_by_what_their_linear_takes_in(text, rotation):
+    options = GroupOptions(groups=1, rotation=rotation)
+    made, seen = calibrate("smollm2", options, SAMPLING, text, weight_bits=4), seen_in_windows()
+    assert made.provenance.weight_bits == 4
+    linears = load_model("smollm2").weights.layers[1].linears
+    assert list(made.weights) == [f"layer{layer}.{name}" for layer in (0, 1) for name in linears]
+    for name, weight in linears.items():
+        x, w = np.concatenate([each[f"layer1.{INPUT_OF[name]}"] for each in seen]), weight.T
+        turn = options.rotation_of(len(w))
+        if turn is not None:
+            x, w = turn.of_activations(x), turn.of_weights(w)
+        # Columns do not depend on each other, nor on which linear they belong to.
+        expected = compensated(w, second_moments(x), 4)
+        found = made.weights_of(tensors(f"layer1.{name}", k=len(w), n=len(weight)))
+        np.testing.assert_array_equal(found.codes, expected.codes)
+        np.testing.assert_array_equal(found.scale, expected.scale)
+
+
+def test_weights_are_left_out_unless_they_are_asked_for(calibration):
+    assert (calibration.weights, calibration.provenance.weight_bits) == ({}, None)
 
 
 def test_linears_that_share_an_input_share_its_groups(calibration):
@@ -84,9 +138,7 @@ def test_a_mixture_is_all_windows_of_all_texts(text, tmp_path):
 
 def test_the_share_of_clipped_codes_is_kept(calibration, tmp_path):
     """Rounding by error clips; of what the calibration saw, as many as the groups say."""
-    model = load_model("smollm2")
-    ids = model.tokenizer.encode(TEXT)
-    seen = [capture_ids(model, ids[start : start + 6], [0, 1]) for start in (3, 9)]
+    seen = seen_in_windows()
     for name, groups in calibration.inputs.items():
         for span in groups.spans(6):
             rows = np.stack([each[name][span.start : span.stop] for each in seen])
@@ -111,6 +163,17 @@ def test_what_is_saved_is_loaded(calibration, tmp_path):
     for name, groups in calibration.inputs.items():
         assert same(loaded.inputs[name], groups), name
     assert load_calibration(path) is loaded
+
+
+def test_weights_that_are_saved_are_loaded(coded, tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_calibration(coded, path)
+    loaded = load_calibration(path)
+    assert loaded.provenance == coded.provenance
+    assert loaded.weights.keys() == coded.weights.keys()
+    for name, (codes, scale) in coded.weights.items():
+        np.testing.assert_array_equal(loaded.weights[name].codes, codes)
+        np.testing.assert_array_equal(loaded.weights[name].scale, scale)
 
 
 def test_a_file_written_anew_is_read_anew(calibration, tmp_path):
@@ -156,6 +219,60 @@ def message(function, *arguments):
 )
 def test_tensors_that_it_is_not_for(calibration, given, expected):
     assert message(calibration.groups_of, given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            tensors("layer0.q", n=2),
+            "layer0.q: the calibration has weights [64, 64], found [64, 2]",
+        ),
+        (
+            tensors("layer0.q", model="other"),
+            "the calibration is of model 'smollm2', found layer0.q of model 'other'",
+        ),
+        (
+            tensors("layer2.q"),
+            "unknown linear of the calibration 'layer2.q', did you mean 'layer1.q'?; known: "
+            "layer0.down, layer0.gate, layer0.k, layer0.o, layer0.q, layer0.up, layer0.v, "
+            "layer1.down, layer1.gate, layer1.k, layer1.o, layer1.q, layer1.up, layer1.v",
+        ),
+    ],
+)
+def test_tensors_that_its_weights_are_not_for(coded, given, expected):
+    assert message(coded.weights_of, given) == expected
+
+
+def test_bits_of_weights_that_there_are_none_of(text):
+    assert message(lambda: calibrate("smollm2", OPTIONS, SAMPLING, text, weight_bits=5)) == (
+        "bits: found 5, allowed: 4 or 8"
+    )
+
+
+def test_more_groups_than_channels(monkeypatch, text):
+    """No real model has so few, and no calibration more than 32 groups."""
+    monkeypatch.setattr(channel_groups_module, "LARGEST_GROUPS", 99)
+    assert message(calibrate, "smollm2", GroupOptions(groups=65), SAMPLING, text) == (
+        "layer0.qkv_input: groups: found 65 of 64 channels, allowed: up to 64"
+    )
+
+
+def test_a_block_of_a_rotation_that_does_not_divide_the_channels(text):
+    options = GroupOptions(groups=4, rotation="hadamard", rotation_block=64)
+    assert message(calibrate, "smollm2", options, SAMPLING, text) == (
+        "layer0.down_input: rotation: block: found 64 of 96 channels, allowed: powers of two up "
+        "to 32"
+    )
+
+
+def test_an_empty_text(tmp_path, installed):
+    path = tmp_path / "empty.txt"
+    path.write_text("")
+    assert message(calibrate, installed, OPTIONS, SAMPLING, path) == (
+        f"text {path} has 0 tokens, found windows up to token 15; allowed: as many windows as it "
+        "has tokens for, or a smaller first_token"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,6 +358,53 @@ def test_arrays_that_are_damaged(calibration, tmp_path, change, expected):
     rewritten(path, lambda arrays: arrays.update({k: v.copy() for k, v in arrays.items()}))
     rewritten(path, lambda arrays: copied(arrays, change))
     assert message(load_calibration, path) == f"{path}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda arrays: arrays.pop("layer0.q.weight_scale"),
+            "array 'layer0.q.weight_scale' is missing, allowed: float64",
+        ),
+        (
+            lambda arrays: arrays.update({"layer0.q.weight_codes": np.zeros((64, 64), np.int16)}),
+            "array 'layer0.q.weight_codes' is int16, allowed: int8",
+        ),
+        (
+            lambda arrays: arrays.update({"layer0.q.weight_scale": np.ones((1, 2))}),
+            "layer0.q.weight_scale has shape [1, 2] beside codes of shape [64, 64]",
+        ),
+        (
+            lambda arrays: arrays["layer0.q.weight_scale"].fill(np.inf),
+            "layer0.q.weight_scale: found 64 of 64 infinite or NaN, allowed: finite numbers",
+        ),
+        (
+            lambda arrays: arrays["layer0.q.weight_scale"].fill(0),
+            "layer0.q: found a weight of 8 and scale 0.0, allowed: up to 8 and scales above 0",
+        ),
+        (
+            lambda arrays: arrays["layer0.q.weight_codes"].fill(-9),
+            "layer0.q: found a weight of 9 and scale 0.5, allowed: up to 8 and scales above 0",
+        ),
+    ],
+)
+def test_weights_that_are_damaged(coded, tmp_path, change, expected):
+    path = tmp_path / "c.safetensors"
+    weights = StoredWeights(np.full((64, 64), 8, np.int8), np.full((1, 64), 0.5))
+    save_calibration(Calibration(coded.provenance, {}, {"layer0.q": weights}), path)
+    rewritten(path, lambda arrays: copied(arrays, change))
+    assert message(load_calibration, path) == f"{path}: {expected}"
+
+
+def test_weights_of_no_bits(coded, tmp_path):
+    path = tmp_path / "c.safetensors"
+    provenance = replace(coded.provenance, weight_bits=None)
+    weights = {"layer0.q": coded.weights["layer0.q"]}
+    save_calibration(Calibration(provenance, {}, weights), path)
+    assert message(load_calibration, path) == (
+        f"{path}: layer0.q: found codes of weights, and no bits of them"
+    )
 
 
 def copied(arrays, change):

@@ -159,6 +159,33 @@ def test_a_row_takes_the_base_of_the_least_error():
     assert found.clipped.tolist() == [1 / 901]
 
 
+def test_a_typical_range_is_that_of_the_rows_and_not_of_the_largest():
+    """Both channels are 1 in every row but one, where the second is 100 times as large."""
+    ordinary, rare = [1.0, 1.0, 0.25], [0.1, 10.0, 0.025]
+    values = np.array([[ordinary] * 999 + [rare]], np.float32)
+    assert channel_groups(values, GroupOptions()).group.tolist() == [[3, 0, 5]]
+    found = channel_groups(values, GroupOptions(ranges="typical"))
+    assert found.group.tolist() == [[0, 0, 2]]
+    # Worked by hand: shares of the RMS of a row, to the 4, in the mean.
+    rms = [np.sqrt(np.mean(np.square(row))) for row in (ordinary, rare)]
+    shares = np.array(ordinary) / rms[0], np.array(rare) / rms[1]
+    ranges = (0.999 * shares[0] ** 4 + 0.001 * shares[1] ** 4) ** 0.25
+    np.testing.assert_array_equal(np.floor(np.log2(ranges.max() / ranges)), found.group[0])
+    # The largest row has 10 x 2^0 in the second channel.
+    assert found.scale.tolist() == [np.float32(10 / 127)]
+
+
+@given(samples(), st.integers(1, 16), st.floats(2**-20, 2**20))
+def test_a_typical_range_does_not_depend_on_how_large_rows_are(values, groups, factor):
+    chosen = GroupOptions(groups=groups, ranges="typical")
+    power = np.float32(2.0 ** np.round(np.log2(factor)))
+    scaled = values.copy()
+    scaled[0, 0] *= power
+    np.testing.assert_array_equal(
+        channel_groups(values, chosen).group, channel_groups(scaled, chosen).group
+    )
+
+
 def test_the_range_may_leave_out_the_rarest_values():
     """Of 0, 1, ..., 100 the quantile 0.9 is 90; the other channel has 45."""
     values = np.arange(101, dtype=np.float32)
@@ -243,6 +270,18 @@ def test_extreme_values_have_codes(value):
             {"base": "static", "candidates": 2},
             "candidates: found 2 with base = static, allowed: 1; with base = row every row takes "
             "the best of them",
+        ),
+        ({"ranges": "usual"}, "ranges: found 'usual', allowed: largest, typical"),
+        ({"rotation": "random"}, "rotation: found 'random', allowed: none, hadamard"),
+        (
+            {"ranges": "typical", "base": "static"},
+            "ranges: found typical with base = static, allowed: largest; a typical range is none "
+            "that values stay in",
+        ),
+        (
+            {"ranges": "typical", "quantile": 0.9},
+            "ranges: found typical with quantile = 0.9, allowed: largest; a typical range is none "
+            "that values stay in",
         ),
         (
             {"rounding": "best"},

@@ -19,46 +19,37 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Size, Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
+from accelsim.kernels.attention.kernel import AttentionKernel, Task
 from accelsim.kernels.attention.operands import (
     Operands,
+    TilesOf,
     allocate_keys_and_values,
     declare_operands,
-    scales_of,
 )
-from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import stand_ins
-from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.estimate.choice import fastest, grid, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
-from accelsim.numerics.formats import Format
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Memory, Program
-from accelsim.program.recording import Buffer
-from accelsim.units import ceil_div
 from accelsim.workload.attention import RowWidths
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 _STAGES = (2, 3, 4)
 """Numbers of tiles on chip that are tried."""
 
 
-class DecodeParameters(Spec):
+class DecodeParameters(al.Spec):
     """Choices of every decode kernel."""
 
-    tile_k: Size | None = None
+    tile_k: al.Size | None = None
     """Key and value rows of a tile, in elements; absent: those of the lowest estimated time."""
     precision: Precision | None = None
     """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
     the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
     problems, fp32_scores for others."""
-    stages: Size | None = None
+    stages: al.Size | None = None
     """Tiles of keys, and of values, on chip at a time: one in use and the others on their way;
     absent: as many as give the lowest estimated time."""
 
@@ -91,22 +82,22 @@ class Layout(NamedTuple):
     sum_factor: float
     """1 / that scale, which divisors are multiplied by."""
     hbm: Operands
-    queries: Buffer
-    keys: Buffer
-    values: Buffer
-    key_operands: Buffer
+    queries: al.Buffer
+    keys: al.Buffer
+    values: al.Buffer
+    key_operands: al.Buffer
     """Keys as the cube takes them: those that are loaded, unless they are converted first."""
-    value_operands: Buffer
-    scores_acc: Buffer
-    output_acc: Buffer
-    scores: Buffer
-    x: Buffer
+    value_operands: al.Buffer
+    scores_acc: al.Buffer
+    output_acc: al.Buffer
+    scores: al.Buffer
+    x: al.Buffer
     """Scores of all keys on their way to weights; buffers of one format are shared."""
-    weights: Buffer
-    largest: Buffer
-    total: Buffer
-    output: Buffer
-    stored: Buffer
+    weights: al.Buffer
+    largest: al.Buffer
+    total: al.Buffer
+    output: al.Buffer
+    stored: al.Buffer
     exact_steps: int
     """First steps that attend to all keys, in kernels that select some afterwards."""
     own: Any
@@ -116,60 +107,46 @@ class Layout(NamedTuple):
 
 
 class OnChip(NamedTuple):
-    """Declares buffers with the query rows of a KV head."""
+    """Where buffers are declared, and what they are sized by."""
 
-    builder: ProgramBuilder
-    group: int
+    builder: al.ProgramBuilder
+    rows: TilesOf
+    """Declares tiles of the query rows of a KV head."""
     widths: RowWidths
     formats: StepFormats
 
-    def rows(
-        self,
-        name: str,
-        cols: Any,
-        fmt: Format | None = None,
-        *,
-        slots: int = 1,
-        memory: Memory = "scratchpad",
-    ) -> Buffer:
-        """Declare a buffer; fmt: absent for that of the vector path."""
-        fmt = fmt or self.formats.vector
-        return self.builder.buffer(name, self.group, cols, fmt, slots=slots, memory=memory)
 
-
-def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, Buffer]:
+def allocate(chip: OnChip, tile_k: int, cols: int, stages: int) -> dict[str, al.Buffer]:
     """Declare the buffers of the frame: tiles of tile_k keys or values, scores of `cols`."""
     rows, widths, formats = chip.rows, chip.widths, chip.formats
-    vector, names = formats.vector, ("keys", "values")
+    names = ("keys", "values")
     x, output = rows("x", cols), rows("output", widths.value)
     return {
         "queries": rows("queries", widths.key, formats.stored, slots=2),
         **allocate_keys_and_values(chip.builder, widths, formats, tile_k, stages, names),
-        "scores_acc": rows("scores_acc", tile_k, Format.FP32, slots=2, memory="accumulator"),
-        "output_acc": rows("output_acc", widths.value, Format.FP32, memory="accumulator"),
+        "scores_acc": rows.sums("scores_acc", tile_k, slots=2),
+        "output_acc": rows.sums("output_acc", widths.value),
         "scores": rows("scores", tile_k, formats.scores, slots=2),
         "x": x,
-        "weights": x if formats.weights == vector else rows("weights", cols, formats.weights),
+        "weights": rows.shared(x, "weights", cols, formats.weights),
         "largest": rows("largest", 1),
         "total": rows("total", 1),
         "output": output,
-        "stored": output
-        if formats.output == vector
-        else rows("stored", widths.value, formats.output),
+        "stored": rows.shared(output, "stored", widths.value, formats.output),
     }
 
 
-def group_of(problem: AttentionProblem) -> int:
+def group_of(problem: al.AttentionProblem) -> int:
     """Return the query rows of a KV head in a step; all sequences have as many."""
     return problem.q_heads // problem.kv_heads * problem.most_queries
 
 
-def later_keys(problem: AttentionProblem) -> int:
+def later_keys(problem: al.AttentionProblem) -> int:
     """Return the keys that the last query row of a step sees and the first one does not."""
     return problem.most_queries - 1 if problem.causal else 0
 
 
-def caches_of(problem: AttentionProblem) -> Array:
+def caches_of(problem: al.AttentionProblem) -> al.Array:
     """Return the first row in K and V and the number of keys of each KV head, [heads, 2]."""
     lengths = np.concatenate(
         [np.full(each.batch * problem.kv_heads, each.kv_len) for each in problem.lengths]
@@ -177,10 +154,10 @@ def caches_of(problem: AttentionProblem) -> Array:
     return np.stack([np.cumsum(lengths) - lengths, lengths], axis=1)
 
 
-def seen_by_steps(problem: AttentionProblem) -> Array:
+def seen_by_steps(problem: al.AttentionProblem) -> al.Array:
     """Return the number of keys that each step sees of each KV head, [steps, heads]."""
     later = np.arange(problem.steps)[::-1]
-    seen: Array = caches_of(problem)[:, 1] - later[:, None]
+    seen: al.Array = caches_of(problem)[:, 1] - later[:, None]
     return seen
 
 
@@ -197,61 +174,50 @@ class DecodeTiles(NamedTuple):
 class Frame:
     """A generation laid out on a machine, ready to be recorded."""
 
-    problem: AttentionProblem
-    tensors: AttentionTensors | None
-    builder: ProgramBuilder
+    task: Task[Any]
+    builder: al.ProgramBuilder
     layout: Layout
 
     def with_layout(self, **changes: Any) -> "Frame":
         """Return the frame with other values of some fields of its layout."""
         return replace(self, layout=self.layout._replace(**changes))
 
-    def record(self, kernel: Callable[..., None], num_items: int) -> Program:
+    def record(self, kernel: Callable[..., None], num_items: int) -> al.Program:
         """Record kernel(p, layout)."""
         program = self.builder.record(kernel, num_items, self.layout)
         return program.with_parameters(tile_k=self.layout.tile_k, stages=self.layout.keys.slots)
 
     @property
-    def output(self) -> Array | None:
+    def output(self) -> al.Array | None:
         """What the kernel computed, [rows of Q, value_dim]; None without numbers."""
-        data: Array | None = self.layout.hbm.o.data
+        data: al.Array | None = self.layout.hbm.o.data
         return None if data is None else data.reshape(-1, self.layout.value_dim)
 
 
 class Generation(NamedTuple):
     """What a kernel computes, for tiles yet to be chosen."""
 
-    kernel: str
-    problem: AttentionProblem
-    machine: MachineSpec
-    parameters: DecodeParameters
-    declare_own: Callable[[OnChip], Any]
+    task: Task[Any]
+    declare_own: Callable[[OnChip, Task[Any]], Any]
     """Returns what the kernel has beside the frame; called for each way to lay it out."""
-
-    @property
-    def name(self) -> str:
-        """Name of the program."""
-        return f"{self.kernel} on {self.problem.name}"
 
     @property
     def formats(self) -> StepFormats:
         """Formats of all steps."""
-        return formats_of(self.problem, self.machine, self.parameters.precision)
+        return formats_of(self.task.problem, self.task.machine, self.task.parameters.precision)
 
-    def laid_out(self, tensors: AttentionTensors | None, most_keys: int | None = None) -> Frame:
+    def laid_out(self, keys: int) -> Frame:
         """Declare operands and buffers, with the tiles of the lowest estimated time.
 
-        most_keys: the most whose scores a work item holds; absent: all. Raises DoesNotFitError.
+        keys: the most whose scores a work item holds. Raises DoesNotFitError.
         """
-        keys = most_keys or self.problem.most_keys
-        return self.with_tiles(self.fastest_tiles(keys), keys, tensors)
+        return self.with_tiles(self.fastest_tiles(keys), keys)
 
-    def with_tiles(self, tiles: DecodeTiles, keys: int, tensors: AttentionTensors | None) -> Frame:
+    def with_tiles(self, tiles: DecodeTiles, keys: int) -> Frame:
         """Declare operands and buffers with tiles that fit; keys: of which an item holds scores."""
-        problem = self.problem
-        builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
-        k_scale, v_scale = scales_of(tensors)
-        hbm = declare_operands(builder, problem, tensors, problem.steps)
+        problem, builder = self.task.problem, self.task.builder()
+        k_scale, v_scale = self.task.scales
+        hbm = declare_operands(builder, problem, self.task.tensors, problem.steps)
         buffers, own = self.declare(builder, tiles.tile_k, keys, tiles.stages)
         layout = Layout(
             heads=problem.num_sequences * problem.kv_heads,
@@ -273,30 +239,31 @@ class Generation(NamedTuple):
             own=own,
             mask=None,
         )
-        return Frame(problem, tensors, builder, layout)
+        return Frame(self.task, builder, layout)
 
     def fastest_tiles(self, keys: int, splits: tuple[int, ...] = (1,)) -> DecodeTiles:
         """Return the tiles of the lowest estimate for steps over `keys` keys, cut into `splits`.
 
         Raises DoesNotFitError if none of what was asked for fits.
         """
-        return _fastest(
-            self.name, self.problem, self.machine, self.parameters, keys, splits, self.declare
-        )
+        name, (_, problem, machine, parameters, _) = self.task.name, self.task
+        return _fastest(name, problem, machine, parameters, keys, splits, self.declare)
 
     def declare(
-        self, builder: ProgramBuilder, tile_k: int, keys: int, stages: int
-    ) -> tuple[dict[str, Buffer], Any]:
+        self, builder: al.ProgramBuilder, tile_k: int, keys: int, stages: int
+    ) -> tuple[dict[str, al.Buffer], Any]:
         """Declare the buffers of the frame, and what the kernel has beside them."""
-        chip = OnChip(builder, group_of(self.problem), self.problem.widths, self.formats)
-        return allocate(chip, tile_k, keys, stages), self.declare_own(chip)
+        problem, formats = self.task.problem, self.formats
+        rows = TilesOf(builder, group_of(problem), formats.vector)
+        chip = OnChip(builder, rows, problem.widths, formats)
+        return allocate(chip, tile_k, keys, stages), self.declare_own(chip, self.task)
 
 
 @remembered
 def _fastest(
     name: str,
-    problem: AttentionProblem,
-    machine: MachineSpec,
+    problem: al.AttentionProblem,
+    machine: al.MachineSpec,
     parameters: DecodeParameters,
     keys: int,
     splits: tuple[int, ...],
@@ -326,21 +293,15 @@ def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -
     )
     if stages:
         return all_of_them
-    tiles = ceil_div(ceil_div(keys, all_of_them.splits), all_of_them.tile_k)
+    tiles = al.ceil_div(al.ceil_div(keys, all_of_them.splits), all_of_them.tile_k)
     # A slot more than there are tiles is never used.
     return all_of_them.at(all_of_them.stages <= np.maximum(tiles, min(_STAGES)))
 
 
-class DecodeKernel(Kernel):
+class DecodeKernel(AttentionKernel):
     """A kernel over the steps of a generation."""
 
-    problem_kind: ClassVar[str] = "attention"
-    takes_sequences: ClassVar[bool] = True
+    takes_sequences = True
     query_rows: ClassVar[Literal["any", "equal", "one"]] = "one"
-    takes_steps: ClassVar[bool] = True
-    takes_any_kv: ClassVar[bool] = True
-
-    @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention over all keys in float64."""
-        return softmax_attention(problem, tensors)
+    takes_steps = True
+    takes_any_kv = True

@@ -1,26 +1,67 @@
 """What a selecting kernel kept: the mask it fills, and the shares a report shows of it."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
-from accelsim.kernels.attention.decode.frame import Frame, seen_by_steps
-from accelsim.kernels.base import Array
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode.frame import (
+    DecodeKernel,
+    Frame,
+    Generation,
+    Layout,
+    OnChip,
+    seen_by_steps,
+)
+from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.program.ops import Unit
-from accelsim.program.program import Program
-from accelsim.runtime.jit import jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
-def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int) -> Program:
+class KeepingKernel(DecodeKernel):
+    """A kernel over the steps of a generation that attends to some of the keys, and says which."""
+
+    is_exact = False
+    loop: ClassVar[Any]
+    """Compiled loop over the steps of all KV heads, of a recorder and the layout of the frame."""
+
+    @classmethod
+    @abstractmethod
+    def declare(cls, chip: OnChip, task: Task[Any]) -> Any:
+        """Return what the kernel has beside the frame; called for each way to lay it out."""
+
+    @classmethod
+    def exact_steps(cls, task: Task[Any]) -> int:
+        """Return how many steps at the start attend to all keys."""
+        return int(min(task.parameters.exact_steps, task.problem.steps))
+
+    @classmethod
+    def most_keys(cls, task: Task[Any]) -> int:
+        """Return the most keys whose scores a work item holds."""
+        return task.problem.most_keys
+
+    @classmethod
+    def told(cls, program: al.Program, task: Task[Any], k: Layout) -> al.Program:
+        """Return the program with what else there is to tell of it; k: the layout it had."""
+        return program
+
+    @classmethod
+    def recorded(cls, task: Task[Any]) -> Recording:
+        """Return the program, with the shares of keys that it kept, and the output."""
+        frame = Generation(task, cls.declare).laid_out(cls.most_keys(task))
+        program = record_selection(frame, cls.loop, cls.exact_steps(task))
+        return cls.told(program, task, frame.layout), frame.output
+
+
+def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int) -> al.Program:
     """Record kernel(p, layout) with the shares of keys that it kept.
 
     The kernel has a work item for every step of a KV head and selects after `exact_steps` of them.
     It notes what it keeps in the mask of the layout, which is None without tensors.
     """
-    problem, tensors, k, mask = frame.problem, frame.tensors, frame.layout, None
+    problem, tensors, k, mask = frame.task.problem, frame.task.tensors, frame.layout, None
     if tensors is not None:
         mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
     frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
@@ -29,7 +70,7 @@ def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int
     return replace(program, statistics=statistics)
 
 
-@jit_inner
+@al.jit_inner
 def note_range(mask, begin, end, at, k):
     """Note that all heads of a group keep the keys from `begin` to `end`."""
     if mask is None:
@@ -39,7 +80,7 @@ def note_range(mask, begin, end, at, k):
             mask[head, at.step, key] = True
 
 
-@jit_inner
+@al.jit_inner
 def note_columns(mask, x, indices, dropped, at):
     """Note what each head of a group keeps of the keys in `indices`: where x is not `dropped`."""
     if mask is None:
@@ -50,10 +91,10 @@ def note_columns(mask, x, indices, dropped, at):
 
 
 def _selection_shares(
-    program: Program,
-    problem: AttentionProblem,
-    tensors: AttentionTensors | None,
-    mask: Array | None,
+    program: al.Program,
+    problem: al.AttentionProblem,
+    tensors: al.AttentionTensors | None,
+    mask: al.Array | None,
     first_step: int,
 ) -> dict[str, float]:
     """Return the shares of a selection, over the steps from `first_step` on.
@@ -79,7 +120,7 @@ def _selection_shares(
     return shares
 
 
-def _value_rows(program: Program, problem: AttentionProblem, first_step: int) -> int:
+def _value_rows(program: al.Program, problem: al.AttentionProblem, first_step: int) -> int:
     """Return the rows of V that the phases from `first_step` on read."""
     number = next(i for i, tensor in enumerate(program.tensors) if tensor.name == "v")
     phase = np.repeat(program.item_phase, np.diff(program.item_start))
@@ -88,7 +129,9 @@ def _value_rows(program: Program, problem: AttentionProblem, first_step: int) ->
     return int(program.hbm_bytes[reads].sum()) // program.tensors[number].row_bytes
 
 
-def _masses(problem: AttentionProblem, tensors: AttentionTensors, kept: Array) -> Iterator[Array]:
+def _masses(
+    problem: al.AttentionProblem, tensors: al.AttentionTensors, kept: al.Array
+) -> Iterator[al.Array]:
     """Yield the softmax weight of the kept keys of every query head, as `_mass` has it."""
     first = 0
     for part, own in tensors.parts(problem):
@@ -97,7 +140,9 @@ def _masses(problem: AttentionProblem, tensors: AttentionTensors, kept: Array) -
         first += len(own.q)
 
 
-def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, head: int) -> Array:
+def _mass(
+    problem: al.AttentionProblem, tensors: al.AttentionTensors, kept: al.Array, head: int
+) -> al.Array:
     """Return the softmax weight of the kept keys, [rows, kv_len], for the last rows of a head."""
     rows, kv_head = len(kept), head // (problem.q_heads // problem.kv_heads)
     queries = tensors.q[head, problem.steps - rows :].astype(np.float64)
@@ -106,5 +151,5 @@ def _mass(problem: AttentionProblem, tensors: AttentionTensors, kept: Array, hea
     with np.errstate(invalid="ignore", over="ignore"):
         scores = np.where(is_seen, queries @ keys.T / np.sqrt(problem.head_dim), -np.inf)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        mass: Array = (weights * kept).sum(axis=1) / weights.sum(axis=1)
+        mass: al.Array = (weights * kept).sum(axis=1) / weights.sum(axis=1)
     return mass

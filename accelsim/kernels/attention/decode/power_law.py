@@ -8,7 +8,7 @@ only those with z differ between heads: two numbers of state a head.
 
 import numpy as np
 
-from accelsim.runtime.jit import jit
+from accelsim.kernels import language as al
 
 NUM_SUMS = 5
 FIT, C_OVER_T = range(2)
@@ -19,7 +19,7 @@ _SMALLEST_SPREAD = 1e-12
 sums over hundreds of steps; 256 steps behind a million-token context have 3e-11."""
 
 
-@jit
+@al.jit
 def observe(sums, t, theta):
     """Add the quantile `theta` seen at context length t to the sums of a head.
 
@@ -34,7 +34,7 @@ def observe(sums, t, theta):
         sums[4] += u * z
 
 
-@jit
+@al.jit
 def fitted(sums, rule):
     """Return (ln a, b) of a head; NaN where there is no law.
 
@@ -55,7 +55,7 @@ def fitted(sums, rule):
     return (z - slope * u) / count, slope
 
 
-@jit
+@al.jit
 def threshold(sums, rule, t):
     """Return theta at context length t, and 0 for a head without a law: it keeps every weight."""
     log_a, slope = fitted(sums, rule)

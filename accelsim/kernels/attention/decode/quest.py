@@ -15,50 +15,27 @@ group d b + 2 m d b + 2 (U page + n - m page) d b, where U is the size of the un
 d b. Exact steps read 2 n d b for K and V.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from accelsim.config.spec import Size, Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.decode.frame import Generation, OnChip
-from accelsim.kernels.attention.decode.kept import note_range, record_selection
-from accelsim.kernels.attention.decode.selecting import (
-    Picked,
-    SelectingKernel,
-    SelectingParameters,
-    allocate_picked,
-    count_of,
-    pick,
-)
-from accelsim.kernels.attention.decode.steps import (
-    Listed,
-    Range,
-    attend_to_both,
-    begin_step,
-    exact_step,
-    queries_of,
-    take_scores,
-)
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode import selecting, steps
+from accelsim.kernels.attention.decode.frame import OnChip
+from accelsim.kernels.attention.decode.kept import note_range
+from accelsim.kernels.attention.kernel import Task
 from accelsim.kernels.attention.operands import as_cube_operand
-from accelsim.kernels.base import Array
-from accelsim.program import language as al
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
-class QuestParameters(SelectingParameters):
+class QuestParameters(selecting.SelectingParameters):
     """Choices of the quest kernel."""
 
-    page: Size = 16
+    page: al.Size = 16
     """Keys of a page."""
     kept: float = Field(default=0.25, gt=0, le=1)
     """Share of the full pages that each head keeps, rounded up to whole pages."""
-    pages: Size | None = None
+    pages: al.Size | None = None
     """Full pages that each head keeps; absent: the share `kept`."""
 
 
@@ -72,34 +49,34 @@ class _Own(NamedTuple):
     assumed_union: float
     pages: int
     """Rows of a KV head in the bounds: the full pages of the longest one at the end."""
-    smallest: Tensor
+    smallest: al.Tensor
     """Smallest key of every page in each channel, [kv_heads x pages, dim]."""
-    largest: Tensor
+    largest: al.Tensor
     """Largest key, the same."""
-    picked: Picked
-    zero: Buffer
-    positive: Buffer
-    negative: Buffer
-    rows: Buffer
+    picked: selecting.Picked
+    zero: al.Buffer
+    positive: al.Buffer
+    negative: al.Buffer
+    rows: al.Buffer
 
 
-@jit
+@al.jit
 def quest(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
-        at = begin_step(p, item, k)
+        at = steps.begin_step(p, item, k)
         full = (at.seen - 1) // k.own.page
-        wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, full)
+        wanted = k.own.wanted if k.own.wanted else selecting.count_of(k.own.share, full)
         if at.step < k.exact_steps or wanted >= full:
             note_range(k.mask, 0, at.seen, at, k)
-            exact_step(p, at, k)
+            steps.exact_step(p, at, k)
         else:
-            pages = pick(p, _bound_scores(p, full, at, k), wanted, k)
+            pages = selecting.pick(p, _bound_scores(p, full, at, k), wanted, k)
             _note_pages(k.mask, pages, full, at, k)
             _attend_to_pages(p, pages, full, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _bound_scores(p, full, at, k):
     """Upper bounds of the scores of all full pages, in the first columns of x."""
     bounds = al.tile(k.x, 0, k.group, full)
@@ -115,14 +92,14 @@ def _bound_scores(p, full, at, k):
         al.load(p, smallest, k.own.smallest, row, 0)
         smallest = as_cube_operand(p, smallest, k.key_operands, 1)
         al.matmul_transposed(p, acc, negative, smallest, True)
-        take_scores(p, al.columns(bounds, start, count), j, acc, k)
+        steps.take_scores(p, al.columns(bounds, start, count), j, acc, k)
     return bounds
 
 
-@jit_inner
+@al.jit_inner
 def _signed_queries(p, at, k):
     """The positive and the negative part of the queries."""
-    zero, queries = al.tile(k.own.zero, 0, k.group, k.dim), queries_of(at, k)
+    zero, queries = al.tile(k.own.zero, 0, k.group, k.dim), steps.queries_of(at, k)
     positive = al.tile(k.own.positive, 0, k.group, k.dim)
     negative = al.tile(k.own.negative, 0, k.group, k.dim)
     al.fill(p, zero, 0.0)
@@ -131,7 +108,7 @@ def _signed_queries(p, at, k):
     return positive, negative
 
 
-@jit_inner
+@al.jit_inner
 def _note_pages(mask, pages, full, at, k):
     for i in range(pages.cols):
         start = pages.data[0, i] * k.own.page
@@ -139,53 +116,60 @@ def _note_pages(mask, pages, full, at, k):
     note_range(mask, full * k.own.page, at.seen, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _attend_to_pages(p, pages, full, at, k):
     """Attention over the picked pages and the page being filled."""
     picked, begin = pages.cols * k.own.page, full * k.own.page
     rows = al.tile(k.own.rows, 0, 1, picked)
     al.expand_runs(p, rows, pages, k.own.page)
-    latest = Range(at.kv_row + begin, at.seen - begin)
-    attend_to_both(p, Listed(at.kv_row, picked, rows), latest, at, k)
+    latest = steps.Range(at.kv_row + begin, at.seen - begin)
+    steps.attend_to_both(p, steps.Listed(at.kv_row, picked, rows), latest, at, k)
 
 
-class Quest(SelectingKernel):
+class Quest(selecting.SelectingKernel):
     """Decode over the pages that can hold large scores."""
 
-    name: ClassVar[str] = "quest"
-    summary: ClassVar[str] = "decode over pages of keys whose bounds on the scores are largest"
-    parameters: ClassVar[type[Spec]] = QuestParameters
+    name = "quest"
+    summary = "decode over pages of keys whose bounds on the scores are largest"
+    parameters = QuestParameters
+    loop = staticmethod(quest)
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: QuestParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        bounds = _bounds_of(problem, parameters.page, tensors)
-        exact_steps = min(parameters.exact_steps, problem.steps)
-        generation = Generation(
-            cls.name,
-            problem,
-            machine,
-            parameters,
-            lambda chip: _declare(chip, problem, parameters, bounds),
+    def declare(cls, chip: OnChip, task: Task[QuestParameters]) -> _Own:
+        """Place the bounds in HBM and declare the tiles beside those of the frame."""
+        problem, parameters = task.problem, task.parameters
+        pages, dim, stored = _pages(problem, parameters.page), problem.head_dim, problem.dtype
+        rows = problem.num_sequences * problem.kv_heads * pages
+        tensors = task.tensors if chip.builder.with_numbers else None
+        smallest, largest = _bounds_of(problem, parameters.page, tensors)
+
+        def bound(name: str, data: al.Array | None) -> al.Tensor:
+            return chip.builder.tensor(name, "input", rows, dim, problem.kv_format, data)
+
+        return _Own(
+            page=parameters.page,
+            share=parameters.kept,
+            wanted=parameters.pages or 0,
+            assumed_union=parameters.assumed_union or 0.0,
+            pages=pages,
+            smallest=bound("k_min", smallest),
+            largest=bound("k_max", largest),
+            picked=selecting.allocate_picked(chip, pages),
+            zero=chip.rows("zero", dim, stored),
+            positive=chip.rows("positive", dim, stored),
+            negative=chip.rows("negative", dim, stored),
+            rows=chip.builder.index_buffer("rows", problem.most_keys),
         )
-        frame = generation.laid_out(tensors)
-        return record_selection(frame, quest, exact_steps), frame.output
 
 
-def _pages(problem: AttentionProblem, page: int) -> int:
+def _pages(problem: al.AttentionProblem, page: int) -> int:
     """Return the full pages of the longest KV head at the end; without any, one that is unused."""
     return max(1, problem.most_keys // page)
 
 
 def _bounds_of(
-    problem: AttentionProblem, page: int, tensors: AttentionTensors | None
-) -> tuple[Array | None, Array | None]:
+    problem: al.AttentionProblem, page: int, tensors: al.AttentionTensors | None
+) -> tuple[al.Array | None, al.Array | None]:
     """Return the smallest and the largest key of every full page in each channel.
 
     Heads with fewer pages than the longest one have rows that nobody reads.
@@ -198,39 +182,10 @@ def _bounds_of(
     return keys.min(axis=2).reshape(-1, dim), keys.max(axis=2).reshape(-1, dim)
 
 
-def _in_pages(keys: Array, page: int, most_pages: int) -> Array:
+def _in_pages(keys: al.Array, page: int, most_pages: int) -> al.Array:
     """Return the keys of heads, [heads, rows, dim], as [heads, most_pages, page, dim]."""
     heads, rows, dim = keys.shape
     paged = np.zeros((heads, most_pages, page, dim), keys.dtype)
     full = rows // page
     paged[:, :full] = keys[:, : full * page].reshape(heads, full, page, dim)
     return paged
-
-
-def _declare(
-    chip: OnChip,
-    problem: AttentionProblem,
-    parameters: QuestParameters,
-    bounds: tuple[Array | None, Array | None],
-) -> _Own:
-    """Place the bounds in HBM and declare the tiles beside those of the frame."""
-    pages, dim, stored = _pages(problem, parameters.page), problem.head_dim, problem.dtype
-
-    def bound(name: str, data: Array | None) -> Tensor:
-        rows = problem.num_sequences * problem.kv_heads * pages
-        return chip.builder.tensor(name, "input", rows, dim, problem.kv_format, data)
-
-    return _Own(
-        page=parameters.page,
-        share=parameters.kept,
-        wanted=parameters.pages or 0,
-        assumed_union=parameters.assumed_union or 0.0,
-        pages=pages,
-        smallest=bound("k_min", bounds[0]),
-        largest=bound("k_max", bounds[1]),
-        picked=allocate_picked(chip, pages),
-        zero=chip.rows("zero", dim, stored),
-        positive=chip.rows("positive", dim, stored),
-        negative=chip.rows("negative", dim, stored),
-        rows=chip.builder.index_buffer("rows", problem.most_keys),
-    )

@@ -1,17 +1,14 @@
 """What decode kernels share that select by rank, or gather what they selected."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from accelsim.config.spec import SizeOrZero
-from accelsim.kernels.attention.decode.frame import DecodeKernel, DecodeParameters, OnChip
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode.frame import DecodeParameters, OnChip
+from accelsim.kernels.attention.decode.kept import KeepingKernel
 from accelsim.kernels.attention.decode.steps import Listed, attend
-from accelsim.program import language as al
-from accelsim.program.language import Ranking
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit, jit_inner
 
 _DECIMAL_ROUNDING = 1e-6
 """More than the rounding of share x total, less than a share that anyone means."""
@@ -20,17 +17,15 @@ _DECIMAL_ROUNDING = 1e-6
 class SelectingParameters(DecodeParameters):
     """Choices of kernels that select by rank."""
 
-    exact_steps: SizeOrZero = 0
+    exact_steps: al.SizeOrZero = 0
     """First steps with attention over all keys, as a method that warms up has them."""
     assumed_union: float | None = Field(default=None, gt=0, le=1)
     """Share that the heads of a group keep together, for runs without tensors; absent: as if all of
     them kept the same."""
 
 
-class SelectingKernel(DecodeKernel):
+class SelectingKernel(KeepingKernel):
     """A kernel over the steps of a generation that selects keys by their scores."""
-
-    is_exact: ClassVar[bool] = False
 
     @classmethod
     def selects_by_values(cls, parameters: Any) -> bool:
@@ -42,32 +37,32 @@ class Picked(NamedTuple):
     """How the largest of x are found, and tiles: what is kept, its bound, and where it was in x."""
 
     ranking: int
-    kept: Buffer
-    bound: Buffer
-    indices: Buffer
+    kept: al.Buffer
+    bound: al.Buffer
+    indices: al.Buffer
 
 
-def allocate_picked(chip: OnChip, cols: int, ranking: Ranking = Ranking.RADIX) -> Picked:
+def allocate_picked(chip: OnChip, cols: int, ranking: al.Ranking = al.Ranking.RADIX) -> Picked:
     """Declare the buffers of a selection among `cols` columns."""
     # They are sorted where those that are kept lie afterwards, which takes a power of two of them.
-    width = cols if ranking == Ranking.RADIX else al.sort_width(cols)
+    width = cols if ranking == al.Ranking.RADIX else al.sort_width(cols)
     kept, bound = chip.rows("kept", width), chip.rows("bound", 1)
     return Picked(ranking.value, kept, bound, chip.builder.index_buffer("indices", cols))
 
 
-@jit
+@al.jit
 def count_of(share, total):
     """Return `share` of `total`, rounded up and at least 1; exact where the share is decimal."""
     return max(1, int(np.ceil(share * total - _DECIMAL_ROUNDING)))
 
 
-@jit_inner
+@al.jit_inner
 def kept_tile(cols, k):
     """The first columns of what is kept."""
     return al.tile(k.own.picked.kept, 0, k.group, cols)
 
 
-@jit_inner
+@al.jit_inner
 def kth_largest(p, x, count, k):
     """The smallest of the `count` largest of each row of x."""
     picked = k.own.picked
@@ -76,7 +71,7 @@ def kth_largest(p, x, count, k):
     return bound
 
 
-@jit_inner
+@al.jit_inner
 def pick(p, x, count, k):
     """List the columns of x that are among the `count` largest of any head, and keep those.
 
@@ -88,7 +83,7 @@ def pick(p, x, count, k):
     return list_columns(p, kept, -np.inf, assumed, k)
 
 
-@jit_inner
+@al.jit_inner
 def list_columns(p, x, dropped, assumed, k):
     """Keep the columns of x where any head has not `dropped`, and return the tile of their numbers.
 
@@ -99,7 +94,7 @@ def list_columns(p, x, dropped, assumed, k):
     return al.columns(indices, 0, count)
 
 
-@jit_inner
+@al.jit_inner
 def attend_to_kept(p, indices, divisor, at, k):
     """Finish a step from what is kept, the weights of the rows of V in `indices`."""
     rows = Listed(at.kv_row, indices.cols, indices)

@@ -17,20 +17,15 @@ group d b.
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.decode.frame import (
-    DecodeParameters,
-    Generation,
-    Layout,
-    OnChip,
-)
-from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode import selecting, steps
+from accelsim.kernels.attention.decode.frame import DecodeParameters, Layout, OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range
 from accelsim.kernels.attention.decode.power_law import (
     C_OVER_T,
     FIT,
@@ -39,30 +34,7 @@ from accelsim.kernels.attention.decode.power_law import (
     observe,
     threshold,
 )
-from accelsim.kernels.attention.decode.selecting import (
-    Picked,
-    SelectingKernel,
-    allocate_picked,
-    attend_to_kept,
-    count_of,
-    kept_tile,
-    kth_largest,
-    list_columns,
-)
-from accelsim.kernels.attention.decode.steps import (
-    all_rows,
-    attend,
-    begin_step,
-    exponentials,
-    score,
-)
-from accelsim.kernels.base import Array
-from accelsim.program import language as al
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
+from accelsim.kernels.attention.kernel import Task
 
 _GIVEN = 2
 _RULES = {"fit": FIT, "c_over_t": C_OVER_T, "given": _GIVEN}
@@ -74,16 +46,16 @@ class SiftParameters(DecodeParameters):
 
     tau: float = Field(default=0.75, gt=0, lt=1)
     """Quantile of the weights that becomes the threshold: about 1 - tau of the rows are kept."""
-    warmup: SizeOrZero | None = None
+    warmup: al.SizeOrZero | None = None
     """First steps, with all keys, from which the threshold is learned; absent: 256, or none without
     tensors and with the rule `given`, which have nothing to learn."""
     rule: Literal["fit", "c_over_t", "given"] = "fit"
     """Threshold at context length t: a t^b fitted, c / t with c learned, or c / t with `c`."""
-    c: PositiveValue | None = None
+    c: al.PositiveValue | None = None
     """Numerator of the rule `given`; 1 keeps what is above the mean weight."""
-    fit_from: Size = 16
+    fit_from: al.Size = 16
     """Shortest context that is learned from: quantiles of a few weights are coarse."""
-    threshold_factor: PositiveValue = 1.0
+    threshold_factor: al.PositiveValue = 1.0
     """Factor on the threshold; below 1 keeps more."""
     renormalize: bool = True
     """Whether the output is divided by the kept mass instead of the whole."""
@@ -125,57 +97,59 @@ class _Own(NamedTuple):
     """float64 [group], of the step at hand."""
     fallbacks: Any
     """int64 [1], work items that fell back to all of V."""
-    picked: Picked
-    one: Buffer
-    kept_total: Buffer
+    picked: selecting.Picked
+    one: al.Buffer
+    kept_total: al.Buffer
 
 
-@jit
+@al.jit
 def sift(p, k):
     """All steps, one after the other. The state is reset first: recording may run twice."""
     k.own.sums[:] = 0.0
     k.own.fallbacks[:] = 0
     for item in range(k.steps * k.heads):
-        at = begin_step(p, item, k)
+        at = steps.begin_step(p, item, k)
         x = al.tile(k.x, 0, k.group, at.seen)
-        score(p, x, all_rows(at), at, k)
-        total = exponentials(p, x, k)
+        steps.score(p, x, steps.all_rows(at), at, k)
+        total = steps.exponentials(p, x, k)
         if at.step < k.exact_steps:
             _learn(p, x, total, at, k)
             note_range(k.mask, 0, at.seen, at, k)
-            attend(p, x, all_rows(at), total, at, k)
+            steps.attend(p, x, steps.all_rows(at), total, at, k)
         else:
             _sift_values(p, x, total, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _learn(p, x, total, at, k):
     """Observe the tau-quantile of the softmax weights of every head of a group."""
     if at.seen < k.own.fit_from:
         return
-    quantile = kth_largest(p, x, count_of(1 - k.own.tau, at.seen), k)
+    quantile = selecting.kth_largest(p, x, selecting.count_of(1 - k.own.tau, at.seen), k)
     al.divide(p, quantile, quantile, total)
     for r in range(k.group):
         observe(k.own.sums[at.q_row + r], at.seen, al.read_element(p, quantile, r))
 
 
-@jit_inner
+@al.jit_inner
 def _sift_values(p, x, total, at, k):
     """Finish a step from its exponentials with the V rows above the threshold."""
-    kept, kept_total = kept_tile(at.seen, k), al.tile(k.own.kept_total, 0, k.group, 1)
+    kept, kept_total = selecting.kept_tile(at.seen, k), al.tile(k.own.kept_total, 0, k.group, 1)
     al.keep_at_least(p, kept, x, _bounds(p, total, at, k), 0.0)
     al.row_sum(p, kept_total, kept)
     if _is_below_guard(p, kept_total, total, k):
         k.own.fallbacks[0] += 1
         note_range(k.mask, 0, at.seen, at, k)
-        attend_to_kept(p, list_columns(p, x, -1.0, at.seen, k), total, at, k)
+        selecting.attend_to_kept(p, selecting.list_columns(p, x, -1.0, at.seen, k), total, at, k)
         return
-    indices = list_columns(p, kept, 0.0, count_of(k.own.assumed_union, at.seen), k)
+    indices = selecting.list_columns(
+        p, kept, 0.0, selecting.count_of(k.own.assumed_union, at.seen), k
+    )
     note_columns(k.mask, kept, indices, 0.0, at)
-    attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
+    selecting.attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _bounds(p, total, at, k):
     """Smallest weight, before division by the total, that each head of a group keeps."""
     bound, one = al.tile(k.own.picked.bound, 0, k.group, 1), al.tile(k.own.one, 0, k.group, 1)
@@ -193,7 +167,7 @@ def _bounds(p, total, at, k):
     return bound
 
 
-@jit_inner
+@al.jit_inner
 def _is_below_guard(p, kept_total, total, k):
     """Whether any head of a group keeps too little of its weight."""
     for r in range(k.group):
@@ -202,32 +176,48 @@ def _is_below_guard(p, kept_total, total, k):
     return False
 
 
-class Sift(SelectingKernel):
+class Sift(selecting.SelectingKernel):
     """SiftAttention."""
 
-    name: ClassVar[str] = "sift"
-    summary: ClassVar[str] = "decode that reads only the V rows above a learned threshold"
-    parameters: ClassVar[type[Spec]] = SiftParameters
+    name = "sift"
+    summary = "decode that reads only the V rows above a learned threshold"
+    parameters = SiftParameters
+    loop = staticmethod(sift)
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: SiftParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        warmup = parameters.warmup_of(problem.steps, with_numbers=tensors is not None)
-        generation = Generation(
-            cls.name, problem, machine, parameters, lambda chip: _declare(chip, problem, parameters)
+    def exact_steps(cls, task: Task[SiftParameters]) -> int:
+        """Return the steps of the warm-up."""
+        with_numbers = task.tensors is not None
+        return task.parameters.warmup_of(task.problem.steps, with_numbers=with_numbers)
+
+    @classmethod
+    def told(cls, program: al.Program, task: Task[SiftParameters], k: Layout) -> al.Program:
+        """Return the program with the warm-up and, with tensors, what became of the thresholds."""
+        warmup, shares = cls.exact_steps(task), dict(program.statistics)
+        if task.tensors is not None and warmup < task.problem.steps:
+            shares |= _shares(k, task.problem.steps - warmup)
+        return replace(program.with_parameters(warmup=warmup), statistics=shares)
+
+    @classmethod
+    def declare(cls, chip: OnChip, task: Task[SiftParameters]) -> _Own:
+        """Return the choices of the kernel with empty state, and declare its tiles."""
+        problem, parameters = task.problem, task.parameters
+        return _Own(
+            tau=parameters.tau,
+            rule=_RULES[parameters.rule],
+            c=parameters.c or 0.0,
+            fit_from=parameters.fit_from,
+            factor=parameters.threshold_factor,
+            renormalize=parameters.renormalize,
+            guard=parameters.guard,
+            assumed_union=parameters.assumed_union or 1 - parameters.tau,
+            sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
+            thresholds=np.zeros(chip.rows.height),
+            fallbacks=np.zeros(1, np.int64),
+            picked=selecting.allocate_picked(chip, problem.most_keys),
+            one=chip.rows("one", 1),
+            kept_total=chip.rows("kept_total", 1),
         )
-        frame = generation.laid_out(tensors)
-        program = record_selection(frame, sift, warmup).with_parameters(warmup=warmup)
-        if tensors is not None and warmup < problem.steps:
-            shares = _shares(frame.layout, problem.steps - warmup)
-            program = replace(program, statistics={**program.statistics, **shares})
-        return program, frame.output
 
 
 def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:
@@ -238,23 +228,3 @@ def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:
         slopes = [fitted(sums, own.rule)[1] for sums in own.sums]
         shares["unfitted_fraction"] = float(np.isnan(slopes).mean())
     return shares
-
-
-def _declare(chip: OnChip, problem: AttentionProblem, parameters: SiftParameters) -> _Own:
-    """Return the choices of the kernel with empty state, and declare its tiles."""
-    return _Own(
-        tau=parameters.tau,
-        rule=_RULES[parameters.rule],
-        c=parameters.c or 0.0,
-        fit_from=parameters.fit_from,
-        factor=parameters.threshold_factor,
-        renormalize=parameters.renormalize,
-        guard=parameters.guard,
-        assumed_union=parameters.assumed_union or 1 - parameters.tau,
-        sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
-        thresholds=np.zeros(chip.group),
-        fallbacks=np.zeros(1, np.int64),
-        picked=allocate_picked(chip, problem.most_keys),
-        one=chip.rows("one", 1),
-        kept_total=chip.rows("kept_total", 1),
-    )

@@ -16,10 +16,10 @@ a key of each range. Source: Leviathan et al., "Fast Inference from Transformers
 Decoding" (2023).
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from accelsim.config.spec import Size, Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode import steps
 from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
@@ -30,35 +30,15 @@ from accelsim.kernels.attention.decode.frame import (
     later_keys,
     seen_by_steps,
 )
-from accelsim.kernels.attention.decode.steps import (
-    Range,
-    add_values,
-    as_operand,
-    exponentials,
-    hidden_keys,
-    item_at,
-    load_queries,
-    score,
-    store_output,
-    store_quotient,
-)
 from accelsim.kernels.attention.folding import mask_keys
+from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.kernels.attention.stand_ins import stand_ins
-from accelsim.kernels.base import Array
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
 class SplitKvParameters(DecodeParameters):
     """Choices of the split_kv kernel."""
 
-    splits: Size | None = None
+    splits: al.Size | None = None
     """Most ranges the keys of a step are split into; absent: as many as give the lowest estimated
     time."""
 
@@ -89,8 +69,8 @@ class _Own(NamedTuple):
     """In HBM."""
     following: _Result
     """Of the next split, in the merge."""
-    new_largest: Buffer
-    rescale: Buffer
+    new_largest: al.Buffer
+    rescale: al.Buffer
 
 
 class _Queries(NamedTuple):
@@ -102,7 +82,7 @@ class _Queries(NamedTuple):
     kv_len: int
 
 
-@jit
+@al.jit
 def range_length(cols, splits):
     """Keys of each range of a step whose first rows see at most `cols` keys.
 
@@ -111,55 +91,55 @@ def range_length(cols, splits):
     return -(-cols // splits)
 
 
-@jit
+@al.jit
 def split_kv(p, k):
     """All steps, one after the other, each with a phase of ranges and one that merges them."""
     for step in range(k.steps):
-        length = range_length(k.kv_len - hidden_keys(step, k) - k.own.later, k.own.splits)
+        length = range_length(k.kv_len - steps.hidden_keys(step, k) - k.own.later, k.own.splits)
         for item in range(step * k.heads, (step + 1) * k.heads):
-            at = item_at(item, k)
+            at = steps.item_at(item, k)
             for split in range(_num_ranges(at, length, k)):
                 al.begin_item(p, 2 * step)
                 _range_of_keys(p, split, length, at, k)
         for item in range(step * k.heads, (step + 1) * k.heads):
-            at = item_at(item, k)
+            at = steps.item_at(item, k)
             ranges = _num_ranges(at, length, k)
             if ranges > 1:
                 al.begin_item(p, 2 * step + 1)
                 _merge(p, ranges, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _num_ranges(at, length, k):
     """Ranges of a head, each of `length` keys but for the last one."""
     return -(-(at.seen - k.own.later) // length)
 
 
-@jit_inner
+@al.jit_inner
 def _range_of_keys(p, split, length, at, k):
     """Attention to one range of keys; its result is the output, if there is no other one."""
     start, ranges = split * length, _num_ranges(at, length, k)
-    rows = Range(at.kv_row + start, length if split + 1 < ranges else at.seen - start)
+    rows = steps.Range(at.kv_row + start, length if split + 1 < ranges else at.seen - start)
     x = al.tile(k.x, 0, k.group, rows.size)
-    load_queries(p, at, k)
-    score(p, x, rows, at, k)
+    steps.load_queries(p, at, k)
+    steps.score(p, x, rows, at, k)
     if k.own.later:
         mask_keys(p, x, start, _Queries(0, k.group, k.span, at.seen), k)
-    total = exponentials(p, x, k)
-    add_values(p, as_operand(p, x, k), rows, False, k)
+    total = steps.exponentials(p, x, k)
+    steps.add_values(p, steps.as_operand(p, x, k), rows, False, k)
     if ranges == 1:
-        store_output(p, total, at, k)
+        steps.store_output(p, total, at, k)
     else:
         _store_partial(p, split, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _partial_row(split, at, k):
     """First row of the result of a split in HBM."""
     return (at.number * k.own.splits + split) * k.group
 
 
-@jit_inner
+@al.jit_inner
 def _result(turn, buffers, k):
     """The tiles of a result; buffers: the layout, or those of the merge."""
     output = al.tile(buffers.output, turn, k.group, k.value_dim)
@@ -167,7 +147,7 @@ def _result(turn, buffers, k):
     return _Result(output, largest, al.tile(buffers.total, turn, k.group, 1))
 
 
-@jit_inner
+@al.jit_inner
 def _store_partial(p, split, at, k):
     result, row, partials = _result(0, k, k), _partial_row(split, at, k), k.own.partials
     al.move(p, result.output, al.tile(k.output_acc, 0, k.group, k.value_dim))
@@ -176,7 +156,7 @@ def _store_partial(p, split, at, k):
     al.store(p, partials.total, row, 0, result.total)
 
 
-@jit_inner
+@al.jit_inner
 def _load_partial(p, result, split, at, k):
     row, partials = _partial_row(split, at, k), k.own.partials
     al.load(p, result.output, partials.output, row, 0)
@@ -184,7 +164,7 @@ def _load_partial(p, result, split, at, k):
     al.load(p, result.total, partials.total, row, 0)
 
 
-@jit_inner
+@al.jit_inner
 def _merge(p, ranges, at, k):
     """Merge the results of all ranges of one KV head into its output."""
     merged = _result(0, k, k)
@@ -193,10 +173,10 @@ def _merge(p, ranges, at, k):
         following = _result(split, k.own.following, k)
         _load_partial(p, following, split, at, k)
         _add_result(p, merged, following, k)
-    store_quotient(p, merged.output, merged.total, at, k)
+    steps.store_quotient(p, merged.output, merged.total, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _add_result(p, merged, following, k):
     """Bring two results to a common maximum and add the second one to the first."""
     new_largest = al.tile(k.own.new_largest, 0, k.group, 1)
@@ -208,7 +188,7 @@ def _add_result(p, merged, following, k):
     al.convert(p, merged.largest, new_largest)
 
 
-@jit_inner
+@al.jit_inner
 def _rescale(p, result, new_largest, k):
     """Refer a sum of weighted values and its total to a new maximum."""
     rescale = al.tile(k.own.rescale, 0, k.group, 1)
@@ -221,25 +201,18 @@ def _rescale(p, result, new_largest, k):
 class SplitKv(DecodeKernel):
     """Exact decode with keys split over work items."""
 
-    name: ClassVar[str] = "split_kv"
-    summary: ClassVar[str] = "exact decode, the keys of a step split over cores and merged"
-    query_rows: ClassVar[Literal["any", "equal", "one"]] = "equal"
-    parameters: ClassVar[type[Spec]] = SplitKvParameters
+    name = "split_kv"
+    summary = "exact decode, the keys of a step split over cores and merged"
+    query_rows = "equal"
+    parameters = SplitKvParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: SplitKvParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+    def recorded(cls, task: Task[SplitKvParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        tiles = split_tiles(problem, machine, parameters)
-        later = later_keys(problem)
+        problem, tiles, later = task.problem, split_tiles(task), later_keys(task.problem)
         length = range_length(problem.most_keys - later, tiles.splits) + later
-        generation = _generation(problem, machine, parameters)
-        frame = generation.with_tiles(tiles, length, tensors)
+        generation = Generation(task, _declare)
+        frame = generation.with_tiles(tiles, length)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
         own = frame.layout.own._replace(later=later, splits=tiles.splits, partials=partials)
         items = _num_items(problem, tiles.splits)
@@ -248,61 +221,53 @@ class SplitKv(DecodeKernel):
 
     @classmethod
     def estimated_cycles(
-        cls, problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: SplitKvParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
-        return split_tiles(problem, machine, parameters).cycles
+        return split_tiles(Task(cls.name, problem, machine, parameters, None)).cycles
 
 
-def split_tiles(
-    problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
-) -> DecodeTiles:
+def split_tiles(task: Task[SplitKvParameters]) -> DecodeTiles:
     """Return the tiles, and the splits of the longest sequence.
 
     Ranges are as long as the estimate finds for sequences of the mean length. Raises
     DoesNotFitError if none of what was asked for fits.
     """
-    generation = _generation(problem, machine, parameters)
-    if parameters.splits:
-        return generation.fastest_tiles(problem.most_keys, (parameters.splits,))
+    generation, problem, asked = Generation(task, _declare), task.problem, task.parameters.splits
+    if asked:
+        return generation.fastest_tiles(problem.most_keys, (asked,))
     (sequences,) = stand_ins(problem)
-    splits = _splits(sequences, machine)
+    splits = _splits(sequences, task.machine)
     tiles = generation.fastest_tiles(sequences.kv_len, splits)
     if problem.sequences is None:
         return tiles
     later = later_keys(problem)
     length = range_length(sequences.kv_len - later, tiles.splits)
-    return tiles._replace(splits=ceil_div(problem.most_keys - later, length))
+    return tiles._replace(splits=al.ceil_div(problem.most_keys - later, length))
 
 
-def _generation(
-    problem: AttentionProblem, machine: MachineSpec, parameters: SplitKvParameters
-) -> Generation:
-    return Generation(SplitKv.name, problem, machine, parameters, _declare)
-
-
-def _splits(problem: AttentionProblem, machine: MachineSpec) -> tuple[int, ...]:
+def _splits(problem: al.AttentionProblem, machine: al.MachineSpec) -> tuple[int, ...]:
     """Return the splits to choose from: few ones, and those that fill all cores evenly."""
     heads = problem.batch * problem.kv_heads
     filling = {items // heads for items in range(machine.cores, 5 * machine.cores, machine.cores)}
-    filling |= {ceil_div(items, heads) for items in (machine.cores, 2 * machine.cores)}
-    longest = ceil_div(problem.kv_len, _SHORTEST_RANGE)
+    filling |= {al.ceil_div(items, heads) for items in (machine.cores, 2 * machine.cores)}
+    longest = al.ceil_div(problem.kv_len, _SHORTEST_RANGE)
     return tuple(sorted({min(max(1, n), longest) for n in filling | set(_FEW_SPLITS)}))
 
 
-def _num_items(problem: AttentionProblem, splits: int) -> int:
+def _num_items(problem: al.AttentionProblem, splits: int) -> int:
     """Return the work items of all steps: ranges, and a merge where there are several."""
     seen = seen_by_steps(problem) - later_keys(problem)
     ranges = -(-seen // range_length(seen.max(axis=1, keepdims=True), splits))
     return int((ranges + (ranges > 1)).sum())
 
 
-def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Result:
+def _declare_partials(frame: Frame, fmt: al.Format, splits: int) -> _Result:
     """Place the results of splits in HBM, in a format; there are none with one split."""
     builder, k = frame.builder, frame.layout
     rows = k.steps * k.heads * splits * k.group
 
-    def partial(name: str, cols: int) -> Tensor:
+    def partial(name: str, cols: int) -> al.Tensor:
         if splits == 1:
             return builder.no_tensor(fmt)
         return builder.tensor(name, "intermediate", rows, cols, fmt)
@@ -312,7 +277,7 @@ def _declare_partials(frame: Frame, fmt: Format, splits: int) -> _Result:
     )
 
 
-def _declare(chip: OnChip) -> _Own:
+def _declare(chip: OnChip, _task: Task[SplitKvParameters]) -> _Own:
     """Declare the tiles of the merge; splits and results in HBM are not known yet."""
     following = _Result(
         output=chip.rows("next_output", chip.widths.value, slots=2),

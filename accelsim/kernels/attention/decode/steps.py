@@ -6,10 +6,9 @@ of one tile. Rows of K and V follow each other and are loaded, or are listed and
 
 from typing import NamedTuple
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.operands import as_cube_operand
-from accelsim.program import language as al
-from accelsim.program.recording import Tile
-from accelsim.runtime.jit import chosen_by_type, jit_inner
+from accelsim.runtime.jit import chosen_by_type
 
 
 class Item(NamedTuple):
@@ -39,16 +38,16 @@ class Listed(NamedTuple):
 
     first: int
     size: int
-    indices: Tile
+    indices: al.Tile
 
 
-@jit_inner
+@al.jit_inner
 def hidden_keys(step, k):
     """Keys of later steps."""
     return k.steps - 1 - step
 
 
-@jit_inner
+@al.jit_inner
 def item_at(number, k):
     """Work item `number` of those of all steps, one after the other."""
     step, head = number // k.heads, number % k.heads
@@ -57,7 +56,7 @@ def item_at(number, k):
     return Item(number, step, head, seen, head * k.group, kv_row)
 
 
-@jit_inner
+@al.jit_inner
 def begin_step(p, number, k):
     """Begin a work item and load its queries."""
     at = item_at(number, k)
@@ -66,30 +65,30 @@ def begin_step(p, number, k):
     return at
 
 
-@jit_inner
+@al.jit_inner
 def load_queries(p, at, k):
     """Load the query rows of a KV head."""
     al.load(p, queries_of(at, k), k.hbm.q, at.q_row, at.step * k.dim)
 
 
-@jit_inner
+@al.jit_inner
 def queries_of(at, k):
     """The queries of a work item, which have been loaded."""
     return al.tile(k.queries, at.number, k.group, k.dim)
 
 
-@jit_inner
+@al.jit_inner
 def all_rows(at):
     """The rows of all keys that a step sees."""
     return Range(at.kv_row, at.seen)
 
 
-@jit_inner
+@al.jit_inner
 def _load_rows(rows, p, dst, tensor, start):
     al.load(p, dst, tensor, rows.first + start, 0)
 
 
-@jit_inner
+@al.jit_inner
 def _gather_rows(rows, p, dst, tensor, start):
     al.gather(p, dst, tensor, al.columns(rows.indices, start, dst.rows), rows.first, 0)
 
@@ -98,7 +97,7 @@ _fetch = chosen_by_type({Range: _load_rows, Listed: _gather_rows})
 """Bring as many of the rows as dst has from K or V to it, from number `start` on."""
 
 
-@jit_inner
+@al.jit_inner
 def score(p, x, rows, at, k):
     """x = Q K^T / sqrt(d), with a column for each of the rows of K."""
     for j in range(-(-rows.size // k.tile_k)):
@@ -111,7 +110,7 @@ def score(p, x, rows, at, k):
         take_scores(p, al.columns(x, start, count), j, acc, k)
 
 
-@jit_inner
+@al.jit_inner
 def take_scores(p, x, turn, acc, k):
     """x = products / sqrt(d)."""
     scores = al.tile(k.scores, turn, acc.rows, acc.cols)
@@ -119,7 +118,7 @@ def take_scores(p, x, turn, acc, k):
     al.scale(p, x, scores, k.factor)
 
 
-@jit_inner
+@al.jit_inner
 def exponentials(p, x, k):
     """x = exp(x - row maximum) in place; returns its row sums, the tile of `total`."""
     largest, total = al.tile(k.largest, 0, k.group, 1), al.tile(k.total, 0, k.group, 1)
@@ -130,7 +129,7 @@ def exponentials(p, x, k):
     return total
 
 
-@jit_inner
+@al.jit_inner
 def as_operand(p, x, k):
     """Return the weights x in the format in which the cube takes them."""
     if k.weights.fmt == k.x.fmt:
@@ -140,7 +139,7 @@ def as_operand(p, x, k):
     return weights
 
 
-@jit_inner
+@al.jit_inner
 def add_values(p, weights, rows, accumulate, k):
     """Sum of the rows of V, each weighted with its column; added to before if `accumulate`."""
     acc = al.tile(k.output_acc, 0, k.group, k.value_dim)
@@ -153,7 +152,7 @@ def add_values(p, weights, rows, accumulate, k):
         al.matmul(p, acc, al.columns(weights, start, count), values, accumulate or j > 0)
 
 
-@jit_inner
+@al.jit_inner
 def store_output(p, divisor, at, k):
     """Divide the sum of weighted values by `divisor` and store the rows of a KV head."""
     output = al.tile(k.output, 0, k.group, k.value_dim)
@@ -161,7 +160,7 @@ def store_output(p, divisor, at, k):
     store_quotient(p, output, divisor, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def store_quotient(p, output, divisor, at, k):
     """Divide the rows of `output` by `divisor`, which nobody reads after, and store them."""
     stored = al.tile(k.stored, 0, k.group, k.value_dim)
@@ -173,14 +172,14 @@ def store_quotient(p, output, divisor, at, k):
     al.store(p, k.hbm.o, at.q_row, at.step * k.value_dim, stored)
 
 
-@jit_inner
+@al.jit_inner
 def attend(p, x, rows, divisor, at, k):
     """Finish a step from its exponentials x, one for each of the rows of V."""
     add_values(p, as_operand(p, x, k), rows, False, k)
     store_output(p, divisor, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def attend_to_both(p, first, second, at, k):
     """Softmax attention over rows of K and V in two parts, the first of which may be empty."""
     x = al.tile(k.x, 0, k.group, first.size + second.size)
@@ -194,7 +193,7 @@ def attend_to_both(p, first, second, at, k):
     store_output(p, total, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def exact_step(p, at, k):
     """Softmax attention over all keys that a step sees."""
     rows, x = all_rows(at), al.tile(k.x, 0, k.group, at.seen)

@@ -10,47 +10,24 @@ HBM reads of a KV head in a step that sees n keys: group d b + n d b + U d b, wh
 and group k, is the size of the union; writes: group d b. Exact steps read 2 n d b for K and V.
 """
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from accelsim.config.spec import Size, Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.decode.frame import Generation, OnChip
-from accelsim.kernels.attention.decode.kept import note_columns, note_range, record_selection
-from accelsim.kernels.attention.decode.selecting import (
-    Picked,
-    SelectingKernel,
-    SelectingParameters,
-    allocate_picked,
-    attend_to_kept,
-    count_of,
-    kept_tile,
-    pick,
-)
-from accelsim.kernels.attention.decode.steps import (
-    all_rows,
-    begin_step,
-    exact_step,
-    exponentials,
-    score,
-)
-from accelsim.kernels.base import Array
-from accelsim.program import language as al
-from accelsim.program.language import Ranking
-from accelsim.program.program import Program
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode import selecting, steps
+from accelsim.kernels.attention.decode.frame import OnChip
+from accelsim.kernels.attention.decode.kept import note_columns, note_range
+from accelsim.kernels.attention.kernel import Task
 
 
-class TopKParameters(SelectingParameters):
+class TopKParameters(selecting.SelectingParameters):
     """Choices of the top-k kernel."""
 
     kept: float = Field(default=0.25, gt=0, le=1)
     """Share of the keys that each head keeps, rounded up to whole keys."""
-    k: Size | None = None
+    k: al.Size | None = None
     """Keys that each head keeps; absent: the share `kept`."""
     ranking: Literal["radix", "bitonic", "merge"] = "radix"
     """How the k-th largest score is found: radix select, sorting network, or merge sort."""
@@ -63,56 +40,45 @@ class _Own(NamedTuple):
     wanted: int
     """Keys that each head keeps; 0: `share` of them."""
     assumed_union: float
-    picked: Picked
+    picked: selecting.Picked
 
 
-@jit
+@al.jit
 def top_k(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
-        at = begin_step(p, item, k)
-        wanted = k.own.wanted if k.own.wanted else count_of(k.own.share, at.seen)
+        at = steps.begin_step(p, item, k)
+        wanted = k.own.wanted if k.own.wanted else selecting.count_of(k.own.share, at.seen)
         if at.step < k.exact_steps or wanted >= at.seen:
             note_range(k.mask, 0, at.seen, at, k)
-            exact_step(p, at, k)
+            steps.exact_step(p, at, k)
         else:
             _selecting_step(p, wanted, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _selecting_step(p, wanted, at, k):
     """Attention of each head to its largest scores; V rows are those that any head keeps."""
     x = al.tile(k.x, 0, k.group, at.seen)
-    score(p, x, all_rows(at), at, k)
-    indices = pick(p, x, wanted, k)
-    weights = kept_tile(indices.cols, k)
+    steps.score(p, x, steps.all_rows(at), at, k)
+    indices = selecting.pick(p, x, wanted, k)
+    weights = selecting.kept_tile(indices.cols, k)
     note_columns(k.mask, weights, indices, -np.inf, at)
-    attend_to_kept(p, indices, exponentials(p, weights, k), at, k)
+    selecting.attend_to_kept(p, indices, steps.exponentials(p, weights, k), at, k)
 
 
-class TopK(SelectingKernel):
+class TopK(selecting.SelectingKernel):
     """Decode over the k largest scores of every head."""
 
-    name: ClassVar[str] = "topk"
-    summary: ClassVar[str] = "decode over the k largest scores of each head, found exactly"
-    parameters: ClassVar[type[Spec]] = TopKParameters
+    name = "topk"
+    summary = "decode over the k largest scores of each head, found exactly"
+    parameters = TopKParameters
+    loop = staticmethod(top_k)
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: TopKParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        ranking = Ranking[parameters.ranking.upper()]
-
-        def declare(chip: OnChip) -> _Own:
-            picked = allocate_picked(chip, problem.most_keys, ranking)
-            wanted, union = parameters.k or 0, parameters.assumed_union or 0.0
-            return _Own(parameters.kept, wanted, union, picked)
-
-        frame = Generation(cls.name, problem, machine, parameters, declare).laid_out(tensors)
-        exact_steps = min(parameters.exact_steps, problem.steps)
-        return record_selection(frame, top_k, exact_steps), frame.output
+    def declare(cls, chip: OnChip, task: Task[TopKParameters]) -> _Own:
+        """Return what is kept, and declare the tiles beside those of the frame."""
+        parameters = task.parameters
+        ranking = al.Ranking[parameters.ranking.upper()]
+        picked = selecting.allocate_picked(chip, task.problem.most_keys, ranking)
+        return _Own(parameters.kept, parameters.k or 0, parameters.assumed_union or 0.0, picked)

@@ -8,33 +8,23 @@ HBM reads of a KV head in a step that sees n keys: group d b + 2 min(n, sinks + 
 writes: group d b.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-from accelsim.config.spec import Size, SizeOrZero, Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.decode.frame import (
-    DecodeKernel,
-    DecodeParameters,
-    Generation,
-    seen_by_steps,
-)
-from accelsim.kernels.attention.decode.kept import note_range, record_selection
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode.frame import DecodeParameters, OnChip, seen_by_steps
+from accelsim.kernels.attention.decode.kept import KeepingKernel, note_range
 from accelsim.kernels.attention.decode.steps import Range, attend_to_both, begin_step
-from accelsim.kernels.base import Array
-from accelsim.program.program import Program
-from accelsim.runtime.jit import jit
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
+from accelsim.kernels.attention.kernel import Task
 
 
 class WindowParameters(DecodeParameters):
     """Choices of the window kernel."""
 
-    window: Size = 256
+    window: al.Size = 256
     """Latest keys that a step attends to, its own among them."""
-    sinks: SizeOrZero = 4
+    sinks: al.SizeOrZero = 4
     """First keys that every step attends to."""
-    exact_steps: SizeOrZero = 0
+    exact_steps: al.SizeOrZero = 0
     """First steps with attention over all keys, as a method that warms up has them."""
 
 
@@ -45,7 +35,7 @@ class _Own(NamedTuple):
     sinks: int
 
 
-@jit
+@al.jit
 def window(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
@@ -58,28 +48,23 @@ def window(p, k):
         attend_to_both(p, Range(at.kv_row, sinks), latest, at, k)
 
 
-class Window(DecodeKernel):
+class Window(KeepingKernel):
     """Decode over a sliding window with sinks."""
 
-    name: ClassVar[str] = "window"
-    summary: ClassVar[str] = "decode over the latest tokens and the first ones"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[Spec]] = WindowParameters
+    name = "window"
+    summary = "decode over the latest tokens and the first ones"
+    parameters = WindowParameters
+    loop = staticmethod(window)
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: WindowParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        exact_steps = min(parameters.exact_steps, problem.steps)
-        own = _Own(parameters.window, parameters.sinks)
-        most_keys = min(problem.most_keys, parameters.sinks + parameters.window)
-        if exact_steps:
-            most_keys = max(most_keys, int(seen_by_steps(problem)[exact_steps - 1].max()))
-        generation = Generation(cls.name, problem, machine, parameters, lambda _: own)
-        frame = generation.laid_out(tensors, most_keys)
-        return record_selection(frame, window, exact_steps), frame.output
+    def most_keys(cls, task: Task[WindowParameters]) -> int:
+        """Return the most keys whose scores a work item holds."""
+        most_keys = min(task.problem.most_keys, task.parameters.sinks + task.parameters.window)
+        if exact_steps := cls.exact_steps(task):
+            most_keys = max(most_keys, int(seen_by_steps(task.problem)[exact_steps - 1].max()))
+        return most_keys
+
+    @classmethod
+    def declare(cls, _chip: OnChip, task: Task[WindowParameters]) -> _Own:
+        """Return the keys that a step attends to."""
+        return _Own(task.parameters.window, task.parameters.sinks)

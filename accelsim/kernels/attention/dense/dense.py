@@ -9,30 +9,15 @@ once; writes: S and P once, and S_q d b. With K and V of c bytes an element and 
 elements, S_k (d + d_v) c stands for 2 S_k d b, and S_q d_v b is written.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
 from accelsim.kernels.attention.flash.online_softmax import Rows, keys_of
-from accelsim.kernels.attention.folding import mask_keys, query_heads
-from accelsim.kernels.attention.operands import (
-    Operands,
-    as_cube_operand,
-    declare_operands,
-    scales_of,
-)
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.folding import mask_keys, query_heads, shared_fields
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
+from accelsim.kernels.attention.operands import Operands, as_cube_operand, declare_operands
 from accelsim.kernels.attention.precision import formats_of, score_factor
-from accelsim.kernels.base import Array, Kernel
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
 class Layout(NamedTuple):
@@ -59,27 +44,27 @@ class Layout(NamedTuple):
     sum_factor: float
     """1 / that scale, which row sums are multiplied by."""
     hbm: Operands
-    all_scores: Tensor
-    all_weights: Tensor
-    queries: Buffer
-    keys: Buffer
+    all_scores: al.Tensor
+    all_weights: al.Tensor
+    queries: al.Buffer
+    keys: al.Buffer
     """Keys, and in the last phase values."""
-    key_operands: Buffer
+    key_operands: al.Buffer
     """The same as the cube takes them: what is loaded, unless it is converted first."""
-    value_operands: Buffer
-    acc: Buffer
-    scores: Buffer
-    weights: Buffer
-    output: Buffer
-    score_rows: Buffer
-    x: Buffer
+    value_operands: al.Buffer
+    acc: al.Buffer
+    scores: al.Buffer
+    weights: al.Buffer
+    output: al.Buffer
+    score_rows: al.Buffer
+    x: al.Buffer
     """Whole rows of scores on their way to weights; buffers of one format are shared."""
-    weight_rows: Buffer
-    row_max: Buffer
-    row_sum: Buffer
+    weight_rows: al.Buffer
+    row_max: al.Buffer
+    row_sum: al.Buffer
 
 
-@jit
+@al.jit
 def dense(p, k):
     """Three phases; each needs all of the one before."""
     for item in range(k.heads * -(-k.q_len // k.tile_q)):
@@ -93,7 +78,7 @@ def dense(p, k):
         _output_rows(p, _query_rows(item, k.tile_q, k), k)
 
 
-@jit_inner
+@al.jit_inner
 def _query_rows(item, most, k):
     """The tile of at most `most` query rows that is a work item; heads follow each other."""
     tiles = -(-k.q_len // most)
@@ -103,7 +88,7 @@ def _query_rows(item, most, k):
     return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len)
 
 
-@jit_inner
+@al.jit_inner
 def _score_rows(p, at, k):
     """S = Q K^T: scores of one tile of query rows against all keys."""
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
@@ -119,7 +104,7 @@ def _score_rows(p, at, k):
         al.store(p, k.all_scores, at.q_row, start, scores)
 
 
-@jit_inner
+@al.jit_inner
 def _softmax_rows(p, at, k):
     """P = softmax(S / sqrt(d)) of whole rows."""
     scores = al.tile(k.score_rows, at.item, at.rows, k.kv_len)
@@ -142,7 +127,7 @@ def _softmax_rows(p, at, k):
     al.store(p, k.all_weights, at.q_row, 0, weights)
 
 
-@jit_inner
+@al.jit_inner
 def _output_rows(p, at, k):
     """O = P V: output of one tile of query rows."""
     acc = al.tile(k.acc, at.item, at.rows, k.value_dim)
@@ -159,62 +144,40 @@ def _output_rows(p, at, k):
     al.store(p, k.hbm.o, at.q_row, 0, output)
 
 
-class Dense(Kernel):
+class Dense(AttentionKernel):
     """Attention with scores and probabilities in HBM."""
 
-    name: ClassVar[str] = "dense"
-    summary: ClassVar[str] = "textbook attention; scores and probabilities go through HBM"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[Spec]] = DenseParameters
-    takes_any_kv: ClassVar[bool] = True
+    name = "dense"
+    summary = "textbook attention; scores and probabilities go through HBM"
+    parameters = DenseParameters
+    takes_any_kv = True
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: DenseParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+    def recorded(cls, task: Task[DenseParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, value_dim]."""
-        formats = formats_of(problem, machine, parameters.precision)
-        k_scale, v_scale = scales_of(tensors)
-        tiles = dense_tiles(problem, machine, parameters)
-        builder = ProgramBuilder(f"dense on {problem.name}", with_numbers=tensors is not None)
+        problem, builder, (k_scale, v_scale) = task.problem, task.builder(), task.scales
+        formats = formats_of(problem, task.machine, task.parameters.precision)
+        tiles = dense_tiles(problem, task.machine, task.parameters)
         own = query_heads(problem, fold=tiles.fold)
         rows, cols = own.heads * own.rows, problem.kv_len
         layout = Layout(
-            heads=own.heads,
-            group=own.group,
-            q_len=own.rows,
-            span=problem.q_len,
-            kv_len=problem.kv_len,
-            dim=problem.head_dim,
-            value_dim=problem.widths.value,
             tile_q=tiles.tile_q,
             tile_k=tiles.tile_k,
             softmax_rows=tiles.softmax_rows,
-            causal=problem.causal,
             factor=score_factor(problem, formats.vector, k_scale),
-            divides_by_scale=problem.kv_scales != "one",
-            sum_factor=1 / v_scale,
-            hbm=declare_operands(builder, problem, tensors),
+            hbm=declare_operands(builder, problem, task.tensors),
             all_scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),
             all_weights=builder.tensor("p", "intermediate", rows, cols, formats.weights),
-            **allocate(builder, problem, formats, *tiles.sizes),
+            **shared_fields(problem, fold=tiles.fold, v_scale=v_scale)
+            | allocate(builder, problem, formats, *tiles.sizes),
         )
-        items = 2 * ceil_div(own.rows, tiles.tile_q) + ceil_div(own.rows, tiles.softmax_rows)
+        items = 2 * al.ceil_div(own.rows, tiles.tile_q) + al.ceil_div(own.rows, tiles.softmax_rows)
         program = builder.record(dense, own.heads * items, layout)
         return program.with_parameters(**tiles.parameters), layout.hbm.o.data
 
     @classmethod
     def estimated_cycles(
-        cls, problem: AttentionProblem, machine: MachineSpec, parameters: DenseParameters
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: DenseParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
         return dense_tiles(problem, machine, parameters).cycles
-
-    @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)

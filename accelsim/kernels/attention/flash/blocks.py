@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.folding import (
     QueryHeads,
     check_length,
@@ -13,8 +14,6 @@ from accelsim.kernels.attention.folding import (
     ways_through,
 )
 from accelsim.kernels.estimate.choice import Array, grid, sizes
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
 
 
 class Tiling(NamedTuple):
@@ -35,7 +34,7 @@ class Tiling(NamedTuple):
         way = 2 * self.fold + self.query_tiles
         return [np.flatnonzero(way == own) for own in dict.fromkeys(way.tolist())]
 
-    def check_length(self, name: str, problem: AttentionProblem) -> None:
+    def check_length(self, name: str, problem: al.AttentionProblem) -> None:
         """Refuse a problem of too many tiles one way or the other; raises DoesNotFitError."""
         if is_short(problem, int((self.tile_q * self.query_tiles).min()), int(self.tile_k.min())):
             return
@@ -45,7 +44,7 @@ class Tiling(NamedTuple):
 
 
 def tilings_of(
-    problem: AttentionProblem,
+    problem: al.AttentionProblem,
     asked_q: int | None,
     asked_k: int | None,
     fold: bool | None,
@@ -76,11 +75,11 @@ class Cut(NamedTuple):
     """Keys that a block sees in the mean."""
 
     @classmethod
-    def of(cls, problem: AttentionProblem, tiling: Tiling) -> "Cut":
+    def of(cls, problem: al.AttentionProblem, tiling: Tiling) -> "Cut":
         """Return how the candidates cut a problem."""
         heads = ways_through(problem, tiling.fold)
         block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
-        counts: Array = ceil_div(heads.rows, block_rows)
+        counts: Array = al.ceil_div(heads.rows, block_rows)
         return cls(tiling, heads, block_rows, counts, _mean_keys(problem, block_rows))
 
     @property
@@ -95,7 +94,7 @@ class Cut(NamedTuple):
         return self.heads.heads * self.counts
 
 
-def _mean_keys(problem: AttentionProblem, block_rows: Array) -> Array:
+def _mean_keys(problem: al.AttentionProblem, block_rows: Array) -> Array:
     """Return the keys that a block sees in the mean."""
     if not problem.causal:
         return np.full(len(block_rows), float(problem.kv_len))

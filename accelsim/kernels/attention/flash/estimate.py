@@ -78,6 +78,10 @@ def online_work(formats: StepFormats, rows: int, keys: int, *, scale_query: bool
     finish = on("divide", VALUE_DIM, 2 * width)
     if formats.output != vector:
         finish += on("convert", VALUE_DIM, width + formats.output.bits)
+    output_bytes = moved_bytes(rows, VALUE_DIM, formats.output.bits)
+    if formats.coded is not None:
+        finish += formats.coded.cost(rows, VALUE_DIM)
+        output_bytes += formats.coded.scale_bytes(rows)
     operand, bits = formats.output_operand, (formats.weights.bits, formats.values.bits)
     return Work(
         query_bytes=moved_bytes(rows, DIM, stored.bits),
@@ -95,7 +99,7 @@ def online_work(formats: StepFormats, rows: int, keys: int, *, scale_query: bool
         rescale=on("multiply", VALUE_DIM, 2 * width),
         merge=on("add", VALUE_DIM, 3 * width),
         finish=finish,
-        output_bytes=moved_bytes(rows, VALUE_DIM, formats.output.bits),
+        output_bytes=output_bytes,
     )
 
 

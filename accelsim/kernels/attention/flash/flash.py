@@ -11,36 +11,21 @@ d b for all of them. With K and V of c bytes an element and values of d_v elemen
 stands for 2 S_k d b, and S_q d_v b is written.
 """
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.coded import CodedHeads
+from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
-from accelsim.kernels.attention.flash.online_softmax import (
-    add_values,
-    allocate,
-    begin_rows,
-    finish_rows,
-    layout_of,
-    multiply_keys,
-    seen_tiles,
-    update_weights,
-)
 from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
-from accelsim.kernels.attention.operands import declare_operands, scales_of
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
+from accelsim.kernels.attention.operands import declare_operands
 from accelsim.kernels.attention.precision import formats_of
-from accelsim.kernels.base import Array, Kernel
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 
-@jit
+@al.jit
 def flash(p, blocks, k):
     """All query tiles of all heads, one a work item."""
     for item in range(len(blocks)):
@@ -48,21 +33,21 @@ def flash(p, blocks, k):
         _query_tile(p, block_of(item, blocks), k)
 
 
-@jit_inner
+@al.jit_inner
 def _query_tile(p, at, k):
     """One tile of query rows against all the keys it sees."""
-    tiles_k = seen_tiles(at, k)
-    begin_rows(p, at, k)
-    multiply_keys(p, 0, 0, at, k)
+    tiles_k = online.seen_tiles(at, k)
+    online.begin_rows(p, at, k)
+    online.multiply_keys(p, 0, 0, at, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:
-            multiply_keys(p, j + 1, j + 1, at, k)
-        update_weights(p, j, j, at, k)
-        add_values(p, j, j, at, k)
-    finish_rows(p, at, k)
+            online.multiply_keys(p, j + 1, j + 1, at, k)
+        online.update_weights(p, j, j, at, k)
+        online.add_values(p, j, j, at, k)
+    online.finish_rows(p, at, k)
 
 
-@jit
+@al.jit
 def flash_turns(p, blocks, first, second):
     """All pairs of query tiles of all heads, one pair a work item."""
     for item in range(len(blocks)):
@@ -70,50 +55,43 @@ def flash_turns(p, blocks, first, second):
         query_tiles_in_turn(p, block_of(item, blocks), first, second)
 
 
-class Flash(Kernel):
+class Flash(AttentionKernel):
     """Attention with online softmax."""
 
-    name: ClassVar[str] = "flash"
-    summary: ClassVar[str] = "attention with online softmax; scores never leave the chip"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[Spec]] = FlashParameters
-    takes_sequences: ClassVar[bool] = True
-    takes_any_kv: ClassVar[bool] = True
+    name = "flash"
+    summary = "attention with online softmax; scores never leave the chip"
+    parameters = FlashParameters
+    takes_sequences = True
+    takes_any_kv = True
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: FlashParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+    def recorded(cls, task: Task[FlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
-        formats = formats_of(problem, machine, parameters.precision)
+        problem, machine, parameters = task.problem, task.machine, task.parameters
+        form = parameters.form
+        formats = formats_of(problem, machine, parameters.precision, form)
         tiles = flash_tiles(problem, machine, parameters)
         tile_q, tile_k, query_tiles, fold, _ = tiles
-        declare: Any = allocate_turns if query_tiles == 2 else allocate
-        builder = ProgramBuilder(f"flash on {problem.name}", with_numbers=tensors is not None)
-        hbm = declare_operands(builder, problem, tensors)
+        declare: Any = allocate_turns if query_tiles == 2 else online.allocate
+        builder = task.builder()
+        hbm = declare_operands(builder, problem, task.tensors, is_coded=form is not None)
+        coded = form and CodedHeads.placed(builder, problem, form, task.tensors)
         buffers = declare(builder, problem.widths, formats, tile_q, tile_k)
         own = buffers if query_tiles == 2 else (buffers,)
-        asked = {"fold": fold, "scale_query": parameters.scale_at == "query"}
-        scales = scales_of(tensors)
-        layouts = [layout_of(problem, formats, hbm, each, **asked, scales=scales) for each in own]
+        own = [coded.with_coder(builder, each) for each in own] if coded else own
+        layout = partial(online.layout_of, problem, formats, hbm, fold=fold, scales=task.scales)
+        scale_query = parameters.scale_at == "query"
+        layouts = [layout(each, scale_query=scale_query) for each in own]
         by_head = parameters.order == "by_head"
         blocks = blocks_in_order(problem, query_tiles * tile_q, fold=fold, by_head=by_head)
         kernel = flash_turns if query_tiles == 2 else flash
         program = builder.record(kernel, len(blocks), blocks, *layouts)
-        return program.with_parameters(**tiles.parameters), hbm.o.data
+        output = coded.values(builder.data) if coded and task.tensors else hbm.o.data
+        return program.with_parameters(**tiles.parameters), output
 
     @classmethod
     def estimated_cycles(
-        cls, problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: FlashParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
         return flash_tiles(problem, machine, parameters).cycles
-
-    @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)

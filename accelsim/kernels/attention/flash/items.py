@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash.online_softmax import Rows
 from accelsim.kernels.attention.folding import query_heads
-from accelsim.runtime.jit import jit_inner
-from accelsim.workload.problem import AttentionProblem
 
 Places = npt.NDArray[np.int64]
 
@@ -34,7 +33,7 @@ class Blocks(NamedTuple):
 
 
 def blocks_in_order(
-    problem: AttentionProblem, block_rows: int, *, fold: bool, by_head: bool
+    problem: al.AttentionProblem, block_rows: int, *, fold: bool, by_head: bool
 ) -> Places:
     """Return a row of `Blocks` for each work item, [items, 6].
 
@@ -57,7 +56,7 @@ def blocks_in_order(
 
 
 def _blocks_of_equal(
-    problem: AttentionProblem, block_rows: int, fold: bool, q_row: int, kv_row: int
+    problem: al.AttentionProblem, block_rows: int, fold: bool, q_row: int, kv_row: int
 ) -> Blocks:
     """Return the blocks of sequences of one length, which begin at these rows of Q and K."""
     own = query_heads(problem, fold=fold)
@@ -77,14 +76,14 @@ def _blocks_of_equal(
     )
 
 
-@jit_inner
+@al.jit_inner
 def block_of(item, blocks):
     """The query rows of a work item."""
     own = blocks[item]
     return Rows(item, own[0], own[1], own[2], own[3], own[4], own[5])
 
 
-@jit_inner
+@al.jit_inner
 def rows_of_block(at, start, most):
     """At most `most` rows of a block, from number `start` on; none where there are none."""
     rows = max(0, min(most, at.rows - start))

@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.kernels import language as al
 from accelsim.kernels.estimate.memory import contended
-from accelsim.runtime.jit import jit, jit_inner
 
 FOLLOWED = 5
 """Key tiles that are followed op by op; after them each one takes as long as the one before."""
 
 Cycles = npt.NDArray[np.float64]
 
-_contended = jit_inner(contended)
+_contended = al.jit_inner(contended)
 ALONE, STEPS, LAST_STEPS, CLAIMS, OPENS, WAITS = range(6)
 _WAITS, _FIXED, MASK = range(3)
 _CLAIMS = MASK + 1
@@ -54,7 +54,7 @@ def loop_of(followed: Followed, waits: Any, fixed: Any = 0.0, mask: Any = 0.0) -
     return loop
 
 
-@jit_inner
+@al.jit_inner
 def _continued(loop, known, length, column, tiles):
     """What is known of some key tiles, in between along a line, and beyond with the last slope."""
     low = min(max(int(tiles), 1), length - 1)
@@ -62,7 +62,7 @@ def _continued(loop, known, length, column, tiles):
     return before + (tiles - low) * (after - before)
 
 
-@jit_inner
+@al.jit_inner
 def write_times(loop, column, tiles, masked, loads, own, items_in_flight, times, place):
     """Write the times of an item with so many key tiles, not always whole, some of them masked.
 
@@ -93,7 +93,7 @@ def write_times(loop, column, tiles, masked, loads, own, items_in_flight, times,
     times[CLAIMS, place] = times[OPENS, place] = claims * max(1.0, shared / period)
 
 
-@jit
+@al.jit
 def fill_times(loop, tiles, loads, items_in_flight, times):
     """Write the times of one item of each candidate, with so many key tiles."""
     for own in range(len(tiles)):

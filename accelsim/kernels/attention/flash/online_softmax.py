@@ -12,20 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.kernels.attention.folding import mask_keys, query_heads, seen_keys
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.coded import allocate_output
+from accelsim.kernels.attention.folding import mask_keys, seen_keys, shared_fields
 from accelsim.kernels.attention.operands import (
     Operands,
+    TilesOf,
     allocate_keys_and_values,
     as_cube_operand,
 )
 from accelsim.kernels.attention.precision import StepFormats, score_factor
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit_inner
+from accelsim.kernels.integer.coder import Coder, Piece, store_rows
 from accelsim.workload.attention import RowWidths
-from accelsim.workload.problem import AttentionProblem
 
 
 class Layout(NamedTuple):
@@ -54,25 +52,26 @@ class Layout(NamedTuple):
     sum_factor: float
     """1 / that scale, which row sums are multiplied by before the output is divided by them."""
     hbm: Operands
-    queries: Buffer
-    keys: Buffer
-    values: Buffer
-    key_operands: Buffer
+    queries: al.Buffer
+    keys: al.Buffer
+    values: al.Buffer
+    key_operands: al.Buffer
     """Keys as the cube takes them: those that are loaded, unless they are converted first."""
-    value_operands: Buffer
-    scores_acc: Buffer
-    output_acc: Buffer
-    scores: Buffer
-    x: Buffer
+    value_operands: al.Buffer
+    scores_acc: al.Buffer
+    output_acc: al.Buffer
+    scores: al.Buffer
+    x: al.Buffer
     """Scores on their way to weights; buffers of one format are shared."""
-    weights: Buffer
-    product: Buffer
-    output: Buffer
-    stored: Buffer
-    row_max: Buffer
-    row_sum: Buffer
-    tile_sum: Buffer
-    rescale: Buffer
+    weights: al.Buffer
+    product: al.Buffer
+    output: al.Buffer
+    stored: al.Buffer | Coder
+    """The output as it is stored; or what codes it, which has matrices of its own."""
+    row_max: al.Buffer
+    row_sum: al.Buffer
+    tile_sum: al.Buffer
+    rescale: al.Buffer
 
 
 class Rows(NamedTuple):
@@ -94,47 +93,35 @@ class Rows(NamedTuple):
 
 
 def allocate(
-    builder: ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
-) -> dict[str, Buffer]:
+    builder: al.ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
+) -> dict[str, al.Buffer]:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
-    vector = formats.vector
-
-    def rows(name: str, cols: int, fmt: Format, slots: int = 1) -> Buffer:
-        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
-
-    def accumulator(name: str, cols: int) -> Buffer:
-        return builder.buffer(name, tile_q, cols, Format.FP32, memory="accumulator")
-
+    rows = TilesOf(builder, tile_q, formats.vector)
     scores = rows("scores", tile_k, formats.scores, slots=2)
-    x = scores if vector == formats.scores else rows("x", tile_k, vector)
-    output = rows("output", widths.value, vector)
+    x, output = rows.shared(scores, "x", tile_k, formats.vector), rows("output", widths.value)
     return {
         "queries": rows("q", widths.key, formats.stored, slots=2),
         **allocate_keys_and_values(builder, widths, formats, tile_k),
-        "scores_acc": accumulator("scores_acc", tile_k),
-        "output_acc": accumulator("output_acc", widths.value),
+        "scores_acc": rows.sums("scores_acc", tile_k),
+        "output_acc": rows.sums("output_acc", widths.value),
         "scores": scores,
         "x": x,
-        "weights": x
-        if formats.weights == vector
-        else rows("weights", tile_k, formats.weights, slots=2),
-        "product": rows("product", widths.value, vector),
+        "weights": rows.shared(x, "weights", tile_k, formats.weights, slots=2),
+        "product": rows("product", widths.value),
         "output": output,
-        "stored": output
-        if formats.output == vector
-        else rows("stored", widths.value, formats.output),
-        "row_max": rows("row_max", 1, vector, slots=2),
-        "row_sum": rows("row_sum", 1, vector),
-        "tile_sum": rows("tile_sum", 1, vector),
-        "rescale": rows("rescale", 1, vector),
+        **allocate_output(rows, formats, output, widths.value),
+        "row_max": rows("row_max", 1, slots=2),
+        "row_sum": rows("row_sum", 1),
+        "tile_sum": rows("tile_sum", 1),
+        "rescale": rows("rescale", 1),
     }
 
 
 def layout_of(
-    problem: AttentionProblem,
+    problem: al.AttentionProblem,
     formats: StepFormats,
     hbm: Operands,
-    buffers: dict[str, Buffer],
+    buffers: dict[str, al.Buffer],
     *,
     fold: bool = False,
     scale_query: bool = False,
@@ -145,30 +132,20 @@ def layout_of(
     fold: the query heads of a group as one. scale_query: the queries are scaled, not the scores.
     scales: what K and V were divided by.
     """
-    heads = query_heads(problem, fold=fold)
-    operands = {"key_operands": buffers["keys"], "value_operands": buffers["values"]}
+    fields = shared_fields(problem, fold=fold, v_scale=scales[1])
+    fields |= {"key_operands": buffers["keys"], "value_operands": buffers["values"], **buffers}
     scaled = formats.stored if scale_query else formats.vector
     return Layout(
-        heads=heads.heads,
-        group=heads.group,
-        q_len=heads.rows,
-        span=problem.q_len,
-        kv_len=problem.kv_len,
-        dim=problem.head_dim,
-        value_dim=problem.widths.value,
         tile_q=buffers["queries"].rows,
         tile_k=buffers["keys"].rows,
-        causal=problem.causal,
         scale_query=scale_query,
         factor=score_factor(problem, scaled, scales[0]),
-        divides_by_scale=problem.kv_scales != "one",
-        sum_factor=1 / scales[1],
         hbm=hbm,
-        **(operands | buffers),
+        **fields,
     )
 
 
-@jit_inner
+@al.jit_inner
 def query_rows(item, head, first, k):
     """The tile of the query rows of a head from `first` on."""
     rows = min(k.tile_q, k.q_len - first)
@@ -176,19 +153,19 @@ def query_rows(item, head, first, k):
     return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len)
 
 
-@jit_inner
+@al.jit_inner
 def seen_tiles(at, k):
     """Key tiles that a tile of query rows sees."""
     return -(-seen_keys(at, k) // k.tile_k)
 
 
-@jit_inner
+@al.jit_inner
 def keys_of(j, at, k):
     """Keys of key tile j of what `at` sees."""
     return min(k.tile_k, at.kv_len - j * k.tile_k)
 
 
-@jit_inner
+@al.jit_inner
 def begin_rows(p, at, k):
     """Load a tile of query rows and reset what runs along the keys."""
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
@@ -198,7 +175,7 @@ def begin_rows(p, at, k):
     reset_rows(p, at.rows, k)
 
 
-@jit_inner
+@al.jit_inner
 def reset_rows(p, rows, k):
     """Set maxima, sums and output to what they are before the first key."""
     al.fill(p, al.tile(k.row_max, 0, rows, 1), -np.inf)
@@ -206,14 +183,14 @@ def reset_rows(p, rows, k):
     al.fill(p, al.tile(k.output, 0, rows, k.value_dim), 0.0)
 
 
-@jit_inner
+@al.jit_inner
 def multiply_keys(p, turn, j, at, k):
     """Load key tile j and multiply the queries with it."""
     load_keys(p, turn, j, at, k)
     multiply_loaded_keys(p, turn, j, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def load_keys(p, turn, j, at, k):
     """Load key tile j."""
     keys = al.tile(k.keys, turn, keys_of(j, at, k), k.dim)
@@ -221,7 +198,7 @@ def load_keys(p, turn, j, at, k):
     as_cube_operand(p, keys, k.key_operands, turn)
 
 
-@jit_inner
+@al.jit_inner
 def multiply_loaded_keys(p, turn, j, at, k):
     """Multiply the queries with key tile j, which has been loaded."""
     cols = keys_of(j, at, k)
@@ -231,7 +208,7 @@ def multiply_loaded_keys(p, turn, j, at, k):
     al.move(p, al.tile(k.scores, turn, at.rows, cols), acc)
 
 
-@jit_inner
+@al.jit_inner
 def update_weights(p, turn, j, at, k):
     """Turn the scores of key tile j into weights and bring the row statistics up to date."""
     rows, cols = at.rows, keys_of(j, at, k)
@@ -245,7 +222,7 @@ def update_weights(p, turn, j, at, k):
         al.convert(p, al.tile(k.weights, turn, rows, cols), x)
 
 
-@jit_inner
+@al.jit_inner
 def exponentials(p, x, turn, j, at, k):
     """Turn the scaled scores x of key tile j into weights in place; update the statistics.
 
@@ -267,7 +244,7 @@ def exponentials(p, x, turn, j, at, k):
     al.add(p, total, total, tile_total)
 
 
-@jit_inner
+@al.jit_inner
 def add_values(p, turn, j, at, k):
     """Load value tile j, rescale the running output and add the weighted values."""
     load_values(p, turn, j, at, k)
@@ -275,7 +252,7 @@ def add_values(p, turn, j, at, k):
     add_to_output(p, turn, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def load_values(p, turn, j, at, k):
     """Load value tile j."""
     values = al.tile(k.values, turn, keys_of(j, at, k), k.value_dim)
@@ -283,7 +260,7 @@ def load_values(p, turn, j, at, k):
     as_cube_operand(p, values, k.value_operands, turn)
 
 
-@jit_inner
+@al.jit_inner
 def weigh_values(p, turn, j, at, k):
     """Multiply the weights of key tile j with its values, which have been loaded."""
     cols = keys_of(j, at, k)
@@ -296,7 +273,7 @@ def weigh_values(p, turn, j, at, k):
     al.move(p, al.tile(k.product, turn, at.rows, k.value_dim), acc)
 
 
-@jit_inner
+@al.jit_inner
 def add_to_output(p, turn, at, k):
     """Rescale the running output and add the weighted values of a key tile."""
     output = al.tile(k.output, 0, at.rows, k.value_dim)
@@ -304,14 +281,12 @@ def add_to_output(p, turn, at, k):
     al.add(p, output, output, al.tile(k.product, turn, at.rows, k.value_dim))
 
 
-@jit_inner
+@al.jit_inner
 def finish_rows(p, at, k):
     """Divide the output by the row sums and store it."""
-    output = al.tile(k.output, 0, at.rows, k.value_dim)
-    stored, total = al.tile(k.stored, 0, at.rows, k.value_dim), al.tile(k.row_sum, 0, at.rows, 1)
+    output, total = al.tile(k.output, 0, at.rows, k.value_dim), al.tile(k.row_sum, 0, at.rows, 1)
     if k.divides_by_scale:
         al.scale(p, total, total, k.sum_factor)
     al.divide_column(p, output, output, total)
-    if k.stored.fmt != k.output.fmt:
-        al.convert(p, stored, output)
-    al.store(p, k.hbm.o, at.q_row, 0, stored)
+    piece = Piece(at.item, at.q_row, at.rows, 0, k.value_dim)
+    store_rows(k.stored, p, k.hbm.o, piece, output)

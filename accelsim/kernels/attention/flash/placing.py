@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash.online_estimate import (
     BOTH,
     CLAIMS,
@@ -47,10 +48,9 @@ from accelsim.kernels.estimate.timeline import (
     follow_order,
 )
 from accelsim.program.ops import Unit
-from accelsim.runtime.jit import jit, jit_inner
 
-_contended = jit_inner(joined)
-_shared_cycles, _queued_cycles = jit_inner(shared_cycles), jit_inner(queued_cycles)
+_contended = al.jit_inner(joined)
+_shared_cycles, _queued_cycles = al.jit_inner(shared_cycles), al.jit_inner(queued_cycles)
 _LOAD, _STORE = Unit.LOAD.value, Unit.STORE.value
 TILE_Q, TILE_K, FOLD, QUERY_TILES = range(4)
 """Rows of candidates."""
@@ -127,7 +127,7 @@ class Cut(NamedTuple):
     kv_len: int
 
 
-@jit_inner
+@al.jit_inner
 def cut_of(run, part, candidates, i):
     """How candidate i cuts equal sequences."""
     heads, group, rows = run.q_heads * part[BATCH], run.group, part[Q_LEN]
@@ -152,7 +152,7 @@ def cut_of(run, part, candidates, i):
     )
 
 
-@jit
+@al.jit
 def write_extents(run, parts, candidates, extents):
     """Write the extents of costs from that of keys on, [extents, columns].
 
@@ -172,7 +172,7 @@ def write_extents(run, parts, candidates, extents):
                 extents[3, column] = cut.kv_len - (cut.tiles - 1) * cut.size
 
 
-@jit
+@al.jit
 def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
     """Find the time of all candidates, or a bound on it where that is not the lowest.
 
@@ -200,7 +200,7 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
         best = min(best, known[CYCLES, i])
 
 
-@jit_inner
+@al.jit_inner
 def _next(known, num):
     """The candidate with the lowest bound; -1: all are done."""
     found = -1
@@ -210,7 +210,7 @@ def _next(known, num):
     return found
 
 
-@jit_inner
+@al.jit_inner
 def _follow(run, cut, rows, begins, units, known, column, room, runs):
     """Follow the items of a column, first those whose keys come from the HBM.
 
@@ -235,7 +235,7 @@ def _follow(run, cut, rows, begins, units, known, column, room, runs):
             follow_order(rows, bounds, units, overlaps, known, column, notes, room[0], runs)
 
 
-@jit_inner
+@al.jit_inner
 def _write_bound(run, parts, candidates, known, i):
     """Find a bound on the time of a candidate, which loads so many bytes.
 
@@ -272,7 +272,7 @@ def _write_bound(run, parts, candidates, known, i):
     known[_LEAST, i] = known[CYCLES, i] = rates.launch_cycles + least
 
 
-@jit_inner
+@al.jit_inner
 def _ends(run, known, i):
     """The least time before the first softmax of a core and after its last op."""
     rates = run.rates
@@ -292,7 +292,7 @@ class Blocks(NamedTuple):
     """That they meet, in whole tiles."""
 
 
-@jit_inner
+@al.jit_inner
 def _work_of_blocks(run, cut, known, column, blocks):
     """What blocks from one to before another one take, which have the costs of a column."""
     step, saved = known[_STEP, column], known[_STEP, column] - known[_LAST_STEP, column]
@@ -314,7 +314,7 @@ def _work_of_blocks(run, cut, known, column, blocks):
     return Blocks(work, longest, keys)
 
 
-@jit_inner
+@al.jit_inner
 def _step(run, cut, known, column, last):
     """The least time of a key tile on vector and matrix unit: of a whole one, or of the last one."""
     softmax, weighted = known[_WORK.softmax + last, column], known[_WORK.weighted + last, column]
@@ -331,7 +331,7 @@ def _step(run, cut, known, column, last):
     return max(vector, matrix)
 
 
-@jit_inner
+@al.jit_inner
 def _mean_keys(run, cut):
     """Keys of the tiles that a block meets, in the mean."""
     seen = float(cut.kv_len)
@@ -340,26 +340,26 @@ def _mean_keys(run, cut):
     return min(float(cut.kv_len), seen + cut.size / 2)
 
 
-@jit_inner
+@al.jit_inner
 def _of_both(known, cost, column):
     """A cost of both query tiles."""
     return known[cost, column] + known[cost + _SECOND, column]
 
 
-@jit_inner
+@al.jit_inner
 def _vector_cycles(known, column):
     """Of the vector unit, with a tile of keys."""
     found = _of_both(known, _WORK.softmax, column) + _of_both(known, _WORK.rescale, column)
     return found + _of_both(known, _WORK.merge, column)
 
 
-@jit_inner
+@al.jit_inner
 def _matrix_cycles(known, column):
     """Of the matrix unit, with a tile of keys."""
     return _of_both(known, _WORK.scores, column) + _of_both(known, _WORK.weighted, column)
 
 
-@jit_inner
+@al.jit_inner
 def _write_shares(run, cut, known, column, items):
     """How cores share the memory at a block."""
     rates, active = run.rates, float(min(items, run.rates.cores))
@@ -405,7 +405,7 @@ def _write_shares(run, cut, known, column, items):
         known[_BY_OTHERS + at, column] = max(0.0, 1 - max(1 / active, rates.port / by_all))
 
 
-@jit_inner
+@al.jit_inner
 def _write_steps(run, cut, known, column):
     """The least times of steps."""
     loads = known[_WORK.key_bytes, column] + known[_WORK.value_bytes, column]
@@ -422,7 +422,7 @@ def _write_steps(run, cut, known, column):
         known[_LONE + tile, column] = max(vector, chain + run.step_latency_cycles)
 
 
-@jit_inner
+@al.jit_inner
 def _placed(run, parts, candidates, known, i, times):
     """When the last item of a candidate has ended."""
     num, kinds = candidates.shape[1], 0
@@ -468,7 +468,7 @@ class Seen(NamedTuple):
     """Whether it is the first one that sees more."""
 
 
-@jit_inner
+@al.jit_inner
 def _seen(run, cut, block):
     """What a block sees."""
     if not run.causal:
@@ -489,14 +489,14 @@ def _seen(run, cut, block):
     return Seen(keys, tiles, masked, abs(one - two), one > two)
 
 
-@jit_inner
+@al.jit_inner
 def _tiles_seen(cut, begin, rows):
     """Key tiles that some query rows see, as `online_softmax` counts them."""
     last = min(begin % cut.q_len + rows, cut.q_len)
     return -(-(last + cut.kv_len - cut.q_len) // cut.size)
 
 
-@jit_inner
+@al.jit_inner
 def _write_times(run, cut, seen, known, column, warm, times, kind):
     """Write the times of an item that sees so much."""
     noted = _NOTED + (NUM_NOTES if warm and run.stays else 0)
@@ -534,7 +534,7 @@ def _write_times(run, cut, seen, known, column, warm, times, kind):
     times[first + _WAITS, kind] = waits
 
 
-@jit_inner
+@al.jit_inner
 def _sort(times, kinds):
     """Put kinds that see more keys first (Shell, 1959)."""
     gap = kinds // 2
@@ -548,7 +548,7 @@ def _sort(times, kinds):
         gap //= 2
 
 
-@jit_inner
+@al.jit_inner
 def _sees_more(times, kind, other):
     """Whether a kind comes before another one: items that see more take longer."""
     return times[WARM + _ALONE, int(kind)] > times[WARM + _ALONE, int(other)]

@@ -6,6 +6,7 @@ import numpy as np
 
 from accelsim.config.spec import Size, Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.coded import check_coded
 from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
 from accelsim.kernels.attention.flash.estimate import OnlineEstimate, Order, online_costs
 from accelsim.kernels.attention.flash.online_softmax import allocate
@@ -15,12 +16,13 @@ from accelsim.kernels.attention.stand_ins import largest, stand_ins
 from accelsim.kernels.estimate.choice import Estimate, fastest
 from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.integer.code_form import CodedHeads
 from accelsim.kernels.tiling import misfit
 from accelsim.workload.problem import AttentionProblem
 
 
-class FlashParameters(Spec):
-    """Choices of the flash kernel."""
+class FlashChoices(Spec):
+    """Choices of the flash kernel, the form of its output apart."""
 
     tile_q: Size | None = None
     """Query rows of a tile, in elements; absent: those of the lowest estimated time."""
@@ -40,6 +42,10 @@ class FlashParameters(Spec):
     """Which query tiles come first: those that see most keys, or all those of the first head."""
     scale_at: Literal["scores", "query"] = "scores"
     """Where 1/sqrt(d) is multiplied: to the scores, or to the query before the first product."""
+
+
+class FlashParameters(CodedHeads, FlashChoices):
+    """Choices of the flash kernel."""
 
 
 class FlashTiles(NamedTuple):
@@ -64,7 +70,8 @@ def flash_tiles(
 ) -> FlashTiles:
     """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
     name = f"flash on {problem.name}"
-    formats = formats_of(problem, machine, parameters.precision)
+    formats = formats_of(problem, machine, parameters.precision, parameters.form)
+    check_coded(name, problem, parameters.form, formats.vector)
     counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
     sizes = problem if problem.sequences is None else largest(problem)
     asked = tilings_of(sizes, parameters.tile_q, parameters.tile_k, parameters.fold, counts)

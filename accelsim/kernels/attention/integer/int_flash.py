@@ -19,45 +19,27 @@ for each key; it reads 4 d bytes more for each of its tiles of Q and V.
 
 from dataclasses import replace
 from math import log2
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.online_softmax import (
-    add_to_output,
-    exponentials,
-    finish_rows,
-    keys_of,
-    layout_of,
-    load_keys,
-    load_values,
-    reset_rows,
-    seen_tiles,
-)
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.coded import CodedHeads, allocate_output, check_coded
+from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.integer.operands import Plan, Scales, allocate_coding, declare
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.integer.tiles import fastest_tiles
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
+from accelsim.kernels.attention.operands import TilesOf
 from accelsim.kernels.attention.precision import step_formats
-from accelsim.kernels.base import Array, Kernel
 from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.chunks import RowTiles, row_tiles
 from accelsim.kernels.integer.phases import Loop, record_phases
-from accelsim.numerics.formats import Format
-from accelsim.numerics.integer import Accumulator, Starts
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer
+from accelsim.numerics.integer import Starts
 from accelsim.quantization.codes import largest_code
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
-Buffers = dict[str, Buffer]
+Buffers = dict[str, al.Buffer]
 
 
 class Integers(NamedTuple):
@@ -78,12 +60,12 @@ class Integers(NamedTuple):
     """What one unit of a sum is worth, over sqrt(head_dim) [heads x chunks]."""
     largest_weight: float
     """Code of a softmax weight of 1."""
-    accumulator: Accumulator
+    accumulator: al.Accumulator
     hbm: Scales
-    order: Buffer
-    k_scale: Buffer
-    v_scale: Buffer
-    sums: Buffer
+    order: al.Buffer
+    k_scale: al.Buffer
+    v_scale: al.Buffer
+    sums: al.Buffer
 
 
 class Rows(NamedTuple):
@@ -101,7 +83,7 @@ class Rows(NamedTuple):
     """Counted through all heads."""
 
 
-@jit
+@al.jit
 def int_flash(p, phase, own, k):
     """All query tiles of all heads; those that see the most keys under a causal mask come first."""
     for item in range(len(own.row_tiles) * k.heads):
@@ -109,7 +91,7 @@ def int_flash(p, phase, own, k):
         _query_tile(p, _query_rows(item, own, k), own, k)
 
 
-@jit_inner
+@al.jit_inner
 def _query_rows(item, own, k):
     """The tile of query rows that is a work item."""
     chunk, first, rows = own.row_tiles[len(own.row_tiles) - 1 - item // k.heads]
@@ -120,41 +102,41 @@ def _query_rows(item, own, k):
     return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len, kv_head, number)
 
 
-@jit_inner
+@al.jit_inner
 def _query_tile(p, at, own, k):
     """One tile of query rows against all the keys it sees."""
-    tiles_k = seen_tiles(at, k)
+    tiles_k = online.seen_tiles(at, k)
     al.load(p, al.tile(k.queries, at.item, at.rows, k.dim), k.hbm.q, at.q_row, 0)
     al.load(p, al.tile(own.order, at.item, 1, k.dim), own.hbm.order, at.chunk, 0)
-    reset_rows(p, at.rows, k)
+    online.reset_rows(p, at.rows, k)
     _multiply_keys(p, 0, at, own, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:
             _multiply_keys(p, j + 1, at, own, k)
         x = _scale_scores(p, j, at, own, k)
-        exponentials(p, x, j, j, at, k)
+        online.exponentials(p, x, j, j, at, k)
         _add_values(p, x, j, at, own, k)
     _scale_output(p, at, own, k)
-    finish_rows(p, at, k)
+    online.finish_rows(p, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _multiply_keys(p, j, at, own, k):
     """Load key tile j with its scales and multiply the queries with it, group by group."""
-    cols = keys_of(j, at, k)
+    cols = online.keys_of(j, at, k)
     queries, keys = al.tile(k.queries, at.item, at.rows, k.dim), al.tile(k.keys, j, cols, k.dim)
     acc, order = al.tile(k.scores_acc, j, at.rows, cols), al.tile(own.order, at.item, 1, k.dim)
     groups = al.groups_from(order, own.starts, at.chunk * (own.groups + 1), own.groups)
-    load_keys(p, j, j, at, k)
+    online.load_keys(p, j, j, at, k)
     al.load(p, al.tile(own.k_scale, j, 1, cols), own.hbm.keys, at.kv_head, j * k.tile_k)
     al.shift_accumulate(p, acc, queries, al.transposed(keys), groups, own.accumulator, False)
     al.move(p, al.tile(k.scores, j, at.rows, cols), acc)
 
 
-@jit_inner
+@al.jit_inner
 def _scale_scores(p, j, at, own, k):
     """Return the sums of key tile j times the scales of queries and keys."""
-    cols = keys_of(j, at, k)
+    cols = online.keys_of(j, at, k)
     x, k_scale = al.tile(k.x, j, at.rows, cols), al.tile(own.k_scale, j, 1, cols)
     al.scale(p, k_scale, k_scale, own.factors[at.chunk])
     al.convert(p, x, al.tile(k.scores, j, at.rows, cols))
@@ -162,21 +144,21 @@ def _scale_scores(p, j, at, own, k):
     return x
 
 
-@jit_inner
+@al.jit_inner
 def _add_values(p, x, j, at, own, k):
     """Turn the weights x into codes, and add the values weighted with them to the output."""
     weights, values = al.tile(k.weights, j, at.rows, x.cols), al.tile(k.values, j, x.cols, k.dim)
     acc, sums = al.tile(k.output_acc, j, at.rows, k.dim), al.tile(own.sums, 0, at.rows, k.dim)
     al.scale(p, x, x, own.largest_weight)
     al.convert(p, weights, x)
-    load_values(p, j, j, at, k)
+    online.load_values(p, j, j, at, k)
     al.int_matmul(p, acc, weights, values, own.accumulator, False)
     al.move(p, sums, acc)
     al.convert(p, al.tile(k.product, j, at.rows, k.dim), sums)
-    add_to_output(p, j, at, k)
+    online.add_to_output(p, j, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _scale_output(p, at, own, k):
     """Multiply the output with the scales of weights and values."""
     output, v_scale = al.tile(k.output, 0, at.rows, k.dim), al.tile(own.v_scale, at.item, 1, k.dim)
@@ -184,41 +166,38 @@ def _scale_output(p, at, own, k):
     al.multiply_row(p, output, output, v_scale)
 
 
-class IntFlash(Kernel):
+class IntFlash(AttentionKernel):
     """Attention with online softmax, in integers."""
 
-    name: ClassVar[str] = "int_flash"
-    summary: ClassVar[str] = "flash attention with both products on the integer array"
-    problem_kind: ClassVar[str] = "attention"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[Spec]] = IntFlashParameters
+    name = "int_flash"
+    summary = "flash attention with both products on the integer array"
+    is_exact = False
+    parameters = IntFlashParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: IntFlashParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+    def recorded(cls, task: Task[IntFlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 
         Warns of sums that may not fit.
         """
-        name = f"{cls.name} on {problem.name}"
+        name, (_, problem, machine, parameters, tensors) = task.name, task
+        form = parameters.form
+        check_coded(name, problem, form, al.Format.FP32)
         accumulator, plan = accumulator_of(name, machine), Plan.of(problem, parameters, tensors)
 
-        def allocate(builder: ProgramBuilder, sizes: tuple[int, ...]) -> tuple[Buffers, ...]:
+        def allocate(builder: al.ProgramBuilder, sizes: tuple[int, ...]) -> tuple[Buffers, ...]:
             coding = allocate_coding(builder, plan) if parameters.input == "float" else {}
             return coding, *_allocate(builder, plan, *sizes)
 
         tile_q, tile_k = fastest_tiles(name, problem, machine, parameters, allocate)
         largest = _largest_sum(name, machine, plan, tile_k)
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+        builder = task.builder()
         coding_buffers, own_buffers, buffers = allocate(builder, (tile_q, tile_k))
         hbm, scales, coding = declare(builder, plan, coding_buffers)
+        coded = form and CodedHeads.placed(builder, problem, form, tensors)
+        buffers = coded.with_coder(builder, buffers) if coded else buffers
         own = _integers(plan, tile_q, accumulator, scales, own_buffers)
-        layout = layout_of(problem, step_formats(problem.dtype, "fp32"), hbm, buffers)
+        layout = online.layout_of(problem, step_formats(problem.dtype, "fp32"), hbm, buffers)
         attention = Loop(int_flash, len(own.row_tiles) * plan.heads, (own, layout))
         program = record_phases(builder, [coding, [attention]])
         statistics = {
@@ -226,15 +205,11 @@ class IntFlash(Kernel):
             "accumulator_bound_bits": log2(largest),
         }
         program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
-        return replace(program, statistics=statistics), hbm.o.data
-
-    @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
+        output = coded.values(builder.data) if coded and tensors else hbm.o.data
+        return replace(program, statistics=statistics), output
 
 
-def _largest_sum(name: str, machine: MachineSpec, plan: Plan, tile_k: int) -> float:
+def _largest_sum(name: str, machine: al.MachineSpec, plan: Plan, tile_k: int) -> float:
     """Return a bound on any sum of both products; warns if it does not fit an accumulator.
 
     Scores: sum over g of 2^(groups - 1 - g) K_g 2^(2 bits - 2), K_g channels of group g.
@@ -252,7 +227,7 @@ def _largest_sum(name: str, machine: MachineSpec, plan: Plan, tile_k: int) -> fl
 
 
 def _integers(
-    plan: Plan, tile_q: int, accumulator: Accumulator, hbm: Scales, buffers: Buffers
+    plan: Plan, tile_q: int, accumulator: al.Accumulator, hbm: Scales, buffers: Buffers
 ) -> Integers:
     return Integers(
         row_tiles=row_tiles(plan.spans, tile_q),
@@ -268,42 +243,35 @@ def _integers(
 
 
 def _allocate(
-    builder: ProgramBuilder, plan: Plan, tile_q: int, tile_k: int
+    builder: al.ProgramBuilder, plan: Plan, tile_q: int, tile_k: int
 ) -> tuple[Buffers, Buffers]:
     """Declare the buffers for tiles of tile_q query and tile_k key rows.
 
     Returns those of `Integers` and those of the layout of `online_softmax`.
     """
-    dim, stored = plan.problem.head_dim, plan.problem.output_dtype
-    fp32, int32 = Format.FP32, Format.INT32
+    dim = plan.problem.head_dim
+    formats = step_formats(plan.problem.dtype, "fp32", coded=plan.parameters.form)
+    fp32, int32 = al.Format.FP32, al.Format.INT32
     code, weight = plan.parameters.code_format, plan.parameters.weight_format
 
-    def rows(name: str, cols: int, fmt: Format = fp32, slots: int = 1) -> Buffer:
-        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
-
-    def keys(name: str, cols: int, fmt: Format) -> Buffer:
-        return builder.buffer(name, tile_k, cols, fmt, slots=2)
-
-    def accumulator(name: str, cols: int) -> Buffer:
-        return builder.buffer(name, tile_q, cols, int32, memory="accumulator")
-
+    rows, keys = TilesOf(builder, tile_q, fp32), TilesOf(builder, tile_k, code)
     output = rows("output", dim)
     buffers = {
         "queries": rows("q", dim, code, 2),
         "order": builder.buffer("order", 1, dim, int32, slots=2, memory="index_buffer"),
-        "keys": keys("k", dim, code),
+        "keys": keys("k", dim, slots=2),
         "k_scale": builder.buffer("k_scale", 1, tile_k, fp32, slots=2),
-        "values": keys("v", dim, code),
+        "values": keys("v", dim, slots=2),
         "v_scale": builder.buffer("v_scale", 1, dim, fp32, slots=2),
-        "scores_acc": accumulator("scores_acc", tile_k),
-        "output_acc": accumulator("output_acc", dim),
+        "scores_acc": rows.sums("scores_acc", tile_k, int32),
+        "output_acc": rows.sums("output_acc", dim, int32),
         "scores": rows("scores", tile_k, int32, 2),
         "x": rows("x", tile_k),
         "weights": rows("weights", tile_k, weight, 2),
         "sums": rows("sums", dim, int32),
         "product": rows("product", dim),
         "output": output,
-        "stored": output if stored == fp32 else rows("stored", dim, stored),
+        **allocate_output(rows, formats, output, dim),
         "row_max": rows("row_max", 1, slots=2),
         "row_sum": rows("row_sum", 1),
         "tile_sum": rows("tile_sum", 1),

@@ -13,20 +13,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.operands import Operands
 from accelsim.kernels.integer.chunks import Order, even_groups, ordered, row_tiles, spans_of
 from accelsim.kernels.integer.encoding import dynamic_loop, layout_of, static_loop
 from accelsim.kernels.integer.known import Known, in_rows, input_tensor
 from accelsim.kernels.integer.phases import Phase
-from accelsim.numerics.formats import Format
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.channel_groups import ChannelGroups, Span, channel_groups
 from accelsim.quantization.codes import check_finite, encode, largest_code, reciprocal, scale_of
 from accelsim.quantization.schemes import per_row
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 _TILE_ROWS = 64
 """Rows of a tile of the quantizing phase: enough to hide the issue of an op."""
@@ -35,7 +31,7 @@ _TILE_ROWS = 64
 class Plan(NamedTuple):
     """One problem in integers."""
 
-    problem: AttentionProblem
+    problem: al.AttentionProblem
     parameters: IntFlashParameters
     known: Known
     order: Order
@@ -46,9 +42,9 @@ class Plan(NamedTuple):
     @classmethod
     def of(
         cls,
-        problem: AttentionProblem,
+        problem: al.AttentionProblem,
         parameters: IntFlashParameters,
-        tensors: AttentionTensors | None,
+        tensors: al.AttentionTensors | None,
     ) -> "Plan":
         """Calibrate on the tensors; raises QuantizationError for values that are not finite."""
         options, dim = parameters.options, problem.head_dim
@@ -82,7 +78,7 @@ class Plan(NamedTuple):
 
 
 def _known(
-    parameters: IntFlashParameters, tensors: AttentionTensors, heads: list[ChannelGroups]
+    parameters: IntFlashParameters, tensors: al.AttentionTensors, heads: list[ChannelGroups]
 ) -> Known:
     """Return what is known before the run; heads: how the queries of each are quantized."""
     dim, bits = tensors.q.shape[-1], parameters.bits
@@ -112,22 +108,22 @@ def _known(
 class Scales(NamedTuple):
     """Matrices in HBM beside the codes of Q, K and V, and the output."""
 
-    keys: Tensor
+    keys: al.Tensor
     """Step of every key [kv_heads, kv_len]: the column that keys were stored with, read as rows."""
-    values: Tensor
+    values: al.Tensor
     """Value of one step of weights and values together [kv_heads, dim]."""
-    order: Tensor
+    order: al.Tensor
     """Channels of Q by group [heads x chunks, dim]."""
 
 
 def declare(
-    builder: ProgramBuilder, plan: Plan, buffers: dict[str, Buffer]
+    builder: al.ProgramBuilder, plan: Plan, buffers: dict[str, al.Buffer]
 ) -> tuple[Operands, Scales, Phase]:
     """Place operands in HBM, and say what makes the codes.
 
     buffers: those of `allocate_coding`; none: the codes are there already.
     """
-    problem, dim, fp32 = plan.problem, plan.problem.head_dim, Format.FP32
+    problem, dim, fp32 = plan.problem, plan.problem.head_dim, al.Format.FP32
     known = {**plan.known, "order": plan.order.channels}
     place = partial(input_tensor, builder, known)
     coder = _Coder(builder, plan, buffers)
@@ -135,31 +131,35 @@ def declare(
     scales = Scales(
         keys=in_rows(k_scale, plan.kv_heads, problem.kv_len),
         values=place("v_scale", plan.kv_heads, dim, fp32),
-        order=place("order", len(plan.factors), dim, Format.INT32),
+        order=place("order", len(plan.factors), dim, al.Format.INT32),
     )
     q_rows = plan.heads * problem.q_len
-    o = builder.tensor("o", "output", q_rows, dim, problem.output_dtype)
+    o = builder.no_tensor(problem.output_dtype)
+    if plan.parameters.form is None:
+        o = builder.tensor("o", "output", q_rows, dim, problem.output_dtype)
     return Operands(q, k, v, o), scales, coder.phase
 
 
 class _Coder:
     """Places Q, K, V and their codes, and notes the loops that make these."""
 
-    def __init__(self, builder: ProgramBuilder, plan: Plan, buffers: dict[str, Buffer]) -> None:
+    def __init__(
+        self, builder: al.ProgramBuilder, plan: Plan, buffers: dict[str, al.Buffer]
+    ) -> None:
         self.builder, self.plan, self.buffers = builder, plan, buffers
         self.place = partial(input_tensor, builder, plan.known)
         self.dim, self.code = plan.problem.head_dim, plan.parameters.code_format
         self.kv_rows = plan.kv_heads * plan.problem.kv_len
         self.phase: Phase = []
 
-    def made_before(self) -> tuple[Tensor, ...]:
+    def made_before(self) -> tuple[al.Tensor, ...]:
         """Place codes of Q, K and V, and scales of keys, that their producers have made."""
         rows = {"q": self.plan.heads * self.plan.problem.q_len, "k": self.kv_rows}
         rows["v"] = self.kv_rows
         codes = [self.place(f"{name}_codes", rows[name], self.dim, self.code) for name in rows]
-        return (*codes, self.place("k_scale", self.kv_rows, 1, Format.FP32))
+        return (*codes, self.place("k_scale", self.kv_rows, 1, al.Format.FP32))
 
-    def make(self) -> tuple[Tensor, ...]:
+    def make(self) -> tuple[al.Tensor, ...]:
         """Return the codes of Q, K and V, and the scales of keys, that are made here."""
         plan, q_len, kv_len = self.plan, self.plan.problem.q_len, self.plan.problem.kv_len
         q_spans = [
@@ -172,23 +172,23 @@ class _Coder:
         k, k_scale = self._dynamic("k", self.kv_rows)
         return q, k, self._static("v", v_spans), k_scale
 
-    def _static(self, name: str, spans: list[Span]) -> Tensor:
+    def _static(self, name: str, spans: list[Span]) -> al.Tensor:
         """Quantize with steps that are known before; spans: rows of the chunks, in order."""
         hbm, chunks = self._matrices(name, spans[-1].stop), spans[-1].chunk + 1
-        hbm["reciprocal"] = self.place(f"{name}_reciprocal", chunks, self.dim, Format.FP32)
+        hbm["reciprocal"] = self.place(f"{name}_reciprocal", chunks, self.dim, al.Format.FP32)
         tiles = row_tiles(spans, _TILE_ROWS)
         self.phase.append(static_loop(layout_of(self.builder, tiles, hbm, self.buffers)))
         return hbm["codes"]
 
-    def _dynamic(self, name: str, rows: int) -> tuple[Tensor, Tensor]:
+    def _dynamic(self, name: str, rows: int) -> tuple[al.Tensor, al.Tensor]:
         """Quantize every row by its own peak; returns codes and scales [rows, 1]."""
-        scale = self.builder.tensor(f"{name}_scale", "intermediate", rows, 1, Format.FP32)
+        scale = self.builder.tensor(f"{name}_scale", "intermediate", rows, 1, al.Format.FP32)
         hbm = {**self._matrices(name, rows), "row_scale": scale}
         tiles = row_tiles([Span(0, 0, rows)], _TILE_ROWS)
         self.phase.append(dynamic_loop(layout_of(self.builder, tiles, hbm, self.buffers)))
         return hbm["codes"], scale
 
-    def _matrices(self, name: str, rows: int) -> dict[str, Tensor]:
+    def _matrices(self, name: str, rows: int) -> dict[str, al.Tensor]:
         return {
             "x": self.place(name, rows, self.dim, self.plan.problem.dtype),
             "codes": self.builder.tensor(
@@ -197,11 +197,11 @@ class _Coder:
         }
 
 
-def allocate_coding(builder: ProgramBuilder, plan: Plan) -> dict[str, Buffer]:
+def allocate_coding(builder: al.ProgramBuilder, plan: Plan) -> dict[str, al.Buffer]:
     """Declare the buffers of the quantizing phase, which Q, K and V use in turn."""
     dim = plan.problem.head_dim
 
-    def double(name: str, rows: int, cols: int, fmt: Format = Format.FP32) -> Buffer:
+    def double(name: str, rows: int, cols: int, fmt: al.Format = al.Format.FP32) -> al.Buffer:
         return builder.buffer(f"source{name}", rows, cols, fmt, slots=2)
 
     return {

@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from accelsim.config.spec import Size, Spec
+from accelsim.kernels.integer.code_form import CodedHeads
 from accelsim.numerics.formats import Format
 from accelsim.quantization.channel_groups import LARGEST_GROUPS, GroupOptions
 
 
-class IntFlashParameters(Spec):
-    """Choices of the int_flash kernel."""
+class IntFlashChoices(Spec):
+    """Choices of the int_flash kernel, the form of its output apart."""
 
     bits: Literal[4, 8] = 8
     """Bits of a code of Q, K and V."""
@@ -44,3 +45,7 @@ class IntFlashParameters(Spec):
     def weight_format(self) -> Format:
         """Format of the codes of softmax weights."""
         return Format(f"int{self.weight_bits}")
+
+
+class IntFlashParameters(CodedHeads, IntFlashChoices):
+    """Choices of the int_flash kernel."""

@@ -25,6 +25,7 @@ from accelsim.kernels.estimate.costs import (
 )
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.integer.code_form import CodeForm
 from accelsim.kernels.tiling import misfit
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -47,16 +48,20 @@ def fastest_tiles(
         smallest = int(asked.tile_q.min()), int(asked.tile_k.min())
         raise misfit(name, machine, lambda builder: allocate(builder, smallest))
     known.check_length(name, problem)
-    costs = _costs(problem.dtype, parameters.bits, parameters.weight_bits, parameters.groups)
+    bits = (parameters.bits, parameters.weight_bits)
+    costs = _costs(problem.dtype, bits, parameters.groups, parameters.form)
     online = OnlineEstimate(problem, machine, costs, Units(Unit.INT_MAC, Unit.INT_MAC))
     best = fastest_of(len(known.tile_q), lambda: online.of(known))
     return int(known.tile_q[best]), int(known.tile_k[best])
 
 
 @cache
-def _costs(stored: Format, bits: int, weight_bits: int, groups: int) -> CostTable:
+def _costs(
+    stored: Format, code_bits: tuple[int, int], groups: int, form: CodeForm | None
+) -> CostTable:
     """Return the costs of query tiles; see the parameters."""
-    formats, fp32, width = step_formats(stored, "fp32"), Format.FP32, Format.FP32.bits
+    formats = step_formats(stored, "fp32", coded=form)
+    (bits, weight_bits), fp32, width = code_bits, Format.FP32, Format.FP32.bits
 
     def work(rows: int, keys: int) -> Work:
         plain = online_work(formats, rows, keys, scale_query=False)

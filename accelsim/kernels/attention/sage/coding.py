@@ -7,13 +7,9 @@ Source: Zhang et al., "SageAttention" (2024, arXiv 2410.02367), section 4.3, and
 
 from typing import Any, NamedTuple
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sage.parameters import Granularity
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer
 from accelsim.quantization.codes import SMALLEST_SCALE
-from accelsim.runtime.jit import jit_inner
 
 BLOCK, THREAD, TOKEN = range(3)
 SHARED_BY: dict[Granularity, int] = {"block": BLOCK, "thread": THREAD, "token": TOKEN}
@@ -28,20 +24,20 @@ class Coder(NamedTuple):
     shared_by: int
     largest: float
     """Largest code."""
-    wide: Buffer
+    wide: al.Buffer
     """Rows in FP32."""
-    magnitudes: Buffer
-    peak: Buffer
-    scale: Buffer
-    part: Buffer
-    codes: Buffer
+    magnitudes: al.Buffer
+    peak: al.Buffer
+    scale: al.Buffer
+    part: al.Buffer
+    codes: al.Buffer
 
 
 def allocate_coder(
-    builder: ProgramBuilder,
+    builder: al.ProgramBuilder,
     name: str,
     shape: tuple[Any, Any],
-    codes: Buffer,
+    codes: al.Buffer,
     *,
     has_peaks: bool = True,
 ) -> dict[str, Any]:
@@ -51,19 +47,20 @@ def allocate_coder(
     """
     rows, dim = shape
 
-    def column(part: str) -> Buffer:
+    def column(part: str) -> al.Buffer:
         if not has_peaks:
             return builder.no_buffer()
-        return builder.buffer(f"{name}_{part}", rows, 1, Format.FP32)
+        return builder.buffer(f"{name}_{part}", rows, 1, al.Format.FP32)
 
     wide, magnitudes = (
-        builder.buffer(f"{name}_{part}", rows, dim, Format.FP32) for part in ("wide", "magnitudes")
+        builder.buffer(f"{name}_{part}", rows, dim, al.Format.FP32)
+        for part in ("wide", "magnitudes")
     )
     columns = {part: column(part) for part in ("peak", "scale", "part")}
     return {"wide": wide, "magnitudes": magnitudes, **columns, "codes": codes}
 
 
-@jit_inner
+@al.jit_inner
 def code_rows(p, turn, wide, are_keys, coder):
     """Turn rows in FP32, which are lost, into codes; returns these and the scale of each row."""
     peak = al.tile(coder.peak, 0, wide.rows, 1)
@@ -84,7 +81,7 @@ def code_rows(p, turn, wide, are_keys, coder):
     return codes, scale
 
 
-@jit_inner
+@al.jit_inner
 def _share(p, peak, are_keys, coder):
     """Give each row the largest peak of those that it shares its scale with."""
     if coder.shared_by == BLOCK:
@@ -98,7 +95,7 @@ def _share(p, peak, are_keys, coder):
             _share_in_threads(p, own, are_keys)
 
 
-@jit_inner
+@al.jit_inner
 def _share_in_threads(p, peak, are_keys):
     """The same for rows of which every 8th share a scale, and of keys every 8th pair."""
     for first in range(_STRIDE, peak.rows, _STRIDE):
@@ -115,7 +112,7 @@ def _share_in_threads(p, peak, are_keys):
         al.convert(p, al.rows_from(peak, first, rows), al.rows_from(peak, 0, rows))
 
 
-@jit_inner
+@al.jit_inner
 def scales_of_keys(shared_by, keys):
     """How many scales the keys of a tile have."""
     if shared_by == TOKEN:
@@ -123,7 +120,7 @@ def scales_of_keys(shared_by, keys):
     return 1 if shared_by == BLOCK else min(THREAD_SCALES, -(-keys // _PAIR))
 
 
-@jit_inner
+@al.jit_inner
 def kept_scales(p, scale, dst, shared_by):
     """Gather the distinct scales of the keys of a tile in the column dst."""
     if shared_by == THREAD:
@@ -133,7 +130,7 @@ def kept_scales(p, scale, dst, shared_by):
         al.convert(p, dst, al.rows_from(scale, 0, dst.rows))
 
 
-@jit_inner
+@al.jit_inner
 def spread_scales(p, row, kept):
     """Write the scales of threads into a row with one for each key."""
     for thread in range(kept.rows):

@@ -7,21 +7,11 @@ joins them, and codes one tile.
 
 from typing import Any, NamedTuple
 
-from accelsim.kernels.attention.sage.coding import (
-    Coder,
-    allocate_coder,
-    code_rows,
-    kept_scales,
-    scales_of_keys,
-)
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer, Tensor
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.sage import coding
 from accelsim.quantization.codes import SMALLEST_SCALE
-from accelsim.runtime.jit import jit, jit_inner
 
-LARGEST_WEIGHT = Format.FP8_E4M3.layout.largest
+LARGEST_WEIGHT = al.Format.FP8_E4M3.layout.largest
 """Largest number of E4M3, which stands for a weight of 1 and for the peak of a column of V."""
 
 
@@ -40,20 +30,20 @@ class Making(NamedTuple):
     part_tiles: int
     """Key tiles of each, fewer of the last."""
     is_smoothed: bool
-    coder: Coder
-    x: Tensor
-    totals: Tensor
+    coder: coding.Coder
+    x: al.Tensor
+    totals: al.Tensor
     """Sums or largest magnitudes [heads x parts, dim]."""
-    made: Tensor
+    made: al.Tensor
     """Codes [heads x kv_len, dim]."""
-    scales: Tensor
-    raw: Buffer
-    own_total: Buffer
-    tile_total: Buffer
-    all_totals: Buffer
-    joined: Buffer
-    factor: Buffer
-    kept: Buffer
+    scales: al.Tensor
+    raw: al.Buffer
+    own_total: al.Buffer
+    tile_total: al.Buffer
+    all_totals: al.Buffer
+    joined: al.Buffer
+    factor: al.Buffer
+    kept: al.Buffer
 
 
 class Piece(NamedTuple):
@@ -65,21 +55,21 @@ class Piece(NamedTuple):
     keys: int
 
 
-@jit_inner
+@al.jit_inner
 def _piece(turn, k):
     head, j = turn // k.tiles_k, turn % k.tiles_k
     start = j * k.tile_k
     return Piece(turn, head, head * k.kv_len + start, min(k.tile_k, k.kv_len - start))
 
 
-@jit_inner
+@al.jit_inner
 def _load(p, at, k):
     raw = al.tile(k.raw, at.turn, at.keys, k.dim)
     al.load(p, raw, k.x, at.row, 0)
     return raw
 
 
-@jit
+@al.jit
 def sum_keys(p, phase, k):
     """Sums of K over some key tiles of a head."""
     for item in range(k.heads * k.parts):
@@ -96,7 +86,7 @@ def sum_keys(p, phase, k):
         al.store(p, k.totals, item, 0, own)
 
 
-@jit
+@al.jit
 def code_keys(p, phase, k):
     """Codes of one key tile, without the mean of K."""
     for item in range(k.heads * k.tiles_k):
@@ -112,15 +102,15 @@ def code_keys(p, phase, k):
             al.subtract_row(p, wide, raw, mean)
         else:
             al.convert(p, wide, raw)
-        codes, scale = code_rows(p, item, wide, True, k.coder)
+        codes, scale = coding.code_rows(p, item, wide, True, k.coder)
         al.store(p, k.made, at.row, 0, codes)
-        count = scales_of_keys(k.coder.shared_by, at.keys)
+        count = coding.scales_of_keys(k.coder.shared_by, at.keys)
         kept = al.tile(k.kept, item, count, 1)
-        kept_scales(p, scale, kept, k.coder.shared_by)
+        coding.kept_scales(p, scale, kept, k.coder.shared_by)
         al.store(p, k.scales, _first_scale(at, k), 0, kept)
 
 
-@jit_inner
+@al.jit_inner
 def _first_scale(at, k):
     """Row of the first scale of a key tile."""
     if k.scales.rows == k.heads * k.kv_len:
@@ -128,7 +118,7 @@ def _first_scale(at, k):
     return at.turn * (k.scales.rows // (k.heads * k.tiles_k))
 
 
-@jit
+@al.jit
 def peaks_of_values(p, phase, k):
     """Largest magnitudes of the columns of V over some tiles of a head."""
     for item in range(k.heads * k.parts):
@@ -147,7 +137,7 @@ def peaks_of_values(p, phase, k):
         al.store(p, k.totals, item, 0, own)
 
 
-@jit_inner
+@al.jit_inner
 def _column_max(p, x):
     """Return the largest of every column as the first row of x, which is lost."""
     rows = x.rows
@@ -159,7 +149,7 @@ def _column_max(p, x):
     return al.rows_from(x, 0, 1)
 
 
-@jit
+@al.jit
 def code_values(p, phase, k):
     """One tile of V in FP8, every column over its scale; the first item of a head stores these."""
     for item in range(k.heads * k.tiles_k):
@@ -182,7 +172,11 @@ def code_values(p, phase, k):
 
 
 def allocate_making(
-    builder: ProgramBuilder, name: str, sizes: tuple[Any, Any, Any], stored: Format, made: Format
+    builder: al.ProgramBuilder,
+    name: str,
+    sizes: tuple[Any, Any, Any],
+    stored: al.Format,
+    made: al.Format,
 ) -> dict[str, Any]:
     """Declare the tiles of both phases of K or V, by its name.
 
@@ -190,15 +184,15 @@ def allocate_making(
     """
     rows, dim, parts = sizes
 
-    def row(part: str, rows: Any = 1, slots: int = 1) -> Buffer:
-        return builder.buffer(f"{name}_{part}", rows, dim, Format.FP32, slots=slots)
+    def row(part: str, rows: Any = 1, slots: int = 1) -> al.Buffer:
+        return builder.buffer(f"{name}_{part}", rows, dim, al.Format.FP32, slots=slots)
 
     codes = builder.buffer(f"{name}_made", rows, dim, made, slots=2)
-    coder = allocate_coder(builder, name, (rows, dim), codes, has_peaks=name == "k")
+    coder = coding.allocate_coder(builder, name, (rows, dim), codes, has_peaks=name == "k")
     own = {"tile_total": builder.no_buffer(), "kept": builder.no_buffer()}
     if name == "k":
         own["tile_total"] = row("tile_total")
-        own["kept"] = builder.buffer("k_kept", rows, 1, Format.FP32, slots=2)
+        own["kept"] = builder.buffer("k_kept", rows, 1, al.Format.FP32, slots=2)
     return {
         "coder": coder,
         "raw": builder.buffer(f"{name}_raw", rows, dim, stored, slots=2),

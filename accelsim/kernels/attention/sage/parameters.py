@@ -2,15 +2,14 @@
 
 from typing import Literal
 
-from accelsim.config.spec import Size, Spec
-from accelsim.numerics.formats import Format
+from accelsim.kernels import language as al
 
 Granularity = Literal["block", "thread", "token"]
 """What shares a scale. block: the rows of a tile; thread: the rows that one thread of a tensor core
 holds, every 8th of 32 queries and every 8th pair of keys; token: nothing, each row has its own."""
 
 
-class SageParameters(Spec):
+class SageParameters(al.Spec):
     """Choices of the sage kernel."""
 
     qk: Literal["int8", "int4"] = "int8"
@@ -26,22 +25,22 @@ class SageParameters(Spec):
     """Whether K is coded without its mean over all tokens."""
     shift: Literal["once", "cached"] = "once"
     """Where K (and V in FP8) becomes codes: once per KV head, or before, in the KV cache."""
-    tile_q: Size | None = None
+    tile_q: al.Size | None = None
     """Query rows of a tile, in elements; absent: the most that fit, up to 128."""
-    tile_k: Size | None = None
+    tile_k: al.Size | None = None
     """Key and value rows of a tile, in elements; absent: the most that fit, up to 64."""
 
     @property
-    def code_format(self) -> Format:
+    def code_format(self) -> al.Format:
         """Format of the codes of Q and K."""
-        return Format(self.qk)
+        return al.Format(self.qk)
 
     @property
-    def weight_format(self) -> Format:
+    def weight_format(self) -> al.Format:
         """Format of weights and values as the cube takes them."""
-        return Format.FP16 if self.pv == "fp16" else Format.FP8_E4M3
+        return al.Format.FP16 if self.pv == "fp16" else al.Format.FP8_E4M3
 
     @property
-    def product_format(self) -> Format:
+    def product_format(self) -> al.Format:
         """Format in which the product of weights and values of a key tile leaves the cube."""
-        return Format(self.accumulate)
+        return al.Format(self.accumulate)

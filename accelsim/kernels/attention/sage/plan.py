@@ -7,14 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.operands import Operands, declare_operands
-from accelsim.kernels.attention.sage.coding import (
-    SHARED_BY,
-    THREAD_SCALES,
-    Coder,
-    allocate_coder,
-)
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.kernel import Task
+from accelsim.kernels.attention.operands import Operands, TilesOf, declare_operands
+from accelsim.kernels.attention.sage import coding
 from accelsim.kernels.attention.sage.making import (
     Making,
     allocate_making,
@@ -24,18 +20,10 @@ from accelsim.kernels.attention.sage.making import (
     sum_keys,
 )
 from accelsim.kernels.attention.sage.parameters import SageParameters
-from accelsim.kernels.base import Array
 from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.known import in_rows, input_tensor
 from accelsim.kernels.integer.phases import Loop, Phase, record_phases
-from accelsim.numerics.formats import Format
-from accelsim.numerics.integer import Accumulator
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite, largest_code
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 Parts = dict[str, Any]
 Attention = Callable[[Parts, Parts], Loop]
@@ -46,14 +34,33 @@ Attention = Callable[[Parts, Parts], Loop]
 class Plan:
     """One problem, its parameters and what the machine says of them."""
 
-    name: str
-    problem: AttentionProblem
-    parameters: SageParameters
-    tensors: AttentionTensors | None
+    task: Task[SageParameters]
     uses_array: bool
-    accumulator: Accumulator
-    items_at_once: int
-    """Work items that the cores hold at once."""
+    """Whether scores are of the integer array: where a machine has one, else of its cube."""
+    accumulator: al.Accumulator
+
+    @classmethod
+    def of(cls, task: Task[SageParameters]) -> "Plan":
+        """Return the plan; raises QuantizationError for values that are not finite."""
+        if task.tensors is not None:
+            for each in ("q", "k", "v"):
+                check_finite(getattr(task.tensors, each), each)
+        if task.machine.int_mac is None:
+            return cls(task, False, al.Accumulator(32, False))
+        code, accumulator = task.parameters.code_format, accumulator_of(task.name, task.machine)
+        largest = float(task.problem.head_dim * largest_code(code.bits) ** 2)
+        warn_of_sums(task.name, task.machine, (code, code), largest, "fewer bits")
+        return cls(task, True, accumulator)
+
+    @property
+    def problem(self) -> al.AttentionProblem:
+        """The problem of the task."""
+        return self.task.problem
+
+    @property
+    def parameters(self) -> SageParameters:
+        """The parameters of the task."""
+        return self.task.parameters
 
     @property
     def kv_heads(self) -> int:
@@ -68,14 +75,16 @@ class Plan:
     @property
     def tile_scales(self) -> int:
         """Scales of a key tile; 0: one for each key."""
-        return {"block": 1, "thread": THREAD_SCALES, "token": 0}[self.parameters.granularity]
+        return {"block": 1, "thread": coding.THREAD_SCALES, "token": 0}[self.parameters.granularity]
 
     def parts(self, tile_k: Any) -> Any:
         """Return into how many work items sums over the keys of a head are cut, at most."""
-        tiles_k = ceil_div(self.problem.kv_len, tile_k)
-        return np.minimum(tiles_k, max(1, self.items_at_once // self.kv_heads))
+        machine = self.task.machine
+        items_at_once = machine.cores * machine.items_in_flight
+        tiles_k = al.ceil_div(self.problem.kv_len, tile_k)
+        return np.minimum(tiles_k, max(1, items_at_once // self.kv_heads))
 
-    def allocate(self, builder: ProgramBuilder, sizes: tuple[int, ...]) -> Parts:
+    def allocate(self, builder: al.ProgramBuilder, sizes: tuple[int, ...]) -> Parts:
         """Declare the buffers for tiles of some query and key rows."""
         tile_q, tile_k = sizes
         problem, dim = self.problem, self.problem.head_dim
@@ -85,47 +94,37 @@ class Plan:
             code = self.parameters.code_format
             buffers["making"]["k"] = allocate_making(builder, "k", own, problem.dtype, code)
             if self.has_fp8:
-                fp8 = Format.FP8_E4M3
+                fp8 = al.Format.FP8_E4M3
                 buffers["making"]["v"] = allocate_making(builder, "v", own, problem.dtype, fp8)
         buffers["shared"], buffers["own"] = self._allocate_attention(builder, tile_q, tile_k)
         return buffers
 
     def _allocate_attention(
-        self, builder: ProgramBuilder, tile_q: int, tile_k: int
+        self, builder: al.ProgramBuilder, tile_q: int, tile_k: int
     ) -> tuple[Parts, Parts]:
         """Declare the buffers of the layout of `online_softmax`, and of what sage has beside it."""
         dim, stored, parameters = self.problem.head_dim, self.problem.dtype, self.parameters
-        fp32, int32, code = Format.FP32, Format.INT32, parameters.code_format
+        fp32, int32, code = al.Format.FP32, al.Format.INT32, parameters.code_format
 
-        def rows(name: str, cols: int, fmt: Format = fp32, slots: int = 1) -> Buffer:
-            return builder.buffer(name, tile_q, cols, fmt, slots=slots)
-
-        def accumulator(name: str, cols: int, fmt: Format) -> Buffer:
-            return builder.buffer(name, tile_q, cols, fmt, memory="accumulator")
-
-        def keys(name: str, cols: int, fmt: Format) -> Buffer:
-            return builder.buffer(name, tile_k, cols, fmt, slots=2)
-
+        rows, keys = TilesOf(builder, tile_q, fp32), TilesOf(builder, tile_k, code)
         queries, output = rows("q_codes", dim, code, 2), rows("output", dim)
         weight = parameters.weight_format
-        values = keys("v", dim, weight if self.has_fp8 else stored)
+        values = keys("v", dim, weight if self.has_fp8 else stored, 2)
         result = self.problem.output_dtype
         is_row = self.tile_scales == 0
         shared = {
             "queries": queries,
-            "keys": keys("k", dim, code),
+            "keys": keys("k", dim, slots=2),
             "values": values,
-            "value_operands": values
-            if self.has_fp8 or stored == weight
-            else keys("v_operand", dim, weight),
-            "scores_acc": accumulator("scores_acc", tile_k, int32),
-            "output_acc": accumulator("output_acc", dim, fp32),
+            "value_operands": keys.shared(values, "v_operand", dim, weight, 2),
+            "scores_acc": rows.sums("scores_acc", tile_k, int32),
+            "output_acc": rows.sums("output_acc", dim),
             "scores": rows("scores", tile_k, int32, 2),
             "x": rows("x", tile_k),
             "weights": rows("weights", tile_k, weight, 2),
             "product": rows("product", dim, parameters.product_format),
             "output": output,
-            "stored": output if result == fp32 else rows("stored", dim, result),
+            "stored": rows.shared(output, "stored", dim, result),
             "row_max": rows("row_max", 1, slots=2),
             "row_sum": rows("row_sum", 1),
             "tile_sum": rows("tile_sum", 1),
@@ -133,7 +132,7 @@ class Plan:
         }
         kept = (1, tile_k) if is_row else (self.tile_scales, 1)
         own = {
-            "coder": self._coder(allocate_coder(builder, "q", (tile_q, dim), queries)),
+            "coder": self._coder(coding.allocate_coder(builder, "q", (tile_q, dim), queries)),
             "raw": rows("q", dim, stored, 2),
             "kept": builder.buffer("k_scales", *kept, fp32, slots=2),
             "k_row": builder.buffer("k_row", 1, tile_k, fp32),
@@ -142,32 +141,34 @@ class Plan:
         }
         return shared, own
 
-    def _coder(self, buffers: Parts) -> Coder:
-        shared_by = SHARED_BY[self.parameters.granularity]
-        return Coder(shared_by, float(largest_code(self.parameters.code_format.bits)), **buffers)
+    def _coder(self, buffers: Parts) -> coding.Coder:
+        shared_by = coding.SHARED_BY[self.parameters.granularity]
+        return coding.Coder(
+            shared_by, float(largest_code(self.parameters.code_format.bits)), **buffers
+        )
 
     def laid_out(
-        self, builder: ProgramBuilder, sizes: tuple[int, ...], attention: Attention
-    ) -> tuple[list[Phase], Tensor]:
+        self, builder: al.ProgramBuilder, sizes: tuple[int, ...], attention: Attention
+    ) -> tuple[list[Phase], al.Tensor]:
         """Place all matrices in HBM; returns the phases and the output."""
         buffers = self.allocate(builder, sizes)
-        hbm = declare_operands(builder, self.problem, self.tensors)
+        hbm = declare_operands(builder, self.problem, self.task.tensors)
         made, phases = self._made(builder, buffers["making"], sizes, hbm)
         return [*phases, [attention(made, buffers)]], hbm.o
 
     def _made(
-        self, builder: ProgramBuilder, buffers: Parts, sizes: tuple[int, ...], hbm: Operands
+        self, builder: al.ProgramBuilder, buffers: Parts, sizes: tuple[int, ...], hbm: Operands
     ) -> tuple[Parts, list[Phase]]:
         """Place codes and scales in HBM, and return them with the phases that make them."""
         heads, rows = self.kv_heads, self.kv_heads * self.problem.kv_len
         place = self._placing(builder, sizes)
-        count = heads * ceil_div(self.problem.kv_len, sizes[1]) * self.tile_scales or rows
+        count = heads * al.ceil_div(self.problem.kv_len, sizes[1]) * self.tile_scales or rows
         dim, code = self.problem.head_dim, self.parameters.code_format
-        k, k_scales = place("k_codes", rows, dim, code), place("k_scales", count, 1, Format.FP32)
-        v, v_scales = hbm.v, builder.no_tensor(Format.FP32)
+        k, k_scales = place("k_codes", rows, dim, code), place("k_scales", count, 1, al.Format.FP32)
+        v, v_scales = hbm.v, builder.no_tensor(al.Format.FP32)
         if self.has_fp8:
-            v = place("v_codes", rows, dim, Format.FP8_E4M3)
-            v_scales = place("v_scales", heads, dim, Format.FP32)
+            v = place("v_codes", rows, dim, al.Format.FP8_E4M3)
+            v_scales = place("v_scales", heads, dim, al.Format.FP32)
         first: Phase = []
         second: Phase = []
         if "k" in buffers:
@@ -185,28 +186,28 @@ class Plan:
         return made, [first, second]
 
     def _placing(
-        self, builder: ProgramBuilder, sizes: tuple[int, ...]
-    ) -> Callable[[str, int, int, Format], Tensor]:
+        self, builder: al.ProgramBuilder, sizes: tuple[int, ...]
+    ) -> Callable[[str, int, int, al.Format], al.Tensor]:
         """Return what places a matrix that is made in the run, or that the cache holds."""
         if self.parameters.shift == "once":
             return lambda name, *matrix: builder.tensor(name, "intermediate", *matrix)
-        known = self._cached(sizes) if self.tensors is not None else {}
+        known = self._cached(sizes) if self.task.tensors is not None else {}
         return partial(input_tensor, builder, known)
 
-    def _cached(self, sizes: tuple[int, ...]) -> dict[str, Array]:
+    def _cached(self, sizes: tuple[int, ...]) -> dict[str, al.Array]:
         """Return what the cache holds, by tensor: what making it in the run stores."""
         own = self.parameters.model_copy(update={"shift": "once"})
-        plan, builder = replace(self, parameters=own), ProgramBuilder(self.name, with_numbers=True)
+        plan, builder = replace(self, task=self.task._replace(parameters=own)), self.task.builder()
         buffers = plan.allocate(builder, sizes)
-        hbm = declare_operands(builder, self.problem, self.tensors)
+        hbm = declare_operands(builder, self.problem, self.task.tensors)
         record_phases(builder, plan._made(builder, buffers["making"], sizes, hbm)[1])
         return builder.data
 
     def _making(
         self,
-        builder: ProgramBuilder,
+        builder: al.ProgramBuilder,
         name: str,
-        matrices: tuple[Tensor, Tensor, Tensor],
+        matrices: tuple[al.Tensor, al.Tensor, al.Tensor],
         buffers: Parts,
     ) -> Making:
         """Return the layout of the phases that make codes; matrices: of values, codes and scales.
@@ -215,14 +216,14 @@ class Plan:
         """
         problem, (x, made, scales) = self.problem, matrices
         tile_k, dim = buffers["raw"].rows, problem.head_dim
-        tiles_k, parts = ceil_div(problem.kv_len, tile_k), int(self.parts(tile_k))
-        part_tiles = ceil_div(tiles_k, parts)
-        parts = ceil_div(tiles_k, part_tiles)
+        tiles_k, parts = al.ceil_div(problem.kv_len, tile_k), int(self.parts(tile_k))
+        part_tiles = al.ceil_div(tiles_k, parts)
+        parts = al.ceil_div(tiles_k, part_tiles)
         is_smoothed = name == "k" and self.parameters.smoothing == "k"
-        totals = builder.no_tensor(Format.FP32)
+        totals = builder.no_tensor(al.Format.FP32)
         if is_smoothed or name == "v":
             rows = self.kv_heads * parts
-            totals = builder.tensor(f"{name}_totals", "intermediate", rows, dim, Format.FP32)
+            totals = builder.tensor(f"{name}_totals", "intermediate", rows, dim, al.Format.FP32)
         return Making(
             heads=self.kv_heads,
             kv_len=problem.kv_len,
@@ -238,27 +239,3 @@ class Plan:
             scales=scales,
             **(buffers | {"coder": self._coder(buffers["coder"])}),
         )
-
-
-def plan_of(
-    name: str,
-    problem: AttentionProblem,
-    machine: MachineSpec,
-    parameters: SageParameters,
-    tensors: AttentionTensors | None,
-) -> Plan:
-    """Return the plan; raises QuantizationError for values that are not finite.
-
-    Scores are of the integer array where a machine has one, else of its cube.
-    """
-    if tensors is not None:
-        for each in ("q", "k", "v"):
-            check_finite(getattr(tensors, each), each)
-    uses_array, accumulator = machine.int_mac is not None, Accumulator(32, False)
-    if uses_array:
-        accumulator = accumulator_of(name, machine)
-        code = parameters.code_format
-        largest = float(problem.head_dim * largest_code(code.bits) ** 2)
-        warn_of_sums(name, machine, (code, code), largest, "fewer bits")
-    at_once = machine.cores * machine.items_in_flight
-    return Plan(name, problem, parameters, tensors, uses_array, accumulator, at_once)

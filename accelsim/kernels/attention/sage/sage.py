@@ -23,43 +23,20 @@ are written once and read with each key tile. V in FP8 the same, with 4 d bytes 
 
 from functools import partial
 from math import log
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.online_softmax import (
-    add_to_output,
-    exponentials,
-    finish_rows,
-    keys_of,
-    layout_of,
-    load_keys,
-    load_values,
-    query_rows,
-    reset_rows,
-    seen_tiles,
-    weigh_values,
-)
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.folding import mask_keys
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
 from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.attention.sage.coding import BLOCK, THREAD, Coder, code_rows, spread_scales
 from accelsim.kernels.attention.sage.making import LARGEST_WEIGHT
 from accelsim.kernels.attention.sage.parameters import SageParameters
-from accelsim.kernels.attention.sage.plan import Plan, plan_of
-from accelsim.kernels.base import Array, Kernel
+from accelsim.kernels.attention.sage.plan import Plan
 from accelsim.kernels.integer.phases import Loop, record_phases
-from accelsim.kernels.tiling import first_fit, tile_sizes
-from accelsim.numerics.integer import Accumulator
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 _MOST_QUERIES, _MOST_KEYS, _FEWEST_ROWS = 128, 64, 16
 _LOG_LARGEST = log(LARGEST_WEIGHT)
@@ -70,42 +47,42 @@ class Own(NamedTuple):
 
     uses_array: bool
     """Whether the integer array multiplies queries and keys, not the cube."""
-    accumulator: Accumulator
+    accumulator: al.Accumulator
     has_fp8: bool
     """Whether weights and values are FP8."""
     factor: float
     """1 / sqrt(head_dim), which queries are multiplied by before they become codes."""
     coder: Coder
-    k_scales: Tensor
+    k_scales: al.Tensor
     """Scales of keys: a column of those of each tile, or a row for each KV head."""
     tile_scales: int
     """Scales of a key tile."""
-    v_scales: Tensor
+    v_scales: al.Tensor
     """[kv_heads, dim]"""
-    raw: Buffer
-    kept: Buffer
+    raw: al.Buffer
+    kept: al.Buffer
     """Scales of a key tile as they lie in HBM: a column, or a row where each key has its own."""
-    k_row: Buffer
-    v_row: Buffer
-    shifted_max: Buffer
+    k_row: al.Buffer
+    v_row: al.Buffer
+    shifted_max: al.Buffer
 
 
-@jit
+@al.jit
 def sage(p, phase, own, k):
     """All query tiles of all heads; those that see the most keys under a causal mask come first."""
     tiles = -(-k.q_len // k.tile_q)
     for item in range(tiles * k.heads):
         al.begin_item(p, phase)
         head, tile = item % k.heads, tiles - 1 - item // k.heads
-        _query_tile(p, query_rows(item, head, tile * k.tile_q, k), head // k.group, own, k)
+        _query_tile(p, online.query_rows(item, head, tile * k.tile_q, k), head // k.group, own, k)
 
 
-@jit_inner
+@al.jit_inner
 def _query_tile(p, at, kv_head, own, k):
     """One tile of query rows against all the keys it sees."""
-    tiles_k = seen_tiles(at, k)
+    tiles_k = online.seen_tiles(at, k)
     q_scale = _code_queries(p, at, own, k)
-    reset_rows(p, at.rows, k)
+    online.reset_rows(p, at.rows, k)
     _multiply_keys(p, 0, at, kv_head, own, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:
@@ -114,19 +91,19 @@ def _query_tile(p, at, kv_head, own, k):
         if own.has_fp8:
             _exponentials(p, x, j, at, own, k)
         else:
-            exponentials(p, x, j, j, at, k)
+            online.exponentials(p, x, j, j, at, k)
         al.convert(p, al.tile(k.weights, j, at.rows, x.cols), x)
-        load_values(p, j, j, at, k)
-        weigh_values(p, j, j, at, k)
-        add_to_output(p, j, at, k)
+        online.load_values(p, j, j, at, k)
+        online.weigh_values(p, j, j, at, k)
+        online.add_to_output(p, j, at, k)
     if own.has_fp8:
         output, v_row = al.tile(k.output, 0, at.rows, k.dim), al.tile(own.v_row, at.item, 1, k.dim)
         al.load(p, v_row, own.v_scales, kv_head, 0)
         al.multiply_row(p, output, output, v_row)
-    finish_rows(p, at, k)
+    online.finish_rows(p, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _code_queries(p, at, own, k):
     """Load a tile of queries and turn it into codes; returns the scale of each row."""
     raw = al.tile(own.raw, at.item, at.rows, k.dim)
@@ -137,13 +114,13 @@ def _code_queries(p, at, own, k):
     return scale
 
 
-@jit_inner
+@al.jit_inner
 def _multiply_keys(p, j, at, kv_head, own, k):
     """Load key tile j with its scales and multiply the queries with it."""
-    cols = keys_of(j, at, k)
+    cols = online.keys_of(j, at, k)
     queries, keys = al.tile(k.queries, at.item, at.rows, k.dim), al.tile(k.keys, j, cols, k.dim)
     acc = al.tile(k.scores_acc, j, at.rows, cols)
-    load_keys(p, j, j, at, k)
+    online.load_keys(p, j, j, at, k)
     if own.tile_scales == 0:
         al.load(p, al.tile(own.kept, j, 1, cols), own.k_scales, kv_head, j * k.tile_k)
     else:
@@ -158,10 +135,10 @@ def _multiply_keys(p, j, at, kv_head, own, k):
     al.move(p, al.tile(k.scores, j, at.rows, cols), acc)
 
 
-@jit_inner
+@al.jit_inner
 def _scale_scores(p, j, q_scale, at, own, k):
     """Return the sums of key tile j times the scales of queries and keys."""
-    cols = keys_of(j, at, k)
+    cols = online.keys_of(j, at, k)
     x = al.tile(k.x, j, at.rows, cols)
     al.convert(p, x, al.tile(k.scores, j, at.rows, cols))
     if own.coder.shared_by == BLOCK:
@@ -176,7 +153,7 @@ def _scale_scores(p, j, q_scale, at, own, k):
     return x
 
 
-@jit_inner
+@al.jit_inner
 def _exponentials(p, x, j, at, own, k):
     """As `online_softmax.exponentials`, with weights up to 448, and so row sums."""
     total, tile_total = al.tile(k.row_sum, 0, at.rows, 1), al.tile(k.tile_sum, 0, at.rows, 1)
@@ -196,47 +173,34 @@ def _exponentials(p, x, j, at, own, k):
     al.add(p, total, total, tile_total)
 
 
-class Sage(Kernel):
+class Sage(AttentionKernel):
     """SageAttention."""
 
-    name: ClassVar[str] = "sage"
-    summary: ClassVar[str] = "flash attention with integer scores over smoothed keys"
-    problem_kind: ClassVar[str] = "attention"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[Spec]] = SageParameters
+    name = "sage"
+    summary = "flash attention with integer scores over smoothed keys"
+    is_exact = False
+    parameters = SageParameters
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: SageParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+    def recorded(cls, task: Task[SageParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 
         Raises QuantizationError for values that are not finite.
         """
-        name = f"{cls.name} on {problem.name}"
-        machine.cube_for(name)
-        plan = plan_of(name, problem, machine, parameters, tensors)
-        sizes = first_fit(name, _candidates(problem, parameters), plan.allocate, machine)
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
+        task.machine.cube_for(task.name)
+        plan, builder, asked = Plan.of(task), task.builder(), _candidates(task)
+        sizes = al.first_fit(task.name, asked, plan.allocate, task.machine)
         phases, output = plan.laid_out(builder, sizes, partial(_attention, plan))
         program = record_phases(builder, phases)
         return program.with_parameters(tile_q=sizes[0], tile_k=sizes[1]), output.data
 
-    @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
 
-
-def _candidates(problem: AttentionProblem, parameters: SageParameters) -> list[tuple[int, int]]:
+def _candidates(task: Task[SageParameters]) -> list[tuple[int, int]]:
     """Return pairs of query and key rows of a tile, the largest first."""
+    problem, parameters = task.problem, task.parameters
 
     def sizes(asked: int | None, most: int, rows: int) -> list[int]:
-        each = [asked] if asked else tile_sizes(most, _FEWEST_ROWS)
+        each = [asked] if asked else al.tile_sizes(most, _FEWEST_ROWS)
         return list(dict.fromkeys(min(size, rows) for size in each))
 
     return [
@@ -259,6 +223,6 @@ def _attention(plan: Plan, made: dict[str, Any], buffers: dict[str, Any]) -> Loo
         **buffers["own"],
     )
     formats = step_formats(plan.problem.dtype, "fp32")
-    layout = layout_of(plan.problem, formats, made["hbm"], buffers["shared"])
+    layout = online.layout_of(plan.problem, formats, made["hbm"], buffers["shared"])
     items = layout.heads * -(-layout.q_len // layout.tile_q)
     return Loop(sage, items, (own, layout))

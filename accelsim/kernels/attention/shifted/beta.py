@@ -18,9 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from accelsim.errors import ConfigError
-from accelsim.kernels.base import Array
-from accelsim.numerics.formats import Format
+from accelsim.kernels import language as al
 from accelsim.numerics.rounding import round_array
 
 Condition = Literal["corrected", "published"]
@@ -59,7 +57,7 @@ class PseudoAverage:
         """Sum of a row of the rounded matrix."""
         return self.diagonal + (self.rows - 1) * self.off_diagonal
 
-    def matrix(self) -> Array:
+    def matrix(self) -> al.Array:
         """Return the rounded matrix, float32 [rows, rows]."""
         matrix = np.full((self.rows, self.rows), self.off_diagonal, np.float32)
         np.fill_diagonal(matrix, self.diagonal)
@@ -67,7 +65,7 @@ class PseudoAverage:
 
 
 def solve_pseudo_average(
-    start: float, rows: int, scale: float, condition: Condition, fmt: Format = Format.FP16
+    start: float, rows: int, scale: float, condition: Condition, fmt: al.Format = al.Format.FP16
 ) -> PseudoAverage:
     """Return the beta that a condition asks for near `start`, and its matrix.
 
@@ -77,7 +75,7 @@ def solve_pseudo_average(
     beta = _published_beta(start, rows, fmt) if condition == "published" else start
     matrix = _rounded(beta, rows, scale, fmt)
     if not matrix.row_sum > 0:
-        raise ConfigError(
+        raise al.ConfigError(
             [
                 f"beta: found {start}, for which the {condition} condition has no solution with a "
                 f"shifting matrix of {rows} keys in {fmt}; allowed: a beta nearer to 0.9375"
@@ -89,7 +87,7 @@ def solve_pseudo_average(
     return replace(matrix, beta=matrix.needed_recovery / (1 + matrix.needed_recovery))
 
 
-def _published_beta(start: float, rows: int, fmt: Format) -> float:
+def _published_beta(start: float, rows: int, fmt: al.Format) -> float:
     """Return the fixed point of beta = 1 - row sum of the rounded matrix without its scale.
 
     NaN if the iteration leaves (0, 1) or does not settle.
@@ -104,7 +102,7 @@ def _published_beta(start: float, rows: int, fmt: Format) -> float:
     return math.nan
 
 
-def _rounded(beta: float, rows: int, scale: float, fmt: Format) -> PseudoAverage:
+def _rounded(beta: float, rows: int, scale: float, fmt: al.Format) -> PseudoAverage:
     share = beta / rows
     diagonal, off_diagonal = round_array([scale * (1 - share), -scale * share], fmt)
     return PseudoAverage(beta, float(diagonal), float(off_diagonal), rows)

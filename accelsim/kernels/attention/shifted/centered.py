@@ -20,35 +20,25 @@ only the key tiles at or below the diagonal; writes: S_q d b. `shift: once` read
 (S_k + T) d b' more for each KV head.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash.online_softmax import keys_of
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels.attention.kernel import Task
 from accelsim.kernels.attention.precision import Precision
-from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
-from accelsim.kernels.attention.shifted.steps import (
-    Steps,
-    begin_rows,
-    column,
-    local_softmax,
-    loops_of,
-    merge_factors,
-    multiply_shifted,
-    number_of,
-    place_of,
+from accelsim.kernels.attention.shifted import steps
+from accelsim.kernels.attention.shifted.frame import (
+    Buffers,
+    Frame,
+    ShiftedKernel,
+    Sizes,
+    allocate_shared,
 )
-from accelsim.kernels.attention.shifted.tiles import ShiftedParameters, shifted_formats
-from accelsim.kernels.base import Array, Kernel
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
+from accelsim.kernels.attention.shifted.tiles import (
+    ShiftedFormats,
+    ShiftedParameters,
+    shifted_formats,
+)
 
 
 class CenteredParameters(ShiftedParameters):
@@ -66,26 +56,26 @@ class CenteredParameters(ShiftedParameters):
 class Own(NamedTuple):
     """What centering has beside the layout of the frame: tensors and tiles on chip."""
 
-    shifted: Tensor
-    means: Tensor
+    shifted: al.Tensor
+    means: al.Tensor
     """A row for each key tile."""
-    ones: Buffer
-    sums: Buffer
-    wide: Buffer
-    mean: Buffer
-    offset: Buffer
+    ones: al.Buffer
+    sums: al.Buffer
+    wide: al.Buffer
+    mean: al.Buffer
+    offset: al.Buffer
 
 
-@jit_inner
+@al.jit_inner
 def _begin_centering(p, k):
     """Fill a row with ones, whose product with keys is their sum."""
     al.fill(p, al.computed_in(al.tile(k.own.ones, 0, 1, k.tile_k), k.x.fmt), 1.0)
 
 
-@jit_inner
+@al.jit_inner
 def _center_keys(p, turn, number, k):
     """kb and K' of a key tile; the mean is a product with ones, on the cube."""
-    (first, keys), own, dim = place_of(number, k), k.own, k.dim
+    (first, keys), own, dim = steps.place_of(number, k), k.own, k.dim
     raw, wide = al.tile(k.keys, turn, keys, dim), al.tile(own.wide, turn, keys, dim)
     shifted, mean = al.tile(k.shifted_keys, turn, keys, dim), al.tile(own.mean, turn, 1, dim)
     acc, sums = al.tile(k.output_acc, turn, 1, dim), al.tile(own.sums, 0, 1, dim)
@@ -101,89 +91,74 @@ def _center_keys(p, turn, number, k):
     al.store(p, own.means, number, 0, mean)
 
 
-@jit_inner
+@al.jit_inner
 def _multiply_keys(p, j, at, k):
     """S' of key tile j, and o_j, the offsets of its rows."""
     keys, queries = keys_of(j, at, k), al.tile(k.queries, at.item, at.rows, k.dim)
-    mean, offset = al.tile(k.own.mean, j, 1, k.dim), column(k.own.offset, j, at)
-    shifted, acc = al.tile(k.shifted_keys, j, keys, k.dim), column(k.output_acc, j, at)
+    mean, offset = al.tile(k.own.mean, j, 1, k.dim), steps.column(k.own.offset, j, at)
+    shifted, acc = al.tile(k.shifted_keys, j, keys, k.dim), steps.column(k.output_acc, j, at)
     al.load(p, shifted, k.own.shifted, at.kv_row + j * k.tile_k, 0)
-    al.load(p, mean, k.own.means, number_of(j, at, k), 0)
-    multiply_shifted(p, j, keys, at, k)
+    al.load(p, mean, k.own.means, steps.number_of(j, at, k), 0)
+    steps.multiply_shifted(p, j, keys, at, k)
     al.matmul_transposed(p, acc, queries, mean, False)
     al.move(p, offset, acc)
     al.scale(p, offset, offset, k.scale)
 
 
-@jit_inner
+@al.jit_inner
 def _update_weights(p, j, at, k):
     """Weights in the frame of key tile j, and its way into the true frame."""
-    old_max, new_max = column(k.row_max, j, at), column(k.row_max, j + 1, at)
-    keep, enter = column(k.wide_keep, 0, at), column(k.wide_enter, 0, at)
-    local_softmax(p, j, at, k)
-    al.add(p, enter, column(k.wide_max, 0, at), column(k.own.offset, j, at))
+    old_max, new_max = steps.column(k.row_max, j, at), steps.column(k.row_max, j + 1, at)
+    keep, enter = steps.column(k.wide_keep, 0, at), steps.column(k.wide_enter, 0, at)
+    steps.local_softmax(p, j, at, k)
+    al.add(p, enter, steps.column(k.wide_max, 0, at), steps.column(k.own.offset, j, at))
     al.maximum(p, new_max, old_max, enter)
     al.subtract(p, keep, old_max, new_max)
     al.subtract(p, enter, enter, new_max)
-    merge_factors(p, at, k)
+    steps.merge_factors(p, at, k)
 
 
-_LOOPS = loops_of(
-    Steps(_begin_centering, _center_keys, begin_rows, _multiply_keys, _update_weights)
+_LOOPS = steps.loops_of(
+    steps.Steps(_begin_centering, _center_keys, steps.begin_rows, _multiply_keys, _update_weights)
 )
 
 
-class Centered(Kernel):
+class Centered(ShiftedKernel):
     """Attention over centered keys with exact offsets."""
 
-    name: ClassVar[str] = "centered"
-    summary: ClassVar[str] = "FP16 attention, tile means of keys taken off and kept as FP32 offsets"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[Spec]] = CenteredParameters
+    name = "centered"
+    summary = "FP16 attention, tile means of keys taken off and kept as FP32 offsets"
+    parameters = CenteredParameters
+    loops = _LOOPS
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: CenteredParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        formats = shifted_formats(problem.dtype, parameters.precision, Format.FP32)
-        frame = Frame.prepare(
-            cls.name, problem, machine, parameters, formats, parameters.shift, _allocate
-        )
-        return frame.record(_LOOPS, _own, tensors)
+    def formats(cls, task: Task[CenteredParameters]) -> ShiftedFormats:
+        """Return the format of every step; offsets and maxima are FP32."""
+        return shifted_formats(task.problem.dtype, task.parameters.precision, al.Format.FP32)
 
     @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
+    def allocate(cls, builder: al.ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
+        """Declare the buffers; without those that center keys where these are cached."""
+        dim, tile_k, fmt = sizes.dim, sizes.tile_k, sizes.formats.shifted
 
+        def centering(name: str, rows: Any, cols: Any, fmt: al.Format) -> al.Buffer:
+            is_there = sizes.is_shifting
+            return builder.buffer(name, rows, cols, fmt) if is_there else builder.no_buffer(fmt)
 
-def _allocate(builder: ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
-    """Declare the buffers; without those that center keys where these are cached."""
-    dim, tile_k, fmt = sizes.dim, sizes.tile_k, sizes.formats.shifted
+        return allocate_shared(builder, sizes), {
+            "ones": centering("ones", 1, tile_k, fmt),
+            "sums": centering("sums", 1, dim, al.Format.FP32),
+            "wide": centering("wide", tile_k, dim, al.Format.FP32),
+            "mean": builder.buffer("mean", 1, dim, fmt, slots=2),
+            "offset": builder.buffer("offset", sizes.tile_q, 1, al.Format.FP32, slots=2),
+        }
 
-    def centering(name: str, rows: Any, cols: Any, fmt: Format) -> Buffer:
-        return (
-            builder.buffer(name, rows, cols, fmt) if sizes.is_shifting else builder.no_buffer(fmt)
+    @classmethod
+    def declare(cls, frame: Frame, builder: al.ProgramBuilder, own: Buffers) -> Own:
+        """Place K' and the tile means in HBM."""
+        keys = frame.kv_heads * frame.task.problem.kv_len
+        return Own(
+            shifted=frame.made_keys(builder, "k_shifted", keys),
+            means=frame.made_keys(builder, "k_means", frame.kv_heads * frame.tiles_k),
+            **own,
         )
-
-    return allocate_shared(builder, sizes), {
-        "ones": centering("ones", 1, tile_k, fmt),
-        "sums": centering("sums", 1, dim, Format.FP32),
-        "wide": centering("wide", tile_k, dim, Format.FP32),
-        "mean": builder.buffer("mean", 1, dim, fmt, slots=2),
-        "offset": builder.buffer("offset", sizes.tile_q, 1, Format.FP32, slots=2),
-    }
-
-
-def _own(frame: Frame, builder: ProgramBuilder, buffers: Buffers) -> Own:
-    """Place K' and the tile means in HBM."""
-    return Own(
-        shifted=frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.problem.kv_len),
-        means=frame.made_keys(builder, "k_means", frame.kv_heads * frame.tiles_k),
-        **buffers,
-    )

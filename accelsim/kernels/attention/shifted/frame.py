@@ -11,38 +11,28 @@ K' is made `once` for each KV head, stored, and loaded again by every query tile
 lying in the KV cache in place of K when the kernel starts.
 """
 
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.folding import query_heads
-from accelsim.kernels.attention.operands import Operands, declare_operands
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.folding import shared_fields
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
+from accelsim.kernels.attention.operands import Operands, TilesOf, declare_operands
 from accelsim.kernels.attention.shifted.steps import Loops
-from accelsim.kernels.attention.shifted.tiles import (
-    ShiftedFormats,
-    ShiftedParameters,
-    fastest_tiles,
-)
-from accelsim.kernels.base import Array
+from accelsim.kernels.attention.shifted.tiles import ShiftedFormats, fastest_tiles
 from accelsim.kernels.estimate.footprint import larger
-from accelsim.numerics.formats import Format
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 _LOWEST_FP16, _LOWEST_FP32 = -60000.0, -3e38
 """Below every score, and yet finite: near the end of each format."""
 
 Shift = Literal["once", "per_query_tile", "cached"]
 """Where K' is made: once per KV head, by every query tile, or before, in the KV cache."""
-Buffers = dict[str, Buffer]
+Buffers = dict[str, al.Buffer]
 
 
 class Layout(NamedTuple):
@@ -80,30 +70,30 @@ class Layout(NamedTuple):
     hbm: Operands
     own: Any
     """Constants, tensors and buffers of one kernel alone, a tuple with names."""
-    queries: Buffer
-    keys: Buffer
-    shifted_keys: Buffer
-    values: Buffer
-    value_operands: Buffer
-    scores_acc: Buffer
-    output_acc: Buffer
-    scores: Buffer
-    x: Buffer
+    queries: al.Buffer
+    keys: al.Buffer
+    shifted_keys: al.Buffer
+    values: al.Buffer
+    value_operands: al.Buffer
+    scores_acc: al.Buffer
+    output_acc: al.Buffer
+    scores: al.Buffer
+    x: al.Buffer
     """Scores on their way to weights."""
-    weights: Buffer
-    product: Buffer
-    output: Buffer
-    stored: Buffer
-    lowest: Buffer
-    row_max: Buffer
-    row_sum: Buffer
-    tile_max: Buffer
-    wide_max: Buffer
-    tile_sum: Buffer
-    keep: Buffer
-    enter: Buffer
-    wide_keep: Buffer
-    wide_enter: Buffer
+    weights: al.Buffer
+    product: al.Buffer
+    output: al.Buffer
+    stored: al.Buffer
+    lowest: al.Buffer
+    row_max: al.Buffer
+    row_sum: al.Buffer
+    tile_max: al.Buffer
+    wide_max: al.Buffer
+    tile_sum: al.Buffer
+    keep: al.Buffer
+    enter: al.Buffer
+    wide_keep: al.Buffer
+    wide_enter: al.Buffer
 
 
 class Sizes(NamedTuple):
@@ -121,180 +111,161 @@ class Sizes(NamedTuple):
         return self.shift != "cached"
 
 
-Allocate = Callable[[ProgramBuilder, Sizes], tuple[Buffers, Buffers]]
-"""Declares the buffers of a kernel: those of the layout, and its own."""
-Declare = Callable[["Frame", ProgramBuilder, Buffers], Any]
-"""Declares the tensors of a kernel beside the operands; returns all that it has of its own, its
-buffers included."""
+class ShiftedKernel(AttentionKernel):
+    """Attention over shifted keys; what a kernel does in a way of its own is in its loops."""
+
+    loops: ClassVar[Loops]
+
+    @classmethod
+    @abstractmethod
+    def formats(cls, task: Task[Any]) -> ShiftedFormats:
+        """Return the format of every step."""
+
+    @classmethod
+    @abstractmethod
+    def allocate(cls, builder: al.ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
+        """Declare the buffers: those of the layout, and the kernel's own."""
+
+    @classmethod
+    @abstractmethod
+    def declare(cls, frame: "Frame", builder: al.ProgramBuilder, own: Buffers) -> Any:
+        """Declare the tensors beside the operands; return all that the kernel has of its own."""
+
+    @classmethod
+    def recorded(cls, task: Task[Any]) -> Recording:
+        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
+        return Frame.of(cls, task).record()
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """The choices for one problem on one machine."""
 
-    name: str
-    problem: AttentionProblem
+    kernel: type[ShiftedKernel]
+    task: Task[Any]
     sizes: Sizes
     fold: bool
-    items_at_once: int
-    """Work items that the cores hold at once."""
-    allocate: Allocate
-    cache: Mapping[str, Array] = field(default_factory=dict)
+    cache: Mapping[str, al.Array] = field(default_factory=dict)
     """Values that lie in the KV cache, by the names of tensors; none: without numbers."""
 
     @classmethod
-    def prepare(
-        cls,
-        kernel: str,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: ShiftedParameters,
-        formats: ShiftedFormats,
-        shift: Shift,
-        allocate: Allocate,
-    ) -> "Frame":
+    def of(cls, kernel: type[ShiftedKernel], task: Task[Any]) -> "Frame":
         """Return the frame with the tiles that were asked for, or of the lowest estimated time.
 
         Raises DoesNotFitError if none fit.
         """
-        name = f"{kernel} on {problem.name}"
-        sizes = partial(Sizes, problem.head_dim, formats, shift)
-        *tiles, fold = fastest_tiles(
-            name,
-            problem,
-            machine,
-            parameters,
-            formats,
-            lambda builder, *tiles: allocate(builder, sizes(*tiles)),
-        )
-        items = machine.cores * machine.items_in_flight
-        return cls(name, problem, sizes(*tiles), fold, items, allocate)
+        asked, formats = (task.problem, task.machine, task.parameters), kernel.formats(task)
+        sizes = partial(Sizes, task.problem.head_dim, formats, task.parameters.shift)
+
+        def allocate(builder: al.ProgramBuilder, *tiles: Any) -> object:
+            return kernel.allocate(builder, sizes(*tiles))
+
+        *tiles, fold = fastest_tiles(task.name, *asked, formats, allocate)
+        return cls(kernel, task, sizes(*tiles), fold)
 
     @property
     def scale(self) -> float:
         """1 / sqrt(head_dim)."""
-        return float(1 / np.sqrt(self.problem.head_dim))
+        return float(1 / np.sqrt(self.task.problem.head_dim))
 
     @property
     def tiles_k(self) -> int:
         """Key tiles of a KV head."""
-        return ceil_div(self.problem.kv_len, self.sizes.tile_k)
+        return al.ceil_div(self.task.problem.kv_len, self.sizes.tile_k)
 
     @property
     def kv_heads(self) -> int:
         """KV heads of all batches."""
-        return self.problem.batch * self.problem.kv_heads
+        return self.task.problem.batch * self.task.problem.kv_heads
 
-    def record(
-        self, loops: Loops, declare: Declare, tensors: AttentionTensors | None
-    ) -> tuple[Program, Array | None]:
+    def record(self) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        frame = self
-        if self.sizes.shift == "cached" and tensors is not None:
-            frame = replace(self, cache=self._cached(loops, declare, tensors))
-        builder = ProgramBuilder(self.name, with_numbers=tensors is not None)
-        k = frame._layout(builder, declare, tensors)
-        items = k.shift_items + k.heads * ceil_div(k.q_len, k.tile_q)
-        program = builder.record(loops.attend, items, k)
+        frame, builder = self, self.task.builder()
+        if self.sizes.shift == "cached" and self.task.tensors is not None:
+            frame = replace(self, cache=self._cached())
+        k = frame._layout(builder)
+        items = k.shift_items + k.heads * al.ceil_div(k.q_len, k.tile_q)
+        program = builder.record(self.kernel.loops.attend, items, k)
         chosen = program.with_parameters(tile_q=k.tile_q, tile_k=k.tile_k, fold=k.q_len > k.span)
         return chosen, k.hbm.o.data
 
-    def made_keys(self, builder: ProgramBuilder, name: str, rows: int) -> Tensor:
+    def made_keys(self, builder: al.ProgramBuilder, name: str, rows: int) -> al.Tensor:
         """Place `rows` rows of what shifting makes: intermediate, or input where it is cached."""
         dim, fmt = self.sizes.dim, self.sizes.formats.shifted
         if self.sizes.is_shifting:
             return builder.tensor(name, "intermediate", rows, dim, fmt)
         return builder.tensor(name, "input", rows, dim, fmt, self.cache.get(name))
 
-    def _cached(
-        self, loops: Loops, declare: Declare, tensors: AttentionTensors
-    ) -> Mapping[str, Array]:
+    def _cached(self) -> Mapping[str, al.Array]:
         """Return what a cache would hold, by tensor: what shifting once stores."""
-        frame = replace(self, sizes=self.sizes._replace(shift="once"))
-        builder = ProgramBuilder(self.name, with_numbers=True)
-        k = frame._layout(builder, declare, tensors)
-        builder.record(loops.make_shifted_keys, k.shift_items, k)
+        frame, builder = replace(self, sizes=self.sizes._replace(shift="once")), self.task.builder()
+        k = frame._layout(builder)
+        builder.record(self.kernel.loops.make_shifted_keys, k.shift_items, k)
         return builder.data
 
-    def _layout(
-        self, builder: ProgramBuilder, declare: Declare, tensors: AttentionTensors | None
-    ) -> Layout:
+    def _layout(self, builder: al.ProgramBuilder) -> Layout:
         """Declare tensors and buffers."""
-        problem, sizes = self.problem, self.sizes
-        heads, key_tiles = query_heads(problem, fold=self.fold), self.kv_heads * self.tiles_k
-        shared, own = self.allocate(builder, sizes)
-        hbm = declare_operands(builder, problem, tensors)
+        problem, machine, sizes = self.task.problem, self.task.machine, self.sizes
+        key_tiles = self.kv_heads * self.tiles_k
+        # As many as the cores hold at once, so that each loads its constants only once.
+        shift_items = min(key_tiles, machine.cores * machine.items_in_flight)
+        is_fp16 = sizes.formats.steps.vector == al.Format.FP16
+        shared, own = self.kernel.allocate(builder, sizes)
+        # Values are as wide as keys, without a scale: these kernels do not say takes_any_kv.
+        plain = {"value_dim": sizes.dim, "divides_by_scale": False}
+        fields = shared_fields(problem, fold=self.fold) | plain | shared
         return Layout(
-            heads=heads.heads,
-            group=heads.group,
-            q_len=heads.rows,
-            span=problem.q_len,
-            kv_len=problem.kv_len,
-            dim=sizes.dim,
-            value_dim=sizes.dim,
             tile_q=sizes.tile_q,
             tile_k=sizes.tile_k,
             tiles_k=self.tiles_k,
             key_tiles=key_tiles,
-            # As many as the cores hold at once, so that each loads its constants only once.
-            shift_items=min(key_tiles, self.items_at_once) if sizes.shift == "once" else 0,
-            causal=problem.causal,
+            shift_items=shift_items if sizes.shift == "once" else 0,
             scale=self.scale,
-            lowest_max=_LOWEST_FP16 if sizes.formats.steps.vector == Format.FP16 else _LOWEST_FP32,
-            divides_by_scale=False,
-            sum_factor=1.0,
-            hbm=hbm,
-            own=declare(self, builder, own),
-            **shared,
+            lowest_max=_LOWEST_FP16 if is_fp16 else _LOWEST_FP32,
+            hbm=declare_operands(builder, problem, self.task.tensors),
+            own=self.kernel.declare(self, builder, own),
+            **fields,
             value_operands=shared["values"],
         )
 
 
-def allocate_shared(builder: ProgramBuilder, sizes: Sizes, made_rows: int = 0) -> Buffers:
+def allocate_shared(builder: al.ProgramBuilder, sizes: Sizes, made_rows: int = 0) -> Buffers:
     """Declare the buffers of the layout; K' comes out of a product of `made_rows` rows."""
     dim, tile_q, tile_k = sizes.dim, sizes.tile_q, sizes.tile_k
     steps, statistics = sizes.formats.steps, sizes.formats.statistics
     vector = steps.vector
 
-    def rows(name: str, cols: Any, fmt: Format, slots: int = 1) -> Buffer:
-        return builder.buffer(name, tile_q, cols, fmt, slots=slots)
+    rows, keys = TilesOf(builder, tile_q, vector), TilesOf(builder, tile_k, steps.stored)
+    made = TilesOf(builder, larger(tile_q, made_rows), vector)
 
-    def of_keys(name: str, fmt: Format) -> Buffer:
-        return builder.buffer(name, tile_k, dim, fmt, slots=2)
+    def widened(name: str, narrow: al.Buffer) -> al.Buffer:
+        return rows.shared(narrow, name, 1, statistics)
 
-    def accumulator(name: str, rows: Any, cols: Any) -> Buffer:
-        return builder.buffer(name, rows, cols, Format.FP32, memory="accumulator")
-
-    def widened(name: str, narrow: Buffer) -> Buffer:
-        return narrow if statistics == vector else rows(name, 1, statistics)
-
-    x = rows("x", tile_k, vector, 2)
-    weights = x if steps.weights == vector else rows("weights", tile_k, steps.weights, 2)
-    output = rows("output", dim, vector)
-    tile_max, keep, enter = (rows(name, 1, vector) for name in ("tile_max", "keep", "enter"))
+    x = rows("x", tile_k, slots=2)
+    weights = rows.shared(x, "weights", tile_k, steps.weights, 2)
+    output = rows("output", dim)
+    tile_max, keep, enter = (rows(name, 1) for name in ("tile_max", "keep", "enter"))
     return {
         "queries": rows("q", dim, steps.stored, 2),
-        "shifted_keys": of_keys("shifted_k", sizes.formats.shifted),
-        "values": of_keys("v", steps.stored),
-        "scores_acc": accumulator("scores_acc", tile_q, tile_k),
-        "output_acc": accumulator("output_acc", larger(tile_q, made_rows), dim),
+        "shifted_keys": keys("shifted_k", dim, sizes.formats.shifted, 2),
+        "values": keys("v", dim, slots=2),
+        "scores_acc": rows.sums("scores_acc", tile_k),
+        "output_acc": made.sums("output_acc", dim),
         "scores": rows("scores", tile_k, steps.scores, 2),
         "x": x,
         "weights": weights,
-        "product": rows("product", dim, vector),
+        "product": rows("product", dim),
         "output": output,
-        "stored": output if steps.output == vector else rows("stored", dim, steps.output),
-        "lowest": rows("lowest", 1, vector),
+        "stored": rows.shared(output, "stored", dim, steps.output),
+        "lowest": rows("lowest", 1),
         "row_max": rows("row_max", 1, statistics, 2),
-        "row_sum": rows("row_sum", 1, vector),
+        "row_sum": rows("row_sum", 1),
         "tile_max": tile_max,
         "wide_max": widened("wide_max", tile_max),
-        "tile_sum": rows("tile_sum", 1, vector),
+        "tile_sum": rows("tile_sum", 1),
         "keep": keep,
         "enter": enter,
         "wide_keep": widened("wide_keep", keep),
         "wide_enter": widened("wide_enter", enter),
-        "keys": of_keys("k", steps.stored)
-        if sizes.is_shifting
-        else builder.no_buffer(steps.stored),
+        "keys": keys("k", dim, slots=2) if sizes.is_shifting else builder.no_buffer(steps.stored),
     }

@@ -23,45 +23,29 @@ T n d b' more for each KV head, and reads M, n^2 b', with each work item that sh
 `shift: per_query_tile` reads K in place of K' (b for b'), and M with each query tile.
 """
 
-from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from accelsim.config.spec import Spec
-from accelsim.errors import ConfigError
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.oracle import softmax_attention
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.kernels.attention.precision import Precision
-from accelsim.kernels.attention.shifted.beta import Condition, PseudoAverage, solve_pseudo_average
-from accelsim.kernels.attention.shifted.frame import Buffers, Frame, Sizes, allocate_shared
-from accelsim.kernels.attention.shifted.steps import (
-    Steps,
-    begin_rows,
-    column,
-    local_softmax,
-    loops_of,
-    merge_factors,
-    multiply_shifted,
-    number_of,
-    place_of,
+from accelsim.kernels.attention.shifted import steps
+from accelsim.kernels.attention.shifted.beta import Condition, solve_pseudo_average
+from accelsim.kernels.attention.shifted.frame import (
+    Buffers,
+    Frame,
+    ShiftedKernel,
+    Sizes,
+    allocate_shared,
 )
 from accelsim.kernels.attention.shifted.tiles import (
     ShiftedFormats,
     ShiftedParameters,
     shifted_formats,
 )
-from accelsim.kernels.base import Array, Kernel
-from accelsim.numerics.formats import FP32, Format
 from accelsim.numerics.rounding import round_array
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 _COLUMNS = {"mean": 1, "frame": 2, "old_frame": 1, "tile_shift": 1, "old_shift": 1, "tile_end": 1}
 """Slots of the buffers that have one number for each row."""
@@ -96,35 +80,35 @@ class Own(NamedTuple):
     """float32 [2, tiles_k]: weights of mu_j and F_j-1 in F_j."""
     is_shifted_by_rows: bool
     """Whether every query tile makes its own K'."""
-    m: Tensor
-    shifted: Tensor
+    m: al.Tensor
+    shifted: al.Tensor
     """K' with the copies that fill up the last tiles."""
-    matrix: Buffer
-    mean: Buffer
-    frame: Buffer
-    old_frame: Buffer
-    tile_shift: Buffer
-    old_shift: Buffer
-    tile_end: Buffer
+    matrix: al.Buffer
+    mean: al.Buffer
+    frame: al.Buffer
+    old_frame: al.Buffer
+    tile_shift: al.Buffer
+    old_shift: al.Buffer
+    tile_end: al.Buffer
 
 
-@jit_inner
+@al.jit_inner
 def _load_matrix(p, k):
     """Load M."""
     al.load(p, al.tile(k.own.matrix, 0, k.tile_k, k.tile_k), k.own.m, 0, 0)
 
 
-@jit_inner
+@al.jit_inner
 def _store_shifted(p, turn, number, k):
     """Make K' of a key tile and store it."""
     shifted = _shift_keys(p, turn, number, k)
     al.store(p, k.own.shifted, number * k.tile_k, 0, shifted)
 
 
-@jit_inner
+@al.jit_inner
 def _shift_keys(p, turn, number, k):
     """K' = M K of a key tile, the last of a head filled up with copies of its last keys."""
-    first, keys = place_of(number, k)
+    first, keys = steps.place_of(number, k)
     copies = k.tile_k - keys
     raw, shifted = al.tile(k.keys, turn, k.tile_k, k.dim), _shifted_keys(turn, k)
     acc = al.tile(k.output_acc, turn, k.tile_k, k.dim)
@@ -136,44 +120,44 @@ def _shift_keys(p, turn, number, k):
     return shifted
 
 
-@jit_inner
+@al.jit_inner
 def _shifted_keys(turn, k):
     """A tile of K', copies included."""
     return al.tile(k.shifted_keys, turn, k.tile_k, k.dim)
 
 
-@jit_inner
+@al.jit_inner
 def _begin_rows(p, at, k):
     """Load a tile of query rows, and M where it makes its own K'."""
-    begin_rows(p, at, k)
+    steps.begin_rows(p, at, k)
     if k.own.is_shifted_by_rows:
         _load_matrix(p, k)
 
 
-@jit_inner
+@al.jit_inner
 def _multiply_keys(p, j, at, k):
     """S' of key tile j, the copies of a filled tile included."""
-    number = number_of(j, at, k)
+    number = steps.number_of(j, at, k)
     if k.own.is_shifted_by_rows:
         _shift_keys(p, j, number, k)
     else:
         al.load(p, _shifted_keys(j, k), k.own.shifted, number * k.tile_k, 0)
-    multiply_shifted(p, j, k.tile_k, at, k)
+    steps.multiply_shifted(p, j, k.tile_k, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _update_weights(p, j, at, k):
     """Row means, weights in the frame of key tile j, and its way into the common frame."""
     _row_mean(p, j, at, k)
-    local_softmax(p, j, at, k)
+    steps.local_softmax(p, j, at, k)
     _change_frame(p, j, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _row_mean(p, j, at, k):
     """mu_j: mean of S' along key tile j."""
-    scores, mean = al.tile(k.scores, j, at.rows, k.tile_k), column(k.own.mean, 0, at)
-    if mean.fmt == FP32:
+    scores, mean = al.tile(k.scores, j, at.rows, k.tile_k), steps.column(k.own.mean, 0, at)
+    if mean.fmt == al.FP32:
         al.row_sum(p, mean, scores)
         al.scale(p, mean, mean, k.own.mean_share)
     else:
@@ -182,117 +166,105 @@ def _row_mean(p, j, at, k):
         al.row_sum(p, mean, x)
 
 
-@jit_inner
+@al.jit_inner
 def _change_frame(p, j, at, k):
     """Update the pseudo-average and bring the maxima of the past and of tile j into its frame."""
     own = k.own
-    mean, frame = column(own.mean, 0, at), column(own.frame, j + 1, at)
-    before = mean if j == 0 else column(own.frame, j, at)
-    scratch = column(own.old_frame, 0, at)
+    mean, frame = steps.column(own.mean, 0, at), steps.column(own.frame, j + 1, at)
+    before = mean if j == 0 else steps.column(own.frame, j, at)
+    scratch = steps.column(own.old_frame, 0, at)
     al.scale(p, frame, mean, own.shares[0, j])
     al.scale(p, scratch, before, own.shares[1, j])
     al.add(p, frame, frame, scratch)
 
-    tile_shift, old_shift = column(own.tile_shift, 0, at), column(own.old_shift, 0, at)
+    tile_shift, old_shift = steps.column(own.tile_shift, 0, at), steps.column(own.old_shift, 0, at)
     for shift, average in ((tile_shift, mean), (old_shift, before)):
         al.subtract(p, shift, average, frame)
         al.scale(p, shift, shift, own.recovery)
 
-    old_max, new_max = column(k.row_max, j, at), column(k.row_max, j + 1, at)
-    tile_max, tile_end = column(k.wide_max, 0, at), column(own.tile_end, 0, at)
+    old_max, new_max = steps.column(k.row_max, j, at), steps.column(k.row_max, j + 1, at)
+    tile_max, tile_end = steps.column(k.wide_max, 0, at), steps.column(own.tile_end, 0, at)
     al.add(p, new_max, old_max, old_shift)
     al.add(p, tile_end, tile_max, tile_shift)
     al.maximum(p, new_max, new_max, tile_end)
 
-    keep, enter = column(k.wide_keep, 0, at), column(k.wide_enter, 0, at)
+    keep, enter = steps.column(k.wide_keep, 0, at), steps.column(k.wide_enter, 0, at)
     for exponent, largest, shift in ((keep, old_max, old_shift), (enter, tile_max, tile_shift)):
         # Adding the shift last brings back what rounding new_max lost.
         al.subtract(p, exponent, largest, new_max)
         al.add(p, exponent, exponent, shift)
-    merge_factors(p, at, k)
+    steps.merge_factors(p, at, k)
 
 
-_LOOPS = loops_of(Steps(_load_matrix, _store_shifted, _begin_rows, _multiply_keys, _update_weights))
+_LOOPS = steps.loops_of(
+    steps.Steps(_load_matrix, _store_shifted, _begin_rows, _multiply_keys, _update_weights)
+)
 
 
-class Pasa(Kernel):
+class Pasa(ShiftedKernel):
     """Attention over pseudo-average shifted keys."""
 
-    name: ClassVar[str] = "pasa"
-    summary: ClassVar[str] = "flash attention in FP16 throughout, keys shifted by their tile mean"
-    problem_kind: ClassVar[str] = "attention"
-    parameters: ClassVar[type[Spec]] = PasaParameters
+    name = "pasa"
+    summary = "flash attention in FP16 throughout, keys shifted by their tile mean"
+    parameters = PasaParameters
+    loops = _LOOPS
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: PasaParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
-        """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim]."""
-        formats = _formats(problem, parameters)
-        frame = Frame.prepare(
-            cls.name, problem, machine, parameters, formats, parameters.shift, _allocate
-        )
+    def formats(cls, task: Task[PasaParameters]) -> ShiftedFormats:
+        """Return the format of every step; refuse statistics of fewer bits than the vector path."""
+        asked = task.parameters.statistics
+        statistics = al.Format(asked) if asked else None
+        formats = shifted_formats(task.problem.dtype, task.parameters.precision, statistics)
+        if formats.statistics == al.Format.FP16 and formats.steps.vector != al.Format.FP16:
+            raise al.ConfigError(
+                [
+                    f"statistics: found fp16 with a vector path in {formats.steps.vector}, "
+                    f"allowed: fp32, or precision fp16"
+                ]
+            )
+        return formats
+
+    @classmethod
+    def allocate(cls, builder: al.ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
+        """Declare the buffers, without M in them where K' is cached."""
+        keys, shifted, statistics = sizes.tile_k, sizes.formats.shifted, sizes.formats.statistics
+        shared = allocate_shared(builder, sizes, made_rows=keys if sizes.is_shifting else 0)
+        matrix = builder.no_buffer(shifted)
+        if sizes.is_shifting:
+            matrix = builder.buffer("m", keys, keys, shifted)
+        columns = {
+            name: builder.buffer(name, sizes.tile_q, 1, statistics, slots=slots)
+            for name, slots in _COLUMNS.items()
+        }
+        return shared, {"matrix": matrix, **columns}
+
+    @classmethod
+    def declare(cls, frame: Frame, builder: al.ProgramBuilder, own: Buffers) -> Own:
+        """Return the constants, rounded to the formats they are used in, with M and K'."""
+        keys, formats, asked = frame.sizes.tile_k, frame.sizes.formats, frame.task.parameters
         average = solve_pseudo_average(
-            parameters.beta, frame.sizes.tile_k, frame.scale, parameters.condition, formats.shifted
+            asked.beta, keys, frame.scale, asked.condition, formats.shifted
         )
-        program, output = frame.record(_LOOPS, partial(_own, average), tensors)
-        return program.with_parameters(statistics=str(formats.statistics)), output
+        count = np.arange(1, frame.tiles_k + 1)
+        recovery, mean_share = round_array([average.recovery, 1 / keys], formats.statistics)
+        m = shifted = builder.no_tensor(formats.shifted)
+        if frame.sizes.is_shifting:
+            m = builder.tensor("m", "input", keys, keys, formats.shifted, average.matrix())
+        is_shifted_by_rows = frame.sizes.shift == "per_query_tile"
+        if not is_shifted_by_rows:
+            shifted = frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.tiles_k * keys)
+        return Own(
+            recovery=float(recovery),
+            mean_share=float(mean_share),
+            shares=round_array([1 / count, (count - 1) / count], formats.statistics),
+            is_shifted_by_rows=is_shifted_by_rows,
+            m=m,
+            shifted=shifted,
+            **own,
+        )
 
     @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention in float64."""
-        return softmax_attention(problem, tensors)
-
-
-def _formats(problem: AttentionProblem, parameters: PasaParameters) -> ShiftedFormats:
-    """Return the format of every step; refuse statistics that hold less than what they are of."""
-    statistics = Format(parameters.statistics) if parameters.statistics else None
-    formats = shifted_formats(problem.dtype, parameters.precision, statistics)
-    if formats.statistics == Format.FP16 and formats.steps.vector != Format.FP16:
-        raise ConfigError(
-            [
-                f"statistics: found fp16 with a vector path in {formats.steps.vector}, "
-                f"allowed: fp32, or precision fp16"
-            ]
-        )
-    return formats
-
-
-def _allocate(builder: ProgramBuilder, sizes: Sizes) -> tuple[Buffers, Buffers]:
-    """Declare the buffers, without M in them where K' is cached."""
-    keys, shifted, statistics = sizes.tile_k, sizes.formats.shifted, sizes.formats.statistics
-    shared = allocate_shared(builder, sizes, made_rows=keys if sizes.is_shifting else 0)
-    matrix = builder.no_buffer(shifted)
-    if sizes.is_shifting:
-        matrix = builder.buffer("m", keys, keys, shifted)
-    columns = {
-        name: builder.buffer(name, sizes.tile_q, 1, statistics, slots=slots)
-        for name, slots in _COLUMNS.items()
-    }
-    return shared, {"matrix": matrix, **columns}
-
-
-def _own(average: PseudoAverage, frame: Frame, builder: ProgramBuilder, buffers: Buffers) -> Own:
-    """Return the constants, rounded to the formats they are used in, with M and K'."""
-    keys, formats = frame.sizes.tile_k, frame.sizes.formats
-    count = np.arange(1, frame.tiles_k + 1)
-    recovery, mean_share = round_array([average.recovery, 1 / keys], formats.statistics)
-    m = shifted = builder.no_tensor(formats.shifted)
-    if frame.sizes.is_shifting:
-        m = builder.tensor("m", "input", keys, keys, formats.shifted, average.matrix())
-    is_shifted_by_rows = frame.sizes.shift == "per_query_tile"
-    if not is_shifted_by_rows:
-        shifted = frame.made_keys(builder, "k_shifted", frame.kv_heads * frame.tiles_k * keys)
-    return Own(
-        recovery=float(recovery),
-        mean_share=float(mean_share),
-        shares=round_array([1 / count, (count - 1) / count], formats.statistics),
-        is_shifted_by_rows=is_shifted_by_rows,
-        m=m,
-        shifted=shifted,
-        **buffers,
-    )
+    def recorded(cls, task: Task[PasaParameters]) -> Recording:
+        """Return the program, with the format of its statistics, and the output."""
+        program, output = super().recorded(task)
+        return program.with_parameters(statistics=str(cls.formats(task).statistics)), output

@@ -6,18 +6,9 @@
 
 from typing import Any, NamedTuple
 
-from accelsim.kernels.attention.flash.online_softmax import (
-    finish_rows,
-    keys_of,
-    load_values,
-    query_rows,
-    reset_rows,
-    seen_tiles,
-    weigh_values,
-)
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.folding import mask_keys
-from accelsim.program import language as al
-from accelsim.runtime.jit import jit, jit_inner
 
 
 class Steps(NamedTuple):
@@ -49,7 +40,7 @@ def loops_of(steps: Steps) -> Loops:
     on disk, because Numba knows them by their places in memory.
     """
 
-    @jit
+    @al.jit
     def attend(p, k):
         """Make K' if it is due, then all query tiles of all heads."""
         make_shifted_keys(p, k)
@@ -58,9 +49,9 @@ def loops_of(steps: Steps) -> Loops:
             # Tiles that see the most keys come first.
             first = (tiles_q - 1 - item // k.heads) * k.tile_q
             al.begin_item(p, phase)
-            query_tile(p, query_rows(item, item % k.heads, first, k), k)
+            query_tile(p, online.query_rows(item, item % k.heads, first, k), k)
 
-    @jit
+    @al.jit
     def make_shifted_keys(p, k):
         """Phase 0, if there is one: K' of all key tiles of all KV heads."""
         for item in range(k.shift_items):
@@ -69,10 +60,10 @@ def loops_of(steps: Steps) -> Loops:
             for number in range(item, k.key_tiles, k.shift_items):
                 steps.shift_keys(p, number // k.shift_items, number, k)
 
-    @jit_inner
+    @al.jit_inner
     def query_tile(p, at, k):
         """One tile of query rows against all the keys it sees."""
-        tiles_k = seen_tiles(at, k)
+        tiles_k = online.seen_tiles(at, k)
         steps.begin_rows(p, at, k)
         steps.multiply_keys(p, 0, at, k)
         for j in range(tiles_k):
@@ -80,40 +71,40 @@ def loops_of(steps: Steps) -> Loops:
                 steps.multiply_keys(p, j + 1, at, k)
             steps.update_weights(p, j, at, k)
             _merge_tile(p, j, at, k)
-        finish_rows(p, at, k)
+        online.finish_rows(p, at, k)
 
     return Loops(attend, make_shifted_keys)
 
 
-@jit_inner
+@al.jit_inner
 def column(buffer, turn, at):
     """One number for each row of a tile of query rows."""
     return al.tile(buffer, turn, at.rows, 1)
 
 
-@jit_inner
+@al.jit_inner
 def number_of(j, at, k):
     """Number of key tile j among those of all KV heads."""
     return at.kv_row // k.kv_len * k.tiles_k + j
 
 
-@jit_inner
+@al.jit_inner
 def place_of(number, k):
     """First row of a key tile in K, and its keys."""
     head, j = number // k.tiles_k, number % k.tiles_k
     return head * k.kv_len + j * k.tile_k, min(k.tile_k, k.kv_len - j * k.tile_k)
 
 
-@jit_inner
+@al.jit_inner
 def begin_rows(p, at, k):
     """Load a tile of query rows and reset what runs along the keys."""
     al.load(p, al.tile(k.queries, at.item, at.rows, k.dim), k.hbm.q, at.q_row, 0)
-    reset_rows(p, at.rows, k)
+    online.reset_rows(p, at.rows, k)
     if k.causal:
         al.fill(p, column(k.lowest, 0, at), k.lowest_max)
 
 
-@jit_inner
+@al.jit_inner
 def multiply_shifted(p, j, keys, at, k):
     """S' = Q K'^T of key tile j, of which `keys` rows have been loaded or made."""
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
@@ -122,10 +113,10 @@ def multiply_shifted(p, j, keys, at, k):
     al.move(p, al.tile(k.scores, j, at.rows, keys), acc)
 
 
-@jit_inner
+@al.jit_inner
 def local_softmax(p, j, at, k):
     """Weights of key tile j in its own frame: maximum, exponentials and their sum."""
-    rows, cols = at.rows, keys_of(j, at, k)
+    rows, cols = at.rows, online.keys_of(j, at, k)
     scores, x = al.tile(k.scores, j, rows, cols), al.tile(k.x, j, rows, cols)
     tile_max, is_masked = column(k.tile_max, 0, at), False
     if k.causal:
@@ -142,7 +133,7 @@ def local_softmax(p, j, at, k):
         al.convert(p, column(k.wide_max, 0, at), tile_max)
 
 
-@jit_inner
+@al.jit_inner
 def merge_factors(p, at, k):
     """Turn the exponents in wide_keep and wide_enter into the factors of the vector path."""
     for narrow, wide in ((k.keep, k.wide_keep), (k.enter, k.wide_enter)):
@@ -152,7 +143,7 @@ def merge_factors(p, at, k):
             al.convert(p, column(narrow, 0, at), factor)
 
 
-@jit_inner
+@al.jit_inner
 def _merge_tile(p, j, at, k):
     """Add key tile j to the running sum and output: keep times the old, enter times the new."""
     keep, enter = column(k.keep, 0, at), column(k.enter, 0, at)
@@ -161,8 +152,8 @@ def _merge_tile(p, j, at, k):
     al.multiply(p, total, total, keep)
     al.multiply(p, tile_sum, tile_sum, enter)
     al.add(p, total, total, tile_sum)
-    load_values(p, j, j, at, k)
-    weigh_values(p, j, j, at, k)
+    online.load_values(p, j, j, at, k)
+    online.weigh_values(p, j, j, at, k)
     al.multiply_column(p, product, product, enter)
     al.multiply_column(p, output, output, keep)
     al.add(p, output, output, product)

@@ -14,25 +14,15 @@ and selection state theirs.
 """
 
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.online_softmax import (
-    add_values,
-    allocate,
-    begin_rows,
-    finish_rows,
-    layout_of,
-    multiply_keys,
-    query_rows,
-    update_weights,
-)
+from accelsim.kernels import language as al
+from accelsim.kernels.attention.flash import online_softmax as online
+from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
 from accelsim.kernels.attention.operands import declare_operands
-from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.precision import step_formats
 from accelsim.kernels.attention.sparse.masks.base import Setting
 from accelsim.kernels.attention.sparse.masks.grid import Blocks, grid_of
@@ -46,16 +36,6 @@ from accelsim.kernels.attention.sparse.masks.keep import (
 from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.kernels.attention.sparse.masks.scored import SCORED_MASKS
 from accelsim.kernels.attention.sparse.masks.selection import BlockSelection
-from accelsim.kernels.base import Array, Kernel
-from accelsim.kernels.tiling import first_fit, tile_sizes
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
-from accelsim.program.recording import Buffer, Recorder, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.workload.problem import AttentionProblem
-from accelsim.workload.tensors import AttentionTensors
 
 Places = npt.NDArray[np.int64]
 
@@ -70,13 +50,13 @@ class Kept(NamedTuple):
     blocks: Places
     share: int
     """Heads that share the rows of one map."""
-    map: Tensor
+    map: al.Tensor
     """The map, if it is in HBM."""
-    row: Buffer
+    row: al.Buffer
     """On-chip tiles of its rows."""
 
 
-@jit
+@al.jit
 def attend(p, phase, kept, k):
     """Every query block meets the key blocks that it keeps."""
     q_blocks = kept.first.shape[1] - 1
@@ -87,35 +67,29 @@ def attend(p, phase, kept, k):
             row = al.tile(kept.row, item, 1, kept.row.cols)
             al.load(p, row, kept.map, head // kept.share * q_blocks + block, 0)
         own = kept.blocks[kept.first[head, block] : kept.first[head, block + 1]]
-        _query_block(p, own, query_rows(item, head, block * k.tile_q, k), k)
+        _query_block(p, own, online.query_rows(item, head, block * k.tile_q, k), k)
 
 
-@jit_inner
+@al.jit_inner
 def _query_block(p, blocks, at, k):
     """One block of query rows against its kept key blocks, in the order of keys."""
-    begin_rows(p, at, k)
-    multiply_keys(p, 0, blocks[0], at, k)
+    online.begin_rows(p, at, k)
+    online.multiply_keys(p, 0, blocks[0], at, k)
     for turn in range(len(blocks)):
         if turn + 1 < len(blocks):
-            multiply_keys(p, turn + 1, blocks[turn + 1], at, k)
-        update_weights(p, turn, blocks[turn], at, k)
-        add_values(p, turn, blocks[turn], at, k)
-    finish_rows(p, at, k)
+            online.multiply_keys(p, turn + 1, blocks[turn + 1], at, k)
+        online.update_weights(p, turn, blocks[turn], at, k)
+        online.add_values(p, turn, blocks[turn], at, k)
+    online.finish_rows(p, at, k)
 
 
 class _Plan:
     """Tensors, buffers and stages of one problem cut into blocks."""
 
     def __init__(
-        self,
-        builder: ProgramBuilder,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: SparseParameters,
-        tensors: AttentionTensors | None,
-        block: int,
-        rows: int,
+        self, builder: al.ProgramBuilder, task: Task[SparseParameters], block: int, rows: int
     ) -> None:
+        _, problem, machine, parameters, tensors = task
         grid = grid_of(problem, block)
         self.grid, self.parameters, self.tensors = grid, parameters, tensors
         self.formats = step_formats(problem.dtype, parameters.precision)
@@ -125,22 +99,22 @@ class _Plan:
             setting = Setting(builder, grid, self.hbm, self.formats, parameters, machine, rows)
             self.selection = BlockSelection(setting, SCORED_MASKS[parameters.mask](setting))
         self.map = self._map(builder)
-        self.map_row = builder.no_buffer(Format.INT8)
+        self.map_row = builder.no_buffer(al.Format.INT8)
         if self.map.rows > 0:
-            self.map_row = builder.buffer("map", 1, grid.k_blocks, Format.INT8, slots=2)
+            self.map_row = builder.buffer("map", 1, grid.k_blocks, al.Format.INT8, slots=2)
         tile_q, tile_k = min(block, problem.q_len), min(block, problem.kv_len)
-        buffers = allocate(builder, problem.widths, self.formats, tile_q, tile_k)
-        self.layout = layout_of(problem, self.formats, self.hbm, buffers)
+        buffers = online.allocate(builder, problem.widths, self.formats, tile_q, tile_k)
+        self.layout = online.layout_of(problem, self.formats, self.hbm, buffers)
 
-    def _map(self, builder: ProgramBuilder) -> Tensor:
+    def _map(self, builder: al.ProgramBuilder) -> al.Tensor:
         """Return the map of kept blocks, if it is in HBM."""
         if self.selection is not None:
             return self.selection.map
         if self.parameters.mask != "file":
-            return builder.no_tensor(Format.INT8)
+            return builder.no_tensor(al.Format.INT8)
         rows, cols = self.grid.heads * self.grid.q_blocks, self.grid.k_blocks
         data = self.kept().reshape(rows, cols).astype(np.int32) if builder.with_numbers else None
-        return builder.tensor("block_map", "input", rows, cols, Format.INT8, data)
+        return builder.tensor("block_map", "input", rows, cols, al.Format.INT8, data)
 
     @property
     def items(self) -> int:
@@ -148,7 +122,7 @@ class _Plan:
         scoring = self.selection.items if self.selection is not None else 0
         return scoring + self.grid.heads * self.grid.q_blocks
 
-    def run(self, p: Recorder) -> None:
+    def run(self, p: al.Recorder) -> None:
         """Score and select, where the mask asks for it, then attend."""
         phase, share = 0, 1
         if self.selection is not None:
@@ -184,14 +158,13 @@ def _lists(kept: Blocks) -> tuple[Places, Places]:
     return first.astype(np.int64), np.nonzero(kept)[2].astype(np.int64)
 
 
-class Sparse(Kernel):
+class Sparse(AttentionKernel):
     """Block-sparse attention."""
 
-    name: ClassVar[str] = "sparse"
-    summary: ClassVar[str] = "online softmax over key blocks kept by a fixed or predicted mask"
-    problem_kind: ClassVar[str] = "attention"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[Spec]] = SparseParameters
+    name = "sparse"
+    summary = "online softmax over key blocks kept by a fixed or predicted mask"
+    is_exact = False
+    parameters = SparseParameters
 
     @classmethod
     def selects_by_values(cls, parameters: SparseParameters) -> bool:
@@ -199,40 +172,26 @@ class Sparse(Kernel):
         return parameters.mask in SCORED_MASKS
 
     @classmethod
-    def record(
-        cls,
-        problem: AttentionProblem,
-        machine: MachineSpec,
-        parameters: SparseParameters,
-        tensors: AttentionTensors | None,
-    ) -> tuple[Program, Array | None]:
+    def recorded(cls, task: Task[SparseParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 
         Its statistics are density, the share of visible blocks that is kept; of scored masks
         fallback_fraction, the share of query blocks that fell back to all of their keys; and with
         tensors kept_mass and recall, see `mass_kept`.
         """
-        name = f"sparse on {problem.name}"
-        sizes = first_fit(
-            name,
-            _tile_candidates(parameters),
-            lambda builder, pair: _Plan(builder, problem, machine, parameters, None, *pair),
-            machine,
+        alone, asked = task._replace(tensors=None), _tile_candidates(task.parameters)
+        sizes = al.first_fit(
+            task.name, asked, lambda builder, pair: _Plan(builder, alone, *pair), task.machine
         )
-        builder = ProgramBuilder(name, with_numbers=tensors is not None)
-        plan = _Plan(builder, problem, machine, parameters, tensors, *sizes)
+        builder = task.builder()
+        plan = _Plan(builder, task, *sizes)
         program = builder.record(plan.run, plan.items).with_parameters(block=sizes[0])
         return replace(program, statistics=plan.summary()), plan.hbm.o.data
-
-    @classmethod
-    def oracle(cls, problem: AttentionProblem, tensors: AttentionTensors) -> Array:
-        """Return softmax attention over all keys in float64."""
-        return softmax_attention(problem, tensors)
 
 
 def _tile_candidates(parameters: SparseParameters) -> list[tuple[int, int]]:
     """Return pairs of block and rows of a scorer tile, the largest first."""
     asked = parameters.block
-    blocks = [asked] if asked else tile_sizes(_LARGEST_BLOCK, _SMALLEST_TILE)
-    rows = tile_sizes(_LARGEST_SCORER_TILE, _SMALLEST_TILE)
+    blocks = [asked] if asked else al.tile_sizes(_LARGEST_BLOCK, _SMALLEST_TILE)
+    rows = al.tile_sizes(_LARGEST_SCORER_TILE, _SMALLEST_TILE)
     return [(block, step) for block in blocks for step in rows]

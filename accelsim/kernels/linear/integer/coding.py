@@ -19,6 +19,8 @@ from accelsim.kernels.integer.known import input_tensor
 from accelsim.kernels.integer.phases import Phase
 from accelsim.kernels.integer.row_base import base_loop
 from accelsim.kernels.integer.row_choice import COLUMNS, choice_loop
+from accelsim.kernels.linear.integer.alignment import Matrices as AlignmentMatrices
+from accelsim.kernels.linear.integer.alignment import alignment_loop, allocate_alignment
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
 from accelsim.kernels.linear.integer.scheme import Plan, Scheme
 from accelsim.numerics.formats import Format
@@ -63,6 +65,7 @@ class Coding(NamedTuple):
         m, k, is_dynamic = plan.problem.m, plan.problem.k, plan.scheme.is_dynamic
         elements = int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES)
         elements = 1 << max(elements, _FEWEST_ELEMENTS).bit_length() - 1
+        k = plan.scheme.run or k
         share = max(m, _FEWEST_ROWS) * k // machine.cores
         elements = min(elements, max(share, k if is_dynamic else _FEWEST_ELEMENTS))
         widest = elements if is_dynamic else elements // _FEWEST_ROWS
@@ -79,7 +82,9 @@ class Coding(NamedTuple):
             return builder.buffer(f"x_{name}", rows, cols, fmt, slots=2)
 
         if self.parameters.input == "quantized":
-            return {}
+            runs = (scheme.run, self.plan.problem.k // max(scheme.run, 1))
+            code = self.parameters.formats[0]
+            return allocate_alignment(builder, rows, runs, code) if scheme.run else {}
         own = {
             "x": builder.buffer("x", rows, cols, self.plan.problem.dtype, slots=2),
             "wide": double("wide", rows, cols),
@@ -110,6 +115,8 @@ class Coding(NamedTuple):
         m, k, scheme = self.plan.problem.m, self.plan.problem.k, self.plan.scheme
         place, fp32 = partial(input_tensor, builder, self.plan.known), Format.FP32
         chunks, code = len(scheme.spans), self.parameters.formats[0]
+        if scheme.run:
+            return self._aligned(builder, buffers)
         if not buffers:
             codes = place("x_codes", m, k, code)
             row_scale = place("x_scale", m, 1, fp32) if scheme.is_dynamic else None
@@ -135,6 +142,19 @@ class Coding(NamedTuple):
             builder, tiles, hbm, buffers, self.plan.rotation, SHRINK[: scheme.candidates]
         )
         return Coded(hbm["codes"], hbm.get("row_scale"), _phases(scheme, layout), layout.clipped)
+
+    def _aligned(self, builder: ProgramBuilder, buffers: dict[str, Buffer]) -> Coded:
+        """Place codes with scales of runs, and those that they become with one a row."""
+        (m, k), run = (self.plan.problem.m, self.plan.problem.k), self.plan.scheme.run
+        place, code = partial(input_tensor, builder, self.plan.known), self.parameters.formats[0]
+        hbm = AlignmentMatrices(
+            stored=place("x_codes", m, k, Format.INT8),
+            scale=place("x_scale", m, k // run, Format.FP32),
+            codes=builder.tensor("aligned_codes", "intermediate", m, k, code),
+            row_scale=builder.tensor("aligned_scale", "intermediate", m, 1, Format.FP32),
+        )
+        loop = alignment_loop(hbm, run, buffers, code)
+        return Coded(hbm.codes, hbm.row_scale, [[loop]], None)
 
 
 def _phases(scheme: Scheme, layout: Layout) -> list[Phase]:

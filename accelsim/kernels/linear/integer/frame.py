@@ -17,6 +17,7 @@ from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.chunks import NO_ORDER, Order, ordered, row_tiles
 from accelsim.kernels.integer.known import input_tensor
 from accelsim.kernels.integer.phases import Loop, record_phases
+from accelsim.kernels.linear.integer.alignment import check_run, check_scales
 from accelsim.kernels.linear.integer.coding import Coded, Coding
 from accelsim.kernels.linear.integer.operands import column_tiles, largest_sum
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters
@@ -65,8 +66,10 @@ class QuantizedLinear(Kernel):
         if problem.dtype not in FLOAT_FORMATS:
             allowed = ", ".join(FLOAT_FORMATS)
             raise WorkloadError(f"{name}: found dtype {problem.dtype}, allowed: {allowed}")
+        check_run(name, problem, parameters)
         plan = cls.plan(problem, parameters, tensors)
         _check_shift(name, machine, plan)
+        check_scales(name, plan.scheme)
         coding = Coding.of(machine, parameters, plan)
         return _Frame(name, machine, parameters, plan, coding).record()
 

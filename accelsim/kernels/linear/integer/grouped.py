@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import QuantizationError
 from accelsim.kernels.integer.chunks import even_groups, products_of, spans_of
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.operands import (
@@ -19,12 +18,14 @@ from accelsim.kernels.linear.integer.parameters import (
     GroupedParameters,
     group_options,
     input_groups,
+    stored_weights,
 )
 from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
 from accelsim.kernels.linear.integer.tiles import panel_sizes
 from accelsim.kernels.linear.rotation import rotated
 from accelsim.quantization.channel_groups import ChannelGroups, GroupOptions, Span
-from accelsim.quantization.codes import Quantized, Values, reciprocal
+from accelsim.quantization.coded_rows import coded_runs
+from accelsim.quantization.codes import Quantized, Values, check_finite, reciprocal
 from accelsim.workload.problem import GemmProblem
 from accelsim.workload.tensors import GemmTensors
 
@@ -42,29 +43,13 @@ def grouped_plan(
     drains: the sums of every group leave the array; if not, it doubles them between two groups. If
     X is rotated, groups are those of the rotated X.
     """
-    rotation, kernel = parameters.rotation_of(problem), product.__name__
-    if rotation is not None:
-        _check_calibration(parameters, f"{kernel} on {problem.name}")
+    rotation = parameters.rotation_of(problem)
     given = None if tensors is None else tensors.a
     if tensors is not None:
         check_activations(tensors)
         tensors = rotated(tensors, rotation)
     plan = _plan(problem, parameters, tensors, product, drains=drains)
     return plan.of_rotated(rotation, given)
-
-
-def _check_calibration(parameters: GroupedParameters, name: str) -> None:
-    """Refuse the groups of an X that was not rotated; one group with the base of a row is any."""
-    if parameters.calibration is None:
-        return
-    options = group_options(parameters)
-    if (options.groups, options.base, options.use_bias) != (1, "row", False):
-        bias = "with" if options.use_bias else "without"
-        raise QuantizationError(
-            f"{name}: found a calibration with groups = {options.groups}, base = {options.base} "
-            f"{bias} a bias beside rotation = {parameters.rotation}, allowed: none, or one with "
-            f"groups = 1, base = row without a bias; others are of channels before they are rotated"
-        )
 
 
 def _plan(
@@ -79,13 +64,13 @@ def _plan(
     known: Known = {}
     groups: ChannelGroups | None = None
     group: NDArray[Any]
+    options = group_options(parameters)
     if tensors is None:
-        options = group_options(parameters)
         spans = spans_of(options.chunk_starts(problem.m), problem.m)
         group = even_groups(options.groups, problem.k, len(spans))
     else:
         groups = input_groups(parameters, tensors)
-        options, spans = groups.options, list(groups.spans(problem.m))
+        spans = list(groups.spans(problem.m))
         group, known = groups.group[: len(spans)], _known(parameters, tensors, groups, len(spans))
     sizes = panel_sizes(problem, parameters).tolist()
     work = Work(drains=products_of(group, sizes)) if drains else Work(shifts=options.groups - 1)
@@ -95,7 +80,7 @@ def _plan(
     range_of: RangeOf = "scaled_row" if options.base == "row" else "calibration"
     return Plan(
         problem,
-        Scheme(spans, work, options.use_bias, range_of, options.candidates),
+        Scheme(spans, work, options.use_bias, range_of, options.candidates, parameters.run),
         known,
         product,
         group,
@@ -122,8 +107,10 @@ def _chosen(options: GroupOptions) -> dict[str, int | str | bool | float]:
         "use_bias": options.use_bias,
         "rounding": options.rounding,
         "first_rows": options.first_rows,
+        "ranges": options.ranges,
         "quantile": options.quantile,
         "candidates": options.candidates,
+        "rotation": options.rotation,
     }
 
 
@@ -136,14 +123,18 @@ def _known(
     the same weights.
     """
     x = tensors.a
-    weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
+    weights = stored_weights(parameters, tensors)
+    if weights is None:
+        weights = quantized_weights(tensors.b, parameters.weight_bits, parameters.weight_scale)
     known = {"x": x, "w_codes": weights.codes, **_ranges(groups, weights, chunks)}
     if groups.options.use_bias:
         products = row_products(groups.bias[:chunks].astype(np.float64), weights.codes)
         known["x_bias"] = groups.bias[:chunks]
         known["bias"] = (products * weights.scale).astype(np.float32)
     if parameters.input == "quantized":
-        known |= dict(_coded(x, groups))
+        known |= dict(
+            _coded_runs(x, groups, parameters.run) if parameters.run else _coded(x, groups)
+        )
     return known
 
 
@@ -157,6 +148,17 @@ def _ranges(groups: ChannelGroups, weights: Quantized, chunks: int) -> Known:
     steps = np.stack([groups.channel_scales(chunk) for chunk in range(chunks)])
     scale = column_scales(weights, groups.scale[:chunks, None] * last)
     return {"x_reciprocal": reciprocal(steps), "scale": scale}
+
+
+def _coded_runs(x: Values, groups: ChannelGroups, run: int) -> Known:
+    """Return X as attention stores it: codes, and the scales of group 0 of every run of a row."""
+    check_finite(x)
+    parts = [
+        coded_runs((x[start:stop] - groups.bias[chunk]) * groups.channel_factors(chunk), run)
+        for chunk, start, stop in groups.spans(len(x))
+    ]
+    scale = np.concatenate([own.scale for own in parts]).astype(np.float32)
+    return {"x_codes": np.concatenate([own.codes for own in parts]), "x_scale": scale}
 
 
 def _coded(x: Values, groups: ChannelGroups) -> Known:

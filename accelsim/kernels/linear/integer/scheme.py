@@ -51,6 +51,8 @@ class Scheme(NamedTuple):
     every row with its channels scaled by their group, or for all of X."""
     candidates: int = 1
     """Bases that a row of scaled channels tries."""
+    run: int = 0
+    """Channels of a row that share a scale, where its producer has coded it; 0: all of them."""
 
     @property
     def is_dynamic(self) -> bool:
@@ -72,9 +74,8 @@ class Plan(NamedTuple):
     """x [m, k] and w_codes [k, n]; of static ranges x_reciprocal and x_bias [chunks, k], for codes
     are (x - bias) times reciprocal; of scaled rows x_factor in its place, for their base is the
     largest magnitude of (x - bias) times factor, and x_worth, 1 / factor, if they try several; if
-    the producer of X has made the codes, x_codes [m, k] and, of
-    dynamic ranges, x_scale [m, 1]; scale and bias [chunks, n], for values are sums times scale,
-    plus bias."""
+    the producer of X has made the codes, x_codes [m, k] and, of dynamic ranges, x_scale [m, 1], or
+    [m, runs]; scale and bias [chunks, n], for values are sums times scale, plus bias."""
     product: Callable[..., None]
     """A compiled loop over work items: product(p, number of the phase, *beside, layout)."""
     group: NDArray[Any] | None = None

@@ -10,21 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.integer.known import Known, input_tensor
 from accelsim.kernels.integer.phases import Loop
 from accelsim.kernels.linear.mx.plan import Plan
 from accelsim.kernels.linear.tiles import BufferSize
 from accelsim.numerics.blocks import ScaleRule, scale_rule
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.builder import ProgramBuilder
-from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.rotation import hadamard_rotation
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import ceil_div
-from accelsim.workload.problem import GemmProblem
 
 _SHARE = 8
 """Encoding X gets one part in so many of the scratchpad, as `integer.coding` has it."""
@@ -37,15 +30,15 @@ _OPTIONAL = ("relative", "largest", "turned", "hadamard", "acc")
 class Matrices(NamedTuple):
     """Matrices in HBM."""
 
-    x: Tensor
+    x: al.Tensor
     """[m, k]"""
-    elements: Tensor
+    elements: al.Tensor
     """[m, k]"""
-    scales: Tensor
+    scales: al.Tensor
     """[m, k / block]"""
-    largest: Tensor
+    largest: al.Tensor
     """Largest scale of every row [m, 1]."""
-    hadamard: Tensor
+    hadamard: al.Tensor
     """[rotation, rotation], +1 and -1."""
 
 
@@ -67,43 +60,43 @@ class Layout(NamedTuple):
     """Channels that are rotated together; 0: none are."""
     rotates_on_cube: bool
     hbm: Matrices
-    x: Buffer
-    wide: Buffer
-    elements: Buffer
-    peaks: Buffer
-    scales: Buffer
-    relative: Buffer
-    steps: Buffer
-    largest: Buffer
-    turned: Buffer
-    hadamard: Buffer
-    acc: Buffer
+    x: al.Buffer
+    wide: al.Buffer
+    elements: al.Buffer
+    peaks: al.Buffer
+    scales: al.Buffer
+    relative: al.Buffer
+    steps: al.Buffer
+    largest: al.Buffer
+    turned: al.Buffer
+    hadamard: al.Buffer
+    acc: al.Buffer
 
 
 class Encoding(NamedTuple):
     """How X is encoded on a machine."""
 
     plan: Plan
-    problem: GemmProblem
+    problem: al.GemmProblem
     tile_m: int
     tile_k: int
 
     @classmethod
-    def of(cls, machine: MachineSpec, plan: Plan, problem: GemmProblem) -> "Encoding":
+    def of(cls, machine: al.MachineSpec, plan: Plan, problem: al.GemmProblem) -> "Encoding":
         """Choose the tiles of X: whole blocks, and long rows of them."""
         elements = max(1, int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES))
         run = max(plan.x.block, plan.rotation)
         cols = max(run, elements // _FEWEST_ROWS // run * run)
         tile_k = min(problem.k, cols)
-        blocks = ceil_div(problem.k, run) if plan.is_relative else 0
+        blocks = al.ceil_div(problem.k, run) if plan.is_relative else 0
         rows = max(1, elements // (tile_k + blocks))
         return cls(plan, problem, min(problem.m, rows), tile_k)
 
     def buffers(self) -> list[BufferSize]:
         """Return the buffers."""
-        rows, fp32 = self.tile_m, Format.FP32
+        rows, fp32 = self.tile_m, al.Format.FP32
         cols = self.problem.k if self.plan.is_relative else self.tile_k
-        blocks = ceil_div(cols, self.plan.x.block)
+        blocks = al.ceil_div(cols, self.plan.x.block)
         own = [
             BufferSize("x", rows, self.tile_k, self.problem.dtype, 2),
             BufferSize("wide", rows, self.tile_k, fp32),
@@ -124,14 +117,18 @@ class Encoding(NamedTuple):
         return [each._replace(name=f"encode_{each.name}") for each in own]
 
     def loop(
-        self, builder: ProgramBuilder, known: Known, made: Matrices, buffers: dict[str, Buffer]
+        self,
+        builder: al.ProgramBuilder,
+        known: Known,
+        made: Matrices,
+        buffers: dict[str, al.Buffer],
     ) -> Loop:
         """Return the loop over X; made: what it stores, in HBM."""
         m, k, x = self.problem.m, self.problem.k, self.plan.x
         own: dict[str, Any] = dict.fromkeys(_OPTIONAL, builder.no_buffer())
         for size in self.buffers():
             own[size.name.removeprefix("encode_")] = buffers[size.name]
-        panels, tiles = ceil_div(k, self.tile_k), ceil_div(m, self.tile_m)
+        panels, tiles = al.ceil_div(k, self.tile_k), al.ceil_div(m, self.tile_m)
         layout = Layout(
             tile_m=self.tile_m,
             tile_k=self.tile_k,
@@ -140,7 +137,7 @@ class Encoding(NamedTuple):
             rule=scale_rule(x, self.plan.rounds_up_in(x)),
             tensor_scale=float(known.get("x_tensor_scale", 1.0)),
             unit=x.unit,
-            has_powers=x.scale == Format.E8M0,
+            has_powers=x.scale == al.Format.E8M0,
             rotation=self.plan.rotation,
             rotates_on_cube=self.plan.rotates_on_cube,
             hbm=made._replace(
@@ -153,7 +150,7 @@ class Encoding(NamedTuple):
             return Loop(encode_relative, tiles, (layout,))
         return Loop(encode, tiles * panels, (layout,))
 
-    def _hadamard(self, builder: ProgramBuilder) -> Tensor:
+    def _hadamard(self, builder: al.ProgramBuilder) -> al.Tensor:
         """Place the matrix of a rotation in HBM, if the cube multiplies with it."""
         if not self.plan.rotates_on_cube:
             return builder.no_tensor()
@@ -164,25 +161,25 @@ class Encoding(NamedTuple):
 
 
 def place_input(
-    builder: ProgramBuilder, plan: Plan, problem: GemmProblem, known: Known, is_made: bool
+    builder: al.ProgramBuilder, plan: Plan, problem: al.GemmProblem, known: Known, is_made: bool
 ) -> Matrices:
     """Place the encoded X in HBM; is_made: its producer has made it."""
     m, k, x = problem.m, problem.k, plan.x
-    none, blocks = builder.no_tensor(), ceil_div(k, x.block)
+    none, blocks = builder.no_tensor(), al.ceil_div(k, x.block)
     largest = none
 
-    def place(name: str, cols: int, fmt: Format) -> Tensor:
+    def place(name: str, cols: int, fmt: al.Format) -> al.Tensor:
         if is_made:
             return input_tensor(builder, known, name, m, cols, fmt)
         return builder.tensor(name, "intermediate", m, cols, fmt)
 
     elements, scales = place("x_elements", k, x.element), place("x_scales", blocks, x.scale)
     if plan.is_relative:
-        largest = place("x_largest", 1, Format.FP32)
+        largest = place("x_largest", 1, al.Format.FP32)
     return Matrices(none, elements, scales, largest, none)
 
 
-@jit
+@al.jit
 def encode(p, phase, k):
     """All tiles of X, a work item each."""
     for item in range(-(-k.hbm.x.rows // k.tile_m) * k.panels):
@@ -202,7 +199,7 @@ def encode(p, phase, k):
         _store_elements(p, item, x, steps, at, k)
 
 
-@jit
+@al.jit
 def encode_relative(p, phase, k):
     """All row tiles of X, with scales over the largest of their row."""
     all_blocks = -(-k.hbm.x.cols // k.run)
@@ -228,12 +225,12 @@ def encode_relative(p, phase, k):
             _store_elements(p, turn, x, own, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _piece(row_tile, panel, k):
     return block_at(k.hbm.x, row_tile * k.tile_m, panel * k.tile_k, k.tile_m, k.tile_k)
 
 
-@jit_inner
+@al.jit_inner
 def _loaded(p, turn, at, k):
     """Return a tile of X, rotated if X is."""
     x = al.tile(k.x, turn, at.rows, at.cols)
@@ -248,7 +245,7 @@ def _loaded(p, turn, at, k):
     return x
 
 
-@jit_inner
+@al.jit_inner
 def _rotate_on_cube(p, turn, turned, x, k):
     """Multiply every block of channels with the matrix of signs, and all of it with its norm."""
     size = k.rotation
@@ -261,7 +258,7 @@ def _rotate_on_cube(p, turn, turned, x, k):
     al.scale(p, turned, turned, 1 / np.sqrt(size))
 
 
-@jit_inner
+@al.jit_inner
 def _find_peaks(p, peaks, x, k):
     """The largest magnitude of every block of a tile."""
     wide = al.tile(k.wide, 0, x.rows, x.cols)
@@ -269,7 +266,7 @@ def _find_peaks(p, peaks, x, k):
     al.run_peaks(p, peaks, wide, k.run)
 
 
-@jit_inner
+@al.jit_inner
 def _store_relative(p, item, scales, over, row, k):
     """Store the largest scale of every row, and all scales over it; `over` is overwritten."""
     largest = al.tile(k.largest, item, scales.rows, 1)
@@ -281,7 +278,7 @@ def _store_relative(p, item, scales, over, row, k):
     al.store(p, k.hbm.scales, row, 0, relative)
 
 
-@jit_inner
+@al.jit_inner
 def _store_elements(p, turn, x, steps, at, k):
     """Divide a tile by the steps of its blocks, and store the elements."""
     elements = al.tile(k.elements, turn, at.rows, at.cols)

@@ -25,8 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from accelsim.config.spec import Spec
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.integer.accumulator import accumulator_of
 from accelsim.kernels.integer.known import Known, input_tensor
 from accelsim.kernels.integer.phases import Loop, in_turn
@@ -42,12 +41,7 @@ from accelsim.kernels.linear.product import ProductKernel, Workspace
 from accelsim.kernels.linear.rotation import rotated
 from accelsim.kernels.linear.tiles import Choice, declare
 from accelsim.numerics.block_formats import BlockLayout
-from accelsim.numerics.formats import Format
-from accelsim.numerics.integer import Accumulator
-from accelsim.program.recording import Buffer, Tensor
 from accelsim.quantization.codes import check_finite
-from accelsim.units import ceil_div
-from accelsim.workload.problem import GemmProblem
 
 _LOOPS = {
     (False, True): in_cube,
@@ -58,20 +52,22 @@ _LOOPS = {
 """(the integer array multiplies, the unit applies the scales) -> the loop."""
 
 
-_Workspace = Workspace[GemmProblem, MxParameters]
+_Workspace = Workspace[al.GemmProblem, MxParameters]
 
 
 class Mx(ProductKernel):
     """Linear with shared scales."""
 
-    name: ClassVar[str] = "mx"
-    summary: ClassVar[str] = "linear with shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4"
+    name = "mx"
+    summary = "linear with shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4"
     output: ClassVar[str] = "y"
-    is_exact: ClassVar[bool] = False
-    parameters: ClassVar[type[Spec]] = MxParameters
+    is_exact = False
+    parameters = MxParameters
 
     @classmethod
-    def choose(cls, problem: GemmProblem, machine: MachineSpec, parameters: MxParameters) -> Choice:
+    def choose(
+        cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: MxParameters
+    ) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
         return choose_tiles(problem, machine, parameters)
 
@@ -106,10 +102,10 @@ def _plan_of(at: _Workspace) -> Plan:
     return plan_of(at.problem, at.machine, at.parameters)
 
 
-def _sums(plan: Plan, at: _Workspace) -> tuple[int, Accumulator]:
+def _sums(plan: Plan, at: _Workspace) -> tuple[int, al.Accumulator]:
     """Return the guard bits of sums on the integer array, and its accumulator."""
     if not plan.on_array:
-        return 0, Accumulator(32, False)
+        return 0, al.Accumulator(32, False)
     accumulator = accumulator_of(plan.name, at.machine)
     asked = at.parameters.guard_bits
     most = most_guard_bits(plan, at.problem.k, accumulator.bits)
@@ -128,7 +124,7 @@ def _known(plan: Plan, at: _Workspace) -> Known:
 
 def num_tiles(layout: Layout) -> int:
     """Return the tiles of Y."""
-    return ceil_div(layout.output.rows, layout.tile_m) * layout.tiles_n
+    return al.ceil_div(layout.output.rows, layout.tile_m) * layout.tiles_n
 
 
 class _Frame(NamedTuple):
@@ -137,21 +133,21 @@ class _Frame(NamedTuple):
     at: _Workspace
     plan: Plan
     known: Known
-    buffers: dict[str, Buffer]
+    buffers: dict[str, al.Buffer]
 
     def layout(self, made: Matrices) -> Layout:
         """Place W and Y in HBM, and return the layout of the products."""
         plan, builder, tiles, (m, n, k) = self.plan, self.at.builder, self.at.tiles, self._sizes
         guard_bits, accumulator = _sums(plan, self.at)
         none = dict.fromkeys(("wide", "total", "row_tile", "column_tile"), builder.no_buffer())
-        none["sums"] = builder.no_buffer(Format.INT32 if plan.on_array else Format.FP32)
+        none["sums"] = builder.no_buffer(al.Format.INT32 if plan.on_array else al.Format.FP32)
         unit = plan.x.unit * plan.w.unit
         return Layout(
             depth=k,
             tile_m=tiles.m,
             tile_n=tiles.n,
             tile_k=tiles.k,
-            tiles_n=ceil_div(n, tiles.n),
+            tiles_n=al.ceil_div(n, tiles.n),
             block=plan.block,
             x=self._operand("x", (made.elements, made.scales), plan.x, 1),
             w=self._weights(),
@@ -159,7 +155,7 @@ class _Frame(NamedTuple):
             has_factor=has_factor(plan),
             guard_bits=guard_bits,
             accumulator=accumulator,
-            output=builder.tensor("y", "output", m, n, Format(self.at.parameters.output_format)),
+            output=builder.tensor("y", "output", m, n, al.Format(self.at.parameters.output_format)),
             row_scale=made.largest,
             column_scale=self._column_scale(unit * 2.0**-guard_bits),
             acc=self.buffers["acc"],
@@ -172,7 +168,7 @@ class _Frame(NamedTuple):
         return self.at.problem.m, self.at.problem.n, self.at.problem.k
 
     def _operand(
-        self, name: str, hbm: tuple[Tensor, Tensor], layout: BlockLayout, across: int
+        self, name: str, hbm: tuple[al.Tensor, al.Tensor], layout: BlockLayout, across: int
     ) -> Operand:
         return Operand(
             elements=hbm[0],
@@ -181,7 +177,7 @@ class _Frame(NamedTuple):
             scale_tile=self.buffers[f"{name}_scales"],
             block=layout.block,
             across=across,
-            blocks=ceil_div(self.at.problem.k, layout.block),
+            blocks=al.ceil_div(self.at.problem.k, layout.block),
         )
 
     def _weights(self) -> Operand:
@@ -191,13 +187,13 @@ class _Frame(NamedTuple):
         if known:
             known["w_elements"] = column_tiles(known["w_elements"], tile_n)
             known["w_scales"] = scale_tiles(known["w_scales"], n, tile_n, w.across)
-        tiles_n, across = ceil_div(n, tile_n), min(w.across, tile_n)
-        place, blocks = partial(input_tensor, self.at.builder, known), ceil_div(k, w.block)
+        tiles_n, across = al.ceil_div(n, tile_n), min(w.across, tile_n)
+        place, blocks = partial(input_tensor, self.at.builder, known), al.ceil_div(k, w.block)
         elements = place("w_elements", tiles_n * k, tile_n, w.element)
-        scales = place("w_scales", tiles_n * blocks, ceil_div(tile_n, across), w.scale)
+        scales = place("w_scales", tiles_n * blocks, al.ceil_div(tile_n, across), w.scale)
         return self._operand("w", (elements, scales), w, across)
 
-    def _column_scale(self, unit: float) -> Tensor:
+    def _column_scale(self, unit: float) -> al.Tensor:
         """Place what the largest scale of a column makes of a unit of the accumulators."""
         builder = self.at.builder
         if not self.plan.is_relative:
@@ -205,4 +201,4 @@ class _Frame(NamedTuple):
         known = dict(self.known)
         if known:
             known["w_largest"] = (known["w_largest"] * unit).astype(np.float32)
-        return input_tensor(builder, known, "w_largest", 1, self.at.problem.n, Format.FP32)
+        return input_tensor(builder, known, "w_largest", 1, self.at.problem.n, al.Format.FP32)

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.kernels import language as al
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.mx.plan import Plan
 from accelsim.numerics.blocks import encode_blocks, tensor_scale_of
 from accelsim.numerics.formats import SMALLEST_POWER
-from accelsim.units import ceil_div
-from accelsim.workload.tensors import GemmTensors
 
 Scales = NDArray[np.float32]
 
@@ -29,7 +28,7 @@ def relative(scales: Scales, axis: int) -> Relative:
     return Relative(over.astype(np.float32), largest)
 
 
-def known_of(plan: Plan, tensors: GemmTensors, is_made: bool) -> Known:
+def known_of(plan: Plan, tensors: al.GemmTensors, is_made: bool) -> Known:
     """Return what is known before the run; is_made: the producer of X has encoded it.
 
     x_tensor_scale, the number that all scales of X are relative to, comes from a calibration, here
@@ -60,7 +59,7 @@ def scale_tiles(scales: Scales, n: int, tile_n: int, across: int) -> Scales:
     [tiles x blocks, scales of a tile]. Tiles narrower than what shares a scale lie inside of it.
     """
     first = np.arange(0, n, tile_n) // across
-    columns = first[:, None] + np.arange(ceil_div(tile_n, across))
+    columns = first[:, None] + np.arange(al.ceil_div(tile_n, across))
     by_tile = scales[:, np.minimum(columns, scales.shape[1] - 1)].transpose(1, 0, 2)
     return np.ascontiguousarray(by_tile.reshape(-1, columns.shape[1]))
 
@@ -72,7 +71,7 @@ def most_guard_bits(plan: Plan, k: int, accumulator_bits: int) -> int:
     rounded by at most half a unit.
     """
     largest = int(plan.x.element.layout.largest) * int(plan.w.element.layout.largest) * k
-    rounding = ceil_div(k, plan.block)
+    rounding = al.ceil_div(k, plan.block)
     limit = (1 << (accumulator_bits - 1)) - 1 - rounding
     guard_bits = 0
     while largest << (guard_bits + 1) <= limit:

@@ -4,11 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accelsim.config.spec import Size
+from accelsim.kernels import language as al
 from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.rotation import RotationParameters
 from accelsim.numerics.block_formats import BlockFormat
-from accelsim.numerics.formats import Format
 
 
 class MxParameters(RotationParameters, TileParameters):
@@ -24,7 +23,7 @@ class MxParameters(RotationParameters, TileParameters):
     input: Literal["float", "quantized"] = "float"
     """X in the problem's format, to be encoded first; or elements and scales in HBM, because the
     kernel that made X encoded it before it stored it."""
-    output_format: Literal[Format.BF16, Format.FP16, Format.FP32] = Format.BF16
+    output_format: Literal[al.Format.BF16, al.Format.FP16, al.Format.FP32] = al.Format.BF16
     """Format of Y in HBM."""
     guard_bits: Annotated[int, Field(ge=-16, le=16)] | None = None
     """On an integer array that aligns: bits below the unit of a product under the largest scales of
@@ -32,5 +31,5 @@ class MxParameters(RotationParameters, TileParameters):
     rotate_on: Literal["vector", "cube"] | None = None
     """Unit that rotates X: butterflies on the vector unit, or products with the matrix on the cube;
     absent: the one that should take less time."""
-    tile_k: Size | None = None
+    tile_k: al.Size | None = None
     """Depth of one step, whole blocks of both formats; absent: chosen."""

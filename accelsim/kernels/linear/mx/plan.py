@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-from accelsim.errors import DoesNotFitError, WorkloadError
-from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels import language as al
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.linear.mx.parameters import MxParameters
 from accelsim.numerics.block_formats import BlockFormat, BlockLayout
-from accelsim.numerics.formats import Format, common_format
-from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
+from accelsim.numerics.formats import common_format
+from accelsim.workload.problem import FLOAT_FORMATS
 
 _ROWS = 64
 """Of X, for which two ways to rotate it are compared."""
@@ -40,11 +39,11 @@ class Plan(NamedTuple):
     def w(self) -> BlockLayout:
         """What shares a scale in W: elements of a column, or of a square (DeepSeek-V3)."""
         layout = self.weights.layout
-        return layout._replace(across=layout.block) if layout.scale == Format.FP32 else layout
+        return layout._replace(across=layout.block) if layout.scale == al.Format.FP32 else layout
 
     def rounds_up_in(self, layout: BlockLayout) -> bool:
         """Return whether scales of a format are rounded up: others are no powers of two."""
-        return self.rounds_up and layout.scale == Format.E8M0
+        return self.rounds_up and layout.scale == al.Format.E8M0
 
     @property
     def block(self) -> int:
@@ -62,7 +61,7 @@ class Plan(NamedTuple):
         return self.on_array and self.in_unit
 
     @property
-    def product_format(self) -> Format:
+    def product_format(self) -> al.Format:
         """Format at whose rate the cube multiplies."""
         if not self.in_unit:
             return common_format(self.x.element, self.w.element)
@@ -74,7 +73,7 @@ class Plan(NamedTuple):
         return f"{self.activations} x {self.weights}"
 
 
-def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters) -> Plan:
+def plan_of(problem: al.GemmProblem, machine: al.MachineSpec, parameters: MxParameters) -> Plan:
     """Return how a linear is computed.
 
     Raises WorkloadError for a problem in integers, DoesNotFitError for formats that the machine has
@@ -83,13 +82,13 @@ def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
     name = f"mx on {problem.name}"
     if problem.dtype not in FLOAT_FORMATS:
         allowed = ", ".join(FLOAT_FORMATS)
-        raise WorkloadError(f"{name}: found dtype {problem.dtype}, allowed: {allowed}")
+        raise al.WorkloadError(f"{name}: found dtype {problem.dtype}, allowed: {allowed}")
     activations = parameters.activations or _usual_format(machine)
     weights = parameters.weights or activations
     elements = (activations.layout.element, weights.layout.element)
     on_array = elements[0].is_integer
     if on_array != elements[1].is_integer:
-        raise DoesNotFitError(
+        raise al.DoesNotFitError(
             f"{name}: found activations = {activations} and weights = {weights}, allowed: elements "
             f"that are integers in both, for an integer array, or floating-point numbers in both"
         )
@@ -100,16 +99,16 @@ def plan_of(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
     return _with_rotation(plan, problem, machine, parameters)
 
 
-def _usual_format(machine: MachineSpec) -> BlockFormat:
+def _usual_format(machine: al.MachineSpec) -> BlockFormat:
     """Return MXFP8 where the cube has FP8, else MXINT8 where there is an integer array."""
-    has_fp8 = machine.cube is not None and Format.FP8_E4M3 in machine.cube.rates
+    has_fp8 = machine.cube is not None and al.Format.FP8_E4M3 in machine.cube.rates
     if machine.int_mac is None or has_fp8:
         return BlockFormat.MXFP8_E4M3
     return BlockFormat.MXINT8
 
 
 def _with_rotation(
-    plan: Plan, problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
+    plan: Plan, problem: al.GemmProblem, machine: al.MachineSpec, parameters: MxParameters
 ) -> Plan:
     rotation = parameters.rotation_of(problem)
     if rotation is None:
@@ -122,7 +121,7 @@ def _with_rotation(
     return plan._replace(rotation=rotation.block, rotates_on_cube=on_cube)
 
 
-def is_faster_on_cube(machine: MachineSpec, dtype: Format, size: int) -> bool:
+def is_faster_on_cube(machine: al.MachineSpec, dtype: al.Format, size: int) -> bool:
     """Return whether a product with the Hadamard matrix should take less time than butterflies.
 
     A product is moved out of the accumulator; units work at the same time, so the slowest counts.
@@ -130,35 +129,35 @@ def is_faster_on_cube(machine: MachineSpec, dtype: Format, size: int) -> bool:
     if machine.cube is None or dtype not in machine.cube.rates:
         return False
     costs, rows = OpCosts(machine), _ROWS
-    stage = costs.vector("add", Format.FP32, rows, size, 2 * Format.FP32.bits)
-    last = costs.vector("multiply", Format.FP32, rows, size, 2 * Format.FP32.bits)
+    stage = costs.vector("add", al.Format.FP32, rows, size, 2 * al.Format.FP32.bits)
+    last = costs.vector("multiply", al.Format.FP32, rows, size, 2 * al.Format.FP32.bits)
     product = costs.product(rows, size, size, dtype, (dtype.bits, dtype.bits))
-    on_cube = max(product, costs.move(rows, size, Format.FP32), last)
+    on_cube = max(product, costs.move(rows, size, al.Format.FP32), last)
     return bool(on_cube < (size.bit_length() - 1) * stage + last)
 
 
-def _check_elements(plan: Plan, machine: MachineSpec) -> None:
+def _check_elements(plan: Plan, machine: al.MachineSpec) -> None:
     """Refuse elements that the cube of the machine has not."""
     cube = machine.cube_for(plan.name)
     used = {plan.x.element, plan.w.element} if plan.in_unit else {plan.product_format}
     for fmt in sorted(used):
         if fmt not in cube.rates:
-            raise DoesNotFitError(
+            raise al.DoesNotFitError(
                 f"machine {machine.name}: its cube unit has no {fmt}, which {plan.name} uses for "
                 f"{plan.blocks}; it has {', '.join(cube.rates)}"
             )
 
 
-def _scales_in_unit(plan: Plan, machine: MachineSpec) -> bool:
+def _scales_in_unit(plan: Plan, machine: al.MachineSpec) -> bool:
     """Return whether the unit applies both scales itself."""
     if plan.on_array:
         array = machine.int_mac_for(plan.name)
         for fmt in (plan.x.element, plan.w.element):
             if fmt not in array.formats:
-                raise DoesNotFitError(
+                raise al.DoesNotFitError(
                     f"machine {machine.name}: its int_mac unit has no {fmt}, which {plan.name} "
                     f"uses for {plan.blocks}; it has {', '.join(array.formats)}"
                 )
-        return array.can_align and {plan.x.scale, plan.w.scale} == {Format.E8M0}
+        return array.can_align and {plan.x.scale, plan.w.scale} == {al.Format.E8M0}
     fewest = {str(fmt): least for fmt, least in machine.cube_for(plan.name).scales.items()}
     return all(fewest.get(each.scale, each.block + 1) <= each.block for each in (plan.x, plan.w))

@@ -8,48 +8,39 @@
   section 3.3.2, does so on Hopper for blocks of 128).
 """
 
-from accelsim.kernels.linear.mx.steps import (
-    add_scaled,
-    block_of,
-    load_operands,
-    num_items,
-    num_steps,
-    place_of,
-    write_output,
-)
-from accelsim.program import language as al
-from accelsim.runtime.jit import jit, jit_inner
+from accelsim.kernels import language as al
+from accelsim.kernels.linear.mx import steps
 
 
-@jit
+@al.jit
 def in_cube(p, phase, k):
     """All tiles of Y, scales applied by the cube."""
-    for item in range(num_items(k)):
+    for item in range(steps.num_items(k)):
         al.begin_item(p, phase)
-        at = place_of(item, k)
+        at = steps.place_of(item, k)
         acc = al.tile(k.acc, item, at.rows, at.cols)
-        for step in range(num_steps(k)):
-            x, w = load_operands(p, step, at, k)
+        for step in range(steps.num_steps(k)):
+            x, w = steps.load_operands(p, step, at, k)
             al.scaled_matmul(p, acc, x, w, step > 0)
         if k.has_factor:
             wide = al.tile(k.wide, item, at.rows, at.cols)
             al.move(p, wide, acc)
-            write_output(p, wide, at, k)
+            steps.write_output(p, wide, at, k)
         else:
             y = al.tile(k.y, item, at.rows, at.cols)
             al.move(p, y, acc)
             al.store(p, k.output, at.row, at.col, y)
 
 
-@jit
+@al.jit
 def in_array(p, phase, k):
     """All tiles of Y, sums of blocks aligned by the integer array."""
-    for item in range(num_items(k)):
+    for item in range(steps.num_items(k)):
         al.begin_item(p, phase)
-        at = place_of(item, k)
+        at = steps.place_of(item, k)
         acc = al.tile(k.acc, item, at.rows, at.cols)
-        for step in range(num_steps(k)):
-            x, w = load_operands(p, step, at, k)
+        for step in range(steps.num_steps(k)):
+            x, w = steps.load_operands(p, step, at, k)
             al.aligned_matmul(p, acc, x, w, k.guard_bits, k.accumulator, step > 0)
         wide = _drained(p, item, acc, k)
         column = al.tile(k.column_tile, item, 1, at.cols)
@@ -58,57 +49,57 @@ def in_array(p, phase, k):
         al.load(p, row, k.row_scale, at.row, 0)
         al.multiply_row(p, wide, wide, column)
         al.multiply_column(p, wide, wide, row)
-        write_output(p, wide, at, k)
+        steps.write_output(p, wide, at, k)
 
 
 # The next two are two loops, since sums in FP32 and in INT32 are tiles of different types, and the
 # cache on disk does not find a compiled function again that is an argument.
-@jit
+@al.jit
 def out_of_cube(p, phase, k):
     """All tiles of Y, each block drained from the cube and scaled by the vector unit."""
-    for item in range(num_items(k)):
+    for item in range(steps.num_items(k)):
         al.begin_item(p, phase)
-        at, drained = place_of(item, k), 0
+        at, drained = steps.place_of(item, k), 0
         total = _zeros(p, item, at, k)
-        for step in range(num_steps(k)):
-            x, w = load_operands(p, step, at, k)
+        for step in range(steps.num_steps(k)):
+            x, w = steps.load_operands(p, step, at, k)
             for number in range(-(-x.elements.cols // k.block)):
                 acc = al.tile(k.acc, drained, at.rows, at.cols)
-                left, right = block_of(x, w, number, k)
+                left, right = steps.block_of(x, w, number, k)
                 al.matmul(p, acc, left, right, False)
                 part = al.tile(k.wide, drained, at.rows, at.cols)
                 al.move(p, part, acc)
-                add_scaled(p, total, part, x, w, number, k)
+                steps.add_scaled(p, total, part, x, w, number, k)
                 drained += 1
-        write_output(p, total, at, k)
+        steps.write_output(p, total, at, k)
 
 
-@jit
+@al.jit
 def out_of_array(p, phase, k):
     """All tiles of Y, each block drained from the integer array and scaled by the vector unit."""
-    for item in range(num_items(k)):
+    for item in range(steps.num_items(k)):
         al.begin_item(p, phase)
-        at, drained = place_of(item, k), 0
+        at, drained = steps.place_of(item, k), 0
         total = _zeros(p, item, at, k)
-        for step in range(num_steps(k)):
-            x, w = load_operands(p, step, at, k)
+        for step in range(steps.num_steps(k)):
+            x, w = steps.load_operands(p, step, at, k)
             for number in range(-(-x.elements.cols // k.block)):
                 acc = al.tile(k.acc, drained, at.rows, at.cols)
-                left, right = block_of(x, w, number, k)
+                left, right = steps.block_of(x, w, number, k)
                 al.int_matmul(p, acc, left, right, k.accumulator, False)
-                add_scaled(p, total, _drained(p, drained, acc, k), x, w, number, k)
+                steps.add_scaled(p, total, _drained(p, drained, acc, k), x, w, number, k)
                 drained += 1
-        write_output(p, total, at, k)
+        steps.write_output(p, total, at, k)
 
 
-@jit_inner
+@al.jit_inner
 def _zeros(p, item, at, k):
     total = al.tile(k.total, item, at.rows, at.cols)
     al.fill(p, total, 0.0)
     return total
 
 
-@jit_inner
+@al.jit_inner
 def _drained(p, turn, acc, k):
     """Return the sums of an accumulator tile in FP32."""
     sums, wide = (

@@ -5,21 +5,18 @@
 
 from typing import NamedTuple
 
-from accelsim.numerics.integer import Accumulator
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit_inner
+from accelsim.kernels import language as al
 
 
 class Operand(NamedTuple):
     """X or W: elements and scales, in HBM and on chip."""
 
-    elements: Tensor
+    elements: al.Tensor
     """Of X [m, k]; of W column tile after column tile [tiles_n x k, tile_n]."""
-    scales: Tensor
+    scales: al.Tensor
     """Of X [m, k / block]; of W tile after tile [tiles_n x k / block, tile_n / across]."""
-    tile: Buffer
-    scale_tile: Buffer
+    tile: al.Buffer
+    scale_tile: al.Buffer
     block: int
     """Elements along k that share a scale."""
     across: int
@@ -45,21 +42,21 @@ class Layout(NamedTuple):
     """What values are multiplied by at the end."""
     has_factor: bool
     guard_bits: int
-    accumulator: Accumulator
-    output: Tensor
+    accumulator: al.Accumulator
+    output: al.Tensor
     """Y [m, n]."""
-    row_scale: Tensor
+    row_scale: al.Tensor
     """Largest scale of every row of X [m, 1]."""
-    column_scale: Tensor
+    column_scale: al.Tensor
     """Largest scale of every column of W, as far as the output has it [1, n]."""
-    acc: Buffer
-    sums: Buffer
+    acc: al.Buffer
+    sums: al.Buffer
     """A tile in the format of the accumulator."""
-    wide: Buffer
-    total: Buffer
-    y: Buffer
-    row_tile: Buffer
-    column_tile: Buffer
+    wide: al.Buffer
+    total: al.Buffer
+    y: al.Buffer
+    row_tile: al.Buffer
+    column_tile: al.Buffer
 
 
 class Place(NamedTuple):
@@ -73,13 +70,13 @@ class Place(NamedTuple):
     cols: int
 
 
-@jit_inner
+@al.jit_inner
 def num_items(k):
     """Tiles of Y."""
     return -(-k.output.rows // k.tile_m) * k.tiles_n
 
 
-@jit_inner
+@al.jit_inner
 def place_of(item, k):
     """A tile of Y."""
     row, col_tile = item // k.tiles_n * k.tile_m, item % k.tiles_n
@@ -88,13 +85,13 @@ def place_of(item, k):
     return Place(item, row, rows, col_tile, col, cols)
 
 
-@jit_inner
+@al.jit_inner
 def num_steps(k):
     """Steps along k."""
     return -(-k.depth // k.tile_k)
 
 
-@jit_inner
+@al.jit_inner
 def load_operands(p, step, at, k):
     """Return X and W of a step along k, elements and scales loaded."""
     start = step * k.tile_k
@@ -109,14 +106,14 @@ def load_operands(p, step, at, k):
     return x, w
 
 
-@jit_inner
+@al.jit_inner
 def _tiles(operand, step, rows, cols, scale_rows, scale_cols):
     elements = al.tile(operand.tile, step, rows, cols)
     scales = al.tile(operand.scale_tile, step, scale_rows, scale_cols)
     return al.Scaled(elements, scales, operand.block, operand.across)
 
 
-@jit_inner
+@al.jit_inner
 def block_of(x, w, number, k):
     """Return the elements of one block of a step, those of X and those of W."""
     start = number * k.block
@@ -124,7 +121,7 @@ def block_of(x, w, number, k):
     return al.columns(x.elements, start, depth), al.rows_from(w.elements, start, depth)
 
 
-@jit_inner
+@al.jit_inner
 def add_scaled(p, total, part, x, w, number, k):
     """Multiply the sums of a block by their scales and add them to the total; the first is it."""
     start = number * k.block
@@ -135,7 +132,7 @@ def add_scaled(p, total, part, x, w, number, k):
     al.add(p, total, total, part)
 
 
-@jit_inner
+@al.jit_inner
 def write_output(p, wide, at, k):
     """Multiply values by the factor, if there is one, and store them in the format of Y."""
     if k.has_factor:

@@ -8,8 +8,8 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.choice import choose
-from accelsim.kernels.linear.estimate import Step, Work
+from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.products import Step, Work
 from accelsim.kernels.linear.mx.encoding import Encoding
 from accelsim.kernels.linear.mx.parameters import MxParameters
 from accelsim.kernels.linear.mx.plan import Plan, plan_of
@@ -74,7 +74,7 @@ def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: MxParam
     tiles = _whole_blocks(plan, problem, candidates(problem, parameters.tile))
     tiles = fitting(plan.name, machine, with_two_accumulators(tiles, machine), buffers)
     work = Work(problem, machine, lambda each: _step(plan, machine, each), _output_bits(parameters))
-    return choose(work, tiles, can_reorder=False)
+    return choose(work, tiles)
 
 
 def _output_bits(parameters: MxParameters) -> int:

@@ -32,6 +32,7 @@ import numpy as np
 from accelsim.config.spec import Spec
 from accelsim.errors import QuantizationError
 from accelsim.kernels.integer.chunks import products_of
+from accelsim.kernels.integer.code_form import CodeForm
 from accelsim.kernels.integer.known import Known
 from accelsim.kernels.linear.integer.frame import QuantizedLinear
 from accelsim.kernels.linear.integer.operands import (
@@ -40,7 +41,11 @@ from accelsim.kernels.linear.integer.operands import (
     dynamic_codes,
     quantized_weights,
 )
-from accelsim.kernels.linear.integer.parameters import QuantizedParameters, input_peaks
+from accelsim.kernels.linear.integer.parameters import (
+    CodedInput,
+    QuantizedParameters,
+    input_peaks,
+)
 from accelsim.kernels.linear.integer.scheme import Plan, RangeOf, Scheme, Work
 from accelsim.kernels.linear.integer.steps import (
     drain,
@@ -55,6 +60,7 @@ from accelsim.kernels.linear.quantized.requantized import requantized
 from accelsim.kernels.linear.rotation import RotationParameters, rotated
 from accelsim.program import language as al
 from accelsim.quantization.channel_groups import Span
+from accelsim.quantization.coded_rows import coded_runs
 from accelsim.quantization.codes import Scales, Values, encode, reciprocal, scale_of
 from accelsim.runtime.jit import jit
 from accelsim.workload.problem import GemmProblem
@@ -74,8 +80,18 @@ class UniformParameters(QuantizedParameters):
         return self.activation_scale in ("tensor", "channel")
 
 
-class RotatedParameters(RotationParameters, UniformParameters):
+class RotatedParameters(RotationParameters, CodedInput, UniformParameters):
     """Choices of the quantized kernel."""
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether X is codes of rows that found their scale, as producers make them."""
+        return (self.input, self.activation_scale) == ("quantized", "row")
+
+    def read_form(self, problem: GemmProblem) -> CodeForm:
+        """Return how X is coded."""
+        rotation = self.rotation_of(problem)
+        return super().read_form(problem)._replace(rotation=rotation.block if rotation else 0)
 
 
 @jit
@@ -136,7 +152,8 @@ def uniform_plan(
     is_by_channel = parameters.activation_scale == "channel"
     group, sizes = np.arange(problem.k)[None], panel_sizes(problem, parameters).tolist()
     work = Work(drains=products_of(group, sizes) if is_by_channel else ())
-    scheme = Scheme([Span(0, 0, problem.m)], work, range_of=_RANGES[parameters.activation_scale])
+    range_of = _RANGES[parameters.activation_scale]
+    scheme = Scheme([Span(0, 0, problem.m)], work, range_of=range_of, run=parameters.run)
     steps = None if peaks is None else _steps(parameters, peaks)
     known = {} if tensors is None else _known(parameters, tensors, steps)
     if not is_by_channel:
@@ -164,6 +181,9 @@ def _known(parameters: UniformParameters, tensors: GemmTensors, steps: Scales | 
         known["x_reciprocal"] = reciprocal(steps)
     if parameters.input == "quantized" and steps is not None:
         known["x_codes"] = encode(x, steps, bits)
+    elif parameters.input == "quantized" and parameters.run:
+        codes, scale = coded_runs(x, parameters.run)
+        known |= {"x_codes": codes, "x_scale": scale.astype(np.float32)}
     elif parameters.input == "quantized":
         known |= dynamic_codes(x, bits, parameters.activation_scale == "row")
     return known

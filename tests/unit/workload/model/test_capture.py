@@ -7,9 +7,10 @@ from pydantic import TypeAdapter
 from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.workload.archives import read_arrays
 from accelsim.workload.model.capture import capture, capture_tensors
-from accelsim.workload.model.forward import causal_attention, hidden_states, rotate, token_losses
+from accelsim.workload.model.forward import causal_attention, hidden_states, token_losses
 from accelsim.workload.model.language import default_text, load_model
 from accelsim.workload.model.release import model_path
+from accelsim.workload.model.rope import rotate
 from accelsim.workload.problem import Workload
 from accelsim.workload.tensors import load_tensors
 

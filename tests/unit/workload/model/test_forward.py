@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from accelsim.workload.model.forward import Hooks, causal_attention, hidden_states, token_losses
 from accelsim.workload.model.gguf_file import GgufFile
-from accelsim.workload.model.llama import read_llama
+from accelsim.workload.model.gguf_model import read_gguf_weights
 
 IDS = [5, 17, 200, 3, 3, 90, 41]
 
@@ -88,25 +88,25 @@ class Oracle:
 
 
 def test_hidden_states_match_the_oracle(tiny, file):
-    found = hidden_states(read_llama(file), IDS)
+    found = hidden_states(read_gguf_weights(file), IDS)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, Oracle(tiny, file).states(IDS), atol=2e-5)
 
 
 def test_losses_match_the_oracle(tiny, file):
-    found = token_losses(read_llama(file), IDS)
+    found = token_losses(read_gguf_weights(file), IDS)
     np.testing.assert_allclose(found, Oracle(tiny, file).losses(IDS), atol=2e-5)
 
 
 def test_losses_do_not_depend_on_how_many_logits_are_made_at_once(file, monkeypatch):
-    weights = read_llama(file)
+    weights = read_gguf_weights(file)
     whole = token_losses(weights, IDS)
     monkeypatch.setattr("accelsim.workload.model.forward._LOGIT_ROWS", 4)
     np.testing.assert_allclose(token_losses(weights, IDS), whole, atol=1e-5)
 
 
 def test_a_token_never_sees_a_later_one(file):
-    weights = read_llama(file)
+    weights = read_gguf_weights(file)
     changed = hidden_states(weights, [*IDS[:-1], 7])
     np.testing.assert_allclose(changed[:-1], hidden_states(weights, IDS)[:-1], atol=1e-6)
 
@@ -122,13 +122,13 @@ def test_the_model_runs_on_one_blas_thread_and_leaves_the_setting_alone(file):
         return causal_attention(layer, q, k, v)
 
     before = threads()
-    token_losses(read_llama(file), IDS, Hooks(attention=attention))
+    token_losses(read_gguf_weights(file), IDS, Hooks(attention=attention))
     assert inside == [{1}, {1}]
     assert threads() == before
 
 
 def test_some_layers_only(file):
-    weights = read_llama(file)
+    weights = read_gguf_weights(file)
     one = replace(weights, layers=weights.layers[:1])
     np.testing.assert_array_equal(
         hidden_states(weights, IDS, num_layers=1), hidden_states(one, IDS)
@@ -136,7 +136,7 @@ def test_some_layers_only(file):
 
 
 def test_hooks_replace_every_linear_and_attention(file):
-    weights = read_llama(file)
+    weights = read_gguf_weights(file)
     linears, attentions = [], []
 
     def linear(layer, name, x, weight):
@@ -157,6 +157,6 @@ def test_hooks_replace_every_linear_and_attention(file):
 
 
 def test_what_a_hook_returns_is_used(file):
-    weights = read_llama(file)
+    weights = read_gguf_weights(file)
     silent = Hooks(lambda _layer, _name, x, weight: np.zeros((len(x), len(weight)), np.float32))
     np.testing.assert_array_equal(hidden_states(weights, IDS, silent), weights.embedding[IDS])

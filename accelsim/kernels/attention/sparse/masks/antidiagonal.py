@@ -13,18 +13,9 @@ that it sees; 4 n_q n_k bytes of scores are written.
 
 from typing import NamedTuple
 
-from accelsim.errors import WorkloadError
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
-from accelsim.kernels.attention.sparse.masks.stages import (
-    rows_at,
-    softmax_rows,
-    store_products,
-)
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import ceil_div
+from accelsim.kernels.attention.sparse.masks.stages import rows_at, softmax_rows, store_products
 
 
 class Layout(NamedTuple):
@@ -41,24 +32,24 @@ class Layout(NamedTuple):
     """One row for each query group, one column for each key group."""
     blocks: Heads
     """The scores of blocks."""
-    left: Buffer
+    left: al.Buffer
     """A slot for each token of a group."""
-    right: Buffer
-    acc: Buffer
-    out: Buffer
-    x: Buffer
+    right: al.Buffer
+    acc: al.Buffer
+    out: al.Buffer
+    x: al.Buffer
     """Probabilities of as many query groups as a block has."""
-    sums: Buffer
-    row: Buffer
-    row_max: Buffer
-    row_sum: Buffer
+    sums: al.Buffer
+    row: al.Buffer
+    row_max: al.Buffer
+    row_sum: al.Buffer
 
 
 def antidiagonal_mask(setting: Setting) -> ScoredMask:
     """Declare the mask of antidiagonal sums; raises WorkloadError where groups cross blocks."""
     block, stride = setting.grid.block, setting.parameters.stride
     if block % stride:
-        raise WorkloadError(
+        raise al.WorkloadError(
             f"mask antidiagonal: found stride {stride} with blocks of {block}, allowed: "
             f"a divisor of the block"
         )
@@ -69,13 +60,18 @@ def antidiagonal_mask(setting: Setting) -> ScoredMask:
 
 
 def _layout_of(setting: Setting, stride: int) -> Layout:
-    grid, stored, fp32, (q, k) = setting.grid, setting.formats.stored, Format.FP32, setting.operands
-    q_groups, k_groups = ceil_div(q.length, stride), ceil_div(k.length, stride)
+    grid, stored, fp32, (q, k) = (
+        setting.grid,
+        setting.formats.stored,
+        al.Format.FP32,
+        setting.operands,
+    )
+    q_groups, k_groups = al.ceil_div(q.length, stride), al.ceil_div(k.length, stride)
     rows, block, dim, buffer = setting.rows, grid.block // stride, grid.dim, setting.builder.buffer
     return Layout(
         stride=stride,
         causal=grid.causal,
-        offset=ceil_div(grid.offset, stride),
+        offset=al.ceil_div(grid.offset, stride),
         factor=dim**-0.5 / stride,
         queries=q,
         keys=k,
@@ -93,7 +89,7 @@ def _layout_of(setting: Setting, stride: int) -> Layout:
     )
 
 
-@jit
+@al.jit
 def multiply_groups(p, phase, items, k):
     """Antidiagonal sums of all pairs of groups that a causal mask leaves, tile by tile."""
     step, dim, k_groups = k.left.rows, k.left.cols, k.scores.matrix.cols
@@ -115,7 +111,7 @@ def multiply_groups(p, phase, items, k):
             store_products(p, acc, out, k.factor, k.scores.matrix, at.row, j * step)
 
 
-@jit_inner
+@al.jit_inner
 def _load_members(p, dst, head, start, x, stride):
     """Load every `stride`-th token of a head from `start` on; tokens past the end are zeros."""
     present = min(dst.rows, max(0, -(-(x.length - start) // stride)))
@@ -126,7 +122,7 @@ def _load_members(p, dst, head, start, x, stride):
         al.load_strided(p, tokens, x.matrix, head * x.length + start, stride)
 
 
-@jit_inner
+@al.jit_inner
 def _seen_groups(at, k):
     """Key groups that a tile of query groups sees."""
     if k.causal:
@@ -134,7 +130,7 @@ def _seen_groups(at, k):
     return k.scores.matrix.cols
 
 
-@jit
+@al.jit
 def sum_groups(p, phase, items, k):
     """Softmax over key groups, summed over the key groups of a block, averaged over its queries."""
     block = k.x.rows

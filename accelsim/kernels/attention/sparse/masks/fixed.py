@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from accelsim.errors import WorkloadError
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.grid import Blocks, Grid, block_distance, blocks_within
 from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
 from accelsim.kernels.files import find_parameter_file
-from accelsim.units import ceil_div
 from accelsim.workload.archives import read_arrays
 
 
@@ -27,7 +26,7 @@ def window_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:
 
 def sinks_window_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:
     """Return the blocks with the first `sinks` keys and those of the window."""
-    is_sink = np.arange(grid.k_blocks) < ceil_div(parameters.sinks, grid.block)
+    is_sink = np.arange(grid.k_blocks) < al.ceil_div(parameters.sinks, grid.block)
     return window_blocks(grid, parameters) | is_sink
 
 
@@ -42,7 +41,7 @@ def file_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:
     Raises WorkloadError if the file is missing, damaged or of another shape.
     """
     if parameters.path is None:
-        raise WorkloadError(
+        raise al.WorkloadError(
             "mask file needs path: sparse(mask=file, path=FILE), with the array 'blocks'"
         )
     cells = (grid.q_blocks, grid.k_blocks)

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.units import ceil_div
-from accelsim.workload.problem import AttentionProblem
+from accelsim.kernels import language as al
 
 Blocks = npt.NDArray[np.bool_]
 """[heads, q_blocks, k_blocks] or [q_blocks, k_blocks]: True where a block is kept."""
@@ -31,7 +30,7 @@ class Grid(NamedTuple):
     causal: bool
 
 
-def grid_of(problem: AttentionProblem, block: int) -> Grid:
+def grid_of(problem: al.AttentionProblem, block: int) -> Grid:
     """Return the grid of a problem."""
     return Grid(
         batch=problem.batch,
@@ -41,8 +40,8 @@ def grid_of(problem: AttentionProblem, block: int) -> Grid:
         kv_len=problem.kv_len,
         dim=problem.head_dim,
         block=block,
-        q_blocks=ceil_div(problem.q_len, block),
-        k_blocks=ceil_div(problem.kv_len, block),
+        q_blocks=al.ceil_div(problem.q_len, block),
+        k_blocks=al.ceil_div(problem.kv_len, block),
         offset=problem.kv_len - problem.q_len,
         causal=problem.causal,
     )

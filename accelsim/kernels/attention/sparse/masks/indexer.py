@@ -15,13 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
 from accelsim.kernels.attention.sparse.masks.stages import project_stages
 from accelsim.kernels.attention.sparse.masks.weights import random_projection, weights_tensor
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer
-from accelsim.runtime.jit import jit, jit_inner
 
 
 class Layout(NamedTuple):
@@ -36,14 +33,14 @@ class Layout(NamedTuple):
     factor: float
     operand: int
     """Format code of the products."""
-    left: Buffer
+    left: al.Buffer
     """A slot for each query head of a group, twice."""
-    right: Buffer
-    acc: Buffer
-    head: Buffer
-    total: Buffer
-    zero: Buffer
-    row: Buffer
+    right: al.Buffer
+    acc: al.Buffer
+    head: al.Buffer
+    total: al.Buffer
+    zero: al.Buffer
+    row: al.Buffer
 
 
 def indexer_mask(setting: Setting) -> ScoredMask:
@@ -62,12 +59,12 @@ def indexer_mask(setting: Setting) -> ScoredMask:
     return ScoredMask(layout.scores, (*projections, indexing))
 
 
-def _operand_format(setting: Setting) -> Format:
+def _operand_format(setting: Setting) -> al.Format:
     """Return the format of the products: a wider one where the cube has not that of the vectors."""
     own = setting.parameters.index_format
     if own in setting.machine.cube_for("the indexer").rates:
         return own
-    return Format.FP16 if own.is_fp8 else Format.FP32
+    return al.Format.FP16 if own.is_fp8 else al.Format.FP32
 
 
 def _layout_of(setting: Setting, queries: Heads, keys: Heads) -> Layout:
@@ -84,15 +81,15 @@ def _layout_of(setting: Setting, queries: Heads, keys: Heads) -> Layout:
         operand=_operand_format(setting).code,
         left=builder.buffer("index_queries", block, cols, fmt, slots=2 * grid.group),
         right=builder.buffer("index_keys", block, cols, fmt, slots=2),
-        acc=builder.buffer("index_products", block, block, Format.FP32, memory="accumulator"),
+        acc=builder.buffer("index_products", block, block, al.Format.FP32, memory="accumulator"),
         head=builder.buffer("index_head", block, block, computed, slots=2),
         total=builder.buffer("index_total", block, block, computed),
         zero=builder.buffer("index_zero", block, block, computed),
-        row=builder.buffer("index_row", 1, grid.k_blocks, Format.FP32, slots=2),
+        row=builder.buffer("index_row", 1, grid.k_blocks, al.Format.FP32, slots=2),
     )
 
 
-@jit
+@al.jit
 def index_blocks(p, phase, items, k):
     """Largest index score of every pair of blocks, averaged over the query heads of a group."""
     block, group = k.left.rows, k.queries.heads // k.keys.heads
@@ -118,13 +115,13 @@ def index_blocks(p, phase, items, k):
         al.store(p, k.scores.matrix, item, 0, row)
 
 
-@jit_inner
+@al.jit_inner
 def _vectors(buffer, turn, rows, operand):
     """Index vectors on chip, as the cube multiplies them."""
     return al.computed_in(al.tile(buffer, turn, rows, buffer.cols), operand)
 
 
-@jit_inner
+@al.jit_inner
 def _sum_heads(p, first_queries, turn, rows, keys, k):
     """Sum of ReLU(queries . keys) over the query heads of a group."""
     cols = keys.rows

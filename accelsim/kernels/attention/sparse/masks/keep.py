@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.fixed import FIXED_MASKS
 from accelsim.kernels.attention.sparse.masks.grid import Blocks, Grid, local_blocks, visible_blocks
 from accelsim.kernels.attention.sparse.masks.parameters import SparseParameters
-from accelsim.workload.tensors import AttentionTensors
 
 
 def fixed_blocks(grid: Grid, parameters: SparseParameters) -> Blocks:
@@ -45,7 +45,7 @@ def density(grid: Grid, kept: Blocks) -> float:
     return float(kept.sum() / (grid.heads * visible_blocks(grid).sum()))
 
 
-def mass_kept(grid: Grid, tensors: AttentionTensors, kept: Blocks) -> dict[str, float]:
+def mass_kept(grid: Grid, tensors: al.AttentionTensors, kept: Blocks) -> dict[str, float]:
     """Return `kept_mass`, the softmax mass in the kept blocks, averaged over query rows, and
     `recall`, its share of the mass in as many blocks of each query block chosen by true mass.
 
@@ -65,7 +65,7 @@ def mass_kept(grid: Grid, tensors: AttentionTensors, kept: Blocks) -> dict[str, 
     }
 
 
-def _block_masses(grid: Grid, tensors: AttentionTensors, head: int) -> npt.NDArray[np.float64]:
+def _block_masses(grid: Grid, tensors: al.AttentionTensors, head: int) -> npt.NDArray[np.float64]:
     """Softmax mass of every block of a head, summed over its query rows, [q_blocks, k_blocks]."""
     queries = tensors.q[head].astype(np.float64)
     keys = tensors.k[head // grid.group].astype(np.float64)

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from accelsim.config.spec import Seed, Size, Spec
+from accelsim.config.spec import Seed
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.precision import Precision
-from accelsim.numerics.formats import Format
 
 Share = Annotated[float, Field(ge=0, le=1)]
-IndexFormat = Literal[Format.FP8_E4M3, Format.FP8_E5M2, Format.BF16, Format.FP16]
+IndexFormat = Literal[al.Format.FP8_E4M3, al.Format.FP8_E5M2, al.Format.BF16, al.Format.FP16]
 
 
 _SCORED = ("pooled", "antidiagonal", "indexer", "gate")
@@ -37,7 +37,7 @@ MASKS_WITH: Mapping[str, tuple[str, ...]] = {
 """Parameter -> the masks that have it; what is not named, all have."""
 
 
-class SparseParameters(Spec):
+class SparseParameters(al.Spec):
     """Choices of the sparse kernel; those that the chosen mask does not have may not be given."""
 
     mask: Literal[
@@ -51,17 +51,17 @@ class SparseParameters(Spec):
         "gate",
     ] = "antidiagonal"
     """Which blocks to keep: fixed (window, sinks_window, dilated, file) or scored from Q and K."""
-    block: Size | None = None
+    block: al.Size | None = None
     """Rows and columns of a block, which is a tile; absent: the largest that fits, up to 64."""
     precision: Precision | None = None
     """fp32: every step in FP32; fp32_scores: FP32 scores and vector path, weights in the format of
     the output; fp16_fp32: FP16 scores, FP32 vector path; fp16: all FP16. Absent: fp16_fp32 for FP16
     problems, fp32_scores for others."""
-    window: Size = 256
+    window: al.Size = 256
     """window, sinks_window, dilated: keys kept before each query row, rounded out to blocks."""
-    sinks: Size = 4
+    sinks: al.Size = 4
     """sinks_window: keys kept at the beginning, rounded out to blocks."""
-    dilation: Size = 4
+    dilation: al.Size = 4
     """dilated: beyond the window, one key block of so many is kept."""
     path: Path | None = None
     """file: .npz or .safetensors with array `blocks` [heads, q_blocks, k_blocks] of 0 and 1."""
@@ -71,15 +71,15 @@ class SparseParameters(Spec):
     """coverage: predicted probability that the fewest most likely blocks must reach."""
     threshold: Share = 0.01
     """threshold: predicted probability from which on a block is kept."""
-    budget: Size = 4
+    budget: al.Size = 4
     """budget: most likely blocks that are kept, besides the first and the local ones."""
     fallback_below: Share = 0.0
     """Predicted coverage of the chosen blocks below which a query block keeps all of its keys."""
-    stride: Size = 8
+    stride: al.Size = 8
     """antidiagonal: tokens of a group; a divisor of the block."""
-    index_dim: Size = 16
+    index_dim: al.Size = 16
     """indexer: elements of an index vector."""
-    index_format: IndexFormat = Format.FP8_E4M3
+    index_format: IndexFormat = al.Format.FP8_E4M3
     """indexer: format of index vectors in HBM; where the cube has not this one, FP8 is multiplied
     in FP16 and others in FP32."""
     index_seed: Seed = 0
@@ -88,7 +88,7 @@ class SparseParameters(Spec):
     """gate, indexer: .npz or .safetensors with learned weights; the gate needs it."""
     weights_prefix: str = ""
     """gate, indexer: what the names of the arrays in `weights` begin with."""
-    gate_dim: Size = 32
+    gate_dim: al.Size = 32
     """gate: elements of a gate vector, as in the weights."""
     assumed_density: Share = 0.25
     """Without tensors: share of its visible blocks that a query block keeps, evenly spread."""

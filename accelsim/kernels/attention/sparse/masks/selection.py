@@ -14,17 +14,10 @@ bytes of map and, if fallback is asked for, n_q bytes of flags.
 from dataclasses import replace
 from typing import NamedTuple
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.base import Heads, ScoredMask, Setting, Stage
 from accelsim.kernels.attention.sparse.masks.grid import Blocks
-from accelsim.kernels.attention.sparse.masks.stages import (
-    rows_at,
-    softmax_rows,
-)
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Recorder, Tensor
-from accelsim.runtime.jit import jit, jit_inner
-from accelsim.units import ceil_div
+from accelsim.kernels.attention.sparse.masks.stages import rows_at, softmax_rows
 
 _SELECTS = ("coverage", "threshold", "budget")
 _COVERAGE, _THRESHOLD, _BUDGET = range(3)
@@ -44,20 +37,20 @@ class Layout(NamedTuple):
     offset: int
     """Block of the last key that the first query block sees under a causal mask."""
     scores: Heads
-    chosen: Tensor
-    trusted: Tensor
-    x: Buffer
+    chosen: al.Tensor
+    trusted: al.Tensor
+    x: al.Buffer
     """Probabilities [rows, k_blocks], as are `kept` and `map`; the others are columns [rows, 1]."""
-    kept: Buffer
-    map: Buffer
-    threshold: Buffer
-    candidate: Buffer
-    goal: Buffer
-    total: Buffer
-    enough: Buffer
-    flag: Buffer
-    row_max: Buffer
-    row_sum: Buffer
+    kept: al.Buffer
+    map: al.Buffer
+    threshold: al.Buffer
+    candidate: al.Buffer
+    goal: al.Buffer
+    total: al.Buffer
+    enough: al.Buffer
+    flag: al.Buffer
+    row_max: al.Buffer
+    row_sum: al.Buffer
 
 
 class BlockSelection:
@@ -68,13 +61,13 @@ class BlockSelection:
         items = mask.scores.tiles(setting.rows)
         choosing = Stage(mask.phases, items, select_blocks, self._layout)
         self._mask = replace(mask, stages=(*mask.stages, choosing))
-        self.map: Tensor = self._layout.chosen
+        self.map: al.Tensor = self._layout.chosen
         """1 where a block is kept, [heads / share * q_blocks, k_blocks]."""
         self.share = setting.grid.heads // mask.scores.heads
         """Query heads that have one map."""
         self.phases, self.items = self._mask.phases, self._mask.items
 
-    def record(self, p: Recorder) -> None:
+    def record(self, p: al.Recorder) -> None:
         """Score, then choose blocks for every query block."""
         self._mask.record(p)
 
@@ -94,12 +87,12 @@ class BlockSelection:
 def _layout_of(setting: Setting, mask: ScoredMask) -> Layout:
     builder, grid, parameters = setting.builder, setting.grid, setting.parameters
     rows, cols, height = min(setting.rows, grid.q_blocks), grid.k_blocks, mask.scores.matrix.rows
-    chosen = builder.tensor("block_map", "intermediate", height, cols, Format.INT8)
-    trusted = builder.no_tensor(Format.INT8)
+    chosen = builder.tensor("block_map", "intermediate", height, cols, al.Format.INT8)
+    trusted = builder.no_tensor(al.Format.INT8)
     if parameters.fallback_below > 0:
-        trusted = builder.tensor("trusted", "intermediate", height, 1, Format.INT8)
+        trusted = builder.tensor("trusted", "intermediate", height, 1, al.Format.INT8)
 
-    def column(name: str, fmt: Format = Format.FP32) -> Buffer:
+    def column(name: str, fmt: al.Format = al.Format.FP32) -> al.Buffer:
         return builder.buffer(f"select_{name}", rows, 1, fmt)
 
     return Layout(
@@ -108,25 +101,25 @@ def _layout_of(setting: Setting, mask: ScoredMask) -> Layout:
         fallback_below=parameters.fallback_below,
         are_logits=mask.are_logits,
         causal=grid.causal,
-        offset=ceil_div(grid.offset, grid.block),
+        offset=al.ceil_div(grid.offset, grid.block),
         scores=mask.scores,
         chosen=chosen,
         trusted=trusted,
-        x=builder.buffer("select_scores", rows, cols, Format.FP32, slots=2),
-        kept=builder.buffer("select_kept", rows, cols, Format.FP32),
-        map=builder.buffer("select_map", rows, cols, Format.INT8, slots=2),
+        x=builder.buffer("select_scores", rows, cols, al.Format.FP32, slots=2),
+        kept=builder.buffer("select_kept", rows, cols, al.Format.FP32),
+        map=builder.buffer("select_map", rows, cols, al.Format.INT8, slots=2),
         threshold=column("threshold"),
         candidate=column("candidate"),
         goal=column("goal"),
         total=column("total"),
         enough=column("enough"),
-        flag=column("flag", Format.INT8),
+        flag=column("flag", al.Format.INT8),
         row_max=column("max"),
         row_sum=column("sum"),
     )
 
 
-@jit
+@al.jit
 def select_blocks(p, phase, items, k):
     """Map of kept blocks for every query block of all heads of the scores."""
     for item in range(items):
@@ -151,13 +144,13 @@ def select_blocks(p, phase, items, k):
         al.store(p, k.chosen, at.row, 0, stored)
 
 
-@jit_inner
+@al.jit_inner
 def _column(buffer, x):
     """One number for each row of x."""
     return al.tile(buffer, 0, x.rows, 1)
 
 
-@jit_inner
+@al.jit_inner
 def _covered(p, x, column, counts, k):
     """Sum of the probabilities from `column` on, or how many they are."""
     kept, total = al.tile(k.kept, 0, x.rows, x.cols), _column(k.total, x)
@@ -168,7 +161,7 @@ def _covered(p, x, column, counts, k):
     return total
 
 
-@jit_inner
+@al.jit_inner
 def _search_threshold(p, threshold, x, k):
     """Lower the threshold by ever smaller factors, as long as it keeps too little."""
     candidate, goal, enough = _column(k.candidate, x), _column(k.goal, x), _column(k.enough, x)
@@ -183,7 +176,7 @@ def _search_threshold(p, threshold, x, k):
     al.scale(p, threshold, threshold, 2.0**-width)
 
 
-@jit_inner
+@al.jit_inner
 def _fall_back(p, threshold, x, row, k):
     """Put the threshold of rows with too little predicted coverage below every probability."""
     goal, enough, flag = _column(k.goal, x), _column(k.enough, x), _column(k.flag, x)
@@ -196,7 +189,7 @@ def _fall_back(p, threshold, x, row, k):
     _keep_where(p, enough, threshold, goal)
 
 
-@jit_inner
+@al.jit_inner
 def _keep_where(p, is_kept, x, other):
     """Keep the elements of x where `is_kept` is 1, and take those of `other` where it is 0."""
     al.subtract(p, x, x, other)

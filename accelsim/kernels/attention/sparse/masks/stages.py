@@ -6,11 +6,8 @@ are few of them.
 
 from typing import NamedTuple
 
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.base import Heads, Setting, Stage
-from accelsim.numerics.formats import Format
-from accelsim.program import language as al
-from accelsim.program.recording import Buffer, Tensor
-from accelsim.runtime.jit import jit, jit_inner
 
 
 class Rows(NamedTuple):
@@ -29,24 +26,24 @@ class Pool(NamedTuple):
 
     x: Heads
     means: Heads
-    rows: Buffer
-    mean: Buffer
-    stored: Buffer
+    rows: al.Buffer
+    mean: al.Buffer
+    stored: al.Buffer
 
 
 class Projection(NamedTuple):
     """Rows, weights and results in HBM; tiles of all on chip."""
 
     x: Heads
-    matrices: Tensor
+    matrices: al.Tensor
     """Weights [dim, cols], one below the other; heads take them in turn."""
     share: int
     """Neighboring heads that have the same weights."""
     result: Heads
-    rows: Buffer
-    weights: Buffer
-    acc: Buffer
-    stored: Buffer
+    rows: al.Buffer
+    weights: al.Buffer
+    acc: al.Buffer
+    stored: al.Buffer
 
 
 class Product(NamedTuple):
@@ -56,10 +53,10 @@ class Product(NamedTuple):
     keys: Heads
     scores: Heads
     factor: float
-    left: Buffer
-    right: Buffer
-    acc: Buffer
-    out: Buffer
+    left: al.Buffer
+    right: al.Buffer
+    acc: al.Buffer
+    out: al.Buffer
 
 
 def pool_stages(setting: Setting) -> tuple[Stage, Stage]:
@@ -71,7 +68,7 @@ def pool_stages(setting: Setting) -> tuple[Stage, Stage]:
     )
     buffers = (
         builder.buffer("pool_rows", grid.block, grid.dim, stored, slots=2),
-        builder.buffer("pool_mean", 1, grid.dim, Format.FP32),
+        builder.buffer("pool_mean", 1, grid.dim, al.Format.FP32),
         builder.buffer("pool_stored", 1, grid.dim, stored, slots=2),
     )
 
@@ -87,8 +84,8 @@ def project_stages(
     phase: int,
     names: tuple[str, str],
     sides: tuple[Heads, Heads],
-    weights: tuple[Tensor, Tensor],
-    fmt: Format,
+    weights: tuple[al.Tensor, al.Tensor],
+    fmt: al.Format,
 ) -> tuple[Stage, Stage]:
     """Declare the stages that multiply rows of Q's heads and of K's by weights [dim, cols].
 
@@ -99,11 +96,11 @@ def project_stages(
     buffers = (
         builder.buffer(f"{names[0]}_rows", rows, dim, stored, slots=2),
         builder.buffer(f"{names[0]}_weights", dim, cols, stored, slots=2),
-        builder.buffer(f"{names[0]}_acc", rows, cols, Format.FP32, memory="accumulator"),
+        builder.buffer(f"{names[0]}_acc", rows, cols, al.Format.FP32, memory="accumulator"),
         builder.buffer(f"{names[0]}_result", rows, cols, fmt, slots=2),
     )
 
-    def stage(side: str, x: Heads, matrices: Tensor) -> Stage:
+    def stage(side: str, x: Heads, matrices: al.Tensor) -> Stage:
         share = x.heads // setting.grid.batch * dim // matrices.rows
         y = setting.between_stages(f"{names[1]}_{side}", x.heads, x.length, cols, fmt)
         layout = Projection(x, matrices, share, y, *buffers)
@@ -123,13 +120,13 @@ def product_stage(setting: Setting, phase: int, queries: Heads, keys: Heads) -> 
         factor=dim**-0.5,
         left=builder.buffer("block_queries", rows, dim, stored, slots=2),
         right=builder.buffer("block_keys", rows, dim, stored, slots=2),
-        acc=builder.buffer("block_acc", rows, rows, Format.FP32, memory="accumulator"),
-        out=builder.buffer("block_products", rows, rows, Format.FP32, slots=2),
+        acc=builder.buffer("block_acc", rows, rows, al.Format.FP32, memory="accumulator"),
+        out=builder.buffer("block_products", rows, rows, al.Format.FP32, slots=2),
     )
     return Stage(phase, queries.tiles(rows), multiply_blocks, layout)
 
 
-@jit_inner
+@al.jit_inner
 def rows_at(item, x, rows):
     """Tile number `item` of so many rows of a head, or fewer at its end."""
     tiles = -(-x.length // rows)
@@ -137,7 +134,7 @@ def rows_at(item, x, rows):
     return Rows(head, first, min(rows, x.length - first), head * x.length + first)
 
 
-@jit
+@al.jit
 def pool(p, phase, items, k):
     """Average the rows of every block of each head."""
     block, dim = k.rows.rows, k.rows.cols
@@ -153,7 +150,7 @@ def pool(p, phase, items, k):
         al.store(p, k.means.matrix, item, 0, stored)
 
 
-@jit
+@al.jit
 def project(p, phase, items, k):
     """Multiply the rows of every head by its weights."""
     dim, cols = k.weights.rows, k.weights.cols
@@ -169,7 +166,7 @@ def project(p, phase, items, k):
         al.store(p, k.result.matrix, at.row, 0, stored)
 
 
-@jit
+@al.jit
 def multiply_blocks(p, phase, items, k):
     """Scores of all pairs of block vectors of a head, times `factor`."""
     step, dim, k_blocks = k.left.rows, k.left.cols, k.keys.length
@@ -188,7 +185,7 @@ def multiply_blocks(p, phase, items, k):
             store_products(p, acc, out, k.factor, k.scores.matrix, at.row, j * step)
 
 
-@jit_inner
+@al.jit_inner
 def store_products(p, acc, out, factor, scores, row, col):
     """Store a tile of products, times `factor`, at (row, col) of the scores."""
     al.move(p, out, acc)
@@ -196,7 +193,7 @@ def store_products(p, acc, out, factor, scores, row, col):
     al.store(p, scores, row, col, out)
 
 
-@jit_inner
+@al.jit_inner
 def softmax_rows(p, x, k):
     """Replace rows of logits by their probabilities, in FP32."""
     row_max, row_sum = al.tile(k.row_max, 0, x.rows, 1), al.tile(k.row_sum, 0, x.rows, 1)

@@ -2,16 +2,14 @@
 
 import numpy as np
 
-from accelsim.errors import WorkloadError
+from accelsim.kernels import language as al
 from accelsim.kernels.attention.sparse.masks.base import Setting
-from accelsim.kernels.base import Array
 from accelsim.kernels.files import find_parameter_file
-from accelsim.program.recording import Tensor
 from accelsim.workload.archives import read_arrays
 from accelsim.workload.storage import stored_values
 
 
-def weights_tensor(setting: Setting, name: str, heads: int, cols: int) -> Tensor:
+def weights_tensor(setting: Setting, name: str, heads: int, cols: int) -> al.Tensor:
     """Place the weights [heads, head_dim, cols] called `name` in HBM, one head below the other.
 
     They are read only if numbers are computed. Raises WorkloadError if the file is missing,
@@ -21,7 +19,7 @@ def weights_tensor(setting: Setting, name: str, heads: int, cols: int) -> Tensor
     return _place(setting, name, heads, cols, data)
 
 
-def random_projection(setting: Setting, name: str, heads: int, cols: int) -> Tensor:
+def random_projection(setting: Setting, name: str, heads: int, cols: int) -> al.Tensor:
     """Place one seeded projection with orthogonal columns for all heads.
 
     Products of projected vectors have the expectation of the products of the vectors. Raises
@@ -29,7 +27,7 @@ def random_projection(setting: Setting, name: str, heads: int, cols: int) -> Ten
     """
     dim, data = setting.grid.dim, None
     if cols > dim:
-        raise WorkloadError(
+        raise al.WorkloadError(
             f"mask indexer: found index_dim {cols}, allowed without weights: up to head_dim = {dim}"
         )
     if setting.builder.with_numbers:
@@ -40,10 +38,10 @@ def random_projection(setting: Setting, name: str, heads: int, cols: int) -> Ten
     return _place(setting, name, heads, cols, data)
 
 
-def _read(setting: Setting, name: str, heads: int, cols: int) -> Array:
+def _read(setting: Setting, name: str, heads: int, cols: int) -> al.Array:
     parameters = setting.parameters
     if parameters.weights is None:
-        raise WorkloadError(
+        raise al.WorkloadError(
             f"mask {parameters.mask} needs learned weights: sparse(mask={parameters.mask}, "
             f"weights=FILE), with the array "
             f"'{parameters.weights_prefix}{name}' [{heads}, {setting.grid.dim}, {cols}]"
@@ -53,7 +51,7 @@ def _read(setting: Setting, name: str, heads: int, cols: int) -> Array:
     return read_arrays(path, {key: ((heads, setting.grid.dim, cols),)})[key]
 
 
-def _place(setting: Setting, name: str, heads: int, cols: int, data: Array | None) -> Tensor:
+def _place(setting: Setting, name: str, heads: int, cols: int, data: al.Array | None) -> al.Tensor:
     dim, stored = setting.grid.dim, setting.formats.stored
     if data is not None:
         data = np.ascontiguousarray(stored_values(data.reshape(heads * dim, cols), stored))

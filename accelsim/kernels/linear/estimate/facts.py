@@ -1,0 +1,60 @@
+"""What compiled code knows of a product, of a machine and of each tiling."""
+
+from typing import NamedTuple
+
+M, N, K, STAGES, FEWEST, SPLITS, SWIZZLE, SUM_SLOTS, PRODUCT, LATENCY = range(10)
+LEFT, RIGHT, SLOT, BESIDE, RANGED = range(10, 15)
+NUM_FIELDS = 15
+"""Rows of what is known of a tiling: sizes; the most and the fewest slots of the operands that are
+tried; ranges of k, tile rows that are walked together, and slots of the accumulator, 0 where they
+are chosen; cycles of the product of a step, and from its end until others see the sums; bytes of a
+load of each operand; bytes on chip of a slot of both operands, and of all beside them with one
+range and with several."""
+
+
+class Facts(NamedTuple):
+    """Numbers of a product and of a machine; times in cycles, rates in bytes a cycle."""
+
+    m: float
+    n: float
+    k: float
+    is_grouped: bool
+    """Whether each band of tile rows has a B of its own."""
+    out_bytes: float
+    """Of an element of C."""
+    cores: float
+    overlaps: bool
+    """Whether an item is claimed before the one before has ended."""
+    in_flight: float
+    """Steps whose loads fit the load queue."""
+    load: float
+    store: float
+    results: float
+    """Of stores of all cores, in the memory that takes them."""
+    accumulator: float
+    scratchpad_bytes: float
+    hbm: float
+    l2: float
+    """0: there is none."""
+    kept_bytes: float
+    """What an L2 keeps until it is used again."""
+    hit: float
+    miss: float
+    launch: float
+    launch_merge: float
+    """Of a second phase."""
+
+
+class Wave(NamedTuple):
+    """What cores work on at the same time."""
+
+    cores: float
+    ranges: float
+    """Of k."""
+    rows: float
+    """Tile rows and columns."""
+    cols: float
+    steps: float
+    """Of an item."""
+    stages: float
+    """Slots of the operands."""
