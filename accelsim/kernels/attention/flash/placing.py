@@ -27,7 +27,7 @@ from accelsim.kernels.attention.flash.online_estimate import (
     SECOND,
     WHOLE,
 )
-from accelsim.kernels.estimate.rates import joined
+from accelsim.kernels.estimate.choice import ALIKE_ITEMS
 from accelsim.kernels.estimate.placement import (
     COLD,
     IS_COLD,
@@ -37,7 +37,7 @@ from accelsim.kernels.estimate.placement import (
     ItemTimes,
     last_end,
 )
-from accelsim.kernels.estimate.rates import Rates, queued_cycles, shared_cycles
+from accelsim.kernels.estimate.rates import Rates, joined, queued_cycles, shared_cycles
 from accelsim.kernels.estimate.timeline import (
     BEGIN,
     LATE,
@@ -78,8 +78,6 @@ all items meet, a bound on the time, whether it was looked at, and its items."""
 _NOTED = _FACTS + 21
 """Notes of items whose keys come from the HBM, and of those that find them in an L2."""
 ROOM = _NOTED + 2 * NUM_NOTES - _FACTS
-_ALIKE = 1.02
-"""Estimates that differ by less are taken for equal, see `estimate.choice`."""
 _MOST_COUNTED = 64
 """Blocks of a head whose key tiles are counted one by one."""
 
@@ -186,7 +184,7 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
     while True:
         i = _next(known, num)
         # A bound on one of several parts says nothing of all.
-        if i < 0 or (known[_LEAST, i] > _ALIKE * best and len(parts) == 1):
+        if i < 0 or (known[_LEAST, i] > ALIKE_ITEMS * best and len(parts) == 1):
             break
         known[_IS_DONE, i] = 1
         for part in range(len(parts)):

@@ -13,7 +13,7 @@ from accelsim.kernels.attention.flash.online_softmax import allocate
 from accelsim.kernels.attention.flash.turns import allocate_turns
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import largest, stand_ins
-from accelsim.kernels.estimate.choice import Estimate, fastest
+from accelsim.kernels.estimate.choice import ALIKE_ITEMS, Estimate, fastest
 from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.integer.code_form import CodedHeads
@@ -81,7 +81,7 @@ def flash_tiles(
     for part in stand_ins(problem):
         known.check_length(name, part)
     estimate = _estimate(problem, machine, parameters, formats, known)
-    best = fastest(estimate)
+    best = fastest(estimate, ALIKE_ITEMS)
     return FlashTiles(
         tile_q=int(known.tile_q[best]),
         tile_k=int(known.tile_k[best]),

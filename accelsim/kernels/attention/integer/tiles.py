@@ -14,7 +14,7 @@ from accelsim.kernels.attention.flash.estimate import (
 from accelsim.kernels.attention.flash.online_estimate import Units, Work
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.precision import step_formats
-from accelsim.kernels.estimate.choice import fastest_of
+from accelsim.kernels.estimate.choice import ALIKE_ITEMS, fastest_of
 from accelsim.kernels.estimate.costs import (
     ONE,
     Cost,
@@ -51,7 +51,7 @@ def fastest_tiles(
     bits = (parameters.bits, parameters.weight_bits)
     costs = _costs(problem.dtype, bits, parameters.groups, parameters.form)
     online = OnlineEstimate(problem, machine, costs, Units(Unit.INT_MAC, Unit.INT_MAC))
-    best = fastest_of(len(known.tile_q), lambda: online.of(known))
+    best = fastest_of(len(known.tile_q), lambda: online.of(known), ALIKE_ITEMS)
     return int(known.tile_q[best]), int(known.tile_k[best])
 
 

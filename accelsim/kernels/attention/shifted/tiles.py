@@ -15,7 +15,7 @@ from accelsim.kernels.attention.flash.estimate import (
 )
 from accelsim.kernels.attention.flash.online_estimate import Work
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
-from accelsim.kernels.estimate.choice import fastest_of
+from accelsim.kernels.estimate.choice import ALIKE_ITEMS, fastest_of
 from accelsim.kernels.estimate.costs import ONE, CostTable, moved_bytes, product, vector_op
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
@@ -89,7 +89,7 @@ def fastest_tiles(
         raise misfit(name, machine, lambda builder: allocate(builder, *smallest))
     known.check_length(name, problem)
     online = OnlineEstimate(problem, machine, shifted_costs(formats))
-    best = fastest_of(len(known.tile_q), lambda: online.of(known))
+    best = fastest_of(len(known.tile_q), lambda: online.of(known), ALIKE_ITEMS)
     return int(known.tile_q[best]), int(known.tile_k[best]), bool(known.fold[best])
 
 
