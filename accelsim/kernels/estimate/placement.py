@@ -31,13 +31,15 @@ class ItemTimes(NamedTuple):
 
 
 NUM_TIMES = len(ItemTimes._fields)
-_ALONE, _STEPS, _LAST_STEPS, _CLAIMS, _OPENS, _WAITS = range(NUM_TIMES)
+ALONE, STEPS, LAST_STEPS, CLAIMS, OPENS, WAITS = range(NUM_TIMES)
+"""Rows of the same as an array."""
 COLD, WARM = 0, NUM_TIMES
 """Rows where the times of an item begin: with what comes from far away, and with what others have
 loaded before, which does not wait for others at the start."""
 ITEMS, IS_COLD, ORDER = range(2 * NUM_TIMES, 2 * NUM_TIMES + 3)
-"""Rows beside those: of a kind of items how many there are, and whether all are cold; the others are
-only where an item is the first one of its core. Then the kinds in the order of the items."""
+"""Rows beside those: of a kind of items how many there are, and whether all are cold; those of the
+other kinds are only where they are the first ones of their cores. Then the kinds in the order of
+the items."""
 CORES = ORDER + 1
 _FREE, _CLAIMABLE, _OPEN = range(CORES, CORES + 3)
 """Rows of room for what is known of each core."""
@@ -71,10 +73,10 @@ def last_end(times, kinds, by_head, cores):
         place, used = _next(times, place, used)
         kind = int(times[ORDER, item % kinds if by_head else place])
         # The memory serves one core after the other.
-        waits = times[COLD + _WAITS, kind] * (1 - (item + 1) / min(count, cores))
-        times[_FREE, item] = times[COLD + _ALONE, kind] - waits
-        times[_CLAIMABLE, item] = max(0.0, times[COLD + _CLAIMS, kind] - waits)
-        times[_OPEN, item] = times[COLD + _OPENS, kind] - waits
+        waits = times[COLD + WAITS, kind] * (1 - (item + 1) / min(count, cores))
+        times[_FREE, item] = times[COLD + ALONE, kind] - waits
+        times[_CLAIMABLE, item] = max(0.0, times[COLD + CLAIMS, kind] - waits)
+        times[_OPEN, item] = times[COLD + OPENS, kind] - waits
         end = max(end, times[_FREE, item])
     if before > cores:
         place, used = _pass_over(times, kinds, by_head, cores, before)
@@ -96,18 +98,19 @@ def _next(times, place, used):
 @jit_inner
 def _pass_over(times, kinds, by_head, cores, before):
     """Leave out the items behind the first ones; where the next item is found, as of `_next`."""
-    begin, found, hidden, between = 0, (0, 0), 0.0, 0.0
+    begin, found, between, last = 0, (0, 0), 0.0, int(times[ORDER, (before - 1) % kinds])
     for place in range(kinds):
         kind = int(times[ORDER, place])
         end = begin + int(times[ITEMS, kind])
-        steps = times[WARM + _STEPS, kind]
+        steps = times[WARM + STEPS, kind]
         if by_head:
             between += steps * (before - cores) / kinds
         else:
             between += steps * max(0, min(before, end) - max(cores, begin))
         if begin < before <= end:
-            found, hidden = (place, before - begin), times[WARM + _ALONE, kind] - steps
+            found, last = (place, before - begin), last if by_head else kind
         begin = end
+    hidden = times[WARM + ALONE, last] - times[WARM + STEPS, last]
     for core in range(cores):
         times[_FREE, core] += between / cores
         times[_CLAIMABLE, core] = times[_OPEN, core] = times[_FREE, core] - hidden
@@ -122,16 +125,16 @@ def _follow(times, kind, cores, is_last):
         if times[_CLAIMABLE, other] < times[_CLAIMABLE, core]:
             core = other
     first = COLD if times[IS_COLD, kind] else WARM
-    waits = times[first + _WAITS, kind]
-    alone = times[first + _ALONE, kind] - waits
-    before, steps = times[_FREE, core], times[first + (_LAST_STEPS if is_last else _STEPS), kind]
+    waits = times[first + WAITS, kind]
+    alone = times[first + ALONE, kind] - waits
+    before, steps = times[_FREE, core], times[first + (LAST_STEPS if is_last else STEPS), kind]
     own_start = max(times[_CLAIMABLE, core], times[_OPEN, core])
     end = max(before + steps, own_start + alone)
     # Its own loads wait for slots that the item before still uses.
     start = max(own_start, end - alone)
     times[_FREE, core] = end
-    times[_CLAIMABLE, core] = max(start + max(0.0, times[first + _CLAIMS, kind] - waits), before)
-    times[_OPEN, core] = start + times[first + _OPENS, kind] - waits
+    times[_CLAIMABLE, core] = max(start + max(0.0, times[first + CLAIMS, kind] - waits), before)
+    times[_OPEN, core] = start + times[first + OPENS, kind] - waits
     return end
 
 

@@ -36,30 +36,35 @@ class Rates(NamedTuple):
     launch_cycles: float
 
 
-_last: tuple[MachineSpec | None, Rates | None] = None, None
-"""The machine that was asked for last."""
+_known: dict[int, tuple[MachineSpec, Rates]] = {}
+"""Of machines that were asked for last, by their identity: they do not change."""
+_MOST = 64
 
 
 def rates_of(machine: MachineSpec) -> Rates:
     """Return the numbers of a machine."""
-    global _last
-    known, rates = _last
-    if known is not machine or rates is None:
-        rates = Rates(
-            machine.cores,
-            machine.items_in_flight,
-            machine.l2 is not None,
-            float(hit_cycles(machine)),
-            float(miss_cycles(machine)),
-            1 / machine.hbm_bytes_per_cycle,
-            1 / sustained_bytes_per_cycle(machine),
-            machine.clock / machine.l2.bandwidth if machine.l2 else 0.0,
-            1 / machine.load.bandwidth,
-            piece_cycles(machine),
-            float(launch_cycles(machine)),
-        )
-        _last = machine, rates
-    return rates
+    known = _known.get(id(machine))
+    if known is None or known[0] is not machine:
+        if len(_known) >= _MOST:
+            _known.clear()
+        known = _known[id(machine)] = machine, _rates(machine)
+    return known[1]
+
+
+def _rates(machine: MachineSpec) -> Rates:
+    return Rates(
+        cores=machine.cores,
+        items_in_flight=machine.items_in_flight,
+        has_l2=machine.l2 is not None,
+        hit_cycles=float(hit_cycles(machine)),
+        miss_cycles=float(miss_cycles(machine)),
+        hbm=1 / machine.hbm_bytes_per_cycle,
+        sustained=1 / sustained_bytes_per_cycle(machine),
+        l2=machine.clock / machine.l2.bandwidth if machine.l2 else 0.0,
+        port=1 / machine.load.bandwidth,
+        piece_cycles=piece_cycles(machine),
+        launch_cycles=float(launch_cycles(machine)),
+    )
 
 
 def shared_cycles(rates: Rates, active: Any, fetched: Any) -> Any:
@@ -88,9 +93,9 @@ def queued_cycles(rates: Rates, active: Any, outstanding: Any, think: Any) -> An
 def joined(own: Any, shared: Any, by_others: Any) -> Any:
     """Return the time of loads that take `own` alone, where cores share the memory.
 
-    by_others: the part of `shared` that other cores take. Where both are alike, a core waits for the
-    memory at times and the memory for the cores at others, so it takes longer than either: of two
-    equal ones 19 % are lost (simulated: 3 to 15 %, less with many items on each core).
+    by_others: the part of `shared` that other cores take. Where both are alike, a core waits for
+    the memory at times and the memory for the cores at others, so it takes longer than either: of
+    two equal ones 19 % are lost (simulated: 3 to 15 %, less with many items on each core).
     """
     waiting = shared * by_others
     both = np.sqrt(np.sqrt(own * own * own * own + waiting * waiting * waiting * waiting))

@@ -22,11 +22,11 @@ from accelsim.kernels.estimate.memory import (
     contended,
     launch_cycles,
     least_cycles,
-    shared_cycles_per_byte,
     supply_of,
 )
 from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
+from accelsim.kernels.estimate.rates import rates_of, shared_cycles
 from accelsim.kernels.estimate.timeline import Supply, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -301,7 +301,13 @@ class _Items(NamedTuple):
         stages = sorted(set(self.tiling.stages.tolist()))
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
         machine = self.step.machine
-        return follow(_item_orders(tuple(stages), self.step.formats.widens_kv), which, machine, supply_of(machine, 1.0, waits), costs)
+        return follow(
+            _item_orders(tuple(stages), self.step.formats.widens_kv),
+            which,
+            machine,
+            supply_of(machine, 1.0, waits),
+            costs,
+        )
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -332,7 +338,7 @@ class _Items(NamedTuple):
         """
         machine, items = self.step.machine, self._items
         active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
-        first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
+        first, second = (shared_cycles(rates_of(machine), each, 1.0) for each in active)
         return self._tile_bytes * first, self._tile_bytes * second, 1 - 1 / active[0]
 
     def _period(self, supply: Supply, tile: _Tile) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.loop import (
+from accelsim.kernels.attention.dense.loop import (
     BY_OTHERS,
     FOLLOWED,
     SHARED,
@@ -32,11 +32,17 @@ from accelsim.kernels.estimate.memory import (
     contended,
     launch_cycles,
     least_cycles,
-    shared_cycles_per_byte,
     supply_of,
 )
 from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
-from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
+from accelsim.kernels.estimate.placement import (
+    NUM_TIMES,
+    ItemTimes,
+    last_equal_end,
+    last_wave,
+    limited,
+)
+from accelsim.kernels.estimate.rates import rates_of, shared_cycles
 from accelsim.kernels.estimate.timeline import follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
@@ -86,7 +92,7 @@ class Dense(NamedTuple):
         traffic = self._softmax_traffic()
         counts = ceil_div(self.heads.rows, rows)
         items = self.heads.heads * counts
-        active, last, by_others, waves, _ = self._loads(item_bytes, items, traffic)
+        active, last, by_others, waves = self._loads(item_bytes, items, traffic)
         first_share = self.formats.scores.bits / self._score_bits
         waits = first_share * active * by_others
         table = _softmax_costs(self.formats, self.problem.causal)
@@ -138,7 +144,10 @@ class Dense(NamedTuple):
         item_bytes = traffic.moved / items / tiles
         loads = self._loads(item_bytes, items, traffic)
         others = loads[SHARED] * loads[BY_OTHERS] / item_bytes
-        loop, times = self._loop(phase(block_rows, tile_k), others), np.empty((6, len(tiles)))
+        loop, times = (
+            self._loop(phase(block_rows, tile_k), others),
+            np.empty((NUM_TIMES, len(tiles))),
+        )
         fill_times(loop, tiles, loads, float(self.machine.items_in_flight), times)
         mean = self.heads.rows / counts / block_rows
         cycles = _placed(ItemTimes(*times), items, self.machine.cores, mean)
@@ -148,10 +157,10 @@ class Dense(NamedTuple):
         """Return the time of some bytes where cores share the memory, see `loop`."""
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
-        first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
+        first, second = (shared_cycles(rates_of(self.machine), each, share) for each in active)
         waves = items / self.machine.cores
         times, by_others = (num_bytes * first, num_bytes * second), 1 - 1 / active[0]
-        return np.array([*times, by_others, waves, np.ones_like(waves)])
+        return np.array([*times, by_others, waves])
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -194,7 +203,9 @@ class Dense(NamedTuple):
         which, notes = np.zeros(len(others), np.int64), []
         for steps, first_bytes in zip((1, FOLLOWED), phase.first_bytes, strict=True):
             supply = supply_of(self.machine, phase.first_share, others * first_bytes)
-            notes.append(follow(phase.order(steps, phase.widens), which, self.machine, supply, phase.costs))
+            notes.append(
+                follow(phase.order(steps, phase.widens), which, self.machine, supply, phase.costs)
+            )
         return loop_of(_between(*notes), supply.begin_cycles)
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":

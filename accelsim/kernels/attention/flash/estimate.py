@@ -8,16 +8,10 @@ import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import Tiling
+from accelsim.kernels.attention.flash.cuts import Run, write_extents
+from accelsim.kernels.attention.flash.known import BYTES, CYCLES, NUM_STEPS, ROOM
 from accelsim.kernels.attention.flash.online_estimate import Units, Work, orders_of_items
-from accelsim.kernels.attention.flash.placing import (
-    BYTES,
-    CYCLES,
-    ROOM,
-    STEPS,
-    Run,
-    estimate,
-    write_extents,
-)
+from accelsim.kernels.attention.flash.placing import estimate
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Estimate
 from accelsim.kernels.estimate.costs import (
@@ -132,7 +126,7 @@ class OnlineEstimate(NamedTuple):
         room = np.empty((NUM_ROWS, max(len(times), self._most_kinds(parts, tiling))))
         estimate(run, parts, candidates, rows, begins, units_of(machine), known, room, runs)
         found = known[:, : candidates.shape[1]]
-        return Estimate(found[CYCLES], found[BYTES], found[STEPS])
+        return Estimate(found[CYCLES], found[BYTES], found[NUM_STEPS])
 
     def _run(self) -> Run:
         problem, machine = self.problem, self.machine

@@ -11,7 +11,7 @@ FEW = 3
 LONGEST = 6
 """Key tiles of the longest item that is followed with the last tile of keys; of longer ones each
 further tile takes as long as those in the middle."""
-CLAIMS, OPENS, END, BOTH = range(4)
+NEXT_CLAIM, NEXT_OPEN, END, BOTH = range(4)
 """What is noted of an item: when the next one can be claimed and when its first keys are requested,
 its end, and that of an equal item behind it."""
 NOTES = 4
@@ -78,8 +78,8 @@ def orders_of_items(units: Units, *, shares_weights: bool) -> Orders:
     """Return the orders of items of one query tile, then of two that take turns.
 
     An order is of items with so many whole key tiles, up to FEW, or with so many of which the last
-    one has costs of its own, up to LONGEST. Blocks of query rows under a causal mask meet the former
-    where they end before the last keys.
+    one has costs of its own, up to LONGEST. Under a causal mask blocks of query rows
+    that end before the last keys meet the former.
     """
     found = []
     for query_tiles in (1, 2):
@@ -111,7 +111,7 @@ def _pair(
         else:
             _two_tiles(line, item, steps, whole, place)
         if item == 0:
-            line.order.note_request(place + CLAIMS)
+            line.order.note_request(place + NEXT_CLAIM)
         line.order.note_retired(place + (BOTH if item else END))
     return line.order
 
@@ -147,7 +147,7 @@ def _one_tile(line: _Items, item: int, steps: int, whole: int, place: int) -> No
     order.run(Unit.VECTOR, own.begin, (), ("state", 0))
     multiply_keys(0)
     if item == 1:
-        order.note_request(place + OPENS)
+        order.note_request(place + NEXT_OPEN)
     for j in range(steps):
         if j + 1 < steps:
             multiply_keys(j + 1)
@@ -175,7 +175,7 @@ def _two_tiles(line: _Items, item: int, steps: int, whole: int, place: int) -> N
 
     order.load(_costs(0, whole)[0].key_bytes, ("k", 0))
     if item == 1:
-        order.note_request(place + OPENS)
+        order.note_request(place + NEXT_OPEN)
     for t, own in enumerate(WHOLE):
         order.load(own.query_bytes, (f"q{t}", item), is_late=True)
         order.run(Unit.VECTOR, own.begin, (), (f"state{t}", 0))
