@@ -11,7 +11,7 @@ from accelsim.kernels.attention.flash.blocks import Tiling
 from accelsim.kernels.attention.flash.cuts import Run, write_extents
 from accelsim.kernels.attention.flash.known import BYTES, CYCLES, NUM_STEPS, ROOM
 from accelsim.kernels.attention.flash.online_estimate import Units, Work, orders_of_items
-from accelsim.kernels.attention.flash.placing import estimate
+from accelsim.kernels.attention.flash.placing import NUM_ROOM, estimate
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Estimate
 from accelsim.kernels.estimate.costs import (
@@ -24,7 +24,6 @@ from accelsim.kernels.estimate.costs import (
     vector_op,
     widen_op,
 )
-from accelsim.kernels.estimate.placement import NUM_ROWS
 from accelsim.kernels.estimate.rates import rates_of
 from accelsim.kernels.estimate.timeline import room_for, units_of
 from accelsim.workload.problem import AttentionProblem
@@ -123,7 +122,7 @@ class OnlineEstimate(NamedTuple):
         known = self.costs.filled(machine, extents)
         rows, begins, _ = orders = orders_of_items(self.units, shares_weights=self.shares_weights)
         times, runs = room_for(orders)
-        room = np.empty((NUM_ROWS, max(len(times), self._most_kinds(parts, tiling))))
+        room = np.empty((NUM_ROOM, max(len(times), self._most_kinds(parts, tiling))))
         estimate(run, parts, candidates, rows, begins, units_of(machine), known, room, runs)
         found = known[:, : candidates.shape[1]]
         return Estimate(found[CYCLES], found[BYTES], found[NUM_STEPS])

@@ -6,6 +6,8 @@ when all ask at once; the bytes of all where the memory is the slowest; and whet
 from the HBM or lie in an L2.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from accelsim.kernels import language as al
@@ -61,6 +63,7 @@ from accelsim.kernels.estimate.placement import (
     IS_COLD,
     ITEMS,
     LAST_STEPS,
+    NUM_ROWS,
     OPENS,
     ORDER,
     STEPS,
@@ -85,6 +88,9 @@ from accelsim.program.ops import (
 
 _joined = al.jit_inner(joined)
 _LOAD, _STORE = Unit.LOAD.value, Unit.STORE.value
+_LOADED = NUM_ROWS
+NUM_ROOM = NUM_ROWS + 1
+"""Rows of room for the times of items; behind those of `placement` the keys that an item loads."""
 
 
 @al.jit
@@ -154,6 +160,7 @@ def _follow(run, cut, rows, begins, units, known, column, room, runs):
 def _placed(run, parts, candidates, known, i, times):
     """When the last item of a candidate has ended."""
     num, kinds = candidates.shape[1], 0
+    load = _load_of(run, parts, candidates, known, i, times)
     for part in range(len(parts)):
         cut = cut_of(run, parts[part], candidates, i)
         # Blocks at the same place in their heads are alike; without a mask all are.
@@ -165,12 +172,12 @@ def _placed(run, parts, candidates, known, i, times):
             if block < period or is_last:
                 column = (2 * part + is_last) * num + i
                 seen = seen_of(run, cut, block)
+                share = _share(run, load, times, times[_LOADED, kinds])
                 for warm in range(2):
-                    _write_times(run, cut, seen, known, column, warm, times, kinds)
+                    _write_times(run, cut, seen, known, column, warm, share, times, kinds)
             else:
                 for row in range(ITEMS):
                     times[row, kinds] = times[row, kinds - period]
-            times[ITEMS, kinds] = cut.heads
             first = 0 if run.by_head else cut.num_blocks - 1
             times[IS_COLD, kinds] = run.stays and block == first
             times[ORDER, kinds] = kinds
@@ -183,9 +190,49 @@ def _placed(run, parts, candidates, known, i, times):
     return last_end(times, kinds, run.by_head and len(parts) == 1, run.rates.cores)
 
 
+class _Load(NamedTuple):
+    """What all items load."""
+
+    kinds: int
+    """Of items; all are alike if it is 0."""
+    items: float
+    keys: float
+    """Or what makes as many bytes."""
+
+
 @al.jit_inner
-def _write_times(run, cut, seen, known, column, warm, times, kind):
-    """Write the times of an item that sees so much."""
+def _load_of(run, parts, candidates, known, i, times):
+    """Write how many items there are of each kind, and the keys that one loads; return all."""
+    num, kinds, items, keys = candidates.shape[1], 0, 0.0, 0.0
+    for part in range(len(parts)):
+        cut = cut_of(run, parts[part], candidates, i)
+        for block in range(cut.num_blocks):
+            column = (2 * part + (block == cut.whole)) * num + i
+            own = seen_of(run, cut, block).keys + known[OTHER_KEYS, column]
+            times[ITEMS, kinds], times[_LOADED, kinds] = cut.heads, own
+            kinds, items, keys = kinds + 1, items + cut.heads, keys + cut.heads * own
+    return _Load(kinds if run.causal or len(parts) > 1 else 0, items, keys)
+
+
+@al.jit_inner
+def _share(run, load, times, keys):
+    """The part of the fair share that cores take while an item loads so many keys.
+
+    No core takes more of the memory than its own items load.
+    """
+    if load.kinds == 0:
+        return 1.0
+    cores, taken = float(run.rates.cores), min(load.keys, run.rates.cores * keys)
+    if load.items <= cores:
+        cores, taken = load.items, 0.0
+        for kind in range(load.kinds):
+            taken += times[ITEMS, kind] * min(times[_LOADED, kind], keys)
+    return taken / (cores * keys)
+
+
+@al.jit_inner
+def _write_times(run, cut, seen, known, column, warm, share, times, kind):
+    """Write the times of an item that sees so much; share: see above."""
     noted = NOTED + (NUM_NOTES if warm and run.stays else 0)
     few, place, later = LONGEST, noted + LAST, 0.0
     if seen.tiles < cut.tiles:
@@ -202,14 +249,14 @@ def _write_times(run, cut, seen, known, column, warm, times, kind):
     hidden = min(max(0.0, 2 * end - both), end + more)
     waits = 0.0 if warm and run.stays else known[WAIT, column]
     at = OF_WARM * warm
-    by_others, shared = known[BY_OTHERS + at, column], known[SHARED + at, column]
+    by_others = max(0.0, 1 - (1 - known[BY_OTHERS + at, column]) / share)
+    shared, last_shared = share * known[SHARED + at, column], known[LAST_SHARED + at, column]
     steps, keys = end + more - hidden, seen.keys + known[OTHER_KEYS, column]
     # One tile, behind what all ask for at the start, and the other loads at the fair share.
     slowed = known[noted + END, column] + max(0.0, seen.keys - known[AHEAD, column]) * shared
     masks, first = known[MASK, column] * seen.masked, WARM if warm else COLD
-    last_shared = known[LAST_SHARED + at, column]
     own_steps = last_steps = _joined(steps, keys * shared, by_others)
-    if last_shared != shared:
+    if last_shared < shared:
         last_steps = _joined(steps, keys * last_shared, by_others)
     times[first + ALONE, kind] = max(end + more + later, slowed) + masks
     times[first + STEPS, kind], times[first + LAST_STEPS, kind] = (
@@ -228,7 +275,7 @@ def _sort(times, kinds):
     while gap > 0:
         for last in range(gap, kinds):
             own, place = times[ORDER, last], last
-            while place >= gap and _sees_more(times, own, times[ORDER, place - gap]):
+            while place >= gap and _loads_more(times, own, times[ORDER, place - gap]):
                 times[ORDER, place] = times[ORDER, place - gap]
                 place -= gap
             times[ORDER, place] = own
@@ -236,6 +283,5 @@ def _sort(times, kinds):
 
 
 @al.jit_inner
-def _sees_more(times, kind, other):
-    """Whether a kind comes before another one: items that see more take longer."""
-    return times[WARM + ALONE, int(kind)] > times[WARM + ALONE, int(other)]
+def _loads_more(times, kind, other):
+    return times[_LOADED, int(kind)] > times[_LOADED, int(other)]
