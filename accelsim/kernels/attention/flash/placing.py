@@ -161,6 +161,7 @@ def _placed(run, parts, candidates, known, i, times):
     """When the last item of a candidate has ended."""
     num, kinds = candidates.shape[1], 0
     load = _load_of(run, parts, candidates, known, i, times)
+    share = 1.0
     for part in range(len(parts)):
         cut = cut_of(run, parts[part], candidates, i)
         # Blocks at the same place in their heads are alike; without a mask all are.
@@ -172,12 +173,14 @@ def _placed(run, parts, candidates, known, i, times):
             if block < period or is_last:
                 column = (2 * part + is_last) * num + i
                 seen = seen_of(run, cut, block)
-                share = _share(run, load, times, times[_LOADED, kinds])
+                if len(parts) > 1:
+                    share = _share(run, load, times, times[_LOADED, kinds])
                 for warm in range(2):
                     _write_times(run, cut, seen, known, column, warm, share, times, kinds)
             else:
                 for row in range(ITEMS):
                     times[row, kinds] = times[row, kinds - period]
+            times[ITEMS, kinds] = cut.heads
             first = 0 if run.by_head else cut.num_blocks - 1
             times[IS_COLD, kinds] = run.stays and block == first
             times[ORDER, kinds] = kinds
@@ -194,7 +197,7 @@ class _Load(NamedTuple):
     """What all items load."""
 
     kinds: int
-    """Of items; all are alike if it is 0."""
+    """Of items."""
     items: float
     keys: float
     """Or what makes as many bytes."""
@@ -202,16 +205,19 @@ class _Load(NamedTuple):
 
 @al.jit_inner
 def _load_of(run, parts, candidates, known, i, times):
-    """Write how many items there are of each kind, and the keys that one loads; return all."""
+    """Write how many items there are of each kind, and the keys that one loads; return all.
+
+    Of a single part nothing is asked: items that are at work at the same time are much alike.
+    """
     num, kinds, items, keys = candidates.shape[1], 0, 0.0, 0.0
-    for part in range(len(parts)):
+    for part in range(len(parts) if len(parts) > 1 else 0):
         cut = cut_of(run, parts[part], candidates, i)
         for block in range(cut.num_blocks):
             column = (2 * part + (block == cut.whole)) * num + i
             own = seen_of(run, cut, block).keys + known[OTHER_KEYS, column]
             times[ITEMS, kinds], times[_LOADED, kinds] = cut.heads, own
             kinds, items, keys = kinds + 1, items + cut.heads, keys + cut.heads * own
-    return _Load(kinds if run.causal or len(parts) > 1 else 0, items, keys)
+    return _Load(kinds, items, keys)
 
 
 @al.jit_inner
@@ -220,8 +226,6 @@ def _share(run, load, times, keys):
 
     No core takes more of the memory than its own items load.
     """
-    if load.kinds == 0:
-        return 1.0
     cores, taken = float(run.rates.cores), min(load.keys, run.rates.cores * keys)
     if load.items <= cores:
         cores, taken = load.items, 0.0
