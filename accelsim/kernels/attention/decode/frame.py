@@ -269,9 +269,9 @@ def _fastest(
     splits: tuple[int, ...],
     declare: Callable[..., object],
 ) -> DecodeTiles:
+    tilings = _tilings(parameters, keys, splits)
     later = later_keys(problem)
-    tilings = _tilings(parameters, keys, later, splits)
-    length = _length(keys, later, tilings)
+    length = -(-(keys - later) // tilings.splits) + later
     fits = fitting(machine, declare, tilings.tile_k, length, tilings.stages)
     if not fits.any():
         smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
@@ -285,29 +285,17 @@ def _fastest(
     return DecodeTiles(**chosen, cycles=float(estimate.cycles[best]))
 
 
-def _length(keys: int, later: int, tilings: DecodeTiling) -> al.Array:
-    """Return the keys of the longest range; `later` ones are in the last range."""
-    length: al.Array = al.ceil_div(keys - later, tilings.splits) + later
-    return length
-
-
-def _tilings(
-    parameters: DecodeParameters, keys: int, later: int, splits: tuple[int, ...]
-) -> DecodeTiling:
+def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -> DecodeTiling:
     """Return what may be chosen from."""
     tile_k, stages = sizes(parameters.tile_k, keys), parameters.stages
     all_of_them = DecodeTiling(
         *grid(tile_k, np.array([stages] if stages else _STAGES), np.array(splits))
     )
-    length = _length(keys, later, all_of_them)
-    # A tile of more keys than a range has is as good as the shortest one that holds them all.
-    shorter = np.concatenate([[0], tile_k[:-1]])[np.searchsorted(tile_k, all_of_them.tile_k)]
-    is_other = shorter < length
-    if not stages:
-        # A slot more than there are tiles is never used.
-        tiles = al.ceil_div(length, all_of_them.tile_k)
-        is_other &= all_of_them.stages <= np.maximum(tiles, min(_STAGES))
-    return all_of_them.at(is_other)
+    if stages:
+        return all_of_them
+    tiles = al.ceil_div(al.ceil_div(keys, all_of_them.splits), all_of_them.tile_k)
+    # A slot more than there are tiles is never used.
+    return all_of_them.at(all_of_them.stages <= np.maximum(tiles, min(_STAGES)))
 
 
 class DecodeKernel(AttentionKernel):
