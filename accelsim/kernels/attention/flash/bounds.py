@@ -67,7 +67,8 @@ def write_bound(run, parts, candidates, known, i):
     least = max(moved * rates.l2, run.compulsory_bytes * rates.sustained)
     if not rates.has_l2:
         least = moved * rates.sustained
-    least = max(rates.miss_cycles + least, _ends(run, known, i) + max(work / rates.cores, longest))
+    least += rates.miss_cycles + _rest(run, known, i)
+    least = max(least, _ends(run, known, i) + max(work / rates.cores, longest))
     known[BYTES, i], known[NUM_STEPS, i] = loaded, steps
     known[LEAST, i] = known[CYCLES, i] = rates.launch_cycles + least
 
@@ -80,6 +81,14 @@ def _ends(run, known, i):
     scores = known[WORK.scores, i] + known[WORK.scores_move, i] + run.step_latency_cycles
     arrival = max(rates.miss_cycles, rates.hit_cycles + first_bytes * rates.port)
     return arrival + scores + rates.hit_cycles
+
+
+@al.jit_inner
+def _rest(run, known, i):
+    """The least time from when the last values have arrived to when their item has ended."""
+    product = known[WORK.weighted + LAST_KEYS, i] + known[WORK.weighted_move, i]
+    output = known[WORK.merge, i] + known[WORK.finish, i]
+    return product + run.step_latency_cycles + output
 
 
 class Blocks(NamedTuple):
