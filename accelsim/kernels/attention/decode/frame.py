@@ -30,7 +30,7 @@ from accelsim.kernels.attention.operands import (
 )
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import stand_ins
-from accelsim.kernels.estimate.choice import ALIKE_ITEMS, fastest, grid, sizes
+from accelsim.kernels.estimate.choice import fastest, grid, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -280,7 +280,7 @@ def _fastest(
     formats = formats_of(problem, machine, parameters.precision)
     (sequences,) = stand_ins(problem)
     estimate = Step(sequences, machine, formats, keys).estimate(known)
-    best = fastest(estimate, ALIKE_ITEMS)
+    best = fastest(estimate)
     chosen = {key: int(each[best]) for key, each in known._asdict().items()}
     return DecodeTiles(**chosen, cycles=float(estimate.cycles[best]))
 
