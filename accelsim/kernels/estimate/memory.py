@@ -11,8 +11,8 @@ from accelsim.kernels.estimate.timeline import Supply
 _BANKED_SHARE = 0.9
 """Of the peak that a memory with banks and refresh sustains (assumption)."""
 _STEPS_PER_POWER = 8
-_POWERS = (4.0, 8.0)
-"""Least and largest exponent by which times that overlap are joined: of two equal ones 19 % and 9 %
+_POWERS = (3.0, 8.0)
+"""Least and largest exponent by which times that overlap are joined: of two equal ones 26 % and 9 %
 are lost (assumption, as is the one above)."""
 
 
