@@ -1,8 +1,9 @@
 """How long waves of work items take, for each tiling by itself: compiled code.
 
-All cores begin at once, and the memory serves one after the other. So the first core is ahead of
-the last one by what all ask for at the start. Both are followed from step to step; in between them
-the memory works for all others. Steps and waves that are like those before are not followed.
+All cores begin at once, and the memory serves one after the other. So the last core is behind the
+first one by what all ask for at the start. It is followed from step to step; what the memory does in
+a step is for all cores. Steps and waves that are like those before are counted, not followed.
+See docs/decisions/0042-products-are-estimated-wave-by-wave.md.
 """
 
 from typing import NamedTuple
@@ -42,8 +43,7 @@ _TINY = 1e-9
 _FOLLOWED = 16
 """Steps of an item that are followed; all others take as long as the second half of them."""
 _FEW_STEPS = 8
-"""Of an item, where the number of slots matters beside that of the steps, for each item begins
-again with the first slot."""
+"""Of an item, where fewer slots may be better: the last core has its first step the sooner."""
 _NEAR = 1.005
 """Estimates that differ by less are not told apart, so all of them are found in full."""
 
