@@ -11,6 +11,7 @@ from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.facts import MERGED_ELEMENTS
 from accelsim.kernels.linear.estimate.products import Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.tiles import (
@@ -30,8 +31,6 @@ from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 
 _STAGES = (4, 3, 2)
-_MERGED_ELEMENTS = 4096
-"""Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
 
 
 class GemmParameters(TileParameters):
@@ -64,8 +63,8 @@ def range_steps(tiles: Tiles, k: int) -> int:
 def merged_rows(tiles: Tiles) -> Any:
     """Return the rows of C that one work item of the second phase sums."""
     if isinstance(tiles.n, int):
-        return min(tiles.m, ceil_div(_MERGED_ELEMENTS, tiles.n))
-    return np.minimum(tiles.m, np.ceil(_MERGED_ELEMENTS / tiles.n))
+        return min(tiles.m, ceil_div(MERGED_ELEMENTS, tiles.n))
+    return np.minimum(tiles.m, np.ceil(MERGED_ELEMENTS / tiles.n))
 
 
 def formats_of(

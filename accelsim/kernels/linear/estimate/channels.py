@@ -92,9 +92,9 @@ def _on_channels(layout, wave, tilings, i, facts, room):
         at_a = first + channels - int(step * step_a) % channels
         at_b = 2 * first + channels - int(step * step_b) % channels
         for j in range(channels):
-            room[free + j] = max(room[free + j], begun) + room[at_a + j] + room[at_b + j]
-        for j in range(free, done):
-            end = max(end, room[j])
+            served = max(room[free + j], begun) + room[at_a + j] + room[at_b + j]
+            room[free + j] = served
+            end = max(end, served)
         room[done + step % stages] = end
     return end / (mean * steps)
 

@@ -11,6 +11,9 @@ are chosen; cycles of the product of a step, and from its end until others see t
 load of each operand; bytes on chip of a slot of both operands, and of all beside them with one
 range and with several."""
 
+MERGED_ELEMENTS = 4096
+"""Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
+
 
 class Facts(NamedTuple):
     """Numbers of a product and of a machine; times in cycles, rates in bytes a cycle."""
@@ -32,6 +35,8 @@ class Facts(NamedTuple):
     results: float
     """Of stores of all cores, in the memory that takes them."""
     accumulator: float
+    add: float
+    """Cycles of an element of FP32, where many are added."""
     scratchpad_bytes: float
     hbm: float
     l2: float

@@ -16,6 +16,7 @@ from accelsim.kernels.linear.estimate.facts import (
     FEWEST,
     LATENCY,
     LEFT,
+    MERGED_ELEMENTS,
     PRODUCT,
     RANGED,
     RIGHT,
@@ -52,19 +53,29 @@ _NEAR = 1.005
 def estimate(tilings, splits, facts, layout, found, room):
     """Find for each tiling the best slots, ranges of k and order of tiles, and its time with them.
 
-    One that cannot be the fastest has a bound from below. tilings: [NUM_FIELDS, tilings]. splits:
-    numbers of ranges that are tried, first 1, then 0 for as many as there are cores. found:
-    [NUM_FOUND, tilings]. room: for times, and for what the layout needs.
+    One that cannot be the fastest has a longer time than that one, or an infinite one. tilings:
+    [NUM_FIELDS, tilings]. splits: numbers of ranges that are tried, first 1, then 0 for as many as
+    there are cores, then ever more. found: [NUM_FOUND, tilings]. room: for times, and for what the
+    layout needs.
     """
     best = np.inf
     for i in range(tilings.shape[1]):
         found[CYCLES, i] = np.inf
-        steps = np.ceil(facts.k / tilings[K, i])
+        along_k = facts.k / tilings[K, i]
+        steps = np.ceil(along_k)
         tiles = np.ceil(facts.m / tilings[M, i]) * np.ceil(facts.n / tilings[N, i])
+        load = (tilings[LEFT, i] + tilings[RIGHT, i]) / facts.load
+        busy = tiles * along_k * max(tilings[PRODUCT, i], load) / facts.cores
+        # However k is cut.
+        if facts.launch + facts.hit + busy > best * _NEAR:
+            continue
         most = min(tilings[STAGES, i], max(steps, tilings[FEWEST, i]))
         most *= min(tilings[SUM_SLOTS, i], 1.0)
         asked = tilings[SPLITS, i]
+        most_ranges = max(1.0, min(steps, 2 * facts.cores / tiles))
         for place in range(len(splits) if tiles < facts.cores and asked == 0 else 1):
+            if splits[place] > most_ranges:
+                break
             ranges = asked
             if asked == 0:
                 ranges = _even_ranges(splits[place], steps, tiles, facts.cores)
@@ -73,11 +84,10 @@ def estimate(tilings, splits, facts, layout, found, room):
             fewest = tilings[FEWEST, i]
             if steps > _FEW_STEPS:
                 fewest = max(fewest, stages)
-            while stages >= fewest and ranges > 0:
-                limit = best * _NEAR
-                _estimate(i, stages, ranges, limit, tilings, facts, layout, found, room)
+            if stages >= fewest and ranges > 0:
+                tried = _Tried(i, ranges, stages, fewest, best * _NEAR)
+                _estimate(tried, tilings, facts, layout, found, room)
                 best = min(best, found[CYCLES, i])
-                stages -= 1
 
 
 @jit_inner
@@ -153,9 +163,26 @@ class _Times(NamedTuple):
     """Of steps so far."""
 
 
+class _Tried(NamedTuple):
+    """The number of a tiling, and choices for it."""
+
+    number: int
+    ranges: float
+    stages: float
+    """The most slots of the operands, and the fewest."""
+    fewest: float
+    limit: float
+    """The time from which on a tiling is of no interest."""
+
+
 @jit_inner
-def _estimate(i, stages, ranges, limit, tilings, facts, layout, found, room):
-    """Note the time of a tiling, or a bound beyond the limit, if it is the best one so far."""
+def _estimate(tried, tilings, facts, layout, found, room):
+    """Note the time of a tiling if it is within the limit, and the best one so far.
+
+    Bounds from below come first: the busiest unit, then what the memory serves.
+    """
+    i = tried.number
+    ranges = tried.ranges
     along_m = np.ceil(facts.m / tilings[M, i])
     along_n = np.ceil(facts.n / tilings[N, i])
     along_k = facts.k / tilings[K, i]
@@ -164,50 +191,64 @@ def _estimate(i, stages, ranges, limit, tilings, facts, layout, found, room):
     items = along_m * along_n * ranges
     cores = min(facts.cores, items)
     load = (tilings[LEFT, i] + tilings[RIGHT, i]) / facts.load
-    fixed = facts.launch + _merge_cycles(ranges, cores, facts)
-    latency = facts.miss + facts.hit
-    busy = np.ceil(items / cores) * item_steps * max(tilings[PRODUCT, i], load)
-    cycles = fixed + latency + busy
+    fixed = facts.launch + _merge_cycles(i, ranges, tilings, facts)
+    core = _core(i, ranges, load, tilings, facts, layout)
+    most_steps = np.ceil(items / cores) * item_steps
+    busy = max(facts.miss + most_steps * core.product, facts.hit + most_steps * load)
+    last = core.latency + core.move + core.out_bytes / facts.store + facts.hit
+    least = fixed + busy + last
+    if least > tried.limit:
+        return
     band = tilings[SWIZZLE, i]
-    loaded = 0.0
-    if cycles <= limit:
-        if band == 0:
-            square = facts.cores / ranges * tilings[N, i] / tilings[M, i]
-            band = max(1.0, np.rint(np.sqrt(square)))
-        at_once = max(1.0, np.floor(cores / ranges))
-        rows = min(band, along_m, at_once)
-        cols = min(np.ceil(at_once / rows), along_n)
-        wave = Wave(cores, min(ranges, cores), rows, cols, steps, stages)
-        moved = _moved(i, min(band / along_m, 1.0), items, item_steps, wave, tilings, facts)
-        loaded = moved.loaded
-        cycles = max(cycles, fixed + latency + moved.served)
-        if cycles <= limit:
-            core = _core(i, ranges, load, tilings, facts, layout)
-            time = fixed + _followed(item_steps, items, wave, core, moved, 1.0, facts, room)
-            if layout.channels > 1 and time <= limit:
-                uneven = crowding(layout, wave, tilings, i, facts, room)
-                time = fixed + _followed(item_steps, items, wave, core, moved, uneven, facts, room)
-            cycles = max(cycles, time)
-    if cycles < found[CYCLES, i]:
-        found[CYCLES, i] = cycles
-        found[LOADED, i] = loaded
-        found[STEPS, i] = items * steps
-        found[BEST_STAGES, i] = stages
-        found[BEST_SPLITS, i] = ranges
-        found[BEST_SWIZZLE, i] = band
+    if band == 0:
+        square = facts.cores / ranges * tilings[N, i] / tilings[M, i]
+        band = max(1.0, np.rint(np.sqrt(square)))
+    at_once = max(1.0, np.floor(cores / ranges))
+    rows = min(band, along_m, at_once)
+    cols = min(np.ceil(at_once / rows), along_n)
+    wave = Wave(cores, min(ranges, cores), rows, cols, steps, tried.stages)
+    moved = _moved(i, min(band / along_m, 1.0), items, item_steps, wave, tilings, facts)
+    least = max(least, fixed + facts.miss + moved.served + facts.hit)
+    limit = tried.limit
+    stages = tried.stages
+    while stages >= tried.fewest and least <= limit:
+        wave = Wave(cores, wave.ranges, rows, cols, steps, stages)
+        time = fixed + _followed(item_steps, items, wave, core, moved, 1.0, facts, room)
+        if layout.channels > 1 and time <= limit:
+            uneven = crowding(layout, wave, tilings, i, facts, room)
+            time = fixed + _followed(item_steps, items, wave, core, moved, uneven, facts, room)
+        cycles = max(least, time)
+        if cycles < found[CYCLES, i]:
+            found[CYCLES, i] = cycles
+            found[LOADED, i] = moved.loaded
+            found[STEPS, i] = items * steps
+            found[BEST_STAGES, i] = stages
+            found[BEST_SPLITS, i] = ranges
+            found[BEST_SWIZZLE, i] = band
+            limit = min(limit, cycles * _NEAR)
+        stages -= 1
 
 
 @jit_inner
-def _merge_cycles(ranges, cores, facts):
-    """The time to launch the second phase and add the sums of all ranges of k.
+def _merge_cycles(i, ranges, tilings, facts):
+    """The time of the second phase, which adds the sums of all ranges of k.
 
-    The first three ranges arrive together, then two at a time.
+    An L2 still holds them. Of a work item the first three ranges arrive together; later ones come
+    two at a time, as the parts before have been added.
     """
-    arrivals = np.ceil((ranges - 1) / 2) - 1
-    rate = min(facts.l2 if facts.l2 > 0 else facts.hbm, cores * facts.load)
-    moved = 2 * ranges * facts.m * facts.n * _SUM_BYTES / rate
-    latency = facts.launch_merge + 2 * facts.miss + arrivals * facts.hit
-    return latency + moved if ranges > 1 else 0.0
+    if ranges == 1:
+        return 0.0
+    rows = min(tilings[M, i], np.ceil(MERGED_ELEMENTS / tilings[N, i]))
+    elements = rows * tilings[N, i]
+    items = np.ceil(facts.m / rows) * np.ceil(facts.n / tilings[N, i])
+    load = elements * _SUM_BYTES / facts.load
+    add = elements * facts.add
+    later = max(0.0, np.ceil((ranges - 3) / 2))
+    item = facts.hit + min(ranges, 3.0) * load + later * (facts.hit + load + add) + 2 * add
+    moved = ranges * facts.m * facts.n * _SUM_BYTES
+    served = facts.hit + moved / (facts.l2 if facts.l2 > 0 else facts.hbm)
+    stored = elements * facts.out_bytes / facts.store + facts.hit
+    return facts.launch_merge + max(np.ceil(items / facts.cores) * item, served) + stored
 
 
 @jit_inner
@@ -337,9 +378,10 @@ def _steps(times, item_steps, wave, core, supply, facts, room):
     shown = min(int(wave.steps), _FOLLOWED)
     half = shown // 2
     middle = busy
+    first_transfer = _FIRST_SLOT + stages
+    slot = _FIRST_SLOT
+    transfer = first_transfer + number % in_flight
     for step in range(shown):
-        slot = _FIRST_SLOT + step % stages
-        transfer = _FIRST_SLOT + stages + number % in_flight
         asked = max(asked, room[slot], room[transfer])
         memory = max(memory, asked - supply.lead) + supply.served
         memory = max(memory, asked + supply.alone)
@@ -355,6 +397,8 @@ def _steps(times, item_steps, wave, core, supply, facts, room):
         busy = max(busy, arrival) + here * core.product
         room[slot] = busy + core.latency
         number += 1
+        slot = slot + 1 if slot + 1 < first_transfer else _FIRST_SLOT
+        transfer = transfer + 1 if transfer + 1 < first_transfer + in_flight else first_transfer
         if step < half:
             middle = busy
     return (
