@@ -18,6 +18,7 @@ import numpy as np
 from accelsim.config.spec import MAX_SIZE
 from accelsim.kernels import language as al
 from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.linear.estimate.products import Grouping
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
@@ -167,10 +168,7 @@ def _choice(
     parameters: GroupedGemmParameters,
     height: int,
 ) -> Choice:
-    """Return the best tiling of one height: that of one product with as many whole row blocks.
-
-    Each band of tile rows has the matrix of an expert.
-    """
+    """Return the best tiling of one height: that of one product with as many whole row blocks."""
     blocks = row_blocks(problem, height)
     whole = al.GemmProblem(
         kind="gemm",
@@ -181,9 +179,9 @@ def _choice(
         dtype=problem.dtype,
     )
     own = parameters.model_dump(exclude={"tile_m"})
-    swizzle = max(1, round(blocks / len(problem.used)))
-    asked = GemmParameters(tile_m=height, splits=1, swizzle=swizzle, **own)
-    return choose_tiles(whole, machine, asked, GroupedGemm.name, True)
+    asked = GemmParameters(tile_m=height, splits=1, swizzle=blocks, **own)
+    grouping = Grouping(len(problem.used), problem.m / (blocks * height))
+    return choose_tiles(whole, machine, asked, GroupedGemm.name, grouping)
 
 
 def _stacked(matrices: al.Array, is_transposed: bool) -> al.Array:

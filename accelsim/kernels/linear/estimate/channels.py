@@ -57,7 +57,7 @@ def _on_channels(layout, wave, tilings, i, facts, room):
     # Lengths count in pieces of channels.
     length_a = tilings[LEFT, i] / layout.piece
     length_b = tilings[RIGHT, i] / layout.piece
-    step_a = length_a / tilings[M, i]
+    step_a = length_a / (tilings[M, i] * facts.filled)
     step_b = length_b / tilings[N, i]
     apart_a = length_a * facts.k / tilings[K, i]
     apart_b = length_b * facts.k / tilings[K, i]

@@ -21,8 +21,10 @@ class Facts(NamedTuple):
     m: float
     n: float
     k: float
-    is_grouped: bool
-    """Whether each band of tile rows has a B of its own."""
+    matrices: float
+    """That B is: each is multiplied with as many tile rows."""
+    filled: float
+    """Share of the rows of tiles that are there; all take their time to multiply."""
     out_bytes: float
     """Of an element of C."""
     cores: float

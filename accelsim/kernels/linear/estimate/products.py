@@ -46,6 +46,17 @@ class Step(NamedTuple):
     """Bytes of each load, that of the left operand first."""
 
 
+class Grouping(NamedTuple):
+    """What differs where rows of A have matrices B of their own."""
+
+    matrices: int
+    filled: float
+    """Share of the rows of all tiles that is there: tiles end with the rows of a matrix."""
+
+
+ONE_MATRIX = Grouping(1, 1.0)
+
+
 class Work(NamedTuple):
     """A product as the estimate sees it."""
 
@@ -56,8 +67,7 @@ class Work(NamedTuple):
     output_bits: int
     is_transposed: bool = False
     """Whether B lies as [n, k]."""
-    is_grouped: bool = False
-    """Whether each band of tile rows has a B of its own."""
+    grouping: Grouping = ONE_MATRIX
 
 
 class Slots(NamedTuple):
@@ -91,7 +101,7 @@ def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]
     known[facts.SPLITS], known[facts.SWIZZLE] = tiles.splits, tiles.swizzle
     known[facts.SUM_SLOTS] = tiles.acc_slots
     known[facts.PRODUCT], known[facts.LATENCY] = step.compute_cycles, step.latency_cycles
-    known[facts.LEFT], known[facts.RIGHT] = left, sum(others)
+    known[facts.LEFT], known[facts.RIGHT] = left * work.grouping.filled, sum(others)
     known[facts.SLOT] = slots.on_chip * (left + known[facts.RIGHT])
     known[facts.BESIDE], known[facts.RANGED] = slots.beside_bytes, slots.ranged_bytes
     hbm = work.machine.hbm
@@ -110,7 +120,8 @@ def _facts(work: Work, loads: int) -> Facts:
         m=float(problem.m),
         n=float(problem.n),
         k=float(problem.k),
-        is_grouped=work.is_grouped,
+        matrices=float(work.grouping.matrices),
+        filled=work.grouping.filled,
         out_bytes=work.output_bits / BITS_PER_BYTE,
     )
 
@@ -124,7 +135,8 @@ def _of_machine(machine: MachineSpec, loads: int) -> Facts:
         m=0.0,
         n=0.0,
         k=0.0,
-        is_grouped=False,
+        matrices=1.0,
+        filled=1.0,
         out_bytes=0.0,
         cores=float(machine.cores),
         overlaps=machine.items_in_flight > 1,

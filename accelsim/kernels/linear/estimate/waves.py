@@ -1,8 +1,8 @@
 """How long waves of work items take, for each tiling by itself: compiled code.
 
-All cores begin at once, and the memory serves one after the other. So the last core is behind the
-first one by what all ask for at the start. It is followed from step to step; what the memory does in
-a step is for all cores. Steps and waves that are like those before are counted, not followed.
+All cores begin at once, and the memory serves one after the other. So the last core is behind
+the first one by what all ask for at the start. It is followed from step to step; what the memory
+does in a step is for all cores. Steps and waves like those before are counted, not followed.
 See docs/decisions/0042-products-are-estimated-wave-by-wave.md.
 """
 
@@ -200,14 +200,18 @@ def _estimate(tried, tilings, facts, layout, found, room):
     if least > tried.limit:
         return
     band = tilings[SWIZZLE, i]
-    if band == 0:
+    if facts.matrices > 1:
+        band = along_m / facts.matrices
+    elif band == 0:
         square = facts.cores / ranges * tilings[N, i] / tilings[M, i]
         band = max(1.0, np.rint(np.sqrt(square)))
     at_once = max(1.0, np.floor(cores / ranges))
-    rows = min(band, along_m, at_once)
-    cols = min(np.ceil(at_once / rows), along_n)
+    of_band = min(band, along_m, at_once)
+    cols = min(np.ceil(at_once / of_band), along_n)
+    # Where bands are short, there are several at once.
+    rows = min(max(of_band, np.ceil(at_once / cols)), along_m)
     wave = Wave(cores, min(ranges, cores), rows, cols, steps, tried.stages)
-    moved = _moved(i, min(band / along_m, 1.0), items, item_steps, wave, tilings, facts)
+    moved = _moved(i, band, items, item_steps, wave, tilings, facts)
     least = max(least, fixed + facts.miss + moved.served + facts.hit)
     limit = tried.limit
     stages = tried.stages
@@ -252,11 +256,11 @@ def _merge_cycles(i, ranges, tilings, facts):
 
 
 @jit_inner
-def _moved(i, part, items, item_steps, wave, tilings, facts):
-    """What moves; part: of the tile rows that are walked together.
+def _moved(i, band, items, item_steps, wave, tilings, facts):
+    """What moves; band: tile rows that are walked together.
 
-    These come again for every wave of columns, and B for every such part, unless an L2 keeps them
-    until then.
+    These come again for every wave of columns, and B for every band, unless an L2 keeps them until
+    then.
     """
     along_m = np.ceil(facts.m / tilings[M, i])
     along_n = np.ceil(facts.n / tilings[N, i])
@@ -267,19 +271,23 @@ def _moved(i, part, items, item_steps, wave, tilings, facts):
     all_left = left * along_m * along_k
     all_right = right * along_n * along_k
     loaded = all_left * along_n + all_right * along_m
-    stored = facts.m * facts.n * facts.out_bytes
+    stored = facts.m * facts.filled * facts.n * facts.out_bytes
     asked = loaded / items / item_steps * wave.cores
     if facts.l2 == 0:
         served = (loaded + stored) / facts.hbm
         return _Moved(asked, asked, asked, left + right, loaded, served)
+    part = min(band / along_m, 1.0)
     columns = wave.cols / along_n
     if columns < 1 and part * all_left + columns * all_right > facts.kept_bytes:
         all_left *= np.ceil(along_n / wave.cols)
     leaves = part * (all_left + stored) + all_right > facts.kept_bytes
-    if part < 1 and (facts.is_grouped or leaves):
+    if facts.matrices > 1:
+        all_right *= facts.matrices
+    elif part < 1 and leaves:
         all_right *= np.ceil(1 / part)
     fetched = (all_left + all_right) / item_steps
-    first = min(wave.ranges * (wave.rows * left + wave.cols * right), fetched)
+    matrices = min(facts.matrices, max(1.0, wave.rows / band))
+    first = min(wave.ranges * (wave.rows * left + matrices * wave.cols * right), fetched)
     later = (fetched - first) / max(items / wave.cores - 1, _TINY)
     served = max((all_left + all_right + stored) / facts.hbm, loaded / facts.l2)
     return _Moved(asked, first, later, right, loaded, served)
@@ -288,7 +296,7 @@ def _moved(i, part, items, item_steps, wave, tilings, facts):
 @jit_inner
 def _core(i, ranges, load, tilings, facts, layout):
     """What a core does."""
-    outputs = tilings[M, i] * tilings[N, i]
+    outputs = tilings[M, i] * facts.filled * tilings[N, i]
     # Its loads lie on some of the channels.
     on_channel = (load * facts.load + layout.channels * layout.piece) / facts.hbm
     return _Core(
