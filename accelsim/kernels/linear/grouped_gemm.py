@@ -24,7 +24,7 @@ from accelsim.kernels.linear.product import ProductKernel, TileParameters, Works
 from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
 
 _HEIGHTS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
-"""Rows of a tile that are tried, and for the longest expert what cuts it as evenly."""
+"""Rows of a tile that are tried, and those that cut the longest expert as evenly."""
 
 
 class GroupedGemmParameters(TileParameters):
@@ -110,8 +110,7 @@ class GroupedGemm(ProductKernel):
         parameters: GroupedGemmParameters,
     ) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
-        longest = max(problem.rows)
-        heights = [parameters.tile_m] if parameters.tile_m else balanced(longest, _HEIGHTS).tolist()
+        heights = [parameters.tile_m] if parameters.tile_m else _heights(problem)
         found, error = [], None
         for height in heights:
             try:
@@ -162,6 +161,14 @@ def row_blocks(problem: al.GroupedGemmProblem, tile_m: int) -> int:
     return sum(al.ceil_div(rows, tile_m) for rows in problem.rows)
 
 
+def _heights(problem: al.GroupedGemmProblem) -> list[int]:
+    """Return the heights of tiles that are tried: what cuts the longest expert evenly may not suit
+    the others."""
+    longest = max(problem.rows)
+    known = [height for height in _HEIGHTS if height < longest]
+    return sorted({*balanced(longest, _HEIGHTS).tolist(), *known}, reverse=True)
+
+
 def _choice(
     problem: al.GroupedGemmProblem,
     machine: al.MachineSpec,
@@ -180,7 +187,8 @@ def _choice(
     )
     own = parameters.model_dump(exclude={"tile_m"})
     asked = GemmParameters(tile_m=height, splits=1, swizzle=blocks, **own)
-    grouping = Grouping(len(problem.used), problem.m / (blocks * height))
+    rows = tuple(problem.rows[expert] for expert in problem.used)
+    grouping = Grouping(rows, problem.m / (blocks * height))
     return choose_tiles(whole, machine, asked, GroupedGemm.name, grouping)
 
 

@@ -1,6 +1,6 @@
 """What compiled code knows of a product, of a machine and of each tiling."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 M, N, K, STAGES, FEWEST, SPLITS, SWIZZLE, SUM_SLOTS, PRODUCT, LATENCY = range(10)
 LEFT, RIGHT, SLOT, BESIDE, RANGED = range(10, 15)
@@ -22,7 +22,9 @@ class Facts(NamedTuple):
     n: float
     k: float
     matrices: float
-    """That B is: each is multiplied with as many tile rows."""
+    """That B is: each is multiplied with rows of its own."""
+    rows: Any
+    """Of each matrix."""
     filled: float
     """Share of the rows of tiles that are there; all take their time to multiply."""
     out_bytes: float

@@ -49,12 +49,13 @@ class Step(NamedTuple):
 class Grouping(NamedTuple):
     """What differs where rows of A have matrices B of their own."""
 
-    matrices: int
+    rows: tuple[int, ...]
+    """Of each matrix."""
     filled: float
     """Share of the rows of all tiles that is there: tiles end with the rows of a matrix."""
 
 
-ONE_MATRIX = Grouping(1, 1.0)
+ONE_MATRIX = Grouping((0,), 1.0)
 
 
 class Work(NamedTuple):
@@ -120,7 +121,8 @@ def _facts(work: Work, loads: int) -> Facts:
         m=float(problem.m),
         n=float(problem.n),
         k=float(problem.k),
-        matrices=float(work.grouping.matrices),
+        matrices=float(len(work.grouping.rows)),
+        rows=np.array(work.grouping.rows, float),
         filled=work.grouping.filled,
         out_bytes=work.output_bits / BITS_PER_BYTE,
     )
@@ -136,6 +138,7 @@ def _of_machine(machine: MachineSpec, loads: int) -> Facts:
         n=0.0,
         k=0.0,
         matrices=1.0,
+        rows=None,
         filled=1.0,
         out_bytes=0.0,
         cores=float(machine.cores),

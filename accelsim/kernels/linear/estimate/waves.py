@@ -213,6 +213,9 @@ def _estimate(tried, tilings, facts, layout, found, room):
     wave = Wave(cores, min(ranges, cores), rows, cols, steps, tried.stages)
     moved = _moved(i, band, items, item_steps, wave, tilings, facts)
     least = max(least, fixed + facts.miss + moved.served + facts.hit)
+    apart = 0.0
+    if facts.matrices > 1:
+        apart = _apart_cycles(i, core, tilings, facts)
     limit = tried.limit
     stages = tried.stages
     while stages >= tried.fewest and least <= limit:
@@ -221,7 +224,7 @@ def _estimate(tried, tilings, facts, layout, found, room):
         if layout.channels > 1 and time <= limit:
             uneven = crowding(layout, wave, tilings, i, facts, room)
             time = fixed + _followed(item_steps, items, wave, core, moved, uneven, facts, room)
-        cycles = max(least, time)
+        cycles = max(least, time) + apart
         if cycles < found[CYCLES, i]:
             found[CYCLES, i] = cycles
             found[LOADED, i] = moved.loaded
@@ -291,6 +294,41 @@ def _moved(i, band, items, item_steps, wave, tilings, facts):
     later = (fetched - first) / max(items / wave.cores - 1, _TINY)
     served = max((all_left + all_right + stored) / facts.hbm, loaded / facts.l2)
     return _Moved(asked, first, later, right, loaded, served)
+
+
+@jit_inner
+def _apart_cycles(i, core, tilings, facts):
+    """How much longer matrices take one after the other than all together.
+
+    With few rows a matrix keeps cores waiting for the memory, with many rows the memory waits for
+    the cores. Work items of both kinds are at work at once where a matrix has fewer than there are
+    cores.
+    """
+    along_n = np.ceil(facts.n / tilings[N, i])
+    along_k = facts.k / tilings[K, i]
+    element_bytes = tilings[RIGHT, i] / (tilings[N, i] * tilings[K, i])
+    right = tilings[RIGHT, i] * facts.n / (along_n * tilings[N, i])
+    all_busy = 0.0
+    all_served = 0.0
+    in_turn = 0.0
+    alone = 0.0
+    for rows in facts.rows:
+        blocks = np.ceil(rows / tilings[M, i])
+        left = rows / blocks * tilings[K, i] * element_bytes
+        loads = blocks * along_n * along_k * (left + right)
+        fetched = loads
+        if facts.l2 > 0:
+            fetched = (rows + facts.n) * facts.k * element_bytes
+        served = (fetched + rows * facts.n * facts.out_bytes) / facts.hbm
+        load = (left + tilings[RIGHT, i]) / facts.load
+        busy = blocks * along_n * along_k * max(core.product, load) / facts.cores
+        if facts.l2 > 0:
+            busy = max(busy, loads / facts.l2)
+        all_busy += busy
+        all_served += served
+        in_turn += max(busy, served)
+        alone += min(1.0, blocks * along_n / facts.cores)
+    return alone / facts.matrices * (in_turn - max(all_busy, all_served))
 
 
 @jit_inner
