@@ -60,6 +60,8 @@ class Wave(NamedTuple):
     cores: float
     ranges: float
     """Of k."""
+    band: float
+    """Tile rows that are walked together, column by column."""
     rows: float
     """Tile rows and columns."""
     cols: float

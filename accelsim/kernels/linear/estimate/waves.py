@@ -199,19 +199,8 @@ def _estimate(tried, tilings, facts, layout, found, room):
     least = fixed + busy + last
     if least > tried.limit:
         return
-    band = tilings[SWIZZLE, i]
-    if facts.matrices > 1:
-        band = along_m / facts.matrices
-    elif band == 0:
-        square = facts.cores / ranges * tilings[N, i] / tilings[M, i]
-        band = max(1.0, np.rint(np.sqrt(square)))
-    at_once = max(1.0, np.floor(cores / ranges))
-    of_band = min(band, along_m, at_once)
-    cols = min(np.ceil(at_once / of_band), along_n)
-    # Where bands are short, there are several at once.
-    rows = min(max(of_band, np.ceil(at_once / cols)), along_m)
-    wave = Wave(cores, min(ranges, cores), rows, cols, steps, tried.stages)
-    moved = _moved(i, band, items, item_steps, wave, tilings, facts)
+    wave = _wave(tried, along_m, along_n, cores, steps, tilings, facts)
+    moved = _moved(i, items, item_steps, wave, tilings, facts)
     least = max(least, fixed + facts.miss + moved.served + facts.hit)
     apart = 0.0
     if facts.matrices > 1:
@@ -219,7 +208,7 @@ def _estimate(tried, tilings, facts, layout, found, room):
     limit = tried.limit
     stages = tried.stages
     while stages >= tried.fewest and least <= limit:
-        wave = Wave(cores, wave.ranges, rows, cols, steps, stages)
+        wave = Wave(cores, wave.ranges, wave.band, wave.rows, wave.cols, steps, stages)
         time = fixed + _followed(item_steps, items, wave, core, moved, 1.0, facts, room)
         if layout.channels > 1 and time <= limit:
             uneven = crowding(layout, wave, tilings, i, facts, room)
@@ -231,9 +220,27 @@ def _estimate(tried, tilings, facts, layout, found, room):
             found[STEPS, i] = items * steps
             found[BEST_STAGES, i] = stages
             found[BEST_SPLITS, i] = ranges
-            found[BEST_SWIZZLE, i] = band
+            found[BEST_SWIZZLE, i] = wave.band
             limit = min(limit, cycles * _NEAR)
         stages -= 1
+
+
+@jit_inner
+def _wave(tried, along_m, along_n, cores, steps, tilings, facts):
+    """The work items that are under way at the same time."""
+    i = tried.number
+    band = tilings[SWIZZLE, i]
+    if facts.matrices > 1:
+        band = along_m / facts.matrices
+    elif band == 0:
+        square = facts.cores / tried.ranges * tilings[N, i] / tilings[M, i]
+        band = max(1.0, np.rint(np.sqrt(square)))
+    at_once = max(1.0, np.floor(cores / tried.ranges))
+    of_band = min(band, along_m, at_once)
+    cols = min(np.ceil(at_once / of_band), along_n)
+    # Where bands are short, there are several at once.
+    rows = min(max(of_band, np.ceil(at_once / cols)), along_m)
+    return Wave(cores, min(tried.ranges, cores), band, rows, cols, steps, tried.stages)
 
 
 @jit_inner
@@ -259,12 +266,9 @@ def _merge_cycles(i, ranges, tilings, facts):
 
 
 @jit_inner
-def _moved(i, band, items, item_steps, wave, tilings, facts):
-    """What moves; band: tile rows that are walked together.
-
-    These come again for every wave of columns, and B for every band, unless an L2 keeps them until
-    then.
-    """
+def _moved(i, items, item_steps, wave, tilings, facts):
+    """What moves. Rows of a band come again for every wave of columns, and B for every band, unless
+    an L2 keeps them until then."""
     along_m = np.ceil(facts.m / tilings[M, i])
     along_n = np.ceil(facts.n / tilings[N, i])
     along_k = facts.k / tilings[K, i]
@@ -279,7 +283,7 @@ def _moved(i, band, items, item_steps, wave, tilings, facts):
     if facts.l2 == 0:
         served = (loaded + stored) / facts.hbm
         return _Moved(asked, asked, asked, left + right, loaded, served)
-    part = min(band / along_m, 1.0)
+    part = min(wave.band / along_m, 1.0)
     columns = wave.cols / along_n
     if columns < 1 and part * all_left + columns * all_right > facts.kept_bytes:
         all_left *= np.ceil(along_n / wave.cols)
@@ -289,7 +293,7 @@ def _moved(i, band, items, item_steps, wave, tilings, facts):
     elif part < 1 and leaves:
         all_right *= np.ceil(1 / part)
     fetched = (all_left + all_right) / item_steps
-    matrices = min(facts.matrices, max(1.0, wave.rows / band))
+    matrices = min(facts.matrices, max(1.0, wave.rows / wave.band))
     first = min(wave.ranges * (wave.rows * left + matrices * wave.cols * right), fetched)
     later = (fetched - first) / max(items / wave.cores - 1, _TINY)
     served = max((all_left + all_right + stored) / facts.hbm, loaded / facts.l2)

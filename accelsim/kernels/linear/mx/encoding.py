@@ -83,14 +83,21 @@ class Encoding(NamedTuple):
 
     @classmethod
     def of(cls, machine: al.MachineSpec, plan: Plan, problem: al.GemmProblem) -> "Encoding":
-        """Choose the tiles of X: whole blocks, and long rows of them."""
+        """Choose the tiles of X: whole blocks, and long rows of them.
+
+        No work item is larger than the share of a core.
+        """
+        m, k = problem.m, problem.k
         elements = max(1, int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES))
         run = max(plan.x.block, plan.rotation)
-        cols = max(run, elements // _FEWEST_ROWS // run * run)
-        tile_k = min(problem.k, cols)
-        blocks = al.ceil_div(problem.k, run) if plan.is_relative else 0
+        cols, blocks = elements // _FEWEST_ROWS // run * run, al.ceil_div(k, run)
+        if not plan.is_relative:
+            even = al.ceil_div(max(m, _FEWEST_ROWS) * k, _FEWEST_ROWS * machine.cores)
+            cols, blocks = min(cols, al.ceil_div(even, run) * run), 0
+        tile_k = min(k, max(run, cols))
         rows = max(1, elements // (tile_k + blocks))
-        return cls(plan, problem, min(problem.m, rows), tile_k)
+        share = al.ceil_div(m * k, machine.cores * (k if plan.is_relative else tile_k))
+        return cls(plan, problem, min(m, rows, share), tile_k)
 
     def buffers(self) -> list[BufferSize]:
         """Return the buffers."""
