@@ -8,12 +8,13 @@ from accelsim.kernels.linear.estimate import waves
 from accelsim.kernels.linear.estimate.products import Slots, Step, Work, estimates
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
+from accelsim.kernels.linear.grouped_gemm import GroupedGemm
 from accelsim.kernels.linear.tiles import Cost, Tiles, balanced, candidates, fastest_of
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE
-from accelsim.workload.problem import GemmProblem
+from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 
 
 def problem(m, n, k):
@@ -268,3 +269,16 @@ def test_the_estimate_knows_how_long_sums_of_ranges_take_to_add(name, splits, sh
     parameters = Gemm.parameters(splits=splits)
     estimated = Gemm.estimated_cycles(work, machine, parameters)
     assert estimated == pytest.approx(cycles_with(machine, work, splits=splits), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["ascend-910b", "ascend-910b-no-l2"])
+@pytest.mark.parametrize("tile_m", [64, 176])
+def test_the_estimate_of_experts_knows_their_rows_and_matrices(name, tile_m):
+    """Padded rows are not loaded, and each expert's matrix comes once where an L2 keeps it."""
+    experts = {"name": "experts", "rows": (53, 176, 5, 50, 56, 0), "n": 1000, "k": 1500}
+    work = GroupedGemmProblem(kind="grouped_gemm", **experts)
+    machine, parameters = load_machine(name), GroupedGemm.parameters(tile_m=tile_m)
+    estimated = GroupedGemm.estimated_cycles(work, machine, parameters)
+    assert estimated == pytest.approx(
+        cycles_with(machine, work, GroupedGemm, tile_m=tile_m), rel=0.1
+    )
