@@ -1,0 +1,120 @@
+"""The network with the operands of its linears replaced, and what it then predicts."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from forms import Calibrated, Form, Linear
+
+from accelsim.quality.predictions import Predictions, compare_predictions
+from accelsim.quality.summary import Quality
+from accelsim.quantization.calibration import Calibration, Sampling, calibrate
+from accelsim.quantization.calibration_file import load_calibration, save_calibration
+from accelsim.workload.model.capture import INPUT_OF
+from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, final_states
+from accelsim.workload.model.language import load_model
+from accelsim.workload.model.llama import Array
+from accelsim.workload.model.texts import CALIBRATED_KINDS, read_texts
+
+MODEL = "smollm2"
+PAGES = Sampling(windows=8, window=512, first_token=4096)
+"""What is read of a text that is calibrated on; what is evaluated lies before."""
+MIXTURE, NOTHING = "mixture", "nothing"
+INPUTS = tuple(dict.fromkeys(INPUT_OF.values()))
+
+Windows = tuple[int, int]
+"""How many windows of a text are evaluated, and the tokens of one."""
+
+
+def calibrated(needs: Calibrated, source: str, folder: Path) -> Path:
+    """Return the file of a calibration on a kind of text, or on the mixture."""
+    path = folder / f"{needs.name}-{source}.safetensors"
+    if not path.exists():
+        texts = CALIBRATED_KINDS if source == MIXTURE else (source,)
+        pages = replace(PAGES, windows=-(-PAGES.windows // len(texts)))
+        made = calibrate(MODEL, needs.options, pages, texts, weight_bits=needs.weight_bits)
+        save_calibration(made, path)
+    return path
+
+
+class Statements:
+    """The network as forms have it; what belongs to one form is kept until the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._weights = load_model(MODEL).weights
+        self._folder = folder
+        self._fp32 = lru_cache(maxsize=None)(lambda *where: self._states(*where, PLAIN.linear))
+        self._form: tuple[Any, ...] = ()
+        self._coded: dict[tuple[int, str], tuple[Linear, Array]] = {}
+        self._seen: tuple[Array | None, Any] = (None, None)
+
+    def quality(
+        self,
+        form: Form,
+        source: str,
+        kinds: Iterable[str],
+        windows: Windows,
+        inputs: Collection[str] = INPUTS,
+    ) -> Quality:
+        """Return what kinds of text lose, as windows of one text; other inputs are as in FP32."""
+        if (form, source) != self._form:
+            self._form, self._coded, self._seen = (form, source), {}, (None, None)
+        needs = form.needs and calibrated(form.needs, source, self._folder)
+        hook = self._linear(form, load_calibration(needs) if needs else None, inputs)
+        count, length = windows
+        places = [(kind, start * length, length) for kind in kinds for start in range(count)]
+        return Quality.of([self._predictions(place, hook) for place in places])
+
+    def _predictions(self, place: tuple[str, int, int], hook: LinearHook) -> Predictions:
+        states = self._states(*place, hook)
+        return compare_predictions(self._weights, states, self._fp32(*place), _ids(*place)[1:])
+
+    def _states(self, kind: str, start: int, length: int, linear: LinearHook) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            ids = _ids(kind, start, length)[:-1]
+            return final_states(self._weights, ids, Hooks(linear=linear))
+
+    def _linear(
+        self, form: Form, calibration: Calibration | None, inputs: Collection[str]
+    ) -> LinearHook:
+        def linear(layer: int, name: str, x: Array, weight: Array) -> Array:
+            if INPUT_OF[name] not in inputs:
+                return PLAIN.linear(layer, name, x, weight)
+            key = (layer, name)
+            if key not in self._coded:
+                known = _known(key, weight, calibration)
+                self._coded[key] = known, _fp32(form.w(known.weight, known))
+            known, coded = self._coded[key]
+            if self._seen[0] is not x or form.is_x_of_linear:
+                self._seen = x, _fp32(form.x(x, known))
+            product: Array = self._seen[1] @ coded
+            return product
+
+        return linear
+
+
+def _known(key: tuple[int, str], weight: Array, calibration: Calibration | None) -> Linear:
+    layer, name = key
+    turned = np.ascontiguousarray(weight.T)
+    if calibration is None:
+        return Linear(turned, None, None)
+    groups = calibration.inputs[f"layer{layer}.{INPUT_OF[name]}"]
+    return Linear(turned, groups, calibration.weights.get(f"layer{layer}.{name}"))
+
+
+def _fp32(values: Any) -> Array:
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _ids(kind: str, start: int, length: int) -> list[int]:
+    """Return the tokens of a window and the one after it."""
+    return load_model(MODEL).opened(_all_ids(kind)[start : start + length + 1])
+
+
+@cache
+def _all_ids(kind: str) -> list[int]:
+    (text,) = read_texts([kind])
+    return load_model(MODEL).tokenizer.encode(text.content)
