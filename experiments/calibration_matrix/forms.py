@@ -5,7 +5,6 @@ those of the scheme up to FP32's rounding.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ from accelsim.numerics.block_formats import BlockFormat
 from accelsim.quantization.calibration import best_options
 from accelsim.quantization.channel_groups import GroupOptions
 from accelsim.quantization.rotation import Rotation, hadamard_rotation, usual_block
-from accelsim.quantization.row_bases import best_rows
 from accelsim.quantization.schemes import (
     migration_factors,
     per_block,
@@ -48,7 +46,7 @@ Operand = Callable[[Array, Linear], Any]
 
 
 class Calibrated(NamedTuple):
-    """A calibration that forms share: how channels are grouped, and bits of weights, if any."""
+    """A calibration: how channels are grouped, and bits of the codes of weights, if it has any."""
 
     name: str
     options: GroupOptions
@@ -61,28 +59,23 @@ class Form(NamedTuple):
     name: str
     x: Operand
     w: Operand
-    needs: Calibrated | None = None
-    """None: it is calibrated on nothing."""
+    groups: Calibrated | None = None
+    """What is known of X; None: nothing."""
+    weights: Calibrated | None = None
+    """What holds the codes of the weights; None: they are rounded to the nearest ones."""
     is_x_of_linear: bool = False
     """Whether what stands for X depends on the weights, so that linears do not share it."""
 
 
-PUBLISHED = GroupOptions(base="static", use_bias=True, first_rows=1, rounding="best")
+STATIC = Calibrated(
+    "static", GroupOptions(base="static", use_bias=True, first_rows=1, rounding="best")
+)
 """Ranges as in the paper, with the best choices for a static base (docs/quantization.md)."""
-BEST, BEST_FOUR = best_options(8), best_options(4)
-
-STATIC = Calibrated("static", PUBLISHED)
-STATIC_FOUR = Calibrated("static, 4 bits", replace(PUBLISHED, bits=4))
 ROW = Calibrated("row", GroupOptions())
-ROW_FOUR = Calibrated("row, 4 bits", GroupOptions(bits=4, candidates=6, quantile=0.999))
-TYPICAL = Calibrated("row, typical", GroupOptions(groups=4, ranges="typical"))
-TYPICAL_FOUR = Calibrated("typical, 4 bits", replace(BEST_FOUR, rotation="none"))
-W8A8 = Calibrated("best, W8A8", BEST, 8)
-W4A8 = Calibrated("best, W4A8", BEST, 4)
-W8A4 = Calibrated("best, W8A4", BEST_FOUR, 8)
-W4A4 = Calibrated("best, W4A4", BEST_FOUR, 4)
-UNROTATED = Calibrated("W8A8, not rotated", replace(BEST, rotation="none"), 8)
-UNROTATED_FOUR = Calibrated("W4A8, not rotated", replace(BEST, rotation="none"), 4)
+"""What `tender` has by default, and the largest magnitudes that other schemes go by."""
+BEST = Calibrated("best", best_options(8), 8)
+BEST_FOUR = Calibrated("best-four", best_options(4), 4)
+"""What `accelsim calibrate` makes by default. Both rotate, so the weights of one fit the other."""
 
 
 def _as_it_is(values: Array, _linear: Linear) -> Any:
@@ -93,15 +86,10 @@ def _rotation(values: Array, axis: int) -> Rotation:
     return hadamard_rotation(values.shape[axis], usual_block(values.shape[axis]))
 
 
-def _rotated_x(x: Array, linear: Linear) -> Array:
-    options = linear.groups and linear.groups.options
-    rotation = options.rotation_of(x.shape[1]) if options else None
-    return x if rotation is None else rotation.of_activations(x)
-
-
 def grouped(x: Array, linear: Linear) -> Any:
     """Return X in its channel groups, rotated if they are."""
-    return grouped_values(_rotated_x(x, linear), linear.groups)
+    rotation = linear.groups.options.rotation_of(x.shape[1])
+    return grouped_values(x if rotation is None else rotation.of_activations(x), linear.groups)
 
 
 def stored(_w: Array, linear: Linear) -> Any:
@@ -109,22 +97,24 @@ def stored(_w: Array, linear: Linear) -> Any:
     return linear.stored.codes * linear.stored.scale
 
 
-def _columns(bits: int, w: Array, _linear: Linear) -> Any:
-    return per_column(w, bits).values
+def _columns(w: Array, _linear: Linear) -> Any:
+    return per_column(w, 8).values
 
 
-def _turned_columns(bits: int | None, w: Array, _linear: Linear) -> Any:
-    turned = _rotation(w, 0).of_weights(w)
-    return turned if bits is None else per_column(turned, bits).values
+def _turned_columns(w: Array, _linear: Linear) -> Any:
+    return per_column(_rotation(w, 0).of_weights(w), 8).values
 
 
 def _rows(x: Array, _linear: Linear) -> Any:
     return per_row(x, 8).values
 
 
-def _turned_rows(bits: int, tries: int, x: Array, _linear: Linear) -> Any:
-    turned = _rotation(x, 1).of_activations(x)
-    return best_rows(turned, np.ones(x.shape[1], np.float32), bits, tries).values
+def _turned_rows(x: Array, _linear: Linear) -> Any:
+    return per_row(_rotation(x, 1).of_activations(x), 8).values
+
+
+def _channels(x: Array, linear: Linear) -> Any:
+    return per_column(x, 8, linear.groups.channel_peaks).values
 
 
 def _static_tensor(x: Array, linear: Linear) -> Any:
@@ -171,20 +161,25 @@ def _mx(name: str, fmt: BlockFormat, operand: Callable[..., Any] = _blocks) -> F
     return Form(name, partial(operand, fmt, 1), partial(operand, fmt, 0))
 
 
-columns, turned_columns = partial(_columns, 8), partial(_turned_columns, 8)
-
-MATRIX = (
-    Form("tender(base=static)", grouped, columns, STATIC),
-    Form("tender, 8 groups", grouped, columns, ROW),
-    Form("tender, as calibrated by default", grouped, stored, W8A8),
-    Form("quantized, static tensor", _static_tensor, columns, ROW),
+EIGHT_BITS = (
+    Form("tender(base=static)", grouped, _columns, STATIC),
+    Form("tender", grouped, _columns, ROW),
+    Form("tender, W8A8, calibrate", grouped, stored, BEST, BEST),
+    Form("quantized(tensor)", _static_tensor, _columns, ROW),
+    Form("quantized(channel)", _channels, _columns, ROW),
     Form("smoothquant", _migrated_x, _migrated_w, ROW, is_x_of_linear=True),
-    Form("outlier_split", partial(_split, _rows, 1), partial(_split, columns, 0), ROW),
+    Form("outlier_split", partial(_split, _rows, 1), partial(_split, _columns, 0), ROW),
 )
-"""Forms that are calibrated, run with every text that is calibrated on."""
+"""Forms of 8 bits that are calibrated."""
+FOUR_BITS = (
+    Form("tender, W8A4, calibrate", grouped, stored, BEST_FOUR, BEST),
+    Form("tender, W4A8, calibrate", grouped, stored, BEST, BEST_FOUR),
+    Form("tender, W4A4, calibrate", grouped, stored, BEST_FOUR, BEST_FOUR),
+)
+"""Forms of 4 bits that are calibrated."""
 UNCALIBRATED = (
-    Form("quantized, a scale per row", _rows, columns),
-    Form("quantized(rotation=hadamard)", partial(_turned_rows, 8, 1), turned_columns),
+    Form("quantized(row)", _rows, _columns),
+    Form("quantized(row, rotation=hadamard)", _turned_rows, _turned_columns),
     _mx("mx(mxint8)", BlockFormat.MXINT8),
     _mx("mx(mxfp8)", BlockFormat.MXFP8_E4M3),
     _mx("mx(mxfp4, rotation=hadamard)", BlockFormat.MXFP4, _turned_blocks),
@@ -192,38 +187,5 @@ UNCALIBRATED = (
     Form("weight_only", _as_it_is, _row_groups),
 )
 """Forms that are calibrated on nothing."""
-FOUR_BITS = (
-    Form("tender, W8A4, as calibrated by default", grouped, stored, W8A4),
-    Form("tender, W4A8, as calibrated by default", grouped, stored, W4A8),
-    Form("tender, W4A4, as calibrated by default", grouped, stored, W4A4),
-)
-"""Forms with 4 bits, run with the mixture."""
-HEADLINE = (MATRIX[1], MATRIX[2], *FOUR_BITS)
-"""Forms that are run over many tokens."""
-
-plain_turned = partial(_turned_columns, None)
-EIGHT = {
-    "one scale a row": Form("row", _rows, _as_it_is),
-    "8 groups, largest ranges": Form("groups", grouped, _as_it_is, ROW),
-    "4 groups, typical ranges": Form("typical", grouped, _as_it_is, TYPICAL),
-    "rotated, one scale a row": Form("turned", partial(_turned_rows, 8, 1), plain_turned),
-}
-FOUR = {
-    "static, 8 groups": Form("static", grouped, _as_it_is, STATIC_FOUR),
-    "8 groups, quantile, best of 6": Form("groups", grouped, _as_it_is, ROW_FOUR),
-    "4 groups, typical, best of 6": Form("typical", grouped, _as_it_is, TYPICAL_FOUR),
-    "rotated, one scale a row": Form("turned", partial(_turned_rows, 4, 1), plain_turned),
-    "rotated, best of 6": Form("best", partial(_turned_rows, 4, 6), plain_turned),
-    "rotated, 4 groups, typical, best of 6": Form("all", grouped, plain_turned, W8A4),
-}
-WEIGHTS = {
-    ("nearest", 8): Form("columns", _as_it_is, columns),
-    ("rotated, nearest", 8): Form("turned", _rotated_x, turned_columns, W8A8),
-    ("gptq", 8): Form("gptq", _as_it_is, stored, UNROTATED),
-    ("rotated, gptq", 8): Form("both", _rotated_x, stored, W8A8),
-    ("nearest", 4): Form("columns", _as_it_is, partial(_columns, 4)),
-    ("nearest, a scale for 128 rows", 4): Form("rows", _as_it_is, _row_groups),
-    ("rotated, nearest", 4): Form("turned", _rotated_x, partial(_turned_columns, 4), W4A8),
-    ("gptq", 4): Form("gptq", _as_it_is, stored, UNROTATED_FOUR),
-    ("rotated, gptq", 4): Form("both", _rotated_x, stored, W4A8),
-}
+BY_KERNELS = (*FOUR_BITS[:2], EIGHT_BITS[2])
+"""Forms that `accelsim calibrate` makes by default, run by their kernel as well."""

@@ -1,12 +1,11 @@
 """What integer linears and approximate attention lose, by the text that is calibrated on and read.
 
-    python run.py OUT [matrix] [parts] [headline] [kernels] [attention]
+    python run.py OUT [kernels] [attention] [matrix]
 
-`matrix`: every linear scheme, for every text that is calibrated on and every text. `parts`: where
-the loss comes from, X and W each alone. `headline`: the forms that `accelsim calibrate` makes, over
-many tokens. `kernels`: the same by kernels, beside their statements. `attention`: kernels that skip
-keys. All but the last two replace operands by what their codes stand for. A run that was stopped
-goes on where it stopped.
+`matrix`: every linear scheme by its statement, which replaces the operands of all linears by what
+their codes stand for; every text that is calibrated on, with every text that is evaluated.
+`kernels`: the forms that `accelsim calibrate` makes by default by their kernel, beside their
+statements. `attention`: kernels that skip keys. A run that was stopped goes on where it stopped.
 """
 
 import sys
@@ -17,33 +16,32 @@ from typing import Any, NamedTuple
 import forms
 import pandas as pd
 from forms import Form
-from statements import INPUTS, MIXTURE, MODEL, NOTHING, Statements, calibrated
+from statements import MIXTURE, MODEL, NOTHING, Statements, calibration_of
 
 from accelsim import Recipe, evaluate
 from accelsim.errors import WorkloadError
 from accelsim.quality.summary import Quality, measured
+from accelsim.quantization.calibration_file import save_calibration
 from accelsim.workload.model.texts import KINDS
 
-SOURCES = (MIXTURE, "reference", "code", "novel", "legal", "science")
-"""What is calibrated on."""
-SHORT, LONG, KERNEL = (1, 384), (4, 1024), (1, 512)
-"""Windows of a text, and tokens of a window."""
-OF_PARTS = ("legal", "manual", "play", "c")
-"""Texts that the mixture has nothing of."""
-OF_KERNELS = ("reference", "legal", "science")
+OF_MATRIX = ("code", "legal", "reference", "novel", "manual")
+"""Kinds that are calibrated on and evaluated: all eight would take three times as long."""
+OF_FOUR_BITS = OF_MATRIX[:2]
+"""Kinds that forms of 4 bits are calibrated on, which takes a minute each."""
+MATRIX_TOKENS, KERNEL_TOKENS, ATTENTION_TOKENS = 256, 384, 1024
+"""Tokens of a text that are evaluated, the first ones, in one window."""
 ATTENTION = ("sift", "topk", "quest", "sparse", "window")
-LINEAR_MACHINE, ATTENTION_MACHINE = "tender-asic", "ascend-910b"
-Row = dict[str, Any]
+LINEAR_MACHINE, ATTENTION_MACHINE = "tender-asic", "ascend-910b-no-l2"
 
 
 class Point(NamedTuple):
     """A row of a table."""
 
     form: str
-    part: str
-    """Inputs that are replaced, or bits of weights."""
     calibrated_on: str
     evaluated_on: str
+    by: str
+    """Statement or kernel."""
 
 
 Points = Iterator[tuple[Point, Callable[[], Quality]]]
@@ -51,77 +49,56 @@ Points = Iterator[tuple[Point, Callable[[], Quality]]]
 
 def matrix_points(statements: Statements) -> Points:
     """Yield every form with what it is calibrated on, evaluated on every kind."""
-    with_sources = [(form, source) for form in forms.MATRIX for source in SOURCES]
-    with_sources += [(form, NOTHING) for form in forms.UNCALIBRATED]
-    with_sources += [(form, MIXTURE) for form in forms.FOUR_BITS]
-    for form, source in with_sources:
-        for kind in KINDS:
-            yield _point(statements, form, source, kind, SHORT)
-
-
-def headline_points(statements: Statements) -> Points:
-    """Yield the forms that are made by default, over many tokens, and one of them at home."""
-    for form in forms.HEADLINE:
-        for kind in KINDS:
-            yield _point(statements, form, MIXTURE, kind, LONG)
-    yield _point(statements, forms.MATRIX[2], "reference", "reference", LONG)
-
-
-def _point(
-    statements: Statements, form: Form, source: str, kind: str, windows: tuple[int, int]
-) -> tuple[Point, Callable[[], Quality]]:
-    point = Point(form.name, "", source, kind)
-    return point, lambda: statements.quality(form, source, [kind], windows)
-
-
-def parts_points(statements: Statements) -> Points:
-    """Yield X alone, by the inputs that are replaced, and W alone; texts as windows of one."""
-
-    def point(
-        form: Form, label: str, part: str, inputs: Sequence[str] = INPUTS
-    ) -> tuple[Point, Callable[[], Quality]]:
-        source = MIXTURE if form.needs else NOTHING
-        place = Point(label, part, source, " ".join(OF_PARTS))
-        return place, lambda: statements.quality(form, source, OF_PARTS, SHORT, inputs)
-
-    for label, form in forms.EIGHT.items():
-        yield point(form, label, "X, 8 bits")
-        for name in INPUTS:
-            yield point(form, label, f"X, 8 bits: {name}", [name])
-    for label, form in forms.FOUR.items():
-        yield point(form, label, "X, 4 bits")
-    for (label, bits), form in forms.WEIGHTS.items():
-        yield point(form, label, f"W, {bits} bits")
+    chosen = [(form, NOTHING) for form in forms.UNCALIBRATED]
+    chosen += [(form, MIXTURE) for form in (*forms.EIGHT_BITS, *forms.FOUR_BITS)]
+    for source in OF_MATRIX:
+        own = forms.FOUR_BITS if source in OF_FOUR_BITS else ()
+        chosen += [(form, source) for form in (*forms.EIGHT_BITS, *own)]
+    for form, source in chosen:
+        for kind in OF_MATRIX:
+            yield _by_statement(statements, form, source, kind, MATRIX_TOKENS)
 
 
 def kernel_points(statements: Statements, folder: Path) -> Points:
-    """Yield the forms that are made by default by their kernel, and by their statement."""
-    for form in (forms.MATRIX[2], *forms.FOUR_BITS):
-        for kind in OF_KERNELS:
-            place, by_statement = _point(statements, form, MIXTURE, kind, KERNEL)
-            yield place._replace(part="statement"), by_statement
-            yield place._replace(part="kernel"), _by_kernel(form, kind, folder)
-
-
-def _by_kernel(form: Form, kind: str, folder: Path) -> Callable[[], Quality]:
-    def quality() -> Quality:
-        path, tokens = calibrated(form.needs, MIXTURE, folder), KERNEL[1]
-        bits = {"activation_bits": form.needs.options.bits, "weight_bits": form.needs.weight_bits}
-        recipe = Recipe("tender", calibration=path, **bits)
-        return evaluate(MODEL, None, {}, LINEAR_MACHINE, kind, tokens, tokens, linear=recipe)
-
-    return quality
+    """Yield the forms that are made by default, on every kind."""
+    for form in forms.BY_KERNELS:
+        for kind in KINDS:
+            yield _by_kernel(form, kind, folder)
+        for kind in KINDS:
+            yield _by_statement(statements, form, MIXTURE, kind, KERNEL_TOKENS)
 
 
 def attention_points() -> Points:
     """Yield kernels that skip keys, by their defaults."""
     for kernel in ATTENTION:
-        for kind in KINDS:
-            yield Point(kernel, "", NOTHING, kind), _by_attention(kernel, kind)
+        for kind in OF_MATRIX:
+            yield Point(kernel, NOTHING, kind, "kernel"), _attention(kernel, kind)
 
 
-def _by_attention(kernel: str, kind: str) -> Callable[[], Quality]:
-    return lambda: evaluate(MODEL, kernel, {}, ATTENTION_MACHINE, kind, 1024, 1024)
+def _by_statement(
+    statements: Statements, form: Form, source: str, kind: str, tokens: int
+) -> tuple[Point, Callable[[], Quality]]:
+    point = Point(form.name, source, kind, "statement")
+    return point, lambda: statements.quality(form, source, kind, tokens)
+
+
+def _by_kernel(form: Form, kind: str, folder: Path) -> tuple[Point, Callable[[], Quality]]:
+    def quality() -> Quality:
+        made = calibration_of(form, MIXTURE, folder)
+        path = folder / f"{form.name.replace(', ', '-')}.safetensors"
+        if not path.exists():
+            save_calibration(made, path)
+        bits = (made.provenance.options.bits, made.provenance.weight_bits)
+        recipe = Recipe("tender", calibration=path, activation_bits=bits[0], weight_bits=bits[1])
+        size = (KERNEL_TOKENS, KERNEL_TOKENS)
+        return evaluate(MODEL, None, {}, LINEAR_MACHINE, kind, *size, linear=recipe)
+
+    return Point(form.name, MIXTURE, kind, "kernel"), quality
+
+
+def _attention(kernel: str, kind: str) -> Callable[[], Quality]:
+    size = (ATTENTION_TOKENS, ATTENTION_TOKENS)
+    return lambda: evaluate(MODEL, kernel, {}, ATTENTION_MACHINE, kind, *size)
 
 
 def main(out: Path, steps: Sequence[str]) -> None:
@@ -132,12 +109,10 @@ def main(out: Path, steps: Sequence[str]) -> None:
     except WorkloadError as error:
         print(f"nothing to run: {error}")
         return
-    tables = {
-        "matrix": lambda: matrix_points(statements),
-        "parts": lambda: parts_points(statements),
-        "headline": lambda: headline_points(statements),
+    tables: dict[str, Callable[[], Points]] = {
         "kernels": lambda: kernel_points(statements, out),
         "attention": attention_points,
+        "matrix": lambda: matrix_points(statements),
     }
     for step in steps or tables:
         extend(out / f"{step}.csv", tables[step]())
@@ -145,7 +120,9 @@ def main(out: Path, steps: Sequence[str]) -> None:
 
 def extend(table: Path, points: Points) -> None:
     """Add what a table lacks, a row at a time."""
-    rows = pd.read_csv(table, keep_default_na=False).to_dict("records") if table.exists() else []
+    rows: list[dict[str, Any]] = []
+    if table.exists():
+        rows = pd.read_csv(table, keep_default_na=False).to_dict("records")
     done = {tuple(row[name] for name in Point._fields) for row in rows}
     for point, quality in points:
         if tuple(point) not in done:

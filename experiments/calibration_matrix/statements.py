@@ -1,6 +1,5 @@
 """The network with the operands of its linears replaced, and what it then predicts."""
 
-from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from forms import Calibrated, Form, Linear
 
-from accelsim.quality.predictions import Predictions, compare_predictions
+from accelsim.quality.predictions import compare_predictions
 from accelsim.quality.summary import Quality
 from accelsim.quantization.calibration import Calibration, Sampling, calibrate
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
@@ -23,21 +22,30 @@ MODEL = "smollm2"
 PAGES = Sampling(windows=8, window=512, first_token=4096)
 """What is read of a text that is calibrated on; what is evaluated lies before."""
 MIXTURE, NOTHING = "mixture", "nothing"
-INPUTS = tuple(dict.fromkeys(INPUT_OF.values()))
-
-Windows = tuple[int, int]
-"""How many windows of a text are evaluated, and the tokens of one."""
 
 
-def calibrated(needs: Calibrated, source: str, folder: Path) -> Path:
-    """Return the file of a calibration on a kind of text, or on the mixture."""
+def calibrated(needs: Calibrated, source: str, folder: Path) -> Calibration:
+    """Return a calibration on a kind of text, or on the mixture, from its file if it is there."""
     path = folder / f"{needs.name}-{source}.safetensors"
     if not path.exists():
         texts = CALIBRATED_KINDS if source == MIXTURE else (source,)
         pages = replace(PAGES, windows=-(-PAGES.windows // len(texts)))
         made = calibrate(MODEL, needs.options, pages, texts, weight_bits=needs.weight_bits)
         save_calibration(made, path)
-    return path
+    return load_calibration(path)
+
+
+def calibration_of(form: Form, source: str, folder: Path) -> Calibration | None:
+    """Return what a form is calibrated with: groups of one calibration, weights of another."""
+    if form.groups is None:
+        return None
+    groups = calibrated(form.groups, source, folder)
+    if form.weights is None:
+        return groups
+    codes = calibrated(form.weights, source, folder)
+    bits = codes.provenance.weight_bits
+    provenance = replace(groups.provenance, weight_bits=bits)
+    return replace(groups, provenance=provenance, weights=codes.weights)
 
 
 class Statements:
@@ -48,44 +56,32 @@ class Statements:
         self._folder = folder
         self._fp32 = lru_cache(maxsize=None)(lambda *where: self._states(*where, PLAIN.linear))
         self._form: tuple[Any, ...] = ()
+        self._calibration: Calibration | None = None
         self._coded: dict[tuple[int, str], tuple[Linear, Array]] = {}
         self._seen: tuple[Array | None, Any] = (None, None)
 
-    def quality(
-        self,
-        form: Form,
-        source: str,
-        kinds: Iterable[str],
-        windows: Windows,
-        inputs: Collection[str] = INPUTS,
-    ) -> Quality:
-        """Return what kinds of text lose, as windows of one text; other inputs are as in FP32."""
+    def quality(self, form: Form, source: str, kind: str, tokens: int) -> Quality:
+        """Return what a form loses on the first tokens of a kind of text."""
         if (form, source) != self._form:
             self._form, self._coded, self._seen = (form, source), {}, (None, None)
-        needs = form.needs and calibrated(form.needs, source, self._folder)
-        hook = self._linear(form, load_calibration(needs) if needs else None, inputs)
-        count, length = windows
-        places = [(kind, start * length, length) for kind in kinds for start in range(count)]
-        return Quality.of([self._predictions(place, hook) for place in places])
+            self._calibration = calibration_of(form, source, self._folder)
+        place = kind, tokens
+        states = self._states(*place, self._linear(form))
+        found = compare_predictions(
+            self._weights, states, self._fp32(*place), _ids(kind, tokens)[1:]
+        )
+        return Quality.of([found])
 
-    def _predictions(self, place: tuple[str, int, int], hook: LinearHook) -> Predictions:
-        states = self._states(*place, hook)
-        return compare_predictions(self._weights, states, self._fp32(*place), _ids(*place)[1:])
-
-    def _states(self, kind: str, start: int, length: int, linear: LinearHook) -> Array:
+    def _states(self, kind: str, tokens: int, linear: LinearHook) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
-            ids = _ids(kind, start, length)[:-1]
+            ids = _ids(kind, tokens)[:-1]
             return final_states(self._weights, ids, Hooks(linear=linear))
 
-    def _linear(
-        self, form: Form, calibration: Calibration | None, inputs: Collection[str]
-    ) -> LinearHook:
+    def _linear(self, form: Form) -> LinearHook:
         def linear(layer: int, name: str, x: Array, weight: Array) -> Array:
-            if INPUT_OF[name] not in inputs:
-                return PLAIN.linear(layer, name, x, weight)
             key = (layer, name)
             if key not in self._coded:
-                known = _known(key, weight, calibration)
+                known = _known(key, weight, self._calibration)
                 self._coded[key] = known, _fp32(form.w(known.weight, known))
             known, coded = self._coded[key]
             if self._seen[0] is not x or form.is_x_of_linear:
@@ -109,9 +105,9 @@ def _fp32(values: Any) -> Array:
     return np.ascontiguousarray(values, np.float32)
 
 
-def _ids(kind: str, start: int, length: int) -> list[int]:
-    """Return the tokens of a window and the one after it."""
-    return load_model(MODEL).opened(_all_ids(kind)[start : start + length + 1])
+def _ids(kind: str, tokens: int) -> list[int]:
+    """Return the first tokens of a text and the one after them."""
+    return load_model(MODEL).opened(_all_ids(kind)[: tokens + 1])
 
 
 @cache
