@@ -73,6 +73,8 @@ STATIC = Calibrated(
 """Ranges as in the paper, with the best choices for a static base (docs/quantization.md)."""
 ROW = Calibrated("row", GroupOptions())
 """What `tender` has by default, and the largest magnitudes that other schemes go by."""
+GROUPED = (STATIC, ROW)
+"""Calibrations without weights or rotation."""
 BEST = Calibrated("best", best_options(8), 8)
 BEST_FOUR = Calibrated("best-four", best_options(4), 4)
 """What `accelsim calibrate` makes by default. Both rotate, so the weights of one fit the other."""
@@ -161,16 +163,17 @@ def _mx(name: str, fmt: BlockFormat, operand: Callable[..., Any] = _blocks) -> F
     return Form(name, partial(operand, fmt, 1), partial(operand, fmt, 0))
 
 
-EIGHT_BITS = (
+CROSSED = (
     Form("tender(base=static)", grouped, _columns, STATIC),
     Form("tender", grouped, _columns, ROW),
-    Form("tender, W8A8, calibrate", grouped, stored, BEST, BEST),
     Form("quantized(tensor)", _static_tensor, _columns, ROW),
     Form("quantized(channel)", _channels, _columns, ROW),
     Form("smoothquant", _migrated_x, _migrated_w, ROW, is_x_of_linear=True),
     Form("outlier_split", partial(_split, _rows, 1), partial(_split, _columns, 0), ROW),
 )
-"""Forms of 8 bits that are calibrated."""
+"""Forms of 8 bits that a calibration groups, scales or sorts the channels of."""
+COMPENSATED = (Form("tender, W8A8, calibrate", grouped, stored, BEST, BEST),)
+"""The default of `accelsim calibrate` with 8 bits, whose weights are of the calibration too."""
 FOUR_BITS = (
     Form("tender, W8A4, calibrate", grouped, stored, BEST_FOUR, BEST),
     Form("tender, W4A8, calibrate", grouped, stored, BEST, BEST_FOUR),
@@ -187,5 +190,5 @@ UNCALIBRATED = (
     Form("weight_only", _as_it_is, _row_groups),
 )
 """Forms that are calibrated on nothing."""
-BY_KERNELS = (*FOUR_BITS[:2], EIGHT_BITS[2])
-"""Forms that `accelsim calibrate` makes by default, run by their kernel as well."""
+BY_KERNELS = FOUR_BITS[:2]
+"""Forms that are run by their kernel as well."""

@@ -1,11 +1,12 @@
 """What integer linears and approximate attention lose, by the text that is calibrated on and read.
 
-    python run.py OUT [kernels] [attention] [matrix]
+    python run.py OUT [kernels] [once] [crossed] [attention]
 
-`matrix`: every linear scheme by its statement, which replaces the operands of all linears by what
-their codes stand for; every text that is calibrated on, with every text that is evaluated.
-`kernels`: the forms that `accelsim calibrate` makes by default by their kernel, beside their
-statements. `attention`: kernels that skip keys. A run that was stopped goes on where it stopped.
+`kernels`: linears with 4 bits, in the form that `accelsim calibrate` makes by default, by their
+kernel and by their statement. `once`: every linear scheme by its statement, which replaces the
+operands of all linears by what their codes stand for, calibrated on the mixture or on nothing.
+`crossed`: those that are calibrated, for every text that is calibrated on. `attention`: kernels
+that skip keys. A run that was stopped goes on where it stopped.
 """
 
 import sys
@@ -24,10 +25,10 @@ from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration_file import save_calibration
 from accelsim.workload.model.texts import KINDS
 
-OF_MATRIX = ("code", "legal", "reference", "novel", "manual")
+OF_MATRIX = ("legal", "code", "novel", "reference", "manual")
 """Kinds that are calibrated on and evaluated: all eight would take three times as long."""
-OF_FOUR_BITS = OF_MATRIX[:2]
-"""Kinds that forms of 4 bits are calibrated on, which takes a minute each."""
+OF_WEIGHTS = OF_MATRIX[:2]
+"""Kinds that forms are calibrated on whose weights are of the calibration: a minute each."""
 MATRIX_TOKENS, KERNEL_TOKENS, ATTENTION_TOKENS = 256, 384, 1024
 """Tokens of a text that are evaluated, the first ones, in one window."""
 ATTENTION = ("sift", "topk", "quest", "sparse", "window")
@@ -47,14 +48,20 @@ class Point(NamedTuple):
 Points = Iterator[tuple[Point, Callable[[], Quality]]]
 
 
-def matrix_points(statements: Statements) -> Points:
-    """Yield every form with what it is calibrated on, evaluated on every kind."""
-    chosen = [(form, NOTHING) for form in forms.UNCALIBRATED]
-    chosen += [(form, MIXTURE) for form in (*forms.EIGHT_BITS, *forms.FOUR_BITS)]
-    for source in OF_MATRIX:
-        own = forms.FOUR_BITS if source in OF_FOUR_BITS else ()
-        chosen += [(form, source) for form in (*forms.EIGHT_BITS, *own)]
-    for form, source in chosen:
+def once_points(statements: Statements) -> Points:
+    """Yield every form calibrated on the mixture or on nothing, evaluated on every kind."""
+    for form in (*forms.CROSSED, *forms.COMPENSATED, *forms.FOUR_BITS, *forms.UNCALIBRATED):
+        source = MIXTURE if form.groups else NOTHING
+        for kind in OF_MATRIX:
+            yield _by_statement(statements, form, source, kind, MATRIX_TOKENS)
+
+
+def crossed_points(statements: Statements) -> Points:
+    """Yield every form with every kind that it is calibrated on, evaluated on every kind."""
+    chosen = [(source, form) for source in OF_MATRIX for form in forms.CROSSED]
+    own = (*forms.COMPENSATED, *forms.FOUR_BITS)
+    chosen += [(source, form) for source in OF_WEIGHTS for form in own]
+    for source, form in chosen:
         for kind in OF_MATRIX:
             yield _by_statement(statements, form, source, kind, MATRIX_TOKENS)
 
@@ -111,8 +118,9 @@ def main(out: Path, steps: Sequence[str]) -> None:
         return
     tables: dict[str, Callable[[], Points]] = {
         "kernels": lambda: kernel_points(statements, out),
+        "once": lambda: once_points(statements),
+        "crossed": lambda: crossed_points(statements),
         "attention": attention_points,
-        "matrix": lambda: matrix_points(statements),
     }
     for step in steps or tables:
         extend(out / f"{step}.csv", tables[step]())

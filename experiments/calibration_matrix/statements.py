@@ -1,17 +1,26 @@
 """The network with the operands of its linears replaced, and what it then predicts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from forms import Calibrated, Form, Linear
+from forms import GROUPED, Calibrated, Form, Linear
 
 from accelsim.quality.predictions import compare_predictions
 from accelsim.quality.summary import Quality
-from accelsim.quantization.calibration import Calibration, Sampling, calibrate
+from accelsim.quantization.calibration import (
+    Calibration,
+    Sampling,
+    calibrate,
+    inputs_of_layers,
+    provenance_of,
+    sampled_windows,
+)
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
+from accelsim.quantization.channel_groups import ChannelGroups, channel_groups
 from accelsim.workload.model.capture import INPUT_OF
 from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, final_states
 from accelsim.workload.model.language import load_model
@@ -30,9 +39,34 @@ def calibrated(needs: Calibrated, source: str, folder: Path) -> Calibration:
     if not path.exists():
         texts = CALIBRATED_KINDS if source == MIXTURE else (source,)
         pages = replace(PAGES, windows=-(-PAGES.windows // len(texts)))
-        made = calibrate(MODEL, needs.options, pages, texts, weight_bits=needs.weight_bits)
-        save_calibration(made, path)
+        if needs.weight_bits is None:
+            _save_together(GROUPED, pages, texts, folder, source)
+        else:
+            made = calibrate(MODEL, needs.options, pages, texts, weight_bits=needs.weight_bits)
+            save_calibration(made, path)
     return load_calibration(path)
+
+
+def _save_together(
+    several: Sequence[Calibrated],
+    pages: Sampling,
+    kinds: Sequence[str],
+    folder: Path,
+    source: str,
+) -> None:
+    """Write calibrations without weights or rotation, for which the network reads texts once."""
+    model, texts = load_model(MODEL), read_texts(kinds)
+    windows = np.concatenate([sampled_windows(model, text, pages) for text in texts])
+    inputs: dict[str, dict[str, ChannelGroups]] = {each.name: {} for each in several}
+    for layer, seen in enumerate(inputs_of_layers(model.weights, windows)):
+        for name, samples in seen.items():
+            for each in several:
+                groups = channel_groups(samples, each.options)
+                inputs[each.name][f"layer{layer}.{name}"] = groups
+    for each in several:
+        provenance = provenance_of(MODEL, texts, pages, each.options)
+        path = folder / f"{each.name}-{source}.safetensors"
+        save_calibration(Calibration(provenance, inputs[each.name]), path)
 
 
 def calibration_of(form: Form, source: str, folder: Path) -> Calibration | None:
