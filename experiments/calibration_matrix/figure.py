@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from forms import CROSSED
+from forms import COMPENSATED, CROSSED, FOUR_BITS, UNCALIBRATED
 from matplotlib.axes import Axes
 from run import OF_MATRIX
 from statements import NOTHING
@@ -94,20 +94,21 @@ def main(results: Path, out: Path) -> None:
     weights, attention = read(results, "weights"), read(results, "attention")
     names = [form.name for form in CROSSED]
     all_crossed = pd.concat([once[once["form"].isin(names)], crossed], ignore_index=True)
-    figure = new_figure(14, 14)
-    grid = figure.add_gridspec(3, 6, height_ratios=[1, 1, 1.7])
+    figure = new_figure(14, 12)
+    grid = figure.add_gridspec(3, 6, height_ratios=[1, 1, 1.5])
     for place, name in enumerate(names):
         row, col = divmod(place, 3)
         axes = figure.add_subplot(grid[row, 2 * col : 2 * col + 2])
         own = by_text(all_crossed[all_crossed["form"] == name], ["calibrated_on"])
         heat(axes, own, f"{'abcdef'[place]}. {name}", "calibrated on" if col == 0 else "")
     others = pd.concat([once[~once["form"].isin(names)], weights], ignore_index=True)
+    order = [form.name for form in (*COMPENSATED, *FOUR_BITS, *UNCALIBRATED)]
+    others = others.sort_values("form", key=lambda each: each.map(order.index), kind="stable")
     others["form"] = others.apply(label, axis=1)
-    others = others.sort_values("form", key=lambda each: each.str.startswith("tender"))
     heat(
         figure.add_subplot(grid[2, :3]),
         by_text(others, ["form"])[list(OF_MATRIX)],
-        "g. Other linears: calibrated on",
+        "g. Other linears",
     )
     heat(figure.add_subplot(grid[2, 3:]), by_text(attention, ["form"]), "h. Attention")
     figure.suptitle(

@@ -32,7 +32,7 @@ OF_WEIGHTS = OF_MATRIX[0]
 """Kind that forms are calibrated on whose weights are of the calibration."""
 MATRIX_TOKENS, KERNEL_TOKENS, ATTENTION_TOKENS = 256, 384, 1024
 """Tokens of a text that are evaluated, the first ones, in one window."""
-ATTENTION = ("sift", "topk", "quest", "sparse", "window")
+ATTENTION = ("sift", "topk", "quest", "window")
 LINEAR_MACHINE, ATTENTION_MACHINE = "tender-asic", "ascend-910b-no-l2"
 
 
