@@ -1,5 +1,6 @@
 """Program and machine to what each op takes, whenever it runs: cycles of its unit, and actions."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from accelsim.hardware.units.dispatch import by_unit
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, OPERAND_SHIFT, UNIT_NAMES
 from accelsim.program.program import Program
+from accelsim.program.shared import content_of
 from accelsim.program.words import format_in, words_of
 from accelsim.runtime.jit import borrow, jit
 
@@ -41,13 +43,21 @@ def work_of(program: Program, machine: MachineSpec) -> Work:
     or when the program could take more cycles than an engine can count.
     """
     _check_units(program, machine)
-    cycles = np.zeros(program.num_ops, np.int64)
-    actions = np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64)
-    used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
-    _work(program.ops, program.units, _shapes_of(machine), cycles, actions, used)
+    shapes = _shapes_of(machine)
+    work, used = program.find(content_of(shapes), partial(_work_and_formats, program, shapes))
     _check_formats(program.name, machine, used)
-    check_length(program, machine, cycles)
-    return Work(cycles, actions)
+    check_length(program, machine, work.busy_cycles)
+    return work
+
+
+def _work_and_formats(
+    program: Program, shapes: tuple[Any, ...]
+) -> tuple[Work, npt.NDArray[np.bool_]]:
+    """Return what the ops take on units of some shapes, and the formats [unit, format] used."""
+    work = Work(np.zeros(program.num_ops, np.int64), np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64))
+    used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
+    _work(program.ops, program.units, shapes, *work, used)
+    return work, used
 
 
 def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:

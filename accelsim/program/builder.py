@@ -1,6 +1,7 @@
 """From a kernel's plan to a recorded program: addresses, slots, storage, and the call itself."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from accelsim.program.ops import (
 from accelsim.program.program import BufferInfo, Memory, Program, TensorInfo
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.program.refusal import refusal
+from accelsim.program.shared import PROGRAMS
 
 Array = npt.NDArray[Any]
 
@@ -139,9 +141,19 @@ class ProgramBuilder:
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program.
 
+        Without numbers, the program may be one that was recorded before from the same: nobody may
+        write to its words.
+
         Raises DoesNotFitError when the program would have more than MAX_OPS ops, ProgramError when
         an op asks for more than a tile or tensor has.
         """
+        if self.with_numbers:
+            return self._recorded(kernel, num_items, *arguments)
+        declared = (kernel, self.name, num_items, tuple(self.tensors), tuple(self.buffers))
+        record = partial(self._recorded, kernel, num_items, *arguments)
+        return PROGRAMS.recorded(declared, arguments, record)
+
+    def _recorded(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
         if num_items > MAX_OPS:
             raise too_long(self.name)
         capacity_words = _FIRST_CAPACITY_OPS * WORDS

@@ -1,10 +1,10 @@
 """The tile program: what a kernel does on any machine, op by op, and never when."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from accelsim.program.ops import (
 from accelsim.program.totals import Totals, totals_of
 from accelsim.units import ceil_div
 
+T = TypeVar("T")
 Words = npt.NDArray[np.int64]
 
 Memory = Literal["scratchpad", "accumulator", "index_buffer"]
@@ -145,9 +146,28 @@ class Program:
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
     """What the kernel chose for those of its parameters that nobody gave, such as tile sizes."""
 
+    found: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    """What has been found of the words, see `find`; programs of the same words share it."""
+
+    def find(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Return something that follows from the words and from `what` alone, made once."""
+        if what not in self.found:
+            self.found[what] = make()
+        return cast(T, self.found[what])
+
     def with_parameters(self, **chosen: int | str | bool | float) -> "Program":
         """Return the same program with more of what its kernel chose."""
-        return replace(self, parameters={**self.parameters, **chosen})
+        return self._told(parameters={**self.parameters, **chosen})
+
+    def with_statistics(self, statistics: Mapping[str, float]) -> "Program":
+        """Return the same program with what its kernel says of its values."""
+        return self._told(statistics=statistics)
+
+    def _told(self, **fields: Any) -> "Program":
+        """Return the same program with other words about it; what was found of its ops stays."""
+        told = replace(self, **fields)
+        object.__setattr__(told, "found", self.found)
+        return told
 
     @property
     def num_ops(self) -> int:
@@ -160,6 +180,12 @@ class Program:
         return len(self.item_phase)
 
     @property
+    def size_bytes(self) -> int:
+        """Bytes that the words take here."""
+        words = (self.ops, self.item_start, self.item_phase, self.gathered_rows)
+        return sum(each.nbytes for each in words)
+
+    @property
     def num_slots(self) -> int:
         """Number of slots of all buffers; they count from 1."""
         return sum(buffer.slots for buffer in self.buffers)
@@ -169,9 +195,12 @@ class Program:
         """Op code of every op."""
         return (self.ops[:, HEAD] >> OP_SHIFT) & FIELD_MASK
 
-    @cached_property
+    @property
     def totals(self) -> Totals:
         """What one walk over all ops counts."""
+        return self.find("totals", self._totals)
+
+    def _totals(self) -> Totals:
         phases = int(self.item_phase.max(initial=-1)) + 1
         return totals_of(self.ops, self.item_start, self.item_phase, phases, len(self.tensors))
 

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,7 +66,7 @@ def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int
     frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
     program = frame.record(kernel, k.steps * k.heads)
     statistics = _selection_shares(program, problem, tensors, mask, exact_steps)
-    return replace(program, statistics=statistics)
+    return program.with_statistics(statistics)
 
 
 @al.jit_inner

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import log2
 from types import MappingProxyType
@@ -103,7 +103,7 @@ class _Frame:
         program = record_phases(builder, [*coded.phases, [own]])
         told = {**_sums(program, largest, layout), **plan.statistics, **self._clipped(coded)}
         program = program.with_parameters(tile_m=tiles.m, tile_n=tiles.n, tile_k=tiles.k)
-        return replace(program.with_parameters(**plan.chosen), statistics=told), layout.hbm.y.data
+        return program.with_parameters(**plan.chosen).with_statistics(told), layout.hbm.y.data
 
     def _tiles(self) -> Tiles:
         plan = self.plan
