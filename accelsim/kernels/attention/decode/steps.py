@@ -98,35 +98,69 @@ _fetch = chosen_by_type({Range: _load_rows, Listed: _gather_rows})
 
 
 @al.jit_inner
+def _part_of_range(rows, start, size):
+    return Range(rows.first + start, size)
+
+
+@al.jit_inner
+def _part_of_list(rows, start, size):
+    return Listed(rows.first, size, al.columns(rows.indices, start, size))
+
+
+part_of = chosen_by_type({Range: _part_of_range, Listed: _part_of_list})
+"""Return `size` of the rows, from number `start` on."""
+
+
+@al.jit_inner
 def score(p, x, rows, at, k):
     """x = Q K^T / sqrt(d), with a column for each of the rows of K."""
     for j in range(-(-rows.size // k.tile_k)):
-        start = j * k.tile_k
-        count = min(k.tile_k, rows.size - start)
-        keys, acc = al.tile(k.keys, j, count, k.dim), al.tile(k.scores_acc, j, k.group, count)
-        _fetch(rows, p, keys, k.hbm.k, start)
-        keys = as_cube_operand(p, keys, k.key_operands, j)
-        al.matmul_transposed(p, acc, queries_of(at, k), keys, False)
-        take_scores(p, al.columns(x, start, count), j, acc, k)
+        acc = product(p, rows, j, at, k)
+        take_scores(p, al.columns(x, j * k.tile_k, acc.cols), j, acc, k)
+
+
+@al.jit_inner
+def product(p, rows, turn, at, k):
+    """Q K^T of tile `turn` of the rows of K; returns the tile of the accumulator."""
+    start = turn * k.tile_k
+    count = min(k.tile_k, rows.size - start)
+    keys, acc = al.tile(k.keys, turn, count, k.dim), al.tile(k.scores_acc, turn, k.group, count)
+    _fetch(rows, p, keys, k.hbm.k, start)
+    keys = as_cube_operand(p, keys, k.key_operands, turn)
+    al.matmul_transposed(p, acc, queries_of(at, k), keys, False)
+    return acc
 
 
 @al.jit_inner
 def take_scores(p, x, turn, acc, k):
-    """x = products / sqrt(d)."""
+    """x = products / sqrt(d); returns the tile of the products."""
     scores = al.tile(k.scores, turn, acc.rows, acc.cols)
     al.move(p, scores, acc)
     al.scale(p, x, scores, k.factor)
+    return scores
+
+
+@al.jit_inner
+def statistics(turn, buffers, k):
+    """Tiles of row maxima and row sums; buffers: the layout, or others that have them."""
+    return al.tile(buffers.largest, turn, k.group, 1), al.tile(buffers.total, turn, k.group, 1)
 
 
 @al.jit_inner
 def exponentials(p, x, k):
     """x = exp(x - row maximum) in place; returns its row sums, the tile of `total`."""
-    largest, total = al.tile(k.largest, 0, k.group, 1), al.tile(k.total, 0, k.group, 1)
+    largest, total = statistics(0, k, k)
+    exponentials_to(p, x, largest, total)
+    return total
+
+
+@al.jit_inner
+def exponentials_to(p, x, largest, total):
+    """x = exp(x - row maximum) in place, with the row maxima and the row sums."""
     al.row_max(p, largest, x)
     al.subtract_column(p, x, x, largest)
     al.exp(p, x, x)
     al.row_sum(p, total, x)
-    return total
 
 
 @al.jit_inner

@@ -13,7 +13,14 @@ from typing import NamedTuple
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode.frame import DecodeParameters, OnChip, seen_by_steps
 from accelsim.kernels.attention.decode.kept import KeepingKernel, note_range
-from accelsim.kernels.attention.decode.steps import Range, attend_to_both, begin_step
+from accelsim.kernels.attention.decode.merging import add_attention, store_result
+from accelsim.kernels.attention.decode.steps import (
+    Range,
+    attend_to_both,
+    begin_step,
+    item_at,
+    load_queries,
+)
 from accelsim.kernels.attention.kernel import Task
 
 
@@ -40,12 +47,31 @@ def window(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
         at = begin_step(p, item, k)
-        recent = 0 if at.step < k.exact_steps else max(0, at.seen - k.own.window)
-        sinks = min(k.own.sinks, recent)
-        note_range(k.mask, 0, sinks, at, k)
-        note_range(k.mask, recent, at.seen, at, k)
-        latest = Range(at.kv_row + recent, at.seen - recent)
-        attend_to_both(p, Range(at.kv_row, sinks), latest, at, k)
+        first, latest = _attended(at, k)
+        attend_to_both(p, first, latest, at, k)
+
+
+@al.jit
+def window_in_pieces(p, k):
+    """The same, piece by piece."""
+    for item in range(k.steps * k.heads):
+        at = item_at(item, k)
+        al.begin_item(p, 2 * at.step + 1)
+        load_queries(p, at, k)
+        first, latest = _attended(at, k)
+        is_first = add_attention(p, first, True, at, k)
+        add_attention(p, latest, is_first, at, k)
+        store_result(p, at, k)
+
+
+@al.jit_inner
+def _attended(at, k):
+    """Note and return the first and the latest keys that a step attends to."""
+    recent = 0 if at.step < k.exact_steps else max(0, at.seen - k.own.window)
+    sinks = min(k.own.sinks, recent)
+    note_range(k.mask, 0, sinks, at, k)
+    note_range(k.mask, recent, at.seen, at, k)
+    return Range(at.kv_row, sinks), Range(at.kv_row + recent, at.seen - recent)
 
 
 class Window(KeepingKernel):
@@ -55,6 +81,7 @@ class Window(KeepingKernel):
     summary = "decode over the latest tokens and the first ones"
     parameters = WindowParameters
     loop = staticmethod(window)
+    loop_in_pieces = staticmethod(window_in_pieces)
 
     @classmethod
     def most_keys(cls, task: Task[WindowParameters]) -> int:
