@@ -61,7 +61,7 @@ def _keep_row(
     otherwise: float,
     cols: int,
 ) -> int:
-    """Copy what is above a bound, and the first `room` equal to it; return the room that is left."""
+    """Copy what is above a bound, and the first `room` equal to it; return the room left."""
     for c in range(cols):
         value = src[c]
         if value == bound and room > 0:

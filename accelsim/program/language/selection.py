@@ -195,10 +195,15 @@ def kth_largest_stored(
     are among the k largest.
     """
     (first_row, cols), rows, size = extent, dst.rows, pieces.cols
-    fits = has_block(p, src, first_row, 0, rows, cols) and has_numbers(p, room.size, 0, rows)
+    fits = exists(p, dst) and has_block(p, src, first_row, 0, rows, cols)
+    fits = fits and has_numbers(p, room.size, 0, rows)
     fits = fits and has_numbers(p, cols, 0, k)
-    turn = 0
-    for _ in range(pieces.bits // _DIGIT_BITS):
+    turn, digits = 0, pieces.bits // _DIGIT_BITS
+    if not fits:
+        # A load would stop before it is recorded, and the op to blame would not be there.
+        digits = 0
+        record_reduction(p, _HISTOGRAM, dst, tile(pieces, 0, rows, size), rows, 1)
+    for _ in range(digits):
         for start in range(0, cols, max(size, 1)):
             own = tile(pieces, turn, rows, min(size, cols - start))
             load(p, own, src, first_row, start)

@@ -19,14 +19,14 @@ values of d_v elements, n (d + d_v) c.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode.estimate import DecodeTiling, Step
-from accelsim.kernels.attention.kernel import AttentionKernel, Task
 from accelsim.kernels.attention.decode.pieces import Pieces, ThroughHbm, allocate_pieces, placed
+from accelsim.kernels.attention.kernel import AttentionKernel, Task
 from accelsim.kernels.attention.operands import (
     Operands,
     TilesOf,
@@ -41,7 +41,10 @@ from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
 from accelsim.workload.attention import RowWidths
 
+_T = TypeVar("_T")
 _SHORTEST_PIECE = 16
+_FOR_FIT = "tile_k", "stages", "splits", "ranking", "page"
+"""Parameters of decode kernels that say what must fit on chip."""
 _STAGES = (2, 3, 4)
 """Numbers of tiles on chip that are tried."""
 
@@ -60,6 +63,11 @@ class DecodeParameters(al.Spec):
     absent: as many as give the lowest estimated time."""
 
     @property
+    def may_be_in_pieces(self) -> bool:
+        """Whether an item may hold the scores of a piece of its keys at a time."""
+        return True
+
+    @property
     def shortest_piece(self) -> int:
         """Fewest keys of a piece, where an item holds the scores of a piece at a time."""
         return _SHORTEST_PIECE
@@ -68,8 +76,8 @@ class DecodeParameters(al.Spec):
 class Layout(NamedTuple):
     """Sizes in elements, operands in HBM and tiles on chip.
 
-    `heads` are KV heads of all sequences; each has `group` query rows, the rows of most tiles. Where
-    groups are cut into blocks, each block has a KV head of its own here.
+    `heads` are KV heads of all sequences; each has `group` query rows, the rows of most tiles. A
+    block of a group that is cut has a KV head of its own here.
     """
 
     heads: int
@@ -326,9 +334,7 @@ class Generation(NamedTuple):
         Raises DoesNotFitError if none of what was asked for fits.
         """
         task = self.task._replace(problem=self.problem, tensors=None)
-        return _fastest(
-            task.name, *task[1:4], self.form.in_pieces, keys, splits, self.declare
-        )
+        return _fastest(task.name, *task[1:4], self.form.in_pieces, keys, splits, self.declare)
 
     def declare(
         self, builder: al.ProgramBuilder, tile_k: int, keys: int, stages: int
@@ -348,23 +354,48 @@ class Generation(NamedTuple):
         )
 
 
-def formed(generation: Generation, lay_out: Callable[[Generation], Any], *, pieces: bool) -> Any:
+def formed(generation: Generation, lay_out: Callable[[Generation], _T]) -> _T:
     """Return lay_out(generation) in the first form that fits.
 
-    That is all of a step, then pieces of its keys where a kernel has `pieces`, then both with the
-    heads of a group in more and more blocks. Raises the DoesNotFitError of the first form, which
-    says what to leave out where that is of use.
+    That is all of a step, then pieces of its keys, then both with the heads of a group in more and
+    more blocks. Raises the DoesNotFitError of the first form, which says what to leave out where
+    that is of use.
     """
-    problem, error = generation.task.problem, None
+    errors = []
+    for form in _forms(generation):
+        try:
+            return lay_out(generation._replace(form=form))
+        except al.DoesNotFitError as found:
+            errors.append(str(found))
+    raise al.DoesNotFitError(errors[0] + _to_leave_out(generation, lay_out))
+
+
+def _forms(generation: Generation) -> list[Form]:
+    """Return the forms to choose from, the first one first."""
+    problem, parameters = generation.task.problem, generation.task.parameters
     heads = problem.q_heads // problem.kv_heads
-    for blocks in (each for each in range(1, heads + 1) if heads % each == 0):
-        for in_pieces in (False, True)[: 1 + pieces]:
+    blocks = (each for each in range(1, heads + 1) if heads % each == 0)
+    ways = (False, True) if parameters.may_be_in_pieces else (False,)
+    return [Form(each, in_pieces) for each in blocks for in_pieces in ways]
+
+
+def _to_leave_out(generation: Generation, lay_out: Callable[[Generation], Any]) -> str:
+    """Return a hint at one of the parameters without which it fits, or nothing."""
+    task = generation.task
+    for name in _FOR_FIT:
+        found = getattr(task.parameters, name, None)
+        default = type(task.parameters).model_fields[name].default if found else None
+        if found == default:
+            continue
+        parameters = task.parameters.model_copy(update={name: default})
+        own = generation._replace(task=task._replace(parameters=parameters))
+        for form in _forms(own):
             try:
-                return lay_out(generation._replace(form=Form(blocks, in_pieces)))
-            except al.DoesNotFitError as found:
-                error = error or found
-    assert error is not None
-    raise error
+                lay_out(own._replace(form=form))
+            except al.DoesNotFitError:
+                continue
+            return f"; or leave out {name} = {found}: it fits without"
+    return ""
 
 
 @remembered

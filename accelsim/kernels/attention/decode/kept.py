@@ -60,7 +60,7 @@ class KeepingKernel(DecodeKernel):
     def recorded(cls, task: Task[Any]) -> Recording:
         """Return the program, with the shares of keys that it kept, and the output."""
         generation, keys = Generation(task, cls.declare, cls.through_hbm), cls.most_keys(task)
-        frame = formed(generation, lambda each: each.laid_out(keys), pieces=True)
+        frame = formed(generation, lambda each: each.laid_out(keys))
         program = cls._record_selection(frame, cls.exact_steps(task))
         return cls.told(program, task, frame.layout), frame.output
 
@@ -81,21 +81,21 @@ class KeepingKernel(DecodeKernel):
         else:
             num_items = k.steps * k.heads
             if cls.scored_columns is not None:
-                num_items += _pieces_through_hbm(frame.layout, cls.scored_columns)
+                num_items += _pieces_through_hbm(frame.layout, k.pieces.size, cls.scored_columns)
             program, first_phase = frame.record(cls.loop_in_pieces, num_items), 2 * exact_steps
             program = program.with_parameters(piece=k.pieces.size)
         statistics = _selection_shares(program, problem, frame.layout, tensors, first_phase)
         return replace(program, statistics=statistics)
 
 
-def _pieces_through_hbm(k: Layout, scored_columns: Any) -> int:
+def _pieces_through_hbm(k: Layout, size: int, scored_columns: Any) -> int:
     """Return how many pieces are scored in all steps; heads that see as many keys have as many."""
     total = 0
     for step in range(k.steps):
         seen = k.caches[:, 1] - (k.steps - 1 - step)
         for keys, heads in zip(*np.unique(seen, return_counts=True), strict=True):
             columns = scored_columns(Item(0, step, 0, int(keys), 0, 0), k)
-            total += int(heads) * al.ceil_div(columns, k.pieces.size)
+            total += int(heads) * al.ceil_div(columns, size)
     return total
 
 

@@ -155,7 +155,7 @@ def score_keys(p, turn, at, k):
 @al.jit_inner
 def load_largest(p, columns, at, k):
     """Return the row maxima of all scores."""
-    own, largest = _loaded_statistics(p, columns, at, k)
+    _, largest = _loaded_statistics(p, columns, at, k)
     return largest
 
 
@@ -195,9 +195,7 @@ def load_products(p, turn, columns, at, k):
 def kth_largest(p, bound, rank, columns, at, k):
     """bound = the `rank`-th largest product of each row; sets how many of its equals are kept."""
     extent = first_row(at, k), columns
-    al.kth_largest_stored(
-        p, bound, k.pieces.loaded, k.pieces.products, extent, rank, k.pieces.room
-    )
+    al.kth_largest_stored(p, bound, k.pieces.loaded, k.pieces.products, extent, rank, k.pieces.room)
 
 
 @al.jit_inner

@@ -16,18 +16,10 @@ a key of each range. Source: Leviathan et al., "Fast Inference from Transformers
 Decoding" (2023).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode import steps
-from accelsim.kernels.attention.decode.merging import (
-    Merge,
-    Result,
-    add_result,
-    allocate_merge,
-    result,
-    store_result,
-)
 from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
@@ -39,6 +31,14 @@ from accelsim.kernels.attention.decode.frame import (
     later_keys,
     seen_by_steps,
 )
+from accelsim.kernels.attention.decode.merging import (
+    Merge,
+    Result,
+    add_result,
+    allocate_merge,
+    result,
+    store_result,
+)
 from accelsim.kernels.attention.folding import mask_keys
 from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.kernels.attention.stand_ins import stand_ins
@@ -49,7 +49,12 @@ class SplitKvParameters(DecodeParameters):
 
     splits: al.Size | None = None
     """Most ranges the keys of a step are split into; absent: as many as give the lowest estimated
-    time."""
+    time, of those that fit."""
+
+    @property
+    def may_be_in_pieces(self) -> bool:
+        """Return False: ranges are the pieces."""
+        return False
 
 
 _FEW_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -198,10 +203,7 @@ def split_tiles(task: Task[SplitKvParameters]) -> tuple[Generation, DecodeTiles]
     Ranges are as long as the estimate finds for sequences of the mean length. Raises
     DoesNotFitError if none of what was asked for fits.
     """
-    found: tuple[Generation, DecodeTiles] = formed(
-        Generation(task, _declare), lambda each: (each, _tiles(each)), pieces=False
-    )
-    return found
+    return formed(Generation(task, _declare), lambda each: (each, _tiles(each)))
 
 
 def _tiles(generation: Generation) -> DecodeTiles:

@@ -30,8 +30,13 @@ class TopKParameters(selecting.SelectingParameters):
     k: al.Size | None = None
     """Keys that each head keeps; absent: the share `kept`."""
     ranking: Literal["radix", "bitonic", "merge"] = "radix"
-    """How the k-th largest score is found: radix select, sorting network, or merge sort; scores that
-    do not fit on chip are ranked by radix select."""
+    """How the k-th largest score is found: radix select, sorting network, or merge sort. Only the
+    first one ranks scores that do not fit on chip."""
+
+    @property
+    def may_be_in_pieces(self) -> bool:
+        """Return whether the ranking reads scores piece by piece."""
+        return self.ranking == "radix"
 
 
 class _Own(NamedTuple):
