@@ -245,3 +245,18 @@ def test_what_fits_in_no_form_says_so_without_a_hint():
     with pytest.raises(DoesNotFitError) as error:
         run("topk", generation(1, 4096, dim=4096), None, machine=machine)
     assert str(error.value).endswith("choose smaller tiles or a larger scratchpad")
+
+
+@pytest.mark.parametrize("machine", ["ascend-910b-no-l2", "ascend-910b", "edge-npu", "h200-sxm"])
+def test_a_window_costs_the_same_at_any_context(machine):
+    """On memories whose banks do not ask for the address: bytes, cycles and words but addresses."""
+    machine = load_machine(machine)
+    found = []
+    for kv_len in (8192, 32768, 131072):
+        problem = generation(2, kv_len, heads=8, group=4, dim=128, dtype="fp16")
+        program, _ = run("window", problem, None, machine=machine)
+        end = compiled.schedule(program, machine).end.max()
+        moved = [moved_bytes(program, name) for name in "qkvo"]
+        found.append((end, moved, len(program.ops)))
+    assert found[0] == found[1] == found[2]
+    assert found[0][1][1] == 2 * 8 * (4 + 256) * 256
