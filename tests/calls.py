@@ -55,11 +55,13 @@ class Call(IntEnum):
     MULTIPLY_ROW = auto()
     SCALE = auto()
     ADD_SCALAR = auto()
+    DIVIDE_SCALAR = auto()
     EXP = auto()
     SQUARE_ROOT = auto()
     MAGNITUDE = auto()
     CONVERT = auto()
     MASK_ABOVE_DIAGONAL = auto()
+    MASK_OUTSIDE_WINDOW = auto()
     FILL = auto()
     FILL_COLUMNS = auto()
     FILL_ROWS = auto()
@@ -113,6 +115,7 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
         Call.TRANSPOSED: product | {"a": (depth, rows)},
         Call.MOVE: {"dst": whole, "acc": whole},
         Call.MASK_ABOVE_DIAGONAL: {"dst": whole},
+        Call.MASK_OUTSIDE_WINDOW: {"dst": whole},
         Call.FILL: {"dst": whole},
         Call.FILL_COLUMNS: {"dst": (rows, 3 + cols)},
         Call.FILL_ROWS: {"dst": (3 + rows, cols)},
@@ -252,6 +255,8 @@ def _change(p, call, rows, cols, dst, a):
         al.scale(p, dst, a, 2.0)
     elif call == Call.ADD_SCALAR:
         al.add_scalar(p, dst, a, 2.0)
+    elif call == Call.DIVIDE_SCALAR:
+        al.divide_scalar(p, dst, a, 2.0)
     elif call == Call.EXP:
         al.exp(p, dst, a)
     elif call == Call.SQUARE_ROOT:
@@ -262,6 +267,8 @@ def _change(p, call, rows, cols, dst, a):
         al.convert(p, dst, a)
     elif call == Call.MASK_ABOVE_DIAGONAL:
         al.mask_above_diagonal(p, dst, 0, 0)
+    elif call == Call.MASK_OUTSIDE_WINDOW:
+        al.mask_outside_window(p, dst, 0, 0, 2, 1)
     elif call == Call.FILL:
         al.fill(p, dst, 1.0)
     elif call == Call.FILL_COLUMNS:

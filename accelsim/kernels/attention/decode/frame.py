@@ -97,6 +97,12 @@ class Layout(NamedTuple):
     tile_k: int
     causal: bool
     """Whether the rows of a head in one step see only the tokens up to their own."""
+    window: int
+    """Latest keys that a step sees; 0: all."""
+    sinks: int
+    """First keys that it sees besides."""
+    softcap: float
+    """What scores are capped by; 0: nothing."""
     factor: float
     """What products become scores by: 1/sqrt(d) times the scale of K."""
     divides_by_scale: bool
@@ -313,6 +319,9 @@ class Generation(NamedTuple):
             value_dim=problem.widths.value,
             tile_k=tiles.tile_k,
             causal=problem.causal,
+            window=problem.window or 0,
+            sinks=problem.sink_tokens,
+            softcap=problem.softcap or 0.0,
             factor=k_scale / np.sqrt(problem.head_dim),
             divides_by_scale=problem.kv_scales != "one",
             sum_factor=1 / v_scale,

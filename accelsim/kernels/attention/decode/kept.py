@@ -20,6 +20,7 @@ from accelsim.kernels.attention.decode.frame import (
 from accelsim.kernels.attention.decode.pieces import ThroughHbm
 from accelsim.kernels.attention.decode.steps import Item
 from accelsim.kernels.attention.kernel import Recording, Task
+from accelsim.kernels.attention.oracle import capped, hidden_keys
 from accelsim.program.ops import Unit
 
 
@@ -140,7 +141,7 @@ def _selection_shares(
     shares = {"exact_fraction": first_step / problem.steps}
     if first_step == problem.steps:
         return shares
-    seen = seen_by_steps(problem)[first_step:]
+    seen = problem.attended_of(seen_by_steps(problem)[first_step:])
     rows = _value_rows(program, first_phase)
     shares["union_fraction"] = rows / (k.blocks * int(seen.sum()))
     if mask is None or tensors is None:
@@ -181,9 +182,10 @@ def _mass(
     rows, kv_head = len(kept), head // (problem.q_heads // problem.kv_heads)
     queries = tensors.q[head, problem.steps - rows :].astype(np.float64)
     keys = tensors.k[kv_head].astype(np.float64) * tensors.k_scale
-    is_seen = np.arange(problem.kv_len) < seen_by_steps(problem)[-rows:, kv_head, None]
+    is_hidden = hidden_keys(problem, np.arange(problem.steps - rows, problem.steps))
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = np.where(is_seen, queries @ keys.T / np.sqrt(problem.head_dim), -np.inf)
+        scores = capped(problem, queries @ keys.T / np.sqrt(problem.head_dim))
+        scores = np.where(is_hidden, -np.inf, scores)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         mass: al.Array = (weights * kept).sum(axis=1) / weights.sum(axis=1)
     return mass

@@ -14,6 +14,9 @@ A step may have several new tokens, as when a draft is verified: group counts th
 a causal mask the keys that the first of them does not see are in the last range, so every row sees
 a key of each range. Source: Leviathan et al., "Fast Inference from Transformers via Speculative
 Decoding" (2023).
+
+Under a window of the problem, with one new token, n is min(n, sinks + window), and ranges count
+the sinks and the keys of the window one after the other.
 """
 
 from typing import NamedTuple
@@ -95,7 +98,8 @@ def range_length(cols, splits):
 def split_kv(p, k):
     """All steps, one after the other, each with a phase of ranges and one that merges them."""
     for step in range(k.steps):
-        length = range_length(k.kv_len - steps.hidden_keys(step, k) - k.own.later, k.own.splits)
+        most = steps.attended_keys(k.kv_len - steps.hidden_keys(step, k), k)
+        length = range_length(most - k.own.later, k.own.splits)
         for item in range(step * k.heads, (step + 1) * k.heads):
             at = steps.item_at(item, k)
             for split in range(_num_ranges(at, length, k)):
@@ -112,21 +116,21 @@ def split_kv(p, k):
 @al.jit_inner
 def _num_ranges(at, length, k):
     """Ranges of a head, each of `length` keys but for the last one."""
-    return -(-(at.seen - k.own.later) // length)
+    return -(-(steps.attended_keys(at.seen, k) - k.own.later) // length)
 
 
 @al.jit_inner
 def _range_of_keys(p, split, length, at, k):
     """Attention to one range of keys; its result is the output, if there is no other one."""
     start, ranges = split * length, _num_ranges(at, length, k)
-    rows = steps.Range(at.kv_row + start, length if split + 1 < ranges else at.seen - start)
-    x = al.tile(k.x, 0, k.group, rows.size)
+    size = length if split + 1 < ranges else steps.attended_keys(at.seen, k) - start
+    sinks, others = steps.attended_range(start, size, at, k)
     steps.load_queries(p, at, k)
-    steps.score(p, x, rows, at, k)
+    x = steps.score_both(p, sinks, others, at, k)
     if k.own.later:
         mask_keys(p, x, start, _Queries(0, k.group, k.span, at.seen), k)
     total = steps.exponentials(p, x, k)
-    steps.add_values(p, steps.as_operand(p, x, k), rows, False, k)
+    steps.add_both(p, steps.as_operand(p, x, k), sinks, others, k)
     if ranges == 1:
         steps.store_output(p, total, at, k)
     else:
@@ -173,6 +177,8 @@ class SplitKv(DecodeKernel):
     name = "split_kv"
     summary = "exact decode, the keys of a step split over cores and merged"
     query_rows = "equal"
+    windows = "one"
+    caps_scores = True
     parameters = SplitKvParameters
 
     @classmethod
@@ -180,7 +186,7 @@ class SplitKv(DecodeKernel):
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
         generation, tiles = split_tiles(task)
         problem, later = generation.problem, later_keys(task.problem)
-        length = range_length(problem.most_keys - later, tiles.splits) + later
+        length = range_length(_most_keys(problem) - later, tiles.splits) + later
         frame = generation.with_tiles(tiles, length)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
         own = frame.layout.own._replace(later=later, splits=tiles.splits, partials=partials)
@@ -209,33 +215,39 @@ def split_tiles(task: Task[SplitKvParameters]) -> tuple[Generation, DecodeTiles]
 def _tiles(generation: Generation) -> DecodeTiles:
     problem, asked = generation.problem, generation.task.parameters.splits
     if asked:
-        return generation.fastest_tiles(problem.most_keys, (asked,))
+        return generation.fastest_tiles(_most_keys(problem), (asked,))
     (sequences,) = stand_ins(problem)
-    few = _splits(sequences, generation.task.machine)
+    keys = int(problem.attended_of(sequences.kv_len))
+    few = _splits(sequences, generation.task.machine, keys)
     try:
-        tiles = generation.fastest_tiles(sequences.kv_len, few)
+        tiles = generation.fastest_tiles(keys, few)
     except al.DoesNotFitError:
-        more = generation.fitting_splits(sequences.kv_len, few[-1], _SHORTEST_RANGE)
-        tiles = generation.fastest_tiles(sequences.kv_len, more)
+        more = generation.fitting_splits(keys, few[-1], _SHORTEST_RANGE)
+        tiles = generation.fastest_tiles(keys, more)
     if problem.sequences is None:
         return tiles
     later = later_keys(problem)
-    length = range_length(sequences.kv_len - later, tiles.splits)
-    return tiles._replace(splits=al.ceil_div(problem.most_keys - later, length))
+    length = range_length(keys - later, tiles.splits)
+    return tiles._replace(splits=al.ceil_div(_most_keys(problem) - later, length))
 
 
-def _splits(problem: al.AttentionProblem, machine: al.MachineSpec) -> tuple[int, ...]:
-    """Return the splits to choose from: few ones, and those that fill all cores evenly."""
+def _most_keys(problem: al.AttentionProblem) -> int:
+    """Return the most keys that a step attends to."""
+    return int(problem.attended_of(problem.most_keys))
+
+
+def _splits(problem: al.AttentionProblem, machine: al.MachineSpec, keys: int) -> tuple[int, ...]:
+    """Return the splits of keys to choose from: few ones, and those that fill all cores evenly."""
     heads = problem.batch * problem.kv_heads
     filling = {items // heads for items in range(machine.cores, 5 * machine.cores, machine.cores)}
     filling |= {al.ceil_div(items, heads) for items in (machine.cores, 2 * machine.cores)}
-    longest = al.ceil_div(problem.kv_len, _SHORTEST_RANGE)
+    longest = al.ceil_div(keys, _SHORTEST_RANGE)
     return tuple(sorted({min(max(1, n), longest) for n in filling | set(_FEW_SPLITS)}))
 
 
 def _num_items(problem: al.AttentionProblem, splits: int) -> int:
     """Return the work items of all steps: ranges, and a merge where there are several."""
-    seen = seen_by_steps(problem) - later_keys(problem)
+    seen = problem.attended_of(seen_by_steps(problem)) - later_keys(problem)
     ranges = -(-seen // range_length(seen.max(axis=1, keepdims=True), splits))
     return int((ranges + (ranges > 1)).sum())
 

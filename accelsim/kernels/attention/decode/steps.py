@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.operands import as_cube_operand
+from accelsim.kernels.attention.softcap import cap_scores
 from accelsim.runtime.jit import chosen_by_type
 
 
@@ -137,6 +138,7 @@ def take_scores(p, x, turn, acc, k):
     scores = al.tile(k.scores, turn, acc.rows, acc.cols)
     al.move(p, scores, acc)
     al.scale(p, x, scores, k.factor)
+    cap_scores(p, x, k.softcap)
     return scores
 
 
@@ -214,17 +216,45 @@ def attend(p, x, rows, divisor, at, k):
 
 
 @al.jit_inner
-def attend_to_both(p, first, second, at, k):
-    """Softmax attention over rows of K and V in two parts, the first of which may be empty."""
+def score_both(p, first, second, at, k):
+    """Scores of rows of K in two parts, of which either may be empty."""
     x = al.tile(k.x, 0, k.group, first.size + second.size)
     score(p, al.columns(x, 0, first.size), first, at, k)
     score(p, al.columns(x, first.size, second.size), second, at, k)
-    total = exponentials(p, x, k)
-    weights = as_operand(p, x, k)
+    return x
+
+
+@al.jit_inner
+def add_both(p, weights, first, second, k):
+    """Sum of the rows of V in two parts."""
     add_values(p, al.columns(weights, 0, first.size), first, False, k)
     latest = al.columns(weights, first.size, second.size)
     add_values(p, latest, second, first.size > 0, k)
+
+
+@al.jit_inner
+def attend_to_both(p, first, second, at, k):
+    """Softmax attention over rows of K and V in two parts, the first of which may be empty."""
+    x = score_both(p, first, second, at, k)
+    total = exponentials(p, x, k)
+    add_both(p, as_operand(p, x, k), first, second, k)
     store_output(p, total, at, k)
+
+
+@al.jit_inner
+def attended_keys(seen, k):
+    """How many keys a step attends to of those it sees."""
+    return min(seen, k.window + k.sinks) if k.window else seen
+
+
+@al.jit_inner
+def attended_range(start, size, at, k):
+    """Rows of keys that are attended to, from number `start` on: sinks, and those behind them."""
+    sinks = min(k.sinks, max(0, at.seen - k.window)) if k.window else 0
+    skipped = at.seen - attended_keys(at.seen, k)
+    first = max(0, min(sinks, start + size) - start)
+    latest = at.kv_row + start + first + skipped
+    return Range(at.kv_row + start, first), Range(latest, size - first)
 
 
 @al.jit_inner

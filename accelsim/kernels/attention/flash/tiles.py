@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.config.spec import Size, Spec
+from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.coded import check_coded
 from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
@@ -18,6 +19,7 @@ from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.integer.code_form import CodedHeads
 from accelsim.kernels.tiling import misfit
+from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 
 
@@ -73,12 +75,14 @@ def flash_tiles(
     formats = formats_of(problem, machine, parameters.precision, parameters.form)
     check_coded(name, problem, parameters.form, formats.vector)
     counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
+    if problem.window:
+        counts = _for_windows(name, parameters)
     sizes = problem if problem.sequences is None else largest(problem)
     asked = tilings_of(sizes, parameters.tile_q, parameters.tile_k, parameters.fold, counts)
     known = asked.at(_fits(problem, machine, formats, asked))
     if not len(known.tile_q):
         raise _too_large(name, problem, machine, formats, asked)
-    parts = stand_ins(problem)
+    parts = [_without_window(each) for each in stand_ins(problem)]
     for part in parts:
         known.check_length(name, part)
     estimate = one_after_the_other(
@@ -92,6 +96,25 @@ def flash_tiles(
         fold=bool(known.fold[best]),
         cycles=float(estimate.cycles[best]),
     )
+
+
+def _for_windows(name: str, parameters: FlashParameters) -> tuple[int, ...]:
+    """Return the query tiles of an item under a window: two in turn would share all key tiles."""
+    if parameters.query_tiles == 2:
+        raise WorkloadError(f"{name}: found query_tiles = 2 with a window, allowed: 1")
+    return (1,)
+
+
+def _without_window(problem: AttentionProblem) -> AttentionProblem:
+    """Return what stands for a problem with a window in estimates: as many keys without a mask."""
+    if problem.attended is None:
+        return problem
+    pairs = sum(
+        each.score_pairs(1, causal=True, attended=problem.attended) for each in problem.lengths
+    )
+    rows = sum(each.batch * each.q_len for each in problem.lengths)
+    changed = {"window": None, "sink_tokens": 0, "causal": False, "kv_len": ceil_div(pairs, rows)}
+    return problem.model_copy(update=changed)
 
 
 def _estimate(
