@@ -10,6 +10,7 @@ from accelsim.config.loader import validate
 from accelsim.errors import ConfigError, WorkloadError
 from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.registry import get_kernel, kernel_names
+from accelsim.library.registry import library_of
 from accelsim.library.sequences import check_scores
 from accelsim.loading import load_machine
 from accelsim.workload.problem import AttentionProblem
@@ -166,7 +167,10 @@ def test_kernels_that_cannot_honour_a_mask_refuse_it_by_name(name):
         ({"window": -4}, "window: found -4, expected a value greater than 0"),
         ({"window": 8, "causal": False}, "found 8 with causal = false and 4 new tokens"),
         ({"sink_tokens": 2}, "found 2 without window, allowed: beside a window"),
-        ({"window": 8, "sink_tokens": -1}, "sink_tokens: found -1, expected a value greater than or equal to 0"),
+        (
+            {"window": 8, "sink_tokens": -1},
+            "sink_tokens: found -1, expected a value greater than or equal to 0",
+        ),
         ({"softcap": 0}, "softcap: found 0"),
         ({"softcap": float("nan")}, "softcap: found nan"),
     ],
@@ -186,11 +190,9 @@ def test_two_query_tiles_in_turn_have_no_window():
 
 
 def test_every_library_runs_a_window():
-    from accelsim.library.registry import library_of
-
     for q_len in (1, 4, 64):
-        problem = problem_of(q_len, 128, window=32, sink_tokens=2).model_copy()
+        problem = problem_of(q_len, 128, window=32, sink_tokens=2, dtype="bf16")
         for machine in (MACHINE, load_machine("h200-sxm")):
-            recipe = library_of(machine).completed(None, problem, machine)
+            recipe = library_of(machine).recipe(problem, machine)
             check_scores(recipe.algorithm, problem)
-            recipe.algorithm.record(problem, machine, recipe.parameters, None)
+            recipe.algorithm.record(problem, machine, recipe.parameters(), None)
