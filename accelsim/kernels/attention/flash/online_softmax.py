@@ -208,13 +208,13 @@ def begin_rows(p, at, k):
     al.load(p, queries, k.hbm.q, at.q_row, 0)
     if k.scale_query:
         al.scale(p, queries, queries, k.factor)
-    reset_rows(p, at.rows, k)
+    reset_rows(p, at.rows, k.lowest, k)
 
 
 @al.jit_inner
-def reset_rows(p, rows, k):
-    """Set maxima, sums and output to what they are before the first key."""
-    al.fill(p, al.tile(k.row_max, 0, rows, 1), k.lowest)
+def reset_rows(p, rows, lowest, k):
+    """Set sums and output to what they are before the first key, and maxima to `lowest`."""
+    al.fill(p, al.tile(k.row_max, 0, rows, 1), lowest)
     al.fill(p, al.tile(k.row_sum, 0, rows, 1), 0.0)
     al.fill(p, al.tile(k.output, 0, rows, k.value_dim), 0.0)
 

@@ -74,7 +74,7 @@ def flash_tiles(
     name = f"flash on {problem.name}"
     formats = formats_of(problem, machine, parameters.precision, parameters.form)
     check_coded(name, problem, parameters.form, formats.vector)
-    counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
+    counts: tuple[int, ...] = (parameters.query_tiles,) if parameters.query_tiles else (1, 2)
     if problem.window:
         counts = _for_windows(name, parameters)
     sizes = problem if problem.sequences is None else largest(problem)
