@@ -19,7 +19,7 @@ from accelsim.kernels.registry import is_shipped
 from accelsim.library.base import Hardware
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
-from accelsim.library.sequences import check_kv, check_sequences, one_after_another
+from accelsim.library.sequences import check_kv, check_scores, check_sequences, one_after_another
 from accelsim.library.settings import check_settings
 from accelsim.loading import load_machine, load_technology
 from accelsim.program.program import Program
@@ -109,6 +109,7 @@ class Bench:
         recipe = recipe.updated(self.beside)
         check_sequences(recipe.algorithm, problem)
         check_kv(recipe.algorithm, problem)
+        check_scores(recipe.algorithm, problem)
         return recipe
 
     def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:

@@ -48,17 +48,20 @@ class Call(IntEnum):
     DIVIDE_COLUMN = auto()
     AT_LEAST = auto()
     KEEP_AT_LEAST = auto()
+    KEEP_IN_TURN = auto()
     KEEP_LARGEST = auto()
     SUBTRACT_ROW = auto()
     ADD_ROW = auto()
     MULTIPLY_ROW = auto()
     SCALE = auto()
     ADD_SCALAR = auto()
+    DIVIDE_SCALAR = auto()
     EXP = auto()
     SQUARE_ROOT = auto()
     MAGNITUDE = auto()
     CONVERT = auto()
     MASK_ABOVE_DIAGONAL = auto()
+    MASK_OUTSIDE_WINDOW = auto()
     FILL = auto()
     FILL_COLUMNS = auto()
     FILL_ROWS = auto()
@@ -69,6 +72,7 @@ class Call(IntEnum):
     TILE_MAX = auto()
     KTH_LARGEST_BY_DIGITS = auto()
     KTH_LARGEST_BY_SORTING = auto()
+    KTH_LARGEST_STORED = auto()
     COMPACT = auto()
     EXPAND_RUNS = auto()
     WRITE_COLUMN = auto()
@@ -111,6 +115,7 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
         Call.TRANSPOSED: product | {"a": (depth, rows)},
         Call.MOVE: {"dst": whole, "acc": whole},
         Call.MASK_ABOVE_DIAGONAL: {"dst": whole},
+        Call.MASK_OUTSIDE_WINDOW: {"dst": whole},
         Call.FILL: {"dst": whole},
         Call.FILL_COLUMNS: {"dst": (rows, 3 + cols)},
         Call.FILL_ROWS: {"dst": (3 + rows, cols)},
@@ -121,6 +126,7 @@ def needs(call, rows=ROWS, cols=COLS, depth=DEPTH):
         Call.TILE_MAX: {"dst": (1, 3), "a": whole},
         Call.KTH_LARGEST_BY_DIGITS: {"dst": column, "a": whole},
         Call.KTH_LARGEST_BY_SORTING: {"dst": column, "a": whole, "b": (rows, _width(cols))},
+        Call.KTH_LARGEST_STORED: {"dst": column, "src": (1 + rows, cols)},
         Call.COMPACT: {"dst": whole, "a": whole, "indices": row},
         Call.EXPAND_RUNS: {"indices": (1, rows), "runs": (1, rows * cols)},
         Call.WRITE_COLUMN: {"dst": column},
@@ -231,6 +237,8 @@ def _combine(p, call, dst, a, b):
         al.at_least(p, dst, a, b)
     elif call == Call.KEEP_AT_LEAST:
         al.keep_at_least(p, dst, a, b, 0.0)
+    elif call == Call.KEEP_IN_TURN:
+        al.keep_in_turn(p, dst, a, b, np.ones(ROWS, np.int64), 0.0)
     elif call == Call.KEEP_LARGEST:
         al.keep_largest(p, dst, a, b, 2, 0.0)
     elif call == Call.SUBTRACT_ROW:
@@ -247,6 +255,8 @@ def _change(p, call, rows, cols, dst, a):
         al.scale(p, dst, a, 2.0)
     elif call == Call.ADD_SCALAR:
         al.add_scalar(p, dst, a, 2.0)
+    elif call == Call.DIVIDE_SCALAR:
+        al.divide_scalar(p, dst, a, 2.0)
     elif call == Call.EXP:
         al.exp(p, dst, a)
     elif call == Call.SQUARE_ROOT:
@@ -257,6 +267,8 @@ def _change(p, call, rows, cols, dst, a):
         al.convert(p, dst, a)
     elif call == Call.MASK_ABOVE_DIAGONAL:
         al.mask_above_diagonal(p, dst, 0, 0)
+    elif call == Call.MASK_OUTSIDE_WINDOW:
+        al.mask_outside_window(p, dst, 0, 0, 2, 1)
     elif call == Call.FILL:
         al.fill(p, dst, 1.0)
     elif call == Call.FILL_COLUMNS:
@@ -303,6 +315,9 @@ def _asked(buffer, index, asked):
 @jit
 def _floats(p, call, rows, cols, asked, dst, a, b, acc, indices, runs, src, out, values):
     al.begin_item(p, 0)
+    if call == Call.KTH_LARGEST_STORED:
+        room = np.zeros(ROWS, np.int64)
+        al.kth_largest_stored(p, _asked(dst, 0, asked), b, src, (1, cols), 2, room)
     dst, a, b = _asked(dst, 0, asked), _asked(a, 1, asked), _asked(b, 2, asked)
     acc, indices, runs = _asked(acc, 3, asked), _asked(indices, 4, asked), _asked(runs, 5, asked)
     _transfer(p, call, dst, a, src, out, indices)

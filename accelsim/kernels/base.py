@@ -35,6 +35,10 @@ class Kernel(ABC):
     """Whether one program runs all steps of a generation; for others each step is a program."""
     stored_as: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Tensor of the problem -> its name in the program, where that is another one."""
+    windows: ClassVar[Literal["none", "one", "any"]] = "none"
+    """With how many new tokens in a step attention may have a window: with none, one or any."""
+    caps_scores: ClassVar[bool] = False
+    """Whether scores of attention may be capped."""
     takes_any_kv: ClassVar[bool] = False
     """Whether K and V of attention may differ from Q in format and in width, and have scales."""
     parameters: ClassVar[type[Spec]]

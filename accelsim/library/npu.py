@@ -53,6 +53,8 @@ def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     Of a generation the last step decides, which sees the most keys.
     """
     flash, decode = Recipe("flash"), Recipe("split_kv")
+    if problem.window is not None and problem.most_queries > 1:
+        return flash
     if problem.most_queries > _LONGEST_DRAFT or problem.fewest_queries < problem.most_queries:
         return flash
     last = problem.at_step(problem.steps - 1)

@@ -45,6 +45,27 @@ def check_kv(kernel: type[Kernel], problem: Problem) -> None:
     )
 
 
+def check_scores(kernel: type[Kernel], problem: Problem) -> None:
+    """Refuse a window or a cap of scores that a kernel cannot honour; raises WorkloadError."""
+    if not isinstance(problem, AttentionProblem) or _honours(kernel, problem):
+        return
+    able = [name for name in kernel_names() if _honours(get_kernel(name), problem)]
+    found = [] if problem.window is None else [f"window = {problem.window}"]
+    found += [] if problem.softcap is None else [f"softcap = {problem.softcap:g}"]
+    raise WorkloadError(
+        f"workload {problem.name}: kernel {kernel.name} cannot honour {' with '.join(found)} and "
+        f"{problem.most_queries} new tokens in a step; kernels that can: {', '.join(able)}"
+    )
+
+
+def _honours(kernel: type[Kernel], problem: AttentionProblem) -> bool:
+    """Return whether a kernel can honour the window and the cap of scores of a problem."""
+    most = {"none": 0, "one": 1, "any": problem.most_queries}[kernel.windows]
+    has_window = problem.window is None or problem.most_queries <= most
+    has_cap = problem.softcap is None or kernel.caps_scores
+    return _takes(kernel, problem) and has_window and has_cap
+
+
 def one_after_another(
     kernel: type[Kernel], problem: Problem, tensors: Tensors | None
 ) -> Iterator[tuple[Problem, Tensors | None]]:

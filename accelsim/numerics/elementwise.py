@@ -200,6 +200,18 @@ def multiply_row_runs(
 
 
 @jit_inner
+def divide_scalar(dst: Data, src: Data, amount: float, rows: int, cols: int, fmt: int) -> None:
+    """dst = amount / src, rounded to `fmt`; the amount is of that format."""
+    if dst is None:
+        return
+    amount32 = np.float32(amount)
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = amount32 / src[r, c]
+    round_tile(dst, rows, cols, fmt)
+
+
+@jit_inner
 def add_scalar(dst: Data, src: Data, amount: float, rows: int, cols: int, fmt: int) -> None:
     """Add one scalar, which is in format `fmt` already."""
     if dst is None:
@@ -250,6 +262,21 @@ def mask_above_diagonal(dst: Data, row: int, col: int, rows: int, cols: int) -> 
         return
     for r in range(rows):
         for c in range(max(0, row + r + 1 - col), cols):
+            dst[r, c] = -np.inf
+
+
+@jit_inner
+def mask_outside_window(
+    dst: Data, row: int, col: int, window: int, sinks: int, rows: int, cols: int
+) -> None:
+    """Set to -inf what is `window` or more left of the diagonal, but for the first `sinks` columns.
+
+    dst[0, 0] is element (row, col).
+    """
+    if dst is None:
+        return
+    for r in range(rows):
+        for c in range(max(0, sinks - col), min(cols, row + r - window + 1 - col)):
             dst[r, c] = -np.inf
 
 

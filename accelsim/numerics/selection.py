@@ -11,6 +11,9 @@ from accelsim.numerics.rounding import round_tile
 from accelsim.numerics.views import Data
 from accelsim.runtime.jit import jit_inner
 
+Room = npt.NDArray[np.int64]
+"""Of each row, how many more elements are kept that equal the bound."""
+
 _DIGIT_BITS = 8
 _KEY_BITS = 32
 _DIGITS = 1 << _DIGIT_BITS
@@ -46,13 +49,41 @@ def keep_largest(
         for c in range(cols):
             if not src[r, c] <= bound:
                 room -= 1
-        for c in range(cols):
-            value = src[r, c]
-            if value == bound and room > 0:
-                room -= 1
-            elif value <= bound:
-                value = otherwise
-            dst[r, c] = value
+        _keep_row(dst[r], src[r], bound, room, otherwise, cols)
+
+
+@jit_inner
+def _keep_row(
+    dst: npt.NDArray[np.float32],
+    src: npt.NDArray[np.float32],
+    bound: np.float32,
+    room: int,
+    otherwise: float,
+    cols: int,
+) -> int:
+    """Copy what is above a bound, and the first `room` equal to it; return the room left."""
+    for c in range(cols):
+        value = src[c]
+        if value == bound and room > 0:
+            room -= 1
+        elif value <= bound:
+            value = otherwise
+        dst[c] = value
+    return room
+
+
+@jit_inner
+def keep_in_turn(
+    dst: Data, src: Data, column: Data, room: Room, otherwise: float, rows: int, cols: int
+) -> None:
+    """Copy what is above column[r, 0], and the first room[r] equal to it, which are used up.
+
+    Elsewhere write `otherwise`.
+    """
+    if dst is None:
+        return
+    for r in range(rows):
+        room[r] = _keep_row(dst[r], src[r], column[r, 0], room[r], otherwise, cols)
 
 
 @jit_inner
@@ -146,21 +177,41 @@ def radix_select(dst: Data, src: Data, rank: int, rows: int, cols: int) -> None:
     """dst[r, 0] = the `rank`-th largest of row r (1 is the largest), digit by digit."""
     if dst is None:
         return
-    counts = np.empty(_DIGITS, np.int64)
     for r in range(rows):
-        prefix, left = np.int64(0), rank
-        for shift in range(_KEY_BITS - _DIGIT_BITS, -1, -_DIGIT_BITS):
-            counts[:] = 0
-            for c in range(cols):
-                key = _ordered_key(src[r, c])
-                if key >> (shift + _DIGIT_BITS) == prefix:
-                    counts[(key >> shift) & (_DIGITS - 1)] += 1
-            digit = _DIGITS - 1
-            while counts[digit] < left:
-                left -= counts[digit]
-                digit -= 1
-            prefix = (prefix << _DIGIT_BITS) | digit
-        dst[r, 0] = _value_of_key(prefix)
+        dst[r, 0], _ = _selected(src[r], rank, cols)
+
+
+@jit_inner
+def radix_select_from(
+    dst: Data, src: Data, first_row: int, rank: int, room: Room, rows: int, cols: int
+) -> None:
+    """dst[r, 0] = the `rank`-th largest of row first_row + r of src.
+
+    room[r] = how many elements equal to it are among the `rank` largest.
+    """
+    if dst is None:
+        return
+    for r in range(rows):
+        dst[r, 0], room[r] = _selected(src[first_row + r], rank, cols)
+
+
+@jit_inner
+def _selected(row: npt.NDArray[np.float32], rank: int, cols: int) -> tuple[np.float32, int]:
+    """Return the `rank`-th largest of a row, and its rank among those that equal it."""
+    counts = np.empty(_DIGITS, np.int64)
+    prefix, left = np.int64(0), rank
+    for shift in range(_KEY_BITS - _DIGIT_BITS, -1, -_DIGIT_BITS):
+        counts[:] = 0
+        for c in range(cols):
+            key = _ordered_key(row[c])
+            if key >> (shift + _DIGIT_BITS) == prefix:
+                counts[(key >> shift) & (_DIGITS - 1)] += 1
+        digit = _DIGITS - 1
+        while counts[digit] < left:
+            left -= counts[digit]
+            digit -= 1
+        prefix = (prefix << _DIGIT_BITS) | digit
+    return _value_of_key(prefix), left
 
 
 @jit_inner

@@ -2,10 +2,11 @@
 
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 from pydantic_core import PydanticCustomError
 
-from accelsim.config.spec import Size, SizeOrZero, Spec
+from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
 from accelsim.numerics.formats import Format, common_format
 from accelsim.workload.base import FLOAT_FORMATS, FloatFormat, Shapes, TensorProblem
 from accelsim.workload.sources import AttentionSource, ModelHeadsSource
@@ -31,8 +32,15 @@ class Lengths(NamedTuple):
     kv_len: int
     """Key and value rows per head, those of the last step among them."""
 
-    def score_pairs(self, steps: int, *, causal: bool) -> int:
-        """Return the query-key pairs of a head in all steps that the mask lets through."""
+    def score_pairs(self, steps: int, *, causal: bool, attended: int | None = None) -> int:
+        """Return the query-key pairs of a head in all steps that the mask lets through.
+
+        attended: the most keys of a query, as a window has them.
+        """
+        if attended is not None:
+            row = np.arange(self.q_len * steps)
+            seen = np.minimum(self.kv_len - self.q_len * steps + row + 1, attended)
+            return self.batch * int(seen.sum())
         rows = self.q_len * steps
         later = self.q_len * rows * (steps - 1) // 2
         unseen = self.q_len * (self.q_len - 1) // 2 if causal else 0
@@ -74,6 +82,14 @@ class AttentionProblem(TensorProblem):
     and sees those before it. The last one sees all kv_len keys."""
     causal: bool = False
     """Whether query row i sees only the keys up to i + kv_len - q_len, or up to i + cached."""
+    window: Size | None = None
+    """Latest keys that a query sees, its own among them, under a causal mask or with one new token
+    in a step; absent: all. Models call it `sliding_window`."""
+    sink_tokens: SizeOrZero = 0
+    """First keys of a sequence that every query sees besides its window: attention sinks."""
+    softcap: PositiveValue | None = None
+    """c, where scores are c tanh(Q K^T / sqrt(head_dim) / c); absent: they are not capped. Models
+    call it `attn_logit_softcapping`."""
     dtype: FloatFormat = Format.FP16
     """Number format of Q, K and V in HBM, and of the output, which is BF16 for FP8."""
     kv_dtype: FloatFormat | None = None
@@ -133,6 +149,25 @@ class AttentionProblem(TensorProblem):
                 "allowed: true only if kv_len >= q_len"
             )
         return causal
+
+    @field_validator("window")
+    @classmethod
+    def _a_window_ends_at_the_query(cls, window: int | None, info: ValidationInfo) -> int | None:
+        new = max((each.new for each in info.data.get("sequences") or ()), default=0)
+        new = new or info.data.get("q_len", 1)
+        if window is not None and new > 1 and not info.data.get("causal", True):
+            raise ValueError(
+                f"found {window} with causal = false and {new} new tokens, "
+                "allowed: with causal = true, or one new token in a step"
+            )
+        return window
+
+    @field_validator("sink_tokens")
+    @classmethod
+    def _sinks_are_beside_a_window(cls, sinks: int, info: ValidationInfo) -> int:
+        if sinks and info.data.get("window", 0) is None:
+            raise ValueError(f"found {sinks} without window, allowed: beside a window")
+        return sinks
 
     @field_validator("kv_dtype")
     @classmethod
@@ -199,6 +234,15 @@ class AttentionProblem(TensorProblem):
         return self.model_copy(update={"steps": 1, "sequences": grown})
 
     @property
+    def attended(self) -> int | None:
+        """Most keys that a query sees under a window; None without one."""
+        return None if self.window is None else self.window + self.sink_tokens
+
+    def attended_of(self, seen: Any) -> Any:
+        """Return how many keys a query sees of those up to its own."""
+        return seen if self.attended is None else np.minimum(seen, self.attended)
+
+    @property
     def widths(self) -> RowWidths:
         """Elements of the rows of all tensors."""
         return RowWidths(self.head_dim, self.value_dim or self.head_dim)
@@ -242,7 +286,10 @@ class AttentionProblem(TensorProblem):
     @property
     def macs(self) -> int:
         """Multiply-accumulates of both matrix products in all steps, masked pairs left out."""
-        pairs = sum(each.score_pairs(self.steps, causal=self.causal) for each in self.lengths)
+        pairs = sum(
+            each.score_pairs(self.steps, causal=self.causal, attended=self.attended)
+            for each in self.lengths
+        )
         return self.q_heads * sum(self.widths) * pairs
 
     @property

@@ -100,6 +100,29 @@ def mask_keys(p, x, start, at, k):
     return is_masked
 
 
+@al.jit_inner
+def first_position(at, k):
+    """The lowest place in its sequence of the query rows `at`, which may be of several heads."""
+    begin = at.first % at.span
+    return (begin if begin + at.rows <= at.span else 0) + at.kv_len - at.span
+
+
+@al.jit_inner
+def mask_window(p, x, start, at, k):
+    """Hide what is outside the window of scores x, whose columns are the keys from `start` on."""
+    done = 0
+    while done < at.rows:
+        position = (at.first + done) % at.span
+        own = min(at.rows - done, at.span - position)
+        diagonal = position + at.kv_len - at.span
+        # The last row has lost most keys, those up to its place less the window.
+        last = diagonal + own - 1 - k.window
+        if start <= last and start + x.cols > k.sinks:
+            rows = al.rows_from(x, done, own)
+            al.mask_outside_window(p, rows, diagonal, start, k.window, k.sinks)
+        done += own
+
+
 def check_length(
     name: str, problem: al.AttentionProblem, fold: bool, block_rows: Any, tile_k: Any
 ) -> None:

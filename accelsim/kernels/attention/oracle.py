@@ -26,19 +26,32 @@ def _of_equal(problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.
         values = tensors.v[kv_head].astype(np.float64) * tensors.v_scale
         for start in range(0, len(queries), _ORACLE_ROWS):
             rows = np.arange(start, min(start + _ORACLE_ROWS, len(queries)))
-            is_masked = _hidden_keys(problem, rows)
+            is_masked = hidden_keys(problem, rows)
             # Infinite and NaN inputs are the user's to see, not ours to warn about.
             with np.errstate(invalid="ignore", over="ignore"):
-                scores = queries[rows] @ keys.T / np.sqrt(problem.head_dim)
+                scores = capped(problem, queries[rows] @ keys.T / np.sqrt(problem.head_dim))
                 scores = np.where(is_masked, -np.inf, scores)
                 weights = np.exp(scores - scores.max(axis=1, keepdims=True))
                 output[head, rows] = weights @ values / weights.sum(axis=1, keepdims=True)
     return output.reshape(-1, problem.widths.value)
 
 
-def _hidden_keys(problem: al.AttentionProblem, rows: al.Array) -> al.Array | np.bool_:
-    """Where a key is of a later step, or behind the causal mask, [rows, kv_len]."""
-    if problem.steps == 1 and not problem.causal:
+def capped(problem: al.AttentionProblem, scores: al.Array) -> al.Array:
+    """Return scores as the softmax takes them (Gemma Team, "Gemma 2", 2024, section 2)."""
+    cap = problem.softcap
+    return scores if cap is None else cap * np.tanh(scores / cap)
+
+
+def hidden_keys(problem: al.AttentionProblem, rows: al.Array) -> al.Array | np.bool_:
+    """Where a key is of a later step, behind a causal mask or outside a window, [rows, kv_len].
+
+    The latest `window` keys and the first `sink_tokens` are in it (Jiang et al., "Mistral 7B",
+    2023; Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2023).
+    """
+    if problem.steps == 1 and not problem.causal and problem.window is None:
         return np.False_
     cached = problem.kv_len - problem.steps * problem.q_len
-    return np.arange(problem.kv_len) > cached + rows[:, None]
+    keys, own = np.arange(problem.kv_len), cached + rows[:, None]
+    if problem.window is None:
+        return keys > own
+    return (keys > own) | ((keys <= own - problem.window) & (keys >= problem.sink_tokens))

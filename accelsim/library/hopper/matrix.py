@@ -73,7 +73,9 @@ def grouped_gemm(problem: GroupedGemmProblem) -> Recipe:
 def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     """Return the recipe of a decode step where there is one query row, or of a prefill."""
     if problem.most_queries > 1:
-        return Recipe("flash", **_PREFILL)
+        # Two tiles in turn share all key tiles, which those of a window are not.
+        turns = {} if problem.window is None else {"query_tiles": 1}
+        return Recipe("flash", **_PREFILL | turns)
     # As many ranges as run at once, of at least a tile and at most what fits.
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
     fewest = ceil_div(problem.most_keys, _LONGEST_RANGE)

@@ -29,10 +29,12 @@ __all__ = [
     "convert",
     "divide",
     "divide_column",
+    "divide_scalar",
     "exp",
     "fill",
     "magnitude",
     "mask_above_diagonal",
+    "mask_outside_window",
     "maximum",
     "minimum",
     "multiply",
@@ -167,6 +169,13 @@ def add_scalar(p: Recorder, dst: Tile, src: Tile, amount: float) -> None:
 
 
 @jit_inner
+def divide_scalar(p: Recorder, dst: Tile, src: Tile, amount: float) -> None:
+    """dst = one scalar of the format of dst over src."""
+    if record_map(p, _DIVIDE, dst, src):
+        arithmetic.divide_scalar(dst.data, src.data, amount, src.rows, src.cols, dst.fmt)
+
+
+@jit_inner
 def scale(p: Recorder, dst: Tile, src: Tile, factor: float) -> None:
     """dst = src times one scalar of the format of dst."""
     if record_map(p, _MULTIPLY, dst, src):
@@ -206,3 +215,15 @@ def mask_above_diagonal(p: Recorder, dst: Tile, row: int, col: int) -> None:
     """Set to -inf what lies right of the diagonal, where dst[0, 0] is element (row, col)."""
     if record_map(p, _SELECT, dst, dst):
         arithmetic.mask_above_diagonal(dst.data, row, col, dst.rows, dst.cols)
+
+
+@jit_inner
+def mask_outside_window(
+    p: Recorder, dst: Tile, row: int, col: int, window: int, sinks: int
+) -> None:
+    """Set to -inf what is `window` or more left of the diagonal, but for the first `sinks` columns.
+
+    dst[0, 0] is element (row, col).
+    """
+    if record_map(p, _SELECT, dst, dst):
+        arithmetic.mask_outside_window(dst.data, row, col, window, sinks, dst.rows, dst.cols)

@@ -11,14 +11,19 @@ import numpy.typing as npt
 
 from accelsim.numerics import selection as arithmetic
 from accelsim.numerics.formats import FP32
+from accelsim.numerics.selection import Room
 from accelsim.program.language.elementwise import convert, fill
-from accelsim.program.language.tiles import columns, computed_in, rows_from
+from accelsim.program.language.movement import load
+from accelsim.program.language.tiles import columns, computed_in, rows_from, tile
 from accelsim.program.ops import NUM_RECORDED, OPERAND_SHIFT, REFUSED_OP, SLOT_BITS, Op
 from accelsim.program.recording import (
+    Buffer,
     Recorder,
+    Tensor,
     Tile,
     elements_of,
     exists,
+    has_block,
     has_extent,
     has_numbers,
     record_map,
@@ -35,8 +40,10 @@ __all__ = [
     "compact",
     "expand_runs",
     "keep_at_least",
+    "keep_in_turn",
     "keep_largest",
     "kth_largest",
+    "kth_largest_stored",
     "read_element",
     "sort_width",
     "write_column",
@@ -80,6 +87,21 @@ def keep_largest(
     if record_with_column(p, _SELECT, dst, src, column):
         rows, cols = src.rows, src.cols
         arithmetic.keep_largest(dst.data, src.data, column.data, count, otherwise, rows, cols)
+
+
+@jit_inner
+def keep_in_turn(
+    p: Recorder, dst: Tile, src: Tile, column: Tile, room: Room, otherwise: float
+) -> None:
+    """dst = src where it is above column[r, 0], and the first room[r] elements equal to it.
+
+    What is not kept becomes `otherwise`. room: int64 [rows], from `kth_largest_stored`; what is
+    kept of it is taken off, so that the next tile of the same rows goes on where this one ends.
+    """
+    if record_with_column(p, _SELECT, dst, src, column):
+        rows, cols = src.rows, src.cols
+        if has_numbers(p, room.size, 0, rows):
+            arithmetic.keep_in_turn(dst.data, src.data, column.data, room, otherwise, rows, cols)
 
 
 @jit_inner
@@ -160,6 +182,35 @@ def kth_largest(p: Recorder, dst: Tile, keys: Tile, src: Tile, k: int, ranking: 
         _rank_by_digits(p, dst, src, k)
     else:
         _rank_by_sorting(p, dst, keys, src, k, ranking)
+
+
+@jit_inner
+def kth_largest_stored(
+    p: Recorder, dst: Tile, pieces: Buffer, src: Tensor, extent: tuple[int, int], k: int, room: Room
+) -> None:
+    """dst[r, 0] = the k-th largest of row r of elements in HBM, by digits as `kth_largest`.
+
+    extent: first row and columns of src; as many rows as dst has. They are loaded once for each
+    digit, in tiles of `pieces`. room: int64 [rows], becomes how many elements equal to dst[r, 0]
+    are among the k largest.
+    """
+    (first_row, cols), rows, size = extent, dst.rows, pieces.cols
+    fits = exists(p, dst) and has_block(p, src, first_row, 0, rows, cols)
+    fits = fits and has_numbers(p, room.size, 0, rows)
+    fits = fits and has_numbers(p, cols, 0, k)
+    turn, digits = 0, pieces.bits // _DIGIT_BITS
+    if not fits:
+        # A load would stop before it is recorded, and the op to blame would not be there.
+        digits = 0
+        record_reduction(p, _HISTOGRAM, dst, tile(pieces, 0, rows, size), rows, 1)
+    for _ in range(digits):
+        for start in range(0, cols, max(size, 1)):
+            own = tile(pieces, turn, rows, min(size, cols - start))
+            load(p, own, src, first_row, start)
+            fits &= record_reduction(p, _HISTOGRAM, dst, own, rows, 1)
+            turn += 1
+    if fits:
+        arithmetic.radix_select_from(dst.data, src.data, first_row, k, room, rows, cols)
 
 
 @jit_inner

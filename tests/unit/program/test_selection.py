@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accelsim.errors import ProgramError
 from accelsim.numerics.formats import FP16, Format
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
@@ -182,3 +183,80 @@ def test_without_numbers_the_control_core_reads_nan():
     buffers = [builder.buffer(name, 2, 1, Format.FP32) for name in "sdc"]
     builder.record(_control, 1, np.zeros(2), read, *buffers)
     assert np.isnan(read[0])
+
+
+@jit
+def _ranked_in_pieces(p, k, sizes, products, loaded, column, dst, room):
+    rows, cols = sizes
+    al.begin_item(p, 1)
+    bound = al.tile(column, 0, rows, 1)
+    al.kth_largest_stored(p, bound, loaded, products, (1, cols), k, room)
+    for turn in range(-(-cols // loaded.cols)):
+        start = turn * loaded.cols
+        size = min(loaded.cols, cols - start)
+        own = al.tile(loaded, turn, rows, size)
+        al.load(p, own, products, 1, start)
+        kept = al.columns(al.tile(dst, 0, rows, cols), start, size)
+        al.keep_in_turn(p, kept, own, bound, room, -np.inf)
+
+
+def ranked_in_pieces(values, k, piece, fmt=Format.FP32, *, room_rows=2):
+    """Return the bounds, what is kept, the room that is left and the program."""
+    values = np.asarray(values, np.float32)
+    builder = ProgramBuilder("pieces", with_numbers=True)
+    rows, cols = values.shape
+    above = np.full((1, cols), 9, np.float32)
+    products = builder.tensor("x", "input", rows + 1, cols, fmt, np.vstack([above, values]))
+    loaded = builder.buffer("loaded", rows, piece, fmt, slots=2)
+    column = builder.buffer("column", rows, 1, Format.FP32)
+    dst = builder.buffer("dst", rows, cols, Format.FP32)
+    room = np.zeros(room_rows, np.int64)
+    arguments = k, (rows, cols), products, loaded, column, dst, room
+    program = builder.record(_ranked_in_pieces, 1, *arguments)
+    return column.data[0, :, 0], dst.data[0], room, program
+
+
+@given(
+    values=st.lists(st.integers(-4, 4), min_size=1, max_size=40),
+    piece=st.integers(1, 41),
+    data=st.data(),
+)
+def test_pieces_keep_the_first_of_equal_ones_as_all_at_once(values, piece, data):
+    k = data.draw(st.integers(1, len(values)))
+    bounds, kept, room, _ = ranked_in_pieces([values, values[::-1]], k, piece)
+    builder, src, dst, column, _ = builder_with([values, values[::-1]])
+    column.data[0, :, 0] = bounds
+    builder.record(_kept_largest_or_nothing, 1, k, len(values), src, dst, column)
+    assert bounds.tolist() == [sorted(values)[-k]] * 2
+    np.testing.assert_array_equal(kept, dst.data[0, :, : len(values)])
+    assert room.tolist() == [0, 0]
+
+
+@jit
+def _kept_largest_or_nothing(p, count, cols, src, dst, column):
+    al.begin_item(p, 0)
+    kept, values = al.tile(dst, 0, 2, cols), al.tile(src, 0, 2, cols)
+    al.keep_largest(p, kept, values, al.tile(column, 0, 2, 1), count, -np.inf)
+
+
+@pytest.mark.parametrize(("fmt", "digits"), [(Format.FP32, 4), (Format.FP16, 2)])
+def test_a_rank_in_pieces_reads_all_pieces_for_each_digit(fmt, digits):
+    """Seven columns in pieces of three: three loads and counts a digit, then three to keep some."""
+    *_, program = ranked_in_pieces(np.arange(14).reshape(2, 7), 2, 3, fmt)
+    expected = [Op.LOAD, Op.HISTOGRAM] * 3 * digits + [Op.LOAD, Op.SELECT] * 3
+    assert program.op_codes.tolist() == expected
+    moved = program.hbm_bytes[program.op_codes == Op.LOAD].sum()
+    assert moved == 14 * fmt.bits // 8 * (digits + 1)
+
+
+@pytest.mark.parametrize(
+    ("k", "room_rows", "message"),
+    [
+        (8, 2, "asks for 8 numbers"),
+        (2, 1, "asks for 2 numbers"),
+    ],
+)
+def test_a_rank_or_room_that_is_not_there_is_refused(k, room_rows, message):
+    with pytest.raises(ProgramError) as error:
+        ranked_in_pieces(np.zeros((2, 7)), k, 3, room_rows=room_rows)
+    assert message in str(error.value)

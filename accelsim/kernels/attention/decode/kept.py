@@ -1,7 +1,7 @@
 """What a selecting kernel kept: the mask it fills, and the shares a report shows of it."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +13,13 @@ from accelsim.kernels.attention.decode.frame import (
     Generation,
     Layout,
     OnChip,
+    formed,
     seen_by_steps,
 )
+from accelsim.kernels.attention.decode.pieces import ThroughHbm
+from accelsim.kernels.attention.decode.steps import Item
 from accelsim.kernels.attention.kernel import Recording, Task
+from accelsim.kernels.attention.oracle import capped, hidden_keys
 from accelsim.program.ops import Unit
 
 
@@ -25,6 +29,12 @@ class KeepingKernel(DecodeKernel):
     is_exact = False
     loop: ClassVar[Any]
     """Compiled loop over the steps of all KV heads, of a recorder and the layout of the frame."""
+    loop_in_pieces: ClassVar[Any]
+    """The same where an item holds a piece of its keys at a time."""
+    scored_columns: ClassVar[Any] = None
+    """Compiled function of a work item and the layout: the columns whose products go through HBM,
+    if keys are held in pieces; None: there are none in any step."""
+    through_hbm: ClassVar[ThroughHbm] = ThroughHbm()
 
     @classmethod
     @abstractmethod
@@ -49,24 +59,44 @@ class KeepingKernel(DecodeKernel):
     @classmethod
     def recorded(cls, task: Task[Any]) -> Recording:
         """Return the program, with the shares of keys that it kept, and the output."""
-        frame = Generation(task, cls.declare).laid_out(cls.most_keys(task))
-        program = record_selection(frame, cls.loop, cls.exact_steps(task))
+        generation, keys = Generation(task, cls.declare, cls.through_hbm), cls.most_keys(task)
+        frame = formed(generation, lambda each: each.laid_out(keys))
+        program = cls._record_selection(frame, cls.exact_steps(task))
         return cls.told(program, task, frame.layout), frame.output
 
+    @classmethod
+    def _record_selection(cls, frame: Frame, exact_steps: int) -> al.Program:
+        """Record a loop with the shares of keys that it kept.
 
-def record_selection(frame: Frame, kernel: Callable[..., None], exact_steps: int) -> al.Program:
-    """Record kernel(p, layout) with the shares of keys that it kept.
+        It has a work item for every step of a KV head and selects after `exact_steps` of them. It
+        notes what it keeps in the mask of the layout, which is None without tensors. In pieces
+        there is an item besides for each that goes through HBM.
+        """
+        problem, tensors, k, mask = frame.task.problem, frame.task.tensors, frame.layout, None
+        if tensors is not None:
+            mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
+        frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
+        if k.pieces is None:
+            program, first_phase = frame.record(cls.loop, k.steps * k.heads), exact_steps
+        else:
+            num_items = k.steps * k.heads
+            if cls.scored_columns is not None:
+                num_items += _pieces_through_hbm(frame.layout, k.pieces.size, cls.scored_columns)
+            program, first_phase = frame.record(cls.loop_in_pieces, num_items), 2 * exact_steps
+            program = program.with_parameters(piece=k.pieces.size)
+        statistics = _selection_shares(program, problem, frame.layout, tensors, first_phase)
+        return program.with_statistics(statistics)
 
-    The kernel has a work item for every step of a KV head and selects after `exact_steps` of them.
-    It notes what it keeps in the mask of the layout, which is None without tensors.
-    """
-    problem, tensors, k, mask = frame.task.problem, frame.task.tensors, frame.layout, None
-    if tensors is not None:
-        mask = np.zeros((k.heads * k.group, k.steps, k.kv_len), np.bool_)
-    frame = frame.with_layout(mask=mask, exact_steps=exact_steps)
-    program = frame.record(kernel, k.steps * k.heads)
-    statistics = _selection_shares(program, problem, tensors, mask, exact_steps)
-    return program.with_statistics(statistics)
+
+def _pieces_through_hbm(k: Layout, size: int, scored_columns: Any) -> int:
+    """Return how many pieces are scored in all steps; heads that see as many keys have as many."""
+    total = 0
+    for step in range(k.steps):
+        seen = k.caches[:, 1] - (k.steps - 1 - step)
+        for keys, heads in zip(*np.unique(seen, return_counts=True), strict=True):
+            columns = scored_columns(Item(0, step, 0, int(keys), 0, 0), k)
+            total += int(heads) * al.ceil_div(columns, size)
+    return total
 
 
 @al.jit_inner
@@ -80,34 +110,39 @@ def note_range(mask, begin, end, at, k):
 
 
 @al.jit_inner
-def note_columns(mask, x, indices, dropped, at):
-    """Note what each head of a group keeps of the keys in `indices`: where x is not `dropped`."""
+def note_columns(mask, x, indices, dropped, first, at):
+    """Note what each head of a group keeps of the keys in `indices`: where x is not `dropped`.
+
+    first: the key that has number 0 among them.
+    """
     if mask is None:
         return
     for head in range(x.rows):
         for i in range(indices.cols):
-            mask[at.q_row + head, at.step, indices.data[0, i]] = x.data[head, i] != dropped
+            mask[at.q_row + head, at.step, first + indices.data[0, i]] = x.data[head, i] != dropped
 
 
 def _selection_shares(
     program: al.Program,
     problem: al.AttentionProblem,
+    k: Layout,
     tensors: al.AttentionTensors | None,
-    mask: al.Array | None,
-    first_step: int,
+    first_phase: int,
 ) -> dict[str, float]:
-    """Return the shares of a selection, over the steps from `first_step` on.
+    """Return the shares of a selection, over the steps after the exact ones.
 
-    union_fraction: V rows moved, of those seen by a KV head; kept_fraction: keys kept by a query
-    head; kept_mass: their share of the softmax weight, in float64, mean over rows (not for rows
-    that are not finite). exact_fraction: share of the steps before `first_step`.
+    union_fraction: V rows moved, of those seen by a KV head, or by each block of its query heads;
+    kept_fraction: keys kept by a query head; kept_mass: their share of the softmax weight, in
+    float64, mean over rows (not for rows that are not finite). exact_fraction: share of the exact
+    steps. first_phase: of the steps after them.
     """
+    mask, first_step = k.mask, k.exact_steps
     shares = {"exact_fraction": first_step / problem.steps}
     if first_step == problem.steps:
         return shares
-    seen = seen_by_steps(problem)[first_step:]
-    rows = _value_rows(program, problem, first_step)
-    shares["union_fraction"] = rows / int(seen.sum())
+    seen = problem.attended_of(seen_by_steps(problem)[first_step:])
+    rows = _value_rows(program, first_phase)
+    shares["union_fraction"] = rows / (k.blocks * int(seen.sum()))
     if mask is None or tensors is None:
         return shares
     kept = mask[:, first_step:]
@@ -119,12 +154,12 @@ def _selection_shares(
     return shares
 
 
-def _value_rows(program: al.Program, problem: al.AttentionProblem, first_step: int) -> int:
-    """Return the rows of V that the phases from `first_step` on read."""
+def _value_rows(program: al.Program, first_phase: int) -> int:
+    """Return the rows of V that the phases from `first_phase` on read."""
     number = next(i for i, tensor in enumerate(program.tensors) if tensor.name == "v")
     phase = np.repeat(program.item_phase, np.diff(program.item_start))
     reads = (program.units == Unit.LOAD) & (program.tensor_indices == number)
-    reads &= phase >= first_step
+    reads &= phase >= first_phase
     return int(program.hbm_bytes[reads].sum()) // program.tensors[number].row_bytes
 
 
@@ -146,9 +181,10 @@ def _mass(
     rows, kv_head = len(kept), head // (problem.q_heads // problem.kv_heads)
     queries = tensors.q[head, problem.steps - rows :].astype(np.float64)
     keys = tensors.k[kv_head].astype(np.float64) * tensors.k_scale
-    is_seen = np.arange(problem.kv_len) < seen_by_steps(problem)[-rows:, kv_head, None]
+    is_hidden = hidden_keys(problem, np.arange(problem.steps - rows, problem.steps))
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = np.where(is_seen, queries @ keys.T / np.sqrt(problem.head_dim), -np.inf)
+        scores = capped(problem, queries @ keys.T / np.sqrt(problem.head_dim))
+        scores = np.where(is_hidden, -np.inf, scores)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         mass: al.Array = (weights * kept).sum(axis=1) / weights.sum(axis=1)
     return mass

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.decode import selecting, steps
+from accelsim.kernels.attention.decode import merging, pieces, selecting, steps
 from accelsim.kernels.attention.decode.frame import OnChip
 from accelsim.kernels.attention.decode.kept import note_range
 from accelsim.kernels.attention.kernel import Task
@@ -37,6 +37,11 @@ class QuestParameters(selecting.SelectingParameters):
     """Share of the full pages that each head keeps, rounded up to whole pages."""
     pages: al.Size | None = None
     """Full pages that each head keeps; absent: the share `kept`."""
+
+    @property
+    def shortest_piece(self) -> int:
+        """Fewest keys of a piece: whole pages."""
+        return max(self.page, super().shortest_piece)
 
 
 class _Own(NamedTuple):
@@ -65,35 +70,133 @@ def quest(p, k):
     """All steps, one after the other."""
     for item in range(k.steps * k.heads):
         at = steps.begin_step(p, item, k)
-        full = (at.seen - 1) // k.own.page
-        wanted = k.own.wanted if k.own.wanted else selecting.count_of(k.own.share, full)
+        full, wanted = _full(at, k), _wanted(at, k)
         if at.step < k.exact_steps or wanted >= full:
             note_range(k.mask, 0, at.seen, at, k)
             steps.exact_step(p, at, k)
         else:
             pages = selecting.pick(p, _bound_scores(p, full, at, k), wanted, k)
-            _note_pages(k.mask, pages, full, at, k)
+            _note_pages(k.mask, pages, 0, at, k)
+            note_range(k.mask, full * k.own.page, at.seen, at, k)
             _attend_to_pages(p, pages, full, at, k)
+
+
+@al.jit_inner
+def _full(at, k):
+    """Full pages that a step sees; the page of its own key is being filled."""
+    return (at.seen - 1) // k.own.page
+
+
+@al.jit_inner
+def _wanted(at, k):
+    """Full pages that each head keeps."""
+    return k.own.wanted if k.own.wanted else selecting.count_of(k.own.share, _full(at, k))
 
 
 @al.jit_inner
 def _bound_scores(p, full, at, k):
     """Upper bounds of the scores of all full pages, in the first columns of x."""
     bounds = al.tile(k.x, 0, k.group, full)
-    positive, negative = _signed_queries(p, at, k)
+    signed = _signed_queries(p, at, k)
     for j in range(-(-full // k.tile_k)):
-        start = j * k.tile_k
-        count, row = min(k.tile_k, full - start), at.head * k.own.pages + start
-        acc = al.tile(k.scores_acc, j, k.group, count)
-        largest, smallest = al.tile(k.keys, 0, count, k.dim), al.tile(k.keys, 1, count, k.dim)
-        al.load(p, largest, k.own.largest, row, 0)
-        largest = as_cube_operand(p, largest, k.key_operands, 0)
-        al.matmul_transposed(p, acc, positive, largest, False)
-        al.load(p, smallest, k.own.smallest, row, 0)
-        smallest = as_cube_operand(p, smallest, k.key_operands, 1)
-        al.matmul_transposed(p, acc, negative, smallest, True)
-        steps.take_scores(p, al.columns(bounds, start, count), j, acc, k)
+        acc = _bound_product(p, signed, j, steps.Range(0, full), at, k)
+        steps.take_scores(p, al.columns(bounds, j * k.tile_k, acc.cols), j, acc, k)
     return bounds
+
+
+@al.jit_inner
+def _bound_product(p, signed, turn, pages, at, k):
+    """Both products of tile `turn` of some pages; returns the tile of the accumulator."""
+    start = turn * k.tile_k
+    count = min(k.tile_k, pages.size - start)
+    row = at.head // k.blocks * k.own.pages + pages.first + start
+    acc, (positive, negative) = al.tile(k.scores_acc, turn, k.group, count), signed
+    largest, smallest = al.tile(k.keys, 0, count, k.dim), al.tile(k.keys, 1, count, k.dim)
+    al.load(p, largest, k.own.largest, row, 0)
+    largest = as_cube_operand(p, largest, k.key_operands, 0)
+    al.matmul_transposed(p, acc, positive, largest, False)
+    al.load(p, smallest, k.own.smallest, row, 0)
+    smallest = as_cube_operand(p, smallest, k.key_operands, 1)
+    al.matmul_transposed(p, acc, negative, smallest, True)
+    return acc
+
+
+@al.jit
+def scored_pages(at, k):
+    """Pages whose products go through HBM: all full ones, in a step that selects."""
+    full = _full(at, k)
+    return 0 if at.step < k.exact_steps or _wanted(at, k) >= full else full
+
+
+@al.jit
+def quest_in_pieces(p, k):
+    """All steps, each with a phase that bounds pieces of the pages and one that selects."""
+    for step in range(k.steps):
+        for item in range(step * k.heads, (step + 1) * k.heads):
+            at = steps.item_at(item, k)
+            for turn in range(pieces.count(scored_pages(at, k), k)):
+                al.begin_item(p, 2 * step)
+                _store_bounds(p, turn, at, k)
+        for item in range(step * k.heads, (step + 1) * k.heads):
+            at = steps.item_at(item, k)
+            al.begin_item(p, 2 * step + 1)
+            steps.load_queries(p, at, k)
+            if scored_pages(at, k):
+                _select_in_pieces(p, at, k)
+            else:
+                note_range(k.mask, 0, at.seen, at, k)
+                merging.exact_step(p, at, k)
+
+
+@al.jit_inner
+def _store_bounds(p, turn, at, k):
+    """Bounds of the scores of a piece of the pages, to HBM."""
+    start, size = pieces.piece(turn, scored_pages(at, k), k)
+    steps.load_queries(p, at, k)
+    signed = _signed_queries(p, at, k)
+    for j in range(-(-size // k.tile_k)):
+        acc = _bound_product(p, signed, j, steps.Range(start, size), at, k)
+        products = al.tile(k.scores, j, acc.rows, acc.cols)
+        al.move(p, products, acc)
+        pieces.store_products(p, products, start + j * k.tile_k, at, k)
+
+
+@al.jit_inner
+def _select_in_pieces(p, at, k):
+    """Attention over the pages whose bounds, read back piece by piece, are largest."""
+    full, wanted, is_first = _full(at, k), _wanted(at, k), True
+    bound = al.tile(k.own.picked.bound, 0, k.group, 1)
+    pieces.kth_largest(p, bound, wanted, full, at, k)
+    assumed = max(wanted, selecting.count_of(k.own.assumed_union, full))
+    for turn in range(pieces.count(full, k)):
+        start, size = pieces.piece(turn, full, k)
+        kept, indices = selecting.kept_tile(size, k), al.tile(k.own.picked.indices, 0, 1, size)
+        products = pieces.load_products(p, turn, full, at, k)
+        al.keep_in_turn(p, kept, products, bound, k.pieces.room, -np.inf)
+        own = selecting.assumed_of(assumed, start, size, full)
+        count = al.compact(p, kept, indices, kept, -np.inf, own)
+        if count > 0:
+            picked = al.columns(indices, 0, count)
+            _note_pages(k.mask, picked, start, at, k)
+            is_first = _add_pages(p, picked, start, is_first, at, k)
+    begin = full * k.own.page
+    note_range(k.mask, begin, at.seen, at, k)
+    latest = steps.Range(at.kv_row + begin, at.seen - begin)
+    merging.add_attention(p, latest, is_first, at, k)
+    merging.store_result(p, at, k)
+
+
+@al.jit_inner
+def _add_pages(p, picked, start, is_first, at, k):
+    """Add attention over picked pages, counted from page `start`; as many at once as fit."""
+    most = k.pieces.size // k.own.page
+    for first in range(0, picked.cols, most):
+        own = al.columns(picked, first, min(most, picked.cols - first))
+        rows = al.tile(k.own.rows, 0, 1, own.cols * k.own.page)
+        al.expand_runs(p, rows, own, k.own.page)
+        listed = steps.Listed(at.kv_row + start * k.own.page, rows.cols, rows)
+        is_first = merging.add_attention(p, listed, is_first, at, k)
+    return is_first
 
 
 @al.jit_inner
@@ -109,11 +212,11 @@ def _signed_queries(p, at, k):
 
 
 @al.jit_inner
-def _note_pages(mask, pages, full, at, k):
-    for i in range(pages.cols):
-        start = pages.data[0, i] * k.own.page
+def _note_pages(mask, picked, first, at, k):
+    """Note that all heads of a group keep the picked pages, counted from page `first`."""
+    for i in range(picked.cols):
+        start = (first + picked.data[0, i]) * k.own.page
         note_range(mask, start, start + k.own.page, at, k)
-    note_range(mask, full * k.own.page, at.seen, at, k)
 
 
 @al.jit_inner
@@ -133,6 +236,9 @@ class Quest(selecting.SelectingKernel):
     summary = "decode over pages of keys whose bounds on the scores are largest"
     parameters = QuestParameters
     loop = staticmethod(quest)
+    loop_in_pieces = staticmethod(quest_in_pieces)
+    scored_columns = staticmethod(scored_pages)
+    through_hbm = pieces.ThroughHbm(products=True)
 
     @classmethod
     def declare(cls, chip: OnChip, task: Task[QuestParameters]) -> _Own:
@@ -154,11 +260,11 @@ class Quest(selecting.SelectingKernel):
             pages=pages,
             smallest=bound("k_min", smallest),
             largest=bound("k_max", largest),
-            picked=selecting.allocate_picked(chip, pages),
+            picked=selecting.allocate_picked(chip, chip.columns(pages)),
             zero=chip.rows("zero", dim, stored),
             positive=chip.rows("positive", dim, stored),
             negative=chip.rows("negative", dim, stored),
-            rows=chip.builder.index_buffer("rows", problem.most_keys),
+            rows=chip.builder.index_buffer("rows", chip.columns(problem.most_keys)),
         )
 
 

@@ -8,7 +8,14 @@ from pydantic import Field
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode.frame import DecodeParameters, OnChip
 from accelsim.kernels.attention.decode.kept import KeepingKernel
-from accelsim.kernels.attention.decode.steps import Listed, attend
+from accelsim.kernels.attention.decode.steps import (
+    Listed,
+    add_values,
+    as_operand,
+    attend,
+    store_output,
+    store_quotient,
+)
 
 _DECIMAL_ROUNDING = 1e-6
 """More than the rounding of share x total, less than a share that anyone means."""
@@ -42,10 +49,10 @@ class Picked(NamedTuple):
     indices: al.Buffer
 
 
-def allocate_picked(chip: OnChip, cols: int, ranking: al.Ranking = al.Ranking.RADIX) -> Picked:
-    """Declare the buffers of a selection among `cols` columns."""
+def allocate_picked(chip: OnChip, cols: Any, ranking: al.Ranking = al.Ranking.RADIX) -> Picked:
+    """Declare the buffers of a selection among `cols` columns; in pieces they are not sorted."""
     # They are sorted where those that are kept lie afterwards, which takes a power of two of them.
-    width = cols if ranking == al.Ranking.RADIX else al.sort_width(cols)
+    width = cols if ranking == al.Ranking.RADIX or chip.in_pieces else al.sort_width(cols)
     kept, bound = chip.rows("kept", width), chip.rows("bound", 1)
     return Picked(ranking.value, kept, bound, chip.builder.index_buffer("indices", cols))
 
@@ -92,6 +99,34 @@ def list_columns(p, x, dropped, assumed, k):
     indices = al.tile(k.own.picked.indices, 0, 1, x.cols)
     count = al.compact(p, kept_tile(x.cols, k), indices, x, dropped, assumed)
     return al.columns(indices, 0, count)
+
+
+@al.jit_inner
+def assumed_of(total, start, size, columns):
+    """How many of `total` columns kept, evenly spread, are among `size` from `start` on."""
+    return total * (start + size) // columns - total * start // columns
+
+
+@al.jit_inner
+def add_kept(p, weights, indices, start, is_first, at, k):
+    """Add the values of columns that are kept, counted from `start`, to the sum of an item.
+
+    is_first: nothing was added yet.
+    """
+    rows = Listed(at.kv_row + start, indices.cols, indices)
+    add_values(p, as_operand(p, weights, k), rows, not is_first, k)
+
+
+@al.jit_inner
+def store_sum(p, is_empty, divisor, at, k):
+    """Store the sum of an item over `divisor`; where nothing was added, that is 0 / 0."""
+    if is_empty:
+        output = al.tile(k.output, 0, k.group, k.value_dim)
+        al.fill(p, output, 0.0)
+        al.fill(p, divisor, 0.0)
+        store_quotient(p, output, divisor, at, k)
+    else:
+        store_output(p, divisor, at, k)
 
 
 @al.jit_inner

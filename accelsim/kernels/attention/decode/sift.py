@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.decode import selecting, steps
+from accelsim.kernels.attention.decode import pieces, selecting, steps
 from accelsim.kernels.attention.decode.frame import DecodeParameters, Layout, OnChip
 from accelsim.kernels.attention.decode.kept import note_columns, note_range
 from accelsim.kernels.attention.decode.power_law import (
@@ -125,6 +125,12 @@ def _learn(p, x, total, at, k):
     if at.seen < k.own.fit_from:
         return
     quantile = selecting.kth_largest(p, x, selecting.count_of(1 - k.own.tau, at.seen), k)
+    _observe(p, quantile, total, at, k)
+
+
+@al.jit_inner
+def _observe(p, quantile, total, at, k):
+    """Add quantiles of the exponentials, over their totals, to the sums of the fits."""
     al.divide(p, quantile, quantile, total)
     for r in range(k.group):
         observe(k.own.sums[at.q_row + r], at.seen, al.read_element(p, quantile, r))
@@ -144,7 +150,7 @@ def _sift_values(p, x, total, at, k):
     indices = selecting.list_columns(
         p, kept, 0.0, selecting.count_of(k.own.assumed_union, at.seen), k
     )
-    note_columns(k.mask, kept, indices, 0.0, at)
+    note_columns(k.mask, kept, indices, 0.0, 0, at)
     selecting.attend_to_kept(p, indices, kept_total if k.own.renormalize else total, at, k)
 
 
@@ -175,6 +181,120 @@ def _is_below_guard(p, kept_total, total, k):
     return False
 
 
+@al.jit
+def scored_columns(at, _k):
+    """Columns whose products go through HBM: all keys."""
+    return at.seen
+
+
+@al.jit
+def sift_in_pieces(p, k):
+    """All steps, each with a phase that scores pieces of the keys and one that selects."""
+    k.own.sums[:] = 0.0
+    k.own.fallbacks[:] = 0
+    for step in range(k.steps):
+        for item in range(step * k.heads, (step + 1) * k.heads):
+            at = steps.item_at(item, k)
+            for turn in range(pieces.count(at.seen, k)):
+                al.begin_item(p, 2 * step)
+                pieces.store_statistics(p, pieces.score_keys(p, turn, at, k), turn, at, k)
+        for item in range(step * k.heads, (step + 1) * k.heads):
+            at = steps.item_at(item, k)
+            al.begin_item(p, 2 * step + 1)
+            largest, total = pieces.load_statistics(p, at.seen, at, k)
+            if at.step < k.exact_steps:
+                _learn_in_pieces(p, largest, total, at, k)
+                _attend_to_all(p, largest, total, at, k)
+            else:
+                _sift_in_pieces(p, largest, total, at, k)
+
+
+@al.jit_inner
+def _learn_in_pieces(p, largest, total, at, k):
+    """Observe the tau-quantile of the softmax weights: that of the scores, which they rise with."""
+    if at.seen < k.own.fit_from:
+        return
+    quantile = al.tile(k.own.picked.bound, 0, k.group, 1)
+    rank = selecting.count_of(1 - k.own.tau, at.seen)
+    pieces.kth_largest(p, quantile, rank, at.seen, at, k)
+    pieces.as_exponentials(p, quantile, quantile, largest, k)
+    _observe(p, quantile, total, at, k)
+
+
+@al.jit_inner
+def _exponentials_of(p, turn, largest, at, k):
+    """Read the products of a piece back; returns their exponentials."""
+    products = pieces.load_products(p, turn, at.seen, at, k)
+    x = al.tile(k.x, 0, k.group, products.cols)
+    pieces.as_exponentials(p, x, products, largest, k)
+    return x
+
+
+@al.jit_inner
+def _attend_to_all(p, largest, total, at, k):
+    """Finish a step with all rows of V."""
+    note_range(k.mask, 0, at.seen, at, k)
+    for turn in range(pieces.count(at.seen, k)):
+        start, size = pieces.piece(turn, at.seen, k)
+        x = _exponentials_of(p, turn, largest, at, k)
+        rows = steps.part_of(steps.all_rows(at), start, size)
+        steps.add_values(p, steps.as_operand(p, x, k), rows, turn > 0, k)
+    steps.store_output(p, total, at, k)
+
+
+@al.jit_inner
+def _sift_in_pieces(p, largest, total, at, k):
+    """Finish a step with the V rows above the threshold, or with all of them."""
+    bound = _bounds(p, total, at, k)
+    if k.own.guard > 0:
+        kept_total = _kept_total(p, bound, largest, at, k)
+        if _is_below_guard(p, kept_total, total, k):
+            k.own.fallbacks[0] += 1
+            _attend_to_all(p, largest, total, at, k)
+            return
+    _attend_above(p, bound, largest, total, at, k)
+
+
+@al.jit_inner
+def _keep_piece(p, turn, bound, largest, kept_total, at, k):
+    """Keep the weights of a piece above the threshold, and add them to the kept total."""
+    x = _exponentials_of(p, turn, largest, at, k)
+    kept = selecting.kept_tile(x.cols, k)
+    al.keep_at_least(p, kept, x, bound, 0.0)
+    pieces.add_sums(p, kept_total, kept, k)
+    return kept
+
+
+@al.jit_inner
+def _kept_total(p, bound, largest, at, k):
+    """The weight above the threshold, for which all scores are read once more."""
+    kept_total = al.tile(k.own.kept_total, 0, k.group, 1)
+    al.fill(p, kept_total, 0.0)
+    for turn in range(pieces.count(at.seen, k)):
+        _keep_piece(p, turn, bound, largest, kept_total, at, k)
+    return kept_total
+
+
+@al.jit_inner
+def _attend_above(p, bound, largest, total, at, k):
+    """Finish a step with the V rows above the threshold."""
+    kept_total, is_empty = al.tile(k.own.kept_total, 0, k.group, 1), True
+    al.fill(p, kept_total, 0.0)
+    assumed = selecting.count_of(k.own.assumed_union, at.seen)
+    for turn in range(pieces.count(at.seen, k)):
+        start, size = pieces.piece(turn, at.seen, k)
+        kept = _keep_piece(p, turn, bound, largest, kept_total, at, k)
+        indices = al.tile(k.own.picked.indices, 0, 1, size)
+        own = selecting.assumed_of(assumed, start, size, at.seen)
+        count = al.compact(p, kept, indices, kept, 0.0, own)
+        if count > 0:
+            weights, indices = selecting.kept_tile(count, k), al.columns(indices, 0, count)
+            note_columns(k.mask, weights, indices, 0.0, start, at)
+            selecting.add_kept(p, weights, indices, start, is_empty, at, k)
+            is_empty = False
+    selecting.store_sum(p, is_empty, kept_total if k.own.renormalize else total, at, k)
+
+
 class Sift(selecting.SelectingKernel):
     """SiftAttention."""
 
@@ -182,6 +302,9 @@ class Sift(selecting.SelectingKernel):
     summary = "decode that reads only the V rows above a learned threshold"
     parameters = SiftParameters
     loop = staticmethod(sift)
+    loop_in_pieces = staticmethod(sift_in_pieces)
+    scored_columns = staticmethod(scored_columns)
+    through_hbm = pieces.ThroughHbm(products=True, largest=True, total=True)
 
     @classmethod
     def exact_steps(cls, task: Task[SiftParameters]) -> int:
@@ -213,7 +336,7 @@ class Sift(selecting.SelectingKernel):
             sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
             thresholds=np.zeros(chip.rows.height),
             fallbacks=np.zeros(1, np.int64),
-            picked=selecting.allocate_picked(chip, problem.most_keys),
+            picked=selecting.allocate_picked(chip, chip.columns(problem.most_keys)),
             one=chip.rows("one", 1),
             kept_total=chip.rows("kept_total", 1),
         )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.operands import as_cube_operand
+from accelsim.kernels.attention.softcap import cap_scores
 from accelsim.runtime.jit import chosen_by_type
 
 
@@ -98,35 +99,70 @@ _fetch = chosen_by_type({Range: _load_rows, Listed: _gather_rows})
 
 
 @al.jit_inner
+def _part_of_range(rows, start, size):
+    return Range(rows.first + start, size)
+
+
+@al.jit_inner
+def _part_of_list(rows, start, size):
+    return Listed(rows.first, size, al.columns(rows.indices, start, size))
+
+
+part_of = chosen_by_type({Range: _part_of_range, Listed: _part_of_list})
+"""Return `size` of the rows, from number `start` on."""
+
+
+@al.jit_inner
 def score(p, x, rows, at, k):
     """x = Q K^T / sqrt(d), with a column for each of the rows of K."""
     for j in range(-(-rows.size // k.tile_k)):
-        start = j * k.tile_k
-        count = min(k.tile_k, rows.size - start)
-        keys, acc = al.tile(k.keys, j, count, k.dim), al.tile(k.scores_acc, j, k.group, count)
-        _fetch(rows, p, keys, k.hbm.k, start)
-        keys = as_cube_operand(p, keys, k.key_operands, j)
-        al.matmul_transposed(p, acc, queries_of(at, k), keys, False)
-        take_scores(p, al.columns(x, start, count), j, acc, k)
+        acc = product(p, rows, j, at, k)
+        take_scores(p, al.columns(x, j * k.tile_k, acc.cols), j, acc, k)
+
+
+@al.jit_inner
+def product(p, rows, turn, at, k):
+    """Q K^T of tile `turn` of the rows of K; returns the tile of the accumulator."""
+    start = turn * k.tile_k
+    count = min(k.tile_k, rows.size - start)
+    keys, acc = al.tile(k.keys, turn, count, k.dim), al.tile(k.scores_acc, turn, k.group, count)
+    _fetch(rows, p, keys, k.hbm.k, start)
+    keys = as_cube_operand(p, keys, k.key_operands, turn)
+    al.matmul_transposed(p, acc, queries_of(at, k), keys, False)
+    return acc
 
 
 @al.jit_inner
 def take_scores(p, x, turn, acc, k):
-    """x = products / sqrt(d)."""
+    """x = products / sqrt(d); returns the tile of the products."""
     scores = al.tile(k.scores, turn, acc.rows, acc.cols)
     al.move(p, scores, acc)
     al.scale(p, x, scores, k.factor)
+    cap_scores(p, x, k.softcap)
+    return scores
+
+
+@al.jit_inner
+def statistics(turn, buffers, k):
+    """Tiles of row maxima and row sums; buffers: the layout, or others that have them."""
+    return al.tile(buffers.largest, turn, k.group, 1), al.tile(buffers.total, turn, k.group, 1)
 
 
 @al.jit_inner
 def exponentials(p, x, k):
     """x = exp(x - row maximum) in place; returns its row sums, the tile of `total`."""
-    largest, total = al.tile(k.largest, 0, k.group, 1), al.tile(k.total, 0, k.group, 1)
+    largest, total = statistics(0, k, k)
+    exponentials_to(p, x, largest, total)
+    return total
+
+
+@al.jit_inner
+def exponentials_to(p, x, largest, total):
+    """x = exp(x - row maximum) in place, with the row maxima and the row sums."""
     al.row_max(p, largest, x)
     al.subtract_column(p, x, x, largest)
     al.exp(p, x, x)
     al.row_sum(p, total, x)
-    return total
 
 
 @al.jit_inner
@@ -180,17 +216,45 @@ def attend(p, x, rows, divisor, at, k):
 
 
 @al.jit_inner
-def attend_to_both(p, first, second, at, k):
-    """Softmax attention over rows of K and V in two parts, the first of which may be empty."""
+def score_both(p, first, second, at, k):
+    """Scores of rows of K in two parts, of which either may be empty."""
     x = al.tile(k.x, 0, k.group, first.size + second.size)
     score(p, al.columns(x, 0, first.size), first, at, k)
     score(p, al.columns(x, first.size, second.size), second, at, k)
-    total = exponentials(p, x, k)
-    weights = as_operand(p, x, k)
+    return x
+
+
+@al.jit_inner
+def add_both(p, weights, first, second, k):
+    """Sum of the rows of V in two parts."""
     add_values(p, al.columns(weights, 0, first.size), first, False, k)
     latest = al.columns(weights, first.size, second.size)
     add_values(p, latest, second, first.size > 0, k)
+
+
+@al.jit_inner
+def attend_to_both(p, first, second, at, k):
+    """Softmax attention over rows of K and V in two parts, the first of which may be empty."""
+    x = score_both(p, first, second, at, k)
+    total = exponentials(p, x, k)
+    add_both(p, as_operand(p, x, k), first, second, k)
     store_output(p, total, at, k)
+
+
+@al.jit_inner
+def attended_keys(seen, k):
+    """How many keys a step attends to of those it sees."""
+    return min(seen, k.window + k.sinks) if k.window else seen
+
+
+@al.jit_inner
+def attended_range(start, size, at, k):
+    """Rows of keys that are attended to, from number `start` on: sinks, and those behind them."""
+    sinks = min(k.sinks, max(0, at.seen - k.window)) if k.window else 0
+    skipped = at.seen - attended_keys(at.seen, k)
+    first = max(0, min(sinks, start + size) - start)
+    latest = at.kv_row + start + first + skipped
+    return Range(at.kv_row + start, first), Range(latest, size - first)
 
 
 @al.jit_inner

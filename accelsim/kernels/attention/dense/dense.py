@@ -1,8 +1,8 @@
 """Attention as three kernels, the textbook baseline: scores and probabilities go through HBM.
 
 S = Q K^T is stored, P = softmax(S / sqrt(d)) is stored, then O = P V. Every pair of query and key
-is computed, also those that a causal mask hides. Source: standard attention in Dao et al.,
-"FlashAttention" (2022), Algorithm 0.
+is computed, also those that a causal mask or a window hides. Source: standard attention in Dao et
+al., "FlashAttention" (2022), Algorithm 0.
 
 HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 S_k d b plus S and P
 once; writes: S and P once, and S_q d b. With K and V of c bytes an element and values of d_v
@@ -14,10 +14,11 @@ from typing import NamedTuple
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
 from accelsim.kernels.attention.flash.online_softmax import Rows, keys_of
-from accelsim.kernels.attention.folding import mask_keys, query_heads, shared_fields
+from accelsim.kernels.attention.folding import mask_keys, mask_window, query_heads, shared_fields
 from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
 from accelsim.kernels.attention.operands import Operands, as_cube_operand, declare_operands
 from accelsim.kernels.attention.precision import formats_of, score_factor
+from accelsim.kernels.attention.softcap import cap_scores
 
 
 class Layout(NamedTuple):
@@ -38,6 +39,12 @@ class Layout(NamedTuple):
     tile_k: int
     softmax_rows: int
     causal: bool
+    window: int
+    """Latest keys that a row sees; 0: all."""
+    sinks: int
+    """First keys that it sees besides."""
+    softcap: float
+    """What scores are capped by; 0: nothing."""
     factor: float
     divides_by_scale: bool
     """Whether values were divided by a scale when they were stored."""
@@ -113,8 +120,11 @@ def _softmax_rows(p, at, k):
     largest, total = al.tile(k.row_max, 0, at.rows, 1), al.tile(k.row_sum, 0, at.rows, 1)
     al.load(p, scores, k.all_scores, at.q_row, 0)
     al.scale(p, x, scores, k.factor)
+    cap_scores(p, x, k.softcap)
     if k.causal:
         mask_keys(p, x, 0, at, k)
+    if k.window:
+        mask_window(p, x, 0, at, k)
     al.row_max(p, largest, x)
     al.subtract_column(p, x, x, largest)
     al.exp(p, x, x)
@@ -151,6 +161,8 @@ class Dense(AttentionKernel):
     summary = "textbook attention; scores and probabilities go through HBM"
     parameters = DenseParameters
     takes_any_kv = True
+    windows = "any"
+    caps_scores = True
 
     @classmethod
     def recorded(cls, task: Task[DenseParameters]) -> Recording:
@@ -164,6 +176,9 @@ class Dense(AttentionKernel):
             tile_q=tiles.tile_q,
             tile_k=tiles.tile_k,
             softmax_rows=tiles.softmax_rows,
+            window=problem.window or 0,
+            sinks=problem.sink_tokens,
+            softcap=problem.softcap or 0.0,
             factor=score_factor(problem, formats.vector, k_scale),
             hbm=declare_operands(builder, problem, task.tensors),
             all_scores=builder.tensor("s", "intermediate", rows, cols, formats.scores),

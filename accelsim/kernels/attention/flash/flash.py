@@ -8,7 +8,8 @@ HBM reads of one head with query tiles of B_r rows: S_q d b + ceil(S_q / B_r) 2 
 causal mask only the key tiles at or below the diagonal; writes: S_q d b. Where the G query heads of
 a KV head are folded, it is G S_q rows that are cut into tiles: G S_q d b + ceil(G S_q / B_r) 2 S_k
 d b for all of them. With K and V of c bytes an element and values of d_v elements, S_k (d + d_v) c
-stands for 2 S_k d b, and S_q d_v b is written.
+stands for 2 S_k d b, and S_q d_v b is written. A window leaves out the key tiles before the first
+key of the first row of a query tile, but for those of sinks.
 """
 
 from functools import partial
@@ -36,14 +37,16 @@ def flash(p, blocks, k):
 @al.jit_inner
 def _query_tile(p, at, k):
     """One tile of query rows against all the keys it sees."""
-    tiles_k = online.seen_tiles(at, k)
+    skipped = online.skipped_tiles(at, k)
+    tiles_k = online.seen_tiles(at, k) - skipped[0]
     online.begin_rows(p, at, k)
-    online.multiply_keys(p, 0, 0, at, k)
-    for j in range(tiles_k):
-        if j + 1 < tiles_k:
-            online.multiply_keys(p, j + 1, j + 1, at, k)
-        online.update_weights(p, j, j, at, k)
-        online.add_values(p, j, j, at, k)
+    online.multiply_keys(p, 0, online.tile_of(0, skipped), at, k)
+    for turn in range(tiles_k):
+        if turn + 1 < tiles_k:
+            online.multiply_keys(p, turn + 1, online.tile_of(turn + 1, skipped), at, k)
+        j = online.tile_of(turn, skipped)
+        online.update_weights(p, turn, j, at, k)
+        online.add_values(p, turn, j, at, k)
     online.finish_rows(p, at, k)
 
 
@@ -63,6 +66,8 @@ class Flash(AttentionKernel):
     parameters = FlashParameters
     takes_sequences = True
     takes_any_kv = True
+    windows = "any"
+    caps_scores = True
 
     @classmethod
     def recorded(cls, task: Task[FlashParameters]) -> Recording:

@@ -14,7 +14,13 @@ import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.coded import allocate_output
-from accelsim.kernels.attention.folding import mask_keys, seen_keys, shared_fields
+from accelsim.kernels.attention.folding import (
+    first_position,
+    mask_keys,
+    mask_window,
+    seen_keys,
+    shared_fields,
+)
 from accelsim.kernels.attention.operands import (
     Operands,
     TilesOf,
@@ -22,6 +28,7 @@ from accelsim.kernels.attention.operands import (
     as_cube_operand,
 )
 from accelsim.kernels.attention.precision import StepFormats, score_factor
+from accelsim.kernels.attention.softcap import cap_scores
 from accelsim.kernels.integer.coder import Coder, Piece, store_rows
 from accelsim.workload.attention import RowWidths
 
@@ -45,6 +52,14 @@ class Layout(NamedTuple):
     tile_q: int
     tile_k: int
     causal: bool
+    window: int
+    """Latest keys that a row sees; 0: all."""
+    sinks: int
+    """First keys that it sees besides."""
+    softcap: float
+    """What scores are capped by; 0: nothing."""
+    lowest: float
+    """What the maximum of a row is before it has seen a key."""
     scale_query: bool
     factor: float
     divides_by_scale: bool
@@ -139,6 +154,11 @@ def layout_of(
         tile_q=buffers["queries"].rows,
         tile_k=buffers["keys"].rows,
         scale_query=scale_query,
+        window=problem.window or 0,
+        sinks=problem.sink_tokens,
+        softcap=problem.softcap or 0.0,
+        # A row may see none of a tile at the edge of a window: exp(-inf + inf) is no number.
+        lowest=-formats.vector.layout.largest if problem.window else -np.inf,
         factor=score_factor(problem, scaled, scales[0]),
         hbm=hbm,
         **fields,
@@ -160,6 +180,22 @@ def seen_tiles(at, k):
 
 
 @al.jit_inner
+def skipped_tiles(at, k):
+    """How many key tiles behind those with sinks `at` does not see, and those with sinks."""
+    if not k.window:
+        return 0, 0
+    first = max(0, first_position(at, k) - k.window + 1)
+    with_sinks = -(-min(k.sinks, first) // k.tile_k)
+    return max(0, first // k.tile_k - with_sinks), with_sinks
+
+
+@al.jit_inner
+def tile_of(turn, skipped):
+    """The key tile that is met in a turn; skipped: what `skipped_tiles` has."""
+    return turn if turn < skipped[1] else turn + skipped[0]
+
+
+@al.jit_inner
 def keys_of(j, at, k):
     """Keys of key tile j of what `at` sees."""
     return min(k.tile_k, at.kv_len - j * k.tile_k)
@@ -172,13 +208,13 @@ def begin_rows(p, at, k):
     al.load(p, queries, k.hbm.q, at.q_row, 0)
     if k.scale_query:
         al.scale(p, queries, queries, k.factor)
-    reset_rows(p, at.rows, k)
+    reset_rows(p, at.rows, k.lowest, k)
 
 
 @al.jit_inner
-def reset_rows(p, rows, k):
-    """Set maxima, sums and output to what they are before the first key."""
-    al.fill(p, al.tile(k.row_max, 0, rows, 1), -np.inf)
+def reset_rows(p, rows, lowest, k):
+    """Set sums and output to what they are before the first key, and maxima to `lowest`."""
+    al.fill(p, al.tile(k.row_max, 0, rows, 1), lowest)
     al.fill(p, al.tile(k.row_sum, 0, rows, 1), 0.0)
     al.fill(p, al.tile(k.output, 0, rows, k.value_dim), 0.0)
 
@@ -217,6 +253,7 @@ def update_weights(p, turn, j, at, k):
         al.scale(p, x, scores, k.factor)
     elif k.scores.fmt != k.x.fmt:
         al.convert(p, x, scores)
+    cap_scores(p, x, k.softcap)
     exponentials(p, x, turn, j, at, k)
     if k.weights.fmt != k.x.fmt:
         al.convert(p, al.tile(k.weights, turn, rows, cols), x)
@@ -233,6 +270,8 @@ def exponentials(p, x, turn, j, at, k):
     rescale = al.tile(k.rescale, turn, at.rows, 1)
     if k.causal:
         mask_keys(p, x, j * k.tile_k, at, k)
+    if k.window:
+        mask_window(p, x, j * k.tile_k, at, k)
     al.row_max(p, new, x)
     al.maximum(p, new, new, old)
     al.subtract(p, rescale, old, new)

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.config.spec import Size, Spec
+from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.coded import check_coded
 from accelsim.kernels.attention.flash.blocks import Tiling, tilings_of
@@ -13,11 +14,17 @@ from accelsim.kernels.attention.flash.online_softmax import allocate
 from accelsim.kernels.attention.flash.turns import allocate_turns
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import largest, stand_ins
-from accelsim.kernels.estimate.choice import ALIKE_ITEMS, Estimate, fastest
+from accelsim.kernels.estimate.choice import (
+    ALIKE_ITEMS,
+    Estimate,
+    fastest,
+    one_after_the_other,
+)
 from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.integer.code_form import CodedHeads
 from accelsim.kernels.tiling import misfit
+from accelsim.units import ceil_div
 from accelsim.workload.problem import AttentionProblem
 
 
@@ -72,15 +79,22 @@ def flash_tiles(
     name = f"flash on {problem.name}"
     formats = formats_of(problem, machine, parameters.precision, parameters.form)
     check_coded(name, problem, parameters.form, formats.vector)
-    counts = (1, 2) if parameters.query_tiles is None else (parameters.query_tiles,)
+    counts: tuple[int, ...] = (parameters.query_tiles,) if parameters.query_tiles else (1, 2)
+    if problem.window:
+        counts = _for_windows(name, parameters)
     sizes = problem if problem.sequences is None else largest(problem)
     asked = tilings_of(sizes, parameters.tile_q, parameters.tile_k, parameters.fold, counts)
     known = asked.at(_fits(problem, machine, formats, asked))
     if not len(known.tile_q):
         raise _too_large(name, problem, machine, formats, asked)
-    for part in stand_ins(problem):
+    parts = stand_ins(problem)
+    for part in map(_without_window, parts):
         known.check_length(name, part)
-    estimate = _estimate(problem, machine, parameters, formats, known)
+    # An estimate follows sequences of any lengths, but no window.
+    estimated = (problem,) if problem.attended is None else map(_without_window, parts)
+    estimate = one_after_the_other(
+        [_estimate(each, machine, parameters, formats, known) for each in estimated]
+    )
     best = fastest(estimate, ALIKE_ITEMS)
     return FlashTiles(
         tile_q=int(known.tile_q[best]),
@@ -89,6 +103,25 @@ def flash_tiles(
         fold=bool(known.fold[best]),
         cycles=float(estimate.cycles[best]),
     )
+
+
+def _for_windows(name: str, parameters: FlashParameters) -> tuple[int, ...]:
+    """Return the query tiles of an item under a window: two in turn would share all key tiles."""
+    if parameters.query_tiles == 2:
+        raise WorkloadError(f"{name}: found query_tiles = 2 with a window, allowed: 1")
+    return (1,)
+
+
+def _without_window(problem: AttentionProblem) -> AttentionProblem:
+    """Return what stands for a problem with a window in estimates: as many keys without a mask."""
+    if problem.attended is None:
+        return problem
+    pairs = sum(
+        each.score_pairs(1, causal=True, attended=problem.attended) for each in problem.lengths
+    )
+    rows = sum(each.batch * each.q_len for each in problem.lengths)
+    changed = {"window": None, "sink_tokens": 0, "causal": False, "kv_len": ceil_div(pairs, rows)}
+    return problem.model_copy(update=changed)
 
 
 def _estimate(

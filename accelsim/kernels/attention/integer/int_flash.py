@@ -107,7 +107,7 @@ def _query_tile(p, at, own, k):
     tiles_k = online.seen_tiles(at, k)
     al.load(p, al.tile(k.queries, at.item, at.rows, k.dim), k.hbm.q, at.q_row, 0)
     al.load(p, al.tile(own.order, at.item, 1, k.dim), own.hbm.order, at.chunk, 0)
-    online.reset_rows(p, at.rows, k)
+    online.reset_rows(p, at.rows, -np.inf, k)
     _multiply_keys(p, 0, at, own, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:

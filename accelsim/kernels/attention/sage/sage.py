@@ -83,7 +83,7 @@ def _query_tile(p, at, kv_head, own, k):
     """One tile of query rows against all the keys it sees."""
     tiles_k = online.seen_tiles(at, k)
     q_scale = _code_queries(p, at, own, k)
-    online.reset_rows(p, at.rows, k)
+    online.reset_rows(p, at.rows, -np.inf, k)
     _multiply_keys(p, 0, at, kv_head, own, k)
     for j in range(tiles_k):
         if j + 1 < tiles_k:

@@ -6,6 +6,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.folding import mask_keys
@@ -99,7 +101,7 @@ def place_of(number, k):
 def begin_rows(p, at, k):
     """Load a tile of query rows and reset what runs along the keys."""
     al.load(p, al.tile(k.queries, at.item, at.rows, k.dim), k.hbm.q, at.q_row, 0)
-    online.reset_rows(p, at.rows, k)
+    online.reset_rows(p, at.rows, -np.inf, k)
     if k.causal:
         al.fill(p, column(k.lowest, 0, at), k.lowest_max)
 
