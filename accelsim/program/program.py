@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -122,8 +122,50 @@ class OpRecord:
     d: int
 
 
+class Declared:
+    """What a program says besides its ops: its buffers and tensors, and how they are named."""
+
+    name: str
+    tensors: tuple[TensorInfo, ...]
+    buffers: tuple[BufferInfo, ...]
+    parameters: Mapping[str, int | str | bool | float]
+
+    def with_parameters(self, **chosen: int | str | bool | float) -> Self:
+        """Return the same program with more of what its kernel chose."""
+        own: Any = self
+        return cast(Self, replace(own, parameters={**self.parameters, **chosen}))
+
+    @property
+    def num_slots(self) -> int:
+        """Number of slots of all buffers; they count from 1."""
+        return sum(buffer.slots for buffer in self.buffers)
+
+    def memory_bytes(self, memory: str) -> int:
+        """Return the bytes allocated in one of the memories on chip, by the part with most."""
+        by_part = Counter[int]()
+        for buffer in self.buffers:
+            by_part[buffer.part] += buffer.size_bytes if buffer.memory == memory else 0
+        return max(by_part.values(), default=0)
+
+    def buffer_of(self, slot: int) -> BufferInfo | None:
+        """Return the buffer of a slot number; None for a number that is not used."""
+        for buffer in self.buffers:
+            if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
+                return buffer
+        return None
+
+    def slot_name(self, slot: int) -> str:
+        """Return `buffer[i]` for a slot number."""
+        buffer = self.buffer_of(slot)
+        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
+
+    def tensor_name(self, number: int) -> str:
+        """Return the name of a tensor by its number."""
+        return "nothing" if number == NO_TENSOR else self.tensors[number].name
+
+
 @dataclass(frozen=True, eq=False)
-class Program:
+class Program(Declared):
     """The ops of all work items, with the tensors and buffers they touch.
 
     ops: int64 [num_ops, 7], see `accelsim.program.ops`. Item i has the ops
@@ -145,10 +187,6 @@ class Program:
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
     """What the kernel chose for those of its parameters that nobody gave, such as tile sizes."""
 
-    def with_parameters(self, **chosen: int | str | bool | float) -> "Program":
-        """Return the same program with more of what its kernel chose."""
-        return replace(self, parameters={**self.parameters, **chosen})
-
     @property
     def num_ops(self) -> int:
         """Number of ops."""
@@ -158,11 +196,6 @@ class Program:
     def num_items(self) -> int:
         """Number of work items."""
         return len(self.item_phase)
-
-    @property
-    def num_slots(self) -> int:
-        """Number of slots of all buffers; they count from 1."""
-        return sum(buffer.slots for buffer in self.buffers)
 
     @cached_property
     def op_codes(self) -> Words:
@@ -205,29 +238,6 @@ class Program:
     def bytes_by_tensor(self) -> tuple[int, ...]:
         """Bytes of each tensor that all DMA ops move."""
         return tuple((self.totals.read_bytes + self.totals.write_bytes).tolist())
-
-    def memory_bytes(self, memory: str) -> int:
-        """Return the bytes allocated in one of the memories on chip, by the part with most."""
-        by_part = Counter[int]()
-        for buffer in self.buffers:
-            by_part[buffer.part] += buffer.size_bytes if buffer.memory == memory else 0
-        return max(by_part.values(), default=0)
-
-    def buffer_of(self, slot: int) -> BufferInfo | None:
-        """Return the buffer of a slot number; None for a number that is not used."""
-        for buffer in self.buffers:
-            if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
-                return buffer
-        return None
-
-    def slot_name(self, slot: int) -> str:
-        """Return `buffer[i]` for a slot number."""
-        buffer = self.buffer_of(slot)
-        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
-
-    def tensor_name(self, number: int) -> str:
-        """Return the name of a tensor by its number."""
-        return "nothing" if number == NO_TENSOR else self.tensors[number].name
 
     def decode(self, index: int) -> OpRecord:
         """Return op `index` in readable form."""

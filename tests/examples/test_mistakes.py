@@ -122,8 +122,8 @@ def refused(done):
         ),
         (
             "workload.batch=1000000",
-            "flash on attention-2048: needs more than 33554432 ops, the most a program may have; "
-            "choose larger tiles or a smaller problem",
+            "flash on attention-2048: needs more than 33554432 work items, the most a program may "
+            "have; choose larger tiles or a smaller problem",
         ),
         ("workload.q_len=-5", "--set workload.q_len: found -5, expected a value greater than 0"),
         (

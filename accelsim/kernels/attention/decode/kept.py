@@ -17,6 +17,7 @@ from accelsim.kernels.attention.decode.frame import (
     seen_by_steps,
 )
 from accelsim.kernels.attention.kernel import Recording, Task
+from accelsim.program.long import held
 from accelsim.program.ops import Unit
 
 
@@ -122,6 +123,7 @@ def _selection_shares(
 
 def _value_rows(program: al.Program, problem: al.AttentionProblem, first_step: int) -> int:
     """Return the rows of V that the phases from `first_step` on read."""
+    program = held(program, "the share of rows that steps read")
     number = next(i for i, tensor in enumerate(program.tensors) if tensor.name == "v")
     phase = np.repeat(program.item_phase, np.diff(program.item_start))
     reads = (program.units == Unit.LOAD) & (program.tensor_indices == number)
