@@ -182,15 +182,15 @@ class Bench:
         parameters = recipe.parameters()
         program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
         if not is_shipped(recipe.algorithm):
-            verify(held(program, "the check of a kernel written elsewhere"))
+            program = held(program, "the check of a kernel written elsewhere")
+            verify(program)
         return Recorded(problem, recipe, hardware, program, output)
 
     def _report(self, recorded: "Recorded", engine: Engine, with_timeline: bool) -> Report:
         """Return the report of a recorded problem, its accuracy not judged."""
         machine, technology = recorded.hardware
-        if with_timeline:
-            held(recorded.program, "a timeline")
-        run = schedule_under_cap(recorded.program, machine, technology, ENGINES[engine])
+        program = held(recorded.program, "a timeline") if with_timeline else recorded.program
+        run = schedule_under_cap(program, machine, technology, ENGINES[engine])
         about = self._about(recorded, engine)
         return build_report(run, technology, about, with_timeline=with_timeline)
 

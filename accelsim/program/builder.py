@@ -18,6 +18,7 @@ from accelsim.program.long import (
     recorded_program,
 )
 from accelsim.program.ops import (
+    HELD_OPS,
     MAX_LONG_OPS,
     MAX_OPS,
     MAX_SLOTS,
@@ -150,12 +151,13 @@ class ProgramBuilder:
     def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> AnyProgram:
         """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program.
 
-        Of more than MAX_OPS ops it is a program that records them again when they are needed.
+        Of more than HELD_OPS ops it is a program that records them again when they are needed,
+        unless it computes numbers or gathers rows.
 
-        Raises DoesNotFitError when that program would compute numbers or gather rows, or when there
-        are more than MAX_OPS items; ProgramError when an op asks for more than a tile or tensor
-        has.
+        Raises DoesNotFitError for more than MAX_OPS items, or ops of a program with numbers or
+        gathers; ProgramError when an op asks for more than a tile or tensor has.
         """
+        recording = Recording(kernel, num_items, arguments)
         if num_items > MAX_OPS:
             raise too_many_items(self.name)
         capacity_words = _FIRST_CAPACITY_OPS * WORDS
@@ -165,10 +167,16 @@ class ProgramBuilder:
                 kernel(recorder, *arguments)
             except OverflowError:
                 if not recorder[REFUSED_OP]:
-                    return self._long(Recording(kernel, num_items, arguments), recorder)
+                    self._check_can_be_long(recorder)
+                    return self._long(recording)
             used_words = int(recorder[NUM_RECORDED] * WORDS + recorder[NUM_INDICES])
             if used_words <= capacity_words:
                 return self._finished(recorder, num_items)
+            num_ops = int(recorder[NUM_RECORDED])
+            must_be_held = self.with_numbers or recorder[NUM_INDICES] or recorder[REFUSED_OP]
+            if num_ops > HELD_OPS and not must_be_held:
+                check_items(self.name, int(recorder[NUM_ITEMS]), num_items)
+                return self._long(recording, num_ops)
             capacity_words = used_words
 
     def _check_sizes(self, what: str, *sizes: int) -> None:
@@ -182,12 +190,15 @@ class ProgramBuilder:
                 f"{self.name}: tensor {name}: found data of shape {data.shape}, allowed: {shape}"
             )
 
-    def _long(self, recording: Recording, recorder: Array) -> LongProgram:
+    def _check_can_be_long(self, recorder: Array) -> None:
         if self.with_numbers:
             raise too_long(self.name, MAX_OPS, "ops, the most a program with numbers may have")
         if recorder[NUM_INDICES]:
             raise too_long(self.name, MAX_OPS, "ops, the most a program that gathers may have")
-        return LongProgram(self.name, recording, tuple(self.tensors), tuple(self.buffers))
+
+    def _long(self, recording: Recording, num_ops: int | None = None) -> LongProgram:
+        declared = tuple(self.tensors), tuple(self.buffers)
+        return LongProgram(self.name, recording, *declared, num_ops=num_ops)
 
     def _finished(self, recorder: Array, num_items: int) -> Program:
         program = recorded_program(self.name, recorder, tuple(self.tensors), tuple(self.buffers))

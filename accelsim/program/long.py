@@ -1,7 +1,7 @@
 """A program of any length: its ops are recorded again, piece by piece, for whoever asks."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,12 +52,14 @@ class Recording(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LongProgram(Declared):
-    """A program with more ops than are held at once; it gathers no rows, and computes nothing."""
+    """A program of more than HELD_OPS ops; it gathers no rows, and computes nothing."""
 
     name: str
     recording: Recording
     tensors: tuple[TensorInfo, ...]
     buffers: tuple[BufferInfo, ...]
+    num_ops: int | None = None
+    """None: more than can be held, MAX_OPS."""
     overflows: int = 0
     statistics: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
@@ -71,6 +73,14 @@ class LongProgram(Declared):
         """
         _Player(self, take, piece_ops).run()
 
+    def whole(self, num_ops: int) -> Program:
+        """Return the same program with its ops, of which there are so many."""
+        kernel, num_items, arguments = self.recording
+        recorder = new_recorder(num_items, num_ops * WORDS)
+        kernel(recorder, *arguments)
+        program = recorded_program(self.name, recorder, self.tensors, self.buffers)
+        return replace(program, statistics=self.statistics, parameters=self.parameters)
+
 
 AnyProgram = Program | LongProgram
 
@@ -79,6 +89,8 @@ def held(program: AnyProgram, purpose: str) -> Program:
     """Return a program with all its ops; purpose: what needs them. Raises DoesNotFitError."""
     if isinstance(program, Program):
         return program
+    if program.num_ops is not None:
+        return program.whole(program.num_ops)
     raise DoesNotFitError(
         f"{program.name}: has more than {MAX_OPS} ops, and {purpose} needs all of them at once, "
         f"more than {MAX_OPS * BYTES_PER_OP / _GIGABYTE:.1f} GB; "

@@ -151,8 +151,10 @@ BLOCK_MASK, SCALE_MASK = (1 << 11) - 1, (1 << 6) - 1
 """The same of products with shared scales: elements along k that share one, columns of b that do,
 and codes of the formats of the scales."""
 
+HELD_OPS = 1 << 22
+"""Ops up to which a program is held at once; see `accelsim.program.long` for longer ones."""
 MAX_OPS = 1 << 25
-"""Most ops of a program that is held; see `accelsim.program.long` for longer ones."""
+"""Most ops of a program that is held where that is needed."""
 MAX_LONG_OPS = 1 << 36
 """Most ops of any program: to schedule so many takes hours."""
 BYTES_PER_OP = 200

@@ -245,13 +245,14 @@ class TestMachinesThatCannotRunIt:
 
     def test_more_ops_or_items_than_a_program_may_have(self):
         for recipe, settings, what in (
-            ("flash", {"workload.q_len": 2**30}, f"{2**25} work items"),
-            ("flash(tile_k=1)", {"workload.kv_len": 2**31 - 1}, f"{2**36} ops"),
-            ("flash", {"workload.q_heads": 2**31 - 1}, f"{2**25} work items"),
+            ("flash", {"workload.q_len": 2**30}, "blocks of query rows in a head, the most it"),
+            ("flash(tile_k=1)", {"workload.kv_len": 2**31 - 1}, "ops, the most a program"),
+            ("flash", {"workload.q_heads": 2**31 - 1}, "work items, the most a program"),
         ):
+            most = {"ops": 2**36, "work": 2**25, "blocks": 2**19}[what.split()[0].strip(",")]
             assert str(refusal("edge-npu", "attention-2048", recipe, settings)) == (
-                f"flash on attention-2048: needs more than {what}, the most a program may "
-                "have; choose larger tiles or a smaller problem"
+                f"flash on attention-2048: needs more than {most} {what} may have; "
+                f"choose larger tiles or a smaller problem"
             )
 
     @pytest.mark.parametrize(

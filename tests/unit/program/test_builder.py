@@ -8,7 +8,7 @@ from accelsim.numerics.formats import Format
 from accelsim.program import builder as builder_module
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.long import LongProgram
+from accelsim.program.long import LongProgram, held
 from accelsim.program.ops import MAX_OPS, NUM_INDICES
 from accelsim.runtime.jit import jit
 
@@ -94,6 +94,23 @@ def test_a_program_that_is_too_long_is_recorded_when_it_is_needed(builder):
     assert isinstance(program, LongProgram)
     assert program.recording == (_is_too_long, 5, ())
     assert program.with_parameters(tile=3).parameters == {"tile": 3}
+
+
+@pytest.mark.parametrize("held_ops", [3, 5, 6])
+def test_a_program_that_is_long_is_held_where_all_ops_are_needed(monkeypatch, builder, held_ops):
+    buffer = builder.buffer("b", 1, 6, Format.FP16)
+    whole = builder.record(_fills, 6, 6, buffer)
+    monkeypatch.setattr(builder_module, "HELD_OPS", held_ops)
+    monkeypatch.setattr(builder_module, "_FIRST_CAPACITY_OPS", 2)
+    program = builder.record(_fills, 6, 6, buffer)
+    assert isinstance(program, LongProgram) == (held_ops < 6)
+    again = held(program.with_parameters(tile=3), "a test")
+    np.testing.assert_array_equal(again.ops, whole.ops)
+    np.testing.assert_array_equal(again.item_start, whole.item_start)
+    assert (again.tensors, again.buffers) == (whole.tensors, whole.buffers)
+    assert again.parameters == {"tile": 3}
+    with pytest.raises(ProgramError, match="began 6 work items, but announced 7"):
+        builder.record(_fills, 7, 6, buffer)
 
 
 def test_a_long_program_neither_gathers_nor_computes(builder):
