@@ -22,10 +22,13 @@ from accelsim.engine.memory.hbm.door import (
 from accelsim.engine.memory.hbm.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
 from accelsim.engine.memory.l2 import (
     Cache,
+    begin_lines,
     begin_transfer,
+    block_arrival,
     borrowed_cache,
     dirty_bytes,
     dirty_lines,
+    end_lines,
     end_transfer,
     new_cache,
     read_run,
@@ -241,12 +244,21 @@ def _request_cached(memory, time_cycles, transfer):
 def look_up(cache, transfer, gathered_rows):
     """Read or write the rows of a transfer; return when what of them is on its way arrives."""
     arrived = np.int64(0)
+    is_block = not transfer.is_write and transfer.first_index < 0
+    if is_block:
+        arrived = block_arrival(cache, transfer)
+        if arrived >= 0:
+            return arrived
+        begin_lines(cache, transfer)
+        arrived = np.int64(0)
     for row in range(transfer.rows):
         address = row_address(transfer, row, gathered_rows)
         if transfer.is_write:
             write_run(cache, address, transfer.row_bytes)
         else:
             arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
+    if is_block:
+        end_lines(cache, transfer)
     return arrived
 
 
