@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -123,8 +123,58 @@ class OpRecord:
     d: int
 
 
+class Declared:
+    """What a program says besides its ops: its buffers and tensors, and how they are named."""
+
+    name: str
+    tensors: tuple[TensorInfo, ...]
+    buffers: tuple[BufferInfo, ...]
+    parameters: Mapping[str, int | str | bool | float]
+
+    def with_parameters(self, **chosen: int | str | bool | float) -> Self:
+        """Return the same program with more of what its kernel chose."""
+        return self._told(parameters={**self.parameters, **chosen})
+
+    def with_statistics(self, statistics: Mapping[str, float]) -> Self:
+        """Return the same program with what its kernel says of its values."""
+        return self._told(statistics=statistics)
+
+    def _told(self, **fields: Any) -> Self:
+        """Return the same program with other words about it."""
+        own: Any = self
+        return cast(Self, replace(own, **fields))
+
+    @property
+    def num_slots(self) -> int:
+        """Number of slots of all buffers; they count from 1."""
+        return sum(buffer.slots for buffer in self.buffers)
+
+    def memory_bytes(self, memory: str) -> int:
+        """Return the bytes allocated in one of the memories on chip, by the part with most."""
+        by_part = Counter[int]()
+        for buffer in self.buffers:
+            by_part[buffer.part] += buffer.size_bytes if buffer.memory == memory else 0
+        return max(by_part.values(), default=0)
+
+    def buffer_of(self, slot: int) -> BufferInfo | None:
+        """Return the buffer of a slot number; None for a number that is not used."""
+        for buffer in self.buffers:
+            if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
+                return buffer
+        return None
+
+    def slot_name(self, slot: int) -> str:
+        """Return `buffer[i]` for a slot number."""
+        buffer = self.buffer_of(slot)
+        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
+
+    def tensor_name(self, number: int) -> str:
+        """Return the name of a tensor by its number."""
+        return "nothing" if number == NO_TENSOR else self.tensors[number].name
+
+
 @dataclass(frozen=True, eq=False)
-class Program:
+class Program(Declared):
     """The ops of all work items, with the tensors and buffers they touch.
 
     ops: int64 [num_ops, 7], see `accelsim.program.ops`. Item i has the ops
@@ -155,17 +205,9 @@ class Program:
             self.found[what] = make()
         return cast(T, self.found[what])
 
-    def with_parameters(self, **chosen: int | str | bool | float) -> "Program":
-        """Return the same program with more of what its kernel chose."""
-        return self._told(parameters={**self.parameters, **chosen})
-
-    def with_statistics(self, statistics: Mapping[str, float]) -> "Program":
-        """Return the same program with what its kernel says of its values."""
-        return self._told(statistics=statistics)
-
-    def _told(self, **fields: Any) -> "Program":
+    def _told(self, **fields: Any) -> Self:
         """Return the same program with other words about it; what was found of its ops stays."""
-        told = replace(self, **fields)
+        told = super()._told(**fields)
         object.__setattr__(told, "found", self.found)
         return told
 
@@ -184,11 +226,6 @@ class Program:
         """Bytes that the words take here."""
         words = (self.ops, self.item_start, self.item_phase, self.gathered_rows)
         return sum(each.nbytes for each in words)
-
-    @property
-    def num_slots(self) -> int:
-        """Number of slots of all buffers; they count from 1."""
-        return sum(buffer.slots for buffer in self.buffers)
 
     @cached_property
     def op_codes(self) -> Words:
@@ -234,29 +271,6 @@ class Program:
     def bytes_by_tensor(self) -> tuple[int, ...]:
         """Bytes of each tensor that all DMA ops move."""
         return tuple((self.totals.read_bytes + self.totals.write_bytes).tolist())
-
-    def memory_bytes(self, memory: str) -> int:
-        """Return the bytes allocated in one of the memories on chip, by the part with most."""
-        by_part = Counter[int]()
-        for buffer in self.buffers:
-            by_part[buffer.part] += buffer.size_bytes if buffer.memory == memory else 0
-        return max(by_part.values(), default=0)
-
-    def buffer_of(self, slot: int) -> BufferInfo | None:
-        """Return the buffer of a slot number; None for a number that is not used."""
-        for buffer in self.buffers:
-            if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
-                return buffer
-        return None
-
-    def slot_name(self, slot: int) -> str:
-        """Return `buffer[i]` for a slot number."""
-        buffer = self.buffer_of(slot)
-        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
-
-    def tensor_name(self, number: int) -> str:
-        """Return the name of a tensor by its number."""
-        return "nothing" if number == NO_TENSOR else self.tensors[number].name
 
     def decode(self, index: int) -> OpRecord:
         """Return op `index` in readable form."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any
 
+from accelsim.program.long import AnyProgram
 from accelsim.program.program import Program
 
 MOST_BYTES = 256 << 20
@@ -36,8 +37,8 @@ class SharedPrograms:
         self._lock = Lock()
 
     def recorded(
-        self, declared: Hashable, arguments: tuple[Any, ...], record: Callable[[], Program]
-    ) -> Program:
+        self, declared: Hashable, arguments: tuple[Any, ...], record: Callable[[], AnyProgram]
+    ) -> AnyProgram:
         """Return the program of a loop over what is declared, recorded now unless it is held.
 
         It is held only if recording leaves the arguments as they were: a loop that counts into an
@@ -60,8 +61,11 @@ class SharedPrograms:
             self._programs.clear()
             self._held_bytes = 0
 
-    def _hold(self, key: Hashable, program: Program) -> None:
+    def _hold(self, key: Hashable, program: AnyProgram) -> None:
         with self._lock:
+            # A program of any length holds no words.
+            if not isinstance(program, Program):
+                return
             if key in self._programs or program.size_bytes > self._most_bytes:
                 return
             self._programs[key] = program

@@ -20,6 +20,7 @@ from accelsim.kernels.attention.decode.pieces import ThroughHbm
 from accelsim.kernels.attention.decode.steps import Item
 from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.kernels.attention.oracle import capped, hidden_keys
+from accelsim.program.long import held
 from accelsim.program.ops import Unit
 
 
@@ -156,6 +157,7 @@ def _selection_shares(
 
 def _value_rows(program: al.Program, first_phase: int) -> int:
     """Return the rows of V that the phases from `first_phase` on read."""
+    program = held(program, "the share of rows that steps read")
     number = next(i for i, tensor in enumerate(program.tensors) if tensor.name == "v")
     phase = np.repeat(program.item_phase, np.diff(program.item_start))
     reads = (program.units == Unit.LOAD) & (program.tensor_indices == number)
