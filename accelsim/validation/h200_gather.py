@@ -22,10 +22,10 @@ from accelsim.runtime.jit import jit
 from accelsim.validation.reference import Reference, Row
 
 _TILE_BYTES = 8192
-"""Rows that a core asks for at once. Assumption: what 128 threads with loads of 64 bytes do; 16 such
-loads of a core are what 2,048 threads have in flight."""
+"""Rows that a core asks for at once. Assumption: what 128 threads with loads of 64 bytes do; 16
+such loads of a core are what 2,048 threads have in flight."""
 _SAMPLE_BYTES = 2**25, 2**26
-"""Rows of the two programs: 254 KiB and twice that for each core, of which 128 KiB are in flight."""
+"""Rows of the two programs: 254 KiB and twice that for each core; 128 KiB are in flight."""
 _ELEMENT = Format.FP16
 _SUM = Format.FP32
 _SEED = 0
@@ -65,7 +65,7 @@ class _Layout(NamedTuple):
     numbers: Tensor
     table: Tensor
     sums: Tensor
-    index: Buffer
+    indices: Buffer
     gathered: Buffer
     summed: Buffer
 
@@ -77,7 +77,7 @@ def _gather(p: Any, k: Any) -> None:
         al.begin_item(p, 0)
         for tile in range(core, k.tiles, k.cores):
             turn = tile // k.cores
-            index = al.tile(k.index, turn, 1, k.rows)
+            index = al.tile(k.indices, turn, 1, k.rows)
             rows = al.tile(k.gathered, turn, k.rows, k.cols)
             sums = al.tile(k.summed, turn, k.rows, 1)
             al.load(p, index, k.numbers, 0, tile * k.rows)
@@ -127,7 +127,7 @@ def _program(row: GatherRow, machine: MachineSpec, num_bytes: int) -> Program:
         table=builder.tensor("table", "input", span_rows, cols, _ELEMENT),
         numbers=builder.index_tensor("numbers", numbers),
         sums=builder.tensor("sums", "output", tiles * rows, 1, _SUM),
-        index=builder.index_buffer("index", rows, slots=stages),
+        indices=builder.index_buffer("index", rows, slots=stages),
         gathered=builder.buffer("rows", rows, cols, _ELEMENT, slots=stages),
         summed=builder.buffer("sums", rows, 1, _SUM, slots=stages),
     )

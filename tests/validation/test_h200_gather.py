@@ -10,7 +10,7 @@ from accelsim.validation.outcome import validate
 
 MACHINE = load_machine("h200-sxm-banked")
 BANDWIDTH_ERROR_PERCENT, ENERGY_ERROR_PERCENT, REPLAY_ERROR_PERCENT = 9, 7, 6
-"""The mean errors that were found, 8.1, 6.9 and 5.9 %, rounded up: a change for the worse is seen."""
+"""The mean errors found, 8.1, 6.9 and 5.9 %, rounded up: a change for the worse is seen."""
 WORST_PERCENT = 25
 """What no row may be off; one of the first file took 80 us, which replayed takes 42."""
 
