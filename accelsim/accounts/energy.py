@@ -64,7 +64,7 @@ def memory_device_energy_j(
     both with the power of idle channels.
     """
     if isinstance(machine.hbm, BankedHbmSpec):
-        energy_pj = sum(_hbm_pj(activity, machine.hbm, technology).values())
+        energy_pj = sum(_device_pj(activity, machine.hbm).values())
     else:
         cost = technology.memory(machine.hbm.standard).device_energy
         hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
@@ -74,12 +74,25 @@ def memory_device_energy_j(
 
 
 def _hbm_pj(activity: Activity, hbm: HbmSpec, technology: TechnologySpec) -> dict[str, float]:
-    """Energy of streams by their bytes, or of a banked memory by its commands."""
-    commands = activity.dram
-    if commands is None or not isinstance(hbm, BankedHbmSpec):
-        hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
-        return {"hbm": hbm_bytes * technology.memory(hbm.standard).energy.value}
-    cost, burst_bytes = hbm.dram.energy, hbm.dram.shape.burst
+    """Energy of streams by their bytes, or of a banked memory by its commands.
+
+    What a technology counts of a byte beside the devices is the way through the die, of any memory.
+    """
+    cost = technology.memory(hbm.technology_key)
+    hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
+    if activity.dram is None or not isinstance(hbm, BankedHbmSpec):
+        return {"hbm": hbm_bytes * cost.energy.value}
+    commands = _device_pj(activity, hbm)
+    if cost.device_energy is None:
+        return commands
+    return commands | {"hbm_interface": hbm_bytes * (cost.energy.value - cost.device_energy.value)}
+
+
+def _device_pj(activity: Activity, hbm: BankedHbmSpec) -> dict[str, float]:
+    """Energy of the commands of a banked memory, by kind; none in a run without the memory."""
+    commands, cost, burst_bytes = activity.dram, hbm.dram.energy, hbm.dram.shape.burst
+    if commands is None:
+        return {}
     per_burst = commands.read_bursts * cost.read + commands.write_bursts * cost.write
     return {
         "hbm": burst_bytes * per_burst,

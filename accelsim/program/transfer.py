@@ -36,11 +36,15 @@ def row_pitches(program: Declared) -> Words:
 def transfer_of(ops: npt.NDArray[np.int64], index: int, pitches: npt.NDArray[np.int64]) -> Transfer:
     """Return what op `index` moves, a load, gather or store; pitches: see `row_pitches`."""
     op = ops[index, HEAD] & FIELD_MASK
+    rows, row_bytes = ops[index, B], ops[index, C]
     step, first_index = ops[index, D], _NO_INDEX
     if op == _GATHER:
         first_index = step
         step = pitches[(ops[index, HEAD] >> TENSOR_SHIFT) & TENSOR_MASK]
-    return Transfer(ops[index, A], ops[index, B], ops[index, C], step, first_index, op == _STORE)
+    elif step == row_bytes:
+        # Rows without a gap are one run: the memory moves no burst twice for them.
+        rows, row_bytes = np.int64(1), rows * row_bytes
+    return Transfer(ops[index, A], rows, row_bytes, step, first_index, op == _STORE)
 
 
 @jit_inner

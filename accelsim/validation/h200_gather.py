@@ -1,48 +1,34 @@
-"""Gathers of rows measured on an NVIDIA H200 SXM, against a banked HBM3 behind the machine's L2.
+"""Gathers of rows measured on an NVIDIA H200 SXM, against runs of the machine with its banks.
 
 A kernel sums rows of a table of 8 GiB: it reads 4-byte row numbers and the rows, and writes four
-bytes a row. One stack of the machine's memory is simulated on a part of the rows, all known to its
-controllers at once, and stands for all stacks; row numbers and sums are streams. The memory moves
-64 bytes at least.
+bytes a row. A program of two sizes is scheduled on the whole machine; what the larger one takes
+longer is the rate, which stands for all rows.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from accelsim.engine.memory.door import new_memory, request, traffic_of
-from accelsim.hardware.hbm import BankedHbmSpec
+from accelsim.engine import compiled
 from accelsim.hardware.machine import MachineSpec
-from accelsim.program.ops import WORDS, Op
+from accelsim.numerics.formats import Format
+from accelsim.program import language as al
+from accelsim.program.builder import ProgramBuilder
+from accelsim.program.long import held
 from accelsim.program.program import Program
-from accelsim.program.transfer import Transfer
+from accelsim.program.recording import Buffer, Tensor
+from accelsim.runtime.jit import jit
 from accelsim.validation.reference import Reference, Row
 
-ACCESS_BYTES = 64
-"""Two sectors, what the L2 fetches by default (CUDA runtime, cudaLimitMaxL2FetchGranularity)."""
-STACKS = 6
-"""Of the board (NVIDIA H200 data sheet)."""
-_STACK = {
-    "kind": "banked",
-    "standard": "hbm3",
-    "stacks": 1,
-    "mapping": [
-        *("row", "bank", "rank", "bank_group:1", "channel", "pseudo_channel"),
-        *("column", "bank_group:1", "column:2"),
-    ],
-    "hashed": ["bank", "channel", "pseudo_channel"],
-    "controller": {"window": 128, "write_window": 64},
-    "latency": 0.0,
-}
-"""Assumption: addresses and queues as those of `ascend-910b-banked`; the real ones are not public.
-One latency for the whole sample would say nothing."""
-_WORD_BYTES = 4
-"""Of a row number, and of a sum."""
-_SAMPLE_BYTES = 2**22
-"""Bytes of rows that are simulated: 128 KiB for each of the 32 pseudo-channels of a stack."""
-_STREAM_ROW_BYTES = 1024
+_TILE_BYTES = 8192
+"""Rows that a core asks for at once. Assumption: what 128 threads with loads of 64 bytes do; 16
+such loads of a core are what 2,048 threads have in flight."""
+_SAMPLE_BYTES = 2**25, 2**26
+"""Rows of the two programs: 254 KiB and twice that for each core; 128 KiB are in flight."""
+_ELEMENT = Format.FP16
+_SUM = Format.FP32
 _SEED = 0
 
 
@@ -68,16 +54,48 @@ class Gathering(NamedTuple):
     time_s: float
 
 
+class _Layout(NamedTuple):
+    """What the loop works on."""
+
+    tiles: int
+    """Of all rows."""
+    cores: int
+    rows: int
+    """Of a tile."""
+    cols: int
+    numbers: Tensor
+    table: Tensor
+    sums: Tensor
+    indices: Buffer
+    gathered: Buffer
+    summed: Buffer
+
+
+@jit
+def _gather(p: Any, k: Any) -> None:
+    """Every core takes each so manieth tile, and asks for the next ones while it sums."""
+    for core in range(k.cores):
+        al.begin_item(p, 0)
+        for tile in range(core, k.tiles, k.cores):
+            turn = tile // k.cores
+            index = al.tile(k.indices, turn, 1, k.rows)
+            rows = al.tile(k.gathered, turn, k.rows, k.cols)
+            sums = al.tile(k.summed, turn, k.rows, 1)
+            al.load(p, index, k.numbers, 0, tile * k.rows)
+            al.gather(p, rows, k.table, index, 0, 0)
+            al.row_sum(p, sums, rows)
+            al.store(p, k.sums, tile * k.rows, 0, sums)
+
+
 def gathering(row: GatherRow, machine: MachineSpec) -> Gathering:
     """Return the run of what a row measured."""
-    stream_bytes_per_s, _ = _gather(machine, _STREAM_ROW_BYTES, 1.0, None)
-    span_rows = max(1, round(row.rows / row.kept / STACKS)) if row.order == "random" else None
-    gathered_bytes_per_s, accessed = _gather(machine, row.row_bytes, row.kept, span_rows)
-    useful_bytes = row.rows * row.row_bytes
-    streamed_bytes = 2 * row.rows * _WORD_BYTES
-    time_s = useful_bytes / gathered_bytes_per_s + streamed_bytes / stream_bytes_per_s
+    small, large = (_run(row, machine, num_bytes) for num_bytes in _SAMPLE_BYTES)
+    rows, cycles, moved_bytes = (after - before for before, after in zip(small, large, strict=True))
+    started = max(0.0, small[1] - small[0] * cycles / rows)
     return Gathering(
-        useful_bytes, accessed * useful_bytes + streamed_bytes, time_s + machine.launch
+        useful_bytes=row.rows * row.row_bytes,
+        moved_bytes=row.rows * moved_bytes / rows,
+        time_s=(started + row.rows * cycles / rows) / machine.clock,
     )
 
 
@@ -87,54 +105,53 @@ def useful_bytes_per_s(row: GatherRow, machine: MachineSpec) -> float:
     return run.useful_bytes / run.time_s
 
 
-def _gather(
-    machine: MachineSpec, row_bytes: int, kept: float, span_rows: int | None
-) -> tuple[float, float]:
-    """Return the useful rate of all stacks, in bytes per second, and bytes accessed a useful one.
+def _run(row: GatherRow, machine: MachineSpec, num_bytes: int) -> tuple[int, int, int]:
+    """Return the rows, the cycles and the bytes moved of a program for so many bytes of rows."""
+    program = _program(row, machine, num_bytes)
+    schedule = compiled.schedule(program, machine)
+    moved = schedule.traffic.hbm_read_bytes + schedule.traffic.hbm_write_bytes
+    return len(program.gathered_rows), schedule.cycles, moved
 
-    span_rows: rows of a stack from which they are drawn; None: they come in order.
+
+def _program(row: GatherRow, machine: MachineSpec, num_bytes: int) -> Program:
+    rows = max(1, _TILE_BYTES // row.row_bytes)
+    cols = max(1, row.row_bytes * 8 // _ELEMENT.bits)
+    tiles, stages = num_bytes // (rows * row.row_bytes), machine.load.in_flight
+    numbers = _row_numbers(row, machine, tiles, rows)
+    builder = ProgramBuilder("gather", with_numbers=False)
+    span_rows = max(round(row.rows / row.kept), int(numbers.max()) + 1)
+    layout = _Layout(
+        tiles=tiles,
+        cores=machine.cores,
+        rows=rows,
+        cols=cols,
+        table=builder.tensor("table", "input", span_rows, cols, _ELEMENT),
+        numbers=builder.index_tensor("numbers", numbers),
+        sums=builder.tensor("sums", "output", tiles * rows, 1, _SUM),
+        indices=builder.index_buffer("index", rows, slots=stages),
+        gathered=builder.buffer("rows", rows, cols, _ELEMENT, slots=stages),
+        summed=builder.buffer("sums", rows, 1, _SUM, slots=stages),
+    )
+    return held(builder.record(_gather, machine.cores, layout), "a gather")
+
+
+def _row_numbers(
+    row: GatherRow, machine: MachineSpec, tiles: int, rows: int
+) -> npt.NDArray[np.int32]:
+    """Return the rows that are read, tile by tile.
+
+    Tiles of sorted rows that are in flight together reach the memory in no order.
     """
-    stack = _one_stack(machine)
-    count = max(1, _SAMPLE_BYTES // row_bytes)
-    generator = np.random.default_rng(_SEED)
-    if span_rows is None:
-        rows = np.flatnonzero(generator.random(round(count / kept)) < kept)
-    else:
-        rows = generator.choice(span_rows, min(count, span_rows), replace=False)
-    cycles, accessed_bytes = _simulate(stack, rows, row_bytes)
-    useful_bytes = len(rows) * row_bytes
-    rate = STACKS * useful_bytes * machine.clock / cycles
-    return min(rate, machine.hbm.bandwidth), accessed_bytes / useful_bytes
-
-
-def _one_stack(machine: MachineSpec) -> MachineSpec:
-    """Return the machine with one banked stack behind its share of the L2.
-
-    The L2 fetches accesses of the memory. HBM3 at 6.4 Gb/s a pin has 819 GB/s a stack, the HBM3E
-    of the board 800.
-    """
-    hbm = BankedHbmSpec.model_validate(_STACK)
-    l2 = machine.l2
-    if l2:
-        sets = max(1, l2.sets // STACKS)
-        share = {
-            "capacity": sets * l2.ways * l2.line,
-            "bandwidth": l2.bandwidth / STACKS,
-            "sector": ACCESS_BYTES,
-        }
-        l2 = l2.model_copy(update=share)
-    return machine.model_copy(update={"hbm": hbm, "l2": l2})
-
-
-def _simulate(machine: MachineSpec, rows: npt.NDArray[np.int64], row_bytes: int) -> tuple[int, int]:
-    """Return the cycles of a gather and the bytes that the memory moves for it."""
-    op = np.zeros((1, WORDS), np.int64)
-    op[0, :] = Op.GATHER, 0, 0, 0, len(rows), row_bytes, 0
-    program = Program("gather", op, np.array([0, 1]), np.zeros(1, np.int64), (), (), rows)
-    gather = Transfer(0, len(rows), row_bytes, row_bytes, 0, is_write=False)
-    memory = new_memory(machine, program)
-    cycles = int(request(memory, 0, gather))
-    return cycles, traffic_of(memory, program.totals.requested).hbm_read_bytes
+    generator, count = np.random.default_rng(_SEED), tiles * rows
+    if row.order == "random":
+        span = max(count, round(row.rows / row.kept))
+        return generator.integers(0, span, count, np.int32)
+    gaps = generator.geometric(row.kept, count) if row.kept < 1 else np.ones(count, np.int64)
+    numbers = (np.cumsum(gaps) - 1).astype(np.int32).reshape(tiles, rows)
+    together = machine.cores * machine.load.in_flight
+    for first in range(0, tiles, together):
+        generator.shuffle(numbers[first : first + together])
+    return numbers.reshape(-1)
 
 
 def label_of(row: GatherRow) -> str:
@@ -152,5 +169,5 @@ REFERENCE = Reference(
     label_of=label_of,
     value_of=lambda row: row.rows * row.row_bytes / (row.time_us * 1e-6),
     predict=useful_bytes_per_s,
-    machine="h200-sxm",
+    machine="h200-sxm-banked",
 )

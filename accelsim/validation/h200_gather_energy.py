@@ -43,5 +43,5 @@ REFERENCE = Reference(
     label_of=label_of,
     value_of=measured_pj_per_bit,
     predict=predicted_pj_per_bit,
-    machine="h200-sxm",
+    machine="h200-sxm-banked",
 )

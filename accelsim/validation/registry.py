@@ -14,6 +14,7 @@ _MODULES = {
     "h200": "h200",
     "h200-energy": "h200_energy",
     "h200-gather": "h200_gather",
+    "h200-gather-replays": "h200_gather_replays",
     "h200-gather-energy": "h200_gather_energy",
 }
 """Name -> module of this package that holds the REFERENCE."""

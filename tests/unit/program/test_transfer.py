@@ -15,6 +15,7 @@ PROGRAM = program_of(
             load(1, 64, 8, rows=3, step=32),
             gather(2, 4, 16, rows=2, first=1),
             store(1, 4096, 3, rows=2, step=20, tensor=1),
+            load(1, 64, 32, rows=3, step=32),
         ]
     ],
     tensors=TENSORS,
@@ -53,3 +54,8 @@ def test_a_gather_finds_its_rows_by_number():
 def test_a_store_writes():
     assert transfer(2) == Transfer(4096, 2, 3, 20, -1, True)
     assert row_addresses(2) == [4096, 4116]
+
+
+def test_rows_without_a_gap_are_one_run():
+    assert transfer(3) == Transfer(64, 1, 96, 32, -1, False)
+    assert row_addresses(3) == [64]
