@@ -2,7 +2,10 @@
 
 import signal
 
+import pytest
 from hypothesis import settings
+
+from accelsim.program.shared import PROGRAMS
 
 # A job in the background ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -16,3 +19,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files instead of comparing"
     )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_recorded_before():
+    """Let every test record its own programs, whatever ran before it."""
+    PROGRAMS.forget()

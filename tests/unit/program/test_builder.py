@@ -10,6 +10,7 @@ from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.long import LongProgram, held
 from accelsim.program.ops import MAX_OPS, NUM_INDICES
+from accelsim.program.shared import PROGRAMS
 from accelsim.runtime.jit import jit
 
 
@@ -100,6 +101,7 @@ def test_a_program_that_is_too_long_is_recorded_when_it_is_needed(builder):
 def test_a_program_that_is_long_is_held_where_all_ops_are_needed(monkeypatch, builder, held_ops):
     buffer = builder.buffer("b", 1, 6, Format.FP16)
     whole = builder.record(_fills, 6, 6, buffer)
+    PROGRAMS.forget()
     monkeypatch.setattr(builder_module, "HELD_OPS", held_ops)
     monkeypatch.setattr(builder_module, "_FIRST_CAPACITY_OPS", 2)
     program = builder.record(_fills, 6, 6, buffer)

@@ -13,13 +13,6 @@ from accelsim.program.shared import MOST_PROGRAMS, PROGRAMS, SharedPrograms, con
 from accelsim.runtime.jit import jit
 
 
-@pytest.fixture(autouse=True)
-def _nothing_held():
-    PROGRAMS.forget()
-    yield
-    PROGRAMS.forget()
-
-
 @jit
 def _load_rows(p, rows, x, buffer):
     for item in range(len(rows)):
