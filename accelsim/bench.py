@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.accounts.power import schedule_under_cap
+from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.config.document import plain_settings
-from accelsim.engine import compiled, reference
+from accelsim.engine import reference, window
 from accelsim.errors import AccelsimError, ConfigError, WorkloadError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
@@ -22,6 +22,7 @@ from accelsim.library.registry import library_of
 from accelsim.library.sequences import check_kv, check_scores, check_sequences, one_after_another
 from accelsim.library.settings import check_settings
 from accelsim.loading import load_machine, load_technology
+from accelsim.program.long import AnyProgram, held
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.about import About, about_all
@@ -32,7 +33,10 @@ from accelsim.workload.problem import LayerPart, Problem
 from accelsim.workload.tensors import Tensors
 
 Engine = Literal["compiled", "reference"]
-ENGINES = {"compiled": compiled.schedule, "reference": reference.schedule}
+ENGINES: dict[Engine, Scheduler] = {
+    "compiled": window.schedule,
+    "reference": reference.schedule,
+}
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ class Bench:
     ) -> "Whole":
         """Return what `record` yields together, and what its report will say without a schedule."""
         steps = list(self.record(problem, tensors))
-        programs = [step.program for step in steps]
+        programs = [held(step.program, "one program of all parts") for step in steps]
         about = self._about(steps[0], engine)
         if len(steps) == 1:
             return Whole(programs, about, steps[0].output)
@@ -179,13 +183,15 @@ class Bench:
         parameters = recipe.parameters()
         program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
         if not is_shipped(recipe.algorithm):
+            program = held(program, "the check of a kernel written elsewhere")
             verify(program)
         return Recorded(problem, recipe, hardware, program, output)
 
     def _report(self, recorded: "Recorded", engine: Engine, with_timeline: bool) -> Report:
         """Return the report of a recorded problem, its accuracy not judged."""
         machine, technology = recorded.hardware
-        run = schedule_under_cap(recorded.program, machine, technology, ENGINES[engine])
+        program = held(recorded.program, "a timeline") if with_timeline else recorded.program
+        run = schedule_under_cap(program, machine, technology, ENGINES[engine])
         about = self._about(recorded, engine)
         return build_report(run, technology, about, with_timeline=with_timeline)
 
@@ -214,7 +220,7 @@ class Recorded(NamedTuple):
     """Whole."""
     hardware: Hardware
     """As the code of the recipe uses it."""
-    program: Program
+    program: AnyProgram
     output: Array | None
     """None without tensors."""
 
@@ -241,7 +247,7 @@ def _stacked(outputs: Sequence[Array | None]) -> Array | None:
     return stacked.reshape(-1, stacked.shape[-1])
 
 
-def _resolved(parameters: Any, program: Program) -> dict[str, Any]:
+def _resolved(parameters: Any, program: AnyProgram) -> dict[str, Any]:
     """Return what a program was recorded with: what was given, the defaults, the chosen."""
     given: dict[str, Any] = parameters.model_dump(mode="json", exclude_none=True)
     return given | dict(program.parameters)

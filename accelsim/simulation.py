@@ -30,6 +30,7 @@ from accelsim.library.recipe import Recipe
 from accelsim.library.sequences import has_one_program
 from accelsim.loading import LoadedWorkload, load_workload
 from accelsim.numerics.metrics import compare
+from accelsim.program.long import held
 from accelsim.program.program import Program
 from accelsim.program.verifier import verify
 from accelsim.report.about import about_all
@@ -189,7 +190,10 @@ def _check_kind(kernel: type[Kernel], workload: LoadedWorkload) -> None:
 def _record(run: Bench, problem: Problem) -> Program:
     """Return the verified program of a problem, without numbers."""
     with shortages_explained(run.recipe_for(problem).kernel):
-        steps = [recorded.program for recorded in run.record(problem, needs_costs=False)]
+        steps = [
+            held(recorded.program, "a printed program")
+            for recorded in run.record(problem, needs_costs=False)
+        ]
         program = program_of_steps(problem.name, steps)
         verify(program)
     return program

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from time import perf_counter, process_time
 from typing import Any
 
+from accelsim.program.shared import PROGRAMS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -36,14 +38,16 @@ def seconds(call: Callable[[], object], repeats: int) -> list[float]:
 
 
 def seconds_once(call: Callable[[], object]) -> float:
-    """Return the wall time of one call."""
+    """Return the wall time of one call, which records anew."""
+    PROGRAMS.forget()
     started = perf_counter()
     call()
     return perf_counter() - started
 
 
 def cpu_seconds_once(call: Callable[[], object]) -> float:
-    """Return the CPU time of one call, which other processes disturb less."""
+    """Return the CPU time of one call, which records anew; other processes disturb it less."""
+    PROGRAMS.forget()
     started = process_time()
     call()
     return process_time() - started

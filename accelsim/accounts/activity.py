@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from accelsim.engine.schedule import Schedule
+from accelsim.engine.schedule import Accounted
 from accelsim.hardware.machine import UNITS, MachineSpec
 from accelsim.hardware.units.base import (
     ACCUMULATOR_READ,
@@ -16,7 +16,7 @@ from accelsim.hardware.units.base import (
 from accelsim.program.activity import Activity
 
 
-def count_activity(schedule: Schedule, machine: MachineSpec) -> Activity:
+def count_activity(schedule: Accounted, machine: MachineSpec) -> Activity:
     """Return the action counts of a run."""
     counts = schedule.actions
     of_all = counts.sum(axis=0)

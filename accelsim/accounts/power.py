@@ -11,10 +11,10 @@ from accelsim.accounts.energy import (
     memory_idle_power_w,
     static_power_w,
 )
-from accelsim.engine.schedule import Schedule
+from accelsim.engine.schedule import Accounted
 from accelsim.hardware.machine import MachineSpec, PowerSpec
 from accelsim.hardware.technology import TechnologySpec
-from accelsim.program.program import Program
+from accelsim.program.long import AnyProgram
 
 CLOSE = 0.02
 """Share of the cap by which the power of the clock that is found may differ from it."""
@@ -23,13 +23,13 @@ _MOST_STEPS = 12
 _CLOSE_CLOCKS = 1e-3
 """Share by which two clocks differ between which there is nothing left to search."""
 
-Scheduler = Callable[[Program, MachineSpec], Schedule]
+Scheduler = Callable[[AnyProgram, MachineSpec], Accounted]
 
 
 class Capped(NamedTuple):
     """A run at the clock that was found."""
 
-    schedule: Schedule
+    schedule: Accounted
     machine: MachineSpec
     """With that clock."""
     power_cap: Literal["none", "met", "not met"]
@@ -37,7 +37,7 @@ class Capped(NamedTuple):
 
 
 class _Run(NamedTuple):
-    schedule: Schedule
+    schedule: Accounted
     machine: MachineSpec
     excess_w: float
     """Power above the cap."""
@@ -46,7 +46,7 @@ class _Run(NamedTuple):
 
 
 def schedule_under_cap(
-    program: Program, machine: MachineSpec, technology: TechnologySpec, schedule: Scheduler
+    program: AnyProgram, machine: MachineSpec, technology: TechnologySpec, schedule: Scheduler
 ) -> Capped:
     """Return the schedule at the clock that the cap of the machine leaves.
 
@@ -112,7 +112,7 @@ def _static_w(machine: MachineSpec, power: PowerSpec, technology: TechnologySpec
 
 
 def _power_w(
-    run: Schedule, machine: MachineSpec, power: PowerSpec, technology: TechnologySpec
+    run: Accounted, machine: MachineSpec, power: PowerSpec, technology: TechnologySpec
 ) -> float:
     """Return the mean power, in a run, of what the cap is of."""
     activity = count_activity(run, machine)

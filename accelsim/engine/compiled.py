@@ -11,8 +11,9 @@ counts no references (docs/decisions/0002-two-engines.md).
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from accelsim.engine.durations import latency_cycles, launch_cycles, work_of
+from accelsim.engine.durations import latency_cycles, launches_of, work_of
 from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
@@ -24,10 +25,11 @@ from accelsim.program.ops import (
     READS,
     SLOT_BITS,
     SLOT_MASK,
+    WORDS,
     WRITES,
     Unit,
 )
-from accelsim.program.program import Program
+from accelsim.program.program import Declared, Program
 from accelsim.program.transfer import row_pitches, transfer_of
 from accelsim.runtime.jit import borrow, jit, jit_inline, jit_inner
 
@@ -38,12 +40,13 @@ _CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
 _REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
 _TIME_SHIFT = _UNIT_BITS + _CORE_BITS + 1
 _UNRESOLVED = -1
-_NONE = -1
+NONE = -1
+"""Index of no op or item, such as one that is over."""
 _WRITE = NUM_UNITS
 """Place of the last write of a slot, after the last reads by each unit."""
 
 
-_ITEM = record(
+ITEM = record(
     ("first_op", np.int64),
     ("end_op", np.int64),
     ("phase", np.int64),
@@ -80,10 +83,14 @@ _RUN = record(
     ("phase", np.int64),
     ("phase_opened_at", np.int64),
     ("retired_at", np.int64),  # latest end of any retired item
+    ("has_begun", np.int64),
+    ("is_complete", np.int64),  # no items come after those that are there
+    ("first_item", np.int64),  # of the program, those before it are over
+    ("most_claimed", np.int64),  # by any core
 )
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """All that changes in a run but the memory, as arrays that jitted code passes for free."""
 
     words: Any
@@ -121,42 +128,79 @@ class _State(NamedTuple):
     """[tensor], bytes from row to row"""
 
 
+class OfOps(NamedTuple):
+    """The arrays of a state with a row for each op."""
+
+    words: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.int8]
+    busy_cycles: npt.NDArray[np.int64]
+    ops: np.recarray
+    waits: npt.NDArray[np.int32]
+
+
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
-    busy_cycles, actions = work_of(program, machine)
-    ops, items, cores = np.recarray(program.num_ops, TIMES), _new_items(program), machine.cores
-    memory = new_memory(machine, program)
-    deepest = max(queue.in_flight for queue in machine.queues.values())
-    _run(
-        _State(
-            words=program.ops,
-            kinds=program.units,
-            busy_cycles=busy_cycles,
-            ops=ops,
-            waits=np.empty((program.num_ops, NUM_UNITS), np.int32),
-            items=items,
-            phase_left=np.bincount(program.item_phase).astype(np.int64),
-            launches=launch_cycles(program, machine),
-            cores=_new_cores(machine),
-            units=_new_units(machine),
-            recent=np.zeros((cores, machine.items_in_flight), np.int64),
-            touched=np.full((cores, program.num_slots + 1, NUM_UNITS + 1), _NONE, np.int32),
-            ends=np.zeros((cores, NUM_UNITS, deepest), np.int64),
-            heap=np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
-            run=_new_run(machine),
-            pitches=row_pitches(program),
-        ),
-        memory,
+    work, items = work_of(program, machine), new_items(program)
+    of_ops, memory = rows_of_ops(program, work.busy_cycles), new_memory(machine, program)
+    state = new_state(program, machine)._replace(
+        **of_ops._asdict(),
+        items=items,
+        phase_left=np.bincount(program.item_phase).astype(np.int64),
+        launches=launches_of(program, machine),
     )
-    run = ended(memory, program, machine, ops.end)
-    return Schedule(program, cores, ops, actions, items.core, *run)
+    state.run.is_complete = True
+    advance(state, memory)
+    ops, requested = of_ops.ops, program.totals.requested
+    run = ended(memory, requested, machine, int(ops.end.max(initial=0)))
+    return Schedule(program, machine.cores, ops, work.actions, items.core, *run)
 
 
-def _new_items(program: Program) -> np.recarray:
-    items = np.recarray(program.num_items, _ITEM)
+def rows_of_ops(program: Program, busy_cycles: npt.NDArray[np.int64]) -> OfOps:
+    """Return the arrays with a row for each op of a program, none of which has begun."""
+    return OfOps(
+        words=program.ops,
+        kinds=program.units,
+        busy_cycles=busy_cycles,
+        ops=np.recarray(program.num_ops, TIMES),
+        waits=np.empty((program.num_ops, NUM_UNITS), np.int32),
+    )
+
+
+def new_state(program: Declared, machine: MachineSpec) -> State:
+    """Return the state of an idle machine, in which no item of a program is there yet."""
+    cores, deepest = machine.cores, max(queue.in_flight for queue in machine.queues.values())
+    none = np.zeros(0, np.int64)
+    return State(
+        words=np.zeros((0, WORDS), np.int64),
+        kinds=np.zeros(0, np.int8),
+        busy_cycles=none,
+        ops=np.recarray(0, TIMES),
+        waits=np.zeros((0, NUM_UNITS), np.int32),
+        items=np.recarray(0, ITEM),
+        phase_left=none,
+        launches=none,
+        cores=_new_cores(machine),
+        units=_new_units(machine),
+        recent=np.zeros((cores, machine.items_in_flight), np.int64),
+        touched=np.full((cores, program.num_slots + 1, NUM_UNITS + 1), NONE, np.int32),
+        ends=np.zeros((cores, NUM_UNITS, deepest), np.int64),
+        heap=np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
+        run=_new_run(machine),
+        pitches=row_pitches(program),
+    )
+
+
+def next_time(state: State) -> int:
+    """Return the cycle of the next event, at which items are claimed at the earliest."""
+    return int(state.heap[0]) >> _TIME_SHIFT
+
+
+def new_items(program: Program) -> np.recarray:
+    """Return the items of a program, which nobody has claimed."""
+    items = np.recarray(program.num_items, ITEM)
     items.first_op, items.end_op = program.item_start[:-1], program.item_start[1:]
     items.phase = program.item_phase
-    items.core = _NONE
+    items.core = NONE
     items.unresolved = np.diff(program.item_start)
     return items
 
@@ -169,7 +213,7 @@ def _new_cores(machine: MachineSpec) -> np.recarray:
 
 def _new_units(machine: MachineSpec) -> np.recarray:
     units = np.zeros((machine.cores, NUM_UNITS), _UNIT).view(np.recarray)
-    units.head = units.tail = _NONE
+    units.head = units.tail = NONE
     units.latency = latency_cycles(machine)
     for unit, queue in machine.queues.items():
         units.in_flight[:, unit] = queue.in_flight
@@ -186,16 +230,19 @@ def _new_run(machine: MachineSpec) -> np.recarray:
 
 
 @jit
-def _run(state, memory):
-    """Handle the events in order until none is left."""
+def advance(state, memory):
+    """Handle the events in order until none is left, or one could ask for an item that is not
+    there yet."""
     s, memory = borrow(state), borrowed_memory(memory)
     run, heap = s.run[0], s.heap
-    if s.launches.size > 0:
-        run.phase_opened_at = s.launches[0]
-    _open_phases(s)
-    for core in range(run.num_cores):
-        _offer_claim(core, s)
-    while run.heap_size > 0:
+    if not run.has_begun and not _lacks_items(s.items, run):
+        run.has_begun = True
+        if s.launches.size > 0:
+            run.phase_opened_at = s.launches[0]
+        _open_phases(s)
+        for core in range(run.num_cores):
+            _offer_claim(core, s)
+    while run.heap_size > 0 and not _lacks_items(s.items, run):
         event = heap[0]
         _pop(heap, run)
         time = event >> _TIME_SHIFT
@@ -250,9 +297,21 @@ def _pop(heap, run):
 
 
 @jit_inner
+def _lacks_items(items, run):
+    """Whether the next event could ask for an item that is not there yet."""
+    if run.is_complete:
+        return False
+    last = run.next_item + 1
+    if run.is_static:
+        # A core claims at most one item, and then asks for the one after it.
+        last = (run.most_claimed + 2) * run.num_cores - 1 - run.first_item
+    return last >= len(items)
+
+
+@jit_inner
 def _next_item(core, cores, run):
     if run.is_static:
-        return cores[core].num_claimed * run.num_cores + core
+        return cores[core].num_claimed * run.num_cores + core - run.first_item
     return run.next_item
 
 
@@ -277,6 +336,7 @@ def _claim(time, core, s):
     item.retired_at = time
     s.recent[core, own.num_claimed % run.items_in_flight] = index
     own.num_claimed += 1
+    run.most_claimed = max(run.most_claimed, own.num_claimed)
     own.gate = time
     for op in range(item.first_op, item.end_op):
         _begin(s.ops[op], s.kinds[op], s.busy_cycles[op], index)
@@ -295,7 +355,7 @@ def _claim(time, core, s):
 def _begin(op, unit, busy, item):
     op.end = _UNRESOLVED
     op.busy = busy
-    op.successor = _NONE
+    op.successor = NONE
     op.work_item = item
     op.unit = unit
     op.cause = NOT_STALLED
@@ -313,7 +373,7 @@ def _link(op, core, words, ops, waits, touched):
     """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
     unit = ops[op].unit
     for other in range(NUM_UNITS):
-        waits[op, other] = _NONE
+        waits[op, other] = NONE
     word = words[op, READS]
     while word:
         slot = word & SLOT_MASK
@@ -326,10 +386,10 @@ def _link(op, core, words, ops, waits, touched):
         word = (word >> SLOT_BITS) & LATER_SLOTS
         for other in range(NUM_UNITS + 1):
             _wait_for(touched[core, slot, other], op, ops, waits)
-            touched[core, slot, other] = _NONE
+            touched[core, slot, other] = NONE
         touched[core, slot, _WRITE] = op
     # A unit runs its own ops in order and forwards results, so it never waits for itself.
-    waits[op, unit] = _NONE
+    waits[op, unit] = NONE
 
 
 @jit_inner
@@ -461,10 +521,11 @@ def _offer_claim(core, s):
     if not _is_open(_next_item(core, s.cores, run), s.items, run):
         return
     ready = max(own.gate + 1, run.phase_opened_at)
-    if own.num_claimed >= run.items_in_flight:
-        oldest = s.items[s.recent[core, own.num_claimed % run.items_in_flight]]
-        if oldest.unresolved > 0:
+    oldest = s.recent[core, own.num_claimed % run.items_in_flight]
+    # What is not there any more is over.
+    if own.num_claimed >= run.items_in_flight and oldest >= 0:
+        if s.items[oldest].unresolved > 0:
             return
-        ready = max(ready, oldest.retired_at)
+        ready = max(ready, s.items[oldest].retired_at)
     own.is_claiming = True
     _push(s.heap, s.run[0], (ready << _TIME_SHIFT) | (core << _UNIT_BITS))

@@ -1,11 +1,12 @@
 """Program and machine to what each op takes, whenever it runs: cycles of its unit, and actions."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.limits import check_length
+from accelsim.engine.limits import Longest, check_length, longest_of
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import UNITS, MachineSpec
 from accelsim.hardware.units.base import FIRST_OWN, Counts
@@ -13,6 +14,7 @@ from accelsim.hardware.units.dispatch import by_unit
 from accelsim.numerics.formats import Format
 from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, OPERAND_SHIFT, UNIT_NAMES
 from accelsim.program.program import Program
+from accelsim.program.shared import content_of
 from accelsim.program.words import format_in, words_of
 from accelsim.runtime.jit import borrow, jit
 
@@ -32,6 +34,7 @@ class Work(NamedTuple):
     """Cycles that every compute op occupies its unit; 0 for DMA ops."""
     actions: Counts
     """Rows of the units in the table of actions: see `UnitModel.count`."""
+    longest: Longest
 
 
 def work_of(program: Program, machine: MachineSpec) -> Work:
@@ -41,13 +44,24 @@ def work_of(program: Program, machine: MachineSpec) -> Work:
     or when the program could take more cycles than an engine can count.
     """
     _check_units(program, machine)
+    shapes = _shapes_of(machine)
+    worked = partial(_worked, program, shapes)
+    cycles, actions, used = program.find(content_of(shapes), worked)
+    _check_formats(program.name, machine, used)
+    longest = longest_of(program, machine, cycles)
+    check_length(program.name, machine, longest)
+    return Work(cycles, actions, longest)
+
+
+def _worked(
+    program: Program, shapes: tuple[Any, ...]
+) -> tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.bool_]]:
+    """Return cycles and actions of the ops on units of some shapes, and the formats used."""
     cycles = np.zeros(program.num_ops, np.int64)
     actions = np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64)
     used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
-    _work(program.ops, program.units, _shapes_of(machine), cycles, actions, used)
-    _check_formats(program.name, machine, used)
-    check_length(program, machine, cycles)
-    return Work(cycles, actions)
+    _work(program.ops, program.units, shapes, cycles, actions, used)
+    return cycles, actions, used
 
 
 def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
@@ -58,16 +72,23 @@ def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:
     return latency
 
 
-def launch_cycles(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
+def launch_cycles(
+    has_items: npt.NDArray[np.bool_], phases_with: npt.NDArray[np.bool_], machine: MachineSpec
+) -> npt.NDArray[np.int64]:
     """Return, for each phase, the cycles from the end of the one before to its first claim.
 
-    A phase without items takes none.
+    A phase without items takes none. has_items: [phase]. phases_with: see `Totals`.
     """
-    seconds = np.zeros(int(program.item_phase.max(initial=-1)) + 1)
-    seconds[program.item_phase] = machine.launch
+    seconds = np.where(has_items, machine.launch, 0.0)
     for model, spec in machine.units.items():
-        seconds[program.totals.phases_with[:, model.unit]] += spec.setup_s
+        seconds[phases_with[:, model.unit]] += spec.setup_s
     return np.rint(seconds * machine.clock).astype(np.int64)
+
+
+def launches_of(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]:
+    """Return the launches of all phases of a program."""
+    has_items = np.bincount(program.item_phase) > 0
+    return launch_cycles(has_items, program.totals.phases_with, machine)
 
 
 def _shapes_of(machine: MachineSpec) -> tuple[Any, ...]:

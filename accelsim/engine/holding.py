@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.program.ops import LATER_SLOTS, SLOT_BITS, SLOT_MASK, SLOTS_PER_WORD
-from accelsim.program.program import Program
+from accelsim.program.program import Declared
 from accelsim.runtime.jit import jit_inline, jit_inner
 
 _NEVER = -1
@@ -41,11 +41,11 @@ class Holding(NamedTuple):
     """[cell], room for what is in use where those begin that are cut again"""
 
 
-def new_holding(program: Program, num_ops: int) -> Holding:
-    """Return the empty slots of a core, with room for the changes of so many ops."""
+def new_holding(program: Declared, num_ops: int, more: int = 0) -> Holding:
+    """Return the empty slots of a core, with room for the changes of so many ops, and more."""
     slot_bytes = _slot_bytes(program)
     begin = np.full(len(slot_bytes), _NEVER)
-    most = 2 * SLOTS_PER_WORD * num_ops  # Each write begins one use at most.
+    most = 2 * SLOTS_PER_WORD * num_ops + more  # Each write begins one use at most.
     return Holding(
         slot_bytes=slot_bytes,
         begin=begin,
@@ -53,12 +53,13 @@ def new_holding(program: Program, num_ops: int) -> Holding:
         moments=np.empty(most, np.int64),
         changes=np.empty(most, np.int64),
         count=np.zeros(1, np.int64),
-        cells=np.empty((most, 2), np.int64),
-        starts=np.empty(most // 2 + 1, np.int64),
+        # Two cells for each change that adds, of which there may be no others.
+        cells=np.empty((2 * most, 2), np.int64),
+        starts=np.empty(most + 1, np.int64),
     )
 
 
-def _slot_bytes(program: Program) -> npt.NDArray[np.int64]:
+def _slot_bytes(program: Declared) -> npt.NDArray[np.int64]:
     slot_bytes = np.zeros(program.num_slots + 1, np.int64)
     for buffer in program.buffers:
         if buffer.memory == "scratchpad":
@@ -96,6 +97,14 @@ def end_all_uses(holding):
 
 
 @jit_inline
+def note_change(moment, change, holding):
+    """Note that `change` bytes come in use at a moment."""
+    at = holding.count[0]
+    holding.moments[at], holding.changes[at] = moment, change
+    holding.count[0] = at + 1
+
+
+@jit_inline
 def _has(word, slot):
     while word:
         if word & SLOT_MASK == slot:
@@ -107,10 +116,9 @@ def _has(word, slot):
 @jit_inline
 def _end_use(slot, holding):
     if holding.begin[slot] != _NEVER:
-        at, size = holding.count[0], holding.slot_bytes[slot]
-        holding.moments[at], holding.changes[at] = 2 * holding.begin[slot] + 1, size
-        holding.moments[at + 1], holding.changes[at + 1] = 2 * holding.last[slot], -size
-        holding.count[0] = at + 2
+        size = holding.slot_bytes[slot]
+        note_change(2 * holding.begin[slot] + 1, size, holding)
+        note_change(2 * holding.last[slot], -size, holding)
         holding.begin[slot] = _NEVER
 
 

@@ -1,5 +1,7 @@
 """The longest run that the engines can count without leaving their 64-bit integers."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,11 +15,20 @@ _MAX_TRANSFER_CYCLES = 1 << 32
 """The memory multiplies bytes by subcycles per 2^20 bytes: 30 bits more than the cycles."""
 
 
-def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.int64]) -> None:
-    """Refuse a program whose ops, one after the other, would take more cycles than can be counted.
+class Longest(NamedTuple):
+    """The most cycles that the ops of a program, or of a piece of one, can take."""
 
-    busy: cycles of every compute op. The bound takes every transfer through its slowest part: one
-    channel, one slice of the L2 or one queue. Raises DoesNotFitError.
+    transfer: float
+    """Of the largest transfer."""
+    total: float
+    """All ops one after the other."""
+
+
+def longest_of(program: Program, machine: MachineSpec, busy: npt.NDArray[np.int64]) -> Longest:
+    """Return the most cycles that ops can take; busy: of every compute op.
+
+    Every transfer is taken to go through its slowest part: one channel, one slice of the L2 or one
+    queue.
     """
     slowest_hbm = machine.hbm.slowest_bytes_per_s / machine.clock
     slowest = min([slowest_hbm, *(queue.bandwidth for queue in machine.queues.values())])
@@ -33,13 +44,18 @@ def check_length(program: Program, machine: MachineSpec, busy: npt.NDArray[np.in
     total += program.num_ops * latency
     launch = machine.launch + sum(spec.setup_s for spec in machine.units.values())
     total += len(np.unique(program.item_phase)) * launch * machine.clock
+    return Longest(float(longest), float(total))
+
+
+def check_length(name: str, machine: MachineSpec, found: Longest) -> None:
+    """Refuse a program that could take more cycles than can be counted; raises DoesNotFitError."""
     for cycles, limit, what in (
-        (longest, _MAX_TRANSFER_CYCLES, "one transfer"),
-        (total, _MAX_CYCLES, "all ops one after the other"),
+        (found.transfer, _MAX_TRANSFER_CYCLES, "one transfer"),
+        (found.total, _MAX_CYCLES, "all ops one after the other"),
     ):
         if cycles > limit:
             raise DoesNotFitError(
-                f"{program.name} is too slow to simulate on machine {machine.name}: {what} would "
+                f"{name} is too slow to simulate on machine {machine.name}: {what} would "
                 f"take {cycles:.3g} cycles, allowed: {limit}; look for a rate, a latency or a "
                 f"clock with the wrong unit"
             )

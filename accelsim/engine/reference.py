@@ -25,11 +25,12 @@ import numpy as np
 import simpy
 from simpy.core import NORMAL
 
-from accelsim.engine.durations import latency_cycles, launch_cycles, work_of
+from accelsim.engine.durations import latency_cycles, launches_of, work_of
 from accelsim.engine.memory.door import ended, new_memory, request
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
+from accelsim.program.long import AnyProgram, held
 from accelsim.program.ops import FIRST_MEMORY_UNIT, Unit
 from accelsim.program.program import OpRecord, Program
 from accelsim.program.transfer import row_pitches, transfer_of
@@ -40,9 +41,9 @@ _AFTER_ALL_ELSE = NORMAL + 1
 Process = Generator[simpy.Event, Any, None]
 
 
-def schedule(program: Program, machine: MachineSpec) -> Schedule:
-    """Return when every op of `program` happens on `machine`."""
-    simulation = _Simulation(program, machine)
+def schedule(program: AnyProgram, machine: MachineSpec) -> Schedule:
+    """Return when every op of `program` happens on `machine`; raises DoesNotFitError."""
+    simulation = _Simulation(held(program, "the reference engine"), machine)
     simulation.env.run()
     return simulation.schedule
 
@@ -114,10 +115,10 @@ class _Simulation:
         self.pitches = row_pitches(program)
         self.arbiter = _Arbiter(self.env)
         self.latency = latency_cycles(machine)
-        self.launches = launch_cycles(program, machine)
+        self.launches = launches_of(program, machine)
         self.times = np.zeros(program.num_ops, TIMES).view(np.recarray)
         self.times.unit, self.times.cause = program.units, NOT_STALLED
-        self.times.busy, self.actions = work_of(program, machine)
+        self.times.busy, self.actions, _ = work_of(program, machine)
         times = self.times
         self.start, self.end, self.busy, self.cause = (
             times.start,
@@ -148,7 +149,12 @@ class _Simulation:
             self.times,
             self.actions,
             self.item_core,
-            *ended(self.memory, self.program, self.machine, self.end),
+            *ended(
+                self.memory,
+                self.program.totals.requested,
+                self.machine,
+                int(self.end.max(initial=0)),
+            ),
         )
 
     def _opening(self, phase: int) -> Process:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.account import Accounts, Run, account
-from accelsim.engine.holding import new_holding
+from accelsim.engine.account import Accounts, Ledger, Run
 from accelsim.hardware.units.base import Counts
 from accelsim.program.activity import DramCommands, MemoryTraffic
+from accelsim.program.long import AnyProgram
 from accelsim.program.ops import NUM_UNITS, UNIT_NAMES
 from accelsim.program.program import Program
+from accelsim.program.totals import Requested
 
 Cycles = npt.NDArray[np.int64]
 
@@ -38,8 +39,58 @@ NO_WORK = NUM_UNITS
 STALL_CAUSES = [*UNIT_NAMES, "no_work"]
 
 
+class Accounted:
+    """What reports need of a run: sums over its ops."""
+
+    cores: int
+    program: AnyProgram
+    actions: Counts
+    """What the units did, see `UnitModel.count`."""
+    cycles: int
+    """Length of the run: the last op has ended, and the HBM had the time for all of its bytes."""
+    traffic: MemoryTraffic
+    """Bytes over each level of the memory."""
+    dram: DramCommands | None
+    """What a banked memory did; None where the memory is flat."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """What one walk over all ops finds."""
+        raise NotImplementedError
+
+    @property
+    def num_ops(self) -> int:
+        """Ops of the program."""
+        raise NotImplementedError
+
+    @property
+    def requested(self) -> Requested:
+        """Bytes that its transfers asked for."""
+        raise NotImplementedError
+
+    @property
+    def busy_by_core(self) -> Cycles:
+        """Cycles [core, unit] in which a unit works; a DMA queue works while it has transfers."""
+        return self.accounts.busy
+
+    @property
+    def hbm_bytes_by_core(self) -> Cycles:
+        """Bytes [core, unit] that the DMA queues moved."""
+        return self.accounts.moved_bytes
+
+    @property
+    def stalls(self) -> Cycles:
+        """Cycles [unit, cause], over cores, that a compute unit was free but its next op waited."""
+        return self.accounts.stalls
+
+    @property
+    def scratchpad_held_peak_bytes(self) -> int:
+        """Most bytes of the scratchpad that are in use at once on any core."""
+        return self.accounts.held_peak_bytes
+
+
 @dataclass(frozen=True, eq=False)
-class Schedule:
+class Schedule(Accounted):
     """Start and end of every op, in cycles, and the core of every work item.
 
     An op ends when other units may use its result. A DMA op starts when it is requested. `cause`
@@ -86,39 +137,33 @@ class Schedule:
         """Core of every op."""
         return np.repeat(self.core, np.diff(self.program.item_start))
 
-    @property
-    def busy_by_core(self) -> Cycles:
-        """Cycles [core, unit] in which a unit works; a DMA queue works while it has transfers."""
-        return self.accounts.busy
-
-    @property
-    def hbm_bytes_by_core(self) -> Cycles:
-        """Bytes [core, unit] that the DMA queues moved."""
-        return self.accounts.moved_bytes
-
-    @property
-    def stalls(self) -> Cycles:
-        """Cycles [unit, cause], over cores, that a compute unit was free but its next op waited."""
-        return self.accounts.stalls
-
-    @property
-    def scratchpad_held_peak_bytes(self) -> int:
-        """Most bytes of the scratchpad that are in use at once on any core."""
-        return self.accounts.held_peak_bytes
-
     @cached_property
     def items_by_core(self) -> tuple[Cycles, Cycles]:
-        """Items of one core after the other, as each claimed them, and where those of each begin.
+        """Items of one core after the other, and where those of each core begin."""
+        return items_by_core(self.core, self.cores)
 
-        Items are claimed in program order on every core.
-        """
-        first = np.append(0, np.cumsum(np.bincount(self.core, minlength=self.cores)))
-        return np.argsort(self.core, kind="stable"), first
+    @property
+    def num_ops(self) -> int:
+        """Ops of the program."""
+        return self.program.num_ops
+
+    @property
+    def requested(self) -> Requested:
+        """Bytes that its transfers asked for."""
+        return self.program.totals.requested
 
     @cached_property
     def accounts(self) -> Accounts:
         """What one walk over all ops finds."""
-        program, (items, first) = self.program, self.items_by_core
-        run = Run(program.ops, self.times, program.item_start, items, first)
-        ops = np.append(0, np.cumsum(np.diff(program.item_start)[items]))[first]
-        return account(run, new_holding(program, int(np.diff(ops).max())))
+        ledger = Ledger(self.program, self.cores)
+        ledger.add(Run(self.program.ops, self.times, self.program.item_start, *self.items_by_core))
+        return ledger.accounts
+
+
+def items_by_core(core: Cycles, cores: int) -> tuple[Cycles, Cycles]:
+    """Return the items of one core after the other, and where those of each begin.
+
+    core: [item]. Items are claimed in program order on every core.
+    """
+    first = np.append(0, np.cumsum(np.bincount(core, minlength=cores)))
+    return np.argsort(core, kind="stable"), first

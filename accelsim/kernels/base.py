@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.program.program import Program
+from accelsim.program.long import AnyProgram
 
 Array = npt.NDArray[Any]
 
@@ -52,7 +52,7 @@ class Kernel(ABC):
     @abstractmethod
     def record(
         cls, problem: Any, machine: MachineSpec, parameters: Any, tensors: Any | None
-    ) -> tuple[Program, Array | None]:
+    ) -> tuple[AnyProgram, Array | None]:
         """Return the program for a problem on a machine and, with tensors, the output.
 
         Raises DoesNotFitError when the tiles do not fit the machine.

@@ -28,8 +28,9 @@ from accelsim.numerics.rounding import round_tile
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.language import *
 from accelsim.program.language import __all__ as _OPS
+from accelsim.program.long import AnyProgram as Program
 from accelsim.program.ops import Op
-from accelsim.program.program import Memory, Program
+from accelsim.program.program import Memory
 from accelsim.program.recording import (
     Buffer,
     Recorder,

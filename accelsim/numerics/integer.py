@@ -18,6 +18,8 @@ Starts = npt.NDArray[np.int64]
 """First position of every group in the order of channels, and the end: [groups + 1]."""
 
 _LARGEST_CHANNEL = 2**31 - 1
+_MANY = 2**45
+"""Products that fill an accumulator of 32 bits, whatever their bits."""
 
 
 class Accumulator(NamedTuple):
@@ -32,11 +34,12 @@ def largest_sum(starts: Starts, product_bits: int) -> int:
     """Return the largest magnitude that sums over these groups, doubled between them, can have.
 
     sum over g of 2^(groups - 1 - g) K_g 2^(product_bits - 2), K_g channels of group g;
-    product_bits: bits of both operands together.
+    product_bits: bits of both operands together. Where it is more than any accumulator holds, a
+    smaller number may be returned that is too, so that all of this fits 64 bits.
     """
     total = 0
     for g in range(starts.size - 1):
-        total = 2 * total + (starts[g + 1] - starts[g])
+        total = min(2 * total + (starts[g + 1] - starts[g]), _MANY)
     return total << (product_bits - 2)
 
 

@@ -1,6 +1,7 @@
 """From a kernel's plan to a recorded program: addresses, slots, storage, and the call itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -8,12 +9,17 @@ import numpy.typing as npt
 
 from accelsim.errors import DoesNotFitError, ProgramError
 from accelsim.numerics.formats import Format
+from accelsim.program.long import (
+    AnyProgram,
+    LongProgram,
+    Recording,
+    check_items,
+    new_recorder,
+    recorded_program,
+)
 from accelsim.program.ops import (
-    HEADER_WORDS,
-    ITEM_CAPACITY,
-    ITEM_PHASE,
-    ITEM_START,
-    ITEM_WORDS,
+    HELD_OPS,
+    MAX_LONG_OPS,
     MAX_OPS,
     MAX_SLOTS,
     NO_SLOT,
@@ -28,18 +34,25 @@ from accelsim.program.ops import (
 from accelsim.program.program import BufferInfo, Memory, Program, TensorInfo
 from accelsim.program.recording import Buffer, Tensor
 from accelsim.program.refusal import refusal
+from accelsim.program.shared import PROGRAMS
 
 Array = npt.NDArray[Any]
 
 _FIRST_CAPACITY_OPS = 1 << 20
 
 
-def too_long(name: str) -> DoesNotFitError:
-    """Return the error of a program with more ops than one may have."""
+def too_long(
+    name: str, most: int = MAX_LONG_OPS, what: str = "ops, the most a program may have"
+) -> DoesNotFitError:
+    """Return the error of a program with more ops, or more of something else, than it may have."""
     return DoesNotFitError(
-        f"{name}: needs more than {MAX_OPS} ops, the most a program may have; "
-        f"choose larger tiles or a smaller problem"
+        f"{name}: needs more than {most} {what}; choose larger tiles or a smaller problem"
     )
+
+
+def too_many_items(name: str) -> DoesNotFitError:
+    """Return the error of a program with too many work items."""
+    return too_long(name, MAX_OPS, "work items, the most a program may have")
 
 
 class ProgramBuilder:
@@ -136,25 +149,43 @@ class ProgramBuilder:
         data = _zeros((0, 0), fmt) if self.with_numbers else None
         return Tensor(NO_TENSOR, 0, 0, 0, 0, fmt.bits, data)
 
-    def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> Program:
+    def record(self, kernel: Callable[..., None], num_items: int, *arguments: Any) -> AnyProgram:
         """Run `kernel(p, *arguments)`, which begins `num_items` items, and return its program.
 
-        Raises DoesNotFitError when the program would have more than MAX_OPS ops, ProgramError when
-        an op asks for more than a tile or tensor has.
+        Of more than HELD_OPS ops it is a program that records them again when they are needed,
+        unless it computes numbers or gathers rows. Another one without numbers may have been
+        recorded before from the same: nobody may write to its words.
+
+        Raises DoesNotFitError for more than MAX_OPS items, or ops of a program with numbers or
+        gathers; ProgramError when an op asks for more than a tile or tensor has.
         """
+        recording = Recording(kernel, num_items, arguments)
+        if self.with_numbers:
+            return self._recorded(recording)
+        declared = (kernel, self.name, num_items, tuple(self.tensors), tuple(self.buffers))
+        return PROGRAMS.recorded(declared, arguments, lambda: self._recorded(recording))
+
+    def _recorded(self, recording: Recording) -> AnyProgram:
+        kernel, num_items, arguments = recording
         if num_items > MAX_OPS:
-            raise too_long(self.name)
+            raise too_many_items(self.name)
         capacity_words = _FIRST_CAPACITY_OPS * WORDS
         while True:
-            recorder = _recorder(num_items, capacity_words)
+            recorder = new_recorder(num_items, capacity_words)
             try:
                 kernel(recorder, *arguments)
             except OverflowError:
                 if not recorder[REFUSED_OP]:
-                    raise too_long(self.name) from None
+                    self._check_can_be_long(recorder)
+                    return self._long(recording)
             used_words = int(recorder[NUM_RECORDED] * WORDS + recorder[NUM_INDICES])
             if used_words <= capacity_words:
                 return self._finished(recorder, num_items)
+            num_ops = int(recorder[NUM_RECORDED])
+            must_be_held = self.with_numbers or recorder[NUM_INDICES] or recorder[REFUSED_OP]
+            if num_ops > HELD_OPS and not must_be_held:
+                check_items(self.name, int(recorder[NUM_ITEMS]), num_items)
+                return self._long(recording, num_ops)
             capacity_words = used_words
 
     def _check_sizes(self, what: str, *sizes: int) -> None:
@@ -168,39 +199,23 @@ class ProgramBuilder:
                 f"{self.name}: tensor {name}: found data of shape {data.shape}, allowed: {shape}"
             )
 
+    def _check_can_be_long(self, recorder: Array) -> None:
+        if self.with_numbers:
+            raise too_long(self.name, MAX_OPS, "ops, the most a program with numbers may have")
+        if recorder[NUM_INDICES]:
+            raise too_long(self.name, MAX_OPS, "ops, the most a program that gathers may have")
+
+    def _long(self, recording: Recording, num_ops: int | None = None) -> LongProgram:
+        declared = tuple(self.tensors), tuple(self.buffers)
+        return LongProgram(self.name, recording, *declared, num_ops=num_ops)
+
     def _finished(self, recorder: Array, num_items: int) -> Program:
-        program = self._program(recorder, num_items)
+        program = recorded_program(self.name, recorder, tuple(self.tensors), tuple(self.buffers))
+        program = replace(program, overflows=int(recorder[NUM_OVERFLOWS]))
         if recorder[REFUSED_OP]:
             raise refusal(program, recorder)
-        if recorder[NUM_ITEMS] != num_items:
-            raise ProgramError(
-                f"{self.name}: began {recorder[NUM_ITEMS]} work items, but announced {num_items}"
-            )
+        check_items(self.name, int(recorder[NUM_ITEMS]), num_items)
         return program
-
-    def _program(self, recorder: Array, num_items: int) -> Program:
-        num_ops, num_indices = int(recorder[NUM_RECORDED]), int(recorder[NUM_INDICES])
-        items = recorder[HEADER_WORDS : HEADER_WORDS + num_items * ITEM_WORDS]
-        items = items.reshape(num_items, ITEM_WORDS)
-        first = HEADER_WORDS + num_items * ITEM_WORDS
-        return Program(
-            name=self.name,
-            ops=recorder[first : first + num_ops * WORDS].reshape(num_ops, WORDS),
-            item_start=np.append(items[:, ITEM_START], num_ops),
-            item_phase=items[:, ITEM_PHASE].copy(),
-            tensors=tuple(self.tensors),
-            buffers=tuple(self.buffers),
-            overflows=int(recorder[NUM_OVERFLOWS]),
-            gathered_rows=recorder[::-1][:num_indices].copy(),
-        )
-
-
-def _recorder(num_items: int, capacity_words: int) -> Array:
-    # Untouched pages of an empty array cost nothing, so a generous capacity is free.
-    recorder = np.empty(HEADER_WORDS + num_items * ITEM_WORDS + capacity_words, np.int64)
-    recorder[:HEADER_WORDS] = 0
-    recorder[ITEM_CAPACITY] = num_items
-    return recorder
 
 
 def _zeros(shape: tuple[int, ...], fmt: Format) -> Array:

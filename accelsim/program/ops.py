@@ -151,14 +151,22 @@ BLOCK_MASK, SCALE_MASK = (1 << 11) - 1, (1 << 6) - 1
 """The same of products with shared scales: elements along k that share one, columns of b that do,
 and codes of the formats of the scales."""
 
+HELD_OPS = 1 << 22
+"""Ops up to which a program is held at once; see `accelsim.program.long` for longer ones."""
 MAX_OPS = 1 << 25
-"""Most ops of a program: recording and scheduling them takes about 200 bytes each."""
+"""Most ops of a program that is held where that is needed."""
+MAX_LONG_OPS = 1 << 36
+"""Most ops of any program: to schedule so many takes hours."""
+BYTES_PER_OP = 200
+"""About what recording and scheduling an op takes."""
 
 # The recorder: a header, then two words for each work item, then the ops.
 NUM_RECORDED, NUM_ITEMS, ITEM_CAPACITY, NUM_INDICES, NUM_OVERFLOWS = range(5)
 REFUSED_OP, REFUSED_PLACE = 5, 6
 ASKED_ROW, ASKED_COL, ASKED_ROWS, ASKED_COLS, HELD_ROWS, HELD_COLS = range(7, 13)
 """The first op that reached beyond what it touches, and how; see `accelsim.program.refusal`."""
+HAND_OVER, ENOUGH = 13, 14
+"""Address of what takes the items over and empties the recorder, or 0, and from how many ops on."""
 HEADER_WORDS = 16
 ITEM_WORDS = 2
 ITEM_START, ITEM_PHASE = range(ITEM_WORDS)

@@ -1,10 +1,10 @@
 """The tile program: what a kernel does on any machine, op by op, and never when."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from accelsim.program.ops import (
 from accelsim.program.totals import Totals, totals_of
 from accelsim.units import ceil_div
 
+T = TypeVar("T")
 Words = npt.NDArray[np.int64]
 
 Memory = Literal["scratchpad", "accumulator", "index_buffer"]
@@ -122,8 +123,58 @@ class OpRecord:
     d: int
 
 
+class Declared:
+    """What a program says besides its ops: its buffers and tensors, and how they are named."""
+
+    name: str
+    tensors: tuple[TensorInfo, ...]
+    buffers: tuple[BufferInfo, ...]
+    parameters: Mapping[str, int | str | bool | float]
+
+    def with_parameters(self, **chosen: int | str | bool | float) -> Self:
+        """Return the same program with more of what its kernel chose."""
+        return self._told(parameters={**self.parameters, **chosen})
+
+    def with_statistics(self, statistics: Mapping[str, float]) -> Self:
+        """Return the same program with what its kernel says of its values."""
+        return self._told(statistics=statistics)
+
+    def _told(self, **fields: Any) -> Self:
+        """Return the same program with other words about it."""
+        own: Any = self
+        return cast(Self, replace(own, **fields))
+
+    @property
+    def num_slots(self) -> int:
+        """Number of slots of all buffers; they count from 1."""
+        return sum(buffer.slots for buffer in self.buffers)
+
+    def memory_bytes(self, memory: str) -> int:
+        """Return the bytes allocated in one of the memories on chip, by the part with most."""
+        by_part = Counter[int]()
+        for buffer in self.buffers:
+            by_part[buffer.part] += buffer.size_bytes if buffer.memory == memory else 0
+        return max(by_part.values(), default=0)
+
+    def buffer_of(self, slot: int) -> BufferInfo | None:
+        """Return the buffer of a slot number; None for a number that is not used."""
+        for buffer in self.buffers:
+            if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
+                return buffer
+        return None
+
+    def slot_name(self, slot: int) -> str:
+        """Return `buffer[i]` for a slot number."""
+        buffer = self.buffer_of(slot)
+        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
+
+    def tensor_name(self, number: int) -> str:
+        """Return the name of a tensor by its number."""
+        return "nothing" if number == NO_TENSOR else self.tensors[number].name
+
+
 @dataclass(frozen=True, eq=False)
-class Program:
+class Program(Declared):
     """The ops of all work items, with the tensors and buffers they touch.
 
     ops: int64 [num_ops, 7], see `accelsim.program.ops`. Item i has the ops
@@ -145,9 +196,20 @@ class Program:
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
     """What the kernel chose for those of its parameters that nobody gave, such as tile sizes."""
 
-    def with_parameters(self, **chosen: int | str | bool | float) -> "Program":
-        """Return the same program with more of what its kernel chose."""
-        return replace(self, parameters={**self.parameters, **chosen})
+    found: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    """What has been found of the words, see `find`; programs of the same words share it."""
+
+    def find(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Return something that follows from the words and from `what` alone, made once."""
+        if what not in self.found:
+            self.found[what] = make()
+        return cast(T, self.found[what])
+
+    def _told(self, **fields: Any) -> Self:
+        """Return the same program with other words about it; what was found of its ops stays."""
+        told = super()._told(**fields)
+        object.__setattr__(told, "found", self.found)
+        return told
 
     @property
     def num_ops(self) -> int:
@@ -160,18 +222,22 @@ class Program:
         return len(self.item_phase)
 
     @property
-    def num_slots(self) -> int:
-        """Number of slots of all buffers; they count from 1."""
-        return sum(buffer.slots for buffer in self.buffers)
+    def size_bytes(self) -> int:
+        """Bytes that the words take here."""
+        words = (self.ops, self.item_start, self.item_phase, self.gathered_rows)
+        return sum(each.nbytes for each in words)
 
     @cached_property
     def op_codes(self) -> Words:
         """Op code of every op."""
         return (self.ops[:, HEAD] >> OP_SHIFT) & FIELD_MASK
 
-    @cached_property
+    @property
     def totals(self) -> Totals:
         """What one walk over all ops counts."""
+        return self.find("totals", self._totals)
+
+    def _totals(self) -> Totals:
         phases = int(self.item_phase.max(initial=-1)) + 1
         return totals_of(self.ops, self.item_start, self.item_phase, phases, len(self.tensors))
 
@@ -205,29 +271,6 @@ class Program:
     def bytes_by_tensor(self) -> tuple[int, ...]:
         """Bytes of each tensor that all DMA ops move."""
         return tuple((self.totals.read_bytes + self.totals.write_bytes).tolist())
-
-    def memory_bytes(self, memory: str) -> int:
-        """Return the bytes allocated in one of the memories on chip, by the part with most."""
-        by_part = Counter[int]()
-        for buffer in self.buffers:
-            by_part[buffer.part] += buffer.size_bytes if buffer.memory == memory else 0
-        return max(by_part.values(), default=0)
-
-    def buffer_of(self, slot: int) -> BufferInfo | None:
-        """Return the buffer of a slot number; None for a number that is not used."""
-        for buffer in self.buffers:
-            if buffer.first_slot <= slot < buffer.first_slot + buffer.slots:
-                return buffer
-        return None
-
-    def slot_name(self, slot: int) -> str:
-        """Return `buffer[i]` for a slot number."""
-        buffer = self.buffer_of(slot)
-        return f"{buffer.name}[{slot - buffer.first_slot}]" if buffer else f"slot {slot}"
-
-    def tensor_name(self, number: int) -> str:
-        """Return the name of a tensor by its number."""
-        return "nothing" if number == NO_TENSOR else self.tensors[number].name
 
     def decode(self, index: int) -> OpRecord:
         """Return op `index` in readable form."""

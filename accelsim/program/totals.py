@@ -25,6 +25,17 @@ _UNITS = np.array(UNIT_OF_OP, np.int8)
 Words = npt.NDArray[np.int64]
 
 
+class Requested(NamedTuple):
+    """Bytes that the transfers of a program ask for."""
+
+    read_bytes: int
+    """Of all loads and gathers."""
+    write_bytes: int
+    """Of all stores."""
+    bytes_by_tensor: tuple[int, ...]
+    """Of both, for each tensor."""
+
+
 class Totals(NamedTuple):
     """Of all ops of a program."""
 
@@ -40,6 +51,13 @@ class Totals(NamedTuple):
     """Bytes of the largest transfer."""
     phases_with: npt.NDArray[np.bool_]
     """Whether a phase has an op of a unit: [phase, unit]."""
+
+    @property
+    def requested(self) -> Requested:
+        """The bytes that all transfers ask for."""
+        by_tensor = self.read_bytes + self.write_bytes
+        read_bytes, write_bytes = int(self.read_bytes.sum()), int(self.write_bytes.sum())
+        return Requested(read_bytes, write_bytes, tuple(by_tensor.tolist()))
 
 
 def totals_of(

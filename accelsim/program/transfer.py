@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.program.ops import FIELD_MASK, HEAD, TENSOR_MASK, TENSOR_SHIFT, A, B, C, D, Op
-from accelsim.program.program import Program, Words
+from accelsim.program.program import Declared, Words
 from accelsim.runtime.jit import jit, jit_inner
 
 _GATHER, _STORE = Op.GATHER.value, Op.STORE.value
@@ -27,7 +27,7 @@ class Transfer(NamedTuple):
     is_write: bool
 
 
-def row_pitches(program: Program) -> Words:
+def row_pitches(program: Declared) -> Words:
     """Return the bytes from row to row of every tensor."""
     return np.array([tensor.row_bytes for tensor in program.tensors], np.int64)
 

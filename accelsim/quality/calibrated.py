@@ -14,6 +14,13 @@ _OFTEN = 2
 """Clipping that many times as often as in the calibration is told; less may be the text."""
 
 
+_REMEDIES = {
+    "static": "calibrate on more kinds of text, or take base=row, whose range follows the text",
+    "row": "calibrate on more kinds of text, or let rows try more candidates",
+}
+"""Where the range of a row comes from -> what helps."""
+
+
 class Calibrated(NamedTuple):
     """The calibration of the linears; None: there is none."""
 
@@ -46,17 +53,15 @@ class Calibrated(NamedTuple):
                 stacklevel=3,
             )
 
-
-def warn_of_clipping(linears: Report) -> None:
-    """Warn if codes are clipped more than twice as often as in the calibration."""
-    found = linears.statistics.get("codes_clipped")
-    calibrated = linears.statistics.get("codes_clipped_in_calibration")
-    if found is None or calibrated is None or found <= _OFTEN * calibrated:
-        return
-    warnings.warn(
-        f"{linears.kernel}: {found:.3%} of the codes are clipped, {calibrated:.3%} in the "
-        f"calibration: it has not seen such text; calibrate on more kinds of text, or take "
-        f"base=row, whose range follows the text",
-        ClippingWarning,
-        stacklevel=3,
-    )
+    def warn_of_clipping(self, linears: Report) -> None:
+        """Warn if codes are clipped more than twice as often as in the calibration."""
+        found = linears.statistics.get("codes_clipped")
+        seen = linears.statistics.get("codes_clipped_in_calibration")
+        if self.provenance is None or found is None or seen is None or found <= _OFTEN * seen:
+            return
+        warnings.warn(
+            f"{linears.kernel}: {found:.3%} of the codes are clipped, {seen:.3%} in the "
+            f"calibration: it has not seen such text; {_REMEDIES[self.provenance.options.base]}",
+            ClippingWarning,
+            stacklevel=3,
+        )

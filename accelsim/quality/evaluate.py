@@ -7,7 +7,7 @@ from typing import Any
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.recipe import Recipe
-from accelsim.quality.calibrated import Calibrated, warn_of_clipping
+from accelsim.quality.calibrated import Calibrated
 from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.passes import Passes, Progress, ignored
 from accelsim.quality.report import QualityReport, TextQuality
@@ -62,7 +62,7 @@ def evaluate(
     workload = f"{network.name} on {', '.join(each.name for each in texts)}"
     costs = passes.costs(workload)
     if costs["linears"] is not None:
-        warn_of_clipping(costs["linears"])
+        calibrated.warn_of_clipping(costs["linears"])
     return QualityReport.of_texts(
         tuple(found),
         **costs,

@@ -2,7 +2,7 @@
 
 from accelsim.accounts.area import area_by_component_mm2
 from accelsim.accounts.power import Capped
-from accelsim.engine.schedule import Schedule
+from accelsim.engine.schedule import Accounted, Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.program.ops import UNIT_NAMES, Unit
@@ -58,10 +58,12 @@ def _timeline(run: Capped, about: About) -> Timeline:
         "settings": about.settings,
         "parameters": about.parameters,
     }
+    if not isinstance(run.schedule, Schedule):
+        raise TypeError(f"{run.schedule.program.name}: a timeline needs the times of all ops")
     return build_timeline(run.schedule, run.machine, shown)
 
 
-def _peaks(schedule: Schedule) -> Peaks:
+def _peaks(schedule: Accounted) -> Peaks:
     return Peaks(
         scratchpad_peak_bytes=schedule.program.memory_bytes("scratchpad"),
         scratchpad_held_peak_bytes=schedule.scratchpad_held_peak_bytes,
@@ -69,7 +71,7 @@ def _peaks(schedule: Schedule) -> Peaks:
     )
 
 
-def _bound_by(schedule: Schedule, machine: MachineSpec) -> str:
+def _bound_by(schedule: Accounted, machine: MachineSpec) -> str:
     """Return the resource that is busiest, on the core where it is busiest."""
     cycles = schedule.cycles
     shares = {"hbm": hbm_utilization(schedule, machine)}

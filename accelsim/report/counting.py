@@ -5,19 +5,19 @@ from fractions import Fraction
 
 from accelsim.accounts.activity import count_activity
 from accelsim.accounts.energy import energy_by_component
-from accelsim.engine.schedule import STALL_CAUSES, Cycles, Schedule
+from accelsim.engine.schedule import STALL_CAUSES, Accounted, Cycles
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import UNIT_NAMES, Unit
-from accelsim.program.program import Program
+from accelsim.program.program import Declared
 from accelsim.report.exact import quotient
 from accelsim.report.matrix_peak import peak_macs_per_s
 from accelsim.report.measured import Measured
 
 
-def measured_of(schedule: Schedule, machine: MachineSpec, technology: TechnologySpec) -> Measured:
+def measured_of(schedule: Accounted, machine: MachineSpec, technology: TechnologySpec) -> Measured:
     """Return the amounts of one run on a machine with the clock that was run."""
     program, activity = schedule.program, count_activity(schedule, machine)
     joules = energy_by_component(activity, machine, technology)
@@ -26,7 +26,7 @@ def measured_of(schedule: Schedule, machine: MachineSpec, technology: Technology
     peak = peak_macs_per_s(activity, machine)
     means = _means(schedule, machine) | ({} if macs else {"peak_macs_per_s": peak})
     return Measured(
-        ops=program.num_ops,
+        ops=schedule.num_ops,
         cycles=schedule.cycles,
         hbm_read_bytes=activity.hbm_read_bytes,
         hbm_write_bytes=activity.hbm_write_bytes,
@@ -35,7 +35,7 @@ def measured_of(schedule: Schedule, machine: MachineSpec, technology: Technology
         ),
         hbm_bytes_by_tensor=_by_tensor(program, activity.hbm_bytes_by_tensor),
         requested_bytes_by_tensor=(
-            _by_tensor(program, program.bytes_by_tensor) if machine.l2 else {}
+            _by_tensor(program, schedule.requested.bytes_by_tensor) if machine.l2 else {}
         ),
         macs=macs,
         seconds=seconds,
@@ -50,7 +50,7 @@ def measured_of(schedule: Schedule, machine: MachineSpec, technology: Technology
     )
 
 
-def hbm_utilization(schedule: Schedule, machine: MachineSpec) -> float:
+def hbm_utilization(schedule: Accounted, machine: MachineSpec) -> float:
     """Return the share of the HBM's peak bandwidth that a run used.
 
     A run is at least as long as the first quotient, so the second is at most 1, rounding and all.
@@ -60,7 +60,7 @@ def hbm_utilization(schedule: Schedule, machine: MachineSpec) -> float:
     return moved_bytes / machine.hbm_bytes_per_cycle / schedule.cycles
 
 
-def _means(schedule: Schedule, machine: MachineSpec) -> dict[str, float]:
+def _means(schedule: Accounted, machine: MachineSpec) -> dict[str, float]:
     """Return the shares that are means over the time."""
     shares = {
         "hbm_utilization": hbm_utilization(schedule, machine),
@@ -74,14 +74,14 @@ def _means(schedule: Schedule, machine: MachineSpec) -> dict[str, float]:
     return shares | {"refresh_share": one_refresh / timing.t_refi}
 
 
-def _core_balance(schedule: Schedule) -> float:
+def _core_balance(schedule: Accounted) -> float:
     """Return the mean over the largest work of a core, on the compute unit with most work."""
     compute = schedule.busy_by_core[:, : Unit.LOAD]
     work = compute[:, compute.sum(axis=0).argmax()]
     return float(work.mean() / work.max()) if work.any() else 1.0
 
 
-def _stall_cycles(schedule: Schedule) -> dict[str, dict[str, int]]:
+def _stall_cycles(schedule: Accounted) -> dict[str, dict[str, int]]:
     """Return the cycles by unit and cause, without causes of no stall."""
     by_unit = zip(UNIT_NAMES, schedule.stalls, strict=True)
     stalls = {unit: _by_name(STALL_CAUSES, cycles) for unit, cycles in by_unit}
@@ -104,7 +104,7 @@ def _dram_commands(commands: DramCommands) -> dict[str, int]:
     }
 
 
-def _by_tensor(program: Program, num_bytes: Sequence[int]) -> dict[str, int]:
+def _by_tensor(program: Declared, num_bytes: Sequence[int]) -> dict[str, int]:
     return {tensor.name: n for tensor, n in zip(program.tensors, num_bytes, strict=True)}
 
 

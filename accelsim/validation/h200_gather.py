@@ -134,7 +134,7 @@ def _simulate(machine: MachineSpec, rows: npt.NDArray[np.int64], row_bytes: int)
     gather = Transfer(0, len(rows), row_bytes, row_bytes, 0, is_write=False)
     memory = new_memory(machine, program)
     cycles = int(request(memory, 0, gather))
-    return cycles, traffic_of(memory, program).hbm_read_bytes
+    return cycles, traffic_of(memory, program.totals.requested).hbm_read_bytes
 
 
 def label_of(row: GatherRow) -> str:

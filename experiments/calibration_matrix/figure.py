@@ -5,72 +5,125 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from forms import COMPENSATED, CROSSED, FOUR_BITS, UNCALIBRATED
 from matplotlib.axes import Axes
+from run import OF_MATRIX
+from statements import NOTHING
 
-from accelsim.plotting.style import INK, color_of, dress, new_figure, save_figure
+from accelsim.plotting.style import INK, dress, new_figure, save_figure
 
 PERCENT = 100
-NOTHING, MIXTURE = "nothing", "mixture"
-CHANGE = "change of the perplexity, percent"
-LARGEST_PERCENT = 50
-INT4 = ", INT4"
-PRINTED_WIDTH = 140
+LARGEST = 100
+"""Hundredths of a nat that have the darkest color."""
+SMALL = 8.5
 
 
-def table(frame: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
-    """Return the change in percent, a column for each text in the order of the results."""
-    kinds = list(dict.fromkeys(frame["evaluated_on"]))
-    wide = frame.pivot(index=rows, columns="evaluated_on", values="perplexity_change")
-    order = frame[rows].drop_duplicates().itertuples(index=False, name=None)
-    wide = wide.reindex([each if len(rows) > 1 else each[0] for each in order])
-    return PERCENT * wide[kinds]
+def read(results: Path, *steps: str) -> pd.DataFrame:
+    """Return the rows of steps."""
+    parts = [pd.read_csv(results / f"{step}.csv", keep_default_na=False) for step in steps]
+    return pd.concat(parts, ignore_index=True)
 
 
-def heat(axes: Axes, changes: pd.DataFrame, title: str) -> None:
-    """Draw what is lost by the text that was calibrated on, and the one that is evaluated."""
-    shown = np.clip(changes.to_numpy(), 0, LARGEST_PERCENT)
-    axes.imshow(np.log1p(shown), cmap="Blues", vmin=0, vmax=np.log1p(LARGEST_PERCENT))
-    for row, values in enumerate(changes.to_numpy()):
-        for col, value in enumerate(values):
-            ink = "white" if value > LARGEST_PERCENT / 5 else INK
-            axes.text(col, row, f"{value:+.1f}", ha="center", va="center", color=ink, fontsize=9)
-    dress(axes, title, "evaluated on", "calibrated on")
+def by_text(rows: pd.DataFrame, index: list[str], value: str = "kl") -> pd.DataFrame:
+    """Return a value in percent or in hundredths of a nat, a column a text, in the order given."""
+    order = list(dict.fromkeys(rows[index].itertuples(index=False, name=None)))
+    wide = rows.pivot(index=index, columns="evaluated_on", values=value).astype(float)
+    keys = order if len(index) > 1 else [key for (key,) in order]
+    return PERCENT * wide.reindex(keys)[list(dict.fromkeys(rows["evaluated_on"]))]
+
+
+def heat(axes: Axes, values: pd.DataFrame, title: str, rows: str = "") -> None:
+    """Draw a table, dark where much is lost; texts that were calibrated on are in bold."""
+    shades = np.log1p(np.clip(values.to_numpy(), 0, LARGEST))
+    axes.imshow(shades, cmap="Blues", vmin=0, vmax=np.log1p(LARGEST), aspect="auto")
+    for row, numbers in enumerate(values.to_numpy()):
+        for col, number in enumerate(numbers):
+            ink = "white" if number > LARGEST / 6 else INK
+            weight = "bold" if values.columns[col] == values.index[row] else "normal"
+            text = f"{number:.1f}" if number < LARGEST else f"{number:,.0f}"
+            axes.text(
+                col, row, text, ha="center", va="center", color=ink, fontsize=SMALL, weight=weight
+            )
+    dress(axes, title, "evaluated on", rows)
     axes.grid(visible=False)
-    axes.set_xticks(range(len(changes.columns)), changes.columns, fontsize=8.5)
-    axes.set_yticks(range(len(changes.index)), changes.index, fontsize=8.5)
+    axes.set_xticks(range(len(values.columns)), values.columns, fontsize=SMALL)
+    axes.set_yticks(range(len(values.index)), values.index, fontsize=SMALL)
 
 
-def spans(axes: Axes, changes: pd.DataFrame, title: str) -> None:
-    """Draw the mean over texts as a bar, and every text as a point."""
-    for row, (_, values) in enumerate(changes[::-1].iterrows()):
-        axes.barh(row, values.mean(), color=color_of(0), height=0.6)
-        axes.plot(values, np.full(len(values), row), "o", color=INK, markersize=4)
-    names = [str(name).removesuffix(INT4) for name in changes.index[::-1]]
-    axes.set_yticks(range(len(names)), names, fontsize=8.5)
-    dress(axes, title, CHANGE, "")
-    axes.set_xscale("log")
-    axes.set_xlim(left=10)
+def signed(value: float, error: float) -> str:
+    """Return a change in percent with its standard error."""
+    digits = 0 if abs(value) >= 10 else 1 if error >= 0.1 else 2
+    return f"{value:+,.{digits}f} ({error:.{digits}f})"
+
+
+def changes(rows: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    """Return the change of the perplexity in percent with its error by token, a column a text.
+
+    The mean is that of the NLL, with its error over the texts.
+    """
+    values = by_text(rows, index, "perplexity_change")
+    errors = by_text(rows, index, "perplexity_change_token_se")
+    nll = by_text(rows, index, "nll_change") / PERCENT
+    cells = {text: list(map(signed, values[text], errors[text])) for text in values}
+    mean = np.exp(nll.mean(axis=1))
+    error = mean * nll.std(axis=1, ddof=1) / np.sqrt(nll.shape[1])
+    cells["mean"] = list(map(signed, PERCENT * (mean - 1), PERCENT * error))
+    return pd.DataFrame(cells, index=values.index)
+
+
+def off_diagonal(crossed: pd.DataFrame) -> pd.DataFrame:
+    """Return what forms lose where another kind of text was calibrated on, and where the same."""
+    is_home = crossed["calibrated_on"] == crossed["evaluated_on"]
+    own = crossed[["form", "perplexity_change", "kl"]].set_index("form") * PERCENT
+    home, away = own[is_home.to_numpy()].groupby("form"), own[~is_home.to_numpy()].groupby("form")
+    told = {"home": home, "away": away}
+    parts = {(name, "mean"): each.mean() for name, each in told.items()}
+    parts |= {(name, "worst"): each.max() for name, each in told.items()}
+    return pd.concat(parts, axis=1).reindex([form.name for form in CROSSED])
+
+
+def label(row: pd.Series) -> str:
+    """Return a form with what it is calibrated on."""
+    source = row["calibrated_on"]
+    return row["form"] if source == NOTHING else f"{row['form']}: {source}"
 
 
 def main(results: Path, out: Path) -> None:
     """Draw the figure of the tables in `results` into `out`, and print them."""
-    matrix = pd.read_csv(results / "matrix.csv")
-    four = pd.read_csv(results / "four_bits.csv")
-    pd.set_option("display.width", PRINTED_WIDTH)
-    figure = new_figure(14, 4.6)
-    panels = figure.subplots(1, 3)
-    for axes, form, letter in zip(panels, ("static", "row"), "ab", strict=False):
-        changes = table(matrix[matrix["form"] == form], ["calibrated_on"])
-        changes = changes.reindex([MIXTURE, *changes.columns])
-        heat(axes, changes, f"{letter}. INT8, base: {form}")
-        print(changes.round(2), "\n")
-    activations = four[four["weight_bits"] == 16]
-    spans(panels[2], table(activations, ["form"]), "c. INT4 activations")
-    print(table(matrix[matrix["calibrated_on"] == NOTHING], ["form"]).round(2), "\n")
-    print(table(four, ["weight_bits", "form"]).round(1), "\n")
-    print(table(pd.read_csv(results / "kernels.csv"), ["form"]).round(2))
+    once, crossed = read(results, "once"), read(results, "crossed")
+    weights, attention = read(results, "weights"), read(results, "attention")
+    names = [form.name for form in CROSSED]
+    all_crossed = pd.concat([once[once["form"].isin(names)], crossed], ignore_index=True)
+    figure = new_figure(14, 12)
+    grid = figure.add_gridspec(3, 6, height_ratios=[1, 1, 1.5])
+    for place, name in enumerate(names):
+        row, col = divmod(place, 3)
+        axes = figure.add_subplot(grid[row, 2 * col : 2 * col + 2])
+        own = by_text(all_crossed[all_crossed["form"] == name], ["calibrated_on"])
+        heat(axes, own, f"{'abcdef'[place]}. {name}", "calibrated on" if col == 0 else "")
+    others = pd.concat([once[~once["form"].isin(names)], weights], ignore_index=True)
+    order = [form.name for form in (*COMPENSATED, *FOUR_BITS, *UNCALIBRATED)]
+    others = others.sort_values("form", key=lambda each: each.map(order.index), kind="stable")
+    others["form"] = others.apply(label, axis=1)
+    heat(
+        figure.add_subplot(grid[2, :3]),
+        by_text(others, ["form"])[list(OF_MATRIX)],
+        "g. Other linears",
+    )
+    heat(figure.add_subplot(grid[2, 3:]), by_text(attention, ["form"]), "h. Attention")
+    figure.suptitle(
+        "KL divergence from FP32, hundredths of a nat", fontsize=11, color=INK, x=0.01, ha="left"
+    )
+    print(changes(all_crossed, ["form", "calibrated_on"]).to_string(), "\n")
+    print(off_diagonal(crossed).round(1).to_string(), "\n")
+    print(changes(others, ["form"]).to_string(), "\n")
+    print(changes(attention, ["form"]).to_string(), "\n")
+    kernels = read(results, "kernels")
+    print(changes(kernels, ["form", "by"]).to_string(), "\n")
+    print(by_text(kernels, ["form", "by"]).round(1).to_string())
     for path in save_figure(figure, out, "calibration_matrix", ["png"]):
         print(f"wrote {path}")
 
 
-main(Path(sys.argv[1]), Path(sys.argv[2]))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

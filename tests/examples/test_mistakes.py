@@ -121,9 +121,9 @@ def refused(done):
             "--set workload.kv_len: found 2147483648, expected a value less than 2147483648",
         ),
         (
-            "workload.batch=1000000",
-            "flash on attention-2048: needs more than 33554432 ops, the most a program may have; "
-            "choose larger tiles or a smaller problem",
+            "workload.batch=100000000",
+            "flash on attention-2048: needs more than 33554432 work items, the most a program may "
+            "have; choose larger tiles or a smaller problem",
         ),
         ("workload.q_len=-5", "--set workload.q_len: found -5, expected a value greater than 0"),
         (

@@ -1,5 +1,6 @@
 """The mx kernel against its statements, bit by bit, and against float64 within derived bounds."""
 
+import warnings
 from math import ceil
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
 from accelsim.engine.durations import work_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, AccumulatorWarning
 from accelsim.kernels.linear.mx.mx import Mx
 from accelsim.loading import load_machine
 from accelsim.numerics.block_formats import BlockFormat
@@ -154,11 +155,35 @@ def test_guard_bits_are_what_the_accumulator_has_left():
         assert (output == 4096).all()
 
 
-def test_sums_beyond_the_accumulator_are_counted():
+def test_sums_beyond_the_accumulator_are_warned_of_and_counted():
     problem, tensors = linear(2, 2, 4096, seed=1)
     tensors.a[:], tensors.b[:] = 1.98, 1.98
-    program, _ = run("mx", problem, tensors, machine=ALIGNING, guard_bits=10)
-    assert program.overflows > 0
+    with pytest.warns(AccumulatorWarning) as caught:
+        program, _ = run("mx", problem, tensors, machine=ALIGNING, guard_bits=10)
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"mx on {problem.name}: sums of int8 x int8 products can reach 2^36.0, an accumulator of "
+        f"machine {ALIGNING.name} holds less than 2^31; guard_bits of 5 or fewer, or "
+        "int_mac.overflow: saturate would help"
+    )
+    assert program.statistics["accumulator_overflows"] == program.overflows > 0
+    # 127^2 x 4096 x 2^5 = 2^30.98 fits, and so nothing is said.
+    program, _ = run("mx", problem, tensors, machine=ALIGNING, guard_bits=5)
+    assert program.statistics["accumulator_overflows"] == 0
+
+
+@pytest.mark.parametrize(("bits", "fits"), [(20, True), (19, False)])
+def test_sums_of_a_block_that_the_vector_unit_scales(bits, fits):
+    """32 products of 127 x 127 are 516,128, less than 2^19."""
+    problem, tensors = linear(2, 2, 64, seed=1)
+    tensors.a[:], tensors.b[:] = 1.98, 1.98
+    machine = changed(load_machine("tender-asic"), "int_mac.accumulator_bits", lambda _: bits)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        program, _ = run("mx", problem, tensors, machine=machine)
+    assert "mxint8" in program.parameters["activations"]
+    assert (program.statistics["accumulator_overflows"] == 0) is fits
+    assert (not caught) is fits
 
 
 @settings(max_examples=40)

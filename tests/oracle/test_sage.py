@@ -1,6 +1,7 @@
 """SageAttention against a second program, bit for bit, against float64, and its bytes and units."""
 
 import math
+import warnings
 from math import ceil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
-from accelsim.errors import DoesNotFitError, QuantizationError
+from accelsim.errors import AccumulatorWarning, DoesNotFitError, QuantizationError
 from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.kernels.attention.shifted.beta import solve_pseudo_average
 from accelsim.loading import load_machine
@@ -339,6 +340,32 @@ def test_scores_are_of_the_integer_array_where_there_is_one():
     counts = [np.bincount(each.units, minlength=len(Unit)) for each in (on_cube, on_array)]
     assert counts[0][Unit.INT_MAC] == 0
     assert counts[1][Unit.INT_MAC] == counts[1][Unit.CUBE] == counts[0][Unit.CUBE] // 2
+
+
+@pytest.mark.parametrize(("bits", "fits"), [(19, True), (18, False)])
+def test_scores_that_may_not_fit_are_warned_of_and_counted(bits, fits):
+    """16 products of 127 x 127 are 258,064, less than 2^18."""
+    array = {**ARRAY, "accumulator_bits": bits}
+    machine = load_machine("edge-npu", {"int_mac": array}, needs_costs=False)
+    problem = problem_of()
+    ones = AttentionTensors(
+        *(np.ones(shape, np.float32) for shape in problem.input_shapes.values())
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        program, _ = sage(problem, ones, machine=machine, smoothing="none")
+    assert (program.statistics["accumulator_overflows"] == 0) is fits
+    assert [each.category for each in caught] == ([] if fits else [AccumulatorWarning])
+
+
+def test_scores_that_a_cube_cannot_count_are_refused():
+    """2^17 products of 128 x 128 are 2^31."""
+    with pytest.raises(DoesNotFitError) as refusal:
+        sage(problem_of(dim=2**17), None)
+    assert str(refusal.value) == (
+        "sage on p: sums over k = 131072 products of int8 can reach 2147483648, more than a "
+        "32-bit accumulator holds"
+    )
 
 
 def test_values_of_another_format_are_converted_for_the_second_product():

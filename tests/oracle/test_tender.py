@@ -136,6 +136,13 @@ def test_several_bases_lose_no_more_than_one_of_what_they_judge_by():
     [
         {"base": "static", "rounding": "down"},
         {"base": "row", "candidates": 4, "activation_bits": 4},
+        {
+            "ranges": "typical",
+            "groups": 4,
+            "candidates": 6,
+            "activation_bits": 4,
+            "rotation": "hadamard",
+        },
     ],
 )
 def test_clipped_codes_are_counted_as_the_calibration_counts_them(form):

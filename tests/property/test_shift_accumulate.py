@@ -94,6 +94,14 @@ def test_no_sum_exceeds_its_bound(product):
     assert (exact(starts, order, worst_a, worst_b) == largest).all()
 
 
+@given(st.lists(st.integers(0, 2**24), min_size=1, max_size=32).filter(any), st.integers(4, 8))
+def test_a_bound_that_64_bits_do_not_hold_is_still_one_that_no_accumulator_holds(sizes, bits):
+    """32 groups of 2^24 channels reach 2^69."""
+    largest = bound(np.cumsum([0, *sizes]), bits, bits)
+    true = sum(size << len(sizes) - 1 - at for at, size in enumerate(sizes)) << 2 * bits - 2
+    assert largest == true or 2**45 <= largest < true
+
+
 @given(products(), st.floats(1e-3, 1e3), st.floats(1e-4, 1))
 def test_one_scale_at_the_end_equals_the_formula_in_float64(product, largest_scale, weight_scale):
     """sum over g of s_g A_g B_g s_w with s_g = s_0 / 2^g, against one product with the last s."""

@@ -25,6 +25,8 @@ from accelsim.loading import load_machine, load_workload
 from accelsim.simulation import record, simulate
 
 SMALL = {"q_heads": 2, "kv_heads": 1, "head_dim": 16, "q_len": 48, "kv_len": 48, "causal": True}
+LONG = {"workload.q_heads": 64, "workload.q_len": 2**17, "workload.kv_len": 2**17}
+"""What makes `attention-2048` a program that is not held."""
 NO_FIELD = (
     "no field of machine or workload, allowed: machine.<field>, workload.<field>; "
     "a parameter is written with its kernel"
@@ -241,16 +243,41 @@ class TestMachinesThatCannotRunIt:
             "it has fp32, bf16, fp16, int8, int4"
         )
 
-    def test_more_ops_than_a_program_may_have(self):
-        for recipe, settings in (
-            ("flash", {"workload.q_len": 2**30}),
-            ("flash(tile_k=1)", {"workload.kv_len": 2**31 - 1}),
-            ("flash", {"workload.q_heads": 2**31 - 1}),
+    def test_more_ops_or_items_than_a_program_may_have(self):
+        for recipe, settings, what in (
+            ("flash", {"workload.q_len": 2**30}, "blocks of query rows in a head, the most it"),
+            ("flash(tile_k=1)", {"workload.kv_len": 2**31 - 1}, "ops, the most a program"),
+            ("flash", {"workload.q_heads": 2**31 - 1}, "work items, the most a program"),
         ):
+            most = {"ops": 2**36, "work": 2**25, "blocks": 2**19}[what.split()[0].strip(",")]
             assert str(refusal("edge-npu", "attention-2048", recipe, settings)) == (
-                "flash on attention-2048: needs more than 33554432 ops, the most a program may "
-                "have; choose larger tiles or a smaller problem"
+                f"flash on attention-2048: needs more than {most} {what} may have; "
+                f"choose larger tiles or a smaller problem"
             )
+
+    @pytest.mark.parametrize(
+        ("options", "purpose"),
+        [
+            ({"timeline": True}, "a timeline"),
+            ({"engine": "reference"}, "the reference engine"),
+        ],
+    )
+    def test_what_needs_all_ops_of_a_long_program(self, options, purpose):
+        assert str(refusal("edge-npu", "attention-2048", "flash", LONG, **options)) == (
+            f"flash on attention-2048: has more than {2**25} ops, and {purpose} needs all of them "
+            f"at once, more than 6.7 GB; choose larger tiles or a smaller problem"
+        )
+
+    def test_a_long_program_is_not_printed(self):
+        with pytest.raises(DoesNotFitError, match="a printed program needs all of them at once"):
+            record("edge-npu", "attention-2048", "flash", LONG)
+
+    def test_a_long_program_is_not_joined_to_others(self, tmp_path):
+        part = {"kind": "gemm", "name": "up", "m": 2**15, "n": 2**15, "k": 2**13}
+        layer = write_workload(tmp_path, kind="layer", name="long", problems=[part])
+        recipe = "gemm(tile_m=16, tile_n=16, tile_k=512)"
+        message = str(refusal("edge-npu", layer, recipe, one_program=True))
+        assert "one program of all parts needs all of them at once" in message
 
     @pytest.mark.parametrize(
         ("setting", "found"),
@@ -556,6 +583,21 @@ class TestWhatComesBack:
         compiled = simulate("edge-npu", small, kernel, engine="compiled")
         reference = simulate("edge-npu", small, kernel, engine="reference")
         assert replace(reference, engine="compiled") == compiled
+
+    def test_a_long_program_costs_what_its_tiles_do(self):
+        """Every number is a closed form of the tiles; the bound is that of the cube."""
+        m, n, k, tile = 2048, 2048, 11008, 16
+        settings = {"workload.m": m, "workload.n": n, "workload.k": k}
+        recipe = f"gemm(tile_m={tile}, tile_n={tile}, tile_k={tile})"
+        report = simulate("edge-npu", "gemm-1024", recipe, settings)
+        items, steps = (m // tile) * (n // tile), k // tile
+        assert report.ops == items * (3 * steps + 2) > 2**25
+        assert report.macs == m * n * k
+        assert report.hbm_read_bytes == items * steps * 2 * tile * tile * 2
+        assert report.hbm_write_bytes == m * n * 2
+        assert report.hbm_bytes_by_tensor["a"] == report.hbm_bytes_by_tensor["b"]
+        assert report.scratchpad_held_peak_bytes <= report.scratchpad_peak_bytes
+        assert report.busy_cycles["cube"] <= report.core_cycles
 
     def test_the_same_twice(self, small):
         assert simulate("edge-npu", small, "flash") == simulate("edge-npu", small, "flash")

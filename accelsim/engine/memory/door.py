@@ -22,10 +22,13 @@ from accelsim.engine.memory.hbm.door import (
 from accelsim.engine.memory.hbm.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
 from accelsim.engine.memory.l2 import (
     Cache,
+    begin_lines,
     begin_transfer,
+    block_arrival,
     borrowed_cache,
     dirty_bytes,
     dirty_lines,
+    end_lines,
     end_transfer,
     new_cache,
     read_run,
@@ -37,6 +40,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.ops import FIRST_MEMORY_UNIT, B, C
 from accelsim.program.program import Program, Words
+from accelsim.program.totals import Requested
 from accelsim.program.transfer import row_address
 from accelsim.runtime.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
 
@@ -76,35 +80,52 @@ class Ended(NamedTuple):
     dram: DramCommands | None
 
 
-def new_memory(machine: MachineSpec, program: Program) -> Memory:
-    """Return the idle memory of a machine for the transfers of a program."""
-    most_bursts = 0
+class Room(NamedTuple):
+    """The most that one transfer can ask of a memory."""
+
+    bursts: int
+    """Of a banked HBM."""
+    pieces: int
+    """Of bytes that a cache fetches or evicts."""
+
+
+def room_for(machine: MachineSpec, program: Program) -> Room:
+    """Return the room that the largest transfer of a program takes."""
+    bursts = pieces = 0
     if isinstance(machine.hbm, BankedHbmSpec):
-        most_bursts = _most_bursts(program, machine.hbm.dram.shape.burst, machine.l2)
-    hbm = new_hbm(machine, program.gathered_rows, most_bursts)
+        bursts = _most_bursts(program, machine.hbm.dram.shape.burst, machine.l2)
+    if machine.l2 is not None:
+        pieces = 2 * _most_pieces(program, machine.l2.sector)
+    return Room(bursts, pieces)
+
+
+def new_memory(machine: MachineSpec, program: Program, room: Room | None = None) -> Memory:
+    """Return the idle memory of a machine for the transfers of a program, or others of a size."""
+    room = room or room_for(machine, program)
+    hbm = new_hbm(machine, program.gathered_rows, room.bursts)
     if machine.l2 is None:
         return Direct(machine.hbm_latency_cycles, hbm)
     begins = [tensor.address for tensor in program.tensors] or [0]
     return Cached(
         machine.l2_latency_cycles,
         hbm,
-        new_cache(machine.l2, 2 * _most_pieces(program, machine.l2.sector)),
+        new_cache(machine.l2, room.pieces),
         new_slices(machine.l2, machine.clock),
         np.array(begins, np.int64),
         np.zeros(len(begins), np.int64),
     )
 
 
-def ended(memory: Memory, program: Program, machine: MachineSpec, ends: Words) -> Ended:
-    """Return how long a run was and what it moved; ends: of its ops.
+def ended(memory: Memory, requested: Requested, machine: MachineSpec, last_end: int) -> Ended:
+    """Return how long a run was and what it moved; last_end: of its ops.
 
     Nobody waits for what a cache writes back or a controller has queued. A run still lasts as long
     as the HBM needs for all of its bytes, as if those left at the end of a run were written during
     the next one, and those of the one before during this one.
     """
-    traffic = traffic_of(memory, program)
+    traffic = traffic_of(memory, requested)
     moved_bytes = traffic.hbm_read_bytes + traffic.hbm_write_bytes
-    cycles = max(int(ends.max(initial=0)), ceil(moved_bytes / machine.hbm_bytes_per_cycle))
+    cycles = max(last_end, ceil(moved_bytes / machine.hbm_bytes_per_cycle))
     return Ended(cycles, traffic, dram_commands(memory, machine, cycles))
 
 
@@ -153,13 +174,13 @@ def _most_pieces_of(ops, units, piece_bytes):
     return most
 
 
-def traffic_of(memory: Memory, program: Program) -> MemoryTraffic:
+def traffic_of(memory: Memory, requested: Requested) -> MemoryTraffic:
     """Return the bytes that went over each level; what is dirty counts as written back."""
     if isinstance(memory, Direct):
         return MemoryTraffic(
-            hbm_read_bytes=program.read_bytes,
-            hbm_write_bytes=program.write_bytes,
-            hbm_bytes_by_tensor=program.bytes_by_tensor,
+            hbm_read_bytes=requested.read_bytes,
+            hbm_write_bytes=requested.write_bytes,
+            hbm_bytes_by_tensor=requested.bytes_by_tensor,
         )
     counts = memory.cache.state[0]
     return MemoryTraffic(
@@ -223,12 +244,21 @@ def _request_cached(memory, time_cycles, transfer):
 def look_up(cache, transfer, gathered_rows):
     """Read or write the rows of a transfer; return when what of them is on its way arrives."""
     arrived = np.int64(0)
+    is_block = not transfer.is_write and transfer.first_index < 0
+    if is_block:
+        arrived = block_arrival(cache, transfer)
+        if arrived >= 0:
+            return arrived
+        begin_lines(cache, transfer)
+        arrived = np.int64(0)
     for row in range(transfer.rows):
         address = row_address(transfer, row, gathered_rows)
         if transfer.is_write:
             write_run(cache, address, transfer.row_bytes)
         else:
             arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
+    if is_block:
+        end_lines(cache, transfer)
     return arrived
 
 

@@ -10,6 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.engine.memory.blocks import (
+    NO_BLOCK,
+    NUM_BLOCKS,
+    begin_block,
+    block_at,
+    break_block,
+    is_block,
+    new_blocks,
+    shift_of,
+)
 from accelsim.engine.memory.hbm.door import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.hardware.l2 import L2Spec
 from accelsim.runtime.jit import borrow, jit_inline, jit_inner
@@ -44,6 +54,7 @@ _STATE = _record(
     "num_transfers",
     "num_filled",  # ways that have ever held a line
     "num_settled",  # transfers, from the first on, whose fetches have arrived
+    "block",  # number of the block whose lines are looked up, or NO_BLOCK
     "num_pieces",  # that the current transfer wants of the HBM
     "read_bytes",
     "write_bytes",
@@ -64,7 +75,12 @@ class Cache(NamedTuple):
     lines: npt.NDArray[np.int64]
     """Number of the line in every way, counted from 1, or _EMPTY [sets, ways]."""
     used: npt.NDArray[np.int64]
-    """When it was used last, counted in line accesses [sets, ways]."""
+    """When it was used last, counted in line accesses, without the shift of its block [sets, ways].
+    """
+    block: npt.NDArray[np.int64]
+    """Number of the block with which it was looked up last [sets, ways]."""
+    blocks: Records
+    """See `accelsim.engine.memory.blocks`."""
     ways: Records
     """[sets, ways]."""
     filled: npt.NDArray[np.int64]
@@ -86,6 +102,8 @@ def new_cache(l2: L2Spec, most_pieces: int) -> Cache:
         state=state,
         lines=np.zeros(shape, np.int64),
         used=np.zeros(shape, np.int64),
+        block=np.full(shape, NO_BLOCK, np.int64),
+        blocks=new_blocks(),
         ways=np.zeros(shape, _WAY).view(np.recarray),
         filled=np.zeros(shape[0] * shape[1], np.int64),
         arrivals=np.zeros(_RING, np.int64),
@@ -115,6 +133,8 @@ def borrowed_cache(cache):
         borrow(cache.state),
         borrow(cache.lines),
         borrow(cache.used),
+        borrow(cache.block),
+        borrow(cache.blocks),
         borrow(cache.ways),
         borrow(cache.filled),
         borrow(cache.arrivals),
@@ -153,6 +173,96 @@ def set_of(line, num_sets):
 
 
 @jit_inline
+def block_arrival(cache, transfer):
+    """Look all that a transfer reads up at once, if it is there or on the way with one transfer.
+
+    Returns when it arrives, as `read_run` does; negative if lines must be looked up one by one.
+    """
+    state = cache.state[0]
+    first_line, lines = _lines_of(transfer, state)
+    block = block_at(cache.blocks, first_line)
+    if not block.is_whole or not is_block(block, first_line, lines, transfer):
+        return np.int64(-1)
+    wanted = _wanted_of(lines, transfer, state)
+    if wanted < 0 or wanted & ~block.wanted:
+        return np.int64(-1)
+    arrival = np.int64(0)
+    if block.last_fetch > state.num_settled:
+        if block.first_fetch != block.last_fetch:
+            return np.int64(-1)
+        arrival = cache.arrivals[block.last_fetch % _RING]
+    block.shift = state.num_accesses - block.first_access
+    state.num_accesses += block.num_accesses
+    num_bytes = transfer.rows * transfer.row_bytes
+    state.read_bytes += num_bytes
+    state.hit_bytes += num_bytes
+    return arrival
+
+
+@jit_inner
+def _lines_of(transfer, state):
+    """Return the first line of a transfer, and how many lines a row of it touches."""
+    first = transfer.address // state.line_bytes
+    end = transfer.address + transfer.row_bytes
+    return first, (end + state.line_bytes - 1) // state.line_bytes - first
+
+
+@jit_inner
+def _wanted_of(lines, transfer, state):
+    """Return what a transfer wants of every line; negative where lines differ.
+
+    That is sectors, as bits, of rows of one line; rows of several lines must have all of each.
+    """
+    first, num_bytes = transfer.address % state.line_bytes, transfer.row_bytes
+    is_aligned = transfer.step_bytes % state.line_bytes == 0 or transfer.rows == 1
+    if transfer.step_bytes == transfer.row_bytes:
+        num_bytes, is_aligned = num_bytes * transfer.rows, True
+    elif lines == 1 and is_aligned:
+        return _sectors_of(first, first + num_bytes, state)
+    if first == 0 and num_bytes % state.line_bytes == 0 and is_aligned:
+        return state.whole_line
+    return np.int64(-1)
+
+
+@jit_inner
+def begin_lines(cache, transfer):
+    """Tell that the lines of a transfer are looked up one by one, until `end_lines`."""
+    state = cache.state[0]
+    first_line, lines = _lines_of(transfer, state)
+    block = block_at(cache.blocks, first_line)
+    if block.shift != 0:
+        _settle(cache, state, block)
+    begin_block(block, first_line, lines, transfer, state.num_accesses)
+    state.block = block.number
+
+
+@jit_inner
+def end_lines(cache, transfer):
+    """Tell that all lines of a transfer have been looked up."""
+    state = cache.state[0]
+    first_line, lines = _lines_of(transfer, state)
+    block = block_at(cache.blocks, first_line)
+    block.num_accesses = state.num_accesses - block.first_access
+    wanted = _wanted_of(lines, transfer, state)
+    block.wanted |= max(wanted, 0)
+    state.block = NO_BLOCK
+
+
+@jit_inner
+def _settle(cache, state, block):
+    """Note for each line of a block when it was used last."""
+    for row in range(block.rows):
+        first = block.first_line + row * block.step_bytes // state.line_bytes
+        for line in range(first, first + block.lines):
+            own = set_of(line, state.num_sets)
+            for way in range(cache.lines.shape[1]):
+                if cache.lines[own, way] == line + 1 and cache.block[own, way] == block.number:
+                    cache.used[own, way] += block.shift
+                    cache.block[own, way] = NO_BLOCK
+    block.shift = 0
+
+
+@jit_inline
 def read_run(cache, address, num_bytes):
     """Look a run of bytes up and note what to fetch; return when what is on its way arrives."""
     state, end = cache.state[0], address + num_bytes
@@ -179,11 +289,21 @@ def read_run(cache, address, num_bytes):
                 _fetch(miss_begin, miss_end, state, cache.pieces)
                 miss_begin = base + first
             miss_end = base + stop
+        _note_fetch(way.fetched_by, state, cache.blocks)
         line += 1
         base += state.line_bytes
     _fetch(miss_begin, miss_end, state, cache.pieces)
     state.read_bytes += num_bytes
     return latest
+
+
+@jit_inner
+def _note_fetch(fetched_by, state, blocks):
+    """Note which transfer a line of the block that is looked up waits for, if it does."""
+    if fetched_by > state.num_settled:
+        block = blocks[state.block % NUM_BLOCKS]
+        block.first_fetch = min(block.first_fetch, fetched_by)
+        block.last_fetch = max(block.last_fetch, fetched_by)
 
 
 @jit_inline
@@ -278,8 +398,17 @@ def _placed(cache, state, line):
         way = np.int64(i) if cache.lines[own, i] == line + 1 else way
     if way < 0:
         way = _replaced(own, line, state, cache)
+    elif cache.block[own, way] != state.block:
+        break_block(cache.blocks, cache.block[own, way])
+    cache.block[own, way] = state.block
     cache.used[own, way] = state.num_accesses
     return own, way
+
+
+@jit_inner
+def _last_use(own, way, cache):
+    """Return when a line was used last, counted in line accesses."""
+    return cache.used[own, way] + shift_of(cache.blocks, cache.block[own, way])
 
 
 @jit_inner
@@ -290,6 +419,14 @@ def _replaced(own, line, state, cache):
     for way in range(num_ways):
         if used[own, way] < used[own, oldest]:
             oldest = way
+    # Shifts only add, so most ways need not be asked for theirs.
+    oldest_use = _last_use(own, oldest, cache)
+    for way in range(num_ways):
+        if used[own, way] < oldest_use:
+            use = _last_use(own, way, cache)
+            if use < oldest_use:
+                oldest, oldest_use = way, use
+    break_block(cache.blocks, cache.block[own, oldest])
     evicted = cache.ways[own, oldest]
     if lines[own, oldest] == _EMPTY:
         cache.filled[state.num_filled] = own * num_ways + oldest

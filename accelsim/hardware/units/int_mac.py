@@ -141,8 +141,10 @@ class IntMacSpec(ArithmeticSpec):
         """Refuse shifts and shared scales of an array that cannot."""
         for scale in scales_in(program, Op.ALIGNED_MATMUL):
             self.check_scale(scale.fmt, program.name, machine)
+        if self.can_shift:
+            return
         is_product = program.op_codes == Op.INT_MATMUL
-        if not self.can_shift and np.any(program.ops[is_product, D] >> SHIFTS_SHIFT):
+        if np.any(program.ops[is_product, D] >> SHIFTS_SHIFT):
             raise DoesNotFitError(
                 f"machine {machine}: its int_mac cannot shift its accumulators, which "
                 f"{program.name} needs; set int_mac.can_shift"

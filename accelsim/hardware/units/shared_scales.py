@@ -49,6 +49,8 @@ class SharedScale(NamedTuple):
 
 def scales_in(program: Program, op: Op) -> list[SharedScale]:
     """Return the scales of all products of a kind."""
+    if not program.totals.counts[op]:
+        return []
     words = program.ops[program.op_codes == op, D]
     found: set[SharedScale] = set()
     for scale_shift, block_shift in (
@@ -63,6 +65,8 @@ def scales_in(program: Program, op: Op) -> list[SharedScale]:
 
 def elements_in(program: Program, op: Op) -> Iterator[Format]:
     """Yield the formats of the elements of all products of a kind."""
+    if not program.totals.counts[op]:
+        return
     heads = program.ops[program.op_codes == op, HEAD]
     for shift in (OPERAND_SHIFT, OUTPUT_SHIFT):
         yield from (list(Format)[code] for code in np.unique(heads >> shift & FIELD_MASK))

@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.kernels import language as al
-from accelsim.program.builder import too_long
-from accelsim.program.ops import MAX_OPS
+from accelsim.program.builder import too_long, too_many_items
+from accelsim.program.ops import MAX_LONG_OPS, MAX_OPS
 
 _FEWEST_OPS = 8
 """Ops of a query tile and a key tile, in any kernel at least."""
+_MOST_BLOCKS = 1 << 19
+"""Blocks of query rows in a head: each of them is looked at for every choice of tiles."""
 
 
 class QueryHeads(NamedTuple):
@@ -130,7 +132,15 @@ def check_length(
 
     block_rows, tile_k: query rows of a work item and key rows of a tile, of every candidate.
     """
-    if np.min(_fewest_ops(problem, fold, block_rows, tile_k)) > MAX_OPS:
+    own = query_heads(problem, fold=fold)
+    blocks = al.ceil_div(own.rows, np.minimum(block_rows, own.rows))
+    if np.min(blocks) > _MOST_BLOCKS:
+        raise too_long(name, _MOST_BLOCKS, "blocks of query rows in a head, the most it may have")
+    items = float(own.heads) * blocks
+    if np.min(items) > MAX_OPS:
+        raise too_many_items(name)
+    tiles = np.maximum(_key_tiles(problem, np.asarray(tile_k)), 1.0)
+    if np.min(items * tiles * _FEWEST_OPS) > MAX_LONG_OPS:
         raise too_long(name)
 
 
@@ -139,12 +149,6 @@ def is_short(problem: al.AttentionProblem, block_rows: int, tile_k: int) -> bool
     both = (query_heads(problem, fold=fold) for fold in (False, True))
     blocks = max(own.heads * al.ceil_div(own.rows, min(block_rows, own.rows)) for own in both)
     return bool(blocks * max(_key_tiles(problem, tile_k), 1.0) * _FEWEST_OPS <= MAX_OPS)
-
-
-def _fewest_ops(problem: al.AttentionProblem, fold: bool, block_rows: Any, tile_k: Any) -> Any:
-    own = query_heads(problem, fold=fold)
-    items = float(own.heads) * al.ceil_div(own.rows, np.minimum(block_rows, own.rows))
-    return items * np.maximum(_key_tiles(problem, np.asarray(tile_k)), 1.0) * _FEWEST_OPS
 
 
 def _key_tiles(problem: al.AttentionProblem, tile_k: Any) -> Any:

@@ -17,6 +17,8 @@ Array = Any
 
 _ALIKE = 1.02
 """Estimates that differ by less are taken for equal; then bytes decide."""
+ALIKE_ITEMS = 1.005
+"""The same of estimates that follow the ops of items and place the items."""
 
 
 class Estimate(NamedTuple):
@@ -62,16 +64,17 @@ def _places(*lengths: int) -> Array:
     return np.indices(lengths).reshape(len(lengths), -1)
 
 
-def fastest_of(num_candidates: int, estimate: Callable[[], Estimate]) -> int:
+def fastest_of(num_candidates: int, estimate: Callable[[], Estimate], alike: float) -> int:
     """Return the best candidate; a single one needs no estimate."""
-    return 0 if num_candidates == 1 else fastest(estimate())
+    return 0 if num_candidates == 1 else fastest(estimate(), alike)
 
 
-def fastest(estimate: Estimate) -> int:
+def fastest(estimate: Estimate, alike: float = _ALIKE) -> int:
     """Return the best candidate.
 
-    It is the fastest, or one as fast that loads less or takes fewer steps.
+    It is the fastest, or one as fast that loads less or takes fewer steps. alike: by which factor
+    estimates of such ones may differ.
     """
-    near = np.flatnonzero(estimate.cycles <= _ALIKE * estimate.cycles.min())
+    near = np.flatnonzero(estimate.cycles <= alike * estimate.cycles.min())
     keys = (estimate.cycles, estimate.steps, estimate.loaded_bytes)
     return int(near[np.lexsort([key[near] for key in keys])[0]])

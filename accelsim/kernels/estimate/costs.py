@@ -26,8 +26,8 @@ _BYTES, _ELEMENTS, _PRODUCT = range(3)
 ONE = 0
 """The extent that is 1 for all candidates; the others count from 1 on, in the order in which they
 are given."""
-SPARE_ROWS = 3
-"""Rows behind those of the costs, for what else is known of each candidate."""
+SPARE_ROWS = 5
+"""Rows behind those of the costs, for what the memory gives each candidate."""
 
 
 class OpCost(NamedTuple):
@@ -118,28 +118,36 @@ class _Row(NamedTuple):
 
 
 class CostTable:
-    """The ops of costs, as compiled code takes them."""
+    """The ops of costs, as compiled code takes them.
 
-    def __init__(self, costs: Sequence[Cost]) -> None:
+    room: rows behind those of the costs for what else is known of candidates.
+    """
+
+    def __init__(self, costs: Sequence[Cost], room: int = 0) -> None:
         self._costs = [Counter(cost) for cost in costs]
+        self._num_rows = len(costs) + room + SPARE_ROWS
         self._last: tuple[MachineSpec | None, Any] = None, None
         """The machine that was asked for last, and the ops on it."""
 
     def of(self, machine: MachineSpec, *extents: Any) -> Any:
-        """Return the cycles or bytes of all costs, [costs + SPARE_ROWS, candidates].
+        """Return the cycles or bytes of all costs, [costs + room + SPARE_ROWS, candidates].
 
         extents: of each candidate, or numbers where all have the same; the last one is an array.
         """
         return self.of_shape((len(extents[-1]),), machine, *extents)
 
     def of_shape(self, shape: tuple[int, ...], machine: MachineSpec, *extents: Any) -> Any:
-        """Return the same of candidates in any shape, [costs + SPARE_ROWS, *shape]."""
+        """Return the same of candidates in any shape, [costs + room + SPARE_ROWS, *shape]."""
         sizes = np.empty((len(extents) + 1, *shape))
         sizes[ONE] = 1
         for row, extent in enumerate(extents):
             sizes[row + 1] = extent
-        found = np.empty((len(self._costs) + SPARE_ROWS, *shape))
-        _fill(self._on(machine), sizes.reshape(len(sizes), -1), found.reshape(len(found), -1))
+        return self.filled(machine, sizes.reshape(len(sizes), -1)).reshape(-1, *shape)
+
+    def filled(self, machine: MachineSpec, sizes: npt.NDArray[np.float64]) -> Any:
+        """Return the same; sizes: ones and all extents, [extents, candidates]."""
+        found = np.empty((self._num_rows, sizes.shape[1]))
+        _fill(self._on(machine), sizes, found[: len(self._costs)])
         return found
 
     def _on(self, machine: MachineSpec) -> npt.NDArray[np.float64]:

@@ -36,63 +36,32 @@ def sustained_bytes_per_cycle(machine: MachineSpec) -> float:
     return share * machine.hbm_bytes_per_cycle
 
 
-def shared_bytes_per_cycle(machine: MachineSpec) -> float:
-    """Return what all cores can load together of what is on the chip, if anything is."""
-    if machine.l2:
-        return machine.l2.bandwidth / machine.clock
-    return sustained_bytes_per_cycle(machine)
-
-
-def supply_of(
-    machine: MachineSpec, first_share: Any, begin_cycles: Any = 0.0, fetched_share: Any = 1.0
-) -> Supply:
+def supply_of(machine: MachineSpec, first_share: Any, begin_cycles: Any = 0.0) -> Supply:
     """Return what one core gets that asks alone, or behind what others ask for at the same time.
 
     begin_cycles: when the memory has served them. With an L2, first_share of the loads waits for
     the HBM: those of what comes for the first time, and of cores that ask for the same at the same
-    time. fetched_share: of the bytes that all ask for, those that come from there.
+    time.
     """
     hit = float(hit_cycles(machine))
     # While a channel serves the bytes in a row of others, this core's channel serves its own.
-    miss = miss_cycles(machine) + np.maximum(0, _piece_cycles(machine) - begin_cycles)
+    miss = miss_cycles(machine) + np.maximum(0, piece_cycles(machine) - begin_cycles)
     if machine.l2 is None:
         return Supply(1 / machine.hbm_bytes_per_cycle, miss, miss, begin_cycles)
     cycles_per_byte, away = machine.clock / machine.l2.bandwidth, first_share * (miss - hit)
     # The HBM fetches while the L2 serves others, and may be done with it sooner.
-    busy = np.minimum(1, fetched_share / sustained_bytes_per_cycle(machine) / cycles_per_byte)
+    busy = np.minimum(1, 1 / sustained_bytes_per_cycle(machine) / cycles_per_byte)
     begin_cycles = np.maximum(begin_cycles * busy, begin_cycles - away)
     return Supply(cycles_per_byte, hit + away, hit, begin_cycles)
 
 
-def _piece_cycles(machine: MachineSpec) -> float:
+def piece_cycles(machine: MachineSpec) -> float:
     """Return the time of the bytes in a row that one channel of a banked HBM serves alone."""
     hbm = machine.hbm
     if hbm.kind == "flat":
         return 0.0
     channels = hbm.channels * hbm.dram.shape.pseudo_channels
     return piece_bytes(hbm) * channels / machine.hbm_bytes_per_cycle
-
-
-def shared_cycles_per_byte(machine: MachineSpec, active_cores: Any, fetched_share: Any) -> Any:
-    """Return the time of a byte for each of `active_cores` that share the memory.
-
-    With an L2, fetched_share of the bytes asked for comes from the HBM. Loads that follow each
-    other go to other channels, so that together they reach all of them.
-    """
-    hbm = active_cores / sustained_bytes_per_cycle(machine)
-    if machine.l2 is None:
-        return hbm
-    return np.maximum(active_cores * machine.clock / machine.l2.bandwidth, fetched_share * hbm)
-
-
-def crowd_share(machine: MachineSpec, cycles_per_byte: Any, active_cores: Any) -> Any:
-    """Return the part of the time of its loads that a core waits for others.
-
-    cycles_per_byte: of each of the cores that share the memory. What the memory serves while a
-    queue passes on what came before keeps no core waiting.
-    """
-    by_others = 1 - np.maximum(1 / active_cores, 1 / (machine.load.bandwidth * cycles_per_byte))
-    return np.maximum(0, by_others)
 
 
 def contended(own: Any, shared: Any, by_others: Any, steps: Any) -> Any:

@@ -16,10 +16,11 @@ from accelsim.program.ops import NUM_UNITS, Unit
 Use = tuple[str, int]
 """A tile: the name of its buffer and the number of its use; slots are used in turn."""
 
-KIND, COST, WAITS = 0, 1, 2
+KIND, COST, PLACE, WAITS = 0, 1, 2, 3
 """Words of a row: a unit or one of the kinds below; the cost of an op, or the time that is noted;
-and from WAITS on, of every unit, the row of the last op that is waited for, or -1."""
-CLAIM, NOTE, RESTART = NUM_UNITS, NUM_UNITS + 1, NUM_UNITS + 2
+the place of a note, or 1 for a load that comes late; and from WAITS on the rows of the ops that are
+waited for, of each unit the last one; then -1."""
+CLAIM, NOTE = NUM_UNITS, NUM_UNITS + 1
 CLAIMED, RETIRED, REQUESTED = 0, 1, 2
 """Times that are known at every row: of the last claim, of the end of all ops so far, of the last
 request of every unit, and of when every unit is done with what it was given."""
@@ -33,7 +34,7 @@ class Orders(NamedTuple):
     begins: npt.NDArray[np.int64]
     """Of every order where it begins, and the end."""
     num_notes: int
-    """Of each order; all have as many."""
+    """Places of notes; what an order does not note is 0."""
 
 
 class Order:
@@ -46,36 +47,26 @@ class Order:
         """Of a slot the last ops of each unit on what lies there."""
         self._writers: dict[Use, tuple[Unit, int]] = {}
 
-    def restart(self) -> None:
-        """Begin anew on a core that has done nothing so far."""
-        self._users, self._writers = {}, {}
-        self._add(RESTART)
-
     def claim(self) -> None:
         """Begin the next work item; ops of the one before may still be under way."""
         self._add(CLAIM)
 
-    def note_free(self, unit: Unit) -> None:
-        """Note when a compute unit is done with what it was given."""
-        self._add(NOTE, DONE + unit)
+    def note_free(self, place: int, unit: Unit) -> None:
+        """Note at a place when a compute unit is done with what it was given."""
+        self._add(NOTE, DONE + unit, place)
 
-    def note_request(self) -> None:
-        """Note when the last load was requested: then the core claims its next item."""
-        self._add(NOTE, REQUESTED + Unit.LOAD)
+    def note_request(self, place: int) -> None:
+        """Note when the last load so far was requested."""
+        self._add(NOTE, REQUESTED + Unit.LOAD, place)
 
-    def note_step(self, unit: Unit, item: int) -> None:
-        """Note both at the end of a step of the first item."""
-        if item == 0:
-            self.note_free(unit)
-            self.note_request()
-
-    def note_retired(self) -> None:
+    def note_retired(self, place: int) -> None:
         """Note when everything has ended."""
-        self._add(NOTE, RETIRED)
+        self._add(NOTE, RETIRED, place)
 
-    def load(self, cost: int, tile: Use) -> None:
-        """Load a tile."""
+    def load(self, cost: int, tile: Use, *, is_late: bool = False) -> None:
+        """Load a tile; is_late: as nobody has loaded it before, it comes from farther away."""
         self.run(Unit.LOAD, cost, (), tile)
+        self.rows[-1][PLACE] = int(is_late)
 
     def store(self, cost: int, tile: Use) -> None:
         """Store a tile."""
@@ -89,7 +80,7 @@ class Order:
         if writes:
             written = self._slot(writes)
             touched += self._users.get(written, {}).items()
-        self._add(unit, cost, [each for each in touched if each[0] != unit])
+        self._add(unit, cost, waits=[each for each in touched if each[0] != unit])
         for slot in read:
             self._users[slot][unit] = number
         if writes:
@@ -98,16 +89,19 @@ class Order:
     def _slot(self, tile: Use) -> Use:
         return tile[0], tile[1] % self._slots.get(tile[0], 1)
 
-    def _add(self, kind: int, cost: int = 0, waits: Iterable[tuple[Unit, int]] = ()) -> None:
-        last = [-1] * NUM_UNITS
+    def _add(
+        self, kind: int, cost: int = 0, place: int = 0, waits: Iterable[tuple[Unit, int]] = ()
+    ) -> None:
+        last: dict[Unit, int] = {}
         for unit, number in waits:
-            last[unit] = max(last[unit], number)
-        self.rows.append([kind, cost, *last])
+            last[unit] = max(last.get(unit, -1), number)
+        none = [-1] * (NUM_UNITS - len(last))
+        self.rows.append([kind, cost, place, *last.values(), *none])
 
 
 def orders_of(orders: Sequence[Order]) -> Orders:
-    """Return the tables of several orders with equally many notes."""
+    """Return the tables of several orders."""
     begins = np.cumsum([0, *(len(each.rows) for each in orders)])
-    notes = {sum(row[KIND] == NOTE for row in each.rows) for each in orders}
-    (num_notes,) = notes
-    return Orders(np.array([row for each in orders for row in each.rows]), begins, num_notes)
+    rows = [row for each in orders for row in each.rows]
+    places = [row[PLACE] for row in rows if row[KIND] == NOTE]
+    return Orders(np.array(rows), begins, max(places, default=-1) + 1)

@@ -14,7 +14,7 @@ lost."""
 
 
 class ItemTimes(NamedTuple):
-    """Cycles of work items: a number of one, or arrays."""
+    """Cycles of a work item, numbers or arrays."""
 
     alone: Any
     """From the claim to the end of the last store, on an idle core."""
@@ -24,12 +24,26 @@ class ItemTimes(NamedTuple):
     """The same in the last wave, which shares the memory among fewer cores."""
     claims: Any
     """From the claim of an item to that of the next one of its core, if there is work."""
+    opens: Any
+    """From the claim of an item to when the next one can begin: what it needs has room by then."""
     waits: Any
-    """Part of `alone` in which the memory serves what all others asked for before, at the start."""
+    """Part of these in which the memory serves what all others asked for before, at the start."""
 
 
-ALONE, STEPS, LAST_STEPS, CLAIMS, WAITS = range(len(ItemTimes._fields))
+NUM_TIMES = len(ItemTimes._fields)
+ALONE, STEPS, LAST_STEPS, CLAIMS, OPENS, WAITS = range(NUM_TIMES)
 """Rows of the same as an array."""
+COLD, WARM = 0, NUM_TIMES
+"""Rows where the times of an item begin: with what comes from far away, and with what others have
+loaded before, which does not wait for others at the start."""
+ITEMS, IS_COLD, ORDER = range(2 * NUM_TIMES, 2 * NUM_TIMES + 3)
+"""Rows beside those: of a kind of items how many there are, and whether all are cold; those of the
+other kinds are only where they are the first ones of their cores. Then the kinds in the order of
+the items."""
+CORES = ORDER + 1
+_FREE, _CLAIMABLE, _OPEN = range(CORES, CORES + 3)
+"""Rows of room for what is known of each core."""
+NUM_ROWS = CORES + 3
 
 
 def limited(times: ItemTimes, items_in_flight: int) -> ItemTimes:
@@ -43,68 +57,85 @@ def limited(times: ItemTimes, items_in_flight: int) -> ItemTimes:
 
 
 @jit_inner
-def last_end(times, kinds, heads, by_head, cores, rank):
+def last_end(times, kinds, by_head, cores):
     """When the last item has ended.
 
-    times: rows of `ItemTimes`; each head has an item of each of `kinds`. by_head: whether all kinds
-    of a head come first, or the last kind of all heads. cores: room for when each is free and can
-    claim; rank: room for their order.
+    times: rows as above, [NUM_ROWS, kinds or cores]. by_head: whether an item of each kind comes in
+    turn, or all of a kind together.
     """
-    free, claimable, count = cores[0], cores[1], kinds * heads
-    waves = -(-count // len(rank))
-    before, end = max(1, waves - _LAST_WAVES) * len(rank), 0.0
-    between = 0.0
-    for kind in range(kinds if before > len(rank) else 0):
-        others = _number(kind, before, kinds, heads, by_head)
-        others -= _number(kind, len(rank), kinds, heads, by_head)
-        between += times[STEPS, kind] * others / len(rank)
-    first = min(count, len(rank))
-    for core in range(first):
+    count, end = 0, 0.0
+    for kind in range(kinds):
+        count += int(times[ITEMS, kind])
+    waves = -(-count // cores)
+    before = max(1, waves - _LAST_WAVES) * cores
+    place = used = 0
+    for item in range(min(count, cores)):
+        place, used = _next(times, place, used)
+        kind = int(times[ORDER, item % kinds if by_head else place])
         # The memory serves one core after the other.
-        kind, later = _kind(core, kinds, heads, by_head), 1 - (core + 1) / first
-        free[core] = times[ALONE, kind] - times[WAITS, kind] * later + between
-        claimable[core] = free[core] if waves > _LAST_WAVES else times[CLAIMS, kind]
-        rank[core], end = core, max(end, free[core])
+        waits = times[COLD + WAITS, kind] * (1 - (item + 1) / min(count, cores))
+        times[_FREE, item] = times[COLD + ALONE, kind] - waits
+        times[_CLAIMABLE, item] = max(0.0, times[COLD + CLAIMS, kind] - waits)
+        times[_OPEN, item] = times[COLD + OPENS, kind] - waits
+        end = max(end, times[_FREE, item])
+    if before > cores:
+        place, used = _pass_over(times, kinds, by_head, cores, before)
     for item in range(before, count):
-        place = item % len(rank)
-        if place == 0:
-            _sort(rank, claimable)
-        kind, core = _kind(item, kinds, heads, by_head), rank[place]
-        steps = times[LAST_STEPS if item - place + len(rank) >= count else STEPS, kind]
-        own_free = free[core]
-        free[core] = own_free + steps
-        # Its loads wait for slots that the item before still uses.
-        started = max(claimable[core], free[core] - times[ALONE, kind])
-        claimable[core] = max(started + times[CLAIMS, kind], own_free)
-        end = max(end, free[core])
+        place, used = _next(times, place, used)
+        kind = int(times[ORDER, item % kinds if by_head else place])
+        end = max(end, _follow(times, kind, cores, item >= (waves - 1) * cores))
     return end
 
 
 @jit_inner
-def _kind(item, kinds, heads, by_head):
-    """The kind of an item."""
-    return item % kinds if by_head else kinds - 1 - item // heads
+def _next(times, place, used):
+    """The place of the kind of the next item, and how many of that kind there were with it."""
+    if used == times[ITEMS, int(times[ORDER, place])]:
+        return place + 1, 1
+    return place, used + 1
 
 
 @jit_inner
-def _number(kind, items, kinds, heads, by_head):
-    """How many of the first items are of a kind."""
-    if by_head:
-        return items // kinds + (kind < items % kinds)
-    return min(max(items - (kinds - 1 - kind) * heads, 0), heads)
+def _pass_over(times, kinds, by_head, cores, before):
+    """Leave out the items behind the first ones; where the next item is found, as of `_next`."""
+    begin, found, between, last = 0, (0, 0), 0.0, int(times[ORDER, (before - 1) % kinds])
+    for place in range(kinds):
+        kind = int(times[ORDER, place])
+        end = begin + int(times[ITEMS, kind])
+        steps = times[WARM + STEPS, kind]
+        if by_head:
+            between += steps * (before - cores) / kinds
+        else:
+            between += steps * max(0, min(before, end) - max(cores, begin))
+        if begin < before <= end:
+            found, last = (place, before - begin), last if by_head else kind
+        begin = end
+    hidden = times[WARM + ALONE, last] - times[WARM + STEPS, last]
+    for core in range(cores):
+        times[_FREE, core] += between / cores
+        times[_CLAIMABLE, core] = times[_OPEN, core] = times[_FREE, core] - hidden
+    return found
 
 
 @jit_inner
-def _sort(rank, claimable):
-    """Order cores by when they can claim. It changes little from wave to wave."""
-    for last in range(1, len(rank)):
-        for place in range(last, 0, -1):
-            core, other = rank[place], rank[place - 1]
-            if claimable[other] < claimable[core]:
-                break
-            if claimable[other] == claimable[core] and other < core:
-                break
-            rank[place - 1], rank[place] = core, other
+def _follow(times, kind, cores, is_last):
+    """One more item of the core that claims first; returns its end."""
+    core = 0
+    for other in range(1, cores):
+        if times[_CLAIMABLE, other] < times[_CLAIMABLE, core]:
+            core = other
+    first = COLD if times[IS_COLD, kind] else WARM
+    waits = times[first + WAITS, kind]
+    alone = times[first + ALONE, kind] - waits
+    before, steps = times[_FREE, core], times[first + (LAST_STEPS if is_last else STEPS), kind]
+    own_start = max(times[_CLAIMABLE, core], times[_OPEN, core])
+    end = max(before + steps, own_start + alone)
+    # Its own loads wait for slots that the item before still uses.
+    start = max(own_start, end - alone)
+    times[_FREE, core] = end
+    times[_CLAIMABLE, core] = max(start + max(0.0, times[first + CLAIMS, kind] - waits), before)
+    times[_OPEN, core] = start + times[first + OPENS, kind] - waits
+    return end
 
 
 def last_equal_end(times: ItemTimes, items: Any, cores: int) -> Any:

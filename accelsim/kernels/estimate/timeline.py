@@ -1,4 +1,4 @@
-"""When the ops of one core happen, for all candidates at once, by the rules of the engine.
+"""When the ops of one core happen, by the rules of the engine: compiled code.
 
 A unit runs its ops in their order; one waits for what other units did before with the tiles it
 touches. Loads and stores go through queues with a limit of transfers under way, at the slower of
@@ -20,21 +20,18 @@ from accelsim.kernels.estimate.order import (
     DONE,
     KIND,
     NOTE,
+    PLACE,
     REQUESTED,
-    RESTART,
     RETIRED,
     WAITS,
     Orders,
 )
-from accelsim.program.ops import NUM_UNITS, Unit
-from accelsim.runtime.jit import jit, jit_inline, jit_inner
+from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, Unit
+from accelsim.runtime.jit import jit, jit_inner
 
 Cycles = npt.NDArray[np.float64]
 
-NOT_FOLLOWED = -1
-_LOAD, _STORE = Unit.LOAD.value, Unit.STORE.value
-_TOGETHER = 64
-"""Candidates that are followed together: their times stay near the core that computes them."""
+_LOAD = Unit.LOAD.value
 
 
 class Supply(NamedTuple):
@@ -47,142 +44,123 @@ class Supply(NamedTuple):
     """From the memory next to the core, which its queue is in step with."""
     begin_cycles: Any = 0.0
     """When it has served what other cores asked for at the same time, and before this one."""
+    port_begin_cycles: Any = 0.0
+    """The same of the memory next to the core, beyond what its queue takes by then."""
+    late_cycles: Any = 0.0
+    """By how much later loads arrive that are the first ones of what they load."""
 
 
-_RATE, _BANDWIDTH, _LATENCY, _IN_FLIGHT = range(4)
-"""Rows of what units do: cycles for a unit of cost, cost that passes in a cycle beside that, cycles
-from the end of a compute op to that of its unit's pipeline, and ops under way."""
+LATENCY, PORT_LATENCY, BEGIN, PORT_BEGIN, LATE = range(-SPARE_ROWS, 0)
+"""Rows of costs that say what the memory gives each candidate, see `Supply`."""
+RATE, _BANDWIDTH, _LATENCY, _IN_FLIGHT = range(4)
+"""Rows of what units do: cycles that the memory takes for a byte, and bytes that pass a queue in a
+cycle beside that; cycles from the end of a compute op to that of its unit's pipeline; and transfers
+under way."""
 _PASSED = DONE + NUM_UNITS
-_LATE = _PASSED + NUM_UNITS
-_PORT = _LATE + NUM_UNITS
-_ENDS = _PORT + NUM_UNITS
-"""Rows of times beside those that are noted: of every unit when the last op has passed, and the
-cycles to the end of an op from when it is done and from when it has passed; then the end of each
-op."""
+_ENDED = _PASSED + NUM_UNITS
+_ENDS = _ENDED + 1
+"""Places of times beside those that are noted: of every queue when its last transfer has passed,
+when the last load has ended; and from here on the end of each op."""
 
 
-class Costs(NamedTuple):
-    """Cycles or bytes of ops, and what the memory gives; arrays for compiled code."""
-
-    units: Cycles
-    """[rows above, units]"""
-    is_overlapped: bool
-    """Whether an item is claimed before the one before has ended."""
-    matrix: Cycles
-    """[costs + SPARE_ROWS, candidates]; last the rest of the supply: latency, that of the port, and
-    when the memory begins."""
-
-    @classmethod
-    def of(cls, machine: MachineSpec, supply: Supply, matrix: Cycles) -> "Costs":
-        """Return costs as `CostTable` gives them, whose spare rows are filled in."""
-        for row, each in enumerate(supply[1:]):
-            matrix[row - SPARE_ROWS] = each
-        return cls(_units(machine, supply), machine.items_in_flight > 1, matrix)
+def supplied(costs: Cycles, supply: Supply) -> None:
+    """Write what the memory gives each candidate."""
+    for row, each in enumerate(supply[1:]):
+        costs[row - SPARE_ROWS] = each
 
 
-def follow(orders: Orders, which: Any, costs: Costs) -> Cycles:
-    """Return what the orders note, [notes, candidates]: cycles from the first claim.
+def follow(
+    orders: Orders, which: Any, machine: MachineSpec, supply: Supply, costs: Cycles
+) -> Cycles:
+    """Return what the orders note, [places, candidates]: cycles from the first claim.
 
-    which: the order of every candidate, or NOT_FOLLOWED, whose notes then mean nothing.
+    which: the order of every candidate. costs: of ops, as `CostTable` gives them.
     """
-    rows, begins, num_notes = orders
-    notes, times = np.zeros((num_notes, len(which))), np.empty((_ENDS + len(rows), _TOGETHER))
-    runs = np.empty((NUM_UNITS + 1, max(len(rows) + 1, _TOGETHER)), np.int64)
-    _follow(rows, begins, notes, which, *costs, times, runs)
+    supplied(costs, supply)
+    units = units_of(machine)
+    units[RATE, FIRST_MEMORY_UNIT:] = supply.cycles_per_byte
+    notes = np.zeros((orders.num_notes, len(which)))
+    overlaps = machine.items_in_flight > 1
+    _follow(orders.rows, orders.begins, which, units, overlaps, costs, notes, *room_for(orders))
     return notes
 
 
-def _units(machine: MachineSpec, supply: Supply) -> Cycles:
-    """Return what all units do. A compute unit is a queue where nothing passes beside the work."""
+def room_for(orders: Orders) -> tuple[Cycles, npt.NDArray[np.int64]]:
+    """Return the room for times, and for the ops of each unit, that following takes."""
+    count = len(orders.rows)
+    return np.empty(_ENDS + count), np.empty((NUM_UNITS, count + 1), np.int64)
+
+
+def units_of(machine: MachineSpec) -> Cycles:
+    """Return what all units do. A compute unit is a queue where nothing passes beside the work.
+
+    The rate of the memory is that of one byte a cycle.
+    """
     units = np.zeros((4, NUM_UNITS))
-    units[_RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
+    units[RATE], units[_BANDWIDTH], units[_IN_FLIGHT] = 1.0, np.inf, np.inf
     units[_LATENCY, Unit.CUBE] = machine.cube.latency_cycles if machine.cube else 0
     pipeline = machine.int_mac.pipeline_depth_cycles if machine.int_mac else 0
     units[_LATENCY, Unit.INT_MAC] = pipeline
     units[_LATENCY, Unit.VECTOR] = machine.vector.pipeline_depth_cycles
     for unit, queue in ((Unit.LOAD, machine.load), (Unit.STORE, machine.store)):
-        units[:, unit] = supply.cycles_per_byte, queue.bandwidth, 0, queue.in_flight
+        units[_BANDWIDTH, unit], units[_IN_FLIGHT, unit] = queue.bandwidth, queue.in_flight
     return units
 
 
 @jit
-def _follow(rows, begins, notes, which, units, is_overlapped, costs, times, runs):
-    """All candidates, as many together as have the same order.
-
-    costs: also what the memory gives each of them. times: room for what is known, [times,
-    _TOGETHER]. runs: room for the ops of each unit and their number.
-    """
-    own, count = runs[-1], 0
-    for order in range(len(begins) - 1):
-        for candidate in range(len(which)):
-            if which[candidate] == order:
-                own[count] = candidate
-                count += 1
-            if count == _TOGETHER or (count > 0 and candidate == len(which) - 1):
-                _restart(count, units, costs, times, runs)
-                bounds = begins[order], begins[order + 1]
-                _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs)
-                count = 0
+def _follow(rows, begins, which, units, overlaps, costs, notes, times, runs):
+    for column in range(len(which)):
+        bounds = begins[which[column]], begins[which[column] + 1]
+        follow_order(rows, bounds, units, overlaps, costs, column, notes, times, runs)
 
 
 @jit_inner
-def _restart(count, units, costs, times, runs):
-    """A core that has done nothing so far."""
-    for unit in range(NUM_UNITS):
+def follow_order(rows, bounds, units, overlaps, costs, column, notes, times, runs):
+    """Follow an order at the costs of a column, and write its notes into that column.
+
+    overlaps: whether an item is claimed before the one before has ended. times: room for what is
+    known; runs: room for the ops of each queue and, in the first place, their number.
+    """
+    for place in range(_ENDS):
+        times[place] = 0.0
+    for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
         runs[unit, 0] = 0
-    for i in range(count):
-        for row in range(_ENDS):
-            times[row, i] = 0.0
-        for unit in range(NUM_UNITS):
-            times[_LATE + unit, i] = units[_LATENCY, unit]
-        latency, port, begin = (
-            costs[-3, runs[-1, i]],
-            costs[-2, runs[-1, i]],
-            costs[-1, runs[-1, i]],
-        )
-        times[DONE + _LOAD, i], times[_LATE + _LOAD, i] = begin, latency
-        # What is stored goes to the next memory, whether or not it had it before.
-        times[_PORT + _LOAD, i] = times[_LATE + _STORE, i] = times[_PORT + _STORE, i] = port
-
-
-@jit_inline
-def _run(rows, bounds, notes, count, units, is_overlapped, costs, times, runs):
-    """The ops of an order, at the costs of some candidates."""
-    note, own = 0, runs[-1]
+    times[DONE + _LOAD], times[_PASSED + _LOAD] = costs[BEGIN, column], costs[PORT_BEGIN, column]
     for op in range(bounds[0], bounds[1]):
-        unit, cost, end = rows[op, KIND], rows[op, COST], _ENDS + op - bounds[0]
+        unit, cost, place = rows[op, KIND], rows[op, COST], rows[op, PLACE]
         if unit == NOTE:
-            for i in range(count):
-                notes[note, own[i]] = times[cost, i]
-            note += 1
-        elif unit == RESTART:
-            _restart(count, units, costs, times, runs)
+            notes[place, column] = times[cost]
         elif unit == CLAIM:
-            _delay(times, CLAIMED, REQUESTED + _LOAD if is_overlapped else RETIRED, count)
+            claimed = times[REQUESTED + _LOAD if overlaps else RETIRED]
+            times[CLAIMED] = max(times[CLAIMED], claimed)
         else:
-            for i in range(count):
-                times[end, i] = times[CLAIMED, i]
-            for other in range(NUM_UNITS):
-                if rows[op, WAITS + other] >= 0:
-                    _delay(times, end, _ENDS + rows[op, WAITS + other], count)
-            number = runs[unit, 0] + 1
-            runs[unit, 0], runs[unit, number] = number, end
-            if number > units[_IN_FLIGHT, unit]:
-                _delay(times, end, runs[unit, number - int(units[_IN_FLIGHT, unit])], count)
-            for i in range(count):
-                work = costs[cost, own[i]]
-                requested = max(times[REQUESTED + unit, i], times[end, i])
-                done = max(times[DONE + unit, i], requested) + work * units[_RATE, unit]
-                passed = max(times[_PASSED + unit, i], requested) + work / units[_BANDWIDTH, unit]
-                times[REQUESTED + unit, i] = requested
-                times[DONE + unit, i] = done
-                times[_PASSED + unit, i] = passed
-                times[end, i] = max(done + times[_LATE + unit, i], passed + times[_PORT + unit, i])
-            _delay(times, RETIRED, end, count)
-
-
-@jit_inline
-def _delay(times, row, other, count):
-    """The later of two times."""
-    for i in range(count):
-        times[row, i] = max(times[row, i], times[other, i])
+            begin, wait = times[CLAIMED], WAITS
+            while wait < WAITS + NUM_UNITS and rows[op, wait] >= 0:
+                begin = max(begin, times[_ENDS + rows[op, wait]])
+                wait += 1
+            if unit < FIRST_MEMORY_UNIT:
+                done = max(begin, times[DONE + unit]) + costs[cost, column]
+                times[DONE + unit], end = done, done + units[_LATENCY, unit]
+            else:
+                moved_bytes, limit = costs[cost, column], int(units[_IN_FLIGHT, unit])
+                number = runs[unit, 0] + 1
+                if number > limit:
+                    begin = max(begin, times[runs[unit, number - limit]])
+                runs[unit, 0], runs[unit, number] = number, _ENDS + op - bounds[0]
+                begin = max(begin, times[REQUESTED + unit])
+                done = max(begin, times[DONE + unit]) + moved_bytes * units[RATE, unit]
+                passed = max(begin, times[_PASSED + unit]) + moved_bytes / units[_BANDWIDTH, unit]
+                times[REQUESTED + unit], times[DONE + unit], times[_PASSED + unit] = (
+                    begin,
+                    done,
+                    passed,
+                )
+                # What is stored goes to the next memory, whether or not it had it before.
+                port = costs[PORT_LATENCY, column]
+                end = max(done + (costs[LATENCY, column] if unit == _LOAD else port), passed + port)
+                if unit == _LOAD:
+                    # Loads end in their order.
+                    end = max(end + place * costs[LATE, column], times[_ENDED])
+                    times[_ENDED] = end
+            times[_ENDS + op - bounds[0]] = end
+            times[RETIRED] = max(times[RETIRED], end)

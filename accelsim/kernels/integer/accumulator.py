@@ -3,10 +3,12 @@
 import warnings
 from math import log2
 
-from accelsim.errors import AccumulatorWarning
+from accelsim.errors import AccumulatorWarning, DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.numerics.formats import Format
 from accelsim.numerics.integer import Accumulator
+
+_CUBE_BITS = Format.INT32.bits
 
 
 def accumulator_of(name: str, machine: MachineSpec) -> Accumulator:
@@ -28,4 +30,17 @@ def warn_of_sums(
             f"{remedy}, or int_mac.overflow: saturate would help",
             AccumulatorWarning,
             stacklevel=3,
+        )
+
+
+def check_cube_sums(name: str, depth: int, fmt: Format) -> None:
+    """Refuse integer sums over `depth` products that some input could push out of 32 bits.
+
+    Those are what a cube accumulates integers in, and it counts nothing.
+    """
+    worst = depth * 4 ** (fmt.bits - 1)
+    if worst >= 2 ** (_CUBE_BITS - 1):
+        raise DoesNotFitError(
+            f"{name}: sums over k = {depth} products of {fmt} can reach {worst}, more than a "
+            f"{_CUBE_BITS}-bit accumulator holds"
         )

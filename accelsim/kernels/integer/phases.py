@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
+from accelsim.program.long import AnyProgram
 from accelsim.program.recording import Recorder
 
 
@@ -20,7 +20,7 @@ Phase = list[Loop]
 """Loops whose items may run at the same time."""
 
 
-def record_phases(builder: ProgramBuilder, phases: list[Phase]) -> Program:
+def record_phases(builder: ProgramBuilder, phases: list[Phase]) -> AnyProgram:
     """Record one phase after the other; those without a loop are left out."""
     return builder.record(*in_turn(phases))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
+from accelsim.kernels.integer.accumulator import check_cube_sums
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
     buffers_of,
@@ -21,8 +22,6 @@ from accelsim.kernels.linear.gemm_tiles import (
 )
 from accelsim.kernels.linear.product import ProductKernel, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, declare
-
-_INT32_LIMIT = 2**31
 
 
 class _Operands(NamedTuple):
@@ -131,12 +130,7 @@ class Gemm(ProductKernel):
     def check(cls, problem: al.GemmProblem) -> None:
         """Refuse integer sums that some input could push out of the 32-bit accumulator."""
         if problem.dtype.is_integer:
-            worst = problem.k * 4 ** (problem.dtype.bits - 1)
-            if worst >= _INT32_LIMIT:
-                raise al.DoesNotFitError(
-                    f"gemm on {problem.name}: sums over k = {problem.k} products of "
-                    f"{problem.dtype} can reach {worst}, more than a 32-bit accumulator holds"
-                )
+            check_cube_sums(f"{cls.name} on {problem.name}", problem.k, problem.dtype)
 
     @classmethod
     def choose(

@@ -11,7 +11,8 @@ from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.estimate.choice import choose
-from accelsim.kernels.linear.estimate.products import Slots, Step, Work
+from accelsim.kernels.linear.estimate.facts import MERGED_ELEMENTS
+from accelsim.kernels.linear.estimate.products import ONE_MATRIX, Grouping, Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
 from accelsim.kernels.linear.tiles import (
     BufferSize,
@@ -30,8 +31,6 @@ from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 
 _STAGES = (4, 3, 2)
-_MERGED_ELEMENTS = 4096
-"""Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
 
 
 class GemmParameters(TileParameters):
@@ -64,8 +63,8 @@ def range_steps(tiles: Tiles, k: int) -> int:
 def merged_rows(tiles: Tiles) -> Any:
     """Return the rows of C that one work item of the second phase sums."""
     if isinstance(tiles.n, int):
-        return min(tiles.m, ceil_div(_MERGED_ELEMENTS, tiles.n))
-    return np.minimum(tiles.m, np.ceil(_MERGED_ELEMENTS / tiles.n))
+        return min(tiles.m, ceil_div(MERGED_ELEMENTS, tiles.n))
+    return np.minimum(tiles.m, np.ceil(MERGED_ELEMENTS / tiles.n))
 
 
 def formats_of(
@@ -119,12 +118,12 @@ def choose_tiles(
     machine: MachineSpec,
     parameters: GemmParameters,
     kernel: str = "gemm",
-    is_grouped: bool = False,
+    grouping: Grouping = ONE_MATRIX,
 ) -> Choice:
     """Return the tiling of the lowest estimated time among those asked for that fit.
 
-    is_grouped: each band of `swizzle` tile rows has a B of its own. Raises DoesNotFitError, which
-    names the kernel.
+    grouping: of row blocks, if those of the problem have matrices B of their own. Raises
+    DoesNotFitError, which names the kernel.
     """
     name = f"{kernel} on {problem.name}"
     machine.cube_for(name)
@@ -141,7 +140,7 @@ def choose_tiles(
         )
 
     is_transposed = parameters.b_layout == "nk"
-    work = Work(problem, machine, step, formats[2].bits, is_transposed, is_grouped)
+    work = Work(problem, machine, step, formats[2].bits, is_transposed, grouping)
     tiles = candidates(problem, parameters.tile, parameters.tile_sizes)
     splits, swizzle = 0, parameters.swizzle or (0 if machine.l2 else 1)
     if isinstance(parameters.splits, int):

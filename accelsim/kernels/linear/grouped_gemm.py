@@ -18,12 +18,13 @@ import numpy as np
 from accelsim.config.spec import MAX_SIZE
 from accelsim.kernels import language as al
 from accelsim.kernels.estimate.memo import remembered
+from accelsim.kernels.linear.estimate.products import Grouping
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
 
 _HEIGHTS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
-"""Rows of a tile that are tried, and for the longest expert what cuts it as evenly."""
+"""Rows of a tile that are tried, and those that cut the longest expert as evenly."""
 
 
 class GroupedGemmParameters(TileParameters):
@@ -109,8 +110,7 @@ class GroupedGemm(ProductKernel):
         parameters: GroupedGemmParameters,
     ) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
-        longest = max(problem.rows)
-        heights = [parameters.tile_m] if parameters.tile_m else balanced(longest, _HEIGHTS).tolist()
+        heights = [parameters.tile_m] if parameters.tile_m else _heights(problem)
         found, error = [], None
         for height in heights:
             try:
@@ -161,16 +161,21 @@ def row_blocks(problem: al.GroupedGemmProblem, tile_m: int) -> int:
     return sum(al.ceil_div(rows, tile_m) for rows in problem.rows)
 
 
+def _heights(problem: al.GroupedGemmProblem) -> list[int]:
+    """Return the heights of tiles that are tried: what cuts the longest expert evenly may not suit
+    the others."""
+    longest = max(problem.rows)
+    known = [height for height in _HEIGHTS if height < longest]
+    return sorted({*balanced(longest, _HEIGHTS).tolist(), *known}, reverse=True)
+
+
 def _choice(
     problem: al.GroupedGemmProblem,
     machine: al.MachineSpec,
     parameters: GroupedGemmParameters,
     height: int,
 ) -> Choice:
-    """Return the best tiling of one height: that of one product with as many whole row blocks.
-
-    Each band of tile rows has the matrix of an expert.
-    """
+    """Return the best tiling of one height: that of one product with as many whole row blocks."""
     blocks = row_blocks(problem, height)
     whole = al.GemmProblem(
         kind="gemm",
@@ -181,9 +186,10 @@ def _choice(
         dtype=problem.dtype,
     )
     own = parameters.model_dump(exclude={"tile_m"})
-    swizzle = max(1, round(blocks / len(problem.used)))
-    asked = GemmParameters(tile_m=height, splits=1, swizzle=swizzle, **own)
-    return choose_tiles(whole, machine, asked, GroupedGemm.name, True)
+    asked = GemmParameters(tile_m=height, splits=1, swizzle=blocks, **own)
+    rows = tuple(problem.rows[expert] for expert in problem.used)
+    grouping = Grouping(rows, problem.m / (blocks * height))
+    return choose_tiles(whole, machine, asked, GroupedGemm.name, grouping)
 
 
 def _stacked(matrices: al.Array, is_transposed: bool) -> al.Array:

@@ -1,6 +1,7 @@
 """What kernels of a matrix product share: sizes of tiles, the way to a program, and A B."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -67,6 +68,11 @@ class ProductKernel(al.Kernel):
         return {"tile_m": at.tiles.m, "tile_n": at.tiles.n, "tile_k": at.tiles.k}
 
     @classmethod
+    def told(cls, _at: Workspace[Any, Any], _program: al.Program) -> dict[str, float]:
+        """Return what a program says of its values."""
+        return {}
+
+    @classmethod
     def record(
         cls, problem: Any, machine: al.MachineSpec, parameters: Any, tensors: al.GemmTensors | None
     ) -> tuple[al.Program, al.Array | None]:
@@ -78,6 +84,7 @@ class ProductKernel(al.Kernel):
         )
         at = Workspace(builder, machine, problem, parameters, tiles, tensors)
         program = builder.record(*cls.loop(at)).with_parameters(**cls.chosen(at))
+        program = replace(program, statistics=cls.told(at, program))
         return program, builder.data.get(cls.output)
 
     @classmethod

@@ -12,7 +12,7 @@ from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.registry import function_called
 from accelsim.kernels.vector.workspace import Workspace
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
+from accelsim.program.long import AnyProgram
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 
@@ -32,7 +32,7 @@ class Vector(Kernel):
         machine: MachineSpec,
         parameters: VectorParameters,
         tensors: VectorTensors | None,
-    ) -> tuple[Program, Array | None]:
+    ) -> tuple[AnyProgram, Array | None]:
         """Return the program and, with tensors, the result."""
         function, factors = _function_of(problem, parameters), None
         tile, _ = function.choose(problem, machine, parameters)

@@ -5,6 +5,8 @@ import numpy.typing as npt
 
 from accelsim.numerics import movement as arithmetic
 from accelsim.program.ops import (
+    ENOUGH,
+    HAND_OVER,
     HEADER_WORDS,
     ITEM_CAPACITY,
     ITEM_PHASE,
@@ -29,6 +31,7 @@ from accelsim.program.recording import (
     record_op,
     stored_bytes,
 )
+from accelsim.runtime.callback import call_at
 from accelsim.runtime.jit import jit_inner
 
 __all__ = [
@@ -50,12 +53,20 @@ def _check_going_on(p: Recorder) -> None:
 
 
 @jit_inner
+def _hand_over_if_full(p: Recorder) -> None:
+    if (p[NUM_RECORDED] >= p[ENOUGH]) | (p[NUM_ITEMS] >= p[ITEM_CAPACITY]):
+        call_at(p[HAND_OVER])
+
+
+@jit_inner
 def begin_item(p: Recorder, phase: int) -> None:
     """Begin the next work item: the piece of work that is placed on one core.
 
     Items of a phase may run at the same time on any cores, so none may read what another one of its
     phase stores; items of the next phase start when all of this phase have ended.
     """
+    if p[HAND_OVER] != 0:
+        _hand_over_if_full(p)
     _check_going_on(p)
     item = p[NUM_ITEMS]
     p[NUM_ITEMS] = item + 1

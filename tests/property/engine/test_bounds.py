@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from accelsim.engine.compiled import schedule
-from accelsim.engine.durations import latency_cycles, launch_cycles
+from accelsim.engine.durations import latency_cycles, launches_of
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.program.ops import FIRST_MEMORY_UNIT, Unit
 from tests.strategies.machines import machines
@@ -68,7 +68,7 @@ def serial_cycles(program, machine):
         service = service_subcycles(num_bytes, channel_rate) + machine.hbm.channels
         service += service_subcycles(num_bytes, service_rate(port.bandwidth))
         transfers += service / SUBCYCLES + machine.hbm_latency_cycles + 1
-    launches = launch_cycles(program, machine).sum()
+    launches = launches_of(program, machine).sum()
     return compute_cycles + empty_items + transfers + launches
 
 

@@ -33,6 +33,17 @@ ARRAY = {
     "accumulator.bandwidth": ("128 B/cycle", "256 B/cycle"),
 }
 """The same of a machine with an integer array, of 8 cores otherwise."""
+INT_MAC = {
+    "rows": 64,
+    "cols": 64,
+    "formats": ["int4", "int8"],
+    "accumulator_bits": 32,
+    "overflow": "wrap",
+    "can_shift": True,
+    "pipeline_depth_cycles": 2,
+    "index_buffer": "64 KiB",
+}
+"""An integer array beside a cube."""
 
 
 def cycles_of(kernel, problem, machine):
@@ -73,7 +84,15 @@ def test_a_vector_function_is_not_slower_on_a_better_machine(function, rows, col
     check_better_is_not_slower("vector", problem, *where)
 
 
-@pytest.mark.parametrize("kernel", ["quantized", "requantized", "tender", "smoothquant"])
+ARRAYS = {
+    **dict.fromkeys(("quantized", "requantized", "tender", "smoothquant"), ("tender-asic", {})),
+    "outlier_split": ("ascend-910b-no-l2", {"int_mac": INT_MAC}),
+    "mx": ("mx-asic", {}),
+}
+"""Linear -> the machine it runs on, and what that lacks."""
+
+
+@pytest.mark.parametrize("kernel", ARRAYS)
 @given(
     m=st.sampled_from([8, 64, 200]),
     n=st.sampled_from([64, 256, 1000]),
@@ -83,17 +102,26 @@ def test_a_vector_function_is_not_slower_on_a_better_machine(function, rows, col
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_a_quantized_linear_is_not_slower_on_a_better_machine(kernel, m, n, k, field):
     problem = GemmProblem(kind="gemm", name="linear", m=m, n=n, k=k)
-    own = get_kernel(kernel)
-    cycles = []
-    for value in ARRAY[field]:
-        machine = load_machine("tender-asic", {"cores": 8, field: value})
-        program, _ = own.record(problem, machine, own.parameters(), None)
-        cycles.append(schedule(program, machine).cycles)
-    assert cycles[1] <= 1.02 * cycles[0] + machine.hbm_latency_cycles
+    name, lacking = ARRAYS[kernel]
+    machines = [load_machine(name, {"cores": 8, **lacking, field: v}) for v in ARRAY[field]]
+    worse, better = (cycles_of(kernel, problem, machine) for machine in machines)
+    assert better <= 1.02 * worse + machines[0].hbm_latency_cycles
 
 
 @given(
-    rows=st.lists(st.integers(0, 60), min_size=2, max_size=8).filter(any),
+    m=st.sampled_from([1, 16, 200]),
+    n=st.sampled_from([64, 256, 1000]),
+    k=st.sampled_from([128, 1024, 2048]),
+    field=st.sampled_from(list(BETTER)),
+)
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_shared_scales_are_not_slower_on_a_better_machine(m, n, k, field):
+    problem = GemmProblem(kind="gemm", name="linear", m=m, n=n, k=k)
+    check_better_is_not_slower("mx", problem, "mx-npu", field)
+
+
+@given(
+    rows=st.lists(st.integers(0, 60) | st.integers(0, 300), min_size=2, max_size=8).filter(any),
     n=st.sampled_from([64, 256, 768]),
     k=st.sampled_from([128, 512, 1024]),
     where=st.sampled_from(FIELDS),
@@ -121,3 +149,15 @@ def test_steps_of_a_row_are_not_taken_where_whole_rows_are_faster():
     machine = {"hbm.bandwidth": "400 GB/s", "scratchpad.capacity": "256 KiB"}
     few, many = (load_machine("ascend-910b", {**machine, "cores": each}) for each in (12, 32))
     assert cycles_of("vector", problem, many) <= cycles_of("vector", problem, few)
+
+
+@pytest.mark.parametrize(
+    ("name", "m", "n", "k"), [("mx-asic", 16, 64, 1000), ("mxint-asic", 200, 256, 128)]
+)
+def test_x_is_encoded_by_all_cores_on_a_larger_scratchpad(name, m, n, k):
+    problem = GemmProblem(kind="gemm", name="linear", m=m, n=n, k=k)
+    small, large = (
+        load_machine(name, {"cores": 8, "scratchpad.capacity": size})
+        for size in ("256 KiB", "2048 KiB")
+    )
+    assert cycles_of("mx", problem, large) <= 1.02 * cycles_of("mx", problem, small)

@@ -5,15 +5,16 @@ import pytest
 
 from accelsim.engine.compiled import schedule
 from accelsim.kernels.linear.estimate import waves
-from accelsim.kernels.linear.estimate.products import Slots, Step, Work, cost_of, estimates
+from accelsim.kernels.linear.estimate.products import Slots, Step, Work, estimates
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
+from accelsim.kernels.linear.grouped_gemm import GroupedGemm
 from accelsim.kernels.linear.tiles import Cost, Tiles, balanced, candidates, fastest_of
 from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.loading import load_machine
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE
-from accelsim.workload.problem import GemmProblem
+from accelsim.workload.problem import GemmProblem, GroupedGemmProblem
 
 
 def problem(m, n, k):
@@ -146,8 +147,8 @@ def test_the_bytes_that_decide_are_those_that_the_program_loads(m, n, k):
     stored = m * n * work.dtype.bits / BITS_PER_BYTE
 
     tiles = Tiles(*(np.array([each]) for each in (one["tile_m"], 128, 32, 1, 2, 1, 1)))
-    cost = cost_of(Work(work, machine, step_of(work), work.dtype.bits), tiles)
-    assert cost.loaded_bytes == pytest.approx(program.hbm_bytes.sum() - stored)
+    loaded_bytes, _ = loaded_and_cycles(Work(work, machine, step_of(work), work.dtype.bits), tiles)
+    assert loaded_bytes == pytest.approx(program.hbm_bytes.sum() - stored)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +164,18 @@ def test_balanced_sizes_cut_a_length_into_pieces_of_about_equal_size(length, siz
     assert balanced(length, sizes).tolist() == expected
 
 
+def loaded_and_cycles(work, tiles):
+    """Return the estimates of one tiling with all its choices made."""
+    found = estimates(work, tiles, Slots(tiles.stages, tiles.stages))
+    return found[waves.LOADED, 0], found[waves.CYCLES, 0]
+
+
 def chosen_ranges(cores, depth=4096):
     """Return the ranges of k of four tiles and of sixteen."""
     machine, work = load_machine("ascend-910b", {"cores": cores}), problem(16, 256, depth)
-    tiles = Tiles(np.array([16, 16]), np.array([64, 16]), np.array([64, 64]), 1, splits=0)
     own = Work(work, machine, step_of(work), work.dtype.bits)
-    return estimates(own, tiles, Slots(4, 2))[waves.BEST_SPLITS].tolist()
+    four, sixteen = (Tiles(*map(np.array, ([16], [each], [64])), 1, splits=0) for each in (64, 16))
+    return [estimates(own, each, Slots(4, 2))[waves.BEST_SPLITS, 0] for each in (four, sixteen)]
 
 
 def test_ranges_of_k_are_chosen_where_cores_want_for_tiles():
@@ -177,7 +184,8 @@ def test_ranges_of_k_are_chosen_where_cores_want_for_tiles():
 
 
 def test_ranges_of_k_are_not_more_than_there_are_steps():
-    assert chosen_ranges(cores=64, depth=128) == [1, 1]
+    assert chosen_ranges(cores=64, depth=64) == [1, 1]
+    assert max(chosen_ranges(cores=64, depth=128)) == 2
 
 
 def test_an_estimate_of_given_choices_is_not_below_that_of_the_best_ones():
@@ -186,12 +194,12 @@ def test_an_estimate_of_given_choices_is_not_below_that_of_the_best_ones():
     tiles = Tiles(*(np.array([each]) for each in (64, 64, 128)), 2, splits=0, swizzle=0)
     best = estimates(own, tiles, Slots(4, 2))[:, 0]
     tried = [
-        cost_of(own, tiles._replace(stages=stages, splits=splits, swizzle=np.array([swizzle])))
+        loaded_and_cycles(own, tiles._replace(stages=stages, splits=splits, swizzle=swizzle))[1]
         for stages in (2, 3, 4)
         for splits in (1, 2, 4)
         for swizzle in (1, 5)
     ]
-    assert best[waves.CYCLES] <= min(each.cycles[0] for each in tried)
+    assert best[waves.CYCLES] <= min(tried)
 
 
 RECIPES = {
@@ -250,3 +258,27 @@ def test_the_estimate_is_near_what_is_simulated(kernel):
     machine, work = load_machine("ascend-910b"), problem(512, 1024, 1024)
     estimated = kernel.estimated_cycles(work, machine, kernel.parameters())
     assert estimated == pytest.approx(cycles_with(machine, work, kernel), rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["ascend-910b", "ascend-910b-no-l2", "h200-sxm"])
+@pytest.mark.parametrize("splits", [2, 4, 8])
+@pytest.mark.parametrize("shape", [(16, 64, 4096), (64, 128, 4096), (128, 300, 5000)])
+def test_the_estimate_knows_how_long_sums_of_ranges_take_to_add(name, splits, shape):
+    """An L2 still holds them, and two more arrive as two have been added."""
+    machine, work = load_machine(name), problem(*shape)
+    parameters = Gemm.parameters(splits=splits)
+    estimated = Gemm.estimated_cycles(work, machine, parameters)
+    assert estimated == pytest.approx(cycles_with(machine, work, splits=splits), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["ascend-910b", "ascend-910b-no-l2"])
+@pytest.mark.parametrize("tile_m", [64, 176])
+def test_the_estimate_of_experts_knows_their_rows_and_matrices(name, tile_m):
+    """Padded rows are not loaded, and each expert's matrix comes once where an L2 keeps it."""
+    experts = {"name": "experts", "rows": (53, 176, 5, 50, 56, 0), "n": 1000, "k": 1500}
+    work = GroupedGemmProblem(kind="grouped_gemm", **experts)
+    machine, parameters = load_machine(name), GroupedGemm.parameters(tile_m=tile_m)
+    estimated = GroupedGemm.estimated_cycles(work, machine, parameters)
+    assert estimated == pytest.approx(
+        cycles_with(machine, work, GroupedGemm, tile_m=tile_m), rel=0.1
+    )

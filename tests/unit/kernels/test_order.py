@@ -2,14 +2,14 @@
 
 import pytest
 
-from accelsim.kernels.estimate.order import KIND, NOTE, WAITS, Order, orders_of
+from accelsim.kernels.estimate.order import KIND, NOTE, PLACE, WAITS, Order, orders_of
 from accelsim.program.ops import Unit
 
 
 def waits_of(order, number=-1):
     """Return the ops that one waits for, by their units."""
-    waits = order.rows[number][WAITS:]
-    return {unit: waits[unit] for unit in Unit if waits[unit] >= 0}
+    waits = [row for row in order.rows[number][WAITS:] if row >= 0]
+    return {Unit(order.rows[row][KIND]): row for row in waits}
 
 
 def used_in_turn(slots, uses):
@@ -63,9 +63,10 @@ def test_tables_of_several_orders_follow_each_other():
     orders = []
     for uses in (1, 2):
         orders.append(used_in_turn(2, uses))
-        orders[-1].note_retired()
+        orders[-1].note_retired(uses)
     tables = orders_of(orders)
 
     assert tables.begins.tolist() == [0, 3, 8]
     assert tables.rows[[2, 7], KIND].tolist() == [NOTE, NOTE]
-    assert tables.num_notes == 1
+    assert tables.rows[[2, 7], PLACE].tolist() == [1, 2]
+    assert tables.num_notes == 3

@@ -199,6 +199,50 @@ def test_sums_that_may_not_fit_are_warned_of_before_the_run_and_counted_in_it():
     assert np.abs(saturated - exact).max() < np.abs(output - exact).max()
 
 
+BIT_OF_SIGN = 31
+"""A sum below 2^31 fits an accumulator of 32 bits."""
+
+
+def summed(kernel, problem, tensors, **chosen):
+    """Return the statistics of a run, whether it was warned of, and its output."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        program, output = run(kernel, problem, tensors, machine=MACHINE, **chosen)
+    return program.statistics, bool(caught), output
+
+
+@pytest.mark.parametrize("base", ["row", "static"])
+@pytest.mark.parametrize(("channels", "fits"), [(4, True), (5, False)])
+def test_sixteen_groups_hold_four_of_the_largest_channels(base, channels, fits):
+    """4 x 128 x 127 x 2^15 < 2^31 <= 5 x 127 x 127 x 2^15, where all products are the largest."""
+    problem, tensors = all_largest(2, 3, channels + 1)
+    told, is_warned, output = summed("tender", problem, tensors, groups=16, base=base)
+    assert told["accumulator_bound_bits"] == pytest.approx(
+        np.log2(channels * 2**15 * 128 * 127), abs=1e-3
+    )
+    assert is_warned is not fits
+    assert (told["accumulator_overflows"] == 0) is fits
+    exact = tensors.a.astype(np.float64) @ tensors.b
+    assert bool(np.abs(output - exact).max() < 0.02 * channels) is fits
+
+
+@pytest.mark.parametrize(
+    ("kernel", "chosen"), [("tender", {"groups": 1}), ("quantized", {}), ("smoothquant", {})]
+)
+@pytest.mark.parametrize(
+    ("k", "is_warned", "overflows"),
+    [(132_104, False, False), (132_105, True, False), (133_145, True, True)],
+)
+def test_a_long_sum_is_counted_where_it_does_not_fit(kernel, chosen, k, is_warned, overflows):
+    """128 x 127 x 132,104 < 2^31, and 127 x 127 x 133,145 > 2^31."""
+    problem = GemmProblem(kind="gemm", name="long", m=1, n=1, k=k, dtype=Format.FP32)
+    tensors = GemmTensors(np.ones((1, k), np.float32), np.ones((k, 1), np.float32))
+    told, warned, output = summed(kernel, problem, tensors, **chosen)
+    assert (warned, told["accumulator_overflows"] > 0) == (is_warned, overflows)
+    assert (told["accumulator_bound_bits"] < BIT_OF_SIGN) is not is_warned
+    assert (output[0, 0] == pytest.approx(k, rel=1e-6)) is not overflows
+
+
 def test_what_is_not_warned_of_fits():
     problem, tensors = linear(20, 12, 200, seed=5)
     with warnings.catch_warnings():

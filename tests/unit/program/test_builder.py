@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from accelsim.errors import ProgramError
+from accelsim.errors import DoesNotFitError, ProgramError
 from accelsim.numerics.formats import Format
 from accelsim.program import builder as builder_module
 from accelsim.program import language as al
 from accelsim.program.builder import ProgramBuilder
+from accelsim.program.long import LongProgram, held
+from accelsim.program.ops import MAX_OPS, NUM_INDICES
 from accelsim.runtime.jit import jit
 
 
@@ -79,6 +81,58 @@ def test_a_kernel_must_begin_the_items_it_announced(builder, announced):
     with pytest.raises(ProgramError) as error:
         builder.record(_fills, announced, 3, buffer)
     assert str(error.value) == f"plan: began 3 work items, but announced {announced}"
+
+
+def _is_too_long(_p, has_gathered=False):
+    """What a kernel does that has recorded too many ops."""
+    _p[NUM_INDICES] = has_gathered
+    raise OverflowError
+
+
+def test_a_program_that_is_too_long_is_recorded_when_it_is_needed(builder):
+    program = builder.record(_is_too_long, 5)
+    assert isinstance(program, LongProgram)
+    assert program.recording == (_is_too_long, 5, ())
+    assert program.with_parameters(tile=3).parameters == {"tile": 3}
+
+
+@pytest.mark.parametrize("held_ops", [3, 5, 6])
+def test_a_program_that_is_long_is_held_where_all_ops_are_needed(monkeypatch, builder, held_ops):
+    buffer = builder.buffer("b", 1, 6, Format.FP16)
+    whole = builder.record(_fills, 6, 6, buffer)
+    monkeypatch.setattr(builder_module, "HELD_OPS", held_ops)
+    monkeypatch.setattr(builder_module, "_FIRST_CAPACITY_OPS", 2)
+    program = builder.record(_fills, 6, 6, buffer)
+    assert isinstance(program, LongProgram) == (held_ops < 6)
+    again = held(program.with_parameters(tile=3), "a test")
+    np.testing.assert_array_equal(again.ops, whole.ops)
+    np.testing.assert_array_equal(again.item_start, whole.item_start)
+    assert (again.tensors, again.buffers) == (whole.tensors, whole.buffers)
+    assert again.parameters == {"tile": 3}
+    with pytest.raises(ProgramError, match="began 6 work items, but announced 7"):
+        builder.record(_fills, 7, 6, buffer)
+
+
+def test_a_long_program_neither_gathers_nor_computes(builder):
+    for own, arguments, what in (
+        (builder, (True,), "a program that gathers"),
+        (ProgramBuilder("plan", with_numbers=True), (), "a program with numbers"),
+    ):
+        with pytest.raises(DoesNotFitError) as error:
+            own.record(_is_too_long, 5, *arguments)
+        assert str(error.value) == (
+            f"plan: needs more than {MAX_OPS} ops, the most {what} may have; "
+            f"choose larger tiles or a smaller problem"
+        )
+
+
+def test_a_work_item_of_a_long_program_can_be_too_long(builder):
+    with pytest.raises(DoesNotFitError) as error:
+        builder.record(_is_too_long, 5).play(lambda _: None, 3)
+    assert str(error.value) == (
+        f"plan: a work item needs more than {MAX_OPS} ops, the most that are held; "
+        f"choose larger tiles or a smaller problem"
+    )
 
 
 @jit

@@ -11,12 +11,12 @@ from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
-from accelsim.quantization.calibration import Calibration, Sampling, calibrate
+from accelsim.quantization.calibration import Calibration, Sampling, best_options, calibrate
 from accelsim.quantization.calibration_file import save_calibration
 from accelsim.quantization.channel_groups import GroupOptions
 from accelsim.quantization.schemes import per_column
 from accelsim.quantization.statements import grouped_product
-from accelsim.workload.model.capture import capture_ids
+from accelsim.workload.model.capture import INPUT_OF, capture_ids
 from accelsim.workload.model.language import load_model
 from tests.tiny_model import TEXT
 
@@ -100,20 +100,65 @@ def test_other_pages_of_the_same_text_are_no_reason_to_warn(calibrated, text):
     assert evaluated(text, calibrated()[1]).texts[0].is_calibrated_on
 
 
-def test_codes_that_are_clipped_more_often_than_in_the_calibration(text, tmp_path):
+@pytest.mark.parametrize("bits", [8, 4])
+def test_codes_that_are_clipped_more_often_than_in_the_calibration(text, tmp_path, bits):
     """One word again and again shows little of what another has."""
     quiet, loud = tmp_path / "quiet.txt", tmp_path / "loud.txt"
     quiet.write_text("hello hello hello hello hello hello")
     loud.write_text("w" * 30)
-    options = GroupOptions(base="static", groups=2)
+    options = GroupOptions(base="static", groups=2, bits=bits)
     path = tmp_path / "quiet.safetensors"
     sampling = replace(SAMPLING, window=5, first_token=0)
     save_calibration(calibrate("smollm2", options, sampling, quiet), path)
     with pytest.warns(ClippingWarning) as caught:
-        found = evaluated(loud, path).linears.statistics
+        found = evaluated(loud, path, activation_bits=bits).linears.statistics
     assert found["codes_clipped"] > 2 * found["codes_clipped_in_calibration"]
     assert str(caught[0].message) == (
         f"tender: {found['codes_clipped']:.3%} of the codes are clipped, 0.000% in the "
         "calibration: it has not seen such text; calibrate on more kinds of text, or take "
         "base=row, whose range follows the text"
+    )
+
+
+@pytest.fixture
+def four_bits(text, tmp_path):
+    """A calibration of the default form of 4 bits on the first 8 tokens, and its file."""
+    sampling = replace(SAMPLING, first_token=0)
+    made = calibrate("smollm2", best_options(4), sampling, text, weight_bits=8)
+    path = tmp_path / "four.safetensors"
+    save_calibration(made, path)
+    return made, path
+
+
+def test_with_4_bits_rows_clip_in_use_what_they_clipped_in_the_calibration(four_bits):
+    """Every linear with the inputs that the calibration saw; those of a layer come from FP32."""
+    made, path = four_bits
+    model = load_model("smollm2")
+    run = Bench.prepare("tender-asic", Recipe("tender", calibration=path, activation_bits=4))
+    linear = KernelLinear(run, Format.FP32, "smollm2")
+    seen = capture_ids(model, model.tokenizer.encode(TEXT)[:8], [0, 1])
+    for name, groups in made.inputs.items():
+        layer, _, read = name.partition(".")
+        number = int(layer.removeprefix("layer"))
+        (own, *_) = (each for each, source in INPUT_OF.items() if source == read)
+        linear(number, own, seen[name], model.weights.layers[number].linears[own])
+        told = linear.reports[-1].statistics
+        (share,) = groups.clipped
+        assert told["codes_clipped"] == told["codes_clipped_in_calibration"] == share > 0
+
+
+def test_rows_that_clip_more_often_than_in_the_calibration(four_bits, text, tmp_path):
+    made, path = four_bits
+    seldom = {
+        name: replace(groups, clipped=groups.clipped / 4) for name, groups in made.inputs.items()
+    }
+    save_calibration(replace(made, inputs=seldom), path)
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT[::-1])
+    with pytest.warns(ClippingWarning) as caught:
+        found = evaluated(other, path, activation_bits=4).linears.statistics
+    assert str(caught[0].message) == (
+        f"tender: {found['codes_clipped']:.3%} of the codes are clipped, "
+        f"{found['codes_clipped_in_calibration']:.3%} in the calibration: it has not seen such "
+        "text; calibrate on more kinds of text, or let rows try more candidates"
     )

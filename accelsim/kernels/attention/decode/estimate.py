@@ -22,12 +22,12 @@ from accelsim.kernels.estimate.memory import (
     contended,
     launch_cycles,
     least_cycles,
-    shared_cycles_per_byte,
     supply_of,
 )
 from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
-from accelsim.kernels.estimate.timeline import Costs, Supply, follow
+from accelsim.kernels.estimate.rates import rates_of, shared_cycles
+from accelsim.kernels.estimate.timeline import Supply, follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -224,9 +224,9 @@ def _two_items(stages: int, count: int, widens: bool) -> Order:
         line.run(Unit.MOVE, _REST.move, (("output_acc", 0),), ("output", 0))
         line.run(Unit.VECTOR, _REST.finish, (("output", 0),), ("stored", 0))
         line.store(_REST.stored_bytes, ("stored", 0))
-        line.note_retired()
+        line.note_retired(2 * item)
         if item == 0:
-            line.note_request()
+            line.note_request(1)
     return line
 
 
@@ -277,6 +277,7 @@ class _Items(NamedTuple):
             contended(steps, tiles * active, by_others, of_core),
             contended(steps, tiles * last, by_others, of_core),
             claims + more,
+            claims + more,
             waits,
         )
         return limited(ItemTimes(*parts), machine.items_in_flight)
@@ -299,8 +300,14 @@ class _Items(NamedTuple):
         """Return the end of an item, when it was claimed for, and the end of one behind it."""
         stages = sorted(set(self.tiling.stages.tolist()))
         which = np.searchsorted(stages, self.tiling.stages) * _STEPS + self.counts - 1
-        own = Costs.of(self.step.machine, supply_of(self.step.machine, 1.0, waits), costs)
-        return follow(_item_orders(tuple(stages), self.step.formats.widens_kv), which, own)
+        machine = self.step.machine
+        return follow(
+            _item_orders(tuple(stages), self.step.formats.widens_kv),
+            which,
+            machine,
+            supply_of(machine, 1.0, waits),
+            costs,
+        )
 
     def _first_bytes(self) -> Any:
         """Return what an item loads before anything has arrived."""
@@ -331,7 +338,7 @@ class _Items(NamedTuple):
         """
         machine, items = self.step.machine, self._items
         active = np.minimum(items, machine.cores), last_wave(items, machine.cores)
-        first, second = (shared_cycles_per_byte(machine, each, 1.0) for each in active)
+        first, second = (shared_cycles(rates_of(machine), each, 1.0) for each in active)
         return self._tile_bytes * first, self._tile_bytes * second, 1 - 1 / active[0]
 
     def _period(self, supply: Supply, tile: _Tile) -> Any:
@@ -360,8 +367,7 @@ def _merged(step: Step, supply: Supply) -> tuple[list[float], float]:
     """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
     costs = _merge_costs(step.formats)
     own = costs.of(step.machine, step.problem.widths.value, np.array([step.group]))
-    followed = Costs.of(step.machine, supply, own)
-    notes = follow(_merge_order(), np.zeros(1, np.int64), followed)
+    notes = follow(_merge_order(), np.zeros(1, np.int64), step.machine, supply, own)
     *marks, end = notes[:, 0].tolist()
     return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2
 
@@ -412,8 +418,8 @@ def _merge_order() -> Orders:
             line.load(num_bytes, (name, j))
         reads = tuple((name, j) for name in loaded)
         line.run(Unit.VECTOR, costs.merge if j else costs.first, reads, ("merged", 0))
-        line.note_free(Unit.VECTOR)
+        line.note_free(j, Unit.VECTOR)
     line.run(Unit.VECTOR, costs.finish, (), ("stored", 0))
     line.store(costs.stored_bytes, ("stored", 0))
-    line.note_retired()
+    line.note_retired(_STEPS)
     return orders_of([line])

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from accelsim.kernels.attention.decode.pieces import ThroughHbm
 from accelsim.kernels.attention.decode.steps import Item
 from accelsim.kernels.attention.kernel import Recording, Task
 from accelsim.kernels.attention.oracle import capped, hidden_keys
+from accelsim.program.long import held
 from accelsim.program.ops import Unit
 
 
@@ -86,7 +86,7 @@ class KeepingKernel(DecodeKernel):
             program, first_phase = frame.record(cls.loop_in_pieces, num_items), 2 * exact_steps
             program = program.with_parameters(piece=k.pieces.size)
         statistics = _selection_shares(program, problem, frame.layout, tensors, first_phase)
-        return replace(program, statistics=statistics)
+        return program.with_statistics(statistics)
 
 
 def _pieces_through_hbm(k: Layout, size: int, scored_columns: Any) -> int:
@@ -157,6 +157,7 @@ def _selection_shares(
 
 def _value_rows(program: al.Program, first_phase: int) -> int:
     """Return the rows of V that the phases from `first_phase` on read."""
+    program = held(program, "the share of rows that steps read")
     number = next(i for i, tensor in enumerate(program.tensors) if tensor.name == "v")
     phase = np.repeat(program.item_phase, np.diff(program.item_start))
     reads = (program.units == Unit.LOAD) & (program.tensor_indices == number)

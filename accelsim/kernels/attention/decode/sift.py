@@ -16,7 +16,6 @@ of what its heads keep; U = n in the steps of the warm-up and where the guard fa
 group d b.
 """
 
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -319,7 +318,7 @@ class Sift(selecting.SelectingKernel):
         warmup, shares = cls.exact_steps(task), dict(program.statistics)
         if task.tensors is not None and warmup < task.problem.steps:
             shares |= _shares(k, task.problem.steps - warmup)
-        return replace(program.with_parameters(warmup=warmup), statistics=shares)
+        return program.with_parameters(warmup=warmup).with_statistics(shares)
 
     @classmethod
     def declare(cls, chip: OnChip, task: Task[SiftParameters]) -> _Own:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.flash.loop import (
+from accelsim.kernels.attention.dense.loop import (
     BY_OTHERS,
     FOLLOWED,
     SHARED,
@@ -32,12 +32,18 @@ from accelsim.kernels.estimate.memory import (
     contended,
     launch_cycles,
     least_cycles,
-    shared_cycles_per_byte,
     supply_of,
 )
 from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
-from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
-from accelsim.kernels.estimate.timeline import Costs, follow
+from accelsim.kernels.estimate.placement import (
+    NUM_TIMES,
+    ItemTimes,
+    last_equal_end,
+    last_wave,
+    limited,
+)
+from accelsim.kernels.estimate.rates import rates_of, shared_cycles
+from accelsim.kernels.estimate.timeline import follow
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -86,20 +92,20 @@ class Dense(NamedTuple):
         traffic = self._softmax_traffic()
         counts = ceil_div(self.heads.rows, rows)
         items = self.heads.heads * counts
-        active, last, by_others, waves, _ = self._loads(item_bytes, items, traffic)
+        active, last, by_others, waves = self._loads(item_bytes, items, traffic)
         first_share = self.formats.scores.bits / self._score_bits
         waits = first_share * active * by_others
         table = _softmax_costs(self.formats, self.problem.causal)
         supply = supply_of(machine, float(not self._stays), waits)
-        costs = Costs.of(machine, supply, table.of(machine, self.problem.kv_len, rows))
+        costs = table.of(machine, self.problem.kv_len, rows)
         vector, which = self.formats.vector, np.zeros(len(rows), np.int64)
         x = "scores" if self.formats.scores == vector else "x"
         order = _softmax_order(x, x if self.formats.weights == vector else "weights")
-        ends = follow(order, which, costs)
+        ends = follow(order, which, machine, supply, costs)
         steps = np.minimum(ends[1] - ends[0], ends[0])
         alone = np.maximum(ends[0], active)
         both = (contended(steps, each, by_others, waves) for each in (active, last))
-        parts = (alone, *both, 0 * alone, waits)
+        parts = (alone, *both, 0 * alone, 0 * alone, waits)
         whole = limited(ItemTimes(*parts), machine.items_in_flight)
         # The last tile of a head may have fewer rows: the mean is that of all rows.
         mean = self.heads.rows / counts / rows
@@ -138,7 +144,10 @@ class Dense(NamedTuple):
         item_bytes = traffic.moved / items / tiles
         loads = self._loads(item_bytes, items, traffic)
         others = loads[SHARED] * loads[BY_OTHERS] / item_bytes
-        loop, times = self._loop(phase(block_rows, tile_k), others), np.empty((5, len(tiles)))
+        loop, times = (
+            self._loop(phase(block_rows, tile_k), others),
+            np.empty((NUM_TIMES, len(tiles))),
+        )
         fill_times(loop, tiles, loads, float(self.machine.items_in_flight), times)
         mean = self.heads.rows / counts / block_rows
         cycles = _placed(ItemTimes(*times), items, self.machine.cores, mean)
@@ -148,10 +157,10 @@ class Dense(NamedTuple):
         """Return the time of some bytes where cores share the memory, see `loop`."""
         share = traffic.fetched / traffic.moved
         active = np.minimum(items, self.machine.cores), last_wave(items, self.machine.cores)
-        first, second = (shared_cycles_per_byte(self.machine, each, share) for each in active)
+        first, second = (shared_cycles(rates_of(self.machine), each, share) for each in active)
         waves = items / self.machine.cores
         times, by_others = (num_bytes * first, num_bytes * second), 1 - 1 / active[0]
-        return np.array([*times, by_others, waves, np.ones_like(waves)])
+        return np.array([*times, by_others, waves])
 
     def _phase(self, cycles: Array, traffic: Traffic, *, with_products: bool = True) -> Array:
         least = least_cycles(self.machine, traffic.moved, traffic.fetched)
@@ -194,8 +203,9 @@ class Dense(NamedTuple):
         which, notes = np.zeros(len(others), np.int64), []
         for steps, first_bytes in zip((1, FOLLOWED), phase.first_bytes, strict=True):
             supply = supply_of(self.machine, phase.first_share, others * first_bytes)
-            costs = Costs.of(self.machine, supply, phase.costs)
-            notes.append(follow(phase.order(steps, phase.widens), which, costs))
+            notes.append(
+                follow(phase.order(steps, phase.widens), which, self.machine, supply, phase.costs)
+            )
         return loop_of(_between(*notes), supply.begin_cycles)
 
     def _scores(self, rows: Array, tile_k: Array) -> "_Phase":
@@ -318,8 +328,10 @@ def _scores_order(steps: int, widens: bool) -> Orders:
             line.run(Unit.CUBE, _COSTS.product, (("q", item), keys), ("acc", j))
             line.run(Unit.MOVE, _COSTS.move, (("acc", j),), ("s", j))
             line.store(_COSTS.stored_bytes, ("s", j))
-            line.note_step(Unit.MOVE, item)
-        line.note_retired()
+            if item == 0:
+                line.note_free(2 * j, Unit.MOVE)
+                line.note_request(2 * j + 1)
+        line.note_retired(2 * steps + item)
     return orders_of([line])
 
 
@@ -332,10 +344,12 @@ def _output_order(steps: int, widens: bool) -> Orders:
             line.load(_COSTS.query_bytes, ("w", j))
             values = _load_operand(line, ("v", j), widens)
             line.run(Unit.CUBE, _COSTS.product, (("w", j), values), ("acc", item))
-            line.note_step(Unit.CUBE, item)
+            if item == 0:
+                line.note_free(2 * j, Unit.CUBE)
+                line.note_request(2 * j + 1)
         line.run(Unit.MOVE, _COSTS.move, (("acc", item),), ("o", 0))
         line.store(_COSTS.stored_bytes, ("o", 0))
-        line.note_retired()
+        line.note_retired(2 * steps + item)
     return orders_of([line])
 
 
@@ -353,7 +367,7 @@ def _load_operand(line: Order, tile: Use, widens: bool) -> Use:
 def _softmax_order(x: str, weights: str) -> Orders:
     """x, weights: buffers where scores become weights, and of the weights; both may be one."""
     line, cost = Order({}), _SoftmaxCosts(*range(len(_SoftmaxCosts._fields)))
-    for _ in range(2):
+    for item in range(2):
         line.claim()
         line.load(cost.loaded_bytes, ("scores", 0))
         line.run(Unit.VECTOR, cost.scale, (("scores", 0),), (x, 0))
@@ -361,7 +375,7 @@ def _softmax_order(x: str, weights: str) -> Orders:
         if weights != x:
             line.run(Unit.VECTOR, cost.convert, (), (weights, 0))
         line.store(cost.stored_bytes, (weights, 0))
-        line.note_retired()
+        line.note_retired(item)
     return orders_of([line])
 
 

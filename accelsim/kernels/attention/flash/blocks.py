@@ -6,12 +6,10 @@ import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.folding import (
-    QueryHeads,
     check_length,
     folds,
     is_short,
     query_heads,
-    ways_through,
 )
 from accelsim.kernels.estimate.choice import Array, grid, sizes
 
@@ -61,41 +59,3 @@ def tilings_of(
     way, own_k = grid(np.array(ways), tile_k)
     tile_q, folded, counts = way.T
     return Tiling(tile_q, own_k, folded.astype(bool), counts)
-
-
-class Cut(NamedTuple):
-    """Query rows of all heads, cut into blocks by all candidates."""
-
-    tiling: Tiling
-    heads: QueryHeads
-    block_rows: Array
-    counts: Array
-    """Blocks of a head."""
-    seen: Array
-    """Keys that a block sees in the mean."""
-
-    @classmethod
-    def of(cls, problem: al.AttentionProblem, tiling: Tiling) -> "Cut":
-        """Return how the candidates cut a problem."""
-        heads = ways_through(problem, tiling.fold)
-        block_rows = np.minimum(tiling.tile_q * tiling.query_tiles, heads.rows)
-        counts: Array = al.ceil_div(heads.rows, block_rows)
-        return cls(tiling, heads, block_rows, counts, _mean_keys(problem, block_rows))
-
-    @property
-    def both_rows(self) -> Array:
-        """Query rows of all blocks but the last ones, then of these."""
-        rest = self.heads.rows - (self.counts - 1) * self.block_rows
-        return np.concatenate([self.block_rows, rest])
-
-    @property
-    def items(self) -> Array:
-        """Work items."""
-        return self.heads.heads * self.counts
-
-
-def _mean_keys(problem: al.AttentionProblem, block_rows: Array) -> Array:
-    """Return the keys that a block sees in the mean."""
-    if not problem.causal:
-        return np.full(len(block_rows), float(problem.kv_len))
-    return problem.kv_len - (problem.q_len - np.minimum(block_rows, problem.q_len)) / 2

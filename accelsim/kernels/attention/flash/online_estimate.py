@@ -1,17 +1,27 @@
-"""How long a tile of query rows takes to meet its key tiles, by the order of ops of the kernels."""
+"""The ops of work items whose query rows meet their key tiles: `flash` and its kin."""
 
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from accelsim.kernels.attention.flash.loop import FOLLOWED, Followed
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
-from accelsim.kernels.estimate.timeline import Costs, follow
 from accelsim.program.ops import Unit
 
-_AHEAD = 2
-"""Key tiles on chip: so many are loaded at the start."""
+FEW = 3
+"""Key tiles of the longest item that is followed from end to end, all of them whole."""
+LONGEST = 6
+"""Key tiles of the longest item that is followed with the last tile of keys; of longer ones each
+further tile takes as long as those in the middle."""
+NEXT_CLAIM, NEXT_OPEN, END, BOTH = range(4)
+"""What is noted of an item: when the next one can be claimed and when its first keys are requested,
+its end, and that of an equal item behind it."""
+NOTES = 4
+LAST = FEW * NOTES
+"""Where the notes of the item with the last tile of keys begin, behind those of 1, 2, ... FEW whole
+tiles."""
+SECOND, FOURTH = LAST + NOTES, LAST + NOTES + 1
+"""Ends of the second and the fourth step of the longest item: slots are used in turn, so two steps
+together are what repeats."""
+NUM_NOTES = FOURTH + 1
 
 
 class Work(NamedTuple):
@@ -43,146 +53,152 @@ class Work(NamedTuple):
     """Vector unit, after the last key."""
     output_bytes: Any
 
-    @property
-    def fixed_share(self) -> Any:
-        """Part of a step on the vector unit that does not depend on how many keys it has."""
-        fixed = self.rescale + self.merge
-        return fixed / (fixed + self.softmax)
 
-    def first_bytes(self, ahead: "Ahead") -> Any:
-        """Return what an item loads before anything has arrived."""
-        return self.query_bytes + ahead.keys * self.key_bytes + ahead.values * self.value_bytes
+NUM_WORK = len(Work._fields)
 
 
-class Ahead(NamedTuple):
-    """Tiles of keys and of values that an item loads before anything has arrived."""
-
-    keys: Any
-    values: Any
-
-    @classmethod
-    def of(cls, key_tiles: Any, in_turn: Any) -> "Ahead":
-        """Return those of items with so many key tiles; in_turn: of two query tiles.
-
-        Keys that wait for a slot come before the second values, unless query tiles take turns.
-        """
-        keys = np.minimum(key_tiles, _AHEAD)
-        return cls(keys, np.where(in_turn | (key_tiles <= _AHEAD), keys, 1))
+def _work_at(number: int) -> Work:
+    return Work(*range(number * NUM_WORK, (number + 1) * NUM_WORK))
 
 
-_COSTS = tuple(Work(*range(first, first + len(Work._fields))) for first in (0, len(Work._fields)))
-"""Where the costs of the first and the second query tile of an item are among all."""
+WHOLE, LAST_TILE = ((_work_at(2 * last), _work_at(2 * last + 1)) for last in range(2))
+"""Where the costs of the first and the second query tile of an item are among all, with whole tiles
+of keys and with the last one."""
 
 
-def followed(unit: Unit, costs: Costs, query_tiles: Any, *, shares_weights: bool) -> Followed:
-    """Follow the items of `flash` and its kin, of one query tile or of two that take turns.
+class Units(NamedTuple):
+    """Which unit multiplies queries with keys, and which weights with values."""
 
-    unit: which multiplies; costs: those of the first and of the second query tile; query_tiles: of
-    every candidate, or 0, of which nothing is found.
-    """
-    orders = _online_orders(unit, shares_weights=shares_weights)
-    second, fourth, *ends = follow(orders, query_tiles - 1, costs)
-    # The longest item came first.
-    claims, first, both = (np.array(ends[note::3][::-1]) for note in range(3))
-    return Followed(claims, first, 2 * first - both, (fourth - second) / 2)
+    scores: Unit = Unit.CUBE
+    values: Unit = Unit.CUBE
 
 
 @cache
-def _online_orders(unit: Unit, *, shares_weights: bool) -> Orders:
-    """Return the orders of `flash` and its kin; unit: which multiplies.
+def orders_of_items(units: Units, *, shares_weights: bool) -> Orders:
+    """Return the orders of items of one query tile, then of two that take turns.
 
-    They note the ends of the second and the fourth step of FOLLOWED: slots are used in turn, so two
-    steps together are what repeats. Then when an item was claimed for, its end, and that of another
-    one behind it: with FOLLOWED steps, with one less and so on.
+    An order is of items with so many whole key tiles, up to FEW, or with so many of which the last
+    one has costs of its own, up to LONGEST. Under a causal mask blocks of query rows
+    that end before the last keys meet the former.
     """
-    slots = dict.fromkeys(("q", "k", "v", "scores"), 2) | {"weights": 1 if shares_weights else 2}
-    one, two = Order(slots), Order(dict.fromkeys(("k", "v", "q0", "q1"), 2))
-    for steps in range(FOLLOWED, 0, -1):
-        one.restart()
-        _one_tile(one, unit, steps)
-        two.restart()
-        _two_tiles(two, steps)
-    return orders_of([one, two])
+    found = []
+    for query_tiles in (1, 2):
+        names = ("q", "k", "v", "scores") if query_tiles == 1 else ("k", "v", "q0", "q1")
+        slots = dict.fromkeys(names, 2) | {"weights": 1 if shares_weights else 2}
+        for steps in range(1, FEW + 1):
+            found.append(_pair(slots, units, query_tiles, steps, steps, NOTES * (steps - 1)))
+        for steps in range(1, LONGEST + 1):
+            found.append(_pair(slots, units, query_tiles, steps, steps - 1, LAST))
+    return orders_of(found)
 
 
-def _note_step(line: Order, item: int, j: int, steps: int) -> None:
-    if item == 0 and steps == FOLLOWED and j in (FOLLOWED - 4, FOLLOWED - 2):
-        line.note_free(Unit.VECTOR)
+NUM_ORDERS = FEW + LONGEST
+"""Of items of one query tile, or of two."""
 
 
-def _note_item(line: Order, item: int) -> None:
-    if item == 0:
-        line.note_request()
-    line.note_retired()
+def _pair(
+    slots: dict[str, int], units: Units, query_tiles: int, steps: int, whole: int, place: int
+) -> Order:
+    """Return the order of two items with so many key tiles, of which so many are whole.
 
-
-def _one_tile(line: Order, unit: Unit, steps: int) -> None:
-    """Two items; the scores of the next key tile are computed ahead."""
-    work = _COSTS[0]
+    place: where the notes of the items begin.
+    """
+    line = _Items(Order(slots), units, query_tiles)
     for item in range(2):
-        line.claim()
-        line.load(work.query_bytes, ("q", item))
-        line.run(Unit.VECTOR, work.begin, (), ("state", 0))
-        _multiply_keys(line, work, unit, item, 0)
-        for j in range(steps):
-            if j + 1 < steps:
-                _multiply_keys(line, work, unit, item, j + 1)
-            line.run(Unit.VECTOR, work.softmax, (("scores", j),), ("weights", j))
-            line.load(work.value_bytes, ("v", j))
-            line.run(unit, work.weighted, (("weights", j), ("v", j)), ("output_acc", j))
-            line.run(Unit.MOVE, work.weighted_move, (("output_acc", j),), ("product", j))
-            line.run(Unit.VECTOR, work.rescale, (), ("state", 0))
-            line.run(Unit.VECTOR, work.merge, (("product", j),), ("state", 0))
-            _note_step(line, item, j, steps)
-        line.run(Unit.VECTOR, work.finish, (("state", 0),), ("stored", item))
-        line.store(work.output_bytes, ("stored", item))
-        _note_item(line, item)
+        line.order.claim()
+        if query_tiles == 1:
+            _one_tile(line, item, steps, whole, place)
+        else:
+            _two_tiles(line, item, steps, whole, place)
+        if item == 0:
+            line.order.note_request(place + NEXT_CLAIM)
+        line.order.note_retired(place + (BOTH if item else END))
+    return line.order
 
 
-def _multiply_keys(line: Order, work: Work, unit: Unit, item: int, j: int) -> None:
-    line.load(work.key_bytes, ("k", j))
-    line.run(unit, work.scores, (("q", item), ("k", j)), ("scores_acc", j))
-    line.run(Unit.MOVE, work.scores_move, (("scores_acc", j),), ("scores", j))
+class _Items(NamedTuple):
+    """Items as they are put into an order."""
+
+    order: Order
+    units: Units
+    query_tiles: int
+
+    def note_step(self, item: int, j: int, steps: int, place: int) -> None:
+        """Note the ends of two steps of the longest item."""
+        if item == 0 and steps == LONGEST and place == LAST and j in (1, 3):
+            self.order.note_free(SECOND if j == 1 else FOURTH, Unit.VECTOR)
 
 
-def _two_tiles(line: Order, steps: int) -> None:
+def _costs(j: int, whole: int) -> tuple[Work, Work]:
+    return WHOLE if j < whole else LAST_TILE
+
+
+def _one_tile(line: _Items, item: int, steps: int, whole: int, place: int) -> None:
+    """One query tile; the scores of the next key tile are computed ahead."""
+    order, (own, _) = line.order, WHOLE
+
+    def multiply_keys(j: int) -> None:
+        work, _ = _costs(j, whole)
+        order.load(work.key_bytes, ("k", j))
+        order.run(line.units.scores, work.scores, (("q", item), ("k", j)), ("scores_acc", j))
+        order.run(Unit.MOVE, work.scores_move, (("scores_acc", j),), ("scores", j))
+
+    order.load(own.query_bytes, ("q", item), is_late=True)
+    order.run(Unit.VECTOR, own.begin, (), ("state", 0))
+    multiply_keys(0)
+    if item == 1:
+        order.note_request(place + NEXT_OPEN)
+    for j in range(steps):
+        if j + 1 < steps:
+            multiply_keys(j + 1)
+        work, _ = _costs(j, whole)
+        order.run(Unit.VECTOR, work.softmax, (("scores", j),), ("weights", j))
+        order.load(work.value_bytes, ("v", j))
+        order.run(line.units.values, work.weighted, (("weights", j), ("v", j)), ("output_acc", j))
+        order.run(Unit.MOVE, own.weighted_move, (("output_acc", j),), ("product", j))
+        order.run(Unit.VECTOR, own.rescale, (), ("state", 0))
+        order.run(Unit.VECTOR, own.merge, (("product", j),), ("state", 0))
+        line.note_step(item, j, steps, place)
+    order.run(Unit.VECTOR, own.finish, (("state", 0),), ("stored", item))
+    order.store(own.output_bytes, ("stored", item))
+
+
+def _two_tiles(line: _Items, item: int, steps: int, whole: int, place: int) -> None:
     """Two query tiles share K and V, and alternate on matrix and vector unit, as in `turns`."""
-    pair, (first, _) = _COSTS, _COSTS
-    for item in range(2):
-        line.claim()
-        line.load(first.key_bytes, ("k", 0))
-        for t, work in enumerate(pair):
-            line.load(work.query_bytes, (f"q{t}", item))
-            line.run(Unit.VECTOR, work.begin, (), (f"state{t}", 0))
-            _multiply_loaded(line, work, t, item, 0)
-        for j in range(steps):
-            line.load(first.value_bytes, ("v", j))
-            is_last = j + 1 == steps
-            if not is_last:
-                line.load(first.key_bytes, ("k", j + 1))
-            for t, work in enumerate(pair):
-                _turn(line, work, t, item, j, is_last=is_last)
-            _note_step(line, item, j, steps)
-        for t, work in enumerate(pair):
-            product, stored = (f"product{t}", j), (f"stored{t}", item)
-            line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
-            line.run(Unit.VECTOR, work.merge, (product,), stored)
-            line.run(Unit.VECTOR, work.finish, (), stored)
-            line.store(work.output_bytes, stored)
-        _note_item(line, item)
+    order = line.order
 
+    def multiply(t: int, j: int) -> None:
+        work = _costs(j, whole)[t]
+        reads = (f"q{t}", item), ("k", j)
+        order.run(Unit.CUBE, work.scores, reads, (f"scores_acc{t}", j))
+        order.run(Unit.MOVE, work.scores_move, ((f"scores_acc{t}", j),), (f"scores{t}", j))
 
-def _turn(line: Order, work: Work, t: int, item: int, j: int, *, is_last: bool) -> None:
-    line.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
-    if j > 0:
-        line.run(Unit.VECTOR, work.rescale, (), (f"state{t}", 0))
-        line.run(Unit.VECTOR, work.merge, ((f"product{t}", j - 1),), (f"state{t}", 0))
-    line.run(Unit.CUBE, work.weighted, ((f"weights{t}", j), ("v", j)), (f"output_acc{t}", j))
-    line.run(Unit.MOVE, work.weighted_move, ((f"output_acc{t}", j),), (f"product{t}", j))
-    if not is_last:
-        _multiply_loaded(line, work, t, item, j + 1)
-
-
-def _multiply_loaded(line: Order, work: Work, t: int, item: int, j: int) -> None:
-    line.run(Unit.CUBE, work.scores, ((f"q{t}", item), ("k", j)), (f"scores_acc{t}", j))
-    line.run(Unit.MOVE, work.scores_move, ((f"scores_acc{t}", j),), (f"scores{t}", j))
+    order.load(_costs(0, whole)[0].key_bytes, ("k", 0))
+    if item == 1:
+        order.note_request(place + NEXT_OPEN)
+    for t, own in enumerate(WHOLE):
+        order.load(own.query_bytes, (f"q{t}", item), is_late=True)
+        order.run(Unit.VECTOR, own.begin, (), (f"state{t}", 0))
+        multiply(t, 0)
+    for j in range(steps):
+        order.load(_costs(j, whole)[0].value_bytes, ("v", j))
+        if j + 1 < steps:
+            order.load(_costs(j + 1, whole)[0].key_bytes, ("k", j + 1))
+        for t, own in enumerate(WHOLE):
+            work, state = _costs(j, whole)[t], (f"state{t}", 0)
+            order.run(Unit.VECTOR, work.softmax, ((f"scores{t}", j),), (f"weights{t}", j))
+            if j > 0:
+                order.run(Unit.VECTOR, own.rescale, (), state)
+                order.run(Unit.VECTOR, own.merge, ((f"product{t}", j - 1),), state)
+            reads = (f"weights{t}", j), ("v", j)
+            order.run(Unit.CUBE, work.weighted, reads, (f"output_acc{t}", j))
+            order.run(Unit.MOVE, own.weighted_move, ((f"output_acc{t}", j),), (f"product{t}", j))
+            if j + 1 < steps:
+                multiply(t, j + 1)
+        line.note_step(item, j, steps, place)
+    for t, own in enumerate(WHOLE):
+        stored = f"stored{t}", item
+        order.run(Unit.VECTOR, own.rescale, (), (f"state{t}", 0))
+        order.run(Unit.VECTOR, own.merge, ((f"product{t}", steps - 1),), stored)
+        order.run(Unit.VECTOR, own.finish, (), stored)
+        order.store(own.output_bytes, stored)

@@ -14,7 +14,12 @@ from accelsim.kernels.attention.flash.online_softmax import allocate
 from accelsim.kernels.attention.flash.turns import allocate_turns
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import largest, stand_ins
-from accelsim.kernels.estimate.choice import Estimate, fastest, one_after_the_other
+from accelsim.kernels.estimate.choice import (
+    ALIKE_ITEMS,
+    Estimate,
+    fastest,
+    one_after_the_other,
+)
 from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.integer.code_form import CodedHeads
@@ -82,13 +87,15 @@ def flash_tiles(
     known = asked.at(_fits(problem, machine, formats, asked))
     if not len(known.tile_q):
         raise _too_large(name, problem, machine, formats, asked)
-    parts = [_without_window(each) for each in stand_ins(problem)]
-    for part in parts:
+    parts = stand_ins(problem)
+    for part in map(_without_window, parts):
         known.check_length(name, part)
+    # An estimate follows sequences of any lengths, but no window.
+    estimated = (problem,) if problem.attended is None else map(_without_window, parts)
     estimate = one_after_the_other(
-        [_estimate(part, machine, parameters, formats, known) for part in parts]
+        [_estimate(each, machine, parameters, formats, known) for each in estimated]
     )
-    best = fastest(estimate)
+    best = fastest(estimate, ALIKE_ITEMS)
     return FlashTiles(
         tile_q=int(known.tile_q[best]),
         tile_k=int(known.tile_k[best]),
@@ -124,7 +131,7 @@ def _estimate(
     formats: StepFormats,
     tiling: Tiling,
 ) -> Estimate:
-    """Return the estimate of all candidates for sequences of one length."""
+    """Return the estimate of all candidates."""
     online = OnlineEstimate(
         problem,
         machine,
@@ -132,8 +139,7 @@ def _estimate(
         shares_weights=formats.weights == formats.vector,
         order=parameters.order,
     )
-    # Longer tiles end where the keys do.
-    return online.of(tiling._replace(tile_k=np.minimum(tiling.tile_k, problem.kv_len)))
+    return online.of(tiling)
 
 
 def _fits(

@@ -17,7 +17,6 @@ diagonal. Writes: the output. Making the codes reads Q, K, V once and writes the
 for each key; it reads 4 d bytes more for each of its tiles of Q and V.
 """
 
-from dataclasses import replace
 from math import log2
 from typing import NamedTuple
 
@@ -206,7 +205,7 @@ class IntFlash(AttentionKernel):
         }
         program = program.with_parameters(tile_q=tile_q, tile_k=tile_k)
         output = coded.values(builder.data) if coded and tensors else hbm.o.data
-        return replace(program, statistics=statistics), output
+        return program.with_statistics(statistics), output
 
 
 def _largest_sum(name: str, machine: al.MachineSpec, plan: Plan, tile_k: int) -> float:

@@ -7,15 +7,14 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import tilings_of
 from accelsim.kernels.attention.flash.estimate import (
     DIM,
-    KEYS,
     OnlineEstimate,
-    of_both_tiles,
+    of_items,
     online_work,
 )
-from accelsim.kernels.attention.flash.online_estimate import Work
+from accelsim.kernels.attention.flash.online_estimate import Units, Work
 from accelsim.kernels.attention.integer.parameters import IntFlashParameters
 from accelsim.kernels.attention.precision import step_formats
-from accelsim.kernels.estimate.choice import fastest_of
+from accelsim.kernels.estimate.choice import ALIKE_ITEMS, fastest_of
 from accelsim.kernels.estimate.costs import (
     ONE,
     Cost,
@@ -51,8 +50,8 @@ def fastest_tiles(
     known.check_length(name, problem)
     bits = (parameters.bits, parameters.weight_bits)
     costs = _costs(problem.dtype, bits, parameters.groups, parameters.form)
-    online = OnlineEstimate(problem, machine, costs, Unit.INT_MAC)
-    best = fastest_of(len(known.tile_q), lambda: online.of(known))
+    online = OnlineEstimate(problem, machine, costs, Units(Unit.INT_MAC, Unit.INT_MAC))
+    best = fastest_of(len(known.tile_q), lambda: online.of(known), ALIKE_ITEMS)
     return int(known.tile_q[best]), int(known.tile_k[best])
 
 
@@ -64,21 +63,21 @@ def _costs(
     formats = step_formats(stored, "fp32", coded=form)
     (bits, weight_bits), fp32, width = code_bits, Format.FP32, Format.FP32.bits
 
-    def work(rows: int) -> Work:
-        plain = online_work(formats, rows, scale_query=False)
+    def work(rows: int, keys: int) -> Work:
+        plain = online_work(formats, rows, keys, scale_query=False)
 
         def on_scores(op: str, moved_bits: int) -> Cost:
-            return vector_op(op, fp32, rows, KEYS, moved_bits)
+            return vector_op(op, fp32, rows, keys, moved_bits)
 
         coding = on_scores("convert", 2 * width) + on_scores("multiply", 2 * width)
         return plain._replace(
             query_bytes=moved_bytes(rows, DIM, bits),
-            key_bytes=moved_bytes(KEYS, DIM, bits) + moved_bytes(KEYS, ONE, width),
-            value_bytes=moved_bytes(KEYS, DIM, bits),
-            scores=int_product(rows, KEYS, DIM, groups - 1, (bits, bits)),
+            key_bytes=moved_bytes(keys, DIM, bits) + moved_bytes(keys, ONE, width),
+            value_bytes=moved_bytes(keys, DIM, bits),
+            scores=int_product(rows, keys, DIM, groups - 1, (bits, bits)),
             softmax=plain.softmax + coding + on_scores("convert", width + weight_bits),
-            weighted=int_product(rows, DIM, KEYS, 0, (weight_bits, bits)),
+            weighted=int_product(rows, DIM, keys, 0, (weight_bits, bits)),
             merge=plain.merge + vector_op("convert", fp32, rows, DIM, 2 * width),
         )
 
-    return of_both_tiles(work)
+    return of_items(work)

@@ -20,7 +20,7 @@ from accelsim.kernels.attention.sage.making import (
     sum_keys,
 )
 from accelsim.kernels.attention.sage.parameters import SageParameters
-from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
+from accelsim.kernels.integer.accumulator import accumulator_of, check_cube_sums, warn_of_sums
 from accelsim.kernels.integer.known import in_rows, input_tensor
 from accelsim.kernels.integer.phases import Loop, Phase, record_phases
 from accelsim.quantization.codes import check_finite, largest_code
@@ -45,9 +45,11 @@ class Plan:
         if task.tensors is not None:
             for each in ("q", "k", "v"):
                 check_finite(getattr(task.tensors, each), each)
+        code = task.parameters.code_format
         if task.machine.int_mac is None:
+            check_cube_sums(task.name, task.problem.head_dim, code)
             return cls(task, False, al.Accumulator(32, False))
-        code, accumulator = task.parameters.code_format, accumulator_of(task.name, task.machine)
+        accumulator = accumulator_of(task.name, task.machine)
         largest = float(task.problem.head_dim * largest_code(code.bits) ** 2)
         warn_of_sums(task.name, task.machine, (code, code), largest, "fewer bits")
         return cls(task, True, accumulator)

@@ -21,6 +21,7 @@ for its mean and for its codes, and writes S_k d c + 4 s T for each KV head; its
 are written once and read with each key tile. V in FP8 the same, with 4 d bytes of scales.
 """
 
+from dataclasses import replace
 from functools import partial
 from math import log
 from typing import Any, NamedTuple
@@ -192,6 +193,9 @@ class Sage(AttentionKernel):
         sizes = al.first_fit(task.name, asked, plan.allocate, task.machine)
         phases, output = plan.laid_out(builder, sizes, partial(_attention, plan))
         program = record_phases(builder, phases)
+        if plan.uses_array:
+            told = {"accumulator_overflows": float(program.overflows)}
+            program = replace(program, statistics=told)
         return program.with_parameters(tile_q=sizes[0], tile_k=sizes[1]), output.data
 
 

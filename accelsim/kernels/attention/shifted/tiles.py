@@ -9,14 +9,13 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.attention.flash.blocks import tilings_of
 from accelsim.kernels.attention.flash.estimate import (
     DIM,
-    KEYS,
     OnlineEstimate,
-    of_both_tiles,
+    of_items,
     online_work,
 )
 from accelsim.kernels.attention.flash.online_estimate import Work
 from accelsim.kernels.attention.precision import Precision, StepFormats, step_formats
-from accelsim.kernels.estimate.choice import fastest_of
+from accelsim.kernels.estimate.choice import ALIKE_ITEMS, fastest_of
 from accelsim.kernels.estimate.costs import ONE, CostTable, moved_bytes, product, vector_op
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
@@ -90,26 +89,26 @@ def fastest_tiles(
         raise misfit(name, machine, lambda builder: allocate(builder, *smallest))
     known.check_length(name, problem)
     online = OnlineEstimate(problem, machine, shifted_costs(formats))
-    best = fastest_of(len(known.tile_q), lambda: online.of(known))
+    best = fastest_of(len(known.tile_q), lambda: online.of(known), ALIKE_ITEMS)
     return int(known.tile_q[best]), int(known.tile_k[best]), bool(known.fold[best])
 
 
 @cache
 def shifted_costs(formats: ShiftedFormats) -> CostTable:
     """Return the costs of query tiles, where K' is made before."""
-    return of_both_tiles(lambda rows: _work(formats, rows))
+    return of_items(lambda *sizes: _work(formats, *sizes))
 
 
-def _work(formats: ShiftedFormats, rows: int) -> Work:
-    plain = online_work(formats.steps, rows, scale_query=True)
+def _work(formats: ShiftedFormats, rows: int, keys: int) -> Work:
+    plain = online_work(formats.steps, rows, keys, scale_query=True)
     stored, vector, statistics = formats.steps.stored, formats.steps.vector, formats.statistics
     bits = stored.bits, formats.shifted.bits
     # The offsets of a tile: a pass over its scores, and columns of one number a row.
     column = vector_op("add", statistics, rows, ONE, 3 * statistics.bits)
-    offsets = vector_op("reduce", vector, rows, KEYS, vector.bits) + _OFFSET_OPS * column
+    offsets = vector_op("reduce", vector, rows, keys, vector.bits) + _OFFSET_OPS * column
     return plain._replace(
-        key_bytes=moved_bytes(KEYS, DIM, formats.shifted.bits),
-        scores=product(rows, KEYS, DIM, common_format(stored, formats.shifted), bits),
+        key_bytes=moved_bytes(keys, DIM, formats.shifted.bits),
+        scores=product(rows, keys, DIM, common_format(stored, formats.shifted), bits),
         softmax=plain.softmax + offsets,
         rescale=(),
         merge=plain.merge + 2 * vector_op("multiply", vector, rows, DIM, 2 * vector.bits),

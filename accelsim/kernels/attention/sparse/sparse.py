@@ -13,7 +13,6 @@ in HBM, of a file or a scored mask, is read once, ceil(S_k / B) bytes for every 
 and selection state theirs.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -186,7 +185,7 @@ class Sparse(AttentionKernel):
         builder = task.builder()
         plan = _Plan(builder, task, *sizes)
         program = builder.record(plan.run, plan.items).with_parameters(block=sizes[0])
-        return replace(program, statistics=plan.summary()), plan.hbm.o.data
+        return program.with_statistics(plan.summary()), plan.hbm.o.data
 
 
 def _tile_candidates(parameters: SparseParameters) -> list[tuple[int, int]]:

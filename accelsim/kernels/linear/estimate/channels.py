@@ -57,7 +57,7 @@ def _on_channels(layout, wave, tilings, i, facts, room):
     # Lengths count in pieces of channels.
     length_a = tilings[LEFT, i] / layout.piece
     length_b = tilings[RIGHT, i] / layout.piece
-    step_a = length_a / tilings[M, i]
+    step_a = length_a / (tilings[M, i] * facts.filled)
     step_b = length_b / tilings[N, i]
     apart_a = length_a * facts.k / tilings[K, i]
     apart_b = length_b * facts.k / tilings[K, i]
@@ -92,9 +92,9 @@ def _on_channels(layout, wave, tilings, i, facts, room):
         at_a = first + channels - int(step * step_a) % channels
         at_b = 2 * first + channels - int(step * step_b) % channels
         for j in range(channels):
-            room[free + j] = max(room[free + j], begun) + room[at_a + j] + room[at_b + j]
-        for j in range(free, done):
-            end = max(end, room[j])
+            served = max(room[free + j], begun) + room[at_a + j] + room[at_b + j]
+            room[free + j] = served
+            end = max(end, served)
         room[done + step % stages] = end
     return end / (mean * steps)
 

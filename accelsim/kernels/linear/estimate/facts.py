@@ -1,6 +1,6 @@
 """What compiled code knows of a product, of a machine and of each tiling."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 M, N, K, STAGES, FEWEST, SPLITS, SWIZZLE, SUM_SLOTS, PRODUCT, LATENCY = range(10)
 LEFT, RIGHT, SLOT, BESIDE, RANGED = range(10, 15)
@@ -11,6 +11,9 @@ are chosen; cycles of the product of a step, and from its end until others see t
 load of each operand; bytes on chip of a slot of both operands, and of all beside them with one
 range and with several."""
 
+MERGED_ELEMENTS = 4096
+"""Elements of C in a work item of the second phase, unless its row is longer (assumption)."""
+
 
 class Facts(NamedTuple):
     """Numbers of a product and of a machine; times in cycles, rates in bytes a cycle."""
@@ -18,8 +21,12 @@ class Facts(NamedTuple):
     m: float
     n: float
     k: float
-    is_grouped: bool
-    """Whether each band of tile rows has a B of its own."""
+    matrices: float
+    """That B is: each is multiplied with rows of its own."""
+    rows: Any
+    """Of each matrix."""
+    filled: float
+    """Share of the rows of tiles that are there; all take their time to multiply."""
     out_bytes: float
     """Of an element of C."""
     cores: float
@@ -32,6 +39,8 @@ class Facts(NamedTuple):
     results: float
     """Of stores of all cores, in the memory that takes them."""
     accumulator: float
+    add: float
+    """Cycles of an element of FP32, where many are added."""
     scratchpad_bytes: float
     hbm: float
     l2: float
@@ -51,6 +60,8 @@ class Wave(NamedTuple):
     cores: float
     ranges: float
     """Of k."""
+    band: float
+    """Tile rows that are walked together, column by column."""
     rows: float
     """Tile rows and columns."""
     cols: float

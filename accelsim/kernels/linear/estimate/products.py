@@ -9,6 +9,7 @@ import numpy.typing as npt
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.banks import crowding_in_view, piece_bytes, places_of, view_bytes
+from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.estimate.memory import (
     hit_cycles,
@@ -18,9 +19,10 @@ from accelsim.kernels.estimate.memory import (
 )
 from accelsim.kernels.linear.estimate import facts, waves
 from accelsim.kernels.linear.estimate.channels import DEPTHS, BankedLayout, FlatLayout
-from accelsim.kernels.linear.estimate.facts import Facts
-from accelsim.kernels.linear.tiles import Cost, Tiles
+from accelsim.kernels.linear.estimate.facts import MERGED_ELEMENTS, Facts
+from accelsim.kernels.linear.tiles import Tiles
 from accelsim.kernels.tiling import capacity_bytes
+from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import GemmProblem
 
@@ -44,6 +46,18 @@ class Step(NamedTuple):
     """Bytes of each load, that of the left operand first."""
 
 
+class Grouping(NamedTuple):
+    """What differs where rows of A have matrices B of their own."""
+
+    rows: tuple[int, ...]
+    """Of each matrix."""
+    filled: float
+    """Share of the rows of all tiles that is there: tiles end with the rows of a matrix."""
+
+
+ONE_MATRIX = Grouping((0,), 1.0)
+
+
 class Work(NamedTuple):
     """A product as the estimate sees it."""
 
@@ -54,8 +68,7 @@ class Work(NamedTuple):
     output_bits: int
     is_transposed: bool = False
     """Whether B lies as [n, k]."""
-    is_grouped: bool = False
-    """Whether each band of tile rows has a B of its own."""
+    grouping: Grouping = ONE_MATRIX
 
 
 class Slots(NamedTuple):
@@ -75,12 +88,6 @@ TWO_SLOTS = Slots(2, 2)
 """Double buffering, of tilings that are known to fit."""
 
 
-def cost_of(work: Work, tiles: Tiles) -> Cost:
-    """Return the estimates of tilings with all their choices made."""
-    found = estimates(work, tiles, Slots(tiles.stages, tiles.stages))
-    return Cost(*found[: waves.STEPS + 1])
-
-
 def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]:
     """Return the rows that `waves` finds, [found, tilings].
 
@@ -95,7 +102,7 @@ def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]
     known[facts.SPLITS], known[facts.SWIZZLE] = tiles.splits, tiles.swizzle
     known[facts.SUM_SLOTS] = tiles.acc_slots
     known[facts.PRODUCT], known[facts.LATENCY] = step.compute_cycles, step.latency_cycles
-    known[facts.LEFT], known[facts.RIGHT] = left, sum(others)
+    known[facts.LEFT], known[facts.RIGHT] = left * work.grouping.filled, sum(others)
     known[facts.SLOT] = slots.on_chip * (left + known[facts.RIGHT])
     known[facts.BESIDE], known[facts.RANGED] = slots.beside_bytes, slots.ranged_bytes
     hbm = work.machine.hbm
@@ -109,14 +116,31 @@ def estimates(work: Work, tiles: Tiles, slots: Slots) -> npt.NDArray[np.float64]
 
 def _facts(work: Work, loads: int) -> Facts:
     """Return what all tilings share; loads: of a step."""
-    problem, machine, l2 = work.problem, work.machine, work.machine.l2
-    hbm = sustained_bytes_per_cycle(machine)
-    return Facts(
+    problem = work.problem
+    return _of_machine(work.machine, loads)._replace(
         m=float(problem.m),
         n=float(problem.n),
         k=float(problem.k),
-        is_grouped=work.is_grouped,
+        matrices=float(len(work.grouping.rows)),
+        rows=np.array(work.grouping.rows, float),
+        filled=work.grouping.filled,
         out_bytes=work.output_bits / BITS_PER_BYTE,
+    )
+
+
+@remembered
+def _of_machine(machine: MachineSpec, loads: int) -> Facts:
+    """Return the facts of a machine, of no product yet."""
+    hbm, l2, elements = sustained_bytes_per_cycle(machine), machine.l2, np.array([MERGED_ELEMENTS])
+    add = OpCosts(machine).vector("add", Format.FP32, 1, elements, 3 * Format.FP32.bits)
+    return Facts(
+        m=0.0,
+        n=0.0,
+        k=0.0,
+        matrices=1.0,
+        rows=None,
+        filled=1.0,
+        out_bytes=0.0,
         cores=float(machine.cores),
         overlaps=machine.items_in_flight > 1,
         in_flight=float(max(1, machine.load.in_flight // loads)),
@@ -124,6 +148,7 @@ def _facts(work: Work, loads: int) -> Facts:
         store=float(machine.store.bandwidth),
         results=hbm if l2 is None or l2.writes == "through" else l2.bandwidth / machine.clock,
         accumulator=float(machine.accumulator.bandwidth),
+        add=add.item() / MERGED_ELEMENTS,
         scratchpad_bytes=float(capacity_bytes(machine, "scratchpad")),
         hbm=hbm,
         l2=l2.bandwidth / machine.clock if l2 else 0.0,

@@ -1,8 +1,9 @@
 """How long waves of work items take, for each tiling by itself: compiled code.
 
-All cores begin at once, and the memory serves one after the other. So the first core is ahead of
-the last one by what all ask for at the start. Both are followed from step to step; in between them
-the memory works for all others. Steps and waves that are like those before are not followed.
+All cores begin at once, and the memory serves one after the other. So the last core is behind
+the first one by what all ask for at the start. It is followed from step to step; what the memory
+does in a step is for all cores. Steps and waves like those before are counted, not followed.
+See docs/decisions/0042-products-are-estimated-wave-by-wave.md.
 """
 
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from accelsim.kernels.linear.estimate.facts import (
     FEWEST,
     LATENCY,
     LEFT,
+    MERGED_ELEMENTS,
     PRODUCT,
     RANGED,
     RIGHT,
@@ -42,8 +44,7 @@ _TINY = 1e-9
 _FOLLOWED = 16
 """Steps of an item that are followed; all others take as long as the second half of them."""
 _FEW_STEPS = 8
-"""Of an item, where the number of slots matters beside that of the steps, for each item begins
-again with the first slot."""
+"""Of an item, where fewer slots may be better: the last core has its first step the sooner."""
 _NEAR = 1.005
 """Estimates that differ by less are not told apart, so all of them are found in full."""
 
@@ -52,19 +53,29 @@ _NEAR = 1.005
 def estimate(tilings, splits, facts, layout, found, room):
     """Find for each tiling the best slots, ranges of k and order of tiles, and its time with them.
 
-    One that cannot be the fastest has a bound from below. tilings: [NUM_FIELDS, tilings]. splits:
-    numbers of ranges that are tried, first 1, then 0 for as many as there are cores. found:
-    [NUM_FOUND, tilings]. room: for times, and for what the layout needs.
+    One that cannot be the fastest has a longer time than that one, or an infinite one. tilings:
+    [NUM_FIELDS, tilings]. splits: numbers of ranges that are tried, first 1, then 0 for as many as
+    there are cores, then ever more. found: [NUM_FOUND, tilings]. room: for times, and for what the
+    layout needs.
     """
     best = np.inf
     for i in range(tilings.shape[1]):
         found[CYCLES, i] = np.inf
-        steps = np.ceil(facts.k / tilings[K, i])
+        along_k = facts.k / tilings[K, i]
+        steps = np.ceil(along_k)
         tiles = np.ceil(facts.m / tilings[M, i]) * np.ceil(facts.n / tilings[N, i])
+        load = (tilings[LEFT, i] + tilings[RIGHT, i]) / facts.load
+        busy = tiles * along_k * max(tilings[PRODUCT, i], load) / facts.cores
+        # However k is cut.
+        if facts.launch + facts.hit + busy > best * _NEAR:
+            continue
         most = min(tilings[STAGES, i], max(steps, tilings[FEWEST, i]))
         most *= min(tilings[SUM_SLOTS, i], 1.0)
         asked = tilings[SPLITS, i]
+        most_ranges = max(1.0, min(steps, 2 * facts.cores / tiles))
         for place in range(len(splits) if tiles < facts.cores and asked == 0 else 1):
+            if splits[place] > most_ranges:
+                break
             ranges = asked
             if asked == 0:
                 ranges = _even_ranges(splits[place], steps, tiles, facts.cores)
@@ -73,11 +84,10 @@ def estimate(tilings, splits, facts, layout, found, room):
             fewest = tilings[FEWEST, i]
             if steps > _FEW_STEPS:
                 fewest = max(fewest, stages)
-            while stages >= fewest and ranges > 0:
-                limit = best * _NEAR
-                _estimate(i, stages, ranges, limit, tilings, facts, layout, found, room)
+            if stages >= fewest and ranges > 0:
+                tried = _Tried(i, ranges, stages, fewest, best * _NEAR)
+                _estimate(tried, tilings, facts, layout, found, room)
                 best = min(best, found[CYCLES, i])
-                stages -= 1
 
 
 @jit_inner
@@ -153,9 +163,26 @@ class _Times(NamedTuple):
     """Of steps so far."""
 
 
+class _Tried(NamedTuple):
+    """The number of a tiling, and choices for it."""
+
+    number: int
+    ranges: float
+    stages: float
+    """The most slots of the operands, and the fewest."""
+    fewest: float
+    limit: float
+    """The time from which on a tiling is of no interest."""
+
+
 @jit_inner
-def _estimate(i, stages, ranges, limit, tilings, facts, layout, found, room):
-    """Note the time of a tiling, or a bound beyond the limit, if it is the best one so far."""
+def _estimate(tried, tilings, facts, layout, found, room):
+    """Note the time of a tiling if it is within the limit, and the best one so far.
+
+    Bounds from below come first: the busiest unit, then what the memory serves.
+    """
+    i = tried.number
+    ranges = tried.ranges
     along_m = np.ceil(facts.m / tilings[M, i])
     along_n = np.ceil(facts.n / tilings[N, i])
     along_k = facts.k / tilings[K, i]
@@ -164,59 +191,84 @@ def _estimate(i, stages, ranges, limit, tilings, facts, layout, found, room):
     items = along_m * along_n * ranges
     cores = min(facts.cores, items)
     load = (tilings[LEFT, i] + tilings[RIGHT, i]) / facts.load
-    fixed = facts.launch + _merge_cycles(ranges, cores, facts)
-    latency = facts.miss + facts.hit
-    busy = np.ceil(items / cores) * item_steps * max(tilings[PRODUCT, i], load)
-    cycles = fixed + latency + busy
+    fixed = facts.launch + _merge_cycles(i, ranges, tilings, facts)
+    core = _core(i, ranges, load, tilings, facts, layout)
+    most_steps = np.ceil(items / cores) * item_steps
+    busy = max(facts.miss + most_steps * core.product, facts.hit + most_steps * load)
+    last = core.latency + core.move + core.out_bytes / facts.store + facts.hit
+    least = fixed + busy + last
+    if least > tried.limit:
+        return
+    wave = _wave(tried, along_m, along_n, cores, steps, tilings, facts)
+    moved = _moved(i, items, item_steps, wave, tilings, facts)
+    least = max(least, fixed + facts.miss + moved.served + facts.hit)
+    apart = 0.0
+    if facts.matrices > 1:
+        apart = _apart_cycles(i, core, tilings, facts)
+    limit = tried.limit
+    stages = tried.stages
+    while stages >= tried.fewest and least <= limit:
+        wave = Wave(cores, wave.ranges, wave.band, wave.rows, wave.cols, steps, stages)
+        time = fixed + _followed(item_steps, items, wave, core, moved, 1.0, facts, room)
+        if layout.channels > 1 and time <= limit:
+            uneven = crowding(layout, wave, tilings, i, facts, room)
+            time = fixed + _followed(item_steps, items, wave, core, moved, uneven, facts, room)
+        cycles = max(least, time) + apart
+        if cycles < found[CYCLES, i]:
+            found[CYCLES, i] = cycles
+            found[LOADED, i] = moved.loaded
+            found[STEPS, i] = items * steps
+            found[BEST_STAGES, i] = stages
+            found[BEST_SPLITS, i] = ranges
+            found[BEST_SWIZZLE, i] = wave.band
+            limit = min(limit, cycles * _NEAR)
+        stages -= 1
+
+
+@jit_inner
+def _wave(tried, along_m, along_n, cores, steps, tilings, facts):
+    """The work items that are under way at the same time."""
+    i = tried.number
     band = tilings[SWIZZLE, i]
-    loaded = 0.0
-    if cycles <= limit:
-        if band == 0:
-            square = facts.cores / ranges * tilings[N, i] / tilings[M, i]
-            band = max(1.0, np.rint(np.sqrt(square)))
-        at_once = max(1.0, np.floor(cores / ranges))
-        rows = min(band, along_m, at_once)
-        cols = min(np.ceil(at_once / rows), along_n)
-        wave = Wave(cores, min(ranges, cores), rows, cols, steps, stages)
-        moved = _moved(i, min(band / along_m, 1.0), items, item_steps, wave, tilings, facts)
-        loaded = moved.loaded
-        cycles = max(cycles, fixed + latency + moved.served)
-        if cycles <= limit:
-            core = _core(i, ranges, load, tilings, facts, layout)
-            time = fixed + _followed(item_steps, items, wave, core, moved, 1.0, facts, room)
-            if layout.channels > 1 and time <= limit:
-                uneven = crowding(layout, wave, tilings, i, facts, room)
-                time = fixed + _followed(item_steps, items, wave, core, moved, uneven, facts, room)
-            cycles = max(cycles, time)
-    if cycles < found[CYCLES, i]:
-        found[CYCLES, i] = cycles
-        found[LOADED, i] = loaded
-        found[STEPS, i] = items * steps
-        found[BEST_STAGES, i] = stages
-        found[BEST_SPLITS, i] = ranges
-        found[BEST_SWIZZLE, i] = band
+    if facts.matrices > 1:
+        band = along_m / facts.matrices
+    elif band == 0:
+        square = facts.cores / tried.ranges * tilings[N, i] / tilings[M, i]
+        band = max(1.0, np.rint(np.sqrt(square)))
+    at_once = max(1.0, np.floor(cores / tried.ranges))
+    of_band = min(band, along_m, at_once)
+    cols = min(np.ceil(at_once / of_band), along_n)
+    # Where bands are short, there are several at once.
+    rows = min(max(of_band, np.ceil(at_once / cols)), along_m)
+    return Wave(cores, min(tried.ranges, cores), band, rows, cols, steps, tried.stages)
 
 
 @jit_inner
-def _merge_cycles(ranges, cores, facts):
-    """The time to launch the second phase and add the sums of all ranges of k.
+def _merge_cycles(i, ranges, tilings, facts):
+    """The time of the second phase, which adds the sums of all ranges of k.
 
-    The first three ranges arrive together, then two at a time.
+    An L2 still holds them. Of a work item the first three ranges arrive together; later ones come
+    two at a time, as the parts before have been added.
     """
-    arrivals = np.ceil((ranges - 1) / 2) - 1
-    rate = min(facts.l2 if facts.l2 > 0 else facts.hbm, cores * facts.load)
-    moved = 2 * ranges * facts.m * facts.n * _SUM_BYTES / rate
-    latency = facts.launch_merge + 2 * facts.miss + arrivals * facts.hit
-    return latency + moved if ranges > 1 else 0.0
+    if ranges == 1:
+        return 0.0
+    rows = min(tilings[M, i], np.ceil(MERGED_ELEMENTS / tilings[N, i]))
+    elements = rows * tilings[N, i]
+    items = np.ceil(facts.m / rows) * np.ceil(facts.n / tilings[N, i])
+    load = elements * _SUM_BYTES / facts.load
+    add = elements * facts.add
+    later = max(0.0, np.ceil((ranges - 3) / 2))
+    item = facts.hit + min(ranges, 3.0) * load + later * (facts.hit + load + add) + 2 * add
+    moved = ranges * facts.m * facts.n * _SUM_BYTES
+    served = facts.hit + moved / (facts.l2 if facts.l2 > 0 else facts.hbm)
+    stored = elements * facts.out_bytes / facts.store + facts.hit
+    return facts.launch_merge + max(np.ceil(items / facts.cores) * item, served) + stored
 
 
 @jit_inner
-def _moved(i, part, items, item_steps, wave, tilings, facts):
-    """What moves; part: of the tile rows that are walked together.
-
-    These come again for every wave of columns, and B for every such part, unless an L2 keeps them
-    until then.
-    """
+def _moved(i, items, item_steps, wave, tilings, facts):
+    """What moves. Rows of a band come again for every wave of columns, and B for every band, unless
+    an L2 keeps them until then."""
     along_m = np.ceil(facts.m / tilings[M, i])
     along_n = np.ceil(facts.n / tilings[N, i])
     along_k = facts.k / tilings[K, i]
@@ -226,28 +278,67 @@ def _moved(i, part, items, item_steps, wave, tilings, facts):
     all_left = left * along_m * along_k
     all_right = right * along_n * along_k
     loaded = all_left * along_n + all_right * along_m
-    stored = facts.m * facts.n * facts.out_bytes
+    stored = facts.m * facts.filled * facts.n * facts.out_bytes
     asked = loaded / items / item_steps * wave.cores
     if facts.l2 == 0:
         served = (loaded + stored) / facts.hbm
         return _Moved(asked, asked, asked, left + right, loaded, served)
+    part = min(wave.band / along_m, 1.0)
     columns = wave.cols / along_n
     if columns < 1 and part * all_left + columns * all_right > facts.kept_bytes:
         all_left *= np.ceil(along_n / wave.cols)
     leaves = part * (all_left + stored) + all_right > facts.kept_bytes
-    if part < 1 and (facts.is_grouped or leaves):
+    if facts.matrices > 1:
+        all_right *= facts.matrices
+    elif part < 1 and leaves:
         all_right *= np.ceil(1 / part)
     fetched = (all_left + all_right) / item_steps
-    first = min(wave.ranges * (wave.rows * left + wave.cols * right), fetched)
+    matrices = min(facts.matrices, max(1.0, wave.rows / wave.band))
+    first = min(wave.ranges * (wave.rows * left + matrices * wave.cols * right), fetched)
     later = (fetched - first) / max(items / wave.cores - 1, _TINY)
     served = max((all_left + all_right + stored) / facts.hbm, loaded / facts.l2)
     return _Moved(asked, first, later, right, loaded, served)
 
 
 @jit_inner
+def _apart_cycles(i, core, tilings, facts):
+    """How much longer matrices take one after the other than all together.
+
+    With few rows a matrix keeps cores waiting for the memory, with many rows the memory waits for
+    the cores. Work items of both kinds are at work at once where a matrix has fewer than there are
+    cores.
+    """
+    along_n = np.ceil(facts.n / tilings[N, i])
+    along_k = facts.k / tilings[K, i]
+    element_bytes = tilings[RIGHT, i] / (tilings[N, i] * tilings[K, i])
+    right = tilings[RIGHT, i] * facts.n / (along_n * tilings[N, i])
+    all_busy = 0.0
+    all_served = 0.0
+    in_turn = 0.0
+    alone = 0.0
+    for rows in facts.rows:
+        blocks = np.ceil(rows / tilings[M, i])
+        left = rows / blocks * tilings[K, i] * element_bytes
+        loads = blocks * along_n * along_k * (left + right)
+        fetched = loads
+        if facts.l2 > 0:
+            fetched = (rows + facts.n) * facts.k * element_bytes
+        served = (fetched + rows * facts.n * facts.out_bytes) / facts.hbm
+        load = (left + tilings[RIGHT, i]) / facts.load
+        busy = blocks * along_n * along_k * max(core.product, load) / facts.cores
+        if facts.l2 > 0:
+            busy = max(busy, loads / facts.l2)
+        all_busy += busy
+        all_served += served
+        in_turn += max(busy, served)
+        alone += min(1.0, blocks * along_n / facts.cores)
+    return alone / facts.matrices * (in_turn - max(all_busy, all_served))
+
+
+@jit_inner
 def _core(i, ranges, load, tilings, facts, layout):
     """What a core does."""
-    outputs = tilings[M, i] * tilings[N, i]
+    outputs = tilings[M, i] * facts.filled * tilings[N, i]
     # Its loads lie on some of the channels.
     on_channel = (load * facts.load + layout.channels * layout.piece) / facts.hbm
     return _Core(
@@ -337,9 +428,10 @@ def _steps(times, item_steps, wave, core, supply, facts, room):
     shown = min(int(wave.steps), _FOLLOWED)
     half = shown // 2
     middle = busy
+    first_transfer = _FIRST_SLOT + stages
+    slot = _FIRST_SLOT
+    transfer = first_transfer + number % in_flight
     for step in range(shown):
-        slot = _FIRST_SLOT + step % stages
-        transfer = _FIRST_SLOT + stages + number % in_flight
         asked = max(asked, room[slot], room[transfer])
         memory = max(memory, asked - supply.lead) + supply.served
         memory = max(memory, asked + supply.alone)
@@ -355,6 +447,8 @@ def _steps(times, item_steps, wave, core, supply, facts, room):
         busy = max(busy, arrival) + here * core.product
         room[slot] = busy + core.latency
         number += 1
+        slot = slot + 1 if slot + 1 < first_transfer else _FIRST_SLOT
+        transfer = transfer + 1 if transfer + 1 < first_transfer + in_flight else first_transfer
         if step < half:
             middle = busy
     return (

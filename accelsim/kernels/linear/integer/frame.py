@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import log2
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from accelsim.kernels.linear.integer.steps import Layout, Matrices
 from accelsim.kernels.linear.integer.tiles import Tiles, choose_tiles
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
-from accelsim.program.program import Program
+from accelsim.program.long import AnyProgram
 from accelsim.program.recording import Buffer
 from accelsim.units import ceil_div
 from accelsim.workload.problem import FLOAT_FORMATS, GemmProblem
@@ -54,7 +54,7 @@ class QuantizedLinear(Kernel):
         machine: MachineSpec,
         parameters: QuantizedParameters,
         tensors: GemmTensors | None,
-    ) -> tuple[Program, Array | None]:
+    ) -> tuple[AnyProgram, Array | None]:
         """Return the program and, with tensors, Y [m, n]; warns of sums that may not fit.
 
         Raises DoesNotFitError, and WorkloadError for a problem that is in integers already.
@@ -89,7 +89,7 @@ class _Frame:
     plan: Plan
     coding: Coding
 
-    def record(self) -> tuple[Program, Array | None]:
+    def record(self) -> tuple[AnyProgram, Array | None]:
         """Record the phases of X and the products, with the tiles of the lowest estimated time."""
         plan, tiles, largest = self.plan, self._tiles(), self._largest_sum()
         builder = ProgramBuilder(self.name, with_numbers=bool(plan.known))
@@ -103,7 +103,7 @@ class _Frame:
         program = record_phases(builder, [*coded.phases, [own]])
         told = {**_sums(program, largest, layout), **plan.statistics, **self._clipped(coded)}
         program = program.with_parameters(tile_m=tiles.m, tile_n=tiles.n, tile_k=tiles.k)
-        return replace(program.with_parameters(**plan.chosen), statistics=told), layout.hbm.y.data
+        return program.with_parameters(**plan.chosen).with_statistics(told), layout.hbm.y.data
 
     def _tiles(self) -> Tiles:
         plan = self.plan
@@ -225,7 +225,7 @@ class _Frame:
         )
 
 
-def _sums(program: Program, largest: float, layout: Layout) -> dict[str, float]:
+def _sums(program: AnyProgram, largest: float, layout: Layout) -> dict[str, float]:
     """Return how large sums could be and were, as logarithms to base 2; nothing if unknown."""
     if not largest:
         return {}

@@ -83,14 +83,18 @@ class Encoding(NamedTuple):
 
     @classmethod
     def of(cls, machine: al.MachineSpec, plan: Plan, problem: al.GemmProblem) -> "Encoding":
-        """Choose the tiles of X: whole blocks, and long rows of them."""
+        """Choose the tiles of X: whole blocks, long rows of them, and work for all cores."""
+        m, k, cores = problem.m, problem.k, machine.cores
         elements = max(1, int(machine.scratchpad.capacity) // (_SHARE * _ELEMENT_BYTES))
         run = max(plan.x.block, plan.rotation)
-        cols = max(run, elements // _FEWEST_ROWS // run * run)
-        tile_k = min(problem.k, cols)
-        blocks = al.ceil_div(problem.k, run) if plan.is_relative else 0
-        rows = max(1, elements // (tile_k + blocks))
-        return cls(plan, problem, min(problem.m, rows), tile_k)
+        cols, blocks = elements // _FEWEST_ROWS // run * run, al.ceil_div(k, run)
+        if not plan.is_relative:
+            even = al.ceil_div(k, max(1, cores // m))
+            cols, blocks = min(cols, al.ceil_div(even, run) * run), 0
+        tile_k = min(k, max(run, cols))
+        panels = 1 if plan.is_relative else al.ceil_div(k, tile_k)
+        rows = min(elements // (tile_k + blocks), al.ceil_div(m, max(1, cores // panels)))
+        return cls(plan, problem, max(1, rows), tile_k)
 
     def buffers(self) -> list[BufferSize]:
         """Return the buffers."""

@@ -26,12 +26,17 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from accelsim.kernels import language as al
-from accelsim.kernels.integer.accumulator import accumulator_of
+from accelsim.kernels.integer.accumulator import accumulator_of, warn_of_sums
 from accelsim.kernels.integer.known import Known, input_tensor
 from accelsim.kernels.integer.phases import Loop, in_turn
 from accelsim.kernels.linear.integer.operands import column_tiles
 from accelsim.kernels.linear.mx.encoding import Encoding, Matrices, place_input
-from accelsim.kernels.linear.mx.operands import known_of, most_guard_bits, scale_tiles
+from accelsim.kernels.linear.mx.operands import (
+    known_of,
+    largest_sum,
+    most_guard_bits,
+    scale_tiles,
+)
 from accelsim.kernels.linear.mx.parameters import MxParameters
 from accelsim.kernels.linear.mx.plan import Plan, plan_of
 from accelsim.kernels.linear.mx.products import in_array, in_cube, out_of_array, out_of_cube
@@ -76,6 +81,8 @@ class Mx(ProductKernel):
         """Place X, W and Y, and encode X in a phase of its own unless the producer of X has."""
         plan, is_made = _plan_of(at), at.parameters.input == "quantized"
         known = _known(plan, at)
+        if known and plan.on_array:
+            _warn_of_sums(plan, at)
         encoding = None if is_made else Encoding.of(at.machine, plan, at.problem)
         sizes = product_buffers(plan, at.parameters, at.tiles)
         buffers = declare(at.builder, [*sizes, *(encoding.buffers() if encoding else [])])
@@ -96,6 +103,21 @@ class Mx(ProductKernel):
             unit = "cube" if plan.rotates_on_cube else "vector"
             turned = {"rotation_block": plan.rotation, "rotate_on": unit}
         return {**formats, **super().chosen(at), **guard, **turned}
+
+    @classmethod
+    def told(cls, at: _Workspace, program: al.Program) -> dict[str, float]:
+        """Return how many sums an accumulator did not hold."""
+        is_counted = _plan_of(at).on_array
+        return {"accumulator_overflows": float(program.overflows)} if is_counted else {}
+
+
+def _warn_of_sums(plan: Plan, at: _Workspace) -> None:
+    """Warn if an accumulator of the array cannot hold every sum."""
+    guard_bits, accumulator = _sums(plan, at)
+    most = most_guard_bits(plan, at.problem.k, accumulator.bits)
+    remedy = f"guard_bits of {most} or fewer" if plan.is_relative else "a format of fewer bits"
+    largest = largest_sum(plan, at.problem.k, guard_bits)
+    warn_of_sums(plan.name, at.machine, (plan.x.element, plan.w.element), largest, remedy)
 
 
 def _plan_of(at: _Workspace) -> Plan:

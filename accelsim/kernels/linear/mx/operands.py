@@ -70,7 +70,7 @@ def most_guard_bits(plan: Plan, k: int, accumulator_bits: int) -> int:
     Every product is at most the product of the largest elements, and every sum of a block is
     rounded by at most half a unit.
     """
-    largest = int(plan.x.element.layout.largest) * int(plan.w.element.layout.largest) * k
+    largest = _largest_product(plan) * k
     rounding = al.ceil_div(k, plan.block)
     limit = (1 << (accumulator_bits - 1)) - 1 - rounding
     guard_bits = 0
@@ -79,3 +79,14 @@ def most_guard_bits(plan: Plan, k: int, accumulator_bits: int) -> int:
     while guard_bits <= 0 and (largest >> -guard_bits) > limit:
         guard_bits -= 1
     return guard_bits
+
+
+def largest_sum(plan: Plan, k: int, guard_bits: int) -> float:
+    """Return the largest magnitude of a sum in the array: over all k if it aligns blocks."""
+    if not plan.is_relative:
+        return float(_largest_product(plan) * plan.block)
+    return _largest_product(plan) * k * 2.0**guard_bits + al.ceil_div(k, plan.block)
+
+
+def _largest_product(plan: Plan) -> int:
+    return int(plan.x.element.layout.largest) * int(plan.w.element.layout.largest)

@@ -1,0 +1,182 @@
+"""A program of any length: its ops are recorded again, piece by piece, for whoever asks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import DoesNotFitError, ProgramError
+from accelsim.program.ops import (
+    BYTES_PER_OP,
+    ENOUGH,
+    HAND_OVER,
+    HEADER_WORDS,
+    ITEM_CAPACITY,
+    ITEM_PHASE,
+    ITEM_START,
+    ITEM_WORDS,
+    MAX_OPS,
+    NUM_INDICES,
+    NUM_ITEMS,
+    NUM_RECORDED,
+    REFUSED_OP,
+    WORDS,
+)
+from accelsim.program.program import BufferInfo, Declared, Program, TensorInfo
+from accelsim.program.refusal import refusal
+from accelsim.runtime.callback import Callback
+
+_GIGABYTE = 1e9
+_PIECE_ITEMS = 1 << 16
+"""Most items of a piece."""
+
+
+class TooLargeItemError(Exception):
+    """A work item does not fit a piece; `num_ops` is how many ops a piece then has, or more."""
+
+    def __init__(self, num_ops: int) -> None:
+        super().__init__(num_ops)
+        self.num_ops = num_ops
+
+
+class Recording(NamedTuple):
+    """A kernel with all that it takes, which records the same ops whenever it runs."""
+
+    kernel: Callable[..., None]
+    num_items: int
+    """Work items that it begins."""
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LongProgram(Declared):
+    """A program of more than HELD_OPS ops; it gathers no rows, and computes nothing."""
+
+    name: str
+    recording: Recording
+    tensors: tuple[TensorInfo, ...]
+    buffers: tuple[BufferInfo, ...]
+    num_ops: int | None = None
+    """None: more than can be held, MAX_OPS."""
+    overflows: int = 0
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
+
+    def play(self, take: Callable[[Program], None], piece_ops: int) -> None:
+        """Record all ops again and hand them to `take` in pieces, each a program of whole items.
+
+        The arrays of a piece are used again for the next one. piece_ops: from how many on a piece
+        is handed over; an item may have as many. Raises what `take` raises, TooLargeItemError, and
+        ProgramError when an op asks for more than a tile or tensor has.
+        """
+        _Player(self, take, piece_ops).run()
+
+    def whole(self, num_ops: int) -> Program:
+        """Return the same program with its ops, of which there are so many."""
+        kernel, num_items, arguments = self.recording
+        recorder = new_recorder(num_items, num_ops * WORDS)
+        kernel(recorder, *arguments)
+        program = recorded_program(self.name, recorder, self.tensors, self.buffers)
+        return replace(program, statistics=self.statistics, parameters=self.parameters)
+
+
+AnyProgram = Program | LongProgram
+
+
+def held(program: AnyProgram, purpose: str) -> Program:
+    """Return a program with all its ops; purpose: what needs them. Raises DoesNotFitError."""
+    if isinstance(program, Program):
+        return program
+    if program.num_ops is not None:
+        return program.whole(program.num_ops)
+    raise DoesNotFitError(
+        f"{program.name}: has more than {MAX_OPS} ops, and {purpose} needs all of them at once, "
+        f"more than {MAX_OPS * BYTES_PER_OP / _GIGABYTE:.1f} GB; "
+        f"choose larger tiles or a smaller problem"
+    )
+
+
+class _Player:
+    """One run of a recording."""
+
+    def __init__(
+        self, program: LongProgram, take: Callable[[Program], None], piece_ops: int
+    ) -> None:
+        self._program, self._take = program, take
+        self._capacity_ops = 2 * piece_ops
+        items = min(program.recording.num_items, _PIECE_ITEMS)
+        self._recorder = new_recorder(items, self._capacity_ops * WORDS)
+        self._recorder[ENOUGH] = piece_ops
+        self._items_taken = 0
+
+    def run(self) -> None:
+        recorder, recording = self._recorder, self._program.recording
+        callback = Callback(self._hand_over, self._stop)
+        recorder[HAND_OVER] = callback.address
+        try:
+            recording.kernel(recorder, *recording.arguments)
+        except OverflowError:
+            if callback.failure is None and not recorder[REFUSED_OP]:
+                raise DoesNotFitError(
+                    f"{self._program.name}: a work item needs more than {MAX_OPS} ops, the most "
+                    f"that are held; choose larger tiles or a smaller problem"
+                ) from None
+        if callback.failure is not None:
+            raise callback.failure
+        self._hand_over()
+        check_items(self._program.name, self._items_taken, recording.num_items)
+
+    def _stop(self) -> None:
+        self._recorder[NUM_RECORDED] = MAX_OPS + 1
+
+    def _hand_over(self) -> None:
+        recorder, program = self._recorder, self._program
+        num_ops = int(recorder[NUM_RECORDED])
+        if num_ops > self._capacity_ops:
+            raise TooLargeItemError(num_ops)
+        piece = recorded_program(program.name, recorder, program.tensors, program.buffers)
+        if recorder[REFUSED_OP]:
+            raise refusal(piece, recorder)
+        self._items_taken += piece.num_items
+        self._take(piece)
+        recorder[NUM_RECORDED] = recorder[NUM_ITEMS] = 0
+
+
+def check_items(name: str, begun: int, announced: int) -> None:
+    """Refuse a kernel that began another number of work items; raises ProgramError."""
+    if begun != announced:
+        raise ProgramError(f"{name}: began {begun} work items, but announced {announced}")
+
+
+def new_recorder(num_items: int, capacity_words: int) -> npt.NDArray[np.int64]:
+    """Return an empty recorder for so many items and words of ops."""
+    # Untouched pages of an empty array cost nothing, so a generous capacity is free.
+    recorder = np.empty(HEADER_WORDS + num_items * ITEM_WORDS + capacity_words, np.int64)
+    recorder[:HEADER_WORDS] = 0
+    recorder[ITEM_CAPACITY] = num_items
+    return recorder
+
+
+def recorded_program(
+    name: str,
+    recorder: npt.NDArray[np.int64],
+    tensors: tuple[TensorInfo, ...],
+    buffers: tuple[BufferInfo, ...],
+) -> Program:
+    """Return the program in a recorder, whose words of ops it shares."""
+    num_ops, capacity = int(recorder[NUM_RECORDED]), int(recorder[ITEM_CAPACITY])
+    num_items = min(int(recorder[NUM_ITEMS]), capacity)
+    first = HEADER_WORDS + capacity * ITEM_WORDS
+    items = recorder[HEADER_WORDS : HEADER_WORDS + num_items * ITEM_WORDS]
+    items = items.reshape(num_items, ITEM_WORDS)
+    return Program(
+        name=name,
+        ops=recorder[first : first + num_ops * WORDS].reshape(num_ops, WORDS),
+        item_start=np.append(items[:, ITEM_START], num_ops),
+        item_phase=items[:, ITEM_PHASE].copy(),
+        tensors=tensors,
+        buffers=buffers,
+        gathered_rows=recorder[::-1][: recorder[NUM_INDICES]].copy(),
+    )

@@ -1,0 +1,112 @@
+"""Tiles that are looked up at once change a cache as their lines would, one by one.
+
+The rows of a gather are looked up one by one, so it stands for what is to be found.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accelsim.engine.memory.blocks import NUM_BLOCKS
+from accelsim.engine.memory.door import new_memory, request, traffic_of
+from accelsim.program.transfer import Transfer
+from tests.handmade import cache_of, load, machine_of, program_of
+from tests.strategies.machines import banked_machines, caches, machines
+
+MOST_ROWS, MOST_BYTES = 9, 200
+NOTHING = program_of([]).totals.requested
+
+rows = st.integers(1, MOST_ROWS)
+tiles = st.builds(
+    lambda address, rows, row_bytes, step: Transfer(address, rows, row_bytes, step, -1, False),
+    st.sampled_from([0, 32, 64, 96, 128, 256, 500, 640]),
+    rows,
+    st.sampled_from([16, 32, 48, 64, 96, 128, 200]),
+    st.sampled_from([32, 64, 96, 128, 200, 256, 512]),
+)
+contiguous = tiles.map(lambda tile: tile._replace(step_bytes=tile.row_bytes))
+accesses = st.lists(tiles | contiguous, min_size=1, max_size=4).flatmap(
+    lambda few: st.lists(
+        st.tuples(st.sampled_from(few), st.sampled_from([False] * 5 + [True]), st.integers(0, 90)),
+        max_size=40,
+    )
+)
+"""A few tiles again and again: which, whether it is written, and cycles since the last one."""
+
+
+def memory_of(machine):
+    longest = [load(1, 0, MOST_BYTES, rows=MOST_ROWS)] * 2
+    return new_memory(machine, program_of([longest], gathered_rows=range(MOST_ROWS)))
+
+
+def one_by_one(transfer):
+    return transfer if transfer.is_write else transfer._replace(first_index=0)
+
+
+def assert_same(machine, drawn):
+    memory, expected, time = memory_of(machine), memory_of(machine), 0
+    for tile, is_write, wait in drawn:
+        time += wait
+        transfer = tile._replace(is_write=is_write)
+        end = request(memory, time, transfer)
+        assert end == request(expected, time, one_by_one(transfer))
+    assert traffic_of(memory, NOTHING) == traffic_of(expected, NOTHING)
+    own, other = memory.cache, expected.cache
+    np.testing.assert_array_equal(own.lines, other.lines)
+    np.testing.assert_array_equal(last_uses(own), last_uses(other))
+    assert own.state.num_accesses == other.state.num_accesses
+
+
+def last_uses(cache):
+    places = cache.block % NUM_BLOCKS
+    shifts = np.where(cache.blocks.number[places] == cache.block, cache.blocks.shift[places], 0)
+    return cache.used + shifts
+
+
+@settings(max_examples=1500)
+@given(accesses, machines(l2=caches))
+def test_as_one_by_one(drawn, machine):
+    assert_same(machine, drawn)
+
+
+@settings(max_examples=300)
+@given(accesses, banked_machines(l2=caches))
+def test_as_one_by_one_before_a_banked_memory(drawn, machine):
+    assert_same(machine, drawn)
+
+
+def reads(step_bytes, row_bytes, starts, **cache):
+    """Numbers of accesses to lines that were counted one by one, of tiles of four rows."""
+    memory, looked_up = memory_of(machine_of(l2=cache_of(sets=64, ways=4, **cache))), []
+    for time, start in enumerate(starts):
+        request(memory, 1000 * time, Transfer(start, 4, row_bytes, step_bytes, -1, False))
+        looked_up.append(int(memory.cache.blocks.number.sum()))
+    return [later - before > 0 for before, later in pairwise([looked_up[0] - 1, *looked_up])]
+
+
+@pytest.mark.parametrize(
+    ("step_bytes", "row_bytes", "starts", "expected"),
+    [
+        (256, 64, [0, 0, 0], [True, False, False]),
+        (256, 32, [0, 32, 0, 32], [True, True, False, False]),
+        (32, 32, [0, 0, 128, 0, 128], [True, False, True, False, False]),
+        (64, 48, [0, 0], [True, False]),
+        (96, 96, [0, 0], [True, False]),
+        (80, 80, [32, 32], [True, True]),
+    ],
+)
+def test_what_is_there_is_not_looked_up_one_by_one(step_bytes, row_bytes, starts, expected):
+    """Lines of 64 bytes in sectors of 32: whole lines, halves, rows that follow, others."""
+    assert reads(step_bytes, row_bytes, starts) == expected
+
+
+def test_a_tile_that_lost_a_line_is_looked_up_again():
+    memory = memory_of(machine_of(l2=cache_of(sets=1, ways=2)))
+    tile, other = (Transfer(64 * n, 1, 64, 64, -1, False) for n in (0, 1))
+    for time, each in enumerate([tile, tile, other, Transfer(256, 1, 64, 64, -1, False), tile]):
+        request(memory, 1000 * time, each)
+    assert memory.cache.state[0].hit_bytes == 64
+    assert memory.cache.state[0].fetched_bytes == 4 * 64
