@@ -98,9 +98,7 @@ def test_a_program_that_is_too_long_is_recorded_when_it_is_needed(builder):
 
 
 @pytest.mark.parametrize("held_ops", [3, 5, 6])
-def test_a_program_that_is_long_is_held_where_all_ops_are_needed(monkeypatch, held_ops):
-    # Programs of one name are shared, so each has its own.
-    builder, other = (ProgramBuilder(f"{name} {held_ops}", with_numbers=False) for name in "ab")
+def test_a_program_that_is_long_is_held_where_all_ops_are_needed(monkeypatch, builder, held_ops):
     buffer = builder.buffer("b", 1, 6, Format.FP16)
     whole = builder.record(_fills, 6, 6, buffer)
     PROGRAMS.forget()
