@@ -82,7 +82,7 @@ def refused(done):
         (
             "machine.hbm.bandwidth=1 B/s",
             "flash on attention-2048 is too slow to simulate on machine edge-npu: one transfer "
-            "would take 2.46e+13 cycles, allowed: 4294967296; look for a rate, a latency or a "
+            "would take 1.23e+13 cycles, allowed: 4294967296; look for a rate, a latency or a "
             "clock with the wrong unit",
         ),
         (

@@ -112,7 +112,7 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
         known[IS_DONE, i] = 1
         for part in range(len(parts)):
             cut = cut_of(run, parts[part], candidates, i)
-            for last in range(cut.whole == 0, 1 + (cut.num_blocks > cut.whole)):
+            for last in range(int(cut.whole == 0), 1 + int(cut.num_blocks > cut.whole)):
                 column = (2 * part + last) * num + i
                 write_shares(run, cut, known, column, known[NUM_ITEMS, i])
                 _follow(run, cut, rows, begins, units, known, column, room, runs)
