@@ -91,6 +91,10 @@ class ClippingWarning(AccelsimWarning):
     """Codes are clipped much more often than in the calibration."""
 
 
+class NonfiniteWarning(AccelsimWarning):
+    """Kernels in a model have outputs, or leave losses, that are infinite or NaN."""
+
+
 class OutputError(AccelsimError):
     """An output folder, file or store cannot be written."""
 

@@ -1,5 +1,7 @@
 """The attention of a model's layers, computed and timed by a kernel."""
 
+import numpy as np
+
 from accelsim.bench import Bench
 from accelsim.library.coded import Part, completions
 from accelsim.numerics.formats import Format
@@ -33,7 +35,16 @@ class KernelAttention(KernelHook):
             tensors = tensors._replace(reader=Reader(f"layer{layer}.{OF_HEADS}", self._model))
         problem = self._problem(layer, q, k)
         output = self._compute(problem, tensors, q.shape[1], self._beside(problem, q))
+        self._check(problem.name, (q, k, v), output)
         return output.reshape(q.shape)
+
+    def _largest_product(self, *inputs: Array) -> float:
+        q, k, _v = inputs
+        shared = np.repeat(k, len(q) // len(k), axis=0)
+        rows, keys = q.shape[1], k.shape[1]
+        seen = np.tri(rows, keys, keys - rows, dtype=bool)
+        pairs = zip(q, shared, strict=True)
+        return max(float(np.abs(own @ other.T)[seen].max()) for own, other in pairs)
 
     def _beside(self, problem: AttentionProblem, q: Array) -> dict[str, object]:
         """Return what the recipe says besides, for the linear that reads the output.

@@ -9,6 +9,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.library.recipe import Recipe
 from accelsim.quality.calibrated import Calibrated
 from accelsim.quality.chosen import choose_kernels
+from accelsim.quality.overflow import warn_of_overflow
 from accelsim.quality.passes import Passes, Progress, ignored
 from accelsim.quality.report import QualityReport, TextQuality
 from accelsim.simulation import shortages_explained
@@ -42,8 +43,9 @@ def evaluate(
     comparison. Keys of `settings` are `machine.<field>` and `workload.dtype`. `progress` takes the
     layers done and all layers.
 
-    Warns of pages that the kernels were calibrated on, and of codes that are clipped more often
-    than there. Raises an AccelsimError for anything that is wrong with the input.
+    Warns of pages that the kernels were calibrated on, of codes that are clipped more often than
+    there, and of outputs that are not finite. Raises an AccelsimError for anything that is wrong
+    with the input.
     """
     chosen = choose_kernels(kernel, linear, settings or {}, machine)
     _check_sizes(tokens, window)
@@ -63,6 +65,7 @@ def evaluate(
     costs = passes.costs(workload)
     if costs["linears"] is not None:
         calibrated.warn_of_clipping(costs["linears"])
+    warn_of_overflow(passes, found)
     return QualityReport.of_texts(
         tuple(found),
         **costs,
@@ -108,7 +111,7 @@ def _token_ids(network: LanguageModel, text: Text, tokens: int, window: int) -> 
     if tokens >= len(ids):
         raise WorkloadError(
             f"text {text.name} has {len(ids)} tokens; found tokens = {tokens}, "
-            f"allowed: fewer than it has, so that one is left to predict"
+            f"allowed: up to {len(ids) - 1}, so that one is left to predict"
         )
     longest = network.weights.config.context
     if min(tokens, window) > longest:

@@ -1,9 +1,10 @@
 """What the hooks of the forward pass have in common: a kernel, and the reports of its runs."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,17 @@ from accelsim.workload.storage import stored_values
 from accelsim.workload.tensors import AttentionTensors, GemmTensors
 
 
-class KernelHook:
+class Overflow(NamedTuple):
+    """Where outputs of a kernel are not finite first."""
+
+    place: str
+    """The layer, or the linear."""
+    largest_product: float
+    """Largest magnitude there of a query times a key that it sees, not scaled; or of an input of a
+    linear times its weights."""
+
+
+class KernelHook(ABC):
     """A kernel in the place of a part of a network; keeps the report of everything it computes."""
 
     def __init__(self, run: Bench, dtype: Format) -> None:
@@ -28,6 +39,8 @@ class KernelHook:
         """Query rows, or rows of a linear's input, of every report."""
         self.nonfinite_outputs = 0
         """Elements of all outputs that are infinite or NaN."""
+        self.overflow: Overflow | None = None
+        """Where that began: the first output that is not finite though all inputs are."""
 
     def _stored(self, values: Array) -> NDArray[Any]:
         """Return values as the HBM holds them."""
@@ -46,5 +59,15 @@ class KernelHook:
             raise ValueError(f"kernel {report.kernel} returned no output for its tensors")
         self.reports.append(report)
         self.rows.append(rows)
-        self.nonfinite_outputs += int(np.count_nonzero(~np.isfinite(output)))
         return output.astype(np.float32, copy=False)
+
+    def _check(self, place: str, inputs: Sequence[Array], output: Array) -> None:
+        """Count what is not finite in an output, and keep where it began."""
+        nonfinite = int(np.count_nonzero(~np.isfinite(output)))
+        self.nonfinite_outputs += nonfinite
+        if nonfinite and self.overflow is None and all(np.isfinite(x).all() for x in inputs):
+            self.overflow = Overflow(place, self._largest_product(*inputs))
+
+    @abstractmethod
+    def _largest_product(self, *inputs: Array) -> float:
+        """Return the largest magnitude of the products that the kernel begins with, in FP32."""

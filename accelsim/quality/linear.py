@@ -1,5 +1,7 @@
 """The linears of a model's layers, computed and timed by a kernel."""
 
+import numpy as np
+
 from accelsim.bench import Bench
 from accelsim.kernels.linear.integer.parameters import CodedInput, QuantizedParameters
 from accelsim.numerics.formats import Format
@@ -33,10 +35,16 @@ class KernelLinear(KernelHook):
             kind="gemm", name=linear, m=tokens, n=len(weight), k=features, dtype=self._dtype
         )
         is_coded = isinstance(own, QuantizedParameters) and own.input == "quantized"
-        x = x if is_coded else self._stored(x)
-        tensors = GemmTensors(x, self._stored(weight.T), linear, self._model)
+        stored = x if is_coded else self._stored(x)
+        tensors = GemmTensors(stored, self._stored(weight.T), linear, self._model)
         run = self._head_dim if name == OF_HEADS else 0
         beside = {}
         if isinstance(own, CodedInput) and own.reads_rows:
             beside = own.completed(problem, run)
-        return self._compute(problem, tensors, tokens, beside)
+        output = self._compute(problem, tensors, tokens, beside)
+        self._check(linear, (x, weight), output)
+        return output
+
+    def _largest_product(self, *inputs: Array) -> float:
+        x, weight = inputs
+        return float(np.abs(x @ weight.T).max())

@@ -18,6 +18,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.library.recipe import Recipe
 from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.needle_report import NeedleReport, Retrieval
+from accelsim.quality.overflow import warn_of_overflow
 from accelsim.quality.passes import Passes, Progress, ignored
 from accelsim.quality.predictions import Predictions
 from accelsim.quality.search import Search
@@ -96,7 +97,8 @@ def find_needles(
     """Return how often a model finds pass keys in texts, with kernels and in FP32.
 
     Kernels, settings and texts are those of `evaluate`. All rows of a prompt are computed by the
-    kernels, as in `evaluate`. Raises an AccelsimError for anything that is wrong with the input.
+    kernels, as in `evaluate`. Warns of outputs that are not finite. Raises an AccelsimError for
+    anything that is wrong with the input.
     """
     search = Search() if search is None else search
     chosen = choose_kernels(kernel, linear, settings or {}, machine)
@@ -114,6 +116,7 @@ def find_needles(
             [passes.read(*stack.prompt(length, depth, key, share)) for length, depth in places]
             for stack, key, share in _trials(stacks, search)
         ]
+    warn_of_overflow(passes)
     return NeedleReport(
         model=network.name,
         dtype=chosen.dtype,

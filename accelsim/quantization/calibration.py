@@ -220,11 +220,22 @@ def sampled_windows(network: LanguageModel, text: Text, sampling: Sampling) -> T
     ids = network.tokenizer.encode(text.content)
     if len(ids) < stop:
         raise QuantizationError(
-            f"text {text.name} has {len(ids)} tokens, found windows up to token {stop}; allowed: "
-            f"as many windows as it has tokens for, or a smaller first_token"
+            f"text {text.name} has {len(ids):,} tokens; found {sampling.windows} windows of "
+            f"{sampling.window:,} from token {sampling.first_token:,} on, {_allowed(ids, sampling)}"
         )
     starts = range(sampling.first_token, stop, sampling.window)
     return np.array([network.opened(ids[start : start + sampling.window]) for start in starts])
+
+
+def _allowed(ids: Sequence[int], sampling: Sampling) -> str:
+    """Return what of a text that is too short can be read."""
+    fitting = (len(ids) - sampling.first_token) // sampling.window
+    latest = len(ids) - sampling.window
+    if fitting > 0:
+        return f"allowed: up to {fitting} windows there"
+    if latest >= 0:
+        return f"allowed: first_token up to {latest:,}, for one window"
+    return f"allowed: texts of {sampling.window:,} tokens or more, or a smaller window"
 
 
 def _groups(name: str, samples: Array, options: GroupOptions) -> tuple[ChannelGroups, Array]:

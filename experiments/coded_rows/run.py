@@ -25,6 +25,7 @@ from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration import (
     Calibration,
     Sampling,
+    best_options,
     calibrate,
 )
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
@@ -35,14 +36,16 @@ from accelsim.quantization.statements import grouped_values
 from accelsim.workload.model.forward import Hooks, causal_attention, final_states
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.llama import Array
-from accelsim.workload.model.texts import KINDS, read_texts
+from accelsim.workload.model.texts import read_texts
 from accelsim.workload.tensors import GemmTensors
 
 MODEL, MACHINE = "smollm2", "tender-asic"
 WINDOW = 512
+TEXTS = ("reference", "code", "novel", "legal", "manual")
 PAGES = Sampling(windows=3, window=WINDOW, first_token=4096)
 """Of each of the three kinds that a calibration reads."""
 OPTIONS = {8: GroupOptions(), 4: GroupOptions(bits=4)}
+"""Groups of channels that are not rotated, for `heads` and `rounding`."""
 STATIC = GroupOptions(base="static", use_bias=True, first_rows=1, rounding="best")
 Row = dict[str, Any]
 Linear = Callable[[int, str, Array, Array], Array]
@@ -134,14 +137,14 @@ def points(steps: set[str]) -> Iterator[Point]:
         for bits in OPTIONS:
             forms = [form for form in HEADS if bits == RUN_BITS or HEADS[form]]
             forms = [form for form in forms if bits < RUN_BITS or "as many" not in form]
-            yield from (Point("heads", form, text, bits) for form in forms for text in KINDS)
+            yield from (Point("heads", form, text, bits) for form in forms for text in TEXTS)
     if "rounding" in steps:
         for form in ("as they are", "rounded first"):
-            yield from (Point("rounding", form, text) for text in KINDS)
+            yield from (Point("rounding", form, text) for text in TEXTS)
     if "kernels" in steps:
         for kernel in ("tender", "quantized"):
             for given in ("float", "quantized"):
-                yield from (Point("kernels", f"{kernel}, {given}", text) for text in KINDS)
+                yield from (Point("kernels", f"{kernel}, {given}", text) for text in TEXTS)
     if "costs" in steps:
         for machine, models in LAYERS.items():
             for model in models:
@@ -165,6 +168,14 @@ def calibrated(options: GroupOptions, name: str, folder: Path) -> Path:
     path = folder / f"{name}.safetensors"
     if not path.exists():
         save_calibration(calibrate(MODEL, options, PAGES), path)
+    return path
+
+
+def usual_calibration(folder: Path) -> Path:
+    """Return the file that `accelsim calibrate` writes by default, made if it is not there."""
+    path = folder / "usual8.safetensors"
+    if not path.exists():
+        save_calibration(calibrate(MODEL, best_options(8), Sampling(), weight_bits=8), path)
     return path
 
 
@@ -248,7 +259,7 @@ def kernels(point: Point, folder: Path) -> Row:
     kernel, given = point.form.split(", ")
     recipe = f"{kernel}(input={given})"
     if kernel == "tender":
-        path = calibrated(OPTIONS[8], "row8", folder)
+        path = usual_calibration(folder)
         recipe = f"tender(input={given}, calibration={path})"
     found = evaluate(MODEL, "int_flash", None, MACHINE, [point.text], WINDOW, WINDOW, linear=recipe)
     both = (found.linears, found.attention)

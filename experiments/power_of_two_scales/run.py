@@ -35,9 +35,10 @@ from accelsim.workload.model.capture import INPUT_OF
 from accelsim.workload.model.forward import PLAIN, Hooks, LinearHook, final_states
 from accelsim.workload.model.language import LanguageModel, load_model
 from accelsim.workload.model.llama import Array
-from accelsim.workload.model.texts import CALIBRATED_KINDS, KINDS, read_texts
+from accelsim.workload.model.texts import CALIBRATED_KINDS, read_texts
 
 MODEL = "smollm2"
+TEXTS = ("reference", "code", "novel", "legal", "manual")
 WINDOW, WINDOWS = 512, 2
 PAGES = Sampling(windows=3, window=WINDOW, first_token=4096)
 """Of each of the texts that are calibrated on; what is evaluated lies before."""
@@ -68,7 +69,7 @@ def points(operands: str) -> Iterator[Point]:
     for window in range(WINDOWS):
         for form in FORMS.values():
             if operands != "weights" or form.name in OWN_WEIGHTS:
-                yield from (Point(operands, window, form.name, text) for text in KINDS)
+                yield from (Point(operands, window, form.name, text) for text in TEXTS)
 
 
 class Statements:

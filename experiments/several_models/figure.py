@@ -13,14 +13,22 @@ PERCENT = 100
 FINE_PERCENT = 0.1
 """Standard errors below it get a second digit."""
 ERROR = "perplexity_change_se"
-CHANGE = "change of the perplexity, percent"
+CHANGE = "Change of the perplexity"
 
 
 def cell(row: pd.Series) -> str:
-    """Return a change in percent with its standard error."""
+    """Return a change in percent with its standard error, or how many losses are not finite."""
+    if row["nonfinite_losses"]:
+        return f"**{row['nonfinite_losses']:.0f} not finite**"
     change, error = PERCENT * row["perplexity_change"], PERCENT * row[ERROR]
     digits = 1 if error > FINE_PERCENT else 2
     return f"{change:+.{digits}f} ({error:.{digits}f})"
+
+
+def complete(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of texts that every model has read with every kernel."""
+    wanted = frame["model"].nunique() * frame["kernel"].nunique()
+    return frame[frame.groupby("text")["text"].transform("size") == wanted]
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -39,14 +47,14 @@ def markdown(frame: pd.DataFrame) -> str:
             of_mean = np.sqrt((errors**2).sum()) / len(own)
             digits = 1 if of_mean > FINE_PERCENT else 2
             mean = f"{changes.mean():+.{digits}f} ({of_mean:.{digits}f})"
-            ends = f"{mean} | {changes.std():.{digits}f}"
+            ends = f"{mean} | {changes.std():.{digits}f}" if changes.notna().all() else "- | -"
             lines.append(f"| | `{kernel}` | {cells} | {ends} |")
     return "\n".join(lines)
 
 
 def main(results: Path, out: Path) -> None:
     """Draw the figure of the table in `results` into `out`, and print the table."""
-    frame = pd.read_csv(results / "models.csv")
+    frame = complete(pd.read_csv(results / "models.csv"))
     models, kernels = (list(dict.fromkeys(frame[name])) for name in ("model", "kernel"))
     figure = new_figure(13, 4.2)
     panels = figure.subplots(1, len(kernels), sharey=True)
@@ -54,10 +62,14 @@ def main(results: Path, out: Path) -> None:
         for index, model in enumerate(models[::-1]):
             rows = frame[(frame["kernel"] == kernel) & (frame["model"] == model)]
             changes = PERCENT * rows["perplexity_change"].to_numpy()
-            axes.barh(index, changes.mean(), color=color_of(0), height=0.6)
+            if np.isfinite(changes).all():
+                axes.barh(index, changes.mean(), color=color_of(0), height=0.6)
+            else:
+                axes.text(0, index + 0.15, "overflows on one text", fontsize=8, ha="center")
             axes.plot(changes, np.full(len(changes), index), "o", color=INK, markersize=4)
         axes.set_yticks(range(len(models)), models[::-1], fontsize=8.5)
-        dress(axes, kernel, CHANGE, "")
+        dress(axes, kernel, "percent", "")
+    figure.suptitle(CHANGE)
     print(markdown(frame))
     for path in save_figure(figure, out, "several_models", ["png"]):
         print(f"wrote {path}")

@@ -8,6 +8,7 @@ was stopped goes on where it stopped.
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from time import process_time
@@ -23,20 +24,23 @@ from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.linear import KernelLinear
 from accelsim.quality.predictions import compare_predictions
 from accelsim.quality.summary import Quality, measured
-from accelsim.quantization.calibration import Sampling, calibrate
+from accelsim.quantization.calibration import Sampling, best_options, calibrate
 from accelsim.quantization.calibration_file import save_calibration
-from accelsim.quantization.channel_groups import GroupOptions
 from accelsim.workload.model.forward import PLAIN, Hooks, final_states
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.llama import Array
 from accelsim.workload.model.place import find_model
 from accelsim.workload.model.release import RELEASES
-from accelsim.workload.model.texts import KINDS, read_texts
+from accelsim.workload.model.texts import read_texts
 
 WINDOW = 512
 """As many tokens as Gemma 3 reads at once without a sliding window."""
-PAGES = Sampling(windows=8, window=WINDOW)
-"""As many tokens as `accelsim calibrate` reads of every text."""
+PAGES = Sampling()
+"""What `accelsim calibrate` reads of every text."""
+BITS = 8
+"""Of inputs and weights of the linears; in the form that `accelsim calibrate` gives them."""
+TEXTS = ("legal", "code", "novel", "manual", "science", "play", "c", "reference")
+"""In this order: a run that is stopped early has read texts in which kernels differ."""
 MACHINES = {"attention": "ascend-910b", "linear": "tender-asic"}
 KERNELS = {
     "flash(precision=fp16)": "attention",
@@ -57,8 +61,8 @@ class Point(NamedTuple):
 
 
 def points(models: Sequence[str]) -> Iterator[Point]:
-    """Yield every kind of text with every model and kernel, the kinds not calibrated on first."""
-    for kind in reversed(KINDS):
+    """Yield every kind of text with every model and kernel, one text with all of them first."""
+    for kind in TEXTS:
         for model in models:
             yield from (Point(model, kernel, kind) for kernel in KERNELS)
 
@@ -69,8 +73,16 @@ def recipe_of(point: Point, folder: Path) -> Recipe:
         return Recipe.parse(point.kernel)
     path = folder / f"{Path(point.model).name}.safetensors"
     if not path.exists():
-        save_calibration(calibrate(point.model, GroupOptions(), PAGES), path)
+        pages = pages_of(point.model)
+        found = calibrate(point.model, best_options(BITS), pages, weight_bits=BITS)
+        save_calibration(found, path)
     return Recipe("tender", calibration=path)
+
+
+def pages_of(model: str) -> Sampling:
+    """Return as many tokens as usual, in windows that the model can read at once."""
+    window = min(PAGES.window, load_model(model).weights.config.context)
+    return replace(PAGES, window=window, windows=PAGES.windows * PAGES.window // window)
 
 
 def quality(point: Point, folder: Path) -> Quality:

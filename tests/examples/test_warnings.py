@@ -4,6 +4,11 @@ import json
 
 import numpy as np
 
+from accelsim.workload.model.release import model_path
+from tests.tiny_model import TEXT, installed, tiny
+
+__all__ = ["installed", "tiny"]
+
 WORKLOAD = """
 kind: gemm
 name: large
@@ -88,3 +93,25 @@ def test_a_sweep_has_it_in_its_columns(accelsim_command, file, tmp_path):
     header, *rows = (tmp_path / "found/results.csv").read_text().splitlines()
     assert "statistics.accumulator_overflows" in header
     assert len(rows) == 2
+
+
+NONFINITE = ("quality", "-k", "flash", "--tokens", "4", "--window", "4", "--text", "t.txt")
+
+
+def test_outputs_in_a_model_that_are_not_finite_are_one_line(
+    accelsim_command, file, tmp_path, installed, tiny
+):
+    tiny.tensors["blk.1.attn_k.weight"] *= 1e6
+    tiny.types["blk.1.attn_k.weight"] = "F32"
+    tiny.write(tmp_path / "t.gguf").replace(model_path("smollm2"))
+    file("t.txt", TEXT)
+    result = accelsim_command(*NONFINITE)
+    assert result.exit_code == 0, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
+    assert line.startswith("warning: flash: 256 outputs of the attention are infinite or NaN, ")
+    assert "first in layer 1, where a query times a key reaches " in line
+    assert "no finite loss, so no perplexity: 4 of 4 tokens of text t.txt; try scale_at" in line
+    assert "nan" not in result.stdout.lower()
+    assert ["perplexity", "-"] in [
+        [cell.strip() for cell in line.split("│")[1:3]] for line in result.stdout.splitlines()
+    ]

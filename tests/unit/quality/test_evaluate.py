@@ -1,17 +1,25 @@
 import hashlib
+import re
 from dataclasses import replace
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, NonfiniteWarning
 from accelsim.kernels import registry
 from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.loading import LoadedWorkload
 from accelsim.quality.evaluate import evaluate
 from accelsim.simulation import simulate
-from accelsim.workload.model.forward import Hooks, hidden_states, token_losses
+from accelsim.workload.model.forward import (
+    Hooks,
+    causal_attention,
+    final_states,
+    hidden_states,
+    token_losses,
+)
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.release import model_path
 from accelsim.workload.problem import AttentionProblem
@@ -140,16 +148,66 @@ def test_progress_counts_the_layers_of_both_passes_of_every_window(text):
     assert steps == [(done, 8) for done in range(9)]
 
 
-def test_an_overflow_is_counted_and_leaves_no_perplexity(tiny, text):
+@pytest.fixture
+def overflowing(tiny, text):
+    """Make the keys of layer 1 so large that no score is a finite FP16 number."""
     tiny.tensors["blk.1.attn_k.weight"] *= 1e6
     tiny.types["blk.1.attn_k.weight"] = "F32"
-    other = text.with_suffix(".gguf")
-    tiny.write(other).replace(model_path("smollm2"))
-    report = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=4)
+    tiny.write(text.with_suffix(".gguf")).replace(model_path("smollm2"))
+
+
+def test_an_overflow_is_counted_and_leaves_no_perplexity(overflowing, text):
+    with pytest.warns(NonfiniteWarning) as caught:
+        report = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=4)
     assert report.fp32_perplexity is not None
     assert report.nonfinite_outputs > 0
     assert report.nonfinite_losses > 0
     assert report.perplexity is None
+    assert len(caught) == 1
+    found = re.fullmatch(
+        rf"{re.escape(report.attention.recipe)}: {report.nonfinite_outputs} outputs of the "
+        rf"attention are infinite or NaN, first in layer 1, where a query times a key reaches "
+        rf"([\d,]+) and fp16 ends at 65,504; no finite loss, so no perplexity: "
+        rf"{report.nonfinite_losses} of 4 tokens of text {re.escape(str(text))}; try "
+        rf"scale_at=query or precision=fp32_scores if the kernel has them, or pasa",
+        str(caught[0].message),
+    )
+    assert found is not None
+    # Layer 0 rounds to FP16, which layer 1 sees.
+    assert int(found[1].replace(",", "")) == pytest.approx(largest_product(text, 4), rel=2**-10)
+
+
+def largest_product(text, tokens):
+    """Return the largest product of a query with a key that it sees, by loops."""
+    largest, model = 0.0, load_model("smollm2")
+
+    def attention(layer, q, k, v):
+        nonlocal largest
+        if layer == 1:
+            for head, row, key in product(range(len(q)), range(tokens), range(tokens)):
+                if key <= row:
+                    score = abs(float(q[head, row] @ k[head // (len(q) // len(k)), key]))
+                    largest = max(largest, score)
+        return causal_attention(layer, q, k, v)
+
+    ids = model.tokenizer.encode(text.read_text())[:tokens]
+    final_states(model.weights, ids, Hooks(attention=attention))
+    return largest
+
+
+def test_linears_that_overflow(tiny, text):
+    tiny.tensors["blk.1.ffn_down.weight"] *= 1e9
+    tiny.types["blk.1.ffn_down.weight"] = "F32"
+    tiny.write(text.with_suffix(".gguf")).replace(model_path("smollm2"))
+    with pytest.warns(NonfiniteWarning) as caught:
+        evaluate("smollm2", None, None, "ascend-910b-no-l2", text, tokens=4, linear="gemm")
+    (message,) = {str(each.message) for each in caught}
+    assert re.search(
+        r"outputs of the linears are infinite or NaN, first in layer1\.down, where an output "
+        r"reaches [\d,]+ and fp16 ends at 65,504; no finite loss, .*; try "
+        r"--set workload\.dtype=fp32$",
+        message,
+    )
 
 
 def message(*arguments, **keys):
@@ -221,7 +279,7 @@ def test_messages(installed, monkeypatch, keys, expected):
 def test_as_many_tokens_as_the_text_has(text):
     assert message("smollm2", "flash", text=text, tokens=20) == (
         f"text {text} has 20 tokens; found tokens = 20, "
-        "allowed: fewer than it has, so that one is left to predict"
+        "allowed: up to 19, so that one is left to predict"
     )
 
 

@@ -270,8 +270,8 @@ def test_an_empty_text(tmp_path, installed):
     path = tmp_path / "empty.txt"
     path.write_text("")
     assert message(calibrate, installed, OPTIONS, SAMPLING, path) == (
-        f"text {path} has 0 tokens, found windows up to token 15; allowed: as many windows as it "
-        "has tokens for, or a smaller first_token"
+        f"text {path} has 0 tokens; found 2 windows of 6 from token 3 on, allowed: texts of 6 "
+        "tokens or more, or a smaller window"
     )
 
 
@@ -287,12 +287,24 @@ def test_samplings_that_make_no_sense(changed, expected):
     assert message(lambda: Sampling(**changed)) == expected
 
 
-def test_a_text_that_is_too_short(text):
-    sampling = replace(SAMPLING, windows=3)
-    assert message(calibrate, "smollm2", OPTIONS, sampling, text) == (
-        f"text {text} has 20 tokens, found windows up to token 21; allowed: as many windows as it "
-        "has tokens for, or a smaller first_token"
+@pytest.mark.parametrize(
+    ("changed", "found", "allowed"),
+    [
+        ({"windows": 3}, "3 windows of 6 from token 3", "up to 2 windows there"),
+        ({"windows": 64}, "64 windows of 6 from token 3", "up to 2 windows there"),
+        ({"first_token": 15}, "2 windows of 6 from token 15", "first_token up to 14, for one"),
+    ],
+)
+def test_a_text_that_is_too_short(text, changed, found, allowed):
+    sampling = replace(SAMPLING, **changed)
+    assert message(calibrate, "smollm2", OPTIONS, sampling, text).startswith(
+        f"text {text} has 20 tokens; found {found} on, allowed: {allowed}"
     )
+
+
+@pytest.mark.parametrize("sampling", [SAMPLING, replace(SAMPLING, windows=1, first_token=14)])
+def test_what_the_message_allows_is_taken(text, sampling):
+    assert calibrate("smollm2", OPTIONS, sampling, text).inputs
 
 
 def test_a_window_that_the_model_cannot_read(text):
