@@ -199,8 +199,13 @@ class Program(Declared):
     found: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
     """What has been found of the words, see `find`; programs of the same words share it."""
 
-    def find(self, what: Hashable, make: Callable[[], T]) -> T:
-        """Return something that follows from the words and from `what` alone, made once."""
+    def find(self, what: Hashable | None, make: Callable[[], T]) -> T:
+        """Return something that follows from the words and from `what` alone, made once.
+
+        what: None where nothing tells it apart, so that it is made again.
+        """
+        if what is None:
+            return make()
         if what not in self.found:
             self.found[what] = make()
         return cast(T, self.found[what])

@@ -73,7 +73,7 @@ class _Layout(NamedTuple):
 
 @jit
 def _gather(p: Any, k: Any) -> None:
-    """Every core takes each so manieth tile, and asks for the next ones while it sums."""
+    """Cores take tiles in turn, and each asks for its next ones while it sums."""
     for core in range(k.cores):
         al.begin_item(p, 0)
         for tile in range(core, k.tiles, k.cores):

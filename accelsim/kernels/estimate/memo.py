@@ -7,8 +7,28 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 _T = TypeVar("_T")
+_Spec = TypeVar("_Spec", bound=BaseModel)
 _MOST = 4096
 """Choices that are kept; then all are forgotten."""
+_MOST_SPECS = 64
+"""Specs of which something is kept; then all are forgotten."""
+
+
+def once_for_each(make: Callable[[_Spec], _T]) -> Callable[[_Spec], _T]:
+    """Call `make` once for a spec, which does not change; specs are told apart by identity."""
+    known: dict[int, tuple[_Spec, _T]] = {}
+
+    @wraps(make)
+    def made(spec: _Spec) -> _T:
+        own = known.get(id(spec))
+        # Another spec may have the place of one that is gone, unless it is held.
+        if own is None or own[0] is not spec:
+            if len(known) >= _MOST_SPECS:
+                known.clear()
+            own = known[id(spec)] = spec, make(spec)
+        return own[1]
+
+    return made
 
 
 def remembered(choose: Callable[..., _T]) -> Callable[..., _T]:
@@ -30,18 +50,10 @@ def remembered(choose: Callable[..., _T]) -> Callable[..., _T]:
     return chosen
 
 
-_texts: dict[int, tuple[BaseModel, str]] = {}
-"""Specs that were asked for last, by their identity, with their text: they do not change."""
-_MOST_TEXTS = 64
+@once_for_each
+def _text_of(spec: BaseModel) -> str:
+    return spec.model_dump_json()
 
 
 def _key(argument: Any) -> Any:
-    if not isinstance(argument, BaseModel):
-        return argument
-    known, text = _texts.get(id(argument), (None, ""))
-    if known is not argument:
-        if len(_texts) >= _MOST_TEXTS:
-            _texts.clear()
-        text = argument.model_dump_json()
-        _texts[id(argument)] = argument, text
-    return text
+    return _text_of(argument) if isinstance(argument, BaseModel) else argument

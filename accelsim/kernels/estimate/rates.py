@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.estimate.memo import once_for_each
 from accelsim.kernels.estimate.memory import (
     hit_cycles,
     launch_cycles,
@@ -36,22 +37,9 @@ class Rates(NamedTuple):
     launch_cycles: float
 
 
-_known: dict[int, tuple[MachineSpec, Rates]] = {}
-"""Of machines that were asked for last, by their identity: they do not change."""
-_MOST = 64
-
-
+@once_for_each
 def rates_of(machine: MachineSpec) -> Rates:
     """Return the numbers of a machine."""
-    known = _known.get(id(machine))
-    if known is None or known[0] is not machine:
-        if len(_known) >= _MOST:
-            _known.clear()
-        known = _known[id(machine)] = machine, _rates(machine)
-    return known[1]
-
-
-def _rates(machine: MachineSpec) -> Rates:
     return Rates(
         cores=machine.cores,
         items_in_flight=machine.items_in_flight,

@@ -69,6 +69,12 @@ def test_a_loop_that_counts_runs_every_time():
         assert told.tolist() == [1, 1, 1]
 
 
+def test_what_has_no_key_is_found_every_time():
+    program, asked = _loads([1, 2]), iter(range(9))
+    assert [program.find(None, lambda: next(asked)) for _ in range(2)] == [0, 1]
+    assert [program.find("a", lambda: next(asked)) for _ in range(2)] == [2, 2]
+
+
 def test_arguments_without_content_are_not_shared():
     assert content_of((lambda: None,)) is None
     programs, program = SharedPrograms(), _loads([1])
