@@ -168,13 +168,10 @@ def _select_in_pieces(p, at, k):
     bound = al.tile(k.own.picked.bound, 0, k.group, 1)
     pieces.kth_largest(p, bound, wanted, full, at, k)
     assumed = max(wanted, selecting.count_of(k.own.assumed_union, full))
+    counted = selecting.Counted(full, assumed)
     for turn in range(pieces.count(full, k)):
-        start, size = pieces.piece(turn, full, k)
-        kept, indices = selecting.kept_tile(size, k), al.tile(k.own.picked.indices, 0, 1, size)
-        products = pieces.load_products(p, turn, full, at, k)
-        al.keep_in_turn(p, kept, products, bound, k.pieces.room, -np.inf)
-        own = selecting.assumed_of(assumed, start, size, full)
-        count = al.compact(p, kept, indices, kept, -np.inf, own)
+        kept = selecting.keep_largest_of(p, turn, full, at, k)
+        start, indices, count = selecting.list_piece(p, turn, kept, -np.inf, counted, k)
         if count > 0:
             picked = al.columns(indices, 0, count)
             _note_pages(k.mask, picked, start, at, k)

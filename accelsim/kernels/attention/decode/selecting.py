@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode import pieces
 from accelsim.kernels.attention.decode.frame import DecodeParameters, OnChip
 from accelsim.kernels.attention.decode.kept import KeepingKernel
 from accelsim.kernels.attention.decode.steps import (
@@ -57,6 +58,13 @@ def allocate_picked(chip: OnChip, cols: Any, ranking: al.Ranking = al.Ranking.RA
     return Picked(ranking.value, kept, bound, chip.builder.index_buffer("indices", cols))
 
 
+class Counted(NamedTuple):
+    """Columns of all pieces, and how many of them are kept without numbers."""
+
+    columns: int
+    assumed: int
+
+
 @al.jit
 def count_of(share, total):
     """Return `share` of `total`, rounded up and at least 1; exact where the share is decimal."""
@@ -102,7 +110,33 @@ def list_columns(p, x, dropped, assumed, k):
 
 
 @al.jit_inner
-def assumed_of(total, start, size, columns):
+def keep_largest_of(p, turn, columns, at, k):
+    """Keep the products of a piece that are among the largest of each row; returns their tile.
+
+    What a head does not keep is -inf.
+    """
+    products = pieces.load_products(p, turn, columns, at, k)
+    kept, bound = kept_tile(products.cols, k), al.tile(k.own.picked.bound, 0, k.group, 1)
+    al.keep_in_turn(p, kept, products, bound, k.pieces.room, -np.inf)
+    return kept
+
+
+@al.jit_inner
+def list_piece(p, turn, kept, dropped, total, k):
+    """List the columns of a piece where any head has not `dropped`, as `list_columns` does.
+
+    total: `Counted` of all pieces. Returns the first column of the piece, the tile of the numbers,
+    counted from there, and how many they are, which may be none.
+    """
+    start, size = pieces.piece(turn, total.columns, k)
+    indices = al.tile(k.own.picked.indices, 0, 1, size)
+    own = _assumed_of(total.assumed, start, size, total.columns)
+    count = al.compact(p, kept, indices, kept, dropped, own)
+    return start, indices, count
+
+
+@al.jit_inner
+def _assumed_of(total, start, size, columns):
     """How many of `total` columns kept, evenly spread, are among `size` from `start` on."""
     return total * (start + size) // columns - total * start // columns
 

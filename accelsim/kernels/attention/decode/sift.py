@@ -281,12 +281,10 @@ def _attend_above(p, bound, largest, total, at, k):
     kept_total, is_empty = al.tile(k.own.kept_total, 0, k.group, 1), True
     al.fill(p, kept_total, 0.0)
     assumed = selecting.count_of(k.own.assumed_union, at.seen)
+    counted = selecting.Counted(at.seen, assumed)
     for turn in range(pieces.count(at.seen, k)):
-        start, size = pieces.piece(turn, at.seen, k)
         kept = _keep_piece(p, turn, bound, largest, kept_total, at, k)
-        indices = al.tile(k.own.picked.indices, 0, 1, size)
-        own = selecting.assumed_of(assumed, start, size, at.seen)
-        count = al.compact(p, kept, indices, kept, 0.0, own)
+        start, indices, count = selecting.list_piece(p, turn, kept, 0.0, counted, k)
         if count > 0:
             weights, indices = selecting.kept_tile(count, k), al.columns(indices, 0, count)
             note_columns(k.mask, weights, indices, 0.0, start, at)

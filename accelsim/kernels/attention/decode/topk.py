@@ -102,15 +102,11 @@ def _select_in_pieces(p, wanted, at, k):
     pieces.kth_largest(p, bound, wanted, at.seen, at, k)
     total = al.tile(k.total, 0, k.group, 1)
     al.fill(p, total, 0.0)
-    assumed, is_empty = max(wanted, selecting.count_of(k.own.assumed_union, at.seen)), True
+    assumed = max(wanted, selecting.count_of(k.own.assumed_union, at.seen))
+    counted, is_empty = selecting.Counted(at.seen, assumed), True
     for turn in range(pieces.count(at.seen, k)):
-        start, size = pieces.piece(turn, at.seen, k)
-        kept = selecting.kept_tile(size, k)
-        products = pieces.load_products(p, turn, at.seen, at, k)
-        al.keep_in_turn(p, kept, products, bound, k.pieces.room, -np.inf)
-        own = selecting.assumed_of(assumed, start, size, at.seen)
-        indices = al.tile(k.own.picked.indices, 0, 1, size)
-        count = al.compact(p, kept, indices, kept, -np.inf, own)
+        kept = selecting.keep_largest_of(p, turn, at.seen, at, k)
+        start, indices, count = selecting.list_piece(p, turn, kept, -np.inf, counted, k)
         if count > 0:
             weights, indices = selecting.kept_tile(count, k), al.columns(indices, 0, count)
             note_columns(k.mask, weights, indices, -np.inf, start, at)
