@@ -65,7 +65,8 @@ def main(results: Path, out: Path) -> None:
             if np.isfinite(changes).all():
                 axes.barh(index, changes.mean(), color=color_of(0), height=0.6)
             else:
-                axes.text(0, index + 0.15, "overflows on one text", fontsize=8, ha="center")
+                middle = {"x": 0.5, "y": index + 0.15, "transform": axes.get_yaxis_transform()}
+                axes.text(s="overflows on one text", fontsize=8, ha="center", **middle)
             axes.plot(changes, np.full(len(changes), index), "o", color=INK, markersize=4)
         axes.set_yticks(range(len(models)), models[::-1], fontsize=8.5)
         dress(axes, kernel, "percent", "")
