@@ -13,6 +13,7 @@ from accelsim.cli import (
     compare,
     listing,
     model,
+    models,
     needle,
     plot,
     quality,
@@ -76,6 +77,7 @@ for command in (
 ):
     app.command()(spread(command))
 app.add_typer(model.app, name="model")
+app.add_typer(models.app, name="models")
 
 
 def _print_version(wanted: bool) -> None:

@@ -32,6 +32,7 @@ LAYERS = {
     "engine": MODELS,
     "accounts": MODELS | {"engine"},
     "report": MODELS | {"workload", "engine", "accounts"},
+    "models": SPECS,
     "loading": SPECS | {"workload", "hardware"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
     "bench": MODELS | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"},
@@ -47,7 +48,7 @@ LAYERS = {
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
-    | {"sweeps", "quality", "plotting", "validation"},
+    | {"models", "sweeps", "quality", "plotting", "validation"},
     "__main__": {"cli", "runtime"},
     "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"},
 }
