@@ -32,7 +32,7 @@ LAYERS = {
     "engine": MODELS,
     "accounts": MODELS | {"engine"},
     "report": MODELS | {"workload", "engine", "accounts"},
-    "models": SPECS,
+    "models": SPECS | {"workload"},
     "loading": SPECS | {"workload", "hardware"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
     "bench": MODELS | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"},
