@@ -14,6 +14,7 @@ from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.system import SystemSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.workload.problem import LayerProblem, Problem, Workload
 
@@ -67,6 +68,14 @@ def load_workload(
         _workload_adapter(), source, kind="workload", overrides=overrides, label=label
     )
     return LoadedWorkload(problem, locate(source, "workload").parent)
+
+
+def load_system(source: str | Path, overrides: Mapping[str, Any] | None = None) -> SystemSpec:
+    """Return the system of a file or a shipped name, with dotted keys replaced by `overrides`.
+
+    Raises ConfigError, UnknownNameError.
+    """
+    return load_spec(SystemSpec, source, kind="system", overrides=overrides)
 
 
 def load_technology(name: str) -> TechnologySpec:

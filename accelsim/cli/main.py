@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from accelsim.cli import (
     calibrate,
     compare,
+    infer,
     listing,
     model,
     models,
@@ -68,6 +69,7 @@ for command in (
     needle.needle,
     calibrate.calibrate,
     validate.validate,
+    infer.infer,
     run.program,
     listing.kernels,
     listing.machines,

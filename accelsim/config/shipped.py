@@ -7,7 +7,7 @@ from typing import Literal
 
 from accelsim.errors import ConfigError, unknown_name
 
-Kind = Literal["machine", "technology", "memory", "workload", "sweep", "model"]
+Kind = Literal["machine", "technology", "memory", "workload", "sweep", "model", "system"]
 
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = {
@@ -16,6 +16,7 @@ _FOLDERS = {
     "memory": "configs/memories",
     "workload": "workloads",
     "model": "configs/models",
+    "system": "configs/systems",
 }
 _SUFFIXES = {"model": (".json",)}
 _YAML = (".yaml", ".yml")

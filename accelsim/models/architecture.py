@@ -133,6 +133,17 @@ class Architecture:
         )
 
     @property
+    def outer_bytes(self) -> int:
+        """Bytes of what is no matrix: tables and norms."""
+        norms = sum(self._vectors_of(layer) for layer in self.layers) + self._last_norm
+        return (self._tables + norms) * self.weights.plain.bits // BITS_PER_BYTE
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the tables, of which a step reads some rows."""
+        return self._tables * self.weights.plain.bits // BITS_PER_BYTE
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of all parameters in the formats that the file gives."""
         bits = sum(

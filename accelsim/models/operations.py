@@ -35,6 +35,8 @@ def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ..
     Formats are those of activations; recipes say in which formats products are computed. Raises
     WorkloadError for a part whose operations are not known.
     """
+    if architecture.weights.quantized is not None:
+        raise _unknown(architecture, f"weights in {architecture.weights.quantized}")
     if architecture.norm.has_mean:
         raise _unknown(architecture, "norms that take off the mean")
     fmt = architecture.weights.plain
