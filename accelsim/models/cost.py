@@ -60,7 +60,7 @@ class StepCost:
 
     @property
     def model_macs(self) -> int:
-        """MACs that the model asks for: two FLOP of each. Kernels may compute more, in whole tiles."""
+        """MACs that the model asks for; kernels compute more, in whole tiles."""
         return sum(each.count * each.problem.macs for each in self.operations)
 
     @property
