@@ -31,6 +31,7 @@ class SchemaKind(StrEnum):
     MACHINE = "machine"
     WORKLOAD = "workload"
     SWEEP = "sweep"
+    SYSTEM = "system"
 
 
 def kernels() -> None:
@@ -184,6 +185,10 @@ def _model(kind: SchemaKind) -> Any:
         from accelsim.workload.problem import Workload
 
         return TypeAdapter(Workload)
+    if kind is SchemaKind.SYSTEM:
+        from accelsim.hardware.system import SystemSpec
+
+        return SystemSpec
     from accelsim.sweeps.spec import SweepSpec
 
     return SweepSpec

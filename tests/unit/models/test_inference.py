@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 import accelsim
 from accelsim.bench import Bench
+from accelsim.cli.main import app
 from accelsim.errors import AccelsimError, DoesNotFitError, WorkloadError
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine, load_system
@@ -30,6 +32,12 @@ SMALL = {
     "vocab_size": 512,
     "max_position_embeddings": 400,
 }
+
+
+@pytest.fixture
+def accelsim_command():
+    runner = CliRunner()
+    return lambda *words: runner.invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +244,32 @@ def test_the_shipped_systems_name_machines_that_ship():
 def test_it_is_part_of_the_interface():
     assert accelsim.infer is infer
     assert load_architecture("llama-3-8b").parameters > 0
+
+
+def test_a_model_on_a_system_is_shown_with_its_operations(accelsim_command, tmp_path):
+    keys = {
+        "model_type": "llama",
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 256,
+        "vocab_size": 512,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(keys))
+    asked = ("infer", "--model", tmp_path, "--system", "ascend-910b", "--prompt", "32")
+    printed = accelsim_command(*map(str, asked), "--output", "3").stdout
+    for text in ("time to first token", "largest batch", "gate-up", "attention of steps", "MBU"):
+        assert text in printed
+    shown = json.loads(accelsim_command(*map(str, asked), "--format", "json").stdout)
+    assert shown["time_s"] == shown["time_to_first_token_s"]
+    assert shown["decode"]["recipes"]["attention of prompts"].startswith("flash")
+
+
+def test_a_model_that_does_not_fit_is_one_line(accelsim_command):
+    failed = accelsim_command(
+        "infer", "--model", "llama-3.1-70b", "--system", "h200", "--prompt", "9"
+    )
+    assert failed.exit_code == 2
+    assert failed.stderr.startswith("system h200: needs 141.")
+    assert len(failed.stderr.splitlines()) == 1
