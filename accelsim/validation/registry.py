@@ -13,6 +13,8 @@ _MODULES = {
     "roofline": "roofline",
     "h200": "h200",
     "h200-energy": "h200_energy",
+    "h200-vector": "h200_vector",
+    "h200-vector-held-out": "h200_vector_held_out",
     "h200-gather": "h200_gather",
     "h200-gather-replays": "h200_gather_replays",
     "h200-gather-energy": "h200_gather_energy",
