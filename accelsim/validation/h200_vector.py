@@ -1,7 +1,8 @@
 """Vector functions measured on an NVIDIA H200 with inputs that the L2 does not hold.
 
-The same kernels as those of `h200`, over a grid of rows and columns: few long rows, many short ones,
-odd numbers of both. The model was made with these rows in sight; `h200_vector_held_out` has others.
+The same kernels as those of `h200`, over a grid of rows and columns: few long rows, many short
+ones, odd numbers of both. The model was made with these rows in sight; `h200_vector_held_out` has
+others.
 """
 
 from typing import Literal

@@ -11,6 +11,7 @@ _MODULES = {
     "dram": "dram",
     "dram-commands": "dram_commands",
     "roofline": "roofline",
+    "ascend-910b": "ascend_910b",
     "h200": "h200",
     "h200-energy": "h200_energy",
     "h200-vector": "h200_vector",
