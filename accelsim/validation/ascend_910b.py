@@ -70,7 +70,8 @@ def _work_of(row: PublishedRow) -> tuple[int, list[Problem]]:
         return 1, [_gemm("product", *row.sizes("M", "N", "K"))]
     heads, kv_heads, context, head_dim = row.sizes(*_ATTENTION)
     if row.kind == "attention":
-        return 1, [_attention(1, heads, kv_heads, *row.sizes("Sq"), context, head_dim)]
+        (queries,) = row.sizes("Sq")
+        return 1, [_attention(1, heads, kv_heads, queries, context, head_dim)]
     batch, hidden, ffn, layers = row.sizes("M", "hidden", "ffn", "layers")
     return layers, [
         _gemm("qkv", batch, (heads + 2 * kv_heads) * head_dim, hidden),
