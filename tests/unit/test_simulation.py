@@ -26,6 +26,7 @@ from accelsim.simulation import record, simulate
 
 SMALL = {"q_heads": 2, "kv_heads": 1, "head_dim": 16, "q_len": 48, "kv_len": 48, "causal": True}
 LONG = {"workload.q_heads": 64, "workload.q_len": 2**17, "workload.kv_len": 2**17}
+LONG = {**LONG, "machine.hbm.capacity": "8 GiB"}
 """What makes `attention-2048` a program that is not held."""
 NO_FIELD = (
     "no field of machine or workload, allowed: machine.<field>, workload.<field>; "
