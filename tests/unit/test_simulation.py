@@ -250,9 +250,9 @@ class TestMachinesThatCannotRunIt:
             ("flash(tile_k=1)", {"workload.kv_len": 2**31 - 1}, "ops, the most a program"),
             ("flash", {"workload.q_heads": 2**28}, "work items, the most a program"),
         ):
-            settings = {**settings, "machine.hbm.capacity": "1024 TiB"}
+            roomy = {**settings, "machine.hbm.capacity": "1024 TiB"}
             most = {"ops": 2**36, "work": 2**25, "blocks": 2**19}[what.split()[0].strip(",")]
-            assert str(refusal("edge-npu", "attention-2048", recipe, settings)) == (
+            assert str(refusal("edge-npu", "attention-2048", recipe, roomy)) == (
                 f"flash on attention-2048: needs more than {most} {what} may have; "
                 f"choose larger tiles or a smaller problem"
             )
