@@ -17,6 +17,7 @@ from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.base import Array
 from accelsim.kernels.registry import is_shipped
 from accelsim.library.base import Hardware
+from accelsim.library.capacity import check_problem_fits, check_program_fits
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
 from accelsim.library.sequences import check_kv, check_scores, check_sequences, one_after_another
@@ -103,7 +104,8 @@ class Bench:
     def recipe_for(self, problem: Problem) -> Recipe:
         """Return the whole recipe of a problem: what is asked, and the library's for the rest.
 
-        Raises WorkloadError where its kernel cannot take the sequences.
+        Raises WorkloadError where its kernel cannot take the sequences, DoesNotFitError where its
+        tensors do not fit the HBM.
         """
         library = library_of(self.machine)
         if self.recipe is None:
@@ -114,6 +116,7 @@ class Bench:
         check_sequences(recipe.algorithm, problem)
         check_kv(recipe.algorithm, problem)
         check_scores(recipe.algorithm, problem)
+        check_problem_fits(problem, recipe, self.machine)
         return recipe
 
     def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
@@ -185,6 +188,7 @@ class Bench:
         if not is_shipped(recipe.algorithm):
             program = held(program, "the check of a kernel written elsewhere")
             verify(program)
+        check_program_fits(program, self.machine)
         return Recorded(problem, recipe, hardware, program, output)
 
     def _report(self, recorded: "Recorded", engine: Engine, with_timeline: bool) -> Report:

@@ -25,6 +25,7 @@ from accelsim.layer import (
     run_as_one,
 )
 from accelsim.library.base import Hardware
+from accelsim.library.capacity import check_layer_fits
 from accelsim.library.coded import Part, completions
 from accelsim.library.recipe import Recipe
 from accelsim.library.sequences import has_one_program
@@ -131,6 +132,8 @@ def _parts_for(run: "Bench", problem: Problem | LayerProblem) -> list[tuple["Ben
     asked = zip(benches, problem.problems, problem.sources, strict=True)
     parts = [Part(own.problem, bench.recipe_for(own.problem), reads) for bench, own, reads in asked]
     told = completions(parts)
+    whole = [part.recipe.updated(own) for part, own in zip(parts, told, strict=True)]
+    check_layer_fits(problem, whole, run.machine)
     return [
         (replace(bench, beside=own), part.problem)
         for bench, own, part in zip(benches, told, parts, strict=True)

@@ -1,5 +1,6 @@
 """Die area by component, from the machine's sizes and the technology's unit areas."""
 
+from accelsim.accounts.interface import interface_channels
 from accelsim.hardware.costs import sram_capacities
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
@@ -21,7 +22,7 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
     if machine.l2:
         area["l2"] = machine.l2.slices * l2_slice(machine.l2, technology).area
     channel_mm2 = technology.memory(machine.hbm.technology_key).channel_area.value
-    return area | {"hbm": machine.hbm.channels * channel_mm2}
+    return area | {"hbm": interface_channels(machine.hbm, technology) * channel_mm2}
 
 
 def arithmetic_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Action counts times cost per action: joules by component."""
 
 from accelsim.accounts.area import arithmetic_area_mm2, l2_slice, sram_points
+from accelsim.accounts.interface import interface_channels
 from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
@@ -52,7 +53,8 @@ def memory_idle_power_w(machine: MachineSpec, technology: TechnologySpec) -> flo
     hbm = machine.hbm
     if isinstance(hbm, BankedHbmSpec):
         return hbm.channels * hbm.dram.energy.standby
-    return hbm.channels * technology.memory(hbm.standard).channel_static_power.value
+    channel_w = technology.memory(hbm.standard).channel_static_power.value
+    return interface_channels(hbm, technology) * channel_w
 
 
 def memory_device_energy_j(

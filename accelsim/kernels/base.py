@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.numerics.formats import Format
 from accelsim.program.long import AnyProgram
 
 Array = npt.NDArray[Any]
@@ -47,6 +48,15 @@ class Kernel(ABC):
     def selects_by_values(cls, parameters: Any) -> bool:
         """Whether values of the tensors say what is left out; without tensors it is assumed."""
         return False
+
+    @classmethod
+    def stored_dtypes(cls, problem: Any, parameters: Any) -> dict[str, Format]:
+        """Return the formats of those tensors of the problem that the program has in another one.
+
+        With these, and the formats of the problem for the others, they must fit the HBM of the
+        machine before a program is recorded.
+        """
+        return {}
 
     @classmethod
     @abstractmethod

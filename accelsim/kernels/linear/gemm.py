@@ -127,6 +127,13 @@ class Gemm(ProductKernel):
     parameters = GemmParameters
 
     @classmethod
+    def stored_dtypes(
+        cls, problem: al.GemmProblem, parameters: GemmParameters
+    ) -> dict[str, al.Format]:
+        """Return the format of C."""
+        return {"c": formats_of(problem, parameters)[2]}
+
+    @classmethod
     def check(cls, problem: al.GemmProblem) -> None:
         """Refuse integer sums that some input could push out of the 32-bit accumulator."""
         if problem.dtype.is_integer:

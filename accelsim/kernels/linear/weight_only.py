@@ -127,6 +127,13 @@ class WeightOnly(ProductKernel):
     parameters = WeightOnlyParameters
 
     @classmethod
+    def stored_dtypes(
+        cls, problem: al.GemmProblem, parameters: WeightOnlyParameters
+    ) -> dict[str, al.Format]:
+        """Return the format of the weights."""
+        return {"b": al.Format(f"int{parameters.bits}")}
+
+    @classmethod
     def check(cls, problem: al.GemmProblem) -> None:
         """Refuse formats that the vector unit does not convert integers to."""
         if problem.dtype not in _FORMATS:

@@ -70,6 +70,13 @@ class Flash(AttentionKernel):
     caps_scores = True
 
     @classmethod
+    def stored_dtypes(
+        cls, problem: al.AttentionProblem, parameters: FlashParameters
+    ) -> dict[str, al.Format]:
+        """Return the format of a coded output."""
+        return parameters.stored_dtypes
+
+    @classmethod
     def recorded(cls, task: Task[FlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
         problem, machine, parameters = task.problem, task.machine, task.parameters

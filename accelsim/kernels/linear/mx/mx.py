@@ -45,7 +45,7 @@ from accelsim.kernels.linear.mx.tiles import choose_tiles, has_factor, product_b
 from accelsim.kernels.linear.product import ProductKernel, Workspace
 from accelsim.kernels.linear.rotation import rotated
 from accelsim.kernels.linear.tiles import Choice, declare
-from accelsim.numerics.block_formats import BlockLayout
+from accelsim.numerics.block_formats import BlockFormat, BlockLayout
 from accelsim.quantization.codes import check_finite
 
 _LOOPS = {
@@ -68,6 +68,16 @@ class Mx(ProductKernel):
     output: ClassVar[str] = "y"
     is_exact = False
     parameters = MxParameters
+
+    @classmethod
+    def stored_dtypes(
+        cls, problem: al.GemmProblem, parameters: MxParameters
+    ) -> dict[str, al.Format]:
+        """Return the formats of elements, and of Y."""
+        activations = parameters.activations or BlockFormat.MXFP8_E4M3  # As wide as MXINT8.
+        weights = parameters.weights or activations
+        made = {"a": activations.layout.element} if parameters.input == "quantized" else {}
+        return {"b": weights.layout.element, "c": al.Format(parameters.output_format), **made}
 
     @classmethod
     def choose(
