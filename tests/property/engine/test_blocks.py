@@ -28,13 +28,11 @@ tiles = st.builds(
     st.sampled_from([32, 64, 96, 128, 200, 256, 512]),
 )
 contiguous = tiles.map(lambda tile: tile._replace(step_bytes=tile.row_bytes))
+kinds = st.sampled_from(["tile"] * 5 + ["gather", "store"])
 accesses = st.lists(tiles | contiguous, min_size=1, max_size=4).flatmap(
-    lambda few: st.lists(
-        st.tuples(st.sampled_from(few), st.sampled_from([False] * 5 + [True]), st.integers(0, 90)),
-        max_size=40,
-    )
+    lambda few: st.lists(st.tuples(st.sampled_from(few), kinds, st.integers(0, 90)), max_size=40)
 )
-"""A few tiles again and again: which, whether it is written, and cycles since the last one."""
+"""A few tiles again and again: which, how it is accessed, and cycles since the last one."""
 
 
 def memory_of(machine):
@@ -48,9 +46,9 @@ def one_by_one(transfer):
 
 def assert_same(machine, drawn):
     memory, expected, time = memory_of(machine), memory_of(machine), 0
-    for tile, is_write, wait in drawn:
+    for tile, kind, wait in drawn:
         time += wait
-        transfer = tile._replace(is_write=is_write)
+        transfer = one_by_one(tile) if kind == "gather" else tile._replace(is_write=kind == "store")
         end = request(memory, time, transfer)
         assert end == request(expected, time, one_by_one(transfer))
     assert traffic_of(memory, NOTHING) == traffic_of(expected, NOTHING)
@@ -107,6 +105,15 @@ def test_lines_beyond_a_share_are_used_in_order_too():
     assert (counts.fetched_bytes, counts.hit_bytes) == (2 * lines, 0)
     assert sorted(last_uses(memory.cache.sets)[0]) == [2 * lines - 3 + n for n in range(4)]
     assert sorted(memory.cache.sets.ways[0, LINE]) == [lines - 3 + n for n in range(4)]
+
+
+def test_a_tile_does_not_wait_for_a_gather_of_other_lines():
+    memory = memory_of(machine_of(l2=cache_of(sets=64, ways=4), latency_cycles=500))
+    tile = Transfer(0, 2, 64, 64, -1, False)
+    ends = [request(memory, time, tile) for time in (0, 1000)]
+    request(memory, 2000, Transfer(1 << 16, 4, 64, 64, 0, False))
+    ends.append(request(memory, 2001, tile))
+    assert ends[2] - 2001 == ends[1] - 1000
 
 
 def test_a_tile_that_lost_a_line_is_looked_up_again():
