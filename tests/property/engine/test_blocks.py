@@ -109,11 +109,12 @@ def test_lines_beyond_a_share_are_used_in_order_too():
 
 def test_a_tile_does_not_wait_for_a_gather_of_other_lines():
     memory = memory_of(machine_of(l2=cache_of(sets=64, ways=4), latency_cycles=500))
-    tile = Transfer(0, 2, 64, 64, -1, False)
-    ends = [request(memory, time, tile) for time in (0, 1000)]
+    tile = Transfer(0, 2, 64, 128, -1, False)
+    request(memory, 0, Transfer(0, 1, 256, 256, -1, False))
+    ends = [request(memory, time, tile) for time in (1000, 1500)]
     request(memory, 2000, Transfer(1 << 16, 4, 64, 64, 0, False))
     ends.append(request(memory, 2001, tile))
-    assert ends[2] - 2001 == ends[1] - 1000
+    assert ends[2] - 2001 == ends[1] - 1500
 
 
 def test_a_tile_that_lost_a_line_is_looked_up_again():
