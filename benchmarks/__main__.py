@@ -26,6 +26,7 @@ BENCHMARKS = {
         core.choosing,
         core.layer,
         core.cached_layer,
+        core.large_product,
         core.bursts,
         core.numbers,
         formats.formats,

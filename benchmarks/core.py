@@ -237,6 +237,16 @@ def cached_layer() -> list[Measurement]:
     return [Measurement(name=name, samples=spent, unit="s", target="< 10")]
 
 
+def large_product() -> list[Measurement]:
+    """A product whose operands are seventeen times the L2: what misses and makes room."""
+    problem = _problem(Gemm, "large", {"m": 16384, "n": 16384, "k": 16384})
+    workload = LoadedWorkload(problem, Path())
+    simulate("h200-sxm", "gemm-1024", "gemm")
+    spent = [cpu_seconds_once(lambda: simulate("h200-sxm", workload, "gemm")) for _ in range(3)]
+    name = "GEMM 16384 x 16384 x 16384 on h200-sxm, cost only"
+    return [Measurement(name=name, samples=spent, unit="CPU s", target="< 10")]
+
+
 def bursts() -> list[Measurement]:
     """Bursts per second of the banked HBM: near addresses, short rows, single bursts anywhere."""
     machine = load_machine(BANKED, {"l2": None})

@@ -30,7 +30,9 @@ from accelsim.engine.memory.l2 import (
     dirty_lines,
     end_lines,
     end_transfer,
+    fetch_run,
     new_cache,
+    note_block,
     read_run,
     write_run,
 )
@@ -43,6 +45,9 @@ from accelsim.program.program import Program, Words
 from accelsim.program.totals import Requested
 from accelsim.program.transfer import row_address
 from accelsim.runtime.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
+
+_ROWS_AHEAD = 2
+"""Rows of a transfer after the one that is looked up whose lines the processor fetches already."""
 
 
 class Direct(NamedTuple):
@@ -249,16 +254,20 @@ def look_up(cache, transfer, gathered_rows):
         arrived = block_arrival(cache, transfer)
         if arrived >= 0:
             return arrived
-        begin_lines(cache, transfer)
         arrived = np.int64(0)
+    serial = begin_lines(cache)
     for row in range(transfer.rows):
         address = row_address(transfer, row, gathered_rows)
+        ahead = row + _ROWS_AHEAD
+        if ahead < transfer.rows:
+            fetch_run(cache, row_address(transfer, ahead, gathered_rows), transfer.row_bytes)
         if transfer.is_write:
             write_run(cache, address, transfer.row_bytes)
         else:
             arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
     if is_block:
-        end_lines(cache, transfer)
+        note_block(cache, transfer, serial)
+    end_lines(cache)
     return arrived
 
 
