@@ -16,7 +16,7 @@ from accelsim.kernels.attention.flash.flash import Flash, FlashParameters
 from accelsim.kernels.attention.shifted.pasa import Pasa
 from accelsim.kernels.base import Kernel
 from accelsim.kernels.linear.gemm import Gemm
-from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
+from accelsim.kernels.linear.gemm_tiles import GemmParameters, rival_tiles
 from accelsim.loading import LoadedWorkload, load_machine
 from accelsim.program.ops import Op
 from accelsim.program.program import Program
@@ -214,7 +214,7 @@ def _share_of_products() -> Measurement:
 
 def _share_of_choice(machine: MachineSpec, rows: int) -> float:
     problem = GemmProblem(kind="gemm", name="chosen before", m=rows, n=1024, k=1024)
-    chosen = seconds_once(lambda: choose_tiles(problem, machine, GemmParameters()))
+    chosen = seconds_once(lambda: rival_tiles(problem, machine, GemmParameters()))
     # Under another name nothing is remembered.
     spent = seconds_once(lambda: simulate(machine, "gemm-1024", "gemm", {"workload.m": rows}))
     return 100 * chosen / spent

@@ -10,7 +10,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.choice import rival_tilings
 from accelsim.kernels.linear.estimate.facts import MERGED_ELEMENTS
 from accelsim.kernels.linear.estimate.products import ONE_MATRIX, Grouping, Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
@@ -113,14 +113,14 @@ def check_tiles(
 
 
 @remembered
-def choose_tiles(
+def rival_tiles(
     problem: GemmProblem,
     machine: MachineSpec,
     parameters: GemmParameters,
     kernel: str = "gemm",
     grouping: Grouping = ONE_MATRIX,
-) -> Choice:
-    """Return the tiling of the lowest estimated time among those asked for that fit.
+) -> Sequence[Choice]:
+    """Return the tilings that may be the fastest, of those asked for that fit, best guess first.
 
     grouping: of row blocks, if those of the problem have matrices B of their own. Raises
     DoesNotFitError, which names the kernel.
@@ -148,12 +148,12 @@ def choose_tiles(
     own = sum_slots(tiles, machine)
     tiles = tiles._replace(acc_slots=own, splits=splits, swizzle=swizzle)
     slots = _slots(problem, machine, parameters, tiles)
-    choice = choose(work, tiles, slots)
-    if choice.cycles == np.inf:
+    found = rival_tilings(work, tiles, slots)
+    if found[0].cycles == np.inf:
         smallest = tiles._replace(stages=slots.fewest, splits=np.maximum(splits, 1), acc_slots=1)
         sizes = buffers_of(smallest.at(-1), formats, parameters.b_layout)
         raise too_large(name, machine, sizes)
-    return choice
+    return found
 
 
 def _slots(

@@ -35,7 +35,7 @@ from accelsim.kernels.attention.operands import (
 )
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import stand_ins
-from accelsim.kernels.estimate.choice import fastest, grid, sizes
+from accelsim.kernels.estimate.choice import fastest, grid, rivals_of, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -342,8 +342,12 @@ class Generation(NamedTuple):
 
         Raises DoesNotFitError if none of what was asked for fits.
         """
+        return self.rivals(keys, splits)[0]
+
+    def rivals(self, keys: int, splits: tuple[int, ...]) -> tuple[DecodeTiles, ...]:
+        """Return the tiles that may be the fastest, the best estimate first; raises as above."""
         task = self.task._replace(problem=self.problem, tensors=None)
-        return _fastest(task.name, *task[1:4], self.form.in_pieces, keys, splits, self.declare)
+        return _rivals(task.name, *task[1:4], self.form.in_pieces, keys, splits, self.declare)
 
     def declare(
         self, builder: al.ProgramBuilder, tile_k: int, keys: int, stages: int
@@ -408,7 +412,7 @@ def _to_leave_out(generation: Generation, lay_out: Callable[[Generation], Any]) 
 
 
 @remembered
-def _fastest(
+def _rivals(
     name: str,
     problem: al.AttentionProblem,
     machine: al.MachineSpec,
@@ -417,7 +421,7 @@ def _fastest(
     keys: int,
     splits: tuple[int, ...],
     declare: Callable[..., object],
-) -> DecodeTiles:
+) -> tuple[DecodeTiles, ...]:
     tilings = _tilings(parameters, keys, splits)
     later = later_keys(problem)
     length = -(-(keys - later) // tilings.splits) + later
@@ -429,9 +433,14 @@ def _fastest(
     formats = formats_of(problem, machine, parameters.precision)
     (sequences,) = stand_ins(problem)
     estimate = Step(sequences, machine, formats, keys).estimate(known)
-    best = fastest(estimate)
-    chosen = {key: int(each[best]) for key, each in known._asdict().items()}
-    return DecodeTiles(**chosen, cycles=float(estimate.cycles[best]))
+    cycles = estimate.cycles
+    return tuple(
+        DecodeTiles(
+            **{key: int(each[one]) for key, each in known._asdict().items()},
+            cycles=float(cycles[one]),
+        )
+        for one in rivals_of(cycles, fastest(estimate))
+    )
 
 
 def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -> DecodeTiling:

@@ -19,6 +19,7 @@ from accelsim.kernels.estimate.choice import (
     Estimate,
     fastest,
     one_after_the_other,
+    rivals_of,
 )
 from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
@@ -71,11 +72,18 @@ class FlashTiles(NamedTuple):
         return {**own, "query_tiles": self.query_tiles, "fold": self.fold}
 
 
-@remembered
 def flash_tiles(
     problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
 ) -> FlashTiles:
-    """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
+    """Return the best tiles; raises DoesNotFitError if none of what was asked for fits."""
+    return flash_rivals(problem, machine, parameters)[0]
+
+
+@remembered
+def flash_rivals(
+    problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
+) -> tuple[FlashTiles, ...]:
+    """Return the tiles that may be the fastest, the best estimate first; raises DoesNotFitError."""
     name = f"flash on {problem.name}"
     formats = formats_of(problem, machine, parameters.precision, parameters.form)
     check_coded(name, problem, parameters.form, formats.vector)
@@ -95,13 +103,16 @@ def flash_tiles(
     estimate = one_after_the_other(
         [_estimate(each, machine, parameters, formats, known) for each in estimated]
     )
-    best = fastest(estimate, ALIKE_ITEMS)
-    return FlashTiles(
-        tile_q=int(known.tile_q[best]),
-        tile_k=int(known.tile_k[best]),
-        query_tiles=int(known.query_tiles[best]),
-        fold=bool(known.fold[best]),
-        cycles=float(estimate.cycles[best]),
+    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS))
+    return tuple(
+        FlashTiles(
+            tile_q=int(known.tile_q[each]),
+            tile_k=int(known.tile_k[each]),
+            query_tiles=int(known.query_tiles[each]),
+            fold=bool(known.fold[each]),
+            cycles=float(estimate.cycles[each]),
+        )
+        for each in rivals
     )
 
 
