@@ -67,7 +67,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@cache
 def _folder(kind: str) -> Path:
     return cache_folder().parent / kind
 

@@ -74,14 +74,28 @@ def fastest_of(num_candidates: int, estimate: Callable[[], Estimate], alike: flo
     return 0 if num_candidates == 1 else fastest(estimate(), alike)
 
 
-def rivals_of(cycles: npt.NDArray[np.float64], best: int) -> list[int]:
+def rivals_of(cycles: npt.NDArray[np.float64], best: int, sizes: Sequence[Array]) -> list[int]:
     """Return the candidates that may be the fastest: the best one, then others by their estimates.
 
-    cycles: of all candidates; what is not found in full must be beyond doubt.
+    Those that are alike fail alike, so what differs by a factor of two comes first, all sizes taken
+    together. cycles: of all candidates; what is not found in full must be beyond doubt. sizes: of
+    all candidates, by parameter; a truth counts as one of two sizes.
     """
     order = np.argsort(cycles, kind="stable")
-    near = order[cycles[order] <= DOUBT * cycles[best]].tolist()
-    return [best, *(each for each in near if each != best)][:MOST_RIVALS]
+    near = order[cycles[order] <= DOUBT * cycles[best]]
+    near = np.array([best, *near[near != best].tolist()])
+    if len(near) <= MOST_RIVALS:
+        return [int(each) for each in near]
+    logs = np.log2([each[near] + 1 if each.dtype == bool else each[near] for each in sizes])
+    taken, apart = [0], np.full(len(near), np.inf)
+    while len(taken) < MOST_RIVALS:
+        apart = np.minimum(apart, np.abs(logs - logs[:, taken[-1:]]).sum(axis=0))
+        others = np.flatnonzero(apart >= 1)
+        if not len(others):
+            break
+        taken.append(int(others[0]))
+    alike = [each for each in range(MOST_RIVALS) if each not in taken]
+    return near[[*taken, *alike][:MOST_RIVALS]].tolist()
 
 
 def fastest(estimate: Estimate, alike: float = _ALIKE) -> int:

@@ -17,6 +17,7 @@ from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
     buffers_of,
     formats_of,
+    given_tiles,
     merged_rows,
     range_steps,
     rival_tiles,
@@ -140,6 +141,15 @@ class Gemm(ProductKernel):
     ) -> Sequence[Choice]:
         """Return the tilings that may be the fastest; raises DoesNotFitError."""
         return rival_tiles(problem, machine, parameters)
+
+    @classmethod
+    def tiles_of(
+        cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: GemmParameters
+    ) -> Tiles:
+        """Return the tiling that is recorded; what is given needs no estimate."""
+        return given_tiles(problem, machine, parameters) or super().tiles_of(
+            problem, machine, parameters
+        )
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:

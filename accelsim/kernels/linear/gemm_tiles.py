@@ -22,6 +22,7 @@ from accelsim.kernels.linear.tiles import (
     candidates,
     check_packing,
     even_ranges,
+    fits,
     sum_slots,
     too_large,
 )
@@ -110,6 +111,27 @@ def check_tiles(
         "tile_n": (parameters.tile_n, problem.n, n_bits),
     }
     check_packing(name, own)
+
+
+def given_tiles(
+    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
+) -> Tiles | None:
+    """Return the tiling of parameters that leave nothing open; None if they do, or it is too large.
+
+    What does not fit is refused by `rival_tiles`, which says why.
+    """
+    tile_m, tile_n, tile_k = parameters.tile
+    stages, splits, swizzle = parameters.stages, parameters.splits, parameters.swizzle
+    if not (tile_m and tile_n and tile_k and stages and swizzle and isinstance(splits, int)):
+        return None
+    sizes = min(tile_m, problem.m), min(tile_n, problem.n), min(tile_k, problem.k)
+    ranges = int(even_ranges(splits, ceil_div(problem.k, sizes[2])))
+    tiles = Tiles(*sizes, 1, stages, ranges, swizzle)
+    tiles = tiles._replace(acc_slots=int(sum_slots(tiles, machine)))
+    formats = formats_of(problem, parameters)
+    check_tiles(f"gemm on {problem.name}", problem, parameters, formats)
+    is_known = tiles.acc_slots and fits(machine, buffers_of(tiles, formats, parameters.b_layout))
+    return tiles if is_known else None
 
 
 @remembered

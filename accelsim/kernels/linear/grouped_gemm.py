@@ -123,7 +123,8 @@ class GroupedGemm(ProductKernel):
         if error and not found:
             raise error
         cycles = np.array([each.cycles for each in found])
-        return [found[each] for each in rivals_of(cycles, int(cycles.argmin()))]
+        sizes = list(np.array([each.tiles[:3] for each in found]).T)
+        return [found[each] for each in rivals_of(cycles, int(cycles.argmin()), sizes)]
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:

@@ -71,6 +71,11 @@ class ProductKernel(al.Kernel):
         return cls.choices(problem, machine, parameters)[0]
 
     @classmethod
+    def tiles_of(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> Tiles:
+        """Return the tiling that is recorded; raises DoesNotFitError."""
+        return cls.choose(problem, machine, parameters).tiles
+
+    @classmethod
     @abstractmethod
     def loop(cls, at: Workspace[Any, Any]) -> tuple[Any, int, Any]:
         """Place the matrices, declare the tiles, and return the compiled loop over them, its work
@@ -96,7 +101,7 @@ class ProductKernel(al.Kernel):
     ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the product [m, n]."""
         cls.check(problem)
-        tiles = cls.choose(problem, machine, parameters).tiles
+        tiles = cls.tiles_of(problem, machine, parameters)
         builder = al.ProgramBuilder(
             f"{cls.name} on {problem.name}", with_numbers=tensors is not None
         )

@@ -19,6 +19,7 @@ values of d_v elements, n (d + d_v) c.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -207,6 +208,7 @@ class DecodeTiles(NamedTuple):
     splits: int
     """Ranges of keys; those of different work items, or pieces that an item holds in turn."""
     cycles: float
+    """nan where it was not asked for."""
 
 
 class Form(NamedTuple):
@@ -344,10 +346,16 @@ class Generation(NamedTuple):
         """
         return self.rivals(keys, splits)[0]
 
-    def rivals(self, keys: int, splits: tuple[int, ...]) -> tuple[DecodeTiles, ...]:
-        """Return the tiles that may be the fastest, the best estimate first; raises as above."""
+    def rivals(
+        self, keys: int, splits: tuple[int, ...], *, is_estimated: bool = True
+    ) -> tuple[DecodeTiles, ...]:
+        """Return the tiles that may be the fastest, the best estimate first; raises as above.
+
+        is_estimated: False only where all is given, so that there is nothing to choose from.
+        """
         task = self.task._replace(problem=self.problem, tensors=None)
-        return _rivals(task.name, *task[1:4], self.form.in_pieces, keys, splits, self.declare)
+        known = self.form.in_pieces, keys, splits, is_estimated
+        return _rivals(task.name, *task[1:4], *known, self.declare)
 
     def declare(
         self, builder: al.ProgramBuilder, tile_k: int, keys: int, stages: int
@@ -420,6 +428,7 @@ def _rivals(
     _in_pieces: bool,
     keys: int,
     splits: tuple[int, ...],
+    is_estimated: bool,
     declare: Callable[..., object],
 ) -> tuple[DecodeTiles, ...]:
     tilings = _tilings(parameters, keys, splits)
@@ -430,17 +439,18 @@ def _rivals(
         smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
         raise misfit(name, machine, lambda builder: declare(builder, *smallest))
     known = tilings.at(np.flatnonzero(fits))
+    if not is_estimated:
+        return (_tiles_at(known, 0, nan),)
     formats = formats_of(problem, machine, parameters.precision)
     (sequences,) = stand_ins(problem)
     estimate = Step(sequences, machine, formats, keys).estimate(known)
-    cycles = estimate.cycles
-    return tuple(
-        DecodeTiles(
-            **{key: int(each[one]) for key, each in known._asdict().items()},
-            cycles=float(cycles[one]),
-        )
-        for one in rivals_of(cycles, fastest(estimate))
-    )
+    rivals = rivals_of(estimate.cycles, fastest(estimate), known)
+    return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
+
+
+def _tiles_at(known: DecodeTiling, place: int, cycles: float) -> DecodeTiles:
+    tile_k, stages, splits = (int(each[place]) for each in known)
+    return DecodeTiles(tile_k, stages, splits, cycles)
 
 
 def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -> DecodeTiling:

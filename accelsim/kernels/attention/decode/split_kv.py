@@ -185,7 +185,8 @@ class SplitKv(DecodeKernel):
     @classmethod
     def recorded(cls, task: Task[SplitKvParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        generation, (tiles, *_) = split_rivals(task)
+        asked = task.parameters.tile_k, task.parameters.stages, task.parameters.splits
+        generation, (tiles, *_) = split_rivals(task, is_estimated=None in asked)
         problem, later = generation.problem, later_keys(task.problem)
         length = range_length(_most_keys(problem) - later, tiles.splits) + later
         frame = generation.with_tiles(tiles, length)
@@ -215,19 +216,21 @@ class SplitKv(DecodeKernel):
 _Rivals = tuple[DecodeTiles, ...]
 
 
-def split_rivals(task: Task[SplitKvParameters]) -> tuple[Generation, _Rivals]:
+def split_rivals(
+    task: Task[SplitKvParameters], *, is_estimated: bool = True
+) -> tuple[Generation, _Rivals]:
     """Return the tiles that may be the fastest, with splits of the longest sequence, best first.
 
     They are of the first form that fits. Ranges are as long as the estimate finds for sequences of
     the mean length. Raises DoesNotFitError if none of what was asked for fits.
     """
-    return formed(Generation(task, _declare), lambda each: (each, _rivals(each)))
+    return formed(Generation(task, _declare), lambda each: (each, _rivals(each, is_estimated)))
 
 
-def _rivals(generation: Generation) -> _Rivals:
+def _rivals(generation: Generation, is_estimated: bool) -> _Rivals:
     problem, asked = generation.problem, generation.task.parameters.splits
     if asked:
-        return generation.rivals(_most_keys(problem), (asked,))
+        return generation.rivals(_most_keys(problem), (asked,), is_estimated=is_estimated)
     (sequences,) = stand_ins(problem)
     keys = int(problem.attended_of(sequences.kv_len))
     few = _splits(sequences, generation.task.machine, keys)

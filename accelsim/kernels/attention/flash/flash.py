@@ -111,4 +111,4 @@ class Flash(AttentionKernel):
         cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: FlashParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
-        return flash_tiles(problem, machine, parameters).cycles
+        return flash_rivals(problem, machine, parameters)[0].cycles

@@ -53,9 +53,6 @@ from accelsim.kernels.attention.flash.online_estimate import (
 from accelsim.kernels.attention.flash.shares import (
     write_shares,
 )
-from accelsim.kernels.estimate.choice import (
-    DOUBT,
-)
 from accelsim.kernels.estimate.placement import (
     ALONE,
     CLAIMS,
@@ -107,7 +104,7 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
     while True:
         i = _next(known, num)
         # A bound on one of several parts says nothing of all.
-        if i < 0 or (known[LEAST, i] > DOUBT * best and len(parts) == 1):
+        if i < 0 or (known[LEAST, i] > run.near * best and len(parts) == 1):
             break
         known[IS_DONE, i] = 1
         for part in range(len(parts)):

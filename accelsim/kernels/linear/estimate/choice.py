@@ -43,7 +43,8 @@ def _may_leave(work: Work) -> bool:
 def _rivals(work: Work, tiles: Tiles, slots: Slots) -> list[Choice]:
     found = estimates(work, tiles, slots)
     best = fastest_of(Cost(*found[: waves.STEPS + 1]))
-    rivals = rivals_of(found[waves.CYCLES], best)
+    sizes = tiles.m, tiles.n, tiles.k, *found[[waves.BEST_STAGES, waves.BEST_SPLITS]]
+    rivals = rivals_of(found[waves.CYCLES], best, sizes)
     return [_choice(tiles.at(each), found[:, each]) for each in rivals]
 
 
