@@ -18,8 +18,9 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.program.long import AnyProgram
 from accelsim.program.program import Program
 
-MOST_OPS = 1 << 14
-"""Ops of the longest program that is tried."""
+MOST_OPS = 1 << 13
+"""Ops of the longest program that is tried: of 28 operations drawn with more than half as many the
+trials saved 1.3 % at most, of 114 with fewer up to 19 %."""
 
 
 class Trial(NamedTuple):
