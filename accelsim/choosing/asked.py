@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
-from accelsim.kernels.estimate.memo import once_for_each
 from accelsim.program.long import AnyProgram
 from accelsim.runtime.sources import accelsim_digest, class_digest
 from accelsim.workload.problem import Problem
@@ -38,7 +37,7 @@ class Asked(NamedTuple):
         return (
             self.kernel.name,
             self.problem.model_dump_json(exclude={"name"}),
-            _text_of(self.machine),
+            self.machine.model_dump_json(exclude={"name"}),
             self.parameters.model_dump_json(),
             class_digest(self.kernel),
             accelsim_digest(),
@@ -47,8 +46,3 @@ class Asked(NamedTuple):
     def record(self) -> AnyProgram:
         """Return the program, without numbers; raises DoesNotFitError."""
         return self.kernel.record(self.problem, self.machine, self.parameters, None)[0]
-
-
-@once_for_each
-def _text_of(machine: MachineSpec) -> str:
-    return machine.model_dump_json(exclude={"name"})

@@ -7,7 +7,7 @@ can move it. Names of problems and machines are no part of that.
 import json
 
 from accelsim.choosing.asked import Asked, Settings
-from accelsim.runtime.kept import keep, kept, name_of
+from accelsim.runtime.on_disk import keep, kept, name_of
 
 _KIND = "choices"
 _MOST = 4096

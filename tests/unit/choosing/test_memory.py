@@ -11,7 +11,7 @@ from accelsim.choosing.asked import Asked
 from accelsim.choosing.trial import settled
 from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.loading import load_machine
-from accelsim.runtime import kept
+from accelsim.runtime import on_disk
 from accelsim.workload.problem import AttentionProblem
 
 PROMPT = AttentionProblem(
@@ -22,8 +22,8 @@ FIELDS = {"cores": "4"}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "cache_folder", lambda: tmp_path / "jit")
-    kept._remove_unused.cache_clear()
+    monkeypatch.setattr(on_disk, "cache_folder", lambda: tmp_path / "jit")
+    on_disk._remove_unused.cache_clear()
     memory.forget()
     yield tmp_path / "choices"
     memory.forget()
@@ -102,7 +102,7 @@ def test_a_torn_file_is_made_again(rankings, folder, damage):
 def test_where_nothing_can_be_written_choices_are_made_all_the_same(tmp_path, monkeypatch):
     first = settled(asked_for()).parameters
     (tmp_path / "file").touch()
-    monkeypatch.setattr(kept, "cache_folder", lambda: tmp_path / "file" / "jit")
+    monkeypatch.setattr(on_disk, "cache_folder", lambda: tmp_path / "file" / "jit")
     memory.forget()
     assert settled(asked_for()).parameters == first
 
@@ -112,7 +112,7 @@ def test_what_nobody_has_read_for_long_is_removed(folder):
     (old,) = folder.iterdir()
     long_ago = time.time() - 100 * 24 * 3600
     os.utime(old, (long_ago, long_ago))
-    kept._remove_unused.cache_clear()
+    on_disk._remove_unused.cache_clear()
     settled(asked_for(fields={"cores": "5"}))
     assert old not in list(folder.iterdir())
 
@@ -136,5 +136,5 @@ def test_a_process_holds_so_many_choices(monkeypatch, rankings):
 
 
 def test_parts_of_a_name_do_not_run_together():
-    assert kept.name_of("a", "b") != kept.name_of("ab", "")
-    assert kept.name_of("a\nb") != kept.name_of("a", "b")
+    assert on_disk.name_of("a", "b") != on_disk.name_of("ab", "")
+    assert on_disk.name_of("a\nb") != on_disk.name_of("a", "b")

@@ -15,7 +15,7 @@ from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine
 from accelsim.program.verifier import verify
-from accelsim.runtime import kept
+from accelsim.runtime import on_disk
 from accelsim.workload.problem import AttentionProblem, GemmProblem, GroupedGemmProblem
 from accelsim.workload.tensors import load_counted_tensors
 from tests.handmade import changed
@@ -53,7 +53,7 @@ KERNELS = {
 
 @pytest.fixture(autouse=True)
 def nothing_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "cache_folder", lambda: tmp_path / "jit")
+    monkeypatch.setattr(on_disk, "cache_folder", lambda: tmp_path / "jit")
     memory.forget()
     yield
     memory.forget()
