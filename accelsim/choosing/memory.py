@@ -28,8 +28,9 @@ def known_settings(asked: Asked) -> Settings | None:
 
 def remember(asked: Asked, settings: Settings) -> None:
     """Remember what was chosen."""
-    _hold(asked.content, settings)
-    keep(_KIND, name_of(*asked.content), json.dumps(settings))
+    content = asked.content
+    _hold(content, settings)
+    keep(_KIND, name_of(*content), json.dumps(settings))
 
 
 def forget() -> None:
