@@ -183,14 +183,16 @@ class Bench:
         if needs_costs:
             _check_costs(*hardware)
         own = self._settled(problem, recipe, hardware.machine)
-        if own.trial is not None and tensors is None:
-            return Recorded(problem, recipe, hardware, own.trial.program, None, own.trial)
-        machine, parameters = hardware.machine, own.parameters
-        program, output = recipe.algorithm.record(problem, machine, parameters, tensors)
+        trial = own.trial if tensors is None else None
+        program, output = (
+            (trial.program, None)
+            if trial is not None
+            else recipe.algorithm.record(problem, hardware.machine, own.parameters, tensors)
+        )
         if not is_shipped(recipe.algorithm):
             program = held(program, "the check of a kernel written elsewhere")
             verify(program)
-        return Recorded(problem, recipe, hardware, program, output)
+        return Recorded(problem, recipe, hardware, program, output, trial)
 
     def _settled(self, problem: Problem, recipe: Recipe, machine: MachineSpec) -> Settled:
         """Return the parameters with which a recipe is recorded."""
