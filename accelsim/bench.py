@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.accounts.power import Scheduler, schedule_under_cap
+from accelsim.choosing.asked import Asked
+from accelsim.choosing.trial import Settled, Trial, settled
 from accelsim.config.document import plain_settings
 from accelsim.engine import reference, window
 from accelsim.errors import AccelsimError, ConfigError, WorkloadError
@@ -183,24 +185,38 @@ class Bench:
         hardware = self.hardware_for(problem, recipe)
         if needs_costs:
             _check_costs(*hardware)
-        parameters = recipe.parameters()
-        program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
+        own = self._settled(problem, recipe, hardware.machine)
+        trial = own.trial if tensors is None else None
+        program, output = (
+            (trial.program, None)
+            if trial is not None
+            else recipe.algorithm.record(problem, hardware.machine, own.parameters, tensors)
+        )
         if not is_shipped(recipe.algorithm):
             program = held(program, "the check of a kernel written elsewhere")
             verify(program)
         check_program_fits(program, self.machine)
-        return Recorded(problem, recipe, hardware, program, output)
+        return Recorded(problem, recipe, hardware, program, output, trial)
+
+    def _settled(self, problem: Problem, recipe: Recipe, machine: MachineSpec) -> Settled:
+        """Return the parameters with which a recipe is recorded."""
+        if not library_of(machine).tries:
+            return Settled(recipe.parameters())
+        return settled(Asked(recipe.algorithm, problem, machine, recipe.parameters()))
 
     def _report(self, recorded: "Recorded", engine: Engine, with_timeline: bool) -> Report:
         """Return the report of a recorded problem, its accuracy not judged."""
         machine, technology = recorded.hardware
         program = held(recorded.program, "a timeline") if with_timeline else recorded.program
-        run = schedule_under_cap(program, machine, technology, ENGINES[engine])
+        schedule = ENGINES[engine]
+        if recorded.trial is not None and engine == "compiled":
+            schedule = recorded.trial.schedule
+        run = schedule_under_cap(program, machine, technology, schedule)
         about = self._about(recorded, engine)
         return build_report(run, technology, about, with_timeline=with_timeline)
 
     def _about(self, recorded: "Recorded", engine: Engine) -> About:
-        problem, recipe, _, program, output = recorded
+        problem, recipe, _, program, output, _ = recorded
         parameters = recipe.parameters()
         return About(
             workload=problem.name,
@@ -227,6 +243,8 @@ class Recorded(NamedTuple):
     program: AnyProgram
     output: Array | None
     """None without tensors."""
+    trial: Trial | None = None
+    """In which the program has been scheduled."""
 
 
 class Whole(NamedTuple):

@@ -1,7 +1,7 @@
 """What a kernel is: one algorithm, its parameters, and how it becomes a recorded program."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -42,6 +42,8 @@ class Kernel(ABC):
     """Whether scores of attention may be capped."""
     takes_any_kv: ClassVar[bool] = False
     """Whether K and V of attention may differ from Q in format and in width, and have scales."""
+    leaves_open: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are chosen by an estimate where they are not given, see `rivals`."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod
@@ -57,6 +59,17 @@ class Kernel(ABC):
         machine before a program is recorded.
         """
         return {}
+
+    @classmethod
+    def rivals(
+        cls, problem: Any, machine: MachineSpec, parameters: Any
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return what may be the fastest of all that `parameters` leave open, the best guess first.
+
+        Each has a value for all of `leaves_open`; `record` takes the first one by itself. Raises as
+        `record` does.
+        """
+        return ()
 
     @classmethod
     @abstractmethod

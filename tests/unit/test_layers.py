@@ -34,8 +34,11 @@ LAYERS = {
     "report": MODELS | {"workload", "engine", "accounts"},
     "models": MODELS | {"workload", "library", "report", "loading", "bench"},
     "loading": SPECS | {"workload", "hardware"},
+    "choosing": MODELS | {"workload", "kernels", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
-    "bench": MODELS | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"},
+    "bench": MODELS
+    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"}
+    | {"choosing"},
     "simulation": MODELS
     | {"workload", "kernels", "library", "report", "loading", "layer", "bench"},
     "sweeps": MODELS

@@ -19,7 +19,11 @@ from accelsim.kernels import language as al
 from accelsim.kernels.attention.coded import CodedHeads
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
-from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
+from accelsim.kernels.attention.flash.tiles import (
+    FlashParameters,
+    flash_rivals,
+    flash_tiles,
+)
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
 from accelsim.kernels.attention.operands import declare_operands
@@ -64,6 +68,7 @@ class Flash(AttentionKernel):
     name = "flash"
     summary = "attention with online softmax; scores never leave the chip"
     parameters = FlashParameters
+    leaves_open = "tile_q", "tile_k", "query_tiles", "fold"
     takes_sequences = True
     takes_any_kv = True
     windows = "any"
@@ -102,8 +107,15 @@ class Flash(AttentionKernel):
         return program.with_parameters(**tiles.parameters), output
 
     @classmethod
+    def rivals(
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: FlashParameters
+    ) -> list[dict[str, int | bool]]:
+        """Return the tiles that may be the fastest, those that `record` takes first."""
+        return [each.parameters for each in flash_rivals(problem, machine, parameters)]
+
+    @classmethod
     def estimated_cycles(
         cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: FlashParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
-        return flash_tiles(problem, machine, parameters).cycles
+        return flash_rivals(problem, machine, parameters)[0].cycles
