@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.durations import latency_cycles, launches_of, work_of
-from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, request
+from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, respond
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
@@ -483,7 +483,7 @@ def _serve(time, core, unit, s, memory):
     queue = s.units[core, unit]
     op, transfer = s.ops[queue.head], transfer_of(s.words, queue.head, s.pitches)
     num_bytes = transfer.rows * transfer.row_bytes
-    done = request(memory, time, transfer)
+    done = respond(memory, time, transfer)
     # The port of the queue works while the memory does; a queue retires in order.
     port = max(queue.port_free, time * SUBCYCLES) + service_subcycles(num_bytes, queue.rate)
     queue.port_free = port
