@@ -340,8 +340,8 @@ def _claim(time, core, s):
     own.gate = time
     for op in range(item.first_op, item.end_op):
         _begin(s.ops[op], s.kinds[op], s.busy_cycles[op], index)
-        _link(op, core, s.words, s.ops, s.waits, s.touched)
-        unit = s.units[core, s.ops[op].unit]
+        _link(op, core, s.words, s.kinds, s.waits, s.touched)
+        unit = s.units[core, s.kinds[op]]
         if unit.head < 0:
             unit.head = op
         else:
@@ -362,34 +362,35 @@ def _begin(op, unit, busy, item):
 
 
 @jit_inner
-def _wait_for(other, op, ops, waits):
-    if other >= 0:
-        unit = ops[other].unit
-        waits[op, unit] = max(waits[op, unit], other)
-
-
-@jit_inner
-def _link(op, core, words, ops, waits, touched):
+def _link(op, core, words, kinds, waits, touched):
     """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
-    unit = ops[op].unit
+    unit = kinds[op]
     for other in range(NUM_UNITS):
         waits[op, other] = NONE
     word = words[op, READS]
     while word:
         slot = word & SLOT_MASK
         word = (word >> SLOT_BITS) & LATER_SLOTS
-        _wait_for(touched[core, slot, _WRITE], op, ops, waits)
+        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
         touched[core, slot, unit] = op
     word = words[op, WRITES]
     while word:
         slot = word & SLOT_MASK
         word = (word >> SLOT_BITS) & LATER_SLOTS
-        for other in range(NUM_UNITS + 1):
-            _wait_for(touched[core, slot, other], op, ops, waits)
+        for other in range(NUM_UNITS):
+            # NONE is less than any op: without a question there is no wrong guess.
+            waits[op, other] = max(waits[op, other], touched[core, slot, other])
             touched[core, slot, other] = NONE
+        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
         touched[core, slot, _WRITE] = op
     # A unit runs its own ops in order and forwards results, so it never waits for itself.
     waits[op, unit] = NONE
+
+
+@jit_inner
+def _wait_for_write(op, write, kinds, waits):
+    if write >= 0:
+        waits[op, kinds[write]] = max(waits[op, kinds[write]], write)
 
 
 @jit_inner

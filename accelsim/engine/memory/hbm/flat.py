@@ -83,14 +83,15 @@ def _serve_pieces(hbm, place, offset, now, num_bytes):
     channels, piece = hbm.channel_free.size, hbm.interleave_bytes
     pieces = (offset + num_bytes + piece - 1) // piece
     missing = pieces * piece - offset - num_bytes
-    rounds, ends_in = (pieces - 1) // channels, (pieces - 1) % channels
-    begin, most = place % channels, (rounds + 1) * piece
+    rounds = (pieces - 1) // channels
+    begin, ends_in, most = place % channels, pieces - 1 - rounds * channels, (rounds + 1) * piece
     if ends_in == 0:
         last = _serve_piece(hbm, begin, now, most - offset - missing)
     else:
         last = _serve_piece(hbm, begin, now, most - offset)
         last = max(last, _serve_each(hbm, begin + 1, ends_in - 1, now, most))
-        last = max(last, _serve_piece(hbm, (begin + ends_in) % channels, now, most - missing))
+        end = begin + ends_in
+        last = max(last, _serve_piece(hbm, end - channels * (end >= channels), now, most - missing))
     if rounds > 0:
         others = channels - ends_in - 1
         last = max(last, _serve_each(hbm, begin + ends_in + 1, others, now, most - piece))
