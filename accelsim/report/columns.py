@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from inspect import get_annotations
 from typing import Any
 
@@ -11,6 +12,7 @@ def plain_columns(record: Any) -> dict[str, Any]:
     return {name: _plain(getattr(record, name)) for name in column_names(type(record))}
 
 
+@cache
 def column_names(kind: type) -> tuple[str, ...]:
     """Return the columns of a class: its own fields, its own properties, then those of its bases.
 
