@@ -9,7 +9,8 @@ from typing import Any
 
 def plain_columns(record: Any) -> dict[str, Any]:
     """Return every column of a dataclass as plain nested data for JSON."""
-    return {name: _plain(getattr(record, name)) for name in column_names(type(record))}
+    kind: Any = type(record)
+    return {name: _plain(getattr(record, name)) for name in column_names(kind)}
 
 
 @cache

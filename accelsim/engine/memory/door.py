@@ -287,5 +287,5 @@ borrowed_memory = chosen_by_type({Direct: _borrowed_direct, Cached: _borrowed_ca
 
 @jit
 def request(memory, time_cycles, transfer):
-    """Serve a transfer; return the cycle at which it is complete. Requests come in order of time."""
+    """Serve a transfer, in order of time; return the cycle at which it is complete."""
     return respond(memory, time_cycles, transfer)
