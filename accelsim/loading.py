@@ -1,6 +1,6 @@
 """Names and paths to checked objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,20 +39,20 @@ def load_machine(
     Raises ConfigError, UnknownNameError.
     """
     machine = load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
-    missing = _missing_costs(machine) if needs_costs else []
+    missing = _missing_costs(machine) if needs_costs else ()
     if missing:
         document = read_document(source, kind="machine").with_overrides(overrides or {}, label)
         raise ConfigError([document.message(path, text) for path, text in missing])
     return machine
 
 
-def _missing_costs(machine: MachineSpec) -> list[tuple[KeyPath, str]]:
+def _missing_costs(machine: MachineSpec) -> Sequence[tuple[KeyPath, str]]:
     """Return the fields that its technology has no costs for, each with the reason."""
     try:
         technology = load_technology(machine.technology)
     except AccelsimError as error:
         return [(("technology",), str(error))]
-    return list(missing_costs(machine, technology))
+    return missing_costs(machine, technology)
 
 
 def load_workload(
