@@ -150,9 +150,10 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
     )
     state.run.is_complete = True
     advance(state, memory)
-    ops, requested = of_ops.ops, program.totals.requested
-    run = ended(memory, requested, machine, int(ops.end.max(initial=0)))
-    return Schedule(program, machine.cores, ops, work.actions, items.core, *run)
+    has_ops = items.end_op > items.first_op
+    last_end = int(items.retired_at[has_ops].max(initial=0))
+    run = ended(memory, program.totals.requested, machine, last_end)
+    return Schedule(program, machine.cores, of_ops.ops, work.actions, items.core, *run)
 
 
 def rows_of_ops(program: Program, busy_cycles: npt.NDArray[np.int64]) -> OfOps:
