@@ -53,7 +53,7 @@ def schema_at(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> dic
 
     Empty where the location leads through a union without a discriminator.
     """
-    root = adapter.json_schema()
+    root = adapter.json_schema(schema_generator=DescribedSchema)
     schema = _resolved(root, root)
     for part in location:
         schema = _step(schema, part, root)
