@@ -1,6 +1,6 @@
 """Names and paths to checked objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from accelsim.config.document import Document
+from accelsim.config.document import KeyPath
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimError, ConfigError
@@ -40,21 +40,20 @@ def load_machine(
     Raises ConfigError, UnknownNameError.
     """
     machine = load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
-    if needs_costs:
+    missing = _missing_costs(machine) if needs_costs else ()
+    if missing:
         document = read_document(source, kind="machine").with_overrides(overrides or {}, label)
-        _check_costs(machine, document)
+        raise ConfigError([document.message(path, text) for path, text in missing])
     return machine
 
 
-def _check_costs(machine: MachineSpec, document: Document) -> None:
-    """Refuse a machine that its technology has no costs for, at the fields that are the reason."""
+def _missing_costs(machine: MachineSpec) -> Sequence[tuple[KeyPath, str]]:
+    """Return the fields that its technology has no costs for, each with the reason."""
     try:
         technology = load_technology(machine.technology)
     except AccelsimError as error:
-        raise ConfigError([document.message(("technology",), str(error))]) from None
-    missing = missing_costs(machine, technology)
-    if missing:
-        raise ConfigError([document.message(path, text) for path, text in missing])
+        return [(("technology",), str(error))]
+    return missing_costs(machine, technology)
 
 
 def load_workload(

@@ -7,6 +7,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
 from accelsim.hardware.units.base import ArithmeticSpec
 from accelsim.program.activity import Activity, MemoryTraffic
+from accelsim.runtime.kept import once_for_each
 from accelsim.units import PICO
 
 
@@ -39,6 +40,7 @@ def energy_by_component(
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
 
 
+@once_for_each
 def static_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
     """Return the power of the idle machine, in watts: leakage, and memory channels on standby."""
     sram_w = sum(point.leakage for point in sram_points(machine, technology).values())

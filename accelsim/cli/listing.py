@@ -60,11 +60,13 @@ def _named(title: str) -> Column:
 
 
 def _parameters(model: Any) -> list[tuple[str, str, str]]:
+    from accelsim.config.described import description_of
+
     return [
         (
             name,
             "absent" if field.default is None else str(field.default),
-            " ".join(escape(field.description or "").split()),
+            " ".join(escape(description_of(model, name)).split()),
         )
         for name, field in model.model_fields.items()
     ]

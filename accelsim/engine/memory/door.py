@@ -217,13 +217,13 @@ def _count_by_tensor(begins, tensor_bytes, pieces, num_pieces):
         tensor_bytes[tensor] += pieces[i, END] - pieces[i, BEGIN]
 
 
-@jit
-def _request_direct(memory, time_cycles, transfer):
+@jit_inline
+def _respond_direct(memory, time_cycles, transfer):
     return serve_transfer(memory.hbm, time_cycles, transfer)
 
 
-@jit
-def _request_cached(memory, time_cycles, transfer):
+@jit_inline
+def _respond_cached(memory, time_cycles, transfer):
     cache = borrowed_cache(memory.cache)
     state = cache.state[0]
     begin_transfer(cache, time_cycles)
@@ -288,8 +288,13 @@ def _borrowed_cached(memory):
     )
 
 
-request = chosen_by_type({Direct: _request_direct, Cached: _request_cached})
-"""Serve a transfer: memory, cycle of the request, transfer -> cycle at which it is complete.
-Requests must come in the order of time."""
+respond = chosen_by_type({Direct: _respond_direct, Cached: _respond_cached})
+"""As `request`, for compiled code."""
 borrowed_memory = chosen_by_type({Direct: _borrowed_direct, Cached: _borrowed_cached})
 """The same memory, its state as borrowed views; for compiled code."""
+
+
+@jit
+def request(memory, time_cycles, transfer):
+    """Serve a transfer, in order of time; return the cycle at which it is complete."""
+    return respond(memory, time_cycles, transfer)
