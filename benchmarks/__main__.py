@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, core, formats, products
+from benchmarks import commands, core, formats, products, repeats
 from benchmarks.measure import Measurement
 from benchmarks.structure import structure
 
@@ -27,6 +27,8 @@ BENCHMARKS = {
         core.layer,
         core.cached_layer,
         core.bursts,
+        repeats.repeats,
+        repeats.turns,
         core.numbers,
         formats.formats,
         products.products,
