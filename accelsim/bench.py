@@ -11,7 +11,7 @@ from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.choosing.asked import Asked
 from accelsim.choosing.trial import Settled, Trial, settled
 from accelsim.config.document import plain_settings
-from accelsim.engine import reference, window
+from accelsim.engine import looped, reference
 from accelsim.errors import AccelsimError, ConfigError, WorkloadError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
@@ -37,7 +37,7 @@ from accelsim.workload.tensors import Tensors
 
 Engine = Literal["compiled", "reference"]
 ENGINES: dict[Engine, Scheduler] = {
-    "compiled": window.schedule,
+    "compiled": looped.schedule,
     "reference": reference.schedule,
 }
 

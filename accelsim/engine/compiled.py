@@ -235,7 +235,15 @@ def advance(state, memory):
     """Handle the events in order until none is left, or one could ask for an item that is not
     there yet."""
     s, memory = borrow(state), borrowed_memory(memory)
-    run, heap = s.run[0], s.heap
+    begin(s)
+    while has_next(s):
+        handle_next(s, memory)
+
+
+@jit_inline
+def begin(s):
+    """Let the cores claim their first items, unless they have done so or none is there yet."""
+    run = s.run[0]
     if not run.has_begun and not _lacks_items(s.items, run):
         run.has_begun = True
         if s.launches.size > 0:
@@ -243,25 +251,52 @@ def advance(state, memory):
         _open_phases(s)
         for core in range(run.num_cores):
             _offer_claim(core, s)
-    while run.heap_size > 0 and not _lacks_items(s.items, run):
-        event = heap[0]
-        _pop(heap, run)
-        time = event >> _TIME_SHIFT
-        core = (event >> _UNIT_BITS) & _CORE_MASK
+
+
+@jit_inline
+def has_next(s):
+    """Whether there is an event, and all items are there that it could ask for."""
+    return s.run[0].heap_size > 0 and not _lacks_items(s.items, s.run[0])
+
+
+@jit_inline
+def handle_next(s, memory):
+    """Handle the next event and all that follows from it at once."""
+    run, event = s.run[0], s.heap[0]
+    _pop(s.heap, run)
+    time = event >> _TIME_SHIFT
+    core = (event >> _UNIT_BITS) & _CORE_MASK
+    if event & _REQUEST_BIT:
+        unit = event & _UNIT_MASK
+        _serve(time, core, unit, s, memory)
+        if unit == _LOAD:
+            s.cores[core].gate = time
+    else:
+        _claim(time, core, s)
+    _resolve_compute(core, s)
+    _offer_requests(core, s)
+    if _open_phases(s):
+        for claimer in range(run.num_cores):
+            _offer_claim(claimer, s)
+    else:
+        _offer_claim(core, s)
+
+
+@jit_inner
+def requested_next(s):
+    """Return time, core and unit of the next event; the unit is NONE where it claims an item."""
+    event = s.heap[0]
+    unit = event & _UNIT_MASK if event & _REQUEST_BIT else NONE
+    return event >> _TIME_SHIFT, (event >> _UNIT_BITS) & _CORE_MASK, unit
+
+
+@jit_inner
+def note_requests(s, at):
+    """Note the cycles of the requests that are due, at[core, unit]."""
+    for i in range(s.run[0].heap_size):
+        event = s.heap[i]
         if event & _REQUEST_BIT:
-            unit = event & _UNIT_MASK
-            _serve(time, core, unit, s, memory)
-            if unit == _LOAD:
-                s.cores[core].gate = time
-        else:
-            _claim(time, core, s)
-        _resolve_compute(core, s)
-        _offer_requests(core, s)
-        if _open_phases(s):
-            for claimer in range(run.num_cores):
-                _offer_claim(claimer, s)
-        else:
-            _offer_claim(core, s)
+            at[(event >> _UNIT_BITS) & _CORE_MASK, event & _UNIT_MASK] = event >> _TIME_SHIFT
 
 
 @jit_inner

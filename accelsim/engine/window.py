@@ -36,11 +36,25 @@ def schedule(program: AnyProgram, machine: MachineSpec, piece_ops: int = PIECE_O
     """
     if isinstance(program, Program):
         return compiled.schedule(program, machine)
-    known = _Known(piece_ops)
+    return in_pieces(program, machine, Window, piece_ops)
+
+
+def in_pieces(
+    program: LongProgram,
+    machine: MachineSpec,
+    kind: "type[Window]",
+    piece_ops: int = PIECE_OPS,
+    most_periods: int = 0,
+) -> "LongSchedule":
+    """Return the sums over a program through a kind of window; most_periods: see `play`.
+
+    Raises DoesNotFitError.
+    """
+    known = Known(piece_ops)
     while True:
-        window = _Window(program, machine, known)
+        window = kind(program, machine, known)
         try:
-            program.play(window.take, known.piece_ops)
+            program.play(window.take, known.piece_ops, most_periods)
         except TooLargeItemError as error:
             known = known._replace(piece_ops=error.num_ops)
         except _LearnedError as error:
@@ -85,7 +99,7 @@ class Sums(NamedTuple):
     requested: Requested
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
     """What must be known before the first event."""
 
     piece_ops: int
@@ -98,15 +112,15 @@ class _Known(NamedTuple):
 class _LearnedError(Exception):
     """A piece says what should have been known before."""
 
-    def __init__(self, known: _Known) -> None:
+    def __init__(self, known: Known) -> None:
         super().__init__(known)
         self.known = known
 
 
-class _Window:
+class Window:
     """The items of a long program from the first one that is not over to the last one recorded."""
 
-    def __init__(self, program: LongProgram, machine: MachineSpec, known: _Known) -> None:
+    def __init__(self, program: LongProgram, machine: MachineSpec, known: Known) -> None:
         self._program, self._machine, self._known = program, machine, known
         self._state = new_state(program, machine)
         self._memory: Memory | None = None
@@ -125,7 +139,7 @@ class _Window:
         self._add_up(piece, work)
         self._learn(piece)
         self._append(piece, work)
-        advance(self._state, self._memory)
+        self._advance()
         self._drop()
 
     def finished(self) -> LongSchedule:
@@ -134,14 +148,26 @@ class _Window:
         if memory is None or self._actions is None:
             raise ValueError("a long program has pieces")
         state.run.is_complete = True
-        advance(state, memory)
+        self._advance()
         self._account(len(state.items), None)
         read_bytes, write_bytes = self._moved
         by_tensor = tuple((read_bytes + write_bytes).tolist())
         requested = Requested(int(read_bytes.sum()), int(write_bytes.sum()), by_tensor)
-        sums = Sums(self._ledger.accounts, self._num_ops, requested)
-        run = ended(memory, requested, machine, self._last_end)
+        sums = Sums(self._accounts(), self._num_ops, requested)
+        run = ended(memory, requested, machine, self._end_cycles())
         return LongSchedule(self._program, machine.cores, sums, self._actions, *run)
+
+    def _advance(self) -> None:
+        """Schedule as far as the items that are there allow."""
+        advance(self._state, self._memory)
+
+    def _end_cycles(self) -> int:
+        """Return when the last op has ended."""
+        return self._last_end
+
+    def _accounts(self) -> Accounts:
+        """Return what all ops added up to."""
+        return self._ledger.accounts
 
     def _add_up(self, piece: Program, work: Work) -> None:
         """Add what the ops are to the sums; raises DoesNotFitError for too long a run."""
@@ -176,11 +202,11 @@ class _Window:
         state = self._state
         num_ops, num_items = len(state.ops), len(state.items)
         end = num_ops + piece.num_ops
-        self._of_ops = OfOps(*(_with_room(each, num_ops, end) for each in self._of_ops))
+        self._of_ops = OfOps(*(with_room_for(each, num_ops, end) for each in self._of_ops))
         self._of_ops.words[num_ops:end] = piece.ops
         self._of_ops.kinds[num_ops:end] = piece.units
         self._of_ops.busy_cycles[num_ops:end] = work.busy_cycles
-        self._items = _with_room(self._items, num_items, num_items + piece.num_items)
+        self._items = with_room_for(self._items, num_items, num_items + piece.num_items)
         items = self._items[num_items : num_items + piece.num_items]
         items[:] = new_items(piece)
         items.first_op += num_ops
@@ -244,7 +270,7 @@ def _either(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> npt.NDA
     return both
 
 
-def _with_room(rows: Any, used: int, needed: int) -> Any:
+def with_room_for(rows: Any, used: int, needed: int) -> Any:
     """Return an array of at least `needed` rows, which begins with the `used` first of `rows`."""
     if needed <= len(rows):
         return rows

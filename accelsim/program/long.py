@@ -14,10 +14,12 @@ from accelsim.program.ops import (
     HAND_OVER,
     HEADER_WORDS,
     ITEM_CAPACITY,
+    ITEM_LOOP,
     ITEM_PHASE,
     ITEM_START,
     ITEM_WORDS,
     MAX_OPS,
+    MOST_PERIODS,
     NUM_INDICES,
     NUM_ITEMS,
     NUM_RECORDED,
@@ -64,14 +66,15 @@ class LongProgram(Declared):
     statistics: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
 
-    def play(self, take: Callable[[Program], None], piece_ops: int) -> None:
+    def play(self, take: Callable[[Program], None], piece_ops: int, most_periods: int = 0) -> None:
         """Record all ops again and hand them to `take` in pieces, each a program of whole items.
 
         The arrays of a piece are used again for the next one. piece_ops: from how many on a piece
-        is handed over; an item may have as many. Raises what `take` raises, TooLargeItemError, and
-        ProgramError when an op asks for more than a tile or tensor has.
+        is handed over; an item may have as many. most_periods: that are recorded of a loop that
+        repeats itself, see `Program.loops`; 0: all. Raises what `take` raises, TooLargeItemError,
+        and ProgramError when an op asks for more than a tile or tensor has.
         """
-        _Player(self, take, piece_ops).run()
+        _Player(self, take, piece_ops, most_periods).run()
 
     def whole(self, num_ops: int) -> Program:
         """Return the same program with its ops, of which there are so many."""
@@ -102,13 +105,18 @@ class _Player:
     """One run of a recording."""
 
     def __init__(
-        self, program: LongProgram, take: Callable[[Program], None], piece_ops: int
+        self,
+        program: LongProgram,
+        take: Callable[[Program], None],
+        piece_ops: int,
+        most_periods: int,
     ) -> None:
         self._program, self._take = program, take
         self._capacity_ops = 2 * piece_ops
         items = min(program.recording.num_items, _PIECE_ITEMS)
         self._recorder = new_recorder(items, self._capacity_ops * WORDS)
         self._recorder[ENOUGH] = piece_ops
+        self._recorder[MOST_PERIODS] = most_periods
         self._items_taken = 0
 
     def run(self) -> None:
@@ -176,6 +184,7 @@ def recorded_program(
         ops=recorder[first : first + num_ops * WORDS].reshape(num_ops, WORDS),
         item_start=np.append(items[:, ITEM_START], num_ops),
         item_phase=items[:, ITEM_PHASE].copy(),
+        loops=items[:, ITEM_LOOP:].copy() if recorder[MOST_PERIODS] else None,
         tensors=tensors,
         buffers=buffers,
         gathered_rows=recorder[::-1][: recorder[NUM_INDICES]].copy(),

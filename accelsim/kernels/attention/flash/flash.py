@@ -45,12 +45,14 @@ def _query_tile(p, at, k):
     tiles_k = online.seen_tiles(at, k) - skipped[0]
     online.begin_rows(p, at, k)
     online.multiply_keys(p, 0, online.tile_of(0, skipped), at, k)
-    for turn in range(tiles_k):
+    alike, turn = online.alike_turns(at, tiles_k, k), 0
+    while turn < tiles_k:
         if turn + 1 < tiles_k:
             online.multiply_keys(p, turn + 1, online.tile_of(turn + 1, skipped), at, k)
         j = online.tile_of(turn, skipped)
         online.update_weights(p, turn, j, at, k)
         online.add_values(p, turn, j, at, k)
+        turn = al.next_turn(p, turn, 1, alike, online.SLOTS)
     online.finish_rows(p, at, k)
 
 
