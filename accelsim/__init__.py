@@ -7,7 +7,9 @@ if TYPE_CHECKING:
     from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
     from accelsim.quality.evaluate import evaluate
-    from accelsim.quality.needle import find_needles
+    from accelsim.quality.generate import generate
+    from accelsim.quality.needle import compare_needles, find_needles
+    from accelsim.quality.thresholds import learn_thresholds
     from accelsim.report.report import Report
     from accelsim.simulation import simulate
     from accelsim.sweeps.run import sweep
@@ -18,8 +20,11 @@ __all__ = [
     "Recipe",
     "Report",
     "__version__",
+    "compare_needles",
     "evaluate",
     "find_needles",
+    "generate",
+    "learn_thresholds",
     "load_machine",
     "load_workload",
     "simulate",
@@ -29,8 +34,11 @@ __all__ = [
 _HOMES = {
     "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
+    "compare_needles": "accelsim.quality.needle",
     "evaluate": "accelsim.quality.evaluate",
     "find_needles": "accelsim.quality.needle",
+    "generate": "accelsim.quality.generate",
+    "learn_thresholds": "accelsim.quality.thresholds",
     "load_machine": "accelsim.loading",
     "load_workload": "accelsim.loading",
     "simulate": "accelsim.simulation",

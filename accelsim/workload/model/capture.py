@@ -125,10 +125,10 @@ def _recording_hooks(seen: Arrays, layers: Sequence[int]) -> Hooks:
             seen[f"layer{layer}.{INPUT_OF[name]}"] = x
         return plain_linear(layer, name, x, weight)
 
-    def attention(layer: int, q: Array, k: Array, v: Array) -> Array:
+    def attention(layer: int, q: Array, k: Array, v: Array, window: int | None) -> Array:
         if layer in layers:
             seen.update({f"layer{layer}.q": q, f"layer{layer}.k": k, f"layer{layer}.v": v})
-        return causal_attention(layer, q, k, v)
+        return causal_attention(layer, q, k, v, window)
 
     return Hooks(linear, attention)
 
