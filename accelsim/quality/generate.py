@@ -150,8 +150,8 @@ class _Plain:
     def __init__(self, weights: LlamaWeights, ids: Sequence[int], tokens: int) -> None:
         self._weights, self._ids, self._tokens = weights, ids, tokens
         self.cache = KeyValueCache(weights.config, len(ids) - 1 + tokens)
-        final_states(weights, ids[:-1], cache=self.cache)
         """Of the prompt but its last token, which is the first to be decoded."""
+        final_states(weights, ids[:-1], cache=self.cache)
 
     def continued(self, known: Sequence[int]) -> list[int]:
         """Return known tokens and the most likely ones behind them, all that are wanted."""
@@ -172,9 +172,9 @@ def _most_likely(weights: LlamaWeights, states: Array) -> list[int]:
 
 
 def _check_sizes(network: LanguageModel, prompt: int, tokens: int) -> None:
-    for name, found in (("prompt", prompt), ("tokens", tokens)):
-        if found < 1:
-            raise WorkloadError(f"{name}: found {found}, allowed: 1 or more")
+    for name, found, fewest in (("prompt", prompt, 2), ("tokens", tokens, 1)):
+        if found < fewest:
+            raise WorkloadError(f"{name}: found {found}, allowed: {fewest} or more")
     longest = network.weights.config.context
     if prompt + tokens > longest:
         raise WorkloadError(

@@ -202,8 +202,11 @@ def _counter(total: int, progress: Progress) -> Callable[[], None]:
 
 
 def _combined(hook: KernelHook | None, workload: str) -> Report | None:
-    """Return one report for all layers and windows, which run one after the other."""
-    if hook is None:
+    """Return one report for all layers and windows, which run one after the other.
+
+    None for no kernel, or for one that has computed nothing.
+    """
+    if hook is None or not hook.reports:
         return None
     total = in_sequence(hook.reports, workload, hook.run.settings)
     statistics = mean_statistics([report.statistics for report in hook.reports], hook.rows)

@@ -80,7 +80,7 @@ def test_a_prompt_with_its_own_kernel(text):
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        ((0, 4), "prompt: found 0, allowed: 1 or more"),
+        ((1, 4), "prompt: found 1, allowed: 2 or more"),
         ((4, 0), "tokens: found 0, allowed: 1 or more"),
         (
             (20, 13),

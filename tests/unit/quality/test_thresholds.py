@@ -1,5 +1,7 @@
 """Thresholds of sift that were learned from texts, and what a model does with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -158,8 +160,9 @@ def test_files_that_hold_none(tmp_path):
 
 def test_sums_that_are_damaged(learned):
     found = load_thresholds(learned)
-    found.sums[0, 0, 0, 0] = np.nan
-    save_thresholds(found, learned)
+    sums = found.sums.copy()
+    sums[0, 0, 0, 0] = np.nan
+    save_thresholds(replace(found, sums=sums), learned)
     with pytest.raises(AccelsimError, match=r"found sums of shape \[2, 2, 4, 5\] in float64"):
         load_thresholds(learned)
 
