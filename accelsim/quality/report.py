@@ -45,7 +45,7 @@ class QualityReport(Quality):
     texts: tuple[TextQuality, ...]
     window: int
     """Tokens the model sees at once."""
-    prompt: int
+    prompt: int = 0
     """Tokens at the start of a window that are read at once, before the others are decoded one by
     one; 0: all are read at once."""
     nonfinite_outputs: int
@@ -54,9 +54,9 @@ class QualityReport(Quality):
     """Cost of the attention of all layers and windows, one after the other; mean statistics."""
     linears: Report | None
     """The same of the linears, the output projection not among them."""
-    prefill: Report | None
+    prefill: Report | None = None
     """The same of the attention of prompts."""
-    layers: tuple[LayerCost, ...]
+    layers: tuple[LayerCost, ...] = ()
     """The attention of each layer; empty where it is computed in FP32."""
 
     @classmethod
