@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from accelsim.loading import load_machine, load_workload
     from accelsim.models.inference import infer
     from accelsim.quality.evaluate import evaluate
-    from accelsim.quality.needle import find_needles
+    from accelsim.quality.generate import generate
+    from accelsim.quality.needle import compare_needles, find_needles
+    from accelsim.quality.thresholds import learn_thresholds
     from accelsim.report.report import Report
     from accelsim.simulation import simulate
     from accelsim.sweeps.run import sweep
@@ -19,9 +21,12 @@ __all__ = [
     "Recipe",
     "Report",
     "__version__",
+    "compare_needles",
     "evaluate",
     "find_needles",
+    "generate",
     "infer",
+    "learn_thresholds",
     "load_machine",
     "load_workload",
     "simulate",
@@ -31,9 +36,12 @@ __all__ = [
 _HOMES = {
     "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
+    "compare_needles": "accelsim.quality.needle",
     "evaluate": "accelsim.quality.evaluate",
     "find_needles": "accelsim.quality.needle",
+    "generate": "accelsim.quality.generate",
     "infer": "accelsim.models.inference",
+    "learn_thresholds": "accelsim.quality.thresholds",
     "load_machine": "accelsim.loading",
     "load_workload": "accelsim.loading",
     "simulate": "accelsim.simulation",

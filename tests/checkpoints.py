@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from tests.tiny_model import MERGES, TOKENS, byte_level_json
 
 IDS = [(7 * i * i + 3 * i) % len(TOKENS) for i in range(40)]
-"""More than the original context of the scaled case, fewer than any sliding window."""
+"""More than the original context of the scaled case, fewer than any sliding window but a short
+one."""
 RECORDED_STEP = 13
 """Every so many logits of a row are recorded."""
 
@@ -77,6 +78,8 @@ _PUBLISHED = {
 }
 CONFIGS = {name: _SHAPES | own for name, own in _PUBLISHED.items()}
 """Name of a case -> its config.json."""
+SHORT_WINDOW = CONFIGS["gemma3"] | {"sliding_window": 12}
+"""A model whose local layers see fewer tokens than there are."""
 
 _GGUF_PARTS = {
     "self_attn.q_proj": "attn_q",

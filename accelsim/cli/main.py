@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from accelsim.cli import (
     calibrate,
     compare,
+    generate,
     infer,
     listing,
     model,
@@ -20,6 +21,7 @@ from accelsim.cli import (
     quality,
     run,
     sweep,
+    thresholds,
     validate,
 )
 from accelsim.cli.console import details, messages, warnings_in_a_line
@@ -67,7 +69,9 @@ for command in (
     plot.plot,
     quality.quality,
     needle.needle,
+    generate.generate,
     calibrate.calibrate,
+    thresholds.thresholds,
     validate.validate,
     infer.infer,
     run.program,

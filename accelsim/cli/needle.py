@@ -38,10 +38,18 @@ class Planting:
         int, typer.Option(help="Prompts of every length and depth from every text.")
     ] = _DEFAULT.trials
     seed: Annotated[int, typer.Option(help="Of the keys.")] = _DEFAULT.seed
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode",
+            help="Read the text at once; the kernel decodes question and answer one by one.",
+        ),
+    ] = _DEFAULT.decode
+    prefill: options.PrefillKernel = None
 
 
 def needle(
-    kernel: options.AttentionKernel = None,
+    kernel: options.AttentionKernels = None,
     linear: options.LinearKernel = None,
     model: options.Model = "smollm2",
     machine: options.Machine = "ascend-910b",
@@ -53,29 +61,34 @@ def needle(
 ) -> None:
     """Plant pass keys in real text and ask a real model for them, with kernels and in FP32.
 
-    Prints how many keys are found at every length and depth. A kernel that skips keys may keep
+    With several kernels each reads the same prompts, which FP32 reads once for all. Prints
+    how many keys are found at every length and depth. A kernel that skips keys may keep
     the perplexity and still lose what lies far back.
     """
     chosen = options.parse_settings(settings)
-    names = " and ".join(name for name in (kernel, linear) if name is not None)
+    kernels: list[str | None] = [*kernel] if kernel else [None]
+    names = " and ".join(name for name in (*kernels, linear) if name is not None)
     with progress(f"{names} in {model}: layers") as advance, compilation_noted():
-        from accelsim.quality.needle import find_needles
+        from accelsim.quality.needle import compare_needles
         from accelsim.workload.model.texts import DEFAULT_KIND
 
-        report = find_needles(
+        reports = compare_needles(
             model,
-            kernel,
+            kernels,
             chosen,
             machine,
             planting.text or [DEFAULT_KIND],
             _search(planting),
             linear=linear,
+            prefill=planting.prefill,
             progress=advance,
         )
     if output is options.OutputFormat.JSON:
-        print_json(report.to_dict())
+        found = [report.to_dict() for report in reports]
+        print_json(found[0] if len(found) == 1 else found)
     else:
-        results.print(report)
+        for report in reports:
+            results.print(report)
 
 
 def _search(planting: Planting) -> Search:
@@ -84,4 +97,5 @@ def _search(planting: Planting) -> Search:
         tuple(planting.depth or _DEFAULT.depths),
         planting.trials,
         planting.seed,
+        planting.decode,
     )

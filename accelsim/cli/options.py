@@ -102,6 +102,25 @@ AttentionKernel = Annotated[
         autocompletion=kernels_from,
     ),
 ]
+AttentionKernels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kernel",
+        "-k",
+        help="Kernel for the attention, such as flash(precision=fp16); FP32 without one; "
+        "repeatable.",
+        autocompletion=kernels_from,
+        show_default=False,
+    ),
+]
+PrefillKernel = Annotated[
+    str | None,
+    typer.Option(
+        "--prefill",
+        help="Kernel for the attention of prompts, before tokens are decoded; FP32 without one.",
+        autocompletion=kernels_from,
+    ),
+]
 LinearKernel = Annotated[
     str | None,
     typer.Option(

@@ -19,6 +19,14 @@ class Reading:
         int, typer.Option(help="Tokens to read of every text; as many are predicted.")
     ] = 1024
     window: Annotated[int, typer.Option(help="Tokens the model sees at once.")] = 1024
+    prompt: Annotated[
+        int,
+        typer.Option(
+            help="Tokens at the start of a window that are read at once; the kernel decodes the "
+            "others one by one, and only these are predicted."
+        ),
+    ] = 0
+    prefill: options.PrefillKernel = None
 
 
 def quality(
@@ -55,6 +63,8 @@ def quality(
             reading.tokens,
             reading.window,
             linear=linear,
+            prompt=reading.prompt,
+            prefill=reading.prefill,
             progress=advance,
         )
     detail(f"read {reading.tokens:,} tokens in {perf_counter() - started:.1f} s")

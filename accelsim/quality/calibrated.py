@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from accelsim.bench import Bench
 from accelsim.errors import ClippingWarning, SamePagesWarning
+from accelsim.kernels.attention.decode.sift import SiftParameters
+from accelsim.kernels.attention.decode.thresholds import Origin, load_thresholds
 from accelsim.kernels.linear.integer.parameters import QuantizedParameters, load_named
 from accelsim.quantization.calibration import Provenance
 from accelsim.report.report import Report
@@ -22,29 +24,39 @@ _REMEDIES = {
 
 
 class Calibrated(NamedTuple):
-    """The calibration of the linears; None: there is none."""
+    """What linears and attention were calibrated on; None: one was not."""
 
     provenance: Provenance | None
+    thresholds: Origin | None = None
 
     @classmethod
-    def of(cls, linear: Bench | None) -> "Calibrated":
-        """Return what the linears were calibrated on; raises an AccelsimError."""
-        parameters = linear and linear.recipe and linear.recipe.parameters()
-        if not isinstance(parameters, QuantizedParameters) or parameters.calibration is None:
-            return cls(None)
-        return cls(load_named(parameters.calibration).provenance)
+    def of(cls, linear: Bench | None, attention: Bench | None = None) -> "Calibrated":
+        """Return what kernels were calibrated on; raises an AccelsimError."""
+        of_linear, of_attention = (
+            each and each.recipe and each.recipe.parameters() for each in (linear, attention)
+        )
+        provenance = origin = None
+        if isinstance(of_linear, QuantizedParameters) and of_linear.calibration is not None:
+            provenance = load_named(of_linear.calibration).provenance
+        if isinstance(of_attention, SiftParameters) and of_attention.thresholds is not None:
+            origin = load_thresholds(of_attention.thresholds).origin
+        return cls(provenance, origin)
 
     def knows(self, text: Text) -> bool:
         """Return whether the text was calibrated on, be it on other pages."""
-        if self.provenance is None:
-            return False
-        return text.sha256 in {each.sha256 for each in self.provenance.texts}
+        return bool(self._firsts(text))
+
+    def _firsts(self, text: Text) -> list[int]:
+        """Return the first tokens of the text that each calibration on it has read."""
+        return [
+            each.sampling.first_token
+            for each in self
+            if each is not None and text.sha256 in {own.sha256 for own in each.texts}
+        ]
 
     def warn_of_pages(self, text: Text, tokens: int) -> None:
         """Warn if some of the first tokens of a text were calibrated on."""
-        if self.provenance is None or not self.knows(text):
-            return
-        first = self.provenance.sampling.first_token
+        first = min(self._firsts(text), default=tokens)
         if tokens > first:
             warnings.warn(
                 f"text {text.name}: tokens from {first:,} on were calibrated on, and {tokens:,} "

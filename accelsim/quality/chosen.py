@@ -32,11 +32,13 @@ class ChosenKernels(NamedTuple):
     attention: Bench | None
     linear: Bench | None
     dtype: Format
+    prefill: Bench | None = None
+    """The attention of prompts, before tokens are decoded."""
 
     @property
     def names(self) -> str:
         """The recipes."""
-        runs = (self.attention, self.linear)
+        runs = (self.attention, self.linear, self.prefill)
         return " and ".join(str(run.recipe) for run in runs if run is not None)
 
 
@@ -45,6 +47,7 @@ def choose_kernels(
     linear: Recipe | str | None,
     settings: Mapping[str, Any],
     machine: MachineSpec | str | Path,
+    prefill: Recipe | str | None = None,
 ) -> ChosenKernels:
     """Return what computes the parts of a model, with checked parameters.
 
@@ -55,12 +58,32 @@ def choose_kernels(
             "found no kernel; allowed: --kernel for the attention, --linear for the linears, both"
         )
     settings = plain_settings(settings, "--set ")
-    recipes = tuple(None if asked is None else Recipe.of(asked) for asked in (attention, linear))
+    recipes = tuple(
+        None if asked is None else Recipe.of(asked) for asked in (attention, linear, prefill)
+    )
     check_settings(settings, *recipes)
+    _check_prefill(recipes[2])
     return ChosenKernels(
         _run(machine, recipes[0], "attention", settings),
         _run(machine, recipes[1], "gemm", settings),
         _dtype(settings),
+        _run(machine, recipes[2], "attention", settings),
+    )
+
+
+def _check_prefill(recipe: Recipe | None) -> None:
+    """Refuse a kernel of decode for prompts, whose tokens are computed at once."""
+    if recipe is None or not recipe.algorithm.takes_steps:
+        return
+    kernels = {name: get_kernel(name) for name in kernel_names()}
+    able = [
+        name
+        for name, kernel in kernels.items()
+        if kernel.problem_kind == "attention" and not kernel.takes_steps
+    ]
+    raise WorkloadError(
+        f"prefill: found kernel {recipe.kernel}, which computes one token after the other; "
+        f"allowed for a prompt: {', '.join(able)}"
     )
 
 

@@ -1,6 +1,6 @@
 """A quality report as tables for the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -11,6 +11,8 @@ from accelsim.report.quantity import quantity_of, words
 
 if TYPE_CHECKING:
     from accelsim.quality.estimate import Estimate
+    from accelsim.quality.generate import GenerationReport
+    from accelsim.quality.layers import LayerCost
     from accelsim.quality.report import QualityReport, TextQuality
     from accelsim.report.report import Report
 
@@ -20,9 +22,31 @@ Row = tuple[str, str]
 
 
 def quality_tables(report: "QualityReport") -> Group:
-    """Return the table of the whole; of several texts that of the texts before it."""
-    parts = [texts_table(report)] if len(report.texts) > 1 else []
-    return Group(*parts, quality_table(report))
+    """Return the table of the whole; before it that of the texts, behind it that of the layers.
+
+    Where there is one text, or where no layer selects anything, there is no such table.
+    """
+    texts = [texts_table(report)] if len(report.texts) > 1 else []
+    return Group(*texts, quality_table(report), *_layers(report.layers))
+
+
+def _layers(layers: "Sequence[LayerCost]") -> list[Table]:
+    """Return the table of the layers, if they select anything."""
+    return [layers_table(layers)] if any(each.statistics for each in layers) else []
+
+
+def layers_table(layers: "Sequence[LayerCost]") -> Table:
+    """Return what the attention kept, moved and lost in each layer."""
+    table = Table(title="attention by layer", title_justify="left")
+    names = list(layers[0].statistics)
+    for name in ("layer", "error", "HBM read", *(words(each) for each in names)):
+        table.add_column(name, justify="right")
+    read = quantity_of("hbm_read_bytes")
+    for each in layers:
+        kept = [f"{each.statistics[name]:.3g}" for name in names]
+        error, moved = _number(each.relative_error, ".3%"), read.show(each.hbm_read_bytes)
+        table.add_row(str(each.layer), error, moved, *kept)
+    return table
 
 
 def texts_table(report: "QualityReport") -> Table:
@@ -61,7 +85,8 @@ def quality_table(report: "QualityReport") -> Table:
     table.add_column("quantity")
     table.add_column("value", justify="right")
     sections = [_headline(report), _text(report), _quality(report)]
-    for part, cost in (("attention", report.attention), ("linears", report.linears)):
+    for part in ("prefill", "attention", "linears"):
+        cost = getattr(report, part)
         if cost is not None:
             sections += [_statistics(cost), _cost(part, cost)]
     for section in sections:
@@ -69,6 +94,30 @@ def quality_table(report: "QualityReport") -> Table:
             table.add_row(*map(escape, row))
         table.add_section()
     return table
+
+
+def generation_table(report: "GenerationReport") -> Group:
+    """Return what was written, and what it cost."""
+    costs = {name: getattr(report, name) for name in ("prefill", "attention", "linears")}
+    kernels = " and ".join(cost.recipe for cost in costs.values() if cost is not None)
+    table = Table(title=escape(f"{report.model} with {kernels}"), title_justify="left")
+    table.add_column("quantity")
+    table.add_column("value")
+    tokens = len(report.token_ids)
+    for row in (
+        ("prompt", f"{report.prompt:,} tokens of {report.text}"),
+        ("tokens written", f"{tokens:,}"),
+        ("same as in FP32", f"the first {report.same_tokens:,}"),
+        ("written", report.written),
+        ("written in FP32", report.fp32_written),
+    ):
+        table.add_row(*map(escape, row))
+    for part, cost in costs.items():
+        if cost is not None:
+            table.add_section()
+            for row in (*_statistics(cost), *_cost(part, cost)):
+                table.add_row(*map(escape, row))
+    return Group(table, *_layers(report.layers))
 
 
 def _table(report: "QualityReport", title: str) -> Table:
@@ -89,6 +138,8 @@ def _headline(report: "QualityReport") -> Iterator[Row]:
 
 def _text(report: "QualityReport") -> Iterator[Row]:
     yield "tokens", f"{report.tokens:,} in windows of {report.window:,}"
+    if report.prompt:
+        yield "prompt of a window", f"{report.prompt:,}, the others decoded one by one"
     yield "tensors in HBM", str(report.dtype)
 
 

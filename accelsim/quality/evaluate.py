@@ -9,8 +9,9 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.library.recipe import Recipe
 from accelsim.quality.calibrated import Calibrated
 from accelsim.quality.chosen import choose_kernels
+from accelsim.quality.layers import layer_costs
 from accelsim.quality.overflow import warn_of_overflow
-from accelsim.quality.passes import Passes, Progress, ignored
+from accelsim.quality.passes import Passes, Progress, Window, ignored
 from accelsim.quality.report import QualityReport, TextQuality
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
@@ -31,6 +32,8 @@ def evaluate(
     window: int = 1024,
     *,
     linear: Recipe | str | None = None,
+    prompt: int = 0,
+    prefill: Recipe | str | None = None,
     progress: Progress = ignored,
 ) -> QualityReport:
     """Return what kernels do to a model that reads texts.
@@ -40,39 +43,48 @@ def evaluate(
     output projection; the part without one is computed in FP32. Of every `text`, a kind or a file,
     one or several, the model reads the first `tokens` tokens in windows of `window` that know
     nothing of each other, and predicts the token after each. It does so in FP32 too, for
-    comparison. Keys of `settings` are `machine.<field>` and `workload.dtype`. `progress` takes the
-    layers done and all layers.
+    comparison.
+
+    The first `prompt` tokens of a window are read at once, in FP32 or with the attention of the
+    recipe `prefill`; then those behind it are decoded one by one with `kernel`, over keys and
+    values that the steps before left in the cache, and predict the token after each. Keys of
+    `settings` are `machine.<field>` and `workload.dtype`. `progress` takes the layers done and all
+    layers.
 
     Warns of pages that the kernels were calibrated on, of codes that are clipped more often than
     there, and of outputs that are not finite. Raises an AccelsimError for anything that is wrong
     with the input.
     """
-    chosen = choose_kernels(kernel, linear, settings or {}, machine)
+    chosen = choose_kernels(kernel, linear, settings or {}, machine, prefill)
     _check_sizes(tokens, window)
-    calibrated = Calibrated.of(chosen.linear)
+    _check_prompt(prompt, tokens, window, prefill)
+    calibrated = Calibrated.of(chosen.linear, chosen.attention)
     network = load_model(model)
     texts = read_texts(text)
     ids = [_token_ids(network, each, tokens, window) for each in texts]
     for each in texts:
         calibrated.warn_of_pages(each, tokens)
-    passes = Passes(network, chosen, ceil_div(tokens, window) * len(texts), progress)
+    windows = ceil_div(tokens, window) * len(texts)
+    passes = Passes(network, [chosen], windows, progress, with_prompts=prompt > 0)
     found = []
     with shortages_explained(chosen.names):
         for each, own in zip(texts, ids, strict=True):
-            windows = _windows(network, own, window)
-            found.append(_quality(passes, each, windows, calibrated))
-    workload = f"{network.name} on {', '.join(each.name for each in texts)}"
-    costs = passes.costs(workload)
+            read = [Window(part, prompt) for part in _windows(network, own, window)]
+            found.append(_quality(passes, each, read, calibrated))
+    (kernels,) = passes.kernels
+    costs = kernels.costs(", ".join(each.name for each in texts))
     if costs["linears"] is not None:
         calibrated.warn_of_clipping(costs["linears"])
-    warn_of_overflow(passes, found)
+    warn_of_overflow(kernels, found)
     return QualityReport.of_texts(
         tuple(found),
         **costs,
-        nonfinite_outputs=passes.nonfinite_outputs,
+        layers=layer_costs(kernels.attention),
+        nonfinite_outputs=kernels.nonfinite_outputs,
         model=network.name,
         dtype=chosen.dtype,
         window=int(window),
+        prompt=int(prompt),
     )
 
 
@@ -83,11 +95,11 @@ def _windows(network: LanguageModel, ids: Sequence[int], window: int) -> list[li
 
 
 def _quality(
-    passes: Passes, text: Text, windows: Sequence[Sequence[int]], calibrated: Calibrated
+    passes: Passes, text: Text, windows: Sequence[Window], calibrated: Calibrated
 ) -> TextQuality:
     """Return what kernels do to the tokens of a text."""
     return TextQuality.of(
-        [passes.read(ids) for ids in windows],
+        [passes.read(each)[0] for each in windows],
         text=text.name,
         text_sha256=text.sha256,
         is_calibrated_on=calibrated.knows(text),
@@ -98,6 +110,20 @@ def _check_sizes(tokens: int, window: int) -> None:
     for name, found, fewest in (("tokens", tokens, FEWEST_TOKENS), ("window", window, 1)):
         if found < fewest:
             raise WorkloadError(f"{name}: found {found}, allowed: {fewest} or more")
+
+
+def _check_prompt(prompt: int, tokens: int, window: int, prefill: Recipe | str | None) -> None:
+    """Raise WorkloadError for a prompt that leaves nothing to decode."""
+    if prefill is not None and prompt == 0:
+        raise WorkloadError(
+            f"prefill: found {prefill} and no prompt; allowed: with --prompt, the tokens to prefill"
+        )
+    shortest = min(tokens, tokens % window or window)
+    if not 0 <= prompt < shortest:
+        raise WorkloadError(
+            f"prompt: found {prompt} tokens, allowed: 0 to {shortest - 1}, so that a token of "
+            f"every window is decoded; the shortest has {shortest}"
+        )
 
 
 def _token_ids(network: LanguageModel, text: Text, tokens: int, window: int) -> list[int]:

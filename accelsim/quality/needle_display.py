@@ -47,6 +47,8 @@ def _row(found: "Retrieval") -> Iterator[str]:
 def _notes(report: "NeedleReport", costs: "list[Report]") -> Iterator[str]:
     for text, sha256 in report.texts:
         yield f"{text}, SHA-256 {sha256[:16]}"
+    if report.search["decode"]:
+        yield "the text is read at once, question and answer are decoded one by one"
     for cost in costs:
         for name, value in cost.statistics.items():
             yield f"mean {words(name)} {value:.4g}"

@@ -80,10 +80,14 @@ class NeedleReport:
     """Length in tokens, depth, and what was found there."""
     total: Retrieval
     """All places together; trials are what is independent."""
+    tokens: int
+    """Tokens of all prompts that the kernels computed, or decoded."""
     attention: Report | None
     """Cost of the attention of all prompts, one after the other; mean statistics."""
     linears: Report | None
     """The same of the linears."""
+    prefill: Report | None
+    """The same of the attention of texts that are read at once."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain nested data for JSON; costs have the keys of a report."""
@@ -100,8 +104,10 @@ class NeedleReport:
                 for length, depth, found in self.places
             ],
             "total": self.total.to_dict(),
+            "tokens": self.tokens,
             "attention": plain_cost(self.attention),
             "linears": plain_cost(self.linears),
+            "prefill": plain_cost(self.prefill),
         }
 
     def __rich__(self) -> "Table":

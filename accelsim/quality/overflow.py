@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from accelsim.errors import NonfiniteWarning
 from accelsim.numerics.formats import Format
 from accelsim.quality.hook import KernelHook
-from accelsim.quality.passes import Passes
+from accelsim.quality.passes import KernelNetwork
 from accelsim.quality.report import TextQuality
 
-_PRODUCTS = {"attention": "a query times a key", "linears": "an output"}
+_PRODUCTS = {
+    "attention": "a query times a key",
+    "attention of prompts": "a query times a key",
+    "linears": "an output",
+}
 _REMEDIES = {
     "attention": "scale_at=query or precision=fp32_scores if the kernel has them, or pasa",
     "linears": "--set workload.dtype=fp32",
 }
+_REMEDIES["attention of prompts"] = _REMEDIES["attention"]
 
 
-def warn_of_overflow(passes: Passes, texts: Sequence[TextQuality] = ()) -> None:
+def warn_of_overflow(kernels: KernelNetwork, texts: Sequence[TextQuality] = ()) -> None:
     """Warn of outputs that are not finite: where they begin, and which texts have no perplexity."""
-    for part, hook in (("attention", passes.attention), ("linears", passes.linear)):
-        if hook is not None and hook.overflow is not None:
+    for part, hook in kernels.parts:
+        if hook.overflow is not None:
             warnings.warn(_message(part, hook, texts), NonfiniteWarning, stacklevel=3)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accelsim.numerics.formats import Format
+from accelsim.quality.layers import LayerCost
 from accelsim.quality.summary import Quality, measured, spread
 from accelsim.report.report import Report
 
@@ -44,12 +45,19 @@ class QualityReport(Quality):
     texts: tuple[TextQuality, ...]
     window: int
     """Tokens the model sees at once."""
+    prompt: int = 0
+    """Tokens at the start of a window that are read at once, before the others are decoded one by
+    one; 0: all are read at once."""
     nonfinite_outputs: int
     """Elements of the kernels' outputs, over all layers, that are infinite or NaN."""
     attention: Report | None
     """Cost of the attention of all layers and windows, one after the other; mean statistics."""
     linears: Report | None
     """The same of the linears, the output projection not among them."""
+    prefill: Report | None = None
+    """The same of the attention of prompts."""
+    layers: tuple[LayerCost, ...] = ()
+    """The attention of each layer; empty where it is computed in FP32."""
 
     @classmethod
     def of_texts(cls, texts: tuple[TextQuality, ...], **others: Any) -> "QualityReport":
@@ -81,12 +89,15 @@ class QualityReport(Quality):
             "model": self.model,
             "dtype": str(self.dtype),
             "window": self.window,
+            "prompt": self.prompt,
             "texts": [text.to_dict() for text in self.texts],
             "unseen": None if unseen is None else measured(unseen),
             "spread": self.spread,
             "nonfinite_outputs": self.nonfinite_outputs,
             "attention": plain_cost(self.attention),
             "linears": plain_cost(self.linears),
+            "prefill": plain_cost(self.prefill),
+            "layers": [each.to_dict() for each in self.layers],
         }
 
     def __rich__(self) -> "Group":

@@ -14,3 +14,5 @@ class Search(NamedTuple):
     """Prompts of every length and depth from every text, each with pages and a key of its own."""
     seed: int = 0
     """Of the keys."""
+    decode: bool = False
+    """Whether the text is read at once, and then question and answer are decoded one by one."""

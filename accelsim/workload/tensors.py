@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accelsim.errors import InputRangeWarning, ShortageError, WorkloadError
 from accelsim.numerics.formats import Format
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
-from accelsim.workload.model.capture import capture_heads, capture_linear
+from accelsim.workload.model.capture import capture_heads, capture_linear, check_window
 from accelsim.workload.model.place import find_model
 from accelsim.workload.problem import (
     AttentionProblem,
@@ -223,6 +223,7 @@ def _source_arrays(problem: Problem, folder: Path) -> Arrays | None:
             return _seeded(_hybrid, family, problem.input_shapes) | _computed(problem)
         case ModelHeadsSource() as source:
             rows = problem.steps * problem.q_len
+            check_window(source, folder, problem.kv_len, problem.window)
             arrays = capture_heads(source, folder, problem.batch, rows, problem.kv_len)
         case ModelLinearSource() as source:
             arrays = capture_linear(source, folder, problem.m)

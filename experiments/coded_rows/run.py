@@ -207,9 +207,9 @@ class Network:
         return self._states(kind, lambda _layer, _name, x, weight: x @ weight.T)
 
     def _states(self, kind: str, linear: Linear) -> Array:
-        def attention(layer: int, q: Array, k: Array, v: Array) -> Array:
+        def attention(layer: int, q: Array, k: Array, v: Array, window: int | None) -> Array:
             self._values[layer] = v
-            return causal_attention(layer, q, k, v)
+            return causal_attention(layer, q, k, v, window)
 
         return final_states(self._model.weights, self._ids(kind)[:-1], Hooks(linear, attention))
 

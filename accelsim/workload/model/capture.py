@@ -61,6 +61,18 @@ def capture_heads(
     return arrays | {"q": arrays["q"][:, max(0, kv_len - q_rows) :]}
 
 
+def check_window(source: ModelHeadsSource, folder: Path, kv_len: int, window: int | None) -> None:
+    """Raise WorkloadError where a layer sees less of its tokens than a problem says."""
+    model = load_model(source.model, folder)
+    own = dict(enumerate(model.weights.layers)).get(source.layer)
+    if own is None or own.window is None or window == own.window or kv_len <= own.window:
+        return
+    raise WorkloadError(
+        f"window: found {'none' if window is None else window} over {kv_len} keys, allowed: "
+        f"{own.window}, as layer {source.layer} of model '{model.name}' has it"
+    )
+
+
 def capture_linear(source: ModelLinearSource, folder: Path, rows: int) -> Arrays:
     """Return a [rows, in], the input of a linear, and b [in, out], its weights."""
     model = load_model(source.model, folder)
@@ -125,10 +137,10 @@ def _recording_hooks(seen: Arrays, layers: Sequence[int]) -> Hooks:
             seen[f"layer{layer}.{INPUT_OF[name]}"] = x
         return plain_linear(layer, name, x, weight)
 
-    def attention(layer: int, q: Array, k: Array, v: Array) -> Array:
+    def attention(layer: int, q: Array, k: Array, v: Array, window: int | None) -> Array:
         if layer in layers:
             seen.update({f"layer{layer}.q": q, f"layer{layer}.k": k, f"layer{layer}.v": v})
-        return causal_attention(layer, q, k, v)
+        return causal_attention(layer, q, k, v, window)
 
     return Hooks(linear, attention)
 

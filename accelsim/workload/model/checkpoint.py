@@ -21,6 +21,7 @@ from accelsim.workload.model.llama import (
     Layout,
     LlamaConfig,
     LlamaWeights,
+    Positions,
     known_names,
     read_weights,
     refuse_others,
@@ -69,7 +70,6 @@ _WITHOUT_EFFECT = {
     "eos_token_id",
     "initializer_range",
     "is_llama_config",
-    "max_window_layers",
     "model_type",
     "pad_token_id",
     "pretraining_tp",
@@ -89,6 +89,8 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "use_bidirectional_attention": (False, None),
 }
 """Keys with only one value that is understood."""
+_FIRST_SLIDING = 28
+"""First layer of Qwen whose window slides, where config.json does not say."""
 _ROPE_KEYS = {
     "factor",
     "high_freq_factor",
@@ -109,7 +111,7 @@ def read_checkpoint(folder: Path) -> LlamaWeights:
     """
     keys = _Keys(folder / CONFIG)
     config = _read_config(keys)
-    frequencies = _read_frequencies(keys, config)
+    positions = _read_positions(keys, config)
     tensors = _Shards(folder)
     is_tied = keys.given("tie_word_embeddings", bool, _LAYOUT.head not in tensors.names())
     keys.refuse_unread()
@@ -120,7 +122,7 @@ def read_checkpoint(folder: Path) -> LlamaWeights:
         layout = replace(layout, norm_offset=1.0)
     found = {name for name in tensors.names() if not name.endswith(_OLD_FREQUENCIES)}
     refuse_others(folder, "tensor", found, known_names(layout, config))
-    return read_weights(tensors, layout, config, frequencies, tied=is_tied)
+    return read_weights(tensors, layout, config, positions, tied=is_tied)
 
 
 def checkpoint_files(folder: Path) -> tuple[Path, ...]:
@@ -213,7 +215,7 @@ def _read_config(keys: _Keys) -> LlamaConfig:
         head_dim=head_dim,
         ffn=keys.size("intermediate_size"),
         vocabulary=keys.size("vocab_size"),
-        context=_read_context(keys),
+        context=keys.size("max_position_embeddings"),
         norm_epsilon=keys.constant("rms_norm_eps"),
         family=replace(family, biases=_read_biases(keys)),
     )
@@ -232,20 +234,9 @@ def _read_biases(keys: _Keys) -> tuple[str, ...]:
     return biases
 
 
-def _read_context(keys: _Keys) -> int:
-    """Return how many tokens all layers see whole: past a sliding window some see fewer."""
-    context = keys.size("max_position_embeddings")
-    kinds = keys.any_of("layer_types")
-    is_used = keys.given("use_sliding_window", bool, keys.family not in (QWEN2, QWEN3))
-    if isinstance(kinds, list):
-        is_used = "sliding_attention" in kinds
-    if keys.any_of("sliding_window") is None or not is_used:
-        return context
-    return min(context, keys.size("sliding_window"))
-
-
-def _read_frequencies(keys: _Keys, config: LlamaConfig) -> tuple[Frequencies, ...]:
-    """Return the RoPE frequencies of every layer."""
+def _read_positions(keys: _Keys, config: LlamaConfig) -> list[Positions]:
+    """Return the RoPE frequencies and the window of every layer."""
+    windows = _read_windows(keys, config)
     is_gemma = keys.family is GEMMA3
     whole = keys.mapping("rope_parameters", "rope_scaling")
     is_split = bool({"full_attention", "sliding_attention"} & set(whole))
@@ -254,10 +245,31 @@ def _read_frequencies(keys: _Keys, config: LlamaConfig) -> tuple[Frequencies, ..
     base = keys.constant("rope_theta", 1e6 if is_gemma else 1e4)
     own = _Rope(keys, full).frequencies(config.head_dim, base)
     if not is_gemma:
-        return (own,) * config.layers
+        return [Positions(own, window) for window in windows]
     base = keys.constant("rope_local_base_freq", 1e4)
     local = _Rope(keys, sliding).frequencies(config.head_dim, base)
-    return tuple(own if is_full else local for is_full in _full_layers(keys, config.layers))
+    are_full = _full_layers(keys, config.layers)
+    return [
+        Positions(own if is_full else local, window)
+        for is_full, window in zip(are_full, windows, strict=True)
+    ]
+
+
+def _read_windows(keys: _Keys, config: LlamaConfig) -> list[int | None]:
+    """Return the sliding window of every layer; None: it sees all tokens."""
+    is_used = keys.given("use_sliding_window", bool, keys.family not in (QWEN2, QWEN3))
+    is_listed = isinstance(keys.any_of("layer_types"), list)
+    first = keys.size("max_window_layers", _FIRST_SLIDING)
+    if keys.any_of("sliding_window") is None or not (is_used or is_listed):
+        return [None] * config.layers
+    width = keys.size("sliding_window")
+    if keys.family is GEMMA3 or is_listed:
+        slides = [not is_full for is_full in _full_layers(keys, config.layers)]
+    elif keys.family in (QWEN2, QWEN3):
+        slides = [layer >= first for layer in range(config.layers)]
+    else:
+        slides = [True] * config.layers
+    return [width if own and width < config.context else None for own in slides]
 
 
 def _full_layers(keys: _Keys, layers: int) -> list[bool]:

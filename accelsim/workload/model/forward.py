@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,13 @@ from accelsim.workload.model.rope import Rotation, rotate, rotations
 
 LinearHook = Callable[[int, str, Array, Array], Array]
 """(layer, name, x [tokens, in], weight [out, in]) -> [tokens, out]"""
-AttentionHook = Callable[[int, Array, Array, Array], Array]
-"""(layer, q [q_heads, tokens, head_dim], k, v [kv_heads, ...]) -> [q_heads, tokens, head_dim]"""
+AttentionHook = Callable[[int, Array, Array, Array, int | None], Array]
+"""(layer, q [q_heads, tokens, head_dim], k, v [kv_heads, ...], window: the latest tokens that a
+token sees, its own among them, or None for all) -> [q_heads, tokens, head_dim]"""
 
 _LOGIT_ROWS = 128
+_ATTENTION_SCORES = 2**20
+"""Scores of a head that are made at once, 4 MB: of 1,024 tokens, or of 128 rows and 8,192 keys."""
 
 
 def plain_linear(_layer: int, _name: str, x: Array, weight: Array) -> Array:
@@ -26,16 +29,39 @@ def plain_linear(_layer: int, _name: str, x: Array, weight: Array) -> Array:
     return product
 
 
-def causal_attention(_layer: int, q: Array, k: Array, v: Array) -> Array:
-    """Return causal softmax attention; each KV head serves q_heads / kv_heads query heads."""
-    tokens, head_dim = q.shape[1:]
-    group = len(q) // len(k)
-    hidden = np.triu(np.ones((tokens, tokens), dtype=bool), k=1)
+def causal_attention(_layer: int, q: Array, k: Array, v: Array, window: int | None = None) -> Array:
+    """Return causal softmax attention; each KV head serves q_heads / kv_heads query heads.
+
+    Queries are the last of as many tokens as there are keys. They are taken a block at a time, so
+    that memory does not grow with the square of the tokens, and no block computes later keys, or
+    those before the windows of all its rows.
+    """
+    output = np.empty_like(q)
+    tokens, cached = q.shape[1], k.shape[1] - q.shape[1]
+    rows = max(1, _ATTENTION_SCORES // k.shape[1])
+    for start in range(0, tokens, rows):
+        stop = min(start + rows, tokens)
+        first = 0 if window is None else max(0, cached + start + 1 - window)
+        seen = slice(first, cached + stop)
+        output[:, start:stop] = _attention_of_block(
+            q[:, start:stop], k[:, seen], v[:, seen], window
+        )
+    return output
+
+
+def _attention_of_block(q: Array, k: Array, v: Array, window: int | None) -> Array:
+    """Return the attention of a few rows, the last of which has the last key."""
+    rows, head_dim = q.shape[1:]
+    group, keys = len(q) // len(k), k.shape[1]
+    hidden = ~np.tri(rows, keys, keys - rows, dtype=bool)
+    if window is not None:
+        hidden |= np.tri(rows, keys, keys - rows - window, dtype=bool)
     output = np.empty_like(q)
     for head in range(len(q)):
-        scores = q[head] @ k[head // group].T / np.sqrt(np.float32(head_dim))
+        scores = q[head] @ k[head // group].T
+        scores /= np.sqrt(np.float32(head_dim))
         scores[hidden] = -np.inf
-        output[head] = softmax(scores) @ v[head // group]
+        output[head] = softmax(scores, out=scores) @ v[head // group]
     return output
 
 
@@ -48,6 +74,35 @@ class Hooks:
 
 
 PLAIN = Hooks()
+
+
+class KeyValueCache:
+    """Keys and values of the tokens that a network has read, of every layer."""
+
+    def __init__(self, config: LlamaConfig, capacity: int) -> None:
+        """Make room for `capacity` tokens: 8 x layers x KV width bytes each."""
+        shape = (2, config.layers, config.kv_heads, capacity, config.head_dim)
+        self._stored = np.empty(shape, np.float32)
+        self.tokens = 0
+        """How many were read; what lies behind is forgotten where it becomes fewer."""
+
+    def extended(self, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
+        """Add keys and values of new tokens; return all of the layer [kv_heads, tokens, head_dim].
+
+        The number of tokens stays until the network has read them in all layers.
+        """
+        end = self.tokens + k.shape[1]
+        keys, values = self._stored[:, layer, :, :end]
+        keys[:, self.tokens :], values[:, self.tokens :] = k, v
+        return keys, values
+
+    def behind(self, hooks: "Hooks") -> "Hooks":
+        """Return hooks whose attention sees the keys and values that are stored."""
+
+        def attention(layer: int, q: Array, k: Array, v: Array, window: int | None) -> Array:
+            return hooks.attention(layer, q, *self.extended(layer, k, v), window)
+
+        return replace(hooks, attention=attention)
 
 
 @contextmanager
@@ -63,12 +118,20 @@ def hidden_states(
     token_ids: Sequence[int],
     hooks: Hooks = PLAIN,
     num_layers: int | None = None,
+    cache: KeyValueCache | None = None,
 ) -> Array:
-    """Return the residual stream [tokens, hidden] after the first `num_layers` layers (all)."""
+    """Return the residual stream [tokens, hidden] after the first `num_layers` layers (all).
+
+    With a cache the tokens follow those that it holds, and it holds them afterwards.
+    """
     x = embedded(weights, np.asarray(token_ids))
-    turns = layer_rotations(weights, len(token_ids))
+    first = 0 if cache is None else cache.tokens
+    turns = layer_rotations(weights, len(token_ids), first)
+    own = hooks if cache is None else cache.behind(hooks)
     for index in range(len(weights.layers[:num_layers])):
-        x = decoder_layer(weights, index, x, turns[index], hooks)
+        x = decoder_layer(weights, index, x, turns[index], own)
+    if cache is not None:
+        cache.tokens += len(token_ids)
     return x
 
 
@@ -80,9 +143,9 @@ def embedded(weights: LlamaWeights, token_ids: NDArray[np.int64]) -> Array:
     return states
 
 
-def layer_rotations(weights: LlamaWeights, tokens: int) -> list[Rotation]:
-    """Return the rotary embedding of each layer, for positions from 0."""
-    return rotations(tokens, [layer.frequencies for layer in weights.layers])
+def layer_rotations(weights: LlamaWeights, tokens: int, first: int = 0) -> list[Rotation]:
+    """Return the rotary embedding of each layer, for `tokens` positions from `first` on."""
+    return rotations(tokens, [layer.frequencies for layer in weights.layers], first)
 
 
 def decoder_layer(
@@ -97,9 +160,14 @@ def decoder_layer(
     return x + block.normed(block.ffn(x), "post_ffn")
 
 
-def final_states(weights: LlamaWeights, token_ids: Sequence[int], hooks: Hooks = PLAIN) -> Array:
-    """Return what the output projection takes in, [tokens, hidden]."""
-    states = hidden_states(weights, token_ids, hooks)
+def final_states(
+    weights: LlamaWeights,
+    token_ids: Sequence[int],
+    hooks: Hooks = PLAIN,
+    cache: KeyValueCache | None = None,
+) -> Array:
+    """Return what the output projection takes in, [tokens, hidden]; cache: see `hidden_states`."""
+    states = hidden_states(weights, token_ids, hooks, cache=cache)
     return rms_norm(states, weights.final_norm, weights.config.norm_epsilon)
 
 
@@ -136,11 +204,12 @@ def rms_norm(x: Array, scale: Array, epsilon: float) -> Array:
     return normed
 
 
-def softmax(scores: Array) -> Array:
-    """Return the softmax of every row."""
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    normed: Array = weights / weights.sum(axis=-1, keepdims=True)
-    return normed
+def softmax(scores: Array, out: Array | None = None) -> Array:
+    """Return the softmax of every row, in `out` if it is given, which may be the scores."""
+    weights: Array = np.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
+    np.exp(weights, out=weights)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +225,7 @@ class _Block:
         normed = rms_norm(x, self.layer.attention_norm, self.config.norm_epsilon)
         q, k, v = (self._heads(name, normed) for name in ("q", "k", "v"))
         q, k = (rotate(self.normed(each, name), rotation) for each, name in ((q, "q"), (k, "k")))
-        heads = self.hooks.attention(self.index, q, k, v)
+        heads = self.hooks.attention(self.index, q, k, v, self.layer.window)
         return self._linear("o", heads.swapaxes(0, 1).reshape(len(x), -1))
 
     def ffn(self, x: Array) -> Array:

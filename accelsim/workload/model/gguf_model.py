@@ -18,11 +18,12 @@ from accelsim.workload.model.llama import (
     Layout,
     LlamaConfig,
     LlamaWeights,
+    Positions,
     known_names,
     read_weights,
     refuse_others,
 )
-from accelsim.workload.model.rope import Frequencies, rope_frequencies
+from accelsim.workload.model.rope import rope_frequencies
 
 _LAYOUT = Layout(
     embedding="token_embd.weight",
@@ -63,11 +64,11 @@ def read_gguf_weights(file: GgufFile) -> LlamaWeights:
     keys = _Keys.of(file)
     family, config = keys.family, _read_config(keys)
     layout = replace(_LAYOUT, turns_neighbours=family.rotates_neighbours)
-    frequencies = _read_frequencies(keys, config)
+    positions = _read_positions(keys, config)
     keys.refuse_unread()
     refuse_others(file.path, "tensor", file.names(), known_names(layout, config) | {_DIVISORS})
     is_tied = layout.head not in file.names()
-    return read_weights(file, layout, config, frequencies, tied=is_tied)
+    return read_weights(file, layout, config, positions, tied=is_tied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def _read_config(keys: _Keys) -> LlamaConfig:
         head_dim=_read_head_dim(keys, hidden, q_heads),
         ffn=keys.size("feed_forward_length"),
         vocabulary=vocabulary,
-        context=min(context, keys.size("attention.sliding_window", context)),
+        context=context,
         norm_epsilon=keys.constant("attention.layer_norm_rms_epsilon"),
         family=keys.family,
     )
@@ -164,8 +165,8 @@ def _read_head_dim(keys: _Keys, hidden: int, q_heads: int) -> int:
     return head_dim
 
 
-def _read_frequencies(keys: _Keys, config: LlamaConfig) -> tuple[Frequencies, ...]:
-    """Return the RoPE frequencies of every layer."""
+def _read_positions(keys: _Keys, config: LlamaConfig) -> list[Positions]:
+    """Return the RoPE frequencies and the window of every layer."""
     own = rope_frequencies(config.head_dim, keys.constant("rope.freq_base", _DEFAULT_BASE))
     scaling = keys.text("rope.scaling.type", "none")
     if scaling not in ("none", "linear"):
@@ -179,8 +180,12 @@ def _read_frequencies(keys: _Keys, config: LlamaConfig) -> tuple[Frequencies, ..
                 f"{keys.file.path}: tensor '{_DIVISORS}' holds {divisors.min():g}, allowed: above 0"
             )
         own = own / divisors
+    window = keys.size("attention.sliding_window", config.context)
+    own_window = window if window < config.context else None
     every = config.family.global_layer_every
     if every == 1:
-        return (own,) * config.layers
-    local = rope_frequencies(config.head_dim, keys.constant("rope.freq_base_swa", _DEFAULT_BASE))
-    return tuple(own if layer % every == every - 1 else local for layer in range(config.layers))
+        return [Positions(own, own_window)] * config.layers
+    base = keys.constant("rope.freq_base_swa", _DEFAULT_BASE)
+    local = Positions(rope_frequencies(config.head_dim, base), own_window)
+    whole = Positions(own, None)
+    return [whole if layer % every == every - 1 else local for layer in range(config.layers)]

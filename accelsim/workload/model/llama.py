@@ -4,8 +4,9 @@ Llama's layer (arXiv 2302.13971) with what its relatives add to it: biases of li
 of queries and keys (Qwen3, Gemma 3), norms after attention and FFN (Gemma 3, arXiv 2503.19786).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,7 @@ class LlamaConfig:
     ffn: int
     vocabulary: int
     context: int
-    """Most tokens that are read at once: those the model was trained to see, or the width of its
-    sliding window, beyond which its attention is another."""
+    """Most tokens that are read at once: those the model was trained to see."""
     norm_epsilon: float
     family: Family
 
@@ -83,6 +83,8 @@ class LayerWeights:
     """Name -> [out], of the linears that have one."""
     norms: dict[str, Array] = field(default_factory=dict)
     """`q` and `k` [head_dim], of every head; `post_attention` and `post_ffn` [hidden]; or none."""
+    window: int | None = None
+    """Latest tokens that a token sees, its own among them; None: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,14 @@ class LlamaWeights:
     """[hidden]"""
     head: Array
     """Output projection [vocabulary, hidden]; the embedding itself where they are tied."""
+
+
+class Positions(NamedTuple):
+    """What a layer knows of where tokens are."""
+
+    frequencies: Frequencies
+    window: int | None
+    """See `LayerWeights`."""
 
 
 class Tensors(Protocol):
@@ -132,18 +142,18 @@ def read_weights(
     tensors: Tensors,
     layout: Layout,
     config: LlamaConfig,
-    frequencies: tuple[Frequencies, ...],
+    positions: Sequence[Positions],
     *,
     tied: bool,
 ) -> LlamaWeights:
-    """Return the weights as float32; `frequencies` are of each layer.
+    """Return the weights as float32; `positions` are of each layer.
 
     Raises WorkloadError for a tensor that is missing or has another shape.
     """
     embedding = tensors.read(layout.embedding, (config.vocabulary, config.hidden))
     layers = tuple(
         _Layer(tensors, layout, config, layout.layer.format(index)).read(own)
-        for index, own in enumerate(frequencies)
+        for index, own in enumerate(positions)
     )
     final_norm = tensors.read(layout.final_norm, (config.hidden,)) + np.float32(layout.norm_offset)
     head = embedding if tied else tensors.read(layout.head, embedding.shape)
@@ -192,7 +202,7 @@ class _Layer:
     config: LlamaConfig
     prefix: str
 
-    def read(self, frequencies: Frequencies) -> LayerWeights:
+    def read(self, positions: Positions) -> LayerWeights:
         norms = {
             name.removesuffix("_norm"): self._norm(name, shape)
             for name, shape in _norm_shapes(self.config).items()
@@ -206,7 +216,8 @@ class _Layer:
             if name in self.config.family.biases or self._name(name, "bias") in present
         }
         attention_norm, ffn_norm = norms.pop("attention"), norms.pop("ffn")
-        return LayerWeights(attention_norm, ffn_norm, linears, frequencies, biases, norms)
+        frequencies, window = positions
+        return LayerWeights(attention_norm, ffn_norm, linears, frequencies, biases, norms, window)
 
     def _name(self, part: str, kind: str) -> str:
         return f"{self.prefix}{self.layout.parts[part]}.{kind}"

@@ -32,12 +32,15 @@ def stretched_by_parts(
     return np.asarray(frequencies * (kept + (1 - kept) / factor))
 
 
-def rotations(tokens: int, frequencies: Sequence[Frequencies]) -> list[Rotation]:
-    """Return the rotation of each layer; layers of the same frequencies share one."""
+def rotations(tokens: int, frequencies: Sequence[Frequencies], first: int = 0) -> list[Rotation]:
+    """Return the rotation of each layer, for `tokens` positions from `first` on.
+
+    Layers of the same frequencies share one.
+    """
     made: dict[int, Rotation] = {}
     for each in frequencies:
         if id(each) not in made:
-            angles = np.outer(np.arange(tokens), each)
+            angles = np.outer(np.arange(first, first + tokens), each)
             made[id(each)] = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     return [made[id(each)] for each in frequencies]
 

@@ -38,6 +38,11 @@ class Tokenizer:
         ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
         return ids
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids."""
+        text: str = self._library.decode(list(ids), skip_special_tokens=False)
+        return text
+
     @property
     def opening_tokens(self) -> int:
         """How many tokens open every text."""

@@ -127,8 +127,8 @@ class Simulator:
         self.calls.append((machine, workload, recipe, settings))
         return [f"{index} load" for index in range(5)]
 
-    def evaluate(self, *arguments, linear, progress):
-        self.calls.append((*arguments, linear))
+    def evaluate(self, *arguments, linear, prompt, prefill, progress):
+        self.calls.append((*arguments, linear, prompt, prefill))
         if self.failure:
             raise self.failure
         progress(60, 60)

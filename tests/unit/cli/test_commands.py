@@ -5,6 +5,7 @@ import re
 import sys
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -290,15 +291,15 @@ def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command,
     done = accelsim_command("quality", "--kernel", "flash")
     assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n")
     assert simulator.calls == [
-        ("smollm2", "flash", {}, "ascend-910b", ["reference"], 1024, 1024, None)
+        ("smollm2", "flash", {}, "ascend-910b", ["reference"], 1024, 1024, None, 0, None)
     ]
     assert "flash in smollm2" in done.stderr
 
 
 def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
     done = accelsim_command("quality", "--linear", "gemm(tile_m=64)")
-    expected = ("smollm2", None, {}, "ascend-910b", ["reference"], 1024, 1024, "gemm(tile_m=64)")
-    assert simulator.calls == [expected]
+    defaults = ("smollm2", None, {}, "ascend-910b", ["reference"], 1024, 1024)
+    assert simulator.calls == [(*defaults, "gemm(tile_m=64)", 0, None)]
     assert "gemm(tile_m=64) in smollm2" in done.stderr
 
 
@@ -320,6 +321,10 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
         "legal",
         "--window",
         "4",
+        "--prompt",
+        "2",
+        "--prefill",
+        "dense",
         "--format",
         "json",
         "--verbose",
@@ -335,6 +340,8 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
         8,
         4,
         None,
+        2,
+        "dense",
     )
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
@@ -345,18 +352,24 @@ def test_needle_passes_everything_on(accelsim_command, monkeypatch):
 
     calls = []
 
-    def find_needles(*arguments, progress, **others):
+    def compare_needles(*arguments, progress, **others):
         progress(60, 60)
         calls.append((arguments, others))
-        return SimpleNamespace(to_dict=lambda: {"found": 1}, __rich__=lambda: "found 1")
+        return [SimpleNamespace(to_dict=lambda: {"found": 1}) for _ in arguments[1]]
 
     module = ModuleType("accelsim.quality.needle")
-    module.find_needles = find_needles
+    module.compare_needles = compare_needles
     monkeypatch.setitem(sys.modules, module.__name__, module)
     done = accelsim_command("needle", "--kernel", "sift", "--format", "json")
     assert json.loads(done.stdout) == {"found": 1}
-    defaults = ("smollm2", "sift", {}, "ascend-910b", ["reference"], Search())
-    assert calls.pop() == (defaults, {"linear": None})
+    defaults = ("smollm2", ["sift"], {}, "ascend-910b", ["reference"], Search())
+    assert calls.pop() == (defaults, {"linear": None, "prefill": None})
+    several = ("--kernel", "sift", "-k", "topk", "--decode", "--prefill", "flash")
+    done = accelsim_command("needle", *several, "--format", "json")
+    assert json.loads(done.stdout) == [{"found": 1}, {"found": 1}]
+    arguments, others = calls.pop()
+    assert (arguments[1], arguments[-1]) == (["sift", "topk"], Search(decode=True))
+    assert others == {"linear": None, "prefill": "flash"}
     words = ("--linear", "gemm", "--machine", "edge-npu", "--set", "workload.dtype=fp32")
     words += ("--text", "novel", "--text", "legal", "--length", "300", "--length", "600")
     words += ("--depth", "0", "--depth", "1", "--trials", "3", "--seed", "5", "--model", "other")
@@ -364,11 +377,60 @@ def test_needle_passes_everything_on(accelsim_command, monkeypatch):
     assert "gemm in other" in done.stderr
     search = Search(lengths=(300, 600), depths=(0.0, 1.0), trials=3, seed=5)
     settings = {"workload.dtype": "fp32"}
-    expected = ("other", None, settings, "edge-npu", ["novel", "legal"], search)
-    assert calls == [(expected, {"linear": "gemm"})]
+    expected = ("other", [None], settings, "edge-npu", ["novel", "legal"], search)
+    assert calls == [(expected, {"linear": "gemm", "prefill": None})]
 
 
-@pytest.mark.parametrize("command", ["quality", "needle", "calibrate"])
+def test_generate_passes_everything_on(accelsim_command, monkeypatch):
+    calls = []
+
+    def generate(*arguments, **others):
+        calls.append((arguments, others))
+        return SimpleNamespace(to_dict=lambda: {"written": "x"})
+
+    module = ModuleType("accelsim.quality.generate")
+    module.generate = generate
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    words = ("--text", "novel", "--prompt", "9", "--tokens", "4", "--linear", "gemm")
+    words += ("--prefill", "flash", "--set", "machine.cores=4", "--machine", "edge-npu")
+    done = accelsim_command("generate", "--kernel", "sift", *words, "--format", "json")
+    assert json.loads(done.stdout) == {"written": "x"}
+    expected = ("smollm2", "sift", {"machine.cores": "4"}, "edge-npu", "novel", 9, 4)
+    assert calls == [(expected, {"linear": "gemm", "prefill": "flash"})]
+
+
+def test_thresholds_passes_everything_on_and_writes_the_file(
+    accelsim_command, monkeypatch, tmp_path
+):
+    from accelsim.kernels.attention.decode import thresholds as files
+    from accelsim.quantization.calibration import Sampling
+
+    calls, path = [], tmp_path / "t.safetensors"
+
+    def learn_thresholds(*arguments):
+        *passed, progress = arguments
+        progress(2, 2)
+        calls.append(tuple(passed))
+        return SimpleNamespace(sums=np.zeros((2, 30, 9, 5)))
+
+    module = ModuleType("accelsim.quality.thresholds")
+    module.learn_thresholds, module.DEFAULT_TAUS = learn_thresholds, (0.75,)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(files, "save_thresholds", lambda _found, written: calls.append(written))
+    words = ("--tau", "0.5", "--tau", "0.9", "--every", "4", "--text", "code")
+    words += ("--windows", "3", "--window", "32", "--first-token", "7", "--model", "other")
+    done = accelsim_command("thresholds", "--out", path, *words)
+    assert done.exit_code == 0
+    sampling = Sampling(windows=3, window=32, first_token=7)
+    assert calls == [("other", [0.5, 0.9], sampling, ["code"], 4), path]
+    told = f"wrote 2 laws of each of 9 heads in 30 layers to {path}"
+    assert told in done.stderr.replace("\n", "")
+    refused = accelsim_command("thresholds", "--out", tmp_path / "t.npz")
+    assert refused.exit_code == 2
+    assert "found the ending '.npz', allowed: .safetensors" in refused.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize("command", ["quality", "needle", "calibrate", "thresholds"])
 def test_help_names_every_kind_of_text(accelsim_command, command):
     from accelsim.workload.model.texts import EVERY_KIND, KINDS
 

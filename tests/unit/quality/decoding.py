@@ -16,13 +16,13 @@ def decoded_states(weights, ids, attention):
     cache = {}
     position = 0
 
-    def step(layer, q, k, v):
+    def step(layer, q, k, v, window):
         turn = tuple(part[position : position + 1] for part in rotations[layer])
         keys, values = cache.get(layer, (k[:, :0], v[:, :0]))
         keys = np.concatenate((keys, rotate(k, turn)), axis=1)
         values = np.concatenate((values, v), axis=1)
         cache[layer] = keys, values
-        return attention(layer, rotate(q, turn), keys, values)
+        return attention(layer, rotate(q, turn), keys, values, window)
 
     states = []
     for position, token in enumerate(ids):  # noqa: B007 (read by `step`)

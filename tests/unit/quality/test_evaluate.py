@@ -181,14 +181,14 @@ def largest_product(text, tokens):
     """Return the largest product of a query with a key that it sees, by loops."""
     largest, model = 0.0, load_model("smollm2")
 
-    def attention(layer, q, k, v):
+    def attention(layer, q, k, v, window):
         nonlocal largest
         if layer == 1:
             for head, row, key in product(range(len(q)), range(tokens), range(tokens)):
                 if key <= row:
                     score = abs(float(q[head, row] @ k[head // (len(q) // len(k)), key]))
                     largest = max(largest, score)
-        return causal_attention(layer, q, k, v)
+        return causal_attention(layer, q, k, v, window)
 
     ids = model.tokenizer.encode(text.read_text())[:tokens]
     final_states(model.weights, ids, Hooks(attention=attention))

@@ -11,7 +11,7 @@ from accelsim.errors import AccelsimError
 from accelsim.kernels import registry
 from accelsim.kernels.attention.flash.flash import Flash
 from accelsim.quality import needle
-from accelsim.quality.needle import find_needles
+from accelsim.quality.needle import compare_needles, find_needles
 from accelsim.quality.needle_display import needle_table
 from accelsim.quality.needle_report import Retrieval
 from accelsim.quality.predictions import Predictions
@@ -19,6 +19,7 @@ from accelsim.quality.search import Search
 from accelsim.workload.model.forward import final_states
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.release import model_path
+from tests.unit.quality.test_attention import FLOAT32_STEPS
 
 EXACT = ("flash(precision=fp32)", {"workload.dtype": "fp32"}, "edge-npu")
 SEARCH = Search(lengths=(14, 16), depths=(0.0, 0.5, 1.0), trials=2)
@@ -38,9 +39,9 @@ def reads(monkeypatch):
     seen = []
     real = needle.Passes.read
 
-    def read(self, ids, last=None):
-        seen.append((list(ids), last))
-        return real(self, ids, last)
+    def read(self, window):
+        seen.append((list(window.ids), window.judged))
+        return real(self, window)
 
     monkeypatch.setattr(needle.Passes, "read", read)
     return seen
@@ -169,6 +170,7 @@ def test_json_and_table_tell_the_same(text, short_pieces, monkeypatch):
         "depths": [0.0, 0.5, 1.0],
         "trials": 2,
         "seed": 0,
+        "decode": False,
     }
     assert data["total"]["found_share"] == report.total.found / 12
     assert data["texts"][0]["text"] == str(text)
@@ -223,6 +225,46 @@ def test_a_text_that_is_too_short(text, short_pieces):
 
 def test_without_a_kernel(text):
     assert message(text, SEARCH, kernel=None).startswith("found no kernel; allowed: --kernel")
+
+
+DECODING = SEARCH._replace(decode=True)
+
+
+def test_question_and_answer_are_decoded_behind_the_text(text, short_pieces, monkeypatch):
+    prompts = []
+    real = needle.Passes.read
+
+    def read(self, window):
+        prompts.append((window.prompt, len(window.ids), window.judged))
+        return real(self, window)
+
+    monkeypatch.setattr(needle.Passes, "read", read)
+    report = find_needles("smollm2", *EXACT, text, DECODING)
+    # A question of one token and an answer of five, whose last one is read by nobody.
+    assert prompts == [(length - 1, length + 5, 5) for length in (14, 14, 14, 16, 16, 16) * 2]
+    assert (report.total.lost, report.total.gained) == (0, 0)
+    assert abs(report.total.nll_change.value) < FLOAT32_STEPS
+    at_once = find_needles("smollm2", *EXACT, text, SEARCH)
+    assert report.total.fp32_found == at_once.total.fp32_found
+    assert report.total.nll_change.value == pytest.approx(
+        at_once.total.nll_change.value, abs=FLOAT32_STEPS
+    )
+    assert report.to_dict()["search"]["decode"] is True
+    assert "decoded one by one" in needle_table(report).caption
+
+
+def test_several_kernels_read_the_same_prompts(text, short_pieces):
+    names = (EXACT[0], "window(window=4, sinks=1)")
+    both = compare_needles("smollm2", names, *EXACT[1:], text, DECODING)
+    alone = [find_needles("smollm2", name, *EXACT[1:], text, DECODING) for name in names]
+    assert [each.to_dict() for each in both] == [each.to_dict() for each in alone]
+    assert both[0].total.nll_change != both[1].total.nll_change
+
+
+def test_a_prefill_without_decoding(text):
+    assert message(text, SEARCH, prefill="flash") == (
+        "prefill: found flash, and all rows are computed by the kernel; allowed: with --decode"
+    )
 
 
 @pytest.mark.slow

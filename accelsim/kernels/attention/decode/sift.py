@@ -16,6 +16,7 @@ of what its heads keep; U = n in the steps of the warm-up and where the guard fa
 group d b.
 """
 
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from accelsim.kernels.attention.decode.power_law import (
     observe,
     threshold,
 )
+from accelsim.kernels.attention.decode.thresholds import load_thresholds
 from accelsim.kernels.attention.kernel import Task
 
 _GIVEN = 2
@@ -45,9 +47,12 @@ class SiftParameters(DecodeParameters):
 
     tau: float = Field(default=0.75, gt=0, lt=1)
     """Quantile of the weights that becomes the threshold: about 1 - tau of the rows are kept."""
+    thresholds: Path | None = None
+    """What `accelsim thresholds` wrote: laws of each head of a model, which the warm-up adds to;
+    absent: they are learned in the warm-up alone."""
     warmup: al.SizeOrZero | None = None
     """First steps, with all keys, from which the threshold is learned; absent: 256, or none without
-    tensors and with the rule `given`, which have nothing to learn."""
+    tensors, with `thresholds` and with the rule `given`, which have nothing to learn."""
     rule: Literal["fit", "c_over_t", "given"] = "fit"
     """Threshold at context length t: a t^b fitted, c / t with c learned, or c / t with `c`."""
     c: al.PositiveValue | None = None
@@ -72,9 +77,15 @@ class SiftParameters(DecodeParameters):
             )
         return self
 
+    @model_validator(mode="after")
+    def _thresholds_belong_to_a_law(self) -> "SiftParameters":
+        if self.thresholds is not None and self.rule == "given":
+            raise ValueError("found thresholds with rule given, allowed: with fit or c_over_t")
+        return self
+
     def warmup_of(self, steps: int, *, with_numbers: bool) -> int:
         """Return the warm-up of a generation of `steps` steps."""
-        learns = with_numbers and self.rule != "given"
+        learns = with_numbers and self.rule != "given" and self.thresholds is None
         default = _DEFAULT_WARMUP if learns else 0
         return min(steps, default if self.warmup is None else self.warmup)
 
@@ -90,8 +101,10 @@ class _Own(NamedTuple):
     renormalize: bool
     guard: float
     assumed_union: float
+    learned: Any
+    """float64 [q_heads, NUM_SUMS], the sums of the fits before the first step."""
     sums: Any
-    """float64 [q_heads, NUM_SUMS], the sums of the fits."""
+    """The same as they are in the step at hand."""
     thresholds: Any
     """float64 [group], of the step at hand."""
     fallbacks: Any
@@ -104,7 +117,7 @@ class _Own(NamedTuple):
 @al.jit
 def sift(p, k):
     """All steps, one after the other. The state is reset first: recording may run twice."""
-    k.own.sums[:] = 0.0
+    k.own.sums[:] = k.own.learned
     k.own.fallbacks[:] = 0
     for item in range(k.steps * k.heads):
         at = steps.begin_step(p, item, k)
@@ -190,7 +203,7 @@ def scored_columns(at, _k):
 @al.jit
 def sift_in_pieces(p, k):
     """All steps, each with a phase that scores pieces of the keys and one that selects."""
-    k.own.sums[:] = 0.0
+    k.own.sums[:] = k.own.learned
     k.own.fallbacks[:] = 0
     for step in range(k.steps):
         for item in range(step * k.heads, (step + 1) * k.heads):
@@ -322,6 +335,7 @@ class Sift(selecting.SelectingKernel):
     def declare(cls, chip: OnChip, task: Task[SiftParameters]) -> _Own:
         """Return the choices of the kernel with empty state, and declare its tiles."""
         problem, parameters = task.problem, task.parameters
+        learned = _learned(task)
         return _Own(
             tau=parameters.tau,
             rule=_RULES[parameters.rule],
@@ -331,13 +345,24 @@ class Sift(selecting.SelectingKernel):
             renormalize=parameters.renormalize,
             guard=parameters.guard,
             assumed_union=parameters.assumed_union or 1 - parameters.tau,
-            sums=np.zeros((problem.num_sequences * problem.q_heads, NUM_SUMS)),
+            learned=learned,
+            sums=learned.copy(),
             thresholds=np.zeros(chip.rows.height),
             fallbacks=np.zeros(1, np.int64),
             picked=selecting.allocate_picked(chip, chip.columns(problem.most_keys)),
             one=chip.rows("one", 1),
             kept_total=chip.rows("kept_total", 1),
         )
+
+
+def _learned(task: Task[SiftParameters]) -> al.Array:
+    """Return the sums of the fits of all heads of all sequences before the first step."""
+    sequences, heads = task.problem.num_sequences, task.problem.q_heads
+    named, tensors = task.parameters.thresholds, task.tensors
+    if named is None or tensors is None:
+        return np.zeros((sequences * heads, NUM_SUMS))
+    own = load_thresholds(named).of_layer(task.parameters.tau, tensors.reader, heads)
+    return np.tile(own, (sequences, 1))
 
 
 def _shares(k: Layout, selecting_steps: int) -> dict[str, float]:

@@ -222,3 +222,17 @@ def test_the_real_model_predicts_english_and_its_shipped_tensors_are_genuine():
         np.testing.assert_allclose(
             archive["layer11.k"][0, :64].astype(np.float32), seen["layer11.k"][1], atol=0.02
         )
+
+
+def test_heads_of_a_layer_with_a_window_belong_to_a_problem_with_it(tiny, folder):
+    tiny.metadata["llama.attention.sliding_window"] = 4
+    tiny.write(folder / "w.gguf").replace(model_path("smollm2"))
+    assert message(load_tensors, attention(FROM_MODEL), folder) == (
+        "workload 'x': window: found none over 6 keys, allowed: 4, as layer 1 of model 'smollm2' "
+        "has it"
+    )
+    q, k, v, *_ = load_tensors(attention(FROM_MODEL, causal=True, window=4), folder)
+    seen = capture(load_model("smollm2"), TEXT, 6, [1])
+    heads = causal_attention(1, q, k, v, 4).swapaxes(0, 1).reshape(6, 64)
+    np.testing.assert_array_equal(heads, seen["layer1.o_input"])
+    load_tensors(attention(FROM_MODEL, q_len=4, kv_len=4), folder)

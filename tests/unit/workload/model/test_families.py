@@ -14,6 +14,7 @@ from tests.checkpoints import (
     CONFIGS,
     IDS,
     RECORDED_STEP,
+    SHORT_WINDOW,
     tensors_of,
     write_folder,
     write_gguf,
@@ -58,13 +59,54 @@ def test_shards_and_a_gguf_file_hold_the_same_model(case, tmp_path):
     assert packed.config.linear_shapes == whole.config.linear_shapes
 
 
+def test_a_short_window_gives_what_llama_cpp_computes(tmp_path):
+    path = write_gguf(tmp_path / "x.gguf", SHORT_WINDOW, tensors_of(SHORT_WINDOW))
+    weights = read_gguf_weights(GgufFile(path))
+    assert [layer.window for layer in weights.layers] == [12] * 5 + [None, 12]
+    wide = logits(weights).astype(float)
+    wide -= wide.max() + np.log(np.exp(wide - wide.max()).sum())
+    recorded = RECORD["short_window"]
+    found = [wide[int(token)] for token in recorded]
+    # llama.cpp looks GELU up in a table of FP16, 2^-11 in each of the seven layers. Without windows
+    # these tokens are off by up to 6.4.
+    tolerance = 7 * 2.0**-11
+    np.testing.assert_allclose(found, list(recorded.values()), rtol=0, atol=tolerance)
+
+
+_LISTED = {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 8}
+
+
 @pytest.mark.parametrize(
-    ("case", "context"), [("llama", 128), ("mistral", 64), ("gemma3", 64), ("qwen2", 128)]
+    ("case", "own", "windows"),
+    [
+        ("llama", {}, [None, None]),
+        ("mistral", {}, [64, 64]),
+        ("mistral", {"sliding_window": 128}, [None, None]),
+        ("gemma3", {}, [64] * 5 + [None, 64]),
+        ("qwen2", {"sliding_window": 8}, [None, None]),
+        ("qwen2", {"sliding_window": 8, "use_sliding_window": True}, [None, None]),
+        (
+            "qwen2",
+            {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1},
+            [None, 8],
+        ),
+        ("qwen3", _LISTED, [None, 8]),
+    ],
 )
-def test_a_sliding_window_limits_what_is_read_at_once(case, context, tmp_path):
-    config = CONFIGS[case]
+def test_the_sliding_window_of_each_layer(case, own, windows, tmp_path):
+    config = CONFIGS[case] | own
     weights = read_checkpoint(write_folder(tmp_path / case, config, tensors_of(config)))
-    assert weights.config.context == context
+    assert weights.config.context == 128
+    assert [layer.window for layer in weights.layers] == windows
+
+
+@pytest.mark.parametrize("case", ["mistral", "gemma3"])
+def test_a_gguf_file_has_the_windows_of_its_checkpoint(case, tmp_path):
+    config = CONFIGS[case]
+    tensors = tensors_of(config)
+    whole = read_checkpoint(write_folder(tmp_path / "whole", config, tensors))
+    packed = read_gguf_weights(GgufFile(write_gguf(tmp_path / "x.gguf", config, tensors)))
+    assert [layer.window for layer in packed.layers] == [layer.window for layer in whole.layers]
 
 
 def test_layers_of_one_kind_share_their_rotation(tmp_path):

@@ -117,9 +117,9 @@ def test_the_model_runs_on_one_blas_thread_and_leaves_the_setting_alone(file):
 
     inside = []
 
-    def attention(layer, q, k, v):
+    def attention(layer, q, k, v, window):
         inside.append(threads())
-        return causal_attention(layer, q, k, v)
+        return causal_attention(layer, q, k, v, window)
 
     before = threads()
     token_losses(read_gguf_weights(file), IDS, Hooks(attention=attention))
@@ -143,9 +143,9 @@ def test_hooks_replace_every_linear_and_attention(file):
         linears.append((layer, name, x.shape[1], weight.shape))
         return (x.astype(np.float64) @ weight.T.astype(np.float64)).astype(np.float32)
 
-    def attention(layer, q, k, v):
+    def attention(layer, q, k, v, window):
         attentions.append((layer, q.shape, k.shape, v.shape))
-        return causal_attention(layer, q, k, v)
+        return causal_attention(layer, q, k, v, window)
 
     found = hidden_states(weights, IDS, Hooks(linear, attention))
     np.testing.assert_allclose(found, hidden_states(weights, IDS), atol=1e-5)
