@@ -46,7 +46,17 @@ LAYERS = {
     "quality": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "bench", "simulation"},
     "validation": MODELS
-    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading", "bench"}
+    | {
+        "models",
+        "workload",
+        "kernels",
+        "library",
+        "engine",
+        "accounts",
+        "report",
+        "loading",
+        "bench",
+    }
     | {"simulation"},
     "plotting": GROUND | {"report"},
     "cli": MODELS
