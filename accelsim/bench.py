@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.config.document import plain_settings
-from accelsim.engine import reference, window
-from accelsim.errors import AccelsimError, ConfigError, WorkloadError
+from accelsim.engine import reference
+from accelsim.engine.sampling import choice
+from accelsim.errors import AccelsimError, ConfigError, SampleError, WorkloadError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
@@ -33,8 +35,9 @@ from accelsim.workload.problem import LayerPart, Problem
 from accelsim.workload.tensors import Tensors
 
 Engine = Literal["compiled", "reference"]
+Sample = choice.Sample
 ENGINES: dict[Engine, Scheduler] = {
-    "compiled": window.schedule,
+    "compiled": choice.schedule,
     "reference": reference.schedule,
 }
 
@@ -48,6 +51,8 @@ class Bench:
     """What is asked; None: the library picks the kernel of each problem."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the caller changed of machine and workload, as the report tells it."""
+    sample: Sample = "never"
+    """How much of a program the compiled engine schedules."""
     beside: Mapping[str, Any] = field(default_factory=dict)
     """What any recipe says besides, because of other parts of a layer or a model."""
 
@@ -77,6 +82,20 @@ class Bench:
         elif machine_settings:
             raise already_loaded("machine", machine_settings)
         return cls(machine, asked, settings)
+
+    def sampling(self, sample: Sample | str, engine: Engine, needs_all: str = "") -> "Bench":
+        """Return the same with so much of programs scheduled, which may be text as in a file.
+
+        needs_all: what needs the schedule of all ops, if anything does. Raises SampleError.
+        """
+        share = choice.checked_sample(sample)
+        needs_all = needs_all or ("the reference engine" if engine == "reference" else "")
+        if needs_all and not isinstance(share, str):
+            raise SampleError(
+                f"sample: found {share} with {needs_all}, which schedules all ops; "
+                f"allowed: auto or never"
+            )
+        return replace(self, sample=share)
 
     def for_part(self, part: LayerPart) -> "Bench":
         """Return what is asked for a part of a layer: the recipe, or that of the part, or the
@@ -191,7 +210,10 @@ class Bench:
         """Return the report of a recorded problem, its accuracy not judged."""
         machine, technology = recorded.hardware
         program = held(recorded.program, "a timeline") if with_timeline else recorded.program
-        run = schedule_under_cap(program, machine, technology, ENGINES[engine])
+        scheduler: Scheduler = ENGINES[engine]
+        if engine == "compiled" and not with_timeline:
+            scheduler = partial(choice.schedule, sample=self.sample)
+        run = schedule_under_cap(program, machine, technology, scheduler)
         about = self._about(recorded, engine)
         return build_report(run, technology, about, with_timeline=with_timeline)
 

@@ -121,6 +121,15 @@ Settings = Annotated[
     ),
 ]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="Who schedules the program.")]
+Sample = Annotated[
+    str,
+    typer.Option(
+        "--sample",
+        metavar="auto|never|SHARE",
+        help="How much of a program is scheduled: auto estimates very long ones from a sample and "
+        "says so; never schedules all ops; a share of the ops, such as 0.05.",
+    ),
+]
 FormatOption = Annotated[
     OutputFormat, typer.Option("--format", help="json prints nothing but JSON on stdout.")
 ]

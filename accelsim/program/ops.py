@@ -167,6 +167,9 @@ ASKED_ROW, ASKED_COL, ASKED_ROWS, ASKED_COLS, HELD_ROWS, HELD_COLS = range(7, 13
 """The first op that reached beyond what it touches, and how; see `accelsim.program.refusal`."""
 HAND_OVER, ENOUGH = 13, 14
 """Address of what takes the items over and empties the recorder, or 0, and from how many ops on."""
-HEADER_WORDS = 16
+NUM_BEGUN, NEXT_CUT, LEAVES_OUT = 15, 16, 17
+"""Items begun, whatever became of them; before which one the recorder is handed over too; and
+whether items are left out, of which only the phases are noted."""
+HEADER_WORDS = 18
 ITEM_WORDS = 2
 ITEM_START, ITEM_PHASE = range(ITEM_WORDS)
