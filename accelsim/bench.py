@@ -10,6 +10,7 @@ import numpy as np
 
 from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.config.document import plain_settings
+from accelsim.config.sample import Sample, checked_sample
 from accelsim.engine import reference
 from accelsim.engine.sampling import choice
 from accelsim.errors import AccelsimError, ConfigError, SampleError, WorkloadError
@@ -35,7 +36,6 @@ from accelsim.workload.problem import LayerPart, Problem
 from accelsim.workload.tensors import Tensors
 
 Engine = Literal["compiled", "reference"]
-Sample = choice.Sample
 ENGINES: dict[Engine, Scheduler] = {
     "compiled": choice.schedule,
     "reference": reference.schedule,
@@ -88,7 +88,7 @@ class Bench:
 
         needs_all: what needs the schedule of all ops, if anything does. Raises SampleError.
         """
-        share = choice.checked_sample(sample)
+        share = checked_sample(sample)
         needs_all = needs_all or ("the reference engine" if engine == "reference" else "")
         if needs_all and not isinstance(share, str):
             raise SampleError(

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accelsim.bench import ENGINES, Bench, Engine, Sample, already_loaded, settings_below
+from accelsim.bench import ENGINES, Bench, Engine, already_loaded, settings_below
+from accelsim.config.sample import Sample
 from accelsim.errors import (
     OutputError,
     ShortageError,

@@ -1,44 +1,25 @@
 """Which programs are sampled, and how much of them."""
 
-import math
-from typing import Any, Literal
-
 import numpy as np
 
+from accelsim.config.sample import Sample
 from accelsim.engine import window
+from accelsim.engine.sampling.items import num_ops_of
 from accelsim.engine.sampling.schedule import schedule as sampled
 from accelsim.engine.schedule import Accounted
-from accelsim.errors import SampleError
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.long import AnyProgram
 from accelsim.program.ops import MAX_OPS
 from accelsim.program.program import Program
 
-Sample = Literal["auto", "never"] | float
-"""Whether a sample stands for a program: where that saves much, or not; or the share of its ops."""
-ALLOWED = "auto, never, or the share of the ops to schedule, above 0 and at most 1, such as 0.05"
-
 MOST_STEPS = 1 << 28
 """Steps from which on a program is sampled unless all of it is asked for: it would take more than
 about half a minute, at a hundred nanoseconds a step. So it is with more than MAX_OPS ops."""
-_SAMPLE_STEPS = 1 << 24
+_SAMPLE_STEPS = 1 << 23
 """Steps that a sample may take, a few seconds; see `plan` for the fewest."""
 _LOOKED_AT = 64
 """Items from which the bytes of a program that is not held are estimated."""
-
-
-def checked_sample(value: Any) -> Sample:
-    """Return what is asked for, which may be text; raises SampleError."""
-    if value in ("auto", "never"):
-        return "auto" if value == "auto" else "never"
-    try:
-        share = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        share = math.nan
-    if not 0 < share <= 1:
-        raise SampleError(f"sample: found {value}, allowed: {ALLOWED}")
-    return share
 
 
 def schedule(program: AnyProgram, machine: MachineSpec, sample: Sample = "never") -> Accounted:
@@ -57,11 +38,12 @@ def schedule(program: AnyProgram, machine: MachineSpec, sample: Sample = "never"
 def _affordable_share(program: AnyProgram, machine: MachineSpec) -> float:
     """Return the share of a program that is scheduled where nobody asks; 1: all of it."""
     num_ops = program.num_ops
-    if num_ops is not None and num_ops <= MAX_OPS:
-        steps = num_ops + num_ops * _pieces_per_op(program, machine)
-        return 1.0 if steps <= MOST_STEPS else _SAMPLE_STEPS / steps
-    least_steps = MAX_OPS * (1 + _pieces_per_op(program, machine))
-    return _SAMPLE_STEPS / least_steps
+    if num_ops is None:
+        num_ops = float(num_ops_of(program).sum())
+    steps = num_ops * (1 + _pieces_per_op(program, machine))
+    if steps <= MOST_STEPS and num_ops <= MAX_OPS:
+        return 1.0
+    return _SAMPLE_STEPS / steps
 
 
 def _pieces_per_op(program: AnyProgram, machine: MachineSpec) -> float:

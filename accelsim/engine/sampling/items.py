@@ -18,11 +18,6 @@ _CLOSE = 0.002
 _PIECE_OPS = 1 << 20
 
 
-def phases_of(program: AnyProgram) -> npt.NDArray[np.int64]:
-    """Return the phase of every item."""
-    return program.item_phase
-
-
 def num_ops_of(program: AnyProgram) -> npt.NDArray[np.float64]:
     """Return how many ops every item has.
 

@@ -13,7 +13,7 @@ from accelsim.engine.account import Accounts
 from accelsim.engine.compiled import NONE, next_time
 from accelsim.engine.memory.door import Direct, Memory, refreshes_of
 from accelsim.engine.sampling.estimate import Amounts, Estimate, Size, estimate
-from accelsim.engine.sampling.items import num_ops_of, phases_of, play
+from accelsim.engine.sampling.items import num_ops_of, play
 from accelsim.engine.sampling.marks import (
     Done,
     at_least_compulsory,
@@ -88,10 +88,17 @@ def schedule(program: AnyProgram, machine: MachineSpec, share: float) -> Sampled
 
     None where all would be scheduled. Raises DoesNotFitError.
     """
-    phases, num_ops = phases_of(program), num_ops_of(program)
-    plan = plan_of(num_ops, phases, machine.cores, share)
+    num_ops = num_ops_of(program)
+    plan = plan_of(num_ops, program.item_phase, machine.cores, share)
     if all(each.kind == Kind.WHOLE for each in plan):
         return None
+    return schedule_by_plan(program, machine, plan, num_ops)
+
+
+def schedule_by_plan(
+    program: AnyProgram, machine: MachineSpec, plan: list[Segment], num_ops: Amounts
+) -> SampledSchedule:
+    """Return what the segments of a plan say of a run; num_ops: of every item."""
 
     def run(known: Known) -> "_SampledWindow":
         window = _SampledWindow(program, machine, known, plan)
@@ -99,7 +106,7 @@ def schedule(program: AnyProgram, machine: MachineSpec, share: float) -> Sampled
         play(program, window.take, known.piece_ops, segments)
         return window
 
-    return _Estimator(informed(run), num_ops, phases, plan).schedule(program, machine)
+    return _Estimator(informed(run), num_ops, program.item_phase, plan).schedule(program, machine)
 
 
 class _SampledWindow(Window):
@@ -273,11 +280,14 @@ class _Estimator:
             )
             hbm_margin, late = float(counted.margins[: 2 * tensors].sum()), 0.0
         else:
-            traffic = at_least_compulsory(traffic_from(timed.amounts[1:], tensors), program)
+            traffic = traffic_from(timed.amounts[1:], tensors)
+            if Kind.RUN in self._kinds:
+                traffic = at_least_compulsory(traffic, program)
             hbm_margin = float(timed.margins[1:3].sum())
-            # At worst all cores wait for bytes that the sample has not seen.
             late = hbm_margin / machine.hbm_bytes_per_cycle
         moved_bytes = traffic.hbm_read_bytes + traffic.hbm_write_bytes
+        # Cores wait for bytes that the sample has not seen as often as the HBM is busy.
+        late *= min(1.0, moved_bytes / machine.hbm_bytes_per_cycle / max(timed.amounts[0], 1.0))
         cycles = max(round(timed.amounts[0]), ceil(moved_bytes / machine.hbm_bytes_per_cycle))
         dram = None
         if isinstance(machine.hbm, BankedHbmSpec):
