@@ -29,7 +29,7 @@ def lengths(program):
     return np.diff(program.item_start).astype(float)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     programs(ops, max_items=12).map(with_own_tiles).filter(lambda each: each.num_items),
     machines() | banked_machines(),
@@ -55,7 +55,7 @@ def triangle(heads, blocks):
     return program_of([steps(1 + block // 4) for _ in range(heads) for block in range(blocks)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(2, 6), st.integers(60, 160), st.integers(1, 4), st.sampled_from([0.1, 0.2, 0.3]))
 def test_the_sample_of_growing_items_is_near_the_whole(heads, blocks, cores, share):
     program, machine = triangle(heads, blocks), machine_of(cores=cores)
