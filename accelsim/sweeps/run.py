@@ -20,7 +20,7 @@ from accelsim.errors import (
 from accelsim.runtime.sources import accelsim_digest
 from accelsim.runtime.workers import LOST_WORKER, Workers, open_workers
 from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
-from accelsim.sweeps.outcome import Outcome, RunPoint, run_safely, simulate_point, unfinished
+from accelsim.sweeps.outcome import Outcome, Row, RunPoint, run_safely, simulate_point, unfinished
 from accelsim.sweeps.points import Grid, expand
 from accelsim.sweeps.resolve import Point, digest
 from accelsim.sweeps.spec import SweepSpec
@@ -106,7 +106,8 @@ def sweep(
     ):
         grid = _grid(design_space, read, None if isinstance(spec, SweepSpec) else Path(spec))
         if design_space.sample != "auto":
-            run_point = partial(run_point, sample=design_space.sample)
+            own: Callable[..., Row] = run_point
+            run_point = partial(own, sample=design_space.sample)
         run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
         try:
             run.finish_all()

@@ -37,9 +37,8 @@ def schedule(program: AnyProgram, machine: MachineSpec, sample: Sample = "never"
 
 def _affordable_share(program: AnyProgram, machine: MachineSpec) -> float:
     """Return the share of a program that is scheduled where nobody asks; 1: all of it."""
-    num_ops = program.num_ops
-    if num_ops is None:
-        num_ops = float(num_ops_of(program).sum())
+    known = program.num_ops
+    num_ops = float(num_ops_of(program).sum()) if known is None else float(known)
     steps = num_ops * (1 + _pieces_per_op(program, machine))
     if steps <= MOST_STEPS and num_ops <= MAX_OPS:
         return 1.0

@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.memory.door import Cached, Memory
-from accelsim.engine.memory.hbm.banked import BankedHbm
+from accelsim.engine.memory.hbm.banked import BankedHbm, counted
 from accelsim.engine.memory.l2 import dirty_lines
+from accelsim.hardware.hbm import BankedHbmSpec
+from accelsim.hardware.machine import MachineSpec
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.long import AnyProgram
 
@@ -27,24 +29,28 @@ class Done(NamedTuple):
     """Cycles, then what `memory_amounts` has."""
 
 
-def memory_amounts(memory: Memory) -> Amounts:
+def memory_amounts(memory: Memory, machine: MachineSpec, *, is_over: bool = False) -> Amounts:
     """Return what a memory has moved: bytes of a cache, bytes by tensor, DRAM commands.
 
-    What is dirty in the cache counts as written: it will be, once.
+    What is dirty in the cache counts as written: it will be, once. is_over: whether what waits in
+    the controllers of a banked memory is written now.
     """
     amounts: list[Any] = []
-    device = memory.hbm.device
+    device, dirty = memory.hbm.device, 0
     if isinstance(memory, Cached):
         addresses, sizes = dirty_lines(memory.cache)
         counts = memory.cache.state[0]
         amounts += [float(counts[name]) for name in _CACHE]
-        amounts[1] += float(sizes.sum())
+        dirty = int(sizes.sum())
+        amounts[1] += float(dirty)
         tensors = np.searchsorted(memory.tensor_begins, addresses, side="right") - 1
         moved = memory.tensor_bytes.astype(np.float64)
         np.add.at(moved, np.maximum(tensors, 0), sizes)
         amounts += moved.tolist()
-    if isinstance(device, BankedHbm):
-        amounts += [float(device.state.channels[name].sum()) for name in _DRAM]
+    if isinstance(device, BankedHbm) and isinstance(machine.hbm, BankedHbmSpec):
+        channels = counted(device) if is_over else device.state.channels
+        amounts += [float(channels[name].sum()) for name in _DRAM]
+        amounts[_DRAM.index("write_bursts") - len(_DRAM)] += dirty // machine.hbm.dram.shape.burst
     return np.array(amounts)
 
 

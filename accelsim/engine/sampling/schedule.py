@@ -6,6 +6,7 @@ stay out of phase, and the memory keeps what was there. docs/decisions/0055-samp
 
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +143,8 @@ class _SampledWindow(Window):
         """Schedule what is left."""
         memory = self._finish()
         items, ops = float(self._ends[-1]), float(self._num_ops)
-        self.moments[-1] = Done(items, ops, np.append(self._last_end, memory_amounts(memory)))
+        moved = memory_amounts(memory, self._machine, is_over=True)
+        self.moments[-1] = Done(items, ops, np.append(self._last_end, moved))
 
     @property
     def memory(self) -> Memory:
@@ -153,7 +155,7 @@ class _SampledWindow(Window):
 
     def _counts(self) -> Amounts:
         """Return bytes by tensor, read and written, and actions of all ops so far."""
-        found = [self._moved.ravel(), self._actions.ravel(), [self._num_ops]]
+        found: list[Any] = [self._moved.ravel(), self._actions.ravel(), [self._num_ops]]
         return np.concatenate(found).astype(np.float64)
 
     def _done(self, now: int) -> Done:
@@ -173,7 +175,7 @@ class _SampledWindow(Window):
         return Done(
             self._items_dropped + float(share.sum()),
             self._ops_dropped + float(per_item.sum()),
-            np.append(now, memory_amounts(self.memory)),
+            np.append(now, memory_amounts(self.memory, self._machine)),
         )
 
     def _account(self, first: int, after: int, now: int | None) -> None:
