@@ -159,8 +159,7 @@ class _Player:
 
     def _hand_over(self) -> None:
         recorder = self._recorder
-        if recorder[NUM_ITEMS]:
-            self._leave_out() if recorder[LEAVES_OUT] else self._hand_on()
+        self._leave_out() if recorder[LEAVES_OUT] else self._hand_on()
         recorder[NUM_RECORDED] = recorder[NUM_ITEMS] = 0
         if recorder[NUM_BEGUN] == recorder[NEXT_CUT]:
             self._turn_to_next()
