@@ -6,6 +6,7 @@ TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
     from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
+    from accelsim.models.inference import infer
     from accelsim.quality.evaluate import evaluate
     from accelsim.quality.needle import find_needles
     from accelsim.report.report import Report
@@ -20,6 +21,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "find_needles",
+    "infer",
     "load_machine",
     "load_workload",
     "simulate",
@@ -31,6 +33,7 @@ _HOMES = {
     "Report": "accelsim.report.report",
     "evaluate": "accelsim.quality.evaluate",
     "find_needles": "accelsim.quality.needle",
+    "infer": "accelsim.models.inference",
     "load_machine": "accelsim.loading",
     "load_workload": "accelsim.loading",
     "simulate": "accelsim.simulation",

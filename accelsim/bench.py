@@ -9,10 +9,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from accelsim.accounts.power import Scheduler, schedule_under_cap
+from accelsim.choosing.asked import Asked
+from accelsim.choosing.trial import Settled, Trial, settled
 from accelsim.config.document import plain_settings
 from accelsim.config.sample import Sample, checked_sample
-from accelsim.engine import reference
+from accelsim.engine import looped, reference
 from accelsim.engine.sampling import choice
+from accelsim.engine.sampling.schedule import check_known_traffic
 from accelsim.errors import AccelsimError, ConfigError, SampleError, WorkloadError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
@@ -20,6 +23,7 @@ from accelsim.hardware.technology import TechnologySpec
 from accelsim.kernels.base import Array
 from accelsim.kernels.registry import is_shipped
 from accelsim.library.base import Hardware
+from accelsim.library.capacity import check_problem_fits, check_program_fits
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
 from accelsim.library.sequences import check_kv, check_scores, check_sequences, one_after_another
@@ -37,7 +41,7 @@ from accelsim.workload.tensors import Tensors
 
 Engine = Literal["compiled", "reference"]
 ENGINES: dict[Engine, Scheduler] = {
-    "compiled": choice.schedule,
+    "compiled": looped.schedule,
     "reference": reference.schedule,
 }
 
@@ -95,7 +99,7 @@ class Bench:
                 f"sample: found {share} with {needs_all}, which schedules all ops; "
                 f"allowed: auto or never"
             )
-        return replace(self, sample=share)
+        return replace(self, sample="never" if needs_all else share)
 
     def for_part(self, part: LayerPart) -> "Bench":
         """Return what is asked for a part of a layer: the recipe, or that of the part, or the
@@ -122,7 +126,8 @@ class Bench:
     def recipe_for(self, problem: Problem) -> Recipe:
         """Return the whole recipe of a problem: what is asked, and the library's for the rest.
 
-        Raises WorkloadError where its kernel cannot take the sequences.
+        Raises WorkloadError where its kernel cannot take the sequences, DoesNotFitError where its
+        tensors do not fit the HBM.
         """
         library = library_of(self.machine)
         if self.recipe is None:
@@ -133,6 +138,7 @@ class Bench:
         check_sequences(recipe.algorithm, problem)
         check_kv(recipe.algorithm, problem)
         check_scores(recipe.algorithm, problem)
+        check_problem_fits(problem, recipe, self.machine)
         return recipe
 
     def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
@@ -199,26 +205,42 @@ class Bench:
         hardware = self.hardware_for(problem, recipe)
         if needs_costs:
             _check_costs(*hardware)
-        parameters = recipe.parameters()
-        program, output = recipe.algorithm.record(problem, hardware.machine, parameters, tensors)
+        own = self._settled(problem, recipe, hardware.machine)
+        trial = own.trial if tensors is None else None
+        program, output = (
+            (trial.program, None)
+            if trial is not None
+            else recipe.algorithm.record(problem, hardware.machine, own.parameters, tensors)
+        )
         if not is_shipped(recipe.algorithm):
             program = held(program, "the check of a kernel written elsewhere")
             verify(program)
-        return Recorded(problem, recipe, hardware, program, output)
+        check_program_fits(program, self.machine)
+        return Recorded(problem, recipe, hardware, program, output, trial)
+
+    def _settled(self, problem: Problem, recipe: Recipe, machine: MachineSpec) -> Settled:
+        """Return the parameters with which a recipe is recorded."""
+        if not library_of(machine).tries:
+            return Settled(recipe.parameters())
+        return settled(Asked(recipe.algorithm, problem, machine, recipe.parameters()))
 
     def _report(self, recorded: "Recorded", engine: Engine, with_timeline: bool) -> Report:
         """Return the report of a recorded problem, its accuracy not judged."""
         machine, technology = recorded.hardware
         program = held(recorded.program, "a timeline") if with_timeline else recorded.program
-        scheduler: Scheduler = ENGINES[engine]
-        if engine == "compiled" and not with_timeline:
-            scheduler = partial(choice.schedule, sample=self.sample)
-        run = schedule_under_cap(program, machine, technology, scheduler)
+        schedule = ENGINES[engine]
+        if self.sample != "never":
+            schedule = partial(choice.schedule, sample=self.sample)
+        elif recorded.trial is not None and engine == "compiled":
+            schedule = recorded.trial.schedule
+        run = schedule_under_cap(program, machine, technology, schedule)
+        if run.machine.clock != machine.clock or run.power_cap == "not met":
+            check_known_traffic(run.schedule, machine)
         about = self._about(recorded, engine)
         return build_report(run, technology, about, with_timeline=with_timeline)
 
     def _about(self, recorded: "Recorded", engine: Engine) -> About:
-        problem, recipe, _, program, output = recorded
+        problem, recipe, _, program, output, _ = recorded
         parameters = recipe.parameters()
         return About(
             workload=problem.name,
@@ -245,6 +267,8 @@ class Recorded(NamedTuple):
     program: AnyProgram
     output: Array | None
     """None without tensors."""
+    trial: Trial | None = None
+    """In which the program has been scheduled."""
 
 
 class Whole(NamedTuple):

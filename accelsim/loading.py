@@ -1,6 +1,6 @@
 """Names and paths to checked objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from accelsim.config.document import Document
+from accelsim.config.document import KeyPath
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.system import SystemSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.workload.problem import LayerProblem, Problem, Workload
 
@@ -39,21 +40,20 @@ def load_machine(
     Raises ConfigError, UnknownNameError.
     """
     machine = load_spec(MachineSpec, source, kind="machine", overrides=overrides, label=label)
-    if needs_costs:
+    missing = _missing_costs(machine) if needs_costs else ()
+    if missing:
         document = read_document(source, kind="machine").with_overrides(overrides or {}, label)
-        _check_costs(machine, document)
+        raise ConfigError([document.message(path, text) for path, text in missing])
     return machine
 
 
-def _check_costs(machine: MachineSpec, document: Document) -> None:
-    """Refuse a machine that its technology has no costs for, at the fields that are the reason."""
+def _missing_costs(machine: MachineSpec) -> Sequence[tuple[KeyPath, str]]:
+    """Return the fields that its technology has no costs for, each with the reason."""
     try:
         technology = load_technology(machine.technology)
     except AccelsimError as error:
-        raise ConfigError([document.message(("technology",), str(error))]) from None
-    missing = missing_costs(machine, technology)
-    if missing:
-        raise ConfigError([document.message(path, text) for path, text in missing])
+        return [(("technology",), str(error))]
+    return missing_costs(machine, technology)
 
 
 def load_workload(
@@ -67,6 +67,14 @@ def load_workload(
         _workload_adapter(), source, kind="workload", overrides=overrides, label=label
     )
     return LoadedWorkload(problem, locate(source, "workload").parent)
+
+
+def load_system(source: str | Path, overrides: Mapping[str, Any] | None = None) -> SystemSpec:
+    """Return the system of a file or a shipped name, with dotted keys replaced by `overrides`.
+
+    Raises ConfigError, UnknownNameError.
+    """
+    return load_spec(SystemSpec, source, kind="system", overrides=overrides)
 
 
 def load_technology(name: str) -> TechnologySpec:

@@ -26,6 +26,7 @@ from accelsim.layer import (
     run_as_one,
 )
 from accelsim.library.base import Hardware
+from accelsim.library.capacity import check_layer_fits
 from accelsim.library.coded import Part, completions
 from accelsim.library.recipe import Recipe
 from accelsim.library.sequences import has_one_program
@@ -51,7 +52,7 @@ def simulate(
     settings: Mapping[str, Any] | None = None,
     *,
     engine: Engine = "compiled",
-    sample: Sample | str = "auto",
+    sample: Sample | str = "never",
     timeline: bool = False,
     one_program: bool = False,
     with_parts: bool = False,
@@ -73,10 +74,11 @@ def simulate(
     Kernels without a program for all steps of a generation run a program for each of them, and the
     report is the sum, or that of one program in the same cases as of a layer.
 
-    `sample` says how much of a program is scheduled. `auto` estimates very long programs from a
-    sample, and their reports have `sampling`, which says how much that was and how far off it may
-    be; `never` schedules all ops; a share of the ops, above 0 and at most 1, takes such a sample of
-    any program. One program of several, and the reference engine, schedule all ops.
+    `sample` says how much of a program is scheduled: all of it, unless another value is asked for.
+    `auto` estimates very long programs from a sample, and their reports have `sampling`, which says
+    how much that was and how far off it may be; a share of the ops, above 0 and at most 1, takes
+    such a sample of any program. One program of several, and the reference engine, schedule all
+    ops. Behind an L2 a sample estimates the time alone, not traffic and energy.
 
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
     ShortageError for what this computer lacks.
@@ -139,6 +141,8 @@ def _parts_for(run: "Bench", problem: Problem | LayerProblem) -> list[tuple["Ben
     asked = zip(benches, problem.problems, problem.sources, strict=True)
     parts = [Part(own.problem, bench.recipe_for(own.problem), reads) for bench, own, reads in asked]
     told = completions(parts)
+    whole = [part.recipe.updated(own) for part, own in zip(parts, told, strict=True)]
+    check_layer_fits(problem, whole, run.machine)
     return [
         (replace(bench, beside=own), part.problem)
         for bench, own, part in zip(benches, told, parts, strict=True)

@@ -9,6 +9,7 @@ import re
 from accelsim.errors import did_you_mean
 
 KIB = 1024
+GIB = 1024**3
 PICO = 1e-12
 MICRO = 1e-6
 BITS_PER_BYTE = 8

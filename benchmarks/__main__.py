@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, core, formats, products
+from benchmarks import commands, core, formats, products, repeats
 from benchmarks.measure import Measurement
 from benchmarks.structure import structure
 
@@ -26,7 +26,10 @@ BENCHMARKS = {
         core.choosing,
         core.layer,
         core.cached_layer,
+        core.large_product,
         core.bursts,
+        repeats.repeats,
+        repeats.turns,
         core.numbers,
         formats.formats,
         products.products,

@@ -1,13 +1,18 @@
 """Die area by component, from the machine's sizes and the technology's unit areas."""
 
+from collections.abc import Mapping
+
+from accelsim.accounts.interface import interface_channels
 from accelsim.hardware.costs import sram_capacities
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
 from accelsim.hardware.units.base import ArithmeticSpec
+from accelsim.runtime.kept import once_for_each
 
 
-def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> dict[str, float]:
+@once_for_each
+def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> Mapping[str, float]:
     """Return the mm2 of all cores by component; their sum is the modeled area of the die.
 
     Network, scalar cores and pads are not modeled. Raises UnknownNameError for a format or memory
@@ -21,7 +26,7 @@ def area_by_component_mm2(machine: MachineSpec, technology: TechnologySpec) -> d
     if machine.l2:
         area["l2"] = machine.l2.slices * l2_slice(machine.l2, technology).area
     channel_mm2 = technology.memory(machine.hbm.technology_key).channel_area.value
-    return area | {"hbm": machine.hbm.channels * channel_mm2}
+    return area | {"hbm": interface_channels(machine.hbm, technology) * channel_mm2}
 
 
 def arithmetic_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> dict[str, float]:
@@ -33,7 +38,8 @@ def arithmetic_area_mm2(machine: MachineSpec, technology: TechnologySpec) -> dic
     }
 
 
-def sram_points(machine: MachineSpec, technology: TechnologySpec) -> dict[str, SramPoint]:
+@once_for_each
+def sram_points(machine: MachineSpec, technology: TechnologySpec) -> Mapping[str, SramPoint]:
     """Return the costs of each on-chip memory of one core, by component."""
     sizes = sram_capacities(machine).items()
     return {memory: technology.sram_of(memory, size) for memory, (_, size) in sizes}

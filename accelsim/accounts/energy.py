@@ -1,11 +1,13 @@
 """Action counts times cost per action: joules by component."""
 
 from accelsim.accounts.area import arithmetic_area_mm2, l2_slice, sram_points
+from accelsim.accounts.interface import interface_channels
 from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import SramPoint, TechnologySpec
 from accelsim.hardware.units.base import ArithmeticSpec
 from accelsim.program.activity import Activity, MemoryTraffic
+from accelsim.runtime.kept import once_for_each
 from accelsim.units import PICO
 
 
@@ -38,6 +40,7 @@ def energy_by_component(
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
 
 
+@once_for_each
 def static_power_w(machine: MachineSpec, technology: TechnologySpec) -> float:
     """Return the power of the idle machine, in watts: leakage, and memory channels on standby."""
     sram_w = sum(point.leakage for point in sram_points(machine, technology).values())
@@ -52,7 +55,8 @@ def memory_idle_power_w(machine: MachineSpec, technology: TechnologySpec) -> flo
     hbm = machine.hbm
     if isinstance(hbm, BankedHbmSpec):
         return hbm.channels * hbm.dram.energy.standby
-    return hbm.channels * technology.memory(hbm.standard).channel_static_power.value
+    channel_w = technology.memory(hbm.standard).channel_static_power.value
+    return interface_channels(hbm, technology) * channel_w
 
 
 def memory_device_energy_j(

@@ -73,7 +73,7 @@ def compare(
     out: options.Out,
     settings: options.Settings = None,
     engine: options.EngineOption = options.Engine.COMPILED,
-    sample: options.Sample = "auto",
+    sample: options.Sample = "never",
     output: options.FormatOption = options.OutputFormat.TABLE,
     timeline: Annotated[
         bool,

@@ -31,6 +31,7 @@ class SchemaKind(StrEnum):
     MACHINE = "machine"
     WORKLOAD = "workload"
     SWEEP = "sweep"
+    SYSTEM = "system"
 
 
 def kernels() -> None:
@@ -59,11 +60,13 @@ def _named(title: str) -> Column:
 
 
 def _parameters(model: Any) -> list[tuple[str, str, str]]:
+    from accelsim.config.described import description_of
+
     return [
         (
             name,
             "absent" if field.default is None else str(field.default),
-            " ".join(escape(field.description or "").split()),
+            " ".join(escape(description_of(model, name)).split()),
         )
         for name, field in model.model_fields.items()
     ]
@@ -184,6 +187,10 @@ def _model(kind: SchemaKind) -> Any:
         from accelsim.workload.problem import Workload
 
         return TypeAdapter(Workload)
+    if kind is SchemaKind.SYSTEM:
+        from accelsim.hardware.system import SystemSpec
+
+        return SystemSpec
     from accelsim.sweeps.spec import SweepSpec
 
     return SweepSpec

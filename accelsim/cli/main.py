@@ -11,8 +11,10 @@ from typer.core import TyperGroup
 from accelsim.cli import (
     calibrate,
     compare,
+    infer,
     listing,
     model,
+    models,
     needle,
     plot,
     quality,
@@ -67,6 +69,7 @@ for command in (
     needle.needle,
     calibrate.calibrate,
     validate.validate,
+    infer.infer,
     run.program,
     listing.kernels,
     listing.machines,
@@ -76,6 +79,7 @@ for command in (
 ):
     app.command()(spread(command))
 app.add_typer(model.app, name="model")
+app.add_typer(models.app, name="models")
 
 
 def _print_version(wanted: bool) -> None:

@@ -125,9 +125,9 @@ Sample = Annotated[
     str,
     typer.Option(
         "--sample",
-        metavar="auto|never|SHARE",
-        help="How much of a program is scheduled: auto estimates very long ones from a sample and "
-        "says so; never schedules all ops; a share of the ops, such as 0.05.",
+        metavar="never|auto|SHARE",
+        help="Whether a sample of a program is scheduled: never; auto, of very long ones; or a "
+        "share of the ops, such as 0.05. Results are estimates then, and say so.",
     ),
 ]
 FormatOption = Annotated[

@@ -14,7 +14,7 @@ from accelsim.cli.console import detail, note, print_json, results, working
 def run(
     asked: options.Asked,
     engine: options.EngineOption = options.Engine.COMPILED,
-    sample: options.Sample = "auto",
+    sample: options.Sample = "never",
     output: options.FormatOption = options.OutputFormat.TABLE,
     as_one: Annotated[
         bool, typer.Option("--as-one", help="Run a layer as one program, as --trace does.")

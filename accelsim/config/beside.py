@@ -1,14 +1,17 @@
 """Specs that a file spells flat: the keys of one of their fields stand beside their own."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any
 
 from pydantic import Field, GetCoreSchemaHandler, SerializationInfo, create_model
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
+from accelsim.config.described import description_of
 from accelsim.config.spec import Spec
 
 
@@ -40,7 +43,7 @@ class KeysBeside:
     def _flat(self, spec: type[Spec]) -> Any:
         """Return the union of what a file may say."""
         others: dict[str, Any] = {
-            name: (field.annotation, field)
+            name: (field.annotation, _described(spec, name, field))
             for name, field in spec.model_fields.items()
             if name != self.inner
         }
@@ -64,6 +67,13 @@ class KeysBeside:
     def _joined(self, value: Any, info: SerializationInfo) -> dict[str, Any]:
         plain: dict[str, Any] = value.model_dump(mode=info.mode)
         return {**plain.pop(self.inner), **plain}
+
+
+def _described(spec: type[Spec], name: str, field: FieldInfo) -> FieldInfo:
+    """Return a field that says what it is, for a model without a source."""
+    own = copy(field)
+    own.description = description_of(spec, name)
+    return own
 
 
 def _taker(spec: type[Spec]) -> Callable[[Any, Callable[[Any], Any]], Any]:

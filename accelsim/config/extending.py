@@ -6,6 +6,7 @@ source of the base goes when its key, or one above it, is replaced; one that cov
 the rest.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def check_ends(document: Document, files: tuple[Path, ...]) -> None:
 
     document: the contents of the last but one.
     """
-    if files[-1].resolve() in [file.resolve() for file in files[:-1]]:
+    if any(os.path.samefile(files[-1], file) for file in files[:-1]):
         circle = " extends ".join(str(file) for file in files)
         raise ConfigError([document.message((EXTENDS,), f"found a circle: {circle}")])
 

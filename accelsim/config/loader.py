@@ -1,14 +1,17 @@
 """Files and overrides to frozen specs, with every mistake of a file reported at once."""
 
-from collections.abc import Mapping
-from functools import lru_cache
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from accelsim.config.document import Document, parse
+from accelsim.config.document import Document, parse, plain_settings
 from accelsim.config.extending import base_of, check_ends, extended
 from accelsim.config.mistakes import explain, show
 from accelsim.config.plain import MAX_BYTES
@@ -17,6 +20,8 @@ from accelsim.config.spec import UNITS_REQUIRED
 from accelsim.errors import FILE_ERRORS, ConfigError, ShortageError, reason_of
 
 T = TypeVar("T")
+_FILES: ContextVar[tuple[dict[Path, Document], ...]] = ContextVar("files", default=())
+"""Those who note which files are read."""
 
 
 def load_spec(
@@ -37,11 +42,14 @@ def load_spec(
     ShortageError for a file that cannot be read now.
     """
     document = read_document(source, kind=kind)
-    if overrides:
-        document = document.with_overrides(overrides, label)
-    if overrides or kind == "machine":  # a machine is also what its memory standard's file says
-        return validate(model, document)
-    return cast(T, _validate_once(cast(Any, model), document))
+    settings = plain_settings(overrides or {}, label)
+    place = _place_of(cast(Any, model), document, json.dumps(settings))
+    if place.is_current:
+        return cast(T, place.spec)
+    with _noted() as files:
+        spec = validate(model, document.with_overrides(settings, label))
+    place.keep(spec, files)
+    return spec
 
 
 def read_document(source: str | Path, *, kind: Kind) -> Document:
@@ -72,7 +80,10 @@ def _read_file(path: Path) -> Document:
     except FILE_ERRORS as error:
         raise ConfigError([f"{path}: cannot be read: {reason_of(error)}"]) from None
     version = (status.st_dev, status.st_ino, status.st_mtime_ns)
-    return _read(path, status.st_size, version)
+    document = _read(path, status.st_size, version)
+    for files in _FILES.get():
+        files[path] = document
+    return document
 
 
 def validate(model: type[T] | TypeAdapter[T], document: Document) -> T:
@@ -80,7 +91,9 @@ def validate(model: type[T] | TypeAdapter[T], document: Document) -> T:
     if not isinstance(document.value, dict):
         found = show(document.value)
         raise ConfigError([document.message((), f"found {found}, expected a mapping of keys")])
-    adapter: TypeAdapter[T] = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+    adapter: TypeAdapter[T] = (
+        model if isinstance(model, TypeAdapter) else _adapter_of(cast(Any, model))
+    )
     try:
         # Strict JSON, because Python input would let `true` pass for 1 and '16' for 16.
         data = to_json(document.value, inf_nan_mode="constants")
@@ -92,10 +105,51 @@ def validate(model: type[T] | TypeAdapter[T], document: Document) -> T:
     return spec
 
 
+@cache
+def _adapter_of(model: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+class _Place:
+    """Where a spec is kept, with the files that were read while it was made.
+
+    Specs are frozen, so every point of a sweep can share the one of unchanged files.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, Mapping[Path, Document]] | None = None
+
+    @property
+    def spec(self) -> Any:
+        """What is kept here, if anything is."""
+        return self._kept and self._kept[0]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether a spec is kept whose files are what they were."""
+        files = self._kept and self._kept[1]
+        return files is not None and all(_read_file(each) is own for each, own in files.items())
+
+    def keep(self, spec: Any, files: Mapping[Path, Document]) -> None:
+        """Keep a spec in the place of what was here."""
+        self._kept = spec, files
+
+
 @lru_cache(maxsize=256)
-def _validate_once(model: Any, document: Document) -> Any:
-    """Specs are frozen, so every point of a sweep can share the one of an unchanged file."""
-    return validate(model, document)
+def _place_of(_model: Any, _document: Document, _settings: str) -> _Place:
+    """Return the place of a document with these settings; unchanged files are one document."""
+    return _Place()
+
+
+@contextmanager
+def _noted() -> Iterator[dict[Path, Document]]:
+    """Yield what comes to hold each file that is read meanwhile, for whoever asks outside too."""
+    files: dict[Path, Document] = {}
+    before = _FILES.set((*_FILES.get(), files))
+    try:
+        yield files
+    finally:
+        _FILES.reset(before)
 
 
 @lru_cache(maxsize=256)

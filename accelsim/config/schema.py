@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from accelsim.config.described import DescribedSchema
 from accelsim.config.spec import EXTENDS
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -15,7 +16,7 @@ _PART = "PartOf"
 def json_schema(model: Any) -> dict[str, Any]:
     """Return the JSON Schema of `model`, a model class or a TypeAdapter of a union of models."""
     adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
-    return {"$schema": _DIALECT, **adapter.json_schema()}
+    return {"$schema": _DIALECT, **adapter.json_schema(schema_generator=DescribedSchema)}
 
 
 def file_schema(model: Any) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def schema_at(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> dic
 
     Empty where the location leads through a union without a discriminator.
     """
-    root = adapter.json_schema()
+    root = adapter.json_schema(schema_generator=DescribedSchema)
     schema = _resolved(root, root)
     for part in location:
         schema = _step(schema, part, root)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from accelsim.errors import ConfigError, unknown_name
 
-Kind = Literal["machine", "technology", "memory", "workload", "sweep"]
+Kind = Literal["machine", "technology", "memory", "workload", "sweep", "model", "system"]
 
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = {
@@ -15,7 +15,11 @@ _FOLDERS = {
     "technology": "configs/technology",
     "memory": "configs/memories",
     "workload": "workloads",
+    "model": "configs/models",
+    "system": "configs/systems",
 }
+_SUFFIXES = {"model": (".json",)}
+_YAML = (".yaml", ".yml")
 
 
 def known_names(kind: Kind) -> list[str]:
@@ -35,9 +39,10 @@ def locate(source: str | Path, kind: Kind, folder: Path = Path()) -> Path:
         if os.path.isfile(path):
             return path
         found = "a folder" if os.path.isdir(path) else "a device or pipe"
-        raise ConfigError([f"{path}: found {found}, expected a YAML file"])
-    named = Path(source)
-    is_path = isinstance(source, Path) or len(named.parts) > 1 or named.suffix in (".yaml", ".yml")
+        language = "JSON" if kind == "model" else "YAML"
+        raise ConfigError([f"{path}: found {found}, expected a {language} file"])
+    named, suffixes = Path(source), _SUFFIXES.get(kind, _YAML)
+    is_path = isinstance(source, Path) or len(named.parts) > 1 or named.suffix in suffixes
     if is_path or kind not in _FOLDERS:
         raise ConfigError([f"{path}: no such file"])
     raise unknown_name(kind, str(source), known_names(kind))
@@ -53,7 +58,8 @@ def _shipped(kind: Kind) -> dict[str, Path]:
     """Name -> file. The name is the stem, in whatever subfolder the file is."""
     if kind not in _FOLDERS:
         return {}
-    return {path.stem: path for path in sorted(shipped_folder(kind).rglob("*.yaml"))}
+    suffix = _SUFFIXES.get(kind, _YAML)[0]
+    return {path.stem: path for path in sorted(shipped_folder(kind).rglob(f"*{suffix}"))}
 
 
 def _root() -> Path:

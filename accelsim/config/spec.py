@@ -21,11 +21,9 @@ UNITS_REQUIRED = {"units_required": True}
 
 
 class Spec(BaseModel):
-    """A frozen description with strict keys; every field says its unit and meaning."""
+    """A frozen description with strict keys; every field says its unit and meaning below it."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _shown_as_it_is(name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.durations import latency_cycles, launches_of, work_of
-from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, request
+from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, respond
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
@@ -150,9 +150,10 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
     )
     state.run.is_complete = True
     advance(state, memory)
-    ops, requested = of_ops.ops, program.totals.requested
-    run = ended(memory, requested, machine, int(ops.end.max(initial=0)))
-    return Schedule(program, machine.cores, ops, work.actions, items.core, *run)
+    has_ops = items.end_op > items.first_op
+    last_end = int(items.retired_at[has_ops].max(initial=0))
+    run = ended(memory, program.totals.requested, machine, last_end)
+    return Schedule(program, machine.cores, of_ops.ops, work.actions, items.core, *run)
 
 
 def rows_of_ops(program: Program, busy_cycles: npt.NDArray[np.int64]) -> OfOps:
@@ -234,7 +235,15 @@ def advance(state, memory):
     """Handle the events in order until none is left, or one could ask for an item that is not
     there yet."""
     s, memory = borrow(state), borrowed_memory(memory)
-    run, heap = s.run[0], s.heap
+    begin(s)
+    while has_next(s):
+        handle_next(s, memory)
+
+
+@jit_inline
+def begin(s):
+    """Let the cores claim their first items, unless they have done so or none is there yet."""
+    run = s.run[0]
     if not run.has_begun and not _lacks_items(s.items, run):
         run.has_begun = True
         if s.launches.size > 0:
@@ -242,25 +251,52 @@ def advance(state, memory):
         _open_phases(s)
         for core in range(run.num_cores):
             _offer_claim(core, s)
-    while run.heap_size > 0 and not _lacks_items(s.items, run):
-        event = heap[0]
-        _pop(heap, run)
-        time = event >> _TIME_SHIFT
-        core = (event >> _UNIT_BITS) & _CORE_MASK
+
+
+@jit_inline
+def has_next(s):
+    """Whether there is an event, and all items are there that it could ask for."""
+    return s.run[0].heap_size > 0 and not _lacks_items(s.items, s.run[0])
+
+
+@jit_inline
+def handle_next(s, memory):
+    """Handle the next event and all that follows from it at once."""
+    run, event = s.run[0], s.heap[0]
+    _pop(s.heap, run)
+    time = event >> _TIME_SHIFT
+    core = (event >> _UNIT_BITS) & _CORE_MASK
+    if event & _REQUEST_BIT:
+        unit = event & _UNIT_MASK
+        _serve(time, core, unit, s, memory)
+        if unit == _LOAD:
+            s.cores[core].gate = time
+    else:
+        _claim(time, core, s)
+    _resolve_compute(core, s)
+    _offer_requests(core, s)
+    if _open_phases(s):
+        for claimer in range(run.num_cores):
+            _offer_claim(claimer, s)
+    else:
+        _offer_claim(core, s)
+
+
+@jit_inner
+def requested_next(s):
+    """Return time, core and unit of the next event; the unit is NONE where it claims an item."""
+    event = s.heap[0]
+    unit = event & _UNIT_MASK if event & _REQUEST_BIT else NONE
+    return event >> _TIME_SHIFT, (event >> _UNIT_BITS) & _CORE_MASK, unit
+
+
+@jit_inner
+def note_requests(s, at):
+    """Note the cycles of the requests that are due, at[core, unit]."""
+    for i in range(s.run[0].heap_size):
+        event = s.heap[i]
         if event & _REQUEST_BIT:
-            unit = event & _UNIT_MASK
-            _serve(time, core, unit, s, memory)
-            if unit == _LOAD:
-                s.cores[core].gate = time
-        else:
-            _claim(time, core, s)
-        _resolve_compute(core, s)
-        _offer_requests(core, s)
-        if _open_phases(s):
-            for claimer in range(run.num_cores):
-                _offer_claim(claimer, s)
-        else:
-            _offer_claim(core, s)
+            at[(event >> _UNIT_BITS) & _CORE_MASK, event & _UNIT_MASK] = event >> _TIME_SHIFT
 
 
 @jit_inner
@@ -340,8 +376,8 @@ def _claim(time, core, s):
     own.gate = time
     for op in range(item.first_op, item.end_op):
         _begin(s.ops[op], s.kinds[op], s.busy_cycles[op], index)
-        _link(op, core, s.words, s.ops, s.waits, s.touched)
-        unit = s.units[core, s.ops[op].unit]
+        _link(op, core, s.words, s.kinds, s.waits, s.touched)
+        unit = s.units[core, s.kinds[op]]
         if unit.head < 0:
             unit.head = op
         else:
@@ -362,34 +398,35 @@ def _begin(op, unit, busy, item):
 
 
 @jit_inner
-def _wait_for(other, op, ops, waits):
-    if other >= 0:
-        unit = ops[other].unit
-        waits[op, unit] = max(waits[op, unit], other)
-
-
-@jit_inner
-def _link(op, core, words, ops, waits, touched):
+def _link(op, core, words, kinds, waits, touched):
     """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
-    unit = ops[op].unit
+    unit = kinds[op]
     for other in range(NUM_UNITS):
         waits[op, other] = NONE
     word = words[op, READS]
     while word:
         slot = word & SLOT_MASK
         word = (word >> SLOT_BITS) & LATER_SLOTS
-        _wait_for(touched[core, slot, _WRITE], op, ops, waits)
+        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
         touched[core, slot, unit] = op
     word = words[op, WRITES]
     while word:
         slot = word & SLOT_MASK
         word = (word >> SLOT_BITS) & LATER_SLOTS
-        for other in range(NUM_UNITS + 1):
-            _wait_for(touched[core, slot, other], op, ops, waits)
+        for other in range(NUM_UNITS):
+            # NONE is less than any op: without a question there is no wrong guess.
+            waits[op, other] = max(waits[op, other], touched[core, slot, other])
             touched[core, slot, other] = NONE
+        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
         touched[core, slot, _WRITE] = op
     # A unit runs its own ops in order and forwards results, so it never waits for itself.
     waits[op, unit] = NONE
+
+
+@jit_inner
+def _wait_for_write(op, write, kinds, waits):
+    if write >= 0:
+        waits[op, kinds[write]] = max(waits[op, kinds[write]], write)
 
 
 @jit_inner
@@ -483,7 +520,7 @@ def _serve(time, core, unit, s, memory):
     queue = s.units[core, unit]
     op, transfer = s.ops[queue.head], transfer_of(s.words, queue.head, s.pitches)
     num_bytes = transfer.rows * transfer.row_bytes
-    done = request(memory, time, transfer)
+    done = respond(memory, time, transfer)
     # The port of the queue works while the memory does; a queue retires in order.
     port = max(queue.port_free, time * SUBCYCLES) + service_subcycles(num_bytes, queue.rate)
     queue.port_free = port

@@ -17,6 +17,7 @@ from accelsim.program.program import Program
 from accelsim.program.shared import content_of
 from accelsim.program.words import format_in, words_of
 from accelsim.runtime.jit import borrow, jit
+from accelsim.runtime.kept import once_for_each
 
 _FORMATS = list(Format)
 _NUM_FORMATS = len(Format)
@@ -45,9 +46,9 @@ def work_of(program: Program, machine: MachineSpec) -> Work:
     or when the program could take more cycles than an engine can count.
     """
     _check_units(program, machine)
-    shapes = _shapes_of(machine)
+    shapes, content = _shapes_of(machine)
     worked = partial(_worked, program, shapes)
-    cycles, actions, used = program.find(content_of(shapes), worked)
+    cycles, actions, used = program.find(content, worked)
     _check_formats(program.name, machine, used)
     longest = longest_of(program, machine, cycles)
     check_length(program.name, machine, longest)
@@ -92,10 +93,12 @@ def launches_of(program: Program, machine: MachineSpec) -> npt.NDArray[np.int64]
     return launch_cycles(has_items, program.totals.phases_with, machine)
 
 
-def _shapes_of(machine: MachineSpec) -> tuple[Any, ...]:
-    """Return what compiled code needs of every unit, in the order of `Unit`."""
+@once_for_each
+def _shapes_of(machine: MachineSpec) -> tuple[tuple[Any, ...], bytes | None]:
+    """Return what compiled code needs of every unit, in the order of `Unit`, and its content."""
     port = float(machine.scratchpad.bandwidth)
-    return tuple(model.shape_of(getattr(machine, model.key), port) for model in _MODELS)
+    shapes = tuple(model.shape_of(getattr(machine, model.key), port) for model in _MODELS)
+    return shapes, content_of(shapes)
 
 
 def _check_units(program: Program, machine: MachineSpec) -> None:

@@ -39,10 +39,24 @@ def schedule(program: AnyProgram, machine: MachineSpec, piece_ops: int = PIECE_O
     """
     if isinstance(program, Program):
         return compiled.schedule(program, machine)
+    return in_pieces(program, machine, Window, piece_ops)
+
+
+def in_pieces(
+    program: LongProgram,
+    machine: MachineSpec,
+    kind: "type[Window]",
+    piece_ops: int = PIECE_OPS,
+    most_periods: int = 0,
+) -> "LongSchedule":
+    """Return the sums over a program through a kind of window; most_periods: see `play`.
+
+    Raises DoesNotFitError.
+    """
 
     def run(known: Known) -> LongSchedule:
-        window = Window(program, machine, known)
-        program.play(window.take, known.piece_ops)
+        window = kind(program, machine, known)
+        program.play(window.take, known.piece_ops, most_periods)
         return window.finished(program)
 
     return informed(run, piece_ops)
@@ -136,15 +150,15 @@ class Window:
         self._add_up(piece, work)
         self._learn(piece)
         self._append(piece, work)
-        advance(self._state, self._memory)
+        self._advance()
         self._drop()
 
     def finished(self, program: LongProgram) -> LongSchedule:
         """Schedule what is left and return the sums."""
         memory = self._finish()
         requested = requested_of(*self._moved)
-        sums = Sums(self._ledger.accounts, self._num_ops, requested)
-        run = ended(memory, requested, self._machine, self._last_end)
+        sums = Sums(self._accounts(), self._num_ops, requested)
+        run = ended(memory, requested, self._machine, self._end_cycles())
         return LongSchedule(program, self._machine.cores, sums, self._actions, *run)
 
     def _finish(self) -> Memory:
@@ -152,9 +166,21 @@ class Window:
         if self._memory is None:
             raise ValueError("a long program has pieces")
         self._state.run.is_complete = True
-        advance(self._state, self._memory)
+        self._advance()
         self._account(0, len(self._state.items), None)
         return self._memory
+
+    def _advance(self) -> None:
+        """Schedule as far as the items that are there allow."""
+        advance(self._state, self._memory)
+
+    def _end_cycles(self) -> int:
+        """Return when the last op has ended."""
+        return self._last_end
+
+    def _accounts(self) -> Accounts:
+        """Return what all ops added up to."""
+        return self._ledger.accounts
 
     def _add_up(self, piece: Program, work: Work) -> None:
         """Add what the ops are to the sums; raises DoesNotFitError for too long a run."""
@@ -189,11 +215,11 @@ class Window:
         state = self._state
         num_ops, num_items = len(state.ops), len(state.items)
         end = num_ops + piece.num_ops
-        self._of_ops = OfOps(*(_with_room(each, num_ops, end) for each in self._of_ops))
+        self._of_ops = OfOps(*(with_room_for(each, num_ops, end) for each in self._of_ops))
         self._of_ops.words[num_ops:end] = piece.ops
         self._of_ops.kinds[num_ops:end] = piece.units
         self._of_ops.busy_cycles[num_ops:end] = work.busy_cycles
-        self._items = _with_room(self._items, num_items, num_items + piece.num_items)
+        self._items = with_room_for(self._items, num_items, num_items + piece.num_items)
         items = self._items[num_items : num_items + piece.num_items]
         items[:] = new_items(piece)
         items.first_op += num_ops
@@ -269,7 +295,7 @@ def _either(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> npt.NDA
     return both
 
 
-def _with_room(rows: Any, used: int, needed: int) -> Any:
+def with_room_for(rows: Any, used: int, needed: int) -> Any:
     """Return an array of at least `needed` rows, which begins with the `used` first of `rows`."""
     if needed <= len(rows):
         return rows

@@ -8,6 +8,7 @@ from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.hardware.units.base import ArithmeticSpec, Path
+from accelsim.runtime.kept import once_for_each
 from accelsim.units import ceil_div
 
 
@@ -22,7 +23,8 @@ def sram_capacities(machine: MachineSpec) -> dict[str, tuple[Path, int]]:
     return found
 
 
-def missing_costs(machine: MachineSpec, technology: TechnologySpec) -> list[tuple[Path, str]]:
+@once_for_each
+def missing_costs(machine: MachineSpec, technology: TechnologySpec) -> tuple[tuple[Path, str], ...]:
     """Return the fields of a machine that have no energy and area, each with the reason."""
     found = []
     for path, look_up in _needed(machine, technology):
@@ -30,7 +32,7 @@ def missing_costs(machine: MachineSpec, technology: TechnologySpec) -> list[tupl
             look_up()
         except (ConfigError, UnknownNameError) as error:
             found.append((path, str(error)))
-    return found + _missing_l2(machine.l2, technology)
+    return (*found, *_missing_l2(machine.l2, technology))
 
 
 def _needed(

@@ -33,7 +33,8 @@ class DramShape(Spec):
     pseudo_channels: Level
     """Halves of a channel with banks and data pins of their own behind common command buses."""
     ranks: Level
-    """Sets of banks that share the data pins of a pseudo-channel: ranks, or stack IDs."""
+    """Sets of banks that share the data pins of a pseudo-channel: ranks, or stack IDs, of which a
+    stack of twelve dies has three."""
     bank_groups: Level
     """Groups of banks of a rank; columns of different groups may follow each other faster."""
     banks: Level
@@ -51,13 +52,19 @@ class DramShape(Spec):
         return self.ranks * self.bank_groups * self.banks
 
     @property
-    def banks_of_channel(self) -> int:
-        """Banks behind the same controller, a power of two."""
-        return self.pseudo_channels * self.banks_of_pseudo_channel
+    def rank_places(self) -> int:
+        """Ranks that the bits of a rank can name, a power of two; those beyond `ranks` are not
+        there."""
+        return 1 << (self.ranks - 1).bit_length()
+
+    @property
+    def bank_places_of_channel(self) -> int:
+        """Banks that the bits of a bank can name behind the same controller, a power of two."""
+        return self.pseudo_channels * self.rank_places * self.bank_groups * self.banks
 
     @model_validator(mode="after")
     def _sizes_are_powers_of_two(self) -> "DramShape":
-        for name in ("pseudo_channels", "ranks", "bank_groups", "banks", "columns", "burst"):
+        for name in ("pseudo_channels", "bank_groups", "banks", "columns", "burst"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise ValueError(f"found {name} = {value}, allowed: a power of two")

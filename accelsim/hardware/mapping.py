@@ -69,11 +69,12 @@ def digit_table(
 ) -> npt.NDArray[np.int64]:
     """Return what `bank_and_row` reads, a row a digit, lowest first.
 
-    Banks are counted through bank groups, ranks, pseudo-channels and channels.
+    Banks are counted through bank groups, ranks, pseudo-channels and channels. Ranks have
+    `rank_places`, so that bits of the number of a bank tell its pseudo-channel and its channel.
     """
     bank_step = {"bank": 1, "bank_group": shape.banks}
     bank_step["rank"] = bank_step["bank_group"] * shape.bank_groups
-    bank_step["pseudo_channel"] = bank_step["rank"] * shape.ranks
+    bank_step["pseudo_channel"] = bank_step["rank"] * shape.rank_places
     bank_step["channel"] = bank_step["pseudo_channel"] * shape.pseudo_channels
     rows = [
         (

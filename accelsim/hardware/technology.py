@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from accelsim.config.spec import (
     Bytes,
+    BytesPerSecond,
     Name,
     PicojoulesPerByte,
     Size,
@@ -107,6 +108,9 @@ class DramCost(Spec):
     """Area of the controller and physical interface of one channel on the die, in mm2."""
     channel_static_power: Sourced[Watts]
     """Power of one idle channel and the memory behind it, in watts."""
+    channel_bandwidth: Sourced[BytesPerSecond] | None = None
+    """Peak rate of one channel with the fastest pins of the standard, in bytes per second: a higher
+    rate of a machine takes more channels. Absent: not known, and the rate has no area."""
 
     @model_validator(mode="after")
     def _devices_draw_at_most_all(self) -> "DramCost":

@@ -1,7 +1,7 @@
 """What a kernel is: one algorithm, its parameters, and how it becomes a recorded program."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
+from accelsim.numerics.formats import Format
 from accelsim.program.long import AnyProgram
 
 Array = npt.NDArray[Any]
@@ -41,12 +42,34 @@ class Kernel(ABC):
     """Whether scores of attention may be capped."""
     takes_any_kv: ClassVar[bool] = False
     """Whether K and V of attention may differ from Q in format and in width, and have scales."""
+    leaves_open: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are chosen by an estimate where they are not given, see `rivals`."""
     parameters: ClassVar[type[Spec]]
 
     @classmethod
     def selects_by_values(cls, parameters: Any) -> bool:
         """Whether values of the tensors say what is left out; without tensors it is assumed."""
         return False
+
+    @classmethod
+    def stored_dtypes(cls, problem: Any, parameters: Any) -> dict[str, Format]:
+        """Return the formats of those tensors of the problem that the program has in another one.
+
+        With these, and the formats of the problem for the others, they must fit the HBM of the
+        machine before a program is recorded.
+        """
+        return {}
+
+    @classmethod
+    def rivals(
+        cls, problem: Any, machine: MachineSpec, parameters: Any
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return what may be the fastest of all that `parameters` leave open, the best guess first.
+
+        Each has a value for all of `leaves_open`; `record` takes the first one by itself. Raises as
+        `record` does.
+        """
+        return ()
 
     @classmethod
     @abstractmethod

@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # Type checkers do not follow a list of names that is made of
     from accelsim.program.language.scaled import *
     from accelsim.program.language.selection import *
     from accelsim.program.language.tiles import *
+    from accelsim.program.language.turns import *
 
 __all__ = [
     *_OPS,

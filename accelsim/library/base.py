@@ -26,6 +26,8 @@ class Library(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    tries: ClassVar[bool] = True
+    """Whether candidates that an estimate does not tell apart are simulated; else it decides."""
     codes: ClassVar[tuple[str, ...]] = ()
     """What a recipe may say of the code of a kernel, beside nothing."""
 

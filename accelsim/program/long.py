@@ -15,11 +15,13 @@ from accelsim.program.ops import (
     HAND_OVER,
     HEADER_WORDS,
     ITEM_CAPACITY,
+    ITEM_LOOP,
     ITEM_PHASE,
     ITEM_START,
     ITEM_WORDS,
     LEAVES_OUT,
     MAX_OPS,
+    MOST_PERIODS,
     NEXT_CUT,
     NUM_BEGUN,
     NUM_INDICES,
@@ -72,24 +74,29 @@ class LongProgram(Declared):
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
 
     def play(
-        self, take: Callable[[Program], None], piece_ops: int, wanted: Segments | None = None
+        self,
+        take: Callable[[Program], None],
+        piece_ops: int,
+        most_periods: int = 0,
+        wanted: Segments | None = None,
     ) -> None:
         """Record ops again and hand them to `take` in pieces, each a program of whole items.
 
         The arrays of a piece are used again for the next one. piece_ops: from how many on a piece
-        is handed over; an item may have as many. wanted: segments of items, in order, of which a
-        piece has no more than one; None: all items are. Raises what `take` raises,
+        is handed over; an item may have as many. most_periods: that are recorded of a loop that
+        repeats itself, see `Program.loops`; 0: all. wanted: segments of items, in order, of which
+        a piece has no more than one; None: all items are. Raises what `take` raises,
         TooLargeItemError, and ProgramError when an op asks for more than a tile or tensor has.
         """
         if wanted is None:
             wanted = [(0, self.recording.num_items)]
-        _Player(self, take, piece_ops, wanted).run()
+        _Player(self, take, piece_ops, wanted, most_periods=most_periods).run()
 
     @cached_property
     def item_phase(self) -> npt.NDArray[np.int64]:
         """Phase of every work item."""
         phases: list[npt.NDArray[np.int64]] = []
-        _Player(self, lambda piece: None, MAX_OPS, [], phases.append).run()
+        _Player(self, lambda piece: None, MAX_OPS >> 5, [], leave=phases.append).run()
         return np.concatenate(phases)
 
     def whole(self, num_ops: int) -> Program:
@@ -126,6 +133,8 @@ class _Player:
         take: Callable[[Program], None],
         piece_ops: int,
         wanted: Segments,
+        *,
+        most_periods: int = 0,
         leave: Callable[[npt.NDArray[np.int64]], None] | None = None,
     ) -> None:
         """leave: what is given the phases of items that are left out."""
@@ -134,6 +143,7 @@ class _Player:
         items = min(program.recording.num_items, _PIECE_ITEMS)
         self._recorder = new_recorder(items, self._capacity_ops * WORDS)
         self._recorder[ENOUGH] = piece_ops
+        self._recorder[MOST_PERIODS] = most_periods
         self._cuts = _cuts_of(wanted)
         self._turn_to_next()
 
@@ -229,6 +239,7 @@ def recorded_program(
         ops=recorder[first : first + num_ops * WORDS].reshape(num_ops, WORDS),
         item_start=np.append(items[:, ITEM_START], num_ops),
         item_phase=items[:, ITEM_PHASE].copy(),
+        loops=items[:, ITEM_LOOP:].copy() if recorder[MOST_PERIODS] else None,
         tensors=tensors,
         buffers=buffers,
         gathered_rows=recorder[::-1][: recorder[NUM_INDICES]].copy(),

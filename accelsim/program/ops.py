@@ -160,16 +160,19 @@ MAX_LONG_OPS = 1 << 36
 BYTES_PER_OP = 200
 """About what recording and scheduling an op takes."""
 
-# The recorder: a header, then two words for each work item, then the ops.
+# The recorder: a header, then some words for each work item, then the ops.
 NUM_RECORDED, NUM_ITEMS, ITEM_CAPACITY, NUM_INDICES, NUM_OVERFLOWS = range(5)
 REFUSED_OP, REFUSED_PLACE = 5, 6
 ASKED_ROW, ASKED_COL, ASKED_ROWS, ASKED_COLS, HELD_ROWS, HELD_COLS = range(7, 13)
 """The first op that reached beyond what it touches, and how; see `accelsim.program.refusal`."""
 HAND_OVER, ENOUGH = 13, 14
 """Address of what takes the items over and empties the recorder, or 0, and from how many ops on."""
-NUM_BEGUN, NEXT_CUT, LEAVES_OUT = 15, 16, 17
+MOST_PERIODS = 15
+"""Periods that are recorded of a loop that repeats itself, or 0 for all."""
+NUM_BEGUN, NEXT_CUT, LEAVES_OUT = 16, 17, 18
 """Items begun, whatever became of them; before which one the recorder is handed over too; and
 whether items are left out, of which only the phases are noted."""
-HEADER_WORDS = 18
-ITEM_WORDS = 2
-ITEM_START, ITEM_PHASE = range(ITEM_WORDS)
+HEADER_WORDS = 19
+ITEM_WORDS = 5
+ITEM_START, ITEM_PHASE, ITEM_LOOP, ITEM_PERIOD, ITEM_LEFT_OUT = range(ITEM_WORDS)
+"""First op and phase of an item; first op, ops of a period and periods left out of its loop."""

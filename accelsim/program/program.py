@@ -196,6 +196,9 @@ class Program(Declared):
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
     """What the kernel chose for those of its parameters that nobody gave, such as tile sizes."""
 
+    loops: Words | None = None
+    """Of a piece of a long program whose loops were cut short, for each item: the first op of its
+    loop, the ops of a period, and the periods left out, or 0. None: no loop was."""
     found: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
     """What has been found of the words, see `find`; programs of the same words share it."""
 

@@ -5,12 +5,15 @@ from dataclasses import asdict, fields, is_dataclass
 from inspect import get_annotations
 from typing import Any
 
+from accelsim.runtime.kept import once_for_each
+
 
 def plain_columns(record: Any) -> dict[str, Any]:
     """Return every column of a dataclass as plain nested data for JSON."""
     return {name: _plain(getattr(record, name)) for name in column_names(type(record))}
 
 
+@once_for_each
 def column_names(kind: type) -> tuple[str, ...]:
     """Return the columns of a class: its own fields, its own properties, then those of its bases.
 

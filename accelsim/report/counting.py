@@ -28,9 +28,12 @@ def measured_of(schedule: Accounted, machine: MachineSpec, technology: Technolog
     sampled = {
         "left_out_ops": Fraction(schedule.num_ops - schedule.scheduled_ops),
         "seconds": most.seconds - found.seconds,
-        "joules": sum(most.joules.values(), Fraction()) - sum(found.joules.values(), Fraction()),
-        "hbm_bytes": Fraction(schedule.hbm_bytes_margin),
     }
+    if schedule.hbm_bytes_margin is None:
+        sampled["unseen_traffic"] = Fraction(1)
+    else:
+        more_j = sum(most.joules.values(), Fraction()) - sum(found.joules.values(), Fraction())
+        sampled |= {"joules": more_j, "hbm_bytes": Fraction(schedule.hbm_bytes_margin)}
     return replace(found, sampled=sampled)
 
 

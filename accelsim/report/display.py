@@ -79,11 +79,15 @@ def _sampling(sampling: SamplingReport | None) -> Iterator[Row]:
         return
     share = f"{sampling.scheduled_share:.1%}"
     yield "sampled", "estimates: this share of the ops was scheduled", share
+    if sampling.note:
+        yield "", sampling.note, ""
     for name, low, high in (
         ("time_s", sampling.time_low_s, sampling.time_high_s),
         ("hbm_bytes", sampling.hbm_low_bytes, sampling.hbm_high_bytes),
         ("energy_j", sampling.energy_low_j, sampling.energy_high_j),
     ):
+        if low is None or high is None:
+            continue
         quantity = quantity_of(name)
         interval = f"{quantity.show(low)} to {quantity.show(high)}"
         yield f"{quantity.title}, 95 % interval", interval, ""

@@ -46,7 +46,7 @@ class Outcome:
 
 
 def simulate_point(
-    machine: str, workload: str, kernel: str, settings: Settings, sample: str | float = "auto"
+    machine: str, workload: str, kernel: str, settings: Settings, sample: str | float = "never"
 ) -> Row:
     """Return the row of the report of one simulation; what it would warn of is in its columns."""
     from accelsim.library.recipe import asked_for

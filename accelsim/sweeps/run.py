@@ -105,7 +105,7 @@ def sweep(
         Store(folder) as store,
     ):
         grid = _grid(design_space, read, None if isinstance(spec, SweepSpec) else Path(spec))
-        if design_space.sample != "auto":
+        if design_space.sample != "never":
             own: Callable[..., Row] = run_point
             run_point = partial(own, sample=design_space.sample)
         run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
@@ -134,7 +134,7 @@ def _grid(spec: SweepSpec, read: ReadContents, file: Path | None) -> Grid:
     """Return the points; what is wrong with them is told of the file that the sweep is from."""
     # What is sampled otherwise is another result of the same design.
     version = accelsim_digest()
-    version = version if spec.sample == "auto" else digest([version, spec.sample])
+    version = version if spec.sample == "never" else digest([version, spec.sample])
     if file is None:
         return expand(spec, read, version)
     try:

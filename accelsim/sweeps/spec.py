@@ -74,8 +74,9 @@ class SweepSpec(Spec):
     kernels: tuple[str, ...] = ()
     """Recipes: kernels, with parameters where they are given, such as `flash(tile_q=128)`. Absent
     where there is an axis `kernel`, or where the library of the machine is to pick."""
-    sample: Annotated[str | float, AfterValidator(_checked_sample)] = "auto"
-    """How much of a program is scheduled, as for `simulate`: auto, never or a share of the ops."""
+    sample: Annotated[str | float, AfterValidator(_checked_sample)] = "never"
+    """How much of a program is scheduled, as for `simulate`: never a sample, auto, or a share of
+    the ops."""
     axes: dict[Key, Axis] = Field(default_factory=dict)
     """Key -> values, either a list or {from, to, points}. A key is machine.<field>,
     workload.<field>, a kernel parameter, or machine, workload or kernel itself."""

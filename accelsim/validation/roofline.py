@@ -40,7 +40,7 @@ def predict(row: RooflineRow) -> float:
     """Return the seconds of the simulated run."""
     pairs = (setting.partition("=") for setting in filter(None, row.settings.split(";")))
     settings = {key.strip(): value.strip() for key, _, value in pairs}
-    return simulate(row.machine, row.workload, row.kernel, settings, sample="never").time_s
+    return simulate(row.machine, row.workload, row.kernel, settings).time_s
 
 
 def label_of(row: RooflineRow) -> str:

@@ -229,6 +229,16 @@ def test_heads_that_kv_heads_do_not_divide(accelsim_command, file):
     assert refused(done) == "w.yaml:4:1: kv_heads: found 2, allowed: a divisor of q_heads = 3"
 
 
+def test_tensors_that_fit_no_hbm(accelsim_command):
+    done = accelsim_command(*GEMM, "gemm-1024", "--set", "machine.hbm.capacity=4 MiB")
+    assert refused(done) == (
+        "workload gemm-1024 does not fit the HBM of machine edge-npu: its tensors take 6291456 B, "
+        "2097152 B more than the 4194304 B (0.003906 GiB) that are there; "
+        "largest: a 2097152 B, b 2097152 B, c 2097152 B; "
+        "choose a smaller problem, narrower formats or a larger hbm.capacity"
+    )
+
+
 def test_tiles_that_fit_no_scratchpad(accelsim_command):
     done = accelsim_command("-q", *FLASH, "--set", "machine.scratchpad.capacity=16 KiB")
     assert refused(done) == (

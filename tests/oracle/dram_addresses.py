@@ -9,6 +9,7 @@ def place_of(burst, digits, shape):
     for digit in digits:
         fields[digit.field] += burst % digit.size * digit.weight
         burst //= digit.size
-    bank = fields["pseudo_channel"] * shape.ranks + fields["rank"]
+    rank_bits = (shape.ranks - 1).bit_length()
+    bank = (fields["pseudo_channel"] << rank_bits) + fields["rank"]
     bank = (bank * shape.bank_groups + fields["bank_group"]) * shape.banks + fields["bank"]
     return fields["channel"], bank, fields["row"]

@@ -126,7 +126,7 @@ class Channel:
         for number in range(rules.pseudo_channels * of_pseudo):
             refreshed_at = rules.interval
             if rules.bank_stop:
-                refreshed_at = rules.interval * (number % of_pseudo + 1) // of_pseudo
+                refreshed_at = rules.interval * (number % of_pseudo + 1) // rules.banks
             self.banks.append(Bank(-rules.act_to_act, refreshed_at, -rules.act_to_act))
         self.pseudos = [Pseudo() for _ in range(rules.pseudo_channels)]
         self.groups = [set() for _ in range(rules.bank_groups)]

@@ -26,7 +26,7 @@ CONTROLLERS = [
 DEVICES = [
     device_of({"rows": 64, "channels": 1}),
     device_of(
-        {"rows": 64, "channels": 1, "ranks": 2}, {"activate_width": 1.5, "precharge_width": 0.5}
+        {"rows": 64, "channels": 1, "ranks": 3}, {"activate_width": 1.5, "precharge_width": 0.5}
     ),
 ]
 

@@ -102,7 +102,7 @@ shapes = st.fixed_dictionaries(
     {
         "channels": st.integers(1, 3),
         "pseudo_channels": st.sampled_from([1, 2]),
-        "ranks": st.sampled_from([1, 2]),
+        "ranks": st.sampled_from([1, 2, 3]),
         "bank_groups": st.sampled_from([1, 4]),
         "columns": st.sampled_from([1, 8]),
     }

@@ -32,9 +32,13 @@ LAYERS = {
     "engine": MODELS,
     "accounts": MODELS | {"engine"},
     "report": MODELS | {"workload", "engine", "accounts"},
+    "models": MODELS | {"workload", "library", "report", "loading", "bench"},
     "loading": SPECS | {"workload", "hardware"},
+    "choosing": MODELS | {"workload", "kernels", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
-    "bench": MODELS | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"},
+    "bench": MODELS
+    | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"}
+    | {"choosing"},
     "simulation": MODELS
     | {"workload", "kernels", "library", "report", "loading", "layer", "bench"},
     "sweeps": MODELS
@@ -47,9 +51,10 @@ LAYERS = {
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
-    | {"sweeps", "quality", "plotting", "validation"},
+    | {"models", "sweeps", "quality", "plotting", "validation"},
     "__main__": {"cli", "runtime"},
-    "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"},
+    "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"}
+    | {"models"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 
@@ -67,7 +72,7 @@ DOORS = {
     "safetensors": {"workload"},
     "tokenizers": {"workload"},
     "typer": {"cli"},
-    "rich": {"cli", "report", "sweeps", "quality", "validation"},
+    "rich": {"cli", "models", "report", "sweeps", "quality", "validation"},
     "pandas": {"report", "sweeps", "plotting", "cli"},
 }
 """Library -> the only layers that may import it."""

@@ -26,6 +26,7 @@ from accelsim.simulation import record, simulate
 
 SMALL = {"q_heads": 2, "kv_heads": 1, "head_dim": 16, "q_len": 48, "kv_len": 48, "causal": True}
 LONG = {"workload.q_heads": 64, "workload.q_len": 2**17, "workload.kv_len": 2**17}
+LONG = {**LONG, "machine.hbm.capacity": "8 GiB"}
 """What makes `attention-2048` a program that is not held."""
 NO_FIELD = (
     "no field of machine or workload, allowed: machine.<field>, workload.<field>; "
@@ -247,10 +248,11 @@ class TestMachinesThatCannotRunIt:
         for recipe, settings, what in (
             ("flash", {"workload.q_len": 2**30}, "blocks of query rows in a head, the most it"),
             ("flash(tile_k=1)", {"workload.kv_len": 2**31 - 1}, "ops, the most a program"),
-            ("flash", {"workload.q_heads": 2**31 - 1}, "work items, the most a program"),
+            ("flash", {"workload.q_heads": 2**28}, "work items, the most a program"),
         ):
+            roomy = {**settings, "machine.hbm.capacity": "1024 TiB"}
             most = {"ops": 2**36, "work": 2**25, "blocks": 2**19}[what.split()[0].strip(",")]
-            assert str(refusal("edge-npu", "attention-2048", recipe, settings)) == (
+            assert str(refusal("edge-npu", "attention-2048", recipe, roomy)) == (
                 f"flash on attention-2048: needs more than {most} {what} may have; "
                 f"choose larger tiles or a smaller problem"
             )

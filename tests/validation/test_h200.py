@@ -14,8 +14,8 @@ from accelsim.validation.table import read_rows
 
 BEST_PUBLISHED_PERCENT = 10.9
 """Mean error of an operator on GPUs of LLMCompass (Zhang et al., ISCA 2024)."""
-VECTOR_ERROR_PERCENT = 10
-"""The mean error that was found, 9.9 %, rounded up: a change for the worse is seen."""
+VECTOR_ERROR_PERCENT = 9
+"""The mean error that was found, 8.9 %, rounded up: a change for the worse is seen."""
 SHORT_S = 130e-6
 """Rows that a run of the tests can afford; all of them: `accelsim validate --against h200`."""
 
@@ -49,9 +49,9 @@ def test_short_kernels_are_predicted_better_than_the_best_published_mean(kind):
 def test_vector_functions_are_predicted_as_well_as_they_were():
     machine = load_machine("h200-sxm")
     rows = REFERENCE.select(read_rows(REFERENCE.shipped_file, KernelRow))
-    rows = [row for row in rows if row.kind == "vector"]
+    rows = [row for row in rows if REFERENCE.kind_of(row) == "vector"]
     errors = [predict(row, machine) / REFERENCE.value_of(row) - 1 for row in rows]
-    assert len(rows) == 24
+    assert len(rows) == 20
     assert 100 * np.abs(errors).mean() <= VECTOR_ERROR_PERCENT
 
 
@@ -59,24 +59,25 @@ def test_a_row_of_twice_the_columns_leaves_room_for_half_the_softmax_blocks():
     """65,536 registers hold two blocks of 1,024 threads with four elements each, one with eight."""
     machine = load_machine("h200-sxm")
     seconds = [ran(vector("softmax", 65536, cols), machine).time_s for cols in (4096, 8192)]
-    # Threads of 593 instructions instead of 324 are 1.83 times the work; a scheduler fills 8/12 of
-    # its slots instead of 16/20, which makes 2.2 of it, and nothing hides the loads of one block.
+    # Threads of 622 instructions instead of 316 are 1.97 times the work; a scheduler fills 8/12 of
+    # its slots instead of 16/20, which makes 2.4 of it, and nothing hides the loads of one block.
     assert seconds[1] / seconds[0] > 2.2
 
 
 @pytest.mark.parametrize(
     ("function", "cols", "counted"),
     [
-        ("softmax", 4096, 324 / 4),
-        ("softmax", 8192, 593 / 8),
+        ("softmax", 4096, 318 / 4),
+        ("softmax", 8192, 619 / 8),
+        ("softmax", 16384, 757 / 16),
         ("layernorm", 4096, 140 / 8 + 23 / 4 + 342 / 32),
-        ("rmsnorm", 4096, 59 / 16 + 19 / 4 + 165 / 32),
+        ("rmsnorm", 4096, 38 / 4 + 165 / 32),
         ("gelu", 4096, 238 / 8),
         ("silu_mul", 4096, 144 / 8),
     ],
 )
 def test_an_element_takes_the_instructions_that_were_counted(function, cols, counted):
-    """Of the table in benchmarks/eager_instructions; each costs 2.4 pJ."""
+    """In benchmarks/eager_instructions and by the board's counters; each costs 2.4 pJ."""
     machine = load_machine("h200-sxm").model_copy(update={"power": None})
     run = ran(vector(function, 1024, cols), machine)
     instructions = run.energy_by_component_j["vector"] / 2.4e-12 / (1024 * cols)

@@ -4,7 +4,16 @@ import pytest
 
 from accelsim.bench import Bench
 from accelsim.library.base import Hardware
-from accelsim.library.hopper.plain import PlainCode, instruction_cycles
+from accelsim.library.hopper.plain import (
+    HBM_LATENCY_CYCLES,
+    L1_BYTES,
+    L1_LATENCY_CYCLES,
+    L2_LATENCY_CYCLES,
+    TWICE_READ_L2_SHARE,
+    PlainCode,
+    instruction_cycles,
+    reread_cycles,
+)
 from accelsim.library.hopper.vector import plain_code
 from accelsim.loading import load_machine, load_technology
 from accelsim.validation.problems import vector
@@ -12,9 +21,13 @@ from accelsim.validation.problems import vector
 H200 = load_machine("h200-sxm")
 
 
+def code_of(function, rows, cols):
+    return plain_code(vector(function, rows, cols), H200)
+
+
 def seen_by(function, rows, cols):
     """Return the kernel's parameters, and the machine that its code sees."""
-    code = plain_code(vector(function, rows, cols), H200)
+    code = code_of(function, rows, cols)
     return code.settings, code.on(Hardware(H200, load_technology(H200.technology))).machine
 
 
@@ -55,9 +68,68 @@ def test_blocks_that_wait_for_the_memory_go_in_step(cols):
     assert machine.load.bandwidth == H200.load.bandwidth
 
 
-def test_a_norm_whose_loads_go_together_waits_less():
-    """A row alone: rmsnorm loads four vectors at a time, layernorm divides before the next one."""
-    assert seconds("layernorm", 16, 4096) > 1.5 * seconds("rmsnorm", 16, 4096)
+def test_a_row_alone_waits_for_each_of_its_loads():
+    """Steps of 512 elements: a latency and the instructions of four elements, 5 cycles each."""
+    steps, instructions = 262144 // 512, 5 * 19
+    cycles = steps * (HBM_LATENCY_CYCLES + L2_LATENCY_CYCLES + 2 * instructions)
+    expected_s = H200.launch + cycles / H200.clock
+    assert seconds("rmsnorm", 1, 262144) == pytest.approx(expected_s, rel=0.03)
+
+
+def test_rows_of_different_blocks_cost_the_time_of_one_until_all_cores_have_a_row():
+    one, all_cores, more = (seconds("softmax", rows, 32768) for rows in (1, 132, 133))
+    assert one <= all_cores < 1.15 * one
+    assert more > 1.2 * one
+
+
+def test_rows_that_the_l1_holds_are_read_again_from_it():
+    assert reread_cycles(L1_BYTES / 2) == L1_LATENCY_CYCLES
+    assert reread_cycles(L1_BYTES) == L2_LATENCY_CYCLES
+    between = (L1_LATENCY_CYCLES + L2_LATENCY_CYCLES) / 2
+    assert reread_cycles(L1_BYTES / 1.5) == pytest.approx(between)
+    # A row of 64 KiB for each core is there again, four of them are not.
+    quick, slow = (code_of("rmsnorm", rows, 32768).later_read_cycles for rows in (132, 528))
+    assert slow - quick == L2_LATENCY_CYCLES - L1_LATENCY_CYCLES
+
+
+@pytest.mark.parametrize(
+    ("cols", "settings", "threads"),
+    [
+        (1024, {"tile_rows": 20}, 1280),  # 48 registers: ten blocks of four warps
+        (2048, {"tile_rows": 12}, 768),  # 80: six
+        (6144, {"tile_rows": 1}, 2048),  # in registers, two blocks
+        (7168, {"tile_rows": 1}, 1024),  # one
+        (9217, {"tile_rows": 1, "tile_cols": 8192}, 2048),  # not in words of 16 bytes
+        (16384, {"tile_rows": 1}, 2048),  # in shared memory
+        (24576, {"tile_rows": 1, "tile_cols": 8192}, 2048),  # too long for it
+    ],
+)
+def test_what_holds_a_row_of_softmax_follows_from_its_length(cols, settings, threads):
+    code = code_of("softmax", 65536, cols)
+    assert code.settings == settings
+    assert code.threads == threads
+
+
+def test_a_norm_of_rows_that_are_no_fours_launches_two_kernels():
+    assert code_of("rmsnorm", 64, 4098).launches == 2
+    machine = seen_by("rmsnorm", 64, 4098)[1]
+    assert machine.launch == 2 * H200.launch
+    assert seen_by("rmsnorm", 64, 4096)[1].launch == H200.launch
+
+
+def test_rows_that_are_read_twice_and_written_find_four_fifths_of_the_l2():
+    """A row for each of 32 cores fits with its result; of 64 half has gone again, of 132 all."""
+    capacity = seen_by("rmsnorm", 4096, 8192)[1].l2.capacity
+    assert capacity == pytest.approx(TWICE_READ_L2_SHARE * H200.l2.capacity, rel=1e-3)
+    reads = {
+        rows: Bench(H200).execute(vector("rmsnorm", rows, 262144))[0].hbm_read_bytes
+        / (2 * rows * 262144)
+        for rows in (32, 64, 132)
+    }
+    # The board's counters: 1.00, 1.59 and, of 132 rows of the same bytes a core, 2.
+    assert reads[32] == 1
+    assert 1.3 < reads[64] < 1.7
+    assert reads[132] > 1.95
 
 
 def test_copies_of_a_gigabyte_run_at_the_rate_of_long_copies():

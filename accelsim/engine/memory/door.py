@@ -30,7 +30,9 @@ from accelsim.engine.memory.l2 import (
     dirty_lines,
     end_lines,
     end_transfer,
+    fetch_run,
     new_cache,
+    note_block,
     read_run,
     write_run,
 )
@@ -43,6 +45,9 @@ from accelsim.program.program import Program, Words
 from accelsim.program.totals import Requested
 from accelsim.program.transfer import row_address
 from accelsim.runtime.jit import borrow, chosen_by_type, jit, jit_inline, jit_inner
+
+_ROWS_AHEAD = 2
+"""Rows of a transfer after the one that is looked up whose lines the processor fetches already."""
 
 
 class Direct(NamedTuple):
@@ -218,13 +223,13 @@ def _count_by_tensor(begins, tensor_bytes, pieces, num_pieces):
         tensor_bytes[tensor] += pieces[i, END] - pieces[i, BEGIN]
 
 
-@jit
-def _request_direct(memory, time_cycles, transfer):
+@jit_inline
+def _respond_direct(memory, time_cycles, transfer):
     return serve_transfer(memory.hbm, time_cycles, transfer)
 
 
-@jit
-def _request_cached(memory, time_cycles, transfer):
+@jit_inline
+def _respond_cached(memory, time_cycles, transfer):
     cache = borrowed_cache(memory.cache)
     state = cache.state[0]
     begin_transfer(cache, time_cycles)
@@ -255,16 +260,20 @@ def look_up(cache, transfer, gathered_rows):
         arrived = block_arrival(cache, transfer)
         if arrived >= 0:
             return arrived
-        begin_lines(cache, transfer)
         arrived = np.int64(0)
+    serial = begin_lines(cache)
     for row in range(transfer.rows):
         address = row_address(transfer, row, gathered_rows)
+        ahead = row + _ROWS_AHEAD
+        if ahead < transfer.rows:
+            fetch_run(cache, row_address(transfer, ahead, gathered_rows), transfer.row_bytes)
         if transfer.is_write:
             write_run(cache, address, transfer.row_bytes)
         else:
             arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
     if is_block:
-        end_lines(cache, transfer)
+        note_block(cache, transfer, serial)
+    end_lines(cache)
     return arrived
 
 
@@ -285,8 +294,13 @@ def _borrowed_cached(memory):
     )
 
 
-request = chosen_by_type({Direct: _request_direct, Cached: _request_cached})
-"""Serve a transfer: memory, cycle of the request, transfer -> cycle at which it is complete.
-Requests must come in the order of time."""
+respond = chosen_by_type({Direct: _respond_direct, Cached: _respond_cached})
+"""As `request`, for compiled code."""
 borrowed_memory = chosen_by_type({Direct: _borrowed_direct, Cached: _borrowed_cached})
 """The same memory, its state as borrowed views; for compiled code."""
+
+
+@jit
+def request(memory, time_cycles, transfer):
+    """Serve a transfer, in order of time; return the cycle at which it is complete."""
+    return respond(memory, time_cycles, transfer)

@@ -5,56 +5,59 @@ fetches it. The state is in arrays of records, because jitted functions pass pla
 (docs/decisions/0002-two-engines.md). The door of the memory puts the cache in front of the HBM.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.memory.blocks import (
-    NO_BLOCK,
-    NUM_BLOCKS,
-    begin_block,
-    block_at,
-    break_block,
-    is_block,
-    new_blocks,
-    shift_of,
-)
+from accelsim.engine.memory.blocks import begin_block, block_at, is_block, new_blocks
 from accelsim.engine.memory.hbm.door import BEGIN, END, IS_WRITE, NUM_FIELDS
+from accelsim.engine.memory.hbm.state import Records, record, records
+from accelsim.engine.memory.sets import (
+    EMPTY,
+    HOME,
+    LINE,
+    Sets,
+    begin_share,
+    borrowed_sets,
+    end_share,
+    fetch_set,
+    flags_of,
+    is_whole,
+    lines_at,
+    new_sets,
+    oldest_way,
+    set_of,
+    share_of,
+    use_share,
+    use_way,
+    way_of,
+)
 from accelsim.hardware.l2 import L2Spec
 from accelsim.runtime.jit import borrow, jit_inline, jit_inner
 
-_EMPTY = 0
-"""What nobody has written yet: so memory that is never looked at is never touched."""
+_NEVER = 1 << 62
 _RING = 1 << 16
+_MOST_AHEAD = 8
+"""Lines of a row after its first that the processor is told to fetch in advance."""
 """Transfers whose end is remembered; what an older one fetched has long arrived."""
 
-Records = Any
-"""Array of records whose fields are attributes."""
-
-
-def _record(*names: str) -> np.dtype[Any]:
-    """Return the type of records whose integer fields are attributes, without the compiler too."""
-    return np.dtype((np.record, np.dtype([(name, np.int64) for name in names], align=True)))
-
-
-_WAY = _record(
+_WAY = record(
     "valid",  # sectors that are there or on the way, as bits
     "dirty",  # sectors that the HBM does not have yet, as bits
-    "fetched_by",  # transfer that fetched into it last, counted from 1, or _EMPTY
+    "fetched_by",  # transfer that fetched into it last, counted from 1, or EMPTY
 )
 
-_STATE = _record(
-    "num_sets",
+_STATE = record(
     "line_bytes",
     "sector_bytes",
     "whole_line",  # all sectors, as bits
     "writes_through",
-    "num_accesses",  # of lines
     "num_transfers",
     "num_filled",  # ways that have ever held a line
     "num_settled",  # transfers, from the first on, whose fetches have arrived
-    "block",  # number of the block whose lines are looked up, or NO_BLOCK
+    "first_fetch",  # transfers that lines of this one are on their way with: the first
+    "last_fetch",  # and the last of them
     "num_pieces",  # that the current transfer wants of the HBM
     "read_bytes",
     "write_bytes",
@@ -62,6 +65,20 @@ _STATE = _record(
     "fetched_bytes",
     "written_back_bytes",
 )
+
+
+_IS_CLEAN, _IS_NEW, _IS_COMING = 1, 2, 4
+"""Flags of a way: all sectors are there and none is dirty; it was fetched by the transfer of its
+share; it was fetched by another one, and had not arrived when it was used last. What they do not
+say is in its record, which is far away."""
+
+
+class Held(NamedTuple):
+    """What a way holds, as in its record."""
+
+    valid: np.int64
+    dirty: np.int64
+    fetched_by: np.int64
 
 
 class Cache(NamedTuple):
@@ -72,13 +89,8 @@ class Cache(NamedTuple):
 
     state: Records
     """One record of sizes and counts."""
-    lines: npt.NDArray[np.int64]
-    """Number of the line in every way, counted from 1, or _EMPTY [sets, ways]."""
-    used: npt.NDArray[np.int64]
-    """When it was used last, counted in line accesses, without the shift of its block [sets, ways].
-    """
-    block: npt.NDArray[np.int64]
-    """Number of the block with which it was looked up last [sets, ways]."""
+    sets: Sets
+    """Where every line lies, and when it was used."""
     blocks: Records
     """See `accelsim.engine.memory.blocks`."""
     ways: Records
@@ -94,17 +106,15 @@ class Cache(NamedTuple):
 def new_cache(l2: L2Spec, most_pieces: int) -> Cache:
     """Return an empty cache; most_pieces: that any transfer fetches or evicts."""
     shape = l2.sets, l2.ways
-    state = np.zeros(1, _STATE).view(np.recarray)
-    state.num_sets, state.line_bytes, state.sector_bytes = l2.sets, l2.line, l2.sector
+    state = records(1, _STATE)
+    state.line_bytes, state.sector_bytes = l2.line, l2.sector
     state.whole_line = l2.sector_mask
     state.writes_through = l2.writes == "through"
     return Cache(
         state=state,
-        lines=np.zeros(shape, np.int64),
-        used=np.zeros(shape, np.int64),
-        block=np.full(shape, NO_BLOCK, np.int64),
+        sets=new_sets(*shape),
         blocks=new_blocks(),
-        ways=np.zeros(shape, _WAY).view(np.recarray),
+        ways=records(shape, _WAY),
         filled=np.zeros(shape[0] * shape[1], np.int64),
         arrivals=np.zeros(_RING, np.int64),
         pieces=np.zeros((most_pieces, NUM_FIELDS), np.int64),
@@ -120,7 +130,9 @@ def dirty_lines(cache: Cache) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
     """Return the addresses of lines with bytes that the HBM does not have yet, and how many."""
     state = cache.state[0]
     filled = np.sort(cache.filled[: state.num_filled])
-    dirty, lines = cache.ways.reshape(-1)[filled].dirty, cache.lines.reshape(-1)[filled]
+    own, way = np.divmod(filled, cache.ways.shape[1])
+    lines, flags = lines_at(cache.sets, own, way)
+    dirty = np.where(flags & _IS_CLEAN, 0, cache.ways[own, way]["dirty"])
     is_dirty = dirty != 0
     sectors = np.bitwise_count(dirty[is_dirty].view(np.uint64)).astype(np.int64)
     return (lines[is_dirty] - 1) * state.line_bytes, sectors * state.sector_bytes
@@ -131,9 +143,7 @@ def borrowed_cache(cache):
     """Return the same cache, its state as borrowed views."""
     return Cache(
         borrow(cache.state),
-        borrow(cache.lines),
-        borrow(cache.used),
-        borrow(cache.block),
+        borrowed_sets(cache.sets),
         borrow(cache.blocks),
         borrow(cache.ways),
         borrow(cache.filled),
@@ -163,15 +173,6 @@ def end_transfer(cache, arrival):
     cache.arrivals[cache.state[0].num_transfers % _RING] = arrival
 
 
-@jit_inner
-def set_of(line, num_sets):
-    """Return the set of a line: the lines of a block are mixed by the number of the block.
-
-    So runs of lines fill the sets evenly, and no power-of-two stride stays on a few of them.
-    """
-    return (line ^ ((line >> 7) & 127) ^ ((line >> 14) & 127)) % num_sets
-
-
 @jit_inline
 def block_arrival(cache, transfer):
     """Look all that a transfer reads up at once, if it is there or on the way with one transfer.
@@ -179,24 +180,30 @@ def block_arrival(cache, transfer):
     Returns when it arrives, as `read_run` does; negative if lines must be looked up one by one.
     """
     state = cache.state[0]
-    first_line, lines = _lines_of(transfer, state)
-    block = block_at(cache.blocks, first_line)
-    if not block.is_whole or not is_block(block, first_line, lines, transfer):
-        return np.int64(-1)
-    wanted = _wanted_of(lines, transfer, state)
-    if wanted < 0 or wanted & ~block.wanted:
+    block = _whole_block(cache, transfer)
+    if block.wanted == 0 or _wanted_of(transfer, state) & ~block.wanted:
         return np.int64(-1)
     arrival = np.int64(0)
     if block.last_fetch > state.num_settled:
         if block.first_fetch != block.last_fetch:
             return np.int64(-1)
         arrival = cache.arrivals[block.last_fetch % _RING]
-    block.shift = state.num_accesses - block.first_access
-    state.num_accesses += block.num_accesses
+    use_share(cache.sets, block.share, block.num_uses)
     num_bytes = transfer.rows * transfer.row_bytes
     state.read_bytes += num_bytes
     state.hit_bytes += num_bytes
     return arrival
+
+
+@jit_inline
+def _whole_block(cache, transfer):
+    """Return the block at the place of a transfer; it wants nothing if it is another or lost."""
+    first_line, lines = _lines_of(transfer, cache.state[0])
+    block = block_at(cache.blocks, first_line)
+    is_same = is_block(block, first_line, lines, transfer)
+    if not is_same or not is_whole(cache.sets.shares, block.share, block.serial, block.num_placed):
+        block.wanted = 0
+    return block
 
 
 @jit_inner
@@ -208,8 +215,8 @@ def _lines_of(transfer, state):
 
 
 @jit_inner
-def _wanted_of(lines, transfer, state):
-    """Return what a transfer wants of every line; negative where lines differ.
+def _wanted_of(transfer, state):
+    """Return what a transfer wants of every line; more than all sectors where lines differ.
 
     That is sectors, as bits, of rows of one line; rows of several lines must have all of each.
     """
@@ -217,7 +224,7 @@ def _wanted_of(lines, transfer, state):
     is_aligned = transfer.step_bytes % state.line_bytes == 0 or transfer.rows == 1
     if transfer.step_bytes == transfer.row_bytes:
         num_bytes, is_aligned = num_bytes * transfer.rows, True
-    elif lines == 1 and is_aligned:
+    elif is_aligned and first + num_bytes <= state.line_bytes:
         return _sectors_of(first, first + num_bytes, state)
     if first == 0 and num_bytes % state.line_bytes == 0 and is_aligned:
         return state.whole_line
@@ -225,41 +232,45 @@ def _wanted_of(lines, transfer, state):
 
 
 @jit_inner
-def begin_lines(cache, transfer):
-    """Tell that the lines of a transfer are looked up one by one, until `end_lines`."""
-    state = cache.state[0]
-    first_line, lines = _lines_of(transfer, state)
-    block = block_at(cache.blocks, first_line)
-    if block.shift != 0:
-        _settle(cache, state, block)
-    begin_block(block, first_line, lines, transfer, state.num_accesses)
-    state.block = block.number
+def begin_lines(cache):
+    """Tell that the lines of a transfer are looked up one by one, until `end_lines`.
+
+    Returns the serial number of their share.
+    """
+    sets, state = cache.sets, cache.state[0]
+    state.first_fetch, state.last_fetch = _NEVER, 0
+    return begin_share(sets.state[0], sets.begun_at, sets.shares, sets.free, state.num_transfers)
 
 
 @jit_inner
-def end_lines(cache, transfer):
+def end_lines(cache):
     """Tell that all lines of a transfer have been looked up."""
-    state = cache.state[0]
-    first_line, lines = _lines_of(transfer, state)
-    block = block_at(cache.blocks, first_line)
-    block.num_accesses = state.num_accesses - block.first_access
-    wanted = _wanted_of(lines, transfer, state)
-    block.wanted |= max(wanted, 0)
-    state.block = NO_BLOCK
+    sets = cache.sets
+    end_share(sets.state[0], sets.shares, sets.free)
 
 
 @jit_inner
-def _settle(cache, state, block):
-    """Note for each line of a block when it was used last."""
-    for row in range(block.rows):
-        first = block.first_line + row * block.step_bytes // state.line_bytes
-        for line in range(first, first + block.lines):
-            own = set_of(line, state.num_sets)
-            for way in range(cache.lines.shape[1]):
-                if cache.lines[own, way] == line + 1 and cache.block[own, way] == block.number:
-                    cache.used[own, way] += block.shift
-                    cache.block[own, way] = NO_BLOCK
-    block.shift = 0
+def note_block(cache, transfer, serial):
+    """Note that all lines of a transfer are there now; serial: what `begin_lines` returned."""
+    state, uses = cache.state[0], cache.sets.state[0]
+    first_line, lines = _lines_of(transfer, state)
+    block = block_at(cache.blocks, first_line)
+    begin_block(block, first_line, lines, transfer)
+    # Of another serial number if the lines did not fit one share; then the block is never whole.
+    block.share, block.serial, block.num_placed = uses.share, serial, uses.num_placed
+    block.num_uses = uses.num_uses - uses.begun_at
+    block.first_fetch, block.last_fetch = state.first_fetch, state.last_fetch
+    block.wanted |= max(_wanted_of(transfer, state), 0)
+
+
+@jit_inline
+def fetch_run(cache, address, num_bytes):
+    """Let the processor that runs this fetch what it needs to look a run of bytes up."""
+    line_bytes = cache.state[0].line_bytes
+    first = address // line_bytes
+    last = min((address + num_bytes - 1) // line_bytes, first + _MOST_AHEAD)
+    for line in range(first, last + 1):
+        fetch_set(cache.sets, line)
 
 
 @jit_inline
@@ -272,15 +283,17 @@ def read_run(cache, address, num_bytes):
     while base < end:
         first, stop = max(address - base, 0), min(end - base, state.line_bytes)
         wanted = _sectors_of(first, stop, state)
-        way = cache.ways[_placed(cache, state, line)]
-        missing = wanted & ~way.valid
+        own, way, held = _placed(cache, state, line)
+        missing = wanted & ~held.valid
+        fetched_by = held.fetched_by
         if missing != wanted:
-            latest = max(latest, _arrival_of(way, state, cache.arrivals))
+            latest = max(latest, _arrival_of(fetched_by, state, cache.arrivals))
             hit = _bytes_hit(wanted & ~missing, first, stop, state) if missing else stop - first
             state.hit_bytes += hit
         if missing:
-            way.valid |= missing
-            way.fetched_by = state.num_transfers
+            fetched_by = state.num_transfers
+        _keep(cache, state, own, way, line, Held(held.valid | missing, held.dirty, fetched_by))
+        _note_fetch(fetched_by, state)
         # Sectors that miss are fetched in pieces as long as they come.
         while missing:
             first, stop = _first_gap(missing, state)
@@ -289,7 +302,6 @@ def read_run(cache, address, num_bytes):
                 _fetch(miss_begin, miss_end, state, cache.pieces)
                 miss_begin = base + first
             miss_end = base + stop
-        _note_fetch(way.fetched_by, state, cache.blocks)
         line += 1
         base += state.line_bytes
     _fetch(miss_begin, miss_end, state, cache.pieces)
@@ -298,12 +310,11 @@ def read_run(cache, address, num_bytes):
 
 
 @jit_inner
-def _note_fetch(fetched_by, state, blocks):
-    """Note which transfer a line of the block that is looked up waits for, if it does."""
+def _note_fetch(fetched_by, state):
+    """Note which transfer a line that is looked up waits for, if it does."""
     if fetched_by > state.num_settled:
-        block = blocks[state.block % NUM_BLOCKS]
-        block.first_fetch = min(block.first_fetch, fetched_by)
-        block.last_fetch = max(block.last_fetch, fetched_by)
+        state.first_fetch = min(state.first_fetch, fetched_by)
+        state.last_fetch = max(state.last_fetch, fetched_by)
 
 
 @jit_inline
@@ -315,10 +326,9 @@ def write_run(cache, address, num_bytes):
     while base < end:
         first, stop = max(address - base, 0), min(end - base, state.line_bytes)
         written = _sectors_of(first, stop, state)
-        way = cache.ways[_placed(cache, state, line)]
-        way.valid |= written
-        if not state.writes_through:
-            way.dirty |= written
+        own, way, held = _placed(cache, state, line)
+        dirty = held.dirty if state.writes_through else held.dirty | written
+        _keep(cache, state, own, way, line, Held(held.valid | written, dirty, held.fetched_by))
         line += 1
         base += state.line_bytes
     state.write_bytes += num_bytes
@@ -389,61 +399,68 @@ def _bytes_hit(sectors, first, stop, state):
 
 @jit_inline
 def _placed(cache, state, line):
-    """Return set and way of a line, after making room for it where it was not there."""
-    state.num_accesses += 1
-    own = set_of(line, state.num_sets)
-    way = np.int64(-1)
-    # To the end, without a branch: where a search would stop cannot be predicted.
-    for i in range(cache.lines.shape[1]):
-        way = np.int64(i) if cache.lines[own, i] == line + 1 else way
-    if way < 0:
-        way = _replaced(own, line, state, cache)
-    elif cache.block[own, way] != state.block:
-        break_block(cache.blocks, cache.block[own, way])
-    cache.block[own, way] = state.block
-    cache.used[own, way] = state.num_accesses
-    return own, way
+    """Return set and way of a line and what is held of it, after making room where it is not there.
 
-
-@jit_inner
-def _last_use(own, way, cache):
-    """Return when a line was used last, counted in line accesses."""
-    return cache.used[own, way] + shift_of(cache.blocks, cache.block[own, way])
-
-
-@jit_inner
-def _replaced(own, line, state, cache):
-    """Put a line into the way of a set that was used longest ago; return that way."""
-    lines, used, num_ways = cache.lines, cache.used, cache.lines.shape[1]
-    oldest = 0
-    for way in range(num_ways):
-        if used[own, way] < used[own, oldest]:
-            oldest = way
-    # Shifts only add, so most ways need not be asked for theirs.
-    oldest_use = _last_use(own, oldest, cache)
-    for way in range(num_ways):
-        if used[own, way] < oldest_use:
-            use = _last_use(own, way, cache)
-            if use < oldest_use:
-                oldest, oldest_use = way, use
-    break_block(cache.blocks, cache.block[own, oldest])
-    evicted = cache.ways[own, oldest]
-    if lines[own, oldest] == _EMPTY:
-        cache.filled[state.num_filled] = own * num_ways + oldest
+    `_keep` must follow.
+    """
+    sets = cache.sets
+    own = set_of(line, sets.state[0].num_sets)
+    lines, homes = sets.ways[own, LINE], sets.ways[own, HOME]
+    way = way_of(lines, line)
+    if way >= 0:
+        return own, way, _held(cache, own, way, homes[way])
+    way = oldest_way(homes, sets.begun_at)
+    if lines[way] == EMPTY:
+        cache.filled[state.num_filled] = own * len(lines) + way
         state.num_filled += 1
-    if evicted.dirty:
-        # Nobody waits for what is written back.
-        num_bytes = _count(evicted.dirty) * state.sector_bytes
-        state.written_back_bytes += num_bytes
-        begin = (lines[own, oldest] - 1) * state.line_bytes
-        _note(begin, begin + num_bytes, True, state, cache.pieces)
-    lines[own, oldest] = line + 1
-    evicted.valid = evicted.dirty = 0
-    evicted.fetched_by = _EMPTY
-    return oldest
+    elif not flags_of(homes[way]) & _IS_CLEAN:
+        dirty = cache.ways[own, way].dirty
+        if dirty:
+            _write_back((lines[way] - 1) * state.line_bytes, dirty, state, cache.pieces)
+    return own, way, Held(np.int64(0), np.int64(0), np.int64(EMPTY))
 
 
 @jit_inline
-def _arrival_of(way, state, arrivals):
+def _held(cache, own, way, home):
+    """Return what a way holds."""
+    flags = flags_of(home)
+    fetched_by = np.int64(EMPTY)
+    if flags & _IS_NEW:
+        fetched_by = cache.sets.shares[share_of(home)].fetched_by
+    elif flags & _IS_COMING:
+        fetched_by = cache.ways[own, way].fetched_by
+    if flags & _IS_CLEAN:
+        return Held(cache.state[0].whole_line, np.int64(0), fetched_by)
+    known = cache.ways[own, way]
+    return Held(known.valid, known.dirty, fetched_by)
+
+
+@jit_inline
+def _keep(cache, state, own, way, line, held):
+    """Use a line, and keep what is held of it."""
+    flags = np.int64(0)
+    if held.valid == state.whole_line and not held.dirty:
+        flags |= _IS_CLEAN
+    else:
+        known = cache.ways[own, way]
+        known.valid, known.dirty = held.valid, held.dirty
+    if held.fetched_by == state.num_transfers:
+        flags |= _IS_NEW
+    elif held.fetched_by > state.num_settled:
+        flags |= _IS_COMING
+        cache.ways[own, way].fetched_by = held.fetched_by
+    use_way(cache.sets, own, way, line, flags)
+
+
+@jit_inner
+def _write_back(begin, dirty, state, pieces):
+    """Note sectors of a line that the HBM must get. Nobody waits for them."""
+    num_bytes = _count(dirty) * state.sector_bytes
+    state.written_back_bytes += num_bytes
+    _note(begin, begin + num_bytes, True, state, pieces)
+
+
+@jit_inline
+def _arrival_of(fetched_by, state, arrivals):
     """Return the cycle in which what was fetched into a way last is there, 0 if it is by now."""
-    return np.int64(0) if way.fetched_by <= state.num_settled else arrivals[way.fetched_by % _RING]
+    return np.int64(0) if fetched_by <= state.num_settled else arrivals[fetched_by % _RING]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from accelsim.config.sample import Sample
-from accelsim.engine import window
+from accelsim.engine import looped
 from accelsim.engine.sampling.items import num_ops_of
 from accelsim.engine.sampling.schedule import schedule as sampled
 from accelsim.engine.schedule import Accounted
@@ -14,7 +14,7 @@ from accelsim.program.ops import MAX_OPS
 from accelsim.program.program import Program
 
 MOST_STEPS = 1 << 28
-"""Steps from which on a program is sampled unless all of it is asked for: it would take more than
+"""Steps from which on `auto` samples a program: all of it would take more than
 about half a minute, at a hundred nanoseconds a step. So it is with more than MAX_OPS ops."""
 _SAMPLE_STEPS = 1 << 23
 """Steps that a sample may take, a few seconds; see `plan` for the fewest."""
@@ -22,21 +22,21 @@ _LOOKED_AT = 64
 """Items from which the bytes of a program that is not held are estimated."""
 
 
-def schedule(program: AnyProgram, machine: MachineSpec, sample: Sample = "never") -> Accounted:
+def schedule(program: AnyProgram, machine: MachineSpec, sample: Sample) -> Accounted:
     """Return the schedule of all of a program, or what a sample says of it; raises DoesNotFitError.
 
     A sample that would be most of the program is the whole schedule.
     """
-    share = sample if not isinstance(sample, str) else 0.0
-    if sample == "auto":
-        share = _affordable_share(program, machine)
-    if sample == "never" or share >= 1:
-        return window.schedule(program, machine)
-    return sampled(program, machine, share) or window.schedule(program, machine)
+    if sample == "never":
+        share = 1.0
+    else:
+        share = _affordable_share(program, machine) if sample == "auto" else float(sample)
+    found = sampled(program, machine, share) if share < 1 else None
+    return found or looped.schedule(program, machine)
 
 
 def _affordable_share(program: AnyProgram, machine: MachineSpec) -> float:
-    """Return the share of a program that is scheduled where nobody asks; 1: all of it."""
+    """Return the share of a program that is scheduled by `auto`; 1: all of it."""
     known = program.num_ops
     num_ops = float(num_ops_of(program).sum()) if known is None else float(known)
     steps = num_ops * (1 + _pieces_per_op(program, machine))
@@ -65,5 +65,5 @@ def _pieces_per_op(program: AnyProgram, machine: MachineSpec) -> float:
     else:
         last = program.recording.num_items - 1
         items = np.unique(np.linspace(0, last, _LOOKED_AT).astype(np.int64)).tolist()
-        program.play(take, MAX_OPS >> 5, [(item, item + 1) for item in items])
+        program.play(take, MAX_OPS >> 5, wanted=[(item, item + 1) for item in items])
     return seen[0] / piece_bytes / max(seen[1], 1)

@@ -45,7 +45,7 @@ def play(
 ) -> None:
     """Hand segments of items to `take`, each in one or more pieces; raises as `LongProgram.play`"""
     if isinstance(program, LongProgram):
-        program.play(take, piece_ops, wanted)
+        program.play(take, piece_ops, wanted=wanted)
         return
     for first, after in wanted:
         take(program.part(first, after))
@@ -74,6 +74,6 @@ def _recorded(program: LongProgram, items: npt.NDArray[np.int64]) -> npt.NDArray
     program.play(
         lambda piece: lengths.append(np.diff(piece.item_start)),
         _PIECE_OPS,
-        [(item, item + 1) for item in items.tolist()],
+        wanted=[(item, item + 1) for item in items.tolist()],
     )
     return np.concatenate(lengths).astype(np.float64)

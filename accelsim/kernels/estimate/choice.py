@@ -19,6 +19,11 @@ _ALIKE = 1.02
 """Estimates that differ by less are taken for equal; then bytes decide."""
 ALIKE_ITEMS = 1.005
 """The same of estimates that follow the ops of items and place the items."""
+DOUBT = 1.05
+"""Estimates that differ by less may be in the wrong order: what two of them say of each other has a
+standard deviation of 3 to 5 % (docs/decisions/0061-trials.md)."""
+MOST_RIVALS = 3
+"""Candidates that are told, the one that is estimated to be the best among them."""
 
 
 class Estimate(NamedTuple):
@@ -67,6 +72,30 @@ def _places(*lengths: int) -> Array:
 def fastest_of(num_candidates: int, estimate: Callable[[], Estimate], alike: float) -> int:
     """Return the best candidate; a single one needs no estimate."""
     return 0 if num_candidates == 1 else fastest(estimate(), alike)
+
+
+def rivals_of(cycles: npt.NDArray[np.float64], best: int, sizes: Sequence[Array]) -> list[int]:
+    """Return the candidates that may be the fastest: the best one, then others by their estimates.
+
+    Those that are alike fail alike, so what differs by a factor of two comes first, all sizes taken
+    together. cycles: of all candidates; what is not found in full must be beyond doubt. sizes: of
+    all candidates, by parameter; a truth counts as one of two sizes.
+    """
+    order = np.argsort(cycles, kind="stable")
+    near = order[cycles[order] <= DOUBT * cycles[best]]
+    near = np.array([best, *near[near != best].tolist()])
+    if len(near) <= MOST_RIVALS:
+        return [int(each) for each in near]
+    logs = np.log2([each[near] + 1 if each.dtype == bool else each[near] for each in sizes])
+    taken, apart = [0], np.full(len(near), np.inf)
+    while len(taken) < MOST_RIVALS:
+        apart = np.minimum(apart, np.abs(logs - logs[:, taken[-1:]]).sum(axis=0))
+        others = np.flatnonzero(apart >= 1)
+        if not len(others):
+            break
+        taken.append(int(others[0]))
+    alike = [each for each in range(MOST_RIVALS) if each not in taken]
+    return near[[*taken, *alike][:MOST_RIVALS]].tolist()
 
 
 def fastest(estimate: Estimate, alike: float = _ALIKE) -> int:

@@ -6,29 +6,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from accelsim.runtime.kept import once_for_each
+
 _T = TypeVar("_T")
-_Spec = TypeVar("_Spec", bound=BaseModel)
 _MOST = 4096
 """Choices that are kept; then all are forgotten."""
-_MOST_SPECS = 64
-"""Specs of which something is kept; then all are forgotten."""
-
-
-def once_for_each(make: Callable[[_Spec], _T]) -> Callable[[_Spec], _T]:
-    """Call `make` once for a spec, which does not change; specs are told apart by identity."""
-    known: dict[int, tuple[_Spec, _T]] = {}
-
-    @wraps(make)
-    def made(spec: _Spec) -> _T:
-        own = known.get(id(spec))
-        # Another spec may have the place of one that is gone, unless it is held.
-        if own is None or own[0] is not spec:
-            if len(known) >= _MOST_SPECS:
-                known.clear()
-            own = known[id(spec)] = spec, make(spec)
-        return own[1]
-
-    return made
 
 
 def remembered(choose: Callable[..., _T]) -> Callable[..., _T]:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.estimate.memo import once_for_each
 from accelsim.kernels.estimate.memory import (
     hit_cycles,
     launch_cycles,
@@ -13,6 +12,7 @@ from accelsim.kernels.estimate.memory import (
     piece_cycles,
     sustained_bytes_per_cycle,
 )
+from accelsim.runtime.kept import once_for_each
 
 
 class Rates(NamedTuple):

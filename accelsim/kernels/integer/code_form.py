@@ -135,6 +135,11 @@ class CodedOutput(Spec):
             self.code_calibration if (self.code_groups or 1) > 1 else None,
         )
 
+    @property
+    def stored_dtypes(self) -> dict[str, Format]:
+        """Format of the output that is coded; empty: none is."""
+        return {self.coded_name: self.form.format} if self.form else {}
+
     def stored_form(self, _problem: Any) -> CodeForm | None:
         """Return how the output of a problem is coded; None: it is not."""
         return self.form

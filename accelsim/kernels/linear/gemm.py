@@ -5,6 +5,7 @@ ranges of k (split-K) every range stores its 32-bit sums, s m n 4 bytes, which a
 An L2 turns repeated reads into hits, the more so the better `swizzle` suits it.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +16,11 @@ from accelsim.kernels.integer.accumulator import check_cube_sums
 from accelsim.kernels.linear.gemm_tiles import (
     GemmParameters,
     buffers_of,
-    choose_tiles,
     formats_of,
+    given_tiles,
     merged_rows,
     range_steps,
+    rival_tiles,
 )
 from accelsim.kernels.linear.product import ProductKernel, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, declare
@@ -126,7 +128,15 @@ class Gemm(ProductKernel):
 
     name = "gemm"
     summary = "matrix product, output-stationary, double-buffered"
+    leaves_open = "tile_m", "tile_n", "tile_k", "stages", "splits", "swizzle"
     parameters = GemmParameters
+
+    @classmethod
+    def stored_dtypes(
+        cls, problem: al.GemmProblem, parameters: GemmParameters
+    ) -> dict[str, al.Format]:
+        """Return the format of C."""
+        return {"c": formats_of(problem, parameters)[2]}
 
     @classmethod
     def check(cls, problem: al.GemmProblem) -> None:
@@ -135,11 +145,20 @@ class Gemm(ProductKernel):
             check_cube_sums(f"{cls.name} on {problem.name}", problem.k, problem.dtype)
 
     @classmethod
-    def choose(
+    def choices(
         cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: GemmParameters
-    ) -> Choice:
-        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
-        return choose_tiles(problem, machine, parameters)
+    ) -> Sequence[Choice]:
+        """Return the tilings that may be the fastest; raises DoesNotFitError."""
+        return rival_tiles(problem, machine, parameters)
+
+    @classmethod
+    def tiles_of(
+        cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: GemmParameters
+    ) -> Tiles:
+        """Return the tiling that is recorded; what is given needs no estimate."""
+        return given_tiles(problem, machine, parameters) or super().tiles_of(
+            problem, machine, parameters
+        )
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:

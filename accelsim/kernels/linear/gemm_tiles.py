@@ -10,7 +10,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import bytes_again
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.choice import rival_tilings
 from accelsim.kernels.linear.estimate.facts import MERGED_ELEMENTS
 from accelsim.kernels.linear.estimate.products import ONE_MATRIX, Grouping, Slots, Step, Work
 from accelsim.kernels.linear.product import TileParameters
@@ -22,6 +22,7 @@ from accelsim.kernels.linear.tiles import (
     candidates,
     check_packing,
     even_ranges,
+    fits,
     sum_slots,
     too_large,
 )
@@ -112,15 +113,36 @@ def check_tiles(
     check_packing(name, own)
 
 
+def given_tiles(
+    problem: GemmProblem, machine: MachineSpec, parameters: GemmParameters
+) -> Tiles | None:
+    """Return the tiling of parameters that leave nothing open; None if they do, or it is too large.
+
+    What does not fit is refused by `rival_tiles`, which says why.
+    """
+    tile_m, tile_n, tile_k = parameters.tile
+    stages, splits, swizzle = parameters.stages, parameters.splits, parameters.swizzle
+    if not (tile_m and tile_n and tile_k and stages and swizzle and isinstance(splits, int)):
+        return None
+    sizes = min(tile_m, problem.m), min(tile_n, problem.n), min(tile_k, problem.k)
+    ranges = int(even_ranges(splits, ceil_div(problem.k, sizes[2])))
+    tiles = Tiles(*sizes, 1, stages, ranges, swizzle)
+    tiles = tiles._replace(acc_slots=int(sum_slots(tiles, machine)))
+    formats = formats_of(problem, parameters)
+    check_tiles(f"gemm on {problem.name}", problem, parameters, formats)
+    is_known = tiles.acc_slots and fits(machine, buffers_of(tiles, formats, parameters.b_layout))
+    return tiles if is_known else None
+
+
 @remembered
-def choose_tiles(
+def rival_tiles(
     problem: GemmProblem,
     machine: MachineSpec,
     parameters: GemmParameters,
     kernel: str = "gemm",
     grouping: Grouping = ONE_MATRIX,
-) -> Choice:
-    """Return the tiling of the lowest estimated time among those asked for that fit.
+) -> Sequence[Choice]:
+    """Return the tilings that may be the fastest, of those asked for that fit, best guess first.
 
     grouping: of row blocks, if those of the problem have matrices B of their own. Raises
     DoesNotFitError, which names the kernel.
@@ -148,12 +170,12 @@ def choose_tiles(
     own = sum_slots(tiles, machine)
     tiles = tiles._replace(acc_slots=own, splits=splits, swizzle=swizzle)
     slots = _slots(problem, machine, parameters, tiles)
-    choice = choose(work, tiles, slots)
-    if choice.cycles == np.inf:
+    found = rival_tilings(work, tiles, slots)
+    if found[0].cycles == np.inf:
         smallest = tiles._replace(stages=slots.fewest, splits=np.maximum(splits, 1), acc_slots=1)
         sizes = buffers_of(smallest.at(-1), formats, parameters.b_layout)
         raise too_large(name, machine, sizes)
-    return choice
+    return found
 
 
 def _slots(

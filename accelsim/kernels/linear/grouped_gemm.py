@@ -10,16 +10,17 @@ ceil(r_e / t_m) B_e bytes; writes: C. Row blocks of an expert follow each other 
 tiles, so that an L2 turns the second and later reads of B_e into hits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from accelsim.config.spec import MAX_SIZE
 from accelsim.kernels import language as al
+from accelsim.kernels.estimate.choice import rivals_of
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.estimate.products import Grouping
-from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, choose_tiles, formats_of
+from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, formats_of, rival_tiles
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import Choice, Tiles, TileSizes, balanced, declare
 
@@ -99,27 +100,31 @@ class GroupedGemm(ProductKernel):
     name = "grouped_gemm"
     summary = "products of experts with their own rows, padded to row blocks"
     problem_kind = "grouped_gemm"
+    leaves_open = "tile_m", "tile_n", "tile_k", "stages"
     parameters = GroupedGemmParameters
 
     @classmethod
     @remembered
-    def choose(
+    def choices(
         cls,
         problem: al.GroupedGemmProblem,
         machine: al.MachineSpec,
         parameters: GroupedGemmParameters,
-    ) -> Choice:
-        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+    ) -> Sequence[Choice]:
+        """Return the tilings that may be the fastest; raises DoesNotFitError."""
         heights = [parameters.tile_m] if parameters.tile_m else _heights(problem)
-        found, error = [], None
+        found: list[Choice] = []
+        error = None
         for height in heights:
             try:
-                found.append(_choice(problem, machine, parameters, height))
+                found += _choices(problem, machine, parameters, height)
             except al.DoesNotFitError as misfit:
                 error = misfit
         if error and not found:
             raise error
-        return min(found, key=lambda choice: choice.cycles)
+        cycles = np.array([each.cycles for each in found])
+        sizes = list(np.array([each.tiles[:3] for each in found]).T)
+        return [found[each] for each in rivals_of(cycles, int(cycles.argmin()), sizes)]
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:
@@ -169,13 +174,13 @@ def _heights(problem: al.GroupedGemmProblem) -> list[int]:
     return sorted({*balanced(longest, _HEIGHTS).tolist(), *known}, reverse=True)
 
 
-def _choice(
+def _choices(
     problem: al.GroupedGemmProblem,
     machine: al.MachineSpec,
     parameters: GroupedGemmParameters,
     height: int,
-) -> Choice:
-    """Return the best tiling of one height: that of one product with as many whole row blocks."""
+) -> Sequence[Choice]:
+    """Return the best tilings of one height: those of one product with as many row blocks."""
     blocks = row_blocks(problem, height)
     whole = al.GemmProblem(
         kind="gemm",
@@ -189,7 +194,7 @@ def _choice(
     asked = GemmParameters(tile_m=height, splits=1, swizzle=blocks, **own)
     rows = tuple(problem.rows[expert] for expert in problem.used)
     grouping = Grouping(rows, problem.m / (blocks * height))
-    return choose_tiles(whole, machine, asked, GroupedGemm.name, grouping)
+    return rival_tiles(whole, machine, asked, GroupedGemm.name, grouping)
 
 
 def _stacked(matrices: al.Array, is_transposed: bool) -> al.Array:

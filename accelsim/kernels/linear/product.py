@@ -1,6 +1,7 @@
 """What kernels of a matrix product share: sizes of tiles, the way to a program, and A B."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -9,6 +10,15 @@ import numpy as np
 from accelsim.kernels import language as al
 from accelsim.kernels.linear.tiles import Choice, Tiles
 
+_FIELDS = (
+    ("tile_m", "m"),
+    ("tile_n", "n"),
+    ("tile_k", "k"),
+    ("stages", "stages"),
+    ("splits", "splits"),
+    ("swizzle", "swizzle"),
+)
+"""Parameters that a tiling has a value for, and where."""
 _Problem = TypeVar("_Problem")
 _Parameters = TypeVar("_Parameters")
 
@@ -49,8 +59,21 @@ class ProductKernel(al.Kernel):
 
     @classmethod
     @abstractmethod
+    def choices(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> Sequence[Choice]:
+        """Return the tilings that may be the fastest, the best estimate first.
+
+        Raises DoesNotFitError if none fits.
+        """
+
+    @classmethod
     def choose(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> Choice:
         """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+        return cls.choices(problem, machine, parameters)[0]
+
+    @classmethod
+    def tiles_of(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> Tiles:
+        """Return the tiling that is recorded; raises DoesNotFitError."""
+        return cls.choose(problem, machine, parameters).tiles
 
     @classmethod
     @abstractmethod
@@ -78,7 +101,7 @@ class ProductKernel(al.Kernel):
     ) -> tuple[al.Program, al.Array | None]:
         """Return the program and, with tensors, the product [m, n]."""
         cls.check(problem)
-        tiles = cls.choose(problem, machine, parameters).tiles
+        tiles = cls.tiles_of(problem, machine, parameters)
         builder = al.ProgramBuilder(
             f"{cls.name} on {problem.name}", with_numbers=tensors is not None
         )
@@ -86,6 +109,14 @@ class ProductKernel(al.Kernel):
         program = builder.record(*cls.loop(at)).with_parameters(**cls.chosen(at))
         program = replace(program, statistics=cls.told(at, program))
         return program, builder.data.get(cls.output)
+
+    @classmethod
+    def rivals(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> list[dict[str, int]]:
+        """Return the tilings that may be the fastest, the one that `record` takes first."""
+        return [
+            {name: getattr(each.tiles, field) for name, field in _FIELDS if name in cls.leaves_open}
+            for each in cls.choices(problem, machine, parameters)
+        ]
 
     @classmethod
     def estimated_cycles(cls, problem: Any, machine: al.MachineSpec, parameters: Any) -> float:

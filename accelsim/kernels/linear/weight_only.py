@@ -13,6 +13,7 @@ ceil(n / t_n) m k w + ceil(m / t_m) (k n b / 8 + scales) bytes, where scales = c
 steps along k begin where groups do; writes: C.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.choice import rival_tilings
 from accelsim.kernels.linear.estimate.products import Step, Work
 from accelsim.kernels.linear.product import ProductKernel, TileParameters, Workspace
 from accelsim.kernels.linear.tiles import (
@@ -124,7 +125,15 @@ class WeightOnly(ProductKernel):
     name = "weight_only"
     summary = "matrix product; INT4 or INT8 weights, dequantized by the vector unit"
     is_exact = False
+    leaves_open = "tile_m", "tile_n", "tile_k"
     parameters = WeightOnlyParameters
+
+    @classmethod
+    def stored_dtypes(
+        cls, problem: al.GemmProblem, parameters: WeightOnlyParameters
+    ) -> dict[str, al.Format]:
+        """Return the format of the weights."""
+        return {"b": al.Format(f"int{parameters.bits}")}
 
     @classmethod
     def check(cls, problem: al.GemmProblem) -> None:
@@ -137,10 +146,10 @@ class WeightOnly(ProductKernel):
 
     @classmethod
     @remembered
-    def choose(
+    def choices(
         cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: WeightOnlyParameters
-    ) -> Choice:
-        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
+    ) -> Sequence[Choice]:
+        """Return the tilings that may be the fastest; raises DoesNotFitError."""
         name = f"weight_only on {problem.name}"
         check_packing(name, {"tile_n": (parameters.tile_n, problem.n, parameters.bits)})
         machine.cube_for(name)
@@ -151,7 +160,7 @@ class WeightOnly(ProductKernel):
         tiles = with_two_accumulators(candidates(problem, parameters.tile), machine)
         tiles = fitting(name, machine, tiles, lambda each: _buffers(each, problem, parameters))
         work = Work(problem, machine, step, problem.dtype.bits)
-        return choose(work, tiles)
+        return rival_tilings(work, tiles)
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:

@@ -11,6 +11,7 @@ from accelsim.kernels.vector.coded import check_coded
 from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.registry import function_called
 from accelsim.kernels.vector.workspace import Workspace
+from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
 from accelsim.program.long import AnyProgram
 from accelsim.workload.problem import VectorProblem
@@ -48,6 +49,13 @@ class Vector(Kernel):
         if parameters.form is not None:
             data = {**data, "result": values_of_codes(data, "result", parameters.form, factors)}
         return program, function.output(problem, data)
+
+    @classmethod
+    def stored_dtypes(
+        cls, problem: VectorProblem, parameters: VectorParameters
+    ) -> dict[str, Format]:
+        """Return the format of a coded result."""
+        return parameters.stored_dtypes
 
     @classmethod
     def estimated_cycles(

@@ -24,6 +24,8 @@ class Hopper(Library):
 
     name: ClassVar[str] = "hopper"
     summary: ClassVar[str] = "what cuBLAS, cuDNN and eager PyTorch run on Hopper GPUs"
+    tries: ClassVar[bool] = False
+    """A heuristic picks tiles in cuBLAS and cuDNN too, without a run."""
     codes: ClassVar[tuple[str, ...]] = (EAGER, WARPS)
 
     def recipe(self, problem: Problem, machine: MachineSpec) -> Recipe:

@@ -2,23 +2,23 @@
 
 The kernels are plain code: a block of threads has some rows or elements, and a multiprocessor holds
 as many blocks as its registers allow. What an element takes in them is counted in code compiled for
-the same algorithms (docs/h200.md). Sources: PyTorch 2.x, aten/src/ATen/native/cuda: SoftMax.cu
-(cunn_SoftMaxForwardReg), CUDALoops.cuh; norms: `accelsim.library.hopper.norms`.
+the same algorithms (docs/h200.md). Source: PyTorch 2.x, aten/src/ATen/native/cuda, CUDALoops.cuh;
+rows: `accelsim.library.hopper.norms` and `softmax`.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.hopper.norms import norm
-from accelsim.library.hopper.plain import MOST_THREADS, REGISTERS, PlainCode
+from accelsim.library.hopper.plain import MOST_THREADS, PlainCode
+from accelsim.library.hopper.softmax import softmax
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import VectorProblem
 
 EAGER_FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")
 """Functions whose eager kernels were measured; others run fused, as kernels of serving engines."""
-_BLOCK_THREADS, _MOST_SOFTMAX_THREADS = 128, 1024
-"""Threads of a block: of element-wise kernels (thread_constants.h), of a softmax."""
+_BLOCK_THREADS = 128
+"""Threads of a block (thread_constants.h)."""
 _BLOCK_ELEMENTS = 1024
 """Elements of a block of an element-wise kernel: eight a thread, as 16 bytes are loaded at once."""
 _LONG_COPY_BYTES, _LONG_COPY_BYTES_PER_S = 10**9, 2.7e12
@@ -30,27 +30,10 @@ def plain_code(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
     """Return the code of a function of a matrix."""
     match problem.function:
         case "softmax":
-            return _softmax(problem, machine)
+            return softmax(problem, machine)
         case "rmsnorm" | "layernorm":
             return norm(problem, machine)
     return _element_wise(problem, machine)
-
-
-def _softmax(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
-    """A row for a block, in registers; every exponential is computed twice."""
-    threads = min(_MOST_SOFTMAX_THREADS, problem.cols)
-    own = ceil_div(problem.cols, threads)
-    # 30 registers a thread for 4 elements and 41 for 8, in the compiled code.
-    registers = threads * (19 + 2.75 * own)
-    blocks = max(1, min(MOST_THREADS // threads, int(REGISTERS / registers)))
-    # With two blocks and more, some compute while others wait for their rows.
-    at_once: Literal[1, 2] = 2 if blocks > 1 else 1
-    rows = min(max(1, blocks // at_once), ceil_div(problem.rows, machine.cores))
-    # In the compiled code 324 instructions for 4 elements and 593 for 8; 58 of an element are in
-    # the other ops, the rest is for the two reductions.
-    reduce = (67.25 - 58 + 55 / own) / 2
-    counts = {"convert": 10, "reduce": reduce, "add": 1, "exp": 23, "divide": 14}
-    return PlainCode({"tile_rows": rows}, counts, at_once, blocks * threads)
 
 
 def _element_wise(problem: VectorProblem, machine: MachineSpec) -> PlainCode:

@@ -29,6 +29,8 @@ from accelsim.program.language.selection import *
 from accelsim.program.language.selection import __all__ as _selection
 from accelsim.program.language.tiles import *
 from accelsim.program.language.tiles import __all__ as _tiles
+from accelsim.program.language.turns import *
+from accelsim.program.language.turns import __all__ as _turns
 
 __all__ = [
     *_blocks,
@@ -41,4 +43,5 @@ __all__ = [
     *_scaled,
     *_selection,
     *_tiles,
+    *_turns,
 ]

@@ -9,6 +9,7 @@ from accelsim.program.ops import (
     HAND_OVER,
     HEADER_WORDS,
     ITEM_CAPACITY,
+    ITEM_LEFT_OUT,
     ITEM_PHASE,
     ITEM_START,
     ITEM_WORDS,
@@ -81,6 +82,7 @@ def begin_item(p: Recorder, phase: int) -> bool:
         at = HEADER_WORDS + item * ITEM_WORDS
         p[at + ITEM_START] = p[NUM_RECORDED]
         p[at + ITEM_PHASE] = phase
+        p[at + ITEM_LEFT_OUT] = 0
     is_wanted: bool = p[LEAVES_OUT] == 0
     return is_wanted
 

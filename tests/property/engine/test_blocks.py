@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.engine.memory.blocks import NUM_BLOCKS
 from accelsim.engine.memory.door import new_memory, request, traffic_of
+from accelsim.engine.memory.sets import LINE, MOST_PLACES, last_uses
 from accelsim.program.transfer import Transfer
 from tests.handmade import cache_of, load, machine_of, program_of
 from tests.strategies.machines import banked_machines, caches, machines
@@ -28,13 +28,11 @@ tiles = st.builds(
     st.sampled_from([32, 64, 96, 128, 200, 256, 512]),
 )
 contiguous = tiles.map(lambda tile: tile._replace(step_bytes=tile.row_bytes))
+kinds = st.sampled_from(["tile"] * 5 + ["gather", "store"])
 accesses = st.lists(tiles | contiguous, min_size=1, max_size=4).flatmap(
-    lambda few: st.lists(
-        st.tuples(st.sampled_from(few), st.sampled_from([False] * 5 + [True]), st.integers(0, 90)),
-        max_size=40,
-    )
+    lambda few: st.lists(st.tuples(st.sampled_from(few), kinds, st.integers(0, 90)), max_size=40)
 )
-"""A few tiles again and again: which, whether it is written, and cycles since the last one."""
+"""A few tiles again and again: which, how it is accessed, and cycles since the last one."""
 
 
 def memory_of(machine):
@@ -48,22 +46,15 @@ def one_by_one(transfer):
 
 def assert_same(machine, drawn):
     memory, expected, time = memory_of(machine), memory_of(machine), 0
-    for tile, is_write, wait in drawn:
+    for tile, kind, wait in drawn:
         time += wait
-        transfer = tile._replace(is_write=is_write)
+        transfer = one_by_one(tile) if kind == "gather" else tile._replace(is_write=kind == "store")
         end = request(memory, time, transfer)
         assert end == request(expected, time, one_by_one(transfer))
     assert traffic_of(memory, NOTHING) == traffic_of(expected, NOTHING)
     own, other = memory.cache, expected.cache
-    np.testing.assert_array_equal(own.lines, other.lines)
-    np.testing.assert_array_equal(last_uses(own), last_uses(other))
-    assert own.state.num_accesses == other.state.num_accesses
-
-
-def last_uses(cache):
-    places = cache.block % NUM_BLOCKS
-    shifts = np.where(cache.blocks.number[places] == cache.block, cache.blocks.shift[places], 0)
-    return cache.used + shifts
+    np.testing.assert_array_equal(own.sets.ways[:, LINE], other.sets.ways[:, LINE])
+    np.testing.assert_array_equal(last_uses(own.sets), last_uses(other.sets))
 
 
 @settings(max_examples=1500)
@@ -80,11 +71,11 @@ def test_as_one_by_one_before_a_banked_memory(drawn, machine):
 
 def reads(step_bytes, row_bytes, starts, **cache):
     """Numbers of accesses to lines that were counted one by one, of tiles of four rows."""
-    memory, looked_up = memory_of(machine_of(l2=cache_of(sets=64, ways=4, **cache))), []
+    memory, looked_up = memory_of(machine_of(l2=cache_of(sets=64, ways=4, **cache))), [0]
     for time, start in enumerate(starts):
         request(memory, 1000 * time, Transfer(start, 4, row_bytes, step_bytes, -1, False))
-        looked_up.append(int(memory.cache.blocks.number.sum()))
-    return [later - before > 0 for before, later in pairwise([looked_up[0] - 1, *looked_up])]
+        looked_up.append(int(memory.cache.sets.state[0].serial))
+    return [later - before > 0 for before, later in pairwise(looked_up)]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +92,29 @@ def reads(step_bytes, row_bytes, starts, **cache):
 def test_what_is_there_is_not_looked_up_one_by_one(step_bytes, row_bytes, starts, expected):
     """Lines of 64 bytes in sectors of 32: whole lines, halves, rows that follow, others."""
     assert reads(step_bytes, row_bytes, starts) == expected
+
+
+def test_lines_beyond_a_share_are_used_in_order_too():
+    """More lines of one byte than a share has places for; the last ones are there."""
+    lines, cache = MOST_PLACES + 3, cache_of(sets=1, ways=4, sectors=1, sector_bytes=1)
+    run = Transfer(0, 1, lines, lines, -1, False)
+    memory = new_memory(machine_of(l2=cache), program_of([[load(1, 0, lines)]]))
+    for time in (0, 1):
+        request(memory, time, run)
+    counts = memory.cache.state[0]
+    assert (counts.fetched_bytes, counts.hit_bytes) == (2 * lines, 0)
+    assert sorted(last_uses(memory.cache.sets)[0]) == [2 * lines - 3 + n for n in range(4)]
+    assert sorted(memory.cache.sets.ways[0, LINE]) == [lines - 3 + n for n in range(4)]
+
+
+def test_a_tile_does_not_wait_for_a_gather_of_other_lines():
+    memory = memory_of(machine_of(l2=cache_of(sets=64, ways=4), latency_cycles=500))
+    tile = Transfer(0, 2, 64, 128, -1, False)
+    request(memory, 0, Transfer(0, 1, 256, 256, -1, False))
+    ends = [request(memory, time, tile) for time in (1000, 1500)]
+    request(memory, 2000, Transfer(1 << 16, 4, 64, 64, 0, False))
+    ends.append(request(memory, 2001, tile))
+    assert ends[2] - 2001 == ends[1] - 1500
 
 
 def test_a_tile_that_lost_a_line_is_looked_up_again():

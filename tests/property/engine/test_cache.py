@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.engine import compiled, reference
-from accelsim.engine.memory import l2
 from accelsim.engine.memory.door import new_memory, request, traffic_of
+from accelsim.engine.memory.sets import set_of
 from accelsim.loading import load_machine
 from accelsim.program.transfer import Transfer
 from tests.handmade import cache_of, changed, gather, load, machine_of, program_of
@@ -47,7 +47,7 @@ class DictionaryCache:
                 valid.add(sector)
 
     def _line(self, line):
-        own = self.sets[l2.set_of.py_func(line, self.l2.sets)]
+        own = self.sets[set_of.py_func(line, self.l2.sets)]
         if line not in own:
             if len(own) == self.l2.ways:
                 _, (_, dirty) = own.popitem(last=False)

@@ -84,13 +84,13 @@ def test_a_banked_memory_goes_on_from_piece_to_piece(program, machine, piece_ops
 def test_a_window_holds_what_is_in_flight_and_not_the_program():
     item = [load(1, 0, 64), vector(2, 5, reads=[1]), store(2, 2**20, 64)]
     program, seen = program_of([item] * 400), []
-    move = window._Window._move
+    move = window.Window._move
 
     def moved(self, count):
         move(self, count)
         seen.append(len(self._state.items))
 
-    with mock.patch.object(window._Window, "_move", moved):
+    with mock.patch.object(window.Window, "_move", moved):
         found = window.schedule(in_pieces(program), machine_of(cores=2), 10)
     assert found.num_ops == 1200
     assert len(seen) > 50

@@ -520,3 +520,26 @@ def test_calibrate_refuses_before_it_reads_the_model(accelsim_command, words, ex
     done = accelsim_command("calibrate", "--out", "c.safetensors", *words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith(f"{expected}\n")
+
+
+def test_architectures_are_listed_by_their_whole_names(accelsim_command):
+    printed = accelsim_command("models").stdout
+    assert "mistral-nemo-12b" in printed
+    assert "12 with window 128" in printed
+
+
+def test_an_architecture_is_shown_with_its_kinds_of_layers(accelsim_command):
+    printed = accelsim_command("models", "show", "deepseek-v3.2").stdout
+    for text in ("671,877,944,064", "best 2048 keys", "8 of 256 experts of 2048 + 2048", "674 GB"):
+        assert text in printed
+    assert "head tied" in accelsim_command("models", "show", "qwen3_0.6b").stdout
+
+
+def test_an_architecture_as_json_has_its_counts(accelsim_command):
+    shown = json.loads(
+        accelsim_command("models", "show", "llama-4-scout", "--format", "json").stdout
+    )
+    assert shown["parameters"] == 107_769_861_120
+    assert shown["active_parameters"] == 17_172_894_720
+    assert shown["kv_bytes_per_token"] == 196_608
+    assert [each["count"] for each in shown["layers"]] == [36, 12]

@@ -237,13 +237,15 @@ def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
     assert str(refusal.value) == f"{file}: cannot be read: Permission denied"
 
 
-def test_a_memory_file_that_cannot_be_read_is_no_mistake_of_the_machine(monkeypatch):
+def test_a_memory_file_that_cannot_be_read_is_no_mistake_of_the_machine(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise ShortageError("hbm2.yaml: cannot be read: Too many open files")
 
+    machine = tmp_path / "machine.yaml"
+    machine.write_text("extends: ascend-910b-banked\n")
     monkeypatch.setattr("accelsim.hardware.hbm.load_spec", refuse)
     with pytest.raises(ShortageError) as refusal:
-        load_machine("ascend-910b-banked")
+        load_machine(machine)
     assert str(refusal.value) == "hbm2.yaml: cannot be read: Too many open files"
 
 
@@ -310,3 +312,49 @@ def test_a_union_with_a_default_kind_names_the_keys_of_the_kind(tmp_path):
         "--set cube.dataflow: found 'output_stationery', did you mean 'output_stationary'?; "
         "allowed: 'output_stationary', 'weight_stationary' or 'input_stationary'"
     ]
+
+
+def _machine_on(memory: Path, tmp_path: Path) -> Path:
+    machine = tmp_path / "machine.yaml"
+    machine.write_text(f"extends: ascend-910b-banked\nhbm: {{standard: {memory}}}\n")
+    return machine
+
+
+def test_a_spec_is_shared_until_a_file_behind_it_changes(tmp_path):
+    """A machine is also what the file of its memory says, and what that one extends."""
+    base, memory = tmp_path / "base.yaml", tmp_path / "memory.yaml"
+    base.write_text("extends: hbm2e\nenergy: {standby: 100 mW}\n")
+    memory.write_text(f"extends: {base}\n")
+    machine = _machine_on(memory, tmp_path)
+    before = load_machine(machine)
+    assert load_machine(machine) is before
+    base.write_text("extends: hbm2e\nenergy: {standby: 2000 mW}\n")
+    after = load_machine(machine)
+    assert (before.hbm.dram.energy.standby, after.hbm.dram.energy.standby) == (0.1, 2.0)
+    assert load_machine(machine) is after
+
+
+def test_settings_of_another_type_or_order_are_another_spec(tmp_path):
+    file = tmp_path / "drive.yaml"
+    file.write_text("kind: net\nhops: 3\n")
+
+    def load(**settings):
+        return load_spec(Net, file, kind="machine", overrides=settings)
+
+    assert load(hops=5) is load(hops=5)
+    assert load(hops=5) is not load(hops=7)
+    with pytest.raises(ConfigError, match="hops"):
+        load(hops=5.0)
+    with pytest.raises(ConfigError, match="hops"):
+        load(hops=True)
+
+
+def test_a_relative_path_is_another_file_in_another_folder(tmp_path, monkeypatch):
+    specs = []
+    for hops in (3, 5):
+        folder = tmp_path / str(hops)
+        folder.mkdir()
+        (folder / "net.yaml").write_text(f"kind: net\nhops: {hops}\n")
+        monkeypatch.chdir(folder)
+        specs.append(load_spec(Net, "net.yaml", kind="machine"))
+    assert [spec.hops for spec in specs] == [3, 5]

@@ -53,6 +53,33 @@ def test_a_gathered_row_costs_one_activation(row_bytes, detail):
 
 
 @of_both_details
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_conflicts_in_turn_over_ranks_take_a_cycle_of_a_bank_each(detail, ranks):
+    """Rows of one bank of each rank: t_rc for a row of every rank, however many ranks there are."""
+    calm = device_of({**SHAPE, "ranks": ranks}, {"t_refi": 2**20})
+    mapping = ("bank_group", "bank", "pseudo_channel", "row", "rank", "column", "channel")
+    machine, turns = machine_with(device=calm, mapping=mapping, detail=detail), 40
+    step = ROW_BYTES * calm.shape.channels
+    run = run_of([load(1, 0, 32, rows=turns * ranks, step=step)], machine)
+    assert run.dram.activations == turns * ranks
+    last = calm.timing.t_rcd_read + calm.timing.t_cl + calm.timing.burst
+    expected = (turns - 1) * calm.timing.t_rc + last
+    assert expected <= run.cycles <= expected + ranks * calm.timing.t_rrd_l + 20
+
+
+@of_both_details
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_a_stream_over_ranks_fills_the_pins(detail, ranks):
+    calm = device_of({**SHAPE, "ranks": ranks, "bank_groups": 4}, {"t_refi": 2**20, "t_ccd_r": 2})
+    mapping = ("row", "bank", "rank", "channel", "pseudo_channel", "column", "bank_group")
+    machine = machine_with(device=calm, mapping=mapping, detail=detail)
+    num_bytes = 2**18
+    run = run_of([load(1, 0, num_bytes)], machine)
+    pins = num_bytes / calm.shape.burst / calm.shape.channels * calm.timing.burst
+    assert pins <= run.cycles <= 1.05 * pins
+
+
+@of_both_details
 @pytest.mark.parametrize("row_bytes", [32, 64, 96, 256, 1024])
 def test_energy_per_bit_follows_the_useful_bytes_of_a_row(row_bytes, detail):
     machine = machine_with(device=CALM, detail=detail)

@@ -4,13 +4,25 @@ import numpy as np
 import pytest
 
 from accelsim.config.sample import checked_sample
+from accelsim.engine import window
+from accelsim.engine.sampling import choice
 from accelsim.engine.sampling.estimate import Size, estimate, student_t
 from accelsim.engine.sampling.items import num_ops_of
+from accelsim.engine.sampling.schedule import (
+    L2_TIME_BIAS,
+    TIME_BIAS,
+    check_known_traffic,
+    schedule,
+)
 from accelsim.errors import ProgramError, SampleError
+from accelsim.loading import load_technology
 from accelsim.program.language import begin_item
 from accelsim.program.long import LongProgram, Recording
 from accelsim.program.recording import record_op
+from accelsim.report.counting import measured_of
 from accelsim.runtime.jit import jit
+from accelsim.simulation import simulate
+from tests.handmade import cache_of, machine_of
 from tests.property.engine.test_sampling import triangle
 from tests.property.engine.test_windows import in_pieces
 
@@ -57,7 +69,7 @@ def test_only_wanted_items_are_handed_over(kernel):
     program = triangle(heads=3, blocks=20)
     own = long_program(program, kernel) if kernel else in_pieces(program)
     wanted, found = [(0, 2), (2, 7), (30, 31), (58, 60)], []
-    own.play(lambda piece: found.append(piece.ops.copy()), 20, wanted)
+    own.play(lambda piece: found.append(piece.ops.copy()), 20, wanted=wanted)
     items = [program.part(*each).ops for each in wanted]
     np.testing.assert_array_equal(np.concatenate(found), np.concatenate(items))
     np.testing.assert_array_equal(own.item_phase, program.item_phase)
@@ -90,3 +102,80 @@ def test_a_sample_may_be_text():
         0.05,
         1,
     ]
+
+
+def test_a_sample_is_taken_only_where_it_is_asked_for(monkeypatch):
+    asked = "edge-npu", "rmsnorm-4096"
+    monkeypatch.setattr(choice, "MOST_STEPS", 1000)
+    monkeypatch.setattr(choice, "_SAMPLE_STEPS", 4000)
+    whole = simulate(*asked)
+    assert whole.sampling is None
+    assert "sampling" not in whole.to_dict()
+    assert simulate(*asked, sample="never").to_dict() == whole.to_dict()
+    for sample in ("auto", 0.2, "0.2"):
+        found = simulate(*asked, sample=sample).sampling
+        assert 0 < found.scheduled_share < 1
+        assert found.time_low_s <= whole.time_s <= found.time_high_s
+        assert found.hbm_low_bytes <= whole.hbm_read_bytes + whole.hbm_write_bytes
+        assert found.energy_low_j <= whole.energy_j <= found.energy_high_j
+        assert found.note == ""
+
+
+def test_auto_schedules_all_of_what_is_short():
+    asked = "edge-npu", "rmsnorm-4096"
+    assert simulate(*asked, sample="auto").to_dict() == simulate(*asked).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"engine": "reference"}, "the reference engine"),
+        ({"timeline": True}, "one program"),
+        ({"one_program": True}, "one program"),
+    ],
+)
+def test_what_needs_all_ops_refuses_a_share(how, reason):
+    message = f"sample: found 0.2 with {reason}, which schedules all ops; allowed: auto or never"
+    with pytest.raises(SampleError, match=message):
+        simulate("edge-npu", "rmsnorm-4096", sample=0.2, **how)
+
+
+@pytest.mark.parametrize("how", [{"engine": "reference"}, {"one_program": True}])
+def test_auto_samples_nothing_that_needs_all_ops(how, monkeypatch):
+    monkeypatch.setattr(choice, "MOST_STEPS", 1000)
+    monkeypatch.setattr(choice, "_SAMPLE_STEPS", 4000)
+    found = simulate("edge-npu", "rmsnorm-4096", sample="auto", **how)
+    assert found.to_dict() == simulate("edge-npu", "rmsnorm-4096", **how).to_dict()
+
+
+def sampled_triangle(**settings):
+    program, machine = triangle(heads=6, blocks=160), machine_of(cores=2, **settings)
+    return schedule(in_pieces(program), machine, 0.1), window.schedule(program, machine), machine
+
+
+def test_behind_an_l2_the_time_alone_is_estimated():
+    found, _, machine = sampled_triangle(l2=cache_of(sets=32))
+    assert found.hbm_bytes_margin is None
+    assert found.cycles_margin >= L2_TIME_BIAS * found.cycles
+    assert found.at_most.traffic == found.traffic
+    measured = measured_of(found, machine, load_technology(machine.technology))
+    told = (2 * measured).sampling
+    assert told.time_high_s - told.time_low_s >= 2 * L2_TIME_BIAS * 2 * measured.time_s * 0.999
+    assert told.hbm_low_bytes is told.hbm_high_bytes is told.energy_low_j is told.energy_high_j
+    assert told.hbm_low_bytes is None
+    assert "HBM bytes, L2 hits, energy and power are not estimated" in told.note
+
+
+def test_without_an_l2_the_interval_has_a_width_too():
+    found, whole, _ = sampled_triangle()
+    assert found.hbm_bytes_margin is not None
+    assert found.cycles_margin >= TIME_BIAS * found.cycles
+    assert abs(found.cycles - whole.cycles) <= found.cycles_margin
+
+
+def test_a_clock_is_not_lowered_for_traffic_that_is_not_estimated():
+    found, whole, machine = sampled_triangle(l2=cache_of(sets=32))
+    with pytest.raises(SampleError, match=r"the power cap of .* lowers the clock, which follows"):
+        check_known_traffic(found, machine)
+    check_known_traffic(whole, machine)
+    check_known_traffic(sampled_triangle()[0], machine)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from accelsim.engine.memory.hbm import places
 from accelsim.engine.memory.hbm.places import new_places
@@ -20,19 +22,28 @@ def by_digits(mapping, run):
     return places.by_digits(mapping.digits, run)
 
 
-@pytest.mark.parametrize("hashed", [(), ("channel",), HASHED])
-@pytest.mark.parametrize("channels", [2, 3])
-@pytest.mark.parametrize("mapping", MAPPINGS)
-def test_every_address_has_a_place_of_its_own(mapping, channels, hashed):
-    shape = device_of({"ranks": 2}).shape
+@settings(max_examples=60)
+@given(
+    st.sampled_from(MAPPINGS),
+    st.sets(st.sampled_from(HASHED)),
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.sampled_from([8, 12]),
+)
+def test_every_address_has_a_place_of_its_own(mapping, hashed, channels, ranks, rows):
+    """Any number of channels, ranks and rows: what is there is filled, and nothing else."""
+    shape = device_of({"ranks": ranks, "rows": rows}).shape
     sizes = field_sizes(shape, channels)
-    found = new_places(digits_of(mapping, sizes), shape, hashed)
+    found = new_places(digits_of(mapping, sizes), shape, tuple(hashed))
     run_bursts = 1 << found.run_bits
     runs = int(np.prod(list(sizes.values()))) // run_bursts
     places_of_runs = {located(found, run) for run in range(runs)}
-    banks = channels * 2 * 2 * 2 * 2
+    rank_bits = (ranks - 1).bit_length()
+    pseudos = range(channels * shape.pseudo_channels)
+    ranks_there = {(pseudo << rank_bits) + rank for pseudo in pseudos for rank in range(ranks)}
     runs_of_row = shape.columns // run_bursts
-    assert {bank for bank, _ in places_of_runs} == set(range(banks))
+    assert {bank // 4 for bank, _ in places_of_runs} == ranks_there
+    assert len({bank for bank, _ in places_of_runs}) == 4 * len(ranks_there)
     assert {row for _, row in places_of_runs} == set(range(shape.rows))
     assert len(places_of_runs) * runs_of_row == runs == found.num_runs
 

@@ -24,7 +24,14 @@ def test_every_number_has_a_source_and_every_source_a_number(file):
 
 @pytest.mark.parametrize(
     ("name", "bytes_per_s", "capacity_gib"),
-    [("hbm2", 256e9, 8), ("hbm2e", 409.6e9, 16), ("hbm3", 819.2e9, 16), ("lpddr5", 25.6e9, 2)],
+    [
+        ("hbm2", 256e9, 8),
+        ("hbm2e", 409.6e9, 16),
+        ("hbm3", 819.2e9, 16),
+        ("hbm3e-24gb", 819.2e9, 24),
+        ("hbm3e-36gb", 1024 / 8 * 4 / 0.435e-9, 36),
+        ("lpddr5", 25.6e9, 2),
+    ],
 )
 def test_a_stack_has_the_rate_and_size_of_its_standard(name, bytes_per_s, capacity_gib):
     memory = load_spec(DramSpec, name, kind="memory")

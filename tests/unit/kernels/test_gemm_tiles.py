@@ -7,7 +7,7 @@ from accelsim.engine.compiled import schedule
 from accelsim.kernels.linear.estimate import waves
 from accelsim.kernels.linear.estimate.products import Slots, Step, Work, estimates
 from accelsim.kernels.linear.gemm import Gemm
-from accelsim.kernels.linear.gemm_tiles import GemmParameters, choose_tiles
+from accelsim.kernels.linear.gemm_tiles import GemmParameters, rival_tiles
 from accelsim.kernels.linear.grouped_gemm import GroupedGemm
 from accelsim.kernels.linear.tiles import Cost, Tiles, balanced, candidates, fastest_of
 from accelsim.kernels.linear.weight_only import WeightOnly
@@ -245,12 +245,12 @@ def test_decode_is_bound_by_the_bandwidth_of_the_hbm(name):
 
 def test_a_choice_is_made_anew_where_machine_problem_or_parameters_differ():
     machine = load_machine("ascend-910b")
-    chosen = choose_tiles(SQUARE, machine, GemmParameters())
-    assert choose_tiles(SQUARE, load_machine("ascend-910b"), GemmParameters()) is chosen
+    chosen = rival_tiles(SQUARE, machine, GemmParameters())
+    assert rival_tiles(SQUARE, load_machine("ascend-910b"), GemmParameters()) is chosen
     small = load_machine("ascend-910b", {"scratchpad.capacity": "64 KiB"})
-    assert choose_tiles(SQUARE, small, GemmParameters()) != chosen
-    assert choose_tiles(problem(64, 64, 64), machine, GemmParameters()) != chosen
-    assert choose_tiles(SQUARE, machine, GemmParameters(tile_k=16)).tiles.k == 16
+    assert rival_tiles(SQUARE, small, GemmParameters()) != chosen
+    assert rival_tiles(problem(64, 64, 64), machine, GemmParameters()) != chosen
+    assert rival_tiles(SQUARE, machine, GemmParameters(tile_k=16))[0].tiles.k == 16
 
 
 @pytest.mark.parametrize("kernel", [Gemm, WeightOnly])

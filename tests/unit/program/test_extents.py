@@ -18,7 +18,9 @@ def _is_call(function):
 
 def test_every_call_is_here():
     found = {name for name in language.__all__ if _is_call(getattr(language, name))}
-    assert found - {"begin_item"} <= {call.name.lower().partition("_by_")[0] for call in Call}
+    assert found - {"begin_item", "next_turn"} <= {
+        call.name.lower().partition("_by_")[0] for call in Call
+    }
     assert len(found) > 35
 
 

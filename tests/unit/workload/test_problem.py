@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from accelsim.config.schema import json_schema
 from accelsim.numerics.formats import Format
 from accelsim.workload.flow import Source
 from accelsim.workload.problem import (
@@ -218,8 +219,8 @@ def test_a_gemm_takes_a_linear_of_the_model_and_no_heads():
     "model", [AttentionProblem, GemmProblem, GroupedGemmProblem, VectorProblem, LayerProblem]
 )
 def test_every_field_says_what_it_means(model):
-    definitions = [model.model_json_schema(), *model.model_json_schema()["$defs"].values()]
-    for definition in definitions:
+    schema = json_schema(model)
+    for definition in (schema, *schema["$defs"].values()):
         for name, field in definition.get("properties", {}).items():
             assert field.get("description"), f"{definition['title']}.{name}"
 

@@ -35,7 +35,7 @@ class BankedHbm(NamedTuple):
     """Of the number of bytes of a burst, a power of two."""
     places: Places
     bank_bits: int
-    """Of the number of banks of a channel."""
+    """Of the number of a bank in its channel."""
     state: Plan | Dram
     """Where bursts are placed, or what a controller steps through commands; compiled code is
     specialised for its type."""
@@ -73,7 +73,7 @@ def new_banked_hbm(hbm: BankedHbmSpec, clock_hz: float, most_bursts: int) -> Ban
         ticks=ratio.denominator,
         burst_bits=shape.burst.bit_length() - 1,
         places=new_places(hbm.digits, shape, hbm.hashed),
-        bank_bits=shape.banks_of_channel.bit_length() - 1,
+        bank_bits=shape.bank_places_of_channel.bit_length() - 1,
         state=state,
     )
 

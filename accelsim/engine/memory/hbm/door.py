@@ -22,7 +22,7 @@ from accelsim.engine.memory.hbm.flat import (
 )
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.runtime.jit import borrow, chosen_by_type, jit_inner
+from accelsim.runtime.jit import borrow, chosen_by_type, jit_inline, jit_inner
 
 NUM_FIELDS = 3
 BEGIN, END, IS_WRITE = range(NUM_FIELDS)
@@ -56,7 +56,7 @@ def borrowed_hbm(hbm):
     return Hbm(hbm.latency_cycles, borrow(hbm.gathered_rows), _borrowed_device(hbm.device))
 
 
-@jit_inner
+@jit_inline
 def _serve_flat(channels, time_cycles, transfer, gathered_rows):
     """Serve a transfer, whose rows are taken to spread over the channels like one run of bytes."""
     return serve_flat(channels, time_cycles, transfer.address, transfer.rows * transfer.row_bytes)
@@ -65,7 +65,7 @@ def _serve_flat(channels, time_cycles, transfer, gathered_rows):
 _serve = chosen_by_type({FlatChannels: _serve_flat, BankedHbm: serve_banked})
 
 
-@jit_inner
+@jit_inline
 def serve_transfer(hbm, time_cycles, transfer):
     """Serve a transfer requested at `time_cycles`; return the cycle at which it is complete."""
     served = _serve(hbm.device, time_cycles, transfer, hbm.gathered_rows)

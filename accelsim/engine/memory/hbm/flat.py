@@ -76,18 +76,47 @@ def _serve_piece(hbm, channel, now, num_bytes):
 
 @jit_inner
 def _serve_pieces(hbm, place, offset, now, num_bytes):
-    """Serve a run that begins `offset` bytes into piece `place` and goes beyond it."""
+    """Serve a run that begins `offset` bytes into piece `place` and goes beyond it.
+
+    Only the first and the last piece may be cut, so all channels between theirs serve as much.
+    """
     channels, piece = hbm.channel_free.size, hbm.interleave_bytes
     pieces = (offset + num_bytes + piece - 1) // piece
     missing = pieces * piece - offset - num_bytes
-    rounds, extra = pieces // channels, pieces % channels
-    ends_in = (pieces - 1) % channels
-    channel = place % channels
+    rounds = (pieces - 1) // channels
+    begin, ends_in, most = place % channels, pieces - 1 - rounds * channels, (rounds + 1) * piece
+    if ends_in == 0:
+        last = _serve_piece(hbm, begin, now, most - offset - missing)
+    else:
+        last = _serve_piece(hbm, begin, now, most - offset)
+        last = max(last, _serve_each(hbm, begin + 1, ends_in - 1, now, most))
+        end = begin + ends_in
+        last = max(last, _serve_piece(hbm, end - channels * (end >= channels), now, most - missing))
+    if rounds > 0:
+        others = channels - ends_in - 1
+        last = max(last, _serve_each(hbm, begin + ends_in + 1, others, now, most - piece))
+    return last
+
+
+@jit_inner
+def _serve_each(hbm, begin, count, now, num_bytes):
+    """Serve as many bytes of each of `count` channels in a circle, from channel `begin` on."""
+    service = service_subcycles(num_bytes, hbm.subcycles_per_mebibyte)
+    channels = hbm.channel_free.size
+    begin = begin if begin < channels else begin % channels
+    before_end = min(count, channels - begin)
+    last = _serve_row(hbm.channel_free[begin : begin + before_end], now, service)
+    if before_end < count:
+        wrapped = hbm.channel_free[: count - before_end]
+        last = max(last, _serve_row(wrapped, now, service))
+    return last
+
+
+@jit_inner
+def _serve_row(free, now, service):
+    """Serve on neighbours, several at a time; free: [channel], a view."""
     last = now
-    for i in range(min(pieces, channels)):
-        own = (rounds + (i < extra)) * piece
-        # The first and the last piece of a run may be cut.
-        own -= (i == 0) * offset + (i == ends_in) * missing
-        last = max(last, _serve_piece(hbm, channel, now, own))
-        channel = channel + 1 if channel + 1 < channels else 0
+    for i in range(free.size):
+        free[i] = max(free[i], now) + service
+        last = max(last, free[i])
     return last

@@ -74,7 +74,7 @@ def parameters_of(
         values["refresh_to_act"] = timing.t_rfc_bank * clock
         interval = values["refresh_interval"] // shape.banks_of_pseudo_channel
         values["refresh_interval"] = max(1, interval)
-    for name in ("pseudo_channels", "ranks", "bank_groups", "banks"):
+    for name in ("pseudo_channels", "ranks", "rank_places", "bank_groups", "banks"):
         values[name] = getattr(shape, name)
     return values
 

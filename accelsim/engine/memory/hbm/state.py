@@ -57,6 +57,7 @@ TIMING = record(
     # Shape of one channel.
     "pseudo_channels",
     "ranks",
+    "rank_places",  # in the numbers of banks, a power of two; the last may not be there
     "bank_groups",
     "banks",
     # Policy of the controller.

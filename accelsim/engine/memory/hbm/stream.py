@@ -48,7 +48,7 @@ def stream_seconds(
     shape, timing = device.shape, device.timing
     digits = digits_of(accesses.mapping, field_sizes(shape, accesses.channels))
     places = new_places(digits, shape, ())
-    channel_bits = shape.banks_of_channel.bit_length() - 1
+    channel_bits = shape.bank_places_of_channel.bit_length() - 1
     stream = (places, channel_bits, accesses.addresses // shape.burst, accesses.is_write)
     if detail == "bursts":
         window = min(controller.window, max(1, most_waiting // accesses.channels))

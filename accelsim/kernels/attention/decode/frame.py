@@ -19,6 +19,7 @@ values of d_v elements, n (d + d_v) c.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -35,7 +36,7 @@ from accelsim.kernels.attention.operands import (
 )
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import stand_ins
-from accelsim.kernels.estimate.choice import fastest, grid, sizes
+from accelsim.kernels.estimate.choice import fastest, grid, rivals_of, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -207,6 +208,7 @@ class DecodeTiles(NamedTuple):
     splits: int
     """Ranges of keys; those of different work items, or pieces that an item holds in turn."""
     cycles: float
+    """nan where it was not asked for."""
 
 
 class Form(NamedTuple):
@@ -342,8 +344,18 @@ class Generation(NamedTuple):
 
         Raises DoesNotFitError if none of what was asked for fits.
         """
+        return self.rivals(keys, splits)[0]
+
+    def rivals(
+        self, keys: int, splits: tuple[int, ...], *, is_estimated: bool = True
+    ) -> tuple[DecodeTiles, ...]:
+        """Return the tiles that may be the fastest, the best estimate first; raises as above.
+
+        is_estimated: False only where all is given, so that there is nothing to choose from.
+        """
         task = self.task._replace(problem=self.problem, tensors=None)
-        return _fastest(task.name, *task[1:4], self.form.in_pieces, keys, splits, self.declare)
+        known = self.form.in_pieces, keys, splits, is_estimated
+        return _rivals(task.name, *task[1:4], *known, self.declare)
 
     def declare(
         self, builder: al.ProgramBuilder, tile_k: int, keys: int, stages: int
@@ -408,7 +420,7 @@ def _to_leave_out(generation: Generation, lay_out: Callable[[Generation], Any]) 
 
 
 @remembered
-def _fastest(
+def _rivals(
     name: str,
     problem: al.AttentionProblem,
     machine: al.MachineSpec,
@@ -416,8 +428,9 @@ def _fastest(
     _in_pieces: bool,
     keys: int,
     splits: tuple[int, ...],
+    is_estimated: bool,
     declare: Callable[..., object],
-) -> DecodeTiles:
+) -> tuple[DecodeTiles, ...]:
     tilings = _tilings(parameters, keys, splits)
     later = later_keys(problem)
     length = -(-(keys - later) // tilings.splits) + later
@@ -426,12 +439,18 @@ def _fastest(
         smallest = int(tilings.tile_k.min()), int(length.min()), int(tilings.stages.min())
         raise misfit(name, machine, lambda builder: declare(builder, *smallest))
     known = tilings.at(np.flatnonzero(fits))
+    if not is_estimated:
+        return (_tiles_at(known, 0, nan),)
     formats = formats_of(problem, machine, parameters.precision)
     (sequences,) = stand_ins(problem)
     estimate = Step(sequences, machine, formats, keys).estimate(known)
-    best = fastest(estimate)
-    chosen = {key: int(each[best]) for key, each in known._asdict().items()}
-    return DecodeTiles(**chosen, cycles=float(estimate.cycles[best]))
+    rivals = rivals_of(estimate.cycles, fastest(estimate), known)
+    return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
+
+
+def _tiles_at(known: DecodeTiling, place: int, cycles: float) -> DecodeTiles:
+    tile_k, stages, splits = (int(each[place]) for each in known)
+    return DecodeTiles(tile_k, stages, splits, cycles)
 
 
 def _tilings(parameters: DecodeParameters, keys: int, splits: tuple[int, ...]) -> DecodeTiling:

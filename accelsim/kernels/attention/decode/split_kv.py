@@ -179,12 +179,14 @@ class SplitKv(DecodeKernel):
     query_rows = "equal"
     windows = "one"
     caps_scores = True
+    leaves_open = "tile_k", "stages", "splits"
     parameters = SplitKvParameters
 
     @classmethod
     def recorded(cls, task: Task[SplitKvParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, head_dim]."""
-        generation, tiles = split_tiles(task)
+        asked = task.parameters.tile_k, task.parameters.stages, task.parameters.splits
+        generation, (tiles, *_) = split_rivals(task, is_estimated=None in asked)
         problem, later = generation.problem, later_keys(task.problem)
         length = range_length(_most_keys(problem) - later, tiles.splits) + later
         frame = generation.with_tiles(tiles, length)
@@ -195,40 +197,58 @@ class SplitKv(DecodeKernel):
         return program.with_parameters(splits=tiles.splits), frame.output
 
     @classmethod
+    def rivals(
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: SplitKvParameters
+    ) -> list[dict[str, int]]:
+        """Return the tiles that may be the fastest, those that `record` takes first."""
+        _, rivals = split_rivals(Task(cls.name, problem, machine, parameters, None))
+        return [{name: getattr(each, name) for name in cls.leaves_open} for each in rivals]
+
+    @classmethod
     def estimated_cycles(
         cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: SplitKvParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
-        _, tiles = split_tiles(Task(cls.name, problem, machine, parameters, None))
+        _, (tiles, *_) = split_rivals(Task(cls.name, problem, machine, parameters, None))
         return tiles.cycles
 
 
-def split_tiles(task: Task[SplitKvParameters]) -> tuple[Generation, DecodeTiles]:
-    """Return the tiles, and the splits of the longest sequence, in the first form that fits.
+_Rivals = tuple[DecodeTiles, ...]
 
-    Ranges are as long as the estimate finds for sequences of the mean length. Raises
-    DoesNotFitError if none of what was asked for fits.
+
+def split_rivals(
+    task: Task[SplitKvParameters], *, is_estimated: bool = True
+) -> tuple[Generation, _Rivals]:
+    """Return the tiles that may be the fastest, with splits of the longest sequence, best first.
+
+    They are of the first form that fits. Ranges are as long as the estimate finds for sequences of
+    the mean length. Raises DoesNotFitError if none of what was asked for fits.
     """
-    return formed(Generation(task, _declare), lambda each: (each, _tiles(each)))
+    return formed(Generation(task, _declare), lambda each: (each, _rivals(each, is_estimated)))
 
 
-def _tiles(generation: Generation) -> DecodeTiles:
+def _rivals(generation: Generation, is_estimated: bool) -> _Rivals:
     problem, asked = generation.problem, generation.task.parameters.splits
     if asked:
-        return generation.fastest_tiles(_most_keys(problem), (asked,))
+        return generation.rivals(_most_keys(problem), (asked,), is_estimated=is_estimated)
     (sequences,) = stand_ins(problem)
     keys = int(problem.attended_of(sequences.kv_len))
     few = _splits(sequences, generation.task.machine, keys)
     try:
-        tiles = generation.fastest_tiles(keys, few)
+        found = generation.rivals(keys, few)
     except al.DoesNotFitError:
         more = generation.fitting_splits(keys, few[-1], _SHORTEST_RANGE)
-        tiles = generation.fastest_tiles(keys, more)
+        found = generation.rivals(keys, more)
     if problem.sequences is None:
-        return tiles
+        return found
+    return tuple(each._replace(splits=_longest_splits(problem, keys, each)) for each in found)
+
+
+def _longest_splits(problem: al.AttentionProblem, keys: int, tiles: DecodeTiles) -> int:
+    """Return the splits of the longest sequence in ranges as long as those of `keys` keys."""
     later = later_keys(problem)
     length = range_length(keys - later, tiles.splits)
-    return tiles._replace(splits=al.ceil_div(_most_keys(problem) - later, length))
+    return al.ceil_div(_most_keys(problem) - later, length)
 
 
 def _most_keys(problem: al.AttentionProblem) -> int:

@@ -12,7 +12,12 @@ elements, S_k (d + d_v) c stands for 2 S_k d b, and S_q d_v b is written.
 from typing import NamedTuple
 
 from accelsim.kernels import language as al
-from accelsim.kernels.attention.dense.tiles import DenseParameters, allocate, dense_tiles
+from accelsim.kernels.attention.dense.tiles import (
+    DenseParameters,
+    allocate,
+    dense_rivals,
+    dense_tiles,
+)
 from accelsim.kernels.attention.flash.online_softmax import Rows, keys_of
 from accelsim.kernels.attention.folding import mask_keys, mask_window, query_heads, shared_fields
 from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
@@ -159,6 +164,7 @@ class Dense(AttentionKernel):
 
     name = "dense"
     summary = "textbook attention; scores and probabilities go through HBM"
+    leaves_open = "tile_q", "tile_k", "softmax_rows", "fold"
     parameters = DenseParameters
     takes_any_kv = True
     windows = "any"
@@ -191,8 +197,15 @@ class Dense(AttentionKernel):
         return program.with_parameters(**tiles.parameters), layout.hbm.o.data
 
     @classmethod
+    def rivals(
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: DenseParameters
+    ) -> list[dict[str, int | bool]]:
+        """Return the tiles that may be the fastest, those that `record` takes first."""
+        return [each.parameters for each in dense_rivals(problem, machine, parameters)]
+
+    @classmethod
     def estimated_cycles(
         cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: DenseParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
-        return dense_tiles(problem, machine, parameters).cycles
+        return dense_rivals(problem, machine, parameters)[0].cycles

@@ -1,5 +1,6 @@
 """Which tiles the dense kernel takes: those of the lowest estimated time among those that fit."""
 
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from accelsim.kernels.attention.folding import (
     ways_through,
 )
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
-from accelsim.kernels.estimate.choice import Array, Estimate, fastest, grid, sizes
+from accelsim.kernels.estimate.choice import Array, Estimate, fastest, grid, rivals_of, sizes
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -54,6 +55,7 @@ class DenseTiles(NamedTuple):
     softmax_rows: int
     fold: bool
     cycles: float
+    """nan where it was not asked for."""
 
     @property
     def parameters(self) -> dict[str, int | bool]:
@@ -84,22 +86,47 @@ class _Candidates(NamedTuple):
         return _Candidates(*(each[own] for each in self))
 
 
-@remembered
 def dense_tiles(
     problem: AttentionProblem, machine: MachineSpec, parameters: DenseParameters
 ) -> DenseTiles:
-    """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
+    """Return the best tiles; raises DoesNotFitError if none of what was asked for fits.
+
+    Tiles that are given need no estimate.
+    """
+    given = parameters.tile_q, parameters.tile_k, parameters.softmax_rows, parameters.fold
+    return _rivals(problem, machine, parameters, None in given)[0]
+
+
+def dense_rivals(
+    problem: AttentionProblem, machine: MachineSpec, parameters: DenseParameters
+) -> tuple[DenseTiles, ...]:
+    """Return the tiles that may be the fastest, the best estimate first; raises DoesNotFitError."""
+    return _rivals(problem, machine, parameters, True)
+
+
+@remembered
+def _rivals(
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    parameters: DenseParameters,
+    is_estimated: bool,
+) -> tuple[DenseTiles, ...]:
     formats = formats_of(problem, machine, parameters.precision)
     asked = _candidates(problem, parameters)
     known = _fitting(problem, machine, formats, asked)
     if not len(known.fold):
         raise _too_large(problem, machine, formats, asked)
     _check_length(problem, known)
+    if not is_estimated:
+        return (_tiles_at(known, 0, nan),)
     estimate = _estimate(problem, machine, formats, known)
-    best = fastest(estimate)
-    tile_q, tile_k, softmax_rows = (int(each[best]) for each in known[:3])
-    cycles = float(estimate.cycles[best])
-    return DenseTiles(tile_q, tile_k, softmax_rows, bool(known.fold[best]), cycles)
+    rivals = rivals_of(estimate.cycles, fastest(estimate), known[:4])
+    return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
+
+
+def _tiles_at(known: _Candidates, place: int, cycles: float) -> DenseTiles:
+    tile_q, tile_k, softmax_rows, fold = (each[place].item() for each in known[:4])
+    return DenseTiles(tile_q, tile_k, softmax_rows, fold, cycles)
 
 
 def _check_length(problem: AttentionProblem, known: _Candidates) -> None:

@@ -33,6 +33,8 @@ class Run(NamedTuple):
     output_bytes: float
     step_latency_cycles: float
     """Of the units in a step that waits for each of them."""
+    near: float
+    """By which factor estimates may be beyond the best one and are still asked for."""
     rates: Rates
 
 

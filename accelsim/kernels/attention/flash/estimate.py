@@ -13,7 +13,7 @@ from accelsim.kernels.attention.flash.known import BYTES, CYCLES, NUM_STEPS, ROO
 from accelsim.kernels.attention.flash.online_estimate import Units, Work, orders_of_items
 from accelsim.kernels.attention.flash.placing import NUM_ROOM, estimate
 from accelsim.kernels.attention.precision import StepFormats
-from accelsim.kernels.estimate.choice import Estimate
+from accelsim.kernels.estimate.choice import ALIKE_ITEMS, Estimate
 from accelsim.kernels.estimate.costs import (
     ONE,
     Cost,
@@ -110,9 +110,12 @@ class OnlineEstimate(NamedTuple):
     shares_weights: bool = False
     """Whether weights are in the buffer where scores become weights."""
     order: Order = "longest_first"
+    near: float = ALIKE_ITEMS
+    """By which factor estimates may be beyond the best one and are still asked for."""
 
     def of(self, tiling: Tiling) -> Estimate:
-        """Return the estimate of all candidates; those that are not the best may be at a bound."""
+        """Return the estimate of all candidates; those that are not near the best may be at a
+        bound."""
         problem, machine = self.problem, self.machine
         run, parts = self._run(), np.array(problem.lengths, np.int64)
         candidates = np.array(tiling, np.int64)
@@ -140,6 +143,7 @@ class OnlineEstimate(NamedTuple):
             compulsory_bytes=float(problem.compulsory_bytes),
             output_bytes=float(sizes["o"]),
             step_latency_cycles=float(machine.vector.pipeline_depth_cycles + cube),
+            near=self.near,
             rates=rates_of(machine),
         )
 

@@ -19,7 +19,11 @@ from accelsim.kernels import language as al
 from accelsim.kernels.attention.coded import CodedHeads
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
-from accelsim.kernels.attention.flash.tiles import FlashParameters, flash_tiles
+from accelsim.kernels.attention.flash.tiles import (
+    FlashParameters,
+    flash_rivals,
+    flash_tiles,
+)
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
 from accelsim.kernels.attention.operands import declare_operands
@@ -42,12 +46,14 @@ def _query_tile(p, at, k):
     tiles_k = online.seen_tiles(at, k) - skipped[0]
     online.begin_rows(p, at, k)
     online.multiply_keys(p, 0, online.tile_of(0, skipped), at, k)
-    for turn in range(tiles_k):
+    alike, turn = online.alike_turns(at, tiles_k, k), 0
+    while turn < tiles_k:
         if turn + 1 < tiles_k:
             online.multiply_keys(p, turn + 1, online.tile_of(turn + 1, skipped), at, k)
         j = online.tile_of(turn, skipped)
         online.update_weights(p, turn, j, at, k)
         online.add_values(p, turn, j, at, k)
+        turn = al.next_turn(p, turn, 1, alike, online.SLOTS)
     online.finish_rows(p, at, k)
 
 
@@ -66,10 +72,18 @@ class Flash(AttentionKernel):
     name = "flash"
     summary = "attention with online softmax; scores never leave the chip"
     parameters = FlashParameters
+    leaves_open = "tile_q", "tile_k", "query_tiles", "fold"
     takes_sequences = True
     takes_any_kv = True
     windows = "any"
     caps_scores = True
+
+    @classmethod
+    def stored_dtypes(
+        cls, problem: al.AttentionProblem, parameters: FlashParameters
+    ) -> dict[str, al.Format]:
+        """Return the format of a coded output."""
+        return parameters.stored_dtypes
 
     @classmethod
     def recorded(cls, task: Task[FlashParameters]) -> Recording:
@@ -97,8 +111,15 @@ class Flash(AttentionKernel):
         return program.with_parameters(**tiles.parameters), output
 
     @classmethod
+    def rivals(
+        cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: FlashParameters
+    ) -> list[dict[str, int | bool]]:
+        """Return the tiles that may be the fastest, those that `record` takes first."""
+        return [each.parameters for each in flash_rivals(problem, machine, parameters)]
+
+    @classmethod
     def estimated_cycles(
         cls, problem: al.AttentionProblem, machine: al.MachineSpec, parameters: FlashParameters
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
-        return flash_tiles(problem, machine, parameters).cycles
+        return flash_rivals(problem, machine, parameters)[0].cycles

@@ -32,6 +32,9 @@ from accelsim.kernels.attention.softcap import cap_scores
 from accelsim.kernels.integer.coder import Coder, Piece, store_rows
 from accelsim.workload.attention import RowWidths
 
+SLOTS = 2
+"""Slots of what is used in turn."""
+
 
 class Layout(NamedTuple):
     """Sizes in elements, operands in HBM and tiles on chip.
@@ -177,6 +180,20 @@ def query_rows(item, head, first, k):
 def seen_tiles(at, k):
     """Key tiles that a tile of query rows sees."""
     return -(-seen_keys(at, k) // k.tile_k)
+
+
+@al.jit_inner
+def alike_turns(at, tiles, k):
+    """How many turns of `at`, which sees key tiles 0 to tiles - 1, are like turn 1, with turn 0.
+
+    They load the next key tile whole, and hide no key of their own.
+    """
+    if k.window:
+        return 0
+    alike = min(tiles, at.kv_len // k.tile_k) - 1
+    if k.causal:
+        alike = min(alike, (first_position(at, k) + 1) // k.tile_k)
+    return alike
 
 
 @al.jit_inner

@@ -53,9 +53,6 @@ from accelsim.kernels.attention.flash.online_estimate import (
 from accelsim.kernels.attention.flash.shares import (
     write_shares,
 )
-from accelsim.kernels.estimate.choice import (
-    ALIKE_ITEMS,
-)
 from accelsim.kernels.estimate.placement import (
     ALONE,
     CLAIMS,
@@ -95,7 +92,7 @@ NUM_ROOM = NUM_ROWS + 1
 
 @al.jit
 def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
-    """Find the time of all candidates, or a bound on it where that is not the lowest.
+    """Find the time of all candidates, or a bound on it where that is not near the lowest.
 
     parts: equal sequences, [parts, 3]. rows, begins: the orders of items, see `orders_of_items`.
     known: costs, and room for what is found, [rows as above, columns]. room, runs: for what follows
@@ -107,7 +104,7 @@ def estimate(run, parts, candidates, rows, begins, units, known, room, runs):
     while True:
         i = _next(known, num)
         # A bound on one of several parts says nothing of all.
-        if i < 0 or (known[LEAST, i] > ALIKE_ITEMS * best and len(parts) == 1):
+        if i < 0 or (known[LEAST, i] > run.near * best and len(parts) == 1):
             break
         known[IS_DONE, i] = 1
         for part in range(len(parts)):

@@ -1,5 +1,6 @@
 """Which tiles the flash kernel takes: those of the lowest estimated time among those that fit."""
 
+from math import nan
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,9 +17,11 @@ from accelsim.kernels.attention.precision import Precision, StepFormats, formats
 from accelsim.kernels.attention.stand_ins import largest, stand_ins
 from accelsim.kernels.estimate.choice import (
     ALIKE_ITEMS,
+    DOUBT,
     Estimate,
     fastest,
     one_after_the_other,
+    rivals_of,
 )
 from accelsim.kernels.estimate.footprint import fitting_again
 from accelsim.kernels.estimate.memo import remembered
@@ -63,6 +66,7 @@ class FlashTiles(NamedTuple):
     query_tiles: int
     fold: bool
     cycles: float
+    """nan where it was not asked for."""
 
     @property
     def parameters(self) -> dict[str, int | bool]:
@@ -71,11 +75,31 @@ class FlashTiles(NamedTuple):
         return {**own, "query_tiles": self.query_tiles, "fold": self.fold}
 
 
-@remembered
 def flash_tiles(
     problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
 ) -> FlashTiles:
-    """Return the tiles; raises DoesNotFitError if none of what was asked for fits."""
+    """Return the best tiles; raises DoesNotFitError if none of what was asked for fits.
+
+    Tiles that are given need no estimate.
+    """
+    given = parameters.tile_q, parameters.tile_k, parameters.query_tiles, parameters.fold
+    return _rivals(problem, machine, parameters, None in given)[0]
+
+
+def flash_rivals(
+    problem: AttentionProblem, machine: MachineSpec, parameters: FlashParameters
+) -> tuple[FlashTiles, ...]:
+    """Return the tiles that may be the fastest, the best estimate first; raises DoesNotFitError."""
+    return _rivals(problem, machine, parameters, True)
+
+
+@remembered
+def _rivals(
+    problem: AttentionProblem,
+    machine: MachineSpec,
+    parameters: FlashParameters,
+    is_estimated: bool,
+) -> tuple[FlashTiles, ...]:
     name = f"flash on {problem.name}"
     formats = formats_of(problem, machine, parameters.precision, parameters.form)
     check_coded(name, problem, parameters.form, formats.vector)
@@ -90,19 +114,20 @@ def flash_tiles(
     parts = stand_ins(problem)
     for part in map(_without_window, parts):
         known.check_length(name, part)
+    if not is_estimated:
+        return (_tiles_at(known, 0, nan),)
     # An estimate follows sequences of any lengths, but no window.
     estimated = (problem,) if problem.attended is None else map(_without_window, parts)
     estimate = one_after_the_other(
         [_estimate(each, machine, parameters, formats, known) for each in estimated]
     )
-    best = fastest(estimate, ALIKE_ITEMS)
-    return FlashTiles(
-        tile_q=int(known.tile_q[best]),
-        tile_k=int(known.tile_k[best]),
-        query_tiles=int(known.query_tiles[best]),
-        fold=bool(known.fold[best]),
-        cycles=float(estimate.cycles[best]),
-    )
+    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS), known)
+    return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
+
+
+def _tiles_at(known: Tiling, place: int, cycles: float) -> FlashTiles:
+    tile_q, tile_k, fold, query_tiles = (each[place].item() for each in known)
+    return FlashTiles(tile_q, tile_k, query_tiles, fold, cycles)
 
 
 def _for_windows(name: str, parameters: FlashParameters) -> tuple[int, ...]:
@@ -138,6 +163,7 @@ def _estimate(
         online_costs(formats, scale_query=parameters.scale_at == "query"),
         shares_weights=formats.weights == formats.vector,
         order=parameters.order,
+        near=DOUBT,
     )
     return online.of(tiling)
 

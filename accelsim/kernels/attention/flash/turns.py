@@ -70,12 +70,17 @@ def query_tiles_in_turn(p, block, first, second):
     online.load_keys(p, 0, 0, one, first)
     _begin(p, one, one_tiles, first)
     _begin(p, two, two_tiles, second)
-    for j in range(max(one_tiles, two_tiles)):
+    alike = min(
+        online.alike_turns(one, one_tiles, first), online.alike_turns(two, two_tiles, second)
+    )
+    j = 0
+    while j < max(one_tiles, two_tiles):
         online.load_values(p, j, j, one, first)
         if j + 1 < max(one_tiles, two_tiles):
             online.load_keys(p, j + 1, j + 1, one, first)
         _turn(p, j, one, one_tiles, first)
         _turn(p, j, two, two_tiles, second)
+        j = al.next_turn(p, j, 1, alike, online.SLOTS)
     _finish(p, one, one_tiles, first)
     _finish(p, two, two_tiles, second)
 

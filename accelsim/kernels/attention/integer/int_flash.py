@@ -174,6 +174,15 @@ class IntFlash(AttentionKernel):
     parameters = IntFlashParameters
 
     @classmethod
+    def stored_dtypes(
+        cls, problem: al.AttentionProblem, parameters: IntFlashParameters
+    ) -> dict[str, al.Format]:
+        """Return the formats of a coded output, and of operands that are codes already."""
+        is_made = parameters.input == "quantized"
+        made = dict.fromkeys(("q", "k", "v"), parameters.code_format) if is_made else {}
+        return {**made, **parameters.stored_dtypes}
+
+    @classmethod
     def recorded(cls, task: Task[IntFlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [batch * q_heads * q_len, head_dim].
 

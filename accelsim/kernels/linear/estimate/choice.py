@@ -1,7 +1,10 @@
-"""The fastest tiling of a matrix product."""
+"""The fastest tilings of a matrix product."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from accelsim.kernels.estimate.choice import Array, rivals_of
 from accelsim.kernels.linear.estimate import waves
 from accelsim.kernels.linear.estimate.products import KEPT_SHARE, TWO_SLOTS, Slots, Work, estimates
 from accelsim.kernels.linear.tiles import Choice, Cost, Tiles, fastest_of
@@ -10,18 +13,23 @@ from accelsim.units import BITS_PER_BYTE
 _BANDS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
-def choose(work: Work, tiles: Tiles, slots: Slots = TWO_SLOTS) -> Choice:
-    """Return the fastest of those tilings that fit; if none does, it takes for ever.
+def rival_tilings(work: Work, tiles: Tiles, slots: Slots = TWO_SLOTS) -> Sequence[Choice]:
+    """Return the tilings that may be the fastest of those that fit, the best estimate first.
 
-    0 as ranges of k, as the swizzle or as slots of the accumulator means that they are chosen.
+    If none fits, there is one that takes for ever. 0 as ranges of k, as the swizzle or as slots of
+    the accumulator means that they are chosen.
     """
-    choice = _fastest(work, tiles, slots)
-    if choice.cycles == np.inf or np.any(tiles.swizzle) or not _may_leave(work):
-        return choice
-    best = choice.tiles
-    heights = np.unique([*_BANDS, best.swizzle])
-    bands = Tiles(*(np.full(len(heights), each) for each in best))._replace(swizzle=heights)
-    return _fastest(work, bands, Slots(best.stages, best.stages))
+    found = _rivals(work, tiles, slots)
+    if found[0].cycles == np.inf or np.any(tiles.swizzle) or not _may_leave(work):
+        return found
+    return [_in_bands(work, each.tiles) for each in found]
+
+
+def _in_bands(work: Work, own: Tiles) -> Choice:
+    """Return a tiling with the best height of its bands."""
+    heights = np.unique([*_BANDS, own.swizzle])
+    bands = Tiles(*(np.full(len(heights), each) for each in own))._replace(swizzle=heights)
+    return _rivals(work, bands, Slots(own.stages, own.stages))[0]
 
 
 def _may_leave(work: Work) -> bool:
@@ -32,9 +40,15 @@ def _may_leave(work: Work) -> bool:
     return l2 is not None and bits / BITS_PER_BYTE > KEPT_SHARE * l2.capacity
 
 
-def _fastest(work: Work, tiles: Tiles, slots: Slots) -> Choice:
+def _rivals(work: Work, tiles: Tiles, slots: Slots) -> list[Choice]:
     found = estimates(work, tiles, slots)
     best = fastest_of(Cost(*found[: waves.STEPS + 1]))
-    cycles, _, _, stages, splits, swizzle = found[:, best].tolist()
-    own = tiles.at(best)._replace(stages=stages, splits=splits, swizzle=swizzle)
+    sizes = tiles.m, tiles.n, tiles.k, *found[[waves.BEST_STAGES, waves.BEST_SPLITS]]
+    rivals = rivals_of(found[waves.CYCLES], best, sizes)
+    return [_choice(tiles.at(each), found[:, each]) for each in rivals]
+
+
+def _choice(tiles: Tiles, found: Array) -> Choice:
+    cycles, _, _, stages, splits, swizzle = found.tolist()
+    own = tiles._replace(stages=stages, splits=splits, swizzle=swizzle)
     return Choice(Tiles(*(int(each) for each in own)), cycles)

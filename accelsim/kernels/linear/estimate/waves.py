@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.kernels.estimate.choice import DOUBT
 from accelsim.kernels.linear.estimate.channels import crowding
 from accelsim.kernels.linear.estimate.facts import (
     BESIDE,
@@ -45,18 +46,16 @@ _FOLLOWED = 16
 """Steps of an item that are followed; all others take as long as the second half of them."""
 _FEW_STEPS = 8
 """Of an item, where fewer slots may be better: the last core has its first step the sooner."""
-_NEAR = 1.005
-"""Estimates that differ by less are not told apart, so all of them are found in full."""
 
 
 @jit
 def estimate(tilings, splits, facts, layout, found, room):
     """Find for each tiling the best slots, ranges of k and order of tiles, and its time with them.
 
-    One that cannot be the fastest has a longer time than that one, or an infinite one. tilings:
-    [NUM_FIELDS, tilings]. splits: numbers of ranges that are tried, first 1, then 0 for as many as
-    there are cores, then ever more. found: [NUM_FOUND, tilings]. room: for times, and for what the
-    layout needs.
+    One that is clearly not the fastest has a longer time than those near it, or an infinite one.
+    tilings: [NUM_FIELDS, tilings]. splits: numbers of ranges that are tried, first 1, then 0 for as
+    many as there are cores, then ever more. found: [NUM_FOUND, tilings]. room: for times, and for
+    what the layout needs.
     """
     best = np.inf
     for i in range(tilings.shape[1]):
@@ -67,7 +66,7 @@ def estimate(tilings, splits, facts, layout, found, room):
         load = (tilings[LEFT, i] + tilings[RIGHT, i]) / facts.load
         busy = tiles * along_k * max(tilings[PRODUCT, i], load) / facts.cores
         # However k is cut.
-        if facts.launch + facts.hit + busy > best * _NEAR:
+        if facts.launch + facts.hit + busy > best * DOUBT:
             continue
         most = min(tilings[STAGES, i], max(steps, tilings[FEWEST, i]))
         most *= min(tilings[SUM_SLOTS, i], 1.0)
@@ -85,7 +84,7 @@ def estimate(tilings, splits, facts, layout, found, room):
             if steps > _FEW_STEPS:
                 fewest = max(fewest, stages)
             if stages >= fewest and ranges > 0:
-                tried = _Tried(i, ranges, stages, fewest, best * _NEAR)
+                tried = _Tried(i, ranges, stages, fewest, best * DOUBT)
                 _estimate(tried, tilings, facts, layout, found, room)
                 best = min(best, found[CYCLES, i])
 
@@ -221,7 +220,7 @@ def _estimate(tried, tilings, facts, layout, found, room):
             found[BEST_STAGES, i] = stages
             found[BEST_SPLITS, i] = ranges
             found[BEST_SWIZZLE, i] = wave.band
-            limit = min(limit, cycles * _NEAR)
+            limit = min(limit, cycles * DOUBT)
         stages -= 1
 
 

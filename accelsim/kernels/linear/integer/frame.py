@@ -74,6 +74,15 @@ class QuantizedLinear(Kernel):
         return _Frame(name, machine, parameters, plan, coding).record()
 
     @classmethod
+    def stored_dtypes(
+        cls, problem: GemmProblem, parameters: QuantizedParameters
+    ) -> dict[str, Format]:
+        """Return the format of W, and of X where its producer has quantized it."""
+        activations, weights = parameters.formats
+        made = {"a": activations} if parameters.input == "quantized" else {}
+        return {"b": weights, **made}
+
+    @classmethod
     def oracle(cls, problem: GemmProblem, tensors: GemmTensors) -> Array:
         """Return A B in float64."""
         return tensors.a.astype(np.float64) @ tensors.b.astype(np.float64)

@@ -20,6 +20,7 @@ The cube takes ceil(t_m / M) ceil(t_n / N) ceil(t_k / K) / rate cycles a step, t
 array takes t_k + ceil(t_k / b) + rows + cols - 2 for each tile of it.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,11 +42,11 @@ from accelsim.kernels.linear.mx.parameters import MxParameters
 from accelsim.kernels.linear.mx.plan import Plan, plan_of
 from accelsim.kernels.linear.mx.products import in_array, in_cube, out_of_array, out_of_cube
 from accelsim.kernels.linear.mx.steps import Layout, Operand
-from accelsim.kernels.linear.mx.tiles import choose_tiles, has_factor, product_buffers
+from accelsim.kernels.linear.mx.tiles import has_factor, product_buffers, rival_tiles
 from accelsim.kernels.linear.product import ProductKernel, Workspace
 from accelsim.kernels.linear.rotation import rotated
 from accelsim.kernels.linear.tiles import Choice, declare
-from accelsim.numerics.block_formats import BlockLayout
+from accelsim.numerics.block_formats import BlockFormat, BlockLayout
 from accelsim.quantization.codes import check_finite
 
 _LOOPS = {
@@ -67,14 +68,25 @@ class Mx(ProductKernel):
     summary = "linear with shared scales: MXFP8, MXFP6, MXFP4, MXINT8, NVFP4"
     output: ClassVar[str] = "y"
     is_exact = False
+    leaves_open = "tile_m", "tile_n", "tile_k"
     parameters = MxParameters
 
     @classmethod
-    def choose(
+    def stored_dtypes(
+        cls, problem: al.GemmProblem, parameters: MxParameters
+    ) -> dict[str, al.Format]:
+        """Return the formats of elements, and of Y."""
+        activations = parameters.activations or BlockFormat.MXFP8_E4M3  # As wide as MXINT8.
+        weights = parameters.weights or activations
+        made = {"a": activations.layout.element} if parameters.input == "quantized" else {}
+        return {"b": weights.layout.element, "c": al.Format(parameters.output_format), **made}
+
+    @classmethod
+    def choices(
         cls, problem: al.GemmProblem, machine: al.MachineSpec, parameters: MxParameters
-    ) -> Choice:
-        """Return the tiling of the lowest estimated time that fits; raises DoesNotFitError."""
-        return choose_tiles(problem, machine, parameters)
+    ) -> Sequence[Choice]:
+        """Return the tilings that may be the fastest; raises DoesNotFitError."""
+        return rival_tiles(problem, machine, parameters)
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Any]:

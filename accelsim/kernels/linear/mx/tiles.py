@@ -1,5 +1,6 @@
 """Tile sizes of a linear with shared scales: what fits, and of that what should take least time."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.memo import remembered
-from accelsim.kernels.linear.estimate.choice import choose
+from accelsim.kernels.linear.estimate.choice import rival_tilings
 from accelsim.kernels.linear.estimate.products import Step, Work
 from accelsim.kernels.linear.mx.encoding import Encoding
 from accelsim.kernels.linear.mx.parameters import MxParameters
@@ -60,8 +61,10 @@ def has_factor(plan: Plan) -> bool:
 
 
 @remembered
-def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: MxParameters) -> Choice:
-    """Return the tiling of the lowest estimated time among those asked for that fit."""
+def rival_tiles(
+    problem: GemmProblem, machine: MachineSpec, parameters: MxParameters
+) -> Sequence[Choice]:
+    """Return the tilings that may be the fastest, of those asked for that fit, best guess first."""
     plan = plan_of(problem, machine, parameters)
     _check_asked(plan, problem, parameters)
     beside: list[BufferSize] = []
@@ -74,7 +77,7 @@ def choose_tiles(problem: GemmProblem, machine: MachineSpec, parameters: MxParam
     tiles = _whole_blocks(plan, problem, candidates(problem, parameters.tile))
     tiles = fitting(plan.name, machine, with_two_accumulators(tiles, machine), buffers)
     work = Work(problem, machine, lambda each: _step(plan, machine, each), _output_bits(parameters))
-    return choose(work, tiles)
+    return rival_tilings(work, tiles)
 
 
 def _output_bits(parameters: MxParameters) -> int:

@@ -93,14 +93,14 @@ def new_plan(channels: int, parameters: Mapping[str, int]) -> Plan:
 
 
 def _banks(pseudos: int, rules: Rules) -> Records:
-    of_pseudo = 1 << rules.pseudo_bits
-    banks = records(pseudos * of_pseudo, BANK)
-    number = np.arange(banks.size)
+    places = 1 << rules.pseudo_bits
+    banks = records(pseudos * places, BANK)
+    number = np.arange(banks.size) % places
     banks.row = CLOSED
     banks.opened_at = banks.pre_ready = -rules.act_to_act
     banks.refreshed_at = rules.interval
     if rules.bank_stop:
-        banks.refreshed_at = rules.interval * (number % of_pseudo + 1) // of_pseudo
+        banks.refreshed_at = rules.interval * (number + 1) // rules.banks
     return banks
 
 

@@ -45,10 +45,12 @@ class Rules(NamedTuple):
     """Time in which a bank that has been refreshed opens no row, where they take turns; else 0."""
     pseudo_channels: int
     bank_groups: int
-    """Of a channel, over all ranks."""
+    """Of a channel, over all places of ranks."""
     group_bits: int
     """Of a bank's number that tell it from others of its group; `pseudo_bits` likewise."""
     pseudo_bits: int
+    banks: int
+    """Of a pseudo-channel, the first of its numbers; beyond them none is there."""
     is_closed_page: int
     read_entries: int
     write_entries: int
@@ -104,9 +106,10 @@ def rules_of(parameters: Mapping[str, int]) -> Rules:
         stop=ticks(stop),
         bank_stop=ticks(bank_stop),
         pseudo_channels=t["pseudo_channels"],
-        bank_groups=t["pseudo_channels"] * t["ranks"] * t["bank_groups"],
+        bank_groups=t["pseudo_channels"] * t["rank_places"] * t["bank_groups"],
         group_bits=t["banks"].bit_length() - 1,
-        pseudo_bits=banks_of_pseudo.bit_length() - 1,
+        pseudo_bits=(t["rank_places"] * t["bank_groups"] * t["banks"]).bit_length() - 1,
+        banks=banks_of_pseudo,
         is_closed_page=t["is_closed_page"],
         read_entries=t["read_entries"],
         write_entries=t["write_entries"],

@@ -32,7 +32,7 @@ def new_dram(channels: int, parameters: Mapping[str, int], capacity_runs: int) -
     for name, value in parameters.items():
         timing[name] = value
     pseudos = channels * parameters["pseudo_channels"]
-    ranks = pseudos * parameters["ranks"]
+    ranks = pseudos * parameters["rank_places"]
     groups = ranks * parameters["bank_groups"]
     states = records(channels, CHANNEL)
     states.refresh_due = parameters["refresh_interval"]
@@ -66,7 +66,7 @@ def _banks(parameters: Mapping[str, int], groups: int) -> Records:
     number = np.arange(banks.size)
     banks.group = number // parameters["banks"]
     banks.rank = banks.group // parameters["bank_groups"]
-    banks.pseudo = banks["rank"] // parameters["ranks"]
+    banks.pseudo = banks["rank"] // parameters["rank_places"]
     banks.row = CLOSED
     banks.place = NONE
     return banks

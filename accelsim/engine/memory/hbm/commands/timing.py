@@ -95,7 +95,7 @@ def read(dram, channel, bank, now):
     group.read_ready = now + t.column_l
     group.write_ready = max(group.write_ready, now + t.column_l)
     if t.ranks > 1:
-        first = bank.rank - bank.rank % t.ranks
+        first = bank.rank - bank.rank % t.rank_places
         for rank in range(first, first + t.ranks):
             dram.ranks[rank].read_ready = now + t.column_r
     dram.ranks[bank.rank].read_ready = now + t.column_s
@@ -115,7 +115,7 @@ def write(dram, channel, bank, now):
     group.write_ready = now + t.column_l
     group.read_ready = max(group.read_ready, now + t.write_to_read_l)
     if t.ranks > 1:
-        first = bank.rank - bank.rank % t.ranks
+        first = bank.rank - bank.rank % t.rank_places
         for rank in range(first, first + t.ranks):
             dram.ranks[rank].write_ready = now + t.column_r
     dram.ranks[bank.rank].write_ready = now + t.column_s
@@ -136,10 +136,11 @@ def refresh(dram, number, now):
     missed = (now - channel.refresh_due) // t.refresh_interval
     due = channel.refresh_due + missed * t.refresh_interval
     channel.refresh_due = due + t.refresh_interval
-    banks = t.ranks * t.bank_groups * t.banks
+    of_rank = t.bank_groups * t.banks
+    banks = t.ranks * of_rank
     for local in range(t.pseudo_channels):
         pseudo = number * t.pseudo_channels + local
-        first = pseudo * banks
+        first = pseudo * t.rank_places * of_rank
         if t.is_per_bank_refresh:
             state = dram.pseudos[pseudo]
             bank = first + (state.refreshed_bank + missed) % banks

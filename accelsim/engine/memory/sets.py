@@ -1,0 +1,233 @@
+"""Sets of lines in the order of their use, and which line makes room for another one.
+
+Lines that one transfer looked up last are of one *share*. A share knows when its look-up began, and
+each line its place in it, so all lines of a share are used again by one assignment. A share also
+counts its lines: as long as it lost none, all that was looked up is there.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.engine.memory.hbm.state import Records, record, records
+from accelsim.engine.memory.prefetch import prefetch
+from accelsim.runtime.jit import borrow, jit_inline, jit_inner
+
+EMPTY = 0
+"""What nobody has written yet: so memory that is never looked at is never touched."""
+LINE, HOME = range(2)
+"""Words of a way: its line, counted from 1, or EMPTY; and from the top the number of its share, its
+place there, counted from 1, and flags of whoever looks it up."""
+_WAY_BITS, FLAG_BITS, _PLACE_BITS = 7, 3, 24
+_FLAG_SHIFT = _WAY_BITS
+_FLAG_MASK = (1 << FLAG_BITS) - 1
+_PLACE_SHIFT = _FLAG_SHIFT + FLAG_BITS
+_SHARE_SHIFT = _PLACE_SHIFT + _PLACE_BITS
+_IN_SHARE = (1 << _SHARE_SHIFT) - 1
+_WAY_MASK = (1 << _WAY_BITS) - 1
+MOST_PLACES = (1 << _PLACE_BITS) - 1
+"""Uses of lines in a share."""
+_NEVER = (1 << 63) - 1
+_OPEN = 1 << 40
+"""Lines that a share is said to have while its lines are looked up, so that it is not given up."""
+_CACHE_LINE_WORDS = 8
+"""Words that the processor which runs this fetches together."""
+
+_STATE = record(
+    "num_sets",
+    "num_uses",  # of lines
+    "share",  # number of the share whose lines are looked up
+    "begun_at",  # uses before its first one
+    "num_placed",  # lines that came to it
+    "serial",  # of it; tells it from others that had its number before
+    "num_shares",  # numbers ever given
+    "num_free",  # numbers given up
+)
+_SHARE = record(
+    "lines",  # that are of it
+    "serial",
+    "fetched_by",  # transfer that looked its lines up
+)
+
+
+Ways = npt.NDArray[np.int64]
+
+
+class Sets(NamedTuple):
+    """Parameters and state. A share lives as long as it has lines, so there are enough numbers."""
+
+    state: Records
+    """One record of sizes and counts."""
+    ways: npt.NDArray[np.int64]
+    """[set, LINE or HOME, way]."""
+    begun_at: npt.NDArray[np.int64]
+    """[share], uses before its lines were looked up last, shifted like a place."""
+    shares: Records
+    """[share]."""
+    free: npt.NDArray[np.int64]
+    """Numbers of shares that have no lines any more; the last one is taken next."""
+
+
+def new_sets(num_sets: int, num_ways: int) -> Sets:
+    """Return sets without lines."""
+    state = records(1, _STATE)
+    state.num_sets = num_sets
+    # One for each line, that of the EMPTY ways, and the one whose lines are looked up.
+    numbers = num_sets * num_ways + 2
+    shares = records(numbers, _SHARE)
+    shares[0].lines = _NEVER
+    return Sets(
+        state=state,
+        ways=np.zeros((num_sets, 2, num_ways), np.int64),
+        begun_at=np.zeros(numbers, np.int64),
+        shares=shares,
+        free=np.zeros(numbers, np.int64),
+    )
+
+
+def last_uses(sets: Sets) -> npt.NDArray[np.int64]:
+    """Return when every way was used last, counted in uses of lines; 0 if never [set, way]."""
+    homes = sets.ways[:, HOME]
+    used_at: npt.NDArray[np.int64] = sets.begun_at[homes >> _SHARE_SHIFT] + (homes & _IN_SHARE)
+    return used_at >> _PLACE_SHIFT
+
+
+def lines_at(sets: Sets, own: Ways, way: Ways) -> tuple[Ways, Ways]:
+    """Return the lines of these ways of sets, counted from 1, and what `use_way` was told."""
+    return sets.ways[own, LINE, way], (sets.ways[own, HOME, way] >> _FLAG_SHIFT) & _FLAG_MASK
+
+
+@jit_inline
+def borrowed_sets(sets):
+    """Return the same sets, their state as borrowed views."""
+    return Sets(
+        borrow(sets.state),
+        borrow(sets.ways),
+        borrow(sets.begun_at),
+        borrow(sets.shares),
+        borrow(sets.free),
+    )
+
+
+@jit_inner
+def set_of(line, num_sets):
+    """Return the set of a line: the lines of a block are mixed by the number of the block.
+
+    So runs of lines fill the sets evenly, and no power-of-two stride stays on a few of them.
+    """
+    return (line ^ ((line >> 7) & 127) ^ ((line >> 14) & 127)) % num_sets
+
+
+@jit_inline
+def fetch_set(sets, line):
+    """Let the processor that runs this fetch the set of a line that will be looked up soon."""
+    own = sets.ways[set_of(line, sets.state[0].num_sets)]
+    words = own.shape[0] * own.shape[1]
+    for word in range(0, words, _CACHE_LINE_WORDS):
+        prefetch(own, word)
+
+
+@jit_inner
+def begin_share(state, begun_at, shares, free, transfer):
+    """Let the lines that are used from now on be of a new share; transfer: its number.
+
+    Returns the serial number of the share.
+    """
+    if state.num_free > 0:
+        state.num_free -= 1
+        state.share = free[state.num_free]
+    else:
+        state.num_shares += 1
+        state.share = state.num_shares
+    state.serial += 1
+    state.num_placed, state.begun_at = 0, state.num_uses
+    begun_at[state.share] = state.num_uses << _PLACE_SHIFT
+    share = shares[state.share]
+    share.lines, share.serial, share.fetched_by = _OPEN, state.serial, transfer
+    return state.serial
+
+
+@jit_inner
+def end_share(state, shares, free):
+    """End the share whose lines were used."""
+    share = shares[state.share]
+    share.lines += state.num_placed - _OPEN
+    if share.lines == 0:
+        free[state.num_free] = state.share
+        state.num_free += 1
+
+
+@jit_inner
+def use_share(sets, number, num_uses):
+    """Use all lines of a share again, which was looked up with so many uses."""
+    state = sets.state[0]
+    sets.begun_at[number] = state.num_uses << _PLACE_SHIFT
+    state.num_uses += num_uses
+
+
+@jit_inner
+def is_whole(shares, number, serial, num_placed):
+    """Whether a share still has all lines that came to it."""
+    share = shares[number]
+    return share.serial == serial and share.lines == num_placed
+
+
+@jit_inline
+def way_of(lines, line):
+    """Return the way of a set that has a line, or a negative number; lines: [way]."""
+    found = np.int64(-1)
+    # To the end, without a branch: where a search would stop cannot be predicted.
+    for way in range(len(lines)):
+        found = np.int64(way) if lines[way] == line + 1 else found
+    return found
+
+
+@jit_inline
+def oldest_way(homes, begun_at):
+    """Return the way of a set that was used longest ago; homes: [way]."""
+    first = np.int64(_NEVER)
+    for way in range(len(homes)):
+        used_at = begun_at[share_of(homes[way])] + (homes[way] & _IN_SHARE)
+        first = min(first, used_at | way)
+    return first & _WAY_MASK
+
+
+@jit_inline
+def flags_of(home):
+    """Return what `use_way` was told of a way."""
+    return (home >> _FLAG_SHIFT) & _FLAG_MASK
+
+
+@jit_inline
+def share_of(home):
+    """Return the number of the share of a way, without a sign: a faster index."""
+    return np.uint64(home) >> np.uint64(_SHARE_SHIFT)
+
+
+@jit_inline
+def use_way(sets, own, way, line, flags):
+    """Use a line, which gets this way of its set if it did not have it."""
+    state, lines, homes = sets.state[0], sets.ways[own, LINE], sets.ways[own, HOME]
+    if state.num_uses - state.begun_at == MOST_PLACES:
+        _go_on(state, sets.begun_at, sets.shares, sets.free)
+    number = share_of(homes[way])
+    is_new = np.int64(number) != state.share or lines[way] != line + 1
+    share = sets.shares[number]
+    share.lines -= is_new
+    state.num_placed += is_new
+    if share.lines == 0:
+        sets.free[state.num_free] = number
+        state.num_free += 1
+    state.num_uses += 1
+    lines[way] = line + 1
+    place = state.num_uses - state.begun_at
+    homes[way] = (state.share << _SHARE_SHIFT) | (place << _PLACE_SHIFT) | (flags << _FLAG_SHIFT)
+
+
+@jit_inner
+def _go_on(state, begun_at, shares, free):
+    """Let the lines of a transfer that are still to come be of another share."""
+    transfer = shares[state.share].fetched_by
+    end_share(state, shares, free)
+    begin_share(state, begun_at, shares, free, transfer)

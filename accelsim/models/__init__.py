@@ -1,0 +1,1 @@
+"""Whole models: what a Hugging Face `config.json` describes."""

@@ -1,0 +1,163 @@
+"""What a step of a model costs on a system: the sum of its operations, and the host."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from accelsim.bench import Bench
+from accelsim.errors import WorkloadError
+from accelsim.hardware.machine import MachineSpec
+from accelsim.hardware.system import SystemSpec
+from accelsim.library.recipe import Recipe
+from accelsim.models.architecture import Architecture
+from accelsim.models.operations import operations_of
+from accelsim.models.step import Step
+from accelsim.report.measured import Measured
+from accelsim.report.report import Report
+from accelsim.workload.problem import AttentionProblem, Problem
+
+_ACTIVATIONS = ("a", "x")
+"""Inputs of a product that are no weights, as its kernels name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCost:
+    """An operation of a step and what one of it costs."""
+
+    problem: Problem
+    count: int
+    report: Report
+
+    @property
+    def name(self) -> str:
+        """Name of the problem."""
+        return self.problem.name
+
+    @property
+    def measured(self) -> Measured:
+        """What all of them cost."""
+        return self.count * self.report
+
+    @property
+    def time_s(self) -> float:
+        """Time of all of them."""
+        return self.count * self.report.time_s
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step costs."""
+
+    step: Step
+    operations: tuple[OperationCost, ...]
+    host_s: float
+    """Time that the device waits for the host."""
+
+    @cached_property
+    def measured(self) -> Measured:
+        """What the device does: the sum of all operations."""
+        return sum((each.measured for each in self.operations), Measured())
+
+    @property
+    def model_macs(self) -> int:
+        """MACs that the model asks for; kernels compute more, in whole tiles."""
+        return sum(each.count * each.problem.macs for each in self.operations)
+
+    @property
+    def time_s(self) -> float:
+        """Time of the device and of the host."""
+        return self.measured.time_s + self.host_s
+
+
+@dataclass
+class StepModel:
+    """Costs of the steps of a model on a system, each operation simulated once."""
+
+    architecture: Architecture
+    system: SystemSpec
+    machine: MachineSpec
+    linear: Recipe | None = None
+    """Kernel of the products; None: the library picks it."""
+    attention: Recipe | None = None
+    """Kernel of attention where it can take the tokens; None: the library picks it."""
+    _known: dict[tuple[Problem, Recipe | None], Report] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse kernels that are for other problems; raises WorkloadError."""
+        for name, recipe, kind in (
+            ("linear", self.linear, "gemm"),
+            ("attention", self.attention, "attention"),
+        ):
+            if recipe is not None and recipe.algorithm.problem_kind != kind:
+                found = recipe.algorithm.problem_kind
+                raise WorkloadError(
+                    f"{name}: kernel {recipe.kernel} is for {found} problems, "
+                    f"allowed: kernels for {kind} problems"
+                )
+
+    def cost(self, step: Step) -> StepCost:
+        """Return what a step costs; raises an AccelsimError for what the machine cannot run."""
+        operations = tuple(
+            OperationCost(each.problem, each.count, self._report(each.problem))
+            for each in operations_of(self.architecture, step)
+        )
+        host, launches = self.system.host, sum(each.count for each in operations)
+        requests = sum(each.count for each in step.sequences)
+        host_s = (
+            host.step.value
+            + host.layer.value * len(self.architecture.layers)
+            + host.request.value * requests
+            + host.launch.value * launches
+        )
+        return StepCost(step, operations, host_s)
+
+    def weight_bytes(self, step: Step) -> int:
+        """Return the bytes of all weights in the formats that the kernels of a step store.
+
+        Raises what the machine cannot run.
+        """
+        products = (
+            each for each in operations_of(self.architecture, step) if each.problem.kind == "gemm"
+        )
+        stored = sum(each.count * self._stored_bytes(each.problem) for each in products)
+        return stored + self.architecture.outer_bytes
+
+    def _stored_bytes(self, problem: Problem) -> int:
+        recorded = next(Bench(self.machine, self._recipe(problem)).record(problem))
+        return sum(
+            tensor.size_bytes
+            for tensor in recorded.program.tensors
+            if tensor.role == "input" and tensor.name not in _ACTIVATIONS
+        )
+
+    def _report(self, problem: Problem) -> Report:
+        recipe = self._recipe(problem)
+        key = (problem, recipe)
+        if key not in self._known:
+            bench = Bench(self.machine, recipe)
+            self._known[key] = bench.execute(problem)[0]
+        return self._known[key]
+
+    def _recipe(self, problem: Problem) -> Recipe | None:
+        if problem.kind == "gemm":
+            return self.linear
+        if isinstance(problem, AttentionProblem) and self.attention is not None:
+            takes = self.attention.algorithm.query_rows
+            return self.attention if takes == "any" or problem.most_queries == 1 else None
+        return None
+
+
+def time_by_operation(cost: StepCost) -> Mapping[str, float]:
+    """Return the seconds of each kind of operation, and of the host."""
+    times: dict[str, float] = {}
+    for each in cost.operations:
+        times[each.name] = times.get(each.name, 0.0) + each.time_s
+    return {**times, "host": cost.host_s}
+
+
+def sustained(machine: MachineSpec) -> MachineSpec:
+    """Return the machine as it runs step after step: under the cap, without bursts of power."""
+    if machine.power is None:
+        return machine
+    power = machine.power.model_copy(update={"duty": "sustained"})
+    return machine.model_copy(update={"power": power})

@@ -1,0 +1,63 @@
+"""Tables of an inference."""
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from accelsim.errors import printable
+from accelsim.models.inference import Inference
+from accelsim.report.quantity import quantity_of
+
+
+def inference_tables(found: Inference) -> Group:
+    """Return the figures of a request, and the time by operation."""
+    return Group(_figures(found), _operations(found))
+
+
+def _figures(found: Inference) -> Table:
+    show = {name: quantity_of(name).show for name in ("x_s", "x_j", "x_bytes")}
+    memory = found.memory
+    table = Table("", f"{escape(printable(found.model))} on {escape(printable(found.system))}")
+    rows = {
+        "requests": f"{found.batch} of {found.prompt} + {found.output} tokens",
+        "time to first token": show["x_s"](found.time_to_first_token_s),
+        "time per token": show["x_s"](found.time_per_token_s),
+        "all tokens": show["x_s"](found.time_s),
+        "output": f"{found.tokens_per_s:.4g} tokens/s",
+        "energy per token": show["x_j"](found.energy_per_token_j),
+        "weights": show["x_bytes"](memory.weights_bytes),
+        "KV cache": show["x_bytes"](memory.kv_bytes),
+        "activations": show["x_bytes"](memory.activation_bytes),
+        "free": f"{show['x_bytes'](memory.free_bytes)} of {show['x_bytes'](memory.capacity_bytes)}",
+        "largest batch": str(found.largest_batch),
+    }
+    if found.interpolation_error:
+        rows["interpolated"] = f"steps are off by up to {found.interpolation_error:.2%}"
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table
+
+
+def _operations(found: Inference) -> Table:
+    show_s, show_bytes = quantity_of("x_s").show, quantity_of("x_bytes").show
+    prefill, decode = found.prefill, found.decode
+    names = dict.fromkeys([*prefill.time_by_operation_s, *decode.time_by_operation_s])
+    table = Table("operation", "prefill", "share", "step", "share", "kernel of a step")
+    for name in names:
+        cells: list[str] = []
+        for phase in (prefill, decode):
+            time_s = phase.time_by_operation_s.get(name)
+            if time_s is None:
+                cells += ["", ""]
+            else:
+                cells += [show_s(time_s), f"{time_s / phase.time_s:.1%}"]
+        recipe = decode.recipes.get(name, prefill.recipes.get(name, ""))
+        table.add_row(name, *cells, escape(recipe))
+    table.add_section()
+    both = (prefill, decode)
+    table.add_row("all", *(cell for each in both for cell in (show_s(each.time_s), "")), "")
+    table.add_row("MFU", *(cell for each in both for cell in (f"{each.mfu:.1%}", "")), "")
+    table.add_row("MBU", *(cell for each in both for cell in (f"{each.mbu:.1%}", "")), "")
+    table.add_row("HBM", *(cell for each in both for cell in (show_bytes(each.hbm_bytes), "")), "")
+    table.add_row("bound by", *(cell for each in both for cell in (each.bound_by, "")), "")
+    return table

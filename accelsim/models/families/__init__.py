@@ -1,0 +1,1 @@
+"""What each `model_type` means, one family a file."""

@@ -1,0 +1,180 @@
+"""A model on a system: time to the first token and to each further one, joules, memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelsim.errors import WorkloadError
+from accelsim.library.recipe import Recipe, asked_for
+from accelsim.loading import load_machine, load_system
+from accelsim.models.architecture import Architecture
+from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
+from accelsim.models.generation import Generation, StepChoice, generate
+from accelsim.models.loading import load_architecture
+from accelsim.models.memory import MemoryUse, check_fits, largest_batch, memory_use
+from accelsim.models.step import Step
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseReport:
+    """The prefill, or the step in the middle of a generation."""
+
+    time_s: float
+    time_by_operation_s: Mapping[str, float]
+    bound_by: str
+    """What bounds the operation that takes most of the time."""
+    mfu: float
+    """MACs of the model over what the matrix units could do in the time (PaLM, appendix B)."""
+    mbu: float
+    """Bytes of weights, and of keys and values, over what the HBM could move in the time."""
+    energy_j: float
+    energy_by_component_j: Mapping[str, float]
+    hbm_bytes: int
+    recipes: Mapping[str, str]
+    """Kernel of each operation as it ran."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """A batch of equal requests from prompt to last token."""
+
+    model: str
+    system: str
+    machine: str
+    batch: int
+    prompt: int
+    output: int
+    time_to_first_token_s: float
+    time_per_token_s: float
+    """Mean time of a step after the first token; 0 for one token."""
+    time_s: float
+    """From the begin of the prefill to the last token."""
+    tokens_per_s: float
+    """Output tokens of all requests over the time."""
+    energy_j: float
+    """Of the device; nothing is known of the host."""
+    energy_per_token_j: float
+    """Energy over output tokens, the prefill included."""
+    interpolation_error: float
+    """Largest error of an interpolated step that was measured; 0 where all are simulated."""
+    memory: MemoryUse
+    largest_batch: int
+    """Most sequences of this length that fit."""
+    prefill: PhaseReport
+    decode: PhaseReport
+    generation: Generation = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the steps as plain nested data for JSON."""
+        named = {name: value for name, value in vars(self).items() if name != "generation"}
+        memory = {
+            name: getattr(self.memory, name)
+            for name in (*self.memory.__dataclass_fields__, "free_bytes")
+        }
+        phases = {name: dict(vars(named[name])) for name in ("prefill", "decode")}
+        return {**named, "memory": memory, **phases}
+
+    def __rich__(self) -> "Group":
+        from accelsim.models.display import inference_tables
+
+        return inference_tables(self)
+
+
+def infer(
+    model: str | Path | Architecture,
+    system: str | Path,
+    *,
+    batch: int = 1,
+    prompt: int,
+    output: int = 1,
+    linear: Recipe | str | None = None,
+    attention: Recipe | str | None = None,
+    steps: StepChoice = "exact",
+) -> Inference:
+    """Return what a batch of equal requests costs on a system.
+
+    model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
+    attention: kernels in the place of the library's. steps: "exact" simulates every step,
+    "interpolated" some of them. The device runs step after step, so a power cap holds.
+
+    Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
+    """
+    for name, found in (("batch", batch), ("prompt", prompt), ("output", output)):
+        if found < 1:
+            raise WorkloadError(f"{name}: found {found}, allowed: 1 or more")
+    architecture = model if isinstance(model, Architecture) else load_architecture(model)
+    _check_length(architecture, prompt + output)
+    spec = load_system(system)
+    machine = sustained(load_machine(spec.machine))
+    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention))
+    weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
+
+    def use_of(sequences: int) -> MemoryUse:
+        return memory_use(
+            architecture,
+            machine.hbm.capacity,
+            weights_bytes,
+            lambda count: (Step.prefill(count, prompt), Step.decode(count, prompt + output - 1)),
+            sequences,
+            prompt + output,
+        )
+
+    use, largest = use_of(batch), largest_batch(use_of)
+    check_fits(use, largest, batch, spec.name)
+    read_bytes = weights_bytes - architecture.table_bytes
+    generation = generate(costs, batch, prompt, output, steps)
+    time_s = generation.time_to_first_token_s + generation.decode_time_s
+    energy_j = generation.prefill.measured.energy_j + generation.decode_energy_j
+    return Inference(
+        model=architecture.family if isinstance(model, Architecture) else str(model),
+        system=spec.name,
+        machine=machine.name,
+        batch=batch,
+        prompt=prompt,
+        output=output,
+        time_to_first_token_s=generation.time_to_first_token_s,
+        time_per_token_s=generation.time_per_token_s,
+        time_s=time_s,
+        tokens_per_s=batch * output / time_s,
+        energy_j=energy_j,
+        energy_per_token_j=energy_j / (batch * output),
+        interpolation_error=generation.error,
+        memory=use,
+        largest_batch=largest,
+        prefill=_phase(generation.prefill, architecture, read_bytes),
+        decode=_phase(generation.middle, architecture, read_bytes),
+        generation=generation,
+    )
+
+
+def _check_length(architecture: Architecture, tokens: int) -> None:
+    if architecture.max_tokens is not None and tokens > architecture.max_tokens:
+        raise WorkloadError(
+            f"prompt and output: found {tokens} tokens together, "
+            f"allowed: {architecture.max_tokens}, the longest context of the model"
+        )
+
+
+def _phase(cost: StepCost, architecture: Architecture, weights_bytes: int) -> PhaseReport:
+    """Return what there is to say of a step; weights_bytes: of those that it reads."""
+    measured, longest = cost.measured, max(cost.operations, key=lambda each: each.time_s)
+    peak_bytes_per_s = longest.report.peak_hbm_bytes_per_s
+    fmt = architecture.weights.plain
+    cached_bytes = sum(
+        each.count * architecture.kv_bytes(each.cached, fmt) for each in cost.step.sequences
+    )
+    return PhaseReport(
+        time_s=cost.time_s,
+        time_by_operation_s=time_by_operation(cost),
+        bound_by=longest.report.bound_by,
+        mfu=cost.model_macs / measured.peak_macs_per_s / cost.time_s,
+        mbu=(weights_bytes + cached_bytes) / peak_bytes_per_s / cost.time_s,
+        energy_j=measured.energy_j,
+        energy_by_component_j=measured.energy_by_component_j,
+        hbm_bytes=measured.hbm_read_bytes + measured.hbm_write_bytes,
+        recipes={each.name: each.report.recipe for each in cost.operations},
+    )

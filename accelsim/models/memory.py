@@ -1,0 +1,100 @@
+"""What a model holds in the memory of a device, and what fits."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from accelsim.errors import DoesNotFitError
+from accelsim.models.architecture import Architecture
+from accelsim.models.operations import operations_of
+from accelsim.models.step import Step
+from accelsim.report.quantity import quantity_of
+from accelsim.units import BITS_PER_BYTE
+from accelsim.workload.problem import Problem
+from accelsim.workload.vector import VectorProblem
+
+_LASTING = {
+    "gemm": ("b",),
+    "grouped_gemm": ("b",),
+    "attention": ("k", "v"),
+    "embedding": ("x",),
+    "rotary": ("y",),
+    "kv_write": ("keys", "values"),
+}
+"""Tensors of a problem that are there before a step or after it: weights, tables and caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes of a device that a model takes."""
+
+    capacity_bytes: int
+    weights_bytes: int
+    kv_bytes: int
+    """Keys and values of all sequences at their longest."""
+    activation_bytes: int
+    """Rows between layers, and the operands and results of the operation that has most of them."""
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left; below 0 it does not fit."""
+        return self.capacity_bytes - self.weights_bytes - self.kv_bytes - self.activation_bytes
+
+
+def memory_use(
+    architecture: Architecture,
+    capacity_bytes: int,
+    weights_bytes: int,
+    steps: Callable[[int], Sequence[Step]],
+    batch: int,
+    tokens: int,
+) -> MemoryUse:
+    """Return what `batch` sequences of `tokens` tokens take, computed in such steps."""
+    return MemoryUse(
+        capacity_bytes=capacity_bytes,
+        weights_bytes=weights_bytes,
+        kv_bytes=batch * architecture.kv_bytes(tokens, architecture.weights.plain),
+        activation_bytes=max(_activation_bytes(architecture, step) for step in steps(batch)),
+    )
+
+
+def largest_batch(use: Callable[[int], MemoryUse]) -> int:
+    """Return how many sequences fit; use: what so many take, more for each."""
+    if use(1).free_bytes < 0:
+        return 0
+    most = 1
+    while use(2 * most).free_bytes >= 0:
+        most *= 2
+    return (
+        bisect_right(range(most, 2 * most), False, key=lambda b: use(b).free_bytes < 0) + most - 1
+    )
+
+
+def check_fits(use: MemoryUse, largest: int, batch: int, system: str) -> None:
+    """Refuse what does not fit, with what is short; raises DoesNotFitError."""
+    if use.free_bytes >= 0:
+        return
+    shown = quantity_of("x_bytes").show
+    hint = (
+        f"the largest batch that fits is {largest}"
+        if largest
+        else "not even one sequence fits; choose a smaller model, other formats, or more devices"
+    )
+    raise DoesNotFitError(
+        f"system {system}: needs {shown(use.capacity_bytes - use.free_bytes)} for batch {batch} "
+        f"({shown(use.weights_bytes)} weights, {shown(use.kv_bytes)} KV cache, "
+        f"{shown(use.activation_bytes)} activations), has {shown(use.capacity_bytes)}, "
+        f"{shown(-use.free_bytes)} short; {hint}"
+    )
+
+
+def _activation_bytes(architecture: Architecture, step: Step) -> int:
+    rows = step.tokens * architecture.hidden * architecture.weights.plain.bits // BITS_PER_BYTE
+    return rows + max(_working_bytes(each.problem) for each in operations_of(architecture, step))
+
+
+def _working_bytes(problem: Problem) -> int:
+    """Return the bytes of operands and results that are no weights, tables or caches."""
+    kind = problem.function if isinstance(problem, VectorProblem) else problem.kind
+    lasting = _LASTING.get(kind, ())
+    return sum(size for name, size in problem.tensor_bytes.items() if name not in lasting)

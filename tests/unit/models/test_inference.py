@@ -1,0 +1,275 @@
+"""A whole model on a system: sums, closed forms, memory, and what is refused."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import accelsim
+from accelsim.bench import Bench
+from accelsim.cli.main import app
+from accelsim.errors import AccelsimError, DoesNotFitError, WorkloadError
+from accelsim.library.recipe import Recipe
+from accelsim.loading import load_machine, load_system
+from accelsim.models.cost import StepModel, sustained, time_by_operation
+from accelsim.models.families.registry import read_architecture
+from accelsim.models.generation import generate
+from accelsim.models.inference import infer
+from accelsim.models.loading import load_architecture
+from accelsim.models.memory import largest_batch, memory_use
+from accelsim.models.operations import operations_of
+from accelsim.models.step import Sequences, Step
+from accelsim.report.measured import Measured
+
+SMALL = {
+    "model_type": "qwen2",
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 256,
+    "vocab_size": 512,
+    "max_position_embeddings": 400,
+}
+
+
+@pytest.fixture
+def accelsim_command():
+    runner = CliRunner()
+    return lambda *words: runner.invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def small():
+    return read_architecture(SMALL, "")
+
+
+@pytest.fixture(scope="module")
+def model(small):
+    system = load_system("ascend-910b")
+    return StepModel(small, system, load_machine(system.machine))
+
+
+def test_a_step_is_the_sum_of_its_operations(model, small):
+    step = Step((Sequences(1, 60, 2), Sequences(16, 32)))
+    cost = model.cost(step)
+    runs = [
+        (each.count, Bench(model.machine).execute(each.problem)[0])
+        for each in operations_of(small, step)
+    ]
+    assert cost.measured == sum((count * report for count, report in runs), Measured())
+    assert sum(time_by_operation(cost).values()) == pytest.approx(cost.time_s, rel=1e-12)
+    assert cost.measured.macs >= cost.model_macs
+    assert cost.model_macs == sum(
+        each.count * each.problem.macs for each in operations_of(small, step)
+    )
+
+
+def test_a_step_of_no_less_work_takes_no_less_than_its_weights(model, small):
+    cost = model.cost(Step.decode(2, 64))
+    read = model.weight_bytes(Step.decode(2, 64)) - small.table_bytes
+    assert cost.measured.hbm_read_bytes >= read
+    assert cost.measured.time_s >= read / model.machine.hbm.bandwidth
+
+
+def test_weights_are_those_of_the_file_where_kernels_store_them_as_they_are(model, small):
+    assert model.weight_bytes(Step.decode(1, 8)) == small.weight_bytes - 3 * 4 * 2 * 32 * 2
+
+
+def test_weights_in_four_bits_take_a_quarter(small):
+    system = load_system("ascend-910b")
+    machine = load_machine(system.machine)
+    codes = StepModel(small, system, machine, linear=Recipe("weight_only"))
+    plain = StepModel(small, system, machine)
+    step = Step.decode(1, 8)
+    rest = small.outer_bytes
+    ratio = (codes.weight_bytes(step) - rest) / (plain.weight_bytes(step) - rest)
+    assert ratio == pytest.approx((4 + 16 / 128) / 16, rel=1e-3)
+
+
+def test_the_host_adds_what_its_file_says(model):
+    host = model.system.host
+    changed = host.model_copy(
+        update={
+            name: getattr(host, name).model_copy(update={"value": value})
+            for name, value in {"step": 1.0, "layer": 10.0, "request": 100.0, "launch": 1e3}.items()
+        }
+    )
+    system = model.system.model_copy(update={"host": changed})
+    other = StepModel(model.architecture, system, model.machine)
+    cost = other.cost(Step.decode(2, 16))
+    launches = sum(each.count for each in cost.operations)
+    assert cost.host_s == 1.0 + 3 * 10.0 + 2 * 100.0 + 1e3 * launches
+    assert cost.time_s == cost.measured.time_s + cost.host_s
+
+
+def test_a_generation_is_a_prefill_and_a_step_a_token(model):
+    found = generate(model, 2, 20, 5, "exact")
+    steps = [model.cost(Step.decode(2, cached)) for cached in (20, 21, 22, 23)]
+    assert found.decode == tuple(steps)
+    assert found.decode_time_s == pytest.approx(sum(each.time_s for each in steps), rel=1e-12)
+    assert found.time_to_first_token_s == model.cost(Step.prefill(2, 20)).time_s
+    assert found.time_per_token_s == pytest.approx(found.decode_time_s / 4, rel=1e-12)
+    assert found.error == 0
+
+
+def test_interpolated_steps_are_near_the_exact_ones_and_say_how_near(model):
+    exact = generate(model, 1, 64, 80, "exact")
+    near = generate(model, 1, 64, 80, "interpolated")
+    assert len(near.decode) == 17
+    assert near.decode_time_s == pytest.approx(exact.decode_time_s, rel=near.error + 1e-3)
+    assert 0 <= near.error < 0.05
+    assert near.num_steps == exact.num_steps == 79
+
+
+def test_one_token_needs_no_step(model):
+    found = generate(model, 1, 16, 1, "exact")
+    assert found.decode == ()
+    assert found.time_per_token_s == 0
+    assert found.middle is found.prefill
+
+
+def test_a_recipe_takes_the_place_of_the_library(small):
+    system = load_system("ascend-910b")
+    machine = load_machine(system.machine)
+    model = StepModel(small, system, machine, attention=Recipe("split_kv"))
+    kernels = {
+        each.name: each.report.kernel
+        for each in model.cost(Step((Sequences(1, 64), Sequences(24)))).operations
+    }
+    assert kernels["attention of steps"] == "split_kv"
+    assert kernels["attention of prompts"] == "flash"
+
+
+def test_a_kernel_for_other_problems_is_refused(small):
+    system = load_system("ascend-910b")
+    machine = load_machine(system.machine)
+    with pytest.raises(WorkloadError) as caught:
+        StepModel(small, system, machine, linear=Recipe("flash"))
+    assert str(caught.value) == (
+        "linear: kernel flash is for attention problems, allowed: kernels for gemm problems"
+    )
+
+
+def test_memory_is_weights_and_caches_and_rows(small):
+    use = memory_use(small, 10**9, 10**6, lambda count: (Step.prefill(count, 8),), 3, 50)
+    assert use.kv_bytes == 3 * 50 * 3 * 2 * 2 * 32 * 2
+    # The activation reads two rows of 256 elements a token, and writes one.
+    assert use.activation_bytes == 3 * 8 * 2 * (128 + 3 * 256)
+    assert use.free_bytes == 10**9 - 10**6 - use.kv_bytes - use.activation_bytes
+
+
+def test_the_largest_batch_fits_and_one_more_does_not(small):
+    def use(batch):
+        return memory_use(small, 10**8, 10**6, lambda count: (Step.prefill(count, 8),), batch, 50)
+
+    most = largest_batch(use)
+    assert use(most).free_bytes >= 0 > use(most + 1).free_bytes
+    none = memory_use(small, 10**6, 10**6, lambda count: (Step.decode(count, 8),), 1, 50)
+    assert largest_batch(lambda _: none) == 0
+
+
+def test_what_does_not_fit_says_what_is_short():
+    with pytest.raises(DoesNotFitError) as caught:
+        infer("llama-3.1-8b", "ascend-910b", batch=64, prompt=100_000)
+    assert str(caught.value) == (
+        "system ascend-910b: needs 1.458 TB for batch 64 (16.06 GB weights, 838.9 GB KV cache, "
+        "602.9 GB activations), has 68.72 GB, 1.389 TB short; the largest batch that fits is 2"
+    )
+    with pytest.raises(DoesNotFitError, match="not even one sequence fits; choose a smaller model"):
+        infer("llama-3.1-70b", "ascend-910b", prompt=100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch": 0, "prompt": 8}, "batch: found 0, allowed: 1 or more"),
+        ({"prompt": 0}, "prompt: found 0, allowed: 1 or more"),
+        ({"prompt": 8, "output": 0}, "output: found 0, allowed: 1 or more"),
+        (
+            {"prompt": 400, "output": 2},
+            "prompt and output: found 402 tokens together, allowed: 400, the longest context of "
+            "the model",
+        ),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(small, arguments, message):
+    with pytest.raises(WorkloadError) as caught:
+        infer(small, "ascend-910b", **arguments)
+    assert str(caught.value) == message
+
+
+def test_a_generation_without_tokens_is_refused(model):
+    with pytest.raises(WorkloadError, match="output: found 0, allowed: 1 token or more"):
+        generate(model, 1, 8, 0, "exact")
+
+
+def test_weights_in_formats_that_no_kernel_is_chosen_for_are_refused():
+    with pytest.raises(AccelsimError, match="steps of models with weights in mxfp4 are not known"):
+        infer("gpt-oss-20b", "h200", prompt=8)
+
+
+def test_an_unknown_system_is_answered_with_those_that_are_known(small):
+    with pytest.raises(AccelsimError, match="unknown system 'h20', did you mean 'h200'"):
+        infer(small, "h20", prompt=8)
+
+
+def test_step_after_step_a_device_is_under_its_cap():
+    machine = load_machine("h200-sxm")
+    assert sustained(machine).power.duty == "sustained"
+    plain = load_machine("ascend-910b")
+    assert sustained(plain) == plain
+
+
+def test_an_inference_is_shown_in_tables_and_as_json(small):
+    found = infer(small, "ascend-910b", batch=2, prompt=32, output=4)
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["tokens_per_s"] == pytest.approx(2 * 4 / found.time_s)
+    assert plain["memory"]["free_bytes"] == found.memory.free_bytes
+    assert plain["decode"]["recipes"]["qkv"].startswith("gemm")
+    assert 0 < found.decode.mbu < 1
+    assert 0 < found.prefill.mfu < 1
+    assert sum(found.decode.time_by_operation_s.values()) == pytest.approx(found.decode.time_s)
+    assert found.time_s == pytest.approx(
+        found.time_to_first_token_s + 3 * found.time_per_token_s, rel=1e-12
+    )
+
+
+def test_the_shipped_systems_name_machines_that_ship():
+    for name in ("h200", "ascend-910b", "tender-asic"):
+        load_machine(load_system(name).machine)
+
+
+def test_it_is_part_of_the_interface():
+    assert accelsim.infer is infer
+    assert load_architecture("llama-3-8b").parameters > 0
+
+
+def test_a_model_on_a_system_is_shown_with_its_operations(accelsim_command, tmp_path):
+    keys = {
+        "model_type": "llama",
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 256,
+        "vocab_size": 512,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(keys))
+    asked = ("infer", "--model", tmp_path, "--system", "ascend-910b", "--prompt", "32")
+    printed = accelsim_command(*map(str, asked), "--output", "3").stdout
+    for text in ("time to first token", "largest batch", "gate-up", "attention of steps", "MBU"):
+        assert text in printed
+    shown = json.loads(accelsim_command(*map(str, asked), "--format", "json").stdout)
+    assert shown["time_s"] == shown["time_to_first_token_s"]
+    assert shown["decode"]["recipes"]["attention of prompts"].startswith("flash")
+
+
+def test_a_model_that_does_not_fit_is_one_line(accelsim_command):
+    failed = accelsim_command(
+        "infer", "--model", "llama-3.1-70b", "--system", "h200", "--prompt", "9"
+    )
+    assert failed.exit_code == 2
+    assert failed.stderr.startswith("system h200: needs 141.")
+    assert len(failed.stderr.splitlines()) == 1
