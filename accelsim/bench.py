@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,8 +12,11 @@ from accelsim.accounts.power import Scheduler, schedule_under_cap
 from accelsim.choosing.asked import Asked
 from accelsim.choosing.trial import Settled, Trial, settled
 from accelsim.config.document import plain_settings
+from accelsim.config.sample import Sample, checked_sample
 from accelsim.engine import looped, reference
-from accelsim.errors import AccelsimError, ConfigError, WorkloadError
+from accelsim.engine.sampling import choice
+from accelsim.engine.sampling.schedule import check_known_traffic
+from accelsim.errors import AccelsimError, ConfigError, SampleError, WorkloadError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.technology import TechnologySpec
@@ -51,6 +55,8 @@ class Bench:
     """What is asked; None: the library picks the kernel of each problem."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the caller changed of machine and workload, as the report tells it."""
+    sample: Sample = "never"
+    """How much of a program the compiled engine schedules."""
     beside: Mapping[str, Any] = field(default_factory=dict)
     """What any recipe says besides, because of other parts of a layer or a model."""
 
@@ -80,6 +86,20 @@ class Bench:
         elif machine_settings:
             raise already_loaded("machine", machine_settings)
         return cls(machine, asked, settings)
+
+    def sampling(self, sample: Sample | str, engine: Engine, needs_all: str = "") -> "Bench":
+        """Return the same with so much of programs scheduled, which may be text as in a file.
+
+        needs_all: what needs the schedule of all ops, if anything does. Raises SampleError.
+        """
+        share = checked_sample(sample)
+        needs_all = needs_all or ("the reference engine" if engine == "reference" else "")
+        if needs_all and not isinstance(share, str):
+            raise SampleError(
+                f"sample: found {share} with {needs_all}, which schedules all ops; "
+                f"allowed: auto or never"
+            )
+        return replace(self, sample="never" if needs_all else share)
 
     def for_part(self, part: LayerPart) -> "Bench":
         """Return what is asked for a part of a layer: the recipe, or that of the part, or the
@@ -209,9 +229,13 @@ class Bench:
         machine, technology = recorded.hardware
         program = held(recorded.program, "a timeline") if with_timeline else recorded.program
         schedule = ENGINES[engine]
-        if recorded.trial is not None and engine == "compiled":
+        if self.sample != "never":
+            schedule = partial(choice.schedule, sample=self.sample)
+        elif recorded.trial is not None and engine == "compiled":
             schedule = recorded.trial.schedule
         run = schedule_under_cap(program, machine, technology, schedule)
+        if run.machine.clock != machine.clock or run.power_cap == "not met":
+            check_known_traffic(run.schedule, machine)
         about = self._about(recorded, engine)
         return build_report(run, technology, about, with_timeline=with_timeline)
 

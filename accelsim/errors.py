@@ -56,6 +56,10 @@ class DoesNotFitError(AccelsimError):
     """A design point that cannot run: a result with a reason in a sweep, an error elsewhere."""
 
 
+class SampleError(AccelsimError):
+    """A sample of a program that cannot be taken."""
+
+
 class ShortageError(AccelsimError):
     """What the computer lacked at the time: memory, a package, access to a file that is there.
 

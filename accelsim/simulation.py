@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.bench import ENGINES, Bench, Engine, already_loaded, settings_below
+from accelsim.config.sample import Sample
 from accelsim.errors import (
     OutputError,
     ShortageError,
@@ -51,6 +52,7 @@ def simulate(
     settings: Mapping[str, Any] | None = None,
     *,
     engine: Engine = "compiled",
+    sample: Sample | str = "never",
     timeline: bool = False,
     one_program: bool = False,
     with_parts: bool = False,
@@ -72,6 +74,12 @@ def simulate(
     Kernels without a program for all steps of a generation run a program for each of them, and the
     report is the sum, or that of one program in the same cases as of a layer.
 
+    `sample` says how much of a program is scheduled: all of it, unless another value is asked for.
+    `auto` estimates very long programs from a sample, and their reports have `sampling`, which says
+    how much that was and how far off it may be; a share of the ops, above 0 and at most 1, takes
+    such a sample of any program. One program of several, and the reference engine, schedule all
+    ops. Behind an L2 a sample estimates the time alone, not traffic and energy.
+
     Raises an AccelsimError for anything that is wrong with the input, DoesNotFitError among them;
     ShortageError for what this computer lacks.
     """
@@ -79,6 +87,7 @@ def simulate(
         raise UnknownNameError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
     run, loaded = _prepare(machine, workload, recipe, settings or {})
     problem, as_one = loaded.problem, timeline or one_program
+    run = run.sampling(sample, engine, needs_all="one program" if as_one else "")
     if not isinstance(problem, LayerProblem):
         return _simulate_problem(run, problem, loaded.folder, engine, as_one, timeline)
     if not as_one:

@@ -43,6 +43,7 @@ SHOWN = (
     "area_mm2",
     "is_exact",
     "selection_assumed",
+    "sampling.",
     *(f"parameters.{name}" for name in ("tile_q", "tile_k", "tile_m", "tile_n", "tile_rows")),
     *(f"parameters.{name}" for name in ("tile_cols", "tile_elements", "softmax_rows", "block")),
     *(f"parameters.{name}" for name in ("query_tiles", "fold", "splits", "stages", "swizzle")),
@@ -72,6 +73,7 @@ def compare(
     out: options.Out,
     settings: options.Settings = None,
     engine: options.EngineOption = options.Engine.COMPILED,
+    sample: options.Sample = "never",
     output: options.FormatOption = options.OutputFormat.TABLE,
     timeline: Annotated[
         bool,
@@ -102,6 +104,7 @@ def compare(
                 recipe,
                 chosen,
                 engine=engine.value,
+                sample=sample,
                 timeline=timeline,
             )
             name = str(recipe or f"library ({report.kernel})")

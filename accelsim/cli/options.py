@@ -140,6 +140,15 @@ Settings = Annotated[
     ),
 ]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="Who schedules the program.")]
+Sample = Annotated[
+    str,
+    typer.Option(
+        "--sample",
+        metavar="never|auto|SHARE",
+        help="Whether a sample of a program is scheduled: never; auto, of very long ones; or a "
+        "share of the ops, such as 0.05. Results are estimates then, and say so.",
+    ),
+]
 FormatOption = Annotated[
     OutputFormat, typer.Option("--format", help="json prints nothing but JSON on stdout.")
 ]

@@ -25,7 +25,8 @@ _MODELS = sorted(UNITS, key=lambda model: model.unit)
 _SECOND_FORMATS = np.array([model.second_format_shift for model in _MODELS])
 _cycles = by_unit([model.busy_cycles for model in _MODELS[:FIRST_MEMORY_UNIT]])
 _count = by_unit([model.count for model in _MODELS], "counts")
-_NUM_COLUMNS = FIRST_OWN + max(model.num_actions for model in UNITS)
+NUM_COLUMNS = FIRST_OWN + max(model.num_actions for model in UNITS)
+"""Of the table of actions."""
 
 
 class Work(NamedTuple):
@@ -59,7 +60,7 @@ def _worked(
 ) -> tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.bool_]]:
     """Return cycles and actions of the ops on units of some shapes, and the formats used."""
     cycles = np.zeros(program.num_ops, np.int64)
-    actions = np.zeros((NUM_UNITS, _NUM_COLUMNS), np.int64)
+    actions = np.zeros((NUM_UNITS, NUM_COLUMNS), np.int64)
     used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
     _work(program.ops, program.units, shapes, cycles, actions, used)
     return cycles, actions, used

@@ -23,7 +23,6 @@ from accelsim.engine.steady import (
 from accelsim.engine.window import Known, Window, in_pieces, with_room_for
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
-from accelsim.hardware.units.base import Counts
 from accelsim.program.long import AnyProgram, LongProgram
 from accelsim.program.ops import NUM_UNITS, WORDS, A, Unit
 from accelsim.program.program import Program
@@ -134,10 +133,11 @@ class LoopedWindow(Window):
         own.known_from = own.first_op
         self._steady = steady._replace(loops=loops)
 
-    def _account(self, count: int, since: Counts | None) -> None:
+    def _account(self, first: int, after: int, now: int | None) -> None:
         steady, state = self._steady, self._state
-        if steady is None or steady.loops.due[:count].any():
+        if steady is None or first or steady.loops.due[:after].any():
             raise LostError
+        count, since = after, None if now is None else self._since(after, now)
         items, logged = state.items[:count], int(steady.control.num_logged[0])
         num_ops = int(np.sum(items.end_op - steady.loops.logged_to[:count]))
         num_ops += int(np.sum(steady.log_item[:logged] < count))

@@ -4,8 +4,9 @@ Items at the begin of the window that are over are accounted and dropped. Ops an
 from the begin of the window on (docs/decisions/0050-programs-of-any-length.md).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from accelsim.engine import compiled
 from accelsim.engine.account import Accounts, Ledger, Run
 from accelsim.engine.compiled import NONE, OfOps, State, advance, new_items, new_state
-from accelsim.engine.durations import Work, launch_cycles, work_of
+from accelsim.engine.durations import NUM_COLUMNS, Work, launch_cycles, work_of
 from accelsim.engine.limits import Longest, check_length
 from accelsim.engine.memory.door import Memory, Room, ended, new_memory, room_for
 from accelsim.engine.schedule import Accounted, items_by_core
@@ -22,11 +23,13 @@ from accelsim.hardware.units.base import Counts
 from accelsim.program.activity import DramCommands, MemoryTraffic
 from accelsim.program.long import AnyProgram, LongProgram, TooLargeItemError
 from accelsim.program.ops import NUM_UNITS
-from accelsim.program.program import Program
+from accelsim.program.program import Declared, Program
 from accelsim.program.totals import Requested
 
 PIECE_OPS = 1 << 21
 """Ops from which on a piece is scheduled: many times what is in flight, a few hundred megabytes."""
+
+_Found = TypeVar("_Found")
 
 
 def schedule(program: AnyProgram, machine: MachineSpec, piece_ops: int = PIECE_OPS) -> Accounted:
@@ -50,17 +53,25 @@ def in_pieces(
 
     Raises DoesNotFitError.
     """
+
+    def run(known: Known) -> LongSchedule:
+        window = kind(program, machine, known)
+        program.play(window.take, known.piece_ops, most_periods)
+        return window.finished(program)
+
+    return informed(run, piece_ops)
+
+
+def informed(run: Callable[["Known"], _Found], piece_ops: int = PIECE_OPS) -> _Found:
+    """Return what a run finds, which begins anew when it learns what it should have known."""
     known = Known(piece_ops)
     while True:
-        window = kind(program, machine, known)
         try:
-            program.play(window.take, known.piece_ops, most_periods)
+            return run(known)
         except TooLargeItemError as error:
             known = known._replace(piece_ops=error.num_ops)
         except _LearnedError as error:
             known = error.known
-        else:
-            return window.finished()
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +131,7 @@ class _LearnedError(Exception):
 class Window:
     """The items of a long program from the first one that is not over to the last one recorded."""
 
-    def __init__(self, program: LongProgram, machine: MachineSpec, known: Known) -> None:
+    def __init__(self, program: Declared, machine: MachineSpec, known: Known) -> None:
         self._program, self._machine, self._known = program, machine, known
         self._state = new_state(program, machine)
         self._memory: Memory | None = None
@@ -129,7 +140,7 @@ class Window:
         self._has_items = np.zeros(0, np.bool_)
         self._ledger = Ledger(program, machine.cores)
         self._longest = Longest(0.0, 0.0)
-        self._actions: Counts | None = None
+        self._actions = np.zeros((NUM_UNITS, NUM_COLUMNS), np.int64)
         self._moved = np.zeros((2, len(program.tensors)), np.int64)
         self._num_ops = self._last_end = 0
 
@@ -142,20 +153,22 @@ class Window:
         self._advance()
         self._drop()
 
-    def finished(self) -> LongSchedule:
+    def finished(self, program: LongProgram) -> LongSchedule:
         """Schedule what is left and return the sums."""
-        state, machine, memory = self._state, self._machine, self._memory
-        if memory is None or self._actions is None:
-            raise ValueError("a long program has pieces")
-        state.run.is_complete = True
-        self._advance()
-        self._account(len(state.items), None)
-        read_bytes, write_bytes = self._moved
-        by_tensor = tuple((read_bytes + write_bytes).tolist())
-        requested = Requested(int(read_bytes.sum()), int(write_bytes.sum()), by_tensor)
+        memory = self._finish()
+        requested = requested_of(*self._moved)
         sums = Sums(self._accounts(), self._num_ops, requested)
-        run = ended(memory, requested, machine, self._end_cycles())
-        return LongSchedule(self._program, machine.cores, sums, self._actions, *run)
+        run = ended(memory, requested, self._machine, self._end_cycles())
+        return LongSchedule(program, self._machine.cores, sums, self._actions, *run)
+
+    def _finish(self) -> Memory:
+        """Schedule and account what is left; return the memory."""
+        if self._memory is None:
+            raise ValueError("a long program has pieces")
+        self._state.run.is_complete = True
+        self._advance()
+        self._account(0, len(self._state.items), None)
+        return self._memory
 
     def _advance(self) -> None:
         """Schedule as far as the items that are there allow."""
@@ -174,7 +187,7 @@ class Window:
         transfer, total = work.longest
         self._longest = Longest(max(self._longest.transfer, transfer), self._longest.total + total)
         check_length(self._program.name, self._machine, self._longest)
-        self._actions = work.actions if self._actions is None else self._actions + work.actions
+        self._actions = self._actions + work.actions
         self._moved += [piece.totals.read_bytes, piece.totals.write_bytes]
         self._num_ops += piece.num_ops
 
@@ -229,26 +242,32 @@ class Window:
         now, items = compiled.next_time(state), state.items
         core, is_claimed = items.core, items.core != NONE
         is_open = is_claimed & (items.unresolved > 0)
-        open_since, since = np.full((2, self._machine.cores), now)
+        open_since = np.full(self._machine.cores, now)
         np.minimum.at(open_since, core[is_open], items.claimed_at[is_open])
         # Whoever is open or comes later was claimed after the end of such an item.
         is_over = is_claimed & ~is_open & (items.retired_at <= open_since[core])
         count = int(np.argmin(np.append(is_over, False)))
         if count == 0:
             return
-        is_claimed[:count] = False
-        np.minimum.at(since, core[is_claimed], items.claimed_at[is_claimed])
-        self._account(count, since)
+        self._account(0, count, now)
         self._move(count)
 
-    def _account(self, count: int, since: Counts | None) -> None:
-        """Add the first items to the sums; since: see `Ledger.add`."""
+    def _account(self, first: int, after: int, now: int | None) -> None:
+        """Add items first..after - 1 to the sums; now: the next event, None where there is none."""
         state = self._state
-        items, end = state.items[:count], int(state.items.end_op[:count].max(initial=0))
+        items, end = state.items[first:after], int(state.items.end_op[:after].max(initial=0))
         starts = np.append(items.first_op, end)
         by_core = items_by_core(items.core, self._machine.cores)
+        since = None if now is None else self._since(after, now)
         self._ledger.add(Run(state.words, state.ops, starts, *by_core), since)
         self._last_end = max(self._last_end, int(state.ops.end[:end].max(initial=0)))
+
+    def _since(self, first: int, now: int) -> Counts:
+        """Return for each core before when no op starts of the items from `first` on."""
+        items = self._state.items[first:]
+        claimed, since = items[items.core != NONE], np.full(self._machine.cores, now)
+        np.minimum.at(since, claimed.core, claimed.claimed_at)
+        return since
 
     def _move(self, count: int) -> None:
         """Begin the window with item number `count`."""
@@ -260,6 +279,12 @@ class Window:
             each[: stop - begin] = each[begin:stop]
         self._show(num_ops - end, num_items - count)
         _count_from(self._state, end, count)
+
+
+def requested_of(read_bytes: Counts, write_bytes: Counts) -> Requested:
+    """Return what transfers asked for; read_bytes, write_bytes: [tensor]."""
+    by_tensor = tuple((read_bytes + write_bytes).tolist())
+    return Requested(int(read_bytes.sum()), int(write_bytes.sum()), by_tensor)
 
 
 def _either(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -25,6 +25,7 @@ MOST_PROBLEMS_NAMED = 4
 """With more problems than that, series are not named after them."""
 _ACCURACY = "accuracy."
 _LOST = "accuracy.nonfinite_fraction"
+_SAMPLED = "sampling.scheduled_share"
 _DIGEST = "{}_digest"
 _SHORT = 4
 """Digits that tell contents of one name apart."""
@@ -105,6 +106,15 @@ def is_exact(frame: "pd.DataFrame") -> "pd.Series[bool]":
     return exact & ~_lost_outputs(frame)
 
 
+def is_sampled(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    """Return which rows are estimates: a sample of their ops was scheduled."""
+    import pandas as pd
+
+    if _SAMPLED not in frame.columns:
+        return pd.Series(data=False, index=frame.index)
+    return frame[_SAMPLED].notna()
+
+
 def _is_left_out(frame: "pd.DataFrame", columns: Sequence[str]) -> "pd.Series[bool]":
     infinite = frame[list(columns)].apply(_is_infinite).any(axis=1)
     judged = any(name.startswith(_ACCURACY) for name in columns)
@@ -162,13 +172,15 @@ def series_names(
     """Return the series each row belongs to: the values of `columns` joined, in lines of a legend.
 
     Without columns: the kernel, with machine and workload where they vary, and with what differs
-    between problems where these are few. What was selected by assumption says so.
+    between problems where these are few. What was selected by assumption says so,
+    and what was estimated from a sample.
     """
     require_columns(frame, columns or ["kernel"])
     parts = [frame[name].astype(str) for name in columns] or _identity(frame, with_problems)
     joined = _joined(parts, " · ")
     assumed = _flags(frame, "selection_assumed", if_absent=False)
     named = joined.where(~assumed, joined + " (assumed)")
+    named = named.where(~is_sampled(frame), named + " (sampled)")
     return named.map(lambda name: fill(name, _LINE_LETTERS, break_on_hyphens=False))
 
 

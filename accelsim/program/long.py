@@ -1,7 +1,8 @@
 """A program of any length: its ops are recorded again, piece by piece, for whoever asks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,11 @@ from accelsim.program.ops import (
     ITEM_PHASE,
     ITEM_START,
     ITEM_WORDS,
+    LEAVES_OUT,
     MAX_OPS,
     MOST_PERIODS,
+    NEXT_CUT,
+    NUM_BEGUN,
     NUM_INDICES,
     NUM_ITEMS,
     NUM_RECORDED,
@@ -33,6 +37,9 @@ from accelsim.runtime.callback import Callback
 _GIGABYTE = 1e9
 _PIECE_ITEMS = 1 << 16
 """Most items of a piece."""
+_NEVER = -1
+Segments = Sequence[tuple[int, int]]
+"""First item of each, and the one after its last."""
 
 
 class TooLargeItemError(Exception):
@@ -66,15 +73,31 @@ class LongProgram(Declared):
     statistics: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
 
-    def play(self, take: Callable[[Program], None], piece_ops: int, most_periods: int = 0) -> None:
-        """Record all ops again and hand them to `take` in pieces, each a program of whole items.
+    def play(
+        self,
+        take: Callable[[Program], None],
+        piece_ops: int,
+        most_periods: int = 0,
+        wanted: Segments | None = None,
+    ) -> None:
+        """Record ops again and hand them to `take` in pieces, each a program of whole items.
 
         The arrays of a piece are used again for the next one. piece_ops: from how many on a piece
         is handed over; an item may have as many. most_periods: that are recorded of a loop that
-        repeats itself, see `Program.loops`; 0: all. Raises what `take` raises, TooLargeItemError,
-        and ProgramError when an op asks for more than a tile or tensor has.
+        repeats itself, see `Program.loops`; 0: all. wanted: segments of items, in order, of which
+        a piece has no more than one; None: all items are. Raises what `take` raises,
+        TooLargeItemError, and ProgramError when an op asks for more than a tile or tensor has.
         """
-        _Player(self, take, piece_ops, most_periods).run()
+        if wanted is None:
+            wanted = [(0, self.recording.num_items)]
+        _Player(self, take, piece_ops, wanted, most_periods=most_periods).run()
+
+    @cached_property
+    def item_phase(self) -> npt.NDArray[np.int64]:
+        """Phase of every work item."""
+        phases: list[npt.NDArray[np.int64]] = []
+        _Player(self, lambda piece: None, MAX_OPS >> 5, [], leave=phases.append).run()
+        return np.concatenate(phases)
 
     def whole(self, num_ops: int) -> Program:
         """Return the same program with its ops, of which there are so many."""
@@ -109,15 +132,20 @@ class _Player:
         program: LongProgram,
         take: Callable[[Program], None],
         piece_ops: int,
-        most_periods: int,
+        wanted: Segments,
+        *,
+        most_periods: int = 0,
+        leave: Callable[[npt.NDArray[np.int64]], None] | None = None,
     ) -> None:
-        self._program, self._take = program, take
-        self._capacity_ops = 2 * piece_ops
+        """leave: what is given the phases of items that are left out."""
+        self._program, self._take, self._leave = program, take, leave
+        self._capacity_ops = 2 * piece_ops if wanted else 0
         items = min(program.recording.num_items, _PIECE_ITEMS)
         self._recorder = new_recorder(items, self._capacity_ops * WORDS)
         self._recorder[ENOUGH] = piece_ops
         self._recorder[MOST_PERIODS] = most_periods
-        self._items_taken = 0
+        self._cuts = _cuts_of(wanted)
+        self._turn_to_next()
 
     def run(self) -> None:
         recorder, recording = self._recorder, self._program.recording
@@ -134,12 +162,29 @@ class _Player:
         if callback.failure is not None:
             raise callback.failure
         self._hand_over()
-        check_items(self._program.name, self._items_taken, recording.num_items)
+        check_items(self._program.name, int(recorder[NUM_BEGUN]), recording.num_items)
 
     def _stop(self) -> None:
         self._recorder[NUM_RECORDED] = MAX_OPS + 1
 
     def _hand_over(self) -> None:
+        recorder = self._recorder
+        self._leave_out() if recorder[LEAVES_OUT] else self._hand_on()
+        recorder[NUM_RECORDED] = recorder[NUM_ITEMS] = 0
+        if recorder[NUM_BEGUN] == recorder[NEXT_CUT]:
+            self._turn_to_next()
+
+    def _turn_to_next(self) -> None:
+        """Turn to the next segment of items, wanted or not."""
+        self._recorder[LEAVES_OUT], self._recorder[NEXT_CUT] = next(self._cuts)
+
+    def _leave_out(self) -> None:
+        if self._leave is not None:
+            num_items = int(self._recorder[NUM_ITEMS])
+            items = self._recorder[HEADER_WORDS : HEADER_WORDS + num_items * ITEM_WORDS]
+            self._leave(items[ITEM_PHASE::ITEM_WORDS].copy())
+
+    def _hand_on(self) -> None:
         recorder, program = self._recorder, self._program
         num_ops = int(recorder[NUM_RECORDED])
         if num_ops > self._capacity_ops:
@@ -147,9 +192,19 @@ class _Player:
         piece = recorded_program(program.name, recorder, program.tensors, program.buffers)
         if recorder[REFUSED_OP]:
             raise refusal(piece, recorder)
-        self._items_taken += piece.num_items
         self._take(piece)
-        recorder[NUM_RECORDED] = recorder[NUM_ITEMS] = 0
+
+
+def _cuts_of(wanted: Segments) -> Iterator[tuple[bool, int]]:
+    """Yield whether items are left out, and up to which one: in turn for segments and gaps."""
+    end = 0
+    for first, after in wanted:
+        if first > end:
+            yield True, first
+        yield False, after
+        end = after
+    while True:
+        yield True, _NEVER
 
 
 def check_items(name: str, begun: int, announced: int) -> None:

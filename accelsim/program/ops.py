@@ -169,7 +169,10 @@ HAND_OVER, ENOUGH = 13, 14
 """Address of what takes the items over and empties the recorder, or 0, and from how many ops on."""
 MOST_PERIODS = 15
 """Periods that are recorded of a loop that repeats itself, or 0 for all."""
-HEADER_WORDS = 16
+NUM_BEGUN, NEXT_CUT, LEAVES_OUT = 16, 17, 18
+"""Items begun, whatever became of them; before which one the recorder is handed over too; and
+whether items are left out, of which only the phases are noted."""
+HEADER_WORDS = 19
 ITEM_WORDS = 5
 ITEM_START, ITEM_PHASE, ITEM_LOOP, ITEM_PERIOD, ITEM_LEFT_OUT = range(ITEM_WORDS)
 """First op and phase of an item; first op, ops of a period and periods left out of its loop."""

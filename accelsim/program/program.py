@@ -219,6 +219,16 @@ class Program(Declared):
         object.__setattr__(told, "found", self.found)
         return told
 
+    def part(self, first: int, after: int) -> "Program":
+        """Return the program of items first..after - 1 alone."""
+        begin, end = int(self.item_start[first]), int(self.item_start[after])
+        return replace(
+            self,
+            ops=self.ops[begin:end],
+            item_start=self.item_start[first : after + 1] - begin,
+            item_phase=self.item_phase[first:after],
+        )
+
     @property
     def num_ops(self) -> int:
         """Number of ops."""

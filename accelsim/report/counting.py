@@ -1,10 +1,12 @@
 """Schedule, activity and energy to what was measured in a run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from accelsim.accounts.activity import count_activity
 from accelsim.accounts.energy import energy_by_component
+from accelsim.engine.sampling.schedule import SampledSchedule
 from accelsim.engine.schedule import STALL_CAUSES, Accounted, Cycles
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
@@ -19,6 +21,23 @@ from accelsim.report.measured import Measured
 
 def measured_of(schedule: Accounted, machine: MachineSpec, technology: TechnologySpec) -> Measured:
     """Return the amounts of one run on a machine with the clock that was run."""
+    found = _measured(schedule, machine, technology)
+    if not isinstance(schedule, SampledSchedule):
+        return found
+    most = _measured(schedule.at_most, machine, technology)
+    sampled = {
+        "left_out_ops": Fraction(schedule.num_ops - schedule.scheduled_ops),
+        "seconds": most.seconds - found.seconds,
+    }
+    if schedule.hbm_bytes_margin is None:
+        sampled["unseen_traffic"] = Fraction(1)
+    else:
+        more_j = sum(most.joules.values(), Fraction()) - sum(found.joules.values(), Fraction())
+        sampled |= {"joules": more_j, "hbm_bytes": Fraction(schedule.hbm_bytes_margin)}
+    return replace(found, sampled=sampled)
+
+
+def _measured(schedule: Accounted, machine: MachineSpec, technology: TechnologySpec) -> Measured:
     program, activity = schedule.program, count_activity(schedule, machine)
     joules = energy_by_component(activity, machine, technology)
     seconds = quotient(schedule.cycles, machine.clock)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from rich.markup import escape
 from rich.table import Table
 
+from accelsim.report.measured import SamplingReport
 from accelsim.report.quantity import quantity_of
 from accelsim.report.report import Report
 from accelsim.report.shown import further_columns
@@ -55,6 +56,7 @@ def _share(value: float, total: float) -> str:
 def _totals(report: Report) -> Iterator[Row]:
     chosen = f" (picked by library {report.library})" if report.library else ""
     yield "recipe", f"{report.recipe}{chosen}", ""
+    yield from _sampling(report.sampling)
     if report.one_program:
         yield "run as", "one program", ""
         yield from _reads(report.reads)
@@ -69,6 +71,26 @@ def _totals(report: Report) -> Iterator[Row]:
             yield quantity.title, "", f"{value:.1%}"
         else:
             yield quantity.title, quantity.show(value), ""
+
+
+def _sampling(sampling: SamplingReport | None) -> Iterator[Row]:
+    """Say what of the totals is an estimate, and how far off it may be."""
+    if sampling is None:
+        return
+    share = f"{sampling.scheduled_share:.1%}"
+    yield "sampled", "estimates: this share of the ops was scheduled", share
+    if sampling.note:
+        yield "", sampling.note, ""
+    for name, low, high in (
+        ("time_s", sampling.time_low_s, sampling.time_high_s),
+        ("hbm_bytes", sampling.hbm_low_bytes, sampling.hbm_high_bytes),
+        ("energy_j", sampling.energy_low_j, sampling.energy_high_j),
+    ):
+        if low is None or high is None:
+            continue
+        quantity = quantity_of(name)
+        interval = f"{quantity.show(low)} to {quantity.show(high)}"
+        yield f"{quantity.title}, 95 % interval", interval, ""
 
 
 def _reads(reads: Mapping[str, str] | None) -> Iterator[Row]:

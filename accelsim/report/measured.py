@@ -41,6 +41,30 @@ class DramReport:
     """Energy of all commands, in picojoules for each bit that the queues asked for."""
 
 
+UNSEEN_TRAFFIC = (
+    "HBM bytes, L2 hits, energy and power are not estimated: traffic behind an L2 is biased by "
+    "what the sample does not see"
+)
+"""Of a sampled run on a machine with an L2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingReport:
+    """What is estimated of runs of which a sample of the ops was scheduled: 95 % intervals."""
+
+    scheduled_share: float
+    """Ops that were scheduled over those of the programs."""
+    time_low_s: float
+    time_high_s: float
+    hbm_low_bytes: float | None
+    hbm_high_bytes: float | None
+    """Bytes read from and written to the HBM; None, as the energy, where `note` says why."""
+    energy_low_j: float | None
+    energy_high_j: float | None
+    note: str
+    """What of the report is not to be relied on; empty if all of it has an interval."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """Amounts of runs that follow one another. Every field adds: `a + b`, `n * a`, `sum`.
@@ -85,6 +109,12 @@ class Measured:
     """Shares and rates times the seconds that they held for: `hbm_utilization`, `core_balance`,
     `refresh_share` of a banked memory and, where there were no MACs, `peak_macs_per_s`."""
 
+    sampled: Mapping[str, Fraction] = field(default_factory=dict, repr=False)
+    """Of runs of which a sample was scheduled: `left_out_ops`, and half of the 95 % intervals of
+    the `seconds`, the `joules` and the `hbm_bytes`, added as if all were off the same way. Behind
+    an L2 not the latter two, but how many runs have `unseen_traffic`. Empty where all ops were
+    scheduled."""
+
     def __add__(self, other: "Measured") -> "Measured":
         """Return the amounts of both, one after the other; of reports, without their names."""
         if not isinstance(other, Measured):
@@ -115,6 +145,31 @@ class Measured:
     def time_s(self) -> float:
         """Duration of all runs together."""
         return float(self.seconds)
+
+    @property
+    def sampling(self) -> SamplingReport | None:
+        """Intervals of what a sample says; None where all ops were scheduled."""
+        if not self.sampled:
+            return None
+        time_s, energy_j = self.time_s, self.energy_j
+        hbm_bytes = float(self.hbm_read_bytes + self.hbm_write_bytes)
+        off_s = float(self.sampled["seconds"])
+        bounds: list[float | None] = [None] * 4
+        is_known = "unseen_traffic" not in self.sampled
+        if is_known:
+            off_bytes, off_j = float(self.sampled["hbm_bytes"]), float(self.sampled["joules"])
+            bounds = [max(0.0, hbm_bytes - off_bytes), hbm_bytes + off_bytes]
+            bounds += [max(0.0, energy_j - off_j), energy_j + off_j]
+        return SamplingReport(
+            scheduled_share=1 - ratio(self.sampled["left_out_ops"], self.ops),
+            time_low_s=max(0.0, time_s - off_s),
+            time_high_s=time_s + off_s,
+            hbm_low_bytes=bounds[0],
+            hbm_high_bytes=bounds[1],
+            energy_low_j=bounds[2],
+            energy_high_j=bounds[3],
+            note="" if is_known else UNSEEN_TRAFFIC,
+        )
 
     @property
     def clock_hz(self) -> float:

@@ -83,7 +83,7 @@ class Report(Measured, Peaks):
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the timeline as plain nested data for JSON."""
         plain = plain_columns(self) | {"parts": [part.to_dict() for part in self.parts]}
-        absent = [name for name in ("dram", "parts", "one_program") if not plain[name]]
+        absent = [name for name in ("dram", "parts", "one_program", "sampling") if not plain[name]]
         absent += ["reads"] if self.reads is None else []
         return {name: value for name, value in plain.items() if name not in absent}
 

@@ -45,7 +45,9 @@ class Outcome:
     """Columns of the point, and of its result if there is one."""
 
 
-def simulate_point(machine: str, workload: str, kernel: str, settings: Settings) -> Row:
+def simulate_point(
+    machine: str, workload: str, kernel: str, settings: Settings, sample: str | float = "never"
+) -> Row:
     """Return the row of the report of one simulation; what it would warn of is in its columns."""
     from accelsim.library.recipe import asked_for
     from accelsim.simulation import simulate
@@ -56,7 +58,7 @@ def simulate_point(machine: str, workload: str, kernel: str, settings: Settings)
     recipe = asked.updated(parameters) if asked else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccelsimWarning)
-        row: Row = simulate(machine, workload, recipe, others).to_row()
+        row: Row = simulate(machine, workload, recipe, others, sample=sample).to_row()
     return {**row, "kernel": kernel}
 
 

@@ -25,6 +25,8 @@ class Grid:
 
     points: list[Point]
     """What to run, and the points whose settings contradict each other."""
+    version: str
+    """Digest of accelsim's code, and of how much it schedules where the sweep says so."""
     num_excluded: int
     """Designs that a constraint left out."""
     free_keys: tuple[str, ...]
@@ -53,6 +55,7 @@ def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Pat
     swept = dict.fromkeys(key for choice in choices for key in choice if key not in spec.settings)
     return Grid(
         points=list(kept.values()),
+        version=version,
         num_excluded=len(excluded),
         free_keys=free_keys(swept, machines),
     )

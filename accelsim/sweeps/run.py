@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ from accelsim.errors import (
 from accelsim.runtime.sources import accelsim_digest
 from accelsim.runtime.workers import LOST_WORKER, Workers, open_workers
 from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
-from accelsim.sweeps.outcome import Outcome, RunPoint, run_safely, simulate_point, unfinished
+from accelsim.sweeps.outcome import Outcome, Row, RunPoint, run_safely, simulate_point, unfinished
 from accelsim.sweeps.points import Grid, expand
-from accelsim.sweeps.resolve import Point
+from accelsim.sweeps.resolve import Point, digest
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import Store
 from accelsim.sweeps.table import CSV_NAME, PARQUET_NAME, export, to_frame
@@ -104,6 +105,9 @@ def sweep(
         Store(folder) as store,
     ):
         grid = _grid(design_space, read, None if isinstance(spec, SweepSpec) else Path(spec))
+        if design_space.sample != "never":
+            own: Callable[..., Row] = run_point
+            run_point = partial(own, sample=design_space.sample)
         run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
         try:
             run.finish_all()
@@ -128,10 +132,13 @@ def _loss_of_workers_told() -> Iterator[None]:
 
 def _grid(spec: SweepSpec, read: ReadContents, file: Path | None) -> Grid:
     """Return the points; what is wrong with them is told of the file that the sweep is from."""
+    # What is sampled otherwise is another result of the same design.
+    version = accelsim_digest()
+    version = version if spec.sample == "never" else digest([version, spec.sample])
     if file is None:
-        return expand(spec, read, accelsim_digest())
+        return expand(spec, read, version)
     try:
-        return expand(spec, read, accelsim_digest(), file.parent)
+        return expand(spec, read, version, file.parent)
     except AccelsimError as error:
         raise error.at(file) from None
 
@@ -153,7 +160,7 @@ def _lacking(run: "_Run", folder: Path) -> ShortageError:
 
 def _rows(grid: Grid, store: Store) -> list[dict[str, object]]:
     """Return the rows that are as good as new: made by code that this process would run."""
-    versions = {accelsim_digest(), *(point.version for point in grid.points)}
+    versions = {grid.version, *(point.version for point in grid.points)}
     return store.rows(versions, grid.points)
 
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from accelsim.config.sample import checked_sample
 from accelsim.config.spec import Name, Spec
-from accelsim.errors import did_you_mean
+from accelsim.errors import SampleError, did_you_mean
 from accelsim.sweeps.axis import Axis, Scalar, Values
 from accelsim.sweeps.constraints import Constraint
 
@@ -42,6 +43,13 @@ def _checked_setting(key: str) -> str:
     )
 
 
+def _checked_sample(value: str | float) -> str | float:
+    try:
+        return checked_sample(value)
+    except SampleError as error:
+        raise ValueError(str(error).removeprefix("sample: ")) from None
+
+
 def _checked_constraint(text: str) -> str:
     Constraint(text)
     return text
@@ -66,6 +74,9 @@ class SweepSpec(Spec):
     kernels: tuple[str, ...] = ()
     """Recipes: kernels, with parameters where they are given, such as `flash(tile_q=128)`. Absent
     where there is an axis `kernel`, or where the library of the machine is to pick."""
+    sample: Annotated[str | float, AfterValidator(_checked_sample)] = "never"
+    """How much of a program is scheduled, as for `simulate`: never a sample, auto, or a share of
+    the ops."""
     axes: dict[Key, Axis] = Field(default_factory=dict)
     """Key -> values, either a list or {from, to, points}. A key is machine.<field>,
     workload.<field>, a kernel parameter, or machine, workload or kernel itself."""

@@ -122,8 +122,10 @@ def refused(done):
         ),
         (
             "workload.batch=100000000",
-            "flash on attention-2048: needs more than 33554432 work items, the most a program may "
-            "have; choose larger tiles or a smaller problem",
+            "workload attention-2048 does not fit the HBM of machine edge-npu: its tensors take "
+            "209715200000000 B, 209710905032704 B more than the 4294967296 B (4 GiB) that are "
+            "there; largest: q 52428800000000 B, k 52428800000000 B, v 52428800000000 B, o "
+            "52428800000000 B; choose a smaller problem, narrower formats or a larger hbm.capacity",
         ),
         ("workload.q_len=-5", "--set workload.q_len: found -5, expected a value greater than 0"),
         (

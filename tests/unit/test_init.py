@@ -18,6 +18,7 @@ def test_public_names_are_listed():
         "evaluate",
         "find_needles",
         "generate",
+        "infer",
         "learn_thresholds",
         "load_machine",
         "load_workload",

@@ -151,18 +151,24 @@ def dram_commands(memory: Memory, machine: MachineSpec, cycles: int) -> DramComm
     hbm, device = machine.hbm, memory.hbm.device
     if not isinstance(hbm, BankedHbmSpec) or not isinstance(device, BankedHbm):
         return None
-    channels, timing = counted(device), hbm.dram.timing
+    channels = counted(device)
     burst_bytes = hbm.dram.shape.burst
     dirty = dirty_bytes(memory.cache) if isinstance(memory, Cached) else 0
-    intervals = int(cycles / machine.clock / (timing.t_refi * timing.t_ck))
     return DramCommands(
         activations=int(channels["activates"].sum()),
         read_bursts=int(channels["read_bursts"].sum()),
         # What is dirty in the cache at the end is written without new rows.
         write_bursts=int(channels["write_bursts"].sum()) + dirty // burst_bytes,
         row_hits=int(channels["row_hits"].sum()),
-        refreshes=intervals * hbm.channels * hbm.dram.shape.pseudo_channels,
+        refreshes=refreshes_of(hbm, cycles / machine.clock),
     )
+
+
+def refreshes_of(hbm: BankedHbmSpec, seconds: float) -> int:
+    """Return the refreshes of all banks of a banked memory within some time."""
+    timing = hbm.dram.timing
+    intervals = int(seconds / (timing.t_refi * timing.t_ck))
+    return intervals * hbm.channels * hbm.dram.shape.pseudo_channels
 
 
 def _most_pieces(program: Program, piece_bytes: int) -> int:

@@ -62,12 +62,14 @@ def gemm(p, k):
     """All tiles of C, then the merge of the ranges of k if there are several."""
     splits = k.tiles.splits
     for item in range(-(-k.m // k.tiles.m) * -(-k.n // k.tiles.n) * splits):
-        al.begin_item(p, 0)
+        if not al.begin_item(p, 0):
+            continue
         _sum_range(p, item, item % splits, _place(item // splits, k), k)
     if splits > 1:
         for row in range(0, k.m, k.merge_m):
             for col in range(0, k.n, k.tiles.n):
-                al.begin_item(p, 1)
+                if not al.begin_item(p, 1):
+                    continue
                 _merge(p, block_at(k.hbm.c, row, col, k.merge_m, k.tiles.n), k)
 
 

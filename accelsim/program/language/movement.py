@@ -13,7 +13,10 @@ from accelsim.program.ops import (
     ITEM_PHASE,
     ITEM_START,
     ITEM_WORDS,
+    LEAVES_OUT,
     MAX_OPS,
+    NEXT_CUT,
+    NUM_BEGUN,
     NUM_INDICES,
     NUM_ITEMS,
     NUM_RECORDED,
@@ -54,20 +57,24 @@ def _check_going_on(p: Recorder) -> None:
 
 
 @jit_inner
-def _hand_over_if_full(p: Recorder) -> None:
-    if (p[NUM_RECORDED] >= p[ENOUGH]) | (p[NUM_ITEMS] >= p[ITEM_CAPACITY]):
+def _hand_over_if_due(p: Recorder) -> None:
+    is_full = (p[NUM_RECORDED] >= p[ENOUGH]) | (p[NUM_ITEMS] >= p[ITEM_CAPACITY])
+    if is_full | (p[NUM_BEGUN] == p[NEXT_CUT]):
         call_at(p[HAND_OVER])
+    p[NUM_BEGUN] += 1
 
 
 @jit_inner
-def begin_item(p: Recorder, phase: int) -> None:
+def begin_item(p: Recorder, phase: int) -> bool:
     """Begin the next work item: the piece of work that is placed on one core.
 
     Items of a phase may run at the same time on any cores, so none may read what another one of its
     phase stores; items of the next phase start when all of this phase have ended.
+
+    Returns whether anybody wants its ops: a kernel that asks for nothing then saves their time.
     """
     if p[HAND_OVER] != 0:
-        _hand_over_if_full(p)
+        _hand_over_if_due(p)
     _check_going_on(p)
     item = p[NUM_ITEMS]
     p[NUM_ITEMS] = item + 1
@@ -76,6 +83,8 @@ def begin_item(p: Recorder, phase: int) -> None:
         p[at + ITEM_START] = p[NUM_RECORDED]
         p[at + ITEM_PHASE] = phase
         p[at + ITEM_LEFT_OUT] = 0
+    is_wanted: bool = p[LEAVES_OUT] == 0
+    return is_wanted
 
 
 @jit_inner

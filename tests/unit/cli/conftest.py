@@ -103,6 +103,7 @@ class Simulator:
         self.failure = None
         self.num_set_aside, self.free_keys = 0, ()
         self.one_program = self.with_parts = False
+        self.sample = None
 
     def simulate(
         self,
@@ -112,13 +113,14 @@ class Simulator:
         settings,
         *,
         engine="compiled",
+        sample="never",
         timeline=False,
         one_program=False,
         with_parts=False,
     ):
         recipe = None if recipe is None else str(recipe)
         self.calls.append((machine, workload, recipe, settings, engine))
-        self.one_program, self.with_parts = one_program, with_parts
+        self.one_program, self.with_parts, self.sample = one_program, with_parts, sample
         if self.failure:
             raise self.failure
         return Report(machine, workload, recipe or PICKED, TIMELINE if timeline else None)

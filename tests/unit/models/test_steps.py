@@ -152,8 +152,9 @@ def test_a_step_has_sequences():
     ("name", "what"),
     [
         ("opt-6.7b", "norms that take off the mean"),
-        ("deepseek-v3", "latent attention"),
+        ("deepseek-v2-lite", "latent attention"),
         ("mixtral-8x7b", "experts"),
+        ("deepseek-v3", "weights in fp8_e4m3"),
         ("gemma-2-9b", "a feed-forward part with gelu_pytorch_tanh"),
     ],
 )

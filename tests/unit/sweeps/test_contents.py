@@ -126,7 +126,7 @@ def test_every_mistake_of_a_sweep_file_is_located(tmp_path: Path) -> None:
         "or machine.cube.tile_m, numbers, quoted quantities and words, + - * / // %, comparisons, "
         "and, or, not",
         f"{path}:4:1: kernel: unknown key, did you mean 'kernels'?; allowed: name, description, "
-        "machine, workloads, kernels, axes, zip, settings, constraints",
+        "machine, workloads, kernels, sample, axes, zip, settings, constraints",
     ]
 
 
@@ -303,3 +303,12 @@ def test_fields_of_a_machine_that_cost_no_area(
     if len(axes) == 1:
         other = SweepSpec.model_validate({**spec.model_dump(), **zipped})
         assert expand(other, read_contents, "1.0").free_keys == free
+
+
+@pytest.mark.parametrize("sample", ["0", "half", "1.5"])
+def test_a_sample_that_is_none_is_a_mistake_of_the_file(tmp_path: Path, sample: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"{SWEEP}sample: {sample}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    assert any("sample: found" in each and "auto, never" in each for each in caught.value.mistakes)

@@ -34,7 +34,8 @@ from accelsim.kernels.attention.precision import formats_of
 def flash(p, blocks, k):
     """All query tiles of all heads, one a work item."""
     for item in range(len(blocks)):
-        al.begin_item(p, 0)
+        if not al.begin_item(p, 0):
+            continue
         _query_tile(p, block_of(item, blocks), k)
 
 
@@ -60,7 +61,8 @@ def _query_tile(p, at, k):
 def flash_turns(p, blocks, first, second):
     """All pairs of query tiles of all heads, one pair a work item."""
     for item in range(len(blocks)):
-        al.begin_item(p, 0)
+        if not al.begin_item(p, 0):
+            continue
         query_tiles_in_turn(p, block_of(item, blocks), first, second)
 
 

@@ -1,0 +1,1 @@
+"""Schedules of programs of which only a sample was scheduled."""
