@@ -1,5 +1,6 @@
 """`accelsim infer`: a whole model on a system."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -16,44 +17,42 @@ class Steps(StrEnum):
     INTERPOLATED = "interpolated"
 
 
-def infer(
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a model on a system."""
+
     model: Annotated[
         str, typer.Option("--model", help="A shipped name, a config.json, or a folder with one.")
-    ],
-    system: Annotated[str, typer.Option("--system", help="A shipped name or a file.")],
-    prompt: Annotated[int, typer.Option(help="Tokens of each prompt.")],
-    output: Annotated[int, typer.Option(help="Tokens that each request asks for.")] = 1,
-    batch: Annotated[int, typer.Option(help="Requests at a time.")] = 1,
+    ]
+    system: Annotated[str, typer.Option("--system", help="A shipped name or a file.")]
+    prompt: Annotated[int, typer.Option(help="Tokens of each prompt.")]
+    output: Annotated[int, typer.Option(help="Tokens that each request asks for.")] = 1
+    batch: Annotated[int, typer.Option(help="Requests at a time.")] = 1
     linear: Annotated[
         str | None, typer.Option(help="Kernel of the products; absent: the library's.")
-    ] = None,
+    ] = None
     attention: Annotated[
         str | None,
         typer.Option(help="Kernel of attention where it takes the tokens; absent: the library's."),
-    ] = None,
+    ] = None
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")
-    ] = Steps.EXACT,
+    ] = Steps.EXACT
+
+
+def infer(
+    request: Request,
     output_format: options.FormatOption = options.OutputFormat.TABLE,
     *,
     notes: options.Notes,
 ) -> None:
     """Simulate a language model: time to the first token and to each other, joules, memory."""
-    with working(f"simulating {model} on {system}"):
+    with working(f"simulating {request.model} on {request.system}"):
         from accelsim.models.inference import infer as run
         from accelsim.runtime.interruption import interruptible
 
-        found = interruptible(
-            run,
-            model,
-            system,
-            batch=batch,
-            prompt=prompt,
-            output=output,
-            linear=linear,
-            attention=attention,
-            steps=steps.value,
-        )
+        asked = vars(request) | {"steps": request.steps.value}
+        found = interruptible(run, **asked)
     if output_format is options.OutputFormat.JSON:
         print_json(found.to_dict())
     else:

@@ -78,7 +78,7 @@ def informed(run: Callable[["Known"], _Found], piece_ops: int = PIECE_OPS) -> _F
 class LongSchedule(Accounted):
     """What is known of a run whose ops were not kept."""
 
-    program: LongProgram
+    program: AnyProgram
     cores: int
     sums: "Sums"
     actions: Counts

@@ -11,9 +11,11 @@ from pydantic import PositiveFloat, model_validator
 from accelsim.bench import Bench
 from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
+from accelsim.numerics.formats import Format
 from accelsim.units import MICRO
+from accelsim.validation.problems import attention, gemm, with_its_shape
 from accelsim.validation.reference import Reference, Row
-from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem
+from accelsim.workload.problem import AttentionProblem, Problem
 
 _ATTENTION = ("H", "KVH", "Sk", "D")
 _COLUMNS = {
@@ -48,10 +50,7 @@ class PublishedRow(Row):
 
     @model_validator(mode="after")
     def _has_its_shape(self) -> Self:
-        for column in _COLUMNS[self.kind]:
-            if getattr(self, column) is None:
-                raise ValueError(f"found no {column}, which a row of kind {self.kind} needs")
-        return self
+        return with_its_shape(self, self.kind, _COLUMNS[self.kind])
 
     def sizes(self, *columns: str) -> list[int]:
         """Return the values of columns that the kind of the row has."""
@@ -67,43 +66,23 @@ def predict(row: PublishedRow, machine: MachineSpec) -> float:
 def _work_of(row: PublishedRow) -> tuple[int, list[Problem]]:
     """Return what runs one after the other, and how often all of it runs."""
     if row.kind == "gemm":
-        return 1, [_gemm("product", *row.sizes("M", "N", "K"))]
+        return 1, [gemm("fp16", *row.sizes("M", "N", "K"))]
     heads, kv_heads, context, head_dim = row.sizes(*_ATTENTION)
     if row.kind == "attention":
         (queries,) = row.sizes("Sq")
-        return 1, [_attention(1, heads, kv_heads, queries, context, head_dim)]
+        return 1, [_in_fp16(attention(1, heads, kv_heads, queries, context, head_dim, False))]
     batch, hidden, ffn, layers = row.sizes("M", "hidden", "ffn", "layers")
     return layers, [
-        _gemm("qkv", batch, (heads + 2 * kv_heads) * head_dim, hidden),
-        _attention(batch, heads, kv_heads, 1, context, head_dim),
-        _gemm("o", batch, hidden, heads * head_dim),
-        _gemm("gate-up", batch, 2 * ffn, hidden),
-        _gemm("down", batch, hidden, ffn),
+        gemm("fp16", batch, (heads + 2 * kv_heads) * head_dim, hidden),
+        _in_fp16(attention(batch, heads, kv_heads, 1, context, head_dim, False)),
+        gemm("fp16", batch, hidden, heads * head_dim),
+        gemm("fp16", batch, 2 * ffn, hidden),
+        gemm("fp16", batch, hidden, ffn),
     ]
 
 
-def _gemm(name: str, m: int, n: int, k: int) -> GemmProblem:
-    fields = {"kind": "gemm", "name": name, "m": m, "n": n, "k": k, "dtype": "fp16"}
-    return GemmProblem.model_validate(fields)
-
-
-def _attention(
-    batch: int, heads: int, kv_heads: int, q_len: int, kv_len: int, head_dim: int
-) -> AttentionProblem:
-    return AttentionProblem.model_validate(
-        {
-            "kind": "attention",
-            "name": "attention",
-            "batch": batch,
-            "q_heads": heads,
-            "kv_heads": kv_heads,
-            "q_len": q_len,
-            "kv_len": kv_len,
-            "head_dim": head_dim,
-            "causal": False,
-            "dtype": "fp16",
-        }
-    )
+def _in_fp16(problem: AttentionProblem) -> AttentionProblem:
+    return problem.model_copy(update={"dtype": Format.FP16})
 
 
 def _label_of(row: PublishedRow) -> str:

@@ -14,7 +14,7 @@ from accelsim.bench import Bench
 from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
 from accelsim.units import MICRO
-from accelsim.validation.problems import Dtype, attention, gemm, vector
+from accelsim.validation.problems import Dtype, attention, gemm, vector, with_its_shape
 from accelsim.validation.reference import Reference, Row
 from accelsim.workload.problem import Problem
 
@@ -49,10 +49,7 @@ class KernelRow(Row):
 
     @model_validator(mode="after")
     def _has_its_shape(self) -> Self:
-        for column in _COLUMNS[self.kind]:
-            if getattr(self, column) is None:
-                raise ValueError(f"found no {column}, which a row of kind {self.kind} needs")
-        return self
+        return with_its_shape(self, self.kind, _COLUMNS[self.kind])
 
     @property
     def shape(self) -> tuple[object, ...]:

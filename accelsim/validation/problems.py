@@ -1,15 +1,26 @@
 """Measured operations as problems: shapes of reference files to what a user would ask."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
+from accelsim.validation.reference import Row
 from accelsim.workload.problem import AttentionProblem, GemmProblem, VectorProblem
 
-_FORMATS = {"bf16": "bf16", "fp8": "fp8_e4m3", "int8": "int8"}
+_FORMATS = {"bf16": "bf16", "fp16": "fp16", "fp8": "fp8_e4m3", "int8": "int8"}
 
 Dtype = Literal["bf16", "fp8", "int8"]
+R = TypeVar("R", bound=Row)
 
 
-def gemm(dtype: Dtype, m: int, n: int, k: int) -> GemmProblem:
+def with_its_shape(row: R, kind: str, columns: Sequence[str]) -> R:
+    """Return a row that has all columns of its kind; raises ValueError."""
+    for column in columns:
+        if getattr(row, column) is None:
+            raise ValueError(f"found no {column}, which a row of kind {kind} needs")
+    return row
+
+
+def gemm(dtype: Dtype | Literal["fp16"], m: int, n: int, k: int) -> GemmProblem:
     """Return out[m, n] = x[m, k] w[k, n]; fp8 gives bf16, int8 gives int32."""
     fields = {"kind": "gemm", "name": "product", "m": m, "n": n, "k": k, "dtype": _FORMATS[dtype]}
     return GemmProblem.model_validate(fields)

@@ -26,15 +26,14 @@ from accelsim.engine.sampling.marks import (
 )
 from accelsim.engine.sampling.plan import Kind, Segment, plan_of
 from accelsim.engine.schedule import Accounted
-from accelsim.engine.window import Known, Sums, Window, informed, requested_of
+from accelsim.engine.window import Known, LongSchedule, Sums, Window, informed, requested_of
 from accelsim.errors import SampleError
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.units.base import Counts
-from accelsim.program.activity import DramCommands, MemoryTraffic
+from accelsim.program.activity import MemoryTraffic
 from accelsim.program.long import AnyProgram
 from accelsim.program.program import Program
-from accelsim.program.totals import Requested
 
 L2_TIME_BIAS = 0.01
 """Share of the cycles that half of their interval is at least behind an L2: the bias that was seen,
@@ -45,37 +44,15 @@ cores do at the ends of a run is not quite what they do within the program."""
 
 
 @dataclass(frozen=True, eq=False)
-class SampledSchedule(Accounted):
+class SampledSchedule(LongSchedule):
     """What is estimated of a run from a sample of its items."""
 
-    program: AnyProgram
-    cores: int
-    sums: Sums
-    actions: Counts
-    cycles: int
-    traffic: MemoryTraffic
-    dram: DramCommands | None
     scheduled_ops: int
     """Ops that were scheduled, warm-ups included."""
     cycles_margin: int
     """Half of the interval of the cycles that has them in 95 of 100 cases."""
     hbm_bytes_margin: int | None
     """The same of the bytes over the HBM; None behind an L2, where a sample does not tell them."""
-
-    @property
-    def accounts(self) -> Accounts:
-        """What all ops added up to."""
-        return self.sums.accounts
-
-    @property
-    def num_ops(self) -> int:
-        """Ops of the program."""
-        return self.sums.num_ops
-
-    @property
-    def requested(self) -> Requested:
-        """Bytes that its transfers asked for."""
-        return self.sums.requested
 
     @property
     def at_most(self) -> "SampledSchedule":
