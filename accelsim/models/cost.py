@@ -10,7 +10,7 @@ from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.library.recipe import Recipe
 from accelsim.models.architecture import Architecture
-from accelsim.models.operations import operations_of
+from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Step
 from accelsim.report.measured import Measured
 from accelsim.report.report import Report

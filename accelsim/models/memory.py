@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accelsim.errors import DoesNotFitError
 from accelsim.models.architecture import Architecture
-from accelsim.models.operations import operations_of
+from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Step
 from accelsim.report.quantity import quantity_of
 from accelsim.units import BITS_PER_BYTE

@@ -17,7 +17,7 @@ from accelsim.models.generation import generate
 from accelsim.models.inference import infer
 from accelsim.models.loading import load_architecture
 from accelsim.models.memory import largest_batch, memory_use
-from accelsim.models.operations import operations_of
+from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Sequences, Step
 from accelsim.report.measured import Measured
 

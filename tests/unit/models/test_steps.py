@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from accelsim.errors import WorkloadError
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.loading import load_architecture
-from accelsim.models.operations import operations_of
+from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Sequences, Step
 
 SMALL = {

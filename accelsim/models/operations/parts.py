@@ -1,0 +1,68 @@
+"""What the operations of all parts of a layer are made of."""
+
+from dataclasses import dataclass
+
+from accelsim.errors import WorkloadError
+from accelsim.models.architecture import Architecture
+from accelsim.models.step import Step
+from accelsim.numerics.formats import Format
+from accelsim.workload.problem import GemmProblem, Problem
+from accelsim.workload.vector import VectorProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A problem that a step has so many times."""
+
+    problem: Problem
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where a part of a layer stands: a model, and the step that it computes."""
+
+    architecture: Architecture
+    step: Step
+
+    @property
+    def rows(self) -> int:
+        """Rows of the products: new tokens of all sequences."""
+        return self.step.tokens
+
+    @property
+    def hidden(self) -> int:
+        """Elements of a row between parts."""
+        return self.architecture.hidden
+
+    @property
+    def fmt(self) -> Format:
+        """Number format of activations."""
+        return self.architecture.weights.plain
+
+    def product(self, name: str, n: int, k: int, m: int | None = None) -> GemmProblem:
+        """Return a product of all rows, or of m of them, with a weight of k by n."""
+        rows = self.rows if m is None else m
+        return GemmProblem(kind="gemm", name=name, m=rows, n=n, k=k, dtype=self.fmt)
+
+    def vector(
+        self, function: str, rows: int, cols: int, name: str | None = None, **more: int
+    ) -> VectorProblem:
+        """Return a function of the vector unit; name: what it is here, where that says more."""
+        return VectorProblem.model_validate(
+            {
+                "kind": "vector",
+                "name": name or function,
+                "function": function,
+                "rows": rows,
+                "cols": cols,
+                "dtype": self.fmt,
+                **more,
+            }
+        )
+
+    def unknown(self, what: str) -> WorkloadError:
+        """Return the refusal of a part whose operations are not known."""
+        return WorkloadError(
+            f"model {self.architecture.family}: steps of models with {what} are not known yet"
+        )

@@ -1,0 +1,65 @@
+"""The operations of a step: those of its layers, and what is before and behind them."""
+
+from collections.abc import Iterator
+
+from accelsim.models.architecture import Architecture, Layer
+from accelsim.models.attention import GroupedAttention
+from accelsim.models.feed_forward import DenseFeedForward
+from accelsim.models.operations import dense_feed_forward, grouped_attention
+from accelsim.models.operations.parts import Operation, Setting
+from accelsim.models.step import Step
+from accelsim.models.summary import layer_kinds
+from accelsim.workload.problem import Problem
+
+
+def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ...]:
+    """Return the operations of a step on one device, layers of one kind together.
+
+    Q, K and V are one product, and so are the gate and the way up. Only sampled rows have logits.
+    Formats are those of activations; recipes say in which formats products are computed. Raises
+    WorkloadError for a part whose operations are not known.
+    """
+    at = Setting(architecture, step)
+    if architecture.weights.quantized is not None:
+        raise at.unknown(f"weights in {architecture.weights.quantized}")
+    if architecture.norm.has_mean:
+        raise at.unknown("norms that take off the mean")
+    table_rows = architecture.vocabulary
+    operations = [Operation(at.vector("embedding", at.rows, at.hidden, table_rows=table_rows))]
+    for layer, count in layer_kinds(architecture).items():
+        operations += [Operation(problem, count) for problem in _of_layer(layer, at)]
+    if step.sampled_rows:
+        operations += [Operation(each) for each in _head(at)]
+    return tuple(operations)
+
+
+def _of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
+    if layer.norms != 2:
+        raise at.unknown(f"{layer.norms} norms in a layer")
+    yield at.vector("add_rmsnorm", at.rows, at.hidden, name="norm of attention")
+    yield from _of_attention(layer, at)
+    yield at.vector("add_rmsnorm", at.rows, at.hidden, name="norm of feed-forward")
+    yield from _of_feed_forward(layer, at)
+
+
+def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
+    match layer.attention:
+        case GroupedAttention() as grouped:
+            yield from grouped_attention.operations(grouped, at)
+        case _:
+            raise at.unknown("latent attention")
+
+
+def _of_feed_forward(layer: Layer, at: Setting) -> Iterator[Problem]:
+    match layer.feed_forward:
+        case DenseFeedForward() as dense:
+            yield from dense_feed_forward.operations(dense, at)
+        case _:
+            raise at.unknown("experts")
+
+
+def _head(at: Setting) -> Iterator[Problem]:
+    rows, vocabulary = at.step.sampled_rows, at.architecture.vocabulary
+    yield at.vector("rmsnorm", rows, at.hidden, name="last norm")
+    yield at.product("head", vocabulary, at.hidden, m=rows)
+    yield at.vector("argmax", rows, vocabulary, name="sampling")
