@@ -155,7 +155,7 @@ def test_a_step_has_sequences():
         ("deepseek-v2-lite", "latent attention"),
         ("mixtral-8x7b", "experts"),
         ("deepseek-v3", "weights in fp8_e4m3"),
-        ("gemma-2-9b", "a feed-forward part with gelu_pytorch_tanh"),
+        ("gemma-2-9b", "4 norms in a layer"),
     ],
 )
 def test_parts_whose_operations_are_not_known_are_named(name, what):
