@@ -123,7 +123,7 @@ class StepModel:
         return stored + self.architecture.outer_bytes
 
     def _stored_bytes(self, problem: Problem) -> int:
-        recorded = next(Bench(self.machine, self._recipe(problem)).record(problem))
+        recorded = next(Bench(self.machine, self.recipe_for(problem)).record(problem))
         return sum(
             tensor.size_bytes
             for tensor in recorded.program.tensors
@@ -131,14 +131,15 @@ class StepModel:
         )
 
     def _report(self, problem: Problem) -> Report:
-        recipe = self._recipe(problem)
+        recipe = self.recipe_for(problem)
         key = (problem, recipe)
         if key not in self._known:
             bench = Bench(self.machine, recipe)
             self._known[key] = bench.execute(problem)[0]
         return self._known[key]
 
-    def _recipe(self, problem: Problem) -> Recipe | None:
+    def recipe_for(self, problem: Problem) -> Recipe | None:
+        """Return what is asked for a problem; None: the library picks it."""
         if problem.kind == "gemm":
             return self.linear
         if isinstance(problem, AttentionProblem) and self.attention is not None:

@@ -27,13 +27,14 @@ def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ..
     table_rows = architecture.vocabulary
     operations = [Operation(at.vector("embedding", at.rows, at.hidden, table_rows=table_rows))]
     for layer, count in layer_kinds(architecture).items():
-        operations += [Operation(problem, count) for problem in _of_layer(layer, at)]
+        operations += [Operation(problem, count) for problem in of_layer(layer, at)]
     if step.sampled_rows:
         operations += [Operation(each) for each in _head(at)]
     return tuple(operations)
 
 
-def _of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
+def of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
+    """Yield the problems of a layer in the order they run; raises WorkloadError."""
     if layer.norms != 2:
         raise at.unknown(f"{layer.norms} norms in a layer")
     yield at.vector("add_rmsnorm", at.rows, at.hidden, name="norm of attention")
