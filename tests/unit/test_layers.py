@@ -32,7 +32,7 @@ LAYERS = {
     "engine": MODELS,
     "accounts": MODELS | {"engine"},
     "report": MODELS | {"workload", "engine", "accounts"},
-    "models": MODELS | {"workload", "library", "report", "loading", "bench"},
+    "models": MODELS | {"workload", "library", "accounts", "report", "loading", "bench"},
     "loading": SPECS | {"workload", "hardware"},
     "choosing": MODELS | {"workload", "kernels", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
