@@ -13,6 +13,7 @@ from accelsim.loading import load_devices
 from accelsim.models.architecture import Architecture
 from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.models.generation import Generation, StepChoice, generate
+from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.memory import MemoryUse, check_fits, largest_batch, memory_use
 from accelsim.models.step import Step
@@ -135,15 +136,18 @@ def infer(
     output: int = 1,
     linear: Recipe | str | None = None,
     attention: Recipe | str | None = None,
+    weights: str | None = None,
     steps: StepChoice = "exact",
     settings: Mapping[str, Any] | None = None,
 ) -> Inference:
     """Return what a batch of equal requests costs on a system.
 
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
-    attention: kernels in the place of the library's. steps: "exact" simulates every step,
-    "interpolated" some of them. The device runs step after step, so a power cap holds. Keys of
-    `settings` are `machine.<field>` of the machine of the system, or `machine.host.<field>`.
+    attention: kernels in the place of the library's. weights: format of the linear maps of layers
+    in the place of the file's, with one scale for each. steps: "exact" simulates every step,
+    "interpolated" some of them. The device runs step after step, so a power cap holds for the mean
+    of a step. Keys of `settings` are `machine.<field>` of the machine of the system, or
+    `machine.host.<field>`.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
     """
@@ -151,6 +155,8 @@ def infer(
         if found < 1:
             raise WorkloadError(f"{name}: found {found}, allowed: 1 or more")
     architecture = model if isinstance(model, Architecture) else load_architecture(model)
+    if weights is not None:
+        architecture = with_linears_in(architecture, weights)
     _check_length(architecture, prompt + output)
     changed = machine_settings(settings or {})
     loaded = load_devices(system, changed, "--set machine.")

@@ -28,5 +28,7 @@ class GenerationSpec(Spec):
     attention: str | None = None
     """Kernel of attention where it takes the tokens; absent: the library of the machine picks
     it."""
+    weights: str | None = None
+    """Format of the linear maps of layers; absent: that of the model."""
     steps: Literal["exact", "interpolated"] = "interpolated"
     """Whether every step of the generation is simulated, or some with lines between them."""

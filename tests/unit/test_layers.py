@@ -32,7 +32,8 @@ LAYERS = {
     "engine": MODELS,
     "accounts": MODELS | {"engine"},
     "report": MODELS | {"workload", "engine", "accounts"},
-    "models": MODELS | {"workload", "library", "report", "loading", "bench", "simulation"},
+    "models": MODELS
+    | {"workload", "library", "accounts", "report", "loading", "bench", "simulation"},
     "loading": SPECS | {"workload", "hardware"},
     "choosing": MODELS | {"workload", "kernels", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
