@@ -97,7 +97,9 @@ def test_every_bit_is_that_of_the_statement(function, rows, dtype, form, tile_ro
 
 
 @pytest.mark.parametrize("kernel", [Tender, Quantized])
-@pytest.mark.parametrize("function", ["rmsnorm", "add_rmsnorm", "silu_mul"])
+@pytest.mark.parametrize(
+    "function", ["rmsnorm", "add_rmsnorm", "add_layernorm", "silu_mul", "gelu_mul", "relu"]
+)
 @pytest.mark.parametrize("bits", [4, 8])
 def test_with_fp32_in_hbm_the_chain_is_the_same_to_the_last_bit(kernel, function, bits):
     """Norm, then a linear that codes what it loads; and a norm that stores the same codes."""
@@ -133,7 +135,7 @@ def test_no_byte_is_moved_that_codes_do_not_need(function, codes):
     matrix_bytes = 30 * 96 * 2
     expected = {"x": matrix_bytes, "result_codes": 30 * 96 * Format(codes).bits // 8}
     expected |= {"result_scale": 30 * 4, "result_factor": 4 * 96}
-    if function in ("silu_mul", "add_rmsnorm"):
+    if function.endswith("_mul") or function.startswith("add_"):
         expected["y"] = matrix_bytes
     if function == "add_rmsnorm":
         expected["sum"] = matrix_bytes

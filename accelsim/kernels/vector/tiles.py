@@ -11,6 +11,7 @@ from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, Sizes, fitting
 from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.tiling import misfit
+from accelsim.kernels.vector.functions import PRODUCTS
 from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -18,7 +19,10 @@ from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import VectorProblem
 
 ROW_FUNCTIONS = ("softmax", "rmsnorm", "layernorm")
-_ELEMENT_FUNCTIONS = ("copy", "gelu", "silu", "silu_mul")
+_ELEMENT_FUNCTIONS = (
+    *("copy", "gelu", "silu", "silu_mul"),
+    *("gelu_mul", "relu", "relu_squared", "softcap"),
+)
 _LARGEST_ROWS, _LARGEST_ELEMENTS, _SMALLEST_ELEMENTS = 64, 1 << 16, 256
 _SHORTEST_STEP = 64
 _WAVES = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128])
@@ -32,6 +36,13 @@ OPS = {
     "gelu": ("multiply", "multiply", "add", "multiply", "exp", "add", "divide"),
     "silu": ("multiply", "exp", "add", "divide"),
     "silu_mul": ("multiply", "exp", "add", "divide", "multiply"),
+    "gelu_mul": (
+        *("multiply", "multiply", "add", "multiply", "exp", "add", "divide"),
+        "multiply",
+    ),
+    "relu": ("maximum",),
+    "relu_squared": ("maximum", "multiply"),
+    "softcap": ("multiply", "exp", "add", "divide", "add"),
 }
 """Ops on all elements of a tile."""
 _SECOND_PASS = {"softmax": ("add", "exp"), "rmsnorm": (), "layernorm": ("add",)}
@@ -150,7 +161,7 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     blocks = ceil_div(cols, tile.cols)
     items = ceil_div(rows, tile.rows) * (1 if is_streamed else blocks)
     passes = 2 * blocks if is_streamed else 1
-    operands = 2 if problem.function == "silu_mul" else 1
+    operands = 2 if problem.function in PRODUCTS else 1
     tile_bytes = tile.rows * tile.cols * problem.dtype.bits / BITS_PER_BYTE
     load = operands * tile_bytes / machine.load.bandwidth
     store = tile_bytes / machine.store.bandwidth
@@ -200,7 +211,7 @@ def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> 
     for op in ops:
         cycles = cycles + costs.vector(op, fp32, *tile, MOVED_BITS.get(op, 64))
     if problem.dtype != fp32 and ops:
-        converts = 3 if is_streamed or problem.function == "silu_mul" else 2
+        converts = 3 if is_streamed or problem.function in PRODUCTS else 2
         cycles = cycles + converts * _convert_cycles(problem, machine, tile)
     of_column = COLUMN_OPS.get(problem.function, (0, 0))[is_streamed]
     return cycles + of_column * costs.vector("add", fp32, tile.rows, 1, MOVED_BITS["add"])

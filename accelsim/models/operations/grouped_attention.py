@@ -1,6 +1,7 @@
 """The operations of attention whose query heads share heads of K and V."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from accelsim.models.attention import GroupedAttention, HeadNorm
 from accelsim.models.operations.parts import Setting
@@ -18,25 +19,23 @@ def operations(attention: GroupedAttention, at: Setting) -> Iterator[Problem]:
     """Yield what lies between the norm of attention and the next residual; QKV is one product."""
     heads = attention.heads + attention.kv_heads
     outputs = heads * attention.head_dim + attention.kv_heads * attention.value_dim
-    if attention.has_sinks:
-        raise at.unknown("sinks of heads")
-    if attention.value_dim != attention.head_dim:
-        raise at.unknown("keys wider than values")
     yield at.product("qkv", outputs, at.hidden)
     yield from _norm_of_heads(attention, at)
     if attention.rotary_dim:
         yield _rotary(attention, at)
-    yield _kv_write(attention, at)
+    key_cols, value_cols = attention.head_dim, attention.value_dim
+    yield kv_write(at, attention.kv_heads * key_cols, attention.kv_heads * value_cols)
     yield from _scores(attention, at)
     yield at.product("output", at.hidden, attention.heads * attention.value_dim)
 
 
 def _norm_of_heads(attention: GroupedAttention, at: Setting) -> Iterator[Problem]:
     heads = attention.heads + attention.kv_heads
-    if attention.head_norm is HeadNorm.HEAD:
+    if attention.head_norm in (HeadNorm.HEAD, HeadNorm.PLAIN):
         yield at.vector("rmsnorm", at.rows * heads, attention.head_dim, name="norm of heads")
-    elif attention.head_norm is not HeadNorm.NONE:
-        raise at.unknown(f"a norm of Q and K by {attention.head_norm}")
+    elif attention.head_norm is HeadNorm.ROW:
+        for name, heads in (("q", attention.heads), ("k", attention.kv_heads)):
+            yield at.vector("rmsnorm", at.rows, heads * attention.head_dim, name=f"norm of {name}")
 
 
 def _rotary(attention: GroupedAttention, at: Setting) -> Problem:
@@ -51,12 +50,12 @@ def _rotary(attention: GroupedAttention, at: Setting) -> Problem:
     )
 
 
-def _kv_write(attention: GroupedAttention, at: Setting) -> Problem:
+def kv_write(at: Setting, key_cols: int, value_cols: int) -> Problem:
     """Return the writing of new keys and values: whole pages of prompts, or a token a page."""
     page = KV_PAGE_TOKENS if any(each.new > 1 for each in at.step.sequences) else 1
     pages = max(_CACHE_PAGES, -(-at.rows // page))
-    cols = attention.kv_heads * attention.head_dim
-    return at.vector("kv_write", at.rows, cols, table_rows=pages * page, page=page)
+    others: dict[str, Any] = {} if value_cols == key_cols else {"y_cols": value_cols}
+    return at.vector("kv_write", at.rows, key_cols, table_rows=pages * page, page=page, **others)
 
 
 def _scores(attention: GroupedAttention, at: Setting) -> Iterator[Problem]:
@@ -108,9 +107,11 @@ def _attention(
         q_heads=attention.heads,
         kv_heads=attention.kv_heads,
         head_dim=attention.head_dim,
+        value_dim=None if attention.value_dim == attention.head_dim else attention.value_dim,
         causal=any(each.new > 1 for each in chosen),
         window=attention.window,
         softcap=attention.softcap,
+        sink_logits=attention.has_sinks,
         dtype=at.fmt,
         **lengths,
     )

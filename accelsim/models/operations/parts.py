@@ -45,8 +45,14 @@ class Setting:
         rows = self.rows if m is None else m
         return GemmProblem(kind="gemm", name=name, m=rows, n=n, k=k, dtype=self.fmt)
 
+    def norm(self, name: str, *, adds: bool = False, rows: int | None = None) -> VectorProblem:
+        """Return a norm of all rows or of some; adds: the residual is added before, in one pass."""
+        function = "layernorm" if self.architecture.norm.has_mean else "rmsnorm"
+        rows = self.rows if rows is None else rows
+        return self.vector(f"{'add_' * adds}{function}", rows, self.hidden, name=name)
+
     def vector(
-        self, function: str, rows: int, cols: int, name: str | None = None, **more: int
+        self, function: str, rows: int, cols: int, name: str | None = None, **more: float | str
     ) -> VectorProblem:
         """Return a function of the vector unit; name: what it is here, where that says more."""
         return VectorProblem.model_validate(

@@ -22,10 +22,7 @@ def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ..
     at = Setting(architecture, step)
     if architecture.weights.quantized is not None:
         raise at.unknown(f"weights in {architecture.weights.quantized}")
-    if architecture.norm.has_mean:
-        raise at.unknown("norms that take off the mean")
-    table_rows = architecture.vocabulary
-    operations = [Operation(at.vector("embedding", at.rows, at.hidden, table_rows=table_rows))]
+    operations = [Operation(each) for each in _begin(at)]
     for layer, count in layer_kinds(architecture).items():
         operations += [Operation(problem, count) for problem in _of_layer(layer, at)]
     if step.sampled_rows:
@@ -33,13 +30,39 @@ def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ..
     return tuple(operations)
 
 
+def _begin(at: Setting) -> Iterator[Problem]:
+    """Yield what makes the rows of the first layer, whose first norm adds those of positions."""
+    model = at.architecture
+    cols = model.embedding_dim or at.hidden
+    yield at.vector("embedding", at.rows, cols, table_rows=model.vocabulary)
+    if model.learned_positions:
+        yield at.vector(
+            "embedding",
+            at.rows,
+            at.hidden,
+            "positions",
+            table_rows=model.learned_positions,
+            order="sequential",
+        )
+    if model.embedding_dim:
+        yield at.product("project in", at.hidden, model.embedding_dim)
+
+
 def _of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
-    if layer.norms != 2:
+    """Yield the operations of both parts, each with a norm that adds the residual.
+
+    Four norms: the rows of each part have one more before they are added.
+    """
+    if layer.norms not in (2, 4):
         raise at.unknown(f"{layer.norms} norms in a layer")
-    yield at.vector("add_rmsnorm", at.rows, at.hidden, name="norm of attention")
-    yield from _of_attention(layer, at)
-    yield at.vector("add_rmsnorm", at.rows, at.hidden, name="norm of feed-forward")
-    yield from _of_feed_forward(layer, at)
+    for name, operations in (
+        ("attention", _of_attention(layer, at)),
+        ("feed-forward", _of_feed_forward(layer, at)),
+    ):
+        yield at.norm(f"norm of {name}", adds=True)
+        yield from operations
+        if layer.norms == 4:
+            yield at.norm(f"norm behind {name}")
 
 
 def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
@@ -59,7 +82,14 @@ def _of_feed_forward(layer: Layer, at: Setting) -> Iterator[Problem]:
 
 
 def _head(at: Setting) -> Iterator[Problem]:
-    rows, vocabulary = at.step.sampled_rows, at.architecture.vocabulary
-    yield at.vector("rmsnorm", rows, at.hidden, name="last norm")
-    yield at.product("head", vocabulary, at.hidden, m=rows)
-    yield at.vector("argmax", rows, vocabulary, name="sampling")
+    """Yield what makes the logits of sampled rows and the next tokens."""
+    model, rows = at.architecture, at.step.sampled_rows
+    if model.has_final_norm:
+        yield at.norm("last norm", rows=rows)
+    if model.embedding_dim:
+        yield at.product("project out", model.embedding_dim, at.hidden, m=rows)
+    yield at.product("head", model.vocabulary, model.embedding_dim or at.hidden, m=rows)
+    if model.logit_softcap:
+        cap = model.logit_softcap
+        yield at.vector("softcap", rows, model.vocabulary, "cap of logits", softcap=cap)
+    yield at.vector("argmax", rows, model.vocabulary, name="sampling")

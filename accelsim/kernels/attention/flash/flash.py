@@ -77,6 +77,8 @@ class Flash(AttentionKernel):
     takes_any_kv = True
     windows = "any"
     caps_scores = True
+    takes_sink_logits = True
+    takes_values_in_keys = True
 
     @classmethod
     def stored_dtypes(
