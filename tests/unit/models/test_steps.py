@@ -221,11 +221,9 @@ def test_queries_and_keys_are_normalised_by_head_or_by_row(norm, expected):
     ]
     model = replace(model, layers=tuple(layers))
     problems = {each.problem.name: each.problem for each in operations_of(model, Step.decode(5, 9))}
-    found = {name: (each.rows, each.cols) for name, each in problems.items() if " of " in name}
-    assert {name: found[name] for name in found if name not in NORMS_OF_PARTS} == expected
-
-
-NORMS_OF_PARTS = ("norm of attention", "norm of feed-forward", "attention of steps")
+    names = ("norm of heads", "norm of q", "norm of k")
+    found = {name: problems[name] for name in names if name in problems}
+    assert {name: (each.rows, each.cols) for name, each in found.items()} == expected
 
 
 @pytest.mark.parametrize(

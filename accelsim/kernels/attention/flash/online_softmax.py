@@ -119,14 +119,19 @@ class Rows(NamedTuple):
 
 
 def allocate(
-    builder: al.ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
+    builder: al.ProgramBuilder,
+    widths: RowWidths,
+    formats: StepFormats,
+    tile_q: int,
+    tile_k: int,
+    query_slots: int = SLOTS,
 ) -> dict[str, al.Buffer]:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
     rows = TilesOf(builder, tile_q, formats.vector)
     scores = rows("scores", tile_k, formats.scores, slots=2)
     x, output = rows.shared(scores, "x", tile_k, formats.vector), rows("output", widths.value)
     return {
-        "queries": rows("q", widths.key, formats.stored, slots=2),
+        "queries": rows("q", widths.key, formats.stored, slots=query_slots),
         **allocate_keys_and_values(builder, widths, formats, tile_k),
         "scores_acc": rows.sums("scores_acc", tile_k),
         "output_acc": rows.sums("output_acc", widths.value),
@@ -233,14 +238,20 @@ def keys_of(j, at, k):
 @al.jit_inner
 def begin_rows(p, at, k):
     """Load a tile of query rows and reset what runs along the keys."""
-    queries = al.tile(k.queries, at.item, at.rows, k.dim)
-    al.load(p, queries, k.hbm.q, at.q_row, 0)
-    if k.scale_query:
-        al.scale(p, queries, queries, k.factor)
+    load_queries(p, at, k)
     if k.has_sink_logits:
         begin_with_sinks(p, at, k)
     else:
         reset_rows(p, at.rows, k.lowest, k)
+
+
+@al.jit_inner
+def load_queries(p, at, k):
+    """Load a tile of query rows."""
+    queries = al.tile(k.queries, at.item, at.rows, k.dim)
+    al.load(p, queries, k.hbm.q, at.q_row, 0)
+    if k.scale_query:
+        al.scale(p, queries, queries, k.factor)
 
 
 @al.jit_inner
