@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from accelsim.models.architecture import Architecture, Layer
-from accelsim.models.attention import GroupedAttention
+from accelsim.models.attention import GroupedAttention, LatentAttention
 from accelsim.models.feed_forward import DenseFeedForward
-from accelsim.models.operations import dense_feed_forward, grouped_attention
+from accelsim.models.operations import dense_feed_forward, grouped_attention, latent_attention
 from accelsim.models.operations.parts import Operation, Setting
 from accelsim.models.step import Step
 from accelsim.models.summary import layer_kinds
@@ -69,8 +69,8 @@ def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
     match layer.attention:
         case GroupedAttention() as grouped:
             yield from grouped_attention.operations(grouped, at)
-        case _:
-            raise at.unknown("latent attention")
+        case LatentAttention() as latent:
+            yield from latent_attention.operations(latent, at)
 
 
 def _of_feed_forward(layer: Layer, at: Setting) -> Iterator[Problem]:

@@ -122,7 +122,8 @@ class Flash(AttentionKernel):
         kernel = flash_turns if query_tiles == 2 else flash
         program = builder.record(kernel, len(blocks), blocks, *layouts)
         output = coded.values(builder.data) if coded and task.tensors else hbm.o.data
-        return program.with_parameters(**tiles.parameters), output
+        own = {"splits": 1} if task.parameters.splits == "chosen" else {}
+        return program.with_parameters(**tiles.parameters, **own), output
 
     @classmethod
     def rivals(
