@@ -30,7 +30,7 @@ from accelsim.workload.problem import (
 
 HEADS = {"q_heads": 4, "kv_heads": 2, "head_dim": 64}
 ASICS = ("tender-asic", "mx-asic", "mxint-asic")
-NEED_ROOTS = sorted(product_of(ASICS, ("rmsnorm", "layernorm", "add_rmsnorm")))
+NEED_ROOTS = sorted(product_of(ASICS, ("rmsnorm", "layernorm", "add_rmsnorm", "add_layernorm")))
 """Machine and function that no kernel can compute if the vector unit takes no square roots."""
 WITHOUT_CUBE = {("tender-asic", "experts"), ("mxint-asic", "experts")}
 """No kernel computes products of experts on an integer array."""
@@ -259,3 +259,11 @@ def test_every_library_says_what_it_is(library):
     assert issubclass(
         library.recipe(PROBLEMS["prefill"], load_machine("h200-sxm")).algorithm, Kernel
     )
+
+
+@pytest.mark.parametrize(("head_dim", "value_dim"), [(256, 256), (192, 128)])
+def test_prompts_of_wide_heads_fit_a_hopper(head_dim, value_dim):
+    machine = load_machine("h200-sxm")
+    widths = {"head_dim": head_dim, "value_dim": value_dim}
+    report = ran(machine, attention(512, kv_len=512, causal=True, **widths))
+    assert report.kernel == "flash"
