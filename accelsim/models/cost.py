@@ -118,7 +118,9 @@ class StepModel:
         Raises what the machine cannot run.
         """
         products = (
-            each for each in operations_of(self.architecture, step) if each.problem.kind == "gemm"
+            each
+            for each in operations_of(self.architecture, step)
+            if each.problem.kind in ("gemm", "grouped_gemm")
         )
         stored = sum(each.count * self._stored_bytes(each.problem) for each in products)
         return stored + self.architecture.outer_bytes
