@@ -67,6 +67,8 @@ PROBLEMS = {
     "embedding": function("embedding", table_rows=100),
     "kv_write": function("kv_write", table_rows=100, page=16),
     "router": function("router", top_k=6),
+    "permute": function("permute", top_k=6),
+    "combine": function("combine", top_k=6),
     "experts": experts(),
 }
 
