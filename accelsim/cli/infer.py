@@ -35,6 +35,13 @@ class Request:
         str | None,
         typer.Option(help="Kernel of attention where it takes the tokens; absent: the library's."),
     ] = None
+    experts: Annotated[
+        str | None,
+        typer.Option(
+            help="How tokens choose experts: uniform, zipf, balanced, spread_16, or a file of rows "
+            "per expert; absent: uniform."
+        ),
+    ] = None
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")
     ] = Steps.EXACT

@@ -73,6 +73,15 @@ class StepCost:
         return sum(each.count * each.problem.macs for each in self.operations)
 
     @property
+    def draw_spread(self) -> float:
+        """Largest share by which an operation differs in time among the drawn loads of experts."""
+        times: dict[str, list[float]] = {}
+        for each in self.operations:
+            if each.problem.kind == "grouped_gemm":
+                times.setdefault(each.name, []).append(each.report.time_s)
+        return max((max(each) / min(each) - 1 for each in times.values()), default=0.0)
+
+    @property
     def time_s(self) -> float:
         """Time of the device and of the host."""
         return self.measured.time_s + self.host_s

@@ -7,6 +7,7 @@ are in falling order.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,8 @@ Chances = npt.NDArray[np.float64]
 
 _HIGHEST_CHANCE = 0.95
 """Of the first expert of Zipf: every token would pick it otherwise, where few are picked of few."""
-_TRIED = 32
-"""Draws for each one that is taken."""
+_TRIED, _MOST_CHOICES = 32, 1 << 22
+"""Draws for each one that is taken, and choices in all of them, beyond which they are fewer."""
 _BLOCKS = (16, 32, 64, 128, 256)
 """Rows of blocks that products of experts are cut into, by which draws are told apart."""
 
@@ -78,10 +79,7 @@ class Drawn(ExpertLoad):
 
         They are put in order by the row blocks they make, in which times are about linear.
         """
-        chances = self.chances(experts, top_k)
-        rng = np.random.default_rng([self.seed, tokens, experts, top_k])
-        tried = [_drawn(chances, tokens, top_k, rng) for _ in range(_TRIED * draws)]
-        return _representative(tried, draws)
+        return _drawn_loads(self, tokens, experts, top_k, draws)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +157,17 @@ def _capped(weights: Chances, total: float, most: float) -> Chances:
         low, high = (middle, high) if is_low else (low, middle)
     found: Chances = np.minimum(most, high * weights)
     return found
+
+
+@lru_cache(256)
+def _drawn_loads(
+    load: Drawn, tokens: int, experts: int, top_k: int, draws: int
+) -> tuple[Rows, ...]:
+    chances = load.chances(experts, top_k)
+    rng = np.random.default_rng([load.seed, tokens, experts, top_k])
+    each = max(1, min(_TRIED, _MOST_CHOICES // (tokens * top_k * draws)))
+    tried = [_drawn(chances, tokens, top_k, rng) for _ in range(each * draws)]
+    return _representative(tried, draws)
 
 
 def _drawn(

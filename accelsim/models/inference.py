@@ -10,6 +10,9 @@ from accelsim.library.recipe import Recipe, asked_for
 from accelsim.loading import load_machine, load_system
 from accelsim.models.architecture import Architecture
 from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
+from accelsim.models.expert_files import expert_load
+from accelsim.models.expert_load import ExpertLoad
+from accelsim.models.feed_forward import ExpertFeedForward
 from accelsim.models.generation import Generation, StepChoice, generate
 from accelsim.models.loading import load_architecture
 from accelsim.models.memory import MemoryUse, check_fits, largest_batch, memory_use
@@ -61,6 +64,9 @@ class Inference:
     """Energy over output tokens, the prefill included."""
     interpolation_error: float
     """Largest error of an interpolated step that was measured; 0 where all are simulated."""
+    draw_spread: float
+    """Largest share by which products of experts differ in time among the loads that stand for all
+    layers; 0 without experts."""
     memory: MemoryUse
     largest_batch: int
     """Most sequences of this length that fit."""
@@ -93,12 +99,14 @@ def infer(
     output: int = 1,
     linear: Recipe | str | None = None,
     attention: Recipe | str | None = None,
+    experts: ExpertLoad | str | Path | None = None,
     steps: StepChoice = "exact",
 ) -> Inference:
     """Return what a batch of equal requests costs on a system.
 
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
-    attention: kernels in the place of the library's. steps: "exact" simulates every step,
+    attention: kernels in the place of the library's. experts: "uniform" (if absent), "zipf",
+    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact" simulates every step,
     "interpolated" some of them. The device runs step after step, so a power cap holds.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
@@ -110,7 +118,8 @@ def infer(
     _check_length(architecture, prompt + output)
     spec = load_system(system)
     machine = sustained(load_machine(spec.machine))
-    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention))
+    load = _expert_load(architecture, experts)
+    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
     weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
 
     def use_of(sequences: int) -> MemoryUse:
@@ -125,7 +134,6 @@ def infer(
 
     use, largest = use_of(batch), largest_batch(use_of)
     check_fits(use, largest, batch, spec.name)
-    read_bytes = weights_bytes - architecture.table_bytes
     generation = generate(costs, batch, prompt, output, steps)
     time_s = generation.time_to_first_token_s + generation.decode_time_s
     energy_j = generation.prefill.measured.energy_j + generation.decode_energy_j
@@ -145,8 +153,9 @@ def infer(
         interpolation_error=generation.error,
         memory=use,
         largest_batch=largest,
-        prefill=_phase(generation.prefill, architecture, read_bytes),
-        decode=_phase(generation.middle, architecture, read_bytes),
+        draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
+        prefill=_phase(generation.prefill, costs),
+        decode=_phase(generation.middle, costs),
         generation=generation,
     )
 
@@ -159,8 +168,27 @@ def _check_length(architecture: Architecture, tokens: int) -> None:
         )
 
 
-def _phase(cost: StepCost, architecture: Architecture, weights_bytes: int) -> PhaseReport:
-    """Return what there is to say of a step; weights_bytes: of those that it reads."""
+def _expert_load(
+    architecture: Architecture, asked: ExpertLoad | str | Path | None
+) -> ExpertLoad:
+    """Return how tokens choose experts; refuses a choice that fits none of the layers."""
+    has_some = False
+    load = asked if isinstance(asked, ExpertLoad) else expert_load(asked or "uniform")
+    for part in {layer.feed_forward for layer in architecture.layers}:
+        if isinstance(part, ExpertFeedForward):
+            has_some = True
+            load.loads(1, part.experts, part.experts_per_token, 1)
+    if asked is not None and not has_some:
+        raise WorkloadError(
+            f"experts: found {asked} for model {architecture.family}, which has none, "
+            f"allowed: only for a model with experts"
+        )
+    return load
+
+
+def _phase(cost: StepCost, costs: StepModel) -> PhaseReport:
+    """Return what there is to say of a step."""
+    architecture, weights_bytes = costs.architecture, costs.weight_bytes_read(cost.step)
     measured, longest = cost.measured, max(cost.operations, key=lambda each: each.time_s)
     peak_bytes_per_s = longest.report.peak_hbm_bytes_per_s
     fmt = architecture.weights.plain
