@@ -106,8 +106,9 @@ def infer(
 
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
     attention: kernels in the place of the library's. experts: "uniform" (if absent), "zipf",
-    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact" simulates every step,
-    "interpolated" some of them. The device runs step after step, so a power cap holds.
+    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact"
+    simulates every step, "interpolated" some of them. The device runs step after step, so a power
+    cap holds.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
     """
@@ -168,9 +169,7 @@ def _check_length(architecture: Architecture, tokens: int) -> None:
         )
 
 
-def _expert_load(
-    architecture: Architecture, asked: ExpertLoad | str | Path | None
-) -> ExpertLoad:
+def _expert_load(architecture: Architecture, asked: ExpertLoad | str | Path | None) -> ExpertLoad:
     """Return how tokens choose experts; refuses a choice that fits none of the layers."""
     has_some = False
     load = asked if isinstance(asked, ExpertLoad) else expert_load(asked or "uniform")
