@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from accelsim.models.architecture import Architecture, Layer
 from accelsim.models.attention import GroupedAttention
-from accelsim.models.feed_forward import DenseFeedForward
+from accelsim.models.expert_load import Rows
+from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
 from accelsim.models.operations.parts import Setting
 from accelsim.models.operations.step import of_layer
 from accelsim.models.step import Step
@@ -23,11 +24,19 @@ def layer_of(architecture: Architecture, step: Step, number: int = 0) -> LayerPr
     """
     at, layer = Setting(architecture, step), architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()
-    for problem in of_layer(layer, at):
+    for problem in of_layer(layer, _load(layer, at), at):
         earlier = [part.problem for part in parts]
         parts.append(LayerPart(problem=problem, reads=dict(_reads(problem, feeds, earlier))))
     name = f"layer {number} of {architecture.family}"
     return LayerProblem(kind="layer", name=name, problems=tuple(parts))
+
+
+def _load(layer: Layer, at: Setting) -> Rows:
+    part = layer.feed_forward
+    if not isinstance(part, ExpertFeedForward):
+        return ()
+    (load,) = at.plan.experts.loads(at.rows, part.experts, part.experts_per_token, 1)
+    return load
 
 
 def _reads(
