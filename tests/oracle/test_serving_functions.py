@@ -8,6 +8,7 @@ import pytest
 from accelsim.kernels.vector.rows import Vector
 from accelsim.loading import LoadedWorkload, load_machine
 from accelsim.program.ops import Op
+from accelsim.program.verifier import verify
 from accelsim.simulation import simulate
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors, load_tensors
@@ -203,17 +204,6 @@ def test_kv_write_stores_once_a_page_where_the_page_lies():
     )
 
 
-@pytest.mark.parametrize("tile_rows", [None, 1, 3])
-def test_a_page_that_does_not_fit_is_written_in_parts(tile_rows):
-    machine = load_machine("ascend-910b-no-l2", {"scratchpad.capacity": "1 KiB"})
-    problem = problem_of("kv_write", rows=21, cols=24, table_rows=60, page=8)
-    tensors = load_tensors(problem, Path())
-    program, output = run("vector", problem, tensors, machine=machine, tile_rows=tile_rows)
-    assert program.parameters["tile_rows"] < 8
-    assert np.array_equal(output, Vector.oracle(problem, tensors))
-    assert moved_bytes(program, "keys") == 21 * 24 * 4
-
-
 def test_a_tile_holds_whole_pages():
     program, _ = run("vector", problem_of("kv_write"), None, tile_rows=5)
     assert program.parameters["tile_rows"] == 8
@@ -251,3 +241,15 @@ def test_a_router_takes_the_largest_scores_and_weights_that_add_up_to_one():
     _, (weights, experts) = run("vector", problem, VectorTensors(x))
     assert experts.tolist() == [[1, 2], [0, 2]]
     assert weights == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5]]), abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [29, 64])
+def test_a_page_that_does_not_fit_is_written_in_parts(rows):
+    """Two slots of pages of K and V take 128 KiB, of which half are there."""
+    problem = problem_of("kv_write", rows=rows, cols=256, table_rows=640, page=32)
+    tensors = load_tensors(problem, Path())
+    machine = load_machine("edge-npu", {"scratchpad.capacity": "64 KiB"})
+    program, output = Vector.record(problem, machine, Vector.parameters(), tensors)
+    verify(program)
+    assert program.parameters["tile_rows"] in (1, 2, 4, 8, 16)
+    assert np.array_equal(output, Vector.oracle(problem, tensors))

@@ -30,5 +30,5 @@ def operations(part: DenseFeedForward, at: Setting) -> Iterator[Problem]:
         yield at.product("gate-up", 2 * part.width, at.hidden)
     else:
         yield at.product("up", part.width, at.hidden)
-    yield at.vector(function, at.rows, part.width, name="activation")
+    yield at.operand(function, part.width, name="activation")
     yield at.product("down", at.hidden, part.width)

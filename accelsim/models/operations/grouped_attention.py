@@ -31,6 +31,8 @@ def operations(attention: GroupedAttention, at: Setting) -> Iterator[Problem]:
         softcap=attention.softcap,
         sink_logits=attention.has_sinks,
     )
+    if at.linear_fmt != at.fmt:
+        yield at.operand("copy", attention.heads * attention.value_dim, name="cast of attention")
     yield at.product("output", at.hidden, attention.heads * attention.value_dim)
 
 

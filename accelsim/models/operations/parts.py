@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from accelsim.errors import WorkloadError
 from accelsim.models.architecture import Architecture
+from accelsim.models.linear_format import linear_format, unknown
 from accelsim.models.step import Step
 from accelsim.numerics.formats import Format
 from accelsim.workload.problem import GemmProblem, Problem
@@ -37,19 +38,35 @@ class Setting:
 
     @property
     def fmt(self) -> Format:
-        """Number format of activations."""
+        """Number format of activations between parts."""
         return self.architecture.weights.plain
 
+    @property
+    def linear_fmt(self) -> Format:
+        """Number format of the operands of the products of layers."""
+        return linear_format(self.architecture)
+
     def product(self, name: str, n: int, k: int, m: int | None = None) -> GemmProblem:
-        """Return a product of all rows, or of m of them, with a weight of k by n."""
+        """Return a product of all rows, or of m, with a weight of k by n of a layer."""
         rows = self.rows if m is None else m
-        return GemmProblem(kind="gemm", name=name, m=rows, n=n, k=k, dtype=self.fmt)
+        return GemmProblem(kind="gemm", name=name, m=rows, n=n, k=k, dtype=self.linear_fmt)
+
+    def operand(self, function: str, cols: int, name: str, **more: int) -> VectorProblem:
+        """Return a function of all rows whose result a product of the layer reads."""
+        own = self.vector(function, self.rows, cols, name, **more)
+        if self.linear_fmt == self.fmt:
+            return own
+        return own.model_copy(update={"result_dtype": self.linear_fmt})
 
     def norm(self, name: str, *, adds: bool = False, rows: int | None = None) -> VectorProblem:
-        """Return a norm of all rows or of some; adds: the residual is added before, in one pass."""
+        """Return a norm of all rows or of some.
+
+        adds: the residual is added before, in one pass, and a product reads the result.
+        """
         function = "layernorm" if self.architecture.norm.has_mean else "rmsnorm"
-        rows = self.rows if rows is None else rows
-        return self.vector(f"{'add_' * adds}{function}", rows, self.hidden, name=name)
+        if adds:
+            return self.operand(f"add_{function}", self.hidden, name)
+        return self.vector(function, self.rows if rows is None else rows, self.hidden, name)
 
     def vector(
         self, function: str, rows: int, cols: int, name: str | None = None, **more: float | str
@@ -69,6 +86,4 @@ class Setting:
 
     def unknown(self, what: str) -> WorkloadError:
         """Return the refusal of a part whose operations are not known."""
-        return WorkloadError(
-            f"model {self.architecture.family}: steps of models with {what} are not known yet"
-        )
+        return unknown(self.architecture, what)

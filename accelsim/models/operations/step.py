@@ -9,22 +9,22 @@ from accelsim.models.operations import dense_feed_forward, grouped_attention, la
 from accelsim.models.operations.parts import Operation, Setting
 from accelsim.models.step import Step
 from accelsim.models.summary import layer_kinds
-from accelsim.workload.problem import Problem
+from accelsim.workload.problem import GemmProblem, Problem
 
 
 def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ...]:
     """Return the operations of a step on one device, layers of one kind together.
 
     Q, K and V are one product, and so are the gate and the way up. Only sampled rows have logits.
-    Formats are those of activations; recipes say in which formats products are computed. Raises
-    WorkloadError for a part whose operations are not known.
+    Formats are those of activations; recipes say in which formats products are computed. With
+    weights in FP8 what products of layers read is in FP8, too: norms and activations store it so,
+    and attention is followed by a cast. Raises WorkloadError for a part whose operations are not
+    known.
     """
     at = Setting(architecture, step)
-    if architecture.weights.quantized is not None:
-        raise at.unknown(f"weights in {architecture.weights.quantized}")
     operations = [Operation(each) for each in _begin(at)]
     for layer, count in layer_kinds(architecture).items():
-        operations += [Operation(problem, count) for problem in _of_layer(layer, at)]
+        operations += [Operation(problem, count) for problem in of_layer(layer, at)]
     if step.sampled_rows:
         operations += [Operation(each) for each in _head(at)]
     return tuple(operations)
@@ -45,13 +45,13 @@ def _begin(at: Setting) -> Iterator[Problem]:
             order="sequential",
         )
     if model.embedding_dim:
-        yield at.product("project in", at.hidden, model.embedding_dim)
+        yield _product("project in", at, at.rows, at.hidden, model.embedding_dim)
 
 
-def _of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
-    """Yield the operations of both parts, each with a norm that adds the residual.
+def of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
+    """Yield the problems of a layer in the order they run, each part behind a norm that adds.
 
-    Four norms: the rows of each part have one more before they are added.
+    Four norms: the rows of each part have one more before they are added. Raises WorkloadError.
     """
     if layer.norms not in (2, 4):
         raise at.unknown(f"{layer.norms} norms in a layer")
@@ -81,15 +81,28 @@ def _of_feed_forward(layer: Layer, at: Setting) -> Iterator[Problem]:
             raise at.unknown("experts")
 
 
+def _check_head(at: Setting) -> None:
+    fmt = at.architecture.weights.format_of("lm_head")
+    if fmt != at.fmt and not at.architecture.has_tied_head:
+        raise at.unknown(f"a head in {fmt}")
+
+
 def _head(at: Setting) -> Iterator[Problem]:
     """Yield what makes the logits of sampled rows and the next tokens."""
     model, rows = at.architecture, at.step.sampled_rows
+    dim = model.embedding_dim or at.hidden
     if model.has_final_norm:
         yield at.norm("last norm", rows=rows)
     if model.embedding_dim:
-        yield at.product("project out", model.embedding_dim, at.hidden, m=rows)
-    yield at.product("head", model.vocabulary, model.embedding_dim or at.hidden, m=rows)
+        yield _product("project out", at, rows, dim, at.hidden)
+    _check_head(at)
+    yield _product("head", at, rows, model.vocabulary, dim)
     if model.logit_softcap:
         cap = model.logit_softcap
         yield at.vector("softcap", rows, model.vocabulary, "cap of logits", softcap=cap)
     yield at.vector("argmax", rows, model.vocabulary, name="sampling")
+
+
+def _product(name: str, at: Setting, m: int, n: int, k: int) -> Problem:
+    """Return a product outside of layers, in the format of activations."""
+    return GemmProblem(kind="gemm", name=name, m=m, n=n, k=k, dtype=at.fmt)
