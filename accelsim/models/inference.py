@@ -168,11 +168,8 @@ def infer(
     _check_length(architecture, prompt + output)
     changed = machine_settings(settings or {})
     loaded = load_devices(system, changed, "--set machine.")
-    spec, machine, load = (
-        loaded.spec,
-        sustained(loaded.machine),
-        _expert_load(architecture, experts),
-    )
+    spec, machine = loaded.spec, sustained(loaded.machine)
+    load = _expert_load(architecture, experts)
     costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
     weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
 

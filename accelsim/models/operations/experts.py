@@ -23,6 +23,8 @@ def operations(part: ExpertFeedForward, at: Setting, load: Rows) -> Iterator[Pro
     expert, top_k = part.expert, part.experts_per_token
     if not expert.is_gated or expert.activation != "silu":
         raise at.unknown(f"experts with {expert.activation}")
+    if at.linear_fmt != at.fmt:
+        raise at.unknown(f"experts in {at.linear_fmt}")
     chosen = at.rows * top_k
     yield at.product("router", part.experts, at.hidden)
     yield at.vector("router", at.rows, part.experts, name="choice of experts", top_k=top_k)

@@ -61,17 +61,22 @@ def _begin(at: Setting) -> Iterator[Problem]:
 
 def _of_layers(layer: Layer, count: int, at: Setting) -> list[Operation]:
     """Return the operations of equal layers, which differ in nothing but the loads of experts."""
-    loads: tuple[Rows, ...] = ((),)
-    part = layer.feed_forward
-    if isinstance(part, ExpertFeedForward):
-        choice = at.rows, part.experts, part.experts_per_token
-        loads = at.plan.experts.loads(*choice, min(at.plan.draws, count))
+    loads = loads_of(layer, count, at)
     counts: Counter[Problem] = Counter()
     for number, load in enumerate(loads):
         share = len(range(number, count, len(loads)))
         for problem in of_layer(layer, load, at):
             counts[problem] += share
     return [Operation(problem, times) for problem, times in counts.items()]
+
+
+def loads_of(layer: Layer, count: int, at: Setting) -> tuple[Rows, ...]:
+    """Return the loads that stand for those of equal layers; without experts one of no rows."""
+    part = layer.feed_forward
+    if not isinstance(part, ExpertFeedForward):
+        return ((),)
+    draws = min(at.plan.draws, count)
+    return at.plan.experts.loads(at.rows, part.experts, part.experts_per_token, draws)
 
 
 def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
