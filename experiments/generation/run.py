@@ -1,12 +1,14 @@
-"""Run this experiment: `python run.py OUT [length ...]`, which writes two tables to OUT.
+"""Run this experiment: `python run.py OUT [short | length ...]`, which writes two tables to OUT.
 
 perplexity.csv: a model decodes the end of a window of real text with each kernel in every layer.
 needles.csv: it is asked for pass keys that lie far back, in prompts of so many tokens. A run that
-was stopped goes on where it stopped. Without lengths: LENGTHS.
+was stopped goes on where it stopped. Without lengths: 2,000 and 8,000. short: 8,000 only, from one
+text, one prompt a depth.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product, starmap
 from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
@@ -36,9 +38,19 @@ TEXTS = ("novel", "legal", "manual", "science")
 WINDOW, DECODED = 2048, 128
 """Tokens of a window, and how many of its end are decoded."""
 WINDOWS = (128, 512)
-LENGTHS = (2000, 8000)
 DEPTHS = (0.5, 0.1, 0.9)
-TRIALS = 2
+
+
+class Extent(NamedTuple):
+    """How much is asked of needles."""
+
+    lengths: Sequence[int] = (2000, 8000)
+    texts: tuple[str, ...] = TEXTS[:2]
+    trials: int = 2
+    """Prompts of every place."""
+
+
+SHORT = Extent((8000,), TEXTS[:1], 1)
 
 Row = dict[str, Any]
 
@@ -94,9 +106,9 @@ def kept(kernels: KernelNetwork) -> str:
     return " ".join(f"{share:.4g}" for share in shares)
 
 
-def needles(chosen: dict[str, Recipe], place: Place) -> Iterator[Row]:
+def needles(chosen: dict[str, Recipe], place: Place, trials: int) -> Iterator[Row]:
     """Yield a row for each kernel: what it finds in the prompts of a place."""
-    search = Search((place.length,), (place.depth,), TRIALS, decode=True)
+    search = Search((place.length,), (place.depth,), trials, decode=True)
     reports = compare_needles(MODEL, list(chosen.values()), None, MACHINE, place.text, search)
     for name, report in zip(chosen, reports, strict=True):
         yield {"kernel": name} | place._asdict() | report.total.to_dict() | of_needles(report)
@@ -134,7 +146,7 @@ def add(table: Path, known: Row, rows: Callable[[], Iterator[Row]]) -> None:
     pd.DataFrame([*before, *found]).to_csv(table, index=False)
 
 
-def main(out: Path, lengths: Sequence[int]) -> None:
+def main(out: Path, extent: Extent) -> None:
     out.mkdir(parents=True, exist_ok=True)
     thresholds = out / "thresholds.safetensors"
     if not thresholds.exists():
@@ -143,13 +155,20 @@ def main(out: Path, lengths: Sequence[int]) -> None:
     chosen = recipes(thresholds.absolute())
     for text in TEXTS:
         add(out / "perplexity.csv", {"text": text}, lambda own=text: perplexity(chosen, own))
-    for length in lengths:
-        for depth in DEPTHS:
-            for text in TEXTS[:2]:
-                place = Place(length, text, depth)
-                known = place._asdict()
-                add(out / "needles.csv", known, lambda own=place: needles(chosen, own))
+    for place in starmap(Place, product(extent.lengths, extent.texts, DEPTHS)):
+        add(
+            out / "needles.csv",
+            place._asdict(),
+            lambda own=place: needles(chosen, own, extent.trials),
+        )
+
+
+def asked(words: Sequence[str]) -> Extent:
+    """Return what the words of the command ask for."""
+    if list(words) == ["short"]:
+        return SHORT
+    return Extent([int(each) for each in words]) if words else Extent()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(each) for each in sys.argv[2:]] or LENGTHS)
+    main(Path(sys.argv[1]), asked(sys.argv[2:]))

@@ -20,6 +20,7 @@ from accelsim.kernels.estimate.choice import (
     DOUBT,
     Estimate,
     fastest,
+    most_rivals,
     one_after_the_other,
     rivals_of,
 )
@@ -121,7 +122,7 @@ def _rivals(
     estimate = one_after_the_other(
         [_estimate(each, machine, parameters, formats, known) for each in estimated]
     )
-    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS), known)
+    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS), known, most_rivals(machine))
     return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
 
 
