@@ -2,8 +2,8 @@
 
 perplexity.csv: a model decodes the end of a window of real text with each kernel in every layer.
 needles.csv: it is asked for pass keys that lie far back, in prompts of so many tokens. A run that
-was stopped goes on where it stopped. Without lengths: 2,000 and 8,000. short: 8,000 only, from one
-text, one prompt a depth.
+was stopped goes on where it stopped. Without lengths: 2,000 and 8,000. short: the ends
+of two texts, and prompts of 8,000 from one text, with the key in the middle and early.
 """
 
 import sys
@@ -31,6 +31,8 @@ from accelsim.workload.model.texts import read_texts
 MODEL, MACHINE = "smollm2", "ascend-910b"
 LEARNED_ON = "reference", "code"
 PAGES = Sampling(windows=1, window=2048, first_token=8192)
+TRIALS = 2
+"""Prompts of every place."""
 TAUS = (0.5, 0.75, 0.9)
 """Shares that are left out; topk and quest keep the others exactly."""
 TEXTS = ("novel", "legal", "manual", "science")
@@ -42,15 +44,17 @@ DEPTHS = (0.5, 0.1, 0.9)
 
 
 class Extent(NamedTuple):
-    """How much is asked of needles."""
+    """How much is asked."""
 
+    decoded: tuple[str, ...] = TEXTS
+    """Texts whose end is decoded."""
     lengths: Sequence[int] = (2000, 8000)
+    """Of prompts with a needle."""
     texts: tuple[str, ...] = TEXTS[:2]
-    trials: int = 2
-    """Prompts of every place."""
+    depths: tuple[float, ...] = DEPTHS
 
 
-SHORT = Extent((8000,), TEXTS[:1], 1)
+SHORT = Extent(TEXTS[:2], (8000,), TEXTS[:1], DEPTHS[:2])
 
 Row = dict[str, Any]
 
@@ -106,9 +110,9 @@ def kept(kernels: KernelNetwork) -> str:
     return " ".join(f"{share:.4g}" for share in shares)
 
 
-def needles(chosen: dict[str, Recipe], place: Place, trials: int) -> Iterator[Row]:
+def needles(chosen: dict[str, Recipe], place: Place) -> Iterator[Row]:
     """Yield a row for each kernel: what it finds in the prompts of a place."""
-    search = Search((place.length,), (place.depth,), trials, decode=True)
+    search = Search((place.length,), (place.depth,), TRIALS, decode=True)
     reports = compare_needles(MODEL, list(chosen.values()), None, MACHINE, place.text, search)
     for name, report in zip(chosen, reports, strict=True):
         yield {"kernel": name} | place._asdict() | report.total.to_dict() | of_needles(report)
@@ -153,21 +157,18 @@ def main(out: Path, extent: Extent) -> None:
         save_thresholds(learn_thresholds(MODEL, TAUS, PAGES, LEARNED_ON), thresholds)
         print(f"wrote {thresholds}", flush=True)
     chosen = recipes(thresholds.absolute())
-    for text in TEXTS:
+    for text in extent.decoded:
         add(out / "perplexity.csv", {"text": text}, lambda own=text: perplexity(chosen, own))
-    for place in starmap(Place, product(extent.lengths, extent.texts, DEPTHS)):
-        add(
-            out / "needles.csv",
-            place._asdict(),
-            lambda own=place: needles(chosen, own, extent.trials),
-        )
+    for place in starmap(Place, product(extent.lengths, extent.texts, extent.depths)):
+        known = place._asdict()
+        add(out / "needles.csv", known, lambda own=place: needles(chosen, own))
 
 
 def asked(words: Sequence[str]) -> Extent:
     """Return what the words of the command ask for."""
     if list(words) == ["short"]:
         return SHORT
-    return Extent([int(each) for each in words]) if words else Extent()
+    return Extent(lengths=[int(each) for each in words]) if words else Extent()
 
 
 if __name__ == "__main__":
