@@ -5,18 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import WorkloadError
-from accelsim.library.recipe import Recipe, asked_for
-from accelsim.loading import load_machine, load_system
+from accelsim.bench import settings_below
+from accelsim.config.document import plain_settings
+from accelsim.errors import ConfigError, WorkloadError
+from accelsim.library.recipe import LIBRARY, Recipe, asked_for
+from accelsim.loading import load_devices
 from accelsim.models.architecture import Architecture
 from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
+from accelsim.models.expert_files import expert_load
+from accelsim.models.expert_load import ExpertLoad
+from accelsim.models.feed_forward import ExpertFeedForward
 from accelsim.models.generation import Generation, StepChoice, generate
+from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.memory import MemoryUse, check_fits, largest_batch, memory_use
 from accelsim.models.step import Step
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+
+_NOT_SHOWN = ("generation", "costs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,14 @@ class PhaseReport:
     hbm_bytes: int
     recipes: Mapping[str, str]
     """Kernel of each operation as it ran."""
+
+    def to_row(self, phase: str) -> dict[str, Any]:
+        """Return columns whose names begin with the phase; parts of a sum are behind a point."""
+        single = ("time_s", "bound_by", "mfu", "mbu", "energy_j", "hbm_bytes")
+        row = {f"{phase}_{name}": getattr(self, name) for name in single}
+        for name in ("time_by_operation_s", "energy_by_component_j"):
+            row |= {f"{phase}_{name}.{part}": value for part, value in getattr(self, name).items()}
+        return row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +78,54 @@ class Inference:
     """Energy over output tokens, the prefill included."""
     interpolation_error: float
     """Largest error of an interpolated step that was measured; 0 where all are simulated."""
+    draw_spread: float
+    """Largest share by which products of experts differ in time among the loads that stand for all
+    layers; 0 without experts."""
     memory: MemoryUse
     largest_batch: int
     """Most sequences of this length that fit."""
     prefill: PhaseReport
     decode: PhaseReport
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """What was asked for in the place of a default: linear, attention, weights."""
     generation: Generation = field(repr=False, compare=False)
+    costs: StepModel = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the steps as plain nested data for JSON."""
-        named = {name: value for name, value in vars(self).items() if name != "generation"}
+        named = {name: value for name, value in vars(self).items() if name not in _NOT_SHOWN}
         memory = {
             name: getattr(self.memory, name)
             for name in (*self.memory.__dataclass_fields__, "free_bytes")
         }
-        phases = {name: dict(vars(named[name])) for name in ("prefill", "decode")}
-        return {**named, "memory": memory, **phases}
+        plain = {name: dict(vars(named[name])) for name in ("prefill", "decode")}
+        return {**named, "asked": dict(self.asked), "memory": memory, **plain}
+
+    def to_row(self) -> dict[str, Any]:
+        """Return one row of a table: figures of the requests, of their prefill and of a step.
+
+        `machine` is the system, `device` its machine.
+        """
+        left_out = (*_NOT_SHOWN, "memory", "prefill", "decode", "machine", "asked")
+        row = {name: value for name, value in vars(self).items() if name not in left_out}
+        row |= {name: getattr(self.memory, name) for name in self.memory.__dataclass_fields__}
+        names = {
+            "machine": self.system,
+            "device": self.machine,
+            "workload": f"{self.model} {self.batch} x {self.prompt} + {self.output}",
+            "kernel": " ".join(f"{kind}={recipe}" for kind, recipe in self.asked.items())
+            or LIBRARY,
+        }
+        return names | row | self.prefill.to_row("prefill") | self.decode.to_row("step")
+
+    def operation_rows(self) -> list[dict[str, Any]]:
+        """Return one row an operation of the prefill and of the step in the middle."""
+        phases = {"prefill": self.generation.prefill, "step": self.generation.middle}
+        return [
+            {**each.report.to_row(), "workload": phase, "kernel": each.name, "count": each.count}
+            for phase, cost in phases.items()
+            for each in cost.operations
+        ]
 
     def __rich__(self) -> "Group":
         from accelsim.models.display import inference_tables
@@ -93,13 +142,20 @@ def infer(
     output: int = 1,
     linear: Recipe | str | None = None,
     attention: Recipe | str | None = None,
+    weights: str | None = None,
+    experts: ExpertLoad | str | Path | None = None,
     steps: StepChoice = "exact",
+    settings: Mapping[str, Any] | None = None,
 ) -> Inference:
     """Return what a batch of equal requests costs on a system.
 
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
-    attention: kernels in the place of the library's. steps: "exact" simulates every step,
-    "interpolated" some of them. The device runs step after step, so a power cap holds.
+    attention: kernels in the place of the library's. weights: format of the linear maps of layers
+    in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
+    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact"
+    simulates every step, "interpolated" some of them. The device runs step after step, so a power
+    cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of the machine of the
+    system, or `machine.host.<field>`.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
     """
@@ -107,10 +163,17 @@ def infer(
         if found < 1:
             raise WorkloadError(f"{name}: found {found}, allowed: 1 or more")
     architecture = model if isinstance(model, Architecture) else load_architecture(model)
+    if weights is not None:
+        architecture = with_linears_in(architecture, weights)
     _check_length(architecture, prompt + output)
-    spec = load_system(system)
-    machine = sustained(load_machine(spec.machine))
-    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention))
+    changed = machine_settings(settings or {})
+    loaded = load_devices(system, changed, "--set machine.")
+    spec, machine, load = (
+        loaded.spec,
+        sustained(loaded.machine),
+        _expert_load(architecture, experts),
+    )
+    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
     weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
 
     def use_of(sequences: int) -> MemoryUse:
@@ -125,7 +188,6 @@ def infer(
 
     use, largest = use_of(batch), largest_batch(use_of)
     check_fits(use, largest, batch, spec.name)
-    read_bytes = weights_bytes - architecture.table_bytes
     generation = generate(costs, batch, prompt, output, steps)
     time_s = generation.time_to_first_token_s + generation.decode_time_s
     energy_j = generation.prefill.measured.energy_j + generation.decode_energy_j
@@ -145,10 +207,30 @@ def infer(
         interpolation_error=generation.error,
         memory=use,
         largest_batch=largest,
-        prefill=_phase(generation.prefill, architecture, read_bytes),
-        decode=_phase(generation.middle, architecture, read_bytes),
+        draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
+        prefill=_phase(generation.prefill, costs),
+        decode=_phase(generation.middle, costs),
+        asked=_asked(costs, weights),
         generation=generation,
+        costs=costs,
     )
+
+
+def _asked(costs: StepModel, weights: str | None) -> dict[str, str]:
+    """Return the kernels and formats that were asked for."""
+    chosen = {"linear": costs.linear, "attention": costs.attention, "weights": weights}
+    return {kind: str(each) for kind, each in chosen.items() if each is not None}
+
+
+def machine_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without `machine.`; raises ConfigError for others."""
+    settings = plain_settings(settings, "--set ")
+    for key in settings:
+        if not key.startswith("machine."):
+            raise ConfigError(
+                [f"--set {key}: allowed: machine.<field> and machine.host.<field> of the system"]
+            )
+    return settings_below("machine", settings)
 
 
 def _check_length(architecture: Architecture, tokens: int) -> None:
@@ -159,8 +241,25 @@ def _check_length(architecture: Architecture, tokens: int) -> None:
         )
 
 
-def _phase(cost: StepCost, architecture: Architecture, weights_bytes: int) -> PhaseReport:
-    """Return what there is to say of a step; weights_bytes: of those that it reads."""
+def _expert_load(architecture: Architecture, asked: ExpertLoad | str | Path | None) -> ExpertLoad:
+    """Return how tokens choose experts; refuses a choice that fits none of the layers."""
+    has_some = False
+    load = asked if isinstance(asked, ExpertLoad) else expert_load(asked or "uniform")
+    for part in {layer.feed_forward for layer in architecture.layers}:
+        if isinstance(part, ExpertFeedForward):
+            has_some = True
+            load.loads(1, part.experts, part.experts_per_token, 1)
+    if asked is not None and not has_some:
+        raise WorkloadError(
+            f"experts: found {asked} for model {architecture.family}, which has none, "
+            f"allowed: only for a model with experts"
+        )
+    return load
+
+
+def _phase(cost: StepCost, costs: StepModel) -> PhaseReport:
+    """Return what there is to say of a step."""
+    architecture, weights_bytes = costs.architecture, costs.weight_bytes_read(cost.step)
     measured, longest = cost.measured, max(cost.operations, key=lambda each: each.time_s)
     peak_bytes_per_s = longest.report.peak_hbm_bytes_per_s
     fmt = architecture.weights.plain

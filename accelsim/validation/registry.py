@@ -14,6 +14,7 @@ _MODULES = {
     "ascend-910b": "ascend_910b",
     "h200": "h200",
     "h200-energy": "h200_energy",
+    "h200-moe": "h200_moe",
     "h200-steps": "h200_steps",
     "h200-vector": "h200_vector",
     "h200-vector-held-out": "h200_vector_held_out",

@@ -39,6 +39,8 @@ class RowCost(NamedTuple):
     """Vector ops in FP32, and how many elements of the row each of them has."""
     is_in_place: bool = False
     """Whether a tile keeps its slot from its load until it is stored, as nothing is converted."""
+    is_read_late: bool = False
+    """Whether it keeps that slot until all ops are done, as the last of them reads it."""
     tile_bytes: float = 0
     """Loaded once for all rows of a tile."""
     coded: tuple[tuple[str, int, int], ...] = ()
@@ -79,7 +81,7 @@ class RowFunction(VectorFunction):
 
     @classmethod
     def unit(cls, problem: VectorProblem) -> int:
-        """Return how many rows no tile parts."""
+        """Return how many rows no tile parts, unless so many do not fit."""
         return 1
 
     @classmethod
@@ -109,6 +111,9 @@ class RowFunction(VectorFunction):
 
         heights = cls._heights(problem, machine, asked)
         tried = heights[fitting(machine, declare, heights)]
+        if not len(tried) and asked.tile_rows is None and cls.unit(problem) > 1:
+            heights = _parts_of(cls.unit(problem))
+            tried = heights[fitting(machine, declare, heights)]
         if not len(tried):
             name, fewest = f"vector on {problem.name}", int(heights[-1])
             raise misfit(name, machine, lambda builder: declare(builder, fewest))
@@ -129,6 +134,11 @@ class RowFunction(VectorFunction):
         return np.unique(np.minimum(shares(units, machine.cores, 1, most), units))[::-1] * unit
 
 
+def _parts_of(rows: int) -> Any:
+    """Return the even parts of so many rows, the smallest last."""
+    return np.array([part for part in range(rows - 1, 0, -1) if rows % part == 0])
+
+
 def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages: int) -> Any:
     """Return the cycles of a run for tiles of so many rows [tilings]."""
     costs, latency = OpCosts(machine), miss_cycles(machine)
@@ -144,6 +154,7 @@ def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages:
     stored = latency + store
     step = np.maximum(np.maximum(load, work), store)
     held = latency + load + (work + stored if cost.is_in_place else 0)
+    held = held + (work if cost.is_read_late else 0)
     step = np.maximum(step, held / slots)
     if not cost.is_in_place:
         own = slots_of_a_core(_RESULT_SLOTS, machine, is_streamed=False)
