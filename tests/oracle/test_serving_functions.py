@@ -208,17 +208,6 @@ def test_kv_write_stores_once_a_page_where_the_page_lies():
     )
 
 
-@pytest.mark.parametrize("tile_rows", [None, 1, 3])
-def test_a_page_that_does_not_fit_is_written_in_parts(tile_rows):
-    machine = load_machine("ascend-910b-no-l2", {"scratchpad.capacity": "1 KiB"})
-    problem = problem_of("kv_write", rows=21, cols=24, table_rows=60, page=8)
-    tensors = load_tensors(problem, Path())
-    program, output = run("vector", problem, tensors, machine=machine, tile_rows=tile_rows)
-    assert program.parameters["tile_rows"] < 8
-    assert np.array_equal(output, Vector.oracle(problem, tensors))
-    assert moved_bytes(program, "keys") == 21 * 24 * 4
-
-
 def test_a_tile_holds_whole_pages():
     program, _ = run("vector", problem_of("kv_write"), None, tile_rows=5)
     assert program.parameters["tile_rows"] == 8

@@ -11,12 +11,14 @@ from accelsim.models.attention import HeadNorm
 from accelsim.models.expert_load import Balanced, Uniform, Zipf
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
+from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.operations import experts
 from accelsim.models.operations.parts import Setting
 from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Sequences, Step
+from accelsim.numerics.formats import Format
 
 SMALL = {
     "model_type": "qwen3",
@@ -355,12 +357,8 @@ def test_a_step_has_sequences():
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("deepseek-v2-lite", "latent attention"),
-        ("mixtral-8x7b", "experts"),
         ("deepseek-v3", "weights in fp8_e4m3 with scales of blocks"),
         ("gpt-oss-20b", "weights in mxfp4"),
-        ("deepseek-v3", "weights in fp8_e4m3"),
-        ("gemma-2-9b", "4 norms in a layer"),
     ],
 )
 def test_parts_whose_operations_are_not_known_are_named(name, what):
@@ -370,3 +368,66 @@ def test_parts_whose_operations_are_not_known_are_named(name, what):
     assert str(caught.value) == (
         f"model {model.family}: steps of models with {what} are not known yet"
     )
+
+
+def fp8_of(config):
+    return read_architecture(
+        {**config, "quantization_config": {"quant_method": "fp8", "activation_scheme": "static"}},
+        "",
+    )
+
+
+def test_weights_in_fp8_are_multiplied_as_they_are_stored():
+    """What products of layers read is in FP8 too; the head, tables and the cache are not."""
+    asked = with_linears_in(read_architecture(SMALL, ""), "fp8_e4m3")
+    for model in (asked, fp8_of(SMALL)):
+        operations = operations_of(model, Step.prefill(1, 16))
+        formats = {
+            each.problem.name: (each.problem.dtype, getattr(each.problem, "result_dtype", None))
+            for each in operations
+        }
+        bf16, fp8 = Format.BF16, Format.FP8_E4M3
+        for name in ("qkv", "output", "gate-up", "down"):
+            assert formats[name] == (fp8, None)
+        for name in ("norm of attention", "cast of attention", "norm of feed-forward"):
+            assert formats[name] == (bf16, fp8)
+        assert formats["activation"] == (bf16, fp8)
+        for name in ("embedding", "kv_write", "attention of prompts", "last norm", "head"):
+            assert formats[name] == (bf16, None)
+        assert model.weight_bytes == fp8_of(SMALL).weight_bytes
+
+
+def test_macs_do_not_depend_on_formats():
+    plain, step = read_architecture(SMALL, ""), Step.decode(3, 40)
+    coded = with_linears_in(plain, "fp8_e4m3")
+    assert macs_of(operations_of(coded, step)) == macs_of(operations_of(plain, step))
+    assert with_linears_in(coded, "bf16").weights == plain.weights
+
+
+def test_formats_that_no_product_takes_are_refused():
+    with pytest.raises(WorkloadError) as caught:
+        with_linears_in(read_architecture(SMALL, ""), "fp8_e5m2")
+    assert str(caught.value) == (
+        "weights: found 'fp8_e5m2', did you mean 'fp8_e4m3'? allowed: bf16, fp8_e4m3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "what"),
+    [
+        (["model.layers.0.self_attn.q_proj"], "weights in fp8_e4m3 beside bf16"),
+        (["mlp"], "weights in fp8_e4m3 beside bf16"),
+    ],
+)
+def test_layers_of_several_formats_are_refused(kept, what):
+    quantization = {"quant_method": "fp8", "modules_to_not_convert": kept}
+    model = read_architecture({**SMALL, "quantization_config": quantization}, "")
+    with pytest.raises(WorkloadError) as caught:
+        operations_of(model, Step.decode(1, 8))
+    assert str(caught.value) == f"model qwen3: steps of models with {what} are not known yet"
+
+
+def test_layers_of_which_all_matrices_are_kept_are_plain():
+    quantization = {"quant_method": "fp8", "modules_to_not_convert": ["mlp", "self_attn"]}
+    model = read_architecture({**SMALL, "quantization_config": quantization}, "")
+    assert {str(each.problem.dtype) for each in operations_of(model, Step.decode(1, 8))} == {"bf16"}
