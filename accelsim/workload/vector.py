@@ -181,11 +181,22 @@ class VectorProblem(TensorProblem):
         sizes = super().tensor_bytes
         for name in _TABLES.get(self.function, ()):
             sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
+        return sizes | self._bytes_of_numbers
+
+    @property
+    def moved_bytes(self) -> dict[str, int]:
+        """Bytes of every input and output that is no table: without a look at the rows named."""
+        tables = _TABLES.get(self.function, ())
+        sizes = {name: n for name, n in super().tensor_bytes.items() if name not in tables}
+        return sizes | self._bytes_of_numbers
+
+    @property
+    def _bytes_of_numbers(self) -> dict[str, int]:
         if self.function in ("embedding", "rotary"):
-            sizes["numbers"] = self.rows * NUMBER_BYTES
+            return {"numbers": self.rows * NUMBER_BYTES}
         if self.function == "router":
-            sizes["experts"] = self.rows * (self.top_k or 1) * NUMBER_BYTES
-        return sizes
+            return {"experts": self.rows * (self.top_k or 1) * NUMBER_BYTES}
+        return {}
 
     @property
     def needed_rows(self) -> int:

@@ -34,7 +34,7 @@ LAYERS = {
     "report": MODELS | {"workload", "engine", "accounts"},
     "models": MODELS | {"workload", "library", "report", "loading", "bench"},
     "loading": SPECS | {"workload", "hardware"},
-    "choosing": MODELS | {"workload", "kernels", "engine"},
+    "choosing": MODELS | {"workload", "kernels", "library", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
     "bench": MODELS
     | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"}

@@ -36,6 +36,7 @@ from accelsim.engine.memory.l2 import (
     read_run,
     write_run,
 )
+from accelsim.engine.memory.l2 import let_go as let_cache_go
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
@@ -134,6 +135,12 @@ def ended(memory: Memory, requested: Requested, machine: MachineSpec, last_end: 
     return Ended(cycles, traffic, dram_commands(memory, machine, cycles))
 
 
+def let_go(memory: Memory) -> None:
+    """Tell that nobody uses a memory any more."""
+    if isinstance(memory, Cached):
+        let_cache_go(memory.cache)
+
+
 def _most_bursts(program: Program, burst_bytes: int, l2: L2Spec | None) -> int:
     """Return the most bursts that one transfer can cause, with whole lines that it evicts."""
     bursts = _most_pieces(program, burst_bytes)
@@ -194,20 +201,20 @@ def traffic_of(memory: Memory, requested: Requested) -> MemoryTraffic:
             hbm_bytes_by_tensor=requested.bytes_by_tensor,
         )
     counts = memory.cache.state[0]
+    addresses, dirty = dirty_lines(memory.cache)
     return MemoryTraffic(
         hbm_read_bytes=int(counts.fetched_bytes),
-        hbm_write_bytes=int(counts.written_back_bytes) + dirty_bytes(memory.cache),
-        hbm_bytes_by_tensor=_bytes_by_tensor(memory),
+        hbm_write_bytes=int(counts.written_back_bytes) + int(dirty.sum()),
+        hbm_bytes_by_tensor=_bytes_by_tensor(memory, addresses, dirty),
         l2_read_bytes=int(counts.read_bytes),
         l2_write_bytes=int(counts.write_bytes),
         l2_hit_bytes=int(counts.hit_bytes),
     )
 
 
-def _bytes_by_tensor(memory: Cached) -> tuple[int, ...]:
+def _bytes_by_tensor(memory: Cached, addresses: Words, sizes: Words) -> tuple[int, ...]:
     """Return what was counted of every tensor, with the lines of it that are dirty."""
     moved = memory.tensor_bytes.copy()
-    addresses, sizes = dirty_lines(memory.cache)
     tensors = np.searchsorted(memory.tensor_begins, addresses, side="right") - 1
     np.add.at(moved, np.maximum(tensors, 0), sizes)
     return tuple(moved.tolist())
