@@ -119,8 +119,6 @@ _idle: dict[tuple[int, int], Cache] = {}
 """Empty caches of earlier runs, one a shape."""
 _MOST_IDLE = 2
 """Shapes of which an empty cache is kept."""
-_FEW = 8
-"""One in so many ways: where more were filled, new memory is emptied as fast."""
 
 
 def _empty_cache(num_sets: int, num_ways: int) -> Cache:
@@ -148,10 +146,9 @@ def let_go(cache: Cache) -> None:
     the record of a way is written before it is read.
     """
     num_sets, num_ways = cache.ways.shape
-    num_filled = int(cache.state[0].num_filled)
-    if num_filled * _FEW > num_sets * num_ways or len(_idle) >= _MOST_IDLE:
-        return
-    empty_ways(cache.sets, cache.filled[:num_filled])
+    if len(_idle) >= _MOST_IDLE:
+        _idle.clear()
+    empty_ways(cache.sets, cache.filled[: int(cache.state[0].num_filled)])
     cache.arrivals[: int(cache.state[0].num_transfers) + 1] = 0
     _idle[num_sets, num_ways] = cache
 
@@ -170,7 +167,7 @@ def dirty_lines(cache: Cache) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
     own, way = np.divmod(filled, cache.ways.shape[1])
     is_known = flags_at(cache.sets, own, way) & _IS_CLEAN == 0
     own, way = own[is_known], way[is_known]
-    dirty = cache.ways.dirty[own, way]
+    dirty = cache.ways["dirty"][own, way]
     is_dirty = dirty != 0
     own, way, dirty = own[is_dirty], way[is_dirty], dirty[is_dirty]
     sectors = np.bitwise_count(dirty.view(np.uint64)).astype(np.int64)

@@ -31,6 +31,8 @@ MOST_PLACES = (1 << _PLACE_BITS) - 1
 _NEVER = (1 << 63) - 1
 _OPEN = 1 << 40
 """Lines that a share is said to have while its lines are looked up, so that it is not given up."""
+_FEW = 16
+"""One in so many ways: where more were filled, all are emptied as fast."""
 _CACHE_LINE_WORDS = 8
 """Words that the processor which runs this fetches together."""
 
@@ -99,8 +101,11 @@ def empty_ways(sets: Sets, filled: Ways) -> None:
     Only serial numbers of shares go on.
     """
     state, num_ways = sets.state[0], sets.ways.shape[2]
-    own, way = np.divmod(filled, num_ways)
-    sets.ways[own, LINE, way] = sets.ways[own, HOME, way] = EMPTY
+    if len(filled) * _FEW > sets.ways.shape[0] * num_ways:
+        sets.ways[...] = EMPTY
+    else:
+        own, way = np.divmod(filled, num_ways)
+        sets.ways[own, LINE, way] = sets.ways[own, HOME, way] = EMPTY
     used, serial = int(state.num_shares) + 1, int(state.serial)
     for numbers in (
         sets.begun_at,
