@@ -33,10 +33,12 @@ from accelsim.engine.memory.l2 import (
     fetch_run,
     new_cache,
     note_block,
+    pass_run,
     read_run,
     write_run,
 )
 from accelsim.engine.memory.l2 import let_go as let_cache_go
+from accelsim.engine.memory.lone import Lone, borrowed_lone, nothing_alone
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
@@ -72,6 +74,8 @@ class Cached(NamedTuple):
     """First address of every tensor, ascending."""
     tensor_bytes: Words
     """HBM bytes of every tensor."""
+    lone: Lone
+    """Tensors that go past the cache."""
 
 
 Memory = Direct | Cached
@@ -105,8 +109,13 @@ def room_for(machine: MachineSpec, program: Program) -> Room:
     return Room(bursts, pieces)
 
 
-def new_memory(machine: MachineSpec, program: Program, room: Room | None = None) -> Memory:
-    """Return the idle memory of a machine for the transfers of a program, or others of a size."""
+def new_memory(
+    machine: MachineSpec, program: Program, room: Room | None = None, lone: Lone | None = None
+) -> Memory:
+    """Return the idle memory of a machine for the transfers of a program, or others of a size.
+
+    lone: tensors that go past a cache, if all transfers are those of the program.
+    """
     room = room or room_for(machine, program)
     hbm = new_hbm(machine, program.gathered_rows, room.bursts)
     if machine.l2 is None:
@@ -119,6 +128,7 @@ def new_memory(machine: MachineSpec, program: Program, room: Room | None = None)
         new_slices(machine.l2, machine.clock),
         np.array(begins, np.int64),
         np.zeros(len(begins), np.int64),
+        lone or nothing_alone(len(begins)),
     )
 
 
@@ -224,10 +234,17 @@ def _bytes_by_tensor(memory: Cached, addresses: Words, sizes: Words) -> tuple[in
 def _count_by_tensor(begins, tensor_bytes, pieces, num_pieces):
     """Count the pieces that go to the HBM: each belongs to the tensor of its first byte."""
     for i in range(num_pieces):
-        tensor = 0
-        while tensor + 1 < begins.size and begins[tensor + 1] <= pieces[i, BEGIN]:
-            tensor += 1
+        tensor = _tensor_at(begins, pieces[i, BEGIN])
         tensor_bytes[tensor] += pieces[i, END] - pieces[i, BEGIN]
+
+
+@jit_inner
+def _tensor_at(begins, address):
+    """Return the number of the tensor of a byte."""
+    tensor = 0
+    while tensor + 1 < begins.size and begins[tensor + 1] <= address:
+        tensor += 1
+    return tensor
 
 
 @jit_inline
@@ -244,8 +261,12 @@ def _respond_cached(memory, time_cycles, transfer):
     num_bytes = transfer.rows * transfer.row_bytes
     # As in the flat HBM: no pitch of rows keeps a transfer on a few of the slices.
     served = serve_flat(slices, time_cycles, row_address(transfer, 0, gathered_rows), num_bytes)
-    arrived = look_up(cache, transfer, gathered_rows)
     begins, tensor_bytes = borrow(memory.tensor_begins), borrow(memory.tensor_bytes)
+    lone = borrowed_lone(memory.lone)
+    if lone.tensors[_tensor_at(begins, transfer.address)]:
+        arrived = _pass_by(cache, lone, transfer)
+    else:
+        arrived = look_up(cache, transfer, gathered_rows)
     _count_by_tensor(begins, tensor_bytes, cache.pieces, state.num_pieces)
     fetched = serve_pieces(
         memory.hbm,
@@ -256,6 +277,17 @@ def _respond_cached(memory, time_cycles, transfer):
     )
     end_transfer(cache, fetched)
     return max(served + memory.latency_cycles, fetched, arrived)
+
+
+@jit_inline
+def _pass_by(cache, lone, transfer):
+    """Read or write the rows of a transfer of a tensor that goes past the cache."""
+    begin_lines(cache)
+    for row in range(transfer.rows):
+        address = transfer.address + row * transfer.step_bytes
+        pass_run(cache, lone, address, transfer.row_bytes, transfer.is_write)
+    end_lines(cache)
+    return np.int64(0)
 
 
 @jit_inline
@@ -298,6 +330,7 @@ def _borrowed_cached(memory):
         borrowed_flat(memory.slices),
         borrow(memory.tensor_begins),
         borrow(memory.tensor_bytes),
+        borrowed_lone(memory.lone),
     )
 
 

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from accelsim.engine.memory.blocks import begin_block, block_at, is_block, new_blocks
 from accelsim.engine.memory.hbm.door import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.engine.memory.hbm.state import Records, record, records
+from accelsim.engine.memory.lone import are_watched, is_watched
 from accelsim.engine.memory.sets import (
+    BLOCK_LINES,
     EMPTY,
     HOME,
     LINE,
@@ -372,6 +374,42 @@ def write_run(cache, address, num_bytes):
     if state.writes_through:
         state.written_back_bytes += num_bytes
         _note(address, end, True, state, cache.pieces)
+
+
+@jit_inline
+def pass_run(cache, lone, address, num_bytes, is_write):
+    """Read or write a run of sectors that are asked for once: what `read_run` and `write_run` do.
+
+    Of the sets only those that are watched are kept up.
+    """
+    state, end = cache.state[0], address + num_bytes
+    num_sets = cache.sets.state[0].num_sets
+    line, last = address // state.line_bytes, (end - 1) // state.line_bytes
+    while line <= last:
+        block_end = min(line - line % BLOCK_LINES + BLOCK_LINES - 1, last)
+        if are_watched(lone, line, num_sets):
+            for each in range(line, block_end + 1):
+                if is_watched(lone, set_of(each, num_sets)):
+                    _pass_line(cache, state, each, address, end, is_write)
+        line = block_end + 1
+    if is_write:
+        state.write_bytes += num_bytes
+        state.written_back_bytes += num_bytes
+        _note(address, end, True, state, cache.pieces)
+    else:
+        state.read_bytes += num_bytes
+        sector = state.sector_bytes
+        _fetch(address - address % sector, end + -end % sector, state, cache.pieces)
+
+
+@jit_inner
+def _pass_line(cache, state, line, address, end, is_write):
+    """Let a line of a watched set take its way."""
+    base = line * state.line_bytes
+    touched = _sectors_of(max(address - base, 0), min(end - base, state.line_bytes), state)
+    own, way, held = _placed(cache, state, line)
+    fetched_by = held.fetched_by if is_write else state.num_transfers
+    _keep(cache, state, own, way, line, Held(held.valid | touched, held.dirty, fetched_by))
 
 
 @jit_inner

@@ -28,6 +28,8 @@ _IN_SHARE = (1 << _SHARE_SHIFT) - 1
 _WAY_MASK = (1 << _WAY_BITS) - 1
 MOST_PLACES = (1 << _PLACE_BITS) - 1
 """Uses of lines in a share."""
+BLOCK_LINES = 128
+"""Lines of an aligned block, which `set_of` mixes: they fill as many sets, one after the other."""
 _NEVER = (1 << 63) - 1
 _OPEN = 1 << 40
 """Lines that a share is said to have while its lines are looked up, so that it is not given up."""
