@@ -3,6 +3,8 @@
 The reference engine looks every transfer up.
 """
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +71,7 @@ def lone_programs(draw):
     moves += tiles_of("other", 4) if draw(st.booleans()) else draw(st.lists(twice, max_size=8))
     moves = draw(st.permutations(moves))
     ends = sorted(draw(st.sets(st.integers(1, len(moves)), max_size=4)) | {0, len(moves)})
-    items = [moves[first:end] for first, end in zip(ends, ends[1:], strict=False)]
+    items = [moves[first:end] for first, end in pairwise(ends)]
     return program_of(items, tensors=TENSORS)
 
 
@@ -111,7 +113,8 @@ def test_as_looked_up_before_a_banked_memory(program, machine):
 def alone_in(moves, tensors=TENSORS, gathered_rows=(), **cache):
     machine = machine_of(l2=cache_of(**{"sets": 256, **cache}))
     program = program_of([moves], tensors=tensors, gathered_rows=gathered_rows)
-    return [t.name for t, is_lone in zip(tensors, lone_in(program, machine.l2).tensors) if is_lone]
+    is_lone = lone_in(program, machine.l2).tensors
+    return [each.name for each, lone in zip(tensors, is_lone, strict=True) if lone]
 
 
 ONCE = tiles_of("once", 5)
