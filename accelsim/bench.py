@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from accelsim.accounts.power import Scheduler, schedule_under_cap
+from accelsim.accounts.power import Capped, Scheduler, schedule_under_cap
 from accelsim.choosing.asked import Asked
 from accelsim.choosing.picked import picked
 from accelsim.choosing.trial import Settled, Trial, settled
@@ -142,11 +142,18 @@ class Bench:
         check_problem_fits(problem, recipe, self.machine)
         return recipe
 
-    def hardware_for(self, problem: Problem, recipe: Recipe) -> Hardware:
-        """Return the machine, under the power limit in force, as the code of a recipe uses it."""
+    def hardware_for(
+        self, problem: Problem, recipe: Recipe, clock: float | None = None
+    ) -> Hardware:
+        """Return the machine, under the power limit in force, as the code of a recipe uses it.
+
+        clock: another one than the machine's.
+        """
         machine = self.machine
         if machine.power:
             machine = machine.model_copy(update={"power": machine.power.in_force})
+        if clock is not None:
+            machine = machine.model_copy(update={"clock": clock})
         own = Hardware(machine, load_technology(machine.technology))
         return library_of(machine).hardware(problem, recipe, own)
 
@@ -200,6 +207,18 @@ class Bench:
         for step, values in one_after_another(recipe.algorithm, problem, tensors):
             yield self._recorded(step, recipe, values, needs_costs)
 
+    def report_at(self, recorded: "Recorded", clock: float) -> Report:
+        """Return the report of a recorded problem at a clock that something else has found.
+
+        So it is where a cap holds for many kernels together: what this one draws does not count,
+        and its report says that it has no cap.
+        """
+        hardware = self.hardware_for(recorded.problem, recorded.recipe, clock)
+        schedule = self._scheduler(recorded, "compiled")
+        run = Capped(schedule(recorded.program, hardware.machine), hardware.machine, "none")
+        about = self._about(recorded, "compiled")
+        return build_report(run, hardware.technology, about, with_timeline=False)
+
     def _recorded(
         self, problem: Problem, recipe: Recipe, tensors: Tensors | None, needs_costs: bool
     ) -> "Recorded":
@@ -229,16 +248,20 @@ class Bench:
         """Return the report of a recorded problem, its accuracy not judged."""
         machine, technology = recorded.hardware
         program = held(recorded.program, "a timeline") if with_timeline else recorded.program
-        schedule = ENGINES[engine]
-        if self.sample != "never":
-            schedule = partial(choice.schedule, sample=self.sample)
-        elif recorded.trial is not None and engine == "compiled":
-            schedule = recorded.trial.schedule
+        schedule = self._scheduler(recorded, engine)
         run = schedule_under_cap(program, machine, technology, schedule)
         if run.machine.clock != machine.clock or run.power_cap == "not met":
             check_known_traffic(run.schedule, machine)
         about = self._about(recorded, engine)
         return build_report(run, technology, about, with_timeline=with_timeline)
+
+    def _scheduler(self, recorded: "Recorded", engine: Engine) -> Scheduler:
+        """Return what schedules a recorded problem."""
+        if self.sample != "never":
+            return partial(choice.schedule, sample=self.sample)
+        if recorded.trial is not None and engine == "compiled":
+            return recorded.trial.schedule
+        return ENGINES[engine]
 
     def _about(self, recorded: "Recorded", engine: Engine) -> About:
         problem, recipe, _, program, output, _ = recorded

@@ -1,5 +1,8 @@
 """Action counts times cost per action: joules by component."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from accelsim.accounts.area import arithmetic_area_mm2, l2_slice, sram_points
 from accelsim.accounts.interface import interface_channels
 from accelsim.hardware.hbm import BankedHbmSpec, HbmSpec
@@ -9,6 +12,21 @@ from accelsim.hardware.units.base import ArithmeticSpec
 from accelsim.program.activity import Activity, MemoryTraffic
 from accelsim.runtime.kept import once_for_each
 from accelsim.units import PICO
+
+_COMMANDS = ("hbm", "hbm_activation", "hbm_refresh")
+"""Components of the commands of a banked memory."""
+
+
+class Drawn(NamedTuple):
+    """What one run drew, or many together."""
+
+    joules: Mapping[str, float]
+    """By component."""
+    hbm_bytes: int
+    """Read and written."""
+    seconds: float
+    clocked_share: float = 1.0
+    """Share of the time that grows as the clock falls, or more; the memory has the rest."""
 
 
 def energy_by_component(
@@ -59,21 +77,17 @@ def memory_idle_power_w(machine: MachineSpec, technology: TechnologySpec) -> flo
     return interface_channels(hbm, technology) * channel_w
 
 
-def memory_device_energy_j(
-    activity: Activity, machine: MachineSpec, technology: TechnologySpec
-) -> float:
-    """Return the joules of a run in the memory devices, a part of those of all components.
+def memory_device_energy_j(drawn: Drawn, machine: MachineSpec, technology: TechnologySpec) -> float:
+    """Return the joules of runs in the memory devices, a part of those of all components.
 
     Of a flat memory that is what the technology says of a byte, of a banked one all its commands;
     both with the power of idle channels.
     """
+    idle_j = memory_idle_power_w(machine, technology) * drawn.seconds
     if isinstance(machine.hbm, BankedHbmSpec):
-        energy_pj = sum(_device_pj(activity, machine.hbm).values())
-    else:
-        cost = technology.memory(machine.hbm.standard).device_energy
-        hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
-        energy_pj = hbm_bytes * cost.value if cost else 0.0
-    idle_j = memory_idle_power_w(machine, technology) * activity.seconds
+        return idle_j + sum(drawn.joules.get(name, 0.0) for name in _COMMANDS)
+    cost = technology.memory(machine.hbm.standard).device_energy
+    energy_pj = drawn.hbm_bytes * cost.value if cost else 0.0
     return idle_j + energy_pj * PICO * machine.dynamic_energy_factor
 
 

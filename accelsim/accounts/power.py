@@ -1,11 +1,13 @@
 """The clock that a power cap leaves: power follows from the schedule, and the schedule from it."""
 
 from collections.abc import Callable
-from math import sqrt
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from math import log, log1p, sqrt
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from accelsim.accounts.activity import count_activity
 from accelsim.accounts.energy import (
+    Drawn,
     energy_by_component,
     memory_device_energy_j,
     memory_idle_power_w,
@@ -24,6 +26,7 @@ _CLOSE_CLOCKS = 1e-3
 """Share by which two clocks differ between which there is nothing left to search."""
 
 Scheduler = Callable[[AnyProgram, MachineSpec], Accounted]
+R = TypeVar("R")
 
 
 class Capped(NamedTuple):
@@ -36,71 +39,121 @@ class Capped(NamedTuple):
     """Not met where the lowest clock that is allowed draws more than the cap."""
 
 
-class _Run(NamedTuple):
-    schedule: Accounted
-    machine: MachineSpec
+@dataclass(frozen=True)
+class Found(Generic[R]):
+    """What ran at a clock."""
+
+    run: R
+    clock: float
     excess_w: float
     """Power above the cap."""
     is_met: bool
     """Whether that is close enough, or below."""
+    clocked_share: float
+    """Share of the time that grows as the clock falls, or more."""
 
 
 def schedule_under_cap(
     program: AnyProgram, machine: MachineSpec, technology: TechnologySpec, schedule: Scheduler
 ) -> Capped:
-    """Return the schedule at the clock that the cap of the machine leaves.
+    """Return the schedule at the clock that the cap of the machine leaves."""
+    if machine.power is None:
+        return Capped(schedule(program, machine), machine, "none")
 
-    Dynamic power goes with clock^(1 + e) when the clock bounds the run and with clock^e when the
-    memory does, for an energy exponent of e. Stepping as if the clock did never steps too far, so
-    the clock falls, step by step, to where the power is the cap. Where the memory bounds the run
-    the steps can be short: after some of them the range down to the lowest clock is halved.
+    def at(clock: float) -> tuple[Accounted, Drawn]:
+        slowed = machine.model_copy(update={"clock": clock})
+        run = schedule(program, slowed)
+        return run, _drawn(run, slowed, technology)
+
+    found = run_under_cap(at, machine, technology)
+    slowed = machine.model_copy(update={"clock": found.clock})
+    return Capped(found.run, slowed, "met" if found.is_met else "not met")
+
+
+def run_under_cap(
+    run_at: Callable[[float], tuple[R, Drawn]],
+    machine: MachineSpec,
+    technology: TechnologySpec,
+    close_clocks: float = _CLOSE_CLOCKS,
+) -> Found[R]:
+    """Return what runs at the clock that the cap of a machine leaves, which must have one.
+
+    run_at: what runs at a clock, and what it draws; it may be one kernel or many. close_clocks: the
+    share by which two clocks differ that have none between them.
+
+    Dynamic power goes with clock^(s + e), for an energy exponent of e and a share s of the time
+    that follows the clock: 1 when the clock bounds the run, 0 when the memory does. Stepping as if
+    it were 1, where nothing else is known, never steps too far. Where a step does, the next one
+    lies between two clocks, on the line through the logarithms of their powers. Where the memory
+    bounds the run the steps can be short: after some of them the range of clocks is halved.
     """
     power = machine.power
     if power is None:
-        return Capped(schedule(program, machine), machine, "none")
+        raise ValueError(f"{machine.name} has no cap")
 
-    def at(clock: float) -> _Run:
+    def at(clock: float) -> Found[R]:
+        run, drawn = run_at(clock)
         slowed = machine.model_copy(update={"clock": clock})
-        run = schedule(program, slowed)
-        excess_w = _power_w(run, slowed, power, technology) - power.cap
-        return _Run(run, slowed, excess_w, excess_w <= CLOSE * power.cap)
+        excess_w = _power_w(drawn, slowed, power, technology) - power.cap
+        is_met = excess_w <= CLOSE * power.cap
+        return Found(run, clock, excess_w, is_met, drawn.clocked_share)
 
     headroom_w = power.cap - _static_w(machine, power, technology)
-    run = at(machine.clock)
+    above, below = at(machine.clock), None
     for _ in range(_MOST_STEPS):
-        if run.is_met or run.machine.clock <= power.lowest_clock:
-            break
-        run = at(_slower(run, power, headroom_w))
-    else:
-        run = run if run.is_met else _halved(at, run, power)
-    return Capped(run.schedule, run.machine, "met" if run.is_met else "not met")
+        if above.is_met or above.clock <= power.lowest_clock:
+            return above
+        clock = _between(below, above, headroom_w) if below else _slower(above, power, headroom_w)
+        found = at(clock)
+        if not found.is_met:
+            above = found
+        elif _is_close(found, above, power, close_clocks):
+            return found
+        else:
+            below = found
+    return _halved(at, below or at(power.lowest_clock), above, power, close_clocks)
 
 
-def _slower(run: _Run, power: PowerSpec, headroom_w: float) -> float:
-    """Return the clock that would meet the cap if the clock bounded the run."""
+def _between(below: Found[R], above: Found[R], headroom_w: float) -> float:
+    """Return the clock that meets the cap if power goes with one exponent between two clocks."""
+    if headroom_w + below.excess_w <= 0:
+        return sqrt(below.clock * above.clock)
+    powers = log((headroom_w + above.excess_w) / (headroom_w + below.excess_w))
+    share = log1p(above.excess_w / headroom_w) / powers
+    between: float = above.clock * (below.clock / above.clock) ** share
+    return between
+
+
+def _slower(found: Found[R], power: PowerSpec, headroom_w: float) -> float:
+    """Return the clock that would meet the cap if it bounded the same share of the time."""
     if headroom_w <= 0:
         return power.lowest_clock
-    share = headroom_w / (headroom_w + run.excess_w)
-    slower: float = run.machine.clock * share ** (1 / (1 + power.energy_exponent))
+    share = headroom_w / (headroom_w + found.excess_w)
+    slower: float = found.clock * share ** (1 / (found.clocked_share + power.energy_exponent))
     return max(power.lowest_clock, slower)
 
 
-def _halved(at: Callable[[float], _Run], above: _Run, power: PowerSpec) -> _Run:
-    """Return the run at a clock that meets the cap closely, or at the lowest if that does not.
+def _halved(
+    at: Callable[[float], Found[R]],
+    below: Found[R],
+    above: Found[R],
+    power: PowerSpec,
+    close_clocks: float,
+) -> Found[R]:
+    """Return the run at a clock that meets the cap closely, or `below` if that does not.
 
     above: a run that does not meet the cap.
     """
-    below = at(power.lowest_clock)
-    while below.is_met and not _is_close(below, above, power):
-        middle = at(sqrt(below.machine.clock * above.machine.clock))
+    while below.is_met and not _is_close(below, above, power, close_clocks):
+        middle = at(sqrt(below.clock * above.clock))
         below, above = (middle, above) if middle.is_met else (below, middle)
     return below
 
 
-def _is_close(below: _Run, above: _Run, power: PowerSpec) -> bool:
+def _is_close(below: Found[R], above: Found[R], power: PowerSpec, close_clocks: float) -> bool:
     """Whether the power is that of the cap, or leaps over it between two clocks."""
-    clocks = above.machine.clock / below.machine.clock
-    return below.excess_w >= -CLOSE * power.cap or clocks <= 1 + _CLOSE_CLOCKS
+    clocks = above.clock / below.clock
+    return below.excess_w >= -CLOSE * power.cap or clocks <= 1 + close_clocks
 
 
 def _static_w(machine: MachineSpec, power: PowerSpec, technology: TechnologySpec) -> float:
@@ -111,14 +164,19 @@ def _static_w(machine: MachineSpec, power: PowerSpec, technology: TechnologySpec
     return watts
 
 
-def _power_w(
-    run: Accounted, machine: MachineSpec, power: PowerSpec, technology: TechnologySpec
-) -> float:
-    """Return the mean power, in a run, of what the cap is of."""
+def _drawn(run: Accounted, machine: MachineSpec, technology: TechnologySpec) -> Drawn:
     activity = count_activity(run, machine)
-    if activity.seconds == 0:
+    joules = energy_by_component(activity, machine, technology)
+    return Drawn(joules, activity.hbm_read_bytes + activity.hbm_write_bytes, activity.seconds)
+
+
+def _power_w(
+    drawn: Drawn, machine: MachineSpec, power: PowerSpec, technology: TechnologySpec
+) -> float:
+    """Return the mean power of what the cap is of."""
+    if drawn.seconds == 0:
         return 0.0
-    joules = sum(energy_by_component(activity, machine, technology).values())
+    joules = sum(drawn.joules.values())
     if power.rails == "chip":
-        joules -= memory_device_energy_j(activity, machine, technology)
-    return joules / activity.seconds
+        joules -= memory_device_energy_j(drawn, machine, technology)
+    return joules / drawn.seconds

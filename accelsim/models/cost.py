@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from accelsim.bench import Bench
+from accelsim.bench import Bench, Recorded
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.library.recipe import Recipe
 from accelsim.models.architecture import Architecture
+from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Step
+from accelsim.models.step_clock import clock_of_step
 from accelsim.report.measured import Measured
 from accelsim.report.report import Report
 from accelsim.workload.problem import AttentionProblem, Problem
@@ -80,7 +82,9 @@ class StepModel:
     """Kernel of the products; None: the library picks it."""
     attention: Recipe | None = None
     """Kernel of attention where it can take the tokens; None: the library picks it."""
-    _known: dict[tuple[Problem, Recipe | None], Report] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[Problem, Recipe | None, float], Report] = field(
+        default_factory=dict, repr=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse kernels that are for other problems; raises WorkloadError."""
@@ -97,10 +101,7 @@ class StepModel:
 
     def cost(self, step: Step) -> StepCost:
         """Return what a step costs; raises an AccelsimError for what the machine cannot run."""
-        operations = tuple(
-            OperationCost(each.problem, each.count, self._report(each.problem))
-            for each in operations_of(self.architecture, step)
-        )
+        operations = self._at_one_clock(operations_of(self.architecture, step))
         host, launches = self.system.host, sum(each.count for each in operations)
         requests = sum(each.count for each in step.sequences)
         host_s = (
@@ -123,22 +124,41 @@ class StepModel:
         return stored + self.architecture.outer_bytes
 
     def _stored_bytes(self, problem: Problem) -> int:
-        recorded = next(Bench(self.machine, self._recipe(problem)).record(problem))
+        recorded = next(Bench(self.machine, self.recipe_for(problem)).record(problem))
         return sum(
             tensor.size_bytes
             for tensor in recorded.program.tensors
             if tensor.role == "input" and tensor.name not in _ACTIVATIONS
         )
 
-    def _report(self, problem: Problem) -> Report:
-        recipe = self._recipe(problem)
-        key = (problem, recipe)
+    def _at_one_clock(self, operations: tuple[Operation, ...]) -> tuple[OperationCost, ...]:
+        """Return what operations cost at the clock at which all of them meet the power cap."""
+        recorded: dict[Problem, Recorded] = {}
+
+        def costs_at(clock: float) -> tuple[OperationCost, ...]:
+            return tuple(
+                OperationCost(each.problem, each.count, self._report(each.problem, clock, recorded))
+                for each in operations
+            )
+
+        def runs_at(clock: float) -> list[tuple[int, Report]]:
+            return [(each.count, each.report) for each in costs_at(clock)]
+
+        return costs_at(clock_of_step(self.machine, runs_at))
+
+    def _report(self, problem: Problem, clock: float, recorded: dict[Problem, Recorded]) -> Report:
+        """Return what an operation costs at a clock; recorded: programs of the step so far."""
+        recipe = self.recipe_for(problem)
+        key = (problem, recipe, clock)
         if key not in self._known:
             bench = Bench(self.machine, recipe)
-            self._known[key] = bench.execute(problem)[0]
+            if problem not in recorded:
+                recorded[problem] = next(bench.record(problem))
+            self._known[key] = bench.report_at(recorded[problem], clock)
         return self._known[key]
 
-    def _recipe(self, problem: Problem) -> Recipe | None:
+    def recipe_for(self, problem: Problem) -> Recipe | None:
+        """Return what is asked for a problem; None: the library picks it."""
         if problem.kind == "gemm":
             return self.linear
         if isinstance(problem, AttentionProblem) and self.attention is not None:

@@ -14,6 +14,8 @@ StoredFormat = Format | BlockFormat
 _METHODS = ("fp8", "mxfp4", "modelopt", "compressed-tensors")
 _BLOCK = 128
 """Rows and columns of a matrix that share an FP32 scale (DeepSeek-V3, 2024, section 3.3.2)."""
+_OUTER = ("lm_head", "model.project_in", "model.project_out")
+"""Linear maps outside of layers."""
 _ALGORITHMS: dict[str, StoredFormat] = {"FP8": Format.FP8_E4M3, "NVFP4": BlockFormat.NVFP4}
 _NOT_WEIGHTS = (
     *("producer", "format", "quantization_status", "global_compression_ratio", "version"),
@@ -36,13 +38,23 @@ class WeightFormats:
     kept: tuple[str, ...] = ()
     """Regular expressions of the modules that are not quantized."""
 
+    def format_of(self, module: str) -> StoredFormat:
+        """Return the format of the elements of a module; `*` stands for an expert."""
+        is_plain = self.quantized is None or self._is_kept(module)
+        return self.plain if is_plain or self.quantized is None else self.quantized
+
     def bits_of(self, module: str) -> float:
-        """Return the bits that an element of a module takes; `*` stands for an expert."""
-        if self.quantized is None or self._is_kept(module):
-            return self.plain.bits
-        if isinstance(self.quantized, BlockFormat):
-            return self.quantized.layout.bits
-        return self.quantized.bits + self.scale_bits
+        """Return the bits that an element of a module takes, with its share of the scales."""
+        fmt = self.format_of(module)
+        if isinstance(fmt, BlockFormat):
+            return fmt.layout.bits
+        return fmt.bits if fmt == self.plain else fmt.bits + self.scale_bits
+
+    def with_linears_in(self, fmt: Format) -> "WeightFormats":
+        """Return the same with the linear maps of layers in a format, with one scale each."""
+        if fmt == self.plain:
+            return WeightFormats(self.plain)
+        return WeightFormats(self.plain, fmt, kept=tuple(map(_expression, _OUTER)))
 
     def _is_kept(self, module: str) -> bool:
         pattern = _any_of(self.kept)

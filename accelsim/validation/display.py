@@ -48,7 +48,6 @@ def _percent(value: float, form: str) -> str:
 
 
 def _worst_rows(outcome: Outcome, rows: list[Comparison]) -> Table:
-    quantity = quantity_of(outcome.quantity)
     table = Table(title="Worst rows of each kind", title_justify="left")
     table.add_column("kind")
     table.add_column("line", justify="right")
@@ -56,6 +55,7 @@ def _worst_rows(outcome: Outcome, rows: list[Comparison]) -> Table:
     for name in ("predicted", "reference", "error"):
         table.add_column(name, justify="right")
     for row in rows:
+        quantity = quantity_of(outcome.quantity_of(row.kind))
         numbers = (quantity.show(row.predicted), quantity.show(row.reference))
         error = _percent(row.error_percent, "+.2f")
         table.add_row(escape(row.kind), str(row.line), escape(row.label), *numbers, error)

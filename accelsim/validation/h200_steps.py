@@ -1,8 +1,7 @@
 """Whole steps of dense language models measured on NVIDIA H200s, against sums of their operations.
 
 A step is one CUDA graph, so nothing of the host is in its time. Graphs were replayed one after the
-other, so the power cap of the board holds. Steps with weights in FP8 are left out: their operations
-are not known yet.
+other, so the power cap of the board holds. Where the energy was measured it is a row of its own.
 """
 
 from collections.abc import Sequence
@@ -14,11 +13,15 @@ from accelsim.config.spec import Size, SizeOrZero
 from accelsim.hardware.machine import MachineSpec
 from accelsim.loading import load_system
 from accelsim.models.cost import StepModel, sustained
+from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.step import Sequences, Step
+from accelsim.numerics.formats import Format
 from accelsim.runtime.kept import once_for_each
 from accelsim.units import MICRO
 from accelsim.validation.reference import Reference, Row
+
+Weights = Literal["bf16", "fp8"]
 
 
 class StepRow(Row):
@@ -37,8 +40,11 @@ class StepRow(Row):
     """New tokens of the chunk of a mixed step."""
     chunk_prior: SizeOrZero
     """Tokens before them."""
-    weights: str
+    weights: Weights
+    """Format of the linear maps of layers; in FP8 what they read is in FP8, too."""
     time_us: PositiveFloat
+    joule_per_step: PositiveFloat | None = None
+    """Of the board, over steps for 1.6 s, where it was measured."""
 
 
 def step_of(row: StepRow) -> Step:
@@ -52,8 +58,38 @@ def step_of(row: StepRow) -> Step:
 
 
 def predict(row: StepRow, machine: MachineSpec) -> float:
-    """Return the seconds of the device."""
-    return _models(machine)(row.model).cost(step_of(row)).measured.time_s
+    """Return the seconds of the device, or its joules."""
+    measured = model_of(row, machine).cost(step_of(row)).measured
+    return measured.energy_j if isinstance(row, EnergyRow) else measured.time_s
+
+
+class EnergyRow(StepRow):
+    """The same step, of which the joules are compared."""
+
+
+def with_energy(rows: Sequence[StepRow]) -> list[StepRow]:
+    """Return the rows, and once more those whose energy was measured."""
+    measured = [row for row in rows if row.joule_per_step is not None]
+    return [*rows, *(EnergyRow(**dict(row)) for row in measured)]
+
+
+def kind_of(row: StepRow) -> str:
+    """Return what is compared: energy, or the time of a phase, by the format of the weights."""
+    if isinstance(row, EnergyRow):
+        return "energy"
+    return row.phase if row.weights == "bf16" else f"{row.phase} {row.weights}"
+
+
+def value_of(row: StepRow) -> float:
+    """Return the measured joules or seconds."""
+    if isinstance(row, EnergyRow) and row.joule_per_step is not None:
+        return row.joule_per_step
+    return row.time_us * MICRO
+
+
+def model_of(row: StepRow, machine: MachineSpec) -> StepModel:
+    """Return the model of a row on a machine, with what it has simulated."""
+    return _models(machine)(row.model, row.weights)
 
 
 class _Models:
@@ -61,21 +97,19 @@ class _Models:
 
     def __init__(self, machine: MachineSpec) -> None:
         self._machine = sustained(machine)
-        self._known: dict[str, StepModel] = {}
+        self._known: dict[tuple[str, str], StepModel] = {}
 
-    def __call__(self, name: str) -> StepModel:
-        if name not in self._known:
-            system = load_system("h200")
-            self._known[name] = StepModel(load_architecture(name), system, self._machine)
-        return self._known[name]
+    def __call__(self, name: str, weights: Weights) -> StepModel:
+        if (name, weights) not in self._known:
+            architecture = load_architecture(name)
+            if weights == "fp8":
+                architecture = with_linears_in(architecture, Format.FP8_E4M3)
+            model = StepModel(architecture, load_system("h200"), self._machine)
+            self._known[name, weights] = model
+        return self._known[name, weights]
 
 
 _models = once_for_each(_Models)
-
-
-def in_bf16(rows: Sequence[StepRow]) -> list[StepRow]:
-    """Return the rows whose weights are BF16."""
-    return [row for row in rows if row.weights == "bf16"]
 
 
 def label_of(row: StepRow) -> str:
@@ -90,14 +124,15 @@ def label_of(row: StepRow) -> str:
 
 REFERENCE = Reference(
     name="h200-steps",
-    summary="whole steps of dense models in BF16, each one CUDA graph, measured on NVIDIA H200s",
+    summary="whole steps of dense models, each one CUDA graph, measured on NVIDIA H200s",
     row=StepRow,
     file="h200-steps.csv",
     quantity="time_s",
-    kind_of=lambda row: row.phase,
+    quantities={"energy": "energy_j"},
+    kind_of=kind_of,
     label_of=label_of,
-    value_of=lambda row: row.time_us * MICRO,
+    value_of=value_of,
     predict=predict,
     machine="h200-sxm",
-    select=in_bf16,
+    select=with_energy,
 )

@@ -1,6 +1,6 @@
 """Predictions beside the values of a reference, and how far apart they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,7 +36,7 @@ class Comparison:
     label: str
     predicted: float
     reference: float
-    """In the unit of the outcome's quantity, as `predicted`."""
+    """In the unit of what is compared, as `predicted`."""
 
     @property
     def error_percent(self) -> float:
@@ -85,8 +85,14 @@ class Outcome:
     file: str
     machine: str | None
     quantity: str
+    quantities: Mapping[str, str]
+    """Kinds of rows of which something else is compared, and its name."""
     is_lower_bound: bool
     rows: tuple[Comparison, ...]
+
+    def quantity_of(self, kind: str) -> str:
+        """Return the name of what is compared in rows of a kind."""
+        return self.quantities.get(kind, self.quantity)
 
     @cached_property
     def by_kind(self) -> dict[str, list[Comparison]]:
@@ -111,6 +117,7 @@ class Outcome:
             "quantity": self.quantity,
             "kinds": {
                 kind: {
+                    "quantity": self.quantity_of(kind),
                     **asdict(statistics),
                     "worst": [row.to_dict() for row in worst(self.by_kind[kind], num_worst)],
                 }
@@ -176,6 +183,7 @@ def validate(
         file=path.name,
         machine=arguments[0].name if arguments else None,
         quantity=reference.quantity,
+        quantities=reference.quantities,
         is_lower_bound=reference.is_lower_bound,
         rows=tuple(map(partial(_comparison, reference), rows, predicted)),
     )

@@ -22,8 +22,8 @@ copies with the columns `bytes` and `time_us` that runs on a machine:
     )
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -71,6 +71,8 @@ class Reference(Generic[R]):
     """Shipped file, in `DATA`."""
     quantity: str
     """Name of what is compared; its last part is the unit, as in `cycles` or `time_s`."""
+    quantities: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of rows of which something else is compared, and its name."""
     kind_of: Callable[[R], str]
     """Group of a row; every group has errors of its own."""
     label_of: Callable[[R], str]

@@ -21,6 +21,10 @@ _OWNERS = {
     "top_k": ("router",),
 }
 """Key -> functions that need it; no other function takes it."""
+_WITH_RESULT_DTYPE = tuple(
+    ["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul", "add_rmsnorm"]
+)
+"""Functions whose result may have another format than their operands."""
 _TWO_OPERANDS = ("silu_mul", "add_rmsnorm", "kv_write")
 _TABLES = {"embedding": ("x",), "rotary": ("y",), "kv_write": ("keys", "values")}
 """Function -> tensors of which it touches some rows."""
@@ -78,6 +82,9 @@ class VectorProblem(TensorProblem):
     """Seed of random rows of a table."""
     dtype: FloatFormat = Format.FP16
     """Number format of inputs and output in HBM; numbers of tokens and experts are INT32."""
+    result_dtype: FloatFormat | None = Field(default=None, validate_default=True)
+    """Number format of the result in HBM, such as that of the product that reads it; absent: dtype.
+    The sum of add_rmsnorm keeps dtype. Of norms, activations and copies only."""
     tensors: VectorSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
 
@@ -105,6 +112,17 @@ class VectorProblem(TensorProblem):
                 f"found {size} with function = {function}, allowed: only with {', '.join(owners)}"
             )
         return size
+
+    @field_validator("result_dtype")
+    @classmethod
+    def _result_is_of_rows(cls, found: Format | None, info: ValidationInfo) -> Format | None:
+        function = info.data.get("function")
+        if found and function and function not in _WITH_RESULT_DTYPE:
+            raise ValueError(
+                f"found {found} with function = {function}, "
+                f"allowed: only with {', '.join(_WITH_RESULT_DTYPE)}"
+            )
+        return found
 
     @field_validator("head_dim")
     @classmethod
@@ -138,7 +156,7 @@ class VectorProblem(TensorProblem):
     @property
     def output_dtype(self) -> Format:
         """Number format of the result in HBM."""
-        return Format.INT32 if self.function == "argmax" else self.dtype
+        return Format.INT32 if self.function == "argmax" else self.result_dtype or self.dtype
 
     @property
     def macs(self) -> int:
@@ -179,6 +197,8 @@ class VectorProblem(TensorProblem):
     def tensor_bytes(self) -> dict[str, int]:
         """Bytes of every input and output; of a table those of the rows that are named."""
         sizes = super().tensor_bytes
+        if "sum" in sizes:
+            sizes["sum"] = sizes["x"]
         for name in _TABLES.get(self.function, ()):
             sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
         return sizes | self._bytes_of_numbers

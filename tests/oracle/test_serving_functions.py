@@ -8,6 +8,7 @@ import pytest
 from accelsim.kernels.vector.rows import Vector
 from accelsim.loading import LoadedWorkload, load_machine
 from accelsim.program.ops import Op
+from accelsim.program.verifier import verify
 from accelsim.simulation import simulate
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors, load_tensors
@@ -210,3 +211,15 @@ def test_a_router_takes_the_largest_scores_and_weights_that_add_up_to_one():
     _, (weights, experts) = run("vector", problem, VectorTensors(x))
     assert experts.tolist() == [[1, 2], [0, 2]]
     assert weights == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5]]), abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [29, 64])
+def test_a_page_that_does_not_fit_is_written_in_parts(rows):
+    """Two slots of pages of K and V take 128 KiB, of which half are there."""
+    problem = problem_of("kv_write", rows=rows, cols=256, table_rows=640, page=32)
+    tensors = load_tensors(problem, Path())
+    machine = load_machine("edge-npu", {"scratchpad.capacity": "64 KiB"})
+    program, output = Vector.record(problem, machine, Vector.parameters(), tensors)
+    verify(program)
+    assert program.parameters["tile_rows"] in (1, 2, 4, 8, 16)
+    assert np.array_equal(output, Vector.oracle(problem, tensors))

@@ -2,7 +2,8 @@
 
 sum = x + y and result = sum / sqrt(mean(sum^2) + epsilon), rows of x and the residual y; the norm
 is of the sum in FP32, before it is rounded, as FlashInfer's FusedAddRMSNorm takes it. No learned
-weights. HBM traffic: x, y, sum and result once each, 4 rows cols w bytes with w bytes an element.
+weights. HBM traffic: x, y, sum and result once each, rows cols (3 w + v) bytes with w bytes an
+element and v of them of the result.
 """
 
 from typing import NamedTuple
@@ -55,13 +56,15 @@ class AddRmsnorm(RowFunction):
     @classmethod
     def cost(cls, problem: al.VectorProblem) -> RowCost:
         """Return what one row takes: both operands, and both results."""
-        both = 2 * row_bytes(problem, problem.cols)
+        x_bytes = row_bytes(problem, problem.cols)
+        stored_bytes = x_bytes * (1 + problem.output_dtype.bits / problem.dtype.bits)
         ops = ["add", "multiply", "reduce", "divide"]
         in_place = problem.dtype == al.Format.FP32
-        if not in_place:
-            ops += 4 * ["convert"]
+        ops += [] if in_place else 3 * ["convert"]
+        ops += ["convert"] if problem.output_dtype != al.Format.FP32 else []
         of_column = (("multiply", 1), ("add", 1), ("square_root", 1))
-        return RowCost(both, both, (*((op, problem.cols) for op in ops), *of_column), in_place)
+        ops_of_row = (*((op, problem.cols) for op in ops), *of_column)
+        return RowCost(2 * x_bytes, stored_bytes, ops_of_row, in_place)
 
     @classmethod
     def layout(cls, at: Workspace) -> Layout:
@@ -69,7 +72,7 @@ class AddRmsnorm(RowFunction):
         x, y = at.loaded("x"), at.loaded("y")
         total, plain = at.stored("sum", at.made("sum"), x.computed), None
         if at.asked.form is None:
-            plain = at.stored("result", at.made("result"), x.computed)
+            plain = at.result(x.computed)
         column, work = at.buffer("column", 1), at.buffer("work", at.problem.cols)
         return Layout(
             tile_rows=at.tile.rows,

@@ -40,6 +40,11 @@ def check_coded(problem: VectorProblem, asked: VectorParameters) -> None:
         )
     if asked.code_rotation:
         hadamard_rotation(problem.cols, asked.code_rotation)
+    if problem.result_dtype:
+        raise WorkloadError(
+            f"{name}: found result_dtype = {problem.result_dtype} beside codes = {asked.codes}, "
+            f"allowed: one of both"
+        )
     for key in ("tile_cols", "tile_elements"):
         if (found := getattr(asked, key)) is not None:
             raise WorkloadError(

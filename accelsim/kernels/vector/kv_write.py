@@ -24,7 +24,8 @@ class Side(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Rows of a tile, which are whole pages, rows of a page, both sides, and numbers of pages."""
+    """Rows of a tile, which are whole pages or an even part of one, rows of a page, both sides, and
+    numbers of pages."""
 
     tile_rows: int
     page: int
@@ -49,9 +50,11 @@ def _write(p, turn, row, side, k):
     rows = min(k.tile_rows, side.new.rows - row)
     new = al.tile(side.tile, turn, rows, side.new.cols)
     al.load(p, new, side.new, row, 0)
-    for first in range(0, rows, k.page):
-        place = k.pages[(row + first) // k.page] * k.page
-        al.store(p, side.cache, place, 0, al.rows_from(new, first, min(k.page, rows - first)))
+    piece = min(k.page, k.tile_rows)
+    for first in range(0, rows, piece):
+        page, within = (row + first) // k.page, (row + first) % k.page
+        part = al.rows_from(new, first, min(piece, rows - first))
+        al.store(p, side.cache, k.pages[page] * k.page + within, 0, part)
 
 
 class KvWrite(RowFunction):
@@ -61,7 +64,7 @@ class KvWrite(RowFunction):
 
     @classmethod
     def unit(cls, problem: al.VectorProblem) -> int:
-        """Return the rows of a page, which no tile parts."""
+        """Return the rows of a page, which no tile parts where some pages fit."""
         return problem.page or 1
 
     @classmethod

@@ -18,7 +18,14 @@ from accelsim.kernels.vector.operands import Operand, computed, load_operand, st
 from accelsim.kernels.vector.oracle import exact_result
 from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.kernels.vector.streamed import NUM_COLUMNS, streamed
-from accelsim.kernels.vector.tiles import ROW_FUNCTIONS, Tile, choose_tile, in_steps, matrix_of
+from accelsim.kernels.vector.tiles import (
+    ROW_FUNCTIONS,
+    Tile,
+    choose_tile,
+    in_steps,
+    is_in_place,
+    matrix_of,
+)
 from accelsim.kernels.vector.workspace import Workspace
 
 
@@ -86,14 +93,17 @@ def _choose(
 def _layout_of(at: Workspace) -> Layout:
     """Place the matrices and declare what the function needs; what is not converted has one buffer
     for both formats."""
-    function, fmt, cols = at.problem.function, at.problem.dtype, at.tile.cols
+    function, cols = at.problem.function, at.tile.cols
+    fmt, result_fmt = at.problem.dtype, at.problem.output_dtype
     is_stepped, none = in_steps(at.problem, cols), at.builder.no_buffer()
     names = ("x", "y") if function == "silu_mul" else ("x",)
     stored = {name: at.buffer(name, cols, fmt, at.asked.stages) for name in names}
     own, result = stored, stored["x"]
-    if fmt != al.Format.FP32 and function != "copy":
+    if fmt != al.Format.FP32 and not is_in_place(at.problem):
         own = {name: at.buffer(f"{name}_vector", cols) for name in names}
-        result = at.buffer("result", cols, fmt, slots=2)
+        result = own["x"]
+    if result_fmt != al.Format.FP32 and not is_in_place(at.problem):
+        result = at.buffer("result", cols, result_fmt, slots=2)
     operands = {name: Operand(at.given(name), stored[name], own[name]) for name in names}
     absent = Operand(at.builder.no_tensor(fmt), at.builder.no_buffer(fmt), none)
     column, work = none, none
@@ -108,7 +118,7 @@ def _layout_of(at: Workspace) -> Layout:
         tile_cols=cols,
         x=operands["x"],
         y=operands.get("y", absent),
-        result=Operand(at.made("result"), result, own["x"]),
+        result=Operand(at.made("result", fmt=result_fmt), result, own["x"]),
         column=column,
         work=work,
     )

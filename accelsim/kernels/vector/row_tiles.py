@@ -79,7 +79,7 @@ class RowFunction(VectorFunction):
 
     @classmethod
     def unit(cls, problem: VectorProblem) -> int:
-        """Return how many rows no tile parts."""
+        """Return how many rows no tile parts, unless so many do not fit."""
         return 1
 
     @classmethod
@@ -109,6 +109,9 @@ class RowFunction(VectorFunction):
 
         heights = cls._heights(problem, machine, asked)
         tried = heights[fitting(machine, declare, heights)]
+        if not len(tried) and asked.tile_rows is None and cls.unit(problem) > 1:
+            heights = _parts_of(cls.unit(problem))
+            tried = heights[fitting(machine, declare, heights)]
         if not len(tried):
             name, fewest = f"vector on {problem.name}", int(heights[-1])
             raise misfit(name, machine, lambda builder: declare(builder, fewest))
@@ -127,6 +130,11 @@ class RowFunction(VectorFunction):
             return np.array([min(ceil_div(asked.tile_rows, unit), units) * unit])
         most = max(1, _MOST_ELEMENTS // (problem.cols * unit))
         return np.unique(np.minimum(shares(units, machine.cores, 1, most), units))[::-1] * unit
+
+
+def _parts_of(rows: int) -> Any:
+    """Return the even parts of so many rows, the smallest last."""
+    return np.array([part for part in range(rows - 1, 0, -1) if rows % part == 0])
 
 
 def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages: int) -> Any:

@@ -152,25 +152,29 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     passes = 2 * blocks if is_streamed else 1
     operands = 2 if problem.function == "silu_mul" else 1
     tile_bytes = tile.rows * tile.cols * problem.dtype.bits / BITS_PER_BYTE
+    result_bytes = tile_bytes * problem.output_dtype.bits / problem.dtype.bits
     load = operands * tile_bytes / machine.load.bandwidth
-    store = tile_bytes / machine.store.bandwidth
+    store = result_bytes / machine.store.bandwidth
     work = _vector_cycles(problem, machine, tile) / passes * (blocks if is_streamed else 1)
     latency = miss_cycles(machine)
     # What is computed in place keeps its slot until it is stored.
-    in_place = problem.function == "copy" or problem.dtype == Format.FP32
+    in_place = is_in_place(problem)
     until_stored = latency + store
     # What is converted leaves its slot then, and takes one of the result at the end.
-    convert = _convert_cycles(problem, machine, tile)
+    convert = _convert_cycles(problem.dtype, machine, tile)
     held = latency + load + (work + until_stored if in_place else operands * convert)
     step = np.maximum(np.maximum(load, work), held / slots_of_a_core(stages, machine, is_streamed))
     if not in_place:
+        convert = _convert_cycles(problem.output_dtype, machine, tile)
         step = np.maximum(step, (convert + until_stored) / slots_of_a_core(2, machine, is_streamed))
     item = passes * np.maximum(step, store / (2 if is_streamed else 1))
     # Steps follow each other as items do, also in the first item.
     whole = 2 * latency + load + (item if is_streamed else work) + store
     item = np.maximum(item, whole / machine.items_in_flight)
-    total = rows * cols * problem.dtype.bits / BITS_PER_BYTE
-    moved = total * (operands * (1 if machine.l2 or not is_streamed else 2) + (machine.l2 is None))
+    passes_of_memory = 1 if machine.l2 or not is_streamed else 2
+    moved_bits = operands * passes_of_memory * problem.dtype.bits
+    moved_bits += (machine.l2 is None) * problem.output_dtype.bits
+    moved = rows * cols * moved_bits / BITS_PER_BYTE
     # Tiles at the end are shorter: a core has no less than its share of all elements.
     share = items / machine.cores * (rows * cols) / (items * tile.rows * tile.cols)
     if is_streamed:
@@ -199,14 +203,22 @@ def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> 
     cycles = np.zeros(tile.rows.shape)
     for op in ops:
         cycles = cycles + costs.vector(op, fp32, *tile, MOVED_BITS.get(op, 64))
-    if problem.dtype != fp32 and ops:
-        converts = 3 if is_streamed or problem.function == "silu_mul" else 2
-        cycles = cycles + converts * _convert_cycles(problem, machine, tile)
+    if not is_in_place(problem):
+        loads = 2 if is_streamed or problem.function == "silu_mul" else 1
+        for fmt, converts in ((problem.dtype, loads), (problem.output_dtype, 1)):
+            if fmt != fp32:
+                cycles = cycles + converts * _convert_cycles(fmt, machine, tile)
     of_column = COLUMN_OPS.get(problem.function, (0, 0))[is_streamed]
     return cycles + of_column * costs.vector("add", fp32, tile.rows, 1, MOVED_BITS["add"])
 
 
-def _convert_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> Any:
-    """Return the cycles to bring a tile to FP32, or from it."""
-    moved_bits = problem.dtype.bits + Format.FP32.bits
+def is_in_place(problem: VectorProblem) -> bool:
+    """Whether no number is converted on its way from operand to result."""
+    formats = {problem.dtype, problem.output_dtype}
+    return len(formats) == 1 and (problem.function == "copy" or problem.dtype == Format.FP32)
+
+
+def _convert_cycles(fmt: Format, machine: MachineSpec, tile: Tile) -> Any:
+    """Return the cycles to bring a tile from a format to FP32, or the other way."""
+    moved_bits = fmt.bits + Format.FP32.bits
     return OpCosts(machine).vector("convert", Format.FP32, *tile, moved_bits)

@@ -68,7 +68,7 @@ class Workspace(NamedTuple):
         return self.builder.index_tensor("numbers", self.row_numbers)
 
     def made(self, name: str, cols: int | None = None, fmt: Format | None = None) -> Tensor:
-        """Place a result in HBM: of so many columns, or of the shape of x."""
+        """Place a result in HBM: of so many columns, or of the shape of x; fmt: as x, if absent."""
         rows, all_cols = matrix_of(self.problem)
         fmt = fmt or self.problem.dtype
         return self.builder.tensor(name, "output", rows, cols or all_cols, fmt)
@@ -104,7 +104,18 @@ class Workspace(NamedTuple):
         self, name: str, matrix: Tensor, computed: Buffer, cols: int | None = None
     ) -> Operand:
         """Return what is computed in the tiles `computed`, and stored in the format of x."""
-        if self.problem.dtype == Format.FP32:
+        return self._stored_as(self.problem.dtype, name, matrix, computed, cols)
+
+    def result(self, computed: Buffer) -> Operand:
+        """Return the result, with the shape of x, which is computed in the tiles `computed`."""
+        fmt = self.problem.output_dtype
+        return self._stored_as(fmt, "result", self.made("result", fmt=fmt), computed)
+
+    def _stored_as(
+        self, fmt: Format, name: str, matrix: Tensor, computed: Buffer, cols: int | None = None
+    ) -> Operand:
+        """Return what is computed in the tiles `computed`, and stored in a format."""
+        if fmt == Format.FP32:
             return Operand(matrix, computed, computed)
-        stored = self.buffer(name, cols or self.tile.cols, self.problem.dtype, 2)
+        stored = self.buffer(name, cols or self.tile.cols, fmt, 2)
         return Operand(matrix, stored, computed)

@@ -12,5 +12,5 @@ def operations(part: DenseFeedForward, at: Setting) -> Iterator[Problem]:
     if not part.is_gated or part.activation != "silu":
         raise at.unknown(f"a feed-forward part with {part.activation}")
     yield at.product("gate-up", 2 * part.width, at.hidden)
-    yield at.vector("silu_mul", at.rows, part.width, name="activation")
+    yield at.operand("silu_mul", part.width, name="activation")
     yield at.product("down", at.hidden, part.width)

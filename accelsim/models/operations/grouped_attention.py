@@ -28,6 +28,8 @@ def operations(attention: GroupedAttention, at: Setting) -> Iterator[Problem]:
         yield _rotary(attention, at)
     yield _kv_write(attention, at)
     yield from _scores(attention, at)
+    if at.linear_fmt != at.fmt:
+        yield at.operand("copy", attention.heads * attention.value_dim, name="cast of attention")
     yield at.product("output", at.hidden, attention.heads * attention.value_dim)
 
 

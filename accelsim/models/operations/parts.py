@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from accelsim.errors import WorkloadError
 from accelsim.models.architecture import Architecture
+from accelsim.models.linear_format import linear_format, unknown
 from accelsim.models.step import Step
 from accelsim.numerics.formats import Format
 from accelsim.workload.problem import GemmProblem, Problem
@@ -37,13 +38,24 @@ class Setting:
 
     @property
     def fmt(self) -> Format:
-        """Number format of activations."""
+        """Number format of activations between parts."""
         return self.architecture.weights.plain
 
-    def product(self, name: str, n: int, k: int, m: int | None = None) -> GemmProblem:
-        """Return a product of all rows, or of m of them, with a weight of k by n."""
-        rows = self.rows if m is None else m
-        return GemmProblem(kind="gemm", name=name, m=rows, n=n, k=k, dtype=self.fmt)
+    @property
+    def linear_fmt(self) -> Format:
+        """Number format of the operands of the products of layers."""
+        return linear_format(self.architecture)
+
+    def product(self, name: str, n: int, k: int) -> GemmProblem:
+        """Return a product of all rows with a weight of k by n of a layer."""
+        return GemmProblem(kind="gemm", name=name, m=self.rows, n=n, k=k, dtype=self.linear_fmt)
+
+    def operand(self, function: str, cols: int, name: str, **more: int) -> VectorProblem:
+        """Return a function of all rows whose result a product of the layer reads."""
+        own = self.vector(function, self.rows, cols, name, **more)
+        if self.linear_fmt == self.fmt:
+            return own
+        return own.model_copy(update={"result_dtype": self.linear_fmt})
 
     def vector(
         self, function: str, rows: int, cols: int, name: str | None = None, **more: int
@@ -63,6 +75,4 @@ class Setting:
 
     def unknown(self, what: str) -> WorkloadError:
         """Return the refusal of a part whose operations are not known."""
-        return WorkloadError(
-            f"model {self.architecture.family}: steps of models with {what} are not known yet"
-        )
+        return unknown(self.architecture, what)

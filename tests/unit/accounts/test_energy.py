@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from accelsim.accounts.energy import (
+    Drawn,
     energy_by_component,
     memory_device_energy_j,
     memory_idle_power_w,
@@ -76,20 +77,27 @@ def test_static_power_is_leakage_of_all_cores_and_idle_channels():
     assert energy_j(seconds=2.0) == {"static": pytest.approx(2 * expected_w)}
 
 
+def drawn(run, machine, technology):
+    joules = energy_by_component(run, machine, technology)
+    return Drawn(joules, run.hbm_read_bytes + run.hbm_write_bytes, run.seconds)
+
+
 def test_memory_devices_draw_their_part_of_a_byte_and_the_idle_power():
     """31.2 of 135 pJ/B and 24 W, of 4n; half of the clock leaves half to the root of energy."""
     machine = load_machine("h200-sxm", {"clock": "990 MHz"})
     technology = load_technology("4n")
     run = replace(IDLE, hbm_read_bytes=3_000, hbm_write_bytes=1_000, seconds=1e-9)
     expected_pj = 4_000 * 31.2 * 0.5**0.5 + 24_000
-    assert memory_device_energy_j(run, machine, technology) == pytest.approx(1e-12 * expected_pj)
+    assert memory_device_energy_j(
+        drawn(run, machine, technology), machine, technology
+    ) == pytest.approx(1e-12 * expected_pj)
     assert memory_idle_power_w(machine, technology) == 24
     assert static_power_w(machine, technology) > 24
 
 
 def test_devices_that_the_technology_does_not_tell_apart_draw_idle_power_only():
     run = replace(IDLE, hbm_read_bytes=1_000, seconds=2.0)
-    device_j = memory_device_energy_j(run, MACHINE, TECHNOLOGY)
+    device_j = memory_device_energy_j(drawn(run, MACHINE, TECHNOLOGY), MACHINE, TECHNOLOGY)
     assert device_j == 2 * memory_idle_power_w(MACHINE, TECHNOLOGY)
 
 
@@ -102,4 +110,6 @@ def test_all_commands_of_a_banked_memory_are_of_its_devices():
     moved_j = sum(energy for component, energy in joules.items() if component.startswith("hbm"))
     idle_j = 1e-6 * memory_idle_power_w(machine, technology)
     assert moved_j > 0
-    assert memory_device_energy_j(run, machine, technology) == pytest.approx(moved_j + idle_j)
+    assert memory_device_energy_j(
+        drawn(run, machine, technology), machine, technology
+    ) == pytest.approx(moved_j + idle_j)

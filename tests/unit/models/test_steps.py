@@ -154,7 +154,8 @@ def test_a_step_has_sequences():
         ("opt-6.7b", "norms that take off the mean"),
         ("deepseek-v2-lite", "latent attention"),
         ("mixtral-8x7b", "experts"),
-        ("deepseek-v3", "weights in fp8_e4m3"),
+        ("deepseek-v3", "weights in fp8_e4m3 with scales of blocks"),
+        ("gpt-oss-20b", "weights in mxfp4"),
         ("gemma-2-9b", "4 norms in a layer"),
     ],
 )
