@@ -166,3 +166,24 @@ def test_parts_whose_operations_are_not_known_are_named(name, what):
     assert str(caught.value) == (
         f"model {model.family}: steps of models with {what} are not known yet"
     )
+
+
+def test_steps_differ_only_in_attention():
+    """So a generation simulates all else once: the table of rotary has all positions."""
+    model = read_architecture({**SMALL, "max_position_embeddings": 512}, "")
+    first, second = (
+        [each.problem for each in operations_of(model, Step.decode(2, cached))]
+        for cached in (40, 41)
+    )
+    differ = [a.name for a, b in zip(first, second, strict=True) if a != b]
+    assert differ == ["attention of steps"]
+    assert [each.table_rows for each in first if each.name == "rotary"] == [512]
+
+
+def test_without_a_longest_context_the_table_has_the_positions_of_the_step():
+    (rotary,) = (
+        each.problem
+        for each in operations_of(read_architecture(SMALL, ""), Step.decode(2, 40))
+        if each.problem.name == "rotary"
+    )
+    assert rotary.table_rows == 41
