@@ -431,3 +431,24 @@ def test_layers_of_which_all_matrices_are_kept_are_plain():
     quantization = {"quant_method": "fp8", "modules_to_not_convert": ["mlp", "self_attn"]}
     model = read_architecture({**SMALL, "quantization_config": quantization}, "")
     assert {str(each.problem.dtype) for each in operations_of(model, Step.decode(1, 8))} == {"bf16"}
+
+
+def test_steps_differ_only_in_attention():
+    """So a generation simulates all else once: the table of rotary has all positions."""
+    model = read_architecture({**SMALL, "max_position_embeddings": 512}, "")
+    first, second = (
+        [each.problem for each in operations_of(model, Step.decode(2, cached))]
+        for cached in (40, 41)
+    )
+    differ = [a.name for a, b in zip(first, second, strict=True) if a != b]
+    assert differ == ["attention of steps"]
+    assert [each.table_rows for each in first if each.name == "rotary"] == [512]
+
+
+def test_without_a_longest_context_the_table_has_the_positions_of_the_step():
+    (rotary,) = (
+        each.problem
+        for each in operations_of(read_architecture(SMALL, ""), Step.decode(2, 40))
+        if each.problem.name == "rotary"
+    )
+    assert rotary.table_rows == 41
