@@ -1,0 +1,85 @@
+"""A layer of a model as a workload: what flows through it, and that it is what a step has."""
+
+from pathlib import Path
+
+import pytest
+
+from accelsim.loading import LoadedWorkload
+from accelsim.models.families.registry import read_architecture
+from accelsim.models.loading import load_architecture
+from accelsim.models.operations.layer import layer_of
+from accelsim.models.operations.step import operations_of
+from accelsim.models.step import Step
+from accelsim.simulation import simulate
+
+SMALL = {
+    "model_type": "qwen3",
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 256,
+    "vocab_size": 512,
+}
+OUTER = ("embedding", "last norm", "head", "sampling")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return read_architecture(SMALL, "")
+
+
+@pytest.mark.parametrize("step", [Step.prefill(2, 16), Step.decode(3, 40)])
+def test_all_layers_are_what_a_step_has_between_table_and_head(small, step):
+    layer = layer_of(small, step)
+    expected = [
+        (each.problem, each.count)
+        for each in operations_of(small, step)
+        if each.problem.name not in OUTER
+    ]
+    assert [(part.problem, 3 * part.count) for part in layer.problems] == expected
+
+
+def test_a_prompt_flows_from_the_norm_to_the_way_down(small):
+    reads = {part.problem.name: part.reads for part in layer_of(small, Step.prefill(1, 16)).problems}
+    assert reads == {
+        "norm of attention": {},
+        "qkv": {"a": "norm of attention.result"},
+        "norm of heads": {"x": "qkv[0:192]"},
+        "rotary": {"x": "norm of heads"},
+        "kv_write": {"x": "rotary[128:192]", "y": "qkv[192:256]"},
+        "attention of prompts": {
+            "q": "rotary[0:128]",
+            "k": "rotary[128:192]",
+            "v": "qkv[192:256]",
+        },
+        "output": {"a": "attention of prompts"},
+        "norm of feed-forward": {"x": "output", "y": "norm of attention.sum"},
+        "gate-up": {"a": "norm of feed-forward.result"},
+        "activation": {"x": "gate-up[0:256]", "y": "gate-up[256:512]"},
+        "down": {"a": "activation"},
+    }
+
+
+def test_keys_and_values_of_a_step_come_from_the_cache(small):
+    reads = {part.problem.name: part.reads for part in layer_of(small, Step.decode(2, 40)).problems}
+    assert reads["attention of steps"] == {"q": "rotary[0:128]"}
+
+
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "gemma-2-9b", "opt-6.7b", "deepseek-v2-lite"])
+def test_every_kind_of_layer_is_a_workload(name):
+    model = load_architecture(name)
+    for number in (0, len(model.layers) - 1):
+        layer = layer_of(model, Step.decode(2, 100), number)
+        assert layer.problems[0].problem.name == "norm of attention"
+        assert len(layer.sources) == len(layer.problems)
+
+
+def test_a_layer_runs_as_one_program(small):
+    workload = LoadedWorkload(layer_of(small, Step.prefill(1, 32)), Path())
+    apart = simulate("ascend-910b", workload)
+    together = simulate("ascend-910b", workload, one_program=True)
+    assert together.macs == apart.macs
+    assert together.hbm_read_bytes <= apart.hbm_read_bytes
+    assert "5.output.a" in together.reads or "6.output.a" in together.reads
