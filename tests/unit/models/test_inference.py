@@ -2,13 +2,14 @@
 
 import json
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import accelsim
 from accelsim.bench import Bench
 from accelsim.cli.main import app
-from accelsim.errors import AccelsimError, DoesNotFitError, WorkloadError
+from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, WorkloadError
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine, load_system
 from accelsim.models.cost import StepModel, sustained, time_by_operation
@@ -275,9 +276,7 @@ def test_a_model_that_does_not_fit_is_one_line(accelsim_command):
     assert len(failed.stderr.splitlines()) == 1
 
 
-def test_weights_in_fp8_are_asked_for_by_name(small, monkeypatch):
-    # A search for the largest batch of so small a model draws the tokens of very many.
-    monkeypatch.setattr("accelsim.models.inference.largest_batch", lambda use: 1)
+def test_weights_in_fp8_are_asked_for_by_name(small):
     plain, coded = (
         infer(small, "h200", prompt=16, weights=weights) for weights in (None, "fp8_e4m3")
     )
@@ -295,3 +294,56 @@ def test_formats_of_weights_that_are_not_known_are_refused(accelsim_command, tmp
     assert found.exit_code == 2
     assert "weights: found 'fp8'" in found.stderr
     assert "allowed: bf16, fp8_e4m3" in found.stderr
+
+
+def test_tables_figures_and_the_trace_of_a_layer_are_written(accelsim_command, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    words = ["infer", "--model", tmp_path, "--system", "ascend-910b", "--prompt", 32]
+    folder, trace = tmp_path / "out", tmp_path / "layer.json"
+    found = accelsim_command(*words, "--output", 3, "--out", folder, "--trace", trace)
+    assert found.exit_code == 0, found.stderr
+    alone = infer(tmp_path, "ascend-910b", prompt=32, output=3)
+    (row,) = pd.read_csv(folder / "infer.csv").to_dict("records")
+    assert row["time_to_first_token_s"] == alone.time_to_first_token_s
+    assert row["step_time_by_operation_s.qkv"] == alone.decode.time_by_operation_s["qkv"]
+    assert row["machine"] == "ascend-910b"
+    operations = pd.read_csv(folder / "operations.csv")
+    device = operations[operations["workload"] == "prefill"]
+    host_s = alone.prefill.time_by_operation_s["host"]
+    whole = (device["count"] * device["time_s"]).sum() + host_s
+    assert whole == pytest.approx(alone.prefill.time_s, rel=1e-12)
+    for name in ("time", "energy", "roofline"):
+        assert (folder / f"{name}.png").stat().st_size > 0
+        (folder / f"{name}.png").unlink()
+    assert accelsim_command("plot", folder).exit_code == 0
+    assert (folder / "time.png").exists()
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert any("gate-up" in json.dumps(each) for each in events)
+
+
+def test_fields_of_the_machine_and_of_the_host_are_settings(small):
+    plain = infer(small, "ascend-910b", prompt=16, output=2)
+    slow = infer(
+        small,
+        "ascend-910b",
+        prompt=16,
+        output=2,
+        settings={"machine.host.step.value": "1 ms", "machine.hbm.bandwidth": "100 GB/s"},
+    )
+    assert slow.decode.time_by_operation_s["host"] >= 1e-3
+    assert slow.decode.mbu < 1
+    assert slow.decode.time_by_operation_s["gate-up"] > plain.decode.time_by_operation_s["gate-up"]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("workload.q_len", "--set workload.q_len: allowed: machine.<field> and machine.host"),
+        ("machine.hbm.bandwith", "--set machine.hbm.bandwith: unknown key"),
+        ("machine.host.stp", "--set machine.host.stp: unknown key"),
+    ],
+)
+def test_settings_that_nothing_has_are_refused(small, key, message):
+    with pytest.raises(ConfigError) as caught:
+        infer(small, "ascend-910b", prompt=16, settings={key: "1"})
+    assert message in str(caught.value)

@@ -42,7 +42,9 @@ def test_all_layers_are_what_a_step_has_between_table_and_head(small, step):
 
 
 def test_a_prompt_flows_from_the_norm_to_the_way_down(small):
-    reads = {part.problem.name: part.reads for part in layer_of(small, Step.prefill(1, 16)).problems}
+    reads = {
+        part.problem.name: part.reads for part in layer_of(small, Step.prefill(1, 16)).problems
+    }
     assert reads == {
         "norm of attention": {},
         "qkv": {"a": "norm of attention.result"},
