@@ -1,5 +1,6 @@
 """`accelsim models`: architectures of language models, shipped or by their config files."""
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +73,30 @@ def show(
         print_json({"model": source, **summary(architecture)})
     else:
         results.print(_facts(source, architecture), _kinds(architecture))
+
+
+@app.command()
+@spread
+def layer(
+    source: Source,
+    new: Annotated[int, typer.Option(min=1, help="Tokens of each sequence to compute.")],
+    cached: Annotated[int, typer.Option(min=0, help="Tokens of each sequence before them.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences.")] = 1,
+    number: Annotated[int, typer.Option(min=0, help="Which layer of the model.")] = 0,
+    *,
+    notes: options.Notes,
+) -> None:
+    """Print a layer of a model as a workload file, for `accelsim run --workload`."""
+    from accelsim.config.writing import yaml_text
+    from accelsim.models.loading import load_architecture
+    from accelsim.models.operations.layer import layer_of
+    from accelsim.models.step import Sequences, Step
+
+    architecture = load_architecture(source)
+    step = Step((Sequences(new, cached, batch),))
+    document = layer_of(architecture, step, number).to_document()
+    sys.stdout.write(f"# Layer {number} of {source}: {batch} x {new} new tokens behind {cached}.\n")
+    sys.stdout.write(yaml_text(document))
 
 
 def _facts(source: str, architecture: "Architecture") -> Table:

@@ -1,6 +1,6 @@
 """What is asked of a machine: attention, matrix products, a vector function, or a layer."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -114,6 +114,18 @@ class LayerProblem(Spec):
         """What each part reads of earlier ones, by names of its inputs."""
         parts = self.problems
         return tuple(_sources(part, parts[:number]) for number, part in enumerate(parts))
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what a file says of the layer, without what it need not say."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "problems": [
+                part.problem.model_dump(mode="json", exclude_defaults=True)
+                | part.model_dump(mode="json", exclude_defaults=True, exclude={"problem"})
+                for part in self.problems
+            ],
+        }
 
     @property
     def macs(self) -> int:

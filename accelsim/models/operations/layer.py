@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from accelsim.errors import WorkloadError
 from accelsim.models.architecture import Architecture, Layer
 from accelsim.models.attention import GroupedAttention
 from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
@@ -17,10 +18,14 @@ Feeds = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
 def layer_of(architecture: Architecture, step: Step, number: int = 0) -> LayerProblem:
-    """Return layer `number` of a model in a step; raises WorkloadError for parts not known.
+    """Return layer `number` of a model in a step; raises WorkloadError for one that is not there.
 
     Keys and values of a step that reads a cache come from the cache, not from the layer.
     """
+    if number >= len(architecture.layers):
+        raise WorkloadError(
+            f"layer: found {number}, allowed: 0 to {len(architecture.layers) - 1}, of the model"
+        )
     at, layer = Setting(architecture, step), architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()
     (load,) = loads_of(layer, 1, at)

@@ -1,10 +1,13 @@
 """A layer of a model as a workload: what flows through it, and that it is what a step has."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from accelsim.loading import LoadedWorkload
+from accelsim.cli.main import app
+from accelsim.loading import LoadedWorkload, load_workload
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.loading import load_architecture
 from accelsim.models.operations.layer import layer_of
@@ -85,3 +88,20 @@ def test_a_layer_runs_as_one_program(small):
     assert together.macs == apart.macs
     assert together.hbm_read_bytes <= apart.hbm_read_bytes
     assert "5.output.a" in together.reads or "6.output.a" in together.reads
+
+
+def test_a_printed_layer_is_read_back(small, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    words = ["models", "layer", str(tmp_path), "--new", "16", "--batch", "2"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.stderr
+    file = tmp_path / "layer.yaml"
+    file.write_text(found.stdout)
+    assert load_workload(file).problem == layer_of(small, Step.prefill(2, 16))
+
+
+def test_a_layer_that_is_not_there_is_refused():
+    words = ["models", "layer", "llama-3-8b", "--new", "1", "--number", "32"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2
+    assert found.stderr.strip() == "layer: found 32, allowed: 0 to 31, of the model"
