@@ -95,7 +95,7 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
 
 
 def _decode_tile(widest: int) -> int:
-    """Return the keys of a tile: fewer of heads that are wider than usual, to take as many bytes."""
+    """Return the keys of a tile: fewer of heads wider than usual, as many bytes."""
     return _DECODE_TILE if widest <= _WIDEST else _DECODE_TILE * _WIDEST // widest // 16 * 16
 
 
