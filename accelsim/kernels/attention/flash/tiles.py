@@ -21,6 +21,7 @@ from accelsim.kernels.estimate.choice import (
     DOUBT,
     Estimate,
     fastest,
+    most_rivals,
     one_after_the_other,
     rivals_of,
 )
@@ -176,7 +177,7 @@ def _rivals(
     if splits > 1:
         merges = [merge_cycles(each, machine, formats, known.tile_q, splits) for each in parts]
         estimate = estimate._replace(cycles=estimate.cycles + sum(merges))
-    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS), known)
+    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS), known, most_rivals(machine))
     return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
 
 
