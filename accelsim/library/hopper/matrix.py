@@ -81,10 +81,16 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
             return Recipe("flash", order="by_head", **turns)
         return Recipe("flash", **_PREFILL | turns)
     # As many ranges as run at once, of at least a tile and at most what fits.
+    tile_k = _decode_tile(max(problem.widths))
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
     fewest = ceil_div(problem.most_keys, _LONGEST_RANGE)
-    splits = max(min(at_once, ceil_div(problem.most_keys, _DECODE_TILE)), fewest)
-    return Recipe("split_kv", splits=splits, tile_k=_DECODE_TILE)
+    splits = max(min(at_once, ceil_div(problem.most_keys, tile_k)), fewest)
+    return Recipe("split_kv", splits=splits, tile_k=tile_k)
+
+
+def _decode_tile(widest: int) -> int:
+    """Return the keys of a tile: fewer of heads wider than usual, as many bytes."""
+    return _DECODE_TILE if widest <= _WIDEST else _DECODE_TILE * _WIDEST // widest // 16 * 16
 
 
 def flash_2(problem: AttentionProblem) -> Recipe:

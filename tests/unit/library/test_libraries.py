@@ -264,8 +264,9 @@ def test_every_library_says_what_it_is(library):
 
 
 @pytest.mark.parametrize(("head_dim", "value_dim"), [(256, 256), (192, 128)])
-def test_prompts_of_wide_heads_fit_a_hopper(head_dim, value_dim):
+def test_prompts_and_steps_of_wide_heads_fit_a_hopper(head_dim, value_dim):
     machine = load_machine("h200-sxm")
     widths = {"head_dim": head_dim, "value_dim": value_dim}
     report = ran(machine, attention(512, kv_len=512, causal=True, **widths))
     assert report.kernel == "flash"
+    assert ran(machine, attention(1, kv_len=512, **widths)).kernel == "split_kv"
