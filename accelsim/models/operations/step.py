@@ -4,16 +4,20 @@ from collections import Counter
 from collections.abc import Iterator
 
 from accelsim.models.architecture import Architecture, Layer
-from accelsim.models.attention import GroupedAttention
+from accelsim.models.attention import GroupedAttention, LatentAttention
 from accelsim.models.expert_load import Rows
 from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
-from accelsim.models.operations import dense_feed_forward, experts, grouped_attention
+from accelsim.models.operations import (
+    dense_feed_forward,
+    experts,
+    grouped_attention,
+    latent_attention,
+)
 from accelsim.models.operations.parts import Operation, Setting
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.models.summary import layer_kinds
-from accelsim.numerics.formats import Format
-from accelsim.workload.problem import GemmProblem, Problem
+from accelsim.workload.problem import Problem
 
 
 def operations_of(
@@ -28,10 +32,7 @@ def operations_of(
     attention is followed by a cast. Raises WorkloadError for a part whose operations are not known.
     """
     at = Setting(architecture, step, plan)
-    if architecture.norm.has_mean:
-        raise at.unknown("norms that take off the mean")
-    table_rows = architecture.vocabulary
-    operations = [Operation(at.vector("embedding", at.rows, at.hidden, table_rows=table_rows))]
+    operations = [Operation(each) for each in _begin(at)]
     for layer, count in layer_kinds(architecture).items():
         operations += _of_layers(layer, count, at)
     if step.sampled_rows:
@@ -59,25 +60,48 @@ def loads_of(layer: Layer, count: int, at: Setting) -> tuple[Rows, ...]:
     return at.plan.experts.loads(at.rows, part.experts, part.experts_per_token, draws)
 
 
-def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
-    """Yield the problems of a layer in the order they run; raises WorkloadError.
+def _begin(at: Setting) -> Iterator[Problem]:
+    """Yield what makes the rows of the first layer, whose first norm adds those of positions."""
+    model = at.architecture
+    cols = model.embedding_dim or at.hidden
+    yield at.vector("embedding", at.rows, cols, table_rows=model.vocabulary)
+    if model.learned_positions:
+        yield at.vector(
+            "embedding",
+            at.rows,
+            at.hidden,
+            "positions",
+            table_rows=model.learned_positions,
+            order="sequential",
+        )
+    if model.embedding_dim:
+        yield at.outer_product("project in", at.rows, at.hidden, model.embedding_dim)
 
-    load: rows of each expert, if it has any.
+
+def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
+    """Yield the operations of both parts, each with a norm that adds the residual.
+
+    load: rows of each expert, if it has any. Four norms: the rows of each part have one more before
+    they are added.
     """
-    if layer.norms != 2:
+    if layer.norms not in (2, 4):
         raise at.unknown(f"{layer.norms} norms in a layer")
-    yield at.operand("add_rmsnorm", at.hidden, name="norm of attention")
-    yield from _of_attention(layer, at)
-    yield at.operand("add_rmsnorm", at.hidden, name="norm of feed-forward")
-    yield from _of_feed_forward(layer, load, at)
+    for name, operations in (
+        ("attention", _of_attention(layer, at)),
+        ("feed-forward", _of_feed_forward(layer, load, at)),
+    ):
+        yield at.norm(f"norm of {name}", adds=True)
+        yield from operations
+        if layer.norms == 4:
+            yield at.norm(f"norm behind {name}")
 
 
 def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
     match layer.attention:
         case GroupedAttention() as grouped:
             yield from grouped_attention.operations(grouped, at)
-        case _:
-            raise at.unknown("latent attention")
+        case LatentAttention() as latent:
+            yield from latent_attention.operations(latent, at)
 
 
 def _of_feed_forward(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
@@ -88,17 +112,18 @@ def _of_feed_forward(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]
             yield from experts.operations(sparse, at, load)
 
 
-def _format_of_head(at: Setting) -> Format:
-    fmt = at.architecture.weights.format_of("lm_head")
-    if fmt != at.fmt and not at.architecture.has_tied_head:
-        raise at.unknown(f"a head in {fmt}")
-    return at.fmt
-
-
 def _head(at: Setting) -> Iterator[Problem]:
-    rows, vocabulary = at.step.sampled_rows, at.architecture.vocabulary
-    yield at.vector("rmsnorm", rows, at.hidden, name="last norm")
-    yield GemmProblem(
-        kind="gemm", name="head", m=rows, n=vocabulary, k=at.hidden, dtype=_format_of_head(at)
-    )
-    yield at.vector("argmax", rows, vocabulary, name="sampling")
+    """Yield what makes the logits of sampled rows and the next tokens."""
+    model, rows = at.architecture, at.step.sampled_rows
+    fmt = model.weights.format_of("lm_head")
+    if fmt != at.fmt and not model.has_tied_head:
+        raise at.unknown(f"a head in {fmt}")
+    if model.has_final_norm:
+        yield at.norm("last norm", rows=rows)
+    if model.embedding_dim:
+        yield at.outer_product("project out", rows, model.embedding_dim, at.hidden)
+    yield at.outer_product("head", rows, model.vocabulary, model.embedding_dim or at.hidden)
+    if model.logit_softcap:
+        cap = model.logit_softcap
+        yield at.vector("softcap", rows, model.vocabulary, "cap of logits", softcap=cap)
+    yield at.vector("argmax", rows, model.vocabulary, name="sampling")
