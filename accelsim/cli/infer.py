@@ -41,16 +41,16 @@ class Request:
         str | None,
         typer.Option(help="Kernel of attention where it takes the tokens; absent: the library's."),
     ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Format of the linear maps of layers, or fp8_e4m3; absent: the file's."),
+    ] = None
     experts: Annotated[
         str | None,
         typer.Option(
             help="How tokens choose experts: uniform, zipf, balanced, spread_16, or a file of rows "
             "per expert; absent: uniform."
         ),
-    ] = None
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Format of the linear maps of layers, or fp8_e4m3; absent: the file's."),
     ] = None
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")

@@ -66,7 +66,7 @@ class StepCost:
     @cached_property
     def measured(self) -> Measured:
         """What the device does: the sum of all operations."""
-        return sum((each.measured for each in self.operations), Measured())
+        return Measured.total((each.count, each.report) for each in self.operations)
 
     @property
     def model_macs(self) -> int:

@@ -87,7 +87,7 @@ class Inference:
     prefill: PhaseReport
     decode: PhaseReport
     asked: Mapping[str, str] = field(default_factory=dict)
-    """Kernels that were asked for: linear, attention."""
+    """What was asked for in the place of a default: linear, attention, weights."""
     generation: Generation = field(repr=False, compare=False)
     costs: StepModel = field(repr=False, compare=False)
 
@@ -142,17 +142,17 @@ def infer(
     output: int = 1,
     linear: Recipe | str | None = None,
     attention: Recipe | str | None = None,
-    experts: ExpertLoad | str | Path | None = None,
     weights: str | None = None,
+    experts: ExpertLoad | str | Path | None = None,
     steps: StepChoice = "exact",
     settings: Mapping[str, Any] | None = None,
 ) -> Inference:
     """Return what a batch of equal requests costs on a system.
 
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
-    attention: kernels in the place of the library's. experts: "uniform" (if absent), "zipf",
-    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. weights: format
-    of the linear maps of layers in the place of the file's, with one scale for each. steps: "exact"
+    attention: kernels in the place of the library's. weights: format of the linear maps of layers
+    in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
+    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact"
     simulates every step, "interpolated" some of them. The device runs step after step, so a power
     cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of the machine of the
     system, or `machine.host.<field>`.
@@ -207,14 +207,16 @@ def infer(
         draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
         prefill=_phase(generation.prefill, costs),
         decode=_phase(generation.middle, costs),
-        asked={
-            kind: str(recipe)
-            for kind, recipe in (("linear", costs.linear), ("attention", costs.attention))
-            if recipe is not None
-        },
+        asked=_asked(costs, weights),
         generation=generation,
         costs=costs,
     )
+
+
+def _asked(costs: StepModel, weights: str | None) -> dict[str, str]:
+    """Return the kernels and formats that were asked for."""
+    chosen = {"linear": costs.linear, "attention": costs.attention, "weights": weights}
+    return {kind: str(each) for kind, each in chosen.items() if each is not None}
 
 
 def machine_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

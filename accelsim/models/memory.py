@@ -19,11 +19,8 @@ _LASTING = {
     "gemm": ("b",),
     "grouped_gemm": ("b",),
     "attention": ("k", "v", "sinks"),
-    "embedding": ("x",),
-    "rotary": ("y",),
-    "kv_write": ("keys", "values"),
 }
-"""Tensors of a problem that are there before a step or after it: weights, tables and caches."""
+"""Tensors of a problem that are there before a step or after it: weights and caches."""
 
 _PLAN = Plan(Balanced())
 """Rows of all experts together are as many in every load; this one is not drawn."""
@@ -101,6 +98,7 @@ def _activation_bytes(architecture: Architecture, step: Step) -> int:
 
 def _working_bytes(problem: Problem) -> int:
     """Return the bytes of operands and results that are no weights, tables or caches."""
-    kind = problem.function if isinstance(problem, VectorProblem) else problem.kind
-    lasting = _LASTING.get(kind, ())
+    if isinstance(problem, VectorProblem):
+        return sum(problem.moved_bytes.values())
+    lasting = _LASTING.get(problem.kind, ())
     return sum(size for name, size in problem.tensor_bytes.items() if name not in lasting)

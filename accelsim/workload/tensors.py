@@ -32,9 +32,9 @@ from accelsim.workload.storage import count_beyond, stored_values
 from accelsim.workload.vector import rotary_table
 
 _SCALED = "k", "v"
-_NOTHING = np.zeros((0, 0), np.float32)
 _ROWS = "q", "k", "v"
 """Tensors of attention with rows of sequences."""
+_NOTHING = np.zeros((0, 0), np.float32)
 OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
 

@@ -187,9 +187,8 @@ class VectorProblem(TensorProblem):
     @property
     def output_dtype(self) -> Format:
         """Number format of the result in HBM."""
-        if self.function in ("argmax", "permute"):
-            return Format.INT32
-        return self.result_dtype or self.dtype
+        whole = self.function in ("argmax", "permute")
+        return Format.INT32 if whole else self.result_dtype or self.dtype
 
     @property
     def macs(self) -> int:
@@ -250,18 +249,34 @@ class VectorProblem(TensorProblem):
     @property
     def tensor_bytes(self) -> dict[str, int]:
         """Bytes of every input and output; of a table those of the rows that are named."""
+        sizes = self._bytes_of_matrices
+        for name in set(_TABLES.get(self.function, ())) & set(sizes):
+            sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
+        return sizes | self._bytes_of_numbers
+
+    @property
+    def moved_bytes(self) -> dict[str, int]:
+        """Bytes of every input and output that is no table: without a look at the rows named."""
+        tables = _TABLES.get(self.function, ())
+        sizes = {name: n for name, n in self._bytes_of_matrices.items() if name not in tables}
+        return sizes | self._bytes_of_numbers
+
+    @property
+    def _bytes_of_matrices(self) -> dict[str, int]:
         sizes = super().tensor_bytes
         if "sum" in sizes:
             sizes["sum"] = sizes["x"]
-        for name in set(_TABLES.get(self.function, ())) & set(sizes):
-            sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
-        if self.function in ("embedding", "rotary"):
-            sizes["numbers"] = self.rows * NUMBER_BYTES
-        if self.function == "router":
-            sizes["experts"] = self.rows * (self.top_k or 1) * NUMBER_BYTES
-        if self.function in ("permute", "combine"):
-            sizes["numbers"] = self.rows * (self.top_k or 1) * NUMBER_BYTES
         return sizes
+
+    @property
+    def _bytes_of_numbers(self) -> dict[str, int]:
+        if self.function in ("embedding", "rotary"):
+            return {"numbers": self.rows * NUMBER_BYTES}
+        if self.function == "router":
+            return {"experts": self.rows * (self.top_k or 1) * NUMBER_BYTES}
+        if self.function in ("permute", "combine"):
+            return {"numbers": self.rows * (self.top_k or 1) * NUMBER_BYTES}
+        return {}
 
     @property
     def needed_rows(self) -> int:

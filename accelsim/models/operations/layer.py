@@ -53,7 +53,12 @@ def _feeds(layer: Layer) -> Feeds:
     normed = {name: f"norm of {name}.result" for name in ("attention", "feed-forward")}
     feeds: dict[str, Mapping[str, tuple[str, ...]]] = {
         "qkv": {"a": (normed["attention"],)},
-        "norm of feed-forward": {"x": ("output",), "y": ("norm of attention.sum",)},
+        "norm behind attention": {"x": ("output",)},
+        "norm of feed-forward": {
+            "x": ("norm behind attention", "output"),
+            "y": ("norm of attention.sum",),
+        },
+        "norm behind feed-forward": {"x": ("down",)},
         "gate-up": {"a": (normed["feed-forward"],)},
         "up": {"a": (normed["feed-forward"],)},
         "down": {"a": ("activation",)},

@@ -27,9 +27,10 @@ def operations_of(
 
     Q, K and V are one product, and so are the gate and the way up. Only sampled rows have logits.
     Layers with experts draw their loads independently; some draws stand for all of them. Formats
-    are those of activations; recipes say in which formats products are computed. With weights in
-    FP8 what products of layers read is in FP8, too: norms and activations store it so, and
-    attention is followed by a cast. Raises WorkloadError for a part whose operations are not known.
+    are those of activations; recipes say in which formats products are computed. With
+    weights in FP8 what products of layers read is in FP8, too: norms and activations store it so,
+    and attention is followed by a cast. Raises WorkloadError for a part whose operations are not
+    known.
     """
     at = Setting(architecture, step, plan)
     operations = [Operation(each) for each in _begin(at)]
@@ -38,6 +39,24 @@ def operations_of(
     if step.sampled_rows:
         operations += [Operation(each) for each in _head(at)]
     return tuple(operations)
+
+
+def _begin(at: Setting) -> Iterator[Problem]:
+    """Yield what makes the rows of the first layer, whose first norm adds those of positions."""
+    model = at.architecture
+    cols = model.embedding_dim or at.hidden
+    yield at.vector("embedding", at.rows, cols, table_rows=model.vocabulary)
+    if model.learned_positions:
+        yield at.vector(
+            "embedding",
+            at.rows,
+            at.hidden,
+            "positions",
+            table_rows=model.learned_positions,
+            order="sequential",
+        )
+    if model.embedding_dim:
+        yield at.outer_product("project in", at.rows, at.hidden, model.embedding_dim)
 
 
 def _of_layers(layer: Layer, count: int, at: Setting) -> list[Operation]:
@@ -60,29 +79,11 @@ def loads_of(layer: Layer, count: int, at: Setting) -> tuple[Rows, ...]:
     return at.plan.experts.loads(at.rows, part.experts, part.experts_per_token, draws)
 
 
-def _begin(at: Setting) -> Iterator[Problem]:
-    """Yield what makes the rows of the first layer, whose first norm adds those of positions."""
-    model = at.architecture
-    cols = model.embedding_dim or at.hidden
-    yield at.vector("embedding", at.rows, cols, table_rows=model.vocabulary)
-    if model.learned_positions:
-        yield at.vector(
-            "embedding",
-            at.rows,
-            at.hidden,
-            "positions",
-            table_rows=model.learned_positions,
-            order="sequential",
-        )
-    if model.embedding_dim:
-        yield at.outer_product("project in", at.rows, at.hidden, model.embedding_dim)
-
-
 def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
     """Yield the operations of both parts, each with a norm that adds the residual.
 
-    load: rows of each expert, if it has any. Four norms: the rows of each part have one more before
-    they are added.
+    load: rows of each expert, where there are some. Four norms: the rows of each part have one
+    more before they are added.
     """
     if layer.norms not in (2, 4):
         raise at.unknown(f"{layer.norms} norms in a layer")

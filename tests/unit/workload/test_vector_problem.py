@@ -38,10 +38,10 @@ def mistake(make, *arguments, **keys):
         ("embedding", {}, "table_rows"),
         ("kv_write", {"table_rows": 9}, "page"),
         ("router", {}, "top_k"),
-        ("permute", {}, "top_k"),
-        ("combine", {}, "top_k"),
         ("softcap", {}, "softcap"),
         ("join_heads", {"head_dim": 4}, "y_cols"),
+        ("permute", {}, "top_k"),
+        ("combine", {}, "top_k"),
     ],
 )
 def test_a_function_needs_its_own_keys(function, keys, missing):
@@ -147,6 +147,22 @@ def test_places_of_combine_are_all_of_the_rows():
     assert vector("combine", rows=2, top_k=2, order="sequential").row_numbers.tolist() == [
         *(0, 1, 2, 3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("function", "more", "tables"),
+    [
+        ("rotary", {"head_dim": 4, "table_rows": 9}, {"y"}),
+        ("embedding", {"table_rows": 4}, {"x"}),
+        ("kv_write", {"table_rows": 100, "page": 1}, {"keys", "values"}),
+        ("router", {"top_k": 2}, set()),
+    ],
+)
+def test_what_moves_is_all_but_tables(function, more, tables):
+    problem = vector(function, **more)
+    everything = problem.tensor_bytes
+    assert tables <= everything.keys()
+    assert problem.moved_bytes == {k: n for k, n in everything.items() if k not in tables}
 
 
 def test_the_table_of_rotary_is_computed_and_not_drawn():
