@@ -82,7 +82,7 @@ def validate(
 
 
 def _save(outcome: "Outcome", folder: Path, num_worst: int) -> None:
-    """Write rows, summary and figure."""
+    """Write rows, summary and figure, which has the kinds of one quantity."""
     import pandas as pd
 
     from accelsim.cli.files import write_csv, write_json
@@ -94,6 +94,7 @@ def _save(outcome: "Outcome", folder: Path, num_worst: int) -> None:
     pairs = {
         kind: [(row.reference, row.predicted) for row in rows]
         for kind, rows in outcome.by_kind.items()
+        if outcome.quantity_of(kind) == outcome.quantity
     }
     machine = f" on {outcome.machine}" if outcome.machine else ""
     title = f"Predicted against {outcome.reference}{machine}"

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from accelsim.errors import DoesNotFitError
 from accelsim.models.architecture import Architecture
+from accelsim.models.expert_load import Balanced
 from accelsim.models.operations.step import operations_of
+from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.report.quantity import quantity_of
 from accelsim.units import BITS_PER_BYTE
@@ -16,9 +18,12 @@ from accelsim.workload.vector import VectorProblem
 _LASTING = {
     "gemm": ("b",),
     "grouped_gemm": ("b",),
-    "attention": ("k", "v"),
+    "attention": ("k", "v", "sinks"),
 }
 """Tensors of a problem that are there before a step or after it: weights and caches."""
+
+_PLAN = Plan(Balanced())
+"""Rows of all experts together are as many in every load; this one is not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,8 @@ def check_fits(use: MemoryUse, largest: int, batch: int, system: str) -> None:
 
 def _activation_bytes(architecture: Architecture, step: Step) -> int:
     rows = step.tokens * architecture.hidden * architecture.weights.plain.bits // BITS_PER_BYTE
-    return rows + max(_working_bytes(each.problem) for each in operations_of(architecture, step))
+    operations = operations_of(architecture, step, _PLAN)
+    return rows + max(_working_bytes(each.problem) for each in operations)
 
 
 def _working_bytes(problem: Problem) -> int:

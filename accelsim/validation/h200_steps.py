@@ -24,8 +24,8 @@ from accelsim.validation.reference import Reference, Row
 Weights = Literal["bf16", "fp8"]
 
 
-class StepRow(Row):
-    """One measured step."""
+class MeasuredStep(Row):
+    """A step that was measured."""
 
     model: str
     """Name of a shipped architecture."""
@@ -43,11 +43,16 @@ class StepRow(Row):
     weights: Weights
     """Format of the linear maps of layers; in FP8 what they read is in FP8, too."""
     time_us: PositiveFloat
+
+
+class StepRow(MeasuredStep):
+    """A step, and perhaps its energy."""
+
     joule_per_step: PositiveFloat | None = None
     """Of the board, over steps for 1.6 s, where it was measured."""
 
 
-def step_of(row: StepRow) -> Step:
+def step_of(row: MeasuredStep) -> Step:
     """Return what a row measured."""
     if row.phase == "prefill":
         return Step.prefill(row.batch, row.prompt_tokens)
@@ -87,7 +92,7 @@ def value_of(row: StepRow) -> float:
     return row.time_us * MICRO
 
 
-def model_of(row: StepRow, machine: MachineSpec) -> StepModel:
+def model_of(row: MeasuredStep, machine: MachineSpec) -> StepModel:
     """Return the model of a row on a machine, with what it has simulated."""
     return _models(machine)(row.model, row.weights)
 
@@ -112,11 +117,12 @@ class _Models:
 _models = once_for_each(_Models)
 
 
-def label_of(row: StepRow) -> str:
+def label_of(row: MeasuredStep) -> str:
     """Return what was computed, in a few words."""
+    weights = "" if row.weights == "bf16" else f" {row.weights}"
     if row.phase == "prefill":
-        return f"{row.model} {row.batch} x {row.prompt_tokens}"
-    steps = f"{row.model} {row.batch} x {row.context} keys"
+        return f"{row.model}{weights} {row.batch} x {row.prompt_tokens}"
+    steps = f"{row.model}{weights} {row.batch} x {row.context} keys"
     if row.phase == "decode":
         return steps
     return f"{steps} + {row.chunk_tokens} behind {row.chunk_prior}"

@@ -18,20 +18,28 @@ RANDOM = {"source": "uniform", "amplitude": 3, "seed": 5}
 FP32_ERROR = 2e-6
 KEYS = {
     "add_rmsnorm": {"cols": 52},
+    "add_layernorm": {"cols": 52},
+    "join_heads": {"cols": 60, "head_dim": 12, "y_cols": 7},
     "rotary": {"cols": 60, "head_dim": 12, "table_rows": 50},
     "embedding": {"cols": 37, "table_rows": 23},
     "kv_write": {"cols": 24, "table_rows": 60, "page": 4},
     "argmax": {"cols": 301},
     "router": {"cols": 13, "top_k": 3},
+    "permute": {"cols": 13, "top_k": 3},
+    "combine": {"cols": 37, "top_k": 3},
 }
 
 LARGE = {
     "add_rmsnorm": {"cols": 4096},
+    "add_layernorm": {"cols": 4096},
+    "join_heads": {"cols": 2048, "head_dim": 128, "y_cols": 64},
     "rotary": {"cols": 5120, "head_dim": 128, "table_rows": 8192},
     "embedding": {"cols": 4096, "table_rows": 32000},
     "kv_write": {"cols": 1024, "table_rows": 8192, "page": 16},
     "argmax": {"cols": 32000},
     "router": {"cols": 64, "top_k": 6},
+    "permute": {"cols": 64, "top_k": 6},
+    "combine": {"cols": 4096, "top_k": 6},
 }
 
 
@@ -160,6 +168,32 @@ def test_kv_write_moves_new_rows_in_and_out_once():
     assert problem.compulsory_bytes == 4 * one
 
 
+@pytest.mark.parametrize("value_cols", [128, 0])
+def test_kv_write_moves_rows_of_v_of_their_own_width_or_none(value_cols):
+    keys = {"rows": 300, "cols": 192, "table_rows": 4096, "page": 16, "y_cols": value_cols}
+    problem = problem_of("kv_write", dtype="fp16", **keys)
+    own, values = 300 * 192 * 2, 300 * value_cols * 2
+    moved = {"x": own, "keys": own} | ({"y": values, "values": values} if values else {})
+    assert tensor_bytes_moved(problem) == moved == problem.tensor_bytes
+    tensors = load_tensors(problem, Path())
+    _, output = run("vector", problem, tensors)
+    assert np.array_equal(output, Vector.oracle(problem, tensors))
+    assert output.shape == (4096, 192 + value_cols)
+
+
+def test_join_heads_moves_each_row_once_and_puts_what_is_shared_behind_each_head():
+    keys = {"cols": 256, "head_dim": 64, "y_cols": 16}
+    problem = problem_of("join_heads", rows=300, dtype="bf16", **keys)
+    moved = {"x": 300 * 256 * 2, "y": 300 * 16 * 2, "result": 300 * 320 * 2}
+    assert tensor_bytes_moved(problem) == moved == problem.tensor_bytes
+    tensors = load_tensors(problem, Path())
+    _, output = run("vector", problem, tensors)
+    for head in range(4):
+        own = output[:, 80 * head : 80 * (head + 1)]
+        assert np.array_equal(own[:, :64], tensors.x[:, 64 * head : 64 * (head + 1)])
+        assert np.array_equal(own[:, 64:], tensors.y)
+
+
 def test_kv_write_stores_once_a_page_where_the_page_lies():
     problem = problem_of("kv_write", rows=9, cols=6, table_rows=22, page=4, dtype="fp16")
     program, _ = run("vector", problem, None)
@@ -214,7 +248,7 @@ def test_a_router_takes_the_largest_scores_and_weights_that_add_up_to_one():
 
 
 @pytest.mark.parametrize("rows", [29, 64])
-def test_a_page_that_does_not_fit_is_written_in_parts(rows):
+def test_pages_of_wide_rows_are_written_in_parts(rows):
     """Two slots of pages of K and V take 128 KiB, of which half are there."""
     problem = problem_of("kv_write", rows=rows, cols=256, table_rows=640, page=32)
     tensors = load_tensors(problem, Path())
@@ -223,3 +257,37 @@ def test_a_page_that_does_not_fit_is_written_in_parts(rows):
     verify(program)
     assert program.parameters["tile_rows"] in (1, 2, 4, 8, 16)
     assert np.array_equal(output, Vector.oracle(problem, tensors))
+
+
+@pytest.mark.parametrize("tile_rows", [1, 2, 4])
+def test_places_are_those_of_a_stable_sort_by_expert(tile_rows):
+    """Tokens 0 to 3 of two choices each name experts 0 1, 2 0, 1 2, 0 1 of three."""
+    problem = problem_of("permute", rows=4, cols=3, top_k=2, order="sequential")
+    program, output = run("vector", problem, VectorTensors(np.zeros((0, 0))), tile_rows=tile_rows)
+    assert output.tolist() == [[0, 3], [6, 1], [4, 7], [2, 5]]
+    assert program.parameters["tile_rows"] == tile_rows
+
+
+def test_permute_reads_choices_twice_and_the_counts_of_all_tiles():
+    problem = problem_of("permute", rows=30, cols=16, top_k=2)
+    choices = 30 * 2 * 4
+    assert tensor_bytes_moved(problem, tile_rows=10) == {
+        "numbers": 2 * choices,
+        "result": choices,
+        "firsts": 16 * 4,
+        "counted": (1 + 3) * 3 * 16 * 4,
+    }
+
+
+def test_combine_reads_the_rows_of_all_choices_once():
+    problem = problem_of("combine", rows=30, cols=64, top_k=4, dtype="bf16")
+    moved = {"x": 4 * 30 * 64 * 2, "y": 30 * 4 * 2, "result": 30 * 64 * 2, "numbers": 30 * 4 * 4}
+    assert tensor_bytes_moved(problem) == moved == problem.tensor_bytes
+
+
+def test_combine_adds_up_rows_by_their_weights():
+    problem = problem_of("combine", rows=2, cols=1, top_k=2, order="sequential")
+    tensors = VectorTensors(np.float32([[1], [10], [100], [1000]]), np.float32([[1, 2], [3, 4]]))
+    _, output = run("vector", problem, tensors)
+    # First choices lie before all second ones.
+    assert output.ravel().tolist() == [1 + 200, 30 + 4000]

@@ -83,12 +83,20 @@ FUNCTIONS = {
     "gelu": {},
     "silu": {},
     "silu_mul": {},
+    "gelu_mul": {},
+    "relu": {},
+    "relu_squared": {},
+    "softcap": {"softcap": 2.0},
     "add_rmsnorm": {},
+    "add_layernorm": {},
+    "join_heads": {"cols": 18, "head_dim": 6, "y_cols": 5},
     "argmax": {},
     "rotary": {"cols": 18, "head_dim": 6, "table_rows": 7},
     "embedding": {"table_rows": 7},
     "kv_write": {"table_rows": 29, "page": 4},
     "router": {"top_k": 3},
+    "permute": {"top_k": 3},
+    "combine": {"top_k": 3},
 }
 """Function -> keys of its own."""
 

@@ -12,7 +12,7 @@ from accelsim.library.hopper.hardware import with_products, with_vector_work
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.problem import AttentionProblem, GemmProblem, GroupedGemmProblem, Problem
+from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem
 
 WARPS = "warps"
 """Code with the matrix instructions of single warps, as before Hopper."""
@@ -20,6 +20,12 @@ _STEP_BYTES = 128
 """Depth of a step of a product: the widest row of shared memory that a copy can swizzle."""
 _GEMM = {"stages": 4, "splits": "chosen", "swizzle": 8, "b_layout": "nk"}
 _PREFILL = {"query_tiles": 2, "tile_q": 64, "tile_k": 128, "order": "by_head"}
+_LATENT = {"order": "by_head", "splits": "chosen"}
+"""As FlashMLA (DeepSeek-AI, 2025) splits keys; its tiles hold half of the output of 64 rows in the
+registers of each of two warp groups, which buffers here do not, so tiles are chosen."""
+_WIDEST = 128
+"""Elements of the widest heads whose tiles are those; FlashAttention-3 has smaller ones of wider
+heads (hopper/tile_size.h), and what its registers hold twice here leaves them to be chosen."""
 _FLASH_2 = {"tile_q": 128, "tile_k": 64, "order": "by_head", "query_tiles": 1}
 """Tiles of FlashAttention-2 at head_dim 128 (hdim128 forward of its launch template)."""
 _FLASH_2_ROWS, _FLASH_2_DECODE = 64, {"tile_k": 128, "stages": 1}
@@ -29,7 +35,7 @@ _DECODE_TILE, _LONGEST_RANGE = 256, 4096
 """Keys of a tile, and most keys whose scores a block keeps on chip (assumption)."""
 
 
-def _products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
+def products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
     """Older instructions, of single warps: slower, and costlier, as those of INT8 kernels are.
 
     padding: products that are computed, over those that count.
@@ -49,7 +55,7 @@ def _products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
 def _decode_of_warps(gpu: Hardware, group: int) -> Hardware:
     """Older decode kernels compute a tile of query rows of which `group` are there."""
     padding = _FLASH_2_ROWS / group
-    gpu = _products_of_warps(gpu, padding)
+    gpu = products_of_warps(gpu, padding)
     # The matrix unit computes at least a step of rows without being told.
     rows = max(group, gpu.machine.cube_for("attention").unit.rows)
     gpu = with_products(gpu, min(1.0, rows / _FLASH_2_ROWS), energy=1.0)
@@ -64,17 +70,15 @@ def gemm(problem: GemmProblem) -> Recipe:
     return Recipe("gemm", **_GEMM, tile_k=step, tile_sizes=sizes)
 
 
-def grouped_gemm(problem: GroupedGemmProblem) -> Recipe:
-    """Return the recipe of the products of experts, with the pipeline of single products."""
-    step = _STEP_BYTES * BITS_PER_BYTE // problem.dtype.bits
-    return Recipe("grouped_gemm", stages=4, b_layout="nk", tile_k=step, tile_sizes="warp_groups")
-
-
 def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     """Return the recipe of a decode step where there is one query row, or of a prefill."""
+    if problem.values_in_keys:
+        return Recipe("flash", **_LATENT)
     if problem.most_queries > 1:
         # Two tiles in turn share all key tiles, which those of a window are not.
         turns = {} if problem.window is None else {"query_tiles": 1}
+        if max(problem.widths) > _WIDEST:
+            return Recipe("flash", order="by_head", **turns)
         return Recipe("flash", **_PREFILL | turns)
     # As many ranges as run at once, of at least a tile and at most what fits.
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
@@ -94,4 +98,4 @@ def of_warps(gpu: Hardware, problem: Problem) -> Hardware:
     """Return the GPU as code with the instructions of single warps uses it."""
     if isinstance(problem, AttentionProblem) and problem.most_queries == 1:
         return _decode_of_warps(gpu, problem.q_heads // problem.kv_heads)
-    return _products_of_warps(gpu)
+    return products_of_warps(gpu)

@@ -273,3 +273,25 @@ def test_a_model_that_does_not_fit_is_one_line(accelsim_command):
     assert failed.exit_code == 2
     assert failed.stderr.startswith("system h200: needs 141.")
     assert len(failed.stderr.splitlines()) == 1
+
+
+def test_weights_in_fp8_are_asked_for_by_name(small, monkeypatch):
+    # A search for the largest batch of so small a model draws the tokens of very many.
+    monkeypatch.setattr("accelsim.models.inference.largest_batch", lambda use: 1)
+    plain, coded = (
+        infer(small, "h200", prompt=16, weights=weights) for weights in (None, "fp8_e4m3")
+    )
+    of_layers = 3 * (128 * (4 + 2 * 2) * 32 + 128 * 128 + 3 * 128 * 256)
+    assert plain.memory.weights_bytes - coded.memory.weights_bytes == of_layers
+    added = set(coded.prefill.time_by_operation_s) - set(plain.prefill.time_by_operation_s)
+    assert added == {"cast of attention"}
+
+
+def test_formats_of_weights_that_are_not_known_are_refused(accelsim_command, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(SMALL))
+    words = ["infer", "--model", path, "--system", "h200", "--prompt", 64]
+    found = accelsim_command(*words, "--weights", "fp8")
+    assert found.exit_code == 2
+    assert "weights: found 'fp8'" in found.stderr
+    assert "allowed: bf16, fp8_e4m3" in found.stderr

@@ -28,6 +28,7 @@ def test_errors_are_shares_of_the_reference_by_kind(file):
     assert kinds["a"]["bias"] == pytest.approx(-7.5)
     assert [row["line"] for row in kinds["a"]["worst"]] == [3]
     assert kinds["b"] == dict.fromkeys(("mape", "median", "p90", "bias"), 0) | {
+        "quantity": "time_s",
         "count": 2,
         "worst": [],
     }
@@ -122,3 +123,13 @@ def test_the_tables_show_errors_and_the_worst_rows(file):
     assert "b 2 0 % 0 % 0 % 0 %" in shown
     assert "a 3 row of a 3 s 4 s -25.00 %" in shown
     assert not any("row of b" in line for line in shown)
+
+
+def test_a_kind_of_another_quantity_is_told_in_its_unit(file):
+    outcome = validate(reference(quantities={"a": "energy_j"}), file)
+    console = Console(width=200, record=True)
+    console.print(outcome_tables(outcome, num_worst=2))
+    text = console.export_text()
+    assert "3 J" in text
+    kinds = outcome.to_dict(num_worst=0)["kinds"]
+    assert (kinds["a"]["quantity"], kinds["b"]["quantity"]) == ("energy_j", "time_s")

@@ -38,6 +38,10 @@ def mistake(make, *arguments, **keys):
         ("embedding", {}, "table_rows"),
         ("kv_write", {"table_rows": 9}, "page"),
         ("router", {}, "top_k"),
+        ("softcap", {}, "softcap"),
+        ("join_heads", {"head_dim": 4}, "y_cols"),
+        ("permute", {}, "top_k"),
+        ("combine", {}, "top_k"),
     ],
 )
 def test_a_function_needs_its_own_keys(function, keys, missing):
@@ -50,11 +54,28 @@ def test_a_function_needs_its_own_keys(function, keys, missing):
 def test_a_key_of_another_function_is_refused():
     assert mistake(vector, "softmax", top_k=2) == (
         ("top_k",),
-        "found 2 with function = softmax, allowed: only with router",
+        "found 2 with function = softmax, allowed: only with router, permute, combine",
     )
     assert mistake(vector, "argmax", table_rows=2) == (
         ("table_rows",),
         "found 2 with function = argmax, allowed: only with rotary, embedding, kv_write",
+    )
+
+
+def test_columns_of_y_are_those_of_two_functions():
+    assert vector("kv_write", table_rows=9, page=1, y_cols=0).output_shapes == {"keys": (9, 8)}
+    assert mistake(vector, "softmax", y_cols=2) == (
+        ("y_cols",),
+        "found 2 with function = softmax, allowed: only with join_heads, kv_write",
+    )
+    assert mistake(vector, "join_heads", head_dim=4, y_cols=0) == (
+        ("y_cols",),
+        "found 0 with function = join_heads, allowed: 1 or more",
+    )
+    assert vector("join_heads", head_dim=1, y_cols=2).output_shapes == {"result": (6, 24)}
+    assert mistake(vector, "join_heads", head_dim=3, y_cols=2) == (
+        ("head_dim",),
+        "found 3, allowed: a divisor of cols = 8",
     )
 
 
@@ -76,6 +97,8 @@ def test_a_cache_has_pages_for_all_rows():
 
 def test_a_token_takes_no_more_experts_than_there_are():
     assert vector("router", top_k=8).top_k == 8
+    # Columns of combine are features, of which there may be fewer.
+    assert vector("combine", top_k=9).top_k == 9
     assert mistake(vector, "router", top_k=9) == (
         ("top_k",),
         "found 9, allowed: at most cols = 8, the experts",
@@ -99,10 +122,31 @@ def test_shapes_and_bytes_by_hand():
     assert problem.tensor_bytes == {"x": 64, "result": 96, "numbers": 24}
     problem = vector("router", top_k=2)
     assert problem.tensor_bytes == {"x": 96, "result": 24, "experts": 48}
+    problem = vector("permute", top_k=2)
+    assert problem.tensor_bytes == {"numbers": 48, "result": 48, "firsts": 32}
+    problem = vector("combine", top_k=3)
+    assert problem.input_shapes == {"x": (18, 8), "y": (6, 3)}
+    assert problem.tensor_bytes == {"x": 288, "y": 36, "result": 96, "numbers": 72}
     problem = vector("argmax")
     assert problem.tensor_bytes == {"x": 96, "result": 24}
     problem = vector("kv_write", table_rows=100, page=1)
     assert problem.tensor_bytes == {"x": 96, "y": 96, "keys": 96, "values": 96}
+
+
+def test_a_token_of_permute_has_different_experts():
+    drawn = vector("permute", rows=50, top_k=7).row_numbers.reshape(50, 7)
+    assert all(len(set(each.tolist())) == 7 for each in drawn)
+    assert set(drawn.ravel().tolist()) == set(range(8))
+    taken = vector("permute", rows=3, top_k=3, order="sequential").row_numbers
+    assert taken.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0]
+
+
+def test_places_of_combine_are_all_of_the_rows():
+    drawn = vector("combine", rows=20, top_k=3).row_numbers
+    assert drawn.tolist() != sorted(drawn.tolist()) == list(range(60))
+    assert vector("combine", rows=2, top_k=2, order="sequential").row_numbers.tolist() == [
+        *(0, 1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize(
