@@ -26,7 +26,13 @@ from accelsim.library.base import Hardware
 from accelsim.library.capacity import check_problem_fits, check_program_fits
 from accelsim.library.recipe import Recipe, asked_for
 from accelsim.library.registry import library_of
-from accelsim.library.sequences import check_kv, check_scores, check_sequences, one_after_another
+from accelsim.library.sequences import (
+    check_kv,
+    check_parts,
+    check_scores,
+    check_sequences,
+    one_after_another,
+)
 from accelsim.library.settings import check_settings
 from accelsim.loading import load_machine, load_technology
 from accelsim.program.long import AnyProgram, held
@@ -138,6 +144,7 @@ class Bench:
         check_sequences(recipe.algorithm, problem)
         check_kv(recipe.algorithm, problem)
         check_scores(recipe.algorithm, problem)
+        check_parts(recipe.algorithm, problem)
         check_problem_fits(problem, recipe, self.machine)
         return recipe
 

@@ -27,6 +27,14 @@ class LoadedWorkload:
     folder: Path
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedSystem:
+    """A system and the machine of its devices."""
+
+    spec: SystemSpec
+    machine: MachineSpec
+
+
 def load_machine(
     source: str | Path,
     overrides: Mapping[str, Any] | None = None,
@@ -69,12 +77,28 @@ def load_workload(
     return LoadedWorkload(problem, locate(source, "workload").parent)
 
 
-def load_system(source: str | Path, overrides: Mapping[str, Any] | None = None) -> SystemSpec:
+def load_system(
+    source: str | Path, overrides: Mapping[str, Any] | None = None, label: str = "--set "
+) -> SystemSpec:
     """Return the system of a file or a shipped name, with dotted keys replaced by `overrides`.
 
     Raises ConfigError, UnknownNameError.
     """
-    return load_spec(SystemSpec, source, kind="system", overrides=overrides)
+    return load_spec(SystemSpec, source, kind="system", overrides=overrides, label=label)
+
+
+def load_devices(
+    source: str | Path, overrides: Mapping[str, Any] | None = None, label: str = "--set "
+) -> LoadedSystem:
+    """Return a system with the machine of its devices.
+
+    Keys of `overrides` are fields of the machine, or begin with `host.`. Raises ConfigError,
+    UnknownNameError.
+    """
+    settings = dict(overrides or {})
+    of_system = {key: settings.pop(key) for key in list(settings) if key.split(".")[0] == "host"}
+    spec = load_system(source, of_system, label)
+    return LoadedSystem(spec, load_machine(spec.machine, settings, label))
 
 
 def load_technology(name: str) -> TechnologySpec:

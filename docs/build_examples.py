@@ -4,7 +4,8 @@ A part stands between `<!-- generated: WHAT -->` and `<!-- end -->`, where WHAT 
 
     run COMMAND     the command and what it prints, as a user sees it (`accelsim ...`)
     long COMMAND    the same of a command that takes minutes; made anew with `--long` only
-    keys KIND       the keys of a machine, workload or sweep file, or the parameters of kernels
+    keys KIND       the keys of a machine, workload, generation or sweep file, or the parameters of
+                    kernels
     calls PATH      the public functions of a module of the kernel language
     file PATH       a file of the repository, Python without its first docstring
 
@@ -78,8 +79,11 @@ def keys_of(kind: str) -> str:
     from accelsim.hardware.machine import MachineSpec
     from accelsim.kernels.registry import get_kernel, kernel_names
     from accelsim.sweeps.spec import SweepSpec
+    from accelsim.workload.generation import GenerationSpec
     from accelsim.workload.problem import Workload
 
+    if kind == "generation":
+        return _table(json_schema(GenerationSpec))
     if kind == "machine":
         return _table(json_schema(MachineSpec))
     if kind == "workload":

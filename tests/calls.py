@@ -255,6 +255,7 @@ def _change(p, call, rows, cols, dst, a):
         al.scale(p, dst, a, 2.0)
     elif call == Call.ADD_SCALAR:
         al.add_scalar(p, dst, a, 2.0)
+        al.maximum_scalar(p, dst, a, 2.0)
     elif call == Call.DIVIDE_SCALAR:
         al.divide_scalar(p, dst, a, 2.0)
     elif call == Call.EXP:

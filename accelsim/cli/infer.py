@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from accelsim.cli import options
-from accelsim.cli.console import print_json, results, working
+from accelsim.cli.console import note, print_json, results, working
+from accelsim.cli.files import write_csv
+from accelsim.cli.plot import INFER_TABLE, OPERATIONS_TABLE
+
+if TYPE_CHECKING:
+    from accelsim.models.inference import Inference
 
 
 class Steps(StrEnum):
@@ -42,22 +48,67 @@ class Request:
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")
     ] = Steps.EXACT
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help='A field of the machine of the system or of its host: machine.hbm.bandwidth="2 '
+            'TB/s", machine.host.step.value="50 us". Repeatable.',
+        ),
+    ] = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `accelsim.infer`; raises OptionError."""
+        settings = options.parse_settings(self.settings)
+        return vars(self) | {"steps": self.steps.value, "settings": settings}
 
 
 def infer(
     request: Request,
     output_format: options.FormatOption = options.OutputFormat.TABLE,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for tables and figures.", show_default="none"),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Write the timeline of a layer of a step to this file, for Perfetto."),
+    ] = None,
     *,
     notes: options.Notes,
 ) -> None:
     """Simulate a language model: time to the first token and to each other, joules, memory."""
+    folder = options.writable_folder(out) if out else None
     with working(f"simulating {request.model} on {request.system}"):
         from accelsim.models.inference import infer as run
         from accelsim.runtime.interruption import interruptible
 
-        asked = vars(request) | {"steps": request.steps.value}
-        found = interruptible(run, **asked)
+        found = interruptible(run, **request.arguments)
     if output_format is options.OutputFormat.JSON:
         print_json(found.to_dict())
     else:
         results.print(found)
+    if folder:
+        paths = save(found, folder)
+        note(f"wrote {INFER_TABLE}, {OPERATIONS_TABLE} and {len(paths)} figures to {folder}")
+    if trace is not None:
+        with working("simulating a layer as one program"):
+            from accelsim.models.tracing import layer_timeline
+            from accelsim.report.trace import write_trace
+
+            timeline = interruptible(layer_timeline, found)
+        write_trace(timeline, trace)
+        note(f"wrote {trace}; open it with Perfetto")
+
+
+def save(found: "Inference", folder: Path) -> list[Path]:
+    """Write the tables of an inference and draw them; return the figures."""
+    import pandas as pd
+
+    from accelsim.cli.plot import draw_inference
+
+    write_csv(pd.DataFrame([found.to_row()]), folder / INFER_TABLE)
+    write_csv(pd.DataFrame(found.operation_rows()), folder / OPERATIONS_TABLE)
+    return draw_inference(folder)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Columns = list[str] | None
+INFER_TABLE, OPERATIONS_TABLE = "infer.csv", "operations.csv"
 
 
 def plot(
@@ -37,6 +38,9 @@ def plot(
     """
     from accelsim.plotting.table import COMPARE_TABLE, find_table
 
+    if x is None and y is None and (folder / INFER_TABLE).is_file():
+        note("\n".join(f"wrote {path}" for path in draw_inference(folder)))
+        return
     if (x is None) != (y is None):
         given, missing = ("--x", "--y") if y is None else ("--y", "--x")
         raise options.OptionError(f"{given} needs {missing} as well")
@@ -72,12 +76,40 @@ def draw_comparison(folder: Path) -> list[Path]:
     return paths
 
 
+def draw_inference(folder: Path) -> list[Path]:
+    """Draw what the tables of an inference hold; return the files."""
+    from accelsim.plotting.phases import phase_energy_figure, phase_time_figure
+    from accelsim.plotting.roofline import roofline_figure
+    from accelsim.plotting.style import save_figure, titled
+    from accelsim.plotting.table import comparison_subject, read_table
+
+    frame, operations = (read_table(folder / name) for name in (INFER_TABLE, OPERATIONS_TABLE))
+    figures = {
+        "time": phase_time_figure(frame),
+        "energy": phase_energy_figure(frame),
+        "roofline": roofline_figure(operations[operations["macs"] > 0]),
+    }
+    subject, paths = comparison_subject(frame), list[Path]()
+    for name, figure in figures.items():
+        paths += save_figure(titled(figure, subject), folder, name)
+    return paths
+
+
 def draw_sweep(table: Path) -> list[Path]:
     """Draw the usual figures of a sweep; return the files."""
+    from accelsim.plotting.bars import MOST_BARS
+    from accelsim.plotting.phases import phase_energy_figure, phase_time_figure
     from accelsim.plotting.roofline import roofline_figure
     from accelsim.plotting.style import save_figure
     from accelsim.plotting.table import read_table
 
+    frame = read_table(table)
+    if "time_per_token_s" in frame.columns:
+        paths = draw_columns(table, "time_per_token_s", "energy_per_token_j", pareto=True)
+        figures = {"time": phase_time_figure, "energy": phase_energy_figure}
+        for name, draw in figures.items() if len(frame) <= MOST_BARS else ():
+            paths += save_figure(draw(frame), table.parent, name)
+        return paths
     paths = draw_columns(table, "time_s", "energy_j", pareto=True)
     return paths + save_figure(roofline_figure(read_table(table)), table.parent, "roofline")
 

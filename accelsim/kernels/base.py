@@ -42,6 +42,10 @@ class Kernel(ABC):
     """Whether scores of attention may be capped."""
     takes_any_kv: ClassVar[bool] = False
     """Whether K and V of attention may differ from Q in format and in width, and have scales."""
+    takes_sink_logits: ClassVar[bool] = False
+    """Whether heads of attention may have logits without a key."""
+    takes_values_in_keys: ClassVar[bool] = False
+    """Whether rows of V may be parts of rows of K."""
     leaves_open: ClassVar[tuple[str, ...]] = ()
     """Parameters that are chosen by an estimate where they are not given, see `rivals`."""
     parameters: ClassVar[type[Spec]]

@@ -52,6 +52,10 @@ def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     A step is for the decode kernel unless flash is clearly faster, and a draft the other way round.
     Of a generation the last step decides, which sees the most keys.
     """
+    if problem.values_in_keys:
+        # Query tiles of the same latents follow each other, so that an L2 reads these once.
+        is_short = problem.most_queries <= _LONGEST_DRAFT
+        return Recipe("flash", order="by_head", splits="chosen" if is_short else 1)
     flash, decode = Recipe("flash"), Recipe("split_kv")
     if problem.window is not None and problem.most_queries > 1:
         return flash

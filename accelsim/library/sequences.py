@@ -58,6 +58,29 @@ def check_scores(kernel: type[Kernel], problem: Problem) -> None:
     )
 
 
+def check_parts(kernel: type[Kernel], problem: Problem) -> None:
+    """Refuse logits of heads, or values in keys, which a kernel does not know.
+
+    Raises WorkloadError.
+    """
+    if not isinstance(problem, AttentionProblem) or _knows(kernel, problem):
+        return
+    able = [name for name in kernel_names() if _knows(get_kernel(name), problem)]
+    asked = {"sink_logits": problem.sink_logits, "values_in_keys": problem.values_in_keys}
+    found = " and ".join(name for name, is_asked in asked.items() if is_asked)
+    raise WorkloadError(
+        f"workload {problem.name}: kernel {kernel.name} has no {found}; "
+        f"kernels that have: {', '.join(able)}"
+    )
+
+
+def _knows(kernel: type[Kernel], problem: AttentionProblem) -> bool:
+    """Return whether a kernel knows all parts that the softmax of a problem has."""
+    has_logits = not problem.sink_logits or kernel.takes_sink_logits
+    has_values = not problem.values_in_keys or kernel.takes_values_in_keys
+    return _takes(kernel, problem) and has_logits and has_values
+
+
 def _honours(kernel: type[Kernel], problem: AttentionProblem) -> bool:
     """Return whether a kernel can honour the window and the cap of scores of a problem."""
     most = {"none": 0, "one": 1, "any": problem.most_queries}[kernel.windows]

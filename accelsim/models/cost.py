@@ -118,13 +118,15 @@ class StepModel:
         Raises what the machine cannot run.
         """
         products = (
-            each for each in operations_of(self.architecture, step) if each.problem.kind == "gemm"
+            each
+            for each in operations_of(self.architecture, step)
+            if each.problem.kind in ("gemm", "grouped_gemm")
         )
         stored = sum(each.count * self._stored_bytes(each.problem) for each in products)
         return stored + self.architecture.outer_bytes
 
     def _stored_bytes(self, problem: Problem) -> int:
-        recorded = next(Bench(self.machine, self._recipe(problem)).record(problem))
+        recorded = next(Bench(self.machine, self.recipe_for(problem)).record(problem))
         return sum(
             tensor.size_bytes
             for tensor in recorded.program.tensors
@@ -148,7 +150,7 @@ class StepModel:
 
     def _report(self, problem: Problem, clock: float, recorded: dict[Problem, Recorded]) -> Report:
         """Return what an operation costs at a clock; recorded: programs of the step so far."""
-        recipe = self._recipe(problem)
+        recipe = self.recipe_for(problem)
         key = (problem, recipe, clock)
         if key not in self._known:
             bench = Bench(self.machine, recipe)
@@ -157,7 +159,8 @@ class StepModel:
             self._known[key] = bench.report_at(recorded[problem], clock)
         return self._known[key]
 
-    def _recipe(self, problem: Problem) -> Recipe | None:
+    def recipe_for(self, problem: Problem) -> Recipe | None:
+        """Return what is asked for a problem; None: the library picks it."""
         if problem.kind == "gemm":
             return self.linear
         if isinstance(problem, AttentionProblem) and self.attention is not None:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import WorkloadError
-from accelsim.library.recipe import Recipe, asked_for
-from accelsim.loading import load_machine, load_system
+from accelsim.bench import settings_below
+from accelsim.config.document import plain_settings
+from accelsim.errors import ConfigError, WorkloadError
+from accelsim.library.recipe import LIBRARY, Recipe, asked_for
+from accelsim.loading import load_devices
 from accelsim.models.architecture import Architecture
 from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.models.generation import Generation, StepChoice, generate
@@ -18,6 +20,9 @@ from accelsim.models.step import Step
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+
+_NOT_SHOWN = ("generation", "costs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,14 @@ class PhaseReport:
     hbm_bytes: int
     recipes: Mapping[str, str]
     """Kernel of each operation as it ran."""
+
+    def to_row(self, phase: str) -> dict[str, Any]:
+        """Return columns whose names begin with the phase; parts of a sum are behind a point."""
+        single = ("time_s", "bound_by", "mfu", "mbu", "energy_j", "hbm_bytes")
+        row = {f"{phase}_{name}": getattr(self, name) for name in single}
+        for name in ("time_by_operation_s", "energy_by_component_j"):
+            row |= {f"{phase}_{name}.{part}": value for part, value in getattr(self, name).items()}
+        return row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +80,46 @@ class Inference:
     """Most sequences of this length that fit."""
     prefill: PhaseReport
     decode: PhaseReport
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """Kernels that were asked for: linear, attention."""
     generation: Generation = field(repr=False, compare=False)
+    costs: StepModel = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the steps as plain nested data for JSON."""
-        named = {name: value for name, value in vars(self).items() if name != "generation"}
+        named = {name: value for name, value in vars(self).items() if name not in _NOT_SHOWN}
         memory = {
             name: getattr(self.memory, name)
             for name in (*self.memory.__dataclass_fields__, "free_bytes")
         }
-        phases = {name: dict(vars(named[name])) for name in ("prefill", "decode")}
-        return {**named, "memory": memory, **phases}
+        plain = {name: dict(vars(named[name])) for name in ("prefill", "decode")}
+        return {**named, "asked": dict(self.asked), "memory": memory, **plain}
+
+    def to_row(self) -> dict[str, Any]:
+        """Return one row of a table: figures of the requests, of their prefill and of a step.
+
+        `machine` is the system, `device` its machine.
+        """
+        left_out = (*_NOT_SHOWN, "memory", "prefill", "decode", "machine", "asked")
+        row = {name: value for name, value in vars(self).items() if name not in left_out}
+        row |= {name: getattr(self.memory, name) for name in self.memory.__dataclass_fields__}
+        names = {
+            "machine": self.system,
+            "device": self.machine,
+            "workload": f"{self.model} {self.batch} x {self.prompt} + {self.output}",
+            "kernel": " ".join(f"{kind}={recipe}" for kind, recipe in self.asked.items())
+            or LIBRARY,
+        }
+        return names | row | self.prefill.to_row("prefill") | self.decode.to_row("step")
+
+    def operation_rows(self) -> list[dict[str, Any]]:
+        """Return one row an operation of the prefill and of the step in the middle."""
+        phases = {"prefill": self.generation.prefill, "step": self.generation.middle}
+        return [
+            {**each.report.to_row(), "workload": phase, "kernel": each.name, "count": each.count}
+            for phase, cost in phases.items()
+            for each in cost.operations
+        ]
 
     def __rich__(self) -> "Group":
         from accelsim.models.display import inference_tables
@@ -96,6 +138,7 @@ def infer(
     attention: Recipe | str | None = None,
     weights: str | None = None,
     steps: StepChoice = "exact",
+    settings: Mapping[str, Any] | None = None,
 ) -> Inference:
     """Return what a batch of equal requests costs on a system.
 
@@ -103,7 +146,8 @@ def infer(
     attention: kernels in the place of the library's. weights: format of the linear maps of layers
     in the place of the file's, with one scale for each. steps: "exact" simulates every step,
     "interpolated" some of them. The device runs step after step, so a power cap holds for the mean
-    of a step.
+    of a step. Keys of `settings` are `machine.<field>` of the machine of the system, or
+    `machine.host.<field>`.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
     """
@@ -114,8 +158,9 @@ def infer(
     if weights is not None:
         architecture = with_linears_in(architecture, weights)
     _check_length(architecture, prompt + output)
-    spec = load_system(system)
-    machine = sustained(load_machine(spec.machine))
+    changed = machine_settings(settings or {})
+    loaded = load_devices(system, changed, "--set machine.")
+    spec, machine = loaded.spec, sustained(loaded.machine)
     costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention))
     weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
 
@@ -153,8 +198,25 @@ def infer(
         largest_batch=largest,
         prefill=_phase(generation.prefill, architecture, read_bytes),
         decode=_phase(generation.middle, architecture, read_bytes),
+        asked={
+            kind: str(recipe)
+            for kind, recipe in (("linear", costs.linear), ("attention", costs.attention))
+            if recipe is not None
+        },
         generation=generation,
+        costs=costs,
     )
+
+
+def machine_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without `machine.`; raises ConfigError for others."""
+    settings = plain_settings(settings, "--set ")
+    for key in settings:
+        if not key.startswith("machine."):
+            raise ConfigError(
+                [f"--set {key}: allowed: machine.<field> and machine.host.<field> of the system"]
+            )
+    return settings_below("machine", settings)
 
 
 def _check_length(architecture: Architecture, tokens: int) -> None:

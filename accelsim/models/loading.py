@@ -21,7 +21,7 @@ def load_architecture(source: str | Path) -> Architecture:
     A name may be written with other separators: `llama3_8b` is `llama-3-8b`. Raises ConfigError
     with every key that is missing, wrong or not understood, UnknownNameError, ShortageError.
     """
-    path = _located(source)
+    path = located(source)
     values = _read_json(path)
     beside = path.parent / _QUANTIZATION
     if path.name == _CONFIG and beside.is_file() and "quantization_config" not in values:
@@ -29,7 +29,8 @@ def load_architecture(source: str | Path) -> Architecture:
     return read_architecture(values, f"{path}: ")
 
 
-def _located(source: str | Path) -> Path:
+def located(source: str | Path) -> Path:
+    """Return the config file of a model; raises ConfigError, UnknownNameError."""
     if Path(source).is_dir():
         path = Path(source) / _CONFIG
         if not path.is_file():

@@ -16,7 +16,7 @@ from accelsim.workload.vector import VectorProblem
 _LASTING = {
     "gemm": ("b",),
     "grouped_gemm": ("b",),
-    "attention": ("k", "v"),
+    "attention": ("k", "v", "sinks"),
     "embedding": ("x",),
     "rotary": ("y",),
     "kv_write": ("keys", "values"),

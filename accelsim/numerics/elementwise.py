@@ -108,6 +108,17 @@ def maximum(dst: Data, a: Data, b: Data, rows: int, cols: int) -> None:
 
 
 @jit_inner
+def maximum_scalar(dst: Data, src: Data, bound: float, rows: int, cols: int) -> None:
+    """Maximum of each element and one scalar, which is in the format of dst; NaN wins."""
+    if dst is None:
+        return
+    bound32 = np.float32(bound)
+    for r in range(rows):
+        for c in range(cols):
+            dst[r, c] = larger(src[r, c], bound32)
+
+
+@jit_inner
 def minimum(dst: Data, a: Data, b: Data, rows: int, cols: int) -> None:
     """Element-wise minimum of two tiles; NaN wins."""
     if dst is None:

@@ -19,24 +19,29 @@ _DIRECTIONS = {"hbm_read_bytes": "read", "hbm_write_bytes": "written"}
 
 def traffic_figure(frame: "pd.DataFrame") -> "Figure":
     """HBM bytes of every row: stacked by tensor above, by direction below."""
-    rows = _barred(finished(frame, list(_DIRECTIONS)))
+    rows = barred(finished(frame, list(_DIRECTIONS)))
     figure = new_figure(8.5, 2.6 + 0.9 * len(rows))
     above, below = figure.subplots(2, 1, sharex=True)
-    _stack(above, rows, _parts(rows, _TENSORS), "HBM traffic by tensor", "traffic_bytes")
-    _stack(below, rows, _DIRECTIONS, "HBM traffic by direction", "traffic_bytes")
+    stack(above, rows, parts_of(rows, _TENSORS), "HBM traffic by tensor", "traffic_bytes")
+    stack(below, rows, _DIRECTIONS, "HBM traffic by direction", "traffic_bytes")
+    for axes in (above, below):
+        legend_beside(axes)
     above.set_xlabel("")
     return figure
 
 
 def energy_figure(frame: "pd.DataFrame") -> "Figure":
     """Joules of every row, stacked by component."""
-    rows = _barred(finished(frame, ["energy_j"]))
+    rows = barred(finished(frame, ["energy_j"]))
     figure = new_figure(8.5, 1.8 + 0.5 * len(rows))
-    _stack(figure.subplots(), rows, _parts(rows, _COMPONENTS), "Energy by component", "energy_j")
+    axes = figure.subplots()
+    stack(axes, rows, parts_of(rows, _COMPONENTS), "Energy by component", "energy_j")
+    legend_beside(axes)
     return figure
 
 
-def _barred(rows: "pd.DataFrame") -> "pd.DataFrame":
+def barred(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows; raises OutputError for more than a figure can show."""
     if len(rows) > MOST_BARS:
         raise OutputError(
             f"bars for {len(rows)} rows would not be readable; at most {MOST_BARS} are drawn"
@@ -44,8 +49,8 @@ def _barred(rows: "pd.DataFrame") -> "pd.DataFrame":
     return rows
 
 
-def _parts(rows: "pd.DataFrame", prefix: str) -> dict[str, str]:
-    """Return column -> name of the parts of a total that any row has."""
+def parts_of(rows: "pd.DataFrame", prefix: str) -> dict[str, str]:
+    """Return column -> name of the parts of a total that any row has; raises OutputError."""
     columns = [name for name in rows.columns if name.startswith(prefix)]
     used = [name for name in columns if rows[name].fillna(0).gt(0).any()]
     if not used:
@@ -53,7 +58,7 @@ def _parts(rows: "pd.DataFrame", prefix: str) -> dict[str, str]:
     return {name: words(name.removeprefix(prefix)) for name in used}
 
 
-def _stack(
+def stack(
     axes: "Axes", rows: "pd.DataFrame", parts: dict[str, str], title: str, total: str
 ) -> None:
     """Draw one horizontal bar a row, one segment a part, and the total at its end."""
@@ -91,4 +96,3 @@ def _stack(
     axes.set_yticks(places, names, parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.14)
-    legend_beside(axes)

@@ -135,7 +135,7 @@ def _parameter_digests(values: Any) -> Iterator[str]:
         with suppress(WorkloadError, OSError):
             path = find_parameter_file(Path(values))
         if path is not None:
-            yield _file_digest(path)
+            yield file_digest(path)
     elif isinstance(values, Mapping):
         for value in values.values():
             yield from _parameter_digests(value)
@@ -153,10 +153,11 @@ def _digest(find: Callable[[], Path]) -> str:
         path = find()
     except AccelsimError as error:
         return str(error)
-    return _file_digest(path)
+    return file_digest(path)
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the hash of a file; raises ShortageError for one that cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

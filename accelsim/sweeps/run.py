@@ -19,9 +19,10 @@ from accelsim.errors import (
 )
 from accelsim.runtime.sources import accelsim_digest
 from accelsim.runtime.workers import LOST_WORKER, Workers, open_workers
-from accelsim.sweeps.contents import ReadContents, load_sweep, read_contents
-from accelsim.sweeps.outcome import Outcome, Row, RunPoint, run_safely, simulate_point, unfinished
+from accelsim.sweeps.contents import ReadContents, load_sweep
+from accelsim.sweeps.outcome import Outcome, Row, RunPoint, run_safely, unfinished
 from accelsim.sweeps.points import Grid, expand
+from accelsim.sweeps.questions import question_of
 from accelsim.sweeps.resolve import Point, digest
 from accelsim.sweeps.spec import SweepSpec
 from accelsim.sweeps.store import Store
@@ -81,8 +82,8 @@ def sweep(
     address: str | None = None,
     progress: Progress | None = None,
     *,
-    run_point: RunPoint = simulate_point,
-    read: ReadContents = read_contents,
+    run_point: RunPoint | None = None,
+    read: ReadContents | None = None,
 ) -> SweepResult:
     """Run the points of `spec` that `out` does not hold yet, and write its table.
 
@@ -98,13 +99,16 @@ def sweep(
     """
     folder = Path(out)
     design_space = spec if isinstance(spec, SweepSpec) else load_sweep(spec)
+    file = None if isinstance(spec, SweepSpec) else Path(spec)
+    question = question_of(design_space, file)
+    run_point, read = run_point or question.run_point, read or question.read
     # Workers load the simulator while the grid is expanded.
     with (
         _loss_of_workers_told(),
         open_workers(executor, workers, address) as pool,
         Store(folder) as store,
     ):
-        grid = _grid(design_space, read, None if isinstance(spec, SweepSpec) else Path(spec))
+        grid = _grid(design_space, read, file)
         if design_space.sample != "never":
             own: Callable[..., Row] = run_point
             run_point = partial(own, sample=design_space.sample)

@@ -90,6 +90,12 @@ class AttentionProblem(TensorProblem):
     softcap: PositiveValue | None = None
     """c, where scores are c tanh(Q K^T / sqrt(head_dim) / c); absent: they are not capped. Models
     call it `attn_logit_softcapping`."""
+    sink_logits: bool = False
+    """Whether each query head has a learned logit in its softmax, which has no key and no value
+    (gpt-oss). It is not scaled or capped."""
+    values_in_keys: bool = False
+    """Whether a row of V is the first value_dim elements of the row of K and has no place of its
+    own, as the latent rows of MLA in its absorbed form."""
     dtype: FloatFormat = Format.FP16
     """Number format of Q, K and V in HBM, and of the output, which is BF16 for FP8."""
     kv_dtype: FloatFormat | None = None
@@ -169,6 +175,17 @@ class AttentionProblem(TensorProblem):
             raise ValueError(f"found {sinks} without window, allowed: beside a window")
         return sinks
 
+    @field_validator("values_in_keys")
+    @classmethod
+    def _keys_hold_values(cls, found: bool, info: ValidationInfo) -> bool:
+        key, value = info.data.get("head_dim"), info.data.get("value_dim")
+        if found and key and value and value > key:
+            raise ValueError(
+                f"found true with value_dim = {value} and head_dim = {key}, "
+                "allowed: with value_dim up to head_dim"
+            )
+        return found
+
     @field_validator("kv_dtype")
     @classmethod
     def _queries_hold_keys(cls, found: Format | None, info: ValidationInfo) -> Format | None:
@@ -197,6 +214,11 @@ class AttentionProblem(TensorProblem):
             raise ValueError(
                 "found source model with sequences, allowed with them: uniform, hybrid, file"
             )
+        for name in ("sink_logits", "values_in_keys"):
+            if isinstance(source, ModelHeadsSource) and info.data.get(name):
+                raise ValueError(
+                    f"found source model with {name}, allowed with it: uniform, hybrid, file"
+                )
         return source
 
     @property
@@ -255,13 +277,14 @@ class AttentionProblem(TensorProblem):
     @property
     def has_plain_kv(self) -> bool:
         """Whether rows of V have the width of K, and both the format of Q and no scale."""
-        same_width = self.widths.value == self.head_dim
+        same_width = self.widths.value == self.head_dim and not self.values_in_keys
         return same_width and self.kv_format == self.dtype and self.kv_scales == "one"
 
     @property
     def input_dtypes(self) -> dict[str, Format]:
-        """Number formats of q, k and v in HBM."""
-        return {"q": self.dtype, "k": self.kv_format, "v": self.kv_format}
+        """Number formats of q, k, v and sinks in HBM; logits are FP32."""
+        kv = self.kv_format
+        return {"q": self.dtype, "k": kv, "v": kv, "sinks": Format.FP32}
 
     @property
     def num_sequences(self) -> int:
@@ -298,11 +321,13 @@ class AttentionProblem(TensorProblem):
         step has one row of q.
 
         With `sequences` [heads x rows of all, ..]: sequences one after the other, in each its
-        heads, in each its rows.
+        heads, in each its rows. Of sinks [q_heads, 1], if there are; no v where it is a part of k.
         """
         kv_rows, widths = self._kv_rows, self.widths
-        keys, values = (*kv_rows, widths.key), (*kv_rows, widths.value)
-        return {"q": (*self._q_rows, widths.key), "k": keys, "v": values}
+        shapes = {"q": (*self._q_rows, widths.key), "k": (*kv_rows, widths.key)}
+        if not self.values_in_keys:
+            shapes["v"] = (*kv_rows, widths.value)
+        return shapes | ({"sinks": (self.q_heads, 1)} if self.sink_logits else {})
 
     @property
     def output_shapes(self) -> Shapes:

@@ -32,6 +32,8 @@ from accelsim.workload.storage import count_beyond, stored_values
 from accelsim.workload.vector import rotary_table
 
 _SCALED = "k", "v"
+_ROWS = "q", "k", "v"
+"""Tensors of attention with rows of sequences."""
 OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
 
@@ -63,13 +65,15 @@ class AttentionTensors(NamedTuple):
     """What the values were divided by."""
     reader: Reader | None = None
     """Who reads the output, for what is known of its channels from a calibration."""
+    sinks: NDArray[np.float32] | None = None
+    """[q_heads, 1], the logit of each query head that has no key; None: there are none."""
 
     def parts(self, problem: AttentionProblem) -> Iterator[tuple[AttentionProblem, Self]]:
         """Yield the parts of a problem and the tensors of each, [batch x heads, rows, width]."""
-        rows = dict.fromkeys(problem.input_shapes, 0)
+        rows = dict.fromkeys(_ROWS, 0)
         for part in problem.parts:
             own = {}
-            for name, shape in part.input_shapes.items():
+            for name, shape in _row_shapes(part).items():
                 first, count = rows[name], shape[0] * shape[1]
                 matrix = getattr(self, name).reshape(-1, shape[2])
                 own[name] = matrix[first : first + count].reshape(shape)
@@ -83,7 +87,7 @@ class AttentionTensors(NamedTuple):
         """
         if problem.steps == 1:
             return self
-        shapes = problem.at_step(step).input_shapes
+        shapes = _row_shapes(problem.at_step(step))
         rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in shapes}
         for part, own in self.parts(problem):
             seen = part.at_step(step).kv_len
@@ -96,6 +100,16 @@ class AttentionTensors(NamedTuple):
         }
         q, k, v = (joined[name].reshape(shape) for name, shape in shapes.items())
         return self._replace(q=q, k=k, v=v)
+
+
+def _row_shapes(problem: AttentionProblem) -> Shapes:
+    """Return the shapes of q, k and v; of v also where it is a part of k."""
+    shapes = problem.input_shapes
+    return {
+        "q": shapes["q"],
+        "k": shapes["k"],
+        "v": (*shapes["k"][:-1], problem.widths.value),
+    }
 
 
 class GemmTensors(NamedTuple):
@@ -145,7 +159,11 @@ def load_counted_tensors(problem: Problem, folder: Path) -> tuple[Tensors | None
         if values is None:
             return None, 0
         scales = _scales(problem, values)
-        values |= {name: values[name] / scales[f"{name}_scale"] for name in _SCALED if scales}
+        values |= {
+            name: values[name] / scales[f"{name}_scale"]
+            for name in _SCALED
+            if scales and name in values
+        }
         arrays = {name: _rounded(name, each, problem) for name, each in values.items()}
     except (WorkloadError, ShortageError) as error:
         raise error.at(f"workload '{problem.name}'") from error
@@ -159,7 +177,7 @@ def _scales(problem: Problem, values: Arrays) -> dict[str, float]:
     """
     if not isinstance(problem, AttentionProblem) or problem.kv_scales == "one":
         return {}
-    peaks = {f"{name}_scale": _finite_peak(values[name]) for name in _SCALED}
+    peaks = {f"{name}_scale": _finite_peak(values[name]) for name in _SCALED if name in values}
     largest = problem.kv_format.layout.largest
     return {name: float(np.float32(peak / largest)) or 1.0 for name, peak in peaks.items()}
 
@@ -173,7 +191,16 @@ def _tensors(
 ) -> Tensors:
     if isinstance(problem, AttentionProblem):
         k_scale, v_scale = (scales.get(f"{name}_scale", 1.0) for name in _SCALED)
-        return AttentionTensors(arrays["q"], arrays["k"], arrays["v"], k_scale, v_scale)
+        values = arrays["k"][..., : problem.widths.value]
+        if problem.values_in_keys:
+            v_scale = k_scale
+        else:
+            values = arrays["v"]
+        return AttentionTensors(
+            *(arrays["q"], arrays["k"], values),
+            *(k_scale, v_scale),
+            sinks=arrays.get("sinks"),
+        )
     if isinstance(problem, VectorProblem):
         return VectorTensors(arrays["x"], arrays.get("y"))
     tensors = GemmTensors(arrays["a"], arrays["b"])
@@ -188,7 +215,8 @@ def _count_beyond(problem: Problem, values: Arrays) -> int:
     """Return how many values lie beyond their format; warns once for each format."""
     total = 0
     for dtype in dict.fromkeys(problem.input_dtypes.values()):
-        own = {name: values[name] for name, fmt in problem.input_dtypes.items() if fmt == dtype}
+        dtypes = problem.input_dtypes
+        own = {name: each for name, each in values.items() if dtypes[name] == dtype}
         total += 0 if dtype.is_integer else _count_of_format(problem.name, dtype, own)
     return total
 
@@ -287,7 +315,8 @@ def _allowed_shapes(problem: Problem) -> AllowedShapes:
     return {
         name: ((heads, *rest), (batch, heads // batch, *rest))
         for name, (heads, *rest) in problem.input_shapes.items()
-    }
+        if name in _ROWS
+    } | {name: (shape,) for name, shape in problem.input_shapes.items() if name not in _ROWS}
 
 
 def _check_memory(shapes: Shapes) -> None:

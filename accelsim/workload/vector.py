@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 
-from accelsim.config.spec import PositiveValue, Seed, Size
+from accelsim.config.spec import PositiveValue, Seed, Size, SizeOrZero
 from accelsim.numerics.formats import Format
 from accelsim.units import ceil_div
 from accelsim.workload.base import FloatFormat, Shapes, TensorProblem
@@ -15,17 +15,22 @@ from accelsim.workload.sources import VectorSource
 Numbers = npt.NDArray[np.int32]
 
 _OWNERS = {
-    "head_dim": ("rotary",),
+    "head_dim": ("rotary", "join_heads"),
     "table_rows": ("rotary", "embedding", "kv_write"),
     "page": ("kv_write",),
     "top_k": ("router",),
+    "softcap": ("softcap",),
+    "y_cols": ("join_heads", "kv_write"),
 }
 """Key -> functions that need it; no other function takes it."""
-_WITH_RESULT_DTYPE = tuple(
-    ["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul", "add_rmsnorm"]
+_WITH_RESULT_DTYPE = (
+    *("copy", "softmax", "rmsnorm", "layernorm", "add_rmsnorm", "add_layernorm"),
+    *("gelu", "silu", "silu_mul", "gelu_mul", "relu", "relu_squared", "softcap"),
 )
 """Functions whose result may have another format than their operands."""
-_TWO_OPERANDS = ("silu_mul", "add_rmsnorm", "kv_write")
+_MAY_LACK = {("y_cols", "kv_write")}
+"""Key and function that takes it, but does not need it."""
+_TWO_OPERANDS = ("silu_mul", "gelu_mul", "add_rmsnorm", "add_layernorm", "kv_write", "join_heads")
 _TABLES = {"embedding": ("x",), "rotary": ("y",), "kv_write": ("keys", "values")}
 """Function -> tensors of which it touches some rows."""
 NUMBER_BYTES = 4
@@ -47,17 +52,24 @@ class VectorProblem(TensorProblem):
         "gelu",
         "silu",
         "silu_mul",
+        "gelu_mul",
+        "relu",
+        "relu_squared",
+        "softcap",
         "add_rmsnorm",
+        "add_layernorm",
         "rotary",
+        "join_heads",
         "embedding",
         "kv_write",
         "argmax",
         "router",
     ]
     """softmax and norms work along rows, norms without learned weights; gelu is its tanh form;
-    silu_mul is silu(x) y, the activation of a gated feed-forward; add_rmsnorm is a residual added
-    and rmsnorm; rotary turns heads of Q and K; embedding reads rows of a table, kv_write writes
-    rows to a cache; argmax is greedy sampling; router picks experts."""
+    silu_mul is silu(x) y and gelu_mul gelu(x) y, activations of gated feed-forwards; softcap is
+    c tanh(x / c); add_rmsnorm and add_layernorm are a residual added and the norm; rotary turns
+    heads of Q and K; join_heads puts the columns of y behind each head of x; embedding reads rows
+    of a table, kv_write writes rows to a cache; argmax is greedy sampling; router picks experts."""
     rows: Size
     """Rows of the matrix; tokens."""
     cols: Size
@@ -66,7 +78,7 @@ class VectorProblem(TensorProblem):
     epsilon: PositiveValue = 1e-5
     """What norms add to the mean square before its root."""
     head_dim: Size | None = Field(default=None, validate_default=True)
-    """Columns of one head, for rotary; even, and divides cols."""
+    """Columns of one head, for rotary and join_heads; divides cols, and is even for rotary."""
     table_rows: Size | None = Field(default=None, validate_default=True)
     """Rows of the table: the vocabulary of embedding, the positions of rotary, the rows of the
     cache that kv_write writes to."""
@@ -75,6 +87,11 @@ class VectorProblem(TensorProblem):
     belong to sequences of their own."""
     top_k: Size | None = Field(default=None, validate_default=True)
     """Experts of a token, for router."""
+    softcap: PositiveValue | None = Field(default=None, validate_default=True)
+    """c of softcap."""
+    y_cols: SizeOrZero | None = Field(default=None, validate_default=True)
+    """Columns of y: what join_heads puts behind each head; of kv_write those of V, absent: cols,
+    0: there is no V, as a token that leaves a latent row has none."""
     order: Literal["random", "sequential"] = "random"
     """Which rows of a table the tokens name: random ones, or from the first on, one after the
     other, again and again."""
@@ -101,9 +118,10 @@ class VectorProblem(TensorProblem):
 
     @field_validator(*_OWNERS)
     @classmethod
-    def _belongs_to_the_function(cls, size: int | None, info: ValidationInfo) -> int | None:
+    def _belongs_to_the_function(cls, size: float | None, info: ValidationInfo) -> float | None:
         function, owners = info.data.get("function"), _OWNERS[str(info.field_name)]
-        if function in owners and size is None:
+        is_needed = function in owners and (info.field_name, function) not in _MAY_LACK
+        if is_needed and size is None:
             raise ValueError(
                 f"found no {info.field_name}, allowed: a size, which function = {function} needs"
             )
@@ -129,10 +147,18 @@ class VectorProblem(TensorProblem):
     def _heads_are_whole_and_have_halves(
         cls, head_dim: int | None, info: ValidationInfo
     ) -> int | None:
-        cols = info.data.get("cols")
-        if head_dim and cols and (head_dim % 2 or cols % head_dim):
-            raise ValueError(f"found {head_dim}, allowed: an even divisor of cols = {cols}")
+        cols, has_halves = info.data.get("cols"), info.data.get("function") == "rotary"
+        if head_dim and cols and (cols % head_dim or (has_halves and head_dim % 2)):
+            kind = "an even divisor" if has_halves else "a divisor"
+            raise ValueError(f"found {head_dim}, allowed: {kind} of cols = {cols}")
         return head_dim
+
+    @field_validator("y_cols")
+    @classmethod
+    def _something_is_put_behind_heads(cls, found: int | None, info: ValidationInfo) -> int | None:
+        if found == 0 and info.data.get("function") == "join_heads":
+            raise ValueError("found 0 with function = join_heads, allowed: 1 or more")
+        return found
 
     @field_validator("page")
     @classmethod
@@ -167,14 +193,14 @@ class VectorProblem(TensorProblem):
     def input_shapes(self) -> Shapes:
         """Shapes of x and, for functions of two matrices, y.
 
-        y is the residual of add_rmsnorm, V beside K of kv_write, and the table of rotary, cosines
-        left of sines. x is the table of embedding.
+        y is the residual of norms that add one, V beside K of kv_write, and the table of rotary,
+        cosines left of sines. x is the table of embedding.
         """
         shapes: Shapes = {"x": (self.rows, self.cols)}
         if self.function == "embedding":
             shapes = {"x": (self.table_rows or 1, self.cols)}
-        if self.function in _TWO_OPERANDS:
-            shapes["y"] = (self.rows, self.cols)
+        if self.function in _TWO_OPERANDS and self.second_cols:
+            shapes["y"] = (self.rows, self.second_cols)
         if self.function == "rotary":
             shapes["y"] = (self.table_rows or 1, self.head_dim or 2)
         return shapes
@@ -183,10 +209,13 @@ class VectorProblem(TensorProblem):
     def output_shapes(self) -> Shapes:
         """Shapes of the results."""
         match self.function:
-            case "add_rmsnorm":
+            case "add_rmsnorm" | "add_layernorm":
                 return dict.fromkeys(("sum", "result"), (self.rows, self.cols))
             case "kv_write":
-                return dict.fromkeys(("keys", "values"), (self.table_rows or 1, self.cols))
+                widths = {"keys": self.cols, "values": self.second_cols}
+                return {name: (self.table_rows or 1, cols) for name, cols in widths.items() if cols}
+            case "join_heads":
+                return {"result": (self.rows, self.cols + self.heads * self.second_cols)}
             case "argmax":
                 return {"result": (self.rows, 1)}
             case "router":
@@ -194,12 +223,22 @@ class VectorProblem(TensorProblem):
         return {"result": (self.rows, self.cols)}
 
     @property
+    def second_cols(self) -> int:
+        """Columns of y, where it is an operand with the rows of x."""
+        return self.cols if self.y_cols is None else self.y_cols
+
+    @property
+    def heads(self) -> int:
+        """Heads of `head_dim` columns."""
+        return self.cols // (self.head_dim or self.cols)
+
+    @property
     def tensor_bytes(self) -> dict[str, int]:
         """Bytes of every input and output; of a table those of the rows that are named."""
         sizes = super().tensor_bytes
         if "sum" in sizes:
             sizes["sum"] = sizes["x"]
-        for name in _TABLES.get(self.function, ()):
+        for name in set(_TABLES.get(self.function, ())) & set(sizes):
             sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
         if self.function in ("embedding", "rotary"):
             sizes["numbers"] = self.rows * NUMBER_BYTES

@@ -30,7 +30,13 @@ MACHINE = load_machine("tender-asic")
 
 def problem_of(function, rows=7, cols=48, dtype=Format.FP32):
     return VectorProblem(
-        kind="vector", name="drawn", function=function, rows=rows, cols=cols, dtype=dtype
+        kind="vector",
+        name="drawn",
+        function=function,
+        rows=rows,
+        cols=cols,
+        dtype=dtype,
+        **{"softcap": 2.0} if function == "softcap" else {},
     )
 
 
@@ -45,7 +51,7 @@ def tensors_of(problem, seed=0):
 
 def last_of(output, problem):
     """Return the result that is coded: of two, the second."""
-    return output[1] if problem.function == "add_rmsnorm" else output
+    return output[1] if problem.function.startswith("add_") else output
 
 
 def plain_result(problem, tensors):
@@ -97,7 +103,9 @@ def test_every_bit_is_that_of_the_statement(function, rows, dtype, form, tile_ro
 
 
 @pytest.mark.parametrize("kernel", [Tender, Quantized])
-@pytest.mark.parametrize("function", ["rmsnorm", "add_rmsnorm", "silu_mul"])
+@pytest.mark.parametrize(
+    "function", ["rmsnorm", "add_rmsnorm", "add_layernorm", "silu_mul", "gelu_mul", "relu"]
+)
 @pytest.mark.parametrize("bits", [4, 8])
 def test_with_fp32_in_hbm_the_chain_is_the_same_to_the_last_bit(kernel, function, bits):
     """Norm, then a linear that codes what it loads; and a norm that stores the same codes."""
@@ -133,9 +141,9 @@ def test_no_byte_is_moved_that_codes_do_not_need(function, codes):
     matrix_bytes = 30 * 96 * 2
     expected = {"x": matrix_bytes, "result_codes": 30 * 96 * Format(codes).bits // 8}
     expected |= {"result_scale": 30 * 4, "result_factor": 4 * 96}
-    if function in ("silu_mul", "add_rmsnorm"):
+    if function.endswith("_mul") or function.startswith("add_"):
         expected["y"] = matrix_bytes
-    if function == "add_rmsnorm":
+    if function.startswith("add_"):
         expected["sum"] = matrix_bytes
     assert sizes == expected
 

@@ -18,6 +18,8 @@ RANDOM = {"source": "uniform", "amplitude": 3, "seed": 5}
 FP32_ERROR = 2e-6
 KEYS = {
     "add_rmsnorm": {"cols": 52},
+    "add_layernorm": {"cols": 52},
+    "join_heads": {"cols": 60, "head_dim": 12, "y_cols": 7},
     "rotary": {"cols": 60, "head_dim": 12, "table_rows": 50},
     "embedding": {"cols": 37, "table_rows": 23},
     "kv_write": {"cols": 24, "table_rows": 60, "page": 4},
@@ -27,6 +29,8 @@ KEYS = {
 
 LARGE = {
     "add_rmsnorm": {"cols": 4096},
+    "add_layernorm": {"cols": 4096},
+    "join_heads": {"cols": 2048, "head_dim": 128, "y_cols": 64},
     "rotary": {"cols": 5120, "head_dim": 128, "table_rows": 8192},
     "embedding": {"cols": 4096, "table_rows": 32000},
     "kv_write": {"cols": 1024, "table_rows": 8192, "page": 16},
@@ -160,6 +164,32 @@ def test_kv_write_moves_new_rows_in_and_out_once():
     assert problem.compulsory_bytes == 4 * one
 
 
+@pytest.mark.parametrize("value_cols", [128, 0])
+def test_kv_write_moves_rows_of_v_of_their_own_width_or_none(value_cols):
+    keys = {"rows": 300, "cols": 192, "table_rows": 4096, "page": 16, "y_cols": value_cols}
+    problem = problem_of("kv_write", dtype="fp16", **keys)
+    own, values = 300 * 192 * 2, 300 * value_cols * 2
+    moved = {"x": own, "keys": own} | ({"y": values, "values": values} if values else {})
+    assert tensor_bytes_moved(problem) == moved == problem.tensor_bytes
+    tensors = load_tensors(problem, Path())
+    _, output = run("vector", problem, tensors)
+    assert np.array_equal(output, Vector.oracle(problem, tensors))
+    assert output.shape == (4096, 192 + value_cols)
+
+
+def test_join_heads_moves_each_row_once_and_puts_what_is_shared_behind_each_head():
+    keys = {"cols": 256, "head_dim": 64, "y_cols": 16}
+    problem = problem_of("join_heads", rows=300, dtype="bf16", **keys)
+    moved = {"x": 300 * 256 * 2, "y": 300 * 16 * 2, "result": 300 * 320 * 2}
+    assert tensor_bytes_moved(problem) == moved == problem.tensor_bytes
+    tensors = load_tensors(problem, Path())
+    _, output = run("vector", problem, tensors)
+    for head in range(4):
+        own = output[:, 80 * head : 80 * (head + 1)]
+        assert np.array_equal(own[:, :64], tensors.x[:, 64 * head : 64 * (head + 1)])
+        assert np.array_equal(own[:, 64:], tensors.y)
+
+
 def test_kv_write_stores_once_a_page_where_the_page_lies():
     problem = problem_of("kv_write", rows=9, cols=6, table_rows=22, page=4, dtype="fp16")
     program, _ = run("vector", problem, None)
@@ -172,6 +202,17 @@ def test_kv_write_stores_once_a_page_where_the_page_lies():
     assert sorted(op.a for op in stores) == sorted(
         begin + page for begin in begins for page in pages
     )
+
+
+@pytest.mark.parametrize("tile_rows", [None, 1, 3])
+def test_a_page_that_does_not_fit_is_written_in_parts(tile_rows):
+    machine = load_machine("ascend-910b-no-l2", {"scratchpad.capacity": "1 KiB"})
+    problem = problem_of("kv_write", rows=21, cols=24, table_rows=60, page=8)
+    tensors = load_tensors(problem, Path())
+    program, output = run("vector", problem, tensors, machine=machine, tile_rows=tile_rows)
+    assert program.parameters["tile_rows"] < 8
+    assert np.array_equal(output, Vector.oracle(problem, tensors))
+    assert moved_bytes(program, "keys") == 21 * 24 * 4
 
 
 def test_a_tile_holds_whole_pages():
@@ -214,7 +255,7 @@ def test_a_router_takes_the_largest_scores_and_weights_that_add_up_to_one():
 
 
 @pytest.mark.parametrize("rows", [29, 64])
-def test_a_page_that_does_not_fit_is_written_in_parts(rows):
+def test_pages_of_wide_rows_are_written_in_parts(rows):
     """Two slots of pages of K and V take 128 KiB, of which half are there."""
     problem = problem_of("kv_write", rows=rows, cols=256, table_rows=640, page=32)
     tensors = load_tensors(problem, Path())

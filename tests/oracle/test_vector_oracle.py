@@ -14,7 +14,11 @@ from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 from tests.handmade import machine_of
 
-FUNCTIONS = ["copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul"]
+FUNCTIONS = [
+    *("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul"),
+    *("gelu_mul", "relu", "relu_squared", "softcap"),
+]
+KEYS = {"softcap": {"softcap": 3.0}}
 MACHINE = load_machine("edge-npu")
 ONE_STAGE = {"tile_cols": 7, "stages": 1}
 FP32_ERROR = 40 * 2**-24
@@ -24,7 +28,13 @@ and a rounding before exp counts up to the size of its argument, which is at mos
 
 def problem_of(function, rows=7, cols=96, dtype=Format.FP32):
     return VectorProblem(
-        kind="vector", name="drawn", function=function, rows=rows, cols=cols, dtype=dtype
+        kind="vector",
+        name="drawn",
+        function=function,
+        rows=rows,
+        cols=cols,
+        dtype=dtype,
+        **KEYS.get(function, {}),
     )
 
 
@@ -59,8 +69,20 @@ def test_definitions_agree_with_values_known_from_outside():
     assert first("silu") == pytest.approx(0.7310586, abs=1e-7)
     assert first("gelu") == pytest.approx(0.841192, abs=1e-6)
     assert first("silu_mul") == pytest.approx(0.7310586, abs=1e-7)
+    assert first("gelu_mul") == first("gelu")
+    assert first("relu") == first("relu_squared") == 1
+    assert first("softcap") == pytest.approx(3 * 0.3215127, abs=1e-6)
     assert first("rmsnorm") == pytest.approx(1 / np.sqrt(1 + 1e-5), rel=1e-12)
     assert first("layernorm") == 0
+
+
+def test_what_is_below_zero_is_cut_off():
+    problem = problem_of("relu", 1, 4)
+    tensors = VectorTensors(np.array([[-2.0, -0.0, 0.5, 3.0]], np.float32), None)
+    for function, values in (("relu", [0, 0, 0.5, 3]), ("relu_squared", [0, 0, 0.25, 9])):
+        own = problem.model_copy(update={"function": function})
+        _, output = Vector.record(own, MACHINE, Vector.parameters(), tensors)
+        assert output.tolist() == [values] == Vector.oracle(own, tensors).tolist()
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -70,7 +92,7 @@ def test_operands_are_read_once_and_the_result_is_written_once(function):
     verify(program)
     moved = {unit: int(program.hbm_bytes[program.units == unit].sum()) for unit in Unit}
     matrix_bytes = 300 * 1000 * 2
-    assert moved[Unit.LOAD] == matrix_bytes * (2 if function == "silu_mul" else 1)
+    assert moved[Unit.LOAD] == matrix_bytes * (2 if function.endswith("_mul") else 1)
     assert moved[Unit.STORE] == matrix_bytes
 
 

@@ -32,7 +32,8 @@ LAYERS = {
     "engine": MODELS,
     "accounts": MODELS | {"engine"},
     "report": MODELS | {"workload", "engine", "accounts"},
-    "models": MODELS | {"workload", "library", "accounts", "report", "loading", "bench"},
+    "models": MODELS
+    | {"workload", "library", "accounts", "report", "loading", "bench", "simulation"},
     "loading": SPECS | {"workload", "hardware"},
     "choosing": MODELS | {"workload", "kernels", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
@@ -42,7 +43,8 @@ LAYERS = {
     "simulation": MODELS
     | {"workload", "kernels", "library", "report", "loading", "layer", "bench"},
     "sweeps": MODELS
-    | {"workload", "kernels", "library", "accounts", "report", "loading", "simulation"},
+    | {"workload", "kernels", "library", "accounts", "report", "loading", "simulation"}
+    | {"models", "bench"},
     "quality": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "bench", "simulation"},
     "validation": MODELS

@@ -15,6 +15,8 @@ class Operands(NamedTuple):
     k: al.Tensor
     v: al.Tensor
     o: al.Tensor
+    sinks: al.Tensor
+    """A logit of each query head, if there are."""
 
 
 def declare_operands(
@@ -38,11 +40,13 @@ def declare_operands(
         return builder.tensor(name, "input", rows, cols, dtypes[name], data)
 
     q = place("q", widths.key * q_rows_in_one)
-    k, v = place("k", widths.key), place("v", widths.value)
+    k = place("k", widths.key)
+    v = k if problem.values_in_keys else place("v", widths.value)
+    sinks = place("sinks", 1) if problem.sink_logits else builder.no_tensor()
     if is_coded:
-        return Operands(q, k, v, builder.no_tensor(problem.output_dtype))
+        return Operands(q, k, v, builder.no_tensor(problem.output_dtype), sinks)
     shape = (q.rows, widths.value * q_rows_in_one)
-    return Operands(q, k, v, builder.tensor("o", "output", *shape, problem.output_dtype))
+    return Operands(q, k, v, builder.tensor("o", "output", *shape, problem.output_dtype), sinks)
 
 
 class TilesOf(NamedTuple):
@@ -85,7 +89,10 @@ def allocate_keys_and_values(
     slots: int = 2,
     names: tuple[str, str] = ("k", "v"),
 ) -> dict[str, al.Buffer]:
-    """Declare the tiles of keys and values: as they are loaded, and as the cube takes them."""
+    """Declare the tiles of keys and values: as they are loaded, and as the cube takes them.
+
+    Values that are a part of the keys have none.
+    """
 
     def tiles(name: str, cols: int, operand: al.Format) -> tuple[al.Buffer, al.Buffer]:
         loaded = builder.buffer(name, rows, cols, formats.kv, slots=slots)
@@ -94,7 +101,9 @@ def allocate_keys_and_values(
         return loaded, builder.buffer(f"{name}_operand", rows, cols, operand, slots=slots)
 
     keys, key_operands = tiles(names[0], widths.key, formats.keys)
-    values, value_operands = tiles(names[1], widths.value, formats.values)
+    values, value_operands = keys, key_operands
+    if not formats.values_in_keys:
+        values, value_operands = tiles(names[1], widths.value, formats.values)
     return {
         "keys": keys,
         "values": values,

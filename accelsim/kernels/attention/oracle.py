@@ -11,6 +11,9 @@ _ORACLE_ROWS = 1024
 def softmax_attention(problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.Array:
     """Return softmax(Q K^T / sqrt(d)) V in float64, [rows of Q, value_dim].
 
+    With sinks a row has one more logit, that of its head, which weighs nothing (OpenAI, gpt-oss
+    model card, 2025, section 2.2).
+
     Rows are those of all heads of all sequences: batch * q_heads * q_len without `sequences`. A row
     of a generation is a step, and is that of the step alone.
     """
@@ -31,8 +34,14 @@ def _of_equal(problem: al.AttentionProblem, tensors: al.AttentionTensors) -> al.
             with np.errstate(invalid="ignore", over="ignore"):
                 scores = capped(problem, queries[rows] @ keys.T / np.sqrt(problem.head_dim))
                 scores = np.where(is_masked, -np.inf, scores)
-                weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-                output[head, rows] = weights @ values / weights.sum(axis=1, keepdims=True)
+                largest = scores.max(axis=1, keepdims=True)
+                rest = np.zeros_like(largest)
+                if tensors.sinks is not None:
+                    sink = float(tensors.sinks[head % problem.q_heads, 0])
+                    largest = np.maximum(largest, sink)
+                    rest = np.exp(sink - largest)
+                weights = np.exp(scores - largest)
+                output[head, rows] = weights @ values / (weights.sum(axis=1, keepdims=True) + rest)
     return output.reshape(-1, problem.widths.value)
 
 

@@ -36,6 +36,10 @@ class StepFormats:
     """Whether the vector unit converts K and V before the cube multiplies them."""
     coded: CodeForm | None = None
     """How the output is coded, if it is."""
+    values_in_keys: bool = False
+    """Whether rows of V are parts of those of K, which are read once for both."""
+    has_sink_logits: bool = False
+    """Whether the softmax has a logit of each head without a key, in FP32."""
 
     @property
     def output(self) -> Format:
@@ -73,10 +77,20 @@ def formats_of(
     if problem.kv_scales != "one":
         precision = precision or "fp32_scores"
     formats, kv = step_formats(problem.dtype, precision, coded=coded), problem.kv_format
-    if kv == problem.dtype:
-        return formats
-    is_taken = machine.cube is None or kv in machine.cube.rates
-    return replace(formats, kv=kv, widens_kv=not is_taken)
+    if kv != problem.dtype:
+        is_taken = machine.cube is None or kv in machine.cube.rates
+        formats = replace(formats, kv=kv, widens_kv=not is_taken)
+    if problem.sink_logits:
+        formats = replace(formats, has_sink_logits=True)
+    if problem.values_in_keys:
+        formats = replace(formats, values_in_keys=True)
+        if formats.keys != formats.values:
+            raise WorkloadError(
+                f"workload {problem.name}: values_in_keys: the matrix unit takes keys in "
+                f"{formats.keys} and values in {formats.values}, allowed: one format for both; "
+                f"choose another precision or kv_dtype"
+            )
+    return formats
 
 
 def step_formats(

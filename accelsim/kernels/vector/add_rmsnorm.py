@@ -1,8 +1,10 @@
 """The norm of a decoder layer with the residual added before it, in one pass over both.
 
 sum = x + y and result = sum / sqrt(mean(sum^2) + epsilon), rows of x and the residual y; the norm
-is of the sum in FP32, before it is rounded, as FlashInfer's FusedAddRMSNorm takes it. No learned
-weights. HBM traffic: x, y, sum and result once each, rows cols (3 w + v) bytes with w bytes an
+is of the sum in FP32, before it is rounded, as FlashInfer's FusedAddRMSNorm takes it. LayerNorm
+(`add_layernorm`) takes the mean of the sum off before it (Ba et al., 2016). No learned weights.
+
+HBM traffic: x, y, sum and result once each, rows cols (3 w + v) bytes with w bytes an
 element and v of them of the result.
 """
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
-from accelsim.kernels.vector.functions import divide_by_root_mean_square
+from accelsim.kernels.vector.functions import divide_by_root_mean_square, subtract_mean
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.kernels.vector.workspace import Workspace
@@ -22,6 +24,8 @@ class Layout(NamedTuple):
     """Rows of a tile, operands, and what the norm needs besides."""
 
     tile_rows: int
+    has_mean: bool
+    """Whether the mean is taken off."""
     epsilon: float
     x: Operand
     y: Operand
@@ -44,12 +48,14 @@ def add_rmsnorm(p, k):
         al.add(p, x, x, y)
         store_result(p, item, at, x, k.sum)
         work, column = al.tile(k.work, 0, at.rows, cols), al.tile(k.column, 0, at.rows, 1)
+        if k.has_mean:
+            subtract_mean(p, x, column)
         divide_by_root_mean_square(p, x, work, column, k.epsilon)
         store_result(p, item, at, x, k.result)
 
 
 class AddRmsnorm(RowFunction):
-    """RMS norm of x and a residual."""
+    """RMS norm or LayerNorm of x and a residual."""
 
     entry = staticmethod(add_rmsnorm)
 
@@ -62,7 +68,10 @@ class AddRmsnorm(RowFunction):
         in_place = problem.dtype == al.Format.FP32
         ops += [] if in_place else 3 * ["convert"]
         ops += ["convert"] if problem.output_dtype != al.Format.FP32 else []
-        of_column = (("multiply", 1), ("add", 1), ("square_root", 1))
+        of_column = [("multiply", 1), ("add", 1), ("square_root", 1)]
+        if problem.function == "add_layernorm":
+            ops += ["reduce", "add"]
+            of_column += [("multiply", 1)]
         ops_of_row = (*((op, problem.cols) for op in ops), *of_column)
         return RowCost(2 * x_bytes, stored_bytes, ops_of_row, in_place)
 
@@ -76,6 +85,7 @@ class AddRmsnorm(RowFunction):
         column, work = at.buffer("column", 1), at.buffer("work", at.problem.cols)
         return Layout(
             tile_rows=at.tile.rows,
+            has_mean=at.problem.function == "add_layernorm",
             epsilon=at.problem.epsilon,
             x=x,
             y=y,
@@ -94,8 +104,11 @@ class AddRmsnorm(RowFunction):
     def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
         """Return sum and norm in float64, [2, rows, cols]."""
         total = tensors.x.astype(np.float64) + np.asarray(tensors.y, np.float64)
-        mean = (total**2).mean(axis=1, keepdims=True)
-        return np.stack([total, total / np.sqrt(mean + problem.epsilon)])
+        normed = total
+        if problem.function == "add_layernorm":
+            normed = total - total.mean(axis=1, keepdims=True)
+        mean = (normed**2).mean(axis=1, keepdims=True)
+        return np.stack([total, normed / np.sqrt(mean + problem.epsilon)])
 
     @classmethod
     def exact_result(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:

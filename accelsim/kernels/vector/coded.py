@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from accelsim.errors import WorkloadError
 from accelsim.kernels.base import Array
-from accelsim.kernels.vector.functions import FUNCTIONS, Layout
+from accelsim.kernels.vector.functions import FUNCTIONS, PRODUCTS, Layout
 from accelsim.kernels.vector.matrix import vector
 from accelsim.kernels.vector.operands import Operand
 from accelsim.kernels.vector.oracle import exact_result
@@ -21,7 +21,7 @@ from accelsim.quantization.rotation import hadamard_rotation
 from accelsim.workload.problem import VectorProblem
 from accelsim.workload.tensors import VectorTensors
 
-CODED = (*FUNCTIONS, "add_rmsnorm")
+CODED = (*FUNCTIONS, "add_rmsnorm", "add_layernorm")
 """Functions whose result can be coded."""
 
 
@@ -79,7 +79,9 @@ class CodedMatrix(RowFunction):
         work = at.buffer("work", at.tile.cols)
         return Layout(
             function=FUNCTIONS.index(function),
+            has_factor=function in PRODUCTS,
             epsilon=at.problem.epsilon,
+            softcap=at.problem.softcap or 0.0,
             tile_rows=at.tile.rows,
             tile_cols=at.tile.cols,
             x=operands["x"],
@@ -96,4 +98,4 @@ class CodedMatrix(RowFunction):
 
 
 def _operands(problem: VectorProblem) -> tuple[str, ...]:
-    return ("x", "y") if problem.function == "silu_mul" else ("x",)
+    return ("x", "y") if problem.function in PRODUCTS else ("x",)

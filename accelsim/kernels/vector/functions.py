@@ -8,10 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.kernels import language as al
+from accelsim.kernels.attention.softcap import cap_scores
 from accelsim.kernels.vector.operands import Operand
 
-FUNCTIONS = ("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul")
-COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU, SILU_MUL = range(len(FUNCTIONS))
+FUNCTIONS = (
+    *("copy", "softmax", "rmsnorm", "layernorm", "gelu", "silu", "silu_mul"),
+    *("gelu_mul", "relu", "relu_squared", "softcap"),
+)
+COPY, SOFTMAX, RMSNORM, LAYERNORM, GELU, SILU, SILU_MUL = range(7)
+GELU_MUL, RELU, RELU_SQUARED, SOFTCAP = range(7, len(FUNCTIONS))
+PRODUCTS = ("silu_mul", "gelu_mul")
+"""Functions of x that multiply y: activations of gated feed-forward parts."""
 
 _TANH_SCALE = float(2 * np.sqrt(2 / np.pi))
 _TANH_CUBIC = 0.044715
@@ -23,7 +30,11 @@ class Layout(NamedTuple):
 
     function: int
     """Place in FUNCTIONS."""
+    has_factor: bool
+    """Whether y multiplies the function of x."""
     epsilon: float
+    softcap: float
+    """What elements are capped by; 0: nothing."""
     tile_rows: int
     tile_cols: int
     x: Operand
@@ -35,22 +46,29 @@ class Layout(NamedTuple):
 
 
 @al.jit_inner
-def apply(p, function, x, y, column, work, epsilon):
+def apply(p, x, y, column, work, k):
     """Compute a function of FUNCTIONS; its result is in x."""
+    function, epsilon = k.function, k.epsilon
     if function == SOFTMAX:
         softmax(p, x, column)
     elif function == RMSNORM:
         divide_by_root_mean_square(p, x, work, column, epsilon)
     elif function == LAYERNORM:
-        _subtract_mean(p, x, column)
+        subtract_mean(p, x, column)
         divide_by_root_mean_square(p, x, work, column, epsilon)
-    elif function == GELU:
+    elif function in (GELU, GELU_MUL):
         _gelu(p, x, work)
     elif function in (SILU, SILU_MUL):
         al.scale(p, work, x, -1.0)
         _divide_by_one_plus_exp(p, x, work)
-        if function == SILU_MUL:
-            al.multiply(p, x, x, y)
+    elif function in (RELU, RELU_SQUARED):
+        al.maximum_scalar(p, x, x, 0.0)
+        if function == RELU_SQUARED:
+            al.multiply(p, x, x, x)
+    elif function == SOFTCAP:
+        cap_scores(p, x, k.softcap)
+    if k.has_factor:
+        al.multiply(p, x, x, y)
 
 
 @al.jit_inner
@@ -64,7 +82,8 @@ def softmax(p, x, column):
 
 
 @al.jit_inner
-def _subtract_mean(p, x, column):
+def subtract_mean(p, x, column):
+    """Take the mean of each row of x off, in place."""
     al.row_sum(p, column, x)
     al.scale(p, column, column, 1 / x.cols)
     al.subtract_column(p, x, x, column)

@@ -3,7 +3,8 @@
 Tokens fill pages of `page` rows one after the other; pages lie anywhere in the cache. The kernel
 language has no scattered store, so rows are stored one page at a time, which is what a copy engine
 takes anyway; the control core knows the numbers of pages. HBM traffic, with w bytes an element:
-rows of K and of V once in and once out, 4 rows cols w bytes.
+rows of K and of V once in and once out, 4 rows cols w bytes. Rows of V may have other columns, or
+none where V is a part of K.
 """
 
 from typing import Any, NamedTuple
@@ -24,11 +25,11 @@ class Side(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Rows of a tile, which are whole pages or an even part of one, rows of a page, both sides, and
-    numbers of pages."""
+    """Rows of a tile, mostly whole pages, rows of a page, sides, and numbers of pages."""
 
     tile_rows: int
     page: int
+    has_values: bool
     keys: Side
     values: Side
     pages: Any
@@ -41,20 +42,22 @@ def kv_write(p, k):
     for item in range(-(-k.keys.new.rows // k.tile_rows)):
         al.begin_item(p, 0)
         _write(p, item, item * k.tile_rows, k.keys, k)
-        _write(p, item, item * k.tile_rows, k.values, k)
+        if k.has_values:
+            _write(p, item, item * k.tile_rows, k.values, k)
 
 
 @al.jit_inner
 def _write(p, turn, row, side, k):
-    """Load the rows of a tile and store them page by page."""
+    """Load the rows of a tile and store them page by page; a tile may end within a page."""
     rows = min(k.tile_rows, side.new.rows - row)
     new = al.tile(side.tile, turn, rows, side.new.cols)
     al.load(p, new, side.new, row, 0)
-    piece = min(k.page, k.tile_rows)
-    for first in range(0, rows, piece):
-        page, within = (row + first) // k.page, (row + first) % k.page
-        part = al.rows_from(new, first, min(piece, rows - first))
-        al.store(p, side.cache, k.pages[page] * k.page + within, 0, part)
+    done = 0
+    while done < rows:
+        page, offset = (row + done) // k.page, (row + done) % k.page
+        own = min(rows - done, k.page - offset)
+        al.store(p, side.cache, k.pages[page] * k.page + offset, 0, al.rows_from(new, done, own))
+        done += own
 
 
 class KvWrite(RowFunction):
@@ -70,38 +73,40 @@ class KvWrite(RowFunction):
     @classmethod
     def cost(cls, problem: al.VectorProblem) -> RowCost:
         """Return what one token takes; nothing is computed."""
-        both = 2 * row_bytes(problem, problem.cols)
+        both = row_bytes(problem, problem.cols + problem.second_cols)
         return RowCost(both, both, is_in_place=True)
 
     @classmethod
     def layout(cls, at: Workspace) -> Layout:
         """Place new rows and both caches, and declare the tiles."""
         problem = at.problem
-        cached, cols, fmt = problem.table_rows or 1, problem.cols, problem.dtype
+        cached, fmt = problem.table_rows or 1, problem.dtype
 
-        def side(name: str, source: str) -> Side:
-            new = at.given(source)
+        def side(name: str, source: str, cols: int) -> Side:
+            new = at.given(source, (problem.rows, cols))
             cache = at.builder.tensor(name, "output", cached, cols, fmt, None, problem.rows)
             return Side(new, cache, at.buffer(name, cols, fmt, at.asked.stages))
 
+        keys = side("keys", "x", problem.cols)
         return Layout(
             tile_rows=at.tile.rows,
             page=problem.page or 1,
-            keys=side("keys", "x"),
-            values=side("values", "y"),
+            has_values=problem.second_cols > 0,
+            keys=keys,
+            values=side("values", "y", problem.second_cols) if problem.second_cols else keys,
             pages=at.row_numbers,
         )
 
     @classmethod
     def output(cls, problem: al.VectorProblem, data: dict[str, al.Array]) -> al.Array:
-        """Return both caches, which were all zeros, [2, table_rows, cols]."""
-        return np.stack([data["keys"], data["values"]])
+        """Return both caches, which were all zeros, side by side, [table_rows, all columns]."""
+        return np.hstack([data[name] for name in problem.output_shapes])
 
     @classmethod
     def exact(cls, problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Array:
-        """Return both caches, [2, table_rows, cols]."""
-        caches = np.zeros((2, problem.table_rows or 1, problem.cols))
+        """Return both caches, [table_rows, all columns]."""
+        rows = tensors.x if tensors.y is None else np.hstack([tensors.x, tensors.y])
+        caches = np.zeros((problem.table_rows or 1, rows.shape[1]))
         token, page = np.arange(problem.rows), problem.page or 1
-        places = problem.row_numbers[token // page] * page + token % page
-        caches[:, places] = tensors.x, tensors.y
+        caches[problem.row_numbers[token // page] * page + token % page] = rows
         return caches

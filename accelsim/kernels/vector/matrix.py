@@ -13,7 +13,7 @@ from accelsim.kernels.blocks import block_at
 from accelsim.kernels.estimate.footprint import Footprint
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.vector.base import VectorFunction
-from accelsim.kernels.vector.functions import FUNCTIONS, SILU_MUL, Layout, apply
+from accelsim.kernels.vector.functions import FUNCTIONS, PRODUCTS, Layout, apply
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.oracle import exact_result
 from accelsim.kernels.vector.parameters import VectorParameters
@@ -28,6 +28,9 @@ from accelsim.kernels.vector.tiles import (
 )
 from accelsim.kernels.vector.workspace import Workspace
 
+_WITHOUT_WORK = ("copy", "softmax", "relu", "relu_squared", "softcap")
+"""Functions that need no tile beside those of x."""
+
 
 @al.jit
 def vector(p, k):
@@ -38,12 +41,12 @@ def vector(p, k):
         row, col = item // blocks * k.tile_rows, item % blocks * k.tile_cols
         at = block_at(k.x.matrix, row, col, k.tile_rows, k.tile_cols)
         load_operand(p, item, at, k.x)
-        if k.function == SILU_MUL:
+        if k.has_factor:
             load_operand(p, item, at, k.y)
         x = computed(p, item, at, k.x)
-        y = computed(p, item, at, k.y) if k.function == SILU_MUL else x
+        y = computed(p, item, at, k.y) if k.has_factor else x
         column, work = al.tile(k.column, 0, x.rows, 1), al.tile(k.work, 0, x.rows, x.cols)
-        apply(p, k.function, x, y, column, work, k.epsilon)
+        apply(p, x, y, column, work, k)
         store_result(p, item, at, x, k.result)
 
 
@@ -96,7 +99,7 @@ def _layout_of(at: Workspace) -> Layout:
     function, cols = at.problem.function, at.tile.cols
     fmt, result_fmt = at.problem.dtype, at.problem.output_dtype
     is_stepped, none = in_steps(at.problem, cols), at.builder.no_buffer()
-    names = ("x", "y") if function == "silu_mul" else ("x",)
+    names = ("x", "y") if function in PRODUCTS else ("x",)
     stored = {name: at.buffer(name, cols, fmt, at.asked.stages) for name in names}
     own, result = stored, stored["x"]
     if fmt != al.Format.FP32 and not is_in_place(at.problem):
@@ -109,11 +112,13 @@ def _layout_of(at: Workspace) -> Layout:
     column, work = none, none
     if function in ROW_FUNCTIONS:
         column = at.buffer("column", 1, slots=NUM_COLUMNS if is_stepped else 1)
-    if function not in ("copy", "softmax") and not is_stepped:
+    if function not in _WITHOUT_WORK and not is_stepped:
         work = at.buffer("work", cols)
     return Layout(
         function=FUNCTIONS.index(function),
+        has_factor=function in PRODUCTS,
         epsilon=at.problem.epsilon,
+        softcap=at.problem.softcap or 0.0,
         tile_rows=at.tile.rows,
         tile_cols=cols,
         x=operands["x"],

@@ -22,8 +22,15 @@ def exact_result(problem: al.VectorProblem, tensors: al.VectorTensors) -> al.Arr
             return np.asarray(0.5 * x * (1 + np.tanh(inner)))
         case "silu":
             return np.asarray(x / (1 + np.exp(-x)))
-        case "silu_mul" if tensors.y is not None:
-            return np.asarray(x / (1 + np.exp(-x)) * tensors.y.astype(np.float64))
+        case "relu":
+            return np.maximum(x, 0)
+        case "relu_squared":
+            return np.maximum(x, 0) ** 2
+        case "softcap" if problem.softcap:
+            return np.asarray(problem.softcap * np.tanh(x / problem.softcap))
+        case "silu_mul" | "gelu_mul" if tensors.y is not None:
+            alone = problem.model_copy(update={"function": problem.function.removesuffix("_mul")})
+            return exact_result(alone, tensors) * tensors.y.astype(np.float64)
     return x
 
 

@@ -5,6 +5,7 @@ from accelsim.kernels.vector.argmax import Argmax
 from accelsim.kernels.vector.base import VectorFunction
 from accelsim.kernels.vector.coded import CodedMatrix
 from accelsim.kernels.vector.embedding import Embedding
+from accelsim.kernels.vector.join_heads import JoinHeads
 from accelsim.kernels.vector.kv_write import KvWrite
 from accelsim.kernels.vector.matrix import MatrixFunction
 from accelsim.kernels.vector.rotary import Rotary
@@ -12,7 +13,9 @@ from accelsim.kernels.vector.router import Router
 
 _OWN: dict[str, type[VectorFunction]] = {
     "add_rmsnorm": AddRmsnorm,
+    "add_layernorm": AddRmsnorm,
     "rotary": Rotary,
+    "join_heads": JoinHeads,
     "embedding": Embedding,
     "kv_write": KvWrite,
     "argmax": Argmax,

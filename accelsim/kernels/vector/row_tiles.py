@@ -39,6 +39,8 @@ class RowCost(NamedTuple):
     """Vector ops in FP32, and how many elements of the row each of them has."""
     is_in_place: bool = False
     """Whether a tile keeps its slot from its load until it is stored, as nothing is converted."""
+    is_read_late: bool = False
+    """Whether it keeps that slot until all ops are done, as the last of them reads it."""
     tile_bytes: float = 0
     """Loaded once for all rows of a tile."""
     coded: tuple[tuple[str, int, int], ...] = ()
@@ -152,6 +154,7 @@ def _estimate(cost: RowCost, rows: int, machine: MachineSpec, tile: Any, stages:
     stored = latency + store
     step = np.maximum(np.maximum(load, work), store)
     held = latency + load + (work + stored if cost.is_in_place else 0)
+    held = held + (work if cost.is_read_late else 0)
     step = np.maximum(step, held / slots)
     if not cost.is_in_place:
         own = slots_of_a_core(_RESULT_SLOTS, machine, is_streamed=False)

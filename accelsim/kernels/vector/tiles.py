@@ -11,6 +11,7 @@ from accelsim.kernels.estimate.costs import OpCosts
 from accelsim.kernels.estimate.footprint import Footprint, Sizes, fitting
 from accelsim.kernels.estimate.memory import miss_cycles, sustained_bytes_per_cycle
 from accelsim.kernels.tiling import misfit
+from accelsim.kernels.vector.functions import PRODUCTS
 from accelsim.kernels.vector.parameters import VectorParameters
 from accelsim.numerics.formats import Format
 from accelsim.program.builder import ProgramBuilder
@@ -18,7 +19,10 @@ from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import VectorProblem
 
 ROW_FUNCTIONS = ("softmax", "rmsnorm", "layernorm")
-_ELEMENT_FUNCTIONS = ("copy", "gelu", "silu", "silu_mul")
+_ELEMENT_FUNCTIONS = (
+    *("copy", "gelu", "silu", "silu_mul"),
+    *("gelu_mul", "relu", "relu_squared", "softcap"),
+)
 _LARGEST_ROWS, _LARGEST_ELEMENTS, _SMALLEST_ELEMENTS = 64, 1 << 16, 256
 _SHORTEST_STEP = 64
 _WAVES = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128])
@@ -32,6 +36,13 @@ OPS = {
     "gelu": ("multiply", "multiply", "add", "multiply", "exp", "add", "divide"),
     "silu": ("multiply", "exp", "add", "divide"),
     "silu_mul": ("multiply", "exp", "add", "divide", "multiply"),
+    "gelu_mul": (
+        *("multiply", "multiply", "add", "multiply", "exp", "add", "divide"),
+        "multiply",
+    ),
+    "relu": ("maximum",),
+    "relu_squared": ("maximum", "multiply"),
+    "softcap": ("multiply", "exp", "add", "divide", "add"),
 }
 """Ops on all elements of a tile."""
 _SECOND_PASS = {"softmax": ("add", "exp"), "rmsnorm": (), "layernorm": ("add",)}
@@ -150,7 +161,7 @@ def _estimate(problem: VectorProblem, machine: MachineSpec, stages: int, tile: T
     blocks = ceil_div(cols, tile.cols)
     items = ceil_div(rows, tile.rows) * (1 if is_streamed else blocks)
     passes = 2 * blocks if is_streamed else 1
-    operands = 2 if problem.function == "silu_mul" else 1
+    operands = 2 if problem.function in PRODUCTS else 1
     tile_bytes = tile.rows * tile.cols * problem.dtype.bits / BITS_PER_BYTE
     result_bytes = tile_bytes * problem.output_dtype.bits / problem.dtype.bits
     load = operands * tile_bytes / machine.load.bandwidth
@@ -204,7 +215,7 @@ def _vector_cycles(problem: VectorProblem, machine: MachineSpec, tile: Tile) -> 
     for op in ops:
         cycles = cycles + costs.vector(op, fp32, *tile, MOVED_BITS.get(op, 64))
     if not is_in_place(problem):
-        loads = 2 if is_streamed or problem.function == "silu_mul" else 1
+        loads = 2 if is_streamed or problem.function in PRODUCTS else 1
         for fmt, converts in ((problem.dtype, loads), (problem.output_dtype, 1)):
             if fmt != fp32:
                 cycles = cycles + converts * _convert_cycles(fmt, machine, tile)

@@ -20,6 +20,12 @@ _STEP_BYTES = 128
 """Depth of a step of a product: the widest row of shared memory that a copy can swizzle."""
 _GEMM = {"stages": 4, "splits": "chosen", "swizzle": 8, "b_layout": "nk"}
 _PREFILL = {"query_tiles": 2, "tile_q": 64, "tile_k": 128, "order": "by_head"}
+_LATENT = {"order": "by_head", "splits": "chosen"}
+"""As FlashMLA (DeepSeek-AI, 2025) splits keys; its tiles hold half of the output of 64 rows in the
+registers of each of two warp groups, which buffers here do not, so tiles are chosen."""
+_WIDEST = 128
+"""Elements of the widest heads whose tiles are those; FlashAttention-3 has smaller ones of wider
+heads (hopper/tile_size.h), and what its registers hold twice here leaves them to be chosen."""
 _FLASH_2 = {"tile_q": 128, "tile_k": 64, "order": "by_head", "query_tiles": 1}
 """Tiles of FlashAttention-2 at head_dim 128 (hdim128 forward of its launch template)."""
 _FLASH_2_ROWS, _FLASH_2_DECODE = 64, {"tile_k": 128, "stages": 1}
@@ -72,9 +78,13 @@ def grouped_gemm(problem: GroupedGemmProblem) -> Recipe:
 
 def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     """Return the recipe of a decode step where there is one query row, or of a prefill."""
+    if problem.values_in_keys:
+        return Recipe("flash", **_LATENT)
     if problem.most_queries > 1:
         # Two tiles in turn share all key tiles, which those of a window are not.
         turns = {} if problem.window is None else {"query_tiles": 1}
+        if max(problem.widths) > _WIDEST:
+            return Recipe("flash", order="by_head", **turns)
         return Recipe("flash", **_PREFILL | turns)
     # As many ranges as run at once, of at least a tile and at most what fits.
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))

@@ -46,9 +46,14 @@ class Setting:
         """Number format of the operands of the products of layers."""
         return linear_format(self.architecture)
 
-    def product(self, name: str, n: int, k: int) -> GemmProblem:
-        """Return a product of all rows with a weight of k by n of a layer."""
-        return GemmProblem(kind="gemm", name=name, m=self.rows, n=n, k=k, dtype=self.linear_fmt)
+    def product(self, name: str, n: int, k: int, m: int | None = None) -> GemmProblem:
+        """Return a product of all rows, or of m of them, with a weight of k by n of a layer."""
+        rows = self.rows if m is None else m
+        return GemmProblem(kind="gemm", name=name, m=rows, n=n, k=k, dtype=self.linear_fmt)
+
+    def outer_product(self, name: str, m: int, n: int, k: int) -> GemmProblem:
+        """Return a product of m rows with a weight of k by n that belongs to no layer."""
+        return GemmProblem(kind="gemm", name=name, m=m, n=n, k=k, dtype=self.fmt)
 
     def operand(self, function: str, cols: int, name: str, **more: int) -> VectorProblem:
         """Return a function of all rows whose result a product of the layer reads."""
@@ -57,8 +62,19 @@ class Setting:
             return own
         return own.model_copy(update={"result_dtype": self.linear_fmt})
 
+    def norm(self, name: str, *, adds: bool = False, rows: int | None = None) -> VectorProblem:
+        """Return a norm of all rows or of some.
+
+        adds: the residual is added before, in one pass, and products read the result.
+        """
+        function = "layernorm" if self.architecture.norm.has_mean else "rmsnorm"
+        if adds:
+            return self.operand(f"add_{function}", self.hidden, name)
+        rows = self.rows if rows is None else rows
+        return self.vector(function, rows, self.hidden, name=name)
+
     def vector(
-        self, function: str, rows: int, cols: int, name: str | None = None, **more: int
+        self, function: str, rows: int, cols: int, name: str | None = None, **more: float | str
     ) -> VectorProblem:
         """Return a function of the vector unit; name: what it is here, where that says more."""
         return VectorProblem.model_validate(

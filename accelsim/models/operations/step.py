@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 from accelsim.models.architecture import Architecture, Layer
-from accelsim.models.attention import GroupedAttention
+from accelsim.models.attention import GroupedAttention, LatentAttention
 from accelsim.models.feed_forward import DenseFeedForward
-from accelsim.models.operations import dense_feed_forward, grouped_attention
+from accelsim.models.operations import dense_feed_forward, grouped_attention, latent_attention
 from accelsim.models.operations.parts import Operation, Setting
 from accelsim.models.step import Step
 from accelsim.models.summary import layer_kinds
-from accelsim.numerics.formats import Format
-from accelsim.workload.problem import GemmProblem, Problem
+from accelsim.workload.problem import Problem
 
 
 def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ...]:
@@ -23,32 +22,55 @@ def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ..
     known.
     """
     at = Setting(architecture, step)
-    if architecture.norm.has_mean:
-        raise at.unknown("norms that take off the mean")
-    table_rows = architecture.vocabulary
-    operations = [Operation(at.vector("embedding", at.rows, at.hidden, table_rows=table_rows))]
+    operations = [Operation(each) for each in _begin(at)]
     for layer, count in layer_kinds(architecture).items():
-        operations += [Operation(problem, count) for problem in _of_layer(layer, at)]
+        operations += [Operation(problem, count) for problem in of_layer(layer, at)]
     if step.sampled_rows:
         operations += [Operation(each) for each in _head(at)]
     return tuple(operations)
 
 
-def _of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
-    if layer.norms != 2:
+def _begin(at: Setting) -> Iterator[Problem]:
+    """Yield what makes the rows of the first layer, whose first norm adds those of positions."""
+    model = at.architecture
+    cols = model.embedding_dim or at.hidden
+    yield at.vector("embedding", at.rows, cols, table_rows=model.vocabulary)
+    if model.learned_positions:
+        yield at.vector(
+            "embedding",
+            at.rows,
+            at.hidden,
+            "positions",
+            table_rows=model.learned_positions,
+            order="sequential",
+        )
+    if model.embedding_dim:
+        yield at.outer_product("project in", at.rows, at.hidden, model.embedding_dim)
+
+
+def of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
+    """Yield the operations of both parts, each with a norm that adds the residual.
+
+    Four norms: the rows of each part have one more before they are added.
+    """
+    if layer.norms not in (2, 4):
         raise at.unknown(f"{layer.norms} norms in a layer")
-    yield at.operand("add_rmsnorm", at.hidden, name="norm of attention")
-    yield from _of_attention(layer, at)
-    yield at.operand("add_rmsnorm", at.hidden, name="norm of feed-forward")
-    yield from _of_feed_forward(layer, at)
+    for name, operations in (
+        ("attention", _of_attention(layer, at)),
+        ("feed-forward", _of_feed_forward(layer, at)),
+    ):
+        yield at.norm(f"norm of {name}", adds=True)
+        yield from operations
+        if layer.norms == 4:
+            yield at.norm(f"norm behind {name}")
 
 
 def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
     match layer.attention:
         case GroupedAttention() as grouped:
             yield from grouped_attention.operations(grouped, at)
-        case _:
-            raise at.unknown("latent attention")
+        case LatentAttention() as latent:
+            yield from latent_attention.operations(latent, at)
 
 
 def _of_feed_forward(layer: Layer, at: Setting) -> Iterator[Problem]:
@@ -59,17 +81,18 @@ def _of_feed_forward(layer: Layer, at: Setting) -> Iterator[Problem]:
             raise at.unknown("experts")
 
 
-def _format_of_head(at: Setting) -> Format:
-    fmt = at.architecture.weights.format_of("lm_head")
-    if fmt != at.fmt and not at.architecture.has_tied_head:
-        raise at.unknown(f"a head in {fmt}")
-    return at.fmt
-
-
 def _head(at: Setting) -> Iterator[Problem]:
-    rows, vocabulary = at.step.sampled_rows, at.architecture.vocabulary
-    yield at.vector("rmsnorm", rows, at.hidden, name="last norm")
-    yield GemmProblem(
-        kind="gemm", name="head", m=rows, n=vocabulary, k=at.hidden, dtype=_format_of_head(at)
-    )
-    yield at.vector("argmax", rows, vocabulary, name="sampling")
+    """Yield what makes the logits of sampled rows and the next tokens."""
+    model, rows = at.architecture, at.step.sampled_rows
+    fmt = model.weights.format_of("lm_head")
+    if fmt != at.fmt and not model.has_tied_head:
+        raise at.unknown(f"a head in {fmt}")
+    if model.has_final_norm:
+        yield at.norm("last norm", rows=rows)
+    if model.embedding_dim:
+        yield at.outer_product("project out", rows, model.embedding_dim, at.hidden)
+    yield at.outer_product("head", rows, model.vocabulary, model.embedding_dim or at.hidden)
+    if model.logit_softcap:
+        cap = model.logit_softcap
+        yield at.vector("softcap", rows, model.vocabulary, "cap of logits", softcap=cap)
+    yield at.vector("argmax", rows, model.vocabulary, name="sampling")

@@ -36,6 +36,7 @@ __all__ = [
     "mask_above_diagonal",
     "mask_outside_window",
     "maximum",
+    "maximum_scalar",
     "minimum",
     "multiply",
     "multiply_column",
@@ -110,6 +111,13 @@ def maximum(p: Recorder, dst: Tile, a: Tile, b: Tile) -> None:
     """dst = max(a, b), element by element."""
     if record_pair(p, _MAXIMUM, dst, a, b):
         arithmetic.maximum(dst.data, a.data, b.data, a.rows, a.cols)
+
+
+@jit_inner
+def maximum_scalar(p: Recorder, dst: Tile, src: Tile, bound: float) -> None:
+    """dst = max(src, bound), a scalar of the format of dst."""
+    if record_map(p, _MAXIMUM, dst, src):
+        arithmetic.maximum_scalar(dst.data, src.data, bound, src.rows, src.cols)
 
 
 @jit_inner

@@ -30,7 +30,7 @@ from accelsim.workload.problem import (
 
 HEADS = {"q_heads": 4, "kv_heads": 2, "head_dim": 64}
 ASICS = ("tender-asic", "mx-asic", "mxint-asic")
-NEED_ROOTS = sorted(product_of(ASICS, ("rmsnorm", "layernorm", "add_rmsnorm")))
+NEED_ROOTS = sorted(product_of(ASICS, ("rmsnorm", "layernorm", "add_rmsnorm", "add_layernorm")))
 """Machine and function that no kernel can compute if the vector unit takes no square roots."""
 WITHOUT_CUBE = {("tender-asic", "experts"), ("mxint-asic", "experts")}
 """No kernel computes products of experts on an integer array."""
@@ -63,8 +63,10 @@ PROBLEMS = {
     "product": product(),
     **{name: function(name) for name in ("softmax", "rmsnorm", "layernorm", "gelu", "silu_mul")},
     **{name: function(name) for name in ("copy", "silu", "add_rmsnorm", "argmax")},
+    **{name: function(name) for name in ("gelu_mul", "relu", "add_layernorm")},
     "rotary": function("rotary", head_dim=64, table_rows=100),
     "embedding": function("embedding", table_rows=100),
+    "join_heads": function("join_heads", head_dim=64, y_cols=32),
     "kv_write": function("kv_write", table_rows=100, page=16),
     "router": function("router", top_k=6),
     "experts": experts(),
@@ -257,3 +259,11 @@ def test_every_library_says_what_it_is(library):
     assert issubclass(
         library.recipe(PROBLEMS["prefill"], load_machine("h200-sxm")).algorithm, Kernel
     )
+
+
+@pytest.mark.parametrize(("head_dim", "value_dim"), [(256, 256), (192, 128)])
+def test_prompts_of_wide_heads_fit_a_hopper(head_dim, value_dim):
+    machine = load_machine("h200-sxm")
+    widths = {"head_dim": head_dim, "value_dim": value_dim}
+    report = ran(machine, attention(512, kv_len=512, causal=True, **widths))
+    assert report.kernel == "flash"

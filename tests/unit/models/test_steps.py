@@ -1,13 +1,18 @@
 """Operations of a step against closed forms of the model."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.errors import WorkloadError
+from accelsim.models.attention import HeadNorm
 from accelsim.models.families.registry import read_architecture
+from accelsim.models.feed_forward import DenseFeedForward
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
+from accelsim.models.operations.layer import layer_of
 from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Sequences, Step
 from accelsim.numerics.formats import Format
@@ -99,6 +104,153 @@ def test_steps_and_prompts_have_attention_of_their_own():
     ]
 
 
+def names_of(name, step):
+    return [each.problem.name for each in operations_of(load_architecture(name), step)]
+
+
+def functions_of(model, step):
+    problems = [each.problem for each in operations_of(model, step)]
+    return {each.name: each.function for each in problems if each.kind == "vector"}
+
+
+def test_four_norms_are_before_and_behind_both_parts():
+    step = Step.decode(2, 100)
+    assert names_of("gemma-2-9b", step)[1:12] == [
+        "norm of attention",
+        "qkv",
+        "rotary",
+        "kv_write",
+        "attention of steps",
+        "output",
+        "norm behind attention",
+        "norm of feed-forward",
+        "gate-up",
+        "activation",
+        "down",
+    ]
+    model = load_architecture("gemma-2-9b")
+    functions = functions_of(model, step)
+    assert functions["activation"] == "gelu_mul"
+    assert functions["norm of attention"] == functions["norm of feed-forward"] == "add_rmsnorm"
+    assert functions["norm behind attention"] == functions["norm behind feed-forward"] == "rmsnorm"
+    assert functions["cap of logits"] == "softcap"
+    problems = [each.problem for each in operations_of(model, step)]
+    attention = {each.window: each for each in problems if each.kind == "attention"}
+    assert set(attention) == {None, 4096}
+    assert all(each.softcap == 50 for each in attention.values())
+    assert all(each.head_dim == 256 for each in attention.values())
+
+
+def test_opt_adds_positions_and_takes_the_mean_off():
+    model, step = load_architecture("opt-6.7b"), Step.prefill(2, 10)
+    assert names_of("opt-6.7b", step) == [
+        "embedding",
+        "positions",
+        "norm of attention",
+        "qkv",
+        "kv_write",
+        "attention of prompts",
+        "output",
+        "norm of feed-forward",
+        "up",
+        "activation",
+        "down",
+        "last norm",
+        "head",
+        "sampling",
+    ]
+    functions = functions_of(model, step)
+    assert functions["norm of attention"] == "add_layernorm"
+    assert functions["last norm"] == "layernorm"
+    assert functions["activation"] == "relu"
+    macs = sum(each.count * each.problem.macs for each in operations_of(model, step))
+    assert macs == 20 * 32 * 12 * 4096**2 + 32 * 2 * 4096 * 2 * 55 + 2 * 50272 * 4096
+
+
+def test_rows_of_an_embedding_of_other_lengths_go_in_and_out_by_products():
+    config = {
+        **{"model_type": "opt", "hidden_size": 64, "word_embed_proj_dim": 32, "ffn_dim": 96},
+        **{"num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100},
+        **{"max_position_embeddings": 50, "do_layer_norm_before": False},
+    }
+    model = read_architecture(config, "")
+    problems = {each.problem.name: each.problem for each in operations_of(model, Step.decode(3, 8))}
+    assert problems["embedding"].cols == 32
+    assert (problems["project in"].k, problems["project in"].n) == (32, 64)
+    assert (problems["project out"].k, problems["project out"].n) == (64, 32)
+    assert problems["head"].k == 32
+    assert "last norm" not in problems
+    # Of max_position_embeddings and an offset of two.
+    assert problems["positions"].table_rows == 52
+
+
+def test_heads_with_sinks_and_keys_wider_than_values():
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24, "v_head_dim": 16}
+    config = {
+        **{"model_type": "mimo_v2_flash", "hidden_size": 64, "num_hidden_layers": 2},
+        **{"vocab_size": 100, "intermediate_size": 96, "moe_intermediate_size": 32},
+        **{"n_routed_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+        **{"topk_method": "greedy"},
+        **{"hybrid_layer_pattern": [1, 0], "moe_layer_freq": [0, 0]},
+        **{"add_swa_attention_sink_bias": True, "add_full_attention_sink_bias": False},
+        **heads,
+        **{f"swa_{key}": value for key, value in heads.items()},
+    }
+    step = Step((Sequences(1, 40, 2), Sequences(5, 3)))
+    operations = operations_of(read_architecture(config, ""), step)
+    problems = [each.problem for each in operations]
+    attention = [each for each in problems if each.kind == "attention"]
+    assert {each.window: each.sink_logits for each in attention} == {8: True, None: False}
+    assert all(each.widths == (24, 16) for each in attention)
+    (writing, _) = [each for each in problems if each.name == "kv_write"]
+    assert (writing.cols, writing.y_cols) == (48, 32)
+    (product, _) = [each for each in problems if each.name == "qkv"]
+    assert product.n == 4 * 24 + 2 * (24 + 16)
+
+
+@pytest.mark.parametrize(
+    ("norm", "expected"),
+    [
+        (HeadNorm.HEAD, {"norm of heads": (5 * 6, 8)}),
+        (HeadNorm.PLAIN, {"norm of heads": (5 * 6, 8)}),
+        (HeadNorm.ROW, {"norm of q": (5, 32), "norm of k": (5, 16)}),
+        (HeadNorm.NONE, {}),
+    ],
+)
+def test_queries_and_keys_are_normalised_by_head_or_by_row(norm, expected):
+    model = read_architecture(SMALL, "")
+    layers = [
+        replace(each, attention=replace(each.attention, head_norm=norm)) for each in model.layers
+    ]
+    model = replace(model, layers=tuple(layers))
+    problems = {each.problem.name: each.problem for each in operations_of(model, Step.decode(5, 9))}
+    names = ("norm of heads", "norm of q", "norm of k")
+    found = {name: problems[name] for name in names if name in problems}
+    assert {name: (each.rows, each.cols) for name, each in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        (DenseFeedForward(96, "tanh"), "a gated feed-forward part with tanh"),
+        (DenseFeedForward(96, "relu"), "a gated feed-forward part with relu"),
+        (DenseFeedForward(96, "tanh", is_gated=False), "a feed-forward part with tanh"),
+    ],
+)
+def test_activations_that_no_function_computes_are_named(part, what):
+    model = read_architecture(SMALL, "")
+    model = replace(model, layers=(replace(model.layers[0], feed_forward=part),))
+    with pytest.raises(WorkloadError, match=f"steps of models with {what} are not known yet"):
+        operations_of(model, Step.decode(1, 8))
+
+
+def test_other_numbers_of_norms_are_named():
+    model = read_architecture(SMALL, "")
+    model = replace(model, layers=(replace(model.layers[0], norms=3),))
+    with pytest.raises(WorkloadError, match="with 3 norms in a layer are not known yet"):
+        operations_of(model, Step.decode(1, 8))
+
+
 def test_a_chunk_within_a_prompt_has_no_logits():
     step = Step((Sequences(32, 64, sampled=0),))
     names = {each.problem.name for each in operations_of(load_architecture("qwen3-8b"), step)}
@@ -153,12 +305,10 @@ def test_a_step_has_sequences():
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("opt-6.7b", "norms that take off the mean"),
-        ("deepseek-v2-lite", "latent attention"),
+        ("deepseek-v2-lite", "experts"),
         ("mixtral-8x7b", "experts"),
         ("deepseek-v3", "weights in fp8_e4m3 with scales of blocks"),
         ("gpt-oss-20b", "weights in mxfp4"),
-        ("gemma-2-9b", "4 norms in a layer"),
     ],
 )
 def test_parts_whose_operations_are_not_known_are_named(name, what):
@@ -195,6 +345,13 @@ def test_weights_in_fp8_are_multiplied_as_they_are_stored():
         for name in ("embedding", "kv_write", "attention of prompts", "last norm", "head"):
             assert formats[name] == (bf16, None)
         assert model.weight_bytes == fp8_of(SMALL).weight_bytes
+
+
+def test_a_layer_in_fp8_reads_its_casts():
+    layer = layer_of(with_linears_in(read_architecture(SMALL, ""), "fp8_e4m3"), Step.prefill(1, 16))
+    reads = {part.problem.name: part.reads for part in layer.problems}
+    assert reads["cast of attention"] == {"x": "attention of prompts"}
+    assert reads["output"] == {"a": "cast of attention"}
 
 
 def test_macs_do_not_depend_on_formats():

@@ -38,6 +38,8 @@ def mistake(make, *arguments, **keys):
         ("embedding", {}, "table_rows"),
         ("kv_write", {"table_rows": 9}, "page"),
         ("router", {}, "top_k"),
+        ("softcap", {}, "softcap"),
+        ("join_heads", {"head_dim": 4}, "y_cols"),
     ],
 )
 def test_a_function_needs_its_own_keys(function, keys, missing):
@@ -55,6 +57,23 @@ def test_a_key_of_another_function_is_refused():
     assert mistake(vector, "argmax", table_rows=2) == (
         ("table_rows",),
         "found 2 with function = argmax, allowed: only with rotary, embedding, kv_write",
+    )
+
+
+def test_columns_of_y_are_those_of_two_functions():
+    assert vector("kv_write", table_rows=9, page=1, y_cols=0).output_shapes == {"keys": (9, 8)}
+    assert mistake(vector, "softmax", y_cols=2) == (
+        ("y_cols",),
+        "found 2 with function = softmax, allowed: only with join_heads, kv_write",
+    )
+    assert mistake(vector, "join_heads", head_dim=4, y_cols=0) == (
+        ("y_cols",),
+        "found 0 with function = join_heads, allowed: 1 or more",
+    )
+    assert vector("join_heads", head_dim=1, y_cols=2).output_shapes == {"result": (6, 24)}
+    assert mistake(vector, "join_heads", head_dim=3, y_cols=2) == (
+        ("head_dim",),
+        "found 3, allowed: a divisor of cols = 8",
     )
 
 

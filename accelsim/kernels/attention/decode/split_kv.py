@@ -15,6 +15,8 @@ a causal mask the keys that the first of them does not see are in the last range
 a key of each range. Source: Leviathan et al., "Fast Inference from Transformers via Speculative
 Decoding" (2023).
 
+Heads that have logits without keys have them in their first range.
+
 Under a window of the problem, with one new token, n is min(n, sinks + window), and ranges count
 the sinks and the keys of the window one after the other.
 """
@@ -44,6 +46,8 @@ from accelsim.kernels.attention.decode.merging import (
 )
 from accelsim.kernels.attention.folding import mask_keys
 from accelsim.kernels.attention.kernel import Recording, Task
+from accelsim.kernels.attention.operands import Operands
+from accelsim.kernels.attention.sinks import allocate_logits, set_to_logits
 from accelsim.kernels.attention.stand_ins import stand_ins
 
 
@@ -74,6 +78,12 @@ class _Own(NamedTuple):
     partials: Result
     """In HBM, from row ((step heads + head) splits + split) group on."""
     merge: Merge
+    q_heads: int
+    """Query heads of a sequence; 0: they have no logits of their own."""
+    loaded: al.Buffer
+    """Logits as they are loaded."""
+    logits: al.Buffer
+    """Logits of the heads of the rows, in the format of the vector path."""
 
 
 class _Queries(NamedTuple):
@@ -129,12 +139,49 @@ def _range_of_keys(p, split, length, at, k):
     x = steps.score_both(p, sinks, others, at, k)
     if k.own.later:
         mask_keys(p, x, start, _Queries(0, k.group, k.span, at.seen), k)
-    total = steps.exponentials(p, x, k)
+    if k.own.q_heads and split == 0:
+        total = _exponentials_with_sinks(p, x, at, k)
+    else:
+        total = steps.exponentials(p, x, k)
     steps.add_both(p, steps.as_operand(p, x, k), sinks, others, k)
     if ranges == 1:
         steps.store_output(p, total, at, k)
     else:
         _store_partial(p, split, at, k)
+
+
+class _Logits(NamedTuple):
+    """Where logits are, on chip and in HBM."""
+
+    sink_logits: al.Buffer
+    hbm: Operands
+
+
+class _Heads(NamedTuple):
+    """Query rows of a KV head, as their logits are asked for."""
+
+    item: int
+    head: int
+    first: int
+    span: int
+
+
+@al.jit_inner
+def _exponentials_with_sinks(p, x, at, k):
+    """As `steps.exponentials`, with the logit of each head beside its scores."""
+    largest, total = steps.statistics(0, k, k)
+    logits, heads = al.tile(k.own.logits, 0, k.group, 1), k.group // k.span
+    own = _Heads(at.number, at.head * heads % k.own.q_heads, 0, k.span)
+    set_to_logits(p, logits, own, _Logits(k.own.loaded, k.hbm))
+    al.row_max(p, largest, x)
+    al.maximum(p, largest, largest, logits)
+    al.subtract_column(p, x, x, largest)
+    al.exp(p, x, x)
+    al.row_sum(p, total, x)
+    al.subtract(p, logits, logits, largest)
+    al.exp(p, logits, logits)
+    al.add(p, total, total, logits)
+    return total
 
 
 @al.jit_inner
@@ -179,6 +226,7 @@ class SplitKv(DecodeKernel):
     query_rows = "equal"
     windows = "one"
     caps_scores = True
+    takes_sink_logits = True
     leaves_open = "tile_k", "stages", "splits"
     parameters = SplitKvParameters
 
@@ -287,7 +335,15 @@ def _declare_partials(frame: Frame, fmt: al.Format, splits: int) -> Result:
     )
 
 
-def _declare(chip: OnChip, _task: Task[SplitKvParameters]) -> _Own:
+def _declare(chip: OnChip, task: Task[SplitKvParameters]) -> _Own:
     """Declare the tiles of the merge; splits and results in HBM are not known yet."""
-    unknown = Result(None, None, None)
-    return _Own(0, 1, unknown, allocate_merge(chip.rows, chip.widths.value))
+    unknown, formats, has_logits = Result(None, None, None), chip.formats, task.problem.sink_logits
+    return _Own(
+        later=0,
+        splits=1,
+        partials=unknown,
+        merge=allocate_merge(chip.rows, chip.widths.value),
+        q_heads=task.problem.q_heads if has_logits else 0,
+        loaded=allocate_logits(chip.rows, formats),
+        logits=chip.rows("logits", 1) if has_logits else chip.builder.no_buffer(formats.vector),
+    )

@@ -97,7 +97,7 @@ def _query_rows(item, most, k):
     head, first = item // tiles, item % tiles * most
     rows = min(most, k.q_len - first)
     q_row, kv_row = head * k.q_len + first, head // k.group * k.kv_len
-    return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len)
+    return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len, head)
 
 
 @al.jit_inner

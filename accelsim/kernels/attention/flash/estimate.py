@@ -84,9 +84,9 @@ def online_work(formats: StepFormats, rows: int, keys: int, *, scale_query: bool
         scores_move=move(rows, keys, formats.scores),
         softmax=softmax,
         widen=widen_op(formats.kv, formats.keys, keys, DIM)
-        + widen_op(formats.kv, formats.values, keys, VALUE_DIM),
+        + (() if formats.values_in_keys else widen_op(formats.kv, formats.values, keys, VALUE_DIM)),
         mask=on("select", keys, 2 * width),
-        value_bytes=moved_bytes(keys, VALUE_DIM, formats.kv.bits),
+        value_bytes=() if formats.values_in_keys else moved_bytes(keys, VALUE_DIM, formats.kv.bits),
         weighted=product(rows, VALUE_DIM, keys, operand, bits),
         weighted_move=move(rows, VALUE_DIM, vector),
         rescale=on("multiply", VALUE_DIM, 2 * width),
@@ -123,7 +123,11 @@ class OnlineEstimate(NamedTuple):
         extents[ONE], extents[DIM], extents[VALUE_DIM] = 1, *problem.widths
         write_extents(run, parts, candidates, extents[KEYS:])
         known = self.costs.filled(machine, extents)
-        rows, begins, _ = orders = orders_of_items(self.units, shares_weights=self.shares_weights)
+        rows, begins, _ = orders = orders_of_items(
+            self.units,
+            shares_weights=self.shares_weights,
+            values_in_keys=problem.values_in_keys,
+        )
         times, runs = room_for(orders)
         room = np.empty((NUM_ROOM, max(len(times), self._most_kinds(parts, tiling))))
         estimate(run, parts, candidates, rows, begins, units_of(machine), known, room, runs)
@@ -139,7 +143,7 @@ class OnlineEstimate(NamedTuple):
             group=problem.q_heads // problem.kv_heads,
             causal=problem.causal,
             by_head=self.order == "by_head",
-            stays=l2 is not None and sizes["k"] + sizes["v"] <= l2.capacity,
+            stays=l2 is not None and sizes["k"] + sizes.get("v", 0) <= l2.capacity,
             compulsory_bytes=float(problem.compulsory_bytes),
             output_bytes=float(sizes["o"]),
             step_latency_cycles=float(machine.vector.pipeline_depth_cycles + cube),

@@ -19,10 +19,19 @@ from accelsim.kernels import language as al
 from accelsim.kernels.attention.coded import CodedHeads
 from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import block_of, blocks_in_order
+from accelsim.kernels.attention.flash.ranges import (
+    Own,
+    allocate_ranges,
+    flash_ranges,
+    merge_of,
+    partials_of,
+    ranges_of,
+)
 from accelsim.kernels.attention.flash.tiles import (
     FlashParameters,
     flash_rivals,
     flash_tiles,
+    with_splits,
 )
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
 from accelsim.kernels.attention.kernel import AttentionKernel, Recording, Task
@@ -77,6 +86,8 @@ class Flash(AttentionKernel):
     takes_any_kv = True
     windows = "any"
     caps_scores = True
+    takes_sink_logits = True
+    takes_values_in_keys = True
 
     @classmethod
     def stored_dtypes(
@@ -88,7 +99,10 @@ class Flash(AttentionKernel):
     @classmethod
     def recorded(cls, task: Task[FlashParameters]) -> Recording:
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
-        problem, machine, parameters = task.problem, task.machine, task.parameters
+        problem, machine = task.problem, task.machine
+        parameters = with_splits(problem, machine, task.parameters)
+        if parameters.splits != 1:
+            return _in_ranges(task._replace(parameters=parameters))
         form = parameters.form
         formats = formats_of(problem, machine, parameters.precision, form)
         tiles = flash_tiles(problem, machine, parameters)
@@ -108,7 +122,8 @@ class Flash(AttentionKernel):
         kernel = flash_turns if query_tiles == 2 else flash
         program = builder.record(kernel, len(blocks), blocks, *layouts)
         output = coded.values(builder.data) if coded and task.tensors else hbm.o.data
-        return program.with_parameters(**tiles.parameters), output
+        own = {"splits": 1} if task.parameters.splits == "chosen" else {}
+        return program.with_parameters(**tiles.parameters, **own), output
 
     @classmethod
     def rivals(
@@ -123,3 +138,30 @@ class Flash(AttentionKernel):
     ) -> float:
         """Return the estimated time with the tiles that `record` takes; raises as it does."""
         return flash_rivals(problem, machine, parameters)[0].cycles
+
+
+def _in_ranges(task: Task[FlashParameters]) -> Recording:
+    """Record with the keys of a query tile split over work items."""
+    problem, parameters = task.problem, task.parameters
+    splits = int(parameters.splits)
+    formats = formats_of(problem, task.machine, parameters.precision)
+    tiles, builder = flash_tiles(problem, task.machine, parameters), task.builder()
+    hbm = declare_operands(builder, problem, task.tensors)
+    buffers = allocate_ranges(builder, problem.widths, formats, tiles.tile_q, tiles.tile_k)
+    merge = merge_of(buffers)
+    layout = online.layout_of(
+        problem,
+        formats,
+        hbm,
+        buffers,
+        fold=tiles.fold,
+        scale_query=parameters.scale_at == "query",
+        scales=task.scales,
+    )
+    # Under a causal mask a row may see no key of a range: exp(-inf + inf) is no number.
+    layout = layout._replace(lowest=-formats.vector.layout.largest)
+    items = ranges_of(problem, tiles.tile_q, tiles.tile_k, splits, fold=tiles.fold)
+    partials = partials_of(builder, layout, formats.vector, len(items.ranges))
+    num_items = len(items.ranges) + len(items.tiles)
+    program = builder.record(flash_ranges, num_items, items, layout, Own(partials, merge))
+    return program.with_parameters(**tiles.parameters, splits=splits), hbm.o.data

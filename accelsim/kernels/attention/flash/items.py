@@ -24,6 +24,7 @@ class Blocks(NamedTuple):
     kv_row: Places
     span: Places
     kv_len: Places
+    head: Places
 
     def seen(self, *, causal: bool) -> Places:
         """Return the keys that each block sees."""
@@ -35,7 +36,7 @@ class Blocks(NamedTuple):
 def blocks_in_order(
     problem: al.AttentionProblem, block_rows: int, *, fold: bool, by_head: bool
 ) -> Places:
-    """Return a row of `Blocks` for each work item, [items, 6].
+    """Return a row of `Blocks` for each work item, [items, 7].
 
     By default those that see the most keys come first; among equal ones, and where all sequences
     are of one length, the last blocks of all heads do.
@@ -73,6 +74,7 @@ def _blocks_of_equal(
         kv_row=kv_row + head // own.group * problem.kv_len,
         span=np.full(len(head), problem.q_len),
         kv_len=np.full(len(head), problem.kv_len),
+        head=head * problem.q_heads * problem.batch // own.heads % problem.q_heads,
     )
 
 
@@ -80,11 +82,12 @@ def _blocks_of_equal(
 def block_of(item, blocks):
     """The query rows of a work item."""
     own = blocks[item]
-    return Rows(item, own[0], own[1], own[2], own[3], own[4], own[5])
+    return Rows(item, own[0], own[1], own[2], own[3], own[4], own[5], own[6])
 
 
 @al.jit_inner
 def rows_of_block(at, start, most):
     """At most `most` rows of a block, from number `start` on; none where there are none."""
     rows = max(0, min(most, at.rows - start))
-    return Rows(at.item, at.first + start, rows, at.q_row + start, at.kv_row, at.span, at.kv_len)
+    first, q_row = at.first + start, at.q_row + start
+    return Rows(at.item, first, rows, q_row, at.kv_row, at.span, at.kv_len, at.head)

@@ -1,6 +1,6 @@
 """The ops of work items whose query rows meet their key tiles: `flash` and its kin."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from accelsim.kernels.estimate.order import Order, Orders, orders_of
@@ -74,7 +74,7 @@ class Units(NamedTuple):
 
 
 @cache
-def orders_of_items(units: Units, *, shares_weights: bool) -> Orders:
+def orders_of_items(units: Units, *, shares_weights: bool, values_in_keys: bool = False) -> Orders:
     """Return the orders of items of one query tile, then of two that take turns.
 
     An order is of items with so many whole key tiles, up to FEW, or with so many of which the last
@@ -85,10 +85,12 @@ def orders_of_items(units: Units, *, shares_weights: bool) -> Orders:
     for query_tiles in (1, 2):
         names = ("q", "k", "v", "scores") if query_tiles == 1 else ("k", "v", "q0", "q1")
         slots = dict.fromkeys(names, 2) | {"weights": 1 if shares_weights else 2}
+        values = "k" if values_in_keys else "v"
+        line = partial(_line, slots, units, query_tiles, values)
         for steps in range(1, FEW + 1):
-            found.append(_pair(slots, units, query_tiles, steps, steps, NOTES * (steps - 1)))
+            found.append(_pair(line(), steps, steps, NOTES * (steps - 1)))
         for steps in range(1, LONGEST + 1):
-            found.append(_pair(slots, units, query_tiles, steps, steps - 1, LAST))
+            found.append(_pair(line(), steps, steps - 1, LAST))
     return orders_of(found)
 
 
@@ -96,17 +98,18 @@ NUM_ORDERS = FEW + LONGEST
 """Of items of one query tile, or of two."""
 
 
-def _pair(
-    slots: dict[str, int], units: Units, query_tiles: int, steps: int, whole: int, place: int
-) -> Order:
+def _line(slots: dict[str, int], units: Units, query_tiles: int, values: str) -> "_Items":
+    return _Items(Order(slots), units, query_tiles, values)
+
+
+def _pair(line: "_Items", steps: int, whole: int, place: int) -> Order:
     """Return the order of two items with so many key tiles, of which so many are whole.
 
     place: where the notes of the items begin.
     """
-    line = _Items(Order(slots), units, query_tiles)
     for item in range(2):
         line.order.claim()
-        if query_tiles == 1:
+        if line.query_tiles == 1:
             _one_tile(line, item, steps, whole, place)
         else:
             _two_tiles(line, item, steps, whole, place)
@@ -122,6 +125,13 @@ class _Items(NamedTuple):
     order: Order
     units: Units
     query_tiles: int
+    values: str
+    """Where values are: in tiles of their own, or in those of keys."""
+
+    def load_values(self, work: Work, j: int) -> None:
+        """Load the values of key tile j, if they are not there."""
+        if self.values == "v":
+            self.order.load(work.value_bytes, ("v", j))
 
     def note_step(self, item: int, j: int, steps: int, place: int) -> None:
         """Note the ends of two steps of the longest item."""
@@ -153,8 +163,9 @@ def _one_tile(line: _Items, item: int, steps: int, whole: int, place: int) -> No
             multiply_keys(j + 1)
         work, _ = _costs(j, whole)
         order.run(Unit.VECTOR, work.softmax, (("scores", j),), ("weights", j))
-        order.load(work.value_bytes, ("v", j))
-        order.run(line.units.values, work.weighted, (("weights", j), ("v", j)), ("output_acc", j))
+        line.load_values(work, j)
+        reads = (("weights", j), (line.values, j))
+        order.run(line.units.values, work.weighted, reads, ("output_acc", j))
         order.run(Unit.MOVE, own.weighted_move, (("output_acc", j),), ("product", j))
         order.run(Unit.VECTOR, own.rescale, (), ("state", 0))
         order.run(Unit.VECTOR, own.merge, (("product", j),), ("state", 0))
@@ -181,7 +192,7 @@ def _two_tiles(line: _Items, item: int, steps: int, whole: int, place: int) -> N
         order.run(Unit.VECTOR, own.begin, (), (f"state{t}", 0))
         multiply(t, 0)
     for j in range(steps):
-        order.load(_costs(j, whole)[0].value_bytes, ("v", j))
+        line.load_values(_costs(j, whole)[0], j)
         if j + 1 < steps:
             order.load(_costs(j + 1, whole)[0].key_bytes, ("k", j + 1))
         for t, own in enumerate(WHOLE):
@@ -190,7 +201,7 @@ def _two_tiles(line: _Items, item: int, steps: int, whole: int, place: int) -> N
             if j > 0:
                 order.run(Unit.VECTOR, own.rescale, (), state)
                 order.run(Unit.VECTOR, own.merge, ((f"product{t}", j - 1),), state)
-            reads = (f"weights{t}", j), ("v", j)
+            reads = (f"weights{t}", j), (line.values, j)
             order.run(Unit.CUBE, work.weighted, reads, (f"output_acc{t}", j))
             order.run(Unit.MOVE, own.weighted_move, ((f"output_acc{t}", j),), (f"product{t}", j))
             if j + 1 < steps:

@@ -28,6 +28,7 @@ from accelsim.kernels.attention.operands import (
     as_cube_operand,
 )
 from accelsim.kernels.attention.precision import StepFormats, score_factor
+from accelsim.kernels.attention.sinks import allocate_logits, set_to_logits
 from accelsim.kernels.attention.softcap import cap_scores
 from accelsim.kernels.integer.coder import Coder, Piece, store_rows
 from accelsim.workload.attention import RowWidths
@@ -59,6 +60,10 @@ class Layout(NamedTuple):
     """Latest keys that a row sees; 0: all."""
     sinks: int
     """First keys that it sees besides."""
+    has_sink_logits: bool
+    """Whether each query head has a logit without a key."""
+    values_in_keys: bool
+    """Whether rows of V are the first elements of those of K."""
     softcap: float
     """What scores are capped by; 0: nothing."""
     lowest: float
@@ -90,6 +95,7 @@ class Layout(NamedTuple):
     row_sum: al.Buffer
     tile_sum: al.Buffer
     rescale: al.Buffer
+    sink_logits: al.Buffer
 
 
 class Rows(NamedTuple):
@@ -108,17 +114,24 @@ class Rows(NamedTuple):
     """Query rows that follow each other in time: after them the next folded head begins."""
     kv_len: int
     """Rows of its head in K and V."""
+    head: int
+    """Query head of its sequence, or the first one of its group where these are folded."""
 
 
 def allocate(
-    builder: al.ProgramBuilder, widths: RowWidths, formats: StepFormats, tile_q: int, tile_k: int
+    builder: al.ProgramBuilder,
+    widths: RowWidths,
+    formats: StepFormats,
+    tile_q: int,
+    tile_k: int,
+    query_slots: int = SLOTS,
 ) -> dict[str, al.Buffer]:
     """Declare the buffers for tiles of tile_q query and tile_k key rows."""
     rows = TilesOf(builder, tile_q, formats.vector)
     scores = rows("scores", tile_k, formats.scores, slots=2)
     x, output = rows.shared(scores, "x", tile_k, formats.vector), rows("output", widths.value)
     return {
-        "queries": rows("q", widths.key, formats.stored, slots=2),
+        "queries": rows("q", widths.key, formats.stored, slots=query_slots),
         **allocate_keys_and_values(builder, widths, formats, tile_k),
         "scores_acc": rows.sums("scores_acc", tile_k),
         "output_acc": rows.sums("output_acc", widths.value),
@@ -132,6 +145,7 @@ def allocate(
         "row_sum": rows("row_sum", 1),
         "tile_sum": rows("tile_sum", 1),
         "rescale": rows("rescale", 1),
+        "sink_logits": allocate_logits(rows, formats),
     }
 
 
@@ -151,7 +165,8 @@ def layout_of(
     scales: what K and V were divided by.
     """
     fields = shared_fields(problem, fold=fold, v_scale=scales[1])
-    fields |= {"key_operands": buffers["keys"], "value_operands": buffers["values"], **buffers}
+    defaults = {"key_operands": "keys", "value_operands": "values", "sink_logits": "row_max"}
+    fields |= {name: buffers[other] for name, other in defaults.items()} | buffers
     scaled = formats.stored if scale_query else formats.vector
     return Layout(
         tile_q=buffers["queries"].rows,
@@ -159,6 +174,8 @@ def layout_of(
         scale_query=scale_query,
         window=problem.window or 0,
         sinks=problem.sink_tokens,
+        has_sink_logits=problem.sink_logits,
+        values_in_keys=problem.values_in_keys,
         softcap=problem.softcap or 0.0,
         # A row may see none of a tile at the edge of a window: exp(-inf + inf) is no number.
         lowest=-formats.vector.layout.largest if problem.window else -np.inf,
@@ -173,7 +190,7 @@ def query_rows(item, head, first, k):
     """The tile of the query rows of a head from `first` on."""
     rows = min(k.tile_q, k.q_len - first)
     q_row, kv_row = head * k.q_len + first, head // k.group * k.kv_len
-    return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len)
+    return Rows(item, first, rows, q_row, kv_row, k.span, k.kv_len, head)
 
 
 @al.jit_inner
@@ -221,11 +238,28 @@ def keys_of(j, at, k):
 @al.jit_inner
 def begin_rows(p, at, k):
     """Load a tile of query rows and reset what runs along the keys."""
+    load_queries(p, at, k)
+    if k.has_sink_logits:
+        begin_with_sinks(p, at, k)
+    else:
+        reset_rows(p, at.rows, k.lowest, k)
+
+
+@al.jit_inner
+def load_queries(p, at, k):
+    """Load a tile of query rows."""
     queries = al.tile(k.queries, at.item, at.rows, k.dim)
     al.load(p, queries, k.hbm.q, at.q_row, 0)
     if k.scale_query:
         al.scale(p, queries, queries, k.factor)
-    reset_rows(p, at.rows, k.lowest, k)
+
+
+@al.jit_inner
+def begin_with_sinks(p, at, k):
+    """Begin rows as if each had seen a key with the logit of its head, and no value."""
+    reset_rows(p, at.rows, 0.0, k)
+    set_to_logits(p, al.tile(k.row_max, 0, at.rows, 1), at, k)
+    al.fill(p, al.tile(k.row_sum, 0, at.rows, 1), 1.0)
 
 
 @al.jit_inner
@@ -310,7 +344,9 @@ def add_values(p, turn, j, at, k):
 
 @al.jit_inner
 def load_values(p, turn, j, at, k):
-    """Load value tile j."""
+    """Load value tile j, unless it is a part of the keys."""
+    if k.values_in_keys:
+        return
     values = al.tile(k.values, turn, keys_of(j, at, k), k.value_dim)
     al.load(p, values, k.hbm.v, at.kv_row + j * k.tile_k, 0)
     as_cube_operand(p, values, k.value_operands, turn)
@@ -320,12 +356,13 @@ def load_values(p, turn, j, at, k):
 def weigh_values(p, turn, j, at, k):
     """Multiply the weights of key tile j with its values, which have been loaded."""
     cols = keys_of(j, at, k)
-    weights, values = (
-        al.tile(k.weights, turn, at.rows, cols),
-        al.tile(k.value_operands, turn, cols, k.value_dim),
-    )
+    weights = al.tile(k.weights, turn, at.rows, cols)
     acc = al.tile(k.output_acc, turn, at.rows, k.value_dim)
-    al.matmul(p, acc, weights, values, False)
+    if k.values_in_keys:
+        keys = al.tile(k.key_operands, turn, cols, k.dim)
+        al.matmul(p, acc, weights, al.columns(keys, 0, k.value_dim), False)
+    else:
+        al.matmul(p, acc, weights, al.tile(k.value_operands, turn, cols, k.value_dim), False)
     al.move(p, al.tile(k.product, turn, at.rows, k.value_dim), acc)
 
 

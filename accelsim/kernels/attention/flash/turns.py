@@ -11,6 +11,7 @@ from accelsim.kernels.attention.flash import online_softmax as online
 from accelsim.kernels.attention.flash.items import rows_of_block
 from accelsim.kernels.attention.operands import TilesOf, allocate_keys_and_values
 from accelsim.kernels.attention.precision import StepFormats
+from accelsim.kernels.attention.sinks import allocate_logits
 from accelsim.workload.attention import RowWidths
 
 
@@ -53,6 +54,7 @@ def _allocate_turn(
         "row_sum": own("row_sum", 1),
         "tile_sum": own("tile_sum", 1),
         "rescale": own("rescale", 1, slots=2),
+        "sink_logits": allocate_logits(own, formats),
     }
 
 

@@ -137,7 +137,7 @@ def declare(
     o = builder.no_tensor(problem.output_dtype)
     if plan.parameters.form is None:
         o = builder.tensor("o", "output", q_rows, dim, problem.output_dtype)
-    return Operands(q, k, v, o), scales, coder.phase
+    return Operands(q, k, v, o, builder.no_tensor()), scales, coder.phase
 
 
 class _Coder:

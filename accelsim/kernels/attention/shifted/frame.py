@@ -66,6 +66,7 @@ class Layout(NamedTuple):
     lowest_max: float
     """Least maximum of a masked row: a row without a visible key has weights 0, not NaN."""
     divides_by_scale: bool
+    values_in_keys: bool
     sum_factor: float
     hbm: Operands
     own: Any
@@ -212,7 +213,7 @@ class Frame:
         is_fp16 = sizes.formats.steps.vector == al.Format.FP16
         shared, own = self.kernel.allocate(builder, sizes)
         # Values are as wide as keys, without a scale: these kernels do not say takes_any_kv.
-        plain = {"value_dim": sizes.dim, "divides_by_scale": False}
+        plain = {"value_dim": sizes.dim, "divides_by_scale": False, "values_in_keys": False}
         fields = shared_fields(problem, fold=self.fold) | plain | shared
         return Layout(
             tile_q=sizes.tile_q,

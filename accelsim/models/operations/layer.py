@@ -1,0 +1,87 @@
+"""A layer of a model as a workload: its problems, and what each reads of those before it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from accelsim.models.architecture import Architecture, Layer
+from accelsim.models.attention import GroupedAttention
+from accelsim.models.feed_forward import DenseFeedForward
+from accelsim.models.operations.parts import Setting
+from accelsim.models.operations.step import of_layer
+from accelsim.models.step import Step
+from accelsim.workload.base import TensorProblem
+from accelsim.workload.flow import source_of
+from accelsim.workload.problem import LayerPart, LayerProblem, Problem
+
+Feeds = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""Part -> its inputs -> what they may be read from, the first that is there."""
+
+
+def layer_of(architecture: Architecture, step: Step, number: int = 0) -> LayerProblem:
+    """Return layer `number` of a model in a step; raises WorkloadError for parts not known.
+
+    Keys and values of a step that reads a cache come from the cache, not from the layer.
+    """
+    at, layer = Setting(architecture, step), architecture.layers[number]
+    feeds, parts = _feeds(layer), list[LayerPart]()
+    for problem in of_layer(layer, at):
+        earlier = [part.problem for part in parts]
+        parts.append(LayerPart(problem=problem, reads=dict(_reads(problem, feeds, earlier))))
+    name = f"layer {number} of {architecture.family}"
+    return LayerProblem(kind="layer", name=name, problems=tuple(parts))
+
+
+def _reads(
+    problem: Problem, feeds: Feeds, earlier: Sequence[TensorProblem]
+) -> Iterator[tuple[str, str]]:
+    for name, texts in feeds.get(problem.name, {}).items():
+        fitting = (text for text in texts if _fits(name, text, problem, earlier))
+        if text := next(fitting, None):
+            yield name, text
+
+
+def _fits(name: str, text: str, problem: Problem, earlier: Sequence[TensorProblem]) -> bool:
+    try:
+        source_of(name, text, problem, earlier)
+    except ValueError:
+        return False
+    return True
+
+
+def _feeds(layer: Layer) -> Feeds:
+    """Return what flows through a layer; inputs that are not named come from HBM."""
+    normed = {name: f"norm of {name}.result" for name in ("attention", "feed-forward")}
+    feeds: dict[str, Mapping[str, tuple[str, ...]]] = {
+        "qkv": {"a": (normed["attention"],)},
+        "norm of feed-forward": {"x": ("output",), "y": ("norm of attention.sum",)},
+        "gate-up": {"a": (normed["feed-forward"],)},
+        "up": {"a": (normed["feed-forward"],)},
+        "down": {"a": ("activation",)},
+    }
+    if isinstance(layer.feed_forward, DenseFeedForward):
+        width = layer.feed_forward.width
+        halves = (f"gate-up[0:{width}]",), (f"gate-up[{width}:{2 * width}]",)
+        feeds["activation"] = dict(zip(("x", "y"), halves, strict=True))
+    if isinstance(layer.attention, GroupedAttention):
+        feeds |= _grouped(layer.attention)
+    return feeds
+
+
+def _grouped(attention: GroupedAttention) -> Feeds:
+    queries = attention.heads * attention.head_dim
+    turned = queries + attention.kv_heads * attention.head_dim
+    end = turned + attention.kv_heads * attention.value_dim
+    heads = {
+        "q": tuple(f"{part}[0:{queries}]" for part in ("rotary", "qkv")),
+        "k": tuple(f"{part}[{queries}:{turned}]" for part in ("rotary", "qkv")),
+        "v": (f"qkv[{turned}:{end}]",),
+    }
+    outputs = ("attention of prompts", "attention of steps")
+    return {
+        "norm of heads": {"x": (f"qkv[0:{turned}]",)},
+        "kv_write": {"x": heads["k"], "y": heads["v"]},
+        "rotary": {"x": ("norm of heads", f"qkv[0:{turned}]")},
+        "attention of steps": {"q": heads["q"]},
+        "attention of prompts": heads,
+        "cast of attention": {"x": outputs},
+        "output": {"a": ("cast of attention", *outputs)},
+    }

@@ -1,0 +1,120 @@
+"""Sweeps over whole models: what their files say, what their rows hold, what is refused."""
+
+import json
+
+import pytest
+
+from accelsim.errors import AccelsimError, ConfigError
+from accelsim.models.inference import infer
+from accelsim.sweeps.generations import read_generation
+from accelsim.sweeps.run import sweep
+
+SMALL = {
+    "model_type": "qwen2",
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 256,
+    "vocab_size": 512,
+    "max_position_embeddings": 400,
+}
+REQUESTS = "kind: generation\nname: chat\nmodel: small.json\nprompt: 32\noutput: 3\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "small.json").write_text(json.dumps(SMALL))
+    (tmp_path / "wide.json").write_text(json.dumps({**SMALL, "intermediate_size": 512}))
+    (tmp_path / "chat.yaml").write_text(REQUESTS)
+    return tmp_path
+
+
+def swept(folder, text):
+    file = folder / "sweep.yaml"
+    file.write_text("name: requests\nworkloads: [chat.yaml]\n" + text)
+    return sweep(file, folder / "out", workers=1)
+
+
+def test_a_row_is_what_infer_says_of_the_point(folder):
+    outcome = swept(
+        folder,
+        "axes:\n  machine: [ascend-910b, h200]\n  workload.batch: [1, 4]\n"
+        "settings:\n  machine.host.step.value: 1 ms\n",
+    )
+    assert outcome.num_by_status == {"ok": 4}
+    for row in outcome.rows:
+        alone = infer(
+            folder / "small.json",
+            row["machine"],
+            batch=row["workload.batch"],
+            prompt=32,
+            output=3,
+            settings={"machine.host.step.value": "1 ms"},
+        )
+        expected = json.loads(json.dumps(alone.to_row()))
+        for name in ("time_to_first_token_s", "time_per_token_s", "energy_j", "largest_batch"):
+            assert row[name] == expected[name]
+        assert row["step_time_by_operation_s.host"] >= 1e-3
+    assert {row["kernel"] for row in outcome.rows} == {"library"}
+    assert {row["workload"] for row in outcome.rows} == {"chat"}
+    assert {row["device"] for row in outcome.rows} == {"ascend-910b", "h200-sxm"}
+
+
+def test_model_kernels_lengths_and_machine_are_axes(folder):
+    outcome = swept(
+        folder,
+        "machine: ascend-910b\naxes:\n  workload.model: [small.json, wide.json]\n"
+        "  workload.linear: [gemm, 'gemm(tile_m=32)']\n  workload.output: [1, 2]\n"
+        "  machine.hbm.bandwidth: [800 GB/s, 1.6 TB/s]\n",
+    )
+    assert outcome.num_by_status == {"ok": 16}
+    assert len({row["time_s"] for row in outcome.rows}) == 16
+    assert {row["kernel"] for row in outcome.rows} == {"linear=gemm", "linear=gemm(tile_m=32)"}
+
+
+def test_a_generation_is_run_again_when_its_model_has_changed(folder):
+    text = "machine: ascend-910b\n"
+    swept(folder, text)
+    assert swept(folder, text).num_run == 0
+    (folder / "small.json").write_text(json.dumps({**SMALL, "num_hidden_layers": 3}))
+    assert swept(folder, text).num_run == 1
+
+
+def test_what_a_machine_cannot_run_is_a_row_with_its_reason(folder):
+    outcome = swept(folder, "machine: ascend-910b\naxes:\n  workload.linear: [gemm, tender]\n")
+    assert outcome.num_by_status == {"ok": 1, "infeasible": 1}
+    (refused,) = [row for row in outcome.rows if row["status"] == "infeasible"]
+    assert "has no int_mac" in refused["reason"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("machine: ascend-910b\nkernels: [flash]\n", "kernel: found 'flash' with a generation"),
+        ("machine: h200-sxm\n", "unknown system 'h200-sxm'"),
+        ("machine: h200\nsample: auto\n", "sample: found auto with generations, allowed: never"),
+        ("machine: h200\nsettings: {workload.bach: 2}\n", "bach"),
+        ("machine: h200\nsettings: {workload.model: nobody-7b}\n", "unknown model 'nobody-7b'"),
+        ("machine: h200\nsettings: {workload.batch: 0}\n", "batch"),
+        ("machine: h200\nsettings: {machine.host.stp: 1}\n", "stp"),
+    ],
+)
+def test_a_mistake_is_one_error_before_anything_runs(folder, text, message):
+    with pytest.raises(AccelsimError, match=r"sweep\.yaml") as error:
+        swept(folder, text)
+    assert message in str(error.value)
+
+
+def test_generations_and_other_workloads_are_not_in_one_sweep(folder):
+    file = folder / "sweep.yaml"
+    file.write_text("name: both\nmachine: ascend-910b\nworkloads: [chat.yaml, gemm-1024]\n")
+    with pytest.raises(ConfigError, match="found generations and other workloads"):
+        sweep(file, folder / "out", workers=1)
+
+
+def test_a_model_beside_its_requests_is_found(folder):
+    contents = read_generation("workload", str(folder / "chat.yaml"), {})
+    assert contents["model"] == str(folder / "small.json")
+    assert len(contents["file_digests"]) == 1
