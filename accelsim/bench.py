@@ -10,6 +10,7 @@ import numpy as np
 
 from accelsim.accounts.power import Capped, Scheduler, schedule_under_cap
 from accelsim.choosing.asked import Asked
+from accelsim.choosing.picked import picked
 from accelsim.choosing.trial import Settled, Trial, settled
 from accelsim.config.document import plain_settings
 from accelsim.config.sample import Sample, checked_sample
@@ -137,7 +138,7 @@ class Bench:
         """
         library = library_of(self.machine)
         if self.recipe is None:
-            recipe = library.recipe(problem, self.machine)
+            recipe = picked(library, problem, self.machine)
         else:
             recipe = library.completed(self.recipe, problem, self.machine)
         recipe = recipe.updated(self.beside)

@@ -35,6 +35,7 @@ BENCHMARKS = {
         products.products,
         commands.starting,
         commands.sweeping,
+        commands.generating,
         commands.compiling,
         structure,
     )

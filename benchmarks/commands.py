@@ -5,10 +5,12 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.measure import Measurement, peak_mb, seconds, seconds_once
 
+MODEL = "llama-3.1-8b"
 REPEATS = 7
 RUN = ("run", "--machine", "ascend-910b-no-l2", "--workload")
 SWEEP = Path(__file__).with_name("sweep.yaml")
@@ -35,6 +37,36 @@ def starting() -> list[Measurement]:
         Measurement(name=f"{run}, cost only", samples=costs, unit="s", target="< 2.5"),
         Measurement(name=f"{run}, three real heads", samples=real, unit="s", target="< 2.5"),
     ]
+
+
+def generating() -> list[Measurement]:
+    """A generation of a model of 8B parameters, whole processes with everything compiled before."""
+    return [
+        _generation(system, steps, target)
+        for system in ("ascend-910b", "h200")
+        for steps, target in (("exact", "< 5"), ("interpolated", "< 1"))
+    ]
+
+
+def _generation(system: str, steps: str, target: str) -> Measurement:
+    """Return the CPU time of `accelsim infer`; the first process compiles and chooses."""
+    lengths = ("--prompt", "2048", "--output", "256", "--steps", steps)
+    spent = [
+        _cpu_s_of_child(lambda: _accelsim("infer", "--model", MODEL, "--system", system, *lengths))
+        for _ in range(4)
+    ]
+    name = f"accelsim infer, {MODEL}, {system}, {steps}"
+    return Measurement(name=name, samples=spent[1:], unit="CPU s", target=target)
+
+
+def _cpu_s_of_child(call: Callable[[], object]) -> float:
+    def spent_s() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before_s = spent_s()
+    call()
+    return spent_s() - before_s
 
 
 def compiling() -> list[Measurement]:

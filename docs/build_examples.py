@@ -4,8 +4,7 @@ A part stands between `<!-- generated: WHAT -->` and `<!-- end -->`, where WHAT 
 
     run COMMAND     the command and what it prints, as a user sees it (`accelsim ...`)
     long COMMAND    the same of a command that takes minutes; made anew with `--long` only
-    keys KIND       the keys of a machine, workload, generation or sweep file, or the parameters of
-                    kernels
+    keys KIND       keys of a machine, workload, generation or sweep file, or of kernels
     calls PATH      the public functions of a module of the kernel language
     file PATH       a file of the repository, Python without its first docstring
 

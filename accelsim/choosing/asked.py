@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
 from accelsim.program.long import AnyProgram
+from accelsim.runtime.kept import once_for_each
 from accelsim.runtime.sources import accelsim_digest, class_digest
 from accelsim.workload.problem import Problem
 
@@ -36,8 +37,7 @@ class Asked(NamedTuple):
         """Texts that all follows from, those of problem and machine without their names."""
         return (
             self.kernel.name,
-            self.problem.model_dump_json(exclude={"name"}),
-            self.machine.model_dump_json(exclude={"name"}),
+            *content_of(self.problem, self.machine),
             self.parameters.model_dump_json(),
             class_digest(self.kernel),
             accelsim_digest(),
@@ -46,3 +46,13 @@ class Asked(NamedTuple):
     def record(self) -> AnyProgram:
         """Return the program, without numbers; raises DoesNotFitError."""
         return self.kernel.record(self.problem, self.machine, self.parameters, None)[0]
+
+
+def content_of(problem: Problem, machine: MachineSpec) -> tuple[str, str]:
+    """Return texts of a problem and a machine, without their names."""
+    return problem.model_dump_json(exclude={"name"}), _text_of(machine)
+
+
+@once_for_each
+def _text_of(machine: MachineSpec) -> str:
+    return machine.model_dump_json(exclude={"name"})

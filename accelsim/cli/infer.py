@@ -45,6 +45,13 @@ class Request:
         str | None,
         typer.Option(help="Format of the linear maps of layers, or fp8_e4m3; absent: the file's."),
     ] = None
+    experts: Annotated[
+        str | None,
+        typer.Option(
+            help="How tokens choose experts: uniform, zipf, balanced, spread_16, or a file of rows "
+            "per expert; absent: uniform."
+        ),
+    ] = None
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")
     ] = Steps.EXACT

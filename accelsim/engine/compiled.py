@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.durations import latency_cycles, launches_of, work_of
-from accelsim.engine.memory.door import borrowed_memory, ended, new_memory, respond
+from accelsim.engine.memory.door import borrowed_memory, ended, let_go, new_memory, respond
+from accelsim.engine.memory.lone import lone_in
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
@@ -141,7 +142,8 @@ class OfOps(NamedTuple):
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
     """Return when every op of `program` happens on `machine`."""
     work, items = work_of(program, machine), new_items(program)
-    of_ops, memory = rows_of_ops(program, work.busy_cycles), new_memory(machine, program)
+    of_ops = rows_of_ops(program, work.busy_cycles)
+    memory = new_memory(machine, program, lone=lone_in(program, machine.l2))
     state = new_state(program, machine)._replace(
         **of_ops._asdict(),
         items=items,
@@ -153,6 +155,7 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
     has_ops = items.end_op > items.first_op
     last_end = int(items.retired_at[has_ops].max(initial=0))
     run = ended(memory, program.totals.requested, machine, last_end)
+    let_go(memory)
     return Schedule(program, machine.cores, of_ops.ops, work.actions, items.core, *run)
 
 

@@ -28,6 +28,9 @@ class Library(ABC):
     summary: ClassVar[str]
     tries: ClassVar[bool] = True
     """Whether candidates that an estimate does not tell apart are simulated; else it decides."""
+    gathers_rows: ClassVar[bool] = False
+    """Whether products of experts load rows of tokens from wherever they lie; else they are copied
+    into the order of experts before."""
     codes: ClassVar[tuple[str, ...]] = ()
     """What a recipe may say of the code of a kernel, beside nothing."""
 

@@ -55,7 +55,8 @@ def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
     if problem.values_in_keys:
         # Query tiles of the same latents follow each other, so that an L2 reads these once.
         is_short = problem.most_queries <= _LONGEST_DRAFT
-        return Recipe("flash", order="by_head", splits="chosen" if is_short else 1)
+        ranges = {"splits": "chosen"} if is_short else {}
+        return Recipe("flash", order="by_head", **ranges)
     flash, decode = Recipe("flash"), Recipe("split_kv")
     if problem.window is not None and problem.most_queries > 1:
         return flash

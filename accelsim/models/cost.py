@@ -1,6 +1,6 @@
 """What a step of a model costs on a system: the sum of its operations, and the host."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,14 +9,22 @@ from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.library.recipe import Recipe
+from accelsim.library.registry import library_of
 from accelsim.models.architecture import Architecture
+from accelsim.models.expert_load import UNIFORM, ExpertLoad
 from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
+from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.models.step_clock import clock_of_step
 from accelsim.report.measured import Measured
 from accelsim.report.report import Report
-from accelsim.workload.problem import AttentionProblem, Problem
+from accelsim.workload.problem import (
+    AttentionProblem,
+    GemmProblem,
+    GroupedGemmProblem,
+    Problem,
+)
 
 _ACTIVATIONS = ("a", "x")
 """Inputs of a product that are no weights, as its kernels name them."""
@@ -58,12 +66,21 @@ class StepCost:
     @cached_property
     def measured(self) -> Measured:
         """What the device does: the sum of all operations."""
-        return sum((each.measured for each in self.operations), Measured())
+        return Measured.total((each.count, each.report) for each in self.operations)
 
     @property
     def model_macs(self) -> int:
         """MACs that the model asks for; kernels compute more, in whole tiles."""
         return sum(each.count * each.problem.macs for each in self.operations)
+
+    @property
+    def draw_spread(self) -> float:
+        """Largest share by which an operation differs in time among the drawn loads of experts."""
+        times: dict[str, list[float]] = {}
+        for each in self.operations:
+            if each.problem.kind == "grouped_gemm":
+                times.setdefault(each.name, []).append(each.report.time_s)
+        return max((max(each) / min(each) - 1 for each in times.values()), default=0.0)
 
     @property
     def time_s(self) -> float:
@@ -82,6 +99,8 @@ class StepModel:
     """Kernel of the products; None: the library picks it."""
     attention: Recipe | None = None
     """Kernel of attention where it can take the tokens; None: the library picks it."""
+    experts: ExpertLoad = UNIFORM
+    """Which experts tokens choose, in a model that has some."""
     _known: dict[tuple[Problem, Recipe | None, float], Report] = field(
         default_factory=dict, repr=False
     )
@@ -101,7 +120,7 @@ class StepModel:
 
     def cost(self, step: Step) -> StepCost:
         """Return what a step costs; raises an AccelsimError for what the machine cannot run."""
-        operations = self._at_one_clock(operations_of(self.architecture, step))
+        operations = self._at_one_clock(self.operations(step))
         host, launches = self.system.host, sum(each.count for each in operations)
         requests = sum(each.count for each in step.sequences)
         host_s = (
@@ -112,20 +131,36 @@ class StepModel:
         )
         return StepCost(step, operations, host_s)
 
+    def operations(self, step: Step) -> tuple[Operation, ...]:
+        """Return the operations of a step on this machine."""
+        plan = Plan(self.experts, gathers_rows=library_of(self.machine).gathers_rows)
+        return operations_of(self.architecture, step, plan)
+
     def weight_bytes(self, step: Step) -> int:
         """Return the bytes of all weights in the formats that the kernels of a step store.
 
         Raises what the machine cannot run.
         """
-        products = (
-            each
-            for each in operations_of(self.architecture, step)
-            if each.problem.kind in ("gemm", "grouped_gemm")
-        )
-        stored = sum(each.count * self._stored_bytes(each.problem) for each in products)
-        return stored + self.architecture.outer_bytes
+        return self._bytes_of_products(step, lambda problem: len(problem.rows))
+
+    def weight_bytes_read(self, step: Step) -> int:
+        """Return the bytes of the weights that a step reads: of experts those that have rows."""
+        read = self._bytes_of_products(step, lambda problem: len(problem.used))
+        return read - self.architecture.table_bytes
+
+    def _bytes_of_products(self, step: Step, experts: Callable[[GroupedGemmProblem], int]) -> int:
+        """Return the bytes of all weights; experts: how many of a product of experts count."""
+        stored = self.architecture.outer_bytes
+        for problem, count in ((each.problem, each.count) for each in self.operations(step)):
+            if isinstance(problem, GemmProblem):
+                stored += count * self._stored_bytes(problem)
+            elif isinstance(problem, GroupedGemmProblem):
+                one = self._stored_bytes(problem) // len(problem.used)
+                stored += count * one * experts(problem)
+        return stored
 
     def _stored_bytes(self, problem: Problem) -> int:
+        """Return the bytes of weights as they are recorded, of experts those with rows."""
         recorded = next(Bench(self.machine, self.recipe_for(problem)).record(problem))
         return sum(
             tensor.size_bytes

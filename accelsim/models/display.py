@@ -33,6 +33,8 @@ def _figures(found: Inference) -> Table:
     }
     if found.interpolation_error:
         rows["interpolated"] = f"steps are off by up to {found.interpolation_error:.2%}"
+    if found.draw_spread:
+        rows["experts"] = f"drawn loads differ by up to {found.draw_spread:.2%}"
     for name, text in rows.items():
         table.add_row(name, text)
     return table

@@ -12,6 +12,9 @@ from accelsim.library.recipe import LIBRARY, Recipe, asked_for
 from accelsim.loading import load_devices
 from accelsim.models.architecture import Architecture
 from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
+from accelsim.models.expert_files import expert_load
+from accelsim.models.expert_load import ExpertLoad
+from accelsim.models.feed_forward import ExpertFeedForward
 from accelsim.models.generation import Generation, StepChoice, generate
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
@@ -75,13 +78,16 @@ class Inference:
     """Energy over output tokens, the prefill included."""
     interpolation_error: float
     """Largest error of an interpolated step that was measured; 0 where all are simulated."""
+    draw_spread: float
+    """Largest share by which products of experts differ in time among the loads that stand for all
+    layers; 0 without experts."""
     memory: MemoryUse
     largest_batch: int
     """Most sequences of this length that fit."""
     prefill: PhaseReport
     decode: PhaseReport
     asked: Mapping[str, str] = field(default_factory=dict)
-    """Kernels that were asked for: linear, attention."""
+    """What was asked for in the place of a default: linear, attention, weights."""
     generation: Generation = field(repr=False, compare=False)
     costs: StepModel = field(repr=False, compare=False)
 
@@ -137,6 +143,7 @@ def infer(
     linear: Recipe | str | None = None,
     attention: Recipe | str | None = None,
     weights: str | None = None,
+    experts: ExpertLoad | str | Path | None = None,
     steps: StepChoice = "exact",
     settings: Mapping[str, Any] | None = None,
 ) -> Inference:
@@ -144,10 +151,11 @@ def infer(
 
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
     attention: kernels in the place of the library's. weights: format of the linear maps of layers
-    in the place of the file's, with one scale for each. steps: "exact" simulates every step,
-    "interpolated" some of them. The device runs step after step, so a power cap holds for the mean
-    of a step. Keys of `settings` are `machine.<field>` of the machine of the system, or
-    `machine.host.<field>`.
+    in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
+    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact"
+    simulates every step, "interpolated" some of them. The device runs step after step, so a power
+    cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of the machine of the
+    system, or `machine.host.<field>`.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
     """
@@ -161,7 +169,8 @@ def infer(
     changed = machine_settings(settings or {})
     loaded = load_devices(system, changed, "--set machine.")
     spec, machine = loaded.spec, sustained(loaded.machine)
-    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention))
+    load = _expert_load(architecture, experts)
+    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
     weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
 
     def use_of(sequences: int) -> MemoryUse:
@@ -176,7 +185,6 @@ def infer(
 
     use, largest = use_of(batch), largest_batch(use_of)
     check_fits(use, largest, batch, spec.name)
-    read_bytes = weights_bytes - architecture.table_bytes
     generation = generate(costs, batch, prompt, output, steps)
     time_s = generation.time_to_first_token_s + generation.decode_time_s
     energy_j = generation.prefill.measured.energy_j + generation.decode_energy_j
@@ -196,16 +204,19 @@ def infer(
         interpolation_error=generation.error,
         memory=use,
         largest_batch=largest,
-        prefill=_phase(generation.prefill, architecture, read_bytes),
-        decode=_phase(generation.middle, architecture, read_bytes),
-        asked={
-            kind: str(recipe)
-            for kind, recipe in (("linear", costs.linear), ("attention", costs.attention))
-            if recipe is not None
-        },
+        draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
+        prefill=_phase(generation.prefill, costs),
+        decode=_phase(generation.middle, costs),
+        asked=_asked(costs, weights),
         generation=generation,
         costs=costs,
     )
+
+
+def _asked(costs: StepModel, weights: str | None) -> dict[str, str]:
+    """Return the kernels and formats that were asked for."""
+    chosen = {"linear": costs.linear, "attention": costs.attention, "weights": weights}
+    return {kind: str(each) for kind, each in chosen.items() if each is not None}
 
 
 def machine_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,8 +238,25 @@ def _check_length(architecture: Architecture, tokens: int) -> None:
         )
 
 
-def _phase(cost: StepCost, architecture: Architecture, weights_bytes: int) -> PhaseReport:
-    """Return what there is to say of a step; weights_bytes: of those that it reads."""
+def _expert_load(architecture: Architecture, asked: ExpertLoad | str | Path | None) -> ExpertLoad:
+    """Return how tokens choose experts; refuses a choice that fits none of the layers."""
+    has_some = False
+    load = asked if isinstance(asked, ExpertLoad) else expert_load(asked or "uniform")
+    for part in {layer.feed_forward for layer in architecture.layers}:
+        if isinstance(part, ExpertFeedForward):
+            has_some = True
+            load.loads(1, part.experts, part.experts_per_token, 1)
+    if asked is not None and not has_some:
+        raise WorkloadError(
+            f"experts: found {asked} for model {architecture.family}, which has none, "
+            f"allowed: only for a model with experts"
+        )
+    return load
+
+
+def _phase(cost: StepCost, costs: StepModel) -> PhaseReport:
+    """Return what there is to say of a step."""
+    architecture, weights_bytes = costs.architecture, costs.weight_bytes_read(cost.step)
     measured, longest = cost.measured, max(cost.operations, key=lambda each: each.time_s)
     peak_bytes_per_s = longest.report.peak_hbm_bytes_per_s
     fmt = architecture.weights.plain

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from accelsim.errors import DoesNotFitError
 from accelsim.models.architecture import Architecture
+from accelsim.models.expert_load import Balanced
 from accelsim.models.operations.step import operations_of
+from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.report.quantity import quantity_of
 from accelsim.units import BITS_PER_BYTE
@@ -17,11 +19,11 @@ _LASTING = {
     "gemm": ("b",),
     "grouped_gemm": ("b",),
     "attention": ("k", "v", "sinks"),
-    "embedding": ("x",),
-    "rotary": ("y",),
-    "kv_write": ("keys", "values"),
 }
-"""Tensors of a problem that are there before a step or after it: weights, tables and caches."""
+"""Tensors of a problem that are there before a step or after it: weights and caches."""
+
+_PLAN = Plan(Balanced())
+"""Rows of all experts together are as many in every load; this one is not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +92,13 @@ def check_fits(use: MemoryUse, largest: int, batch: int, system: str) -> None:
 
 def _activation_bytes(architecture: Architecture, step: Step) -> int:
     rows = step.tokens * architecture.hidden * architecture.weights.plain.bits // BITS_PER_BYTE
-    return rows + max(_working_bytes(each.problem) for each in operations_of(architecture, step))
+    operations = operations_of(architecture, step, _PLAN)
+    return rows + max(_working_bytes(each.problem) for each in operations)
 
 
 def _working_bytes(problem: Problem) -> int:
     """Return the bytes of operands and results that are no weights, tables or caches."""
-    kind = problem.function if isinstance(problem, VectorProblem) else problem.kind
-    lasting = _LASTING.get(kind, ())
+    if isinstance(problem, VectorProblem):
+        return sum(problem.moved_bytes.values())
+    lasting = _LASTING.get(problem.kind, ())
     return sum(size for name, size in problem.tensor_bytes.items() if name not in lasting)

@@ -1,8 +1,10 @@
 """What was counted in a run, or in any number of runs: only what adds, and what follows from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from functools import cache
+from math import lcm
 from operator import index
 from typing import Any, Literal, SupportsIndex
 
@@ -141,6 +143,24 @@ class Measured:
 
     __rmul__ = __mul__
 
+    @classmethod
+    def total(cls, runs: "Iterable[tuple[int, Measured]]") -> "Measured":
+        """Return the sum of `count * amounts` over runs, each with its count; the same, sooner.
+
+        Fractions are brought to one denominator once. Raises ValueError for less than no run.
+        """
+        counted = list(runs)
+        if any(count < 0 for count, _ in counted):
+            raise ValueError(f"found {min(n for n, _ in counted)} runs, allowed: 0 or more")
+        counted = [(count, each) for count, each in counted if count]
+        return Measured(
+            **{
+                name: _total([(count, getattr(each, name)) for count, each in counted])
+                for name in _names()
+                if counted
+            }
+        )
+
     @property
     def time_s(self) -> float:
         """Duration of all runs together."""
@@ -247,6 +267,28 @@ class Measured:
         bits = BITS_PER_BYTE * (self.hbm_read_bytes + self.hbm_write_bytes)
         joules = sum(self.energy_by_component_j[name] for name in _HBM)
         return joules / PICO / bits if bits else 0.0
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    """Return the names of all fields, which add."""
+    return tuple(each.name for each in fields(Measured))
+
+
+def _total(amounts: Sequence[tuple[int, Any]]) -> Any:
+    """Return the sum of count times amount; of mappings, by name in the order of appearance."""
+    first = amounts[0][1]
+    if isinstance(first, Mapping):
+        parts: dict[str, list[tuple[int, Any]]] = {}
+        for count, named in amounts:
+            for name, amount in named.items():
+                parts.setdefault(name, []).append((count, amount))
+        return {name: _total(each) for name, each in parts.items()}
+    if not isinstance(first, Fraction):
+        return sum(count * amount for count, amount in amounts)
+    common = lcm(*(amount.denominator for _, amount in amounts))
+    parts_of_one = (n * each.numerator * (common // each.denominator) for n, each in amounts)
+    return Fraction(sum(parts_of_one), common)
 
 
 def _amounts(measured: Measured, count: int) -> dict[str, Any]:

@@ -29,8 +29,11 @@ def name_of(*parts: str) -> str:
     Compiled code may round otherwise on another one, or where it is interpreted.
     """
     lengths = " ".join(str(len(part)) for part in parts)
-    parts = get_host_cpu_name(), str(numba.config.DISABLE_JIT), *parts
+    parts = _processor(), str(numba.config.DISABLE_JIT), *parts
     return hashlib.sha256("\n".join((lengths, *parts)).encode()).hexdigest()
+
+
+_processor = cache(get_host_cpu_name)
 
 
 def kept(kind: str, name: str) -> str | None:

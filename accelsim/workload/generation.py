@@ -30,5 +30,7 @@ class GenerationSpec(Spec):
     it."""
     weights: str | None = None
     """Format of the linear maps of layers; absent: that of the model."""
+    experts: str | None = None
+    """How tokens choose experts, as `accelsim infer` takes it; absent: uniform."""
     steps: Literal["exact", "interpolated"] = "interpolated"
     """Whether every step of the generation is simulated, or some with lines between them."""

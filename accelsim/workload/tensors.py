@@ -34,6 +34,7 @@ from accelsim.workload.vector import rotary_table
 _SCALED = "k", "v"
 _ROWS = "q", "k", "v"
 """Tensors of attention with rows of sequences."""
+_NOTHING = np.zeros((0, 0), np.float32)
 OUTLIER_PROBABILITY = 0.001
 """Share of outliers in the hybrid family (PASA's verification script, commit 14f5c6f)."""
 
@@ -129,10 +130,12 @@ class VectorTensors(NamedTuple):
     """Inputs of a vector function."""
 
     x: NDArray[np.float32]
-    """[rows, cols]; of embedding the table, [table_rows, cols]"""
+    """[rows, cols]; of embedding the table, [table_rows, cols], of combine the rows of experts,
+    [rows x top_k, cols]; of permute, which has numbers only, nothing"""
     y: NDArray[np.float32] | None = None
     """[rows, cols], the second operand: of silu_mul a factor, of add_rmsnorm the residual, of
-    kv_write the rows of V; of rotary the table of cosines and sines, [table_rows, head_dim]."""
+    kv_write the rows of V; of rotary the table of cosines and sines, [table_rows, head_dim]; of
+    combine the weights, [rows, top_k]."""
     reader: Reader | None = None
     """Who reads the result, for what is known of its channels from a calibration."""
 
@@ -202,7 +205,7 @@ def _tensors(
             sinks=arrays.get("sinks"),
         )
     if isinstance(problem, VectorProblem):
-        return VectorTensors(arrays["x"], arrays.get("y"))
+        return VectorTensors(arrays.get("x", _NOTHING), arrays.get("y"))
     tensors = GemmTensors(arrays["a"], arrays["b"])
     if isinstance(problem.tensors, ModelLinearSource):
         source = problem.tensors

@@ -18,7 +18,7 @@ _OWNERS = {
     "head_dim": ("rotary", "join_heads"),
     "table_rows": ("rotary", "embedding", "kv_write"),
     "page": ("kv_write",),
-    "top_k": ("router",),
+    "top_k": ("router", "permute", "combine"),
     "softcap": ("softcap",),
     "y_cols": ("join_heads", "kv_write"),
 }
@@ -64,17 +64,20 @@ class VectorProblem(TensorProblem):
         "kv_write",
         "argmax",
         "router",
+        "permute",
+        "combine",
     ]
     """softmax and norms work along rows, norms without learned weights; gelu is its tanh form;
     silu_mul is silu(x) y and gelu_mul gelu(x) y, activations of gated feed-forwards; softcap is
     c tanh(x / c); add_rmsnorm and add_layernorm are a residual added and the norm; rotary turns
     heads of Q and K; join_heads puts the columns of y behind each head of x; embedding reads rows
-    of a table, kv_write writes rows to a cache; argmax is greedy sampling; router picks experts."""
+    of a table, kv_write writes rows to a cache; argmax is greedy sampling; router picks experts,
+    permute finds the places of tokens in their order, combine adds up what they return."""
     rows: Size
     """Rows of the matrix; tokens."""
     cols: Size
     """Columns of the matrix; features. Of rotary those of all heads of Q and K side by side, of
-    argmax the vocabulary, of router the experts."""
+    argmax the vocabulary, of router and permute the experts."""
     epsilon: PositiveValue = 1e-5
     """What norms add to the mean square before its root."""
     head_dim: Size | None = Field(default=None, validate_default=True)
@@ -86,7 +89,7 @@ class VectorProblem(TensorProblem):
     """Rows that follow each other in the cache, for kv_write; 1 for a decode step, whose tokens
     belong to sequences of their own."""
     top_k: Size | None = Field(default=None, validate_default=True)
-    """Experts of a token, for router."""
+    """Experts of a token, for router, permute and combine."""
     softcap: PositiveValue | None = Field(default=None, validate_default=True)
     """c of softcap."""
     y_cols: SizeOrZero | None = Field(default=None, validate_default=True)
@@ -109,7 +112,7 @@ class VectorProblem(TensorProblem):
     @classmethod
     def _columns_have_exact_numbers(cls, cols: int, info: ValidationInfo) -> int:
         function = info.data.get("function")
-        if function in ("argmax", "router") and cols > _EXACT_COLUMNS:
+        if function in ("argmax", "router", "permute") and cols > _EXACT_COLUMNS:
             raise ValueError(
                 f"found {cols} with function = {function}, allowed: at most {_EXACT_COLUMNS}, "
                 "whose numbers FP32 tells apart"
@@ -175,6 +178,8 @@ class VectorProblem(TensorProblem):
     @classmethod
     def _experts_are_there(cls, top_k: int | None, info: ValidationInfo) -> int | None:
         cols = info.data.get("cols")
+        if info.data.get("function") == "combine":
+            return top_k
         if top_k and cols and top_k > cols:
             raise ValueError(f"found {top_k}, allowed: at most cols = {cols}, the experts")
         return top_k
@@ -182,7 +187,8 @@ class VectorProblem(TensorProblem):
     @property
     def output_dtype(self) -> Format:
         """Number format of the result in HBM."""
-        return Format.INT32 if self.function == "argmax" else self.result_dtype or self.dtype
+        whole = self.function in ("argmax", "permute")
+        return Format.INT32 if whole else self.result_dtype or self.dtype
 
     @property
     def macs(self) -> int:
@@ -194,8 +200,14 @@ class VectorProblem(TensorProblem):
         """Shapes of x and, for functions of two matrices, y.
 
         y is the residual of norms that add one, V beside K of kv_write, and the table of rotary,
-        cosines left of sines. x is the table of embedding.
+        cosines left of sines. x is the table of embedding. permute has numbers only; of combine, x
+        are the rows of all experts and y the weights.
         """
+        if self.function == "permute":
+            return {}
+        if self.function == "combine":
+            top_k = self.top_k or 1
+            return {"x": (self.rows * top_k, self.cols), "y": (self.rows, top_k)}
         shapes: Shapes = {"x": (self.rows, self.cols)}
         if self.function == "embedding":
             shapes = {"x": (self.table_rows or 1, self.cols)}
@@ -220,6 +232,8 @@ class VectorProblem(TensorProblem):
                 return {"result": (self.rows, 1)}
             case "router":
                 return dict.fromkeys(("result", "experts"), (self.rows, self.top_k or 1))
+            case "permute":
+                return {"result": (self.rows, self.top_k or 1), "firsts": (1, self.cols)}
         return {"result": (self.rows, self.cols)}
 
     @property
@@ -235,16 +249,34 @@ class VectorProblem(TensorProblem):
     @property
     def tensor_bytes(self) -> dict[str, int]:
         """Bytes of every input and output; of a table those of the rows that are named."""
+        sizes = self._bytes_of_matrices
+        for name in set(_TABLES.get(self.function, ())) & set(sizes):
+            sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
+        return sizes | self._bytes_of_numbers
+
+    @property
+    def moved_bytes(self) -> dict[str, int]:
+        """Bytes of every input and output that is no table: without a look at the rows named."""
+        tables = _TABLES.get(self.function, ())
+        sizes = {name: n for name, n in self._bytes_of_matrices.items() if name not in tables}
+        return sizes | self._bytes_of_numbers
+
+    @property
+    def _bytes_of_matrices(self) -> dict[str, int]:
         sizes = super().tensor_bytes
         if "sum" in sizes:
             sizes["sum"] = sizes["x"]
-        for name in set(_TABLES.get(self.function, ())) & set(sizes):
-            sizes[name] = sizes[name] // (self.table_rows or 1) * self.needed_rows
-        if self.function in ("embedding", "rotary"):
-            sizes["numbers"] = self.rows * NUMBER_BYTES
-        if self.function == "router":
-            sizes["experts"] = self.rows * (self.top_k or 1) * NUMBER_BYTES
         return sizes
+
+    @property
+    def _bytes_of_numbers(self) -> dict[str, int]:
+        if self.function in ("embedding", "rotary"):
+            return {"numbers": self.rows * NUMBER_BYTES}
+        if self.function == "router":
+            return {"experts": self.rows * (self.top_k or 1) * NUMBER_BYTES}
+        if self.function in ("permute", "combine"):
+            return {"numbers": self.rows * (self.top_k or 1) * NUMBER_BYTES}
+        return {}
 
     @property
     def needed_rows(self) -> int:
@@ -255,9 +287,17 @@ class VectorProblem(TensorProblem):
     def row_numbers(self) -> Numbers:
         """Row of the table for each token, int32 [rows]; for kv_write the page of each `page` rows.
 
-        Pages are all different; they begin where the rows of the cache do.
+        Pages are all different; they begin where the rows of the cache do. For permute the experts
+        of each token, all different, [rows x top_k]; for combine the places of its choices, those
+        of all tokens' first ones before the second ones, [top_k x rows].
         """
         table_rows, page = self.table_rows or 1, self.page or 1
+        if self.function == "permute":
+            return self._experts_of_tokens()
+        if self.function == "combine":
+            choices = np.arange(self.rows * (self.top_k or 1), dtype=np.int32)
+            is_drawn = self.order == "random"
+            return np.random.default_rng(self.seed).permutation(choices) if is_drawn else choices
         if self.function == "kv_write":
             filled = ceil_div(self.rows, page)
             if self.order == "sequential":
@@ -268,6 +308,14 @@ class VectorProblem(TensorProblem):
         if self.order == "sequential":
             return (np.arange(self.rows) % table_rows).astype(np.int32)
         return np.random.default_rng(self.seed).integers(table_rows, size=self.rows, dtype=np.int32)
+
+    def _experts_of_tokens(self) -> Numbers:
+        """Return experts of each token: drawn, or those that follow the token before's."""
+        shape = self.rows, self.top_k or 1
+        if self.order == "sequential":
+            return (np.arange(shape[0] * shape[1]) % self.cols).astype(np.int32)
+        scores = np.random.default_rng(self.seed).random((self.rows, self.cols))
+        return np.argsort(scores, axis=1)[:, : shape[1]].astype(np.int32).ravel()
 
 
 def rotary_table(positions: int, head_dim: int) -> npt.NDArray[np.float64]:

@@ -28,8 +28,9 @@ def of_texts(frame: pd.DataFrame) -> pd.DataFrame:
     """Return means over texts, whose spread gives the errors."""
     grouped = frame.groupby("kernel", sort=False)
     names = ["nll_change", "kl", "greedy_agreement"]
+    read = ["perplexity", "fp32_perplexity"]
     costs = ["kept_fraction", "union_fraction", "token_hbm_bytes", "token_cycles"]
-    means = grouped[names + costs].mean()
+    means = grouped[names + read + costs].mean()
     for name in names:
         means[f"{name}_se"] = grouped[name].agg(standard_error)
     means["texts"] = grouped.size()
@@ -46,6 +47,12 @@ def of_places(frame: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def cell(value: float, error: float, digits: int, sign: str = "") -> str:
+    """Return a mean with its standard error, if it has one."""
+    spread = "" if np.isnan(error) else f" ({error:.{digits}f})"
+    return f"{value:{sign}.{digits}f}{spread}"
+
+
 def cost_cells(row: pd.Series) -> str:
     shares = f"{PERCENT * row['kept_fraction']:.1f} | {PERCENT * row['union_fraction']:.1f}"
     return f"{shares} | {row['token_hbm_bytes'] / MEGA:.2f} | {row['token_cycles'] / KILO:.0f}"
@@ -53,21 +60,25 @@ def cost_cells(row: pd.Series) -> str:
 
 def show_texts(means: pd.DataFrame) -> None:
     for kernel, row in means.iterrows():
-        print(
-            f"| `{kernel}` | {row['nll_change']:+.3f} ({row['nll_change_se']:.3f}) "
-            f"| {row['kl']:.4f} ({row['kl_se']:.4f}) "
-            f"| {PERCENT * row['greedy_agreement']:.1f} "
-            f"({PERCENT * row['greedy_agreement_se']:.1f}) | {cost_cells(row)} |"
+        agreement = (PERCENT * row[name] for name in ("greedy_agreement", "greedy_agreement_se"))
+        cells = (
+            f"{row['perplexity']:.2f} (FP32: {row['fp32_perplexity']:.2f})",
+            cell(row["nll_change"], row["nll_change_se"], 3, "+"),
+            cell(row["kl"], row["kl_se"], 4),
+            cell(*agreement, 1),
+            cost_cells(row),
         )
+        print(f"| `{kernel}` |", " | ".join(cells), "|")
 
 
 def show_places(found: pd.DataFrame) -> None:
     for (length, kernel), row in found.iterrows():
-        print(
-            f"| {length:,} | `{kernel}` | {row['found']:.0f} of {row['prompts']:.0f} "
-            f"(FP32: {row['fp32_found']:.0f}) | {row['nll_change']:+.2f} "
-            f"({row['nll_change_se']:.2f}) | {cost_cells(row)} |"
+        cells = (
+            f"{row['found']:.0f} of {row['prompts']:.0f} (FP32: {row['fp32_found']:.0f})",
+            cell(row["nll_change"], row["nll_change_se"], 3, "+"),
+            cost_cells(row),
         )
+        print(f"| {length:,} | `{kernel}` |", " | ".join(cells), "|")
 
 
 def lines(axes: Axes, means: pd.DataFrame, x: str, y: str, scale: float) -> None:
@@ -99,8 +110,7 @@ def draw(means: pd.DataFrame, found: pd.DataFrame, out: Path) -> None:
     lines(axes[1, 1], longest, "token_hbm_bytes", "nll_change", MEGA)
     for each in axes[0]:
         each.set_yscale("symlog", linthresh=1e-3)
-    for each in axes.flat:
-        each.legend(frameon=False, fontsize=SMALL)
+    axes[0, 0].legend(frameon=False, fontsize=SMALL)
     kl = "KL divergence from FP32 [nats]"
     dress(axes[0, 0], "Decoded text", "HBM traffic of a token [MB]", kl)
     dress(axes[0, 1], "Decoded text", "attention of a token [kcycles]", kl)

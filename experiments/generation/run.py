@@ -1,12 +1,14 @@
-"""Run this experiment: `python run.py OUT [length ...]`, which writes two tables to OUT.
+"""Run this experiment: `python run.py OUT [short | length ...]`, which writes two tables to OUT.
 
 perplexity.csv: a model decodes the end of a window of real text with each kernel in every layer.
 needles.csv: it is asked for pass keys that lie far back, in prompts of so many tokens. A run that
-was stopped goes on where it stopped. Without lengths: LENGTHS.
+was stopped goes on where it stopped. Without lengths: 2,000 and 8,000. short: the ends
+of two texts, and prompts of 8,000 from one text, with the key in the middle and early.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product, starmap
 from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
@@ -29,6 +31,8 @@ from accelsim.workload.model.texts import read_texts
 MODEL, MACHINE = "smollm2", "ascend-910b"
 LEARNED_ON = "reference", "code"
 PAGES = Sampling(windows=1, window=2048, first_token=8192)
+TRIALS = 2
+"""Prompts of every place."""
 TAUS = (0.5, 0.75, 0.9)
 """Shares that are left out; topk and quest keep the others exactly."""
 TEXTS = ("novel", "legal", "manual", "science")
@@ -36,9 +40,21 @@ TEXTS = ("novel", "legal", "manual", "science")
 WINDOW, DECODED = 2048, 128
 """Tokens of a window, and how many of its end are decoded."""
 WINDOWS = (128, 512)
-LENGTHS = (2000, 8000)
 DEPTHS = (0.5, 0.1, 0.9)
-TRIALS = 2
+
+
+class Extent(NamedTuple):
+    """How much is asked."""
+
+    decoded: tuple[str, ...] = TEXTS
+    """Texts whose end is decoded."""
+    lengths: Sequence[int] = (2000, 8000)
+    """Of prompts with a needle."""
+    texts: tuple[str, ...] = TEXTS[:2]
+    depths: tuple[float, ...] = DEPTHS
+
+
+SHORT = Extent(TEXTS[:2], (8000,), TEXTS[:1], DEPTHS[:2])
 
 Row = dict[str, Any]
 
@@ -134,22 +150,26 @@ def add(table: Path, known: Row, rows: Callable[[], Iterator[Row]]) -> None:
     pd.DataFrame([*before, *found]).to_csv(table, index=False)
 
 
-def main(out: Path, lengths: Sequence[int]) -> None:
+def main(out: Path, extent: Extent) -> None:
     out.mkdir(parents=True, exist_ok=True)
     thresholds = out / "thresholds.safetensors"
     if not thresholds.exists():
         save_thresholds(learn_thresholds(MODEL, TAUS, PAGES, LEARNED_ON), thresholds)
         print(f"wrote {thresholds}", flush=True)
     chosen = recipes(thresholds.absolute())
-    for text in TEXTS:
+    for text in extent.decoded:
         add(out / "perplexity.csv", {"text": text}, lambda own=text: perplexity(chosen, own))
-    for length in lengths:
-        for depth in DEPTHS:
-            for text in TEXTS[:2]:
-                place = Place(length, text, depth)
-                known = place._asdict()
-                add(out / "needles.csv", known, lambda own=place: needles(chosen, own))
+    for place in starmap(Place, product(extent.lengths, extent.texts, extent.depths)):
+        known = place._asdict()
+        add(out / "needles.csv", known, lambda own=place: needles(chosen, own))
+
+
+def asked(words: Sequence[str]) -> Extent:
+    """Return what the words of the command ask for."""
+    if list(words) == ["short"]:
+        return SHORT
+    return Extent(lengths=[int(each) for each in words]) if words else Extent()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(each) for each in sys.argv[2:]] or LENGTHS)
+    main(Path(sys.argv[1]), asked(sys.argv[2:]))

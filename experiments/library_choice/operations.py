@@ -25,6 +25,12 @@ ROWS = (1, 16, 128, 1000, 4096)
 MOST_PAIRS = 2**28
 """Query-key pairs of the largest prefill: all heads are alike, so more of them say no more."""
 MOST_MACS = 2**36
+MOST_STEPS = 2**15
+"""Pairs of a query tile and a key tile of a prompt that is tried by hand: nobody cuts a long prompt
+into the smallest tiles."""
+QUERY_TILES = (16, 32, 64, 96, 128, 192, 256)
+KEY_TILES = (32, 64, 96, 128, 192, 256, 384, 512)
+"""Few of them cut a length into equal pieces."""
 
 
 def prefills() -> Iterator[AttentionProblem]:
@@ -96,9 +102,10 @@ def by_hand(problem: Problem) -> Iterator[Recipe]:
 
 def _prefills(problem: AttentionProblem) -> Iterator[Recipe]:
     rows = problem.q_len * problem.q_heads // problem.kv_heads
-    sides = product((16, 32, 64, 96, 128, 192, 256), (32, 64, 128, 256, 512), (1, 2))
-    for tile_q, tile_k, query_tiles in sides:
-        if tile_q <= max(16, 2 * rows) and tile_k <= 2 * problem.kv_len:
+    pairs = problem.q_heads * problem.q_len * problem.kv_len
+    for tile_q, tile_k, query_tiles in product(QUERY_TILES, KEY_TILES, (1, 2)):
+        is_useful = tile_q <= max(16, 2 * rows) and tile_k <= 2 * problem.kv_len
+        if is_useful and pairs <= MOST_STEPS * tile_q * tile_k:
             yield Recipe("flash", tile_q=tile_q, tile_k=tile_k, query_tiles=query_tiles)
 
 

@@ -25,6 +25,8 @@ KEYS = {
     "kv_write": {"cols": 24, "table_rows": 60, "page": 4},
     "argmax": {"cols": 301},
     "router": {"cols": 13, "top_k": 3},
+    "permute": {"cols": 13, "top_k": 3},
+    "combine": {"cols": 37, "top_k": 3},
 }
 
 LARGE = {
@@ -36,6 +38,8 @@ LARGE = {
     "kv_write": {"cols": 1024, "table_rows": 8192, "page": 16},
     "argmax": {"cols": 32000},
     "router": {"cols": 64, "top_k": 6},
+    "permute": {"cols": 64, "top_k": 6},
+    "combine": {"cols": 4096, "top_k": 6},
 }
 
 
@@ -204,17 +208,6 @@ def test_kv_write_stores_once_a_page_where_the_page_lies():
     )
 
 
-@pytest.mark.parametrize("tile_rows", [None, 1, 3])
-def test_a_page_that_does_not_fit_is_written_in_parts(tile_rows):
-    machine = load_machine("ascend-910b-no-l2", {"scratchpad.capacity": "1 KiB"})
-    problem = problem_of("kv_write", rows=21, cols=24, table_rows=60, page=8)
-    tensors = load_tensors(problem, Path())
-    program, output = run("vector", problem, tensors, machine=machine, tile_rows=tile_rows)
-    assert program.parameters["tile_rows"] < 8
-    assert np.array_equal(output, Vector.oracle(problem, tensors))
-    assert moved_bytes(program, "keys") == 21 * 24 * 4
-
-
 def test_a_tile_holds_whole_pages():
     program, _ = run("vector", problem_of("kv_write"), None, tile_rows=5)
     assert program.parameters["tile_rows"] == 8
@@ -264,3 +257,37 @@ def test_pages_of_wide_rows_are_written_in_parts(rows):
     verify(program)
     assert program.parameters["tile_rows"] in (1, 2, 4, 8, 16)
     assert np.array_equal(output, Vector.oracle(problem, tensors))
+
+
+@pytest.mark.parametrize("tile_rows", [1, 2, 4])
+def test_places_are_those_of_a_stable_sort_by_expert(tile_rows):
+    """Tokens 0 to 3 of two choices each name experts 0 1, 2 0, 1 2, 0 1 of three."""
+    problem = problem_of("permute", rows=4, cols=3, top_k=2, order="sequential")
+    program, output = run("vector", problem, VectorTensors(np.zeros((0, 0))), tile_rows=tile_rows)
+    assert output.tolist() == [[0, 3], [6, 1], [4, 7], [2, 5]]
+    assert program.parameters["tile_rows"] == tile_rows
+
+
+def test_permute_reads_choices_twice_and_the_counts_of_all_tiles():
+    problem = problem_of("permute", rows=30, cols=16, top_k=2)
+    choices = 30 * 2 * 4
+    assert tensor_bytes_moved(problem, tile_rows=10) == {
+        "numbers": 2 * choices,
+        "result": choices,
+        "firsts": 16 * 4,
+        "counted": (1 + 3) * 3 * 16 * 4,
+    }
+
+
+def test_combine_reads_the_rows_of_all_choices_once():
+    problem = problem_of("combine", rows=30, cols=64, top_k=4, dtype="bf16")
+    moved = {"x": 4 * 30 * 64 * 2, "y": 30 * 4 * 2, "result": 30 * 64 * 2, "numbers": 30 * 4 * 4}
+    assert tensor_bytes_moved(problem) == moved == problem.tensor_bytes
+
+
+def test_combine_adds_up_rows_by_their_weights():
+    problem = problem_of("combine", rows=2, cols=1, top_k=2, order="sequential")
+    tensors = VectorTensors(np.float32([[1], [10], [100], [1000]]), np.float32([[1, 2], [3, 4]]))
+    _, output = run("vector", problem, tensors)
+    # First choices lie before all second ones.
+    assert output.ravel().tolist() == [1 + 200, 30 + 4000]

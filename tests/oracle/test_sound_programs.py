@@ -95,6 +95,8 @@ FUNCTIONS = {
     "embedding": {"table_rows": 7},
     "kv_write": {"table_rows": 29, "page": 4},
     "router": {"top_k": 3},
+    "permute": {"top_k": 3},
+    "combine": {"top_k": 3},
 }
 """Function -> keys of its own."""
 

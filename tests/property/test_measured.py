@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,3 +118,15 @@ def test_peaks_combine_by_the_maximum(a, b, c):
 
 def test_a_ratio_of_nothing_is_nothing():
     assert ratio(0, 0) == ratio(3, Fraction()) == 0.0
+
+
+@given(st.lists(st.tuples(counts, measured), max_size=4))
+def test_a_total_is_the_sum_of_multiples(runs):
+    total, expected = Measured.total(runs), sum((n * each for n, each in runs), Measured())
+    assert total == expected
+    assert list(total.joules) == list(expected.joules)
+
+
+def test_a_total_of_less_than_no_run_is_refused():
+    with pytest.raises(ValueError, match="found -2 runs, allowed: 0 or more"):
+        Measured.total([(1, Measured()), (-2, Measured())])

@@ -35,7 +35,7 @@ LAYERS = {
     "models": MODELS
     | {"workload", "library", "accounts", "report", "loading", "bench", "simulation"},
     "loading": SPECS | {"workload", "hardware"},
-    "choosing": MODELS | {"workload", "kernels", "engine"},
+    "choosing": MODELS | {"workload", "kernels", "library", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
     "bench": MODELS
     | {"workload", "kernels", "library", "engine", "accounts", "report", "loading"}

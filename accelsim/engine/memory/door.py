@@ -33,9 +33,12 @@ from accelsim.engine.memory.l2 import (
     fetch_run,
     new_cache,
     note_block,
+    pass_run,
     read_run,
     write_run,
 )
+from accelsim.engine.memory.l2 import let_go as let_cache_go
+from accelsim.engine.memory.lone import Lone, borrowed_lone, nothing_alone
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
@@ -71,6 +74,8 @@ class Cached(NamedTuple):
     """First address of every tensor, ascending."""
     tensor_bytes: Words
     """HBM bytes of every tensor."""
+    lone: Lone
+    """Tensors that go past the cache."""
 
 
 Memory = Direct | Cached
@@ -104,8 +109,13 @@ def room_for(machine: MachineSpec, program: Program) -> Room:
     return Room(bursts, pieces)
 
 
-def new_memory(machine: MachineSpec, program: Program, room: Room | None = None) -> Memory:
-    """Return the idle memory of a machine for the transfers of a program, or others of a size."""
+def new_memory(
+    machine: MachineSpec, program: Program, room: Room | None = None, lone: Lone | None = None
+) -> Memory:
+    """Return the idle memory of a machine for the transfers of a program, or others of a size.
+
+    lone: tensors that go past a cache, if all transfers are those of the program.
+    """
     room = room or room_for(machine, program)
     hbm = new_hbm(machine, program.gathered_rows, room.bursts)
     if machine.l2 is None:
@@ -118,6 +128,7 @@ def new_memory(machine: MachineSpec, program: Program, room: Room | None = None)
         new_slices(machine.l2, machine.clock),
         np.array(begins, np.int64),
         np.zeros(len(begins), np.int64),
+        lone or nothing_alone(len(begins)),
     )
 
 
@@ -132,6 +143,12 @@ def ended(memory: Memory, requested: Requested, machine: MachineSpec, last_end: 
     moved_bytes = traffic.hbm_read_bytes + traffic.hbm_write_bytes
     cycles = max(last_end, ceil(moved_bytes / machine.hbm_bytes_per_cycle))
     return Ended(cycles, traffic, dram_commands(memory, machine, cycles))
+
+
+def let_go(memory: Memory) -> None:
+    """Tell that nobody uses a memory any more."""
+    if isinstance(memory, Cached):
+        let_cache_go(memory.cache)
 
 
 def _most_bursts(program: Program, burst_bytes: int, l2: L2Spec | None) -> int:
@@ -194,20 +211,20 @@ def traffic_of(memory: Memory, requested: Requested) -> MemoryTraffic:
             hbm_bytes_by_tensor=requested.bytes_by_tensor,
         )
     counts = memory.cache.state[0]
+    addresses, dirty = dirty_lines(memory.cache)
     return MemoryTraffic(
         hbm_read_bytes=int(counts.fetched_bytes),
-        hbm_write_bytes=int(counts.written_back_bytes) + dirty_bytes(memory.cache),
-        hbm_bytes_by_tensor=_bytes_by_tensor(memory),
+        hbm_write_bytes=int(counts.written_back_bytes) + int(dirty.sum()),
+        hbm_bytes_by_tensor=_bytes_by_tensor(memory, addresses, dirty),
         l2_read_bytes=int(counts.read_bytes),
         l2_write_bytes=int(counts.write_bytes),
         l2_hit_bytes=int(counts.hit_bytes),
     )
 
 
-def _bytes_by_tensor(memory: Cached) -> tuple[int, ...]:
+def _bytes_by_tensor(memory: Cached, addresses: Words, sizes: Words) -> tuple[int, ...]:
     """Return what was counted of every tensor, with the lines of it that are dirty."""
     moved = memory.tensor_bytes.copy()
-    addresses, sizes = dirty_lines(memory.cache)
     tensors = np.searchsorted(memory.tensor_begins, addresses, side="right") - 1
     np.add.at(moved, np.maximum(tensors, 0), sizes)
     return tuple(moved.tolist())
@@ -217,10 +234,17 @@ def _bytes_by_tensor(memory: Cached) -> tuple[int, ...]:
 def _count_by_tensor(begins, tensor_bytes, pieces, num_pieces):
     """Count the pieces that go to the HBM: each belongs to the tensor of its first byte."""
     for i in range(num_pieces):
-        tensor = 0
-        while tensor + 1 < begins.size and begins[tensor + 1] <= pieces[i, BEGIN]:
-            tensor += 1
+        tensor = _tensor_at(begins, pieces[i, BEGIN])
         tensor_bytes[tensor] += pieces[i, END] - pieces[i, BEGIN]
+
+
+@jit_inner
+def _tensor_at(begins, address):
+    """Return the number of the tensor of a byte."""
+    tensor = 0
+    while tensor + 1 < begins.size and begins[tensor + 1] <= address:
+        tensor += 1
+    return tensor
 
 
 @jit_inline
@@ -237,8 +261,12 @@ def _respond_cached(memory, time_cycles, transfer):
     num_bytes = transfer.rows * transfer.row_bytes
     # As in the flat HBM: no pitch of rows keeps a transfer on a few of the slices.
     served = serve_flat(slices, time_cycles, row_address(transfer, 0, gathered_rows), num_bytes)
-    arrived = look_up(cache, transfer, gathered_rows)
     begins, tensor_bytes = borrow(memory.tensor_begins), borrow(memory.tensor_bytes)
+    lone = borrowed_lone(memory.lone)
+    if lone.tensors[_tensor_at(begins, transfer.address)]:
+        arrived = _pass_by(cache, lone, transfer)
+    else:
+        arrived = look_up(cache, transfer, gathered_rows)
     _count_by_tensor(begins, tensor_bytes, cache.pieces, state.num_pieces)
     fetched = serve_pieces(
         memory.hbm,
@@ -249,6 +277,17 @@ def _respond_cached(memory, time_cycles, transfer):
     )
     end_transfer(cache, fetched)
     return max(served + memory.latency_cycles, fetched, arrived)
+
+
+@jit_inline
+def _pass_by(cache, lone, transfer):
+    """Read or write the rows of a transfer of a tensor that goes past the cache."""
+    begin_lines(cache)
+    for row in range(transfer.rows):
+        address = transfer.address + row * transfer.step_bytes
+        pass_run(cache, lone, address, transfer.row_bytes, transfer.is_write)
+    end_lines(cache)
+    return np.int64(0)
 
 
 @jit_inline
@@ -291,6 +330,7 @@ def _borrowed_cached(memory):
         borrowed_flat(memory.slices),
         borrow(memory.tensor_begins),
         borrow(memory.tensor_bytes),
+        borrowed_lone(memory.lone),
     )
 
 

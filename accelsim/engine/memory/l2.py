@@ -13,15 +13,19 @@ import numpy.typing as npt
 from accelsim.engine.memory.blocks import begin_block, block_at, is_block, new_blocks
 from accelsim.engine.memory.hbm.door import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.engine.memory.hbm.state import Records, record, records
+from accelsim.engine.memory.lone import are_watched, is_watched
 from accelsim.engine.memory.sets import (
+    BLOCK_LINES,
     EMPTY,
     HOME,
     LINE,
     Sets,
     begin_share,
     borrowed_sets,
+    empty_ways,
     end_share,
     fetch_set,
+    flags_at,
     flags_of,
     is_whole,
     lines_at,
@@ -105,20 +109,50 @@ class Cache(NamedTuple):
 
 def new_cache(l2: L2Spec, most_pieces: int) -> Cache:
     """Return an empty cache; most_pieces: that any transfer fetches or evicts."""
-    shape = l2.sets, l2.ways
     state = records(1, _STATE)
     state.line_bytes, state.sector_bytes = l2.line, l2.sector
     state.whole_line = l2.sector_mask
     state.writes_through = l2.writes == "through"
+    pieces = np.zeros((most_pieces, NUM_FIELDS), np.int64)
+    return _empty_cache(l2.sets, l2.ways)._replace(state=state, pieces=pieces)
+
+
+_idle: dict[tuple[int, int], Cache] = {}
+"""Empty caches of earlier runs, one a shape."""
+_MOST_IDLE = 2
+"""Shapes of which an empty cache is kept."""
+
+
+def _empty_cache(num_sets: int, num_ways: int) -> Cache:
+    """Return an empty cache without sizes, of an earlier run if there is one."""
+    shape = num_sets, num_ways
+    kept = _idle.pop(shape, None)
+    if kept is not None:
+        return kept
     return Cache(
-        state=state,
+        state=records(1, _STATE),
         sets=new_sets(*shape),
         blocks=new_blocks(),
         ways=records(shape, _WAY),
-        filled=np.zeros(shape[0] * shape[1], np.int64),
+        filled=np.zeros(num_sets * num_ways, np.int64),
         arrivals=np.zeros(_RING, np.int64),
-        pieces=np.zeros((most_pieces, NUM_FIELDS), np.int64),
+        pieces=np.zeros((0, NUM_FIELDS), np.int64),
     )
+
+
+def let_go(cache: Cache) -> None:
+    """Empty a cache that nobody uses any more, and keep it for the next run.
+
+    To write memory for the first time takes longer than a short run. What is known of blocks and of
+    ways stays as it is: the serial numbers of shares go on, so no block is whole any more, and
+    the record of a way is written before it is read.
+    """
+    num_sets, num_ways = cache.ways.shape
+    if len(_idle) >= _MOST_IDLE:
+        _idle.clear()
+    empty_ways(cache.sets, cache.filled[: int(cache.state[0].num_filled)])
+    cache.arrivals[: int(cache.state[0].num_transfers) + 1] = 0
+    _idle[num_sets, num_ways] = cache
 
 
 def dirty_bytes(cache: Cache) -> int:
@@ -129,13 +163,18 @@ def dirty_bytes(cache: Cache) -> int:
 def dirty_lines(cache: Cache) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the addresses of lines with bytes that the HBM does not have yet, and how many."""
     state = cache.state[0]
+    if state.writes_through:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     filled = np.sort(cache.filled[: state.num_filled])
     own, way = np.divmod(filled, cache.ways.shape[1])
-    lines, flags = lines_at(cache.sets, own, way)
-    dirty = np.where(flags & _IS_CLEAN, 0, cache.ways[own, way]["dirty"])
+    is_known = flags_at(cache.sets, own, way) & _IS_CLEAN == 0
+    own, way = own[is_known], way[is_known]
+    dirty = cache.ways["dirty"][own, way]
     is_dirty = dirty != 0
-    sectors = np.bitwise_count(dirty[is_dirty].view(np.uint64)).astype(np.int64)
-    return (lines[is_dirty] - 1) * state.line_bytes, sectors * state.sector_bytes
+    own, way, dirty = own[is_dirty], way[is_dirty], dirty[is_dirty]
+    sectors = np.bitwise_count(dirty.view(np.uint64)).astype(np.int64)
+    addresses = (lines_at(cache.sets, own, way) - 1) * state.line_bytes
+    return addresses, sectors * state.sector_bytes
 
 
 @jit_inline
@@ -335,6 +374,42 @@ def write_run(cache, address, num_bytes):
     if state.writes_through:
         state.written_back_bytes += num_bytes
         _note(address, end, True, state, cache.pieces)
+
+
+@jit_inline
+def pass_run(cache, lone, address, num_bytes, is_write):
+    """Read or write a run of sectors that are asked for once: what `read_run` and `write_run` do.
+
+    Of the sets only those that are watched are kept up.
+    """
+    state, end = cache.state[0], address + num_bytes
+    num_sets = cache.sets.state[0].num_sets
+    line, last = address // state.line_bytes, (end - 1) // state.line_bytes
+    while line <= last:
+        block_end = min(line - line % BLOCK_LINES + BLOCK_LINES - 1, last)
+        if are_watched(lone, line, num_sets):
+            for each in range(line, block_end + 1):
+                if is_watched(lone, set_of(each, num_sets)):
+                    _pass_line(cache, state, each, address, end, is_write)
+        line = block_end + 1
+    if is_write:
+        state.write_bytes += num_bytes
+        state.written_back_bytes += num_bytes
+        _note(address, end, True, state, cache.pieces)
+    else:
+        state.read_bytes += num_bytes
+        sector = state.sector_bytes
+        _fetch(address - address % sector, end + -end % sector, state, cache.pieces)
+
+
+@jit_inner
+def _pass_line(cache, state, line, address, end, is_write):
+    """Let a line of a watched set take its way."""
+    base = line * state.line_bytes
+    touched = _sectors_of(max(address - base, 0), min(end - base, state.line_bytes), state)
+    own, way, held = _placed(cache, state, line)
+    fetched_by = held.fetched_by if is_write else state.num_transfers
+    _keep(cache, state, own, way, line, Held(held.valid | touched, held.dirty, fetched_by))
 
 
 @jit_inner

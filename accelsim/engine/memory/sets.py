@@ -28,9 +28,13 @@ _IN_SHARE = (1 << _SHARE_SHIFT) - 1
 _WAY_MASK = (1 << _WAY_BITS) - 1
 MOST_PLACES = (1 << _PLACE_BITS) - 1
 """Uses of lines in a share."""
+BLOCK_LINES = 128
+"""Lines of an aligned block, which `set_of` mixes: they fill as many sets, one after the other."""
 _NEVER = (1 << 63) - 1
 _OPEN = 1 << 40
 """Lines that a share is said to have while its lines are looked up, so that it is not given up."""
+_FEW = 16
+"""One in so many ways: where more were filled, all are emptied as fast."""
 _CACHE_LINE_WORDS = 8
 """Words that the processor which runs this fetches together."""
 
@@ -93,9 +97,39 @@ def last_uses(sets: Sets) -> npt.NDArray[np.int64]:
     return used_at >> _PLACE_SHIFT
 
 
-def lines_at(sets: Sets, own: Ways, way: Ways) -> tuple[Ways, Ways]:
-    """Return the lines of these ways of sets, counted from 1, and what `use_way` was told."""
-    return sets.ways[own, LINE, way], (sets.ways[own, HOME, way] >> _FLAG_SHIFT) & _FLAG_MASK
+def empty_ways(sets: Sets, filled: Ways) -> None:
+    """Let sets be without lines again; filled: set times ways plus way of every line.
+
+    Only serial numbers of shares go on.
+    """
+    state, num_ways = sets.state[0], sets.ways.shape[2]
+    if len(filled) * _FEW > sets.ways.shape[0] * num_ways:
+        sets.ways[...] = EMPTY
+    else:
+        own, way = np.divmod(filled, num_ways)
+        sets.ways[own, LINE, way] = sets.ways[own, HOME, way] = EMPTY
+    used, serial = int(state.num_shares) + 1, int(state.serial)
+    for numbers in (
+        sets.begun_at,
+        sets.free,
+        sets.shares.view(np.int64).reshape(len(sets.free), -1),
+    ):
+        numbers[:used] = 0
+    sets.shares[0].lines = _NEVER
+    num_sets = int(state.num_sets)
+    sets.state.view(np.int64)[...] = 0
+    state.num_sets, state.serial = num_sets, serial
+
+
+def lines_at(sets: Sets, own: Ways, way: Ways) -> Ways:
+    """Return the lines of these ways of sets, counted from 1."""
+    lines: Ways = sets.ways[own, LINE, way]
+    return lines
+
+
+def flags_at(sets: Sets, own: Ways, way: Ways) -> Ways:
+    """Return what `use_way` was told of these ways of sets."""
+    return (sets.ways[own, HOME, way] >> _FLAG_SHIFT) & _FLAG_MASK
 
 
 @jit_inline

@@ -17,7 +17,7 @@ import numpy as np
 
 from accelsim.config.spec import MAX_SIZE
 from accelsim.kernels import language as al
-from accelsim.kernels.estimate.choice import rivals_of
+from accelsim.kernels.estimate.choice import most_rivals, rivals_of
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.linear.estimate.products import Grouping
 from accelsim.kernels.linear.gemm_tiles import GemmParameters, buffers_of, formats_of, rival_tiles
@@ -124,7 +124,8 @@ class GroupedGemm(ProductKernel):
             raise error
         cycles = np.array([each.cycles for each in found])
         sizes = list(np.array([each.tiles[:3] for each in found]).T)
-        return [found[each] for each in rivals_of(cycles, int(cycles.argmin()), sizes)]
+        rivals = rivals_of(cycles, int(cycles.argmin()), sizes, most_rivals(machine))
+        return [found[each] for each in rivals]
 
     @classmethod
     def loop(cls, at: _Workspace) -> tuple[Any, int, Layout]:

@@ -4,8 +4,8 @@ sum = x + y and result = sum / sqrt(mean(sum^2) + epsilon), rows of x and the re
 is of the sum in FP32, before it is rounded, as FlashInfer's FusedAddRMSNorm takes it. LayerNorm
 (`add_layernorm`) takes the mean of the sum off before it (Ba et al., 2016). No learned weights.
 
-HBM traffic: x, y, sum and result once each, rows cols (3 w + v) bytes with w bytes an
-element and v of them of the result.
+HBM traffic: x, y, sum and result once each, rows cols (3 w + v) bytes with w bytes an element and v
+of them of the result.
 """
 
 from typing import NamedTuple

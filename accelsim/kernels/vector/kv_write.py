@@ -25,7 +25,8 @@ class Side(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Rows of a tile, mostly whole pages, rows of a page, sides, and numbers of pages."""
+    """Rows of a tile, which are whole pages or an even part of one, rows of a page, sides, and
+    numbers of pages."""
 
     tile_rows: int
     page: int
@@ -48,16 +49,15 @@ def kv_write(p, k):
 
 @al.jit_inner
 def _write(p, turn, row, side, k):
-    """Load the rows of a tile and store them page by page; a tile may end within a page."""
+    """Load the rows of a tile and store them page by page."""
     rows = min(k.tile_rows, side.new.rows - row)
     new = al.tile(side.tile, turn, rows, side.new.cols)
     al.load(p, new, side.new, row, 0)
-    done = 0
-    while done < rows:
-        page, offset = (row + done) // k.page, (row + done) % k.page
-        own = min(rows - done, k.page - offset)
-        al.store(p, side.cache, k.pages[page] * k.page + offset, 0, al.rows_from(new, done, own))
-        done += own
+    piece = min(k.page, k.tile_rows)
+    for first in range(0, rows, piece):
+        page, within = (row + first) // k.page, (row + first) % k.page
+        part = al.rows_from(new, first, min(piece, rows - first))
+        al.store(p, side.cache, k.pages[page] * k.page + within, 0, part)
 
 
 class KvWrite(RowFunction):

@@ -4,10 +4,12 @@ from accelsim.kernels.vector.add_rmsnorm import AddRmsnorm
 from accelsim.kernels.vector.argmax import Argmax
 from accelsim.kernels.vector.base import VectorFunction
 from accelsim.kernels.vector.coded import CodedMatrix
+from accelsim.kernels.vector.combine import Combine
 from accelsim.kernels.vector.embedding import Embedding
 from accelsim.kernels.vector.join_heads import JoinHeads
 from accelsim.kernels.vector.kv_write import KvWrite
 from accelsim.kernels.vector.matrix import MatrixFunction
+from accelsim.kernels.vector.permute import Permute
 from accelsim.kernels.vector.rotary import Rotary
 from accelsim.kernels.vector.router import Router
 
@@ -20,6 +22,8 @@ _OWN: dict[str, type[VectorFunction]] = {
     "kv_write": KvWrite,
     "argmax": Argmax,
     "router": Router,
+    "permute": Permute,
+    "combine": Combine,
 }
 """Functions with a file of their own; all others are those of `MatrixFunction`."""
 

@@ -4,7 +4,8 @@ from typing import ClassVar
 
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.base import Hardware, Library
-from accelsim.library.hopper.matrix import WARPS, attention, gemm, grouped_gemm, of_warps
+from accelsim.library.hopper.experts import FUSED, PREPARED, fused, grouped_gemm, prepared
+from accelsim.library.hopper.matrix import WARPS, attention, gemm, of_warps
 from accelsim.library.hopper.vector import EAGER_FUNCTIONS, plain_code
 from accelsim.library.recipe import CODE, Recipe
 from accelsim.workload.problem import (
@@ -26,7 +27,8 @@ class Hopper(Library):
     summary: ClassVar[str] = "what cuBLAS, cuDNN and eager PyTorch run on Hopper GPUs"
     tries: ClassVar[bool] = False
     """A heuristic picks tiles in cuBLAS and cuDNN too, without a run."""
-    codes: ClassVar[tuple[str, ...]] = (EAGER, WARPS)
+    gathers_rows: ClassVar[bool] = True
+    codes: ClassVar[tuple[str, ...]] = (EAGER, WARPS, FUSED, PREPARED)
 
     def recipe(self, problem: Problem, machine: MachineSpec) -> Recipe:
         """Return the kernel of a problem."""
@@ -51,6 +53,10 @@ class Hopper(Library):
         hardware = super().hardware(problem, recipe, hardware)
         if recipe.code == WARPS:
             return of_warps(hardware, problem)
+        if recipe.code == FUSED and isinstance(problem, GroupedGemmProblem):
+            return fused(hardware, problem, recipe)
+        if recipe.code == PREPARED:
+            return prepared(hardware)
         if recipe.code == EAGER and isinstance(problem, VectorProblem):
             return plain_code(problem, hardware.machine).on(hardware)
         return hardware

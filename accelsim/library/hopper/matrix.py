@@ -12,7 +12,7 @@ from accelsim.library.hopper.hardware import with_products, with_vector_work
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.units import BITS_PER_BYTE, ceil_div
-from accelsim.workload.problem import AttentionProblem, GemmProblem, GroupedGemmProblem, Problem
+from accelsim.workload.problem import AttentionProblem, GemmProblem, Problem
 
 WARPS = "warps"
 """Code with the matrix instructions of single warps, as before Hopper."""
@@ -35,7 +35,7 @@ _DECODE_TILE, _LONGEST_RANGE = 256, 4096
 """Keys of a tile, and most keys whose scores a block keeps on chip (assumption)."""
 
 
-def _products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
+def products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
     """Older instructions, of single warps: slower, and costlier, as those of INT8 kernels are.
 
     padding: products that are computed, over those that count.
@@ -55,7 +55,7 @@ def _products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
 def _decode_of_warps(gpu: Hardware, group: int) -> Hardware:
     """Older decode kernels compute a tile of query rows of which `group` are there."""
     padding = _FLASH_2_ROWS / group
-    gpu = _products_of_warps(gpu, padding)
+    gpu = products_of_warps(gpu, padding)
     # The matrix unit computes at least a step of rows without being told.
     rows = max(group, gpu.machine.cube_for("attention").unit.rows)
     gpu = with_products(gpu, min(1.0, rows / _FLASH_2_ROWS), energy=1.0)
@@ -68,12 +68,6 @@ def gemm(problem: GemmProblem) -> Recipe:
     # The library's INT8 kernels have the instructions of single warps, and their tiles.
     sizes = "powers" if problem.dtype.is_integer else "warp_groups"
     return Recipe("gemm", **_GEMM, tile_k=step, tile_sizes=sizes)
-
-
-def grouped_gemm(problem: GroupedGemmProblem) -> Recipe:
-    """Return the recipe of the products of experts, with the pipeline of single products."""
-    step = _STEP_BYTES * BITS_PER_BYTE // problem.dtype.bits
-    return Recipe("grouped_gemm", stages=4, b_layout="nk", tile_k=step, tile_sizes="warp_groups")
 
 
 def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
@@ -104,4 +98,4 @@ def of_warps(gpu: Hardware, problem: Problem) -> Hardware:
     """Return the GPU as code with the instructions of single warps uses it."""
     if isinstance(problem, AttentionProblem) and problem.most_queries == 1:
         return _decode_of_warps(gpu, problem.q_heads // problem.kv_heads)
-    return _products_of_warps(gpu)
+    return products_of_warps(gpu)

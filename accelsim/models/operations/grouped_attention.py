@@ -46,8 +46,14 @@ def _norm_of_heads(attention: GroupedAttention, at: Setting) -> Iterator[Problem
 
 
 def _rotary(attention: GroupedAttention, at: Setting) -> Problem:
+    """Return the turning of Q and K, by a table of all positions that the model knows.
+
+    Serving engines make it once, so it is the same for every step (vLLM's `cos_sin_cache`).
+    """
     heads = attention.heads + attention.kv_heads
-    positions = max(each.cached + each.new for each in at.step.sequences)
+    positions = at.architecture.max_tokens or max(
+        each.cached + each.new for each in at.step.sequences
+    )
     return at.vector(
         "rotary",
         at.rows,

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from accelsim.models.architecture import Architecture, Layer
 from accelsim.models.attention import GroupedAttention
-from accelsim.models.feed_forward import DenseFeedForward
+from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
 from accelsim.models.operations.parts import Setting
-from accelsim.models.operations.step import of_layer
+from accelsim.models.operations.step import loads_of, of_layer
 from accelsim.models.step import Step
 from accelsim.workload.base import TensorProblem
 from accelsim.workload.flow import source_of
@@ -23,7 +23,8 @@ def layer_of(architecture: Architecture, step: Step, number: int = 0) -> LayerPr
     """
     at, layer = Setting(architecture, step), architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()
-    for problem in of_layer(layer, at):
+    (load,) = loads_of(layer, 1, at)
+    for problem in of_layer(layer, load, at):
         earlier = [part.problem for part in parts]
         parts.append(LayerPart(problem=problem, reads=dict(_reads(problem, feeds, earlier))))
     name = f"layer {number} of {architecture.family}"
@@ -52,18 +53,37 @@ def _feeds(layer: Layer) -> Feeds:
     normed = {name: f"norm of {name}.result" for name in ("attention", "feed-forward")}
     feeds: dict[str, Mapping[str, tuple[str, ...]]] = {
         "qkv": {"a": (normed["attention"],)},
-        "norm of feed-forward": {"x": ("output",), "y": ("norm of attention.sum",)},
+        "norm behind attention": {"x": ("output",)},
+        "norm of feed-forward": {
+            "x": ("norm behind attention", "output"),
+            "y": ("norm of attention.sum",),
+        },
+        "norm behind feed-forward": {"x": ("down",)},
         "gate-up": {"a": (normed["feed-forward"],)},
         "up": {"a": (normed["feed-forward"],)},
         "down": {"a": ("activation",)},
+        "router": {"a": (normed["feed-forward"],)},
+        "choice of experts": {"x": ("router",)},
+        "copy of rows": {"x": (normed["feed-forward"],)},
+        "experts gate-up": {"a": ("copy of rows",)},
+        "experts down": {"a": ("experts activation",)},
+        "sum of experts": {"x": ("experts down",), "y": ("choice of experts.result",)},
     }
-    if isinstance(layer.feed_forward, DenseFeedForward):
-        width = layer.feed_forward.width
-        halves = (f"gate-up[0:{width}]",), (f"gate-up[{width}:{2 * width}]",)
-        feeds["activation"] = dict(zip(("x", "y"), halves, strict=True))
+    match layer.feed_forward:
+        case DenseFeedForward() as dense:
+            feeds["activation"] = _halves("gate-up", dense.width)
+        case ExpertFeedForward() as sparse:
+            feeds["experts activation"] = _halves("experts gate-up", sparse.expert.width)
+            if sparse.shared:
+                feeds["activation"] = _halves("gate-up", sparse.shared.width)
     if isinstance(layer.attention, GroupedAttention):
         feeds |= _grouped(layer.attention)
     return feeds
+
+
+def _halves(name: str, width: int) -> Mapping[str, tuple[str, ...]]:
+    """Return what an activation reads of a product: the gate, and right of it the way up."""
+    return {"x": (f"{name}[0:{width}]",), "y": (f"{name}[{width}:{2 * width}]",)}
 
 
 def _grouped(attention: GroupedAttention) -> Feeds:

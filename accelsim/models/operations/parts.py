@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from accelsim.errors import WorkloadError
 from accelsim.models.architecture import Architecture
 from accelsim.models.linear_format import linear_format, unknown
+from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.numerics.formats import Format
 from accelsim.workload.problem import GemmProblem, Problem
@@ -21,10 +22,11 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a part of a layer stands: a model, and the step that it computes."""
+    """Where a part of a layer stands: a model, the step that it computes, and how."""
 
     architecture: Architecture
     step: Step
+    plan: Plan = DEFAULT_PLAN
 
     @property
     def rows(self) -> int:

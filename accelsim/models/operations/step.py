@@ -1,30 +1,41 @@
 """The operations of a step: those of its layers, and what is before and behind them."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from accelsim.models.architecture import Architecture, Layer
 from accelsim.models.attention import GroupedAttention, LatentAttention
-from accelsim.models.feed_forward import DenseFeedForward
-from accelsim.models.operations import dense_feed_forward, grouped_attention, latent_attention
+from accelsim.models.expert_load import Rows
+from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
+from accelsim.models.operations import (
+    dense_feed_forward,
+    experts,
+    grouped_attention,
+    latent_attention,
+)
 from accelsim.models.operations.parts import Operation, Setting
+from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.models.summary import layer_kinds
 from accelsim.workload.problem import Problem
 
 
-def operations_of(architecture: Architecture, step: Step) -> tuple[Operation, ...]:
+def operations_of(
+    architecture: Architecture, step: Step, plan: Plan = DEFAULT_PLAN
+) -> tuple[Operation, ...]:
     """Return the operations of a step on one device, layers of one kind together.
 
     Q, K and V are one product, and so are the gate and the way up. Only sampled rows have logits.
-    Formats are those of activations; recipes say in which formats products are computed. With
+    Layers with experts draw their loads independently; some draws stand for all of them. Formats
+    are those of activations; recipes say in which formats products are computed. With
     weights in FP8 what products of layers read is in FP8, too: norms and activations store it so,
     and attention is followed by a cast. Raises WorkloadError for a part whose operations are not
     known.
     """
-    at = Setting(architecture, step)
+    at = Setting(architecture, step, plan)
     operations = [Operation(each) for each in _begin(at)]
     for layer, count in layer_kinds(architecture).items():
-        operations += [Operation(problem, count) for problem in of_layer(layer, at)]
+        operations += _of_layers(layer, count, at)
     if step.sampled_rows:
         operations += [Operation(each) for each in _head(at)]
     return tuple(operations)
@@ -48,16 +59,37 @@ def _begin(at: Setting) -> Iterator[Problem]:
         yield at.outer_product("project in", at.rows, at.hidden, model.embedding_dim)
 
 
-def of_layer(layer: Layer, at: Setting) -> Iterator[Problem]:
+def _of_layers(layer: Layer, count: int, at: Setting) -> list[Operation]:
+    """Return the operations of equal layers, which differ in nothing but the loads of experts."""
+    loads = loads_of(layer, count, at)
+    counts: Counter[Problem] = Counter()
+    for number, load in enumerate(loads):
+        share = len(range(number, count, len(loads)))
+        for problem in of_layer(layer, load, at):
+            counts[problem] += share
+    return [Operation(problem, times) for problem, times in counts.items()]
+
+
+def loads_of(layer: Layer, count: int, at: Setting) -> tuple[Rows, ...]:
+    """Return the loads that stand for those of equal layers; without experts one of no rows."""
+    part = layer.feed_forward
+    if not isinstance(part, ExpertFeedForward):
+        return ((),)
+    draws = min(at.plan.draws, count)
+    return at.plan.experts.loads(at.rows, part.experts, part.experts_per_token, draws)
+
+
+def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
     """Yield the operations of both parts, each with a norm that adds the residual.
 
-    Four norms: the rows of each part have one more before they are added.
+    load: rows of each expert, where there are some. Four norms: the rows of each part have one
+    more before they are added.
     """
     if layer.norms not in (2, 4):
         raise at.unknown(f"{layer.norms} norms in a layer")
     for name, operations in (
         ("attention", _of_attention(layer, at)),
-        ("feed-forward", _of_feed_forward(layer, at)),
+        ("feed-forward", _of_feed_forward(layer, load, at)),
     ):
         yield at.norm(f"norm of {name}", adds=True)
         yield from operations
@@ -73,12 +105,12 @@ def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
             yield from latent_attention.operations(latent, at)
 
 
-def _of_feed_forward(layer: Layer, at: Setting) -> Iterator[Problem]:
+def _of_feed_forward(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
     match layer.feed_forward:
         case DenseFeedForward() as dense:
             yield from dense_feed_forward.operations(dense, at)
-        case _:
-            raise at.unknown("experts")
+        case ExpertFeedForward() as sparse:
+            yield from experts.operations(sparse, at, load)
 
 
 def _head(at: Setting) -> Iterator[Problem]:

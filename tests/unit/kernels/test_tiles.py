@@ -3,7 +3,7 @@
 import pytest
 
 from accelsim.kernels.attention.flash.flash import Flash
-from accelsim.kernels.estimate.choice import sizes
+from accelsim.kernels.estimate.choice import masked_sizes, most_rivals, sizes
 from accelsim.kernels.linear.gemm import Gemm
 from accelsim.kernels.tiling import tile_sizes
 from accelsim.loading import load_machine
@@ -37,6 +37,37 @@ def test_candidates_keep_what_is_asked_for_and_end_at_the_problem():
     assert sizes(48, 10).tolist() == [10]
     assert sizes(None, 40).tolist() == [16, 32, 40]
     assert sizes(None, 7).tolist() == [7]
+
+
+def test_under_a_mask_keys_are_cut_evenly_and_where_queries_are():
+    even = sizes(None, 162).tolist()
+    assert masked_sizes(None, 162).tolist() == sorted({*even, 64, 96, 128})
+    assert 128 not in even
+    assert masked_sizes(None, 4096).tolist() == sizes(None, 4096).tolist()
+    assert masked_sizes(None, 40).tolist() == sizes(None, 40).tolist()
+    assert masked_sizes(48, 1000).tolist() == [48]
+
+
+def test_flash_may_cut_keys_unevenly_under_a_mask():
+    """Of 162 keys most query rows see the first 128 at most."""
+    machine = load_machine("ascend-910b-banked")
+    heads = {"q_heads": 8, "kv_heads": 2}
+    problem = attention(162, 162, head_dim=128).model_copy(update=heads)
+
+    def told(causal):
+        own = problem.model_copy(update={"causal": causal})
+        return {each["tile_k"] for each in Flash.rivals(own, machine, Flash.parameters())}
+
+    assert 128 in told(causal=True)
+    assert 128 not in told(causal=False)
+
+
+@pytest.mark.parametrize(("name", "count"), [("ascend-910b", 3), ("ascend-910b-banked", 4)])
+def test_a_memory_with_banks_has_more_rivals(name, count):
+    machine = load_machine(name)
+    problem = GemmProblem(kind="gemm", name="p", m=100, n=500, k=600)
+    assert most_rivals(machine) == count
+    assert len(Gemm.rivals(problem, machine, Gemm.parameters())) == count
 
 
 @pytest.mark.parametrize("capacity", ["1 MiB", "256 KiB", "64 KiB", "32 KiB"])

@@ -69,6 +69,8 @@ PROBLEMS = {
     "join_heads": function("join_heads", head_dim=64, y_cols=32),
     "kv_write": function("kv_write", table_rows=100, page=16),
     "router": function("router", top_k=6),
+    "permute": function("permute", top_k=6),
+    "combine": function("combine", top_k=6),
     "experts": experts(),
 }
 

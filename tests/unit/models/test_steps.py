@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 
 from accelsim.errors import WorkloadError
 from accelsim.models.attention import HeadNorm
+from accelsim.models.expert_load import Balanced, Uniform, Zipf
 from accelsim.models.families.registry import read_architecture
-from accelsim.models.feed_forward import DenseFeedForward
+from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
+from accelsim.models.operations import experts
 from accelsim.models.operations.layer import layer_of
+from accelsim.models.operations.parts import Setting
 from accelsim.models.operations.step import operations_of
+from accelsim.models.plan import Plan
 from accelsim.models.step import Sequences, Step
 from accelsim.numerics.formats import Format
 
@@ -251,6 +255,55 @@ def test_other_numbers_of_norms_are_named():
         operations_of(model, Step.decode(1, 8))
 
 
+def test_experts_are_chosen_placed_multiplied_and_added_up():
+    step, model = Step.decode(4, 100), load_architecture("mixtral-8x7b")
+    operations = operations_of(model, step, Plan(Balanced()))
+    assert [each.problem.name for each in operations][8:-3] == [
+        "router",
+        "choice of experts",
+        "places of rows",
+        "copy of rows",
+        "experts gate-up",
+        "experts activation",
+        "experts down",
+        "sum of experts",
+    ]
+    up = next(each.problem for each in operations if each.problem.name == "experts gate-up")
+    assert (up.rows, up.n, up.k) == ((1,) * 8, 2 * 14336, 4096)
+    gathering = operations_of(model, step, Plan(Balanced(), gathers_rows=True))
+    assert "copy of rows" not in {each.problem.name for each in gathering}
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([Uniform(), Zipf(), Balanced()]))
+def test_macs_of_experts_are_those_of_active_parameters(tokens, draws, load):
+    keys = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    model = read_architecture({**SMALL, "model_type": "qwen3_moe", **keys}, "")
+    operations = operations_of(model, Step.prefill(1, tokens), Plan(load, draws))
+    router, expert = 6 * 64, 3 * 32 * 64
+    of_layers = 3 * tokens * (router + 2 * expert)
+    found = [each for each in operations if each.problem.name.startswith(("router", "experts "))]
+    assert macs_of(found) == of_layers
+    products = [each for each in operations if each.problem.kind == "grouped_gemm"]
+    assert sum(each.count for each in products) == 3 * 2
+    assert len(products) <= 2 * min(draws, 3)
+
+
+def test_shared_experts_see_all_rows_and_are_one_more_row_to_add_up():
+    model = load_architecture("llama-4-scout")
+    part = model.layers[0].feed_forward
+    at = Setting(model, Step.prefill(1, 32), Plan(gathers_rows=True))
+    found = list(experts.operations(part, at, (32, *[0] * 15)))
+    shared = [each for each in found if each.name in ("gate-up", "activation", "down")]
+    assert [each.m for each in shared if each.kind == "gemm"] == [32, 32]
+    assert found[-1].top_k == part.experts_per_token + 1
+
+
+def test_experts_with_another_activation_are_refused():
+    part = ExpertFeedForward(4, 2, DenseFeedForward(8, "gelu"))
+    with pytest.raises(WorkloadError, match="steps of models with experts with gelu are not known"):
+        list(experts.operations(part, Setting(read_architecture(SMALL, ""), Step.decode(1, 1)), ()))
+
+
 def test_a_chunk_within_a_prompt_has_no_logits():
     step = Step((Sequences(32, 64, sampled=0),))
     names = {each.problem.name for each in operations_of(load_architecture("qwen3-8b"), step)}
@@ -305,8 +358,6 @@ def test_a_step_has_sequences():
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("deepseek-v2-lite", "experts"),
-        ("mixtral-8x7b", "experts"),
         ("deepseek-v3", "weights in fp8_e4m3 with scales of blocks"),
         ("gpt-oss-20b", "weights in mxfp4"),
     ],
@@ -388,3 +439,24 @@ def test_layers_of_which_all_matrices_are_kept_are_plain():
     quantization = {"quant_method": "fp8", "modules_to_not_convert": ["mlp", "self_attn"]}
     model = read_architecture({**SMALL, "quantization_config": quantization}, "")
     assert {str(each.problem.dtype) for each in operations_of(model, Step.decode(1, 8))} == {"bf16"}
+
+
+def test_steps_differ_only_in_attention():
+    """So a generation simulates all else once: the table of rotary has all positions."""
+    model = read_architecture({**SMALL, "max_position_embeddings": 512}, "")
+    first, second = (
+        [each.problem for each in operations_of(model, Step.decode(2, cached))]
+        for cached in (40, 41)
+    )
+    differ = [a.name for a, b in zip(first, second, strict=True) if a != b]
+    assert differ == ["attention of steps"]
+    assert [each.table_rows for each in first if each.name == "rotary"] == [512]
+
+
+def test_without_a_longest_context_the_table_has_the_positions_of_the_step():
+    (rotary,) = (
+        each.problem
+        for each in operations_of(read_architecture(SMALL, ""), Step.decode(2, 40))
+        if each.problem.name == "rotary"
+    )
+    assert rotary.table_rows == 41

@@ -40,6 +40,8 @@ def mistake(make, *arguments, **keys):
         ("router", {}, "top_k"),
         ("softcap", {}, "softcap"),
         ("join_heads", {"head_dim": 4}, "y_cols"),
+        ("permute", {}, "top_k"),
+        ("combine", {}, "top_k"),
     ],
 )
 def test_a_function_needs_its_own_keys(function, keys, missing):
@@ -52,7 +54,7 @@ def test_a_function_needs_its_own_keys(function, keys, missing):
 def test_a_key_of_another_function_is_refused():
     assert mistake(vector, "softmax", top_k=2) == (
         ("top_k",),
-        "found 2 with function = softmax, allowed: only with router",
+        "found 2 with function = softmax, allowed: only with router, permute, combine",
     )
     assert mistake(vector, "argmax", table_rows=2) == (
         ("table_rows",),
@@ -95,6 +97,8 @@ def test_a_cache_has_pages_for_all_rows():
 
 def test_a_token_takes_no_more_experts_than_there_are():
     assert vector("router", top_k=8).top_k == 8
+    # Columns of combine are features, of which there may be fewer.
+    assert vector("combine", top_k=9).top_k == 9
     assert mistake(vector, "router", top_k=9) == (
         ("top_k",),
         "found 9, allowed: at most cols = 8, the experts",
@@ -118,10 +122,47 @@ def test_shapes_and_bytes_by_hand():
     assert problem.tensor_bytes == {"x": 64, "result": 96, "numbers": 24}
     problem = vector("router", top_k=2)
     assert problem.tensor_bytes == {"x": 96, "result": 24, "experts": 48}
+    problem = vector("permute", top_k=2)
+    assert problem.tensor_bytes == {"numbers": 48, "result": 48, "firsts": 32}
+    problem = vector("combine", top_k=3)
+    assert problem.input_shapes == {"x": (18, 8), "y": (6, 3)}
+    assert problem.tensor_bytes == {"x": 288, "y": 36, "result": 96, "numbers": 72}
     problem = vector("argmax")
     assert problem.tensor_bytes == {"x": 96, "result": 24}
     problem = vector("kv_write", table_rows=100, page=1)
     assert problem.tensor_bytes == {"x": 96, "y": 96, "keys": 96, "values": 96}
+
+
+def test_a_token_of_permute_has_different_experts():
+    drawn = vector("permute", rows=50, top_k=7).row_numbers.reshape(50, 7)
+    assert all(len(set(each.tolist())) == 7 for each in drawn)
+    assert set(drawn.ravel().tolist()) == set(range(8))
+    taken = vector("permute", rows=3, top_k=3, order="sequential").row_numbers
+    assert taken.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0]
+
+
+def test_places_of_combine_are_all_of_the_rows():
+    drawn = vector("combine", rows=20, top_k=3).row_numbers
+    assert drawn.tolist() != sorted(drawn.tolist()) == list(range(60))
+    assert vector("combine", rows=2, top_k=2, order="sequential").row_numbers.tolist() == [
+        *(0, 1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "more", "tables"),
+    [
+        ("rotary", {"head_dim": 4, "table_rows": 9}, {"y"}),
+        ("embedding", {"table_rows": 4}, {"x"}),
+        ("kv_write", {"table_rows": 100, "page": 1}, {"keys", "values"}),
+        ("router", {"top_k": 2}, set()),
+    ],
+)
+def test_what_moves_is_all_but_tables(function, more, tables):
+    problem = vector(function, **more)
+    everything = problem.tensor_bytes
+    assert tables <= everything.keys()
+    assert problem.moved_bytes == {k: n for k, n in everything.items() if k not in tables}
 
 
 def test_the_table_of_rotary_is_computed_and_not_drawn():

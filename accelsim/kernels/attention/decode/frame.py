@@ -36,7 +36,7 @@ from accelsim.kernels.attention.operands import (
 )
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
 from accelsim.kernels.attention.stand_ins import stand_ins
-from accelsim.kernels.estimate.choice import fastest, grid, rivals_of, sizes
+from accelsim.kernels.estimate.choice import fastest, grid, most_rivals, rivals_of, sizes
 from accelsim.kernels.estimate.footprint import fitting
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -444,7 +444,7 @@ def _rivals(
     formats = formats_of(problem, machine, parameters.precision)
     (sequences,) = stand_ins(problem)
     estimate = Step(sequences, machine, formats, keys).estimate(known)
-    rivals = rivals_of(estimate.cycles, fastest(estimate), known)
+    rivals = rivals_of(estimate.cycles, fastest(estimate), known, most_rivals(machine))
     return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
 
 

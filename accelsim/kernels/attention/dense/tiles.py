@@ -16,7 +16,15 @@ from accelsim.kernels.attention.folding import (
     ways_through,
 )
 from accelsim.kernels.attention.precision import Precision, StepFormats, formats_of
-from accelsim.kernels.estimate.choice import Array, Estimate, fastest, grid, rivals_of, sizes
+from accelsim.kernels.estimate.choice import (
+    Array,
+    Estimate,
+    fastest,
+    grid,
+    most_rivals,
+    rivals_of,
+    sizes,
+)
 from accelsim.kernels.estimate.footprint import fitting, larger
 from accelsim.kernels.estimate.memo import remembered
 from accelsim.kernels.tiling import misfit
@@ -120,7 +128,7 @@ def _rivals(
     if not is_estimated:
         return (_tiles_at(known, 0, nan),)
     estimate = _estimate(problem, machine, formats, known)
-    rivals = rivals_of(estimate.cycles, fastest(estimate), known[:4])
+    rivals = rivals_of(estimate.cycles, fastest(estimate), known[:4], most_rivals(machine))
     return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
 
 

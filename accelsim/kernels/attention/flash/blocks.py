@@ -11,7 +11,7 @@ from accelsim.kernels.attention.folding import (
     is_short,
     query_heads,
 )
-from accelsim.kernels.estimate.choice import Array, grid, sizes
+from accelsim.kernels.estimate.choice import Array, grid, masked_sizes, sizes
 
 
 class Tiling(NamedTuple):
@@ -49,7 +49,8 @@ def tilings_of(
     query_tiles: tuple[int, ...] = (1,),
 ) -> Tiling:
     """Return what may be chosen from."""
-    tile_k, ways = sizes(asked_k, problem.kv_len), []
+    cut = masked_sizes if problem.causal else sizes
+    tile_k, ways = cut(asked_k, problem.kv_len), []
     for own in folds(problem, fold):
         rows = query_heads(problem, fold=own).rows
         for count in query_tiles:

@@ -31,6 +31,7 @@ from accelsim.kernels.attention.flash.tiles import (
     FlashParameters,
     flash_rivals,
     flash_tiles,
+    ranges_asked,
     with_splits,
 )
 from accelsim.kernels.attention.flash.turns import allocate_turns, query_tiles_in_turn
@@ -101,7 +102,7 @@ class Flash(AttentionKernel):
         """Return the program and, with tensors, the output [rows of Q, value_dim]."""
         problem, machine = task.problem, task.machine
         parameters = with_splits(problem, machine, task.parameters)
-        if parameters.splits != 1:
+        if ranges_asked(parameters) > 1:
             return _in_ranges(task._replace(parameters=parameters))
         form = parameters.form
         formats = formats_of(problem, machine, parameters.precision, form)
@@ -143,7 +144,7 @@ class Flash(AttentionKernel):
 def _in_ranges(task: Task[FlashParameters]) -> Recording:
     """Record with the keys of a query tile split over work items."""
     problem, parameters = task.problem, task.parameters
-    splits = int(parameters.splits)
+    splits = ranges_asked(parameters)
     formats = formats_of(problem, task.machine, parameters.precision)
     tiles, builder = flash_tiles(problem, task.machine, parameters), task.builder()
     hbm = declare_operands(builder, problem, task.tensors)

@@ -21,6 +21,7 @@ from accelsim.kernels.estimate.choice import (
     DOUBT,
     Estimate,
     fastest,
+    most_rivals,
     one_after_the_other,
     rivals_of,
 )
@@ -53,9 +54,9 @@ class FlashChoices(Spec):
     fold: bool | None = None
     """Whether tiles are cut from the rows of all query heads that share a KV head, so that these
     read K and V once; absent: if that is estimated to be faster."""
-    splits: Size | Literal["chosen"] = 1
+    splits: Size | Literal["chosen"] | None = None
     """Ranges that the keys of a query tile are split into, a work item each; a second phase merges
-    their results. chosen: as many as give the lowest estimated time."""
+    their results. chosen: as many as give the lowest estimated time; absent: one."""
     order: Order = "longest_first"
     """Which query tiles come first: those that see most keys, or all those of the first head."""
     scale_at: Literal["scores", "query"] = "scores"
@@ -64,6 +65,11 @@ class FlashChoices(Spec):
 
 class FlashParameters(CodedHeads, FlashChoices):
     """Choices of the flash kernel."""
+
+
+def ranges_asked(parameters: FlashParameters) -> int:
+    """Return the ranges of a query tile, which have been chosen or were asked for."""
+    return int(parameters.splits or 1)
 
 
 class FlashTiles(NamedTuple):
@@ -147,10 +153,10 @@ def _rivals(
     counts: tuple[int, ...] = (parameters.query_tiles,) if parameters.query_tiles else (1, 2)
     if problem.window:
         counts = _for_windows(name, parameters)
-    if parameters.splits != 1:
+    if ranges_asked(parameters) > 1:
         counts = _for_ranges(name, problem, parameters)
     sizes = problem if problem.sequences is None else largest(problem)
-    splits = int(parameters.splits)
+    splits = ranges_asked(parameters)
     sizes = sizes if splits == 1 else _of_ranges(sizes, splits)
     asked = tilings_of(sizes, parameters.tile_q, parameters.tile_k, parameters.fold, counts)
     known = asked.at(_fits(problem, machine, formats, asked, _declaring(parameters)))
@@ -171,7 +177,7 @@ def _rivals(
     if splits > 1:
         merges = [merge_cycles(each, machine, formats, known.tile_q, splits) for each in parts]
         estimate = estimate._replace(cycles=estimate.cycles + sum(merges))
-    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS), known)
+    rivals = rivals_of(estimate.cycles, fastest(estimate, ALIKE_ITEMS), known, most_rivals(machine))
     return tuple(_tiles_at(known, each, float(estimate.cycles[each])) for each in rivals)
 
 
@@ -206,7 +212,7 @@ def _for_ranges(
 
 def _declaring(parameters: FlashParameters) -> Any:
     """Return what declares the buffers of one query tile."""
-    return allocate if parameters.splits == 1 else allocate_ranges
+    return allocate if ranges_asked(parameters) == 1 else allocate_ranges
 
 
 def _of_ranges(problem: AttentionProblem, splits: int) -> AttentionProblem:

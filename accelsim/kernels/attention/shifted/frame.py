@@ -75,6 +75,7 @@ class Layout(NamedTuple):
     keys: al.Buffer
     shifted_keys: al.Buffer
     values: al.Buffer
+    key_operands: al.Buffer
     value_operands: al.Buffer
     scores_acc: al.Buffer
     output_acc: al.Buffer
@@ -226,6 +227,7 @@ class Frame:
             hbm=declare_operands(builder, problem, self.task.tensors),
             own=self.kernel.declare(self, builder, own),
             **fields,
+            key_operands=shared["keys"],
             value_operands=shared["values"],
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelsim.kernels.estimate.choice import Array, rivals_of
+from accelsim.kernels.estimate.choice import Array, most_rivals, rivals_of
 from accelsim.kernels.linear.estimate import waves
 from accelsim.kernels.linear.estimate.products import KEPT_SHARE, TWO_SLOTS, Slots, Work, estimates
 from accelsim.kernels.linear.tiles import Choice, Cost, Tiles, fastest_of
@@ -44,7 +44,7 @@ def _rivals(work: Work, tiles: Tiles, slots: Slots) -> list[Choice]:
     found = estimates(work, tiles, slots)
     best = fastest_of(Cost(*found[: waves.STEPS + 1]))
     sizes = tiles.m, tiles.n, tiles.k, *found[[waves.BEST_STAGES, waves.BEST_SPLITS]]
-    rivals = rivals_of(found[waves.CYCLES], best, sizes)
+    rivals = rivals_of(found[waves.CYCLES], best, sizes, most_rivals(work.machine))
     return [_choice(tiles.at(each), found[:, each]) for each in rivals]
 
 

@@ -1,0 +1,134 @@
+"""Loads of experts as a user writes them, and what an inference makes of them."""
+
+import pytest
+
+from accelsim.errors import WorkloadError
+from accelsim.loading import load_machine, load_system
+from accelsim.models.cost import StepModel
+from accelsim.models.expert_files import expert_load
+from accelsim.models.expert_load import Balanced, Histogram, Uniform, Zipf
+from accelsim.models.families.registry import read_architecture
+from accelsim.models.inference import infer
+from accelsim.models.step import Step
+
+SPARSE = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "vocab_size": 512,
+}
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    return read_architecture(SPARSE, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "load"),
+    [
+        ("uniform", Uniform(7)),
+        ("zipf", Zipf(7)),
+        ("balanced", Balanced()),
+        ("spread_4", Balanced(4)),
+    ],
+)
+def test_names_are_loads(text, load):
+    assert expert_load(text, seed=7) == load
+
+
+def test_files_have_counts_alone_or_in_a_column(tmp_path):
+    alone, named = tmp_path / "alone.txt", tmp_path / "named.csv"
+    alone.write_text("3;1;0\n")
+    named.write_text("layer,sorted_counts\n0,4;2;0\n1,2;2;2\n")
+    assert expert_load(alone) == Histogram(0, (3.0, 1.0, 0.0))
+    assert expert_load(str(named), 5) == Histogram(5, (3.0, 2.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "1;2\n1;2;3\n",
+            "experts: {path}: found lines of [2, 3] experts, allowed: one line or more, all of as "
+            "many experts",
+        ),
+        (
+            "",
+            "experts: {path}: found lines of [] experts, allowed: one line or more, all of as many "
+            "experts",
+        ),
+        (
+            "1;many\n",
+            "experts: {path}, line 1: found '1;many', allowed: rows of each expert, 0 or more, "
+            "separated by ;",
+        ),
+        (
+            "0;0\n",
+            "experts: {path}, line 1: found '0;0', allowed: rows of each expert, 0 or more, "
+            "separated by ;",
+        ),
+    ],
+)
+def test_files_that_are_no_counts_are_refused(text, message, tmp_path):
+    path = tmp_path / "counts.csv"
+    path.write_text(text)
+    with pytest.raises(WorkloadError) as caught:
+        expert_load(path)
+    assert str(caught.value) == message.format(path=path)
+
+
+def test_what_is_neither_a_name_nor_a_file_is_refused():
+    with pytest.raises(WorkloadError) as caught:
+        expert_load("zif")
+    assert str(caught.value) == (
+        "experts: found 'zif', allowed: uniform, zipf, balanced, spread_<experts>, or a file of "
+        "rows per expert"
+    )
+
+
+def test_a_choice_for_a_model_without_experts_is_refused():
+    with pytest.raises(WorkloadError) as caught:
+        infer("llama-3.1-8b", "h200", prompt=8, experts="zipf")
+    assert str(caught.value) == (
+        "experts: found zipf for model llama, which has none, allowed: only for a model with "
+        "experts"
+    )
+
+
+def test_a_histogram_of_another_model_is_refused(tmp_path, sparse):
+    path = tmp_path / "counts.txt"
+    path.write_text("1;2;3")
+    with pytest.raises(WorkloadError) as caught:
+        infer(sparse, "ascend-910b", prompt=8, experts=path)
+    assert str(caught.value) == (
+        "experts: found a histogram of 3 experts, allowed: 8, as the model has"
+    )
+
+
+def test_weights_of_all_experts_are_in_memory_and_those_with_rows_are_read(sparse):
+    system = load_system("ascend-910b")
+    machine = load_machine(system.machine)
+    expert_bytes = 3 * 128 * 64 * 2
+    spread = StepModel(sparse, system, machine, experts=Balanced(4))
+    step = Step.decode(4, 16)
+    assert spread.weight_bytes(step) == sparse.weight_bytes
+    read = spread.weight_bytes(step) - sparse.table_bytes - 3 * 4 * expert_bytes
+    assert spread.weight_bytes_read(step) == read
+
+
+def test_an_inference_says_how_much_its_loads_differ(sparse):
+    drawn = infer(sparse, "ascend-910b", batch=4, prompt=8, output=3, experts="uniform")
+    assert drawn.draw_spread > 0
+    assert "experts gate-up" in drawn.decode.recipes
+    even = infer(sparse, "ascend-910b", batch=4, prompt=8, output=3, experts=Balanced())
+    assert even.draw_spread == 0
+    assert even.memory.weights_bytes == drawn.memory.weights_bytes
+    few = infer(sparse, "ascend-910b", batch=4, prompt=8, output=3, experts="spread_2")
+    assert few.decode.hbm_bytes < even.decode.hbm_bytes
