@@ -100,11 +100,13 @@ def _grouped(attention: GroupedAttention) -> Feeds:
         "k": tuple(f"{part}[{queries}:{turned}]" for part in ("rotary", "qkv")),
         "v": (f"qkv[{turned}:{end}]",),
     }
+    outputs = ("attention of prompts", "attention of steps")
     return {
         "norm of heads": {"x": (f"qkv[0:{turned}]",)},
         "kv_write": {"x": heads["k"], "y": heads["v"]},
         "rotary": {"x": ("norm of heads", f"qkv[0:{turned}]")},
         "attention of steps": {"q": heads["q"]},
         "attention of prompts": heads,
-        "output": {"a": ("attention of prompts", "attention of steps")},
+        "cast of attention": {"x": outputs},
+        "output": {"a": ("cast of attention", *outputs)},
     }

@@ -14,6 +14,7 @@ from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.operations import experts
+from accelsim.models.operations.layer import layer_of
 from accelsim.models.operations.parts import Setting
 from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
@@ -395,6 +396,13 @@ def test_weights_in_fp8_are_multiplied_as_they_are_stored():
         for name in ("embedding", "kv_write", "attention of prompts", "last norm", "head"):
             assert formats[name] == (bf16, None)
         assert model.weight_bytes == fp8_of(SMALL).weight_bytes
+
+
+def test_a_layer_in_fp8_reads_its_casts():
+    layer = layer_of(with_linears_in(read_architecture(SMALL, ""), "fp8_e4m3"), Step.prefill(1, 16))
+    reads = {part.problem.name: part.reads for part in layer.problems}
+    assert reads["cast of attention"] == {"x": "attention of prompts"}
+    assert reads["output"] == {"a": "cast of attention"}
 
 
 def test_macs_do_not_depend_on_formats():
