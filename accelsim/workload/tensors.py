@@ -278,7 +278,7 @@ def _seeded(
 
 def _computed(problem: Problem) -> Arrays:
     """Return the inputs that no family draws: the cosines and sines of rotary."""
-    if isinstance(problem, VectorProblem) and problem.function == "rotary":
+    if isinstance(problem, VectorProblem) and problem.function in ("rotary", "norm_rotary"):
         return {"y": rotary_table(*problem.input_shapes["y"])}
     return {}
 

@@ -15,8 +15,8 @@ from accelsim.workload.sources import VectorSource
 Numbers = npt.NDArray[np.int32]
 
 _OWNERS = {
-    "head_dim": ("rotary", "join_heads"),
-    "table_rows": ("rotary", "embedding", "kv_write"),
+    "head_dim": ("rotary", "norm_rotary", "join_heads"),
+    "table_rows": ("rotary", "norm_rotary", "embedding", "kv_write"),
     "page": ("kv_write",),
     "top_k": ("router", "permute", "combine"),
     "softcap": ("softcap",),
@@ -31,7 +31,12 @@ _WITH_RESULT_DTYPE = (
 _MAY_LACK = {("y_cols", "kv_write")}
 """Key and function that takes it, but does not need it."""
 _TWO_OPERANDS = ("silu_mul", "gelu_mul", "add_rmsnorm", "add_layernorm", "kv_write", "join_heads")
-_TABLES = {"embedding": ("x",), "rotary": ("y",), "kv_write": ("keys", "values")}
+_ROTARY = ("rotary", "norm_rotary")
+_TABLES = {
+    "embedding": ("x",),
+    **dict.fromkeys(_ROTARY, ("y",)),
+    "kv_write": ("keys", "values"),
+}
 """Function -> tensors of which it touches some rows."""
 NUMBER_BYTES = 4
 """Bytes of the number of a row, a token or an expert."""
@@ -59,6 +64,7 @@ class VectorProblem(TensorProblem):
         "add_rmsnorm",
         "add_layernorm",
         "rotary",
+        "norm_rotary",
         "join_heads",
         "embedding",
         "kv_write",
@@ -70,9 +76,10 @@ class VectorProblem(TensorProblem):
     """softmax and norms work along rows, norms without learned weights; gelu is its tanh form;
     silu_mul is silu(x) y and gelu_mul gelu(x) y, activations of gated feed-forwards; softcap is
     c tanh(x / c); add_rmsnorm and add_layernorm are a residual added and the norm; rotary turns
-    heads of Q and K; join_heads puts the columns of y behind each head of x; embedding reads rows
-    of a table, kv_write writes rows to a cache; argmax is greedy sampling; router picks experts,
-    permute finds the places of tokens in their order, combine adds up what they return."""
+    heads of Q and K, norm_rotary after the rmsnorm of each; join_heads puts the columns of y
+    behind each head of x; embedding reads rows of a table, kv_write writes rows to a cache;
+    argmax is greedy sampling; router picks experts, permute finds the places of tokens in their
+    order, combine adds up what they return."""
     rows: Size
     """Rows of the matrix; tokens."""
     cols: Size
@@ -150,7 +157,7 @@ class VectorProblem(TensorProblem):
     def _heads_are_whole_and_have_halves(
         cls, head_dim: int | None, info: ValidationInfo
     ) -> int | None:
-        cols, has_halves = info.data.get("cols"), info.data.get("function") == "rotary"
+        cols, has_halves = info.data.get("cols"), info.data.get("function") in _ROTARY
         if head_dim and cols and (cols % head_dim or (has_halves and head_dim % 2)):
             kind = "an even divisor" if has_halves else "a divisor"
             raise ValueError(f"found {head_dim}, allowed: {kind} of cols = {cols}")
@@ -213,7 +220,7 @@ class VectorProblem(TensorProblem):
             shapes = {"x": (self.table_rows or 1, self.cols)}
         if self.function in _TWO_OPERANDS and self.second_cols:
             shapes["y"] = (self.rows, self.second_cols)
-        if self.function == "rotary":
+        if self.function in _ROTARY:
             shapes["y"] = (self.table_rows or 1, self.head_dim or 2)
         return shapes
 
@@ -270,7 +277,7 @@ class VectorProblem(TensorProblem):
 
     @property
     def _bytes_of_numbers(self) -> dict[str, int]:
-        if self.function in ("embedding", "rotary"):
+        if self.function in ("embedding", *_ROTARY):
             return {"numbers": self.rows * NUMBER_BYTES}
         if self.function == "router":
             return {"experts": self.rows * (self.top_k or 1) * NUMBER_BYTES}

@@ -21,6 +21,7 @@ KEYS = {
     "add_layernorm": {"cols": 52},
     "join_heads": {"cols": 60, "head_dim": 12, "y_cols": 7},
     "rotary": {"cols": 60, "head_dim": 12, "table_rows": 50},
+    "norm_rotary": {"cols": 60, "head_dim": 12, "table_rows": 50},
     "embedding": {"cols": 37, "table_rows": 23},
     "kv_write": {"cols": 24, "table_rows": 60, "page": 4},
     "argmax": {"cols": 301},
@@ -34,6 +35,7 @@ LARGE = {
     "add_layernorm": {"cols": 4096},
     "join_heads": {"cols": 2048, "head_dim": 128, "y_cols": 64},
     "rotary": {"cols": 5120, "head_dim": 128, "table_rows": 8192},
+    "norm_rotary": {"cols": 5120, "head_dim": 128, "table_rows": 8192},
     "embedding": {"cols": 4096, "table_rows": 32000},
     "kv_write": {"cols": 1024, "table_rows": 8192, "page": 16},
     "argmax": {"cols": 32000},
@@ -129,6 +131,14 @@ def test_rotary_turns_pairs_that_are_half_a_head_apart_by_the_angle_of_the_posit
     angles = np.arange(5)[:, None] * [1, 10000**-0.5]
     head = np.hstack([np.cos(angles), np.sin(angles)])
     assert np.abs(output - np.hstack([head, head])).max() < 1e-6
+
+
+def test_a_norm_in_rotary_moves_what_rotary_does_and_gives_heads_of_one_length():
+    plain, normed = (problem_of(each, dtype="fp32") for each in ("rotary", "norm_rotary"))
+    assert tensor_bytes_moved(normed) == tensor_bytes_moved(plain)
+    _, output = run("vector", normed, load_tensors(normed, Path()))
+    lengths = np.linalg.norm(output.reshape(29, 5, 12), axis=2)
+    assert lengths == pytest.approx(np.sqrt(12), rel=1e-4)
 
 
 def test_rotary_keeps_the_length_of_a_head():

@@ -92,6 +92,7 @@ FUNCTIONS = {
     "join_heads": {"cols": 18, "head_dim": 6, "y_cols": 5},
     "argmax": {},
     "rotary": {"cols": 18, "head_dim": 6, "table_rows": 7},
+    "norm_rotary": {"cols": 18, "head_dim": 6, "table_rows": 7},
     "embedding": {"table_rows": 7},
     "kv_write": {"table_rows": 29, "page": 4},
     "router": {"top_k": 3},

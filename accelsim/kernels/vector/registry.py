@@ -17,6 +17,7 @@ _OWN: dict[str, type[VectorFunction]] = {
     "add_rmsnorm": AddRmsnorm,
     "add_layernorm": AddRmsnorm,
     "rotary": Rotary,
+    "norm_rotary": Rotary,
     "join_heads": JoinHeads,
     "embedding": Embedding,
     "kv_write": KvWrite,

@@ -1,5 +1,8 @@
 """Rotary embedding: pairs of elements of every head of Q and K, turned by the token's position.
 
+`norm_rotary` divides each head by its root mean square before, in the same pass, as the fused
+kernels of serving engines do for Qwen3 (TensorRT-LLM, fusedQKNormRopeKernel.cu).
+
 Elements i and i + head_dim / 2 of a head are a pair, the half-split pairing of Llama and GPT-NeoX:
 (a, b) becomes (a cos - b sin, b cos + a sin). Row t of the table holds the cosines of position t,
 right of them the sines; its rows are gathered by the positions of the tokens. Source: Su et al.,
@@ -15,6 +18,7 @@ import numpy as np
 
 from accelsim.kernels import language as al
 from accelsim.kernels.blocks import block_at
+from accelsim.kernels.vector.functions import divide_by_root_mean_square
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
 from accelsim.kernels.vector.workspace import Workspace
@@ -22,16 +26,20 @@ from accelsim.workload.vector import NUMBER_BYTES
 
 
 class Layout(NamedTuple):
-    """Rows of a tile, operands, positions, and two tiles of half a head."""
+    """Rows of a tile, the norm, operands, positions, and two tiles of half a head."""
 
     tile_rows: int
     head_dim: int
+    has_norm: bool
+    epsilon: float
     x: Operand
     table: Operand
     result: Operand
     positions: al.Tensor
     numbers: al.Buffer
     work: al.Buffer
+    squares: al.Buffer
+    column: al.Buffer
 
 
 @al.jit
@@ -43,8 +51,13 @@ def rotary(p, k):
         load_operand(p, item, at, k.x)
         table = _rows_of_positions(p, item, at, k)
         x = computed(p, item, at, k.x)
-        for head in range(at.cols // k.head_dim):
-            _rotate(p, al.columns(x, head * k.head_dim, k.head_dim), table, k)
+        for number in range(at.cols // k.head_dim):
+            head = al.columns(x, number * k.head_dim, k.head_dim)
+            if k.has_norm:
+                squares = al.tile(k.squares, 0, at.rows, k.head_dim)
+                column = al.tile(k.column, 0, at.rows, 1)
+                divide_by_root_mean_square(p, head, squares, column, k.epsilon)
+            _rotate(p, head, table, k)
         store_result(p, item, at, x, k.result)
 
 
@@ -74,15 +87,18 @@ def _rotate(p, x, table, k):
 
 
 class Rotary(RowFunction):
-    """Rotary embedding of Q and K."""
+    """Rotary embedding of Q and K, behind a norm of their heads where there is one."""
 
     entry = staticmethod(rotary)
 
     @classmethod
     def cost(cls, problem: al.VectorProblem) -> RowCost:
-        """Return what one token takes: six ops on half of every head."""
+        """Return what one token takes: six ops on half of every head, and the norm."""
         dim = problem.head_dim or 2
         of_head = [("multiply", dim // 2)] * 4 + [("add", dim // 2)] * 2
+        if problem.function == "norm_rotary":
+            of_head += [(op, dim) for op in ("multiply", "reduce", "divide")]
+            of_head += [("multiply", 1), ("add", 1), ("square_root", 1)]
         ops = of_head * (problem.cols // dim)
         in_place = problem.dtype == al.Format.FP32
         if not in_place:
@@ -94,16 +110,21 @@ class Rotary(RowFunction):
     def layout(cls, at: Workspace) -> Layout:
         """Place Q and K, the table and the positions, and declare their tiles."""
         dim, slots = at.problem.head_dim or 2, at.asked.stages
-        x = at.loaded("x")
+        x, has_norm = at.loaded("x"), at.problem.function == "norm_rotary"
+        work = at.buffer("work", dim // 2, slots=2)
         return Layout(
             tile_rows=at.tile.rows,
             head_dim=dim,
+            has_norm=has_norm,
+            epsilon=at.problem.epsilon,
             x=x,
             table=at.loaded("table", at.table("y", dim), dim),
             result=at.stored("result", at.made("result"), x.computed),
             positions=at.numbers(),
             numbers=at.builder.index_buffer("numbers", at.tile.rows, slots=slots),
-            work=at.buffer("work", dim // 2, slots=2),
+            work=work,
+            squares=at.buffer("squares", dim) if has_norm else work,
+            column=at.buffer("column", 1) if has_norm else work,
         )
 
     @classmethod
@@ -111,6 +132,9 @@ class Rotary(RowFunction):
         """Return the product of complex numbers in float64, [rows, cols]."""
         half = (problem.head_dim or 2) // 2
         x = tensors.x.astype(np.float64).reshape(problem.rows, -1, 2, half)
+        if problem.function == "norm_rotary":
+            mean = (x**2).mean(axis=(2, 3), keepdims=True)
+            x = x / np.sqrt(mean + problem.epsilon)
         table = np.asarray(tensors.y, np.float64)[problem.row_numbers]
         turn = table[:, None, :half] + 1j * table[:, None, half:]
         turned = (x[:, :, 0] + 1j * x[:, :, 1]) * turn

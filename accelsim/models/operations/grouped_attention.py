@@ -36,8 +36,16 @@ def operations(attention: GroupedAttention, at: Setting) -> Iterator[Problem]:
     yield at.product("output", at.hidden, attention.heads * attention.value_dim)
 
 
+def _norm_is_fused(attention: GroupedAttention) -> bool:
+    """Whether the kernel that turns heads also normalises them."""
+    of_heads = attention.head_norm in (HeadNorm.HEAD, HeadNorm.PLAIN)
+    return of_heads and attention.rotary_dim == attention.head_dim
+
+
 def _norm_of_heads(attention: GroupedAttention, at: Setting) -> Iterator[Problem]:
     heads = attention.heads + attention.kv_heads
+    if _norm_is_fused(attention):
+        return
     if attention.head_norm in (HeadNorm.HEAD, HeadNorm.PLAIN):
         yield at.vector("rmsnorm", at.rows * heads, attention.head_dim, name="norm of heads")
     elif attention.head_norm is HeadNorm.ROW:
@@ -55,9 +63,10 @@ def _rotary(attention: GroupedAttention, at: Setting) -> Problem:
         each.cached + each.new for each in at.step.sequences
     )
     return at.vector(
-        "rotary",
+        "norm_rotary" if _norm_is_fused(attention) else "rotary",
         at.rows,
         heads * attention.rotary_dim,
+        name="rotary",
         head_dim=attention.rotary_dim,
         table_rows=positions,
     )

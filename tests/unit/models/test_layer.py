@@ -51,8 +51,7 @@ def test_a_prompt_flows_from_the_norm_to_the_way_down(small):
     assert reads == {
         "norm of attention": {},
         "qkv": {"a": "norm of attention.result"},
-        "norm of heads": {"x": "qkv[0:192]"},
-        "rotary": {"x": "norm of heads"},
+        "rotary": {"x": "qkv[0:192]"},
         "kv_write": {"x": "rotary[128:192]", "y": "qkv[192:256]"},
         "attention of prompts": {
             "q": "rotary[0:128]",

@@ -215,10 +215,17 @@ def test_heads_with_sinks_and_keys_wider_than_values():
 @pytest.mark.parametrize(
     ("norm", "expected"),
     [
-        (HeadNorm.HEAD, {"norm of heads": (5 * 6, 8)}),
-        (HeadNorm.PLAIN, {"norm of heads": (5 * 6, 8)}),
-        (HeadNorm.ROW, {"norm of q": (5, 32), "norm of k": (5, 16)}),
-        (HeadNorm.NONE, {}),
+        (HeadNorm.HEAD, {"rotary": ("norm_rotary", 5, 48)}),
+        (HeadNorm.PLAIN, {"rotary": ("norm_rotary", 5, 48)}),
+        (
+            HeadNorm.ROW,
+            {
+                "norm of q": ("rmsnorm", 5, 32),
+                "norm of k": ("rmsnorm", 5, 16),
+                "rotary": ("rotary", 5, 48),
+            },
+        ),
+        (HeadNorm.NONE, {"rotary": ("rotary", 5, 48)}),
     ],
 )
 def test_queries_and_keys_are_normalised_by_head_or_by_row(norm, expected):
@@ -228,9 +235,21 @@ def test_queries_and_keys_are_normalised_by_head_or_by_row(norm, expected):
     ]
     model = replace(model, layers=tuple(layers))
     problems = {each.problem.name: each.problem for each in operations_of(model, Step.decode(5, 9))}
-    names = ("norm of heads", "norm of q", "norm of k")
+    names = ("norm of heads", "norm of q", "norm of k", "rotary")
     found = {name: problems[name] for name in names if name in problems}
-    assert {name: (each.rows, each.cols) for name, each in found.items()} == expected
+    assert {name: (each.function, each.rows, each.cols) for name, each in found.items()} == expected
+
+
+def test_heads_that_are_turned_in_part_have_a_norm_of_their_own():
+    model = read_architecture(SMALL, "")
+    half = {"head_norm": HeadNorm.HEAD, "rotary_dim": 4}
+    layers = tuple(
+        replace(each, attention=replace(each.attention, **half)) for each in model.layers
+    )
+    step = operations_of(replace(model, layers=layers), Step.decode(5, 9))
+    vectors = [each.problem for each in step if each.problem.kind == "vector"]
+    found = {each.name: each.function for each in vectors}
+    assert (found["norm of heads"], found["rotary"]) == ("rmsnorm", "rotary")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +326,7 @@ def test_experts_with_another_activation_are_refused():
 def test_a_chunk_within_a_prompt_has_no_logits():
     step = Step((Sequences(32, 64, sampled=0),))
     names = {each.problem.name for each in operations_of(load_architecture("qwen3-8b"), step)}
-    assert "norm of heads" in names
+    assert "rotary" in names
     assert not {"last norm", "head", "sampling"} & names
 
 
