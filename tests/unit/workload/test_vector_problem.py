@@ -58,7 +58,8 @@ def test_a_key_of_another_function_is_refused():
     )
     assert mistake(vector, "argmax", table_rows=2) == (
         ("table_rows",),
-        "found 2 with function = argmax, allowed: only with rotary, norm_rotary, embedding, kv_write",
+        "found 2 with function = argmax, "
+        "allowed: only with rotary, norm_rotary, embedding, kv_write",
     )
 
 
