@@ -70,7 +70,7 @@ class Request:
     @property
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `accelsim.infer`; raises OptionError."""
-        settings = options.parse_settings(self.settings)
+        settings = options.parse_settings(self.settings, "machine.cores=16")
         return vars(self) | {"steps": self.steps.value, "settings": settings}
 
 

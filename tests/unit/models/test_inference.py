@@ -409,3 +409,11 @@ def test_settings_that_nothing_has_are_refused(small, key, message):
     with pytest.raises(ConfigError) as caught:
         infer(small, "ascend-910b", prompt=16, settings={key: "1"})
     assert message in str(caught.value)
+
+
+def test_a_setting_without_a_value_is_told_one_that_a_system_has(accelsim_command):
+    words = ["--model", "smollm2-135m", "--system", "h200", "--prompt", 1, "--set", "machine"]
+    found = accelsim_command("infer", *words)
+    assert found.exit_code == 2
+    expected = "--set machine: found no key=value; allowed: --set machine.cores=16"
+    assert found.stderr.strip() == expected
