@@ -13,9 +13,9 @@ from accelsim.bench import settings_below
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError
+from accelsim.inference.request import infer
 from accelsim.library.recipe import LIBRARY
 from accelsim.models.expert_files import expert_load
-from accelsim.models.inference import infer
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture, located
 from accelsim.sweeps.contents import Contents, file_digest, read_contents

@@ -2,8 +2,8 @@
 
 from accelsim.bench import Bench
 from accelsim.errors import WorkloadError
-from accelsim.models.cost import StepModel
-from accelsim.models.inference import Inference
+from accelsim.inference.cost import StepModel
+from accelsim.inference.request import Inference
 from accelsim.models.operations.layer import layer_of
 from accelsim.report.timeline import Timeline, in_a_row
 from accelsim.workload.problem import Problem
