@@ -131,17 +131,31 @@ class StepModel:
         )
         return StepCost(step, operations, host_s)
 
+    @property
+    def plan(self) -> Plan:
+        """How steps are laid out on this machine."""
+        return Plan(self.experts, gathers_rows=library_of(self.machine).gathers_rows)
+
     def operations(self, step: Step) -> tuple[Operation, ...]:
         """Return the operations of a step on this machine."""
-        plan = Plan(self.experts, gathers_rows=library_of(self.machine).gathers_rows)
-        return operations_of(self.architecture, step, plan)
+        return operations_of(self.architecture, step, self.plan)
 
     def weight_bytes(self, step: Step) -> int:
         """Return the bytes of all weights in the formats that the kernels of a step store.
 
-        Raises what the machine cannot run.
+        A tied head that is stored as the embedding is counts once. Raises what the machine cannot
+        run.
         """
-        return self._bytes_of_products(step, lambda problem: len(problem.rows))
+        return self._bytes_of_products(step, lambda problem: len(problem.rows)) - self._tied(step)
+
+    def _tied(self, step: Step) -> int:
+        """Return the bytes that the head shares with the embedding: none in a format of its own."""
+        if not self.architecture.has_tied_head:
+            return 0
+        problems = [each.problem for each in self.operations(step)]
+        (head,) = (problem for problem in problems if problem.name == "head")
+        stored = self._stored_bytes(head)
+        return stored if stored == self.architecture.embedding_bytes else 0
 
     def weight_bytes_read(self, step: Step) -> int:
         """Return the bytes of the weights that a step reads: of experts those that have rows."""

@@ -87,7 +87,7 @@ class Inference:
     prefill: PhaseReport
     decode: PhaseReport
     asked: Mapping[str, str] = field(default_factory=dict)
-    """What was asked for in the place of a default: linear, attention, weights."""
+    """What was asked for in the place of a default: linear, attention, weights, experts."""
     generation: Generation = field(repr=False, compare=False)
     costs: StepModel = field(repr=False, compare=False)
 
@@ -171,7 +171,8 @@ def infer(
     spec, machine = loaded.spec, sustained(loaded.machine)
     load = _expert_load(architecture, experts)
     costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
-    weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
+    # The same for any step. One of many sequences may not fit, which the check below is to tell.
+    weights_bytes = costs.weight_bytes(Step.decode(1, prompt))
 
     def use_of(sequences: int) -> MemoryUse:
         return memory_use(
@@ -207,15 +208,22 @@ def infer(
         draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
         prefill=_phase(generation.prefill, costs),
         decode=_phase(generation.middle, costs),
-        asked=_asked(costs, weights),
+        asked=_asked(costs, weights, experts),
         generation=generation,
         costs=costs,
     )
 
 
-def _asked(costs: StepModel, weights: str | None) -> dict[str, str]:
-    """Return the kernels and formats that were asked for."""
-    chosen = {"linear": costs.linear, "attention": costs.attention, "weights": weights}
+def _asked(
+    costs: StepModel, weights: str | None, experts: ExpertLoad | str | Path | None
+) -> dict[str, str]:
+    """Return the kernels, formats and loads of experts that were asked for."""
+    chosen = {
+        "linear": costs.linear,
+        "attention": costs.attention,
+        "weights": weights,
+        "experts": experts,
+    }
     return {kind: str(each) for kind, each in chosen.items() if each is not None}
 
 

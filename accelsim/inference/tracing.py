@@ -1,29 +1,33 @@
-"""The timeline of a layer of an inference: its operations as one program."""
+"""The timeline of a layer of an inference: its operations one after the other."""
 
-from pathlib import Path
-
+from accelsim.bench import Bench
 from accelsim.errors import WorkloadError
+from accelsim.inference.cost import StepModel
 from accelsim.inference.request import Inference
-from accelsim.loading import LoadedWorkload
 from accelsim.models.operations.layer import layer_of
-from accelsim.report.timeline import Timeline
-from accelsim.simulation import simulate
+from accelsim.report.timeline import Timeline, in_a_row
+from accelsim.workload.problem import Problem
 
 
 def layer_timeline(found: Inference) -> Timeline:
     """Return when everything happens in the first layer of the step in the middle.
 
-    Raises what the machine cannot run as one program.
+    Each operation is simulated alone, at the clock of the step, as its cost is. So the timeline is
+    as long as the operations of the layer together. Raises an AccelsimError for what the machine
+    cannot run.
     """
-    costs = found.costs
-    layer = layer_of(costs.architecture, found.generation.middle.step)
-    parts = tuple(
-        part.model_copy(update={"recipe": str(recipe) if recipe else None})
-        for part in layer.problems
-        for recipe in [costs.recipe_for(part.problem)]
-    )
-    workload = LoadedWorkload(layer.model_copy(update={"problems": parts}), Path())
-    timeline = simulate(costs.machine, workload, timeline=True).timeline
+    costs, middle = found.costs, found.generation.middle
+    clock = middle.measured.clock_hz
+    layer = layer_of(costs.architecture, middle.step, plan=costs.plan)
+    problems = [part.problem for part in layer.problems]
+    about = {"model": found.model, "system": found.system, "layer": 0}
+    return in_a_row([(each.name, _timeline(costs, each, clock)) for each in problems], about)
+
+
+def _timeline(costs: StepModel, problem: Problem, clock: float) -> Timeline:
+    bench = Bench(costs.machine, costs.recipe_for(problem))
+    recorded = next(bench.record(problem))
+    timeline = bench.report_at(recorded, clock, with_timeline=True).timeline
     if timeline is None:
-        raise WorkloadError(f"{layer.name}: found no timeline")
+        raise WorkloadError(f"{problem.name}: found no timeline")
     return timeline
