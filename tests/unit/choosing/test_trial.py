@@ -126,6 +126,21 @@ def test_of_a_long_program_the_estimate_decides(monkeypatch):
     assert found.trial.run is None
 
 
+def test_a_rival_of_a_longer_program_is_tried_up_to_a_limit(monkeypatch):
+    asked = asked_for("flash", MACHINE, PROMPT)
+    programs = [asked.with_settings(each).record() for each in rivals_of(asked)]
+    first, *others = (each.num_ops for each in programs)
+    assert max(others) > first
+    cycles = [schedule(each, asked.machine).cycles for each in programs]
+    for limit in (first, *others):
+        monkeypatch.setattr(trial, "MOST_OPS_OF_A_RIVAL", limit)
+        monkeypatch.setattr(trial, "MOST_OPS", first)
+        tried = [cycles[0], *(c for c, ops in zip(cycles[1:], others, strict=True) if ops <= limit)]
+        memory.forget()
+        monkeypatch.setattr(memory, "kept", lambda *_: None)
+        assert settled(asked).trial.run.cycles == min(tried)
+
+
 def test_a_rival_that_cannot_be_scheduled_is_passed_over(monkeypatch):
     asked = asked_for("flash", MACHINE, PROMPT)
     first = asked.with_settings(rivals_of(asked)[0])
