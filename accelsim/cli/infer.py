@@ -13,7 +13,7 @@ from accelsim.cli.files import write_csv
 from accelsim.cli.plot import INFER_TABLE, OPERATIONS_TABLE
 
 if TYPE_CHECKING:
-    from accelsim.models.inference import Inference
+    from accelsim.inference.request import Inference
 
 
 class Steps(StrEnum):
@@ -89,7 +89,7 @@ def infer(
     """Simulate a language model: time to the first token and to each other, joules, memory."""
     folder = options.writable_folder(out) if out else None
     with working(f"simulating {request.model} on {request.system}"):
-        from accelsim.models.inference import infer as run
+        from accelsim.inference.request import infer as run
         from accelsim.runtime.interruption import interruptible
 
         found = interruptible(run, **request.arguments)
@@ -102,7 +102,7 @@ def infer(
         note(f"wrote {INFER_TABLE}, {OPERATIONS_TABLE} and {len(paths)} figures to {folder}")
     if trace is not None:
         with working("simulating a layer as one program"):
-            from accelsim.models.tracing import layer_timeline
+            from accelsim.inference.tracing import layer_timeline
             from accelsim.report.trace import write_trace
 
             timeline = interruptible(layer_timeline, found)

@@ -13,8 +13,8 @@ from accelsim.bench import settings_below
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError
+from accelsim.inference.request import infer
 from accelsim.library.recipe import LIBRARY
-from accelsim.models.inference import infer
 from accelsim.models.loading import located
 from accelsim.sweeps.contents import Contents, file_digest, read_contents
 from accelsim.sweeps.resolve import Settings

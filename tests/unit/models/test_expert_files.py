@@ -3,12 +3,12 @@
 import pytest
 
 from accelsim.errors import WorkloadError
+from accelsim.inference.cost import StepModel
+from accelsim.inference.request import infer
 from accelsim.loading import load_machine, load_system
-from accelsim.models.cost import StepModel
 from accelsim.models.expert_files import expert_load
 from accelsim.models.expert_load import Balanced, Histogram, Uniform, Zipf
 from accelsim.models.families.registry import read_architecture
-from accelsim.models.inference import infer
 from accelsim.models.step import Step
 
 SPARSE = {

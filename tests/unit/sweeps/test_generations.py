@@ -5,7 +5,7 @@ import json
 import pytest
 
 from accelsim.errors import AccelsimError, ConfigError
-from accelsim.models.inference import infer
+from accelsim.inference.request import infer
 from accelsim.sweeps.generations import read_generation
 from accelsim.sweeps.run import sweep
 

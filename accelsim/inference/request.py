@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from accelsim.bench import settings_below
 from accelsim.config.document import plain_settings
 from accelsim.errors import ConfigError, WorkloadError
+from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
+from accelsim.inference.generation import Generation, StepChoice, generate
+from accelsim.inference.memory import MemoryUse, check_fits, largest_batch, memory_use
 from accelsim.library.recipe import LIBRARY, Recipe, asked_for
 from accelsim.loading import load_devices
 from accelsim.models.architecture import Architecture
-from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.models.expert_files import expert_load
 from accelsim.models.expert_load import ExpertLoad
 from accelsim.models.feed_forward import ExpertFeedForward
-from accelsim.models.generation import Generation, StepChoice, generate
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
-from accelsim.models.memory import MemoryUse, check_fits, largest_batch, memory_use
 from accelsim.models.step import Step
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Inference:
         ]
 
     def __rich__(self) -> "Group":
-        from accelsim.models.display import inference_tables
+        from accelsim.inference.display import inference_tables
 
         return inference_tables(self)
 

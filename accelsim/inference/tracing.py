@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from accelsim.errors import WorkloadError
+from accelsim.inference.request import Inference
 from accelsim.loading import LoadedWorkload
-from accelsim.models.inference import Inference
 from accelsim.models.operations.layer import layer_of
 from accelsim.report.timeline import Timeline
 from accelsim.simulation import simulate

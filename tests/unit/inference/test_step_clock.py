@@ -6,11 +6,11 @@ from accelsim.accounts.energy import Drawn
 from accelsim.accounts.power import CLOSE, run_under_cap, schedule_under_cap
 from accelsim.bench import Bench
 from accelsim.engine.looped import schedule
+from accelsim.inference.cost import StepModel, sustained
+from accelsim.inference.step_clock import CLOCKS_OF_AN_OCTAVE, near_clock
 from accelsim.loading import load_machine, load_system, load_technology
-from accelsim.models.cost import StepModel, sustained
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Step
-from accelsim.models.step_clock import CLOCKS_OF_AN_OCTAVE, near_clock
 
 SMALL = {
     "model_type": "llama",

@@ -8,6 +8,7 @@ from accelsim.bench import Bench, Recorded
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
+from accelsim.inference.step_clock import clock_of_step
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
 from accelsim.models.architecture import Architecture
@@ -16,7 +17,6 @@ from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
-from accelsim.models.step_clock import clock_of_step
 from accelsim.report.measured import Measured
 from accelsim.report.report import Report
 from accelsim.workload.problem import (

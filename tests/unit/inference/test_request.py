@@ -10,14 +10,14 @@ import accelsim
 from accelsim.bench import Bench
 from accelsim.cli.main import app
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, WorkloadError
+from accelsim.inference.cost import StepModel, sustained, time_by_operation
+from accelsim.inference.generation import generate
+from accelsim.inference.memory import largest_batch, memory_use
+from accelsim.inference.request import infer
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine, load_system
-from accelsim.models.cost import StepModel, sustained, time_by_operation
 from accelsim.models.families.registry import read_architecture
-from accelsim.models.generation import generate
-from accelsim.models.inference import infer
 from accelsim.models.loading import load_architecture
-from accelsim.models.memory import largest_batch, memory_use
 from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Sequences, Step
 from accelsim.report.measured import Measured
