@@ -109,7 +109,7 @@ def test_clocks_of_steps_are_few_and_never_above_what_is_asked():
         near = near_clock(machine, clock)
         assert near <= clock < near * 2 ** (1.001 / CLOCKS_OF_AN_OCTAVE)
         assert near_clock(machine, near) == pytest.approx(near)
-    assert near_clock(machine, 1e9) == machine.power.lowest_clock
+    assert near_clock(machine, 0.9 * machine.power.lowest_clock) == machine.power.lowest_clock
 
 
 @pytest.mark.parametrize("told", [1.0, 0.8, 0.3, 0.0])
