@@ -5,8 +5,8 @@ import pytest
 from accelsim.accounts.power import CLOSE
 from accelsim.bench import Bench
 from accelsim.errors import AccelsimError, ConfigError, WorkloadError
+from accelsim.inference.cost import sustained
 from accelsim.loading import load_machine
-from accelsim.models.cost import sustained
 from accelsim.models.expert_load import Balanced, Counted, Uniform, Zipf
 from accelsim.models.loading import load_architecture
 from accelsim.numerics.formats import Format
