@@ -4,9 +4,9 @@ from accelsim.version import VERSION
 
 TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
+    from accelsim.inference.request import infer
     from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
-    from accelsim.models.inference import infer
     from accelsim.quality.evaluate import evaluate
     from accelsim.quality.generate import generate
     from accelsim.quality.needle import compare_needles, find_needles
@@ -40,7 +40,7 @@ _HOMES = {
     "evaluate": "accelsim.quality.evaluate",
     "find_needles": "accelsim.quality.needle",
     "generate": "accelsim.quality.generate",
-    "infer": "accelsim.models.inference",
+    "infer": "accelsim.inference.request",
     "learn_thresholds": "accelsim.quality.thresholds",
     "load_machine": "accelsim.loading",
     "load_workload": "accelsim.loading",

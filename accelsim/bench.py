@@ -214,17 +214,20 @@ class Bench:
         for step, values in one_after_another(recipe.algorithm, problem, tensors):
             yield self._recorded(step, recipe, values, needs_costs)
 
-    def report_at(self, recorded: "Recorded", clock: float) -> Report:
+    def report_at(
+        self, recorded: "Recorded", clock: float, *, with_timeline: bool = False
+    ) -> Report:
         """Return the report of a recorded problem at a clock that something else has found.
 
         So it is where a cap holds for many kernels together: what this one draws does not count,
         and its report says that it has no cap.
         """
         hardware = self.hardware_for(recorded.problem, recorded.recipe, clock)
+        program = held(recorded.program, "a timeline") if with_timeline else recorded.program
         schedule = self._scheduler(recorded, "compiled")
-        run = Capped(schedule(recorded.program, hardware.machine), hardware.machine, "none")
+        run = Capped(schedule(program, hardware.machine), hardware.machine, "none")
         about = self._about(recorded, "compiled")
-        return build_report(run, hardware.technology, about, with_timeline=False)
+        return build_report(run, hardware.technology, about, with_timeline=with_timeline)
 
     def _recorded(
         self, problem: Problem, recipe: Recipe, tensors: Tensors | None, needs_costs: bool

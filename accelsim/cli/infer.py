@@ -13,7 +13,7 @@ from accelsim.cli.files import write_csv
 from accelsim.cli.plot import INFER_TABLE, OPERATIONS_TABLE
 
 if TYPE_CHECKING:
-    from accelsim.models.inference import Inference
+    from accelsim.inference.request import Inference
 
 
 class Steps(StrEnum):
@@ -43,7 +43,9 @@ class Request:
     ] = None
     weights: Annotated[
         str | None,
-        typer.Option(help="Format of the linear maps of layers, or fp8_e4m3; absent: the file's."),
+        typer.Option(
+            help="Format of the linear maps of layers: bf16 or fp8_e4m3; absent: the file's."
+        ),
     ] = None
     experts: Annotated[
         str | None,
@@ -68,7 +70,7 @@ class Request:
     @property
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `accelsim.infer`; raises OptionError."""
-        settings = options.parse_settings(self.settings)
+        settings = options.parse_settings(self.settings, "machine.cores=16")
         return vars(self) | {"steps": self.steps.value, "settings": settings}
 
 
@@ -88,8 +90,12 @@ def infer(
 ) -> None:
     """Simulate a language model: time to the first token and to each other, joules, memory."""
     folder = options.writable_folder(out) if out else None
+    if trace is not None:
+        from accelsim.report.trace import check_place
+
+        check_place(trace)
     with working(f"simulating {request.model} on {request.system}"):
-        from accelsim.models.inference import infer as run
+        from accelsim.inference.request import infer as run
         from accelsim.runtime.interruption import interruptible
 
         found = interruptible(run, **request.arguments)
@@ -101,8 +107,8 @@ def infer(
         paths = save(found, folder)
         note(f"wrote {INFER_TABLE}, {OPERATIONS_TABLE} and {len(paths)} figures to {folder}")
     if trace is not None:
-        with working("simulating a layer as one program"):
-            from accelsim.models.tracing import layer_timeline
+        with working("simulating the operations of a layer"):
+            from accelsim.inference.tracing import layer_timeline
             from accelsim.report.trace import write_trace
 
             timeline = interruptible(layer_timeline, found)

@@ -198,15 +198,15 @@ class Asked:
         return self.machine, self.workload, self.kernel, parse_settings(self.settings)
 
 
-def parse_settings(texts: Iterable[str] | None) -> dict[str, object]:
-    """Return key -> text of the `KEY=VALUE` texts; raises OptionError."""
+def parse_settings(
+    texts: Iterable[str] | None, example: str = "workload.q_len=4096"
+) -> dict[str, object]:
+    """Return key -> text of the `KEY=VALUE` texts; raises OptionError, which gives an example."""
     settings: dict[str, object] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise OptionError(
-                f"--set {text}: found no key=value; allowed: --set workload.q_len=4096"
-            )
+            raise OptionError(f"--set {text}: found no key=value; allowed: --set {example}")
         if key.strip() in settings:
             raise OptionError(f"--set {key.strip()}: given twice; allowed: once")
         settings[key.strip()] = value.strip()

@@ -18,7 +18,7 @@ INFER_TABLE, OPERATIONS_TABLE = "infer.csv", "operations.csv"
 
 
 def plot(
-    folder: Annotated[Path, typer.Argument(help="Folder that compare or sweep wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that compare, sweep or infer wrote.")],
     x: Annotated[str | None, typer.Option("--x", help="Column along the horizontal axis.")] = None,
     y: Annotated[str | None, typer.Option("--y", help="Column along the vertical axis.")] = None,
     pareto: Annotated[
@@ -34,7 +34,8 @@ def plot(
     """Draw figures from the table in a folder, as PNG and SVG beside it.
 
     Without --x and --y: traffic, energy, roofline and timelines of a comparison; the Pareto front
-    of time and energy and the roofline of a sweep.
+    of time and energy and the roofline of a sweep; of whole models time and energy of the prefill
+    and of a step.
     """
     from accelsim.plotting.table import COMPARE_TABLE, find_table
 

@@ -144,6 +144,12 @@ class Architecture:
         return self._tables * self.weights.plain.bits // BITS_PER_BYTE
 
     @property
+    def embedding_bytes(self) -> int:
+        """Bytes of the table of tokens, which a tied head shares."""
+        elements = self.vocabulary * (self.embedding_dim or self.hidden)
+        return elements * self.weights.plain.bits // BITS_PER_BYTE
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of all parameters in the formats that the file gives."""
         bits = sum(

@@ -40,11 +40,11 @@ def _mean_counts(name: str, lines: list[str]) -> tuple[float, ...]:
     place = heads.index(_COLUMN) if _COLUMN in heads else None
     cells = lines if place is None else [line.split(",")[place] for line in lines[1:]]
     layers = [counts_of(cell, f"{name}, line {number}") for number, cell in enumerate(cells, 1)]
-    if not layers or len({len(each) for each in layers}) != 1:
-        found = sorted({len(each) for each in layers})
+    found = sorted({len(each) for each in layers})
+    if len(found) != 1:
+        lines_of = f"lines of {' and '.join(map(str, found))} experts" if found else "no counts"
         raise WorkloadError(
-            f"experts: {name}: found lines of {found} experts, allowed: one line or more, all of "
-            f"as many experts"
+            f"experts: {name}: found {lines_of}, allowed: one line or more, all of as many experts"
         )
     return tuple(sum(each) / len(layers) for each in zip(*layers, strict=True))
 

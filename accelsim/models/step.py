@@ -80,6 +80,11 @@ class Step:
         return sum(each.new * each.count for each in self.sequences)
 
     @property
+    def longest(self) -> int:
+        """New and cached tokens of the longest sequence."""
+        return max(each.new + each.cached for each in self.sequences)
+
+    @property
     def sampled_rows(self) -> int:
         """Rows that need logits."""
         return sum(each.sampled * each.count for each in self.sequences)

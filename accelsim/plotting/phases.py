@@ -28,6 +28,8 @@ def phase_energy_figure(frame: "pd.DataFrame") -> "Figure":
 
 
 def _figure(frame: "pd.DataFrame", prefix: str, total: str, what: str) -> "Figure":
+    import pandas as pd
+
     rows = barred(finished(frame, [f"{phase}_{total}" for phase in PHASES]))
     parts = {phase: _shares(rows, f"{phase}_{prefix}") for phase in PHASES}
     names = dict.fromkeys(name for shares in parts.values() for name in shares if name != _OTHERS)
@@ -37,7 +39,8 @@ def _figure(frame: "pd.DataFrame", prefix: str, total: str, what: str) -> "Figur
     for axes, (phase, title) in zip(both, PHASES.items(), strict=True):
         # Each phase has a column for every name, so that a name has one color.
         columns = {f"{phase} {name}": parts[phase].get(name, 0.0) for name in names}
-        stack(axes, rows.assign(**columns), dict(zip(columns, names, strict=True)), "", total)
+        drawn = pd.concat([rows, pd.DataFrame(columns, index=rows.index)], axis=1)
+        stack(axes, drawn, dict(zip(columns, names, strict=True)), "", total)
         axes.set_title(f"{title}: {what}", loc="left")
     legend_beside(both[0])
     return figure

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COMPARE_TABLE = "compare.csv"
+INFER_TABLE = "infer.csv"
+"""Table that `infer` writes, which has figures of its own."""
 TABLES = (COMPARE_TABLE, "results.csv")
 """Names of the tables that `compare` and `sweep` write, in the order they are looked for."""
 
@@ -47,8 +49,10 @@ def find_table(folder: str | Path) -> Path:
         path = Path(folder) / name
         if os.path.isfile(path):  # unlike Path.is_file, never raises
             return path
-    allowed = " or ".join(TABLES)
-    raise OutputError(f"{folder}: no table to plot; expected a folder with {allowed}")
+    allowed = ", ".join(TABLES)
+    raise OutputError(
+        f"{folder}: no table to plot; expected a folder with {allowed} or {INFER_TABLE}"
+    )
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":

@@ -1,7 +1,8 @@
 """When every op of a run started and ended, for traces and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,3 +107,43 @@ class Timeline:
         left = peak * (cycles[-1] - cycles)
         latest = requested[-1] + self.hbm_bytes_at_end - left
         return np.asarray(np.maximum(served, latest), np.float64)
+
+
+def in_a_row(named: Sequence[tuple[str, Timeline]], about: Mapping[str, Any]) -> Timeline:
+    """Return the timeline of runs that follow one another on one machine at one clock.
+
+    named: at least one run, in order, with what it is called: names of its ops begin with its
+    number and name. What a run leaves in an L2 counts for the end of all.
+    """
+    runs = [run for _, run in named]
+    first = runs[0]
+    begins = [0, *accumulate(run.cycles for run in runs)]
+    name_begins = [0, *accumulate(len(run.names) for run in runs)]
+    units = list(dict.fromkeys(name for run in runs for name in run.unit_names))
+
+    def joined(name: str, begins: Iterable[int] | None = None) -> Integers:
+        columns = [getattr(run, name) for run in runs]
+        shifts = begins or [0] * len(runs)
+        return np.concatenate([column + by for column, by in zip(columns, shifts, strict=False)])
+
+    return Timeline(
+        core=joined("core"),
+        unit=np.concatenate(
+            [np.array([units.index(each) for each in run.unit_names])[run.unit] for run in runs]
+        ),
+        name_index=joined("name_index", name_begins),
+        start_cycle=joined("start_cycle", begins),
+        end_cycle=joined("end_cycle", begins),
+        hbm_bytes=joined("hbm_bytes"),
+        names=[f"{at}.{name}: {op}" for at, (name, run) in enumerate(named) for op in run.names],
+        unit_names=units,
+        clock_hz=first.clock_hz,
+        scratchpad_core=joined("scratchpad_core"),
+        scratchpad_cycle=joined("scratchpad_cycle", begins),
+        scratchpad_bytes=joined("scratchpad_bytes"),
+        moved_bytes=joined("moved_bytes"),
+        cycles=begins[-1],
+        hbm_bytes_at_end=sum(run.hbm_bytes_at_end for run in runs),
+        peak_hbm_bytes_per_s=first.peak_hbm_bytes_per_s,
+        about=about,
+    )

@@ -25,11 +25,19 @@ _LANES_PER_UNIT = 1000
 Event = dict[str, object]
 
 
+def check_place(path: str | Path) -> None:
+    """Refuse a path where no trace can be written, before there is one; raises OutputError."""
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: cannot write the trace: Is a directory")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: cannot write the trace: No such file or directory")
+
+
 def write_trace(timeline: Timeline, path: str | Path) -> None:
     """Write `timeline` to `path`; raise OutputError where that is not possible."""
     target = Path(path)
-    if os.path.isdir(target):
-        raise OutputError(f"{target}: cannot write the trace: Is a directory")
+    check_place(target)
     # A name of its own: with an ending, the longest names would be too long.
     partial = target.with_name(f"trace-{os.getpid()}.partial")
     try:

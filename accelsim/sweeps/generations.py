@@ -13,9 +13,11 @@ from accelsim.bench import settings_below
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError
+from accelsim.inference.request import infer
 from accelsim.library.recipe import LIBRARY
-from accelsim.models.inference import infer
-from accelsim.models.loading import located
+from accelsim.models.expert_files import expert_load
+from accelsim.models.linear_format import with_linears_in
+from accelsim.models.loading import load_architecture, located
 from accelsim.sweeps.contents import Contents, file_digest, read_contents
 from accelsim.sweeps.resolve import Settings
 from accelsim.workload.generation import GENERATION, GenerationSpec
@@ -58,12 +60,25 @@ def _read_system(name: str, settings: Mapping[str, Any]) -> Contents:
 
 def _load(name: str, settings: Mapping[str, Any]) -> GenerationSpec:
     found = load_spec(GenerationSpec, name, kind="workload", overrides=settings, label="workload.")
-    beside = locate(name, "workload").parent / found.model
-    return found.model_copy(update={"model": str(beside)}) if beside.exists() else found
+    folder = locate(name, "workload").parent
+    named = {"model": found.model, "experts": found.experts}
+    beside = {key: str(folder / value) for key, value in named.items() if value}
+    there = {key: path for key, path in beside.items() if Path(path).exists()}
+    return found.model_copy(update=there)
+
+
+def _files(asked: GenerationSpec) -> list[Path]:
+    """Return the files whose contents a row depends on."""
+    counted = [Path(asked.experts)] if asked.experts and Path(asked.experts).is_file() else []
+    return [located(asked.model), *counted]
 
 
 def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:
     asked = _load(name, settings)
+    if asked.weights is not None:
+        with_linears_in(load_architecture(asked.model), asked.weights)
+    if asked.experts is not None:
+        expert_load(asked.experts)
     contents: Contents = asked.model_dump(mode="json")
     recipes = {each: getattr(asked, each) for each in _RECIPES}
     parameters = {
@@ -71,7 +86,7 @@ def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:
     }
     return contents | {
         "parameters": parameters,
-        "file_digests": [file_digest(located(asked.model))],
+        "file_digests": [file_digest(path) for path in _files(asked)],
     }
 
 

@@ -15,8 +15,8 @@ from pydantic import NonNegativeInt, PositiveFloat, model_validator
 from accelsim.bench import Bench
 from accelsim.config.spec import Size, SizeOrZero
 from accelsim.hardware.machine import MachineSpec
+from accelsim.inference.cost import StepModel, sustained
 from accelsim.loading import load_system
-from accelsim.models.cost import StepModel, sustained
 from accelsim.models.expert_files import counts_of, expert_load
 from accelsim.models.expert_load import Balanced, Counted, ExpertLoad
 from accelsim.models.feed_forward import ExpertFeedForward

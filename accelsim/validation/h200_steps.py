@@ -11,8 +11,8 @@ from pydantic import PositiveFloat
 
 from accelsim.config.spec import Size, SizeOrZero
 from accelsim.hardware.machine import MachineSpec
+from accelsim.inference.cost import StepModel, sustained
 from accelsim.loading import load_system
-from accelsim.models.cost import StepModel, sustained
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.step import Sequences, Step

@@ -402,7 +402,8 @@ def model_path_of(name, cache):
         ),
         (
             ("plot", "absent"),
-            "absent: no table to plot; expected a folder with compare.csv or results.csv",
+            "absent: no table to plot; expected a folder with compare.csv, results.csv or "
+            "infer.csv",
         ),
     ],
 )

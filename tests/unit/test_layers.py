@@ -32,9 +32,10 @@ LAYERS = {
     "engine": MODELS,
     "accounts": MODELS | {"engine"},
     "report": MODELS | {"workload", "engine", "accounts"},
-    "models": MODELS
-    | {"workload", "library", "accounts", "report", "loading", "bench", "simulation"},
-    "loading": SPECS | {"workload", "hardware"},
+    "models": SPECS | {"workload"},
+    "inference": MODELS
+    | {"workload", "models", "library", "accounts", "report", "loading", "bench", "simulation"},
+    "loading": SPECS | {"workload", "hardware", "models"},
     "choosing": MODELS | {"workload", "kernels", "library", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
     "bench": MODELS
@@ -44,12 +45,13 @@ LAYERS = {
     | {"workload", "kernels", "library", "report", "loading", "layer", "bench"},
     "sweeps": MODELS
     | {"workload", "kernels", "library", "accounts", "report", "loading", "simulation"}
-    | {"models", "bench"},
+    | {"models", "inference", "bench"},
     "quality": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "bench", "simulation"},
     "validation": MODELS
     | {
         "models",
+        "inference",
         "workload",
         "kernels",
         "library",
@@ -63,10 +65,10 @@ LAYERS = {
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
-    | {"models", "sweeps", "quality", "plotting", "validation"},
+    | {"models", "inference", "sweeps", "quality", "plotting", "validation"},
     "__main__": {"cli", "runtime"},
     "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"}
-    | {"models"},
+    | {"inference"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 
@@ -84,7 +86,7 @@ DOORS = {
     "safetensors": {"workload"},
     "tokenizers": {"workload"},
     "typer": {"cli"},
-    "rich": {"cli", "models", "report", "sweeps", "quality", "validation"},
+    "rich": {"cli", "inference", "report", "sweeps", "quality", "validation"},
     "pandas": {"report", "sweeps", "plotting", "cli"},
 }
 """Library -> the only layers that may import it."""

@@ -54,21 +54,14 @@ def _norm_of_heads(attention: GroupedAttention, at: Setting) -> Iterator[Problem
 
 
 def _rotary(attention: GroupedAttention, at: Setting) -> Problem:
-    """Return the turning of Q and K, by a table of all positions that the model knows.
-
-    Serving engines make it once, so it is the same for every step (vLLM's `cos_sin_cache`).
-    """
     heads = attention.heads + attention.kv_heads
-    positions = at.architecture.max_tokens or max(
-        each.cached + each.new for each in at.step.sequences
-    )
     return at.vector(
         "norm_rotary" if _norm_is_fused(attention) else "rotary",
         at.rows,
         heads * attention.rotary_dim,
         name="rotary",
         head_dim=attention.rotary_dim,
-        table_rows=positions,
+        table_rows=at.positions,
     )
 
 

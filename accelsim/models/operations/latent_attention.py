@@ -29,9 +29,8 @@ def operations(attention: LatentAttention, at: Setting) -> Iterator[Problem]:
     heads, rotated = attention.heads, attention.rotary_dim
     kept = attention.latent_dim + rotated
     yield from _projections(attention, at, kept)
-    positions = max(each.cached + each.new for each in at.step.sequences)
     cols = (heads + 1) * rotated
-    yield at.vector("rotary", at.rows, cols, "rotary", head_dim=rotated, table_rows=positions)
+    yield at.vector("rotary", at.rows, cols, head_dim=rotated, table_rows=at.positions)
     yield kv_write(at, kept, 0)
     absorbed = [each for each in at.step.sequences if is_absorbed(attention, each)]
     computed = [each for each in at.step.sequences if not is_absorbed(attention, each)]

@@ -8,6 +8,7 @@ from accelsim.models.attention import GroupedAttention
 from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
 from accelsim.models.operations.parts import Setting
 from accelsim.models.operations.step import loads_of, of_layer
+from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.workload.base import TensorProblem
 from accelsim.workload.flow import source_of
@@ -17,7 +18,9 @@ Feeds = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Part -> its inputs -> what they may be read from, the first that is there."""
 
 
-def layer_of(architecture: Architecture, step: Step, number: int = 0) -> LayerProblem:
+def layer_of(
+    architecture: Architecture, step: Step, number: int = 0, plan: Plan = DEFAULT_PLAN
+) -> LayerProblem:
     """Return layer `number` of a model in a step; raises WorkloadError for one that is not there.
 
     Keys and values of a step that reads a cache come from the cache, not from the layer.
@@ -26,7 +29,12 @@ def layer_of(architecture: Architecture, step: Step, number: int = 0) -> LayerPr
         raise WorkloadError(
             f"layer: found {number}, allowed: 0 to {len(architecture.layers) - 1}, of the model"
         )
-    at, layer = Setting(architecture, step), architecture.layers[number]
+    if architecture.max_tokens is not None and step.longest > architecture.max_tokens:
+        raise WorkloadError(
+            f"layer: found {step.longest} new and cached tokens of a sequence, "
+            f"allowed: {architecture.max_tokens}, the longest context of the model"
+        )
+    at, layer = Setting(architecture, step, plan), architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()
     (load,) = loads_of(layer, 1, at)
     for problem in of_layer(layer, load, at):

@@ -39,6 +39,15 @@ class Setting:
         return self.architecture.hidden
 
     @property
+    def positions(self) -> int:
+        """Rows of the table of rotary: all positions that the model knows.
+
+        Serving engines make it once, so it is the same for every step (vLLM's `cos_sin_cache`).
+        """
+        behind = max(each.cached + each.new for each in self.step.sequences)
+        return self.architecture.max_tokens or behind
+
+    @property
     def fmt(self) -> Format:
         """Number format of activations between parts."""
         return self.architecture.weights.plain

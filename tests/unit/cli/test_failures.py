@@ -113,7 +113,8 @@ def test_a_mistake_leaves_no_bar_behind(accelsim_command, simulator, words):
         (("plot", "out", "--y", "time_s"), "--y needs --x as well"),
         (
             ("plot", "absent"),
-            "absent: no table to plot; expected a folder with compare.csv or results.csv",
+            "absent: no table to plot; expected a folder with compare.csv, results.csv or "
+            "infer.csv",
         ),
         (
             ("model", "tensors", "smollm2", "--layers", "0,x", "--out", "t.npz"),

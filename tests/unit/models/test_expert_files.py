@@ -3,12 +3,12 @@
 import pytest
 
 from accelsim.errors import WorkloadError
+from accelsim.inference.cost import StepModel
+from accelsim.inference.request import infer
 from accelsim.loading import load_machine, load_system
-from accelsim.models.cost import StepModel
 from accelsim.models.expert_files import expert_load
 from accelsim.models.expert_load import Balanced, Histogram, Uniform, Zipf
 from accelsim.models.families.registry import read_architecture
-from accelsim.models.inference import infer
 from accelsim.models.step import Step
 
 SPARSE = {
@@ -56,13 +56,12 @@ def test_files_have_counts_alone_or_in_a_column(tmp_path):
     [
         (
             "1;2\n1;2;3\n",
-            "experts: {path}: found lines of [2, 3] experts, allowed: one line or more, all of as "
+            "experts: {path}: found lines of 2 and 3 experts, allowed: one line or more, all of as "
             "many experts",
         ),
         (
             "",
-            "experts: {path}: found lines of [] experts, allowed: one line or more, all of as many "
-            "experts",
+            "experts: {path}: found no counts, allowed: one line or more, all of as many experts",
         ),
         (
             "1;many\n",

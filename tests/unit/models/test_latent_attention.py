@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import WorkloadError
+from accelsim.inference.cost import StepModel
+from accelsim.inference.memory import memory_use
+from accelsim.inference.request import infer
 from accelsim.kernels.attention.oracle import softmax_attention
 from accelsim.loading import load_machine, load_system
 from accelsim.models.attention import LatentAttention
-from accelsim.models.cost import StepModel
-from accelsim.models.inference import infer
 from accelsim.models.loading import load_architecture
-from accelsim.models.memory import memory_use
 from accelsim.models.operations import latent_attention
 from accelsim.models.operations.latent_attention import is_absorbed
 from accelsim.models.operations.parts import Setting

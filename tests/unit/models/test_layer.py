@@ -104,3 +104,13 @@ def test_a_layer_that_is_not_there_is_refused():
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 2
     assert found.stderr.strip() == "layer: found 32, allowed: 0 to 31, of the model"
+
+
+def test_a_layer_behind_more_tokens_than_the_model_knows_is_refused():
+    words = ["models", "layer", "llama-3-8b", "--new", "100", "--cached", "8100"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2
+    assert found.stderr.strip() == (
+        "layer: found 8200 new and cached tokens of a sequence, allowed: 8192, the longest context "
+        "of the model"
+    )

@@ -349,7 +349,8 @@ def message_of(call, *args):
 
 def test_no_table(tmp_path):
     assert message_of(find_table, tmp_path) == (
-        f"{tmp_path}: no table to plot; expected a folder with compare.csv or results.csv"
+        f"{tmp_path}: no table to plot; expected a folder with compare.csv, results.csv or "
+        "infer.csv"
     )
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from accelsim.errors import AccelsimError, ConfigError
-from accelsim.models.inference import infer
+from accelsim.inference.request import infer
 from accelsim.sweeps.generations import read_generation
 from accelsim.sweeps.run import sweep
 
@@ -98,6 +98,14 @@ def test_what_a_machine_cannot_run_is_a_row_with_its_reason(folder):
         ("machine: h200\nsettings: {workload.bach: 2}\n", "bach"),
         ("machine: h200\nsettings: {workload.model: nobody-7b}\n", "unknown model 'nobody-7b'"),
         ("machine: h200\nsettings: {workload.batch: 0}\n", "batch"),
+        (
+            "machine: h200\nsettings: {workload.weights: fp4}\n",
+            "weights: found 'fp4', allowed: bf16",
+        ),
+        (
+            "machine: h200\nsettings: {workload.experts: zip}\n",
+            "experts: found 'zip', allowed: uni",
+        ),
         ("machine: h200\nsettings: {machine.host.stp: 1}\n", "stp"),
     ],
 )
@@ -118,3 +126,14 @@ def test_a_model_beside_its_requests_is_found(folder):
     contents = read_generation("workload", str(folder / "chat.yaml"), {})
     assert contents["model"] == str(folder / "small.json")
     assert len(contents["file_digests"]) == 1
+
+
+def test_a_file_of_experts_beside_the_requests_is_found_and_counts(folder):
+    (folder / "counts.txt").write_text("4;3;2;1\n")
+    settings = {"experts": "counts.txt"}
+    before = read_generation("workload", str(folder / "chat.yaml"), settings)
+    assert before["experts"] == str(folder / "counts.txt")
+    (folder / "counts.txt").write_text("4;3;2;2\n")
+    after = read_generation("workload", str(folder / "chat.yaml"), settings)
+    assert before["file_digests"][0] == after["file_digests"][0]
+    assert before["file_digests"][1] != after["file_digests"][1]

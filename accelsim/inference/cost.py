@@ -8,6 +8,7 @@ from accelsim.bench import Bench, Recorded
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
+from accelsim.inference.step_clock import clock_of_step
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
 from accelsim.models.architecture import Architecture
@@ -16,7 +17,6 @@ from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
-from accelsim.models.step_clock import clock_of_step
 from accelsim.report.measured import Measured
 from accelsim.report.report import Report
 from accelsim.workload.problem import (
@@ -131,17 +131,31 @@ class StepModel:
         )
         return StepCost(step, operations, host_s)
 
+    @property
+    def plan(self) -> Plan:
+        """How steps are laid out on this machine."""
+        return Plan(self.experts, gathers_rows=library_of(self.machine).gathers_rows)
+
     def operations(self, step: Step) -> tuple[Operation, ...]:
         """Return the operations of a step on this machine."""
-        plan = Plan(self.experts, gathers_rows=library_of(self.machine).gathers_rows)
-        return operations_of(self.architecture, step, plan)
+        return operations_of(self.architecture, step, self.plan)
 
     def weight_bytes(self, step: Step) -> int:
         """Return the bytes of all weights in the formats that the kernels of a step store.
 
-        Raises what the machine cannot run.
+        A tied head that is stored as the embedding is counts once. Raises what the machine cannot
+        run.
         """
-        return self._bytes_of_products(step, lambda problem: len(problem.rows))
+        return self._bytes_of_products(step, lambda problem: len(problem.rows)) - self._tied(step)
+
+    def _tied(self, step: Step) -> int:
+        """Return the bytes that the head shares with the embedding: none in a format of its own."""
+        if not self.architecture.has_tied_head:
+            return 0
+        problems = [each.problem for each in self.operations(step)]
+        (head,) = (problem for problem in problems if problem.name == "head")
+        stored = self._stored_bytes(head)
+        return stored if stored == self.architecture.embedding_bytes else 0
 
     def weight_bytes_read(self, step: Step) -> int:
         """Return the bytes of the weights that a step reads: of experts those that have rows."""

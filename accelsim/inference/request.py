@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from accelsim.bench import settings_below
 from accelsim.config.document import plain_settings
 from accelsim.errors import ConfigError, WorkloadError
+from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
+from accelsim.inference.generation import Generation, StepChoice, generate
+from accelsim.inference.memory import MemoryUse, check_fits, largest_batch, memory_use
 from accelsim.library.recipe import LIBRARY, Recipe, asked_for
 from accelsim.loading import load_devices
 from accelsim.models.architecture import Architecture
-from accelsim.models.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.models.expert_files import expert_load
 from accelsim.models.expert_load import ExpertLoad
 from accelsim.models.feed_forward import ExpertFeedForward
-from accelsim.models.generation import Generation, StepChoice, generate
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
-from accelsim.models.memory import MemoryUse, check_fits, largest_batch, memory_use
 from accelsim.models.step import Step
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Inference:
     prefill: PhaseReport
     decode: PhaseReport
     asked: Mapping[str, str] = field(default_factory=dict)
-    """What was asked for in the place of a default: linear, attention, weights."""
+    """What was asked for in the place of a default: linear, attention, weights, experts."""
     generation: Generation = field(repr=False, compare=False)
     costs: StepModel = field(repr=False, compare=False)
 
@@ -128,7 +128,7 @@ class Inference:
         ]
 
     def __rich__(self) -> "Group":
-        from accelsim.models.display import inference_tables
+        from accelsim.inference.display import inference_tables
 
         return inference_tables(self)
 
@@ -171,7 +171,8 @@ def infer(
     spec, machine = loaded.spec, sustained(loaded.machine)
     load = _expert_load(architecture, experts)
     costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
-    weights_bytes = costs.weight_bytes(Step.decode(batch, prompt))
+    # The same for any step. One of many sequences may not fit, which the check below is to tell.
+    weights_bytes = costs.weight_bytes(Step.decode(1, prompt))
 
     def use_of(sequences: int) -> MemoryUse:
         return memory_use(
@@ -207,15 +208,22 @@ def infer(
         draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
         prefill=_phase(generation.prefill, costs),
         decode=_phase(generation.middle, costs),
-        asked=_asked(costs, weights),
+        asked=_asked(costs, weights, experts),
         generation=generation,
         costs=costs,
     )
 
 
-def _asked(costs: StepModel, weights: str | None) -> dict[str, str]:
-    """Return the kernels and formats that were asked for."""
-    chosen = {"linear": costs.linear, "attention": costs.attention, "weights": weights}
+def _asked(
+    costs: StepModel, weights: str | None, experts: ExpertLoad | str | Path | None
+) -> dict[str, str]:
+    """Return the kernels, formats and loads of experts that were asked for."""
+    chosen = {
+        "linear": costs.linear,
+        "attention": costs.attention,
+        "weights": weights,
+        "experts": experts,
+    }
     return {kind: str(each) for kind, each in chosen.items() if each is not None}
 
 

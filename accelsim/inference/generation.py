@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import WorkloadError
-from accelsim.models.cost import StepCost, StepModel
+from accelsim.inference.cost import StepCost, StepModel
 from accelsim.models.step import Step
 
 Numbers = npt.NDArray[np.int64]

@@ -6,11 +6,11 @@ from accelsim.accounts.energy import Drawn
 from accelsim.accounts.power import CLOSE, run_under_cap, schedule_under_cap
 from accelsim.bench import Bench
 from accelsim.engine.looped import schedule
+from accelsim.inference.cost import StepModel, sustained
+from accelsim.inference.step_clock import CLOCKS_OF_AN_OCTAVE, near_clock
 from accelsim.loading import load_machine, load_system, load_technology
-from accelsim.models.cost import StepModel, sustained
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Step
-from accelsim.models.step_clock import CLOCKS_OF_AN_OCTAVE, near_clock
 
 SMALL = {
     "model_type": "llama",
@@ -109,7 +109,7 @@ def test_clocks_of_steps_are_few_and_never_above_what_is_asked():
         near = near_clock(machine, clock)
         assert near <= clock < near * 2 ** (1.001 / CLOCKS_OF_AN_OCTAVE)
         assert near_clock(machine, near) == pytest.approx(near)
-    assert near_clock(machine, 1e9) == machine.power.lowest_clock
+    assert near_clock(machine, 0.9 * machine.power.lowest_clock) == machine.power.lowest_clock
 
 
 @pytest.mark.parametrize("told", [1.0, 0.8, 0.3, 0.0])

@@ -10,14 +10,15 @@ import accelsim
 from accelsim.bench import Bench
 from accelsim.cli.main import app
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, WorkloadError
+from accelsim.inference.cost import StepModel, sustained, time_by_operation
+from accelsim.inference.generation import generate
+from accelsim.inference.memory import largest_batch, memory_use
+from accelsim.inference.request import infer
+from accelsim.inference.tracing import layer_timeline
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine, load_system
-from accelsim.models.cost import StepModel, sustained, time_by_operation
 from accelsim.models.families.registry import read_architecture
-from accelsim.models.generation import generate
-from accelsim.models.inference import infer
 from accelsim.models.loading import load_architecture
-from accelsim.models.memory import largest_batch, memory_use
 from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Sequences, Step
 from accelsim.report.measured import Measured
@@ -76,6 +77,21 @@ def test_a_step_of_no_less_work_takes_no_less_than_its_weights(model, small):
 
 def test_weights_are_those_of_the_file_where_kernels_store_them_as_they_are(model, small):
     assert model.weight_bytes(Step.decode(1, 8)) == small.weight_bytes - 3 * 4 * 2 * 32 * 2
+
+
+def test_a_tied_head_counts_once_where_it_is_stored_as_the_embedding_is():
+    tied = read_architecture({**SMALL, "tie_word_embeddings": True}, "")
+    apart = read_architecture({**SMALL, "tie_word_embeddings": False}, "")
+    system, table_bytes, step = load_system("ascend-910b"), 512 * 128 * 2, Step.decode(1, 8)
+    machine = load_machine(system.machine)
+
+    def shared_bytes(linear):
+        models = [StepModel(each, system, machine, linear=linear) for each in (apart, tied)]
+        assert models[0].weight_bytes_read(step) == models[1].weight_bytes_read(step)
+        return models[0].weight_bytes(step) - models[1].weight_bytes(step)
+
+    assert shared_bytes(None) == table_bytes
+    assert shared_bytes(Recipe("weight_only")) == 0
 
 
 def test_weights_in_four_bits_take_a_quarter(small):
@@ -321,6 +337,52 @@ def test_tables_figures_and_the_trace_of_a_layer_are_written(accelsim_command, t
     assert any("gate-up" in json.dumps(each) for each in events)
 
 
+@pytest.mark.parametrize("system", ["ascend-910b", "h200"])
+def test_a_trace_of_a_layer_is_as_long_as_its_operations(small, system):
+    found = infer(small, system, prompt=32, output=3)
+    timeline = layer_timeline(found)
+    layers = [each for each in found.generation.middle.operations if each.count == 3]
+    took_s = sum(each.report.time_s for each in layers)
+    assert timeline.cycles / timeline.clock_hz == pytest.approx(took_s, rel=1e-9)
+    assert timeline.cycles == max(timeline.end_cycle)
+    moved = sum(each.report.hbm_read_bytes + each.report.hbm_write_bytes for each in layers)
+    assert timeline.hbm_bytes.sum() + timeline.hbm_bytes_at_end == moved
+
+
+def test_a_trace_has_the_experts_that_were_asked_for():
+    sparse = read_architecture(
+        {**SMALL, "model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}, ""
+    )
+    moved = {
+        experts: layer_timeline(
+            infer(sparse, "ascend-910b", batch=16, prompt=8, output=2, experts=experts)
+        ).hbm_bytes.sum()
+        for experts in ("balanced", "spread_2")
+    }
+    assert moved["spread_2"] < moved["balanced"]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("", "cannot write the trace: Is a directory"),
+        ("absent/layer.json", "cannot write the trace: No such file or directory"),
+    ],
+)
+def test_a_place_for_no_trace_is_refused_before_anything_runs(
+    accelsim_command, tmp_path, place, message
+):
+    words = ["--model", "nobody-7b", "--system", "h200", "--prompt", 1, "--trace", tmp_path / place]
+    found = accelsim_command("infer", *words)
+    assert found.exit_code == 2
+    assert found.stderr.strip() == f"{tmp_path / place}: {message}"
+
+
+def test_a_batch_that_no_product_takes_is_told_the_largest_that_fits(small):
+    with pytest.raises(DoesNotFitError, match=r"^system tender-asic: .* largest batch that fits"):
+        infer(small, "tender-asic", batch=10**8, prompt=8)
+
+
 def test_fields_of_the_machine_and_of_the_host_are_settings(small):
     plain = infer(small, "ascend-910b", prompt=16, output=2)
     slow = infer(
@@ -347,3 +409,11 @@ def test_settings_that_nothing_has_are_refused(small, key, message):
     with pytest.raises(ConfigError) as caught:
         infer(small, "ascend-910b", prompt=16, settings={key: "1"})
     assert message in str(caught.value)
+
+
+def test_a_setting_without_a_value_is_told_one_that_a_system_has(accelsim_command):
+    words = ["--model", "smollm2-135m", "--system", "h200", "--prompt", 1, "--set", "machine"]
+    found = accelsim_command("infer", *words)
+    assert found.exit_code == 2
+    expected = "--set machine: found no key=value; allowed: --set machine.cores=16"
+    assert found.stderr.strip() == expected

@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accelsim.errors import printable
-from accelsim.models.inference import Inference
+from accelsim.inference.request import Inference
 from accelsim.report.quantity import quantity_of
 
 
