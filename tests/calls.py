@@ -55,6 +55,7 @@ class Call(IntEnum):
     MULTIPLY_ROW = auto()
     SCALE = auto()
     ADD_SCALAR = auto()
+    MAXIMUM_SCALAR = auto()
     DIVIDE_SCALAR = auto()
     EXP = auto()
     SQUARE_ROOT = auto()
@@ -255,6 +256,7 @@ def _change(p, call, rows, cols, dst, a):
         al.scale(p, dst, a, 2.0)
     elif call == Call.ADD_SCALAR:
         al.add_scalar(p, dst, a, 2.0)
+    elif call == Call.MAXIMUM_SCALAR:
         al.maximum_scalar(p, dst, a, 2.0)
     elif call == Call.DIVIDE_SCALAR:
         al.divide_scalar(p, dst, a, 2.0)

@@ -28,9 +28,10 @@ Event = dict[str, object]
 def check_place(path: str | Path) -> None:
     """Refuse a path where no trace can be written, before there is one; raises OutputError."""
     target = Path(path)
-    if target.is_dir():
+    # Unlike those of Path, these never raise.
+    if os.path.isdir(target):
         raise OutputError(f"{target}: cannot write the trace: Is a directory")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(f"{target}: cannot write the trace: No such file or directory")
 
 

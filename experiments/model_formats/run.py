@@ -23,9 +23,10 @@ from accelsim.sweeps.contents import load_sweep
 HERE = Path(__file__).parent
 SWEEP = HERE / "sweep.yaml"
 MODEL = "smollm2"
-BITS, TOKENS = 8, 512
+BITS, TOKENS = 8, 256
 TEXTS = ("legal", "reference")
-MACHINE = "tender-asic"
+MACHINES = ("tender-asic", "ascend-910b", "h200-sxm")
+"""The first of them that has the units of a scheme computes its numbers."""
 CALIBRATED = ("tender", "requantized")
 """Kernels whose channels have groups, which a calibration finds."""
 
@@ -49,14 +50,18 @@ def recipe_of(scheme: str, folder: Path) -> accelsim.Recipe:
 
 def quality(scheme: str, folder: Path) -> dict[str, Any]:
     """Return a row: the change of the perplexity over the texts, or why there is none."""
-    recipe, row = recipe_of(scheme, folder), {"scheme": scheme, "model": MODEL}
-    try:
-        report = accelsim.evaluate(
-            MODEL, machine=MACHINE, text=TEXTS, tokens=TOKENS, window=TOKENS, linear=recipe
-        )
-    except AccelsimError as error:
-        return row | {"reason": str(error)}
-    return row | measured(report) | {"texts": " ".join(TEXTS), "reason": ""}
+    recipe, row, reasons = recipe_of(scheme, folder), {"scheme": scheme, "model": MODEL}, []
+    for machine in MACHINES:
+        try:
+            report = accelsim.evaluate(
+                MODEL, machine=machine, text=TEXTS, tokens=TOKENS, window=TOKENS, linear=recipe
+            )
+        except AccelsimError as error:
+            reasons.append(str(error))
+            continue
+        told = {"machine": machine, "texts": " ".join(TEXTS), "reason": ""}
+        return row | measured(report) | told
+    return row | {"reason": "; ".join(reasons)}
 
 
 def judge(folder: Path) -> None:

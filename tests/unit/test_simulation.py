@@ -134,8 +134,8 @@ class TestSettings:
             (
                 "flash(tile_qq=16)",
                 "flash: tile_qq: unknown key, did you mean 'tile_q'?; "
-                "allowed: tile_q, tile_k, precision, query_tiles, fold, order, scale_at, codes, "
-                "code_groups, code_candidates, code_rotation, code_calibration",
+                "allowed: tile_q, tile_k, precision, query_tiles, fold, splits, order, scale_at, "
+                "codes, code_groups, code_candidates, code_rotation, code_calibration",
             ),
             ("flash(tile_q=0)", "flash: tile_q: found 0, expected a value greater than 0"),
             ("flash(tile_q=-1)", "flash: tile_q: found -1, expected a value greater than 0"),

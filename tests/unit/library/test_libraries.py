@@ -206,7 +206,7 @@ def test_the_code_of_a_recipe_changes_what_it_costs():
             "h200-sxm",
             "flash(code=warp)",
             "recipe 'flash(code=warp, order=by_head, query_tiles=2, tile_k=128, tile_q=64)': code: "
-            "found 'warp', allowed by library hopper: eager, warps",
+            "found 'warp', allowed by library hopper: eager, warps, fused, prepared",
         ),
         (
             "edge-npu",
