@@ -16,6 +16,7 @@ from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.hardware.technology import TechnologySpec
+from accelsim.workload.generation import GENERATION
 from accelsim.workload.problem import LayerProblem, Problem, Workload
 
 
@@ -71,6 +72,10 @@ def load_workload(
 
     Raises ConfigError, UnknownNameError.
     """
+    document = read_document(source, kind="workload")
+    if document.at(("kind",)) == GENERATION:
+        text = f"found '{GENERATION}', which `accelsim sweep` runs, and `accelsim infer` one of"
+        raise ConfigError([document.message(("kind",), text)])
     problem = load_spec(
         _workload_adapter(), source, kind="workload", overrides=overrides, label=label
     )

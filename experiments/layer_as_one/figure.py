@@ -15,8 +15,8 @@ PERCENT = 100
 def step_of(row: pd.Series) -> str:
     """Return what a row computes, in a few words."""
     if row["new"] == 1:
-        return f"{row['batch']} x 1 behind {row['cached']}"
-    return f"{row['batch']} x {row['new']}"
+        return f"{row['batch']} steps"
+    return f"{row['new']} tokens"
 
 
 def markdown(rows: pd.DataFrame) -> str:
@@ -48,7 +48,12 @@ def draw(axes: Axes, rows: pd.DataFrame, pair: str, title: str) -> None:
         axes.bar(places, left, width, color=color_of(index), label=f"{model} on {machine}")
     axes.axhline(PERCENT, color=INK, linewidth=1)
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(steps))], steps)
-    dress(axes, title, "new tokens", "as one program [% of apart]")
+    dress(
+        axes,
+        title,
+        "decode steps of sequences, and tokens of a prompt",
+        "as one program [% of apart]",
+    )
 
 
 def main(results: Path, out: Path) -> None:

@@ -19,7 +19,7 @@ from accelsim.models.step import Sequences, Step
 from accelsim.simulation import simulate
 
 MODELS = ("qwen3-0.6b", "llama-3-8b")
-MACHINES = ("ascend-910b", "ascend-910b-no-l2", "h200-sxm")
+MACHINES = ("ascend-910b", "ascend-910b-no-l2")
 CACHED = 2048
 DECODE = (1, 8, 64)
 PREFILL = (128, 1024)

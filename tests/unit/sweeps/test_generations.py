@@ -6,6 +6,7 @@ import pytest
 
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.inference.request import infer
+from accelsim.loading import load_workload
 from accelsim.sweeps.generations import read_generation
 from accelsim.sweeps.run import sweep
 
@@ -137,3 +138,12 @@ def test_a_file_of_experts_beside_the_requests_is_found_and_counts(folder):
     after = read_generation("workload", str(folder / "chat.yaml"), settings)
     assert before["file_digests"][0] == after["file_digests"][0]
     assert before["file_digests"][1] != after["file_digests"][1]
+
+
+def test_a_run_of_a_generation_names_the_commands_for_it(folder):
+    with pytest.raises(ConfigError) as caught:
+        load_workload(folder / "chat.yaml")
+    assert str(caught.value) == (
+        f"{folder / 'chat.yaml'}:1:1: kind: found 'generation', which `accelsim sweep` runs, "
+        "and `accelsim infer` one of"
+    )
