@@ -1,17 +1,17 @@
 """The number format in which the linear maps of layers are stored and multiplied."""
 
 from dataclasses import replace
-from functools import lru_cache
 
 from accelsim.errors import WorkloadError, did_you_mean
 from accelsim.models.architecture import Architecture
 from accelsim.numerics.formats import Format
+from accelsim.runtime.kept import once_for_each
 
 MULTIPLIED = (Format.FP8_E4M3,)
 """Formats of weights that products take as they are stored, beside the plain one."""
 
 
-@lru_cache(maxsize=64)
+@once_for_each
 def linear_format(architecture: Architecture) -> Format:
     """Return the one format of all linear maps of layers, whose products take operands of it.
 

@@ -1,12 +1,14 @@
 """What there is to say of an architecture: counts, and its kinds of layers."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from accelsim.models.architecture import Architecture, Layer
 from accelsim.models.attention import Attention, GroupedAttention, LatentAttention
 from accelsim.models.feed_forward import DenseFeedForward
+from accelsim.runtime.kept import once_for_each
 
 
 def summary(architecture: Architecture) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def summary(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def layer_kinds(architecture: Architecture) -> dict[Layer, int]:
+@once_for_each
+def layer_kinds(architecture: Architecture) -> Mapping[Layer, int]:
     """Return the different layers in the order of their first ones, and how many are like it."""
     return dict(Counter(architecture.layers))
 
