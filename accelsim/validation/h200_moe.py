@@ -29,7 +29,7 @@ from accelsim.validation.h200_steps import StepRow, step_of
 from accelsim.validation.h200_steps import label_of as label_of_step
 from accelsim.validation.problems import with_its_shape
 from accelsim.validation.reference import Reference, Row
-from accelsim.validation.skewed_counts import skewed_counts
+from accelsim.validation.skewed_counts import held_to, skewed_counts
 from accelsim.workload.problem import GroupedGemmProblem
 
 _STEP = ("batch", "prompt_tokens", "context", "chunk_tokens", "chunk_prior")
@@ -95,14 +95,16 @@ class MoeRow(Row):
 def load_of(row: MoeRow, part: ExpertFeedForward, tokens: int) -> ExpertLoad:
     """Return the load of a row: as it was forced, as it was counted, or like what is told of it.
 
-    Of a router without counts the experts that have rows and the largest share are known; rows of
-    the others are taken to fall by a power of the rank.
+    Counts are means over layers, of which some touch more experts than others; the load has as many
+    as the mean layer. Of a router without counts the experts that have rows and the largest share
+    are known; rows of the others are taken to fall by a power of the rank.
     """
     if row.routing in _FORCED or row.routing.startswith(_SPREAD):
         return expert_load(row.routing)
-    if row.sorted_counts:
-        return Counted(counts_of(row.sorted_counts, f"line {row.line}"))
     touched = row.experts_touched_mean or row.experts_touched
+    if row.sorted_counts:
+        counts = counts_of(row.sorted_counts, f"line {row.line}")
+        return Counted(held_to(touched, counts) if touched else counts)
     share = row.largest_share_mean or row.largest_share
     if touched is None or share is None:
         return expert_load("zipf" if row.routing == "router_zipf" else "uniform")

@@ -170,3 +170,16 @@ def test_a_decode_step_is_near():
     )
     error = predict(row, load_machine("h200-sxm")) / REFERENCE.value_of(row) - 1
     assert abs(error) < 0.08
+
+
+def test_loads_have_as_many_experts_as_the_mean_layer_of_a_row():
+    """A mean of sorted counts has rows for all experts that any layer touches."""
+    counted = [row for row in rows() if row.sorted_counts and row.phase != "grouped_gemm"]
+    assert len(counted) > 20
+    for row in counted:
+        part = part_of(row.name)
+        tokens = row.batch * row.prompt_tokens + row.chunk_tokens
+        load = load_of(row, part, tokens).loads(tokens, part.experts, part.experts_per_token, 20)
+        touched = sum(sum(1 for each in rows_of if each) for rows_of in load) / len(load)
+        assert touched == pytest.approx(row.experts_touched_mean, rel=0.05, abs=0.6), row
+        assert {sum(each) for each in load} == {tokens * part.experts_per_token}
