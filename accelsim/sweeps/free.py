@@ -50,8 +50,10 @@ def _area_mm2(contents: Contents) -> float | None:
     from accelsim.hardware.machine import MachineSpec
     from accelsim.loading import load_technology
 
+    # A system has more: its host, which has no area.
+    own = {key: contents[key] for key in contents if key in MachineSpec.model_fields}
     try:
-        machine = MachineSpec.model_validate(contents)
+        machine = MachineSpec.model_validate(own)
         return sum(area_by_component_mm2(machine, load_technology(machine.technology)).values())
     except (ValidationError, AccelsimError):
         return None

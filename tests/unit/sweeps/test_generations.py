@@ -147,3 +147,9 @@ def test_a_run_of_a_generation_names_the_commands_for_it(folder):
         f"{folder / 'chat.yaml'}:1:1: kind: found 'generation', which `accelsim sweep` runs, "
         "and `accelsim infer` one of"
     )
+
+
+def test_fields_of_a_system_that_cost_no_area_are_told(folder):
+    outcome = swept(folder, "machine: ascend-910b\naxes:\n  machine.clock: [1.2 GHz, 1.8 GHz]\n")
+    assert outcome.num_by_status == {"ok": 2}
+    assert outcome.free_keys == ("machine.clock",)
