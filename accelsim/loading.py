@@ -1,17 +1,18 @@
 """Names and paths to checked objects."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from accelsim.config.document import KeyPath
+from accelsim.config.document import Document, KeyPath
 from accelsim.config.loader import load_spec, read_document
-from accelsim.config.shipped import locate
-from accelsim.errors import AccelsimError, ConfigError
+from accelsim.config.shipped import locate, shipped_folder
+from accelsim.errors import AccelsimError, ConfigError, UnknownNameError
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
@@ -68,18 +69,69 @@ def _missing_costs(machine: MachineSpec) -> Sequence[tuple[KeyPath, str]]:
 def load_workload(
     source: str | Path, overrides: Mapping[str, Any] | None = None, label: str = "--set "
 ) -> LoadedWorkload:
-    """Return the workload of a file or a shipped name, with dotted keys replaced by `overrides`.
+    """Return the workload of a file or a name, with dotted keys replaced by `overrides`.
 
-    Raises ConfigError, UnknownNameError.
+    A name is that of a shipped file, or of a layer of a shipped model or one of its operations,
+    such as `llama-3-8b/prefill-4096` or `llama-3-8b/decode-4096x8/qkv`. Raises ConfigError,
+    UnknownNameError, WorkloadError.
     """
-    document = read_document(source, kind="workload")
+    document = workload_document(source)
     if document.at(("kind",)) == GENERATION:
         text = f"found '{GENERATION}', which `accelsim sweep` runs, and `accelsim infer` one of"
         raise ConfigError([document.message(("kind",), text)])
     problem = load_spec(
-        _workload_adapter(), source, kind="workload", overrides=overrides, label=label
+        _workload_adapter(), document, kind="workload", overrides=overrides, label=label
     )
-    return LoadedWorkload(problem, locate(source, "workload").parent)
+    return LoadedWorkload(problem, _folder_of(source))
+
+
+def workload_document(source: str | Path) -> Document:
+    """Return what a workload says, before any check: a file, or a layer of a model by its name.
+
+    Raises ConfigError, UnknownNameError, WorkloadError.
+    """
+    if _is_layer_name(source):
+        return _layer_document(str(source))
+    try:
+        return read_document(source, kind="workload")
+    except UnknownNameError as error:
+        raise _unknown_workload(str(source), error) from None
+
+
+def _unknown_workload(name: str, error: UnknownNameError) -> UnknownNameError:
+    """Return an error that also speaks of the names of layers, of which the first had none."""
+    from accelsim.models.layer_names import FORMS, renamed
+
+    new = renamed(name)
+    if new is None:
+        return UnknownNameError(f"{error}; and layers of models: {FORMS}")
+    return UnknownNameError(
+        f"unknown workload '{name}', did you mean '{new}'? Layers of models are named: {FORMS}"
+    )
+
+
+def _folder_of(workload: str | Path) -> Path:
+    """Return where relative paths of tensors start from."""
+    if _is_layer_name(workload):
+        return shipped_folder("workload")
+    return locate(workload, "workload").parent
+
+
+def _is_layer_name(source: str | Path) -> bool:
+    if not isinstance(source, str) or "/" not in source or os.path.exists(source):
+        return False
+    # What a layer of a model is takes a while to import, and most workloads are files.
+    from accelsim.models.layer_names import is_layer_name
+
+    return is_layer_name(source)
+
+
+@lru_cache(256)
+def _layer_document(name: str) -> Document:
+    """Documents of one name are the same, as those of an unchanged file."""
+    from accelsim.models.layer_names import named_problem
+
+    return Document(named_problem(name).to_document(), {(): f"{name}: "})
 
 
 def load_system(

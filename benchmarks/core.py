@@ -240,7 +240,7 @@ def _share_of_choice(machine: MachineSpec, rows: int) -> float:
 
 def layer() -> list[Measurement]:
     """A layer of Llama-2-7B, cost only."""
-    workload = "llama-2-7b-prefill-4096-layer"
+    workload = "llama-2-7b/prefill-4096"
     spent = seconds(lambda: simulate(MACHINE, workload, "flash"), 3)
     name = "Llama-2-7B layer, prefill of 4096, 24 cores"
     return [Measurement(name=name, samples=spent, unit="s", target="< 2")]
@@ -249,7 +249,7 @@ def layer() -> list[Measurement]:
 def cached_layer() -> list[Measurement]:
     """The same layer with the banks of the HBM and a cache that all cores share."""
     settings = {f"machine.l2.{name}": value for name, value in L2.items()}
-    workload = "llama-2-7b-prefill-4096-layer"
+    workload = "llama-2-7b/prefill-4096"
     spent = seconds(lambda: simulate(BANKED, workload, "flash", settings), 3)
     name = "the same layer, banked HBM and L2 of 192 MiB"
     return [Measurement(name=name, samples=spent, unit="s", target="< 10")]

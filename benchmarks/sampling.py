@@ -18,9 +18,10 @@ from accelsim.engine.schedule import Accounted
 from accelsim.loading import load_workload
 
 SHARES = (0.1, 0.2)
-_ATTENTION, _DOWN = "llama-3-8b-prefill-4096-attention", "llama-3-8b-prefill-4096-down"
-_DECODE = "llama-3-8b-decode-4096-attention"
-_EXPERTS = "mixtral-8x7b-prefill-4096-experts"
+_PREFILL = "llama-3-8b/prefill-4096"
+_ATTENTION, _DOWN = f"{_PREFILL}/attention-of-prompts", f"{_PREFILL}/down"
+_DECODE = "llama-3-8b/decode-4096/attention-of-steps"
+_EXPERTS = "mixtral-8x7b/prefill-4096/experts-gate-up"
 PROGRAMS = (
     ("ascend-910b-no-l2", _ATTENTION, {"q_len": 8192, "kv_len": 8192}, None),
     ("ascend-910b-no-l2", _ATTENTION, {"q_len": 8192, "kv_len": 8192, "causal": False}, None),

@@ -97,6 +97,7 @@ def workloads() -> None:
     """List the workloads that ship with accelsim."""
     from accelsim.config.shipped import known_names
     from accelsim.loading import load_workload
+    from accelsim.models.layer_names import FORMS
 
     table = Table(_named("workload"), "kind", "shape", "MACs", "tensors")
     for name in known_names("workload"):
@@ -105,7 +106,8 @@ def workloads() -> None:
         source = tensors.source if tensors else "none"
         macs = quantity_of("macs").show(workload.macs)
         table.add_row(name, workload.kind, shape_of(workload), macs, source)
-    results.print(table)
+    layers = f"Layers of every model that `accelsim models` lists: {FORMS}."
+    results.print(table, layers)
 
 
 def shape_of(workload: Any) -> str:

@@ -26,7 +26,7 @@ _FILES: ContextVar[tuple[dict[Path, Document], ...]] = ContextVar("files", defau
 
 def load_spec(
     model: type[T] | TypeAdapter[T],
-    source: str | Path,
+    source: str | Path | Document,
     *,
     kind: Kind,
     overrides: Mapping[str, Any] | None = None,
@@ -34,14 +34,15 @@ def load_spec(
 ) -> T:
     """Return the `model` that a file describes.
 
-    `source` is a path or the name of a shipped file of `kind`. `overrides` maps dotted keys to
-    text, read as YAML, or to plain values; a quantity needs its unit there too. Messages about an
-    overridden key start with `label` and the key. A union of models comes as a TypeAdapter.
+    `source` is a path, the name of a shipped file of `kind`, or what was read of one. `overrides`
+    maps dotted keys to text, read as YAML, or to plain values; a quantity needs its unit there too.
+    Messages about an overridden key start with `label` and the key. A union of models comes as a
+    TypeAdapter.
 
     Raises ConfigError with all mistakes, UnknownNameError for a name that nobody knows,
     ShortageError for a file that cannot be read now.
     """
-    document = read_document(source, kind=kind)
+    document = source if isinstance(source, Document) else read_document(source, kind=kind)
     settings = plain_settings(overrides or {}, label)
     place = _place_of(cast(Any, model), document, json.dumps(settings))
     if place.is_current:

@@ -190,7 +190,7 @@ def infer(
     time_s = generation.time_to_first_token_s + generation.decode_time_s
     energy_j = generation.prefill.measured.energy_j + generation.decode_energy_j
     return Inference(
-        model=architecture.family if isinstance(model, Architecture) else str(model),
+        model=architecture.name if isinstance(model, Architecture) else str(model),
         system=spec.name,
         machine=machine.name,
         batch=batch,
@@ -256,7 +256,7 @@ def _expert_load(architecture: Architecture, asked: ExpertLoad | str | Path | No
             load.loads(1, part.experts, part.experts_per_token, 1)
     if asked is not None and not has_some:
         raise WorkloadError(
-            f"experts: found {asked} for model {architecture.family}, which has none, "
+            f"experts: found {asked} for model {architecture.name}, which has none, "
             f"allowed: only for a model with experts"
         )
     return load

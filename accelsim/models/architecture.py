@@ -91,6 +91,13 @@ class Architecture:
     weights: WeightFormats = field(default_factory=WeightFormats)
     left_out: tuple[str, ...] = ()
     """Parts of the file that are no part of the decoder, such as a vision tower."""
+    file_name: str = field(default="", compare=False)
+    """What its file or folder is called; empty: it comes from no file."""
+
+    @property
+    def name(self) -> str:
+        """What messages and reports call the model."""
+        return self.file_name or self.family
 
     @property
     def parameters(self) -> int:

@@ -54,5 +54,5 @@ def with_linears_in(architecture: Architecture, name: str) -> Architecture:
 def unknown(architecture: Architecture, what: str) -> WorkloadError:
     """Return the refusal of a part whose operations are not known."""
     return WorkloadError(
-        f"model {architecture.family}: steps of models with {what} are not known yet"
+        f"model {architecture.name}: steps of models with {what} are not known yet"
     )

@@ -1,11 +1,19 @@
 """Config files as they come from a hub: a file, a folder with one, or a name that ships."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from accelsim.config.shipped import known_names, locate
-from accelsim.errors import FILE_ERRORS, ConfigError, ShortageError, is_refusal, reason_of
+from accelsim.errors import (
+    FILE_ERRORS,
+    ConfigError,
+    ShortageError,
+    is_refusal,
+    printable,
+    reason_of,
+)
 from accelsim.models.architecture import Architecture
 from accelsim.models.families.registry import read_architecture
 
@@ -26,7 +34,9 @@ def load_architecture(source: str | Path) -> Architecture:
     beside = path.parent / _QUANTIZATION
     if path.name == _CONFIG and beside.is_file() and "quantization_config" not in values:
         values = {**values, "quantization_config": _quantization_beside(beside)}
-    return read_architecture(values, f"{path}: ")
+    own = path.resolve().parent.name if path.name == _CONFIG else path.stem
+    on_one_line = " ".join(printable(own).split())
+    return replace(read_architecture(values, f"{path}: "), file_name=on_one_line)
 
 
 def located(source: str | Path) -> Path:

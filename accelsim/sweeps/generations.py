@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.bench import settings_below
-from accelsim.config.loader import load_spec, read_document
+from accelsim.config.loader import load_spec
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError
 from accelsim.inference.request import infer
@@ -32,7 +32,9 @@ _NO_KERNEL = (
 
 def asks_for_a_generation(workload: str | Path) -> bool:
     """Return whether a workload is a whole model at work; raises what reading it raises."""
-    value = read_document(workload, kind="workload").value
+    from accelsim.loading import workload_document
+
+    value = workload_document(workload).value
     return isinstance(value, dict) and value.get("kind") == GENERATION
 
 

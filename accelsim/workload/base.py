@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -52,6 +52,10 @@ class TensorProblem(Spec, ABC):
     """Name shown in reports."""
     dtype: Format
     """Number format of the tensors in HBM."""
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what a file says of the problem, without what it need not say."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
     @abstractmethod

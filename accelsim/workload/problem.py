@@ -121,7 +121,7 @@ class LayerProblem(Spec):
             "kind": self.kind,
             "name": self.name,
             "problems": [
-                part.problem.model_dump(mode="json", exclude_defaults=True)
+                part.problem.to_document()
                 | part.model_dump(mode="json", exclude_defaults=True, exclude={"problem"})
                 for part in self.problems
             ],

@@ -276,7 +276,7 @@ def costs(point: Point) -> Row:
     machine, model, given = point.form.split(", ")
     asked = f"tender(activation_bits={point.bits}, weight_bits={point.bits}, input={given})"
     settings = {} if machine == MACHINE else {"machine.int_mac": ARRAY}
-    report = simulate(machine, f"{model}-prefill-4096-whole-layer", asked, settings)
+    report = simulate(machine, f"{model}/prefill-4096", asked, settings)
     return {
         "cycles": report.cycles,
         "hbm_read_bytes": report.hbm_read_bytes,

@@ -42,7 +42,7 @@ ORDERS = ("sorted", "scattered")
 USEFUL_BYTES = 2**24
 SEED = 0
 
-STEP, CONTEXT, BATCH = "llama-3-8b-decode-4096-attention", 8192, 6
+STEP, CONTEXT, BATCH = "llama-3-8b/decode-4096/attention-of-steps", 8192, 6
 HEAD_DIMS = (64, 128)
 UNIONS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 

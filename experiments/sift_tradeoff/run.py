@@ -27,7 +27,7 @@ WARMUPS = (64, 128, 256)
 PEER_WARMUP = 256
 SINKS = 4
 
-STEP = "llama-3-8b-decode-4096-attention"
+STEP = "llama-3-8b/decode-4096/attention-of-steps"
 CONTEXT, BATCHES = 8192, (1, 6)
 UNIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 RANKINGS = ("radix", "merge", "bitonic")

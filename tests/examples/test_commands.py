@@ -172,7 +172,7 @@ def test_program_prints_tensors_buffers_and_ops(accelsim_command):
     [
         ("kernels", ["gemm", "dense", "flash", "tile_q", "precision"]),
         ("machines", ["ascend-910b", "edge-npu", "tpu-like-128"]),
-        ("workloads", ["attention-2048", "llama-2-7b-prefill-4096-layer", "smollm2-real"]),
+        ("workloads", ["attention-2048", "MODEL/prefill-4096", "smollm2-real"]),
     ],
 )
 def test_lists_name_what_there_is(accelsim_command, command, names):

@@ -64,7 +64,7 @@ def test_a_pair_shares_keys_and_values():
 
 def test_taking_turns_hides_the_vector_unit_behind_the_cube():
     """On a machine where both are needed equally long, one tile leaves each idle for a while."""
-    machine, workload = "ascend-910b-no-l2", "llama-2-7b-prefill-4096-attention"
+    machine, workload = "ascend-910b-no-l2", "llama-2-7b/prefill-4096/attention-of-prompts"
     one = simulate(machine, workload, "flash(tile_q=64, tile_k=128, query_tiles=1)")
     pair = simulate(
         machine,

@@ -15,7 +15,7 @@ from accelsim.validation.registry import get_reference
 ROOT = Path(__file__).parents[2]
 ROOFLINE = get_reference("roofline")
 WIDTH_BYTES = 2
-"""All workloads of the file are in FP16."""
+"""All workloads of the file are in FP16 or BF16."""
 KEPT = 0.25
 """Share of keys or pages that topk and quest keep unless told otherwise."""
 MACHINES = ("ascend-910b-no-l2", "edge-npu", "tpu-like-128")
@@ -28,12 +28,22 @@ OUTLIERS = 0.03
 ARRAY = "machine.int_mac={rows: 64, cols: 64, pipeline_depth_cycles: 2, index_buffer: 64 KiB}"
 """An integer array in each core of a machine that has a cube only."""
 HEADER = ["machine", "workload", "kernel", "settings", "macs", "bytes", "macs_per_s", "bytes_per_s"]
-DECODE = "llama-2-7b-decode-4096-attention"
-PREFILL = "llama-3-8b-prefill-4096-attention"
-LINEAR = "smollm2-135m-prefill-4096-down"
+DECODE = "llama-2-7b/decode-4096/attention-of-steps"
+PREFILL = "llama-3-8b/prefill-4096/attention-of-prompts"
+LINEAR = "smollm2-135m/prefill-4096/down"
+LARGE_LINEAR = "llama-3-8b/prefill-4096/down"
+SHAPES = {
+    DECODE: "{kind: attention, dtype: fp16, q_heads: 32, kv_heads: 32, head_dim: 128, "
+    "q_len: 1, kv_len: 4096}",
+    PREFILL: "{kind: attention, dtype: bf16, q_heads: 32, kv_heads: 8, head_dim: 128, "
+    "q_len: 4096, kv_len: 4096, causal: true}",
+    LINEAR: "{kind: gemm, dtype: bf16, m: 4096, n: 576, k: 1536}",
+    LARGE_LINEAR: "{kind: gemm, dtype: bf16, m: 4096, n: 4096, k: 14336}",
+}
+"""Operations of models, from the cards of these."""
 CASES = [
     *((machine, "gemm-1024", "gemm", "") for machine in MACHINES),
-    *((machine, "llama-3-8b-prefill-4096-down", "gemm", "") for machine in MODELS),
+    *((machine, LARGE_LINEAR, "gemm", "") for machine in MODELS),
     *((machine, "experts-small", "grouped_gemm", "") for machine in MACHINES),
     *((machine, "gemm-1024", "weight_only", "") for machine in MODELS),
     *(("tender-asic", "gemm-1024", kernel, "") for kernel in INTEGER_LINEARS),
@@ -122,10 +132,10 @@ def attention_work(problem, kernel):
     return macs, WIDTH_BYTES * ((rows + kv_heads * kept) * d + scores)
 
 
-def cube_rate(cube):
-    """MACs per cycle at FP16."""
+def cube_rate(cube, dtype):
+    """MACs per cycle of a format."""
     sizes = ("rows", "cols") if cube["kind"] == "systolic" else ("tile_m", "tile_n", "tile_k")
-    return np.prod([cube[size] for size in sizes]) * cube["rates"]["fp16"]
+    return np.prod([cube[size] for size in sizes]) * cube["rates"][dtype]
 
 
 def array_rate(array):
@@ -133,12 +143,12 @@ def array_rate(array):
     return array["rows"] * array["cols"] / (CODE_BITS / 4) ** 2
 
 
-def peak_rates(machine):
+def peak_rates(machine, dtype):
     """MACs per second of cube and array together and HBM bytes per second, from the file as it is.
 
     Without settings a machine has one of the two; outlier_split keeps both busy.
     """
-    per_core = cube_rate(machine["cube"]) if "cube" in machine else 0
+    per_core = cube_rate(machine["cube"], dtype) if "cube" in machine else 0
     per_core += array_rate(machine["int_mac"]) if "int_mac" in machine else 0
     per_cycle = per_core * machine["cores"]
     clock, unit = machine["clock"].split()
@@ -152,7 +162,9 @@ def bound(machine_name, workload, kernel, settings):
     # The file without the L2 says no more than that.
     file = ROOT / f"configs/machines/{machine_name.removesuffix('-no-l2')}.yaml"
     machine = yaml.safe_load(file.read_text())
-    problem = yaml.safe_load((ROOT / f"workloads/{workload}.yaml").read_text())
+    problem = yaml.safe_load(
+        SHAPES.get(workload) or (ROOT / f"workloads/{workload}.yaml").read_text()
+    )
     if settings == ARRAY:
         machine["int_mac"] = yaml.safe_load(ARRAY.partition("=")[2])
     works = {
@@ -162,7 +174,7 @@ def bound(machine_name, workload, kernel, settings):
         "vector": vector_work,
     }
     macs, moved = works[problem["kind"]](problem, kernel.partition("(")[0])
-    rates = (f"{rate:.6g}" for rate in peak_rates(machine))
+    rates = (f"{rate:.6g}" for rate in peak_rates(machine, problem["dtype"]))
     return [machine_name, workload, kernel, settings, str(macs), str(moved), *rates]
 
 

@@ -40,7 +40,7 @@ def layer_of(
     for problem in of_layer(layer, load, at):
         earlier = [part.problem for part in parts]
         parts.append(LayerPart(problem=problem, reads=dict(_reads(problem, feeds, earlier))))
-    name = f"layer {number} of {architecture.family}"
+    name = f"layer {number} of {architecture.name}"
     return LayerProblem(kind="layer", name=name, problems=tuple(parts))
 
 

@@ -144,7 +144,7 @@ def test_a_report_says_that_the_lowest_clock_does_not_meet_the_cap():
     capped = simulate(machine_with(cap="1 W", lowest_clock="1 GHz"), "gemm-1024", "gemm")
     assert capped.power_cap == "not met"
     assert simulate("ascend-910b", "gemm-1024", "gemm").power_cap == "none"
-    layer = "smollm2-135m-decode-4096-layer"
+    layer = "smollm2-135m/decode-4096"
     assert simulate(machine_with(cap="1 W"), layer, "flash").power_cap == "not met"
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from accelsim.cli.options import kernels_from
+from accelsim.models.layer_names import FORMS
 from accelsim.numerics.block_formats import BlockFormat
 from accelsim.numerics.formats import Format
 from accelsim.plotting.table import comparison_subject
@@ -264,8 +265,9 @@ def test_machines_are_listed_by_their_whole_names(accelsim_command):
 
 def test_workloads_are_listed_by_their_whole_names(accelsim_command):
     printed = accelsim_command("workloads").stdout
-    assert "llama-2-7b-prefill-4096-attention" in printed
-    assert "4096 x 4096 x 128, fp16, causal" in printed
+    assert "attention-hybrid-small" in printed
+    assert "30 x 32/8 heads, up to 256 x 8192 x 128, fp16, causal" in printed
+    assert FORMS in " ".join(printed.split())
 
 
 def test_formats_are_listed_with_what_they_are_made_of(accelsim_command):

@@ -96,7 +96,10 @@ def test_a_printed_layer_is_read_back(small, tmp_path):
     assert found.exit_code == 0, found.stderr
     file = tmp_path / "layer.yaml"
     file.write_text(found.stdout)
-    assert load_workload(file).problem == layer_of(small, Step.prefill(2, 16))
+    expected = layer_of(load_architecture(tmp_path), Step.prefill(2, 16))
+    assert expected.name == f"layer 0 of {tmp_path.name}"
+    assert load_workload(file).problem == expected
+    assert expected.problems == layer_of(small, Step.prefill(2, 16)).problems
 
 
 def test_a_layer_that_is_not_there_is_refused():

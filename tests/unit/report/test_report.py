@@ -36,7 +36,7 @@ KEYS = {
 }
 """What scripts outside the project read from the JSON."""
 
-LAYER = "smollm2-135m-decode-4096-layer"
+LAYER = "smollm2-135m/decode-4096"
 
 
 @pytest.fixture(scope="module")
