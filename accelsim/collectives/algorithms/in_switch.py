@@ -2,8 +2,8 @@
 
 A device asks the switch for its part of the sum, and the switch reads that part of all devices.
 Then the device gives the part to the switch, which copies it to all. So the port of a device
-carries the buffer and one part in each direction. Klenk et al., 2020, "An in-network architecture for
-accelerating shared-memory multiprocessor collectives"; NVLink SHARP works so.
+carries the buffer and one part in each direction. Klenk et al., 2020, "An in-network architecture
+for accelerating shared-memory multiprocessor collectives"; NVLink SHARP works so.
 """
 
 from accelsim.collectives.base import Algorithm

@@ -137,7 +137,7 @@ CLOSED_FORMS = {
     ("in_switch", "all_reduce"): lambda n, m: (4, 2 * (n + 1) * m, (1 + 1 / n) * m),
     ("direct", "all_to_all"): lambda n, m: (1, (n - 1) * m, (n - 1) / n * m),
 }
-"""(algorithm, collective) -> of n devices and m bytes: rounds, bytes of all, of the busiest port."""
+"""(algorithm, collective) -> of n devices and m bytes: rounds, all bytes, those of a port."""
 
 
 def test_every_algorithm_has_a_closed_form():
