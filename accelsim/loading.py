@@ -19,6 +19,9 @@ from accelsim.hardware.technology import TechnologySpec
 from accelsim.workload.generation import GENERATION
 from accelsim.workload.problem import LayerProblem, Problem, Workload
 
+_OF_SYSTEM = ("host", "links")
+"""Keys of a system beside its machine, which settings may begin with."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedWorkload:
@@ -97,11 +100,13 @@ def load_devices(
 ) -> LoadedSystem:
     """Return a system with the machine of its devices.
 
-    Keys of `overrides` are fields of the machine, or begin with `host.`. Raises ConfigError,
-    UnknownNameError.
+    Keys of `overrides` are fields of the machine, or begin with `host.` or `links.`. Raises
+    ConfigError, UnknownNameError.
     """
     settings = dict(overrides or {})
-    of_system = {key: settings.pop(key) for key in list(settings) if key.split(".")[0] == "host"}
+    of_system = {
+        key: settings.pop(key) for key in list(settings) if key.split(".")[0] in _OF_SYSTEM
+    }
     spec = load_system(source, of_system, label)
     return LoadedSystem(spec, load_machine(spec.machine, settings, label))
 

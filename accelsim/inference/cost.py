@@ -8,6 +8,7 @@ from accelsim.bench import Bench, Recorded
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
+from accelsim.inference.collective_report import collective_report
 from accelsim.inference.step_clock import clock_of_step
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
@@ -15,10 +16,12 @@ from accelsim.models.architecture import Architecture
 from accelsim.models.expert_load import UNIFORM, ExpertLoad
 from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
+from accelsim.models.parallel import ONE_DEVICE, Parallel, share_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.report.measured import Measured
 from accelsim.report.report import Report
+from accelsim.workload.collective import Collective
 from accelsim.workload.problem import (
     AttentionProblem,
     GemmProblem,
@@ -34,7 +37,7 @@ _ACTIVATIONS = ("a", "x")
 class OperationCost:
     """An operation of a step and what one of it costs."""
 
-    problem: Problem
+    problem: Problem | Collective
     count: int
     report: Report
 
@@ -62,16 +65,27 @@ class StepCost:
     operations: tuple[OperationCost, ...]
     host_s: float
     """Time that the device waits for the host."""
+    devices: int = 1
+    """Devices that each have such operations at the same time."""
 
     @cached_property
     def measured(self) -> Measured:
-        """What the device does: the sum of all operations."""
+        """What one device does: the sum of all operations."""
         return Measured.total((each.count, each.report) for each in self.operations)
 
     @property
+    def energy_j(self) -> float:
+        """Energy of all devices and the links between them."""
+        return self.devices * self.measured.energy_j
+
+    @property
     def model_macs(self) -> int:
-        """MACs that the model asks for; kernels compute more, in whole tiles."""
-        return sum(each.count * each.problem.macs for each in self.operations)
+        """MACs that the model asks one device for; kernels compute more, in whole tiles."""
+        return sum(
+            each.count * each.problem.macs
+            for each in self.operations
+            if not isinstance(each.problem, Collective)
+        )
 
     @property
     def draw_spread(self) -> float:
@@ -101,12 +115,19 @@ class StepModel:
     """Kernel of attention where it can take the tokens; None: the library picks it."""
     experts: ExpertLoad = UNIFORM
     """Which experts tokens choose, in a model that has some."""
-    _known: dict[tuple[Problem, Recipe | None, float], Report] = field(
+    parallel: Parallel = ONE_DEVICE
+    """Over which devices of the system the model is laid out."""
+    _known: dict[tuple[Problem | Collective, Recipe | None, float], Report] = field(
         default_factory=dict, repr=False
     )
 
     def __post_init__(self) -> None:
-        """Refuse kernels that are for other problems; raises WorkloadError."""
+        """Refuse kernels that are for other problems, and plans; raises WorkloadError."""
+        if self.parallel.devices > self.system.devices:
+            raise WorkloadError(
+                f"plan: {self.parallel}: found {self.parallel.devices} devices, allowed: "
+                f"{self.system.devices}, which system {self.system.name} has"
+            )
         for name, recipe, kind in (
             ("linear", self.linear, "gemm"),
             ("attention", self.attention, "attention"),
@@ -129,12 +150,18 @@ class StepModel:
             + host.request.value * requests
             + host.launch.value * launches
         )
-        return StepCost(step, operations, host_s)
+        return StepCost(step, operations, host_s, self.parallel.devices)
 
     @property
     def plan(self) -> Plan:
         """How steps are laid out on this machine."""
-        return Plan(self.experts, gathers_rows=library_of(self.machine).gathers_rows)
+        gathers_rows = library_of(self.machine).gathers_rows
+        return Plan(self.experts, gathers_rows=gathers_rows, parallel=self.parallel)
+
+    @property
+    def share(self) -> Architecture:
+        """What a device has of the model."""
+        return share_of(self.architecture, self.parallel)
 
     def operations(self, step: Step) -> tuple[Operation, ...]:
         """Return the operations of a step on this machine."""
@@ -153,9 +180,9 @@ class StepModel:
         if not self.architecture.has_tied_head:
             return 0
         problems = [each.problem for each in self.operations(step)]
-        (head,) = (problem for problem in problems if problem.name == "head")
-        stored = self._stored_bytes(head)
-        return stored if stored == self.architecture.embedding_bytes else 0
+        (head,) = (each for each in problems if each.name == "head" and each.kind == "gemm")
+        stored, plain = self._stored_bytes(head), head.tensor_bytes["b"]
+        return stored if stored == plain else 0
 
     def weight_bytes_read(self, step: Step) -> int:
         """Return the bytes of the weights that a step reads: of experts those that have rows."""
@@ -164,7 +191,7 @@ class StepModel:
 
     def _bytes_of_products(self, step: Step, experts: Callable[[GroupedGemmProblem], int]) -> int:
         """Return the bytes of all weights; experts: how many of a product of experts count."""
-        stored = self.architecture.outer_bytes
+        stored = self.share.outer_bytes
         for problem, count in ((each.problem, each.count) for each in self.operations(step)):
             if isinstance(problem, GemmProblem):
                 stored += count * self._stored_bytes(problem)
@@ -184,7 +211,7 @@ class StepModel:
 
     def _at_one_clock(self, operations: tuple[Operation, ...]) -> tuple[OperationCost, ...]:
         """Return what operations cost at the clock at which all of them meet the power cap."""
-        recorded: dict[Problem, Recorded] = {}
+        recorded: dict[Problem | Collective, Recorded] = {}
 
         def costs_at(clock: float) -> tuple[OperationCost, ...]:
             return tuple(
@@ -197,11 +224,19 @@ class StepModel:
 
         return costs_at(clock_of_step(self.machine, runs_at))
 
-    def _report(self, problem: Problem, clock: float, recorded: dict[Problem, Recorded]) -> Report:
+    def _report(
+        self,
+        problem: Problem | Collective,
+        clock: float,
+        recorded: dict[Problem | Collective, Recorded],
+    ) -> Report:
         """Return what an operation costs at a clock; recorded: programs of the step so far."""
-        recipe = self.recipe_for(problem)
+        recipe = None if isinstance(problem, Collective) else self.recipe_for(problem)
         key = (problem, recipe, clock)
-        if key not in self._known:
+        if isinstance(problem, Collective):
+            if key not in self._known:
+                self._known[key] = collective_report(problem, self.system, self.machine, clock)
+        elif key not in self._known:
             bench = Bench(self.machine, recipe)
             if problem not in recorded:
                 recorded[problem] = next(bench.record(problem))

@@ -8,15 +8,16 @@ from accelsim.models.linear_format import linear_format, unknown
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.numerics.formats import Format
+from accelsim.workload.collective import Collective, CollectiveKind
 from accelsim.workload.problem import GemmProblem, Problem
 from accelsim.workload.vector import VectorProblem
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A problem that a step has so many times."""
+    """A problem or a collective that a step has so many times on a device."""
 
-    problem: Problem
+    problem: Problem | Collective
     count: int = 1
 
 
@@ -99,6 +100,11 @@ class Setting:
                 **more,
             }
         )
+
+    def among_tensor(self, kind: CollectiveKind, name: str, rows: int, cols: int) -> Collective:
+        """Return a collective of rows among the devices that share matrices."""
+        size_bytes = rows * self.fmt.row_bytes(cols)
+        return Collective(kind, name, size_bytes, self.plan.parallel.tensor)
 
     def unknown(self, what: str) -> WorkloadError:
         """Return the refusal of a part whose operations are not known."""

@@ -14,17 +14,22 @@ from accelsim.models.operations import (
     latent_attention,
 )
 from accelsim.models.operations.parts import Operation, Setting
+from accelsim.models.parallel import share_of
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.models.summary import layer_kinds
+from accelsim.units import ceil_div
+from accelsim.workload.collective import Collective
 from accelsim.workload.problem import Problem
 
 
 def operations_of(
     architecture: Architecture, step: Step, plan: Plan = DEFAULT_PLAN
 ) -> tuple[Operation, ...]:
-    """Return the operations of a step on one device, layers of one kind together.
+    """Return the operations of a step on one device of the plan, layers of one kind together.
 
+    They are those of its share of the model (`share_of`), and the collectives with other devices:
+    sums of rows behind both parts of a layer, and the logits of all.
     Q, K and V are one product, and so are the gate and the way up. Only sampled rows have logits.
     Layers with experts draw their loads independently; some draws stand for all of them. Formats
     are those of activations; recipes say in which formats products are computed. With
@@ -32,8 +37,9 @@ def operations_of(
     and attention is followed by a cast. Raises WorkloadError for a part whose operations are not
     known.
     """
+    architecture = share_of(architecture, plan.parallel)
     at = Setting(architecture, step, plan)
-    operations = [Operation(each) for each in _begin(at)]
+    operations: list[Operation] = [Operation(each) for each in _begin(at)]
     for layer, count in layer_kinds(architecture).items():
         operations += _of_layers(layer, count, at)
     if step.sampled_rows:
@@ -62,7 +68,7 @@ def _begin(at: Setting) -> Iterator[Problem]:
 def _of_layers(layer: Layer, count: int, at: Setting) -> list[Operation]:
     """Return the operations of equal layers, which differ in nothing but the loads of experts."""
     loads = loads_of(layer, count, at)
-    counts: Counter[Problem] = Counter()
+    counts: Counter[Problem | Collective] = Counter()
     for number, load in enumerate(loads):
         share = len(range(number, count, len(loads)))
         for problem in of_layer(layer, load, at):
@@ -79,7 +85,7 @@ def loads_of(layer: Layer, count: int, at: Setting) -> tuple[Rows, ...]:
     return at.plan.experts.loads(at.rows, part.experts, part.experts_per_token, draws)
 
 
-def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
+def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem | Collective]:
     """Yield the operations of both parts, each with a norm that adds the residual.
 
     load: rows of each expert, where there are some. Four norms: the rows of each part have one
@@ -93,6 +99,8 @@ def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
     ):
         yield at.norm(f"norm of {name}", adds=True)
         yield from operations
+        if at.plan.parallel.tensor > 1:
+            yield at.among_tensor("all_reduce", f"sum of {name}", at.rows, at.hidden)
         if layer.norms == 4:
             yield at.norm(f"norm behind {name}")
 
@@ -113,8 +121,11 @@ def _of_feed_forward(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]
             yield from experts.operations(sparse, at, load)
 
 
-def _head(at: Setting) -> Iterator[Problem]:
-    """Yield what makes the logits of sampled rows and the next tokens."""
+def _head(at: Setting) -> Iterator[Problem | Collective]:
+    """Yield what makes the logits of sampled rows and the next tokens.
+
+    Each device of a plan makes the logits of a part of the vocabulary, and all get all.
+    """
     model, rows = at.architecture, at.step.sampled_rows
     fmt = model.weights.format_of("lm_head")
     if fmt != at.fmt and not model.has_tied_head:
@@ -123,7 +134,11 @@ def _head(at: Setting) -> Iterator[Problem]:
         yield at.norm("last norm", rows=rows)
     if model.embedding_dim:
         yield at.outer_product("project out", rows, model.embedding_dim, at.hidden)
-    yield at.outer_product("head", rows, model.vocabulary, model.embedding_dim or at.hidden)
+    devices = at.plan.parallel.tensor
+    cols = ceil_div(model.vocabulary, devices)
+    yield at.outer_product("head", rows, cols, model.embedding_dim or at.hidden)
+    if devices > 1:
+        yield at.among_tensor("all_gather", "logits of all", rows, devices * cols)
     if model.logit_softcap:
         cap = model.logit_softcap
         yield at.vector("softcap", rows, model.vocabulary, "cap of logits", softcap=cap)
