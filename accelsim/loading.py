@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from accelsim.config.document import KeyPath
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate
-from accelsim.errors import AccelsimError, ConfigError
+from accelsim.errors import AccelsimError, ConfigError, did_you_mean
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
@@ -107,8 +107,25 @@ def load_devices(
     of_system = {
         key: settings.pop(key) for key in list(settings) if key.split(".")[0] in _OF_SYSTEM
     }
+    _check_links(of_system, load_system(source), label)
     spec = load_system(source, of_system, label)
     return LoadedSystem(spec, load_machine(spec.machine, settings, label))
+
+
+def _check_links(settings: Mapping[str, Any], system: SystemSpec, label: str) -> None:
+    """Refuse settings of links that a system does not have."""
+    for key in settings:
+        level, _, name = key.partition(".")
+        name = name.partition(".")[0]
+        if level == "links" and name not in system.links:
+            hint = did_you_mean(name, system.links) or ","
+            known = ", ".join(system.links) or "none"
+            raise ConfigError(
+                [
+                    f"{label}{key}: found no links '{name}' in system {system.name}{hint} "
+                    f"allowed: {known}"
+                ]
+            )
 
 
 def load_technology(name: str) -> TechnologySpec:
