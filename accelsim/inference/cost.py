@@ -1,7 +1,7 @@
 """What a step of a model costs on a system: the sum of its operations, and the host."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from accelsim.bench import Bench, Recorded
@@ -16,7 +16,7 @@ from accelsim.models.architecture import Architecture
 from accelsim.models.expert_load import UNIFORM, ExpertLoad
 from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
-from accelsim.models.parallel import ONE_DEVICE, Parallel, share_of
+from accelsim.models.parallel import ONE_DEVICE, Parallel, share_of, stages_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.report.measured import Measured
@@ -40,6 +40,25 @@ class OperationCost:
     problem: Problem | Collective
     count: int
     report: Report
+    """Of the device that takes longest."""
+    others: tuple[Report, ...] = ()
+    """Of other devices of its group, where they differ; they wait for the slowest."""
+    idle: int = 0
+    """Devices of the group that do nothing meanwhile."""
+
+    def saved_j(self, devices: int) -> Mapping[str, float]:
+        """Return the joules by component that all devices take less than if all had its report.
+
+        Devices that wait for the slowest draw the static power, as it does for the same time.
+        """
+        group = 1 + len(self.others) + self.idle
+        times = self.count * devices / group
+        return {
+            name: times
+            * ((group - 1) * joules - sum(each.energy_by_component_j[name] for each in self.others))
+            for name, joules in self.report.energy_by_component_j.items()
+            if name != "static" and group > 1
+        }
 
     @property
     def name(self) -> str:
@@ -67,6 +86,10 @@ class StepCost:
     """Time that the device waits for the host."""
     devices: int = 1
     """Devices that each have such operations at the same time."""
+    idle_devices: int = 0
+    """Devices of other stages, which wait meanwhile."""
+    overlaps: bool = False
+    """Whether collectives run under the arithmetic."""
 
     @cached_property
     def measured(self) -> Measured:
@@ -76,7 +99,28 @@ class StepCost:
     @property
     def energy_j(self) -> float:
         """Energy of all devices and the links between them."""
-        return self.devices * self.measured.energy_j
+        return sum(self.energy_by_component_j.values())
+
+    @cached_property
+    def energy_by_component_j(self) -> Mapping[str, float]:
+        """The same by component; `static` is that of devices that wait, too."""
+        own_j = self.measured.energy_by_component_j
+        found = {name: self.devices * joules for name, joules in own_j.items()}
+        for each in self.operations:
+            for name, joules in each.saved_j(self.devices).items():
+                found[name] -= joules
+        if self.idle_devices or self.hidden_s:
+            kept = 1 - self.hidden_s / self.measured.time_s
+            found["static"] = (self.devices + self.idle_devices) * kept * own_j["static"]
+        return found
+
+    @cached_property
+    def hidden_s(self) -> float:
+        """Time of collectives under the arithmetic: all of it, or as long as that takes."""
+        if not self.overlaps:
+            return 0.0
+        links_s = sum(each.time_s for each in self.operations if each.report.bound_by == "links")
+        return min(links_s, self.measured.time_s - links_s)
 
     @property
     def model_macs(self) -> int:
@@ -99,7 +143,7 @@ class StepCost:
     @property
     def time_s(self) -> float:
         """Time of the device and of the host."""
-        return self.measured.time_s + self.host_s
+        return self.measured.time_s - self.hidden_s + self.host_s
 
 
 @dataclass
@@ -150,7 +194,9 @@ class StepModel:
             + host.request.value * requests
             + host.launch.value * launches
         )
-        return StepCost(step, operations, host_s, self.parallel.devices)
+        parallel = self.parallel
+        idle = parallel.devices - parallel.stage_devices
+        return StepCost(step, operations, host_s, parallel.stage_devices, idle, parallel.overlaps)
 
     @property
     def plan(self) -> Plan:
@@ -175,12 +221,37 @@ class StepModel:
         """
         return self._bytes_of_products(step, lambda problem: len(problem.rows)) - self._tied(step)
 
+    def stages(self, step: Step) -> tuple[tuple[Architecture, int], ...]:
+        """Return what a device of each stage has of the model, and the bytes of its weights.
+
+        The first stage has the tables, and the last one the head, which then is no table of others.
+        """
+        if self.parallel.pipeline == 1:
+            return ((self.share, self.weight_bytes(step)),)
+        parallel, found = replace(self.parallel, pipeline=1), list[tuple[Architecture, int]]()
+        stages = stages_of(self.architecture, self.parallel)
+        for number, stage in enumerate(stages):
+            model = replace(self, architecture=stage, parallel=parallel)
+            stored = model._bytes_of_products(step, lambda problem: len(problem.rows))
+            if number > 0:
+                stored -= stage.table_bytes
+            if number < len(stages) - 1:
+                stored -= model._stored_bytes(model._head(step))
+            found.append((model.share, stored))
+        return tuple(found)
+
+    def _head(self, step: Step) -> GemmProblem:
+        """Return the product that makes the logits."""
+        problems = (each.problem for each in self.operations(step))
+        return next(
+            each for each in problems if isinstance(each, GemmProblem) and each.name == "head"
+        )
+
     def _tied(self, step: Step) -> int:
         """Return the bytes that the head shares with the embedding: none in a format of its own."""
         if not self.architecture.has_tied_head:
             return 0
-        problems = [each.problem for each in self.operations(step)]
-        (head,) = (each for each in problems if each.name == "head" and each.kind == "gemm")
+        head = self._head(step)
         stored, plain = self._stored_bytes(head), head.tensor_bytes["b"]
         return stored if stored == plain else 0
 
@@ -214,15 +285,24 @@ class StepModel:
         recorded: dict[Problem | Collective, Recorded] = {}
 
         def costs_at(clock: float) -> tuple[OperationCost, ...]:
-            return tuple(
-                OperationCost(each.problem, each.count, self._report(each.problem, clock, recorded))
-                for each in operations
-            )
+            return tuple(self._cost_of(each, clock, recorded) for each in operations)
 
         def runs_at(clock: float) -> list[tuple[int, Report]]:
             return [(each.count, each.report) for each in costs_at(clock)]
 
         return costs_at(clock_of_step(self.machine, runs_at))
+
+    def _cost_of(
+        self, operation: Operation, clock: float, recorded: dict[Problem | Collective, Recorded]
+    ) -> OperationCost:
+        """Return what an operation costs, of those of a group the slowest one first."""
+        every = [
+            (self._report(each, clock, recorded), each)
+            for each in (operation.problem, *operation.others)
+        ]
+        slowest = max(every, key=lambda pair: pair[0].time_s)
+        others = tuple(report for report, each in every if each is not slowest[1])
+        return OperationCost(slowest[1], operation.count, slowest[0], others, operation.idle)
 
     def _report(
         self,
@@ -258,7 +338,8 @@ def time_by_operation(cost: StepCost) -> Mapping[str, float]:
     times: dict[str, float] = {}
     for each in cost.operations:
         times[each.name] = times.get(each.name, 0.0) + each.time_s
-    return {**times, "host": cost.host_s}
+    hidden = {"under arithmetic": -cost.hidden_s} if cost.hidden_s else {}
+    return {**times, **hidden, "host": cost.host_s}
 
 
 def sustained(machine: MachineSpec) -> MachineSpec:

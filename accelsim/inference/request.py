@@ -21,6 +21,7 @@ from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.parallel import ONE_DEVICE, Parallel, parse_parallel
 from accelsim.models.step import Step
+from accelsim.units import ceil_div
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -178,17 +179,24 @@ def infer(
     recipes = asked_for(linear), asked_for(attention)
     costs = StepModel(architecture, spec, machine, *recipes, load, parallel)
     # The same for any step. One of many sequences may not fit, which the check below is to tell.
-    weights_bytes = costs.weight_bytes(Step.decode(1, prompt))
+    stages = costs.stages(Step.decode(parallel.data, prompt))
 
     def use_of(sequences: int) -> MemoryUse:
-        return memory_use(
-            costs.share,
-            machine.hbm.capacity,
-            weights_bytes,
-            lambda count: (Step.prefill(count, prompt), Step.decode(count, prompt + output - 1)),
-            sequences,
-            prompt + output,
+        uses = (
+            memory_use(
+                share,
+                machine.hbm.capacity,
+                weights_bytes,
+                lambda count: (
+                    Step.prefill(count, prompt),
+                    Step.decode(count, prompt + output - 1),
+                ),
+                ceil_div(sequences, parallel.data),
+                prompt + output,
+            )
+            for share, weights_bytes in stages
         )
+        return min(uses, key=lambda use: use.free_bytes)
 
     use, largest = use_of(batch), largest_batch(use_of)
     check_fits(use, largest, batch, spec.name)
@@ -275,19 +283,21 @@ def _phase(cost: StepCost, costs: StepModel) -> PhaseReport:
     measured, longest = cost.measured, max(cost.operations, key=lambda each: each.time_s)
     peak_bytes_per_s = longest.report.peak_hbm_bytes_per_s
     fmt = architecture.weights.plain
+    own = costs.parallel.step_of(cost.step)
     cached_bytes = sum(
-        each.count * architecture.kv_bytes(each.cached, fmt) for each in cost.step.sequences
+        each.count * architecture.kv_bytes(each.cached, fmt) for each in own.sequences
     )
     return PhaseReport(
         time_s=cost.time_s,
         time_by_operation_s=time_by_operation(cost),
         bound_by=longest.report.bound_by,
-        mfu=cost.model_macs / measured.peak_macs_per_s / cost.time_s,
-        mbu=(weights_bytes + cached_bytes) / peak_bytes_per_s / cost.time_s,
+        mfu=cost.model_macs / measured.peak_macs_per_s / cost.time_s / costs.parallel.pipeline,
+        mbu=(weights_bytes + cached_bytes)
+        / peak_bytes_per_s
+        / cost.time_s
+        / costs.parallel.pipeline,
         energy_j=cost.energy_j,
-        energy_by_component_j={
-            name: cost.devices * joules for name, joules in measured.energy_by_component_j.items()
-        },
+        energy_by_component_j=cost.energy_by_component_j,
         hbm_bytes=cost.devices * (measured.hbm_read_bytes + measured.hbm_write_bytes),
         recipes={each.name: each.report.recipe for each in cost.operations},
     )

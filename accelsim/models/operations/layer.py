@@ -6,7 +6,7 @@ from accelsim.errors import WorkloadError
 from accelsim.models.architecture import Architecture, Layer
 from accelsim.models.attention import GroupedAttention
 from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
-from accelsim.models.operations.parts import Setting
+from accelsim.models.operations.parts import Setting, Uneven
 from accelsim.models.operations.step import loads_of, of_layer
 from accelsim.models.parallel import share_of
 from accelsim.models.plan import DEFAULT_PLAN, Plan
@@ -41,9 +41,10 @@ def layer_of(
     at, layer = Setting(architecture, step, plan), architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()
     (load,) = loads_of(layer, 1, at)
-    for problem in of_layer(layer, load, at):
-        if isinstance(problem, Collective):
+    for work in of_layer(layer, load, at):
+        if isinstance(work, Collective):
             continue
+        problem = work.problems[0] if isinstance(work, Uneven) else work
         earlier = [part.problem for part in parts]
         parts.append(LayerPart(problem=problem, reads=dict(_reads(problem, feeds, earlier))))
     name = f"layer {number} of {architecture.family}"

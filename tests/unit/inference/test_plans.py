@@ -135,3 +135,77 @@ def test_the_command_takes_a_plan_and_shows_collectives_on_their_own_rows(small,
     run = CliRunner().invoke(app, [*map(str, words), "--plan", "tp=3"])
     assert run.exit_code == 2
     assert "plan: tp=3: found 4 heads in model qwen2" in " ".join(run.stderr.split())
+
+
+def test_a_pipeline_takes_as_long_as_its_layers_and_the_way_between(small):
+    step = Step.decode(2, 64)
+    one, stages = model_of(small).cost(step), model_of(small, pipeline=3).cost(step)
+    sends = [each for each in stages.operations if each.problem.kind == "send"]
+    assert sum(each.time_s for each in sends) > 0
+    assert stages.measured.time_s == pytest.approx(
+        one.measured.time_s + sum(each.time_s for each in sends), rel=1e-12
+    )
+    static_j = stages.measured.energy_by_component_j["static"]
+    assert stages.energy_j == pytest.approx(stages.measured.energy_j + 2 * static_j, rel=1e-12)
+
+
+def test_weights_of_all_stages_are_those_of_the_model(small):
+    step = Step.decode(1, 8)
+    stages = model_of(small, pipeline=3).stages(step)
+    last_norms = 2 * small.norm.parameters(small.hidden) * 2
+    assert sum(stored for _, stored in stages) - last_norms == model_of(small).weight_bytes(step)
+    assert [len(share.layers) for share, _ in stages] == [1, 1, 1]
+    assert sum(share.kv_bytes(9) for share, _ in stages) == small.kv_bytes(9)
+
+
+def test_copies_take_the_energy_of_all_and_the_time_of_one(small):
+    one = model_of(small).cost(Step.decode(2, 64))
+    four = model_of(small, data=4).cost(Step.decode(8, 64))
+    assert four.measured == one.measured
+    assert four.energy_j == 4 * one.energy_j
+
+
+def test_collectives_under_the_arithmetic_take_no_time_of_their_own(small):
+    step = Step.decode(2, 64)
+    apart = model_of(small, tensor=2).cost(step)
+    under = model_of(small, tensor=2, overlaps=True).cost(step)
+    links_s = sum(each.time_s for each in apart.operations if each.report.bound_by == "links")
+    hidden_s = min(links_s, apart.measured.time_s - links_s)
+    assert apart.time_s - under.time_s == pytest.approx(hidden_s)
+    assert under.energy_j < apart.energy_j
+
+
+EXPERTS = SMALL | {
+    "model_type": "qwen3_moe",
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "decoder_sparse_step": 1,
+    "norm_topk_prob": True,
+    "mlp_only_layers": [],
+}
+
+
+@pytest.mark.parametrize("sizes", [{"tensor": 4, "expert": 4}, {"data": 4, "expert": 4}])
+def test_devices_wait_for_the_one_with_most_rows_of_experts(sizes):
+    model = model_of(read_architecture(EXPERTS, ""), **sizes)
+    cost = model.cost(Step.decode(8, 32))
+    uneven = [each for each in cost.operations if each.others or each.idle]
+    assert uneven
+    for each in uneven:
+        assert each.report.time_s == max(report.time_s for report in (each.report, *each.others))
+    most_j = cost.devices * cost.measured.energy_j
+    assert most_j - cost.energy_j == pytest.approx(
+        sum(sum(each.saved_j(cost.devices).values()) for each in uneven), rel=1e-6
+    )
+    assert 0 < cost.energy_j < most_j
+
+
+def test_memory_of_a_plan_of_experts_is_that_of_a_device():
+    model = read_architecture(EXPERTS, "")
+    asked = {"prompt": 20, "output": 3, "batch": 8}
+    one, four = (infer(model, "ascend-910b-x8", plan=plan, **asked) for plan in (None, "ep=4"))
+    assert 4 * four.memory.kv_bytes == one.memory.kv_bytes
+    inner = 3 * 8 * 3 * 64 * 128 * 2
+    assert one.memory.weights_bytes - four.memory.weights_bytes == inner * 3 // 4
+    assert four.asked["plan"] == "dp=4,ep=4"

@@ -9,7 +9,13 @@ from accelsim.models.attention import HeadNorm
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.loading import load_architecture
 from accelsim.models.operations.step import operations_of
-from accelsim.models.parallel import ONE_DEVICE, Parallel, parse_parallel, share_of
+from accelsim.models.parallel import (
+    ONE_DEVICE,
+    Parallel,
+    parse_parallel,
+    share_of,
+    stages_of,
+)
 from accelsim.models.plan import Plan
 from accelsim.models.step import Sequences, Step
 from accelsim.workload.collective import Collective
@@ -196,3 +202,165 @@ def test_norms_of_whole_rows_of_heads_are_refused():
     model = replace(model, layers=(replace(layer, attention=attention),))
     with pytest.raises(WorkloadError, match="found norms of whole rows of Q and K in model llama"):
         share_of(model, Parallel(2))
+
+
+def on(model, step, text):
+    return operations_of(model, step, Plan(parallel=parse_parallel(text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "plan"),
+    [
+        ("tp=2,ep=4", Parallel(2, data=2, expert=4)),
+        ("tp=4,ep=2", Parallel(4, expert=2)),
+        ("ep=8", Parallel(data=8, expert=8)),
+        ("tp=2,pp=4,dp=3", Parallel(2, 4, 3)),
+        ("tp=4,sp=4,overlap", Parallel(4, sequence=4, overlaps=True)),
+    ],
+)
+def test_plans_of_several_ways_are_read_as_they_are_written(text, plan):
+    assert parse_parallel(text) == plan
+    assert parse_parallel(str(plan)) == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "tp=2,dp=2,ep=2",
+            "plan: ep=2: found 4 devices that could share experts (tp=2, dp=2), allowed: 1, 4, or "
+            "without dp a divisor",
+        ),
+        (
+            "tp=4,ep=3",
+            "plan: ep=3: found 4 devices that could share experts (tp=4, dp=1), allowed: 1, 4, or "
+            "without dp a divisor",
+        ),
+        ("tp=4,sp=2", "plan: sp=2: found tp=4, allowed: 1 or as tp"),
+    ],
+)
+def test_ways_that_do_not_fit_each_other_are_refused(text, message):
+    with pytest.raises(WorkloadError) as caught:
+        parse_parallel(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "text", "message"),
+    [
+        (
+            "llama-3-8b",
+            Step.decode(3, 8),
+            "dp=2",
+            "plan: dp=2: found 3 equal sequences in a step, allowed: a number that dp divides",
+        ),
+        (
+            "qwen3-30b-a3b",
+            Step.decode(3, 8),
+            "ep=3",
+            "plan: ep=3: found 128 experts in model qwen3_moe, allowed: a number of devices that "
+            "divides them",
+        ),
+        (
+            "llama-3-8b",
+            Step.decode(1, 8),
+            "pp=33",
+            "plan: pp=33: found 32 layers in model llama, allowed: at most as many stages",
+        ),
+    ],
+)
+def test_plans_that_do_not_divide_are_refused(name, step, text, message):
+    with pytest.raises(WorkloadError) as caught:
+        on(load_architecture(name), step, text)
+    assert str(caught.value) == message
+
+
+def test_copies_have_each_their_part_of_the_sequences():
+    model = load_architecture("llama-3-8b")
+    half = Step((Sequences(1, 99, 2), Sequences(64, 128)))
+    whole = Step((Sequences(1, 99, 4), Sequences(64, 128, 2)))
+    assert on(model, whole, "dp=2") == operations_of(model, half)
+    assert on(model, whole, "tp=4,dp=2") == on(model, half, "tp=4")
+
+
+def of_all(operation):
+    """Return the problems of all devices of a group, those that differ and those that do not."""
+    return (operation.problem, *operation.others)
+
+
+@pytest.mark.parametrize(("text", "groups"), [("tp=4,ep=4", 1), ("tp=4,ep=2", 2), ("tp=2,ep=4", 1)])
+@pytest.mark.parametrize("batch", [2, 512])
+def test_experts_of_all_devices_have_the_rows_and_the_macs_of_one(text, groups, batch):
+    """groups: devices that share the inner rows of an expert, each with its part."""
+    model, parallel = load_architecture("qwen3-30b-a3b"), parse_parallel(text)
+    step = Step.decode(batch, 64)
+    whole, found = on(model, step, "tp=1"), on(model, step, text)
+    for name in ("experts gate-up", "experts down"):
+        macs = [
+            each.count * problem.macs
+            for each in found
+            if each.problem.name == name
+            for problem in of_all(each)
+        ]
+        one = sum(each.count * each.problem.macs for each in whole if each.problem.name == name)
+        assert groups * sum(macs) == one
+        for each in (each for each in found if each.problem.name == name):
+            group = len(of_all(each)) + each.idle
+            assert group in (1, parallel.expert)
+            assert {len(problem.rows) for problem in of_all(each)} == {128 // parallel.expert}
+            if group == parallel.expert:
+                assert sum(sum(problem.rows) for problem in of_all(each)) == batch * 8
+
+
+def test_rows_travel_to_experts_and_back_where_devices_have_other_tokens():
+    model, step = load_architecture("qwen3-30b-a3b"), Step.decode(64, 64)
+    ways = {each.name: each for each, _ in collectives(on(model, step, "tp=2,ep=4"))}
+    sent_bytes = 64 // 2 // 2 * 8 * 2048 * 2
+    assert ways["rows to experts"] == Collective("all_to_all", "rows to experts", sent_bytes, 4)
+    assert ways["rows from experts"].size_bytes == sent_bytes
+    ways = {each.name for each, _ in collectives(on(model, step, "tp=4,ep=4"))}
+    assert ways == {"sum of attention", "sum of feed-forward", "logits of all"}
+
+
+def test_the_device_with_most_rows_is_first_and_devices_differ():
+    model = load_architecture("qwen3-30b-a3b")
+    found = on(model, Step.decode(16, 64), "tp=8,ep=4")
+    uneven = [each for each in found if each.problem.name == "experts down" and each.others]
+    assert uneven
+    for each in uneven:
+        rows = [sum(problem.rows) for problem in of_all(each)]
+        assert rows == sorted(rows, reverse=True)
+        assert rows[0] > rows[-1]
+
+
+def test_one_device_with_all_experts_has_the_load_as_it_was():
+    assert Parallel(4).ranks_of((5, 3, 0)) == ((5, 3, 0),)
+    ranks = Parallel(4, expert=4).ranks_of(tuple(range(64, 0, -1)))
+    assert sorted(sum(ranks, ())) == list(range(1, 65))
+    assert all(own == tuple(sorted(own, reverse=True)) for own in ranks)
+
+
+def test_stages_have_all_layers_and_send_rows_to_the_next_one():
+    model, step = load_architecture("llama-3-8b"), Step.decode(4, 100)
+    found, whole = on(model, step, "tp=2,pp=3"), on(model, step, "tp=2")
+    sends = [each for each in found if each.problem.kind == "send"]
+    (way,) = sends
+    assert [each for each in found if each not in sends] == list(whole)
+    assert (way.count, way.problem.stride) == (2, 2)
+    assert way.problem.size_bytes == 4 * 4096 * 2
+    stages = stages_of(model, Parallel(pipeline=3))
+    assert [len(stage.layers) for stage in stages] == [11, 11, 10]
+    assert sum((stage.layers for stage in stages), ()) == model.layers
+
+
+def test_rows_that_are_shared_travel_as_often_and_norms_have_their_part():
+    model, step = load_architecture("llama-3-8b"), Step.prefill(1, 100)
+    plain, shared = on(model, step, "tp=4"), on(model, step, "tp=4,sp=4")
+    norm = {each.name: each for each, _ in problems(shared)}["norm of feed-forward"]
+    assert norm.rows == 25
+    kinds = {each.name: (each.kind, count) for each, count in collectives(shared)}
+    assert kinds["sum of attention"] == ("reduce_scatter", 32)
+    assert kinds["rows of attention"] == ("all_gather", 32)
+    assert kinds["rows of the head"] == ("all_gather", 1)
+    for kind in ("gemm", "attention"):
+        assert macs_of(plain, kind) == macs_of(shared, kind)
