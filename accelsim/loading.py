@@ -12,13 +12,16 @@ from pydantic import TypeAdapter
 from accelsim.config.document import Document, KeyPath
 from accelsim.config.loader import load_spec, read_document
 from accelsim.config.shipped import locate, shipped_folder
-from accelsim.errors import AccelsimError, ConfigError, UnknownNameError
+from accelsim.errors import AccelsimError, ConfigError, UnknownNameError, did_you_mean
 from accelsim.hardware.costs import missing_costs
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.hardware.technology import TechnologySpec
 from accelsim.workload.generation import GENERATION
 from accelsim.workload.problem import LayerProblem, Problem, Workload
+
+_OF_SYSTEM = ("host", "links")
+"""Keys of a system beside its machine, which settings may begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +152,32 @@ def load_devices(
 ) -> LoadedSystem:
     """Return a system with the machine of its devices.
 
-    Keys of `overrides` are fields of the machine, or begin with `host.`. Raises ConfigError,
-    UnknownNameError.
+    Keys of `overrides` are fields of the machine, or begin with `host.` or `links.`. Raises
+    ConfigError, UnknownNameError.
     """
     settings = dict(overrides or {})
-    of_system = {key: settings.pop(key) for key in list(settings) if key.split(".")[0] == "host"}
+    of_system = {
+        key: settings.pop(key) for key in list(settings) if key.split(".")[0] in _OF_SYSTEM
+    }
+    _check_links(of_system, load_system(source), label)
     spec = load_system(source, of_system, label)
     return LoadedSystem(spec, load_machine(spec.machine, settings, label))
+
+
+def _check_links(settings: Mapping[str, Any], system: SystemSpec, label: str) -> None:
+    """Refuse settings of links that a system does not have."""
+    for key in settings:
+        level, _, name = key.partition(".")
+        name = name.partition(".")[0]
+        if level == "links" and name not in system.links:
+            hint = did_you_mean(name, system.links) or ","
+            known = ", ".join(system.links) or "none"
+            raise ConfigError(
+                [
+                    f"{label}{key}: found no links '{name}' in system {system.name}{hint} "
+                    f"allowed: {known}"
+                ]
+            )
 
 
 def load_technology(name: str) -> TechnologySpec:

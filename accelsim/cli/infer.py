@@ -54,6 +54,10 @@ class Request:
             "per expert; absent: uniform."
         ),
     ] = None
+    plan: Annotated[
+        str | None,
+        typer.Option(help="Devices over which the model is laid out, such as tp=2; absent: one."),
+    ] = None
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")
     ] = Steps.EXACT

@@ -1,13 +1,14 @@
 """What a step of a model costs on a system: the sum of its operations, and the host."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from accelsim.bench import Bench, Recorded
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
+from accelsim.inference.collective_report import collective_report
 from accelsim.inference.step_clock import clock_of_step
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
@@ -15,10 +16,12 @@ from accelsim.models.architecture import Architecture
 from accelsim.models.expert_load import UNIFORM, ExpertLoad
 from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
+from accelsim.models.parallel import ONE_DEVICE, Parallel, share_of, stages_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.report.measured import Measured
 from accelsim.report.report import Report
+from accelsim.workload.collective import Collective
 from accelsim.workload.problem import (
     AttentionProblem,
     GemmProblem,
@@ -34,9 +37,28 @@ _ACTIVATIONS = ("a", "x")
 class OperationCost:
     """An operation of a step and what one of it costs."""
 
-    problem: Problem
+    problem: Problem | Collective
     count: int
     report: Report
+    """Of the device that takes longest."""
+    others: tuple[Report, ...] = ()
+    """Of other devices of its group, where they differ; they wait for the slowest."""
+    idle: int = 0
+    """Devices of the group that do nothing meanwhile."""
+
+    def saved_j(self, devices: int) -> Mapping[str, float]:
+        """Return the joules by component that all devices take less than if all had its report.
+
+        Devices that wait for the slowest draw the static power, as it does for the same time.
+        """
+        group = 1 + len(self.others) + self.idle
+        times = self.count * devices / group
+        return {
+            name: times
+            * ((group - 1) * joules - sum(each.energy_by_component_j[name] for each in self.others))
+            for name, joules in self.report.energy_by_component_j.items()
+            if name != "static" and group > 1
+        }
 
     @property
     def name(self) -> str:
@@ -62,16 +84,52 @@ class StepCost:
     operations: tuple[OperationCost, ...]
     host_s: float
     """Time that the device waits for the host."""
+    devices: int = 1
+    """Devices that each have such operations at the same time."""
+    idle_devices: int = 0
+    """Devices of other stages, which wait meanwhile."""
+    overlaps: bool = False
+    """Whether collectives run under the arithmetic."""
 
     @cached_property
     def measured(self) -> Measured:
-        """What the device does: the sum of all operations."""
+        """What one device does: the sum of all operations."""
         return Measured.total((each.count, each.report) for each in self.operations)
 
     @property
+    def energy_j(self) -> float:
+        """Energy of all devices and the links between them."""
+        return sum(self.energy_by_component_j.values())
+
+    @cached_property
+    def energy_by_component_j(self) -> Mapping[str, float]:
+        """The same by component; `static` is that of devices that wait, too."""
+        own_j = self.measured.energy_by_component_j
+        found = {name: self.devices * joules for name, joules in own_j.items()}
+        for each in self.operations:
+            for name, joules in each.saved_j(self.devices).items():
+                found[name] -= joules
+        if self.idle_devices or self.hidden_s:
+            kept = 1 - self.hidden_s / self.measured.time_s
+            found["static"] = (self.devices + self.idle_devices) * kept * own_j["static"]
+        return found
+
+    @cached_property
+    def hidden_s(self) -> float:
+        """Time of collectives under the arithmetic: all of it, or as long as that takes."""
+        if not self.overlaps:
+            return 0.0
+        links_s = sum(each.time_s for each in self.operations if each.report.bound_by == "links")
+        return min(links_s, self.measured.time_s - links_s)
+
+    @property
     def model_macs(self) -> int:
-        """MACs that the model asks for; kernels compute more, in whole tiles."""
-        return sum(each.count * each.problem.macs for each in self.operations)
+        """MACs that the model asks one device for; kernels compute more, in whole tiles."""
+        return sum(
+            each.count * each.problem.macs
+            for each in self.operations
+            if not isinstance(each.problem, Collective)
+        )
 
     @property
     def draw_spread(self) -> float:
@@ -85,7 +143,7 @@ class StepCost:
     @property
     def time_s(self) -> float:
         """Time of the device and of the host."""
-        return self.measured.time_s + self.host_s
+        return self.measured.time_s - self.hidden_s + self.host_s
 
 
 @dataclass
@@ -101,12 +159,19 @@ class StepModel:
     """Kernel of attention where it can take the tokens; None: the library picks it."""
     experts: ExpertLoad = UNIFORM
     """Which experts tokens choose, in a model that has some."""
-    _known: dict[tuple[Problem, Recipe | None, float], Report] = field(
+    parallel: Parallel = ONE_DEVICE
+    """Over which devices of the system the model is laid out."""
+    _known: dict[tuple[Problem | Collective, Recipe | None, float], Report] = field(
         default_factory=dict, repr=False
     )
 
     def __post_init__(self) -> None:
-        """Refuse kernels that are for other problems; raises WorkloadError."""
+        """Refuse kernels that are for other problems, and plans; raises WorkloadError."""
+        if self.parallel.devices > self.system.devices:
+            raise WorkloadError(
+                f"plan: {self.parallel}: found {self.parallel.devices} devices, allowed: "
+                f"{self.system.devices}, which system {self.system.name} has"
+            )
         for name, recipe, kind in (
             ("linear", self.linear, "gemm"),
             ("attention", self.attention, "attention"),
@@ -129,12 +194,20 @@ class StepModel:
             + host.request.value * requests
             + host.launch.value * launches
         )
-        return StepCost(step, operations, host_s)
+        parallel = self.parallel
+        idle = parallel.devices - parallel.stage_devices
+        return StepCost(step, operations, host_s, parallel.stage_devices, idle, parallel.overlaps)
 
     @property
     def plan(self) -> Plan:
         """How steps are laid out on this machine."""
-        return Plan(self.experts, gathers_rows=library_of(self.machine).gathers_rows)
+        gathers_rows = library_of(self.machine).gathers_rows
+        return Plan(self.experts, gathers_rows=gathers_rows, parallel=self.parallel)
+
+    @property
+    def share(self) -> Architecture:
+        """What a device has of the model."""
+        return share_of(self.architecture, self.parallel)
 
     def operations(self, step: Step) -> tuple[Operation, ...]:
         """Return the operations of a step on this machine."""
@@ -148,14 +221,39 @@ class StepModel:
         """
         return self._bytes_of_products(step, lambda problem: len(problem.rows)) - self._tied(step)
 
+    def stages(self, step: Step) -> tuple[tuple[Architecture, int], ...]:
+        """Return what a device of each stage has of the model, and the bytes of its weights.
+
+        The first stage has the tables, and the last one the head, which then is no table of others.
+        """
+        if self.parallel.pipeline == 1:
+            return ((self.share, self.weight_bytes(step)),)
+        parallel, found = replace(self.parallel, pipeline=1), list[tuple[Architecture, int]]()
+        stages = stages_of(self.architecture, self.parallel)
+        for number, stage in enumerate(stages):
+            model = replace(self, architecture=stage, parallel=parallel)
+            stored = model._bytes_of_products(step, lambda problem: len(problem.rows))
+            if number > 0:
+                stored -= stage.table_bytes
+            if number < len(stages) - 1:
+                stored -= model._stored_bytes(model._head(step))
+            found.append((model.share, stored))
+        return tuple(found)
+
+    def _head(self, step: Step) -> GemmProblem:
+        """Return the product that makes the logits."""
+        problems = (each.problem for each in self.operations(step))
+        return next(
+            each for each in problems if isinstance(each, GemmProblem) and each.name == "head"
+        )
+
     def _tied(self, step: Step) -> int:
         """Return the bytes that the head shares with the embedding: none in a format of its own."""
         if not self.architecture.has_tied_head:
             return 0
-        problems = [each.problem for each in self.operations(step)]
-        (head,) = (problem for problem in problems if problem.name == "head")
-        stored = self._stored_bytes(head)
-        return stored if stored == self.architecture.embedding_bytes else 0
+        head = self._head(step)
+        stored, plain = self._stored_bytes(head), head.tensor_bytes["b"]
+        return stored if stored == plain else 0
 
     def weight_bytes_read(self, step: Step) -> int:
         """Return the bytes of the weights that a step reads: of experts those that have rows."""
@@ -164,7 +262,7 @@ class StepModel:
 
     def _bytes_of_products(self, step: Step, experts: Callable[[GroupedGemmProblem], int]) -> int:
         """Return the bytes of all weights; experts: how many of a product of experts count."""
-        stored = self.architecture.outer_bytes
+        stored = self.share.outer_bytes
         for problem, count in ((each.problem, each.count) for each in self.operations(step)):
             if isinstance(problem, GemmProblem):
                 stored += count * self._stored_bytes(problem)
@@ -184,24 +282,41 @@ class StepModel:
 
     def _at_one_clock(self, operations: tuple[Operation, ...]) -> tuple[OperationCost, ...]:
         """Return what operations cost at the clock at which all of them meet the power cap."""
-        recorded: dict[Problem, Recorded] = {}
+        recorded: dict[Problem | Collective, Recorded] = {}
 
         def costs_at(clock: float) -> tuple[OperationCost, ...]:
-            return tuple(
-                OperationCost(each.problem, each.count, self._report(each.problem, clock, recorded))
-                for each in operations
-            )
+            return tuple(self._cost_of(each, clock, recorded) for each in operations)
 
         def runs_at(clock: float) -> list[tuple[int, Report]]:
             return [(each.count, each.report) for each in costs_at(clock)]
 
         return costs_at(clock_of_step(self.machine, runs_at))
 
-    def _report(self, problem: Problem, clock: float, recorded: dict[Problem, Recorded]) -> Report:
+    def _cost_of(
+        self, operation: Operation, clock: float, recorded: dict[Problem | Collective, Recorded]
+    ) -> OperationCost:
+        """Return what an operation costs, of those of a group the slowest one first."""
+        every = [
+            (self._report(each, clock, recorded), each)
+            for each in (operation.problem, *operation.others)
+        ]
+        slowest = max(every, key=lambda pair: pair[0].time_s)
+        others = tuple(report for report, each in every if each is not slowest[1])
+        return OperationCost(slowest[1], operation.count, slowest[0], others, operation.idle)
+
+    def _report(
+        self,
+        problem: Problem | Collective,
+        clock: float,
+        recorded: dict[Problem | Collective, Recorded],
+    ) -> Report:
         """Return what an operation costs at a clock; recorded: programs of the step so far."""
-        recipe = self.recipe_for(problem)
+        recipe = None if isinstance(problem, Collective) else self.recipe_for(problem)
         key = (problem, recipe, clock)
-        if key not in self._known:
+        if isinstance(problem, Collective):
+            if key not in self._known:
+                self._known[key] = collective_report(problem, self.system, self.machine, clock)
+        elif key not in self._known:
             bench = Bench(self.machine, recipe)
             if problem not in recorded:
                 recorded[problem] = next(bench.record(problem))
@@ -223,7 +338,8 @@ def time_by_operation(cost: StepCost) -> Mapping[str, float]:
     times: dict[str, float] = {}
     for each in cost.operations:
         times[each.name] = times.get(each.name, 0.0) + each.time_s
-    return {**times, "host": cost.host_s}
+    hidden = {"under arithmetic": -cost.hidden_s} if cost.hidden_s else {}
+    return {**times, **hidden, "host": cost.host_s}
 
 
 def sustained(machine: MachineSpec) -> MachineSpec:

@@ -12,6 +12,7 @@ from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.report.quantity import quantity_of
 from accelsim.units import BITS_PER_BYTE
+from accelsim.workload.collective import Collective
 from accelsim.workload.problem import Problem
 from accelsim.workload.vector import VectorProblem
 
@@ -51,7 +52,10 @@ def memory_use(
     batch: int,
     tokens: int,
 ) -> MemoryUse:
-    """Return what `batch` sequences of `tokens` tokens take, computed in such steps."""
+    """Return what `batch` sequences of `tokens` tokens take, computed in such steps.
+
+    Of a plan over devices, `architecture` and the bytes of the weights are the share of one.
+    """
     return MemoryUse(
         capacity_bytes=capacity_bytes,
         weights_bytes=weights_bytes,
@@ -93,7 +97,11 @@ def check_fits(use: MemoryUse, largest: int, batch: int, system: str) -> None:
 def _activation_bytes(architecture: Architecture, step: Step) -> int:
     rows = step.tokens * architecture.hidden * architecture.weights.plain.bits // BITS_PER_BYTE
     operations = operations_of(architecture, step, _PLAN)
-    return rows + max(_working_bytes(each.problem) for each in operations)
+    return rows + max(
+        _working_bytes(each.problem)
+        for each in operations
+        if not isinstance(each.problem, Collective)
+    )
 
 
 def _working_bytes(problem: Problem) -> int:

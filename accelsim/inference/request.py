@@ -19,7 +19,9 @@ from accelsim.models.expert_load import ExpertLoad
 from accelsim.models.feed_forward import ExpertFeedForward
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
+from accelsim.models.parallel import ONE_DEVICE, Parallel, parse_parallel
 from accelsim.models.step import Step
+from accelsim.units import ceil_div
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -43,6 +45,7 @@ class PhaseReport:
     energy_j: float
     energy_by_component_j: Mapping[str, float]
     hbm_bytes: int
+    """Of all devices, as the joules; times and shares are those of one."""
     recipes: Mapping[str, str]
     """Kernel of each operation as it ran."""
 
@@ -73,7 +76,7 @@ class Inference:
     tokens_per_s: float
     """Output tokens of all requests over the time."""
     energy_j: float
-    """Of the device; nothing is known of the host."""
+    """Of all devices of the plan and their links; nothing is known of the host."""
     energy_per_token_j: float
     """Energy over output tokens, the prefill included."""
     interpolation_error: float
@@ -144,6 +147,7 @@ def infer(
     attention: Recipe | str | None = None,
     weights: str | None = None,
     experts: ExpertLoad | str | Path | None = None,
+    plan: Parallel | str | None = None,
     steps: StepChoice = "exact",
     settings: Mapping[str, Any] | None = None,
 ) -> Inference:
@@ -152,7 +156,8 @@ def infer(
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
     attention: kernels in the place of the library's. weights: format of the linear maps of layers
     in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
-    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact"
+    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. plan: devices of
+    the system over which the model is laid out, such as "tp=2"; one if absent. steps: "exact"
     simulates every step, "interpolated" some of them. The device runs step after step, so a power
     cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of the machine of the
     system, or `machine.host.<field>`.
@@ -170,25 +175,34 @@ def infer(
     loaded = load_devices(system, changed, "--set machine.")
     spec, machine = loaded.spec, sustained(loaded.machine)
     load = _expert_load(architecture, experts)
-    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
+    parallel = plan if isinstance(plan, Parallel) else parse_parallel(plan) if plan else ONE_DEVICE
+    recipes = asked_for(linear), asked_for(attention)
+    costs = StepModel(architecture, spec, machine, *recipes, load, parallel)
     # The same for any step. One of many sequences may not fit, which the check below is to tell.
-    weights_bytes = costs.weight_bytes(Step.decode(1, prompt))
+    stages = costs.stages(Step.decode(parallel.data, prompt))
 
     def use_of(sequences: int) -> MemoryUse:
-        return memory_use(
-            architecture,
-            machine.hbm.capacity,
-            weights_bytes,
-            lambda count: (Step.prefill(count, prompt), Step.decode(count, prompt + output - 1)),
-            sequences,
-            prompt + output,
+        uses = (
+            memory_use(
+                share,
+                machine.hbm.capacity,
+                weights_bytes,
+                lambda count: (
+                    Step.prefill(count, prompt),
+                    Step.decode(count, prompt + output - 1),
+                ),
+                ceil_div(sequences, parallel.data),
+                prompt + output,
+            )
+            for share, weights_bytes in stages
         )
+        return min(uses, key=lambda use: use.free_bytes)
 
     use, largest = use_of(batch), largest_batch(use_of)
     check_fits(use, largest, batch, spec.name)
     generation = generate(costs, batch, prompt, output, steps)
     time_s = generation.time_to_first_token_s + generation.decode_time_s
-    energy_j = generation.prefill.measured.energy_j + generation.decode_energy_j
+    energy_j = generation.prefill.energy_j + generation.decode_energy_j
     return Inference(
         model=architecture.name if isinstance(model, Architecture) else str(model),
         system=spec.name,
@@ -223,6 +237,7 @@ def _asked(
         "attention": costs.attention,
         "weights": weights,
         "experts": experts,
+        "plan": costs.parallel if costs.parallel.devices > 1 else None,
     }
     return {kind: str(each) for kind, each in chosen.items() if each is not None}
 
@@ -264,21 +279,25 @@ def _expert_load(architecture: Architecture, asked: ExpertLoad | str | Path | No
 
 def _phase(cost: StepCost, costs: StepModel) -> PhaseReport:
     """Return what there is to say of a step."""
-    architecture, weights_bytes = costs.architecture, costs.weight_bytes_read(cost.step)
+    architecture, weights_bytes = costs.share, costs.weight_bytes_read(cost.step)
     measured, longest = cost.measured, max(cost.operations, key=lambda each: each.time_s)
     peak_bytes_per_s = longest.report.peak_hbm_bytes_per_s
     fmt = architecture.weights.plain
+    own = costs.parallel.step_of(cost.step)
     cached_bytes = sum(
-        each.count * architecture.kv_bytes(each.cached, fmt) for each in cost.step.sequences
+        each.count * architecture.kv_bytes(each.cached, fmt) for each in own.sequences
     )
     return PhaseReport(
         time_s=cost.time_s,
         time_by_operation_s=time_by_operation(cost),
         bound_by=longest.report.bound_by,
-        mfu=cost.model_macs / measured.peak_macs_per_s / cost.time_s,
-        mbu=(weights_bytes + cached_bytes) / peak_bytes_per_s / cost.time_s,
-        energy_j=measured.energy_j,
-        energy_by_component_j=measured.energy_by_component_j,
-        hbm_bytes=measured.hbm_read_bytes + measured.hbm_write_bytes,
+        mfu=cost.model_macs / measured.peak_macs_per_s / cost.time_s / costs.parallel.pipeline,
+        mbu=(weights_bytes + cached_bytes)
+        / peak_bytes_per_s
+        / cost.time_s
+        / costs.parallel.pipeline,
+        energy_j=cost.energy_j,
+        energy_by_component_j=cost.energy_by_component_j,
+        hbm_bytes=cost.devices * (measured.hbm_read_bytes + measured.hbm_write_bytes),
         recipes={each.name: each.report.recipe for each in cost.operations},
     )

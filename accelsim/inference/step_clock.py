@@ -55,6 +55,7 @@ def near_clock(machine: MachineSpec, clock: float) -> float:
 def _drawn(runs: Runs) -> Drawn:
     total = Measured.total(runs)
     hbm_bytes = total.hbm_read_bytes + total.hbm_write_bytes
-    memory_s = sum(count * report.time_s for count, report in runs if report.bound_by == "hbm")
+    unclocked = ("hbm", "links")
+    memory_s = sum(count * report.time_s for count, report in runs if report.bound_by in unclocked)
     share = 1 - memory_s / total.time_s if total.time_s else 1.0
     return Drawn(total.energy_by_component_j, hbm_bytes, total.time_s, share)

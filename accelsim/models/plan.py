@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from accelsim.models.expert_load import UNIFORM, ExpertLoad
+from accelsim.models.parallel import ONE_DEVICE, Parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class Plan:
     gathers_rows: bool = False
     """Whether products of experts load rows of tokens from wherever they lie; else they are copied
     into the order of experts before."""
+    parallel: Parallel = ONE_DEVICE
+    """Over which devices."""
 
 
 DEFAULT_PLAN = Plan()

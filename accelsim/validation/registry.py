@@ -16,6 +16,8 @@ _MODULES = {
     "h200-energy": "h200_energy",
     "h200-moe": "h200_moe",
     "h200-steps": "h200_steps",
+    "h200-tp2": "h200_tp2",
+    "nccl": "nccl",
     "h200-breakdown": "h200_breakdown",
     "h200-vector": "h200_vector",
     "h200-vector-held-out": "h200_vector_held_out",

@@ -26,6 +26,7 @@ LAYERS = {
     "quantization": SPECS | {"workload"},
     "program": SPECS,
     "hardware": SPECS | {"program"},
+    "collectives": SPECS | {"workload", "hardware"},
     "kernels": MODELS | {"workload", "quantization"},
     "language": MODELS | {"kernels"},
     "library": MODELS | {"workload", "kernels"},
@@ -34,7 +35,8 @@ LAYERS = {
     "report": MODELS | {"workload", "engine", "accounts"},
     "models": SPECS | {"workload"},
     "inference": MODELS
-    | {"workload", "models", "library", "accounts", "report", "loading", "bench", "simulation"},
+    | {"workload", "models", "library", "accounts", "report", "loading", "bench", "simulation"}
+    | {"collectives"},
     "loading": SPECS | {"workload", "hardware", "models"},
     "choosing": MODELS | {"workload", "kernels", "library", "engine"},
     "layer": MODELS | {"workload", "library", "accounts", "report"},
@@ -60,6 +62,7 @@ LAYERS = {
         "report",
         "loading",
         "bench",
+        "collectives",
     }
     | {"simulation"},
     "plotting": GROUND | {"report"},

@@ -6,11 +6,13 @@ from accelsim.errors import WorkloadError
 from accelsim.models.architecture import Architecture, Layer
 from accelsim.models.attention import GroupedAttention
 from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
-from accelsim.models.operations.parts import Setting
+from accelsim.models.operations.parts import Setting, Uneven
 from accelsim.models.operations.step import loads_of, of_layer
+from accelsim.models.parallel import share_of
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.workload.base import TensorProblem
+from accelsim.workload.collective import Collective
 from accelsim.workload.flow import source_of
 from accelsim.workload.problem import LayerPart, LayerProblem, Problem
 
@@ -23,6 +25,7 @@ def layer_of(
 ) -> LayerProblem:
     """Return layer `number` of a model in a step; raises WorkloadError for one that is not there.
 
+    Of a plan it is the share of one device, without collectives.
     Keys and values of a step that reads a cache come from the cache, not from the layer.
     """
     if number >= len(architecture.layers):
@@ -34,10 +37,14 @@ def layer_of(
             f"layer: found {step.longest} new and cached tokens of a sequence, "
             f"allowed: {architecture.max_tokens}, the longest context of the model"
         )
+    architecture = share_of(architecture, plan.parallel)
     at, layer = Setting(architecture, step, plan), architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()
     (load,) = loads_of(layer, 1, at)
-    for problem in of_layer(layer, load, at):
+    for work in of_layer(layer, load, at):
+        if isinstance(work, Collective):
+            continue
+        problem = work.problems[0] if isinstance(work, Uneven) else work
         earlier = [part.problem for part in parts]
         parts.append(LayerPart(problem=problem, reads=dict(_reads(problem, feeds, earlier))))
     name = f"layer {number} of {architecture.name}"

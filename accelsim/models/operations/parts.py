@@ -8,16 +8,42 @@ from accelsim.models.linear_format import linear_format, unknown
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.numerics.formats import Format
+from accelsim.workload.collective import Collective, CollectiveKind
 from accelsim.workload.problem import GemmProblem, Problem
 from accelsim.workload.vector import VectorProblem
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """A problem that a step has so many times."""
+class Uneven:
+    """A problem that differs from device to device; those of a group wait for the slowest."""
 
-    problem: Problem
+    problems: tuple[Problem, ...]
+    """Of the devices that have one, of the most rows first."""
+    idle: int = 0
+    """Devices that have none."""
+
+
+Work = Problem | Collective | Uneven
+"""What a part of a layer has a device do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A problem or a collective that a step has so many times on a device."""
+
+    problem: Problem | Collective
     count: int = 1
+    others: tuple[Problem, ...] = ()
+    """What other devices of a group have in its place, where they differ."""
+    idle: int = 0
+    """Devices of the group that have nothing in its place."""
+
+    @classmethod
+    def of(cls, work: Work, count: int = 1) -> "Operation":
+        """Return the operation of some work, of which the device with most rows has the first."""
+        if not isinstance(work, Uneven):
+            return cls(work, count)
+        return cls(work.problems[0], count, work.problems[1:], work.idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +92,11 @@ class Setting:
         """Return a product of m rows with a weight of k by n that belongs to no layer."""
         return GemmProblem(kind="gemm", name=name, m=m, n=n, k=k, dtype=self.fmt)
 
-    def operand(self, function: str, cols: int, name: str, **more: int) -> VectorProblem:
-        """Return a function of all rows whose result a product of the layer reads."""
-        own = self.vector(function, self.rows, cols, name, **more)
+    def operand(
+        self, function: str, cols: int, name: str, *, rows: int | None = None
+    ) -> VectorProblem:
+        """Return a function of all rows, or of some, whose result a product of the layer reads."""
+        own = self.vector(function, self.rows if rows is None else rows, cols, name)
         if self.linear_fmt == self.fmt:
             return own
         return own.model_copy(update={"result_dtype": self.linear_fmt})
@@ -79,9 +107,9 @@ class Setting:
         adds: the residual is added before, in one pass, and products read the result.
         """
         function = "layernorm" if self.architecture.norm.has_mean else "rmsnorm"
-        if adds:
-            return self.operand(f"add_{function}", self.hidden, name)
         rows = self.rows if rows is None else rows
+        if adds:
+            return self.operand(f"add_{function}", self.hidden, name, rows=rows)
         return self.vector(function, rows, self.hidden, name=name)
 
     def vector(
@@ -99,6 +127,16 @@ class Setting:
                 **more,
             }
         )
+
+    def among_tensor(self, kind: CollectiveKind, name: str, rows: int, cols: int) -> Collective:
+        """Return a collective of rows among the devices that share matrices."""
+        size_bytes = rows * self.fmt.row_bytes(cols)
+        return Collective(kind, name, size_bytes, self.plan.parallel.tensor)
+
+    def among_experts(self, name: str, rows: int, cols: int) -> Collective:
+        """Return the way of rows to the devices of their experts, or back."""
+        parallel, size_bytes = self.plan.parallel, rows * self.fmt.row_bytes(cols)
+        return Collective("all_to_all", name, size_bytes, parallel.expert)
 
     def unknown(self, what: str) -> WorkloadError:
         """Return the refusal of a part whose operations are not known."""

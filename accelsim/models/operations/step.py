@@ -13,18 +13,23 @@ from accelsim.models.operations import (
     grouped_attention,
     latent_attention,
 )
-from accelsim.models.operations.parts import Operation, Setting
+from accelsim.models.operations.parts import Operation, Setting, Work
+from accelsim.models.parallel import share_of, stages_of
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.models.summary import layer_kinds
+from accelsim.units import ceil_div
+from accelsim.workload.collective import Collective, CollectiveKind
 from accelsim.workload.problem import Problem
 
 
 def operations_of(
     architecture: Architecture, step: Step, plan: Plan = DEFAULT_PLAN
 ) -> tuple[Operation, ...]:
-    """Return the operations of a step on one device, layers of one kind together.
+    """Return the operations of a step on one device of the plan, layers of one kind together.
 
+    They are those of its share of the model (`share_of`), and the collectives with other devices:
+    sums of rows behind both parts of a layer, and the logits of all.
     Q, K and V are one product, and so are the gate and the way up. Only sampled rows have logits.
     Layers with experts draw their loads independently; some draws stand for all of them. Formats
     are those of activations; recipes say in which formats products are computed. With
@@ -32,11 +37,14 @@ def operations_of(
     and attention is followed by a cast. Raises WorkloadError for a part whose operations are not
     known.
     """
-    at = Setting(architecture, step, plan)
-    operations = [Operation(each) for each in _begin(at)]
+    architecture = share_of(architecture, plan.parallel)
+    at = Setting(architecture, plan.parallel.step_of(step), plan)
+    operations: list[Operation] = [Operation(each) for each in _begin(at)]
     for layer, count in layer_kinds(architecture).items():
         operations += _of_layers(layer, count, at)
-    if step.sampled_rows:
+    if plan.parallel.pipeline > 1:
+        operations.append(_between_stages(at))
+    if at.step.sampled_rows:
         operations += [Operation(each) for each in _head(at)]
     return tuple(operations)
 
@@ -59,15 +67,23 @@ def _begin(at: Setting) -> Iterator[Problem]:
         yield at.outer_product("project in", at.rows, at.hidden, model.embedding_dim)
 
 
+def _between_stages(at: Setting) -> Operation:
+    """Return the rows of all devices of a stage on their way to the next one, for each but one."""
+    parallel, size_bytes = at.plan.parallel, at.rows * at.fmt.row_bytes(at.hidden)
+    stages_of(at.architecture, parallel)
+    way = Collective("send", "rows to the next stage", size_bytes, 2, parallel.stage_devices)
+    return Operation(way, parallel.pipeline - 1)
+
+
 def _of_layers(layer: Layer, count: int, at: Setting) -> list[Operation]:
     """Return the operations of equal layers, which differ in nothing but the loads of experts."""
     loads = loads_of(layer, count, at)
-    counts: Counter[Problem] = Counter()
+    counts: Counter[Work] = Counter()
     for number, load in enumerate(loads):
         share = len(range(number, count, len(loads)))
         for problem in of_layer(layer, load, at):
             counts[problem] += share
-    return [Operation(problem, times) for problem, times in counts.items()]
+    return [Operation.of(work, times) for work, times in counts.items()]
 
 
 def loads_of(layer: Layer, count: int, at: Setting) -> tuple[Rows, ...]:
@@ -76,10 +92,11 @@ def loads_of(layer: Layer, count: int, at: Setting) -> tuple[Rows, ...]:
     if not isinstance(part, ExpertFeedForward):
         return ((),)
     draws = min(at.plan.draws, count)
-    return at.plan.experts.loads(at.rows, part.experts, part.experts_per_token, draws)
+    rows = at.rows * (at.plan.parallel.data if at.plan.parallel.dispatches else 1)
+    return at.plan.experts.loads(rows, part.experts, part.experts_per_token, draws)
 
 
-def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
+def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Work]:
     """Yield the operations of both parts, each with a norm that adds the residual.
 
     load: rows of each expert, where there are some. Four norms: the rows of each part have one
@@ -91,10 +108,20 @@ def of_layer(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
         ("attention", _of_attention(layer, at)),
         ("feed-forward", _of_feed_forward(layer, load, at)),
     ):
-        yield at.norm(f"norm of {name}", adds=True)
+        rows = ceil_div(at.rows, at.plan.parallel.sequence)
+        yield at.norm(f"norm of {name}", adds=True, rows=rows)
+        if at.plan.parallel.sequence > 1:
+            yield at.among_tensor("all_gather", f"rows of {name}", at.rows, at.hidden)
         yield from operations
+        if at.plan.parallel.tensor > 1:
+            yield at.among_tensor(_sum_kind(at), f"sum of {name}", at.rows, at.hidden)
         if layer.norms == 4:
-            yield at.norm(f"norm behind {name}")
+            yield at.norm(f"norm behind {name}", rows=rows)
+
+
+def _sum_kind(at: Setting) -> CollectiveKind:
+    """Return how sums of rows come about: everywhere, or of each device's rows only."""
+    return "reduce_scatter" if at.plan.parallel.sequence > 1 else "all_reduce"
 
 
 def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
@@ -105,7 +132,7 @@ def _of_attention(layer: Layer, at: Setting) -> Iterator[Problem]:
             yield from latent_attention.operations(latent, at)
 
 
-def _of_feed_forward(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]:
+def _of_feed_forward(layer: Layer, load: Rows, at: Setting) -> Iterator[Work]:
     match layer.feed_forward:
         case DenseFeedForward() as dense:
             yield from dense_feed_forward.operations(dense, at)
@@ -113,17 +140,26 @@ def _of_feed_forward(layer: Layer, load: Rows, at: Setting) -> Iterator[Problem]
             yield from experts.operations(sparse, at, load)
 
 
-def _head(at: Setting) -> Iterator[Problem]:
-    """Yield what makes the logits of sampled rows and the next tokens."""
+def _head(at: Setting) -> Iterator[Problem | Collective]:
+    """Yield what makes the logits of sampled rows and the next tokens.
+
+    Each device of a plan makes the logits of a part of the vocabulary, and all get all.
+    """
     model, rows = at.architecture, at.step.sampled_rows
     fmt = model.weights.format_of("lm_head")
     if fmt != at.fmt and not model.has_tied_head:
         raise at.unknown(f"a head in {fmt}")
+    if at.plan.parallel.sequence > 1:
+        yield at.among_tensor("all_gather", "rows of the head", at.rows, at.hidden)
     if model.has_final_norm:
         yield at.norm("last norm", rows=rows)
     if model.embedding_dim:
         yield at.outer_product("project out", rows, model.embedding_dim, at.hidden)
-    yield at.outer_product("head", rows, model.vocabulary, model.embedding_dim or at.hidden)
+    devices = at.plan.parallel.tensor
+    cols = ceil_div(model.vocabulary, devices)
+    yield at.outer_product("head", rows, cols, model.embedding_dim or at.hidden)
+    if devices > 1:
+        yield at.among_tensor("all_gather", "logits of all", rows, devices * cols)
     if model.logit_softcap:
         cap = model.logit_softcap
         yield at.vector("softcap", rows, model.vocabulary, "cap of logits", softcap=cap)
