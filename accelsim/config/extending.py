@@ -18,7 +18,7 @@ from accelsim.config.spec import EXTENDS
 from accelsim.errors import AccelsimError, ConfigError
 
 _EXTENDABLE: frozenset[Kind] = frozenset({"machine", "memory", "system"})
-"""Kinds of files that may extend another: long descriptions that exist in variants."""
+"""Kinds of files that may extend another: descriptions that exist in variants."""
 _SOURCES = "sources"
 
 

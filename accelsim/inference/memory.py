@@ -59,7 +59,7 @@ def memory_use(
     return MemoryUse(
         capacity_bytes=capacity_bytes,
         weights_bytes=weights_bytes,
-        kv_bytes=batch * architecture.kv_bytes(tokens, architecture.weights.plain),
+        kv_bytes=batch * architecture.kv_bytes(tokens, architecture.cached_format),
         activation_bytes=max(_activation_bytes(architecture, step) for step in steps(batch)),
     )
 

@@ -282,7 +282,7 @@ def _phase(cost: StepCost, costs: StepModel) -> PhaseReport:
     architecture, weights_bytes = costs.share, costs.weight_bytes_read(cost.step)
     measured, longest = cost.measured, max(cost.operations, key=lambda each: each.time_s)
     peak_bytes_per_s = longest.report.peak_hbm_bytes_per_s
-    fmt = architecture.weights.plain
+    fmt = architecture.cached_format
     own = costs.parallel.step_of(cost.step)
     cached_bytes = sum(
         each.count * architecture.kv_bytes(each.cached, fmt) for each in own.sequences

@@ -87,6 +87,8 @@ class Architecture:
     logit_softcap: float | None = None
     max_tokens: int | None = None
     """Longest context; None: the file does not say."""
+    kv_format: Format | None = None
+    """Of the keys and values of earlier tokens; None: that of activations."""
     prediction: Prediction = field(default_factory=Prediction)
     weights: WeightFormats = field(default_factory=WeightFormats)
     left_out: tuple[str, ...] = ()
@@ -138,6 +140,11 @@ class Architecture:
             * min(tokens, layer.attention.reach or tokens)
             for layer in self.layers
         )
+
+    @property
+    def cached_format(self) -> Format:
+        """Number format of the keys and values of earlier tokens."""
+        return self.kv_format or self.weights.plain
 
     @property
     def outer_bytes(self) -> int:

@@ -26,6 +26,8 @@ def operations(attention: LatentAttention, at: Setting) -> Iterator[Problem]:
         raise at.unknown("an indexer of keys")
     if at.linear_fmt != at.fmt:
         raise at.unknown(f"latent attention with weights in {at.linear_fmt}")
+    if at.kv_fmt:
+        raise at.unknown(f"latent attention with a KV cache in {at.kv_fmt}")
     heads, rotated = attention.heads, attention.rotary_dim
     kept = attention.latent_dim + rotated
     yield from _projections(attention, at, kept)

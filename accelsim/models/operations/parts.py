@@ -79,6 +79,11 @@ class Setting:
         return self.architecture.weights.plain
 
     @property
+    def kv_fmt(self) -> Format | None:
+        """Number format of cached keys and values, where it is another one than `fmt`."""
+        return self.architecture.kv_format
+
+    @property
     def linear_fmt(self) -> Format:
         """Number format of the operands of the products of layers."""
         return linear_format(self.architecture)

@@ -25,6 +25,7 @@ def scores(at: Setting, sequences: Sequence[Sequences], **fields: Any) -> Iterat
                 name=name,
                 causal=any(each.new > 1 for each in chosen),
                 dtype=at.fmt,
+                kv_dtype=at.kv_fmt,
                 **_lengths(chosen),
                 **fields,
             )

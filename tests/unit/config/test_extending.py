@@ -9,7 +9,7 @@ from accelsim.config.shipped import locate
 from accelsim.errors import ConfigError, UnknownNameError
 from accelsim.hardware.dram import DramSpec
 from accelsim.hardware.technology import TechnologySpec
-from accelsim.loading import load_machine
+from accelsim.loading import load_machine, load_system
 from accelsim.numerics.formats import Format
 
 
@@ -137,6 +137,14 @@ def test_a_mistake_is_said_to_be_where_it_stands(tmp_path, own, message):
         "twice": "extends: edge-npu\ncores: 1\ncores: 2\n",
     }
     assert message in refusal(tmp_path, **files, own=own)
+
+
+def test_a_system_extends_another(tmp_path):
+    path = write(tmp_path, own="extends: h200\nname: own\nhost: {step: {value: 1 us}}\n")
+    base, own = load_system("h200"), load_system(path)
+    assert (own.name, own.machine) == ("own", base.machine)
+    assert own.host.step.value == pytest.approx(1e-6)
+    assert own.host.request == base.host.request
 
 
 def test_a_circle_of_files_is_named_in_full(tmp_path):

@@ -61,6 +61,16 @@ def test_the_ascend_has_its_public_figures():
     assert machine.hbm_latency_cycles == 630
 
 
+def test_the_h100_is_the_die_of_the_h200_with_less_memory():
+    own, base = (load_spec(MachineSpec, name, kind="machine") for name in ("h100-sxm", "h200-sxm"))
+    peak_flops = 2 * own.cores * own.cube.macs_per_step * own.clock
+    assert peak_flops == pytest.approx(989e12, rel=0.1)
+    assert own.hbm.bandwidth / 3.35e12 == pytest.approx(base.hbm.bandwidth / 4.8e12, rel=0.002)
+    assert own.hbm.capacity == 80 * 2**30
+    same = {"l2", "hbm", "name", "description", "sources"}
+    assert own.model_dump(exclude=same) == base.model_dump(exclude=same)
+
+
 def test_the_tpu_like_machine_has_the_public_figures_of_the_chip():
     machine = load_spec(MachineSpec, "tpu-like-128", kind="machine")
     peak_flops = 2 * machine.cores * machine.cube.macs_per_step * machine.clock

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import accelsim
 from accelsim.bench import Bench
 from accelsim.cli.main import app
+from accelsim.config.shipped import known_names
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, WorkloadError
 from accelsim.inference.cost import StepModel, sustained, time_by_operation
 from accelsim.inference.generation import generate
@@ -254,7 +255,7 @@ def test_an_inference_is_shown_in_tables_and_as_json(small):
 
 
 def test_the_shipped_systems_name_machines_that_ship():
-    for name in ("h200", "ascend-910b", "tender-asic"):
+    for name in known_names("system"):
         load_machine(load_system(name).machine)
 
 

@@ -11,6 +11,7 @@ from accelsim.models.attention import HeadNorm
 from accelsim.models.expert_load import Balanced, Uniform, Zipf
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.feed_forward import DenseFeedForward, ExpertFeedForward
+from accelsim.models.kv_format import with_kv_in
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.operations import experts
@@ -415,6 +416,28 @@ def test_weights_in_fp8_are_multiplied_as_they_are_stored():
         for name in ("embedding", "kv_write", "attention of prompts", "last norm", "head"):
             assert formats[name] == (bf16, None)
         assert model.weight_bytes == fp8_of(SMALL).weight_bytes
+
+
+def test_a_kv_cache_in_fp8_is_read_by_attention_and_takes_half_of_the_bytes():
+    plain = read_architecture(SMALL, "")
+    model, step = with_kv_in(plain, "fp8_e4m3"), Step.decode(2, 10)
+    problems = {each.problem.name: each.problem for each in operations_of(model, step)}
+    attention = problems.pop("attention of steps")
+    assert (attention.dtype, attention.kv_format) == (Format.BF16, Format.FP8_E4M3)
+    others = {each.problem.name: each.problem for each in operations_of(plain, step)}
+    assert problems == {name: others[name] for name in problems}
+    halved, whole = (each.kv_bytes(10, each.cached_format) for each in (model, plain))
+    assert 2 * halved == whole
+    assert with_kv_in(model, "bf16") == plain
+
+
+def test_formats_that_no_cache_has_are_refused():
+    with pytest.raises(WorkloadError) as refusal:
+        with_kv_in(read_architecture(SMALL, ""), "fp8")
+    assert str(refusal.value) == "kv: found 'fp8', allowed: bf16, fp8_e4m3"
+    latents = with_kv_in(load_architecture("deepseek-v2-lite"), "fp8_e4m3")
+    with pytest.raises(WorkloadError, match="latent attention with a KV cache in fp8_e4m3 are not"):
+        operations_of(latents, Step.decode(1, 10))
 
 
 def test_a_layer_in_fp8_reads_its_casts():
