@@ -89,6 +89,15 @@ def infer(
         Path | None,
         typer.Option(help="Write the timeline of a layer of a step to this file, for Perfetto."),
     ] = None,
+    speculate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DRAFT",
+            help="A model that drafts, such as draft=smollm2-135m, length=4, acceptance=0.8; "
+            "linear=, attention= and weights= are of the draft, acceptance= also takes the JSON "
+            "of `accelsim quality`.",
+        ),
+    ] = None,
     *,
     notes: options.Notes,
 ) -> None:
@@ -103,10 +112,18 @@ def infer(
         from accelsim.runtime.interruption import interruptible
 
         found = interruptible(run, **request.arguments)
+        drafted = None
+        if speculate is not None:
+            from accelsim.inference.speculation import speculate as with_draft
+
+            drafted = interruptible(with_draft, found, speculate)
     if output_format is options.OutputFormat.JSON:
-        print_json(found.to_dict())
+        told = {} if drafted is None else {"speculation": drafted.to_dict()}
+        print_json(found.to_dict() | told)
     else:
         results.print(found)
+        if drafted is not None:
+            results.print(drafted)
     if folder:
         paths = save(found, folder)
         note(f"wrote {INFER_TABLE}, {OPERATIONS_TABLE} and {len(paths)} figures to {folder}")

@@ -6,12 +6,54 @@ from rich.table import Table
 
 from accelsim.errors import printable
 from accelsim.inference.request import Inference
+from accelsim.inference.speculation import Speculation
 from accelsim.report.quantity import quantity_of
 
 
 def inference_tables(found: Inference) -> Group:
     """Return the figures of a request, and the time by operation."""
     return Group(_figures(found), _operations(found))
+
+
+def speculation_tables(found: Speculation) -> Group:
+    """Return what a draft is worth, and turns of each length."""
+    show = {name: quantity_of(name).show for name in ("x_s", "x_j", "x_bytes")}
+    turn, memory = found.turn, found.memory
+    table = Table("", f"drafts of {found.length} tokens by {escape(printable(found.draft))}")
+    shares = ", ".join(f"{found.acceptance.share(each):.0%}" for each in range(1, found.length + 1))
+    per_token = show["x_s"](turn.time_per_token_s)
+    rows = {
+        "kept up to each token": f"{shares} ({printable(found.acceptance.source)})",
+        "tokens per turn": f"{turn.tokens:.3g}",
+        "time to first token": show["x_s"](found.time_to_first_token_s),
+        "time per token": f"{per_token}, {found.speedup:.2f} times as fast",
+        "all tokens": show["x_s"](found.time_s),
+        "output": f"{found.tokens_per_s:.4g} tokens/s",
+        "energy per token": show["x_j"](found.energy_per_token_j),
+        "best length": str(found.best_length) if found.best_length else "0: plain steps are faster",
+        "middle for mean": f"turns are off by up to {found.context_error:.2%}",
+        "free": f"{show['x_bytes'](memory.free_bytes)} of {show['x_bytes'](memory.capacity_bytes)}",
+    }
+    for name, text in rows.items():
+        table.add_row(name, escape(text))
+    return Group(table, _turns(found))
+
+
+def _turns(found: Speculation) -> Table:
+    show_s, show_j = quantity_of("x_s").show, quantity_of("x_j").show
+    table = Table()
+    for name in ("draft", "tokens per turn", "of drafts", "turn", "per token", "J per token"):
+        table.add_column(name, justify="right")
+    for each in found.turns:
+        table.add_row(
+            str(each.length),
+            f"{each.tokens:.3g}",
+            show_s(each.draft_time_s),
+            show_s(each.time_s),
+            show_s(each.time_per_token_s),
+            show_j(each.energy_per_token_j(found.batch)),
+        )
+    return table
 
 
 def _figures(found: Inference) -> Table:

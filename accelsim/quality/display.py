@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from accelsim.quality.generate import GenerationReport
     from accelsim.quality.layers import LayerCost
     from accelsim.quality.report import QualityReport, TextQuality
+    from accelsim.quality.speculate import SpeculationReport
     from accelsim.report.report import Report
 
 _COST = ("recipe", "cycles", "time_s", "bound_by", "hbm_read_bytes", "hbm_write_bytes", "energy_j")
@@ -120,6 +121,25 @@ def generation_table(report: "GenerationReport") -> Group:
     return Group(table, *_layers(report.layers))
 
 
+def speculation_table(report: "SpeculationReport") -> Table:
+    """Return what a draft was worth, and what was written."""
+    title = f"{report.model} with {report.kernels} drafts for {report.model} in FP32"
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("quantity")
+    table.add_column("value")
+    shares = ", ".join(f"{share:.0%}" for share in report.accepted_shares)
+    for row in (
+        ("prompt", f"{report.prompt:,} tokens of {report.text}"),
+        ("tokens written", f"{len(report.token_ids):,} in {len(report.accepted):,} turns"),
+        ("tokens of a draft", str(report.length)),
+        ("drafts kept up to each token", shares),
+        ("tokens per turn", f"{report.tokens_per_turn:.2f}"),
+        ("written", report.written),
+    ):
+        table.add_row(*map(escape, row))
+    return table
+
+
 def _table(report: "QualityReport", title: str) -> Table:
     names = [f"{text.text}, SHA-256 {text.text_sha256[:16]}" for text in report.texts]
     caption = names[0] if len(names) == 1 else None
@@ -153,6 +173,7 @@ def _quality(report: "QualityReport") -> Iterator[Row]:
         ("same greedy token as in FP32", report.greedy_agreement, ".2%"),
         ("KL divergence from FP32 in nats", report.kl, ".2e"),
         ("KL divergence of 99% is below", report.kl_p99, ".2e"),
+        ("accepted of a draft's tokens", report.acceptance, ".2%"),
     ):
         yield name, with_error(estimate, form)
         if report.se_unit != "tokens":

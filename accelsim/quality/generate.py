@@ -108,7 +108,7 @@ def generate(
     """
     chosen = choose_kernels(kernel, linear, settings or {}, machine, prefill)
     network, (source,) = load_model(model), read_texts(text)
-    _check_sizes(network, prompt, tokens)
+    check_sizes(network, prompt, tokens)
     ids = network.opened(network.token_ids(source.content, prompt))
     plain = _Plain(network.weights, ids, tokens)
     fp32_ids = plain.continued([])
@@ -171,7 +171,8 @@ def _most_likely(weights: LlamaWeights, states: Array) -> list[int]:
     return chosen
 
 
-def _check_sizes(network: LanguageModel, prompt: int, tokens: int) -> None:
+def check_sizes(network: LanguageModel, prompt: int, tokens: int) -> None:
+    """Refuse what cannot be read or written, or not both; raises WorkloadError."""
     for name, found, fewest in (("prompt", prompt, 2), ("tokens", tokens, 1)):
         if found < fewest:
             raise WorkloadError(f"{name}: found {found}, allowed: {fewest} or more")

@@ -11,7 +11,7 @@ from accelsim.workload.model.forward import logits_of, one_blas_thread
 from accelsim.workload.model.llama import Array, LlamaWeights
 
 _ROWS = 64
-"""Rows of logits at once: four arrays of rows x vocabulary x 8 bytes, 101 MB for SmolLM2."""
+"""Rows of logits at once: five arrays of rows x vocabulary x 8 bytes, 126 MB for SmolLM2."""
 
 
 class Predictions(NamedTuple):
@@ -29,6 +29,9 @@ class Predictions(NamedTuple):
     """1 where the most likely token is that of FP32, else 0."""
     kl: Values
     """KL divergence of the distribution with kernels from that of FP32, nats."""
+    overlap: Values
+    """Probability that FP32 accepts a token drawn with the kernels: sum min(p, q), which is 1 minus
+    the total variation (Leviathan et al., arXiv 2211.17192, theorem 3.5)."""
 
     @property
     def changes(self) -> Values:
@@ -57,10 +60,11 @@ def compare_logits(logits: Array, fp32_logits: Array, targets: NDArray[np.int64]
     """Return what logits [tokens, vocabulary] predict, computed in float64.
 
     The divergence is sum p (ln p - ln q), p being FP32's. Where logits are not finite, the loss and
-    the divergence are not either, and the token neither agrees nor hits.
+    the divergence are not either, and the token neither agrees nor hits nor is it accepted.
     """
     ours, theirs = _shifted(logits), _shifted(fp32_logits)
     losses, fp32_losses = (each.losses(targets) for each in (ours, theirs))
+    overlap = _overlap(ours, theirs)
     greedy, fp32_greedy = (each.argmax(axis=1) for each in (logits, fp32_logits))
     known = np.isfinite(losses)
     matches = (known & (greedy == targets), fp32_greedy == targets, known & (greedy == fp32_greedy))
@@ -69,7 +73,7 @@ def compare_logits(logits: Array, fp32_logits: Array, targets: NDArray[np.int64]
     mean = np.einsum("ij,ij->i", theirs.weights, difference) / theirs.total
     # Not below zero but for rounding, of differences near zero to 1e-16.
     kl = np.maximum(mean + np.log(ours.total) - np.log(theirs.total), 0)
-    return Predictions(losses, fp32_losses, hits, fp32_hits, agrees, kl)
+    return Predictions(losses, fp32_losses, hits, fp32_hits, agrees, kl, overlap)
 
 
 class _Shifted(NamedTuple):
@@ -84,6 +88,15 @@ class _Shifted(NamedTuple):
         chosen = np.take_along_axis(self.logits, targets[:, None], axis=1)[:, 0]
         losses: Values = np.log(self.total) - chosen
         return losses
+
+
+def _overlap(ours: _Shifted, theirs: _Shifted) -> Values:
+    """Return sum min(p, q) of every row; 0 where q is not finite."""
+    scale = (theirs.total / ours.total)[:, None]
+    scaled = ours.weights * scale
+    overlap: Values = np.minimum(scaled, theirs.weights, out=scaled).sum(axis=1) / theirs.total
+    # Sums of equal distributions may exceed 1 by rounding.
+    return np.where(np.isfinite(overlap), np.minimum(overlap, 1.0), 0.0)
 
 
 def _shifted(logits: Array) -> _Shifted:

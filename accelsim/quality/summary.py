@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from accelsim.quality.acceptance import accepted_shares, mean_shares
 from accelsim.quality.estimate import (
     Estimate,
     mean_over_texts,
@@ -40,6 +41,12 @@ class Quality:
     """Mean KL divergence of the next token's distribution from that of FP32, in nats."""
     kl_p99: Estimate
     """The divergence that 99 % of the tokens do not exceed; of several texts the mean of theirs."""
+    acceptance: Estimate
+    """Mean probability that FP32 accepts a token drawn with the kernels, as a draft of it."""
+    accepted_shares: tuple[float, ...]
+    """Share of such drafts whose first 1, 2, ... tokens are accepted."""
+    greedy_accepted_shares: tuple[float, ...]
+    """The same where both take their most likely token."""
     se_unit: str
     """What standard errors take as independent: texts, windows or tokens."""
     se_units: int
@@ -63,6 +70,9 @@ class Quality:
             greedy_agreement=mean_over_windows([each.agrees for each in windows]),
             kl=mean_over_windows(kl),
             kl_p99=quantile_over_windows(kl, TAIL),
+            acceptance=mean_over_windows([each.overlap for each in windows]),
+            accepted_shares=accepted_shares([each.overlap for each in windows]),
+            greedy_accepted_shares=accepted_shares([each.agrees for each in windows]),
             se_unit="tokens" if single else "windows",
             se_units=tokens if single else len(windows),
             nonfinite_losses=sum(int(np.count_nonzero(~np.isfinite(each))) for each in losses),
@@ -81,6 +91,9 @@ class Quality:
             greedy_agreement=mean_over_texts([part.greedy_agreement for part in parts]),
             kl=mean_over_texts([part.kl for part in parts]),
             kl_p99=mean_over_texts([part.kl_p99 for part in parts]),
+            acceptance=mean_over_texts([part.acceptance for part in parts]),
+            accepted_shares=mean_shares([part.accepted_shares for part in parts]),
+            greedy_accepted_shares=mean_shares([part.greedy_accepted_shares for part in parts]),
             se_unit="texts" if several else parts[0].se_unit,
             se_units=len(parts) if several else parts[0].se_units,
             nonfinite_losses=sum(part.nonfinite_losses for part in parts),
@@ -108,14 +121,17 @@ class Quality:
         return Estimate(change, *self.nll_change.errors_times(ratio))
 
 
-ESTIMATES = ("nll_change", "perplexity_change", "greedy_agreement", "kl", "kl_p99")
+ESTIMATES = ("nll_change", "perplexity_change", "greedy_agreement", "kl", "kl_p99", "acceptance")
 """Fields and properties of a quality that have standard errors."""
+SHARES = ("accepted_shares", "greedy_accepted_shares")
+"""Fields of a quality that have a number for each length of a draft."""
 _PLAIN = ("tokens", "nll", "fp32_nll", "perplexity", "fp32_perplexity", "nonfinite_losses")
 
 
-def measured(quality: Quality) -> dict[str, float | str | None]:
+def measured(quality: Quality) -> dict[str, Any]:
     """Return the numbers of a quality as plain data, standard errors as `<name>_se`."""
     plain = {name: getattr(quality, name) for name in (*_PLAIN, "se_unit", "se_units")}
+    plain |= {name: list(getattr(quality, name)) for name in SHARES}
     return plain | dict(_flat(quality))
 
 

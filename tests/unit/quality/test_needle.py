@@ -48,7 +48,7 @@ def reads(monkeypatch):
 
 
 def answer(hits, fp32_hits, losses, fp32_losses):
-    columns = (losses, fp32_losses, hits, fp32_hits, hits, losses)
+    columns = (losses, fp32_losses, hits, fp32_hits, hits, losses, hits)
     return Predictions(*(np.array(column, np.float64) for column in columns))
 
 

@@ -33,6 +33,8 @@ def test_losses_and_divergence_are_those_of_the_definition(nearness):
         # Logarithms near 10 are rounded to 1e-15, and the divergence is their difference.
         assert found.kl[row] == pytest.approx(kl, abs=1e-14)
         assert found.kl[row] > 0
+        overlap = fsum(min(one, other) for one, other in zip(p, q, strict=True))
+        assert found.overlap[row] == pytest.approx(overlap, rel=1e-13)
         assert found.losses[row] == pytest.approx(-log(q[target]), rel=1e-13)
         assert found.fp32_losses[row] == pytest.approx(-log(p[target]), rel=1e-13)
         assert found.hits[row] == (q.index(max(q)) == target)
@@ -52,6 +54,8 @@ def test_the_same_logits_agree_and_diverge_by_nothing():
     found = compare_logits(logits, logits.copy(), np.zeros(len(logits), int))
     assert found.agrees.tolist() == [1.0] * len(logits)
     assert found.kl.tolist() == [0.0] * len(logits)
+    assert found.overlap == pytest.approx([1.0] * len(logits), abs=1e-15)
+    assert found.overlap.max() <= 1.0
 
 
 def test_a_constant_on_all_logits_changes_nothing():

@@ -33,7 +33,8 @@ KL = np.array([0.0, 0.1, 0.2, 0.1])
 
 def text_of(losses, name="t.txt", is_calibrated_on=False, windows=1):
     columns = [
-        np.split(each, windows) for each in (losses, FP32_LOSSES, AGREES, AGREES, AGREES, KL)
+        np.split(each, windows)
+        for each in (losses, FP32_LOSSES, AGREES, AGREES, AGREES, KL, AGREES)
     ]
     return TextQuality.of(
         [Predictions(*parts) for parts in zip(*columns, strict=True)],
