@@ -16,8 +16,6 @@ from accelsim.workload.collective import Collective
 from accelsim.workload.flow import source_of
 from accelsim.workload.problem import LayerPart, LayerProblem, Problem
 
-MAX_TOKENS = 2**24
-"""New tokens of a layer: experts are drawn for each, and rows of 4,096 elements are 137 GB."""
 Feeds = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Part -> its inputs -> what they may be read from, the first that is there."""
 
@@ -39,8 +37,6 @@ def layer_of(
             f"layer: found {step.longest} new and cached tokens of a sequence, "
             f"allowed: {architecture.max_tokens}, the longest context of the model"
         )
-    if step.tokens > MAX_TOKENS:
-        raise WorkloadError(f"step: found {step.tokens} new tokens, allowed: at most {MAX_TOKENS}")
     architecture = share_of(architecture, plan.parallel)
     at, layer = Setting(architecture, step, plan), architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()

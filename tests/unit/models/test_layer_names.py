@@ -10,8 +10,8 @@ from accelsim.errors import AccelsimError, UnknownNameError, WorkloadError
 from accelsim.loading import load_workload
 from accelsim.models.layer_names import FORMS, named_problem, renamed
 from accelsim.models.loading import load_architecture
-from accelsim.models.operations.layer import MAX_TOKENS, layer_of
-from accelsim.models.step import Step
+from accelsim.models.operations.layer import layer_of
+from accelsim.models.step import MAX_TOKENS, Step
 from accelsim.numerics.formats import Format
 from accelsim.simulation import simulate
 from accelsim.sweeps.run import sweep
