@@ -65,7 +65,7 @@ class LayerName:
 
     @property
     def step(self) -> Step:
-        """What is computed; raises WorkloadError for too many tokens."""
+        """What is computed."""
         if self.phase == "prefill":
             return Step.prefill(self.sequences, self.tokens)
         return Step.decode(self.sequences, self.tokens - 1)

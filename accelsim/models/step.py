@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from accelsim.errors import WorkloadError
 
-MAX_TOKENS = 2**24
-"""New tokens of a step: experts are drawn for each, and rows of 4,096 elements are 137 GB."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
@@ -47,13 +44,9 @@ class Step:
     sequences: tuple[Sequences, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an empty step and one of too many tokens; raises WorkloadError."""
+        """Refuse an empty step; raises WorkloadError."""
         if not self.sequences:
             raise WorkloadError("step: found no sequences, allowed: one or more")
-        if self.tokens > MAX_TOKENS:
-            raise WorkloadError(
-                f"step: found {self.tokens} new tokens, allowed: at most {MAX_TOKENS}"
-            )
 
     @classmethod
     def prefill(cls, batch: int, prompt: int) -> "Step":

@@ -16,6 +16,9 @@ from accelsim.workload.collective import Collective
 from accelsim.workload.flow import source_of
 from accelsim.workload.problem import LayerPart, LayerProblem, Problem
 
+MAX_TOKENS = 2**24
+"""New tokens of a step: experts are drawn for each, and rows of 4,096 elements are 137 GB."""
+
 Feeds = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Part -> its inputs -> what they may be read from, the first that is there."""
 
@@ -23,15 +26,18 @@ Feeds = Mapping[str, Mapping[str, tuple[str, ...]]]
 def layer_of(
     architecture: Architecture, step: Step, number: int = 0, plan: Plan = DEFAULT_PLAN
 ) -> LayerProblem:
-    """Return layer `number` of a model in a step; raises WorkloadError for one that is not there.
+    """Return layer `number` of a model in a step.
 
-    Of a plan it is the share of one device, without collectives.
-    Keys and values of a step that reads a cache come from the cache, not from the layer.
+    Of a plan it is the share of one device, without collectives. Keys and values of a step that
+    reads a cache come from the cache, not from the layer. Raises WorkloadError for a layer that is
+    not there, and for a step of too many tokens.
     """
     if number >= len(architecture.layers):
         raise WorkloadError(
             f"layer: found {number}, allowed: 0 to {len(architecture.layers) - 1}, of the model"
         )
+    if step.tokens > MAX_TOKENS:
+        raise WorkloadError(f"layer: found {step.tokens} new tokens, allowed: up to {MAX_TOKENS}")
     if architecture.max_tokens is not None and step.longest > architecture.max_tokens:
         raise WorkloadError(
             f"layer: found {step.longest} new and cached tokens of a sequence, "

@@ -96,8 +96,8 @@ def test_a_choice_for_a_model_without_experts_is_refused():
     with pytest.raises(WorkloadError) as caught:
         infer("llama-3.1-8b", "h200", prompt=8, experts="zipf")
     assert str(caught.value) == (
-        "experts: found zipf for model llama, which has none, allowed: only for a model with "
-        "experts"
+        "experts: found zipf for model llama-3.1-8b, which has none, "
+        "allowed: only for a model with experts"
     )
 
 

@@ -156,7 +156,7 @@ def test_an_indexer_is_refused_by_name(changes):
     with pytest.raises(WorkloadError) as caught:
         operations_of(dense_model(**changes), Step.decode(1, 8))
     assert str(caught.value) == (
-        "model deepseek_v2: steps of models with an indexer of keys are not known yet"
+        "model deepseek-v2-lite: steps of models with an indexer of keys are not known yet"
     )
 
 

@@ -10,8 +10,8 @@ from accelsim.errors import AccelsimError, UnknownNameError, WorkloadError
 from accelsim.loading import load_workload
 from accelsim.models.layer_names import FORMS, named_problem, renamed
 from accelsim.models.loading import load_architecture
-from accelsim.models.operations.layer import layer_of
-from accelsim.models.step import MAX_TOKENS, Step
+from accelsim.models.operations.layer import MAX_TOKENS, layer_of
+from accelsim.models.step import Step
 from accelsim.numerics.formats import Format
 from accelsim.simulation import simulate
 from accelsim.sweeps.run import sweep
@@ -155,8 +155,8 @@ def test_a_named_workload_takes_settings_as_a_file_does():
         ),
         (
             "mixtral-8x7b/prefill-4096x999999",
-            f"mixtral-8x7b/prefill-4096x999999: step: found 4095995904 new tokens, allowed: at "
-            f"most {MAX_TOKENS}",
+            "mixtral-8x7b/prefill-4096x999999: layer: found 4095995904 new tokens, allowed: up to "
+            f"{MAX_TOKENS}",
         ),
         ("llama-3-8b/prefill-16.yaml", "llama-3-8b/prefill-16.yaml: no such file"),
         ("nothing/here", "nothing/here: no such file"),
