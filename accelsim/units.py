@@ -11,6 +11,7 @@ from accelsim.errors import did_you_mean
 KIB = 1024
 GIB = 1024**3
 PICO = 1e-12
+MILLI = 1e-3
 MICRO = 1e-6
 BITS_PER_BYTE = 8
 

@@ -170,7 +170,7 @@ def infer(
     architecture = model if isinstance(model, Architecture) else load_architecture(model)
     if weights is not None:
         architecture = with_linears_in(architecture, weights)
-    _check_length(architecture, prompt + output)
+    check_length(architecture, prompt + output)
     changed = machine_settings(settings or {})
     loaded = load_devices(system, changed, "--set machine.")
     spec, machine = loaded.spec, sustained(loaded.machine)
@@ -253,7 +253,8 @@ def machine_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return settings_below("machine", settings)
 
 
-def _check_length(architecture: Architecture, tokens: int) -> None:
+def check_length(architecture: Architecture, tokens: int) -> None:
+    """Refuse requests of more tokens than the model knows; raises WorkloadError."""
     if architecture.max_tokens is not None and tokens > architecture.max_tokens:
         raise WorkloadError(
             f"prompt and output: found {tokens} tokens together, "

@@ -11,6 +11,7 @@ BINARY = ((KIB**3, "Gi"), (KIB**2, "Mi"), (KIB, "Ki"), (1.0, ""))
 _SMALL = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
 
 _SUFFIXES = {
+    "tokens_per_s": ("tokens/s", ((1.0, ""),)),
     "bytes_per_s": ("B/s", _DECIMAL),
     "bytes_per_cycle": ("B/cycle", _DECIMAL),
     "macs_per_s": ("MAC/s", _DECIMAL),
@@ -25,6 +26,8 @@ _SUFFIXES = {
     "pj_per_bit": ("pJ/bit", ((1.0, ""),)),
     "s": ("s", _SMALL),
 }
+_WHOLE = 1e4
+"""Rates from here on are shown without fractions, and not as powers of ten."""
 _CAPACITIES = ("scratchpad", "accumulator", "capacity", "operand_buffer")
 _FIELDS = {
     "clock": "hz",
@@ -88,8 +91,8 @@ class Quantity:
             return str(value)
         if not self.unit:
             return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-        if self.unit == "cycles":
-            return f"{value:,.0f} cycles"
+        if self.unit == "cycles" or (self.unit == "tokens/s" and abs(value) >= _WHOLE):
+            return f"{value:,.0f} {self.unit}"
         factor, unit = self.scale(value)
         return f"{value / factor:.4g} {unit}"
 

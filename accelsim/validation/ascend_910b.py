@@ -106,5 +106,6 @@ REFERENCE = Reference(
     label_of=_label_of,
     value_of=lambda row: row.time_us * MICRO,
     predict=predict,
+    unknown_of=lambda row: row.unknown,
     machine="ascend-910b",
 )

@@ -9,11 +9,13 @@ from accelsim.validation.outcome import Comparison, Outcome, Statistics, worst
 
 
 def outcome_tables(outcome: Outcome, num_worst: int) -> Group:
-    """Return the errors of each kind and, where there are any, the worst rows."""
+    """Return the errors of each kind and, where there are any, the worst rows and unknowns."""
     tables = [_errors(outcome)]
     rows = [row for kind in outcome.by_kind.values() for row in worst(kind, num_worst)]
     if rows:
         tables.append(_worst_rows(outcome, rows))
+    if any(row.unknown for row in outcome.rows):
+        tables.append(_unknown(outcome))
     return Group(*tables)
 
 
@@ -60,3 +62,28 @@ def _worst_rows(outcome: Outcome, rows: list[Comparison]) -> Table:
         error = _percent(row.error_percent, "+.2f")
         table.add_row(escape(row.kind), str(row.line), escape(row.label), *numbers, error)
     return table
+
+
+def _unknown(outcome: Outcome) -> Table:
+    """Return what is not known, once for all lines that it is said of."""
+    lines: dict[str, list[int]] = {}
+    for row in outcome.rows:
+        lines.setdefault(row.unknown, []).append(row.line)
+    table = Table(title="What is not known", title_justify="left")
+    table.add_column("lines", justify="right")
+    table.add_column("what is not known")
+    for unknown, found in lines.items():
+        if unknown:
+            table.add_row(_ranges(sorted(set(found))), escape(unknown))
+    return table
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Return ascending numbers, those that follow each other by their first and last."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -37,6 +37,8 @@ class Comparison:
     predicted: float
     reference: float
     """In the unit of what is compared, as `predicted`."""
+    unknown: str = ""
+    """What is not known about the row."""
 
     @property
     def error_percent(self) -> float:
@@ -209,4 +211,5 @@ def _comparison(reference: Reference[Any], row: Any, predicted: float) -> Compar
         label=reference.label_of(row),
         predicted=predicted,
         reference=float(reference.value_of(row)),
+        unknown=reference.unknown_of(row),
     )

@@ -81,6 +81,8 @@ class Reference(Generic[R]):
     """What the reference says."""
     predict: Callable[..., float]
     """What the model says, from a row and, for references with a machine, a MachineSpec."""
+    unknown_of: Callable[[R], str] = lambda row: ""
+    """What is not known about a row, where somebody else published it."""
     machine: str | None = None
     """Shipped machine that the reference is about; None: each row describes its own hardware."""
     select: Callable[[Sequence[R]], Sequence[R]] = every_row

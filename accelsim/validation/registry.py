@@ -12,6 +12,7 @@ _MODULES = {
     "dram-commands": "dram_commands",
     "roofline": "roofline",
     "ascend-910b": "ascend_910b",
+    "published-steps": "published_steps",
     "h200": "h200",
     "h200-energy": "h200_energy",
     "h200-moe": "h200_moe",

@@ -14,6 +14,8 @@ from accelsim.report.quantity import quantity_of
         ("peak_hbm_bytes_per_s", 1.6e12, "1.6 TB/s"),
         ("peak_macs_per_s", 176.9e12, "176.9 TMAC/s"),
         ("cycles", 1_234_567, "1,234,567 cycles"),
+        ("output_tokens_per_s", 27_911.4, "27,911 tokens/s"),
+        ("output_tokens_per_s", 9.012, "9.012 tokens/s"),
         ("time_s", 4.5e-5, "45 µs"),
         ("energy_j", 1.3e-3, "1.3 mJ"),
         ("energy_by_component_j.hbm", 2e-13, "0.2 pJ"),

@@ -44,6 +44,7 @@ def test_all_rows_are_told_with_their_lines(file):
         "label": "row of a",
         "predicted": 3,
         "reference": 4,
+        "unknown": "",
         "error_percent": -25,
     }
 
@@ -133,3 +134,18 @@ def test_a_kind_of_another_quantity_is_told_in_its_unit(file):
     assert "3 J" in text
     kinds = outcome.to_dict(num_worst=0)["kinds"]
     assert (kinds["a"]["quantity"], kinds["b"]["quantity"]) == ("energy_j", "time_s")
+
+
+def test_what_is_not_known_is_told_once_for_all_lines(file):
+    known = {"a": "clock; host", "b": ""}
+    outcome = validate(reference(unknown_of=lambda row: known[row.name]), file)
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(outcome_tables(outcome, num_worst=0))
+    shown = [" ".join(line.replace("│", " ").split()) for line in capture.get().splitlines()]
+    assert shown.count("2-3 clock; host") == 1
+    assert not any(line.startswith("4-5") for line in shown)
+    assert [row["unknown"] for row in outcome.to_dict(num_worst=0)["rows"]] == [
+        *("clock; host", "clock; host"),
+        *("", ""),
+    ]
