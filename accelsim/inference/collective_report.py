@@ -52,7 +52,7 @@ def collective_report(
         seed=None,
         engine="links",
         settings={},
-        parameters={"algorithm": cost.algorithm, "protocol": cost.protocol},
+        parameters={},
         cores=machine.cores,
         power_cap="none",
         bound_by=BOUND,

@@ -18,6 +18,7 @@ from accelsim.library.recipe import LIBRARY
 from accelsim.models.expert_files import expert_load
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture, located
+from accelsim.models.parallel import parse_parallel
 from accelsim.sweeps.contents import Contents, file_digest, read_contents
 from accelsim.sweeps.resolve import Settings
 from accelsim.workload.generation import GENERATION, GenerationSpec
@@ -81,6 +82,8 @@ def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:
         with_linears_in(load_architecture(asked.model), asked.weights)
     if asked.experts is not None:
         expert_load(asked.experts)
+    if asked.plan is not None:
+        parse_parallel(asked.plan)
     contents: Contents = asked.model_dump(mode="json")
     recipes = {each: getattr(asked, each) for each in _RECIPES}
     parameters = {

@@ -32,5 +32,7 @@ class GenerationSpec(Spec):
     """Format of the linear maps of layers; absent: that of the model."""
     experts: str | None = None
     """How tokens choose experts, as `accelsim infer` takes it; absent: uniform."""
+    plan: str | None = None
+    """Devices of the system, as `accelsim infer` takes them; absent: one."""
     steps: Literal["exact", "interpolated"] = "interpolated"
     """Whether every step of the generation is simulated, or some with lines between them."""

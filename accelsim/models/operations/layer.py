@@ -44,7 +44,8 @@ def layer_of(
             f"allowed: {architecture.max_tokens}, the longest context of the model"
         )
     architecture = share_of(architecture, plan.parallel)
-    at, layer = Setting(architecture, step, plan), architecture.layers[number]
+    at = Setting(architecture, plan.parallel.step_of(step), plan)
+    layer = architecture.layers[number]
     feeds, parts = _feeds(layer), list[LayerPart]()
     (load,) = loads_of(layer, 1, at)
     for work in of_layer(layer, load, at):
