@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from accelsim.bench import Bench, Recorded
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
+from accelsim.inference.remembered import RememberedCosts
 from accelsim.inference.step_clock import clock_of_step
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
@@ -17,7 +18,7 @@ from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
-from accelsim.report.measured import Measured
+from accelsim.report.measured import Measured, total_of
 from accelsim.report.report import Report
 from accelsim.workload.problem import (
     AttentionProblem,
@@ -25,6 +26,9 @@ from accelsim.workload.problem import (
     GroupedGemmProblem,
     Problem,
 )
+
+if TYPE_CHECKING:
+    from accelsim.bench import Recorded
 
 _ACTIVATIONS = ("a", "x")
 """Inputs of a product that are no weights, as its kernels name them."""
@@ -68,6 +72,19 @@ class StepCost:
         """What the device does: the sum of all operations."""
         return Measured.total((each.count, each.report) for each in self.operations)
 
+    @cached_property
+    def device_s(self) -> float:
+        """Time of the device alone."""
+        return float(self._total("seconds"))
+
+    @cached_property
+    def energy_j(self) -> float:
+        """Energy of the device."""
+        return sum(map(float, self._total("joules").values()))
+
+    def _total(self, name: str) -> Any:
+        return total_of(name, [(each.count, each.report) for each in self.operations])
+
     @property
     def model_macs(self) -> int:
         """MACs that the model asks for; kernels compute more, in whole tiles."""
@@ -85,7 +102,7 @@ class StepCost:
     @property
     def time_s(self) -> float:
         """Time of the device and of the host."""
-        return self.measured.time_s + self.host_s
+        return self.device_s + self.host_s
 
 
 @dataclass
@@ -104,6 +121,11 @@ class StepModel:
     _known: dict[tuple[Problem, Recipe | None, float], Report] = field(
         default_factory=dict, repr=False
     )
+
+    @cached_property
+    def remembered(self) -> RememberedCosts:
+        """Costs on the machine that were simulated before."""
+        return RememberedCosts(self.machine)
 
     def __post_init__(self) -> None:
         """Refuse kernels that are for other problems; raises WorkloadError."""
@@ -175,12 +197,17 @@ class StepModel:
 
     def _stored_bytes(self, problem: Problem) -> int:
         """Return the bytes of weights as they are recorded, of experts those with rows."""
-        recorded = next(Bench(self.machine, self.recipe_for(problem)).record(problem))
-        return sum(
-            tensor.size_bytes
-            for tensor in recorded.program.tensors
-            if tensor.role == "input" and tensor.name not in _ACTIVATIONS
-        )
+        recipe = self.recipe_for(problem)
+
+        def count() -> int:
+            program = self._recorded(problem, recipe).program
+            return sum(
+                tensor.size_bytes
+                for tensor in program.tensors
+                if tensor.role == "input" and tensor.name not in _ACTIVATIONS
+            )
+
+        return self.remembered.weight_bytes(problem, recipe, count)
 
     def _at_one_clock(self, operations: tuple[Operation, ...]) -> tuple[OperationCost, ...]:
         """Return what operations cost at the clock at which all of them meet the power cap."""
@@ -197,16 +224,28 @@ class StepModel:
 
         return costs_at(clock_of_step(self.machine, runs_at))
 
-    def _report(self, problem: Problem, clock: float, recorded: dict[Problem, Recorded]) -> Report:
+    def _report(
+        self, problem: Problem, clock: float, recorded: "dict[Problem, Recorded]"
+    ) -> Report:
         """Return what an operation costs at a clock; recorded: programs of the step so far."""
         recipe = self.recipe_for(problem)
+
+        def simulate() -> Report:
+            from accelsim.bench import Bench
+
+            if problem not in recorded:
+                recorded[problem] = self._recorded(problem, recipe)
+            return Bench(self.machine, recipe).report_at(recorded[problem], clock)
+
         key = (problem, recipe, clock)
         if key not in self._known:
-            bench = Bench(self.machine, recipe)
-            if problem not in recorded:
-                recorded[problem] = next(bench.record(problem))
-            self._known[key] = bench.report_at(recorded[problem], clock)
+            self._known[key] = self.remembered.report(problem, recipe, clock, simulate)
         return self._known[key]
+
+    def _recorded(self, problem: Problem, recipe: Recipe | None) -> "Recorded":
+        from accelsim.bench import Bench
+
+        return next(Bench(self.machine, recipe).record(problem))
 
     def recipe_for(self, problem: Problem) -> Recipe | None:
         """Return what is asked for a problem; None: the library picks it."""

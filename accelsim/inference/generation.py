@@ -70,7 +70,7 @@ def generate(
             prefill,
             decode,
             sum(each.time_s for each in decode),
-            sum(each.measured.energy_j for each in decode),
+            sum(each.energy_j for each in decode),
             len(cached),
             0.0,
         )
@@ -83,7 +83,7 @@ def _interpolated(
     chosen = cached[np.linspace(0, len(cached) - 1, 2 * _KNOTS - 1).round().astype(int)]
     costs = [cost(int(each)) for each in chosen]
     times = np.array([each.time_s for each in costs])
-    joules = np.array([each.measured.energy_j for each in costs])
+    joules = np.array([each.energy_j for each in costs])
     return Generation(
         prefill,
         tuple(costs),

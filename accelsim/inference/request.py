@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.bench import settings_below
-from accelsim.config.document import plain_settings
+from accelsim.config.document import plain_settings, settings_below
 from accelsim.errors import ConfigError, WorkloadError
 from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.inference.generation import Generation, StepChoice, generate
