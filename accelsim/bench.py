@@ -12,7 +12,7 @@ from accelsim.accounts.power import Capped, Scheduler, schedule_under_cap
 from accelsim.choosing.asked import Asked
 from accelsim.choosing.picked import picked
 from accelsim.choosing.trial import Settled, Trial, settled
-from accelsim.config.document import plain_settings
+from accelsim.config.document import plain_settings, settings_below
 from accelsim.config.sample import Sample, checked_sample
 from accelsim.engine import looped, reference
 from accelsim.engine.sampling import choice
@@ -339,12 +339,6 @@ def _check_costs(machine: MachineSpec, technology: TechnologySpec) -> None:
     if missing:
         start = f"machine {machine.name}: "
         raise ConfigError([f"{start}{'.'.join(path)}: {text}" for path, text in missing])
-
-
-def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings whose keys start with `root.`, without it."""
-    prefix = f"{root}."
-    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
 
 
 def already_loaded(root: str, settings: Mapping[str, Any]) -> ConfigError:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accelsim.bench import ENGINES, Bench, Engine, already_loaded, settings_below
+from accelsim.bench import ENGINES, Bench, Engine, already_loaded
+from accelsim.config.document import settings_below
 from accelsim.config.sample import Sample
 from accelsim.errors import (
     OutputError,
@@ -38,7 +39,7 @@ from accelsim.program.verifier import verify
 from accelsim.report.about import about_all
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
-from accelsim.runtime.code_cache import cache_folder
+from accelsim.runtime.folders import code_folder
 from accelsim.workload.problem import LayerProblem, Problem
 from accelsim.workload.tensors import Tensors, load_counted_tensors
 
@@ -163,7 +164,7 @@ def shortages_explained(kernel: str) -> Iterator[None]:
         if error.errno not in _DISK_FULL:
             raise
         raise OutputError(
-            f"{cache_folder()}: cannot keep compiled code: {error.strerror}; "
+            f"{code_folder()}: cannot keep compiled code: {error.strerror}; "
             f"make room, or set XDG_CACHE_HOME to another folder"
         ) from error
 

@@ -97,7 +97,7 @@ def working(text: str) -> Iterator[None]:
 @contextmanager
 def compilation_noted() -> Iterator[None]:
     """Tell the user, once, when functions are compiled for the first use."""
-    from accelsim.runtime.code_cache import cache_folder
+    from accelsim.runtime.folders import code_folder
     from accelsim.runtime.jit import compilation_reported
 
     told = False
@@ -105,7 +105,7 @@ def compilation_noted() -> Iterator[None]:
     def tell() -> None:
         nonlocal told
         if not told:
-            note(f"compiling for the first use; kept in {cache_folder()}")
+            note(f"compiling for the first use; kept in {code_folder()}")
         told = True
 
     with compilation_reported(tell):

@@ -105,6 +105,12 @@ def plain_settings(settings: Mapping[str, Any], label: str) -> dict[str, Any]:
     return {str(key): _plain_setting(key, value, label) for key, value in settings.items()}
 
 
+def settings_below(root: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings whose keys start with `root.`, without it."""
+    prefix = f"{root}."
+    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
+
+
 def _plain_setting(key: Any, value: Any, label: str) -> Any:
     if not isinstance(key, str):
         raise ConfigError([f"{label}found the key {key!r}, expected text"])

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from accelsim.bench import Bench, Recorded
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.inference.collective_report import collective_report
+from accelsim.inference.remembered import RememberedCosts
 from accelsim.inference.step_clock import clock_of_step
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
@@ -19,7 +20,7 @@ from accelsim.models.operations.step import operations_of
 from accelsim.models.parallel import ONE_DEVICE, Parallel, share_of, stages_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
-from accelsim.report.measured import Measured
+from accelsim.report.measured import Measured, total_of
 from accelsim.report.report import Report
 from accelsim.workload.collective import Collective
 from accelsim.workload.problem import (
@@ -28,6 +29,9 @@ from accelsim.workload.problem import (
     GroupedGemmProblem,
     Problem,
 )
+
+if TYPE_CHECKING:
+    from accelsim.bench import Recorded
 
 _ACTIVATIONS = ("a", "x")
 """Inputs of a product that are no weights, as its kernels name them."""
@@ -96,6 +100,14 @@ class StepCost:
         """What one device does: the sum of all operations."""
         return Measured.total((each.count, each.report) for each in self.operations)
 
+    @cached_property
+    def device_s(self) -> float:
+        """Time of the device alone."""
+        return float(self._total("seconds"))
+
+    def _total(self, name: str) -> Any:
+        return total_of(name, [(each.count, each.report) for each in self.operations])
+
     @property
     def energy_j(self) -> float:
         """Energy of all devices and the links between them."""
@@ -104,13 +116,13 @@ class StepCost:
     @cached_property
     def energy_by_component_j(self) -> Mapping[str, float]:
         """The same by component; `static` is that of devices that wait, too."""
-        own_j = self.measured.energy_by_component_j
+        own_j = {name: float(joules) for name, joules in self._total("joules").items()}
         found = {name: self.devices * joules for name, joules in own_j.items()}
         for each in self.operations:
             for name, joules in each.saved_j(self.devices).items():
                 found[name] -= joules
         if self.idle_devices or self.hidden_s:
-            kept = 1 - self.hidden_s / self.measured.time_s
+            kept = 1 - self.hidden_s / self.device_s
             found["static"] = (self.devices + self.idle_devices) * kept * own_j["static"]
         return found
 
@@ -120,7 +132,7 @@ class StepCost:
         if not self.overlaps:
             return 0.0
         links_s = sum(each.time_s for each in self.operations if each.report.bound_by == "links")
-        return min(links_s, self.measured.time_s - links_s)
+        return min(links_s, self.device_s - links_s)
 
     @property
     def model_macs(self) -> int:
@@ -143,7 +155,7 @@ class StepCost:
     @property
     def time_s(self) -> float:
         """Time of the device and of the host."""
-        return self.measured.time_s - self.hidden_s + self.host_s
+        return self.device_s - self.hidden_s + self.host_s
 
 
 @dataclass
@@ -164,6 +176,11 @@ class StepModel:
     _known: dict[tuple[Problem | Collective, Recipe | None, float], Report] = field(
         default_factory=dict, repr=False
     )
+
+    @cached_property
+    def remembered(self) -> RememberedCosts:
+        """Costs on the machine that were simulated before."""
+        return RememberedCosts(self.machine)
 
     def __post_init__(self) -> None:
         """Refuse kernels that are for other problems, and plans; raises WorkloadError."""
@@ -273,12 +290,17 @@ class StepModel:
 
     def _stored_bytes(self, problem: Problem) -> int:
         """Return the bytes of weights as they are recorded, of experts those with rows."""
-        recorded = next(Bench(self.machine, self.recipe_for(problem)).record(problem))
-        return sum(
-            tensor.size_bytes
-            for tensor in recorded.program.tensors
-            if tensor.role == "input" and tensor.name not in _ACTIVATIONS
-        )
+        recipe = self.recipe_for(problem)
+
+        def count() -> int:
+            program = self._recorded(problem, recipe).program
+            return sum(
+                tensor.size_bytes
+                for tensor in program.tensors
+                if tensor.role == "input" and tensor.name not in _ACTIVATIONS
+            )
+
+        return self.remembered.weight_bytes(problem, recipe, count)
 
     def _at_one_clock(self, operations: tuple[Operation, ...]) -> tuple[OperationCost, ...]:
         """Return what operations cost at the clock at which all of them meet the power cap."""
@@ -293,7 +315,7 @@ class StepModel:
         return costs_at(clock_of_step(self.machine, runs_at))
 
     def _cost_of(
-        self, operation: Operation, clock: float, recorded: dict[Problem | Collective, Recorded]
+        self, operation: Operation, clock: float, recorded: "dict[Problem | Collective, Recorded]"
     ) -> OperationCost:
         """Return what an operation costs, of those of a group the slowest one first."""
         every = [
@@ -308,20 +330,40 @@ class StepModel:
         self,
         problem: Problem | Collective,
         clock: float,
-        recorded: dict[Problem | Collective, Recorded],
+        recorded: "dict[Problem | Collective, Recorded]",
     ) -> Report:
         """Return what an operation costs at a clock; recorded: programs of the step so far."""
         recipe = None if isinstance(problem, Collective) else self.recipe_for(problem)
         key = (problem, recipe, clock)
-        if isinstance(problem, Collective):
-            if key not in self._known:
+        if key not in self._known:
+            if isinstance(problem, Collective):
                 self._known[key] = collective_report(problem, self.system, self.machine, clock)
-        elif key not in self._known:
-            bench = Bench(self.machine, recipe)
-            if problem not in recorded:
-                recorded[problem] = next(bench.record(problem))
-            self._known[key] = bench.report_at(recorded[problem], clock)
+            else:
+                self._known[key] = self._simulated(problem, recipe, clock, recorded)
         return self._known[key]
+
+    def _simulated(
+        self,
+        problem: Problem,
+        recipe: Recipe | None,
+        clock: float,
+        recorded: "dict[Problem | Collective, Recorded]",
+    ) -> Report:
+        """Return the report of a kernel, simulated now or before."""
+
+        def simulate() -> Report:
+            from accelsim.bench import Bench
+
+            if problem not in recorded:
+                recorded[problem] = self._recorded(problem, recipe)
+            return Bench(self.machine, recipe).report_at(recorded[problem], clock)
+
+        return self.remembered.report(problem, recipe, clock, simulate)
+
+    def _recorded(self, problem: Problem, recipe: Recipe | None) -> "Recorded":
+        from accelsim.bench import Bench
+
+        return next(Bench(self.machine, recipe).record(problem))
 
     def recipe_for(self, problem: Problem) -> Recipe | None:
         """Return what is asked for a problem; None: the library picks it."""

@@ -1,12 +1,11 @@
 """A model on a system: time to the first token and to each further one, joules, memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.bench import settings_below
-from accelsim.config.document import plain_settings
+from accelsim.config.document import plain_settings, settings_below
 from accelsim.errors import ConfigError, WorkloadError
 from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.inference.generation import Generation, StepChoice, generate
@@ -178,26 +177,11 @@ def infer(
     parallel = plan if isinstance(plan, Parallel) else parse_parallel(plan) if plan else ONE_DEVICE
     recipes = asked_for(linear), asked_for(attention)
     costs = StepModel(architecture, spec, machine, *recipes, load, parallel)
-    # The same for any step. One of many sequences may not fit, which the check below is to tell.
-    stages = costs.stages(Step.decode(parallel.data, prompt))
 
-    def use_of(sequences: int) -> MemoryUse:
-        uses = (
-            memory_use(
-                share,
-                machine.hbm.capacity,
-                weights_bytes,
-                lambda count: (
-                    Step.prefill(count, prompt),
-                    Step.decode(count, prompt + output - 1),
-                ),
-                ceil_div(sequences, parallel.data),
-                prompt + output,
-            )
-            for share, weights_bytes in stages
-        )
-        return min(uses, key=lambda use: use.free_bytes)
+    def steps_of(count: int) -> tuple[Step, Step]:
+        return Step.prefill(count, prompt), Step.decode(count, prompt + output - 1)
 
+    use_of = device_use(costs, steps_of, prompt + output)
     use, largest = use_of(batch), largest_batch(use_of)
     check_fits(use, largest, batch, spec.name)
     generation = generate(costs, batch, prompt, output, steps)
@@ -226,6 +210,34 @@ def infer(
         generation=generation,
         costs=costs,
     )
+
+
+def device_use(
+    costs: StepModel, steps: Callable[[int], Sequence[Step]], tokens: int
+) -> Callable[[int], MemoryUse]:
+    """Return what so many sequences of `tokens` tokens take of the fullest device of a plan.
+
+    steps: the steps of so many sequences that may need most.
+    """
+    data = costs.parallel.data
+    # The same for any step. One of many sequences may not fit, which is to be told of that many.
+    stages = costs.stages(Step.decode(data, tokens - 1))
+
+    def use_of(sequences: int) -> MemoryUse:
+        uses = (
+            memory_use(
+                share,
+                costs.machine.hbm.capacity,
+                weights_bytes,
+                steps,
+                ceil_div(sequences, data),
+                tokens,
+            )
+            for share, weights_bytes in stages
+        )
+        return min(uses, key=lambda use: use.free_bytes)
+
+    return use_of
 
 
 def _asked(

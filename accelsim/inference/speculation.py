@@ -13,8 +13,8 @@ from accelsim.errors import WorkloadError
 from accelsim.inference.acceptance import ASSUMED_RATE, Acceptance, given_acceptance
 from accelsim.inference.cost import StepCost, StepModel
 from accelsim.inference.drafting import Drafting, drafting_of
-from accelsim.inference.memory import MemoryUse, check_fits, largest_batch, memory_use
-from accelsim.inference.request import Inference
+from accelsim.inference.memory import MemoryUse, check_fits, largest_batch
+from accelsim.inference.request import Inference, device_use
 from accelsim.library.recipe import asked_for
 from accelsim.models.architecture import Architecture
 from accelsim.models.linear_format import with_linears_in
@@ -148,7 +148,7 @@ def _whole(
     behind = (output - 1) / chosen.tokens
     time_to_first_token_s = inference.time_to_first_token_s + first.time_s
     time_s = time_to_first_token_s + behind * chosen.time_s
-    prefill_j = inference.prefill.energy_j + first.measured.energy_j
+    prefill_j = inference.prefill.energy_j + first.energy_j
     energy_j = prefill_j + behind * chosen.energy_j
     ends = [pair.turn(chosen.length, each).time_s for each in (prompt, prompt + output - 1)]
     mean_s = (ends[0] + 4 * chosen.time_s + ends[1]) / 6
@@ -184,13 +184,13 @@ class _Pair:
             tokens=1.0,
             draft_time_s=0.0,
             time_s=cost.time_s,
-            energy_j=cost.measured.energy_j,
+            energy_j=cost.energy_j,
         )
 
     def turn(self, length: int, cached: int) -> Turn:
         """Return a turn behind so many tokens that the target has read."""
         passes = self._passes(length, cached)
-        times = [(share, cost.time_s, cost.measured.energy_j) for share, cost in passes]
+        times = [(share, cost.time_s, cost.energy_j) for share, cost in passes]
         check = self.target.cost(check_of(self.batch, length, cached))
         draft_time_s = sum(share * each for share, each, _ in times)
         return Turn(
@@ -198,7 +198,7 @@ class _Pair:
             tokens=self.acceptance.tokens_per_turn(length),
             draft_time_s=draft_time_s,
             time_s=draft_time_s + check.time_s,
-            energy_j=sum(share * each for share, _, each in times) + check.measured.energy_j,
+            energy_j=sum(share * each for share, _, each in times) + check.energy_j,
         )
 
     def _passes(self, length: int, cached: int) -> list[tuple[float, StepCost]]:
@@ -260,23 +260,14 @@ def _memory(inference: Inference, draft: StepModel, length: int) -> MemoryUse:
     """Return what both models take; raises DoesNotFitError."""
     tokens = inference.prompt + inference.output + length
 
+    def steps_of(count: int) -> tuple[Step, Step]:
+        last = check_of(count, length, tokens - length - 1)
+        return Step.prefill(count, inference.prompt), last
+
+    uses = [device_use(each, steps_of, tokens) for each in (inference.costs, draft)]
+
     def use_of(sequences: int) -> MemoryUse:
-        return _together(
-            *(
-                memory_use(
-                    each.architecture,
-                    each.machine.hbm.capacity,
-                    each.weight_bytes(Step.decode(1, inference.prompt)),
-                    lambda count: (
-                        Step.prefill(count, inference.prompt),
-                        check_of(count, length, tokens - length - 1),
-                    ),
-                    sequences,
-                    tokens,
-                )
-                for each in (inference.costs, draft)
-            )
-        )
+        return _together(*(use(sequences) for use in uses))
 
     use = use_of(inference.batch)
     check_fits(use, largest_batch(use_of), inference.batch, inference.system)

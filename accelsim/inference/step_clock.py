@@ -12,7 +12,7 @@ from accelsim.accounts.energy import Drawn
 from accelsim.accounts.power import Found, run_under_cap
 from accelsim.hardware.machine import MachineSpec
 from accelsim.loading import load_technology
-from accelsim.report.measured import Measured
+from accelsim.report.measured import total_of
 from accelsim.report.report import Report
 
 CLOCKS_OF_AN_OCTAVE = 128
@@ -53,9 +53,9 @@ def near_clock(machine: MachineSpec, clock: float) -> float:
 
 
 def _drawn(runs: Runs) -> Drawn:
-    total = Measured.total(runs)
-    hbm_bytes = total.hbm_read_bytes + total.hbm_write_bytes
+    time_s = float(total_of("seconds", runs))
+    hbm_bytes = total_of("hbm_read_bytes", runs) + total_of("hbm_write_bytes", runs)
+    joules = {name: float(energy_j) for name, energy_j in total_of("joules", runs).items()}
     unclocked = ("hbm", "links")
     memory_s = sum(count * report.time_s for count, report in runs if report.bound_by in unclocked)
-    share = 1 - memory_s / total.time_s if total.time_s else 1.0
-    return Drawn(total.energy_by_component_j, hbm_bytes, total.time_s, share)
+    return Drawn(joules, hbm_bytes, time_s, 1 - memory_s / time_s if time_s else 1.0)

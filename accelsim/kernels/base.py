@@ -3,14 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy.typing as npt
 
 from accelsim.config.spec import Spec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.numerics.formats import Format
-from accelsim.program.long import AnyProgram
+
+if TYPE_CHECKING:
+    from accelsim.program.long import AnyProgram
 
 Array = npt.NDArray[Any]
 
@@ -79,7 +81,7 @@ class Kernel(ABC):
     @abstractmethod
     def record(
         cls, problem: Any, machine: MachineSpec, parameters: Any, tensors: Any | None
-    ) -> tuple[AnyProgram, Array | None]:
+    ) -> "tuple[AnyProgram, Array | None]":
         """Return the program for a problem on a machine and, with tensors, the output.
 
         Raises DoesNotFitError when the tiles do not fit the machine.

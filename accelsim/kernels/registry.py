@@ -1,28 +1,10 @@
-"""The kernels by name."""
+"""The kernels by name; each is imported when it is first asked for."""
+
+from importlib import import_module
+from typing import cast
 
 from accelsim.errors import unknown_name
-from accelsim.kernels.attention.decode.quest import Quest
-from accelsim.kernels.attention.decode.sift import Sift
-from accelsim.kernels.attention.decode.split_kv import SplitKv
-from accelsim.kernels.attention.decode.topk import TopK
-from accelsim.kernels.attention.decode.window import Window
-from accelsim.kernels.attention.dense.dense import Dense
-from accelsim.kernels.attention.flash.flash import Flash
-from accelsim.kernels.attention.integer.int_flash import IntFlash
-from accelsim.kernels.attention.sage.sage import Sage
-from accelsim.kernels.attention.shifted.centered import Centered
-from accelsim.kernels.attention.shifted.pasa import Pasa
-from accelsim.kernels.attention.sparse.sparse import Sparse
 from accelsim.kernels.base import Kernel
-from accelsim.kernels.linear.gemm import Gemm
-from accelsim.kernels.linear.grouped_gemm import GroupedGemm
-from accelsim.kernels.linear.mx.mx import Mx
-from accelsim.kernels.linear.quantized.outlier_split import OutlierSplit
-from accelsim.kernels.linear.quantized.quantized import Quantized
-from accelsim.kernels.linear.quantized.requantized import Requantized
-from accelsim.kernels.linear.quantized.smoothquant import SmoothQuant
-from accelsim.kernels.linear.quantized.tender import Tender
-from accelsim.kernels.linear.weight_only import WeightOnly
 from accelsim.kernels.outside import (
     complete,
     is_in_file,
@@ -30,39 +12,41 @@ from accelsim.kernels.outside import (
     kernel_of_package,
     packaged_kernels,
 )
-from accelsim.kernels.vector.rows import Vector
 from accelsim.runtime.sources import class_digest
 
-_SHIPPED: tuple[type[Kernel], ...] = (
-    Gemm,
-    GroupedGemm,
-    Tender,
-    Requantized,
-    Quantized,
-    SmoothQuant,
-    OutlierSplit,
-    WeightOnly,
-    Mx,
-    Vector,
-    Dense,
-    Flash,
-    IntFlash,
-    Sage,
-    Pasa,
-    Centered,
-    Sparse,
-    SplitKv,
-    Sift,
-    TopK,
-    Quest,
-    Window,
-)
-_KERNELS = {kernel.name: kernel for kernel in _SHIPPED}
+_SHIPPED = {
+    "gemm": "linear.gemm:Gemm",
+    "grouped_gemm": "linear.grouped_gemm:GroupedGemm",
+    "tender": "linear.quantized.tender:Tender",
+    "requantized": "linear.quantized.requantized:Requantized",
+    "quantized": "linear.quantized.quantized:Quantized",
+    "smoothquant": "linear.quantized.smoothquant:SmoothQuant",
+    "outlier_split": "linear.quantized.outlier_split:OutlierSplit",
+    "weight_only": "linear.weight_only:WeightOnly",
+    "mx": "linear.mx.mx:Mx",
+    "vector": "vector.rows:Vector",
+    "dense": "attention.dense.dense:Dense",
+    "flash": "attention.flash.flash:Flash",
+    "int_flash": "attention.integer.int_flash:IntFlash",
+    "sage": "attention.sage.sage:Sage",
+    "pasa": "attention.shifted.pasa:Pasa",
+    "centered": "attention.shifted.centered:Centered",
+    "sparse": "attention.sparse.sparse:Sparse",
+    "split_kv": "attention.decode.split_kv:SplitKv",
+    "sift": "attention.decode.sift:Sift",
+    "topk": "attention.decode.topk:TopK",
+    "quest": "attention.decode.quest:Quest",
+    "window": "attention.decode.window:Window",
+}
+"""Name of each kernel of accelsim, and the class in a module of this package."""
+_PACKAGE = __name__.rpartition(".")[0]
+_KERNELS: dict[str, type[Kernel]] = {}
+"""Those that were asked for, and those that were registered."""
 
 
 def kernel_names() -> list[str]:
     """Return the names of all kernels, those of installed packages included."""
-    return list(dict.fromkeys([*_KERNELS, *packaged_kernels()]))
+    return list(dict.fromkeys([*_SHIPPED, *_KERNELS, *packaged_kernels()]))
 
 
 def get_kernel(name: str) -> type[Kernel]:
@@ -74,6 +58,8 @@ def get_kernel(name: str) -> type[Kernel]:
         kernel = kernel_of_file(name)
         class_digest(kernel)
         return kernel
+    if name in _SHIPPED and name not in _KERNELS:
+        _KERNELS[name] = _shipped(name)
     if name not in _KERNELS:
         packaged = packaged_kernels()
         if name not in packaged:
@@ -86,7 +72,7 @@ def get_kernel(name: str) -> type[Kernel]:
 
 def is_shipped(kernel: type[Kernel]) -> bool:
     """Return whether a kernel is one of accelsim's own, whose programs the tests verify."""
-    return kernel in _SHIPPED
+    return kernel.name in _SHIPPED and kernel is get_kernel(kernel.name)
 
 
 def register(kernel: type[Kernel]) -> type[Kernel]:
@@ -95,8 +81,13 @@ def register(kernel: type[Kernel]) -> type[Kernel]:
     Raises ValueError if the name is taken, ConfigError for what is no whole kernel.
     """
     complete(f"kernel '{getattr(kernel, 'name', kernel.__name__)}'", kernel)
-    if kernel.name in _KERNELS:
+    if kernel.name in _KERNELS or kernel.name in _SHIPPED:
         raise ValueError(f"a kernel named '{kernel.name}' is registered already")
     _KERNELS[kernel.name] = kernel
     class_digest(kernel)  # of the source as it is now, which the process goes on with
     return kernel
+
+
+def _shipped(name: str) -> type[Kernel]:
+    module, _, kernel = _SHIPPED[name].partition(":")
+    return cast(type[Kernel], getattr(import_module(f"{_PACKAGE}.{module}"), kernel))

@@ -14,7 +14,7 @@ from accelsim.config.spec import Spec
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.base import Kernel
-from accelsim.kernels.registry import get_kernel
+from accelsim.kernels.registry import get_kernel, is_shipped
 
 CODE = "code"
 """Key of a recipe that names a way of the library to use the machine, not a parameter."""
@@ -92,6 +92,11 @@ class Recipe:
     def algorithm(self) -> type[Kernel]:
         """The kernel itself; raises UnknownNameError."""
         return get_kernel(self.kernel)
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the kernel is one of accelsim's own; raises UnknownNameError."""
+        return is_shipped(self.algorithm)
 
     def parameters(self, label: str | None = None) -> Any:
         """Return the checked parameters of the kernel; raises ConfigError, UnknownNameError.

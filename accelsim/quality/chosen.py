@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accelsim.bench import Bench, settings_below
-from accelsim.config.document import Document, plain_settings
+from accelsim.bench import Bench
+from accelsim.config.document import Document, plain_settings, settings_below
 from accelsim.config.loader import validate
 from accelsim.config.spec import Spec
 from accelsim.errors import WorkloadError

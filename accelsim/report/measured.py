@@ -153,13 +153,7 @@ class Measured:
         if any(count < 0 for count, _ in counted):
             raise ValueError(f"found {min(n for n, _ in counted)} runs, allowed: 0 or more")
         counted = [(count, each) for count, each in counted if count]
-        return Measured(
-            **{
-                name: _total([(count, getattr(each, name)) for count, each in counted])
-                for name in _names()
-                if counted
-            }
-        )
+        return Measured(**{name: total_of(name, counted) for name in _names() if counted})
 
     @property
     def time_s(self) -> float:
@@ -275,20 +269,25 @@ def _names() -> tuple[str, ...]:
     return tuple(each.name for each in fields(Measured))
 
 
+def total_of(name: str, runs: "Iterable[tuple[int, Measured]]") -> Any:
+    """Return one field of the sum of `count * amounts` over runs, one or more."""
+    return _total([(count, getattr(each, name)) for count, each in runs])
+
+
 def _total(amounts: Sequence[tuple[int, Any]]) -> Any:
     """Return the sum of count times amount; of mappings, by name in the order of appearance."""
     first = amounts[0][1]
-    if isinstance(first, Mapping):
-        parts: dict[str, list[tuple[int, Any]]] = {}
-        for count, named in amounts:
-            for name, amount in named.items():
-                parts.setdefault(name, []).append((count, amount))
-        return {name: _total(each) for name, each in parts.items()}
-    if not isinstance(first, Fraction):
-        return sum(count * amount for count, amount in amounts)
-    common = lcm(*(amount.denominator for _, amount in amounts))
-    parts_of_one = (n * each.numerator * (common // each.denominator) for n, each in amounts)
-    return Fraction(sum(parts_of_one), common)
+    if isinstance(first, Fraction):
+        common = lcm(*[amount.denominator for _, amount in amounts])
+        parts_of_one = [n * each.numerator * (common // each.denominator) for n, each in amounts]
+        return Fraction(sum(parts_of_one), common)
+    if not isinstance(first, Mapping):
+        return sum([count * amount for count, amount in amounts])
+    parts: dict[str, list[tuple[int, Any]]] = {}
+    for count, named in amounts:
+        for name, amount in named.items():
+            parts.setdefault(name, []).append((count, amount))
+    return {name: _total(each) for name, each in parts.items()}
 
 
 def _amounts(measured: Measured, count: int) -> dict[str, Any]:

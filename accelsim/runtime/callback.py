@@ -6,13 +6,8 @@ on disk.
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import types
-from numba.extending import lower_builtin, type_callable
-
-from accelsim.runtime.closure import COMPILED_AS
+from accelsim.runtime.jit import when_compiling
 
 _PROTOTYPE = ctypes.CFUNCTYPE(None)
 
@@ -48,19 +43,8 @@ def call_at(address: int) -> None:
     _PROTOTYPE(int(address))()
 
 
-@type_callable(call_at)  # type: ignore[untyped-decorator]
-def _type_call_at(_context: Any) -> Any:
-    def typer(address: Any) -> Any:
-        return types.void if isinstance(address, types.Integer) else None
+@when_compiling
+def _register() -> None:
+    from accelsim.runtime.calling import let_code_call
 
-    return typer
-
-
-@lower_builtin(call_at, types.Integer)  # type: ignore[untyped-decorator]
-def _lower_call_at(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-    function = ir.FunctionType(ir.VoidType(), []).as_pointer()
-    builder.call(builder.inttoptr(arguments[0], function), [])
-    return context.get_dummy_value()
-
-
-setattr(call_at, COMPILED_AS, (_lower_call_at,))
+    let_code_call(call_at)

@@ -19,6 +19,8 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.core.types import Type
 
+from accelsim.runtime.jit import Compiled
+
 _VERSIONED = frozenset({"numpy", "numba", "llvmlite"}) | sys.stdlib_module_names
 """Packages that are told apart by their version, not by their code."""
 
@@ -117,7 +119,7 @@ class _Dependencies:
 
 def _python_function(value: Any) -> FunctionType | None:
     """Return the Python function behind a compiled one, an intrinsic, or itself."""
-    if isinstance(value, Dispatcher):
+    if isinstance(value, Dispatcher | Compiled):
         value = value.py_func
     value = getattr(value, "_defn", value)  # of an intrinsic
     return value if isinstance(value, FunctionType) else None

@@ -13,7 +13,6 @@ import os
 import pickle
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -31,6 +30,7 @@ from numba.core.sigutils import normalize_signature
 
 from accelsim.runtime.closure import UnknownDependencyError, closure_digest, describe_class
 from accelsim.runtime.compilers import rebuilt
+from accelsim.runtime.folders import code_folder
 
 _types: Any = numba.types
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -40,23 +40,6 @@ _POLL_S, _LONGEST_WAIT_S = 0.05, 300.0
 _UNUSED_S = 60 * 24 * 3600.0
 """Age at which a file that nobody has read is removed."""
 _VERSIONS = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-
-
-@cache
-def cache_folder() -> Path:
-    """Return the folder of compiled functions.
-
-    It lies in the user's cache, or in the folder for temporary files where that is read-only.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(home) / "accelsim" / "jit"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.gettempdir()) / f"accelsim-jit-{os.getuid()}"
 
 
 class CodeCache(_Cache):  # type: ignore[misc]
@@ -73,7 +56,7 @@ class CodeCache(_Cache):  # type: ignore[misc]
     @property
     def cache_path(self) -> str:
         """Folder of the files."""
-        return str(cache_folder())
+        return str(code_folder())
 
     def enable(self) -> None:
         """Use the files from now on."""
@@ -132,7 +115,7 @@ class CodeCache(_Cache):  # type: ignore[misc]
         options = sorted(self._options.items())
         text = repr((_VERSIONS, options, codegen.magic_tuple(), *depends_on))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return cache_folder() / f"{self._function.__name__.strip('<>')}-{digest[:40]}.code"
+        return code_folder() / f"{self._function.__name__.strip('<>')}-{digest[:40]}.code"
 
     def _wait_for(self, path: Path) -> bytes | None:
         """Take the lock of a file, or wait until whoever has it has written the file."""

@@ -1,33 +1,53 @@
 """The one way accelsim compiles: strict floating point, cached on disk, never stale.
 
-Numba's own cache does not notice an edited callee in another module; `runtime.code_cache` does.
-See docs/decisions/0003-compiled-cache.md.
+Numba is loaded when a function is first called. A process that calls none, because all that it asks
+for is remembered, never loads it. See docs/decisions/0003-compiled-cache.md and 0071.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property, update_wrapper
+from typing import Any, Literal
 
-import numba
-from numba.core import cgutils, event
-from numba.core.types import Any as AnyType
-from numba.core.types import Dispatcher as DispatcherType
-from numba.core.types import Function as FunctionType
-from numba.core.types import VarArg  # type: ignore[attr-defined]
-from numba.core.types.containers import BaseTuple
-from numba.core.types.misc import unliteral
-from numba.core.types.npytypes import Array
-from numba.core.typing.templates import AbstractTemplate, infer, infer_global
-from numba.extending import lower_builtin, type_callable
+Manner = Literal["jit", "inner", "inline"]
+"""How a function is compiled."""
 
-from accelsim.runtime.closure import COMPILED_AS
-from accelsim.runtime.code_cache import cached
-from accelsim.runtime.compilers import InlineCompiler, InnerCompiler, JitCompiler
+
+class Compiled:
+    """A function that is compiled when it is first called, or met in code that is compiled.
+
+    For Numba it is its dispatcher, whose attributes it has.
+    """
+
+    def __init__(self, function: Callable[..., Any], manner: Manner) -> None:
+        self.py_func, self._manner = function, manner
+        update_wrapper(self, function)
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """Numba's side of the function; the function itself with NUMBA_DISABLE_JIT."""
+        from accelsim.runtime.dispatching import dispatcher_of
+
+        return dispatcher_of(self.py_func, self._manner)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What Numba takes this for, where compiled code calls it."""
+        return self.dispatcher._numba_type_
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the compiled code."""
+        return self.dispatcher(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python asks for such names of whatever it is given.
+            raise AttributeError(name)
+        return getattr(self.dispatcher, name)
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile `function` on first call, without fast-math and without the interpreter."""
-    return _compiled(function, JitCompiler)
+    return Compiled(function, "jit")
 
 
 def jit_inner(function: Callable[..., Any]) -> Any:
@@ -36,7 +56,7 @@ def jit_inner(function: Callable[..., Any]) -> Any:
     It cannot be called from Python once compiled, and takes a third of the time to compile, most of
     which would go into unpacking tuples of arguments.
     """
-    return _compiled(function, InnerCompiler)
+    return Compiled(function, "inner")
 
 
 def jit_inline(function: Callable[..., Any]) -> Any:
@@ -45,36 +65,34 @@ def jit_inline(function: Callable[..., Any]) -> Any:
     A tuple of arrays costs a copy of all their fields for each call that is not inlined. Code grows
     with the number of calls, so this is for small functions and for large ones with one caller.
     """
-    return _compiled(function, InlineCompiler)
+    return Compiled(function, "inline")
 
 
-_OPTIONS: dict[str, Any] = {
-    "fastmath": False,
-    "error_model": "numpy",
-    "nogil": True,
-    "no_cpython_wrapper": True,  # `JitCompiler` makes one all the same.
-    "no_cfunc_wrapper": True,
-}
-"""The same for all: what Numba brings along is compiled anew for each choice of options."""
+class _Preparations:
+    """What Numba is to be told of before anything is compiled."""
+
+    def __init__(self) -> None:
+        self._is_numba_there = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, prepare: Callable[[], None]) -> Callable[[], None]:
+        if self._is_numba_there:
+            prepare()
+        else:
+            self._waiting.append(prepare)
+        return prepare
+
+    def run(self) -> None:
+        self._is_numba_there = True
+        while self._waiting:
+            self._waiting.pop(0)()
 
 
-def _compiled(function: Callable[..., Any], compiler: type) -> Any:
-    compiled = numba.njit(pipeline_class=compiler, **_OPTIONS)(function)
-    # With NUMBA_DISABLE_JIT the function stays what it is.
-    return compiled if compiled is function else _for_any_constant(cached(compiled))
-
-
-def _for_any_constant(compiled: Any) -> Any:
-    """Return the same function, which is not compiled anew for each constant that it is given."""
-    of_types = compiled.get_call_template
-
-    def template(arguments: Any, named: Any) -> Any:
-        return of_types(
-            tuple(map(unliteral, arguments)), {k: unliteral(v) for k, v in named.items()}
-        )
-
-    compiled.get_call_template = template
-    return compiled
+_PREPARATIONS = _Preparations()
+when_compiling = _PREPARATIONS.add
+"""Calls a function, which tells Numba of something, once before anything is compiled."""
+numba_is_there = _PREPARATIONS.run
+"""Calls those that waited for Numba; for the one module that loads it."""
 
 
 def borrow(value: Any) -> Any:
@@ -86,35 +104,6 @@ def borrow(value: Any) -> Any:
     return value
 
 
-@type_callable(borrow)  # type: ignore[untyped-decorator]
-def _type_borrow(_context: Any) -> Any:
-    def typer(value: Any) -> Any:
-        return value
-
-    return typer
-
-
-@lower_builtin(borrow, AnyType)  # type: ignore[untyped-decorator]
-def _lower_borrow(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    return _view(context, builder, signature.return_type, arguments[0])
-
-
-def _view(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Return a value of a type of Numba with the arrays in it as views."""
-    if isinstance(kind, Array):
-        view = context.make_array(kind)(context, builder, value)
-        view.meminfo = cgutils.get_null_value(view.meminfo.type)
-        view.parent = cgutils.get_null_value(view.parent.type)
-        return view._getvalue()
-    for place, part in enumerate(kind) if isinstance(kind, BaseTuple) else ():
-        own = _view(context, builder, part, builder.extract_value(value, place))
-        value = builder.insert_value(value, own, place)
-    return value
-
-
-setattr(borrow, COMPILED_AS, (_lower_borrow,))
-
-
 def chosen_by_type(choices: Mapping[type, Callable[..., Any]]) -> Callable[..., Any]:
     """Return a function that calls the choice for the type of its first argument, a named tuple.
 
@@ -124,39 +113,29 @@ def chosen_by_type(choices: Mapping[type, Callable[..., Any]]) -> Callable[..., 
     def chosen(value: Any, *others: Any) -> Any:
         return choices[type(value)](value, *others)
 
-    class Chosen(AbstractTemplate):  # type: ignore[misc]
-        key = chosen
+    @when_compiling
+    def _register() -> None:
+        from accelsim.runtime.dispatching import choose_by_type
 
-        def generic(self, args: Any, kws: Any) -> Any:
-            return self.context.resolve_function_type(_choice(args), args, kws)
+        choose_by_type(chosen, choices)
 
-    def _choice(arguments: Any) -> Any:
-        return DispatcherType(choices[arguments[0].instance_class])
-
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_function(_choice(signature.args), signature)(builder, arguments)
-
-    infer(Chosen)
-    infer_global(chosen, FunctionType(Chosen))
-    lower_builtin(chosen, VarArg(AnyType))(lower)
-    functions = tuple(getattr(each, "py_func", each) for each in choices.values())
-    setattr(chosen, COMPILED_AS, functions)
     return chosen
+
+
+_reports: list[Callable[[], None]] = []
 
 
 @contextmanager
 def compilation_reported(report: Callable[[], None]) -> Iterator[None]:
     """Call `report` whenever a function is compiled here and not found in the cache."""
-    with event.install_listener("numba:compile", _Listener(report)):
+    _reports.append(report)
+    try:
         yield
+    finally:
+        _reports.remove(report)
 
 
-class _Listener(event.Listener):  # type: ignore[misc]
-    def __init__(self, report: Callable[[], None]) -> None:
-        self._report = report
-
-    def on_start(self, _event: Any) -> None:
-        self._report()
-
-    def on_end(self, _event: Any) -> None:
-        """Nothing to say."""
+def report_compilation() -> None:
+    """Tell whoever wants to know that a function is compiled."""
+    for report in tuple(_reports):
+        report()

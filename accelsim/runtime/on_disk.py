@@ -7,20 +7,35 @@ written nothing is kept.
 
 import hashlib
 import os
+import platform
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import cache
+from math import inf
 from pathlib import Path
 
-import numba
-from llvmlite.binding import get_host_cpu_name  # type: ignore[import-untyped]
-
-from accelsim.runtime.code_cache import cache_folder
+from accelsim.runtime.folders import kept_folder
 
 _UNUSED_S = 60 * 24 * 3600.0
 """Age at which a text that nobody has read is removed."""
 _SETTLED_S = 24 * 3600.0
 """Age up to which a text counts as just read."""
+_MOST, _LEFT = 16_384, 12_288
+"""Texts of a kind that are kept, and how many of them are left where there are more. A text takes
+some kilobytes."""
+_KEPT_BETWEEN_LOOKS = 4096
+"""Texts of a kind that a process keeps until it looks again for what is too much."""
+_kept: Counter[str] = Counter()
+"""Texts of each kind that this process has kept."""
+_PROCESSORS = Path("/proc/cpuinfo")
+_TELLING = (
+    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+    *("isa", "uarch"),
+)
+"""Lines of this file that compiled code follows from, on x86, ARM and RISC-V."""
+_NUMBA_FILE = Path(".numba_config.yaml")
 
 
 def name_of(*parts: str) -> str:
@@ -29,11 +44,29 @@ def name_of(*parts: str) -> str:
     Compiled code may round otherwise on another one, or where it is interpreted.
     """
     lengths = " ".join(str(len(part)) for part in parts)
-    parts = _processor(), str(numba.config.DISABLE_JIT), *parts
+    parts = _processor(), _settings_of_numba(), *parts
     return hashlib.sha256("\n".join((lengths, *parts)).encode()).hexdigest()
 
 
-_processor = cache(get_host_cpu_name)
+@cache
+def _processor() -> str:
+    """Return what tells processors apart. To ask Numba for it would take a second to load Numba."""
+    with suppress(OSError):
+        first, _, _ = _PROCESSORS.read_text(encoding="utf-8").partition("\n\n")
+        lines = (line.partition(":") for line in first.splitlines())
+        return "\n".join(
+            f"{key.strip()}: {value.strip()}" for key, _, value in lines if key.strip() in _TELLING
+        )
+    return f"{platform.machine()} {platform.processor()}"
+
+
+@cache
+def _settings_of_numba() -> str:
+    """Return what Numba is told by its environment, such as to compile nothing."""
+    told = sorted(f"{name}={text}" for name, text in os.environ.items() if "NUMBA_" in name)
+    with suppress(OSError, UnicodeDecodeError):
+        told.append(_NUMBA_FILE.read_text(encoding="utf-8"))
+    return "\n".join(told)
 
 
 def kept(kind: str, name: str) -> str | None:
@@ -63,7 +96,9 @@ def keep(kind: str, name: str, text: str) -> None:
     except OSError:
         with suppress(OSError):
             draft.unlink()
-    _remove_unused(path.parent)
+    if _kept[kind] % _KEPT_BETWEEN_LOOKS == 0:
+        _remove_unused(path.parent)
+    _kept[kind] += 1
 
 
 def _digest(text: str) -> str:
@@ -71,15 +106,23 @@ def _digest(text: str) -> str:
 
 
 def _folder(kind: str) -> Path:
-    return cache_folder().parent / kind
+    return kept_folder() / kind
 
 
-@cache
 def _remove_unused(folder: Path) -> None:
-    """Remove what nobody has read for long; looked for once by a process that keeps something."""
-    oldest = time.time() - _UNUSED_S
+    """Remove what nobody has read for long, and of too many texts those that were read first."""
     with suppress(OSError):
-        for path in folder.iterdir():
-            with suppress(OSError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+        found = sorted(_read_last(entry) for entry in os.scandir(folder))
+        oldest = time.time() - _UNUSED_S
+        spare = len(found) - (_MOST if len(found) <= _MOST else _LEFT)
+        for place, (read_last, path) in enumerate(found):
+            if read_last < oldest or place < spare:
+                with suppress(OSError):
+                    os.unlink(path)
+
+
+def _read_last(entry: "os.DirEntry[str]") -> tuple[float, str]:
+    """Return when a text was read last, and its path; of one that is gone, never."""
+    with suppress(OSError):
+        return entry.stat().st_mtime, entry.path
+    return inf, entry.path

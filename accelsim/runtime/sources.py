@@ -20,7 +20,11 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
+from accelsim.version import STARTED_NS
+
 PACKAGE = Path(__file__).parents[1]
+_CLOCK_NS = 50_000_000
+"""The time of a file may be this much behind the clock."""
 
 _APART = (
     "cli",
@@ -57,17 +61,34 @@ def package_digest(package: Path) -> str:
 
 def deciding(package: Path) -> list[Path]:
     """Return the files of `package` that can move a number, in order."""
-    return sorted(
-        path
-        for path in package.rglob("*")
-        if not _is_apart(path.relative_to(package))
-        and "__pycache__" not in path.parts
-        and path.is_file()
-    )
+    return sorted(Path(path) for path in _files_below(str(package), ""))
 
 
-def _is_apart(path: Path) -> bool:
-    return path.parts[0] in _APART or path.as_posix() in _APART
+def _files_below(folder: str, inside: str) -> Iterator[str]:
+    """Yield the paths of files that can move a number; inside: from the package to the folder."""
+    for entry in os.scandir(folder):
+        name = f"{inside}{entry.name}"
+        if name in _APART or entry.name == "__pycache__":
+            continue
+        if entry.is_dir():
+            yield from _files_below(entry.path, f"{name}/")
+        elif entry.is_file():
+            yield entry.path
+
+
+def is_as_digested() -> bool:
+    """Return whether this process runs the code that `accelsim_digest` is of.
+
+    It does if no file is younger than the process, whatever was imported when.
+    """
+    return _is_older_than_process(len(sys.modules))
+
+
+@cache
+def _is_older_than_process(_modules: int) -> bool:
+    """Look again where modules were imported since: until then no other code can run."""
+    newest = max(os.stat(path).st_ctime_ns for path in _files_below(str(PACKAGE), ""))
+    return newest < STARTED_NS - _CLOCK_NS
 
 
 @cache

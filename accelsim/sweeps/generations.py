@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelsim.bench import settings_below
+from accelsim.config.document import settings_below
 from accelsim.config.loader import load_spec
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError

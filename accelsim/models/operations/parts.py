@@ -1,6 +1,8 @@
 """What the operations of all parts of a layer are made of."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from accelsim.errors import WorkloadError
 from accelsim.models.architecture import Architecture
@@ -91,11 +93,11 @@ class Setting:
     def product(self, name: str, n: int, k: int, m: int | None = None) -> GemmProblem:
         """Return a product of all rows, or of m of them, with a weight of k by n of a layer."""
         rows = self.rows if m is None else m
-        return GemmProblem(kind="gemm", name=name, m=rows, n=n, k=k, dtype=self.linear_fmt)
+        return _product(name, rows, n, k, self.linear_fmt)
 
     def outer_product(self, name: str, m: int, n: int, k: int) -> GemmProblem:
         """Return a product of m rows with a weight of k by n that belongs to no layer."""
-        return GemmProblem(kind="gemm", name=name, m=m, n=n, k=k, dtype=self.fmt)
+        return _product(name, m, n, k, self.fmt)
 
     def operand(
         self, function: str, cols: int, name: str, *, rows: int | None = None
@@ -121,16 +123,13 @@ class Setting:
         self, function: str, rows: int, cols: int, name: str | None = None, **more: float | str
     ) -> VectorProblem:
         """Return a function of the vector unit; name: what it is here, where that says more."""
-        return VectorProblem.model_validate(
-            {
-                "kind": "vector",
-                "name": name or function,
-                "function": function,
-                "rows": rows,
-                "cols": cols,
-                "dtype": self.fmt,
-                **more,
-            }
+        return _vector(
+            name=name or function,
+            function=function,
+            rows=rows,
+            cols=cols,
+            dtype=self.fmt,
+            **more,
         )
 
     def among_tensor(self, kind: CollectiveKind, name: str, rows: int, cols: int) -> Collective:
@@ -146,3 +145,16 @@ class Setting:
     def unknown(self, what: str) -> WorkloadError:
         """Return the refusal of a part whose operations are not known."""
         return unknown(self.architecture, what)
+
+
+# Most problems of a step are those of the step before.
+
+
+@lru_cache(1024)
+def _product(name: str, m: int, n: int, k: int, dtype: Format) -> GemmProblem:
+    return GemmProblem(kind="gemm", name=name, m=m, n=n, k=k, dtype=dtype)
+
+
+@lru_cache(1024)
+def _vector(**fields: Any) -> VectorProblem:
+    return VectorProblem.model_validate({"kind": "vector", **fields})

@@ -22,8 +22,8 @@ FIELDS = {"cores": "4"}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(on_disk, "cache_folder", lambda: tmp_path / "jit")
-    on_disk._remove_unused.cache_clear()
+    monkeypatch.setattr(on_disk, "kept_folder", lambda: tmp_path)
+    on_disk._kept.clear()
     memory.forget()
     yield tmp_path / "choices"
     memory.forget()
@@ -102,7 +102,7 @@ def test_a_torn_file_is_made_again(rankings, folder, damage):
 def test_where_nothing_can_be_written_choices_are_made_all_the_same(tmp_path, monkeypatch):
     first = settled(asked_for()).parameters
     (tmp_path / "file").touch()
-    monkeypatch.setattr(on_disk, "cache_folder", lambda: tmp_path / "file" / "jit")
+    monkeypatch.setattr(on_disk, "kept_folder", lambda: tmp_path / "file")
     memory.forget()
     assert settled(asked_for()).parameters == first
 
@@ -112,7 +112,7 @@ def test_what_nobody_has_read_for_long_is_removed(folder):
     (old,) = folder.iterdir()
     long_ago = time.time() - 100 * 24 * 3600
     os.utime(old, (long_ago, long_ago))
-    on_disk._remove_unused.cache_clear()
+    on_disk._kept.clear()
     settled(asked_for(fields={"cores": "5"}))
     assert old not in list(folder.iterdir())
 

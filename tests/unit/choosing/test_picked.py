@@ -16,8 +16,8 @@ STEP = AttentionProblem(
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(on_disk, "cache_folder", lambda: tmp_path / "jit")
-    on_disk._remove_unused.cache_clear()
+    monkeypatch.setattr(on_disk, "kept_folder", lambda: tmp_path)
+    on_disk._kept.clear()
     return tmp_path / "picks"
 
 

@@ -53,7 +53,7 @@ KERNELS = {
 
 @pytest.fixture(autouse=True)
 def nothing_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(on_disk, "cache_folder", lambda: tmp_path / "jit")
+    monkeypatch.setattr(on_disk, "kept_folder", lambda: tmp_path)
     memory.forget()
     yield
     memory.forget()

@@ -84,7 +84,7 @@ def test_a_turn_is_the_sum_of_its_steps(inference, draft):
     single = one.cost(Step.decode(2, middle))
     double = one.cost(Step((Sequences(2, middle - 1, 2),)))
     kept = 0.5**3
-    for name, of in (("time_s", lambda x: x.time_s), ("energy_j", lambda x: x.measured.energy_j)):
+    for name, of in (("time_s", lambda x: x.time_s), ("energy_j", lambda x: x.energy_j)):
         passes = (1 - kept) * of(single) + kept * of(double) + sum(map(of, later))
         assert getattr(found.turn, name) == pytest.approx(of(check) + passes, rel=1e-12)
     assert found.turn.tokens == 1 + 0.5 + 0.25 + 0.125
