@@ -56,7 +56,10 @@ class Request:
     ] = None
     plan: Annotated[
         str | None,
-        typer.Option(help="Devices over which the model is laid out, such as tp=2; absent: one."),
+        typer.Option(
+            help="Devices over which the model is laid out: tp, sp, dp, ep and pp, each with a "
+            "number, such as tp=2,ep=4, and overlap; absent: one."
+        ),
     ] = None
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")

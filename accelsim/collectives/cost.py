@@ -27,9 +27,9 @@ class CollectiveCost:
     busiest_bytes: int
     """Bytes over the link that carries most, of one direction."""
     link_bytes: float
-    """Bytes over all links of the system."""
+    """Bytes over all links that are of one group."""
     energy_j: float
-    """Of all links together."""
+    """Of these links."""
     read_bytes: int
     """Bytes that the busiest device reads from its memory."""
     written_bytes: int
@@ -57,17 +57,17 @@ def collective_cost(collective: Collective, system: SystemSpec) -> CollectiveCos
 
 
 def _check(collective: Collective, system: SystemSpec) -> None:
-    needed = collective.devices * collective.stride
+    needed = (collective.devices - 1) * collective.stride + 1
     if not system.links:
         raise WorkloadError(
             f"{collective.name}: found {collective.devices} devices on system {system.name}, which "
             f"has no links, allowed: 1"
         )
-    if needed > system.devices or system.devices % needed:
+    if needed > system.devices:
         raise WorkloadError(
             f"{collective.name}: found groups of {collective.devices} devices, each "
-            f"{collective.stride} from the next, on system {system.name}, allowed: groups that "
-            f"divide its {system.devices} devices"
+            f"{collective.stride} from the next, on system {system.name}, allowed: groups within "
+            f"its {system.devices} devices"
         )
 
 
@@ -146,32 +146,41 @@ class _Traffic:
             for size, (_, way) in zip(hop_bytes, messages, strict=True)
         )
         read_bytes, written_bytes = self._moved(messages)
+        groups = len(self._firsts)
         return CollectiveCost(
             algorithm=algorithm,
             protocol=protocol,
             time_s=self._time_s(routed, loads, total),
             rounds=len(routed),
             busiest_bytes=max(total.values(), default=0),
-            link_bytes=sum(hop_bytes),
-            energy_j=sum(energies) * PICO,
+            link_bytes=sum(hop_bytes) / groups,
+            energy_j=sum(energies) * PICO / groups,
             read_bytes=read_bytes,
             written_bytes=written_bytes,
         )
 
+    @property
+    def _firsts(self) -> list[int]:
+        """First devices of all groups that the system has room for."""
+        stride, members = self.collective.stride, self.collective.devices
+        beyond = (members - 1) * stride
+        return [
+            first + offset
+            for first in range(0, self.devices, stride * members)
+            for offset in range(stride)
+            if first + offset + beyond < self.devices
+        ]
+
     def _routed(self, one: Round) -> list[tuple[Message, Route]]:
         """Return the messages of all groups with their ways, from device to device."""
         stride = self.collective.stride
-        span = stride * self.collective.devices
-        firsts = [
-            block + offset for block in range(0, self.devices, span) for offset in range(stride)
-        ]
 
         def device(first: int, member: int) -> int:
             return SWITCH if member == SWITCH else first + member * stride
 
         moved = (
             each._replace(source=device(first, each.source), target=device(first, each.target))
-            for first in firsts
+            for first in self._firsts
             for each in one
         )
         return [(each, self.fabric.route(each.source, each.target)) for each in moved]

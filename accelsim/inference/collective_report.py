@@ -33,7 +33,7 @@ def collective_report(
     joules = {
         "hbm": moved_bytes * byte_j * machine.dynamic_energy_factor,
         "static": static_power_w(machine, technology) * time_s,
-        BOUND: cost.energy_j / system.devices,
+        BOUND: cost.energy_j / collective.devices,
     }
     cycles = round(time_s * clock)
     return Report(

@@ -67,7 +67,7 @@ def test_a_step_is_its_operations_and_its_collectives(small, tensor):
         alone = collective_cost(each.problem, SYSTEM)
         assert each.report.time_s == pytest.approx(alone.time_s + MACHINE.launch, rel=1e-12)
         assert each.report.recipe == alone.recipe
-        assert each.report.energy_by_component_j["links"] == pytest.approx(alone.energy_j / 8)
+        assert each.report.energy_by_component_j["links"] == pytest.approx(alone.energy_j / tensor)
     assert cost.measured.time_s == pytest.approx(
         sum(each.time_s for each in cost.operations), rel=1e-12
     )

@@ -1,5 +1,7 @@
 """The shipped references: complete, sourced, readable."""
 
+from collections import Counter
+
 import pytest
 
 from accelsim.errors import UnknownNameError
@@ -7,6 +9,8 @@ from accelsim.validation.reference import DATA
 from accelsim.validation.registry import REFERENCE_NAMES, get_reference
 from accelsim.validation.table import read_rows
 
+MEASURED_TWICE = {"nccl": 2}
+"""References whose values are rounded so that two measurements may agree."""
 names = pytest.mark.parametrize("name", REFERENCE_NAMES)
 
 
@@ -17,11 +21,11 @@ def test_every_reference_reads_its_shipped_file(name):
     rows = reference.select(read_rows(reference.shipped_file, reference.row))
     assert rows
     assert all(reference.value_of(row) > 0 for row in rows)
-    # What was measured twice has the same label and another value.
-    found = [
+    # What was measured twice has the same label and another value, if it is not rounded to it.
+    found = Counter(
         (reference.kind_of(row), reference.label_of(row), reference.value_of(row)) for row in rows
-    ]
-    assert len(set(found)) == len(found)
+    )
+    assert max(found.values()) <= MEASURED_TWICE.get(name, 1)
 
 
 @names
