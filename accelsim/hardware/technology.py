@@ -102,7 +102,7 @@ class DramCost(Spec):
     energy: Sourced[PicojoulesPerByte]
     """Energy of moving one byte in or out, in pJ."""
     device_energy: Sourced[PicojoulesPerByte] | None = None
-    """Part of `energy` that the memory devices draw, which have power rails and a clock of their own;
+    """Part of `energy` that the memory devices draw, which have rails and a clock of their own;
     absent: not known, and counted as the chip's."""
     channel_area: Sourced[SquareMillimetres]
     """Area of the controller and physical interface of one channel on the die, in mm2."""

@@ -14,6 +14,7 @@ _MODULES = {
     "ascend-910b": "ascend_910b",
     "h200": "h200",
     "h200-energy": "h200_energy",
+    "h200-energy-boards": "h200_energy_boards",
     "h200-moe": "h200_moe",
     "h200-steps": "h200_steps",
     "h200-breakdown": "h200_breakdown",

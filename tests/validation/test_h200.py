@@ -121,7 +121,7 @@ def test_padded_products_of_an_older_decode_kernel_cost_joules_but_no_bytes():
     machine = load_machine("h200-sxm").model_copy(update={"power": None})
     problem = attention(8, 32, 32, 1, 4096, 128, False)
     older, newer = (ran(problem, machine, recipe) for recipe in (flash_2(problem), None))
-    # 64 rows for one, of products that cost as INT8 ones of single warps do against those of groups.
+    # 64 rows for one, of products whose operands come through registers.
     share = older.energy_by_component_j["cube"] / newer.energy_by_component_j["cube"]
     assert share == pytest.approx(64 * 1.45)
     assert older.hbm_read_bytes == newer.hbm_read_bytes
