@@ -36,8 +36,9 @@ def energy_by_component(
 
     The energy per byte of an SRAM follows from its capacity in `machine`; both operand buffers
     count as one memory. `static` is what the machine draws without doing anything, for the time of
-    the run; all else follows the clock where the machine says how. Raises UnknownNameError for a
-    format or memory standard without costs, ConfigError for a capacity outside the SRAM table.
+    the run. All else follows the clock where the machine says how, but for what the memory devices
+    draw, whose clock is their own. Raises UnknownNameError for a format or memory standard without
+    costs, ConfigError for a capacity outside the SRAM table.
     """
     sram = sram_points(machine, technology)
     dynamic_pj = {
@@ -52,9 +53,13 @@ def energy_by_component(
         dynamic_pj[memory] = _sram_pj(point, read_bytes, written_bytes)
     if machine.l2:
         dynamic_pj["l2"] = _l2_pj(l2_slice(machine.l2, technology), activity)
-    dynamic_pj |= _hbm_pj(activity, machine.hbm, technology)
-    pico = PICO * machine.dynamic_energy_factor
-    joules = {component: energy_pj * pico for component, energy_pj in dynamic_pj.items()}
+    if technology.network:
+        dynamic_pj["network"] = technology.network.energy.value * _network_bytes(activity, machine)
+    follows_clock = machine.dynamic_energy_factor
+    pico = PICO * follows_clock
+    joules = {name: energy_pj * pico for name, energy_pj in dynamic_pj.items()}
+    hbm_pj = _hbm_pj(activity, machine.hbm, technology, follows_clock)
+    joules |= {name: energy_pj * PICO for name, energy_pj in hbm_pj.items()}
     return joules | {"static": static_power_w(machine, technology) * activity.seconds}
 
 
@@ -87,23 +92,32 @@ def memory_device_energy_j(drawn: Drawn, machine: MachineSpec, technology: Techn
     if isinstance(machine.hbm, BankedHbmSpec):
         return idle_j + sum(drawn.joules.get(name, 0.0) for name in _COMMANDS)
     cost = technology.memory(machine.hbm.standard).device_energy
-    energy_pj = drawn.hbm_bytes * cost.value if cost else 0.0
-    return idle_j + energy_pj * PICO * machine.dynamic_energy_factor
+    return idle_j + (drawn.hbm_bytes * cost.value * PICO if cost else 0.0)
 
 
-def _hbm_pj(activity: Activity, hbm: HbmSpec, technology: TechnologySpec) -> dict[str, float]:
+def _network_bytes(traffic: MemoryTraffic, machine: MachineSpec) -> int:
+    """Return the bytes between the cores and what they share: the L2, or the memory itself."""
+    if machine.l2:
+        return traffic.l2_read_bytes + traffic.l2_write_bytes
+    return traffic.hbm_read_bytes + traffic.hbm_write_bytes
+
+
+def _hbm_pj(
+    activity: Activity, hbm: HbmSpec, technology: TechnologySpec, follows_clock: float
+) -> dict[str, float]:
     """Energy of streams by their bytes, or of a banked memory by its commands.
 
-    What a technology counts of a byte beside the devices is the way through the die, of any memory.
+    What a technology counts of a byte beside the devices is the way on the die, of any memory.
+    follows_clock: factor of what has the clock of the die; that of the devices is their own.
     """
     cost = technology.memory(hbm.technology_key)
     hbm_bytes = activity.hbm_read_bytes + activity.hbm_write_bytes
+    device_pj = cost.device_energy.value if cost.device_energy else 0.0
+    on_die_pj = hbm_bytes * (cost.energy.value - device_pj) * follows_clock
     if activity.dram is None or not isinstance(hbm, BankedHbmSpec):
-        return {"hbm": hbm_bytes * cost.energy.value}
+        return {"hbm": hbm_bytes * device_pj + on_die_pj}
     commands = _device_pj(activity, hbm)
-    if cost.device_energy is None:
-        return commands
-    return commands | {"hbm_interface": hbm_bytes * (cost.energy.value - cost.device_energy.value)}
+    return commands | {"hbm_interface": on_die_pj} if cost.device_energy else commands
 
 
 def _device_pj(activity: Activity, hbm: BankedHbmSpec) -> dict[str, float]:

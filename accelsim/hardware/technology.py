@@ -102,8 +102,8 @@ class DramCost(Spec):
     energy: Sourced[PicojoulesPerByte]
     """Energy of moving one byte in or out, in pJ."""
     device_energy: Sourced[PicojoulesPerByte] | None = None
-    """Part of `energy` that the memory devices draw, which have power rails of their own; absent:
-    not known, and counted as the chip's."""
+    """Part of `energy` that the memory devices draw, which have rails and a clock of their own;
+    absent: not known, and counted as the chip's."""
     channel_area: Sourced[SquareMillimetres]
     """Area of the controller and physical interface of one channel on the die, in mm2."""
     channel_static_power: Sourced[Watts]
@@ -120,6 +120,14 @@ class DramCost(Spec):
                 f"energy, allowed: at most {self.energy.value:g} pJ/B"
             )
         return self
+
+
+class NetworkCost(Spec):
+    """What leads from the cores of a die to its L2, or to its memory where it has none."""
+
+    energy: Sourced[PicojoulesPerByte]
+    """Energy of moving one byte to a core or from it, in pJ: wires, switches, the L2 that serves
+    it, the queue that takes it."""
 
 
 class TechnologySpec(Spec):
@@ -147,6 +155,9 @@ class TechnologySpec(Spec):
     """Static power of one mm2 of arithmetic, in watts."""
     sram: SramTable
     """Scratchpads, accumulators and operand buffers."""
+    network: NetworkCost | None = None
+    """Way of a byte between a core and what the cores share; absent: its energy is in that of the
+    memory, or unknown."""
     dram: dict[str, DramCost] = Field(min_length=1)
     """Off-chip memories by standard, such as hbm2e."""
 

@@ -1,7 +1,8 @@
 """Energy of a useful bit of gathered rows, measured on an NVIDIA H200 SXM.
 
 The bytes that the memory moves for a gather, of which those beside the rows are not useful, at what
-a byte costs from the memory to a core, and the idle board for the time that the model predicts.
+a byte costs from the memory to the L2; the useful ones at what one costs from there to a core; and
+the idle board for the time that the model predicts.
 """
 
 from pydantic import PositiveFloat
@@ -29,6 +30,8 @@ def predicted_pj_per_bit(row: GatherEnergyRow, machine: MachineSpec) -> float:
     """Return the same of the model."""
     run, technology = gathering(row, machine), load_technology(machine.technology)
     moving_pj = run.moved_bytes * technology.memory(machine.hbm.technology_key).energy.value
+    if technology.network:
+        moving_pj += run.useful_bytes * technology.network.energy.value
     idle_pj = run.time_s * static_power_w(machine, technology) / PICO
     return (moving_pj + idle_pj) / (run.useful_bytes * BITS_PER_BYTE)
 

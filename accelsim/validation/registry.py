@@ -15,6 +15,7 @@ _MODULES = {
     "published-steps": "published_steps",
     "h200": "h200",
     "h200-energy": "h200_energy",
+    "h200-energy-boards": "h200_energy_boards",
     "h200-moe": "h200_moe",
     "h200-steps": "h200_steps",
     "h200-tp2": "h200_tp2",

@@ -11,6 +11,7 @@ kernel of PyTorch (`torch._grouped_mm`) has the pipeline of single products.
 
 from typing import NamedTuple
 
+from accelsim.hardware.technology import NetworkCost, TechnologySpec
 from accelsim.library.base import Hardware
 from accelsim.library.hopper.matrix import products_of_warps
 from accelsim.library.hopper.plain import L2_LATENCY_CYCLES
@@ -33,14 +34,16 @@ _MANY_ROWS = 384
 _WARP_GROUP_ROWS = 64
 _MULTICAST_GAIN = 1.5
 """What clusters of two blocks add to the bandwidth of the L2 in the machine's file (its sources:
-5,120 bytes a cycle, and half as much again)."""
+5,120 bytes a cycle, and half as much again), and save of the energy of a byte on its way from
+there: 45 pJ of bytes that nobody shares (benchmarks/h200_energy), 30 in the technology's file."""
 _LOADS_BEFORE = 2
 """Loads that a block waits for before it knows its rows: the expert and the rows of its block, then
 the numbers of the tokens."""
 SHARED_LATENCY_CYCLES, _PRODUCT_LATENCY_CYCLES = 29, 33
 """From shared memory to registers, and of mma.m16n8k16: a warp has them one after the other for
-each 16 of the depth, and other blocks of the multiprocessor fill the gaps (Luo et al.,
-"Benchmarking and Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking", 2024)."""
+each 16 of the depth, and other blocks of the multiprocessor fill the gaps (assumption). Measured on
+an H200, one warp: 34.5 cycles from ldmatrix to ldmatrix with an addition between, 24 from the sums
+of a product to those of the next; that others read sums 9 later is from memory, unverified."""
 _SHARED_BYTES = 227 * 1024
 """Of a multiprocessor for its blocks (H100 white paper)."""
 
@@ -73,9 +76,19 @@ def prepared(gpu: Hardware) -> Hardware:
     return Hardware(machine.model_copy(update={"launch": 2 * machine.launch}), technology)
 
 
+def _without_multicast(technology: TechnologySpec) -> TechnologySpec:
+    """Return the technology of code whose blocks fetch all operands themselves."""
+    if technology.network is None:
+        return technology
+    energy = technology.network.energy
+    alone = energy.model_copy(update={"value": _MULTICAST_GAIN * energy.value})
+    return technology.model_copy(update={"network": NetworkCost(energy=alone)})
+
+
 def fused(gpu: Hardware, problem: GroupedGemmProblem, recipe: Recipe) -> Hardware:
     """Return the GPU as the fused kernel uses it, with the tiles that the recipe names."""
     machine, technology = gpu
+    technology = _without_multicast(technology)
     if machine.l2 is not None:
         bandwidth = machine.l2.bandwidth / _MULTICAST_GAIN
         l2 = machine.l2.model_copy(update={"bandwidth": bandwidth})

@@ -31,6 +31,9 @@ _FLASH_2 = {"tile_q": 128, "tile_k": 64, "order": "by_head", "query_tiles": 1}
 _FLASH_2_ROWS, _FLASH_2_DECODE = 64, {"tile_k": 128, "stages": 1}
 """Query rows of its decode tiles, mostly empty; their keys, and buffers of keys and of values
 (launch template of its split kernel)."""
+_OLDER_ENERGY = 1.45
+"""Energy of a product of single warps, whose operands come through registers, over one of a warp
+group: INT8 products of the library take that much more than those of warp groups (docs/h200.md)."""
 _DECODE_TILE, _LONGEST_RANGE = 256, 4096
 """Keys of a tile, and most keys whose scores a block keeps on chip (assumption)."""
 
@@ -44,12 +47,8 @@ def products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
     rates = gpu.machine.cube_for("attention").rates
     if Format.INT8 not in rates or Format.FP8_E4M3 not in rates:
         return with_products(gpu, rate=1.0, energy=padding)
-    older, newer = (
-        cost.multiply.value + cost.accumulate.value
-        for cost in (gpu.technology.cube[Format.INT8], gpu.technology.cube[Format.FP8_E4M3])
-    )
     rate = rates[Format.INT8] / rates[Format.FP8_E4M3]
-    return with_products(gpu, rate, padding * older / newer)
+    return with_products(gpu, rate, padding * _OLDER_ENERGY)
 
 
 def _decode_of_warps(gpu: Hardware, group: int) -> Hardware:

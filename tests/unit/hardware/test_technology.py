@@ -59,10 +59,10 @@ def test_a_number_without_a_source_is_refused():
 
 def test_memory_devices_that_draw_more_than_all_are_refused():
     with pytest.raises(ConfigError) as refusal:
-        technology("4n", **{"dram.hbm3e.device_energy.value": "136 pJ/B"})
+        technology("4n", **{"dram.hbm3e.device_energy.value": "98 pJ/B"})
     assert str(refusal.value).endswith(
-        "dram.hbm3e: found device_energy = 136 pJ/B, which is a part of energy, "
-        "allowed: at most 135 pJ/B"
+        "dram.hbm3e: found device_energy = 98 pJ/B, which is a part of energy, "
+        "allowed: at most 97 pJ/B"
     )
 
 
