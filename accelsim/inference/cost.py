@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from accelsim.bench import Bench, Recorded
-from accelsim.errors import WorkloadError
+from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.inference.step_clock import clock_of_step
@@ -88,6 +88,18 @@ class StepCost:
         return self.measured.time_s + self.host_s
 
 
+def _check_kernel(recipe: Recipe | None, kind: str) -> None:
+    """Refuse a kernel that is not known, is for other problems, or has other parameters."""
+    if recipe is None:
+        return
+    found = recipe.algorithm.problem_kind
+    if found != kind:
+        raise WorkloadError(
+            f"kernel {recipe.kernel} is for {found} problems, allowed: kernels for {kind} problems"
+        )
+    recipe.parameters()
+
+
 @dataclass
 class StepModel:
     """Costs of the steps of a model on a system, each operation simulated once."""
@@ -106,17 +118,15 @@ class StepModel:
     )
 
     def __post_init__(self) -> None:
-        """Refuse kernels that are for other problems; raises WorkloadError."""
+        """Refuse kernels that are not known or are for other problems; raises an AccelsimError."""
         for name, recipe, kind in (
             ("linear", self.linear, "gemm"),
             ("attention", self.attention, "attention"),
         ):
-            if recipe is not None and recipe.algorithm.problem_kind != kind:
-                found = recipe.algorithm.problem_kind
-                raise WorkloadError(
-                    f"{name}: kernel {recipe.kernel} is for {found} problems, "
-                    f"allowed: kernels for {kind} problems"
-                )
+            try:
+                _check_kernel(recipe, kind)
+            except AccelsimError as error:
+                raise error.at(name) from None
 
     def cost(self, step: Step) -> StepCost:
         """Return what a step costs; raises an AccelsimError for what the machine cannot run."""

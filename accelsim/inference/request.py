@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.bench import settings_below
 from accelsim.config.document import plain_settings
-from accelsim.errors import ConfigError, WorkloadError
+from accelsim.errors import AccelsimError, ConfigError, WorkloadError
 from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.inference.generation import Generation, StepChoice, generate
 from accelsim.inference.memory import MemoryUse, check_fits, largest_batch, memory_use
@@ -152,10 +152,10 @@ def infer(
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
     attention: kernels in the place of the library's. weights: format of the linear maps of layers
     in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
-    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact"
-    simulates every step, "interpolated" some of them. The device runs step after step, so a power
-    cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of the machine of the
-    system, or `machine.host.<field>`.
+    "zipf(seed=3)", "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value.
+    steps: "exact" simulates every step, "interpolated" some of them. The device runs step after
+    step, so a power cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of
+    the machine of the system, or `machine.host.<field>`.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
     """
@@ -170,7 +170,8 @@ def infer(
     loaded = load_devices(system, changed, "--set machine.")
     spec, machine = loaded.spec, sustained(loaded.machine)
     load = _expert_load(architecture, experts)
-    costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
+    kernels = _recipe("linear", linear), _recipe("attention", attention)
+    costs = StepModel(architecture, spec, machine, *kernels, load)
     # The same for any step. One of many sequences may not fit, which the check below is to tell.
     weights_bytes = costs.weight_bytes(Step.decode(1, prompt))
 
@@ -212,6 +213,13 @@ def infer(
         generation=generation,
         costs=costs,
     )
+
+
+def _recipe(option: str, text: Recipe | str | None) -> Recipe | None:
+    try:
+        return asked_for(text)
+    except AccelsimError as error:
+        raise error.at(option) from None
 
 
 def _asked(
