@@ -11,6 +11,7 @@ A part stands between `<!-- generated: WHAT -->` and `<!-- end -->`, where WHAT 
 Run `python docs/build_examples.py` after a change; a test fails when a part is out of date.
 """
 
+import argparse
 import ast
 import os
 import re
@@ -228,9 +229,16 @@ _MAKERS = {
 
 def main() -> None:
     """Bring every page up to date and say which ones changed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--long", action="store_true", help="also run commands that take minutes")
+    with_long = parser.parse_args().long
     for page in PAGES:
         before = page.read_text()
-        after = filled(before, "--long" in sys.argv[1:])
+        after = filled(before, with_long)
         if after != before:
             page.write_text(after)
             print(f"updated {page.relative_to(ROOT)}")

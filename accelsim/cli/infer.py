@@ -51,7 +51,7 @@ class Request:
         str | None,
         typer.Option(
             help="How tokens choose experts: uniform, zipf, balanced, spread_16, or a file of rows "
-            "per expert; absent: uniform."
+            "per expert; zipf(seed=3) draws anew; absent: uniform."
         ),
     ] = None
     plan: Annotated[

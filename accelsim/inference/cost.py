@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.inference.collective_report import collective_report
@@ -158,6 +158,18 @@ class StepCost:
         return self.device_s - self.hidden_s + self.host_s
 
 
+def _check_kernel(recipe: Recipe | None, kind: str) -> None:
+    """Refuse a kernel that is not known, is for other problems, or has other parameters."""
+    if recipe is None:
+        return
+    found = recipe.algorithm.problem_kind
+    if found != kind:
+        raise WorkloadError(
+            f"kernel {recipe.kernel} is for {found} problems, allowed: kernels for {kind} problems"
+        )
+    recipe.parameters()
+
+
 @dataclass
 class StepModel:
     """Costs of the steps of a model on a system, each operation simulated once."""
@@ -183,7 +195,10 @@ class StepModel:
         return RememberedCosts(self.machine)
 
     def __post_init__(self) -> None:
-        """Refuse kernels that are for other problems, and plans; raises WorkloadError."""
+        """Refuse kernels that are not known or are for other problems, and plans.
+
+        Raises an AccelsimError.
+        """
         if self.parallel.devices > self.system.devices:
             raise WorkloadError(
                 f"plan: {self.parallel}: found {self.parallel.devices} devices, allowed: "
@@ -193,12 +208,10 @@ class StepModel:
             ("linear", self.linear, "gemm"),
             ("attention", self.attention, "attention"),
         ):
-            if recipe is not None and recipe.algorithm.problem_kind != kind:
-                found = recipe.algorithm.problem_kind
-                raise WorkloadError(
-                    f"{name}: kernel {recipe.kernel} is for {found} problems, "
-                    f"allowed: kernels for {kind} problems"
-                )
+            try:
+                _check_kernel(recipe, kind)
+            except AccelsimError as error:
+                raise error.at(name) from None
 
     def cost(self, step: Step) -> StepCost:
         """Return what a step costs; raises an AccelsimError for what the machine cannot run."""

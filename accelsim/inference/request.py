@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.config.document import plain_settings, settings_below
-from accelsim.errors import ConfigError, WorkloadError
+from accelsim.errors import AccelsimError, ConfigError, WorkloadError
 from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.inference.generation import Generation, StepChoice, generate
 from accelsim.inference.memory import MemoryUse, check_fits, largest_batch, memory_use
@@ -155,11 +155,11 @@ def infer(
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
     attention: kernels in the place of the library's. weights: format of the linear maps of layers
     in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
-    "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. plan: devices of
-    the system over which the model is laid out, such as "tp=2"; one if absent. steps: "exact"
-    simulates every step, "interpolated" some of them. The device runs step after step, so a power
-    cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of the machine of the
-    system, or `machine.host.<field>`.
+    "zipf(seed=3)", "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value.
+    plan: devices of the system over which the model is laid out, such as "tp=2"; one if absent.
+    steps: "exact" simulates every step, "interpolated" some of them. The device runs step after
+    step, so a power cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of
+    the machine of the system, or `machine.host.<field>`.
 
     Raises an AccelsimError for anything wrong with the input; DoesNotFitError says what is short.
     """
@@ -175,8 +175,8 @@ def infer(
     spec, machine = loaded.spec, sustained(loaded.machine)
     load = _expert_load(architecture, experts)
     parallel = plan if isinstance(plan, Parallel) else parse_parallel(plan) if plan else ONE_DEVICE
-    recipes = asked_for(linear), asked_for(attention)
-    costs = StepModel(architecture, spec, machine, *recipes, load, parallel)
+    kernels = _recipe("linear", linear), _recipe("attention", attention)
+    costs = StepModel(architecture, spec, machine, *kernels, load, parallel)
 
     def steps_of(count: int) -> tuple[Step, Step]:
         return Step.prefill(count, prompt), Step.decode(count, prompt + output - 1)
@@ -238,6 +238,13 @@ def device_use(
         return min(uses, key=lambda use: use.free_bytes)
 
     return use_of
+
+
+def _recipe(option: str, text: Recipe | str | None) -> Recipe | None:
+    try:
+        return asked_for(text)
+    except AccelsimError as error:
+        raise error.at(option) from None
 
 
 def _asked(

@@ -15,7 +15,7 @@ from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError
 from accelsim.inference.request import infer
 from accelsim.library.recipe import LIBRARY
-from accelsim.models.expert_files import expert_load
+from accelsim.models.expert_files import beside, expert_load, file_of
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture, located
 from accelsim.models.parallel import parse_parallel
@@ -64,16 +64,16 @@ def _read_system(name: str, settings: Mapping[str, Any]) -> Contents:
 def _load(name: str, settings: Mapping[str, Any]) -> GenerationSpec:
     found = load_spec(GenerationSpec, name, kind="workload", overrides=settings, label="workload.")
     folder = locate(name, "workload").parent
-    named = {"model": found.model, "experts": found.experts}
-    beside = {key: str(folder / value) for key, value in named.items() if value}
-    there = {key: path for key, path in beside.items() if Path(path).exists()}
+    model, experts = folder / found.model, found.experts
+    there = {"model": str(model)} if model.exists() else {}
+    there |= {"experts": beside(experts, folder)} if experts else {}
     return found.model_copy(update=there)
 
 
 def _files(asked: GenerationSpec) -> list[Path]:
     """Return the files whose contents a row depends on."""
-    counted = [Path(asked.experts)] if asked.experts and Path(asked.experts).is_file() else []
-    return [located(asked.model), *counted]
+    counted = file_of(asked.experts) if asked.experts else None
+    return [located(asked.model), *([counted] if counted else [])]
 
 
 def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:

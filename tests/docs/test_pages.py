@@ -57,6 +57,20 @@ def test_a_stale_part_is_made_anew():
     assert made.endswith("```\n<!-- end -->\nrest\n")
 
 
+def test_the_help_runs_nothing():
+    """Pages took minutes and were written when somebody asked for help."""
+    script = str(ROOT / "docs/build_examples.py")
+    asked = subprocess.run(
+        [sys.executable, script, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "--long" in asked.stdout
+    assert "<!-- generated: WHAT -->" in asked.stdout
+    wrong = subprocess.run(
+        [sys.executable, script, "--lng"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert wrong.returncode == 2
+
+
 def test_a_part_that_takes_minutes_is_made_only_when_it_is_asked_for():
     page = "<!-- generated: long accelsim --version -->\nold\n<!-- end -->\n"
     assert builder.filled(page) == page

@@ -73,6 +73,16 @@ def test_a_result_is_as_accurate_as_its_format(function, dtype):
     assert np.abs(output - exact).max() <= 2.0**-bits * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("function", ["rotary", "norm_rotary", "embedding"])
+def test_a_table_may_have_fewer_rows_than_a_tile(function):
+    """Many short prompts name the same positions."""
+    problem = problem_of(function, dtype="bf16", table_rows=2)
+    tensors = load_tensors(problem, Path())
+    _, output = run("vector", problem, tensors, tile_rows=8)
+    exact = Vector.oracle(problem, tensors)
+    assert np.abs(output - exact).max() <= 2.0**-8 * np.abs(exact).max()
+
+
 @pytest.mark.parametrize("function", KEYS)
 def test_numbers_do_not_change_what_is_recorded(function):
     problem = problem_of(function, dtype="bf16")

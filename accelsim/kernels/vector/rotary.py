@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from accelsim.kernels import language as al
-from accelsim.kernels.blocks import block_at
+from accelsim.kernels.blocks import Block, block_at
 from accelsim.kernels.vector.functions import divide_by_root_mean_square
 from accelsim.kernels.vector.operands import Operand, computed, load_operand, store_result
 from accelsim.kernels.vector.row_tiles import RowCost, RowFunction, row_bytes
@@ -68,7 +68,7 @@ def _rows_of_positions(p, item, at, k):
     al.load(p, numbers, k.positions, 0, at.row)
     stored = al.tile(k.table.stored, item, at.rows, k.head_dim)
     al.gather(p, stored, k.table.matrix, numbers, 0, 0)
-    return computed(p, item, block_at(k.table.matrix, 0, 0, at.rows, k.head_dim), k.table)
+    return computed(p, item, Block(0, 0, at.rows, k.head_dim), k.table)
 
 
 @al.jit_inner

@@ -23,18 +23,9 @@ from accelsim.models.loading import load_architecture
 from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Sequences, Step
 from accelsim.report.measured import Measured
+from tests.small_models import SMALL
 
-SMALL = {
-    "model_type": "qwen2",
-    "hidden_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "intermediate_size": 256,
-    "vocab_size": 512,
-    "max_position_embeddings": 400,
-}
+CONFIG = {**SMALL, "max_position_embeddings": 400}
 
 
 @pytest.fixture
@@ -45,7 +36,7 @@ def accelsim_command():
 
 @pytest.fixture(scope="module")
 def small():
-    return read_architecture(SMALL, "")
+    return read_architecture(CONFIG, "")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +72,8 @@ def test_weights_are_those_of_the_file_where_kernels_store_them_as_they_are(mode
 
 
 def test_a_tied_head_counts_once_where_it_is_stored_as_the_embedding_is():
-    tied = read_architecture({**SMALL, "tie_word_embeddings": True}, "")
-    apart = read_architecture({**SMALL, "tie_word_embeddings": False}, "")
+    tied = read_architecture({**CONFIG, "tie_word_embeddings": True}, "")
+    apart = read_architecture({**CONFIG, "tie_word_embeddings": False}, "")
     system, table_bytes, step = load_system("ascend-910b"), 512 * 128 * 2, Step.decode(1, 8)
     machine = load_machine(system.machine)
 
@@ -168,6 +159,22 @@ def test_a_kernel_for_other_problems_is_refused(small):
     assert str(caught.value) == (
         "linear: kernel flash is for attention problems, allowed: kernels for gemm problems"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("linear", "gem", "linear: unknown kernel 'gem', did you mean 'gemm'?; known: "),
+        ("attention", "nope", "attention: unknown kernel 'nope'; known: "),
+        ("attention", "flash(", "attention: recipe 'flash(': found no closing bracket"),
+        ("linear", "gemm(tile_z=3)", "linear: gemm: tile_z: unknown key, did you mean 'tile_"),
+        ("attention", "gemm", "attention: kernel gemm is for gemm problems, allowed: kernels for "),
+    ],
+)
+def test_what_is_wrong_with_a_kernel_names_its_option(small, option, text, message):
+    with pytest.raises(AccelsimError) as caught:
+        infer(small, "ascend-910b", prompt=8, **{option: text})
+    assert str(caught.value).startswith(message)
 
 
 def test_memory_is_weights_and_caches_and_rows(small):
@@ -305,7 +312,7 @@ def test_weights_in_fp8_are_asked_for_by_name(small):
 
 def test_formats_of_weights_that_are_not_known_are_refused(accelsim_command, tmp_path):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(SMALL))
+    path.write_text(json.dumps(CONFIG))
     words = ["infer", "--model", path, "--system", "h200", "--prompt", 64]
     found = accelsim_command(*words, "--weights", "fp8")
     assert found.exit_code == 2
@@ -314,7 +321,7 @@ def test_formats_of_weights_that_are_not_known_are_refused(accelsim_command, tmp
 
 
 def test_tables_figures_and_the_trace_of_a_layer_are_written(accelsim_command, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     words = ["infer", "--model", tmp_path, "--system", "ascend-910b", "--prompt", 32]
     folder, trace = tmp_path / "out", tmp_path / "layer.json"
     found = accelsim_command(*words, "--output", 3, "--out", folder, "--trace", trace)
@@ -352,7 +359,7 @@ def test_a_trace_of_a_layer_is_as_long_as_its_operations(small, system):
 
 def test_a_trace_has_the_experts_that_were_asked_for():
     sparse = read_architecture(
-        {**SMALL, "model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}, ""
+        {**CONFIG, "model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}, ""
     )
     moved = {
         experts: layer_timeline(

@@ -11,17 +11,15 @@ from accelsim.inference.step_clock import CLOCKS_OF_AN_OCTAVE, near_clock
 from accelsim.loading import load_machine, load_system, load_technology
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Step
+from tests.small_models import SMALL
 
-SMALL = {
+CONFIG = {
+    **SMALL,
     "model_type": "llama",
     "hidden_size": 512,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "head_dim": 128,
     "intermediate_size": 2048,
     "vocab_size": 1024,
-    "rms_norm_eps": 1e-5,
 }
 
 
@@ -30,7 +28,7 @@ def power_w(measured):
 
 
 def model_on(machine):
-    return StepModel(read_architecture(SMALL, ""), load_system("h200"), sustained(machine))
+    return StepModel(read_architecture(CONFIG, ""), load_system("h200"), sustained(machine))
 
 
 def h200(cap="700 W", **more):

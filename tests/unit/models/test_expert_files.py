@@ -10,19 +10,12 @@ from accelsim.models.expert_files import expert_load
 from accelsim.models.expert_load import Balanced, Histogram, Uniform, Zipf
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Step
+from tests.small_models import SPARSE
 
-SPARSE = {
-    "model_type": "qwen3_moe",
-    "hidden_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "num_experts": 8,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 64,
-    "vocab_size": 512,
-}
+ALLOWED = (
+    "uniform, zipf, balanced, spread_<experts>, or a file of rows per expert; what is drawn may "
+    "have a seed, zipf(seed=3)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +26,16 @@ def sparse():
 @pytest.mark.parametrize(
     ("text", "load"),
     [
-        ("uniform", Uniform(7)),
-        ("zipf", Zipf(7)),
+        ("uniform", Uniform()),
+        ("uniform(seed=7)", Uniform(7)),
+        ("zipf", Zipf()),
+        ("zipf(seed=7)", Zipf(7)),
         ("balanced", Balanced()),
         ("spread_4", Balanced(4)),
     ],
 )
 def test_names_are_loads(text, load):
-    assert expert_load(text, seed=7) == load
+    assert expert_load(text) == load
 
 
 def test_files_have_counts_alone_or_in_a_column(tmp_path):
@@ -48,7 +43,7 @@ def test_files_have_counts_alone_or_in_a_column(tmp_path):
     alone.write_text("3;1;0\n")
     named.write_text("layer,sorted_counts\n0,4;2;0\n1,2;2;2\n")
     assert expert_load(alone) == Histogram(0, (3.0, 1.0, 0.0))
-    assert expert_load(str(named), 5) == Histogram(5, (3.0, 2.0, 1.0))
+    assert expert_load(f"{named}(seed=5)") == Histogram(5, (3.0, 2.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -83,13 +78,38 @@ def test_files_that_are_no_counts_are_refused(text, message, tmp_path):
     assert str(caught.value) == message.format(path=path)
 
 
-def test_what_is_neither_a_name_nor_a_file_is_refused():
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("zif", f"found 'zif', did you mean 'zipf'? allowed: {ALLOWED}"),
+        ("nope", f"found 'nope', allowed: {ALLOWED}"),
+        ("zipf(sed=3)", f"found 'zipf(sed=3)', allowed: {ALLOWED}"),
+        ("balanced(seed=3)", "found 'balanced(seed=3)', allowed: balanced, which draws nothing"),
+        ("spread_4(seed=3)", "found 'spread_4(seed=3)', allowed: spread_4, which draws nothing"),
+        ("counts.csv", "counts.csv: cannot be read: No such file or directory"),
+        ("loads/counts(seed=3)", "loads/counts: cannot be read: No such file or directory"),
+        ("/", "/: cannot be read: Is a directory"),
+        ("counts\0.csv", "counts\0.csv: cannot be read: embedded null byte"),
+    ],
+)
+def test_what_is_neither_a_name_nor_a_file_is_refused(text, message):
     with pytest.raises(WorkloadError) as caught:
-        expert_load("zif")
-    assert str(caught.value) == (
-        "experts: found 'zif', allowed: uniform, zipf, balanced, spread_<experts>, or a file of "
-        "rows per expert"
+        expert_load(text)
+    assert str(caught.value) == f"experts: {message}"
+
+
+def test_a_seed_draws_anew(sparse):
+    loads = {
+        text: tuple(expert_load(text).loads(64, 8, 2, 2))
+        for text in ("uniform", "uniform(seed=0)", "uniform(seed=1)")
+    }
+    assert loads["uniform"] == loads["uniform(seed=0)"] != loads["uniform(seed=1)"]
+    first, second = (
+        infer(sparse, "ascend-910b", batch=64, prompt=8, experts=f"zipf(seed={seed})")
+        for seed in (0, 1)
     )
+    assert first.asked == {"experts": "zipf(seed=0)"}
+    assert first.time_s != second.time_s
 
 
 def test_a_choice_for_a_model_without_experts_is_refused():

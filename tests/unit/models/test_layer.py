@@ -14,23 +14,15 @@ from accelsim.models.operations.layer import layer_of
 from accelsim.models.operations.step import operations_of
 from accelsim.models.step import Step
 from accelsim.simulation import simulate
+from tests.small_models import SMALL
 
-SMALL = {
-    "model_type": "qwen3",
-    "hidden_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "intermediate_size": 256,
-    "vocab_size": 512,
-}
+CONFIG = {**SMALL, "model_type": "qwen3"}
 OUTER = ("embedding", "last norm", "head", "sampling")
 
 
 @pytest.fixture(scope="module")
 def small():
-    return read_architecture(SMALL, "")
+    return read_architecture(CONFIG, "")
 
 
 @pytest.mark.parametrize("step", [Step.prefill(2, 16), Step.decode(3, 40)])
@@ -90,7 +82,7 @@ def test_a_layer_runs_as_one_program(small):
 
 
 def test_a_printed_layer_is_read_back(small, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     words = ["models", "layer", str(tmp_path), "--new", "16", "--batch", "2"]
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 0, found.stderr

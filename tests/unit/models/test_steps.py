@@ -21,13 +21,12 @@ from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Sequences, Step
 from accelsim.numerics.formats import Format
+from tests.small_models import SMALL
 
-SMALL = {
+CONFIG = {
+    **SMALL,
     "model_type": "qwen3",
     "hidden_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "head_dim": 8,
     "intermediate_size": 96,
     "vocab_size": 100,
@@ -47,7 +46,7 @@ def macs_of(operations):
 
 @given(st.lists(LENGTHS, min_size=1, max_size=4))
 def test_macs_are_those_of_parameters_and_of_visible_pairs(sequences):
-    model, step = read_architecture(SMALL, ""), Step(tuple(sequences))
+    model, step = read_architecture(CONFIG, ""), Step(tuple(sequences))
     of_layers = sum(m.parameters for layer in model.layers for m in layer.matrices(64))
     pairs = sum(
         each.count * sum(each.cached + row + 1 for row in range(each.new)) for each in sequences
@@ -60,13 +59,13 @@ def test_macs_are_those_of_parameters_and_of_visible_pairs(sequences):
 @given(st.lists(LENGTHS, min_size=1, max_size=3), st.integers(1, 30))
 def test_pairs_end_at_windows_and_at_chunks(sequences, size):
     step = Step(tuple(sequences))
-    near = read_architecture({**SMALL, "model_type": "mistral", "sliding_window": size}, "")
+    near = read_architecture({**CONFIG, "model_type": "mistral", "sliding_window": size}, "")
     rows = [(each.cached + row, each.count) for each in sequences for row in range(each.new)]
     seen = sum(count * min(position + 1, size) for position, count in rows)
     assert _attention_macs(near, step) == 3 * 4 * 2 * 8 * seen
     chunked = {
         "model_type": "llama4_text",
-        **{key: value for key, value in SMALL.items() if key != "model_type"},
+        **{key: value for key, value in CONFIG.items() if key != "model_type"},
         "attention_chunk_size": size,
         "num_local_experts": 2,
         "num_experts_per_tok": 1,
@@ -230,7 +229,7 @@ def test_heads_with_sinks_and_keys_wider_than_values():
     ],
 )
 def test_queries_and_keys_are_normalised_by_head_or_by_row(norm, expected):
-    model = read_architecture(SMALL, "")
+    model = read_architecture(CONFIG, "")
     layers = [
         replace(each, attention=replace(each.attention, head_norm=norm)) for each in model.layers
     ]
@@ -242,7 +241,7 @@ def test_queries_and_keys_are_normalised_by_head_or_by_row(norm, expected):
 
 
 def test_heads_that_are_turned_in_part_have_a_norm_of_their_own():
-    model = read_architecture(SMALL, "")
+    model = read_architecture(CONFIG, "")
     half = {"head_norm": HeadNorm.HEAD, "rotary_dim": 4}
     layers = tuple(
         replace(each, attention=replace(each.attention, **half)) for each in model.layers
@@ -262,14 +261,14 @@ def test_heads_that_are_turned_in_part_have_a_norm_of_their_own():
     ],
 )
 def test_activations_that_no_function_computes_are_named(part, what):
-    model = read_architecture(SMALL, "")
+    model = read_architecture(CONFIG, "")
     model = replace(model, layers=(replace(model.layers[0], feed_forward=part),))
     with pytest.raises(WorkloadError, match=f"steps of models with {what} are not known yet"):
         operations_of(model, Step.decode(1, 8))
 
 
 def test_other_numbers_of_norms_are_named():
-    model = read_architecture(SMALL, "")
+    model = read_architecture(CONFIG, "")
     model = replace(model, layers=(replace(model.layers[0], norms=3),))
     with pytest.raises(WorkloadError, match="with 3 norms in a layer are not known yet"):
         operations_of(model, Step.decode(1, 8))
@@ -297,7 +296,7 @@ def test_experts_are_chosen_placed_multiplied_and_added_up():
 @given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([Uniform(), Zipf(), Balanced()]))
 def test_macs_of_experts_are_those_of_active_parameters(tokens, draws, load):
     keys = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-    model = read_architecture({**SMALL, "model_type": "qwen3_moe", **keys}, "")
+    model = read_architecture({**CONFIG, "model_type": "qwen3_moe", **keys}, "")
     operations = operations_of(model, Step.prefill(1, tokens), Plan(load, draws))
     router, expert = 6 * 64, 3 * 32 * 64
     of_layers = 3 * tokens * (router + 2 * expert)
@@ -321,7 +320,9 @@ def test_shared_experts_see_all_rows_and_are_one_more_row_to_add_up():
 def test_experts_with_another_activation_are_refused():
     part = ExpertFeedForward(4, 2, DenseFeedForward(8, "gelu"))
     with pytest.raises(WorkloadError, match="steps of models with experts with gelu are not known"):
-        list(experts.operations(part, Setting(read_architecture(SMALL, ""), Step.decode(1, 1)), ()))
+        list(
+            experts.operations(part, Setting(read_architecture(CONFIG, ""), Step.decode(1, 1)), ())
+        )
 
 
 def test_a_chunk_within_a_prompt_has_no_logits():
@@ -398,8 +399,8 @@ def fp8_of(config):
 
 def test_weights_in_fp8_are_multiplied_as_they_are_stored():
     """What products of layers read is in FP8 too; the head, tables and the cache are not."""
-    asked = with_linears_in(read_architecture(SMALL, ""), "fp8_e4m3")
-    for model in (asked, fp8_of(SMALL)):
+    asked = with_linears_in(read_architecture(CONFIG, ""), "fp8_e4m3")
+    for model in (asked, fp8_of(CONFIG)):
         operations = operations_of(model, Step.prefill(1, 16))
         formats = {
             each.problem.name: (each.problem.dtype, getattr(each.problem, "result_dtype", None))
@@ -413,7 +414,7 @@ def test_weights_in_fp8_are_multiplied_as_they_are_stored():
         assert formats["activation"] == (bf16, fp8)
         for name in ("embedding", "kv_write", "attention of prompts", "last norm", "head"):
             assert formats[name] == (bf16, None)
-        assert model.weight_bytes == fp8_of(SMALL).weight_bytes
+        assert model.weight_bytes == fp8_of(CONFIG).weight_bytes
 
 
 def test_a_kv_cache_in_fp8_is_read_by_attention_and_takes_half_of_the_bytes():
@@ -439,14 +440,16 @@ def test_formats_that_no_cache_has_are_refused():
 
 
 def test_a_layer_in_fp8_reads_its_casts():
-    layer = layer_of(with_linears_in(read_architecture(SMALL, ""), "fp8_e4m3"), Step.prefill(1, 16))
+    layer = layer_of(
+        with_linears_in(read_architecture(CONFIG, ""), "fp8_e4m3"), Step.prefill(1, 16)
+    )
     reads = {part.problem.name: part.reads for part in layer.problems}
     assert reads["cast of attention"] == {"x": "attention of prompts"}
     assert reads["output"] == {"a": "cast of attention"}
 
 
 def test_macs_do_not_depend_on_formats():
-    plain, step = read_architecture(SMALL, ""), Step.decode(3, 40)
+    plain, step = read_architecture(CONFIG, ""), Step.decode(3, 40)
     coded = with_linears_in(plain, "fp8_e4m3")
     assert macs_of(operations_of(coded, step)) == macs_of(operations_of(plain, step))
     assert with_linears_in(coded, "bf16").weights == plain.weights
@@ -454,7 +457,7 @@ def test_macs_do_not_depend_on_formats():
 
 def test_formats_that_no_product_takes_are_refused():
     with pytest.raises(WorkloadError) as caught:
-        with_linears_in(read_architecture(SMALL, ""), "fp8_e5m2")
+        with_linears_in(read_architecture(CONFIG, ""), "fp8_e5m2")
     assert str(caught.value) == (
         "weights: found 'fp8_e5m2', did you mean 'fp8_e4m3'? allowed: bf16, fp8_e4m3"
     )
@@ -469,7 +472,7 @@ def test_formats_that_no_product_takes_are_refused():
 )
 def test_layers_of_several_formats_are_refused(kept, what):
     quantization = {"quant_method": "fp8", "modules_to_not_convert": kept}
-    model = read_architecture({**SMALL, "quantization_config": quantization}, "")
+    model = read_architecture({**CONFIG, "quantization_config": quantization}, "")
     with pytest.raises(WorkloadError) as caught:
         operations_of(model, Step.decode(1, 8))
     assert str(caught.value) == f"model qwen3: steps of models with {what} are not known yet"
@@ -477,13 +480,13 @@ def test_layers_of_several_formats_are_refused(kept, what):
 
 def test_layers_of_which_all_matrices_are_kept_are_plain():
     quantization = {"quant_method": "fp8", "modules_to_not_convert": ["mlp", "self_attn"]}
-    model = read_architecture({**SMALL, "quantization_config": quantization}, "")
+    model = read_architecture({**CONFIG, "quantization_config": quantization}, "")
     assert {str(each.problem.dtype) for each in operations_of(model, Step.decode(1, 8))} == {"bf16"}
 
 
 def test_steps_differ_only_in_attention():
     """So a generation simulates all else once: the table of rotary has all positions."""
-    model = read_architecture({**SMALL, "max_position_embeddings": 512}, "")
+    model = read_architecture({**CONFIG, "max_position_embeddings": 512}, "")
     first, second = (
         [each.problem for each in operations_of(model, Step.decode(2, cached))]
         for cached in (40, 41)
@@ -496,7 +499,7 @@ def test_steps_differ_only_in_attention():
 def test_without_a_longest_context_the_table_has_the_positions_of_the_step():
     (rotary,) = (
         each.problem
-        for each in operations_of(read_architecture(SMALL, ""), Step.decode(2, 40))
+        for each in operations_of(read_architecture(CONFIG, ""), Step.decode(2, 40))
         if each.problem.name == "rotary"
     )
     assert rotary.table_rows == 41

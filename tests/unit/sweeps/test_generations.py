@@ -9,25 +9,16 @@ from accelsim.inference.request import infer
 from accelsim.loading import load_workload
 from accelsim.sweeps.generations import read_generation
 from accelsim.sweeps.run import sweep
+from tests.small_models import SMALL, SPARSE
 
-SMALL = {
-    "model_type": "qwen2",
-    "hidden_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "intermediate_size": 256,
-    "vocab_size": 512,
-    "max_position_embeddings": 400,
-}
+CONFIG = {**SMALL, "max_position_embeddings": 400}
 REQUESTS = "kind: generation\nname: chat\nmodel: small.json\nprompt: 32\noutput: 3\n"
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "small.json").write_text(json.dumps(SMALL))
-    (tmp_path / "wide.json").write_text(json.dumps({**SMALL, "intermediate_size": 512}))
+    (tmp_path / "small.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "wide.json").write_text(json.dumps({**CONFIG, "intermediate_size": 512}))
     (tmp_path / "chat.yaml").write_text(REQUESTS)
     return tmp_path
 
@@ -79,7 +70,7 @@ def test_a_generation_is_run_again_when_its_model_has_changed(folder):
     text = "machine: ascend-910b\n"
     swept(folder, text)
     assert swept(folder, text).num_run == 0
-    (folder / "small.json").write_text(json.dumps({**SMALL, "num_hidden_layers": 3}))
+    (folder / "small.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 4}))
     assert swept(folder, text).num_run == 1
 
 
@@ -105,7 +96,7 @@ def test_what_a_machine_cannot_run_is_a_row_with_its_reason(folder):
         ),
         (
             "machine: h200\nsettings: {workload.experts: zip}\n",
-            "experts: found 'zip', allowed: uni",
+            "experts: found 'zip', did you mean 'zipf'? allowed: uni",
         ),
         ("machine: h200\nsettings: {machine.host.stp: 1}\n", "stp"),
     ],
@@ -129,11 +120,30 @@ def test_a_model_beside_its_requests_is_found(folder):
     assert len(contents["file_digests"]) == 1
 
 
-def test_a_file_of_experts_beside_the_requests_is_found_and_counts(folder):
+def test_seeds_of_experts_are_an_axis(folder):
+    (folder / "small.json").write_text(json.dumps(SPARSE))
+    (folder / "counts.txt").write_text("8;7;6;5;4;3;2;1\n")
+    loads = ["zipf(seed=0)", "zipf(seed=1)", "counts.txt(seed=2)"]
+    outcome = swept(
+        folder,
+        "machine: ascend-910b\nsettings: {workload.batch: 32}\n"
+        f"axes:\n  workload.experts: {json.dumps(loads)}\n",
+    )
+    assert outcome.num_by_status == {"ok": 3}
+    for row, load in zip(outcome.rows, loads, strict=True):
+        asked = load.replace("counts", str(folder / "counts"))
+        arguments = {"batch": 32, "prompt": 32, "output": 3, "steps": "interpolated"}
+        alone = infer(folder / "small.json", "ascend-910b", experts=asked, **arguments)
+        assert row["time_s"] == alone.time_s
+    assert len({row["time_s"] for row in outcome.rows}) == 3
+
+
+@pytest.mark.parametrize("seed", ["", "(seed=3)"])
+def test_a_file_of_experts_beside_the_requests_is_found_and_counts(folder, seed):
     (folder / "counts.txt").write_text("4;3;2;1\n")
-    settings = {"experts": "counts.txt"}
+    settings = {"experts": f"counts.txt{seed}"}
     before = read_generation("workload", str(folder / "chat.yaml"), settings)
-    assert before["experts"] == str(folder / "counts.txt")
+    assert before["experts"] == f"{folder / 'counts.txt'}{seed}"
     (folder / "counts.txt").write_text("4;3;2;2\n")
     after = read_generation("workload", str(folder / "chat.yaml"), settings)
     assert before["file_digests"][0] == after["file_digests"][0]
