@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
+from accelsim.collectives.algorithms import ring
 from accelsim.collectives.fabric import Fabric, Link, Route
 from accelsim.collectives.hierarchical import rounds_in_two_levels
 from accelsim.collectives.messages import SWITCH, Message, Round, Rounds
@@ -117,7 +118,11 @@ def _rounds_of(
         if name in flat and is_able and collective.kind in algorithm.collectives:
             yield name, algorithm.collectives[collective.kind](count, size_bytes)
     within = fabric.members_of_a_node(collective.stride, count)
-    if collective.kind == "all_reduce" and levels == [0, 1] and 1 < within < count:
+    if levels != [0, 1] or not 1 < within < count:
+        return
+    if ring.ALGORITHM.name in flat and collective.kind in ring.BY_ALL_PORTS:
+        yield "rings", ring.BY_ALL_PORTS[collective.kind](count, size_bytes, within)
+    if collective.kind == "all_reduce":
         for inner in (each for each in ALGORITHMS.values() if each.name in carried[0]):
             for outer in (each for each in ALGORITHMS.values() if each.name in carried[1]):
                 rounds = rounds_in_two_levels(inner, outer, count, within, size_bytes)
@@ -134,6 +139,8 @@ class _Traffic:
     devices: int
     rounds: Rounds
     protocols: Protocols
+    _routes: dict[tuple[int, int], Route] = field(default_factory=dict)
+    """Ways that were found."""
 
     def cost(self, algorithm: str, protocol: str) -> CollectiveCost:
         routed = [self._routed(one) for one in self.rounds.rounds]
@@ -173,17 +180,20 @@ class _Traffic:
 
     def _routed(self, one: Round) -> list[tuple[Message, Route]]:
         """Return the messages of all groups with their ways, from device to device."""
-        stride = self.collective.stride
+        stride, routes = self.collective.stride, self._routes
 
         def device(first: int, member: int) -> int:
             return SWITCH if member == SWITCH else first + member * stride
 
-        moved = (
-            each._replace(source=device(first, each.source), target=device(first, each.target))
-            for first in self._firsts
-            for each in one
-        )
-        return [(each, self.fabric.route(each.source, each.target)) for each in moved]
+        found = list[tuple[Message, Route]]()
+        for first in self._firsts:
+            for each in one:
+                ends = device(first, each.source), device(first, each.target)
+                if ends not in routes:
+                    routes[ends] = self.fabric.route(*ends)
+                moved = Message(*ends, each.begin, each.end, each.adds, each.into)
+                found.append((moved, routes[ends]))
+        return found
 
     def _time_s(
         self,
@@ -192,7 +202,7 @@ class _Traffic:
         total: Counter[Link],
     ) -> float:
         starts = [self._protocol(way.level).start.value for one in routed for _, way in one]
-        latency_s = sum(self._latency_s(one) for one in routed)
+        latency_s = self._latency_s(routed)
         if self.rounds.is_pipelined:
             moving_s = self._moving_s(total, [pair for one in routed for pair in one])
         else:
@@ -205,15 +215,31 @@ class _Traffic:
         """Return the start where there is nothing to send."""
         return max(each.start.value for each in self.protocols if each)
 
-    def _latency_s(self, one: list[tuple[Message, Route]]) -> float:
-        """Return the latency of a round: its longest way, and all messages of one device."""
-        steps_s = (self._protocol(way.level).step.value * max(1.0, way.hops) for _, way in one)
+    def _latency_s(self, routed: list[list[tuple[Message, Route]]]) -> float:
+        """Return the latency of the longest chain of messages that wait for each other.
+
+        What a device sends in a round waits for what it got in those before. So a ring with few
+        slow links waits for them as often as a message passes one, not in each round.
+        """
+        ready_s: dict[int, float] = {}
+        for one in routed:
+            sent_s = self._sending_s(one)
+            after_s = dict(ready_s)
+            for each, way in one:
+                step_s = self._protocol(way.level).step.value * max(1.0, way.hops)
+                there_s = ready_s.get(each.source, 0.0) + sent_s.get(each.source, 0.0) + step_s
+                after_s[each.target] = max(after_s.get(each.target, 0.0), there_s)
+            ready_s = after_s
+        return max(ready_s.values(), default=0.0)
+
+    def _sending_s(self, one: list[tuple[Message, Route]]) -> dict[int, float]:
+        """Return what all messages of a round take each device that sends some."""
         sent_s: dict[int, float] = {}
         for each, way in one:
             cost = self._protocol(way.level).message
             if cost and each.source != SWITCH:
                 sent_s[each.source] = sent_s.get(each.source, 0.0) + cost.value
-        return max(steps_s, default=0.0) + max(sent_s.values(), default=0.0)
+        return sent_s
 
     def _moving_s(self, load: Counter[Link], messages: list[tuple[Message, Route]]) -> float:
         """Return the time of the link that takes longest, or of the message that does."""

@@ -48,6 +48,9 @@ class LinkSpec(Spec):
     copy_bandwidth: Sourced[BytesPerSecond] | None = None
     """Rate at which a device puts its own part where the parts of others arrive; absent: under the
     messages."""
+    meeting: Sourced[Seconds] | None = None
+    """Time that devices wait for each other before a collective, where they come from work of their
+    own; absent: none."""
     protocols: tuple[ProtocolSpec, ...] = Field(min_length=1)
     """A collective over several levels has one whose name all of them know."""
 

@@ -21,13 +21,16 @@ def collective_report(
 ) -> Report:
     """Return what a collective costs one device at a clock; the clock does not change its time.
 
-    The links take their joules, half of them at either end. The memory moves what is sent, received
-    and added up; cores that wait draw the static power (docs/assumptions.md). Raises WorkloadError
-    for a collective that the links cannot do.
+    Before it are its launch and the time in which devices wait for each other. The links take their
+    joules, half of them at either end. The memory moves what is sent, received and added up; cores
+    that wait draw the static power (docs/assumptions.md). Raises WorkloadError for a collective
+    that the links cannot do.
     """
     cost, machine = collective_cost(collective, system), machine.model_copy(update={"clock": clock})
     technology = load_technology(machine.technology)
-    time_s = cost.time_s + machine.launch if collective.devices > 1 else 0.0
+    meetings = (each.meeting.value for each in system.links.values() if each.meeting)
+    before_s = machine.launch + max(meetings, default=0.0)
+    time_s = cost.time_s + before_s if collective.devices > 1 else 0.0
     moved_bytes = cost.read_bytes + cost.written_bytes
     byte_j = technology.memory(machine.hbm.technology_key).energy.value * PICO
     joules = {

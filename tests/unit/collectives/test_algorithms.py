@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accelsim.collectives.algorithms import ring
 from accelsim.collectives.hierarchical import rounds_in_two_levels
 from accelsim.collectives.messages import SWITCH, parts_of
 from accelsim.collectives.registry import ALGORITHMS
@@ -195,6 +196,30 @@ def test_two_levels_leave_the_sum_everywhere_and_send_a_part_between_nodes(inner
         )
         per_part = {"one_shot": nodes * (nodes - 1)}.get(outer, 2 * (nodes - 1))
         assert across == per_part * size
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rings_by_all_ports_do_what_one_ring_does_and_load_all_ports_alike(size):
+    count, within = 12, 4
+    buffers, parts = numbers(count, size), parts_of(size, count)
+    for found in executed(ring.all_reduce(count, size, within), buffers):
+        np.testing.assert_array_equal(found, sum(buffers))
+    scattered = executed(ring.reduce_scatter(count, size, within), buffers)
+    for (begin, end), own in zip(parts, scattered, strict=True):
+        np.testing.assert_array_equal(own[begin:end], sum(buffers)[begin:end])
+    own_parts = [own[begin:end] for own, (begin, end) in zip(buffers, parts, strict=True)]
+    for found in executed(ring.all_gather(count, size, within), buffers):
+        np.testing.assert_array_equal(found, np.concatenate(own_parts))
+
+
+def test_rings_by_all_ports_leave_a_node_by_each_of_its_devices():
+    count, within, size = 12, 4, 12 * 4 * 5
+    left = {}
+    for one in ring.all_gather(count, size, within).rounds:
+        for each in one:
+            if each.source // within != each.target // within:
+                left[each.source] = left.get(each.source, 0) + each.num_bytes
+    assert left == dict.fromkeys(range(count), (count - 1) * size // count // within)
 
 
 def test_two_levels_need_a_scatter_and_a_gather_within_a_node():

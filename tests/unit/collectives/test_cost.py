@@ -142,6 +142,17 @@ def test_between_nodes_the_slower_links_carry_a_part_of_each_device():
     assert across["ring"].rounds == 6
 
 
+def test_a_ring_waits_for_slow_links_as_often_as_a_message_passes_one():
+    """NCCL: (steps - between) x step + between x step of the network (src/graph/tuning.cc)."""
+    outer = level(joins=4)
+    slow = outer.protocols[0].model_copy(update={"step": sourced(1e-4)})
+    outer = outer.model_copy(update={"protocols": (slow,), "bandwidth": sourced(2e12)})
+    inner = level(joins=8).model_copy(update={"bandwidth": sourced(2e12)})
+    found = ways("all_gather", 32, inner, outer)["ring"]
+    most, least = ((28 - more) * 1e-6 + (3 + more) * 1e-4 for more in (1, 0))
+    assert least - 1e-9 <= found.time_s - 1e-5 <= most + 1e-9
+
+
 def test_a_collective_over_two_levels_has_one_protocol():
     other = level(joins=4)
     renamed = other.protocols[0].model_copy(update={"name": "other"})

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from accelsim.cli.main import app
 from accelsim.collectives.cost import collective_cost
 from accelsim.errors import ConfigError, WorkloadError
+from accelsim.hardware.sourced import Sourced
 from accelsim.inference.cost import StepModel
 from accelsim.inference.request import infer
 from accelsim.loading import load_machine, load_system
@@ -72,6 +73,17 @@ def test_a_step_is_its_operations_and_its_collectives(small, tensor):
         sum(each.time_s for each in cost.operations), rel=1e-12
     )
     assert cost.energy_j == tensor * cost.measured.energy_j
+
+
+def test_devices_wait_for_each_other_before_a_collective(small):
+    links = SYSTEM.links["HCCS"].model_copy(update={"meeting": Sourced(value=2e-6, source="test")})
+    late = SYSTEM.model_copy(update={"links": {"HCCS": links}})
+    times = [
+        StepModel(small, system, MACHINE, parallel=Parallel(2)).cost(Step.decode(2, 64))
+        for system in (SYSTEM, late)
+    ]
+    waits = times[1].measured.time_s - times[0].measured.time_s
+    assert waits == pytest.approx((2 * 3 + 1) * 2e-6)
 
 
 @pytest.mark.parametrize("tensor", [2, 4])
