@@ -160,7 +160,7 @@ class Bench:
         if machine.power:
             machine = machine.model_copy(update={"power": machine.power.in_force})
         if clock is not None:
-            machine = machine.model_copy(update={"clock": clock})
+            machine = machine.at_clock(clock)
         own = Hardware(machine, load_technology(machine.technology))
         return library_of(machine).hardware(problem, recipe, own)
 

@@ -61,12 +61,12 @@ def schedule_under_cap(
         return Capped(schedule(program, machine), machine, "none")
 
     def at(clock: float) -> tuple[Accounted, Drawn]:
-        slowed = machine.model_copy(update={"clock": clock})
+        slowed = machine.at_clock(clock)
         run = schedule(program, slowed)
         return run, _drawn(run, slowed, technology)
 
     found = run_under_cap(at, machine, technology)
-    slowed = machine.model_copy(update={"clock": found.clock})
+    slowed = machine.at_clock(found.clock)
     return Capped(found.run, slowed, "met" if found.is_met else "not met")
 
 
@@ -93,7 +93,7 @@ def run_under_cap(
 
     def at(clock: float) -> Found[R]:
         run, drawn = run_at(clock)
-        slowed = machine.model_copy(update={"clock": clock})
+        slowed = machine.at_clock(clock)
         excess_w = _power_w(drawn, slowed, power, technology) - power.cap
         is_met = excess_w <= CLOSE * power.cap
         return Found(run, clock, excess_w, is_met, drawn.clocked_share)

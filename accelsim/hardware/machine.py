@@ -121,6 +121,19 @@ class MachineSpec(ExtendableSpec):
             )
         return self
 
+    def at_clock(self, clock: float) -> "MachineSpec":
+        """Return the machine with the clock of its die, in hertz, at another rate.
+
+        An L2 has that clock, so it serves fewer bytes a second at a lower one, and a hit takes
+        longer. The memory has a clock of its own.
+        """
+        changes: dict[str, object] = {"clock": clock}
+        if self.l2:
+            share = clock / self.clock
+            rates = {"bandwidth": self.l2.bandwidth * share, "latency": self.l2.latency / share}
+            changes["l2"] = self.l2.model_copy(update=rates)
+        return self.model_copy(update=changes)
+
     @property
     def units(self) -> dict[UnitModel, UnitSpec]:
         """The units that a core has, in the order of `UNITS`."""

@@ -2,10 +2,10 @@
 
     python benchmarks/h200_energy/choose.py
 
-Every kernel is simulated at the clock that was measured, without a cap. What it did, times energies
-of actions, and the idle board for the time that was measured, is held against its joules. Prints the
-least-squares fit to the rows that are looked at, and the mean errors of both halves, with these
-energies and with those of the files.
+Every kernel is simulated at the clock that was measured, without a cap. What it did, times
+energies of actions, and the idle board for the time that was measured, is held against its joules.
+Prints the least-squares fit to the rows that are looked at, and the mean errors of both halves:
+with these energies, and with those of the files.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,8 @@ BOUNDS = {
     "hbm": (66.0, 110.0),
 }
 """Picojoules of an action of single units (units.csv), less the SRAM around products (0.2 pJ)."""
-STEPS, STEP = 200, 0.3
+SWEEPS = 2000
+"""Over the energies, one after the other, each to its best in its bounds."""
 
 
 class MeasuredRow(EnergyRow):
@@ -112,9 +113,12 @@ def fitted(kernels: list[Counted], own: dict[str, float], low, high) -> np.ndarr
     energies = np.array(list(own.values()))
     none = errors(np.zeros_like(energies), kernels, own)
     slopes = np.array([errors(unit, kernels, own) - none for unit in np.eye(len(own))]).T
-    for _ in range(STEPS):
-        step = np.linalg.lstsq(slopes, -errors(energies, kernels, own), rcond=None)[0]
-        energies = np.clip(energies + STEP * step, low, high)
+    rest = errors(energies, kernels, own)
+    for _ in range(SWEEPS):
+        for i, slope in enumerate(slopes.T):
+            moved = np.clip(energies[i] - slope @ rest / (slope @ slope), low[i], high[i])
+            rest += slope * (moved - energies[i])
+            energies[i] = moved
     return energies
 
 
