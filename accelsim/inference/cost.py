@@ -1,11 +1,12 @@
 """What a step of a model costs on a system: the sum of its operations, and the host."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import WorkloadError
+from accelsim.config.sample import Sample
+from accelsim.errors import SampleError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.inference.remembered import RememberedCosts
@@ -18,7 +19,7 @@ from accelsim.models.operations.parts import Operation
 from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
-from accelsim.report.measured import Measured, total_of
+from accelsim.report.measured import Measured, has_unseen_traffic, total_of
 from accelsim.report.report import Report
 from accelsim.workload.problem import (
     AttentionProblem,
@@ -82,6 +83,11 @@ class StepCost:
         """Energy of the device."""
         return sum(map(float, self._total("joules").values()))
 
+    @cached_property
+    def off_s(self) -> float:
+        """Half of the 95 % interval of the time; 0 where all ops were scheduled."""
+        return float(self._total("sampled").get("seconds", 0))
+
     def _total(self, name: str) -> Any:
         return total_of(name, [(each.count, each.report) for each in self.operations])
 
@@ -118,6 +124,8 @@ class StepModel:
     """Kernel of attention where it can take the tokens; None: the library picks it."""
     experts: ExpertLoad = UNIFORM
     """Which experts tokens choose, in a model that has some."""
+    sample: Sample = "never"
+    """How much of a program is scheduled."""
     _known: dict[tuple[Problem, Recipe | None, float], Report] = field(
         default_factory=dict, repr=False
     )
@@ -222,7 +230,11 @@ class StepModel:
         def runs_at(clock: float) -> list[tuple[int, Report]]:
             return [(each.count, each.report) for each in costs_at(clock)]
 
-        return costs_at(clock_of_step(self.machine, runs_at))
+        clock = clock_of_step(self.machine, runs_at)
+        costs = costs_at(clock)
+        if clock != self.machine.clock:
+            _check_known_traffic(costs, self.machine)
+        return costs
 
     def _report(
         self, problem: Problem, clock: float, recorded: "dict[Problem, Recorded]"
@@ -235,11 +247,12 @@ class StepModel:
 
             if problem not in recorded:
                 recorded[problem] = self._recorded(problem, recipe)
-            return Bench(self.machine, recipe).report_at(recorded[problem], clock)
+            bench = Bench(self.machine, recipe, sample=self.sample)
+            return bench.report_at(recorded[problem], clock)
 
         key = (problem, recipe, clock)
         if key not in self._known:
-            self._known[key] = self.remembered.report(problem, recipe, clock, simulate)
+            self._known[key] = self.remembered.report(problem, recipe, clock, self.sample, simulate)
         return self._known[key]
 
     def _recorded(self, problem: Problem, recipe: Recipe | None) -> "Recorded":
@@ -255,6 +268,17 @@ class StepModel:
             takes = self.attention.algorithm.query_rows
             return self.attention if takes == "any" or problem.most_queries == 1 else None
         return None
+
+
+def _check_known_traffic(costs: Iterable[OperationCost], machine: MachineSpec) -> None:
+    """Refuse a clock that follows from traffic that no sample estimates; raises SampleError."""
+    for each in costs:
+        if has_unseen_traffic(each.report):
+            raise SampleError(
+                f"sample: the power cap of {machine.name} lowers the clock, which follows from "
+                f"traffic that a sample of {each.name} does not estimate behind an L2; "
+                f"allowed: never"
+            )
 
 
 def time_by_operation(cost: StepCost) -> Mapping[str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.config.document import plain_settings, settings_below
+from accelsim.config.sample import Sample, checked_sample
 from accelsim.errors import ConfigError, WorkloadError
 from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.inference.generation import Generation, StepChoice, generate
@@ -19,6 +20,7 @@ from accelsim.models.feed_forward import ExpertFeedForward
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.step import Step
+from accelsim.report.measured import UNSEEN_TRAFFIC
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -77,6 +79,11 @@ class Inference:
     """Energy over output tokens, the prefill included."""
     interpolation_error: float
     """Largest error of an interpolated step that was measured; 0 where all are simulated."""
+    sampling_error: float
+    """Half of the 95 % interval of the time over the time, as if all that was sampled was off the
+    same way; 0 where all ops were scheduled."""
+    sampling_note: str
+    """What a sample does not estimate; empty if nothing."""
     draw_spread: float
     """Largest share by which products of experts differ in time among the loads that stand for all
     layers; 0 without experts."""
@@ -144,6 +151,7 @@ def infer(
     weights: str | None = None,
     experts: ExpertLoad | str | Path | None = None,
     steps: StepChoice = "exact",
+    sample: Sample | str = "never",
     settings: Mapping[str, Any] | None = None,
 ) -> Inference:
     """Return what a batch of equal requests costs on a system.
@@ -152,7 +160,8 @@ def infer(
     attention: kernels in the place of the library's. weights: format of the linear maps of layers
     in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
     "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value. steps: "exact"
-    simulates every step, "interpolated" some of them. The device runs step after step, so a power
+    simulates every step, "interpolated" some of them. sample: as for `simulate`, "auto" estimates
+    very long programs from a sample of their items. The device runs step after step, so a power
     cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of the machine of the
     system, or `machine.host.<field>`.
 
@@ -170,6 +179,7 @@ def infer(
     spec, machine = loaded.spec, sustained(loaded.machine)
     load = _expert_load(architecture, experts)
     costs = StepModel(architecture, spec, machine, asked_for(linear), asked_for(attention), load)
+    costs.sample = checked_sample(sample)
     # The same for any step. One of many sequences may not fit, which the check below is to tell.
     weights_bytes = costs.weight_bytes(Step.decode(1, prompt))
 
@@ -202,6 +212,8 @@ def infer(
         energy_j=energy_j,
         energy_per_token_j=energy_j / (batch * output),
         interpolation_error=generation.error,
+        sampling_error=generation.off_s / time_s,
+        sampling_note=UNSEEN_TRAFFIC if generation.has_unseen_traffic else "",
         memory=use,
         largest_batch=largest,
         draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
