@@ -64,6 +64,7 @@ class Request:
     steps: Annotated[
         Steps, typer.Option(help="Simulate every step, or some and draw lines between them.")
     ] = Steps.EXACT
+    sample: options.Sample = "never"
     settings: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,11 +1,12 @@
 """What a step of a model costs on a system: the sum of its operations, and the host."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import AccelsimError, WorkloadError
+from accelsim.config.sample import Sample
+from accelsim.errors import AccelsimError, SampleError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.hardware.system import SystemSpec
 from accelsim.inference.collective_report import collective_report
@@ -20,7 +21,7 @@ from accelsim.models.operations.step import operations_of
 from accelsim.models.parallel import ONE_DEVICE, Parallel, share_of, stages_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
-from accelsim.report.measured import Measured, total_of
+from accelsim.report.measured import Measured, has_unseen_traffic, total_of
 from accelsim.report.report import Report
 from accelsim.workload.collective import Collective
 from accelsim.workload.problem import (
@@ -105,6 +106,11 @@ class StepCost:
         """Time of the device alone."""
         return float(self._total("seconds"))
 
+    @cached_property
+    def off_s(self) -> float:
+        """Half of the 95 % interval of the time; 0 where all ops were scheduled."""
+        return float(self._total("sampled").get("seconds", 0))
+
     def _total(self, name: str) -> Any:
         return total_of(name, [(each.count, each.report) for each in self.operations])
 
@@ -185,6 +191,8 @@ class StepModel:
     """Which experts tokens choose, in a model that has some."""
     parallel: Parallel = ONE_DEVICE
     """Over which devices of the system the model is laid out."""
+    sample: Sample = "never"
+    """How much of a program is scheduled."""
     _known: dict[tuple[Problem | Collective, Recipe | None, float], Report] = field(
         default_factory=dict, repr=False
     )
@@ -325,7 +333,11 @@ class StepModel:
         def runs_at(clock: float) -> list[tuple[int, Report]]:
             return [(each.count, each.report) for each in costs_at(clock)]
 
-        return costs_at(clock_of_step(self.machine, runs_at))
+        clock = clock_of_step(self.machine, runs_at)
+        costs = costs_at(clock)
+        if clock != self.machine.clock:
+            _check_known_traffic(costs, self.machine)
+        return costs
 
     def _cost_of(
         self, operation: Operation, clock: float, recorded: "dict[Problem | Collective, Recorded]"
@@ -369,9 +381,10 @@ class StepModel:
 
             if problem not in recorded:
                 recorded[problem] = self._recorded(problem, recipe)
-            return Bench(self.machine, recipe).report_at(recorded[problem], clock)
+            bench = Bench(self.machine, recipe, sample=self.sample)
+            return bench.report_at(recorded[problem], clock)
 
-        return self.remembered.report(problem, recipe, clock, simulate)
+        return self.remembered.report(problem, recipe, clock, self.sample, simulate)
 
     def _recorded(self, problem: Problem, recipe: Recipe | None) -> "Recorded":
         from accelsim.bench import Bench
@@ -386,6 +399,17 @@ class StepModel:
             takes = self.attention.algorithm.query_rows
             return self.attention if takes == "any" or problem.most_queries == 1 else None
         return None
+
+
+def _check_known_traffic(costs: Iterable[OperationCost], machine: MachineSpec) -> None:
+    """Refuse a clock that follows from traffic that no sample estimates; raises SampleError."""
+    for each in costs:
+        if has_unseen_traffic(each.report):
+            raise SampleError(
+                f"sample: the power cap of {machine.name} lowers the clock, which follows from "
+                f"traffic that a sample of {each.name} does not estimate behind an L2; "
+                f"allowed: never"
+            )
 
 
 def time_by_operation(cost: StepCost) -> Mapping[str, float]:

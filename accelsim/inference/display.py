@@ -75,6 +75,10 @@ def _figures(found: Inference) -> Table:
     }
     if found.interpolation_error:
         rows["interpolated"] = f"steps are off by up to {found.interpolation_error:.2%}"
+    if found.sampling_error:
+        rows["sampled"] = f"times are within {found.sampling_error:.2%}, in 95 of 100 cases"
+    if found.sampling_note:
+        rows["not estimated"] = found.sampling_note
     if found.draw_spread:
         rows["experts"] = f"drawn loads differ by up to {found.draw_spread:.2%}"
     for name, text in rows.items():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from accelsim.errors import WorkloadError
 from accelsim.inference.cost import StepCost, StepModel
 from accelsim.models.step import Step
+from accelsim.report.measured import has_unseen_traffic
 
 Numbers = npt.NDArray[np.int64]
 StepChoice = Literal["exact", "interpolated"]
@@ -31,6 +32,8 @@ class Generation:
     decode_energy_j: float
     num_steps: int
     """Steps after the prefill."""
+    decode_off_s: float
+    """Half of the 95 % interval of their time, as if all were off the same way."""
     error: float
     """Largest share by which the time of a simulated step differs from its interpolation; 0 where
     all are simulated."""
@@ -44,6 +47,20 @@ class Generation:
     def time_per_token_s(self) -> float:
         """Mean time of a step after the prefill; 0 without any."""
         return self.decode_time_s / self.num_steps if self.num_steps else 0.0
+
+    @property
+    def off_s(self) -> float:
+        """Half of the 95 % interval of the time of all steps."""
+        return self.prefill.off_s + self.decode_off_s
+
+    @property
+    def has_unseen_traffic(self) -> bool:
+        """Whether bytes and energy are those of a sample that does not estimate them."""
+        return any(
+            has_unseen_traffic(each.report)
+            for cost in (self.prefill, *self.decode)
+            for each in cost.operations
+        )
 
     @cached_property
     def middle(self) -> StepCost:
@@ -72,6 +89,7 @@ def generate(
             sum(each.time_s for each in decode),
             sum(each.energy_j for each in decode),
             len(cached),
+            sum(each.off_s for each in decode),
             0.0,
         )
     return _interpolated(lambda each: model.cost(Step.decode(batch, each)), prefill, cached)
@@ -84,12 +102,14 @@ def _interpolated(
     costs = [cost(int(each)) for each in chosen]
     times = np.array([each.time_s for each in costs])
     joules = np.array([each.energy_j for each in costs])
+    off_s = np.array([each.off_s for each in costs])
     return Generation(
         prefill,
         tuple(costs),
         float(np.interp(cached, chosen, times).sum()),
         float(np.interp(cached, chosen, joules).sum()),
         len(cached),
+        float(np.interp(cached, chosen, off_s).sum()),
         _error_between(chosen, times),
     )
 

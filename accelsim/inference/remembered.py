@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from accelsim.config.sample import Sample
 from accelsim.errors import ConfigError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.recipe import Recipe
@@ -47,13 +48,18 @@ class RememberedCosts:
     _is_wanted: bool = field(default_factory=is_wanted)
 
     def report(
-        self, problem: Problem, asked: Recipe | None, clock: float, simulate: Callable[[], Report]
+        self,
+        problem: Problem,
+        asked: Recipe | None,
+        clock: float,
+        sample: Sample,
+        simulate: Callable[[], Report],
     ) -> Report:
         """Return the report of an operation, simulated if it is not known.
 
         asked: the kernel that was asked for; None: the library picks it.
         """
-        name = self._name(problem, asked, "report", repr(clock))
+        name = self._name(problem, asked, "report", repr(clock), str(sample))
         text = kept(_KIND, name) if name else None
         with suppress(ValueError, TypeError, KeyError):
             if text is not None:
@@ -69,7 +75,7 @@ class RememberedCosts:
 
     def weight_bytes(self, problem: Problem, asked: Recipe | None, count: Callable[[], int]) -> int:
         """Return the bytes of the weights of a product as its kernel stores them."""
-        name = self._name(problem, asked, "weight bytes", "")
+        name = self._name(problem, asked, "weight bytes")
         text = kept(_KIND, name) if name else None
         if text is not None and text.isdecimal():
             return int(text)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.config.document import plain_settings, settings_below
+from accelsim.config.sample import Sample, checked_sample
 from accelsim.errors import AccelsimError, ConfigError, WorkloadError
 from accelsim.inference.cost import StepCost, StepModel, sustained, time_by_operation
 from accelsim.inference.generation import Generation, StepChoice, generate
@@ -20,6 +21,7 @@ from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.parallel import ONE_DEVICE, Parallel, parse_parallel
 from accelsim.models.step import Step
+from accelsim.report.measured import UNSEEN_TRAFFIC
 from accelsim.units import ceil_div
 
 if TYPE_CHECKING:
@@ -80,6 +82,11 @@ class Inference:
     """Energy over output tokens, the prefill included."""
     interpolation_error: float
     """Largest error of an interpolated step that was measured; 0 where all are simulated."""
+    sampling_error: float
+    """Half of the 95 % interval of the time over the time, as if all that was sampled was off the
+    same way; 0 where all ops were scheduled."""
+    sampling_note: str
+    """What a sample does not estimate; empty if nothing."""
     draw_spread: float
     """Largest share by which products of experts differ in time among the loads that stand for all
     layers; 0 without experts."""
@@ -148,6 +155,7 @@ def infer(
     experts: ExpertLoad | str | Path | None = None,
     plan: Parallel | str | None = None,
     steps: StepChoice = "exact",
+    sample: Sample | str = "never",
     settings: Mapping[str, Any] | None = None,
 ) -> Inference:
     """Return what a batch of equal requests costs on a system.
@@ -157,7 +165,8 @@ def infer(
     in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
     "zipf(seed=3)", "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value.
     plan: devices of the system over which the model is laid out, such as "tp=2"; one if absent.
-    steps: "exact" simulates every step, "interpolated" some of them. The device runs step after
+    steps: "exact" simulates every step, "interpolated" some of them. sample: as for `simulate`,
+    "auto" estimates very long programs from a sample of their items. The device runs step after
     step, so a power cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of
     the machine of the system, or `machine.host.<field>`.
 
@@ -177,6 +186,7 @@ def infer(
     parallel = plan if isinstance(plan, Parallel) else parse_parallel(plan) if plan else ONE_DEVICE
     kernels = _recipe("linear", linear), _recipe("attention", attention)
     costs = StepModel(architecture, spec, machine, *kernels, load, parallel)
+    costs.sample = checked_sample(sample)
 
     def steps_of(count: int) -> tuple[Step, Step]:
         return Step.prefill(count, prompt), Step.decode(count, prompt + output - 1)
@@ -201,6 +211,8 @@ def infer(
         energy_j=energy_j,
         energy_per_token_j=energy_j / (batch * output),
         interpolation_error=generation.error,
+        sampling_error=generation.off_s / time_s,
+        sampling_note=UNSEEN_TRAFFIC if generation.has_unseen_traffic else "",
         memory=use,
         largest_batch=largest,
         draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),

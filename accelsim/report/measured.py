@@ -169,7 +169,7 @@ class Measured:
         hbm_bytes = float(self.hbm_read_bytes + self.hbm_write_bytes)
         off_s = float(self.sampled["seconds"])
         bounds: list[float | None] = [None] * 4
-        is_known = "unseen_traffic" not in self.sampled
+        is_known = not has_unseen_traffic(self)
         if is_known:
             off_bytes, off_j = float(self.sampled["hbm_bytes"]), float(self.sampled["joules"])
             bounds = [max(0.0, hbm_bytes - off_bytes), hbm_bytes + off_bytes]
@@ -267,6 +267,11 @@ class Measured:
 def _names() -> tuple[str, ...]:
     """Return the names of all fields, which add."""
     return tuple(each.name for each in fields(Measured))
+
+
+def has_unseen_traffic(runs: Measured) -> bool:
+    """Whether bytes, energy and power are those of a sample that does not estimate them."""
+    return "unseen_traffic" in runs.sampled
 
 
 def total_of(name: str, runs: "Iterable[tuple[int, Measured]]") -> Any:

@@ -90,6 +90,7 @@ def test_a_whole_inference_is_the_same_with_an_empty_a_filled_and_no_store(monke
         {"settings": {"hbm.bandwidth": "1 TB/s"}},
         {"settings": {"clock": "1.5 GHz"}},
         {"settings": {"name": "another"}},
+        {"sample": "auto"},
         {"attention": Recipe.parse("flash")},
         {"attention": Recipe.parse("flash(tile_q=16)")},
     ],
@@ -129,10 +130,10 @@ def report():
 
 
 def test_a_change_of_the_sources_is_noticed(monkeypatch, report):
-    costs_of().report(ATTENTION, None, 1e9, lambda: report)
+    costs_of().report(ATTENTION, None, 1e9, "never", lambda: report)
     monkeypatch.setattr(remembered, "accelsim_digest", lambda: "other sources")
     other = costs_of()
-    other.report(ATTENTION, None, 1e9, lambda: report)
+    other.report(ATTENTION, None, 1e9, "never", lambda: report)
     assert other.simulated == 1
 
 
@@ -140,33 +141,33 @@ def test_nothing_is_kept_or_found_once_a_source_is_younger_than_the_process(
     monkeypatch, report, folder
 ):
     before = costs_of()
-    before.report(ATTENTION, None, 1e9, lambda: report)
+    before.report(ATTENTION, None, 1e9, "never", lambda: report)
     count = len(list(folder.iterdir()))
     assert before._begin
     monkeypatch.setattr(remembered, "is_as_digested", lambda: False)
-    before.report(ATTENTION, None, 2e9, lambda: report)
+    before.report(ATTENTION, None, 2e9, "never", lambda: report)
     after = costs_of()
-    after.report(ATTENTION, None, 1e9, lambda: report)
+    after.report(ATTENTION, None, 1e9, "never", lambda: report)
     assert after.simulated == 1
     assert len(list(folder.iterdir())) == count
 
 
 @pytest.mark.parametrize("damage", ["", "torn", "0\n{}", '[1]\n{"ops":1}'])
 def test_a_broken_entry_is_simulated_and_mended(report, folder, damage):
-    costs_of().report(ATTENTION, None, 3e9, lambda: report)
+    costs_of().report(ATTENTION, None, 3e9, "never", lambda: report)
     for path in folder.iterdir():
         path.write_text(damage)
     again = costs_of()
-    assert again.report(ATTENTION, None, 3e9, lambda: report) == report
+    assert again.report(ATTENTION, None, 3e9, "never", lambda: report) == report
     assert again.simulated == 1
     mended = costs_of()
-    assert mended.report(ATTENTION, None, 3e9, lambda: None) == report
+    assert mended.report(ATTENTION, None, 3e9, "never", lambda: None) == report
 
 
 def test_a_whole_text_that_is_no_report_is_simulated(report, monkeypatch):
     monkeypatch.setattr(remembered, "kept", lambda kind, name: '{"ops": 1, "colour": "red"}')
     costs = costs_of()
-    assert costs.report(ATTENTION, None, 1e9, lambda: report) is report
+    assert costs.report(ATTENTION, None, 1e9, "never", lambda: report) is report
     assert costs.weight_bytes(ATTENTION, None, lambda: 7) == 7
 
 
@@ -176,8 +177,8 @@ def test_kernels_of_users_and_files_that_recipes_name_are_not_kept(report, folde
 
     before, costs = kept_names(), costs_of()
     names_a_file = Recipe.parse("sift(thresholds=thresholds.npz)")
-    costs.report(ATTENTION, names_a_file, 1e9, lambda: report)
-    costs.report(ATTENTION, None, 1e9, lambda: replace(report, kernel="window"))
+    costs.report(ATTENTION, names_a_file, 1e9, "never", lambda: report)
+    costs.report(ATTENTION, None, 1e9, "never", lambda: replace(report, kernel="window"))
     assert len(kept_names() - before) == 1
 
 
