@@ -116,13 +116,13 @@ def test_the_cap_is_met_whatever_is_said_of_the_time(told, true_share):
     """A run whose time follows the clock by a share, of which another share is told."""
     machine = sustained(h200("500 W"))
     technology = load_technology(machine.technology)
-    calls = []
+    calls, exponent = [], machine.power.energy_exponent
 
     def at(clock):
         calls.append(clock)
         ratio = machine.clock / clock
         seconds = true_share * ratio + 1 - true_share
-        joules = {"cube": 500 * ratio**-0.5, "static": 120 * seconds}
+        joules = {"cube": 500 * ratio**-exponent, "static": 120 * seconds}
         return clock, Drawn(joules, 0, seconds, told)
 
     found = run_under_cap(at, machine, technology)
