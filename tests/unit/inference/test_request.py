@@ -293,10 +293,10 @@ def test_a_model_on_a_system_is_shown_with_its_operations(accelsim_command, tmp_
 
 def test_a_model_that_does_not_fit_is_one_line(accelsim_command):
     failed = accelsim_command(
-        "infer", "--model", "llama-3.1-405b", "--system", "h200", "--prompt", "9"
+        "infer", "--model", "llama-3.1-70b", "--system", "h100", "--prompt", "9"
     )
     assert failed.exit_code == 2
-    assert failed.stderr.startswith("system h200: needs 811.")
+    assert failed.stderr.startswith("system h100: needs 141.")
     assert len(failed.stderr.splitlines()) == 1
 
 
