@@ -16,8 +16,8 @@ RUN = ("run", "--machine", "ascend-910b-no-l2", "--workload")
 SWEEP = Path(__file__).with_name("sweep.yaml")
 
 
-def _accelsim(*arguments: str, cache: str | None = None) -> None:
-    environment = dict(os.environ, **({"XDG_CACHE_HOME": cache} if cache else {}))
+def _accelsim(*arguments: str, **variables: str) -> None:
+    environment = os.environ | variables
     command = [sys.executable, "-m", "accelsim", "--quiet", *arguments]
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
 
@@ -40,22 +40,31 @@ def starting() -> list[Measurement]:
 
 
 def generating() -> list[Measurement]:
-    """A generation of a model of 8B parameters, whole processes with everything compiled before."""
+    """A generation of a model of 8B parameters, whole processes with everything compiled before.
+
+    Every operation is simulated, or all are remembered.
+    """
     return [
-        _generation(system, steps, target)
+        _generation(system, steps, target, is_remembered=is_remembered)
         for system in ("ascend-910b", "h200")
         for steps, target in (("exact", "< 5"), ("interpolated", "< 1"))
+        for is_remembered in (False, True)
     ]
 
 
-def _generation(system: str, steps: str, target: str) -> Measurement:
-    """Return the CPU time of `accelsim infer`; the first process compiles and chooses."""
+def _generation(system: str, steps: str, target: str, *, is_remembered: bool) -> Measurement:
+    """Return the CPU time of `accelsim infer`; the first process compiles, chooses, remembers."""
     lengths = ("--prompt", "2048", "--output", "256", "--steps", steps)
     spent = [
-        _cpu_s_of_child(lambda: _accelsim("infer", "--model", MODEL, "--system", system, *lengths))
+        _cpu_s_of_child(
+            lambda: _accelsim(
+                *("infer", "--model", MODEL, "--system", system, *lengths),
+                ACCELSIM_REMEMBER="yes" if is_remembered else "no",
+            )
+        )
         for _ in range(4)
     ]
-    name = f"accelsim infer, {MODEL}, {system}, {steps}"
+    name = f"accelsim infer, {MODEL}, {system}, {steps}{', remembered' * is_remembered}"
     return Measurement(name=name, samples=spent[1:], unit="CPU s", target=target)
 
 
@@ -82,7 +91,9 @@ def compiling() -> list[Measurement]:
 
 def _cold(name: str, workload: str, kernel: str) -> Measurement:
     with tempfile.TemporaryDirectory() as cache:
-        spent = seconds_once(lambda: _accelsim(*RUN, workload, "--kernel", kernel, cache=cache))
+        spent = seconds_once(
+            lambda: _accelsim(*RUN, workload, "--kernel", kernel, XDG_CACHE_HOME=cache)
+        )
     return Measurement(name=f"accelsim run, nothing compiled: {name}", samples=[spent], unit="s")
 
 

@@ -36,6 +36,7 @@ ATTENTION = AttentionProblem(
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(on_disk, "kept_folder", lambda: tmp_path)
     monkeypatch.setenv("ACCELSIM_REMEMBER", "yes")
+    monkeypatch.setattr(remembered, "is_as_digested", lambda: True)
     on_disk._kept.clear()
     return tmp_path / "costs"
 

@@ -225,3 +225,12 @@ def test_a_registered_kernel_is_known_by_its_source_when_it_was_registered(
     write_module(users, "own", WHOLE + "    more = 1\n")
     before = class_digest(own)
     assert digest_of() != before
+
+
+def test_a_source_that_is_younger_than_the_process_is_noticed(monkeypatch):
+    newest = max(path.stat().st_ctime_ns for path in sources.deciding(sources.PACKAGE))
+    for started_ns, is_as_digested in ((newest + 10**9, True), (newest, False), (0, False)):
+        monkeypatch.setattr(sources, "STARTED_NS", started_ns)
+        sources._is_older_than_process.cache_clear()
+        assert sources.is_as_digested() is is_as_digested
+    sources._is_older_than_process.cache_clear()
