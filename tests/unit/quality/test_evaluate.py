@@ -271,8 +271,9 @@ def message(*arguments, **keys):
     ],
 )
 def test_messages(installed, monkeypatch, keys, expected):
-    known = {name: registry._KERNELS[name] for name in ("gemm", "dense", "flash")}
-    monkeypatch.setattr(registry, "_KERNELS", known)
+    known = {name: registry._SHIPPED[name] for name in ("gemm", "dense", "flash")}
+    monkeypatch.setattr(registry, "_SHIPPED", known)
+    monkeypatch.setattr(registry, "_KERNELS", {})
     assert message(**{"model": installed, "kernel": "flash"} | keys) == expected
 
 
