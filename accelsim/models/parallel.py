@@ -148,7 +148,7 @@ def stages_of(architecture: Architecture, parallel: Parallel) -> tuple[Architect
     layers, count = architecture.layers, parallel.pipeline
     if count > len(layers):
         raise WorkloadError(
-            f"plan: pp={count}: found {len(layers)} layers in model {architecture.family}, "
+            f"plan: pp={count}: found {len(layers)} layers in model {architecture.name}, "
             f"allowed: at most as many stages"
         )
     sizes = [len(layers) // count] * count
@@ -189,7 +189,7 @@ def _attention(architecture: Architecture, whole: Attention, count: int) -> Atte
     if whole.head_norm is HeadNorm.ROW:
         raise WorkloadError(
             f"plan: tp={count}: found norms of whole rows of Q and K in model "
-            f"{architecture.family}, allowed: tp=1"
+            f"{architecture.name}, allowed: tp=1"
         )
     if count % whole.kv_heads == 0:
         return replace(whole, heads=heads, kv_heads=1)
@@ -209,7 +209,7 @@ def _feed_forward(
         if whole.experts % parallel.expert:
             raise WorkloadError(
                 f"plan: ep={parallel.expert}: found {whole.experts} experts in model "
-                f"{architecture.family}, allowed: a number of devices that divides them"
+                f"{architecture.name}, allowed: a number of devices that divides them"
             )
         shared = whole.shared and narrowed(whole.shared, "rows within the shared experts")
         count = parallel.inner_of_experts
@@ -222,7 +222,7 @@ def _feed_forward(
 def _part(architecture: Architecture, name: str, whole: int, count: int) -> int:
     if whole % count:
         raise WorkloadError(
-            f"plan: tp={count}: found {whole} {name} in model {architecture.family}, "
+            f"plan: tp={count}: found {whole} {name} in model {architecture.name}, "
             f"allowed: a number of devices that divides them"
         )
     return whole // count

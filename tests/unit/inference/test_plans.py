@@ -146,7 +146,7 @@ def test_the_command_takes_a_plan_and_shows_collectives_on_their_own_rows(small,
     assert times["sum of attention"] > 0
     run = CliRunner().invoke(app, [*map(str, words), "--plan", "tp=3"])
     assert run.exit_code == 2
-    assert "plan: tp=3: found 4 heads in model qwen2" in " ".join(run.stderr.split())
+    assert f"plan: tp=3: found 4 heads in model {tmp_path.name}" in " ".join(run.stderr.split())
 
 
 def test_a_pipeline_takes_as_long_as_its_layers_and_the_way_between(small):

@@ -200,7 +200,7 @@ def test_norms_of_whole_rows_of_heads_are_refused():
     layer = model.layers[0]
     attention = replace(layer.attention, head_norm=HeadNorm.ROW)
     model = replace(model, layers=(replace(layer, attention=attention),))
-    with pytest.raises(WorkloadError, match="found norms of whole rows of Q and K in model llama"):
+    with pytest.raises(WorkloadError, match="norms of whole rows of Q and K in model llama-3-8b"):
         share_of(model, Parallel(2))
 
 
@@ -258,14 +258,14 @@ def test_ways_that_do_not_fit_each_other_are_refused(text, message):
             "qwen3-30b-a3b",
             Step.decode(3, 8),
             "ep=3",
-            "plan: ep=3: found 128 experts in model qwen3_moe, allowed: a number of devices that "
-            "divides them",
+            "plan: ep=3: found 128 experts in model qwen3-30b-a3b, allowed: a number of devices "
+            "that divides them",
         ),
         (
             "llama-3-8b",
             Step.decode(1, 8),
             "pp=33",
-            "plan: pp=33: found 32 layers in model llama, allowed: at most as many stages",
+            "plan: pp=33: found 32 layers in model llama-3-8b, allowed: at most as many stages",
         ),
     ],
 )
