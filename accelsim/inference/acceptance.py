@@ -12,8 +12,7 @@ from typing import Any
 from accelsim.errors import FILE_ERRORS, WorkloadError
 
 ASSUMED_RATE = 0.7
-"""Where nothing is known: between the 0.5 to 0.9 of drafts that are models of their own (Leviathan
-et al., arXiv 2211.17192, table 3)."""
+"""An assumption, where nothing is known; reports say so."""
 _KEYS = {"sampled": "accepted_shares", "greedy": "greedy_accepted_shares"}
 _ALLOWED = "a rate of 0 to 1, a list of rates by position, or JSON of `accelsim quality`"
 

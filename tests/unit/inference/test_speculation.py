@@ -15,23 +15,14 @@ from accelsim.inference.request import infer
 from accelsim.inference.speculation import check_of, speculate
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Sequences, Step
+from tests.small_models import SMALL
 
-SMALL = {
-    "model_type": "qwen2",
-    "hidden_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "intermediate_size": 256,
-    "vocab_size": 512,
-    "max_position_embeddings": 400,
-}
+CONFIG = {**SMALL, "max_position_embeddings": 400}
 
 
 def saved(folder, **changes):
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(SMALL | changes))
+    (folder / "config.json").write_text(json.dumps(CONFIG | changes))
     return folder
 
 
@@ -42,7 +33,7 @@ def draft(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def inference():
-    return infer(read_architecture(SMALL, ""), "ascend-910b", batch=2, prompt=32, output=9)
+    return infer(read_architecture(CONFIG, ""), "ascend-910b", batch=2, prompt=32, output=9)
 
 
 @given(st.floats(0.01, 0.99), st.integers(1, 16))
@@ -77,7 +68,7 @@ def test_a_turn_is_the_sum_of_its_steps(inference, draft):
     found = speculate(inference, f"draft={draft}, length=3, acceptance=0.5")
     costs, middle = inference.costs, 32 + 4
     one = type(costs)(
-        read_architecture(SMALL | {"num_hidden_layers": 1}, ""), costs.system, costs.machine
+        read_architecture(CONFIG | {"num_hidden_layers": 1}, ""), costs.system, costs.machine
     )
     check = costs.cost(Step((Sequences(4, middle, 2, sampled=4),)))
     later = [one.cost(Step.decode(2, middle + place)) for place in (1, 2)]
