@@ -5,8 +5,11 @@ from accelsim.version import VERSION
 TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
     from accelsim.inference.request import infer
+    from accelsim.inference.system import System
+    from accelsim.library.kernels import Kernels
     from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
+    from accelsim.models.model import Model
     from accelsim.quality.evaluate import evaluate
     from accelsim.quality.generate import generate
     from accelsim.quality.needle import compare_needles, find_needles
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "Kernels",
+    "Model",
     "Recipe",
     "Report",
+    "System",
     "__version__",
     "compare_needles",
     "evaluate",
@@ -34,8 +40,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Kernels": "accelsim.library.kernels",
+    "Model": "accelsim.models.model",
     "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
+    "System": "accelsim.inference.system",
     "compare_needles": "accelsim.quality.needle",
     "evaluate": "accelsim.quality.evaluate",
     "find_needles": "accelsim.quality.needle",

@@ -29,6 +29,8 @@ class Drafting(Spec):
     """Kernel of the draft's attention; absent: the library's."""
     weights: str | None = None
     """Format of the draft's linear maps; absent: the file's."""
+    kv: str | None = None
+    """Format of the draft's KV cache; absent: that of activations."""
     acceptance: float | list[float] | str | None = None
     """How many tokens are kept: a rate, rates by position, or the JSON of `accelsim quality`."""
     sampling: Literal["sampled", "greedy"] = "sampled"

@@ -14,11 +14,12 @@ from accelsim.config.loader import load_spec
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError
 from accelsim.inference.request import infer
+from accelsim.inference.system import System
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import LIBRARY
-from accelsim.models.expert_files import beside, expert_load, file_of
-from accelsim.models.kv_format import with_kv_in
-from accelsim.models.linear_format import with_linears_in
-from accelsim.models.loading import load_architecture, located
+from accelsim.models.expert_files import beside, file_of
+from accelsim.models.loading import located
+from accelsim.models.model import Model
 from accelsim.models.parallel import parse_parallel
 from accelsim.sweeps.contents import Contents, file_digest, read_contents
 from accelsim.sweeps.resolve import Settings
@@ -79,13 +80,7 @@ def _files(asked: GenerationSpec) -> list[Path]:
 
 def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:
     asked = _load(name, settings)
-    architecture = load_architecture(asked.model)
-    if asked.weights is not None:
-        with_linears_in(architecture, asked.weights)
-    if asked.kv is not None:
-        with_kv_in(architecture, asked.kv)
-    if asked.experts is not None:
-        expert_load(asked.experts)
+    _model(asked)
     if asked.plan is not None:
         parse_parallel(asked.plan)
     contents: Contents = asked.model_dump(mode="json")
@@ -99,13 +94,24 @@ def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:
     }
 
 
+def _model(asked: GenerationSpec) -> Model:
+    return Model(asked.model, asked.weights, asked.kv, asked.experts)
+
+
 def generation_point(machine: str, workload: str, kernel: str, settings: Settings) -> Row:
     """Return the row of one inference; what it would warn of is in its columns."""
     of_machine = {key: settings[key] for key in settings if key.startswith("machine.")}
     asked = _load(workload, settings_below("workload", settings))
-    request = asked.model_dump(exclude={"kind", "name"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccelsimWarning)
-        row = infer(system=machine, settings=of_machine, **request).to_row()
+        row = infer(
+            _model(asked),
+            System(machine, asked.plan, of_machine),
+            Kernels(asked.attention, asked.linear),
+            batch=asked.batch,
+            prompt=asked.prompt,
+            output=asked.output,
+            steps=asked.steps,
+        ).to_row()
     del row["workload"]
     return row

@@ -11,8 +11,11 @@ from accelsim import version
 
 def test_public_names_are_listed():
     assert dir(accelsim) == [
+        "Kernels",
+        "Model",
         "Recipe",
         "Report",
+        "System",
         "__version__",
         "compare_needles",
         "evaluate",

@@ -67,9 +67,7 @@ def test_shares_of_a_file(tmp_path):
 def test_a_turn_is_the_sum_of_its_steps(inference, draft):
     found = speculate(inference, f"draft={draft}, length=3, acceptance=0.5")
     costs, middle = inference.costs, 32 + 4
-    one = type(costs)(
-        read_architecture(CONFIG | {"num_hidden_layers": 1}, ""), costs.system, costs.machine
-    )
+    one = type(costs)(read_architecture(CONFIG | {"num_hidden_layers": 1}, ""), costs.devices)
     check = costs.cost(Step((Sequences(4, middle, 2, sampled=4),)))
     later = [one.cost(Step.decode(2, middle + place)) for place in (1, 2)]
     single = one.cost(Step.decode(2, middle))

@@ -6,7 +6,9 @@ import pytest
 
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.inference.request import infer
+from accelsim.inference.system import System
 from accelsim.loading import load_workload
+from accelsim.models.model import Model
 from accelsim.sweeps.generations import read_generation
 from accelsim.sweeps.run import sweep
 from tests.small_models import SMALL, SPARSE
@@ -39,11 +41,10 @@ def test_a_row_is_what_infer_says_of_the_point(folder):
     for row in outcome.rows:
         alone = infer(
             folder / "small.json",
-            row["machine"],
+            System(row["machine"], settings={"machine.host.step.value": "1 ms"}),
             batch=row["workload.batch"],
             prompt=32,
             output=3,
-            settings={"machine.host.step.value": "1 ms"},
         )
         expected = json.loads(json.dumps(alone.to_row()))
         for name in ("time_to_first_token_s", "time_per_token_s", "energy_j", "largest_batch"):
@@ -145,18 +146,19 @@ def test_seeds_of_experts_are_an_axis(folder):
     for row, load in zip(outcome.rows, loads, strict=True):
         asked = load.replace("counts", str(folder / "counts"))
         arguments = {"batch": 32, "prompt": 32, "output": 3, "steps": "interpolated"}
-        alone = infer(folder / "small.json", "ascend-910b", experts=asked, **arguments)
+        alone = infer(Model(folder / "small.json", experts=asked), "ascend-910b", **arguments)
         assert row["time_s"] == alone.time_s
     assert len({row["time_s"] for row in outcome.rows}) == 3
 
 
 @pytest.mark.parametrize("seed", ["", "(seed=3)"])
 def test_a_file_of_experts_beside_the_requests_is_found_and_counts(folder, seed):
-    (folder / "counts.txt").write_text("4;3;2;1\n")
+    (folder / "small.json").write_text(json.dumps(SPARSE))
+    (folder / "counts.txt").write_text("8;7;6;5;4;3;2;1\n")
     settings = {"experts": f"counts.txt{seed}"}
     before = read_generation("workload", str(folder / "chat.yaml"), settings)
     assert before["experts"] == f"{folder / 'counts.txt'}{seed}"
-    (folder / "counts.txt").write_text("4;3;2;2\n")
+    (folder / "counts.txt").write_text("8;7;6;5;4;3;2;2\n")
     after = read_generation("workload", str(folder / "chat.yaml"), settings)
     assert before["file_digests"][0] == after["file_digests"][0]
     assert before["file_digests"][1] != after["file_digests"][1]
