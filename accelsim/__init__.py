@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from accelsim.quality.evaluate import evaluate
     from accelsim.quality.generate import generate
     from accelsim.quality.needle import compare_needles, find_needles
+    from accelsim.quality.passages import Reading, Writing
     from accelsim.quality.thresholds import learn_thresholds
     from accelsim.report.report import Report
     from accelsim.simulation import simulate
@@ -23,9 +24,11 @@ __version__ = VERSION
 __all__ = [
     "Kernels",
     "Model",
+    "Reading",
     "Recipe",
     "Report",
     "System",
+    "Writing",
     "__version__",
     "compare_needles",
     "evaluate",
@@ -42,9 +45,11 @@ __all__ = [
 _HOMES = {
     "Kernels": "accelsim.library.kernels",
     "Model": "accelsim.models.model",
+    "Reading": "accelsim.quality.passages",
     "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
     "System": "accelsim.inference.system",
+    "Writing": "accelsim.quality.passages",
     "compare_needles": "accelsim.quality.needle",
     "evaluate": "accelsim.quality.evaluate",
     "find_needles": "accelsim.quality.needle",

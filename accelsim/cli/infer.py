@@ -93,7 +93,7 @@ class Request:
         return infer(
             Model(self.model, self.weights, self.kv, self.experts),
             System(self.system, self.plan, settings),
-            Kernels(self.attention, self.linear),
+            Kernels.or_library(self.attention, self.linear),
             batch=self.batch,
             prompt=self.prompt,
             output=self.output,

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, detail, print_json, progress, results
+
+if TYPE_CHECKING:
+    from accelsim.quality.passages import Reading as Passages
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,19 @@ class Reading:
     ] = 0
     prefill: options.PrefillKernel = None
 
+    @property
+    def of_texts(self) -> "Passages":
+        """The same as `evaluate` takes it; raises WorkloadError."""
+        from accelsim.quality.passages import Reading as Passages
+        from accelsim.workload.model.texts import DEFAULT_KIND
+
+        return Passages(**vars(self) | {"text": self.text or [DEFAULT_KIND]})
+
 
 def quality(
-    kernel: options.AttentionKernel = None,
-    linear: options.LinearKernel = None,
-    model: options.Model = "smollm2",
-    machine: options.Machine = "ascend-910b",
-    settings: options.Settings = None,
-    *,
+    inside: options.InModel,
     reading: Reading,
+    *,
     output: options.FormatOption = options.OutputFormat.TABLE,
     notes: options.Notes,
 ) -> None:
@@ -46,27 +53,14 @@ def quality(
     cost. The only setting of a workload is workload.dtype, the format of inputs, weights and
     outputs in HBM.
     """
-    chosen = options.parse_settings(settings)
     started = perf_counter()
-    names = " and ".join(name for name in (kernel, linear) if name is not None)
-    with progress(f"{names} in {model}: layers") as advance, compilation_noted():
+    with (
+        progress(f"{inside.names} in {inside.model}: layers") as advance,
+        compilation_noted(),
+    ):
         from accelsim.quality.evaluate import evaluate
-        from accelsim.workload.model.texts import DEFAULT_KIND
 
-        texts = reading.text or [DEFAULT_KIND]
-        report = evaluate(
-            model,
-            kernel,
-            chosen,
-            machine,
-            texts,
-            reading.tokens,
-            reading.window,
-            linear=linear,
-            prompt=reading.prompt,
-            prefill=reading.prefill,
-            progress=advance,
-        )
+        report = evaluate(*inside.arguments, reading.of_texts, progress=advance)
     detail(f"read {reading.tokens:,} tokens in {perf_counter() - started:.1f} s")
     if output is options.OutputFormat.JSON:
         print_json(report.to_dict())

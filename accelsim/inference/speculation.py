@@ -229,9 +229,9 @@ def acceptance_of(drafting: Drafting) -> Acceptance:
 
 def _draft_model(drafting: Drafting, target: StepModel) -> StepModel:
     """Return the costs of the draft; raises an AccelsimError for one that cannot draft."""
-    model = Model(drafting.draft, drafting.weights, drafting.kv)
     try:
-        architecture, kernels = model.architecture, Kernels(drafting.attention, drafting.linear)
+        architecture = Model(drafting.draft, drafting.weights, drafting.kv).architecture
+        kernels = Kernels.or_library(drafting.attention, drafting.linear)
     except AccelsimError as error:
         raise error.at("speculate") from None
     found, wanted = architecture.vocabulary, target.architecture.vocabulary

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.kernels.registry import get_kernel, kernel_names
-from accelsim.library.recipe import Recipe, asked_for
+from accelsim.library.recipe import LIBRARY, Recipe
 from accelsim.workload.problem import AttentionProblem, Problem
 
 _PARTS = {"attention": ("attention", "the attention"), "linear": ("gemm", "the linears")}
@@ -26,11 +26,21 @@ class Kernels:
         """Check the recipes; raises an AccelsimError that begins with the part."""
         for part, text in (("attention", attention), ("linear", linear)):
             try:
-                recipe = asked_for(text)
+                recipe = None if text is None else Recipe.of(text)
                 check_kernel(recipe, part)
             except AccelsimError as error:
                 raise error.at(part) from None
             object.__setattr__(self, part, recipe)
+
+    @classmethod
+    def or_library(cls, attention: str | None, linear: str | None) -> "Kernels":
+        """Return the kernels of texts of which `library` asks for nothing."""
+        return cls(*(None if text == LIBRARY else text for text in (attention, linear)))
+
+    @classmethod
+    def of(cls, kernels: "Kernels | Recipe | str") -> "Kernels":
+        """Return kernels as they are, or the one of attention that a recipe stands for."""
+        return kernels if isinstance(kernels, Kernels) else cls(kernels)
 
     def recipe_for(self, problem: Problem) -> Recipe | None:
         """Return what is asked for a problem of a step; None: the library picks it."""

@@ -107,7 +107,7 @@ def generation_point(machine: str, workload: str, kernel: str, settings: Setting
         row = infer(
             _model(asked),
             System(machine, asked.plan, of_machine),
-            Kernels(asked.attention, asked.linear),
+            Kernels.or_library(asked.attention, asked.linear),
             batch=asked.batch,
             prompt=asked.prompt,
             output=asked.output,

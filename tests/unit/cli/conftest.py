@@ -129,8 +129,8 @@ class Simulator:
         self.calls.append((machine, workload, recipe, settings))
         return [f"{index} load" for index in range(5)]
 
-    def evaluate(self, *arguments, linear, prompt, prefill, progress):
-        self.calls.append((*arguments, linear, prompt, prefill))
+    def evaluate(self, *arguments, progress):
+        self.calls.append(arguments)
         if self.failure:
             raise self.failure
         progress(60, 60)
@@ -151,6 +151,9 @@ class Simulator:
             csv=out / "results.csv",
             parquet=out / "results.parquet",
         )
+
+
+SHIPPED = recipes.get_kernel
 
 
 def get_kernel(name):
@@ -193,6 +196,12 @@ def simulator(monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(recipes, "get_kernel", get_kernel)
     return fake
+
+
+@pytest.fixture
+def shipped_kernels(simulator, monkeypatch):
+    """Let recipes be those of kernels that ship, for commands whose stand-ins run nothing."""
+    monkeypatch.setattr(recipes, "get_kernel", SHIPPED)
 
 
 @pytest.fixture

@@ -289,7 +289,7 @@ def test_what_is_asked_is_told(small):
         "kv": "fp8_e4m3",
         "plan": "tp=2",
     }
-    assert (found.model, found.system) == ("llama", "h200-x8")
+    assert (found.model, found.system) == ("qwen2", "h200-x8")
     assert "accelsim" not in json.dumps(found.to_dict())
 
 
