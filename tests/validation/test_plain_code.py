@@ -161,6 +161,7 @@ def test_odd_rows_that_the_l2_does_not_hold_are_read_twice_from_the_memory():
         report = Bench(H200).execute(vector("layernorm", rows, 3001))[0]
         return report.hbm_read_bytes / (2 * rows * 3001)
 
-    # 25 MB and 101 MB beside an L2 of 60 MiB.
+    # 25 MB and 101 MB beside an L2 of 60 MiB. Steps of 1,024 bytes of odd rows begin within a
+    # sector, so that they touch 33 in the place of 32 where the next step finds none again.
     assert reads(4224) == pytest.approx(1, rel=0.01)
-    assert reads(16896) == pytest.approx(2, rel=0.01)
+    assert 2 <= reads(16896) <= 2 * 33 / 32
