@@ -131,6 +131,15 @@ LinearKernel = Annotated[
         autocompletion=kernels_from,
     ),
 ]
+KvFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kv",
+        help="Format of keys and values in the cache: fp8_e4m3(scales=head), int8, "
+        "int4(group=64), ...; repeatable.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -223,9 +232,9 @@ class InModel:
     settings: Settings = None
 
     @property
-    def names(self) -> str:
-        """What it is called while it runs."""
-        return " and ".join(name for name in (self.kernel, self.linear) if name is not None)
+    def names(self) -> tuple[str, ...]:
+        """The kernels."""
+        return tuple(name for name in (self.kernel, self.linear) if name is not None)
 
     @property
     def arguments(self) -> tuple[str, "Kernels", dict[str, object], str]:

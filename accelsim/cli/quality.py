@@ -30,6 +30,7 @@ class Reading:
         ),
     ] = 0
     prefill: options.PrefillKernel = None
+    kv: options.KvFormats = None
 
     @property
     def of_texts(self) -> "Passages":
@@ -37,7 +38,9 @@ class Reading:
         from accelsim.quality.passages import Reading as Passages
         from accelsim.workload.model.texts import DEFAULT_KIND
 
-        return Passages(**vars(self) | {"text": self.text or [DEFAULT_KIND]})
+        return Passages(
+            self.text or [DEFAULT_KIND], self.tokens, self.window, self.prompt, self.prefill
+        )
 
 
 def quality(
@@ -51,18 +54,22 @@ def quality(
 
     Prints the perplexity of one text or of several, and what the same attention and linears
     cost. The only setting of a workload is workload.dtype, the format of inputs, weights and
-    outputs in HBM.
+    outputs in HBM. With formats of the cache each reads the same text, which FP32 reads once.
     """
     started = perf_counter()
-    with (
-        progress(f"{inside.names} in {inside.model}: layers") as advance,
-        compilation_noted(),
-    ):
-        from accelsim.quality.evaluate import evaluate
+    model, kernels, settings, machine = inside.arguments
+    formats: list[str | None] = [*reading.kv] if reading.kv else [None]
+    names = " and ".join(name for name in (*inside.names, *formats) if name is not None)
+    with progress(f"{names} in {model}: layers") as advance, compilation_noted():
+        from accelsim.quality.evaluate import evaluate_caches
 
-        report = evaluate(*inside.arguments, reading.of_texts, progress=advance)
+        reports = evaluate_caches(
+            model, formats, kernels, settings, machine, reading.of_texts, progress=advance
+        )
     detail(f"read {reading.tokens:,} tokens in {perf_counter() - started:.1f} s")
     if output is options.OutputFormat.JSON:
-        print_json(report.to_dict())
+        found = [report.to_dict() for report in reports]
+        print_json(found[0] if len(found) == 1 else found)
     else:
-        results.print(report)
+        for report in reports:
+            results.print(report)

@@ -13,7 +13,7 @@ from accelsim.inference.collective_report import collective_report
 from accelsim.inference.remembered import RememberedCosts
 from accelsim.inference.step_clock import clock_of_step
 from accelsim.inference.step_cost import OperationCost, StepCost
-from accelsim.library.kernels import LIBRARY_KERNELS, Kernels
+from accelsim.library.kernels import NONE_ASKED, Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.library.registry import library_of
 from accelsim.loading import LoadedSystem
@@ -39,7 +39,7 @@ class StepModel:
 
     architecture: Architecture
     devices: LoadedSystem
-    kernels: Kernels = LIBRARY_KERNELS
+    kernels: Kernels = NONE_ASKED
     """Kernels in the place of the library's."""
     plan: Plan = DEFAULT_PLAN
     """Which experts tokens choose, and over which devices the model is laid out; how rows come to

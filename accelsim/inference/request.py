@@ -9,7 +9,7 @@ from accelsim.inference.memory import check_fits, device_use, largest_batch
 from accelsim.inference.report import Inference, phase_report
 from accelsim.inference.requests import Requests, check_length
 from accelsim.inference.system import System
-from accelsim.library.kernels import LIBRARY_KERNELS, Kernels
+from accelsim.library.kernels import NONE_ASKED, Kernels
 from accelsim.models.architecture import Architecture
 from accelsim.models.model import Model
 from accelsim.models.plan import Plan
@@ -19,7 +19,7 @@ from accelsim.report.measured import UNSEEN_TRAFFIC
 def infer(
     model: Model | Architecture | str | Path,
     system: System | str | Path,
-    kernels: Kernels = LIBRARY_KERNELS,
+    kernels: Kernels = NONE_ASKED,
     *,
     batch: int = 1,
     prompt: int,

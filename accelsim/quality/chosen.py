@@ -11,10 +11,11 @@ from accelsim.config.spec import Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.registry import get_kernel, kernel_names
-from accelsim.library.kernels import Kernels, check_kernel
+from accelsim.library.kernels import NONE_ASKED, Kernels, check_kernel
 from accelsim.library.recipe import Recipe
 from accelsim.library.settings import check_settings
 from accelsim.numerics.formats import Format
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.workload.problem import FloatFormat
 
 
@@ -33,12 +34,15 @@ class ChosenKernels(NamedTuple):
     dtype: Format
     prefill: Bench | None = None
     """The attention of prompts, before tokens are decoded."""
+    kv: KvFormat | None = None
+    """How keys and values are kept; None: as they are."""
 
     @property
     def names(self) -> str:
-        """The recipes."""
+        """The recipes, and the format of the cache."""
         runs = (self.attention, self.linear, self.prefill)
-        return " and ".join(str(run.recipe) for run in runs if run is not None)
+        names = [str(run.recipe) for run in runs if run is not None]
+        return " and ".join(names + ([] if self.kv is None else [f"a cache in {self.kv}"]))
 
 
 def choose_kernels(
@@ -46,16 +50,23 @@ def choose_kernels(
     settings: Mapping[str, Any],
     machine: MachineSpec | str | Path,
     prefill: Recipe | str | None = None,
+    kv: KvFormat | str | None = None,
 ) -> ChosenKernels:
     """Return what computes the parts of a model, with checked parameters.
 
-    A recipe alone is that of the attention; `prefill` is that of the attention of prompts. Keys of
-    `settings` are `machine.<field>` and `workload.dtype`. Raises an AccelsimError.
+    A recipe alone is that of the attention; `prefill` is that of the attention of prompts, `kv` the
+    format of the cache. Keys of `settings` are `machine.<field>` and `workload.dtype`. Raises an
+    AccelsimError.
     """
     asked = Kernels.of(kernels)
-    if asked == Kernels():
+    if asked == NONE_ASKED and kv is None:
         raise WorkloadError(
             "found no kernel; allowed: --kernel for the attention, --linear for the linears, both"
+        )
+    if asked.attention is not None and kv is not None:
+        raise WorkloadError(
+            f"kv: found {kv} beside kernel {asked.attention}, allowed: a format of the cache "
+            f"without a kernel for the attention, which then is FP32 over what the cache stands for"
         )
     settings = plain_settings(settings, "--set ")
     of_prompts = None if prefill is None else Recipe.of(prefill)
@@ -66,6 +77,7 @@ def choose_kernels(
         _run(machine, asked.linear, settings),
         _dtype(settings),
         _run(machine, of_prompts, settings),
+        None if kv is None else KvFormat.of(kv),
     )
 
 

@@ -294,7 +294,7 @@ def test_schema_is_json(accelsim_command, kind, key):
 def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command, simulator):
     done = accelsim_command("quality", "--kernel", "flash")
     assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n")
-    expected = ("smollm2", Kernels("flash"), {}, "ascend-910b", Reading(["reference"]))
+    expected = ("smollm2", [None], Kernels("flash"), {}, "ascend-910b", Reading(["reference"]))
     assert simulator.calls == [expected]
     assert "flash in smollm2" in done.stderr
 
@@ -302,9 +302,20 @@ def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command,
 def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator, shipped_kernels):
     done = accelsim_command("quality", "--linear", "gemm(tile_m=64)")
     kernels = Kernels(linear="gemm(tile_m=64)")
-    expected = ("smollm2", kernels, {}, "ascend-910b", Reading(["reference"]))
+    expected = ("smollm2", [None], kernels, {}, "ascend-910b", Reading(["reference"]))
     assert simulator.calls == [expected]
     assert "gemm(tile_m=64) in smollm2" in done.stderr
+
+
+def test_quality_reads_the_same_text_with_several_formats_of_the_cache(accelsim_command, simulator):
+    formats = ["fp8_e4m3(scales=head)", "int4"]
+    words = [word for each in formats for word in ("--kv", each)]
+    done = accelsim_command("quality", *words)
+    assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n" * 2)
+    assert simulator.calls[0][:3] == ("smollm2", formats, Kernels())
+    assert "fp8_e4m3(scales=head) and int4 in smollm2" in done.stderr
+    done = accelsim_command("quality", *words, "--format", "json")
+    assert json.loads(done.stdout) == [{"perplexity": None, "tokens": 8}] * 2
 
 
 def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, simulator, tmp_path):
@@ -336,7 +347,7 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
     done = accelsim_command("quality", "--kernel", "flash", *words)
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
     reading = Reading([str(tmp_path / "t.txt"), "legal"], 8, 4, 2, "dense")
-    expected = ("other", Kernels("flash"), {"machine.cores": "4"}, "edge-npu", reading)
+    expected = ("other", [None], Kernels("flash"), {"machine.cores": "4"}, "edge-npu", reading)
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
 
