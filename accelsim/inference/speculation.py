@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.inference.acceptance import ASSUMED_RATE, Acceptance, given_acceptance
 from accelsim.inference.cost import StepModel
-from accelsim.inference.drafting import Drafting, drafting_of
+from accelsim.inference.drafting import drafting_of
 from accelsim.inference.memory import MemoryUse, check_fits, device_use, largest_batch
 from accelsim.inference.report import Inference
 from accelsim.inference.requests import Requests
@@ -21,6 +21,7 @@ from accelsim.library.kernels import Kernels
 from accelsim.models.architecture import Architecture
 from accelsim.models.model import Model
 from accelsim.models.step import Sequences, Step
+from accelsim.workload.drafting import Drafting
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -104,6 +105,14 @@ class Speculation:
             "memory": memory | {"free_bytes": self.memory.free_bytes},
             "turns": [self._row(each) for each in self.turns],
         }
+
+    def to_row(self) -> dict[str, Any]:
+        """Return columns of a table, whose names begin with `speculation_`."""
+        told = self.to_dict()
+        nested = ("draft", "batch", "accepted_shares", "acceptance_source", "memory", "turns")
+        own = {name: value for name, value in told.items() if name not in nested}
+        own["free_bytes"] = self.memory.free_bytes
+        return {f"speculation_{name}": value for name, value in own.items()}
 
     def _row(self, turn: Turn) -> dict[str, Any]:
         return {
@@ -227,13 +236,19 @@ def acceptance_of(drafting: Drafting) -> Acceptance:
     return given_acceptance(drafting.acceptance, drafting.sampling)
 
 
-def _draft_model(drafting: Drafting, target: StepModel) -> StepModel:
-    """Return the costs of the draft; raises an AccelsimError for one that cannot draft."""
+def draft_of(drafting: Drafting) -> tuple[Model, Kernels]:
+    """Return the model that drafts and its kernels; raises an AccelsimError."""
     try:
-        architecture = Model(drafting.draft, drafting.weights, drafting.kv).architecture
         kernels = Kernels.or_library(drafting.attention, drafting.linear)
+        return Model(drafting.draft, drafting.weights, drafting.kv), kernels
     except AccelsimError as error:
         raise error.at("speculate") from None
+
+
+def _draft_model(drafting: Drafting, target: StepModel) -> StepModel:
+    """Return the costs of the draft; raises WorkloadError for one of another vocabulary."""
+    model, kernels = draft_of(drafting)
+    architecture = model.architecture
     found, wanted = architecture.vocabulary, target.architecture.vocabulary
     if found != wanted:
         raise WorkloadError(

@@ -14,6 +14,7 @@ from accelsim.config.loader import load_spec
 from accelsim.config.shipped import locate
 from accelsim.errors import AccelsimWarning, ConfigError
 from accelsim.inference.request import infer
+from accelsim.inference.speculation import acceptance_of, draft_of, speculate
 from accelsim.inference.system import System
 from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import LIBRARY
@@ -23,6 +24,7 @@ from accelsim.models.model import Model
 from accelsim.models.parallel import parse_parallel
 from accelsim.sweeps.contents import Contents, file_digest, read_contents
 from accelsim.sweeps.resolve import Settings
+from accelsim.workload.drafting import Drafting
 from accelsim.workload.generation import GENERATION, GenerationSpec
 
 Row = dict[str, Any]
@@ -69,29 +71,54 @@ def _load(name: str, settings: Mapping[str, Any]) -> GenerationSpec:
     model, experts = folder / found.model, found.experts
     there = {"model": str(model)} if model.exists() else {}
     there |= {"experts": beside(experts, folder)} if experts else {}
-    return found.model_copy(update=there)
+    drafting = found.speculate and _beside(found.speculate, folder)
+    return found.model_copy(update=there | {"speculate": drafting})
+
+
+def _beside(drafting: Drafting, folder: Path) -> Drafting:
+    """Return a draft whose files, if it has some in a folder, are named by their paths."""
+    named = {"draft": drafting.draft, "acceptance": drafting.acceptance}
+    texts = {name: folder / text for name, text in named.items() if isinstance(text, str)}
+    found = {name: str(path) for name, path in texts.items() if path.exists()}
+    return drafting.model_copy(update=found)
 
 
 def _files(asked: GenerationSpec) -> list[Path]:
     """Return the files whose contents a row depends on."""
     counted = file_of(asked.experts) if asked.experts else None
-    return [located(asked.model), *([counted] if counted else [])]
+    return [located(asked.model), *([counted] if counted else []), *_files_of_draft(asked)]
+
+
+def _files_of_draft(asked: GenerationSpec) -> list[Path]:
+    if asked.speculate is None:
+        return []
+    measured = asked.speculate.acceptance
+    shares = [Path(measured)] if isinstance(measured, str) else []
+    return [located(asked.speculate.draft), *shares]
 
 
 def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:
     asked = _load(name, settings)
     _model(asked)
+    if asked.speculate is not None:
+        draft_of(asked.speculate)
+        acceptance_of(asked.speculate)
     if asked.plan is not None:
         parse_parallel(asked.plan)
     contents: Contents = asked.model_dump(mode="json")
-    recipes = {each: getattr(asked, each) for each in _RECIPES}
-    parameters = {
-        each: read_contents("kernel", recipe, {}) for each, recipe in recipes.items() if recipe
-    }
+    parameters = _parameters(asked)
+    if asked.speculate is not None:
+        parameters["speculate"] = _parameters(asked.speculate)
     return contents | {
         "parameters": parameters,
         "file_digests": [file_digest(path) for path in _files(asked)],
     }
+
+
+def _parameters(asked: GenerationSpec | Drafting) -> Contents:
+    """Return the parameters of the kernels that are asked for."""
+    recipes = {each: getattr(asked, each) for each in _RECIPES}
+    return {each: read_contents("kernel", recipe, {}) for each, recipe in recipes.items() if recipe}
 
 
 def _model(asked: GenerationSpec) -> Model:
@@ -104,7 +131,7 @@ def generation_point(machine: str, workload: str, kernel: str, settings: Setting
     asked = _load(workload, settings_below("workload", settings))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccelsimWarning)
-        row = infer(
+        found = infer(
             _model(asked),
             System(machine, asked.plan, of_machine),
             Kernels.or_library(asked.attention, asked.linear),
@@ -112,6 +139,8 @@ def generation_point(machine: str, workload: str, kernel: str, settings: Setting
             prompt=asked.prompt,
             output=asked.output,
             steps=asked.steps,
-        ).to_row()
+        )
+        drafted = speculate(found, asked.speculate).to_row() if asked.speculate else {}
+    row = found.to_row() | drafted
     del row["workload"]
     return row

@@ -17,10 +17,10 @@ from typing import Any
 import pandas as pd
 
 import accelsim
-from accelsim.inference.drafting import Drafting
 from accelsim.inference.speculation import speculate
 from accelsim.library.kernels import Kernels
 from accelsim.quality.passages import Reading
+from accelsim.workload.drafting import Drafting
 
 MODEL, SERVED = "smollm2", "llama-3.1-8b"
 MACHINE = "h200-sxm"

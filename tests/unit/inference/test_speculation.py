@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 from accelsim.cli.main import app
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, WorkloadError
 from accelsim.inference.acceptance import Acceptance, given_acceptance
-from accelsim.inference.drafting import Drafting, drafting_of
+from accelsim.inference.drafting import drafting_of
 from accelsim.inference.request import infer
 from accelsim.inference.speculation import check_of, speculate
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Sequences, Step
+from accelsim.workload.drafting import Drafting
 from tests.small_models import SMALL
 
 CONFIG = {**SMALL, "max_position_embeddings": 400}

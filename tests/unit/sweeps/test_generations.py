@@ -6,11 +6,13 @@ import pytest
 
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.inference.request import infer
+from accelsim.inference.speculation import speculate
 from accelsim.inference.system import System
 from accelsim.loading import load_workload
 from accelsim.models.model import Model
 from accelsim.sweeps.generations import read_generation
 from accelsim.sweeps.run import sweep
+from accelsim.workload.drafting import Drafting
 from tests.small_models import SMALL, SPARSE
 
 CONFIG = {**SMALL, "max_position_embeddings": 400}
@@ -75,6 +77,42 @@ def test_formats_of_the_kv_cache_are_an_axis(folder):
     assert (plain["workload.kv"], coded["workload.kv"]) == ("bf16", "fp8_e4m3")
 
 
+def test_drafts_are_axes(folder):
+    (folder / "draft.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 1}))
+    outcome = swept(
+        folder,
+        "machine: ascend-910b\nsettings: {workload.output: 9}\naxes:\n"
+        "  workload.speculate.draft: [draft.json]\n  workload.speculate.length: [1, 3]\n"
+        "  workload.speculate.acceptance: [0.5, 0.9]\n",
+    )
+    assert outcome.num_by_status == {"ok": 4}
+    found = infer(folder / "small.json", "ascend-910b", prompt=32, output=9, steps="interpolated")
+    for row in outcome.rows:
+        length, rate = (row[f"workload.speculate.{each}"] for each in ("length", "acceptance"))
+        drafting = Drafting(draft=str(folder / "draft.json"), length=length, acceptance=rate)
+        told = speculate(found, drafting)
+        assert row["speculation_length"] == length
+        assert row["speculation_tokens_per_s"] == told.tokens_per_s
+        assert row["speculation_energy_per_token_j"] == told.energy_per_token_j
+        assert row["time_s"] == found.time_s
+    assert len({row["speculation_time_s"] for row in outcome.rows}) == 4
+
+
+def test_files_of_a_draft_beside_the_requests_are_found_and_count(folder):
+    (folder / "draft.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 1}))
+    (folder / "quality.json").write_text(json.dumps({"accepted_shares": [0.9]}))
+    settings = {"speculate.draft": "draft.json", "speculate.acceptance": "quality.json"}
+    before = read_generation("workload", str(folder / "chat.yaml"), settings)
+    assert before["speculate"]["draft"] == str(folder / "draft.json")
+    assert before["speculate"]["acceptance"] == str(folder / "quality.json")
+    for number, name in enumerate(("draft.json", "quality.json"), 1):
+        (folder / name).write_text((folder / name).read_text() + " ")
+        after = read_generation("workload", str(folder / "chat.yaml"), settings)
+        same = [a == b for a, b in zip(before["file_digests"], after["file_digests"], strict=True)]
+        assert same == [place != number for place in range(3)]
+        before = after
+
+
 def test_a_generation_is_run_again_when_its_model_has_changed(folder):
     text = "machine: ascend-910b\n"
     swept(folder, text)
@@ -112,6 +150,16 @@ def test_what_a_machine_cannot_run_is_a_row_with_its_reason(folder):
             "experts: found 'zip', did you mean 'zipf'? allowed: uni",
         ),
         ("machine: h200\nsettings: {machine.host.stp: 1}\n", "stp"),
+        (
+            "machine: h200\nsettings: {workload.speculate.draft: nobody-1b}\n",
+            "speculate: unknown model 'nobody-1b'",
+        ),
+        ("machine: h200\nsettings: {workload.speculate.length: 4}\n", "speculate.draft"),
+        (
+            "machine: h200\nsettings: {workload.speculate.draft: small.json, "
+            "workload.speculate.acceptance: 1.5}\n",
+            "acceptance: found 1.5, allowed: a rate of 0 to 1",
+        ),
     ],
 )
 def test_a_mistake_is_one_error_before_anything_runs(folder, text, message):
