@@ -65,7 +65,8 @@ class Request:
         str | None,
         typer.Option(
             help="Devices over which the model is laid out: tp, sp, dp, ep and pp, each with a "
-            "number, such as tp=2,ep=4, and overlap; absent: one."
+            "number, such as tp=2,ep=4, mb with a number of micro-batches, and overlap; absent: "
+            "one."
         ),
     ] = None
     steps: Annotated[

@@ -19,7 +19,7 @@ from accelsim.library.registry import library_of
 from accelsim.loading import LoadedSystem
 from accelsim.models.architecture import Architecture
 from accelsim.models.operations.parts import Operation
-from accelsim.models.operations.step import operations_of
+from accelsim.models.operations.step import operations_by_stage, operations_of
 from accelsim.models.parallel import Parallel, share_of
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
@@ -87,18 +87,38 @@ class StepModel:
 
     def cost(self, step: Step) -> StepCost:
         """Return what a step costs; raises an AccelsimError for what the machine cannot run."""
-        operations = self._at_one_clock(self.operations(step))
+        parallel, (clock, operations) = self.parallel, self._at_one_clock(self.operations(step))
+        return StepCost(
+            step,
+            operations,
+            self._host_s(step, operations),
+            parallel.stage_devices,
+            parallel.devices - parallel.stage_devices,
+            parallel.overlaps,
+            self._stage_s(step, clock) if parallel.pipeline > 1 else (),
+            parallel.microbatches,
+        )
+
+    def _host_s(self, step: Step, operations: Iterable[OperationCost]) -> float:
+        """Return the time of the host for a micro-batch."""
         host, launches = self.system.host, sum(each.count for each in operations)
-        requests = sum(each.count for each in step.sequences)
-        host_s = (
+        requests = sum(each.count for each in step.sequences) / self.parallel.microbatches
+        return (
             host.step.value
             + host.layer.value * len(self.architecture.layers)
             + host.request.value * requests
             + host.launch.value * launches
         )
-        parallel = self.parallel
-        idle = parallel.devices - parallel.stage_devices
-        return StepCost(step, operations, host_s, parallel.stage_devices, idle, parallel.overlaps)
+
+    def _stage_s(self, step: Step, clock: float) -> tuple[float, ...]:
+        """Return the time of a micro-batch in each stage; the host has an equal part in each."""
+        found, recorded = list[StepCost](), dict[Problem | Collective, "Recorded"]()
+        for operations in operations_by_stage(self.architecture, step, self.plan):
+            costs = tuple(self._cost_of(each, clock, recorded) for each in operations)
+            found.append(StepCost(step, costs, 0.0, overlaps=self.parallel.overlaps))
+        every = (operation for cost in found for operation in cost.operations)
+        host_s = self._host_s(step, every) / len(found)
+        return tuple(cost.time_s + host_s for cost in found)
 
     def operations(self, step: Step) -> tuple[Operation, ...]:
         """Return the operations of a step on this machine."""
@@ -110,8 +130,10 @@ class StepModel:
 
         return next(Bench(self.machine, self.kernels.recipe_for(problem)).record(problem))
 
-    def _at_one_clock(self, operations: tuple[Operation, ...]) -> tuple[OperationCost, ...]:
-        """Return what operations cost at the clock at which all of them meet the power cap."""
+    def _at_one_clock(
+        self, operations: tuple[Operation, ...]
+    ) -> tuple[float, tuple[OperationCost, ...]]:
+        """Return the clock at which operations meet the power cap together, and their costs."""
         recorded: dict[Problem | Collective, Recorded] = {}
 
         def costs_at(clock: float) -> tuple[OperationCost, ...]:
@@ -124,7 +146,7 @@ class StepModel:
         costs = costs_at(clock)
         if clock != self.machine.clock:
             _check_known_traffic(costs, self.machine)
-        return costs
+        return clock, costs
 
     def _cost_of(
         self, operation: Operation, clock: float, recorded: "dict[Problem | Collective, Recorded]"

@@ -104,6 +104,8 @@ def _operations(found: Inference) -> Table:
     table.add_section()
     both = (prefill, decode)
     table.add_row("all", *(cell for each in both for cell in (show_s(each.time_s), "")), "")
+    if any(each.bubble for each in both):
+        table.add_row("bubble", *(cell for each in both for cell in (f"{each.bubble:.1%}", "")), "")
     table.add_row("MFU", *(cell for each in both for cell in (f"{each.mfu:.1%}", "")), "")
     table.add_row("MBU", *(cell for each in both for cell in (f"{each.mbu:.1%}", "")), "")
     table.add_row("HBM", *(cell for each in both for cell in (show_bytes(each.hbm_bytes), "")), "")

@@ -73,7 +73,7 @@ def device_use(
 
     steps: the steps of so many sequences that may need most.
     """
-    data = costs.parallel.data
+    data, micro = costs.parallel.data, costs.parallel.microbatches
     # The same for any step. One of many sequences may not fit, which is to be told of that many.
     parts = stages(costs, Step.decode(data, tokens - 1))
 
@@ -83,7 +83,7 @@ def device_use(
                 share,
                 costs.machine.hbm.capacity,
                 weights_bytes,
-                steps,
+                lambda count: steps(ceil_div(count, micro)),
                 ceil_div(sequences, data),
                 tokens,
             )

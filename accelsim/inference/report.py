@@ -27,6 +27,8 @@ class PhaseReport:
     time_by_operation_s: Mapping[str, float]
     bound_by: str
     """What bounds the operation that takes most of the time."""
+    bubble: float
+    """Share of the time in which a stage of a pipeline waits for others; 0 without one."""
     mfu: float
     """MACs of the model over what the matrix units could do in the time (PaLM, appendix B)."""
     mbu: float
@@ -40,7 +42,7 @@ class PhaseReport:
 
     def to_row(self, phase: str) -> dict[str, Any]:
         """Return columns whose names begin with the phase; parts of a sum are behind a point."""
-        single = ("time_s", "bound_by", "mfu", "mbu", "energy_j", "hbm_bytes")
+        single = ("time_s", "bound_by", "bubble", "mfu", "mbu", "energy_j", "hbm_bytes")
         row = {f"{phase}_{name}": getattr(self, name) for name in single}
         for name in ("time_by_operation_s", "energy_by_component_j"):
             row |= {f"{phase}_{name}.{part}": value for part, value in getattr(self, name).items()}
@@ -152,13 +154,17 @@ def phase_report(cost: StepCost, costs: StepModel) -> PhaseReport:
         time_s=cost.time_s,
         time_by_operation_s=time_by_operation(cost),
         bound_by=longest.report.bound_by,
+        bubble=cost.bubble,
         mfu=cost.model_macs / measured.peak_macs_per_s / cost.time_s / costs.parallel.pipeline,
-        mbu=(weights_bytes + cached_bytes)
+        mbu=cost.microbatches
+        * (weights_bytes + cached_bytes)
         / peak_bytes_per_s
         / cost.time_s
         / costs.parallel.pipeline,
         energy_j=cost.energy_j,
         energy_by_component_j=cost.energy_by_component_j,
-        hbm_bytes=cost.devices * (measured.hbm_read_bytes + measured.hbm_write_bytes),
+        hbm_bytes=cost.microbatches
+        * cost.devices
+        * (measured.hbm_read_bytes + measured.hbm_write_bytes),
         recipes={each.name: each.report.recipe for each in cost.operations},
     )

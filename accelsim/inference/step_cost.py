@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from accelsim.inference.pipeline import drained_s, repeated_s
 from accelsim.models.step import Step
 from accelsim.report.measured import Measured, total_of
 from accelsim.report.report import Report
@@ -69,10 +70,14 @@ class StepCost:
     """Devices of other stages, which wait meanwhile."""
     overlaps: bool = False
     """Whether collectives run under the arithmetic."""
+    stage_s: tuple[float, ...] = ()
+    """Times of a micro-batch in each stage, with its host, where there are several."""
+    microbatches: int = 1
+    """Parts of the step that go through the stages one after the other; operations are of one."""
 
     @cached_property
     def measured(self) -> Measured:
-        """What one device does: the sum of all operations."""
+        """What a device of each stage does for a micro-batch: the sum of all operations."""
         return Measured.total((each.count, each.report) for each in self.operations)
 
     @cached_property
@@ -97,12 +102,13 @@ class StepCost:
     def energy_by_component_j(self) -> Mapping[str, float]:
         """The same by component; `static` is that of devices that wait, too."""
         own_j = {name: float(joules) for name, joules in self._total("joules").items()}
-        found = {name: self.devices * joules for name, joules in own_j.items()}
+        times = self.microbatches * self.devices
+        found = {name: times * joules for name, joules in own_j.items()}
         for each in self.operations:
-            for name, joules in each.saved_j(self.devices).items():
+            for name, joules in each.saved_j(times).items():
                 found[name] -= joules
         if self.idle_devices or self.hidden_s:
-            kept = 1 - self.hidden_s / self.device_s
+            kept = 1 + (self.others_s - self.hidden_s) / self.device_s
             found["static"] = (self.devices + self.idle_devices) * kept * own_j["static"]
         return found
 
@@ -115,9 +121,25 @@ class StepCost:
         return min(links_s, self.device_s - links_s)
 
     @property
+    def others_s(self) -> float:
+        """Time of the step beside that of a micro-batch on its way through all stages."""
+        if self.microbatches == 1:
+            return 0.0
+        whole_s = repeated_s if self.step.is_decode else drained_s
+        return whole_s(self.stage_s, self.microbatches) - sum(self.stage_s)
+
+    @property
+    def bubble(self) -> float:
+        """Share of the time in which a stage waits for others; 0 for one stage."""
+        if not self.stage_s:
+            return 0.0
+        busy_s = self.microbatches * sum(self.stage_s) / len(self.stage_s)
+        return 1 - busy_s / (sum(self.stage_s) + self.others_s)
+
+    @property
     def model_macs(self) -> int:
-        """MACs that the model asks one device for; kernels compute more, in whole tiles."""
-        return sum(
+        """MACs that the model asks a device of each stage for; kernels compute whole tiles."""
+        return self.microbatches * sum(
             each.count * each.problem.macs
             for each in self.operations
             if not isinstance(each.problem, Collective)
@@ -135,7 +157,7 @@ class StepCost:
     @property
     def time_s(self) -> float:
         """Time of the device and of the host."""
-        return self.device_s - self.hidden_s + self.host_s
+        return self.device_s - self.hidden_s + self.host_s + self.others_s
 
 
 def time_by_operation(cost: StepCost) -> Mapping[str, float]:
@@ -144,4 +166,5 @@ def time_by_operation(cost: StepCost) -> Mapping[str, float]:
     for each in cost.operations:
         times[each.name] = times.get(each.name, 0.0) + each.time_s
     hidden = {"under arithmetic": -cost.hidden_s} if cost.hidden_s else {}
-    return {**times, **hidden, "host": cost.host_s}
+    others = {"other micro-batches": cost.others_s} if cost.others_s else {}
+    return {**times, **hidden, **others, "host": cost.host_s}

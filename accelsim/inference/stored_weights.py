@@ -34,7 +34,7 @@ def stages(model: StepModel, step: Step) -> tuple[tuple[Architecture, int], ...]
     """
     if model.parallel.pipeline == 1:
         return ((model.share, weight_bytes(model, step)),)
-    plan = replace(model.plan, parallel=replace(model.parallel, pipeline=1))
+    plan = replace(model.plan, parallel=replace(model.parallel, pipeline=1, microbatches=1))
     parts = stages_of(model.architecture, model.parallel)
     found = list[tuple[Architecture, int]]()
     for number, part in enumerate(parts):

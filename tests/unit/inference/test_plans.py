@@ -1,6 +1,7 @@
 """Models over several devices: times, joules and memory of a plan, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -167,6 +168,71 @@ def test_a_pipeline_takes_as_long_as_its_layers_and_the_way_between(small):
     )
     static_j = stages.measured.energy_by_component_j["static"]
     assert stages.energy_j == pytest.approx(stages.measured.energy_j + 2 * static_j, rel=1e-12)
+
+
+@pytest.mark.parametrize("step", [Step.prefill(4, 24), Step.decode(4, 64)])
+def test_micro_batches_fill_the_stages(small, step):
+    """Each is a step of a part of the sequences; all go through the slowest stage."""
+    part = replace(step, sequences=(replace(step.sequences[0], count=1),))
+    one = model_of(small, pipeline=3).cost(part)
+    four = model_of(small, pipeline=3, microbatches=4).cost(step)
+    assert four.operations == one.operations
+    assert four.stage_s == one.stage_s
+    assert sum(one.stage_s) == pytest.approx(one.time_s, rel=1e-12)
+    slowest_s = max(one.stage_s)
+    expected = 4 * slowest_s if step.is_decode else one.time_s + 3 * slowest_s
+    assert four.time_s == pytest.approx(max(one.time_s, expected), rel=1e-12)
+    assert four.bubble == pytest.approx(1 - 4 * sum(one.stage_s) / (3 * four.time_s))
+    assert one.bubble == pytest.approx(2 / 3)
+    moved_j = {name: 4 * joules for name, joules in one.energy_by_component_j.items()}
+    static_w = one.energy_by_component_j["static"] / one.device_s
+    device_s = one.device_s + four.time_s - one.time_s
+    assert four.energy_by_component_j == pytest.approx(
+        moved_j | {"static": static_w * device_s}, rel=1e-9
+    )
+
+
+def test_micro_batches_of_a_generation(small):
+    asked = {"prompt": 20, "output": 3, "batch": 4}
+    whole, parts = (
+        infer(small, System("ascend-910b-x8", plan), **asked) for plan in ("pp=3", "pp=3,mb=2")
+    )
+    assert parts.asked == {"plan": "pp=3,mb=2"}
+    assert parts.prefill.bubble < whole.prefill.bubble
+    assert parts.prefill.time_by_operation_s["other micro-batches"] > 0
+    assert sum(parts.prefill.time_by_operation_s.values()) == pytest.approx(parts.prefill.time_s)
+    assert parts.memory.kv_bytes == whole.memory.kv_bytes
+    assert parts.memory.activation_bytes < whole.memory.activation_bytes
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (
+            "pp=2,mb=3",
+            "plan: mb=3: found 4 equal sequences in a step, allowed: a number that mb divides",
+        ),
+        (
+            "dp=2,pp=2,mb=4",
+            "plan: dp=2,mb=4: found 4 equal sequences in a step, allowed: a number that dp x mb "
+            "divides",
+        ),
+        (
+            "tp=2,mb=2",
+            "plan: mb=2: found pp=1, allowed: 1 or more micro-batches with stages, as in "
+            "pp=4,mb=8, or 1",
+        ),
+        (
+            "pp=2,mb=0",
+            "plan: mb=0: found pp=2, allowed: 1 or more micro-batches with stages, as in "
+            "pp=4,mb=8, or 1",
+        ),
+    ],
+)
+def test_micro_batches_that_cannot_be_are_refused(small, plan, message):
+    with pytest.raises(WorkloadError) as caught:
+        infer(small, System("ascend-910b-x8", plan), batch=4, prompt=16)
+    assert str(caught.value) == message
 
 
 def test_weights_of_all_stages_are_those_of_the_model(small):
