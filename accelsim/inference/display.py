@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accelsim.errors import printable
-from accelsim.inference.request import Inference
+from accelsim.inference.report import Inference
 from accelsim.inference.speculation import Speculation
 from accelsim.report.quantity import quantity_of
 
@@ -58,10 +58,10 @@ def _turns(found: Speculation) -> Table:
 
 def _figures(found: Inference) -> Table:
     show = {name: quantity_of(name).show for name in ("x_s", "x_j", "x_bytes")}
-    memory = found.memory
+    memory, asked = found.memory, found.requests
     table = Table("", f"{escape(printable(found.model))} on {escape(printable(found.system))}")
     rows = {
-        "requests": f"{found.batch} of {found.prompt} + {found.output} tokens",
+        "requests": f"{asked.batch} of {asked.prompt} + {asked.output} tokens",
         "time to first token": show["x_s"](found.time_to_first_token_s),
         "time per token": show["x_s"](found.time_per_token_s),
         "all tokens": show["x_s"](found.time_s),
