@@ -104,6 +104,13 @@ def _operations(found: Inference) -> Table:
     table.add_section()
     both = (prefill, decode)
     table.add_row("all", *(cell for each in both for cell in (show_s(each.time_s), "")), "")
+    if any(each.expert_imbalance > 1 for each in both):
+        rows = {
+            "most rows of experts": [f"{each.expert_imbalance:.2f} x mean" for each in both],
+            "wait for experts": [f"{each.expert_wait:.1%}" for each in both],
+        }
+        for name, texts in rows.items():
+            table.add_row(name, *(cell for text in texts for cell in (text, "")), "")
     if any(each.bubble for each in both):
         table.add_row("bubble", *(cell for each in both for cell in (f"{each.bubble:.1%}", "")), "")
     table.add_row("MFU", *(cell for each in both for cell in (f"{each.mfu:.1%}", "")), "")

@@ -1,6 +1,6 @@
 """What a batch of requests to a model costs: a frozen record that becomes JSON, rows or tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,9 @@ from accelsim.inference.requests import Requests
 from accelsim.inference.step_cost import StepCost, time_by_operation
 from accelsim.inference.stored_weights import weight_bytes_read
 from accelsim.library.recipe import LIBRARY
+from accelsim.models.operations.parts import Operation
+from accelsim.workload.collective import Collective
+from accelsim.workload.problem import GroupedGemmProblem, Problem
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -29,6 +32,11 @@ class PhaseReport:
     """What bounds the operation that takes most of the time."""
     bubble: float
     """Share of the time in which a stage of a pipeline waits for others; 0 without one."""
+    expert_imbalance: float
+    """Rows of the device with most rows of experts over the mean of those that share them; 1 where
+    none are shared."""
+    expert_wait: float
+    """Share of the time in which a device waits in the mean for the slowest one with experts."""
     mfu: float
     """MACs of the model over what the matrix units could do in the time (PaLM, appendix B)."""
     mbu: float
@@ -42,7 +50,17 @@ class PhaseReport:
 
     def to_row(self, phase: str) -> dict[str, Any]:
         """Return columns whose names begin with the phase; parts of a sum are behind a point."""
-        single = ("time_s", "bound_by", "bubble", "mfu", "mbu", "energy_j", "hbm_bytes")
+        single = (
+            "time_s",
+            "bound_by",
+            "bubble",
+            "expert_imbalance",
+            "expert_wait",
+            "mfu",
+            "mbu",
+            "energy_j",
+            "hbm_bytes",
+        )
         row = {f"{phase}_{name}": getattr(self, name) for name in single}
         for name in ("time_by_operation_s", "energy_by_component_j"):
             row |= {f"{phase}_{name}.{part}": value for part, value in getattr(self, name).items()}
@@ -155,6 +173,8 @@ def phase_report(cost: StepCost, costs: StepModel) -> PhaseReport:
         time_by_operation_s=time_by_operation(cost),
         bound_by=longest.report.bound_by,
         bubble=cost.bubble,
+        expert_imbalance=_expert_imbalance(costs.operations(cost.step)),
+        expert_wait=cost.expert_wait,
         mfu=cost.model_macs / measured.peak_macs_per_s / cost.time_s / costs.parallel.pipeline,
         mbu=cost.microbatches
         * (weights_bytes + cached_bytes)
@@ -168,3 +188,19 @@ def phase_report(cost: StepCost, costs: StepModel) -> PhaseReport:
         * (measured.hbm_read_bytes + measured.hbm_write_bytes),
         recipes={each.name: each.report.recipe for each in cost.operations},
     )
+
+
+def _expert_imbalance(operations: Iterable[Operation]) -> float:
+    """Return the most rows of experts that a device has over the mean, in all layers."""
+    most = mean = 0.0
+    for each in operations:
+        rows = [_rows(problem) for problem in (each.problem, *each.others)]
+        most += each.count * max(rows)
+        group = len(rows) + each.idle
+        mean += each.count * sum(rows) / group
+    return most / mean if mean else 1.0
+
+
+def _rows(problem: Problem | Collective) -> int:
+    """Return the rows of a product of experts; 0 of other problems."""
+    return sum(problem.rows) if isinstance(problem, GroupedGemmProblem) else 0

@@ -41,6 +41,13 @@ class OperationCost:
         }
 
     @property
+    def wait_s(self) -> float:
+        """Mean time in which devices of the group wait for the one that takes longest."""
+        group = 1 + len(self.others) + self.idle
+        mean_s = (self.report.time_s + sum(each.time_s for each in self.others)) / group
+        return self.count * (self.report.time_s - mean_s)
+
+    @property
     def name(self) -> str:
         """Name of the problem."""
         return self.problem.name
@@ -144,6 +151,12 @@ class StepCost:
             for each in self.operations
             if not isinstance(each.problem, Collective)
         )
+
+    @property
+    def expert_wait(self) -> float:
+        """Share of its time in which a device waits in the mean for the one with most experts."""
+        own_s = self.device_s - self.hidden_s + self.host_s
+        return sum(each.wait_s for each in self.operations if each.others or each.idle) / own_s
 
     @property
     def draw_spread(self) -> float:

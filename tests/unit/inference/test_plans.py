@@ -15,7 +15,9 @@ from accelsim.inference.request import infer
 from accelsim.inference.stored_weights import stages, weight_bytes
 from accelsim.inference.system import System
 from accelsim.loading import LoadedSystem, load_machine, load_system
+from accelsim.models.expert_load import Counted
 from accelsim.models.families.registry import read_architecture
+from accelsim.models.model import Model
 from accelsim.models.parallel import Parallel
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
@@ -285,6 +287,33 @@ def test_devices_wait_for_the_one_with_most_rows_of_experts(sizes):
         sum(sum(each.saved_j(cost.devices).values()) for each in uneven), rel=1e-6
     )
     assert 0 < cost.energy_j < most_j
+
+
+@pytest.mark.parametrize("plan", ["ep=4", "tp=4,ep=4"])
+def test_the_device_with_most_rows_of_experts_is_told(plan):
+    """Eight experts on four devices; of 16 rows each device would have 4."""
+    architecture = read_architecture(EXPERTS, "")
+    counts = (8, 4, 2, 2, 0, 0, 0, 0)
+    asked = {"prompt": 20, "output": 2, "batch": 8}
+    model = Model(architecture, experts=Counted(counts))
+    found = infer(model, System("ascend-910b-x8", plan), **asked)
+    ranks = found.costs.parallel.ranks_of(counts)
+    assert found.decode.expert_imbalance == max(map(sum, ranks)) / 4 > 1
+    (product,) = (
+        each for each in found.generation.middle.operations if each.name == "experts down"
+    )
+    times = [each.time_s for each in (product.report, *product.others)] + [0.0] * product.idle
+    assert product.count == 3
+    assert product.wait_s == pytest.approx(3 * (max(times) - sum(times) / 4))
+    assert found.decode.expert_wait > product.wait_s / found.decode.time_s > 0
+
+
+def test_even_experts_do_not_wait():
+    model = Model(read_architecture(EXPERTS, ""), experts="balanced")
+    asked = {"prompt": 20, "output": 2, "batch": 8}
+    for plan in ("ep=4", "tp=2"):
+        found = infer(model, System("ascend-910b-x8", plan), **asked)
+        assert (found.decode.expert_imbalance, found.decode.expert_wait) == (1.0, 0.0)
 
 
 def test_memory_of_a_plan_of_experts_is_that_of_a_device():
