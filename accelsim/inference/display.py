@@ -73,6 +73,9 @@ def _figures(found: Inference) -> Table:
         "free": f"{show['x_bytes'](memory.free_bytes)} of {show['x_bytes'](memory.capacity_bytes)}",
         "largest batch": str(found.largest_batch),
     }
+    if found.asked:
+        asked_for = ", ".join(f"{kind} {text}" for kind, text in found.asked.items())
+        rows = {"asked for": escape(printable(asked_for)), **rows}
     if found.interpolation_error:
         rows["interpolated"] = f"steps are off by up to {found.interpolation_error:.2%}"
     if found.sampling_error:

@@ -81,7 +81,8 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
         turns = {} if problem.window is None else {"query_tiles": 1}
         if max(problem.widths) > _WIDEST:
             return Recipe("flash", order="by_head", **turns)
-        return Recipe("flash", **_PREFILL | turns)
+        widened = {} if _is_taken(problem, machine) else {"tile_k": _WIDENED_TILE}
+        return Recipe("flash", **_PREFILL | turns | widened)
     # As many ranges as run at once, of at least a tile and at most what fits.
     tile_k = _decode_tile(problem, machine)
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
@@ -92,9 +93,14 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
 
 def _decode_tile(problem: AttentionProblem, machine: MachineSpec) -> int:
     """Return the keys of a tile: fewer of heads wider than usual, as many bytes."""
-    is_taken = machine.takes_beside(problem.kv_format, problem.dtype)
-    most, widest = _DECODE_TILE if is_taken else _WIDENED_TILE, max(problem.widths)
+    is_taken, widest = _is_taken(problem, machine), max(problem.widths)
+    most = _DECODE_TILE if is_taken else _WIDENED_TILE
     return most if widest <= _WIDEST else most * _WIDEST // widest // 16 * 16
+
+
+def _is_taken(problem: AttentionProblem, machine: MachineSpec) -> bool:
+    """Whether the matrix unit takes keys and values beside queries as they are kept."""
+    return machine.takes_beside(problem.kv_format, problem.dtype)
 
 
 def flash_2(problem: AttentionProblem) -> Recipe:

@@ -1,9 +1,11 @@
 """A whole model on a system: sums, closed forms, memory, and what is refused."""
 
 import json
+from io import StringIO
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import accelsim
@@ -290,7 +292,10 @@ def test_what_is_asked_is_told(small):
         "plan": "tp=2",
     }
     assert (found.model, found.system) == ("qwen2", "h200-x8")
-    assert "accelsim" not in json.dumps(found.to_dict())
+    console = Console(width=200, file=StringIO())
+    console.print(found)
+    asked_for = "attention split_kv, weights fp8_e4m3, kv fp8_e4m3, plan tp=2"
+    assert f"asked for           │ {asked_for}" in console.file.getvalue()
 
 
 def test_a_model_on_a_system_is_shown_with_its_operations(accelsim_command, tmp_path):
