@@ -35,8 +35,8 @@ _OLDER_ENERGY = 1.45
 """Energy of a product of single warps, whose operands come through registers, over one of a warp
 group: INT8 products of the library take that much more than those of warp groups (docs/h200.md)."""
 _DECODE_TILE, _FEWEST_KEYS, _LONGEST_RANGE = 64, 16, 4096
-"""Keys of a tile, and fewest of them, as tuned kernels have them (tile_keys in h200-fp8kv.csv), and most keys whose
-scores a block keeps on chip (assumption)."""
+"""Keys of a tile, as tuned kernels have them (tile_keys in h200-fp8kv.csv), the fewest of wide
+heads, and most keys whose scores a block keeps on chip (assumption)."""
 
 
 def products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
