@@ -20,6 +20,8 @@ _STEP_BYTES = 128
 """Depth of a step of a product: the widest row of shared memory that a copy can swizzle."""
 _GEMM = {"stages": 4, "splits": "chosen", "swizzle": 8, "b_layout": "nk"}
 _PREFILL = {"query_tiles": 2, "tile_q": 64, "tile_k": 128, "order": "by_head"}
+_WIDENED = {"tile_k": 64}
+"""Of keys that are converted: both forms of a tile are on chip (assumption)."""
 _LATENT = {"order": "by_head", "splits": "chosen"}
 """As FlashMLA (DeepSeek-AI, 2025) splits keys; its tiles hold half of the output of 64 rows in the
 registers of each of two warp groups, which buffers here do not, so tiles are chosen."""
@@ -79,7 +81,8 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
         turns = {} if problem.window is None else {"query_tiles": 1}
         if max(problem.widths) > _WIDEST:
             return Recipe("flash", order="by_head", **turns)
-        return Recipe("flash", **_PREFILL | turns)
+        is_taken = machine.takes_beside(problem.kv_format, problem.dtype)
+        return Recipe("flash", **_PREFILL | turns | ({} if is_taken else _WIDENED))
     # As many ranges as run at once, of at least a tile and at most what fits.
     tile_k = _decode_tile(max(problem.widths))
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))

@@ -270,3 +270,14 @@ def test_prompts_and_steps_of_wide_heads_fit_a_hopper(head_dim, value_dim):
     report = ran(machine, attention(512, kv_len=512, causal=True, **widths))
     assert report.kernel == "flash"
     assert ran(machine, attention(1, kv_len=512, **widths)).kernel == "split_kv"
+
+
+@pytest.mark.parametrize("lengths", [{"q_len": 512, "kv_len": 512}, {"q_len": 1, "kv_len": 9000}])
+def test_widened_caches_fit_the_tiles_of_a_gpu(lengths):
+    """Both forms of a tile of keys are on chip."""
+    machine = load_machine("h200-sxm")
+    fields = {"kind": "attention", "name": "a", "q_heads": 32, "kv_heads": 8, "head_dim": 128}
+    problem = AttentionProblem.model_validate(
+        fields | lengths | {"dtype": "bf16", "kv_dtype": "fp8_e4m3"}
+    )
+    assert ran(machine, problem).parameters["tile_k"] == 64

@@ -1,8 +1,8 @@
 """Decode whose keys are split over work items: FlashDecoding. Exact; one split is dense decode.
 
 A step has one work item for each KV head and split, which attends to its own range of keys and
-stores its unnormalized output, row maximum and row sum; a second phase merges them. Source: Dao et
-al., "Flash-Decoding for long-context inference" (2023).
+stores its unnormalized output, row maximum and row sum; a second phase merges them, of which it
+loads several at a time. Source: Dao et al., "Flash-Decoding for long-context inference" (2023).
 
 HBM reads of a KV head in a step that sees n keys in s > 1 splits: s group d b + 2 n d b, and
 s group (d + 2) v of partial results with elements of v bytes, as wide as the vector path, which
