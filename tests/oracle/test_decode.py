@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accelsim.program.ops import Op
 from tests.oracle.recorded import (
+    MACHINE,
     assert_query_and_output_move_once,
     gathered_keys,
     moved_bytes,
@@ -68,6 +70,16 @@ def test_split_kv_is_exact(problem, seed, tile_k, splits):
     _, output = run("split_kv", problem, tensors, tile_k=tile_k, splits=splits, **FP32)
     expected = attention_over(problem, tensors, full_mask(problem))
     np.testing.assert_allclose(output, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_results_of_ranges_are_loaded_several_at_a_time():
+    """Results of 1 KiB: the first one, then as many as a 32nd of the scratchpad holds, or 16."""
+    at_once = min(16, MACHINE.scratchpad.capacity // 32 // 1024)
+    assert at_once > 1
+    problem = generation(1, 160, group=4, dim=64)
+    program, _ = run("split_kv", problem, None, splits=40, tile_k=4, **FP32)
+    of_ranges, of_merge = 40 * 3, 3 * (1 + math.ceil(39 / at_once))
+    assert program.totals.counts[Op.LOAD] == of_ranges + of_merge
 
 
 @given(problems, st.integers(1, 5), st.sampled_from(["fp32", "fp16"]))

@@ -20,6 +20,8 @@ _STEP_BYTES = 128
 """Depth of a step of a product: the widest row of shared memory that a copy can swizzle."""
 _GEMM = {"stages": 4, "splits": "chosen", "swizzle": 8, "b_layout": "nk"}
 _PREFILL = {"query_tiles": 2, "tile_q": 64, "tile_k": 128, "order": "by_head"}
+_WIDENED = {"tile_k": 64}
+"""Of keys that are converted: both forms of a tile are on chip (assumption)."""
 _LATENT = {"order": "by_head", "splits": "chosen"}
 """As FlashMLA (DeepSeek-AI, 2025) splits keys; its tiles hold half of the output of 64 rows in the
 registers of each of two warp groups, which buffers here do not, so tiles are chosen."""
@@ -34,11 +36,9 @@ _FLASH_2_ROWS, _FLASH_2_DECODE = 64, {"tile_k": 128, "stages": 1}
 _OLDER_ENERGY = 1.45
 """Energy of a product of single warps, whose operands come through registers, over one of a warp
 group: INT8 products of the library take that much more than those of warp groups (docs/h200.md)."""
-_DECODE_TILE, _LONGEST_RANGE = 256, 4096
-"""Keys of a tile, and most keys whose scores a block keeps on chip (assumption)."""
-_WIDENED_TILE = 64
-"""Keys of a tile that is converted for the product, whose other form lies in registers: 64 or 32 in
-tuned Triton kernels (h200-fp8kv.csv)."""
+_DECODE_TILE, _FEWEST_KEYS, _LONGEST_RANGE = 64, 16, 4096
+"""Keys of a tile, as tuned kernels have them (tile_keys in h200-fp8kv.csv), the fewest of wide
+heads, and most keys whose scores a block keeps on chip (assumption)."""
 
 
 def products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
@@ -81,26 +81,21 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
         turns = {} if problem.window is None else {"query_tiles": 1}
         if max(problem.widths) > _WIDEST:
             return Recipe("flash", order="by_head", **turns)
-        widened = {} if _is_taken(problem, machine) else {"tile_k": _WIDENED_TILE}
-        return Recipe("flash", **_PREFILL | turns | widened)
+        is_taken = machine.takes_beside(problem.kv_format, problem.dtype)
+        return Recipe("flash", **_PREFILL | turns | ({} if is_taken else _WIDENED))
     # As many ranges as run at once, of at least a tile and at most what fits.
-    tile_k = _decode_tile(problem, machine)
+    tile_k = _decode_tile(max(problem.widths))
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
     fewest = ceil_div(problem.most_keys, _LONGEST_RANGE)
     splits = max(min(at_once, ceil_div(problem.most_keys, tile_k)), fewest)
     return Recipe("split_kv", splits=splits, tile_k=tile_k)
 
 
-def _decode_tile(problem: AttentionProblem, machine: MachineSpec) -> int:
+def _decode_tile(widest: int) -> int:
     """Return the keys of a tile: fewer of heads wider than usual, as many bytes."""
-    is_taken, widest = _is_taken(problem, machine), max(problem.widths)
-    most = _DECODE_TILE if is_taken else _WIDENED_TILE
-    return most if widest <= _WIDEST else most * _WIDEST // widest // 16 * 16
-
-
-def _is_taken(problem: AttentionProblem, machine: MachineSpec) -> bool:
-    """Whether the matrix unit takes keys and values beside queries as they are kept."""
-    return machine.takes_beside(problem.kv_format, problem.dtype)
+    if widest <= _WIDEST:
+        return _DECODE_TILE
+    return max(_FEWEST_KEYS, _DECODE_TILE * _WIDEST // widest // _FEWEST_KEYS * _FEWEST_KEYS)
 
 
 def flash_2(problem: AttentionProblem) -> Recipe:

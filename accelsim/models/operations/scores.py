@@ -13,8 +13,13 @@ def scores(at: Setting, sequences: Sequence[Sequences], **fields: Any) -> Iterat
     """Yield the attention of sequences with one new token, and that of those with more.
 
     They run different kernels: a decode kernel splits the keys, a prefill kernel the queries.
-    fields: those of the problem beside its lengths and its format.
+    Where products of layers and the cache have one format, so have queries: engines cast them and
+    multiply without conversion (TensorRT-LLM's FP8 attention; vLLM with FlashAttention-3).
+    fields: those of the problem beside its lengths and its formats.
     """
+    dtype, kv_dtype = at.fmt, at.kv_fmt
+    if kv_dtype == at.linear_fmt:
+        dtype, kv_dtype = at.linear_fmt, None
     for name, chosen in (
         ("attention of steps", [each for each in sequences if each.new == 1]),
         ("attention of prompts", [each for each in sequences if each.new > 1]),
@@ -24,8 +29,8 @@ def scores(at: Setting, sequences: Sequence[Sequences], **fields: Any) -> Iterat
                 kind="attention",
                 name=name,
                 causal=any(each.new > 1 for each in chosen),
-                dtype=at.fmt,
-                kv_dtype=at.kv_fmt,
+                dtype=dtype,
+                kv_dtype=kv_dtype,
                 **_lengths(chosen),
                 **fields,
             )

@@ -430,6 +430,16 @@ def test_a_kv_cache_in_fp8_is_read_by_attention_and_takes_half_of_the_bytes():
     assert with_kv_in(model, "bf16") == plain
 
 
+@pytest.mark.parametrize("step", [Step.decode(2, 10), Step.prefill(2, 10)])
+def test_queries_are_fp8_where_weights_and_cache_are(step):
+    model = with_kv_in(fp8_of(CONFIG), "fp8_e4m3")
+    problems = {each.problem.name: each.problem for each in operations_of(model, step)}
+    for name in {"attention of steps", "attention of prompts"} & problems.keys():
+        attention = problems[name]
+        assert (attention.dtype, attention.kv_dtype) == (Format.FP8_E4M3, None)
+        assert attention.output_dtype == Format.BF16
+
+
 def test_formats_that_no_cache_has_are_refused():
     with pytest.raises(WorkloadError) as refusal:
         with_kv_in(read_architecture(SMALL, ""), "fp8")
