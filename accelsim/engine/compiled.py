@@ -14,6 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.durations import latency_cycles, launches_of, work_of
+from accelsim.engine.hazards import (
+    EDGES,
+    FIRST_OF_UNIT,
+    LAST_OF_UNIT,
+    MEETS_OTHERS,
+    NONE,
+    TOUCHES,
+    hazards_of,
+    meet_other_items,
+    units_waited_for,
+)
 from accelsim.engine.memory.door import borrowed_memory, ended, let_go, new_memory, respond
 from accelsim.engine.memory.lone import lone_in
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
@@ -21,13 +32,8 @@ from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
-    LATER_SLOTS,
     NUM_UNITS,
-    READS,
-    SLOT_BITS,
-    SLOT_MASK,
     WORDS,
-    WRITES,
     Unit,
 )
 from accelsim.program.program import Declared, Program
@@ -41,10 +47,6 @@ _CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
 _REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
 _TIME_SHIFT = _UNIT_BITS + _CORE_BITS + 1
 _UNRESOLVED = -1
-NONE = -1
-"""Index of no op or item, such as one that is over."""
-_WRITE = NUM_UNITS
-"""Place of the last write of a slot, after the last reads by each unit."""
 
 
 ITEM = record(
@@ -60,6 +62,7 @@ ITEM = record(
 _UNIT = record(
     ("head", np.int64),  # next op whose times are not known yet
     ("tail", np.int64),
+    ("work_item", np.int64),  # of `head`
     ("free", np.int64),  # when the unit can start its next op
     ("latency", np.int64),  # of a compute unit
     ("in_flight", np.int64),  # limit of a DMA queue
@@ -67,6 +70,7 @@ _UNIT = record(
     ("num_requested", np.int64),
     ("port_free", np.int64),  # subcycle
     ("is_pending", np.int64),  # its next request is in the heap
+    ("blocked_by", np.int64),  # an op that `head` waits for
 )
 
 _CORE = record(
@@ -103,7 +107,12 @@ class State(NamedTuple):
     ops: Any
     """[op], records, made when their item is claimed"""
     waits: Any
-    """[op, unit], the last op of each unit that an op waits for"""
+    """[op, unit], the last op of each unit that an op waits for; of its own item until that is
+    claimed"""
+    marks: Any
+    """[op], see `Hazards`"""
+    steps: Any
+    """[op], see `Hazards`"""
     items: Any
     """[item], records"""
     phase_left: Any
@@ -137,6 +146,8 @@ class OfOps(NamedTuple):
     busy_cycles: npt.NDArray[np.int64]
     ops: np.recarray
     waits: npt.NDArray[np.int32]
+    marks: npt.NDArray[np.int32]
+    steps: npt.NDArray[np.int32]
 
 
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
@@ -161,12 +172,15 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
 
 def rows_of_ops(program: Program, busy_cycles: npt.NDArray[np.int64]) -> OfOps:
     """Return the arrays with a row for each op of a program, none of which has begun."""
+    waits, marks, steps = hazards_of(program)
     return OfOps(
         words=program.ops,
         kinds=program.units,
         busy_cycles=busy_cycles,
         ops=np.recarray(program.num_ops, TIMES),
-        waits=np.empty((program.num_ops, NUM_UNITS), np.int32),
+        waits=waits.copy(),
+        marks=marks,
+        steps=steps,
     )
 
 
@@ -180,13 +194,15 @@ def new_state(program: Declared, machine: MachineSpec) -> State:
         busy_cycles=none,
         ops=np.recarray(0, TIMES),
         waits=np.zeros((0, NUM_UNITS), np.int32),
+        marks=np.zeros(0, np.int32),
+        steps=np.zeros(0, np.int32),
         items=np.recarray(0, ITEM),
         phase_left=none,
         launches=none,
         cores=_new_cores(machine),
         units=_new_units(machine),
         recent=np.zeros((cores, machine.items_in_flight), np.int64),
-        touched=np.full((cores, program.num_slots + 1, NUM_UNITS + 1), NONE, np.int32),
+        touched=np.full((cores, program.num_slots + 1, TOUCHES), NONE, np.int32),
         ends=np.zeros((cores, NUM_UNITS, deepest), np.int64),
         heap=np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
         run=_new_run(machine),
@@ -217,7 +233,7 @@ def _new_cores(machine: MachineSpec) -> np.recarray:
 
 def _new_units(machine: MachineSpec) -> np.recarray:
     units = np.zeros((machine.cores, NUM_UNITS), _UNIT).view(np.recarray)
-    units.head = units.tail = NONE
+    units.head = units.tail = units.blocked_by = NONE
     units.latency = latency_cycles(machine)
     for unit, queue in machine.queues.items():
         units.in_flight[:, unit] = queue.in_flight
@@ -378,109 +394,112 @@ def _claim(time, core, s):
     run.most_claimed = max(run.most_claimed, own.num_claimed)
     own.gate = time
     for op in range(item.first_op, item.end_op):
-        _begin(s.ops[op], s.kinds[op], s.busy_cycles[op], index)
-        _link(op, core, s.words, s.kinds, s.waits, s.touched)
-        unit = s.units[core, s.kinds[op]]
-        if unit.head < 0:
-            unit.head = op
-        else:
-            s.ops[unit.tail].successor = op
-        unit.tail = op
+        marks = np.int64(s.marks[op])
+        if marks & MEETS_OTHERS:
+            if marks & EDGES:
+                meet_other_items(op, core, marks, s.words, s.kinds, s.waits, s.touched)
+            _queue(op, index, marks, s.units[core, s.kinds[op]], s.ops)
     if item.unresolved == 0:
         _retire(item, s.phase_left, run)
 
 
 @jit_inner
-def _begin(op, unit, busy, item):
-    op.end = _UNRESOLVED
-    op.busy = busy
-    op.successor = NONE
-    op.work_item = item
-    op.unit = unit
-    op.cause = NOT_STALLED
+def _queue(op, item, marks, unit, ops):
+    """Put the ops of an item behind those of a unit, if `op` is the first or last of them."""
+    if marks & FIRST_OF_UNIT:
+        ops[op].work_item = item
+        if unit.head < 0:
+            unit.head, unit.work_item = op, item
+        else:
+            ops[unit.tail].successor = op
+    if marks & LAST_OF_UNIT:
+        ops[op].successor = NONE
+        unit.tail = op
 
 
 @jit_inner
-def _link(op, core, words, kinds, waits, touched):
-    """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
-    unit = kinds[op]
-    for other in range(NUM_UNITS):
-        waits[op, other] = NONE
-    word = words[op, READS]
-    while word:
-        slot = word & SLOT_MASK
-        word = (word >> SLOT_BITS) & LATER_SLOTS
-        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
-        touched[core, slot, unit] = op
-    word = words[op, WRITES]
-    while word:
-        slot = word & SLOT_MASK
-        word = (word >> SLOT_BITS) & LATER_SLOTS
-        for other in range(NUM_UNITS):
-            # NONE is less than any op: without a question there is no wrong guess.
-            waits[op, other] = max(waits[op, other], touched[core, slot, other])
-            touched[core, slot, other] = NONE
-        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
-        touched[core, slot, _WRITE] = op
-    # A unit runs its own ops in order and forwards results, so it never waits for itself.
-    waits[op, unit] = NONE
+def _next_op(index, unit, steps, ops):
+    """Return the op of a unit after one, whose item the unit takes up; NONE if none is claimed."""
+    step = np.int64(steps[index])
+    if step > 0:
+        return index + step
+    following = np.int64(ops[index].successor)
+    if following >= 0:
+        unit.work_item = ops[following].work_item
+    return following
 
 
-@jit_inner
-def _wait_for_write(op, write, kinds, waits):
-    if write >= 0:
-        waits[op, kinds[write]] = max(waits[op, kinds[write]], write)
+@jit_inline
+def _ready(index, core, s, ready):
+    """Return when an op may start, not before `ready`, and which unit it waited for last.
 
-
-@jit_inner
-def _ready(op, ops, waits, ready):
-    """Return when an op may start, not before `ready`, and which unit it waited for last."""
-    cause = NOT_STALLED
-    for unit in range(NUM_UNITS):
-        other = waits[op, unit]
-        if other >= 0:
-            end = ops[other].end
-            if end == _UNRESOLVED:
-                return np.int64(_UNRESOLVED), cause
+    While the end of an op that it waits for is not known: UNRESOLVED, and that op.
+    """
+    cause, unit, left = np.int64(NOT_STALLED), 0, units_waited_for(np.int64(s.marks[index]))
+    while left:
+        other = np.int64(s.waits[index, unit])
+        if left & 1 and other >= 0:
+            if _is_open_op(other, s.units[core, unit]):
+                return np.int64(_UNRESOLVED), other
+            end = s.ops[other].end
             if end > ready:
                 ready = end
-                cause = unit
+                cause = np.int64(unit)
+        left >>= 1
+        unit += 1
     return ready, cause
+
+
+@jit_inline
+def _is_open_op(op, unit):
+    """Whether the times of an op are not known yet, which a unit fixes in their order."""
+    return 0 <= unit.head <= op
+
+
+@jit_inline
+def _is_blocked(unit, core, s):
+    """Whether a unit has nothing to do, or its next op waits for one whose end is not known."""
+    if unit.head < 0:
+        return True
+    other = unit.blocked_by
+    return other >= 0 and _is_open_op(other, s.units[core, s.kinds[other]])
 
 
 @jit_inline
 def _resolve_compute(core, s):
     """Fix the times of all compute ops of a core whose inputs are known by now."""
-    progress, run = True, s.run[0]
+    progress = True
     while progress:
         progress = False
         for unit in range(FIRST_MEMORY_UNIT):
-            if s.units[core, unit].head >= 0:
-                progress |= _resolve_unit(
-                    s.units[core, unit], s.ops, s.waits, s.items, s.phase_left, run
-                )
+            if not _is_blocked(s.units[core, unit], core, s):
+                progress |= _resolve_unit(core, unit, s)
 
 
-@jit_inner
-def _resolve_unit(unit, ops, waits, items, phase_left, run):
+@jit_inline
+def _resolve_unit(core, number, s):
     """Fix the times of the next ops of one unit; return whether there was any."""
+    unit, run = s.units[core, number], s.run[0]
     first = index = unit.head
-    free = unit.free
+    free, latency = unit.free, unit.latency
+    blocked_by = np.int64(NONE)
     while index >= 0:
-        op = ops[index]
-        item = items[op.work_item]
-        ready, cause = _ready(index, ops, waits, max(free, item.claimed_at))
+        item = s.items[unit.work_item]
+        ready, cause = _ready(index, core, s, max(free, item.claimed_at))
         if ready == _UNRESOLVED:
+            blocked_by = cause
             break
         if cause == NOT_STALLED and item.claimed_at > free:
-            cause = NO_WORK
-        op.cause = cause
-        op.start = ready
-        free = ready + op.busy
-        _resolved(op, free + unit.latency, item, phase_left, run)
-        index = op.successor
+            cause = np.int64(NO_WORK)
+        op = s.ops[index]
+        op.start, op.busy, op.cause = ready, s.busy_cycles[index], cause
+        op.unit, op.work_item = number, unit.work_item
+        free = ready + s.busy_cycles[index]
+        _resolved(op, free + latency, item, s.phase_left, run)
+        index = _next_op(index, unit, s.steps, s.ops)
     unit.free = free
     unit.head = index
+    unit.blocked_by = blocked_by
     return index != first
 
 
@@ -504,14 +523,15 @@ def _offer_requests(core, s):
     """Put the next transfer of each DMA queue into the heap once its time is known."""
     for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
         queue = s.units[core, unit]
-        if queue.head < 0 or queue.is_pending:
+        if queue.is_pending or _is_blocked(queue, core, s):
             continue
-        ready = max(queue.free, s.items[s.ops[queue.head].work_item].claimed_at)
+        ready = max(queue.free, s.items[queue.work_item].claimed_at)
         if queue.num_requested >= queue.in_flight:
             oldest = queue.num_requested % queue.in_flight
             ready = max(ready, s.ends[core, unit, oldest])
-        ready, _ = _ready(queue.head, s.ops, s.waits, ready)
+        ready, queue.blocked_by = _ready(queue.head, core, s, ready)
         if ready != _UNRESOLVED:
+            queue.blocked_by = NONE
             queue.is_pending = True
             key = (ready << _TIME_SHIFT) | _REQUEST_BIT | (core << _UNIT_BITS) | unit
             _push(s.heap, s.run[0], key)
@@ -533,11 +553,12 @@ def _serve(time, core, unit, s, memory):
         done = max(done, s.ends[core, unit, (count - 1) % limit])
     s.ends[core, unit, count % limit] = done
     queue.num_requested = count + 1
-    op.start = time
-    _resolved(op, done, s.items[op.work_item], s.phase_left, s.run[0])
+    op.start, op.busy, op.cause = time, 0, NOT_STALLED
+    op.unit, op.work_item = unit, queue.work_item
+    _resolved(op, done, s.items[queue.work_item], s.phase_left, s.run[0])
     queue.free = time
     queue.is_pending = False
-    queue.head = op.successor
+    queue.head = _next_op(queue.head, queue, s.steps, s.ops)
 
 
 @jit_inline

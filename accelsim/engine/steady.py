@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.engine.compiled import (
-    NONE,
     State,
     begin,
     handle_next,
@@ -21,6 +20,7 @@ from accelsim.engine.compiled import (
     note_requests,
     requested_next,
 )
+from accelsim.engine.hazards import NONE
 from accelsim.engine.memory.door import Memory, borrowed_memory
 from accelsim.engine.schedule import TIMES, record
 from accelsim.engine.subcycles import SUBCYCLES
@@ -28,7 +28,6 @@ from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, WORDS, A, B, C, U
 from accelsim.runtime.jit import borrow, jit, jit_inline, jit_inner
 
 _LOAD = Unit.LOAD.value
-_UNRESOLVED = -1
 _UNKNOWN, _ALIKE, _UNLIKE = range(3)
 _AHEAD, _BEHIND = 3, 4
 """Periods between the end of a loop and the load from which on its core goes back, and between the
@@ -273,17 +272,14 @@ def _go_back(core, item, loop, s, y):
     if not _log(item, loop, low, s, y):
         return
     for op in range(max(low - 3 * period, loop.first_op), high):
-        unit = s.ops[op].unit
+        unit = s.kinds[op]
         own, times = s.ops[op - back], s.ops[op]
         if op < s.units[core, unit].head:
             own.start, own.end, own.cause = times.start, times.end, times.cause
-        else:
-            own.end = _UNRESOLVED
-    for op in range(high - back, high):
-        s.ops[op].end = _UNRESOLVED
     for unit in range(NUM_UNITS):
         if loop.units >> unit & 1:
             s.units[core, unit].head -= back
+            s.units[core, unit].blocked_by = NONE
             y.units[core, unit].head -= back
     s.items[item].unresolved += back
     loop.due -= back // period
@@ -411,7 +407,7 @@ def _loop_has_repeated(core, item, loop, cycles, s, y):
 def _ops_have_repeated(core, low, high, period, cycles, s, y):
     """Whether what later ops could wait for has ended a period later, relative to the clock."""
     for op in range(low, high):
-        if op < y.units[core, s.ops[op].unit].head:
+        if op < y.units[core, s.kinds[op]].head:
             before, now = s.ops[op].end, s.ops[op + period].end
             if not _is_later(now, before, y.mark[0].time, cycles):
                 return False
@@ -489,7 +485,7 @@ def _add_period(core, loop, periods, s, y):
         head, free = s.units[core, unit].head, np.int64(0)
         for op in range(y.units[core, unit].head - loop.period, head):
             times = s.ops[op]
-            if times.unit != unit:
+            if s.kinds[op] != unit:
                 continue
             is_new = op >= head - loop.period
             if unit >= FIRST_MEMORY_UNIT:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from accelsim.engine import compiled
 from accelsim.engine.account import Accounts, Ledger, Run
-from accelsim.engine.compiled import NONE, OfOps, State, advance, new_items, new_state
+from accelsim.engine.compiled import OfOps, State, advance, new_items, new_state
 from accelsim.engine.durations import NUM_COLUMNS, Work, launch_cycles, work_of
+from accelsim.engine.hazards import NONE, hazards_of
 from accelsim.engine.limits import Longest, check_length
 from accelsim.engine.memory.door import Memory, Room, ended, new_memory, room_for
 from accelsim.engine.schedule import Accounted, items_by_core
@@ -219,6 +220,10 @@ class Window:
         self._of_ops.words[num_ops:end] = piece.ops
         self._of_ops.kinds[num_ops:end] = piece.units
         self._of_ops.busy_cycles[num_ops:end] = work.busy_cycles
+        waits, marks, steps = hazards_of(piece)
+        self._of_ops.waits[num_ops:end] = np.where(waits == NONE, NONE, waits + num_ops)
+        self._of_ops.marks[num_ops:end] = marks
+        self._of_ops.steps[num_ops:end] = steps
         self._items = with_room_for(self._items, num_items, num_items + piece.num_items)
         items = self._items[num_items : num_items + piece.num_items]
         items[:] = new_items(piece)
@@ -309,6 +314,8 @@ def _count_from(state: State, first_op: int, first_item: int) -> None:
     units, run = state.units, state.run
     for numbers in (state.waits, state.touched, units.head, units.tail, state.ops.successor):
         numbers[:] = np.maximum(numbers - first_op, NONE)
+    units.blocked_by = NONE
+    units.work_item -= first_item
     state.recent[:] = np.maximum(state.recent - first_item, NONE)
     state.ops.work_item[:] -= first_item
     state.items.first_op[:] -= first_op

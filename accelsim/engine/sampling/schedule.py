@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from accelsim.engine.account import Accounts
-from accelsim.engine.compiled import NONE, next_time
+from accelsim.engine.compiled import next_time
+from accelsim.engine.hazards import NONE
 from accelsim.engine.memory.door import Direct, Memory, refreshes_of
 from accelsim.engine.sampling.estimate import Amounts, Estimate, Size, estimate
 from accelsim.engine.sampling.items import num_ops_of, play
