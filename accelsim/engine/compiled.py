@@ -1,8 +1,7 @@
 """The compiled engine: the meaning of `reference.py`, fast enough for sweeps.
 
 Compute ops are resolved as soon as what they wait for is. Only the events whose order between cores
-matters pass through a heap: memory requests and claims of work items. The key of an event is
-(time, claims before requests, core, unit) in one integer, so that ties have one answer.
+matters are put into an order: memory requests and claims of work items.
 
 All state is in one tuple of arrays of records. The arrays are borrowed, so that passing the tuple
 counts no references (docs/decisions/0002-two-engines.md).
@@ -14,6 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.durations import latency_cycles, launches_of, work_of
+from accelsim.engine.events import (
+    CLAIM,
+    add_claim,
+    add_request,
+    has_events,
+    new_events,
+    next_event,
+    remove_event,
+)
 from accelsim.engine.hazards import (
     EDGES,
     FIRST_OF_UNIT,
@@ -27,6 +35,7 @@ from accelsim.engine.hazards import (
 )
 from accelsim.engine.memory.door import borrowed_memory, ended, let_go, new_memory, respond
 from accelsim.engine.memory.lone import lone_in
+from accelsim.engine.memory.prefetch import prefetch
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
@@ -41,12 +50,10 @@ from accelsim.program.transfer import row_pitches, transfer_of
 from accelsim.runtime.jit import borrow, jit, jit_inline, jit_inner
 
 _LOAD = Unit.LOAD.value
-_NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
-_UNIT_BITS, _CORE_BITS = (NUM_UNITS - 1).bit_length(), 16
-_CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
-_REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
-_TIME_SHIFT = _UNIT_BITS + _CORE_BITS + 1
 _UNRESOLVED = -1
+_OPS_AHEAD, _CACHE_LINE_BYTES = 20, 64
+"""Ops that are fetched in advance: about those between two loads. Lines are those of most machines
+that run this."""
 
 
 ITEM = record(
@@ -69,12 +76,12 @@ _UNIT = record(
     ("rate", np.int64),  # of the port of a DMA queue, see `service_rate`
     ("num_requested", np.int64),
     ("port_free", np.int64),  # subcycle
-    ("is_pending", np.int64),  # its next request is in the heap
+    ("is_pending", np.int64),  # its next request is among the events
     ("blocked_by", np.int64),  # an op that `head` waits for
 )
 
 _CORE = record(
-    ("is_claiming", np.int64),  # its claim is in the heap
+    ("is_claiming", np.int64),  # its claim is among the events
     ("num_claimed", np.int64),
     ("gate", np.int64),  # last claim or load request: more work is wanted after it
 )
@@ -83,7 +90,6 @@ _RUN = record(
     ("num_cores", np.int64),
     ("items_in_flight", np.int64),
     ("is_static", np.int64),
-    ("heap_size", np.int64),
     ("next_item", np.int64),
     ("phase", np.int64),
     ("phase_opened_at", np.int64),
@@ -130,8 +136,8 @@ class State(NamedTuple):
     write in the last place"""
     ends: Any
     """[core, unit, i], ring of the ends of a queue's transfers"""
-    heap: Any
-    """Events, the next one first"""
+    events: Any
+    """See `accelsim.engine.events`"""
     run: Any
     """One record"""
     pitches: Any
@@ -204,15 +210,10 @@ def new_state(program: Declared, machine: MachineSpec) -> State:
         recent=np.zeros((cores, machine.items_in_flight), np.int64),
         touched=np.full((cores, program.num_slots + 1, TOUCHES), NONE, np.int32),
         ends=np.zeros((cores, NUM_UNITS, deepest), np.int64),
-        heap=np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
+        events=new_events(cores),
         run=_new_run(machine),
         pitches=row_pitches(program),
     )
-
-
-def next_time(state: State) -> int:
-    """Return the cycle of the next event, at which items are claimed at the earliest."""
-    return int(state.heap[0]) >> _TIME_SHIFT
 
 
 def new_items(program: Program) -> np.recarray:
@@ -275,18 +276,16 @@ def begin(s):
 @jit_inline
 def has_next(s):
     """Whether there is an event, and all items are there that it could ask for."""
-    return s.run[0].heap_size > 0 and not _lacks_items(s.items, s.run[0])
+    return has_events(s.events) and not _lacks_items(s.items, s.run[0])
 
 
 @jit_inline
 def handle_next(s, memory):
     """Handle the next event and all that follows from it at once."""
-    run, event = s.run[0], s.heap[0]
-    _pop(s.heap, run)
-    time = event >> _TIME_SHIFT
-    core = (event >> _UNIT_BITS) & _CORE_MASK
-    if event & _REQUEST_BIT:
-        unit = event & _UNIT_MASK
+    run = s.run[0]
+    time, core, unit = next_event(s.events)
+    remove_event(s.events, core, unit)
+    if unit != CLAIM:
         _serve(time, core, unit, s, memory)
         if unit == _LOAD:
             s.cores[core].gate = time
@@ -299,56 +298,23 @@ def handle_next(s, memory):
             _offer_claim(claimer, s)
     else:
         _offer_claim(core, s)
+    _fetch_ahead(core, s)
 
 
-@jit_inner
-def requested_next(s):
-    """Return time, core and unit of the next event; the unit is NONE where it claims an item."""
-    event = s.heap[0]
-    unit = event & _UNIT_MASK if event & _REQUEST_BIT else NONE
-    return event >> _TIME_SHIFT, (event >> _UNIT_BITS) & _CORE_MASK, unit
+@jit_inline
+def _fetch_ahead(core, s):
+    """Let the processor that runs this fetch what is read of the next ops of a core.
 
-
-@jit_inner
-def note_requests(s, at):
-    """Note the cycles of the requests that are due, at[core, unit]."""
-    for i in range(s.run[0].heap_size):
-        event = s.heap[i]
-        if event & _REQUEST_BIT:
-            at[(event >> _UNIT_BITS) & _CORE_MASK, event & _UNIT_MASK] = event >> _TIME_SHIFT
-
-
-@jit_inner
-def _push(heap, run, key):
-    at = run.heap_size
-    run.heap_size = at + 1
-    while at > 0:
-        parent = (at - 1) >> 1
-        if heap[parent] <= key:
-            break
-        heap[at] = heap[parent]
-        at = parent
-    heap[at] = key
-
-
-@jit_inner
-def _pop(heap, run):
-    """Remove the smallest key, which the caller has read from heap[0]."""
-    size = run.heap_size - 1
-    run.heap_size = size
-    key = heap[size]
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = key
+    Those around its next load follow from its next event, before which come those of other cores.
+    """
+    head = s.units[core, _LOAD].head
+    if head >= 0:
+        for place in range(0, _OPS_AHEAD * NUM_UNITS, _CACHE_LINE_BYTES // 4):
+            prefetch(s.waits, head * NUM_UNITS + place)
+        for place in range(_CACHE_LINE_BYTES // 16, _OPS_AHEAD, _CACHE_LINE_BYTES // 8):
+            prefetch(s.busy_cycles, head + place)
+        prefetch(s.marks, head + _OPS_AHEAD // 2)
+        prefetch(s.steps, head + _OPS_AHEAD // 2)
 
 
 @jit_inner
@@ -520,7 +486,7 @@ def _retire(item, phase_left, run):
 
 @jit_inline
 def _offer_requests(core, s):
-    """Put the next transfer of each DMA queue into the heap once its time is known."""
+    """Put the next transfer of each DMA queue among the events once its time is known."""
     for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
         queue = s.units[core, unit]
         if queue.is_pending or _is_blocked(queue, core, s):
@@ -533,8 +499,8 @@ def _offer_requests(core, s):
         if ready != _UNRESOLVED:
             queue.blocked_by = NONE
             queue.is_pending = True
-            key = (ready << _TIME_SHIFT) | _REQUEST_BIT | (core << _UNIT_BITS) | unit
-            _push(s.heap, s.run[0], key)
+            prefetch(s.words, queue.head * WORDS)
+            add_request(s.events, ready, core, unit)
 
 
 @jit_inline
@@ -575,7 +541,7 @@ def _open_phases(s):
 
 @jit_inline
 def _offer_claim(core, s):
-    """Put a claim into the heap if a core can take another item, for the cycle it can do so."""
+    """Put a claim among the events if a core can take another item, for the cycle it can do so."""
     own, run = s.cores[core], s.run[0]
     if own.is_claiming or s.units[core, _LOAD].head >= 0:
         return
@@ -589,4 +555,4 @@ def _offer_claim(core, s):
             return
         ready = max(ready, s.items[oldest].retired_at)
     own.is_claiming = True
-    _push(s.heap, s.run[0], (ready << _TIME_SHIFT) | (core << _UNIT_BITS))
+    add_claim(s.events, ready, core)

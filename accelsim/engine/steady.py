@@ -17,9 +17,8 @@ from accelsim.engine.compiled import (
     begin,
     handle_next,
     has_next,
-    note_requests,
-    requested_next,
 )
+from accelsim.engine.events import next_event, note_requests
 from accelsim.engine.hazards import NONE
 from accelsim.engine.memory.door import Memory, borrowed_memory
 from accelsim.engine.schedule import TIMES, record
@@ -61,11 +60,10 @@ _CONTROL = record(
 _MARK = record(
     ("is_set", np.int64),
     ("time", np.int64),
-    ("heap_size", np.int64),
     ("next_item", np.int64),
     ("phase", np.int64),
 )
-_CORE_MARK = record(("num_claimed", np.int64), ("gate", np.int64))
+_CORE_MARK = record(("num_claimed", np.int64), ("gate", np.int64), ("is_claiming", np.int64))
 _UNIT_MARK = record(
     ("head", np.int64),
     ("free", np.int64),
@@ -166,7 +164,7 @@ def advance_steadily(state, memory, steady):
     while has_next(s) and not control.is_lost:
         if control.is_full or control.num_skips == len(y.skips):
             return False
-        time, core, unit = requested_next(s)
+        time, core, unit = next_event(s.events)
         op = s.units[core, unit].head if unit == _LOAD else np.int64(NONE)
         handle_next(s, memory)
         if op >= 0 and y.loops[s.ops[op].work_item].due > 0:
@@ -202,7 +200,7 @@ def _after_load(time, core, op, s, channel_free, y):
     if most == 0:
         y.mark[0].is_set = False
         return
-    note_requests(s, y.event_at)
+    note_requests(s.events, y.event_at)
     if y.mark[0].is_set and _has_repeated(time, s, channel_free, y):
         _skip(time, most, s, y)
     _set_mark(time, s, channel_free, y)
@@ -309,12 +307,13 @@ def _log(item, loop, low, s, y):
 def _set_mark(time, s, channel_free, y):
     """Remember the state."""
     mark, run = y.mark[0], s.run[0]
-    mark.is_set, mark.time, mark.heap_size = True, time, run.heap_size
+    mark.is_set, mark.time = True, time
     mark.next_item, mark.phase = run.next_item, run.phase
     y.channels[:] = channel_free
     for core in range(len(s.cores)):
         own = y.cores[core]
         own.num_claimed, own.gate = s.cores[core].num_claimed, s.cores[core].gate
+        own.is_claiming = s.cores[core].is_claiming
         for unit in range(NUM_UNITS):
             queue, old = s.units[core, unit], y.units[core, unit]
             old.head, old.free, old.port_free = queue.head, queue.free, queue.port_free
@@ -337,7 +336,7 @@ def _has_repeated(time, s, channel_free, y):
     cycles = time - mark.time
     if run.next_item != mark.next_item or run.phase != mark.phase:
         return False
-    if run.heap_size != mark.heap_size or run.phase_opened_at > mark.time:
+    if run.phase_opened_at > mark.time:
         return False
     for channel in range(len(channel_free)):
         before, now = y.channels[channel], channel_free[channel]
@@ -352,7 +351,7 @@ def _has_repeated(time, s, channel_free, y):
 @jit_inner
 def _core_has_repeated(core, cycles, s, y):
     own, old, last = s.cores[core], y.cores[core], _last_item(core, s)
-    if own.is_claiming or own.num_claimed != old.num_claimed:
+    if own.is_claiming or old.is_claiming or own.num_claimed != old.num_claimed:
         return False
     works = last >= 0 and s.items[last].unresolved > 0
     if not _has_ended_others(core, last if works else np.int64(NONE), s, y):

@@ -15,6 +15,7 @@ from accelsim.engine import compiled
 from accelsim.engine.account import Accounts, Ledger, Run
 from accelsim.engine.compiled import OfOps, State, advance, new_items, new_state
 from accelsim.engine.durations import NUM_COLUMNS, Work, launch_cycles, work_of
+from accelsim.engine.events import has_events, next_time
 from accelsim.engine.hazards import NONE, hazards_of
 from accelsim.engine.limits import Longest, check_length
 from accelsim.engine.memory.door import Memory, Room, ended, new_memory, room_for
@@ -242,9 +243,9 @@ class Window:
     def _drop(self) -> None:
         """Account the items at the begin that are over, and move the others there."""
         state = self._state
-        if not state.run[0].heap_size:
+        if not has_events.py_func(state.events):
             return
-        now, items = compiled.next_time(state), state.items
+        now, items = next_time(state.events), state.items
         core, is_claimed = items.core, items.core != NONE
         is_open = is_claimed & (items.unresolved > 0)
         open_since = np.full(self._machine.cores, now)
