@@ -47,6 +47,13 @@ class Request:
             help="Format of the linear maps of layers: bf16 or fp8_e4m3; absent: the file's."
         ),
     ] = None
+    kv: Annotated[
+        str | None,
+        typer.Option(
+            help="Format of the keys and values of earlier tokens: bf16 or fp8_e4m3; absent: "
+            "that of activations."
+        ),
+    ] = None
     experts: Annotated[
         str | None,
         typer.Option(

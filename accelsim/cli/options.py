@@ -130,6 +130,15 @@ LinearKernel = Annotated[
         autocompletion=kernels_from,
     ),
 ]
+KvFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kv",
+        help="Format of keys and values in the cache: fp8_e4m3(scales=head), int8, "
+        "int4(group=64), ...; repeatable.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -27,6 +27,7 @@ class Reading:
         ),
     ] = 0
     prefill: options.PrefillKernel = None
+    kv: options.KvFormats = None
 
 
 def quality(
@@ -44,18 +45,20 @@ def quality(
 
     Prints the perplexity of one text or of several, and what the same attention and linears
     cost. The only setting of a workload is workload.dtype, the format of inputs, weights and
-    outputs in HBM.
+    outputs in HBM. With formats of the cache each reads the same text, which FP32 reads once.
     """
     chosen = options.parse_settings(settings)
     started = perf_counter()
-    names = " and ".join(name for name in (kernel, linear) if name is not None)
+    formats: list[str | None] = [*reading.kv] if reading.kv else [None]
+    names = " and ".join(name for name in (kernel, linear, *formats) if name is not None)
     with progress(f"{names} in {model}: layers") as advance, compilation_noted():
-        from accelsim.quality.evaluate import evaluate
+        from accelsim.quality.evaluate import evaluate_caches
         from accelsim.workload.model.texts import DEFAULT_KIND
 
         texts = reading.text or [DEFAULT_KIND]
-        report = evaluate(
+        reports = evaluate_caches(
             model,
+            formats,
             kernel,
             chosen,
             machine,
@@ -69,6 +72,8 @@ def quality(
         )
     detail(f"read {reading.tokens:,} tokens in {perf_counter() - started:.1f} s")
     if output is options.OutputFormat.JSON:
-        print_json(report.to_dict())
+        found = [report.to_dict() for report in reports]
+        print_json(found[0] if len(found) == 1 else found)
     else:
-        results.print(report)
+        for report in reports:
+            results.print(report)

@@ -17,6 +17,7 @@ from accelsim.models.architecture import Architecture
 from accelsim.models.expert_files import expert_load
 from accelsim.models.expert_load import ExpertLoad
 from accelsim.models.feed_forward import ExpertFeedForward
+from accelsim.models.kv_format import with_kv_in
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.parallel import ONE_DEVICE, Parallel, parse_parallel
@@ -96,7 +97,7 @@ class Inference:
     prefill: PhaseReport
     decode: PhaseReport
     asked: Mapping[str, str] = field(default_factory=dict)
-    """What was asked for in the place of a default: linear, attention, weights, experts."""
+    """What was asked for in the place of a default: kernels, formats, experts, a plan."""
     generation: Generation = field(repr=False, compare=False)
     costs: StepModel = field(repr=False, compare=False)
 
@@ -152,6 +153,7 @@ def infer(
     linear: Recipe | str | None = None,
     attention: Recipe | str | None = None,
     weights: str | None = None,
+    kv: str | None = None,
     experts: ExpertLoad | str | Path | None = None,
     plan: Parallel | str | None = None,
     steps: StepChoice = "exact",
@@ -162,9 +164,10 @@ def infer(
 
     model: a shipped name, a config.json or its folder; system: a shipped name or a file. linear and
     attention: kernels in the place of the library's. weights: format of the linear maps of layers
-    in the place of the file's, with one scale for each. experts: "uniform" (if absent), "zipf",
-    "zipf(seed=3)", "balanced", "spread_16", a file of rows per expert (`expert_load`) or a value.
-    plan: devices of the system over which the model is laid out, such as "tp=2"; one if absent.
+    in the place of the file's, with one scale for each. kv: format of the KV cache. experts:
+    "uniform" (if absent), "zipf", "zipf(seed=3)", "balanced", "spread_16", a file of rows per
+    expert (`expert_load`) or a value. plan: devices of the system over which the model is laid out,
+    such as "tp=2"; one if absent.
     steps: "exact" simulates every step, "interpolated" some of them. sample: as for `simulate`,
     "auto" estimates very long programs from a sample of their items. The device runs step after
     step, so a power cap holds for the mean of a step. Keys of `settings` are `machine.<field>` of
@@ -178,6 +181,8 @@ def infer(
     architecture = model if isinstance(model, Architecture) else load_architecture(model)
     if weights is not None:
         architecture = with_linears_in(architecture, weights)
+    if kv is not None:
+        architecture = with_kv_in(architecture, kv)
     check_length(architecture, prompt + output)
     changed = machine_settings(settings or {})
     loaded = load_devices(system, changed, "--set machine.")
@@ -218,7 +223,7 @@ def infer(
         draw_spread=max(generation.prefill.draw_spread, generation.middle.draw_spread),
         prefill=_phase(generation.prefill, costs),
         decode=_phase(generation.middle, costs),
-        asked=_asked(costs, weights, experts),
+        asked=_asked(costs, weights, kv, experts),
         generation=generation,
         costs=costs,
     )
@@ -260,13 +265,14 @@ def _recipe(option: str, text: Recipe | str | None) -> Recipe | None:
 
 
 def _asked(
-    costs: StepModel, weights: str | None, experts: ExpertLoad | str | Path | None
+    costs: StepModel, weights: str | None, kv: str | None, experts: ExpertLoad | str | Path | None
 ) -> dict[str, str]:
     """Return the kernels, formats and loads of experts that were asked for."""
     chosen = {
         "linear": costs.linear,
         "attention": costs.attention,
         "weights": weights,
+        "kv": kv,
         "experts": experts,
         "plan": costs.parallel if costs.parallel.devices > 1 else None,
     }

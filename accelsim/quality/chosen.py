@@ -14,6 +14,7 @@ from accelsim.kernels.registry import get_kernel, kernel_names
 from accelsim.library.recipe import Recipe
 from accelsim.library.settings import check_settings
 from accelsim.numerics.formats import Format
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.workload.problem import FloatFormat
 
 _PART_OF_KIND = {"attention": "the attention", "gemm": "the linears"}
@@ -34,12 +35,15 @@ class ChosenKernels(NamedTuple):
     dtype: Format
     prefill: Bench | None = None
     """The attention of prompts, before tokens are decoded."""
+    kv: KvFormat | None = None
+    """How keys and values are kept; None: as they are."""
 
     @property
     def names(self) -> str:
-        """The recipes."""
+        """The recipes, and the format of the cache."""
         runs = (self.attention, self.linear, self.prefill)
-        return " and ".join(str(run.recipe) for run in runs if run is not None)
+        names = [str(run.recipe) for run in runs if run is not None]
+        return " and ".join(names + ([] if self.kv is None else [f"a cache in {self.kv}"]))
 
 
 def choose_kernels(
@@ -48,14 +52,20 @@ def choose_kernels(
     settings: Mapping[str, Any],
     machine: MachineSpec | str | Path,
     prefill: Recipe | str | None = None,
+    kv: KvFormat | str | None = None,
 ) -> ChosenKernels:
     """Return what computes the parts of a model, with checked parameters.
 
     Keys of `settings` are `machine.<field>` and `workload.dtype`. Raises an AccelsimError.
     """
-    if attention is None and linear is None:
+    if attention is None and linear is None and kv is None:
         raise WorkloadError(
             "found no kernel; allowed: --kernel for the attention, --linear for the linears, both"
+        )
+    if attention is not None and kv is not None:
+        raise WorkloadError(
+            f"kv: found {kv} beside kernel {attention}, allowed: a format of the cache without a "
+            f"kernel for the attention, which then is FP32 over what the cache stands for"
         )
     settings = plain_settings(settings, "--set ")
     recipes = tuple(
@@ -68,6 +78,7 @@ def choose_kernels(
         _run(machine, recipes[1], "gemm", settings),
         _dtype(settings),
         _run(machine, recipes[2], "attention", settings),
+        None if kv is None else KvFormat.of(kv),
     )
 
 

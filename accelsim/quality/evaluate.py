@@ -7,11 +7,12 @@ from typing import Any
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.recipe import Recipe
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.quality.calibrated import Calibrated
-from accelsim.quality.chosen import choose_kernels
+from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.layers import layer_costs
 from accelsim.quality.overflow import warn_of_overflow
-from accelsim.quality.passes import Passes, Progress, Window, ignored
+from accelsim.quality.passes import KernelNetwork, Passes, Progress, Window, ignored
 from accelsim.quality.report import QualityReport, TextQuality
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
@@ -34,6 +35,7 @@ def evaluate(
     linear: Recipe | str | None = None,
     prompt: int = 0,
     prefill: Recipe | str | None = None,
+    kv: KvFormat | str | None = None,
     progress: Progress = ignored,
 ) -> QualityReport:
     """Return what kernels do to a model that reads texts.
@@ -47,44 +49,93 @@ def evaluate(
 
     The first `prompt` tokens of a window are read at once, in FP32 or with the attention of the
     recipe `prefill`; then those behind it are decoded one by one with `kernel`, over keys and
-    values that the steps before left in the cache, and predict the token after each. Keys of
-    `settings` are `machine.<field>` and `workload.dtype`. `progress` takes the layers done and all
-    layers.
+    values that the steps before left in the cache, and predict the token after each. `kv` is the
+    format of that cache, such as `int4(group=64)`: the attention, in FP32, sees what its codes
+    stand for, and every token what decoding it would find there. Keys of `settings` are
+    `machine.<field>` and `workload.dtype`. `progress` takes the layers done and all layers.
 
     Warns of pages that the kernels were calibrated on, of codes that are clipped more often than
     there, and of outputs that are not finite. Raises an AccelsimError for anything that is wrong
     with the input.
     """
-    chosen = choose_kernels(kernel, linear, settings or {}, machine, prefill)
+    (report,) = evaluate_caches(
+        model,
+        [kv],
+        kernel,
+        settings,
+        machine,
+        text,
+        tokens,
+        window,
+        linear=linear,
+        prompt=prompt,
+        prefill=prefill,
+        progress=progress,
+    )
+    return report
+
+
+def evaluate_caches(
+    model: str,
+    formats: Sequence[KvFormat | str | None],
+    kernel: Recipe | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    machine: MachineSpec | str | Path = "ascend-910b",
+    text: Sources = DEFAULT_KIND,
+    tokens: int = 1024,
+    window: int = 1024,
+    *,
+    linear: Recipe | str | None = None,
+    prompt: int = 0,
+    prefill: Recipe | str | None = None,
+    progress: Progress = ignored,
+) -> list[QualityReport]:
+    """Return what `evaluate` does for each format of the cache; FP32 reads each text once."""
+    choices = [
+        choose_kernels(kernel, linear, settings or {}, machine, prefill, each) for each in formats
+    ]
     _check_sizes(tokens, window)
     _check_prompt(prompt, tokens, window, prefill)
-    calibrated = Calibrated.of(chosen.linear, chosen.attention)
+    calibrated = Calibrated.of(choices[0].linear, choices[0].attention)
     network = load_model(model)
     texts = read_texts(text)
     ids = [_token_ids(network, each, tokens, window) for each in texts]
     for each in texts:
         calibrated.warn_of_pages(each, tokens)
     windows = ceil_div(tokens, window) * len(texts)
-    passes = Passes(network, [chosen], windows, progress, with_prompts=prompt > 0)
-    found = []
-    with shortages_explained(chosen.names):
+    passes = Passes(network, choices, windows, progress, with_prompts=prompt > 0)
+    found: list[tuple[TextQuality, ...]] = []
+    with shortages_explained(" and ".join(chosen.names for chosen in choices)):
         for each, own in zip(texts, ids, strict=True):
             read = [Window(part, prompt) for part in _windows(network, own, window)]
-            found.append(_quality(passes, each, read, calibrated))
-    (kernels,) = passes.kernels
-    costs = kernels.costs(", ".join(each.name for each in texts))
+            found.append(_qualities(passes, each, read, calibrated))
+    told = {"model": network.name, "window": int(window), "prompt": int(prompt)}
+    names = ", ".join(each.name for each in texts)
+    by_choice = zip(choices, passes.kernels, zip(*found, strict=True), strict=True)
+    return [_report(*own, calibrated, names, told) for own in by_choice]
+
+
+def _report(
+    chosen: ChosenKernels,
+    kernels: KernelNetwork,
+    found: tuple[TextQuality, ...],
+    calibrated: Calibrated,
+    names: str,
+    told: Mapping[str, Any],
+) -> QualityReport:
+    """Return the report of one choice; told: what all of them have in common."""
+    costs = kernels.costs(names)
     if costs["linears"] is not None:
         calibrated.warn_of_clipping(costs["linears"])
     warn_of_overflow(kernels, found)
     return QualityReport.of_texts(
-        tuple(found),
+        found,
         **costs,
         layers=layer_costs(kernels.attention),
         nonfinite_outputs=kernels.nonfinite_outputs,
-        model=network.name,
         dtype=chosen.dtype,
-        window=int(window),
-        prompt=int(prompt),
+        kv=chosen.kv,
+        **told,
     )
 
 
@@ -94,15 +145,18 @@ def _windows(network: LanguageModel, ids: Sequence[int], window: int) -> list[li
     return [network.opened(ids[start : start + window + 1]) for start in starts]
 
 
-def _quality(
+def _qualities(
     passes: Passes, text: Text, windows: Sequence[Window], calibrated: Calibrated
-) -> TextQuality:
-    """Return what kernels do to the tokens of a text."""
-    return TextQuality.of(
-        [passes.read(each)[0] for each in windows],
-        text=text.name,
-        text_sha256=text.sha256,
-        is_calibrated_on=calibrated.knows(text),
+) -> tuple[TextQuality, ...]:
+    """Return what each choice of kernels does to the tokens of a text."""
+    return tuple(
+        TextQuality.of(
+            list(own),
+            text=text.name,
+            text_sha256=text.sha256,
+            is_calibrated_on=calibrated.knows(text),
+        )
+        for own in zip(*(passes.read(each) for each in windows), strict=True)
     )
 
 

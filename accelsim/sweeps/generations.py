@@ -16,6 +16,7 @@ from accelsim.errors import AccelsimWarning, ConfigError
 from accelsim.inference.request import infer
 from accelsim.library.recipe import LIBRARY
 from accelsim.models.expert_files import beside, expert_load, file_of
+from accelsim.models.kv_format import with_kv_in
 from accelsim.models.linear_format import with_linears_in
 from accelsim.models.loading import load_architecture, located
 from accelsim.models.parallel import parse_parallel
@@ -78,8 +79,11 @@ def _files(asked: GenerationSpec) -> list[Path]:
 
 def _read_generation(name: str, settings: Mapping[str, Any]) -> Contents:
     asked = _load(name, settings)
+    architecture = load_architecture(asked.model)
     if asked.weights is not None:
-        with_linears_in(load_architecture(asked.model), asked.weights)
+        with_linears_in(architecture, asked.weights)
+    if asked.kv is not None:
+        with_kv_in(architecture, asked.kv)
     if asked.experts is not None:
         expert_load(asked.experts)
     if asked.plan is not None:

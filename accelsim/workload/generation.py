@@ -30,6 +30,8 @@ class GenerationSpec(Spec):
     it."""
     weights: str | None = None
     """Format of the linear maps of layers; absent: that of the model."""
+    kv: str | None = None
+    """Format of the KV cache; absent: that of activations."""
     experts: str | None = None
     """How tokens choose experts, as `accelsim infer` takes it; absent: uniform."""
     plan: str | None = None

@@ -129,12 +129,12 @@ class Simulator:
         self.calls.append((machine, workload, recipe, settings))
         return [f"{index} load" for index in range(5)]
 
-    def evaluate(self, *arguments, linear, prompt, prefill, progress):
-        self.calls.append((*arguments, linear, prompt, prefill))
+    def evaluate_caches(self, model, formats, *arguments, linear, prompt, prefill, progress):
+        self.calls.append((model, formats, *arguments, linear, prompt, prefill))
         if self.failure:
             raise self.failure
         progress(60, 60)
-        return Quality()
+        return [Quality() for _ in formats]
 
     def sweep(self, spec, out, **how):
         self.calls.append((spec, out, how))
@@ -185,7 +185,7 @@ def simulator(monkeypatch):
         },
         "accelsim.sweeps.contents": {"load_sweep": lambda _file: SimpleNamespace(name="tiles")},
         "accelsim.sweeps.run": {"sweep": fake.sweep},
-        "accelsim.quality.evaluate": {"evaluate": fake.evaluate},
+        "accelsim.quality.evaluate": {"evaluate_caches": fake.evaluate_caches},
     }
     for name, members in modules.items():
         module = ModuleType(name)

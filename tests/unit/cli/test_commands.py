@@ -293,16 +293,27 @@ def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command,
     done = accelsim_command("quality", "--kernel", "flash")
     assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n")
     assert simulator.calls == [
-        ("smollm2", "flash", {}, "ascend-910b", ["reference"], 1024, 1024, None, 0, None)
+        ("smollm2", [None], "flash", {}, "ascend-910b", ["reference"], 1024, 1024, None, 0, None)
     ]
     assert "flash in smollm2" in done.stderr
 
 
 def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
     done = accelsim_command("quality", "--linear", "gemm(tile_m=64)")
-    defaults = ("smollm2", None, {}, "ascend-910b", ["reference"], 1024, 1024)
+    defaults = ("smollm2", [None], None, {}, "ascend-910b", ["reference"], 1024, 1024)
     assert simulator.calls == [(*defaults, "gemm(tile_m=64)", 0, None)]
     assert "gemm(tile_m=64) in smollm2" in done.stderr
+
+
+def test_quality_reads_the_same_text_with_several_formats_of_the_cache(accelsim_command, simulator):
+    formats = ["fp8_e4m3(scales=head)", "int4"]
+    words = [word for each in formats for word in ("--kv", each)]
+    done = accelsim_command("quality", *words)
+    assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n" * 2)
+    assert simulator.calls[0][:3] == ("smollm2", formats, None)
+    assert "fp8_e4m3(scales=head) and int4 in smollm2" in done.stderr
+    done = accelsim_command("quality", *words, "--format", "json")
+    assert json.loads(done.stdout) == [{"perplexity": None, "tokens": 8}] * 2
 
 
 def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, simulator, tmp_path):
@@ -335,6 +346,7 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
     expected = (
         "other",
+        [None],
         "flash",
         {"machine.cores": "4"},
         "edge-npu",

@@ -310,6 +310,37 @@ def test_weights_in_fp8_are_asked_for_by_name(small):
     assert added == {"cast of attention"}
 
 
+def test_a_kv_cache_in_fp8_is_asked_for_by_name(small):
+    plain, coded = (infer(small, "h200", prompt=16, output=2, kv=kv) for kv in (None, "fp8_e4m3"))
+    assert coded.memory.kv_bytes * 2 == plain.memory.kv_bytes
+    assert coded.largest_batch > plain.largest_batch
+    assert coded.decode.hbm_bytes < plain.decode.hbm_bytes
+    assert coded.to_dict()["asked"] == {"kv": "fp8_e4m3"}
+    assert coded.to_row()["kernel"] == "kv=fp8_e4m3"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--kv", "fp8"), "kv: found 'fp8', allowed: bf16, fp8_e4m3\n"),
+        (
+            ("--kv", "fp8_e4m3", "--attention", "int_flash"),
+            "workload attention of prompts: kernel int_flash reads K and V of the format and width "
+            "of Q without scales, found K and V in fp8_e4m3 (kv_scales one) with rows of 32 and 32 "
+            "elements beside Q in bf16; kernels that read these: dense, flash, split_kv\n",
+        ),
+    ],
+)
+def test_a_kv_cache_that_is_not_known_or_not_read_is_one_error(
+    accelsim_command, tmp_path, words, message
+):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIG))
+    asked = ("infer", "--model", path, "--system", "ascend-910b", "--prompt", 8, "--quiet")
+    found = accelsim_command(*asked, *words)
+    assert (found.exit_code, found.stderr) == (2, message)
+
+
 def test_formats_of_weights_that_are_not_known_are_refused(accelsim_command, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(CONFIG))

@@ -66,6 +66,14 @@ def test_model_kernels_lengths_and_machine_are_axes(folder):
     assert {row["kernel"] for row in outcome.rows} == {"linear=gemm", "linear=gemm(tile_m=32)"}
 
 
+def test_formats_of_the_kv_cache_are_an_axis(folder):
+    outcome = swept(folder, "machine: h200\naxes:\n  workload.kv: [bf16, fp8_e4m3]\n")
+    assert outcome.num_by_status == {"ok": 2}
+    plain, coded = outcome.rows
+    assert plain["kv_bytes"] == 2 * coded["kv_bytes"]
+    assert (plain["workload.kv"], coded["workload.kv"]) == ("bf16", "fp8_e4m3")
+
+
 def test_a_generation_is_run_again_when_its_model_has_changed(folder):
     text = "machine: ascend-910b\n"
     swept(folder, text)
@@ -93,6 +101,10 @@ def test_what_a_machine_cannot_run_is_a_row_with_its_reason(folder):
         (
             "machine: h200\nsettings: {workload.weights: fp4}\n",
             "weights: found 'fp4', allowed: bf16",
+        ),
+        (
+            "machine: h200\nsettings: {workload.kv: fp8}\n",
+            "kv: found 'fp8', allowed: bf16, fp8_e4m3",
         ),
         (
             "machine: h200\nsettings: {workload.experts: zip}\n",
