@@ -78,9 +78,8 @@ def formats_of(
         precision = precision or "fp32_scores"
     formats, kv = step_formats(problem.dtype, precision, coded=coded), problem.kv_format
     if kv != problem.dtype:
-        cube = machine.cube
-        is_taken = cube is None or (cube.mixes and kv in cube.rates)
-        formats = replace(formats, kv=kv, widens_kv=not is_taken)
+        widens = not machine.takes_beside(kv, problem.dtype)
+        formats = replace(formats, kv=kv, widens_kv=widens)
     if problem.sink_logits:
         formats = replace(formats, has_sink_logits=True)
     if problem.values_in_keys:

@@ -7,7 +7,6 @@ order in bands, split-K); Shah et al., "FlashAttention-3" (2024); Dao et al., "F
 """
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.precision import formats_of
 from accelsim.library.base import Hardware
 from accelsim.library.hopper.hardware import with_products, with_vector_work
 from accelsim.library.recipe import Recipe
@@ -93,8 +92,8 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
 
 def _decode_tile(problem: AttentionProblem, machine: MachineSpec) -> int:
     """Return the keys of a tile: fewer of heads wider than usual, as many bytes."""
-    widens = formats_of(problem, machine, None).widens_kv
-    most, widest = _WIDENED_TILE if widens else _DECODE_TILE, max(problem.widths)
+    is_taken = machine.takes_beside(problem.kv_format, problem.dtype)
+    most, widest = _DECODE_TILE if is_taken else _WIDENED_TILE, max(problem.widths)
     return most if widest <= _WIDEST else most * _WIDEST // widest // 16 * 16
 
 
