@@ -50,7 +50,8 @@ from accelsim.program.transfer import row_pitches, transfer_of
 from accelsim.runtime.jit import borrow, jit, jit_inline, jit_inner
 
 _LOAD = Unit.LOAD.value
-_UNRESOLVED = -1
+UNRESOLVED = -1
+"""In the place of the end of an op that is not known yet."""
 _OPS_AHEAD, _CACHE_LINE_BYTES = 20, 64
 """Ops that are fetched in advance: about those between two loads. Lines are those of most machines
 that run this."""
@@ -406,7 +407,7 @@ def _ready(index, core, s, ready):
         other = np.int64(s.waits[index, unit])
         if left & 1 and other >= 0:
             if _is_open_op(other, s.units[core, unit]):
-                return np.int64(_UNRESOLVED), other
+                return np.int64(UNRESOLVED), other
             end = s.ops[other].end
             if end > ready:
                 ready = end
@@ -452,7 +453,7 @@ def _resolve_unit(core, number, s):
     while index >= 0:
         item = s.items[unit.work_item]
         ready, cause = _ready(index, core, s, max(free, item.claimed_at))
-        if ready == _UNRESOLVED:
+        if ready == UNRESOLVED:
             blocked_by = cause
             break
         if cause == NOT_STALLED and item.claimed_at > free:
@@ -496,7 +497,7 @@ def _offer_requests(core, s):
             oldest = queue.num_requested % queue.in_flight
             ready = max(ready, s.ends[core, unit, oldest])
         ready, queue.blocked_by = _ready(queue.head, core, s, ready)
-        if ready != _UNRESOLVED:
+        if ready != UNRESOLVED:
             queue.blocked_by = NONE
             queue.is_pending = True
             prefetch(s.words, queue.head * WORDS)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from accelsim.engine import compiled
 from accelsim.engine.account import Accounts, Ledger, Run
-from accelsim.engine.compiled import OfOps, State, advance, new_items, new_state
+from accelsim.engine.compiled import UNRESOLVED, OfOps, State, advance, new_items, new_state
 from accelsim.engine.durations import NUM_COLUMNS, Work, launch_cycles, work_of
 from accelsim.engine.events import has_events, next_time
 from accelsim.engine.hazards import NONE, hazards_of
@@ -225,6 +225,8 @@ class Window:
         self._of_ops.waits[num_ops:end] = np.where(waits == NONE, NONE, waits + num_ops)
         self._of_ops.marks[num_ops:end] = marks
         self._of_ops.steps[num_ops:end] = steps
+        # A sample asks for the ends of all ops of the items that are claimed.
+        self._of_ops.ops["end"][num_ops:end] = UNRESOLVED
         self._items = with_room_for(self._items, num_items, num_items + piece.num_items)
         items = self._items[num_items : num_items + piece.num_items]
         items[:] = new_items(piece)
