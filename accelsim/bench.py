@@ -43,6 +43,7 @@ from accelsim.report.about import About, about_all
 from accelsim.report.build import build_report
 from accelsim.report.report import Report
 from accelsim.report.sequence import in_sequence
+from accelsim.runtime.kept import once_for_each
 from accelsim.workload.problem import LayerPart, Problem
 from accelsim.workload.tensors import Tensors
 
@@ -136,18 +137,7 @@ class Bench:
         Raises WorkloadError where its kernel cannot take the sequences, DoesNotFitError where its
         tensors do not fit the HBM.
         """
-        library = library_of(self.machine)
-        if self.recipe is None:
-            recipe = picked(library, problem, self.machine)
-        else:
-            recipe = library.completed(self.recipe, problem, self.machine)
-        recipe = recipe.updated(self.beside)
-        check_sequences(recipe.algorithm, problem)
-        check_kv(recipe.algorithm, problem)
-        check_scores(recipe.algorithm, problem)
-        check_parts(recipe.algorithm, problem)
-        check_problem_fits(problem, recipe, self.machine)
-        return recipe
+        return _whole_recipe(self, problem)
 
     def hardware_for(
         self, problem: Problem, recipe: Recipe, clock: float | None = None
@@ -288,6 +278,23 @@ class Bench:
             settings=dict(self.settings),
             parameters=_resolved(parameters, program),
         )
+
+
+@once_for_each
+def _whole_recipe(bench: Bench, problem: Problem) -> Recipe:
+    """Return the whole recipe of a problem, which its report and its recording ask for."""
+    library = library_of(bench.machine)
+    if bench.recipe is None:
+        recipe = picked(library, problem, bench.machine)
+    else:
+        recipe = library.completed(bench.recipe, problem, bench.machine)
+    recipe = recipe.updated(bench.beside)
+    check_sequences(recipe.algorithm, problem)
+    check_kv(recipe.algorithm, problem)
+    check_scores(recipe.algorithm, problem)
+    check_parts(recipe.algorithm, problem)
+    check_problem_fits(problem, recipe, bench.machine)
+    return recipe
 
 
 class Recorded(NamedTuple):

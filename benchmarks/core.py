@@ -84,7 +84,7 @@ def scheduling() -> list[Measurement]:
             name=f"compiled engine, 24 cores ({large.num_ops:,} ops)",
             samples=[large.num_ops / each / 1e6 for each in fast],
             unit="Mops/s",
-            target=">= 5",
+            target=">= 25",
         ),
         Measurement(
             name=f"SimPy engine, 24 cores ({small.num_ops:,} ops)",

@@ -36,6 +36,9 @@ def sweep(
     """Run a sweep; run it again to continue where it stopped."""
     if address is not None and executor is not Executor.DASK:
         raise options.OptionError("--address needs --executor dask")
+    from accelsim.runtime.workers import begin_to_start
+
+    begin_to_start(executor.value, workers)
     from accelsim.sweeps.contents import load_sweep
     from accelsim.sweeps.run import sweep as run_sweep
 

@@ -1,8 +1,7 @@
 """The compiled engine: the meaning of `reference.py`, fast enough for sweeps.
 
 Compute ops are resolved as soon as what they wait for is. Only the events whose order between cores
-matters pass through a heap: memory requests and claims of work items. The key of an event is
-(time, claims before requests, core, unit) in one integer, so that ties have one answer.
+matters are put into an order: memory requests and claims of work items.
 
 All state is in one tuple of arrays of records. The arrays are borrowed, so that passing the tuple
 counts no references (docs/decisions/0002-two-engines.md).
@@ -14,20 +13,36 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.engine.durations import latency_cycles, launches_of, work_of
+from accelsim.engine.events import (
+    CLAIM,
+    add_claim,
+    add_request,
+    has_events,
+    new_events,
+    next_event,
+    remove_event,
+)
+from accelsim.engine.hazards import (
+    EDGES,
+    FIRST_OF_UNIT,
+    LAST_OF_UNIT,
+    MEETS_OTHERS,
+    NONE,
+    TOUCHES,
+    hazards_of,
+    meet_other_items,
+    units_waited_for,
+)
 from accelsim.engine.memory.door import borrowed_memory, ended, let_go, new_memory, respond
 from accelsim.engine.memory.lone import lone_in
+from accelsim.engine.memory.prefetch import prefetch
 from accelsim.engine.schedule import NO_WORK, NOT_STALLED, TIMES, Schedule, record
 from accelsim.engine.subcycles import SUBCYCLES, service_rate, service_subcycles
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import (
     FIRST_MEMORY_UNIT,
-    LATER_SLOTS,
     NUM_UNITS,
-    READS,
-    SLOT_BITS,
-    SLOT_MASK,
     WORDS,
-    WRITES,
     Unit,
 )
 from accelsim.program.program import Declared, Program
@@ -35,16 +50,11 @@ from accelsim.program.transfer import row_pitches, transfer_of
 from accelsim.runtime.jit import borrow, jit, jit_inline, jit_inner
 
 _LOAD = Unit.LOAD.value
-_NUM_QUEUES = NUM_UNITS - FIRST_MEMORY_UNIT
-_UNIT_BITS, _CORE_BITS = (NUM_UNITS - 1).bit_length(), 16
-_CORE_MASK, _UNIT_MASK = (1 << _CORE_BITS) - 1, (1 << _UNIT_BITS) - 1
-_REQUEST_BIT = 1 << (_UNIT_BITS + _CORE_BITS)
-_TIME_SHIFT = _UNIT_BITS + _CORE_BITS + 1
-_UNRESOLVED = -1
-NONE = -1
-"""Index of no op or item, such as one that is over."""
-_WRITE = NUM_UNITS
-"""Place of the last write of a slot, after the last reads by each unit."""
+UNRESOLVED = -1
+"""In the place of the end of an op that is not known yet."""
+_OPS_AHEAD, _CACHE_LINE_BYTES = 20, 64
+"""Ops that are fetched in advance: about those between two loads. Lines are those of most machines
+that run this."""
 
 
 ITEM = record(
@@ -60,17 +70,19 @@ ITEM = record(
 _UNIT = record(
     ("head", np.int64),  # next op whose times are not known yet
     ("tail", np.int64),
+    ("work_item", np.int64),  # of `head`
     ("free", np.int64),  # when the unit can start its next op
     ("latency", np.int64),  # of a compute unit
     ("in_flight", np.int64),  # limit of a DMA queue
     ("rate", np.int64),  # of the port of a DMA queue, see `service_rate`
     ("num_requested", np.int64),
     ("port_free", np.int64),  # subcycle
-    ("is_pending", np.int64),  # its next request is in the heap
+    ("is_pending", np.int64),  # its next request is among the events
+    ("blocked_by", np.int64),  # an op that `head` waits for
 )
 
 _CORE = record(
-    ("is_claiming", np.int64),  # its claim is in the heap
+    ("is_claiming", np.int64),  # its claim is among the events
     ("num_claimed", np.int64),
     ("gate", np.int64),  # last claim or load request: more work is wanted after it
 )
@@ -79,7 +91,6 @@ _RUN = record(
     ("num_cores", np.int64),
     ("items_in_flight", np.int64),
     ("is_static", np.int64),
-    ("heap_size", np.int64),
     ("next_item", np.int64),
     ("phase", np.int64),
     ("phase_opened_at", np.int64),
@@ -103,7 +114,12 @@ class State(NamedTuple):
     ops: Any
     """[op], records, made when their item is claimed"""
     waits: Any
-    """[op, unit], the last op of each unit that an op waits for"""
+    """[op, unit], the last op of each unit that an op waits for; of its own item until that is
+    claimed"""
+    marks: Any
+    """[op], see `Hazards`"""
+    steps: Any
+    """[op], see `Hazards`"""
     items: Any
     """[item], records"""
     phase_left: Any
@@ -121,8 +137,8 @@ class State(NamedTuple):
     write in the last place"""
     ends: Any
     """[core, unit, i], ring of the ends of a queue's transfers"""
-    heap: Any
-    """Events, the next one first"""
+    events: Any
+    """See `accelsim.engine.events`"""
     run: Any
     """One record"""
     pitches: Any
@@ -137,6 +153,8 @@ class OfOps(NamedTuple):
     busy_cycles: npt.NDArray[np.int64]
     ops: np.recarray
     waits: npt.NDArray[np.int32]
+    marks: npt.NDArray[np.int32]
+    steps: npt.NDArray[np.int32]
 
 
 def schedule(program: Program, machine: MachineSpec) -> Schedule:
@@ -161,12 +179,15 @@ def schedule(program: Program, machine: MachineSpec) -> Schedule:
 
 def rows_of_ops(program: Program, busy_cycles: npt.NDArray[np.int64]) -> OfOps:
     """Return the arrays with a row for each op of a program, none of which has begun."""
+    waits, marks, steps = hazards_of(program)
     return OfOps(
         words=program.ops,
         kinds=program.units,
         busy_cycles=busy_cycles,
         ops=np.recarray(program.num_ops, TIMES),
-        waits=np.empty((program.num_ops, NUM_UNITS), np.int32),
+        waits=waits.copy(),
+        marks=marks,
+        steps=steps,
     )
 
 
@@ -180,23 +201,20 @@ def new_state(program: Declared, machine: MachineSpec) -> State:
         busy_cycles=none,
         ops=np.recarray(0, TIMES),
         waits=np.zeros((0, NUM_UNITS), np.int32),
+        marks=np.zeros(0, np.int32),
+        steps=np.zeros(0, np.int32),
         items=np.recarray(0, ITEM),
         phase_left=none,
         launches=none,
         cores=_new_cores(machine),
         units=_new_units(machine),
         recent=np.zeros((cores, machine.items_in_flight), np.int64),
-        touched=np.full((cores, program.num_slots + 1, NUM_UNITS + 1), NONE, np.int32),
+        touched=np.full((cores, program.num_slots + 1, TOUCHES), NONE, np.int32),
         ends=np.zeros((cores, NUM_UNITS, deepest), np.int64),
-        heap=np.zeros(cores * (_NUM_QUEUES + 1) + 1, np.int64),
+        events=new_events(cores),
         run=_new_run(machine),
         pitches=row_pitches(program),
     )
-
-
-def next_time(state: State) -> int:
-    """Return the cycle of the next event, at which items are claimed at the earliest."""
-    return int(state.heap[0]) >> _TIME_SHIFT
 
 
 def new_items(program: Program) -> np.recarray:
@@ -217,7 +235,7 @@ def _new_cores(machine: MachineSpec) -> np.recarray:
 
 def _new_units(machine: MachineSpec) -> np.recarray:
     units = np.zeros((machine.cores, NUM_UNITS), _UNIT).view(np.recarray)
-    units.head = units.tail = NONE
+    units.head = units.tail = units.blocked_by = NONE
     units.latency = latency_cycles(machine)
     for unit, queue in machine.queues.items():
         units.in_flight[:, unit] = queue.in_flight
@@ -259,18 +277,16 @@ def begin(s):
 @jit_inline
 def has_next(s):
     """Whether there is an event, and all items are there that it could ask for."""
-    return s.run[0].heap_size > 0 and not _lacks_items(s.items, s.run[0])
+    return has_events(s.events) and not _lacks_items(s.items, s.run[0])
 
 
 @jit_inline
 def handle_next(s, memory):
     """Handle the next event and all that follows from it at once."""
-    run, event = s.run[0], s.heap[0]
-    _pop(s.heap, run)
-    time = event >> _TIME_SHIFT
-    core = (event >> _UNIT_BITS) & _CORE_MASK
-    if event & _REQUEST_BIT:
-        unit = event & _UNIT_MASK
+    run = s.run[0]
+    time, core, unit = next_event(s.events)
+    remove_event(s.events, core, unit)
+    if unit != CLAIM:
         _serve(time, core, unit, s, memory)
         if unit == _LOAD:
             s.cores[core].gate = time
@@ -283,56 +299,23 @@ def handle_next(s, memory):
             _offer_claim(claimer, s)
     else:
         _offer_claim(core, s)
+    _fetch_ahead(core, s)
 
 
-@jit_inner
-def requested_next(s):
-    """Return time, core and unit of the next event; the unit is NONE where it claims an item."""
-    event = s.heap[0]
-    unit = event & _UNIT_MASK if event & _REQUEST_BIT else NONE
-    return event >> _TIME_SHIFT, (event >> _UNIT_BITS) & _CORE_MASK, unit
+@jit_inline
+def _fetch_ahead(core, s):
+    """Let the processor that runs this fetch what is read of the next ops of a core.
 
-
-@jit_inner
-def note_requests(s, at):
-    """Note the cycles of the requests that are due, at[core, unit]."""
-    for i in range(s.run[0].heap_size):
-        event = s.heap[i]
-        if event & _REQUEST_BIT:
-            at[(event >> _UNIT_BITS) & _CORE_MASK, event & _UNIT_MASK] = event >> _TIME_SHIFT
-
-
-@jit_inner
-def _push(heap, run, key):
-    at = run.heap_size
-    run.heap_size = at + 1
-    while at > 0:
-        parent = (at - 1) >> 1
-        if heap[parent] <= key:
-            break
-        heap[at] = heap[parent]
-        at = parent
-    heap[at] = key
-
-
-@jit_inner
-def _pop(heap, run):
-    """Remove the smallest key, which the caller has read from heap[0]."""
-    size = run.heap_size - 1
-    run.heap_size = size
-    key = heap[size]
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = key
+    Those around its next load follow from its next event, before which come those of other cores.
+    """
+    head = s.units[core, _LOAD].head
+    if head >= 0:
+        for place in range(0, _OPS_AHEAD * NUM_UNITS, _CACHE_LINE_BYTES // 4):
+            prefetch(s.waits, head * NUM_UNITS + place)
+        for place in range(_CACHE_LINE_BYTES // 16, _OPS_AHEAD, _CACHE_LINE_BYTES // 8):
+            prefetch(s.busy_cycles, head + place)
+        prefetch(s.marks, head + _OPS_AHEAD // 2)
+        prefetch(s.steps, head + _OPS_AHEAD // 2)
 
 
 @jit_inner
@@ -378,109 +361,112 @@ def _claim(time, core, s):
     run.most_claimed = max(run.most_claimed, own.num_claimed)
     own.gate = time
     for op in range(item.first_op, item.end_op):
-        _begin(s.ops[op], s.kinds[op], s.busy_cycles[op], index)
-        _link(op, core, s.words, s.kinds, s.waits, s.touched)
-        unit = s.units[core, s.kinds[op]]
-        if unit.head < 0:
-            unit.head = op
-        else:
-            s.ops[unit.tail].successor = op
-        unit.tail = op
+        marks = np.int64(s.marks[op])
+        if marks & MEETS_OTHERS:
+            if marks & EDGES:
+                meet_other_items(op, core, marks, s.words, s.kinds, s.waits, s.touched)
+            _queue(op, index, marks, s.units[core, s.kinds[op]], s.ops)
     if item.unresolved == 0:
         _retire(item, s.phase_left, run)
 
 
 @jit_inner
-def _begin(op, unit, busy, item):
-    op.end = _UNRESOLVED
-    op.busy = busy
-    op.successor = NONE
-    op.work_item = item
-    op.unit = unit
-    op.cause = NOT_STALLED
+def _queue(op, item, marks, unit, ops):
+    """Put the ops of an item behind those of a unit, if `op` is the first or last of them."""
+    if marks & FIRST_OF_UNIT:
+        ops[op].work_item = item
+        if unit.head < 0:
+            unit.head, unit.work_item = op, item
+        else:
+            ops[unit.tail].successor = op
+    if marks & LAST_OF_UNIT:
+        ops[op].successor = NONE
+        unit.tail = op
 
 
 @jit_inner
-def _link(op, core, words, kinds, waits, touched):
-    """Find what `op` waits for: for each other unit, the last op that touched its tiles before."""
-    unit = kinds[op]
-    for other in range(NUM_UNITS):
-        waits[op, other] = NONE
-    word = words[op, READS]
-    while word:
-        slot = word & SLOT_MASK
-        word = (word >> SLOT_BITS) & LATER_SLOTS
-        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
-        touched[core, slot, unit] = op
-    word = words[op, WRITES]
-    while word:
-        slot = word & SLOT_MASK
-        word = (word >> SLOT_BITS) & LATER_SLOTS
-        for other in range(NUM_UNITS):
-            # NONE is less than any op: without a question there is no wrong guess.
-            waits[op, other] = max(waits[op, other], touched[core, slot, other])
-            touched[core, slot, other] = NONE
-        _wait_for_write(op, touched[core, slot, _WRITE], kinds, waits)
-        touched[core, slot, _WRITE] = op
-    # A unit runs its own ops in order and forwards results, so it never waits for itself.
-    waits[op, unit] = NONE
+def _next_op(index, unit, steps, ops):
+    """Return the op of a unit after one, whose item the unit takes up; NONE if none is claimed."""
+    step = np.int64(steps[index])
+    if step > 0:
+        return index + step
+    following = np.int64(ops[index].successor)
+    if following >= 0:
+        unit.work_item = ops[following].work_item
+    return following
 
 
-@jit_inner
-def _wait_for_write(op, write, kinds, waits):
-    if write >= 0:
-        waits[op, kinds[write]] = max(waits[op, kinds[write]], write)
+@jit_inline
+def _ready(index, core, s, ready):
+    """Return when an op may start, not before `ready`, and which unit it waited for last.
 
-
-@jit_inner
-def _ready(op, ops, waits, ready):
-    """Return when an op may start, not before `ready`, and which unit it waited for last."""
-    cause = NOT_STALLED
-    for unit in range(NUM_UNITS):
-        other = waits[op, unit]
-        if other >= 0:
-            end = ops[other].end
-            if end == _UNRESOLVED:
-                return np.int64(_UNRESOLVED), cause
+    While the end of an op that it waits for is not known: UNRESOLVED, and that op.
+    """
+    cause, unit, left = np.int64(NOT_STALLED), 0, units_waited_for(np.int64(s.marks[index]))
+    while left:
+        other = np.int64(s.waits[index, unit])
+        if left & 1 and other >= 0:
+            if _is_open_op(other, s.units[core, unit]):
+                return np.int64(UNRESOLVED), other
+            end = s.ops[other].end
             if end > ready:
                 ready = end
-                cause = unit
+                cause = np.int64(unit)
+        left >>= 1
+        unit += 1
     return ready, cause
+
+
+@jit_inline
+def _is_open_op(op, unit):
+    """Whether the times of an op are not known yet, which a unit fixes in their order."""
+    return 0 <= unit.head <= op
+
+
+@jit_inline
+def _is_blocked(unit, core, s):
+    """Whether a unit has nothing to do, or its next op waits for one whose end is not known."""
+    if unit.head < 0:
+        return True
+    other = unit.blocked_by
+    return other >= 0 and _is_open_op(other, s.units[core, s.kinds[other]])
 
 
 @jit_inline
 def _resolve_compute(core, s):
     """Fix the times of all compute ops of a core whose inputs are known by now."""
-    progress, run = True, s.run[0]
+    progress = True
     while progress:
         progress = False
         for unit in range(FIRST_MEMORY_UNIT):
-            if s.units[core, unit].head >= 0:
-                progress |= _resolve_unit(
-                    s.units[core, unit], s.ops, s.waits, s.items, s.phase_left, run
-                )
+            if not _is_blocked(s.units[core, unit], core, s):
+                progress |= _resolve_unit(core, unit, s)
 
 
-@jit_inner
-def _resolve_unit(unit, ops, waits, items, phase_left, run):
+@jit_inline
+def _resolve_unit(core, number, s):
     """Fix the times of the next ops of one unit; return whether there was any."""
+    unit, run = s.units[core, number], s.run[0]
     first = index = unit.head
-    free = unit.free
+    free, latency = unit.free, unit.latency
+    blocked_by = np.int64(NONE)
     while index >= 0:
-        op = ops[index]
-        item = items[op.work_item]
-        ready, cause = _ready(index, ops, waits, max(free, item.claimed_at))
-        if ready == _UNRESOLVED:
+        item = s.items[unit.work_item]
+        ready, cause = _ready(index, core, s, max(free, item.claimed_at))
+        if ready == UNRESOLVED:
+            blocked_by = cause
             break
         if cause == NOT_STALLED and item.claimed_at > free:
-            cause = NO_WORK
-        op.cause = cause
-        op.start = ready
-        free = ready + op.busy
-        _resolved(op, free + unit.latency, item, phase_left, run)
-        index = op.successor
+            cause = np.int64(NO_WORK)
+        op = s.ops[index]
+        op.start, op.busy, op.cause = ready, s.busy_cycles[index], cause
+        op.unit, op.work_item = number, unit.work_item
+        free = ready + s.busy_cycles[index]
+        _resolved(op, free + latency, item, s.phase_left, run)
+        index = _next_op(index, unit, s.steps, s.ops)
     unit.free = free
     unit.head = index
+    unit.blocked_by = blocked_by
     return index != first
 
 
@@ -501,20 +487,21 @@ def _retire(item, phase_left, run):
 
 @jit_inline
 def _offer_requests(core, s):
-    """Put the next transfer of each DMA queue into the heap once its time is known."""
+    """Put the next transfer of each DMA queue among the events once its time is known."""
     for unit in range(FIRST_MEMORY_UNIT, NUM_UNITS):
         queue = s.units[core, unit]
-        if queue.head < 0 or queue.is_pending:
+        if queue.is_pending or _is_blocked(queue, core, s):
             continue
-        ready = max(queue.free, s.items[s.ops[queue.head].work_item].claimed_at)
+        ready = max(queue.free, s.items[queue.work_item].claimed_at)
         if queue.num_requested >= queue.in_flight:
             oldest = queue.num_requested % queue.in_flight
             ready = max(ready, s.ends[core, unit, oldest])
-        ready, _ = _ready(queue.head, s.ops, s.waits, ready)
-        if ready != _UNRESOLVED:
+        ready, queue.blocked_by = _ready(queue.head, core, s, ready)
+        if ready != UNRESOLVED:
+            queue.blocked_by = NONE
             queue.is_pending = True
-            key = (ready << _TIME_SHIFT) | _REQUEST_BIT | (core << _UNIT_BITS) | unit
-            _push(s.heap, s.run[0], key)
+            prefetch(s.words, queue.head * WORDS)
+            add_request(s.events, ready, core, unit)
 
 
 @jit_inline
@@ -533,11 +520,12 @@ def _serve(time, core, unit, s, memory):
         done = max(done, s.ends[core, unit, (count - 1) % limit])
     s.ends[core, unit, count % limit] = done
     queue.num_requested = count + 1
-    op.start = time
-    _resolved(op, done, s.items[op.work_item], s.phase_left, s.run[0])
+    op.start, op.busy, op.cause = time, 0, NOT_STALLED
+    op.unit, op.work_item = unit, queue.work_item
+    _resolved(op, done, s.items[queue.work_item], s.phase_left, s.run[0])
     queue.free = time
     queue.is_pending = False
-    queue.head = op.successor
+    queue.head = _next_op(queue.head, queue, s.steps, s.ops)
 
 
 @jit_inline
@@ -554,7 +542,7 @@ def _open_phases(s):
 
 @jit_inline
 def _offer_claim(core, s):
-    """Put a claim into the heap if a core can take another item, for the cycle it can do so."""
+    """Put a claim among the events if a core can take another item, for the cycle it can do so."""
     own, run = s.cores[core], s.run[0]
     if own.is_claiming or s.units[core, _LOAD].head >= 0:
         return
@@ -568,4 +556,4 @@ def _offer_claim(core, s):
             return
         ready = max(ready, s.items[oldest].retired_at)
     own.is_claiming = True
-    _push(s.heap, s.run[0], (ready << _TIME_SHIFT) | (core << _UNIT_BITS))
+    add_claim(s.events, ready, core)

@@ -48,22 +48,23 @@ def work_of(program: Program, machine: MachineSpec) -> Work:
     _check_units(program, machine)
     shapes, content = _shapes_of(machine)
     worked = partial(_worked, program, shapes)
-    cycles, actions, used = program.find(content, worked)
+    cycles, actions, used, busy_cycles = program.find(content, worked)
     _check_formats(program.name, machine, used)
-    longest = longest_of(program, machine, cycles)
+    longest = longest_of(program, machine, busy_cycles)
     check_length(program.name, machine, longest)
     return Work(cycles, actions, longest)
 
 
 def _worked(
     program: Program, shapes: tuple[Any, ...]
-) -> tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.bool_]]:
-    """Return cycles and actions of the ops on units of some shapes, and the formats used."""
+) -> tuple[npt.NDArray[np.int64], Counts, npt.NDArray[np.bool_], float]:
+    """Return cycles and actions of the ops on units of some shapes, the formats used, and the
+    cycles of all."""
     cycles = np.zeros(program.num_ops, np.int64)
     actions = np.zeros((NUM_UNITS, NUM_COLUMNS), np.int64)
     used = np.zeros((NUM_UNITS, _NUM_FORMATS), np.bool_)
     _work(program.ops, program.units, shapes, cycles, actions, used)
-    return cycles, actions, used
+    return cycles, actions, used, float(cycles.sum(dtype=np.float64))
 
 
 def latency_cycles(machine: MachineSpec) -> npt.NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from accelsim.errors import DoesNotFitError
 from accelsim.hardware.machine import MachineSpec
@@ -24,8 +23,8 @@ class Longest(NamedTuple):
     """All ops one after the other."""
 
 
-def longest_of(program: Program, machine: MachineSpec, busy: npt.NDArray[np.int64]) -> Longest:
-    """Return the most cycles that ops can take; busy: of every compute op.
+def longest_of(program: Program, machine: MachineSpec, busy_cycles: float) -> Longest:
+    """Return the most cycles that ops can take; busy_cycles: of all compute ops.
 
     Every transfer is taken to go through its slowest part: one channel, one slice of the L2 or one
     queue.
@@ -40,10 +39,11 @@ def longest_of(program: Program, machine: MachineSpec, busy: npt.NDArray[np.int6
     latency = float(machine.hbm_latency_cycles + machine.l2_latency_cycles + depths)
     longest = cycles_per_byte * program.totals.most_bytes
     moved_bytes = float(program.read_bytes + program.write_bytes)
-    total = busy.sum(dtype=np.float64) + cycles_per_byte * moved_bytes
+    total = busy_cycles + cycles_per_byte * moved_bytes
     total += program.num_ops * latency
     launch = machine.launch + sum(spec.setup_s for spec in machine.units.values())
-    total += len(np.unique(program.item_phase)) * launch * machine.clock
+    num_phases = program.find("phases", lambda: len(np.unique(program.item_phase)))
+    total += num_phases * launch * machine.clock
     return Longest(float(longest), float(total))
 
 

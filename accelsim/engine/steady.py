@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.engine.compiled import (
-    NONE,
     State,
     begin,
     handle_next,
     has_next,
-    note_requests,
-    requested_next,
 )
+from accelsim.engine.events import next_event, note_requests
+from accelsim.engine.hazards import NONE
 from accelsim.engine.memory.door import Memory, borrowed_memory
 from accelsim.engine.schedule import TIMES, record
 from accelsim.engine.subcycles import SUBCYCLES
@@ -28,7 +27,6 @@ from accelsim.program.ops import FIRST_MEMORY_UNIT, NUM_UNITS, WORDS, A, B, C, U
 from accelsim.runtime.jit import borrow, jit, jit_inline, jit_inner
 
 _LOAD = Unit.LOAD.value
-_UNRESOLVED = -1
 _UNKNOWN, _ALIKE, _UNLIKE = range(3)
 _AHEAD, _BEHIND = 3, 4
 """Periods between the end of a loop and the load from which on its core goes back, and between the
@@ -62,11 +60,10 @@ _CONTROL = record(
 _MARK = record(
     ("is_set", np.int64),
     ("time", np.int64),
-    ("heap_size", np.int64),
     ("next_item", np.int64),
     ("phase", np.int64),
 )
-_CORE_MARK = record(("num_claimed", np.int64), ("gate", np.int64))
+_CORE_MARK = record(("num_claimed", np.int64), ("gate", np.int64), ("is_claiming", np.int64))
 _UNIT_MARK = record(
     ("head", np.int64),
     ("free", np.int64),
@@ -167,7 +164,7 @@ def advance_steadily(state, memory, steady):
     while has_next(s) and not control.is_lost:
         if control.is_full or control.num_skips == len(y.skips):
             return False
-        time, core, unit = requested_next(s)
+        time, core, unit = next_event(s.events)
         op = s.units[core, unit].head if unit == _LOAD else np.int64(NONE)
         handle_next(s, memory)
         if op >= 0 and y.loops[s.ops[op].work_item].due > 0:
@@ -203,7 +200,7 @@ def _after_load(time, core, op, s, channel_free, y):
     if most == 0:
         y.mark[0].is_set = False
         return
-    note_requests(s, y.event_at)
+    note_requests(s.events, y.event_at)
     if y.mark[0].is_set and _has_repeated(time, s, channel_free, y):
         _skip(time, most, s, y)
     _set_mark(time, s, channel_free, y)
@@ -273,17 +270,14 @@ def _go_back(core, item, loop, s, y):
     if not _log(item, loop, low, s, y):
         return
     for op in range(max(low - 3 * period, loop.first_op), high):
-        unit = s.ops[op].unit
+        unit = s.kinds[op]
         own, times = s.ops[op - back], s.ops[op]
         if op < s.units[core, unit].head:
             own.start, own.end, own.cause = times.start, times.end, times.cause
-        else:
-            own.end = _UNRESOLVED
-    for op in range(high - back, high):
-        s.ops[op].end = _UNRESOLVED
     for unit in range(NUM_UNITS):
         if loop.units >> unit & 1:
             s.units[core, unit].head -= back
+            s.units[core, unit].blocked_by = NONE
             y.units[core, unit].head -= back
     s.items[item].unresolved += back
     loop.due -= back // period
@@ -313,12 +307,13 @@ def _log(item, loop, low, s, y):
 def _set_mark(time, s, channel_free, y):
     """Remember the state."""
     mark, run = y.mark[0], s.run[0]
-    mark.is_set, mark.time, mark.heap_size = True, time, run.heap_size
+    mark.is_set, mark.time = True, time
     mark.next_item, mark.phase = run.next_item, run.phase
     y.channels[:] = channel_free
     for core in range(len(s.cores)):
         own = y.cores[core]
         own.num_claimed, own.gate = s.cores[core].num_claimed, s.cores[core].gate
+        own.is_claiming = s.cores[core].is_claiming
         for unit in range(NUM_UNITS):
             queue, old = s.units[core, unit], y.units[core, unit]
             old.head, old.free, old.port_free = queue.head, queue.free, queue.port_free
@@ -341,7 +336,7 @@ def _has_repeated(time, s, channel_free, y):
     cycles = time - mark.time
     if run.next_item != mark.next_item or run.phase != mark.phase:
         return False
-    if run.heap_size != mark.heap_size or run.phase_opened_at > mark.time:
+    if run.phase_opened_at > mark.time:
         return False
     for channel in range(len(channel_free)):
         before, now = y.channels[channel], channel_free[channel]
@@ -356,7 +351,7 @@ def _has_repeated(time, s, channel_free, y):
 @jit_inner
 def _core_has_repeated(core, cycles, s, y):
     own, old, last = s.cores[core], y.cores[core], _last_item(core, s)
-    if own.is_claiming or own.num_claimed != old.num_claimed:
+    if own.is_claiming or old.is_claiming or own.num_claimed != old.num_claimed:
         return False
     works = last >= 0 and s.items[last].unresolved > 0
     if not _has_ended_others(core, last if works else np.int64(NONE), s, y):
@@ -411,7 +406,7 @@ def _loop_has_repeated(core, item, loop, cycles, s, y):
 def _ops_have_repeated(core, low, high, period, cycles, s, y):
     """Whether what later ops could wait for has ended a period later, relative to the clock."""
     for op in range(low, high):
-        if op < y.units[core, s.ops[op].unit].head:
+        if op < y.units[core, s.kinds[op]].head:
             before, now = s.ops[op].end, s.ops[op + period].end
             if not _is_later(now, before, y.mark[0].time, cycles):
                 return False
@@ -489,7 +484,7 @@ def _add_period(core, loop, periods, s, y):
         head, free = s.units[core, unit].head, np.int64(0)
         for op in range(y.units[core, unit].head - loop.period, head):
             times = s.ops[op]
-            if times.unit != unit:
+            if s.kinds[op] != unit:
                 continue
             is_new = op >= head - loop.period
             if unit >= FIRST_MEMORY_UNIT:

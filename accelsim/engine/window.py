@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from accelsim.engine import compiled
 from accelsim.engine.account import Accounts, Ledger, Run
-from accelsim.engine.compiled import NONE, OfOps, State, advance, new_items, new_state
+from accelsim.engine.compiled import UNRESOLVED, OfOps, State, advance, new_items, new_state
 from accelsim.engine.durations import NUM_COLUMNS, Work, launch_cycles, work_of
+from accelsim.engine.events import has_events, next_time
+from accelsim.engine.hazards import NONE, hazards_of
 from accelsim.engine.limits import Longest, check_length
 from accelsim.engine.memory.door import Memory, Room, ended, new_memory, room_for
 from accelsim.engine.schedule import Accounted, items_by_core
@@ -219,6 +221,12 @@ class Window:
         self._of_ops.words[num_ops:end] = piece.ops
         self._of_ops.kinds[num_ops:end] = piece.units
         self._of_ops.busy_cycles[num_ops:end] = work.busy_cycles
+        waits, marks, steps = hazards_of(piece)
+        self._of_ops.waits[num_ops:end] = np.where(waits == NONE, NONE, waits + num_ops)
+        self._of_ops.marks[num_ops:end] = marks
+        self._of_ops.steps[num_ops:end] = steps
+        # A sample asks for the ends of all ops of the items that are claimed.
+        self._of_ops.ops["end"][num_ops:end] = UNRESOLVED
         self._items = with_room_for(self._items, num_items, num_items + piece.num_items)
         items = self._items[num_items : num_items + piece.num_items]
         items[:] = new_items(piece)
@@ -237,9 +245,9 @@ class Window:
     def _drop(self) -> None:
         """Account the items at the begin that are over, and move the others there."""
         state = self._state
-        if not state.run[0].heap_size:
+        if not has_events.py_func(state.events):
             return
-        now, items = compiled.next_time(state), state.items
+        now, items = next_time(state.events), state.items
         core, is_claimed = items.core, items.core != NONE
         is_open = is_claimed & (items.unresolved > 0)
         open_since = np.full(self._machine.cores, now)
@@ -309,6 +317,8 @@ def _count_from(state: State, first_op: int, first_item: int) -> None:
     units, run = state.units, state.run
     for numbers in (state.waits, state.touched, units.head, units.tail, state.ops.successor):
         numbers[:] = np.maximum(numbers - first_op, NONE)
+    units.blocked_by = NONE
+    units.work_item -= first_item
     state.recent[:] = np.maximum(state.recent - first_item, NONE)
     state.ops.work_item[:] -= first_item
     state.items.first_op[:] -= first_op

@@ -1,11 +1,14 @@
 """What a record has for tables: the fields that its repr shows, and its properties."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from inspect import get_annotations
 from typing import Any
 
 from accelsim.runtime.kept import once_for_each
+
+_SCALARS = (str, int, float, type(None))
+"""Of which most columns are."""
 
 
 def plain_columns(record: Any) -> dict[str, Any]:
@@ -30,8 +33,10 @@ def _own(base: type, kind: Any) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, _SCALARS):
+        return value
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     return value

@@ -14,6 +14,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
 )
 from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
@@ -54,6 +55,18 @@ def open_workers(
     if address is not None:
         raise WorkersError("an address is for the executor 'dask'; 'local' has none")
     return local_workers(number_of_workers(workers))
+
+
+def begin_to_start(executor: str, workers: int | None) -> None:
+    """Let what local workers are forked from load the simulator, while this process does.
+
+    Without it, that begins with `open_workers`.
+    """
+    if executor == "local" and number_of_workers(workers) > 1:
+        context = _start_method()
+        if context.get_start_method() == "forkserver":
+            with _interrupts_held():
+                forkserver.ensure_running()
 
 
 def number_of_workers(workers: int | None) -> int:

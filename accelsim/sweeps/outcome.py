@@ -1,12 +1,13 @@
 """Running one point so that whatever happens becomes a row."""
 
 import json
+import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from accelsim.errors import (
     AccelsimError,
@@ -26,6 +27,9 @@ RunPoint = Callable[[str, str, str, Settings], Row]
 The recipe is text; settings that begin with neither `machine.` nor `workload.` are parameters of
 the kernel."""
 
+SHARE_S = 0.02
+"""Seconds of work from which on a worker tells what became of its points: most points take as
+long. What is not told is run again after a kill."""
 _DEEPEST_FRAMES = 3
 _LACKS = (ShortageError, OutputError, WorkersError)
 _RAW_LACKS = (MemoryError, OSError, ImportError)
@@ -72,6 +76,30 @@ def run_safely(run_point: RunPoint, point: Point) -> Outcome:
     except Exception as error:
         return unfinished(point, error)
     return Outcome(status="ok", row=point.columns | row)
+
+
+class Share(NamedTuple):
+    """What became of the first points of a share of the work."""
+
+    outcomes: list[Outcome]
+    """At least one, unless `ended_by` says why not."""
+    seconds: float
+    """What they took."""
+    ended_by: BaseException | None = None
+    """What is no outcome, such as Ctrl-C, and came after them."""
+
+
+def run_share(run_point: RunPoint, points: Sequence[Point]) -> Share:
+    """Run points one after the other until `SHARE_S` are over."""
+    began, outcomes = time.perf_counter(), list[Outcome]()
+    for point in points:
+        try:
+            outcomes.append(run_safely(run_point, point))
+        except BaseException as error:
+            return Share(outcomes, time.perf_counter() - began, error)
+        if time.perf_counter() - began >= SHARE_S:
+            break
+    return Share(outcomes, time.perf_counter() - began)
 
 
 def unfinished(point: Point, error: Exception) -> Outcome:

@@ -1,13 +1,12 @@
 """Running a sweep: every point once, whatever happens in between."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,15 @@ from accelsim.errors import (
 from accelsim.runtime.sources import accelsim_digest
 from accelsim.runtime.workers import LOST_WORKER, Workers, open_workers
 from accelsim.sweeps.contents import ReadContents, load_sweep
-from accelsim.sweeps.outcome import Outcome, Row, RunPoint, run_safely, unfinished
+from accelsim.sweeps.outcome import (
+    SHARE_S,
+    Outcome,
+    Row,
+    RunPoint,
+    Share,
+    run_share,
+    unfinished,
+)
 from accelsim.sweeps.points import Grid, expand
 from accelsim.sweeps.questions import question_of
 from accelsim.sweeps.resolve import Point, digest
@@ -35,6 +42,8 @@ Progress = Callable[[int, int], None]
 """(finished points, all points), called when the sweep starts and after every point."""
 
 _POLL_S = 0.2
+_MOST_IN_SHARE = 64
+"""Points that a worker gets at once, if they are short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +206,8 @@ class _Run:
         self._positions = {point.id: position for position, point in enumerate(points)}
         self._points, self._store, self._workers = points, store, workers
         self._run_point, self._progress = run_point, progress
-        self._running: dict[Future[Outcome], Point] = {}
+        self._running: dict[Future[Share], list[Point]] = {}
+        self._share_points = 1
         self.num_points, self.num_done, self.num_run = len(points), 0, 0
         self.lacking: dict[str, str] = {}
         """Ids of the points that could not be run here, and why; they are tried again next time."""
@@ -220,41 +230,57 @@ class _Run:
 
     def _run_unclaimed(self, points: list[Point]) -> int:
         """Run what no other sweep has claimed; returns how many points that was."""
-        before, waiting = self.num_run, iter(points)
+        before, waiting = self.num_run, deque(points)
         self._fill_queue(waiting)
         while self._running:
             done, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in done:
-                self._record(self._running.pop(future), future)
+                waiting.extendleft(reversed(self._take(self._running.pop(future), future)))
             self._fill_queue(waiting)
         return self.num_run - before
 
-    def _fill_queue(self, waiting: Iterator[Point]) -> None:
-        while free := self._workers.queue_length - len(self._running):
-            batch = list(islice(waiting, free))
-            if not batch:
-                return
+    def _fill_queue(self, waiting: deque[Point]) -> None:
+        while waiting and (free := self._workers.queue_length - len(self._running)):
+            num_points = min(free * self._share_points, len(waiting))
+            batch = [waiting.popleft() for _ in range(num_points)]
             claimed = self._store.claim([point.id for point in batch])
-            for point in batch:
-                if point.id in claimed:
-                    future = self._workers.executor.submit(run_safely, self._run_point, point)
-                    self._running[future] = point
+            own = [point for point in batch if point.id in claimed]
+            for first in range(0, len(own), self._share_points):
+                share = own[first : first + self._share_points]
+                future = self._workers.executor.submit(run_share, self._run_point, share)
+                self._running[future] = share
 
-    def _record(self, point: Point, future: Future[Outcome]) -> None:
-        outcome = _outcome(point, future)
-        if outcome.status == "lacking":
-            self.lacking[point.id] = outcome.reason
+    def _take(self, points: list[Point], future: Future[Share]) -> list[Point]:
+        """Record what became of a share of the points; return those that were not run."""
+        share = _share(points, future)
+        ran = list(zip(points, share.outcomes, strict=False))
+        self._record([(point, outcome) for point, outcome in ran if outcome.status != "lacking"])
+        self.lacking |= {point.id: each.reason for point, each in ran if each.status == "lacking"}
+        if share.ended_by is not None:
+            raise share.ended_by
+        point_s = max(share.seconds / len(ran), SHARE_S / _MOST_IN_SHARE)
+        self._share_points = max(int(SHARE_S / point_s), 1)
+        left = points[len(ran) :]
+        if left:
+            # Another sweep may take them before this one comes to them.
+            self._store.release([point.id for point in left])
+        return left
+
+    def _record(self, finished: list[tuple[Point, Outcome]]) -> None:
+        if not finished:
             return
-        self._store.record(point, self._positions[point.id], outcome)
-        self.num_run += 1
-        self.num_done += 1
-        self._progress(self.num_done, self.num_points)
+        positions = self._positions
+        self._store.record([(point, positions[point.id], each) for point, each in finished])
+        for _ in finished:
+            self.num_run += 1
+            self.num_done += 1
+            self._progress(self.num_done, self.num_points)
 
 
-def _outcome(point: Point, future: Future[Outcome]) -> Outcome:
+def _share(points: Sequence[Point], future: Future[Share]) -> Share:
     try:
         return future.result()
     except LOST_WORKER:
         raise
     except Exception as error:
-        return unfinished(point, error)
+        return Share([unfinished(point, error) for point in points], 0.0)

@@ -1,11 +1,12 @@
 """The finished points of a sweep, durable from the moment they are recorded.
 
-One SQLite file in write-ahead mode. A point is one transaction, so a process killed at any moment
-leaves a store that opens, with every recorded point in it. Only the sweeping process writes;
-workers hand their results to it. Several sweeps may share a folder: each claims a point in a
-transaction before it runs it, and holds a lock on a file of its own for as long as it lives. The
-operating system releases that lock when the process ends, however it ends, and the claims of a
-sweep whose lock is free belong to nobody. Needs a local file system, as SQLite's own locks do.
+One SQLite file in write-ahead mode. Points that a worker finished together are one transaction, so
+a process killed at any moment leaves a store that opens, with every recorded point in it. Only the
+sweeping process writes; workers hand their results to it. Several sweeps may share a folder: each
+claims a point in a transaction before it runs it, and holds a lock on a file of its own for as long
+as it lives. The operating system releases that lock when the process ends, however it ends, and the
+claims of a sweep whose lock is free belong to nobody. Needs a local file system, as SQLite's own
+locks do.
 """
 
 import fcntl
@@ -111,14 +112,27 @@ class Store:
                 with self._transaction():
                     self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
 
-    def record(self, point: Point, position: int, outcome: Outcome) -> None:
-        """Commit one finished point; the first result of a point stays."""
-        result = (outcome.status, outcome.reason, json.dumps(outcome.row))
-        with _explained(self.path):
-            self._connection.execute(
+    def release(self, ids: Iterable[str]) -> None:
+        """Give back claims of this sweep."""
+        with self._transaction():
+            self._connection.executemany(
+                "DELETE FROM claims WHERE id = ? AND owner = ?", [(id_, self._owner) for id_ in ids]
+            )
+
+    def record(self, finished: Iterable[tuple[Point, int, Outcome]]) -> None:
+        """Commit finished points, each with its position; the first result of a point stays."""
+        rows = [
+            (
+                *(point.id, position, point.version, point.label),
+                *(outcome.status, outcome.reason, json.dumps(outcome.row)),
+            )
+            for point, position, outcome in finished
+        ]
+        with self._transaction():
+            self._connection.executemany(
                 "INSERT OR IGNORE INTO points (id, position, version, label, status, reason, row) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (point.id, position, point.version, point.label, *result),
+                rows,
             )
 
     def rows(self, versions: Collection[str], points: Iterable[Point]) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from accelsim.engine.account import Accounts
-from accelsim.engine.compiled import NONE, next_time
+from accelsim.engine.events import next_time
+from accelsim.engine.hazards import NONE
 from accelsim.engine.memory.door import Direct, Memory, refreshes_of
 from accelsim.engine.sampling.estimate import Amounts, Estimate, Size, estimate
 from accelsim.engine.sampling.items import num_ops_of, play
@@ -130,7 +131,7 @@ class _SampledWindow(Window):
         self.counted[self._segment] += self._counts() - before
         self._items_taken += piece.num_items
         if self._items_taken == self._ends[self._segment]:
-            self.moments.append(self._done(next_time(self._state)))
+            self.moments.append(self._done(next_time(self._state.events)))
             self._segment += 1
 
     def finish(self) -> None:

@@ -91,3 +91,20 @@ def test_segments_follow_each_other_within_phases(num_ops, cores, share, phases)
         assert segments[-1].after == after
         kinds = {each.kind for each in segments}
         assert kinds in ({Kind.WHOLE}, set(Kind))
+
+
+def test_a_sample_takes_no_end_from_memory_that_was_used_before(monkeypatch):
+    program, machine = triangle(4, 110), machine_of(cores=3)
+    plan = plan_of(lengths(program), program.item_phase, 3, 0.1)
+    make = window.with_room_for
+
+    def used(rows, used_rows, needed):
+        longer = make(rows, used_rows, needed)
+        if "end" in (longer.dtype.names or ()):
+            longer["end"][used_rows:] = 1
+        return longer
+
+    before = schedule_by_plan(in_pieces(program), machine, plan, lengths(program))
+    monkeypatch.setattr(window, "with_room_for", used)
+    after = schedule_by_plan(in_pieces(program), machine, plan, lengths(program))
+    assert (after.cycles, after.cycles_margin) == (before.cycles, before.cycles_margin)

@@ -24,11 +24,12 @@ from accelsim.errors import (
 )
 from accelsim.runtime import workers as workers_module
 from accelsim.sweeps import run as run_module
-from accelsim.sweeps.outcome import unfinished
+from accelsim.sweeps.outcome import Outcome, unfinished
 from accelsim.sweeps.points import expand
+from accelsim.sweeps.resolve import Point
 from accelsim.sweeps.run import SweepResult, sweep
 from accelsim.sweeps.spec import SweepSpec
-from accelsim.sweeps.store import FILE_NAME
+from accelsim.sweeps.store import FILE_NAME, Store
 from tests.unit.sweeps import fakes
 
 RunLog = Callable[[], list[int]]
@@ -52,6 +53,32 @@ def test_a_sweep_leaves_one_row_per_point(tmp_path: Path, run_log: RunLog) -> No
     assert saved[["tile_q", "cycles", "status"]].to_numpy().tolist() == [
         *([1, 1000, "ok"], [2, 500, "ok"], [3, 333, "ok"], [4, 250, "ok"])
     ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_short_points_are_recorded_together_and_long_ones_alone(
+    tmp_path: Path, run_log: RunLog, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    shares, released = list[list[int]](), list[str]()
+    record, release = Store.record, Store.release
+
+    def noted(store: Store, finished: list[tuple[Point, int, Outcome]]) -> None:
+        shares.append([point.columns["tile_q"] for point, _, _ in finished])
+        record(store, finished)
+
+    def noted_release(store: Store, ids: list[str]) -> None:
+        released.extend(ids)
+        release(store, ids)
+
+    monkeypatch.setattr(Store, "record", noted)
+    monkeypatch.setattr(Store, "release", noted_release)
+    result = run(tmp_path, fakes.grid_of(60), fakes.run_uneven, workers=workers)
+    assert result.num_run == 60
+    assert sorted(run_log()) == list(range(1, 61))
+    assert sum(len(share) > 1 for share in shares) >= 1
+    # A share that meets a long point ends with it, and what is left of it is given back.
+    assert all(len([tile for tile in share if tile > 40]) <= 1 for share in shares)
+    assert released
 
 
 def test_a_second_run_does_only_the_rest(tmp_path: Path, run_log: RunLog) -> None:

@@ -40,8 +40,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_recorded_point_is_there_for_the_next_sweep(folder: Path) -> None:
     with Store(folder) as store:
-        store.record(point("b"), 1, Outcome(status="infeasible", reason="too big"))
-        store.record(point("a"), 0, OK)
+        store.record([(point("b"), 1, Outcome(status="infeasible", reason="too big"))])
+        store.record([(point("a"), 0, OK)])
     with Store(folder) as store:
         assert store.finished() == {"a", "b"}
         assert store.rows(NOW, []) == [
@@ -52,15 +52,15 @@ def test_a_recorded_point_is_there_for_the_next_sweep(folder: Path) -> None:
 
 def test_the_first_result_of_a_point_stays(folder: Path) -> None:
     with Store(folder) as store:
-        store.record(point("a"), 0, OK)
-        store.record(point("a"), 0, Outcome(status="failed"))
+        store.record([(point("a"), 0, OK)])
+        store.record([(point("a"), 0, Outcome(status="failed"))])
         assert [row["status"] for row in store.rows(NOW, [])] == ["ok"]
 
 
 def test_rows_of_other_code_are_kept_but_not_shown(folder: Path) -> None:
     with Store(folder) as store:
-        store.record(point("a"), 0, OK)
-        store.record(point("b", "1.1"), 1, OK)
+        store.record([(point("a"), 0, OK)])
+        store.record([(point("b", "1.1"), 1, OK)])
     with Store(folder) as store:
         shown = [
             store.rows(versions, []) for versions in ({"1.0"}, {"1.1"}, {"1.2"}, {"1.0", "1.1"})
@@ -71,12 +71,12 @@ def test_rows_of_other_code_are_kept_but_not_shown(folder: Path) -> None:
 
 def test_a_row_of_files_that_have_changed_is_kept_but_not_shown(folder: Path) -> None:
     with Store(folder) as store:
-        store.record(point("old", label="tile 8"), 0, OK)
-        store.record(point("other", label="tile 16"), 0, OK)
+        store.record([(point("old", label="tile 8"), 0, OK)])
+        store.record([(point("other", label="tile 16"), 0, OK)])
         assert [row["point"] for row in store.rows(NOW, [])] == ["old", "other"]
         new = point("new", label="tile 8")
         assert [row["point"] for row in store.rows(NOW, [new])] == ["other"]
-        store.record(new, 0, OK)
+        store.record([(new, 0, OK)])
         assert [row["point"] for row in store.rows(NOW, [new])] == ["new", "other"]
         assert store.finished() == {"old", "other", "new"}
 
@@ -90,18 +90,27 @@ def test_a_store_of_accelsim_0_1_0_opens_and_keeps_its_rows(folder: Path) -> Non
     for _ in range(2):
         with Store(folder) as store:
             assert store.finished() >= {"a"}
-            store.record(point("b"), 1, OK)
+            store.record([(point("b"), 1, OK)])
             assert [row["point"] for row in store.rows(NOW, [])] == ["b"]
             assert [row["point"] for row in store.rows({"0.1.0"}, [])] == ["a"]
 
 
 def test_a_point_is_claimed_by_one_sweep(folder: Path) -> None:
     with Store(folder) as one, Store(folder) as other:
-        one.record(point("done"), 0, OK)
+        one.record([(point("done"), 0, OK)])
         assert one.claim(["a", "b", "done"]) == {"a", "b"}
         assert other.claim(["b", "c", "done"]) == {"c"}
         other.free_abandoned_claims()
         assert other.claim(["a", "b"]) == set()
+
+
+def test_a_claim_that_is_given_back_is_free(folder: Path) -> None:
+    with Store(folder) as one, Store(folder) as other:
+        one.claim(["a", "b"])
+        other.release(["a", "b"])  # They are not its own.
+        assert other.claim(["a", "b"]) == set()
+        one.release(["b"])
+        assert other.claim(["a", "b"]) == {"b"}
 
 
 def test_closing_gives_claims_back(folder: Path) -> None:
@@ -126,17 +135,17 @@ def test_claims_of_a_sweep_that_died_are_freed(folder: Path, has_lock_file: bool
 
 def test_a_closed_store_is_one_file(folder: Path) -> None:
     with Store(folder) as store:
-        store.record(point("a"), 0, OK)
+        store.record([(point("a"), 0, OK)])
     assert [path.name for path in folder.iterdir()] == [FILE_NAME]
 
 
 def test_a_full_disk(folder: Path) -> None:
     with Store(folder) as store:
-        store.record(point("a"), 0, OK)
+        store.record([(point("a"), 0, OK)])
         (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(OutputError) as caught:
-            store.record(point("b"), 0, Outcome(status="ok", row={"text": "x" * 100_000}))
+            store.record([(point("b"), 0, Outcome(status="ok", row={"text": "x" * 100_000}))])
         assert str(caught.value) == (
             f"{folder / FILE_NAME}: the disk is full; finished points are kept, make room and run "
             "the sweep again"
