@@ -22,6 +22,7 @@ from accelsim.program.ops import (
     LEAVES_OUT,
     MAX_OPS,
     MOST_PERIODS,
+    MOST_RECORDED,
     NEXT_CUT,
     NUM_BEGUN,
     NUM_INDICES,
@@ -67,8 +68,6 @@ class LongProgram(Declared):
     recording: Recording
     tensors: tuple[TensorInfo, ...]
     buffers: tuple[BufferInfo, ...]
-    num_ops: int | None = None
-    """None: more than can be held, MAX_OPS."""
     overflows: int = 0
     statistics: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
@@ -91,6 +90,18 @@ class LongProgram(Declared):
         if wanted is None:
             wanted = [(0, self.recording.num_items)]
         _Player(self, take, piece_ops, wanted, most_periods=most_periods).run()
+
+    @cached_property
+    def num_ops(self) -> int | None:
+        """Number of ops, counted when it is asked for; None: more than can be held, MAX_OPS."""
+        kernel, num_items, arguments = self.recording
+        recorder = new_recorder(num_items, 0)
+        try:
+            kernel(recorder, *arguments)
+        except OverflowError:
+            return None
+        counted = int(recorder[NUM_RECORDED])
+        return counted if counted <= MAX_OPS else None
 
     @cached_property
     def item_phase(self) -> npt.NDArray[np.int64]:
@@ -213,12 +224,14 @@ def check_items(name: str, begun: int, announced: int) -> None:
         raise ProgramError(f"{name}: began {begun} work items, but announced {announced}")
 
 
-def new_recorder(num_items: int, capacity_words: int) -> npt.NDArray[np.int64]:
-    """Return an empty recorder for so many items and words of ops."""
+def new_recorder(
+    num_items: int, capacity_words: int, most_ops: int = MAX_OPS
+) -> npt.NDArray[np.int64]:
+    """Return an empty recorder for so many items and words of ops; it stops after `most_ops`."""
     # Untouched pages of an empty array cost nothing, so a generous capacity is free.
     recorder = np.empty(HEADER_WORDS + num_items * ITEM_WORDS + capacity_words, np.int64)
     recorder[:HEADER_WORDS] = 0
-    recorder[ITEM_CAPACITY] = num_items
+    recorder[ITEM_CAPACITY], recorder[MOST_RECORDED] = num_items, most_ops
     return recorder
 
 

@@ -37,8 +37,7 @@ def schedule(program: AnyProgram, machine: MachineSpec, sample: Sample) -> Accou
 
 def _affordable_share(program: AnyProgram, machine: MachineSpec) -> float:
     """Return the share of a program that is scheduled by `auto`; 1: all of it."""
-    known = program.num_ops
-    num_ops = float(num_ops_of(program).sum()) if known is None else float(known)
+    num_ops = float(num_ops_of(program).sum())
     steps = num_ops * (1 + _pieces_per_op(program, machine))
     if steps <= MOST_STEPS and num_ops <= MAX_OPS:
         return 1.0
