@@ -41,8 +41,8 @@ from accelsim.engine.memory.sets import (
 from accelsim.hardware.l2 import L2Spec
 from accelsim.runtime.jit import borrow, jit_inline, jit_inner
 
-_MOST_AHEAD = 8
-"""Lines of a row after its first that the processor is told to fetch in advance."""
+_AHEAD = 8
+"""Lines of a row that the processor is told to fetch in advance."""
 
 _WAY = record(
     "valid",  # sectors that are there or on the way, as bits
@@ -67,10 +67,10 @@ _STATE = record(
 )
 
 
-_IS_CLEAN, _IS_NEW, _IS_COMING = 1, 2, 4
+_IS_CLEAN, _IS_NEW, _IS_COMING, _IS_DIRTY = 1, 2, 4, 8
 """Flags of a way: all sectors are there and none is dirty; it was fetched by the transfer of its
-share; it was fetched by another one, and had not arrived when it was used last. What they do not
-say is in its record, which is far away."""
+share; it was fetched by another one, and had not arrived when it was used last; all sectors are
+there and dirty. What they do not say is in its record, which is far away."""
 
 
 class Held(NamedTuple):
@@ -163,9 +163,11 @@ def dirty_lines(cache: Cache) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     filled = np.sort(cache.filled[: state.num_filled])
     own, way = np.divmod(filled, cache.ways.shape[1])
-    is_known = flags_at(cache.sets, own, way) & _IS_CLEAN == 0
-    own, way = own[is_known], way[is_known]
-    dirty = cache.ways["dirty"][own, way]
+    flags = flags_at(cache.sets, own, way)
+    is_known = flags & _IS_CLEAN == 0
+    own, way, flags = own[is_known], way[is_known], flags[is_known]
+    recorded = cache.ways["dirty"][own, way]
+    dirty = np.where(flags & _IS_DIRTY, state.whole_line, recorded)
     is_dirty = dirty != 0
     own, way, dirty = own[is_dirty], way[is_dirty], dirty[is_dirty]
     sectors = np.bitwise_count(dirty.view(np.uint64)).astype(np.int64)
@@ -192,7 +194,7 @@ def fetch_run(cache, address, num_bytes):
     """Let the processor that runs this fetch what it needs to look a run of bytes up."""
     line_bytes = cache.state[0].line_bytes
     first = address // line_bytes
-    last = min((address + num_bytes - 1) // line_bytes, first + _MOST_AHEAD)
+    last = min((address + num_bytes - 1) // line_bytes, first + _AHEAD - 1)
     for line in range(first, last + 1):
         fetch_set(cache.sets, line)
 
@@ -205,6 +207,8 @@ def read_run(cache, address, num_bytes):
     base = line * state.line_bytes
     latest = miss_begin = miss_end = np.int64(0)
     while base < end:
+        if base + _AHEAD * state.line_bytes < end:
+            fetch_set(cache.sets, line + _AHEAD)
         first, stop = max(address - base, 0), min(end - base, state.line_bytes)
         wanted = sectors_of(first, stop, state)
         choose_share(cache.sets.state[0], line)
@@ -242,6 +246,8 @@ def write_run(cache, address, num_bytes):
     line = address // state.line_bytes
     base = line * state.line_bytes
     while base < end:
+        if base + _AHEAD * state.line_bytes < end:
+            fetch_set(cache.sets, line + _AHEAD)
         first, stop = max(address - base, 0), min(end - base, state.line_bytes)
         written = sectors_of(first, stop, state)
         own, way, held = _placed(cache, state, line)
@@ -323,11 +329,19 @@ def _placed(cache, state, line):
     if lines[way] == EMPTY:
         cache.filled[state.num_filled] = own * len(lines) + way
         state.num_filled += 1
-    elif not flags_of(homes[way]) & _IS_CLEAN:
-        dirty = cache.ways[own, way].dirty
+    else:
+        dirty = _dirty_in(cache, own, way, flags_of(homes[way]))
         if dirty:
             _write_back((lines[way] - 1) * state.line_bytes, dirty, state, cache.pieces)
     return own, way, Held(np.int64(0), np.int64(0), np.int64(EMPTY))
+
+
+@jit_inline
+def _dirty_in(cache, own, way, flags):
+    """Return the sectors of a way that the HBM does not have yet, as bits."""
+    if flags & _IS_CLEAN:
+        return np.int64(0)
+    return cache.state[0].whole_line if flags & _IS_DIRTY else cache.ways[own, way].dirty
 
 
 @jit_inline
@@ -341,6 +355,8 @@ def _held(cache, own, way, home):
         fetched_by = cache.ways[own, way].fetched_by
     if flags & _IS_CLEAN:
         return Held(cache.state[0].whole_line, np.int64(0), fetched_by)
+    if flags & _IS_DIRTY:
+        return Held(cache.state[0].whole_line, cache.state[0].whole_line, fetched_by)
     known = cache.ways[own, way]
     return Held(known.valid, known.dirty, fetched_by)
 
@@ -351,6 +367,8 @@ def _keep(cache, state, own, way, line, held):
     flags = np.int64(0)
     if held.valid == state.whole_line and not held.dirty:
         flags |= _IS_CLEAN
+    elif held.dirty == state.whole_line:
+        flags |= _IS_DIRTY
     else:
         known = cache.ways[own, way]
         known.valid, known.dirty = held.valid, held.dirty

@@ -19,7 +19,7 @@ EMPTY = 0
 LINE, HOME = range(2)
 """Words of a way: its line, counted from 1, or EMPTY; and from the top the number of its share, its
 place there, counted from 1, and flags of whoever looks it up."""
-_WAY_BITS, FLAG_BITS, _PLACE_BITS = 7, 3, 24
+_WAY_BITS, FLAG_BITS, _PLACE_BITS = 7, 4, 24
 _FLAG_SHIFT = _WAY_BITS
 _FLAG_MASK = (1 << FLAG_BITS) - 1
 _PLACE_SHIFT = _FLAG_SHIFT + FLAG_BITS
