@@ -15,7 +15,7 @@ from accelsim.program.long import (
     Recording,
     check_items,
     new_recorder,
-    recorded_program,
+    whole_program,
 )
 from accelsim.program.ops import (
     HELD_OPS,
@@ -33,7 +33,6 @@ from accelsim.program.ops import (
 )
 from accelsim.program.program import BufferInfo, Memory, Program, TensorInfo
 from accelsim.program.recording import Buffer, Tensor
-from accelsim.program.refusal import refusal
 from accelsim.program.shared import PROGRAMS
 
 Array = npt.NDArray[Any]
@@ -213,12 +212,9 @@ class ProgramBuilder:
         return LongProgram(self.name, recording, tuple(self.tensors), tuple(self.buffers))
 
     def _finished(self, recorder: Array, num_items: int) -> Program:
-        program = recorded_program(self.name, recorder, tuple(self.tensors), tuple(self.buffers))
-        program = replace(program, overflows=int(recorder[NUM_OVERFLOWS]))
-        if recorder[REFUSED_OP]:
-            raise refusal(program, recorder)
-        check_items(self.name, int(recorder[NUM_ITEMS]), num_items)
-        return program
+        declared = tuple(self.tensors), tuple(self.buffers)
+        program = whole_program(self.name, recorder, *declared, num_items)
+        return replace(program, overflows=int(recorder[NUM_OVERFLOWS]))
 
 
 def _zeros(shape: tuple[int, ...], fmt: Format) -> Array:

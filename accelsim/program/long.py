@@ -1,6 +1,7 @@
 """A program of any length: its ops are recorded again, piece by piece, for whoever asks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -96,10 +97,8 @@ class LongProgram(Declared):
         """Number of ops, counted when it is asked for; None: more than can be held, MAX_OPS."""
         kernel, num_items, arguments = self.recording
         recorder = new_recorder(num_items, 0)
-        try:
+        with suppress(OverflowError):
             kernel(recorder, *arguments)
-        except OverflowError:
-            return None
         counted = int(recorder[NUM_RECORDED])
         return counted if counted <= MAX_OPS else None
 
@@ -111,11 +110,13 @@ class LongProgram(Declared):
         return np.concatenate(phases)
 
     def whole(self, num_ops: int) -> Program:
-        """Return the same program with its ops, of which there are so many."""
+        """Return the same program with its ops, of which there are so many; raises ProgramError."""
         kernel, num_items, arguments = self.recording
         recorder = new_recorder(num_items, num_ops * WORDS)
-        kernel(recorder, *arguments)
-        program = recorded_program(self.name, recorder, self.tensors, self.buffers)
+        # A kernel stops behind an op that asks for too much.
+        with suppress(OverflowError):
+            kernel(recorder, *arguments)
+        program = whole_program(self.name, recorder, self.tensors, self.buffers, num_items)
         return replace(program, statistics=self.statistics, parameters=self.parameters)
 
 
@@ -216,6 +217,24 @@ def _cuts_of(wanted: Segments) -> Iterator[tuple[bool, int]]:
         end = after
     while True:
         yield True, _NEVER
+
+
+def whole_program(
+    name: str,
+    recorder: npt.NDArray[np.int64],
+    tensors: tuple[TensorInfo, ...],
+    buffers: tuple[BufferInfo, ...],
+    announced: int,
+) -> Program:
+    """Return the program in a recorder that has all of it; announced: its work items.
+
+    Raises ProgramError when an op asks for more than a tile or tensor has, and for other items.
+    """
+    program = recorded_program(name, recorder, tensors, buffers)
+    if recorder[REFUSED_OP]:
+        raise refusal(program, recorder)
+    check_items(name, int(recorder[NUM_ITEMS]), announced)
+    return program
 
 
 def check_items(name: str, begun: int, announced: int) -> None:

@@ -161,8 +161,8 @@ def test_what_needs_all_ops_is_refused_with_their_size(monkeypatch):
     with pytest.raises(DoesNotFitError) as error:
         held(in_pieces(program), "a timeline")
     assert str(error.value) == (
-        f"handmade: has more than 0 ops, and a timeline needs all of them at once, more "
-        f"than 0.0 GB; choose larger tiles or a smaller problem"
+        "handmade: has more than 0 ops, and a timeline needs all of them at once, more "
+        "than 0.0 GB; choose larger tiles or a smaller problem"
     )
     with pytest.raises(DoesNotFitError, match="the reference engine needs all of them"):
         reference.schedule(in_pieces(program), machine_of())
