@@ -151,7 +151,7 @@ BLOCK_MASK, SCALE_MASK = (1 << 11) - 1, (1 << 6) - 1
 """The same of products with shared scales: elements along k that share one, columns of b that do,
 and codes of the formats of the scales."""
 
-HELD_OPS = 1 << 19
+HELD_OPS = 1 << 20
 """Ops up to which a program is held at once; see `accelsim.program.long` for longer ones. More of
 them would lie in memory that nobody has touched before, which costs as much as scheduling."""
 MAX_OPS = 1 << 25
