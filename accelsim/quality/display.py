@@ -160,6 +160,8 @@ def _text(report: "QualityReport") -> Iterator[Row]:
     yield "tokens", f"{report.tokens:,} in windows of {report.window:,}"
     if report.prompt:
         yield "prompt of a window", f"{report.prompt:,}, the others decoded one by one"
+    if report.kv is not None:
+        yield "keys and values in", str(report.kv)
     yield "tensors in HBM", str(report.dtype)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.chosen import ChosenKernels
 from accelsim.quality.hook import KernelHook
+from accelsim.quality.kv_cache import CachedAttention
 from accelsim.quality.linear import KernelLinear
 from accelsim.quality.predictions import Predictions, compare_predictions
 from accelsim.report.report import Report
@@ -99,6 +100,7 @@ class KernelNetwork:
         told = network.name, chosen.linear
         self._name, self._weights = network.name, network.weights
         self.prefill = self.attention = self.linear = None
+        self._cached = None if chosen.kv is None else CachedAttention(chosen.kv)
         if chosen.prefill is not None:
             self.prefill = KernelAttention(chosen.prefill, chosen.dtype, *told)
         if chosen.attention is not None:
@@ -110,9 +112,9 @@ class KernelNetwork:
     @property
     def network(self) -> Network:
         """The network with these kernels."""
-        linear = self.linear or PLAIN.linear
+        linear, attention = self.linear or PLAIN.linear, self.attention or self._cached
         hooks, prompt_hooks = (
-            Hooks(linear, each or PLAIN.attention) for each in (self.attention, self.prefill)
+            Hooks(linear, each or PLAIN.attention) for each in (attention, self.prefill)
         )
         return Network(self._weights, hooks, prompt_hooks)
 

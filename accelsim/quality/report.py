@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accelsim.numerics.formats import Format
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.quality.layers import LayerCost
 from accelsim.quality.summary import Quality, measured, spread
 from accelsim.report.report import Report
@@ -56,6 +57,8 @@ class QualityReport(Quality):
     """The same of the linears, the output projection not among them."""
     prefill: Report | None = None
     """The same of the attention of prompts."""
+    kv: KvFormat | None = None
+    """How keys and values are kept; None: as they are."""
     layers: tuple[LayerCost, ...] = ()
     """The attention of each layer; empty where it is computed in FP32."""
 
@@ -90,6 +93,7 @@ class QualityReport(Quality):
             "dtype": str(self.dtype),
             "window": self.window,
             "prompt": self.prompt,
+            "kv": None if self.kv is None else str(self.kv),
             "texts": [text.to_dict() for text in self.texts],
             "unseen": None if unseen is None else measured(unseen),
             "spread": self.spread,

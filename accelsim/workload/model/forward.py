@@ -37,16 +37,21 @@ def causal_attention(_layer: int, q: Array, k: Array, v: Array, window: int | No
     those before the windows of all its rows.
     """
     output = np.empty_like(q)
-    tokens, cached = q.shape[1], k.shape[1] - q.shape[1]
-    rows = max(1, _ATTENTION_SCORES // k.shape[1])
-    for start in range(0, tokens, rows):
-        stop = min(start + rows, tokens)
-        first = 0 if window is None else max(0, cached + start + 1 - window)
-        seen = slice(first, cached + stop)
-        output[:, start:stop] = _attention_of_block(
-            q[:, start:stop], k[:, seen], v[:, seen], window
-        )
+    for rows, seen in row_blocks(q.shape[1], k.shape[1], window):
+        output[:, rows] = _attention_of_block(q[:, rows], k[:, seen], v[:, seen], window)
     return output
+
+
+def row_blocks(rows: int, keys: int, window: int | None) -> Iterator[tuple[slice, slice]]:
+    """Yield a block of query rows and the keys that any of them sees, for all rows.
+
+    Rows are those of the last of as many tokens as there are keys.
+    """
+    cached, most = keys - rows, max(1, _ATTENTION_SCORES // keys)
+    for start in range(0, rows, most):
+        stop = min(start + most, rows)
+        first = 0 if window is None else max(0, cached + start + 1 - window)
+        yield slice(start, stop), slice(first, cached + stop)
 
 
 def _attention_of_block(q: Array, k: Array, v: Array, window: int | None) -> Array:

@@ -155,6 +155,7 @@ def test_the_dictionary_holds_quality_and_cost_as_plain_data(cost):
         "tokens": 4,
         "window": 2,
         "prompt": 0,
+        "kv": None,
         "prefill": None,
         "layers": [],
         "nonfinite_losses": 0,
