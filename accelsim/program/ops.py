@@ -155,7 +155,7 @@ and codes of the formats of the scales."""
 
 HELD_OPS = 1 << 20
 """Ops up to which a program is held at once; see `accelsim.program.long` for longer ones. More of
-them would lie in memory that nobody has touched before, which costs as much as scheduling."""
+them would lie in memory that nobody has touched before, a fifth of the time to schedule them."""
 MAX_OPS = 1 << 25
 """Most ops of a program that is held where that is needed."""
 MAX_LONG_OPS = 1 << 36
