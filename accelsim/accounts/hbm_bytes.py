@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from accelsim.engine.memory.arrivals import begin_transfer
 from accelsim.engine.memory.door import Direct, look_up, new_memory
-from accelsim.engine.memory.l2 import begin_transfer, borrowed_cache
+from accelsim.engine.memory.l2 import borrowed_cache
 from accelsim.engine.schedule import Cycles, Schedule
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.ops import Unit

@@ -20,7 +20,7 @@ from accelsim.engine.steady import (
     unrolled,
     with_room,
 )
-from accelsim.engine.window import Known, Window, in_pieces, with_room_for
+from accelsim.engine.window import PIECE_OPS, Known, Window, in_pieces, with_room_for
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.machine import MachineSpec
 from accelsim.program.long import AnyProgram, LongProgram
@@ -29,10 +29,6 @@ from accelsim.program.program import Program
 
 _START, _PERIOD, _LEFT_OUT = range(3)
 """Columns of `Program.loops`."""
-
-
-PIECE_OPS = 1 << 17
-"""Ops from which on a piece is scheduled: a few times what is in flight."""
 
 
 def schedule(program: AnyProgram, machine: MachineSpec, piece_ops: int = PIECE_OPS) -> Accounted:

@@ -28,8 +28,8 @@ from accelsim.program.ops import NUM_UNITS
 from accelsim.program.program import Declared, Program
 from accelsim.program.totals import Requested
 
-PIECE_OPS = 1 << 21
-"""Ops from which on a piece is scheduled: many times what is in flight, a few hundred megabytes."""
+PIECE_OPS = 1 << 17
+"""Ops from which on a piece is scheduled: a few times what is in flight."""
 
 _Found = TypeVar("_Found")
 

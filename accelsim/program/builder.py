@@ -15,7 +15,7 @@ from accelsim.program.long import (
     Recording,
     check_items,
     new_recorder,
-    recorded_program,
+    whole_program,
 )
 from accelsim.program.ops import (
     HELD_OPS,
@@ -33,7 +33,6 @@ from accelsim.program.ops import (
 )
 from accelsim.program.program import BufferInfo, Memory, Program, TensorInfo
 from accelsim.program.recording import Buffer, Tensor
-from accelsim.program.refusal import refusal
 from accelsim.program.shared import PROGRAMS
 
 Array = npt.NDArray[Any]
@@ -68,6 +67,7 @@ class ProgramBuilder:
         self.buffers: list[BufferInfo] = []
         self.data: dict[str, Array] = {}
         self._next_slot = 1
+        self._may_gather = False
 
     def tensor(
         self,
@@ -125,6 +125,7 @@ class ProgramBuilder:
 
         They hold data in any case, because the addresses of a gather follow from it.
         """
+        self._may_gather = True
         numberless = self.buffer(name, 1, capacity, Format.INT32, slots=slots)
         return numberless._replace(data=_zeros((slots, 1, capacity), Format.INT32))
 
@@ -170,8 +171,10 @@ class ProgramBuilder:
         if num_items > MAX_OPS:
             raise too_many_items(self.name)
         capacity_words = _FIRST_CAPACITY_OPS * WORDS
+        # What is not held needs no count.
+        most_ops = MAX_OPS if self.with_numbers or self._may_gather else HELD_OPS
         while True:
-            recorder = new_recorder(num_items, capacity_words)
+            recorder = new_recorder(num_items, capacity_words, most_ops)
             try:
                 kernel(recorder, *arguments)
             except OverflowError:
@@ -185,7 +188,7 @@ class ProgramBuilder:
             must_be_held = self.with_numbers or recorder[NUM_INDICES] or recorder[REFUSED_OP]
             if num_ops > HELD_OPS and not must_be_held:
                 check_items(self.name, int(recorder[NUM_ITEMS]), num_items)
-                return self._long(recording, num_ops)
+                return self._long(recording)
             capacity_words = used_words
 
     def _check_sizes(self, what: str, *sizes: int) -> None:
@@ -205,17 +208,13 @@ class ProgramBuilder:
         if recorder[NUM_INDICES]:
             raise too_long(self.name, MAX_OPS, "ops, the most a program that gathers may have")
 
-    def _long(self, recording: Recording, num_ops: int | None = None) -> LongProgram:
-        declared = tuple(self.tensors), tuple(self.buffers)
-        return LongProgram(self.name, recording, *declared, num_ops=num_ops)
+    def _long(self, recording: Recording) -> LongProgram:
+        return LongProgram(self.name, recording, tuple(self.tensors), tuple(self.buffers))
 
     def _finished(self, recorder: Array, num_items: int) -> Program:
-        program = recorded_program(self.name, recorder, tuple(self.tensors), tuple(self.buffers))
-        program = replace(program, overflows=int(recorder[NUM_OVERFLOWS]))
-        if recorder[REFUSED_OP]:
-            raise refusal(program, recorder)
-        check_items(self.name, int(recorder[NUM_ITEMS]), num_items)
-        return program
+        declared = tuple(self.tensors), tuple(self.buffers)
+        program = whole_program(self.name, recorder, *declared, num_items)
+        return replace(program, overflows=int(recorder[NUM_OVERFLOWS]))
 
 
 def _zeros(shape: tuple[int, ...], fmt: Format) -> Array:

@@ -1,6 +1,7 @@
 """A program of any length: its ops are recorded again, piece by piece, for whoever asks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from accelsim.program.ops import (
     LEAVES_OUT,
     MAX_OPS,
     MOST_PERIODS,
+    MOST_RECORDED,
     NEXT_CUT,
     NUM_BEGUN,
     NUM_INDICES,
@@ -67,8 +69,6 @@ class LongProgram(Declared):
     recording: Recording
     tensors: tuple[TensorInfo, ...]
     buffers: tuple[BufferInfo, ...]
-    num_ops: int | None = None
-    """None: more than can be held, MAX_OPS."""
     overflows: int = 0
     statistics: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, int | str | bool | float] = field(default_factory=dict)
@@ -93,6 +93,16 @@ class LongProgram(Declared):
         _Player(self, take, piece_ops, wanted, most_periods=most_periods).run()
 
     @cached_property
+    def num_ops(self) -> int | None:
+        """Number of ops, counted when it is asked for; None: more than can be held, MAX_OPS."""
+        kernel, num_items, arguments = self.recording
+        recorder = new_recorder(num_items, 0)
+        with suppress(OverflowError):
+            kernel(recorder, *arguments)
+        counted = int(recorder[NUM_RECORDED])
+        return counted if counted <= MAX_OPS else None
+
+    @cached_property
     def item_phase(self) -> npt.NDArray[np.int64]:
         """Phase of every work item."""
         phases: list[npt.NDArray[np.int64]] = []
@@ -100,11 +110,13 @@ class LongProgram(Declared):
         return np.concatenate(phases)
 
     def whole(self, num_ops: int) -> Program:
-        """Return the same program with its ops, of which there are so many."""
+        """Return the same program with its ops, of which there are so many; raises ProgramError."""
         kernel, num_items, arguments = self.recording
         recorder = new_recorder(num_items, num_ops * WORDS)
-        kernel(recorder, *arguments)
-        program = recorded_program(self.name, recorder, self.tensors, self.buffers)
+        # A kernel stops behind an op that asks for too much.
+        with suppress(OverflowError):
+            kernel(recorder, *arguments)
+        program = whole_program(self.name, recorder, self.tensors, self.buffers, num_items)
         return replace(program, statistics=self.statistics, parameters=self.parameters)
 
 
@@ -207,18 +219,38 @@ def _cuts_of(wanted: Segments) -> Iterator[tuple[bool, int]]:
         yield True, _NEVER
 
 
+def whole_program(
+    name: str,
+    recorder: npt.NDArray[np.int64],
+    tensors: tuple[TensorInfo, ...],
+    buffers: tuple[BufferInfo, ...],
+    announced: int,
+) -> Program:
+    """Return the program in a recorder that has all of it; announced: its work items.
+
+    Raises ProgramError when an op asks for more than a tile or tensor has, and for other items.
+    """
+    program = recorded_program(name, recorder, tensors, buffers)
+    if recorder[REFUSED_OP]:
+        raise refusal(program, recorder)
+    check_items(name, int(recorder[NUM_ITEMS]), announced)
+    return program
+
+
 def check_items(name: str, begun: int, announced: int) -> None:
     """Refuse a kernel that began another number of work items; raises ProgramError."""
     if begun != announced:
         raise ProgramError(f"{name}: began {begun} work items, but announced {announced}")
 
 
-def new_recorder(num_items: int, capacity_words: int) -> npt.NDArray[np.int64]:
-    """Return an empty recorder for so many items and words of ops."""
+def new_recorder(
+    num_items: int, capacity_words: int, most_ops: int = MAX_OPS
+) -> npt.NDArray[np.int64]:
+    """Return an empty recorder for so many items and words of ops; it stops after `most_ops`."""
     # Untouched pages of an empty array cost nothing, so a generous capacity is free.
     recorder = np.empty(HEADER_WORDS + num_items * ITEM_WORDS + capacity_words, np.int64)
     recorder[:HEADER_WORDS] = 0
-    recorder[ITEM_CAPACITY] = num_items
+    recorder[ITEM_CAPACITY], recorder[MOST_RECORDED] = num_items, most_ops
     return recorder
 
 

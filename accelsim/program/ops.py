@@ -153,8 +153,9 @@ BLOCK_MASK, SCALE_MASK = (1 << 11) - 1, (1 << 6) - 1
 """The same of products with shared scales: elements along k that share one, columns of b that do,
 and codes of the formats of the scales."""
 
-HELD_OPS = 1 << 22
-"""Ops up to which a program is held at once; see `accelsim.program.long` for longer ones."""
+HELD_OPS = 1 << 20
+"""Ops up to which a program is held at once; see `accelsim.program.long` for longer ones. More of
+them would lie in memory that nobody has touched before, a fifth of the time to schedule them."""
 MAX_OPS = 1 << 25
 """Most ops of a program that is held where that is needed."""
 MAX_LONG_OPS = 1 << 36
@@ -174,7 +175,9 @@ MOST_PERIODS = 15
 NUM_BEGUN, NEXT_CUT, LEAVES_OUT = 16, 17, 18
 """Items begun, whatever became of them; before which one the recorder is handed over too; and
 whether items are left out, of which only the phases are noted."""
-HEADER_WORDS = 19
+MOST_RECORDED = 19
+"""Ops after which recording stops with an OverflowError."""
+HEADER_WORDS = 20
 ITEM_WORDS = 5
 ITEM_START, ITEM_PHASE, ITEM_LOOP, ITEM_PERIOD, ITEM_LEFT_OUT = range(ITEM_WORDS)
 """First op and phase of an item; first op, ops of a period and periods left out of its loop."""

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.engine.memory.arrivals import begin_transfer, end_transfer
+from accelsim.engine.memory.blocks import columns_of, note_blocks, use_blocks
 from accelsim.engine.memory.hbm.banked import BankedHbm, counted
 from accelsim.engine.memory.hbm.door import (
     BEGIN,
@@ -22,23 +24,18 @@ from accelsim.engine.memory.hbm.door import (
 from accelsim.engine.memory.hbm.flat import FlatChannels, borrowed_flat, new_slices, serve_flat
 from accelsim.engine.memory.l2 import (
     Cache,
-    begin_lines,
-    begin_transfer,
-    block_arrival,
     borrowed_cache,
     dirty_bytes,
     dirty_lines,
-    end_lines,
-    end_transfer,
     fetch_run,
     new_cache,
-    note_block,
     pass_run,
     read_run,
     write_run,
 )
 from accelsim.engine.memory.l2 import let_go as let_cache_go
 from accelsim.engine.memory.lone import Lone, borrowed_lone, nothing_alone
+from accelsim.engine.memory.sets import NO_LINE, begin_row, begin_shares, end_shares
 from accelsim.hardware.hbm import BankedHbmSpec
 from accelsim.hardware.l2 import L2Spec
 from accelsim.hardware.machine import MachineSpec
@@ -282,37 +279,46 @@ def _respond_cached(memory, time_cycles, transfer):
 @jit_inline
 def _pass_by(cache, lone, transfer):
     """Read or write the rows of a transfer of a tensor that goes past the cache."""
-    begin_lines(cache)
+    begin_shares(cache.sets, cache.state[0].num_transfers, False, False)
     for row in range(transfer.rows):
         address = transfer.address + row * transfer.step_bytes
         pass_run(cache, lone, address, transfer.row_bytes, transfer.is_write)
-    end_lines(cache)
+    end_shares(cache.sets, False, False)
     return np.int64(0)
 
 
 @jit_inline
 def look_up(cache, transfer, gathered_rows):
     """Read or write the rows of a transfer; return when what of them is on its way arrives."""
-    arrived = np.int64(0)
-    is_block = not transfer.is_write and transfer.first_index < 0
-    if is_block:
-        arrived = block_arrival(cache, transfer)
+    arrived, is_tile = np.int64(0), not transfer.is_write and transfer.first_index < 0
+    columns = columns_of(transfer, cache.state[0].line_bytes)
+    if is_tile:
+        arrived = use_blocks(cache, transfer, columns)
         if arrived >= 0:
             return arrived
         arrived = np.int64(0)
-    serial = begin_lines(cache)
+    has_left, has_right = is_tile and columns.left, is_tile and columns.right
+    begin_shares(cache.sets, cache.state[0].num_transfers, has_left, has_right)
+    step_lines = columns.step_bytes // cache.state[0].line_bytes
     for row in range(transfer.rows):
         address = row_address(transfer, row, gathered_rows)
         ahead = row + _ROWS_AHEAD
         if ahead < transfer.rows:
             fetch_run(cache, row_address(transfer, ahead, gathered_rows), transfer.row_bytes)
+        if columns.is_grid:
+            first = columns.first_line + row * step_lines
+            left = first if has_left else NO_LINE
+            right = first + columns.lines - 1 if has_right else NO_LINE
+            begin_row(cache.sets.state[0], row, left, right)
         if transfer.is_write:
             write_run(cache, address, transfer.row_bytes)
         else:
             arrived = max(arrived, read_run(cache, address, transfer.row_bytes))
-    if is_block:
-        note_block(cache, transfer, serial)
-    end_lines(cache)
+    if columns.is_grid:
+        begin_row(cache.sets.state[0], transfer.rows, NO_LINE, NO_LINE)
+    if is_tile:
+        note_blocks(cache, transfer, columns)
+    end_shares(cache.sets, has_left, has_right)
     return arrived
 
 

@@ -10,41 +10,39 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.engine.memory.blocks import begin_block, block_at, is_block, new_blocks
+from accelsim.engine.memory.arrivals import RING, arrival_of
+from accelsim.engine.memory.blocks import new_blocks
 from accelsim.engine.memory.hbm.door import BEGIN, END, IS_WRITE, NUM_FIELDS
 from accelsim.engine.memory.hbm.state import Records, record, records
 from accelsim.engine.memory.lone import are_watched, is_watched
+from accelsim.engine.memory.sectors import bytes_hit, count, first_gap, sectors_of
 from accelsim.engine.memory.sets import (
     BLOCK_LINES,
     EMPTY,
     HOME,
     LINE,
     Sets,
-    begin_share,
     borrowed_sets,
+    choose_share,
     empty_ways,
-    end_share,
     fetch_set,
     flags_at,
     flags_of,
-    is_whole,
     lines_at,
     new_sets,
+    note_fetch,
+    note_new,
     oldest_way,
     set_of,
     share_of,
-    use_share,
     use_way,
     way_of,
 )
 from accelsim.hardware.l2 import L2Spec
 from accelsim.runtime.jit import borrow, jit_inline, jit_inner
 
-_NEVER = 1 << 62
-_RING = 1 << 16
-_MOST_AHEAD = 8
-"""Lines of a row after its first that the processor is told to fetch in advance."""
-"""Transfers whose end is remembered; what an older one fetched has long arrived."""
+_AHEAD = 8
+"""Lines of a row that the processor is told to fetch in advance."""
 
 _WAY = record(
     "valid",  # sectors that are there or on the way, as bits
@@ -60,8 +58,6 @@ _STATE = record(
     "num_transfers",
     "num_filled",  # ways that have ever held a line
     "num_settled",  # transfers, from the first on, whose fetches have arrived
-    "first_fetch",  # transfers that lines of this one are on their way with: the first
-    "last_fetch",  # and the last of them
     "num_pieces",  # that the current transfer wants of the HBM
     "read_bytes",
     "write_bytes",
@@ -71,10 +67,10 @@ _STATE = record(
 )
 
 
-_IS_CLEAN, _IS_NEW, _IS_COMING = 1, 2, 4
+_IS_CLEAN, _IS_NEW, _IS_COMING, _IS_DIRTY = 1, 2, 4, 8
 """Flags of a way: all sectors are there and none is dirty; it was fetched by the transfer of its
-share; it was fetched by another one, and had not arrived when it was used last. What they do not
-say is in its record, which is far away."""
+share; it was fetched by another one, and had not arrived when it was used last; all sectors are
+there and dirty. What they do not say is in its record, which is far away."""
 
 
 class Held(NamedTuple):
@@ -102,7 +98,7 @@ class Cache(NamedTuple):
     filled: npt.NDArray[np.int64]
     """Set times ways plus way of each way, in the order in which they were first filled."""
     arrivals: npt.NDArray[np.int64]
-    """Cycle in which the last fetched byte of recent transfers is there [_RING]."""
+    """Cycle in which the last fetched byte of recent transfers is there [RING]."""
     pieces: npt.NDArray[np.int64]
     """What the current transfer wants of the HBM [most pieces, NUM_FIELDS]."""
 
@@ -135,7 +131,7 @@ def _empty_cache(num_sets: int, num_ways: int) -> Cache:
         blocks=new_blocks(),
         ways=records(shape, _WAY),
         filled=np.zeros(num_sets * num_ways, np.int64),
-        arrivals=np.zeros(_RING, np.int64),
+        arrivals=np.zeros(RING, np.int64),
         pieces=np.zeros((0, NUM_FIELDS), np.int64),
     )
 
@@ -167,9 +163,11 @@ def dirty_lines(cache: Cache) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     filled = np.sort(cache.filled[: state.num_filled])
     own, way = np.divmod(filled, cache.ways.shape[1])
-    is_known = flags_at(cache.sets, own, way) & _IS_CLEAN == 0
-    own, way = own[is_known], way[is_known]
-    dirty = cache.ways["dirty"][own, way]
+    flags = flags_at(cache.sets, own, way)
+    is_known = flags & _IS_CLEAN == 0
+    own, way, flags = own[is_known], way[is_known], flags[is_known]
+    recorded = cache.ways["dirty"][own, way]
+    dirty = np.where(flags & _IS_DIRTY, state.whole_line, recorded)
     is_dirty = dirty != 0
     own, way, dirty = own[is_dirty], way[is_dirty], dirty[is_dirty]
     sectors = np.bitwise_count(dirty.view(np.uint64)).astype(np.int64)
@@ -191,123 +189,12 @@ def borrowed_cache(cache):
     )
 
 
-@jit_inner
-def begin_transfer(cache, time_cycles):
-    """Count a transfer; `end_transfer` tells when what it fetches has arrived."""
-    state, arrivals = cache.state[0], cache.arrivals
-    state.num_settled = max(state.num_settled, state.num_transfers + 1 - _RING)
-    while (
-        state.num_settled < state.num_transfers
-        and arrivals[(state.num_settled + 1) % _RING] <= time_cycles
-    ):
-        state.num_settled += 1
-    state.num_transfers += 1
-    state.num_pieces = 0
-    arrivals[state.num_transfers % _RING] = 0
-
-
-@jit_inner
-def end_transfer(cache, arrival):
-    """Tell when the last fetched byte of the transfer is there."""
-    cache.arrivals[cache.state[0].num_transfers % _RING] = arrival
-
-
-@jit_inline
-def block_arrival(cache, transfer):
-    """Look all that a transfer reads up at once, if it is there or on the way with one transfer.
-
-    Returns when it arrives, as `read_run` does; negative if lines must be looked up one by one.
-    """
-    state = cache.state[0]
-    block = _whole_block(cache, transfer)
-    if block.wanted == 0 or _wanted_of(transfer, state) & ~block.wanted:
-        return np.int64(-1)
-    arrival = np.int64(0)
-    if block.last_fetch > state.num_settled:
-        if block.first_fetch != block.last_fetch:
-            return np.int64(-1)
-        arrival = cache.arrivals[block.last_fetch % _RING]
-    use_share(cache.sets, block.share, block.num_uses)
-    num_bytes = transfer.rows * transfer.row_bytes
-    state.read_bytes += num_bytes
-    state.hit_bytes += num_bytes
-    return arrival
-
-
-@jit_inline
-def _whole_block(cache, transfer):
-    """Return the block at the place of a transfer; it wants nothing if it is another or lost."""
-    first_line, lines = _lines_of(transfer, cache.state[0])
-    block = block_at(cache.blocks, first_line)
-    is_same = is_block(block, first_line, lines, transfer)
-    if not is_same or not is_whole(cache.sets.shares, block.share, block.serial, block.num_placed):
-        block.wanted = 0
-    return block
-
-
-@jit_inner
-def _lines_of(transfer, state):
-    """Return the first line of a transfer, and how many lines a row of it touches."""
-    first = transfer.address // state.line_bytes
-    end = transfer.address + transfer.row_bytes
-    return first, (end + state.line_bytes - 1) // state.line_bytes - first
-
-
-@jit_inner
-def _wanted_of(transfer, state):
-    """Return what a transfer wants of every line; more than all sectors where lines differ.
-
-    That is sectors, as bits, of rows of one line; rows of several lines must have all of each.
-    """
-    first, num_bytes = transfer.address % state.line_bytes, transfer.row_bytes
-    is_aligned = transfer.step_bytes % state.line_bytes == 0 or transfer.rows == 1
-    if transfer.step_bytes == transfer.row_bytes:
-        num_bytes, is_aligned = num_bytes * transfer.rows, True
-    elif is_aligned and first + num_bytes <= state.line_bytes:
-        return _sectors_of(first, first + num_bytes, state)
-    if first == 0 and num_bytes % state.line_bytes == 0 and is_aligned:
-        return state.whole_line
-    return np.int64(-1)
-
-
-@jit_inner
-def begin_lines(cache):
-    """Tell that the lines of a transfer are looked up one by one, until `end_lines`.
-
-    Returns the serial number of their share.
-    """
-    sets, state = cache.sets, cache.state[0]
-    state.first_fetch, state.last_fetch = _NEVER, 0
-    return begin_share(sets.state[0], sets.begun_at, sets.shares, sets.free, state.num_transfers)
-
-
-@jit_inner
-def end_lines(cache):
-    """Tell that all lines of a transfer have been looked up."""
-    sets = cache.sets
-    end_share(sets.state[0], sets.shares, sets.free)
-
-
-@jit_inner
-def note_block(cache, transfer, serial):
-    """Note that all lines of a transfer are there now; serial: what `begin_lines` returned."""
-    state, uses = cache.state[0], cache.sets.state[0]
-    first_line, lines = _lines_of(transfer, state)
-    block = block_at(cache.blocks, first_line)
-    begin_block(block, first_line, lines, transfer)
-    # Of another serial number if the lines did not fit one share; then the block is never whole.
-    block.share, block.serial, block.num_placed = uses.share, serial, uses.num_placed
-    block.num_uses = uses.num_uses - uses.begun_at
-    block.first_fetch, block.last_fetch = state.first_fetch, state.last_fetch
-    block.wanted |= max(_wanted_of(transfer, state), 0)
-
-
 @jit_inline
 def fetch_run(cache, address, num_bytes):
     """Let the processor that runs this fetch what it needs to look a run of bytes up."""
     line_bytes = cache.state[0].line_bytes
     first = address // line_bytes
-    last = min((address + num_bytes - 1) // line_bytes, first + _MOST_AHEAD)
+    last = min((address + num_bytes - 1) // line_bytes, first + _AHEAD - 1)
     for line in range(first, last + 1):
         fetch_set(cache.sets, line)
 
@@ -320,23 +207,27 @@ def read_run(cache, address, num_bytes):
     base = line * state.line_bytes
     latest = miss_begin = miss_end = np.int64(0)
     while base < end:
+        if base + _AHEAD * state.line_bytes < end:
+            fetch_set(cache.sets, line + _AHEAD)
         first, stop = max(address - base, 0), min(end - base, state.line_bytes)
-        wanted = _sectors_of(first, stop, state)
+        wanted = sectors_of(first, stop, state)
+        choose_share(cache.sets.state[0], line)
         own, way, held = _placed(cache, state, line)
         missing = wanted & ~held.valid
         fetched_by = held.fetched_by
         if missing != wanted:
-            latest = max(latest, _arrival_of(fetched_by, state, cache.arrivals))
-            hit = _bytes_hit(wanted & ~missing, first, stop, state) if missing else stop - first
+            latest = max(latest, arrival_of(fetched_by, state, cache.arrivals))
+            hit = bytes_hit(wanted & ~missing, first, stop, state) if missing else stop - first
             state.hit_bytes += hit
         if missing:
             fetched_by = state.num_transfers
         _keep(cache, state, own, way, line, Held(held.valid | missing, held.dirty, fetched_by))
-        _note_fetch(fetched_by, state)
+        if fetched_by > state.num_settled:
+            note_fetch(cache.sets.shares[cache.sets.state[0].share], fetched_by)
         # Sectors that miss are fetched in pieces as long as they come.
         while missing:
-            first, stop = _first_gap(missing, state)
-            missing &= ~_sectors_of(first, stop, state)
+            first, stop = first_gap(missing, state)
+            missing &= ~sectors_of(first, stop, state)
             if base + first != miss_end:
                 _fetch(miss_begin, miss_end, state, cache.pieces)
                 miss_begin = base + first
@@ -348,14 +239,6 @@ def read_run(cache, address, num_bytes):
     return latest
 
 
-@jit_inner
-def _note_fetch(fetched_by, state):
-    """Note which transfer a line that is looked up waits for, if it does."""
-    if fetched_by > state.num_settled:
-        state.first_fetch = min(state.first_fetch, fetched_by)
-        state.last_fetch = max(state.last_fetch, fetched_by)
-
-
 @jit_inline
 def write_run(cache, address, num_bytes):
     """Write a run of bytes, and note what of it goes through to the HBM."""
@@ -363,8 +246,10 @@ def write_run(cache, address, num_bytes):
     line = address // state.line_bytes
     base = line * state.line_bytes
     while base < end:
+        if base + _AHEAD * state.line_bytes < end:
+            fetch_set(cache.sets, line + _AHEAD)
         first, stop = max(address - base, 0), min(end - base, state.line_bytes)
-        written = _sectors_of(first, stop, state)
+        written = sectors_of(first, stop, state)
         own, way, held = _placed(cache, state, line)
         dirty = held.dirty if state.writes_through else held.dirty | written
         _keep(cache, state, own, way, line, Held(held.valid | written, dirty, held.fetched_by))
@@ -406,7 +291,7 @@ def pass_run(cache, lone, address, num_bytes, is_write):
 def _pass_line(cache, state, line, address, end, is_write):
     """Let a line of a watched set take its way."""
     base = line * state.line_bytes
-    touched = _sectors_of(max(address - base, 0), min(end - base, state.line_bytes), state)
+    touched = sectors_of(max(address - base, 0), min(end - base, state.line_bytes), state)
     own, way, held = _placed(cache, state, line)
     fetched_by = held.fetched_by if is_write else state.num_transfers
     _keep(cache, state, own, way, line, Held(held.valid | touched, held.dirty, fetched_by))
@@ -428,51 +313,6 @@ def _fetch(begin, end, state, pieces):
 
 
 @jit_inline
-def _sectors_of(first, stop, state):
-    """Return the sectors that bytes first..stop of a line touch, as bits."""
-    if stop - first == state.line_bytes:
-        return state.whole_line
-    size = state.sector_bytes
-    begin, end = first // size, (stop + size - 1) // size
-    return ((1 << end) - 1) & ~((1 << begin) - 1)
-
-
-@jit_inline
-def _first_gap(sectors, state):
-    """Return the bytes first..stop of the line that the lowest run of these sectors takes."""
-    if sectors == state.whole_line:
-        return np.int64(0), state.line_bytes
-    begin = np.int64(0)
-    while not (sectors >> begin) & 1:
-        begin += 1
-    end = begin + 1
-    while (sectors >> end) & 1:
-        end += 1
-    return begin * state.sector_bytes, end * state.sector_bytes
-
-
-@jit_inner
-def _count(sectors):
-    count = 0
-    while sectors:
-        sectors &= sectors - 1
-        count += 1
-    return count
-
-
-@jit_inner
-def _bytes_hit(sectors, first, stop, state):
-    """Return how many of the bytes first..stop of a line lie in these sectors."""
-    size = state.sector_bytes
-    num_bytes = _count(sectors) * size
-    if (sectors >> (first // size)) & 1:
-        num_bytes -= first % size
-    if (sectors >> ((stop - 1) // size)) & 1:
-        num_bytes -= -stop % size
-    return num_bytes
-
-
-@jit_inline
 def _placed(cache, state, line):
     """Return set and way of a line and what is held of it, after making room where it is not there.
 
@@ -484,15 +324,24 @@ def _placed(cache, state, line):
     way = way_of(lines, line)
     if way >= 0:
         return own, way, _held(cache, own, way, homes[way])
+    note_new(sets.state[0], sets.shares)
     way = oldest_way(homes, sets.begun_at)
     if lines[way] == EMPTY:
         cache.filled[state.num_filled] = own * len(lines) + way
         state.num_filled += 1
-    elif not flags_of(homes[way]) & _IS_CLEAN:
-        dirty = cache.ways[own, way].dirty
+    else:
+        dirty = _dirty_in(cache, own, way, flags_of(homes[way]))
         if dirty:
             _write_back((lines[way] - 1) * state.line_bytes, dirty, state, cache.pieces)
     return own, way, Held(np.int64(0), np.int64(0), np.int64(EMPTY))
+
+
+@jit_inline
+def _dirty_in(cache, own, way, flags):
+    """Return the sectors of a way that the HBM does not have yet, as bits."""
+    if flags & _IS_CLEAN:
+        return np.int64(0)
+    return cache.state[0].whole_line if flags & _IS_DIRTY else cache.ways[own, way].dirty
 
 
 @jit_inline
@@ -506,6 +355,8 @@ def _held(cache, own, way, home):
         fetched_by = cache.ways[own, way].fetched_by
     if flags & _IS_CLEAN:
         return Held(cache.state[0].whole_line, np.int64(0), fetched_by)
+    if flags & _IS_DIRTY:
+        return Held(cache.state[0].whole_line, cache.state[0].whole_line, fetched_by)
     known = cache.ways[own, way]
     return Held(known.valid, known.dirty, fetched_by)
 
@@ -516,6 +367,8 @@ def _keep(cache, state, own, way, line, held):
     flags = np.int64(0)
     if held.valid == state.whole_line and not held.dirty:
         flags |= _IS_CLEAN
+    elif held.dirty == state.whole_line:
+        flags |= _IS_DIRTY
     else:
         known = cache.ways[own, way]
         known.valid, known.dirty = held.valid, held.dirty
@@ -530,12 +383,6 @@ def _keep(cache, state, own, way, line, held):
 @jit_inner
 def _write_back(begin, dirty, state, pieces):
     """Note sectors of a line that the HBM must get. Nobody waits for them."""
-    num_bytes = _count(dirty) * state.sector_bytes
+    num_bytes = count(dirty) * state.sector_bytes
     state.written_back_bytes += num_bytes
     _note(begin, begin + num_bytes, True, state, pieces)
-
-
-@jit_inline
-def _arrival_of(fetched_by, state, arrivals):
-    """Return the cycle in which what was fetched into a way last is there, 0 if it is by now."""
-    return np.int64(0) if fetched_by <= state.num_settled else arrivals[fetched_by % _RING]

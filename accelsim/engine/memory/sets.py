@@ -19,7 +19,7 @@ EMPTY = 0
 LINE, HOME = range(2)
 """Words of a way: its line, counted from 1, or EMPTY; and from the top the number of its share, its
 place there, counted from 1, and flags of whoever looks it up."""
-_WAY_BITS, FLAG_BITS, _PLACE_BITS = 7, 3, 24
+_WAY_BITS, FLAG_BITS, _PLACE_BITS = 7, 4, 24
 _FLAG_SHIFT = _WAY_BITS
 _FLAG_MASK = (1 << FLAG_BITS) - 1
 _PLACE_SHIFT = _FLAG_SHIFT + FLAG_BITS
@@ -28,8 +28,13 @@ _IN_SHARE = (1 << _SHARE_SHIFT) - 1
 _WAY_MASK = (1 << _WAY_BITS) - 1
 MOST_PLACES = (1 << _PLACE_BITS) - 1
 """Uses of lines in a share."""
+ROW_PLACES = 64
+"""Places from row to row of a transfer, so that the place of a line does not depend on what else
+its row has."""
 BLOCK_LINES = 128
 """Lines of an aligned block, which `set_of` mixes: they fill as many sets, one after the other."""
+NO_LINE = -1
+"""Number of no line."""
 _NEVER = (1 << 63) - 1
 _OPEN = 1 << 40
 """Lines that a share is said to have while its lines are looked up, so that it is not given up."""
@@ -41,17 +46,26 @@ _CACHE_LINE_WORDS = 8
 _STATE = record(
     "num_sets",
     "num_uses",  # of lines
-    "share",  # number of the share whose lines are looked up
-    "begun_at",  # uses before its first one
-    "num_placed",  # lines that came to it
-    "serial",  # of it; tells it from others that had its number before
+    "begun_at",  # uses before the look-up of the transfer
+    "share",  # number of the share of the line that is looked up
+    "left",  # number of the share of the first lines of rows, where it is another one
+    "right",  # and of the last lines
+    "inner",  # and of all others
+    "left_line",  # first line of the row, if its share is another one
+    "right_line",  # and last line
+    "inner_serial",  # of the first share of other lines, where they do not fit one
+    "serial",  # of the last share; tells each from others that had its number before
     "num_shares",  # numbers ever given
     "num_free",  # numbers given up
 )
 _SHARE = record(
     "lines",  # that are of it
+    "num_placed",  # lines that came to it
+    "has_new",  # whether any of them was not there before
     "serial",
     "fetched_by",  # transfer that looked its lines up
+    "first_fetch",  # transfers that lines were on their way with at the look-up: the first
+    "last_fetch",  # and the last of them
 )
 
 
@@ -77,8 +91,8 @@ def new_sets(num_sets: int, num_ways: int) -> Sets:
     """Return sets without lines."""
     state = records(1, _STATE)
     state.num_sets = num_sets
-    # One for each line, that of the EMPTY ways, and the one whose lines are looked up.
-    numbers = num_sets * num_ways + 2
+    # One for each line, that of the EMPTY ways, and those whose lines are looked up.
+    numbers = num_sets * num_ways + 4
     shares = records(numbers, _SHARE)
     shares[0].lines = _NEVER
     return Sets(
@@ -162,49 +176,102 @@ def fetch_set(sets, line):
         prefetch(own, word)
 
 
-@jit_inner
-def begin_share(state, begun_at, shares, free, transfer):
-    """Let the lines that are used from now on be of a new share; transfer: its number.
+@jit_inline
+def begin_shares(sets, transfer, has_left, has_right):
+    """Let the lines that are used from now on be of new shares; transfer: its number.
 
-    Returns the serial number of the share.
+    Those that are the first or the last of their rows may be of shares of their own.
     """
+    state = sets.state[0]
+    state.begun_at = state.num_uses
+    state.left_line = state.right_line = NO_LINE
+    if has_left:
+        state.left = _new_share(state, sets.begun_at, sets.shares, sets.free, transfer)
+    if has_right:
+        state.right = _new_share(state, sets.begun_at, sets.shares, sets.free, transfer)
+    state.inner = _new_share(state, sets.begun_at, sets.shares, sets.free, transfer)
+    state.share, state.inner_serial = state.inner, state.serial
+
+
+@jit_inner
+def begin_row(state, row, left_line, right_line):
+    """Let the lines that are used from now on be of a row, whose places are its own; NO_LINE:
+    it has no lines of other shares there."""
+    state.num_uses = state.begun_at + row * ROW_PLACES
+    state.left_line, state.right_line = left_line, right_line
+
+
+@jit_inner
+def choose_share(state, line):
+    """Let the line that is used next be of its share."""
+    state.share = state.inner
+    if line == state.left_line:
+        state.share = state.left
+    elif line == state.right_line:
+        state.share = state.right
+
+
+@jit_inline
+def end_shares(sets, has_left, has_right):
+    """End the shares whose lines were used."""
+    state = sets.state[0]
+    _end_share(state, state.inner, sets.shares, sets.free)
+    if has_left:
+        _end_share(state, state.left, sets.shares, sets.free)
+    if has_right:
+        _end_share(state, state.right, sets.shares, sets.free)
+
+
+@jit_inner
+def _new_share(state, begun_at, shares, free, transfer):
     if state.num_free > 0:
         state.num_free -= 1
-        state.share = free[state.num_free]
+        number = free[state.num_free]
     else:
         state.num_shares += 1
-        state.share = state.num_shares
+        number = state.num_shares
     state.serial += 1
-    state.num_placed, state.begun_at = 0, state.num_uses
-    begun_at[state.share] = state.num_uses << _PLACE_SHIFT
-    share = shares[state.share]
+    begun_at[number] = state.num_uses << _PLACE_SHIFT
+    share = shares[number]
     share.lines, share.serial, share.fetched_by = _OPEN, state.serial, transfer
-    return state.serial
+    share.num_placed = share.has_new = share.last_fetch = 0
+    share.first_fetch = _NEVER
+    return number
 
 
 @jit_inner
-def end_share(state, shares, free):
-    """End the share whose lines were used."""
-    share = shares[state.share]
-    share.lines += state.num_placed - _OPEN
+def _end_share(state, number, shares, free):
+    share = shares[number]
+    share.lines += share.num_placed - _OPEN
     if share.lines == 0:
-        free[state.num_free] = state.share
+        free[state.num_free] = number
         state.num_free += 1
 
 
 @jit_inner
-def use_share(sets, number, num_uses):
-    """Use all lines of a share again, which was looked up with so many uses."""
-    state = sets.state[0]
-    sets.begun_at[number] = state.num_uses << _PLACE_SHIFT
-    state.num_uses += num_uses
+def note_new(state, shares):
+    """Note that the line that is used next is not there."""
+    shares[state.share].has_new = 1
 
 
 @jit_inner
-def is_whole(shares, number, serial, num_placed):
+def note_fetch(share, transfer):
+    """Note that a line of a share that is looked up was on its way with a transfer."""
+    share.first_fetch = min(share.first_fetch, transfer)
+    share.last_fetch = max(share.last_fetch, transfer)
+
+
+@jit_inner
+def use_share(sets, number, places):
+    """Use all lines of a share again, so many places later than they were looked up at."""
+    sets.begun_at[number] = (sets.state[0].num_uses + places) << _PLACE_SHIFT
+
+
+@jit_inner
+def is_whole(shares, number, serial):
     """Whether a share still has all lines that came to it."""
     share = shares[number]
-    return share.serial == serial and share.lines == num_placed
+    return share.serial == serial and share.lines == share.num_placed
 
 
 @jit_inline
@@ -247,9 +314,9 @@ def use_way(sets, own, way, line, flags):
         _go_on(state, sets.begun_at, sets.shares, sets.free)
     number = share_of(homes[way])
     is_new = np.int64(number) != state.share or lines[way] != line + 1
+    sets.shares[state.share].num_placed += is_new
     share = sets.shares[number]
     share.lines -= is_new
-    state.num_placed += is_new
     if share.lines == 0:
         sets.free[state.num_free] = number
         state.num_free += 1
@@ -262,6 +329,7 @@ def use_way(sets, own, way, line, flags):
 @jit_inner
 def _go_on(state, begun_at, shares, free):
     """Let the lines of a transfer that are still to come be of another share."""
-    transfer = shares[state.share].fetched_by
-    end_share(state, shares, free)
-    begin_share(state, begun_at, shares, free, transfer)
+    transfer = shares[state.inner].fetched_by
+    _end_share(state, state.inner, shares, free)
+    state.begun_at = state.num_uses
+    state.inner = state.share = _new_share(state, begun_at, shares, free, transfer)

@@ -14,8 +14,9 @@ from accelsim.program.ops import MAX_OPS
 from accelsim.program.program import Program
 
 MOST_STEPS = 1 << 28
-"""Steps from which on `auto` samples a program: all of it would take more than
-about half a minute, at a hundred nanoseconds a step. So it is with more than MAX_OPS ops."""
+"""Steps from which on `auto` samples a program: all of it would take more than a second, where
+tiles are looked up at once (5 ns a line), to half a minute, where bursts of a banked HBM are served
+(100 ns). So it is with more than MAX_OPS ops."""
 _SAMPLE_STEPS = 1 << 23
 """Steps that a sample may take, a few seconds; see `plan` for the fewest."""
 _LOOKED_AT = 64
@@ -37,8 +38,7 @@ def schedule(program: AnyProgram, machine: MachineSpec, sample: Sample) -> Accou
 
 def _affordable_share(program: AnyProgram, machine: MachineSpec) -> float:
     """Return the share of a program that is scheduled by `auto`; 1: all of it."""
-    known = program.num_ops
-    num_ops = float(num_ops_of(program).sum()) if known is None else float(known)
+    num_ops = float(num_ops_of(program).sum())
     steps = num_ops * (1 + _pieces_per_op(program, machine))
     if steps <= MOST_STEPS and num_ops <= MAX_OPS:
         return 1.0

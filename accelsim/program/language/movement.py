@@ -14,7 +14,7 @@ from accelsim.program.ops import (
     ITEM_START,
     ITEM_WORDS,
     LEAVES_OUT,
-    MAX_OPS,
+    MOST_RECORDED,
     NEXT_CUT,
     NUM_BEGUN,
     NUM_INDICES,
@@ -52,7 +52,7 @@ _LOAD, _GATHER, _STORE = Op.LOAD.value, Op.GATHER.value, Op.STORE.value
 @jit_inner
 def _check_going_on(p: Recorder) -> None:
     # Called where loops begin or load, not for every op, which would halve the speed of recording.
-    if (p[NUM_RECORDED] > MAX_OPS) | (p[REFUSED_OP] != 0):
+    if (p[NUM_RECORDED] > p[MOST_RECORDED]) | (p[REFUSED_OP] != 0):
         raise OverflowError
 
 

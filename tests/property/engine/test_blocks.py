@@ -63,6 +63,35 @@ def test_as_one_by_one(drawn, machine):
     assert_same(machine, drawn)
 
 
+roomy = st.builds(
+    cache_of,
+    sets=st.sampled_from([2, 3, 4, 8, 9]),
+    ways=st.integers(2, 6),
+    sectors=st.sampled_from([2, 4]),
+    sector_bytes=st.sampled_from([16, 32]),
+    writes=st.sampled_from(["back", "through"]),
+)
+"""Caches that keep some tiles, so that most look-ups are of blocks."""
+beside = st.builds(
+    lambda rows, widths: [
+        Transfer(start, rows, width, 512, -1, False)
+        for start, width in zip(np.cumsum([0, *widths]).tolist(), widths, strict=False)
+    ],
+    st.integers(2, 4),
+    st.lists(st.sampled_from([16, 32, 48, 80, 96]), min_size=2, max_size=4),
+)
+"""Tiles beside each other, which share lines where one does not end with a line."""
+neighbours = beside.flatmap(
+    lambda few: st.lists(st.tuples(st.sampled_from(few), kinds, st.integers(0, 90)), max_size=40)
+)
+
+
+@settings(max_examples=1000)
+@given(neighbours, machines(l2=roomy))
+def test_tiles_that_share_lines_are_as_one_by_one(drawn, machine):
+    assert_same(machine, drawn)
+
+
 @settings(max_examples=300)
 @given(accesses, banked_machines(l2=caches))
 def test_as_one_by_one_before_a_banked_memory(drawn, machine):
@@ -87,10 +116,14 @@ def reads(step_bytes, row_bytes, starts, **cache):
         (64, 48, [0, 0], [True, False]),
         (96, 96, [0, 0], [True, False]),
         (80, 80, [32, 32], [True, True]),
+        (320, 96, [0, 96, 0, 96, 192, 0, 96], [True, True, False, False, True, False, False]),
+        (320, 160, [0, 160, 0, 160], [True, True, False, False]),
+        (320, 64, [32, 32], [True, False]),
     ],
 )
 def test_what_is_there_is_not_looked_up_one_by_one(step_bytes, row_bytes, starts, expected):
-    """Lines of 64 bytes in sectors of 32: whole lines, halves, rows that follow, others."""
+    """Lines of 64 bytes in sectors of 32: whole lines, halves, rows that follow, tiles that share
+    a line with their neighbours, others."""
     assert reads(step_bytes, row_bytes, starts) == expected
 
 
@@ -115,6 +148,20 @@ def test_a_tile_does_not_wait_for_a_gather_of_other_lines():
     request(memory, 2000, Transfer(1 << 16, 4, 64, 64, 0, False))
     ends.append(request(memory, 2001, tile))
     assert ends[2] - 2001 == ends[1] - 1500
+
+
+def test_a_shared_line_that_comes_again_has_what_its_transfer_wants():
+    """Lines of two sectors in one set; both tiles have one sector of lines 1 and 3."""
+    memory = memory_of(machine_of(l2=cache_of(sets=1, ways=4)))
+    left, right = Transfer(0, 2, 96, 128, -1, False), Transfer(96, 2, 32, 128, -1, False)
+    # Both sectors of lines 1 and 3 are there, then line 4 takes the place of line 0. As that comes
+    # again it takes the place of line 2, and that the place of line 3 before it is looked up.
+    other = Transfer(256, 1, 64, 64, -1, False)
+    for time, each in enumerate([left, right, other, left]):
+        request(memory, 1000 * time, each)
+    before = int(memory.cache.state[0].fetched_bytes)
+    request(memory, 9000, right)
+    assert memory.cache.state[0].fetched_bytes - before == 32
 
 
 def test_a_tile_that_lost_a_line_is_looked_up_again():

@@ -112,7 +112,7 @@ def test_a_program_that_is_long_is_held_where_all_ops_are_needed(monkeypatch, bu
     assert (again.tensors, again.buffers) == (whole.tensors, whole.buffers)
     assert again.parameters == {"tile": 3}
     with pytest.raises(ProgramError, match="began 6 work items, but announced 7"):
-        builder.record(_fills, 7, 6, buffer)
+        held(builder.record(_fills, 7, 6, buffer), "a test")
 
 
 def test_a_long_program_neither_gathers_nor_computes(builder):
