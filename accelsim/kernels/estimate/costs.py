@@ -37,7 +37,7 @@ class OpCost(NamedTuple):
     """bytes, move, cube, int_mac, or the name of a vector op."""
     extents: tuple[int, ...]
     """Rows and columns, or m, n and k."""
-    bits: tuple[int, int]
+    bits: tuple[float, float]
     """Of each element: all that are moved, in the first; or of both operands."""
     fmt: Format = Format.FP32
     shifts: int = 0
@@ -92,8 +92,8 @@ class _Row(NamedTuple):
     """Extents; of elements rows and columns."""
     n: int
     k: int
-    bits_a: int
-    bits_b: int
+    bits_a: float
+    bits_b: float
     bandwidth: float
     """Of the port, in bytes a cycle."""
     issue_cycles: int = 0
