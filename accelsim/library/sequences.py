@@ -47,9 +47,7 @@ def check_kv(kernel: type[Kernel], problem: Problem) -> None:
     )
 
 
-def _cannot_read_codes(
-    kernel: type[Kernel], problem: AttentionProblem, able: Sequence[str]
-) -> str:
+def _cannot_read_codes(kernel: type[Kernel], problem: AttentionProblem, able: Sequence[str]) -> str:
     """Return the message for a kernel that finds codes in the place of K and V."""
     who = f"workload {problem.name}: kernel {kernel.name} reads K and V that are no codes, "
     found = f"found kv_codes = {problem.kv_codes}"

@@ -202,8 +202,8 @@ def _on_matrix_unit(row: _Row, unit: MatrixUnit) -> _Row:
 
 
 def _on_integer_array(row: _Row, unit: IntMacSpec, shifts: int) -> _Row:
-    rows = max(1, unit.rows // unit.block(row.bits_a))
-    cols = max(1, unit.cols // unit.block(row.bits_b))
+    rows = max(1, unit.rows // unit.block(int(row.bits_a)))
+    cols = max(1, unit.cols // unit.block(int(row.bits_b)))
     row = row._replace(held_rows=row.m, held_cols=row.n, streamed=row.k, reads_again=True)
     return row._replace(rows=rows, cols=cols, pass_cycles=shifts + rows + cols - 2)
 

@@ -25,10 +25,28 @@ def scores(at: Setting, sequences: Sequence[Sequences], **fields: Any) -> Iterat
                 name=name,
                 causal=any(each.new > 1 for each in chosen),
                 dtype=at.fmt,
-                kv_dtype=at.kv_fmt,
+                **_cache(at, chosen),
                 **_lengths(chosen),
                 **fields,
             )
+
+
+def _cache(at: Setting, chosen: Sequence[Sequences]) -> dict[str, Any]:
+    """Return how a problem has keys and values that the cache of a model keeps.
+
+    Prompts that begin a sequence attend to their keys as they came, before they become codes.
+    """
+    fmt = at.kv_fmt
+    if fmt is None:
+        return {}
+    if not fmt.is_coded:
+        # A scale of a head is as much work as one of a tensor.
+        return {"kv_dtype": fmt.element, "kv_scales": "peak" if fmt.has_scales else "one"}
+    if all(each.new == 1 for each in chosen):
+        return {"kv_codes": fmt}
+    if any(each.cached for each in chosen):
+        raise at.unknown(f"chunks of prompts behind a KV cache in {fmt}")
+    return {}
 
 
 def _lengths(chosen: list[Sequences]) -> dict[str, Any]:
