@@ -27,6 +27,8 @@ OTHERS = (
     "3000x7168 265x11008 2048x11008 128x14336 4224x14336 20x28672 500x28672 2112x16384 2112x8192 "
     "4097x3000 65536x1024 32768x2048 12288x6144 777x12288 31x100000 150x200000 3x500000"
 )
+ODD_ROWS, ODD_COLUMNS = (1, 16, 132, 300, 1056, 4224, 16896), (301, 701, 1501, 3001, 9001, 30001)
+"""Of norms alone: rows whose elements do not lie in fours."""
 SILU_MUL_ROWS, SILU_MUL_COLUMNS = (
     (1, 16, 132, 256, 1024, 4096, 16384),
     (4096, 11008, 14336, 65536),
@@ -99,6 +101,10 @@ def work(held_out):
     shapes = drawn() if held_out else grid()
     for name, (count, function) in FUNCTIONS.items():
         yield from ((name, count, function, *shape) for shape in shapes)
+    if not held_out:
+        odd = [(rows, cols) for cols in ODD_COLUMNS for rows in ODD_ROWS]
+        for name in ("rmsnorm", "layernorm"):
+            yield from ((name, *FUNCTIONS[name], *shape) for shape in odd)
     compiled = [(rows, cols) for rows in SILU_MUL_ROWS for cols in SILU_MUL_COLUMNS]
     compiled += [(300, 2560), (33, 5120), (2113, 7168), (7, 128256)]
     for shape in shapes[::3] if held_out else compiled:

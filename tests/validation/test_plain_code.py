@@ -137,3 +137,31 @@ def test_copies_of_a_gigabyte_run_at_the_rate_of_long_copies():
     moved_bytes = 2 * 2 * 65536 * 8192
     assert moved_bytes / seconds("copy", 65536, 8192) == pytest.approx(2.7e12, rel=0.01)
     assert moved_bytes / 16 / seconds("copy", 4096, 8192) > 4e12
+
+
+def test_copies_that_end_within_a_page_run_at_the_rate_of_long_copies():
+    """30 million elements are no multiple of 4 KiB; 8192 x 4096 are one."""
+    assert 2 * 2 * 150 * 200000 / seconds("copy", 150, 200000) == pytest.approx(2.7e12, rel=0.06)
+    assert 2 * 2 * 8192 * 4096 / seconds("copy", 8192, 4096) > 3.5e12
+
+
+def test_an_odd_row_alone_takes_the_chains_of_both_kernels():
+    """9,001 elements: 18 loads of 512 threads, 36 of 256, and what merges: issued, then a chain.
+
+    Hand-overs between ops of the vector unit come on top, 224 cycles each.
+    """
+    moments = 18 * (HBM_LATENCY_CYCLES + 5 * 29) + (220 * 16 / 17) * (8 + 5)
+    forward = 36 * (L2_LATENCY_CYCLES + 6 * 19) + 6 * 23.1 + L2_LATENCY_CYCLES
+    expected_s = 2 * H200.launch + (moments + forward) / H200.clock
+    assert expected_s < seconds("rmsnorm", 1, 9001) < expected_s + 8 * 224 / H200.clock
+
+
+def test_odd_rows_that_the_l2_does_not_hold_are_read_twice_from_the_memory():
+    def reads(rows):
+        report = Bench(H200).execute(vector("layernorm", rows, 3001))[0]
+        return report.hbm_read_bytes / (2 * rows * 3001)
+
+    # 25 MB and 101 MB beside an L2 of 60 MiB. Steps of 1,024 bytes of odd rows begin within a
+    # sector, so that they touch 33 in the place of 32 where the next step finds none again.
+    assert reads(4224) == pytest.approx(1, rel=0.01)
+    assert 2 <= reads(16896) <= 2 * 33 / 32

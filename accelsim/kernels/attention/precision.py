@@ -80,9 +80,9 @@ def formats_of(
 ) -> StepFormats:
     """Return the formats that a precision stands for, with K and V in the format of a problem.
 
-    A cube that takes operands of that format widens them on their way in; else the vector unit
-    does, before the product. Keys over a scale can be larger than keys, so that scores are FP32
-    then, unless a precision is asked for.
+    A cube that mixes formats and takes operands of that one widens them on their way in; else the
+    vector unit does, before the product. Keys over a scale can be larger than keys, so that scores
+    are FP32 then, unless a precision is asked for.
     """
     if problem.kv_scales != "one":
         precision = precision or "fp32_scores"
@@ -93,7 +93,8 @@ def formats_of(
         return replace(own, has_sink_logits=problem.sink_logits)
     formats, kv = step_formats(problem.dtype, precision, coded=coded), problem.kv_format
     if kv != problem.dtype:
-        is_taken = machine.cube is None or kv in machine.cube.rates
+        cube = machine.cube
+        is_taken = cube is None or (cube.mixes and kv in cube.rates)
         formats = replace(formats, kv=kv, widens_kv=not is_taken)
     if problem.sink_logits:
         formats = replace(formats, has_sink_logits=True)

@@ -1,15 +1,15 @@
 """How PyTorch normalizes rows on a GPU: a row for a block, read twice.
 
-Source: PyTorch 2.x, aten/src/ATen/native/cuda/layer_norm_kernel.cu. Rows whose elements lie in
-fours run vectorized_layer_norm_kernel, of both norms; others two kernels, RowwiseMomentsCUDAKernel
-and LayerNormForwardCUDAKernel. Instructions of the former are counted in
-benchmarks/eager_instructions, those of the latter by the counters of the board, which also say that
-every pass has one load of a thread in flight.
+Source: PyTorch 2.x, aten/src/ATen/native/cuda/layer_norm_kernel.cu: vectorized_layer_norm_kernel,
+of both norms. Rows whose elements do not lie in fours: `accelsim.library.hopper.norms_in_two`.
+Instructions are counted in benchmarks/eager_instructions; the counters of the board say that every
+pass has one load of a thread in flight.
 """
 
 from typing import Literal, NamedTuple
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.hopper.norms_in_two import norm_in_two
 from accelsim.library.hopper.plain import (
     HBM_LATENCY_CYCLES,
     L2_LATENCY_CYCLES,
@@ -33,41 +33,34 @@ class _Norm(NamedTuple):
     """Instructions an element for the results."""
     rest: float
     """Instructions of prologue, reductions over the block, and end."""
-    threads: int = 128
-    """Threads of a block (thread_constants.h)."""
-    vector: int = 4
-    """Elements that a thread loads at a time."""
-    launches: int = 1
 
 
-_IN_FOURS = {
+_THREADS, _VECTOR = 128, 4
+"""Threads of a block (thread_constants.h), and elements that a thread loads at a time."""
+_NORMS = {
     "layernorm": _Norm(first_pass=140 / 8, second_pass=23 / 4, rest=342),
     "rmsnorm": _Norm(first_pass=19 / 4, second_pass=19 / 4, rest=165),
 }
 """Welford's update divides by the count, behind a branch: no load is moved above it. Of rmsnorm the
 board counts 38 instructions for four elements, 19 of them in the second pass."""
-_TWO_KERNELS = {
-    "layernorm": _Norm(48.5, 22.2, rest=0, threads=512, vector=1, launches=2),
-    "rmsnorm": _Norm(31.6, 29.3, rest=0, threads=512, vector=1, launches=2),
-}
-"""Whole kernels, of 512 x 50,257 elements."""
 _SUMS = {"layernorm": 2, "rmsnorm": 1}
 """Sums that the kernel `vector` takes of a row."""
 
 
 def norm(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
     """Return the code of a norm over the rows of a problem."""
-    codes = _TWO_KERNELS if problem.cols % _IN_FOURS[problem.function].vector else _IN_FOURS
-    code = codes[problem.function]
-    rows = min(MOST_THREADS // code.threads, ceil_div(problem.rows, machine.cores))
-    threads = rows * code.threads
-    own = ceil_div(problem.cols, code.threads)
+    if problem.cols % _VECTOR:
+        return norm_in_two(problem, machine)
+    code = _NORMS[problem.function]
+    rows = min(MOST_THREADS // _THREADS, ceil_div(problem.rows, machine.cores))
+    threads = rows * _THREADS
+    own = ceil_div(problem.cols, _THREADS)
     rows_bytes = rows * problem.cols * problem.dtype.bits // BITS_PER_BYTE
     share = _share_bytes_per_cycle(machine, ceil_div(problem.rows, rows))
     issue_cycles = instruction_cycles(
         own * (code.first_pass + code.second_pass) + code.rest, threads
     )
-    waits = ceil_div(own, code.vector) * (HBM_LATENCY_CYCLES + L2_LATENCY_CYCLES)
+    waits = ceil_div(own, _VECTOR) * (HBM_LATENCY_CYCLES + L2_LATENCY_CYCLES)
     # Blocks begin together and do the same. A memory that serves all alike keeps them in step;
     # where instructions take longer, they drift apart, and some load while others compute.
     in_step = rows == 1 or max(2 * rows_bytes / share, waits) > issue_cycles
@@ -75,17 +68,16 @@ def norm(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
     return PlainCode(
         settings={
             "tile_rows": ceil_div(rows, at_once),
-            "tile_cols": code.threads * code.vector,
+            "tile_cols": _THREADS * _VECTOR,
         },
         instructions=_instructions(code, own, _SUMS[problem.function]),
         items_in_flight=at_once,
         threads=threads,
         loads_in_flight=at_once,
         port_bytes_per_cycle=share if in_step else None,
-        first_read_cycles=HBM_LATENCY_CYCLES + chain_cycles(code.vector * code.first_pass),
-        later_read_cycles=reread_cycles(rows_bytes) + chain_cycles(code.vector * code.second_pass),
+        first_read_cycles=HBM_LATENCY_CYCLES + chain_cycles(_VECTOR * code.first_pass),
+        later_read_cycles=reread_cycles(rows_bytes) + chain_cycles(_VECTOR * code.second_pass),
         l2_share=TWICE_READ_L2_SHARE,
-        launches=code.launches,
     )
 
 

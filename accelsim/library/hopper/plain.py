@@ -22,6 +22,8 @@ Architecture via Microbenchmarking", 2024, H100."""
 L1_BYTES = 224 * 1024
 """Of a multiprocessor beside 32 KiB of shared memory for 16 blocks (CUDA C++ Programming Guide,
 compute capability 9.0: 256 KiB for both)."""
+READ_ONCE_L2_SHARE = 1 / 1.5
+"""Room of the L2 for what is read, where a line takes 1.5 places (see below)."""
 TWICE_READ_L2_SHARE = 0.8
 """Room of the L2 for rows that are read, read again and written. It has two halves. A line that the
 half of another memory controller holds is held by the reader's half too (the chain of loads finds
@@ -68,7 +70,9 @@ class PlainCode(NamedTuple):
             "launch": self.launches * machine.launch,
             "hbm": hbm.model_copy(
                 update={
-                    "latency": min(hbm.latency, self.first_read_cycles / machine.clock),
+                    "latency": _latency_s(
+                        hbm.latency, HBM_LATENCY_CYCLES, self.first_read_cycles, machine.clock
+                    ),
                     "bandwidth": min(hbm.bandwidth, self.hbm_bytes_per_s or hbm.bandwidth),
                 }
             ),
@@ -85,8 +89,19 @@ class PlainCode(NamedTuple):
         """Return the cache that data which was read before comes from."""
         set_bytes = l2.line * l2.ways
         capacity = max(1, int(self.l2_share * l2.capacity) // set_bytes) * set_bytes
-        latency_s = min(l2.latency, self.later_read_cycles / clock)
+        latency_s = _latency_s(l2.latency, L2_LATENCY_CYCLES, self.later_read_cycles, clock)
         return l2.model_copy(update={"latency": latency_s, "capacity": capacity})
+
+
+def _latency_s(
+    latency_s: float, measured_cycles: float, read_cycles: float, clock_hz: float
+) -> float:
+    """Return what a read takes, instructions included, on a machine whose latency may be lower.
+
+    measured_cycles: the latency of a load of a thread; read_cycles holds it.
+    """
+    load_s = min(latency_s, measured_cycles / clock_hz)
+    return max(0.0, load_s + (read_cycles - measured_cycles) / clock_hz)
 
 
 def warps_of_a_scheduler(threads: int) -> float:

@@ -21,9 +21,11 @@ _BLOCK_THREADS = 128
 """Threads of a block (thread_constants.h)."""
 _BLOCK_ELEMENTS = 1024
 """Elements of a block of an element-wise kernel: eight a thread, as 16 bytes are loaded at once."""
-_LONG_COPY_BYTES, _LONG_COPY_BYTES_PER_S = 10**9, 2.7e12
-"""Copies that read and write this much are slower than a kernel would be (how the kernels of
-h200.csv were measured: copies reach 4.0 TB/s, those of 1 GB and more 2.7 TB/s)."""
+_LONG_COPY_BYTES, _COPY_PAGE_BYTES, _SLOW_COPY_BYTES_PER_S = 10**9, 4096, 2.7e12
+"""Copies that read and write this much, and those whose bytes are no multiple of a page, run as
+another kernel of the driver (how the kernels of h200.csv were measured: copies reach 4.0 TB/s,
+those of 1 GB and more 2.7 TB/s; h200-vector.csv: multiples of 8 KiB reach 4.2 TB/s, those of 2 KiB
+and less 2.7 TB/s)."""
 
 
 def plain_code(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
@@ -48,11 +50,12 @@ def _element_wise(problem: VectorProblem, machine: MachineSpec) -> PlainCode:
         counts = {"convert": 1.0, "multiply": 1.0, "add": 1.0, "exp": 5.0, "divide": 7.0}
     # The elements of a thread are independent of each other: few threads fill the slots, too.
     code = PlainCode({"tile_elements": blocks * _BLOCK_ELEMENTS}, counts)
-    if problem.function == "copy" and _moved_bytes(problem) >= _LONG_COPY_BYTES:
-        return code._replace(hbm_bytes_per_s=_LONG_COPY_BYTES_PER_S)
+    if problem.function == "copy" and _is_slow_copy(problem):
+        return code._replace(hbm_bytes_per_s=_SLOW_COPY_BYTES_PER_S)
     return code
 
 
-def _moved_bytes(problem: VectorProblem) -> int:
-    """Return what a copy reads and writes."""
-    return 2 * problem.rows * problem.cols * problem.dtype.bits // BITS_PER_BYTE
+def _is_slow_copy(problem: VectorProblem) -> bool:
+    """Whether the driver copies a matrix with the slower one of its kernels."""
+    matrix_bytes = problem.rows * problem.cols * problem.dtype.bits // BITS_PER_BYTE
+    return 2 * matrix_bytes >= _LONG_COPY_BYTES or matrix_bytes % _COPY_PAGE_BYTES > 0
