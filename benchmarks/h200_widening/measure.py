@@ -53,7 +53,9 @@ TILES = (
     ("fp8", "fp16", 64, 2, 3),
 )
 """Format of the cache, of the product, keys of a tile, warps, and stages."""
-CODES = tuple((cached, "bf16", 64, warps, 3) for cached in ("int8", "int4") for warps in (4, 2))
+CODES = tuple(
+    (cached, "bf16", 64, warps, 3) for cached in ("bf16", "int8", "int4") for warps in (4, 2)
+)
 FORMATS = {
     "int8": torch.int8,
     "int4": torch.uint8,
@@ -66,7 +68,7 @@ COLUMNS = {
     "tiles": "cached,product,part,keys,warps,stages,blocks,elements_per_cycle,pj,watt,sm_mhz,"
     "lane_instructions,loop",
 }
-COLUMNS["codes"] = COLUMNS["tiles"]
+COLUMNS["codes"] = COLUMNS["tiles"].removesuffix(",lane_instructions,loop")
 KINDS = {"bf16": tl.bfloat16, "fp16": tl.float16}
 
 
@@ -137,7 +139,7 @@ def codes():
     for many in BLOCKS:
         for run in CODES:
             for parts in (1, 2, 3):
-                yield _tiles(*run, parts, many)
+                yield _tiles(*run, parts, many)[:-2]
 
 
 def tiles():
