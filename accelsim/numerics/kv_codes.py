@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from accelsim.errors import QuantizationError
 from accelsim.numerics.formats import Format
 from accelsim.numerics.kv_format import LARGEST_SHIFT, KvFormat
-from accelsim.numerics.rounding import round_array
 
 Values = NDArray[np.float32]
 Part = Literal["keys", "values"]
@@ -149,6 +148,9 @@ def _rows(x: Values, fmt: KvFormat, axis: int) -> RowCodes:
 
 
 def _rounded(x: NDArray[Any], fmt: Format) -> Values:
+    # A run without numbers waits for no compiler.
+    from accelsim.numerics.rounding import round_array
+
     return np.asarray(round_array(x.astype(np.float32), fmt), np.float32)
 
 

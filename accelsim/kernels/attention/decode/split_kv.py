@@ -17,6 +17,9 @@ Decoding" (2023).
 
 Heads that have logits without keys have them in their first range.
 
+K and V may be codes, the latest ones as they came: see `coded_rows`. The bytes are those of the
+format then (`numerics.kv_format`).
+
 Under a window of the problem, with one new token, n is min(n, sinks + window), and ranges count
 the sinks and the keys of the window one after the other.
 """
