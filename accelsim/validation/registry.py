@@ -23,6 +23,7 @@ _MODULES = {
     "h200-breakdown": "h200_breakdown",
     "h200-vector": "h200_vector",
     "h200-vector-held-out": "h200_vector_held_out",
+    "h200-fp8kv": "h200_fp8kv",
     "h200-gather": "h200_gather",
     "h200-gather-replays": "h200_gather_replays",
     "h200-gather-energy": "h200_gather_energy",

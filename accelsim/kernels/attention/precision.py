@@ -93,9 +93,8 @@ def formats_of(
         return replace(own, has_sink_logits=problem.sink_logits)
     formats, kv = step_formats(problem.dtype, precision, coded=coded), problem.kv_format
     if kv != problem.dtype:
-        cube = machine.cube
-        is_taken = cube is None or (cube.mixes and kv in cube.rates)
-        formats = replace(formats, kv=kv, widens_kv=not is_taken)
+        widens = not machine.takes_beside(kv, problem.dtype)
+        formats = replace(formats, kv=kv, widens_kv=widens)
     if problem.sink_logits:
         formats = replace(formats, has_sink_logits=True)
     if problem.values_in_keys:

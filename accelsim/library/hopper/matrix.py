@@ -7,7 +7,6 @@ order in bands, split-K); Shah et al., "FlashAttention-3" (2024); Dao et al., "F
 """
 
 from accelsim.hardware.machine import MachineSpec
-from accelsim.kernels.attention.precision import formats_of
 from accelsim.library.base import Hardware
 from accelsim.library.hopper.hardware import with_products, with_vector_work
 from accelsim.library.recipe import Recipe
@@ -35,11 +34,9 @@ _FLASH_2_ROWS, _FLASH_2_DECODE = 64, {"tile_k": 128, "stages": 1}
 _OLDER_ENERGY = 1.45
 """Energy of a product of single warps, whose operands come through registers, over one of a warp
 group: INT8 products of the library take that much more than those of warp groups (docs/h200.md)."""
-_DECODE_TILE, _LONGEST_RANGE = 256, 4096
-"""Keys of a tile, and most keys whose scores a block keeps on chip (assumption)."""
-_WIDENED_TILE = 64
-"""Keys of a tile that is converted for the product, whose other form lies in registers: 64 or 32 in
-tuned Triton kernels (h200-fp8kv.csv)."""
+_DECODE_TILE, _FEWEST_KEYS, _LONGEST_RANGE = 64, 16, 4096
+"""Keys of a tile, as tuned kernels have them (tile_keys in h200-fp8kv.csv), the fewest of wide
+heads, and most keys whose scores a block keeps on chip (assumption)."""
 
 
 def products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
@@ -84,18 +81,18 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
             return Recipe("flash", order="by_head", **turns)
         return Recipe("flash", **_PREFILL | turns)
     # As many ranges as run at once, of at least a tile and at most what fits.
-    tile_k = _decode_tile(problem, machine)
+    tile_k = _decode_tile(max(problem.widths))
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
     fewest = ceil_div(problem.most_keys, _LONGEST_RANGE)
     splits = max(min(at_once, ceil_div(problem.most_keys, tile_k)), fewest)
     return Recipe("split_kv", splits=splits, tile_k=tile_k)
 
 
-def _decode_tile(problem: AttentionProblem, machine: MachineSpec) -> int:
+def _decode_tile(widest: int) -> int:
     """Return the keys of a tile: fewer of heads wider than usual, as many bytes."""
-    widens = formats_of(problem, machine, None).widens_kv
-    most, widest = _WIDENED_TILE if widens else _DECODE_TILE, max(problem.widths)
-    return most if widest <= _WIDEST else most * _WIDEST // widest // 16 * 16
+    if widest <= _WIDEST:
+        return _DECODE_TILE
+    return max(_FEWEST_KEYS, _DECODE_TILE * _WIDEST // widest // _FEWEST_KEYS * _FEWEST_KEYS)
 
 
 def flash_2(problem: AttentionProblem) -> Recipe:

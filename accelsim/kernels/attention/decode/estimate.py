@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelsim.hardware.machine import MachineSpec
+from accelsim.kernels.attention.decode.merge_estimate import merged_cycles
 from accelsim.kernels.attention.precision import StepFormats
 from accelsim.kernels.estimate.choice import Array, Estimate
 from accelsim.kernels.estimate.costs import (
@@ -117,10 +118,7 @@ class Step(NamedTuple):
         """Return the time of the phase that merges the results of all ranges."""
         problem, machine = self.problem, self.machine
         heads = problem.batch * problem.kv_heads
-        supply = supply_of(machine, 0.0)
-        ends, period = _merged(self, supply)
-        more = np.maximum(ranges - len(ends), 0) * period
-        alone = np.array(ends)[np.minimum(ranges, len(ends)) - 1] + more
+        alone = merged_cycles(ranges, self.group, problem.widths.value, machine, self.formats)
         cycles = ceil_div(heads, machine.cores) * alone
         return np.asarray(launch_cycles(machine, with_products=False) + cycles)
 
@@ -385,65 +383,3 @@ class _Items(NamedTuple):
 
         keys = slowest(tile.keys_bytes, tile.scores, tile.scale + tile.widen_keys, tile.move)
         return keys + slowest(tile.values_bytes, tile.weighted, tile.widen_values)
-
-
-def _merged(step: Step, supply: Supply) -> tuple[list[float], float]:
-    """Return the times to merge 1, 2, ... results of one KV head, and that of each further one."""
-    costs = _merge_costs(step.formats)
-    own = costs.of(step.machine, step.problem.widths.value, np.array([step.group]))
-    notes = follow(_merge_order(), np.zeros(1, np.int64), step.machine, supply, own)
-    *marks, end = notes[:, 0].tolist()
-    return [end - marks[-1] + mark for mark in marks], (marks[-1] - marks[-3]) / 2
-
-
-class _MergeCosts(NamedTuple):
-    """Bytes and cycles to merge results."""
-
-    output_bytes: Any
-    column_bytes: Any
-    first: Any
-    """Vector unit: nothing is merged with the first result."""
-    merge: Any
-    finish: Any
-    stored_bytes: Any
-
-
-@cache
-def _merge_costs(formats: StepFormats) -> CostTable:
-    """Return the costs; extents are the elements of a row, and the query rows."""
-    vector, width, dim, group = formats.vector, formats.vector.bits, ONE + 1, ONE + 2
-
-    def on(op: str, cols: int, operands: int) -> Cost:
-        return vector_op(op, vector, group, cols, operands * width)
-
-    rescale = on("add", ONE, 3) + on("exp", ONE, 2) + on("multiply", dim, 2)
-    rescale += on("multiply", ONE, 3)
-    merge = on("maximum", ONE, 3) + 2 * rescale + on("add", dim, 3) + on("add", ONE, 3)
-    is_converted = formats.output != vector
-    own = _MergeCosts(
-        output_bytes=moved_bytes(group, dim, width),
-        column_bytes=moved_bytes(group, ONE, width),
-        first=(),
-        merge=merge + on("convert", ONE, 2),
-        finish=on("divide", dim, 2) + is_converted * on("convert", dim, 2),
-        stored_bytes=moved_bytes(group, dim, formats.output.bits),
-    )
-    return CostTable(own)
-
-
-@cache
-def _merge_order() -> Orders:
-    """Return the order of merging _STEPS results."""
-    costs = _MergeCosts(*range(len(_MergeCosts._fields)))
-    loaded = {"o": costs.output_bytes, "max": costs.column_bytes, "sum": costs.column_bytes}
-    line = Order(dict.fromkeys(loaded, 2))
-    for j in range(_STEPS):
-        for name, num_bytes in loaded.items():
-            line.load(num_bytes, (name, j))
-        reads = tuple((name, j) for name in loaded)
-        line.run(Unit.VECTOR, costs.merge if j else costs.first, reads, ("merged", 0))
-        line.note_free(j, Unit.VECTOR)
-    line.run(Unit.VECTOR, costs.finish, (), ("stored", 0))
-    line.store(costs.stored_bytes, ("stored", 0))
-    line.note_retired(_STEPS)
-    return orders_of([line])

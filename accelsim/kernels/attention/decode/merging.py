@@ -10,6 +10,12 @@ from typing import Any, NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode import steps
+from accelsim.kernels.attention.operands import TilesOf
+from accelsim.kernels.attention.precision import StepFormats
+
+_LOADED_BYTES, _LOADED_SHARE = 16 << 10, 32
+"""What is loaded at a time to be merged, and the part of a scratchpad that it is at most: results
+are small, and each load waits for the memory."""
 
 
 class Result(NamedTuple):
@@ -29,14 +35,26 @@ class Merge(NamedTuple):
     rescale: al.Buffer
 
 
-def allocate_merge(rows: Any, value_dim: int) -> Merge:
-    """Declare the buffers of a merge; rows: declares tiles of the query rows of an item."""
+def allocate_merge(rows: TilesOf, value_dim: int, at_once: int = 1) -> Merge:
+    """Declare the buffers of a merge; rows: declares tiles of the query rows of an item.
+
+    at_once: results that one tile has, one below the other.
+    """
+    several = rows._replace(height=at_once * rows.height)
     following = Result(
-        output=rows("next_output", value_dim, slots=2),
-        largest=rows("next_largest", 1, slots=2),
-        total=rows("next_total", 1, slots=2),
+        output=several("next_output", value_dim, slots=2),
+        largest=several("next_largest", 1, slots=2),
+        total=several("next_total", 1, slots=2),
     )
     return Merge(following, rows("new_largest", 1), rows("rescale", 1))
+
+
+def results_at_once(
+    machine: al.MachineSpec, group: int, value_dim: int, formats: StepFormats
+) -> int:
+    """Return how many results of `group` rows are loaded at a time to be merged."""
+    most_bytes = min(_LOADED_BYTES, machine.scratchpad.capacity // _LOADED_SHARE)
+    return max(1, most_bytes // (group * formats.vector.row_bytes(value_dim)))
 
 
 @al.jit_inner

@@ -51,6 +51,7 @@ from accelsim.kernels.attention.decode.merging import (
     add_result,
     allocate_merge,
     result,
+    results_at_once,
     store_result,
 )
 from accelsim.kernels.attention.folding import mask_keys
@@ -87,6 +88,8 @@ class _Own(NamedTuple):
     partials: Result
     """In HBM, from row ((step heads + head) splits + split) group on."""
     merge: Merge
+    at_once: int
+    """Results that are loaded at a time to be merged."""
     q_heads: int
     """Query heads of a sequence; 0: they have no logits of their own."""
     loaded: al.Buffer
@@ -212,21 +215,48 @@ def _store_partial(p, split, at, k):
 
 
 @al.jit_inner
-def _load_partial(p, own, split, at, k):
-    row, partials = _partial_row(split, at, k), k.own.partials
+def _load_partial(p, own, row, k):
+    """Load results that follow each other from a row on, as many as the tiles have rows for."""
+    partials = k.own.partials
     al.load(p, own.output, partials.output, row, 0)
     al.load(p, own.largest, partials.largest, row, 0)
     al.load(p, own.total, partials.total, row, 0)
 
 
 @al.jit_inner
+def _following(turn, count, k):
+    """Tiles of `count` results, one below the other."""
+    rows, tiles = count * k.group, k.own.merge.following
+    return Result(
+        al.tile(tiles.output, turn, rows, k.value_dim),
+        al.tile(tiles.largest, turn, rows, 1),
+        al.tile(tiles.total, turn, rows, 1),
+    )
+
+
+@al.jit_inner
+def _result_in(results, number, k):
+    """One of the results that lie one below the other."""
+    first = number * k.group
+    return Result(
+        al.rows_from(results.output, first, k.group),
+        al.rows_from(results.largest, first, k.group),
+        al.rows_from(results.total, first, k.group),
+    )
+
+
+@al.jit_inner
 def _merge(p, ranges, at, k):
     """Merge the results of all ranges of one KV head into its output."""
-    _load_partial(p, result(0, k, k), 0, at, k)
-    for split in range(1, ranges):
-        following = result(split, k.own.merge.following, k)
-        _load_partial(p, following, split, at, k)
-        add_result(p, result(0, k, k), following, k.own.merge, k)
+    merged, at_once = result(0, k, k), k.own.at_once
+    _load_partial(p, merged, _partial_row(0, at, k), k)
+    for turn in range(-(-(ranges - 1) // at_once)):
+        first = 1 + turn * at_once
+        count = min(at_once, ranges - first)
+        results = _following(turn, count, k)
+        _load_partial(p, results, _partial_row(first, at, k), k)
+        for number in range(count):
+            add_result(p, merged, _result_in(results, number, k), k.own.merge, k)
     store_result(p, at, k)
 
 
@@ -353,11 +383,13 @@ def _declare_partials(frame: Frame, fmt: al.Format, splits: int) -> Result:
 def _declare(chip: OnChip, task: Task[SplitKvParameters]) -> _Own:
     """Declare the tiles of the merge; splits and results in HBM are not known yet."""
     unknown, formats, has_logits = Result(None, None, None), chip.formats, task.problem.sink_logits
+    at_once = results_at_once(task.machine, chip.rows.height, chip.widths.value, formats)
     return _Own(
         later=0,
         splits=1,
         partials=unknown,
-        merge=allocate_merge(chip.rows, chip.widths.value),
+        merge=allocate_merge(chip.rows, chip.widths.value, at_once),
+        at_once=at_once,
         q_heads=task.problem.q_heads if has_logits else 0,
         loaded=allocate_logits(chip.rows, formats),
         logits=chip.rows("logits", 1) if has_logits else chip.builder.no_buffer(formats.vector),
