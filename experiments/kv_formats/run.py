@@ -15,12 +15,13 @@ import pandas as pd
 
 from accelsim.errors import AccelsimError
 from accelsim.inference.cost import StepModel
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_devices
 from accelsim.models.kv_format import with_kv_in
 from accelsim.models.loading import load_architecture
 from accelsim.models.step import Step
-from accelsim.quality.evaluate import evaluate, evaluate_caches
+from accelsim.quality.evaluate import evaluate_caches
 from accelsim.quality.summary import measured
 
 MODEL, SMALL = "llama-3.1-8b", "smollm2"
@@ -44,7 +45,7 @@ FORMATS = (
 IN_ARRAY = {f"int{bits} in the array": f"int_flash(bits={bits})" for bits in (8, 4)}
 """Attention whose products are those of integers: a cache of codes that the array multiplies."""
 TEXTS = ("reference", "code", "novel", "legal", "manual", "play", "science", "c")
-TOKENS, WINDOW = 1024, 1024
+TOKENS, WINDOW = 512, 512
 
 
 def costs_of(system: str, label: str, kv: str, attention: Recipe | None) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def costs_of(system: str, label: str, kv: str, attention: Recipe | None) -> dict
     try:
         architecture = with_kv_in(load_architecture(MODEL), kv)
         devices = load_devices(system, SYSTEMS[system], "--set machine.")
-        model = StepModel(architecture, devices.spec, devices.machine, None, attention)
+        model = StepModel(architecture, devices, Kernels(attention=attention))
         cost = model.cost(Step.decode(SEQUENCES, CACHED))
     except AccelsimError as error:
         return row | {"reason": str(error)}
@@ -89,12 +90,10 @@ def costs(folder: Path) -> None:
 
 
 def quality(folder: Path) -> None:
-    """Write what every format does to every text."""
+    """Write what every format that is read as numbers does to every text."""
     coded = [each for each in FORMATS if each != "bf16"]
     given = {"text": TEXTS, "tokens": TOKENS, "window": WINDOW}
     reports = dict(zip(coded, evaluate_caches(SMALL, coded, **given), strict=True))
-    for label, recipe in IN_ARRAY.items():
-        reports[label] = evaluate(SMALL, recipe, machine="tender-asic", **given)
     rows = [
         {"format": label, "text": text} | measured(each)
         for label, report in reports.items()
