@@ -68,10 +68,9 @@ def test_scales_of_fp8_are_read_by_steps_and_prompts():
 
 
 def test_more_sequences_fit_where_codes_are_shorter():
-    largest = [
-        infer("llama-3.1-8b", "ascend-910b", batch=1, prompt=600, output=1, kv=kv).largest_batch
-        for kv in ("bf16", "int4")
-    ]
+    request = {"batch": 1, "prompt": 600, "output": 1}
+    models = (LLAMA, with_kv_in(LLAMA, "int4"))
+    largest = [infer(each, "ascend-910b", **request).largest_batch for each in models]
     assert largest[0] < largest[1]
 
 
