@@ -40,8 +40,8 @@ def markdown(rows: pd.DataFrame) -> str:
         cells += [quantity_of(_QUANTITY.get(name, name)).show(row[name]) for name in COLUMNS]
         cells.append(str(row["bound_by"]))
         change, error = (PERCENT * row[f"perplexity_change{each}"] for each in ("", "_se"))
-        cells.append(f"{change:+.2f} ± {error:.2f} %" if error else "-")
-        cells.append(f"{row['kl']:.1e}" if row["kl"] else "-")
+        cells.append(f"{change:+.2f} ± {error:.2f} %" if error > 0 else "-")
+        cells.append(f"{row['kl']:.1e}" if row["kl"] > 0 else "-")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
