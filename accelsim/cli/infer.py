@@ -50,8 +50,8 @@ class Request:
     kv: Annotated[
         str | None,
         typer.Option(
-            help="Format of the keys and values of earlier tokens: bf16 or fp8_e4m3; absent: "
-            "that of activations."
+            help="Format of the keys and values of earlier tokens, such as fp8_e4m3; absent: that "
+            "of activations."
         ),
     ] = None
     experts: Annotated[

@@ -80,7 +80,7 @@ def draw_losses(axes: Axes, rows: pd.DataFrame, formats: list[str]) -> None:
     places = range(len(formats))
     axes.bar(places, own["kl"], 0.6, yerr=own["kl_se"], color=color_of(3))
     axes.set_yscale("log")
-    dress(axes, "", "", "KL from FP32 of SmolLM2 [nats]")
+    dress(axes, "", "", "KL from FP32\n[nats]")
 
 
 def main(results: Path, out: Path) -> None:
@@ -92,9 +92,9 @@ def main(results: Path, out: Path) -> None:
     figure = new_figure(11, 8.2)
     panels = figure.subplots(4, 1, sharex=True)
     draw_losses(panels[0], ran, formats)
-    draw(panels[1], ran, formats, "time_s", "Time of a step, BF16 = 1")
-    draw(panels[2], ran, formats, "energy_j", "Energy of a step, BF16 = 1")
-    draw(panels[3], ran, formats, "kv_bytes", "Bytes of keys and values, BF16 = 1")
+    draw(panels[1], ran, formats, "time_s", "Time of a step\n[of BF16]")
+    draw(panels[2], ran, formats, "energy_j", "Energy of a step\n[of BF16]")
+    draw(panels[3], ran, formats, "kv_bytes", "Bytes of K and V\n[of BF16]")
     labels = [name.replace("(", "\n(") for name in formats]
     panels[3].set_xticks(range(len(formats)), labels, fontsize=8)
     handles, names = panels[1].get_legend_handles_labels()

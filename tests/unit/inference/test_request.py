@@ -346,10 +346,7 @@ def test_a_kv_cache_in_fp8_is_asked_for_by_name(small):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ("--kv", "fp8"),
-            "kv: found 'fp8', allowed: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2, int8, int4\n",
-        ),
+        (("--kv", "fp8"), "kv: found 'fp8', allowed: "),
         (
             ("--kv", "fp8_e4m3", "--attention", "int_flash"),
             "workload attention of prompts: kernel int_flash reads K and V of the format and width "
@@ -365,7 +362,9 @@ def test_a_kv_cache_that_is_not_known_or_not_read_is_one_error(
     path.write_text(json.dumps(CONFIG))
     asked = ("infer", "--model", path, "--system", "ascend-910b", "--prompt", 8, "--quiet")
     found = accelsim_command(*asked, *words)
-    assert (found.exit_code, found.stderr) == (2, message)
+    assert found.exit_code == 2
+    assert found.stderr.startswith(message)
+    assert found.stderr.count("\n") == 1
 
 
 def test_formats_of_weights_that_are_not_known_are_refused(accelsim_command, tmp_path):
@@ -375,7 +374,7 @@ def test_formats_of_weights_that_are_not_known_are_refused(accelsim_command, tmp
     found = accelsim_command(*words, "--weights", "fp8")
     assert found.exit_code == 2
     assert "weights: found 'fp8'" in found.stderr
-    assert "allowed: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2, int8, int4" in found.stderr
+    assert "allowed: bf16, fp8_e4m3" in found.stderr
 
 
 def test_tables_figures_and_the_trace_of_a_layer_are_written(accelsim_command, tmp_path):
