@@ -44,6 +44,8 @@ class Kernel(ABC):
     """Whether scores of attention may be capped."""
     takes_any_kv: ClassVar[bool] = False
     """Whether K and V of attention may differ from Q in format and in width, and have scales."""
+    takes_coded_kv: ClassVar[bool] = False
+    """Whether K and V of attention may be codes with shared scales."""
     takes_sink_logits: ClassVar[bool] = False
     """Whether heads of attention may have logits without a key."""
     takes_values_in_keys: ClassVar[bool] = False

@@ -10,7 +10,7 @@ More new tokens are a prefill, also of some sequences beside others with one.
 from math import inf
 from typing import ClassVar
 
-from accelsim.errors import DoesNotFitError
+from accelsim.errors import DoesNotFitError, WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.library.base import Library
 from accelsim.library.recipe import Recipe
@@ -34,10 +34,23 @@ class Npu(Library):
         """Return the kernel of a problem."""
         has_array_only = machine.cube is None and machine.int_mac is not None
         if isinstance(problem, AttentionProblem):
-            return Recipe("int_flash") if has_array_only else _attention(problem, machine)
+            return _on_array(problem, machine) if has_array_only else _attention(problem, machine)
         if isinstance(problem, GemmProblem):
             return Recipe(_integer_linear(machine) if has_array_only else "gemm")
         return Recipe("grouped_gemm" if isinstance(problem, GroupedGemmProblem) else "vector")
+
+
+def _on_array(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
+    """Return attention in integers; raises WorkloadError for K and V that it cannot read."""
+    if not problem.has_plain_kv and not problem.values_in_keys:
+        raise WorkloadError(
+            f"workload {problem.name}: machine {machine.name} cannot read K in "
+            f"{problem.kv_codes or problem.kv_format} with rows of {problem.head_dim} and V with "
+            f"rows of {problem.widths.value} elements: it has no matrix unit, and its integer "
+            f"array reads K and V of the format and width of Q, allowed: {problem.dtype}, with "
+            f"rows of {problem.head_dim}"
+        )
+    return Recipe("int_flash")
 
 
 def _integer_linear(machine: MachineSpec) -> str:
@@ -58,6 +71,8 @@ def _attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
         ranges = {"splits": "chosen"} if is_short else {}
         return Recipe("flash", order="by_head", **ranges)
     flash, decode = Recipe("flash"), Recipe("split_kv")
+    if problem.kv_codes is not None:
+        return decode
     if problem.window is not None and problem.most_queries > 1:
         return flash
     if problem.most_queries > _LONGEST_DRAFT or problem.fewest_queries < problem.most_queries:

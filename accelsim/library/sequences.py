@@ -1,6 +1,6 @@
 """Which kernels can compute the sequences of a problem and read its K and V, in which programs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from accelsim.errors import WorkloadError
 from accelsim.kernels.base import Kernel
@@ -36,6 +36,8 @@ def check_kv(kernel: type[Kernel], problem: Problem) -> None:
     if not isinstance(problem, AttentionProblem) or _reads(kernel, problem):
         return
     able = [name for name in kernel_names() if _reads(get_kernel(name), problem)]
+    if problem.kv_codes is not None:
+        raise WorkloadError(_cannot_read_codes(kernel, problem, able))
     found = f"{problem.kv_format} (kv_scales {problem.kv_scales})"
     raise WorkloadError(
         f"workload {problem.name}: kernel {kernel.name} reads K and V of the format and width of Q "
@@ -43,6 +45,15 @@ def check_kv(kernel: type[Kernel], problem: Problem) -> None:
         f"{problem.widths.value} elements beside Q in {problem.dtype}; "
         f"kernels that read these: {', '.join(able)}"
     )
+
+
+def _cannot_read_codes(kernel: type[Kernel], problem: AttentionProblem, able: Sequence[str]) -> str:
+    """Return the message for a kernel that finds codes in the place of K and V."""
+    who = f"workload {problem.name}: kernel {kernel.name} reads K and V that are no codes, "
+    found = f"found kv_codes = {problem.kv_codes}"
+    if problem.most_queries != problem.fewest_queries or not able:
+        return f"{who}{found}; no kernel reads these with the sequences of this problem"
+    return f"{who}{found}; kernels that read these: {', '.join(able)}"
 
 
 def check_scores(kernel: type[Kernel], problem: Problem) -> None:
@@ -118,6 +129,8 @@ def _refusal(kernel: type[Kernel], problem: AttentionProblem) -> str:
 
 def _reads(kernel: type[Kernel], problem: AttentionProblem) -> bool:
     """Return whether a kernel can read the K and V of a problem."""
+    if problem.kv_codes is not None:
+        return _takes(kernel, problem) and kernel.takes_coded_kv
     return _takes(kernel, problem) and (kernel.takes_any_kv or problem.has_plain_kv)
 
 

@@ -9,7 +9,10 @@ from accelsim.models.feed_forward import FeedForward
 from accelsim.models.matrix import Matrix, total_active_parameters, total_parameters
 from accelsim.models.weight_formats import WeightFormats
 from accelsim.numerics.formats import Format
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.units import BITS_PER_BYTE
+
+BF16 = KvFormat(Format.BF16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Architecture:
     logit_softcap: float | None = None
     max_tokens: int | None = None
     """Longest context; None: the file does not say."""
-    kv_format: Format | None = None
+    kv_format: KvFormat | None = None
     """Of the keys and values of earlier tokens; None: that of activations."""
     prediction: Prediction = field(default_factory=Prediction)
     weights: WeightFormats = field(default_factory=WeightFormats)
@@ -126,25 +129,35 @@ class Architecture:
         """Learned numbers of layers that predict tokens after the next one."""
         return self.prediction.parameters(self.hidden, self.norm)
 
-    def kv_bytes_per_token(self, fmt: Format = Format.BF16) -> int:
+    def kv_bytes_per_token(self, fmt: KvFormat = BF16) -> int:
         """Return the bytes that a token within every window leaves for those after it.
 
-        Keys of an indexer are not among them.
+        Keys of an indexer are not among them. Of codes it is what a token takes once it is coded.
         """
-        return sum(fmt.row_bytes(layer.attention.kept_elements) for layer in self.layers)
+        return sum(_kept_bytes(layer.attention, fmt) for layer in self.layers)
 
-    def kv_bytes(self, tokens: int, fmt: Format = Format.BF16) -> int:
-        """Return the bytes that so many tokens of a sequence leave; windows bound them."""
+    def kv_bytes(self, tokens: int, fmt: KvFormat = BF16) -> int:
+        """Return the bytes that so many tokens of a sequence leave; windows bound them.
+
+        Where tokens become codes, the latest ones are in the plain format (`KvFormat.residual`).
+        """
+        return sum(self._layer_bytes(layer, tokens, fmt) for layer in self.layers)
+
+    def _layer_bytes(self, layer: Layer, tokens: int, fmt: KvFormat) -> int:
+        own = min(tokens, layer.attention.reach or tokens)
+        if not fmt.is_coded:
+            return own * _kept_bytes(layer.attention, fmt)
+        plain = KvFormat(self.weights.plain)
+        latest = fmt.plain_keys(own), fmt.plain_values(own)
         return sum(
-            fmt.row_bytes(layer.attention.kept_elements)
-            * min(tokens, layer.attention.reach or tokens)
-            for layer in self.layers
+            (own - late) * fmt.token_bytes(*row) + late * plain.token_bytes(*row)
+            for row, late in zip(layer.attention.kept_rows, latest, strict=True)
         )
 
     @property
-    def cached_format(self) -> Format:
-        """Number format of the keys and values of earlier tokens."""
-        return self.kv_format or self.weights.plain
+    def cached_format(self) -> KvFormat:
+        """How keys and values of earlier tokens are kept."""
+        return self.kv_format or KvFormat(self.weights.plain)
 
     @property
     def outer_bytes(self) -> int:
@@ -203,3 +216,8 @@ class Architecture:
     def _vectors_of(self, layer: Layer) -> int:
         """Learned numbers of a layer outside of its matrices."""
         return layer.norms * self.norm.parameters(self.hidden) + layer.vector_parameters
+
+
+def _kept_bytes(attention: Attention, fmt: KvFormat) -> int:
+    """Return the bytes that a token leaves in a layer."""
+    return sum(fmt.token_bytes(*row) for row in attention.kept_rows)

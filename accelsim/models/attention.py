@@ -62,9 +62,9 @@ class GroupedAttention:
         return heads.get(self.head_norm, 0) * self.head_dim + self.has_sinks * self.heads
 
     @property
-    def kept_elements(self) -> int:
-        """Elements of K and V that a token leaves for those after it."""
-        return self.kv_heads * (self.head_dim + self.value_dim)
+    def kept_rows(self) -> tuple[tuple[int, int], ...]:
+        """Heads and their elements that a token leaves for those after it: of K, and of V."""
+        return (self.kv_heads, self.head_dim), (self.kv_heads, self.value_dim)
 
     @property
     def reach(self) -> int | None:
@@ -146,9 +146,9 @@ class LatentAttention:
         return (self.query_rank or 0) + self.latent_dim + of_indexer
 
     @property
-    def kept_elements(self) -> int:
-        """Elements that a token leaves for those after it: its latent and its rotated key."""
-        return self.latent_dim + self.rotary_dim
+    def kept_rows(self) -> tuple[tuple[int, int], ...]:
+        """What a token leaves for those after it: its latent and its rotated key, in one row."""
+        return ((1, self.latent_dim + self.rotary_dim),)
 
     @property
     def reach(self) -> int | None:

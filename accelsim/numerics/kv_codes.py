@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import QuantizationError
 from accelsim.numerics.formats import Format
-from accelsim.numerics.kv_format import EXPONENT_BITS, KvFormat
-from accelsim.numerics.rounding import round_array
+from accelsim.numerics.kv_format import LARGEST_SHIFT, KvFormat
 
 Values = NDArray[np.float32]
 Part = Literal["keys", "values"]
@@ -140,7 +139,7 @@ def _rows(x: Values, fmt: KvFormat, axis: int) -> RowCodes:
     largest = (1 << fmt.element.bits - 1) - 1
     peaks = np.maximum.reduceat(np.abs(x), np.arange(0, x.shape[axis], fmt.group), axis=axis)
     ratio = peaks.max(axis=2, keepdims=True) / np.maximum(peaks, np.finfo(np.float32).tiny)
-    shift = np.log2(np.maximum(ratio, 1)).clip(0, (1 << EXPONENT_BITS) - 1).astype(np.int32)
+    shift = np.log2(np.maximum(ratio, 1)).clip(0, LARGEST_SHIFT).astype(np.int32)
     scaled = np.ldexp(x, _repeated(shift, fmt.group, axis, x.shape[axis]))
     peak = np.abs(scaled).max(axis=2, keepdims=True)
     base = _rounded(np.maximum(peak / largest, _TINY), Format.FP16)
@@ -149,6 +148,9 @@ def _rows(x: Values, fmt: KvFormat, axis: int) -> RowCodes:
 
 
 def _rounded(x: NDArray[Any], fmt: Format) -> Values:
+    # A run without numbers waits for no compiler.
+    from accelsim.numerics.rounding import round_array
+
     return np.asarray(round_array(x.astype(np.float32), fmt), np.float32)
 
 

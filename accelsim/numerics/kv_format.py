@@ -31,8 +31,8 @@ GROUP, RESIDUAL = 32, 128
 """Defaults of KIVI (section 4.1)."""
 SCALE_BITS = 16
 """Bits of a step, of a smallest value and of a base: FP16."""
-EXPONENT_BITS = 4
-"""Bits of the power of two of a group, 2^0 to 2^-15."""
+LARGEST_SHIFT = 15
+"""Of a group below the base of its row: 2^-15, which is stored in E8M0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class KvFormat:
         if self.scales == "group":
             bits += 2 * SCALE_BITS * width / self.group
         if self.scales == "power_of_two":
-            bits += SCALE_BITS + EXPONENT_BITS * width / self.group
+            bits += SCALE_BITS + Format.E8M0.bits * width / self.group
         return heads * bits
 
     def token_bytes(self, heads: int, width: int) -> int:

@@ -1,14 +1,25 @@
 """Attention as it is asked of a machine: equal sequences, or a list of different ones."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from accelsim.config.spec import PositiveValue, Size, SizeOrZero, Spec
+from accelsim.errors import WorkloadError
 from accelsim.numerics.formats import Format, common_format
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.workload.base import FLOAT_FORMATS, FloatFormat, Shapes, TensorProblem
+from accelsim.workload.coded_cache import cache_bytes
 from accelsim.workload.sources import AttentionSource, ModelHeadsSource
 
 
@@ -54,6 +65,30 @@ class RowWidths(NamedTuple):
     """Of Q and K."""
     value: int
     """Of V and the output."""
+
+
+def _codes(found: object) -> KvFormat:
+    try:
+        own = KvFormat.of(found if isinstance(found, KvFormat) else str(found))
+    except WorkloadError as error:
+        raise ValueError(str(error).removeprefix("kv: ")) from error
+    if not own.is_coded:
+        raise ValueError(f"found '{own}', allowed: int8, int4; floating-point formats are kv_dtype")
+    return own
+
+
+KvCodesFormat = Annotated[
+    KvFormat, PlainValidator(_codes), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]
+_BESIDE_CODES = {
+    "dtype": (Format.FP32, Format.BF16, Format.FP16),
+    "kv_dtype": None,
+    "kv_scales": "one",
+    "steps": 1,
+    "window": None,
+    "values_in_keys": False,
+}
+"""Field -> what it may be where K and V are codes."""
 
 
 class AttentionProblem(TensorProblem):
@@ -103,6 +138,9 @@ class AttentionProblem(TensorProblem):
     kv_scales: Literal["one", "peak"] = "one"
     """What K and V in FP8 were divided by before they were rounded: nothing, or each its largest
     magnitude over the largest number of the format."""
+    kv_codes: KvCodesFormat | None = None
+    """How K and V are kept as integers, such as `int4(group=32)`, the latest ones as they are;
+    absent: as numbers of kv_dtype."""
     tensors: AttentionSource | None = None
     """Where the values come from; absent: cost only, no accuracy."""
 
@@ -205,6 +243,19 @@ class AttentionProblem(TensorProblem):
             raise ValueError(f"found 'peak' with K and V in {own}, allowed: one, or K and V in FP8")
         return found
 
+    @field_validator("kv_codes")
+    @classmethod
+    def _codes_stand_alone(cls, found: KvFormat | None, info: ValidationInfo) -> KvFormat | None:
+        if found is None:
+            return found
+        data = info.data
+        for name, allowed in _BESIDE_CODES.items():
+            own = data.get(name, allowed)
+            if own not in (allowed if isinstance(allowed, tuple) else (allowed,)):
+                listed = ", ".join(map(str, allowed)) if isinstance(allowed, tuple) else allowed
+                raise ValueError(f"found {found} with {name} = {own}, allowed: {name} = {listed}")
+        return found
+
     @field_validator("tensors")
     @classmethod
     def _a_text_has_one_length(
@@ -278,6 +329,8 @@ class AttentionProblem(TensorProblem):
     def has_plain_kv(self) -> bool:
         """Whether rows of V have the width of K, and both the format of Q and no scale."""
         same_width = self.widths.value == self.head_dim and not self.values_in_keys
+        if self.kv_codes is not None:
+            return False
         return same_width and self.kv_format == self.dtype and self.kv_scales == "one"
 
     @property
@@ -285,6 +338,14 @@ class AttentionProblem(TensorProblem):
         """Number formats of q, k, v and sinks in HBM; logits are FP32."""
         kv = self.kv_format
         return {"q": self.dtype, "k": kv, "v": kv, "sinks": Format.FP32}
+
+    @property
+    def tensor_bytes(self) -> dict[str, int]:
+        """Bytes of every input and output in its format; of codes with what they share."""
+        sizes = super().tensor_bytes
+        if self.kv_codes is None:
+            return sizes
+        return sizes | {name: cache_bytes(self, name) for name in ("k", "v")}
 
     @property
     def num_sequences(self) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from accelsim.errors import InputRangeWarning, ShortageError, WorkloadError
 from accelsim.numerics.formats import Format
 from accelsim.workload.archives import AllowedShapes, Arrays, find_file, read_arrays
+from accelsim.workload.coded_cache import coded_cache
 from accelsim.workload.model.capture import capture_heads, capture_linear, check_window
 from accelsim.workload.model.place import find_model
 from accelsim.workload.problem import (
@@ -68,6 +69,9 @@ class AttentionTensors(NamedTuple):
     """Who reads the output, for what is known of its channels from a calibration."""
     sinks: NDArray[np.float32] | None = None
     """[q_heads, 1], the logit of each query head that has no key; None: there are none."""
+    codes: Mapping[str, NDArray[np.float32]] | None = None
+    """The matrices that keep K and V as codes, k_codes and others (`workload.coded_cache`); k and v
+    are what these stand for. None: they are kept as they are."""
 
     def parts(self, problem: AttentionProblem) -> Iterator[tuple[AttentionProblem, Self]]:
         """Yield the parts of a problem and the tensors of each, [batch x heads, rows, width]."""
@@ -199,11 +203,12 @@ def _tensors(
             v_scale = k_scale
         else:
             values = arrays["v"]
-        return AttentionTensors(
+        own = AttentionTensors(
             *(arrays["q"], arrays["k"], values),
             *(k_scale, v_scale),
             sinks=arrays.get("sinks"),
         )
+        return own if problem.kv_codes is None else _with_codes(problem, own)
     if isinstance(problem, VectorProblem):
         return VectorTensors(arrays.get("x", _NOTHING), arrays.get("y"))
     tensors = GemmTensors(arrays["a"], arrays["b"])
@@ -212,6 +217,19 @@ def _tensors(
         model = find_model(source.model, folder).name
         return tensors._replace(linear=f"layer{source.layer}.{source.linear}", model=model)
     return tensors
+
+
+def _with_codes(problem: AttentionProblem, tensors: AttentionTensors) -> AttentionTensors:
+    """Return the tensors with K and V as codes, and as what these stand for."""
+    codes: Arrays = {}
+    stored: list[NDArray[np.float32]] = []
+    for name in _SCALED:
+        heads = [x for _, own in tensors.parts(problem) for x in getattr(own, name)]
+        values, matrices = coded_cache(problem, name, heads)
+        rows = [x.reshape(-1, x.shape[-1]) for x in values]
+        stored.append(np.concatenate(rows).reshape(getattr(tensors, name).shape))
+        codes |= {f"{name}_{each}": matrix for each, matrix in matrices.items()}
+    return tensors._replace(k=stored[0], v=stored[1], codes=codes)
 
 
 def _count_beyond(problem: Problem, values: Arrays) -> int:

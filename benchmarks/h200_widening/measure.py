@@ -2,10 +2,13 @@
 
     python benchmarks/h200_widening/measure.py instructions > instructions.csv
     python benchmarks/h200_widening/measure.py tiles > tiles.csv
+    python benchmarks/h200_widening/measure.py codes > codes.csv
 
 Needs PyTorch, CuPy, Triton, cuobjdump and a GPU. `instructions` has the rate of single
 instructions. `tiles` multiplies tiles of keys and of values that the L2 holds, as the decode
-kernels of a library do without their softmax, and counts the instructions of its loop.
+kernels of a library do without their softmax, and counts the instructions of its loop. `codes` does
+the same with integers, four bits two to a byte: channels c and c + 64 share one, so that a product
+of halves needs no shuffle.
 """
 
 import ctypes
@@ -50,12 +53,22 @@ TILES = (
     ("fp8", "fp16", 64, 2, 3),
 )
 """Format of the cache, of the product, keys of a tile, warps, and stages."""
-FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
+CODES = tuple(
+    (cached, "bf16", 64, warps, 3) for cached in ("bf16", "int8", "int4") for warps in (4, 2)
+)
+FORMATS = {
+    "int8": torch.int8,
+    "int4": torch.uint8,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp8": torch.float8_e4m3fn,
+}
 COLUMNS = {
     "instructions": "instruction,per_cycle,pj,sm_mhz",
     "tiles": "cached,product,part,keys,warps,stages,blocks,elements_per_cycle,pj,watt,sm_mhz,"
     "lane_instructions,loop",
 }
+COLUMNS["codes"] = COLUMNS["tiles"].removesuffix(",lane_instructions,loop")
 KINDS = {"bf16": tl.bfloat16, "fp16": tl.float16}
 
 
@@ -92,6 +105,43 @@ def multiply(
     tl.store(out + row[:, None] * dim + col[None, :], sums + tl.sum(scores, 1)[:, None])
 
 
+@triton.jit
+def multiply_packed(
+    q, p, k, v, out, tiles, keys: tl.constexpr, dim: tl.constexpr, rows: tl.constexpr,
+    turns: tl.constexpr, kind: tl.constexpr, parts: tl.constexpr, stages: tl.constexpr,
+):  # fmt: skip
+    """Do as `multiply`, with two codes of four bits in a byte."""
+    half: tl.constexpr = dim // 2
+    row, col, key = tl.arange(0, rows), tl.arange(0, half), tl.arange(0, keys)
+    low = tl.load(q + row[:, None] * dim + col[None, :])
+    high = tl.load(q + row[:, None] * dim + half + col[None, :])
+    weights = tl.load(p + row[:, None] * keys + key[None, :])
+    scores = tl.zeros((rows, keys), tl.float32)
+    first_sums, second_sums = tl.zeros((rows, half), tl.float32), tl.zeros((rows, half), tl.float32)
+    first = tl.program_id(0) * tiles * keys
+    for i in tl.range(0, tiles * turns, num_stages=stages):
+        at = (first + (i % tiles) * keys + key) * half
+        if parts & 1:
+            mine = tl.load(k + at[None, :] + col[:, None])
+            scores = tl.dot(low, (mine & 15).to(kind), scores)
+            scores = tl.dot(high, (mine >> 4).to(kind), scores)
+        if parts & 2:
+            mine = tl.load(v + at[:, None] + col[None, :])
+            first_sums = tl.dot(weights, (mine & 15).to(kind), first_sums)
+            second_sums = tl.dot(weights, (mine >> 4).to(kind), second_sums)
+    at = out + row[:, None] * dim + col[None, :]
+    tl.store(at, first_sums + tl.sum(scores, 1)[:, None])
+    tl.store(at + half, second_sums)
+
+
+def codes():
+    """Yield the same as `tiles` for integers."""
+    for many in BLOCKS:
+        for run in CODES:
+            for parts in (1, 2, 3):
+                yield _tiles(*run, parts, many)[:-2]
+
+
 def tiles():
     """Yield what was run, elements a cycle and multiprocessor, pJ of one, and the loop."""
     for many in BLOCKS:
@@ -101,17 +151,19 @@ def tiles():
 
 
 def _tiles(cached, kind, keys, warps, stages, parts, many):
-    blocks, width = many * CORES, FORMATS[cached].itemsize
-    held = max(2, HELD_BYTES // (2 * width * DIM * keys * blocks))
-    size = blocks * held * keys, DIM
-    k, v = (torch.randn(size, device="cuda").to(FORMATS[cached]) for _ in range(2))
+    blocks, packed = many * CORES, 2 if cached == "int4" else 1
+    held = max(2, HELD_BYTES * packed // (2 * FORMATS[cached].itemsize * DIM * keys * blocks))
+    size = blocks * held * keys, DIM // packed
+    spread = 64 if "int" in cached else 1
+    k, v = ((spread * torch.randn(size, device="cuda")).to(FORMATS[cached]) for _ in range(2))
+    kernel = multiply_packed if packed == 2 else multiply
     q = torch.randn(ROWS, DIM, device="cuda").to(FORMATS[kind])
     p = torch.rand(ROWS, keys, device="cuda").to(FORMATS[kind])
     out = torch.empty(ROWS, DIM, device="cuda")
     turns = max(1, 4096 // (held * keys)) * TURNS
     given = held, keys, DIM, ROWS, turns, KINDS[kind], parts, stages
-    compiled = multiply[(blocks,)](q, p, k, v, out, *given, num_warps=warps)
-    launch = partial(multiply[(blocks,)], q, p, k, v, out, *given, num_warps=warps)
+    compiled = kernel[(blocks,)](q, p, k, v, out, *given, num_warps=warps)
+    launch = partial(kernel[(blocks,)], q, p, k, v, out, *given, num_warps=warps)
     us, watts, mhz = measured(lambda _: launch(), in_graph=False)
     elements = blocks * held * keys * turns * DIM * (2 if parts == 3 else 1)
     rate, energy = elements / CORES / (us * mhz), 1e6 * (watts - 120) * us / elements
@@ -145,7 +197,7 @@ def main(what):
     nvml.nvmlInit_v2()
     nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device))
     print(COLUMNS[what])
-    for row in {"instructions": instructions, "tiles": tiles}[what]():
+    for row in {"instructions": instructions, "tiles": tiles, "codes": codes}[what]():
         cells = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in row]
         print(",".join(cells), flush=True)
 

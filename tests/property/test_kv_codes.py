@@ -70,7 +70,7 @@ def test_what_is_stored_has_the_bytes_of_the_format(x, fmt, part):
     if fmt.scales == "group":
         bits += 16 * (own.step.size + own.lowest.size)
     else:
-        bits += 16 * own.base.size + 4 * own.shift.size
+        bits += 16 * own.base.size + 8 * own.shift.size
     length = tokens if part == "keys" else width
     if length % fmt.group == 0:
         assert bits == pytest.approx(tokens * fmt.row_bits(heads, width), rel=1e-12)

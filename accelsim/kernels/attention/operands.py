@@ -40,8 +40,10 @@ def declare_operands(
         return builder.tensor(name, "input", rows, cols, dtypes[name], data)
 
     q = place("q", widths.key * q_rows_in_one)
-    k = place("k", widths.key)
-    v = k if problem.values_in_keys else place("v", widths.value)
+    k = v = builder.no_tensor()
+    if problem.kv_codes is None:
+        k = place("k", widths.key)
+        v = k if problem.values_in_keys else place("v", widths.value)
     sinks = place("sinks", 1) if problem.sink_logits else builder.no_tensor()
     if is_coded:
         return Operands(q, k, v, builder.no_tensor(problem.output_dtype), sinks)

@@ -9,6 +9,7 @@ from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.integer.code_form import CodeForm
 from accelsim.numerics.formats import Format, common_format
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.numerics.rounding import round_array
 from accelsim.workload.problem import AttentionProblem
 
@@ -41,6 +42,14 @@ class StepFormats:
     has_sink_logits: bool = False
     """Whether the softmax has a logit of each head without a key, in FP32."""
 
+    cache: KvFormat | None = None
+    """How K and V are kept as codes, if they are; kv is the format of a code then."""
+
+    def kv_row_bits(self, width: int) -> float:
+        """Return the bits of a row of K or V of a head, with what it shares."""
+        own = KvFormat(self.kv) if self.cache is None else self.cache
+        return own.row_bits(1, width)
+
     @property
     def output(self) -> Format:
         """The output in HBM."""
@@ -49,7 +58,8 @@ class StepFormats:
     @property
     def output_operand(self) -> Format:
         """Format in which the cube multiplies weights and values."""
-        return common_format(self.weights, self.kv)
+        values = self.kv if self.cache is None else self.stored
+        return common_format(self.weights, values)
 
     @property
     def keys(self) -> Format:
@@ -76,6 +86,11 @@ def formats_of(
     """
     if problem.kv_scales != "one":
         precision = precision or "fp32_scores"
+    if problem.kv_codes is not None:
+        # Bases of rows leave the scores, so products before them can be large.
+        formats = step_formats(problem.dtype, precision or "fp32_scores", coded=coded)
+        own = replace(formats, kv=problem.kv_codes.element, widens_kv=True, cache=problem.kv_codes)
+        return replace(own, has_sink_logits=problem.sink_logits)
     formats, kv = step_formats(problem.dtype, precision, coded=coded), problem.kv_format
     if kv != problem.dtype:
         widens = not machine.takes_beside(kv, problem.dtype)

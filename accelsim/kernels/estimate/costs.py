@@ -37,7 +37,7 @@ class OpCost(NamedTuple):
     """bytes, move, cube, int_mac, or the name of a vector op."""
     extents: tuple[int, ...]
     """Rows and columns, or m, n and k."""
-    bits: tuple[int, int]
+    bits: tuple[float, float]
     """Of each element: all that are moved, in the first; or of both operands."""
     fmt: Format = Format.FP32
     source: Format | None = None
@@ -95,8 +95,8 @@ class _Row(NamedTuple):
     """Extents; of elements rows and columns."""
     n: int
     k: int
-    bits_a: int
-    bits_b: int
+    bits_a: float
+    bits_b: float
     bandwidth: float
     """Of the port, in bytes a cycle."""
     issue_cycles: int = 0
@@ -207,8 +207,8 @@ def _on_matrix_unit(row: _Row, unit: MatrixUnit) -> _Row:
 
 
 def _on_integer_array(row: _Row, unit: IntMacSpec, shifts: int) -> _Row:
-    rows = max(1, unit.rows // unit.block(row.bits_a))
-    cols = max(1, unit.cols // unit.block(row.bits_b))
+    rows = max(1, unit.rows // unit.block(int(row.bits_a)))
+    cols = max(1, unit.cols // unit.block(int(row.bits_b)))
     row = row._replace(held_rows=row.m, held_cols=row.n, streamed=row.k, reads_again=True)
     return row._replace(rows=rows, cols=cols, pass_cycles=shifts + rows + cols - 2)
 

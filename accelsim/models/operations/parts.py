@@ -10,6 +10,7 @@ from accelsim.models.linear_format import linear_format, unknown
 from accelsim.models.plan import DEFAULT_PLAN, Plan
 from accelsim.models.step import Step
 from accelsim.numerics.formats import Format
+from accelsim.numerics.kv_format import KvFormat
 from accelsim.workload.collective import Collective, CollectiveKind
 from accelsim.workload.problem import GemmProblem, Problem
 from accelsim.workload.vector import VectorProblem
@@ -81,8 +82,8 @@ class Setting:
         return self.architecture.weights.plain
 
     @property
-    def kv_fmt(self) -> Format | None:
-        """Number format of cached keys and values, where it is another one than `fmt`."""
+    def kv_fmt(self) -> KvFormat | None:
+        """How keys and values are kept, where that is another way than in `fmt`."""
         return self.architecture.kv_format
 
     @property

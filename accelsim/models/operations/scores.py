@@ -17,9 +17,6 @@ def scores(at: Setting, sequences: Sequence[Sequences], **fields: Any) -> Iterat
     multiply without conversion (TensorRT-LLM's FP8 attention; vLLM with FlashAttention-3).
     fields: those of the problem beside its lengths and its formats.
     """
-    dtype, kv_dtype = at.fmt, at.kv_fmt
-    if kv_dtype == at.linear_fmt:
-        dtype, kv_dtype = at.linear_fmt, None
     for name, chosen in (
         ("attention of steps", [each for each in sequences if each.new == 1]),
         ("attention of prompts", [each for each in sequences if each.new > 1]),
@@ -29,11 +26,31 @@ def scores(at: Setting, sequences: Sequence[Sequences], **fields: Any) -> Iterat
                 kind="attention",
                 name=name,
                 causal=any(each.new > 1 for each in chosen),
-                dtype=dtype,
-                kv_dtype=kv_dtype,
+                **_formats(at, chosen),
                 **_lengths(chosen),
                 **fields,
             )
+
+
+def _formats(at: Setting, chosen: Sequence[Sequences]) -> dict[str, Any]:
+    """Return the format of queries, and how keys and values are kept.
+
+    Prompts that begin a sequence attend to their keys as they came, before they become codes.
+    """
+    fmt = at.kv_fmt
+    if fmt is None:
+        return {"dtype": at.fmt}
+    if not fmt.is_coded:
+        # A scale of a head is as much work as one of a tensor.
+        scales = {"kv_scales": "peak" if fmt.has_scales else "one"}
+        if fmt.element == at.linear_fmt:
+            return {"dtype": fmt.element, **scales}
+        return {"dtype": at.fmt, "kv_dtype": fmt.element, **scales}
+    if all(each.new == 1 for each in chosen):
+        return {"dtype": at.fmt, "kv_codes": fmt}
+    if any(each.cached for each in chosen):
+        raise at.unknown(f"chunks of prompts behind a KV cache in {fmt}")
+    return {"dtype": at.fmt}
 
 
 def _lengths(chosen: list[Sequences]) -> dict[str, Any]:

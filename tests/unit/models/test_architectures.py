@@ -136,7 +136,7 @@ def test_qwen_windows_begin_at_a_layer_where_they_are_used():
 
 def test_latent_attention_keeps_one_short_row_a_token():
     attention = load_architecture("deepseek-v3").layers[0].attention
-    assert attention.kept_elements == 512 + 64
+    assert attention.kept_rows == ((1, 512 + 64),)
     names = [matrix.module for matrix in attention.matrices(7168)]
     assert names == [
         "self_attn.q_a_proj",

@@ -443,7 +443,9 @@ def test_queries_are_fp8_where_weights_and_cache_are(step):
 def test_formats_that_no_cache_has_are_refused():
     with pytest.raises(WorkloadError) as refusal:
         with_kv_in(read_architecture(SMALL, ""), "fp8")
-    assert str(refusal.value) == "kv: found 'fp8', allowed: bf16, fp8_e4m3"
+    assert str(refusal.value) == (
+        "kv: found 'fp8', allowed: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2, int8, int4"
+    )
     latents = with_kv_in(load_architecture("deepseek-v2-lite"), "fp8_e4m3")
     with pytest.raises(WorkloadError, match="latent attention with a KV cache in fp8_e4m3 are not"):
         operations_of(latents, Step.decode(1, 10))

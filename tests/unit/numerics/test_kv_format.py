@@ -42,8 +42,8 @@ def test_every_element_alone_is_a_format(element):
         # KIVI: b + 32 / G bits.
         ("int8", 8 + 32 / 32),
         ("int4(group=64)", 4 + 32 / 64),
-        # A base of 16 bits for a row of 128 elements, and 4 bits for each group.
-        ("int4(scales=power_of_two)", 4 + 16 / 128 + 4 / 32),
+        # A base of 16 bits for a row of 128 elements, and 8 bits for each group.
+        ("int4(scales=power_of_two)", 4 + 16 / 128 + 8 / 32),
     ],
 )
 def test_bits_of_a_row_are_elements_and_what_they_share(text, bits_per_element):

@@ -29,6 +29,8 @@ from accelsim.kernels.estimate.order import Order, Orders, Use, orders_of
 from accelsim.kernels.estimate.placement import ItemTimes, last_equal_end, last_wave, limited
 from accelsim.kernels.estimate.rates import rates_of, shared_cycles
 from accelsim.kernels.estimate.timeline import Supply, follow
+from accelsim.numerics.formats import Format
+from accelsim.numerics.kv_format import SCALE_BITS
 from accelsim.program.ops import Unit
 from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.problem import AttentionProblem
@@ -92,12 +94,12 @@ class Step(NamedTuple):
     @property
     def key_bytes(self) -> float:
         """Bytes of a row of K."""
-        return self.problem.head_dim * self.formats.kv.bits / BITS_PER_BYTE
+        return self.formats.kv_row_bits(self.problem.head_dim) / BITS_PER_BYTE
 
     @property
     def value_bytes(self) -> float:
         """Bytes of a row of V."""
-        return self.problem.widths.value * self.formats.kv.bits / BITS_PER_BYTE
+        return self.formats.kv_row_bits(self.problem.widths.value) / BITS_PER_BYTE
 
     @property
     def pair_bytes(self) -> float:
@@ -184,15 +186,37 @@ def _tile(formats: StepFormats, keys: int) -> _Tile:
     stored, vector, scores, kv = formats.stored, formats.vector, formats.scores, formats.kv
     bits = formats.weights.bits, formats.values.bits
     return _Tile(
-        keys_bytes=moved_bytes(keys, _DIM, kv.bits),
-        values_bytes=moved_bytes(keys, _VALUE_DIM, kv.bits),
-        widen_keys=widen_op(kv, formats.keys, keys, _DIM),
+        keys_bytes=moved_bytes(keys, _DIM, kv.bits) + _shared_bytes(formats, keys, _DIM),
+        values_bytes=moved_bytes(keys, _VALUE_DIM, kv.bits)
+        + _shared_bytes(formats, keys, _VALUE_DIM),
+        widen_keys=widen_op(kv, formats.keys, keys, _DIM)
+        + _scale_op(formats, formats.keys, keys, _DIM),
         scores=product(_GROUP, keys, _DIM, stored, (stored.bits, formats.keys.bits)),
         move=move(_GROUP, keys, scores),
         scale=vector_op("multiply", vector, _GROUP, keys, scores.bits + vector.bits),
-        widen_values=widen_op(kv, formats.values, keys, _VALUE_DIM),
+        widen_values=widen_op(kv, formats.values, keys, _VALUE_DIM)
+        + _scale_op(formats, formats.values, keys, _VALUE_DIM),
         weighted=product(_GROUP, _VALUE_DIM, keys, formats.output_operand, bits),
     )
+
+
+def _shared_bytes(formats: StepFormats, keys: int, width: int) -> Cost:
+    """Return the bytes of what codes share; a base of a row is left out, as it is small."""
+    cache = formats.cache
+    if cache is None:
+        return ()
+    bits = Format.E8M0.bits if cache.scales == "power_of_two" else 2 * SCALE_BITS
+    return tuple(op._replace(bits=(bits / cache.group, 0)) for op in moved_bytes(keys, width, 0))
+
+
+def _scale_op(formats: StepFormats, operand: Format, keys: int, width: int) -> Cost:
+    """Return what the vector unit does with codes that are converted, op by op of a whole tile."""
+    if formats.cache is None:
+        return ()
+    product = vector_op("multiply", operand, keys, width, 2 * operand.bits)
+    if formats.cache.scales == "power_of_two":
+        return product
+    return product + vector_op("add", operand, keys, width, 2 * operand.bits)
 
 
 @cache

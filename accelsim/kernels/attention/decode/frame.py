@@ -149,6 +149,10 @@ class OnChip(NamedTuple):
     """Keys whose scores an item holds."""
     in_pieces: bool
     """Whether there are more."""
+    tile_k: int
+    """Keys of a tile."""
+    stages: int
+    """Tiles of keys, and of values, at a time."""
 
     def columns(self, most: int) -> Any:
         """Return the columns that an item holds of `most` columns with a score each."""
@@ -363,7 +367,8 @@ class Generation(NamedTuple):
         """Declare the buffers of the frame, what the kernel has beside them, and the pieces."""
         problem, formats, in_pieces = self.problem, self.formats, self.form.in_pieces
         rows = TilesOf(builder, group_of(problem), formats.vector)
-        chip = OnChip(builder, rows, problem.widths, formats, keys, in_pieces)
+        sizes = keys, in_pieces, tile_k, stages
+        chip = OnChip(builder, rows, problem.widths, formats, *sizes)
         buffers, own = allocate(chip, tile_k, stages), self.declare_own(chip, self.task)
         if not in_pieces:
             return buffers, own, None

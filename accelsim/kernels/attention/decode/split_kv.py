@@ -17,6 +17,9 @@ Decoding" (2023).
 
 Heads that have logits without keys have them in their first range.
 
+K and V may be codes, the latest ones as they came: see `coded_rows`. The bytes are those of the
+format then (`numerics.kv_format`).
+
 Under a window of the problem, with one new token, n is min(n, sinks + window), and ranges count
 the sinks and the keys of the window one after the other.
 """
@@ -25,6 +28,12 @@ from typing import NamedTuple
 
 from accelsim.kernels import language as al
 from accelsim.kernels.attention.decode import steps
+from accelsim.kernels.attention.decode.coded_rows import (
+    CodedCache,
+    PlainCache,
+    declare_cache,
+    for_blocks,
+)
 from accelsim.kernels.attention.decode.frame import (
     DecodeKernel,
     DecodeParameters,
@@ -87,6 +96,8 @@ class _Own(NamedTuple):
     """Logits as they are loaded."""
     logits: al.Buffer
     """Logits of the heads of the rows, in the format of the vector path."""
+    cache: PlainCache | CodedCache
+    """How K and V are kept."""
 
 
 class _Queries(NamedTuple):
@@ -137,16 +148,17 @@ def _range_of_keys(p, split, length, at, k):
     """Attention to one range of keys; its result is the output, if there is no other one."""
     start, ranges = split * length, _num_ranges(at, length, k)
     size = length if split + 1 < ranges else steps.attended_keys(at.seen, k) - start
-    sinks, others = steps.attended_range(start, size, at, k)
+    keys, later_keys = steps.keys_in_range(k.own.cache, start, size, at, k)
+    values, later_values = steps.values_in_range(k.own.cache, start, size, at, k)
     steps.load_queries(p, at, k)
-    x = steps.score_both(p, sinks, others, at, k)
+    x = steps.score_both(p, keys, later_keys, at, k)
     if k.own.later:
         mask_keys(p, x, start, _Queries(0, k.group, k.span, at.seen), k)
     if k.own.q_heads and split == 0:
         total = _exponentials_with_sinks(p, x, at, k)
     else:
         total = steps.exponentials(p, x, k)
-    steps.add_both(p, steps.as_operand(p, x, k), sinks, others, k)
+    steps.add_both(p, steps.as_operand(p, x, k), values, later_values, k)
     if ranges == 1:
         steps.store_output(p, total, at, k)
     else:
@@ -257,6 +269,7 @@ class SplitKv(DecodeKernel):
     windows = "one"
     caps_scores = True
     takes_sink_logits = True
+    takes_coded_kv = True
     leaves_open = "tile_k", "stages", "splits"
     parameters = SplitKvParameters
 
@@ -269,7 +282,9 @@ class SplitKv(DecodeKernel):
         length = range_length(_most_keys(problem) - later, tiles.splits) + later
         frame = generation.with_tiles(tiles, length)
         partials = _declare_partials(frame, generation.formats.vector, tiles.splits)
+        cache = for_blocks(frame.layout.own.cache, frame.layout.blocks)
         own = frame.layout.own._replace(later=later, splits=tiles.splits, partials=partials)
+        own = own._replace(cache=cache)
         items = _num_items(problem, tiles.splits)
         program = frame.with_layout(own=own).record(split_kv, items)
         return program.with_parameters(splits=tiles.splits), frame.output
@@ -378,4 +393,5 @@ def _declare(chip: OnChip, task: Task[SplitKvParameters]) -> _Own:
         q_heads=task.problem.q_heads if has_logits else 0,
         loaded=allocate_logits(chip.rows, formats),
         logits=chip.rows("logits", 1) if has_logits else chip.builder.no_buffer(formats.vector),
+        cache=declare_cache(chip.builder, task.problem, task.tensors, chip.tile_k, chip.stages),
     )

@@ -7,6 +7,21 @@ of one tile. Rows of K and V follow each other and are loaded, or are listed and
 from typing import NamedTuple
 
 from accelsim.kernels import language as al
+from accelsim.kernels.attention.decode.coded_rows import (
+    CodedCache,
+    CodedKeys,
+    CodedValues,
+    PlainCache,
+    PlainKeys,
+    PlainValues,
+    coded_keys,
+    coded_keys_of,
+    coded_values,
+    coded_values_of,
+    finish_coded_scores,
+    plain_keys,
+    plain_values,
+)
 from accelsim.kernels.attention.operands import as_cube_operand
 from accelsim.kernels.attention.softcap import cap_scores
 from accelsim.runtime.jit import chosen_by_type
@@ -99,6 +114,40 @@ _fetch = chosen_by_type({Range: _load_rows, Listed: _gather_rows})
 
 
 @al.jit_inner
+def _stored_keys(rows, p, turn, start, count, k):
+    keys = al.tile(k.keys, turn, count, k.dim)
+    _fetch(rows, p, keys, k.hbm.k, start)
+    return as_cube_operand(p, keys, k.key_operands, turn)
+
+
+@al.jit_inner
+def _stored_values(rows, p, turn, start, count, k):
+    values = al.tile(k.values, turn, count, k.value_dim)
+    _fetch(rows, p, values, k.hbm.v, start)
+    return as_cube_operand(p, values, k.value_operands, turn)
+
+
+_keys = chosen_by_type(
+    {
+        Range: _stored_keys,
+        Listed: _stored_keys,
+        CodedKeys: coded_keys,
+        PlainKeys: plain_keys,
+    }
+)
+"""Bring `count` of the keys from number `start` on; returns them as the matrix unit takes them."""
+_values = chosen_by_type(
+    {
+        Range: _stored_values,
+        Listed: _stored_values,
+        CodedValues: coded_values,
+        PlainValues: plain_values,
+    }
+)
+"""The same of values."""
+
+
+@al.jit_inner
 def _part_of_range(rows, start, size):
     return Range(rows.first + start, size)
 
@@ -117,7 +166,24 @@ def score(p, x, rows, at, k):
     """x = Q K^T / sqrt(d), with a column for each of the rows of K."""
     for j in range(-(-rows.size // k.tile_k)):
         acc = product(p, rows, j, at, k)
-        take_scores(p, al.columns(x, j * k.tile_k, acc.cols), j, acc, k)
+        own = al.columns(x, j * k.tile_k, acc.cols)
+        take_scores(p, own, j, acc, k)
+        _finish_scores(rows, p, own, j, j * k.tile_k, k)
+
+
+@al.jit_inner
+def _nothing_to_finish(rows, p, x, turn, start, k):
+    pass
+
+
+_finish_scores = chosen_by_type(
+    {
+        Range: _nothing_to_finish,
+        Listed: _nothing_to_finish,
+        PlainKeys: _nothing_to_finish,
+        CodedKeys: finish_coded_scores,
+    }
+)
 
 
 @al.jit_inner
@@ -125,9 +191,8 @@ def product(p, rows, turn, at, k):
     """Q K^T of tile `turn` of the rows of K; returns the tile of the accumulator."""
     start = turn * k.tile_k
     count = min(k.tile_k, rows.size - start)
-    keys, acc = al.tile(k.keys, turn, count, k.dim), al.tile(k.scores_acc, turn, k.group, count)
-    _fetch(rows, p, keys, k.hbm.k, start)
-    keys = as_cube_operand(p, keys, k.key_operands, turn)
+    acc = al.tile(k.scores_acc, turn, k.group, count)
+    keys = _keys(rows, p, turn, start, count, k)
     al.matmul_transposed(p, acc, queries_of(at, k), keys, False)
     return acc
 
@@ -182,9 +247,7 @@ def add_values(p, weights, rows, accumulate, k):
     for j in range(-(-rows.size // k.tile_k)):
         start = j * k.tile_k
         count = min(k.tile_k, rows.size - start)
-        values = al.tile(k.values, j, count, k.value_dim)
-        _fetch(rows, p, values, k.hbm.v, start)
-        values = as_cube_operand(p, values, k.value_operands, j)
+        values = _values(rows, p, j, start, count, k)
         al.matmul(p, acc, al.columns(weights, start, count), values, accumulate or j > 0)
 
 
@@ -255,6 +318,27 @@ def attended_range(start, size, at, k):
     first = max(0, min(sinks, start + size) - start)
     latest = at.kv_row + start + first + skipped
     return Range(at.kv_row + start, first), Range(latest, size - first)
+
+
+@al.jit_inner
+def _attended_range(_cache, start, size, at, k):
+    return attended_range(start, size, at, k)
+
+
+@al.jit_inner
+def _coded_keys_of(_cache, start, size, at, k):
+    return coded_keys_of(start, size, at, k)
+
+
+@al.jit_inner
+def _coded_values_of(_cache, start, size, at, k):
+    return coded_values_of(start, size, at, k)
+
+
+keys_in_range = chosen_by_type({PlainCache: _attended_range, CodedCache: _coded_keys_of})
+"""(cache, start, size, at, k): the attended keys from number `start` on, in two parts."""
+values_in_range = chosen_by_type({PlainCache: _attended_range, CodedCache: _coded_values_of})
+"""The same of values."""
 
 
 @al.jit_inner
