@@ -4,6 +4,7 @@ from accelsim.version import VERSION
 
 TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
+    from accelsim.exploring.explore import explore
     from accelsim.inference.request import infer
     from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "compare_needles",
     "evaluate",
+    "explore",
     "find_needles",
     "generate",
     "infer",
@@ -38,6 +40,7 @@ _HOMES = {
     "Report": "accelsim.report.report",
     "compare_needles": "accelsim.quality.needle",
     "evaluate": "accelsim.quality.evaluate",
+    "explore": "accelsim.exploring.explore",
     "find_needles": "accelsim.quality.needle",
     "generate": "accelsim.quality.generate",
     "infer": "accelsim.inference.request",
