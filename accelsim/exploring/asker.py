@@ -6,9 +6,9 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from accelsim.exploring.packages import optuna, package, quiet
-from accelsim.exploring.space import Indices
-from accelsim.exploring.spec import ExploreSpec
+from accelsim.exploring.packages import distributions, optuna, package, quiet
+from accelsim.exploring.space import DesignSpace, Indices
+from accelsim.exploring.spec import MAX_BUDGET, ExploreSpec
 
 _DRAWS = 10_000
 """Designs drawn in search of one that is new and allowed, before all are gone through."""
@@ -20,25 +20,20 @@ _PACKAGES = {"gp": ("torch", "pip install torch")}
 class Asker:
     """Asks for designs and is told what became of them; equal seeds ask for equal designs."""
 
-    def __init__(
-        self, shape: Indices, is_ordered: Sequence[bool], spec: ExploreSpec, seed: int
-    ) -> None:
+    def __init__(self, space: DesignSpace, spec: ExploreSpec) -> None:
         """Raises ShortageError for a package that is not installed."""
-        self._shape, self._random = shape, random.Random(seed)
-        self._optuna = optuna()
+        self._shape, self._random = space.shape, random.Random(spec.seed)
+        library = optuna()
         if spec.sampler in _PACKAGES:
             name, advice = _PACKAGES[spec.sampler]
             package(name, f"the sampler {spec.sampler}", advice)
-        self._distributions = self._distributed(is_ordered)
+        self._distributions = distributions(space.names, space.shape, space.is_ordered)
         self._visited: set[Indices] = set()
         directions = ["minimize"] * len(spec.objectives)
         with quiet():
-            sampler = _sampler(self._optuna, spec, seed)
-            self._study = self._optuna.create_study(directions=directions, sampler=sampler)
-            count = spec.start
-            if spec.sampler == "quasi_random":
-                count = min(spec.budget.points or count, prod(shape))
-            for indices in spread(shape, count, seed) if spec.sampler != "random" else ():
+            sampler = _sampler(library, spec)
+            self._study = library.create_study(directions=directions, sampler=sampler)
+            for indices in _first(space, spec):
                 self._study.enqueue_trial(self._parameters(indices))
 
     def ask(self) -> tuple[Any, Indices]:
@@ -76,17 +71,18 @@ class Asker:
             every = product(*(range(count) for count in self._shape))
             yield from (each for each in every if each not in self._visited)
 
-    def _distributed(self, is_ordered: Sequence[bool]) -> dict[str, Any]:
-        kinds = self._optuna.distributions
-        return {
-            f"axis {number}": kinds.IntDistribution(0, count - 1)
-            if ordered
-            else kinds.CategoricalDistribution(tuple(range(count)))
-            for number, (count, ordered) in enumerate(zip(self._shape, is_ordered, strict=True))
-        }
-
     def _parameters(self, indices: Indices) -> dict[str, int]:
         return dict(zip(self._distributions, indices, strict=True))
+
+
+def _first(space: DesignSpace, spec: ExploreSpec) -> list[Indices]:
+    """Return the designs that are looked at before the sampler chooses."""
+    if spec.sampler == "random":
+        return []
+    count = spec.start
+    if spec.sampler == "quasi_random":
+        count = min(spec.budget.points or MAX_BUDGET, space.num_designs)
+    return spread(space.shape, count, spec.seed)
 
 
 def spread(shape: Indices, count: int, seed: int) -> list[Indices]:
@@ -99,15 +95,22 @@ def spread(shape: Indices, count: int, seed: int) -> list[Indices]:
     ]
 
 
-def _sampler(library: Any, spec: ExploreSpec, seed: int) -> Any:
-    samplers, size = library.samplers, max(spec.batch, 2)
+def _num_good(num_designs: int) -> int:
+    """Designs that TPE learns from as good ones: a front has more than a single optimum has."""
+    return max(num_designs // 4, 1)
+
+
+def _sampler(library: Any, spec: ExploreSpec) -> Any:
+    samplers, size, seed = library.samplers, max(spec.batch, 2), spec.seed
     match spec.sampler:
         case "nsga2":
             return samplers.NSGAIISampler(seed=seed, population_size=size)
         case "nsga3":
             return samplers.NSGAIIISampler(seed=seed, population_size=size)
         case "tpe":
-            return samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=spec.start)
+            return samplers.TPESampler(
+                seed=seed, multivariate=True, n_startup_trials=spec.start, gamma=_num_good
+            )
         case "gp":
             return samplers.GPSampler(
                 seed=seed, n_startup_trials=spec.start, deterministic_objective=True

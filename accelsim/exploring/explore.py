@@ -96,7 +96,7 @@ def explore(
     question = question_of(space_of, file)
     version = version_of(space_of)
     space = _space(space_of, read or question.read, version, file)
-    asker = Asker(space.shape, space.is_ordered, space_of, space_of.seed)
+    asker = Asker(space, space_of)
     point_runner = sampled(run_point or question.run_point, space_of)
     with (
         loss_of_workers_told(),
@@ -297,8 +297,7 @@ class _Exploration:
     def _importance(self) -> dict[str, float]:
         counted = comparable(self.rows.values(), self._judge)
         designs = [self._indices[str(row["point"])] for row in counted]
-        sizes = dict(zip(self._space.names, self._space.shape, strict=True))
-        return importance_of_axes(designs, costs_of(counted, self._judge), sizes)
+        return importance_of_axes(designs, costs_of(counted, self._judge), self._space)
 
 
 def hypervolume_history(rows: Sequence[Row], ends: Sequence[int], judge: Judge) -> list[Row]:

@@ -43,7 +43,7 @@ class Judge:
 
     def costs(self, row: Row) -> list[float] | None:
         """Return the objectives, smaller is better; None of a design that cannot be compared."""
-        if row["status"] != "ok" or not all(_is_number(row.get(each)) for each in self._objectives):
+        if row["status"] != "ok" or not all(_is_finite(row.get(each)) for each in self._objectives):
             return None
         is_judged = any(name.startswith(_ACCURACY) for name in self._objectives)
         if is_judged and (row.get(_LOST) or 0) > 0:
@@ -69,8 +69,11 @@ class Judge:
 
 
 def _is_number(value: Any) -> bool:
-    is_plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_plain and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
 
 
 def comparable(rows: Iterable[Row], judge: Judge) -> list[Row]:
@@ -89,5 +92,6 @@ def best_of(rows: Sequence[Row], judge: Judge) -> list[Row]:
         return []
     costs = costs_of(rows, judge)
     columns = {str(index): costs[:, index] for index in range(costs.shape[1])}
-    front = np.flatnonzero(pareto_front(columns, minimize=list(columns)))
-    return [rows[index] for index in sorted(front, key=lambda index: tuple(costs[index]))]
+    on_front = pareto_front(columns, minimize=list(columns)).tolist()
+    best = [index for index, is_best in enumerate(on_front) if is_best]
+    return [rows[index] for index in sorted(best, key=lambda index: tuple(costs[index].tolist()))]

@@ -48,15 +48,18 @@ def reference_of(front: Costs) -> Costs:
     """Return a point a little worse than the worst of a front in every objective."""
     worst, best = front.max(axis=0), front.min(axis=0)
     width = worst - best
-    # A front that is one value in an objective has no range there.
-    width = np.where(width > 0, width, np.maximum(np.abs(worst), np.finfo(np.float64).tiny))
-    return worst + MARGIN * width
+    # A front that is one value in an objective has no range there: the value gives the scale.
+    alone = np.where(worst == 0, 1.0, np.abs(worst))
+    width = np.where(width > 0, width, alone)
+    reference: Costs = worst + MARGIN * width
+    return reference
 
 
 def scaled(costs: Costs, front: Costs) -> Costs:
     """Return costs in which the best of the front is 0 and the reference point of it 1."""
     best = front.min(axis=0)
-    return (costs - best) / (reference_of(front) - best)
+    unit: Costs = (costs - best) / (reference_of(front) - best)
+    return unit
 
 
 def share_of_front(costs: Costs, front: Costs) -> float:

@@ -1,7 +1,7 @@
 """Packages that only explorations need: Optuna, SciPy, and PyTorch for a Gaussian process."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -25,6 +25,19 @@ def package(name: str, purpose: str = "an exploration", advice: str = _INSTALL) 
     except ImportError as error:
         root = name.partition(".")[0]
         raise ShortageError(f"{purpose} needs the package '{root}': {advice}") from error
+
+
+def distributions(
+    names: Iterable[str], shape: Iterable[int], is_ordered: Iterable[bool]
+) -> dict[str, Any]:
+    """Return what Optuna is to know of each axis: its indices, and whether they have an order."""
+    kinds = optuna().distributions
+    return {
+        name: kinds.IntDistribution(0, count - 1)
+        if ordered
+        else kinds.CategoricalDistribution(tuple(range(count)))
+        for name, count, ordered in zip(names, shape, is_ordered, strict=True)
+    }
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class ExploreSpec(SweepSpec):
     sampler: Annotated[str, AfterValidator(_checked_sampler)] = "tpe"
     """How designs are chosen: tpe, nsga2, nsga3, gp (a Gaussian process, for few designs that take
     long), quasi_random or random."""
-    start: int = Field(16, ge=1, le=MAX_BUDGET)
+    start: int = Field(8, ge=1, le=MAX_BUDGET)
     """Designs at the start that are spread evenly over the space, before the sampler chooses."""
     batch: int = Field(8, ge=1, le=MAX_BATCH)
     """Designs that are chosen at once and run side by side; the population of nsga2 and nsga3.

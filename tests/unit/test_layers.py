@@ -98,7 +98,17 @@ DOORS = {
 """Library -> the only layers that may import it."""
 
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc"}
-HEAVY = ("numba", "optuna", "scipy", "pandas", "matplotlib", "dask", "distributed", "simpy", "pyarrow")
+HEAVY = (
+    "numba",
+    "pandas",
+    "matplotlib",
+    "dask",
+    "distributed",
+    "simpy",
+    "pyarrow",
+    "optuna",
+    "scipy",
+)
 
 
 def layer_of(path: Path, package: Path) -> str:
