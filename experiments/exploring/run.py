@@ -3,7 +3,7 @@
     python experiments/exploring/run.py out/exploring
 
 Runs the grid of explore.yaml once, then explorations with every sampler and several seeds into the
-same folder, whose points are there already. Writes samplers.csv.
+same folder, whose points are there already. Writes growth.csv and samplers.csv.
 """
 
 import sys
@@ -34,7 +34,7 @@ def main(out: Path) -> None:
     front = costs_of(best_of(comparable(grid.rows, judge), judge), judge)
     num_points = int(SHARE_OF_POINTS * grid.num_points)
     print(f"grid: {grid.num_points} points, {grid.num_by_status}, {len(front)} on the front")
-    rows = []
+    rows, curves = [], []
     for sampler in SAMPLERS:
         for seed in SEEDS:
             changes = {
@@ -44,6 +44,8 @@ def main(out: Path) -> None:
             }
             found = explore(spec.model_copy(update=changes), out, workers=1)
             shares = growth(found.points, front, judge)
+            curve = {"sampler": sampler, "seed": seed, "points": range(1, len(shares) + 1)}
+            curves.append(pd.DataFrame({**curve, "hypervolume_share": shares}))
             is_enough = np.flatnonzero(shares >= ENOUGH)
             rows.append(
                 {
@@ -53,6 +55,7 @@ def main(out: Path) -> None:
                     "points_to_99_percent": is_enough[0] + 1 if len(is_enough) else None,
                 }
             )
+    pd.concat(curves).to_csv(out / "growth.csv", index=False)
     table = pd.DataFrame(rows)
     table.to_csv(out / "samplers.csv", index=False)
     print(f"with {num_points} points ({SHARE_OF_POINTS:.0%} of the grid), {len(SEEDS)} seeds:")
