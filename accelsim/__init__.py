@@ -6,11 +6,15 @@ TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
     from accelsim.exploring.explore import explore
     from accelsim.inference.request import infer
+    from accelsim.inference.system import System
+    from accelsim.library.kernels import Kernels
     from accelsim.library.recipe import Recipe
     from accelsim.loading import load_machine, load_workload
+    from accelsim.models.model import Model
     from accelsim.quality.evaluate import evaluate
     from accelsim.quality.generate import generate
     from accelsim.quality.needle import compare_needles, find_needles
+    from accelsim.quality.passages import Reading, Writing
     from accelsim.quality.thresholds import learn_thresholds
     from accelsim.report.report import Report
     from accelsim.simulation import simulate
@@ -19,8 +23,13 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "Kernels",
+    "Model",
+    "Reading",
     "Recipe",
     "Report",
+    "System",
+    "Writing",
     "__version__",
     "compare_needles",
     "evaluate",
@@ -36,8 +45,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Kernels": "accelsim.library.kernels",
+    "Model": "accelsim.models.model",
+    "Reading": "accelsim.quality.passages",
     "Recipe": "accelsim.library.recipe",
     "Report": "accelsim.report.report",
+    "System": "accelsim.inference.system",
+    "Writing": "accelsim.quality.passages",
     "compare_needles": "accelsim.quality.needle",
     "evaluate": "accelsim.quality.evaluate",
     "explore": "accelsim.exploring.explore",

@@ -1,6 +1,7 @@
 """`accelsim compare`: several kernels side by side, as a table, a CSV file and figures."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,9 +60,12 @@ _LEFT_OUT = ("hbm_utilization",)
 Row = dict[str, object]
 
 
-def compare(
-    machine: options.Machine,
-    workload: options.Workload,
+@dataclass(frozen=True)
+class Compared:
+    """What is compared, and where the results go."""
+
+    machine: options.Machine
+    workload: options.Workload
     kernels: Annotated[
         str,
         typer.Option(
@@ -69,11 +73,14 @@ def compare(
             "-k",
             help='Kernels, separated by commas: dense,flash or "flash(tile_q=64),pasa".',
         ),
-    ],
-    out: options.Out,
-    settings: options.Settings = None,
-    engine: options.EngineOption = options.Engine.COMPILED,
-    sample: options.Sample = "never",
+    ]
+    out: options.Out
+    settings: options.Settings = None
+
+
+def compare(
+    compared: Compared,
+    scheduling: options.Scheduling,
     output: options.FormatOption = options.OutputFormat.TABLE,
     timeline: Annotated[
         bool,
@@ -86,25 +93,24 @@ def compare(
     notes: options.Notes,
 ) -> None:
     """Simulate several kernels on one workload: table, compare.csv and figures."""
-    recipes = recipe_list(kernels)
-    chosen = options.parse_settings(settings)
-    folder = options.writable_folder(out)
+    recipes = recipe_list(compared.kernels)
+    chosen = options.parse_settings(compared.settings)
+    folder = options.writable_folder(compared.out)
+    subjects = compared.machine, compared.workload
     rows = []
     with progress("comparing") as advance, compilation_noted():
         from accelsim.runtime.interruption import interruptible
         from accelsim.simulation import check_comparison, simulate
 
-        interruptible(check_comparison, machine, workload, recipes, chosen)
+        interruptible(check_comparison, *subjects, recipes, chosen)
         for count, recipe in enumerate(recipes):
             advance(count, len(recipes))
             report = interruptible(
                 simulate,
-                machine,
-                workload,
+                *subjects,
                 recipe,
                 chosen,
-                engine=engine.value,
-                sample=sample,
+                **scheduling.arguments,
                 timeline=timeline,
             )
             name = str(recipe or f"library ({report.kernel})")

@@ -1,34 +1,13 @@
 """`accelsim generate`: what a real model writes with kernels in it, and in FP32."""
 
-from dataclasses import dataclass
-from typing import Annotated
-
-import typer
-
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, print_json, results
 
 
-@dataclass(frozen=True)
-class Writing:
-    """What is read and written."""
-
-    text: Annotated[
-        str, typer.Option(help="Kind of text, or file, that the prompt is the start of.")
-    ] = "reference"
-    prompt: Annotated[int, typer.Option(help="Tokens of the prompt.")] = 512
-    tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 64
-    prefill: options.PrefillKernel = None
-
-
 def generate(
-    kernel: options.AttentionKernel = None,
-    linear: options.LinearKernel = None,
-    model: options.Model = "smollm2",
-    machine: options.Machine = "ascend-910b",
-    settings: options.Settings = None,
+    inside: options.InModel,
+    writing: options.Written,
     *,
-    writing: Writing,
     output: options.FormatOption = options.OutputFormat.TABLE,
     notes: options.Notes,
 ) -> None:
@@ -38,18 +17,9 @@ def generate(
     """
     with compilation_noted():
         from accelsim.quality.generate import generate as write
+        from accelsim.quality.passages import Writing
 
-        report = write(
-            model,
-            kernel,
-            options.parse_settings(settings),
-            machine,
-            writing.text,
-            writing.prompt,
-            writing.tokens,
-            linear=linear,
-            prefill=writing.prefill,
-        )
+        report = write(*inside.arguments, Writing(**vars(writing)))
     if output is options.OutputFormat.JSON:
         print_json(report.to_dict())
     else:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from accelsim.cli.files import write_csv
 from accelsim.cli.plot import INFER_TABLE, OPERATIONS_TABLE
 
 if TYPE_CHECKING:
-    from accelsim.inference.request import Inference
+    from accelsim.inference.report import Inference
 
 
 class Steps(StrEnum):
@@ -50,8 +50,8 @@ class Request:
     kv: Annotated[
         str | None,
         typer.Option(
-            help="Format of the keys and values of earlier tokens: bf16 or fp8_e4m3; absent: "
-            "that of activations."
+            help="Format of the keys and values of earlier tokens, such as fp8_e4m3; absent: that "
+            "of activations."
         ),
     ] = None
     experts: Annotated[
@@ -65,7 +65,8 @@ class Request:
         str | None,
         typer.Option(
             help="Devices over which the model is laid out: tp, sp, dp, ep and pp, each with a "
-            "number, such as tp=2,ep=4, and overlap; absent: one."
+            "number, such as tp=2,ep=4, mb with a number of micro-batches, and overlap; absent: "
+            "one."
         ),
     ] = None
     steps: Annotated[
@@ -82,11 +83,24 @@ class Request:
         ),
     ] = None
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `accelsim.infer`; raises OptionError."""
+    def run(self) -> "Inference":
+        """Return what the requests cost; raises an AccelsimError."""
+        from accelsim.inference.request import infer
+        from accelsim.inference.system import System
+        from accelsim.library.kernels import Kernels
+        from accelsim.models.model import Model
+
         settings = options.parse_settings(self.settings, "machine.cores=16")
-        return vars(self) | {"steps": self.steps.value, "settings": settings}
+        return infer(
+            Model(self.model, self.weights, self.kv, self.experts),
+            System(self.system, self.plan, settings),
+            Kernels.or_library(self.attention, self.linear),
+            batch=self.batch,
+            prompt=self.prompt,
+            output=self.output,
+            steps=self.steps.value,
+            sample=self.sample,
+        )
 
 
 def infer(
@@ -105,8 +119,8 @@ def infer(
         typer.Option(
             metavar="DRAFT",
             help="A model that drafts, such as draft=smollm2-135m, length=4, acceptance=0.8; "
-            "linear=, attention= and weights= are of the draft, acceptance= also takes the JSON "
-            "of `accelsim quality`.",
+            "linear=, attention=, weights= and kv= are of the draft, acceptance= also takes the "
+            "JSON of `accelsim quality`.",
         ),
     ] = None,
     *,
@@ -119,10 +133,9 @@ def infer(
 
         check_place(trace)
     with working(f"simulating {request.model} on {request.system}"):
-        from accelsim.inference.request import infer as run
         from accelsim.runtime.interruption import interruptible
 
-        found = interruptible(run, **request.arguments)
+        found = interruptible(request.run)
         drafted = None
         if speculate is not None:
             from accelsim.inference.speculation import speculate as with_draft

@@ -69,17 +69,17 @@ def needle(
     kernels: list[str | None] = [*kernel] if kernel else [None]
     names = " and ".join(name for name in (*kernels, linear) if name is not None)
     with progress(f"{names} in {model}: layers") as advance, compilation_noted():
+        from accelsim.library.kernels import Kernels
         from accelsim.quality.needle import compare_needles
         from accelsim.workload.model.texts import DEFAULT_KIND
 
         reports = compare_needles(
             model,
-            kernels,
+            [Kernels(each, linear) for each in kernels],
             chosen,
             machine,
             planting.text or [DEFAULT_KIND],
             _search(planting),
-            linear=linear,
             prefill=planting.prefill,
             progress=advance,
         )

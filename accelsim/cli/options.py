@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from accelsim.errors import FILE_ERRORS, AccelsimError, OutputError, reason_of
 
 if TYPE_CHECKING:
     from accelsim.config.shipped import Kind
+    from accelsim.library.kernels import Kernels
 
 
 class OptionError(AccelsimError):
@@ -205,6 +206,55 @@ class Asked:
     def arguments(self) -> tuple[str, str, str | None, dict[str, object]]:
         """The arguments of `simulate` and `record`; raises OptionError."""
         return self.machine, self.workload, self.kernel, parse_settings(self.settings)
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """Who schedules a program, and how much of it."""
+
+    engine: EngineOption = Engine.COMPILED
+    sample: Sample = "never"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The same as arguments of `simulate`."""
+        return {"engine": self.engine.value, "sample": self.sample}
+
+
+@dataclass(frozen=True)
+class InModel:
+    """A real model with kernels in it."""
+
+    kernel: AttentionKernel = None
+    linear: LinearKernel = None
+    model: Model = "smollm2"
+    machine: Machine = "ascend-910b"
+    settings: Settings = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The kernels."""
+        return tuple(name for name in (self.kernel, self.linear) if name is not None)
+
+    @property
+    def arguments(self) -> tuple[str, "Kernels", dict[str, object], str]:
+        """The first arguments of what runs such a model; raises an AccelsimError."""
+        from accelsim.library.kernels import Kernels
+
+        settings = parse_settings(self.settings)
+        return self.model, Kernels(self.kernel, self.linear), settings, self.machine
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is read and written."""
+
+    text: Annotated[
+        str, typer.Option(help="Kind of text, or file, that the prompt is the start of.")
+    ] = "reference"
+    prompt: Annotated[int, typer.Option(help="Tokens of the prompt.")] = 512
+    tokens: Annotated[int, typer.Option(help="Tokens to write, or some more with drafts.")] = 64
+    prefill: PrefillKernel = None
 
 
 def parse_settings(

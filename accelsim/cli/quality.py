@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accelsim.cli import options
 from accelsim.cli.console import compilation_noted, detail, print_json, progress, results
+
+if TYPE_CHECKING:
+    from accelsim.quality.passages import Reading as Passages
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,21 @@ class Reading:
     prefill: options.PrefillKernel = None
     kv: options.KvFormats = None
 
+    @property
+    def of_texts(self) -> "Passages":
+        """The same as `evaluate` takes it; raises WorkloadError."""
+        from accelsim.quality.passages import Reading as Passages
+        from accelsim.workload.model.texts import DEFAULT_KIND
+
+        return Passages(
+            self.text or [DEFAULT_KIND], self.tokens, self.window, self.prompt, self.prefill
+        )
+
 
 def quality(
-    kernel: options.AttentionKernel = None,
-    linear: options.LinearKernel = None,
-    model: options.Model = "smollm2",
-    machine: options.Machine = "ascend-910b",
-    settings: options.Settings = None,
-    *,
+    inside: options.InModel,
     reading: Reading,
+    *,
     output: options.FormatOption = options.OutputFormat.TABLE,
     notes: options.Notes,
 ) -> None:
@@ -47,28 +56,15 @@ def quality(
     cost. The only setting of a workload is workload.dtype, the format of inputs, weights and
     outputs in HBM. With formats of the cache each reads the same text, which FP32 reads once.
     """
-    chosen = options.parse_settings(settings)
     started = perf_counter()
+    model, kernels, settings, machine = inside.arguments
     formats: list[str | None] = [*reading.kv] if reading.kv else [None]
-    names = " and ".join(name for name in (kernel, linear, *formats) if name is not None)
+    names = " and ".join(name for name in (*inside.names, *formats) if name is not None)
     with progress(f"{names} in {model}: layers") as advance, compilation_noted():
         from accelsim.quality.evaluate import evaluate_caches
-        from accelsim.workload.model.texts import DEFAULT_KIND
 
-        texts = reading.text or [DEFAULT_KIND]
         reports = evaluate_caches(
-            model,
-            formats,
-            kernel,
-            chosen,
-            machine,
-            texts,
-            reading.tokens,
-            reading.window,
-            linear=linear,
-            prompt=reading.prompt,
-            prefill=reading.prefill,
-            progress=advance,
+            model, formats, kernels, settings, machine, reading.of_texts, progress=advance
         )
     detail(f"read {reading.tokens:,} tokens in {perf_counter() - started:.1f} s")
     if output is options.OutputFormat.JSON:

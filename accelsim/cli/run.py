@@ -13,8 +13,7 @@ from accelsim.cli.console import detail, note, print_json, results, working
 
 def run(
     asked: options.Asked,
-    engine: options.EngineOption = options.Engine.COMPILED,
-    sample: options.Sample = "never",
+    scheduling: options.Scheduling,
     output: options.FormatOption = options.OutputFormat.TABLE,
     as_one: Annotated[
         bool, typer.Option("--as-one", help="Run a layer as one program, as --trace does.")
@@ -39,8 +38,7 @@ def run(
         report = interruptible(
             simulate,
             *arguments,
-            engine=engine.value,
-            sample=sample,
+            **scheduling.arguments,
             timeline=trace is not None,
             one_program=as_one,
             with_parts=with_parts,

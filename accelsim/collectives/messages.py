@@ -1,8 +1,8 @@
 """What an algorithm sends: rounds of messages between the devices of a group."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, permutations
 from typing import NamedTuple
 
 SWITCH = -1
@@ -26,6 +26,18 @@ class Message(NamedTuple):
     def num_bytes(self) -> int:
         """Length of the piece."""
         return self.end - self.begin
+
+
+class Pair(NamedTuple):
+    """A device and another one of its group."""
+
+    source: int
+    target: int
+
+
+def pairs_of(count: int) -> Iterator[Pair]:
+    """Yield each device of a group with each other one."""
+    return (Pair(*each) for each in permutations(range(count), 2))
 
 
 Round = tuple[Message, ...]

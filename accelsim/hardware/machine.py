@@ -24,6 +24,7 @@ from accelsim.hardware.units.int_mac import INT_MAC, IntMacSpec
 from accelsim.hardware.units.move import MOVE, AccumulatorSpec
 from accelsim.hardware.units.queue import LOAD, STORE, DmaSpec
 from accelsim.hardware.units.vector import VECTOR, VectorSpec
+from accelsim.numerics.formats import Format
 from accelsim.program.ops import Unit
 
 __all__ = ["UNITS", "DmaSpec", "MachineSpec", "PowerSpec", "ScratchpadSpec"]
@@ -159,6 +160,14 @@ class MachineSpec(ExtendableSpec):
     def cube_for(self, work: str) -> Cube:
         """Return the matrix unit; raises DoesNotFitError if there is none for `work`."""
         return cast(Cube, self.unit_for(CUBE, work))
+
+    def takes_beside(self, kept: Format, other: Format) -> bool:
+        """Whether the matrix unit takes elements of one format beside those of another as they are.
+
+        Without a unit they are never converted for it.
+        """
+        is_taken = self.cube is None or (self.cube.mixes and kept in self.cube.rates)
+        return kept == other or is_taken
 
     def int_mac_for(self, work: str) -> IntMacSpec:
         """Return the integer array; raises DoesNotFitError if there is none for `work`."""

@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accelsim.errors import printable
-from accelsim.inference.request import Inference
+from accelsim.inference.report import Inference
 from accelsim.inference.speculation import Speculation
 from accelsim.report.quantity import quantity_of
 
@@ -58,10 +58,10 @@ def _turns(found: Speculation) -> Table:
 
 def _figures(found: Inference) -> Table:
     show = {name: quantity_of(name).show for name in ("x_s", "x_j", "x_bytes")}
-    memory = found.memory
+    memory, asked = found.memory, found.requests
     table = Table("", f"{escape(printable(found.model))} on {escape(printable(found.system))}")
     rows = {
-        "requests": f"{found.batch} of {found.prompt} + {found.output} tokens",
+        "requests": f"{asked.batch} of {asked.prompt} + {asked.output} tokens",
         "time to first token": show["x_s"](found.time_to_first_token_s),
         "time per token": show["x_s"](found.time_per_token_s),
         "all tokens": show["x_s"](found.time_s),
@@ -104,6 +104,15 @@ def _operations(found: Inference) -> Table:
     table.add_section()
     both = (prefill, decode)
     table.add_row("all", *(cell for each in both for cell in (show_s(each.time_s), "")), "")
+    if any(each.expert_imbalance > 1 for each in both):
+        rows = {
+            "most rows of experts": [f"{each.expert_imbalance:.2f} x mean" for each in both],
+            "wait for experts": [f"{each.expert_wait:.1%}" for each in both],
+        }
+        for name, texts in rows.items():
+            table.add_row(name, *(cell for text in texts for cell in (text, "")), "")
+    if any(each.bubble for each in both):
+        table.add_row("bubble", *(cell for each in both for cell in (f"{each.bubble:.1%}", "")), "")
     table.add_row("MFU", *(cell for each in both for cell in (f"{each.mfu:.1%}", "")), "")
     table.add_row("MBU", *(cell for each in both for cell in (f"{each.mbu:.1%}", "")), "")
     table.add_row("HBM", *(cell for each in both for cell in (show_bytes(each.hbm_bytes), "")), "")

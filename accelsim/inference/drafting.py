@@ -1,38 +1,15 @@
-"""What is asked of a draft: `draft=smollm2-135m, linear=tender, length=4`."""
+"""The text of a draft: `draft=smollm2-135m, linear=tender, length=4`."""
 
 from functools import partial
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from accelsim.config.document import Document, parse
 from accelsim.config.loader import validate
-from accelsim.config.spec import Spec
 from accelsim.errors import ConfigError
 from accelsim.library.recipe import split_recipes
+from accelsim.workload.drafting import Drafting
 
-LONGEST = 16
-"""Tokens of the longest draft."""
 _LABEL = "speculate: "
-
-
-class Drafting(Spec):
-    """A model that drafts for another on the same devices."""
-
-    draft: str
-    """Model: a shipped name, a config.json, or a folder with one."""
-    length: int | None = Field(default=None, ge=1, le=LONGEST)
-    """Tokens of a draft; absent: as many as give the shortest time for a token."""
-    linear: str | None = None
-    """Kernel of the draft's products; absent: the library's."""
-    attention: str | None = None
-    """Kernel of the draft's attention; absent: the library's."""
-    weights: str | None = None
-    """Format of the draft's linear maps; absent: the file's."""
-    acceptance: float | list[float] | str | None = None
-    """How many tokens are kept: a rate, rates by position, or the JSON of `accelsim quality`."""
-    sampling: Literal["sampled", "greedy"] = "sampled"
-    """Which acceptance counts where both are measured: of draws, or of most likely tokens."""
 
 
 def drafting_of(text: str) -> Drafting:

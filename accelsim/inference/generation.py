@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import WorkloadError
-from accelsim.inference.cost import StepCost, StepModel
-from accelsim.models.step import Step
+from accelsim.inference.cost import StepModel
+from accelsim.inference.requests import Requests
+from accelsim.inference.step_cost import StepCost
 from accelsim.report.measured import has_unseen_traffic
 
 Numbers = npt.NDArray[np.int64]
@@ -68,21 +68,16 @@ class Generation:
         return self.decode[len(self.decode) // 2] if self.decode else self.prefill
 
 
-def generate(
-    model: StepModel, batch: int, prompt: int, output: int, steps: StepChoice
-) -> Generation:
-    """Return what `batch` prompts and `output` tokens of each cost.
+def generate(model: StepModel, requests: Requests, steps: StepChoice) -> Generation:
+    """Return what requests cost.
 
     The prefill gives the first token, so there are output - 1 steps. Interpolated steps lie on
     lines between those that are simulated; the error is measured at steps between them. Raises
-    WorkloadError for numbers that cannot be, and what the machine cannot run.
+    what the machine cannot run.
     """
-    if output < 1:
-        raise WorkloadError(f"output: found {output}, allowed: 1 token or more")
-    prefill = model.cost(Step.prefill(batch, prompt))
-    cached = np.arange(prompt, prompt + output - 1)
+    prefill, cached = model.cost(requests.prefill), np.array(requests.cached, np.int64)
     if steps == "exact" or len(cached) <= 2 * _KNOTS:
-        decode = tuple(model.cost(Step.decode(batch, int(each))) for each in cached)
+        decode = tuple(model.cost(requests.decode(int(each))) for each in cached)
         return Generation(
             prefill,
             decode,
@@ -92,7 +87,7 @@ def generate(
             sum(each.off_s for each in decode),
             0.0,
         )
-    return _interpolated(lambda each: model.cost(Step.decode(batch, each)), prefill, cached)
+    return _interpolated(lambda each: model.cost(requests.decode(each)), prefill, cached)
 
 
 def _interpolated(

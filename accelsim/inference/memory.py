@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from accelsim.errors import DoesNotFitError
+from accelsim.inference.cost import StepModel
+from accelsim.inference.stored_weights import stages
 from accelsim.models.architecture import Architecture
 from accelsim.models.expert_load import Balanced
 from accelsim.models.operations.step import operations_of
 from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from accelsim.report.quantity import quantity_of
-from accelsim.units import BITS_PER_BYTE
+from accelsim.units import BITS_PER_BYTE, ceil_div
 from accelsim.workload.collective import Collective
 from accelsim.workload.problem import Problem
 from accelsim.workload.vector import VectorProblem
@@ -62,6 +64,34 @@ def memory_use(
         kv_bytes=batch * architecture.kv_bytes(tokens, architecture.cached_format),
         activation_bytes=max(_activation_bytes(architecture, step) for step in steps(batch)),
     )
+
+
+def device_use(
+    costs: StepModel, steps: Callable[[int], Sequence[Step]], tokens: int
+) -> Callable[[int], MemoryUse]:
+    """Return what so many sequences of `tokens` tokens take of the fullest device of a plan.
+
+    steps: the steps of so many sequences that may need most.
+    """
+    data, micro = costs.parallel.data, costs.parallel.microbatches
+    # The same for any step. One of many sequences may not fit, which is to be told of that many.
+    parts = stages(costs, Step.decode(data, tokens - 1))
+
+    def use_of(sequences: int) -> MemoryUse:
+        uses = (
+            memory_use(
+                share,
+                costs.machine.hbm.capacity,
+                weights_bytes,
+                lambda count: steps(ceil_div(count, micro)),
+                ceil_div(sequences, data),
+                tokens,
+            )
+            for share, weights_bytes in parts
+        )
+        return min(uses, key=lambda use: use.free_bytes)
+
+    return use_of
 
 
 def largest_batch(use: Callable[[int], MemoryUse]) -> int:

@@ -9,17 +9,19 @@ its own last token, and its next step has two new tokens.
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import WorkloadError
+from accelsim.errors import AccelsimError, WorkloadError
 from accelsim.inference.acceptance import ASSUMED_RATE, Acceptance, given_acceptance
-from accelsim.inference.cost import StepCost, StepModel
-from accelsim.inference.drafting import Drafting, drafting_of
-from accelsim.inference.memory import MemoryUse, check_fits, largest_batch
-from accelsim.inference.request import Inference, device_use
-from accelsim.library.recipe import asked_for
+from accelsim.inference.cost import StepModel
+from accelsim.inference.drafting import drafting_of
+from accelsim.inference.memory import MemoryUse, check_fits, device_use, largest_batch
+from accelsim.inference.report import Inference
+from accelsim.inference.requests import Requests
+from accelsim.inference.step_cost import StepCost
+from accelsim.library.kernels import Kernels
 from accelsim.models.architecture import Architecture
-from accelsim.models.linear_format import with_linears_in
-from accelsim.models.loading import load_architecture
+from accelsim.models.model import Model
 from accelsim.models.step import Sequences, Step
+from accelsim.workload.drafting import Drafting
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -104,6 +106,14 @@ class Speculation:
             "turns": [self._row(each) for each in self.turns],
         }
 
+    def to_row(self) -> dict[str, Any]:
+        """Return columns of a table, whose names begin with `speculation_`."""
+        told = self.to_dict()
+        nested = ("draft", "batch", "accepted_shares", "acceptance_source", "memory", "turns")
+        own = {name: value for name, value in told.items() if name not in nested}
+        own["free_bytes"] = self.memory.free_bytes
+        return {f"speculation_{name}": value for name, value in own.items()}
+
     def _row(self, turn: Turn) -> dict[str, Any]:
         return {
             **{name: getattr(turn, name) for name in turn.__slots__},
@@ -125,13 +135,13 @@ def speculate(inference: Inference, asked: Drafting | str) -> Speculation:
     DoesNotFitError where both models do not fit together.
     """
     drafting = drafting_of(asked) if isinstance(asked, str) else asked
-    costs = inference.costs
+    costs, requests = inference.costs, inference.requests
     draft = _draft_model(drafting, costs)
     lengths = sorted({*_LENGTHS, drafting.length or 1})
-    _check_length(costs.architecture, draft.architecture, inference, lengths[-1])
+    _check_length(costs.architecture, draft.architecture, requests.tokens + lengths[-1])
     memory = _memory(inference, draft, lengths[-1])
-    pair = _Pair(costs, draft, acceptance_of(drafting), inference.batch)
-    middle = inference.prompt + (inference.output - 1) // 2
+    pair = _Pair(costs, draft, acceptance_of(drafting), requests)
+    middle = requests.prompt + (requests.output - 1) // 2
     turns = (pair.plain(middle), *(pair.turn(each, middle) for each in lengths))
     best = min(turns, key=lambda each: each.time_per_token_s).length
     length = drafting.length or best or 1
@@ -143,26 +153,28 @@ def _whole(
     inference: Inference, drafting: Drafting, pair: "_Pair", chosen: Turn, **told: Any
 ) -> Speculation:
     """Return the figures of whole requests."""
-    batch, prompt, output = inference.batch, inference.prompt, inference.output
-    first = pair.draft.cost(Step.prefill(batch, prompt))
-    behind = (output - 1) / chosen.tokens
+    requests = inference.requests
+    first = pair.draft.cost(requests.prefill)
+    behind = (requests.output - 1) / chosen.tokens
     time_to_first_token_s = inference.time_to_first_token_s + first.time_s
     time_s = time_to_first_token_s + behind * chosen.time_s
     prefill_j = inference.prefill.energy_j + first.energy_j
     energy_j = prefill_j + behind * chosen.energy_j
-    ends = [pair.turn(chosen.length, each).time_s for each in (prompt, prompt + output - 1)]
+    ends = [
+        pair.turn(chosen.length, each).time_s for each in (requests.prompt, requests.tokens - 1)
+    ]
     mean_s = (ends[0] + 4 * chosen.time_s + ends[1]) / 6
     return Speculation(
         draft=drafting.draft,
-        batch=batch,
+        batch=requests.batch,
         length=chosen.length,
         acceptance=pair.acceptance,
         context_error=abs(chosen.time_s / mean_s - 1),
         time_to_first_token_s=time_to_first_token_s,
         time_s=time_s,
         energy_j=energy_j,
-        energy_per_token_j=energy_j / (batch * output),
-        tokens_per_s=batch * output / time_s,
+        energy_per_token_j=energy_j / requests.output_tokens,
+        tokens_per_s=requests.output_tokens / time_s,
         **told,
     )
 
@@ -174,11 +186,11 @@ class _Pair:
     target: StepModel
     draft: StepModel
     acceptance: Acceptance
-    batch: int
+    requests: Requests
 
     def plain(self, cached: int) -> Turn:
         """Return a step without a draft."""
-        cost = self.target.cost(Step.decode(self.batch, cached))
+        cost = self.target.cost(self.requests.decode(cached))
         return Turn(
             length=0,
             tokens=1.0,
@@ -191,7 +203,7 @@ class _Pair:
         """Return a turn behind so many tokens that the target has read."""
         passes = self._passes(length, cached)
         times = [(share, cost.time_s, cost.energy_j) for share, cost in passes]
-        check = self.target.cost(check_of(self.batch, length, cached))
+        check = self.target.cost(check_of(self.requests.batch, length, cached))
         draft_time_s = sum(share * each for share, each, _ in times)
         return Turn(
             length=length,
@@ -204,9 +216,9 @@ class _Pair:
     def _passes(self, length: int, cached: int) -> list[tuple[float, StepCost]]:
         """Return steps of the draft, each with its share of the turns."""
         kept = self.acceptance.share(length)
-        two = Step((Sequences(2, cached - 1, self.batch),))
-        later = [Step.decode(self.batch, cached + place) for place in range(1, length)]
-        first = Step.decode(self.batch, cached)
+        two = Step((Sequences(2, cached - 1, self.requests.batch),))
+        later = [self.requests.decode(cached + place) for place in range(1, length)]
+        first = self.requests.decode(cached)
         steps = [(1 - kept, first), (kept, two), *((1.0, each) for each in later)]
         return [(share, self.draft.cost(step)) for share, step in steps if share > 0]
 
@@ -224,30 +236,30 @@ def acceptance_of(drafting: Drafting) -> Acceptance:
     return given_acceptance(drafting.acceptance, drafting.sampling)
 
 
+def draft_of(drafting: Drafting) -> tuple[Model, Kernels]:
+    """Return the model that drafts and its kernels; raises an AccelsimError."""
+    try:
+        kernels = Kernels.or_library(drafting.attention, drafting.linear)
+        return Model(drafting.draft, drafting.weights, drafting.kv), kernels
+    except AccelsimError as error:
+        raise error.at("speculate") from None
+
+
 def _draft_model(drafting: Drafting, target: StepModel) -> StepModel:
-    """Return the costs of the draft; raises WorkloadError for one that cannot draft."""
-    architecture = load_architecture(drafting.draft)
-    if drafting.weights is not None:
-        architecture = with_linears_in(architecture, drafting.weights)
+    """Return the costs of the draft; raises WorkloadError for one of another vocabulary."""
+    model, kernels = draft_of(drafting)
+    architecture = model.architecture
     found, wanted = architecture.vocabulary, target.architecture.vocabulary
     if found != wanted:
         raise WorkloadError(
             f"speculate: draft {drafting.draft}: found a vocabulary of {found:,} tokens, allowed: "
             f"{wanted:,}, that of the model; a draft writes what the model reads"
         )
-    return replace(
-        target,
-        architecture=architecture,
-        linear=asked_for(drafting.linear),
-        attention=asked_for(drafting.attention),
-    )
+    return replace(target, architecture=architecture, kernels=kernels)
 
 
-def _check_length(
-    target: Architecture, draft: Architecture, inference: Inference, length: int
-) -> None:
+def _check_length(target: Architecture, draft: Architecture, tokens: int) -> None:
     """Refuse more tokens than a model reads; the last draft may go past the output."""
-    tokens = inference.prompt + inference.output + length
     for name, each in (("model", target), ("draft", draft)):
         if each.max_tokens is not None and tokens > each.max_tokens:
             raise WorkloadError(
@@ -258,19 +270,20 @@ def _check_length(
 
 def _memory(inference: Inference, draft: StepModel, length: int) -> MemoryUse:
     """Return what both models take; raises DoesNotFitError."""
-    tokens = inference.prompt + inference.output + length
+    requests = inference.requests
+    tokens = requests.tokens + length
 
     def steps_of(count: int) -> tuple[Step, Step]:
         last = check_of(count, length, tokens - length - 1)
-        return Step.prefill(count, inference.prompt), last
+        return Step.prefill(count, requests.prompt), last
 
     uses = [device_use(each, steps_of, tokens) for each in (inference.costs, draft)]
 
     def use_of(sequences: int) -> MemoryUse:
         return _together(*(use(sequences) for use in uses))
 
-    use = use_of(inference.batch)
-    check_fits(use, largest_batch(use_of), inference.batch, inference.system)
+    use = use_of(requests.batch)
+    check_fits(use, largest_batch(use_of), requests.batch, inference.system)
     return use
 
 

@@ -20,7 +20,8 @@ from functools import cached_property
 from math import ceil, exp, floor
 
 from accelsim.errors import WorkloadError
-from accelsim.inference.cost import StepCost
+from accelsim.inference.requests import Requests
+from accelsim.inference.step_cost import StepCost
 from accelsim.models.step import Sequences, Step
 
 _CONTEXTS = 4
@@ -31,11 +32,8 @@ _CONTEXTS = 4
 class ClosedLoop:
     """Alike requests, of which so many are in flight at any time."""
 
-    batch: int
-    prompt: int
-    """Tokens of a prompt."""
-    output: int
-    """Mean tokens of an answer."""
+    requests: Requests
+    """Those in flight; `output` is the mean of their answers."""
     step_tokens: int
     """Most tokens of a step."""
     output_variation: float = 0.0
@@ -43,9 +41,8 @@ class ClosedLoop:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be; raises WorkloadError."""
-        for name in ("batch", "prompt", "output", "step_tokens"):
-            if getattr(self, name) < 1:
-                raise WorkloadError(f"{name}: found {getattr(self, name)}, allowed: 1 or more")
+        if self.step_tokens < 1:
+            raise WorkloadError(f"step_tokens: found {self.step_tokens}, allowed: 1 or more")
         if not self.output_variation >= 0:
             found = self.output_variation
             raise WorkloadError(f"output_variation: found {found:g}, allowed: 0 or more")
@@ -53,22 +50,23 @@ class ClosedLoop:
     @property
     def pieces(self) -> int:
         """Steps that a prompt takes: what decodes leaves it that room."""
-        decoding = self.batch * (self.output - 1) / max(self.output, self._steps_of_tokens)
-        return ceil(self.prompt / max(1, floor(self.step_tokens - decoding)))
+        asked = self.requests
+        decoding = asked.batch * (asked.output - 1) / max(asked.output, self._steps_of_tokens)
+        return ceil(asked.prompt / max(1, floor(self.step_tokens - decoding)))
 
     @property
     def steps(self) -> float:
         """Steps in which a request is in flight."""
-        return max(self.output - 1 + self.pieces, self._steps_of_tokens)
+        return max(self.requests.output - 1 + self.pieces, self._steps_of_tokens)
 
     @property
     def _steps_of_tokens(self) -> float:
-        return self.batch * (self.prompt + self.output - 1) / self.step_tokens
+        return self.requests.batch * (self.requests.tokens - 1) / self.step_tokens
 
     @property
     def decoding(self) -> float:
         """Mean sequences of a step with one token each."""
-        return self.batch * (self.output - 1) / self.steps
+        return self.requests.batch * (self.requests.output - 1) / self.steps
 
     @property
     def rows(self) -> int:
@@ -78,7 +76,7 @@ class ClosedLoop:
     @property
     def pieces_a_step(self) -> float:
         """Mean pieces of prompts of a step."""
-        return self.batch * self.pieces / self.steps
+        return self.requests.batch * self.pieces / self.steps
 
     @property
     def reach(self) -> float:
@@ -86,7 +84,7 @@ class ClosedLoop:
 
         Long answers are in flight for longer: with lengths L the mean is E[L^2] / (2 E[L]).
         """
-        return self.output * (1 + self.output_variation**2)
+        return self.requests.output * (1 + self.output_variation**2)
 
     def step(self, pieces: int) -> Step:
         """Return the mean step with so many pieces of prompts; raises WorkloadError without any."""
@@ -94,14 +92,14 @@ class ClosedLoop:
         found = [
             Sequences(
                 1,
-                self.prompt + floor(self.reach * (number + 0.5) / groups),
+                self.requests.prompt + floor(self.reach * (number + 0.5) / groups),
                 self.rows // groups + (number < self.rows % groups),
             )
             for number in range(groups)
         ]
         if pieces:
-            new = ceil(self.prompt / self.pieces)
-            behind = (self.prompt - new) // 2
+            new = ceil(self.requests.prompt / self.pieces)
+            behind = (self.requests.prompt - new) // 2
             found.append(Sequences(new, behind, pieces, sampled=int(self.pieces == 1)))
         return Step(tuple(found))
 
@@ -157,7 +155,7 @@ class SteadyState:
     @property
     def output_tokens_per_s(self) -> float:
         """Tokens of answers, of all requests, over the time."""
-        return self.loop.batch * self.loop.output / self.loop.steps / self.step_s
+        return self.loop.requests.output_tokens / self.loop.steps / self.step_s
 
     @property
     def median_inter_token_s(self) -> float:

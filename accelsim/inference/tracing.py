@@ -3,7 +3,7 @@
 from accelsim.bench import Bench
 from accelsim.errors import WorkloadError
 from accelsim.inference.cost import StepModel
-from accelsim.inference.request import Inference
+from accelsim.inference.report import Inference
 from accelsim.models.operations.layer import layer_of
 from accelsim.report.timeline import Timeline, in_a_row
 from accelsim.workload.problem import Problem
@@ -25,9 +25,8 @@ def layer_timeline(found: Inference) -> Timeline:
 
 
 def _timeline(costs: StepModel, problem: Problem, clock: float) -> Timeline:
-    bench = Bench(costs.machine, costs.recipe_for(problem))
-    recorded = next(bench.record(problem))
-    timeline = bench.report_at(recorded, clock, with_timeline=True).timeline
+    bench = Bench(costs.machine, costs.kernels.recipe_for(problem))
+    timeline = bench.report_at(costs.record(problem), clock, with_timeline=True).timeline
     if timeline is None:
         raise WorkloadError(f"{problem.name}: found no timeline")
     return timeline

@@ -15,7 +15,7 @@ from accelsim.runtime.kept import once_for_each
 
 _NAMES = {"tp": "tensor", "pp": "pipeline", "dp": "data", "ep": "expert", "sp": "sequence"}
 """Short names, as serving engines have them."""
-_OVERLAP = "overlap"
+_MICRO, _OVERLAP = "mb", "overlap"
 _SEED = 0
 
 
@@ -26,13 +26,15 @@ class Parallel:
     tensor: int = 1
     """Devices that share each matrix: heads of attention, and the inner rows of feed-forward."""
     pipeline: int = 1
-    """Stages, each with some of the layers; one batch at a time goes through all of them."""
+    """Stages, each with some of the layers."""
     data: int = 1
     """Copies of attention and dense parts, each with some of the sequences."""
     expert: int = 1
     """Devices that share the experts of a layer, each with some whole ones or parts of some."""
     sequence: int = 1
     """Devices that share the rows between parts: those that share matrices, or 1 for none."""
+    microbatches: int = 1
+    """Parts of the sequences of a step that are in the stages at once, one in each."""
     overlaps: bool = False
     """Whether collectives run under the arithmetic, as of another half of the batch."""
 
@@ -43,6 +45,11 @@ class Parallel:
                 raise WorkloadError(
                     f"plan: {short}: found {getattr(self, name)}, allowed: 1 or more"
                 )
+        if self.microbatches < 1 or (self.microbatches > 1 and self.pipeline == 1):
+            raise WorkloadError(
+                f"plan: {_MICRO}={self.microbatches}: found pp={self.pipeline}, allowed: 1 or more "
+                f"micro-batches with stages, as in pp=4,{_MICRO}=8, or 1"
+            )
         if self.sequence not in (1, self.tensor):
             raise WorkloadError(
                 f"plan: sp={self.sequence}: found tp={self.tensor}, allowed: 1 or as tp"
@@ -76,16 +83,20 @@ class Parallel:
         return self.expert > 1 and self.data > 1
 
     def step_of(self, step: Step) -> Step:
-        """Return the part of a step that one copy of the model computes; raises WorkloadError."""
-        if self.data == 1:
+        """Return the part of a step that is in a copy of a stage at once; raises WorkloadError."""
+        parts = self.data * self.microbatches
+        if parts == 1:
             return step
+        sizes = {"dp": self.data, _MICRO: self.microbatches}
+        own = [short for short, size in sizes.items() if size > 1]
         for each in step.sequences:
-            if each.count % self.data:
+            if each.count % parts:
                 raise WorkloadError(
-                    f"plan: dp={self.data}: found {each.count} equal sequences in a step, allowed: "
-                    f"a number that dp divides"
+                    f"plan: {','.join(f'{short}={sizes[short]}' for short in own)}: found "
+                    f"{each.count} equal sequences in a step, allowed: a number that "
+                    f"{' x '.join(own)} divides"
                 )
-        return Step(tuple(replace(each, count=each.count // self.data) for each in step.sequences))
+        return Step(tuple(replace(each, count=each.count // parts) for each in step.sequences))
 
     def ranks_of(self, load: Rows) -> tuple[Rows, ...]:
         """Return the rows of the experts of each device, as many experts each.
@@ -103,7 +114,8 @@ class Parallel:
 
     def __str__(self) -> str:
         """Return the plan as it is written: what is more than one."""
-        named = ((short, getattr(self, name)) for short, name in _NAMES.items())
+        sizes = {short: getattr(self, name) for short, name in _NAMES.items()}
+        named = (sizes | {_MICRO: self.microbatches}).items()
         parts = [f"{short}={size}" for short, size in named if size != 1]
         return ",".join([*parts, *([_OVERLAP] if self.overlaps else [])]) or "tp=1"
 
@@ -120,22 +132,22 @@ def parse_parallel(text: str) -> Parallel:
     parts = [each.strip() for each in text.split(",")]
     for part in (each for each in parts if each != _OVERLAP):
         short, _, number = (each.strip() for each in part.partition("="))
-        if short not in _NAMES:
+        if short not in (*_NAMES, _MICRO):
             raise WorkloadError(
                 f"plan: found '{short}' in '{text}', allowed: {', '.join(_NAMES)}, each with a "
-                f"number of devices, as in tp=2, and {_OVERLAP}"
+                f"number of devices, as in tp=2, {_MICRO} with a number of micro-batches, and "
+                f"{_OVERLAP}"
             )
         if short in sizes:
             raise WorkloadError(f"plan: found {short} twice in '{text}', allowed: once")
         if not (number.isascii() and number.isdigit()):
-            raise WorkloadError(
-                f"plan: {short}: found '{number}', allowed: a number of devices, as in tp=2"
-            )
+            raise WorkloadError(f"plan: {short}: found '{number}', allowed: a number, as in tp=2")
         sizes[short] = int(number)
     tensor, expert = max(1, sizes.get("tp", 1)), sizes.get("ep", 1)
     if "dp" not in sizes and expert > tensor and expert % tensor == 0:
         sizes["dp"] = expert // tensor
-    named = {_NAMES[short]: size for short, size in sizes.items()}
+    names = _NAMES | {_MICRO: "microbatches"}
+    named = {names[short]: size for short, size in sizes.items()}
     return Parallel(**named, overlaps=_OVERLAP in parts)
 
 

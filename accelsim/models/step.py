@@ -75,6 +75,11 @@ class Step:
         return cls(tuple(merged))
 
     @property
+    def is_decode(self) -> bool:
+        """Whether each sequence gets tokens behind those it had, so that a like step follows."""
+        return all(each.cached and each.sampled for each in self.sequences)
+
+    @property
     def tokens(self) -> int:
         """Rows of the products: new tokens of all sequences."""
         return sum(each.new * each.count for each in self.sequences)

@@ -66,7 +66,8 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         raise OutputError(f"{path}: cannot read the table: {reason}") from error
     if frame.empty:
         raise OutputError(f"{path}: the table has no rows")
-    return frame
+    # A file is read column by column; a copy has those of one type together.
+    return frame.copy()
 
 
 def require_columns(frame: "pd.DataFrame", columns: Iterable[str]) -> None:

@@ -52,6 +52,9 @@ class Activity(MemoryTraffic):
     """Other actions of single units by name, such as `accumulator_shifts` of the integer array."""
     vector_elements: Mapping[tuple[str, Format], int]
     """Elements by vector op, named as a field of `VectorCosts`, and format."""
+    widened_elements: Mapping[tuple[Format, Format], int] = field(default_factory=dict)
+    """Elements that the vector unit converted to a wider format, by both formats; they count among
+    those of `convert`, too."""
     scratchpad_read_bytes: int
     """Bytes that units and store queues read from the scratchpads."""
     scratchpad_write_bytes: int

@@ -11,10 +11,12 @@ An op is seven 64-bit words, so that recording is a handful of stores into one p
     C        bytes of a row          bytes of a row     k                bytes read
     D        bytes from row to row   first index        bits of a, b     bytes written
 
-An int_matmul has the words of a matmul, and in D its shifts above the bits of a and b. Products of
-operands with shared scales, scaled_matmul and aligned_matmul, read a, b and the scales of both; D
-says above the bits how many elements share a scale, the formats of the scales, and whether the
-result, which only WRITES names, is added to.
+A convert has in its head the format that it changes from where a product has that of the
+accumulator, and the one that it changes to as the output's. An int_matmul has the words of a
+matmul, and in D its shifts above the bits of a and b. Products of operands with shared scales,
+scaled_matmul and aligned_matmul, read a, b and the scales of both; D says above the bits how many
+elements share a scale, the formats of the scales, and whether the result, which only WRITES names,
+is added to.
 """
 
 from enum import IntEnum

@@ -230,7 +230,10 @@ def elements_of(tile: Tile) -> int:
 def record_vector(
     p: Recorder, op: int, dst: Tile, reads: int, read_bits: int, rows: int, cols: int
 ) -> None:
-    """Record a vector op on rows x cols elements that writes dst, in the format of dst."""
+    """Record a vector op on rows x cols elements that writes dst, in the format of dst.
+
+    op: its code, with what else its head has besides the format of dst.
+    """
     head = op | (dst.fmt << OPERAND_SHIFT)
     written = stored_bytes(dst.bits, elements_of(dst))
     record_op(p, head, reads, dst.slot, rows, cols, (read_bits + 7) >> 3, written)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from accelsim.program.ops import (
     ACCUMULATES_SHIFT,
+    ACCUMULATOR_SHIFT,
     ACROSS_SHIFT,
     BITS_B_SHIFT,
     BLOCK_A_SHIFT,
@@ -12,6 +13,7 @@ from accelsim.program.ops import (
     FIELD_MASK,
     HEAD,
     OPERAND_SHIFT,
+    OUTPUT_SHIFT,
     READS,
     SCALE_A_SHIFT,
     SCALE_B_SHIFT,
@@ -73,6 +75,12 @@ def format_in(op, shift):
 def operand_format(op):
     """Return the code of the format of the operands, or of the left one."""
     return format_in(op, OPERAND_SHIFT)
+
+
+@jit_inline
+def converted_formats(op):
+    """Return the codes of the formats that a conversion changes from and to."""
+    return format_in(op, ACCUMULATOR_SHIFT), format_in(op, OUTPUT_SHIFT)
 
 
 @jit_inline

@@ -11,13 +11,12 @@ from accelsim.config.spec import Spec
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
 from accelsim.kernels.registry import get_kernel, kernel_names
+from accelsim.library.kernels import NONE_ASKED, Kernels, check_kernel
 from accelsim.library.recipe import Recipe
 from accelsim.library.settings import check_settings
 from accelsim.numerics.formats import Format
 from accelsim.numerics.kv_format import KvFormat
 from accelsim.workload.problem import FloatFormat
-
-_PART_OF_KIND = {"attention": "the attention", "gemm": "the linears"}
 
 
 class _Stored(Spec):
@@ -47,8 +46,7 @@ class ChosenKernels(NamedTuple):
 
 
 def choose_kernels(
-    attention: Recipe | str | None,
-    linear: Recipe | str | None,
+    kernels: Kernels | Recipe | str,
     settings: Mapping[str, Any],
     machine: MachineSpec | str | Path,
     prefill: Recipe | str | None = None,
@@ -56,34 +54,36 @@ def choose_kernels(
 ) -> ChosenKernels:
     """Return what computes the parts of a model, with checked parameters.
 
-    Keys of `settings` are `machine.<field>` and `workload.dtype`. Raises an AccelsimError.
+    A recipe alone is that of the attention; `prefill` is that of the attention of prompts, `kv` the
+    format of the cache. Keys of `settings` are `machine.<field>` and `workload.dtype`. Raises an
+    AccelsimError.
     """
-    if attention is None and linear is None and kv is None:
+    asked = Kernels.of(kernels)
+    if asked == NONE_ASKED and kv is None:
         raise WorkloadError(
             "found no kernel; allowed: --kernel for the attention, --linear for the linears, both"
         )
-    if attention is not None and kv is not None:
+    if asked.attention is not None and kv is not None:
         raise WorkloadError(
-            f"kv: found {kv} beside kernel {attention}, allowed: a format of the cache without a "
-            f"kernel for the attention, which then is FP32 over what the cache stands for"
+            f"kv: found {kv} beside kernel {asked.attention}, allowed: a format of the cache "
+            f"without a kernel for the attention, which then is FP32 over what the cache stands for"
         )
     settings = plain_settings(settings, "--set ")
-    recipes = tuple(
-        None if asked is None else Recipe.of(asked) for asked in (attention, linear, prefill)
-    )
-    check_settings(settings, *recipes)
-    _check_prefill(recipes[2])
+    of_prompts = None if prefill is None else Recipe.of(prefill)
+    check_settings(settings, asked.attention, asked.linear, of_prompts)
+    _check_prefill(of_prompts)
     return ChosenKernels(
-        _run(machine, recipes[0], "attention", settings),
-        _run(machine, recipes[1], "gemm", settings),
+        _run(machine, asked.attention, settings),
+        _run(machine, asked.linear, settings),
         _dtype(settings),
-        _run(machine, recipes[2], "attention", settings),
+        _run(machine, of_prompts, settings),
         None if kv is None else KvFormat.of(kv),
     )
 
 
 def _check_prefill(recipe: Recipe | None) -> None:
     """Refuse a kernel of decode for prompts, whose tokens are computed at once."""
+    check_kernel(recipe, "attention")
     if recipe is None or not recipe.algorithm.takes_steps:
         return
     kernels = {name: get_kernel(name) for name in kernel_names()}
@@ -99,21 +99,9 @@ def _check_prefill(recipe: Recipe | None) -> None:
 
 
 def _run(
-    machine: MachineSpec | str | Path,
-    asked: Recipe | None,
-    wanted_kind: str,
-    settings: Mapping[str, Any],
+    machine: MachineSpec | str | Path, recipe: Recipe | None, settings: Mapping[str, Any]
 ) -> Bench | None:
-    if asked is None:
-        return None
-    kind = asked.algorithm.problem_kind
-    if kind != wanted_kind:
-        allowed = [name for name in kernel_names() if get_kernel(name).problem_kind == wanted_kind]
-        raise WorkloadError(
-            f"kernel {asked.kernel} is for {kind} problems, but it is to compute "
-            f"{_PART_OF_KIND[wanted_kind]} of a model; allowed: {', '.join(allowed)}"
-        )
-    return Bench.prepare(machine, asked, settings)
+    return None if recipe is None else Bench.prepare(machine, recipe, settings)
 
 
 def _dtype(settings: Mapping[str, Any]) -> Format:

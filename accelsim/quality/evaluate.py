@@ -6,110 +6,84 @@ from typing import Any
 
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.kernels import NONE_ASKED, Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.kv_format import KvFormat
 from accelsim.quality.calibrated import Calibrated
 from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.layers import layer_costs
 from accelsim.quality.overflow import warn_of_overflow
+from accelsim.quality.passages import FEWEST_TOKENS, Reading
 from accelsim.quality.passes import KernelNetwork, Passes, Progress, Window, ignored
 from accelsim.quality.report import QualityReport, TextQuality
 from accelsim.simulation import shortages_explained
 from accelsim.units import ceil_div
 from accelsim.workload.model.language import LanguageModel, load_model
-from accelsim.workload.model.texts import DEFAULT_KIND, Sources, Text, read_texts
-
-FEWEST_TOKENS = 2
-"""With one prediction a mean has no standard error."""
+from accelsim.workload.model.texts import Text, read_texts
 
 
 def evaluate(
     model: str,
-    kernel: Recipe | str | None = None,
+    kernels: Kernels | Recipe | str = NONE_ASKED,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
-    text: Sources = DEFAULT_KIND,
-    tokens: int = 1024,
-    window: int = 1024,
+    reading: Reading | None = None,
     *,
-    linear: Recipe | str | None = None,
-    prompt: int = 0,
-    prefill: Recipe | str | None = None,
     kv: KvFormat | str | None = None,
     progress: Progress = ignored,
 ) -> QualityReport:
     """Return what kernels do to a model that reads texts.
 
     `model` is the name of a fetched one, or the path of a GGUF file or of a checkpoint's folder.
-    `kernel` is the recipe of the attention of every layer, `linear` that of all linears but the
-    output projection; the part without one is computed in FP32. Of every `text`, a kind or a file,
-    one or several, the model reads the first `tokens` tokens in windows of `window` that know
-    nothing of each other, and predicts the token after each. It does so in FP32 too, for
-    comparison.
+    `kernels` compute the attention of every layer, all linears but the output projection, or both;
+    the part without a kernel is computed in FP32, and a recipe alone is that of the attention. The
+    model reads what `reading` says and predicts the token after each, in FP32 too, for comparison.
 
-    The first `prompt` tokens of a window are read at once, in FP32 or with the attention of the
-    recipe `prefill`; then those behind it are decoded one by one with `kernel`, over keys and
-    values that the steps before left in the cache, and predict the token after each. `kv` is the
-    format of that cache, such as `int4(group=64)`: the attention, in FP32, sees what its codes
-    stand for, and every token what decoding it would find there. Keys of `settings` are
-    `machine.<field>` and `workload.dtype`. `progress` takes the layers done and all layers.
+    Tokens behind the prompts of a reading are decoded over keys and values that the steps before
+    left in the cache. `kv` is the format of that cache, such as `int4(group=64)`: the attention, in
+    FP32, sees what its codes stand for, and every token what decoding it would find there. Keys of
+    `settings` are `machine.<field>` and `workload.dtype`. `progress` takes the layers done and all
+    layers.
 
     Warns of pages that the kernels were calibrated on, of codes that are clipped more often than
     there, and of outputs that are not finite. Raises an AccelsimError for anything that is wrong
     with the input.
     """
-    (report,) = evaluate_caches(
-        model,
-        [kv],
-        kernel,
-        settings,
-        machine,
-        text,
-        tokens,
-        window,
-        linear=linear,
-        prompt=prompt,
-        prefill=prefill,
-        progress=progress,
-    )
+    (report,) = evaluate_caches(model, [kv], kernels, settings, machine, reading, progress=progress)
     return report
 
 
 def evaluate_caches(
     model: str,
     formats: Sequence[KvFormat | str | None],
-    kernel: Recipe | str | None = None,
+    kernels: Kernels | Recipe | str = NONE_ASKED,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
-    text: Sources = DEFAULT_KIND,
-    tokens: int = 1024,
-    window: int = 1024,
+    reading: Reading | None = None,
     *,
-    linear: Recipe | str | None = None,
-    prompt: int = 0,
-    prefill: Recipe | str | None = None,
     progress: Progress = ignored,
 ) -> list[QualityReport]:
     """Return what `evaluate` does for each format of the cache; FP32 reads each text once."""
+    reading = Reading() if reading is None else reading
     choices = [
-        choose_kernels(kernel, linear, settings or {}, machine, prefill, each) for each in formats
+        choose_kernels(kernels, settings or {}, machine, reading.prefill, each) for each in formats
     ]
-    _check_sizes(tokens, window)
-    _check_prompt(prompt, tokens, window, prefill)
     calibrated = Calibrated.of(choices[0].linear, choices[0].attention)
     network = load_model(model)
-    texts = read_texts(text)
-    ids = [_token_ids(network, each, tokens, window) for each in texts]
+    texts = read_texts(reading.text)
+    ids = [_token_ids(network, each, reading) for each in texts]
     for each in texts:
-        calibrated.warn_of_pages(each, tokens)
-    windows = ceil_div(tokens, window) * len(texts)
-    passes = Passes(network, choices, windows, progress, with_prompts=prompt > 0)
+        calibrated.warn_of_pages(each, reading.tokens)
+    windows = ceil_div(reading.tokens, reading.window) * len(texts)
+    passes = Passes(network, choices, windows, progress, with_prompts=reading.prompt > 0)
     found: list[tuple[TextQuality, ...]] = []
     with shortages_explained(" and ".join(chosen.names for chosen in choices)):
         for each, own in zip(texts, ids, strict=True):
-            read = [Window(part, prompt) for part in _windows(network, own, window)]
+            parts = _windows(network, own, reading.window)
+            read = [Window(part, reading.prompt) for part in parts]
             found.append(_qualities(passes, each, read, calibrated))
-    told = {"model": network.name, "window": int(window), "prompt": int(prompt)}
+    sizes = {"window": int(reading.window), "prompt": int(reading.prompt)}
+    told = {"model": network.name, **sizes}
     names = ", ".join(each.name for each in texts)
     by_choice = zip(choices, passes.kernels, zip(*found, strict=True), strict=True)
     return [_report(*own, calibrated, names, told) for own in by_choice]
@@ -160,27 +134,7 @@ def _qualities(
     )
 
 
-def _check_sizes(tokens: int, window: int) -> None:
-    for name, found, fewest in (("tokens", tokens, FEWEST_TOKENS), ("window", window, 1)):
-        if found < fewest:
-            raise WorkloadError(f"{name}: found {found}, allowed: {fewest} or more")
-
-
-def _check_prompt(prompt: int, tokens: int, window: int, prefill: Recipe | str | None) -> None:
-    """Raise WorkloadError for a prompt that leaves nothing to decode."""
-    if prefill is not None and prompt == 0:
-        raise WorkloadError(
-            f"prefill: found {prefill} and no prompt; allowed: with --prompt, the tokens to prefill"
-        )
-    shortest = min(tokens, tokens % window or window)
-    if not 0 <= prompt < shortest:
-        raise WorkloadError(
-            f"prompt: found {prompt} tokens, allowed: 0 to {shortest - 1}, so that a token of "
-            f"every window is decoded; the shortest has {shortest}"
-        )
-
-
-def _token_ids(network: LanguageModel, text: Text, tokens: int, window: int) -> list[int]:
+def _token_ids(network: LanguageModel, text: Text, reading: Reading) -> list[int]:
     """Return the tokens to read and the one after them."""
     ids = network.tokenizer.encode(text.content)
     if len(ids) <= FEWEST_TOKENS:
@@ -188,15 +142,16 @@ def _token_ids(network: LanguageModel, text: Text, tokens: int, window: int) -> 
             f"text {text.name}: found {len(ids)} tokens, allowed: {FEWEST_TOKENS + 1} or more, "
             f"so that there are {FEWEST_TOKENS} to predict"
         )
+    tokens = reading.tokens
     if tokens >= len(ids):
         raise WorkloadError(
             f"text {text.name} has {len(ids)} tokens; found tokens = {tokens}, "
             f"allowed: up to {len(ids) - 1}, so that one is left to predict"
         )
     longest = network.weights.config.context
-    if min(tokens, window) > longest:
+    if min(tokens, reading.window) > longest:
         raise WorkloadError(
-            f"window: found {window} tokens, allowed: up to {longest}, as many as model "
+            f"window: found {reading.window} tokens, allowed: up to {longest}, as many as model "
             f"'{network.name}' reads at once"
         )
     return ids[: tokens + 1]

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.layers import LayerCost, layer_costs
 from accelsim.quality.overflow import warn_of_overflow
+from accelsim.quality.passages import Writing
 from accelsim.quality.passes import KernelNetwork, Window
 from accelsim.quality.report import plain_cost
 from accelsim.report.report import Report
@@ -32,9 +33,9 @@ from accelsim.workload.model.forward import (
     logits_of,
     one_blas_thread,
 )
-from accelsim.workload.model.language import LanguageModel, load_model
+from accelsim.workload.model.language import load_model
 from accelsim.workload.model.llama import Array, LlamaWeights
-from accelsim.workload.model.texts import DEFAULT_KIND, read_texts
+from accelsim.workload.model.texts import read_texts
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -89,26 +90,22 @@ class GenerationReport:
 
 def generate(
     model: str,
-    kernel: Recipe | str | None = None,
+    kernels: Kernels | Recipe | str,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
-    text: str | Path = DEFAULT_KIND,
-    prompt: int = 512,
-    tokens: int = 64,
-    *,
-    linear: Recipe | str | None = None,
-    prefill: Recipe | str | None = None,
+    writing: Writing | None = None,
 ) -> GenerationReport:
-    """Return the `tokens` most likely tokens, one after the other, behind a prompt.
+    """Return the most likely tokens, one after the other, behind a prompt.
 
-    The prompt is the first `prompt` tokens of a text. All but its last token are read at once, in
-    FP32 or with the attention of the recipe `prefill`; from that one on each step is decoded with
-    `kernel` in every layer. Other arguments are those of `evaluate`. Warns of outputs that are not
+    All of the prompt but its last token is read at once; from that one on each step is decoded with
+    `kernels` in every layer. Other arguments are those of `evaluate`. Warns of outputs that are not
     finite. Raises an AccelsimError for anything that is wrong with the input.
     """
-    chosen = choose_kernels(kernel, linear, settings or {}, machine, prefill)
-    network, (source,) = load_model(model), read_texts(text)
-    check_sizes(network, prompt, tokens)
+    writing = Writing() if writing is None else writing
+    chosen = choose_kernels(kernels, settings or {}, machine, writing.prefill)
+    network, (source,) = load_model(model), read_texts(writing.text)
+    writing.check_length(network)
+    prompt, tokens = writing.prompt, writing.tokens
     ids = network.opened(network.token_ids(source.content, prompt))
     plain = _Plain(network.weights, ids, tokens)
     fp32_ids = plain.continued([])
@@ -169,19 +166,6 @@ def _most_likely(weights: LlamaWeights, states: Array) -> list[int]:
     """Return the most likely token behind each of the states [tokens, hidden]."""
     chosen: list[int] = logits_of(weights, states).argmax(axis=1).tolist()
     return chosen
-
-
-def check_sizes(network: LanguageModel, prompt: int, tokens: int) -> None:
-    """Refuse what cannot be read or written, or not both; raises WorkloadError."""
-    for name, found, fewest in (("prompt", prompt, 2), ("tokens", tokens, 1)):
-        if found < fewest:
-            raise WorkloadError(f"{name}: found {found}, allowed: {fewest} or more")
-    longest = network.weights.config.context
-    if prompt + tokens > longest:
-        raise WorkloadError(
-            f"found a prompt of {prompt} tokens and {tokens} behind it, allowed: {longest} "
-            f"together, as many as model '{network.name}' reads at once"
-        )
 
 
 def _first_difference(one: Sequence[int], other: Sequence[int]) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.quality.chosen import ChosenKernels, choose_kernels
 from accelsim.quality.needle_report import NeedleReport, Retrieval
@@ -88,13 +89,12 @@ class _Haystack(NamedTuple):
 
 def find_needles(
     model: str,
-    kernel: Recipe | str | None = None,
+    kernels: Kernels | Recipe | str,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
     text: Sources = DEFAULT_KIND,
     search: Search | None = None,
     *,
-    linear: Recipe | str | None = None,
     prefill: Recipe | str | None = None,
     progress: Progress = ignored,
 ) -> NeedleReport:
@@ -106,12 +106,11 @@ def find_needles(
     """
     (report,) = compare_needles(
         model,
-        [kernel],
+        [kernels],
         settings,
         machine,
         text,
         search,
-        linear=linear,
         prefill=prefill,
         progress=progress,
     )
@@ -120,20 +119,19 @@ def find_needles(
 
 def compare_needles(
     model: str,
-    kernels: Sequence[Recipe | str | None],
+    kernels: Sequence[Kernels | Recipe | str],
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
     text: Sources = DEFAULT_KIND,
     search: Search | None = None,
     *,
-    linear: Recipe | str | None = None,
     prefill: Recipe | str | None = None,
     progress: Progress = ignored,
 ) -> list[NeedleReport]:
-    """Return what `find_needles` does for each kernel; FP32 reads every prompt once for all."""
+    """Return what `find_needles` does for each of `kernels`; FP32 reads a prompt once for all."""
     search = Search() if search is None else search
     settings = settings or {}
-    choices = [choose_kernels(each, linear, settings, machine, prefill) for each in kernels]
+    choices = [choose_kernels(each, settings, machine, prefill) for each in kernels]
     _check(search, prefill)
     network = load_model(model)
     texts = read_texts(text)

@@ -14,18 +14,19 @@ import numpy as np
 
 from accelsim.errors import WorkloadError
 from accelsim.hardware.machine import MachineSpec
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.quality.acceptance import LONGEST
 from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.estimate import Values
-from accelsim.quality.generate import check_sizes
+from accelsim.quality.passages import Writing
 from accelsim.quality.passes import KernelNetwork, Network, Window
 from accelsim.quality.rejection import turn
 from accelsim.simulation import shortages_explained
 from accelsim.workload.model.forward import PLAIN, logits_of, one_blas_thread
 from accelsim.workload.model.language import load_model
 from accelsim.workload.model.llama import Array, LlamaWeights
-from accelsim.workload.model.texts import DEFAULT_KIND, read_texts
+from accelsim.workload.model.texts import read_texts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,30 +80,29 @@ class SpeculationReport:
 
 def speculate(
     model: str,
-    kernel: Recipe | str | None = None,
+    kernels: Kernels | Recipe | str,
     settings: Mapping[str, Any] | None = None,
     machine: MachineSpec | str | Path = "ascend-910b",
-    text: str | Path = DEFAULT_KIND,
-    prompt: int = 512,
-    tokens: int = 64,
+    writing: Writing | None = None,
     *,
-    linear: Recipe | str | None = None,
     length: int = 4,
     seed: int = 0,
 ) -> SpeculationReport:
-    """Return what a model writes behind the first `prompt` tokens of a text, `tokens` or more.
+    """Return what a model writes behind a prompt, as many tokens as asked or some more.
 
-    The draft is the model with `kernel` in its attention, `linear` in its linears, or both; the
-    target is the model in FP32. Both draw at temperature 1. `length` is how many tokens a draft
-    has. Raises an AccelsimError for anything that is wrong with the input.
+    The draft is the model with `kernels` in it, the target is the model in FP32. Both draw at
+    temperature 1. `length` is how many tokens a draft has. Other arguments are those of `generate`.
+    Raises an AccelsimError for anything that is wrong with the input.
     """
+    writing = Writing() if writing is None else writing
     if not 1 <= length <= LONGEST:
         raise WorkloadError(f"length: found {length}, allowed: 1 to {LONGEST} tokens of a draft")
     if seed < 0:
         raise WorkloadError(f"seed: found {seed}, allowed: 0 or more")
-    chosen = choose_kernels(kernel, linear, settings or {}, machine)
-    network, (source,) = load_model(model), read_texts(text)
-    check_sizes(network, prompt, tokens + length)
+    chosen = choose_kernels(kernels, settings or {}, machine, writing.prefill)
+    network, (source,) = load_model(model), read_texts(writing.text)
+    writing.check_length(network, length)
+    prompt, tokens = writing.prompt, writing.tokens
     ids = network.opened(network.token_ids(source.content, prompt))
     rng, room = np.random.default_rng(seed), tokens + 2 * length + 1
     weights = network.weights

@@ -11,7 +11,7 @@ from typing import Literal
 
 from accelsim.config.spec import Size
 from accelsim.hardware.machine import MachineSpec
-from accelsim.inference.cost import OperationCost
+from accelsim.inference.step_cost import OperationCost
 from accelsim.units import MICRO
 from accelsim.validation.h200_steps import MeasuredStep, label_of, model_of, step_of
 from accelsim.validation.reference import Reference

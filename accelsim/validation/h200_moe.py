@@ -7,6 +7,7 @@ does not tell of its load is made from what it tells: `load_of`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Literal, Self
 
@@ -16,7 +17,7 @@ from accelsim.bench import Bench
 from accelsim.config.spec import Size, SizeOrZero
 from accelsim.hardware.machine import MachineSpec
 from accelsim.inference.cost import StepModel, sustained
-from accelsim.loading import load_system
+from accelsim.loading import LoadedSystem, load_system
 from accelsim.models.expert_files import counts_of, expert_load
 from accelsim.models.expert_load import Balanced, Counted, ExpertLoad
 from accelsim.models.feed_forward import ExpertFeedForward
@@ -117,7 +118,7 @@ def predict(row: MoeRow, machine: MachineSpec) -> float:
         return _product_s(row, machine)
     model = _models(machine)(row.name)
     step = step_of(_as_step(row))
-    model.experts = load_of(row, _experts(model), step.tokens)
+    model.plan = replace(model.plan, experts=load_of(row, _experts(model), step.tokens))
     return model.cost(step).measured.time_s
 
 
@@ -157,13 +158,12 @@ class _Models:
     """Models on a machine, each with what it has simulated."""
 
     def __init__(self, machine: MachineSpec) -> None:
-        self._machine = sustained(machine)
+        self._system = LoadedSystem(load_system("h200"), machine)
         self._known: dict[str, StepModel] = {}
 
     def __call__(self, name: str) -> StepModel:
         if name not in self._known:
-            system = load_system("h200")
-            self._known[name] = StepModel(load_architecture(name), system, self._machine)
+            self._known[name] = StepModel(load_architecture(name), self._system)
         return self._known[name]
 
 

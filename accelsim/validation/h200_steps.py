@@ -11,10 +11,9 @@ from pydantic import PositiveFloat
 
 from accelsim.config.spec import Size, SizeOrZero
 from accelsim.hardware.machine import MachineSpec
-from accelsim.inference.cost import StepModel, sustained
-from accelsim.loading import load_system
-from accelsim.models.linear_format import with_linears_in
-from accelsim.models.loading import load_architecture
+from accelsim.inference.cost import StepModel
+from accelsim.loading import LoadedSystem, load_system
+from accelsim.models.model import Model
 from accelsim.models.step import Sequences, Step
 from accelsim.numerics.formats import Format
 from accelsim.runtime.kept import once_for_each
@@ -97,19 +96,21 @@ def model_of(row: MeasuredStep, machine: MachineSpec) -> StepModel:
     return _models(machine)(row.model, row.weights)
 
 
+def stored_in(name: str, weights: Weights) -> Model:
+    """Return a model with the weights of a row."""
+    return Model(name, Format.FP8_E4M3 if weights == "fp8" else None)
+
+
 class _Models:
     """Models on a machine, each with what it has simulated."""
 
     def __init__(self, machine: MachineSpec) -> None:
-        self._machine = sustained(machine)
+        self._system = LoadedSystem(load_system("h200"), machine)
         self._known: dict[tuple[str, str], StepModel] = {}
 
     def __call__(self, name: str, weights: Weights) -> StepModel:
         if (name, weights) not in self._known:
-            architecture = load_architecture(name)
-            if weights == "fp8":
-                architecture = with_linears_in(architecture, Format.FP8_E4M3)
-            model = StepModel(architecture, load_system("h200"), self._machine)
+            model = StepModel(stored_in(name, weights).architecture, self._system)
             self._known[name, weights] = model
         return self._known[name, weights]
 

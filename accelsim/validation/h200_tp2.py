@@ -8,14 +8,13 @@ from collections.abc import Sequence
 
 from accelsim.config.spec import Size, SizeOrZero
 from accelsim.hardware.machine import MachineSpec
-from accelsim.inference.cost import StepModel, sustained
-from accelsim.loading import load_system
-from accelsim.models.linear_format import with_linears_in
-from accelsim.models.loading import load_architecture
+from accelsim.inference.cost import StepModel
+from accelsim.loading import LoadedSystem, load_system
 from accelsim.models.parallel import Parallel
+from accelsim.models.plan import Plan
 from accelsim.runtime.kept import once_for_each
 from accelsim.validation.h200_steps import REFERENCE as STEPS
-from accelsim.validation.h200_steps import EnergyRow, StepRow, step_of
+from accelsim.validation.h200_steps import EnergyRow, StepRow, step_of, stored_in
 from accelsim.validation.reference import Reference
 
 
@@ -41,18 +40,15 @@ class _Models:
     """Models over devices of a machine, each with what it has simulated."""
 
     def __init__(self, machine: MachineSpec) -> None:
-        self._machine = sustained(machine)
+        self._system = LoadedSystem(load_system("h200-x8"), machine)
         self._known: dict[tuple[str, str, int], StepModel] = {}
 
     def __call__(self, row: ParallelRow) -> StepModel:
         key = (row.model, row.weights, row.tp)
         if key not in self._known:
-            architecture = load_architecture(row.model)
-            if row.weights == "fp8":
-                architecture = with_linears_in(architecture, "fp8_e4m3")
-            self._known[key] = StepModel(
-                architecture, load_system("h200-x8"), self._machine, parallel=Parallel(row.tp)
-            )
+            architecture = stored_in(row.model, row.weights).architecture
+            plan = Plan(parallel=Parallel(row.tp))
+            self._known[key] = StepModel(architecture, self._system, plan=plan)
         return self._known[key]
 
 

@@ -16,14 +16,13 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, PositiveFloat, model_validator
 
 from accelsim.config.spec import Size
-from accelsim.inference.cost import StepModel, sustained
+from accelsim.inference.cost import StepModel
 from accelsim.inference.memory import MemoryUse, check_fits, largest_batch, memory_use
-from accelsim.inference.request import check_length
+from accelsim.inference.requests import Requests, check_length
 from accelsim.inference.steady import ClosedLoop, SteadyState, cost_of
+from accelsim.inference.stored_weights import weight_bytes
 from accelsim.loading import load_devices
-from accelsim.models.kv_format import with_kv_in
-from accelsim.models.linear_format import with_linears_in
-from accelsim.models.loading import load_architecture
+from accelsim.models.model import Model
 from accelsim.models.step import Step
 from accelsim.units import MILLI
 from accelsim.validation.reference import Reference, Row
@@ -133,9 +132,8 @@ def loop_of(row: PublishedStep) -> ClosedLoop:
     """
     served = _served(row)
     fits = _fitting(served, row.memory_share, row.step_tokens, row.prompt, row.output)
-    return ClosedLoop(
-        min(row.batch, fits), row.prompt, row.output, row.step_tokens, row.output_variation
-    )
+    requests = Requests(batch=min(row.batch, fits), prompt=row.prompt, output=row.output)
+    return ClosedLoop(requests, row.step_tokens, row.output_variation)
 
 
 @dataclass(frozen=True)
@@ -150,10 +148,8 @@ class _Served:
     @cached_property
     def costs(self) -> StepModel:
         """Costs of its steps, each operation simulated once."""
-        system = load_devices(self.system)
-        architecture = with_linears_in(load_architecture(self.model), self.weights)
-        architecture = with_kv_in(architecture, self.kv)
-        return StepModel(architecture, system.spec, sustained(system.machine))
+        model = Model(self.model, self.weights, self.kv)
+        return StepModel(model.architecture, load_devices(self.system))
 
 
 @cache
@@ -178,7 +174,7 @@ def _fitting(
     costs, tokens = served.costs, prompt + output
     check_length(costs.architecture, tokens)
     capacity = floor(memory_share * costs.machine.hbm.capacity)
-    weights_bytes = costs.weight_bytes(Step.decode(1, tokens - 1))
+    weights_bytes = weight_bytes(costs, Step.decode(1, tokens - 1))
 
     def use_of(requests: int) -> MemoryUse:
         steps = (Step.decode(requests, tokens - 1), Step.prefill(1, step_tokens))

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from accelsim.config.spec import Name, Size, Spec
+from accelsim.workload.drafting import Drafting
 
 GENERATION = "generation"
 """Kind of a workload that is a whole model at work."""
@@ -36,5 +37,7 @@ class GenerationSpec(Spec):
     """How tokens choose experts, as `accelsim infer` takes it; absent: uniform."""
     plan: str | None = None
     """Devices of the system, as `accelsim infer` takes them; absent: one."""
+    speculate: Drafting | None = None
+    """A model that drafts; absent: none."""
     steps: Literal["exact", "interpolated"] = "interpolated"
     """Whether every step of the generation is simulated, or some with lines between them."""

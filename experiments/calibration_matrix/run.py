@@ -20,7 +20,7 @@ import pandas as pd
 from forms import Form
 from statements import MIXTURE, MODEL, NOTHING, Statements, calibration_of
 
-from accelsim import Recipe, evaluate
+from accelsim import Kernels, Reading, Recipe, evaluate
 from accelsim.errors import WorkloadError
 from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration_file import save_calibration
@@ -103,15 +103,15 @@ def _by_kernel(form: Form, kind: str, folder: Path) -> tuple[Point, Callable[[],
             save_calibration(made, path)
         bits = (made.provenance.options.bits, made.provenance.weight_bits)
         recipe = Recipe("tender", calibration=path, activation_bits=bits[0], weight_bits=bits[1])
-        size = (KERNEL_TOKENS, KERNEL_TOKENS)
-        return evaluate(MODEL, None, {}, LINEAR_MACHINE, kind, *size, linear=recipe)
+        reading = Reading(kind, KERNEL_TOKENS, KERNEL_TOKENS)
+        return evaluate(MODEL, Kernels(linear=recipe), {}, LINEAR_MACHINE, reading)
 
     return Point(form.name, MIXTURE, kind, "kernel"), quality
 
 
 def _attention(kernel: str, kind: str) -> Callable[[], Quality]:
-    size = (ATTENTION_TOKENS, ATTENTION_TOKENS)
-    return lambda: evaluate(MODEL, kernel, {}, ATTENTION_MACHINE, kind, *size)
+    reading = Reading(kind, ATTENTION_TOKENS, ATTENTION_TOKENS)
+    return lambda: evaluate(MODEL, kernel, {}, ATTENTION_MACHINE, reading)
 
 
 def main(out: Path, steps: Sequence[str]) -> None:

@@ -20,6 +20,8 @@ import pandas as pd
 
 from accelsim import evaluate, simulate
 from accelsim.errors import WorkloadError
+from accelsim.library.kernels import Kernels
+from accelsim.quality.passages import Reading
 from accelsim.quality.predictions import compare_predictions
 from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration import (
@@ -261,7 +263,12 @@ def kernels(point: Point, folder: Path) -> Row:
     if kernel == "tender":
         path = usual_calibration(folder)
         recipe = f"tender(input={given}, calibration={path})"
-    found = evaluate(MODEL, "int_flash", None, MACHINE, [point.text], WINDOW, WINDOW, linear=recipe)
+    found = evaluate(
+        MODEL,
+        Kernels("int_flash", recipe),
+        machine=MACHINE,
+        reading=Reading([point.text], tokens=WINDOW, window=WINDOW),
+    )
     both = (found.linears, found.attention)
     costs = {
         "cycles": sum(each.cycles for each in both),

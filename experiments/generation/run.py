@@ -86,7 +86,7 @@ def perplexity(chosen: dict[str, Recipe], text: str) -> Iterator[Row]:
     network = load_model(MODEL)
     (source,) = read_texts(text)
     ids = network.opened(network.token_ids(source.content, WINDOW + 1))
-    choices = [choose_kernels(recipe, None, {}, MACHINE) for recipe in chosen.values()]
+    choices = [choose_kernels(recipe, {}, MACHINE) for recipe in chosen.values()]
     passes = Passes(network, choices, 1, lambda done, total: None, with_prompts=True)
     found = passes.read(Window(ids, WINDOW - DECODED))
     for name, kernels, predictions in zip(chosen, passes.kernels, found, strict=True):

@@ -15,6 +15,8 @@ import pandas as pd
 
 import accelsim
 from accelsim.errors import AccelsimError
+from accelsim.library.kernels import Kernels
+from accelsim.quality.passages import Reading
 from accelsim.quality.summary import measured
 from accelsim.quantization.calibration import Sampling, best_options, calibrate
 from accelsim.quantization.calibration_file import save_calibration
@@ -54,7 +56,10 @@ def quality(scheme: str, folder: Path) -> dict[str, Any]:
     for machine in MACHINES:
         try:
             report = accelsim.evaluate(
-                MODEL, machine=machine, text=TEXTS, tokens=TOKENS, window=TOKENS, linear=recipe
+                MODEL,
+                Kernels(linear=recipe),
+                machine=machine,
+                reading=Reading(TEXTS, tokens=TOKENS, window=TOKENS),
             )
         except AccelsimError as error:
             reasons.append(str(error))

@@ -20,6 +20,8 @@ from forms import DESIGNS, FORMS, GROUPS, OWN_WEIGHTS, Form, rotation_of
 
 from accelsim import evaluate
 from accelsim.errors import WorkloadError
+from accelsim.library.kernels import Kernels
+from accelsim.quality.passages import Reading
 from accelsim.quality.predictions import compare_predictions
 from accelsim.quality.summary import Quality, measured
 from accelsim.quantization.calibration import (
@@ -156,7 +158,13 @@ def kernel_row(form_name: str, folder: Path) -> Row:
     recipe = form.recipe
     if form.group_bits:
         recipe = recipe.updated({"calibration": calibrated(form.group_bits, folder)})
-    report = evaluate(MODEL, None, settings, machine, KERNEL_TEXT, WINDOW, WINDOW, linear=recipe)
+    report = evaluate(
+        MODEL,
+        Kernels(linear=recipe),
+        settings,
+        machine,
+        Reading(KERNEL_TEXT, tokens=WINDOW, window=WINDOW),
+    )
     cost = report.linears
     costs = {"cycles": cost.cycles, "energy_j": cost.energy_j}
     return {"form": form_name, "text": KERNEL_TEXT} | measured(report) | costs

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelsim import Recipe, evaluate
+from accelsim.library.kernels import Kernels
+from accelsim.quality.passages import Reading
 
 MACHINE = "ascend-910b-no-l2"
 ARRAY = {
@@ -53,7 +55,9 @@ def row_of(point: KernelPoint, folder: Path) -> dict[str, Any]:
     if point.calibration is not None:
         recipe = recipe.updated({"calibration": folder / f"{point.calibration}.safetensors"})
     tokens = point.windows * WINDOW
-    report = evaluate("smollm2", None, ARRAY, MACHINE, tokens=tokens, window=WINDOW, linear=recipe)
+    report = evaluate(
+        "smollm2", Kernels(linear=recipe), ARRAY, MACHINE, Reading(tokens=tokens, window=WINDOW)
+    )
     cost = report.linears
     return {
         "label": point.label,

@@ -19,6 +19,7 @@ import pandas as pd
 
 from accelsim import Recipe
 from accelsim.errors import AccelsimError
+from accelsim.library.kernels import Kernels
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.chosen import choose_kernels
 from accelsim.quality.linear import KernelLinear
@@ -89,7 +90,7 @@ def quality(point: Point, folder: Path) -> Quality:
     """Return what a kernel does to a model, as `accelsim.evaluate` does, FP32 computed once."""
     part, recipe = KERNELS[point.kernel], recipe_of(point, folder)
     attention, linear = (recipe, None) if part == "attention" else (None, recipe)
-    chosen = choose_kernels(attention, linear, {}, MACHINES[part])
+    chosen = choose_kernels(Kernels(attention, linear), {}, MACHINES[part])
     hooks = PLAIN
     if chosen.attention is not None:
         hooks = Hooks(attention=KernelAttention(chosen.attention, chosen.dtype))

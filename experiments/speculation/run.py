@@ -17,8 +17,10 @@ from typing import Any
 import pandas as pd
 
 import accelsim
-from accelsim.inference.drafting import Drafting
 from accelsim.inference.speculation import speculate
+from accelsim.library.kernels import Kernels
+from accelsim.quality.passages import Reading
+from accelsim.workload.drafting import Drafting
 
 MODEL, SERVED = "smollm2", "llama-3.1-8b"
 MACHINE = "h200-sxm"
@@ -41,7 +43,10 @@ def measure(out: Path) -> None:
         if path.exists():
             continue
         report = accelsim.evaluate(
-            MODEL, machine=MACHINE, text=TEXTS, tokens=TOKENS, window=TOKENS, linear=scheme
+            MODEL,
+            Kernels(linear=scheme),
+            machine=MACHINE,
+            reading=Reading(TEXTS, tokens=TOKENS, window=TOKENS),
         )
         path.write_text(json.dumps({"scheme": scheme, **report.to_dict()}, indent=1))
         print(f"{scheme}: {report.acceptance.value:.3f}", flush=True)

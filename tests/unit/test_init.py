@@ -11,8 +11,13 @@ from accelsim import version
 
 def test_public_names_are_listed():
     assert dir(accelsim) == [
+        "Kernels",
+        "Model",
+        "Reading",
         "Recipe",
         "Report",
+        "System",
+        "Writing",
         "__version__",
         "compare_needles",
         "evaluate",

@@ -99,8 +99,8 @@ def test_requests_in_flight_are_those_that_fit(tmp_path):
     (row,) = read_rows(rows_of(tmp_path, batch="9999", prompt="4000", output="1000"), PublishedStep)
     loop = loop_of(row)
     left = 0.9 * 81_559 * 2**20 - 16.06e9
-    assert loop.batch <= left / (5000 * 131_072)
-    assert loop.batch == pytest.approx(left / (5000 * 131_072), rel=0.05)
+    assert loop.requests.batch <= left / (5000 * 131_072)
+    assert loop.requests.batch == pytest.approx(left / (5000 * 131_072), rel=0.05)
     assert "up to 9999 x 4000 + 1000" in label_of(claims([row])[0])
 
 

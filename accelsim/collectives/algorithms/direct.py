@@ -1,7 +1,7 @@
 """Messages from device to device: to each its own, or from one to another."""
 
 from accelsim.collectives.base import Algorithm
-from accelsim.collectives.messages import Message, Rounds, parts_of, rounds_of
+from accelsim.collectives.messages import Message, Pair, Rounds, pairs_of, parts_of, rounds_of
 
 
 def all_to_all(count: int, size_bytes: int) -> Rounds:
@@ -10,16 +10,12 @@ def all_to_all(count: int, size_bytes: int) -> Rounds:
     A device receives as many parts of one length as there are devices.
     """
     parts = parts_of(size_bytes, count)
-    return rounds_of(
-        [
-            [
-                Message(source, target, *part, into=source * (part[1] - part[0]))
-                for source in range(count)
-                for target, part in enumerate(parts)
-                if source != target
-            ]
-        ]
-    )
+
+    def message(pair: Pair) -> Message:
+        begin, end = parts[pair.target]
+        return Message(*pair, begin, end, into=pair.source * (end - begin))
+
+    return rounds_of([map(message, pairs_of(count))])
 
 
 def send(count: int, size_bytes: int) -> Rounds:

@@ -1,36 +1,18 @@
 """One round: every device sends all that it has to every other one. Most bytes, least latency."""
 
 from accelsim.collectives.base import Algorithm
-from accelsim.collectives.messages import Message, Rounds, parts_of, rounds_of
+from accelsim.collectives.messages import Message, Rounds, pairs_of, parts_of, rounds_of
 
 
 def all_reduce(count: int, size_bytes: int) -> Rounds:
     """Return one round; each device adds up the buffers of all."""
-    return rounds_of(
-        [
-            [
-                Message(source, target, 0, size_bytes, adds=True)
-                for source in range(count)
-                for target in range(count)
-                if source != target
-            ]
-        ]
-    )
+    return rounds_of([[Message(*pair, 0, size_bytes, adds=True) for pair in pairs_of(count)]])
 
 
 def all_gather(count: int, size_bytes: int) -> Rounds:
     """Return one round, in which each device sends its part to all."""
     parts = parts_of(size_bytes, count)
-    return rounds_of(
-        [
-            [
-                Message(source, target, *parts[source])
-                for source in range(count)
-                for target in range(count)
-                if source != target
-            ]
-        ]
-    )
+    return rounds_of([[Message(*pair, *parts[pair.source]) for pair in pairs_of(count)]])
 
 
 def broadcast(count: int, size_bytes: int) -> Rounds:

@@ -2,22 +2,13 @@
 
 from accelsim.collectives.algorithms import one_shot
 from accelsim.collectives.base import Algorithm
-from accelsim.collectives.messages import Message, Rounds, parts_of, rounds_of
+from accelsim.collectives.messages import Message, Rounds, pairs_of, parts_of, rounds_of
 
 
 def reduce_scatter(count: int, size_bytes: int) -> Rounds:
     """Return one round, in which each device gets its part of every buffer."""
     parts = parts_of(size_bytes, count)
-    return rounds_of(
-        [
-            [
-                Message(source, target, *parts[target], adds=True)
-                for source in range(count)
-                for target in range(count)
-                if source != target
-            ]
-        ]
-    )
+    return rounds_of([[Message(*pair, *parts[pair.target], adds=True) for pair in pairs_of(count)]])
 
 
 def all_reduce(count: int, size_bytes: int) -> Rounds:

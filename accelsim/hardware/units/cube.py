@@ -109,6 +109,9 @@ class _MatrixSpec(ArithmeticSpec):
     """Fixed cycles an op occupies the unit before its first step."""
     setup: Seconds = 0.0
     """What a launch takes longer when items of its phase use the unit."""
+    mixes: bool = True
+    """Whether the unit multiplies operands of two formats, and widens one of them on its way in; if
+    not, kernels let the vector unit convert keys and values that are kept in fewer bits."""
 
     if TYPE_CHECKING:  # Keys of both kinds, which have them at their place of the schema.
         rates: dict[Format, Factor]

@@ -1,7 +1,7 @@
 """The vector unit of one core: element-wise ops and reductions on lanes that formats share.
 
 Files say of each op what it costs. Where they have no key for an op with a cost class, it costs as
-much as that class.
+much as that class. Changes of number format may cost by both formats.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,10 +31,14 @@ from accelsim.numerics.formats import Format
 from accelsim.program.activity import Activity
 from accelsim.program.ops import FIELD_MASK, NUM_OPS, VECTOR_OPS, Op, Unit, VectorOp
 from accelsim.program.program import Program
-from accelsim.program.words import operand_format
+from accelsim.program.words import converted_formats, operand_format
 from accelsim.runtime.jit import jit_inner
 
 NAMED_OPS = {op.name.lower(): about for op, about in VECTOR_OPS.items()}
+
+_CONVERT = Op.CONVERT.value
+_FIRST_CONVERSION = FIRST_OWN + NUM_OPS * NUM_FORMATS
+_END = _FIRST_CONVERSION + NUM_FORMATS**2
 
 Table = TypeVar("Table", bound="OpTable")
 
@@ -112,6 +116,9 @@ class VectorLaneCost(OpTable):
 
     area: Sourced[SquareMillimetres]
     """Area of one lane with all its operations, in mm2."""
+    conversions: dict[Format, Sourced[Picojoules]] = Field(default_factory=dict)
+    """Energy of one change of number format to this one by the narrower format it is changed from,
+    in picojoules; absent: as convert."""
 
 
 class VectorSpec(ArithmeticSpec):
@@ -125,6 +132,13 @@ class VectorSpec(ArithmeticSpec):
     """Cycles from the last element of an op until its result can be read by another unit."""
     costs: VectorCosts
     """Cost table per operation."""
+    conversions: dict[Format, dict[Format, Factor]] = Field(default_factory=dict)
+    """Passes of all lanes that a change of number format takes, by the format it is changed from
+    and then the one it is changed to, in cycles; absent: as costs.convert."""
+
+    def conversion(self, source: Format, target: Format) -> float:
+        """Return the passes that a change from one number format to another takes, in cycles."""
+        return self.conversions.get(source, {}).get(target, self.costs.of("convert"))
 
     @property
     def latency_cycles(self) -> int:
@@ -157,6 +171,10 @@ class VectorSpec(ArithmeticSpec):
         for (op, number_format), elements in activity.vector_elements.items():
             lane: VectorLaneCost = technology.cost_of("vector", number_format)
             energy_pj += elements * lane.of(op).value
+        for (source, target), elements in activity.widened_elements.items():
+            lane = technology.cost_of("vector", target)
+            if own := lane.conversions.get(source):
+                energy_pj += elements * (own.value - lane.of("convert").value)
         return energy_pj
 
     def area_mm2(self, technology: Technology) -> float:
@@ -174,6 +192,8 @@ class VectorShape(NamedTuple):
     """Of every format; 1 for those that the unit lacks."""
     costs: npt.NDArray[np.float64]
     """Of every op code."""
+    conversions: npt.NDArray[np.float64]
+    """The same of changes of number format, by the codes of both."""
     issue_cycles: int
     port_bytes_per_cycle: float
 
@@ -183,14 +203,17 @@ def _shape_of(spec: VectorSpec, port_bytes_per_cycle: float) -> VectorShape:
     costs = np.ones(NUM_OPS)
     for op in VECTOR_OPS:
         costs[op] = spec.costs.of(op.name.lower()) or 1.0
-    return VectorShape(lanes, costs, spec.issue_cycles, port_bytes_per_cycle)
+    conversions = np.array([[spec.conversion(a, b) for b in Format] for a in Format])
+    return VectorShape(lanes, costs, conversions, spec.issue_cycles, port_bytes_per_cycle)
 
 
 @jit_inner
 def _busy_cycles(op, shape):
     """Groups of lanes times the cost of the op, or the time to move its tiles, plus the issue."""
     groups = ceil_div(op.a * op.b, shape.lanes[operand_format(op)])
-    computing = ceil_cycles(groups * shape.costs[op.head & FIELD_MASK], 1.0)
+    code = op.head & FIELD_MASK
+    cost = shape.conversions[converted_formats(op)] if code == _CONVERT else shape.costs[code]
+    computing = ceil_cycles(groups * cost, 1.0)
     moving = ceil_cycles(float(op.c + op.d), shape.port_bytes_per_cycle)
     return shape.issue_cycles + max(computing, moving)
 
@@ -199,19 +222,27 @@ def _busy_cycles(op, shape):
 def _count(op, shape, counts):
     code = op.head & FIELD_MASK
     counts[FIRST_OWN + code * NUM_FORMATS + operand_format(op)] += op.a * op.b
+    if code == _CONVERT:
+        source, target = converted_formats(op)
+        counts[_FIRST_CONVERSION + source * NUM_FORMATS + target] += op.a * op.b
     counts[SCRATCHPAD_READ] += op.c
     counts[SCRATCHPAD_WRITE] += op.d
 
 
 def _actions(counts: Counts) -> dict[str, Any]:
-    last = FIRST_OWN + NUM_OPS * NUM_FORMATS
-    elements = counts[FIRST_OWN:last].reshape(NUM_OPS, NUM_FORMATS)
+    elements = counts[FIRST_OWN:_FIRST_CONVERSION].reshape(NUM_OPS, NUM_FORMATS)
+    converted = counts[_FIRST_CONVERSION:_END].reshape(NUM_FORMATS, NUM_FORMATS)
     formats = list(Format)
     return {
         "vector_elements": {
             (Op(op).name.lower(), formats[code]): int(elements[op, code])
             for op, code in np.argwhere(elements)
-        }
+        },
+        "widened_elements": {
+            (formats[a], formats[b]): int(converted[a, b])
+            for a, b in np.argwhere(converted)
+            if formats[a].bits < formats[b].bits
+        },
     }
 
 
@@ -221,6 +252,6 @@ VECTOR = UnitModel(
     shape_of=_shape_of,
     busy_cycles=_busy_cycles,
     count=_count,
-    num_actions=NUM_OPS * NUM_FORMATS,
+    num_actions=NUM_OPS * NUM_FORMATS + NUM_FORMATS**2,
     actions=_actions,
 )

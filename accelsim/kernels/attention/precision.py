@@ -70,16 +70,16 @@ def formats_of(
 ) -> StepFormats:
     """Return the formats that a precision stands for, with K and V in the format of a problem.
 
-    A cube that takes operands of that format widens them on their way in; else the vector unit
-    does, before the product. Keys over a scale can be larger than keys, so that scores are FP32
-    then, unless a precision is asked for.
+    A cube that mixes formats and takes operands of that one widens them on their way in; else the
+    vector unit does, before the product. Keys over a scale can be larger than keys, so that scores
+    are FP32 then, unless a precision is asked for.
     """
     if problem.kv_scales != "one":
         precision = precision or "fp32_scores"
     formats, kv = step_formats(problem.dtype, precision, coded=coded), problem.kv_format
     if kv != problem.dtype:
-        is_taken = machine.cube is None or kv in machine.cube.rates
-        formats = replace(formats, kv=kv, widens_kv=not is_taken)
+        widens = not machine.takes_beside(kv, problem.dtype)
+        formats = replace(formats, kv=kv, widens_kv=widens)
     if problem.sink_logits:
         formats = replace(formats, has_sink_logits=True)
     if problem.values_in_keys:

@@ -40,6 +40,8 @@ class OpCost(NamedTuple):
     bits: tuple[int, int]
     """Of each element: all that are moved, in the first; or of both operands."""
     fmt: Format = Format.FP32
+    source: Format | None = None
+    """The format that a convert changes from, where that is known."""
     shifts: int = 0
     """How often the accumulators of the integer array are doubled."""
 
@@ -62,7 +64,8 @@ def widen_op(stored: Format, operand: Format, rows: int, cols: int) -> Cost:
     """Return what the vector unit does so that the matrix unit takes rows x cols elements."""
     if operand == stored:
         return ()
-    return vector_op("convert", operand, rows, cols, stored.bits + operand.bits)
+    (op,) = vector_op("convert", operand, rows, cols, stored.bits + operand.bits)
+    return (op._replace(source=stored),)
 
 
 def product(m: int, n: int, k: int, fmt: Format, bits: tuple[int, int]) -> Cost:
@@ -182,6 +185,8 @@ def _row_of(machine: MachineSpec, op: OpCost, number: int, times: int) -> _Row:
             return own._replace(times=0)
     vector = machine.vector
     lanes, factor = vector.lanes.get(op.fmt, 1), vector.costs.of(op.unit) or 1.0
+    if op.source is not None:
+        factor = vector.conversion(op.source, op.fmt)
     own = own._replace(kind=_ELEMENTS, lanes=lanes, factor=factor)
     return own._replace(issue_cycles=vector.issue_cycles)
 

@@ -36,6 +36,9 @@ _OLDER_ENERGY = 1.45
 group: INT8 products of the library take that much more than those of warp groups (docs/h200.md)."""
 _DECODE_TILE, _LONGEST_RANGE = 256, 4096
 """Keys of a tile, and most keys whose scores a block keeps on chip (assumption)."""
+_WIDENED_TILE = 64
+"""Keys of a tile that is converted for the product, whose other form lies in registers: 64 or 32 in
+tuned Triton kernels (h200-fp8kv.csv)."""
 
 
 def products_of_warps(gpu: Hardware, padding: float = 1.0) -> Hardware:
@@ -80,16 +83,18 @@ def attention(problem: AttentionProblem, machine: MachineSpec) -> Recipe:
             return Recipe("flash", order="by_head", **turns)
         return Recipe("flash", **_PREFILL | turns)
     # As many ranges as run at once, of at least a tile and at most what fits.
-    tile_k = _decode_tile(max(problem.widths))
+    tile_k = _decode_tile(problem, machine)
     at_once = max(1, machine.cores // (problem.num_sequences * problem.kv_heads))
     fewest = ceil_div(problem.most_keys, _LONGEST_RANGE)
     splits = max(min(at_once, ceil_div(problem.most_keys, tile_k)), fewest)
     return Recipe("split_kv", splits=splits, tile_k=tile_k)
 
 
-def _decode_tile(widest: int) -> int:
+def _decode_tile(problem: AttentionProblem, machine: MachineSpec) -> int:
     """Return the keys of a tile: fewer of heads wider than usual, as many bytes."""
-    return _DECODE_TILE if widest <= _WIDEST else _DECODE_TILE * _WIDEST // widest // 16 * 16
+    is_taken = machine.takes_beside(problem.kv_format, problem.dtype)
+    most, widest = _DECODE_TILE if is_taken else _WIDENED_TILE, max(problem.widths)
+    return most if widest <= _WIDEST else most * _WIDEST // widest // 16 * 16
 
 
 def flash_2(problem: AttentionProblem) -> Recipe:

@@ -39,17 +39,45 @@ def operations_of(
     """
     architecture = share_of(architecture, plan.parallel)
     at = Setting(architecture, plan.parallel.step_of(step), plan)
-    operations: list[Operation] = [Operation(each) for each in _begin(at)]
-    for layer, count in layer_kinds(architecture).items():
-        operations += _of_layers(layer, count, at)
-    if plan.parallel.pipeline > 1:
-        operations.append(_between_stages(at))
-    if at.step.sampled_rows:
-        operations += [Operation(each) for each in _head(at)]
-    return tuple(operations)
+    ways = plan.parallel.pipeline - 1
+    if ways:
+        stages_of(architecture, plan.parallel)
+    between = [_to_next_stage(at, ways)] if ways else []
+    return (*_begin(at), *_of_all_layers(at), *between, *_end(at))
 
 
-def _begin(at: Setting) -> Iterator[Problem]:
+def operations_by_stage(
+    architecture: Architecture, step: Step, plan: Plan
+) -> tuple[tuple[Operation, ...], ...]:
+    """Return the operations of each stage of a plan on one of its devices.
+
+    A stage but the last sends its rows to the next. Raises WorkloadError, as `operations_of`.
+    """
+    parts = stages_of(share_of(architecture, plan.parallel), plan.parallel)
+    step, last = plan.parallel.step_of(step), len(parts) - 1
+    found = []
+    for number, part in enumerate(parts):
+        at = Setting(part, step, plan)
+        begin = _begin(at) if number == 0 else ()
+        end = _end(at) if number == last else [_to_next_stage(at, 1)]
+        found.append((*begin, *_of_all_layers(at), *end))
+    return tuple(found)
+
+
+def _of_all_layers(at: Setting) -> Iterator[Operation]:
+    for layer, count in layer_kinds(at.architecture).items():
+        yield from _of_layers(layer, count, at)
+
+
+def _end(at: Setting) -> Iterator[Operation]:
+    return (Operation(each) for each in (_head(at) if at.step.sampled_rows else ()))
+
+
+def _begin(at: Setting) -> Iterator[Operation]:
+    return (Operation(each) for each in _tables(at))
+
+
+def _tables(at: Setting) -> Iterator[Problem]:
     """Yield what makes the rows of the first layer, whose first norm adds those of positions."""
     model = at.architecture
     cols = model.embedding_dim or at.hidden
@@ -67,12 +95,11 @@ def _begin(at: Setting) -> Iterator[Problem]:
         yield at.outer_product("project in", at.rows, at.hidden, model.embedding_dim)
 
 
-def _between_stages(at: Setting) -> Operation:
-    """Return the rows of all devices of a stage on their way to the next one, for each but one."""
-    parallel, size_bytes = at.plan.parallel, at.rows * at.fmt.row_bytes(at.hidden)
-    stages_of(at.architecture, parallel)
-    way = Collective("send", "rows to the next stage", size_bytes, 2, parallel.stage_devices)
-    return Operation(way, parallel.pipeline - 1)
+def _to_next_stage(at: Setting, ways: int) -> Operation:
+    """Return the rows of all devices of a stage on their way to the next one, so many times."""
+    size_bytes = at.rows * at.fmt.row_bytes(at.hidden)
+    group = at.plan.parallel.stage_devices
+    return Operation(Collective("send", "rows to the next stage", size_bytes, 2, group), ways)
 
 
 def _of_layers(layer: Layer, count: int, at: Setting) -> list[Operation]:

@@ -6,7 +6,7 @@ An op computes in the format of the tile that it writes, unless `computed_in` na
 from accelsim.numerics import elementwise as arithmetic
 from accelsim.numerics.formats import COMMON_FORMATS
 from accelsim.program.language.tiles import computed_in
-from accelsim.program.ops import Op
+from accelsim.program.ops import ACCUMULATOR_SHIFT, OUTPUT_SHIFT, Op
 from accelsim.program.recording import (
     Recorder,
     Tile,
@@ -66,14 +66,16 @@ def fill(p: Recorder, dst: Tile, value: float) -> None:
 def convert(p: Recorder, dst: Tile, src: Tile) -> None:
     """dst = src rounded to the format of dst, at the rate of the wider of both.
 
-    Where both are as wide as each other, the rate is that of their `common_format`.
+    Where both are as wide as each other, the rate is that of their `common_format`. A machine may
+    say what a change between two formats costs: `vector.conversions`.
     """
     fits = exists(p, src) and has_extent(p, dst, src.rows, src.cols)
     fmt = dst.fmt if dst.bits > src.bits else src.fmt
     if dst.bits == src.bits:
         fmt = COMMON_FORMATS[dst.fmt, src.fmt]
     wider = computed_in(dst, fmt)
-    record_vector(p, _CONVERT, wider, src.slot, src.bits * elements_of(src), src.rows, src.cols)
+    op = _CONVERT | (src.fmt << ACCUMULATOR_SHIFT) | (dst.fmt << OUTPUT_SHIFT)
+    record_vector(p, op, wider, src.slot, src.bits * elements_of(src), src.rows, src.cols)
     if fits:
         arithmetic.convert(dst.data, src.data, src.rows, src.cols, dst.fmt)
 

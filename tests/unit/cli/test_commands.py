@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 
 from accelsim.cli.options import kernels_from
+from accelsim.library.kernels import Kernels
 from accelsim.models.layer_names import FORMS
 from accelsim.numerics.block_formats import BlockFormat
 from accelsim.numerics.formats import Format
 from accelsim.plotting.table import comparison_subject
+from accelsim.quality.passages import Reading, Writing
 from accelsim.version import VERSION
 
 ONE = ("--machine", "edge-npu", "--workload", "w", "--kernel", "flash")
@@ -292,16 +294,16 @@ def test_schema_is_json(accelsim_command, kind, key):
 def test_quality_reads_the_default_text_on_the_default_machine(accelsim_command, simulator):
     done = accelsim_command("quality", "--kernel", "flash")
     assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n")
-    assert simulator.calls == [
-        ("smollm2", [None], "flash", {}, "ascend-910b", ["reference"], 1024, 1024, None, 0, None)
-    ]
+    expected = ("smollm2", [None], Kernels("flash"), {}, "ascend-910b", Reading(["reference"]))
+    assert simulator.calls == [expected]
     assert "flash in smollm2" in done.stderr
 
 
-def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator):
+def test_quality_takes_a_kernel_for_the_linears(accelsim_command, simulator, shipped_kernels):
     done = accelsim_command("quality", "--linear", "gemm(tile_m=64)")
-    defaults = ("smollm2", [None], None, {}, "ascend-910b", ["reference"], 1024, 1024)
-    assert simulator.calls == [(*defaults, "gemm(tile_m=64)", 0, None)]
+    kernels = Kernels(linear="gemm(tile_m=64)")
+    expected = ("smollm2", [None], kernels, {}, "ascend-910b", Reading(["reference"]))
+    assert simulator.calls == [expected]
     assert "gemm(tile_m=64) in smollm2" in done.stderr
 
 
@@ -310,7 +312,7 @@ def test_quality_reads_the_same_text_with_several_formats_of_the_cache(accelsim_
     words = [word for each in formats for word in ("--kv", each)]
     done = accelsim_command("quality", *words)
     assert (done.exit_code, done.stdout) == (0, "perplexity 12.7\n" * 2)
-    assert simulator.calls[0][:3] == ("smollm2", formats, None)
+    assert simulator.calls[0][:3] == ("smollm2", formats, Kernels())
     assert "fp8_e4m3(scales=head) and int4 in smollm2" in done.stderr
     done = accelsim_command("quality", *words, "--format", "json")
     assert json.loads(done.stdout) == [{"perplexity": None, "tokens": 8}] * 2
@@ -344,24 +346,13 @@ def test_quality_passes_everything_on_and_prints_json_alone(accelsim_command, si
     )
     done = accelsim_command("quality", "--kernel", "flash", *words)
     assert json.loads(done.stdout) == {"perplexity": None, "tokens": 8}
-    expected = (
-        "other",
-        [None],
-        "flash",
-        {"machine.cores": "4"},
-        "edge-npu",
-        [str(tmp_path / "t.txt"), "legal"],
-        8,
-        4,
-        None,
-        2,
-        "dense",
-    )
+    reading = Reading([str(tmp_path / "t.txt"), "legal"], 8, 4, 2, "dense")
+    expected = ("other", [None], Kernels("flash"), {"machine.cores": "4"}, "edge-npu", reading)
     assert simulator.calls == [expected]
     assert "read 8 tokens in " in done.stderr
 
 
-def test_needle_passes_everything_on(accelsim_command, monkeypatch):
+def test_needle_passes_everything_on(accelsim_command, shipped_kernels, monkeypatch):
     from accelsim.quality.search import Search
 
     calls = []
@@ -376,14 +367,17 @@ def test_needle_passes_everything_on(accelsim_command, monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     done = accelsim_command("needle", "--kernel", "sift", "--format", "json")
     assert json.loads(done.stdout) == {"found": 1}
-    defaults = ("smollm2", ["sift"], {}, "ascend-910b", ["reference"], Search())
-    assert calls.pop() == (defaults, {"linear": None, "prefill": None})
+    defaults = ("smollm2", [Kernels("sift")], {}, "ascend-910b", ["reference"], Search())
+    assert calls.pop() == (defaults, {"prefill": None})
     several = ("--kernel", "sift", "-k", "topk", "--decode", "--prefill", "flash")
     done = accelsim_command("needle", *several, "--format", "json")
     assert json.loads(done.stdout) == [{"found": 1}, {"found": 1}]
     arguments, others = calls.pop()
-    assert (arguments[1], arguments[-1]) == (["sift", "topk"], Search(decode=True))
-    assert others == {"linear": None, "prefill": "flash"}
+    assert (arguments[1], arguments[-1]) == (
+        [Kernels("sift"), Kernels("topk")],
+        Search(decode=True),
+    )
+    assert others == {"prefill": "flash"}
     words = ("--linear", "gemm", "--machine", "edge-npu", "--set", "workload.dtype=fp32")
     words += ("--text", "novel", "--text", "legal", "--length", "300", "--length", "600")
     words += ("--depth", "0", "--depth", "1", "--trials", "3", "--seed", "5", "--model", "other")
@@ -391,26 +385,33 @@ def test_needle_passes_everything_on(accelsim_command, monkeypatch):
     assert "gemm in other" in done.stderr
     search = Search(lengths=(300, 600), depths=(0.0, 1.0), trials=3, seed=5)
     settings = {"workload.dtype": "fp32"}
-    expected = ("other", [None], settings, "edge-npu", ["novel", "legal"], search)
-    assert calls == [(expected, {"linear": "gemm", "prefill": None})]
+    kernels = [Kernels(linear="gemm")]
+    expected = ("other", kernels, settings, "edge-npu", ["novel", "legal"], search)
+    assert calls == [(expected, {"prefill": None})]
 
 
-def test_generate_passes_everything_on(accelsim_command, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "more", "told"),
+    [("generate", (), {}), ("speculate", ("--length", "3"), {"length": 3, "seed": 0})],
+)
+def test_what_writes_passes_everything_on(
+    accelsim_command, shipped_kernels, monkeypatch, command, more, told
+):
     calls = []
 
-    def generate(*arguments, **others):
+    def write(*arguments, **others):
         calls.append((arguments, others))
         return SimpleNamespace(to_dict=lambda: {"written": "x"})
 
-    module = ModuleType("accelsim.quality.generate")
-    module.generate = generate
+    module = ModuleType(f"accelsim.quality.{command}")
+    setattr(module, command, write)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    words = ("--text", "novel", "--prompt", "9", "--tokens", "4", "--linear", "gemm")
+    words = ("--text", "novel", "--prompt", "9", "--tokens", "4", "--linear", "gemm", *more)
     words += ("--prefill", "flash", "--set", "machine.cores=4", "--machine", "edge-npu")
-    done = accelsim_command("generate", "--kernel", "sift", *words, "--format", "json")
+    done = accelsim_command(command, "--kernel", "sift", *words, "--format", "json")
     assert json.loads(done.stdout) == {"written": "x"}
-    expected = ("smollm2", "sift", {"machine.cores": "4"}, "edge-npu", "novel", 9, 4)
-    assert calls == [(expected, {"linear": "gemm", "prefill": "flash"})]
+    asked = ("smollm2", Kernels("sift", "gemm"), {"machine.cores": "4"}, "edge-npu")
+    assert calls == [((*asked, Writing("novel", 9, 4, "flash")), told)]
 
 
 def test_thresholds_passes_everything_on_and_writes_the_file(

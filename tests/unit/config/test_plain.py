@@ -10,6 +10,7 @@ from accelsim.bench import Bench
 from accelsim.config.document import Document
 from accelsim.config.plain import MAX_BYTES, MAX_DEPTH
 from accelsim.errors import ConfigError
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_machine
 from accelsim.quality.chosen import choose_kernels
@@ -113,12 +114,12 @@ def test_every_way_into_the_simulator_takes_numbers_of_numpy():
 
 def test_a_model_with_kernels_in_it_takes_numbers_of_numpy():
     recipes = Recipe("flash", tile_q=np.int64(64)), Recipe("gemm", tile_m=np.int64(16))
-    chosen = choose_kernels(*recipes, {"machine.cores": np.int8(2)}, "ascend-910b")
+    chosen = choose_kernels(Kernels(*recipes), {"machine.cores": np.int8(2)}, "ascend-910b")
     assert chosen.attention.recipe.parameters().tile_q == 64
     assert chosen.linear.recipe.parameters().tile_m == 16
     assert chosen.linear.machine.cores == 2
     with pytest.raises(ConfigError) as refused:
-        choose_kernels("flash", "gemm", {"machine.cores": b"2"}, "ascend-910b")
+        choose_kernels(Kernels("flash", "gemm"), {"machine.cores": b"2"}, "ascend-910b")
     assert str(refused.value) == f"--set machine.cores: found a value of type bytes, {EXPECTED}"
 
 

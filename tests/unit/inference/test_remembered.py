@@ -13,9 +13,10 @@ import pytest
 from accelsim.config.shipped import locate
 from accelsim.errors import ConfigError
 from accelsim.inference import remembered
-from accelsim.inference.cost import StepModel, sustained
+from accelsim.inference.cost import StepModel
 from accelsim.inference.remembered import RememberedCosts
 from accelsim.inference.request import infer
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.loading import load_devices
 from accelsim.models.loading import load_architecture
@@ -43,7 +44,7 @@ def folder(tmp_path, monkeypatch):
 
 def model_of(system=SYSTEM, settings=None, **asked):
     loaded = load_devices(system, settings or {})
-    return StepModel(load_architecture(MODEL), loaded.spec, sustained(loaded.machine), **asked)
+    return StepModel(load_architecture(MODEL), loaded, **asked)
 
 
 def typed(report):
@@ -92,8 +93,8 @@ def test_a_whole_inference_is_the_same_with_an_empty_a_filled_and_no_store(monke
         {"settings": {"clock": "1.5 GHz"}},
         {"settings": {"name": "another"}},
         {"sample": "auto"},
-        {"attention": Recipe.parse("flash")},
-        {"attention": Recipe.parse("flash(tile_q=16)")},
+        {"kernels": Kernels(attention="flash")},
+        {"kernels": Kernels(attention="flash(tile_q=16)")},
     ],
 )
 def test_whatever_a_cost_follows_from_is_simulated_anew(changed, tmp_path):
@@ -101,7 +102,7 @@ def test_whatever_a_cost_follows_from_is_simulated_anew(changed, tmp_path):
     model = model_of(**changed)
     cost = model.cost(STEP)
     is_attention = [each.problem.kind == "attention" for each in cost.operations]
-    anew = sum(is_attention) if "attention" in changed else len(cost.operations)
+    anew = sum(is_attention) if "kernels" in changed else len(cost.operations)
     assert model.remembered.simulated == anew
 
 

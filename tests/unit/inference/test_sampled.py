@@ -7,6 +7,7 @@ import pytest
 
 from accelsim.errors import SampleError
 from accelsim.inference.request import infer
+from accelsim.inference.system import System
 from accelsim.report.measured import UNSEEN_TRAFFIC
 
 MODEL = "smollm2-135m"
@@ -17,9 +18,9 @@ FEW_CORES = {"machine.cores": 2}
 
 @pytest.mark.parametrize("output", [1, 2])
 def test_a_sample_is_near_the_whole_and_says_how_near(output):
-    whole = infer(MODEL, "ascend-910b", prompt=PROMPT, output=output, settings=FEW_CORES)
+    whole = infer(MODEL, System("ascend-910b", settings=FEW_CORES), prompt=PROMPT, output=output)
     sampled = infer(
-        MODEL, "ascend-910b", prompt=PROMPT, output=output, sample="0.2", settings=FEW_CORES
+        MODEL, System("ascend-910b", settings=FEW_CORES), prompt=PROMPT, output=output, sample="0.2"
     )
     assert whole.sampling_error == 0
     assert whole.sampling_note == ""
@@ -40,7 +41,9 @@ def test_the_tables_tell_what_a_sample_tells():
     from rich.console import Console
 
     console = Console(width=200, file=StringIO())
-    console.print(infer(MODEL, "ascend-910b", prompt=PROMPT, sample=0.2, settings=FEW_CORES))
+    console.print(
+        infer(MODEL, System("ascend-910b", settings=FEW_CORES), prompt=PROMPT, sample=0.2)
+    )
     text = console.file.getvalue()
     assert "in 95 of 100 cases" in text
     assert UNSEEN_TRAFFIC in text
@@ -53,7 +56,7 @@ def test_a_clock_that_follows_from_unseen_traffic_is_refused():
         match=r"^sample: the power cap of h200-sxm lowers the clock, which follows from traffic "
         r"that a sample of .* does not estimate behind an L2; allowed: never$",
     ):
-        infer(MODEL, "h200", prompt=PROMPT, sample=0.2, settings=settings)
+        infer(MODEL, System("h200", settings=settings), prompt=PROMPT, sample=0.2)
 
 
 def test_a_sample_that_is_none_is_refused():

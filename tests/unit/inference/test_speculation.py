@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 from accelsim.cli.main import app
 from accelsim.errors import AccelsimError, ConfigError, DoesNotFitError, WorkloadError
 from accelsim.inference.acceptance import Acceptance, given_acceptance
-from accelsim.inference.drafting import Drafting, drafting_of
+from accelsim.inference.drafting import drafting_of
 from accelsim.inference.request import infer
 from accelsim.inference.speculation import check_of, speculate
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Sequences, Step
+from accelsim.workload.drafting import Drafting
 from tests.small_models import SMALL
 
 CONFIG = {**SMALL, "max_position_embeddings": 400}
@@ -67,9 +68,7 @@ def test_shares_of_a_file(tmp_path):
 def test_a_turn_is_the_sum_of_its_steps(inference, draft):
     found = speculate(inference, f"draft={draft}, length=3, acceptance=0.5")
     costs, middle = inference.costs, 32 + 4
-    one = type(costs)(
-        read_architecture(CONFIG | {"num_hidden_layers": 1}, ""), costs.system, costs.machine
-    )
+    one = type(costs)(read_architecture(CONFIG | {"num_hidden_layers": 1}, ""), costs.devices)
     check = costs.cost(Step((Sequences(4, middle, 2, sampled=4),)))
     later = [one.cost(Step.decode(2, middle + place)) for place in (1, 2)]
     single = one.cost(Step.decode(2, middle))

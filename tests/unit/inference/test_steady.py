@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.errors import WorkloadError
-from accelsim.inference.cost import StepModel, sustained
+from accelsim.inference.cost import StepModel
+from accelsim.inference.requests import Requests
 from accelsim.inference.steady import ClosedLoop, Cost, SteadyState, cost_of
-from accelsim.loading import load_machine, load_system
+from accelsim.loading import LoadedSystem, load_machine, load_system
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Sequences, Step
 
@@ -31,10 +32,11 @@ def followed(loop):
     A request is what is left of its prompt and its tokens so far. Those that run first take their
     token; prompts take what is left of the step in the order in which they came.
     """
-    running = [[0, 1 + number * (loop.output - 1) // loop.batch] for number in range(loop.batch)]
+    asked = loop.requests
+    running = [[0, 1 + number * (asked.output - 1) // asked.batch] for number in range(asked.batch)]
     waiting, time_s, ended, begun = [], 0.0, 0, None
-    while ended < 6 * loop.batch:
-        step = [Sequences(1, loop.prompt + so_far - 1) for _, so_far in running]
+    while ended < 6 * asked.batch:
+        step = [Sequences(1, asked.prompt + so_far - 1) for _, so_far in running]
         room = loop.step_tokens - len(running)
         for request in running:
             request[1] += 1
@@ -42,31 +44,31 @@ def followed(loop):
             new = min(request[0], room)
             if not new:
                 break
-            step.append(Sequences(new, loop.prompt - request[0]))
+            step.append(Sequences(new, asked.prompt - request[0]))
             request[0], room = request[0] - new, room - new
             if not request[0]:
                 waiting.remove(request)
                 running.append([0, 1])
         time_s += linear(Step(tuple(step))).time_s
-        over = sum(so_far >= loop.output for _, so_far in running)
-        running = [request for request in running if request[1] < loop.output]
-        waiting += [[loop.prompt, 0] for _ in range(over)]
+        over = sum(so_far >= asked.output for _, so_far in running)
+        running = [request for request in running if request[1] < asked.output]
+        waiting += [[asked.prompt, 0] for _ in range(over)]
         ended += over
-        if begun is None and ended >= 2 * loop.batch:
+        if begun is None and ended >= 2 * asked.batch:
             begun = (time_s, ended)
-    return (ended - begun[1]) * loop.output / (time_s - begun[0])
+    return (ended - begun[1]) * asked.output / (time_s - begun[0])
 
 
 @pytest.mark.parametrize(
     "loop",
     [
-        ClosedLoop(16, 300, 400, 8192),
-        ClosedLoop(200, 300, 400, 8192),
-        ClosedLoop(256, 2000, 100, 2048),
-        ClosedLoop(8, 32000, 100, 2048),
-        ClosedLoop(64, 128, 4, 2048),
-        ClosedLoop(1, 50, 20, 64),
-        ClosedLoop(100, 500, 60, 256),
+        ClosedLoop(Requests(batch=16, prompt=300, output=400), 8192),
+        ClosedLoop(Requests(batch=200, prompt=300, output=400), 8192),
+        ClosedLoop(Requests(batch=256, prompt=2000, output=100), 2048),
+        ClosedLoop(Requests(batch=8, prompt=32000, output=100), 2048),
+        ClosedLoop(Requests(batch=64, prompt=128, output=4), 2048),
+        ClosedLoop(Requests(batch=1, prompt=50, output=20), 64),
+        ClosedLoop(Requests(batch=100, prompt=500, output=60), 256),
     ],
 )
 def test_mean_values_are_those_of_requests_that_are_followed(loop):
@@ -76,7 +78,7 @@ def test_mean_values_are_those_of_requests_that_are_followed(loop):
 
 def test_a_linear_cost_has_a_closed_form():
     """8 of 64 + 33 tokens with room for all: 33 steps, in each 8 * 32 / 33 decodes."""
-    loop = ClosedLoop(8, 64, 33, 10_000)
+    loop = ClosedLoop(Requests(batch=8, prompt=64, output=33), 10_000)
     assert (loop.pieces, loop.steps) == (1, 33)
     assert loop.pieces_a_step == pytest.approx(8 / 33)
     found = SteadyState(loop, lambda step: Cost(STEP_S, 2.0))
@@ -87,16 +89,18 @@ def test_a_linear_cost_has_a_closed_form():
 
 
 def test_where_tokens_of_a_step_are_short_all_steps_are_full():
-    loop = ClosedLoop(64, 2000, 100, 1024)
+    loop = ClosedLoop(Requests(batch=64, prompt=2000, output=100), 1024)
     assert loop.steps == pytest.approx(64 * 2099 / 1024)
-    new = loop.pieces_a_step * loop.prompt / loop.pieces + loop.decoding
+    new = loop.pieces_a_step * loop.requests.prompt / loop.pieces + loop.decoding
     assert new == pytest.approx(1024)
     found = SteadyState(loop, lambda step: Cost(step.tokens * TOKEN_S, 1.0))
     assert found.output_tokens_per_s == pytest.approx(100 / 2099 / TOKEN_S, rel=0.02)
 
 
 def test_the_usual_step_of_few_ends_has_no_prompt():
-    few, many = (ClosedLoop(batch, 100, 100, 8192) for batch in (60, 250))
+    few, many = (
+        ClosedLoop(Requests(batch=batch, prompt=100, output=100), 8192) for batch in (60, 250)
+    )
     decodes = linear(few.step(0)).time_s
     assert SteadyState(few, linear).median_inter_token_s == decodes
     assert SteadyState(many, linear).median_inter_token_s == linear(many.step(2)).time_s
@@ -104,8 +108,8 @@ def test_the_usual_step_of_few_ends_has_no_prompt():
 
 def test_long_answers_are_in_flight_for_longer():
     """Exponential lengths have a variation of 1: what is behind them is a whole mean length."""
-    fixed = ClosedLoop(8, 100, 400, 8192)
-    varied = ClosedLoop(8, 100, 400, 8192, output_variation=1.0)
+    fixed = ClosedLoop(Requests(batch=8, prompt=100, output=400), 8192)
+    varied = ClosedLoop(Requests(batch=8, prompt=100, output=400), 8192, 1.0)
     contexts = [
         sum(each.cached * each.count for each in loop.step(0).sequences) / 8
         for loop in (fixed, varied)
@@ -114,7 +118,7 @@ def test_long_answers_are_in_flight_for_longer():
 
 
 def test_a_prompt_with_one_answer_token_is_nothing_but_prefills():
-    loop = ClosedLoop(8, 64, 1, 256)
+    loop = ClosedLoop(Requests(batch=8, prompt=64, output=1), 256)
     assert loop.decoding == 0
     found = SteadyState(loop, linear)
     assert found.output_tokens_per_s == pytest.approx(4 / linear(Step.prefill(4, 64)).time_s)
@@ -122,8 +126,8 @@ def test_a_prompt_with_one_answer_token_is_nothing_but_prefills():
 
 @given(st.integers(1, 300), st.integers(1, 5000), st.integers(1, 500), st.integers(1, 9000))
 def test_tokens_of_steps_are_those_of_requests(batch, prompt, output, step_tokens):
-    loop = ClosedLoop(batch, prompt, output, step_tokens)
-    work = loop.batch * (prompt + output - 1)
+    loop = ClosedLoop(Requests(batch=batch, prompt=prompt, output=output), step_tokens)
+    work = loop.requests.batch * (prompt + output - 1)
     pieces = loop.pieces_a_step * prompt / loop.pieces
     assert (loop.decoding + pieces) * loop.steps == pytest.approx(work)
     assert loop.decoding + pieces <= step_tokens * (1 + 1e-9)
@@ -141,9 +145,10 @@ def test_tokens_of_steps_are_those_of_requests(batch, prompt, output, step_token
     ],
 )
 def test_loops_that_cannot_be_are_refused(wrong, message):
-    sizes = {"batch": 1, "prompt": 1, "output": 1, "step_tokens": 1}
+    sizes = {name: wrong[name] for name in ("batch", "output") if name in wrong}
+    own = {"step_tokens": 1} | {name: wrong[name] for name in wrong if name not in sizes}
     with pytest.raises(WorkloadError) as refusal:
-        ClosedLoop(**(sizes | wrong))
+        ClosedLoop(Requests(**({"prompt": 1} | sizes)), **own)
     assert str(refusal.value) == message
 
 
@@ -158,8 +163,8 @@ def test_a_device_that_waits_for_its_host_stands_by():
         "intermediate_size": 128,
         "vocab_size": 128,
     }
-    machine = sustained(load_machine("edge-npu"))
-    model = StepModel(read_architecture(small, ""), load_system("h200"), machine)
+    machine = load_machine("edge-npu")
+    model = StepModel(read_architecture(small, ""), LoadedSystem(load_system("h200"), machine))
     step = model.cost(Step.decode(2, 10))
     found = cost_of(step)
     assert found.time_s == step.time_s

@@ -8,7 +8,7 @@ from accelsim.bench import Bench
 from accelsim.engine.looped import schedule
 from accelsim.inference.cost import StepModel, sustained
 from accelsim.inference.step_clock import CLOCKS_OF_AN_OCTAVE, near_clock
-from accelsim.loading import load_machine, load_system, load_technology
+from accelsim.loading import LoadedSystem, load_machine, load_system, load_technology
 from accelsim.models.families.registry import read_architecture
 from accelsim.models.step import Step
 from tests.small_models import SMALL
@@ -28,7 +28,7 @@ def power_w(measured):
 
 
 def model_on(machine):
-    return StepModel(read_architecture(CONFIG, ""), load_system("h200"), sustained(machine))
+    return StepModel(read_architecture(CONFIG, ""), LoadedSystem(load_system("h200"), machine))
 
 
 def h200(cap="700 W", **more):

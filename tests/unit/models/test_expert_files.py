@@ -5,10 +5,13 @@ import pytest
 from accelsim.errors import WorkloadError
 from accelsim.inference.cost import StepModel
 from accelsim.inference.request import infer
-from accelsim.loading import load_machine, load_system
+from accelsim.inference.stored_weights import weight_bytes, weight_bytes_read
+from accelsim.loading import LoadedSystem, load_machine, load_system
 from accelsim.models.expert_files import expert_load
 from accelsim.models.expert_load import Balanced, Histogram, Uniform, Zipf
 from accelsim.models.families.registry import read_architecture
+from accelsim.models.model import Model
+from accelsim.models.plan import Plan
 from accelsim.models.step import Step
 from tests.small_models import SPARSE
 
@@ -105,7 +108,7 @@ def test_a_seed_draws_anew(sparse):
     }
     assert loads["uniform"] == loads["uniform(seed=0)"] != loads["uniform(seed=1)"]
     first, second = (
-        infer(sparse, "ascend-910b", batch=64, prompt=8, experts=f"zipf(seed={seed})")
+        infer(Model(sparse, experts=f"zipf(seed={seed})"), "ascend-910b", batch=64, prompt=8)
         for seed in (0, 1)
     )
     assert first.asked == {"experts": "zipf(seed=0)"}
@@ -114,7 +117,7 @@ def test_a_seed_draws_anew(sparse):
 
 def test_a_choice_for_a_model_without_experts_is_refused():
     with pytest.raises(WorkloadError) as caught:
-        infer("llama-3.1-8b", "h200", prompt=8, experts="zipf")
+        infer(Model("llama-3.1-8b", experts="zipf"), "h200", prompt=8)
     assert str(caught.value) == (
         "experts: found zipf for model llama-3.1-8b, which has none, "
         "allowed: only for a model with experts"
@@ -125,7 +128,7 @@ def test_a_histogram_of_another_model_is_refused(tmp_path, sparse):
     path = tmp_path / "counts.txt"
     path.write_text("1;2;3")
     with pytest.raises(WorkloadError) as caught:
-        infer(sparse, "ascend-910b", prompt=8, experts=path)
+        infer(Model(sparse, experts=path), "ascend-910b", prompt=8)
     assert str(caught.value) == (
         "experts: found a histogram of 3 experts, allowed: 8, as the model has"
     )
@@ -135,19 +138,19 @@ def test_weights_of_all_experts_are_in_memory_and_those_with_rows_are_read(spars
     system = load_system("ascend-910b")
     machine = load_machine(system.machine)
     expert_bytes = 3 * 128 * 64 * 2
-    spread = StepModel(sparse, system, machine, experts=Balanced(4))
+    spread = StepModel(sparse, LoadedSystem(system, machine), plan=Plan(Balanced(4)))
     step = Step.decode(4, 16)
-    assert spread.weight_bytes(step) == sparse.weight_bytes
-    read = spread.weight_bytes(step) - sparse.table_bytes - 3 * 4 * expert_bytes
-    assert spread.weight_bytes_read(step) == read
+    assert weight_bytes(spread, step) == sparse.weight_bytes
+    read = weight_bytes(spread, step) - sparse.table_bytes - 3 * 4 * expert_bytes
+    assert weight_bytes_read(spread, step) == read
 
 
 def test_an_inference_says_how_much_its_loads_differ(sparse):
-    drawn = infer(sparse, "ascend-910b", batch=4, prompt=8, output=3, experts="uniform")
+    drawn = infer(Model(sparse, experts="uniform"), "ascend-910b", batch=4, prompt=8, output=3)
     assert drawn.draw_spread > 0
     assert "experts gate-up" in drawn.decode.recipes
-    even = infer(sparse, "ascend-910b", batch=4, prompt=8, output=3, experts=Balanced())
+    even = infer(Model(sparse, experts=Balanced()), "ascend-910b", batch=4, prompt=8, output=3)
     assert even.draw_spread == 0
     assert even.memory.weights_bytes == drawn.memory.weights_bytes
-    few = infer(sparse, "ascend-910b", batch=4, prompt=8, output=3, experts="spread_2")
+    few = infer(Model(sparse, experts="spread_2"), "ascend-910b", batch=4, prompt=8, output=3)
     assert few.decode.hbm_bytes < even.decode.hbm_bytes

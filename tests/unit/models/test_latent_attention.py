@@ -11,8 +11,9 @@ from accelsim.errors import WorkloadError
 from accelsim.inference.cost import StepModel
 from accelsim.inference.memory import memory_use
 from accelsim.inference.request import infer
+from accelsim.inference.stored_weights import weight_bytes
 from accelsim.kernels.attention.oracle import softmax_attention
-from accelsim.loading import load_machine, load_system
+from accelsim.loading import LoadedSystem, load_machine, load_system
 from accelsim.models.attention import LatentAttention
 from accelsim.models.loading import load_architecture
 from accelsim.models.operations import latent_attention
@@ -127,9 +128,9 @@ def test_a_step_may_have_both_forms():
 
 def test_weights_of_either_form_are_those_of_the_file():
     model, system = dense_model(), load_system("ascend-910b")
-    costs = StepModel(model, system, load_machine(system.machine))
+    costs = StepModel(model, LoadedSystem(system, load_machine(system.machine)))
     for step in (Step.decode(2, 40), Step.prefill(2, 40)):
-        assert costs.weight_bytes(step) == model.weight_bytes
+        assert weight_bytes(costs, step) == model.weight_bytes
 
 
 def test_the_cache_keeps_latents_only():

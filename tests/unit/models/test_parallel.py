@@ -146,8 +146,8 @@ def test_plans_are_read_as_they_are_written(text, plan):
     [
         ("tq=2", "plan: found 'tq' in 'tq=2', allowed: tp, "),
         ("tp=2,tp=4", "plan: found tp twice in 'tp=2,tp=4', allowed: once"),
-        ("tp", "plan: tp: found '', allowed: a number of devices, as in tp=2"),
-        ("tp=-1", "plan: tp: found '-1', allowed: a number of devices, as in tp=2"),
+        ("tp", "plan: tp: found '', allowed: a number, as in tp=2"),
+        ("tp=-1", "plan: tp: found '-1', allowed: a number, as in tp=2"),
         ("tp=0", "plan: tp: found 0, allowed: 1 or more"),
     ],
 )

@@ -1,15 +1,25 @@
 """Figures drawn from tables: what is on the axes is what is in the table."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from accelsim.errors import AccelsimError, OutputError
 from accelsim.plotting.agreement import agreement_figure
 from accelsim.plotting.bars import energy_figure, traffic_figure
 from accelsim.plotting.gantt import timeline_figure
 from accelsim.plotting.roofline import roofline_figure
-from accelsim.plotting.style import new_figure, save_figure, titled
+from accelsim.plotting.style import (
+    PALETTE,
+    color_of,
+    marker_of,
+    new_figure,
+    save_figure,
+    titled,
+)
 from accelsim.plotting.table import (
     find_table,
     is_exact,
@@ -317,6 +327,32 @@ def test_lanes_of_several_cores_are_told_apart():
 
 def test_a_figure_says_what_it_is_of_word_for_word():
     assert titled(new_figure(2, 2), "w ($n=1$) on m").get_suptitle() == "w ($n=1$) on m"
+
+
+def test_series_of_few_points_keep_their_color_in_a_png(tmp_path):
+    figure = new_figure(8.5, 5.2)
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    # The lines of the first series have more shades than a PNG with a palette has colors.
+    for index, count in enumerate((300, 3, 3, 3, 3, 3, 3, 3)):
+        line = "-" if index == 0 else ""
+        axes.plot(*rng.random((2, count)), marker_of(index), color=color_of(index), linestyle=line)
+    (path,) = save_figure(figure, tmp_path, "few", ("png",))
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        pixels = np.asarray(image.convert("RGB"))
+    for color in PALETTE:
+        own = [int(color[place : place + 2], 16) for place in (1, 3, 5)]
+        assert (pixels == own).all(axis=2).sum() > 20
+
+
+def test_a_wide_table_is_read_in_one_piece(tmp_path):
+    """Columns of many types by turns would make a frame of many pieces, which pandas warns of."""
+    columns = {f"{kind}{n}": value for n in range(60) for kind, value in (("a", 1), ("b", 0.5))}
+    pd.DataFrame([columns]).to_csv(tmp_path / "wide.csv", index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_table(tmp_path / "wide.csv").assign(more=1)
 
 
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path):

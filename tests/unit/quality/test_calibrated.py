@@ -7,10 +7,12 @@ import pytest
 
 from accelsim.bench import Bench
 from accelsim.errors import AccelsimError, ClippingWarning, SamePagesWarning
+from accelsim.library.kernels import Kernels
 from accelsim.library.recipe import Recipe
 from accelsim.numerics.formats import Format
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
+from accelsim.quality.passages import Reading
 from accelsim.quantization.calibration import Calibration, Sampling, best_options, calibrate
 from accelsim.quantization.calibration_file import save_calibration
 from accelsim.quantization.channel_groups import GroupOptions
@@ -40,7 +42,9 @@ def calibrated(text, tmp_path):
 def evaluated(text, path, tokens=8, **parameters):
     recipe = Recipe("tender", calibration=path, **parameters)
     settings = {"workload.dtype": "fp32"}
-    return evaluate("smollm2", None, settings, "tender-asic", text, tokens, linear=recipe)
+    return evaluate(
+        "smollm2", Kernels(linear=recipe), settings, "tender-asic", Reading(text, tokens=tokens)
+    )
 
 
 def test_a_linear_is_computed_with_the_groups_of_its_name(calibrated):

@@ -5,10 +5,12 @@ import pytest
 
 from accelsim.bench import Bench
 from accelsim.errors import WorkloadError
+from accelsim.library.kernels import Kernels
 from accelsim.numerics.formats import Format
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
+from accelsim.quality.passages import Reading
 from accelsim.quantization.coded_rows import coded_runs
 from accelsim.workload.model.language import load_model
 
@@ -76,9 +78,10 @@ def test_attention_that_stores_no_codes_is_refused():
 def test_a_model_is_read_with_codes_between_its_kernels(installed, tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("hello world, hello 2000 worlds")
-    asked = (installed, "int_flash", None, MACHINE, path, 6)
+    asked = (None, MACHINE, Reading(path, tokens=6))
     fused, plain = (
-        evaluate(*asked, linear=recipe) for recipe in ("quantized(input=quantized)", "quantized")
+        evaluate(installed, Kernels("int_flash", recipe), *asked)
+        for recipe in ("quantized(input=quantized)", "quantized")
     )
     assert load_model(installed).weights.config.layers == 2
     assert fused.linears.hbm_bytes_by_tensor.keys() >= {"x_codes", "x_scale", "aligned_codes"}

@@ -8,6 +8,7 @@ from accelsim.errors import AccelsimError
 from accelsim.numerics.formats import Format
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.evaluate import evaluate
+from accelsim.quality.passages import Reading
 from accelsim.quality.passes import Network, Window
 from accelsim.workload.model import forward
 from accelsim.workload.model.forward import (
@@ -105,7 +106,11 @@ def test_attention_in_blocks_is_attention(cached, window, monkeypatch):
 
 def test_only_what_is_decoded_is_predicted_and_paid_for(text, model, ids):
     report = evaluate(
-        "smollm2", SELECTING, IN_FP32, MACHINE, text, tokens=TOKENS, window=TOKENS, prompt=PROMPT
+        "smollm2",
+        SELECTING,
+        IN_FP32,
+        MACHINE,
+        Reading(text, tokens=TOKENS, window=TOKENS, prompt=PROMPT),
     )
     losses = token_losses(model.weights, ids)[PROMPT:]
     assert report.fp32_nll == pytest.approx(losses.mean(), abs=FLOAT32_STEPS)
@@ -124,7 +129,11 @@ def test_the_error_of_a_layer_is_that_of_its_output(text):
     found = {}
     for recipe in ("split_kv(precision=fp32)", SELECTING):
         report = evaluate(
-            "smollm2", recipe, IN_FP32, MACHINE, text, tokens=TOKENS, window=TOKENS, prompt=PROMPT
+            "smollm2",
+            recipe,
+            IN_FP32,
+            MACHINE,
+            Reading(text, tokens=TOKENS, window=TOKENS, prompt=PROMPT),
         )
         found[recipe] = [each.relative_error for each in report.layers]
     exact, selecting = found.values()
@@ -139,9 +148,7 @@ def test_a_prompt_is_read_by_its_own_kernel(text):
         "split_kv(precision=fp32)",
         IN_FP32,
         MACHINE,
-        text,
-        **sizes,
-        prefill="flash(precision=fp32)",
+        Reading(text, **sizes, prefill="flash(precision=fp32)"),
     )
     assert abs(report.nll_change.value) < FLOAT32_STEPS
     assert report.prefill.kernel == "flash"
@@ -152,9 +159,7 @@ def test_a_prompt_is_read_by_its_own_kernel(text):
         "split_kv",
         None,
         MACHINE,
-        text,
-        **sizes,
-        prefill="flash",
+        Reading(text, **sizes, prefill="flash"),
         progress=lambda done, total: steps.append((done, total)),
     )
     # Two layers: FP32 over the prompt and behind it, and kernels over both.
@@ -180,15 +185,15 @@ def test_a_prompt_is_read_by_its_own_kernel(text):
         ),
     ],
 )
-def test_messages(text, keys, expected):
+def test_messages(keys, expected):
     with pytest.raises(AccelsimError) as raised:
-        evaluate("smollm2", "window", text=text, **{"tokens": TOKENS, "window": TOKENS} | keys)
+        Reading(**{"tokens": TOKENS, "window": TOKENS} | keys)
     assert str(raised.value) == expected
 
 
 def test_a_kernel_of_decode_cannot_prefill(text):
     with pytest.raises(AccelsimError) as raised:
-        evaluate("smollm2", "sift", text=text, tokens=8, prompt=4, prefill="topk")
+        evaluate("smollm2", "sift", reading=Reading(text, tokens=8, prompt=4, prefill="topk"))
     assert str(raised.value).startswith(
         "prefill: found kernel topk, which computes one token after the other; allowed for a "
         "prompt: "
@@ -209,14 +214,16 @@ def windowed(tiny, text):
 def test_the_window_of_a_layer_is_part_of_its_attention(windowed, text, recipe, prompt):
     assert [layer.window for layer in windowed.weights.layers] == [6, 6]
     sizes = {"tokens": TOKENS, "window": TOKENS, "prompt": prompt}
-    report = evaluate("smollm2", recipe, IN_FP32, MACHINE, text, **sizes)
+    report = evaluate("smollm2", recipe, IN_FP32, MACHINE, Reading(text, **sizes))
     assert abs(report.nll_change.value) < FLOAT32_STEPS
     assert max(each.relative_error for each in report.layers) < 1e-6
 
 
 def test_a_kernel_that_has_no_windows_is_refused(windowed, text):
     with pytest.raises(AccelsimError) as raised:
-        evaluate("smollm2", "topk", text=text, tokens=TOKENS, window=TOKENS, prompt=PROMPT)
+        evaluate(
+            "smollm2", "topk", reading=Reading(text, tokens=TOKENS, window=TOKENS, prompt=PROMPT)
+        )
     assert "kernel topk cannot honour window = 6 and 1 new tokens in a step" in str(raised.value)
     # Within its window a layer sees all tokens.
-    evaluate("smollm2", "topk", text=text, tokens=6, window=6, prompt=3)
+    evaluate("smollm2", "topk", reading=Reading(text, tokens=6, window=6, prompt=3))

@@ -10,8 +10,10 @@ import pytest
 from accelsim.errors import AccelsimError, NonfiniteWarning
 from accelsim.kernels import registry
 from accelsim.kernels.attention.flash.flash import Flash
+from accelsim.library.kernels import Kernels
 from accelsim.loading import LoadedWorkload
 from accelsim.quality.evaluate import evaluate
+from accelsim.quality.passages import Reading
 from accelsim.simulation import simulate
 from accelsim.workload.model.forward import (
     Hooks,
@@ -38,20 +40,20 @@ def attention_of(rows, **keys):
 
 
 def test_an_exact_kernel_keeps_the_perplexity(text):
-    report = evaluate("smollm2", EXACT, IN_FP32, "edge-npu", text, tokens=8)
+    report = evaluate("smollm2", EXACT, IN_FP32, "edge-npu", Reading(text, tokens=8))
     assert abs(report.nll_change.value) < FLOAT32_STEPS
     assert (report.model, str(report.dtype), report.tokens) == ("smollm2", "fp32", 8)
     assert (report.nonfinite_losses, report.nonfinite_outputs) == (0, 0)
 
 
 def test_half_precision_moves_it_a_little(text):
-    report = evaluate("smollm2", "flash(precision=fp16)", text=text, tokens=8)
+    report = evaluate("smollm2", "flash(precision=fp16)", reading=Reading(text, tokens=8))
     # FP16 rounds to 11 bits, 4.9e-4; the losses of random weights are about ln(261) = 5.6.
     assert FLOAT32_STEPS < abs(report.nll_change.value) < 5.6 * 4.9e-4
 
 
 def test_windows_know_nothing_of_each_other_and_predict_the_token_after_each(text):
-    report = evaluate("smollm2", EXACT, IN_FP32, "edge-npu", text, tokens=6, window=4)
+    report = evaluate("smollm2", EXACT, IN_FP32, "edge-npu", Reading(text, tokens=6, window=4))
     model = load_model("smollm2")
     ids = model.token_ids(TEXT, 7)
     parts = [token_losses(model.weights, ids[:5]), token_losses(model.weights, ids[4:7])]
@@ -62,7 +64,7 @@ def test_windows_know_nothing_of_each_other_and_predict_the_token_after_each(tex
 
 def test_the_cost_is_that_of_the_attention_of_all_layers_and_windows(text, tmp_path):
     found = evaluate(
-        "smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=6, window=4
+        "smollm2", "flash", machine="ascend-910b-no-l2", reading=Reading(text, tokens=6, window=4)
     ).attention
     costs = [
         simulate("ascend-910b-no-l2", LoadedWorkload(attention_of(rows), tmp_path), "flash")
@@ -90,7 +92,9 @@ class Keeping(Flash):
 
 def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
     monkeypatch.setitem(registry._KERNELS, "keeping", Keeping)
-    report = evaluate("smollm2", "keeping", None, "ascend-910b-no-l2", text, tokens=6, window=4)
+    report = evaluate(
+        "smollm2", "keeping", machine="ascend-910b-no-l2", reading=Reading(text, tokens=6, window=4)
+    )
     # 4 rows kept 1/4 and 2 rows kept 1/2.
     assert report.attention.statistics == {"kept_fraction": pytest.approx((1 + 1) / 6)}
     assert report.to_dict()["attention"]["statistics"] == report.attention.statistics
@@ -98,8 +102,12 @@ def test_selection_is_the_mean_over_query_rows(text, monkeypatch):
 
 def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):
     settings = {"machine.cores": "1"}
-    report = evaluate("smollm2", "flash(tile_k=2)", settings, "ascend-910b-no-l2", text, tokens=8)
-    plain = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=8)
+    report = evaluate(
+        "smollm2", "flash(tile_k=2)", settings, "ascend-910b-no-l2", Reading(text, tokens=8)
+    )
+    plain = evaluate(
+        "smollm2", "flash", machine="ascend-910b-no-l2", reading=Reading(text, tokens=8)
+    )
     assert report.attention.cores == 1
     assert report.attention.ops > plain.attention.ops
     assert report.attention.settings == settings
@@ -107,23 +115,25 @@ def test_settings_of_the_machine_and_the_kernel_are_used_and_told(text):
 
 
 def test_the_hash_is_that_of_the_file(text):
-    report = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=8)
+    report = evaluate(
+        "smollm2", "flash", machine="ascend-910b-no-l2", reading=Reading(text, tokens=8)
+    )
     (found,) = report.texts
     assert found.text == str(text)
     assert found.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
 
 
 def test_without_a_file_the_language_reference_is_read(installed):
-    report = evaluate(installed, EXACT, IN_FP32, "edge-npu", tokens=4)
+    report = evaluate(installed, EXACT, IN_FP32, "edge-npu", Reading(tokens=4))
     assert [each.text for each in report.texts] == ["reference"]
 
 
 def test_several_texts_are_read_one_after_the_other(text, tmp_path):
     other = tmp_path / "o.txt"
     other.write_text(TEXT[::-1])
-    names = (EXACT, IN_FP32, "edge-npu")
-    both = evaluate("smollm2", *names, [text, other], tokens=6, window=4)
-    alone = [evaluate("smollm2", *names, each, tokens=6, window=4) for each in (text, other)]
+    asked = ("smollm2", EXACT, IN_FP32, "edge-npu")
+    both = evaluate(*asked, Reading([text, other], tokens=6, window=4))
+    alone = [evaluate(*asked, Reading(each, tokens=6, window=4)) for each in (text, other)]
     assert both.texts == tuple(each.texts[0] for each in alone)
     assert both.tokens == 12
     changes = [each.nll_change.value for each in alone]
@@ -138,11 +148,8 @@ def test_progress_counts_the_layers_of_both_passes_of_every_window(text):
     evaluate(
         "smollm2",
         "flash",
-        None,
-        "ascend-910b-no-l2",
-        text,
-        tokens=6,
-        window=4,
+        machine="ascend-910b-no-l2",
+        reading=Reading(text, tokens=6, window=4),
         progress=lambda done, total: steps.append((done, total)),
     )
     assert steps == [(done, 8) for done in range(9)]
@@ -158,7 +165,9 @@ def overflowing(tiny, text):
 
 def test_an_overflow_is_counted_and_leaves_no_perplexity(overflowing, text):
     with pytest.warns(NonfiniteWarning) as caught:
-        report = evaluate("smollm2", "flash", None, "ascend-910b-no-l2", text, tokens=4)
+        report = evaluate(
+            "smollm2", "flash", machine="ascend-910b-no-l2", reading=Reading(text, tokens=4)
+        )
     assert report.fp32_perplexity is not None
     assert report.nonfinite_outputs > 0
     assert report.nonfinite_losses > 0
@@ -200,7 +209,12 @@ def test_linears_that_overflow(tiny, text):
     tiny.types["blk.1.ffn_down.weight"] = "F32"
     tiny.write(text.with_suffix(".gguf")).replace(model_path("smollm2"))
     with pytest.warns(NonfiniteWarning) as caught:
-        evaluate("smollm2", None, None, "ascend-910b-no-l2", text, tokens=4, linear="gemm")
+        evaluate(
+            "smollm2",
+            Kernels(linear="gemm"),
+            machine="ascend-910b-no-l2",
+            reading=Reading(text, tokens=4),
+        )
     (message,) = {str(each.message) for each in caught}
     assert re.search(
         r"outputs of the linears are infinite or NaN, first in layer1\.down, where an output "
@@ -210,9 +224,13 @@ def test_linears_that_overflow(tiny, text):
     )
 
 
-def message(*arguments, **keys):
+def message(model, kernels="flash", settings=None, **reading):
+    def run():
+        asked = Kernels(**kernels) if isinstance(kernels, dict) else kernels
+        return evaluate(model, asked, settings, reading=Reading(**reading))
+
     with pytest.raises(AccelsimError) as raised:
-        evaluate(*arguments, **keys)
+        run()
     return str(raised.value)
 
 
@@ -232,21 +250,21 @@ def message(*arguments, **keys):
             "config.json",
         ),
         (
-            {"kernel": "gemm"},
-            "kernel gemm is for gemm problems, but it is to compute the attention of a model; "
-            "allowed: dense, flash",
+            {"kernels": "gemm"},
+            "attention: kernel gemm is for gemm problems, but it is to compute the attention of a "
+            "model; allowed: dense, flash",
         ),
         (
-            {"kernel": None},
+            {"kernels": {}},
             "found no kernel; allowed: --kernel for the attention, --linear for the linears, both",
         ),
         (
-            {"linear": "flash"},
-            "kernel flash is for attention problems, but it is to compute the linears of a model; "
-            "allowed: gemm",
+            {"kernels": {"linear": "flash"}},
+            "linear: kernel flash is for attention problems, but it is to compute the linears of a "
+            "model; allowed: gemm",
         ),
         (
-            {"linear": "gemm", "settings": {"linear.tile_m": "8"}},
+            {"kernels": {"linear": "gemm"}, "settings": {"linear.tile_m": "8"}},
             "--set linear.tile_m: found no field of machine or workload, allowed: machine.<field>, "
             "workload.<field>; a parameter is written with its kernel: gemm(tile_m=8)",
         ),
@@ -256,13 +274,16 @@ def message(*arguments, **keys):
             "workload.<field>; a parameter is written with its kernel: gemm(tile_m=8)",
         ),
         (
-            {"kernel": "flash(tile_k=2)", "linear": "gemm", "settings": {"tile_q": 4}},
+            {
+                "kernels": {"attention": "flash(tile_k=2)", "linear": "gemm"},
+                "settings": {"tile_q": 4},
+            },
             "--set tile_q: found no field of machine or workload, allowed: machine.<field>, "
             "workload.<field>; a parameter is written with its kernel: flash(tile_k=2, tile_q=4)",
         ),
         (
-            {"linear": "gemm(tile_m=0)"},
-            "gemm: tile_m: found 0, expected a value greater than 0",
+            {"kernels": {"linear": "gemm(tile_m=0)"}},
+            "linear: gemm: tile_m: found 0, expected a value greater than 0",
         ),
         (
             {"settings": {"workload.q_len": "4"}},
@@ -274,7 +295,7 @@ def test_messages(installed, monkeypatch, keys, expected):
     known = {name: registry._SHIPPED[name] for name in ("gemm", "dense", "flash")}
     monkeypatch.setattr(registry, "_SHIPPED", known)
     monkeypatch.setattr(registry, "_KERNELS", {})
-    assert message(**{"model": installed, "kernel": "flash"} | keys) == expected
+    assert message(**{"model": installed} | keys) == expected
 
 
 def test_as_many_tokens_as_the_text_has(text):
@@ -330,7 +351,7 @@ def real_model():
 
 @pytest.mark.slow
 def test_half_precision_hardly_changes_the_real_model(real_model):
-    report = evaluate("smollm2", "flash(precision=fp16)", tokens=256, window=256)
+    report = evaluate("smollm2", "flash(precision=fp16)", reading=Reading(tokens=256, window=256))
     # An implementation whose matrix unit adds in FP16 too, where this one adds in FP32, measured
     # +5.5e-4 nats over 4,096 tokens of another text. Four standard errors: one case in 30,000.
     assert 0 < abs(report.nll_change.value) < 5.5e-4 + 4 * report.nll_change.se

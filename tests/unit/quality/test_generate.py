@@ -9,6 +9,7 @@ from accelsim.errors import AccelsimError
 from accelsim.numerics.formats import Format
 from accelsim.quality.attention import KernelAttention
 from accelsim.quality.generate import generate
+from accelsim.quality.passages import Writing
 from accelsim.workload.model.forward import Hooks, KeyValueCache, final_states
 from accelsim.workload.model.language import load_model
 
@@ -36,13 +37,17 @@ def one_by_one(text, recipe):
 
 @pytest.mark.parametrize("recipe", [SELECTING, "split_kv(precision=fp32)"])
 def test_what_is_written_is_that_of_decoding_one_by_one(text, recipe):
-    report = generate("smollm2", recipe, IN_FP32, MACHINE, text, PROMPT, TOKENS)
+    report = generate(
+        "smollm2", recipe, IN_FP32, MACHINE, Writing(text, prompt=PROMPT, tokens=TOKENS)
+    )
     assert report.token_ids == one_by_one(text, recipe)
     assert report.fp32_token_ids == one_by_one(text, "split_kv(precision=fp32)")
 
 
 def test_a_kernel_that_leaves_keys_out_writes_something_else(text):
-    report = generate("smollm2", SELECTING, IN_FP32, MACHINE, text, PROMPT, TOKENS)
+    report = generate(
+        "smollm2", SELECTING, IN_FP32, MACHINE, Writing(text, prompt=PROMPT, tokens=TOKENS)
+    )
     assert report.token_ids != report.fp32_token_ids
     assert report.token_ids[: report.same_tokens] == report.fp32_token_ids[: report.same_tokens]
     assert report.token_ids[report.same_tokens] != report.fp32_token_ids[report.same_tokens]
@@ -50,7 +55,13 @@ def test_a_kernel_that_leaves_keys_out_writes_something_else(text):
 
 
 def test_an_exact_kernel_takes_one_pass_and_its_steps_are_paid_once(text):
-    report = generate("smollm2", "split_kv(precision=fp32)", IN_FP32, MACHINE, text, PROMPT, TOKENS)
+    report = generate(
+        "smollm2",
+        "split_kv(precision=fp32)",
+        IN_FP32,
+        MACHINE,
+        Writing(text, prompt=PROMPT, tokens=TOKENS),
+    )
     assert (report.passes, report.same_tokens) == (1, TOKENS)
     # A step over n keys reads K and V of 2 heads and Q of 4, 16 elements of 4 bytes each.
     keys = sum(range(PROMPT, PROMPT + TOKENS))
@@ -68,10 +79,7 @@ def test_a_prompt_with_its_own_kernel(text):
         "split_kv(precision=fp32)",
         IN_FP32,
         MACHINE,
-        text,
-        PROMPT,
-        TOKENS,
-        prefill="flash(precision=fp32)",
+        Writing(text, prompt=PROMPT, tokens=TOKENS, prefill="flash(precision=fp32)"),
     )
     assert report.same_tokens == TOKENS
     assert report.prefill.kernel == "flash"
@@ -91,5 +99,5 @@ def test_a_prompt_with_its_own_kernel(text):
 )
 def test_messages(text, sizes, expected):
     with pytest.raises(AccelsimError) as raised:
-        generate("smollm2", "window", None, MACHINE, text, *sizes)
+        generate("smollm2", "window", None, MACHINE, Writing(text, *sizes))
     assert str(raised.value) == expected

@@ -8,6 +8,7 @@ from accelsim.numerics.kv_codes import kv_codes
 from accelsim.numerics.kv_format import KvFormat
 from accelsim.quality.evaluate import evaluate, evaluate_caches
 from accelsim.quality.kv_cache import CachedAttention
+from accelsim.quality.passages import Reading
 from accelsim.workload.model.forward import (
     Hooks,
     causal_attention,
@@ -68,21 +69,21 @@ def test_a_scale_of_a_head_is_its_own():
 
 def test_several_formats_are_what_each_is_alone(text):
     formats = (*FORMATS, "fp8_e4m3")
-    together = evaluate_caches("smollm2", formats, text=text, tokens=8)
-    alone = [evaluate("smollm2", text=text, tokens=8, kv=each) for each in formats]
+    together = evaluate_caches("smollm2", formats, reading=Reading(text, tokens=8))
+    alone = [evaluate("smollm2", reading=Reading(text, tokens=8), kv=each) for each in formats]
     assert [each.to_dict() for each in together] == [each.to_dict() for each in alone]
     assert [str(each.kv) for each in together] == list(formats)
     assert len({each.nll for each in together}) == 3
 
 
 def test_plain_keys_change_nothing(text):
-    report = evaluate("smollm2", text=text, tokens=8, kv="fp32")
+    report = evaluate("smollm2", reading=Reading(text, tokens=8), kv="fp32")
     assert report.nll_change.value == 0
     assert report.attention is None
 
 
 def test_a_prompt_is_read_plain_and_its_cache_is_coded(text):
-    report = evaluate("smollm2", text=text, tokens=12, prompt=9, kv=FORMATS[0])
+    report = evaluate("smollm2", reading=Reading(text, tokens=12, prompt=9), kv=FORMATS[0])
     model, coded = load_model("smollm2"), CachedAttention(KvFormat.parse(FORMATS[0]))
 
     def attention(layer, q, k, v, window):

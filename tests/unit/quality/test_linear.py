@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from accelsim.bench import Bench
+from accelsim.library.kernels import Kernels
 from accelsim.loading import LoadedWorkload
 from accelsim.numerics.formats import Format
 from accelsim.quality.display import quality_table
 from accelsim.quality.evaluate import evaluate
 from accelsim.quality.linear import KernelLinear
+from accelsim.quality.passages import Reading
 from accelsim.simulation import simulate
 from accelsim.workload.model.forward import Hooks, token_losses
 from accelsim.workload.model.language import load_model
@@ -69,7 +71,12 @@ def test_outputs_that_are_not_finite_are_counted():
 
 
 def test_the_cost_is_that_of_all_linears_of_all_layers_and_windows(text, tmp_path):
-    report = evaluate("smollm2", None, None, MACHINE, text, tokens=6, window=4, linear="gemm")
+    report = evaluate(
+        "smollm2",
+        Kernels(linear="gemm"),
+        machine=MACHINE,
+        reading=Reading(text, tokens=6, window=4),
+    )
     assert report.attention is None
     shapes = [shape for shape in load_model("smollm2").weights.config.linear_shapes.values()]
     costs = [
@@ -92,12 +99,10 @@ def test_both_parts_may_have_kernels_with_their_own_settings(text):
     settings = {"machine.cores": "1"} | EXACT
     report = evaluate(
         "smollm2",
-        "flash(precision=fp32)",
+        Kernels("flash(precision=fp32)", "gemm(tile_n=16)"),
         settings,
         MACHINE,
-        text,
-        tokens=6,
-        linear="gemm(tile_n=16)",
+        Reading(text, tokens=6),
     )
     assert abs(report.nll_change.value) < FLOAT32_STEPS
     assert report.attention.kernel == "flash"
@@ -116,9 +121,8 @@ def test_progress_counts_layers_whatever_the_kernel_computes(text):
     steps = []
     evaluate(
         "smollm2",
-        text=text,
-        tokens=4,
-        linear="gemm",
+        Kernels(linear="gemm"),
+        reading=Reading(text, tokens=4),
         progress=lambda done, total: steps.append((done, total)),
     )
     assert steps == [(done, 4) for done in range(5)]

@@ -10,6 +10,7 @@ import pytest
 from accelsim.errors import AccelsimError
 from accelsim.kernels import registry
 from accelsim.kernels.attention.flash.flash import Flash
+from accelsim.library.kernels import Kernels
 from accelsim.quality import needle
 from accelsim.quality.needle import compare_needles, find_needles
 from accelsim.quality.needle_display import needle_table
@@ -159,7 +160,9 @@ def test_prompts_of_one_trial_are_one_unit():
 
 def test_json_and_table_tell_the_same(text, short_pieces, monkeypatch):
     monkeypatch.setitem(registry._KERNELS, "halving", Halving)
-    report = find_needles("smollm2", "halving", None, "ascend-910b-no-l2", text, SEARCH)
+    report = find_needles(
+        "smollm2", "halving", machine="ascend-910b-no-l2", text=text, search=SEARCH
+    )
     data = report.to_dict()
     assert json.loads(json.dumps(data)) == data
     assert [(each["length"], each["depth"]) for each in data["places"]] == [
@@ -184,9 +187,9 @@ def test_json_and_table_tell_the_same(text, short_pieces, monkeypatch):
     assert "mean kept fraction 0.5" in table.caption
 
 
-def message(text, search, **keys):
+def message(text, search, kernels=EXACT[0], prefill=None):
     with pytest.raises(AccelsimError) as raised:
-        find_needles("smollm2", **{"kernel": EXACT[0], "text": text, "search": search} | keys)
+        find_needles("smollm2", kernels, text=text, search=search, prefill=prefill)
     return str(raised.value)
 
 
@@ -224,7 +227,7 @@ def test_a_text_that_is_too_short(text, short_pieces):
 
 
 def test_without_a_kernel(text):
-    assert message(text, SEARCH, kernel=None).startswith("found no kernel; allowed: --kernel")
+    assert message(text, SEARCH, Kernels()).startswith("found no kernel; allowed: --kernel")
 
 
 DECODING = SEARCH._replace(decode=True)
@@ -275,7 +278,7 @@ def test_the_real_model_finds_what_its_attention_sees_and_loses_what_it_does_not
         pytest.skip(str(missing))
     search = Search(lengths=(256,), depths=(0.1,), trials=2)
     exact, near = (
-        find_needles("smollm2", kernel, None, "ascend-910b", "novel", search).total
+        find_needles("smollm2", kernel, machine="ascend-910b", text="novel", search=search).total
         for kernel in ("flash(precision=fp16)", "window(window=64, sinks=4)")
     )
     assert exact.fp32_found == exact.found == 2

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from accelsim.errors import AccelsimError, WorkloadError
+from accelsim.library.kernels import Kernels
 from accelsim.quality.evaluate import evaluate
+from accelsim.quality.passages import Reading, Writing
 from accelsim.quality.rejection import turn
 from accelsim.quality.speculate import speculate
 from accelsim.workload.model.forward import final_states
@@ -18,7 +20,7 @@ EXACT, LOSSY = "split_kv(precision=fp32)", "window(window=3, sinks=1, precision=
 
 
 def asked(text, kernel, **others):
-    return speculate("smollm2", kernel, IN_FP32, MACHINE, text, 12, 12, **others)
+    return speculate("smollm2", kernel, IN_FP32, MACHINE, Writing(text, 12, 12), **others)
 
 
 def test_a_draft_that_computes_what_the_target_does_is_kept(text):
@@ -72,11 +74,13 @@ def test_mistakes(text, others, message):
 
 def test_no_kernel(text):
     with pytest.raises(AccelsimError, match="found no kernel"):
-        asked(text, None)
+        asked(text, Kernels())
 
 
 def test_quality_tells_how_much_of_a_draft_is_accepted(text):
-    report = evaluate("smollm2", "flash(precision=fp32)", IN_FP32, MACHINE, text, 16, 8)
+    report = evaluate(
+        "smollm2", "flash(precision=fp32)", IN_FP32, MACHINE, Reading(text, tokens=16, window=8)
+    )
     assert report.acceptance.value == pytest.approx(1.0, abs=1e-5)
     assert report.accepted_shares == pytest.approx([1.0] * 8, abs=1e-4)
     assert report.greedy_accepted_shares == (1.0,) * 8

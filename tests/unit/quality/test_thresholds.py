@@ -9,6 +9,7 @@ from accelsim.errors import AccelsimError, SamePagesWarning
 from accelsim.kernels.attention.decode.power_law import FIT, NUM_SUMS, fitted, observe
 from accelsim.kernels.attention.decode.thresholds import load_thresholds, save_thresholds
 from accelsim.quality.evaluate import evaluate
+from accelsim.quality.passages import Reading
 from accelsim.quality.thresholds import learn_thresholds, observed
 from accelsim.quantization.calibration import Sampling
 from accelsim.workload.archives import write_arrays
@@ -83,7 +84,9 @@ def test_every_layer_and_head_has_its_own(learned, text):
 
 def decode(learned, text, extra=""):
     recipe = f"sift(thresholds={learned}{extra})"
-    return evaluate("smollm2", recipe, None, MACHINE, text, tokens=19, window=19, prompt=15)
+    return evaluate(
+        "smollm2", recipe, machine=MACHINE, reading=Reading(text, tokens=19, window=19, prompt=15)
+    )
 
 
 def test_a_generation_selects_from_its_first_step(learned, text):
@@ -169,4 +172,8 @@ def test_sums_that_are_damaged(learned):
 
 def test_thresholds_with_a_rule_that_is_given(learned, text):
     with pytest.raises(AccelsimError, match="found thresholds with rule given"):
-        evaluate("smollm2", f"sift(thresholds={learned}, rule=given, c=1)", text=text, tokens=8)
+        evaluate(
+            "smollm2",
+            f"sift(thresholds={learned}, rule=given, c=1)",
+            reading=Reading(text, tokens=8),
+        )

@@ -6,9 +6,13 @@ import pytest
 
 from accelsim.errors import AccelsimError, ConfigError
 from accelsim.inference.request import infer
+from accelsim.inference.speculation import speculate
+from accelsim.inference.system import System
 from accelsim.loading import load_workload
+from accelsim.models.model import Model
 from accelsim.sweeps.generations import read_generation
 from accelsim.sweeps.run import sweep
+from accelsim.workload.drafting import Drafting
 from tests.small_models import SMALL, SPARSE
 
 CONFIG = {**SMALL, "max_position_embeddings": 400}
@@ -39,11 +43,10 @@ def test_a_row_is_what_infer_says_of_the_point(folder):
     for row in outcome.rows:
         alone = infer(
             folder / "small.json",
-            row["machine"],
+            System(row["machine"], settings={"machine.host.step.value": "1 ms"}),
             batch=row["workload.batch"],
             prompt=32,
             output=3,
-            settings={"machine.host.step.value": "1 ms"},
         )
         expected = json.loads(json.dumps(alone.to_row()))
         for name in ("time_to_first_token_s", "time_per_token_s", "energy_j", "largest_batch"):
@@ -72,6 +75,42 @@ def test_formats_of_the_kv_cache_are_an_axis(folder):
     plain, coded = outcome.rows
     assert plain["kv_bytes"] == 2 * coded["kv_bytes"]
     assert (plain["workload.kv"], coded["workload.kv"]) == ("bf16", "fp8_e4m3")
+
+
+def test_drafts_are_axes(folder):
+    (folder / "draft.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 1}))
+    outcome = swept(
+        folder,
+        "machine: ascend-910b\nsettings: {workload.output: 9}\naxes:\n"
+        "  workload.speculate.draft: [draft.json]\n  workload.speculate.length: [1, 3]\n"
+        "  workload.speculate.acceptance: [0.5, 0.9]\n",
+    )
+    assert outcome.num_by_status == {"ok": 4}
+    found = infer(folder / "small.json", "ascend-910b", prompt=32, output=9, steps="interpolated")
+    for row in outcome.rows:
+        length, rate = (row[f"workload.speculate.{each}"] for each in ("length", "acceptance"))
+        drafting = Drafting(draft=str(folder / "draft.json"), length=length, acceptance=rate)
+        told = speculate(found, drafting)
+        assert row["speculation_length"] == length
+        assert row["speculation_tokens_per_s"] == told.tokens_per_s
+        assert row["speculation_energy_per_token_j"] == told.energy_per_token_j
+        assert row["time_s"] == found.time_s
+    assert len({row["speculation_time_s"] for row in outcome.rows}) == 4
+
+
+def test_files_of_a_draft_beside_the_requests_are_found_and_count(folder):
+    (folder / "draft.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 1}))
+    (folder / "quality.json").write_text(json.dumps({"accepted_shares": [0.9]}))
+    settings = {"speculate.draft": "draft.json", "speculate.acceptance": "quality.json"}
+    before = read_generation("workload", str(folder / "chat.yaml"), settings)
+    assert before["speculate"]["draft"] == str(folder / "draft.json")
+    assert before["speculate"]["acceptance"] == str(folder / "quality.json")
+    for number, name in enumerate(("draft.json", "quality.json"), 1):
+        (folder / name).write_text((folder / name).read_text() + " ")
+        after = read_generation("workload", str(folder / "chat.yaml"), settings)
+        same = [a == b for a, b in zip(before["file_digests"], after["file_digests"], strict=True)]
+        assert same == [place != number for place in range(3)]
+        before = after
 
 
 def test_a_generation_is_run_again_when_its_model_has_changed(folder):
@@ -104,13 +143,23 @@ def test_what_a_machine_cannot_run_is_a_row_with_its_reason(folder):
         ),
         (
             "machine: h200\nsettings: {workload.kv: fp8}\n",
-            "kv: found 'fp8', allowed: bf16, fp8_e4m3",
+            "kv: found 'fp8', allowed: ",
         ),
         (
             "machine: h200\nsettings: {workload.experts: zip}\n",
             "experts: found 'zip', did you mean 'zipf'? allowed: uni",
         ),
         ("machine: h200\nsettings: {machine.host.stp: 1}\n", "stp"),
+        (
+            "machine: h200\nsettings: {workload.speculate.draft: nobody-1b}\n",
+            "speculate: unknown model 'nobody-1b'",
+        ),
+        ("machine: h200\nsettings: {workload.speculate.length: 4}\n", "speculate.draft"),
+        (
+            "machine: h200\nsettings: {workload.speculate.draft: small.json, "
+            "workload.speculate.acceptance: 1.5}\n",
+            "acceptance: found 1.5, allowed: a rate of 0 to 1",
+        ),
     ],
 )
 def test_a_mistake_is_one_error_before_anything_runs(folder, text, message):
@@ -145,18 +194,19 @@ def test_seeds_of_experts_are_an_axis(folder):
     for row, load in zip(outcome.rows, loads, strict=True):
         asked = load.replace("counts", str(folder / "counts"))
         arguments = {"batch": 32, "prompt": 32, "output": 3, "steps": "interpolated"}
-        alone = infer(folder / "small.json", "ascend-910b", experts=asked, **arguments)
+        alone = infer(Model(folder / "small.json", experts=asked), "ascend-910b", **arguments)
         assert row["time_s"] == alone.time_s
     assert len({row["time_s"] for row in outcome.rows}) == 3
 
 
 @pytest.mark.parametrize("seed", ["", "(seed=3)"])
 def test_a_file_of_experts_beside_the_requests_is_found_and_counts(folder, seed):
-    (folder / "counts.txt").write_text("4;3;2;1\n")
+    (folder / "small.json").write_text(json.dumps(SPARSE))
+    (folder / "counts.txt").write_text("8;7;6;5;4;3;2;1\n")
     settings = {"experts": f"counts.txt{seed}"}
     before = read_generation("workload", str(folder / "chat.yaml"), settings)
     assert before["experts"] == f"{folder / 'counts.txt'}{seed}"
-    (folder / "counts.txt").write_text("4;3;2;2\n")
+    (folder / "counts.txt").write_text("8;7;6;5;4;3;2;2\n")
     after = read_generation("workload", str(folder / "chat.yaml"), settings)
     assert before["file_digests"][0] == after["file_digests"][0]
     assert before["file_digests"][1] != after["file_digests"][1]

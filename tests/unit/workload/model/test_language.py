@@ -8,7 +8,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from accelsim.errors import AccelsimError, ShortageError, UnknownNameError, WorkloadError
+from accelsim.library.kernels import Kernels
 from accelsim.quality.evaluate import evaluate
+from accelsim.quality.passages import Reading
 from accelsim.quantization.calibration import Sampling, calibrate
 from accelsim.quantization.calibration_file import load_calibration, save_calibration
 from accelsim.quantization.channel_groups import GroupOptions
@@ -52,7 +54,12 @@ def opening(tiny, tmp_path):
 
 
 def test_every_form_evaluates_and_calibrates(model, text_file, tmp_path):
-    report = evaluate(str(model), "flash", None, "ascend-910b-no-l2", text_file, 8, 8)
+    report = evaluate(
+        str(model),
+        "flash",
+        machine="ascend-910b-no-l2",
+        reading=Reading(text_file, tokens=8, window=8),
+    )
     ids = load_model(str(model)).token_ids(TEXT, 9)
     expected = token_losses(load_model(str(model)).weights, ids).mean()
     assert report.fp32_nll == pytest.approx(expected, rel=FLOAT32_EXPONENTIALS)
@@ -62,7 +69,12 @@ def test_every_form_evaluates_and_calibrates(model, text_file, tmp_path):
     assert found.provenance.model == report.model
     save_calibration(found, tmp_path / "c.safetensors")
     recipe = f"tender(calibration={tmp_path / 'c.safetensors'})"
-    report = evaluate(str(model), None, None, "tender-asic", text_file, 8, 8, linear=recipe)
+    report = evaluate(
+        str(model),
+        Kernels(linear=recipe),
+        machine="tender-asic",
+        reading=Reading(text_file, tokens=8, window=8),
+    )
     assert report.nonfinite_losses == 0
     assert report.linears.workload == f"{report.model} on {text_file}"
 
@@ -101,13 +113,23 @@ def test_a_calibration_is_for_the_model_whose_content_it_read(tiny, text_file, t
     tiny.write(path)
     recipe = f"tender(calibration={tmp_path / 'c.safetensors'})"
     with pytest.raises(AccelsimError) as raised:
-        evaluate(str(path), None, None, "tender-asic", text_file, 8, 8, linear=recipe)
+        evaluate(
+            str(path),
+            Kernels(linear=recipe),
+            machine="tender-asic",
+            reading=Reading(text_file, tokens=8, window=8),
+        )
     assert f"the calibration is of model '{before}'" in str(raised.value)
     assert f"of model '{find_model(str(path)).name}'" in str(raised.value)
 
 
 def test_a_window_opens_as_the_model_was_trained_to_see_it(opening, text_file):
-    report = evaluate(str(opening), "flash", None, "ascend-910b-no-l2", text_file, 6, 4)
+    report = evaluate(
+        str(opening),
+        "flash",
+        machine="ascend-910b-no-l2",
+        reading=Reading(text_file, tokens=6, window=4),
+    )
     model = load_model(str(opening))
     ids = model.token_ids(TEXT, 6)
     windows = ([OPENING, *ids[:4]], [OPENING, *ids[4:]])
