@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt accelsim/version.py
 	@echo "installing accelsim into $(VENV) (about a minute)"
 	@"$(PYTHON)" -m venv "$(VENV)"
 	@$(PIP) install -c constraints.txt hatchling editables
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[models,dev]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[models,explore,dev]'
 	@touch $@
 
 DEMO := $(OUT)/demo

@@ -4,6 +4,7 @@ from accelsim.version import VERSION
 
 TYPE_CHECKING = False  # of typing, which takes long to import
 if TYPE_CHECKING:
+    from accelsim.exploring.explore import explore
     from accelsim.inference.request import infer
     from accelsim.inference.system import System
     from accelsim.library.kernels import Kernels
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "compare_needles",
     "evaluate",
+    "explore",
     "find_needles",
     "generate",
     "infer",
@@ -52,6 +54,7 @@ _HOMES = {
     "Writing": "accelsim.quality.passages",
     "compare_needles": "accelsim.quality.needle",
     "evaluate": "accelsim.quality.evaluate",
+    "explore": "accelsim.exploring.explore",
     "find_needles": "accelsim.quality.needle",
     "generate": "accelsim.quality.generate",
     "infer": "accelsim.inference.request",

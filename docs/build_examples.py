@@ -4,7 +4,7 @@ A part stands between `<!-- generated: WHAT -->` and `<!-- end -->`, where WHAT 
 
     run COMMAND     the command and what it prints, as a user sees it (`accelsim ...`)
     long COMMAND    the same of a command that takes minutes; made anew with `--long` only
-    keys KIND       keys of a machine, workload, generation or sweep file, or of kernels
+    keys KIND       keys of a file of this kind (machine, workload, sweep, ...), or of kernels
     calls PATH      the public functions of a module of the kernel language
     file PATH       a file of the repository, Python without its first docstring
 
@@ -76,6 +76,7 @@ def keys_of(kind: str) -> str:
     from pydantic import TypeAdapter
 
     from accelsim.config.schema import json_schema
+    from accelsim.exploring.spec import ExploreSpec
     from accelsim.hardware.machine import MachineSpec
     from accelsim.kernels.registry import get_kernel, kernel_names
     from accelsim.sweeps.spec import SweepSpec
@@ -89,11 +90,20 @@ def keys_of(kind: str) -> str:
     if kind == "workload":
         root = json_schema(TypeAdapter(Workload))
         return "\n\n".join(_named_table(name, root) for name in _WORKLOAD_PARTS)
+    if kind == "exploration":
+        return _table(_further_keys(json_schema(ExploreSpec), json_schema(SweepSpec)))
     if kind == "sweep":
         root = json_schema(SweepSpec)
         return f"{_table(root)}\n\n{_named_table('AxisRange', root)}"
     tables = {name: json_schema(get_kernel(name).parameters) for name in kernel_names()}
     return "\n\n".join(f"**`{name}`**\n\n{_table(schema)}" for name, schema in tables.items())
+
+
+def _further_keys(root: Schema, base: Schema) -> Schema:
+    """Return the schema without the keys that `base` has too."""
+    further = root["properties"].keys() - base["properties"]
+    own = {key: field for key, field in root["properties"].items() if key in further}
+    return {**root, "properties": own}
 
 
 _WORKLOAD_PARTS = {

@@ -31,6 +31,7 @@ class SchemaKind(StrEnum):
     MACHINE = "machine"
     WORKLOAD = "workload"
     SWEEP = "sweep"
+    EXPLORATION = "exploration"
     SYSTEM = "system"
 
 
@@ -193,6 +194,10 @@ def _model(kind: SchemaKind) -> Any:
         from accelsim.hardware.system import SystemSpec
 
         return SystemSpec
+    if kind is SchemaKind.EXPLORATION:
+        from accelsim.exploring.spec import ExploreSpec
+
+        return ExploreSpec
     from accelsim.sweeps.spec import SweepSpec
 
     return SweepSpec

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from accelsim.cli import (
     calibrate,
     compare,
+    explore,
     generate,
     infer,
     listing,
@@ -67,6 +68,7 @@ for command in (
     run.run,
     compare.compare,
     sweep.sweep,
+    explore.explore,
     plot.plot,
     quality.quality,
     needle.needle,

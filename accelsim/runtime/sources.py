@@ -28,6 +28,7 @@ _CLOCK_NS = 50_000_000
 
 _APART = (
     "cli",
+    "exploring",
     "plotting",
     "quality",
     "sweeps",

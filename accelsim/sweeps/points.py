@@ -42,7 +42,7 @@ def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Pat
     """
     choices = _choices(spec)
     resolver = Resolver(read, version, folder)
-    _check_names(choices, resolver)
+    check_names(choices, resolver)
     resolved = [resolver.resolve(choice) for choice in choices]
     if resolved[0].error and all(each.error for each in resolved):
         raise resolved[0].error
@@ -63,16 +63,16 @@ def expand(spec: SweepSpec, read: ReadContents, version: str, folder: Path = Pat
 
 def _choices(spec: SweepSpec) -> list[Settings]:
     """Every combination; the last axis varies fastest."""
-    axes = _axes(spec)
+    axes = axes_of(spec)
     size = prod(len(axis) for axis in axes)
     if size > MAX_POINTS:
         raise ConfigError([f"sweep '{spec.name}': found {size} points, allowed: {MAX_POINTS}"])
     combinations = itertools.product(*axes)
-    return [dict(spec.settings, **_joined(parts)) for parts in combinations]
+    return [dict(spec.settings, **joined(parts)) for parts in combinations]
 
 
-def _axes(spec: SweepSpec) -> list[list[Settings]]:
-    """One list of alternatives per axis: subjects, axes and zipped groups as in the file."""
+def axes_of(spec: SweepSpec) -> list[list[Settings]]:
+    """Return one list of alternatives per axis: subjects, axes and zipped groups as in the file."""
     machines = (spec.machine,) if spec.machine else ()
     swept = {*spec.axes, *(key for group in spec.zip for key in group)}
     kernels = spec.kernels or (() if "kernel" in swept else (LIBRARY,))
@@ -87,12 +87,16 @@ def _axes(spec: SweepSpec) -> list[list[Settings]]:
     return axes
 
 
-def _joined(parts: Sequence[Settings]) -> Settings:
+def joined(parts: Sequence[Settings]) -> Settings:
+    """Return the settings of one alternative of each axis."""
     return {key: value for part in parts for key, value in part.items()}
 
 
-def _check_names(choices: list[Settings], resolver: Resolver) -> None:
-    """Read every document as it is, so that a misspelt name is an error and not a point."""
+def check_names(choices: list[Settings], resolver: Resolver) -> None:
+    """Read every document as it is, so that a misspelt name is an error and not a point.
+
+    Raises an AccelsimError for the first name that nobody knows.
+    """
     named = dict.fromkeys((subject, choice[subject]) for choice in choices for subject in SUBJECTS)
     documents = {each: resolver.contents(*each) for each in named}
     parameters = {
@@ -121,6 +125,12 @@ def _differing(choices: list[Settings], resolver: Resolver) -> list[str]:
 
 def _constrained(resolved: list[Resolved], texts: Sequence[str]) -> list[Resolved]:
     """Keep what meets every constraint, and what has no values to check."""
+    constraints = constraints_on(resolved, texts)
+    return [each for each in resolved if all(rule.holds(each.look_up) for rule in constraints)]
+
+
+def constraints_on(resolved: Sequence[Resolved], texts: Sequence[str]) -> list[Constraint]:
+    """Return the constraints; raises ConfigError for a name that none of the designs has."""
     constraints = [Constraint(text) for text in texts]
     designs = [each for each in resolved if not each.error]
     for constraint in constraints:
@@ -128,4 +138,4 @@ def _constrained(resolved: list[Resolved], texts: Sequence[str]) -> list[Resolve
             if all(each.look_up(name) is None for each in designs):
                 message = f"constraint '{constraint.text}': '{name}' has no value at any point"
                 raise ConfigError([message])
-    return [each for each in resolved if all(rule.holds(each.look_up) for rule in constraints)]
+    return constraints

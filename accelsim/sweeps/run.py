@@ -113,15 +113,13 @@ def sweep(
     run_point, read = run_point or question.run_point, read or question.read
     # Workers load the simulator while the grid is expanded.
     with (
-        _loss_of_workers_told(),
+        loss_of_workers_told(),
         open_workers(executor, workers, address) as pool,
         Store(folder) as store,
     ):
         grid = _grid(design_space, read, file)
-        if design_space.sample != "never":
-            own: Callable[..., Row] = run_point
-            run_point = partial(own, sample=design_space.sample)
-        run = _Run(grid.points, store, pool, run_point, progress or (lambda done, total: None))
+        run_point = sampled(run_point, design_space)
+        run = PointRun(grid.points, store, pool, run_point, progress or (lambda done, total: None))
         try:
             run.finish_all()
         except KeyboardInterrupt:
@@ -135,7 +133,8 @@ def sweep(
 
 
 @contextmanager
-def _loss_of_workers_told() -> Iterator[None]:
+def loss_of_workers_told() -> Iterator[None]:
+    """Say of a lost worker what that means for the points, and what to do."""
     try:
         yield
     except LostWorkerError as error:
@@ -143,11 +142,21 @@ def _loss_of_workers_told() -> Iterator[None]:
         raise LostWorkerError(text) from error
 
 
+def sampled(run_point: RunPoint, spec: SweepSpec) -> RunPoint:
+    """Return `run_point`, which schedules as much of a program as the sweep says."""
+    own: Callable[..., Row] = run_point
+    return run_point if spec.sample == "never" else partial(own, sample=spec.sample)
+
+
+def version_of(spec: SweepSpec) -> str:
+    """Return the digest of the code; what is sampled otherwise is another result of a design."""
+    version = accelsim_digest()
+    return version if spec.sample == "never" else digest([version, spec.sample])
+
+
 def _grid(spec: SweepSpec, read: ReadContents, file: Path | None) -> Grid:
     """Return the points; what is wrong with them is told of the file that the sweep is from."""
-    # What is sampled otherwise is another result of the same design.
-    version = accelsim_digest()
-    version = version if spec.sample == "never" else digest([version, spec.sample])
+    version = version_of(spec)
     if file is None:
         return expand(spec, read, version)
     try:
@@ -156,14 +165,14 @@ def _grid(spec: SweepSpec, read: ReadContents, file: Path | None) -> Grid:
         raise error.at(file) from None
 
 
-def _interrupted(run: "_Run", folder: Path) -> SweepInterruptedError:
+def _interrupted(run: "PointRun", folder: Path) -> SweepInterruptedError:
     return SweepInterruptedError(
         f"interrupted: {run.num_done} of {run.num_points} points are finished and kept in "
         f"{folder}; run the same command again to do the rest"
     )
 
 
-def _lacking(run: "_Run", folder: Path) -> ShortageError:
+def _lacking(run: "PointRun", folder: Path) -> ShortageError:
     return ShortageError(
         f"{len(run.lacking)} of {run.num_points} points are not finished, for what this computer "
         f"lacks: {next(iter(run.lacking.values()))}\n"
@@ -192,7 +201,7 @@ def _result(grid: Grid, store: Store, num_run: int, folder: Path) -> SweepResult
     )
 
 
-class _Run:
+class PointRun:
     """Brings the points that are not finished to the workers, and their outcomes to the store."""
 
     def __init__(
@@ -202,8 +211,11 @@ class _Run:
         workers: Workers,
         run_point: RunPoint,
         progress: Progress,
+        first_position: int = 0,
     ) -> None:
-        self._positions = {point.id: position for position, point in enumerate(points)}
+        """first_position: of the first point among the rows of the store."""
+        numbered = enumerate(points, first_position)
+        self._positions = {point.id: position for position, point in numbered}
         self._points, self._store, self._workers = points, store, workers
         self._run_point, self._progress = run_point, progress
         self._running: dict[Future[Share], list[Point]] = {}

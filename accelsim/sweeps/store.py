@@ -147,10 +147,19 @@ class Store:
                 "SELECT id, version, label, status, reason, row FROM points ORDER BY position, id"
             ).fetchall()
         return [
-            {"point": id_, "status": status, "reason": reason, **json.loads(row)}
+            _table_row(id_, status, reason, row)
             for id_, version, label, status, reason, row in stored
             if version in versions and id_by_label.get(label, id_) == id_
         ]
+
+    def row(self, id_: str) -> dict[str, Any]:
+        """Return the row of a recorded point; raises KeyError for one that is not."""
+        select = "SELECT id, status, reason, row FROM points WHERE id = ?"
+        with _explained(self.path):
+            found = self._connection.execute(select, (id_,)).fetchone()
+        if found is None:
+            raise KeyError(id_)
+        return _table_row(*found)
 
     def _lock_path(self, owner: str) -> Path:
         return self.path.with_name(f"{FILE_NAME}.{owner}.lock")
@@ -166,6 +175,10 @@ class Store:
                 # Some errors, such as a full disk, have rolled back already.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+
+def _table_row(id_: str, status: str, reason: str, row: str) -> dict[str, Any]:
+    return {"point": id_, "status": status, "reason": reason, **json.loads(row)}
 
 
 def _open(path: Path) -> sqlite3.Connection:

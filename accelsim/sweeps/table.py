@@ -46,6 +46,12 @@ def export(rows: list[dict[str, Any]], folder: Path) -> None:
     _replace(folder / PARQUET_NAME, lambda path: frame.to_parquet(path, index=False))
 
 
+def save_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write a table as text; it appears complete or stays as it was. Raises OutputError."""
+    frame = to_frame(rows)
+    _replace(path, lambda draft: frame.to_csv(draft, index=False))
+
+
 def _replace(path: Path, write: Callable[[Path], None]) -> None:
     # Sweeps that share the folder may export at the same time.
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")

@@ -21,6 +21,7 @@ def test_public_names_are_listed():
         "__version__",
         "compare_needles",
         "evaluate",
+        "explore",
         "find_needles",
         "generate",
         "infer",

@@ -48,6 +48,7 @@ LAYERS = {
     "sweeps": MODELS
     | {"workload", "kernels", "library", "accounts", "report", "loading", "simulation"}
     | {"models", "inference", "bench"},
+    "exploring": GROUND | {"config", "sweeps"},
     "quality": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "bench", "simulation"},
     "validation": MODELS
@@ -68,10 +69,10 @@ LAYERS = {
     "plotting": GROUND | {"report"},
     "cli": MODELS
     | {"workload", "quantization", "kernels", "library", "report", "loading", "simulation"}
-    | {"models", "inference", "sweeps", "quality", "plotting", "validation"},
+    | {"models", "inference", "sweeps", "exploring", "quality", "plotting", "validation"},
     "__main__": {"cli", "runtime"},
     "__init__": {"version", "library", "loading", "report", "simulation", "sweeps", "quality"}
-    | {"inference", "models"},
+    | {"inference", "models", "exploring"},
 }
 """Layer -> the layers it may import; `kernels` and `engine` meet only in `program`."""
 
@@ -90,12 +91,24 @@ DOORS = {
     "tokenizers": {"workload"},
     "typer": {"cli"},
     "rich": {"cli", "inference", "report", "sweeps", "quality", "validation"},
-    "pandas": {"report", "sweeps", "plotting", "cli"},
+    "pandas": {"report", "sweeps", "exploring", "plotting", "cli"},
+    "optuna": {"exploring"},
+    "scipy": {"exploring"},
 }
 """Library -> the only layers that may import it."""
 
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc"}
-HEAVY = ("numba", "pandas", "matplotlib", "dask", "distributed", "simpy", "pyarrow")
+HEAVY = (
+    "numba",
+    "pandas",
+    "matplotlib",
+    "dask",
+    "distributed",
+    "simpy",
+    "pyarrow",
+    "optuna",
+    "scipy",
+)
 
 
 def layer_of(path: Path, package: Path) -> str:
