@@ -103,8 +103,8 @@ def refused(done):
         (
             "machine.cube.tilem=8",
             "--set machine.cube.tilem: unknown key, did you mean 'tile_m'?; allowed: "
-            "issue_cycles, setup, kind, tile_m, tile_n, tile_k, rates, pipeline_depth_cycles, "
-            "operand_buffer, block_scales",
+            "issue_cycles, setup, mixes, kind, tile_m, tile_n, tile_k, rates, "
+            "pipeline_depth_cycles, operand_buffer, block_scales",
         ),
         (
             "tile_q=64",

@@ -14,7 +14,11 @@ from tests.strategies.programs import programs
 
 def parts(**options):
     part = st.builds(
-        Part, st.just("p"), programs(max_ops=5, max_items=4, **options), st.integers(1, 3)
+        Part,
+        name=st.just("p"),
+        program=programs(max_ops=5, max_items=4, **options),
+        runs=st.integers(1, 3),
+        reads=st.just({}),
     )
     return st.lists(part, min_size=2, max_size=2)
 
