@@ -14,7 +14,8 @@ def scores(at: Setting, sequences: Sequence[Sequences], **fields: Any) -> Iterat
 
     They run different kernels: a decode kernel splits the keys, a prefill kernel the queries.
     Where products of layers and the cache have one format, so have queries: engines cast them and
-    multiply without conversion (TensorRT-LLM's FP8 attention; vLLM with FlashAttention-3).
+    multiply without conversion (vLLM's page on quantized KV caches, FlashAttention-3 backend;
+    of TensorRT-LLM an assumption).
     fields: those of the problem beside its lengths and its formats.
     """
     for name, chosen in (
