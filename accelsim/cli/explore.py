@@ -9,7 +9,6 @@ from rich.table import Table
 
 from accelsim.cli import options
 from accelsim.cli.console import note, print_json, progress, results
-from accelsim.cli.sweep import Executor
 from accelsim.report.quantity import quantity_of, words
 
 if TYPE_CHECKING:
@@ -24,20 +23,15 @@ def explore(
         Path, typer.Argument(help="YAML file with the axes, objectives and the budget.")
     ],
     out: options.Out,
-    executor: Annotated[Executor, typer.Option(help="Processes here, or Dask.")] = Executor.LOCAL,
-    address: Annotated[
-        str | None, typer.Option(help="Scheduler of a Dask cluster; without it, a local one.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes to use.", show_default="all cores")
-    ] = None,
+    executor: options.ExecutorOption = options.Executor.LOCAL,
+    address: options.Address = None,
+    workers: options.Workers = None,
     output: options.FormatOption = options.OutputFormat.TABLE,
     *,
     notes: options.Notes,
 ) -> None:
     """Look for the best designs of a space; run it again to continue where it stopped."""
-    if address is not None and executor is not Executor.DASK:
-        raise options.OptionError("--address needs --executor dask")
+    options.start_workers(executor, address, workers)
     from accelsim.exploring.explore import FRONT_NAME, PROGRESS_NAME
     from accelsim.exploring.explore import explore as run_exploration
     from accelsim.exploring.spec import load_exploration

@@ -20,6 +20,13 @@ class OptionError(AccelsimError):
     """Options of a command that contradict each other or cannot be read."""
 
 
+class Executor(StrEnum):
+    """Where points run."""
+
+    LOCAL = "local"
+    DASK = "dask"
+
+
 class OutputFormat(StrEnum):
     """How a result is printed."""
 
@@ -163,6 +170,13 @@ FormatOption = Annotated[
     OutputFormat, typer.Option("--format", help="json prints nothing but JSON on stdout.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and figures.")]
+ExecutorOption = Annotated[Executor, typer.Option("--executor", help="Processes here, or Dask.")]
+Address = Annotated[
+    str | None, typer.Option(help="Scheduler of a Dask cluster; without it, a local one.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes to use.", show_default="all cores")
+]
 Text = Annotated[
     Path | None,
     typer.Option(help="Text to read.", show_default="the Python language reference"),
@@ -282,3 +296,12 @@ def writable_folder(folder: Path) -> Path:
             return folder
     except FILE_ERRORS as error:
         raise OutputError(f"{folder}: cannot write to the folder: {reason_of(error)}") from error
+
+
+def start_workers(executor: Executor, address: str | None, workers: int | None) -> None:
+    """Let workers begin to start while a command reads its modules; raises OptionError."""
+    if address is not None and executor is not Executor.DASK:
+        raise OptionError("--address needs --executor dask")
+    from accelsim.runtime.workers import begin_to_start
+
+    begin_to_start(executor.value, workers)

@@ -1,6 +1,5 @@
 """`accelsim sweep`: every point of a design space, on all cores or on a cluster."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,32 +12,17 @@ if TYPE_CHECKING:
     from accelsim.sweeps.run import SweepResult
 
 
-class Executor(StrEnum):
-    """Where the points run."""
-
-    LOCAL = "local"
-    DASK = "dask"
-
-
 def sweep(
     file: Annotated[Path, typer.Argument(help="YAML file that names the axes.")],
     out: options.Out,
-    executor: Annotated[Executor, typer.Option(help="Processes here, or Dask.")] = Executor.LOCAL,
-    address: Annotated[
-        str | None, typer.Option(help="Scheduler of a Dask cluster; without it, a local one.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes to use.", show_default="all cores")
-    ] = None,
+    executor: options.ExecutorOption = options.Executor.LOCAL,
+    address: options.Address = None,
+    workers: options.Workers = None,
     *,
     notes: options.Notes,
 ) -> None:
     """Run a sweep; run it again to continue where it stopped."""
-    if address is not None and executor is not Executor.DASK:
-        raise options.OptionError("--address needs --executor dask")
-    from accelsim.runtime.workers import begin_to_start
-
-    begin_to_start(executor.value, workers)
+    options.start_workers(executor, address, workers)
     from accelsim.sweeps.contents import load_sweep
     from accelsim.sweeps.run import sweep as run_sweep
 
